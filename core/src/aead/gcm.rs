@@ -1,0 +1,95 @@
+//! AES-256-GCM (NIST SP 800-38D) with 12-byte nonces and 16-byte tags, on the chosen backend.
+
+use super::{Backend, OpenFailed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::{GCM_NONCE_LEN, TAG_LEN};
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::{Aes256Gcm, KeyInit};
+use zeroize::Zeroize;
+
+/// An AES-256-GCM key, expanded for its backend.
+///
+/// RustCrypto erases it on drop; ring does not erase keys (docs/THREAT-MODEL.md §5).
+#[allow(clippy::large_enum_variant, reason = "one lives per nonce prefix, and a box would cost a cache miss per value")]
+pub(crate) enum GcmKey {
+    #[cfg(feature = "ring")]
+    Ring(ring::aead::LessSafeKey),
+    RustCrypto(Aes256Gcm),
+}
+
+/// What sealing produces beside the ciphertext.
+pub(crate) struct SealedWith {
+    /// The nonce that was used: the proposed one, unless the backend insists on drawing its own (DESIGN F24).
+    pub(crate) nonce: [u8; GCM_NONCE_LEN],
+    pub(crate) tag: [u8; TAG_LEN],
+}
+
+impl GcmKey {
+    pub(crate) fn new(backend: Backend, key: &[u8; 32]) -> Self {
+        match backend {
+            #[cfg(feature = "ring")]
+            Backend::Ring => {
+                let key = ring::aead::UnboundKey::new(&ring::aead::AES_256_GCM, key).expect("the key has 32 bytes");
+                Self::Ring(ring::aead::LessSafeKey::new(key))
+            }
+            Backend::RustCrypto => Self::RustCrypto(Aes256Gcm::new(key.into())),
+        }
+    }
+
+    /// Replaces `body` by its ciphertext.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): longer than AES-GCM allows; `body` must not be used.
+    #[inline]
+    pub(crate) fn seal(&self, proposed: [u8; GCM_NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Result<SealedWith> {
+        const TOO_LONG: Error = Error::new(ErrorKind::LimitExceeded, "longer than AES-GCM allows");
+        let tag = match self {
+            #[cfg(feature = "ring")]
+            Self::Ring(key) => {
+                let nonce = ring::aead::Nonce::assume_unique_for_key(proposed);
+                let tag =
+                    key.seal_in_place_separate_tag(nonce, ring::aead::Aad::from(aad), body).map_err(|_| TOO_LONG)?;
+                tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes")
+            }
+            Self::RustCrypto(key) => {
+                key.encrypt_inout_detached(&proposed.into(), aad, body.into()).map_err(|_| TOO_LONG)?.into()
+            }
+        };
+        Ok(SealedWith { nonce: proposed, tag })
+    }
+
+    /// Replaces the ciphertext in `body_and_tag` (ciphertext ‖ 16-byte tag) by its plaintext and returns that part.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenFailed`]: tag, nonce, AAD or key is wrong; `body_and_tag` has been zeroed.
+    #[inline]
+    pub(crate) fn open<'b>(
+        &self,
+        nonce: [u8; GCM_NONCE_LEN],
+        aad: &[u8],
+        body_and_tag: &'b mut [u8],
+    ) -> Result<&'b mut [u8], OpenFailed> {
+        let len = body_and_tag.len().checked_sub(TAG_LEN).ok_or(OpenFailed)?;
+        let opened = match self {
+            #[cfg(feature = "ring")]
+            Self::Ring(key) => {
+                let nonce = ring::aead::Nonce::assume_unique_for_key(nonce);
+                key.open_in_place(nonce, ring::aead::Aad::from(aad), body_and_tag).is_ok()
+            }
+            Self::RustCrypto(key) => {
+                let (body, tag) = body_and_tag.split_at_mut(len);
+                let tag: &[u8; TAG_LEN] = (&*tag).try_into().map_err(|_| OpenFailed)?;
+                key.decrypt_inout_detached(&nonce.into(), aad, body.into(), tag.into()).is_ok()
+            }
+        };
+        if opened {
+            Ok(&mut body_and_tag[..len])
+        } else {
+            // The backends promise different things about the buffer after a failure; this one promises zeros.
+            body_and_tag.zeroize();
+            Err(OpenFailed)
+        }
+    }
+}

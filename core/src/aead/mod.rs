@@ -1,0 +1,63 @@
+//! Ciphers: AES-256-GCM on a backend, XAES-256-GCM and AES-256-SIV composed from it. Never sees a header.
+//!
+//! All backends write the same bytes and open each other's (FORMAT.md §9); a keyring uses [`Backend::default`].
+
+mod gcm;
+#[cfg(feature = "std")]
+mod siv;
+mod xaes;
+
+#[cfg(feature = "hazmat")]
+pub mod hazmat;
+
+pub(crate) use gcm::GcmKey;
+#[cfg(feature = "std")]
+pub(crate) use siv::SivKey;
+pub(crate) use xaes::XaesKey;
+
+/// Which library computes AES-256-GCM.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Backend {
+    /// ring. It exposes no AES block, so XAES key derivation and AES-SIV are RustCrypto under it too.
+    #[cfg(feature = "ring")]
+    Ring,
+    /// RustCrypto's `aes-gcm`: `no_std`, on every target.
+    RustCrypto,
+}
+
+impl Backend {
+    /// Every backend of this build.
+    pub const ALL: &'static [Self] = &[
+        #[cfg(feature = "ring")]
+        Self::Ring,
+        Self::RustCrypto,
+    ];
+
+    /// The name of the library.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "ring")]
+            Self::Ring => "ring",
+            Self::RustCrypto => "RustCrypto",
+        }
+    }
+}
+
+impl Default for Backend {
+    /// ring where it is built in, RustCrypto elsewhere.
+    fn default() -> Self {
+        Self::ALL[0]
+    }
+}
+
+/// A ciphertext that does not open. Deliberately without detail; the buffer has been zeroed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OpenFailed;
+
+impl From<OpenFailed> for crate::Error {
+    fn from(_: OpenFailed) -> Self {
+        crate::ErrorKind::DecryptionFailed.into()
+    }
+}

@@ -1,0 +1,400 @@
+//! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
+
+use crate::column::{
+    ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, OpenedColumn, Opening, RowError, SealedColumn, check_rows,
+};
+use crate::context::{Aad, Context, NameKind, Strings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::keyring::{Keyring, Material, OpenKey};
+use crate::keys::KeyClass;
+use crate::policy::{FieldMode, FieldPolicy, RowBinding};
+use crate::store::Slot;
+use crate::value::Value;
+use crate::wire::{HEADER_LEN, KeyId, Sealed, Suite};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A field about to be bound. Made by [`Keyring::field`].
+#[derive(Clone)]
+pub struct Field {
+    ring: Keyring,
+    policy: Arc<FieldPolicy>,
+    scope: Option<String>,
+    context: Context,
+}
+
+impl Field {
+    pub(crate) fn new(ring: Keyring, policy: Arc<FieldPolicy>) -> Self {
+        Self { ring, policy, scope: None, context: Context::new() }
+    }
+
+    /// Uses the keys of this scope: a tenant, a clinic, a device. Ignored by deterministic fields, whose partition
+    /// takes its place.
+    #[must_use]
+    pub fn scope(mut self, name: &str) -> Self {
+        self.scope = Some(name.to_owned());
+        self
+    }
+
+    /// Binds values to this context.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// A handle that encrypts. Makes the scope if the keyring has none of that name.
+    ///
+    /// At most one request to the key service per root key; none when the keyring is warm.
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): a required context key is missing; no key was touched.
+    /// - Those of acquiring a key: [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState),
+    ///   [`Kms`](ErrorKind::Kms), [`Store`](ErrorKind::Store).
+    pub async fn encryptor(self) -> Result<Encryptor> {
+        let bound = self.bind()?;
+        let key = match &self.policy.mode {
+            FieldMode::Deterministic { partition, .. } => self.ring.lookup_seal_key(partition).await?,
+            FieldMode::Randomized => self.ring.data_seal_key(self.scope.as_deref()).await?,
+        };
+        Ok(Encryptor { policy: self.policy, bound, key })
+    }
+
+    /// A handle that decrypts. Never makes a scope.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encryptor`](Self::encryptor), and [`NoMatchingKey`](ErrorKind::NoMatchingKey): there is no such scope.
+    pub async fn decryptor(self) -> Result<Decryptor> {
+        let bound = self.bind()?;
+        let mut slots = Slots::default();
+        let mut current = None;
+        if self.policy.accepted_suites.contains(&Suite::Field) {
+            let slot = self.ring.data_slot(self.scope.as_deref()).await?;
+            slots.data = Some(slot);
+            current = self.ring.current_key_id(slot).await?;
+        }
+        if let FieldMode::Deterministic { partition, .. } = &self.policy.mode {
+            let keys = self.ring.lookup(partition)?;
+            slots.lookup = Some(self.ring.slot(KeyClass::Lookup, keys.partition));
+            current = Some(keys.seals);
+        }
+        Ok(Decryptor { ring: self.ring, policy: self.policy, bound, slots, current, held: RwLock::default() })
+    }
+
+    fn bind(&self) -> Result<Bound> {
+        for required in &self.policy.required_context {
+            if !self.context.keys().any(|key| key == required) {
+                return Err(Error::new(ErrorKind::PolicyRefused, "the policy requires a context key that is missing")
+                    .with_detail(format!("field {}, key {required}", self.policy.name)));
+            }
+        }
+        let (kind, name) = match &self.policy.mode {
+            FieldMode::Deterministic { join_group: Some(group), .. } => (NameKind::JoinGroup, group),
+            _ => (NameKind::Field, &self.policy.name),
+        };
+        let row_bound = self.policy.row_binding != RowBinding::None;
+        Ok(Bound {
+            aad: Aad::new(&[0; HEADER_LEN], &self.policy.name, &self.context, row_bound)?,
+            strings: Strings::new(kind, name, &self.context)?,
+        })
+    }
+}
+
+impl core::fmt::Debug for Field {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Field").field("name", &self.policy.name).finish_non_exhaustive()
+    }
+}
+
+/// What both handles authenticate.
+struct Bound {
+    aad: Aad,
+    strings: Strings,
+}
+
+/// Encrypts values of one field under one scope and context. Cannot decrypt; shared freely between threads.
+pub struct Encryptor {
+    policy: Arc<FieldPolicy>,
+    bound: Bound,
+    key: Arc<OpenKey>,
+}
+
+impl Encryptor {
+    /// The policy of the field.
+    #[must_use]
+    pub fn policy(&self) -> &FieldPolicy {
+        &self.policy
+    }
+
+    /// The key that seals.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key.key_id
+    }
+
+    /// Encrypts one value, bound to `row` where the policy binds rows.
+    ///
+    /// Returns the binary form: 67 bytes more than the value (43 for a deterministic field) and padding.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): wrong type, no canonical encoding, row binding missing or not wanted.
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the value or the row binding is too long.
+    /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable): nothing was sealed.
+    pub fn encrypt(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
+        self.check_type(&value)?;
+        match &self.key.material {
+            Material::Data(key) => {
+                let mut aad = self.bound.aad.clone();
+                self.field_seal(key, &mut aad).value(value, row)
+            }
+            Material::Lookup { siv, .. } => {
+                let sealed = self.deterministic_seal(siv, row.is_some())?.column(&[value][..])?;
+                Ok(sealed.into_parts().0)
+            }
+        }
+    }
+
+    /// Encrypts a column, each value bound to its row where the policy binds rows.
+    ///
+    /// One output buffer, no allocation per row.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt`](Self::encrypt), with the row. Nothing is returned for the other rows.
+    pub fn encrypt_column(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+    ) -> Result<SealedColumn, RowError> {
+        for row in 0..values.len() {
+            self.check_type(&values.value(row)).map_err(|error| RowError { row, error })?;
+        }
+        match &self.key.material {
+            Material::Data(key) => {
+                let mut aad = self.bound.aad.clone();
+                self.field_seal(key, &mut aad).column(values, rows)
+            }
+            Material::Lookup { siv, .. } => {
+                self.deterministic_seal(siv, rows.is_some()).map_err(|error| RowError { row: 0, error })?.column(values)
+            }
+        }
+    }
+
+    fn field_seal<'a>(&self, key: &'a crate::aead::XaesKey, aad: &'a mut Aad) -> FieldSeal<'a> {
+        let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
+        FieldSeal { key_id: self.key.key_id, key, aad, padding, unlinkable }
+    }
+
+    fn deterministic_seal<'a>(&'a self, key: &'a crate::aead::SivKey, row: bool) -> Result<DeterministicSeal<'a>> {
+        if row {
+            return Err(Error::new(ErrorKind::InvalidInput, "a deterministic field cannot be bound to its row"));
+        }
+        Ok(DeterministicSeal {
+            key_id: self.key.key_id,
+            key,
+            strings: &self.bound.strings,
+            padding: self.policy.padding,
+        })
+    }
+
+    #[inline]
+    fn check_type(&self, value: &Value<'_>) -> Result<()> {
+        match self.policy.value_type {
+            Some(expected) if expected != value.value_type() && !matches!(value, Value::Null) => {
+                Err(Error::new(ErrorKind::InvalidInput, "the value has another type than the policy gives the field")
+                    .with_detail(format!("{} is {}", self.policy.name, expected.name())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl core::fmt::Debug for Encryptor {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Encryptor")
+            .field("field", &self.policy.name)
+            .field("key_id", &self.key_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One decrypted value. Erased on drop.
+pub struct Opened {
+    column: OpenedColumn,
+}
+
+impl Opened {
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> Value<'_> {
+        self.column.value(0)
+    }
+
+    /// Whether its key is still the one that seals. If not, encrypt the value again when convenient.
+    #[must_use]
+    pub const fn is_current(&self) -> bool {
+        self.column.outdated() == 0
+    }
+}
+
+impl core::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Opened").field("value", &self.value()).field("is_current", &self.is_current()).finish()
+    }
+}
+
+/// Whose keys a handle may use, by suite: the caller's scope, or the field's partition (DESIGN F13).
+#[derive(Clone, Copy, Default)]
+struct Slots {
+    data: Option<Slot>,
+    lookup: Option<Slot>,
+}
+
+/// Decrypts values of one field under one scope and context. Cannot encrypt; shared freely between threads.
+pub struct Decryptor {
+    ring: Keyring,
+    policy: Arc<FieldPolicy>,
+    bound: Bound,
+    slots: Slots,
+    current: Option<KeyId>,
+    held: RwLock<HashMap<KeyId, Arc<OpenKey>>>,
+}
+
+impl Decryptor {
+    /// The policy of the field.
+    #[must_use]
+    pub fn policy(&self) -> &FieldPolicy {
+        &self.policy
+    }
+
+    /// Acquires the keys that `sealed` needs and that this handle does not hold yet.
+    ///
+    /// Values that are not well-formed are passed over here; decrypting them says what is wrong.
+    ///
+    /// # Errors
+    ///
+    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey), [`WrongScope`](ErrorKind::WrongScope),
+    ///   [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState), [`Kms`](ErrorKind::Kms),
+    ///   [`Store`](ErrorKind::Store), with the row. Keys of earlier rows are held.
+    pub async fn load_keys(&self, sealed: &(impl ColumnBytes + ?Sized)) -> Result<(), RowError> {
+        let mut last = None;
+        for row in 0..sealed.len() {
+            let Ok(parsed) = Sealed::parse(sealed.bytes(row)) else { continue };
+            let key_id = parsed.key_id();
+            let Ok(slot) = self.slot_of(parsed.suite()) else { continue };
+            if last == Some(key_id) {
+                continue;
+            }
+            if self.held_key(&key_id).is_none() {
+                let key = self.ring.acquire(key_id, slot).await.map_err(|error| RowError { row, error })?;
+                // A poisoned lock cannot hold half a key: inserting is one step.
+                self.held.write().unwrap_or_else(PoisonError::into_inner).insert(key_id, key);
+            }
+            last = Some(key_id);
+        }
+        Ok(())
+    }
+
+    /// Decrypts one value.
+    ///
+    /// # Errors
+    ///
+    /// - [`Malformed`](ErrorKind::Malformed), [`Unsupported`](ErrorKind::Unsupported): not a value that this build opens.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy does not accept its suite.
+    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey): its key is not held; [`load_keys`](Self::load_keys) acquires it.
+    /// - [`WrongScope`](ErrorKind::WrongScope): its key belongs to another scope, partition or class.
+    /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): anything else. The plaintext has been erased.
+    pub fn decrypt(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
+        let rows = row.as_ref().map(std::slice::from_ref);
+        Ok(Opened { column: self.decrypt_column(&[sealed][..], rows)? })
+    }
+
+    /// Decrypts a column; the keys must be held.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decrypt`](Self::decrypt), with the row. The plaintext of the other rows has been erased.
+    pub fn decrypt_column(
+        &self,
+        sealed: &(impl ColumnBytes + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+    ) -> Result<OpenedColumn, RowError> {
+        check_rows(sealed.len(), rows)?;
+        let mut opening = Opening::new(sealed);
+        let mut aad = self.bound.aad.clone();
+        let mut last: Option<Arc<OpenKey>> = None;
+        for row in 0..sealed.len() {
+            let opened =
+                self.open_row(&mut opening, &mut aad, &mut last, sealed.bytes(row), rows.map(|r| r.bytes(row)));
+            opened.map_err(|error| RowError { row, error })?;
+        }
+        Ok(opening.finish())
+    }
+
+    #[inline]
+    fn open_row(
+        &self,
+        opening: &mut Opening,
+        aad: &mut Aad,
+        last: &mut Option<Arc<OpenKey>>,
+        bytes: &[u8],
+        row: Option<&[u8]>,
+    ) -> Result<()> {
+        let sealed = Sealed::parse(bytes)?;
+        let slot = self.slot_of(sealed.suite())?;
+        let key_id = sealed.key_id();
+        if last.as_ref().is_none_or(|key| key.key_id != key_id) {
+            let key = self
+                .held_key(&key_id)
+                .ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
+            *last = Some(key);
+        }
+        let key = last.as_ref().expect("set above");
+        if key.slot != slot {
+            return Err(Error::new(ErrorKind::WrongScope, "the key belongs to another scope, partition or class")
+                .with_detail(key_id.to_string()));
+        }
+        match (sealed.suite(), &key.material) {
+            (Suite::Field, Material::Data(key)) => opening.field(key, &sealed, aad.of_row(sealed.header(), row)?)?,
+            (Suite::Deterministic, Material::Lookup { siv, .. }) => {
+                if row.is_some() {
+                    return Err(Error::new(
+                        ErrorKind::InvalidInput,
+                        "a deterministic field cannot be bound to its row",
+                    ));
+                }
+                opening.deterministic(siv, &sealed, &self.bound.strings)?;
+            }
+            _ => return Err(Error::new(ErrorKind::WrongScope, "the key is of a class that the suite does not use")),
+        }
+        if self.current != Some(key_id) {
+            opening.count_outdated();
+        }
+        Ok(())
+    }
+
+    /// The scope or partition that a value of this suite must belong to.
+    fn slot_of(&self, suite: Suite) -> Result<Slot> {
+        let slot = match suite {
+            Suite::Field => self.slots.data,
+            Suite::Deterministic => self.slots.lookup,
+        };
+        slot.filter(|_| self.policy.accepted_suites.contains(&suite)).ok_or_else(|| {
+            Error::new(ErrorKind::PolicyRefused, "the policy of the field does not accept this suite")
+                .with_detail(format!("field {}, suite {suite}", self.policy.name))
+        })
+    }
+
+    fn held_key(&self, key_id: &KeyId) -> Option<Arc<OpenKey>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).get(key_id).cloned()
+    }
+}
+
+impl core::fmt::Debug for Decryptor {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Decryptor").field("field", &self.policy.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! Rotation by command (DESIGN K13): a new generation seals from now on, the old ones open.
+
+use super::{Keyring, RECENT};
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::{KeyClass, SlotId};
+use crate::record::{KeyState, Record, RootKey};
+use crate::store::Slot;
+use crate::wire::KeyId;
+use std::sync::Arc;
+
+/// What a rotation left behind.
+#[derive(Clone, Debug)]
+pub struct Rotated {
+    /// The key that seals from now on.
+    pub new: Record,
+    /// The key that sealed before; it still opens.
+    pub old: Option<KeyId>,
+    /// Whether another process rotated at the same moment, and its key is the new one.
+    pub by_other: bool,
+}
+
+impl Keyring {
+    /// Makes a new data key for `scope` (`None`: the keyring's own), after which the old one only opens.
+    ///
+    /// However many processes rotate at once, one new generation results. No request to the key service when the
+    /// root is known.
+    ///
+    /// # Errors
+    ///
+    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey): there is no such scope.
+    /// - [`Store`](ErrorKind::Store), [`Kms`](ErrorKind::Kms), [`RecordRejected`](ErrorKind::RecordRejected):
+    ///   the old key still seals, or the new one does; repeating the call is safe.
+    pub async fn rotate_data_key(&self, scope: Option<&str>) -> Result<Rotated> {
+        let slot = self.data_slot(scope).await?;
+        self.rotate(slot).await
+    }
+
+    /// Makes a new root, endorsed by the current one and wrapped by every KEK. New keys are made under it; the old
+    /// root still vouches for the keys under it. Pin the new root's commitment everywhere, then remove the old pin
+    /// once no key depends on it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`rotate_data_key`](Self::rotate_data_key).
+    pub async fn rotate_root(&self) -> Result<Rotated> {
+        self.rotate(self.slot(KeyClass::Root, SlotId::NONE)).await
+    }
+
+    /// The active root of the highest generation, and its key.
+    pub(super) async fn current_root(&self) -> Result<(Record, Arc<RootKey>)> {
+        let slot = self.slot(KeyClass::Root, SlotId::NONE);
+        let key_id = self
+            .current_key_id(slot)
+            .await?
+            .ok_or_else(|| Error::new(ErrorKind::NoMatchingKey, "the store has no active root key of this keyring"))?;
+        let root = self.root(key_id).await?;
+        Ok((self.record(key_id).await?, root))
+    }
+
+    async fn rotate(&self, slot: Slot) -> Result<Rotated> {
+        let before = self.inner.store.newest(slot, RECENT).await?;
+        let head = before.first().ok_or_else(|| Error::from(ErrorKind::NoMatchingKey))?;
+        // A planted record must not become the predecessor that a new generation is numbered and tagged after.
+        self.verify(head).await?;
+        let old = before.iter().find(|record| record.state() == KeyState::Active).map(Record::key_id);
+        let (_, root) = self.current_root().await?;
+        let made = match slot.class {
+            KeyClass::Root => {
+                self.maker().root(&self.inner.keks, Some(&root), Some(head.key_id())).await.map(|(r, _)| r)
+            }
+            _ => self.insert_data_key(slot, head.scope_tag(), Some(head.key_id())).await,
+        };
+        let (new, by_other) = match made {
+            Ok(record) => (record, false),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                let key_id = self.current_key_id(slot).await?.ok_or(error)?;
+                let record = self.record(key_id).await?;
+                self.verify(&record).await?;
+                (record, true)
+            }
+            Err(error) => return Err(error),
+        };
+        self.deactivate_before(slot, &new).await?;
+        Ok(Rotated { new, old, by_other })
+    }
+
+    /// Deactivates every active key of `slot` that is older than `new`; also finishes what a crashed rotation left.
+    async fn deactivate_before(&self, slot: Slot, new: &Record) -> Result<()> {
+        let maker = self.maker();
+        for record in self.inner.store.newest(slot, RECENT).await? {
+            let older = record.key_id().generation() < new.key_id().generation();
+            if !older || record.state() != KeyState::Active {
+                continue;
+            }
+            self.verify(&record).await?;
+            let root = self.root(record.authenticator()).await?;
+            let next = root.with_state(&record, KeyState::Deactivated, maker.now().await?)?;
+            match maker.update(&next, record.sequence()).await {
+                // Somebody else deactivated it first.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+}

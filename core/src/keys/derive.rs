@@ -1,0 +1,129 @@
+//! Purpose keys: HKDF-SHA-256 (RFC 5869) with one label per purpose (FORMAT.md §2.2).
+
+use super::{KeyIdentity, Secret};
+use crate::wire::KeyId;
+use hkdf::Hkdf;
+use sha2::Sha256;
+
+/// What a derived key may be used for. Each has its own label, so no two purposes ever share a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(not(feature = "std"), allow(dead_code, reason = "a device holds data keys only"))]
+pub(crate) enum Purpose {
+    Commitment,
+    RecordMac,
+    ChildWrap,
+    Endorsement,
+    Field,
+    Deterministic,
+    ScopeNames,
+}
+
+impl Purpose {
+    /// Every purpose with the length of its output in bytes.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Commitment,
+        Self::RecordMac,
+        Self::ChildWrap,
+        Self::Endorsement,
+        Self::Field,
+        Self::Deterministic,
+        Self::ScopeNames,
+    ];
+
+    pub(crate) const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Commitment => b"keyfold/v1/commitment",
+            Self::RecordMac => b"keyfold/v1/root/record-mac",
+            Self::ChildWrap => b"keyfold/v1/root/child-wrap",
+            Self::Endorsement => b"keyfold/v1/root/endorsement",
+            Self::Field => b"keyfold/v1/data/01-field",
+            Self::Deterministic => b"keyfold/v1/lookup/02-deterministic",
+            Self::ScopeNames => b"keyfold/v1/lookup/scope-names",
+        }
+    }
+}
+
+/// `info` of the longest label: length byte, label, identity.
+const MAX_INFO_LEN: usize = 1 + 48 + KeyIdentity::LEN;
+
+/// A key after HKDF-Extract, from which its purpose keys are expanded. Erased on drop.
+pub(crate) struct KeySchedule {
+    hkdf: Hkdf<Sha256>,
+    identity: KeyIdentity,
+}
+
+impl KeySchedule {
+    pub(crate) fn new(key: &Secret<32>, identity: KeyIdentity) -> Self {
+        Self { hkdf: Hkdf::new(None, key.expose()), identity }
+    }
+
+    /// HKDF-Expand(PRK, label length (1) ‖ label ‖ identity (37), N)
+    pub(crate) fn expand<const N: usize>(&self, purpose: Purpose) -> Secret<N> {
+        let label = purpose.label();
+        let mut info = [0; MAX_INFO_LEN];
+        let len = 1 + label.len() + KeyIdentity::LEN;
+        // Labels are constants of this file, at most 48 bytes long; a test walks all of them.
+        info[0] = label.len() as u8;
+        info[1..=label.len()].copy_from_slice(label);
+        info[1 + label.len()..len].copy_from_slice(&self.identity.encode());
+        Secret::with(|out| {
+            self.hkdf.expand(&info[..len], out).expect("N is at most 64, HKDF-SHA-256 allows 8,160");
+        })
+    }
+
+    /// The 32 public bytes that commit to key and identity. Its first 20 are in every ciphertext.
+    pub(crate) fn commitment(&self) -> [u8; 32] {
+        *self.expand::<32>(Purpose::Commitment).expose()
+    }
+
+    pub(crate) fn key_id(&self) -> KeyId {
+        KeyId::new(self.identity.generation, &self.commitment())
+    }
+}
+
+/// HMAC-SHA-256 (FIPS 198-1) over the concatenation of `parts`.
+#[cfg(feature = "std")]
+pub(crate) fn hmac_sha256(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
+    use hmac::{Hmac, KeyInit, Mac};
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+    use crate::keys::{KeyClass, Lineage, SlotId};
+    use std::collections::HashSet;
+
+    fn identity() -> KeyIdentity {
+        KeyIdentity {
+            lineage: Lineage::from_bytes([1; 16]),
+            class: KeyClass::Data,
+            slot: SlotId::from_bytes([2; 16]),
+            generation: 3,
+        }
+    }
+
+    #[test]
+    fn every_purpose_and_every_part_of_the_identity_changes_the_key() {
+        let key = Secret::with(|k: &mut [u8; 32]| k.fill(7));
+        let base = identity();
+        let identities = [
+            base,
+            KeyIdentity { lineage: Lineage::from_bytes([9; 16]), ..base },
+            KeyIdentity { class: KeyClass::Lookup, ..base },
+            KeyIdentity { slot: SlotId::NONE, ..base },
+            KeyIdentity { generation: 4, ..base },
+        ];
+        let mut seen = HashSet::new();
+        for identity in identities {
+            let schedule = KeySchedule::new(&key, identity);
+            for purpose in Purpose::ALL {
+                assert!(purpose.label().len() <= 48);
+                assert!(seen.insert(*schedule.expand::<32>(purpose).expose()), "{purpose:?} {identity:?}");
+            }
+        }
+    }
+}

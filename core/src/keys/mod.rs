@@ -1,0 +1,12 @@
+//! Keys and what is derived from them (FORMAT.md §2). Root, data and lookup keys are never used directly.
+
+mod derive;
+mod identity;
+mod secret;
+
+#[cfg(feature = "std")]
+pub(crate) use derive::hmac_sha256;
+pub(crate) use derive::{KeySchedule, Purpose};
+pub(crate) use identity::KeyIdentity;
+pub use identity::{KeyClass, Lineage, SlotId};
+pub use secret::Secret;

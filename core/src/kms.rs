@@ -1,0 +1,145 @@
+//! What Keyfold asks of a key service (docs/KMS-CONTRACT.md grows from this).
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::{Lineage, Secret};
+use crate::wire::KeyId;
+use core::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+/// A boxed future, so that the traits are object-safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The name under which configuration and key records know a KEK: 1 to 64 of `a`–`z`, `0`–`9`, `-`, `_`.
+///
+/// Records hold aliases, never addresses, so a forged record cannot make anyone call a foreign service.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KekAlias(String);
+
+impl KekAlias {
+    /// Longest alias in bytes.
+    pub const MAX_LEN: usize = 64;
+
+    /// The alias `text`.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): empty, too long or with other characters.
+    pub fn new(text: &str) -> Result<Self> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        if text.is_empty() || text.len() > Self::MAX_LEN || !text.bytes().all(allowed) {
+            return Err(Error::new(ErrorKind::InvalidInput, "a KEK alias is 1 to 64 of a-z, 0-9, '-' and '_'"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KekAlias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The three pairs that a key service sees and may log in clear: never a scope, field or row (DESIGN K5).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KmsContext {
+    environment: String,
+    lineage: Lineage,
+    key_id: KeyId,
+}
+
+impl KmsContext {
+    /// The context of wrapping the key `key_id` of the keyring `lineage` in `environment`.
+    #[must_use]
+    pub fn new(environment: &str, lineage: Lineage, key_id: KeyId) -> Self {
+        Self { environment: environment.to_owned(), lineage, key_id }
+    }
+
+    /// `kf:env`, `kf:key` and `kf:keyring`, sorted by name, with their values.
+    #[must_use]
+    pub fn pairs(&self) -> [(&'static str, String); 3] {
+        [
+            ("kf:env", self.environment.clone()),
+            ("kf:key", self.key_id.to_string()),
+            ("kf:keyring", self.lineage.to_string()),
+        ]
+    }
+}
+
+/// A wrapped payload as the service returned it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WrappedKey {
+    /// Which version of the KEK wrapped it, in the provider's words; empty where the bytes say so themselves.
+    pub kek_version: String,
+    /// Opaque to everyone but the service, at most [`MAX_LEN`](Self::MAX_LEN) bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl WrappedKey {
+    /// Most bytes that a wrapped payload may have.
+    pub const MAX_LEN: usize = 4096;
+    /// Most bytes that the version of a KEK may have.
+    pub const MAX_VERSION_LEN: usize = 255;
+}
+
+/// A payload to wrap.
+#[non_exhaustive]
+pub struct WrapRequest<'a> {
+    /// Key ‖ SHA-256(binding), so that services without associated data bind as well.
+    pub payload: &'a Secret<64>,
+    /// Authenticated by the service where it can; visible to it and to its logs.
+    pub context: &'a KmsContext,
+}
+
+impl<'a> WrapRequest<'a> {
+    /// A request to wrap `payload` under `context`.
+    #[must_use]
+    pub const fn new(payload: &'a Secret<64>, context: &'a KmsContext) -> Self {
+        Self { payload, context }
+    }
+}
+
+/// A wrapped payload to unwrap.
+#[non_exhaustive]
+pub struct UnwrapRequest<'a> {
+    /// What [`Kms::wrap`] returned.
+    pub wrapped: &'a WrappedKey,
+    /// Equal to the one given to [`Kms::wrap`].
+    pub context: &'a KmsContext,
+}
+
+impl<'a> UnwrapRequest<'a> {
+    /// A request to unwrap `wrapped` under `context`.
+    #[must_use]
+    pub const fn new(wrapped: &'a WrappedKey, context: &'a KmsContext) -> Self {
+        Self { wrapped, context }
+    }
+}
+
+/// One key-encryption key in a key service.
+///
+/// An implementation sorts every answer of its service into [`KmsErrorKind`](crate::KmsErrorKind) and never
+/// returns a payload that the service did not authenticate. It may be called from several threads at once.
+/// `keyfold::testing::kms_conformance` checks an implementation.
+pub trait Kms: Send + Sync {
+    /// Wraps 64 bytes under the current version of this KEK. One request.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Kms`] with the class of the answer. Wrapping twice yields two valid wraps, so repeating is safe.
+    fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>>;
+
+    /// Unwraps what [`wrap`](Self::wrap) returned. One request.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Kms`]; [`InvalidCiphertext`](crate::KmsErrorKind::InvalidCiphertext) where bytes or context
+    /// are not what was wrapped.
+    fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>>;
+}

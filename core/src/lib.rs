@@ -1,0 +1,67 @@
+//! Keyfold encrypts fields: patient identifiers, results, telemetry, under keys that a key service guards.
+//!
+//! # Where things are
+//!
+//! - [`Keyring`]: start here. Opens a named set of keys; makes [`Field`] handles that encrypt and decrypt.
+//! - [`Value`], [`Context`]: what goes into a field and what it is bound to.
+//! - [`Policy`]: what is encrypted how; [`config`] reads it from `keyfold.toml`.
+//! - [`Kms`] and [`KeyStore`]: the two traits to implement for another key service or database, with a
+//!   conformance suite for each in `testing`.
+//! - [`wire`]: key IDs, suites, the text form. Needs no key.
+//!
+//! # What it does not do
+//!
+//! It does not hide how long a value is unless padding is configured, hides nothing from code that runs in the
+//! same process, stores no data, and does not detect that an old value of the same field was put back.
+//! docs/THREAT-MODEL.md says the rest; docs/FORMAT.md specifies every byte.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod aead;
+mod context;
+pub mod device;
+mod error;
+mod keys;
+mod row;
+mod value;
+pub mod wire;
+
+#[cfg(feature = "std")]
+mod column;
+#[cfg(feature = "config")]
+pub mod config;
+#[cfg(feature = "std")]
+mod field;
+#[cfg(feature = "std")]
+mod high_water;
+#[cfg(feature = "std")]
+mod keyring;
+#[cfg(feature = "std")]
+mod kms;
+#[cfg(feature = "std")]
+mod policy;
+#[cfg(feature = "std")]
+mod random;
+#[cfg(feature = "std")]
+mod record;
+#[cfg(feature = "std")]
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use error::{Error, ErrorKind, KmsErrorKind, Result};
+pub use keys::{KeyClass, Lineage, Secret, SlotId};
+pub use value::{Padding, Value, ValueType};
+
+#[cfg(feature = "std")]
+pub use {
+    column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
+    context::Context,
+    field::{Decryptor, Encryptor, Field, Opened},
+    high_water::{HighWater, HighWaterMark, MemoryHighWater},
+    keyring::{CreatedKeyring, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Rotated},
+    kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
+    policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
+    record::{KeyState, Record},
+    store::{KeyStore, Slot},
+};

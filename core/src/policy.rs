@@ -1,0 +1,287 @@
+//! What is encrypted how. A policy is data; `config` reads it from files.
+
+use crate::context::MAX_NAME_LEN;
+use crate::error::{Error, ErrorKind, Result};
+use crate::value::{Padding, ValueType};
+use crate::wire::Suite;
+use core::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How a field is encrypted.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FieldMode {
+    /// Suite 01: the same value gives a different ciphertext every time. The default, and the right one wherever
+    /// nobody has to search or join by the value.
+    Randomized,
+    /// Suite 02: equal values give equal ciphertexts within one partition, so that they can be joined and looked
+    /// up. Shows which rows are equal and how long values are; rows can be swapped.
+    Deterministic {
+        /// The partition inside which values are linkable: the name of a `[lookup.NAME]` section.
+        partition: String,
+        /// Fields with the same join group and partition give equal ciphertexts for equal values.
+        join_group: Option<String>,
+    },
+}
+
+/// Whether a field is bound to its row, so that values cannot be swapped between rows.
+#[non_exhaustive]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RowBinding {
+    /// Bound to the canonical text, in clear, of an immutable identifier of the row.
+    Bound {
+        /// The CSV column that holds the identifier.
+        column: Option<String>,
+        /// The JSONPath of the identifier in JSON documents.
+        path: Option<String>,
+    },
+    /// Not bound, and the policy says so.
+    None,
+}
+
+/// What to do with a string whose JSON spelling differs from the one that our serialiser gives.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Spelling {
+    /// Randomised fields keep the spelling; deterministic ones refuse it, since it would not join.
+    #[default]
+    Keep,
+    /// The value is encrypted, and comes back in our serialiser's spelling.
+    Normalise,
+}
+
+/// One of the 18 identifiers of HIPAA Safe Harbor, 45 CFR 164.514(b)(2)(i)(A) to (R).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct HipaaClass(char);
+
+impl HipaaClass {
+    /// The class with the letter `A` to `R`.
+    #[must_use]
+    pub const fn new(letter: char) -> Option<Self> {
+        match letter {
+            'A'..='R' => Some(Self(letter)),
+            _ => None,
+        }
+    }
+
+    /// The letter.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        self.0
+    }
+
+    /// What the letter stands for.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self.0 {
+            'A' => "names",
+            'B' => "geographic units smaller than a state",
+            'C' => "dates except the year, ages over 89",
+            'D' => "telephone numbers",
+            'E' => "fax numbers",
+            'F' => "e-mail addresses",
+            'G' => "social security numbers",
+            'H' => "medical record numbers",
+            'I' => "health plan beneficiary numbers",
+            'J' => "account numbers",
+            'K' => "certificate and licence numbers",
+            'L' => "vehicle identifiers and serial numbers",
+            'M' => "device identifiers and serial numbers",
+            'N' => "URLs",
+            'O' => "IP addresses",
+            'P' => "biometric identifiers",
+            'Q' => "full-face photographs",
+            _ => "any other unique identifying number, characteristic or code",
+        }
+    }
+}
+
+impl fmt::Display for HipaaClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The name of a field, join group or partition: 1 to 255 bytes of printable text.
+pub type Name = String;
+
+/// How one field is protected.
+#[derive(Clone, Debug)]
+pub struct FieldPolicy {
+    /// The field's name: part of what every value is bound to, so a rename makes old values unreadable.
+    pub name: Name,
+    /// Randomised or deterministic.
+    pub mode: FieldMode,
+    /// The type of its values; `None` accepts any.
+    pub value_type: Option<ValueType>,
+    /// How the length of values is blurred.
+    pub padding: Padding,
+    /// Draws a fresh nonce prefix for every row, so that rows do not show that they were written together.
+    pub unlinkable: bool,
+    /// Context keys without which nothing is encrypted or decrypted.
+    pub required_context: BTreeSet<String>,
+    /// Whether values are bound to their row.
+    pub row_binding: RowBinding,
+    /// Suites that decryption accepts. Never empty.
+    pub accepted_suites: Vec<Suite>,
+    /// Start of a text that stays in clear in front of the sealed rest, such as `Patient/`. Deterministic fields only.
+    pub keep_prefix: Option<String>,
+    /// What to do with unusual JSON spellings.
+    pub spelling: Spelling,
+    /// Which HIPAA identifier the field is.
+    pub identifier: Option<HipaaClass>,
+    /// Columns of CSV files that hold the field.
+    pub columns: Vec<String>,
+    /// JSONPath expressions (RFC 9535) of the field in JSON documents.
+    pub paths: Vec<String>,
+    /// JSON members, by JSONPath, that must equal these strings for [`paths`](Self::paths) to apply.
+    pub only_if: BTreeMap<String, String>,
+    /// Whether a file may lack the field's column.
+    pub optional: bool,
+}
+
+impl FieldPolicy {
+    /// A randomised field that is bound to no row.
+    #[must_use]
+    pub fn randomized(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mode: FieldMode::Randomized,
+            value_type: None,
+            padding: Padding::None,
+            unlinkable: false,
+            required_context: BTreeSet::new(),
+            row_binding: RowBinding::None,
+            accepted_suites: vec![Suite::Field],
+            keep_prefix: None,
+            spelling: Spelling::Keep,
+            identifier: None,
+            columns: Vec::new(),
+            paths: Vec::new(),
+            only_if: BTreeMap::new(),
+            optional: false,
+        }
+    }
+
+    /// A deterministic field of `partition`.
+    #[must_use]
+    pub fn deterministic(name: &str, partition: &str, join_group: Option<&str>) -> Self {
+        let mode =
+            FieldMode::Deterministic { partition: partition.to_owned(), join_group: join_group.map(str::to_owned) };
+        Self { mode, accepted_suites: vec![Suite::Deterministic], ..Self::randomized(name) }
+    }
+
+    /// Splits a text into the prefix that stays in clear and the rest that is sealed.
+    #[must_use]
+    pub fn split_prefix<'t>(&self, text: &'t str) -> (&'t str, &'t str) {
+        match self.keep_prefix.as_deref() {
+            Some(prefix) if text.starts_with(prefix) => text.split_at(prefix.len()),
+            _ => ("", text),
+        }
+    }
+
+    /// Checks the rules that concern this field alone.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): names the field and the rule.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |why: &'static str| {
+            Err(Error::new(ErrorKind::Configuration, why).with_detail(format!("field {}", self.name)))
+        };
+        if !is_name(&self.name) {
+            return wrong("a field's name has 1 to 255 bytes and no control characters");
+        }
+        if self.accepted_suites.is_empty() {
+            return wrong("the list of accepted suites is empty");
+        }
+        if let Padding::Multiple(n) = self.padding
+            && !(2..=4096).contains(&n)
+        {
+            return wrong("padding goes to a multiple of 2 to 4096 bytes");
+        }
+        match &self.mode {
+            FieldMode::Deterministic { partition, join_group } => {
+                if !is_name(partition) || !join_group.as_deref().is_none_or(is_name) {
+                    return wrong("partitions and join groups have names of 1 to 255 bytes without control characters");
+                }
+                if self.row_binding != RowBinding::None {
+                    return wrong(
+                        "a deterministic field cannot be bound to its row, since equal values must stay equal",
+                    );
+                }
+                if self.padding != Padding::None && join_group.is_some() {
+                    return wrong("joined fields share one type and no padding");
+                }
+                if self.unlinkable {
+                    return wrong("a deterministic field is linkable by design");
+                }
+                if self.keep_prefix.as_deref() == Some("") {
+                    return wrong("keep_prefix is empty");
+                }
+            }
+            FieldMode::Randomized => {
+                if self.keep_prefix.is_some() {
+                    return wrong("keep_prefix is for deterministic fields");
+                }
+                if self.accepted_suites.contains(&Suite::Deterministic) {
+                    return wrong("a field that accepts suite 02 is deterministic, so that its partition is known");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME_LEN && !name.chars().any(char::is_control)
+}
+
+/// The fields that a program knows, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    fields: BTreeMap<Name, Arc<FieldPolicy>>,
+}
+
+impl Policy {
+    /// A policy without fields.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a field.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): the field breaks a rule, is there already, or disagrees with
+    ///   another field of its join group about the type.
+    pub fn add(&mut self, field: FieldPolicy) -> Result<()> {
+        field.check()?;
+        if let FieldMode::Deterministic { partition, join_group: Some(group) } = &field.mode {
+            for other in self.fields.values() {
+                let FieldMode::Deterministic { partition: p, join_group: Some(g) } = &other.mode else { continue };
+                if (p, g) == (partition, group) && other.value_type != field.value_type {
+                    return Err(Error::new(ErrorKind::Configuration, "joined fields share one type and no padding")
+                        .with_detail(format!("fields {} and {}", other.name, field.name)));
+                }
+            }
+        }
+        if self.fields.contains_key(&field.name) {
+            return Err(Error::new(ErrorKind::Configuration, "a field is defined twice").with_detail(&field.name));
+        }
+        self.fields.insert(field.name.clone(), Arc::new(field));
+        Ok(())
+    }
+
+    /// The field with this name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Arc<FieldPolicy>> {
+        self.fields.get(name)
+    }
+
+    /// All fields, by name.
+    pub fn fields(&self) -> impl Iterator<Item = &Arc<FieldPolicy>> {
+        self.fields.values()
+    }
+}

@@ -1,0 +1,472 @@
+//! Key records: how a key is kept, and what makes a record count (FORMAT.md §7, DESIGN K1 to K5).
+
+use crate::aead::{Backend, XaesKey};
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::{KeyClass, KeyIdentity, KeySchedule, Lineage, Purpose, Secret, SlotId, hmac_sha256};
+use crate::kms::{KekAlias, KmsContext, WrappedKey};
+use crate::random;
+use crate::store::Slot;
+use crate::wire::record::{Body, Endorsement, MAC_LEN, ROOT_WRAP_LEN, Wrap};
+use crate::wire::{KeyId, NONCE_LEN};
+use core::fmt;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// Where a key is in its life (NIST SP 800-57 part 1, §7).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[repr(u8)]
+pub enum KeyState {
+    /// Published, so that every process can open under it before anyone seals.
+    PreActive = 1,
+    /// Seals and opens.
+    Active = 2,
+    /// Opens only.
+    Deactivated = 3,
+    /// Opens only where the policy says so; data under it must be re-encrypted.
+    Compromised = 4,
+    /// Neither seals nor opens; can still be taken back.
+    DestroyPending = 5,
+    /// A tombstone: the wraps are gone.
+    Destroyed = 6,
+}
+
+impl KeyState {
+    /// The byte that stands for this state in key records.
+    #[must_use]
+    pub const fn id(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) const fn from_id(id: u8) -> Option<Self> {
+        Some(match id {
+            1 => Self::PreActive,
+            2 => Self::Active,
+            3 => Self::Deactivated,
+            4 => Self::Compromised,
+            5 => Self::DestroyPending,
+            6 => Self::Destroyed,
+            _ => return None,
+        })
+    }
+
+    /// The name of this state as NIST SP 800-57 writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PreActive => "pre-active",
+            Self::Active => "active",
+            Self::Deactivated => "deactivated",
+            Self::Compromised => "compromised",
+            Self::DestroyPending => "destroy-pending",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
+    /// Whether values under a key in this state may be opened.
+    #[must_use]
+    pub const fn may_open(self) -> bool {
+        matches!(self, Self::PreActive | Self::Active | Self::Deactivated)
+    }
+
+    /// Whether the state may change from this one to `next`.
+    #[must_use]
+    pub const fn may_become(self, next: Self) -> bool {
+        use KeyState::{Active, Compromised, Deactivated, DestroyPending, Destroyed, PreActive};
+        matches!(
+            (self, next),
+            (PreActive, Active | Deactivated | Compromised)
+                | (Active, Deactivated | Compromised)
+                | (Deactivated, Compromised | DestroyPending)
+                | (Compromised, DestroyPending)
+                | (DestroyPending, Deactivated | Compromised | Destroyed)
+        )
+    }
+}
+
+/// A key record: safe to keep in the open, worthless until a trusted root vouches for it.
+///
+/// Parsing checks the layout alone. Only the keyring, which holds the root, can tell whether a record is genuine.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Record {
+    body: Body,
+    bytes: Vec<u8>,
+}
+
+impl Record {
+    /// Takes a stored record apart.
+    ///
+    /// # Errors
+    ///
+    /// - [`Malformed`](ErrorKind::Malformed): not one canonical record.
+    /// - [`Unsupported`](ErrorKind::Unsupported): written by a newer version.
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): too many wraps.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let (body, _) = Body::parse(bytes)?;
+        Ok(Self { body, bytes: bytes.to_vec() })
+    }
+
+    /// The canonical bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The ID of the key.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.body.key_id
+    }
+
+    /// The commitment to the key; of a root, what a pin in the configuration must equal.
+    #[must_use]
+    pub fn commitment(&self) -> &[u8; 32] {
+        &self.body.commitment
+    }
+
+    /// The root whose MAC the record carries.
+    #[must_use]
+    pub fn authenticator(&self) -> KeyId {
+        self.body.authenticator
+    }
+
+    /// The keyring.
+    #[must_use]
+    pub fn lineage(&self) -> Lineage {
+        self.body.lineage
+    }
+
+    /// The class of the key.
+    #[must_use]
+    pub fn class(&self) -> KeyClass {
+        self.body.class
+    }
+
+    /// The state of the key.
+    #[must_use]
+    pub fn state(&self) -> KeyState {
+        self.body.state
+    }
+
+    /// The scope or partition.
+    #[must_use]
+    pub fn slot_id(&self) -> SlotId {
+        self.body.slot
+    }
+
+    /// Keyring, class and scope or partition.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        Slot { lineage: self.body.lineage, class: self.body.class, id: self.body.slot }
+    }
+
+    /// The keyed name of the scope; `None` for keys without one.
+    #[must_use]
+    pub fn scope_tag(&self) -> Option<[u8; 32]> {
+        (self.body.scope_tag != [0; 32]).then_some(self.body.scope_tag)
+    }
+
+    /// Counts the changes of the record; never goes back.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.body.sequence
+    }
+
+    /// When the key was made, in seconds since 1970 by the store's clock.
+    #[must_use]
+    pub fn created_at(&self) -> u64 {
+        self.body.created_at
+    }
+
+    /// When the record last changed, in seconds since 1970 by the store's clock.
+    #[must_use]
+    pub fn changed_at(&self) -> u64 {
+        self.body.changed_at
+    }
+
+    /// The environment that the keyring belongs to.
+    #[must_use]
+    pub fn environment(&self) -> &str {
+        &self.body.environment
+    }
+
+    /// The aliases of the KEKs that wrap this key; empty for keys that a root wraps.
+    pub fn kek_aliases(&self) -> impl Iterator<Item = &KekAlias> {
+        self.body.wraps.iter().filter_map(|wrap| match wrap {
+            Wrap::Kek { alias, .. } => Some(alias),
+            Wrap::Root(_) => None,
+        })
+    }
+
+    pub(crate) fn kek_wraps(&self) -> impl Iterator<Item = (&KekAlias, &WrappedKey)> {
+        self.body.wraps.iter().filter_map(|wrap| match wrap {
+            Wrap::Kek { alias, wrapped } => Some((alias, wrapped)),
+            Wrap::Root(_) => None,
+        })
+    }
+
+    /// The root that endorsed this root.
+    pub(crate) fn endorsed_by(&self) -> Option<KeyId> {
+        self.body.endorsement.map(|endorsement| endorsement.by)
+    }
+
+    pub(crate) fn kms_context(&self) -> KmsContext {
+        KmsContext::new(&self.body.environment, self.body.lineage, self.body.key_id)
+    }
+
+    fn identity(&self) -> KeyIdentity {
+        KeyIdentity {
+            lineage: self.body.lineage,
+            class: self.body.class,
+            slot: self.body.slot,
+            generation: self.body.key_id.generation(),
+        }
+    }
+
+    fn mac(&self) -> &[u8] {
+        self.bytes.last_chunk::<MAC_LEN>().map_or(&[], |mac| mac)
+    }
+
+    fn authenticated_part(&self) -> &[u8] {
+        &self.bytes[..self.bytes.len() - MAC_LEN]
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("class", &self.class())
+            .field("key_id", &self.key_id())
+            .field("state", &self.state())
+            .field("sequence", &self.sequence())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a new record says beside the key.
+pub(crate) struct NewRecord<'a> {
+    pub(crate) identity: KeyIdentity,
+    pub(crate) scope_tag: Option<[u8; 32]>,
+    pub(crate) environment: &'a str,
+    pub(crate) now: u64,
+}
+
+/// A fresh key that has no record yet.
+pub(crate) struct NewKey {
+    key: Secret<32>,
+    pub(crate) schedule: KeySchedule,
+    pub(crate) commitment: [u8; 32],
+    pub(crate) key_id: KeyId,
+}
+
+impl NewKey {
+    pub(crate) fn generate(identity: KeyIdentity) -> Result<Self> {
+        let key = random::secret()?;
+        let schedule = KeySchedule::new(&key, identity);
+        let commitment = schedule.commitment();
+        Ok(Self { key, key_id: schedule.key_id(), schedule, commitment })
+    }
+
+    /// What a KEK wraps: key ‖ SHA-256(binding).
+    pub(crate) fn payload(&self, new: &NewRecord<'_>) -> Secret<64> {
+        let binding = kms_binding(&new.identity, &self.commitment, new.environment);
+        Secret::with(|payload| {
+            payload[..32].copy_from_slice(self.key.expose());
+            payload[32..].copy_from_slice(&binding);
+        })
+    }
+
+    fn body(&self, new: &NewRecord<'_>, authenticator: KeyId, wraps: Vec<Wrap>) -> Body {
+        Body {
+            class: new.identity.class,
+            state: KeyState::Active,
+            key_id: self.key_id,
+            commitment: self.commitment,
+            authenticator,
+            lineage: new.identity.lineage,
+            slot: new.identity.slot,
+            scope_tag: new.scope_tag.unwrap_or_default(),
+            sequence: 1,
+            created_at: new.now,
+            activated_at: new.now,
+            changed_at: new.now,
+            environment: new.environment.to_owned(),
+            wraps,
+            endorsement: None,
+            extensions: Vec::new(),
+        }
+    }
+}
+
+/// SHA-256(label ‖ identity ‖ commitment ‖ environment), so that every service binds, even one without associated data.
+fn kms_binding(identity: &KeyIdentity, commitment: &[u8; 32], environment: &str) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(b"keyfold/v1/kms-binding")
+        .chain_update(identity.encode())
+        .chain_update(commitment)
+        .chain_update(environment)
+        .finalize()
+        .into()
+}
+
+/// A root key in use: authenticates records, wraps and unwraps the keys under it.
+pub(crate) struct RootKey {
+    pub(crate) key_id: KeyId,
+    record_mac: Secret<32>,
+    endorsement: Secret<32>,
+    child_wrap: XaesKey,
+}
+
+impl RootKey {
+    pub(crate) fn new(backend: Backend, schedule: &KeySchedule) -> Self {
+        Self {
+            key_id: schedule.key_id(),
+            record_mac: schedule.expand(Purpose::RecordMac),
+            endorsement: schedule.expand(Purpose::Endorsement),
+            child_wrap: XaesKey::new(backend, &schedule.expand(Purpose::ChildWrap)),
+        }
+    }
+
+    fn sign(&self, body: Body) -> Record {
+        let mut bytes = body.encode();
+        let mac = hmac_sha256(&self.record_mac, &[&bytes]);
+        bytes.extend_from_slice(&mac);
+        Record { body, bytes }
+    }
+
+    /// The record of a new root, wrapped by KEKs. Authenticates itself; trusted where it is pinned or endorsed.
+    pub(crate) fn new_root_record(
+        &self,
+        key: &NewKey,
+        new: &NewRecord<'_>,
+        wraps: Vec<(KekAlias, WrappedKey)>,
+        endorser: Option<&Self>,
+    ) -> Record {
+        let wraps = wraps.into_iter().map(|(alias, wrapped)| Wrap::Kek { alias, wrapped }).collect();
+        let mut body = key.body(new, self.key_id, wraps);
+        body.endorsement = endorser.map(|root| root.endorse(&body));
+        self.sign(body)
+    }
+
+    /// The record of a new key that this root wraps.
+    pub(crate) fn new_child_record(&self, key: &NewKey, new: &NewRecord<'_>) -> Result<Record> {
+        let mut wrap = [0; ROOT_WRAP_LEN];
+        random::fill(&mut wrap[..NONCE_LEN])?;
+        let (nonce, sealed) = wrap.split_at_mut(NONCE_LEN);
+        let (prefix, last) = nonce.split_at_mut(12);
+        let prefix: &[u8; 12] = (&*prefix).try_into().expect("the nonce has 24 bytes");
+        let (body, tag) = sealed.split_at_mut(32);
+        body.copy_from_slice(key.key.expose());
+        let aad = child_wrap_aad(&new.identity, &key.commitment);
+        let last_bytes: [u8; 12] = (&*last).try_into().expect("the nonce has 24 bytes");
+        let used = self.child_wrap.derive(prefix).seal(last_bytes, &aad, body)?;
+        last.copy_from_slice(&used.nonce);
+        tag.copy_from_slice(&used.tag);
+        Ok(self.sign(key.body(new, self.key_id, vec![Wrap::Root(wrap)])))
+    }
+
+    /// The record that follows `record`, in state `state`.
+    ///
+    /// # Errors
+    ///
+    /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way.
+    pub(crate) fn with_state(&self, record: &Record, state: KeyState, now: u64) -> Result<Record> {
+        if !record.state().may_become(state) {
+            return Err(Error::new(ErrorKind::KeyState, "the state of the key cannot change that way").with_detail(
+                format!("{} is {}, not to become {}", record.key_id(), record.state().name(), state.name()),
+            ));
+        }
+        let mut body = record.body.clone();
+        body.state = state;
+        body.sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
+        body.changed_at = now;
+        Ok(self.sign(body))
+    }
+
+    /// Whether this root vouches for `record`, byte for byte.
+    ///
+    /// # Errors
+    ///
+    /// - [`RecordRejected`](ErrorKind::RecordRejected): forged or edited.
+    pub(crate) fn verify(&self, record: &Record) -> Result<()> {
+        let expected = hmac_sha256(&self.record_mac, &[record.authenticated_part()]);
+        let authentic = record.authenticator() == self.key_id && bool::from(expected.ct_eq(record.mac()));
+        if authentic { Ok(()) } else { Err(rejected(record, "its MAC does not verify")) }
+    }
+
+    /// Unwraps the key of a record that [`verify`](Self::verify) accepted, and checks it against its commitment.
+    pub(crate) fn unwrap_child(&self, record: &Record) -> Result<KeySchedule> {
+        let Some(Wrap::Root(wrap)) = record.body.wraps.iter().find(|wrap| matches!(wrap, Wrap::Root(_))) else {
+            return Err(rejected(record, "it has no wrap under its root"));
+        };
+        let (nonce, sealed) = wrap.split_at(NONCE_LEN);
+        let (prefix, last) = nonce.split_at(12);
+        let prefix = prefix.try_into().expect("the nonce has 24 bytes");
+        let last = last.try_into().expect("the nonce has 24 bytes");
+        let aad = child_wrap_aad(&record.identity(), record.commitment());
+        let mut opened = Secret::<48>::with(|buffer| buffer.copy_from_slice(sealed));
+        let key = Secret::try_with(|key: &mut [u8; 32]| {
+            let plaintext = self.child_wrap.derive(prefix).open(last, &aad, opened.expose_mut())?;
+            key.copy_from_slice(plaintext);
+            Ok::<(), crate::aead::OpenFailed>(())
+        })
+        .map_err(|_| rejected(record, "its key does not unwrap"))?;
+        committed(record, &key)
+    }
+
+    /// endorsement = HMAC(endorsement key, new root's key ID ‖ commitment ‖ lineage)
+    fn endorse(&self, body: &Body) -> Endorsement {
+        let mac = hmac_sha256(&self.endorsement, &[body.key_id.as_bytes(), &body.commitment, body.lineage.as_bytes()]);
+        Endorsement { by: self.key_id, mac }
+    }
+
+    /// Whether this root endorsed the root of `record`. Needs no key of the endorsed root, so it comes before any KMS call.
+    ///
+    /// # Errors
+    ///
+    /// - [`RecordRejected`](ErrorKind::RecordRejected): it did not.
+    pub(crate) fn verify_endorsement(&self, record: &Record) -> Result<()> {
+        let expected = self.endorse(&record.body);
+        match record.body.endorsement {
+            Some(found) if found.by == expected.by && bool::from(found.mac.ct_eq(&expected.mac)) => Ok(()),
+            _ => Err(rejected(record, "its endorsement does not verify")),
+        }
+    }
+}
+
+/// The key of a KEK-wrapped record from what the KEK unwrapped, checked against binding and commitment.
+///
+/// # Errors
+///
+/// - [`Kms`](ErrorKind::Kms) with `InvalidCiphertext`: the service unwrapped something that was not wrapped for this record.
+pub(crate) fn unwrapped_by_kek(record: &Record, payload: &Secret<64>) -> Result<KeySchedule> {
+    let binding = kms_binding(&record.identity(), record.commitment(), record.environment());
+    let (key, bound) = payload.expose().split_at(32);
+    if !bool::from(bound.ct_eq(&binding)) {
+        return Err(Error::new(
+            ErrorKind::Kms(crate::KmsErrorKind::InvalidCiphertext),
+            "the key service unwrapped something that was not wrapped for this key record",
+        ));
+    }
+    committed(record, &Secret::with(|k| k.copy_from_slice(key)))
+}
+
+/// A key is used only after its commitment was recomputed and compared with the record and the key ID in it.
+fn committed(record: &Record, key: &Secret<32>) -> Result<KeySchedule> {
+    let schedule = KeySchedule::new(key, record.identity());
+    if !bool::from(schedule.commitment().ct_eq(record.commitment())) {
+        return Err(rejected(record, "its key is not the one that it commits to"));
+    }
+    Ok(schedule)
+}
+
+fn child_wrap_aad(identity: &KeyIdentity, commitment: &[u8; 32]) -> [u8; KeyIdentity::LEN + 32] {
+    let mut aad = [0; KeyIdentity::LEN + 32];
+    aad[..KeyIdentity::LEN].copy_from_slice(&identity.encode());
+    aad[KeyIdentity::LEN..].copy_from_slice(commitment);
+    aad
+}
+
+pub(crate) fn rejected(record: &Record, why: &str) -> Error {
+    Error::new(ErrorKind::RecordRejected, "key record rejected").with_detail(format!("{}: {why}", record.key_id()))
+}

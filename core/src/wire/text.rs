@@ -1,0 +1,84 @@
+//! The text form of sealed values, for CSV, JSON and text columns (FORMAT.md §6).
+
+use super::{HEADER_LEN, KeyId, MAGIC, MAX_ENCODED_LEN, NONCE_LEN, Suite, TAG_LEN};
+use crate::error::{ErrorKind, Result};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+
+/// How every value in text form begins.
+pub const TEXT_PREFIX: &str = "kf1.";
+/// `kf1.` ‖ suite (2 hex) ‖ generation (8 hex) ‖ `.`
+const TEXT_HEADER_LEN: usize = 4 + 2 + 8 + 1;
+/// Magic, suite and generation: the bytes that the text form spells in hexadecimal.
+const SPELLED_LEN: usize = 6;
+/// Longer text cannot be a value of any size, and is refused before it is decoded.
+const MAX_TEXT_LEN: usize = TEXT_HEADER_LEN + (HEADER_LEN + NONCE_LEN + TAG_LEN + MAX_ENCODED_LEN).div_ceil(3) * 4;
+
+/// Characters of the text form of a sealed value of `sealed_len` bytes.
+#[must_use]
+pub fn text_len(sealed_len: usize) -> usize {
+    TEXT_HEADER_LEN + BASE64URL_NOPAD.encode_len(sealed_len.saturating_sub(SPELLED_LEN))
+}
+
+/// Appends the text form of the sealed value `sealed` to `out`.
+///
+/// # Errors
+///
+/// - [`Malformed`](ErrorKind::Malformed): `sealed` is too short to be a value.
+pub fn push_text(sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    if sealed.len() < HEADER_LEN || sealed[0] != MAGIC {
+        return Err(ErrorKind::Malformed.into());
+    }
+    out.extend_from_slice(TEXT_PREFIX.as_bytes());
+    let start = out.len();
+    out.resize(start + 10, 0);
+    HEXLOWER.encode_mut(&sealed[1..SPELLED_LEN], &mut out[start..]);
+    out.push(b'.');
+    let body = &sealed[SPELLED_LEN..];
+    let start = out.len();
+    out.resize(start + BASE64URL_NOPAD.encode_len(body.len()), 0);
+    BASE64URL_NOPAD.encode_mut(body, &mut out[start..]);
+    Ok(())
+}
+
+/// Appends the binary form of the value whose text form is `text` to `out`.
+///
+/// Exactly one text of each value is accepted: no white space, padding, upper-case hexadecimal or stray bits.
+///
+/// # Errors
+///
+/// - [`Malformed`](ErrorKind::Malformed): not the text form of a value. `out` is unchanged.
+/// - [`Unsupported`](ErrorKind::Unsupported): a suite that has no text form in this build. `out` is unchanged.
+pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    if text.len() < TEXT_HEADER_LEN || text.len() > MAX_TEXT_LEN {
+        return Err(ErrorKind::Malformed.into());
+    }
+    let spelled = text.strip_prefix(TEXT_PREFIX.as_bytes()).ok_or(ErrorKind::Malformed)?;
+    let (digits, rest) = spelled.split_at(10);
+    let (&dot, body) = rest.split_first().ok_or(ErrorKind::Malformed)?;
+    let mut head = [0; SPELLED_LEN - 1];
+    HEXLOWER.decode_mut(digits, &mut head).map_err(|_| ErrorKind::Malformed)?;
+    if dot != b'.' {
+        return Err(ErrorKind::Malformed.into());
+    }
+    Suite::from_id(head[0])?;
+    let body_len = BASE64URL_NOPAD.decode_len(body.len()).map_err(|_| ErrorKind::Malformed)?;
+    if body_len < KeyId::FINGERPRINT_LEN {
+        return Err(ErrorKind::Malformed.into());
+    }
+    let start = out.len();
+    out.push(MAGIC);
+    out.extend_from_slice(&head);
+    let body_start = out.len();
+    out.resize(body_start + body_len, 0);
+    if BASE64URL_NOPAD.decode_mut(body, &mut out[body_start..]).is_err() {
+        out.truncate(start);
+        return Err(ErrorKind::Malformed.into());
+    }
+    Ok(())
+}
+
+/// Whether `text` starts like the text form of a sealed value. A hint for tools, never a security decision.
+#[must_use]
+pub fn looks_sealed_text(text: &[u8]) -> bool {
+    text.starts_with(TEXT_PREFIX.as_bytes())
+}
