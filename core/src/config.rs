@@ -1,1 +1,193 @@
-//! stub
+//! `keyfold.toml` and policy files (docs/CONFIG.md): parsing with errors that name file, line and key.
+
+mod field;
+mod position;
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::keyring::{CreatedKeyring, KeyringConfig, LookupKeys, check_environment};
+use crate::kms::KekAlias;
+use crate::policy::Policy;
+use field::FieldToml;
+use position::{Origin, Spanned};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// The version of the file format that this build reads.
+const VERSION: u32 = 1;
+
+/// A configuration file: a keyring, where its records are kept, and which KEKs wrap its root.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the keyring is and what it trusts, with the fields of the file and of added policies.
+    pub keyring: KeyringConfig,
+    /// Where key records are kept, such as `sqlite:keys.db`; paths are relative to the file.
+    pub store: String,
+    /// The file that remembers how far the keyring has come; relative to the configuration file.
+    pub high_water: Option<String>,
+    /// The KEKs, by alias, such as `local:local.kek`; paths are relative to the file.
+    pub keks: BTreeMap<KekAlias, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigToml {
+    version: Spanned<u32>,
+    keyring: KeyringToml,
+    store: StoreToml,
+    keks: BTreeMap<String, Spanned<KekToml>>,
+    #[serde(default)]
+    lookup: BTreeMap<String, LookupToml>,
+    #[serde(default)]
+    fields: BTreeMap<String, Spanned<FieldToml>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyToml {
+    version: Spanned<u32>,
+    #[serde(default)]
+    fields: BTreeMap<String, Spanned<FieldToml>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyringToml {
+    name: String,
+    environment: Spanned<String>,
+    lineage: Spanned<String>,
+    root_pins: Vec<Spanned<String>>,
+    scope_names: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreToml {
+    uri: String,
+    high_water: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KekToml {
+    uri: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LookupToml {
+    partition: Spanned<String>,
+    seals: Spanned<String>,
+    #[serde(default)]
+    opens: Vec<Spanned<String>>,
+}
+
+impl Config {
+    /// Parses the text of a configuration file; `origin` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let origin = Origin::new(origin, text);
+        let file: ConfigToml = origin.parse()?;
+        origin.check_version(&file.version, VERSION)?;
+        let keyring = file.keyring;
+        origin.at(&keyring.environment, |text| check_environment(text))?;
+        let mut config = Self {
+            keyring: KeyringConfig {
+                name: keyring.name,
+                environment: keyring.environment.get_ref().clone(),
+                lineage: origin.at(&keyring.lineage, |text| text.parse())?,
+                root_pins: keyring.root_pins.iter().map(|pin| origin.at(pin, |text| parse_pin(text))).collect::<Result<_>>()?,
+                scope_names: origin.at(&keyring.scope_names, |text| text.parse())?,
+                lookup: BTreeMap::new(),
+                policy: Policy::new(),
+            },
+            store: file.store.uri,
+            high_water: file.store.high_water,
+            keks: BTreeMap::new(),
+        };
+        for (alias, kek) in file.keks {
+            let parsed = origin.at(&kek, |_| KekAlias::new(&alias))?;
+            config.keks.insert(parsed, kek.into_inner().uri);
+        }
+        for (name, lookup) in file.lookup {
+            let keys = LookupKeys {
+                partition: origin.at(&lookup.partition, |text| text.parse())?,
+                seals: origin.at(&lookup.seals, |text| text.parse())?,
+                opens: lookup.opens.iter().map(|id| origin.at(id, |text| text.parse())).collect::<Result<_>>()?,
+            };
+            config.keyring.lookup.insert(name, keys);
+        }
+        config.add_fields(&origin, file.fields)?;
+        Ok(config)
+    }
+
+    /// Adds the fields of a policy file; `origin` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when a field is defined already.
+    pub fn add_policy(&mut self, text: &str, origin: &str) -> Result<()> {
+        let origin = Origin::new(origin, text);
+        let file: PolicyToml = origin.parse()?;
+        origin.check_version(&file.version, VERSION)?;
+        self.add_fields(&origin, file.fields)
+    }
+
+    fn add_fields(&mut self, origin: &Origin<'_>, fields: BTreeMap<String, Spanned<FieldToml>>) -> Result<()> {
+        for (name, field) in fields {
+            origin.at(&field, |toml| self.keyring.policy.add(toml.to_policy(&name)?))?;
+        }
+        Ok(())
+    }
+
+    /// The text of a configuration file for a keyring that was just made.
+    #[must_use]
+    pub fn template(created: &CreatedKeyring, store: &str, high_water: &str, keks: &BTreeMap<KekAlias, String>) -> String {
+        let keyring = &created.config;
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let mut out = String::new();
+        let mut line = |text: std::fmt::Arguments<'_>| {
+            out.write_fmt(text).expect("writing to a String cannot fail");
+            out.push('\n');
+        };
+        line(format_args!("# Keyfold keyring. Holds no secret, but decides what is trusted: let only administrators write it."));
+        line(format_args!("version = 1\n\n[keyring]"));
+        line(format_args!("name = {}", quoted(&keyring.name)));
+        line(format_args!("# The isolation domain: keys of another environment never open here."));
+        line(format_args!("environment = {}", quoted(&keyring.environment)));
+        line(format_args!("lineage = \"{}\"", keyring.lineage));
+        line(format_args!("# Commitments of the root keys that are trusted. Keep a copy elsewhere."));
+        for pin in &keyring.root_pins {
+            line(format_args!("root_pins = [\"{}\"]", data_encoding::HEXLOWER.encode(pin)));
+        }
+        line(format_args!("# The key that hides the names of scopes."));
+        line(format_args!("scope_names = \"{}\"\n\n[store]", keyring.scope_names));
+        line(format_args!("uri = {}", quoted(store)));
+        line(format_args!("# Remembers how far the keyring has come, so that an older copy of the store is noticed."));
+        line(format_args!("high_water = {}", quoted(high_water)));
+        for (alias, uri) in keks {
+            line(format_args!("\n[keks.{alias}]\nuri = {}", quoted(uri)));
+        }
+        for (name, keys) in &keyring.lookup {
+            line(format_args!("\n# Keys for deterministic fields: the partition inside which values are linkable."));
+            line(format_args!("[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = []", keys.partition, keys.seals));
+        }
+        line(format_args!("\n# Fields may stand here, or in policy files that are added with --policy. For example:"));
+        line(format_args!("# [fields.\"patient.ssn\"]\n# identifier = \"G\"            # HIPAA Safe Harbor class"));
+        line(format_args!("# row_binding = \"patient_id\"  # values cannot be swapped between rows\n# columns = [\"ssn\"]"));
+        out
+    }
+}
+
+/// The pin of a root as the configuration writes it: its commitment in lower-case hexadecimal.
+fn parse_pin(text: &str) -> Result<[u8; 32]> {
+    let decoded = data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
+    decoded.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+        Error::new(ErrorKind::Configuration, "a root pin is 64 lower-case hexadecimal digits")
+    })
+}

@@ -8,6 +8,7 @@ mod create;
 mod rotate;
 
 pub use create::CreatedKeyring;
+pub(crate) use create::check_environment;
 pub use rotate::Rotated;
 
 use crate::aead::{Backend, SivKey, XaesKey};

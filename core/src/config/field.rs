@@ -1,0 +1,163 @@
+//! `[fields.NAME]`: from the file to a [`FieldPolicy`].
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::policy::{FieldMode, FieldPolicy, HipaaClass, RowBinding, Spelling};
+use crate::value::{Padding, ValueType};
+use crate::wire::Suite;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FieldToml {
+    #[serde(default)]
+    mode: ModeToml,
+    partition: Option<String>,
+    join_group: Option<String>,
+    #[serde(rename = "type")]
+    value_type: Option<String>,
+    identifier: Option<char>,
+    row_binding: Option<RowBindingToml>,
+    #[serde(default)]
+    columns: Vec<String>,
+    #[serde(default)]
+    paths: Vec<String>,
+    #[serde(default)]
+    only_if: BTreeMap<String, String>,
+    #[serde(default)]
+    required_context: BTreeSet<String>,
+    accept: Option<Vec<String>>,
+    padding: Option<PaddingToml>,
+    #[serde(default)]
+    unlinkable: bool,
+    keep_prefix: Option<String>,
+    #[serde(default)]
+    spelling: SpellingToml,
+    #[serde(default)]
+    optional: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ModeToml {
+    #[default]
+    Randomized,
+    Deterministic,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SpellingToml {
+    #[default]
+    Keep,
+    Normalise,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a column, a JSONPath, { column = …, path = … } or \"none\"")]
+enum RowBindingToml {
+    Name(String),
+    Both(RowBindingTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RowBindingTable {
+    column: Option<String>,
+    path: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number of bytes or \"padme\"")]
+enum PaddingToml {
+    Multiple(u16),
+    Named(String),
+}
+
+fn wrong(why: &'static str) -> Error {
+    Error::new(ErrorKind::Configuration, why)
+}
+
+impl FieldToml {
+    pub(super) fn to_policy(&self, name: &str) -> Result<FieldPolicy> {
+        let base = match self.mode {
+            ModeToml::Randomized => {
+                if self.partition.is_some() || self.join_group.is_some() {
+                    return Err(wrong("partition and join_group are for deterministic fields"));
+                }
+                FieldPolicy::randomized(name)
+            }
+            ModeToml::Deterministic => {
+                let partition = self.partition.as_deref().unwrap_or("default");
+                FieldPolicy::deterministic(name, partition, self.join_group.as_deref())
+            }
+        };
+        let accepted_suites = match &self.accept {
+            None => base.accepted_suites.clone(),
+            Some(list) => list.iter().map(|id| parse_suite(id)).collect::<Result<_>>()?,
+        };
+        Ok(FieldPolicy {
+            value_type: self.value_type.as_deref().map(parse_type).transpose()?,
+            padding: self.padding()?,
+            unlinkable: self.unlinkable,
+            required_context: self.required_context.clone(),
+            row_binding: self.row_binding(&base.mode)?,
+            accepted_suites,
+            keep_prefix: self.keep_prefix.clone(),
+            spelling: match self.spelling {
+                SpellingToml::Keep => Spelling::Keep,
+                SpellingToml::Normalise => Spelling::Normalise,
+            },
+            identifier: self.identifier.map(parse_identifier).transpose()?,
+            columns: self.columns.clone(),
+            paths: self.paths.clone(),
+            only_if: self.only_if.clone(),
+            optional: self.optional,
+            ..base
+        })
+    }
+
+    fn row_binding(&self, mode: &FieldMode) -> Result<RowBinding> {
+        let bound = |column: Option<&String>, path: Option<&String>| RowBinding::Bound { column: column.cloned(), path: path.cloned() };
+        match &self.row_binding {
+            None if self.identifier.is_some() && *mode == FieldMode::Randomized => Err(wrong(
+                "an identifier must be bound to its row: set row_binding to the column or path of an immutable \
+                 identifier, or to \"none\" if values may be swapped between rows",
+            )),
+            None => Ok(RowBinding::None),
+            Some(RowBindingToml::Name(name)) if name == "none" => Ok(RowBinding::None),
+            Some(RowBindingToml::Name(name)) if name.starts_with('$') => Ok(bound(None, Some(name))),
+            Some(RowBindingToml::Name(name)) => Ok(bound(Some(name), None)),
+            Some(RowBindingToml::Both(RowBindingTable { column: None, path: None })) => {
+                Err(wrong("row_binding names neither a column nor a path"))
+            }
+            Some(RowBindingToml::Both(table)) => Ok(bound(table.column.as_ref(), table.path.as_ref())),
+        }
+    }
+
+    fn padding(&self) -> Result<Padding> {
+        match &self.padding {
+            None => Ok(Padding::None),
+            Some(PaddingToml::Multiple(n)) => Ok(Padding::Multiple(*n)),
+            Some(PaddingToml::Named(name)) if name == "padme" => Ok(Padding::Padme),
+            Some(PaddingToml::Named(_)) => Err(wrong("padding is a number of bytes or \"padme\"")),
+        }
+    }
+}
+
+fn parse_suite(id: &str) -> Result<Suite> {
+    [Suite::Field, Suite::Deterministic]
+        .into_iter()
+        .find(|suite| suite.to_string() == id)
+        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\" and \"02\""))
+}
+
+fn parse_type(name: &str) -> Result<ValueType> {
+    ValueType::ALL.into_iter().find(|known| known.name() == name && *known != ValueType::Null).ok_or_else(|| {
+        wrong("type is one of bytes, text, integer, decimal, float, boolean, date, timestamp, json")
+    })
+}
+
+fn parse_identifier(letter: char) -> Result<HipaaClass> {
+    HipaaClass::new(letter).ok_or_else(|| wrong("identifier is a letter from A to R, of 45 CFR 164.514(b)(2)(i)"))
+}

@@ -1,0 +1,55 @@
+//! Turns byte positions of the TOML parser into file, line and key.
+
+use crate::error::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+use std::ops::Range;
+
+pub(super) use toml::Spanned;
+
+/// A file that is being parsed.
+pub(super) struct Origin<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    pub(super) const fn new(name: &'a str, text: &'a str) -> Self {
+        Self { name, text }
+    }
+
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        toml::from_str(self.text).map_err(|error| {
+            let place = self.place(error.span().unwrap_or(0..0));
+            Error::new(ErrorKind::Configuration, "configuration").with_detail(format!("{place}: {}", error.message()))
+        })
+    }
+
+    /// Runs `check` on a value of the file; its error gets the value's line and key.
+    pub(super) fn at<T, U>(&self, value: &Spanned<T>, check: impl FnOnce(&T) -> Result<U>) -> Result<U> {
+        check(value.get_ref()).map_err(|error| {
+            let place = self.place(value.span());
+            Error::new(ErrorKind::Configuration, "configuration").with_detail(format!("{place}: {error}"))
+        })
+    }
+
+    pub(super) fn check_version(&self, version: &Spanned<u32>, known: u32) -> Result<()> {
+        self.at(version, |&found| {
+            if found == known {
+                return Ok(());
+            }
+            Err(Error::new(ErrorKind::Configuration, "this build reads version 1 of the file").with_detail(format!("found {found}")))
+        })
+    }
+
+    /// `file:line, key`: the key is what stands on the line before `=`, or the table's name.
+    fn place(&self, span: Range<usize>) -> String {
+        let start = span.start.min(self.text.len());
+        let before = self.text.get(..start).unwrap_or_default();
+        let line_number = before.matches('\n').count() + 1;
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        let line = self.text[line_start..].lines().next().unwrap_or_default();
+        let key = if line.trim_start().starts_with('[') { line } else { line.split('=').next().unwrap_or_default() };
+        let key: String = key.trim().chars().take(80).collect();
+        if key.is_empty() { format!("{}:{line_number}", self.name) } else { format!("{}:{line_number}, {key}", self.name) }
+    }
+}

@@ -1,0 +1,83 @@
+use super::*;
+
+const CONFIG: &str = r#"
+version = 1
+[keyring]
+name = "clinic"
+environment = "test"
+lineage = "00112233445566778899aabbccddeeff"
+root_pins = ["000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"]
+scope_names = "000000020000000000000000000000000000000000000000"
+[store]
+uri = "sqlite:keys.db"
+[keks.local]
+uri = "local:local.kek"
+[lookup.default]
+partition = "ffeeddccbbaa99887766554433221100"
+seals = "000000030000000000000000000000000000000000000000"
+[fields."patient.ssn"]
+identifier = "G"
+row_binding = "patient_id"
+columns = ["ssn"]
+[fields."patient.id"]
+mode = "deterministic"
+join_group = "patient"
+keep_prefix = "Patient/"
+padding = 16
+"#;
+
+fn error(from: &str, to: &str) -> String {
+    assert!(CONFIG.contains(from), "{from}");
+    let config = CONFIG.replace("padding = 16\n", "").replace(from, to);
+    let error = Config::parse(&config, "keyfold.toml").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    error.to_string()
+}
+
+#[test]
+fn a_whole_file() {
+    let config = Config::parse(&CONFIG.replace("padding = 16\n", ""), "keyfold.toml").unwrap();
+    assert_eq!(config.store, "sqlite:keys.db");
+    let ssn = config.keyring.policy.field("patient.ssn").unwrap();
+    assert_eq!(ssn.identifier, HipaaClassOf::g());
+    assert_eq!(config.keyring.lookup["default"].seals.generation(), 3);
+}
+
+struct HipaaClassOf;
+impl HipaaClassOf {
+    fn g() -> Option<crate::policy::HipaaClass> {
+        crate::policy::HipaaClass::new('G')
+    }
+}
+
+#[test]
+fn errors_name_file_line_and_key() {
+    let joined = Config::parse(CONFIG, "keyfold.toml").unwrap_err().to_string();
+    assert!(joined.contains("keyfold.toml:20, [fields.\"patient.id\"]"), "{joined}");
+    assert!(joined.contains("no padding"), "{joined}");
+    for (from, to, place, why) in [
+        ("version = 1", "version = 2", "keyfold.toml:2, version", "found 2"),
+        ("lineage = \"0011", "lineage = \"XX11", "keyfold.toml:6, lineage", "32 lower-case"),
+        ("[\"000102", "[\"0102", "keyfold.toml:7, root_pins", "64 lower-case"),
+        ("name = \"clinic\"", "nam = \"clinic\"", "keyfold.toml:4, nam", "unknown field"),
+        ("environment = \"test\"", "environment = \"Te st\"", "keyfold.toml:5, environment", "1 to 64"),
+        ("identifier = \"G\"", "identifier = \"Z\"", "keyfold.toml:16, [fields.\"patient.ssn\"]", "A to R"),
+        ("row_binding = \"patient_id\"\n", "", "keyfold.toml:16, [fields.\"patient.ssn\"]", "must be bound"),
+        ("row_binding = \"patient_id\"", "row_binding = 5", "keyfold.toml:18, row_binding", "expected a column"),
+        ("[keks.local]", "[keks.\"LOCAL\"]", "keyfold.toml:11, [keks.\"LOCAL\"]", "alias"),
+        ("uri = \"sqlite:keys.db\"", "uri = 3", "keyfold.toml:10, uri", "string"),
+        ("columns = [\"ssn\"]", "columns = [\"ssn\"", "keyfold.toml:", "array"),
+    ] {
+        let text = error(from, to);
+        assert!(text.contains(place) && text.contains(why), "{text}\nshould name {place} and {why}");
+    }
+}
+
+#[test]
+fn policies_add_fields_once() {
+    let mut config = Config::parse(&CONFIG.replace("padding = 16\n", ""), "keyfold.toml").unwrap();
+    config.add_policy("version = 1\n[fields.a]\n", "a.toml").unwrap();
+    let again = config.add_policy("version = 1\n[fields.a]\n", "b.toml").unwrap_err().to_string();
+    assert!(again.contains("b.toml:2, [fields.a]") && again.contains("defined twice"), "{again}");
+    assert!(config.add_policy("version = 1\n[keyring]\n", "c.toml").is_err(), "a policy decides no trust");
+}
