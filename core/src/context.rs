@@ -6,10 +6,8 @@ use crate::wire::HEADER_LEN;
 /// Starts the part of the AAD that follows the header.
 const LABEL: &[u8] = b"keyfold/field/v1";
 /// Holds the row binding.
-#[cfg(feature = "std")]
 const ROW_KEY: &[u8] = b"kf:row";
 /// Keys that start with this are Keyfold's own.
-#[cfg(feature = "std")]
 const RESERVED: &[u8] = b"kf:";
 /// Most pairs of a caller.
 pub(crate) const MAX_PAIR_COUNT: usize = 32;
@@ -104,7 +102,7 @@ const TOO_LONG: Error =
 ///
 /// # Errors
 ///
-/// - [`InvalidInput`](ErrorKind::InvalidInput): not in order. - [`LimitExceeded`](ErrorKind::LimitExceeded): too long.
+/// - [`InvalidInput`](ErrorKind::InvalidInput): not in order, or a key or row binding that no value may have. - [`LimitExceeded`](ErrorKind::LimitExceeded): too long.
 pub(crate) fn write_aad<'b>(
     buffer: &'b mut [u8],
     header: &[u8; HEADER_LEN],
@@ -118,6 +116,15 @@ pub(crate) fn write_aad<'b>(
     }
     if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
         return Err(Error::new(ErrorKind::InvalidInput, "context keys must ascend"));
+    }
+    // What a keyring would refuse to bind, a device must not bind either: nobody could open the value.
+    let allowed = |(key, value): &(&[u8], &[u8])| match *key {
+        ROW_KEY => !value.is_empty(),
+        key => !key.is_empty() && !key.starts_with(RESERVED) && core::str::from_utf8(key).is_ok(),
+    };
+    if !pairs.iter().all(allowed) {
+        let why = "a context key is UTF-8, not empty and does not start with kf:, and a row binding is not empty";
+        return Err(Error::new(ErrorKind::InvalidInput, why));
     }
     let start = out.len;
     out.put(&[pairs.len() as u8])?;

@@ -234,7 +234,7 @@ impl Keyring {
         }
         let Some(id) = inner.store.scope_by_tag(inner.config.lineage, tag).await? else { return Ok((tag, None)) };
         // The store's word for whose scope this is does not count: the newest record must say so under a root's MAC.
-        let newest = inner.store.newest(self.slot(KeyClass::Data, id), 1).await?;
+        let newest = self.newest(self.slot(KeyClass::Data, id), 1).await?;
         let record =
             newest.first().ok_or_else(|| Error::new(ErrorKind::Store, "the store names a scope without keys"))?;
         self.verify(record).await?;
@@ -254,17 +254,26 @@ impl Keyring {
                 (tag, None) => (self.create_scope(name, tag).await?, Some(tag)),
             },
         };
-        if let Some(key_id) = self.current_key_id(slot).await? {
-            return self.acquire(key_id, slot).await;
+        if let Some(record) = self.current_record(slot).await? {
+            // Its state decides that it seals, so the state must be a root's word, not the store's.
+            self.vouched(&record).await?;
+            return self.acquire(record.key_id(), slot).await;
         }
         let record = self.insert_data_key(slot, tag, None).await?;
         self.acquire(record.key_id(), slot).await
     }
 
-    /// The newest active key of `slot`. Refuses a store that has gone back behind what this process has seen.
+    /// The newest active key of `slot`, as [`current_record`](Self::current_record).
     pub(crate) async fn current_key_id(&self, slot: Slot) -> Result<Option<KeyId>> {
-        let newest = self.inner.store.newest(slot, RECENT).await?;
-        let current = newest.iter().find(|record| record.state() == KeyState::Active).map(Record::key_id);
+        Ok(self.current_record(slot).await?.map(|record| record.key_id()))
+    }
+
+    /// The record of the newest active key of `slot`; nobody has vouched for it yet. Refuses a store that has gone
+    /// back behind what this process has seen.
+    async fn current_record(&self, slot: Slot) -> Result<Option<Record>> {
+        let newest = self.newest(slot, RECENT).await?;
+        let record = newest.into_iter().find(|record| record.state() == KeyState::Active);
+        let current = record.as_ref().map(Record::key_id);
         let mut sealing = lock(&self.inner.sealing);
         let seen = sealing.get(&slot).copied();
         if let Some(seen) = seen
@@ -279,7 +288,19 @@ impl Keyring {
         if let Some(current) = current {
             sealing.insert(slot, current);
         }
-        Ok(current)
+        Ok(record)
+    }
+
+    /// The newest records of `slot`, of that slot and in descending order whatever the store does.
+    async fn newest(&self, slot: Slot, limit: usize) -> Result<Vec<Record>> {
+        let records = self.inner.store.newest(slot, limit).await?;
+        if let Some(foreign) = records.iter().find(|record| record.slot() != slot) {
+            return Err(rejected(foreign, "the store returned it for another scope, partition or class"));
+        }
+        if !records.is_sorted_by(|a, b| a.key_id() > b.key_id()) {
+            return Err(Error::new(ErrorKind::RecordRejected, "the store returned key records out of order"));
+        }
+        Ok(records)
     }
 
     /// The key `key_id`, which must belong to `slot`. No request to the key service when its root is known.
@@ -310,18 +331,28 @@ impl Keyring {
 
     async fn record(&self, key_id: KeyId) -> Result<Record> {
         let record = self.inner.store.get(self.inner.config.lineage, key_id).await?;
-        record.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))
+        let record = record.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
+        // Otherwise a store could have values sealed under one key and labelled with the ID of another.
+        if record.key_id() != key_id {
+            return Err(rejected(&record, "the store returned it for another key ID"));
+        }
+        Ok(record)
     }
 
     /// Whether `record` counts: it belongs here, a trusted root vouches for it, and nothing newer has been seen.
     async fn verify(&self, record: &Record) -> Result<()> {
+        self.vouched(record).await?;
+        self.check_age(record)
+    }
+
+    /// Whether `record` belongs here and a trusted root vouches for it.
+    async fn vouched(&self, record: &Record) -> Result<()> {
         self.check_domain(record)?;
         let root = match record.class() {
             KeyClass::Root if record.authenticator() == record.key_id() => self.trusted_root(record, 0).await?,
             _ => self.root(record.authenticator()).await?,
         };
-        root.verify(record)?;
-        self.check_age(record)
+        root.verify(record)
     }
 
     fn check_domain(&self, record: &Record) -> Result<()> {
@@ -356,7 +387,15 @@ impl Keyring {
             if let Some(root) = lock(&self.inner.roots).get(&key_id) {
                 return Ok(root.clone());
             }
-            let record = self.record(key_id).await?;
+            let record = self.record(key_id).await.map_err(|error| match error.kind() {
+                // Not `NoMatchingKey`: the key that was asked for exists, but nobody vouches for it.
+                ErrorKind::NoMatchingKey => Error::new(
+                    ErrorKind::RecordRejected,
+                    "the root that should vouch for the key record is not in the store",
+                )
+                .with_detail(key_id.to_string()),
+                _ => error,
+            })?;
             self.check_domain(&record)?;
             let root = self.trusted_root(&record, depth).await?;
             root.verify(&record)?;

@@ -48,6 +48,8 @@ mod record;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "hazmat")]
+pub mod vectors;
 
 pub use error::{Error, ErrorKind, KmsErrorKind, Result};
 pub use keys::{KeyClass, Lineage, Secret, SlotId};

@@ -100,7 +100,6 @@ impl Record {
     ///
     /// - [`Malformed`](ErrorKind::Malformed): not one canonical record.
     /// - [`Unsupported`](ErrorKind::Unsupported): written by a newer version.
-    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): too many wraps.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let (body, _) = Body::parse(bytes)?;
         Ok(Self { body, bytes: bytes.to_vec() })
@@ -194,14 +193,14 @@ impl Record {
     pub fn kek_aliases(&self) -> impl Iterator<Item = &KekAlias> {
         self.body.wraps.iter().filter_map(|wrap| match wrap {
             Wrap::Kek { alias, .. } => Some(alias),
-            Wrap::Root(_) => None,
+            Wrap::Root(_) | Wrap::Unknown { .. } => None,
         })
     }
 
     pub(crate) fn kek_wraps(&self) -> impl Iterator<Item = (&KekAlias, &WrappedKey)> {
         self.body.wraps.iter().filter_map(|wrap| match wrap {
             Wrap::Kek { alias, wrapped } => Some((alias, wrapped)),
-            Wrap::Root(_) => None,
+            Wrap::Root(_) | Wrap::Unknown { .. } => None,
         })
     }
 
@@ -299,7 +298,7 @@ impl NewKey {
 }
 
 /// SHA-256(label ‖ identity ‖ commitment ‖ environment), so that every service binds, even one without associated data.
-fn kms_binding(identity: &KeyIdentity, commitment: &[u8; 32], environment: &str) -> [u8; 32] {
+pub(crate) fn kms_binding(identity: &KeyIdentity, commitment: &[u8; 32], environment: &str) -> [u8; 32] {
     Sha256::new()
         .chain_update(b"keyfold/v1/kms-binding")
         .chain_update(identity.encode())
@@ -327,7 +326,7 @@ impl RootKey {
         }
     }
 
-    fn sign(&self, body: Body) -> Record {
+    pub(crate) fn sign(&self, body: Body) -> Record {
         let mut bytes = body.encode();
         let mac = hmac_sha256(&self.record_mac, &[&bytes]);
         bytes.extend_from_slice(&mac);
@@ -378,6 +377,11 @@ impl RootKey {
         }
         let mut body = record.body.clone();
         body.state = state;
+        if state == KeyState::Destroyed {
+            // A tombstone has no wraps and is vouched for by whoever writes it: its own key is gone.
+            body.wraps.clear();
+            body.authenticator = self.key_id;
+        }
         body.sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
         body.changed_at = now;
         Ok(self.sign(body))
@@ -415,7 +419,7 @@ impl RootKey {
     }
 
     /// endorsement = HMAC(endorsement key, new root's key ID ‖ commitment ‖ lineage)
-    fn endorse(&self, body: &Body) -> Endorsement {
+    pub(crate) fn endorse(&self, body: &Body) -> Endorsement {
         let mac = hmac_sha256(&self.endorsement, &[body.key_id.as_bytes(), &body.commitment, body.lineage.as_bytes()]);
         Endorsement { by: self.key_id, mac }
     }
@@ -460,7 +464,7 @@ fn committed(record: &Record, key: &Secret<32>) -> Result<KeySchedule> {
     Ok(schedule)
 }
 
-fn child_wrap_aad(identity: &KeyIdentity, commitment: &[u8; 32]) -> [u8; KeyIdentity::LEN + 32] {
+pub(crate) fn child_wrap_aad(identity: &KeyIdentity, commitment: &[u8; 32]) -> [u8; KeyIdentity::LEN + 32] {
     let mut aad = [0; KeyIdentity::LEN + 32];
     aad[..KeyIdentity::LEN].copy_from_slice(&identity.encode());
     aad[KeyIdentity::LEN..].copy_from_slice(commitment);

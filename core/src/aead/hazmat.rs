@@ -127,3 +127,10 @@ pub fn cmac_aes256(key: &[u8; 32], message: &[u8]) -> [u8; 16] {
     mac.update(message);
     mac.finalize().into_bytes().into()
 }
+
+/// The first `out.len()` bytes of the ChaCha20 key stream (RFC 8439 §2.4), from block 0, as a column draws its nonces.
+pub fn chacha20_key_stream(key: &[u8; 32], nonce: &[u8; 12], out: &mut [u8]) {
+    use chacha20::cipher::{KeyIvInit, StreamCipher};
+    out.fill(0);
+    chacha20::ChaCha20::new(key.into(), nonce.into()).apply_keystream(out);
+}

@@ -58,7 +58,7 @@ impl Keyring {
     }
 
     async fn rotate(&self, slot: Slot) -> Result<Rotated> {
-        let before = self.inner.store.newest(slot, RECENT).await?;
+        let before = self.newest(slot, RECENT).await?;
         let head = before.first().ok_or_else(|| Error::from(ErrorKind::NoMatchingKey))?;
         // A planted record must not become the predecessor that a new generation is numbered and tagged after.
         self.verify(head).await?;
@@ -87,7 +87,7 @@ impl Keyring {
     /// Deactivates every active key of `slot` that is older than `new`; also finishes what a crashed rotation left.
     async fn deactivate_before(&self, slot: Slot, new: &Record) -> Result<()> {
         let maker = self.maker();
-        for record in self.inner.store.newest(slot, RECENT).await? {
+        for record in self.newest(slot, RECENT).await? {
             let older = record.key_id().generation() < new.key_id().generation();
             if !older || record.state() != KeyState::Active {
                 continue;

@@ -17,6 +17,8 @@ pub(crate) const MAX_WRAP_COUNT: usize = 8;
 pub(crate) const MAX_RECORD_LEN: usize = 40 * 1024;
 /// Extension types from here on must be understood by whoever reads the record.
 const CRITICAL: u16 = 0x8000;
+/// Wrap types from here on must be understood by whoever reads the record.
+const CRITICAL_WRAP: u8 = 0x80;
 
 /// The key of a record under one wrapping key.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +27,8 @@ pub(crate) enum Wrap {
     Root([u8; ROOT_WRAP_LEN]),
     /// Under a KEK, named by alias.
     Kek { alias: KekAlias, wrapped: WrappedKey },
+    /// Of a kind that a newer version added beside those that this build knows: kept byte for byte, never used.
+    Unknown { kind: u8, alias: Vec<u8>, version: Vec<u8>, bytes: Vec<u8> },
 }
 
 impl Wrap {
@@ -95,6 +99,12 @@ impl Body {
                     push_short(&mut out, wrapped.kek_version.as_bytes());
                     push_long(&mut out, &wrapped.bytes);
                 }
+                Wrap::Unknown { kind, alias, version, bytes } => {
+                    out.push(*kind);
+                    push_short(&mut out, alias);
+                    push_short(&mut out, version);
+                    push_long(&mut out, bytes);
+                }
             }
         }
         match &self.endorsement {
@@ -114,9 +124,12 @@ impl Body {
     /// # Errors
     ///
     /// - [`Malformed`](ErrorKind::Malformed): not a record, truncated, trailing bytes or not canonical.
-    /// - [`Unsupported`](ErrorKind::Unsupported): a newer layout, or a critical extension that this build does not know.
+    /// - [`Unsupported`](ErrorKind::Unsupported): a layout, class, state, critical wrap or critical extension that
+    ///   this build does not know.
     pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, [u8; MAC_LEN])> {
         const MALFORMED: Error = Error::new(ErrorKind::Malformed, "not a canonical key record");
+        const NEWER: Error =
+            Error::new(ErrorKind::Unsupported, "the key record has a class or state that this build does not know");
         if bytes.len() > MAX_RECORD_LEN {
             return Err(MALFORMED);
         }
@@ -132,8 +145,8 @@ impl Body {
             ));
         }
         let body = Self {
-            class: KeyClass::from_id(r.u8()?).ok_or(MALFORMED)?,
-            state: KeyState::from_id(r.u8()?).ok_or(MALFORMED)?,
+            class: KeyClass::from_id(r.u8()?).ok_or(NEWER)?,
+            state: KeyState::from_id(r.u8()?).ok_or(NEWER)?,
             key_id: KeyId::from_bytes(*r.array()?),
             commitment: *r.array()?,
             authenticator: KeyId::from_bytes(*r.array()?),
@@ -169,7 +182,7 @@ impl Body {
 fn parse_wraps(r: &mut Reader<'_>) -> Result<Vec<Wrap>> {
     let count = usize::from(r.u8()?);
     if count > MAX_WRAP_COUNT {
-        return Err(Error::new(ErrorKind::LimitExceeded, "a key record has at most 8 wraps"));
+        return Err(Error::new(ErrorKind::Malformed, "a key record has at most 8 wraps"));
     }
     (0..count)
         .map(|_| {
@@ -188,8 +201,12 @@ fn parse_wraps(r: &mut Reader<'_>) -> Result<Vec<Wrap>> {
                         bytes: bytes.to_vec(),
                     },
                 }),
-                Wrap::ROOT | Wrap::KEK => Err(ErrorKind::Malformed.into()),
-                _ => Err(Error::new(ErrorKind::Unsupported, "the key record has a wrap of an unknown type")),
+                0 | Wrap::ROOT | Wrap::KEK => Err(ErrorKind::Malformed.into()),
+                _ if kind < CRITICAL_WRAP && bytes.len() <= WrappedKey::MAX_LEN => {
+                    Ok(Wrap::Unknown { kind, alias: alias.to_vec(), version: version.to_vec(), bytes: bytes.to_vec() })
+                }
+                _ if kind < CRITICAL_WRAP => Err(ErrorKind::Malformed.into()),
+                _ => Err(Error::new(ErrorKind::Unsupported, "the key record has a critical wrap unknown to this build")),
             }
         })
         .collect()

@@ -1,0 +1,195 @@
+//! The command line. Completions and the man page are made from it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Protect and reveal patient identifiers in files; manage the keys.
+///
+/// Values are encrypted with AES-256 under data keys that a key-encryption key guards, each bound to its field, its
+/// context and its row. Exit codes: 0 done, 2 usage, 3 configuration or policy, 4 input data, 5 keys, 6 key service,
+/// 7 files and stores, 8 system, 1 anything else, 128 + n ended by signal n.
+#[derive(Debug, Parser)]
+#[command(name = "keyfold", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Print what happens to keys to standard error: error, warn, info, debug or trace. Never prints values or keys.
+    #[arg(long, global = true, env = "KEYFOLD_LOG", value_name = "LEVEL", default_value = "warn")]
+    pub(crate) log: String,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a keyring in a folder: configuration, local KEK file, SQLite key store.
+    Init(Init),
+    /// Encrypt the fields of a CSV or NDJSON file that the policy names.
+    Protect(Transform),
+    /// Decrypt the fields of a protected file. Never passes plaintext through.
+    Reveal(Reveal),
+    /// Show suite, generation and key ID of sealed values, without any key.
+    Inspect(Inspect),
+    /// List and rotate keys.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Test every primitive on every backend against known answers.
+    Selftest(Selftest),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages of the command and its subcommands into a folder.
+    Man {
+        /// The folder; made if needed.
+        #[arg(value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The folder; made if needed. Nothing in it is overwritten.
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Name of the keyring, for people.
+    #[arg(long, default_value = "default")]
+    pub(crate) name: String,
+    /// The isolation domain: keys of another environment never open here.
+    #[arg(long, default_value = "development")]
+    pub(crate) environment: String,
+    /// Print what was made as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Format {
+    /// Comma-separated values with a header (RFC 4180).
+    Csv,
+    /// One JSON document per line.
+    Ndjson,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Source {
+    /// The configuration of the keyring.
+    #[arg(long, value_name = "FILE", default_value = "keyfold.toml", value_hint = ValueHint::FilePath)]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Transform {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// A policy file whose fields are added to those of the configuration. May be repeated.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) policy: Vec<PathBuf>,
+    /// The input; - for standard input.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) input: OsString,
+    /// The output; - for standard output. Appears in one step when everything has succeeded.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: OsString,
+    /// The format; by default from the extension of the input (.csv, .ndjson, .jsonl).
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    /// The character between CSV fields.
+    #[arg(long, default_value = ",", value_parser = parse_delimiter)]
+    pub(crate) delimiter: u8,
+    /// The scope whose keys are used, such as a tenant. Other users of this machine can see it: never name a patient.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scope: Option<String>,
+    /// Binds every value to a context pair, such as tenant=clinic-17. May be repeated. Visible like --scope.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub(crate) context: Vec<(String, String)>,
+    /// Replace the output if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Encrypt values that look sealed already once more, instead of refusing them (protect only).
+    #[arg(long)]
+    pub(crate) seal_sealed: bool,
+    /// Pass JSON documents to which no field of the policy applies through unchanged, instead of refusing them.
+    #[arg(long)]
+    pub(crate) pass_unmatched: bool,
+    /// Threads that encrypt; by default one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Print the summary as one JSON object to standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reveal {
+    #[command(flatten)]
+    pub(crate) transform: Transform,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    /// Sealed values in text form; - reads them from standard input, one per line.
+    #[arg(required = true)]
+    pub(crate) values: Vec<String>,
+    /// Print one JSON object per value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// List the keys of a keyring with their states, and whether a trusted root vouches for each.
+    List(KeysList),
+    /// Make a new generation of a key. The old one still opens.
+    Rotate(KeysRotate),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysList {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Print one JSON object per key.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysRotate {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Rotate the data key of this scope instead of the keyring's own.
+    #[arg(long, value_name = "NAME", conflicts_with = "root")]
+    pub(crate) scope: Option<String>,
+    /// Rotate the root key, and print the pin of the new one.
+    #[arg(long)]
+    pub(crate) root: bool,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Selftest {
+    /// Also run every Wycheproof JSON file and CAVP GCM file below this folder that is understood.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) vectors: Option<PathBuf>,
+    /// Print the results as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n') => Ok(*byte),
+        _ => Err("one ASCII character, or \\t".to_owned()),
+    }
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}

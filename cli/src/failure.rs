@@ -1,0 +1,117 @@
+//! Why the command ends without success: a message for people and an exit code for scripts.
+
+use crate::files::csv::CsvError;
+use crate::files::interrupt::Interrupted;
+use crate::files::json::JsonError;
+use crate::files::output::OutputError;
+use keyfold::{Error, ErrorKind};
+use std::fmt;
+
+/// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// A bug, or something nobody foresaw.
+    Internal = 1,
+    /// The command line is wrong; clap uses this number, too.
+    Usage = 2,
+    /// Configuration or policy is wrong, or the policy refuses.
+    Policy = 3,
+    /// The input is not what it should be.
+    Data = 4,
+    /// A key is missing, wrong, or does not open the value.
+    Key = 5,
+    /// The key service refused or did not answer.
+    Kms = 6,
+    /// A file or the key store cannot be read or written.
+    Storage = 7,
+    /// The system failed: randomness, a deadline.
+    System = 8,
+}
+
+/// A message that is safe to log, and the code to exit with.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { code: exit as u8, message: message.into() }
+    }
+
+    /// The same failure, with the place where it happened in front.
+    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
+        Self { message: format!("{place}: {}", self.message), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::InvalidInput | ErrorKind::LimitExceeded | ErrorKind::Malformed | ErrorKind::Unsupported => Exit::Data,
+            ErrorKind::PolicyRefused | ErrorKind::Configuration => Exit::Policy,
+            ErrorKind::NoMatchingKey
+            | ErrorKind::DecryptionFailed
+            | ErrorKind::WrongScope
+            | ErrorKind::KeyState
+            | ErrorKind::RecordRejected => Exit::Key,
+            ErrorKind::Kms(_) => Exit::Kms,
+            ErrorKind::Store | ErrorKind::Io | ErrorKind::Conflict => Exit::Storage,
+            ErrorKind::RandomnessUnavailable | ErrorKind::DeadlineExceeded | ErrorKind::Closed => Exit::System,
+            _ => Exit::Internal,
+        };
+        Self::new(exit, format!("{error} [{} {}]", error.kind().code(), error.kind().name()))
+    }
+}
+
+impl From<CsvError> for Failure {
+    fn from(error: CsvError) -> Self {
+        match &error {
+            CsvError::Io(cause) => Self::of_input(cause, &error),
+            _ => Self::new(Exit::Data, error.to_string()),
+        }
+    }
+}
+
+impl From<JsonError> for Failure {
+    fn from(error: JsonError) -> Self {
+        match &error {
+            JsonError::Io(cause) => Self::of_input(cause, &error),
+            JsonError::Path { .. } => Self::new(Exit::Policy, error.to_string()),
+            _ => Self::new(Exit::Data, error.to_string()),
+        }
+    }
+}
+
+impl Failure {
+    fn of_input(cause: &std::io::Error, error: &dyn fmt::Display) -> Self {
+        match cause.get_ref().and_then(|inner| inner.downcast_ref::<Interrupted>()) {
+            Some(interrupted) => (*interrupted).into(),
+            None => Self::new(Exit::Storage, error.to_string()),
+        }
+    }
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        let exit = match error {
+            OutputError::Exists { .. } | OutputError::NotRegular { .. } | OutputError::SameAsInput { .. } => Exit::Usage,
+            _ => Exit::Storage,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<Interrupted> for Failure {
+    fn from(interrupted: Interrupted) -> Self {
+        Self { code: interrupted.exit_code(), message: format!("{interrupted}; nothing was written") }
+    }
+}

@@ -1,0 +1,226 @@
+//! Ctrl-C and its relatives, as a flag that the main loop looks at.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Signals that ask the command to end.
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
+/// Whether the command was asked to end.
+///
+/// The first SIGINT, SIGTERM or SIGHUP sets a flag; a second one ends the process at once, for a
+/// command that is stuck in a system call. A clone watches the same flag.
+///
+/// Look at it before an output is committed, too: Ctrl-C also ends the program that feeds our
+/// pipe, and what arrives then is a truncated input that looks complete.
+///
+/// SIGPIPE needs no handler: Rust ignores it, so a closed pipe is the write error
+/// [`OutputError::BrokenPipe`](super::output::OutputError::BrokenPipe).
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt {
+    flag: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// Installs the handlers, except for a SIGHUP that the process was started to ignore: `nohup`
+    /// means it. (A script's background jobs ignore SIGINT from the start, but whoever sends them
+    /// one all the same wants an end, and interrupting loses nothing.)
+    ///
+    /// # Errors
+    ///
+    /// The operating system refuses the handler.
+    pub(crate) fn install() -> io::Result<Self> {
+        let interrupt = Self { flag: Arc::default(), signal: Arc::default() };
+        for signal in SIGNALS {
+            if signal == SIGHUP && is_ignored(signal) {
+                continue;
+            }
+            // Handlers run in the order of registration, so the first signal passes here with the
+            // flag still unset.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupt.flag))?;
+            flag::register_usize(signal, Arc::clone(&interrupt.signal), signal.unsigned_abs() as usize)?;
+            flag::register(signal, Arc::clone(&interrupt.flag))?;
+        }
+        Ok(interrupt)
+    }
+
+    /// Whether to go on.
+    ///
+    /// # Errors
+    ///
+    /// A signal arrived.
+    pub(crate) fn check(&self) -> Result<(), Interrupted> {
+        // Acquire pairs with the handler's store of the flag, which comes after that of the signal.
+        if !self.flag.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Interrupted { signal: i32::try_from(self.signal.load(Ordering::Relaxed)).unwrap_or(SIGINT) })
+    }
+}
+
+/// The command was asked to end before it was done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Interrupted {
+    signal: i32,
+}
+
+impl Interrupted {
+    /// The exit code that shells use for an end by this signal.
+    pub(crate) fn exit_code(self) -> u8 {
+        u8::try_from(128 + self.signal).unwrap_or(u8::MAX)
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.signal {
+            SIGINT => "SIGINT",
+            SIGTERM => "SIGTERM",
+            SIGHUP => "SIGHUP",
+            _ => "a signal",
+        };
+        write!(f, "interrupted by {name}")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Whether the process was started with `signal` ignored. Where the system does not tell: no.
+fn is_ignored(signal: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
+    ignored_mask(&status).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// Reads the mask of ignored signals, one bit each and bit 0 for signal 1, from `/proc/self/status`
+/// (proc_pid_status(5)).
+fn ignored_mask(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+/// Reads from `R`, but not for longer than until an interrupt.
+///
+/// Without it a signal that arrives during a `read` on a silent pipe is not noticed before the next
+/// byte: the handlers restart the call. Costs one `poll` per read; at most 100 ms late.
+pub(crate) struct Interruptible<R> {
+    input: R,
+    interrupt: Interrupt,
+}
+
+impl<R> Interruptible<R> {
+    /// Wraps `input`.
+    pub(crate) fn new(input: R, interrupt: Interrupt) -> Self {
+        Self { input, interrupt }
+    }
+}
+
+impl<R: Read + AsFd> Read for Interruptible<R> {
+    /// As `input`; and fails with [`Interrupted`] inside of an [`io::Error`].
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            self.interrupt.check().map_err(io::Error::other)?;
+            match poll(&mut [PollFd::new(&self.input, PollFlags::IN)], Some(&timeout)) {
+                // A closed pipe is ready, too: the read then finds the end.
+                Ok(ready) if ready > 0 => return self.input.read(buffer),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Interrupt, Interrupted, SIGHUP, SIGINT, ignored_mask};
+    use rustix::process::{Signal, getpid, kill_process};
+    use std::process::{Command, Output};
+    use std::thread;
+    use std::time::Duration;
+
+    /// Set in a copy of the test program that sends signals to itself.
+    const ROLE: &str = "KEYFOLD_TEST_INTERRUPT";
+
+    /// Not a test of its own: what the copies do.
+    #[test]
+    fn role() {
+        let Ok(role) = std::env::var(ROLE) else { return };
+        let interrupt = Interrupt::install().expect("handlers");
+        assert_eq!(interrupt.check(), Ok(()));
+        let signal = if role == "hup" { Signal::HUP } else { Signal::INT };
+        kill_process(getpid(), signal).expect("kill");
+        // Another thread may be the one that takes the signal.
+        for _ in 0..if role == "hup" { 20 } else { 500 } {
+            thread::sleep(Duration::from_millis(10));
+            if interrupt.check().is_err() {
+                break;
+            }
+        }
+        println!("after one: {:?}", interrupt.check().map_err(|i| (i.to_string(), i.exit_code())));
+        if role == "twice" {
+            kill_process(getpid(), Signal::INT).expect("kill");
+            thread::sleep(Duration::from_secs(5));
+            println!("survived the second");
+        }
+    }
+
+    fn copy(role: &str, prefix: &str) -> Output {
+        let exe = std::env::current_exe().expect("path of the test program");
+        let name = module_path!().split_once("::").expect("a module path").1.to_owned() + "::role";
+        let script = format!("{prefix} exec \"$0\" \"$@\"");
+        Command::new("sh")
+            .args(["-c", &script])
+            .arg(exe)
+            .args(["--exact", &name, "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .output()
+            .expect("runs")
+    }
+
+    #[test]
+    fn one_signal_sets_the_flag() {
+        let output = copy("once", "");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(r#"after one: Err(("interrupted by SIGINT", 130))"#), "{text}");
+        assert!(output.status.success());
+    }
+
+    #[test]
+    fn a_background_job_can_be_interrupted() {
+        let output = copy("once", "trap '' INT;");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(r#"after one: Err(("interrupted by SIGINT", 130))"#), "{text}");
+    }
+
+    #[test]
+    fn a_second_signal_ends_the_process() {
+        let output = copy("twice", "");
+        assert_eq!(output.status.code(), Some(130));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("after one: Err") && !text.contains("survived"), "{text}");
+    }
+
+    #[test]
+    fn nohup_is_respected() {
+        let output = copy("hup", "trap '' HUP;");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("after one: Ok(())"), "{text}");
+    }
+
+    #[test]
+    fn reads_the_mask() {
+        assert_eq!(ignored_mask("Name:\tx\nSigIgn:\t0000000000001003\n"), Some(0x1003));
+        assert_eq!(ignored_mask("Name:\tx\n"), None);
+        assert_eq!(Interrupted { signal: SIGHUP }.exit_code(), 129);
+        assert_eq!(Interrupted { signal: SIGINT }.exit_code(), 130);
+    }
+}

@@ -1,0 +1,81 @@
+//! What can be wrong with a file of JSON lines, and where, without what the values are.
+
+use std::fmt;
+use std::io;
+
+use serde_json::error::Category;
+
+/// Why a JSON path or a line is refused. Columns are bytes, from 1.
+#[derive(Debug)]
+pub(crate) enum JsonError {
+    /// The input cannot be read.
+    Io(io::Error),
+    /// The path of a rule is not one of RFC 9535.
+    Path { rule: String, reason: String },
+    /// A line is longer than [`MAX_LINE_LEN`](super::MAX_LINE_LEN).
+    LineTooLong { line: u64 },
+    /// A line is not UTF-8.
+    NotUtf8 { line: u64, column: usize },
+    /// A line is not one JSON value.
+    Invalid { line: u64, column: usize, reason: String },
+    /// An object has two members of the same name; the place is behind the second name.
+    DuplicateMember { line: u64, column: usize },
+    /// Two rules select the same value, or one selects a part of what the other selects.
+    Overlap { line: u64, first: String, second: String, path: String },
+}
+
+impl JsonError {
+    /// Takes from `error` only what cannot quote the input.
+    pub(super) fn of_parser(error: &serde_json::Error, line: u64) -> Self {
+        let column = error.column().max(1);
+        match error.classify() {
+            // The only error of our own visitor. serde's, which quote the value that was not
+            // expected, are in this category too, and are not shown either.
+            Category::Data => Self::DuplicateMember { line, column },
+            // Fixed texts of serde_json's parser, followed by its idea of the place.
+            Category::Syntax | Category::Eof | Category::Io => {
+                let text = error.to_string();
+                let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned();
+                Self::Invalid { line, column, reason }
+            }
+        }
+    }
+}
+
+impl From<io::Error> for JsonError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "cannot read the input: {error}"),
+            Self::Path { rule, reason } => write!(f, "path of {rule:?}: {reason}"),
+            Self::LineTooLong { line } => write!(f, "line {line}: longer than {} bytes", super::MAX_LINE_LEN),
+            Self::NotUtf8 { line, column } => write!(f, "line {line}, column {column}: not UTF-8"),
+            Self::Invalid { line, column, reason } => {
+                write!(f, "line {line}, column {column}: not valid JSON: {reason}")
+            }
+            Self::DuplicateMember { line, column } => {
+                write!(f, "line {line}, column {column}: an object has two members of the same name")
+            }
+            Self::Overlap { line, first, second, path } if first == second => {
+                write!(f, "line {line}: {first:?} selects {path} and a part of it")
+            }
+            Self::Overlap { line, first, second, path } => {
+                write!(f, "line {line}: {first:?} and {second:?} both select {path} or a part of it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for JsonError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The bytes of files: reading them in batches, working on the batches on every core, and
+//! replacing the output in one step. Nothing here knows about keys.
+//!
+//! No error and no `Debug` output of these modules contains what a cell or a JSON token holds.
+//! They name rows, lines, columns and byte offsets, and such column names, rule names and JSON
+//! paths as the policy speaks of.
+
+pub(crate) mod csv;
+pub(crate) mod interrupt;
+pub(crate) mod json;
+pub(crate) mod output;
+pub(crate) mod pipeline;
+
+use std::io::{self, Read};
+
+/// Most bytes asked of the input at once. Fewer in tests, which read byte by byte.
+const CHUNK_LEN: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
+
+/// The UTF-8 byte order mark that some programs put in front of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Appends at most [`CHUNK_LEN`] bytes of `input` to `buffer`; false at the end of the input.
+///
+/// One successful `read` per call, so that a slow pipe is never waited for longer than needed.
+fn read_chunk(input: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    let len = buffer.len();
+    buffer.resize(len + CHUNK_LEN, 0);
+    let result = loop {
+        match input.read(&mut buffer[len..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result,
+        }
+    };
+    buffer.truncate(len + *result.as_ref().unwrap_or(&0));
+    Ok(result? > 0)
+}
+
+/// Number of line feeds in `bytes`: written as a plain sum because that is what vectorises.
+fn count_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|&byte| u64::from(byte == b'\n')).sum()
+}

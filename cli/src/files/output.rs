@@ -1,0 +1,349 @@
+//! An output file that appears whole or not at all.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, File, FileType, Metadata};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// Bytes collected before they are written.
+const BUFFER_LEN: usize = 256 * 1024;
+
+/// Where the output goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Target {
+    /// Standard output, written as the data comes.
+    Stdout,
+    /// A regular file, existing or not.
+    Path(PathBuf),
+}
+
+impl Target {
+    /// Reads a command-line argument: `-` is standard output, everything else a path.
+    pub(crate) fn from_argument(argument: &OsStr) -> Self {
+        if argument == "-" { Self::Stdout } else { Self::Path(argument.into()) }
+    }
+
+    /// Refuses a target that is the very file that `input` reads from, under whatever name.
+    ///
+    /// Replacing it would leave the user without the original; appending to it through standard
+    /// output would never end.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::SameAsInput`], or [`OutputError::Io`] when the files cannot be examined.
+    pub(crate) fn refuse_input(&self, input: &File) -> Result<(), OutputError> {
+        let fail = |error| self.error("examine", error);
+        let target = match self {
+            Self::Stdout => io::stdout().as_fd().try_clone_to_owned().and_then(|fd| File::from(fd).metadata()),
+            Self::Path(path) => fs::metadata(path),
+        };
+        let target = match target {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(fail(error)),
+        };
+        // A terminal or a socket that is both standard input and output is nothing unusual.
+        let same = |input: Metadata| input.is_file() && (input.dev(), input.ino()) == (target.dev(), target.ino());
+        match same(input.metadata().map_err(fail)?) {
+            true => Err(OutputError::SameAsInput { target: self.clone() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Names what could not be done to this target.
+    fn error(&self, action: &'static str, source: io::Error) -> OutputError {
+        let target = self.clone();
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => OutputError::BrokenPipe { target },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputError::NoSpace { target },
+            _ => OutputError::Io { target, action, source },
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Why an output cannot be written.
+#[derive(Debug)]
+pub(crate) enum OutputError {
+    /// The target exists, and overwriting was not asked for.
+    Exists { target: Target },
+    /// The target is a device, a pipe, a folder or a symbolic link.
+    NotRegular { target: Target, kind: &'static str },
+    /// The target is the file that is read from.
+    SameAsInput { target: Target },
+    /// The reader of the output is gone. Usual after `| head`, so a command may end quietly.
+    BrokenPipe { target: Target },
+    /// The file system or the user's quota is full.
+    NoSpace { target: Target },
+    /// Anything else that the operating system says.
+    Io { target: Target, action: &'static str, source: io::Error },
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists { target } => write!(f, "{target} already exists; use --force to replace it"),
+            Self::NotRegular { target, kind } => {
+                write!(f, "{target} is {kind}, and only a regular file can be replaced in one step; use - for pipes")
+            }
+            Self::SameAsInput { target } => write!(f, "{target} is also the input"),
+            Self::BrokenPipe { target } => write!(f, "nobody reads {target} any more (broken pipe)"),
+            Self::NoSpace { target: Target::Stdout } => f.write_str("no space left behind standard output"),
+            Self::NoSpace { target } => write!(f, "no space left to write {target}; it was not changed"),
+            Self::Io { target, action, source } => write!(f, "cannot {action} {target}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Where the bytes are until [`Output::commit`].
+enum Place {
+    Stdout(File),
+    /// A file without a name (`O_TMPFILE`), which the kernel removes however the process ends.
+    Unnamed(File),
+    /// A file with a temporary name, where the file system offers no other. Survives a SIGKILL.
+    Named(NamedTempFile),
+}
+
+/// A buffered output that gets its name at the end.
+///
+/// Dropped without [`commit`](Self::commit), it leaves nothing behind, except for what went
+/// through standard output. The file is readable and writable by its owner only.
+pub(crate) struct Output {
+    target: Target,
+    place: Place,
+    buffer: Vec<u8>,
+    overwrite: bool,
+}
+
+impl Output {
+    /// Starts an output to `target`; a path is left alone until [`commit`](Self::commit).
+    ///
+    /// # Errors
+    ///
+    /// - [`Exists`](OutputError::Exists): there is such a file, and `force` is not set.
+    /// - [`NotRegular`](OutputError::NotRegular): there is something else, `force` or not.
+    /// - [`Io`](OutputError::Io): no file can be created in the folder.
+    pub(crate) fn create(target: Target, force: bool) -> Result<Self, OutputError> {
+        Self::create_with(target, force, open_unnamed)
+    }
+
+    fn create_with(
+        target: Target,
+        force: bool,
+        open_unnamed: impl Fn(&Path) -> io::Result<File>,
+    ) -> Result<Self, OutputError> {
+        let place = match &target {
+            Target::Stdout => io::stdout().as_fd().try_clone_to_owned().map(|fd| Place::Stdout(fd.into())),
+            Target::Path(path) => {
+                refuse_existing(path, force)?;
+                let folder = folder_of(path);
+                // Any failure leads to the fallback; if the folder itself is the trouble, that one
+                // fails for the same reason, and says so.
+                open_unnamed(folder)
+                    .map(Place::Unnamed)
+                    .or_else(|_| temporary_name().tempfile_in(folder).map(Place::Named))
+            }
+        };
+        let place = place.map_err(|error| target.error("create", error))?;
+        Ok(Self { target, place, buffer: Vec::with_capacity(BUFFER_LEN), overwrite: force })
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokenPipe`](OutputError::BrokenPipe), [`NoSpace`](OutputError::NoSpace) or
+    /// [`Io`](OutputError::Io). The output is then of no use and should be dropped.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        if self.buffer.len() + bytes.len() > BUFFER_LEN {
+            self.flush()?;
+        }
+        if bytes.len() < BUFFER_LEN {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.write_through(bytes)
+    }
+
+    /// Hands everything to the operating system.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub(crate) fn flush(&mut self) -> Result<(), OutputError> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let result = self.write_through(&buffer);
+        self.buffer = buffer;
+        self.buffer.clear();
+        result
+    }
+
+    fn write_through(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        self.file().write_all(bytes).map_err(|error| self.target.error("write", error))
+    }
+
+    fn file(&mut self) -> &mut File {
+        match &mut self.place {
+            Place::Stdout(file) | Place::Unnamed(file) => file,
+            Place::Named(file) => file.as_file_mut(),
+        }
+    }
+
+    /// Writes the rest, makes it durable, and gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write) and [`create`](Self::create), since somebody else may have created
+    /// the target in the meantime. Nothing has then changed under the target's name, unless the
+    /// action in [`Io`](OutputError::Io) is "make durable the folder of".
+    pub(crate) fn commit(mut self) -> Result<(), OutputError> {
+        self.flush()?;
+        let Self { target, place, overwrite, .. } = self;
+        let Target::Path(path) = &target else { return Ok(()) };
+        let sync = |file: &File| file.sync_all().map_err(|error| target.error("write", error));
+        let named = match place {
+            Place::Stdout(_) => return Ok(()),
+            Place::Unnamed(file) => {
+                sync(&file)?;
+                if overwrite {
+                    // A link never replaces a file, so a name on the way is needed, for as long as
+                    // it takes to rename it.
+                    refuse_existing(path, true)?;
+                    let make = |name: &Path| link_unnamed(&file, name);
+                    temporary_name().make_in(folder_of(path), make).and_then(|made| Ok(made.persist(path)?))
+                } else {
+                    link_unnamed(&file, path)
+                }
+            }
+            Place::Named(file) => {
+                sync(file.as_file())?;
+                if overwrite {
+                    refuse_existing(path, true)?;
+                    file.persist(path).map(drop).map_err(io::Error::from)
+                } else {
+                    file.persist_noclobber(path).map(drop).map_err(io::Error::from)
+                }
+            }
+        };
+        named.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => OutputError::Exists { target: target.clone() },
+            _ => target.error("create", error),
+        })?;
+        sync_folder(folder_of(path)).map_err(|error| target.error("make durable the folder of", error))
+    }
+}
+
+/// Refuses what is at `path`, unless it is nothing or a regular file that may be overwritten.
+fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), OutputError> {
+    let target = Target::Path(path.to_owned());
+    // `lstat` would look through a link that is followed by a slash; and a name is needed anyway.
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.file_name().is_none() {
+        return Err(OutputError::NotRegular { target, kind: "a folder" });
+    }
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            Err(OutputError::NotRegular { target, kind: kind_of(metadata.file_type()) })
+        }
+        Ok(_) if !overwrite => Err(OutputError::Exists { target }),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(target.error("examine", error)),
+    }
+}
+
+fn kind_of(file_type: FileType) -> &'static str {
+    if file_type.is_symlink() {
+        "a symbolic link"
+    } else if file_type.is_dir() {
+        "a folder"
+    } else if file_type.is_fifo() {
+        "a named pipe"
+    } else if file_type.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Temporary names start with a dot and say whose they are. The files have mode 0600.
+fn temporary_name() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".keyfold-").suffix(".tmp").rand_bytes(12);
+    builder
+}
+
+/// Opens a file without a name in `folder`, if that can later be given one.
+#[cfg(target_os = "linux")]
+fn open_unnamed(folder: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?);
+    // Without /proc there is no way to name it that works without privileges.
+    fs::metadata(name_in_proc(&file))?;
+    Ok(file)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_unnamed(_: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Gives `file` the name `path`, which must be free (open(2), O_TMPFILE).
+#[cfg(target_os = "linux")]
+fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    Ok(linkat(CWD, name_in_proc(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link_unnamed(_: &File, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(target_os = "linux")]
+fn name_in_proc(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Makes a new name in `folder` durable, where the system can.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    match synced {
+        // Some file systems cannot sync a folder, and some folders may be written but not read.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! `keyfold keys`: what keys there are, and new generations.
+
+use crate::args::{KeysList, KeysRotate};
+use crate::failure::{Exit, Failure};
+use crate::init::hex;
+use crate::print_failed;
+use keyfold::{KekAlias, KeyClass, KeyInfo, KeyState, SlotId};
+use serde_json::json;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Records that are read from the store at once.
+const PAGE: usize = 1000;
+
+/// Prints every key. Fails at the end if one of them is not vouched for by a trusted root.
+pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let ring = keyfold_open::open(&args.source.config, &[])?;
+    if !args.json {
+        writeln!(out, "{:<48}  {:>10}  {:<6}  {:<15}  {:<32}  {:<20}  note", "key ID", "generation", "class", "state", "scope or partition", "created")
+            .map_err(print_failed)?;
+    }
+    let mut after = None;
+    let mut all_good = true;
+    loop {
+        let page = pollster::block_on(ring.list(after, PAGE))?;
+        for info in &page {
+            all_good &= info.verified.is_ok();
+            writeln!(out, "{}", if args.json { json_line(info) } else { text_line(info) }).map_err(print_failed)?;
+        }
+        match page.last() {
+            Some(last) => after = Some(last.record.key_id()),
+            None => break,
+        }
+    }
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(Exit::Key as u8) })
+}
+
+fn json_line(info: &KeyInfo) -> String {
+    let record = &info.record;
+    json!({
+        "key_id": record.key_id().to_string(),
+        "generation": record.key_id().generation(),
+        "class": record.class().name(),
+        "state": record.state().name(),
+        "slot": slot(record.slot_id()),
+        "created_at": record.created_at(),
+        "changed_at": record.changed_at(),
+        "sequence": record.sequence(),
+        "root": record.authenticator().to_string(),
+        "commitment": hex(record.commitment()),
+        "keks": record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>(),
+        "verified": info.verified.is_ok(),
+        "error": info.verified.as_ref().err().map(ToString::to_string),
+    })
+    .to_string()
+}
+
+fn text_line(info: &KeyInfo) -> String {
+    let record = &info.record;
+    let note = match &info.verified {
+        Err(error) => format!("NOT TRUSTED: {error}"),
+        Ok(()) if record.class() == KeyClass::Root => format!("KEKs {}", record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", ")),
+        Ok(()) if record.state() == KeyState::Active => "seals and opens".to_owned(),
+        Ok(()) => String::new(),
+    };
+    let row = format!(
+        "{}  {:>10}  {:<6}  {:<15}  {:<32}  {:<20}  {note}",
+        record.key_id(),
+        record.key_id().generation(),
+        record.class().name(),
+        record.state().name(),
+        slot(record.slot_id()).unwrap_or_else(|| "-".to_owned()),
+        time(record.created_at()),
+    );
+    row.trim_end().to_owned()
+}
+
+fn slot(id: SlotId) -> Option<String> {
+    (id != SlotId::NONE).then(|| id.to_string())
+}
+
+fn time(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().map(|seconds| keyfold::Value::Timestamp { seconds, nanoseconds: 0 });
+    time.as_ref().and_then(keyfold::Value::to_text).map_or_else(|| seconds.to_string(), |text| text.into_owned())
+}
+
+/// Makes a new generation of the keyring's data key, of a scope's, or of the root.
+pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Failure> {
+    let ring = keyfold_open::open(&args.source.config, &[])?;
+    let rotated = pollster::block_on(async {
+        if args.root { ring.rotate_root().await } else { ring.rotate_data_key(args.scope.as_deref()).await }
+    })?;
+    let (new, pin) = (rotated.new.key_id(), hex(rotated.new.commitment()));
+    let text = if args.json {
+        json!({
+            "new": new.to_string(), "generation": new.generation(), "old": rotated.old.map(|old| old.to_string()),
+            "by_other": rotated.by_other, "root_pin": args.root.then_some(pin),
+        })
+        .to_string()
+    } else {
+        let mut text = format!("generation {} seals from now on: {new}", new.generation());
+        if let Some(old) = rotated.old {
+            text.push_str(&format!("\ngeneration {} still opens: {old}", old.generation()));
+        }
+        if rotated.by_other {
+            text.push_str("\nanother process rotated at the same moment; its key is the new one");
+        }
+        if args.root {
+            text.push_str(&format!(
+                "\nnew root pin {pin}\nadd it to root_pins wherever this keyring is configured; keep the old pin while keys depend on the old root"
+            ));
+        }
+        text
+    };
+    writeln!(out, "{text}").map_err(print_failed)
+}

@@ -1,0 +1,78 @@
+//! The `keyfold` command: protect and reveal files, look at and rotate keys.
+#![forbid(unsafe_code)]
+
+mod args;
+mod failure;
+mod files;
+mod init;
+mod inspect;
+mod keys;
+#[path = "/tmp/selftest_stub.rs"] mod selftest;
+mod transform;
+
+use args::{Cli, Command, Keys};
+use clap::{CommandFactory, Parser};
+use failure::{Exit, Failure};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
+use transform::Direction;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = set_up_log(&cli.log).and_then(|()| run(cli.command));
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            // Nothing is left to tell anyone if standard error is gone, too.
+            let _ = writeln!(anstream::stderr(), "keyfold: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Init(args) => init::run(&args, &mut out)?,
+        Command::Protect(args) => transform::run(&args, Direction::Protect)?,
+        Command::Reveal(args) => transform::run(&args.transform, Direction::Reveal)?,
+        Command::Inspect(args) => return inspect::run(&args, &mut out),
+        Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
+        Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
+        Command::Selftest(args) => {
+            let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;
+            return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "keyfold", &mut script);
+            out.write_all(&script).map_err(print_failed)?;
+        }
+        Command::Man { folder } => write_man_pages(&folder)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_man_pages(folder: &Path) -> Result<(), Failure> {
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    written.map_err(|error| Failure::new(Exit::Storage, format!("cannot write man pages to {}: {error}", folder.display())))
+}
+
+/// Logs to standard error, for this command's crates only: a level cannot make a library print what it should not.
+fn set_up_log(level: &str) -> Result<(), Failure> {
+    let level: tracing::Level = level
+        .parse()
+        .map_err(|_| Failure::new(Exit::Usage, "--log (or KEYFOLD_LOG) is one of error, warn, info, debug, trace"))?;
+    let ours = ["keyfold", "keyfold_cli", "keyfold_kms", "keyfold_open", "keyfold_store"].map(|name| (name, level));
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(layer).with(Targets::new().with_targets(ours)).init();
+    Ok(())
+}
+
+/// The failure of printing a result.
+fn print_failed(error: io::Error) -> Failure {
+    Failure::new(Exit::Storage, format!("cannot write to standard output: {error}"))
+}

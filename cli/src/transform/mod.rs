@@ -1,0 +1,226 @@
+//! `keyfold protect` and `keyfold reveal`: a file goes through the cipher in batches, on every core, and appears
+//! under its name when everything has succeeded.
+
+mod csv;
+mod field;
+mod ndjson;
+mod progress;
+
+use crate::args::{Format, Transform};
+use crate::failure::{Exit, Failure};
+use crate::files::interrupt::{Interrupt, Interruptible};
+use crate::files::output::{Output, Target};
+use crate::files::pipeline;
+use field::FieldJob;
+use keyfold::{Context, Keyring};
+use progress::Progress;
+use serde_json::json;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Which way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Direction {
+    Protect,
+    Reveal,
+}
+
+/// A batch after the cipher: what is to be written, and what it was.
+struct Done {
+    /// Erased on drop, since it is plaintext on the way back.
+    bytes: Zeroizing<Vec<u8>>,
+    counts: Counts,
+}
+
+/// What was done, for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// Bytes of the input.
+    input_len: u64,
+    /// CSV rows or JSON documents.
+    records: u64,
+    /// Values that were encrypted or decrypted.
+    values: u64,
+    /// Values whose key no longer seals.
+    outdated: u64,
+    /// JSON documents that were passed through.
+    unmatched: u64,
+    /// Values that look sealed after revealing, because no rule covers them.
+    still_sealed: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.input_len += other.input_len;
+        self.records += other.records;
+        self.values += other.values;
+        self.outdated += other.outdated;
+        self.unmatched += other.unmatched;
+        self.still_sealed += other.still_sealed;
+    }
+}
+
+/// What both formats need to know.
+struct Job<'a> {
+    args: &'a Transform,
+    direction: Direction,
+    ring: &'a Keyring,
+    context: Context,
+}
+
+impl Job<'_> {
+    /// The fields of the policy that `keep` chooses, with their keys.
+    fn fields(&self, keep: impl Fn(&keyfold::FieldPolicy) -> bool) -> Result<Vec<FieldJob>, Failure> {
+        let policy = self.ring.policy();
+        let chosen = policy.fields().filter(|field| keep(field));
+        chosen
+            .map(|policy| {
+                let mut field = self.ring.field(&policy.name)?.context(self.context.clone());
+                if let Some(scope) = &self.args.scope {
+                    field = field.scope(scope);
+                }
+                FieldJob::new(policy.clone(), field, self.direction).map_err(|failure| failure.at(format!("field {}", policy.name)))
+            })
+            .collect()
+    }
+}
+
+/// Reads, transforms, writes; then reports.
+pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure> {
+    let interrupt = Interrupt::install()
+        .map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
+    if direction == Direction::Reveal && args.seal_sealed {
+        return Err(Failure::new(Exit::Usage, "--seal-sealed is for protect"));
+    }
+    let format = args.format.map_or_else(|| format_of(&args.input), Ok)?;
+    let ring = keyfold_open::open(&args.source.config, &args.policy)?;
+    let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value))?;
+    let job = Job { args, direction, ring: &ring, context };
+    let target = Target::from_argument(&args.output);
+    let input = Input::open(&args.input)?;
+    target.refuse_input(input.file())?;
+    let len = input.len();
+    let mut progress = Progress::new(direction, len);
+    let mut counts = Counts::default();
+    let result = {
+        let reader = Interruptible::new(input, interrupt.clone());
+        match format {
+            Format::Csv => csv::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
+            Format::Ndjson => ndjson::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
+        }
+    };
+    progress.finish();
+    // A signal also ends the program that feeds our pipe, and the error that follows is not the cause.
+    let output = match interrupt.check() {
+        Err(interrupted) => return Err(interrupted.into()),
+        Ok(()) => result?,
+    };
+    output.commit()?;
+    report(args, direction, counts)
+}
+
+/// Runs batches through `work` and writes what comes out, in order.
+fn pump<B: Send>(
+    job: &Job<'_>,
+    source: impl FnMut() -> Result<Option<B>, Failure> + Send,
+    work: impl Fn(B) -> Result<Done, Failure> + Sync,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+    counts: &mut Counts,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let threads = job.args.threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, usize::from),
+        usize::from,
+    );
+    pipeline::run(threads, source, work, |done: Done| {
+        interrupt.check()?;
+        output.write(&done.bytes)?;
+        counts.add(done.counts);
+        progress.advance(counts);
+        Ok(())
+    })
+}
+
+fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), Failure> {
+    let mut err = anstream::stderr().lock();
+    let verb = match direction {
+        Direction::Protect => "protected",
+        Direction::Reveal => "revealed",
+    };
+    let line = if args.json {
+        json!({
+            "direction": verb, "records": counts.records, "values": counts.values, "outdated": counts.outdated,
+            "unmatched": counts.unmatched, "still_sealed": counts.still_sealed,
+        })
+        .to_string()
+    } else {
+        let mut line = format!("{verb} {} values in {} records", counts.values, counts.records);
+        if direction == Direction::Reveal {
+            line.push_str(&format!("; {} values are under an old generation", counts.outdated));
+        }
+        if counts.unmatched > 0 {
+            line.push_str(&format!("; {} documents passed through, since no field of the policy applies", counts.unmatched));
+        }
+        if counts.still_sealed > 0 {
+            line.push_str(&format!("; {} values still look sealed, since no field of the policy covers them", counts.still_sealed));
+        }
+        line
+    };
+    // The work is done and committed: a closed standard error is no reason to fail.
+    let _ = writeln!(err, "{line}");
+    Ok(())
+}
+
+/// The format that the extension of the input says.
+fn format_of(input: &OsStr) -> Result<Format, Failure> {
+    match Path::new(input).extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
+        Some("csv") => Ok(Format::Csv),
+        Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
+        _ => Err(Failure::new(Exit::Usage, "the input's name does not tell its format; say --format csv or --format ndjson")),
+    }
+}
+
+/// A file or standard input.
+struct Input(File);
+
+impl Input {
+    fn open(argument: &OsStr) -> Result<Self, Failure> {
+        let cannot = |error: io::Error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", Path::new(argument).display()));
+        if argument == "-" {
+            let duplicate = io::stdin().as_fd().try_clone_to_owned().map_err(cannot)?;
+            return Ok(Self(duplicate.into()));
+        }
+        let file = File::open(argument).map_err(cannot)?;
+        if file.metadata().map_err(cannot)?.is_dir() {
+            return Err(Failure::new(Exit::Usage, format!("{} is a folder", Path::new(argument).display())));
+        }
+        Ok(Self(file))
+    }
+
+    const fn file(&self) -> &File {
+        &self.0
+    }
+
+    /// Bytes to come, where that is known.
+    fn len(&self) -> Option<u64> {
+        self.0.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl AsFd for Input {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        debug_assert!(self.0.as_raw_fd() >= 0);
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,425 @@
+//! NDJSON: the values that the policy's paths select are replaced, every other byte stays.
+
+use super::field::{FieldJob, RowFailure, push_sealed};
+use super::progress::Progress;
+use super::{Counts, Direction, Done, Job, pump};
+use crate::failure::{Exit, Failure};
+use crate::files::interrupt::Interrupt;
+use crate::files::json::{Document, JsonRules, LineBatch, LineSource, Located, Token, push_string, splice};
+use crate::files::output::{Output, Target};
+use keyfold::wire::TEXT_PREFIX;
+use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, RowBinding, Spelling, Value, ValueType};
+use serde_json_path::JsonPath;
+use std::collections::HashMap;
+use std::io::Read;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
+
+struct NdjsonJob {
+    direction: Direction,
+    seal_sealed: bool,
+    pass_unmatched: bool,
+    /// Deterministic fields first, since others may be bound to them.
+    fields: Vec<FieldJob>,
+    /// Per field: members that must have these strings.
+    conditions: Vec<Vec<(JsonPath, String)>>,
+    /// Distinct row bindings, and which of them each field has.
+    row_paths: Vec<String>,
+    row_of_field: Vec<Option<usize>>,
+    /// A path with a filter might look at a value that is itself protected.
+    has_filters: bool,
+    /// The compiled paths for each set of fields that apply to a document.
+    rules: Mutex<HashMap<Vec<usize>, Arc<Rules>>>,
+}
+
+/// The paths of the fields that apply to a document, and of their row bindings.
+struct Rules {
+    paths: JsonRules,
+    /// The field of each path.
+    field_of_path: Vec<usize>,
+    rows: Vec<(usize, JsonRules)>,
+}
+
+/// A document of a batch, with what was found in it.
+struct Line<'b> {
+    index: usize,
+    document: Document<'b>,
+    found: Vec<Located>,
+    rules: Arc<Rules>,
+}
+
+/// The new text of a value: where it goes, and what.
+type Replacement = (Range<usize>, Zeroizing<Vec<u8>>);
+
+/// A value of a batch: in which line, and which of the values found there.
+type Place = (usize, usize);
+
+pub(super) fn run(
+    job: &Job<'_>,
+    input: impl Read + Send,
+    target: Target,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+    counts: &mut Counts,
+) -> Result<Output, Failure> {
+    let plan = NdjsonJob::plan(job)?;
+    let mut source = LineSource::new(input);
+    let mut output = Output::create(target, job.args.force)?;
+    let read = || source.next_batch().map_err(Failure::from);
+    pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
+    Ok(output)
+}
+
+impl NdjsonJob {
+    fn plan(job: &Job<'_>) -> Result<Self, Failure> {
+        let mut fields = job.fields(|field| !field.paths.is_empty())?;
+        if fields.is_empty() {
+            return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has JSON paths"));
+        }
+        fields.sort_by_key(|field| !field.is_deterministic());
+        let mut row_paths: Vec<String> = Vec::new();
+        let mut row_of_field = Vec::new();
+        let mut conditions = Vec::new();
+        for field in &fields {
+            row_of_field.push(row_path(&field.policy)?.map(|path| {
+                row_paths.iter().position(|known| known == path).unwrap_or_else(|| {
+                    row_paths.push(path.to_owned());
+                    row_paths.len() - 1
+                })
+            }));
+            let compiled = field.policy.only_if.iter().map(|(path, expected)| {
+                let wrong = |error| Failure::new(Exit::Policy, format!("field {}: only_if: {error}", field.policy.name));
+                Ok((JsonPath::parse(path).map_err(wrong)?, expected.clone()))
+            });
+            conditions.push(compiled.collect::<Result<_, Failure>>()?);
+        }
+        let has_filters = fields.iter().flat_map(|field| &field.policy.paths).any(|path| path.contains('?'));
+        let plan = Self {
+            direction: job.direction,
+            seal_sealed: job.args.seal_sealed,
+            pass_unmatched: job.args.pass_unmatched,
+            fields,
+            conditions,
+            row_paths,
+            row_of_field,
+            has_filters,
+            rules: Mutex::default(),
+        };
+        // Compile every path now, so that a wrong one is reported before anything is read.
+        plan.rules_for((0..plan.fields.len()).collect())?;
+        Ok(plan)
+    }
+
+    fn transform(&self, batch: &LineBatch) -> Result<Done, Failure> {
+        let mut counts = Counts { input_len: batch.raw_len() as u64, ..Counts::default() };
+        let mut lines = Vec::with_capacity(batch.len());
+        for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
+            let document = Document::parse(batch.line(index), batch.number(index))?;
+            let rules = self.rules_for(self.applicable(&document))?;
+            if rules.field_of_path.is_empty() {
+                self.refuse_unmatched(batch.number(index))?;
+                counts.unmatched += 1;
+            }
+            let found = rules.paths.locate(&document)?;
+            counts.records += 1;
+            counts.values += found.len() as u64;
+            lines.push(Line { index, document, found, rules });
+        }
+        let mut replacements: Vec<Vec<Option<Replacement>>> =
+            lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        for field in 0..self.fields.len() {
+            let places = places_of(&lines, field);
+            if !places.is_empty() {
+                self.transform_field(batch, &lines, field, &places, &mut replacements, &mut counts)?;
+            }
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(batch.raw_len() * 2));
+        let mut next = lines.iter().zip(replacements);
+        batch.render(&mut bytes, |index, out| {
+            let Some((line, replaced)) = next.next().filter(|(line, _)| line.index == index) else {
+                return Err(Failure::new(Exit::Internal, "a line has no replacement"));
+            };
+            let start = out.len();
+            splice(batch.line(index), replaced.into_iter().flatten(), out);
+            self.check_output(line, &out[start..], batch.number(index), &mut counts)
+        })?;
+        Ok(Done { bytes, counts })
+    }
+
+    fn refuse_unmatched(&self, number: u64) -> Result<(), Failure> {
+        if self.pass_unmatched {
+            return Ok(());
+        }
+        let why = "no field of the policy applies to the document; --pass-unmatched would pass it through as it is";
+        Err(Failure::new(Exit::Policy, why).at(format!("line {number}")))
+    }
+
+    /// Encrypts or decrypts the values of one field in a batch.
+    fn transform_field(
+        &self,
+        batch: &LineBatch,
+        lines: &[Line<'_>],
+        field: usize,
+        places: &[Place],
+        replacements: &mut [Vec<Option<Replacement>>],
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
+        let job = &self.fields[field];
+        let at = |failure: RowFailure| {
+            let line = &lines[places[failure.row].0];
+            failure.failure.at(format!("line {}, field {}", batch.number(line.index), job.policy.name))
+        };
+        let rows = self.rows(lines, field, places, replacements).map_err(at)?;
+        let rows: Option<Vec<&[u8]>> = rows.as_ref().map(|rows| rows.iter().map(|row| row.as_bytes()).collect());
+        let tokens: Vec<Token<'_>> = places
+            .iter()
+            .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
+            .collect::<Result<_, _>>()?;
+        let mut put = |row: usize, text: Zeroizing<Vec<u8>>| {
+            let (line, found) = places[row];
+            replacements[line][found] = Some((lines[line].found[found].span.clone(), text));
+        };
+        match self.direction {
+            Direction::Protect => {
+                let mut values = Vec::with_capacity(tokens.len());
+                let mut prefixes = Vec::with_capacity(tokens.len());
+                for (row, token) in tokens.iter().enumerate() {
+                    if let (Token::String { text, .. }, false) = (token, self.seal_sealed) {
+                        job.refuse_sealed(row, text).map_err(at)?;
+                    }
+                    let (prefix, value) = value_of(&job.policy, token).map_err(|failure| at(RowFailure { row, failure }))?;
+                    prefixes.push(prefix);
+                    values.push(value);
+                }
+                let sealed = job.protect(&values, rows.as_deref()).map_err(at)?;
+                for (row, prefix) in prefixes.iter().enumerate() {
+                    let mut text = Vec::new();
+                    // The text form has no character that JSON would escape; the prefix may.
+                    push_string(prefix, &mut text);
+                    text.pop();
+                    push_sealed(sealed.bytes(row), &mut text);
+                    text.push(b'"');
+                    put(row, Zeroizing::new(text));
+                }
+            }
+            Direction::Reveal => {
+                let not_sealed = || Failure::new(Exit::Data, "the value is not sealed; reveal never passes plaintext through [200 Malformed]");
+                let mut texts = Vec::with_capacity(tokens.len());
+                for (row, token) in tokens.iter().enumerate() {
+                    match token {
+                        Token::String { text, .. } => texts.push(text.as_str()),
+                        _ => return Err(at(RowFailure { row, failure: not_sealed() })),
+                    }
+                }
+                let opened = job.reveal(&texts, rows.as_deref()).map_err(at)?;
+                counts.outdated += opened.outdated() as u64;
+                for (row, text) in texts.iter().enumerate() {
+                    let (prefix, _) = job.policy.split_prefix(text);
+                    let mut out = Zeroizing::new(Vec::new());
+                    push_value(prefix, &opened.value(row), &mut out).map_err(|failure| at(RowFailure { row, failure }))?;
+                    put(row, out);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The fields whose conditions a document meets.
+    fn applicable(&self, document: &Document<'_>) -> Vec<usize> {
+        let holds = |(path, expected): &(JsonPath, String)| {
+            let nodes = path.query(document.value()).all();
+            nodes.len() == 1 && nodes[0].as_str() == Some(expected)
+        };
+        (0..self.fields.len()).filter(|&field| self.conditions[field].iter().all(holds)).collect()
+    }
+
+    fn rules_for(&self, fields: Vec<usize>) -> Result<Arc<Rules>, Failure> {
+        // The map only ever grows by whole entries, so a panic elsewhere leaves it good.
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rules) = known.get(&fields) {
+            return Ok(rules.clone());
+        }
+        let mut named = Vec::new();
+        let mut field_of_path = Vec::new();
+        let mut rows: Vec<(usize, JsonRules)> = Vec::new();
+        for &field in &fields {
+            for path in &self.fields[field].policy.paths {
+                named.push((self.fields[field].policy.name.clone(), path.clone()));
+                field_of_path.push(field);
+            }
+            if let Some(row) = self.row_of_field[field].filter(|row| rows.iter().all(|(known, _)| known != row)) {
+                rows.push((row, JsonRules::compile([("row binding", &self.row_paths[row])])?));
+            }
+        }
+        let rules = Arc::new(Rules { paths: JsonRules::compile(named)?, field_of_path, rows });
+        known.insert(fields, rules.clone());
+        Ok(rules)
+    }
+
+    /// The row bindings of a field's values: what stands at the path of the binding, in clear.
+    fn rows(
+        &self,
+        lines: &[Line<'_>],
+        field: usize,
+        places: &[Place],
+        replacements: &[Vec<Option<Replacement>>],
+    ) -> Result<Option<Vec<Zeroizing<String>>>, RowFailure> {
+        let Some(row_path) = self.row_of_field[field].filter(|_| self.fields[field].is_bound()) else { return Ok(None) };
+        let mut rows: Vec<Zeroizing<String>> = Vec::with_capacity(places.len());
+        let mut last_line = None;
+        for (at, &(line, _)) in places.iter().enumerate() {
+            if let (Some(last), Some(binding)) = (last_line, rows.last())
+                && last == line
+            {
+                rows.push(binding.clone());
+                continue;
+            }
+            last_line = Some(line);
+            rows.push(self.row_binding(&lines[line], row_path, &replacements[line]).map_err(|failure| RowFailure { row: at, failure })?);
+        }
+        Ok(Some(rows))
+    }
+
+    fn row_binding(
+        &self,
+        line: &Line<'_>,
+        row_path: usize,
+        replacements: &[Option<Replacement>],
+    ) -> Result<Zeroizing<String>, Failure> {
+        let path = &self.row_paths[row_path];
+        let wrong = |why: &str| Failure::new(Exit::Data, format!("the row binding {path} {why}"));
+        let rules = line.rules.rows.iter().find(|(known, _)| *known == row_path).map(|(_, rules)| rules);
+        let found = rules.map(|rules| rules.locate(&line.document)).transpose()?.unwrap_or_default();
+        let [place] = &found[..] else {
+            return Err(wrong(&format!("selects {} values, but must select exactly one", found.len())));
+        };
+        let protected = line.found.iter().position(|other| other.span == place.span);
+        let bound = match (protected, self.direction) {
+            (Some(at), _) if !self.fields[line.rules.field_of_path[line.found[at].rule]].is_deterministic() => {
+                return Err(Failure::new(Exit::Policy, format!("the row binding {path} is protected and so must be deterministic")));
+            }
+            // Deterministic fields come first, so this one has been opened already.
+            (Some(at), Direction::Reveal) => {
+                let opened = replacements[at].as_ref().and_then(|(_, text)| std::str::from_utf8(text).ok());
+                scalar_text(opened.and_then(Token::parse))
+            }
+            _ => scalar_text(Some(line.document.token(place.span.clone())?)),
+        };
+        bound.filter(|text| !text.is_empty()).ok_or_else(|| wrong("is not a text or a number, or is empty"))
+    }
+
+    /// After protecting: the same paths must select the same values, or they could not be revealed. After revealing:
+    /// counts what still looks sealed.
+    fn check_output(&self, line: &Line<'_>, out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
+        match self.direction {
+            Direction::Protect if self.has_filters || self.conditions.iter().any(|c| !c.is_empty()) => {
+                let document = Document::parse(out, number)?;
+                let again = self.rules_for(self.applicable(&document))?;
+                let found = again.paths.locate(&document)?;
+                let same = Arc::ptr_eq(&again, &line.rules)
+                    && found.iter().map(|located| located.rule).eq(line.found.iter().map(|located| located.rule));
+                if !same {
+                    let why = "a filter or only_if of the policy looks at a value that the policy protects, so the document could not be revealed";
+                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
+                }
+            }
+            Direction::Protect => {}
+            Direction::Reveal => {
+                let text = std::str::from_utf8(out).unwrap_or_default();
+                counts.still_sealed += count_sealed(text);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many values in `text` look sealed. A hint for people, not a decision.
+fn count_sealed(text: &str) -> u64 {
+    let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
+    let looks = |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
+    text.match_indices(TEXT_PREFIX).filter(|(at, _)| looks(*at)).count() as u64
+}
+
+/// Where the values of `field` are in a batch.
+fn places_of(lines: &[Line<'_>], field: usize) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (line, found) in lines.iter().enumerate().flat_map(|(at, line)| line.found.iter().enumerate().map(move |(i, _)| (at, i))) {
+        if lines[line].rules.field_of_path[lines[line].found[found].rule] == field {
+            places.push((line, found));
+        }
+    }
+    places
+}
+
+fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, Failure> {
+    match &policy.row_binding {
+        RowBinding::Bound { path: Some(path), .. } => Ok(Some(path)),
+        RowBinding::Bound { path: None, .. } => {
+            let why = "its row_binding names no JSONPath; write { column = …, path = … }";
+            Err(Failure::new(Exit::Policy, format!("field {}: {why}", policy.name)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The prefix that stays in clear and the value of a token, by the type that the policy gives the field.
+fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, Value<'t>), Failure> {
+    let mismatch = || {
+        let expected = policy.value_type.map_or("any", ValueType::name);
+        Failure::new(Exit::Data, format!("the value is not of the field's type, {expected}"))
+    };
+    match (token, policy.value_type) {
+        (Token::Null, _) => Ok(("", Value::Null)),
+        (Token::String { raw, .. } | Token::Number(raw) | Token::Array(raw) | Token::Object(raw), Some(ValueType::Json)) => {
+            Ok(("", Value::Json(raw)))
+        }
+        (Token::String { text, canonical, raw }, None | Some(ValueType::Text)) => {
+            let (prefix, rest) = policy.split_prefix(text);
+            if *canonical || policy.spelling == Spelling::Normalise {
+                return Ok((prefix, Value::Text(rest)));
+            }
+            if matches!(policy.mode, keyfold::FieldMode::Deterministic { .. }) || policy.value_type.is_some() {
+                let why = "the string is spelled with unusual escapes, so it would not join or come back; spelling = \"normalise\" in the policy accepts it";
+                return Err(Failure::new(Exit::Data, why));
+            }
+            Ok(("", Value::Json(raw)))
+        }
+        (Token::String { text, canonical: true, .. }, Some(value_type @ (ValueType::Date | ValueType::Timestamp))) => {
+            Ok(("", Value::from_text(value_type, text)?))
+        }
+        (Token::Number(literal), None) => Ok(("", match Value::from_text(ValueType::Integer, literal) {
+            Ok(integer) => integer,
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Value::Decimal(literal),
+            Err(error) => return Err(error.into()),
+        })),
+        (Token::Number(literal), Some(value_type @ (ValueType::Integer | ValueType::Decimal | ValueType::Float))) => {
+            Ok(("", Value::from_text(value_type, literal)?))
+        }
+        (Token::Bool(truth), None | Some(ValueType::Boolean)) => Ok(("", Value::Boolean(*truth))),
+        (Token::Array(raw) | Token::Object(raw), None) => Ok(("", Value::Json(raw))),
+        _ => Err(mismatch()),
+    }
+}
+
+/// Appends the JSON spelling of a value that was opened.
+fn push_value(prefix: &str, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let text = value.to_text().ok_or_else(|| Failure::new(Exit::Data, "the value has no JSON form"))?;
+    match value.value_type() {
+        ValueType::Null => out.extend_from_slice(b"null"),
+        ValueType::Json | ValueType::Integer | ValueType::Decimal | ValueType::Float | ValueType::Boolean => {
+            out.extend_from_slice(text.as_bytes());
+        }
+        _ => push_string(&format!("{prefix}{text}"), out),
+    }
+    Ok(())
+}
+
+/// The text of a string, or the literal of a number.
+fn scalar_text(token: Option<Token<'_>>) -> Option<Zeroizing<String>> {
+    match token? {
+        Token::String { text, .. } => Some(Zeroizing::new(text)),
+        Token::Number(literal) => Some(Zeroizing::new(literal.to_owned())),
+        _ => None,
+    }
+}

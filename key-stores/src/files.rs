@@ -1,0 +1,98 @@
+//! Opening and replacing files without following a link, and without a moment in which others can read them.
+
+use keyfold::{Error, ErrorKind, Result};
+use rustix::fs::{CWD, Mode, OFlags};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// `path` with its folder resolved, so that it stays the same file when the process changes folder, and so that
+/// only the last part can be a link.
+pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"))?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    Ok(folder.canonicalize()?.join(name))
+}
+
+/// The path with `suffix` added to the name.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Makes a file that only its owner can read, from its first moment. Fails if anything has that name.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, OWNER_ONLY)?.into())
+}
+
+/// Opens a regular file for reading. Refuses links; does not wait for the other end of a pipe.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = rustix::fs::openat(CWD, path, flags, Mode::empty())?.into();
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+/// Opens the file that processes lock, and makes it where it is missing.
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = rustix::fs::openat(CWD, path, flags, OWNER_ONLY)?.into();
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+/// Replaces the content of `path`: after a crash it is the old one or the new one, never a part.
+///
+/// The caller holds a lock against others who do the same.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = with_suffix(path, ".tmp");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let written = write_synced(&temporary, content).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // The first error is the one to report; a leftover is removed by the next call.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.and_then(|()| sync_folder(path))
+}
+
+fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = create_new(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Makes the names in the folder of `path` durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a file that others may write.
+pub(crate) fn check_not_writable_by_others(file: &File, path: &Path) -> Result<()> {
+    let mode = file.metadata().map_err(|error| io_error("cannot read", path, error))?.mode() & 0o7777;
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Error::new(ErrorKind::Configuration, "others may write a file that only its owner must write")
+        .with_detail(format!("{path} has mode {mode:04o}; run: chmod 600 {path}")))
+}
+
+pub(crate) fn io_error(what: &'static str, path: &Path, error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, what).with_detail(format!("{}: {error}", path.display())).with_source(error)
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+const OWNER_ONLY: Mode = Mode::from_raw_mode(0o600);

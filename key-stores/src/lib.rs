@@ -1,0 +1,19 @@
+//! Where keyfold keeps key records: [`MemoryStore`] for tests, [`SqliteStore`] embedded; and [`FileHighWater`], which
+//! remembers outside the store how far a keyring has come.
+//!
+//! Key records are safe to keep in the open: they hold wrapped keys, and a keyring believes none without its root's
+//! MAC. So a store guards availability and order, not secrecy: losing key records is losing data.
+//!
+//! Every store passes `keyfold::testing::store_conformance`; one that is added here calls it from its tests.
+#![forbid(unsafe_code)]
+
+mod files;
+mod high_water;
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+pub use high_water::FileHighWater;
+pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;

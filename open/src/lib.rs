@@ -1,0 +1,163 @@
+//! From a `keyfold.toml` to an open keyring: picks the store and the key services that its URIs name.
+//!
+//! The command line, the Python wheel and the C library all open keyrings through here.
+
+use keyfold::config::Config;
+use keyfold::{CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater, Result};
+use keyfold_kms::local::LocalKek;
+use keyfold_store::{FileHighWater, SqliteStore};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Longest configuration or policy file in bytes.
+const MAX_CONFIG_LEN: u64 = 4 * 1024 * 1024;
+/// The files that [`init`] writes into its folder.
+pub const CONFIG_FILE: &str = "keyfold.toml";
+const STORE_FILE: &str = "keys.db";
+const HIGH_WATER_FILE: &str = "keys.high-water";
+const KEK_FILE: &str = "local.kek";
+
+/// Reads the configuration file `path` and adds the fields of `policies`.
+///
+/// # Errors
+///
+/// - [`Io`](ErrorKind::Io): a file cannot be read. - [`Configuration`](ErrorKind::Configuration): names file, line and key.
+pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
+    let mut config = Config::parse(&read_text(path)?, &path.display().to_string())?;
+    for policy in policies {
+        config.add_policy(&read_text(policy)?, &policy.display().to_string())?;
+    }
+    Ok(config)
+}
+
+/// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet.
+///
+/// # Errors
+///
+/// As for [`read_config`], and those of opening the store, the high-water file and the KEKs.
+pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
+    let config = read_config(path, policies)?;
+    let folder = folder_of(path);
+    let store = open_store(&config.store, folder)?;
+    let keks = config
+        .keks
+        .iter()
+        .map(|(alias, uri)| Ok((alias.clone(), open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}")))?)))
+        .collect::<Result<_>>()?;
+    let high_water: Arc<dyn HighWater> = match &config.high_water {
+        Some(file) => Arc::new(FileHighWater::open(folder.join(file))?),
+        None => Arc::new(MemoryHighWater::default()),
+    };
+    Keyring::open(config.keyring, store, keks, high_water)
+}
+
+/// What [`init`] made.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The KEK file. Whoever has it and the store has every key.
+    pub kek: PathBuf,
+    /// The store of key records.
+    pub store: PathBuf,
+    /// The keyring.
+    pub created: CreatedKeyring,
+}
+
+/// Makes a keyring on the embedded default in `folder`, which is made if needed: a local KEK file, an SQLite store,
+/// a high-water file and a configuration.
+///
+/// # Errors
+///
+/// - [`Io`](ErrorKind::Io): one of the files exists already, or cannot be written. Files that this call made before
+///   it failed are removed; files that were there are untouched.
+pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initialised> {
+    fs::create_dir_all(folder).map_err(|error| io(error, folder, "cannot make the folder"))?;
+    let path = |file: &str| folder.join(file);
+    let mut made = Made(Vec::new());
+    for file in [CONFIG_FILE, KEK_FILE, STORE_FILE, HIGH_WATER_FILE] {
+        if fs::symlink_metadata(path(file)).is_ok() {
+            return Err(Error::new(ErrorKind::Io, "the folder holds a keyring already; nothing was changed")
+                .with_detail(path(file).display().to_string()));
+        }
+    }
+    let alias = KekAlias::new("local")?;
+    let kek: Arc<dyn Kms> = Arc::new(LocalKek::create(path(KEK_FILE))?);
+    made.0.push(path(KEK_FILE));
+    let store: Arc<dyn KeyStore> = Arc::new(SqliteStore::create(path(STORE_FILE))?);
+    made.0.extend([STORE_FILE, "keys.db-wal", "keys.db-shm"].map(path));
+    made.0.push(path(HIGH_WATER_FILE));
+    let high_water = Arc::new(FileHighWater::open(path(HIGH_WATER_FILE))?);
+    let created = Keyring::create(name, environment, store, BTreeMap::from([(alias.clone(), kek)]), high_water).await?;
+    let uris = BTreeMap::from([(alias, format!("local:{KEK_FILE}"))]);
+    let text = Config::template(&created, &format!("sqlite:{STORE_FILE}"), HIGH_WATER_FILE, &uris);
+    // Last, and in one step: a configuration that exists is complete.
+    write_new(folder, CONFIG_FILE, text.as_bytes())?;
+    made.0.clear();
+    Ok(Initialised { config: path(CONFIG_FILE), kek: path(KEK_FILE), store: path(STORE_FILE), created })
+}
+
+/// Writes a file in one step; fails if anything has that name.
+fn write_new(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let path = folder.join(name);
+    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(&path).map_err(|error| error.error)?;
+        fs::File::open(folder)?.sync_all()
+    });
+    written.map_err(|error| io(error, &path, "cannot write"))
+}
+
+/// Files to remove unless everything succeeds.
+struct Made(Vec<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Nothing more can be done about a file that cannot be removed; the error that led here is reported.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn open_store(uri: &str, folder: &Path) -> Result<Arc<dyn KeyStore>> {
+    match uri.split_once(':') {
+        Some(("sqlite", file)) => Ok(Arc::new(SqliteStore::open(folder.join(file))?)),
+        _ => Err(Error::new(ErrorKind::Configuration, "the store is not one that this build knows: sqlite:FILE").with_detail(uri)),
+    }
+}
+
+fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {
+    match uri.split_once(':') {
+        Some(("local", file)) => Ok(Arc::new(LocalKek::open(folder.join(file))?)),
+        _ => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows: local:FILE").with_detail(uri)),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let metadata = fs::metadata(path).map_err(|error| io(error, path, "cannot read"))?;
+    if !metadata.is_file() || metadata.len() > MAX_CONFIG_LEN {
+        return Err(Error::new(ErrorKind::Configuration, "a configuration is a regular file of at most 4 MiB")
+            .with_detail(path.display().to_string()));
+    }
+    let bytes = fs::read(path).map_err(|error| io(error, path, "cannot read"))?;
+    String::from_utf8(bytes)
+        .map_err(|_| Error::new(ErrorKind::Configuration, "not UTF-8 text").with_detail(path.display().to_string()))
+}
+
+fn io(error: std::io::Error, path: &Path, what: &'static str) -> Error {
+    Error::new(ErrorKind::Io, what).with_detail(format!("{}: {error}", path.display())).with_source(error)
+}
+
+fn add(error: Error, prefix: &str) -> Error {
+    let detail = if error.detail().is_empty() { prefix.to_owned() } else { format!("{prefix}: {}", error.detail()) };
+    error.with_detail(detail)
+}
