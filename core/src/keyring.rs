@@ -8,6 +8,7 @@ mod create;
 mod rotate;
 
 pub use create::CreatedKeyring;
+#[cfg(feature = "config")]
 pub(crate) use create::check_environment;
 pub use rotate::Rotated;
 

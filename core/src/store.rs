@@ -72,7 +72,8 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// - [`Conflict`](crate::ErrorKind::Conflict): the stored sequence is another one. Nothing was stored.
+    /// - [`Conflict`](crate::ErrorKind::Conflict): the stored sequence is another one, or the record has another class,
+    ///   slot or scope tag than the stored one. Nothing was stored.
     /// - [`NoMatchingKey`](crate::ErrorKind::NoMatchingKey): there is no such record.
     /// - [`Store`](crate::ErrorKind::Store): the database failed. Nothing was stored.
     fn update<'a>(&'a self, record: &'a Record, expected_sequence: u64) -> BoxFuture<'a, Result<()>>;

@@ -236,8 +236,10 @@ fn checksum(text: &str) -> String {
 }
 
 fn decode(bytes: &[u8]) -> Result<BTreeMap<Lineage, Marks>> {
-    const DAMAGED: Error =
-        Error::new(ErrorKind::Malformed, "the high-water file is damaged; restore it from a backup, not by deleting it");
+    const DAMAGED: Error = Error::new(
+        ErrorKind::Malformed,
+        "the high-water file is damaged; restore it from a backup, not by deleting it",
+    );
     let damaged = |why: &str| DAMAGED.with_detail(why);
     if bytes.len() as u64 > MAX_FILE_LEN {
         return Err(damaged("it is larger than 16 MiB"));

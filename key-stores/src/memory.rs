@@ -50,10 +50,10 @@ impl Keyring {
         if self.records.contains_key(&record.key_id()) {
             return Err(conflict("the key ID exists", record));
         }
-        if let Some(tag) = record.scope_tag() {
-            if *self.scopes.entry(tag).or_insert(record.slot_id()) != record.slot_id() {
-                return Err(conflict("the scope tag belongs to another scope", record));
-            }
+        if let Some(tag) = record.scope_tag()
+            && *self.scopes.entry(tag).or_insert(record.slot_id()) != record.slot_id()
+        {
+            return Err(conflict("the scope tag belongs to another scope", record));
         }
         self.records.insert(record.key_id(), record.clone());
         Ok(())
@@ -111,9 +111,9 @@ impl KeyStore for MemoryStore {
     }
 
     fn newest(&self, slot: Slot, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
-        Box::pin(async move {
-            Ok(self.read(slot.lineage, |keyring| keyring.newest(slot).take(limit).cloned().collect()))
-        })
+        Box::pin(
+            async move { Ok(self.read(slot.lineage, |keyring| keyring.newest(slot).take(limit).cloned().collect())) },
+        )
     }
 
     fn scope_by_tag(&self, lineage: Lineage, scope_tag: [u8; 32]) -> BoxFuture<'_, Result<Option<SlotId>>> {

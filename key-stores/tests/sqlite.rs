@@ -221,7 +221,10 @@ fn a_row_that_disagrees_with_its_record_is_an_error() {
                 WHERE rowid IN (SELECT id FROM two)";
     let edits = [
         ("two records swapped", swap),
-        ("another lineage", "UPDATE records SET record = CAST(substr(record, 1, 87) || x'FF' || substr(record, 89) AS BLOB)"),
+        (
+            "another lineage",
+            "UPDATE records SET record = CAST(substr(record, 1, 87) || x'FF' || substr(record, 89) AS BLOB)",
+        ),
         ("another state", "UPDATE records SET state = 2 WHERE state = 3"),
         ("another sequence", "UPDATE records SET sequence = sequence + 1"),
         ("another class", "UPDATE records SET class = 4 WHERE class = 3"),

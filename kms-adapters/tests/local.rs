@@ -191,7 +191,11 @@ fn other_contents_are_refused_with_their_reason() {
         ("a line feed more", format!("{good}\n"), ErrorKind::Malformed),
         ("a megabyte more", format!("{good}{}", "0".repeat(1 << 20)), ErrorKind::Malformed),
         ("carriage returns", good.replace('\n', "\r\n"), ErrorKind::Malformed),
-        ("digits in upper case", good.to_uppercase().replacen("KEYFOLD-LOCAL-KEK", "keyfold-local-kek", 1), ErrorKind::Malformed),
+        (
+            "digits in upper case",
+            good.to_uppercase().replacen("KEYFOLD-LOCAL-KEK", "keyfold-local-kek", 1),
+            ErrorKind::Malformed,
+        ),
         ("a newer version", good.replacen("kek-1", "kek-2", 1), ErrorKind::Unsupported),
         ("a much newer version", good.replacen("kek-1", "kek-10", 1), ErrorKind::Unsupported),
         ("another file", "-----BEGIN PRIVATE KEY-----\n".repeat(10), ErrorKind::Configuration),

@@ -36,7 +36,7 @@ const THREAD_COUNT: usize = 16;
 /// }
 /// ```
 pub fn store_conformance<S: KeyStore>(mut make: impl FnMut() -> [S; 2]) {
-    let rules: [(&str, fn(&Handles<'_>)); 14] = [
+    let rules: [(&str, Check); 14] = [
         ("an empty store", empty),
         ("records come back byte for byte", byte_for_byte),
         ("list pages in order of key ID", pages),
@@ -58,6 +58,8 @@ pub fn store_conformance<S: KeyStore>(mut make: impl FnMut() -> [S; 2]) {
         assert!(checked.is_ok(), "the store breaks the rule: {rule}");
     }
 }
+
+type Check = fn(&Handles<'_>);
 
 /// Two handles of one database.
 struct Handles<'a> {

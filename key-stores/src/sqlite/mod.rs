@@ -120,7 +120,8 @@ impl Drop for SqliteStore {
     }
 }
 
-const HEAD: &str = "SELECT key_id FROM records WHERE lineage = ?1 AND class = ?2 AND slot = ?3 ORDER BY key_id DESC LIMIT 1";
+const HEAD: &str =
+    "SELECT key_id FROM records WHERE lineage = ?1 AND class = ?2 AND slot = ?3 ORDER BY key_id DESC LIMIT 1";
 const STORED: &str = "SELECT lineage, key_id, class, slot, generation, scope_tag, state, sequence, record FROM records \
                       WHERE lineage = ?1 AND key_id = ?2";
 const NEWEST: &str = "SELECT lineage, key_id, class, slot, generation, scope_tag, state, sequence, record FROM records \
@@ -133,7 +134,9 @@ fn insert(transaction: &Transaction<'_>, record: &Record, expected_head: Option<
     let columns = Columns::of(record)?;
     let head: Option<[u8; KeyId::LEN]> = transaction
         .prepare_cached(HEAD)
-        .and_then(|mut s| s.query_row(params![columns.lineage, columns.class, columns.slot], |row| row.get(0)).optional())
+        .and_then(|mut s| {
+            s.query_row(params![columns.lineage, columns.class, columns.slot], |row| row.get(0)).optional()
+        })
         .map_err(failed)?;
     if head.map(KeyId::from_bytes) != expected_head {
         return Err(conflict("the newest key is not the expected one", record));
@@ -170,8 +173,7 @@ fn update(transaction: &Transaction<'_>, record: &Record, expected_sequence: u64
 
 fn stored(connection: &Connection, record: &Record) -> Result<Option<Record>> {
     let mut statement = connection.prepare_cached(STORED).map_err(failed)?;
-    let mut rows =
-        statement.query(params![record.lineage().as_bytes(), record.key_id().as_bytes()]).map_err(failed)?;
+    let mut rows = statement.query(params![record.lineage().as_bytes(), record.key_id().as_bytes()]).map_err(failed)?;
     rows.next().map_err(failed)?.map(row::read).transpose()
 }
 
@@ -183,11 +185,7 @@ fn scope_by_tag(connection: &Connection, lineage: Lineage, tag: [u8; 32]) -> Res
     Ok(slot.map(SlotId::from_bytes))
 }
 
-fn allocate_generation(
-    transaction: &Transaction<'_>,
-    lineage: Lineage,
-    above: Generation,
-) -> Result<Generation> {
+fn allocate_generation(transaction: &Transaction<'_>, lineage: Lineage, above: Generation) -> Result<Generation> {
     let counter: Option<Generation> = transaction
         .query_row("SELECT generation FROM counters WHERE lineage = ?1", [lineage.as_bytes()], |row| row.get(0))
         .optional()
@@ -270,7 +268,9 @@ fn failed(error: rusqlite::Error) -> Error {
     let message = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt) => "the key store is damaged; restore it from a backup or the journal",
         Some(ErrorCode::NotADatabase) => "the file is not a key store",
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another process has locked the key store for too long",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another process has locked the key store for too long"
+        }
         Some(ErrorCode::DiskFull) => "the disk of the key store is full",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the key store cannot be written",
         Some(ErrorCode::CannotOpen) => "the key store cannot be opened",
@@ -304,7 +304,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = SqliteStore::create(folder.path().join("keys.db")).expect("created");
         let pragma = |name: &str| {
-            store.with(|c| c.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0)).map_err(failed))
+            store.with(|c| {
+                c.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0)).map_err(failed)
+            })
         };
         use rusqlite::types::Value::{Integer, Text};
         let expected = [

@@ -98,7 +98,8 @@ impl Drop for Temporary {
 }
 
 fn cannot_create(path: &Path, error: io::Error) -> Error {
-    let message = if error.kind() == io::ErrorKind::AlreadyExists { "the file exists" } else { "cannot make the key store" };
+    let message =
+        if error.kind() == io::ErrorKind::AlreadyExists { "the file exists" } else { "cannot make the key store" };
     store_error(message).with_detail(format!("{}: {error}", path.display())).with_source(error)
 }
 
@@ -171,9 +172,8 @@ fn check_version(connection: &Connection) -> Result<()> {
 }
 
 fn configure(connection: &Connection) -> Result<()> {
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(failed)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
         return Err(store_error("the file system of the key store cannot do WAL mode; use a local one"));
     }
