@@ -56,7 +56,9 @@ impl fmt::Display for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match error.kind() {
-            ErrorKind::InvalidInput | ErrorKind::LimitExceeded | ErrorKind::Malformed | ErrorKind::Unsupported => Exit::Data,
+            ErrorKind::InvalidInput | ErrorKind::LimitExceeded | ErrorKind::Malformed | ErrorKind::Unsupported => {
+                Exit::Data
+            }
             ErrorKind::PolicyRefused | ErrorKind::Configuration => Exit::Policy,
             ErrorKind::NoMatchingKey
             | ErrorKind::DecryptionFailed
@@ -103,7 +105,9 @@ impl Failure {
 impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
         let exit = match error {
-            OutputError::Exists { .. } | OutputError::NotRegular { .. } | OutputError::SameAsInput { .. } => Exit::Usage,
+            OutputError::Exists { .. } | OutputError::NotRegular { .. } | OutputError::SameAsInput { .. } => {
+                Exit::Usage
+            }
             _ => Exit::Storage,
         };
         Self::new(exit, error.to_string())

@@ -20,7 +20,8 @@ pub(crate) fn run(args: &Inspect, out: &mut impl Write) -> Result<ExitCode, Fail
             for number in 1.. {
                 let mut line = String::new();
                 let read = input.by_ref().take(MAX_LINE_LEN).read_line(&mut line);
-                let len = read.map_err(|error| Failure::new(Exit::Storage, format!("cannot read standard input: {error}")))?;
+                let len =
+                    read.map_err(|error| Failure::new(Exit::Storage, format!("cannot read standard input: {error}")))?;
                 if len == 0 {
                     break;
                 }
@@ -73,7 +74,11 @@ impl<W: Write> Printer<'_, W> {
                     ErrorKind::Malformed => "not a sealed value in text form".to_owned(),
                     _ => error.to_string(),
                 };
-                if self.json { json!({ "error": error.kind().name(), "code": error.kind().code() }).to_string() } else { format!("{name}: {why}") }
+                if self.json {
+                    json!({ "error": error.kind().name(), "code": error.kind().code() }).to_string()
+                } else {
+                    format!("{name}: {why}")
+                }
             }
         };
         writeln!(self.out, "{line}").map_err(print_failed)

@@ -16,8 +16,12 @@ const PAGE: usize = 1000;
 pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let ring = keyfold_open::open(&args.source.config, &[])?;
     if !args.json {
-        writeln!(out, "{:<48}  {:>10}  {:<6}  {:<15}  {:<32}  {:<20}  note", "key ID", "generation", "class", "state", "scope or partition", "created")
-            .map_err(print_failed)?;
+        writeln!(
+            out,
+            "{:<48}  {:>10}  {:<6}  {:<15}  {:<32}  {:<20}  note",
+            "key ID", "generation", "class", "state", "scope or partition", "created"
+        )
+        .map_err(print_failed)?;
     }
     let mut after = None;
     let mut all_good = true;
@@ -59,7 +63,9 @@ fn text_line(info: &KeyInfo) -> String {
     let record = &info.record;
     let note = match &info.verified {
         Err(error) => format!("NOT TRUSTED: {error}"),
-        Ok(()) if record.class() == KeyClass::Root => format!("KEKs {}", record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", ")),
+        Ok(()) if record.class() == KeyClass::Root => {
+            format!("KEKs {}", record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
+        }
         Ok(()) if record.state() == KeyState::Active => "seals and opens".to_owned(),
         Ok(()) => String::new(),
     };

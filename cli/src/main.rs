@@ -7,7 +7,7 @@ mod files;
 mod init;
 mod inspect;
 mod keys;
-#[path = "/tmp/selftest_stub.rs"] mod selftest;
+mod selftest;
 mod transform;
 
 use args::{Cli, Command, Keys};
@@ -58,7 +58,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
 
 fn write_man_pages(folder: &Path) -> Result<(), Failure> {
     let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
-    written.map_err(|error| Failure::new(Exit::Storage, format!("cannot write man pages to {}: {error}", folder.display())))
+    written.map_err(|error| {
+        Failure::new(Exit::Storage, format!("cannot write man pages to {}: {error}", folder.display()))
+    })
 }
 
 /// Logs to standard error, for this command's crates only: a level cannot make a library print what it should not.

@@ -1,6 +1,6 @@
 //! Sealing and opening many values in one call (FORMAT.md §4.4): one derivation per batch, no allocation per row.
 
-use crate::aead::{GcmKey, SivKey, XaesKey};
+use crate::aead::{GcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::random;
@@ -13,7 +13,8 @@ use crate::wire::{
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 use core::fmt;
-use zeroize::{Zeroize, Zeroizing};
+use core::ops::Range;
+use zeroize::Zeroize;
 
 /// Most rows under one nonce prefix (FORMAT.md §4.4).
 const MAX_ROWS_PER_PREFIX: usize = 1 << 16;
@@ -182,20 +183,25 @@ impl SealedColumn {
         (self.data, self.offsets)
     }
 
-    /// Allocates the whole output, with the header in front of every row. Zeros stand where bodies will be.
-    fn layout(header: &[u8; HEADER_LEN], lens: impl ExactSizeIterator<Item = usize>) -> Self {
+    /// Rows of these lengths, none of which is there yet. Room for all of them is allocated.
+    fn with_lens<E>(lens: impl ExactSizeIterator<Item = Result<usize, E>>) -> Result<Self, E> {
         let mut offsets = Vec::with_capacity(lens.len() + 1);
         let mut end = 0_usize;
         offsets.push(0);
         for len in lens {
-            end += len;
+            end += len?;
             offsets.push(i64::try_from(end).expect("memory is smaller than 2⁶³ bytes"));
         }
-        let mut data = vec![0; end];
-        for start in &offsets[..offsets.len() - 1] {
-            data[*start as usize..][..HEADER_LEN].copy_from_slice(header);
+        Ok(Self { data: Vec::with_capacity(end), offsets })
+    }
+
+    /// Adds the rows of `range`: the header, and zeros where the body will be. Rows are added shortly before they are
+    /// sealed, while they are in the cache.
+    fn lay_out(&mut self, header: &[u8; HEADER_LEN], range: Range<usize>) {
+        self.data.resize(self.offsets[range.end] as usize, 0);
+        for start in &self.offsets[range] {
+            self.data[*start as usize..][..HEADER_LEN].copy_from_slice(header);
         }
-        Self { data, offsets }
     }
 
     fn row_mut(&mut self, row: usize) -> &mut [u8] {
@@ -216,10 +222,22 @@ impl ColumnBytes for SealedColumn {
 /// Opened values in Arrow's large variable-size binary layout. Erased on drop.
 #[derive(Default)]
 pub struct OpenedColumn {
-    data: Zeroizing<Vec<u8>>,
+    data: Erased,
     offsets: Vec<i64>,
     types: Vec<ValueType>,
     outdated: usize,
+}
+
+/// A buffer of plaintext, erased on drop.
+#[derive(Default)]
+struct Erased(Vec<u8>);
+
+impl Drop for Erased {
+    fn drop(&mut self) {
+        // `zeroize` erases elements one by one, but spare capacity in one go.
+        self.0.clear();
+        self.0.zeroize();
+    }
 }
 
 impl OpenedColumn {
@@ -242,14 +260,14 @@ impl OpenedColumn {
     /// If there is no such row.
     #[must_use]
     pub fn value(&self, row: usize) -> Value<'_> {
-        let bytes = &self.data[self.offsets[row] as usize..self.offsets[row + 1] as usize];
+        let bytes = &self.data.0[self.offsets[row] as usize..self.offsets[row + 1] as usize];
         Value::from_canonical(self.types[row], bytes).expect("checked when the row was opened")
     }
 
     /// The canonical bytes of all values, one after the other (FORMAT.md §4.2).
     #[must_use]
     pub fn data(&self) -> &[u8] {
-        &self.data
+        &self.data.0
     }
 
     /// Where each value starts in [`data`](Self::data), and where the last one ends.
@@ -311,14 +329,12 @@ impl FieldSeal<'_> {
     ) -> Result<SealedColumn, RowError> {
         let n = values.len();
         check_rows(n, rows)?;
-        for row in 0..n {
-            let checked = values.value(row).check().and_then(|()| self.aad.check_row(rows.map(|r| r.bytes(row))));
+        let mut out = SealedColumn::with_lens((0..n).map(|row| {
+            let value = values.value(row);
+            let checked = value.check().and_then(|()| self.aad.check_row(rows.map(|r| r.bytes(row))));
             checked.map_err(RowError::at(row))?;
-        }
-        let padding = self.padding;
-        let head = header(Suite::Field, &self.key_id);
-        let lens = (0..n).map(|row| FIELD_OVERHEAD - 1 + values.value(row).encoded_len(padding));
-        let mut out = SealedColumn::layout(&head, lens);
+            Ok(FIELD_OVERHEAD - 1 + value.encoded_len(self.padding))
+        }))?;
         let mut batch: Option<Batch> = None;
         let mut nonces = Vec::new();
         let mut start = 0;
@@ -341,7 +357,7 @@ impl FieldSeal<'_> {
         &mut self,
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
-        range: core::ops::Range<usize>,
+        range: Range<usize>,
         chunk_len: u64,
         batch: &mut Option<Batch>,
         nonces: &mut Vec<u8>,
@@ -349,6 +365,7 @@ impl FieldSeal<'_> {
     ) -> Result<(), RowError> {
         let first = range.start;
         let head = header(Suite::Field, &self.key_id);
+        out.lay_out(&head, range.clone());
         let batch = Batch::with_room(batch, self.key, range.len(), chunk_len).map_err(RowError::at(first))?;
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
         draw_nonces(range.len(), nonces).map_err(RowError::at(first))?;
@@ -423,12 +440,12 @@ pub(crate) struct DeterministicSeal<'a> {
 impl DeterministicSeal<'_> {
     pub(crate) fn column(&self, values: &(impl ColumnValues + ?Sized)) -> Result<SealedColumn, RowError> {
         let head = header(Suite::Deterministic, &self.key_id);
-        for row in 0..values.len() {
-            values.value(row).check().map_err(RowError::at(row))?;
-        }
-        let lens =
-            (0..values.len()).map(|row| DETERMINISTIC_OVERHEAD - 1 + values.value(row).encoded_len(self.padding));
-        let mut out = SealedColumn::layout(&head, lens);
+        let mut out = SealedColumn::with_lens((0..values.len()).map(|row| {
+            let value = values.value(row);
+            value.check().map_err(RowError::at(row))?;
+            Ok(DETERMINISTIC_OVERHEAD - 1 + value.encoded_len(self.padding))
+        }))?;
+        out.lay_out(&head, 0..values.len());
         let mut cipher = self.key.cipher();
         let strings = self.strings.with(&head);
         for row in 0..values.len() {
@@ -460,7 +477,10 @@ pub(crate) fn check_rows(n: usize, rows: Option<&(impl ColumnBytes + ?Sized)>) -
 /// Opens rows one after the other into one buffer, and keeps the keys that were derived for recent prefixes (DESIGN F6).
 pub(crate) struct Opening {
     out: OpenedColumn,
-    prefixes: PrefixCache,
+    /// Not for a value of its own, which has no use for it.
+    prefixes: Option<PrefixCache>,
+    /// The cipher of the latest deterministic value.
+    siv: Option<(KeyId, SivCipher)>,
 }
 
 impl Opening {
@@ -470,12 +490,12 @@ impl Opening {
         let mut offsets = Vec::with_capacity(rows + 1);
         offsets.push(0);
         let out = OpenedColumn {
-            data: Zeroizing::new(Vec::with_capacity(len + FIELD_OVERHEAD)),
+            data: Erased(Vec::with_capacity(len + FIELD_OVERHEAD)),
             offsets,
             types: Vec::with_capacity(rows),
             outdated: 0,
         };
-        Self { out, prefixes: PrefixCache::new() }
+        Self { out, prefixes: (rows > 1).then(PrefixCache::new), siv: None }
     }
 
     /// Opens a suite 01 value under `key`.
@@ -483,35 +503,42 @@ impl Opening {
     pub(crate) fn field(&mut self, key: &XaesKey, sealed: &Sealed<'_>, aad: &[u8]) -> Result<()> {
         let (nonce, body) = sealed.body().split_first_chunk::<NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
         let (prefix, last) = split_nonce(nonce);
-        let start = self.out.data.len();
-        self.out.data.extend_from_slice(body);
-        let key = self.prefixes.get(key, sealed.key_id(), prefix);
-        let opened = key.open(*last, aad, &mut self.out.data[start..]).is_ok();
+        let start = self.out.data.0.len();
+        self.out.data.0.extend_from_slice(body);
+        let body_and_tag = &mut self.out.data.0[start..];
+        let opened = match &mut self.prefixes {
+            Some(prefixes) => prefixes.get(key, sealed.key_id(), prefix).open(*last, aad, body_and_tag).is_ok(),
+            None => key.derive(prefix).open(*last, aad, body_and_tag).is_ok(),
+        };
         self.take(start, body.len() - TAG_LEN, opened)
     }
 
     /// Opens a suite 02 value under `key`.
     pub(crate) fn deterministic(&mut self, key: &SivKey, sealed: &Sealed<'_>, strings: &Strings) -> Result<()> {
         let (iv, body) = sealed.body().split_first_chunk::<TAG_LEN>().ok_or(ErrorKind::Malformed)?;
-        let start = self.out.data.len();
-        self.out.data.extend_from_slice(body);
-        let opened = key.cipher().open(&strings.with(sealed.header()), iv, &mut self.out.data[start..]).is_ok();
+        let start = self.out.data.0.len();
+        self.out.data.0.extend_from_slice(body);
+        if self.siv.as_ref().is_none_or(|(id, _)| *id != sealed.key_id()) {
+            self.siv = Some((sealed.key_id(), key.cipher()));
+        }
+        let cipher = &mut self.siv.as_mut().expect("set above").1;
+        let opened = cipher.open(&strings.with(sealed.header()), iv, &mut self.out.data.0[start..]).is_ok();
         self.take(start, body.len(), opened)
     }
 
     /// Turns the encoded value at `start` into a row: checks it, and drops its format byte and padding.
     fn take(&mut self, start: usize, encoded_len: usize, opened: bool) -> Result<()> {
-        let encoded = &self.out.data[start..start + encoded_len];
+        let encoded = &self.out.data.0[start..start + encoded_len];
         let split = if opened { Value::split_encoded(encoded).map(|(kind, bytes)| (kind, bytes.len())) } else { None };
         let Some((value_type, len)) = split else {
-            self.out.data[start..].zeroize();
-            self.out.data.truncate(start);
+            self.out.data.0[start..].zeroize();
+            self.out.data.0.truncate(start);
             return Err(ErrorKind::DecryptionFailed.into());
         };
-        self.out.data.copy_within(start + 1..start + 1 + len, start);
-        self.out.data.truncate(start + len);
+        self.out.data.0.copy_within(start + 1..start + 1 + len, start);
+        self.out.data.0.truncate(start + len);
         self.out.types.push(value_type);
-        self.out.offsets.push(self.out.data.len() as i64);
+        self.out.offsets.push(self.out.data.0.len() as i64);
         Ok(())
     }
 
@@ -534,14 +561,13 @@ impl PrefixCache {
     const SLOTS: usize = 64;
 
     fn new() -> Self {
-        Self { slots: Vec::new() }
+        let mut slots = Vec::new();
+        slots.resize_with(Self::SLOTS, || None);
+        Self { slots }
     }
 
     #[inline]
     fn get(&mut self, key: &XaesKey, key_id: KeyId, prefix: &[u8; PREFIX_LEN]) -> &GcmKey {
-        if self.slots.is_empty() {
-            self.slots.resize_with(Self::SLOTS, || None);
-        }
         // Prefixes are random; whoever chooses colliding ones only makes his own rows slower.
         let slot = &mut self.slots[usize::from(prefix[0]) % Self::SLOTS];
         let hit = slot.as_ref().is_some_and(|(id, known, _)| *id == key_id && known == prefix);

@@ -101,7 +101,11 @@ impl Config {
                 name: keyring.name,
                 environment: keyring.environment.get_ref().clone(),
                 lineage: origin.at(&keyring.lineage, |text| text.parse())?,
-                root_pins: keyring.root_pins.iter().map(|pin| origin.at(pin, |text| parse_pin(text))).collect::<Result<_>>()?,
+                root_pins: keyring
+                    .root_pins
+                    .iter()
+                    .map(|pin| origin.at(pin, |text| parse_pin(text)))
+                    .collect::<Result<_>>()?,
                 scope_names: origin.at(&keyring.scope_names, |text| text.parse())?,
                 lookup: BTreeMap::new(),
                 policy: Policy::new(),
@@ -147,7 +151,12 @@ impl Config {
 
     /// The text of a configuration file for a keyring that was just made.
     #[must_use]
-    pub fn template(created: &CreatedKeyring, store: &str, high_water: &str, keks: &BTreeMap<KekAlias, String>) -> String {
+    pub fn template(
+        created: &CreatedKeyring,
+        store: &str,
+        high_water: &str,
+        keks: &BTreeMap<KekAlias, String>,
+    ) -> String {
         let keyring = &created.config;
         let quoted = |text: &str| toml::Value::from(text).to_string();
         let mut out = String::new();
@@ -155,7 +164,9 @@ impl Config {
             out.write_fmt(text).expect("writing to a String cannot fail");
             out.push('\n');
         };
-        line(format_args!("# Keyfold keyring. Holds no secret, but decides what is trusted: let only administrators write it."));
+        line(format_args!(
+            "# Keyfold keyring. Holds no secret, but decides what is trusted: let only administrators write it."
+        ));
         line(format_args!("version = 1\n\n[keyring]"));
         line(format_args!("name = {}", quoted(&keyring.name)));
         line(format_args!("# The isolation domain: keys of another environment never open here."));
@@ -175,11 +186,16 @@ impl Config {
         }
         for (name, keys) in &keyring.lookup {
             line(format_args!("\n# Keys for deterministic fields: the partition inside which values are linkable."));
-            line(format_args!("[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = []", keys.partition, keys.seals));
+            line(format_args!(
+                "[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = []",
+                keys.partition, keys.seals
+            ));
         }
         line(format_args!("\n# Fields may stand here, or in policy files that are added with --policy. For example:"));
         line(format_args!("# [fields.\"patient.ssn\"]\n# identifier = \"G\"            # HIPAA Safe Harbor class"));
-        line(format_args!("# row_binding = \"patient_id\"  # values cannot be swapped between rows\n# columns = [\"ssn\"]"));
+        line(format_args!(
+            "# row_binding = \"patient_id\"  # values cannot be swapped between rows\n# columns = [\"ssn\"]"
+        ));
         out
     }
 }
@@ -187,7 +203,7 @@ impl Config {
 /// The pin of a root as the configuration writes it: its commitment in lower-case hexadecimal.
 fn parse_pin(text: &str) -> Result<[u8; 32]> {
     let decoded = data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
-    decoded.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
-        Error::new(ErrorKind::Configuration, "a root pin is 64 lower-case hexadecimal digits")
-    })
+    decoded
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| Error::new(ErrorKind::Configuration, "a root pin is 64 lower-case hexadecimal digits"))
 }

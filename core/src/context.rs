@@ -142,6 +142,7 @@ mod with_std {
     };
     use core::fmt;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     impl Sink for Vec<u8> {
         fn put(&mut self, bytes: &[u8]) -> Result<()> {
@@ -214,16 +215,28 @@ mod with_std {
         }
     }
 
+    /// Room for a row binding in a fresh buffer, so that most values need no second allocation.
+    const ROW_ROOM: usize = 64;
+
     /// Makes the AAD of each row of suite 01 (FORMAT.md §4.3) in one buffer, without allocating per row.
-    #[derive(Clone)]
     pub(crate) struct Aad {
         buffer: Vec<u8>,
         /// Everything before the row binding's value; constant but for the header.
         head_len: usize,
         /// The pairs whose keys sort after the row binding's.
-        tail: Vec<u8>,
+        tail: Arc<[u8]>,
         row_bound: bool,
         max_row_len: usize,
+        /// Length of the row binding that is in the buffer; 0 if there is none.
+        row_len: usize,
+    }
+
+    impl Clone for Aad {
+        fn clone(&self) -> Self {
+            let mut buffer = Vec::with_capacity(self.buffer.len() + 2 + ROW_ROOM + self.tail.len());
+            buffer.extend_from_slice(&self.buffer);
+            Self { buffer, tail: Arc::clone(&self.tail), ..*self }
+        }
     }
 
     impl Aad {
@@ -242,7 +255,7 @@ mod with_std {
             }
             let used = 1 + context.encoded_len + if row_bound { 4 + ROW_KEY.len() } else { 0 };
             let max_row_len = MAX_CONTEXT_LEN.checked_sub(used).ok_or(TOO_LONG)?;
-            Ok(Self { head_len: buffer.len(), buffer, tail, row_bound, max_row_len })
+            Ok(Self { head_len: buffer.len(), buffer, tail: tail.into(), row_bound, max_row_len, row_len: 0 })
         }
 
         /// The AAD of a value with `header`, bound to `row`.
@@ -253,14 +266,25 @@ mod with_std {
         /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the row binding is too long.
         #[inline]
         pub(crate) fn of_row(&mut self, header: &[u8; HEADER_LEN], row: Option<&[u8]>) -> Result<&[u8]> {
-            self.buffer[..HEADER_LEN].copy_from_slice(header);
-            self.buffer.truncate(self.head_len);
-            self.check_row(row)?;
-            if let Some(row) = row {
-                self.buffer.extend_from_slice(&part_len(row)?);
-                self.buffer.extend_from_slice(row);
+            // Only what differs from the row before is written, which is often the row binding's bytes alone.
+            if self.buffer[..HEADER_LEN] != *header {
+                self.buffer[..HEADER_LEN].copy_from_slice(header);
             }
-            self.buffer.extend_from_slice(&self.tail);
+            match row {
+                Some(row) if !row.is_empty() && row.len() == self.row_len => {
+                    self.buffer[self.head_len + 2..][..row.len()].copy_from_slice(row);
+                }
+                _ => {
+                    self.check_row(row)?;
+                    self.buffer.truncate(self.head_len);
+                    if let Some(row) = row {
+                        self.buffer.extend_from_slice(&part_len(row)?);
+                        self.buffer.extend_from_slice(row);
+                        self.row_len = row.len();
+                    }
+                    self.buffer.extend_from_slice(&self.tail);
+                }
+            }
             Ok(&self.buffer)
         }
 
@@ -325,6 +349,16 @@ mod with_std {
             let mut buffer = [0; 256];
             assert_eq!(write_aad(&mut buffer, &header, "patient.ssn", &pairs).unwrap(), expected);
             assert_eq!(aad.of_row(&header, Some(b"row-1")).unwrap(), expected, "the buffer is reused");
+            // The buffer is rewritten in part: whatever was in it, only header and row count.
+            for (header, row) in [([7; 26], "row-2"), ([8; 26], "row-2"), ([8; 26], "row-10"), ([7; 26], "row-1")] {
+                let fresh = Aad::new(&header, "patient.ssn", &context, true)
+                    .unwrap()
+                    .of_row(&header, Some(row.as_bytes()))
+                    .unwrap()
+                    .to_vec();
+                assert_eq!(aad.of_row(&header, Some(row.as_bytes())).unwrap(), fresh);
+                assert!(aad.of_row(&header, None).is_err() && aad.of_row(&header, Some(b"")).is_err());
+            }
         }
 
         #[test]

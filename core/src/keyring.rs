@@ -35,6 +35,8 @@ pub const MAX_SCOPE_NAME_LEN: usize = 1024;
 const MAX_ENDORSEMENT_DEPTH: usize = 16;
 /// How many generations of one scope are looked through for the one that seals.
 const RECENT: usize = 16;
+/// How often a slot is read while its keys change under the reader. Each key changes state a few times in its life.
+const READ_ATTEMPTS: usize = 8;
 
 /// What a keyring is and what it trusts; from `keyfold.toml`.
 #[derive(Clone, Debug)]
@@ -187,8 +189,17 @@ impl Keyring {
     pub async fn list(&self, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyInfo>> {
         let records = self.inner.store.list(self.inner.config.lineage, after, limit).await?;
         let mut infos = Vec::with_capacity(records.len());
-        for record in records {
-            let verified = self.verify(&record).await;
+        for mut record in records {
+            // It may have changed since it was listed; only what the store says now tells that from a rollback.
+            if self.check_age(&record).is_err()
+                && let Ok(now) = self.record(record.key_id()).await
+            {
+                record = now;
+            }
+            let verified = match self.check_age(&record) {
+                Ok(()) => self.verify(&record).await,
+                Err(error) => Err(error),
+            };
             infos.push(KeyInfo { record, verified });
         }
         Ok(infos)
@@ -207,6 +218,12 @@ impl Keyring {
 
     pub(crate) async fn lookup_seal_key(&self, partition: &str) -> Result<Arc<OpenKey>> {
         let keys = self.lookup(partition)?;
+        let record = self.record(keys.seals).await?;
+        self.verify(&record).await?;
+        // `acquire` asks for a state that opens; the configuration alone cannot make a retired key seal.
+        if record.state() != KeyState::Active {
+            return Err(wrong_state(&record));
+        }
         self.acquire(keys.seals, self.slot(KeyClass::Lookup, keys.partition)).await
     }
 
@@ -256,9 +273,10 @@ impl Keyring {
             },
         };
         if let Some(record) = self.current_record(slot).await? {
-            // Its state decides that it seals, so the state must be a root's word, not the store's.
-            self.vouched(&record).await?;
             return self.acquire(record.key_id(), slot).await;
+        }
+        if let Some(retired) = self.newest(slot, 1).await?.first() {
+            return Err(wrong_state(retired));
         }
         let record = self.insert_data_key(slot, tag, None).await?;
         self.acquire(record.key_id(), slot).await
@@ -269,16 +287,22 @@ impl Keyring {
         Ok(self.current_record(slot).await?.map(|record| record.key_id()))
     }
 
-    /// The record of the newest active key of `slot`; nobody has vouched for it yet. Refuses a store that has gone
-    /// back behind what this process has seen.
+    /// The record of the newest active key of `slot`. A trusted root vouches for it, and for the newer ones that were
+    /// passed over. Refuses a store that has gone back behind what this process has seen.
     async fn current_record(&self, slot: Slot) -> Result<Option<Record>> {
-        let newest = self.newest(slot, RECENT).await?;
-        let record = newest.into_iter().find(|record| record.state() == KeyState::Active);
-        let current = record.as_ref().map(Record::key_id);
-        let mut sealing = lock(&self.inner.sealing);
-        let seen = sealing.get(&slot).copied();
+        // Looked up before the store is read: what another thread makes current meanwhile is no rollback.
+        let seen = lock(&self.inner.sealing).get(&slot).copied();
+        let mut current = None;
+        for record in self.newest(slot, RECENT).await? {
+            // Its state decides whether it seals, so the state must be a root's word, not the store's.
+            self.verify(&record).await?;
+            if record.state() == KeyState::Active {
+                current = Some(record);
+                break;
+            }
+        }
         if let Some(seen) = seen
-            && current.is_none_or(|current| current.generation() < seen.generation())
+            && current.as_ref().is_none_or(|current| current.key_id().generation() < seen.generation())
         {
             return Err(Error::new(
                 ErrorKind::RecordRejected,
@@ -286,22 +310,38 @@ impl Keyring {
             )
             .with_detail(seen.to_string()));
         }
-        if let Some(current) = current {
-            sealing.insert(slot, current);
+        if let Some(current) = &current {
+            self.remember_sealing(slot, current.key_id());
         }
-        Ok(record)
+        Ok(current)
     }
 
-    /// The newest records of `slot`, of that slot and in descending order whatever the store does.
+    /// From now on the store must show `key_id`, which a root vouches for, or a newer one as the key that seals.
+    fn remember_sealing(&self, slot: Slot, key_id: KeyId) {
+        let mut sealing = lock(&self.inner.sealing);
+        let newest = sealing.entry(slot).or_insert(key_id);
+        *newest = key_id.max(*newest);
+    }
+
+    /// The newest records of `slot`: of that slot and in descending order whatever the store does, none older than
+    /// what was seen of its key. Nobody has vouched for them yet.
     async fn newest(&self, slot: Slot, limit: usize) -> Result<Vec<Record>> {
-        let records = self.inner.store.newest(slot, limit).await?;
-        if let Some(foreign) = records.iter().find(|record| record.slot() != slot) {
-            return Err(rejected(foreign, "the store returned it for another scope, partition or class"));
+        let mut attempts_left = READ_ATTEMPTS;
+        loop {
+            attempts_left -= 1;
+            let records = self.inner.store.newest(slot, limit).await?;
+            if let Some(foreign) = records.iter().find(|record| record.slot() != slot) {
+                return Err(rejected(foreign, "the store returned it for another scope, partition or class"));
+            }
+            if !records.is_sorted_by(|a, b| a.key_id() > b.key_id()) {
+                return Err(Error::new(ErrorKind::RecordRejected, "the store returned key records out of order"));
+            }
+            match records.iter().try_for_each(|record| self.check_age(record)) {
+                // Or another thread or process changed it after it was read. Then the next answer is newer.
+                Err(error) if error.kind() == ErrorKind::RecordRejected && attempts_left > 0 => {}
+                checked => return checked.map(|()| records),
+            }
         }
-        if !records.is_sorted_by(|a, b| a.key_id() > b.key_id()) {
-            return Err(Error::new(ErrorKind::RecordRejected, "the store returned key records out of order"));
-        }
-        Ok(records)
     }
 
     /// The key `key_id`, which must belong to `slot`. No request to the key service when its root is known.
@@ -316,8 +356,7 @@ impl Keyring {
                     return Err(wrong_scope(key_id));
                 }
                 if !record.state().may_open() {
-                    return Err(Error::new(ErrorKind::KeyState, "the state of the key does not allow its use")
-                        .with_detail(format!("{key_id} is {}", record.state().name())));
+                    return Err(wrong_state(&record));
                 }
                 let schedule = self.root(record.authenticator()).await?.unwrap_child(&record)?;
                 let material = Material::of(record.class(), &schedule, self.inner.backend)
@@ -330,30 +369,26 @@ impl Keyring {
         if key.slot == slot { Ok(key) } else { Err(wrong_scope(key_id)) }
     }
 
+    /// The record of `key_id`, not older than what was seen of it. Nobody has vouched for it yet.
     async fn record(&self, key_id: KeyId) -> Result<Record> {
+        // Looked up before the store is read: what another thread or process changes meanwhile is no rollback.
+        let known = self.marks(key_id)?;
         let record = self.inner.store.get(self.inner.config.lineage, key_id).await?;
         let record = record.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
         // Otherwise a store could have values sealed under one key and labelled with the ID of another.
         if record.key_id() != key_id {
             return Err(rejected(&record, "the store returned it for another key ID"));
         }
+        check_against(&known, &record)?;
         Ok(record)
     }
 
-    /// Whether `record` counts: it belongs here, a trusted root vouches for it, and nothing newer has been seen.
+    /// Whether `record`, whose age was checked when it was read, counts: it belongs here and a trusted root vouches
+    /// for it. Then nothing older will be accepted.
     async fn verify(&self, record: &Record) -> Result<()> {
-        self.vouched(record).await?;
-        self.check_age(record)
-    }
-
-    /// Whether `record` belongs here and a trusted root vouches for it.
-    async fn vouched(&self, record: &Record) -> Result<()> {
         self.check_domain(record)?;
-        let root = match record.class() {
-            KeyClass::Root if record.authenticator() == record.key_id() => self.trusted_root(record, 0).await?,
-            _ => self.root(record.authenticator()).await?,
-        };
-        root.verify(record)
+        self.root(record.authenticator()).await?.verify(record)?;
+        self.remember(record)
     }
 
     fn check_domain(&self, record: &Record) -> Result<()> {
@@ -367,15 +402,21 @@ impl Keyring {
         Ok(())
     }
 
-    /// Refuses a record that is older than one seen before, and remembers this one.
+    /// What this process and this machine have seen of a key.
+    fn marks(&self, key_id: KeyId) -> Result<[Option<HighWaterMark>; 2]> {
+        let lineage = self.inner.config.lineage;
+        Ok([self.inner.seen.mark(lineage, key_id)?, self.inner.high_water.mark(lineage, key_id)?])
+    }
+
+    /// Refuses a record that is older than one seen before.
     fn check_age(&self, record: &Record) -> Result<()> {
-        let (lineage, key_id, mark) = (record.lineage(), record.key_id(), HighWaterMark::of(record));
-        for marks in [&self.inner.seen as &dyn HighWater, &*self.inner.high_water] {
-            if let Some(known) = marks.mark(lineage, key_id)? {
-                known.check(mark).map_err(|error| error.with_detail(key_id.to_string()))?;
-            }
-        }
-        self.inner.seen.raise(lineage, key_id.generation(), Some((key_id, mark)))
+        check_against(&self.marks(record.key_id())?, record)
+    }
+
+    /// Remembers, for the life of the process, a record that a root vouches for.
+    fn remember(&self, record: &Record) -> Result<()> {
+        let mark = (record.key_id(), HighWaterMark::of(record));
+        self.inner.seen.raise(record.lineage(), record.key_id().generation(), Some(mark))
     }
 
     /// The root `key_id`, if it is pinned or a chain of endorsements leads from a pinned one to it.
@@ -400,7 +441,7 @@ impl Keyring {
             self.check_domain(&record)?;
             let root = self.trusted_root(&record, depth).await?;
             root.verify(&record)?;
-            self.check_age(&record)?;
+            self.remember(&record)?;
             Ok(lock(&self.inner.roots).entry(key_id).or_insert(root).clone())
         })
     }
@@ -422,8 +463,7 @@ impl Keyring {
             self.root_at_depth(endorser, depth + 1).await?.verify_endorsement(record)?;
         }
         if !record.state().may_open() {
-            return Err(Error::new(ErrorKind::KeyState, "the state of the root does not allow its use")
-                .with_detail(format!("{} is {}", record.key_id(), record.state().name())));
+            return Err(wrong_state(record));
         }
         let schedule = self.unwrap_by_keks(record).await?;
         Ok(Arc::new(RootKey::new(self.inner.backend, &schedule)))
@@ -480,6 +520,21 @@ impl Drop for Inner {
 /// Every map here is changed in single steps, so a panic elsewhere cannot leave it half changed.
 fn lock<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refuses a record that is older than one of `known`.
+fn check_against(known: &[Option<HighWaterMark>], record: &Record) -> Result<()> {
+    let mark = HighWaterMark::of(record);
+    let older = |error: Error| error.with_detail(record.key_id().to_string());
+    known.iter().flatten().try_for_each(|known| known.check(mark)).map_err(older)
+}
+
+fn wrong_state(record: &Record) -> Error {
+    Error::new(ErrorKind::KeyState, "the state of the key does not allow its use").with_detail(format!(
+        "{} is {}",
+        record.key_id(),
+        record.state().name()
+    ))
 }
 
 fn wrong_scope(key_id: KeyId) -> Error {

@@ -258,9 +258,10 @@ impl RecordParts<'_> {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let wraps = self.wraps.iter().map(|wrap| match (wrap.kind, KekAlias::new(&wrap.alias)) {
-            (2, Ok(alias)) => {
-                Wrap::Kek { alias, wrapped: WrappedKey { kek_version: wrap.version.clone(), bytes: wrap.bytes.clone() } }
-            }
+            (2, Ok(alias)) => Wrap::Kek {
+                alias,
+                wrapped: WrappedKey { kek_version: wrap.version.clone(), bytes: wrap.bytes.clone() },
+            },
             (kind, _) => Wrap::Unknown {
                 kind,
                 alias: wrap.alias.clone().into_bytes(),

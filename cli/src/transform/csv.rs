@@ -57,7 +57,8 @@ pub(super) fn run(
     if named.is_empty() {
         return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies names a CSV column"));
     }
-    let mut source = CsvSource::new(input, CsvOptions { delimiter: job.args.delimiter, ..CsvOptions::new(named.clone()) })?;
+    let mut source =
+        CsvSource::new(input, CsvOptions { delimiter: job.args.delimiter, ..CsvOptions::new(named.clone()) })?;
     let position = |name: &str| named.iter().position(|n| n == name).and_then(|index| source.positions()[index]);
     let plan = CsvJob::plan(job, &position)?;
     let mut output = Output::create(target, job.args.force)?;
@@ -71,7 +72,10 @@ impl CsvJob {
     /// Which columns are replaced, in which order, bound to what.
     fn plan(job: &Job<'_>, position: &impl Fn(&str) -> Option<usize>) -> Result<Self, Failure> {
         let missing = |field: &str, column: &str| {
-            Failure::new(Exit::Policy, format!("field {field}: the input has no column {column:?}; nothing was written"))
+            Failure::new(
+                Exit::Policy,
+                format!("field {field}: the input has no column {column:?}; nothing was written"),
+            )
         };
         let present = |field: &keyfold::FieldPolicy| field.columns.iter().any(|column| position(column).is_some());
         for field in job.ring.policy().fields().filter(|field| !field.optional) {
@@ -87,7 +91,10 @@ impl CsvJob {
             for name in &field.policy.columns {
                 let Some(column) = position(name) else { continue };
                 if columns.iter().any(|other| other.column == column) {
-                    return Err(Failure::new(Exit::Policy, format!("field {}: two fields name the column {name:?}", field.policy.name)));
+                    return Err(Failure::new(
+                        Exit::Policy,
+                        format!("field {}: two fields name the column {name:?}", field.policy.name),
+                    ));
                 }
                 columns.push(ColumnJob { column, field: index, row: None });
             }
@@ -182,7 +189,9 @@ impl CsvJob {
                 (0..batch.rows()).map(|row| batch.text(row, job.column)).collect::<Result<_, _>>()?;
             let rows = self.rows(batch, job, &opened)?;
             let rows: Option<Vec<&[u8]>> = rows.as_ref().map(|rows| rows.iter().map(|row| &row[..]).collect());
-            opened.push(self.fields[job.field].reveal(&texts, rows.as_deref()).map_err(|failure| at(batch, job, failure))?);
+            opened.push(
+                self.fields[job.field].reveal(&texts, rows.as_deref()).map_err(|failure| at(batch, job, failure))?,
+            );
         }
         Ok(opened)
     }
@@ -197,7 +206,9 @@ impl CsvJob {
         let Some(source) = &job.row else { return Ok(None) };
         let (column, clear) = match source {
             RowSource::Clear(column) => (*column, None),
-            RowSource::Protected(index) => (self.columns[*index].column, opened.get(*index).map(|column| (*index, column))),
+            RowSource::Protected(index) => {
+                (self.columns[*index].column, opened.get(*index).map(|column| (*index, column)))
+            }
         };
         let binding = |row: usize| -> Result<std::borrow::Cow<'b, [u8]>, Failure> {
             let text = batch.text(row, column)?;
@@ -225,7 +236,9 @@ impl CsvJob {
     /// Refuses values that a CSV cell cannot hold.
     fn check_texts(&self, batch: &CsvBatch, k: usize, opened: &OpenedColumn) -> Result<(), Failure> {
         match (0..opened.len()).find(|&row| opened.value(row).to_text().is_none()) {
-            Some(row) => Err(Failure::new(Exit::Data, "the value has no text form").at(batch.place(row, self.columns[k].column))),
+            Some(row) => {
+                Err(Failure::new(Exit::Data, "the value has no text form").at(batch.place(row, self.columns[k].column)))
+            }
             None => Ok(()),
         }
     }

@@ -4,7 +4,8 @@ use super::Direction;
 use crate::failure::{Exit, Failure};
 use keyfold::wire::{from_text, looks_sealed_text, push_text};
 use keyfold::{
-    ColumnBytes, Decryptor, Encryptor, ErrorKind, Field, FieldMode, FieldPolicy, OpenedColumn, RowBinding, RowError, SealedColumn, Value,
+    ColumnBytes, Decryptor, Encryptor, ErrorKind, Field, FieldMode, FieldPolicy, OpenedColumn, RowBinding, RowError,
+    SealedColumn, Value,
 };
 use std::sync::Arc;
 
@@ -92,7 +93,11 @@ impl FieldJob {
     pub(super) fn refuse_sealed(&self, row: usize, text: &str) -> Result<(), RowFailure> {
         let (_, rest) = self.policy.split_prefix(text);
         if looks_sealed_text(rest.as_bytes()) {
-            return Err(RowFailure::new(row, Exit::Policy, "the value looks sealed already; --seal-sealed encrypts it once more"));
+            return Err(RowFailure::new(
+                row,
+                Exit::Policy,
+                "the value looks sealed already; --seal-sealed encrypts it once more",
+            ));
         }
         Ok(())
     }

@@ -83,7 +83,8 @@ impl Job<'_> {
                 if let Some(scope) = &self.args.scope {
                     field = field.scope(scope);
                 }
-                FieldJob::new(policy.clone(), field, self.direction).map_err(|failure| failure.at(format!("field {}", policy.name)))
+                FieldJob::new(policy.clone(), field, self.direction)
+                    .map_err(|failure| failure.at(format!("field {}", policy.name)))
             })
             .collect()
     }
@@ -91,8 +92,8 @@ impl Job<'_> {
 
 /// Reads, transforms, writes; then reports.
 pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure> {
-    let interrupt = Interrupt::install()
-        .map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
+    let interrupt =
+        Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     if direction == Direction::Reveal && args.seal_sealed {
         return Err(Failure::new(Exit::Usage, "--seal-sealed is for protect"));
     }
@@ -133,10 +134,8 @@ fn pump<B: Send>(
     counts: &mut Counts,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let threads = job.args.threads.map_or_else(
-        || std::thread::available_parallelism().map_or(1, usize::from),
-        usize::from,
-    );
+    let threads =
+        job.args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     pipeline::run(threads, source, work, |done: Done| {
         interrupt.check()?;
         output.write(&done.bytes)?;
@@ -164,10 +163,16 @@ fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), 
             line.push_str(&format!("; {} values are under an old generation", counts.outdated));
         }
         if counts.unmatched > 0 {
-            line.push_str(&format!("; {} documents passed through, since no field of the policy applies", counts.unmatched));
+            line.push_str(&format!(
+                "; {} documents passed through, since no field of the policy applies",
+                counts.unmatched
+            ));
         }
         if counts.still_sealed > 0 {
-            line.push_str(&format!("; {} values still look sealed, since no field of the policy covers them", counts.still_sealed));
+            line.push_str(&format!(
+                "; {} values still look sealed, since no field of the policy covers them",
+                counts.still_sealed
+            ));
         }
         line
     };
@@ -181,7 +186,10 @@ fn format_of(input: &OsStr) -> Result<Format, Failure> {
     match Path::new(input).extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
         Some("csv") => Ok(Format::Csv),
         Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
-        _ => Err(Failure::new(Exit::Usage, "the input's name does not tell its format; say --format csv or --format ndjson")),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            "the input's name does not tell its format; say --format csv or --format ndjson",
+        )),
     }
 }
 
@@ -190,7 +198,9 @@ struct Input(File);
 
 impl Input {
     fn open(argument: &OsStr) -> Result<Self, Failure> {
-        let cannot = |error: io::Error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", Path::new(argument).display()));
+        let cannot = |error: io::Error| {
+            Failure::new(Exit::Storage, format!("cannot read {}: {error}", Path::new(argument).display()))
+        };
         if argument == "-" {
             let duplicate = io::stdin().as_fd().try_clone_to_owned().map_err(cannot)?;
             return Ok(Self(duplicate.into()));

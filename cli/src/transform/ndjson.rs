@@ -89,7 +89,8 @@ impl NdjsonJob {
                 })
             }));
             let compiled = field.policy.only_if.iter().map(|(path, expected)| {
-                let wrong = |error| Failure::new(Exit::Policy, format!("field {}: only_if: {error}", field.policy.name));
+                let wrong =
+                    |error| Failure::new(Exit::Policy, format!("field {}: only_if: {error}", field.policy.name));
                 Ok((JsonPath::parse(path).map_err(wrong)?, expected.clone()))
             });
             conditions.push(compiled.collect::<Result<_, Failure>>()?);
@@ -188,7 +189,8 @@ impl NdjsonJob {
                     if let (Token::String { text, .. }, false) = (token, self.seal_sealed) {
                         job.refuse_sealed(row, text).map_err(at)?;
                     }
-                    let (prefix, value) = value_of(&job.policy, token).map_err(|failure| at(RowFailure { row, failure }))?;
+                    let (prefix, value) =
+                        value_of(&job.policy, token).map_err(|failure| at(RowFailure { row, failure }))?;
                     prefixes.push(prefix);
                     values.push(value);
                 }
@@ -204,7 +206,12 @@ impl NdjsonJob {
                 }
             }
             Direction::Reveal => {
-                let not_sealed = || Failure::new(Exit::Data, "the value is not sealed; reveal never passes plaintext through [200 Malformed]");
+                let not_sealed = || {
+                    Failure::new(
+                        Exit::Data,
+                        "the value is not sealed; reveal never passes plaintext through [200 Malformed]",
+                    )
+                };
                 let mut texts = Vec::with_capacity(tokens.len());
                 for (row, token) in tokens.iter().enumerate() {
                     match token {
@@ -217,7 +224,8 @@ impl NdjsonJob {
                 for (row, text) in texts.iter().enumerate() {
                     let (prefix, _) = job.policy.split_prefix(text);
                     let mut out = Zeroizing::new(Vec::new());
-                    push_value(prefix, &opened.value(row), &mut out).map_err(|failure| at(RowFailure { row, failure }))?;
+                    push_value(prefix, &opened.value(row), &mut out)
+                        .map_err(|failure| at(RowFailure { row, failure }))?;
                     put(row, out);
                 }
             }
@@ -265,7 +273,9 @@ impl NdjsonJob {
         places: &[Place],
         replacements: &[Vec<Option<Replacement>>],
     ) -> Result<Option<Vec<Zeroizing<String>>>, RowFailure> {
-        let Some(row_path) = self.row_of_field[field].filter(|_| self.fields[field].is_bound()) else { return Ok(None) };
+        let Some(row_path) = self.row_of_field[field].filter(|_| self.fields[field].is_bound()) else {
+            return Ok(None);
+        };
         let mut rows: Vec<Zeroizing<String>> = Vec::with_capacity(places.len());
         let mut last_line = None;
         for (at, &(line, _)) in places.iter().enumerate() {
@@ -276,7 +286,10 @@ impl NdjsonJob {
                 continue;
             }
             last_line = Some(line);
-            rows.push(self.row_binding(&lines[line], row_path, &replacements[line]).map_err(|failure| RowFailure { row: at, failure })?);
+            rows.push(
+                self.row_binding(&lines[line], row_path, &replacements[line])
+                    .map_err(|failure| RowFailure { row: at, failure })?,
+            );
         }
         Ok(Some(rows))
     }
@@ -297,7 +310,10 @@ impl NdjsonJob {
         let protected = line.found.iter().position(|other| other.span == place.span);
         let bound = match (protected, self.direction) {
             (Some(at), _) if !self.fields[line.rules.field_of_path[line.found[at].rule]].is_deterministic() => {
-                return Err(Failure::new(Exit::Policy, format!("the row binding {path} is protected and so must be deterministic")));
+                return Err(Failure::new(
+                    Exit::Policy,
+                    format!("the row binding {path} is protected and so must be deterministic"),
+                ));
             }
             // Deterministic fields come first, so this one has been opened already.
             (Some(at), Direction::Reveal) => {
@@ -337,14 +353,17 @@ impl NdjsonJob {
 /// How many values in `text` look sealed. A hint for people, not a decision.
 fn count_sealed(text: &str) -> u64 {
     let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
-    let looks = |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
+    let looks =
+        |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
     text.match_indices(TEXT_PREFIX).filter(|(at, _)| looks(*at)).count() as u64
 }
 
 /// Where the values of `field` are in a batch.
 fn places_of(lines: &[Line<'_>], field: usize) -> Vec<Place> {
     let mut places = Vec::new();
-    for (line, found) in lines.iter().enumerate().flat_map(|(at, line)| line.found.iter().enumerate().map(move |(i, _)| (at, i))) {
+    for (line, found) in
+        lines.iter().enumerate().flat_map(|(at, line)| line.found.iter().enumerate().map(move |(i, _)| (at, i)))
+    {
         if lines[line].rules.field_of_path[lines[line].found[found].rule] == field {
             places.push((line, found));
         }
@@ -371,9 +390,10 @@ fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, 
     };
     match (token, policy.value_type) {
         (Token::Null, _) => Ok(("", Value::Null)),
-        (Token::String { raw, .. } | Token::Number(raw) | Token::Array(raw) | Token::Object(raw), Some(ValueType::Json)) => {
-            Ok(("", Value::Json(raw)))
-        }
+        (
+            Token::String { raw, .. } | Token::Number(raw) | Token::Array(raw) | Token::Object(raw),
+            Some(ValueType::Json),
+        ) => Ok(("", Value::Json(raw))),
         (Token::String { text, canonical, raw }, None | Some(ValueType::Text)) => {
             let (prefix, rest) = policy.split_prefix(text);
             if *canonical || policy.spelling == Spelling::Normalise {
@@ -388,11 +408,14 @@ fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, 
         (Token::String { text, canonical: true, .. }, Some(value_type @ (ValueType::Date | ValueType::Timestamp))) => {
             Ok(("", Value::from_text(value_type, text)?))
         }
-        (Token::Number(literal), None) => Ok(("", match Value::from_text(ValueType::Integer, literal) {
-            Ok(integer) => integer,
-            Err(error) if error.kind() == ErrorKind::InvalidInput => Value::Decimal(literal),
-            Err(error) => return Err(error.into()),
-        })),
+        (Token::Number(literal), None) => Ok((
+            "",
+            match Value::from_text(ValueType::Integer, literal) {
+                Ok(integer) => integer,
+                Err(error) if error.kind() == ErrorKind::InvalidInput => Value::Decimal(literal),
+                Err(error) => return Err(error.into()),
+            },
+        )),
         (Token::Number(literal), Some(value_type @ (ValueType::Integer | ValueType::Decimal | ValueType::Float))) => {
             Ok(("", Value::from_text(value_type, literal)?))
         }

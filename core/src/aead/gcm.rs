@@ -71,7 +71,10 @@ impl GcmKey {
         aad: &[u8],
         body_and_tag: &'b mut [u8],
     ) -> Result<&'b mut [u8], OpenFailed> {
-        let len = body_and_tag.len().checked_sub(TAG_LEN).ok_or(OpenFailed)?;
+        let Some(len) = body_and_tag.len().checked_sub(TAG_LEN) else {
+            body_and_tag.zeroize();
+            return Err(OpenFailed);
+        };
         let opened = match self {
             #[cfg(feature = "ring")]
             Self::Ring(key) => {

@@ -3,34 +3,44 @@
 use super::{Backend, GcmKey};
 use crate::keys::Secret;
 use crate::wire::PREFIX_LEN;
-use aes::Aes256Enc;
-use cmac::{Cmac, KeyInit, Mac};
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aes::{Aes256Enc, Block};
 use zeroize::Zeroizing;
 
 /// A key for XAES-256-GCM. Erased on drop.
 pub(crate) struct XaesKey {
-    /// Keyed once; cloned per derivation, which is cheaper than expanding the AES key again.
-    cmac: Cmac<Aes256Enc>,
+    /// Expanded once.
+    aes: Aes256Enc,
+    /// The first subkey of CMAC (NIST SP 800-38B §6.1).
+    subkey: Zeroizing<[u8; 16]>,
     backend: Backend,
 }
 
 impl XaesKey {
     pub(crate) fn new(backend: Backend, key: &Secret<32>) -> Self {
-        Self { cmac: Cmac::new(key.expose().into()), backend }
+        let aes = Aes256Enc::new(key.expose().into());
+        // K1 = L · x in GF(2¹²⁸), where L is the encryption of the zero block
+        let mut subkey = Zeroizing::new([0; 16]);
+        aes.encrypt_block((&mut *subkey).into());
+        let l = u128::from_be_bytes(*subkey);
+        *subkey = ((l << 1) ^ ((l >> 127) * 0x87)).to_be_bytes();
+        Self { aes, subkey, backend }
     }
 
     /// The AES-256-GCM key of all messages whose nonce starts with `prefix`.
     ///
     /// NIST SP 800-108r1 §4.1, counter mode, with CMAC-AES-256: for i in 1, 2
-    /// `CMAC(K, i (2 bytes) ‖ "X" ‖ 00 ‖ prefix)`, concatenated.
+    /// `CMAC(K, i (2 bytes) ‖ "X" ‖ 00 ‖ prefix)`, concatenated. Each message is one whole block, and then
+    /// `CMAC(K, M) = AES(K, M ⊕ K1)`.
     pub(crate) fn derive(&self, prefix: &[u8; PREFIX_LEN]) -> GcmKey {
         let mut derived = Zeroizing::new([0; 32]);
-        for (i, half) in (1_u8..).zip(derived.chunks_exact_mut(16)) {
-            let mut mac = self.cmac.clone();
-            mac.update(&[0, i, b'X', 0]);
-            mac.update(prefix);
-            half.copy_from_slice(&mac.finalize().into_bytes());
+        let halves = derived.as_chunks_mut::<16>().0;
+        for (i, half) in (1_u8..).zip(&mut *halves) {
+            half[..4].copy_from_slice(&[0, i, b'X', 0]);
+            half[4..].copy_from_slice(prefix);
+            half.iter_mut().zip(*self.subkey).for_each(|(byte, key)| *byte ^= key);
         }
+        self.aes.encrypt_blocks(Block::cast_slice_from_core_mut(halves));
         GcmKey::new(self.backend, &derived)
     }
 }

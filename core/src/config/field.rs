@@ -118,7 +118,10 @@ impl FieldToml {
     }
 
     fn row_binding(&self, mode: &FieldMode) -> Result<RowBinding> {
-        let bound = |column: Option<&String>, path: Option<&String>| RowBinding::Bound { column: column.cloned(), path: path.cloned() };
+        let bound = |column: Option<&String>, path: Option<&String>| RowBinding::Bound {
+            column: column.cloned(),
+            path: path.cloned(),
+        };
         match &self.row_binding {
             None if self.identifier.is_some() && *mode == FieldMode::Randomized => Err(wrong(
                 "an identifier must be bound to its row: set row_binding to the column or path of an immutable \
@@ -153,9 +156,10 @@ fn parse_suite(id: &str) -> Result<Suite> {
 }
 
 fn parse_type(name: &str) -> Result<ValueType> {
-    ValueType::ALL.into_iter().find(|known| known.name() == name && *known != ValueType::Null).ok_or_else(|| {
-        wrong("type is one of bytes, text, integer, decimal, float, boolean, date, timestamp, json")
-    })
+    ValueType::ALL
+        .into_iter()
+        .find(|known| known.name() == name && *known != ValueType::Null)
+        .ok_or_else(|| wrong("type is one of bytes, text, integer, decimal, float, boolean, date, timestamp, json"))
 }
 
 fn parse_identifier(letter: char) -> Result<HipaaClass> {

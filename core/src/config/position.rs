@@ -37,7 +37,8 @@ impl<'a> Origin<'a> {
             if found == known {
                 return Ok(());
             }
-            Err(Error::new(ErrorKind::Configuration, "this build reads version 1 of the file").with_detail(format!("found {found}")))
+            Err(Error::new(ErrorKind::Configuration, "this build reads version 1 of the file")
+                .with_detail(format!("found {found}")))
         })
     }
 
@@ -50,6 +51,10 @@ impl<'a> Origin<'a> {
         let line = self.text[line_start..].lines().next().unwrap_or_default();
         let key = if line.trim_start().starts_with('[') { line } else { line.split('=').next().unwrap_or_default() };
         let key: String = key.trim().chars().take(80).collect();
-        if key.is_empty() { format!("{}:{line_number}", self.name) } else { format!("{}:{line_number}, {key}", self.name) }
+        if key.is_empty() {
+            format!("{}:{line_number}", self.name)
+        } else {
+            format!("{}:{line_number}, {key}", self.name)
+        }
     }
 }

@@ -3,14 +3,14 @@
 use super::{Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, lock};
 use crate::aead::Backend;
 use crate::error::{Error, ErrorKind, Result};
-use crate::high_water::{HighWater, HighWaterMark};
+use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
 use crate::keys::{KeyClass, KeyIdentity, Lineage, SlotId};
 use crate::kms::{KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::policy::Policy;
 use crate::random;
 use crate::record::{NewKey, NewRecord, Record, RootKey, unwrapped_by_kek};
 use crate::store::{KeyStore, Slot};
-use crate::wire::record::{MAX_ENVIRONMENT_LEN, MAX_WRAP_COUNT};
+use crate::wire::record::{MAX_WRAP_COUNT, is_environment};
 use crate::wire::{Generation, KeyId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ impl Keyring {
     ) -> Result<CreatedKeyring> {
         check_environment(environment)?;
         let lineage = Lineage::from_bytes(random::array()?);
-        let maker = Maker { lineage, environment, store: &*store, high_water: &*high_water };
+        let seen = MemoryHighWater::default();
+        let maker = Maker { lineage, environment, store: &*store, seen: &seen, high_water: &*high_water };
         let (record, root) = maker.root(&keks, None, None).await?;
         let scope_names = maker.child(&root, KeyClass::Lookup, SlotId::NONE, None, None).await?;
         let partition = SlotId::from_bytes(random::array()?);
@@ -88,8 +89,10 @@ impl Keyring {
         tag: Option<[u8; 32]>,
         expected_head: Option<KeyId>,
     ) -> Result<Record> {
-        let (_, root) = self.current_root().await?;
-        self.maker().child(&root, slot.class, slot.id, tag, expected_head).await
+        let root = self.current_root().await?;
+        let record = self.maker().child(&root, slot.class, slot.id, tag, expected_head).await?;
+        self.remember_sealing(slot, record.key_id());
+        Ok(record)
     }
 
     pub(super) fn maker(&self) -> Maker<'_> {
@@ -98,6 +101,7 @@ impl Keyring {
             lineage: inner.config.lineage,
             environment: &inner.config.environment,
             store: &*inner.store,
+            seen: &inner.seen,
             high_water: &*inner.high_water,
         }
     }
@@ -108,6 +112,8 @@ pub(super) struct Maker<'a> {
     lineage: Lineage,
     environment: &'a str,
     store: &'a dyn KeyStore,
+    /// Of this process.
+    seen: &'a MemoryHighWater,
     high_water: &'a dyn HighWater,
 }
 
@@ -168,8 +174,12 @@ impl Maker<'_> {
     }
 
     async fn new_record(&self, class: KeyClass, slot: SlotId, scope_tag: Option<[u8; 32]>) -> Result<NewRecord<'_>> {
-        let above: Generation = self.high_water.generation(self.lineage)?;
+        let above: Generation = self.high_water.generation(self.lineage)?.max(self.seen.generation(self.lineage)?);
         let generation = self.store.allocate_generation(self.lineage, above).await?;
+        if generation <= above {
+            return Err(Error::new(ErrorKind::Store, "the store handed out a generation number that was used before")
+                .with_detail(format!("{generation}, after {above}")));
+        }
         // Raised before the key exists: a number that was handed out is never handed out again, whatever happens next.
         self.high_water.raise(self.lineage, generation, None)?;
         let identity = KeyIdentity { lineage: self.lineage, class, slot, generation };
@@ -190,8 +200,9 @@ impl Maker<'_> {
     }
 
     fn remember(&self, record: &Record) -> Result<()> {
-        let mark = Some((record.key_id(), HighWaterMark::of(record)));
-        self.high_water.raise(self.lineage, record.key_id().generation(), mark)
+        let (generation, mark) = (record.key_id().generation(), Some((record.key_id(), HighWaterMark::of(record))));
+        self.seen.raise(self.lineage, generation, mark)?;
+        self.high_water.raise(self.lineage, generation, mark)
     }
 
     pub(super) async fn now(&self) -> Result<u64> {
@@ -200,8 +211,7 @@ impl Maker<'_> {
 }
 
 pub(crate) fn check_environment(environment: &str) -> Result<()> {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
-    if environment.is_empty() || environment.len() > MAX_ENVIRONMENT_LEN || !environment.bytes().all(allowed) {
+    if !is_environment(environment) {
         return Err(Error::new(
             ErrorKind::InvalidInput,
             "an environment's name is 1 to 64 of a-z, 0-9, '-', '_' and '.'",

@@ -46,15 +46,14 @@ impl Keyring {
         self.rotate(self.slot(KeyClass::Root, SlotId::NONE)).await
     }
 
-    /// The active root of the highest generation, and its key.
-    pub(super) async fn current_root(&self) -> Result<(Record, Arc<RootKey>)> {
+    /// The active root of the highest generation.
+    pub(super) async fn current_root(&self) -> Result<Arc<RootKey>> {
         let slot = self.slot(KeyClass::Root, SlotId::NONE);
         let key_id = self
             .current_key_id(slot)
             .await?
             .ok_or_else(|| Error::new(ErrorKind::NoMatchingKey, "the store has no active root key of this keyring"))?;
-        let root = self.root(key_id).await?;
-        Ok((self.record(key_id).await?, root))
+        self.root(key_id).await
     }
 
     async fn rotate(&self, slot: Slot) -> Result<Rotated> {
@@ -63,7 +62,7 @@ impl Keyring {
         // A planted record must not become the predecessor that a new generation is numbered and tagged after.
         self.verify(head).await?;
         let old = before.iter().find(|record| record.state() == KeyState::Active).map(Record::key_id);
-        let (_, root) = self.current_root().await?;
+        let root = self.current_root().await?;
         let made = match slot.class {
             KeyClass::Root => {
                 self.maker().root(&self.inner.keks, Some(&root), Some(head.key_id())).await.map(|(r, _)| r)
@@ -73,13 +72,14 @@ impl Keyring {
         let (new, by_other) = match made {
             Ok(record) => (record, false),
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                let key_id = self.current_key_id(slot).await?.ok_or(error)?;
-                let record = self.record(key_id).await?;
-                self.verify(&record).await?;
-                (record, true)
+                let current = self.current_record(slot).await?;
+                // A conflict without a newer key is not somebody else's rotation.
+                let newer = current.filter(|record| record.key_id().generation() > head.key_id().generation());
+                (newer.ok_or(error)?, true)
             }
             Err(error) => return Err(error),
         };
+        self.remember_sealing(slot, new.key_id());
         self.deactivate_before(slot, &new).await?;
         Ok(Rotated { new, old, by_other })
     }

@@ -157,7 +157,9 @@ impl Body {
             created_at: r.u64()?,
             activated_at: r.u64()?,
             changed_at: r.u64()?,
-            environment: text(r.short()?, MAX_ENVIRONMENT_LEN)?,
+            environment: Some(text(r.short()?, MAX_ENVIRONMENT_LEN)?)
+                .filter(|text| is_environment(text))
+                .ok_or(MALFORMED)?,
             wraps: parse_wraps(&mut r)?,
             endorsement: match r.u8()? {
                 0 => None,
@@ -177,6 +179,12 @@ impl Body {
         }
         Ok((body, mac))
     }
+}
+
+/// Whether `text` can be the name of an environment: 1 to 64 of `a`–`z`, `0`–`9`, `-`, `_`, `.`.
+pub(crate) fn is_environment(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    !text.is_empty() && text.len() <= MAX_ENVIRONMENT_LEN && text.bytes().all(allowed)
 }
 
 fn parse_wraps(r: &mut Reader<'_>) -> Result<Vec<Wrap>> {
@@ -206,7 +214,9 @@ fn parse_wraps(r: &mut Reader<'_>) -> Result<Vec<Wrap>> {
                     Ok(Wrap::Unknown { kind, alias: alias.to_vec(), version: version.to_vec(), bytes: bytes.to_vec() })
                 }
                 _ if kind < CRITICAL_WRAP => Err(ErrorKind::Malformed.into()),
-                _ => Err(Error::new(ErrorKind::Unsupported, "the key record has a critical wrap unknown to this build")),
+                _ => {
+                    Err(Error::new(ErrorKind::Unsupported, "the key record has a critical wrap unknown to this build"))
+                }
             }
         })
         .collect()

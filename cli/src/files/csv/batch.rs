@@ -144,6 +144,7 @@ impl CsvBatch {
     }
 
     /// Whether the cell is written with quotes around it.
+    #[cfg(test)]
     pub(crate) fn was_quoted(&self, row: usize, column: usize) -> bool {
         self.is_quoted(self.at(row, column))
     }
