@@ -298,6 +298,27 @@ impl fmt::Debug for OpenedColumn {
     }
 }
 
+/// Seals one value of a randomised field under 24 bytes from the operating system (DESIGN F3).
+pub(crate) fn seal_value(
+    key_id: &KeyId,
+    key: &XaesKey,
+    aad: &Aad,
+    padding: Padding,
+    value: Value<'_>,
+    row: Option<&[u8]>,
+) -> Result<Vec<u8>> {
+    value.check()?;
+    let header = header(Suite::Field, key_id);
+    aad.of_one(&header, row, |aad| {
+        let mut out = vec![0; FIELD_OVERHEAD - 1 + value.encoded_len(padding)];
+        let nonce: [u8; NONCE_LEN] = random::array()?;
+        let (prefix, last) = split_nonce(&nonce);
+        out[..HEADER_LEN].copy_from_slice(&header);
+        seal_row(&key.derive(prefix), prefix, *last, aad, value, padding, &mut out)?;
+        Ok(out)
+    })
+}
+
 /// How a column of a randomised field is sealed.
 pub(crate) struct FieldSeal<'a> {
     pub(crate) key_id: KeyId,
@@ -308,19 +329,6 @@ pub(crate) struct FieldSeal<'a> {
 }
 
 impl FieldSeal<'_> {
-    /// Seals one value under 24 bytes from the operating system (DESIGN F3).
-    pub(crate) fn value(&mut self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
-        value.check()?;
-        let header = header(Suite::Field, &self.key_id);
-        let aad = self.aad.of_row(&header, row)?;
-        let mut out = vec![0; FIELD_OVERHEAD - 1 + value.encoded_len(self.padding)];
-        let nonce: [u8; NONCE_LEN] = random::array()?;
-        let (prefix, last) = split_nonce(&nonce);
-        out[..HEADER_LEN].copy_from_slice(&header);
-        seal_row(&self.key.derive(prefix), prefix, *last, aad, value, self.padding, &mut out)?;
-        Ok(out)
-    }
-
     /// Seals a column: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
     pub(crate) fn column(
         &mut self,

@@ -138,7 +138,7 @@ pub(crate) fn write_aad<'b>(
 mod with_std {
     use super::{
         Error, ErrorKind, HEADER_LEN, MAX_CONTEXT_LEN, MAX_PAIR_COUNT, NameKind, RESERVED, ROW_KEY, Result, Sink,
-        TOO_LONG, part_len, put_head, put_name, put_pair, put_part,
+        SliceSink, TOO_LONG, part_len, put_head, put_name, put_pair, put_part,
     };
     use core::fmt;
     use std::collections::BTreeMap;
@@ -288,6 +288,31 @@ mod with_std {
             Ok(&self.buffer)
         }
 
+        /// As [`of_row`](Self::of_row), for a single value: passes the AAD to `seal`, from the stack if it is short.
+        ///
+        /// # Errors
+        ///
+        /// As for [`of_row`](Self::of_row), and those of `seal`.
+        #[inline]
+        pub(crate) fn of_one<T>(
+            &self,
+            header: &[u8; HEADER_LEN],
+            row: Option<&[u8]>,
+            seal: impl FnOnce(&[u8]) -> Result<T>,
+        ) -> Result<T> {
+            let mut buffer = [0; 256];
+            if self.head_len + row.map_or(0, |row| 2 + row.len()) + self.tail.len() > buffer.len() {
+                return seal(self.clone().of_row(header, row)?);
+            }
+            self.check_row(row)?;
+            let mut out = SliceSink::new(&mut buffer);
+            out.put(header)?;
+            out.put(&self.buffer[HEADER_LEN..self.head_len])?;
+            row.map_or(Ok(()), |row| put_part(&mut out, row))?;
+            out.put(&self.tail)?;
+            seal(out.into_written())
+        }
+
         /// Whether `row` may be bound, without building the AAD.
         ///
         /// # Errors
@@ -358,6 +383,19 @@ mod with_std {
                     .to_vec();
                 assert_eq!(aad.of_row(&header, Some(row.as_bytes())).unwrap(), fresh);
                 assert!(aad.of_row(&header, None).is_err() && aad.of_row(&header, Some(b"")).is_err());
+            }
+        }
+
+        #[test]
+        fn one_value_is_bound_like_a_row() {
+            let (header, context) =
+                ([7; HEADER_LEN], Context::new().with("tenant", "t").unwrap().with("a", "").unwrap());
+            for row in [None, Some(1), Some(150), Some(1000)].map(|len| len.map(|len| vec![b'r'; len])) {
+                let mut aad = Aad::new(&[0; HEADER_LEN], "patient.ssn", &context, row.is_some()).unwrap();
+                let one = aad.of_one(&header, row.as_deref(), |aad| Ok(aad.to_vec())).unwrap();
+                assert_eq!(one, aad.of_row(&header, row.as_deref()).unwrap());
+                let wrong = if row.is_some() { None } else { Some(&b"r"[..]) };
+                assert_eq!(aad.of_one(&header, wrong, |_| Ok(())).unwrap_err().kind(), ErrorKind::InvalidInput);
             }
         }
 

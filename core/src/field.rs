@@ -2,6 +2,7 @@
 
 use crate::column::{
     ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, OpenedColumn, Opening, RowError, SealedColumn, check_rows,
+    seal_value,
 };
 use crate::context::{Aad, Context, NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +12,7 @@ use crate::policy::{FieldMode, FieldPolicy, RowBinding};
 use crate::store::Slot;
 use crate::value::Value;
 use crate::wire::{HEADER_LEN, KeyId, Sealed, Suite};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// A field about to be bound. Made by [`Keyring::field`].
@@ -146,10 +147,7 @@ impl Encryptor {
     pub fn encrypt(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
         self.check_type(&value)?;
         match &self.key.material {
-            Material::Data(key) => {
-                let mut aad = self.bound.aad.clone();
-                self.field_seal(key, &mut aad).value(value, row)
-            }
+            Material::Data(key) => seal_value(&self.key.key_id, key, &self.bound.aad, self.policy.padding, value, row),
             Material::Lookup { siv, .. } => {
                 let sealed = self.deterministic_seal(siv, row.is_some())?.column(&[value][..])?;
                 Ok(sealed.into_parts().0)
@@ -175,17 +173,13 @@ impl Encryptor {
         match &self.key.material {
             Material::Data(key) => {
                 let mut aad = self.bound.aad.clone();
-                self.field_seal(key, &mut aad).column(values, rows)
+                let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
+                FieldSeal { key_id: self.key.key_id, key, aad: &mut aad, padding, unlinkable }.column(values, rows)
             }
             Material::Lookup { siv, .. } => {
                 self.deterministic_seal(siv, rows.is_some()).map_err(|error| RowError { row: 0, error })?.column(values)
             }
         }
-    }
-
-    fn field_seal<'a>(&self, key: &'a crate::aead::XaesKey, aad: &'a mut Aad) -> FieldSeal<'a> {
-        let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
-        FieldSeal { key_id: self.key.key_id, key, aad, padding, unlinkable }
     }
 
     fn deterministic_seal<'a>(&'a self, key: &'a crate::aead::SivKey, row: bool) -> Result<DeterministicSeal<'a>> {
@@ -260,7 +254,7 @@ pub struct Decryptor {
     bound: Bound,
     slots: Slots,
     current: Option<KeyId>,
-    held: RwLock<HashMap<KeyId, Arc<OpenKey>>>,
+    held: RwLock<BTreeMap<KeyId, Arc<OpenKey>>>,
 }
 
 impl Decryptor {

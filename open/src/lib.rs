@@ -45,7 +45,9 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
     let keks = config
         .keks
         .iter()
-        .map(|(alias, uri)| Ok((alias.clone(), open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}")))?)))
+        .map(|(alias, uri)| {
+            Ok((alias.clone(), open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}")))?))
+        })
         .collect::<Result<_>>()?;
     let high_water: Arc<dyn HighWater> = match &config.high_water {
         Some(file) => Arc::new(FileHighWater::open(folder.join(file))?),
@@ -127,14 +129,16 @@ impl Drop for Made {
 fn open_store(uri: &str, folder: &Path) -> Result<Arc<dyn KeyStore>> {
     match uri.split_once(':') {
         Some(("sqlite", file)) => Ok(Arc::new(SqliteStore::open(folder.join(file))?)),
-        _ => Err(Error::new(ErrorKind::Configuration, "the store is not one that this build knows: sqlite:FILE").with_detail(uri)),
+        _ => Err(Error::new(ErrorKind::Configuration, "the store is not one that this build knows: sqlite:FILE")
+            .with_detail(uri)),
     }
 }
 
 fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {
     match uri.split_once(':') {
         Some(("local", file)) => Ok(Arc::new(LocalKek::open(folder.join(file))?)),
-        _ => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows: local:FILE").with_detail(uri)),
+        _ => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows: local:FILE")
+            .with_detail(uri)),
     }
 }
 

@@ -92,6 +92,7 @@ impl KeyClass {
         self as u8
     }
 
+    #[cfg(feature = "std")]
     pub(crate) const fn from_id(id: u8) -> Option<Self> {
         match id {
             1 => Some(Self::Root),
