@@ -74,6 +74,20 @@ impl From<Error> for Failure {
     }
 }
 
+impl Failure {
+    /// The failure of opening a keyring: what is malformed then is a file of the keyring, not the input.
+    pub(crate) fn of_opening(error: Error) -> Self {
+        let exit = matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Unsupported).then_some(Exit::Storage as u8);
+        let failure = Self::from(error);
+        Self { code: exit.unwrap_or(failure.code), ..failure }
+    }
+
+    /// The failure of an argument.
+    pub(crate) fn of_argument(name: &str, error: Error) -> Self {
+        Self { code: Exit::Usage as u8, ..Self::from(error) }.at(name)
+    }
+}
+
 impl From<CsvError> for Failure {
     fn from(error: CsvError) -> Self {
         match &error {

@@ -14,7 +14,7 @@ const PAGE: usize = 1000;
 
 /// Prints every key. Fails at the end if one of them is not vouched for by a trusted root.
 pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Failure> {
-    let ring = keyfold_open::open(&args.source.config, &[])?;
+    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
     if !args.json {
         writeln!(
             out,
@@ -92,7 +92,7 @@ fn time(seconds: u64) -> String {
 
 /// Makes a new generation of the keyring's data key, of a scope's, or of the root.
 pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Failure> {
-    let ring = keyfold_open::open(&args.source.config, &[])?;
+    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
     let rotated = pollster::block_on(async {
         if args.root { ring.rotate_root().await } else { ring.rotate_data_key(args.scope.as_deref()).await }
     })?;

@@ -310,10 +310,12 @@ pub(crate) fn seal_value(
     value.check()?;
     let header = header(Suite::Field, key_id);
     aad.of_one(&header, row, |aad| {
-        let mut out = vec![0; FIELD_OVERHEAD - 1 + value.encoded_len(padding)];
+        let len = FIELD_OVERHEAD - 1 + value.encoded_len(padding);
+        let mut out = Vec::with_capacity(len);
+        out.extend_from_slice(&header);
+        out.resize(len, 0);
         let nonce: [u8; NONCE_LEN] = random::array()?;
         let (prefix, last) = split_nonce(&nonce);
-        out[..HEADER_LEN].copy_from_slice(&header);
         seal_row(&key.derive(prefix), prefix, *last, aad, value, padding, &mut out)?;
         Ok(out)
     })
@@ -583,5 +585,26 @@ impl PrefixCache {
             *slot = Some((key_id, *prefix, key.derive(prefix)));
         }
         &slot.as_ref().expect("set above").2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aead::Backend;
+    use crate::keys::Secret;
+
+    #[test]
+    fn a_prefix_is_renewed_before_its_rows_or_blocks_run_out() {
+        let key = XaesKey::new(Backend::default(), &Secret::with(|k: &mut [u8; 32]| k.fill(1)));
+        let mut batch = None;
+        let mut next = |rows, len| Batch::with_room(&mut batch, &key, rows, len).unwrap().prefix;
+        let half = (MAX_BLOCKS_PER_PREFIX / 2) * 16;
+        let first = next(1, half);
+        assert_eq!(next(1, half - 64), first, "exactly all blocks, with two per row for tags and partial blocks");
+        let second = next(1, 16);
+        assert_ne!(second, first);
+        assert_eq!(next(MAX_ROWS_PER_PREFIX - 1, 0), second);
+        assert_ne!(next(1, 0), second);
     }
 }

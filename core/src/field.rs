@@ -116,6 +116,18 @@ struct Bound {
 }
 
 /// Encrypts values of one field under one scope and context. Cannot decrypt; shared freely between threads.
+///
+/// ```
+/// fn write(encryptor: &keyfold::Encryptor) -> keyfold::Result<Vec<u8>> {
+///     encryptor.encrypt(keyfold::Value::Text("x"), None)
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// fn read(encryptor: &keyfold::Encryptor, sealed: &[u8]) {
+///     let _ = encryptor.decrypt(sealed, None);
+/// }
+/// ```
 pub struct Encryptor {
     policy: Arc<FieldPolicy>,
     bound: Bound,
@@ -248,6 +260,18 @@ struct Slots {
 }
 
 /// Decrypts values of one field under one scope and context. Cannot encrypt; shared freely between threads.
+///
+/// ```
+/// fn read(decryptor: &keyfold::Decryptor, sealed: &[u8]) -> keyfold::Result<keyfold::Opened> {
+///     decryptor.decrypt(sealed, None)
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// fn write(decryptor: &keyfold::Decryptor) {
+///     let _ = decryptor.encrypt(keyfold::Value::Text("x"), None);
+/// }
+/// ```
 pub struct Decryptor {
     ring: Keyring,
     policy: Arc<FieldPolicy>,

@@ -323,19 +323,24 @@ impl Keyring {
         *newest = key_id.max(*newest);
     }
 
-    /// The newest records of `slot`: of that slot and in descending order whatever the store does, none older than
-    /// what was seen of its key. Nobody has vouched for them yet.
+    /// What the store shows as the newest records of `slot`: of that slot and in descending order whatever it does.
+    async fn shown(&self, slot: Slot, limit: usize) -> Result<Vec<Record>> {
+        let records = self.inner.store.newest(slot, limit).await?;
+        if let Some(foreign) = records.iter().find(|record| record.slot() != slot) {
+            return Err(rejected(foreign, "the store returned it for another scope, partition or class"));
+        }
+        if !records.is_sorted_by(|a, b| a.key_id() > b.key_id()) {
+            return Err(Error::new(ErrorKind::RecordRejected, "the store returned key records out of order"));
+        }
+        Ok(records)
+    }
+
+    /// The newest records of `slot`, none older than what was seen of its key. Nobody has vouched for them yet.
     async fn newest(&self, slot: Slot, limit: usize) -> Result<Vec<Record>> {
         let mut attempts_left = READ_ATTEMPTS;
         loop {
             attempts_left -= 1;
-            let records = self.inner.store.newest(slot, limit).await?;
-            if let Some(foreign) = records.iter().find(|record| record.slot() != slot) {
-                return Err(rejected(foreign, "the store returned it for another scope, partition or class"));
-            }
-            if !records.is_sorted_by(|a, b| a.key_id() > b.key_id()) {
-                return Err(Error::new(ErrorKind::RecordRejected, "the store returned key records out of order"));
-            }
+            let records = self.shown(slot, limit).await?;
             match records.iter().try_for_each(|record| self.check_age(record)) {
                 // Or another thread or process changed it after it was read. Then the next answer is newer.
                 Err(error) if error.kind() == ErrorKind::RecordRejected && attempts_left > 0 => {}

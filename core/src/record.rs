@@ -474,3 +474,28 @@ pub(crate) fn child_wrap_aad(identity: &KeyIdentity, commitment: &[u8; 32]) -> [
 pub(crate) fn rejected(record: &Record, why: &str) -> Error {
     Error::new(ErrorKind::RecordRejected, "key record rejected").with_detail(format!("{}: {why}", record.key_id()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destroyed_key_leaves_a_tombstone_that_parses() {
+        let identity = |class, generation| KeyIdentity {
+            lineage: Lineage::from_bytes([1; 16]),
+            class,
+            slot: SlotId::NONE,
+            generation,
+        };
+        let root_key = NewKey::generate(identity(KeyClass::Root, 1)).unwrap();
+        let root = RootKey::new(Backend::default(), &root_key.schedule);
+        let new = NewRecord { identity: identity(KeyClass::Data, 2), scope_tag: None, environment: "test", now: 1 };
+        let mut record = root.new_child_record(&NewKey::generate(new.identity).unwrap(), &new).unwrap();
+        for state in [KeyState::Deactivated, KeyState::DestroyPending, KeyState::Destroyed] {
+            record = root.with_state(&record, state, 2).unwrap();
+            let parsed = Record::parse(record.as_bytes()).unwrap();
+            assert!(parsed == record && root.verify(&parsed).is_ok(), "{state:?}");
+        }
+        assert!(record.body.wraps.is_empty());
+    }
+}

@@ -74,12 +74,13 @@ pub struct Initialised {
 ///
 /// # Errors
 ///
-/// - [`Io`](ErrorKind::Io): one of the files exists already, or cannot be written. Files that this call made before
-///   it failed are removed; files that were there are untouched.
+/// - [`Io`](ErrorKind::Io): one of the files exists already, or cannot be written. What this call made before it
+///   failed is removed; what was there is untouched.
 pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initialised> {
-    fs::create_dir_all(folder).map_err(|error| io(error, folder, "cannot make the folder"))?;
     let path = |file: &str| folder.join(file);
-    let mut made = Made(Vec::new());
+    let missing = |folder: &&Path| !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err();
+    let mut made = Made { files: Vec::new(), folders: folder.ancestors().take_while(missing).map(Path::to_owned).collect() };
+    fs::create_dir_all(folder).map_err(|error| io(error, folder, "cannot make the folder"))?;
     for file in [CONFIG_FILE, KEK_FILE, STORE_FILE, HIGH_WATER_FILE] {
         if fs::symlink_metadata(path(file)).is_ok() {
             return Err(Error::new(ErrorKind::Io, "the folder holds a keyring already; nothing was changed")
@@ -88,17 +89,16 @@ pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initia
     }
     let alias = KekAlias::new("local")?;
     let kek: Arc<dyn Kms> = Arc::new(LocalKek::create(path(KEK_FILE))?);
-    made.0.push(path(KEK_FILE));
+    made.files.push(path(KEK_FILE));
     let store: Arc<dyn KeyStore> = Arc::new(SqliteStore::create(path(STORE_FILE))?);
-    made.0.extend([STORE_FILE, "keys.db-wal", "keys.db-shm"].map(path));
-    made.0.push(path(HIGH_WATER_FILE));
+    made.files.extend([STORE_FILE, "keys.db-wal", "keys.db-shm", HIGH_WATER_FILE, "keys.high-water.lock"].map(path));
     let high_water = Arc::new(FileHighWater::open(path(HIGH_WATER_FILE))?);
     let created = Keyring::create(name, environment, store, BTreeMap::from([(alias.clone(), kek)]), high_water).await?;
     let uris = BTreeMap::from([(alias, format!("local:{KEK_FILE}"))]);
     let text = Config::template(&created, &format!("sqlite:{STORE_FILE}"), HIGH_WATER_FILE, &uris);
     // Last, and in one step: a configuration that exists is complete.
     write_new(folder, CONFIG_FILE, text.as_bytes())?;
-    made.0.clear();
+    made.keep();
     Ok(Initialised { config: path(CONFIG_FILE), kek: path(KEK_FILE), store: path(STORE_FILE), created })
 }
 
@@ -114,14 +114,28 @@ fn write_new(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
     written.map_err(|error| io(error, &path, "cannot write"))
 }
 
-/// Files to remove unless everything succeeds.
-struct Made(Vec<PathBuf>);
+/// What to remove unless everything succeeds: files, and the folders that were missing, innermost first.
+struct Made {
+    files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+impl Made {
+    fn keep(&mut self) {
+        self.files.clear();
+        self.folders.clear();
+    }
+}
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for path in &self.0 {
-            // Nothing more can be done about a file that cannot be removed; the error that led here is reported.
+        // Nothing more can be done about what cannot be removed; the error that led here is reported.
+        for path in &self.files {
             let _ = fs::remove_file(path);
+        }
+        for path in &self.folders {
+            // Fails, as it should, where somebody else has put something in meanwhile.
+            let _ = fs::remove_dir(path);
         }
     }
 }

@@ -27,7 +27,7 @@ const MAX_BATCH_LEN: usize = 8 * 1024 * 1024;
 /// Default for [`CsvOptions::max_field_len`].
 pub(crate) const DEFAULT_MAX_FIELD_LEN: usize = 1024 * 1024;
 
-/// Most bytes in a row as written. With this, offsets into a batch fit in 32 bits.
+/// Default for [`CsvOptions::max_row_len`]. Twice this is fine, too: offsets into a batch fit in 31 bits.
 pub(crate) const MAX_ROW_LEN: usize = 16 * 1024 * 1024;
 
 /// Most columns in a file.
@@ -43,12 +43,14 @@ pub(crate) struct CsvOptions {
     pub(crate) columns: Vec<String>,
     /// Most bytes in the text of a cell of these columns.
     pub(crate) max_field_len: usize,
+    /// Most bytes in a row as written.
+    pub(crate) max_row_len: usize,
 }
 
 impl CsvOptions {
-    /// Comma-separated, with the default limit.
+    /// Comma-separated, with the default limits.
     pub(crate) fn new(columns: Vec<String>) -> Self {
-        Self { delimiter: b',', columns, max_field_len: DEFAULT_MAX_FIELD_LEN }
+        Self { delimiter: b',', columns, max_field_len: DEFAULT_MAX_FIELD_LEN, max_row_len: MAX_ROW_LEN }
     }
 }
 
@@ -243,7 +245,7 @@ impl<R: Read> CsvSource<R> {
     fn read_field(&mut self, draft: &mut Draft, row_start: usize, column: usize) -> Result<(Cell, bool), CsvError> {
         let start = draft.position;
         let limited = self.limited.get(column).is_some_and(|&limited| limited);
-        let max_len = self.options.max_field_len;
+        let (max_len, max_row_len) = (self.options.max_field_len, self.options.max_row_len);
         let (end, last) = loop {
             // At the end of the input the slice is empty, which is how csv-core is told.
             let at_end = draft.position == draft.raw.len() && !read_chunk(&mut self.input, &mut draft.raw)?;
@@ -261,14 +263,14 @@ impl<R: Read> CsvSource<R> {
                     if limited && draft.position - start > max_len.saturating_mul(2).saturating_add(2) {
                         return Err(CsvError::FieldTooLong { place: self.place(draft, row_start, column), max_len });
                     }
-                    if draft.position - row_start > MAX_ROW_LEN {
-                        return Err(CsvError::RowTooLong { place: self.place(draft, row_start, column) });
+                    if draft.position - row_start > max_row_len {
+                        return Err(CsvError::RowTooLong { place: self.place(draft, row_start, column), max_len: max_row_len });
                     }
                 }
             }
         };
-        if draft.position - row_start > MAX_ROW_LEN + 1 {
-            return Err(CsvError::RowTooLong { place: self.place(draft, row_start, column) });
+        if draft.position - row_start > max_row_len + 1 {
+            return Err(CsvError::RowTooLong { place: self.place(draft, row_start, column), max_len: max_row_len });
         }
         // The line feed of a CR LF. csv-core would skip it at the start of the next row.
         if last && end < draft.position && draft.raw[end] == b'\r' {

@@ -4,10 +4,12 @@ use super::field::{FieldJob, RowFailure, push_sealed};
 use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump};
 use crate::failure::{Exit, Failure};
-use crate::files::csv::{CsvBatch, CsvOptions, CsvSource};
+use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
+use keyfold::wire::text_len;
 use keyfold::{ColumnBytes, OpenedColumn, RowBinding, SealedColumn, Value, ValueType};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Read;
 use zeroize::Zeroizing;
@@ -22,6 +24,7 @@ struct ColumnJob {
 }
 
 /// Where a row binding comes from.
+#[derive(Clone, Copy, PartialEq)]
 enum RowSource {
     /// A column that is in clear in the file.
     Clear(usize),
@@ -57,8 +60,13 @@ pub(super) fn run(
     if named.is_empty() {
         return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies names a CSV column"));
     }
-    let mut source =
-        CsvSource::new(input, CsvOptions { delimiter: job.args.delimiter, ..CsvOptions::new(named.clone()) })?;
+    let options = CsvOptions {
+        delimiter: job.args.delimiter,
+        columns: named.clone(),
+        max_field_len: job.direction.limit(DEFAULT_MAX_FIELD_LEN),
+        max_row_len: job.direction.limit(MAX_ROW_LEN),
+    };
+    let mut source = CsvSource::new(input, options)?;
     let position = |name: &str| named.iter().position(|n| n == name).and_then(|index| source.positions()[index]);
     let plan = CsvJob::plan(job, &position)?;
     let mut output = Output::create(target, job.args.force)?;
@@ -133,11 +141,9 @@ impl CsvJob {
             Direction::Protect => {
                 bytes.reserve(batch.raw_len() + batch.rows() * columns.len() * 112);
                 let sealed = self.protect(batch)?;
+                self.check_lengths(batch, &sealed)?;
                 batch.render(&columns, &mut bytes, |row, k, out| {
-                    let field = &self.fields[self.columns[k].field];
-                    // The cell was checked to be text when it was sealed.
-                    let text = std::str::from_utf8(batch.cell(row, columns[k])).unwrap_or_default();
-                    out.extend_from_slice(field.policy.split_prefix(text).0.as_bytes());
+                    out.extend_from_slice(self.prefix(batch, row, k));
                     push_sealed(sealed[k].bytes(row), out);
                 });
             }
@@ -149,9 +155,7 @@ impl CsvJob {
                     self.check_texts(batch, k, column)?;
                 }
                 batch.render(&columns, &mut bytes, |row, k, out| {
-                    let field = &self.fields[self.columns[k].field];
-                    let text = std::str::from_utf8(batch.cell(row, columns[k])).unwrap_or_default();
-                    out.extend_from_slice(field.policy.split_prefix(text).0.as_bytes());
+                    out.extend_from_slice(self.prefix(batch, row, k));
                     out.extend_from_slice(opened[k].value(row).to_text().unwrap_or_default().as_bytes());
                 });
             }
@@ -159,7 +163,20 @@ impl CsvJob {
         Ok(Done { bytes, counts })
     }
 
+    /// The part of a cell that stays in clear.
+    fn prefix<'b>(&self, batch: &'b CsvBatch, row: usize, k: usize) -> &'b [u8] {
+        let job = &self.columns[k];
+        match self.fields[job.field].policy.keep_prefix.as_deref() {
+            Some(prefix) => {
+                let cell = batch.cell(row, job.column);
+                if cell.starts_with(prefix.as_bytes()) { &cell[..prefix.len()] } else { b"" }
+            }
+            None => b"",
+        }
+    }
+
     fn protect(&self, batch: &CsvBatch) -> Result<Vec<SealedColumn>, Failure> {
+        let mut bindings = None;
         self.columns
             .iter()
             .map(|job| {
@@ -175,8 +192,7 @@ impl CsvJob {
                     let value = Value::from_text(value_type, rest);
                     values.push(value.map_err(|error| Failure::from(error).at(batch.place(row, job.column)))?);
                 }
-                let rows = self.rows(batch, job, &[])?;
-                let rows: Option<Vec<&[u8]>> = rows.as_ref().map(|rows| rows.iter().map(|row| &row[..]).collect());
+                let rows = self.rows(batch, job, &[], &mut bindings)?;
                 field.protect(&values, rows.as_deref()).map_err(|failure| at(batch, job, failure))
             })
             .collect()
@@ -184,11 +200,11 @@ impl CsvJob {
 
     fn reveal(&self, batch: &CsvBatch) -> Result<Vec<OpenedColumn>, Failure> {
         let mut opened = Vec::with_capacity(self.columns.len());
+        let mut bindings = None;
         for job in &self.columns {
             let texts: Vec<&str> =
                 (0..batch.rows()).map(|row| batch.text(row, job.column)).collect::<Result<_, _>>()?;
-            let rows = self.rows(batch, job, &opened)?;
-            let rows: Option<Vec<&[u8]>> = rows.as_ref().map(|rows| rows.iter().map(|row| &row[..]).collect());
+            let rows = self.rows(batch, job, &opened, &mut bindings)?;
             opened.push(
                 self.fields[job.field].reveal(&texts, rows.as_deref()).map_err(|failure| at(batch, job, failure))?,
             );
@@ -196,21 +212,35 @@ impl CsvJob {
         Ok(opened)
     }
 
-    /// The row bindings of a column: the text of the binding column, in clear.
-    fn rows<'b>(
+    /// The row bindings of a column: the text of the binding column, in clear. Most columns of a file have the same,
+    /// so the ones of the column before are kept in `latest`.
+    fn rows<'b, 'l>(
         &self,
         batch: &'b CsvBatch,
         job: &ColumnJob,
-        opened: &'b [OpenedColumn],
-    ) -> Result<Option<Vec<std::borrow::Cow<'b, [u8]>>>, Failure> {
-        let Some(source) = &job.row else { return Ok(None) };
+        opened: &[OpenedColumn],
+        latest: &'l mut Option<(RowSource, Vec<Cow<'b, [u8]>>)>,
+    ) -> Result<Option<Vec<&'l [u8]>>, Failure> {
+        let Some(source) = job.row else { return Ok(None) };
+        if latest.as_ref().is_none_or(|(known, _)| *known != source) {
+            *latest = Some((source, self.bindings(batch, source, opened)?));
+        }
+        Ok(latest.as_ref().map(|(_, rows)| rows.iter().map(|row| &row[..]).collect()))
+    }
+
+    fn bindings<'b>(
+        &self,
+        batch: &'b CsvBatch,
+        source: RowSource,
+        opened: &[OpenedColumn],
+    ) -> Result<Vec<Cow<'b, [u8]>>, Failure> {
         let (column, clear) = match source {
-            RowSource::Clear(column) => (*column, None),
+            RowSource::Clear(column) => (column, None),
             RowSource::Protected(index) => {
-                (self.columns[*index].column, opened.get(*index).map(|column| (*index, column)))
+                (self.columns[index].column, opened.get(index).map(|column| (index, column)))
             }
         };
-        let binding = |row: usize| -> Result<std::borrow::Cow<'b, [u8]>, Failure> {
+        let binding = |row: usize| -> Result<Cow<'b, [u8]>, Failure> {
             let text = batch.text(row, column)?;
             let bound = match clear {
                 None => text.as_bytes().into(),
@@ -230,7 +260,25 @@ impl CsvJob {
             }
             Ok(bound)
         });
-        rows.collect::<Result<_, _>>().map(Some)
+        rows.collect()
+    }
+
+    /// Refuses rows that would be too long to be revealed.
+    fn check_lengths(&self, batch: &CsvBatch, sealed: &[SealedColumn]) -> Result<(), Failure> {
+        let max_len = Direction::Reveal.limit(MAX_ROW_LEN);
+        for row in 0..batch.rows() {
+            let sealed_len: usize = sealed.iter().map(|column| text_len(column.bytes(row).len())).sum();
+            // Quick, and exact only where it matters: the texts that are replaced are still in the row's length.
+            let mut len = batch.row_len(row) + sealed_len;
+            if len > max_len {
+                len -= self.columns.iter().map(|job| batch.cell(row, job.column).len()).sum::<usize>();
+            }
+            if len > max_len {
+                let why = format!("the protected row would be longer than {max_len} bytes, and could not be revealed");
+                return Err(Failure::new(Exit::Data, why).at(batch.place(row, 0)));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses values that a CSV cell cannot hold.

@@ -22,6 +22,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use zeroize::Zeroizing;
 
+/// How much longer than what protect reads a cell, a row or a line may be that reveal reads: a sealed text is a third
+/// longer than its value, and protect refuses what would be longer than this.
+const SEALED_GROWTH: usize = 2;
+
 /// Which way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Direction {
@@ -51,6 +55,16 @@ struct Counts {
     unmatched: u64,
     /// Values that look sealed after revealing, because no rule covers them.
     still_sealed: u64,
+}
+
+impl Direction {
+    /// The limit of the input in this direction, where that of protect is `max_len`.
+    const fn limit(self, max_len: usize) -> usize {
+        match self {
+            Self::Protect => max_len,
+            Self::Reveal => max_len * SEALED_GROWTH,
+        }
+    }
 }
 
 impl Counts {
@@ -98,8 +112,9 @@ pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure>
         return Err(Failure::new(Exit::Usage, "--seal-sealed is for protect"));
     }
     let format = args.format.map_or_else(|| format_of(&args.input), Ok)?;
-    let ring = keyfold_open::open(&args.source.config, &args.policy)?;
-    let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value))?;
+    let ring = keyfold_open::open(&args.source.config, &args.policy).map_err(Failure::of_opening)?;
+    let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
+    let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let job = Job { args, direction, ring: &ring, context };
     let target = Target::from_argument(&args.output);
     let input = Input::open(&args.input)?;
@@ -136,9 +151,11 @@ fn pump<B: Send>(
 ) -> Result<(), Failure> {
     let threads =
         job.args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    pipeline::run(threads, source, work, |done: Done| {
+    pipeline::run(threads, source, work, |mut done: Done| {
         interrupt.check()?;
         output.write(&done.bytes)?;
+        // Erasing is much faster for what has been cleared, since all of it is spare capacity then.
+        done.bytes.clear();
         counts.add(done.counts);
         progress.advance(counts);
         Ok(())

@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::files::json::{Document, JsonRules, LineBatch, LineSource, Located, Token, push_string, splice};
+use crate::files::json::{Document, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, push_string, splice};
 use crate::files::output::{Output, Target};
 use keyfold::wire::TEXT_PREFIX;
 use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, RowBinding, Spelling, Value, ValueType};
@@ -64,7 +64,7 @@ pub(super) fn run(
     counts: &mut Counts,
 ) -> Result<Output, Failure> {
     let plan = NdjsonJob::plan(job)?;
-    let mut source = LineSource::new(input);
+    let mut source = LineSource::new(input, job.direction.limit(MAX_LINE_LEN));
     let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
     pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
@@ -328,7 +328,12 @@ impl NdjsonJob {
     /// After protecting: the same paths must select the same values, or they could not be revealed. After revealing:
     /// counts what still looks sealed.
     fn check_output(&self, line: &Line<'_>, out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
+        let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
         match self.direction {
+            Direction::Protect if out.len() > max_len => {
+                let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
+                return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
+            }
             Direction::Protect if self.has_filters || self.conditions.iter().any(|c| !c.is_empty()) => {
                 let document = Document::parse(out, number)?;
                 let again = self.rules_for(self.applicable(&document))?;

@@ -1,6 +1,6 @@
 //! Ciphers: AES-256-GCM on a backend, XAES-256-GCM and AES-256-SIV composed from it. Never sees a header.
 //!
-//! All backends write the same bytes and open each other's (FORMAT.md §9); a keyring uses [`Backend::default`].
+//! All backends write the same bytes and open each other's (FORMAT.md §4.5); a keyring uses [`Backend::default`].
 
 mod gcm;
 #[cfg(feature = "std")]

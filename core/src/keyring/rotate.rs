@@ -57,13 +57,18 @@ impl Keyring {
     }
 
     async fn rotate(&self, slot: Slot) -> Result<Rotated> {
+        // The key to be replaced is the newest one at this moment: whoever replaces it first has done what was asked.
+        let shown = self.shown(slot, 1).await?;
+        let replaced = shown.first().ok_or_else(|| Error::from(ErrorKind::NoMatchingKey))?.key_id();
         let before = self.newest(slot, RECENT).await?;
         let head = before.first().ok_or_else(|| Error::from(ErrorKind::NoMatchingKey))?;
         // A planted record must not become the predecessor that a new generation is numbered and tagged after.
         self.verify(head).await?;
-        let old = before.iter().find(|record| record.state() == KeyState::Active).map(Record::key_id);
+        let sealed = |record: &&Record| record.state() == KeyState::Active && record.key_id() <= replaced;
+        let old = before.iter().chain(&shown).find(sealed).map(Record::key_id);
         let root = self.current_root().await?;
         let made = match slot.class {
+            _ if head.key_id() != replaced => Err(ErrorKind::Conflict.into()),
             KeyClass::Root => {
                 self.maker().root(&self.inner.keks, Some(&root), Some(head.key_id())).await.map(|(r, _)| r)
             }
@@ -74,7 +79,7 @@ impl Keyring {
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 let current = self.current_record(slot).await?;
                 // A conflict without a newer key is not somebody else's rotation.
-                let newer = current.filter(|record| record.key_id().generation() > head.key_id().generation());
+                let newer = current.filter(|record| record.key_id().generation() > replaced.generation());
                 (newer.ok_or(error)?, true)
             }
             Err(error) => return Err(error),

@@ -31,7 +31,7 @@ pub const PREFIX_LEN: usize = 12;
 pub const GCM_NONCE_LEN: usize = 12;
 /// Bytes of an authentication tag or synthetic IV.
 pub const TAG_LEN: usize = 16;
-/// Longest value of a field, before the format byte and padding. Larger data goes to a stream (FORMAT.md §8).
+/// Longest value of a field, before the format byte and padding. Larger data goes to a stream (FORMAT.md §10).
 pub const MAX_VALUE_LEN: usize = 1024 * 1024;
 /// Longest encoded value: format byte, value and padding.
 pub const MAX_ENCODED_LEN: usize = 1 + MAX_VALUE_LEN + 64 * 1024;

@@ -4,8 +4,8 @@ use keyfold::testing::block_on;
 use keyfold::vectors::{Key, RecordParts, WrapParts};
 use keyfold::wire::{Generation, KeyId, Suite};
 use keyfold::{
-    BoxFuture, Context, Error, ErrorKind, FieldPolicy, KekAlias, KeyClass, KeyState, KeyStore, Keyring, KeyringConfig, Kms,
-    KmsErrorKind, Lineage, LookupKeys, MemoryHighWater, Policy, Record, Result, RowBinding, Secret, Slot, SlotId,
+    BoxFuture, Context, Error, ErrorKind, FieldPolicy, KekAlias, KeyClass, KeyState, KeyStore, Keyring, KeyringConfig,
+    Kms, KmsErrorKind, Lineage, LookupKeys, MemoryHighWater, Policy, Record, Result, RowBinding, Secret, Slot, SlotId,
     UnwrapRequest, WrapRequest, WrappedKey,
 };
 use sha3::Shake128;
@@ -13,12 +13,12 @@ use sha3::digest::{ExtendableOutput, Update, XofReader};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub const ENVIRONMENT: &str = "vectors";
-pub const ALIAS: &str = "local";
-pub const TIME: u64 = 1_790_000_000;
+pub(crate) const ENVIRONMENT: &str = "vectors";
+pub(crate) const ALIAS: &str = "local";
+pub(crate) const TIME: u64 = 1_790_000_000;
 
 /// The first `N` bytes of SHAKE-128 of "keyfold vectors v1 " ‖ `label`.
-pub fn bytes<const N: usize>(label: &str) -> [u8; N] {
+pub(crate) fn bytes<const N: usize>(label: &str) -> [u8; N] {
     let mut shake = Shake128::default();
     shake.update(b"keyfold vectors v1 ");
     shake.update(label.as_bytes());
@@ -27,36 +27,46 @@ pub fn bytes<const N: usize>(label: &str) -> [u8; N] {
     out
 }
 
-pub fn kek() -> [u8; 32] {
+pub(crate) fn kek() -> [u8; 32] {
     bytes("kek")
 }
 
-pub fn lineage() -> Lineage {
+pub(crate) fn lineage() -> Lineage {
     Lineage::from_bytes(bytes("lineage"))
 }
 
-pub fn slot(name: &str) -> SlotId {
+pub(crate) fn slot(name: &str) -> SlotId {
     if name.is_empty() { SlotId::NONE } else { SlotId::from_bytes(bytes(&format!("slot {name}"))) }
 }
 
 /// AES-256-KWP (RFC 5649), as the local KEK wraps.
-pub fn kwp(kek: &[u8; 32], payload: &[u8; 64]) -> Vec<u8> {
+pub(crate) fn kwp(kek: &[u8; 32], payload: &[u8; 64]) -> Vec<u8> {
     use aes_kw::KeyInit;
     let mut buffer = [0; 72];
     aes_kw::KwpAes256::new(kek.into()).wrap_key(payload, &mut buffer).expect("64 bytes wrap").to_vec()
 }
 
-pub struct LocalKek(pub [u8; 32]);
+/// The KEK version that a local KEK writes (FORMAT.md appendix A).
+pub(crate) fn kek_id(kek: &[u8; 32]) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new().chain_update(b"keyfold/v1/local-kek-id").chain_update(kek).finalize();
+    data_encoding::HEXLOWER.encode(&digest[..8])
+}
+
+pub(crate) struct LocalKek(pub(crate) [u8; 32]);
 
 impl Kms for LocalKek {
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
         let bytes = kwp(&self.0, request.payload.expose());
-        Box::pin(async move { Ok(WrappedKey { kek_version: String::new(), bytes }) })
+        Box::pin(async move { Ok(WrappedKey { kek_version: kek_id(&self.0), bytes }) })
     }
 
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
         Box::pin(async move {
             use aes_kw::KeyInit;
+            if request.wrapped.kek_version != kek_id(&self.0) {
+                return Err(Error::new(ErrorKind::Kms(KmsErrorKind::WrongKey), "another local KEK wrapped it"));
+            }
             let refused = || Error::new(ErrorKind::Kms(KmsErrorKind::InvalidCiphertext), "does not unwrap");
             Secret::try_with(|out: &mut [u8; 64]| {
                 let wrapped = &request.wrapped.bytes;
@@ -72,7 +82,7 @@ impl Kms for LocalKek {
 
 /// Serves the bytes that it is given, honest or not, under the key ID that it is asked for.
 #[derive(Clone, Default)]
-pub struct BytesStore(pub BTreeMap<KeyId, Vec<u8>>);
+pub(crate) struct BytesStore(pub(crate) BTreeMap<KeyId, Vec<u8>>);
 
 impl BytesStore {
     fn parsed(&self) -> impl Iterator<Item = Record> {
@@ -108,12 +118,11 @@ impl KeyStore for BytesStore {
 }
 
 /// One key of the vectors.
-pub struct Member {
-    pub name: &'static str,
-    pub key: Key,
-    pub parts: RecordParts<'static>,
-    pub scope: &'static str,
-    pub wrap_nonce: [u8; 24],
+pub(crate) struct Member {
+    pub(crate) name: &'static str,
+    pub(crate) key: Key,
+    pub(crate) parts: RecordParts<'static>,
+    pub(crate) scope: &'static str,
 }
 
 fn key(class: KeyClass, place: &str, generation: u32) -> Key {
@@ -121,7 +130,7 @@ fn key(class: KeyClass, place: &str, generation: u32) -> Key {
 }
 
 /// Every key of the vectors, in order of generation.
-pub fn members() -> Vec<Member> {
+pub(crate) fn members() -> Vec<Member> {
     use KeyClass::{Data, Lookup, Root};
     use KeyState::{Active, Compromised, Deactivated, DestroyPending, Destroyed, PreActive};
     let roots = [key(Root, "", 1), key(Root, "", 7)];
@@ -148,11 +157,11 @@ pub fn members() -> Vec<Member> {
         .map(|(generation, (name, class, place, state, root))| {
             let key = key(class, place, generation);
             let scope = if class == Data { place } else { "" };
-            let wrap_nonce = bytes(&format!("wrap {generation}"));
+            let wrap_nonce: [u8; 24] = bytes(&format!("wrap {generation}"));
             let under_kek = WrapParts {
                 kind: 2,
                 alias: ALIAS.into(),
-                version: String::new(),
+                version: kek_id(&kek()),
                 bytes: kwp(&kek(), &key.kek_payload(ENVIRONMENT)),
             };
             let under_root = |nonce| WrapParts {
@@ -186,21 +195,21 @@ pub fn members() -> Vec<Member> {
                 endorser: (name == "root-2").then(|| roots[0]),
                 extensions,
             };
-            Member { name, key, parts, scope, wrap_nonce }
+            Member { name, key, parts, scope }
         })
         .collect()
 }
 
 /// A keyring to open values with.
-pub struct World {
-    pub kek: [u8; 32],
-    pub config: KeyringConfig,
-    pub store: BytesStore,
+pub(crate) struct World {
+    pub(crate) kek: [u8; 32],
+    pub(crate) config: KeyringConfig,
+    pub(crate) store: BytesStore,
 }
 
 impl World {
     /// Made from the members.
-    pub fn generated() -> Self {
+    pub(crate) fn generated() -> Self {
         let members = members();
         let id = |name: &str| members.iter().find(|m| m.name == name).expect("a member").key.key_id();
         let lookup = BTreeMap::from([
@@ -230,36 +239,40 @@ impl World {
         Self { kek: kek(), config, store: BytesStore(store) }
     }
 
-    pub fn keyring(&self, policy: Policy) -> Result<Keyring> {
+    pub(crate) fn keyring(&self, policy: Policy) -> Result<Keyring> {
+        self.keyring_on(policy, Arc::new(self.store.clone()))
+    }
+
+    pub(crate) fn keyring_on(&self, policy: Policy, store: Arc<dyn KeyStore>) -> Result<Keyring> {
         let config = KeyringConfig { policy, ..self.config.clone() };
         let kek: Arc<dyn Kms> = Arc::new(LocalKek(self.kek));
         let keks = BTreeMap::from([(KekAlias::new(ALIAS)?, kek)]);
-        Keyring::open(config, Arc::new(self.store.clone()), keks, Arc::new(MemoryHighWater::default()))
+        Keyring::open(config, store, keks, Arc::new(MemoryHighWater::default()))
     }
 }
 
 /// How a value is opened: what the caller states.
 #[derive(Clone, Debug, Default)]
-pub struct Opening {
-    pub field: String,
-    pub partition: Option<String>,
-    pub join_group: Option<String>,
-    pub scope: Option<String>,
-    pub context: Vec<(String, Vec<u8>)>,
-    pub row: Option<Vec<u8>>,
-    pub row_bound: bool,
-    pub required_context: Vec<String>,
+pub(crate) struct Opening {
+    pub(crate) field: String,
+    pub(crate) partition: Option<String>,
+    pub(crate) join_group: Option<String>,
+    pub(crate) scope: Option<String>,
+    pub(crate) context: Vec<(String, Vec<u8>)>,
+    pub(crate) row: Option<Vec<u8>>,
+    pub(crate) row_bound: bool,
+    pub(crate) required_context: Vec<String>,
     /// Suites that the policy accepts; empty: the field's own.
-    pub accept: Vec<Suite>,
+    pub(crate) accept: Vec<Suite>,
 }
 
 impl Opening {
-    pub fn context(&self) -> Context {
+    pub(crate) fn context(&self) -> Context {
         let add = |c: Context, (k, v): &(String, Vec<u8>)| c.with(k, v).expect("vectors have good contexts");
         self.context.iter().fold(Context::new(), add)
     }
 
-    pub fn policy(&self) -> FieldPolicy {
+    pub(crate) fn policy(&self) -> FieldPolicy {
         let mut policy = match &self.partition {
             Some(partition) => FieldPolicy::deterministic(&self.field, partition, self.join_group.as_deref()),
             None => FieldPolicy::randomized(&self.field),
@@ -274,7 +287,7 @@ impl Opening {
         policy
     }
 
-    pub fn decryptor(&self, world: &World) -> Result<keyfold::Decryptor> {
+    pub(crate) fn decryptor(&self, world: &World) -> Result<keyfold::Decryptor> {
         let mut policy = Policy::new();
         policy.add(self.policy())?;
         let mut field = world.keyring(policy)?.field(&self.field)?.context(self.context());
@@ -285,13 +298,17 @@ impl Opening {
     }
 
     /// Opens `sealed` the way a program does: load the keys, decrypt. Returns type name and canonical bytes.
-    pub fn open(&self, world: &World, sealed: &[u8]) -> Result<(&'static str, Vec<u8>)> {
+    pub(crate) fn open(&self, world: &World, sealed: &[u8]) -> Result<(&'static str, Vec<u8>)> {
         let decryptor = self.decryptor(world)?;
         open_with(&decryptor, sealed, self.row.as_deref())
     }
 }
 
-pub fn open_with(decryptor: &keyfold::Decryptor, sealed: &[u8], row: Option<&[u8]>) -> Result<(&'static str, Vec<u8>)> {
+pub(crate) fn open_with(
+    decryptor: &keyfold::Decryptor,
+    sealed: &[u8],
+    row: Option<&[u8]>,
+) -> Result<(&'static str, Vec<u8>)> {
     block_on(decryptor.load_keys(&[sealed][..])).map_err(|e| e.error)?;
     let opened = decryptor.decrypt(sealed, row)?;
     Ok((opened.value().value_type().name(), keyfold::vectors::canonical(opened.value())))

@@ -68,7 +68,7 @@ impl Draft {
     /// 4180, except that quotes inside an unquoted cell stand for themselves).
     pub(super) fn cell(&mut self, start: usize, end: usize) -> Result<(Cell, usize), Quotes> {
         let raw = &self.raw[start..end];
-        // A batch is at most MAX_BATCH_LEN + MAX_ROW_LEN and a chunk long, far below 2³¹.
+        // A batch is at most MAX_BATCH_LEN + max_row_len and a chunk long, far below 2³¹.
         let mut cell = Cell { start: start as u32, end: end as u32 };
         let Some((b'"', body)) = raw.split_first() else { return Ok((cell, raw.len())) };
         let text = self.texts.len();
@@ -141,6 +141,11 @@ impl CsvBatch {
         }
         let quoted = usize::from(self.is_quoted(cell));
         &self.raw[cell.start() + quoted..cell.end() - quoted]
+    }
+
+    /// Length of a row as written, in bytes, without its terminator.
+    pub(crate) fn row_len(&self, row: usize) -> usize {
+        self.at(row, self.shared.width - 1).end() - self.at(row, 0).start()
     }
 
     /// Whether the cell is written with quotes around it.

@@ -66,8 +66,8 @@ pub(crate) enum CsvError {
     Ragged { row: u64, line: u64, expected: usize, found: usize },
     /// A cell of a column of the policy is longer than allowed.
     FieldTooLong { place: CsvPlace, max_len: usize },
-    /// A row is longer than [`MAX_ROW_LEN`](super::MAX_ROW_LEN); the place is where that shows.
-    RowTooLong { place: CsvPlace },
+    /// A row is longer than allowed; the place is where that shows.
+    RowTooLong { place: CsvPlace, max_len: usize },
     /// A quoted cell has no closing quote.
     OpenQuote { place: CsvPlace },
     /// A quoted cell goes on after its closing quote.
@@ -103,8 +103,8 @@ impl fmt::Display for CsvError {
                 write!(f, "{}: {expected} cells expected as in the header, {found} found", Row(*row, *line))
             }
             Self::FieldTooLong { place, max_len } => write!(f, "{place}: the cell is longer than {max_len} bytes"),
-            Self::RowTooLong { place } => {
-                write!(f, "{place}: the row is longer than {} bytes (is a quote missing?)", super::MAX_ROW_LEN)
+            Self::RowTooLong { place, max_len } => {
+                write!(f, "{place}: the row is longer than {max_len} bytes (is a quote missing?)")
             }
             Self::OpenQuote { place } => write!(f, "{place}: the quoted cell is never closed"),
             Self::AfterQuote { place } => write!(f, "{place}: the cell goes on after its closing quote"),

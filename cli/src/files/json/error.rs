@@ -12,8 +12,8 @@ pub(crate) enum JsonError {
     Io(io::Error),
     /// The path of a rule is not one of RFC 9535.
     Path { rule: String, reason: String },
-    /// A line is longer than [`MAX_LINE_LEN`](super::MAX_LINE_LEN).
-    LineTooLong { line: u64 },
+    /// A line is longer than allowed.
+    LineTooLong { line: u64, max_len: usize },
     /// A line is not UTF-8.
     NotUtf8 { line: u64, column: usize },
     /// A line is not one JSON value.
@@ -53,7 +53,7 @@ impl fmt::Display for JsonError {
         match self {
             Self::Io(error) => write!(f, "cannot read the input: {error}"),
             Self::Path { rule, reason } => write!(f, "path of {rule:?}: {reason}"),
-            Self::LineTooLong { line } => write!(f, "line {line}: longer than {} bytes", super::MAX_LINE_LEN),
+            Self::LineTooLong { line, max_len } => write!(f, "line {line}: longer than {max_len} bytes"),
             Self::NotUtf8 { line, column } => write!(f, "line {line}, column {column}: not UTF-8"),
             Self::Invalid { line, column, reason } => {
                 write!(f, "line {line}, column {column}: not valid JSON: {reason}")

@@ -11,12 +11,14 @@ const MAX_BATCH_LINES: usize = 4096;
 /// A batch ends with the line that reaches this many bytes.
 const MAX_BATCH_LEN: usize = 4 * 1024 * 1024;
 
-/// Most bytes in a line. With this, offsets into a batch fit in 32 bits.
+/// Most bytes in a line that is not sealed yet. Twice this is fine, too: offsets into a batch fit in 32 bits.
 pub(crate) const MAX_LINE_LEN: usize = 16 * 1024 * 1024;
 
 /// Reads lines from `R` in batches.
 pub(crate) struct LineSource<R> {
     input: R,
+    /// Most bytes in a line.
+    max_line_len: usize,
     /// Bytes that were read but belong to the next batch.
     ahead: Vec<u8>,
     /// Lines in front of the next batch.
@@ -27,8 +29,8 @@ pub(crate) struct LineSource<R> {
 
 impl<R: Read> LineSource<R> {
     /// Reads nothing yet.
-    pub(crate) fn new(input: R) -> Self {
-        Self { input, ahead: Vec::new(), lines: 0, at_start: true }
+    pub(crate) fn new(input: R, max_line_len: usize) -> Self {
+        Self { input, max_line_len, ahead: Vec::new(), lines: 0, at_start: true }
     }
 
     /// Reads the next batch: at most 4,096 lines, and none after the one that reaches 4 MiB.
@@ -52,7 +54,7 @@ impl<R: Read> LineSource<R> {
             }
             let content = content.strip_suffix(b"\n").unwrap_or(content);
             let content = content.strip_suffix(b"\r").unwrap_or(content);
-            // At most MAX_BATCH_LEN + MAX_LINE_LEN and a chunk, far below 2³².
+            // At most MAX_BATCH_LEN + max_line_len and a chunk, far below 2³².
             lines.push((content_start as u32, (content_start + content.len()) as u32));
             start = end;
         }
@@ -73,8 +75,8 @@ impl<R: Read> LineSource<R> {
             let found = raw[searched..].iter().position(|&byte| byte == b'\n');
             let end = found.map_or(raw.len(), |at| searched + at + 1);
             // Two bytes for the terminator, whatever it is.
-            if end - start > MAX_LINE_LEN + 2 {
-                return Err(JsonError::LineTooLong { line });
+            if end - start > self.max_line_len + 2 {
+                return Err(JsonError::LineTooLong { line, max_len: self.max_line_len });
             }
             if found.is_some() {
                 return Ok(Some(end));

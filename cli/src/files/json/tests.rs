@@ -163,7 +163,7 @@ impl Read for Pieces<'_> {
 }
 
 fn batches(input: impl Read) -> Result<Vec<LineBatch>, JsonError> {
-    let mut source = LineSource::new(input);
+    let mut source = LineSource::new(input, MAX_LINE_LEN);
     let mut batches = Vec::new();
     while let Some(batch) = source.next_batch()? {
         batches.push(batch);

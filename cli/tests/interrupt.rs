@@ -1,0 +1,195 @@
+//! Ctrl-C and its relatives half way: nothing under the final name, no temporary file, and a second run works.
+
+mod common;
+
+use common::{PATIENTS, World, check_silence, snapshot};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+/// A `protect` that reads from a pipe, whose keys are open and whose output has been started.
+struct Working {
+    child: Child,
+    log: JoinHandle<String>,
+}
+
+const ARGUMENTS: [&str; 6] = ["protect", "-", "--format", "csv", "--output", "out.csv"];
+
+impl Working {
+    /// Starts it; its standard input is the caller's.
+    fn start(world: &World, arguments: &[&str]) -> (Self, ChildStdin) {
+        let mut command = world.command(arguments);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let stdin = child.stdin.take().expect("a pipe");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let log = spawn(move || stderr.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n"));
+        (Self { child, log }, stdin)
+    }
+
+    /// Waits until the process has a file without a name open in the folder of the data: the output half way.
+    fn wait_for_output(&mut self, world: &World) -> bool {
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end {
+            assert!(self.child.try_wait().expect("a status").is_none(), "it has ended already");
+            let files = fs::read_dir(format!("/proc/{}/fd", self.child.id())).into_iter().flatten().flatten();
+            let mut links = files.filter_map(|fd| fs::read_link(fd.path()).ok());
+            if let Some(link) = links.find(|link| link.starts_with(world.data())) {
+                return link.to_string_lossy().ends_with(" (deleted)");
+            }
+            sleep(Duration::from_millis(5));
+        }
+        panic!("no output was started");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("sent");
+    }
+
+    /// Exit code, if it was not killed, and what it said; must come soon.
+    fn end(mut self) -> (Option<i32>, String) {
+        let end = Instant::now() + Duration::from_secs(10);
+        let status = loop {
+            match self.child.try_wait().expect("a status") {
+                Some(status) => break status,
+                None => assert!(Instant::now() < end, "it does not end"),
+            }
+            sleep(Duration::from_millis(5));
+        };
+        let log = self.log.join().expect("the log");
+        check_silence(&log);
+        (status.code(), log)
+    }
+}
+
+/// Rows for as long as somebody reads them; returns how many bytes that were.
+fn feed_for_ever(mut stdin: ChildStdin) -> JoinHandle<usize> {
+    spawn(move || {
+        let rows = PATIENTS.lines().skip(1).map(|row| format!("{row}\n")).collect::<String>().repeat(500);
+        let mut len = 0;
+        let mut next: &[u8] = PATIENTS.as_bytes();
+        while stdin.write_all(next).is_ok() {
+            len += next.len();
+            next = rows.as_bytes();
+        }
+        len
+    })
+}
+
+#[track_caller]
+fn check_second_run(world: &World) {
+    world.succeeds(&["protect", "in.csv", "--output", "out.csv", "--force"]);
+    world.succeeds(&["reveal", "out.csv", "--output", "back.csv"]);
+    assert_eq!(world.text("back.csv"), PATIENTS);
+}
+
+const SIGNALS: [(Signal, i32, &str); 3] =
+    [(Signal::INT, 130, "SIGINT"), (Signal::TERM, 143, "SIGTERM"), (Signal::HUP, 129, "SIGHUP")];
+
+#[test]
+fn in_the_middle_of_a_large_input() {
+    for (signal, code, name) in SIGNALS {
+        let world = World::new();
+        let before = snapshot(&world.data());
+        let (mut working, stdin) = Working::start(&world, &ARGUMENTS);
+        let fed = feed_for_ever(stdin);
+        working.wait_for_output(&world);
+        sleep(Duration::from_millis(150));
+        working.signal(signal);
+        let (ended, log) = working.end();
+        assert_eq!(ended, Some(code), "{log}");
+        assert!(log.contains(&format!("interrupted by {name}; nothing was written")), "{log}");
+        assert!(fed.join().expect("the feeder") > 1 << 20, "it was in the middle of something");
+        assert_eq!(snapshot(&world.data()), before);
+        check_second_run(&world);
+    }
+}
+
+#[test]
+fn while_a_silent_pipe_is_read() {
+    for (signal, code, name) in SIGNALS {
+        let world = World::new();
+        let before = snapshot(&world.data());
+        let (mut working, mut stdin) = Working::start(&world, &ARGUMENTS);
+        stdin.write_all(PATIENTS.as_bytes()).expect("written");
+        working.wait_for_output(&world);
+        working.signal(signal);
+        let (ended, log) = working.end();
+        assert_eq!(ended, Some(code), "{log}");
+        assert!(log.contains(name), "{log}");
+        assert_eq!(snapshot(&world.data()), before);
+        drop(stdin);
+    }
+}
+
+#[test]
+fn together_with_the_end_of_the_input() {
+    // Ctrl-C also ends whoever feeds the pipe: what arrives looks complete, and is not.
+    for round in 0..10 {
+        let world = World::new();
+        let before = snapshot(&world.data());
+        let (mut working, mut stdin) = Working::start(&world, &ARGUMENTS);
+        stdin.write_all(PATIENTS.as_bytes()).expect("written");
+        working.wait_for_output(&world);
+        working.signal(Signal::INT);
+        drop(stdin);
+        let (ended, log) = working.end();
+        assert_eq!(ended, Some(130), "round {round}: {log}");
+        assert_eq!(snapshot(&world.data()), before);
+    }
+}
+
+#[test]
+fn with_an_output_that_exists() {
+    let world = World::new();
+    world.write("out.csv", "old");
+    let before = snapshot(&world.data());
+    let (mut working, stdin) = Working::start(&world, &[&ARGUMENTS[..], &["--force"]].concat());
+    let fed = feed_for_ever(stdin);
+    working.wait_for_output(&world);
+    working.signal(Signal::INT);
+    assert_eq!(working.end().0, Some(130));
+    fed.join().expect("the feeder");
+    assert_eq!(snapshot(&world.data()), before);
+    check_second_run(&world);
+}
+
+#[test]
+fn killed_without_a_chance_to_clean_up() {
+    let world = World::new();
+    let before = snapshot(&world.data());
+    let (mut working, stdin) = Working::start(&world, &ARGUMENTS);
+    let fed = feed_for_ever(stdin);
+    let unnamed = working.wait_for_output(&world);
+    sleep(Duration::from_millis(150));
+    working.signal(Signal::KILL);
+    assert_eq!(working.end().0, None);
+    fed.join().expect("the feeder");
+    if unnamed {
+        assert_eq!(snapshot(&world.data()), before);
+    } else {
+        println!("SKIPPED: the file system has no O_TMPFILE, so a SIGKILL leaves a temporary file");
+        assert!(!world.path("out.csv").exists());
+    }
+    check_second_run(&world);
+}
+
+#[test]
+fn killed_while_keys_are_rotated() {
+    // The store is a transaction per change, whenever the process dies.
+    let world = World::new();
+    world.protect(&[]);
+    for delay in (0..24).map(|n| Duration::from_millis(n)) {
+        let mut child =
+            world.command(&["keys", "rotate"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        sleep(delay);
+        child.kill().expect("killed");
+        child.wait().expect("it ends");
+        world.succeeds(&["reveal", "sealed.csv", "--output", "back.csv", "--force"]);
+        world.succeeds(&["protect", "in.csv", "--output", "other.csv", "--force"]);
+    }
+    world.succeeds(&["keys", "list"]);
+    world.succeeds(&["keys", "rotate"]);
+}

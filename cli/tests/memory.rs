@@ -1,0 +1,79 @@
+//! A stream that does not fit: what goes in comes out, and neither side ever holds much of it.
+
+mod common;
+
+use common::World;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// Bytes that go through. `KEYFOLD_STREAM_MIB` makes it more, for a look at a machine.
+const DEFAULT_MIB: usize = 60;
+const MAX_RESIDENT_KIB: u64 = 200 * 1024;
+
+/// The `n`th part of the stream: 1,000 rows.
+fn part(n: usize) -> Vec<u8> {
+    let mut text = String::new();
+    if n == 0 {
+        text.push_str("patient_id,name,ssn,note,state\n");
+    }
+    for row in n * 1000..(n + 1) * 1000 {
+        writeln!(text, "{row},Canáry7391 Ångström-{row},Canáry7391-{row},\"Canáry7391, note about {row}\",KS")
+            .expect("memory");
+    }
+    text.into_bytes()
+}
+
+/// The greatest resident size of a process so far.
+fn peak_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// Watches a process until it ends; its peak, and its exit code.
+fn watch(mut child: Child) -> (u64, Option<i32>) {
+    let mut peak = 0;
+    loop {
+        peak = peak_kib(child.id()).unwrap_or(peak);
+        if let Some(status) = child.try_wait().expect("a status") {
+            return (peak, status.code());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_stream_of_any_length_needs_little_memory() {
+    let parts = std::env::var("KEYFOLD_STREAM_MIB").map_or(DEFAULT_MIB, |mib| mib.parse().expect("a number"))
+        * (1 << 20)
+        / part(1).len();
+    let world = World::new();
+    let start = |verb: &str, input: Stdio| {
+        let mut command = world.command(&[verb, "-", "--format", "csv", "--output", "-", "--threads", "2"]);
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts")
+    };
+    let mut protect = start("protect", Stdio::piped());
+    let mut reveal = start("reveal", protect.stdout.take().expect("a pipe").into());
+    let (mut into, mut out) = (protect.stdin.take().expect("a pipe"), reveal.stdout.take().expect("a pipe"));
+    let feeder = thread::spawn(move || (0..parts).try_for_each(|n| into.write_all(&part(n))));
+    let watchers = [protect, reveal].map(|child| thread::spawn(move || watch(child)));
+    let mut buffer = Vec::new();
+    for n in 0..parts {
+        let expected = part(n);
+        buffer.resize(expected.len(), 0);
+        out.read_exact(&mut buffer).expect("as much as went in");
+        assert!(buffer == expected, "part {n} came back changed");
+    }
+    assert_eq!(out.read(&mut buffer).expect("the end"), 0);
+    feeder.join().expect("the feeder").expect("all was read");
+    for watcher in watchers {
+        let (peak, code) = watcher.join().expect("a peak");
+        assert_eq!(code, Some(0));
+        println!("peak resident size: {} MiB", peak / 1024);
+        assert!((1..MAX_RESIDENT_KIB).contains(&peak), "{peak} KiB");
+    }
+}

@@ -1,0 +1,273 @@
+//! Synthea's patients, and the examples: back byte for byte, joinable, and with no identifier left in any disguise.
+
+mod common;
+
+use common::{World, argument, repository, shared};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
+use std::path::Path;
+
+impl World {
+    /// Protects `input` and reveals it again; returns what is protected.
+    #[track_caller]
+    fn round_trip(&self, input: &Path, policy: &str) -> String {
+        let policy = repository(policy);
+        let name = argument(Path::new(input.file_name().expect("a name")));
+        let (sealed, back) = (format!("sealed-{name}"), format!("back-{name}"));
+        self.succeeds(&["protect", argument(input), "--output", &sealed, "--policy", argument(&policy)]);
+        self.succeeds(&["reveal", &sealed, "--output", &back, "--policy", argument(&policy)]);
+        assert!(self.read(&back) == fs::read(input).expect("the input"), "{name} came back changed");
+        self.text(&sealed)
+    }
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    text.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Every text and number below `value`.
+fn leaves(value: &Value, out: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => drop(out.insert(text.clone())),
+        Value::Number(number) => drop(out.insert(number.to_string())),
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, out)),
+        Value::Object(members) => members.values().for_each(|member| leaves(member, out)),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// The identifiers in Patient and Device resources, found without the policy.
+fn identifiers_of(resource: &Value, out: &mut BTreeSet<String>) {
+    for pointer in [
+        "/id",
+        "/birthDate",
+        "/deceasedDateTime",
+        "/text/div",
+        "/udiCarrier/0/deviceIdentifier",
+        "/udiCarrier/0/carrierHRF",
+        "/distinctIdentifier",
+        "/manufactureDate",
+        "/expirationDate",
+        "/lotNumber",
+        "/serialNumber",
+    ] {
+        resource.pointer(pointer).into_iter().for_each(|value| leaves(value, out));
+    }
+    let items = |member: &str| resource[member].as_array().cloned().unwrap_or_default();
+    for name in items("name") {
+        ["family", "given", "prefix", "suffix", "text"].iter().for_each(|part| leaves(&name[part], out));
+    }
+    items("identifier").iter().chain(&items("telecom")).for_each(|item| leaves(&item["value"], out));
+    for address in items("address") {
+        ["line", "city", "postalCode", "text"].iter().for_each(|part| leaves(&address[part], out));
+        for place in address["extension"][0]["extension"].as_array().into_iter().flatten() {
+            leaves(&place["valueDecimal"], out);
+        }
+    }
+    for extension in items("extension") {
+        match extension["url"].as_str().unwrap_or_default().rsplit('/').next() {
+            Some("patient-mothersMaidenName") => leaves(&extension["valueString"], out),
+            Some("patient-birthPlace") => leaves(&extension["valueAddress"]["city"], out),
+            _ => {}
+        }
+    }
+    if let Some((_, id)) = resource["patient"]["reference"].as_str().and_then(|reference| reference.split_once('/')) {
+        out.insert(id.to_owned());
+    }
+}
+
+/// The cells of the columns of a CSV file that are not in `clear`. Knows no quotes but those of whole cells.
+fn cells_of(csv: &str, clear: &[&str]) -> BTreeSet<String> {
+    let mut rows = parse_csv(csv).into_iter();
+    let header = rows.next().expect("a header");
+    rows.flat_map(|row| header.clone().into_iter().zip(row))
+        .filter(|(column, _)| !clear.contains(&column.as_str()))
+        .map(|(_, cell)| cell)
+        .collect()
+}
+
+/// A second opinion on what is in a CSV file (RFC 4180).
+fn parse_csv(text: &str) -> Vec<Vec<String>> {
+    let (mut rows, mut row, mut cell, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' if quoted && characters.peek() == Some(&'"') => cell.extend(characters.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => row.push(std::mem::take(&mut cell)),
+            '\r' if !quoted => {}
+            '\n' if !quoted => {
+                row.push(std::mem::take(&mut cell));
+                rows.push(std::mem::take(&mut row));
+            }
+            c => cell.push(c),
+        }
+    }
+    rows
+}
+
+/// The spellings in which a value might survive, in lower case.
+fn disguises(value: &str) -> Vec<String> {
+    let mut forms = vec![value.to_owned(), value.chars().rev().collect(), HEXLOWER.encode(value.as_bytes())];
+    forms.push(value.bytes().map(|byte| format!("%{byte:02x}")).collect());
+    forms.push(url_encoded(value, false));
+    forms.push(url_encoded(value, true));
+    // Inside of something longer, base64 starts at one of three places; its ends depend on the neighbours.
+    for skip in 0..3 {
+        let shifted = [&[0; 2][..skip], value.as_bytes()].concat();
+        for text in [BASE64_NOPAD.encode(&shifted), BASE64URL_NOPAD.encode(&shifted)] {
+            forms.push(text.get((skip * 8).div_ceil(6)..shifted.len() * 8 / 6).unwrap_or_default().to_owned());
+        }
+    }
+    let digits: String = value.chars().filter(char::is_ascii_digit).collect();
+    if digits.len() >= 9 {
+        forms.push(digits);
+    }
+    forms.push(
+        value.chars().map(|c| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", c as u32) }).collect(),
+    );
+    forms.iter().map(|form| form.to_lowercase()).collect()
+}
+
+fn url_encoded(value: &str, plus: bool) -> String {
+    value.bytes().fold(String::new(), |mut out, byte| {
+        match byte {
+            b' ' if plus => out.push('+'),
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02x}")),
+        }
+        out
+    })
+}
+
+/// `text` in lower case without its sealed values, in which any few characters occur by chance.
+fn without_sealed(text: &str) -> String {
+    let mut parts = text.split("kf1.");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push('#');
+        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
+    }
+    out.to_lowercase()
+}
+
+/// None of `identifiers` is in `protected`, in any disguise.
+#[track_caller]
+fn check_absent(identifiers: &BTreeSet<String>, protected: &str) {
+    const GRAM: usize = 6;
+    let whole = protected.to_lowercase();
+    let clear = without_sealed(protected);
+    assert!(clear.len() * 2 < whole.len(), "most of the file is sealed");
+    // Most needles start with six bytes that are nowhere in the text, so this is quick.
+    let grams: HashSet<&[u8]> = whole.as_bytes().windows(GRAM).collect();
+    let mut checked = 0;
+    for identifier in identifiers.iter().filter(|identifier| identifier.len() >= 4) {
+        for needle in disguises(identifier).iter().filter(|needle| needle.len() >= 4) {
+            checked += 1;
+            let bounded = |(at, _): (usize, &str)| {
+                let before = clear[..at].chars().next_back();
+                let after = clear[at + needle.len()..].chars().next();
+                !before.into_iter().chain(after).any(char::is_alphanumeric)
+            };
+            let short = needle.len() < 10;
+            let found = if short {
+                clear.match_indices(needle.as_str()).any(bounded)
+            } else {
+                grams.contains(&needle.as_bytes()[..GRAM]) && whole.contains(needle.as_str())
+            };
+            assert!(!found, "{identifier:?} is in the protected file as {needle:?}");
+        }
+    }
+    assert!(checked > 500, "only {checked} spellings were looked for");
+}
+
+#[test]
+fn synthea_comes_back_joins_and_shows_nothing() {
+    let Some(folder) = shared("data/synthea") else { return };
+    let world = World::new();
+    let csv = world.round_trip(&folder.join("patients.csv"), "examples/synthea/patients-csv.toml");
+    let patients = world.round_trip(&folder.join("Patient.ndjson"), "examples/synthea/fhir.toml");
+    let devices = world.round_trip(&folder.join("Device.ndjson"), "examples/synthea/fhir.toml");
+
+    let read = |name: &str| fs::read_to_string(folder.join(name)).expect("data");
+    let mut identifiers = cells_of(&read("patients.csv"), &["gender", "state", "language", "prefix"]);
+    for resource in documents(&(read("Patient.ndjson") + &read("Device.ndjson"))) {
+        identifiers_of(&resource, &mut identifiers);
+    }
+    assert!(identifiers.len() > 2000, "{} identifiers", identifiers.len());
+    for protected in [&csv, &patients, &devices] {
+        check_absent(&identifiers, protected);
+    }
+    check_clear_columns(&read("patients.csv"), &csv);
+    let clear = |text: &str| {
+        documents(text).iter().map(|p| (p["gender"].clone(), p["address"][0]["state"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(clear(&patients), clear(&read("Patient.ndjson")));
+    check_joins(&csv, &patients, &devices, &read("Device.ndjson"), &read("Patient.ndjson"));
+}
+
+fn check_clear_columns(plain: &str, protected: &str) {
+    let (plain, protected) = (parse_csv(plain), parse_csv(protected));
+    assert_eq!((plain.len(), &plain[0]), (protected.len(), &protected[0]));
+    for (column, name) in plain[0].iter().enumerate() {
+        let clear = ["gender", "state", "language"].contains(&name.as_str());
+        for (before, after) in plain.iter().zip(&protected).skip(1) {
+            match clear {
+                true => assert_eq!(before[column], after[column]),
+                false => assert!(after[column].starts_with("kf1."), "{name} is not sealed"),
+            }
+        }
+    }
+}
+
+/// `Device.patient.reference`, without `Patient/`, is the sealed text of that patient's `id`, here and in the CSV file.
+fn check_joins(csv: &str, patients: &str, devices: &str, plain_devices: &str, plain_patients: &str) {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let ids = |text_of: &str| documents(text_of).iter().map(|patient| text(&patient["id"])).collect::<Vec<_>>();
+    let sealed_id: BTreeMap<String, String> = ids(plain_patients).into_iter().zip(ids(patients)).collect();
+    assert_eq!(BTreeSet::from_iter(sealed_id.values()).len(), sealed_id.len());
+    let mut joined = 0;
+    for (plain, sealed) in documents(plain_devices).iter().zip(documents(devices)) {
+        let reference = text(&sealed["patient"]["reference"]);
+        let sealed = reference.strip_prefix("Patient/").expect("the prefix stays in clear");
+        let plain = text(&plain["patient"]["reference"]).replacen("Patient/", "", 1);
+        assert!(sealed.starts_with("kf1.02"));
+        if let Some(id) = sealed_id.get(&plain) {
+            assert_eq!(id, sealed);
+            joined += 1;
+        }
+    }
+    assert!(joined > 100, "{joined} devices joined");
+    let in_csv: BTreeSet<String> = parse_csv(csv).into_iter().skip(1).map(|row| row[0].clone()).collect();
+    assert_eq!(in_csv, BTreeSet::from_iter(sealed_id.into_values()));
+}
+
+#[test]
+fn the_examples_come_back_and_show_nothing() {
+    let world = World::new();
+    let csv = world.round_trip(&repository("examples/patients.csv"), "examples/patients.toml");
+    let ndjson = world.round_trip(&repository("examples/patients.ndjson"), "examples/patients.toml");
+    let plain = fs::read_to_string(repository("examples/patients.csv")).expect("an example");
+    let identifiers = cells_of(&plain, &["sex", "hba1c"]);
+    assert!(identifiers.len() > 1000, "{} identifiers", identifiers.len());
+    check_absent(&identifiers, &csv);
+    check_absent(&identifiers, &ndjson);
+    // The same patients in both: they join across the formats.
+    let ids: BTreeSet<String> = parse_csv(&csv).into_iter().skip(1).map(|row| row[0].clone()).collect();
+    assert!(documents(&ndjson).iter().all(|patient| ids.contains(patient["id"].as_str().expect("an ID"))));
+}
+
+#[test]
+fn the_search_would_find_an_identifier() {
+    // Guards the guard: each disguise is found where it is planted.
+    let identifiers = BTreeSet::from_iter((0..100).map(|n| format!("Yundt{n} Åström")));
+    let sealed = "kf1.0100000001.".to_owned() + &"x".repeat(4000);
+    check_absent(&identifiers, &sealed);
+    for disguise in disguises("Yundt42 Åström") {
+        let planted = format!("{sealed} {disguise} ");
+        let caught = std::panic::catch_unwind(|| check_absent(&identifiers, &planted)).is_err();
+        assert!(caught, "{disguise}");
+    }
+}

@@ -1,0 +1,275 @@
+//! Runs testvectors/: every case must come to exactly the result that it names (FORMAT.md §11).
+//!
+//! `KEYFOLD_WRITE_VECTORS=1 cargo test -p keyfold --features hazmat,testing --test vectors` writes the files anew.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+
+#[path = "support/generate.rs"]
+mod generate;
+#[path = "support/world.rs"]
+mod world;
+
+use generate::{files, hex, to_text};
+use keyfold::aead::Backend;
+use keyfold::vectors::{self, Key};
+use keyfold::wire::{self, KeyId, Suite};
+use keyfold::{Error, ErrorKind, KeyClass, KeyringConfig, Lineage, LookupKeys, Padding, Policy, SlotId, Value};
+use serde_json::Value as Json;
+use sha3::Shake128;
+use sha3::digest::{ExtendableOutput, Update, XofReader};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use world::{BytesStore, Opening, World};
+
+const FILES: [&str; 6] = ["keyring.json", "field.json", "deterministic.json", "value.json", "text.json", "record.json"];
+
+fn path(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", "testvectors", name].iter().collect()
+}
+
+fn read(name: &str) -> Json {
+    serde_json::from_str(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
+}
+
+#[test]
+fn the_committed_files_equal_regeneration() {
+    for file in files() {
+        let (name, text) = to_text(&file);
+        if std::env::var_os("KEYFOLD_WRITE_VECTORS").is_some() {
+            std::fs::write(path(&name), &text).unwrap();
+        }
+        // Parsed, so that the order of keys within a case does not matter.
+        assert!(
+            read(&name) == serde_json::from_str::<Json>(&text).unwrap(),
+            "{name} differs; see the top of this file"
+        );
+    }
+}
+
+fn unhex(json: &Json) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(json.as_str().unwrap().as_bytes()).unwrap()
+}
+
+fn array<const N: usize>(json: &Json) -> [u8; N] {
+    unhex(json).try_into().unwrap()
+}
+
+fn strings(json: &Json) -> Vec<String> {
+    json.as_array().into_iter().flatten().map(|s| s.as_str().unwrap().to_owned()).collect()
+}
+
+/// The keyring as the file says, with what a case changes.
+fn world(keyring: &Json, case: &Json) -> World {
+    let get = |name: &str| case.get(name).unwrap_or(&keyring[name]);
+    let key_id = |json: &Json| json.as_str().unwrap().parse::<KeyId>().unwrap();
+    let lookup = get("lookup").as_object().unwrap().iter().map(|(name, keys)| {
+        let opens = keys["opens"].as_array().unwrap().iter().map(key_id).collect();
+        let keys = LookupKeys {
+            partition: SlotId::from_bytes(array(&keys["partition"])),
+            seals: key_id(&keys["seals"]),
+            opens,
+        };
+        (name.clone(), keys)
+    });
+    let config = KeyringConfig {
+        name: "vectors".into(),
+        environment: get("environment").as_str().unwrap().into(),
+        lineage: Lineage::from_bytes(array(get("lineage"))),
+        root_pins: get("root_pins").as_array().unwrap().iter().map(array).collect(),
+        scope_names: key_id(get("scope_names")),
+        lookup: lookup.collect(),
+        policy: Policy::new(),
+    };
+    let records =
+        keyring["cases"].as_array().unwrap().iter().map(|key| (key_id(&key["key_id"]), unhex(&key["record"])));
+    let mut store: BTreeMap<KeyId, Vec<u8>> = records.collect();
+    if let Some(asked) = case.get("asked") {
+        store.insert(key_id(asked), unhex(&case["record"]));
+    }
+    World { kek: array(&get("keks")["local"]), config, store: BytesStore(store) }
+}
+
+fn opening(json: &Json) -> Opening {
+    let text = |name: &str| json.get(name).map(|t| t.as_str().unwrap().to_owned());
+    let suite = |s: String| Suite::from_id(u8::from_str_radix(&s, 16).unwrap()).unwrap();
+    Opening {
+        field: text("field").unwrap(),
+        partition: text("partition"),
+        join_group: text("join_group"),
+        scope: text("scope"),
+        context: json["context"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|p| (p[0].as_str().unwrap().into(), unhex(&p[1])))
+            .collect(),
+        row: json.get("row").map(unhex),
+        row_bound: json.get("row_bound").is_some(),
+        required_context: strings(&json["required_context"]),
+        accept: strings(&json["accept"]).into_iter().map(suite).collect(),
+    }
+}
+
+fn run(world: &World, case: &Json) -> Result<(&'static str, Vec<u8>), Error> {
+    let sealed = match case.get("text") {
+        Some(text) => {
+            let mut sealed = Vec::new();
+            wire::from_text(text.as_str().unwrap().as_bytes(), &mut sealed)?;
+            sealed
+        }
+        None => unhex(&case["sealed"]),
+    };
+    opening(&case["open"]).open(world, &sealed)
+}
+
+#[test]
+fn every_case_comes_to_the_result_that_it_names() {
+    let keyring = read("keyring.json");
+    let plain = world(&keyring, &Json::Null);
+    let mut wrong = Vec::new();
+    for name in &FILES[1..] {
+        for case in read(name)["cases"].as_array().unwrap() {
+            let own = case.get("asked").map(|_| world(&keyring, case));
+            let found = match run(own.as_ref().unwrap_or(&plain), case) {
+                Ok((kind, value)) if kind == case["type"] && hex(&value) == case["value"] => "ok",
+                Ok(_) => "another value",
+                Err(error) => error.kind().name(),
+            };
+            if found != case["expect"] {
+                wrong.push(format!("{name} {} ({}): {found}, expected {}", case["id"], case["note"], case["expect"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn keys_commit_and_derive_as_the_file_says() {
+    for case in read("keyring.json")["cases"].as_array().unwrap() {
+        let class =
+            [KeyClass::Root, KeyClass::Data, KeyClass::Lookup].into_iter().find(|c| c.name() == case["class"]).unwrap();
+        let key = Key {
+            bytes: array(&case["key"]),
+            lineage: Lineage::from_bytes(array(&read("keyring.json")["lineage"])),
+            class,
+            slot: SlotId::from_bytes(array(&case["slot"])),
+            generation: u32::try_from(case["generation"].as_u64().unwrap()).unwrap(),
+        };
+        assert_eq!(hex(key.identity_bytes()), case["identity"]);
+        assert_eq!(hex(key.commitment()), case["commitment"]);
+        assert_eq!(key.key_id().to_string(), case["key_id"]);
+        let purposes = case["purpose_keys"].as_object().unwrap();
+        assert_eq!(purposes.len(), key.purpose_keys().len());
+        for (label, derived) in key.purpose_keys() {
+            assert_eq!(hex(derived), purposes[label], "{label}");
+        }
+        let record = keyfold::Record::parse(&unhex(&case["record"])).unwrap();
+        assert_eq!(
+            (record.key_id(), record.commitment(), record.state().name()),
+            (key.key_id(), &key.commitment(), case["state"].as_str().unwrap())
+        );
+    }
+}
+
+#[test]
+fn at_least_four_of_five_cases_are_negative() {
+    let (mut positive, mut negative, mut notes) = (0, 0, std::collections::HashSet::new());
+    for name in FILES {
+        let file = read(name);
+        let (mut ok, mut refused) = (0, 0);
+        for case in file["cases"].as_array().unwrap() {
+            if case["expect"] == "ok" {
+                ok += 1;
+            } else {
+                refused += 1;
+                let known =
+                    ErrorKind::ALL.iter().map(|k| k.name()).chain(keyfold::KmsErrorKind::ALL.iter().map(|k| k.name()));
+                assert!(known.into_iter().any(|k| case["expect"] == k), "{}: no such class", case["id"]);
+            }
+            assert!(notes.insert(case["id"].to_string()), "an ID twice");
+        }
+        println!("{name}: {ok} positive, {refused} negative");
+        positive += ok;
+        negative += refused;
+    }
+    println!("together: {positive} positive, {negative} negative");
+    assert!(negative * 5 >= (negative + positive) * 4, "{negative} of {}", negative + positive);
+}
+
+/// FORMAT.md §11.3 describes the cases and records this hash.
+const ACCUMULATED: &str = "359f00f912f30546f34f1a884648d71021a9eebefbc3def3acdb2b2c40b3a221";
+
+#[test]
+fn ten_thousand_generated_values_hash_as_recorded() {
+    let mut seed = Shake128::default();
+    seed.update(b"keyfold accumulated v1");
+    let mut stream = seed.finalize_xof();
+    let mut hash = Shake128::default();
+    for i in 0..10_000_u32 {
+        let mut draw = |n: usize| {
+            let mut out = vec![0; n];
+            stream.read(&mut out);
+            out
+        };
+        let mut key = Key {
+            bytes: draw(32).try_into().unwrap(),
+            lineage: Lineage::from_bytes(draw(16).try_into().unwrap()),
+            class: KeyClass::Data,
+            slot: SlotId::from_bytes(draw(16).try_into().unwrap()),
+            generation: u32::from_be_bytes(draw(4).try_into().unwrap()),
+        };
+        let nonce: [u8; 24] = draw(24).try_into().unwrap();
+        let sizes = draw(6);
+        let name = hex(draw(1 + usize::from(sizes[0] % 16)));
+        let context = (0..sizes[1] % 4).fold(keyfold::Context::new(), |context, j| {
+            context.with(&format!("k{j}"), draw(usize::from(sizes[2] % 32))).unwrap()
+        });
+        let row = draw(8);
+        let row = (sizes[3] % 2 == 1).then_some(&row[..]);
+        let value = draw(usize::from(u16::from_be_bytes([sizes[4], sizes[5]])) % 600);
+        let padding = [Padding::None, Padding::Multiple(16), Padding::Padme][i as usize % 3];
+        let encoded = vectors::encode(Value::Bytes(&value), padding).unwrap();
+        let sealed = if i % 2 == 0 {
+            let aad = vectors::aad(&key.header(Suite::Field), &name, &context, row).unwrap();
+            let backend = Backend::ALL[i as usize / 2 % Backend::ALL.len()];
+            key.seal_field(backend, &nonce, &aad, &encoded).unwrap()
+        } else {
+            key.class = KeyClass::Lookup;
+            let strings = vectors::strings(&key.header(Suite::Deterministic), row.is_some(), &name, &context).unwrap();
+            key.seal_deterministic(&strings, &encoded).unwrap()
+        };
+        hash.update(&sealed);
+    }
+    let mut out = [0; 32];
+    hash.finalize_xof().read(&mut out);
+    assert_eq!(hex(out), ACCUMULATED);
+}
+
+#[test]
+fn the_specification_shows_what_the_files_hold() {
+    let spec =
+        std::fs::read_to_string([env!("CARGO_MANIFEST_DIR"), "..", "docs", "FORMAT.md"].iter().collect::<PathBuf>())
+            .unwrap();
+    let digits: String = spec.split_whitespace().collect();
+    let find = |file: &str, id: &str| {
+        let file = read(file);
+        file["cases"].as_array().unwrap().iter().find(|case| case["id"] == id).unwrap().clone()
+    };
+    let field = find("field.json", "field-002");
+    let deterministic = find("deterministic.json", "deterministic-004");
+    let shown = ["sealed", "aad", "aes_key", "nonce", "encoded"].map(|name| &field[name]);
+    let also = [
+        &deterministic["sealed"],
+        &deterministic["strings"][2],
+        &find("field.json", "field-004")["aad"],
+        &find("text.json", "text-004")["text"],
+    ];
+    for json in shown.into_iter().chain(also) {
+        assert!(digits.contains(json.as_str().unwrap()), "{json}");
+    }
+    assert!(spec.contains(ACCUMULATED));
+    let cases: Vec<Json> = FILES.iter().flat_map(|name| read(name)["cases"].as_array().unwrap().clone()).collect();
+    let positive = cases.iter().filter(|case| case["expect"] == "ok").count();
+    let counts = format!("hold {positive} positive and {} negative cases", cases.len() - positive);
+    assert!(spec.contains(&counts), "FORMAT.md §11 should say that the files {counts}");
+}

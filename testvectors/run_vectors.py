@@ -1,0 +1,24 @@
+"""Runs the test vectors with decoder.py: every case must come to exactly the result that it names."""
+import json
+import pathlib
+
+import decoder
+
+
+def run(folder):
+    folder, count = pathlib.Path(folder), 0
+    ring = json.loads((folder / "keyring.json").read_text())
+    records = {bytes.fromhex(key["key_id"]): bytes.fromhex(key["record"]) for key in ring["cases"]}
+    for file in ["field", "deterministic", "value", "text", "record"]:
+        for count, case in enumerate(json.loads((folder / f"{file}.json").read_text())["cases"], count + 1):
+            served = {bytes.fromhex(case["asked"]): bytes.fromhex(case["record"])} if "asked" in case else {}
+            stated = ring | case
+            try:
+                value = decoder.from_text(case["text"]) if "text" in case else bytes.fromhex(case["sealed"])
+                keyring = decoder.Keyring(stated, stated["keks"], records | served)
+                name, canonical = keyring.open(value, **case["open"])
+                found = "ok" if (name, canonical.hex()) == (case["type"], case["value"]) else "another value"
+            except decoder.Refused as refused:
+                found = str(refused)
+            assert found == case["expect"], f"{case['id']} ({case['note']}): {found}, expected {case['expect']}"
+    print(f"{count} vectors pass")
