@@ -119,7 +119,11 @@ fn contexts_and_scopes_that_are_wrong() {
     for pair in ["tenant", "=a", ""] {
         world.refuses(&[&PROTECT[..], &["--context", pair]].concat(), USAGE, &["KEY=VALUE"]);
     }
-    world.refuses(&[&PROTECT[..], &["--context", "a=1", "--context", "a=2"]].concat(), USAGE, &["--context: ", "InvalidInput"]);
+    world.refuses(
+        &[&PROTECT[..], &["--context", "a=1", "--context", "a=2"]].concat(),
+        USAGE,
+        &["--context: ", "InvalidInput"],
+    );
     world.refuses(&[&PROTECT[..], &["--context", "kf:row=1"]].concat(), USAGE, &["--context: ", "kf:"]);
     world.refuses(&[&PROTECT[..], &["--scope", ""]].concat(), DATA, &["scope"]);
     let long = "x".repeat(1025);

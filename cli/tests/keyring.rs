@@ -174,7 +174,11 @@ fn scopes_have_keys_of_their_own() {
     assert_eq!(deactivated[0]["key_id"], keys[4]["key_id"]);
     // The name of a scope can name a patient, so it is nowhere.
     for (path, content) in snapshot(&world.keys()) {
-        assert!(!common::contains(&content, "7391".as_bytes()) || path.ends_with("keyfold.toml"), "{}", path.display());
+        assert!(
+            !common::contains(&content, "ry7391".as_bytes()) || path.ends_with("keyfold.toml"),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -289,14 +293,14 @@ fn inspect_never_shows_what_is_not_sealed() {
     let world = World::new();
     let sealed = world.protect(&[]).cell((1, 1)).clone();
     let cut = &sealed[..30];
-    for value in ["Canáry7391", "", "kf1.", "kf1.Canáry7391", cut, "kf1.ff00000001.AAAA", "\u{1b}[31m7391"] {
+    for value in ["Canáry7391", "", "kf1.", "kf1.Canáry7391", cut, "kf1.ff00000001.AAAA", "\u{1b}[31mry7391"] {
         let both = run(keyfold().args(["inspect", "--", value, &sealed]), b"").expect(DATA, &[]);
         assert_eq!(both.stdout_text().lines().count(), 2, "the others are still inspected");
         let json = run(keyfold().args(["inspect", "--json", "--", value]), b"").expect(DATA, &[]);
         assert!(json.json_lines()[0]["error"].is_string());
         let piped = run(keyfold().args(["inspect", "-"]), format!("{value}\n{sealed}\n").as_bytes()).expect(DATA, &[]);
         for run in [both, json, piped] {
-            assert!(!run.stdout_text().contains("7391"), "{}", run.stdout_text());
+            assert!(!run.stdout_text().contains("ry7391"), "{}", run.stdout_text());
         }
     }
     let not_text = run(keyfold().args(["inspect", "-"]), b"Can\xe1ry7391\n");

@@ -1,8 +1,9 @@
 //! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
 
+use crate::aead::SivKey;
 use crate::column::{
-    ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, OpenedColumn, Opening, RowError, SealedColumn, check_rows,
-    seal_value,
+    ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, OpenedColumn, OpenedValue, Opening, RowError,
+    SealedColumn, check_rows, seal_value,
 };
 use crate::context::{Aad, Context, NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
@@ -161,7 +162,7 @@ impl Encryptor {
         match &self.key.material {
             Material::Data(key) => seal_value(&self.key.key_id, key, &self.bound.aad, self.policy.padding, value, row),
             Material::Lookup { siv, .. } => {
-                let sealed = self.deterministic_seal(siv, row.is_some())?.column(&[value][..])?;
+                let sealed = self.deterministic_seal(siv, row)?.column(&[value][..])?;
                 Ok(sealed.into_parts().0)
             }
         }
@@ -188,16 +189,15 @@ impl Encryptor {
                 let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
                 FieldSeal { key_id: self.key.key_id, key, aad: &mut aad, padding, unlinkable }.column(values, rows)
             }
-            Material::Lookup { siv, .. } => {
-                self.deterministic_seal(siv, rows.is_some()).map_err(|error| RowError { row: 0, error })?.column(values)
-            }
+            Material::Lookup { siv, .. } => self
+                .deterministic_seal(siv, rows.map(|_| &[][..]))
+                .map_err(|error| RowError { row: 0, error })?
+                .column(values),
         }
     }
 
-    fn deterministic_seal<'a>(&'a self, key: &'a crate::aead::SivKey, row: bool) -> Result<DeterministicSeal<'a>> {
-        if row {
-            return Err(Error::new(ErrorKind::InvalidInput, "a deterministic field cannot be bound to its row"));
-        }
+    fn deterministic_seal<'a>(&'a self, key: &'a SivKey, row: Option<&[u8]>) -> Result<DeterministicSeal<'a>> {
+        refuse_row(row)?;
         Ok(DeterministicSeal {
             key_id: self.key.key_id,
             key,
@@ -227,28 +227,38 @@ impl core::fmt::Debug for Encryptor {
     }
 }
 
+const WRONG_CLASS: Error = Error::new(ErrorKind::WrongScope, "the key is of a class that the suite does not use");
+
+fn refuse_row(row: Option<&[u8]>) -> Result<()> {
+    match row {
+        None => Ok(()),
+        Some(_) => Err(Error::new(ErrorKind::InvalidInput, "a deterministic field cannot be bound to its row")),
+    }
+}
+
 /// One decrypted value. Erased on drop.
 pub struct Opened {
-    column: OpenedColumn,
+    value: OpenedValue,
+    is_current: bool,
 }
 
 impl Opened {
     /// The value.
     #[must_use]
     pub fn value(&self) -> Value<'_> {
-        self.column.value(0)
+        self.value.value()
     }
 
     /// Whether its key is still the one that seals. If not, encrypt the value again when convenient.
     #[must_use]
     pub const fn is_current(&self) -> bool {
-        self.column.outdated() == 0
+        self.is_current
     }
 }
 
 impl core::fmt::Debug for Opened {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Opened").field("value", &self.value()).field("is_current", &self.is_current()).finish()
+        f.debug_struct("Opened").field("value", &self.value()).field("is_current", &self.is_current).finish()
     }
 }
 
@@ -326,8 +336,19 @@ impl Decryptor {
     /// - [`WrongScope`](ErrorKind::WrongScope): its key belongs to another scope, partition or class.
     /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): anything else. The plaintext has been erased.
     pub fn decrypt(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
-        let rows = row.as_ref().map(std::slice::from_ref);
-        Ok(Opened { column: self.decrypt_column(&[sealed][..], rows)? })
+        let sealed = Sealed::parse(sealed)?;
+        let key = self.key_of(&sealed)?;
+        let value = match (sealed.suite(), &key.material) {
+            (Suite::Field, Material::Data(key)) => {
+                self.bound.aad.of_one(sealed.header(), row, |aad| OpenedValue::field(key, &sealed, aad))?
+            }
+            (Suite::Deterministic, Material::Lookup { siv, .. }) => {
+                refuse_row(row)?;
+                OpenedValue::deterministic(siv, &sealed, &self.bound.strings)?
+            }
+            _ => return Err(WRONG_CLASS),
+        };
+        Ok(Opened { value, is_current: self.current == Some(sealed.key_id()) })
     }
 
     /// Decrypts a column; the keys must be held.
@@ -362,36 +383,36 @@ impl Decryptor {
         row: Option<&[u8]>,
     ) -> Result<()> {
         let sealed = Sealed::parse(bytes)?;
-        let slot = self.slot_of(sealed.suite())?;
-        let key_id = sealed.key_id();
-        if last.as_ref().is_none_or(|key| key.key_id != key_id) {
-            let key = self
-                .held_key(&key_id)
-                .ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
-            *last = Some(key);
+        let (key_id, slot) = (sealed.key_id(), self.slot_of(sealed.suite())?);
+        if last.as_ref().is_none_or(|key| key.key_id != key_id || key.slot != slot) {
+            *last = Some(self.key_of(&sealed)?);
         }
         let key = last.as_ref().expect("set above");
-        if key.slot != slot {
-            return Err(Error::new(ErrorKind::WrongScope, "the key belongs to another scope, partition or class")
-                .with_detail(key_id.to_string()));
-        }
         match (sealed.suite(), &key.material) {
             (Suite::Field, Material::Data(key)) => opening.field(key, &sealed, aad.of_row(sealed.header(), row)?)?,
             (Suite::Deterministic, Material::Lookup { siv, .. }) => {
-                if row.is_some() {
-                    return Err(Error::new(
-                        ErrorKind::InvalidInput,
-                        "a deterministic field cannot be bound to its row",
-                    ));
-                }
+                refuse_row(row)?;
                 opening.deterministic(siv, &sealed, &self.bound.strings)?;
             }
-            _ => return Err(Error::new(ErrorKind::WrongScope, "the key is of a class that the suite does not use")),
+            _ => return Err(WRONG_CLASS),
         }
         if self.current != Some(key_id) {
             opening.count_outdated();
         }
         Ok(())
+    }
+
+    /// The held key of a value, which must belong to the caller's scope or partition and be accepted by the policy.
+    fn key_of(&self, sealed: &Sealed<'_>) -> Result<Arc<OpenKey>> {
+        let slot = self.slot_of(sealed.suite())?;
+        let key_id = sealed.key_id();
+        let key = self.held_key(&key_id);
+        let key = key.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
+        if key.slot == slot {
+            return Ok(key);
+        }
+        Err(Error::new(ErrorKind::WrongScope, "the key belongs to another scope, partition or class")
+            .with_detail(key_id.to_string()))
     }
 
     /// The scope or partition that a value of this suite must belong to.

@@ -239,6 +239,26 @@ fn a_pinned_root_with_another_key_inside_is_refused() {
     assert_eq!(refused(reveal(&lab.process(), None, &sealed), "impostor"), ErrorKind::RecordRejected);
 }
 
+/// A child that the true root signed and that unwraps, to another key than the one that it commits to.
+#[test]
+fn a_key_that_does_not_fit_its_commitment_is_not_used() {
+    let lab = Lab::new();
+    let key = data(DATA);
+    let keys = root().purpose_keys();
+    let (_, child_wrap) = keys.iter().find(|(label, _)| label.ends_with("child-wrap")).unwrap();
+    let (nonce, mut body) = ([3; 24], their_data().bytes);
+    let aad = [&key.identity_bytes()[..], &key.commitment()].concat();
+    let child_wrap = child_wrap.as_slice().try_into().unwrap();
+    let backend = keyfold::aead::Backend::default();
+    let tag = keyfold::aead::hazmat::xaes256gcm_seal(backend, child_wrap, &nonce, &aad, &mut body).unwrap();
+    let mut parts = child_parts(key, root());
+    parts.wraps[0].bytes = [&nonce[..], &body, &tag].concat();
+    lab.store.plant(&record(&parts));
+    let sealed = sealed_under(&key, &[1; 24], "x");
+    assert_eq!(refused(reveal(&lab.process(), None, &sealed), "another key inside"), ErrorKind::RecordRejected);
+    assert_eq!(refused(seal(&lab.process(), None, "x"), "another key inside"), ErrorKind::RecordRejected);
+}
+
 // Edited records
 
 #[test]
@@ -416,6 +436,9 @@ fn a_record_under_the_id_of_another_is_refused() {
     let sealed = sealed_under(&data(DATA), &[1; 24], "x");
     lab.store.plant_as(a.key_id(), &b);
     assert_eq!(refused(reveal(&lab.process(), None, &sealed), "B under A's ID"), ErrorKind::RecordRejected);
+    // Where the store shows it under that ID only when it is fetched.
+    lab.store.state().hidden.insert(a.key_id());
+    assert_eq!(refused(reveal(&lab.process(), None, &sealed), "B fetched for A"), ErrorKind::RecordRejected);
     // A root served for another root.
     let lab = Lab::new();
     lab.store.plant_as(root().key_id(), &record(&root_parts(&lab.kms, their_root())));
@@ -561,6 +584,21 @@ fn a_destroyed_key_does_not_come_back_on_a_machine_that_knows() {
     assert!(reveal(&lab.elsewhere(), None, &sealed).is_ok());
 }
 
+/// As above, for a store that shows the older record only where the key is fetched by its ID.
+#[test]
+fn an_older_record_is_noticed_where_it_is_fetched() {
+    let lab = Lab::new();
+    let alive = lab.store.find(data(OLD_DATA).key_id());
+    let pending = in_state(child_parts(data(OLD_DATA), root()), KeyState::DestroyPending);
+    let sealed = sealed_under(&data(OLD_DATA), &[1; 24], "x");
+    lab.store.state().hidden.insert(data(OLD_DATA).key_id());
+    lab.store.plant(&record(&in_state(pending, KeyState::Destroyed)));
+    let ring = lab.process();
+    assert_eq!(refused(reveal(&ring, None, &sealed), "destroyed"), ErrorKind::KeyState);
+    lab.store.plant(&alive);
+    assert_eq!(refused(reveal(&ring, None, &sealed), "come back"), ErrorKind::RecordRejected);
+}
+
 #[test]
 fn an_edited_record_with_the_same_sequence_is_refused() {
     let lab = Lab::new();
@@ -645,6 +683,32 @@ fn a_keyring_of_another_lineage_or_environment_opens_nothing() {
         assert_eq!(refused(seal(&ring, Some("s"), "x"), "foreign"), ErrorKind::RecordRejected);
         assert!(block_on_list(&ring).iter().all(|(_, verified)| verified.is_err()));
     }
+    assert_eq!(lab.kms.unwrap_count(), 0);
+}
+
+/// A pin on something that is not a root does not make it one.
+#[test]
+fn a_pinned_data_key_vouches_for_nothing() {
+    let lab = Lab::new();
+    let (pinned, child) = (data(71), data(72));
+    let wraps = vec![wrap_by_kek(&lab.kms, &pinned, ENVIRONMENT, ALIAS)];
+    lab.store.plant(&record(&RecordParts { wraps, ..child_parts(pinned, pinned) }));
+    lab.store.plant(&record(&child_parts(child, pinned)));
+    lab.store.state().hidden.extend([pinned.key_id(), child.key_id()]);
+    let ring = lab.process_with(lab.pinning(&[root().commitment(), pinned.commitment()]));
+    let sealed = sealed_under(&child, &[1; 24], "x");
+    assert_eq!(refused(reveal(&ring, None, &sealed), "pinned data key"), ErrorKind::RecordRejected);
+    pinned_only(&lab, "pinned data key");
+}
+
+/// Everything agrees but the environment of the root itself, which the true root has signed.
+#[test]
+fn a_root_of_another_environment_is_not_asked_for() {
+    let lab = Lab::new();
+    let wraps = vec![wrap_by_kek(&lab.kms, &root(), "prod", ALIAS)];
+    lab.store.plant(&record(&RecordParts { environment: "prod", wraps, ..root_parts(&lab.kms, root()) }));
+    let sealed = sealed_under(&data(DATA), &[1; 24], "x");
+    assert_eq!(refused(reveal(&lab.process(), None, &sealed), "root of prod"), ErrorKind::RecordRejected);
     assert_eq!(lab.kms.unwrap_count(), 0);
 }
 

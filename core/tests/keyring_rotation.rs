@@ -223,6 +223,83 @@ fn no_number_twice(lab: &Lab) {
     assert_eq!(generations.len(), lab.store.all().len(), "two keys share a generation");
 }
 
+/// Lets somebody else rotate after the store was read and before the reader sees the answer.
+struct Overtaken {
+    inner: LabStore,
+    overtake: Mutex<Option<(&'static str, Keyring)>>,
+}
+
+impl Overtaken {
+    fn after(&self, call: &str) {
+        let other = self.overtake.lock().unwrap().take_if(|(at, _)| *at == call);
+        if let Some((_, other)) = other {
+            block_on(other.rotate_data_key(None)).unwrap();
+        }
+    }
+}
+
+impl KeyStore for Overtaken {
+    fn get(&self, lineage: Lineage, key_id: KeyId) -> BoxFuture<'_, Result<Option<Record>>> {
+        Box::pin(async move {
+            let record = self.inner.get(lineage, key_id).await;
+            if key_id == data(DATA).key_id() {
+                self.after("get");
+            }
+            record
+        })
+    }
+    fn newest(&self, slot: Slot, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+        Box::pin(async move {
+            let records = self.inner.newest(slot, limit).await;
+            if slot == own() {
+                self.after("newest");
+            }
+            records
+        })
+    }
+    fn scope_by_tag(&self, lineage: Lineage, tag: [u8; 32]) -> BoxFuture<'_, Result<Option<SlotId>>> {
+        self.inner.scope_by_tag(lineage, tag)
+    }
+    fn list(&self, lineage: Lineage, after: Option<KeyId>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+        Box::pin(async move {
+            let records = self.inner.list(lineage, after, limit).await;
+            self.after("list");
+            records
+        })
+    }
+    fn allocate_generation(&self, lineage: Lineage, above: Generation) -> BoxFuture<'_, Result<Generation>> {
+        self.inner.allocate_generation(lineage, above)
+    }
+    fn insert<'a>(&'a self, record: &'a Record, head: Option<KeyId>) -> BoxFuture<'a, Result<()>> {
+        self.inner.insert(record, head)
+    }
+    fn update<'a>(&'a self, record: &'a Record, sequence: u64) -> BoxFuture<'a, Result<()>> {
+        self.inner.update(record, sequence)
+    }
+    fn now(&self) -> BoxFuture<'_, Result<u64>> {
+        self.inner.now()
+    }
+}
+
+/// A rotation by somebody else is no rollback, wherever it falls between a read and the look at the marks.
+#[test]
+fn being_overtaken_is_not_mistaken_for_a_rollback() {
+    for call in ["get", "newest", "list"] {
+        let lab = Lab::new();
+        let overtake = Mutex::new(Some((call, lab.process())));
+        let store = Arc::new(Overtaken { inner: lab.store.clone(), overtake });
+        let ring = Keyring::open(lab.config.clone(), store.clone(), lab.keks(), Arc::new(lab.marks.clone())).unwrap();
+        if call == "list" {
+            let listed = block_on(ring.list(None, 100)).unwrap();
+            assert!(listed.iter().all(|info| info.verified.is_ok()), "{listed:?}");
+        } else {
+            let sealed = seal(&ring, None, "x").unwrap_or_else(|error| panic!("{call}: {error:?}"));
+            assert_eq!(reveal(&ring, None, &sealed).unwrap().0, "x");
+        }
+        assert!(store.overtake.lock().unwrap().is_none(), "{call} was overtaken");
+    }
+}
+
 /// Without a gate: whatever the interleaving, nobody fails and one key is left active.
 #[test]
 fn rotations_at_any_moment_end_with_one_active_key() {

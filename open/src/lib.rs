@@ -79,7 +79,8 @@ pub struct Initialised {
 pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initialised> {
     let path = |file: &str| folder.join(file);
     let missing = |folder: &&Path| !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err();
-    let mut made = Made { files: Vec::new(), folders: folder.ancestors().take_while(missing).map(Path::to_owned).collect() };
+    let mut made =
+        Made { files: Vec::new(), folders: folder.ancestors().take_while(missing).map(Path::to_owned).collect() };
     fs::create_dir_all(folder).map_err(|error| io(error, folder, "cannot make the folder"))?;
     for file in [CONFIG_FILE, KEK_FILE, STORE_FILE, HIGH_WATER_FILE] {
         if fs::symlink_metadata(path(file)).is_ok() {

@@ -48,7 +48,8 @@ pub(crate) struct CsvOptions {
 }
 
 impl CsvOptions {
-    /// Comma-separated, with the default limits.
+    /// Comma-separated, with the limits of an input that is not sealed yet.
+    #[cfg(test)]
     pub(crate) fn new(columns: Vec<String>) -> Self {
         Self { delimiter: b',', columns, max_field_len: DEFAULT_MAX_FIELD_LEN, max_row_len: MAX_ROW_LEN }
     }
@@ -264,7 +265,10 @@ impl<R: Read> CsvSource<R> {
                         return Err(CsvError::FieldTooLong { place: self.place(draft, row_start, column), max_len });
                     }
                     if draft.position - row_start > max_row_len {
-                        return Err(CsvError::RowTooLong { place: self.place(draft, row_start, column), max_len: max_row_len });
+                        return Err(CsvError::RowTooLong {
+                            place: self.place(draft, row_start, column),
+                            max_len: max_row_len,
+                        });
                     }
                 }
             }

@@ -5,7 +5,9 @@ use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::files::json::{Document, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, push_string, splice};
+use crate::files::json::{
+    Document, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, push_string, splice,
+};
 use crate::files::output::{Output, Target};
 use keyfold::wire::TEXT_PREFIX;
 use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, RowBinding, Spelling, Value, ValueType};

@@ -1,0 +1,146 @@
+//! Opening values (FORMAT.md §8): one by one, or a column into one buffer.
+
+use super::{ColumnBytes, Erased, OpenedColumn};
+use crate::aead::{GcmKey, SivCipher, SivKey, XaesKey};
+use crate::context::Strings;
+use crate::error::{ErrorKind, Result};
+use crate::row::split_nonce;
+use crate::value::{Value, ValueType};
+use crate::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, KeyId, NONCE_LEN, PREFIX_LEN, Sealed, TAG_LEN};
+use zeroize::Zeroize;
+
+/// One opened value. Erased on drop.
+pub(crate) struct OpenedValue {
+    /// The encoded value, and the tag behind it.
+    data: Erased,
+    value_type: ValueType,
+    len: usize,
+}
+
+impl OpenedValue {
+    /// Opens a suite 01 value under `key`.
+    pub(crate) fn field(key: &XaesKey, sealed: &Sealed<'_>, aad: &[u8]) -> Result<Self> {
+        let (nonce, body) = sealed.body().split_first_chunk::<NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
+        let (prefix, last) = split_nonce(nonce);
+        let mut data = Erased(body.to_vec());
+        let encoded = key.derive(prefix).open(*last, aad, &mut data.0)?;
+        let (value_type, bytes) = Value::split_encoded(encoded).ok_or(ErrorKind::DecryptionFailed)?;
+        let len = bytes.len();
+        Ok(Self { data, value_type, len })
+    }
+
+    /// Opens a suite 02 value under `key`.
+    pub(crate) fn deterministic(key: &SivKey, sealed: &Sealed<'_>, strings: &Strings) -> Result<Self> {
+        let (iv, body) = sealed.body().split_first_chunk::<TAG_LEN>().ok_or(ErrorKind::Malformed)?;
+        let mut data = Erased(body.to_vec());
+        key.cipher().open(&strings.with(sealed.header()), iv, &mut data.0)?;
+        let (value_type, bytes) = Value::split_encoded(&data.0).ok_or(ErrorKind::DecryptionFailed)?;
+        let len = bytes.len();
+        Ok(Self { data, value_type, len })
+    }
+
+    /// The value: what follows the format byte.
+    pub(crate) fn value(&self) -> Value<'_> {
+        Value::from_canonical(self.value_type, &self.data.0[1..=self.len]).expect("checked when the value was opened")
+    }
+}
+
+/// Opens rows one after the other into one buffer, and keeps the keys that were derived for recent prefixes (DESIGN F6).
+pub(crate) struct Opening {
+    out: OpenedColumn,
+    prefixes: PrefixCache,
+    /// The cipher of the latest deterministic value.
+    siv: Option<(KeyId, SivCipher)>,
+}
+
+impl Opening {
+    pub(crate) fn new(sealed: &(impl ColumnBytes + ?Sized)) -> Self {
+        let rows = sealed.len();
+        let len: usize = (0..rows).map(|row| sealed.bytes(row).len().saturating_sub(DETERMINISTIC_OVERHEAD)).sum();
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        let out = OpenedColumn {
+            data: Erased(Vec::with_capacity(len + FIELD_OVERHEAD)),
+            offsets,
+            types: Vec::with_capacity(rows),
+            outdated: 0,
+        };
+        Self { out, prefixes: PrefixCache::new(), siv: None }
+    }
+
+    /// Opens a suite 01 value under `key`.
+    #[inline]
+    pub(crate) fn field(&mut self, key: &XaesKey, sealed: &Sealed<'_>, aad: &[u8]) -> Result<()> {
+        let (nonce, body) = sealed.body().split_first_chunk::<NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
+        let (prefix, last) = split_nonce(nonce);
+        let start = self.out.data.0.len();
+        self.out.data.0.extend_from_slice(body);
+        let body_and_tag = &mut self.out.data.0[start..];
+        let opened = self.prefixes.get(key, sealed.key_id(), prefix).open(*last, aad, body_and_tag).is_ok();
+        self.take(start, body.len() - TAG_LEN, opened)
+    }
+
+    /// Opens a suite 02 value under `key`.
+    pub(crate) fn deterministic(&mut self, key: &SivKey, sealed: &Sealed<'_>, strings: &Strings) -> Result<()> {
+        let (iv, body) = sealed.body().split_first_chunk::<TAG_LEN>().ok_or(ErrorKind::Malformed)?;
+        let start = self.out.data.0.len();
+        self.out.data.0.extend_from_slice(body);
+        if self.siv.as_ref().is_none_or(|(id, _)| *id != sealed.key_id()) {
+            self.siv = Some((sealed.key_id(), key.cipher()));
+        }
+        let cipher = &mut self.siv.as_mut().expect("set above").1;
+        let opened = cipher.open(&strings.with(sealed.header()), iv, &mut self.out.data.0[start..]).is_ok();
+        self.take(start, body.len(), opened)
+    }
+
+    /// Turns the encoded value at `start` into a row: checks it, and drops its format byte and padding.
+    fn take(&mut self, start: usize, encoded_len: usize, opened: bool) -> Result<()> {
+        let encoded = &self.out.data.0[start..start + encoded_len];
+        let split = if opened { Value::split_encoded(encoded).map(|(kind, bytes)| (kind, bytes.len())) } else { None };
+        let Some((value_type, len)) = split else {
+            self.out.data.0[start..].zeroize();
+            self.out.data.0.truncate(start);
+            return Err(ErrorKind::DecryptionFailed.into());
+        };
+        self.out.data.0.copy_within(start + 1..start + 1 + len, start);
+        self.out.data.0.truncate(start + len);
+        self.out.types.push(value_type);
+        self.out.offsets.push(self.out.data.0.len() as i64);
+        Ok(())
+    }
+
+    pub(crate) fn count_outdated(&mut self) {
+        self.out.outdated += 1;
+    }
+
+    pub(crate) fn finish(self) -> OpenedColumn {
+        self.out
+    }
+}
+
+/// The AES-256-GCM keys of recent nonce prefixes, one per slot of a small table.
+struct PrefixCache {
+    slots: Vec<Option<(KeyId, [u8; PREFIX_LEN], GcmKey)>>,
+}
+
+impl PrefixCache {
+    /// Rows of up to this many interleaved batches open without deriving again.
+    const SLOTS: usize = 64;
+
+    fn new() -> Self {
+        let mut slots = Vec::new();
+        slots.resize_with(Self::SLOTS, || None);
+        Self { slots }
+    }
+
+    #[inline]
+    fn get(&mut self, key: &XaesKey, key_id: KeyId, prefix: &[u8; PREFIX_LEN]) -> &GcmKey {
+        // Prefixes are random; whoever chooses colliding ones only makes his own rows slower.
+        let slot = &mut self.slots[usize::from(prefix[0]) % Self::SLOTS];
+        let hit = slot.as_ref().is_some_and(|(id, known, _)| *id == key_id && known == prefix);
+        if !hit {
+            *slot = Some((key_id, *prefix, key.derive(prefix)));
+        }
+        &slot.as_ref().expect("set above").2
+    }
+}

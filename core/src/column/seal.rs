@@ -1,0 +1,222 @@
+//! Sealing values: one by one, or a column in batches that share a nonce prefix (FORMAT.md §4.4).
+
+use super::{ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows};
+use crate::aead::{GcmKey, SivKey, XaesKey};
+use crate::context::{Aad, Strings};
+use crate::error::Result;
+use crate::random;
+use crate::row::{seal_row, split_nonce};
+use crate::value::{Padding, Value};
+use crate::wire::{
+    DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, GCM_NONCE_LEN, HEADER_LEN, KeyId, NONCE_LEN, PREFIX_LEN, Suite, TAG_LEN,
+    header,
+};
+use chacha20::ChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
+use core::ops::Range;
+use zeroize::Zeroize;
+
+/// Most rows under one nonce prefix (FORMAT.md §4.4).
+const MAX_ROWS_PER_PREFIX: usize = 1 << 16;
+/// Most AES blocks under one nonce prefix.
+const MAX_BLOCKS_PER_PREFIX: u64 = 1 << 32;
+/// Most rows whose nonces come from one seed.
+const MAX_ROWS_PER_CHUNK: usize = 4096;
+/// Most encoded bytes in a chunk, unless its only row is longer.
+const MAX_CHUNK_LEN: usize = 8 * 1024 * 1024;
+
+/// Seals one value of a randomised field under 24 bytes from the operating system (DESIGN F3).
+pub(crate) fn seal_value(
+    key_id: &KeyId,
+    key: &XaesKey,
+    aad: &Aad,
+    padding: Padding,
+    value: Value<'_>,
+    row: Option<&[u8]>,
+) -> Result<Vec<u8>> {
+    value.check()?;
+    let header = header(Suite::Field, key_id);
+    aad.of_one(&header, row, |aad| {
+        let len = FIELD_OVERHEAD - 1 + value.encoded_len(padding);
+        let mut out = Vec::with_capacity(len);
+        out.extend_from_slice(&header);
+        out.resize(len, 0);
+        let nonce: [u8; NONCE_LEN] = random::array()?;
+        let (prefix, last) = split_nonce(&nonce);
+        seal_row(&key.derive(prefix), prefix, *last, aad, value, padding, &mut out)?;
+        Ok(out)
+    })
+}
+
+/// How a column of a randomised field is sealed.
+pub(crate) struct FieldSeal<'a> {
+    pub(crate) key_id: KeyId,
+    pub(crate) key: &'a XaesKey,
+    pub(crate) aad: &'a mut Aad,
+    pub(crate) padding: Padding,
+    pub(crate) unlinkable: bool,
+}
+
+impl FieldSeal<'_> {
+    /// Seals a column: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
+    pub(crate) fn column(
+        &mut self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+    ) -> Result<SealedColumn, RowError> {
+        let n = values.len();
+        check_rows(n, rows)?;
+        let mut out = SealedColumn::with_lens((0..n).map(|row| {
+            let value = values.value(row);
+            let checked = value.check().and_then(|()| self.aad.check_row(rows.map(|r| r.bytes(row))));
+            checked.map_err(RowError::at(row))?;
+            Ok(FIELD_OVERHEAD - 1 + value.encoded_len(self.padding))
+        }))?;
+        let mut batch: Option<Batch> = None;
+        let mut nonces = Vec::new();
+        let mut start = 0;
+        while start < n {
+            let end = chunk_end(&out.offsets, start);
+            let chunk_len = (out.offsets[end] - out.offsets[start]) as u64;
+            let sealed = self.chunk(values, rows, start..end, chunk_len, &mut batch, &mut nonces, &mut out);
+            if let Err(error) = sealed {
+                // A row that failed half way may still hold plaintext.
+                out.data.zeroize();
+                return Err(error);
+            }
+            start = end;
+        }
+        Ok(out)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the loop state of `column`, split off to keep both readable")]
+    fn chunk(
+        &mut self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        range: Range<usize>,
+        chunk_len: u64,
+        batch: &mut Option<Batch>,
+        nonces: &mut Vec<u8>,
+        out: &mut SealedColumn,
+    ) -> Result<(), RowError> {
+        let first = range.start;
+        let head = header(Suite::Field, &self.key_id);
+        out.lay_out(&head, range.clone());
+        let batch = Batch::with_room(batch, self.key, range.len(), chunk_len).map_err(RowError::at(first))?;
+        // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
+        draw_nonces(range.len(), nonces).map_err(RowError::at(first))?;
+        for (row, last) in range.zip(nonces.as_chunks::<GCM_NONCE_LEN>().0) {
+            let sealed = (|| {
+                let aad = self.aad.of_row(&head, rows.map(|r| r.bytes(row)))?;
+                if self.unlinkable {
+                    let nonce: [u8; NONCE_LEN] = random::array()?;
+                    let (prefix, last) = split_nonce(&nonce);
+                    let key = self.key.derive(prefix);
+                    return seal_row(&key, prefix, *last, aad, values.value(row), self.padding, out.row_mut(row));
+                }
+                seal_row(&batch.key, &batch.prefix, *last, aad, values.value(row), self.padding, out.row_mut(row))
+            })();
+            sealed.map_err(RowError::at(row))?;
+        }
+        Ok(())
+    }
+}
+
+/// A nonce prefix in use, and what it may still seal.
+struct Batch {
+    prefix: [u8; PREFIX_LEN],
+    key: GcmKey,
+    rows_left: usize,
+    blocks_left: u64,
+}
+
+impl Batch {
+    /// The current batch if it has room for `rows` rows in `len` bytes, otherwise a new one.
+    fn with_room<'b>(current: &'b mut Option<Self>, key: &XaesKey, rows: usize, len: u64) -> Result<&'b mut Self> {
+        // Each row may end in a partial block, and costs one block for its tag.
+        let blocks = len / 16 + 2 * rows as u64;
+        let fits = current.as_ref().is_some_and(|batch| batch.rows_left >= rows && batch.blocks_left >= blocks);
+        if !fits {
+            let prefix = random::array()?;
+            let key = key.derive(&prefix);
+            *current = Some(Self { prefix, key, rows_left: MAX_ROWS_PER_PREFIX, blocks_left: MAX_BLOCKS_PER_PREFIX });
+        }
+        let batch = current.as_mut().expect("set above");
+        batch.rows_left -= rows;
+        batch.blocks_left -= blocks;
+        Ok(batch)
+    }
+}
+
+/// Fills `nonces` with `rows` nonces of 12 bytes: the ChaCha20 key stream (RFC 8439) under a fresh seed that is then forgotten.
+fn draw_nonces(rows: usize, nonces: &mut Vec<u8>) -> Result<()> {
+    let seed = random::secret::<32>()?;
+    nonces.clear();
+    nonces.resize(rows * GCM_NONCE_LEN, 0);
+    ChaCha20::new(seed.expose().into(), &[0; 12].into()).apply_keystream(nonces);
+    Ok(())
+}
+
+/// Where the chunk that starts at row `start` ends: at most 4,096 rows and 8 MiB, at least one row.
+fn chunk_end(offsets: &[i64], start: usize) -> usize {
+    let last = (start + MAX_ROWS_PER_CHUNK).min(offsets.len() - 1);
+    let limit = offsets[start] + MAX_CHUNK_LEN as i64;
+    let within = offsets[start + 1..=last].partition_point(|&end| end <= limit);
+    start + within.max(1)
+}
+
+/// How a column of a deterministic field is sealed.
+pub(crate) struct DeterministicSeal<'a> {
+    pub(crate) key_id: KeyId,
+    pub(crate) key: &'a SivKey,
+    pub(crate) strings: &'a Strings,
+    pub(crate) padding: Padding,
+}
+
+impl DeterministicSeal<'_> {
+    pub(crate) fn column(&self, values: &(impl ColumnValues + ?Sized)) -> Result<SealedColumn, RowError> {
+        let head = header(Suite::Deterministic, &self.key_id);
+        let mut out = SealedColumn::with_lens((0..values.len()).map(|row| {
+            let value = values.value(row);
+            value.check().map_err(RowError::at(row))?;
+            Ok(DETERMINISTIC_OVERHEAD - 1 + value.encoded_len(self.padding))
+        }))?;
+        out.lay_out(&head, 0..values.len());
+        let mut cipher = self.key.cipher();
+        let strings = self.strings.with(&head);
+        for row in 0..values.len() {
+            let (iv, body) = out.row_mut(row)[HEADER_LEN..].split_at_mut(TAG_LEN);
+            values.value(row).encode(self.padding, body);
+            match cipher.seal(&strings, body) {
+                Ok(synthetic) => iv.copy_from_slice(&synthetic),
+                Err(error) => {
+                    out.data.zeroize();
+                    return Err(RowError { row, error });
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aead::Backend;
+    use crate::keys::Secret;
+
+    #[test]
+    fn a_prefix_is_renewed_before_its_rows_or_blocks_run_out() {
+        let key = XaesKey::new(Backend::default(), &Secret::with(|k: &mut [u8; 32]| k.fill(1)));
+        let mut batch = None;
+        let mut next = |rows, len| Batch::with_room(&mut batch, &key, rows, len).unwrap().prefix;
+        let half = (MAX_BLOCKS_PER_PREFIX / 2) * 16;
+        let first = next(1, half);
+        assert_eq!(next(1, half - 64), first, "exactly all blocks, with two per row for tags and partial blocks");
+        let second = next(1, 16);
+        assert_ne!(second, first);
+        assert_eq!(next(MAX_ROWS_PER_PREFIX - 1, 0), second);
+        assert_ne!(next(1, 0), second);
+    }
+}
