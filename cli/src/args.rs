@@ -99,7 +99,7 @@ pub(crate) struct Transform {
     #[arg(long, default_value = ",", value_parser = parse_delimiter)]
     pub(crate) delimiter: u8,
     /// The scope whose keys are used, such as a tenant. Other users of this machine can see it: never name a patient.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_scope)]
     pub(crate) scope: Option<String>,
     /// Binds every value to a context pair, such as tenant=clinic-17. May be repeated. Visible like --scope.
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
@@ -159,7 +159,7 @@ pub(crate) struct KeysRotate {
     #[command(flatten)]
     pub(crate) source: Source,
     /// Rotate the data key of this scope instead of the keyring's own.
-    #[arg(long, value_name = "NAME", conflicts_with = "root")]
+    #[arg(long, value_name = "NAME", value_parser = parse_scope, conflicts_with = "root")]
     pub(crate) scope: Option<String>,
     /// Rotate the root key, and print the pin of the new one.
     #[arg(long)]
@@ -184,6 +184,13 @@ fn parse_delimiter(text: &str) -> Result<u8, String> {
         b"\\t" => Ok(b'\t'),
         [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n') => Ok(*byte),
         _ => Err("one ASCII character, or \\t".to_owned()),
+    }
+}
+
+fn parse_scope(name: &str) -> Result<String, String> {
+    match name.len() {
+        1..=keyfold::MAX_SCOPE_NAME_LEN => Ok(name.to_owned()),
+        _ => Err(format!("a scope has a name of 1 to {} bytes", keyfold::MAX_SCOPE_NAME_LEN)),
     }
 }
 

@@ -125,9 +125,9 @@ fn contexts_and_scopes_that_are_wrong() {
         &["--context: ", "InvalidInput"],
     );
     world.refuses(&[&PROTECT[..], &["--context", "kf:row=1"]].concat(), USAGE, &["--context: ", "kf:"]);
-    world.refuses(&[&PROTECT[..], &["--scope", ""]].concat(), DATA, &["scope"]);
+    world.refuses(&[&PROTECT[..], &["--scope", ""]].concat(), USAGE, &["scope"]);
     let long = "x".repeat(1025);
-    world.refuses(&[&PROTECT[..], &["--scope", &long]].concat(), DATA, &["1,024 bytes"]);
+    world.refuses(&[&PROTECT[..], &["--scope", &long]].concat(), USAGE, &["1024 bytes"]);
 }
 
 #[test]

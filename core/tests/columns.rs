@@ -310,7 +310,7 @@ fn a_value_of_the_wrong_type_is_named() {
             [Value::Decimal("1,5"), Value::Timestamp { seconds: 0, nanoseconds: 1_000_000_000 }].iter().enumerate()
         {
             let (any, _) = randomized();
-            let mut values = vec![Value::Null; 2];
+            let mut values = [Value::Null; 2];
             values[row] = *wrong;
             let error = any.encrypt_column(&values[..], NO_ROWS).unwrap_err();
             assert_eq!((error.row, error.error.kind()), (row, ErrorKind::InvalidInput));
