@@ -5,38 +5,34 @@
 //! verifies the record under that root, and only then unwraps the key.
 
 mod create;
-mod rotate;
+mod lifecycle;
+mod trust;
 
 pub use create::CreatedKeyring;
 #[cfg(feature = "config")]
 pub(crate) use create::check_environment;
-pub use rotate::Rotated;
+pub use lifecycle::Rotated;
 
 use crate::aead::{Backend, SivKey, XaesKey};
-use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
-use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
+use crate::high_water::{HighWater, MemoryHighWater};
 use crate::keys::{KeyClass, KeySchedule, Lineage, Purpose, Secret, SlotId, hmac_sha256};
-use crate::kms::{BoxFuture, KekAlias, Kms, UnwrapRequest};
+use crate::kms::{KekAlias, Kms};
 use crate::policy::Policy;
-use crate::record::{KeyState, Record, RootKey, rejected, unwrapped_by_kek};
+use crate::record::{KeyState, Record, RootKey, rejected};
 use crate::store::{KeyStore, Slot};
 use crate::wire::KeyId;
 use core::fmt;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 /// Longest name of a scope in bytes.
 pub const MAX_SCOPE_NAME_LEN: usize = 1024;
-/// How many endorsements may lie between a root and a pinned one.
-const MAX_ENDORSEMENT_DEPTH: usize = 16;
 /// How many generations of one scope are looked through for the one that seals.
 const RECENT: usize = 16;
-/// How often a slot is read while its keys change under the reader. Each key changes state a few times in its life.
-const READ_ATTEMPTS: usize = 8;
 
 /// What a keyring is and what it trusts; from `keyfold.toml`.
 #[derive(Clone, Debug)]
@@ -323,32 +319,6 @@ impl Keyring {
         *newest = key_id.max(*newest);
     }
 
-    /// What the store shows as the newest records of `slot`: of that slot and in descending order whatever it does.
-    async fn shown(&self, slot: Slot, limit: usize) -> Result<Vec<Record>> {
-        let records = self.inner.store.newest(slot, limit).await?;
-        if let Some(foreign) = records.iter().find(|record| record.slot() != slot) {
-            return Err(rejected(foreign, "the store returned it for another scope, partition or class"));
-        }
-        if !records.is_sorted_by(|a, b| a.key_id() > b.key_id()) {
-            return Err(Error::new(ErrorKind::RecordRejected, "the store returned key records out of order"));
-        }
-        Ok(records)
-    }
-
-    /// The newest records of `slot`, none older than what was seen of its key. Nobody has vouched for them yet.
-    async fn newest(&self, slot: Slot, limit: usize) -> Result<Vec<Record>> {
-        let mut attempts_left = READ_ATTEMPTS;
-        loop {
-            attempts_left -= 1;
-            let records = self.shown(slot, limit).await?;
-            match records.iter().try_for_each(|record| self.check_age(record)) {
-                // Or another thread or process changed it after it was read. Then the next answer is newer.
-                Err(error) if error.kind() == ErrorKind::RecordRejected && attempts_left > 0 => {}
-                checked => return checked.map(|()| records),
-            }
-        }
-    }
-
     /// The key `key_id`, which must belong to `slot`. No request to the key service when its root is known.
     pub(crate) async fn acquire(&self, key_id: KeyId, slot: Slot) -> Result<Arc<OpenKey>> {
         let known = lock(&self.inner.keys).get(&key_id).cloned();
@@ -372,134 +342,6 @@ impl Keyring {
             }
         };
         if key.slot == slot { Ok(key) } else { Err(wrong_scope(key_id)) }
-    }
-
-    /// The record of `key_id`, not older than what was seen of it. Nobody has vouched for it yet.
-    async fn record(&self, key_id: KeyId) -> Result<Record> {
-        // Looked up before the store is read: what another thread or process changes meanwhile is no rollback.
-        let known = self.marks(key_id)?;
-        let record = self.inner.store.get(self.inner.config.lineage, key_id).await?;
-        let record = record.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
-        // Otherwise a store could have values sealed under one key and labelled with the ID of another.
-        if record.key_id() != key_id {
-            return Err(rejected(&record, "the store returned it for another key ID"));
-        }
-        check_against(&known, &record)?;
-        Ok(record)
-    }
-
-    /// Whether `record`, whose age was checked when it was read, counts: it belongs here and a trusted root vouches
-    /// for it. Then nothing older will be accepted.
-    async fn verify(&self, record: &Record) -> Result<()> {
-        self.check_domain(record)?;
-        self.root(record.authenticator()).await?.verify(record)?;
-        self.remember(record)
-    }
-
-    fn check_domain(&self, record: &Record) -> Result<()> {
-        let config = &self.inner.config;
-        if record.lineage() != config.lineage {
-            return Err(rejected(record, "it belongs to another keyring"));
-        }
-        if record.environment() != config.environment {
-            return Err(rejected(record, "it belongs to another environment"));
-        }
-        Ok(())
-    }
-
-    /// What this process and this machine have seen of a key.
-    fn marks(&self, key_id: KeyId) -> Result<[Option<HighWaterMark>; 2]> {
-        let lineage = self.inner.config.lineage;
-        Ok([self.inner.seen.mark(lineage, key_id)?, self.inner.high_water.mark(lineage, key_id)?])
-    }
-
-    /// Refuses a record that is older than one seen before.
-    fn check_age(&self, record: &Record) -> Result<()> {
-        check_against(&self.marks(record.key_id())?, record)
-    }
-
-    /// Remembers, for the life of the process, a record that a root vouches for.
-    fn remember(&self, record: &Record) -> Result<()> {
-        let mark = (record.key_id(), HighWaterMark::of(record));
-        self.inner.seen.raise(record.lineage(), record.key_id().generation(), Some(mark))
-    }
-
-    /// The root `key_id`, if it is pinned or a chain of endorsements leads from a pinned one to it.
-    async fn root(&self, key_id: KeyId) -> Result<Arc<RootKey>> {
-        self.root_at_depth(key_id, 0).await
-    }
-
-    fn root_at_depth(&self, key_id: KeyId, depth: usize) -> BoxFuture<'_, Result<Arc<RootKey>>> {
-        Box::pin(async move {
-            if let Some(root) = lock(&self.inner.roots).get(&key_id) {
-                return Ok(root.clone());
-            }
-            let record = self.record(key_id).await.map_err(|error| match error.kind() {
-                // Not `NoMatchingKey`: the key that was asked for exists, but nobody vouches for it.
-                ErrorKind::NoMatchingKey => Error::new(
-                    ErrorKind::RecordRejected,
-                    "the root that should vouch for the key record is not in the store",
-                )
-                .with_detail(key_id.to_string()),
-                _ => error,
-            })?;
-            self.check_domain(&record)?;
-            let root = self.trusted_root(&record, depth).await?;
-            root.verify(&record)?;
-            self.remember(&record)?;
-            Ok(lock(&self.inner.roots).entry(key_id).or_insert(root).clone())
-        })
-    }
-
-    /// The root key of `record`. Calls no key service before a pin or an endorsement says that the root is ours.
-    async fn trusted_root(&self, record: &Record, depth: usize) -> Result<Arc<RootKey>> {
-        if record.class() != KeyClass::Root {
-            return Err(rejected(record, "it is not a root, but another record names it as one"));
-        }
-        if let Some(root) = lock(&self.inner.roots).get(&record.key_id()) {
-            return Ok(root.clone());
-        }
-        let pinned = self.inner.config.root_pins.iter().any(|pin| bool::from(pin.ct_eq(record.commitment())));
-        if !pinned {
-            let endorser = record
-                .endorsed_by()
-                .filter(|_| depth < MAX_ENDORSEMENT_DEPTH)
-                .ok_or_else(|| rejected(record, "its root is neither pinned in the configuration nor endorsed"))?;
-            self.root_at_depth(endorser, depth + 1).await?.verify_endorsement(record)?;
-        }
-        if !record.state().may_open() {
-            return Err(wrong_state(record));
-        }
-        let schedule = self.unwrap_by_keks(record).await?;
-        Ok(Arc::new(RootKey::new(self.inner.backend, &schedule)))
-    }
-
-    /// Asks the configured KEKs that wrapped the key of `record`, one after the other (DESIGN K7 to K9).
-    async fn unwrap_by_keks(&self, record: &Record) -> Result<KeySchedule> {
-        let context = record.kms_context();
-        let mut last_error = None;
-        for (alias, wrapped) in record.kek_wraps() {
-            let Some(kms) = self.inner.keks.get(alias) else { continue };
-            let answer = kms.unwrap(UnwrapRequest::new(wrapped, &context)).await;
-            let error = match answer.and_then(|payload| unwrapped_by_kek(record, &payload)) {
-                Ok(schedule) => return Ok(schedule),
-                Err(error) => error,
-            };
-            tracing::warn!(kek = %alias, key_id = %record.key_id(), code = error.kind().code(), "KEK did not unwrap");
-            let revoked = matches!(
-                error.kind(),
-                ErrorKind::Kms(KmsErrorKind::AccessDenied | KmsErrorKind::KeyDisabled | KmsErrorKind::KeyNotFound)
-            );
-            let error = error.with_detail(format!("KEK {alias}"));
-            if revoked || !matches!(error.kind(), ErrorKind::Kms(_)) {
-                return Err(error);
-            }
-            last_error = Some(error);
-        }
-        Err(last_error.unwrap_or_else(|| {
-            Error::new(ErrorKind::Configuration, "no configured KEK has wrapped the root key")
-                .with_detail(record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
-        }))
     }
 }
 
@@ -525,13 +367,6 @@ impl Drop for Inner {
 /// Every map here is changed in single steps, so a panic elsewhere cannot leave it half changed.
 fn lock<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Refuses a record that is older than one of `known`.
-fn check_against(known: &[Option<HighWaterMark>], record: &Record) -> Result<()> {
-    let mark = HighWaterMark::of(record);
-    let older = |error: Error| error.with_detail(record.key_id().to_string());
-    known.iter().flatten().try_for_each(|known| known.check(mark)).map_err(older)
 }
 
 fn wrong_state(record: &Record) -> Error {

@@ -1,6 +1,7 @@
-//! Rotation by command (DESIGN K13): a new generation seals from now on, the old ones open.
+//! Keys over time: rotation by command (DESIGN K13), after which a new generation seals and the old ones open; and
+//! the states of a single key.
 
-use super::{Keyring, RECENT};
+use super::{Keyring, RECENT, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyClass, SlotId};
 use crate::record::{KeyState, Record, RootKey};
@@ -41,9 +42,48 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// As for [`rotate_data_key`](Self::rotate_data_key).
+    /// As for [`rotate_data_key`](Self::rotate_data_key), and [`PolicyRefused`](ErrorKind::PolicyRefused): so many
+    /// roots have followed a pinned one that a process with that pin alone could not follow one more.
     pub async fn rotate_root(&self) -> Result<Rotated> {
         self.rotate(self.slot(KeyClass::Root, SlotId::NONE)).await
+    }
+
+    /// Moves a key to `state` by hand: deactivates it, marks it compromised, schedules or takes back its destruction,
+    /// or destroys it. Destroying removes its wraps from the store for good and leaves a tombstone, so that errors
+    /// say what happened to the key.
+    ///
+    /// How long a key waits between `DestroyPending` and `Destroyed` is up to the caller. Processes that hold the key
+    /// go on using it until they drop their handles and this keyring.
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the key is a root, or the configuration names it, and `state`
+    ///   would take it away.
+    /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way (NIST SP 800-57 part 1, §7).
+    /// - [`Conflict`](ErrorKind::Conflict): somebody else changed the key first; read again and repeat.
+    /// - Those of acquiring a key. Nothing has changed in each case.
+    pub async fn change_state(&self, key_id: KeyId, state: KeyState) -> Result<Record> {
+        let record = self.record(key_id).await?;
+        self.verify(&record).await?;
+        let config = &self.inner.config;
+        let named = key_id == config.scope_names
+            || config.lookup.values().any(|keys| keys.seals == key_id || keys.opens.contains(&key_id));
+        if (named || record.class() == KeyClass::Root)
+            && matches!(state, KeyState::DestroyPending | KeyState::Destroyed)
+        {
+            return Err(Error::new(
+                ErrorKind::PolicyRefused,
+                "root keys, and keys that the configuration names, cannot be destroyed",
+            )
+            .with_detail(key_id.to_string()));
+        }
+        let root = self.root(record.authenticator()).await?;
+        let maker = self.maker();
+        let next = root.with_state(&record, state, maker.now().await?)?;
+        maker.update(&next, record.sequence()).await?;
+        self.remember(&next)?;
+        lock(&self.inner.keys).remove(&key_id);
+        Ok(next)
     }
 
     /// The active root of the highest generation.
@@ -70,6 +110,7 @@ impl Keyring {
         let made = match slot.class {
             _ if head.key_id() != replaced => Err(ErrorKind::Conflict.into()),
             KeyClass::Root => {
+                self.refuse_long_chain(head.clone()).await?;
                 self.maker().root(&self.inner.keks, Some(&root), Some(head.key_id())).await.map(|(r, _)| r)
             }
             _ => self.insert_data_key(slot, head.scope_tag(), Some(head.key_id())).await,

@@ -1,0 +1,95 @@
+//! States of single keys by hand, and how far roots may run ahead of the pins (DESIGN K3, §5 States).
+#![cfg(all(feature = "testing", feature = "hazmat"))]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::lab::*;
+use common::{block_on, refused};
+use keyfold::{ErrorKind, KeyState, Keyring};
+
+/// A keyring with a value under a key that was rotated away.
+fn retired(lab: &Lab) -> (Keyring, Vec<u8>) {
+    let ring = lab.process();
+    let sealed = seal(&ring, Some("clinic"), "old").unwrap();
+    block_on(ring.rotate_data_key(Some("clinic"))).unwrap();
+    (ring, sealed)
+}
+
+fn change(ring: &Keyring, sealed: &[u8], state: KeyState) -> keyfold::Result<()> {
+    block_on(ring.change_state(key_id_of(sealed), state)).map(|record| assert_eq!(record.state(), state))
+}
+
+#[test]
+fn a_destroyed_key_leaves_a_tombstone_and_nothing_opens_any_more() {
+    let lab = Lab::new();
+    let (ring, sealed) = retired(&lab);
+    change(&ring, &sealed, KeyState::DestroyPending).unwrap();
+    assert_eq!(refused(reveal(&ring, Some("clinic"), &sealed), "pending"), ErrorKind::KeyState);
+    change(&ring, &sealed, KeyState::Deactivated).unwrap();
+    assert_eq!(reveal(&ring, Some("clinic"), &sealed).unwrap().0, "old", "taken back in time");
+    let with_wrap = lab.store.find(key_id_of(&sealed));
+    change(&ring, &sealed, KeyState::DestroyPending).unwrap();
+    change(&ring, &sealed, KeyState::Destroyed).unwrap();
+    for ring in [&ring, &lab.process()] {
+        let error = reveal(ring, Some("clinic"), &sealed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::KeyState);
+        assert!(error.to_string().contains("destroyed"), "{error}");
+    }
+    let tombstone = lab.store.find(key_id_of(&sealed));
+    assert!(tombstone.as_bytes().len() < with_wrap.as_bytes().len() - 72, "the wrap is gone");
+    // A record from before, put back: the process remembers.
+    lab.store.plant(&with_wrap);
+    assert_eq!(refused(reveal(&ring, Some("clinic"), &sealed), "put back"), ErrorKind::RecordRejected);
+    lab.store.plant(&tombstone);
+    // The scope itself goes on.
+    let fresh = seal(&ring, Some("clinic"), "new").unwrap();
+    assert_eq!(reveal(&ring, Some("clinic"), &fresh).unwrap(), ("new".to_owned(), true));
+}
+
+#[test]
+fn only_the_steps_of_the_life_cycle_are_taken() {
+    let lab = Lab::new();
+    let (ring, sealed) = retired(&lab);
+    for state in [KeyState::Active, KeyState::PreActive, KeyState::Destroyed, KeyState::Deactivated] {
+        assert_eq!(refused(change(&ring, &sealed, state), state.name()), ErrorKind::KeyState);
+    }
+    assert_eq!(reveal(&ring, Some("clinic"), &sealed).unwrap().0, "old", "nothing has changed");
+    change(&ring, &sealed, KeyState::Compromised).unwrap();
+    assert_eq!(refused(reveal(&ring, Some("clinic"), &sealed), "compromised"), ErrorKind::KeyState);
+    change(&ring, &sealed, KeyState::DestroyPending).unwrap();
+    change(&ring, &sealed, KeyState::Destroyed).unwrap();
+    assert_eq!(refused(change(&ring, &sealed, KeyState::Deactivated), "for ever"), ErrorKind::KeyState);
+}
+
+#[test]
+fn roots_and_configured_keys_stay() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let config = lab.pinning(&[root().commitment()]);
+    let partition = &config.lookup.values().next().unwrap().seals;
+    for key_id in [root().key_id(), config.scope_names, *partition] {
+        for state in [KeyState::DestroyPending, KeyState::Destroyed] {
+            assert_eq!(refused(block_on(ring.change_state(key_id, state)), "needed"), ErrorKind::PolicyRefused);
+        }
+    }
+    let unknown = keyfold::wire::KeyId::from_bytes([9; 24]);
+    assert_eq!(refused(block_on(ring.change_state(unknown, KeyState::Compromised)), "?"), ErrorKind::NoMatchingKey);
+}
+
+#[test]
+fn roots_do_not_run_away_from_the_pins() {
+    let lab = Lab::new();
+    let mut made = 0;
+    let error = loop {
+        match block_on(lab.process().rotate_root()) {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+        // Whoever has the first pin alone still follows.
+        let sealed = seal(&lab.process(), Some("clinic"), "x").unwrap();
+        assert_eq!(reveal(&lab.process(), Some("clinic"), &sealed).unwrap().0, "x");
+    };
+    assert_eq!(error.kind(), ErrorKind::PolicyRefused);
+    assert!((10..=16).contains(&made), "{made}");
+}
