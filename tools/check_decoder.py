@@ -1,4 +1,4 @@
-"""Shows that FORMAT.md is enough: the decoder that was written from it opens the vectors and what the command wrote.
+"""Checks the Python decoder of FORMAT.md: it opens the vectors and what the command wrote.
 
     check_decoder.py KEYFOLD       (in a Python that has the package `cryptography`)
 """

@@ -75,7 +75,7 @@ impl Field {
         if self.policy.accepted_suites.contains(&Suite::Field) {
             let slot = self.ring.data_slot(self.scope.as_deref()).await?;
             slots.data = Some(slot);
-            current = self.ring.current_key_id(slot).await?;
+            current = self.ring.current_if_known(slot).await?;
         }
         if let FieldMode::Deterministic { partition, .. } = &self.policy.mode {
             let keys = self.ring.lookup(partition)?;

@@ -6,7 +6,7 @@ mod common;
 
 use common::lab::*;
 use common::{block_on, refused};
-use keyfold::{ErrorKind, KeyState, Keyring};
+use keyfold::{ErrorKind, KeyClass, KeyState, Keyring, SlotId};
 
 /// A keyring with a value under a key that was rotated away.
 fn retired(lab: &Lab) -> (Keyring, Vec<u8>) {
@@ -92,4 +92,15 @@ fn roots_do_not_run_away_from_the_pins() {
     };
     assert_eq!(error.kind(), ErrorKind::PolicyRefused);
     assert!((10..=16).contains(&made), "{made}");
+}
+
+#[test]
+fn a_planted_newest_key_stops_sealing_but_not_opening() {
+    let lab = Lab::new();
+    let sealed = seal(&lab.process(), None, "needed").unwrap();
+    let foreign_root = theirs(KeyClass::Root, SlotId::NONE, 98);
+    lab.store.plant(&record(&child_parts(theirs(KeyClass::Data, SlotId::NONE, 99), foreign_root)));
+    let ring = lab.process();
+    assert_eq!(refused(seal(&ring, None, "x"), "sealing"), ErrorKind::RecordRejected);
+    assert_eq!(reveal(&ring, None, &sealed).unwrap(), ("needed".to_owned(), false), "nobody can say what is current");
 }
