@@ -75,7 +75,8 @@ class Record:  # §7.1
         version = attempt("Malformed", UnicodeDecodeError, version.decode) if kind == 2 else ""
         return kind, alias.decode("latin-1"), version, data
 
-    def vouched(self, root):
+    def vouched(self, root):  # of a root: by itself
+        check(self.root == root[1][-4:] + derive(root, b"keyfold/v1/commitment")[:20], "RecordRejected")
         check_mac(derive(root, b"keyfold/v1/root/record-mac"), self.authenticated, self.mac)
         return root
 
@@ -97,7 +98,7 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
 
     def root(self, key_id, depth=0):  # §7.6
         record = self.record(key_id, "RecordRejected")
-        check(record.cls == ROOT and record.root == key_id, "RecordRejected")
+        check(record.cls == ROOT, "RecordRejected")
         if record.commitment not in self.pins:
             check(record.endorser and depth < 16, "RecordRejected")
             key = derive(self.root(record.endorser, depth + 1), b"keyfold/v1/root/endorsement")
@@ -133,26 +134,25 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
         check(1 <= len(name.encode()) <= 1024, "InvalidInput")
         key = derive(self.key(self.scope_names, LOOKUP, bytes(16)), b"keyfold/v1/lookup/scope-names")
         tag = hmac.digest(key, name.encode(), "sha256")
-        ids = sorted(key_id for key_id, record in self.records.items() if record[118:150] == tag)
-        check(ids, "NoMatchingKey")
-        record = self.record(ids[-1])
-        record.vouched(self.root(record.root))
-        return record.slot
+        slot = next((record[102:118] for record in self.records.values() if record[118:150] == tag), None)
+        check(slot, "NoMatchingKey")
+        record = self.record(max(i for i, record in self.records.items() if record[4:5] + record[102:118] == bytes([DATA]) + slot))
+        check(record.vouched(self.root(record.root)) and (record.cls, record.slot, record.tag) == (DATA, slot, tag), "RecordRejected")
+        return slot
 
     def open(self, value, field, partition=None, join_group=None, scope=None, context=(), row=None, row_bound=False,
              required_context=(), accept=()):  # §8.1
         context = dict(context)
         check(set(required_context) <= set(context), "PolicyRefused")
         accept = [int(suite, 16) for suite in accept] or ([2] if partition else [1])
-        slots = {1: (DATA, self.scope(scope) if scope is not None and 1 in accept else bytes(16))}
         check(not partition or partition in self.lookup, "Configuration")
-        slots[2] = LOOKUP, self.lookup.get(partition)
+        scope = self.scope(scope) if scope is not None and 1 in accept else bytes(16)
         check(len(value) > 1 and value[0] == 0xF5, "Malformed")
         suite, header, overhead = value[1], value[:26], {1: 67, 2: 43}.get(value[1])
         check(overhead, "Unsupported")
         check(overhead <= len(value) <= overhead + 1048576 + 65536, "Malformed")
         check(suite in accept, "PolicyRefused")
-        key = self.key(value[2:26], *slots[suite])
+        key = self.key(value[2:26], *{1: (DATA, scope), 2: (LOOKUP, self.lookup.get(partition))}[suite])
         check((row is not None) == (row_bound and suite == 1) and row != "", "InvalidInput")
         pairs = sorted((k.encode(), bytes.fromhex(v)) for k, v in (context | ({} if row is None else {"kf:row": row})).items())
         pairs = bytes([len(pairs)]) + b"".join(struct.pack(">H", len(part)) + part for pair in pairs for part in pair)
@@ -182,7 +182,7 @@ def decode(encoded):  # §4.2; returns the type and the canonical bytes
     return name, value
 
 def from_text(text):  # §6
-    match = re.fullmatch(rb"kf1\.([0-9a-f]{2})([0-9a-f]{8})\.([A-Za-z0-9_-]*)", text.encode())
+    match = re.fullmatch(rb"kf1\.([0-9a-f]{2})([0-9a-f]{8})\.(.*)", text.encode(), re.DOTALL)
     check(match, "Malformed")
     check(match[1] in (b"01", b"02"), "Unsupported")
     body = attempt("Malformed", ValueError, base64.urlsafe_b64decode, match[3] + b"==")

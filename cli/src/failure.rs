@@ -5,7 +5,7 @@ use crate::files::interrupt::Interrupted;
 use crate::files::json::JsonError;
 use crate::files::output::OutputError;
 use keyfold::{Error, ErrorKind};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,7 +49,12 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        // Names of files, fields and columns may hold what a terminal would obey.
+        self.message.chars().try_for_each(|c| match c {
+            '\n' => f.write_char(c),
+            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            c => f.write_char(c),
+        })
     }
 }
 
@@ -119,9 +124,10 @@ impl Failure {
 impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
         let exit = match error {
-            OutputError::Exists { .. } | OutputError::NotRegular { .. } | OutputError::SameAsInput { .. } => {
-                Exit::Usage
-            }
+            OutputError::Exists { .. }
+            | OutputError::NotRegular { .. }
+            | OutputError::SameAsInput { .. }
+            | OutputError::OwnFile { .. } => Exit::Usage,
             _ => Exit::Storage,
         };
         Self::new(exit, error.to_string())
@@ -130,6 +136,6 @@ impl From<OutputError> for Failure {
 
 impl From<Interrupted> for Failure {
     fn from(interrupted: Interrupted) -> Self {
-        Self { code: interrupted.exit_code(), message: format!("{interrupted}; nothing was written") }
+        Self { code: interrupted.exit_code(), message: format!("{interrupted}; no file was written") }
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{DATA, KEY, KMS, POLICY, STORAGE, USAGE, World, argument, snapshot};
+use common::{KEY, KMS, POLICY, STORAGE, USAGE, World, argument, snapshot};
 use rusqlite::Connection;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};

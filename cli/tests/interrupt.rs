@@ -100,7 +100,7 @@ fn in_the_middle_of_a_large_input() {
         working.signal(signal);
         let (ended, log) = working.end();
         assert_eq!(ended, Some(code), "{log}");
-        assert!(log.contains(&format!("interrupted by {name}; nothing was written")), "{log}");
+        assert!(log.contains(&format!("interrupted by {name}; no file was written")), "{log}");
         assert!(fed.join().expect("the feeder") > 1 << 20, "it was in the middle of something");
         assert_eq!(snapshot(&world.data()), before);
         check_second_run(&world);

@@ -62,8 +62,11 @@ fn whole_rows_and_unbound_values_may_move() {
 #[test]
 fn documents_keep_their_values() {
     let world = World::new();
-    let line =
-        |n: u8| format!("{{\"id\":\"Canáry7391-{n}\",\"name\":\"Canáry7391 {n}\",\"ssn\":\"Canáry7391-{n}{n}\"}}\n");
+    let line = |n: u8| {
+        format!(
+            "{{\"id\":\"Canáry7391-{n}\",\"name\":\"Canáry7391 {n}\",\"ssn\":\"Canáry7391-{n}{n}\",\"note\":{n}}}\n"
+        )
+    };
     world.write("in.ndjson", line(1) + &line(2));
     world.succeeds(&["protect", "in.ndjson", "--output", "sealed.ndjson"]);
     let sealed: Vec<serde_json::Value> =

@@ -3,7 +3,7 @@
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::{Padding, ValueType};
-use crate::wire::Suite;
+use crate::wire::{Suite, TEXT_PREFIX};
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -216,8 +216,11 @@ impl FieldPolicy {
                 if self.unlinkable {
                     return wrong("a deterministic field is linkable by design");
                 }
-                if self.keep_prefix.as_deref() == Some("") {
-                    return wrong("keep_prefix is empty");
+                if self.keep_prefix.as_deref().is_some_and(|prefix| {
+                    // Nothing could tell such a prefix from the text form that follows it.
+                    TEXT_PREFIX.starts_with(prefix) || prefix.starts_with(TEXT_PREFIX)
+                }) {
+                    return wrong("keep_prefix is not empty and not the start of a sealed text");
                 }
             }
             FieldMode::Randomized => {

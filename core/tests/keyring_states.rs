@@ -69,7 +69,7 @@ fn roots_and_configured_keys_stay() {
     let config = lab.pinning(&[root().commitment()]);
     let partition = &config.lookup.values().next().unwrap().seals;
     for key_id in [root().key_id(), config.scope_names, *partition] {
-        for state in [KeyState::DestroyPending, KeyState::Destroyed] {
+        for state in [KeyState::Deactivated, KeyState::Compromised, KeyState::DestroyPending, KeyState::Destroyed] {
             assert_eq!(refused(block_on(ring.change_state(key_id, state)), "needed"), ErrorKind::PolicyRefused);
         }
     }

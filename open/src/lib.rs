@@ -1,6 +1,7 @@
 //! From a `keyfold.toml` to an open keyring: picks the store and the key services that its URIs name.
 //!
 //! The command line, the Python wheel and the C library all open keyrings through here.
+#![forbid(unsafe_code)]
 
 use keyfold::config::Config;
 use keyfold::{CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater, Result};
@@ -54,6 +55,26 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
         None => Arc::new(MemoryHighWater::default()),
     };
     Keyring::open(config.keyring, store, keks, high_water)
+}
+
+/// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no
+/// output may overwrite.
+///
+/// # Errors
+///
+/// As for [`read_config`].
+pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let config = read_config(path, &[])?;
+    let folder = folder_of(path);
+    let mut files = vec![path.to_owned()];
+    files.extend_from_slice(policies);
+    let uris = config.keks.values().chain([&config.store]);
+    let local = uris.filter_map(|uri| uri.strip_prefix("local:").or_else(|| uri.strip_prefix("sqlite:")));
+    files.extend(local.chain(config.high_water.as_deref()).map(|file| folder.join(file)));
+    let logs =
+        ["-wal", "-shm"].map(|suffix| folder.join(format!("{}{suffix}", config.store.trim_start_matches("sqlite:"))));
+    files.extend(logs);
+    Ok(files)
 }
 
 /// What [`init`] made.

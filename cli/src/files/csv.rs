@@ -58,7 +58,6 @@ impl CsvOptions {
 /// The header and what it means.
 struct Header {
     /// Not for messages: in a file without a header they are the first patient.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests look at them"))]
     names: Vec<String>,
     /// Everything from the first byte to the line terminator after the header, both included.
     raw: Vec<u8>,
@@ -163,7 +162,6 @@ impl<R: Read> CsvSource<R> {
     }
 
     /// The names of all columns, each once.
-    #[cfg(test)]
     pub(crate) fn header(&self) -> &[String] {
         &self.header.names
     }

@@ -6,6 +6,7 @@
 mod error;
 mod lines;
 mod locate;
+mod shape;
 mod value;
 
 pub(crate) use error::JsonError;
@@ -16,6 +17,9 @@ use std::fmt;
 use std::ops::Range;
 
 use serde_json::Value;
+
+/// Most values in a line: what a line means takes far more memory than what it says.
+pub(crate) const MAX_VALUES: usize = 1 << 17;
 
 /// A line of JSON: its text, and what it means.
 ///
@@ -32,11 +36,16 @@ impl<'a> Document<'a> {
     /// # Errors
     ///
     /// - [`NotUtf8`](JsonError::NotUtf8), [`Invalid`](JsonError::Invalid).
+    /// - [`TooManyValues`](JsonError::TooManyValues).
     /// - [`DuplicateMember`](JsonError::DuplicateMember): readers differ in which of the two they
     ///   see, and the one that paths do not see would stay in clear.
     pub(crate) fn parse(content: &'a [u8], line: u64) -> Result<Self, JsonError> {
         let text = std::str::from_utf8(content)
             .map_err(|error| JsonError::NotUtf8 { line, column: error.valid_up_to() + 1 })?;
+        // Every value but the first follows one of these; inside of strings they count as well, which is on the safe side.
+        if content.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > MAX_VALUES {
+            return Err(JsonError::TooManyValues { line });
+        }
         let value = value::parse(text).map_err(|error| JsonError::of_parser(&error, line))?;
         Ok(Self { text, value, line })
     }

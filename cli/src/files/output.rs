@@ -55,6 +55,22 @@ impl Target {
         }
     }
 
+    /// Refuses a target that is `own`, a file of the keyring.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::OwnFile`], or [`OutputError::Io`] when the target cannot be examined.
+    pub(crate) fn refuse_own(&self, own: &Path) -> Result<(), OutputError> {
+        let Self::Path(path) = self else { return Ok(()) };
+        match (fs::metadata(path), fs::metadata(own)) {
+            (Ok(target), Ok(own)) if (own.dev(), own.ino()) == (target.dev(), target.ino()) => {
+                Err(OutputError::OwnFile { target: self.clone() })
+            }
+            (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(self.error("examine", error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Names what could not be done to this target.
     fn error(&self, action: &'static str, source: io::Error) -> OutputError {
         let target = self.clone();
@@ -84,6 +100,8 @@ pub(crate) enum OutputError {
     NotRegular { target: Target, kind: &'static str },
     /// The target is the file that is read from.
     SameAsInput { target: Target },
+    /// The target is a file of the keyring, a configuration or a policy.
+    OwnFile { target: Target },
     /// The reader of the output is gone. Usual after `| head`, so a command may end quietly.
     BrokenPipe { target: Target },
     /// The file system or the user's quota is full.
@@ -100,6 +118,9 @@ impl fmt::Display for OutputError {
                 write!(f, "{target} is {kind}, and only a regular file can be replaced in one step; use - for pipes")
             }
             Self::SameAsInput { target } => write!(f, "{target} is also the input"),
+            Self::OwnFile { target } => {
+                write!(f, "{target} is a file of the keyring or a policy, and is never overwritten")
+            }
             Self::BrokenPipe { target } => write!(f, "nobody reads {target} any more (broken pipe)"),
             Self::NoSpace { target: Target::Stdout } => f.write_str("no space left behind standard output"),
             Self::NoSpace { target } => write!(f, "no space left to write {target}; it was not changed"),

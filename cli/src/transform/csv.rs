@@ -6,6 +6,7 @@ use super::{Counts, Direction, Done, Job, pump};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::files::interrupt::Interrupt;
+use crate::files::json::Token;
 use crate::files::output::{Output, Target};
 use keyfold::wire::text_len;
 use keyfold::{ColumnBytes, OpenedColumn, RowBinding, SealedColumn, Value, ValueType};
@@ -56,6 +57,7 @@ pub(super) fn run(
             named.insert(column.clone());
         }
     }
+    job.refuse_other_format(|field| (field.columns.is_empty(), field.paths.is_empty()), "columns")?;
     let named: Vec<String> = named.into_iter().collect();
     if named.is_empty() {
         return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies names a CSV column"));
@@ -68,6 +70,7 @@ pub(super) fn run(
     };
     let mut source = CsvSource::new(input, options)?;
     let position = |name: &str| named.iter().position(|n| n == name).and_then(|index| source.positions()[index]);
+    refuse_similar(source.header(), &named)?;
     let plan = CsvJob::plan(job, &position)?;
     let mut output = Output::create(target, job.args.force)?;
     output.write(source.header_raw())?;
@@ -92,6 +95,12 @@ impl CsvJob {
             }
         }
         let mut fields = job.fields(present)?;
+        if fields.is_empty() {
+            return Err(Failure::new(
+                Exit::Policy,
+                "the input has none of the policy's columns (another delimiter? no header?); nothing was written",
+            ));
+        }
         // Deterministic columns may be what others are bound to, so they are opened first.
         fields.sort_by_key(|field| !field.is_deterministic());
         let mut columns: Vec<ColumnJob> = Vec::new();
@@ -189,6 +198,10 @@ impl CsvJob {
                         field.refuse_sealed(row, text).map_err(|failure| at(batch, job, failure))?;
                     }
                     let (_, rest) = field.policy.split_prefix(text);
+                    if value_type == ValueType::Json && (Token::parse(rest).is_none() || rest.contains(['\n', '\r'])) {
+                        return Err(Failure::new(Exit::Data, "the cell is not JSON on one line")
+                            .at(batch.place(row, job.column)));
+                    }
                     let value = Value::from_text(value_type, rest);
                     values.push(value.map_err(|error| Failure::from(error).at(batch.place(row, job.column)))?);
                 }
@@ -290,6 +303,20 @@ impl CsvJob {
             None => Ok(()),
         }
     }
+}
+
+/// Refuses a column whose name differs from one of the policy in case or white space only: it would stay in clear.
+fn refuse_similar(header: &[String], named: &[String]) -> Result<(), Failure> {
+    let folded = |name: &str| name.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').to_lowercase();
+    for (index, column) in header.iter().enumerate().filter(|(_, column)| !named.contains(column)) {
+        if let Some(similar) = named.iter().find(|name| folded(name) == folded(column)) {
+            let why = format!(
+                "its name differs from the policy's {similar:?} in case or white space only, so it would stay in clear"
+            );
+            return Err(Failure::new(Exit::Policy, why).at(format!("header: column {}", index + 1)));
+        }
+    }
+    Ok(())
 }
 
 fn at(batch: &CsvBatch, job: &ColumnJob, failure: RowFailure) -> Failure {

@@ -12,7 +12,7 @@ use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
 use crate::files::pipeline;
 use field::FieldJob;
-use keyfold::{Context, Keyring};
+use keyfold::{Context, FieldPolicy, Keyring};
 use progress::Progress;
 use serde_json::json;
 use std::ffi::OsStr;
@@ -87,8 +87,23 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Refuses fields that say where they are in the other format only: the same data in this one would stay in clear.
+    /// `missing` tells whether a field lacks a locator for this format and for the other.
+    fn refuse_other_format(&self, missing: impl Fn(&FieldPolicy) -> (bool, bool), what: &str) -> Result<(), Failure> {
+        match self.ring.policy().fields().find(|field| !field.optional && missing(field) == (true, false)) {
+            None => Ok(()),
+            Some(field) => Err(Failure::new(
+                Exit::Policy,
+                format!(
+                    "field {}: the policy gives it no {what}, so it would stay in clear; optional = true allows that",
+                    field.name
+                ),
+            )),
+        }
+    }
+
     /// The fields of the policy that `keep` chooses, with their keys.
-    fn fields(&self, keep: impl Fn(&keyfold::FieldPolicy) -> bool) -> Result<Vec<FieldJob>, Failure> {
+    fn fields(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<Vec<FieldJob>, Failure> {
         let policy = self.ring.policy();
         let chosen = policy.fields().filter(|field| keep(field));
         chosen
@@ -119,6 +134,9 @@ pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure>
     let target = Target::from_argument(&args.output);
     let input = Input::open(&args.input)?;
     target.refuse_input(input.file())?;
+    for file in keyfold_open::own_files(&args.source.config, &args.policy)? {
+        target.refuse_own(&file)?;
+    }
     let len = input.len();
     let mut progress = Progress::new(direction, len);
     let mut counts = Counts::default();

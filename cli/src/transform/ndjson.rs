@@ -13,8 +13,10 @@ use keyfold::wire::TEXT_PREFIX;
 use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, RowBinding, Spelling, Value, ValueType};
 use serde_json_path::JsonPath;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Read;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
@@ -29,8 +31,9 @@ struct NdjsonJob {
     /// Distinct row bindings, and which of them each field has.
     row_paths: Vec<String>,
     row_of_field: Vec<Option<usize>>,
-    /// A path with a filter might look at a value that is itself protected.
-    has_filters: bool,
+    /// Per field: whether it applied to a document, and whether its paths selected a value.
+    applied: Vec<AtomicBool>,
+    selected: Vec<AtomicBool>,
     /// The compiled paths for each set of fields that apply to a document.
     rules: Mutex<HashMap<Vec<usize>, Arc<Rules>>>,
 }
@@ -70,11 +73,13 @@ pub(super) fn run(
     let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
     pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
+    plan.refuse_unused()?;
     Ok(output)
 }
 
 impl NdjsonJob {
     fn plan(job: &Job<'_>) -> Result<Self, Failure> {
+        job.refuse_other_format(|field| (field.paths.is_empty(), field.columns.is_empty()), "paths")?;
         let mut fields = job.fields(|field| !field.paths.is_empty())?;
         if fields.is_empty() {
             return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has JSON paths"));
@@ -97,16 +102,17 @@ impl NdjsonJob {
             });
             conditions.push(compiled.collect::<Result<_, Failure>>()?);
         }
-        let has_filters = fields.iter().flat_map(|field| &field.policy.paths).any(|path| path.contains('?'));
+        let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
         let plan = Self {
             direction: job.direction,
             seal_sealed: job.args.seal_sealed,
             pass_unmatched: job.args.pass_unmatched,
+            applied: flags(),
+            selected: flags(),
             fields,
             conditions,
             row_paths,
             row_of_field,
-            has_filters,
             rules: Mutex::default(),
         };
         // Compile every path now, so that a wrong one is reported before anything is read.
@@ -120,11 +126,17 @@ impl NdjsonJob {
         for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
             let document = Document::parse(batch.line(index), batch.number(index))?;
             let rules = self.rules_for(self.applicable(&document))?;
-            if rules.field_of_path.is_empty() {
+            let found = rules.paths.locate(&document)?;
+            if found.is_empty() {
                 self.refuse_unmatched(batch.number(index))?;
                 counts.unmatched += 1;
             }
-            let found = rules.paths.locate(&document)?;
+            for &field in &rules.field_of_path {
+                self.applied[field].store(true, Ordering::Relaxed);
+            }
+            for located in &found {
+                self.selected[rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
+            }
             counts.records += 1;
             counts.values += found.len() as u64;
             lines.push(Line { index, document, found, rules });
@@ -154,8 +166,21 @@ impl NdjsonJob {
         if self.pass_unmatched {
             return Ok(());
         }
-        let why = "no field of the policy applies to the document; --pass-unmatched would pass it through as it is";
+        let why = "no field of the policy applies to anything in the document; --pass-unmatched would pass it through as it is";
         Err(Failure::new(Exit::Policy, why).at(format!("line {number}")))
+    }
+
+    /// Refuses fields that applied to documents and never selected anything: a path with a typo leaves values in clear.
+    fn refuse_unused(&self) -> Result<(), Failure> {
+        for (index, field) in self.fields.iter().enumerate() {
+            let (applied, selected) = (&self.applied[index], &self.selected[index]);
+            if applied.load(Ordering::Relaxed) && !selected.load(Ordering::Relaxed) && !field.policy.optional {
+                let why =
+                    "its paths select nothing in the whole input (a typo?); optional = true in the policy allows that";
+                return Err(Failure::new(Exit::Policy, format!("field {}: {why}", field.policy.name)));
+            }
+        }
+        Ok(())
     }
 
     /// Encrypts or decrypts the values of one field in a batch.
@@ -173,8 +198,9 @@ impl NdjsonJob {
             let line = &lines[places[failure.row].0];
             failure.failure.at(format!("line {}, field {}", batch.number(line.index), job.policy.name))
         };
-        let rows = self.rows(lines, field, places, replacements).map_err(at)?;
-        let rows: Option<Vec<&[u8]>> = rows.as_ref().map(|rows| rows.iter().map(|row| row.as_bytes()).collect());
+        let bindings = self.rows(lines, field, places, replacements).map_err(at)?;
+        let rows: Option<Vec<&[u8]>> =
+            bindings.as_ref().map(|bindings| places.iter().map(|(line, _)| bindings[line].as_bytes()).collect());
         let tokens: Vec<Token<'_>> = places
             .iter()
             .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
@@ -267,31 +293,23 @@ impl NdjsonJob {
         Ok(rules)
     }
 
-    /// The row bindings of a field's values: what stands at the path of the binding, in clear.
+    /// The row binding of each line that has values of a field: what stands at the path of the binding, in clear.
     fn rows(
         &self,
         lines: &[Line<'_>],
         field: usize,
         places: &[Place],
         replacements: &[Vec<Option<Replacement>>],
-    ) -> Result<Option<Vec<Zeroizing<String>>>, RowFailure> {
+    ) -> Result<Option<HashMap<usize, Zeroizing<String>>>, RowFailure> {
         let Some(row_path) = self.row_of_field[field].filter(|_| self.fields[field].is_bound()) else {
             return Ok(None);
         };
-        let mut rows: Vec<Zeroizing<String>> = Vec::with_capacity(places.len());
-        let mut last_line = None;
+        let mut rows = HashMap::new();
         for (at, &(line, _)) in places.iter().enumerate() {
-            if let (Some(last), Some(binding)) = (last_line, rows.last())
-                && last == line
-            {
-                rows.push(binding.clone());
-                continue;
+            if let Entry::Vacant(row) = rows.entry(line) {
+                let binding = self.row_binding(&lines[line], row_path, &replacements[line]);
+                row.insert(binding.map_err(|failure| RowFailure { row: at, failure })?);
             }
-            last_line = Some(line);
-            rows.push(
-                self.row_binding(&lines[line], row_path, &replacements[line])
-                    .map_err(|failure| RowFailure { row: at, failure })?,
-            );
         }
         Ok(Some(rows))
     }
@@ -336,18 +354,19 @@ impl NdjsonJob {
                 let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
                 return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
             }
-            Direction::Protect if self.has_filters || self.conditions.iter().any(|c| !c.is_empty()) => {
+            Direction::Protect => {
                 let document = Document::parse(out, number)?;
                 let again = self.rules_for(self.applicable(&document))?;
                 let found = again.paths.locate(&document)?;
                 let same = Arc::ptr_eq(&again, &line.rules)
-                    && found.iter().map(|located| located.rule).eq(line.found.iter().map(|located| located.rule));
+                    && found.iter().map(|located| located.rule).eq(line.found.iter().map(|located| located.rule))
+                    && bindings_of(&again, &document, &found)?
+                        == bindings_of(&line.rules, &line.document, &line.found)?;
                 if !same {
-                    let why = "a filter or only_if of the policy looks at a value that the policy protects, so the document could not be revealed";
+                    let why = "a filter, an only_if or a row binding of the policy looks at a value that the policy protects, so the document could not be revealed";
                     return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
                 }
             }
-            Direction::Protect => {}
             Direction::Reveal => {
                 let text = std::str::from_utf8(out).unwrap_or_default();
                 counts.still_sealed += count_sealed(text);
@@ -355,6 +374,23 @@ impl NdjsonJob {
         }
         Ok(())
     }
+}
+
+/// Where each row binding of a document is: among the protected values, or a token in clear.
+fn bindings_of(
+    rules: &Rules,
+    document: &Document<'_>,
+    found: &[Located],
+) -> Result<Vec<(Option<usize>, Option<Zeroizing<String>>)>, Failure> {
+    let mut bindings = Vec::new();
+    for (_, paths) in &rules.rows {
+        for place in paths.locate(document)? {
+            let protected = found.iter().position(|located| located.span == place.span);
+            let clear = if protected.is_none() { scalar_text(Some(document.token(place.span)?)) } else { None };
+            bindings.push((protected, clear));
+        }
+    }
+    Ok(bindings)
 }
 
 /// How many values in `text` look sealed. A hint for people, not a decision.
@@ -435,8 +471,14 @@ fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, 
 /// Appends the JSON spelling of a value that was opened.
 fn push_value(prefix: &str, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
     let text = value.to_text().ok_or_else(|| Failure::new(Exit::Data, "the value has no JSON form"))?;
+    let is_number = |text: &str| matches!(Token::parse(text), Some(Token::Number(_)));
     match value.value_type() {
         ValueType::Null => out.extend_from_slice(b"null"),
+        // Sealed by somebody else, perhaps from a CSV cell: it must stay one value on one line.
+        ValueType::Json if Token::parse(&text).is_none() || text.contains(['\n', '\r']) => {
+            return Err(Failure::new(Exit::Data, "the value is not JSON on one line"));
+        }
+        ValueType::Float if !is_number(&text) => return Err(Failure::new(Exit::Data, "JSON has no such number")),
         ValueType::Json | ValueType::Integer | ValueType::Decimal | ValueType::Float | ValueType::Boolean => {
             out.extend_from_slice(text.as_bytes());
         }

@@ -57,8 +57,8 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the key is a root, or the configuration names it, and `state`
-    ///   would take it away.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the key is a root, or the configuration names it: without it
+    ///   other keys would be lost as well.
     /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way (NIST SP 800-57 part 1, §7).
     /// - [`Conflict`](ErrorKind::Conflict): somebody else changed the key first; read again and repeat.
     /// - Those of acquiring a key. Nothing has changed in each case.
@@ -68,12 +68,10 @@ impl Keyring {
         let config = &self.inner.config;
         let named = key_id == config.scope_names
             || config.lookup.values().any(|keys| keys.seals == key_id || keys.opens.contains(&key_id));
-        if (named || record.class() == KeyClass::Root)
-            && matches!(state, KeyState::DestroyPending | KeyState::Destroyed)
-        {
+        if named || record.class() == KeyClass::Root {
             return Err(Error::new(
                 ErrorKind::PolicyRefused,
-                "root keys, and keys that the configuration names, cannot be destroyed",
+                "the state of root keys, and of keys that the configuration names, is not changed by hand",
             )
             .with_detail(key_id.to_string()));
         }

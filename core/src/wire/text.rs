@@ -49,7 +49,7 @@ pub fn push_text(sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
 /// - [`Malformed`](ErrorKind::Malformed): not the text form of a value. `out` is unchanged.
 /// - [`Unsupported`](ErrorKind::Unsupported): a suite that has no text form in this build. `out` is unchanged.
 pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    if text.len() < TEXT_HEADER_LEN || text.len() > MAX_TEXT_LEN {
+    if text.len() < TEXT_HEADER_LEN {
         return Err(ErrorKind::Malformed.into());
     }
     let spelled = text.strip_prefix(TEXT_PREFIX.as_bytes()).ok_or(ErrorKind::Malformed)?;
@@ -60,7 +60,11 @@ pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
     if dot != b'.' {
         return Err(ErrorKind::Malformed.into());
     }
+    // What follows is only known for suites that this build opens.
     Suite::from_id(head[0])?;
+    if text.len() > MAX_TEXT_LEN {
+        return Err(ErrorKind::Malformed.into());
+    }
     let body_len = BASE64URL_NOPAD.decode_len(body.len()).map_err(|_| ErrorKind::Malformed)?;
     if body_len < KeyId::FINGERPRINT_LEN {
         return Err(ErrorKind::Malformed.into());

@@ -778,6 +778,16 @@ impl Maker {
                 negative(&format!("suite {suite}"), "Unsupported", opening, format!("kf1.{suite}{}", &text[6..]));
             }
             negative("suite in upper case", bad, opening, format!("kf1.FF{}", &text[6..]));
+            // Two faults: the suite decides what follows the dot, not what precedes it.
+            for (note, expect, two) in [
+                ("suite 03 and a stray character", "Unsupported", format!("kf1.03{}+{}", &text[6..20], &text[21..])),
+                ("suite ff and base64 padding at the end", "Unsupported", format!("kf1.ff{}=", &text[6..])),
+                ("suite 80 and nothing after the dot", "Unsupported", format!("kf1.80{}", &text[6..15])),
+                ("suite 03 and a generation in upper case", bad, format!("kf1.030000000A.{body}")),
+                ("suite 03 and no second dot", bad, format!("kf1.03{}{body}", &text[6..14])),
+            ] {
+                negative(note, expect, opening, two);
+            }
             negative("another generation", "NoMatchingKey", opening, format!("{}000000ff.{body}", &text[..6]));
             negative("generation 0", "NoMatchingKey", opening, format!("{}00000000.{body}", &text[..6]));
             let exchange = |at: usize| {
@@ -884,8 +894,21 @@ impl Maker {
             p.wraps.clear();
         };
         put("tombstone", "KeyState", "data", id("data"), &with(data, &tombstone), none());
-        put("tombstone of a root", "KeyState", "data", id("root-1"), &with(root, &tombstone), none());
+        let by_another = |p: &mut RecordParts<'static>| {
+            tombstone(p);
+            p.root = self.key("root-2");
+        };
+        put("tombstone of a root", "KeyState", "data", id("root-1"), &with(root, &by_another), none());
+        put("tombstone of a root, signed by itself", "KeyState", "data", id("root-1"), &with(root, &tombstone), none());
         put("a later sequence", "ok", "data", id("data"), &with(data, &|p| p.sequence = u64::MAX), none());
+        put(
+            "sequence and times of zero",
+            "ok",
+            "data",
+            id("data"),
+            &with(data, &|p| (p.sequence, p.times) = (0, [0; 3])),
+            none(),
+        );
         put(
             "an extension that need not be understood",
             "ok",
@@ -1034,6 +1057,12 @@ impl Maker {
             body
         };
         let wrap_at = env + 2;
+        let with_wrap = |wrap: &[u8]| {
+            signed(&|b| {
+                b[env + 1] = 2;
+                b.splice(env + 79..env + 79, wrap.iter().copied());
+            })
+        };
         let edits: Vec<(&str, &str, Vec<u8>)> = vec![
             ("layout version 2", "Unsupported", signed(&|b| b[3] = 2)),
             ("class 0", "Unsupported", signed(&|b| b[4] = 0)),
@@ -1110,6 +1139,8 @@ impl Maker {
                     })
                 }),
             ),
+            ("KEK version that is not UTF-8", "Malformed", with_wrap(b"\x02\x05local\x01\xff\0\0")),
+            ("unknown wrap whose alias and version are not UTF-8", "ok", with_wrap(b"\x03\x01\xff\x01\xff\0\0")),
             ("only a wrap that this version does not know", "RecordRejected", with(data, &|p| p.wraps[0].kind = 3)),
             ("extension cut short", "Malformed", with(data, &|p| p.extensions = b"\x00\x01\x00\x05four".to_vec())),
             ("extension header cut short", "Malformed", with(data, &|p| p.extensions = b"\x00\x01\x00".to_vec())),
@@ -1221,9 +1252,46 @@ impl Maker {
             &with(clinic, &|p| p.scope_tag = None),
             none(),
         );
+        // Another record of the slot. Finding a scope depends on its newest one; opening without a scope on none.
+        let newer = |key: Key, scope_tag| {
+            let mut parts = RecordParts { key, scope_tag, ..clinic.clone() };
+            parts.wraps[0].bytes = key.wrap(&parts.root, &[1; 24]).expect("short").to_vec();
+            (key.key_id(), parts.to_bytes())
+        };
+        let unsigned = |(id, record): (KeyId, Vec<u8>)| {
+            let last = record.len() - 1;
+            (id, flipped(&record, last, 0))
+        };
+        let later = |key: Key| Key { bytes: bytes("later"), generation: 99, ..key };
+        let in_scope = later(clinic.key);
+        for (note, expect, probe, (asked, record)) in [
+            ("a later key of the scope without its tag", "RecordRejected", "clinic-17", newer(in_scope, None)),
+            (
+                "a later key of the scope that no root vouches for",
+                "RecordRejected",
+                "clinic-17",
+                unsigned(newer(in_scope, clinic.scope_tag)),
+            ),
+            (
+                "a later lookup key in the slot of the scope",
+                "ok",
+                "clinic-17",
+                newer(Key { class: KeyClass::Lookup, ..in_scope }, None),
+            ),
+            ("a later key of the slot that no root vouches for", "ok", "data", unsigned(newer(later(data.key), None))),
+        ] {
+            put(note, expect, probe, asked, &record, none());
+        }
 
         // Roots.
         let local = |bytes: Vec<u8>| WrapParts { kind: 2, alias: ALIAS.into(), version: kek_id(&kek()), bytes };
+        let two_wraps = |first: &dyn Fn(&mut WrapParts), second: &dyn Fn(&mut WrapParts)| {
+            with(root, &|p| {
+                p.wraps.push(p.wraps[0].clone());
+                first(&mut p.wraps[0]);
+                second(&mut p.wraps[1]);
+            })
+        };
         let roots: Vec<(&str, &str, Vec<u8>)> = vec![
             ("root named by another authenticator", "RecordRejected", with(root, &|p| p.root = self.key("root-2"))),
             ("root with one bit of its MAC flipped", "RecordRejected", {
@@ -1231,6 +1299,31 @@ impl Maker {
                 flipped(&b, b.len() - 1, 0)
             }),
             ("root of another environment", "RecordRejected", with(root, &|p| p.environment = "production")),
+            ("root cut short", "Malformed", root.to_bytes()[..200].to_vec()),
+            ("root of layout version 2", "Unsupported", flipped(&flipped(&root.to_bytes(), 3, 0), 3, 1)),
+            ("root's slot, one bit flipped", "InvalidCiphertext", flipped(&root.to_bytes(), 117, 0)),
+            ("root's state edited to compromised", "KeyState", {
+                let mut b = root.to_bytes();
+                b[5] = KeyState::Compromised.id();
+                b
+            }),
+            ("first wrap of another KEK, second damaged: the last refusal counts", "InvalidCiphertext", {
+                two_wraps(&|w| w.version = "0123456789abcdef".into(), &|w| w.bytes[40] ^= 1)
+            }),
+            ("first wrap damaged, second of another KEK: the last refusal counts", "WrongKey", {
+                two_wraps(&|w| w.bytes[40] ^= 1, &|w| w.version = "0123456789abcdef".into())
+            }),
+            ("first wrap damaged, second under an alias that is not configured", "InvalidCiphertext", {
+                two_wraps(&|w| w.bytes[40] ^= 1, &|w| w.alias = "elsewhere".into())
+            }),
+            ("first payload bound to another environment, second good", "ok", {
+                two_wraps(&|w| w.bytes = kwp(&kek(), &root.key.kek_payload("production")), &|_| ())
+            }),
+            ("first payload with the right binding and another key, second good", "RecordRejected", {
+                let mut payload = root.key.kek_payload(ENVIRONMENT);
+                payload[0] ^= 1;
+                two_wraps(&|w| w.bytes = kwp(&kek(), &payload), &|_| ())
+            }),
             (
                 "payload bound to another environment",
                 "InvalidCiphertext",

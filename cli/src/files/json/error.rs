@@ -21,7 +21,12 @@ pub(crate) enum JsonError {
     /// An object has two members of the same name; the place is behind the second name.
     DuplicateMember { line: u64, column: usize },
     /// Two rules select the same value, or one selects a part of what the other selects.
-    Overlap { line: u64, first: String, second: String, path: String },
+    /// Names the rules only: the path that was selected has member names of the input.
+    Overlap { line: u64, first: String, second: String },
+    /// The document has another shape than the path of a rule expects at `prefix`, a part of that path.
+    Shape { line: u64, rule: String, prefix: String },
+    /// A line has more than [`MAX_VALUES`](super::MAX_VALUES) values.
+    TooManyValues { line: u64 },
 }
 
 impl JsonError {
@@ -61,12 +66,19 @@ impl fmt::Display for JsonError {
             Self::DuplicateMember { line, column } => {
                 write!(f, "line {line}, column {column}: an object has two members of the same name")
             }
-            Self::Overlap { line, first, second, path } if first == second => {
-                write!(f, "line {line}: {first:?} selects {path} and a part of it")
+            Self::Overlap { line, first, second } if first == second => {
+                write!(f, "line {line}: {first:?} selects a value and a part of it")
             }
-            Self::Overlap { line, first, second, path } => {
-                write!(f, "line {line}: {first:?} and {second:?} both select {path} or a part of it")
+            Self::Overlap { line, first, second } => {
+                write!(f, "line {line}: {first:?} and {second:?} both select the same value or a part of it")
             }
+            Self::Shape { line, rule, prefix } => {
+                write!(
+                    f,
+                    "line {line}: {rule:?} cannot be applied, since {prefix} is not what its path expects there (an array, an object)"
+                )
+            }
+            Self::TooManyValues { line } => write!(f, "line {line}: more than {} values", super::MAX_VALUES),
         }
     }
 }

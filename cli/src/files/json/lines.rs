@@ -9,7 +9,7 @@ use crate::files::{BYTE_ORDER_MARK, read_chunk};
 const MAX_BATCH_LINES: usize = 4096;
 
 /// A batch ends with the line that reaches this many bytes.
-const MAX_BATCH_LEN: usize = 4 * 1024 * 1024;
+const MAX_BATCH_LEN: usize = 1024 * 1024;
 
 /// Most bytes in a line that is not sealed yet. Twice this is fine, too: offsets into a batch fit in 32 bits.
 pub(crate) const MAX_LINE_LEN: usize = 16 * 1024 * 1024;

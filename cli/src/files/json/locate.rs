@@ -8,11 +8,13 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, M
 use serde_json::value::RawValue;
 use serde_json_path::{JsonPath, NormalizedPath, PathElement};
 
+use super::shape::Shapes;
 use super::{Document, JsonError};
 
 /// Named JSON paths (RFC 9535).
 pub(crate) struct JsonRules {
     rules: Vec<(String, JsonPath)>,
+    shapes: Shapes,
 }
 
 /// A value that a rule selects.
@@ -35,14 +37,18 @@ impl JsonRules {
         N: Into<String>,
         P: AsRef<str>,
     {
-        let compile = |(name, path): (N, P)| {
+        let mut compiled = Self { rules: Vec::new(), shapes: Shapes::default() };
+        for (name, path) in rules {
             let rule = name.into();
             match JsonPath::parse(path.as_ref()) {
-                Ok(path) => Ok((rule, path)),
-                Err(error) => Err(JsonError::Path { rule, reason: error.to_string() }),
+                Ok(parsed) => {
+                    compiled.shapes.add(compiled.rules.len(), path.as_ref());
+                    compiled.rules.push((rule, parsed));
+                }
+                Err(error) => return Err(JsonError::Path { rule, reason: error.to_string() }),
             }
-        };
-        Ok(Self { rules: rules.into_iter().map(compile).collect::<Result<_, _>>()? })
+        }
+        Ok(compiled)
     }
 
     /// Finds every value that a rule selects, in the order of the line. No two of them overlap.
@@ -50,8 +56,13 @@ impl JsonRules {
     /// # Errors
     ///
     /// [`JsonError::Overlap`]: such a value could not be replaced by two rules at once. A rule that
-    /// selects the same value in two ways is fine.
+    /// selects the same value in two ways is fine. [`JsonError::Shape`]: the document holds, say, an object where
+    /// a path expects an array, so that what the path means would not be selected. [`JsonError::TooManyValues`].
     pub(crate) fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
+        if let Some((rule, prefix)) = self.shapes.misfit(&document.value) {
+            let (rule, prefix) = (self.rules[rule].0.clone(), prefix.to_owned());
+            return Err(JsonError::Shape { line: document.line, rule, prefix });
+        }
         let mut wanted = Wanted::default();
         for (rule, (name, path)) in self.rules.iter().enumerate() {
             for node in path.query_located(&document.value).dedup() {
@@ -59,7 +70,6 @@ impl JsonRules {
                     line: document.line,
                     first: self.rules[other].0.clone(),
                     second: name.clone(),
-                    path: node.location().to_string(),
                 })?;
             }
         }

@@ -47,15 +47,14 @@ fn many_rules_in_the_order_of_the_line() {
 fn overlaps_are_refused_by_name() {
     let line = r#"{"a":[{"b":1}],"id":{"id":1}}"#;
     let overlap = |first, second| tokens(line, &[("one", first), ("two", second)]).expect_err("overlap");
-    let both = |path: &str| format!("line 7: \"one\" and \"two\" both select {path} or a part of it");
-    assert_eq!(overlap("$.a[0].b", "$..b"), both("$['a'][0]['b']"));
-    assert_eq!(overlap("$.a", "$.a[0].b"), both("$['a'][0]['b']"));
-    assert_eq!(overlap("$.a[0].b", "$.a"), both("$['a']"));
-    assert_eq!(overlap("$", "$.a"), both("$['a']"));
-    assert_eq!(overlap("$.a", "$"), both("$"));
-    assert_eq!(overlap("$", "$"), both("$"));
+    let both = "line 7: \"one\" and \"two\" both select the same value or a part of it";
+    for (first, second) in
+        [("$.a[0].b", "$..b"), ("$.a", "$.a[0].b"), ("$.a[0].b", "$.a"), ("$", "$.a"), ("$.a", "$"), ("$", "$")]
+    {
+        assert_eq!(overlap(first, second), both);
+    }
     let alone = tokens(line, &[("one", "$..id")]).expect_err("overlap");
-    assert!(alone.starts_with("line 7: \"one\" selects $['id']"), "{alone}");
+    assert!(alone.starts_with("line 7: \"one\" selects a value and a part of it"), "{alone}");
     tokens(line, &[("one", "$.a[0].b"), ("two", "$.id.id")]).expect("apart");
 }
 
@@ -274,6 +273,7 @@ proptest! {
         match rules(&[("r", path)]).locate(&document) {
             // Only `..` can select something inside of what it selects.
             Err(JsonError::Overlap { .. }) => prop_assert_eq!(path, "$..a1"),
+            Err(JsonError::Shape { .. }) => {}
             Err(error) => panic!("{error}"),
             Ok(found) => {
                 let raw = |found: &Located| &line[found.span.clone()];
