@@ -32,6 +32,7 @@ paths = ["$.name"]
 [fields."patient.born"]
 type = "date"
 padding = 16
+optional = true
 columns = ["born"]
 [fields."patient.note"]
 padding = "padme"

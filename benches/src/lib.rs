@@ -1,4 +1,5 @@
 //! What the benchmarks share: a keyring in memory, columns of 16-byte values, and bare ring over the same bytes.
+#![forbid(unsafe_code)]
 
 use keyfold::testing::{FakeKms, block_on};
 use keyfold::{

@@ -25,9 +25,9 @@ pub(crate) enum Command {
     /// Make a keyring in a folder: configuration, local KEK file, SQLite key store.
     Init(Init),
     /// Encrypt the fields of a CSV or NDJSON file that the policy names.
-    Protect(Transform),
+    Protect(Protect),
     /// Decrypt the fields of a protected file. Never passes plaintext through.
-    Reveal(Reveal),
+    Reveal(Transform),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
     /// List and rotate keys.
@@ -98,7 +98,8 @@ pub(crate) struct Transform {
     /// The character between CSV fields.
     #[arg(long, default_value = ",", value_parser = parse_delimiter)]
     pub(crate) delimiter: u8,
-    /// The scope whose keys are used, such as a tenant. Other users of this machine can see it: never name a patient.
+    /// The scope whose keys are used, such as a tenant; protect makes it if it is new. Deterministic fields ignore it:
+    /// their partition and --context keep tenants apart. Other users of this machine can see it: never name a patient.
     #[arg(long, value_name = "NAME", value_parser = parse_scope)]
     pub(crate) scope: Option<String>,
     /// Binds every value to a context pair, such as tenant=clinic-17. May be repeated. Visible like --scope.
@@ -107,9 +108,6 @@ pub(crate) struct Transform {
     /// Replace the output if it exists.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Encrypt values that look sealed already once more, instead of refusing them (protect only).
-    #[arg(long)]
-    pub(crate) seal_sealed: bool,
     /// Pass JSON documents to which no field of the policy applies through unchanged, instead of refusing them.
     #[arg(long)]
     pub(crate) pass_unmatched: bool,
@@ -122,9 +120,12 @@ pub(crate) struct Transform {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Reveal {
+pub(crate) struct Protect {
     #[command(flatten)]
     pub(crate) transform: Transform,
+    /// Encrypt values that look sealed already once more, instead of refusing them.
+    #[arg(long)]
+    pub(crate) seal_sealed: bool,
 }
 
 #[derive(Args, Debug)]

@@ -41,6 +41,11 @@ impl Failure {
         Self { code: exit as u8, message: message.into() }
     }
 
+    /// The same failure, with what follows from it.
+    pub(crate) fn add(self, consequence: &str) -> Self {
+        Self { message: format!("{}; {consequence}", self.message), ..self }
+    }
+
     /// The same failure, with the place where it happened in front.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
@@ -136,6 +141,6 @@ impl From<OutputError> for Failure {
 
 impl From<Interrupted> for Failure {
     fn from(interrupted: Interrupted) -> Self {
-        Self { code: interrupted.exit_code(), message: format!("{interrupted}; no file was written") }
+        Self { code: interrupted.exit_code(), message: format!("{interrupted}") }
     }
 }

@@ -28,7 +28,10 @@ fn init_makes_files_that_only_the_owner_reads() {
         assert_eq!(metadata.permissions().mode() & 0o7777, 0o600, "{file}");
     }
     let names: Vec<_> = snapshot(&keys).into_keys().collect();
-    let allowed = |path: &Path| FILES.iter().any(|file| path.ends_with(file) || path.ends_with(format!("{file}.lock")));
+    let allowed = |path: &Path| {
+        path.ends_with(".gitignore")
+            || FILES.iter().any(|file| path.ends_with(file) || path.ends_with(format!("{file}.lock")))
+    };
     assert!(names.iter().all(|path| allowed(path)), "{names:?}");
 }
 

@@ -212,5 +212,5 @@ fn sealed_values_are_sealed_again_only_on_request() {
     assert_eq!(world.text("once.csv"), world.text("sealed.csv"));
     world.succeeds(&["reveal", "once.csv", "--output", "plain.csv"]);
     assert_eq!(world.text("plain.csv"), PATIENTS);
-    world.refuses(&["reveal", "twice.csv", "--output", "x.csv", "--seal-sealed"], common::USAGE, &["for protect"]);
+    world.refuses(&["reveal", "twice.csv", "--output", "x.csv", "--seal-sealed"], common::USAGE, &["--seal-sealed"]);
 }

@@ -75,7 +75,7 @@ impl Field {
         if self.policy.accepted_suites.contains(&Suite::Field) {
             let slot = self.ring.data_slot(self.scope.as_deref()).await?;
             slots.data = Some(slot);
-            current = self.ring.current_if_known(slot).await?;
+            current = self.ring.current_if_known(slot).await;
         }
         if let FieldMode::Deterministic { partition, .. } = &self.policy.mode {
             let keys = self.ring.lookup(partition)?;
@@ -407,7 +407,10 @@ impl Decryptor {
         let slot = self.slot_of(sealed.suite())?;
         let key_id = sealed.key_id();
         let key = self.held_key(&key_id);
-        let key = key.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
+        let key = key.ok_or_else(|| {
+            Error::new(ErrorKind::NoMatchingKey, "the handle does not hold the key: call load_keys first")
+                .with_detail(key_id.to_string())
+        })?;
         if key.slot == slot {
             return Ok(key);
         }

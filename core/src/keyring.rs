@@ -223,6 +223,15 @@ impl Keyring {
         self.acquire(keys.seals, self.slot(KeyClass::Lookup, keys.partition)).await
     }
 
+    /// Whether the keyring has a scope of this name.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): no scope can have the name. - Those of acquiring a key.
+    pub async fn has_scope(&self, name: &str) -> Result<bool> {
+        Ok(self.find_scope(name).await?.1.is_some())
+    }
+
     /// The slot of the data keys of `scope`, which must exist.
     pub(crate) async fn data_slot(&self, scope: Option<&str>) -> Result<Slot> {
         let Some(name) = scope else { return Ok(self.slot(KeyClass::Data, SlotId::NONE)) };
@@ -279,18 +288,13 @@ impl Keyring {
     }
 
     /// The newest active key of `slot`, for a reader, who uses it only to say whether a value's key is current. Trouble
-    /// with records that a reader does not need must not keep him from data that he can verify: then no key is current.
-    pub(crate) async fn current_if_known(&self, slot: Slot) -> Result<Option<KeyId>> {
-        match self.current_key_id(slot).await {
-            Err(error) if matches!(error.kind(), ErrorKind::RecordRejected | ErrorKind::Store) => {
-                tracing::warn!(
-                    code = error.kind().code(),
-                    "the newest keys cannot be trusted; values count as outdated: {error}"
-                );
-                Ok(None)
-            }
-            result => result,
-        }
+    /// with keys that a reader does not need must not keep him from data that he can verify: then no key is current.
+    pub(crate) async fn current_if_known(&self, slot: Slot) -> Option<KeyId> {
+        self.current_key_id(slot).await.unwrap_or_else(|error| {
+            let code = error.kind().code();
+            tracing::warn!(code, "no key can be called current, so values count as outdated: {error}");
+            None
+        })
     }
 
     /// The newest active key of `slot`, as [`current_record`](Self::current_record).

@@ -6,7 +6,8 @@ mod common;
 
 use common::lab::*;
 use common::{block_on, refused};
-use keyfold::{ErrorKind, KeyClass, KeyState, Keyring, SlotId};
+use keyfold::{ErrorKind, HighWater, KeyClass, KeyState, Keyring, MemoryHighWater, SlotId};
+use std::sync::Arc;
 
 /// A keyring with a value under a key that was rotated away.
 fn retired(lab: &Lab) -> (Keyring, Vec<u8>) {
@@ -103,4 +104,19 @@ fn a_planted_newest_key_stops_sealing_but_not_opening() {
     let ring = lab.process();
     assert_eq!(refused(seal(&ring, None, "x"), "sealing"), ErrorKind::RecordRejected);
     assert_eq!(reveal(&ring, None, &sealed).unwrap(), ("needed".to_owned(), false), "nobody can say what is current");
+}
+
+#[test]
+fn a_machine_that_only_reads_remembers_generations_and_roots() {
+    let lab = Lab::new();
+    let admin = lab.process();
+    block_on(admin.rotate_root()).unwrap();
+    block_on(admin.rotate_data_key(None)).unwrap();
+    let marks = Arc::new(MemoryHighWater::default());
+    let store: Arc<dyn keyfold::KeyStore> = Arc::new(lab.store.clone());
+    let reader = Keyring::open(lab.config.clone(), store, lab.keks(), marks.clone()).unwrap();
+    let sealed = seal(&reader, None, "x").unwrap();
+    assert_eq!(marks.generation(lab.config.lineage).unwrap(), key_id_of(&sealed).generation());
+    let old_root = marks.mark(lab.config.lineage, root().key_id()).unwrap().unwrap();
+    assert_eq!(old_root.state, KeyState::Deactivated);
 }

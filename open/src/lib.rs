@@ -51,7 +51,13 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
         })
         .collect::<Result<_>>()?;
     let high_water: Arc<dyn HighWater> = match &config.high_water {
-        Some(file) => Arc::new(FileHighWater::open(folder.join(file))?),
+        Some(file) => {
+            let file = folder.join(file);
+            if !file.exists() {
+                tracing::warn!(file = %file.display(), "the high-water file is missing: an older copy of the store would not be noticed");
+            }
+            Arc::new(FileHighWater::open(file)?)
+        }
         None => Arc::new(MemoryHighWater::default()),
     };
     Keyring::open(config.keyring, store, keks, high_water)
@@ -102,6 +108,7 @@ pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initia
     let missing = |folder: &&Path| !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err();
     let mut made =
         Made { files: Vec::new(), folders: folder.ancestors().take_while(missing).map(Path::to_owned).collect() };
+    let own_folder = !made.folders.is_empty();
     fs::create_dir_all(folder).map_err(|error| io(error, folder, "cannot make the folder"))?;
     for file in [CONFIG_FILE, KEK_FILE, STORE_FILE, HIGH_WATER_FILE] {
         if fs::symlink_metadata(path(file)).is_ok() {
@@ -118,6 +125,11 @@ pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initia
     let created = Keyring::create(name, environment, store, BTreeMap::from([(alias.clone(), kek)]), high_water).await?;
     let uris = BTreeMap::from([(alias, format!("local:{KEK_FILE}"))]);
     let text = Config::template(&created, &format!("sqlite:{STORE_FILE}"), HIGH_WATER_FILE, &uris);
+    if own_folder {
+        // The KEK and the store must not get into a repository together.
+        made.files.push(path(".gitignore"));
+        write_new(folder, ".gitignore", b"*\n")?;
+    }
     // Last, and in one step: a configuration that exists is complete.
     write_new(folder, CONFIG_FILE, text.as_bytes())?;
     made.keep();

@@ -35,7 +35,6 @@ enum RowSource {
 
 struct CsvJob {
     direction: Direction,
-    seal_sealed: bool,
     fields: Vec<FieldJob>,
     /// Columns that are row bindings of others come first.
     columns: Vec<ColumnJob>,
@@ -72,6 +71,11 @@ pub(super) fn run(
     let position = |name: &str| named.iter().position(|n| n == name).and_then(|index| source.positions()[index]);
     refuse_similar(source.header(), &named)?;
     let plan = CsvJob::plan(job, &position)?;
+    if job.direction != Direction::Reveal {
+        let sealed: Vec<usize> = plan.columns.iter().map(|job| job.column).collect();
+        let clear = source.header().iter().enumerate().filter(|(index, _)| !sealed.contains(index));
+        counts.clear_columns = clear.map(|(_, name)| name.clone()).collect();
+    }
     let mut output = Output::create(target, job.args.force)?;
     output.write(source.header_raw())?;
     let read = || source.next_batch().map_err(Failure::from);
@@ -134,7 +138,7 @@ impl CsvJob {
             }
             columns[index].row = Some(protected.map_or(RowSource::Clear(column), RowSource::Protected));
         }
-        Ok(Self { direction: job.direction, seal_sealed: job.args.seal_sealed, fields, columns })
+        Ok(Self { direction: job.direction, fields, columns })
     }
 
     fn transform(&self, batch: &CsvBatch) -> Result<Done, Failure> {
@@ -147,7 +151,7 @@ impl CsvJob {
             ..Counts::default()
         };
         match self.direction {
-            Direction::Protect => {
+            Direction::Protect { .. } => {
                 bytes.reserve(batch.raw_len() + batch.rows() * columns.len() * 112);
                 let sealed = self.protect(batch)?;
                 self.check_lengths(batch, &sealed)?;
@@ -194,7 +198,7 @@ impl CsvJob {
                 let mut values = Vec::with_capacity(batch.rows());
                 for row in 0..batch.rows() {
                     let text = batch.text(row, job.column)?;
-                    if !self.seal_sealed {
+                    if self.direction == (Direction::Protect { seal_sealed: false }) {
                         field.refuse_sealed(row, text).map_err(|failure| at(batch, job, failure))?;
                     }
                     let (_, rest) = field.policy.split_prefix(text);

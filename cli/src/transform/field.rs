@@ -41,7 +41,7 @@ impl From<RowError> for RowFailure {
 impl FieldJob {
     pub(super) fn new(policy: Arc<FieldPolicy>, field: Field, direction: Direction) -> Result<Self, Failure> {
         let cipher = match direction {
-            Direction::Protect => Cipher::Protect(Box::new(pollster::block_on(field.encryptor())?)),
+            Direction::Protect { .. } => Cipher::Protect(Box::new(pollster::block_on(field.encryptor())?)),
             Direction::Reveal => Cipher::Reveal(Box::new(pollster::block_on(field.decryptor())?)),
         };
         Ok(Self { policy, cipher })

@@ -29,7 +29,10 @@ const SEALED_GROWTH: usize = 2;
 /// Which way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Direction {
-    Protect,
+    Protect {
+        /// Encrypts values that look sealed already once more.
+        seal_sealed: bool,
+    },
     Reveal,
 }
 
@@ -41,7 +44,7 @@ struct Done {
 }
 
 /// What was done, for the summary.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counts {
     /// Bytes of the input.
     input_len: u64,
@@ -55,13 +58,15 @@ struct Counts {
     unmatched: u64,
     /// Values that look sealed after revealing, because no rule covers them.
     still_sealed: u64,
+    /// Columns of a CSV file that were not protected.
+    clear_columns: Vec<String>,
 }
 
 impl Direction {
     /// The limit of the input in this direction, where that of protect is `max_len`.
     const fn limit(self, max_len: usize) -> usize {
         match self {
-            Self::Protect => max_len,
+            Self::Protect { .. } => max_len,
             Self::Reveal => max_len * SEALED_GROWTH,
         }
     }
@@ -123,14 +128,17 @@ impl Job<'_> {
 pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
-    if direction == Direction::Reveal && args.seal_sealed {
-        return Err(Failure::new(Exit::Usage, "--seal-sealed is for protect"));
-    }
     let format = args.format.map_or_else(|| format_of(&args.input), Ok)?;
     let ring = keyfold_open::open(&args.source.config, &args.policy).map_err(Failure::of_opening)?;
     let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let job = Job { args, direction, ring: &ring, context };
+    if let (Direction::Protect { .. }, Some(scope)) = (direction, &args.scope)
+        && !pollster::block_on(ring.has_scope(scope))?
+    {
+        // Also a misspelt name gets here: whoever reads this can tell.
+        let _ = writeln!(anstream::stderr(), "the scope is new: a key is made for it");
+    }
     let target = Target::from_argument(&args.output);
     let input = Input::open(&args.input)?;
     target.refuse_input(input.file())?;
@@ -150,7 +158,10 @@ pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure>
     progress.finish();
     // A signal also ends the program that feeds our pipe, and the error that follows is not the cause.
     let output = match interrupt.check() {
-        Err(interrupted) => return Err(interrupted.into()),
+        Err(interrupted) if args.output == "-" => {
+            return Err(Failure::from(interrupted).add("standard output has a part of the data only: discard it"));
+        }
+        Err(interrupted) => return Err(Failure::from(interrupted).add("no file was written")),
         Ok(()) => result?,
     };
     output.commit()?;
@@ -183,19 +194,23 @@ fn pump<B: Send>(
 fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), Failure> {
     let mut err = anstream::stderr().lock();
     let verb = match direction {
-        Direction::Protect => "protected",
+        Direction::Protect { .. } => "protected",
         Direction::Reveal => "revealed",
     };
     let line = if args.json {
         json!({
             "direction": verb, "records": counts.records, "values": counts.values, "outdated": counts.outdated,
-            "unmatched": counts.unmatched, "still_sealed": counts.still_sealed,
+            "unmatched": counts.unmatched, "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
         })
         .to_string()
     } else {
         let mut line = format!("{verb} {} values in {} records", counts.values, counts.records);
         if direction == Direction::Reveal {
             line.push_str(&format!("; {} values are under an old generation", counts.outdated));
+        }
+        if !counts.clear_columns.is_empty() {
+            let names: Vec<String> = counts.clear_columns.iter().map(|name| format!("{name:?}")).collect();
+            line.push_str(&format!("; in clear: {}", names.join(", ")));
         }
         if counts.unmatched > 0 {
             line.push_str(&format!(

@@ -22,7 +22,6 @@ use zeroize::Zeroizing;
 
 struct NdjsonJob {
     direction: Direction,
-    seal_sealed: bool,
     pass_unmatched: bool,
     /// Deterministic fields first, since others may be bound to them.
     fields: Vec<FieldJob>,
@@ -105,7 +104,6 @@ impl NdjsonJob {
         let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
         let plan = Self {
             direction: job.direction,
-            seal_sealed: job.args.seal_sealed,
             pass_unmatched: job.args.pass_unmatched,
             applied: flags(),
             selected: flags(),
@@ -210,11 +208,13 @@ impl NdjsonJob {
             replacements[line][found] = Some((lines[line].found[found].span.clone(), text));
         };
         match self.direction {
-            Direction::Protect => {
+            Direction::Protect { .. } => {
                 let mut values = Vec::with_capacity(tokens.len());
                 let mut prefixes = Vec::with_capacity(tokens.len());
                 for (row, token) in tokens.iter().enumerate() {
-                    if let (Token::String { text, .. }, false) = (token, self.seal_sealed) {
+                    if let (Token::String { text, .. }, false) =
+                        (token, self.direction == (Direction::Protect { seal_sealed: true }))
+                    {
                         job.refuse_sealed(row, text).map_err(at)?;
                     }
                     let (prefix, value) =
@@ -350,11 +350,11 @@ impl NdjsonJob {
     fn check_output(&self, line: &Line<'_>, out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
         let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
         match self.direction {
-            Direction::Protect if out.len() > max_len => {
+            Direction::Protect { .. } if out.len() > max_len => {
                 let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
                 return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
             }
-            Direction::Protect => {
+            Direction::Protect { .. } => {
                 let document = Document::parse(out, number)?;
                 let again = self.rules_for(self.applicable(&document))?;
                 let found = again.paths.locate(&document)?;

@@ -16,7 +16,7 @@ impl Progress {
         };
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(match direction {
-            Direction::Protect => "protecting",
+            Direction::Protect { .. } => "protecting",
             Direction::Reveal => "revealing",
         });
         Self(bar)

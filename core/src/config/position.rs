@@ -48,7 +48,7 @@ impl<'a> Origin<'a> {
         let before = self.text.get(..start).unwrap_or_default();
         let line_number = before.matches('\n').count() + 1;
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let line = self.text[line_start..].lines().next().unwrap_or_default();
+        let line = self.text[line_start..].lines().next().and_then(|line| line.split('#').next()).unwrap_or_default();
         let key = if line.trim_start().starts_with('[') { line } else { line.split('=').next().unwrap_or_default() };
         let key: String = key.trim().chars().take(80).collect();
         if key.is_empty() {

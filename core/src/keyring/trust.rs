@@ -91,7 +91,20 @@ impl Keyring {
     /// Remembers, for the life of the process, a record that a root vouches for.
     pub(super) fn remember(&self, record: &Record) -> Result<()> {
         let mark = (record.key_id(), HighWaterMark::of(record));
-        self.inner.seen.raise(record.lineage(), record.key_id().generation(), Some(mark))
+        let (lineage, generation) = (record.lineage(), record.key_id().generation());
+        self.inner.seen.raise(lineage, generation, Some(mark))?;
+        // Outside of the process: how far the generations have come, and roots. A machine that cannot write its marks
+        // can still read data, so this is best effort.
+        let root = (record.class() == KeyClass::Root).then_some(mark);
+        let marks = &self.inner.high_water;
+        let news = generation > marks.generation(lineage)?
+            || root.is_some_and(|(key_id, mark)| {
+                marks.mark(lineage, key_id).is_ok_and(|known| known.is_none_or(|k| mark.sequence > k.sequence))
+            });
+        if news && let Err(error) = marks.raise(lineage, generation, root) {
+            tracing::warn!("the high-water file was not raised: {error}");
+        }
+        Ok(())
     }
 
     /// The root `key_id`, if it is pinned or a chain of endorsements leads from a pinned one to it.

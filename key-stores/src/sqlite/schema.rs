@@ -111,7 +111,9 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     let found = match path.symlink_metadata() {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(about("there is no key store; `keyfold init` makes one"));
+            return Err(about(
+                "the key store is missing: restore it from a backup, since without it nothing that was sealed can be opened",
+            ));
         }
         Err(error) => return Err(about("the key store cannot be opened").with_source(error)),
     };

@@ -41,7 +41,13 @@ pub(super) fn read(path: &Path) -> Result<Secret<32>> {
     let file: File = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
         Ok(file) => file.into(),
         Err(rustix::io::Errno::LOOP) => return Err(refused("it must not be a symbolic link", path)),
-        Err(errno) => return Err(io_error("cannot open the local KEK", path, errno.into())),
+        Err(errno) => {
+            return Err(io_error(
+                "cannot open the local KEK (if it is lost, restore the offline copy)",
+                path,
+                errno.into(),
+            ));
+        }
     };
     check_owner_only(&file, path)?;
     let mut text = Zeroizing::new([0; FILE_LEN + 1]);
