@@ -212,8 +212,8 @@ impl NdjsonJob {
                 let mut values = Vec::with_capacity(tokens.len());
                 let mut prefixes = Vec::with_capacity(tokens.len());
                 for (row, token) in tokens.iter().enumerate() {
-                    if let (Token::String { text, .. }, false) =
-                        (token, self.direction == (Direction::Protect { seal_sealed: true }))
+                    if let Token::String { text, .. } = token
+                        && self.direction == (Direction::Protect { seal_sealed: false })
                     {
                         job.refuse_sealed(row, text).map_err(at)?;
                     }
