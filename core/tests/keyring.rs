@@ -1,4 +1,6 @@
 //! What a keyring opens and for whom: swaps, key services, policies, states (DESIGN F11 to F13, K5 to K9).
+//!
+//! Longer than other files: one place for what a keyring promises, with the places and keyrings that the tests share.
 #![cfg(all(feature = "testing", feature = "hazmat"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 

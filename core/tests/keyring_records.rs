@@ -1,6 +1,8 @@
 //! Key records that nobody should believe: planted, edited, swapped, replayed, hidden (DESIGN K2 to K4).
 //!
 //! The attacker may encrypt under the KEK and write the store, but not decrypt.
+//!
+//! Longer than other files: every attack on records shares the offsets and forgers at its top.
 #![cfg(all(feature = "testing", feature = "hazmat"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 

@@ -1,4 +1,6 @@
 //! Writes the test vectors. Everything here is deterministic, so that the committed files must equal what it makes.
+//!
+//! Longer than other files: one function per vector file, all from the same samples, in the order of FORMAT.md.
 
 use crate::world::{ALIAS, ENVIRONMENT, Member, Opening, TIME, World, bytes, kek, kek_id, kwp, lineage, members, slot};
 use keyfold::aead::Backend;
