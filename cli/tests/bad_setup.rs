@@ -67,7 +67,7 @@ fn policies_that_cannot_be_read() {
 #[test]
 fn an_unreadable_policy() {
     let world = World::new();
-    fs::set_permissions(world.path("policy.toml"), Permissions::from_mode(0)).expect("permissions");
+    fs::set_permissions(world.path("policy.toml"), Permissions::from_mode(0o000)).expect("permissions");
     if fs::read(world.path("policy.toml")).is_ok() {
         println!("SKIPPED: permissions do not bind this user (root)");
         return;
@@ -327,4 +327,14 @@ fn configurations_that_trust_nobody() {
         POLICY,
         &["unknown field"],
     );
+}
+
+#[test]
+fn a_configuration_that_anyone_can_write() {
+    for file in [World::config as fn(&World) -> std::path::PathBuf, |world| world.path("policy.toml")] {
+        let world = World::new();
+        let writable = Permissions::from_mode(0o666);
+        fs::set_permissions(file(&world), writable).expect("permissions");
+        world.refuses(&["protect", "in.csv", "--output", "out"], POLICY, &["chmod o-w"]);
+    }
 }

@@ -188,7 +188,8 @@ fn planted_records_do_not_take_over_sealing() {
         lab.store.plant(&claims_true_root(&parts));
     };
     let only_root = |lab: &Lab| lab.store.plant(&record(&root_parts(&lab.kms, their_root())));
-    let plants: [(&str, &dyn Fn(&Lab)); 4] = [
+    type Plant<'a> = (&'a str, &'a dyn Fn(&Lab));
+    let plants: [Plant<'_>; 4] = [
         ("under a root of the attacker", &under_their_root),
         ("claiming the true root", &claiming),
         ("claiming the true root, deactivated", &claiming_inactive),

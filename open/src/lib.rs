@@ -10,6 +10,7 @@ use keyfold_store::{FileHighWater, SqliteStore};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -199,6 +200,13 @@ fn read_text(path: &Path) -> Result<String> {
     if !metadata.is_file() || metadata.len() > MAX_CONFIG_LEN {
         return Err(Error::new(ErrorKind::Configuration, "a configuration is a regular file of at most 4 MiB")
             .with_detail(path.display().to_string()));
+    }
+    if metadata.permissions().mode() & 0o002 != 0 {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            "anyone on the machine can write the file, and it decides what is trusted and protected: run chmod o-w",
+        )
+        .with_detail(path.display().to_string()));
     }
     let bytes = fs::read(path).map_err(|error| io(error, path, "cannot read"))?;
     String::from_utf8(bytes)

@@ -376,12 +376,11 @@ impl NdjsonJob {
     }
 }
 
-/// Where each row binding of a document is: among the protected values, or a token in clear.
-fn bindings_of(
-    rules: &Rules,
-    document: &Document<'_>,
-    found: &[Located],
-) -> Result<Vec<(Option<usize>, Option<Zeroizing<String>>)>, Failure> {
+/// A row binding: which of the protected values it is, or else what it says in clear.
+type Binding = (Option<usize>, Option<Zeroizing<String>>);
+
+/// The row bindings of a document.
+fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Result<Vec<Binding>, Failure> {
     let mut bindings = Vec::new();
     for (_, paths) in &rules.rows {
         for place in paths.locate(document)? {
