@@ -306,11 +306,16 @@ mod with_std {
             }
             self.check_row(row)?;
             let mut out = SliceSink::new(&mut buffer);
-            out.put(header)?;
-            out.put(&self.buffer[HEADER_LEN..self.head_len])?;
-            row.map_or(Ok(()), |row| put_part(&mut out, row))?;
-            out.put(&self.tail)?;
-            seal(out.into_written())
+            out.put(&self.buffer[..self.head_len])?;
+            if let Some(row) = row {
+                put_part(&mut out, row)?;
+            }
+            if !self.tail.is_empty() {
+                out.put(&self.tail)?;
+            }
+            let len = out.into_written().len();
+            buffer[..HEADER_LEN].copy_from_slice(header);
+            seal(&buffer[..len])
         }
 
         /// Whether `row` may be bound, without building the AAD.

@@ -37,10 +37,8 @@ pub(crate) fn seal_value(
     value.check()?;
     let header = header(Suite::Field, key_id);
     aad.of_one(&header, row, |aad| {
-        let len = FIELD_OVERHEAD - 1 + value.encoded_len(padding);
-        let mut out = Vec::with_capacity(len);
-        out.extend_from_slice(&header);
-        out.resize(len, 0);
+        let mut out = vec![0; FIELD_OVERHEAD - 1 + value.encoded_len(padding)];
+        out[..HEADER_LEN].copy_from_slice(&header);
         let nonce: [u8; NONCE_LEN] = random::array()?;
         let (prefix, last) = split_nonce(&nonce);
         seal_row(&key.derive(prefix), prefix, *last, aad, value, padding, &mut out)?;
