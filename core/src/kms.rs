@@ -1,4 +1,4 @@
-//! What Keyfold asks of a key service (docs/KMS-CONTRACT.md grows from this).
+//! What Keyfold asks of a key service.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{Lineage, Secret};

@@ -1,4 +1,4 @@
-//! Plaintext and keys appear nowhere: not in Debug and Display output, errors, TRACE logs or panics (FAILURES T1, T9).
+//! Plaintext and keys appear nowhere: not in Debug and Display output, errors, TRACE logs or panics.
 //!
 //! One child process does everything that the library can do, prints whatever can be printed, and panics; its parent
 //! looks for the canaries in all of its output.
