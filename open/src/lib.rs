@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 /// Longest configuration or policy file in bytes.
 const MAX_CONFIG_LEN: u64 = 4 * 1024 * 1024;
+const NO_CONFIG: &str = "cannot read the configuration (--config names one, `keyfold init DIR` makes one)";
 /// The files that [`init`] writes into its folder.
 pub const CONFIG_FILE: &str = "keyfold.toml";
 const STORE_FILE: &str = "keys.db";
@@ -28,9 +29,9 @@ const KEK_FILE: &str = "local.kek";
 ///
 /// - [`Io`](ErrorKind::Io): a file cannot be read. - [`Configuration`](ErrorKind::Configuration): names file, line and key.
 pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
-    let mut config = Config::parse(&read_text(path)?, &path.display().to_string())?;
+    let mut config = Config::parse(&read_text(path, NO_CONFIG)?, &path.display().to_string())?;
     for policy in policies {
-        config.add_policy(&read_text(policy)?, &policy.display().to_string())?;
+        config.add_policy(&read_text(policy, "cannot read the policy")?, &policy.display().to_string())?;
     }
     Ok(config)
 }
@@ -195,8 +196,8 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let metadata = fs::metadata(path).map_err(|error| io(error, path, "cannot read"))?;
+fn read_text(path: &Path, failed: &'static str) -> Result<String> {
+    let metadata = fs::metadata(path).map_err(|error| io(error, path, failed))?;
     if !metadata.is_file() || metadata.len() > MAX_CONFIG_LEN {
         return Err(Error::new(ErrorKind::Configuration, "a configuration is a regular file of at most 4 MiB")
             .with_detail(path.display().to_string()));
@@ -208,7 +209,7 @@ fn read_text(path: &Path) -> Result<String> {
         )
         .with_detail(path.display().to_string()));
     }
-    let bytes = fs::read(path).map_err(|error| io(error, path, "cannot read"))?;
+    let bytes = fs::read(path).map_err(|error| io(error, path, failed))?;
     String::from_utf8(bytes)
         .map_err(|_| Error::new(ErrorKind::Configuration, "not UTF-8 text").with_detail(path.display().to_string()))
 }
