@@ -1,16 +1,20 @@
 //! `keyfold.toml` and policy files (docs/CONFIG.md): parsing with errors that name file, line and key.
 
+mod duration;
 mod field;
 mod position;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
+use crate::cache::CachePolicy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CreatedKeyring, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
 use crate::policy::Policy;
 use field::FieldToml;
 use position::{Origin, Spanned};
+use rotation::RotationToml;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -39,6 +43,8 @@ struct ConfigToml {
     store: StoreToml,
     keks: BTreeMap<String, Spanned<KekToml>>,
     #[serde(default)]
+    rotation: RotationToml,
+    #[serde(default)]
     lookup: BTreeMap<String, LookupToml>,
     #[serde(default)]
     fields: BTreeMap<String, Spanned<FieldToml>>,
@@ -60,6 +66,8 @@ struct KeyringToml {
     lineage: Spanned<String>,
     root_pins: Vec<Spanned<String>>,
     scope_names: Spanned<String>,
+    #[serde(default)]
+    open_compromised: bool,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +116,9 @@ impl Config {
                     .collect::<Result<_>>()?,
                 scope_names: origin.at(&keyring.scope_names, |text| text.parse())?,
                 lookup: BTreeMap::new(),
+                cache: CachePolicy::default(),
+                rotation: file.rotation.to_policy(&origin)?,
+                open_compromised: keyring.open_compromised,
                 policy: Policy::new(),
             },
             store: file.store.uri,

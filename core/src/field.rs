@@ -1,20 +1,22 @@
 //! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
 
 use crate::aead::SivKey;
+use crate::cache::Cached;
 use crate::column::{
     ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, OpenedColumn, OpenedValue, Opening, RowError,
     SealedColumn, check_rows, seal_value,
 };
 use crate::context::{Aad, Context, NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{Keyring, Material, OpenKey};
+use crate::keyring::{CurrentKey, Keyring, Material, OpenKey};
 use crate::keys::KeyClass;
 use crate::policy::{FieldMode, FieldPolicy, RowBinding};
 use crate::store::Slot;
 use crate::value::Value;
 use crate::wire::{HEADER_LEN, KeyId, Sealed, Suite};
+use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// A field about to be bound. Made by [`Keyring::field`].
 #[derive(Clone)]
@@ -56,11 +58,15 @@ impl Field {
     ///   [`Kms`](ErrorKind::Kms), [`Store`](ErrorKind::Store).
     pub async fn encryptor(self) -> Result<Encryptor> {
         let bound = self.bind()?;
-        let key = match &self.policy.mode {
-            FieldMode::Deterministic { partition, .. } => self.ring.lookup_seal_key(partition).await?,
-            FieldMode::Randomized => self.ring.data_seal_key(self.scope.as_deref()).await?,
+        let current = match &self.policy.mode {
+            FieldMode::Deterministic { partition, .. } => {
+                let keys = self.ring.lookup(partition)?;
+                self.ring.current(self.ring.slot(KeyClass::Lookup, keys.partition), Some(keys.seals))
+            }
+            FieldMode::Randomized => self.ring.current(self.ring.data_slot_or_new(self.scope.as_deref()).await?, None),
         };
-        Ok(Encryptor { policy: self.policy, bound, key })
+        self.ring.ready(&current).await?;
+        Ok(Encryptor { ring: self.ring, policy: self.policy, bound, current })
     }
 
     /// A handle that decrypts. Never makes a scope.
@@ -75,14 +81,18 @@ impl Field {
         if self.policy.accepted_suites.contains(&Suite::Field) {
             let slot = self.ring.data_slot(self.scope.as_deref()).await?;
             slots.data = Some(slot);
-            current = self.ring.current_if_known(slot).await;
+            current = Some(self.ring.current(slot, None));
         }
         if let FieldMode::Deterministic { partition, .. } = &self.policy.mode {
             let keys = self.ring.lookup(partition)?;
-            slots.lookup = Some(self.ring.slot(KeyClass::Lookup, keys.partition));
-            current = Some(keys.seals);
+            let slot = self.ring.slot(KeyClass::Lookup, keys.partition);
+            slots.lookup = Some(slot);
+            current = Some(self.ring.current(slot, Some(keys.seals)));
         }
-        Ok(Decryptor { ring: self.ring, policy: self.policy, bound, slots, current, held: RwLock::default() })
+        if let Some(current) = &current {
+            self.ring.look_at_newest(current).await;
+        }
+        Ok(Decryptor { ring: self.ring, policy: self.policy, bound, slots, current, held: ArcSwap::default() })
     }
 
     fn bind(&self) -> Result<Bound> {
@@ -130,9 +140,10 @@ struct Bound {
 /// }
 /// ```
 pub struct Encryptor {
+    ring: Keyring,
     policy: Arc<FieldPolicy>,
     bound: Bound,
-    key: Arc<OpenKey>,
+    current: Arc<CurrentKey>,
 }
 
 impl Encryptor {
@@ -142,10 +153,36 @@ impl Encryptor {
         &self.policy
     }
 
-    /// The key that seals.
+    /// The key that sealed last, or would now; [`ready`](Self::ready) may bring another.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        self.key.key_id
+        let key = self.current.key();
+        key.as_deref().expect("a handle is made ready before it is given out").key_id
+    }
+
+    /// Makes sure that the handle seals under the current key, and that this key was confirmed within the times of the
+    /// [`CachePolicy`](crate::CachePolicy). Await it before you seal: it costs a few loads unless there is something
+    /// to do, and while one caller renews, the others go on.
+    ///
+    /// A rotation that is due by the rotation policy is done here, once, by whoever comes first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Field::encryptor`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
+    pub async fn ready(&self) -> Result<&Self> {
+        self.ring.ready(&self.current).await?;
+        Ok(self)
+    }
+
+    /// The key that seals, if it may be used now, with `n` values counted against its allowance.
+    #[inline]
+    fn key_for(&self, n: usize) -> Result<Arc<OpenKey>> {
+        self.ring.check_open()?;
+        let key = self.current.key();
+        let key = key.as_ref().expect("a handle is made ready before it is given out");
+        key.check_usable(self.ring.time())?;
+        key.count(n as u64)?;
+        Ok(key.clone())
     }
 
     /// Encrypts one value, bound to `row` where the policy binds rows.
@@ -157,12 +194,16 @@ impl Encryptor {
     /// - [`InvalidInput`](ErrorKind::InvalidInput): wrong type, no canonical encoding, row binding missing or not wanted.
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the value or the row binding is too long.
     /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable): nothing was sealed.
+    /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): the key has been held for as long as the cache policy allows.
+    ///   [`LimitExceeded`](ErrorKind::LimitExceeded): it has sealed as many values as the rotation policy allows.
+    ///   [`ready`](Self::ready) sees to both. A key that was revoked gives the error that revoked it.
     pub fn encrypt(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
         self.check_type(&value)?;
-        match &self.key.material {
-            Material::Data(key) => seal_value(&self.key.key_id, key, &self.bound.aad, self.policy.padding, value, row),
+        let key = self.key_for(1)?;
+        match &key.material {
+            Material::Data(xaes) => seal_value(&key.key_id, xaes, &self.bound.aad, self.policy.padding, value, row),
             Material::Lookup { siv, .. } => {
-                let sealed = self.deterministic_seal(siv, row)?.column(&[value][..])?;
+                let sealed = self.deterministic_seal(key.key_id, siv, row)?.column(&[value][..])?;
                 Ok(sealed.into_parts().0)
             }
         }
@@ -183,27 +224,28 @@ impl Encryptor {
         for row in 0..values.len() {
             self.check_type(&values.value(row)).map_err(|error| RowError { row, error })?;
         }
-        match &self.key.material {
-            Material::Data(key) => {
+        let key = self.key_for(values.len()).map_err(|error| RowError { row: 0, error })?;
+        match &key.material {
+            Material::Data(xaes) => {
                 let mut aad = self.bound.aad.clone();
                 let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
-                FieldSeal { key_id: self.key.key_id, key, aad: &mut aad, padding, unlinkable }.column(values, rows)
+                FieldSeal { key_id: key.key_id, key: xaes, aad: &mut aad, padding, unlinkable }.column(values, rows)
             }
             Material::Lookup { siv, .. } => self
-                .deterministic_seal(siv, rows.map(|_| &[][..]))
+                .deterministic_seal(key.key_id, siv, rows.map(|_| &[][..]))
                 .map_err(|error| RowError { row: 0, error })?
                 .column(values),
         }
     }
 
-    fn deterministic_seal<'a>(&'a self, key: &'a SivKey, row: Option<&[u8]>) -> Result<DeterministicSeal<'a>> {
+    fn deterministic_seal<'a>(
+        &'a self,
+        key_id: KeyId,
+        key: &'a SivKey,
+        row: Option<&[u8]>,
+    ) -> Result<DeterministicSeal<'a>> {
         refuse_row(row)?;
-        Ok(DeterministicSeal {
-            key_id: self.key.key_id,
-            key,
-            strings: &self.bound.strings,
-            padding: self.policy.padding,
-        })
+        Ok(DeterministicSeal { key_id, key, strings: &self.bound.strings, padding: self.policy.padding })
     }
 
     #[inline]
@@ -269,6 +311,8 @@ struct Slots {
     lookup: Option<Slot>,
 }
 
+type Held = BTreeMap<KeyId, Arc<OpenKey>>;
+
 /// Decrypts values of one field under one scope and context. Cannot encrypt; shared freely between threads.
 ///
 /// ```
@@ -287,8 +331,9 @@ pub struct Decryptor {
     policy: Arc<FieldPolicy>,
     bound: Bound,
     slots: Slots,
-    current: Option<KeyId>,
-    held: RwLock<BTreeMap<KeyId, Arc<OpenKey>>>,
+    current: Option<Arc<CurrentKey>>,
+    /// The keys that were loaded. Replaced as a whole, so that readers on many threads never meet.
+    held: ArcSwap<Held>,
 }
 
 impl Decryptor {
@@ -298,7 +343,8 @@ impl Decryptor {
         &self.policy
     }
 
-    /// Acquires the keys that `sealed` needs and that this handle does not hold yet.
+    /// Acquires the keys that `sealed` needs and that this handle does not hold yet, and has those renewed that are due.
+    /// Costs a few loads when there is nothing to do.
     ///
     /// Values that are not well-formed are passed over here; decrypting them says what is wrong.
     ///
@@ -307,23 +353,36 @@ impl Decryptor {
     /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey), [`WrongScope`](ErrorKind::WrongScope),
     ///   [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState), [`Kms`](ErrorKind::Kms),
     ///   [`Store`](ErrorKind::Store), with the row. Keys of earlier rows are held.
+    /// - [`Closed`](ErrorKind::Closed): after [`Keyring::close`].
     pub async fn load_keys(&self, sealed: &(impl ColumnBytes + ?Sized)) -> Result<(), RowError> {
+        if let Some(current) = &self.current {
+            self.ring.look_at_newest(current).await;
+        }
+        let now = self.ring.time();
         let mut last = None;
         for row in 0..sealed.len() {
             let Ok(parsed) = Sealed::parse(sealed.bytes(row)) else { continue };
             let key_id = parsed.key_id();
-            let Ok(slot) = self.slot_of(parsed.suite()) else { continue };
             if last == Some(key_id) {
                 continue;
             }
-            if self.held_key(&key_id).is_none() {
+            let Ok(slot) = self.slot_of(parsed.suite()) else { continue };
+            let held = self.held.load().get(&key_id).is_some_and(|key| !key.needs_renewal(now));
+            if !held {
                 let key = self.ring.acquire(key_id, slot).await.map_err(|error| RowError { row, error })?;
-                // A poisoned lock cannot hold half a key: inserting is one step.
-                self.held.write().unwrap_or_else(PoisonError::into_inner).insert(key_id, key);
+                self.hold(key);
             }
             last = Some(key_id);
         }
         Ok(())
+    }
+
+    fn hold(&self, key: Arc<OpenKey>) {
+        self.held.rcu(|held| {
+            let mut held = BTreeMap::clone(held);
+            held.insert(key.key_id, key.clone());
+            held
+        });
     }
 
     /// Decrypts one value.
@@ -334,10 +393,14 @@ impl Decryptor {
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy does not accept its suite.
     /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey): its key is not held; [`load_keys`](Self::load_keys) acquires it.
     /// - [`WrongScope`](ErrorKind::WrongScope): its key belongs to another scope, partition or class.
+    /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): its key has been held for as long as the cache policy
+    ///   allows; [`load_keys`](Self::load_keys) renews it. A key that was revoked gives the error that revoked it.
     /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): anything else. The plaintext has been erased.
     pub fn decrypt(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
+        self.ring.check_open()?;
         let sealed = Sealed::parse(sealed)?;
-        let key = self.key_of(&sealed)?;
+        let held = self.held.load();
+        let key = self.key_of(&held, &sealed)?;
         let value = match (sealed.suite(), &key.material) {
             (Suite::Field, Material::Data(key)) => {
                 self.bound.aad.of_one(sealed.header(), row, |aad| OpenedValue::field(key, &sealed, aad))?
@@ -348,7 +411,7 @@ impl Decryptor {
             }
             _ => return Err(WRONG_CLASS),
         };
-        Ok(Opened { value, is_current: self.current == Some(sealed.key_id()) })
+        Ok(Opened { value, is_current: self.newest() == Some(sealed.key_id()) })
     }
 
     /// Decrypts a column; the keys must be held.
@@ -364,30 +427,37 @@ impl Decryptor {
         check_rows(sealed.len(), rows)?;
         let mut opening = Opening::new(sealed);
         let mut aad = self.bound.aad.clone();
-        let mut last: Option<Arc<OpenKey>> = None;
+        let at_row = |error| RowError { row: 0, error };
+        self.ring.check_open().map_err(at_row)?;
+        let (held, newest) = (self.held.load(), self.newest());
+        let mut last: Option<&OpenKey> = None;
         for row in 0..sealed.len() {
             let opened =
-                self.open_row(&mut opening, &mut aad, &mut last, sealed.bytes(row), rows.map(|r| r.bytes(row)));
-            opened.map_err(|error| RowError { row, error })?;
+                self.open_row(&held, &mut opening, &mut aad, &mut last, sealed.bytes(row), rows.map(|r| r.bytes(row)));
+            let key_id = opened.map_err(|error| RowError { row, error })?;
+            if newest != Some(key_id) {
+                opening.count_outdated();
+            }
         }
         Ok(opening.finish())
     }
 
     #[inline]
-    fn open_row(
+    fn open_row<'h>(
         &self,
+        held: &'h Held,
         opening: &mut Opening,
         aad: &mut Aad,
-        last: &mut Option<Arc<OpenKey>>,
+        last: &mut Option<&'h OpenKey>,
         bytes: &[u8],
         row: Option<&[u8]>,
-    ) -> Result<()> {
+    ) -> Result<KeyId> {
         let sealed = Sealed::parse(bytes)?;
         let (key_id, slot) = (sealed.key_id(), self.slot_of(sealed.suite())?);
-        if last.as_ref().is_none_or(|key| key.key_id != key_id || key.slot != slot) {
-            *last = Some(self.key_of(&sealed)?);
-        }
-        let key = last.as_ref().expect("set above");
+        let key = match *last {
+            Some(key) if key.key_id == key_id && key.slot == slot => key,
+            _ => last.insert(self.key_of(held, &sealed)?),
+        };
         match (sealed.suite(), &key.material) {
             (Suite::Field, Material::Data(key)) => opening.field(key, &sealed, aad.of_row(sealed.header(), row)?)?,
             (Suite::Deterministic, Material::Lookup { siv, .. }) => {
@@ -396,26 +466,28 @@ impl Decryptor {
             }
             _ => return Err(WRONG_CLASS),
         }
-        if self.current != Some(key_id) {
-            opening.count_outdated();
-        }
-        Ok(())
+        Ok(key_id)
     }
 
     /// The held key of a value, which must belong to the caller's scope or partition and be accepted by the policy.
-    fn key_of(&self, sealed: &Sealed<'_>) -> Result<Arc<OpenKey>> {
+    fn key_of<'h>(&self, held: &'h Held, sealed: &Sealed<'_>) -> Result<&'h OpenKey> {
         let slot = self.slot_of(sealed.suite())?;
         let key_id = sealed.key_id();
-        let key = self.held_key(&key_id);
-        let key = key.ok_or_else(|| {
+        let key = held.get(&key_id).ok_or_else(|| {
             Error::new(ErrorKind::NoMatchingKey, "the handle does not hold the key: call load_keys first")
                 .with_detail(key_id.to_string())
         })?;
-        if key.slot == slot {
-            return Ok(key);
+        if key.slot != slot {
+            return Err(Error::new(ErrorKind::WrongScope, "the key belongs to another scope, partition or class")
+                .with_detail(key_id.to_string()));
         }
-        Err(Error::new(ErrorKind::WrongScope, "the key belongs to another scope, partition or class")
-            .with_detail(key_id.to_string()))
+        key.check_usable(self.ring.time())?;
+        Ok(key)
+    }
+
+    /// The key that seals now, as far as is known.
+    fn newest(&self) -> Option<KeyId> {
+        self.current.as_ref().and_then(|current| current.key_id())
     }
 
     /// The scope or partition that a value of this suite must belong to.
@@ -428,10 +500,6 @@ impl Decryptor {
             Error::new(ErrorKind::PolicyRefused, "the policy of the field does not accept this suite")
                 .with_detail(format!("field {}, suite {suite}", self.policy.name))
         })
-    }
-
-    fn held_key(&self, key_id: &KeyId) -> Option<Arc<OpenKey>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).get(key_id).cloned()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What this machine has seen of a keyring, so that an older copy of the store is noticed (DESIGN K4).
 
+use crate::cache::Recent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::Lineage;
 use crate::record::{KeyState, Record};
@@ -69,20 +70,36 @@ pub trait HighWater: Send + Sync {
 }
 
 /// Marks that last as long as the process.
-#[derive(Debug, Default)]
-pub struct MemoryHighWater(Mutex<HashMap<Lineage, Marks>>);
+#[derive(Debug)]
+pub struct MemoryHighWater {
+    marks: Mutex<HashMap<Lineage, Marks>>,
+    capacity: usize,
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Marks {
     generation: Generation,
-    keys: HashMap<KeyId, HighWaterMark>,
+    keys: Recent<KeyId, HighWaterMark>,
+}
+
+impl Default for MemoryHighWater {
+    fn default() -> Self {
+        Self::with_capacity(usize::MAX)
+    }
 }
 
 impl MemoryHighWater {
+    /// Marks of at most `capacity` keys per keyring, those that were seen first being forgotten first. The highest
+    /// generation is never forgotten.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { marks: Mutex::default(), capacity }
+    }
+
     fn with<T>(&self, lineage: Lineage, f: impl FnOnce(&mut Marks) -> T) -> T {
         // A panic while the lock is held cannot leave a mark half raised, so a poisoned lock is still good.
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        f(all.entry(lineage).or_default())
+        let mut all = self.marks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        f(all.entry(lineage).or_insert_with(|| Marks { generation: 0, keys: Recent::new(self.capacity) }))
     }
 }
 
@@ -99,7 +116,7 @@ impl HighWater for MemoryHighWater {
         self.with(lineage, |marks| {
             marks.generation = marks.generation.max(generation);
             if let Some((key_id, mark)) = key {
-                let known = marks.keys.entry(key_id).or_insert(mark);
+                let known = marks.keys.entry_or_insert(key_id, mark);
                 if mark.sequence > known.sequence {
                     *known = mark;
                 }

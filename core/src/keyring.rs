@@ -4,33 +4,46 @@
 //! the record from the store, finds the root that vouches for it (`root`: pinned or endorsed, unwrapped by a KEK),
 //! verifies the record under that root, and only then unwraps the key.
 
+mod configured;
 mod create;
+mod current;
 mod lifecycle;
+mod open_key;
+mod scopes;
 mod trust;
+mod unknown;
 
 pub use create::CreatedKeyring;
 #[cfg(feature = "config")]
 pub(crate) use create::check_environment;
+pub(crate) use current::CurrentKey;
 pub use lifecycle::Rotated;
+pub(crate) use open_key::{Material, OpenKey};
+pub use scopes::MAX_SCOPE_NAME_LEN;
 
-use crate::aead::{Backend, SivKey, XaesKey};
+use crate::aead::Backend;
+use crate::cache::{Cache, CachePolicy, Lease, Recent};
+use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
 use crate::high_water::{HighWater, MemoryHighWater};
-use crate::keys::{KeyClass, KeySchedule, Lineage, Purpose, Secret, SlotId, hmac_sha256};
+use crate::keys::{KeyClass, Lineage, SlotId};
 use crate::kms::{KekAlias, Kms};
 use crate::policy::Policy;
-use crate::record::{KeyState, Record, RootKey, rejected};
+use crate::record::{KeyState, Record, rejected};
+use crate::rotation::RotationPolicy;
 use crate::store::{KeyStore, Slot};
 use crate::wire::KeyId;
+use arc_swap::ArcSwap;
+use configured::{Configured, Shares};
 use core::fmt;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use open_key::OpenRoot;
+use scopes::{Scope, ScopeName};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use zeroize::Zeroize;
+use unknown::UnknownKeys;
 
-/// Longest name of a scope in bytes.
-pub const MAX_SCOPE_NAME_LEN: usize = 1024;
 /// How many generations of one scope are looked through for the one that seals.
 const RECENT: usize = 16;
 
@@ -51,6 +64,13 @@ pub struct KeyringConfig {
     pub lookup: BTreeMap<String, LookupKeys>,
     /// The fields.
     pub policy: Policy,
+    /// How long unwrapped keys are used, and how many are held.
+    pub cache: CachePolicy,
+    /// When keys are replaced by their next generation.
+    pub rotation: RotationPolicy,
+    /// Whether values under a compromised key are opened, so that they can be encrypted again. Whoever has the key can
+    /// have made them: open them only while that is being done. They never count as current.
+    pub open_compromised: bool,
 }
 
 /// The keys of one partition of the look-up space.
@@ -71,45 +91,27 @@ pub struct Keyring {
 }
 
 struct Inner {
-    config: KeyringConfig,
+    configured: ArcSwap<Configured>,
     backend: Backend,
     store: Arc<dyn KeyStore>,
-    keks: BTreeMap<KekAlias, Arc<dyn Kms>>,
     high_water: Arc<dyn HighWater>,
+    clock: Arc<dyn Clock>,
+    closed: AtomicBool,
     /// What this process has seen of each key, so that nothing older is accepted later.
     seen: MemoryHighWater,
     /// The newest key that sealed, per slot: the store may not go back behind it.
-    sealing: Mutex<HashMap<Slot, KeyId>>,
-    scopes: Mutex<HashMap<String, SlotId>>,
-    roots: Mutex<HashMap<KeyId, Arc<RootKey>>>,
-    keys: Mutex<HashMap<KeyId, Arc<OpenKey>>>,
+    sealing: Mutex<Recent<Slot, KeyId>>,
+    scopes: Cache<ScopeName, Scope>,
+    roots: Cache<KeyId, OpenRoot>,
+    keys: Cache<KeyRef, OpenKey>,
+    current: Cache<(Slot, Option<KeyId>), CurrentKey>,
+    unknown: UnknownKeys,
+    /// Where to look for a key that this keyring does not have, so that the error can say whose it is.
+    neighbours: Mutex<Vec<Keyring>>,
 }
 
-/// A key whose record was verified, in the form in which it is used.
-pub(crate) struct OpenKey {
-    pub(crate) key_id: KeyId,
-    pub(crate) slot: Slot,
-    pub(crate) material: Material,
-}
-
-#[allow(clippy::large_enum_variant, reason = "one per key, behind an Arc")]
-pub(crate) enum Material {
-    Data(XaesKey),
-    Lookup { siv: SivKey, scope_names: Secret<32> },
-}
-
-impl Material {
-    fn of(class: KeyClass, schedule: &KeySchedule, backend: Backend) -> Option<Self> {
-        match class {
-            KeyClass::Data => Some(Self::Data(XaesKey::new(backend, &schedule.expand(Purpose::Field)))),
-            KeyClass::Lookup => Some(Self::Lookup {
-                siv: SivKey::new(schedule.expand(Purpose::Deterministic)),
-                scope_names: schedule.expand(Purpose::ScopeNames),
-            }),
-            KeyClass::Root | KeyClass::Audit => None,
-        }
-    }
-}
+/// A key under the slot that the caller states: a caller who states the wrong one gets none of the right one's answers.
+type KeyRef = (KeyId, Slot);
 
 /// A key as `keys list` shows it.
 #[derive(Clone, Debug)]
@@ -132,27 +134,39 @@ impl Keyring {
         keks: BTreeMap<KekAlias, Arc<dyn Kms>>,
         high_water: Arc<dyn HighWater>,
     ) -> Result<Self> {
-        if config.root_pins.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Configuration,
-                "root_pins is empty: without a pinned root no key record can be trusted, and there is no trust on first use",
-            ));
-        }
-        if keks.is_empty() {
-            return Err(Error::new(ErrorKind::Configuration, "no KEK is configured"));
-        }
+        Self::open_with_clock(config, store, keks, high_water, Arc::new(SystemClock))
+    }
+
+    /// As [`open`](Self::open), with another clock for the caches: a virtual one in simulations and tests.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_with_clock(
+        config: KeyringConfig,
+        store: Arc<dyn KeyStore>,
+        keks: BTreeMap<KekAlias, Arc<dyn Kms>>,
+        high_water: Arc<dyn HighWater>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let configured = Configured::new(config, keks)?;
+        let shares = Shares::of(&configured.keyring.cache);
         Ok(Self {
             inner: Arc::new(Inner {
-                config,
+                configured: ArcSwap::from_pointee(configured),
                 backend: Backend::default(),
                 store,
-                keks,
                 high_water,
-                seen: MemoryHighWater::default(),
-                sealing: Mutex::default(),
-                scopes: Mutex::default(),
-                roots: Mutex::default(),
-                keys: Mutex::default(),
+                clock,
+                closed: AtomicBool::new(false),
+                seen: MemoryHighWater::with_capacity(shares.seen),
+                sealing: Mutex::new(Recent::new(shares.seen)),
+                scopes: Cache::new("scopes", shares.scopes),
+                roots: Cache::new("roots", shares.roots),
+                keys: Cache::new("keys", shares.keys),
+                current: Cache::new("current", shares.current),
+                unknown: UnknownKeys::default(),
+                neighbours: Mutex::default(),
             }),
         })
     }
@@ -163,17 +177,18 @@ impl Keyring {
     ///
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy has no such field.
     pub fn field(&self, name: &str) -> Result<Field> {
+        let configured = self.configured();
         let policy =
-            self.inner.config.policy.field(name).ok_or_else(|| {
+            configured.keyring.policy.field(name).ok_or_else(|| {
                 Error::new(ErrorKind::PolicyRefused, "the policy has no such field").with_detail(name)
             })?;
         Ok(Field::new(self.clone(), policy.clone()))
     }
 
-    /// The policy.
+    /// The policy, as of now.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.inner.config.policy
+    pub fn policy(&self) -> Policy {
+        self.configured().keyring.policy.clone()
     }
 
     /// Key records in ascending order of key ID, those after `after`, at most `limit`, each with whether a trusted
@@ -183,7 +198,7 @@ impl Keyring {
     ///
     /// - [`Store`](ErrorKind::Store): the database failed.
     pub async fn list(&self, after: Option<KeyId>, limit: usize) -> Result<Vec<KeyInfo>> {
-        let records = self.inner.store.list(self.inner.config.lineage, after, limit).await?;
+        let records = self.inner.store.list(self.lineage(), after, limit).await?;
         let mut infos = Vec::with_capacity(records.len());
         for mut record in records {
             // It may have changed since it was listed; only what the store says now tells that from a rollback.
@@ -202,111 +217,43 @@ impl Keyring {
     }
 
     pub(crate) fn slot(&self, class: KeyClass, id: SlotId) -> Slot {
-        Slot { lineage: self.inner.config.lineage, class, id }
+        Slot { lineage: self.lineage(), class, id }
     }
 
-    pub(crate) fn lookup(&self, partition: &str) -> Result<&LookupKeys> {
-        self.inner.config.lookup.get(partition).ok_or_else(|| {
+    fn lineage(&self) -> Lineage {
+        self.inner.configured.load().keyring.lineage
+    }
+
+    fn configured(&self) -> Arc<Configured> {
+        self.inner.configured.load_full()
+    }
+
+    /// The time of the caches, in nanoseconds.
+    #[inline]
+    pub(crate) fn time(&self) -> u64 {
+        nanos(self.inner.clock.now())
+    }
+
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the keyring has been closed"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn lookup(&self, partition: &str) -> Result<LookupKeys> {
+        self.configured().keyring.lookup.get(partition).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "the configuration has no [lookup] section for the partition")
                 .with_detail(partition)
         })
-    }
-
-    pub(crate) async fn lookup_seal_key(&self, partition: &str) -> Result<Arc<OpenKey>> {
-        let keys = self.lookup(partition)?;
-        let record = self.record(keys.seals).await?;
-        self.verify(&record).await?;
-        // `acquire` asks for a state that opens; the configuration alone cannot make a retired key seal.
-        if record.state() != KeyState::Active {
-            return Err(wrong_state(&record));
-        }
-        self.acquire(keys.seals, self.slot(KeyClass::Lookup, keys.partition)).await
-    }
-
-    /// Whether the keyring has a scope of this name.
-    ///
-    /// # Errors
-    ///
-    /// - [`InvalidInput`](ErrorKind::InvalidInput): no scope can have the name. - Those of acquiring a key.
-    pub async fn has_scope(&self, name: &str) -> Result<bool> {
-        Ok(self.find_scope(name).await?.1.is_some())
-    }
-
-    /// The slot of the data keys of `scope`, which must exist.
-    pub(crate) async fn data_slot(&self, scope: Option<&str>) -> Result<Slot> {
-        let Some(name) = scope else { return Ok(self.slot(KeyClass::Data, SlotId::NONE)) };
-        match self.find_scope(name).await?.1 {
-            Some(id) => Ok(self.slot(KeyClass::Data, id)),
-            None => Err(Error::new(ErrorKind::NoMatchingKey, "the keyring has no such scope")),
-        }
-    }
-
-    /// The keyed name of a scope, and its ID if the keyring knows it.
-    async fn find_scope(&self, name: &str) -> Result<([u8; 32], Option<SlotId>)> {
-        if name.is_empty() || name.len() > MAX_SCOPE_NAME_LEN {
-            return Err(Error::new(ErrorKind::InvalidInput, "a scope has a name of 1 to 1,024 bytes"));
-        }
-        let inner = &*self.inner;
-        let key = self.acquire(inner.config.scope_names, self.slot(KeyClass::Lookup, SlotId::NONE)).await?;
-        let Material::Lookup { scope_names, .. } = &key.material else {
-            return Err(Error::new(ErrorKind::Internal, "a lookup key has lookup material"));
-        };
-        let tag = hmac_sha256(scope_names, &[name.as_bytes()]);
-        if let Some(id) = lock(&inner.scopes).get(name) {
-            return Ok((tag, Some(*id)));
-        }
-        let Some(id) = inner.store.scope_by_tag(inner.config.lineage, tag).await? else { return Ok((tag, None)) };
-        // The store's word for whose scope this is does not count: the newest record must say so under a root's MAC.
-        let newest = self.newest(self.slot(KeyClass::Data, id), 1).await?;
-        let record =
-            newest.first().ok_or_else(|| Error::new(ErrorKind::Store, "the store names a scope without keys"))?;
-        self.verify(record).await?;
-        if record.scope_tag() != Some(tag) {
-            return Err(rejected(record, "it belongs to another scope than the store says"));
-        }
-        lock(&inner.scopes).insert(name.to_owned(), id);
-        Ok((tag, Some(id)))
-    }
-
-    /// The key that seals for `scope`; makes the scope if there is none.
-    pub(crate) async fn data_seal_key(&self, scope: Option<&str>) -> Result<Arc<OpenKey>> {
-        let (slot, tag) = match scope {
-            None => (self.slot(KeyClass::Data, SlotId::NONE), None),
-            Some(name) => match self.find_scope(name).await? {
-                (tag, Some(id)) => (self.slot(KeyClass::Data, id), Some(tag)),
-                (tag, None) => (self.create_scope(name, tag).await?, Some(tag)),
-            },
-        };
-        if let Some(record) = self.current_record(slot).await? {
-            return self.acquire(record.key_id(), slot).await;
-        }
-        if let Some(retired) = self.newest(slot, 1).await?.first() {
-            return Err(wrong_state(retired));
-        }
-        let record = self.insert_data_key(slot, tag, None).await?;
-        self.acquire(record.key_id(), slot).await
-    }
-
-    /// The newest active key of `slot`, for a reader, who uses it only to say whether a value's key is current. Trouble
-    /// with keys that a reader does not need must not keep him from data that he can verify: then no key is current.
-    pub(crate) async fn current_if_known(&self, slot: Slot) -> Option<KeyId> {
-        self.current_key_id(slot).await.unwrap_or_else(|error| {
-            let code = error.kind().code();
-            tracing::warn!(code, "no key can be called current, so values count as outdated: {error}");
-            None
-        })
-    }
-
-    /// The newest active key of `slot`, as [`current_record`](Self::current_record).
-    pub(crate) async fn current_key_id(&self, slot: Slot) -> Result<Option<KeyId>> {
-        Ok(self.current_record(slot).await?.map(|record| record.key_id()))
     }
 
     /// The record of the newest active key of `slot`. A trusted root vouches for it, and for the newer ones that were
     /// passed over. Refuses a store that has gone back behind what this process has seen.
     async fn current_record(&self, slot: Slot) -> Result<Option<Record>> {
         // Looked up before the store is read: what another thread makes current meanwhile is no rollback.
-        let seen = lock(&self.inner.sealing).get(&slot).copied();
+        let seen = self.sealing().get(&slot).copied();
         let mut current = None;
         for record in self.newest(slot, RECENT).await? {
             // Its state decides whether it seals, so the state must be a root's word, not the store's.
@@ -333,59 +280,76 @@ impl Keyring {
 
     /// From now on the store must show `key_id`, which a root vouches for, or a newer one as the key that seals.
     fn remember_sealing(&self, slot: Slot, key_id: KeyId) {
-        let mut sealing = lock(&self.inner.sealing);
-        let newest = sealing.entry(slot).or_insert(key_id);
+        let mut sealing = self.sealing();
+        let newest = sealing.entry_or_insert(slot, key_id);
         *newest = key_id.max(*newest);
     }
 
-    /// The key `key_id`, which must belong to `slot`. No request to the key service when its root is known.
+    fn sealing(&self) -> MutexGuard<'_, Recent<Slot, KeyId>> {
+        // Changed in single steps: a panic elsewhere cannot leave it half changed.
+        self.inner.sealing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key `key_id`, which must belong to `slot`, from memory or from the store. No request to the key service
+    /// when its root is known, unless the key is isolated.
     pub(crate) async fn acquire(&self, key_id: KeyId, slot: Slot) -> Result<Arc<OpenKey>> {
-        let known = lock(&self.inner.keys).get(&key_id).cloned();
-        let key = match known {
-            Some(key) => key,
-            None => {
-                let record = self.record(key_id).await?;
-                self.verify(&record).await?;
-                if record.slot() != slot {
-                    return Err(wrong_scope(key_id));
-                }
-                if !record.state().may_open() {
-                    return Err(wrong_state(&record));
-                }
-                let schedule = self.root(record.authenticator()).await?.unwrap_child(&record)?;
-                let material = Material::of(record.class(), &schedule, self.inner.backend)
-                    .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
-                let key = Arc::new(OpenKey { key_id, slot, material });
-                tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
-                lock(&self.inner.keys).entry(key_id).or_insert(key).clone()
+        self.check_open()?;
+        let policy = self.configured().keyring.cache;
+        let fetch = async |present: Option<&Arc<OpenKey>>| self.read_key(key_id, slot, present).await;
+        self.inner.keys.get_or_fetch(&(key_id, slot), || self.time(), &policy, fetch).await
+    }
+
+    /// Reads the record of a key and opens it; with `present` only confirms that it may still be used.
+    async fn read_key(&self, key_id: KeyId, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
+        if present.is_none() {
+            self.inner.unknown.check(self.time())?;
+        }
+        let record = match self.record(key_id).await {
+            Err(error) if error.kind() == ErrorKind::NoMatchingKey => {
+                self.inner.unknown.count(self.time());
+                return Err(self.with_hint(error, key_id).await);
             }
+            record => record?,
         };
-        if key.slot == slot { Ok(key) } else { Err(wrong_scope(key_id)) }
+        self.verify(&record).await?;
+        if record.slot() != slot {
+            return Err(wrong_scope(key_id));
+        }
+        if !record.state().may_open() {
+            return Err(wrong_state(&record));
+        }
+        let root = self.root(record.authenticator()).await?;
+        let age = self.configured().keyring.cache.max_age;
+        if let Some(present) = present.filter(|present| Arc::ptr_eq(&present.root, &root)) {
+            present.set_state(record.state());
+            present.lease.renew(self.time(), age);
+            return Ok(present.clone());
+        }
+        let schedule = root.unwrap_child(&record)?;
+        let material = Material::of(record.class(), &schedule, self.inner.backend)
+            .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
+        tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
+        let lease = Lease::new(self.time(), age);
+        let allowance = self.allowance(record.class());
+        Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, allowance)))
+    }
+
+    /// How many values a key of `class` may seal in this process.
+    fn allowance(&self, class: KeyClass) -> Option<u64> {
+        self.configured().keyring.rotation.data_messages.filter(|_| class == KeyClass::Data)
     }
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = &self.inner.config;
+        let configured = self.configured();
+        let config = &configured.keyring;
         f.debug_struct("Keyring")
             .field("name", &config.name)
             .field("environment", &config.environment)
             .field("lineage", &config.lineage)
             .finish_non_exhaustive()
     }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Scope names are the one plain thing here that can name a patient.
-        let scopes = self.scopes.get_mut().unwrap_or_else(PoisonError::into_inner);
-        scopes.drain().for_each(|(mut name, _)| name.zeroize());
-    }
-}
-
-/// Every map here is changed in single steps, so a panic elsewhere cannot leave it half changed.
-fn lock<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
-    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wrong_state(record: &Record) -> Error {

@@ -27,6 +27,10 @@ mod value;
 pub mod wire;
 
 #[cfg(feature = "std")]
+mod cache;
+#[cfg(feature = "std")]
+mod clock;
+#[cfg(feature = "std")]
 mod column;
 #[cfg(feature = "config")]
 pub mod config;
@@ -39,11 +43,15 @@ mod keyring;
 #[cfg(feature = "std")]
 mod kms;
 #[cfg(feature = "std")]
+mod observe;
+#[cfg(feature = "std")]
 mod policy;
 #[cfg(feature = "std")]
 mod random;
 #[cfg(feature = "std")]
 mod record;
+#[cfg(feature = "std")]
+mod rotation;
 #[cfg(feature = "std")]
 mod store;
 #[cfg(feature = "testing")]
@@ -57,6 +65,8 @@ pub use value::{Padding, Value, ValueType};
 
 #[cfg(feature = "std")]
 pub use {
+    cache::CachePolicy,
+    clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
     field::{Decryptor, Encryptor, Field, Opened},
@@ -65,5 +75,6 @@ pub use {
     kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},
+    rotation::RotationPolicy,
     store::{KeyStore, Slot},
 };

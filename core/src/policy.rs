@@ -240,10 +240,10 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_LEN && !name.chars().any(char::is_control)
 }
 
-/// The fields that a program knows, by name.
+/// The fields that a program knows, by name. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    fields: BTreeMap<Name, Arc<FieldPolicy>>,
+    fields: Arc<BTreeMap<Name, Arc<FieldPolicy>>>,
 }
 
 impl Policy {
@@ -273,7 +273,7 @@ impl Policy {
         if self.fields.contains_key(&field.name) {
             return Err(Error::new(ErrorKind::Configuration, "a field is defined twice").with_detail(&field.name));
         }
-        self.fields.insert(field.name.clone(), Arc::new(field));
+        Arc::make_mut(&mut self.fields).insert(field.name.clone(), Arc::new(field));
         Ok(())
     }
 

@@ -177,6 +177,12 @@ impl Record {
         self.body.created_at
     }
 
+    /// When the key became active, in seconds since 1970 by the store's clock; 0 if it has not.
+    #[must_use]
+    pub fn activated_at(&self) -> u64 {
+        self.body.activated_at
+    }
+
     /// When the record last changed, in seconds since 1970 by the store's clock.
     #[must_use]
     pub fn changed_at(&self) -> u64 {

@@ -630,6 +630,7 @@ fn states_decide_what_opens_and_what_seals() {
         let ring = lab.process();
         encryptor(&ring, "mrn", None).unwrap();
         lab.store.plant(&record(&in_state(child_parts(lookup, root()), state)));
+        ring.invalidate();
         let result = encryptor(&ring, "mrn", None);
         assert_eq!(result.err().map(|error| error.kind()), kind(seals), "lookup sealing with an open key, {state:?}");
 

@@ -201,6 +201,7 @@ fn planted_records_do_not_take_over_sealing() {
         let honest = seal(&warm, None, "before").unwrap();
         plant(&lab);
         for ring in [&warm, &lab.process()] {
+            ring.invalidate();
             if what == "a root alone" {
                 assert_eq!(refused(seal(ring, Some("new scope"), "x"), what), ErrorKind::RecordRejected);
                 assert_eq!(refused(common::block_on(ring.rotate_root()), what), ErrorKind::RecordRejected);
@@ -499,6 +500,7 @@ fn a_store_put_back_to_before_a_rotation_is_noticed() {
     lab.store.restore(&before);
     // The same process, and another one on the same machine.
     for ring in [&ring, &lab.process()] {
+        ring.invalidate();
         assert_eq!(refused(seal(ring, None, "x"), "replay"), ErrorKind::RecordRejected);
         assert_eq!(refused(common::block_on(ring.rotate_data_key(None)), "replay"), ErrorKind::RecordRejected);
     }
@@ -558,6 +560,7 @@ fn a_store_that_hides_the_newest_generation_is_noticed() {
     let new = common::block_on(ring.rotate_data_key(None)).unwrap().new;
     seal(&ring, None, "x").unwrap();
     lab.store.state().hidden.insert(new.key_id());
+    ring.invalidate();
     assert_eq!(refused(seal(&ring, None, "x"), "hidden"), ErrorKind::RecordRejected);
     // Another process cannot know, but finds no key that seals; none is made behind the hidden one.
     let kind = refused(seal(&lab.process(), None, "x"), "hidden");

@@ -72,6 +72,9 @@ fn world(keyring: &Json, case: &Json) -> World {
         (name.clone(), keys)
     });
     let config = KeyringConfig {
+        cache: keyfold::CachePolicy::default(),
+        rotation: keyfold::RotationPolicy::default(),
+        open_compromised: false,
         name: "vectors".into(),
         environment: get("environment").as_str().unwrap().into(),
         lineage: Lineage::from_bytes(array(get("lineage"))),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rotation::RotationPolicy;
 
 const CONFIG: &str = r#"
 version = 1
@@ -80,4 +81,40 @@ fn policies_add_fields_once() {
     let again = config.add_policy("version = 1\n[fields.a]\n", "b.toml").unwrap_err().to_string();
     assert!(again.contains("b.toml:2, [fields.a]") && again.contains("defined twice"), "{again}");
     assert!(config.add_policy("version = 1\n[keyring]\n", "c.toml").is_err(), "a policy decides no trust");
+}
+
+#[test]
+fn rotation_has_defaults_and_can_be_switched_off() {
+    let parse = |section: &str| {
+        Config::parse(
+            &CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{section}\n[keks.local]")),
+            "keyfold.toml",
+        )
+    };
+    let day = core::time::Duration::from_secs(86_400);
+    let default = parse("").unwrap().keyring;
+    assert_eq!(default.rotation, RotationPolicy::default());
+    assert_eq!((default.rotation.data_age, default.rotation.root_age), (Some(90 * day), Some(365 * day)));
+    assert!(!default.open_compromised);
+    let all = "[rotation]\ndata_age = \"1d\"\nroot_age = \"never\"\ndata_messages = 1000\nlead = \"10m\"";
+    let expected = RotationPolicy { data_age: Some(day), root_age: None, data_messages: Some(1000), lead: day / 144 };
+    assert_eq!(parse(all).unwrap().keyring.rotation, expected);
+    assert_eq!(parse("[rotation]\ndata_messages = \"never\"").unwrap().keyring.rotation.data_messages, None);
+    for (line, why) in [
+        ("data_age = \"90\"", "whole number and a unit"),
+        ("data_age = \"0s\"", "at least one second"),
+        ("root_age = \"0d\"", "at least one second"),
+        ("root_age = 5", "expected a string"),
+        ("data_messages = 0", "at least 1"),
+        ("data_messages = -1", "whole number"),
+        ("data_messages = \"many\"", "whole number"),
+        ("lead = \"never\"", "whole number and a unit"),
+        ("age = \"1d\"", "unknown field"),
+    ] {
+        let text = parse(&format!("[rotation]\n{line}")).unwrap_err().to_string();
+        let key = line.split(' ').next().unwrap();
+        assert!(text.contains(&format!("keyfold.toml:12, {key}")) && text.contains(why), "{text}\nshould say {why}");
+    }
+    let open = CONFIG.replace("padding = 16\n", "").replace("[store]", "open_compromised = true\n[store]");
+    assert!(Config::parse(&open, "keyfold.toml").unwrap().keyring.open_compromised);
 }

@@ -1,7 +1,8 @@
 //! Making keyrings, scopes and keys. A key seals only after its record is durable in the store (DESIGN K12).
 
-use super::{Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, lock};
+use super::{Keyring, KeyringConfig, LookupKeys};
 use crate::aead::Backend;
+use crate::cache::CachePolicy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
 use crate::keys::{KeyClass, KeyIdentity, Lineage, SlotId};
@@ -9,6 +10,7 @@ use crate::kms::{KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedK
 use crate::policy::Policy;
 use crate::random;
 use crate::record::{NewKey, NewRecord, Record, RootKey, unwrapped_by_kek};
+use crate::rotation::RotationPolicy;
 use crate::store::{KeyStore, Slot};
 use crate::wire::record::{MAX_WRAP_COUNT, is_environment};
 use crate::wire::{Generation, KeyId};
@@ -49,6 +51,7 @@ impl Keyring {
         check_environment(environment)?;
         let lineage = Lineage::from_bytes(random::array()?);
         let seen = MemoryHighWater::default();
+        let environment = environment.to_owned();
         let maker = Maker { lineage, environment, store: &*store, seen: &seen, high_water: &*high_water };
         let (record, root) = maker.root(&keks, None, None).await?;
         let scope_names = maker.child(&root, KeyClass::Lookup, SlotId::NONE, None, None).await?;
@@ -58,28 +61,17 @@ impl Keyring {
         let default = LookupKeys { partition, seals, opens: Vec::new() };
         let config = KeyringConfig {
             name: name.to_owned(),
-            environment: environment.to_owned(),
+            environment: maker.environment,
             lineage,
             root_pins: vec![*record.commitment()],
             scope_names: scope_names.key_id(),
             lookup: BTreeMap::from([(DEFAULT_PARTITION.to_owned(), default)]),
             policy: Policy::new(),
+            cache: CachePolicy::default(),
+            rotation: RotationPolicy::default(),
+            open_compromised: false,
         };
         Ok(CreatedKeyring { config, root: record.key_id() })
-    }
-
-    /// Makes the scope `name`, or finds the one that somebody else made meanwhile.
-    pub(super) async fn create_scope(&self, name: &str, tag: [u8; 32]) -> Result<Slot> {
-        debug_assert!(name.len() <= MAX_SCOPE_NAME_LEN);
-        let slot = self.slot(KeyClass::Data, SlotId::from_bytes(random::array()?));
-        match self.insert_data_key(slot, Some(tag), None).await {
-            Ok(_) => {
-                lock(&self.inner.scopes).insert(name.to_owned(), slot.id);
-                Ok(slot)
-            }
-            Err(error) if error.kind() == ErrorKind::Conflict => self.data_slot(Some(name)).await,
-            Err(error) => Err(error),
-        }
     }
 
     /// Makes the next data key of `slot` under the current root, if `expected_head` is still its newest.
@@ -98,8 +90,8 @@ impl Keyring {
     pub(super) fn maker(&self) -> Maker<'_> {
         let inner = &*self.inner;
         Maker {
-            lineage: inner.config.lineage,
-            environment: &inner.config.environment,
+            lineage: self.lineage(),
+            environment: self.configured().keyring.environment.clone(),
             store: &*inner.store,
             seen: &inner.seen,
             high_water: &*inner.high_water,
@@ -110,7 +102,7 @@ impl Keyring {
 /// Makes keys and their records in one keyring.
 pub(super) struct Maker<'a> {
     lineage: Lineage,
-    environment: &'a str,
+    environment: String,
     store: &'a dyn KeyStore,
     /// Of this process.
     seen: &'a MemoryHighWater,
@@ -131,7 +123,7 @@ impl Maker<'_> {
         let new = self.new_record(KeyClass::Root, SlotId::NONE, None).await?;
         let key = NewKey::generate(new.identity)?;
         let root = Arc::new(RootKey::new(Backend::default(), &key.schedule));
-        let context = KmsContext::new(self.environment, self.lineage, key.key_id);
+        let context = KmsContext::new(&self.environment, self.lineage, key.key_id);
         let mut wraps = Vec::with_capacity(keks.len());
         for (alias, kms) in keks {
             let payload = key.payload(&new);
@@ -183,7 +175,7 @@ impl Maker<'_> {
         // Raised before the key exists: a number that was handed out is never handed out again, whatever happens next.
         self.high_water.raise(self.lineage, generation, None)?;
         let identity = KeyIdentity { lineage: self.lineage, class, slot, generation };
-        Ok(NewRecord { identity, scope_tag, environment: self.environment, now: self.store.now().await? })
+        Ok(NewRecord { identity, scope_tag, environment: &self.environment, now: self.store.now().await? })
     }
 
     async fn insert(&self, record: &Record, expected_head: Option<KeyId>) -> Result<()> {

@@ -1,10 +1,11 @@
 //! Keys over time: rotation by command (DESIGN K13), after which a new generation seals and the old ones open; and
 //! the states of a single key.
 
-use super::{Keyring, RECENT, lock};
+use super::open_key::OpenRoot;
+use super::{Keyring, RECENT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyClass, SlotId};
-use crate::record::{KeyState, Record, RootKey};
+use crate::record::{KeyState, Record};
 use crate::store::Slot;
 use crate::wire::KeyId;
 use std::sync::Arc;
@@ -65,7 +66,8 @@ impl Keyring {
     pub async fn change_state(&self, key_id: KeyId, state: KeyState) -> Result<Record> {
         let record = self.record(key_id).await?;
         self.verify(&record).await?;
-        let config = &self.inner.config;
+        let configured = self.configured();
+        let config = &configured.keyring;
         let named = key_id == config.scope_names
             || config.lookup.values().any(|keys| keys.seals == key_id || keys.opens.contains(&key_id));
         if named || record.class() == KeyClass::Root {
@@ -80,17 +82,19 @@ impl Keyring {
         let next = root.with_state(&record, state, maker.now().await?)?;
         maker.update(&next, record.sequence()).await?;
         self.remember(&next)?;
-        lock(&self.inner.keys).remove(&key_id);
+        self.inner.keys.remove(&(key_id, next.slot()));
+        self.current(next.slot(), None).expire();
         Ok(next)
     }
 
     /// The active root of the highest generation.
-    pub(super) async fn current_root(&self) -> Result<Arc<RootKey>> {
+    pub(super) async fn current_root(&self) -> Result<Arc<OpenRoot>> {
         let slot = self.slot(KeyClass::Root, SlotId::NONE);
         let key_id = self
-            .current_key_id(slot)
+            .current_record(slot)
             .await?
-            .ok_or_else(|| Error::new(ErrorKind::NoMatchingKey, "the store has no active root key of this keyring"))?;
+            .ok_or_else(|| Error::new(ErrorKind::NoMatchingKey, "the store has no active root key of this keyring"))?
+            .key_id();
         self.root(key_id).await
     }
 
@@ -109,7 +113,7 @@ impl Keyring {
             _ if head.key_id() != replaced => Err(ErrorKind::Conflict.into()),
             KeyClass::Root => {
                 self.refuse_long_chain(head.clone()).await?;
-                self.maker().root(&self.inner.keks, Some(&root), Some(head.key_id())).await.map(|(r, _)| r)
+                self.maker().root(&self.configured().keks, Some(&root), Some(head.key_id())).await.map(|(r, _)| r)
             }
             _ => self.insert_data_key(slot, head.scope_tag(), Some(head.key_id())).await,
         };
@@ -125,7 +129,16 @@ impl Keyring {
         };
         self.remember_sealing(slot, new.key_id());
         self.deactivate_before(slot, &new).await?;
+        self.current(slot, None).expire();
         Ok(Rotated { new, old, by_other })
+    }
+
+    /// A key to seal with in place of `key_id`: a new one, unless somebody has replaced it already.
+    pub(super) async fn rotate_if_still(&self, slot: Slot, key_id: KeyId) -> Result<KeyId> {
+        match self.current_record(slot).await? {
+            Some(record) if record.key_id() != key_id => Ok(record.key_id()),
+            _ => Ok(self.rotate(slot).await?.new.key_id()),
+        }
     }
 
     /// Deactivates every active key of `slot` that is older than `new`; also finishes what a crashed rotation left.

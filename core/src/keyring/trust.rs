@@ -1,11 +1,14 @@
 //! Which records count: of this keyring, vouched for by a trusted root, and not older than what was seen
 //! (FORMAT.md §7.6, DESIGN K2 to K4 and K7 to K9).
 
-use super::{Keyring, lock, wrong_state};
+use super::open_key::OpenRoot;
+use super::{Keyring, wrong_state};
+use crate::cache::Lease;
 use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark};
 use crate::keys::{KeyClass, KeySchedule};
 use crate::kms::{BoxFuture, KekAlias, UnwrapRequest};
+use crate::observe;
 use crate::record::{Record, RootKey, rejected, unwrapped_by_kek};
 use crate::store::Slot;
 use crate::wire::KeyId;
@@ -48,7 +51,7 @@ impl Keyring {
     pub(super) async fn record(&self, key_id: KeyId) -> Result<Record> {
         // Looked up before the store is read: what another thread or process changes meanwhile is no rollback.
         let known = self.marks(key_id)?;
-        let record = self.inner.store.get(self.inner.config.lineage, key_id).await?;
+        let record = self.inner.store.get(self.lineage(), key_id).await?;
         let record = record.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
         // Otherwise a store could have values sealed under one key and labelled with the ID of another.
         if record.key_id() != key_id {
@@ -67,7 +70,8 @@ impl Keyring {
     }
 
     fn check_domain(&self, record: &Record) -> Result<()> {
-        let config = &self.inner.config;
+        let configured = self.configured();
+        let config = &configured.keyring;
         if record.lineage() != config.lineage {
             return Err(rejected(record, "it belongs to another keyring"));
         }
@@ -79,7 +83,7 @@ impl Keyring {
 
     /// What this process and this machine have seen of a key.
     fn marks(&self, key_id: KeyId) -> Result<[Option<HighWaterMark>; 2]> {
-        let lineage = self.inner.config.lineage;
+        let lineage = self.lineage();
         Ok([self.inner.seen.mark(lineage, key_id)?, self.inner.high_water.mark(lineage, key_id)?])
     }
 
@@ -108,7 +112,7 @@ impl Keyring {
     }
 
     /// The root `key_id`, if it is pinned or a chain of endorsements leads from a pinned one to it.
-    pub(super) async fn root(&self, key_id: KeyId) -> Result<Arc<RootKey>> {
+    pub(super) async fn root(&self, key_id: KeyId) -> Result<Arc<OpenRoot>> {
         self.root_at_depth(key_id, 0).await
     }
 
@@ -127,60 +131,75 @@ impl Keyring {
     }
 
     fn is_pinned(&self, record: &Record) -> bool {
-        self.inner.config.root_pins.iter().any(|pin| bool::from(pin.ct_eq(record.commitment())))
+        self.configured().keyring.root_pins.iter().any(|pin| bool::from(pin.ct_eq(record.commitment())))
     }
 
-    fn root_at_depth(&self, key_id: KeyId, depth: usize) -> BoxFuture<'_, Result<Arc<RootKey>>> {
+    fn root_at_depth(&self, key_id: KeyId, depth: usize) -> BoxFuture<'_, Result<Arc<OpenRoot>>> {
         Box::pin(async move {
-            if let Some(root) = lock(&self.inner.roots).get(&key_id) {
-                return Ok(root.clone());
-            }
-            let record = self.record(key_id).await.map_err(|error| match error.kind() {
-                // Not `NoMatchingKey`: the key that was asked for exists, but nobody vouches for it.
-                ErrorKind::NoMatchingKey => Error::new(
-                    ErrorKind::RecordRejected,
-                    "the root that should vouch for the key record is not in the store",
-                )
-                .with_detail(key_id.to_string()),
-                _ => error,
-            })?;
-            self.check_domain(&record)?;
-            let root = self.trusted_root(&record, depth).await?;
-            root.verify(&record)?;
-            self.remember(&record)?;
-            Ok(lock(&self.inner.roots).entry(key_id).or_insert(root).clone())
+            self.check_open()?;
+            let policy = self.configured().keyring.cache;
+            let fetch = async |present: Option<&Arc<OpenRoot>>| self.read_root(key_id, depth, present).await;
+            self.inner.roots.get_or_fetch(&key_id, || self.time(), &policy, fetch).await
         })
     }
 
-    /// The root key of `record`. Calls no key service before a pin or an endorsement says that the root is ours.
-    async fn trusted_root(&self, record: &Record, depth: usize) -> Result<Arc<RootKey>> {
+    /// Reads the record of a root and has a KEK unwrap it; with `present` only to confirm that it still may be used.
+    async fn read_root(&self, key_id: KeyId, depth: usize, present: Option<&Arc<OpenRoot>>) -> Result<Arc<OpenRoot>> {
+        let record = self.record(key_id).await.map_err(|error| match error.kind() {
+            // Not `NoMatchingKey`: the key that was asked for exists, but nobody vouches for it.
+            ErrorKind::NoMatchingKey if present.is_none() => Error::new(
+                ErrorKind::RecordRejected,
+                "the root that should vouch for the key record is not in the store",
+            )
+            .with_detail(key_id.to_string()),
+            _ => error,
+        })?;
+        self.check_domain(&record)?;
+        self.check_trusted(&record, depth).await?;
+        let schedule = self.unwrap_by_keks(&record).await?;
+        let age = self.configured().keyring.cache.max_age;
+        if let Some(present) = present {
+            present.verify(&record)?;
+            self.remember(&record)?;
+            present.lease.renew(self.time(), age);
+            return Ok(present.clone());
+        }
+        let key = RootKey::new(self.inner.backend, &schedule);
+        key.verify(&record)?;
+        self.remember(&record)?;
+        Ok(Arc::new(OpenRoot { key, lease: Lease::new(self.time(), age) }))
+    }
+
+    /// Refuses a root that is neither pinned nor endorsed, before any key service is called for it.
+    async fn check_trusted(&self, record: &Record, depth: usize) -> Result<()> {
         if record.class() != KeyClass::Root {
             return Err(rejected(record, "it is not a root, but another record names it as one"));
-        }
-        if let Some(root) = lock(&self.inner.roots).get(&record.key_id()) {
-            return Ok(root.clone());
         }
         if !self.is_pinned(record) {
             let endorser = record
                 .endorsed_by()
                 .filter(|_| depth < MAX_ENDORSEMENT_DEPTH)
                 .ok_or_else(|| rejected(record, "its root is neither pinned in the configuration nor endorsed"))?;
+            // Chains go back in time. Without this a store could lay one in a ring, for readers to wait on each other.
+            if endorser.generation() >= record.key_id().generation() {
+                return Err(rejected(record, "its root is endorsed by one that is not older"));
+            }
             self.root_at_depth(endorser, depth + 1).await?.verify_endorsement(record)?;
         }
-        if !record.state().may_open() {
-            return Err(wrong_state(record));
-        }
-        let schedule = self.unwrap_by_keks(record).await?;
-        Ok(Arc::new(RootKey::new(self.inner.backend, &schedule)))
+        if record.state().may_open() { Ok(()) } else { Err(wrong_state(record)) }
     }
 
     /// Asks the configured KEKs that wrapped the key of `record`, one after the other (DESIGN K7 to K9).
     async fn unwrap_by_keks(&self, record: &Record) -> Result<KeySchedule> {
         let context = record.kms_context();
+        let configured = self.configured();
         let mut last_error = None;
         for (alias, wrapped) in record.kek_wraps() {
-            let Some(kms) = self.inner.keks.get(alias) else { continue };
+            let Some(kms) = configured.keks.get(alias) else { continue };
+            let asked_at = self.inner.clock.now();
             let answer = kms.unwrap(UnwrapRequest::new(wrapped, &context)).await;
+            let outcome = answer.as_ref().err().map_or("ok", |error| error.kind().name());
+            observe::kms_request(alias.as_str(), "unwrap", outcome, self.inner.clock.now().saturating_sub(asked_at));
             let error = match answer.and_then(|payload| unwrapped_by_kek(record, &payload)) {
                 Ok(schedule) => return Ok(schedule),
                 Err(error) => error,

@@ -6,11 +6,13 @@ use keyfold::testing::FakeKms;
 use keyfold::vectors::{Key, RecordParts, WrapParts};
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{
-    Context, Decryptor, Encryptor, FieldPolicy, KekAlias, KeyClass, KeyState, Keyring, KeyringConfig, Kms, KmsContext,
-    Lineage, LookupKeys, Policy, Record, Result, RowBinding, Secret, Slot, SlotId, Value, WrapRequest,
+    CachePolicy, Context, Decryptor, Encryptor, FieldPolicy, KekAlias, KeyClass, KeyState, Keyring, KeyringConfig, Kms,
+    KmsContext, Lineage, LookupKeys, Policy, Record, Result, RotationPolicy, RowBinding, Secret, Slot, SlotId, Value,
+    WrapRequest,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub const TIME: u64 = 1_800_000_000;
 pub const ENVIRONMENT: &str = "test";
@@ -186,6 +188,10 @@ impl Lab {
             scope_names: names.key_id(),
             lookup: BTreeMap::from([("default".to_owned(), keys(0)), ("other".to_owned(), keys(1))]),
             policy: policy(),
+            // Failures are injected one at a time here, and the next attempt counts.
+            cache: CachePolicy { negative: Duration::ZERO, ..CachePolicy::default() },
+            rotation: RotationPolicy::default(),
+            open_compromised: false,
         };
         let marks = FaultyMarks { faults: faults.clone(), ..FaultyMarks::default() };
         Self { store, kms, marks, faults, asked: Arc::default(), config }

@@ -227,6 +227,9 @@ impl World {
             ),
         ]);
         let config = KeyringConfig {
+            cache: keyfold::CachePolicy::default(),
+            rotation: keyfold::RotationPolicy::default(),
+            open_compromised: false,
             name: "vectors".to_owned(),
             environment: ENVIRONMENT.to_owned(),
             lineage: lineage(),

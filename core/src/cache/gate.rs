@@ -1,0 +1,77 @@
+//! One at a time, however many ask (single flight).
+
+use crate::error::Error;
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::MutexGuard;
+
+/// Lets one caller fetch while the others wait, and tells them of a failure instead of letting each fail by itself.
+///
+/// A caller that is cancelled or panics while it fetches leaves the gate open: the next one fetches. Nothing is
+/// poisoned, and nobody waits for somebody who is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// Tokio's, because it needs no runtime, wakes in order, and its history of bugs is short and public.
+    fetching: tokio::sync::Mutex<()>,
+    last: Mutex<Attempts>,
+}
+
+#[derive(Debug, Default)]
+struct Attempts {
+    failed: u64,
+    /// The last failure, and until when it answers for those who come later.
+    failure: Option<(Error, u64)>,
+}
+
+/// The right to fetch. Dropping it lets the next one in.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    gate: &'a Gate,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Gate {
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    ///
+    /// The error of somebody who fetched meanwhile and failed.
+    pub(crate) async fn wait(&self, now: impl Fn() -> u64) -> Result<Turn<'_>, Error> {
+        let before = self.attempts().failed;
+        let guard = self.fetching.lock().await;
+        let attempts = self.attempts();
+        match &attempts.failure {
+            Some((error, until)) if attempts.failed > before || now() < *until => Err(error.clone()),
+            _ => Ok(Turn { gate: self, _guard: guard }),
+        }
+    }
+
+    /// A turn, unless somebody has one or a failure still answers.
+    pub(crate) fn try_now(&self, now: u64) -> Option<Turn<'_>> {
+        let guard = self.fetching.try_lock().ok()?;
+        let answered = self.attempts().failure.as_ref().is_some_and(|(_, until)| now < *until);
+        (!answered).then_some(Turn { gate: self, _guard: guard })
+    }
+
+    /// Whether a failure still answers at `now`.
+    pub(crate) fn remembers_failure(&self, now: u64) -> bool {
+        self.attempts().failure.as_ref().is_some_and(|(_, until)| now < *until)
+    }
+
+    fn attempts(&self) -> std::sync::MutexGuard<'_, Attempts> {
+        // Changed in single steps: a panic elsewhere cannot leave it half changed.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn<'_> {
+    /// Those who wait get `error`, and so do those who come before `until`.
+    pub(crate) fn failed(&self, error: &Error, until: u64) {
+        let mut attempts = self.gate.attempts();
+        attempts.failed += 1;
+        attempts.failure = Some((error.clone(), until));
+    }
+
+    pub(crate) fn succeeded(&self) {
+        self.gate.attempts().failure = None;
+    }
+}

@@ -1,0 +1,340 @@
+//! Keys in memory: bounded in number, bytes and time, fetched once however many ask (DESIGN K17, K18).
+//!
+//! [`Cache`] holds values by key; each value has a [`Lease`], which says how long it may be used, and each key that is
+//! being fetched has a [`Gate`]. Built here and not bought: the caches that one can buy know no lease that whoever
+//! holds the value sees end, no stale use while a service is away, and their races and use-after-frees of the last
+//! years would be races and use-after-frees of keys. What is hard about it, waiting, is Tokio's.
+
+mod gate;
+mod lease;
+mod policy;
+mod recent;
+
+pub(crate) use gate::Gate;
+pub(crate) use lease::Lease;
+pub use policy::CachePolicy;
+pub(crate) use recent::Recent;
+
+use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
+use crate::observe;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Most failures that are remembered at once. Beyond, the oldest are forgotten.
+const MAX_FAILURES: usize = 4096;
+/// What an entry costs beside key and value: two hash tables' share, the queue and the reference counts.
+const ENTRY_OVERHEAD: usize = 160;
+/// How long a renewal that failed is not tried again, at least.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+
+/// What a cache holds.
+pub(crate) trait Cached {
+    /// How long the value may be used.
+    fn lease(&self) -> &Lease;
+
+    /// Bytes that the value occupies, itself included.
+    fn size(&self) -> usize;
+
+    /// Whether the value may be used: its own lease runs, and those of what it depends on.
+    fn is_usable(&self, now: u64) -> bool {
+        self.lease().is_usable(now)
+    }
+
+    /// Whether somebody should renew the value or what it depends on.
+    fn needs_renewal(&self, now: u64) -> bool {
+        self.lease().needs_renewal(now)
+    }
+}
+
+/// How many values, how many bytes, and how long without use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+    pub(crate) max_idle: Duration,
+    pub(crate) negative: Duration,
+}
+
+/// Values by key. Evicts by second chance: what was used since the hand last passed stays.
+pub(crate) struct Cache<K, V> {
+    name: &'static str,
+    state: Mutex<State<K, V>>,
+}
+
+struct State<K, V> {
+    bounds: Bounds,
+    entries: HashMap<K, Entry<V>>,
+    /// Keys in the order in which the hand visits them; may hold keys that are gone.
+    hand: VecDeque<K>,
+    bytes: usize,
+    /// What is being fetched, and what could not be fetched a moment ago.
+    gates: HashMap<K, Arc<Gate>>,
+}
+
+struct Entry<V> {
+    value: Arc<V>,
+    size: usize,
+    used_at: u64,
+    used: bool,
+}
+
+impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
+    pub(crate) fn new(name: &'static str, bounds: Bounds) -> Self {
+        let state = State { bounds, entries: HashMap::new(), hand: VecDeque::new(), bytes: 0, gates: HashMap::new() };
+        Self { name, state: Mutex::new(state) }
+    }
+
+    /// The value of `key`, from memory or from `fetch`, which one caller at a time runs; it is given the value to
+    /// renew, if there is one.
+    ///
+    /// While a value is renewed, others use the present one. If renewing fails because nobody answers, the present
+    /// value stays until the grace of `policy` is over; any other failure ends its lease.
+    pub(crate) async fn get_or_fetch(
+        &self,
+        key: &K,
+        now: impl Fn() -> u64,
+        policy: &CachePolicy,
+        fetch: impl AsyncFnOnce(Option<&Arc<V>>) -> Result<Arc<V>>,
+    ) -> Result<Arc<V>> {
+        let present = self.get(key, now());
+        if let Some(value) = present.as_ref().filter(|value| !value.needs_renewal(now())) {
+            return Ok(self.used(value, now()));
+        }
+        let waiting = Waiting { gate: self.gate(key), cache: self, key, now: &now };
+        let turn = match present.filter(|value| value.is_usable(now())) {
+            None => waiting.gate.wait(&now).await?,
+            // Whoever has a usable value does not wait for another one's request.
+            Some(value) => match waiting.gate.try_now(now()) {
+                Some(turn) => turn,
+                None => return Ok(self.used(&value, now())),
+            },
+        };
+        // Fetched by somebody else while this one waited?
+        let present = self.get(key, now());
+        if let Some(value) = present.as_ref().filter(|value| !value.needs_renewal(now())) {
+            return Ok(self.used(value, now()));
+        }
+        match &present {
+            Some(_) => observe::renewal(self.name),
+            None => observe::miss(self.name),
+        }
+        match fetch(present.as_ref()).await {
+            Ok(value) => {
+                turn.succeeded();
+                self.insert(key.clone(), value.clone(), now());
+                Ok(value)
+            }
+            Err(error) => {
+                let kept = present.filter(|value| keep_after(&error, &**value, now(), policy));
+                match kept {
+                    Some(value) => {
+                        tracing::warn!(
+                            code = error.kind().code(),
+                            "a key could not be renewed and is used on: {error}"
+                        );
+                        Ok(self.used(&value, now()))
+                    }
+                    None => {
+                        self.remove(key);
+                        let answers = remembers(&error).then(|| now().saturating_add(self.negative()));
+                        turn.failed(&error, answers.unwrap_or(0));
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    fn used(&self, value: &Arc<V>, now: u64) -> Arc<V> {
+        observe::hit(self.name);
+        if value.lease().is_stale(now) {
+            observe::stale_use(self.name);
+        }
+        value.clone()
+    }
+
+    /// The value of `key`, whatever its lease says. Counts as use.
+    pub(crate) fn get(&self, key: &K, now: u64) -> Option<Arc<V>> {
+        let mut state = self.state();
+        let idle = crate::clock::nanos(state.bounds.max_idle);
+        let entry = state.entries.get_mut(key)?;
+        if now.saturating_sub(entry.used_at) > idle {
+            state.remove(key);
+            return None;
+        }
+        entry.used = true;
+        entry.used_at = now;
+        Some(entry.value.clone())
+    }
+
+    /// The value of `key`, or the one that `make` makes at once.
+    pub(crate) fn get_or_insert(&self, key: &K, now: u64, make: impl FnOnce() -> V) -> Arc<V> {
+        if let Some(value) = self.get(key, now) {
+            return value;
+        }
+        let mut state = self.state();
+        if let Some(entry) = state.entries.get(key) {
+            return entry.value.clone();
+        }
+        let value = Arc::new(make());
+        state.insert(key.clone(), value.clone(), now);
+        value
+    }
+
+    /// Puts in `value` in place of what is there.
+    pub(crate) fn insert(&self, key: K, value: Arc<V>, now: u64) {
+        let mut state = self.state();
+        state.insert(key, value, now);
+        observe::occupancy(self.name, state.entries.len(), state.bytes);
+    }
+
+    /// Forgets `key`. Who holds its value goes on with it.
+    pub(crate) fn remove(&self, key: &K) {
+        let mut state = self.state();
+        state.remove(key);
+        observe::occupancy(self.name, state.entries.len(), state.bytes);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        let mut state = self.state();
+        (state.entries, state.hand, state.gates, state.bytes) = Default::default();
+        observe::occupancy(self.name, 0, 0);
+    }
+
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+        let mut state = self.state();
+        state.bounds = bounds;
+        state.evict();
+    }
+
+    /// Forgets what nobody has used for so long; returns the rest. Does not count as use.
+    pub(crate) fn sweep(&self, now: u64) -> Vec<(K, Arc<V>)> {
+        let mut state = self.state();
+        let idle = crate::clock::nanos(state.bounds.max_idle);
+        let gone: Vec<K> = state
+            .entries
+            .iter()
+            .filter(|(_, entry)| now.saturating_sub(entry.used_at) > idle)
+            .map(|(key, _)| key.clone())
+            .collect();
+        gone.iter().for_each(|key| state.remove(key));
+        observe::occupancy(self.name, state.entries.len(), state.bytes);
+        state.entries.iter().map(|(key, entry)| (key.clone(), entry.value.clone())).collect()
+    }
+
+    /// Entries and bytes.
+    pub(crate) fn occupancy(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.entries.len(), state.bytes)
+    }
+
+    fn gate(&self, key: &K) -> Arc<Gate> {
+        self.state().gates.entry(key.clone()).or_default().clone()
+    }
+
+    fn negative(&self) -> u64 {
+        crate::clock::nanos(self.state().bounds.negative)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K, V>> {
+        // Nothing panics half way through a change, so a poisoned lock is still good.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody at a gate. The last one to leave takes the gate away, unless it remembers a failure.
+struct Waiting<'a, K: Clone + Eq + Hash, V: Cached, N: Fn() -> u64> {
+    gate: Arc<Gate>,
+    cache: &'a Cache<K, V>,
+    key: &'a K,
+    now: &'a N,
+}
+
+impl<K: Clone + Eq + Hash, V: Cached, N: Fn() -> u64> Drop for Waiting<'_, K, V, N> {
+    fn drop(&mut self) {
+        let now = (self.now)();
+        let mut state = self.cache.state();
+        // Two: the table's and this one. Taken under the lock under which others take theirs.
+        if Arc::strong_count(&self.gate) <= 2 && !self.gate.remembers_failure(now) {
+            state.gates.remove(self.key);
+        } else if state.gates.len() > MAX_FAILURES {
+            state.gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.remembers_failure(now));
+            // A flood of unknown keys: what nobody waits at goes, remembered or not.
+            if state.gates.len() > MAX_FAILURES {
+                state.gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+            }
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
+    fn insert(&mut self, key: K, value: Arc<V>, now: u64) {
+        let size = value.size() + size_of::<K>() + ENTRY_OVERHEAD;
+        self.bytes += size;
+        match self.entries.insert(key.clone(), Entry { value, size, used_at: now, used: false }) {
+            Some(old) => self.bytes -= old.size,
+            None => self.hand.push_back(key),
+        }
+        self.evict();
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.bytes -= entry.size;
+        }
+        // Keys that are gone stay in the queue until the hand passes; they may not pile up there.
+        if self.hand.len() > 2 * self.entries.len() + 64 {
+            let entries = &self.entries;
+            let mut seen = std::collections::HashSet::new();
+            self.hand.retain(|key| entries.contains_key(key) && seen.insert(key.clone()));
+        }
+    }
+
+    fn evict(&mut self) {
+        while self.entries.len() > self.bounds.entries || self.bytes > self.bounds.bytes {
+            let Some(key) = self.hand.pop_front() else { break };
+            match self.entries.get_mut(&key) {
+                Some(entry) if entry.used => {
+                    entry.used = false;
+                    self.hand.push_back(key);
+                }
+                Some(_) => self.remove(&key),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Whether a value may be used on although renewing it ended in `error`. If not, its lease has ended.
+pub(crate) fn keep_after(error: &Error, value: &impl Cached, now: u64, policy: &CachePolicy) -> bool {
+    if is_absence(error) {
+        return value.lease().extend(now, RETRY, policy) && value.is_usable(now);
+    }
+    value.lease().end(error);
+    false
+}
+
+/// Whether the error says that nobody answered or nothing could be read, rather than that the key may not be used.
+///
+/// A record that is gone belongs here: a key is taken away by a tombstone, not by deleting its record.
+fn is_absence(error: &Error) -> bool {
+    use KmsErrorKind::{AccessDenied, KeyDisabled, KeyNotFound};
+    match error.kind() {
+        ErrorKind::Kms(kind) => !matches!(kind, AccessDenied | KeyDisabled | KeyNotFound),
+        ErrorKind::Store
+        | ErrorKind::Io
+        | ErrorKind::Conflict
+        | ErrorKind::DeadlineExceeded
+        | ErrorKind::NoMatchingKey
+        | ErrorKind::RandomnessUnavailable => true,
+        _ => false,
+    }
+}
+
+/// Whether a failure answers for those who ask within the next moment: what a service said, and what does not exist.
+pub(crate) fn remembers(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Kms(_) | ErrorKind::NoMatchingKey)
+}

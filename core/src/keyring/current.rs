@@ -1,0 +1,178 @@
+//! Which key seals: the newest active one of a scope, or the one that the configuration names for a partition.
+
+use super::Keyring;
+use super::open_key::{Allowance, OpenKey};
+use crate::cache::{Cached, Gate, Lease, RETRY, keep_after, remembers};
+use crate::clock::nanos;
+use crate::error::Result;
+use crate::record::KeyState;
+use crate::store::Slot;
+use crate::wire::KeyId;
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+
+/// The key that seals, shared by all handles of a scope or partition: what one of them learns, all of them know.
+pub(crate) struct CurrentKey {
+    slot: Slot,
+    /// The key that the configuration names; `None`: the newest active one.
+    exact: Option<KeyId>,
+    /// How long `newest` is believed without asking the store.
+    check: Lease,
+    newest: ArcSwapOption<KeyId>,
+    key: ArcSwapOption<OpenKey>,
+    gate: Gate,
+}
+
+impl CurrentKey {
+    /// The key ID that seals, as far as is known.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        self.newest.load().as_deref().copied()
+    }
+
+    /// The key that seals, to be checked before use; `None` before the first [`Keyring::ready`].
+    pub(crate) fn key(&self) -> arc_swap::Guard<Option<Arc<OpenKey>>> {
+        self.key.load()
+    }
+
+    /// Asks the store at the next opportunity.
+    pub(super) fn expire(&self) {
+        self.check.ask_for_renewal();
+    }
+
+    fn is_ready(&self, now: u64) -> bool {
+        let key = self.key.load();
+        let Some(key) = key.as_deref() else { return false };
+        let running_out = key.allowance.as_ref().is_some_and(Allowance::is_running_out);
+        !self.check.needs_renewal(now) && !key.needs_renewal(now) && !running_out && self.key_id() == Some(key.key_id)
+    }
+
+    fn is_usable(&self, now: u64) -> bool {
+        self.check.is_usable(now) && self.key.load().as_deref().is_some_and(|key| key.is_usable(now))
+    }
+}
+
+impl Cached for CurrentKey {
+    fn lease(&self) -> &Lease {
+        &self.check
+    }
+
+    fn size(&self) -> usize {
+        // With the key ID behind its own reference count.
+        size_of::<Self>() + size_of::<KeyId>() + 32
+    }
+}
+
+impl Keyring {
+    /// The shared state of the key that seals in `slot`. Asks nobody.
+    pub(crate) fn current(&self, slot: Slot, exact: Option<KeyId>) -> Arc<CurrentKey> {
+        let now = self.time();
+        self.inner.current.get_or_insert(&(slot, exact), now, || CurrentKey {
+            slot,
+            exact,
+            check: Lease::none(),
+            newest: ArcSwapOption::from_pointee(exact),
+            key: ArcSwapOption::empty(),
+            gate: Gate::default(),
+        })
+    }
+
+    /// Makes sure that `current` holds the key that seals, renewed and not used up.
+    ///
+    /// Costs a few loads when that is so. While one caller renews, others go on with the present key.
+    #[inline]
+    pub(crate) async fn ready(&self, current: &CurrentKey) -> Result<()> {
+        self.check_open()?;
+        if current.is_ready(self.time()) { Ok(()) } else { self.make_ready(current).await }
+    }
+
+    async fn make_ready(&self, current: &CurrentKey) -> Result<()> {
+        let turn = if current.is_usable(self.time()) {
+            let Some(turn) = current.gate.try_now(self.time()) else { return Ok(()) };
+            turn
+        } else {
+            current.gate.wait(|| self.time()).await?
+        };
+        if current.is_ready(self.time()) {
+            return Ok(());
+        }
+        let policy = self.configured().keyring.cache;
+        match self.renew_current(current).await {
+            Ok(()) => {
+                turn.succeeded();
+                Ok(())
+            }
+            Err(error) => {
+                let key = current.key.load_full();
+                let stays = keep_after(&error, current, self.time(), &policy)
+                    && key.is_some_and(|key| key.check_usable(self.time()).is_ok());
+                if stays {
+                    tracing::warn!(code = error.kind().code(), "the key that seals could not be checked: {error}");
+                    return Ok(());
+                }
+                let until = if remembers(&error) { self.time().saturating_add(nanos(policy.negative)) } else { 0 };
+                turn.failed(&error, until);
+                Err(error)
+            }
+        }
+    }
+
+    async fn renew_current(&self, current: &CurrentKey) -> Result<()> {
+        let key_id = match current.exact {
+            Some(key_id) => {
+                let record = self.record(key_id).await?;
+                self.verify(&record).await?;
+                // Acquiring asks for a state that opens; the configuration alone cannot make a retired key seal.
+                if record.state() != KeyState::Active {
+                    return Err(super::wrong_state(&record));
+                }
+                key_id
+            }
+            None => self.key_to_seal(current).await?,
+        };
+        let key = self.acquire(key_id, current.slot).await?;
+        current.newest.store(Some(Arc::new(key_id)));
+        current.key.store(Some(key));
+        current.check.renew(self.time(), self.configured().keyring.cache.check_every);
+        Ok(())
+    }
+
+    /// The newest active key of the slot, or a new one where that one is used up or there is none yet.
+    async fn key_to_seal(&self, current: &CurrentKey) -> Result<KeyId> {
+        let slot = current.slot;
+        let used_up = |key: &Arc<OpenKey>| key.allowance.as_ref().is_some_and(Allowance::is_running_out);
+        if let Some(key) = current.key.load_full().filter(used_up) {
+            return self.rotate_if_still(slot, key.key_id).await;
+        }
+        if let Some(record) = self.current_record(slot).await? {
+            return Ok(record.key_id());
+        }
+        match self.newest(slot, 1).await?.first() {
+            Some(retired) => Err(super::wrong_state(retired)),
+            // The keyring's own data key is made with it; a scope's with the scope.
+            None => Ok(self.insert_data_key(slot, None, None).await?.key_id()),
+        }
+    }
+
+    /// Tells `current`, for a reader, which key is the newest. He uses it only to say whether a value's key is
+    /// current: trouble with keys that he does not need must not keep him from data that he can verify.
+    pub(crate) async fn look_at_newest(&self, current: &CurrentKey) {
+        let now = self.time();
+        if current.exact.is_some() || !current.check.needs_renewal(now) {
+            return;
+        }
+        let Some(turn) = current.gate.try_now(now) else { return };
+        match self.current_record(current.slot).await {
+            Ok(record) => {
+                current.newest.store(record.map(|record| Arc::new(record.key_id())));
+                current.check.renew(self.time(), self.configured().keyring.cache.check_every);
+                turn.succeeded();
+            }
+            Err(error) => {
+                current.newest.store(None);
+                current.check.extend(self.time(), RETRY, &self.configured().keyring.cache);
+                let code = error.kind().code();
+                tracing::warn!(code, "no key can be called current, so values count as outdated: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Keys in the form in which they are used, with the time for which they may be.
+
+use crate::aead::{Backend, SivKey, XaesKey};
+use crate::cache::{Cached, Lease};
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::{KeyClass, KeySchedule, Purpose, Secret};
+use crate::record::{KeyState, RootKey};
+use crate::store::Slot;
+use crate::wire::KeyId;
+use std::cell::Cell;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+/// A root key that a KEK has unwrapped.
+pub(crate) struct OpenRoot {
+    pub(crate) key: RootKey,
+    /// Renewed by a request to the key service.
+    pub(crate) lease: Lease,
+}
+
+impl Deref for OpenRoot {
+    type Target = RootKey;
+
+    fn deref(&self) -> &RootKey {
+        &self.key
+    }
+}
+
+impl Cached for OpenRoot {
+    fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+/// A key whose record was verified, in the form in which it is used. Erased when its last user drops it.
+pub(crate) struct OpenKey {
+    pub(crate) key_id: KeyId,
+    pub(crate) slot: Slot,
+    pub(crate) material: Material,
+    /// Renewed by reading the record again; of an isolated key, by a request to the key service.
+    pub(crate) lease: Lease,
+    /// Vouches for the record. The key is used no longer than its root.
+    pub(crate) root: Arc<OpenRoot>,
+    pub(crate) allowance: Option<Allowance>,
+    state: AtomicU8,
+}
+
+#[allow(clippy::large_enum_variant, reason = "one per key, behind an Arc")]
+pub(crate) enum Material {
+    Data(XaesKey),
+    Lookup { siv: SivKey, scope_names: Secret<32> },
+}
+
+impl Material {
+    pub(crate) fn of(class: KeyClass, schedule: &KeySchedule, backend: Backend) -> Option<Self> {
+        match class {
+            KeyClass::Data => Some(Self::Data(XaesKey::new(backend, &schedule.expand(Purpose::Field)))),
+            KeyClass::Lookup => Some(Self::Lookup {
+                siv: SivKey::new(schedule.expand(Purpose::Deterministic)),
+                scope_names: schedule.expand(Purpose::ScopeNames),
+            }),
+            KeyClass::Root | KeyClass::Audit => None,
+        }
+    }
+}
+
+impl OpenKey {
+    pub(crate) fn new(
+        key_id: KeyId,
+        slot: Slot,
+        state: KeyState,
+        material: Material,
+        lease: Lease,
+        root: Arc<OpenRoot>,
+        allowance: Option<u64>,
+    ) -> Self {
+        let allowance = allowance.map(Allowance::new);
+        Self { key_id, slot, material, lease, root, allowance, state: AtomicU8::new(state.id()) }
+    }
+
+    /// What its record said when it was last read.
+    pub(crate) fn state(&self) -> KeyState {
+        KeyState::from_id(self.state.load(Ordering::Relaxed)).unwrap_or(KeyState::Deactivated)
+    }
+
+    pub(crate) fn set_state(&self, state: KeyState) {
+        self.state.store(state.id(), Ordering::Relaxed);
+    }
+
+    /// Refuses a key that has been held for too long, or that was revoked.
+    ///
+    /// # Errors
+    ///
+    /// The error that revoked it, or [`DeadlineExceeded`](ErrorKind::DeadlineExceeded).
+    #[inline]
+    pub(crate) fn check_usable(&self, now: u64) -> Result<()> {
+        if self.is_usable(now) { Ok(()) } else { Err(self.why_unusable()) }
+    }
+
+    #[cold]
+    fn why_unusable(&self) -> Error {
+        self.lease.end_reason().or_else(|| self.root.lease.end_reason()).unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::DeadlineExceeded,
+                "the handle has held its key for as long as the cache policy allows: await ready() or load_keys() and repeat",
+            )
+            .with_detail(self.key_id.to_string())
+        })
+    }
+
+    /// Counts `n` values that are about to be sealed.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than the rotation policy allows. Nothing was counted.
+    #[inline]
+    pub(crate) fn count(&self, n: u64) -> Result<()> {
+        match &self.allowance {
+            Some(allowance) if !allowance.take(n) => Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "the key has sealed as many values as the rotation policy allows: await ready() and repeat",
+            )
+            .with_detail(self.key_id.to_string())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Cached for OpenKey {
+    fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>()
+    }
+
+    #[inline]
+    fn is_usable(&self, now: u64) -> bool {
+        self.lease.is_usable(now) && self.root.lease.is_usable(now)
+    }
+
+    #[inline]
+    fn needs_renewal(&self, now: u64) -> bool {
+        self.lease.needs_renewal(now) || self.root.lease.needs_renewal(now)
+    }
+}
+
+/// Shares of an allowance that threads take from without meeting each other.
+const SHARE_COUNT: usize = 8;
+
+/// How many values a process may still seal under a key. Never gives out more; may end a few shares early.
+pub(crate) struct Allowance {
+    left: AtomicU64,
+    /// Below this many it is time for the next key.
+    reserve: u64,
+    /// How many a share takes from the whole at once.
+    block: u64,
+    shares: [Share; SHARE_COUNT],
+}
+
+/// On a cache line of its own, with its neighbour that the processor fetches along.
+#[derive(Default)]
+#[repr(align(128))]
+struct Share(AtomicU64);
+
+impl Allowance {
+    fn new(limit: u64) -> Self {
+        Self {
+            left: AtomicU64::new(limit),
+            reserve: limit / 8,
+            block: (limit / 1024).clamp(1, 4096),
+            shares: Default::default(),
+        }
+    }
+
+    /// Takes `n`, or nothing if so many are not left.
+    #[inline]
+    fn take(&self, n: u64) -> bool {
+        let share = &self.shares[share_of_thread()].0;
+        let taken = share.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(n));
+        taken.is_ok() || self.take_from_whole(share, n)
+    }
+
+    #[cold]
+    fn take_from_whole(&self, share: &AtomicU64, n: u64) -> bool {
+        for want in [n.saturating_add(self.block), n] {
+            let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(want));
+            if taken.is_ok() {
+                share.fetch_add(want - n, Ordering::Relaxed);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether it is time to make the next key, while this one still seals.
+    pub(crate) fn is_running_out(&self) -> bool {
+        self.left.load(Ordering::Relaxed) <= self.reserve
+    }
+}
+
+fn share_of_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static SHARE: Cell<usize> = const { Cell::new(usize::MAX) });
+    SHARE.with(|share| {
+        if share.get() == usize::MAX {
+            share.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARE_COUNT);
+        }
+        share.get()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn an_allowance_is_never_exceeded_by_many_threads() {
+        for limit in [0, 1, 7, 1_000, 100_000] {
+            let allowance = Allowance::new(limit);
+            let taken: u64 = thread::scope(|scope| {
+                let threads: Vec<_> = (0..64)
+                    .map(|_| scope.spawn(|| (0..limit).take_while(|_| allowance.take(1)).count() as u64))
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            });
+            assert!(taken <= limit, "{taken} of {limit}");
+            // What other shares still hold is lost, not given out twice.
+            assert!(taken + allowance.block * SHARE_COUNT as u64 >= limit, "{taken} of {limit}");
+            assert!(allowance.is_running_out());
+        }
+    }
+
+    #[test]
+    fn a_column_takes_all_or_nothing() {
+        let allowance = Allowance::new(100);
+        assert!(allowance.take(60));
+        assert!(!allowance.take(60));
+        assert!(allowance.take(30));
+    }
+}

@@ -1,0 +1,56 @@
+//! What operators see of the caches: counters and gauges through the `metrics` facade. docs/METRICS.md lists them.
+//!
+//! Labels are names of this code, aliases of KEKs and outcomes; never scopes, fields or keys.
+
+#[cfg(feature = "metrics")]
+mod facade {
+    use metrics::{counter, gauge, histogram};
+    use std::time::Duration;
+
+    pub(crate) fn hit(cache: &'static str) {
+        counter!("keyfold_cache_hits_total", "cache" => cache).increment(1);
+    }
+
+    pub(crate) fn miss(cache: &'static str) {
+        counter!("keyfold_cache_misses_total", "cache" => cache).increment(1);
+    }
+
+    pub(crate) fn renewal(cache: &'static str) {
+        counter!("keyfold_cache_renewals_total", "cache" => cache).increment(1);
+    }
+
+    pub(crate) fn stale_use(cache: &'static str) {
+        counter!("keyfold_cache_stale_uses_total", "cache" => cache).increment(1);
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    pub(crate) fn occupancy(cache: &'static str, entries: usize, bytes: usize) {
+        gauge!("keyfold_cache_entries", "cache" => cache).set(entries as f64);
+        gauge!("keyfold_cache_bytes", "cache" => cache).set(bytes as f64);
+    }
+
+    pub(crate) fn kms_request(kek: &str, operation: &'static str, outcome: &'static str, took: Duration) {
+        let labels = [("kek", kek.to_owned()), ("operation", operation.to_owned()), ("outcome", outcome.to_owned())];
+        counter!("keyfold_kms_requests_total", &labels).increment(1);
+        histogram!("keyfold_kms_request_seconds", &labels).record(took);
+    }
+
+    pub(crate) fn oldest_generation(generation: u32) {
+        gauge!("keyfold_oldest_generation_in_use").set(generation);
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+mod facade {
+    use std::time::Duration;
+
+    pub(crate) fn hit(_: &'static str) {}
+    pub(crate) fn miss(_: &'static str) {}
+    pub(crate) fn renewal(_: &'static str) {}
+    pub(crate) fn stale_use(_: &'static str) {}
+    pub(crate) fn occupancy(_: &'static str, _: usize, _: usize) {}
+    pub(crate) fn kms_request(_: &str, _: &'static str, _: &'static str, _: Duration) {}
+    pub(crate) fn oldest_generation(_: u32) {}
+}
+
+pub(crate) use facade::*;
