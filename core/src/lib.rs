@@ -76,5 +76,5 @@ pub use {
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},
     rotation::RotationPolicy,
-    store::{KeyStore, Slot},
+    store::{KeyStore, RecordChange, Slot},
 };

@@ -17,6 +17,15 @@ pub struct Slot {
     pub id: SlotId,
 }
 
+/// A record to be stored in place of the one with the same key ID.
+#[derive(Clone, Debug)]
+pub struct RecordChange {
+    /// The record to store.
+    pub record: Record,
+    /// The sequence of the record that it replaces.
+    pub expected_sequence: u64,
+}
+
 /// Keeps key records. What it returns is not trusted: the keyring verifies every record before it uses it.
 ///
 /// A record is durable, and visible to every later call from any process, when [`insert`](Self::insert) or
@@ -77,6 +86,14 @@ pub trait KeyStore: Send + Sync {
     /// - [`NoMatchingKey`](crate::ErrorKind::NoMatchingKey): there is no such record.
     /// - [`Store`](crate::ErrorKind::Store): the database failed. Nothing was stored.
     fn update<'a>(&'a self, record: &'a Record, expected_sequence: u64) -> BoxFuture<'a, Result<()>>;
+
+    /// Replaces several records, each as by [`update`](Self::update), in one step. Returns the key IDs of those that were
+    /// not replaced, because somebody else had changed them or they do not exist.
+    ///
+    /// # Errors
+    ///
+    /// - [`Store`](crate::ErrorKind::Store): the database failed. Nothing was stored.
+    fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>>;
 
     /// The time of the store in seconds since 1970, the only clock that key records know.
     ///

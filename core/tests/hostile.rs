@@ -11,7 +11,8 @@ use keyfold::testing::block_on;
 use keyfold::vectors;
 use keyfold::wire::{self, Suite};
 use keyfold::{
-    BoxFuture, ErrorKind, FieldPolicy, KeyStore, Lineage, Padding, Policy, Record, Result, Slot, SlotId, Value,
+    BoxFuture, ErrorKind, FieldPolicy, KeyStore, Lineage, Padding, Policy, Record, RecordChange, Result, Slot, SlotId,
+    Value,
 };
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
@@ -438,6 +439,9 @@ impl KeyStore for LyingStore {
     }
     fn update<'a>(&'a self, record: &'a Record, sequence: u64) -> BoxFuture<'a, Result<()>> {
         self.honest.update(record, sequence)
+    }
+    fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<wire::KeyId>>> {
+        self.honest.update_many(changes)
     }
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
         self.honest.now()

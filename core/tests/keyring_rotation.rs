@@ -9,8 +9,8 @@ use common::store::LabStore;
 use common::{FaultyMarks, Shuffle, block_on, open, refused};
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{
-    BoxFuture, ErrorKind, KeyClass, KeyState, KeyStore, Keyring, KeyringConfig, Lineage, Record, Result, Rotated, Slot,
-    SlotId, Value,
+    BoxFuture, ErrorKind, KeyClass, KeyState, KeyStore, Keyring, KeyringConfig, Lineage, Record, RecordChange, Result,
+    Rotated, Slot, SlotId, Value,
 };
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -171,6 +171,9 @@ impl KeyStore for Gate {
     fn update<'a>(&'a self, record: &'a Record, sequence: u64) -> BoxFuture<'a, Result<()>> {
         self.inner.update(record, sequence)
     }
+    fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
+        self.inner.update_many(changes)
+    }
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
         self.inner.now()
     }
@@ -276,6 +279,9 @@ impl KeyStore for Overtaken {
     }
     fn update<'a>(&'a self, record: &'a Record, sequence: u64) -> BoxFuture<'a, Result<()>> {
         self.inner.update(record, sequence)
+    }
+    fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
+        self.inner.update_many(changes)
     }
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
         self.inner.now()

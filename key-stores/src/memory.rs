@@ -1,7 +1,7 @@
 //! A store in memory.
 
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, Result, Slot, SlotId};
+use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Result, Slot, SlotId};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,6 +141,14 @@ impl KeyStore for MemoryStore {
         Box::pin(async move { self.change(record.lineage(), |keyring| keyring.update(record, expected_sequence)) })
     }
 
+    fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
+        Box::pin(async move {
+            not_replaced(changes, |change| {
+                self.change(change.record.lineage(), |keyring| keyring.update(&change.record, change.expected_sequence))
+            })
+        })
+    }
+
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async move { self.state().now.map_or_else(machine_time, Ok) })
     }
@@ -153,6 +161,23 @@ pub(crate) const NO_GENERATION_LEFT: Error =
 pub(crate) fn machine_time() -> Result<u64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map(|since| since.as_secs()).map_err(|_| Error::new(ErrorKind::Store, "the clock shows a time before 1970"))
+}
+
+/// Makes every change that can be made; returns the key IDs of the others.
+pub(crate) fn not_replaced(
+    changes: &[RecordChange],
+    mut update: impl FnMut(&RecordChange) -> Result<()>,
+) -> Result<Vec<KeyId>> {
+    let mut others = Vec::new();
+    for change in changes {
+        match update(change) {
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NoMatchingKey) => {
+                others.push(change.record.key_id());
+            }
+            result => result?,
+        }
+    }
+    Ok(others)
 }
 
 pub(crate) fn conflict(why: &'static str, record: &Record) -> Error {

@@ -4,7 +4,7 @@ use super::{SampleRecord, block_on, sample_records};
 use crate::error::{ErrorKind, Result};
 use crate::keys::{KeyClass, Lineage, SlotId};
 use crate::record::{KeyState, Record};
-use crate::store::{KeyStore, Slot};
+use crate::store::{KeyStore, RecordChange, Slot};
 use crate::wire::{Generation, KeyId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Barrier;
@@ -36,7 +36,7 @@ const THREAD_COUNT: usize = 16;
 /// }
 /// ```
 pub fn store_conformance<S: KeyStore>(mut make: impl FnMut() -> [S; 2]) {
-    let rules: [(&str, Check); 14] = [
+    let rules: [(&str, Check); 15] = [
         ("an empty store", empty),
         ("records come back byte for byte", byte_for_byte),
         ("list pages in order of key ID", pages),
@@ -48,6 +48,7 @@ pub fn store_conformance<S: KeyStore>(mut make: impl FnMut() -> [S; 2]) {
         ("lineages are apart", lineages_are_apart),
         ("generations are never given twice", unique_generations),
         ("one rotation wins", one_rotation_wins),
+        ("many updates are one step", many_updates),
         ("one update wins", one_update_wins),
         ("one scope wins", one_scope_wins),
         ("both handles read the same clock", same_clock),
@@ -296,6 +297,30 @@ fn expected_sequence(store: &Handles<'_>) {
     }
     store.assert_stored(&third);
     assert_eq!(store.scope(OURS, [3; 32]), None);
+}
+
+fn many_updates(store: &Handles<'_>) {
+    let slot = |n: u8| SlotId::from_bytes([n; 16]);
+    let at = |n: u8, sequence| sample(Generation::from(n)).slot(slot(n)).sequence(sequence);
+    let first: Vec<_> = (1..=40).map(|n| at(n, 1).build()).collect();
+    first.iter().enumerate().for_each(|(number, record)| store.insert(number, record));
+    assert_eq!(ok(block_on(store.a.update_many(&[]))), []);
+    // Every fourth is expected at a sequence that it does not have, and one is not there at all.
+    let changes: Vec<_> = (1..=41)
+        .map(|n| RecordChange {
+            record: at(n, 2).state(KeyState::Deactivated).build(),
+            expected_sequence: if n % 4 == 0 { 7 } else { 1 },
+        })
+        .collect();
+    let refused: Vec<_> = changes.iter().filter(|c| c.expected_sequence == 7).map(|c| c.record.key_id()).collect();
+    let refused = [refused, vec![changes[40].record.key_id()]].concat();
+    assert_eq!(ok(block_on(store.b.update_many(&changes))), refused);
+    for (change, old) in changes.iter().zip(&first) {
+        store.assert_stored(if refused.contains(&old.key_id()) { old } else { &change.record });
+    }
+    assert_eq!(store.get(&changes[40].record), None, "an update added a record");
+    let again: Vec<_> = changes.iter().map(|change| change.record.key_id()).collect();
+    assert_eq!(ok(block_on(store.a.update_many(&changes))), again, "the same changes twice");
 }
 
 fn lineages_are_apart(store: &Handles<'_>) {

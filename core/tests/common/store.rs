@@ -2,7 +2,7 @@
 
 use super::Faults;
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, Result, Slot, SlotId};
+use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Result, Slot, SlotId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -109,6 +109,17 @@ impl State {
     }
 }
 
+impl State {
+    fn update(&mut self, record: &Record, expected_sequence: u64) -> Result<()> {
+        let stored = self.records.get_mut(&record.key_id()).ok_or(ErrorKind::NoMatchingKey)?;
+        if stored.sequence() != expected_sequence {
+            return Err(Error::from(ErrorKind::Conflict));
+        }
+        *stored = record.clone();
+        Ok(())
+    }
+}
+
 impl KeyStore for LabStore {
     fn get(&self, _: Lineage, key_id: KeyId) -> BoxFuture<'_, Result<Option<Record>>> {
         Box::pin(async move { self.run("get", |state| Ok(state.records.get(&key_id).cloned())) })
@@ -154,14 +165,15 @@ impl KeyStore for LabStore {
     }
 
     fn update<'a>(&'a self, record: &'a Record, expected_sequence: u64) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.run("update", |state| state.update(record, expected_sequence)) })
+    }
+
+    fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
         Box::pin(async move {
-            self.run("update", |state| {
-                let stored = state.records.get_mut(&record.key_id()).ok_or(ErrorKind::NoMatchingKey)?;
-                if stored.sequence() != expected_sequence {
-                    return Err(Error::from(ErrorKind::Conflict));
-                }
-                *stored = record.clone();
-                Ok(())
+            self.run("update_many", |state| {
+                let mut refused =
+                    |change: &&RecordChange| state.update(&change.record, change.expected_sequence).is_err();
+                Ok(changes.iter().filter(|change| refused(change)).map(|change| change.record.key_id()).collect())
             })
         })
     }

@@ -5,8 +5,8 @@ use keyfold::vectors::{Key, RecordParts, WrapParts};
 use keyfold::wire::{Generation, KeyId, Suite};
 use keyfold::{
     BoxFuture, Context, Error, ErrorKind, FieldPolicy, KekAlias, KeyClass, KeyState, KeyStore, Keyring, KeyringConfig,
-    Kms, KmsErrorKind, Lineage, LookupKeys, MemoryHighWater, Policy, Record, Result, RowBinding, Secret, Slot, SlotId,
-    UnwrapRequest, WrapRequest, WrappedKey,
+    Kms, KmsErrorKind, Lineage, LookupKeys, MemoryHighWater, Policy, Record, RecordChange, Result, RowBinding, Secret,
+    Slot, SlotId, UnwrapRequest, WrapRequest, WrappedKey,
 };
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
@@ -110,6 +110,9 @@ impl KeyStore for BytesStore {
         Box::pin(async { Err(ErrorKind::Store.into()) })
     }
     fn update<'a>(&'a self, _: &'a Record, _: u64) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Err(ErrorKind::Store.into()) })
+    }
+    fn update_many<'a>(&'a self, _: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
         Box::pin(async { Err(ErrorKind::Store.into()) })
     }
     fn now(&self) -> BoxFuture<'_, Result<u64>> {

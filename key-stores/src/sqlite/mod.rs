@@ -4,9 +4,9 @@ mod row;
 mod schema;
 
 use crate::files;
-use crate::memory::{NO_GENERATION_LEFT, conflict, machine_time, no_matching_key};
+use crate::memory::{NO_GENERATION_LEFT, conflict, machine_time, no_matching_key, not_replaced};
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, Result, Slot, SlotId};
+use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Result, Slot, SlotId};
 use row::Columns;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
@@ -238,6 +238,14 @@ impl KeyStore for SqliteStore {
 
     fn update<'a>(&'a self, record: &'a Record, expected_sequence: u64) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.write(|transaction| update(transaction, record, expected_sequence)) })
+    }
+
+    fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
+        Box::pin(async move {
+            self.write(|transaction| {
+                not_replaced(changes, |change| update(transaction, &change.record, change.expected_sequence))
+            })
+        })
     }
 
     /// The clock of this machine.
