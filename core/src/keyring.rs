@@ -203,6 +203,12 @@ impl Keyring {
         self.configured().keyring.policy.clone()
     }
 
+    /// When keys are replaced, as of now.
+    #[must_use]
+    pub fn rotation(&self) -> RotationPolicy {
+        self.configured().keyring.rotation
+    }
+
     /// Key records in ascending order of key ID, those after `after`, at most `limit`, each with whether a trusted
     /// root vouches for it.
     ///

@@ -165,6 +165,7 @@ impl CsvJob {
                 let opened = self.reveal(batch)?;
                 for (k, column) in opened.iter().enumerate() {
                     counts.outdated += column.outdated() as u64;
+                    counts.compromised += column.compromised() as u64;
                     self.check_texts(batch, k, column)?;
                 }
                 batch.render(&columns, &mut bytes, |row, k, out| {

@@ -54,6 +54,8 @@ struct Counts {
     values: u64,
     /// Values whose key no longer seals.
     outdated: u64,
+    /// Values under a compromised key.
+    compromised: u64,
     /// JSON documents that were passed through.
     unmatched: u64,
     /// Values that look sealed after revealing, because no rule covers them.
@@ -78,6 +80,7 @@ impl Counts {
         self.records += other.records;
         self.values += other.values;
         self.outdated += other.outdated;
+        self.compromised += other.compromised;
         self.unmatched += other.unmatched;
         self.still_sealed += other.still_sealed;
     }
@@ -200,13 +203,19 @@ fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), 
     let line = if args.json {
         json!({
             "direction": verb, "records": counts.records, "values": counts.values, "outdated": counts.outdated,
-            "unmatched": counts.unmatched, "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
+            "compromised": counts.compromised, "unmatched": counts.unmatched, "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
         })
         .to_string()
     } else {
         let mut line = format!("{verb} {} values in {} records", counts.values, counts.records);
         if direction == Direction::Reveal {
             line.push_str(&format!("; {} values are under an old generation", counts.outdated));
+        }
+        if counts.compromised > 0 {
+            line.push_str(&format!(
+                "; {} values are under a compromised key and may be forged: seal them again",
+                counts.compromised
+            ));
         }
         if !counts.clear_columns.is_empty() {
             let names: Vec<String> = counts.clear_columns.iter().map(|name| format!("{name:?}")).collect();

@@ -249,6 +249,7 @@ impl NdjsonJob {
                 }
                 let opened = job.reveal(&texts, rows.as_deref()).map_err(at)?;
                 counts.outdated += opened.outdated() as u64;
+                counts.compromised += opened.compromised() as u64;
                 for (row, text) in texts.iter().enumerate() {
                     let (prefix, _) = job.policy.split_prefix(text);
                     let mut out = Zeroizing::new(Vec::new());

@@ -77,11 +77,12 @@ impl Keyring {
         if record.class() != KeyClass::Root {
             return Ok(());
         }
-        if self.is_pinned(record) {
-            return refused("the configuration pins the root: remove its pin everywhere first");
-        }
         if record.state() == KeyState::Active {
             return refused("the root is the one under which keys are made: rotate it and reparent the keys first");
+        }
+        let current = self.succession(self.roots()).await?.current;
+        if current.is_none_or(|current| !self.is_pinned(&current)) {
+            return refused("the current root is not pinned: add its pin everywhere first, then remove this one's");
         }
         let mut after = None;
         loop {
