@@ -22,7 +22,7 @@ pub(crate) use open_key::{Material, OpenKey};
 pub use scopes::MAX_SCOPE_NAME_LEN;
 
 use crate::aead::Backend;
-use crate::cache::{Cache, CachePolicy, Lease, Recent};
+use crate::cache::{Cache, CachePolicy, Epoch, Lease, Recent};
 use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
@@ -97,6 +97,8 @@ struct Inner {
     high_water: Arc<dyn HighWater>,
     clock: Arc<dyn Clock>,
     closed: AtomicBool,
+    /// Advances when everything is to be renewed.
+    epoch: Epoch,
     /// What this process has seen of each key, so that nothing older is accepted later.
     seen: MemoryHighWater,
     /// The newest key that sealed, per slot: the store may not go back behind it.
@@ -151,6 +153,7 @@ impl Keyring {
     ) -> Result<Self> {
         let configured = Configured::new(config, keks)?;
         let shares = Shares::of(&configured.keyring.cache);
+        let epoch = Epoch::default();
         Ok(Self {
             inner: Arc::new(Inner {
                 configured: ArcSwap::from_pointee(configured),
@@ -161,10 +164,11 @@ impl Keyring {
                 closed: AtomicBool::new(false),
                 seen: MemoryHighWater::with_capacity(shares.seen),
                 sealing: Mutex::new(Recent::new(shares.seen)),
-                scopes: Cache::new("scopes", shares.scopes),
-                roots: Cache::new("roots", shares.roots),
-                keys: Cache::new("keys", shares.keys),
-                current: Cache::new("current", shares.current),
+                scopes: Cache::new("scopes", shares.scopes, &epoch),
+                roots: Cache::new("roots", shares.roots, &epoch),
+                keys: Cache::new("keys", shares.keys, &epoch),
+                current: Cache::new("current", shares.current, &epoch),
+                epoch,
                 unknown: UnknownKeys::default(),
                 neighbours: Mutex::default(),
             }),
@@ -302,11 +306,11 @@ impl Keyring {
     /// Reads the record of a key and opens it; with `present` only confirms that it may still be used.
     async fn read_key(&self, key_id: KeyId, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
         if present.is_none() {
-            self.inner.unknown.check(self.time())?;
+            self.inner.unknown.check(slot.id, self.time())?;
         }
         let record = match self.record(key_id).await {
             Err(error) if error.kind() == ErrorKind::NoMatchingKey => {
-                self.inner.unknown.count(self.time());
+                self.inner.unknown.count(slot.id, self.time());
                 return Err(self.with_hint(error, key_id).await);
             }
             record => record?,
@@ -322,14 +326,14 @@ impl Keyring {
         let age = self.configured().keyring.cache.max_age;
         if let Some(present) = present.filter(|present| Arc::ptr_eq(&present.root, &root)) {
             present.set_state(record.state());
-            present.lease.renew(self.time(), age);
+            present.lease.renew(self.time(), age)?;
             return Ok(present.clone());
         }
         let schedule = root.unwrap_child(&record)?;
         let material = Material::of(record.class(), &schedule, self.inner.backend)
             .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
         tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
-        let lease = Lease::new(self.time(), age);
+        let lease = Lease::new(&self.inner.epoch, self.time(), age);
         let allowance = self.allowance(record.class());
         Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, allowance)))
     }

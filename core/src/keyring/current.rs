@@ -1,7 +1,7 @@
 //! Which key seals: the newest active one of a scope, or the one that the configuration names for a partition.
 
 use super::Keyring;
-use super::open_key::{Allowance, OpenKey};
+use super::open_key::OpenKey;
 use crate::cache::{Cached, Gate, Lease, RETRY, keep_after, remembers};
 use crate::clock::nanos;
 use crate::error::Result;
@@ -42,7 +42,7 @@ impl CurrentKey {
     fn is_ready(&self, now: u64) -> bool {
         let key = self.key.load();
         let Some(key) = key.as_deref() else { return false };
-        let running_out = key.allowance.as_ref().is_some_and(Allowance::is_running_out);
+        let running_out = key.is_running_out();
         !self.check.needs_renewal(now) && !key.needs_renewal(now) && !running_out && self.key_id() == Some(key.key_id)
     }
 
@@ -57,8 +57,8 @@ impl Cached for CurrentKey {
     }
 
     fn size(&self) -> usize {
-        // With the key ID behind its own reference count.
-        size_of::<Self>() + size_of::<KeyId>() + 32
+        // With the key ID behind its own reference count, and the key, which it may be the last to hold.
+        size_of::<Self>() + size_of::<KeyId>() + 16 + OpenKey::sealing_size()
     }
 }
 
@@ -69,7 +69,7 @@ impl Keyring {
         self.inner.current.get_or_insert(&(slot, exact), now, || CurrentKey {
             slot,
             exact,
-            check: Lease::none(),
+            check: Lease::none(&self.inner.epoch),
             newest: ArcSwapOption::from_pointee(exact),
             key: ArcSwapOption::empty(),
             gate: Gate::default(),
@@ -96,6 +96,7 @@ impl Keyring {
             return Ok(());
         }
         let policy = self.configured().keyring.cache;
+        current.check.begin();
         match self.renew_current(current).await {
             Ok(()) => {
                 turn.succeeded();
@@ -132,14 +133,14 @@ impl Keyring {
         let key = self.acquire(key_id, current.slot).await?;
         current.newest.store(Some(Arc::new(key_id)));
         current.key.store(Some(key));
-        current.check.renew(self.time(), self.configured().keyring.cache.check_every);
-        Ok(())
+        current.check.renew(self.time(), self.configured().keyring.cache.check_every)
+    
     }
 
     /// The newest active key of the slot, or a new one where that one is used up or there is none yet.
     async fn key_to_seal(&self, current: &CurrentKey) -> Result<KeyId> {
         let slot = current.slot;
-        let used_up = |key: &Arc<OpenKey>| key.allowance.as_ref().is_some_and(Allowance::is_running_out);
+        let used_up = |key: &Arc<OpenKey>| key.is_running_out();
         if let Some(key) = current.key.load_full().filter(used_up) {
             return self.rotate_if_still(slot, key.key_id).await;
         }
@@ -161,10 +162,12 @@ impl Keyring {
             return;
         }
         let Some(turn) = current.gate.try_now(now) else { return };
-        match self.current_record(current.slot).await {
+        current.check.begin();
+        let record = self.current_record(current.slot).await;
+        let age = self.configured().keyring.cache.check_every;
+        match record.and_then(|record| current.check.renew(self.time(), age).map(|()| record)) {
             Ok(record) => {
                 current.newest.store(record.map(|record| Arc::new(record.key_id())));
-                current.check.renew(self.time(), self.configured().keyring.cache.check_every);
                 turn.succeeded();
             }
             Err(error) => {

@@ -53,8 +53,8 @@ impl Keyring {
     /// or destroys it. Destroying removes its wraps from the store for good and leaves a tombstone, so that errors
     /// say what happened to the key.
     ///
-    /// How long a key waits between `DestroyPending` and `Destroyed` is up to the caller. Processes that hold the key
-    /// go on using it until they drop their handles and this keyring.
+    /// How long a key waits between `DestroyPending` and `Destroyed` is up to the caller. This keyring stops using the
+    /// key at once, handles included; others at their next renewal, see [`CachePolicy`](crate::CachePolicy).
     ///
     /// # Errors
     ///
@@ -82,7 +82,11 @@ impl Keyring {
         let next = root.with_state(&record, state, maker.now().await?)?;
         maker.update(&next, record.sequence()).await?;
         self.remember(&next)?;
-        self.inner.keys.remove(&(key_id, next.slot()));
+        if state.may_open() {
+            self.inner.keys.remove(&(key_id, next.slot()));
+        } else {
+            self.inner.keys.end(&(key_id, next.slot()), &super::wrong_state(&next));
+        }
         self.current(next.slot(), None).expire();
         Ok(next)
     }

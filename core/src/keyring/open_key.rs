@@ -9,7 +9,7 @@ use crate::store::Slot;
 use crate::wire::KeyId;
 use std::cell::Cell;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// A root key that a KEK has unwrapped.
@@ -46,7 +46,10 @@ pub(crate) struct OpenKey {
     pub(crate) lease: Lease,
     /// Vouches for the record. The key is used no longer than its root.
     pub(crate) root: Arc<OpenRoot>,
-    pub(crate) allowance: Option<Allowance>,
+    /// How many values it may seal in this process; `None`: any number.
+    limit: Option<u64>,
+    /// Made when it first seals: it is larger than the key, and most keys only open.
+    allowance: OnceLock<Box<Allowance>>,
     state: AtomicU8,
 }
 
@@ -77,10 +80,10 @@ impl OpenKey {
         material: Material,
         lease: Lease,
         root: Arc<OpenRoot>,
-        allowance: Option<u64>,
+        limit: Option<u64>,
     ) -> Self {
-        let allowance = allowance.map(Allowance::new);
-        Self { key_id, slot, material, lease, root, allowance, state: AtomicU8::new(state.id()) }
+        let state = AtomicU8::new(state.id());
+        Self { key_id, slot, material, lease, root, limit, allowance: OnceLock::new(), state }
     }
 
     /// What its record said when it was last read.
@@ -120,14 +123,25 @@ impl OpenKey {
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than the rotation policy allows. Nothing was counted.
     #[inline]
     pub(crate) fn count(&self, n: u64) -> Result<()> {
-        match &self.allowance {
-            Some(allowance) if !allowance.take(n) => Err(Error::new(
-                ErrorKind::LimitExceeded,
-                "the key has sealed as many values as the rotation policy allows: await ready() and repeat",
-            )
-            .with_detail(self.key_id.to_string())),
-            _ => Ok(()),
+        let Some(limit) = self.limit else { return Ok(()) };
+        if self.allowance.get_or_init(|| Box::new(Allowance::new(limit))).take(n) {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::LimitExceeded,
+            "the key has sealed as many values as the rotation policy allows: await ready() and repeat",
+        )
+        .with_detail(self.key_id.to_string()))
+    }
+
+    /// Whether it is time to make the next key, while this one still seals.
+    pub(crate) fn is_running_out(&self) -> bool {
+        self.limit == Some(0) || self.allowance.get().is_some_and(|allowance| allowance.is_running_out())
+    }
+
+    /// Bytes of a key that seals.
+    pub(crate) const fn sealing_size() -> usize {
+        size_of::<Self>() + size_of::<Allowance>()
     }
 }
 
@@ -137,7 +151,13 @@ impl Cached for OpenKey {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>()
+        // A lookup key has three secrets on the heap.
+        let secrets = if matches!(self.material, Material::Lookup { .. }) { 3 * 48 } else { 0 };
+        size_of::<Self>() + secrets
+    }
+
+    fn is_stale(&self, now: u64) -> bool {
+        self.lease.is_stale(now) || self.root.lease.is_stale(now)
     }
 
     #[inline]
@@ -155,7 +175,7 @@ impl Cached for OpenKey {
 const SHARE_COUNT: usize = 8;
 
 /// How many values a process may still seal under a key. Never gives out more; may end a few shares early.
-pub(crate) struct Allowance {
+struct Allowance {
     left: AtomicU64,
     /// Below this many it is time for the next key.
     reserve: u64,
@@ -200,7 +220,7 @@ impl Allowance {
     }
 
     /// Whether it is time to make the next key, while this one still seals.
-    pub(crate) fn is_running_out(&self) -> bool {
+    fn is_running_out(&self) -> bool {
         self.left.load(Ordering::Relaxed) <= self.reserve
     }
 }

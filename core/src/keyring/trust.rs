@@ -161,13 +161,13 @@ impl Keyring {
         if let Some(present) = present {
             present.verify(&record)?;
             self.remember(&record)?;
-            present.lease.renew(self.time(), age);
+            present.lease.renew(self.time(), age)?;
             return Ok(present.clone());
         }
         let key = RootKey::new(self.inner.backend, &schedule);
         key.verify(&record)?;
         self.remember(&record)?;
-        Ok(Arc::new(OpenRoot { key, lease: Lease::new(self.time(), age) }))
+        Ok(Arc::new(OpenRoot { key, lease: Lease::new(&self.inner.epoch, self.time(), age) }))
     }
 
     /// Refuses a root that is neither pinned nor endorsed, before any key service is called for it.
