@@ -5,12 +5,13 @@
 //! That the model finds bugs can be repeated by planting one; each of these makes the test named beside it fail, with a
 //! schedule that `shuttle::replay` repeats:
 //!
-//! - gate.rs, `Gate::wait`: `std::mem::forget(self.fetching.try_lock())` before the last `Ok`, so that a turn is not
-//!   given back when it is dropped: `one_fetches_however_many_ask_or_give_up` (deadlock).
+//! - gate.rs, `Turn`: its guard in a `std::mem::ManuallyDrop`, so that a turn is not given back and nobody is woken:
+//!   `one_fetches_however_many_ask_or_give_up` (deadlock).
 //! - lease.rs, `renew`: without the arm that asks for `terms.overtaken`: `what_was_ended_stays_ended`.
 //! - lease.rs, `extend`: without asking for `ended_by`: `an_outage_does_not_bring_back_what_was_ended`.
-//! - mod.rs, `get_or_fetch`: without comparing the epoch after the fetch, or lease.rs, `begin`: without storing it:
+//! - mod.rs, `get_or_fetch`: without comparing the epoch after the fetch:
 //!   `what_was_fetched_before_everything_was_invalidated_is_fetched_again`.
+//! - lease.rs, `grant`: storing the present epoch instead of `begun_in`: `a_confirmation_counts_for_the_time_before_it`.
 //! - mod.rs, `Waiting::drop`: without counting down visitors: `one_fetches_however_many_ask_or_give_up` (gates remain).
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -49,7 +50,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-const SCHEDULES: usize = 3_000;
+const SCHEDULES: usize = 20_000;
 const BOUNDS: Bounds =
     Bounds { entries: 8, bytes: usize::MAX, max_idle: Duration::from_secs(1800), negative: Duration::ZERO };
 const POLICY_AGE: Duration = Duration::from_secs(600);
@@ -276,6 +277,27 @@ fn what_was_fetched_before_everything_was_invalidated_is_fetched_again() {
             assert!(last.version == 2, "warm: {warm}, {fetched}, then {}, then {}", after.version, last.version);
         });
     }
+}
+
+#[test]
+fn a_confirmation_counts_for_the_time_before_it() {
+    explore(|| {
+        let world = World::new(BOUNDS);
+        let lease = Arc::new(Lease::none(&world.epoch));
+        let confirming = {
+            let (world, lease) = (world.clone(), lease.clone());
+            thread::spawn(move || {
+                lease.begin();
+                let version = world.version.load(Ordering::SeqCst);
+                lease.renew(NOW, POLICY_AGE).unwrap();
+                version
+            })
+        };
+        world.version.store(2, Ordering::SeqCst);
+        world.epoch.advance();
+        let confirmed = confirming.join().unwrap();
+        assert!(confirmed == 2 || lease.needs_renewal(NOW), "confirmed by what was so before");
+    });
 }
 
 #[test]

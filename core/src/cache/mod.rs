@@ -63,8 +63,7 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) const NOTHING: Self =
-        Self { entries: 0, bytes: 0, max_idle: Duration::ZERO, negative: Duration::ZERO };
+    pub(crate) const NOTHING: Self = Self { entries: 0, bytes: 0, max_idle: Duration::ZERO, negative: Duration::ZERO };
 }
 
 /// Values by key. Evicts by second chance: what was used since the hand last passed stays.

@@ -43,10 +43,13 @@ mod tests {
 
     #[test]
     fn whole_numbers_with_a_unit() {
-        for (text, bytes) in [("0KiB", Some(0)), ("64MiB", Some(64 << 20)), ("1GiB", Some(1 << 30)), ("007KiB", Some(7 << 10))] {
+        for (text, bytes) in
+            [("0KiB", Some(0)), ("64MiB", Some(64 << 20)), ("1GiB", Some(1 << 30)), ("007KiB", Some(7 << 10))]
+        {
             assert_eq!(parse(text), bytes, "{text}");
         }
-        for text in ["", "MiB", "64", "64MB", "64 MiB", "-1MiB", "+1MiB", "1.5GiB", "64mib", "١MiB", "99999999999GiB"] {
+        for text in ["", "MiB", "64", "64MB", "64 MiB", "-1MiB", "+1MiB", "1.5GiB", "64mib", "١MiB", "99999999999GiB"]
+        {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

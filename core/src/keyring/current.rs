@@ -134,7 +134,6 @@ impl Keyring {
         current.newest.store(Some(Arc::new(key_id)));
         current.key.store(Some(key));
         current.check.renew(self.time(), self.configured().keyring.cache.check_every)
-    
     }
 
     /// The newest active key of the slot, or a new one where that one is used up or there is none yet.

@@ -9,8 +9,8 @@ use crate::store::Slot;
 use crate::wire::KeyId;
 use std::cell::Cell;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A root key that a KEK has unwrapped.
 pub(crate) struct OpenRoot {
