@@ -367,10 +367,13 @@ impl Decryptor {
                 continue;
             }
             let Ok(slot) = self.slot_of(parsed.suite()) else { continue };
-            let held = self.held.load().get(&key_id).is_some_and(|key| !key.needs_renewal(now));
-            if !held {
-                let key = self.ring.acquire(key_id, slot).await.map_err(|error| RowError { row, error })?;
-                self.hold(key);
+            let held = self.held.load().get(&key_id).cloned();
+            if held.as_ref().is_none_or(|key| key.needs_renewal(now)) {
+                let key = match &held {
+                    Some(key) => self.ring.renew_held(key).await,
+                    None => self.ring.acquire(key_id, slot).await,
+                };
+                self.hold(key.map_err(|error| RowError { row, error })?);
             }
             last = Some(key_id);
         }

@@ -62,7 +62,7 @@ impl Lease {
     /// A lease that starts now and is to be renewed within `age`.
     pub(crate) fn new(epoch: &Epoch, now: u64, age: Duration) -> Self {
         let lease = Self::ending_at(epoch.clone(), now);
-        lease.grant(&mut lease.terms(), now, age);
+        lease.grant(&mut lease.terms(), now, age, age);
         lease
     }
 
@@ -102,23 +102,32 @@ impl Lease {
     ///
     /// The error that ended the lease meanwhile: the confirmation is from before, and changes nothing.
     pub(crate) fn renew(&self, now: u64, age: Duration) -> Result<()> {
+        self.renew_again_within(now, age, age)
+    }
+
+    /// As [`renew`](Self::renew), but to be renewed `within` a time that may be shorter than the age.
+    ///
+    /// # Errors
+    ///
+    /// As for [`renew`](Self::renew).
+    pub(crate) fn renew_again_within(&self, now: u64, within: Duration, age: Duration) -> Result<()> {
         let mut terms = self.terms();
         match &terms.ended_by {
             Some(error) if terms.overtaken => return Err(error.clone()),
             _ => terms.ended_by = None,
         }
-        self.grant(&mut terms, now, age);
+        self.grant(&mut terms, now, within, age);
         Ok(())
     }
 
-    fn grant(&self, terms: &mut Terms, now: u64, age: Duration) {
-        let age = nanos(age);
+    fn grant(&self, terms: &mut Terms, now: u64, within: Duration, age: Duration) {
+        let (within, age) = (nanos(within), nanos(age));
         // Somewhere in the last quarter, less a twentieth for the renewal itself: processes and keys that started
         // together drift apart. A failing generator only costs the drift.
-        let spread = age / 5;
+        let spread = within / 5;
         let random = random::array().map_or(0, u64::from_be_bytes);
-        let early = age / 20 + if spread == 0 { 0 } else { random % spread };
-        let renew_from = if terms.asked { 0 } else { now.saturating_add(age - early.min(age)) };
+        let early = within / 20 + if spread == 0 { 0 } else { random % spread };
+        let renew_from = if terms.asked { 0 } else { now.saturating_add(within - early.min(within)) };
         terms.renewed_at = now;
         self.confirmed_in.store(terms.begun_in, Ordering::Relaxed);
         self.renew_from.store(renew_from, Ordering::Relaxed);
@@ -137,7 +146,8 @@ impl Lease {
         let ends_at = terms.renewed_at.saturating_add(limit);
         self.confirmed_in.store(terms.begun_in, Ordering::Relaxed);
         if !terms.asked {
-            self.renew_from.store(now.saturating_add(nanos(retry)), Ordering::Relaxed);
+            // Whoever may not use the key must not be told that there is nothing to do.
+            self.renew_from.store(now.saturating_add(nanos(retry)).min(ends_at), Ordering::Relaxed);
         }
         self.ends_at.store(ends_at, Ordering::Release);
         now < ends_at

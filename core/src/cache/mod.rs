@@ -24,8 +24,6 @@ use std::time::Duration;
 
 /// Most failures that are remembered at once. Beyond, the oldest are forgotten.
 const MAX_FAILURES: usize = 4096;
-/// What an entry costs beside key and value: two hash tables' share, the queue and the reference counts.
-const ENTRY_OVERHEAD: usize = 160;
 /// How long a renewal that failed is not tried again, at least.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
@@ -45,6 +43,11 @@ pub(crate) trait Cached {
     /// Whether somebody should renew the value or what it depends on.
     fn needs_renewal(&self, now: u64) -> bool {
         self.lease().needs_renewal(now)
+    }
+
+    /// Goes on with the value while nobody answers; see [`Lease::extend`].
+    fn extend(&self, now: u64, policy: &CachePolicy) -> bool {
+        self.lease().extend(now, RETRY, policy)
     }
 
     /// Whether the value, or what it depends on, is used beyond its age because nobody answers.
@@ -341,7 +344,8 @@ impl<V> Entry<V> {
 
 impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
     fn insert(&mut self, key: K, value: Arc<V>, now: u64) {
-        let size = value.size() + size_of::<K>() + ENTRY_OVERHEAD;
+        // Tables and queues grow by doubling, so up to half of them is empty. 16: the reference counts.
+        let size = value.size() + 16 + 2 * (size_of::<(K, Entry<V>)>() + 1) + 2 * size_of::<K>();
         if let Some(entry) = self.entries.get_mut(&key) {
             self.bytes = self.bytes - entry.size + size;
             (entry.value, entry.size) = (value, size);
@@ -383,7 +387,7 @@ impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
 /// Whether a value may be used on although renewing it ended in `error`. If not, its lease has ended.
 pub(crate) fn keep_after(error: &Error, value: &impl Cached, now: u64, policy: &CachePolicy) -> bool {
     if is_absence(error) {
-        return value.lease().extend(now, RETRY, policy) && value.is_usable(now);
+        return value.extend(now, policy);
     }
     value.lease().end(error);
     false

@@ -45,7 +45,7 @@ pub(super) struct Shares {
 
 impl Shares {
     /// Bytes of one mark in memory, in its two tables.
-    const MARK: usize = 192;
+    const MARK: usize = 256;
     /// Roots are few, and every other key hangs under one.
     const MAX_ROOTS: usize = 1024;
 

@@ -4,7 +4,7 @@ use super::Keyring;
 use super::open_key::OpenKey;
 use crate::cache::{Cached, Gate, Lease, RETRY, keep_after, remembers};
 use crate::clock::nanos;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::KeyState;
 use crate::store::Slot;
 use crate::wire::KeyId;
@@ -95,25 +95,45 @@ impl Keyring {
         if current.is_ready(self.time()) {
             return Ok(());
         }
-        let policy = self.configured().keyring.cache;
         current.check.begin();
         match self.renew_current(current).await {
             Ok(()) => {
                 turn.succeeded();
                 Ok(())
             }
-            Err(error) => {
-                let key = current.key.load_full();
-                let stays = keep_after(&error, current, self.time(), &policy)
-                    && key.is_some_and(|key| key.check_usable(self.time()).is_ok());
-                if stays {
-                    tracing::warn!(code = error.kind().code(), "the key that seals could not be checked: {error}");
-                    return Ok(());
+            Err(error) => match self.keep_current(current, error).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let negative = self.configured().keyring.cache.negative;
+                    let until = if remembers(&error) { self.time().saturating_add(nanos(negative)) } else { 0 };
+                    turn.failed(&error, until);
+                    Err(error)
                 }
-                let until = if remembers(&error) { self.time().saturating_add(nanos(policy.negative)) } else { 0 };
-                turn.failed(&error, until);
-                Err(error)
-            }
+            },
+        }
+    }
+
+    /// Goes on with the present key after `error`, if that says only that nobody answered.
+    async fn keep_current(&self, current: &CurrentKey, error: Error) -> Result<()> {
+        let policy = self.configured().keyring.cache;
+        if !keep_after(&error, current, self.time(), &policy) {
+            return Err(error);
+        }
+        let Some(key) = current.key.load_full() else { return Err(error) };
+        if key.needs_renewal(self.time()) {
+            current.key.store(Some(self.renew_held(&key).await?));
+        }
+        tracing::warn!(code = error.kind().code(), "the key that seals could not be checked: {error}");
+        Ok(())
+    }
+
+    /// The key of a handle, renewed. It stays with the handle while nobody answers, also when it has left the cache.
+    pub(crate) async fn renew_held(&self, held: &Arc<OpenKey>) -> Result<Arc<OpenKey>> {
+        let renewed = self.acquire(held.key_id, held.slot).await;
+        let policy = self.configured().keyring.cache;
+        match renewed {
+            Err(error) if keep_after(&error, &**held, self.time(), &policy) => Ok(held.clone()),
+            renewed => renewed,
         }
     }
 
@@ -133,7 +153,13 @@ impl Keyring {
         let key = self.acquire(key_id, current.slot).await?;
         current.newest.store(Some(Arc::new(key_id)));
         current.key.store(Some(key));
-        current.check.renew(self.time(), self.configured().keyring.cache.check_every)
+        self.checked(current)
+    }
+
+    /// The store has just said which key is the newest.
+    fn checked(&self, current: &CurrentKey) -> Result<()> {
+        let policy = self.configured().keyring.cache;
+        current.check.renew_again_within(self.time(), policy.check_every, policy.max_age)
     }
 
     /// The newest active key of the slot, or a new one where that one is used up or there is none yet.
@@ -163,8 +189,7 @@ impl Keyring {
         let Some(turn) = current.gate.try_now(now) else { return };
         current.check.begin();
         let record = self.current_record(current.slot).await;
-        let age = self.configured().keyring.cache.check_every;
-        match record.and_then(|record| current.check.renew(self.time(), age).map(|()| record)) {
+        match record.and_then(|record| self.checked(current).map(|()| record)) {
             Ok(record) => {
                 current.newest.store(record.map(|record| Arc::new(record.key_id())));
                 turn.succeeded();

@@ -1,7 +1,7 @@
 //! Keys in the form in which they are used, with the time for which they may be.
 
 use crate::aead::{Backend, SivKey, XaesKey};
-use crate::cache::{Cached, Lease};
+use crate::cache::{CachePolicy, Cached, Lease, RETRY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyClass, KeySchedule, Purpose, Secret};
 use crate::record::{KeyState, RootKey};
@@ -151,9 +151,19 @@ impl Cached for OpenKey {
     }
 
     fn size(&self) -> usize {
-        // A lookup key has three secrets on the heap.
-        let secrets = if matches!(self.material, Material::Lookup { .. }) { 3 * 48 } else { 0 };
-        size_of::<Self>() + secrets
+        let beside = match self.material {
+            Material::Data(_) if self.limit.is_some() && self.state() == KeyState::Active => size_of::<Allowance>(),
+            Material::Data(_) => 0,
+            // Three secrets.
+            Material::Lookup { .. } => 3 * 48,
+        };
+        size_of::<Self>() + beside
+    }
+
+    fn extend(&self, now: u64, policy: &CachePolicy) -> bool {
+        let root = &*self.root;
+        // Without the key's record nobody has got as far as the root.
+        self.lease.extend(now, RETRY, policy) && (root.is_usable(now) || root.extend(now, policy))
     }
 
     fn is_stale(&self, now: u64) -> bool {
