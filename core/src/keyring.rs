@@ -8,6 +8,7 @@ mod configured;
 mod create;
 mod current;
 mod lifecycle;
+mod observed;
 mod open_key;
 mod scopes;
 mod trust;
@@ -42,6 +43,7 @@ use scopes::{Scope, ScopeName};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tracing::Instrument as _;
 use unknown::UnknownKeys;
 
 /// How many generations of one scope are looked through for the one that seals.
@@ -151,7 +153,7 @@ impl Keyring {
         high_water: Arc<dyn HighWater>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let configured = Configured::new(config, keks)?;
+        let configured = Configured::new(config, keks, &clock)?;
         let shares = Shares::of(&configured.keyring.cache);
         let epoch = Epoch::default();
         Ok(Self {
@@ -299,7 +301,10 @@ impl Keyring {
     pub(crate) async fn acquire(&self, key_id: KeyId, slot: Slot) -> Result<Arc<OpenKey>> {
         self.check_open()?;
         let policy = self.configured().keyring.cache;
-        let fetch = async |present: Option<&Arc<OpenKey>>| self.read_key(key_id, slot, present).await;
+        let fetch = async |present: Option<&Arc<OpenKey>>| {
+            let span = tracing::debug_span!("keyfold_acquire_key", %key_id, class = slot.class.name());
+            self.read_key(key_id, slot, present).instrument(span).await
+        };
         self.inner.keys.get_or_fetch(&(key_id, slot), || self.time(), &policy, fetch).await
     }
 

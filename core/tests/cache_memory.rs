@@ -211,7 +211,9 @@ fn scopes_stay_within(scopes: u32, max_bytes: usize) {
 
 #[test]
 fn many_scopes_stay_within_the_configured_bytes() {
-    scopes_stay_within(20_000, 4 << 20);
+    for max_bytes in [1 << 20, 3 << 20, 4 << 20, 5 << 20] {
+        scopes_stay_within(10_000, max_bytes);
+    }
 }
 
 #[test]

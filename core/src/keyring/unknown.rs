@@ -3,6 +3,7 @@
 use super::Keyring;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::SlotId;
+use crate::observe;
 use crate::wire::KeyId;
 use std::sync::{Mutex, PoisonError};
 
@@ -35,6 +36,7 @@ impl UnknownKeys {
         if self.refilled(scope, now, |bucket| bucket.left) >= 1.0 {
             return Ok(());
         }
+        observe::unknown_key("refused");
         Err(Error::new(
             ErrorKind::LimitExceeded,
             "more than 1,000 unknown key IDs within a second: keys of the scope that are not in memory are looked up again in a moment",
@@ -43,6 +45,7 @@ impl UnknownKeys {
 
     /// Counts a key ID that the store did not have.
     pub(super) fn count(&self, scope: SlotId, now: u64) {
+        observe::unknown_key("looked up");
         self.refilled(scope, now, |bucket| bucket.left = (bucket.left - 1.0).max(0.0));
     }
 
