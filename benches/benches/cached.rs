@@ -77,8 +77,7 @@ fn cached(compare: &mut Comparison, n: usize) {
     let asked_open = || {
         block_on(async {
             for (row, sealed) in sealed.iter().enumerate() {
-                let keys = handles[row % SCOPES].decryptor.load_keys(&[&sealed[..]][..]);
-                keys.await.expect("the key is there");
+                handles[row % SCOPES].decryptor.load_keys(&[&sealed[..]][..]).await.expect("the key is there");
                 open_one(row);
             }
         });
