@@ -153,7 +153,7 @@ impl Keyring {
         high_water: Arc<dyn HighWater>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let configured = Configured::new(config, keks, &clock)?;
+        let configured = Configured::new(config, keks)?;
         let shares = Shares::of(&configured.keyring.cache);
         let epoch = Epoch::default();
         Ok(Self {

@@ -100,6 +100,12 @@ fn an_outage_is_survived_for_exactly_the_grace() {
             warm.process.clock.advance(max_age + grace - NANOSECOND - passed);
             warm.assert_works(&format!("the last nanosecond without {what}"));
             warm.process.clock.advance(NANOSECOND);
+            let first = warm.seal().unwrap_err().to_string();
+            let seconds = (max_age + grace).as_secs();
+            assert!(
+                first.contains(&format!("last confirmed {seconds} s ago")) && first.contains("bring the"),
+                "{first}"
+            );
             warm.assert_fails(error, &format!("without {what} for longer than the grace"));
             // Handles that nobody makes ready say what to do.
             for result in [warm.seal_held(), warm.open_held()] {

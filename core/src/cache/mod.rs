@@ -164,22 +164,17 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
                 Ok(value)
             }
             Err(error) => {
-                let kept = present.filter(|value| keep_after(&error, &**value, now(), policy));
-                match kept {
-                    Some(value) => {
-                        tracing::warn!(
-                            code = error.kind().code(),
-                            "a key could not be renewed and is used on: {error}"
-                        );
-                        Ok(self.used(&value, now()))
-                    }
-                    None => {
-                        self.remove(key);
-                        let answers = remembers(&error).then(|| now().saturating_add(self.negative()));
-                        turn.failed(&error, answers.unwrap_or(0));
-                        Err(error)
-                    }
+                if let Some(value) = present.as_ref().filter(|value| keep_after(&error, &***value, now(), policy)) {
+                    tracing::warn!(code = error.kind().code(), "a key could not be renewed and is used on: {error}");
+                    return Ok(self.used(value, now()));
                 }
+                self.remove(key);
+                let lease = present.as_ref().map(|value| value.lease());
+                let over = lease.filter(|lease| is_absence(&error) && !lease.is_usable(now()));
+                let error = over.map_or(error.clone(), |lease| overdue(&error, lease, now()));
+                let answers = remembers(&error).then(|| now().saturating_add(self.negative()));
+                turn.failed(&error, answers.unwrap_or(0));
+                Err(error)
             }
         }
     }
@@ -284,6 +279,7 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
 
     /// How many gates there are.
     #[cfg(test)]
+    #[allow(dead_code, reason = "for core/tests/cache_model.rs")]
     pub(crate) fn gates(&self) -> usize {
         self.state().gates.len()
     }
@@ -396,7 +392,7 @@ pub(crate) fn keep_after(error: &Error, value: &impl Cached, now: u64, policy: &
 /// Whether the error says that nobody answered or nothing could be read, rather than that the key may not be used.
 ///
 /// A record that is gone belongs here: a key is taken away by a tombstone, not by deleting its record.
-fn is_absence(error: &Error) -> bool {
+pub(crate) fn is_absence(error: &Error) -> bool {
     use KmsErrorKind::{AccessDenied, KeyDisabled, KeyNotFound};
     match error.kind() {
         ErrorKind::Kms(kind) => !matches!(kind, AccessDenied | KeyDisabled | KeyNotFound),
@@ -408,6 +404,16 @@ fn is_absence(error: &Error) -> bool {
         | ErrorKind::RandomnessUnavailable => true,
         _ => false,
     }
+}
+
+/// `error`, with why it is no longer passed over.
+fn overdue(error: &Error, lease: &Lease, now: u64) -> Error {
+    let seconds = now.saturating_sub(lease.renewed_at()) / 1_000_000_000;
+    error.clone().with_detail(format!(
+        "{}; the key was last confirmed {seconds} s ago, and max_age and grace of the cache allow no more: bring the key \
+         service or store back",
+        error.detail()
+    ))
 }
 
 /// Whether a failure answers for those who ask within the next moment: what a service said, and what does not exist.

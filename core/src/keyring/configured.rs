@@ -3,7 +3,6 @@
 use super::observed::ObservedKms;
 use super::{Keyring, KeyringConfig};
 use crate::cache::{Bounds, CachePolicy, Cached, Swept};
-use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::KeyClass;
 use crate::kms::{KekAlias, Kms};
@@ -19,11 +18,7 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    pub(super) fn new(
-        keyring: KeyringConfig,
-        keks: BTreeMap<KekAlias, Arc<dyn Kms>>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self> {
+    pub(super) fn new(keyring: KeyringConfig, keks: BTreeMap<KekAlias, Arc<dyn Kms>>) -> Result<Self> {
         if keyring.root_pins.is_empty() {
             return Err(Error::new(
                 ErrorKind::Configuration,
@@ -36,7 +31,7 @@ impl Configured {
         keyring.cache.check()?;
         keyring.rotation.check()?;
         let observed = |(alias, inner): (KekAlias, Arc<dyn Kms>)| {
-            let kms: Arc<dyn Kms> = Arc::new(ObservedKms { alias: alias.clone(), inner, clock: clock.clone() });
+            let kms: Arc<dyn Kms> = Arc::new(ObservedKms { alias: alias.clone(), inner });
             (alias, kms)
         };
         Ok(Self { keyring, keks: keks.into_iter().map(observed).collect() })
@@ -92,9 +87,8 @@ impl Keyring {
                 "another lineage or environment is another keyring: open it beside this one",
             ));
         }
-        let inner = &*self.inner;
-        let next = Configured::new(config, keks, &inner.clock)?;
-        let shares = Shares::of(&next.keyring.cache);
+        let next = Configured::new(config, keks)?;
+        let (inner, shares) = (&*self.inner, Shares::of(&next.keyring.cache));
         inner.configured.store(Arc::new(next));
         inner.keys.set_bounds(shares.keys);
         inner.scopes.set_bounds(shares.scopes);

@@ -2,7 +2,7 @@
 
 use super::Keyring;
 use super::open_key::OpenKey;
-use crate::cache::{Cached, Gate, Lease, RETRY, keep_after, remembers};
+use crate::cache::{Cached, Gate, Lease, RETRY, is_absence, keep_after, remembers};
 use crate::clock::nanos;
 use crate::error::{Error, Result};
 use crate::record::KeyState;
@@ -82,7 +82,8 @@ impl Keyring {
     #[inline]
     pub(crate) async fn ready(&self, current: &CurrentKey) -> Result<()> {
         self.check_open()?;
-        if current.is_ready(self.time()) { Ok(()) } else { self.make_ready(current).await }
+        // Boxed, so that what is seldom done does not make every call's future large.
+        if current.is_ready(self.time()) { Ok(()) } else { Box::pin(self.make_ready(current)).await }
     }
 
     async fn make_ready(&self, current: &CurrentKey) -> Result<()> {
@@ -121,7 +122,10 @@ impl Keyring {
         }
         let Some(key) = current.key.load_full() else { return Err(error) };
         if key.needs_renewal(self.time()) {
-            current.key.store(Some(self.renew_held(&key).await?));
+            match self.renew_held(&key).await {
+                Ok(key) => current.key.store(Some(key)),
+                Err(second) => return Err(if is_absence(&second) { error } else { second }),
+            }
         }
         tracing::warn!(code = error.kind().code(), "the key that seals could not be checked: {error}");
         Ok(())
