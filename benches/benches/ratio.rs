@@ -8,61 +8,12 @@ use keyfold::aead::Backend;
 use keyfold::aead::hazmat::XaesDerivation;
 use keyfold::testing::block_on;
 use keyfold::{ColumnBytes, Value};
-use keyfold_benches::{BARE_LEN, BATCH_ROWS, Bare, ENCODED_LEN, Handles, Rows, cpu_time, seal};
+use keyfold_benches::{BARE_LEN, BATCH_ROWS, Bare, Comparison, ENCODED_LEN, Handles, Rows, per_row, seal, spread};
 use std::hint::black_box;
 use std::process::ExitCode;
 
 /// Most that a column may cost, as a multiple of bare ring (issue 2).
 const TARGET: f64 = 1.4;
-
-/// Nanoseconds of CPU time per row of one call.
-fn per_row<T>(rows: usize, work: impl FnOnce() -> T) -> f64 {
-    let start = cpu_time();
-    let result = black_box(work());
-    let nanoseconds = (cpu_time() - start).as_nanos() as f64 / rows as f64;
-    drop(result);
-    nanoseconds
-}
-
-/// Median, 5th and 95th percentile.
-fn spread(mut all: Vec<f64>) -> (f64, f64, f64) {
-    all.sort_by(f64::total_cmp);
-    let at = |part: f64| all[((all.len() - 1) as f64 * part) as usize];
-    (at(0.5), at(0.05), at(0.95))
-}
-
-struct Comparison {
-    rounds: usize,
-    failed: bool,
-}
-
-impl Comparison {
-    /// Prints the ratio of `ours` to `theirs`, which return nanoseconds per row; it should be at most `target`.
-    fn report(&mut self, what: &str, target: f64, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) {
-        ours();
-        theirs();
-        let (mut us, mut them, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..self.rounds {
-            // Whoever goes second finds the caches as the other left them, so they take turns.
-            let (a, b) = if round % 2 == 0 {
-                let a = ours();
-                (a, theirs())
-            } else {
-                let b = theirs();
-                (ours(), b)
-            };
-            us.push(a);
-            them.push(b);
-            ratios.push(a / b);
-        }
-        let (ratio, low, high) = spread(ratios);
-        let (us, them) = (spread(us).0, spread(them).0);
-        let met = ratio <= target;
-        self.failed |= !met;
-        let mark = if met { "" } else { "  ABOVE THE TARGET" };
-        println!("{what:<34} {us:>7.1} ns {them:>7.1} ns   {ratio:.3} ({low:.3} to {high:.3}){mark}");
-    }
-}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

@@ -1,6 +1,10 @@
 //! What the benchmarks share: a keyring in memory, columns of 16-byte values, and bare ring over the same bytes.
 #![forbid(unsafe_code)]
 
+mod compare;
+
+pub use compare::{Comparison, per_row, spread};
+
 use keyfold::testing::{FakeKms, block_on};
 use keyfold::{
     Column, Context, Decryptor, Encryptor, FieldPolicy, KekAlias, Keyring, Kms, MemoryHighWater, RowBinding,
@@ -60,25 +64,44 @@ impl Handles {
     }
 
     fn new(policy: FieldPolicy) -> Self {
+        Self::of(&keyring(policy), None)
+    }
+
+    /// Those of `count` scopes of one keyring, with the policy of [`randomized`](Self::randomized).
+    #[must_use]
+    pub fn of_scopes(count: usize) -> Vec<Self> {
+        let row_binding = RowBinding::Bound { column: None, path: None };
+        let keyring = keyring(FieldPolicy { row_binding, ..FieldPolicy::randomized(FIELD) });
+        (0..count).map(|n| Self::of(&keyring, Some(&format!("device-{n}")))).collect()
+    }
+
+    fn of(keyring: &Keyring, scope: Option<&str>) -> Self {
+        let field = keyring.field(FIELD).expect("it was just added");
+        let field = field.context(Context::new().with("tenant", TENANT).expect("a short context"));
+        let field = match scope {
+            Some(name) => field.scope(name),
+            None => field,
+        };
         block_on(async {
-            let store = Arc::new(MemoryStore::new());
-            let kms: Arc<dyn Kms> = Arc::new(FakeKms::new());
-            let alias = KekAlias::new("bench").expect("an alias");
-            let keks = BTreeMap::from([(alias, kms)]);
-            let high_water = Arc::new(MemoryHighWater::default());
-            let mut created = Keyring::create("bench", "bench", store.clone(), keks.clone(), high_water.clone())
-                .await
-                .expect("an empty store takes a keyring");
-            created.config.policy.add(policy).expect("the first field");
-            let keyring = Keyring::open(created.config, store, keks, high_water).expect("it was just made");
-            let field = keyring.field(FIELD).expect("it was just added");
-            let field = field.context(Context::new().with("tenant", TENANT).expect("a short context"));
             Self {
                 encryptor: field.clone().encryptor().await.expect("the keyring has a data key"),
                 decryptor: field.decryptor().await.expect("the keyring has a data key"),
             }
         })
     }
+}
+
+/// A keyring in memory with one field.
+fn keyring(policy: FieldPolicy) -> Keyring {
+    let store = Arc::new(MemoryStore::new());
+    let kms: Arc<dyn Kms> = Arc::new(FakeKms::new());
+    let alias = KekAlias::new("bench").expect("an alias");
+    let keks = BTreeMap::from([(alias, kms)]);
+    let high_water = Arc::new(MemoryHighWater::default());
+    let created = Keyring::create("bench", "bench", store.clone(), keks.clone(), high_water.clone());
+    let mut created = block_on(created).expect("an empty store takes a keyring");
+    created.config.policy.add(policy).expect("the first field");
+    Keyring::open(created.config, store, keks, high_water).expect("it was just made")
 }
 
 /// Values of 16 bytes with a row binding of 16 bytes each, in Arrow's layout.

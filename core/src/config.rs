@@ -1,17 +1,19 @@
 //! `keyfold.toml` and policy files (docs/CONFIG.md): parsing with errors that name file, line and key.
 
+mod cache;
 mod duration;
 mod field;
 mod position;
 mod rotation;
+mod size;
 #[cfg(test)]
 mod tests;
 
-use crate::cache::CachePolicy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CreatedKeyring, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
 use crate::policy::Policy;
+use cache::CacheToml;
 use field::FieldToml;
 use position::{Origin, Spanned};
 use rotation::RotationToml;
@@ -42,6 +44,8 @@ struct ConfigToml {
     keyring: KeyringToml,
     store: StoreToml,
     keks: BTreeMap<String, Spanned<KekToml>>,
+    #[serde(default)]
+    cache: CacheToml,
     #[serde(default)]
     rotation: RotationToml,
     #[serde(default)]
@@ -137,7 +141,7 @@ impl Config {
                     .collect::<Result<_>>()?,
                 scope_names: origin.at(&keyring.scope_names, |text| text.parse())?,
                 lookup: BTreeMap::new(),
-                cache: CachePolicy::default(),
+                cache: file.cache.to_policy(&origin)?,
                 rotation: file.rotation.to_policy(&origin)?,
                 isolated: BTreeMap::new(),
                 scope_keks: BTreeSet::new(),

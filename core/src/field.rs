@@ -363,10 +363,11 @@ impl Decryptor {
     ///   [`Store`](ErrorKind::Store), with the row. Keys of earlier rows are held.
     /// - [`Closed`](ErrorKind::Closed): after [`Keyring::close`].
     pub async fn load_keys(&self, sealed: &(impl ColumnBytes + ?Sized)) -> Result<(), RowError> {
-        if let Some(current) = &self.current {
-            self.ring.look_at_newest(current).await;
-        }
         let now = self.ring.time();
+        if let Some(current) = self.current.as_ref().filter(|current| current.needs_renewal(now)) {
+            // Boxed, as below: what is seldom done must not make every call's future large.
+            Box::pin(self.ring.look_at_newest(current)).await;
+        }
         let mut last = None;
         for row in 0..sealed.len() {
             let Ok(parsed) = Sealed::parse(sealed.bytes(row)) else { continue };
@@ -375,14 +376,24 @@ impl Decryptor {
                 continue;
             }
             let Ok(slot) = self.slot_of(parsed.suite()) else { continue };
-            let held = self.held.load().get(&key_id).is_some_and(|key| !key.needs_renewal(now));
-            if !held {
-                let key = self.ring.acquire(key_id, slot).await.map_err(|error| RowError { row, error })?;
-                self.hold(key);
+            if let Some(held) = self.not_ready(key_id, now) {
+                let key = match &held {
+                    Some(key) => Box::pin(self.ring.renew_held(key)).await,
+                    None => Box::pin(self.ring.acquire(key_id, slot)).await,
+                };
+                self.hold(key.map_err(|error| RowError { row, error })?);
             }
             last = Some(key_id);
         }
         Ok(())
+    }
+
+    /// `None`: the key is held and not due. Otherwise the key, if it is held.
+    #[inline]
+    fn not_ready(&self, key_id: KeyId, now: u64) -> Option<Option<Arc<OpenKey>>> {
+        let held = self.held.load();
+        let key = held.get(&key_id);
+        if key.is_some_and(|key| !key.needs_renewal(now)) { None } else { Some(key.cloned()) }
     }
 
     fn hold(&self, key: Arc<OpenKey>) {

@@ -8,6 +8,7 @@ mod configured;
 mod create;
 mod current;
 mod isolated;
+mod observed;
 mod open_key;
 mod reparent;
 mod rotate;
@@ -26,7 +27,7 @@ pub use rotate::Rotated;
 pub use scopes::MAX_SCOPE_NAME_LEN;
 
 use crate::aead::Backend;
-use crate::cache::{Cache, CachePolicy, Lease, Recent};
+use crate::cache::{Cache, CachePolicy, Epoch, Lease, Recent};
 use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
@@ -41,11 +42,12 @@ use crate::wire::KeyId;
 use arc_swap::ArcSwap;
 use configured::{Configured, Shares};
 use core::fmt;
-use open_key::{Allowance, OpenRoot};
+use open_key::{Limit, OpenRoot};
 use scopes::{Scope, ScopeName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tracing::Instrument as _;
 use unknown::UnknownKeys;
 
 /// How many generations of one scope are looked through for the one that seals.
@@ -106,12 +108,14 @@ struct Inner {
     high_water: Arc<dyn HighWater>,
     clock: Arc<dyn Clock>,
     closed: AtomicBool,
+    /// Advances when everything is to be renewed.
+    epoch: Epoch,
     /// What this process has seen of each key, so that nothing older is accepted later.
     seen: MemoryHighWater,
     /// The newest key that sealed, per slot: the store may not go back behind it.
     sealing: Mutex<Recent<Slot, KeyId>>,
-    /// How many values may still be sealed, per key that seals.
-    left: Mutex<Recent<KeyId, Arc<AtomicU64>>>,
+    /// Of keys that seal, so that what was counted is not forgotten when they leave the cache.
+    limits: Mutex<Recent<KeyId, Limit>>,
     scopes: Cache<ScopeName, Scope>,
     roots: Cache<KeyId, OpenRoot>,
     keys: Cache<KeyRef, OpenKey>,
@@ -162,6 +166,7 @@ impl Keyring {
     ) -> Result<Self> {
         let configured = Configured::new(config, keks)?;
         let shares = Shares::of(&configured.keyring.cache);
+        let epoch = Epoch::default();
         Ok(Self {
             inner: Arc::new(Inner {
                 configured: ArcSwap::from_pointee(configured),
@@ -172,11 +177,12 @@ impl Keyring {
                 closed: AtomicBool::new(false),
                 seen: MemoryHighWater::with_capacity(shares.seen),
                 sealing: Mutex::new(Recent::new(shares.seen)),
-                left: Mutex::new(Recent::new(shares.seen)),
-                scopes: Cache::new("scopes", shares.scopes),
-                roots: Cache::new("roots", shares.roots),
-                keys: Cache::new("keys", shares.keys),
-                current: Cache::new("current", shares.current),
+                limits: Mutex::new(Recent::new(shares.seen)),
+                scopes: Cache::new("scopes", shares.scopes, &epoch),
+                roots: Cache::new("roots", shares.roots, &epoch),
+                keys: Cache::new("keys", shares.keys, &epoch),
+                current: Cache::new("current", shares.current, &epoch),
+                epoch,
                 unknown: UnknownKeys::default(),
                 neighbours: Mutex::default(),
             }),
@@ -284,18 +290,21 @@ impl Keyring {
     pub(crate) async fn acquire(&self, key_id: KeyId, slot: Slot) -> Result<Arc<OpenKey>> {
         self.check_open()?;
         let policy = self.configured().keyring.cache;
-        let fetch = async |present: Option<&Arc<OpenKey>>| self.read_key(key_id, slot, present).await;
+        let fetch = async |present: Option<&Arc<OpenKey>>| {
+            let span = tracing::debug_span!("keyfold_acquire_key", %key_id, class = slot.class.name());
+            self.read_key(key_id, slot, present).instrument(span).await
+        };
         self.inner.keys.get_or_fetch(&(key_id, slot), || self.time(), &policy, fetch).await
     }
 
     /// Reads the record of a key and opens it; with `present` only confirms that it may still be used.
     async fn read_key(&self, key_id: KeyId, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
         if present.is_none() {
-            self.inner.unknown.check(self.time())?;
+            self.inner.unknown.check(slot.id, self.time())?;
         }
         let record = match self.record(key_id).await {
             Err(error) if error.kind() == ErrorKind::NoMatchingKey => {
-                self.inner.unknown.count(self.time());
+                self.inner.unknown.count(slot.id, self.time());
                 return Err(self.with_hint(error, key_id).await);
             }
             record => record?,
@@ -314,7 +323,7 @@ impl Keyring {
         let age = self.configured().keyring.cache.max_age;
         if let Some(present) = present.filter(|present| Arc::ptr_eq(&present.root, &root)) {
             present.set_state(record.state());
-            present.lease.renew(self.time(), age);
+            present.lease.renew(self.time(), age)?;
             return Ok(present.clone());
         }
         let schedule = match unwrapped {
@@ -324,21 +333,20 @@ impl Keyring {
         let material = Material::of(record.class(), &schedule, self.inner.backend)
             .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
         tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
-        let lease = Lease::new(self.time(), age);
-        let allowance = self.allowance(&record);
-        Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, allowance)))
+        let lease = Lease::new(&self.inner.epoch, self.time(), age);
+        let limit = self.limit(&record);
+        Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, limit)))
     }
 
-    /// How many values this process may still seal under the key of `record`. Survives the key's place in the cache.
-    fn allowance(&self, record: &Record) -> Option<Allowance> {
+    /// How many values this process may seal under the key of `record`.
+    fn limit(&self, record: &Record) -> Option<Limit> {
         if record.class() != KeyClass::Data || !matches!(record.state(), KeyState::PreActive | KeyState::Active) {
             return None;
         }
-        let limit = self.configured().keyring.rotation.data_messages?;
+        let values = self.configured().keyring.rotation.data_messages?;
         // Changed in single steps: a panic elsewhere cannot leave it half changed.
-        let mut left = self.inner.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = left.entry_or_insert(record.key_id(), Arc::new(AtomicU64::new(limit)));
-        Some(Allowance::new(limit, left.clone()))
+        let mut limits = self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(limits.entry_or_insert(record.key_id(), Limit::new(values)).clone())
     }
 }
 

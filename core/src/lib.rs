@@ -54,6 +54,8 @@ mod record;
 mod rotation;
 #[cfg(feature = "std")]
 mod store;
+#[cfg(feature = "std")]
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "hazmat")]

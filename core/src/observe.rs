@@ -39,6 +39,10 @@ mod facade {
         counter!("keyfold_rotation_failures_total", "class" => class).increment(1);
     }
 
+    pub(crate) fn unknown_key(outcome: &'static str) {
+        counter!("keyfold_unknown_key_ids_total", "outcome" => outcome).increment(1);
+    }
+
     pub(crate) fn oldest_generation(generation: u32) {
         gauge!("keyfold_oldest_generation_in_use").set(generation);
     }
@@ -55,6 +59,7 @@ mod facade {
     pub(crate) fn occupancy(_: &'static str, _: usize, _: usize) {}
     pub(crate) fn kms_request(_: &str, _: &'static str, _: &'static str, _: Duration) {}
     pub(crate) fn rotation_failed(_: &'static str) {}
+    pub(crate) fn unknown_key(_: &'static str) {}
     pub(crate) fn oldest_generation(_: u32) {}
 }
 

@@ -1,7 +1,7 @@
 //! One at a time, however many ask (single flight).
 
 use crate::error::Error;
-use std::sync::{Mutex, PoisonError};
+use crate::sync::{Mutex, MutexGuard as StdGuard, PoisonError};
 use tokio::sync::MutexGuard;
 
 /// Lets one caller fetch while the others wait, and tells them of a failure instead of letting each fail by itself.
@@ -57,7 +57,7 @@ impl Gate {
         self.attempts().failure.as_ref().is_some_and(|(_, until)| now < *until)
     }
 
-    fn attempts(&self) -> std::sync::MutexGuard<'_, Attempts> {
+    fn attempts(&self) -> StdGuard<'_, Attempts> {
         // Changed in single steps: a panic elsewhere cannot leave it half changed.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,9 +1,8 @@
 //! Keys in memory: bounded in number, bytes and time, fetched once however many ask (DESIGN K17, K18).
 //!
 //! [`Cache`] holds values by key; each value has a [`Lease`], which says how long it may be used, and each key that is
-//! being fetched has a [`Gate`]. Built here and not bought: the caches that one can buy know no lease that whoever
-//! holds the value sees end, no stale use while a service is away, and their races and use-after-frees of the last
-//! years would be races and use-after-frees of keys. What is hard about it, waiting, is Tokio's.
+//! being fetched has a [`Gate`]. Built here and not bought, for the reasons in docs/CACHE.md. What is hard about it,
+//! waiting, is Tokio's; the rest is model-checked (core/tests/cache_model.rs).
 
 mod gate;
 mod lease;
@@ -11,21 +10,20 @@ mod policy;
 mod recent;
 
 pub(crate) use gate::Gate;
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Epoch, Lease};
 pub use policy::CachePolicy;
 pub(crate) use recent::Recent;
 
 use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::observe;
-use std::collections::{HashMap, VecDeque};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most failures that are remembered at once. Beyond, the oldest are forgotten.
 const MAX_FAILURES: usize = 4096;
-/// What an entry costs beside key and value: two hash tables' share, the queue and the reference counts.
-const ENTRY_OVERHEAD: usize = 160;
 /// How long a renewal that failed is not tried again, at least.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
@@ -46,6 +44,16 @@ pub(crate) trait Cached {
     fn needs_renewal(&self, now: u64) -> bool {
         self.lease().needs_renewal(now)
     }
+
+    /// Goes on with the value while nobody answers; see [`Lease::extend`].
+    fn extend(&self, now: u64, policy: &CachePolicy) -> bool {
+        self.lease().extend(now, RETRY, policy)
+    }
+
+    /// Whether the value, or what it depends on, is used beyond its age because nobody answers.
+    fn is_stale(&self, now: u64) -> bool {
+        self.lease().is_stale(now)
+    }
 }
 
 /// How many values, how many bytes, and how long without use.
@@ -57,9 +65,14 @@ pub(crate) struct Bounds {
     pub(crate) negative: Duration,
 }
 
+impl Bounds {
+    pub(crate) const NOTHING: Self = Self { entries: 0, bytes: 0, max_idle: Duration::ZERO, negative: Duration::ZERO };
+}
+
 /// Values by key. Evicts by second chance: what was used since the hand last passed stays.
 pub(crate) struct Cache<K, V> {
     name: &'static str,
+    epoch: Epoch,
     state: Mutex<State<K, V>>,
 }
 
@@ -70,7 +83,23 @@ struct State<K, V> {
     hand: VecDeque<K>,
     bytes: usize,
     /// What is being fetched, and what could not be fetched a moment ago.
-    gates: HashMap<K, Arc<Gate>>,
+    gates: HashMap<K, Place>,
+}
+
+/// Where callers wait for one key.
+#[derive(Default)]
+struct Place {
+    gate: Arc<Gate>,
+    visitors: usize,
+}
+
+/// An entry as [`Cache::sweep`] finds it.
+pub(crate) struct Swept<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: Arc<V>,
+    pub(crate) used_at: u64,
+    /// Whether somebody holds the value, or has looked it up since it was last renewed.
+    pub(crate) in_use: bool,
 }
 
 struct Entry<V> {
@@ -81,9 +110,9 @@ struct Entry<V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
-    pub(crate) fn new(name: &'static str, bounds: Bounds) -> Self {
+    pub(crate) fn new(name: &'static str, bounds: Bounds, epoch: &Epoch) -> Self {
         let state = State { bounds, entries: HashMap::new(), hand: VecDeque::new(), bytes: 0, gates: HashMap::new() };
-        Self { name, state: Mutex::new(state) }
+        Self { name, epoch: epoch.clone(), state: Mutex::new(state) }
     }
 
     /// The value of `key`, from memory or from `fetch`, which one caller at a time runs; it is given the value to
@@ -117,39 +146,42 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
             return Ok(self.used(value, now()));
         }
         match &present {
-            Some(_) => observe::renewal(self.name),
+            Some(value) => {
+                observe::renewal(self.name);
+                value.lease().begin();
+            }
             None => observe::miss(self.name),
         }
+        let epoch = self.epoch.number();
         match fetch(present.as_ref()).await {
             Ok(value) => {
+                if self.epoch.number() != epoch {
+                    // What was fetched may be from before.
+                    value.lease().ask_for_renewal();
+                }
                 turn.succeeded();
                 self.insert(key.clone(), value.clone(), now());
                 Ok(value)
             }
             Err(error) => {
-                let kept = present.filter(|value| keep_after(&error, &**value, now(), policy));
-                match kept {
-                    Some(value) => {
-                        tracing::warn!(
-                            code = error.kind().code(),
-                            "a key could not be renewed and is used on: {error}"
-                        );
-                        Ok(self.used(&value, now()))
-                    }
-                    None => {
-                        self.remove(key);
-                        let answers = remembers(&error).then(|| now().saturating_add(self.negative()));
-                        turn.failed(&error, answers.unwrap_or(0));
-                        Err(error)
-                    }
+                if let Some(value) = present.as_ref().filter(|value| keep_after(&error, &***value, now(), policy)) {
+                    tracing::warn!(code = error.kind().code(), "a key could not be renewed and is used on: {error}");
+                    return Ok(self.used(value, now()));
                 }
+                self.remove(key);
+                let lease = present.as_ref().map(|value| value.lease());
+                let over = lease.filter(|lease| is_absence(&error) && !lease.is_usable(now()));
+                let error = over.map_or(error.clone(), |lease| overdue(&error, lease, now()));
+                let answers = remembers(&error).then(|| now().saturating_add(self.negative()));
+                turn.failed(&error, answers.unwrap_or(0));
+                Err(error)
             }
         }
     }
 
     fn used(&self, value: &Arc<V>, now: u64) -> Arc<V> {
         observe::hit(self.name);
-        if value.lease().is_stale(now) {
+        if value.is_stale(now) {
             observe::stale_use(self.name);
         }
         value.clone()
@@ -160,7 +192,7 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         let mut state = self.state();
         let idle = crate::clock::nanos(state.bounds.max_idle);
         let entry = state.entries.get_mut(key)?;
-        if now.saturating_sub(entry.used_at) > idle {
+        if entry.is_idle(now, idle) {
             state.remove(key);
             return None;
         }
@@ -197,32 +229,46 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         observe::occupancy(self.name, state.entries.len(), state.bytes);
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&self) {
-        let mut state = self.state();
-        (state.entries, state.hand, state.gates, state.bytes) = Default::default();
-        observe::occupancy(self.name, 0, 0);
+    /// Forgets `key` for good, because of `error`: who holds its value can use it no more, and what is being fetched
+    /// at this moment is fetched again before its second use.
+    pub(crate) fn end(&self, key: &K, error: &Error) {
+        if let Some(entry) = self.state().entries.get(key) {
+            entry.value.lease().end(error);
+        }
+        self.remove(key);
+        self.epoch.advance();
     }
 
+    /// Sets other limits. With none at all the cache forgets everything, and what is being fetched does not stay.
     pub(crate) fn set_bounds(&self, bounds: Bounds) {
         let mut state = self.state();
         state.bounds = bounds;
         state.evict();
+        observe::occupancy(self.name, state.entries.len(), state.bytes);
     }
 
-    /// Forgets what nobody has used for so long; returns the rest. Does not count as use.
-    pub(crate) fn sweep(&self, now: u64) -> Vec<(K, Arc<V>)> {
+    /// Forgets what nobody holds and nobody has looked up for so long; returns the rest. Does not count as use.
+    pub(crate) fn sweep(&self, now: u64) -> Vec<Swept<K, V>> {
         let mut state = self.state();
         let idle = crate::clock::nanos(state.bounds.max_idle);
-        let gone: Vec<K> = state
-            .entries
-            .iter()
-            .filter(|(_, entry)| now.saturating_sub(entry.used_at) > idle)
-            .map(|(key, _)| key.clone())
-            .collect();
+        let gone: Vec<K> =
+            state.entries.iter().filter(|(_, entry)| entry.is_idle(now, idle)).map(|(key, _)| key.clone()).collect();
         gone.iter().for_each(|key| state.remove(key));
         observe::occupancy(self.name, state.entries.len(), state.bytes);
-        state.entries.iter().map(|(key, entry)| (key.clone(), entry.value.clone())).collect()
+        let swept = |(key, entry): (&K, &Entry<V>)| Swept {
+            key: key.clone(),
+            value: entry.value.clone(),
+            used_at: entry.used_at,
+            in_use: entry.is_held() || entry.used_at >= entry.value.lease().renewed_at(),
+        };
+        state.entries.iter().map(swept).collect()
+    }
+
+    /// Takes back that looking up `key` counted as use, because it was only looked up to be renewed.
+    pub(crate) fn restore_use(&self, key: &K, used_at: u64) {
+        if let Some(entry) = self.state().entries.get_mut(key) {
+            entry.used_at = used_at;
+        }
     }
 
     /// Entries and bytes.
@@ -231,8 +277,18 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         (state.entries.len(), state.bytes)
     }
 
+    /// How many gates there are.
+    #[cfg(test)]
+    #[allow(dead_code, reason = "for core/tests/cache_model.rs")]
+    pub(crate) fn gates(&self) -> usize {
+        self.state().gates.len()
+    }
+
     fn gate(&self, key: &K) -> Arc<Gate> {
-        self.state().gates.entry(key.clone()).or_default().clone()
+        let mut state = self.state();
+        let place = state.gates.entry(key.clone()).or_default();
+        place.visitors += 1;
+        place.gate.clone()
     }
 
     fn negative(&self) -> u64 {
@@ -257,26 +313,42 @@ impl<K: Clone + Eq + Hash, V: Cached, N: Fn() -> u64> Drop for Waiting<'_, K, V,
     fn drop(&mut self) {
         let now = (self.now)();
         let mut state = self.cache.state();
-        // Two: the table's and this one. Taken under the lock under which others take theirs.
-        if Arc::strong_count(&self.gate) <= 2 && !self.gate.remembers_failure(now) {
+        let Some(place) = state.gates.get_mut(self.key) else { return };
+        place.visitors -= 1;
+        if place.visitors == 0 && !self.gate.remembers_failure(now) {
             state.gates.remove(self.key);
         } else if state.gates.len() > MAX_FAILURES {
-            state.gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.remembers_failure(now));
+            state.gates.retain(|_, place| place.visitors > 0 || place.gate.remembers_failure(now));
             // A flood of unknown keys: what nobody waits at goes, remembered or not.
             if state.gates.len() > MAX_FAILURES {
-                state.gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+                state.gates.retain(|_, place| place.visitors > 0);
             }
         }
     }
 }
 
+impl<V> Entry<V> {
+    /// Whether somebody has the value beside the cache. Letting go of it would not free it.
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.value) > 1
+    }
+
+    fn is_idle(&self, now: u64, idle: u64) -> bool {
+        !self.is_held() && now.saturating_sub(self.used_at) > idle
+    }
+}
+
 impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
     fn insert(&mut self, key: K, value: Arc<V>, now: u64) {
-        let size = value.size() + size_of::<K>() + ENTRY_OVERHEAD;
-        self.bytes += size;
-        match self.entries.insert(key.clone(), Entry { value, size, used_at: now, used: false }) {
-            Some(old) => self.bytes -= old.size,
-            None => self.hand.push_back(key),
+        // Tables and queues grow by doubling, so up to half of them is empty. 16: the reference counts.
+        let size = value.size() + 16 + 2 * (size_of::<(K, Entry<V>)>() + 1) + 2 * size_of::<K>();
+        if let Some(entry) = self.entries.get_mut(&key) {
+            self.bytes = self.bytes - entry.size + size;
+            (entry.value, entry.size) = (value, size);
+        } else {
+            self.bytes += size;
+            self.entries.insert(key.clone(), Entry { value, size, used_at: now, used: false });
+            self.hand.push_back(key);
         }
         self.evict();
     }
@@ -288,7 +360,7 @@ impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
         // Keys that are gone stay in the queue until the hand passes; they may not pile up there.
         if self.hand.len() > 2 * self.entries.len() + 64 {
             let entries = &self.entries;
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             self.hand.retain(|key| entries.contains_key(key) && seen.insert(key.clone()));
         }
     }
@@ -311,7 +383,7 @@ impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
 /// Whether a value may be used on although renewing it ended in `error`. If not, its lease has ended.
 pub(crate) fn keep_after(error: &Error, value: &impl Cached, now: u64, policy: &CachePolicy) -> bool {
     if is_absence(error) {
-        return value.lease().extend(now, RETRY, policy) && value.is_usable(now);
+        return value.extend(now, policy);
     }
     value.lease().end(error);
     false
@@ -320,7 +392,7 @@ pub(crate) fn keep_after(error: &Error, value: &impl Cached, now: u64, policy: &
 /// Whether the error says that nobody answered or nothing could be read, rather than that the key may not be used.
 ///
 /// A record that is gone belongs here: a key is taken away by a tombstone, not by deleting its record.
-fn is_absence(error: &Error) -> bool {
+pub(crate) fn is_absence(error: &Error) -> bool {
     use KmsErrorKind::{AccessDenied, KeyDisabled, KeyNotFound};
     match error.kind() {
         ErrorKind::Kms(kind) => !matches!(kind, AccessDenied | KeyDisabled | KeyNotFound),
@@ -332,6 +404,16 @@ fn is_absence(error: &Error) -> bool {
         | ErrorKind::RandomnessUnavailable => true,
         _ => false,
     }
+}
+
+/// `error`, with why it is no longer passed over.
+fn overdue(error: &Error, lease: &Lease, now: u64) -> Error {
+    let seconds = now.saturating_sub(lease.renewed_at()) / 1_000_000_000;
+    error.clone().with_detail(format!(
+        "{}; the key was last confirmed {seconds} s ago, and max_age and grace of the cache allow no more: bring the key \
+         service or store back",
+        error.detail()
+    ))
 }
 
 /// Whether a failure answers for those who ask within the next moment: what a service said, and what does not exist.

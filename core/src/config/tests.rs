@@ -1,4 +1,5 @@
 use super::*;
+use crate::cache::CachePolicy;
 use crate::rotation::RotationPolicy;
 
 const CONFIG: &str = r#"
@@ -83,14 +84,57 @@ fn policies_add_fields_once() {
     assert!(config.add_policy("version = 1\n[keyring]\n", "c.toml").is_err(), "a policy decides no trust");
 }
 
+fn parse_with(section: &str) -> Result<Config> {
+    let text = CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{section}\n[keks.local]"));
+    Config::parse(&text, "keyfold.toml")
+}
+
+#[test]
+fn the_cache_has_defaults_that_fit_each_other() {
+    let cache = |lines: &str| parse_with(&format!("[cache]\n{lines}")).map(|config| config.keyring.cache);
+    let minute = core::time::Duration::from_secs(60);
+    let default = CachePolicy::default();
+    assert_eq!(parse_with("").unwrap().keyring.cache, default);
+    assert_eq!(cache("").unwrap(), default);
+    let all = "max_age = \"5m\"\ngrace = \"2h\"\nmax_idle = \"1h\"\ncheck_every = \"30s\"\nnegative = \"0s\"\n\
+               max_keys = 1000\nmax_bytes = \"16MiB\"";
+    let expected = CachePolicy {
+        max_age: 5 * minute,
+        grace: 120 * minute,
+        max_idle: 60 * minute,
+        check_every: minute / 2,
+        negative: core::time::Duration::ZERO,
+        max_keys: 1000,
+        max_bytes: 16 << 20,
+    };
+    assert_eq!(cache(all).unwrap(), expected);
+    assert_eq!(cache("max_bytes = 4096\nmax_keys = 0").unwrap().max_bytes, 4096);
+    // One setting alone is enough: what depends on it moves along.
+    let short = cache("max_age = \"10s\"").unwrap();
+    assert_eq!((short.check_every, short.max_idle), (minute / 6, default.max_idle));
+    assert_eq!(cache("max_age = \"2h\"").unwrap().max_idle, 120 * minute);
+    for (line, why) in [
+        ("max_age = \"0s\"", "1s to 24h"),
+        ("max_age = \"25h\"", "1s to 24h"),
+        ("max_age = 600", "expected a string"),
+        ("grace = \"8d\"", "at most 7d"),
+        ("max_idle = \"1m\"", "max_age to 24h"),
+        ("check_every = \"11m\"", "1s to max_age"),
+        ("negative = \"2s\"", "at most 1s"),
+        ("max_keys = -1", "usize"),
+        ("max_bytes = \"64MB\"", "KiB, MiB or GiB"),
+        ("max_bytes = 1.5", "number of bytes"),
+        ("ttl = \"1m\"", "unknown field"),
+    ] {
+        let text = cache(line).unwrap_err().to_string();
+        let key = line.split(' ').next().unwrap();
+        assert!(text.contains(&format!("keyfold.toml:12, {key}")) && text.contains(why), "{text}\nshould say {why}");
+    }
+}
+
 #[test]
 fn rotation_has_defaults_and_can_be_switched_off() {
-    let parse = |section: &str| {
-        Config::parse(
-            &CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{section}\n[keks.local]")),
-            "keyfold.toml",
-        )
-    };
+    let parse = parse_with;
     let day = core::time::Duration::from_secs(86_400);
     let default = parse("").unwrap().keyring;
     assert_eq!(default.rotation, RotationPolicy::default());

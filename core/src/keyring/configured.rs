@@ -1,8 +1,9 @@
 //! What can be replaced while the keyring is open, and looking after the caches.
 
 use super::isolated::check_keks;
+use super::observed::ObservedKms;
 use super::{Keyring, KeyringConfig};
-use crate::cache::{Bounds, CachePolicy, Cached};
+use crate::cache::{Bounds, CachePolicy, Cached, Swept};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::KeyClass;
 use crate::kms::{KekAlias, Kms};
@@ -31,7 +32,11 @@ impl Configured {
         check_keks(&keyring, &keks)?;
         keyring.cache.check()?;
         keyring.rotation.check()?;
-        Ok(Self { keyring, keks })
+        let observed = |(alias, inner): (KekAlias, Arc<dyn Kms>)| {
+            let kms: Arc<dyn Kms> = Arc::new(ObservedKms { alias: alias.clone(), inner });
+            (alias, kms)
+        };
+        Ok(Self { keyring, keks: keks.into_iter().map(observed).collect() })
     }
 }
 
@@ -46,8 +51,8 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Bytes of one mark in memory, in its two tables.
-    const MARK: usize = 192;
+    /// Bytes of what is remembered of one key: its mark, that it sealed, and how much it may seal still.
+    const MARK: usize = 384;
     /// Roots are few, and every other key hangs under one.
     const MAX_ROOTS: usize = 1024;
 
@@ -97,52 +102,54 @@ impl Keyring {
     }
 
     /// Has every key renewed before it is next used by an awaiting call, whatever its age: after a key was disabled,
-    /// say, or records were changed by another process. Keys stay in use meanwhile; see [`CachePolicy::max_age`].
+    /// say, or records were changed by another process. A key that is being fetched at this moment is renewed as well.
+    /// Handles that are not awaited go on with the present key; see [`CachePolicy::max_age`].
     pub fn invalidate(&self) {
-        let now = self.time();
-        self.inner.roots.sweep(now).iter().for_each(|(_, root)| root.lease().ask_for_renewal());
-        self.inner.keys.sweep(now).iter().for_each(|(_, key)| {
-            key.lease().ask_for_renewal();
-            // A key may outlive its root's place in the cache.
-            key.root.lease().ask_for_renewal();
-        });
-        self.inner.current.sweep(now).iter().for_each(|(_, current)| current.expire());
+        self.inner.epoch.advance();
     }
 
     /// Looks after the caches: renews what is in use and due, and forgets what has idled. Call it every few seconds
     /// from a task of its own, and no request waits for a renewal.
+    ///
+    /// In use is what a handle holds, and what was asked for since it was last renewed.
     ///
     /// # Errors
     ///
     /// The last error of a renewal; the others were tried all the same.
     pub async fn refresh(&self) -> Result<()> {
         self.check_open()?;
+        let inner = &*self.inner;
         let now = self.time();
-        self.inner.scopes.sweep(now);
+        inner.scopes.sweep(now);
         let mut result = Ok(());
-        for (key_id, root) in self.inner.roots.sweep(now) {
-            if root.needs_renewal(self.time()) {
-                result = self.root(key_id).await.map(drop).and(result);
-            }
-        }
-        let keys = self.inner.keys.sweep(now);
-        let data = keys.iter().filter(|((_, slot), _)| slot.class == KeyClass::Data);
-        if let Some(oldest) = data.map(|((key_id, _), _)| key_id.generation()).min() {
-            observe::oldest_generation(oldest);
-        }
-        for ((key_id, slot), key) in keys {
-            if key.needs_renewal(self.time()) {
-                result = self.acquire(key_id, slot).await.map(drop).and(result);
-            }
-        }
-        for (_, current) in self.inner.current.sweep(now) {
-            if current.key_id().is_some() && current.needs_renewal(self.time()) {
+        // From the top: whoever seals holds a key, which holds its root.
+        for Swept { value: current, in_use, .. } in inner.current.sweep(now) {
+            if in_use && current.key_id().is_some() && current.needs_renewal(self.time()) {
                 if current.key().is_some() {
                     result = self.ready(&current).await.and(result);
                 } else {
                     self.look_at_newest(&current).await;
                 }
             }
+        }
+        let mut oldest = None;
+        for Swept { key: (key_id, slot), value, used_at, in_use } in inner.keys.sweep(now) {
+            if slot.class == KeyClass::Data {
+                oldest = Some(oldest.map_or(key_id.generation(), |oldest: u32| oldest.min(key_id.generation())));
+            }
+            if in_use && value.needs_renewal(self.time()) {
+                result = self.acquire(key_id, slot).await.map(drop).and(result);
+                inner.keys.restore_use(&(key_id, slot), used_at);
+            }
+        }
+        for Swept { key: key_id, value, used_at, in_use } in inner.roots.sweep(now) {
+            if in_use && value.needs_renewal(self.time()) {
+                result = self.root(key_id).await.map(drop).and(result);
+                inner.roots.restore_use(&key_id, used_at);
+            }
+        }
+        if let Some(oldest) = oldest {
+            observe::oldest_generation(oldest);
         }
         result
     }
@@ -152,10 +159,11 @@ impl Keyring {
     pub fn close(&self) {
         let inner = &*self.inner;
         inner.closed.store(true, Ordering::Release);
-        inner.current.clear();
-        inner.keys.clear();
-        inner.roots.clear();
-        inner.scopes.clear();
+        // What is being fetched at this moment does not stay either.
+        inner.current.set_bounds(Bounds::NOTHING);
+        inner.keys.set_bounds(Bounds::NOTHING);
+        inner.roots.set_bounds(Bounds::NOTHING);
+        inner.scopes.set_bounds(Bounds::NOTHING);
         tracing::info!("keyring closed");
     }
 

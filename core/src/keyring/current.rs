@@ -2,9 +2,9 @@
 
 use super::Keyring;
 use super::open_key::OpenKey;
-use crate::cache::{Cached, Gate, Lease, RETRY, keep_after, remembers};
+use crate::cache::{Cached, Gate, Lease, RETRY, is_absence, keep_after, remembers};
 use crate::clock::nanos;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::KeyState;
 use crate::store::Slot;
 use crate::wire::KeyId;
@@ -60,8 +60,8 @@ impl Cached for CurrentKey {
     }
 
     fn size(&self) -> usize {
-        // With the key ID behind its own reference count.
-        size_of::<Self>() + size_of::<KeyId>() + 32
+        // With the key ID behind its own reference count, and the key, which it may be the last to hold.
+        size_of::<Self>() + size_of::<KeyId>() + 16 + OpenKey::sealing_size()
     }
 }
 
@@ -72,7 +72,7 @@ impl Keyring {
         self.inner.current.get_or_insert(&(slot, exact), now, || CurrentKey {
             slot,
             exact,
-            check: Lease::none(),
+            check: Lease::none(&self.inner.epoch),
             newest: ArcSwapOption::from_pointee(exact),
             key: ArcSwapOption::empty(),
             gate: Gate::default(),
@@ -86,7 +86,8 @@ impl Keyring {
     #[inline]
     pub(crate) async fn ready(&self, current: &CurrentKey) -> Result<()> {
         self.check_open()?;
-        if current.is_ready(self.time()) { Ok(()) } else { self.make_ready(current).await }
+        // Boxed, so that what is seldom done does not make every call's future large.
+        if current.is_ready(self.time()) { Ok(()) } else { Box::pin(self.make_ready(current)).await }
     }
 
     async fn make_ready(&self, current: &CurrentKey) -> Result<()> {
@@ -99,24 +100,48 @@ impl Keyring {
         if current.is_ready(self.time()) {
             return Ok(());
         }
-        let policy = self.configured().keyring.cache;
+        current.check.begin();
         match self.renew_current(current).await {
             Ok(()) => {
                 turn.succeeded();
                 Ok(())
             }
-            Err(error) => {
-                let key = current.key.load_full();
-                let stays = keep_after(&error, current, self.time(), &policy)
-                    && key.is_some_and(|key| key.check_usable(self.time()).is_ok());
-                if stays {
-                    tracing::warn!(code = error.kind().code(), "the key that seals could not be checked: {error}");
-                    return Ok(());
+            Err(error) => match self.keep_current(current, error).await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let negative = self.configured().keyring.cache.negative;
+                    let until = if remembers(&error) { self.time().saturating_add(nanos(negative)) } else { 0 };
+                    turn.failed(&error, until);
+                    Err(error)
                 }
-                let until = if remembers(&error) { self.time().saturating_add(nanos(policy.negative)) } else { 0 };
-                turn.failed(&error, until);
-                Err(error)
+            },
+        }
+    }
+
+    /// Goes on with the present key after `error`, if that says only that nobody answered.
+    async fn keep_current(&self, current: &CurrentKey, error: Error) -> Result<()> {
+        let policy = self.configured().keyring.cache;
+        if !keep_after(&error, current, self.time(), &policy) {
+            return Err(error);
+        }
+        let Some(key) = current.key.load_full() else { return Err(error) };
+        if key.needs_renewal(self.time()) {
+            match self.renew_held(&key).await {
+                Ok(key) => current.key.store(Some(key)),
+                Err(second) => return Err(if is_absence(&second) { error } else { second }),
             }
+        }
+        tracing::warn!(code = error.kind().code(), "the key that seals could not be checked: {error}");
+        Ok(())
+    }
+
+    /// The key of a handle, renewed. It stays with the handle while nobody answers, also when it has left the cache.
+    pub(crate) async fn renew_held(&self, held: &Arc<OpenKey>) -> Result<Arc<OpenKey>> {
+        let renewed = self.acquire(held.key_id, held.slot).await;
+        let policy = self.configured().keyring.cache;
+        match renewed {
+            Err(error) if keep_after(&error, &**held, self.time(), &policy) => Ok(held.clone()),
+            renewed => renewed,
         }
     }
 
@@ -136,8 +161,13 @@ impl Keyring {
         let key = self.acquire(key_id, current.slot).await?;
         current.newest.store(Some(Arc::new(key_id)));
         current.key.store(Some(key));
-        current.check.renew(self.time(), self.configured().keyring.cache.check_every);
-        Ok(())
+        self.checked(current)
+    }
+
+    /// The store has just said which key is the newest.
+    fn checked(&self, current: &CurrentKey) -> Result<()> {
+        let policy = self.configured().keyring.cache;
+        current.check.renew_again_within(self.time(), policy.check_every, policy.max_age)
     }
 
     /// The key that seals in the slot, after whatever rotation is due; a new one where there is none yet.
@@ -165,10 +195,11 @@ impl Keyring {
             return;
         }
         let Some(turn) = current.gate.try_now(now) else { return };
-        match self.succession(current.slot).await {
+        current.check.begin();
+        let succession = self.succession(current.slot).await;
+        match succession.and_then(|succession| self.checked(current).map(|()| succession)) {
             Ok(succession) => {
                 current.newest.store(succession.current.map(|record| Arc::new(record.key_id())));
-                current.check.renew(self.time(), self.configured().keyring.cache.check_every);
                 turn.succeeded();
             }
             Err(error) => {

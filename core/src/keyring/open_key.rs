@@ -1,7 +1,7 @@
 //! Keys in the form in which they are used, with the time for which they may be.
 
 use crate::aead::{Backend, SivKey, XaesKey};
-use crate::cache::{Cached, Lease};
+use crate::cache::{CachePolicy, Cached, Lease, RETRY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyClass, KeySchedule, Purpose, Secret};
 use crate::record::{KeyState, RootKey};
@@ -9,8 +9,8 @@ use crate::store::Slot;
 use crate::wire::KeyId;
 use std::cell::Cell;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A root key that a KEK has unwrapped.
 pub(crate) struct OpenRoot {
@@ -46,7 +46,10 @@ pub(crate) struct OpenKey {
     pub(crate) lease: Lease,
     /// Vouches for the record. The key is used no longer than its root.
     pub(crate) root: Arc<OpenRoot>,
-    pub(crate) allowance: Option<Allowance>,
+    /// How many values it may seal in this process; `None`: any number.
+    limit: Option<Limit>,
+    /// Made when it first seals: it is larger than the key, and most keys only open.
+    allowance: OnceLock<Box<Allowance>>,
     state: AtomicU8,
 }
 
@@ -77,9 +80,10 @@ impl OpenKey {
         material: Material,
         lease: Lease,
         root: Arc<OpenRoot>,
-        allowance: Option<Allowance>,
+        limit: Option<Limit>,
     ) -> Self {
-        Self { key_id, slot, material, lease, root, allowance, state: AtomicU8::new(state.id()) }
+        let state = AtomicU8::new(state.id());
+        Self { key_id, slot, material, lease, root, limit, allowance: OnceLock::new(), state }
     }
 
     /// Whether its record said so when it was last read.
@@ -90,11 +94,6 @@ impl OpenKey {
 
     pub(crate) fn set_state(&self, state: KeyState) {
         self.state.store(state.id(), Ordering::Relaxed);
-    }
-
-    /// Whether it is time to make the next key, while this one still seals.
-    pub(crate) fn is_running_out(&self) -> bool {
-        self.allowance.as_ref().is_some_and(Allowance::is_running_out)
     }
 
     /// Refuses a key that has been held for too long, or that was revoked.
@@ -125,14 +124,25 @@ impl OpenKey {
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than the rotation policy allows. Nothing was counted.
     #[inline]
     pub(crate) fn count(&self, n: u64) -> Result<()> {
-        match &self.allowance {
-            Some(allowance) if !allowance.take(n) => Err(Error::new(
-                ErrorKind::LimitExceeded,
-                "the key has sealed as many values as the rotation policy allows: await ready() and repeat",
-            )
-            .with_detail(self.key_id.to_string())),
-            _ => Ok(()),
+        let Some(limit) = &self.limit else { return Ok(()) };
+        if self.allowance.get_or_init(|| Box::new(Allowance::new(limit))).take(n) {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::LimitExceeded,
+            "the key has sealed as many values as the rotation policy allows: await ready() and repeat",
+        )
+        .with_detail(self.key_id.to_string()))
+    }
+
+    /// Whether it is time to make the next key, while this one still seals.
+    pub(crate) fn is_running_out(&self) -> bool {
+        self.limit.as_ref().is_some_and(Limit::is_close)
+    }
+
+    /// Bytes of a key that seals.
+    pub(crate) const fn sealing_size() -> usize {
+        size_of::<Self>() + size_of::<Allowance>()
     }
 }
 
@@ -142,7 +152,27 @@ impl Cached for OpenKey {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>()
+        let beside = match self.material {
+            Material::Data(_)
+                if self.limit.is_some() && self.state.load(Ordering::Relaxed) == KeyState::Active.id() =>
+            {
+                size_of::<Allowance>()
+            }
+            Material::Data(_) => 0,
+            // Three secrets.
+            Material::Lookup { .. } => 3 * 48,
+        };
+        size_of::<Self>() + beside
+    }
+
+    fn extend(&self, now: u64, policy: &CachePolicy) -> bool {
+        let root = &*self.root;
+        // Without the key's record nobody has got as far as the root.
+        self.lease.extend(now, RETRY, policy) && (root.is_usable(now) || root.extend(now, policy))
+    }
+
+    fn is_stale(&self, now: u64) -> bool {
+        self.lease.is_stale(now) || self.root.lease.is_stale(now)
     }
 
     #[inline]
@@ -156,15 +186,32 @@ impl Cached for OpenKey {
     }
 }
 
+/// How many values may be sealed under a key in this process, and how many of them are left. Common to all places that
+/// hold the key, and kept when it leaves the cache.
+#[derive(Clone)]
+pub(crate) struct Limit {
+    values: u64,
+    left: Arc<AtomicU64>,
+}
+
+impl Limit {
+    pub(crate) fn new(values: u64) -> Self {
+        Self { values, left: Arc::new(AtomicU64::new(values)) }
+    }
+
+    /// Whether it is time to make the next key, while this one still seals.
+    fn is_close(&self) -> bool {
+        self.left.load(Ordering::Relaxed) <= self.values / 8
+    }
+}
+
 /// Shares of an allowance that threads take from without meeting each other.
 const SHARE_COUNT: usize = 8;
 
 /// How many values a process may still seal under a key. Never gives out more; may end a few shares early.
-pub(crate) struct Allowance {
+struct Allowance {
     /// What no share has taken yet; common to all places that hold the key.
     left: Arc<AtomicU64>,
-    /// Below this many it is time for the next key.
-    reserve: u64,
     /// How many a share takes from the whole at once.
     block: u64,
     shares: [Share; SHARE_COUNT],
@@ -176,8 +223,8 @@ pub(crate) struct Allowance {
 struct Share(AtomicU64);
 
 impl Allowance {
-    pub(crate) fn new(limit: u64, left: Arc<AtomicU64>) -> Self {
-        Self { left, reserve: limit / 8, block: (limit / 1024).clamp(1, 4096), shares: Default::default() }
+    fn new(limit: &Limit) -> Self {
+        Self { left: limit.left.clone(), block: (limit.values / 1024).clamp(1, 4096), shares: Default::default() }
     }
 
     /// Takes `n`, or nothing if so many are not left.
@@ -199,11 +246,6 @@ impl Allowance {
         }
         false
     }
-
-    /// Whether it is time to make the next key, while this one still seals.
-    pub(crate) fn is_running_out(&self) -> bool {
-        self.left.load(Ordering::Relaxed) <= self.reserve
-    }
 }
 
 fn share_of_thread() -> usize {
@@ -223,25 +265,31 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn an_allowance_is_never_exceeded_by_many_threads() {
-        for limit in [0, 1, 7, 1_000, 100_000] {
-            let allowance = Allowance::new(limit, Arc::new(AtomicU64::new(limit)));
+    fn an_allowance_is_never_exceeded_by_many_threads_in_many_places() {
+        for values in [0, 1, 7, 1_000, 100_000] {
+            let limit = Limit::new(values);
+            // As if the key had been fetched again and again.
+            let places: Vec<_> = (0..4).map(|_| Allowance::new(&limit)).collect();
             let taken: u64 = thread::scope(|scope| {
                 let threads: Vec<_> = (0..64)
-                    .map(|_| scope.spawn(|| (0..limit).take_while(|_| allowance.take(1)).count() as u64))
+                    .map(|n| {
+                        let allowance = &places[n % places.len()];
+                        scope.spawn(move || (0..values).take_while(|_| allowance.take(1)).count() as u64)
+                    })
                     .collect();
                 threads.into_iter().map(|thread| thread.join().unwrap()).sum()
             });
-            assert!(taken <= limit, "{taken} of {limit}");
+            assert!(taken <= values, "{taken} of {values}");
             // What other shares still hold is lost, not given out twice.
-            assert!(taken + allowance.block * SHARE_COUNT as u64 >= limit, "{taken} of {limit}");
-            assert!(allowance.is_running_out());
+            let held = places[0].block * (SHARE_COUNT * places.len()) as u64;
+            assert!(taken + held >= values, "{taken} of {values}");
+            assert!(limit.is_close());
         }
     }
 
     #[test]
     fn a_column_takes_all_or_nothing() {
-        let allowance = Allowance::new(100, Arc::new(AtomicU64::new(100)));
+        let allowance = Allowance::new(&Limit::new(100));
         assert!(allowance.take(60));
         assert!(!allowance.take(60));
         assert!(allowance.take(30));

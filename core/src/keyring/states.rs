@@ -18,8 +18,8 @@ impl Keyring {
     /// deactivated does not, so that nothing is sealed in its scope until somebody rotates it. A root is taken out of service only when
     /// nothing depends on it any more: rotate it and [`reparent`](Self::reparent) first.
     ///
-    /// How long a key waits between `DestroyPending` and `Destroyed` is up to the caller. Processes that hold the key
-    /// notice at its next renewal ([`CachePolicy`](crate::CachePolicy)).
+    /// How long a key waits between `DestroyPending` and `Destroyed` is up to the caller. This keyring stops using the
+    /// key at once, handles included; others at their next renewal, see [`CachePolicy`](crate::CachePolicy).
     ///
     /// # Errors
     ///
@@ -50,7 +50,11 @@ impl Keyring {
         let maker = self.maker();
         let next = root.with_state(&record, state, maker.now().await?)?;
         maker.update(&next, record.sequence()).await?;
-        self.inner.keys.remove(&(key_id, next.slot()));
+        if state.may_open() {
+            self.inner.keys.remove(&(key_id, next.slot()));
+        } else {
+            self.inner.keys.end(&(key_id, next.slot()), &super::wrong_state(&next));
+        }
         self.current(next.slot(), None).expire();
         Ok(next)
     }

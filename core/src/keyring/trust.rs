@@ -8,12 +8,12 @@ use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark};
 use crate::keys::{KeyClass, KeySchedule};
 use crate::kms::{BoxFuture, KekAlias, UnwrapRequest};
-use crate::observe;
 use crate::record::{Record, RootKey, rejected, unwrapped_by_kek};
 use crate::store::Slot;
 use crate::wire::KeyId;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
+use tracing::Instrument as _;
 
 /// How many endorsements may lie between a root and a pinned one.
 const MAX_ENDORSEMENT_DEPTH: usize = 16;
@@ -138,7 +138,10 @@ impl Keyring {
         Box::pin(async move {
             self.check_open()?;
             let policy = self.configured().keyring.cache;
-            let fetch = async |present: Option<&Arc<OpenRoot>>| self.read_root(key_id, depth, present).await;
+            let fetch = async |present: Option<&Arc<OpenRoot>>| {
+                let span = tracing::debug_span!("keyfold_acquire_key", %key_id, class = KeyClass::Root.name());
+                self.read_root(key_id, depth, present).instrument(span).await
+            };
             self.inner.roots.get_or_fetch(&key_id, || self.time(), &policy, fetch).await
         })
     }
@@ -161,13 +164,13 @@ impl Keyring {
         if let Some(present) = present {
             present.verify(&record)?;
             self.remember(&record)?;
-            present.lease.renew(self.time(), age);
+            present.lease.renew(self.time(), age)?;
             return Ok(present.clone());
         }
         let key = RootKey::new(self.inner.backend, &schedule);
         key.verify(&record)?;
         self.remember(&record)?;
-        Ok(Arc::new(OpenRoot { key, lease: Lease::new(self.time(), age) }))
+        Ok(Arc::new(OpenRoot { key, lease: Lease::new(&self.inner.epoch, self.time(), age) }))
     }
 
     /// Refuses a root that is neither pinned nor endorsed, before any key service is called for it.
@@ -196,10 +199,7 @@ impl Keyring {
         let mut last_error = None;
         for (alias, wrapped) in record.kek_wraps() {
             let Some(kms) = configured.keks.get(alias) else { continue };
-            let asked_at = self.inner.clock.now();
             let answer = kms.unwrap(UnwrapRequest::new(wrapped, &context)).await;
-            let outcome = answer.as_ref().err().map_or("ok", |error| error.kind().name());
-            observe::kms_request(alias.as_str(), "unwrap", outcome, self.inner.clock.now().saturating_sub(asked_at));
             let error = match answer.and_then(|payload| unwrapped_by_kek(record, &payload)) {
                 Ok(schedule) => return Ok(schedule),
                 Err(error) => error,

@@ -2,14 +2,18 @@
 
 use super::Keyring;
 use crate::error::{Error, ErrorKind, Result};
+use crate::keys::SlotId;
+use crate::observe;
 use crate::wire::KeyId;
 use std::sync::{Mutex, PoisonError};
 
-/// How many unknown key IDs a second are looked up in the store.
+/// How many unknown key IDs a second are looked up in the store, per part of the scopes.
 const PER_SECOND: f64 = 1000.0;
+/// Into how many parts scopes fall: who floods one scope slows down only those that share its part.
+const PARTS: usize = 64;
 
 /// Keeps values with invented key IDs from becoming so many queries (DESIGN K18).
-pub(super) struct UnknownKeys(Mutex<Bucket>);
+pub(super) struct UnknownKeys([Mutex<Bucket>; PARTS]);
 
 struct Bucket {
     left: f64,
@@ -18,7 +22,7 @@ struct Bucket {
 
 impl Default for UnknownKeys {
     fn default() -> Self {
-        Self(Mutex::new(Bucket { left: PER_SECOND, at: 0 }))
+        Self(std::array::from_fn(|_| Mutex::new(Bucket { left: PER_SECOND, at: 0 })))
     }
 }
 
@@ -28,24 +32,28 @@ impl UnknownKeys {
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded)
-    pub(super) fn check(&self, now: u64) -> Result<()> {
-        if self.refilled(now, |bucket| bucket.left) >= 1.0 {
+    pub(super) fn check(&self, scope: SlotId, now: u64) -> Result<()> {
+        if self.refilled(scope, now, |bucket| bucket.left) >= 1.0 {
             return Ok(());
         }
+        observe::unknown_key("refused");
         Err(Error::new(
             ErrorKind::LimitExceeded,
-            "more than 1,000 unknown key IDs within a second: keys that are not in memory are looked up again in a moment",
+            "more than 1,000 unknown key IDs within a second: keys of the scope that are not in memory are looked up again in a moment",
         ))
     }
 
     /// Counts a key ID that the store did not have.
-    pub(super) fn count(&self, now: u64) {
-        self.refilled(now, |bucket| bucket.left = (bucket.left - 1.0).max(0.0));
+    pub(super) fn count(&self, scope: SlotId, now: u64) {
+        observe::unknown_key("looked up");
+        self.refilled(scope, now, |bucket| bucket.left = (bucket.left - 1.0).max(0.0));
     }
 
     #[allow(clippy::cast_precision_loss, reason = "seconds to within microseconds are exact enough")]
-    fn refilled<T>(&self, now: u64, f: impl FnOnce(&mut Bucket) -> T) -> T {
-        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn refilled<T>(&self, scope: SlotId, now: u64, f: impl FnOnce(&mut Bucket) -> T) -> T {
+        // IDs of scopes are random.
+        let part = usize::from(scope.as_bytes()[0]) % PARTS;
+        let mut bucket = self.0[part].lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = now.saturating_sub(bucket.at) as f64 / 1e9;
         bucket.left = (bucket.left + seconds * PER_SECOND).min(PER_SECOND);
         bucket.at = bucket.at.max(now);
@@ -88,17 +96,19 @@ mod tests {
 
     #[test]
     fn a_flood_of_unknown_keys_is_slowed_down_and_forgiven() {
+        let [flooded, other] = [1, 2].map(|id| SlotId::from_bytes([id; 16]));
         let unknown = UnknownKeys::default();
         let second = 1_000_000_000;
         for _ in 0..1000 {
-            unknown.check(second).unwrap();
-            unknown.count(second);
+            unknown.check(flooded, second).unwrap();
+            unknown.count(flooded, second);
         }
-        assert_eq!(unknown.check(second).unwrap_err().kind(), ErrorKind::LimitExceeded);
-        assert!(unknown.check(second + second / 100).is_ok());
+        assert_eq!(unknown.check(flooded, second).unwrap_err().kind(), ErrorKind::LimitExceeded);
+        assert!(unknown.check(other, second).is_ok(), "another scope does not suffer");
+        assert!(unknown.check(flooded, second + second / 100).is_ok());
         // A clock that goes back gives nothing.
         let unknown = UnknownKeys::default();
-        (0..1000).for_each(|_| unknown.count(9 * second));
-        assert!(unknown.check(2 * second).is_err());
+        (0..1000).for_each(|_| unknown.count(flooded, 9 * second));
+        assert!(unknown.check(flooded, 2 * second).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! A keyring whose key bytes are known, over a store that lies and services that fail on command.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared by several tests")]
 
+pub mod cache;
 pub mod lab;
 pub mod store;
 
@@ -24,6 +25,7 @@ struct FaultState {
     calls: AtomicU64,
     fail_at: AtomicU64,
     after: AtomicBool,
+    no_store: AtomicBool,
     log: Mutex<Vec<&'static str>>,
 }
 
@@ -34,6 +36,11 @@ impl Faults {
         self.0.log.lock().unwrap().clear();
         self.0.after.store(after, Ordering::SeqCst);
         self.0.fail_at.store(n, Ordering::SeqCst);
+    }
+
+    /// Whether every call of the store fails.
+    pub fn fail_store(&self, on: bool) {
+        self.0.no_store.store(on, Ordering::SeqCst);
     }
 
     pub fn off(&self) {
@@ -56,7 +63,8 @@ impl Faults {
     pub fn run<T>(&self, name: &'static str, kind: ErrorKind, effect: impl FnOnce() -> Result<T>) -> Result<T> {
         let call = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.log.lock().unwrap().push(name);
-        let fails = self.0.fail_at.load(Ordering::SeqCst) == call;
+        let fails = self.0.fail_at.load(Ordering::SeqCst) == call
+            || kind == ErrorKind::Store && self.0.no_store.load(Ordering::SeqCst);
         let injected = || Error::new(kind, "injected").with_detail(name);
         if fails && !self.0.after.load(Ordering::SeqCst) {
             return Err(injected());

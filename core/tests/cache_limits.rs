@@ -1,0 +1,152 @@
+//! What the cache refuses to hold, to be filled with and to be evaded by (FAILURES B3, B5, B9).
+#![cfg(all(feature = "testing", feature = "hazmat"))]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::cache::Process;
+use common::lab::*;
+use common::{Shuffle, block_on};
+use keyfold::wire::KeyId;
+use keyfold::{CachePolicy, ErrorKind, RotationPolicy, Value};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn threads_together_never_seal_more_than_the_limit_under_one_key() {
+    const THREADS: usize = 64;
+    const EACH: usize = 200;
+    for limit in [1, 100, 1_000] {
+        let mut lab = Lab::new();
+        lab.config.rotation = RotationPolicy { data_messages: Some(limit), ..lab.config.rotation };
+        let process = Process::quick(&lab, lab.config.clone());
+        let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+        let counts = Mutex::new(BTreeMap::<KeyId, u64>::new());
+        let each = if limit == 1 { 3 } else { EACH };
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let mut sealed = 0;
+                    while sealed < each {
+                        block_on(encryptor.ready()).unwrap();
+                        match encryptor.encrypt(Value::Text("x"), None) {
+                            Ok(value) => {
+                                *counts.lock().unwrap().entry(key_id_of(&value)).or_default() += 1;
+                                sealed += 1;
+                            }
+                            // Somebody else took the last one.
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::LimitExceeded),
+                        }
+                    }
+                });
+            }
+        });
+        let counts = counts.into_inner().unwrap();
+        assert_eq!(counts.values().sum::<u64>(), (THREADS * each) as u64);
+        assert!(counts.values().all(|&n| n <= limit), "limit {limit}: {counts:?}");
+        assert!(counts.len() as u64 >= (THREADS * each) as u64 / limit);
+        if limit == 1_000 {
+            // The next key is made while the old one seals, not long before.
+            assert!(counts.len() <= 20, "{} keys", counts.len());
+        }
+    }
+}
+
+#[test]
+fn a_column_counts_each_of_its_values() {
+    let mut lab = Lab::new();
+    lab.config.rotation = RotationPolicy { data_messages: Some(100), ..lab.config.rotation };
+    let process = Process::quick(&lab, lab.config.clone());
+    let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+    let values = [Value::Text("x"); 60];
+    assert!(encryptor.encrypt_column(&values[..], None::<&[&[u8]]>).is_ok());
+    let error = encryptor.encrypt_column(&values[..], None::<&[&[u8]]>).unwrap_err().error;
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.to_string().contains("await ready()"), "{error}");
+}
+
+/// Caches that hold nothing, one key, or less than one key cost requests to the store and change no result.
+#[test]
+fn caches_of_no_and_of_one_key_give_the_same_results() {
+    for (max_keys, max_bytes) in [(0, 0), (0, 1 << 26), (1, 1 << 26), (100_000, 0), (100_000, 1), (1, 4096)] {
+        let mut lab = Lab::new();
+        lab.config.cache = CachePolicy { max_keys, max_bytes, ..lab.config.cache };
+        let scopes = ["a", "b", "c"].map(|name| (name, lab.add_scope(name, 60 + u32::from(name.as_bytes()[0]))));
+        let process = Process::quick(&lab, lab.config.clone());
+        let ring = &process.ring;
+        let handles = scopes.each_ref().map(|(name, _)| encryptor(ring, "plain", Some(name)).unwrap());
+        for _ in 0..3 {
+            for ((name, parts), handle) in scopes.iter().zip(&handles) {
+                let sealed = seal(ring, Some(name), name).unwrap();
+                assert_eq!(reveal(ring, Some(name), &sealed).unwrap(), ((*name).to_owned(), true));
+                block_on(handle.ready()).unwrap();
+                let held = handle.encrypt(Value::Text(name), None).unwrap();
+                assert_eq!(key_id_of(&held), parts.key.key_id());
+                assert!(reveal(ring, None, &held).is_err(), "of another scope");
+            }
+            // Threads meet at the same few places.
+            thread::scope(|threads| {
+                for _ in 0..8 {
+                    threads.spawn(|| {
+                        for (name, parts) in &scopes {
+                            let sealed = sealed_under(&parts.key, &[3; 24], name);
+                            assert_eq!(reveal(ring, Some(name), &sealed).unwrap().0, *name);
+                        }
+                    });
+                }
+            });
+        }
+        assert_eq!(lab.kms.unwrap_count(), 1, "max_keys {max_keys}, max_bytes {max_bytes}: the root is always held");
+        let (entries, bytes) = ring.occupancy();
+        assert!(entries <= 4 * max_keys + 20 && bytes <= max_bytes + 4096, "{entries} entries, {bytes} bytes");
+    }
+}
+
+#[test]
+fn a_million_invented_key_ids_do_not_push_good_keys_out() {
+    const INVENTED: usize = 1_000_000;
+    let mut lab = Lab::new();
+    lab.config.cache = CachePolicy { max_keys: 64, negative: Duration::from_secs(1), ..lab.config.cache };
+    let names: Vec<_> = (0..16).map(|n| format!("clinic-{n}")).collect();
+    let good: Vec<_> = names
+        .iter()
+        .zip(100..)
+        .map(|(name, generation)| sealed_under(&lab.add_scope(name, generation).key, &[5; 24], "x"))
+        .collect();
+    let process = Process::quick(&lab, lab.config.clone());
+    let readers: Vec<_> = names.iter().map(|name| decryptor(&process.ring, "plain", Some(name)).unwrap()).collect();
+    for (reader, sealed) in readers.iter().zip(&good) {
+        block_on(reader.load_keys(&[&sealed[..]][..])).unwrap();
+    }
+    let attacked = decryptor(&process.ring, "plain", Some("clinic-0")).unwrap();
+    let before = process.ring.occupancy();
+    lab.faults.reset();
+    let (mut random, mut garbage) = (Shuffle(3), good[0].clone());
+    let mut good_reads = 0_u64;
+    for n in 0..INVENTED {
+        for byte in &mut garbage[6..26] {
+            *byte = random.below(256) as u8;
+        }
+        let error = block_on(attacked.load_keys(&[&garbage[..]][..])).unwrap_err().error.kind();
+        assert!(matches!(error, ErrorKind::NoMatchingKey | ErrorKind::LimitExceeded), "{error:?}");
+        if n % 100 == 0 {
+            // A fresh handle: its key must come from the cache, or from the store.
+            let clinic = n / 100 % names.len();
+            let reader = decryptor(&process.ring, "plain", Some(&names[clinic])).unwrap();
+            block_on(reader.load_keys(&[&good[clinic][..]][..])).unwrap();
+            good_reads += 1;
+            process.clock.advance(Duration::from_micros(1));
+        }
+    }
+    let calls = lab.faults.log();
+    let looked_up = calls.iter().filter(|call| **call == "get").count();
+    // A thousand, and as many more as a second refills in these ten milliseconds.
+    assert!((1000..=1010).contains(&looked_up), "{looked_up} look-ups for a million invented keys");
+    assert_eq!(process.ring.occupancy(), before, "nothing invented is held");
+    assert_eq!(good_reads, 10_000);
+    // Another clinic's keys that are not in memory are still looked up.
+    let late = lab.add_scope("late", 900);
+    assert!(reveal(&process.ring, Some("late"), &sealed_under(&late.key, &[5; 24], "x")).is_ok());
+}

@@ -1,0 +1,237 @@
+//! What the cache really occupies, and what is left of keys in memory that was given back. An allocator counts every
+//! byte and looks into every block that is freed.
+#![cfg(all(feature = "testing", feature = "hazmat"))]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::cache::Process;
+use common::lab::*;
+use common::store::LabStore;
+use keyfold::vectors::RecordParts;
+use keyfold::wire::KeyId;
+use keyfold::{
+    BoxFuture, KeyClass, KeyStore, Keyring, Lineage, MemoryHighWater, Record, RecordChange, Result, Slot, SlotId, Value,
+};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+struct Watching;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static WATCHING: AtomicBool = AtomicBool::new(false);
+static FOUND: AtomicUsize = AtomicUsize::new(0);
+/// The first bytes of a key, wherever they are looked for.
+static NEEDLE: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+/// Tests that count or watch run one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+// SAFETY: every call is passed on to the system's allocator unchanged; in between a block that is still allocated is
+// read, within its size.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of the system's.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        if WATCHING.load(Ordering::Relaxed) {
+            let needle = NEEDLE.each_ref().map(|half| half.load(Ordering::Relaxed));
+            for at in (0..(layout.size() + 1).saturating_sub(16)).step_by(4) {
+                // SAFETY: 16 bytes from `at` are within the block, which `alloc` had filled with zeros at first.
+                let here = unsafe { block.add(at).cast::<[usize; 2]>().read_unaligned() };
+                if here == needle {
+                    FOUND.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        // SAFETY: the caller keeps the contract of `dealloc`, which is that of the system's.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
+
+/// How many freed blocks held the start of `key` while `run` ran.
+fn found_in_freed_memory(key: &[u8], run: impl FnOnce()) -> usize {
+    for (half, bytes) in NEEDLE.iter().zip(key.as_chunks::<8>().0) {
+        half.store(usize::from_ne_bytes(*bytes), Ordering::Relaxed);
+    }
+    FOUND.store(0, Ordering::Relaxed);
+    WATCHING.store(true, Ordering::Relaxed);
+    run();
+    WATCHING.store(false, Ordering::Relaxed);
+    FOUND.load(Ordering::Relaxed)
+}
+
+#[test]
+fn keys_are_erased_when_their_last_user_drops_them() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lab = Lab::new();
+    let key = data(DATA);
+    let purposes = key.purpose_keys();
+    let field_key = &purposes.iter().find(|(label, _)| label.ends_with("field")).unwrap().1;
+    let wrapped_key = &key.bytes;
+    let control = found_in_freed_memory(field_key, || drop(std::hint::black_box(field_key.clone())));
+    assert_eq!(control, 1, "the allocator sees what is freed without being erased");
+    for secret in [&field_key[..], &wrapped_key[..]] {
+        let found = found_in_freed_memory(secret, || {
+            let process = Process::quick(&lab, lab.config.clone());
+            let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+            let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+            assert!(reveal(&process.ring, None, &sealed).is_ok());
+            // Dropped by the cache while a handle has it, then by the handle.
+            process.ring.close();
+            drop(encryptor);
+            drop(process);
+        });
+        assert_eq!(found, 0, "a key was freed without being erased");
+    }
+    let found = found_in_freed_memory(field_key, || {
+        let mut config = lab.config.clone();
+        config.cache.max_keys = 0;
+        let process = Process::quick(&lab, config);
+        assert!(seal(&process.ring, None, "evicted at once").is_ok());
+    });
+    assert_eq!(found, 0);
+}
+
+/// A store of any number of scopes, whose records are made when they are asked for.
+struct ManyScopes {
+    lab: LabStore,
+    by_tag: HashMap<[u8; 32], u32>,
+}
+
+/// The generation of scope 0; that of scope n is n more.
+const FIRST: u32 = 100;
+
+fn name_of(scope: u32) -> String {
+    format!("device-{scope}")
+}
+
+fn id_of(scope: u32) -> SlotId {
+    let mut id = [0x53; 16];
+    id[..4].copy_from_slice(&scope.to_be_bytes());
+    SlotId::from_bytes(id)
+}
+
+fn record_of(scope: u32) -> Record {
+    let key = ours(KeyClass::Data, id_of(scope), FIRST + scope);
+    record(&RecordParts { scope_tag: Some(scope_tag(&name_of(scope))), ..child_parts(key, root()) })
+}
+
+impl ManyScopes {
+    fn scope(&self, generation: u32) -> Option<u32> {
+        generation.checked_sub(FIRST).filter(|scope| (*scope as usize) < self.by_tag.len())
+    }
+}
+
+impl KeyStore for ManyScopes {
+    fn get(&self, lineage: Lineage, key_id: KeyId) -> BoxFuture<'_, Result<Option<Record>>> {
+        match self.scope(key_id.generation()) {
+            Some(scope) => Box::pin(async move { Ok(Some(record_of(scope))) }),
+            None => self.lab.get(lineage, key_id),
+        }
+    }
+
+    fn newest(&self, slot: Slot, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+        let scope = u32::from_be_bytes(slot.id.as_bytes()[..4].try_into().unwrap());
+        if slot.id == id_of(scope) {
+            return Box::pin(async move { Ok(vec![record_of(scope)]) });
+        }
+        self.lab.newest(slot, limit)
+    }
+
+    fn scope_by_tag(&self, _: Lineage, tag: [u8; 32]) -> BoxFuture<'_, Result<Option<SlotId>>> {
+        Box::pin(async move { Ok(self.by_tag.get(&tag).map(|scope| id_of(*scope))) })
+    }
+
+    fn list(&self, _: Lineage, _: Option<KeyId>, _: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+        unimplemented!("nobody lists")
+    }
+
+    fn allocate_generation(&self, _: Lineage, _: u32) -> BoxFuture<'_, Result<u32>> {
+        unimplemented!("nobody makes keys")
+    }
+
+    fn insert<'a>(&'a self, _: &'a Record, _: Option<KeyId>) -> BoxFuture<'a, Result<()>> {
+        unimplemented!("nobody makes keys")
+    }
+
+    fn update<'a>(&'a self, _: &'a Record, _: u64) -> BoxFuture<'a, Result<()>> {
+        unimplemented!("nobody changes keys")
+    }
+
+    fn update_many<'a>(&'a self, _: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
+        unimplemented!("nobody changes keys")
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<u64>> {
+        self.lab.now()
+    }
+}
+
+fn scopes_stay_within(scopes: u32, max_bytes: usize) {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lab = Lab::new();
+    let by_tag = (0..scopes).map(|scope| (scope_tag(&name_of(scope)), scope)).collect();
+    let store = Arc::new(ManyScopes { lab: lab.store.clone(), by_tag });
+    let mut config = lab.config.clone();
+    config.cache.max_bytes = max_bytes;
+    // Marks of a file are not memory of the cache.
+    let marks = Arc::new(MemoryHighWater::with_capacity(1));
+    let ring = Keyring::open(config, store, lab.keks(), marks).unwrap();
+    assert!(seal(&ring, None, "x").is_ok());
+    lab.faults.reset();
+    let before = LIVE.load(Ordering::Relaxed);
+    let mut most = 0;
+    for scope in 0..scopes {
+        let name = name_of(scope);
+        let sealed = seal(&ring, Some(&name), "x").unwrap();
+        assert!(reveal(&ring, Some(&name), &sealed).is_ok());
+        if scope % 64 == 0 || scope + 1 == scopes {
+            lab.faults.reset();
+            most = most.max(LIVE.load(Ordering::Relaxed).saturating_sub(before));
+        }
+    }
+    let (entries, counted) = ring.occupancy();
+    println!(
+        "{scopes} scopes, {max_bytes} bytes configured: {entries} entries, {counted} bytes counted, {most} allocated"
+    );
+    assert!(counted <= max_bytes, "{counted} bytes counted of {max_bytes}");
+    assert!(counted > max_bytes / 2, "{counted} bytes counted: the cache was filled");
+    assert!(most <= max_bytes, "{most} bytes allocated of {max_bytes}");
+}
+
+#[test]
+fn many_scopes_stay_within_the_configured_bytes() {
+    for max_bytes in [1 << 20, 3 << 20, 4 << 20, 5 << 20] {
+        scopes_stay_within(10_000, max_bytes);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; ./test --long runs it"]
+fn a_million_scopes_stay_within_the_configured_bytes() {
+    scopes_stay_within(1_000_000, 64 << 20);
+}
+
+#[test]
+fn what_is_not_needed_is_not_held() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lab = Lab::new();
+    let process = Process::quick(&lab, lab.config.clone());
+    let before = LIVE.load(Ordering::Relaxed);
+    for _ in 0..10_000 {
+        assert!(reveal(&process.ring, None, &sealed_under(&data(OLD_DATA), &[1; 24], "x")).is_ok());
+        lab.faults.reset();
+    }
+    let grown = LIVE.load(Ordering::Relaxed).saturating_sub(before);
+    assert!(grown < 64 << 10, "{grown} bytes more after ten thousand uses of one key");
+}

@@ -1,0 +1,327 @@
+//! The cache under every interleaving that a scheduler can think of: the sources of core/src/cache, not a copy, are
+//! compiled with shuttle's locks and atomics, and each test runs thousands of schedules, chosen at random and by
+//! probabilistic concurrency testing. A schedule in which everybody waits is reported as a deadlock.
+//!
+//! That the model finds bugs can be repeated by planting one; each of these makes the test named beside it fail, with a
+//! schedule that `shuttle::replay` repeats:
+//!
+//! - gate.rs, `Turn`: its guard in a `std::mem::ManuallyDrop`, so that a turn is not given back and nobody is woken:
+//!   `one_fetches_however_many_ask_or_give_up` (deadlock).
+//! - lease.rs, `renew`: without the arm that asks for `terms.overtaken`: `what_was_ended_stays_ended`.
+//! - lease.rs, `extend`: without asking for `ended_by`: `an_outage_does_not_bring_back_what_was_ended`.
+//! - mod.rs, `get_or_fetch`: without comparing the epoch after the fetch:
+//!   `what_was_fetched_before_everything_was_invalidated_is_fetched_again`.
+//! - lease.rs, `grant`: storing the present epoch instead of `begun_in`: `a_confirmation_counts_for_the_time_before_it`.
+//! - mod.rs, `Waiting::drop`: without counting down visitors: `one_fetches_however_many_ask_or_give_up` (gates remain).
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "parts of the library, compiled once more")]
+
+#[path = "../src/cache/mod.rs"]
+mod cache;
+#[path = "../src/clock.rs"]
+mod clock;
+#[path = "../src/observe.rs"]
+mod observe;
+
+mod error {
+    pub use keyfold::{Error, ErrorKind, KmsErrorKind, Result};
+}
+
+mod random {
+    pub fn array<const N: usize>() -> keyfold::Result<[u8; N]> {
+        Ok([0; N])
+    }
+}
+
+mod sync {
+    pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
+    pub(crate) use std::sync::PoisonError;
+}
+
+use cache::{Bounds, Cache, CachePolicy, Cached, Epoch, Lease};
+use keyfold::{Error, ErrorKind, KmsErrorKind, Result};
+use shuttle::future::{block_on, yield_now};
+use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use shuttle::thread;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+const SCHEDULES: usize = 20_000;
+const BOUNDS: Bounds =
+    Bounds { entries: 8, bytes: usize::MAX, max_idle: Duration::from_secs(1800), negative: Duration::ZERO };
+const POLICY_AGE: Duration = Duration::from_secs(600);
+/// The time of every call, unless a test says otherwise.
+const NOW: u64 = 1_000_000_000;
+/// When a key of [`NOW`] is due but may still be used.
+const DUE: u64 = NOW + 599_000_000_000;
+/// When its age is over and its grace is not.
+const OUTAGE: u64 = NOW + 700_000_000_000;
+
+struct Key {
+    version: u64,
+    lease: Lease,
+}
+
+impl Cached for Key {
+    fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    fn size(&self) -> usize {
+        100
+    }
+}
+
+struct World {
+    epoch: Epoch,
+    cache: Cache<u8, Key>,
+    /// What the service would answer.
+    version: AtomicU64,
+    revoked: AtomicBool,
+    away: AtomicBool,
+    under_way: AtomicUsize,
+    fetched: AtomicUsize,
+}
+
+impl World {
+    fn new(bounds: Bounds) -> Arc<Self> {
+        let epoch = Epoch::default();
+        let cache = Cache::new("model", bounds, &epoch);
+        Arc::new(Self {
+            epoch,
+            cache,
+            version: AtomicU64::new(1),
+            revoked: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            fetched: AtomicUsize::new(0),
+        })
+    }
+
+    async fn get(&self, key: u8, now: u64) -> Result<Arc<Key>> {
+        let fetch = async |present: Option<&Arc<Key>>| self.fetch(present, now).await;
+        self.cache.get_or_fetch(&key, || now, &CachePolicy::default(), fetch).await
+    }
+
+    /// Asks, waits, and answers with what was so when it was asked.
+    async fn fetch(&self, present: Option<&Arc<Key>>, now: u64) -> Result<Arc<Key>> {
+        let _one = UnderWay::enter(&self.under_way);
+        let (version, revoked) = (self.version.load(Ordering::SeqCst), self.revoked.load(Ordering::SeqCst));
+        let away = self.away.load(Ordering::SeqCst);
+        yield_now().await;
+        yield_now().await;
+        if away {
+            return Err(ErrorKind::Kms(KmsErrorKind::Unavailable).into());
+        }
+        if revoked {
+            return Err(denied());
+        }
+        self.fetched.fetch_add(1, Ordering::SeqCst);
+        if let Some(present) = present.filter(|present| present.version == version) {
+            present.lease.renew(now, POLICY_AGE)?;
+            return Ok(present.clone());
+        }
+        Ok(Arc::new(Key { version, lease: Lease::new(&self.epoch, now, POLICY_AGE) }))
+    }
+}
+
+/// Fails the test if two are inside at once.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        assert_eq!(count.fetch_add(1, Ordering::SeqCst), 0, "two fetch the same key at once");
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn denied() -> Error {
+    ErrorKind::Kms(KmsErrorKind::AccessDenied).into()
+}
+
+/// Polls `future` at most `polls` times, then drops it.
+fn give_up_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    block_on(std::future::poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }))
+}
+
+fn explore(test: impl Fn() + Send + Sync + Clone + 'static) {
+    shuttle::check_random(test.clone(), SCHEDULES);
+    shuttle::check_pct(test, SCHEDULES, 3);
+}
+
+fn join<T>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn one_fetches_however_many_ask_or_give_up() {
+    explore(|| {
+        let world = World::new(BOUNDS);
+        let patient = (0..3).map(|_| {
+            let world = world.clone();
+            thread::spawn(move || block_on(world.get(1, NOW)).unwrap().version)
+        });
+        let patient: Vec<_> = patient.collect();
+        let impatient = (1..3).map(|polls| {
+            let world = world.clone();
+            thread::spawn(move || give_up_after(polls, world.get(1, NOW)).is_some())
+        });
+        join(impatient.collect());
+        assert_eq!(join(patient), [1; 3]);
+        assert_eq!(world.fetched.load(Ordering::SeqCst), 1);
+        assert_eq!(world.cache.gates(), 0, "nobody waits, so no gate remains");
+        assert_eq!(world.cache.occupancy(), (1, world.cache.occupancy().1));
+    });
+}
+
+#[test]
+fn a_failure_reaches_those_who_waited_and_nobody_later() {
+    explore(|| {
+        let world = World::new(BOUNDS);
+        world.away.store(true, Ordering::SeqCst);
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let world = world.clone();
+                thread::spawn(move || block_on(world.get(1, NOW)).map(|key| key.version))
+            })
+            .collect();
+        world.away.store(false, Ordering::SeqCst);
+        for result in join(threads) {
+            assert!(matches!(result, Ok(1)) || result.is_err_and(|error| error.is_retryable()));
+        }
+        assert_eq!(block_on(world.get(1, NOW)).unwrap().version, 1);
+        assert_eq!(world.cache.gates(), 0);
+    });
+}
+
+#[test]
+fn what_was_ended_stays_ended() {
+    explore(|| {
+        let world = World::new(BOUNDS);
+        let held = block_on(world.get(1, NOW)).unwrap();
+        let renewing = {
+            let world = world.clone();
+            thread::spawn(move || block_on(world.get(1, DUE)).is_ok_and(|key| key.lease.is_usable(DUE)))
+        };
+        // Whoever revokes a key first makes sure that the service says so, then ends its use here.
+        world.revoked.store(true, Ordering::SeqCst);
+        world.cache.end(&1, &denied());
+        renewing.join().unwrap();
+        assert!(!held.lease.is_usable(DUE), "a confirmation from before brought it back");
+        assert_eq!(held.lease.end_reason().unwrap().kind(), denied().kind());
+        assert!(block_on(world.get(1, DUE)).is_err());
+    });
+}
+
+#[test]
+fn an_outage_does_not_bring_back_what_was_ended() {
+    explore(|| {
+        let world = World::new(BOUNDS);
+        let held = block_on(world.get(1, NOW)).unwrap();
+        world.away.store(true, Ordering::SeqCst);
+        let renewing = {
+            let world = world.clone();
+            thread::spawn(move || drop(block_on(world.get(1, OUTAGE))))
+        };
+        held.lease.end(&denied());
+        renewing.join().unwrap();
+        assert!(!held.lease.is_usable(OUTAGE));
+        assert!(!held.lease.extend(OUTAGE, Duration::ZERO, &CachePolicy::default()));
+    });
+}
+
+#[test]
+fn what_was_fetched_before_everything_was_invalidated_is_fetched_again() {
+    for warm in [false, true] {
+        explore(move || {
+            let world = World::new(BOUNDS);
+            if warm {
+                block_on(world.get(1, NOW)).unwrap();
+            }
+            let now = if warm { DUE } else { NOW };
+            let fetching = {
+                let world = world.clone();
+                thread::spawn(move || block_on(world.get(1, now)).unwrap().version)
+            };
+            world.version.store(2, Ordering::SeqCst);
+            world.epoch.advance();
+            let after = block_on(world.get(1, now)).unwrap();
+            let fetched = fetching.join().unwrap();
+            assert!(fetched == 1 || fetched == 2);
+            // While somebody renews, others may go on with the present key; the next one after him may not.
+            let last = block_on(world.get(1, now)).unwrap();
+            assert!(last.version == 2, "warm: {warm}, {fetched}, then {}, then {}", after.version, last.version);
+        });
+    }
+}
+
+#[test]
+fn a_confirmation_counts_for_the_time_before_it() {
+    explore(|| {
+        let world = World::new(BOUNDS);
+        let lease = Arc::new(Lease::none(&world.epoch));
+        let confirming = {
+            let (world, lease) = (world.clone(), lease.clone());
+            thread::spawn(move || {
+                lease.begin();
+                let version = world.version.load(Ordering::SeqCst);
+                lease.renew(NOW, POLICY_AGE).unwrap();
+                version
+            })
+        };
+        world.version.store(2, Ordering::SeqCst);
+        world.epoch.advance();
+        let confirmed = confirming.join().unwrap();
+        assert!(confirmed == 2 || lease.needs_renewal(NOW), "confirmed by what was so before");
+    });
+}
+
+#[test]
+fn bounds_hold_at_every_moment_and_held_values_stay() {
+    explore(|| {
+        let world = World::new(Bounds { entries: 1, ..BOUNDS });
+        let threads = (0..3_u8).map(|key| {
+            let world = world.clone();
+            thread::spawn(move || {
+                // One at a time here: `fetch` counts all keys.
+                let key_held = world.cache.get_or_insert(&key, NOW, || Key {
+                    version: u64::from(key),
+                    lease: Lease::new(&world.epoch, NOW, POLICY_AGE),
+                });
+                let (entries, bytes) = world.cache.occupancy();
+                assert!(entries <= 1 && bytes < 400, "{entries} entries, {bytes} bytes");
+                assert_eq!(key_held.version, u64::from(key));
+                assert!(key_held.lease.is_usable(NOW));
+                if key == 1 {
+                    world.cache.set_bounds(Bounds::NOTHING);
+                }
+            })
+        });
+        join(threads.collect());
+        assert_eq!(world.cache.occupancy(), (0, 0));
+    });
+}

@@ -1,0 +1,82 @@
+//! After a fork no two processes ever use one nonce (DESIGN F3, F4): real processes, real handles.
+#![cfg(all(feature = "testing", feature = "hazmat", unix))]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::lab::*;
+use keyfold::{ColumnBytes, Encryptor, Value};
+use std::io::{PipeReader, Read, Write, pipe};
+
+const CHILDREN: usize = 64;
+/// Half of them one by one, half of them in columns.
+const NONCES: usize = 100_000;
+const COLUMN: usize = 1_000;
+const NONCE_LEN: usize = 24;
+
+type Nonce = [u8; NONCE_LEN];
+
+fn nonce_of(sealed: &[u8]) -> Nonce {
+    sealed[26..26 + NONCE_LEN].try_into().unwrap()
+}
+
+fn nonces(encryptor: &Encryptor) -> Vec<Nonce> {
+    let single = (0..NONCES / 2).map(|_| nonce_of(&encryptor.encrypt(Value::Text("x"), None).unwrap()));
+    let mut all: Vec<_> = single.collect();
+    let values = [Value::Text("x"); COLUMN];
+    for _ in 0..NONCES / 2 / COLUMN {
+        let column = encryptor.encrypt_column(&values[..], None::<&[&[u8]]>).unwrap();
+        all.extend((0..COLUMN).map(|row| nonce_of(column.bytes(row))));
+    }
+    assert_eq!(all.len(), NONCES);
+    all
+}
+
+/// Forks a process that sends its nonces, and exits.
+fn child(encryptor: &Encryptor) -> (libc::pid_t, PipeReader) {
+    let (reader, mut writer) = pipe().unwrap();
+    // SAFETY: the child runs this thread alone. It uses no lock that another thread of the test could have held: the
+    // allocator is made ready by the C library, the handle takes none; and it leaves by `_exit`, without destructors.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            drop(reader);
+            let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                writer.write_all(nonces(encryptor).as_flattened()).is_ok()
+            }));
+            // SAFETY: ends this process at once; nothing of it is used afterwards.
+            unsafe { libc::_exit(i32::from(!sent.unwrap_or(false))) }
+        }
+        pid => (pid, reader),
+    }
+}
+
+fn first_duplicate(all: &mut [Nonce]) -> Option<Nonce> {
+    all.sort_unstable();
+    all.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+#[test]
+fn no_nonce_is_used_by_two_processes_after_a_fork() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let encryptor = encryptor(&ring, "plain", None).unwrap();
+    // Used before, so that whatever is kept is there.
+    let mut all = nonces(&encryptor);
+    let children: Vec<_> = (0..CHILDREN).map(|_| child(&encryptor)).collect();
+    all.extend(nonces(&encryptor));
+    for (pid, mut reader) in children {
+        let mut bytes = Vec::with_capacity(NONCES * NONCE_LEN);
+        reader.read_to_end(&mut bytes).unwrap();
+        let mut status = 0;
+        // SAFETY: waits for a child of this process; `status` is a valid place for its status.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert_eq!((status, bytes.len()), (0, NONCES * NONCE_LEN), "the child failed");
+        all.extend_from_slice(bytes.as_chunks().0);
+    }
+    assert_eq!(all.len(), (CHILDREN + 2) * NONCES);
+    assert_eq!(first_duplicate(&mut all), None, "a nonce was used twice");
+    // The search finds one.
+    all[1_234_567] = all[7_654_321 % all.len()];
+    assert!(first_duplicate(&mut all).is_some());
+}
