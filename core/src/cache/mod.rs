@@ -169,9 +169,10 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
                     return Ok(self.used(value, now()));
                 }
                 self.remove(key);
-                let lease = present.as_ref().map(|value| value.lease());
-                let over = lease.filter(|lease| is_absence(&error) && !lease.is_usable(now()));
-                let error = over.map_or(error.clone(), |lease| overdue(&error, lease, now()));
+                let error = match &present {
+                    Some(value) => explained(error, value.lease(), now()),
+                    None => error,
+                };
                 let answers = remembers(&error).then(|| now().saturating_add(self.negative()));
                 turn.failed(&error, answers.unwrap_or(0));
                 Err(error)
@@ -406,14 +407,18 @@ pub(crate) fn is_absence(error: &Error) -> bool {
     }
 }
 
-/// `error`, with why it is no longer passed over.
-fn overdue(error: &Error, lease: &Lease, now: u64) -> Error {
+/// `error`; if it was passed over until the lease was over, with that.
+pub(crate) fn explained(error: Error, lease: &Lease, now: u64) -> Error {
+    if !is_absence(&error) || lease.is_usable(now) {
+        return error;
+    }
     let seconds = now.saturating_sub(lease.renewed_at()) / 1_000_000_000;
-    error.clone().with_detail(format!(
+    let detail = format!(
         "{}; the key was last confirmed {seconds} s ago, and max_age and grace of the cache allow no more: bring the key \
          service or store back",
         error.detail()
-    ))
+    );
+    error.with_detail(detail)
 }
 
 /// Whether a failure answers for those who ask within the next moment: what a service said, and what does not exist.

@@ -65,7 +65,7 @@ impl CachePolicy {
 }
 
 impl Default for CachePolicy {
-    /// Ten minutes, an hour of grace, 100,000 keys in 64 MiB.
+    /// Ten minutes, an hour of grace, at most 100,000 keys and 64 MiB.
     fn default() -> Self {
         let minutes = |n: u64| Duration::from_secs(n * 60);
         Self {

@@ -2,7 +2,7 @@
 
 use super::Keyring;
 use super::open_key::OpenKey;
-use crate::cache::{Cached, Gate, Lease, RETRY, is_absence, keep_after, remembers};
+use crate::cache::{Cached, Gate, Lease, RETRY, explained, is_absence, keep_after, remembers};
 use crate::clock::nanos;
 use crate::error::{Error, Result};
 use crate::record::KeyState;
@@ -121,10 +121,10 @@ impl Keyring {
     /// Goes on with the present key after `error`, if that says only that nobody answered.
     async fn keep_current(&self, current: &CurrentKey, error: Error) -> Result<()> {
         let policy = self.configured().keyring.cache;
-        if !keep_after(&error, current, self.time(), &policy) {
-            return Err(error);
-        }
         let Some(key) = current.key.load_full() else { return Err(error) };
+        if !keep_after(&error, current, self.time(), &policy) {
+            return Err(explained(error, current.lease(), self.time()));
+        }
         if key.needs_renewal(self.time()) {
             match self.renew_held(&key).await {
                 Ok(key) => current.key.store(Some(key)),
