@@ -7,6 +7,7 @@
 mod configured;
 mod create;
 mod current;
+mod frames;
 mod lifecycle;
 mod open_key;
 mod scopes;
@@ -17,6 +18,7 @@ pub use create::CreatedKeyring;
 #[cfg(feature = "config")]
 pub(crate) use create::check_environment;
 pub(crate) use current::CurrentKey;
+pub(crate) use frames::{FrameId, FrameKey, frame_id};
 pub use lifecycle::Rotated;
 pub(crate) use open_key::{Material, OpenKey};
 pub use scopes::MAX_SCOPE_NAME_LEN;
@@ -37,6 +39,7 @@ use crate::wire::KeyId;
 use arc_swap::ArcSwap;
 use configured::{Configured, Shares};
 use core::fmt;
+use frames::Frames;
 use open_key::OpenRoot;
 use scopes::{Scope, ScopeName};
 use std::collections::BTreeMap;
@@ -106,6 +109,8 @@ struct Inner {
     keys: Cache<KeyRef, OpenKey>,
     current: Cache<(Slot, Option<KeyId>), CurrentKey>,
     unknown: UnknownKeys,
+    /// What frames brought: apart, so that a flood of them touches no key of the keyring's own.
+    frames: Frames,
     /// Where to look for a key that this keyring does not have, so that the error can say whose it is.
     neighbours: Mutex<Vec<Keyring>>,
 }
@@ -166,6 +171,7 @@ impl Keyring {
                 keys: Cache::new("keys", shares.keys),
                 current: Cache::new("current", shares.current),
                 unknown: UnknownKeys::default(),
+                frames: Frames::new(&shares),
                 neighbours: Mutex::default(),
             }),
         })

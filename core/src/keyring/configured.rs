@@ -39,8 +39,11 @@ pub(super) struct Shares {
     pub(super) scopes: Bounds,
     pub(super) current: Bounds,
     pub(super) roots: Bounds,
+    pub(super) frame_keys: Bounds,
+    pub(super) frame_roots: Bounds,
     /// Keys whose sequence and state are remembered.
     pub(super) seen: usize,
+    pub(super) frame_seen: usize,
 }
 
 impl Shares {
@@ -48,16 +51,22 @@ impl Shares {
     const MARK: usize = 192;
     /// Roots are few, and every other key hangs under one.
     const MAX_ROOTS: usize = 1024;
+    /// Most roots that frames brought.
+    const MAX_FRAME_ROOTS: usize = 64;
 
     pub(super) fn of(policy: &CachePolicy) -> Self {
-        let part = |eighths: usize| policy.max_bytes / 8 * eighths;
+        let part = |shares: usize| policy.max_bytes / 32 * shares;
+        let framed = policy.max_keys / 16;
         let bounds = |entries, bytes| Bounds { entries, bytes, max_idle: policy.max_idle, negative: policy.negative };
         Self {
-            keys: bounds(policy.max_keys, part(4)),
-            scopes: Bounds { negative: Duration::ZERO, ..bounds(usize::MAX, part(1)) },
-            current: bounds(usize::MAX, part(2)),
+            keys: bounds(policy.max_keys - framed, part(14)),
+            scopes: Bounds { negative: Duration::ZERO, ..bounds(usize::MAX, part(4)) },
+            current: bounds(usize::MAX, part(8)),
             roots: bounds(Self::MAX_ROOTS, usize::MAX),
-            seen: part(1) / Self::MARK,
+            frame_keys: bounds(framed, part(1)),
+            frame_roots: bounds(Self::MAX_FRAME_ROOTS, usize::MAX),
+            seen: part(4) / Self::MARK,
+            frame_seen: part(1) / Self::MARK,
         }
     }
 }
@@ -89,6 +98,7 @@ impl Keyring {
         inner.scopes.set_bounds(shares.scopes);
         inner.current.set_bounds(shares.current);
         inner.roots.set_bounds(shares.roots);
+        inner.frames.set_bounds(&shares);
         self.invalidate();
         tracing::info!("configuration reloaded");
         Ok(())
@@ -104,6 +114,7 @@ impl Keyring {
             // A key may outlive its root's place in the cache.
             key.root.lease().ask_for_renewal();
         });
+        self.inner.frames.invalidate(now);
         self.inner.current.sweep(now).iter().for_each(|(_, current)| current.expire());
     }
 
@@ -117,6 +128,7 @@ impl Keyring {
         self.check_open()?;
         let now = self.time();
         self.inner.scopes.sweep(now);
+        self.inner.frames.sweep(now);
         let mut result = Ok(());
         for (key_id, root) in self.inner.roots.sweep(now) {
             if root.needs_renewal(self.time()) {
@@ -153,6 +165,7 @@ impl Keyring {
         inner.current.clear();
         inner.keys.clear();
         inner.roots.clear();
+        inner.frames.clear();
         inner.scopes.clear();
         tracing::info!("keyring closed");
     }
@@ -163,6 +176,7 @@ impl Keyring {
         let inner = &*self.inner;
         [inner.keys.occupancy(), inner.current.occupancy(), inner.scopes.occupancy(), inner.roots.occupancy()]
             .into_iter()
+            .chain(inner.frames.occupancy())
             .fold((0, 0), |(entries, bytes), (n, b)| (entries + n, bytes + b))
     }
 }

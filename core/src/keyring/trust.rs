@@ -5,7 +5,7 @@ use super::open_key::OpenRoot;
 use super::{Keyring, wrong_state};
 use crate::cache::Lease;
 use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
-use crate::high_water::{HighWater, HighWaterMark};
+use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
 use crate::keys::{KeyClass, KeySchedule};
 use crate::kms::{BoxFuture, KekAlias, UnwrapRequest};
 use crate::observe;
@@ -69,7 +69,7 @@ impl Keyring {
         self.remember(record)
     }
 
-    fn check_domain(&self, record: &Record) -> Result<()> {
+    pub(super) fn check_domain(&self, record: &Record) -> Result<()> {
         let configured = self.configured();
         let config = &configured.keyring;
         if record.lineage() != config.lineage {
@@ -82,9 +82,11 @@ impl Keyring {
     }
 
     /// What this process and this machine have seen of a key.
-    fn marks(&self, key_id: KeyId) -> Result<[Option<HighWaterMark>; 2]> {
-        let lineage = self.lineage();
-        Ok([self.inner.seen.mark(lineage, key_id)?, self.inner.high_water.mark(lineage, key_id)?])
+    fn marks(&self, key_id: KeyId) -> Result<[Option<HighWaterMark>; 3]> {
+        let (inner, lineage) = (&*self.inner, self.lineage());
+        let marks: [&dyn HighWater; 3] = [&inner.seen, &inner.frames.seen, &*inner.high_water];
+        let [own, framed, machine] = marks.map(|marks| marks.mark(lineage, key_id));
+        Ok([own?, framed?, machine?])
     }
 
     /// Refuses a record that is older than one seen before.
@@ -94,9 +96,13 @@ impl Keyring {
 
     /// Remembers, for the life of the process, a record that a root vouches for.
     pub(super) fn remember(&self, record: &Record) -> Result<()> {
+        self.remember_in(&self.inner.seen, record)
+    }
+
+    pub(super) fn remember_in(&self, seen: &MemoryHighWater, record: &Record) -> Result<()> {
         let mark = (record.key_id(), HighWaterMark::of(record));
         let (lineage, generation) = (record.lineage(), record.key_id().generation());
-        self.inner.seen.raise(lineage, generation, Some(mark))?;
+        seen.raise(lineage, generation, Some(mark))?;
         // Outside of the process: how far the generations have come, and roots. A machine that cannot write its marks
         // can still read data, so this is best effort.
         let root = (record.class() == KeyClass::Root).then_some(mark);
@@ -156,22 +162,32 @@ impl Keyring {
         })?;
         self.check_domain(&record)?;
         self.check_trusted(&record, depth).await?;
-        let schedule = self.unwrap_by_keks(&record).await?;
+        self.open_root(&record, present, &self.inner.seen).await
+    }
+
+    /// Has a KEK unwrap the root of `record`, which is trusted, and remembers the record in `seen`.
+    pub(super) async fn open_root(
+        &self,
+        record: &Record,
+        present: Option<&Arc<OpenRoot>>,
+        seen: &MemoryHighWater,
+    ) -> Result<Arc<OpenRoot>> {
+        let schedule = self.unwrap_by_keks(record).await?;
         let age = self.configured().keyring.cache.max_age;
         if let Some(present) = present {
-            present.verify(&record)?;
-            self.remember(&record)?;
+            present.verify(record)?;
+            self.remember_in(seen, record)?;
             present.lease.renew(self.time(), age);
             return Ok(present.clone());
         }
         let key = RootKey::new(self.inner.backend, &schedule);
-        key.verify(&record)?;
-        self.remember(&record)?;
+        key.verify(record)?;
+        self.remember_in(seen, record)?;
         Ok(Arc::new(OpenRoot { key, lease: Lease::new(self.time(), age) }))
     }
 
     /// Refuses a root that is neither pinned nor endorsed, before any key service is called for it.
-    async fn check_trusted(&self, record: &Record, depth: usize) -> Result<()> {
+    pub(super) async fn check_trusted(&self, record: &Record, depth: usize) -> Result<()> {
         if record.class() != KeyClass::Root {
             return Err(rejected(record, "it is not a root, but another record names it as one"));
         }
