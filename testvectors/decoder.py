@@ -89,6 +89,7 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
         self.environment, self.lineage, self.keks, self.records = ring["environment"].encode(), bytes.fromhex(ring["lineage"]), keks, records
         self.pins, self.scope_names = [bytes.fromhex(pin) for pin in ring["root_pins"]], bytes.fromhex(ring["scope_names"])
         self.lookup = {name: bytes.fromhex(keys["partition"]) for name, keys in ring["lookup"].items()}
+        self.framed = ()
         check(self.pins, "Configuration")
 
     def record(self, key_id, missing="NoMatchingKey"):
@@ -107,11 +108,12 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
         return record.vouched(self.unwrap(record))
 
     def unwrap(self, record):  # §7.3, appendix A
-        error, binding = "Configuration", record.identity + record.commitment + record.environment
+        error, asked, binding = "Configuration", [], record.identity + record.commitment + record.environment
         binding = hashlib.sha256(b"keyfold/v1/kms-binding" + binding).digest()
         for kind, alias, version, wrapped in record.wraps:
-            if kind != 2 or alias not in self.keks:
+            if kind != 2 or alias not in self.keks or record.key_id in self.framed and alias in asked:
                 continue
+            asked.append(alias)
             kek = bytes.fromhex(self.keks[alias])
             ours = version == hashlib.sha256(b"keyfold/v1/local-kek-id" + kek).hexdigest()[:16]
             error = "InvalidCiphertext" if ours else "WrongKey"
@@ -124,7 +126,7 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
     def key(self, key_id, cls, slot, frame=None):  # §8.2
         if frame and key_id not in self.records:  # §14.2; the store wins
             ring, own, root = copy.copy(self), *map(Record, frame)
-            ring.records = {own.root: frame[1]} | self.records | {key_id: frame[0]}
+            ring.records, ring.framed = {own.root: frame[1]} | self.records | {key_id: frame[0]}, {own.root} - self.records.keys()
             check((root.key_id, root.lineage, root.environment) == (own.root, self.lineage, self.environment), "RecordRejected")
             ring.record(key_id)
             root.vouched(ring.root(own.root))

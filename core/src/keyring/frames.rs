@@ -7,6 +7,7 @@
 
 use super::configured::Shares;
 use super::open_key::{Material, OpenKey, OpenRoot};
+use super::trust::Origin;
 use super::unknown::UnknownKeys;
 use super::{Keyring, wrong_scope, wrong_state};
 use crate::cache::{Cache, Cached, Lease};
@@ -276,7 +277,7 @@ impl Keyring {
             self.remember_in(&frames.seen, record)?;
             return Ok(known);
         }
-        let opened = self.open_root(record, present, &frames.seen).await;
+        let opened = self.open_root(record, present, Origin::Frame).await;
         if opened.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Kms(_))) {
             frames.refused.count_as(self.time(), REFUSED_UNWRAP);
         }

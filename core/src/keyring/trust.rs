@@ -20,6 +20,13 @@ const MAX_ENDORSEMENT_DEPTH: usize = 16;
 /// How often a slot is read while its keys change under the reader. Each key changes state a few times in its life.
 const READ_ATTEMPTS: usize = 8;
 
+/// Where a record was found.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Origin {
+    Store,
+    Frame,
+}
+
 impl Keyring {
     /// What the store shows as the newest records of `slot`: of that slot and in descending order whatever it does.
     pub(super) async fn shown(&self, slot: Slot, limit: usize) -> Result<Vec<Record>> {
@@ -162,17 +169,21 @@ impl Keyring {
         })?;
         self.check_domain(&record)?;
         self.check_trusted(&record, depth).await?;
-        self.open_root(&record, present, &self.inner.seen).await
+        self.open_root(&record, present, Origin::Store).await
     }
 
-    /// Has a KEK unwrap the root of `record`, which is trusted, and remembers the record in `seen`.
+    /// Has a KEK unwrap the root of `record`, which is trusted, and remembers the record.
     pub(super) async fn open_root(
         &self,
         record: &Record,
         present: Option<&Arc<OpenRoot>>,
-        seen: &MemoryHighWater,
+        origin: Origin,
     ) -> Result<Arc<OpenRoot>> {
-        let schedule = self.unwrap_by_keks(record).await?;
+        let seen = match origin {
+            Origin::Store => &self.inner.seen,
+            Origin::Frame => &self.inner.frames.seen,
+        };
+        let schedule = self.unwrap_by_keks(record, origin).await?;
         let age = self.configured().keyring.cache.max_age;
         if let Some(present) = present {
             present.verify(record)?;
@@ -206,12 +217,17 @@ impl Keyring {
     }
 
     /// Asks the configured KEKs that wrapped the key of `record`, one after the other (DESIGN K7 to K9).
-    async fn unwrap_by_keks(&self, record: &Record) -> Result<KeySchedule> {
+    async fn unwrap_by_keks(&self, record: &Record, origin: Origin) -> Result<KeySchedule> {
         let context = record.kms_context();
         let configured = self.configured();
-        let mut last_error = None;
+        let (mut last_error, mut asked) = (None, Vec::new());
         for (alias, wrapped) in record.kek_wraps() {
             let Some(kms) = configured.keks.get(alias) else { continue };
+            // Anyone may send a frame, and none costs a key service more than one request.
+            if origin == Origin::Frame && asked.contains(&alias) {
+                continue;
+            }
+            asked.push(alias);
             let asked_at = self.inner.clock.now();
             let answer = kms.unwrap(UnwrapRequest::new(wrapped, &context)).await;
             let outcome = answer.as_ref().err().map_or("ok", |error| error.kind().name());

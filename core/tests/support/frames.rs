@@ -537,7 +537,12 @@ fn roots(frames: &mut Frames<'_>, plain: &Opening, parts: &Parts, missing: &[Key
     let cases: Vec<(&str, &str, &str, Vec<u8>)> = vec![
         ("a later sequence", "ok", "ok", frames.edited("root-1", |p| p.sequence = 99)),
         ("a second KEK that is not configured", "ok", "ok", wrapped_twice(&|w| w.alias = "elsewhere".into())),
-        ("a first wrap that does not unwrap", "ok", "ok", wrapped_twice(&|w| w.bytes[0] ^= 1)),
+        (
+            "a first wrap that does not unwrap, a second of the same KEK",
+            "InvalidCiphertext",
+            "ok",
+            wrapped_twice(&|w| w.bytes[0] ^= 1),
+        ),
         ("active", "ok", "ok", frames.edited("root-1", |p| p.state = KeyState::Active)),
         // The store's own record of the root decides about its state; the frame's need only be genuine then.
         ("compromised", "KeyState", "ok", frames.edited("root-1", |p| p.state = KeyState::Compromised)),
