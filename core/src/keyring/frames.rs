@@ -125,7 +125,7 @@ impl Frames {
     /// The root, if another record of it was opened: then this one costs no request.
     fn root(&self, key_id: KeyId, now: u64) -> Option<Arc<OpenRoot>> {
         let roots = self.roots.sweep(now).into_iter();
-        roots.filter(|((id, _), root)| *id == key_id && !root.needs_renewal(now)).map(|(_, root)| root).next()
+        roots.filter(|((id, _), root)| *id == key_id && root.is_usable(now)).map(|(_, root)| root).next()
     }
 }
 
