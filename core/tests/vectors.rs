@@ -275,6 +275,9 @@ fn the_specification_shows_what_the_files_hold() {
     for json in shown.into_iter().chain(also) {
         assert!(digits.contains(json.as_str().unwrap()), "{json}");
     }
+    let frame = find("frame.json", "frame-001");
+    let bytes = unhex(&frame["sealed"]);
+    assert!(digits.contains(&hex(wire::Frame::parse(&bytes).unwrap().value())));
     assert!(spec.contains(ACCUMULATED));
     let cases: Vec<Json> = FILES.iter().flat_map(|name| read(name)["cases"].as_array().unwrap().clone()).collect();
     let positive = cases.iter().filter(|case| case["expect"] == "ok").count();
