@@ -75,6 +75,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Everything before the value. Two frames with equal heads carry the same records of the same key.
+    #[cfg(feature = "std")]
     pub(crate) const fn head(&self) -> &'a [u8] {
         self.head
     }
