@@ -1,5 +1,5 @@
 """Opens Keyfold values: a second implementation of docs/FORMAT.md, whose sections are cited as §. Not for production."""
-import argparse, base64, contextlib, datetime, hashlib, hmac, importlib, io, json, math, pathlib, re, sqlite3, struct, tomllib
+import argparse, base64, contextlib, copy, datetime, hashlib, hmac, importlib, io, json, math, pathlib, re, sqlite3, struct, tomllib
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import cmac, hashes, keywrap
 from cryptography.hazmat.primitives.ciphers import aead, algorithms
@@ -89,6 +89,7 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
         self.environment, self.lineage, self.keks, self.records = ring["environment"].encode(), bytes.fromhex(ring["lineage"]), keks, records
         self.pins, self.scope_names = [bytes.fromhex(pin) for pin in ring["root_pins"]], bytes.fromhex(ring["scope_names"])
         self.lookup = {name: bytes.fromhex(keys["partition"]) for name, keys in ring["lookup"].items()}
+        self.framed = ()
         check(self.pins, "Configuration")
 
     def record(self, key_id, missing="NoMatchingKey"):
@@ -107,11 +108,12 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
         return record.vouched(self.unwrap(record))
 
     def unwrap(self, record):  # §7.3, appendix A
-        error, binding = "Configuration", record.identity + record.commitment + record.environment
+        error, asked, binding = "Configuration", [], record.identity + record.commitment + record.environment
         binding = hashlib.sha256(b"keyfold/v1/kms-binding" + binding).digest()
         for kind, alias, version, wrapped in record.wraps:
-            if kind != 2 or alias not in self.keks:
+            if kind != 2 or alias not in self.keks or record.key_id in self.framed and alias in asked:
                 continue
+            asked.append(alias)
             kek = bytes.fromhex(self.keks[alias])
             ours = version == hashlib.sha256(b"keyfold/v1/local-kek-id" + kek).hexdigest()[:16]
             error = "InvalidCiphertext" if ours else "WrongKey"
@@ -121,7 +123,14 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
                     return record.committed(payload[:32])
         raise Refused(error)
 
-    def key(self, key_id, cls, slot):  # §8.2
+    def key(self, key_id, cls, slot, frame=None):  # §8.2
+        if frame and key_id not in self.records:  # §14.2; the store wins
+            ring, own, root = copy.copy(self), *map(Record, frame)
+            ring.records, ring.framed = {own.root: frame[1]} | self.records | {key_id: frame[0]}, {own.root} - self.records.keys()
+            check((root.key_id, root.lineage, root.environment) == (own.root, self.lineage, self.environment), "RecordRejected")
+            ring.record(key_id)
+            root.vouched(ring.root(own.root))
+            return ring.key(key_id, cls, slot)
         record = self.record(key_id)
         root = record.vouched(self.root(record.root))
         check((record.cls, record.slot) == (cls, slot), "WrongScope")
@@ -144,18 +153,20 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
         return slot
 
     def open(self, value, field, partition=None, join_group=None, scope=None, context=(), row=None, row_bound=False,
-             required_context=(), accept=()):  # §8.1
+             required_context=(), accept=(), max_frame_records=4096):  # §8.1
         context = dict(context)
         check(set(required_context) <= set(context), "PolicyRefused")
         accept = [int(suite, 16) for suite in accept] or ([2] if partition else [1])
-        check(not partition or partition in self.lookup, "Configuration")
+        check((not partition or partition in self.lookup) and accept != [3] and 1 <= max_frame_records <= 65536, "Configuration")
         scope = self.scope(scope) if scope is not None and 1 in accept else bytes(16)
+        check(len(value) > 1 and value[0] == 0xF5, "Malformed")
+        value, frame = unframe(value, 3 in accept, max_frame_records) if value[1] == 3 else (value, None)
         check(len(value) > 1 and value[0] == 0xF5, "Malformed")
         suite, header, overhead = value[1], value[:26], {1: 67, 2: 43}.get(value[1])
         check(overhead, "Unsupported")
         check(overhead <= len(value) <= overhead + 1048576 + 65536, "Malformed")
         check(suite in accept, "PolicyRefused")
-        key = self.key(value[2:26], *{1: (DATA, scope), 2: (LOOKUP, self.lookup.get(partition))}[suite])
+        key = self.key(value[2:26], *{1: (DATA, scope), 2: (LOOKUP, self.lookup.get(partition))}[suite], frame)
         check((row is not None) == (row_bound and suite == 1) and row != "", "InvalidInput")
         pairs = sorted((k.encode(), bytes.fromhex(v)) for k, v in (context | ({} if row is None else {"kf:row": row})).items())
         pairs = bytes([len(pairs)]) + b"".join(struct.pack(">H", len(part)) + part for pair in pairs for part in pair)
@@ -167,6 +178,17 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
             return decode(xaes_open(key, value[26:50], aad, value[50:], "DecryptionFailed"))
         siv = aead.AESSIV(derive(key, b"keyfold/v1/lookup/02-deterministic", 64))  # §5
         return decode(attempt("DecryptionFailed", InvalidTag, siv.decrypt, value[26:], [header, name, pairs]))
+
+def unframe(data, accepted, limit):  # §14.1; returns the value and the two records
+    check(accepted, "PolicyRefused")
+    stream = io.BytesIO(data)
+    header, length = take(stream, 26), number(stream, 4)
+    check(length <= 65536, "Malformed")
+    records, value = io.BytesIO(take(stream, length)), stream.read()
+    frame = [take(records, number(records, 2)) for _ in range(2)]
+    check(not records.read() and value[:2] != b"\xf5\x03" and value[2:26] == header[2:], "Malformed")
+    check(length <= limit, "LimitExceeded")
+    return value, frame
 
 def decode(encoded):  # §4.2; returns the type and the canonical bytes
     failed, kind, value = "DecryptionFailed", encoded[0] & 0x7F, encoded[1:]

@@ -9,13 +9,14 @@ def run(folder):
     folder, count = pathlib.Path(folder), 0
     ring = json.loads((folder / "keyring.json").read_text())
     records = {bytes.fromhex(key["key_id"]): bytes.fromhex(key["record"]) for key in ring["cases"]}
-    for file in ["field", "deterministic", "value", "text", "record"]:
+    for file in ["field", "deterministic", "value", "text", "record", "frame"]:
         for count, case in enumerate(json.loads((folder / f"{file}.json").read_text())["cases"], count + 1):
             served = {bytes.fromhex(case["asked"]): bytes.fromhex(case["record"])} if "asked" in case else {}
-            stated = ring | case
+            stated, missing = ring | case, {bytes.fromhex(key_id) for key_id in case.get("missing", [])}
             try:
                 value = decoder.from_text(case["text"]) if "text" in case else bytes.fromhex(case["sealed"])
-                keyring = decoder.Keyring(stated, stated["keks"], records | served)
+                kept = {key_id: record for key_id, record in (records | served).items() if key_id not in missing}
+                keyring = decoder.Keyring(stated, stated["keks"], kept)
                 name, canonical = keyring.open(value, **case["open"])
                 found = "ok" if (name, canonical.hex()) == (case["type"], case["value"]) else "another value"
             except decoder.Refused as refused:

@@ -57,7 +57,7 @@ def decode(config, field, value, *options):
 def main():
     keyfold = sys.argv[1]
     code = [line for line in DECODER.read_text().splitlines() if line.strip()]
-    assert len(code) < 200, f"the decoder has {len(code)} lines"
+    assert len(code) < 230, f"the decoder has {len(code)} lines"
     print(run(sys.executable, DECODER, "--vectors", ROOT / "testvectors").strip().splitlines()[-1])
     opened = 0
     with tempfile.TemporaryDirectory() as folder:

@@ -132,8 +132,11 @@ pub(crate) struct Protect {
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
     /// Sealed values in text form; - reads them from standard input, one per line.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "file")]
     pub(crate) values: Vec<String>,
+    /// A file that holds one value in binary form, or a frame, which has no other. May be repeated.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: Vec<PathBuf>,
     /// Print one JSON object per value.
     #[arg(long)]
     pub(crate) json: bool,

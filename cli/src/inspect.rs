@@ -3,14 +3,20 @@
 use crate::args::Inspect;
 use crate::failure::{Exit, Failure};
 use crate::print_failed;
-use keyfold::ErrorKind;
-use keyfold::wire::{Sealed, Suite, TEXT_PREFIX, from_text};
-use serde_json::json;
+use keyfold::wire::{
+    FIELD_OVERHEAD, Frame, HEADER_LEN, MAX_ENCODED_LEN, MAX_FRAME_RECORDS_LEN, Sealed, Suite, TEXT_PREFIX, from_text,
+};
+use keyfold::{ErrorKind, Record, Result};
+use serde_json::{Value as Json, json};
+use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Longest line on standard input: the text form of the longest value is shorter.
 const MAX_LINE_LEN: u64 = 2 * 1024 * 1024;
+/// Nothing that is sealed in one piece is longer.
+const MAX_FILE_LEN: usize = HEADER_LEN + 4 + MAX_FRAME_RECORDS_LEN + FIELD_OVERHEAD + MAX_ENCODED_LEN;
 
 pub(crate) fn run(args: &Inspect, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let mut printer = Printer { json: args.json, all_good: true, out };
@@ -25,13 +31,89 @@ pub(crate) fn run(args: &Inspect, out: &mut impl Write) -> Result<ExitCode, Fail
                 if len == 0 {
                     break;
                 }
-                printer.print(&format!("line {number}"), line.trim_end_matches(['\r', '\n']))?;
+                printer.print_text(&format!("line {number}"), line.trim_end_matches(['\r', '\n']))?;
             }
         } else {
-            printer.print(&format!("value {}", index + 1), value)?;
+            printer.print_text(&format!("value {}", index + 1), value)?;
         }
     }
+    for path in &args.file {
+        let bytes = read(path)
+            .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", path.display())))?;
+        printer.print(&path.display().to_string(), About::bytes(&bytes), "")?;
+    }
     Ok(if printer.all_good { ExitCode::SUCCESS } else { ExitCode::from(Exit::Data as u8) })
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What can be said of a value, for people and for scripts.
+struct About {
+    text: String,
+    json: Json,
+}
+
+impl About {
+    fn bytes(bytes: &[u8]) -> Result<Self> {
+        // Whatever is no frame, with or without a value's look, is for the parser of values to refuse.
+        match Frame::parse(bytes) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Self::value(&Sealed::parse(bytes)?)),
+            frame => Ok(Self::frame(&frame?)),
+        }
+    }
+
+    fn value(sealed: &Sealed<'_>) -> Self {
+        let kind = match sealed.suite() {
+            Suite::Field => "field, XAES-256-GCM",
+            Suite::Deterministic => "deterministic field, AES-256-SIV",
+            _ => "unknown",
+        };
+        let (suite, key_id, len) = (sealed.suite().to_string(), sealed.key_id(), sealed.encoded_len());
+        Self {
+            text: format!(
+                "suite {suite} ({kind}), generation {}, key ID {key_id}, {len} bytes of format byte, value and padding",
+                key_id.generation()
+            ),
+            json: json!({
+                "suite": suite, "kind": kind, "generation": key_id.generation(), "key_id": key_id.to_string(),
+                "encoded_len": len,
+            }),
+        }
+    }
+
+    fn frame(frame: &Frame<'_>) -> Self {
+        let (value, key_id) = (Self::value(&frame.sealed()), frame.key_id());
+        let (texts, records): (Vec<_>, Vec<_>) =
+            [frame.record(), frame.root_record()].map(Self::record).into_iter().unzip();
+        Self {
+            text: format!(
+                "suite 03 (frame), generation {}, key ID {key_id}, {} bytes of key records for which nobody has vouched here: {}; around: {}",
+                key_id.generation(),
+                frame.records_len(),
+                texts.join(", "),
+                value.text
+            ),
+            json: json!({
+                "suite": "03", "kind": "frame", "generation": key_id.generation(), "key_id": key_id.to_string(),
+                "records_len": frame.records_len(), "records": records, "value": value.json,
+            }),
+        }
+    }
+
+    fn record(bytes: &[u8]) -> (String, Json) {
+        let Ok(record) = Record::parse(bytes) else { return ("not a key record".to_owned(), Json::Null) };
+        let (class, state, sequence) = (record.class().name(), record.state().name(), record.sequence());
+        let keks: Vec<_> = record.kek_aliases().map(ToString::to_string).collect();
+        let text = format!("{class} {} {state}, sequence {sequence}", record.key_id());
+        let json = json!({
+            "class": class, "state": state, "key_id": record.key_id().to_string(), "sequence": sequence, "keks": keks,
+        });
+        (text, json)
+    }
 }
 
 struct Printer<'a, W> {
@@ -41,43 +123,29 @@ struct Printer<'a, W> {
 }
 
 impl<W: Write> Printer<'_, W> {
-    /// Prints one value. One that is not sealed may be plaintext, so it is never printed itself.
-    fn print(&mut self, name: &str, text: &str) -> Result<(), Failure> {
+    fn print_text(&mut self, name: &str, text: &str) -> Result<(), Failure> {
         let start = text.find(TEXT_PREFIX).unwrap_or(0);
         let mut bytes = Vec::new();
-        let parsed = from_text(&text.as_bytes()[start..], &mut bytes).and_then(|()| Sealed::parse(&bytes));
-        let line = match parsed {
-            Ok(sealed) => {
-                let kind = match sealed.suite() {
-                    Suite::Field => "field, XAES-256-GCM",
-                    Suite::Deterministic => "deterministic field, AES-256-SIV",
-                    _ => "unknown",
-                };
-                let (suite, key_id, len) = (sealed.suite().to_string(), sealed.key_id(), sealed.encoded_len());
-                if self.json {
-                    json!({
-                        "suite": suite, "kind": kind, "generation": key_id.generation(), "key_id": key_id.to_string(),
-                        "encoded_len": len,
-                    })
-                    .to_string()
-                } else {
-                    let prefix = if start > 0 { ", behind a prefix in clear" } else { "" };
-                    format!(
-                        "{name}: suite {suite} ({kind}), generation {}, key ID {key_id}, {len} bytes of format byte, value and padding{prefix}",
-                        key_id.generation()
-                    )
-                }
-            }
+        let about = from_text(&text.as_bytes()[start..], &mut bytes).and_then(|()| Sealed::parse(&bytes));
+        let behind = if start > 0 { ", behind a prefix in clear" } else { "" };
+        let not_text = |error: keyfold::Error| match error.kind() {
+            ErrorKind::Malformed => keyfold::Error::new(ErrorKind::Malformed, "not a sealed value in text form"),
+            _ => error,
+        };
+        self.print(name, about.map(|sealed| About::value(&sealed)).map_err(not_text), behind)
+    }
+
+    /// Prints what is known of one value. One that is not sealed may be plaintext, so it is never printed itself.
+    fn print(&mut self, name: &str, about: Result<About>, behind: &str) -> Result<(), Failure> {
+        let line = match about {
+            Ok(about) if self.json => about.json.to_string(),
+            Ok(about) => format!("{name}: {}{behind}", about.text),
             Err(error) => {
                 self.all_good = false;
-                let why = match error.kind() {
-                    ErrorKind::Malformed => "not a sealed value in text form".to_owned(),
-                    _ => error.to_string(),
-                };
                 if self.json {
                     json!({ "error": error.kind().name(), "code": error.kind().code() }).to_string()
                 } else {
-                    format!("{name}: {why}")
+                    format!("{name}: {error}")
                 }
             }
         };

@@ -309,3 +309,47 @@ fn inspect_never_shows_what_is_not_sealed() {
     let not_text = run(keyfold().args(["inspect", "-"]), b"Can\xe1ry7391\n");
     assert!(matches!(not_text.code, Some(DATA | STORAGE)), "{}", not_text.stderr);
 }
+
+#[test]
+fn inspect_shows_binary_values_and_frames_from_files() {
+    let world = World::new();
+    let sealed = world.protect(&[]).cell((1, 1)).clone();
+    let mut value = Vec::new();
+    ::keyfold::wire::from_text(sealed.as_bytes(), &mut value).unwrap();
+    let (data, keys) = (&value[2..26], world.keys_json());
+    let store = rusqlite::Connection::open(world.keys().join("keys.db")).unwrap();
+    let record = |key: &Value| -> Vec<u8> {
+        let key_id = data_encoding::HEXLOWER.decode(key["key_id"].as_str().unwrap().as_bytes()).unwrap();
+        let select = "SELECT record FROM records WHERE key_id = ?1";
+        let record: Vec<u8> = store.query_row(select, [key_id], |row| row.get(0)).unwrap();
+        [&u16::try_from(record.len()).unwrap().to_be_bytes()[..], &record].concat()
+    };
+    let records = [record(&keys[3]), record(&keys[0])].concat();
+    let len = u32::try_from(records.len()).unwrap().to_be_bytes();
+    let frame = [&[0xF5, 3], data, &len, &records, &value].concat();
+    world.write("value", &value);
+    world.write("frame", &frame);
+    world.write("cut", &frame[..frame.len() - value.len()]);
+    world.write("clear", "Canáry7391".as_bytes());
+    let inspect = |arguments: &[&str]| run(world.command(&["inspect"]).args(arguments), b"");
+    let text = inspect(&["--file", "value", "--file", "frame"]).expect(0, &[]);
+    let lines: Vec<&str> = text.stdout_text().lines().collect();
+    assert!(lines[0].starts_with("value: suite 01 (field"), "{}", lines[0]);
+    assert!(lines[1].starts_with("frame: suite 03 (frame), generation"), "{}", lines[1]);
+    assert!(
+        lines[1].contains("data") && lines[1].contains("root") && lines[1].contains("around: suite 01"),
+        "{}",
+        lines[1]
+    );
+    let json = inspect(&["--json", "--file", "frame", "--file", "value", &sealed]).expect(0, &[]).json_lines();
+    assert_eq!((&json[0], &json[1]["value"]), (&json[2], &json[0]), "the text, its value, and the value in the frame");
+    assert_eq!(json[1]["records_len"].as_u64(), Some(records.len() as u64));
+    let classes = [0, 1].map(|i| json[1]["records"][i]["class"].clone());
+    assert_eq!(classes, ["data", "root"].map(Value::from));
+    for file in ["cut", "clear"] {
+        let refused = inspect(&["--file", file]).expect(DATA, &[]);
+        assert!(refused.stdout_text().contains("not a canonical keyfold value"), "{}", refused.stdout_text());
+        assert!(!refused.stdout_text().contains("ry7391"), "{}", refused.stdout_text());
+    }
+    inspect(&["--file", "missing"]).expect(STORAGE, &["missing"]);
+}

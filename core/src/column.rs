@@ -192,6 +192,22 @@ impl SealedColumn {
         }
     }
 
+    /// The same values, each behind `head`.
+    pub(crate) fn each_behind(&self, head: &[u8]) -> Self {
+        let rows = ColumnBytes::len(self);
+        let mut out = Self {
+            data: Vec::with_capacity(self.data.len() + rows * head.len()),
+            offsets: Vec::with_capacity(rows + 1),
+        };
+        out.offsets.push(0);
+        for row in 0..rows {
+            out.data.extend_from_slice(head);
+            out.data.extend_from_slice(self.bytes(row));
+            out.offsets.push(out.data.len() as i64);
+        }
+        out
+    }
+
     fn row_mut(&mut self, row: usize) -> &mut [u8] {
         &mut self.data[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }

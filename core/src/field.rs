@@ -1,5 +1,7 @@
 //! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
 
+mod framed;
+
 use crate::aead::SivKey;
 use crate::cache::Cached;
 use crate::column::{
@@ -15,6 +17,7 @@ use crate::store::Slot;
 use crate::value::Value;
 use crate::wire::{HEADER_LEN, KeyId, Sealed, Suite};
 use arc_swap::ArcSwap;
+use framed::{HeldFrames, Taken};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -271,6 +274,12 @@ impl core::fmt::Debug for Encryptor {
 
 const WRONG_CLASS: Error = Error::new(ErrorKind::WrongScope, "the key is of a class that the suite does not use");
 
+#[cold]
+fn not_accepted(policy: &FieldPolicy, suite: Suite) -> Error {
+    Error::new(ErrorKind::PolicyRefused, "the policy of the field does not accept this suite")
+        .with_detail(format!("field {}, suite {suite}", policy.name))
+}
+
 fn refuse_row(row: Option<&[u8]>) -> Result<()> {
     match row {
         None => Ok(()),
@@ -319,7 +328,13 @@ struct Slots {
     lookup: Option<Slot>,
 }
 
-type Held = BTreeMap<KeyId, Arc<OpenKey>>;
+/// The keys that a handle has loaded.
+#[derive(Clone, Default)]
+struct Held {
+    keys: BTreeMap<KeyId, Arc<OpenKey>>,
+    /// Those that frames brought. They open nothing but these frames.
+    frames: HeldFrames,
+}
 
 /// Decrypts values of one field under one scope and context. Cannot encrypt; shared freely between threads.
 ///
@@ -354,7 +369,8 @@ impl Decryptor {
     /// Acquires the keys that `sealed` needs and that this handle does not hold yet, and has those renewed that are due.
     /// Costs a few loads when there is nothing to do.
     ///
-    /// Values that are not well-formed are passed over here; decrypting them says what is wrong.
+    /// Values that are not well-formed are passed over here; decrypting them says what is wrong. Where the policy
+    /// accepts frames, the records in a frame count if the store does not have its key.
     ///
     /// # Errors
     ///
@@ -370,12 +386,16 @@ impl Decryptor {
         }
         let mut last = None;
         for row in 0..sealed.len() {
-            let Ok(parsed) = Sealed::parse(sealed.bytes(row)) else { continue };
-            let key_id = parsed.key_id();
+            let Ok(taken) = self.take_apart(sealed.bytes(row)) else { continue };
+            let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
+            if let Some(frame) = &taken.frame {
+                self.load_framed(frame, slot, now).await.map_err(|error| RowError { row, error })?;
+                continue;
+            }
+            let key_id = taken.sealed.key_id();
             if last == Some(key_id) {
                 continue;
             }
-            let Ok(slot) = self.slot_of(parsed.suite()) else { continue };
             if let Some(held) = self.not_ready(key_id, now) {
                 let key = match &held {
                     Some(key) => Box::pin(self.ring.renew_held(key)).await,
@@ -392,14 +412,14 @@ impl Decryptor {
     #[inline]
     fn not_ready(&self, key_id: KeyId, now: u64) -> Option<Option<Arc<OpenKey>>> {
         let held = self.held.load();
-        let key = held.get(&key_id);
+        let key = held.keys.get(&key_id);
         if key.is_some_and(|key| !key.needs_renewal(now)) { None } else { Some(key.cloned()) }
     }
 
     fn hold(&self, key: Arc<OpenKey>) {
         self.held.rcu(|held| {
-            let mut held = BTreeMap::clone(held);
-            held.insert(key.key_id, key.clone());
+            let mut held = Held::clone(held);
+            held.keys.insert(key.key_id, key.clone());
             held
         });
     }
@@ -410,6 +430,7 @@ impl Decryptor {
     ///
     /// - [`Malformed`](ErrorKind::Malformed), [`Unsupported`](ErrorKind::Unsupported): not a value that this build opens.
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy does not accept its suite.
+    ///   [`LimitExceeded`](ErrorKind::LimitExceeded): a frame with more key records than the policy allows.
     /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey): its key is not held; [`load_keys`](Self::load_keys) acquires it.
     /// - [`WrongScope`](ErrorKind::WrongScope): its key belongs to another scope, partition or class.
     /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): its key has been held for as long as the cache policy
@@ -417,9 +438,10 @@ impl Decryptor {
     /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): anything else. The plaintext has been erased.
     pub fn decrypt(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
         self.ring.check_open()?;
-        let sealed = Sealed::parse(sealed)?;
+        let taken = self.take_apart(sealed)?;
+        let sealed = taken.sealed;
         let held = self.held.load();
-        let key = self.key_of(&held, &sealed)?;
+        let key = self.key_of(&held, &taken)?;
         let value = match (sealed.suite(), &key.material) {
             (Suite::Field, Material::Data(key)) => {
                 self.bound.aad.of_one(sealed.header(), row, |aad| OpenedValue::field(key, &sealed, aad))?
@@ -452,8 +474,15 @@ impl Decryptor {
         let (held, newest) = (self.held.load(), self.newest());
         let mut last: Option<&OpenKey> = None;
         for row in 0..sealed.len() {
-            let opened =
-                self.open_row(&held, &mut opening, &mut aad, &mut last, sealed.bytes(row), rows.map(|r| r.bytes(row)));
+            let opened = self.take_apart(sealed.bytes(row)).and_then(|taken| {
+                // The last key again, unless it or this one comes from a frame, which opens itself alone.
+                let key = match last {
+                    Some(key) if taken.is_plain_under(key) && self.slot_of(taken.sealed.suite())? == key.slot => key,
+                    _ => self.key_of(&held, &taken)?,
+                };
+                last = taken.frame.is_none().then_some(key);
+                self.open_row(key, &mut opening, &mut aad, &taken.sealed, rows.map(|r| r.bytes(row)))
+            });
             let key_id = opened.map_err(|error| RowError { row, error })?;
             if newest != Some(key_id) {
                 opening.count_outdated();
@@ -466,37 +495,31 @@ impl Decryptor {
     }
 
     #[inline]
-    fn open_row<'h>(
+    fn open_row(
         &self,
-        held: &'h Held,
+        key: &OpenKey,
         opening: &mut Opening,
         aad: &mut Aad,
-        last: &mut Option<&'h OpenKey>,
-        bytes: &[u8],
+        sealed: &Sealed<'_>,
         row: Option<&[u8]>,
     ) -> Result<KeyId> {
-        let sealed = Sealed::parse(bytes)?;
-        let (key_id, slot) = (sealed.key_id(), self.slot_of(sealed.suite())?);
-        let key = match *last {
-            Some(key) if key.key_id == key_id && key.slot == slot => key,
-            _ => last.insert(self.key_of(held, &sealed)?),
-        };
         match (sealed.suite(), &key.material) {
-            (Suite::Field, Material::Data(key)) => opening.field(key, &sealed, aad.of_row(sealed.header(), row)?)?,
+            (Suite::Field, Material::Data(key)) => opening.field(key, sealed, aad.of_row(sealed.header(), row)?)?,
             (Suite::Deterministic, Material::Lookup { siv, .. }) => {
                 refuse_row(row)?;
-                opening.deterministic(siv, &sealed, &self.bound.strings)?;
+                opening.deterministic(siv, sealed, &self.bound.strings)?;
             }
             _ => return Err(WRONG_CLASS),
         }
-        Ok(key_id)
+        Ok(sealed.key_id())
     }
 
     /// The held key of a value, which must belong to the caller's scope or partition and be accepted by the policy.
-    fn key_of<'h>(&self, held: &'h Held, sealed: &Sealed<'_>) -> Result<&'h OpenKey> {
-        let slot = self.slot_of(sealed.suite())?;
-        let key_id = sealed.key_id();
-        let key = held.get(&key_id).ok_or_else(|| {
+    fn key_of<'h>(&self, held: &'h Held, taken: &Taken<'_>) -> Result<&'h OpenKey> {
+        let slot = self.slot_of(taken.sealed.suite())?;
+        let key_id = taken.sealed.key_id();
+        let framed = taken.frame.as_ref().and_then(|frame| self.framed_key(held, frame));
+        let key = framed.or_else(|| held.keys.get(&key_id).map(|key| &**key)).ok_or_else(|| {
             Error::new(ErrorKind::NoMatchingKey, "the handle does not hold the key: call load_keys first")
                 .with_detail(key_id.to_string())
         })?;
@@ -518,11 +541,10 @@ impl Decryptor {
         let slot = match suite {
             Suite::Field => self.slots.data,
             Suite::Deterministic => self.slots.lookup,
+            // What is in the frame must belong somewhere; the frame itself is `take_apart`'s.
+            Suite::Frame => None,
         };
-        slot.filter(|_| self.policy.accepted_suites.contains(&suite)).ok_or_else(|| {
-            Error::new(ErrorKind::PolicyRefused, "the policy of the field does not accept this suite")
-                .with_detail(format!("field {}, suite {suite}", self.policy.name))
-        })
+        slot.filter(|_| self.policy.accepted_suites.contains(&suite)).ok_or_else(|| not_accepted(&self.policy, suite))
     }
 }
 

@@ -7,6 +7,7 @@
 mod configured;
 mod create;
 mod current;
+mod frames;
 mod isolated;
 mod observed;
 mod open_key;
@@ -21,6 +22,7 @@ pub use create::CreatedKeyring;
 #[cfg(feature = "config")]
 pub(crate) use create::check_environment;
 pub(crate) use current::CurrentKey;
+pub(crate) use frames::{FrameId, FrameKey, frame_id};
 pub(crate) use open_key::{Material, OpenKey};
 pub use reparent::{Reparent, ReparentProgress};
 pub use rotate::Rotated;
@@ -42,12 +44,14 @@ use crate::wire::KeyId;
 use arc_swap::ArcSwap;
 use configured::{Configured, Shares};
 use core::fmt;
+use frames::Frames;
 use open_key::{Limit, OpenRoot};
 use scopes::{Scope, ScopeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::Instrument as _;
+use trust::Origin;
 use unknown::UnknownKeys;
 
 /// How many generations of one scope are looked through for the one that seals.
@@ -121,6 +125,8 @@ struct Inner {
     keys: Cache<KeyRef, OpenKey>,
     current: Cache<(Slot, Option<KeyId>), CurrentKey>,
     unknown: UnknownKeys,
+    /// What frames brought: apart, so that a flood of them touches no key of the keyring's own.
+    frames: Frames,
     /// Where to look for a key that this keyring does not have, so that the error can say whose it is.
     neighbours: Mutex<Vec<Keyring>>,
 }
@@ -182,8 +188,9 @@ impl Keyring {
                 roots: Cache::new("roots", shares.roots, &epoch),
                 keys: Cache::new("keys", shares.keys, &epoch),
                 current: Cache::new("current", shares.current, &epoch),
-                epoch,
                 unknown: UnknownKeys::default(),
+                frames: Frames::new(&shares, &epoch),
+                epoch,
                 neighbours: Mutex::default(),
             }),
         })
@@ -313,13 +320,11 @@ impl Keyring {
         if record.slot() != slot {
             return Err(wrong_scope(key_id));
         }
-        let compromised = record.state() == KeyState::Compromised && self.configured().keyring.open_compromised;
-        if !record.state().may_open() && !compromised {
-            return Err(wrong_state(&record));
-        }
+        self.check_opens(&record)?;
         let root = self.root(record.authenticator()).await?;
         // Of an isolated key it is the KEK's word that counts, each time.
-        let unwrapped = if record.is_isolated() { Some(self.unwrap_by_keks(&record).await?) } else { None };
+        let unwrapped =
+            if record.is_isolated() { Some(self.unwrap_by_keks(&record, Origin::Store).await?) } else { None };
         let age = self.configured().keyring.cache.max_age;
         if let Some(present) = present.filter(|present| Arc::ptr_eq(&present.root, &root)) {
             present.set_state(record.state());
@@ -336,6 +341,12 @@ impl Keyring {
         let lease = Lease::new(&self.inner.epoch, self.time(), age);
         let limit = self.limit(&record);
         Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, limit)))
+    }
+
+    /// Whether values under the key of `record` may be opened.
+    fn check_opens(&self, record: &Record) -> Result<()> {
+        let compromised = record.state() == KeyState::Compromised && self.configured().keyring.open_compromised;
+        if record.state().may_open() || compromised { Ok(()) } else { Err(wrong_state(record)) }
     }
 
     /// How many values this process may seal under the key of `record`.

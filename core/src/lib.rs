@@ -7,7 +7,7 @@
 //! - [`Policy`]: what is encrypted how; [`config`] reads it from `keyfold.toml`.
 //! - [`Kms`] and [`KeyStore`]: the two traits to implement for another key service or database, with a
 //!   conformance suite for each in `testing`.
-//! - [`wire`]: key IDs, suites, the text form. Needs no key.
+//! - [`wire`]: key IDs, suites, the text form, frames. Needs no key.
 //!
 //! # What it does not do
 //!

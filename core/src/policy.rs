@@ -3,7 +3,7 @@
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::{Padding, ValueType};
-use crate::wire::{Suite, TEXT_PREFIX};
+use crate::wire::{MAX_FRAME_RECORDS_LEN, Suite, TEXT_PREFIX};
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -122,8 +122,10 @@ pub struct FieldPolicy {
     pub required_context: BTreeSet<String>,
     /// Whether values are bound to their row.
     pub row_binding: RowBinding,
-    /// Suites that decryption accepts. Never empty.
+    /// Suites that decryption accepts: one at least for values, and [`Suite::Frame`] where they may travel in frames.
     pub accepted_suites: Vec<Suite>,
+    /// Most bytes of key records in a frame, sealed or opened; at most [`MAX_FRAME_RECORDS_LEN`].
+    pub max_frame_records: usize,
     /// Start of a text that stays in clear in front of the sealed rest, such as `Patient/`. Deterministic fields only.
     pub keep_prefix: Option<String>,
     /// What to do with unusual JSON spellings.
@@ -141,6 +143,9 @@ pub struct FieldPolicy {
 }
 
 impl FieldPolicy {
+    /// Enough for a root that three key services wrap.
+    pub const DEFAULT_MAX_FRAME_RECORDS: usize = 4096;
+
     /// A randomised field that is bound to no row.
     #[must_use]
     pub fn randomized(name: &str) -> Self {
@@ -153,6 +158,7 @@ impl FieldPolicy {
             required_context: BTreeSet::new(),
             row_binding: RowBinding::None,
             accepted_suites: vec![Suite::Field],
+            max_frame_records: Self::DEFAULT_MAX_FRAME_RECORDS,
             keep_prefix: None,
             spelling: Spelling::Keep,
             identifier: None,
@@ -194,6 +200,12 @@ impl FieldPolicy {
         }
         if self.accepted_suites.is_empty() {
             return wrong("the list of accepted suites is empty");
+        }
+        if self.accepted_suites.iter().all(|&suite| suite == Suite::Frame) {
+            return wrong("a field that accepts frames, suite 03, also accepts the suite of the values inside");
+        }
+        if !(1..=MAX_FRAME_RECORDS_LEN).contains(&self.max_frame_records) {
+            return wrong("max_frame_records is 1 to 65,536 bytes");
         }
         if let Padding::Multiple(n) = self.padding
             && !(2..=4096).contains(&n)

@@ -73,9 +73,15 @@ fn afterwards_the_new_pin_alone_opens_everything_and_the_old_root_can_go() {
     // While the trust in the new root comes from the old one, that stays; then it can be destroyed.
     let old = root().key_id();
     assert_eq!(refused(block_on(ring.change_state(old, KeyState::DestroyPending)), "needed"), ErrorKind::PolicyRefused);
-    let ring = lab.process_with(lab.pinning(&[root().commitment(), *new.commitment()]));
+    let both = lab.pinning(&[root().commitment(), *new.commitment()]);
+    let ring = lab.process_with(both.clone());
     block_on(ring.change_state(old, KeyState::DestroyPending)).unwrap();
-    block_on(ring.change_state(old, KeyState::Destroyed)).unwrap();
+    let verified = |ring: &Keyring| block_on(ring.list(None, 1000)).unwrap().iter().all(|info| info.verified.is_ok());
+    assert!(verified(&lab.process_with(both.clone())));
+    block_on(ring.change_state(old, KeyState::Deactivated)).unwrap();
+    block_on(ring.change_state(old, KeyState::DestroyPending)).unwrap();
+    block_on(lab.process_with(both.clone()).change_state(old, KeyState::Destroyed)).unwrap();
+    assert!(verified(&lab.process_with(both)) && verified(&lab.process_with(only_new.clone())));
     assert_all_open(&lab.process_with(only_new), &values);
 }
 

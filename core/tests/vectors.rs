@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use world::{BytesStore, Opening, World};
 
-const FILES: [&str; 6] = ["keyring.json", "field.json", "deterministic.json", "value.json", "text.json", "record.json"];
+const FILES: [&str; 7] =
+    ["keyring.json", "field.json", "deterministic.json", "value.json", "text.json", "record.json", "frame.json"];
 
 fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "testvectors", name].iter().collect()
@@ -88,6 +89,9 @@ fn world(keyring: &Json, case: &Json) -> World {
     let records =
         keyring["cases"].as_array().unwrap().iter().map(|key| (key_id(&key["key_id"]), unhex(&key["record"])));
     let mut store: BTreeMap<KeyId, Vec<u8>> = records.collect();
+    for missing in strings(&case["missing"]) {
+        store.remove(&missing.parse().unwrap());
+    }
     if let Some(asked) = case.get("asked") {
         store.insert(key_id(asked), unhex(&case["record"]));
     }
@@ -112,6 +116,7 @@ fn opening(json: &Json) -> Opening {
         row_bound: json.get("row_bound").is_some(),
         required_context: strings(&json["required_context"]),
         accept: strings(&json["accept"]).into_iter().map(suite).collect(),
+        max_frame_records: json.get("max_frame_records").map(|n| n.as_u64().unwrap() as usize),
     }
 }
 
@@ -134,7 +139,7 @@ fn every_case_comes_to_the_result_that_it_names() {
     let mut wrong = Vec::new();
     for name in &FILES[1..] {
         for case in read(name)["cases"].as_array().unwrap() {
-            let own = case.get("asked").map(|_| world(&keyring, case));
+            let own = case.get("asked").or(case.get("missing")).map(|_| world(&keyring, case));
             let found = match run(own.as_ref().unwrap_or(&plain), case) {
                 Ok((kind, value)) if kind == case["type"] && hex(&value) == case["value"] => "ok",
                 Ok(_) => "another value",
@@ -272,6 +277,9 @@ fn the_specification_shows_what_the_files_hold() {
     for json in shown.into_iter().chain(also) {
         assert!(digits.contains(json.as_str().unwrap()), "{json}");
     }
+    let frame = find("frame.json", "frame-001");
+    let bytes = unhex(&frame["sealed"]);
+    assert!(digits.contains(&hex(wire::Frame::parse(&bytes).unwrap().value())));
     assert!(spec.contains(ACCUMULATED));
     let cases: Vec<Json> = FILES.iter().flat_map(|name| read(name)["cases"].as_array().unwrap().clone()).collect();
     let positive = cases.iter().filter(|case| case["expect"] == "ok").count();

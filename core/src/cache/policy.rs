@@ -23,7 +23,7 @@ pub struct CachePolicy {
     pub check_every: Duration,
     /// How long an unknown key ID, or a failed request, is answered from memory. At most a second.
     pub negative: Duration,
-    /// Most keys held.
+    /// Most keys held. A sixteenth is kept for keys that frames bring, which take nothing from the others.
     pub max_keys: usize,
     /// Most bytes that the caches of the keyring use, for keys, scopes and what was seen of them.
     pub max_bytes: usize,

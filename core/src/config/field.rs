@@ -27,6 +27,7 @@ pub(super) struct FieldToml {
     #[serde(default)]
     required_context: BTreeSet<String>,
     accept: Option<Vec<String>>,
+    max_frame_records: Option<usize>,
     padding: Option<PaddingToml>,
     #[serde(default)]
     unlinkable: bool,
@@ -96,6 +97,9 @@ impl FieldToml {
             None => base.accepted_suites.clone(),
             Some(list) => list.iter().map(|id| parse_suite(id)).collect::<Result<_>>()?,
         };
+        if self.max_frame_records.is_some() && !accepted_suites.contains(&Suite::Frame) {
+            return Err(wrong("max_frame_records is for fields that accept frames: accept = [\"01\", \"03\"]"));
+        }
         Ok(FieldPolicy {
             value_type: self.value_type.as_deref().map(parse_type).transpose()?,
             padding: self.padding()?,
@@ -103,6 +107,7 @@ impl FieldToml {
             required_context: self.required_context.clone(),
             row_binding: self.row_binding(&base.mode)?,
             accepted_suites,
+            max_frame_records: self.max_frame_records.unwrap_or(base.max_frame_records),
             keep_prefix: self.keep_prefix.clone(),
             spelling: match self.spelling {
                 SpellingToml::Keep => Spelling::Keep,
@@ -149,10 +154,10 @@ impl FieldToml {
 }
 
 fn parse_suite(id: &str) -> Result<Suite> {
-    [Suite::Field, Suite::Deterministic]
+    [Suite::Field, Suite::Deterministic, Suite::Frame]
         .into_iter()
         .find(|suite| suite.to_string() == id)
-        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\" and \"02\""))
+        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\", \"02\" and \"03\""))
 }
 
 fn parse_type(name: &str) -> Result<ValueType> {

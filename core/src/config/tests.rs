@@ -1,6 +1,7 @@
 use super::*;
 use crate::cache::CachePolicy;
 use crate::rotation::RotationPolicy;
+use crate::wire::Suite;
 
 const CONFIG: &str = r#"
 version = 1
@@ -129,6 +130,31 @@ fn the_cache_has_defaults_that_fit_each_other() {
         let text = cache(line).unwrap_err().to_string();
         let key = line.split(' ').next().unwrap();
         assert!(text.contains(&format!("keyfold.toml:12, {key}")) && text.contains(why), "{text}\nshould say {why}");
+    }
+}
+
+#[test]
+fn frames_are_accepted_where_the_policy_says_so() {
+    let field = |lines: &str| {
+        let mut config = Config::parse(&CONFIG.replace("padding = 16\n", ""), "keyfold.toml")?;
+        config.add_policy(&format!("version = 1\n[fields.f]\n{lines}\n"), "policy.toml")?;
+        Ok::<_, Error>(config.keyring.policy.field("f").unwrap().clone())
+    };
+    let accepting = field("accept = [\"01\", \"03\"]").unwrap();
+    assert_eq!(accepting.accepted_suites, [Suite::Field, Suite::Frame]);
+    assert_eq!(accepting.max_frame_records, 4096);
+    assert_eq!(field("accept = [\"01\", \"03\"]\nmax_frame_records = 65536").unwrap().max_frame_records, 65_536);
+    assert_eq!(field("").unwrap().accepted_suites, [Suite::Field]);
+    for (lines, why) in [
+        ("accept = [\"03\"]", "also accepts the suite of the values inside"),
+        ("accept = [\"04\"]", "suites that this build opens"),
+        ("max_frame_records = 4096", "for fields that accept frames"),
+        ("accept = [\"01\", \"03\"]\nmax_frame_records = 0", "1 to 65,536"),
+        ("accept = [\"01\", \"03\"]\nmax_frame_records = 65537", "1 to 65,536"),
+        ("accept = [\"01\", \"03\"]\nmax_frame_records = -1", "invalid value"),
+    ] {
+        let text = field(lines).unwrap_err().to_string();
+        assert!(text.contains("policy.toml:") && text.contains(why), "{text}\nshould say {why}");
     }
 }
 

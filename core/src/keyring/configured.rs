@@ -46,8 +46,11 @@ pub(super) struct Shares {
     pub(super) scopes: Bounds,
     pub(super) current: Bounds,
     pub(super) roots: Bounds,
+    pub(super) frame_keys: Bounds,
+    pub(super) frame_roots: Bounds,
     /// Keys whose sequence and state are remembered.
     pub(super) seen: usize,
+    pub(super) frame_seen: usize,
 }
 
 impl Shares {
@@ -55,16 +58,22 @@ impl Shares {
     const MARK: usize = 384;
     /// Roots are few, and every other key hangs under one.
     const MAX_ROOTS: usize = 1024;
+    /// Most roots that frames brought.
+    const MAX_FRAME_ROOTS: usize = 64;
 
     pub(super) fn of(policy: &CachePolicy) -> Self {
-        let part = |eighths: usize| policy.max_bytes / 8 * eighths;
+        let part = |shares: usize| policy.max_bytes / 32 * shares;
+        let framed = policy.max_keys / 16;
         let bounds = |entries, bytes| Bounds { entries, bytes, max_idle: policy.max_idle, negative: policy.negative };
         Self {
-            keys: bounds(policy.max_keys, part(4)),
-            scopes: Bounds { negative: Duration::ZERO, ..bounds(usize::MAX, part(1)) },
-            current: bounds(usize::MAX, part(2)),
+            keys: bounds(policy.max_keys - framed, part(14)),
+            scopes: Bounds { negative: Duration::ZERO, ..bounds(usize::MAX, part(4)) },
+            current: bounds(usize::MAX, part(8)),
             roots: bounds(Self::MAX_ROOTS, usize::MAX),
-            seen: part(1) / Self::MARK,
+            frame_keys: bounds(framed, part(1)),
+            frame_roots: bounds(Self::MAX_FRAME_ROOTS, usize::MAX),
+            seen: part(4) / Self::MARK,
+            frame_seen: part(1) / Self::MARK,
         }
     }
 }
@@ -96,6 +105,7 @@ impl Keyring {
         inner.scopes.set_bounds(shares.scopes);
         inner.current.set_bounds(shares.current);
         inner.roots.set_bounds(shares.roots);
+        inner.frames.set_bounds(&shares);
         self.invalidate();
         tracing::info!("configuration reloaded");
         Ok(())
@@ -121,6 +131,7 @@ impl Keyring {
         let inner = &*self.inner;
         let now = self.time();
         inner.scopes.sweep(now);
+        inner.frames.sweep(now);
         let mut result = Ok(());
         // From the top: whoever seals holds a key, which holds its root.
         for Swept { value: current, in_use, .. } in inner.current.sweep(now) {
@@ -163,6 +174,7 @@ impl Keyring {
         inner.current.set_bounds(Bounds::NOTHING);
         inner.keys.set_bounds(Bounds::NOTHING);
         inner.roots.set_bounds(Bounds::NOTHING);
+        inner.frames.close();
         inner.scopes.set_bounds(Bounds::NOTHING);
         tracing::info!("keyring closed");
     }
@@ -173,6 +185,7 @@ impl Keyring {
         let inner = &*self.inner;
         [inner.keys.occupancy(), inner.current.occupancy(), inner.scopes.occupancy(), inner.roots.occupancy()]
             .into_iter()
+            .chain(inner.frames.occupancy())
             .fold((0, 0), |(entries, bytes), (n, b)| (entries + n, bytes + b))
     }
 }

@@ -45,7 +45,7 @@ impl Keyring {
         let root = match record.class() {
             // A root cannot vouch for its own end: its tombstone is its successor's word.
             KeyClass::Root if state == KeyState::Destroyed => self.current_root().await?,
-            _ => self.root(record.authenticator()).await?,
+            _ => self.voucher(&record).await?,
         };
         let maker = self.maker();
         let next = root.with_state(&record, state, maker.now().await?)?;

@@ -5,10 +5,10 @@ use super::open_key::OpenRoot;
 use super::{Keyring, wrong_state};
 use crate::cache::Lease;
 use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
-use crate::high_water::{HighWater, HighWaterMark};
+use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
 use crate::keys::{KeyClass, KeySchedule};
 use crate::kms::{BoxFuture, KekAlias, UnwrapRequest};
-use crate::record::{Record, RootKey, rejected, unwrapped_by_kek};
+use crate::record::{KeyState, Record, RootKey, rejected, unwrapped_by_kek};
 use crate::store::Slot;
 use crate::wire::KeyId;
 use std::sync::Arc;
@@ -19,6 +19,13 @@ use tracing::Instrument as _;
 const MAX_ENDORSEMENT_DEPTH: usize = 16;
 /// How often a slot is read while its keys change under the reader. Each key changes state a few times in its life.
 const READ_ATTEMPTS: usize = 8;
+
+/// Where a record was found.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Origin {
+    Store,
+    Frame,
+}
 
 impl Keyring {
     /// What the store shows as the newest records of `slot`: of that slot and in descending order whatever it does.
@@ -65,8 +72,18 @@ impl Keyring {
     /// for it. Then nothing older will be accepted.
     pub(super) async fn verify(&self, record: &Record) -> Result<()> {
         self.check_domain(record)?;
-        self.root(record.authenticator()).await?.verify(record)?;
+        self.voucher(record).await?.verify(record)?;
         self.remember(record)
+    }
+
+    /// The root that vouches for `record`. A root vouches for itself even where its state lets it open nothing.
+    pub(super) async fn voucher(&self, record: &Record) -> Result<Arc<OpenRoot>> {
+        let itself = record.class() == KeyClass::Root && record.authenticator() == record.key_id();
+        if !itself || record.state().may_open() || record.state() == KeyState::Destroyed {
+            return self.root(record.authenticator()).await;
+        }
+        self.check_endorsed(record, 0).await?;
+        self.open_root(record, None, Origin::Store).await
     }
 
     pub(super) fn check_domain(&self, record: &Record) -> Result<()> {
@@ -82,9 +99,11 @@ impl Keyring {
     }
 
     /// What this process and this machine have seen of a key.
-    fn marks(&self, key_id: KeyId) -> Result<[Option<HighWaterMark>; 2]> {
-        let lineage = self.lineage();
-        Ok([self.inner.seen.mark(lineage, key_id)?, self.inner.high_water.mark(lineage, key_id)?])
+    fn marks(&self, key_id: KeyId) -> Result<[Option<HighWaterMark>; 3]> {
+        let (inner, lineage) = (&*self.inner, self.lineage());
+        let marks: [&dyn HighWater; 3] = [&inner.seen, &inner.frames.seen, &*inner.high_water];
+        let [own, framed, machine] = marks.map(|marks| marks.mark(lineage, key_id));
+        Ok([own?, framed?, machine?])
     }
 
     /// Refuses a record that is older than one seen before.
@@ -94,9 +113,13 @@ impl Keyring {
 
     /// Remembers, for the life of the process, a record that a root vouches for.
     pub(super) fn remember(&self, record: &Record) -> Result<()> {
+        self.remember_in(&self.inner.seen, record)
+    }
+
+    pub(super) fn remember_in(&self, seen: &MemoryHighWater, record: &Record) -> Result<()> {
         let mark = (record.key_id(), HighWaterMark::of(record));
         let (lineage, generation) = (record.lineage(), record.key_id().generation());
-        self.inner.seen.raise(lineage, generation, Some(mark))?;
+        seen.raise(lineage, generation, Some(mark))?;
         // Outside of the process: how far the generations have come, and roots. A machine that cannot write its marks
         // can still read data, so this is best effort.
         let root = (record.class() == KeyClass::Root).then_some(mark);
@@ -159,22 +182,42 @@ impl Keyring {
         })?;
         self.check_domain(&record)?;
         self.check_trusted(&record, depth).await?;
-        let schedule = self.unwrap_by_keks(&record).await?;
+        self.open_root(&record, present, Origin::Store).await
+    }
+
+    /// Has a KEK unwrap the root of `record`, which is trusted, and remembers the record.
+    pub(super) async fn open_root(
+        &self,
+        record: &Record,
+        present: Option<&Arc<OpenRoot>>,
+        origin: Origin,
+    ) -> Result<Arc<OpenRoot>> {
+        let seen = match origin {
+            Origin::Store => &self.inner.seen,
+            Origin::Frame => &self.inner.frames.seen,
+        };
+        let schedule = self.unwrap_by_keks(record, origin).await?;
         let age = self.configured().keyring.cache.max_age;
         if let Some(present) = present {
-            present.verify(&record)?;
-            self.remember(&record)?;
+            present.verify(record)?;
+            self.remember_in(seen, record)?;
             present.lease.renew(self.time(), age)?;
             return Ok(present.clone());
         }
         let key = RootKey::new(self.inner.backend, &schedule);
-        key.verify(&record)?;
-        self.remember(&record)?;
+        key.verify(record)?;
+        self.remember_in(seen, record)?;
         Ok(Arc::new(OpenRoot { key, lease: Lease::new(&self.inner.epoch, self.time(), age) }))
     }
 
-    /// Refuses a root that is neither pinned nor endorsed, before any key service is called for it.
-    async fn check_trusted(&self, record: &Record, depth: usize) -> Result<()> {
+    /// Refuses a root that is neither pinned nor endorsed, or whose state lets nothing open, before any key service is
+    /// called for it.
+    pub(super) async fn check_trusted(&self, record: &Record, depth: usize) -> Result<()> {
+        self.check_endorsed(record, depth).await?;
+        if record.state().may_open() { Ok(()) } else { Err(wrong_state(record)) }
+    }
+
+    async fn check_endorsed(&self, record: &Record, depth: usize) -> Result<()> {
         if record.class() != KeyClass::Root {
             return Err(rejected(record, "it is not a root, but another record names it as one"));
         }
@@ -189,16 +232,21 @@ impl Keyring {
             }
             self.root_at_depth(endorser, depth + 1).await?.verify_endorsement(record)?;
         }
-        if record.state().may_open() { Ok(()) } else { Err(wrong_state(record)) }
+        Ok(())
     }
 
     /// Asks the configured KEKs that wrapped the key of `record`, a root or an isolated key, one after the other (DESIGN K7 to K9).
-    pub(super) async fn unwrap_by_keks(&self, record: &Record) -> Result<KeySchedule> {
+    pub(super) async fn unwrap_by_keks(&self, record: &Record, origin: Origin) -> Result<KeySchedule> {
         let context = record.kms_context();
         let configured = self.configured();
-        let mut last_error = None;
+        let (mut last_error, mut asked) = (None, Vec::new());
         for (alias, wrapped) in record.kek_wraps() {
             let Some(kms) = configured.keks.get(alias) else { continue };
+            // Anyone may send a frame, and none costs a key service more than one request.
+            if origin == Origin::Frame && asked.contains(&alias) {
+                continue;
+            }
+            asked.push(alias);
             let answer = kms.unwrap(UnwrapRequest::new(wrapped, &context)).await;
             let error = match answer.and_then(|payload| unwrapped_by_kek(record, &payload)) {
                 Ok(schedule) => return Ok(schedule),

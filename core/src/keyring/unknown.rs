@@ -46,7 +46,12 @@ impl UnknownKeys {
     /// Counts a key ID that the store did not have.
     pub(super) fn count(&self, scope: SlotId, now: u64) {
         observe::unknown_key("looked up");
-        self.refilled(scope, now, |bucket| bucket.left = (bucket.left - 1.0).max(0.0));
+        self.count_as(scope, now, 1.0);
+    }
+
+    /// Counts something that cost as much as `n` key IDs that the store did not have.
+    pub(super) fn count_as(&self, scope: SlotId, now: u64, n: f64) {
+        self.refilled(scope, now, |bucket| bucket.left = (bucket.left - n).max(0.0));
     }
 
     #[allow(clippy::cast_precision_loss, reason = "seconds to within microseconds are exact enough")]

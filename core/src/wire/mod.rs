@@ -1,5 +1,6 @@
-//! The bytes: key IDs, suites, sealed values, their text form, key records. Never sees a key. (docs/FORMAT.md)
+//! The bytes: key IDs, suites, sealed values, their text form, frames, key records. Never sees a key. (docs/FORMAT.md)
 
+mod frame;
 mod key_id;
 mod reader;
 #[cfg(feature = "std")]
@@ -8,6 +9,9 @@ mod sealed;
 #[cfg(feature = "std")]
 mod text;
 
+pub use frame::Frame;
+#[cfg(feature = "std")]
+pub(crate) use frame::frame_head;
 pub use key_id::{Generation, KeyId};
 pub(crate) use reader::Reader;
 pub(crate) use sealed::header;
@@ -23,6 +27,8 @@ pub const HEADER_LEN: usize = 2 + KeyId::LEN;
 pub const FIELD_OVERHEAD: usize = HEADER_LEN + NONCE_LEN + 1 + TAG_LEN;
 /// Bytes that suite 02 adds to a value: header, synthetic IV, format byte (FORMAT.md §5).
 pub const DETERMINISTIC_OVERHEAD: usize = HEADER_LEN + TAG_LEN + 1;
+/// Most bytes of key records in a frame, with their lengths (FORMAT.md §14).
+pub const MAX_FRAME_RECORDS_LEN: usize = 64 * 1024;
 /// Bytes of a suite 01 nonce: 12-byte prefix and 12-byte AES-GCM nonce.
 pub const NONCE_LEN: usize = PREFIX_LEN + GCM_NONCE_LEN;
 /// Bytes of the nonce prefix from which the AES-256-GCM key is derived.

@@ -23,6 +23,16 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    pub(crate) fn u16(&mut self) -> Result<u16> {
+        self.array().map(|b| u16::from_be_bytes(*b))
+    }
+
+    /// A 2-byte length and that many bytes.
+    pub(crate) fn long(&mut self) -> Result<&'a [u8]> {
+        let len = self.u16()?;
+        self.bytes(usize::from(len))
+    }
+
     pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }
@@ -34,10 +44,6 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|b| b[0])
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16> {
-        self.array().map(|b| u16::from_be_bytes(*b))
-    }
-
     pub(crate) fn u64(&mut self) -> Result<u64> {
         self.array().map(|b| u64::from_be_bytes(*b))
     }
@@ -45,12 +51,6 @@ impl<'a> Reader<'a> {
     /// A 1-byte length and that many bytes.
     pub(crate) fn short(&mut self) -> Result<&'a [u8]> {
         let len = self.u8()?;
-        self.bytes(usize::from(len))
-    }
-
-    /// A 2-byte length and that many bytes.
-    pub(crate) fn long(&mut self) -> Result<&'a [u8]> {
-        let len = self.u16()?;
         self.bytes(usize::from(len))
     }
 }

@@ -15,6 +15,8 @@ pub enum Suite {
     Field = 0x01,
     /// 02: one deterministic field, AES-256-SIV.
     Deterministic = 0x02,
+    /// 03: a frame, a value of another suite that travels with its key records. Taken apart by [`Frame`](super::Frame).
+    Frame = 0x03,
 }
 
 impl Suite {
@@ -33,9 +35,10 @@ impl Suite {
         match id {
             0x01 => Ok(Self::Field),
             0x02 => Ok(Self::Deterministic),
-            0x03..=0x05 => Err(Error::new(
+            0x03 => Ok(Self::Frame),
+            0x04 | 0x05 => Err(Error::new(
                 ErrorKind::Unsupported,
-                "suites 03 (frame), 04 (stream) and 05 (document) are reserved; this build cannot open them",
+                "suites 04 (stream) and 05 (document) are reserved; this build cannot open them",
             )),
             0x06 | 0x07 => {
                 Err(Error::new(ErrorKind::Unsupported, "suites 06 and 07 are reserved for public-key sealing"))
@@ -67,7 +70,8 @@ impl<'a> Sealed<'a> {
     /// # Errors
     ///
     /// - [`Malformed`](ErrorKind::Malformed): wrong magic, truncated, or longer than any value can be.
-    /// - [`Unsupported`](ErrorKind::Unsupported): a suite that this build cannot open.
+    /// - [`Unsupported`](ErrorKind::Unsupported): a suite that this build cannot open, or a [`Frame`](super::Frame)
+    ///   around a value.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let header = bytes.first_chunk::<HEADER_LEN>();
         if bytes.first() != Some(&MAGIC) {
@@ -78,6 +82,12 @@ impl<'a> Sealed<'a> {
         let overhead = match suite {
             Suite::Field => FIELD_OVERHEAD,
             Suite::Deterministic => DETERMINISTIC_OVERHEAD,
+            Suite::Frame => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "a frame, which is not expected here: take its value out",
+                ));
+            }
         };
         if bytes.len() < overhead || bytes.len() > overhead - 1 + MAX_ENCODED_LEN {
             return Err(ErrorKind::Malformed.into());
@@ -106,7 +116,8 @@ impl<'a> Sealed<'a> {
         self.body.len()
             - match self.suite {
                 Suite::Field => NONCE_LEN + TAG_LEN,
-                Suite::Deterministic => TAG_LEN,
+                // A frame is not taken apart into this.
+                Suite::Deterministic | Suite::Frame => TAG_LEN,
             }
     }
 

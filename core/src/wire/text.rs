@@ -1,7 +1,7 @@
 //! The text form of sealed values, for CSV, JSON and text columns (FORMAT.md §6).
 
 use super::{HEADER_LEN, KeyId, MAGIC, MAX_ENCODED_LEN, NONCE_LEN, Suite, TAG_LEN};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 
 /// How every value in text form begins.
@@ -12,6 +12,8 @@ const TEXT_HEADER_LEN: usize = 4 + 2 + 8 + 1;
 const SPELLED_LEN: usize = 6;
 /// Longer text cannot be a value of any size, and is refused before it is decoded.
 const MAX_TEXT_LEN: usize = TEXT_HEADER_LEN + (HEADER_LEN + NONCE_LEN + TAG_LEN + MAX_ENCODED_LEN).div_ceil(3) * 4;
+
+const NO_TEXT_FORM: Error = Error::new(ErrorKind::Unsupported, "a frame has no text form");
 
 /// Characters of the text form of a sealed value of `sealed_len` bytes.
 #[must_use]
@@ -24,9 +26,13 @@ pub fn text_len(sealed_len: usize) -> usize {
 /// # Errors
 ///
 /// - [`Malformed`](ErrorKind::Malformed): `sealed` is too short to be a value.
+/// - [`Unsupported`](ErrorKind::Unsupported): a frame, which has no text form.
 pub fn push_text(sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
     if sealed.len() < HEADER_LEN || sealed[0] != MAGIC {
         return Err(ErrorKind::Malformed.into());
+    }
+    if sealed[1] == Suite::Frame.id() {
+        return Err(NO_TEXT_FORM);
     }
     out.extend_from_slice(TEXT_PREFIX.as_bytes());
     let start = out.len();
@@ -61,7 +67,9 @@ pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
         return Err(ErrorKind::Malformed.into());
     }
     // What follows is only known for suites that this build opens.
-    Suite::from_id(head[0])?;
+    if Suite::from_id(head[0])? == Suite::Frame {
+        return Err(NO_TEXT_FORM);
+    }
     if text.len() > MAX_TEXT_LEN {
         return Err(ErrorKind::Malformed.into());
     }

@@ -2,6 +2,9 @@
 //!
 //! Longer than other files: one function per vector file, all from the same samples, in the order of FORMAT.md.
 
+#[path = "frames.rs"]
+mod frames;
+
 use crate::world::{ALIAS, ENVIRONMENT, Member, Opening, TIME, World, bytes, kek, kek_id, kwp, lineage, members, slot};
 use keyfold::aead::Backend;
 use keyfold::vectors::{self, Key, RecordParts, WrapParts};
@@ -18,7 +21,15 @@ pub(crate) type File = (&'static str, Json, Vec<Json>);
 
 pub(crate) fn files() -> Vec<File> {
     let make = Maker { members: members(), world: World::generated() };
-    vec![make.keyring(), make.fields(), make.deterministic(), make.values(), make.text(), make.records()]
+    vec![
+        make.keyring(),
+        make.fields(),
+        make.deterministic(),
+        make.values(),
+        make.text(),
+        make.records(),
+        frames::file(&make),
+    ]
 }
 
 /// One case per line, so that a change shows as a line.
@@ -88,6 +99,9 @@ fn opening_json(o: &Opening) -> Json {
     if !o.required_context.is_empty() {
         map.insert("required_context".into(), json!(o.required_context));
     }
+    if let Some(max) = o.max_frame_records {
+        map.insert("max_frame_records".into(), json!(max));
+    }
     if !o.accept.is_empty() {
         map.insert("accept".into(), o.accept.iter().map(|s| json!(s.to_string())).collect());
     }
@@ -115,6 +129,12 @@ fn lookup(name: &str, partition: &str, group: Option<&str>, context: &[(&str, &s
 fn flipped(bytes: &[u8], at: usize, bit: u8) -> Vec<u8> {
     let mut out = bytes.to_vec();
     out[at] ^= 1 << bit;
+    out
+}
+
+fn damaged_at(bytes: &[u8], at: usize, byte: u8) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    out[at] = byte;
     out
 }
 
@@ -1590,7 +1610,8 @@ fn damaged(cases: &mut Cases, opening: &Opening, sealed: &[u8], body_at: usize, 
     for suite in [0x00, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x7F, 0x80, 0xFE, 0xFF] {
         let mut other = sealed.to_vec();
         other[1] = suite;
-        cases.negative(&format!("suite {suite:02x}"), "Unsupported", opening, &other);
+        let expect = if suite == Suite::Frame.id() { "PolicyRefused" } else { "Unsupported" };
+        cases.negative(&format!("suite {suite:02x}"), expect, opening, &other);
     }
     for (at, what) in [(2, "generation"), (5, "generation"), (6, "fingerprint"), (25, "fingerprint")] {
         cases.negative(

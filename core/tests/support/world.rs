@@ -272,6 +272,7 @@ pub(crate) struct Opening {
     pub(crate) required_context: Vec<String>,
     /// Suites that the policy accepts; empty: the field's own.
     pub(crate) accept: Vec<Suite>,
+    pub(crate) max_frame_records: Option<usize>,
 }
 
 impl Opening {
@@ -292,6 +293,7 @@ impl Opening {
         if !self.accept.is_empty() {
             policy.accepted_suites.clone_from(&self.accept);
         }
+        policy.max_frame_records = self.max_frame_records.unwrap_or(policy.max_frame_records);
         policy
     }
 

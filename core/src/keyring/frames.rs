@@ -1,0 +1,307 @@
+//! Keys that come with a value instead of from the store: frames (FORMAT.md §14, DESIGN F16).
+//!
+//! A frame is a store of two records that is asked when the store has none. Nothing is trusted because it came in a
+//! frame: pins, endorsements by roots of the store, MACs and marks count as ever, and what the store says of a key wins.
+//! What frames bring is kept apart, bounded by itself: it never seals, is never the current key of anything, and
+//! however many frames arrive, no key of the keyring's own makes room for them.
+
+use super::configured::Shares;
+use super::open_key::{Material, OpenKey, OpenRoot};
+use super::trust::Origin;
+use super::unknown::UnknownKeys;
+use super::{Keyring, wrong_scope, wrong_state};
+use crate::cache::{Bounds, Cache, CachePolicy, Cached, Epoch, Lease, RETRY};
+use crate::error::{Error, ErrorKind, Result};
+use crate::high_water::MemoryHighWater;
+use crate::record::{Record, rejected};
+use crate::store::Slot;
+use crate::wire::{Frame, KeyId, frame_head};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// As how many unknown key IDs a root counts that no KEK unwraps: so ten of them a second are tried.
+const REFUSED_UNWRAP: f64 = 100.0;
+
+/// What a frame says before its value. By all of it and not by the key ID alone, so that a forged frame answers for
+/// itself and not for a genuine one of the same key.
+pub(crate) type FrameId = [u8; 32];
+
+pub(crate) fn frame_id(frame: &Frame<'_>) -> FrameId {
+    Sha256::digest(frame.head()).into()
+}
+
+/// The key of a frame.
+pub(crate) enum FrameKey {
+    /// The keyring's own, since the store has it.
+    Own(Arc<OpenKey>),
+    /// From the records of the frame.
+    Framed(Arc<OpenKey>),
+}
+
+/// What is remembered of a frame.
+enum Known {
+    /// The store has the key: whatever the frame says does not count.
+    Stored(Lease),
+    Framed(Arc<OpenKey>),
+}
+
+impl Cached for Known {
+    fn lease(&self) -> &Lease {
+        match self {
+            Self::Stored(lease) => lease,
+            Self::Framed(key) => key.lease(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + size_of::<OpenKey>()
+    }
+
+    fn is_usable(&self, now: u64) -> bool {
+        match self {
+            Self::Stored(lease) => lease.is_usable(now),
+            Self::Framed(key) => key.is_usable(now),
+        }
+    }
+
+    fn needs_renewal(&self, now: u64) -> bool {
+        match self {
+            Self::Stored(lease) => lease.needs_renewal(now),
+            Self::Framed(key) => key.needs_renewal(now),
+        }
+    }
+
+    fn extend(&self, now: u64, policy: &CachePolicy) -> bool {
+        match self {
+            Self::Stored(lease) => lease.extend(now, RETRY, policy),
+            Self::Framed(key) => key.extend(now, policy),
+        }
+    }
+
+    fn is_stale(&self, now: u64) -> bool {
+        match self {
+            Self::Stored(lease) => lease.is_stale(now),
+            Self::Framed(key) => key.is_stale(now),
+        }
+    }
+}
+
+/// What frames brought.
+pub(super) struct Frames {
+    keys: Cache<(FrameId, Slot), Known>,
+    /// By key ID and record.
+    roots: Cache<(KeyId, [u8; 32]), OpenRoot>,
+    /// What was seen of their keys. Counts for records of the store as well, and theirs count here.
+    pub(super) seen: MemoryHighWater,
+    refused: UnknownKeys,
+}
+
+impl Frames {
+    pub(super) fn new(shares: &Shares, epoch: &Epoch) -> Self {
+        Self {
+            keys: Cache::new("frame_keys", shares.frame_keys, epoch),
+            roots: Cache::new("frame_roots", shares.frame_roots, epoch),
+            seen: MemoryHighWater::with_capacity(shares.frame_seen),
+            refused: UnknownKeys::default(),
+        }
+    }
+
+    pub(super) fn set_bounds(&self, shares: &Shares) {
+        self.keys.set_bounds(shares.frame_keys);
+        self.roots.set_bounds(shares.frame_roots);
+    }
+
+    /// Forgets what has idled. Nothing is renewed without the frame that brought it.
+    pub(super) fn sweep(&self, now: u64) {
+        self.keys.sweep(now);
+        self.roots.sweep(now);
+    }
+
+    pub(super) fn close(&self) {
+        self.keys.set_bounds(Bounds::NOTHING);
+        self.roots.set_bounds(Bounds::NOTHING);
+    }
+
+    pub(super) fn occupancy(&self) -> [(usize, usize); 2] {
+        [self.keys.occupancy(), self.roots.occupancy()]
+    }
+
+    /// The root, if another record of it was opened: then this one costs no request.
+    fn root(&self, key_id: KeyId, now: u64) -> Option<Arc<OpenRoot>> {
+        let roots = self.roots.sweep(now).into_iter();
+        roots.filter(|root| root.key.0 == key_id && root.value.is_usable(now)).map(|root| root.value).next()
+    }
+}
+
+impl Keyring {
+    /// Replaces the key records in `frame` by those that the store holds now: after a KEK or a root was replaced, or
+    /// where the frame's records are older than what its reader has seen. The value stays as it is, byte for byte, and
+    /// is not opened.
+    ///
+    /// Reads two records. One request to the key service if the root is not in memory.
+    ///
+    /// # Errors
+    ///
+    /// - [`Malformed`](ErrorKind::Malformed), [`Unsupported`](ErrorKind::Unsupported): not a frame that this build opens.
+    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey): the store does not have the key.
+    /// - [`KeyState`](ErrorKind::KeyState): nothing may be opened under it.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the key does not travel; see
+    ///   [`Encryptor::encrypt_framed`](crate::Encryptor::encrypt_framed).
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the records are longer than a frame can hold.
+    /// - [`RecordRejected`](ErrorKind::RecordRejected), [`Kms`](ErrorKind::Kms), [`Store`](ErrorKind::Store).
+    pub async fn reframe(&self, frame: &[u8]) -> Result<Vec<u8>> {
+        let frame = Frame::parse(frame)?;
+        let mut out = self.frame_head(frame.key_id()).await?;
+        out.extend_from_slice(frame.value());
+        Ok(out)
+    }
+
+    /// What a frame around values of `key_id` says before the value: the records that the store holds now, once a
+    /// trusted root has vouched for them.
+    pub(crate) async fn frame_head(&self, key_id: KeyId) -> Result<Vec<u8>> {
+        self.check_open()?;
+        let record = self.record(key_id).await?;
+        self.verify(&record).await?;
+        // Wrapped by KEKs itself, so that it can be destroyed for good: it must not live on in a queue (DESIGN K15).
+        if record.kek_aliases().next().is_some() {
+            return Err(Error::new(ErrorKind::PolicyRefused, "the key of an isolated scope does not travel in frames")
+                .with_detail(key_id.to_string()));
+        }
+        let root = self.record(record.authenticator()).await?;
+        self.verify(&root).await?;
+        if let Some(unusable) = [&record, &root].into_iter().find(|record| !record.state().may_open()) {
+            return Err(wrong_state(unusable));
+        }
+        frame_head(&key_id, record.as_bytes(), root.as_bytes())
+    }
+
+    /// The key of `frame`, which must belong to `slot`: the store's where the store has it, otherwise the frame's.
+    pub(crate) async fn acquire_framed(&self, frame: &Frame<'_>, slot: Slot) -> Result<FrameKey> {
+        self.check_open()?;
+        let key_id = frame.key_id();
+        let is_own = self.inner.keys.get(&(key_id, slot), self.time()).is_some_and(|key| key.is_usable(self.time()));
+        if !is_own {
+            let policy = self.configured().keyring.cache;
+            let fetch = async |present: Option<&Arc<Known>>| self.read_frame(frame, slot, present).await;
+            let id = (frame_id(frame), slot);
+            let known = self.inner.frames.keys.get_or_fetch(&id, || self.time(), &policy, fetch).await?;
+            if let Known::Framed(key) = &*known {
+                return Ok(FrameKey::Framed(key.clone()));
+            }
+        }
+        self.acquire(key_id, slot).await.map(FrameKey::Own)
+    }
+
+    async fn read_frame(&self, frame: &Frame<'_>, slot: Slot, present: Option<&Arc<Known>>) -> Result<Arc<Known>> {
+        let refused = &self.inner.frames.refused;
+        if present.is_none() && refused.check(slot.id, self.time()).is_err() {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "more than 1,000 frames within a second brought keys that were refused: frames whose keys are not in memory are looked at again in a moment",
+            ));
+        }
+        let key_id = frame.key_id();
+        let framed = match present.map(|known| &**known) {
+            Some(Known::Framed(key)) => Some(key),
+            _ => None,
+        };
+        if self.is_stored(key_id).await? {
+            if let Some(key) = framed {
+                key.lease.end(&Error::new(
+                    ErrorKind::DeadlineExceeded,
+                    "the store has the key of the frame by now: await load_keys() and repeat",
+                ));
+            }
+            let check_every = self.configured().keyring.cache.check_every;
+            return Ok(Arc::new(Known::Stored(Lease::new(&self.inner.epoch, self.time(), check_every))));
+        }
+        let opened = self.open_framed(frame, slot, framed).await.map(Known::Framed).map(Arc::new);
+        if let Err(error) = &opened
+            && !matches!(error.kind(), ErrorKind::Store | ErrorKind::Kms(_))
+        {
+            refused.count_as(slot.id, self.time(), 1.0);
+        }
+        opened
+    }
+
+    /// Opens the key in the records of `frame`; with `present` only confirms that it may still be used.
+    async fn open_framed(&self, frame: &Frame<'_>, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
+        let key_id = frame.key_id();
+        let record = self.framed_record(key_id, frame.record())?;
+        self.check_age(&record)?;
+        let root = self.framed_root(&record, frame.root_record()).await?;
+        root.verify(&record)?;
+        self.remember_in(&self.inner.frames.seen, &record)?;
+        if record.slot() != slot {
+            return Err(wrong_scope(key_id));
+        }
+        self.check_opens(&record)?;
+        let age = self.configured().keyring.cache.max_age;
+        if let Some(present) = present.filter(|present| Arc::ptr_eq(&present.root, &root)) {
+            present.set_state(record.state());
+            present.lease.renew(self.time(), age)?;
+            return Ok(present.clone());
+        }
+        let schedule = root.unwrap_child(&record)?;
+        let material = Material::of(record.class(), &schedule, self.inner.backend)
+            .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
+        tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened from a frame");
+        let lease = Lease::new(&self.inner.epoch, self.time(), age);
+        Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, None)))
+    }
+
+    /// The root of `record`: the store's where the store has it, otherwise that of `bytes`, which must be its record
+    /// either way.
+    async fn framed_root(&self, record: &Record, bytes: &[u8]) -> Result<Arc<OpenRoot>> {
+        let key_id = record.authenticator();
+        let root_record = self.framed_record(key_id, bytes)?;
+        let is_own = self.inner.roots.get(&key_id, self.time()).is_some_and(|root| root.is_usable(self.time()));
+        if is_own || self.is_stored(key_id).await? {
+            let root = self.root(key_id).await?;
+            root.verify(&root_record)?;
+            return Ok(root);
+        }
+        self.check_age(&root_record)?;
+        let policy = self.configured().keyring.cache;
+        let fetch = async |present: Option<&Arc<OpenRoot>>| self.read_framed_root(&root_record, present).await;
+        let id = (key_id, Sha256::digest(bytes).into());
+        self.inner.frames.roots.get_or_fetch(&id, || self.time(), &policy, fetch).await
+    }
+
+    async fn read_framed_root(&self, record: &Record, present: Option<&Arc<OpenRoot>>) -> Result<Arc<OpenRoot>> {
+        let frames = &self.inner.frames;
+        // Who endorses it, if it is not pinned, is read from the store alone.
+        self.check_trusted(record, 0).await?;
+        if present.is_none()
+            && let Some(known) = frames.root(record.key_id(), self.time())
+        {
+            known.verify(record)?;
+            self.remember_in(&frames.seen, record)?;
+            return Ok(known);
+        }
+        let opened = self.open_root(record, present, Origin::Frame).await;
+        if opened.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Kms(_))) {
+            frames.refused.count_as(record.slot_id(), self.time(), REFUSED_UNWRAP);
+        }
+        opened
+    }
+
+    /// Whether the store has the key. A store that does not answer says nothing, so that its tombstones count.
+    async fn is_stored(&self, key_id: KeyId) -> Result<bool> {
+        match self.record(key_id).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NoMatchingKey => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record in a frame that should be that of `key_id`. Nobody has vouched for it yet.
+    fn framed_record(&self, key_id: KeyId, bytes: &[u8]) -> Result<Record> {
+        let record = Record::parse(bytes)?;
+        if record.key_id() != key_id {
+            return Err(rejected(&record, "the frame carries it for another key ID"));
+        }
+        self.check_domain(&record)?;
+        Ok(record)
+    }
+}
