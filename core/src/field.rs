@@ -367,8 +367,9 @@ impl Decryptor {
             if last == Some(key_id) {
                 continue;
             }
-            let Ok(slot) = self.slot_of(parsed.suite()) else { continue };
+            // Before anything else, because it is so nearly always: decrypting checks scope and suite.
             if let Some(held) = self.not_ready(key_id, now) {
+                let Ok(slot) = self.slot_of(parsed.suite()) else { continue };
                 let key = match &held {
                     Some(key) => Box::pin(self.ring.renew_held(key)).await,
                     None => Box::pin(self.ring.acquire(key_id, slot)).await,
