@@ -387,8 +387,8 @@ impl Decryptor {
         let mut last = None;
         for row in 0..sealed.len() {
             let Ok(taken) = self.take_apart(sealed.bytes(row)) else { continue };
-            let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
             if let Some(frame) = &taken.frame {
+                let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
                 self.load_framed(frame, slot, now).await.map_err(|error| RowError { row, error })?;
                 continue;
             }
@@ -396,7 +396,9 @@ impl Decryptor {
             if last == Some(key_id) {
                 continue;
             }
+            // Before anything else, because it is so nearly always: decrypting checks scope and suite.
             if let Some(held) = self.not_ready(key_id, now) {
+                let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
                 let key = match &held {
                     Some(key) => Box::pin(self.ring.renew_held(key)).await,
                     None => Box::pin(self.ring.acquire(key_id, slot)).await,
