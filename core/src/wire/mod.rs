@@ -7,6 +7,8 @@ pub(crate) mod record;
 mod sealed;
 #[cfg(feature = "std")]
 mod text;
+#[cfg(feature = "std")]
+mod value;
 
 pub use key_id::{Generation, KeyId};
 pub(crate) use reader::Reader;
@@ -14,6 +16,8 @@ pub(crate) use sealed::header;
 pub use sealed::{Sealed, Suite, looks_sealed};
 #[cfg(feature = "std")]
 pub use text::{TEXT_PREFIX, from_text, looks_sealed_text, push_text, text_len};
+#[cfg(feature = "std")]
+pub use value::SealedValue;
 
 /// First byte of every value; never occurs in UTF-8 (FORMAT.md §3).
 pub const MAGIC: u8 = 0xF5;
