@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Protect(Protect),
     /// Decrypt the fields of a protected file. Never passes plaintext through.
     Reveal(Transform),
+    /// Move the values of rows to other rows of a protected file, such as those of patients that were merged.
+    Rebind(Rebind),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
     /// List and rotate keys.
@@ -126,6 +128,22 @@ pub(crate) struct Protect {
     /// Encrypt values that look sealed already once more, instead of refusing them.
     #[arg(long)]
     pub(crate) seal_sealed: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rebind {
+    #[command(flatten)]
+    pub(crate) transform: Transform,
+    /// A CSV file with the header from,to: identifiers of rows, in clear, and the ones that take their place. It is a
+    /// file because others on the machine can see arguments.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) map: PathBuf,
+    /// The column or JSONPath that holds these identifiers; needed if the policy binds values to several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) row: Option<String>,
+    /// Go on if an identifier of the map occurs in no row.
+    #[arg(long)]
+    pub(crate) allow_missing: bool,
 }
 
 #[derive(Args, Debug)]

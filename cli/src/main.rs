@@ -41,6 +41,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             transform::run(&args.transform, Direction::Protect { seal_sealed: args.seal_sealed })?
         }
         Command::Reveal(args) => transform::run(&args, Direction::Reveal)?,
+        Command::Rebind(args) => transform::rebind(&args)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,

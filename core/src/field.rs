@@ -253,7 +253,6 @@ impl Encryptor {
         refuse_row(row)?;
         Ok(DeterministicSeal { key_id, key, strings: &self.bound.strings, padding: self.policy.padding })
     }
-
 }
 
 impl core::fmt::Debug for Encryptor {
