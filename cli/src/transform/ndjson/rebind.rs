@@ -1,6 +1,7 @@
 //! Documents that get another identifier.
 
-use super::{Line, NdjsonJob, Replacement, places_of, protect, sealed_string, sealed_texts};
+use super::values::{protect, sealed_string, sealed_texts};
+use super::{Line, NdjsonJob, Replacement, places_of};
 use crate::failure::{Exit, Failure};
 use crate::files::json::{LineBatch, Token, push_string};
 use crate::transform::Counts;
