@@ -45,13 +45,7 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
     let config = read_config(path, policies)?;
     let folder = folder_of(path);
     let store = open_store(&config.store, folder)?;
-    let keks = config
-        .keks
-        .iter()
-        .map(|(alias, uri)| {
-            Ok((alias.clone(), open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}")))?))
-        })
-        .collect::<Result<_>>()?;
+    let keks = open_keks(&config, folder)?;
     let high_water: Arc<dyn HighWater> = match &config.high_water {
         Some(file) => {
             let file = folder.join(file);
@@ -63,6 +57,21 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
         None => Arc::new(MemoryHighWater::default()),
     };
     Keyring::open(config.keyring, store, keks, high_water)
+}
+
+/// Puts the configuration file `path`, with the fields of `policies` added, in the place of what `ring` has: policy,
+/// pins, KEKs, cache, rotation. For a service, upon a signal: see [`Keyring::reload`]. Calls neither store nor key
+/// service, but reads the files of local KEKs.
+///
+/// The store and the high-water file stay those that the keyring was opened with; restart to change them.
+///
+/// # Errors
+///
+/// As for [`read_config`] and [`Keyring::reload`], and those of opening the KEKs. The keyring goes on as it was.
+pub fn reload(ring: &Keyring, path: &Path, policies: &[PathBuf]) -> Result<()> {
+    let config = read_config(path, policies)?;
+    let keks = open_keks(&config, folder_of(path))?;
+    ring.reload(config.keyring, keks)
 }
 
 /// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no
@@ -182,6 +191,13 @@ fn open_store(uri: &str, folder: &Path) -> Result<Arc<dyn KeyStore>> {
         _ => Err(Error::new(ErrorKind::Configuration, "the store is not one that this build knows: sqlite:FILE")
             .with_detail(uri)),
     }
+}
+
+fn open_keks(config: &Config, folder: &Path) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
+    let open = |(alias, uri): (&KekAlias, &String)| {
+        Ok((alias.clone(), open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}")))?))
+    };
+    config.keks.iter().map(open).collect()
 }
 
 fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {
