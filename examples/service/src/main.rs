@@ -102,7 +102,13 @@ impl Service {
             );
         }
         keyfold_open::reload(&self.ring, config, policies)?;
-        self.tenants.store(Arc::new(Self::handles(&self.ring, &self.settings.tenants).await?));
+        match Self::handles(&self.ring, &self.settings.tenants).await {
+            Ok(handles) => self.tenants.store(Arc::new(handles)),
+            Err(error) => {
+                let code = error.kind().code();
+                tracing::error!(code, "reloaded, but handles keep the old policy: send the signal again: {error}");
+            }
+        }
         Ok(())
     }
 }
