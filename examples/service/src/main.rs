@@ -15,7 +15,7 @@ use axum::extract::DefaultBodyLimit;
 use keyfold::{Error, ErrorKind, Keyring, Result};
 use patients::{FIELDS, Tenant};
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +31,8 @@ const REFRESH_EVERY: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(10);
 /// Longest wait for a connection to the database.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Longest time of a statement, as PostgreSQL spells it.
+const STATEMENT_TIMEOUT: &str = "5s";
 /// Longest request body in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;
 
@@ -77,8 +79,10 @@ impl Service {
             // What the driver says may hold the URI; the kind of the error does not.
             Error::new(ErrorKind::Store, "the database cannot be used").with_detail(api::name_of(&error))
         };
+        let options: PgConnectOptions = settings.database.parse().map_err(unavailable)?;
+        let options = options.options([("statement_timeout", STATEMENT_TIMEOUT)]);
         let database = PgPoolOptions::new().max_connections(8).acquire_timeout(CONNECT);
-        let database = database.connect(&settings.database).await.map_err(unavailable)?;
+        let database = database.connect_with(options).await.map_err(unavailable)?;
         patients::create_table(&database).await.map_err(unavailable)?;
         Ok(Arc::new(Self { settings, ring, database, tenants: ArcSwap::from_pointee(tenants) }))
     }

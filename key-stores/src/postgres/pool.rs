@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::uri::Settings;
 use keyfold::{Error, ErrorKind};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, ConnectOptions, Row};
+use sqlx::{ConnectOptions, Connection, Row};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -45,7 +45,9 @@ impl Pool {
             let last = self.idle().pop();
             let Some((mut connection, since)) = last else { break };
             let patience = self.settings.deadline / PING_SHARE;
-            if since.elapsed() < MAX_IDLE && matches!(tokio::time::timeout(patience, connection.ping()).await, Ok(Ok(()))) {
+            if since.elapsed() < MAX_IDLE
+                && matches!(tokio::time::timeout(patience, connection.ping()).await, Ok(Ok(())))
+            {
                 return Ok(Taken { connection, _permit: permit });
             }
         }

@@ -45,7 +45,10 @@ impl Settings {
             .application_name("keyfold")
             .disable_statement_logging();
         if url.path().trim_start_matches('/').is_empty() || url.username().is_empty() {
-            return Err(wrong("the URI of the store must name user, host and database: postgres://USER@HOST/DATABASE", ""));
+            return Err(wrong(
+                "the URI of the store must name user, host and database: postgres://USER@HOST/DATABASE",
+                "",
+            ));
         }
         let mut schema = Cow::Borrowed(SCHEMA);
         let (mut deadline, mut connection_count) = (DEADLINE, CONNECTION_COUNT);
