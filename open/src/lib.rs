@@ -3,6 +3,8 @@
 //! The command line, the Python wheel and the C library all open keyrings through here.
 #![forbid(unsafe_code)]
 
+mod neighbour;
+
 use keyfold::config::Config;
 use keyfold::{CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater, Result};
 use keyfold_kms::local::LocalKek;
@@ -68,20 +70,12 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
     };
     let ring = Keyring::open(config.keyring, store, keks, high_water)?;
     for (name, file) in &config.neighbours {
-        match open_neighbour(&folder.join(file)) {
+        match neighbour::open(&folder.join(file)) {
             Ok(neighbour) => ring.add_neighbour(neighbour),
             Err(error) => tracing::warn!(name, %error, "a neighbour cannot be opened: it will give no hints"),
         }
     }
     Ok(ring)
-}
-
-/// A keyring that is only asked which keys its store has. It has no KEK, so it calls no key service, and no
-/// neighbours of its own.
-fn open_neighbour(path: &Path) -> Result<Keyring> {
-    let config = read_config(path, &[])?;
-    let store = open_store(&config.store, folder_of(path))?;
-    Keyring::open(config.keyring, store, BTreeMap::new(), Arc::new(MemoryHighWater::default()))
 }
 
 /// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no
