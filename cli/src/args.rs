@@ -22,8 +22,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a keyring in a folder: configuration, local KEK file, SQLite key store.
+    /// Make a keyring in a folder: configuration, local KEK file, SQLite key store (or tables in PostgreSQL).
     Init(Init),
+    /// Make the tables of a PostgreSQL key store, or bring older ones up to date.
+    Migrate(Migrate),
     /// Encrypt the fields of a CSV or NDJSON file that the policy names.
     Protect(Protect),
     /// Decrypt the fields of a protected file. Never passes plaintext through.
@@ -61,9 +63,21 @@ pub(crate) struct Init {
     /// The isolation domain: keys of another environment never open here.
     #[arg(long, default_value = "development")]
     pub(crate) environment: String,
+    /// Keep key records in a PostgreSQL database instead (docs/POSTGRES.md): postgres://USER@HOST/DATABASE, without a
+    /// password, since others can see it.
+    #[arg(long, value_name = "URI")]
+    pub(crate) store: Option<String>,
     /// Print what was made as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Migrate {
+    /// The database, as its owner (docs/POSTGRES.md): postgres://USER@HOST/DATABASE, without a password, since others
+    /// can see it.
+    #[arg(long, value_name = "URI")]
+    pub(crate) store: String,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

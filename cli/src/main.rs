@@ -37,6 +37,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     match command {
         Command::Init(args) => init::run(&args, &mut out)?,
+        Command::Migrate(args) => init::migrate(&args, &mut out)?,
         Command::Protect(args) => {
             transform::run(&args.transform, Direction::Protect { seal_sealed: args.seal_sealed })?
         }

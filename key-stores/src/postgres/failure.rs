@@ -56,14 +56,14 @@ impl Failure {
                 let detail = if code == PRIVILEGE { format!("{said}; this needs {needs}") } else { said };
                 store(meaning(&code)).with_detail(detail)
             }
+            // What the handshake finds comes as this kind of I/O error.
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                store(TLS).with_detail(format!("{settings}: {error}")).with_source(error)
+            }
+            sqlx::Error::Tls(error) => store(TLS).with_detail(format!("{settings}: {error}")).with_source(error),
             sqlx::Error::Io(error) => {
                 store("the key store cannot be reached").with_detail(format!("{settings}: {error}")).with_source(error)
             }
-            sqlx::Error::Tls(error) => store(
-                "the TLS connection to the key store failed: check its certificate, sslrootcert and the name of the host",
-            )
-            .with_detail(format!("{settings}: {error}"))
-            .with_source(error),
             error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
                 store("the key store holds a row of another type or length than keyfold writes")
                     .with_detail(format!("{settings}: {error}"))
@@ -85,6 +85,9 @@ pub(super) const NO_TABLE: &str = "42P01";
 const PRIVILEGE: &str = "42501";
 const SERIALIZATION: &str = "40001";
 const DEADLOCK: &str = "40P01";
+
+const TLS: &str =
+    "the TLS connection to the key store failed: check its certificate, sslrootcert and the name of the host";
 
 fn meaning(code: &str) -> &'static str {
     match code {

@@ -99,6 +99,16 @@ impl PostgresStore {
         Ok(store)
     }
 
+    /// As [`open`](Self::open), and does not reach the database yet: what is wrong with it, or with the version of its
+    /// tables, is an error of the first operation or of none. For stores that are only asked in passing.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](keyfold::ErrorKind::Configuration): the URI, or a file that it names.
+    pub fn open_later(uri: &str, folder: &Path) -> Result<Self> {
+        Self::new(uri, folder)
+    }
+
     /// The files that `uri` names: certificates and the password. Does not look whether they exist.
     ///
     /// # Errors

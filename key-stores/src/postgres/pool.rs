@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::uri::Settings;
 use keyfold::{Error, ErrorKind};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::{Connection, ConnectOptions, Row};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -45,9 +45,7 @@ impl Pool {
             let last = self.idle().pop();
             let Some((mut connection, since)) = last else { break };
             let patience = self.settings.deadline / PING_SHARE;
-            if since.elapsed() < MAX_IDLE
-                && matches!(tokio::time::timeout(patience, connection.ping()).await, Ok(Ok(())))
-            {
+            if since.elapsed() < MAX_IDLE && matches!(tokio::time::timeout(patience, connection.ping()).await, Ok(Ok(()))) {
                 return Ok(Taken { connection, _permit: permit });
             }
         }
@@ -87,4 +85,43 @@ pub(super) async fn connect(settings: &Settings) -> Result<PgConnection, Failure
         return Err(Error::new(ErrorKind::Store, message).with_detail(settings.to_string()).into());
     }
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_is_durable_and_finds_only_what_is_ours() {
+        let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
+            println!("\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+            return;
+        };
+        let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");
+        let parsed = Settings::parse(&format!("{uri}?schema=clinic&sslrootcert={ca}"), ".".as_ref());
+        let mut settings = parsed.ok().expect("a good URI");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        // What a role or a database may have set; a stronger setting than ours stays.
+        for (set, expected) in [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")] {
+            settings.options = settings.options.options([
+                ("synchronous_commit", set),
+                ("default_transaction_isolation", "serializable"),
+                ("search_path", "public"),
+            ]);
+            runtime.block_on(async {
+                let mut connection = connect(&settings).await.ok().expect("connected");
+                for (name, expected) in [
+                    ("synchronous_commit", expected),
+                    ("default_transaction_isolation", "read committed"),
+                    ("search_path", "pg_catalog, \"clinic\", pg_temp"),
+                    ("statement_timeout", "10s"),
+                    ("idle_in_transaction_session_timeout", "10s"),
+                ] {
+                    let query = sqlx::query("SELECT current_setting($1)").bind(name).fetch_one(&mut connection);
+                    let found: String = query.await.expect("a setting").try_get(0).expect("a text");
+                    assert_eq!(found, expected, "{name}");
+                }
+            });
+        }
+    }
 }

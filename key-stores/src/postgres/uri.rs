@@ -44,18 +44,15 @@ impl Settings {
             .map_err(|_| wrong("the URI of the store is not one of PostgreSQL: postgres://USER@HOST/DATABASE", ""))?
             .application_name("keyfold")
             .disable_statement_logging();
-        if url.path().trim_start_matches('/').is_empty() || url.username().is_empty() {
-            return Err(wrong(
-                "the URI of the store must name user, host and database: postgres://USER@HOST/DATABASE",
-                "",
-            ));
+        let database = url.path().trim_start_matches('/');
+        if database.is_empty() || url.username().is_empty() || url.host_str().is_none_or(str::is_empty) {
+            return Err(wrong("the URI of the store must name user, host and database: postgres://USER@HOST/DATABASE", ""));
         }
         let mut schema = Cow::Borrowed(SCHEMA);
         let (mut deadline, mut connection_count) = (DEADLINE, CONNECTION_COUNT);
-        let (mut ssl_mode, mut socket) = (None, None);
+        let mut ssl_mode = None;
         for (name, value) in parts {
             match name.as_str() {
-                "host" => socket = Some(value),
                 "schema" => schema = Cow::Owned(value),
                 "deadline" => deadline = number(&name, &value, DEADLINES)?,
                 "connections" => connection_count = number(&name, &value, CONNECTION_COUNTS)?,
@@ -72,22 +69,11 @@ impl Settings {
             }
         }
         check_name(&schema)?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        match (&socket, host.is_empty()) {
-            (Some(socket), true) if socket.starts_with('/') => options = options.socket(socket),
-            (None, false) => {}
-            _ => {
-                return Err(wrong(
-                    "the URI of the store must name one host, or the folder of a Unix socket: ?host=/run/postgresql",
-                    "",
-                ));
-            }
-        }
-        let mode = mode(ssl_mode.as_deref(), socket.is_some(), &host)?;
-        let place = socket.map_or_else(|| format!("{host}:{}", url.port().unwrap_or(5432)), |socket| socket);
+        let host = url.host_str().unwrap_or_default();
+        let mode = mode(ssl_mode.as_deref(), host)?;
         Ok(Self {
             options: options.ssl_mode(mode),
-            name: format!("{place}{}, schema {schema}", url.path()),
+            name: format!("{host}:{}{}, schema {schema}", url.port().unwrap_or(5432), url.path()),
             schema: schema.into_owned(),
             deadline: Duration::from_secs(deadline),
             connection_count: usize::try_from(connection_count).unwrap_or(usize::MAX),
@@ -131,14 +117,15 @@ fn split(uri: &str) -> Result<(Url, Vec<(String, String)>)> {
 }
 
 /// TLS that verifies certificate and name, unless the URI names something weaker.
-fn mode(named: Option<&str>, socket: bool, host: &str) -> Result<PgSslMode> {
+fn mode(named: Option<&str>, host: &str) -> Result<PgSslMode> {
+    // The folder of a Unix socket stands in place of the host, with its slashes encoded.
+    let socket = host.to_ascii_uppercase().starts_with("%2F");
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let local = socket || host == "localhost" || address.is_ok_and(|address| address.is_loopback());
     match named {
         // A Unix socket has no TLS, and nobody between.
         None | Some("disable") if socket => Ok(PgSslMode::Disable),
         None | Some("verify-full") if !socket => Ok(PgSslMode::VerifyFull),
-        Some("verify-ca") if !socket => Ok(PgSslMode::VerifyCa),
         Some("require") if !socket => {
             tracing::warn!("sslmode=require: the server of the key store is not authenticated");
             Ok(PgSslMode::Require)
@@ -149,7 +136,7 @@ fn mode(named: Option<&str>, socket: bool, host: &str) -> Result<PgSslMode> {
             host,
         )),
         _ => Err(wrong(
-            "the sslmode of the store is none of verify-full (the default), verify-ca, require and disable, \
+            "the sslmode of the store is none of verify-full (the default), require and disable, \
              or a Unix socket has one",
             "",
         )),
@@ -233,17 +220,16 @@ mod tests {
         let mode = |uri: &str| format!("{:?}", parse(uri).expect(uri).options.get_ssl_mode());
         assert_eq!(mode("postgres://u@db.example/d"), "VerifyFull");
         assert_eq!(mode("postgresql://u@127.0.0.1/d"), "VerifyFull");
-        assert_eq!(mode("postgres://u@db.example/d?sslmode=verify-ca"), "VerifyCa");
         assert_eq!(mode("postgres://u@db.example/d?sslmode=require"), "Require");
         for local in ["127.0.0.1", "127.9.9.9:5555", "localhost", "[::1]"] {
             assert_eq!(mode(&format!("postgres://u@{local}/d?sslmode=disable")), "Disable");
         }
-        assert_eq!(mode("postgres://u@/d?host=/run/postgresql"), "Disable");
+        assert_eq!(mode("postgres://u@%2frun%2Fpostgresql/d"), "Disable");
         for elsewhere in ["db.example", "10.0.0.1", "localhost.example", "[2001:db8::1]"] {
             let text = refusal(&format!("postgres://u:hunter2@{elsewhere}/d?sslmode=disable"));
             assert!(text.contains("loopback"), "{text}");
         }
-        for weak in ["prefer", "allow", "", "VERIFY-FULL"] {
+        for weak in ["prefer", "allow", "verify-ca", "", "VERIFY-FULL"] {
             assert!(refusal(&format!("postgres://u:hunter2@db.example/d?sslmode={weak}")).contains("sslmode"));
         }
     }
@@ -261,8 +247,9 @@ mod tests {
             ("postgres://u:hunter2@h/d?connections=x", "1 to 1000"),
             ("postgres://u:hunter2@h", "must name"),
             ("postgres://h/d", "must name"),
-            ("postgres://u:hunter2@/d", "must name"),
-            ("postgres://u:hunter2@h/d?host=/run", "must name"),
+            ("postgres:///d", "must name"),
+            ("postgres://u:hunter2@/d", "cannot be read"),
+            ("postgres://u:hunter2@%2Frun/d?sslmode=verify-full", "Unix socket"),
             ("postgres://u:hunter2@h/d?sslrootcert=absent.pem", "absent.pem"),
             ("postgres://u:hunter2@h/d?password_file=absent", "both"),
             ("postgres://u:hunter2@h:port/d", "cannot be read"),
