@@ -76,7 +76,7 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
 /// pins, KEKs, cache, rotation. For a service, upon a signal: see [`Keyring::reload`]. Calls neither store nor key
 /// service, but reads the files of local KEKs.
 ///
-/// The store and the high-water file stay those that the keyring was opened with; restart to change them.
+/// Store, high-water file and neighbours stay those that the keyring was opened with; restart to change them.
 ///
 /// # Errors
 ///

@@ -63,7 +63,9 @@ pub(crate) fn world(name: &str) -> Option<World> {
     });
     let uri = format!("{}/{database}{tls}", server.rsplit_once('/').unwrap().0);
     let folder = tempfile::tempdir().unwrap();
-    runtime.block_on(keyfold_open::init(&folder.path().join("ring"), "patients", "test")).unwrap();
+    let ring = folder.path().join("ring");
+    // Key records and patients in one database, as a small deployment has them.
+    runtime.block_on(keyfold_open::init_with_store(&ring, "patients", "test", &uri)).unwrap();
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/policy.toml"), folder.path().join("policy.toml")).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_patients"))
         .env("PATIENTS_KEYFOLD", folder.path().join("ring/keyfold.toml"))
@@ -182,12 +184,14 @@ impl World {
     pub(crate) fn check_silence(&self) {
         let log = self.log();
         assert!(!log.contains(CANARY) && !log.contains("panicked"), "{log}");
-        let dump = "SELECT string_agg(patients::text, '') FROM patients";
-        let text: Option<String> = self.block_on(sqlx::query_scalar(dump).fetch_one(&self.database)).unwrap();
-        // Binary columns are spelled in hexadecimal.
-        let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
-        for form in [CANARY, &hex] {
-            assert!(!text.as_deref().unwrap_or_default().contains(form), "plaintext in the table");
+        for table in ["patients", "keyfold.records", "keyfold.scopes"] {
+            let dump = format!("SELECT string_agg(t::text, '') FROM {table} t");
+            let text: Option<String> = self.block_on(sqlx::query_scalar(&dump).fetch_one(&self.database)).unwrap();
+            // Binary columns are spelled in hexadecimal.
+            let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+            for form in [CANARY, &hex] {
+                assert!(!text.as_deref().unwrap_or_default().contains(form), "plaintext in {table}");
+            }
         }
         for entry in std::fs::read_dir(self.folder.path().join("ring")).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
