@@ -126,7 +126,10 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
         root = record.vouched(self.root(record.root))
         check((record.cls, record.slot) == (cls, slot), "WrongScope")
         check(record.state in (1, 2, 3), "KeyState")
-        wrap = next((wrap for kind, _, _, wrap in record.wraps if kind == 1), bytes(72))
+        wrap = next((wrap for kind, _, _, wrap in record.wraps if kind == 1), None)
+        if wrap is None:  # an isolated key, unless every wrap is of an unknown type
+            check(any(kind == 2 for kind, *_ in record.wraps), "RecordRejected")
+            return self.unwrap(record)
         key = derive(root, b"keyfold/v1/root/child-wrap")
         return record.committed(xaes_open(key, wrap[:24], record.identity + record.commitment, wrap[24:], "RecordRejected"))
 

@@ -1,6 +1,7 @@
 //! The command line. Completions and the man page are made from it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use keyfold::wire::KeyId;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -176,6 +177,11 @@ pub(crate) enum Keys {
     List(KeysList),
     /// Make a new generation of a key. The old one still opens.
     Rotate(KeysRotate),
+    /// Put every key under the current root, so that older roots and their pins can go. Touches no data; may be stopped
+    /// anywhere and repeated.
+    Reparent(KeysReparent),
+    /// Change the state of one key by hand, such as compromised. A key that seals gets a successor first.
+    State(KeysState),
 }
 
 #[derive(Args, Debug)]
@@ -197,6 +203,47 @@ pub(crate) struct KeysRotate {
     /// Rotate the root key, and print the pin of the new one.
     #[arg(long)]
     pub(crate) root: bool,
+    /// Have the new key seal at once, without the lead of the configuration. One that is waiting already is activated.
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysReparent {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Look at no more than so many keys a second, to spare the store.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) records_per_second: Option<u32>,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum NewState {
+    /// Of a published key: it seals from now on.
+    Active,
+    /// It opens only. Takes back a scheduled destruction.
+    Deactivated,
+    /// It opens only where the configuration says so; its values must be sealed again.
+    Compromised,
+    /// It neither seals nor opens, and can be taken back.
+    DestroyPending,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysState {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The key, as `keys list` shows it.
+    #[arg(value_parser = parse_key_id)]
+    pub(crate) key_id: KeyId,
+    /// Its new state.
+    pub(crate) state: NewState,
     /// Print the result as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -225,6 +272,10 @@ fn parse_scope(name: &str) -> Result<String, String> {
         1..=keyfold::MAX_SCOPE_NAME_LEN => Ok(name.to_owned()),
         _ => Err(format!("a scope has a name of 1 to {} bytes", keyfold::MAX_SCOPE_NAME_LEN)),
     }
+}
+
+fn parse_key_id(text: &str) -> Result<KeyId, String> {
+    text.parse().map_err(|_| "a key ID has 48 lower-case hexadecimal digits".to_owned())
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {

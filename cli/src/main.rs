@@ -46,6 +46,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
+        Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,
+        Command::Keys(Keys::State(args)) => keys::change_state(&args, &mut out)?,
         Command::Selftest(args) => {
             let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -214,6 +214,7 @@ pub struct OpenedColumn {
     offsets: Vec<i64>,
     types: Vec<ValueType>,
     outdated: usize,
+    compromised: usize,
 }
 
 /// A buffer of plaintext, erased on drop.
@@ -275,6 +276,13 @@ impl OpenedColumn {
     pub const fn outdated(&self) -> usize {
         self.outdated
     }
+
+    /// Rows whose key is compromised, which open only with [`open_compromised`](crate::KeyringConfig::open_compromised):
+    /// whoever has the key can have made them. They count as outdated as well.
+    #[must_use]
+    pub const fn compromised(&self) -> usize {
+        self.compromised
+    }
 }
 
 impl ColumnValues for OpenedColumn {
@@ -292,6 +300,7 @@ impl fmt::Debug for OpenedColumn {
         f.debug_struct("OpenedColumn")
             .field("len", &self.len())
             .field("outdated", &self.outdated)
+            .field("compromised", &self.compromised)
             .finish_non_exhaustive()
     }
 }

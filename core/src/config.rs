@@ -16,7 +16,7 @@ use field::FieldToml;
 use position::{Origin, Spanned};
 use rotation::RotationToml;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// The version of the file format that this build reads.
@@ -48,6 +48,8 @@ struct ConfigToml {
     neighbours: BTreeMap<String, String>,
     #[serde(default)]
     rotation: RotationToml,
+    #[serde(default)]
+    scopes: BTreeMap<String, Spanned<ScopeToml>>,
     #[serde(default)]
     lookup: BTreeMap<String, LookupToml>,
     #[serde(default)]
@@ -85,6 +87,25 @@ struct StoreToml {
 #[serde(deny_unknown_fields)]
 struct KekToml {
     uri: String,
+    #[serde(default)]
+    wraps: WrapsToml,
+}
+
+/// What a KEK wraps.
+#[derive(Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum WrapsToml {
+    /// The root keys, and the isolated scopes that name it.
+    #[default]
+    Roots,
+    /// The isolated scopes that name it, and nothing else.
+    Scopes,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScopeToml {
+    keks: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +143,8 @@ impl Config {
                 lookup: BTreeMap::new(),
                 cache: CachePolicy::default(),
                 rotation: file.rotation.to_policy(&origin)?,
+                isolated: BTreeMap::new(),
+                scope_keks: BTreeSet::new(),
                 open_compromised: keyring.open_compromised,
                 policy: Policy::new(),
             },
@@ -132,7 +155,15 @@ impl Config {
         };
         for (alias, kek) in file.keks {
             let parsed = origin.at(&kek, |_| KekAlias::new(&alias))?;
-            config.keks.insert(parsed, kek.into_inner().uri);
+            let kek = kek.into_inner();
+            if kek.wraps == WrapsToml::Scopes {
+                config.keyring.scope_keks.insert(parsed.clone());
+            }
+            config.keks.insert(parsed, kek.uri);
+        }
+        for (name, scope) in file.scopes {
+            let keks = origin.at(&scope, |scope| config.isolating_keks(scope))?;
+            config.keyring.isolated.insert(name, keks);
         }
         for (name, lookup) in file.lookup {
             let keys = LookupKeys {
@@ -144,6 +175,19 @@ impl Config {
         }
         config.add_fields(&origin, file.fields)?;
         Ok(config)
+    }
+
+    fn isolating_keks(&self, scope: &ScopeToml) -> Result<Vec<KekAlias>> {
+        let of = |alias: &String| {
+            let known = KekAlias::new(alias).ok().filter(|alias| self.keks.contains_key(alias));
+            known.ok_or_else(|| {
+                Error::new(ErrorKind::Configuration, "there is no [keks] section of this name").with_detail(alias)
+            })
+        };
+        if scope.keks.is_empty() {
+            return Err(Error::new(ErrorKind::Configuration, "an isolated scope needs at least one KEK"));
+        }
+        scope.keks.iter().map(of).collect()
     }
 
     /// Adds the fields of a policy file; `origin` names it in errors.

@@ -288,6 +288,7 @@ fn refuse_row(row: Option<&[u8]>) -> Result<()> {
 pub struct Opened {
     value: OpenedValue,
     is_current: bool,
+    is_compromised: bool,
 }
 
 impl Opened {
@@ -301,6 +302,13 @@ impl Opened {
     #[must_use]
     pub const fn is_current(&self) -> bool {
         self.is_current
+    }
+
+    /// Whether its key is compromised, which opens only with
+    /// [`open_compromised`](crate::KeyringConfig::open_compromised): whoever has the key can have made the value.
+    #[must_use]
+    pub const fn is_compromised(&self) -> bool {
+        self.is_compromised
     }
 }
 
@@ -417,7 +425,8 @@ impl Decryptor {
             }
             _ => return Err(WRONG_CLASS),
         };
-        Ok(Opened { value, is_current: self.newest() == Some(sealed.key_id()) })
+        let is_current = self.newest() == Some(sealed.key_id());
+        Ok(Opened { value, is_current, is_compromised: key.is_compromised() })
     }
 
     /// Decrypts a column; the keys must be held.
@@ -443,6 +452,9 @@ impl Decryptor {
             let key_id = opened.map_err(|error| RowError { row, error })?;
             if newest != Some(key_id) {
                 opening.count_outdated();
+            }
+            if last.is_some_and(OpenKey::is_compromised) {
+                opening.count_compromised();
             }
         }
         Ok(opening.finish())

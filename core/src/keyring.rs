@@ -7,9 +7,12 @@
 mod configured;
 mod create;
 mod current;
-mod lifecycle;
+mod isolated;
 mod open_key;
+mod reparent;
+mod rotate;
 mod scopes;
+mod states;
 mod trust;
 mod unknown;
 
@@ -17,8 +20,9 @@ pub use create::CreatedKeyring;
 #[cfg(feature = "config")]
 pub(crate) use create::check_environment;
 pub(crate) use current::CurrentKey;
-pub use lifecycle::Rotated;
 pub(crate) use open_key::{Material, OpenKey};
+pub use reparent::{Reparent, ReparentProgress};
+pub use rotate::Rotated;
 pub use scopes::MAX_SCOPE_NAME_LEN;
 
 use crate::aead::Backend;
@@ -37,10 +41,10 @@ use crate::wire::KeyId;
 use arc_swap::ArcSwap;
 use configured::{Configured, Shares};
 use core::fmt;
-use open_key::OpenRoot;
+use open_key::{Allowance, OpenRoot};
 use scopes::{Scope, ScopeName};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use unknown::UnknownKeys;
 
@@ -68,6 +72,11 @@ pub struct KeyringConfig {
     pub cache: CachePolicy,
     /// When keys are replaced by their next generation.
     pub rotation: RotationPolicy,
+    /// Scopes whose keys are wrapped by these KEKs instead of the root, by name (DESIGN K1). Names are in clear here: a
+    /// tenant's, never a patient's.
+    pub isolated: BTreeMap<String, Vec<KekAlias>>,
+    /// KEKs that wrap keys of isolated scopes only, never a root: a tenant's own.
+    pub scope_keks: BTreeSet<KekAlias>,
     /// Whether values under a compromised key are opened, so that they can be encrypted again. Whoever has the key can
     /// have made them: open them only while that is being done. They never count as current.
     pub open_compromised: bool,
@@ -101,6 +110,8 @@ struct Inner {
     seen: MemoryHighWater,
     /// The newest key that sealed, per slot: the store may not go back behind it.
     sealing: Mutex<Recent<Slot, KeyId>>,
+    /// How many values may still be sealed, per key that seals.
+    left: Mutex<Recent<KeyId, Arc<AtomicU64>>>,
     scopes: Cache<ScopeName, Scope>,
     roots: Cache<KeyId, OpenRoot>,
     keys: Cache<KeyRef, OpenKey>,
@@ -161,6 +172,7 @@ impl Keyring {
                 closed: AtomicBool::new(false),
                 seen: MemoryHighWater::with_capacity(shares.seen),
                 sealing: Mutex::new(Recent::new(shares.seen)),
+                left: Mutex::new(Recent::new(shares.seen)),
                 scopes: Cache::new("scopes", shares.scopes),
                 roots: Cache::new("roots", shares.roots),
                 keys: Cache::new("keys", shares.keys),
@@ -189,6 +201,12 @@ impl Keyring {
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.configured().keyring.policy.clone()
+    }
+
+    /// When keys are replaced, as of now.
+    #[must_use]
+    pub fn rotation(&self) -> RotationPolicy {
+        self.configured().keyring.rotation
     }
 
     /// Key records in ascending order of key ID, those after `after`, at most `limit`, each with whether a trusted
@@ -249,35 +267,6 @@ impl Keyring {
         })
     }
 
-    /// The record of the newest active key of `slot`. A trusted root vouches for it, and for the newer ones that were
-    /// passed over. Refuses a store that has gone back behind what this process has seen.
-    async fn current_record(&self, slot: Slot) -> Result<Option<Record>> {
-        // Looked up before the store is read: what another thread makes current meanwhile is no rollback.
-        let seen = self.sealing().get(&slot).copied();
-        let mut current = None;
-        for record in self.newest(slot, RECENT).await? {
-            // Its state decides whether it seals, so the state must be a root's word, not the store's.
-            self.verify(&record).await?;
-            if record.state() == KeyState::Active {
-                current = Some(record);
-                break;
-            }
-        }
-        if let Some(seen) = seen
-            && current.as_ref().is_none_or(|current| current.key_id().generation() < seen.generation())
-        {
-            return Err(Error::new(
-                ErrorKind::RecordRejected,
-                "the store has gone back behind a generation that this process has used",
-            )
-            .with_detail(seen.to_string()));
-        }
-        if let Some(current) = &current {
-            self.remember_sealing(slot, current.key_id());
-        }
-        Ok(current)
-    }
-
     /// From now on the store must show `key_id`, which a root vouches for, or a newer one as the key that seals.
     fn remember_sealing(&self, slot: Slot, key_id: KeyId) {
         let mut sealing = self.sealing();
@@ -315,28 +304,41 @@ impl Keyring {
         if record.slot() != slot {
             return Err(wrong_scope(key_id));
         }
-        if !record.state().may_open() {
+        let compromised = record.state() == KeyState::Compromised && self.configured().keyring.open_compromised;
+        if !record.state().may_open() && !compromised {
             return Err(wrong_state(&record));
         }
         let root = self.root(record.authenticator()).await?;
+        // Of an isolated key it is the KEK's word that counts, each time.
+        let unwrapped = if record.is_isolated() { Some(self.unwrap_by_keks(&record).await?) } else { None };
         let age = self.configured().keyring.cache.max_age;
         if let Some(present) = present.filter(|present| Arc::ptr_eq(&present.root, &root)) {
             present.set_state(record.state());
             present.lease.renew(self.time(), age);
             return Ok(present.clone());
         }
-        let schedule = root.unwrap_child(&record)?;
+        let schedule = match unwrapped {
+            Some(schedule) => schedule,
+            None => root.unwrap_child(&record)?,
+        };
         let material = Material::of(record.class(), &schedule, self.inner.backend)
             .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
         tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
         let lease = Lease::new(self.time(), age);
-        let allowance = self.allowance(record.class());
+        let allowance = self.allowance(&record);
         Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, allowance)))
     }
 
-    /// How many values a key of `class` may seal in this process.
-    fn allowance(&self, class: KeyClass) -> Option<u64> {
-        self.configured().keyring.rotation.data_messages.filter(|_| class == KeyClass::Data)
+    /// How many values this process may still seal under the key of `record`. Survives the key's place in the cache.
+    fn allowance(&self, record: &Record) -> Option<Allowance> {
+        if record.class() != KeyClass::Data || !matches!(record.state(), KeyState::PreActive | KeyState::Active) {
+            return None;
+        }
+        let limit = self.configured().keyring.rotation.data_messages?;
+        // Changed in single steps: a panic elsewhere cannot leave it half changed.
+        let mut left = self.inner.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = left.entry_or_insert(record.key_id(), Arc::new(AtomicU64::new(limit)));
+        Some(Allowance::new(limit, left.clone()))
     }
 }
 

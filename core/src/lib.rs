@@ -71,7 +71,10 @@ pub use {
     context::Context,
     field::{Decryptor, Encryptor, Field, Opened, Rebinder, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
-    keyring::{CreatedKeyring, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Rotated},
+    keyring::{
+        CreatedKeyring, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Reparent, ReparentProgress,
+        Rotated,
+    },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},

@@ -35,6 +35,10 @@ mod facade {
         histogram!("keyfold_kms_request_seconds", &labels).record(took);
     }
 
+    pub(crate) fn rotation_failed(class: &'static str) {
+        counter!("keyfold_rotation_failures_total", "class" => class).increment(1);
+    }
+
     pub(crate) fn oldest_generation(generation: u32) {
         gauge!("keyfold_oldest_generation_in_use").set(generation);
     }
@@ -50,6 +54,7 @@ mod facade {
     pub(crate) fn stale_use(_: &'static str) {}
     pub(crate) fn occupancy(_: &'static str, _: usize, _: usize) {}
     pub(crate) fn kms_request(_: &str, _: &'static str, _: &'static str, _: Duration) {}
+    pub(crate) fn rotation_failed(_: &'static str) {}
     pub(crate) fn oldest_generation(_: u32) {}
 }
 

@@ -215,6 +215,13 @@ impl Record {
         self.body.endorsement.map(|endorsement| endorsement.by)
     }
 
+    /// Whether KEKs wrap the key directly, although a root vouches for its record (DESIGN K1).
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        let under_root = self.body.wraps.iter().any(|wrap| matches!(wrap, Wrap::Root(_)));
+        self.body.class != KeyClass::Root && !under_root && self.kek_aliases().next().is_some()
+    }
+
     pub(crate) fn kms_context(&self) -> KmsContext {
         KmsContext::new(&self.body.environment, self.body.lineage, self.body.key_id)
     }
@@ -253,6 +260,7 @@ pub(crate) struct NewRecord<'a> {
     pub(crate) identity: KeyIdentity,
     pub(crate) scope_tag: Option<[u8; 32]>,
     pub(crate) environment: &'a str,
+    pub(crate) state: KeyState,
     pub(crate) now: u64,
 }
 
@@ -284,7 +292,7 @@ impl NewKey {
     fn body(&self, new: &NewRecord<'_>, authenticator: KeyId, wraps: Vec<Wrap>) -> Body {
         Body {
             class: new.identity.class,
-            state: KeyState::Active,
+            state: new.state,
             key_id: self.key_id,
             commitment: self.commitment,
             authenticator,
@@ -293,7 +301,7 @@ impl NewKey {
             scope_tag: new.scope_tag.unwrap_or_default(),
             sequence: 1,
             created_at: new.now,
-            activated_at: new.now,
+            activated_at: if new.state == KeyState::Active { new.now } else { 0 },
             changed_at: new.now,
             environment: new.environment.to_owned(),
             wraps,
@@ -355,19 +363,64 @@ impl RootKey {
 
     /// The record of a new key that this root wraps.
     pub(crate) fn new_child_record(&self, key: &NewKey, new: &NewRecord<'_>) -> Result<Record> {
+        let wrap = self.wrap_child(&key.key, &new.identity, &key.commitment)?;
+        Ok(self.sign(key.body(new, self.key_id, vec![Wrap::Root(wrap)])))
+    }
+
+    /// The record of a new key that KEKs wrap and this root only vouches for.
+    pub(crate) fn new_isolated_record(
+        &self,
+        key: &NewKey,
+        new: &NewRecord<'_>,
+        wraps: Vec<(KekAlias, WrappedKey)>,
+    ) -> Record {
+        let wraps = wraps.into_iter().map(|(alias, wrapped)| Wrap::Kek { alias, wrapped }).collect();
+        self.sign(key.body(new, self.key_id, wraps))
+    }
+
+    /// nonce ‖ XAES-256-GCM(child-wrap key, nonce, key, AAD = identity ‖ commitment)
+    fn wrap_child(
+        &self,
+        key: &Secret<32>,
+        identity: &KeyIdentity,
+        commitment: &[u8; 32],
+    ) -> Result<[u8; ROOT_WRAP_LEN]> {
         let mut wrap = [0; ROOT_WRAP_LEN];
         random::fill(&mut wrap[..NONCE_LEN])?;
         let (nonce, sealed) = wrap.split_at_mut(NONCE_LEN);
         let (prefix, last) = nonce.split_at_mut(12);
         let prefix: &[u8; 12] = (&*prefix).try_into().expect("the nonce has 24 bytes");
         let (body, tag) = sealed.split_at_mut(32);
-        body.copy_from_slice(key.key.expose());
-        let aad = child_wrap_aad(&new.identity, &key.commitment);
+        body.copy_from_slice(key.expose());
+        let aad = child_wrap_aad(identity, commitment);
         let last_bytes: [u8; 12] = (&*last).try_into().expect("the nonce has 24 bytes");
         let used = self.child_wrap.derive(prefix).seal(last_bytes, &aad, body)?;
         last.copy_from_slice(&used.nonce);
         tag.copy_from_slice(&used.tag);
-        Ok(self.sign(key.body(new, self.key_id, vec![Wrap::Root(wrap)])))
+        Ok(wrap)
+    }
+
+    /// The record that follows `record`, of a key under `old`, with this root in its place: the same key, wrapped by this
+    /// root if a root wrapped it, and vouched for by this root. Wraps by KEKs and of unknown kinds stay byte for byte.
+    ///
+    /// # Errors
+    ///
+    /// - [`RecordRejected`](ErrorKind::RecordRejected): `old` does not vouch for the record, or its key is not the one
+    ///   that it commits to. - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable).
+    pub(crate) fn reparented(&self, old: &Self, record: &Record, now: u64) -> Result<Record> {
+        old.verify(record)?;
+        let mut body = record.body.clone();
+        for wrap in &mut body.wraps {
+            if let Wrap::Root(bytes) = wrap {
+                let key = old.unwrap_child_key(record, bytes)?;
+                committed(record, &key)?;
+                *bytes = self.wrap_child(&key, &record.identity(), record.commitment())?;
+            }
+        }
+        body.authenticator = self.key_id;
+        body.sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
+        body.changed_at = now;
+        Ok(self.sign(body))
     }
 
     /// The record that follows `record`, in state `state`.
@@ -383,6 +436,9 @@ impl RootKey {
         }
         let mut body = record.body.clone();
         body.state = state;
+        if state == KeyState::Active {
+            body.activated_at = now;
+        }
         if state == KeyState::Destroyed {
             // A tombstone has no wraps and is vouched for by whoever writes it: its own key is gone.
             body.wraps.clear();
@@ -409,19 +465,23 @@ impl RootKey {
         let Some(Wrap::Root(wrap)) = record.body.wraps.iter().find(|wrap| matches!(wrap, Wrap::Root(_))) else {
             return Err(rejected(record, "it has no wrap under its root"));
         };
+        committed(record, &self.unwrap_child_key(record, wrap)?)
+    }
+
+    /// The key in one wrap of `record`, not yet checked against its commitment.
+    fn unwrap_child_key(&self, record: &Record, wrap: &[u8; ROOT_WRAP_LEN]) -> Result<Secret<32>> {
         let (nonce, sealed) = wrap.split_at(NONCE_LEN);
         let (prefix, last) = nonce.split_at(12);
         let prefix = prefix.try_into().expect("the nonce has 24 bytes");
         let last = last.try_into().expect("the nonce has 24 bytes");
         let aad = child_wrap_aad(&record.identity(), record.commitment());
         let mut opened = Secret::<48>::with(|buffer| buffer.copy_from_slice(sealed));
-        let key = Secret::try_with(|key: &mut [u8; 32]| {
+        Secret::try_with(|key: &mut [u8; 32]| {
             let plaintext = self.child_wrap.derive(prefix).open(last, &aad, opened.expose_mut())?;
             key.copy_from_slice(plaintext);
             Ok::<(), crate::aead::OpenFailed>(())
         })
-        .map_err(|_| rejected(record, "its key does not unwrap"))?;
-        committed(record, &key)
+        .map_err(|_| rejected(record, "its key does not unwrap"))
     }
 
     /// endorsement = HMAC(endorsement key, new root's key ID ‖ commitment ‖ lineage)
@@ -495,7 +555,13 @@ mod tests {
         };
         let root_key = NewKey::generate(identity(KeyClass::Root, 1)).unwrap();
         let root = RootKey::new(Backend::default(), &root_key.schedule);
-        let new = NewRecord { identity: identity(KeyClass::Data, 2), scope_tag: None, environment: "test", now: 1 };
+        let new = NewRecord {
+            identity: identity(KeyClass::Data, 2),
+            scope_tag: None,
+            environment: "test",
+            state: KeyState::Active,
+            now: 1,
+        };
         let mut record = root.new_child_record(&NewKey::generate(new.identity).unwrap(), &new).unwrap();
         for state in [KeyState::Deactivated, KeyState::DestroyPending, KeyState::Destroyed] {
             record = root.with_state(&record, state, 2).unwrap();

@@ -42,14 +42,17 @@ impl RotationPolicy {
         if [self.data_age, self.root_age].into_iter().flatten().any(|age| age.as_secs() == 0) {
             return wrong("the age at which keys are rotated is at least one second, or \"never\"");
         }
+        if [self.data_age, self.root_age].into_iter().flatten().any(|age| age <= self.lead) {
+            return wrong("lead is shorter than the ages at which keys are rotated");
+        }
         if self.data_messages == Some(0) {
             return wrong("data_messages is at least 1, or \"never\"");
         }
         Ok(())
     }
 
-    /// Whether `record` is active and has been for as long as its class allows. A key from the future counts as due:
-    /// a clock was wrong, and a new key has a time that can be trusted.
+    /// Whether the successor of `record` is to be published: it is active, and has been for as long as its class allows,
+    /// less the lead. A key from the future counts as due: a clock was wrong, and a new key has a time that can be trusted.
     pub(crate) fn is_due(&self, record: &Record, now: u64) -> bool {
         let age = match record.class() {
             KeyClass::Data => self.data_age,
@@ -57,7 +60,9 @@ impl RotationPolicy {
             KeyClass::Lookup | KeyClass::Audit => None,
         };
         record.state() == KeyState::Active
-            && age.is_some_and(|age| now.abs_diff(record.activated_at()) >= age.as_secs())
+            && age.is_some_and(|age| {
+                now.abs_diff(record.activated_at()) >= age.as_secs().saturating_sub(self.lead_seconds())
+            })
     }
 
     /// Whether `record` is published and has been for the lead time, so that it may seal.

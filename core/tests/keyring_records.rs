@@ -10,7 +10,7 @@ mod common;
 
 use common::lab::*;
 use common::{open, refused};
-use keyfold::vectors::{Key, RecordParts};
+use keyfold::vectors::{Key, RecordParts, WrapParts};
 use keyfold::{ErrorKind, KeyClass, KeyState, Keyring, KeyringConfig, KmsErrorKind, Lineage, Record, Result, SlotId};
 
 const MAC_LEN: usize = 32;
@@ -345,9 +345,9 @@ fn edited_parts_are_refused() {
         ("wraps of another record, signed", {
             record(&RecordParts { wraps: lab.add_scope("clinic-b", 21).wraps, ..lab.add_scope("clinic-a", 20) })
         }),
-        ("no wrap under the root, signed", {
-            let kek = wrap_by_kek(&lab.kms, &root(), ENVIRONMENT, ALIAS);
-            record(&RecordParts { wraps: vec![kek], ..lab.add_scope("clinic-a", 20) })
+        ("no wrap of a known kind, signed", {
+            let unknown = WrapParts { kind: 9, ..wrap_by_kek(&lab.kms, &root(), ENVIRONMENT, ALIAS) };
+            record(&RecordParts { wraps: vec![unknown], ..lab.add_scope("clinic-a", 20) })
         }),
         ("another environment, signed", record(&RecordParts { environment: "prod", ..lab.add_scope("clinic-a", 20) })),
         ("another lineage, signed", {

@@ -6,8 +6,9 @@ mod common;
 
 use common::lab::*;
 use common::{block_on, refused};
-use keyfold::{ErrorKind, HighWater, KeyClass, KeyState, Keyring, MemoryHighWater, SlotId};
+use keyfold::{ErrorKind, HighWater, KeyClass, KeyState, Keyring, KeyringConfig, MemoryHighWater, SlotId};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A keyring with a value under a key that was rotated away.
 fn retired(lab: &Lab) -> (Keyring, Vec<u8>) {
@@ -61,6 +62,70 @@ fn only_the_steps_of_the_life_cycle_are_taken() {
     change(&ring, &sealed, KeyState::DestroyPending).unwrap();
     change(&ring, &sealed, KeyState::Destroyed).unwrap();
     assert_eq!(refused(change(&ring, &sealed, KeyState::Deactivated), "for ever"), ErrorKind::KeyState);
+}
+
+#[test]
+fn a_compromised_key_is_replaced_first_and_opens_only_with_a_flag() {
+    for lead in [0, 600] {
+        let mut lab = Lab::new();
+        lab.config.rotation.lead = Duration::from_secs(lead);
+        let ring = lab.process();
+        let sealed = seal(&ring, Some("clinic"), "leaked").unwrap();
+        // Somebody else seals on without a pause.
+        let writer = lab.process();
+        seal(&writer, Some("clinic"), "x").unwrap();
+        change(&ring, &sealed, KeyState::Compromised).unwrap();
+        writer.invalidate();
+        for ring in [&ring, &writer, &lab.process()] {
+            assert_eq!(refused(reveal(ring, Some("clinic"), &sealed), "compromised"), ErrorKind::KeyState);
+            let fresh = seal(ring, Some("clinic"), "new").unwrap();
+            assert_ne!(key_id_of(&fresh), key_id_of(&sealed));
+            assert_eq!(reveal(ring, Some("clinic"), &fresh).unwrap(), ("new".to_owned(), true));
+        }
+        // Opened to be sealed again, and said so.
+        let ring = lab.process_with(KeyringConfig { open_compromised: true, ..lab.config.clone() });
+        let decryptor = decryptor(&ring, "plain", Some("clinic")).unwrap();
+        let fresh = seal(&ring, Some("clinic"), "new").unwrap();
+        let column = [&sealed[..], &fresh];
+        block_on(decryptor.load_keys(&column[..])).unwrap();
+        let opened = decryptor.decrypt(&sealed, None).unwrap();
+        assert!(opened.is_compromised() && !opened.is_current());
+        assert!(!decryptor.decrypt(&fresh, None).unwrap().is_compromised());
+        let opened = decryptor.decrypt_column(&column[..], None::<&[&[u8]]>).unwrap();
+        assert_eq!((opened.compromised(), opened.outdated()), (1, 1));
+        assert!(seal(&ring, Some("clinic"), "x").is_ok());
+        assert_eq!(refused(change(&ring, &sealed, KeyState::Active), "never again"), ErrorKind::KeyState);
+    }
+}
+
+#[test]
+fn a_key_that_was_deactivated_by_hand_seals_no_more_until_somebody_rotates() {
+    let lab = Lab::new();
+    let (ring, other) = (lab.process(), lab.process());
+    let sealed = seal(&other, Some("clinic"), "x").unwrap();
+    change(&ring, &sealed, KeyState::Deactivated).unwrap();
+    other.invalidate();
+    for ring in [&ring, &other, &lab.process()] {
+        assert_eq!(refused(seal(ring, Some("clinic"), "x"), "deactivated"), ErrorKind::KeyState);
+        assert!(reveal(ring, Some("clinic"), &sealed).is_ok());
+    }
+    block_on(ring.rotate_data_key(Some("clinic"))).unwrap();
+    other.invalidate();
+    assert!(seal(&other, Some("clinic"), "x").is_ok());
+}
+
+#[test]
+fn a_published_key_is_activated_by_hand() {
+    let mut lab = Lab::new();
+    lab.config.rotation.lead = Duration::from_secs(600);
+    let ring = lab.process();
+    let first = seal(&ring, None, "x").unwrap();
+    let published = block_on(ring.rotate_data_key(None)).unwrap().new;
+    let active = block_on(ring.change_state(published.key_id(), KeyState::Active)).unwrap();
+    assert_eq!((active.key_id(), active.state()), (published.key_id(), KeyState::Active));
+    assert_eq!(lab.store.find(key_id_of(&first)).state(), KeyState::Deactivated);
+    ring.invalidate();
+    assert_eq!(key_id_of(&seal(&ring, None, "x").unwrap()), published.key_id());
 }
 
 #[test]

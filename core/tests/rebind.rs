@@ -5,7 +5,7 @@ mod common;
 
 use common::lab::*;
 use common::{block_on, open, refused};
-use keyfold::{ColumnBytes, ErrorKind, Keyring, Rebinder, Result, Value};
+use keyfold::{ColumnBytes, ErrorKind, KeyState, Keyring, KeyringConfig, Rebinder, Result, Value};
 
 fn rebinder(ring: &Keyring, field: &str, scope: Option<&str>) -> Result<Rebinder> {
     let field = ring.field(field)?;
@@ -84,4 +84,21 @@ fn fields_without_a_row_and_scopes_that_are_not_there_are_refused() {
     let before = lab.store.all().len();
     assert_eq!(refused(rebinder(&ring, "bound", Some("typo")), "a new scope"), ErrorKind::NoMatchingKey);
     assert_eq!(lab.store.all().len(), before, "a scope was made");
+}
+
+/// Whoever has the key could have his forgery sealed under a good one.
+#[test]
+fn a_value_under_a_compromised_key_is_not_moved() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let sealed = encryptor(&ring, "bound", None).unwrap().encrypt(Value::Text("x"), Some(b"a")).unwrap();
+    block_on(ring.rotate_data_key(None)).unwrap();
+    block_on(ring.change_state(key_id_of(&sealed), KeyState::Compromised)).unwrap();
+    let ring = lab.process_with(KeyringConfig { open_compromised: true, ..lab.config.clone() });
+    let rebinder = rebinder(&ring, "bound", None).unwrap();
+    block_on(rebinder.load_keys(&[&sealed][..])).unwrap();
+    assert!(open(&decryptor(&ring, "bound", None).unwrap(), &sealed, Some(b"a")).unwrap().is_compromised());
+    assert_eq!(refused(rebinder.rebind(&sealed, b"a", b"b"), "compromised"), ErrorKind::KeyState);
+    let column = rebinder.rebind_column(&[&sealed][..], &[b"a"][..], &[b"b"][..]);
+    assert_eq!(column.map(drop).unwrap_err().error.kind(), ErrorKind::KeyState);
 }

@@ -17,7 +17,7 @@ use keyfold::{Error, ErrorKind, KeyClass, KeyringConfig, Lineage, LookupKeys, Pa
 use serde_json::Value as Json;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use world::{BytesStore, Opening, World};
 
@@ -74,6 +74,8 @@ fn world(keyring: &Json, case: &Json) -> World {
     let config = KeyringConfig {
         cache: keyfold::CachePolicy::default(),
         rotation: keyfold::RotationPolicy::default(),
+        isolated: BTreeMap::new(),
+        scope_keks: BTreeSet::new(),
         open_compromised: false,
         name: "vectors".into(),
         environment: get("environment").as_str().unwrap().into(),

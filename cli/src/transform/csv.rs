@@ -187,6 +187,7 @@ impl<'j> CsvJob<'j> {
                 let opened = self.reveal(batch)?;
                 for (k, column) in opened.iter().enumerate() {
                     counts.outdated += column.outdated() as u64;
+                    counts.compromised += column.compromised() as u64;
                     self.check_texts(batch, k, column)?;
                 }
                 batch.render(&columns, &mut bytes, |row, k, out| {

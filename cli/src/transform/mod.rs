@@ -60,6 +60,8 @@ struct Counts {
     rebound: u64,
     /// Values whose key no longer seals.
     outdated: u64,
+    /// Values under a compromised key.
+    compromised: u64,
     /// JSON documents that were passed through.
     unmatched: u64,
     /// Values that look sealed after revealing, because no rule covers them.
@@ -85,6 +87,7 @@ impl Counts {
         self.values += other.values;
         self.rebound += other.rebound;
         self.outdated += other.outdated;
+        self.compromised += other.compromised;
         self.unmatched += other.unmatched;
         self.still_sealed += other.still_sealed;
     }
@@ -224,7 +227,8 @@ fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), 
     let line = if args.json {
         json!({
             "direction": verb, "records": counts.records, "values": counts.values, "outdated": counts.outdated,
-            "rebound": counts.rebound, "unmatched": counts.unmatched, "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
+            "compromised": counts.compromised, "rebound": counts.rebound, "unmatched": counts.unmatched,
+            "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
         })
         .to_string()
     } else {
@@ -234,6 +238,12 @@ fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), 
         }
         if direction == Direction::Rebind {
             line.push_str(&format!(", of which {} have a new identifier", counts.rebound));
+        }
+        if counts.compromised > 0 {
+            line.push_str(&format!(
+                "; {} values are under a compromised key and may be forged: seal them again",
+                counts.compromised
+            ));
         }
         if !counts.clear_columns.is_empty() {
             let names: Vec<String> = counts.clear_columns.iter().map(|name| format!("{name:?}")).collect();

@@ -240,8 +240,9 @@ impl<'j> NdjsonJob<'j> {
                 protect(job, &tokens, rows.as_deref()).map_err(at)?
             }
             Direction::Reveal | Direction::Rebind => {
-                let (texts, outdated) = reveal(job, &tokens, rows.as_deref()).map_err(at)?;
-                counts.outdated += outdated;
+                let (texts, opened) = reveal(job, &tokens, rows.as_deref()).map_err(at)?;
+                counts.outdated += opened.outdated() as u64;
+                counts.compromised += opened.compromised() as u64;
                 texts
             }
         };

@@ -64,6 +64,7 @@ impl Opening {
             offsets,
             types: Vec::with_capacity(rows),
             outdated: 0,
+            compromised: 0,
         };
         Self { out, prefixes: PrefixCache::new(), siv: None }
     }
@@ -111,6 +112,10 @@ impl Opening {
 
     pub(crate) fn count_outdated(&mut self) {
         self.out.outdated += 1;
+    }
+
+    pub(crate) fn count_compromised(&mut self) {
+        self.out.compromised += 1;
     }
 
     pub(crate) fn finish(self) -> OpenedColumn {

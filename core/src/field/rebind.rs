@@ -58,10 +58,13 @@ impl Rebinder {
     /// # Errors
     ///
     /// - [`InvalidInput`](ErrorKind::InvalidInput): `from` and `to` are equal.
+    /// - [`KeyState`](ErrorKind::KeyState): the value is under a compromised key, so it may be forged, and under the
+    ///   current one nobody could tell.
     /// - Those of [`Decryptor::decrypt`] and [`Encryptor::encrypt`].
     pub fn rebind(&self, sealed: &[u8], from: &[u8], to: &[u8]) -> Result<Vec<u8>> {
         refuse_same_row(from, to)?;
         let opened = self.decryptor.decrypt(sealed, Some(from))?;
+        refuse_compromised(usize::from(opened.is_compromised()))?;
         let moved = self.encryptor.encrypt(opened.value(), Some(to))?;
         self.report(1);
         Ok(moved)
@@ -82,6 +85,7 @@ impl Rebinder {
             refuse_same_row(from.bytes(row), to.bytes(row)).map_err(|error| RowError { row, error })?;
         }
         let opened = self.decryptor.decrypt_column(sealed, Some(from))?;
+        refuse_compromised(opened.compromised()).map_err(|error| RowError { row: 0, error })?;
         let moved = self.encryptor.encrypt_column(&opened, Some(to))?;
         self.report(moved.len());
         Ok(moved)
@@ -101,6 +105,13 @@ impl core::fmt::Debug for Rebinder {
 fn refuse_same_row(from: &[u8], to: &[u8]) -> Result<()> {
     if from == to {
         return Err(Error::new(ErrorKind::InvalidInput, "a value is moved to another row than its own"));
+    }
+    Ok(())
+}
+
+fn refuse_compromised(values: usize) -> Result<()> {
+    if values > 0 {
+        return Err(Error::new(ErrorKind::KeyState, "a value under a compromised key may be forged, and is not moved"));
     }
     Ok(())
 }

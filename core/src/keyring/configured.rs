@@ -1,5 +1,6 @@
 //! What can be replaced while the keyring is open, and looking after the caches.
 
+use super::isolated::check_keks;
 use super::{Keyring, KeyringConfig};
 use crate::cache::{Bounds, CachePolicy, Cached};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +28,7 @@ impl Configured {
         if keks.is_empty() {
             return Err(Error::new(ErrorKind::Configuration, "no KEK is configured"));
         }
+        check_keks(&keyring, &keks)?;
         keyring.cache.check()?;
         keyring.rotation.check()?;
         Ok(Self { keyring, keks })

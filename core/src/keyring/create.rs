@@ -9,14 +9,13 @@ use crate::keys::{KeyClass, KeyIdentity, Lineage, SlotId};
 use crate::kms::{KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::policy::Policy;
 use crate::random;
-use crate::record::{NewKey, NewRecord, Record, RootKey, unwrapped_by_kek};
+use crate::record::{KeyState, NewKey, NewRecord, Record, RootKey, unwrapped_by_kek};
 use crate::rotation::RotationPolicy;
 use crate::store::{KeyStore, Slot};
 use crate::wire::record::{MAX_WRAP_COUNT, is_environment};
 use crate::wire::{Generation, KeyId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 
 /// The partition that [`Keyring::create`] makes.
 const DEFAULT_PARTITION: &str = "default";
@@ -53,11 +52,11 @@ impl Keyring {
         let seen = MemoryHighWater::default();
         let environment = environment.to_owned();
         let maker = Maker { lineage, environment, store: &*store, seen: &seen, high_water: &*high_water };
-        let (record, root) = maker.root(&keks, None, None).await?;
-        let scope_names = maker.child(&root, KeyClass::Lookup, SlotId::NONE, None, None).await?;
+        let (record, root) = maker.root(&keks, Planned::root(KeyState::Active), None, None).await?;
+        let scope_names = maker.child(&root, Planned::active(KeyClass::Lookup, SlotId::NONE), None).await?;
         let partition = SlotId::from_bytes(random::array()?);
-        let seals = maker.child(&root, KeyClass::Lookup, partition, None, None).await?.key_id();
-        maker.child(&root, KeyClass::Data, SlotId::NONE, None, None).await?;
+        let seals = maker.child(&root, Planned::active(KeyClass::Lookup, partition), None).await?.key_id();
+        maker.child(&root, Planned::active(KeyClass::Data, SlotId::NONE), None).await?;
         let default = LookupKeys { partition, seals, opens: Vec::new() };
         let config = KeyringConfig {
             name: name.to_owned(),
@@ -69,6 +68,8 @@ impl Keyring {
             policy: Policy::new(),
             cache: CachePolicy::default(),
             rotation: RotationPolicy::default(),
+            isolated: BTreeMap::new(),
+            scope_keks: BTreeSet::new(),
             open_compromised: false,
         };
         Ok(CreatedKeyring { config, root: record.key_id() })
@@ -79,11 +80,20 @@ impl Keyring {
         &self,
         slot: Slot,
         tag: Option<[u8; 32]>,
-        expected_head: Option<KeyId>,
+        state: KeyState,
+        expected_head: Option<&Record>,
     ) -> Result<Record> {
         let root = self.current_root().await?;
-        let record = self.maker().child(&root, slot.class, slot.id, tag, expected_head).await?;
-        self.remember_sealing(slot, record.key_id());
+        let isolated = self.isolation(tag, expected_head).await?;
+        let key = Planned { class: slot.class, slot: slot.id, scope_tag: tag, state };
+        let head = expected_head.map(Record::key_id);
+        let record = match isolated {
+            None => self.maker().child(&root, key, head).await?,
+            Some(keks) => self.maker().isolated(&root, key, &keks, head).await?,
+        };
+        if state == KeyState::Active {
+            self.remember_sealing(slot, record.key_id());
+        }
         Ok(record)
     }
 
@@ -99,6 +109,28 @@ impl Keyring {
     }
 }
 
+/// A key to be made.
+#[derive(Clone, Copy)]
+pub(super) struct Planned {
+    pub(super) class: KeyClass,
+    pub(super) slot: SlotId,
+    pub(super) scope_tag: Option<[u8; 32]>,
+    pub(super) state: KeyState,
+}
+
+impl Planned {
+    pub(super) const fn root(state: KeyState) -> Self {
+        Self { class: KeyClass::Root, slot: SlotId::NONE, scope_tag: None, state }
+    }
+
+    const fn active(class: KeyClass, slot: SlotId) -> Self {
+        Self { class, slot, scope_tag: None, state: KeyState::Active }
+    }
+}
+
+/// Some KEKs of a keyring.
+pub(super) type Keks = BTreeMap<KekAlias, Arc<dyn Kms>>;
+
 /// Makes keys and their records in one keyring.
 pub(super) struct Maker<'a> {
     lineage: Lineage,
@@ -110,23 +142,56 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Makes a root, wrapped by every KEK and endorsed by `endorser`.
+    /// Makes a root, wrapped by every KEK of `keks` and endorsed by `endorser`.
     pub(super) async fn root(
         &self,
-        keks: &BTreeMap<KekAlias, Arc<dyn Kms>>,
+        keks: &Keks,
+        planned: Planned,
         endorser: Option<&RootKey>,
         expected_head: Option<KeyId>,
     ) -> Result<(Record, Arc<RootKey>)> {
-        if keks.is_empty() || keks.len() > MAX_WRAP_COUNT {
-            return Err(Error::new(ErrorKind::Configuration, "a keyring has 1 to 8 KEKs"));
-        }
-        let new = self.new_record(KeyClass::Root, SlotId::NONE, None).await?;
+        let new = self.new_record(planned).await?;
         let key = NewKey::generate(new.identity)?;
         let root = Arc::new(RootKey::new(Backend::default(), &key.schedule));
+        let wraps = self.wraps(&key, &new, keks).await?;
+        let record = root.new_root_record(&key, &new, wraps, endorser);
+        self.check_wraps(&record, keks).await?;
+        self.insert(&record, expected_head).await?;
+        Ok((record, root))
+    }
+
+    /// Makes a key that `root` wraps.
+    pub(super) async fn child(&self, root: &RootKey, planned: Planned, expected_head: Option<KeyId>) -> Result<Record> {
+        let new = self.new_record(planned).await?;
+        let record = root.new_child_record(&NewKey::generate(new.identity)?, &new)?;
+        self.insert(&record, expected_head).await?;
+        Ok(record)
+    }
+
+    /// Makes a key that every KEK of `keks` wraps, and that `root` only vouches for.
+    pub(super) async fn isolated(
+        &self,
+        root: &RootKey,
+        planned: Planned,
+        keks: &Keks,
+        expected_head: Option<KeyId>,
+    ) -> Result<Record> {
+        let new = self.new_record(planned).await?;
+        let key = NewKey::generate(new.identity)?;
+        let record = root.new_isolated_record(&key, &new, self.wraps(&key, &new, keks).await?);
+        self.check_wraps(&record, keks).await?;
+        self.insert(&record, expected_head).await?;
+        Ok(record)
+    }
+
+    async fn wraps(&self, key: &NewKey, new: &NewRecord<'_>, keks: &Keks) -> Result<Vec<(KekAlias, WrappedKey)>> {
+        if keks.is_empty() || keks.len() > MAX_WRAP_COUNT {
+            return Err(Error::new(ErrorKind::Configuration, "a root or an isolated scope has 1 to 8 KEKs"));
+        }
         let context = KmsContext::new(&self.environment, self.lineage, key.key_id);
         let mut wraps = Vec::with_capacity(keks.len());
         for (alias, kms) in keks {
-            let payload = key.payload(&new);
+            let payload = key.payload(new);
             let named = |error: Error| error.with_detail(format!("KEK {alias}"));
             let wrapped = kms.wrap(WrapRequest::new(&payload, &context)).await.map_err(named)?;
             if wrapped.bytes.is_empty()
@@ -138,34 +203,21 @@ impl Maker<'_> {
             }
             wraps.push((alias.clone(), wrapped));
         }
-        let record = root.new_root_record(&key, &new, wraps, endorser);
-        // A wrap that does not unwrap would be found when it is needed most: check each before the root is used.
+        Ok(wraps)
+    }
+
+    /// A wrap that does not unwrap would be found when it is needed most: checks each before the key is used.
+    async fn check_wraps(&self, record: &Record, keks: &Keks) -> Result<()> {
+        let context = record.kms_context();
         for (alias, wrapped) in record.kek_wraps() {
             let named = |error: Error| error.with_detail(format!("KEK {alias}"));
             let payload = keks[alias].unwrap(UnwrapRequest::new(wrapped, &context)).await.map_err(named)?;
-            let schedule = unwrapped_by_kek(&record, &payload).map_err(named)?;
-            debug_assert!(bool::from(schedule.commitment().ct_eq(record.commitment())));
+            unwrapped_by_kek(record, &payload).map_err(named)?;
         }
-        self.insert(&record, expected_head).await?;
-        Ok((record, root))
+        Ok(())
     }
 
-    /// Makes a key that `root` wraps.
-    pub(super) async fn child(
-        &self,
-        root: &RootKey,
-        class: KeyClass,
-        slot: SlotId,
-        scope_tag: Option<[u8; 32]>,
-        expected_head: Option<KeyId>,
-    ) -> Result<Record> {
-        let new = self.new_record(class, slot, scope_tag).await?;
-        let record = root.new_child_record(&NewKey::generate(new.identity)?, &new)?;
-        self.insert(&record, expected_head).await?;
-        Ok(record)
-    }
-
-    async fn new_record(&self, class: KeyClass, slot: SlotId, scope_tag: Option<[u8; 32]>) -> Result<NewRecord<'_>> {
+    async fn new_record(&self, planned: Planned) -> Result<NewRecord<'_>> {
         let above: Generation = self.high_water.generation(self.lineage)?.max(self.seen.generation(self.lineage)?);
         let generation = self.store.allocate_generation(self.lineage, above).await?;
         if generation <= above {
@@ -174,8 +226,9 @@ impl Maker<'_> {
         }
         // Raised before the key exists: a number that was handed out is never handed out again, whatever happens next.
         self.high_water.raise(self.lineage, generation, None)?;
+        let Planned { class, slot, scope_tag, state } = planned;
         let identity = KeyIdentity { lineage: self.lineage, class, slot, generation };
-        Ok(NewRecord { identity, scope_tag, environment: &self.environment, now: self.store.now().await? })
+        Ok(NewRecord { identity, scope_tag, environment: &self.environment, state, now: self.store.now().await? })
     }
 
     async fn insert(&self, record: &Record, expected_head: Option<KeyId>) -> Result<()> {

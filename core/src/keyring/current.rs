@@ -1,7 +1,7 @@
 //! Which key seals: the newest active one of a scope, or the one that the configuration names for a partition.
 
 use super::Keyring;
-use super::open_key::{Allowance, OpenKey};
+use super::open_key::OpenKey;
 use crate::cache::{Cached, Gate, Lease, RETRY, keep_after, remembers};
 use crate::clock::nanos;
 use crate::error::Result;
@@ -10,6 +10,7 @@ use crate::store::Slot;
 use crate::wire::KeyId;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The key that seals, shared by all handles of a scope or partition: what one of them learns, all of them know.
 pub(crate) struct CurrentKey {
@@ -21,6 +22,8 @@ pub(crate) struct CurrentKey {
     newest: ArcSwapOption<KeyId>,
     key: ArcSwapOption<OpenKey>,
     gate: Gate,
+    /// While `key` is running out: when to ask for the next one again.
+    ask_again_at: AtomicU64,
 }
 
 impl CurrentKey {
@@ -42,7 +45,7 @@ impl CurrentKey {
     fn is_ready(&self, now: u64) -> bool {
         let key = self.key.load();
         let Some(key) = key.as_deref() else { return false };
-        let running_out = key.allowance.as_ref().is_some_and(Allowance::is_running_out);
+        let running_out = key.is_running_out() && now >= self.ask_again_at.load(Ordering::Relaxed);
         !self.check.needs_renewal(now) && !key.needs_renewal(now) && !running_out && self.key_id() == Some(key.key_id)
     }
 
@@ -73,6 +76,7 @@ impl Keyring {
             newest: ArcSwapOption::from_pointee(exact),
             key: ArcSwapOption::empty(),
             gate: Gate::default(),
+            ask_again_at: AtomicU64::new(0),
         })
     }
 
@@ -136,20 +140,20 @@ impl Keyring {
         Ok(())
     }
 
-    /// The newest active key of the slot, or a new one where that one is used up or there is none yet.
+    /// The key that seals in the slot, after whatever rotation is due; a new one where there is none yet.
     async fn key_to_seal(&self, current: &CurrentKey) -> Result<KeyId> {
         let slot = current.slot;
-        let used_up = |key: &Arc<OpenKey>| key.allowance.as_ref().is_some_and(Allowance::is_running_out);
-        if let Some(key) = current.key.load_full().filter(used_up) {
-            return self.rotate_if_still(slot, key.key_id).await;
-        }
-        if let Some(record) = self.current_record(slot).await? {
+        let used_up = current.key.load_full().filter(|key| key.is_running_out()).map(|key| key.key_id);
+        if let Some(record) = self.advance(slot, used_up).await? {
+            if used_up == Some(record.key_id()) {
+                current.ask_again_at.store(self.time().saturating_add(nanos(RETRY)), Ordering::Relaxed);
+            }
             return Ok(record.key_id());
         }
         match self.newest(slot, 1).await?.first() {
             Some(retired) => Err(super::wrong_state(retired)),
             // The keyring's own data key is made with it; a scope's with the scope.
-            None => Ok(self.insert_data_key(slot, None, None).await?.key_id()),
+            None => Ok(self.insert_data_key(slot, None, KeyState::Active, None).await?.key_id()),
         }
     }
 
@@ -161,9 +165,9 @@ impl Keyring {
             return;
         }
         let Some(turn) = current.gate.try_now(now) else { return };
-        match self.current_record(current.slot).await {
-            Ok(record) => {
-                current.newest.store(record.map(|record| Arc::new(record.key_id())));
+        match self.succession(current.slot).await {
+            Ok(succession) => {
+                current.newest.store(succession.current.map(|record| Arc::new(record.key_id())));
                 current.check.renew(self.time(), self.configured().keyring.cache.check_every);
                 turn.succeeded();
             }

@@ -77,19 +77,24 @@ impl OpenKey {
         material: Material,
         lease: Lease,
         root: Arc<OpenRoot>,
-        allowance: Option<u64>,
+        allowance: Option<Allowance>,
     ) -> Self {
-        let allowance = allowance.map(Allowance::new);
         Self { key_id, slot, material, lease, root, allowance, state: AtomicU8::new(state.id()) }
     }
 
-    /// What its record said when it was last read.
-    pub(crate) fn state(&self) -> KeyState {
-        KeyState::from_id(self.state.load(Ordering::Relaxed)).unwrap_or(KeyState::Deactivated)
+    /// Whether its record said so when it was last read.
+    #[inline]
+    pub(crate) fn is_compromised(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == KeyState::Compromised.id()
     }
 
     pub(crate) fn set_state(&self, state: KeyState) {
         self.state.store(state.id(), Ordering::Relaxed);
+    }
+
+    /// Whether it is time to make the next key, while this one still seals.
+    pub(crate) fn is_running_out(&self) -> bool {
+        self.allowance.as_ref().is_some_and(Allowance::is_running_out)
     }
 
     /// Refuses a key that has been held for too long, or that was revoked.
@@ -156,7 +161,8 @@ const SHARE_COUNT: usize = 8;
 
 /// How many values a process may still seal under a key. Never gives out more; may end a few shares early.
 pub(crate) struct Allowance {
-    left: AtomicU64,
+    /// What no share has taken yet; common to all places that hold the key.
+    left: Arc<AtomicU64>,
     /// Below this many it is time for the next key.
     reserve: u64,
     /// How many a share takes from the whole at once.
@@ -170,13 +176,8 @@ pub(crate) struct Allowance {
 struct Share(AtomicU64);
 
 impl Allowance {
-    fn new(limit: u64) -> Self {
-        Self {
-            left: AtomicU64::new(limit),
-            reserve: limit / 8,
-            block: (limit / 1024).clamp(1, 4096),
-            shares: Default::default(),
-        }
+    pub(crate) fn new(limit: u64, left: Arc<AtomicU64>) -> Self {
+        Self { left, reserve: limit / 8, block: (limit / 1024).clamp(1, 4096), shares: Default::default() }
     }
 
     /// Takes `n`, or nothing if so many are not left.
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn an_allowance_is_never_exceeded_by_many_threads() {
         for limit in [0, 1, 7, 1_000, 100_000] {
-            let allowance = Allowance::new(limit);
+            let allowance = Allowance::new(limit, Arc::new(AtomicU64::new(limit)));
             let taken: u64 = thread::scope(|scope| {
                 let threads: Vec<_> = (0..64)
                     .map(|_| scope.spawn(|| (0..limit).take_while(|_| allowance.take(1)).count() as u64))
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_column_takes_all_or_nothing() {
-        let allowance = Allowance::new(100);
+        let allowance = Allowance::new(100, Arc::new(AtomicU64::new(100)));
         assert!(allowance.take(60));
         assert!(!allowance.take(60));
         assert!(allowance.take(30));

@@ -5,7 +5,7 @@ use crate::cache::{Cached, Lease};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyClass, SlotId, hmac_sha256};
 use crate::random;
-use crate::record::rejected;
+use crate::record::{KeyState, rejected};
 use crate::store::Slot;
 use std::sync::Arc;
 use zeroize::Zeroize;
@@ -128,7 +128,7 @@ impl Keyring {
     /// Makes a scope, or finds the one that somebody else made meanwhile.
     async fn create_scope(&self, tag: [u8; 32]) -> Result<SlotId> {
         let id = SlotId::from_bytes(random::array()?);
-        match self.insert_data_key(self.slot(KeyClass::Data, id), Some(tag), None).await {
+        match self.insert_data_key(self.slot(KeyClass::Data, id), Some(tag), KeyState::Active, None).await {
             Ok(_) => Ok(id),
             Err(error) if error.kind() == ErrorKind::Conflict => self.find_scope(tag).await?.ok_or(error),
             Err(error) => Err(error),

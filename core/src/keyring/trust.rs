@@ -69,7 +69,7 @@ impl Keyring {
         self.remember(record)
     }
 
-    fn check_domain(&self, record: &Record) -> Result<()> {
+    pub(super) fn check_domain(&self, record: &Record) -> Result<()> {
         let configured = self.configured();
         let config = &configured.keyring;
         if record.lineage() != config.lineage {
@@ -130,7 +130,7 @@ impl Keyring {
         ))
     }
 
-    fn is_pinned(&self, record: &Record) -> bool {
+    pub(super) fn is_pinned(&self, record: &Record) -> bool {
         self.configured().keyring.root_pins.iter().any(|pin| bool::from(pin.ct_eq(record.commitment())))
     }
 
@@ -189,8 +189,8 @@ impl Keyring {
         if record.state().may_open() { Ok(()) } else { Err(wrong_state(record)) }
     }
 
-    /// Asks the configured KEKs that wrapped the key of `record`, one after the other (DESIGN K7 to K9).
-    async fn unwrap_by_keks(&self, record: &Record) -> Result<KeySchedule> {
+    /// Asks the configured KEKs that wrapped the key of `record`, a root or an isolated key, one after the other (DESIGN K7 to K9).
+    pub(super) async fn unwrap_by_keks(&self, record: &Record) -> Result<KeySchedule> {
         let context = record.kms_context();
         let configured = self.configured();
         let mut last_error = None;
@@ -216,7 +216,7 @@ impl Keyring {
             last_error = Some(error);
         }
         Err(last_error.unwrap_or_else(|| {
-            Error::new(ErrorKind::Configuration, "no configured KEK has wrapped the root key")
+            Error::new(ErrorKind::Configuration, "no configured KEK has wrapped the key")
                 .with_detail(record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
         }))
     }

@@ -10,7 +10,7 @@ use keyfold::{
     KmsContext, Lineage, LookupKeys, Policy, Record, Result, RotationPolicy, RowBinding, Secret, Slot, SlotId, Value,
     WrapRequest,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -191,6 +191,8 @@ impl Lab {
             // Failures are injected one at a time here, and the next attempt counts.
             cache: CachePolicy { negative: Duration::ZERO, ..CachePolicy::default() },
             rotation: RotationPolicy::default(),
+            isolated: BTreeMap::new(),
+            scope_keks: BTreeSet::new(),
             open_compromised: false,
         };
         let marks = FaultyMarks { faults: faults.clone(), ..FaultyMarks::default() };

@@ -27,6 +27,8 @@ pub struct State {
     pub allocated: Vec<Generation>,
     /// Hands out numbers from its counter alone, whatever is asked.
     pub ignores_above: bool,
+    /// The clock; `None`: the time at which the lab was made.
+    pub now: Option<u64>,
     /// Answers every insert with `Conflict`.
     pub conflicts: bool,
 }
@@ -179,6 +181,6 @@ impl KeyStore for LabStore {
     }
 
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
-        Box::pin(async move { self.run("now", |_| Ok(super::lab::TIME)) })
+        Box::pin(async move { self.run("now", |state| Ok(state.now.unwrap_or(super::lab::TIME))) })
     }
 }

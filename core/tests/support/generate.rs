@@ -861,6 +861,12 @@ impl Maker {
         let root = &self.member("root-1").parts;
         let root_2 = &self.member("root-2").parts;
         let good = data.to_bytes();
+        let kek_wrap = |key: &Key| WrapParts {
+            kind: 2,
+            alias: ALIAS.into(),
+            version: kek_id(&kek()),
+            bytes: kwp(&kek(), &key.kek_payload(ENVIRONMENT)),
+        };
         let with = |parts: &RecordParts<'static>, change: &dyn Fn(&mut RecordParts<'static>)| {
             let mut parts = parts.clone();
             change(&mut parts);
@@ -1217,17 +1223,46 @@ impl Maker {
                 "RecordRejected",
                 with(data, &|p| p.wraps[0].bytes = p.key.wrap(&self.key("root-2"), &[1; 24]).expect("short").to_vec()),
             ),
+            ("wrapped by a KEK only: isolated", "ok", with(data, &|p| p.wraps = vec![kek_wrap(&p.key)])),
             (
-                "wrapped by a KEK only",
+                "isolated, the wrap is of another key",
+                "InvalidCiphertext",
+                with(data, &|p| p.wraps = vec![kek_wrap(&self.key("data-old"))]),
+            ),
+            (
+                "isolated, the wrap does not unwrap",
+                "InvalidCiphertext",
+                with(data, &|p| p.wraps = vec![WrapParts { bytes: vec![7; 72], ..kek_wrap(&p.key) }]),
+            ),
+            (
+                "isolated, under a KEK that is not configured",
+                "Configuration",
+                with(data, &|p| p.wraps = vec![WrapParts { alias: "other".into(), ..kek_wrap(&p.key) }]),
+            ),
+            (
+                "isolated, under two KEKs, one of them not configured",
+                "ok",
+                with(data, &|p| {
+                    p.wraps = vec![WrapParts { alias: "other".into(), ..kek_wrap(&p.key) }, kek_wrap(&p.key)]
+                }),
+            ),
+            (
+                "a wrap under a KEK before one under the root, which counts",
+                "ok",
+                with(data, &|p| p.wraps.insert(0, WrapParts { bytes: vec![7; 72], ..kek_wrap(&p.key) })),
+            ),
+            (
+                "a wrap under the root that does not open before one under a KEK",
                 "RecordRejected",
                 with(data, &|p| {
-                    p.wraps = vec![WrapParts {
-                        kind: 2,
-                        alias: ALIAS.into(),
-                        version: kek_id(&kek()),
-                        bytes: kwp(&kek(), &p.key.kek_payload(ENVIRONMENT)),
-                    }]
+                    p.wraps[0].bytes[0] ^= 1;
+                    p.wraps.push(kek_wrap(&p.key));
                 }),
+            ),
+            (
+                "a wrap of an unknown kind only",
+                "RecordRejected",
+                with(data, &|p| p.wraps = vec![WrapParts { kind: 9, ..kek_wrap(&p.key) }]),
             ),
             ("the record of another key", "RecordRejected", self.member("data-old").parts.to_bytes()),
             ("the record of a key of another scope", "RecordRejected", self.member("clinic-17").parts.to_bytes()),

@@ -10,7 +10,7 @@ use keyfold::{
 };
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(crate) const ENVIRONMENT: &str = "vectors";
@@ -232,6 +232,8 @@ impl World {
         let config = KeyringConfig {
             cache: keyfold::CachePolicy::default(),
             rotation: keyfold::RotationPolicy::default(),
+            isolated: BTreeMap::new(),
+            scope_keks: BTreeSet::new(),
             open_compromised: false,
             name: "vectors".to_owned(),
             environment: ENVIRONMENT.to_owned(),

@@ -3,7 +3,7 @@
 use crate::failure::{Exit, Failure};
 use crate::files::json::{Token, push_string};
 use crate::transform::field::{FieldJob, RowFailure, push_sealed};
-use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, Spelling, Value, ValueType};
+use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, OpenedColumn, Spelling, Value, ValueType};
 use zeroize::Zeroizing;
 
 /// New texts of values, as JSON.
@@ -33,8 +33,8 @@ pub(super) fn sealed_string(prefix: &str, sealed: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(text)
 }
 
-/// What is sealed in JSON strings, as JSON, and how much of it is under an old generation.
-pub(super) fn reveal(job: &FieldJob, tokens: &[Token<'_>], rows: Option<&[&[u8]]>) -> Result<(Texts, u64), RowFailure> {
+/// What is sealed in JSON strings, as JSON and as it was opened.
+pub(super) fn reveal(job: &FieldJob, tokens: &[Token<'_>], rows: Option<&[&[u8]]>) -> Result<(Texts, OpenedColumn), RowFailure> {
     let texts = sealed_texts(tokens)?;
     let opened = job.reveal(&texts, rows)?;
     let json = texts.iter().enumerate().map(|(row, text)| {
@@ -43,7 +43,8 @@ pub(super) fn reveal(job: &FieldJob, tokens: &[Token<'_>], rows: Option<&[&[u8]]
         push_value(prefix, &opened.value(row), &mut out).map_err(|failure| RowFailure { row, failure })?;
         Ok(out)
     });
-    Ok((json.collect::<Result<_, RowFailure>>()?, opened.outdated() as u64))
+    let json = json.collect::<Result<_, RowFailure>>()?;
+    Ok((json, opened))
 }
 
 /// What the strings say; anything else is not sealed.

@@ -1,6 +1,14 @@
-//! `keyfold keys`: what keys there are, and new generations.
+//! `keyfold keys`: what keys there are, and what becomes of them.
 
-use crate::args::{KeysList, KeysRotate};
+mod reparent;
+mod rotate;
+mod state;
+
+pub(crate) use reparent::reparent;
+pub(crate) use rotate::rotate;
+pub(crate) use state::change_state;
+
+use crate::args::KeysList;
 use crate::failure::{Exit, Failure};
 use crate::init::hex;
 use crate::print_failed;
@@ -66,8 +74,17 @@ fn text_line(info: &KeyInfo) -> String {
         Ok(()) if record.class() == KeyClass::Root => {
             format!("KEKs {}", record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
         }
-        Ok(()) if record.state() == KeyState::Active => "seals and opens".to_owned(),
-        Ok(()) => String::new(),
+        Ok(()) => {
+            let use_of = match record.state() {
+                KeyState::Active => "seals and opens",
+                KeyState::PreActive => "published, does not seal yet",
+                _ => "",
+            };
+            let keks = record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", ");
+            let isolated = if record.is_isolated() { format!("isolated, KEKs {keks}") } else { String::new() };
+            let notes = [use_of, isolated.as_str()];
+            notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ")
+        }
     };
     let row = format!(
         "{}  {:>10}  {:<6}  {:<15}  {:<32}  {:<20}  {note}",
@@ -88,35 +105,4 @@ fn slot(id: SlotId) -> Option<String> {
 fn time(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().map(|seconds| keyfold::Value::Timestamp { seconds, nanoseconds: 0 });
     time.as_ref().and_then(keyfold::Value::to_text).map_or_else(|| seconds.to_string(), |text| text.into_owned())
-}
-
-/// Makes a new generation of the keyring's data key, of a scope's, or of the root.
-pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Failure> {
-    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
-    let rotated = pollster::block_on(async {
-        if args.root { ring.rotate_root().await } else { ring.rotate_data_key(args.scope.as_deref()).await }
-    })?;
-    let (new, pin) = (rotated.new.key_id(), hex(rotated.new.commitment()));
-    let text = if args.json {
-        json!({
-            "new": new.to_string(), "generation": new.generation(), "old": rotated.old.map(|old| old.to_string()),
-            "by_other": rotated.by_other, "root_pin": args.root.then_some(pin),
-        })
-        .to_string()
-    } else {
-        let mut text = format!("generation {} seals from now on: {new}", new.generation());
-        if let Some(old) = rotated.old {
-            text.push_str(&format!("\ngeneration {} still opens: {old}", old.generation()));
-        }
-        if rotated.by_other {
-            text.push_str("\nanother process rotated at the same moment; its key is the new one");
-        }
-        if args.root {
-            text.push_str(&format!(
-                "\nnew root pin {pin}\nadd it to root_pins wherever this keyring is configured; keep the old pin while keys depend on the old root"
-            ));
-        }
-        text
-    };
-    writeln!(out, "{text}").map_err(print_failed)
 }

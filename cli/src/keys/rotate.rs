@@ -1,0 +1,58 @@
+//! `keyfold keys rotate`: the next generation of a key.
+
+use super::time;
+use crate::args::KeysRotate;
+use crate::failure::Failure;
+use crate::init::hex;
+use crate::print_failed;
+use keyfold::{KeyState, Keyring, Record, Rotated};
+use serde_json::json;
+use std::io::Write;
+
+/// Makes a new generation of the keyring's data key, of a scope's, or of the root.
+pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Failure> {
+    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
+    let rotated = pollster::block_on(rotated(&ring, args))?;
+    let new = rotated.new.key_id();
+    let pin = hex(rotated.new.commitment());
+    let waits = rotated.new.state() == KeyState::PreActive;
+    let seals_from = rotated.new.created_at().saturating_add(ring.rotation().lead.as_secs());
+    let text = if args.json {
+        json!({
+            "new": new.to_string(), "generation": new.generation(), "state": rotated.new.state().name(),
+            "old": rotated.old.map(|old| old.to_string()), "by_other": rotated.by_other,
+            "root_pin": args.root.then_some(pin),
+        })
+        .to_string()
+    } else {
+        let mut text = if waits {
+            format!("generation {} is published and seals from {}: {new}", new.generation(), time(seals_from))
+        } else {
+            format!("generation {} seals from now on: {new}", new.generation())
+        };
+        if let Some(old) = rotated.old {
+            let until = if waits { "seals until then and" } else { "still" };
+            text.push_str(&format!("\ngeneration {} {until} opens: {old}", old.generation()));
+        }
+        if rotated.by_other {
+            text.push_str("\nit was there already: another process made it at the same moment, or it was waiting");
+        }
+        if args.root {
+            text.push_str(&format!(
+                "\nnew root pin {pin}\nadd it to root_pins wherever this keyring is configured; keep the old pin until `keyfold keys reparent` is done"
+            ));
+        }
+        text
+    };
+    writeln!(out, "{text}").map_err(print_failed)
+}
+
+async fn rotated(ring: &Keyring, args: &KeysRotate) -> keyfold::Result<Rotated> {
+    let scope = args.scope.as_deref();
+    let rotated = if args.root { ring.rotate_root().await? } else { ring.rotate_data_key(scope).await? };
+    if !args.now || rotated.new.state() == KeyState::Active {
+        return Ok(rotated);
+    }
+    let new: Record = if args.root { ring.activate_root().await? } else { ring.activate_data_key(scope).await? };
+    Ok(Rotated { new, ..rotated })
+}

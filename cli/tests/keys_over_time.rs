@@ -1,0 +1,126 @@
+//! Keys over time by command: leads, ages, reparenting, states, isolated scopes.
+
+mod common;
+
+use common::{KEY, PATIENTS, World, keyfold, run};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+fn init(folder: &Path) {
+    run(keyfold().arg("init").arg(folder), b"").expect(0, &[]);
+}
+
+/// The configuration of `world` with `section` added.
+fn configure(world: &World, section: &str) {
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    fs::write(world.config(), format!("{config}\n{section}\n")).expect("written");
+}
+
+fn keys(world: &World) -> Vec<Value> {
+    world.run(&["keys", "list", "--json"]).expect(0, &[]).json_lines()
+}
+
+fn states(world: &World) -> Vec<String> {
+    let data = keys(world).into_iter().filter(|key| key["class"] == "data" && key["slot"].is_null());
+    data.map(|key| key["state"].as_str().expect("a state").to_owned()).collect()
+}
+
+#[test]
+fn a_rotation_with_a_lead_is_published_and_activated() {
+    let world = World::new();
+    configure(&world, "[rotation]\nlead = \"10m\"");
+    let run = world.run(&["keys", "rotate"]).expect(0, &[]);
+    assert!(run.stdout_text().contains("is published and seals from 20"), "{}", run.stdout_text());
+    assert!(run.stdout_text().contains("seals until then and opens"), "{}", run.stdout_text());
+    assert_eq!(states(&world), ["active", "pre-active"]);
+    assert!(world.run(&["keys", "list"]).expect(0, &[]).stdout_text().contains("published, does not seal yet"));
+    let again = world.run(&["keys", "rotate"]).expect(0, &[]);
+    assert!(again.stdout_text().contains("it was there already"), "{}", again.stdout_text());
+    let now = world.run(&["keys", "rotate", "--now", "--json"]).expect(0, &[]).json_lines();
+    assert_eq!((&now[0]["state"], &now[0]["by_other"]), (&Value::from("active"), &Value::from(true)));
+    assert_eq!(states(&world), ["deactivated", "active"]);
+    world.run(&["keys", "rotate", "--now"]).expect(0, &[]);
+    assert_eq!(states(&world), ["deactivated", "deactivated", "active"]);
+}
+
+#[test]
+fn a_key_is_rotated_by_the_policy_when_it_is_next_used() {
+    let world = World::new();
+    configure(&world, "[rotation]\ndata_age = \"1s\"\nroot_age = \"never\"");
+    world.protect(&[]);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    world.run(&["protect", "in.csv", "--output", "again.csv"]).expect(0, &[]);
+    assert_eq!(states(&world).iter().filter(|state| *state == "active").count(), 1);
+    assert!(states(&world).len() >= 2, "{:?}", states(&world));
+    for (protected, revealed) in [("sealed.csv", "one.csv"), ("again.csv", "two.csv")] {
+        world.run(&["reveal", protected, "--output", revealed]).expect(0, &[]);
+        assert_eq!(world.text(revealed), PATIENTS);
+    }
+}
+
+#[test]
+fn reparenting_lets_the_old_pin_go() {
+    let world = World::new();
+    world.protect(&["--scope", "clinic"]);
+    let rotated = world.run(&["keys", "rotate", "--root", "--json"]).expect(0, &[]).json_lines();
+    let pin = rotated[0]["root_pin"].as_str().expect("a pin").to_owned();
+    let text = world.run(&["keys", "reparent", "--records-per-second", "1000000"]).expect(0, &[]);
+    assert!(text.stdout_text().contains("no key is under another one"), "{}", text.stdout_text());
+    let again = world.run(&["keys", "reparent", "--json"]).expect(0, &[]).json_lines();
+    assert_eq!((&again[0]["moved"], &again[0]["root"]), (&Value::from(0), &rotated[0]["new"]));
+    // The new pin alone.
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let line = config.lines().find(|line| line.starts_with("root_pins")).expect("pins").to_owned();
+    fs::write(world.config(), config.replace(&line, &format!("root_pins = [\"{pin}\"]"))).expect("written");
+    world.run(&["reveal", "sealed.csv", "--scope", "clinic", "--output", "revealed.csv"]).expect(0, &[]);
+    assert_eq!(world.text("revealed.csv"), PATIENTS);
+}
+
+#[test]
+fn a_compromised_key_opens_only_with_the_flag_and_gets_a_successor() {
+    let world = World::new();
+    world.protect(&[]);
+    let sealing = keys(&world).into_iter().find(|key| key["class"] == "data").expect("a data key");
+    let key_id = sealing["key_id"].as_str().expect("an ID");
+    world.run(&["keys", "state", key_id, "compromised"]).expect(0, &[]);
+    assert_eq!(states(&world), ["compromised", "active"]);
+    world.run(&["reveal", "sealed.csv", "--output", "no.csv"]).expect(KEY, &["is compromised"]);
+    world.run(&["protect", "in.csv", "--output", "fresh.csv"]).expect(0, &[]);
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    fs::write(world.config(), config.replace("[store]", "open_compromised = true\n\n[store]")).expect("written");
+    let run = world.run(&["reveal", "sealed.csv", "--output", "revealed.csv"]).expect(0, &[]);
+    assert!(run.stderr.contains("under a compromised key"), "{}", run.stderr);
+    assert_eq!(world.text("revealed.csv"), PATIENTS);
+    world.run(&["keys", "state", key_id, "active"]).expect(KEY, &["cannot change that way"]);
+    world.run(&["keys", "state", "00", "active"]).expect(common::USAGE, &["48 lower-case hexadecimal digits"]);
+    let root = keys(&world).into_iter().find(|key| key["class"] == "root").expect("a root");
+    let root = root["key_id"].as_str().expect("an ID").to_owned();
+    world.run(&["keys", "state", &root, "compromised"]).expect(common::POLICY, &["rotate it and reparent"]);
+}
+
+#[test]
+fn an_isolated_scope_is_under_its_own_kek() {
+    let world = World::new();
+    let tenant = tempfile::tempdir().expect("a folder");
+    init(tenant.path());
+    fs::copy(tenant.path().join("local.kek"), world.keys().join("tenant.kek")).expect("copied");
+    configure(
+        &world,
+        "[keks.tenant]\nuri = \"local:tenant.kek\"\nwraps = \"scopes\"\n\n[scopes.\"tenant 7\"]\nkeks = [\"tenant\"]",
+    );
+    world.protect(&["--scope", "tenant 7"]);
+    let list = world.run(&["keys", "list"]).expect(0, &[]);
+    assert!(list.stdout_text().contains("seals and opens; isolated, KEKs tenant"), "{}", list.stdout_text());
+    world.run(&["reveal", "sealed.csv", "--scope", "tenant 7", "--output", "one.csv"]).expect(0, &[]);
+    // Without the tenant's KEK its scope does not open, and others do.
+    fs::remove_file(world.keys().join("tenant.kek")).expect("removed");
+    init(&tenant.path().join("other"));
+    fs::copy(tenant.path().join("other/local.kek"), world.keys().join("tenant.kek")).expect("copied");
+    world
+        .run(&["reveal", "sealed.csv", "--scope", "tenant 7", "--output", "two.csv"])
+        .expect(common::KMS, &["KEK tenant"]);
+    world.run(&["protect", "in.csv", "--output", "own.csv"]).expect(0, &[]);
+    configure(&world, "[scopes.\"tenant 8\"]\nkeks = [\"nobody\"]");
+    world.run(&["keys", "list"]).expect(common::POLICY, &["there is no [keks] section", "nobody"]);
+}

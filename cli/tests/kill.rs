@@ -1,0 +1,156 @@
+//! `kill -9` at 200 random points of rotation and reparenting: every value opens afterwards, and resuming finishes.
+
+mod common;
+
+use common::World;
+use keyfold::{KeyClass, KeyState, Keyring, Record, Value};
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const SCOPES: usize = 1200;
+const KILLS: usize = 200;
+
+/// A keyring with a value in each of many scopes.
+struct Clinic {
+    world: World,
+    /// By scope number.
+    values: Vec<Vec<u8>>,
+    random: u64,
+}
+
+fn text(ring: &Keyring, scope: usize) -> Vec<u8> {
+    let field = ring.field("patient.note").expect("a field").scope(&scope_name(scope));
+    let encryptor = pollster::block_on(field.encryptor()).expect("a key");
+    encryptor.encrypt(Value::Text(&format!("kept {scope}")), None).expect("sealed")
+}
+
+fn scope_name(scope: usize) -> String {
+    format!("clinic-{scope}")
+}
+
+impl Clinic {
+    fn new() -> Self {
+        let world = World::new();
+        let mut clinic = Self { world, values: Vec::new(), random: 0x5EED };
+        let ring = clinic.open();
+        clinic.values = (0..SCOPES).map(|scope| text(&ring, scope)).collect();
+        clinic
+    }
+
+    fn open(&self) -> Keyring {
+        keyfold_open::open(&self.world.config(), &[self.world.path("policy.toml")]).expect("it opens")
+    }
+
+    /// Not for keys.
+    fn below(&mut self, n: u64) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % n
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let infos = pollster::block_on(self.open().list(None, usize::MAX)).expect("a list");
+        infos.into_iter().map(|info| info.verified.map(|()| info.record).expect("vouched for")).collect()
+    }
+
+    /// Pins every root that there is, so that the chain of endorsements stays short.
+    fn pin_all_roots(&self) {
+        let infos = pollster::block_on(self.open().list(None, usize::MAX)).expect("a list");
+        let roots = infos.iter().filter(|info| info.record.class() == KeyClass::Root);
+        let pins: BTreeSet<String> = roots
+            .map(|info| info.record.commitment().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+            .map(|pin| format!("\"{pin}\""))
+            .collect();
+        let config = fs::read_to_string(self.world.config()).expect("a configuration");
+        let pins = pins.into_iter().collect::<Vec<_>>().join(", ");
+        let lines = config.lines().map(|line| match line.starts_with("root_pins") {
+            true => format!("root_pins = [{pins}]"),
+            false => line.to_owned(),
+        });
+        fs::write(self.world.config(), lines.collect::<Vec<_>>().join("\n")).expect("written");
+    }
+
+    fn assert_open(&self, scopes: impl Iterator<Item = usize>) {
+        let ring = self.open();
+        for scope in scopes {
+            let field = ring.field("patient.note").expect("a field").scope(&scope_name(scope));
+            let sealed = &self.values[scope];
+            let opened = pollster::block_on(async {
+                let decryptor = field.decryptor().await?;
+                decryptor.load_keys(&[&sealed[..]][..]).await?;
+                decryptor.decrypt(sealed, None)
+            })
+            .unwrap_or_else(|error| panic!("scope {scope}: {error}"));
+            assert_eq!(opened.value(), Value::Text(&format!("kept {scope}")));
+        }
+    }
+
+    /// Runs `keyfold` with `arguments` and kills it after `limit`; says whether it had ended before.
+    fn run_for(&self, arguments: &[&str], limit: Duration) -> bool {
+        let mut command = self.world.command(arguments);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        sleep(limit);
+        child.kill().expect("killed");
+        child.wait().expect("it ends").success()
+    }
+
+    fn time(&self, arguments: &[&str]) -> Duration {
+        let began = Instant::now();
+        self.world.run(arguments).expect(0, &[]);
+        began.elapsed()
+    }
+}
+
+#[test]
+fn every_value_opens_after_kill_9_at_200_random_points_and_resuming_finishes() {
+    let mut clinic = Clinic::new();
+    let reparent: &[&str] = &["keys", "reparent"];
+    let rotate_root: &[&str] = &["keys", "rotate", "--root"];
+    let [root_takes, reparent_takes] = [rotate_root, reparent].map(|arguments| clinic.time(arguments));
+    clinic.pin_all_roots();
+    let (mut interrupted, mut half_way) = (0, 0);
+    for kill in 0..KILLS {
+        let scope = scope_name(clinic.below(SCOPES as u64) as usize);
+        let rotate_scope = ["keys", "rotate", "--scope", &scope];
+        let (arguments, takes) = match kill % 4 {
+            0 => (rotate_root, root_takes),
+            1 => (&rotate_scope[..], root_takes),
+            _ => (reparent, reparent_takes),
+        };
+        let limit = takes.mul_f64(clinic.below(1100) as f64 / 1000.0);
+        interrupted += usize::from(!clinic.run_for(arguments, limit));
+        clinic.pin_all_roots();
+        let records = clinic.records();
+        let keys = records.iter().filter(|record| record.class() != KeyClass::Root);
+        half_way += usize::from(keys.map(Record::authenticator).collect::<BTreeSet<_>>().len() > 1);
+        let first = clinic.below(SCOPES as u64 - 40) as usize;
+        clinic.assert_open(first..first + 40);
+        if kill % 20 == 0 {
+            // New values are under keys of before and after alike.
+            let ring = clinic.open();
+            let at = clinic.below(SCOPES as u64) as usize;
+            clinic.values[at] = text(&ring, at);
+        }
+    }
+    assert!(interrupted > KILLS / 2, "only {interrupted} of {KILLS} were killed before their end");
+    assert!(half_way > 5, "only {half_way} left keys under several roots");
+    clinic.world.run(rotate_root).expect(0, &[]);
+    clinic.world.run(reparent).expect(0, &[]);
+    clinic.assert_open(0..SCOPES);
+    let records = clinic.records();
+    let roots = records.iter().filter(|record| record.class() == KeyClass::Root);
+    let active: Vec<_> = roots.filter(|record| record.state() == KeyState::Active).collect();
+    assert_eq!(active.len(), 1, "one root is active");
+    for record in records.iter().filter(|record| record.class() != KeyClass::Root) {
+        assert_eq!(record.authenticator(), active[0].key_id(), "{record:?}");
+    }
+    let sealing: Vec<_> =
+        records.iter().filter(|r| r.class() == KeyClass::Data && r.state() == KeyState::Active).collect();
+    let slots: BTreeSet<_> = sealing.iter().map(|record| record.slot_id().to_string()).collect();
+    assert_eq!((sealing.len(), slots.len()), (SCOPES + 1, SCOPES + 1), "one key seals in each scope");
+    clinic.world.run(&["keys", "rotate", "--scope", "clinic-7"]).expect(0, &[]);
+    println!("{interrupted} of {KILLS} killed before their end, {half_way} with keys under several roots");
+}

@@ -1,0 +1,70 @@
+//! Isolated scopes (DESIGN K1): their keys are wrapped by KEKs of their own instead of the root, which only vouches for
+//! their records. Opening one takes a request to the key service, so each use shows in the provider's log.
+
+use super::create::Keks;
+use super::{Keyring, KeyringConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kms::KekAlias;
+use crate::record::Record;
+
+impl Keyring {
+    /// The KEKs that are to wrap the next key of the scope with the keyed name `tag`: those that the configuration names,
+    /// or those of `head`, its newest key. `None`: the root wraps it.
+    pub(super) async fn isolation(&self, tag: Option<[u8; 32]>, head: Option<&Record>) -> Result<Option<Keks>> {
+        let configured = self.configured();
+        let mut aliases = head.filter(|head| head.is_isolated()).map(|head| head.kek_aliases().cloned().collect());
+        if let Some(tag) = tag {
+            for (name, keks) in &configured.keyring.isolated {
+                if self.scope_tag(name).await? == tag {
+                    aliases = Some(keks.clone());
+                }
+            }
+        }
+        let Some(aliases) = aliases else { return Ok(None) };
+        let of = |alias: KekAlias| {
+            let kek = configured.keks.get(&alias).cloned().ok_or_else(|| unknown_kek(&alias))?;
+            Ok((alias, kek))
+        };
+        aliases.into_iter().map(of).collect::<Result<Keks>>().map(Some)
+    }
+
+    /// Whether the configuration wants other KEKs for the scope of `record` than those that wrap it.
+    pub(super) async fn is_misplaced(&self, record: &Record) -> Result<bool> {
+        if self.configured().keyring.isolated.is_empty() {
+            return Ok(false);
+        }
+        let wanted = self.isolation(record.scope_tag(), Some(record)).await?;
+        Ok(wanted.is_some_and(|wanted| !record.is_isolated() || !record.kek_aliases().eq(wanted.keys())))
+    }
+
+    /// The KEKs that wrap roots.
+    pub(super) fn root_keks(&self) -> Keks {
+        let configured = self.configured();
+        let wraps_roots = |alias: &KekAlias| !configured.keyring.scope_keks.contains(alias);
+        configured
+            .keks
+            .iter()
+            .filter(|(alias, _)| wraps_roots(alias))
+            .map(|(a, kek)| (a.clone(), kek.clone()))
+            .collect()
+    }
+}
+
+/// Refuses a configuration whose scopes name KEKs that it does not have, or whose roots have none.
+pub(super) fn check_keks(config: &KeyringConfig, keks: &Keks) -> Result<()> {
+    let named = config.isolated.values().flatten().chain(&config.scope_keks);
+    if let Some(missing) = named.into_iter().find(|alias| !keks.contains_key(*alias)) {
+        return Err(unknown_kek(missing));
+    }
+    if config.isolated.values().any(Vec::is_empty) {
+        return Err(Error::new(ErrorKind::Configuration, "an isolated scope needs at least one KEK"));
+    }
+    if keks.keys().all(|alias| config.scope_keks.contains(alias)) {
+        return Err(Error::new(ErrorKind::Configuration, "every KEK is reserved for scopes, and none wraps the root"));
+    }
+    Ok(())
+}
+
+fn unknown_kek(alias: &KekAlias) -> Error {
+    Error::new(ErrorKind::Configuration, "a scope names a KEK that is not configured").with_detail(alias.as_str())
+}

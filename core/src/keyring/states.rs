@@ -1,0 +1,106 @@
+//! The states of a single key, changed by hand (NIST SP 800-57 part 1, §7).
+
+use super::Keyring;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::KeyClass;
+use crate::record::{KeyState, Record};
+use crate::wire::KeyId;
+
+/// Records that are read from the store at once.
+const PAGE: usize = 1000;
+
+impl Keyring {
+    /// Moves a key to `state` by hand: deactivates it, marks it compromised, schedules or takes back its destruction,
+    /// or destroys it. Destroying removes its wraps from the store for good and leaves a tombstone, so that errors
+    /// say what happened to the key.
+    ///
+    /// A data key that seals and is marked compromised gets a successor first, which seals at once; one that is
+    /// deactivated does not, so that nothing is sealed in its scope until somebody rotates it. A root is taken out of service only when
+    /// nothing depends on it any more: rotate it and [`reparent`](Self::reparent) first.
+    ///
+    /// How long a key waits between `DestroyPending` and `Destroyed` is up to the caller. Processes that hold the key
+    /// notice at its next renewal ([`CachePolicy`](crate::CachePolicy)).
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the configuration names the key, or other keys would be lost
+    ///   with it.
+    /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way.
+    /// - [`Conflict`](ErrorKind::Conflict): somebody else changed the key first; read again and repeat.
+    /// - Those of acquiring a key. The key has not changed in each case.
+    pub async fn change_state(&self, key_id: KeyId, state: KeyState) -> Result<Record> {
+        let record = self.record(key_id).await?;
+        self.verify(&record).await?;
+        if state == KeyState::Active && record.state() == KeyState::PreActive {
+            // By way of the succession, so that the key before it is deactivated.
+            return self.activate(record.slot(), &record).await;
+        }
+        self.refuse_if_needed(&record).await?;
+        if record.state() == KeyState::Active && state == KeyState::Compromised {
+            self.replace_at_once(&record).await?;
+        }
+        // Whatever replaced it has deactivated it.
+        let record = self.record(key_id).await?;
+        self.verify(&record).await?;
+        let root = match record.class() {
+            // A root cannot vouch for its own end: its tombstone is its successor's word.
+            KeyClass::Root if state == KeyState::Destroyed => self.current_root().await?,
+            _ => self.root(record.authenticator()).await?,
+        };
+        let maker = self.maker();
+        let next = root.with_state(&record, state, maker.now().await?)?;
+        maker.update(&next, record.sequence()).await?;
+        self.inner.keys.remove(&(key_id, next.slot()));
+        self.current(next.slot(), None).expire();
+        Ok(next)
+    }
+
+    /// Has another key seal in place of `record` from now on.
+    async fn replace_at_once(&self, record: &Record) -> Result<()> {
+        let rotated = self.rotate(record.slot(), record.key_id()).await?;
+        if rotated.new.state() == KeyState::PreActive {
+            self.activate(record.slot(), &rotated.new).await?;
+        }
+        Ok(())
+    }
+
+    async fn refuse_if_needed(&self, record: &Record) -> Result<()> {
+        let refused = |why| Err(Error::new(ErrorKind::PolicyRefused, why).with_detail(record.key_id().to_string()));
+        let configured = self.configured();
+        let config = &configured.keyring;
+        let key_id = record.key_id();
+        let named = key_id == config.scope_names
+            || config.lookup.values().any(|keys| keys.seals == key_id || keys.opens.contains(&key_id));
+        if named {
+            return refused("the state of a key that the configuration names is not changed by hand");
+        }
+        if record.class() != KeyClass::Root {
+            return Ok(());
+        }
+        if record.state() == KeyState::Active {
+            return refused("the root is the one under which keys are made: rotate it and reparent the keys first");
+        }
+        let current = self.succession(self.roots()).await?.current;
+        if current.is_none_or(|current| !self.is_pinned(&current)) {
+            return refused("the current root is not pinned: add its pin everywhere first, then remove this one's");
+        }
+        let mut after = None;
+        loop {
+            let page = self.inner.store.list(self.lineage(), after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.key_id());
+            let depends = |other: &&Record| {
+                other.key_id() != key_id
+                    && (other.authenticator() == key_id
+                        || (other.endorsed_by() == Some(key_id) && !self.is_pinned(other)))
+            };
+            if let Some(other) = page.iter().find(depends) {
+                return Err(Error::new(
+                    ErrorKind::PolicyRefused,
+                    "other keys depend on the root: reparent them, and pin the roots that it endorsed, first",
+                )
+                .with_detail(format!("{key_id}, needed by {}", other.key_id())));
+            }
+        }
+    }
+}

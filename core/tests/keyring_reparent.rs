@@ -1,0 +1,238 @@
+//! Reparenting: every key under the current root, whatever happens on the way (DESIGN K3, K14).
+#![cfg(all(feature = "testing", feature = "hazmat"))]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::lab::*;
+use common::{FaultyMarks, Shuffle, block_on, open, refused};
+use keyfold::{ErrorKind, KeyClass, KeyState, Keyring, Record, ReparentProgress, Result, SlotId, Value};
+use std::sync::Arc;
+
+/// Values under keys of every kind, and what they say.
+fn values(ring: &Keyring) -> Vec<(Option<&'static str>, Vec<u8>)> {
+    [None, Some("clinic"), Some("device")]
+        .into_iter()
+        .flat_map(|scope| {
+            let before = seal(ring, scope, "kept").unwrap();
+            block_on(ring.rotate_data_key(scope)).unwrap();
+            [(scope, before), (scope, seal(ring, scope, "kept").unwrap())]
+        })
+        .collect()
+}
+
+fn assert_all_open(ring: &Keyring, values: &[(Option<&str>, Vec<u8>)]) {
+    for (scope, sealed) in values {
+        assert_eq!(reveal(ring, *scope, sealed).unwrap().0, "kept", "{scope:?}");
+    }
+}
+
+fn reparent(ring: &Keyring) -> Result<ReparentProgress> {
+    block_on(async {
+        let mut walk = ring.reparent().await?;
+        loop {
+            let progress = walk.step(3).await?;
+            if progress.done {
+                return Ok(progress);
+            }
+        }
+    })
+}
+
+fn under_other_roots(lab: &Lab, current: &Record) -> Vec<Record> {
+    let all = lab.store.all().into_iter();
+    all.filter(|record| record.class() != KeyClass::Root && record.authenticator() != current.key_id()).collect()
+}
+
+#[test]
+fn afterwards_the_new_pin_alone_opens_everything_and_the_old_root_can_go() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let values = values(&ring);
+    let joined = encryptor(&ring, "mrn", None).unwrap().encrypt(Value::Text("mrn"), None).unwrap();
+    let new = block_on(ring.rotate_root()).unwrap().new;
+    let only_new = lab.pinning(&[*new.commitment()]);
+    assert!(reveal(&lab.process_with(only_new.clone()), None, &values[0].1).is_err());
+    let unwraps = lab.kms.unwrap_count();
+    let progress = reparent(&lab.process()).unwrap();
+    assert_eq!(lab.kms.unwrap_count() - unwraps, 2, "one request per root, however many keys");
+    // Three lookup keys with the scope names, two data keys of before, and five that were made since.
+    assert_eq!(progress.moved, 10, "{progress:?}");
+    assert!(under_other_roots(&lab, &new).is_empty());
+    assert_eq!(reparent(&ring).unwrap().moved, 0, "nothing is left to do");
+    for ring in [&ring, &lab.process(), &lab.process_with(only_new.clone()), &lab.elsewhere()] {
+        assert_all_open(ring, &values);
+        let decryptor = decryptor(ring, "mrn", None).unwrap();
+        assert!(open(&decryptor, &joined, None).is_ok());
+        assert_eq!(encryptor(ring, "mrn", None).unwrap().encrypt(Value::Text("mrn"), None).unwrap(), joined);
+    }
+    // Sequences go up, states and tags stay.
+    for record in lab.store.all().iter().filter(|record| record.class() != KeyClass::Root) {
+        assert!(record.sequence() >= 2, "{record:?}");
+    }
+    // While the trust in the new root comes from the old one, that stays; then it can be destroyed.
+    let old = root().key_id();
+    assert_eq!(refused(block_on(ring.change_state(old, KeyState::DestroyPending)), "needed"), ErrorKind::PolicyRefused);
+    let ring = lab.process_with(lab.pinning(&[root().commitment(), *new.commitment()]));
+    block_on(ring.change_state(old, KeyState::DestroyPending)).unwrap();
+    block_on(ring.change_state(old, KeyState::Destroyed)).unwrap();
+    assert_all_open(&lab.process_with(only_new), &values);
+}
+
+#[test]
+fn a_root_that_keys_depend_on_cannot_be_taken_out_of_service() {
+    for state in [KeyState::Compromised, KeyState::DestroyPending] {
+        let lab = Lab::new();
+        let ring = lab.process();
+        let values = values(&ring);
+        let new = block_on(ring.rotate_root()).unwrap().new;
+        let newer = block_on(ring.rotate_root()).unwrap().new;
+        let pins_newer = lab.process_with(lab.pinning(&[root().commitment(), *newer.commitment()]));
+        for key_id in [root().key_id(), newer.key_id()] {
+            assert_eq!(refused(block_on(pins_newer.change_state(key_id, state)), "needed"), ErrorKind::PolicyRefused);
+        }
+        // The one between vouches for nothing but the newest root, which others may trust through it alone.
+        let ring = lab.process();
+        assert_eq!(refused(block_on(ring.change_state(new.key_id(), state)), "needed"), ErrorKind::PolicyRefused);
+        block_on(pins_newer.change_state(new.key_id(), state)).unwrap();
+        assert_all_open(&pins_newer, &values);
+    }
+}
+
+#[test]
+fn tombstones_and_unknown_wraps_move_along() {
+    use keyfold::vectors::WrapParts;
+    let lab = Lab::new();
+    let mut parts = child_parts(data(40), root());
+    parts.wraps.push(WrapParts { kind: 9, alias: "pq".to_owned(), version: String::new(), bytes: vec![5; 300] });
+    parts.extensions = b"\x00\x07\x00\x02ab".to_vec();
+    lab.store.plant(&record(&in_state(parts.clone(), KeyState::Deactivated)));
+    let gone = child_parts(data(41), root());
+    let gone = in_state(in_state(in_state(gone, KeyState::Deactivated), KeyState::DestroyPending), KeyState::Destroyed);
+    lab.store.plant(&record(&gone));
+    let sealed = sealed_under(&data(40), &[3; 24], "kept");
+    let new = block_on(lab.process().rotate_root()).unwrap().new;
+    reparent(&lab.process()).unwrap();
+    assert!(under_other_roots(&lab, &new).is_empty());
+    let moved = lab.store.find(data(40).key_id());
+    let contains = |needle: &[u8]| moved.as_bytes().windows(needle.len()).any(|window| window == needle);
+    assert!(contains(&[5; 300]) && contains(b"\x00\x07\x00\x02ab"));
+    let ring = lab.process_with(lab.pinning(&[*new.commitment()]));
+    assert_eq!(reveal(&ring, None, &sealed).unwrap().0, "kept");
+    let error = reveal(&ring, None, &sealed_under(&data(41), &[3; 24], "x")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::KeyState);
+}
+
+#[test]
+fn a_record_that_no_root_vouches_for_stops_it_and_nothing_of_the_step_is_changed() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let values = values(&ring);
+    block_on(ring.rotate_root()).unwrap();
+    let forged = record(&child_parts(theirs(KeyClass::Data, SlotId::NONE, 4), root()));
+    let mut bytes = forged.as_bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let forged = Record::parse(&bytes).unwrap();
+    lab.store.plant(&forged);
+    let before = lab.store.all();
+    let error = block_on(async { lab.process().reparent().await?.step(1000).await }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RecordRejected);
+    assert!(error.to_string().contains(&forged.key_id().to_string()), "{error}");
+    assert!(lab.store.all() == before);
+    assert_all_open(&lab.process(), &values);
+}
+
+#[test]
+fn whatever_call_fails_values_open_and_the_next_walk_finishes() {
+    for after in [false, true] {
+        let mut n = 0;
+        loop {
+            n += 1;
+            let lab = Lab::new();
+            let values = values(&lab.process());
+            lab.faults.fail_nth(n, after);
+            let outcome = block_on(lab.process().rotate_root()).and_then(|_| reparent(&lab.process()));
+            let failed = lab.faults.calls() >= n;
+            lab.faults.off();
+            assert_all_open(&lab.process(), &values);
+            assert_all_open(&lab.elsewhere(), &values);
+            // Resuming finishes, whether or not the root was rotated.
+            let ring = lab.process();
+            reparent(&ring).unwrap();
+            let roots = lab.store.of_slot(slot(KeyClass::Root, SlotId::NONE));
+            assert!(under_other_roots(&lab, &roots[0]).is_empty(), "call {n}, after {after}");
+            assert_all_open(&ring, &values);
+            if !failed {
+                assert!(outcome.is_ok());
+                break;
+            }
+        }
+        assert!(n > 40, "{n} calls");
+    }
+}
+
+#[test]
+fn rotation_and_new_scopes_go_on_meanwhile() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let mut kept = values(&ring);
+    let mut shuffle = Shuffle(3);
+    for round in 0..10 {
+        // So that the pins do not run out.
+        let mut pins = vec![root().commitment()];
+        pins.extend(lab.store.of_slot(slot(KeyClass::Root, SlotId::NONE)).iter().map(|root| *root.commitment()));
+        let config = lab.pinning(&pins);
+        let ring = lab.process_with(config.clone());
+        let new = block_on(ring.rotate_root()).unwrap().new;
+        let mut walk = block_on(ring.reparent()).unwrap();
+        while !block_on(walk.step(2)).unwrap().done {
+            let other = lab.process_with(config.clone());
+            match shuffle.below(3) {
+                0 => drop(block_on(other.rotate_data_key(Some("clinic"))).unwrap()),
+                1 if lab.store.all().len() < 150 => {
+                    kept.push((Some("device"), seal(&other, Some("device"), "kept").unwrap()));
+                    block_on(other.rotate_data_key(None)).unwrap();
+                }
+                _ => kept.push((Some("clinic"), seal(&other, Some("clinic"), "kept").unwrap())),
+            }
+        }
+        assert!(under_other_roots(&lab, &new).is_empty(), "round {round}");
+        assert_all_open(&lab.process_with(lab.pinning(&[*new.commitment()])), &kept);
+    }
+}
+
+#[test]
+fn two_walks_at_once_do_each_key_once() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let values = values(&ring);
+    let before: u64 = lab.store.all().iter().map(Record::sequence).sum();
+    block_on(ring.rotate_root()).unwrap();
+    let rotated: u64 = lab.store.all().iter().map(Record::sequence).sum();
+    let moved: u64 = std::thread::scope(|scope| {
+        let walks: Vec<_> = (0..8).map(|_| scope.spawn(|| reparent(&lab.process()).unwrap().moved)).collect();
+        walks.into_iter().map(|walk| walk.join().unwrap()).sum()
+    });
+    assert_eq!(moved, 10, "each key was moved by one of them");
+    let after: u64 = lab.store.all().iter().map(Record::sequence).sum();
+    assert_eq!(after - rotated, 10);
+    assert!(rotated > before);
+    assert_all_open(&lab.process(), &values);
+}
+
+#[test]
+fn a_record_from_before_is_refused_by_a_process_that_saw_it_move() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let values = values(&ring);
+    let before = lab.store.snapshot();
+    block_on(ring.rotate_root()).unwrap();
+    reparent(&ring).unwrap();
+    lab.store.restore(&before);
+    ring.invalidate();
+    assert!(reveal(&ring, None, &values[0].1).is_err());
+    // A machine that never saw it cannot know; what is under a pinned root opens there.
+    let marks = Arc::new(FaultyMarks::default());
+    let fresh = Keyring::open(lab.config.clone(), Arc::new(lab.store.clone()), lab.keks(), marks).unwrap();
+    assert_all_open(&fresh, &values);
+}
