@@ -34,7 +34,11 @@ pub(super) fn sealed_string(prefix: &str, sealed: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 /// What is sealed in JSON strings, as JSON and as it was opened.
-pub(super) fn reveal(job: &FieldJob, tokens: &[Token<'_>], rows: Option<&[&[u8]]>) -> Result<(Texts, OpenedColumn), RowFailure> {
+pub(super) fn reveal(
+    job: &FieldJob,
+    tokens: &[Token<'_>],
+    rows: Option<&[&[u8]]>,
+) -> Result<(Texts, OpenedColumn), RowFailure> {
     let texts = sealed_texts(tokens)?;
     let opened = job.reveal(&texts, rows)?;
     let json = texts.iter().enumerate().map(|(row, text)| {
