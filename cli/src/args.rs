@@ -23,12 +23,16 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a keyring in a folder: configuration, local KEK file, SQLite key store.
+    /// Make a keyring in a folder: configuration, local KEK file, SQLite key store (or tables in PostgreSQL).
     Init(Init),
+    /// Make the tables of a PostgreSQL key store, or bring older ones up to date.
+    Migrate(Migrate),
     /// Encrypt the fields of a CSV or NDJSON file that the policy names.
     Protect(Protect),
     /// Decrypt the fields of a protected file. Never passes plaintext through.
     Reveal(Transform),
+    /// Move the values of rows to other rows of a protected file, such as those of patients that were merged.
+    Rebind(Rebind),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
     /// List and rotate keys.
@@ -60,9 +64,21 @@ pub(crate) struct Init {
     /// The isolation domain: keys of another environment never open here.
     #[arg(long, default_value = "development")]
     pub(crate) environment: String,
+    /// Keep key records in a PostgreSQL database instead (docs/POSTGRES.md): postgres://USER@HOST/DATABASE, without a
+    /// password, since others can see it.
+    #[arg(long, value_name = "URI")]
+    pub(crate) store: Option<String>,
     /// Print what was made as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Migrate {
+    /// The database, as its owner (docs/POSTGRES.md): postgres://USER@HOST/DATABASE, without a password, since others
+    /// can see it.
+    #[arg(long, value_name = "URI")]
+    pub(crate) store: String,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -127,6 +143,22 @@ pub(crate) struct Protect {
     /// Encrypt values that look sealed already once more, instead of refusing them.
     #[arg(long)]
     pub(crate) seal_sealed: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rebind {
+    #[command(flatten)]
+    pub(crate) transform: Transform,
+    /// A CSV file with the header from,to: identifiers of rows, in clear, and the ones that take their place. It is a
+    /// file because others on the machine can see arguments.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) map: PathBuf,
+    /// The column or JSONPath that holds these identifiers; needed if the policy binds values to several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) row: Option<String>,
+    /// Go on if an identifier of the map occurs in no row.
+    #[arg(long)]
+    pub(crate) allow_missing: bool,
 }
 
 #[derive(Args, Debug)]

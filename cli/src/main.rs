@@ -37,10 +37,12 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
     match command {
         Command::Init(args) => init::run(&args, &mut out)?,
+        Command::Migrate(args) => init::migrate(&args, &mut out)?,
         Command::Protect(args) => {
             transform::run(&args.transform, Direction::Protect { seal_sealed: args.seal_sealed })?
         }
         Command::Reveal(args) => transform::run(&args, Direction::Reveal)?,
+        Command::Rebind(args) => transform::rebind(&args)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,

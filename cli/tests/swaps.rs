@@ -191,12 +191,12 @@ fn reveal_never_passes_plaintext_through() {
             *table.cell((row, column)) = plain.to_owned();
             world.write("moved.csv", table.render());
             let place = format!("row {row} (line {}), column {} ({name:?})", row + 1, column + 1);
-            world.refuses(&REVEAL, DATA, &["never passes plaintext through [200 Malformed]", &place]);
+            world.refuses(&REVEAL, DATA, &["plaintext is never passed through [200 Malformed]", &place]);
         }
     }
     for value in ["\"Canáry7391\"", "7391", "null", "true", "[\"Canáry7391\"]", "{\"a\":1}"] {
         world.write("moved.ndjson", format!("\n{{\"note\":{value}}}\n"));
-        let says = ["never passes plaintext through [200 Malformed]", "line 2, field patient.note"];
+        let says = ["plaintext is never passed through [200 Malformed]", "line 2, field patient.note"];
         world.refuses(&["reveal", "moved.ndjson", "--output", "out.ndjson"], DATA, &says);
     }
 }

@@ -301,6 +301,16 @@ impl OpenedColumn {
     }
 }
 
+impl ColumnValues for OpenedColumn {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn value(&self, row: usize) -> Value<'_> {
+        self.value(row)
+    }
+}
+
 impl fmt::Debug for OpenedColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenedColumn")

@@ -35,6 +35,8 @@ pub struct Config {
     pub high_water: Option<String>,
     /// The KEKs, by alias, such as `local:local.kek`; paths are relative to the file.
     pub keks: BTreeMap<KekAlias, String>,
+    /// Configuration files of keyrings that are only asked whose an unknown key is; relative to the file.
+    pub neighbours: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +48,8 @@ struct ConfigToml {
     keks: BTreeMap<String, Spanned<KekToml>>,
     #[serde(default)]
     cache: CacheToml,
+    #[serde(default)]
+    neighbours: BTreeMap<String, String>,
     #[serde(default)]
     rotation: RotationToml,
     #[serde(default)]
@@ -151,6 +155,7 @@ impl Config {
             store: file.store.uri,
             high_water: file.store.high_water,
             keks: BTreeMap::new(),
+            neighbours: file.neighbours,
         };
         for (alias, kek) in file.keks {
             let parsed = origin.at(&kek, |_| KekAlias::new(&alias))?;

@@ -1,6 +1,11 @@
 //! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
 
 mod framed;
+mod rebind;
+mod search;
+
+pub use rebind::Rebinder;
+pub use search::Searcher;
 
 use crate::aead::SivKey;
 use crate::cache::Cached;
@@ -201,7 +206,7 @@ impl Encryptor {
     ///   [`LimitExceeded`](ErrorKind::LimitExceeded): it has sealed as many values as the rotation policy allows.
     ///   [`ready`](Self::ready) sees to both. A key that was revoked gives the error that revoked it.
     pub fn encrypt(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
-        self.check_type(&value)?;
+        check_type(&self.policy, &value)?;
         let key = self.key_for(1)?;
         match &key.material {
             Material::Data(xaes) => seal_value(&key.key_id, xaes, &self.bound.aad, self.policy.padding, value, row),
@@ -225,7 +230,7 @@ impl Encryptor {
         rows: Option<&(impl ColumnBytes + ?Sized)>,
     ) -> Result<SealedColumn, RowError> {
         for row in 0..values.len() {
-            self.check_type(&values.value(row)).map_err(|error| RowError { row, error })?;
+            check_type(&self.policy, &values.value(row)).map_err(|error| RowError { row, error })?;
         }
         let key = self.key_for(values.len()).map_err(|error| RowError { row: 0, error })?;
         match &key.material {
@@ -250,17 +255,6 @@ impl Encryptor {
         refuse_row(row)?;
         Ok(DeterministicSeal { key_id, key, strings: &self.bound.strings, padding: self.policy.padding })
     }
-
-    #[inline]
-    fn check_type(&self, value: &Value<'_>) -> Result<()> {
-        match self.policy.value_type {
-            Some(expected) if expected != value.value_type() && !matches!(value, Value::Null) => {
-                Err(Error::new(ErrorKind::InvalidInput, "the value has another type than the policy gives the field")
-                    .with_detail(format!("{} is {}", self.policy.name, expected.name())))
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl core::fmt::Debug for Encryptor {
@@ -278,6 +272,17 @@ const WRONG_CLASS: Error = Error::new(ErrorKind::WrongScope, "the key is of a cl
 fn not_accepted(policy: &FieldPolicy, suite: Suite) -> Error {
     Error::new(ErrorKind::PolicyRefused, "the policy of the field does not accept this suite")
         .with_detail(format!("field {}, suite {suite}", policy.name))
+}
+
+#[inline]
+fn check_type(policy: &FieldPolicy, value: &Value<'_>) -> Result<()> {
+    match policy.value_type {
+        Some(expected) if expected != value.value_type() && !matches!(value, Value::Null) => {
+            Err(Error::new(ErrorKind::InvalidInput, "the value has another type than the policy gives the field")
+                .with_detail(format!("{} is {}", policy.name, expected.name())))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse_row(row: Option<&[u8]>) -> Result<()> {

@@ -71,7 +71,7 @@ pub use {
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
-    field::{Decryptor, Encryptor, Field, Opened},
+    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
         CreatedKeyring, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Reparent, ReparentProgress,

@@ -3,10 +3,12 @@
 //! The command line, the Python wheel and the C library all open keyrings through here.
 #![forbid(unsafe_code)]
 
+mod neighbour;
+
 use keyfold::config::Config;
 use keyfold::{CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater, Result};
 use keyfold_kms::local::LocalKek;
-use keyfold_store::{FileHighWater, SqliteStore};
+use keyfold_store::{FileHighWater, PostgresStore, SqliteStore};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -36,7 +38,11 @@ pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
     Ok(config)
 }
 
-/// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet.
+/// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet;
+/// blocks until a store on a server has answered.
+///
+/// Neighbours that the configuration names are opened as well, to say whose an unknown key is. One that cannot be
+/// opened is a warning.
 ///
 /// # Errors
 ///
@@ -45,13 +51,7 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
     let config = read_config(path, policies)?;
     let folder = folder_of(path);
     let store = open_store(&config.store, folder)?;
-    let keks = config
-        .keks
-        .iter()
-        .map(|(alias, uri)| {
-            Ok((alias.clone(), open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}")))?))
-        })
-        .collect::<Result<_>>()?;
+    let keks = open_keks(&config, folder)?;
     let high_water: Arc<dyn HighWater> = match &config.high_water {
         Some(file) => {
             let file = folder.join(file);
@@ -62,7 +62,29 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
         }
         None => Arc::new(MemoryHighWater::default()),
     };
-    Keyring::open(config.keyring, store, keks, high_water)
+    let ring = Keyring::open(config.keyring, store, keks, high_water)?;
+    for (name, file) in &config.neighbours {
+        match neighbour::open(&folder.join(file)) {
+            Ok(neighbour) => ring.add_neighbour(neighbour),
+            Err(error) => tracing::warn!(name, %error, "a neighbour cannot be opened: it will give no hints"),
+        }
+    }
+    Ok(ring)
+}
+
+/// Puts the configuration file `path`, with the fields of `policies` added, in the place of what `ring` has: policy,
+/// pins, KEKs, cache, rotation. For a service, upon a signal: see [`Keyring::reload`]. Calls neither store nor key
+/// service, but reads the files of local KEKs.
+///
+/// Store, high-water file and neighbours stay those that the keyring was opened with; restart to change them.
+///
+/// # Errors
+///
+/// As for [`read_config`] and [`Keyring::reload`], and those of opening the KEKs. The keyring goes on as it was.
+pub fn reload(ring: &Keyring, path: &Path, policies: &[PathBuf]) -> Result<()> {
+    let config = read_config(path, policies)?;
+    let keks = open_keks(&config, folder_of(path))?;
+    ring.reload(config.keyring, keks)
 }
 
 /// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no
@@ -76,12 +98,15 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let folder = folder_of(path);
     let mut files = vec![path.to_owned()];
     files.extend_from_slice(policies);
-    let uris = config.keks.values().chain([&config.store]);
-    let local = uris.filter_map(|uri| uri.strip_prefix("local:").or_else(|| uri.strip_prefix("sqlite:")));
-    files.extend(local.chain(config.high_water.as_deref()).map(|file| folder.join(file)));
-    let logs =
-        ["-wal", "-shm"].map(|suffix| folder.join(format!("{}{suffix}", config.store.trim_start_matches("sqlite:"))));
-    files.extend(logs);
+    files.extend(config.keks.values().filter_map(|uri| uri.strip_prefix("local:")).map(|file| folder.join(file)));
+    files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
+    files.extend(config.neighbours.values().map(|file| folder.join(file)));
+    match StoreUri::parse(&config.store)? {
+        StoreUri::Sqlite(file) => {
+            files.extend(["", "-wal", "-shm"].map(|suffix| folder.join(format!("{file}{suffix}"))))
+        }
+        StoreUri::Postgres(uri) => files.extend(PostgresStore::files(uri, folder)?),
+    }
     Ok(files)
 }
 
@@ -92,8 +117,8 @@ pub struct Initialised {
     pub config: PathBuf,
     /// The KEK file. Whoever has it and the store has every key.
     pub kek: PathBuf,
-    /// The store of key records.
-    pub store: PathBuf,
+    /// The file of the store of key records; `None` where a server keeps them.
+    pub store: Option<PathBuf>,
     /// The keyring.
     pub created: CreatedKeyring,
 }
@@ -106,6 +131,29 @@ pub struct Initialised {
 /// - [`Io`](ErrorKind::Io): one of the files exists already, or cannot be written. What this call made before it
 ///   failed is removed; what was there is untouched.
 pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initialised> {
+    make(folder, name, environment, None).await
+}
+
+/// As [`init`], with the key records in the PostgreSQL store that `uri` names, whose tables are made if needed. Paths in
+/// `uri` are relative to `folder`. Everything in it, a password too, is written into the configuration.
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): `uri` is not that of a PostgreSQL store.
+/// - [`Store`](ErrorKind::Store): the store cannot be reached or made. What was stored before a failure is of a lineage that
+///   nobody uses.
+/// - Those of [`init`].
+pub async fn init_with_store(folder: &Path, name: &str, environment: &str, uri: &str) -> Result<Initialised> {
+    match StoreUri::parse(uri)? {
+        StoreUri::Postgres(uri) => make(folder, name, environment, Some(uri)).await,
+        StoreUri::Sqlite(_) => Err(Error::new(
+            ErrorKind::Configuration,
+            "the SQLite store is the default and needs no URI: keys.db in the folder",
+        )),
+    }
+}
+
+async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>) -> Result<Initialised> {
     let path = |file: &str| folder.join(file);
     let missing = |folder: &&Path| !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err();
     let mut made =
@@ -121,12 +169,19 @@ pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initia
     let alias = KekAlias::new("local")?;
     let kek: Arc<dyn Kms> = Arc::new(LocalKek::create(path(KEK_FILE))?);
     made.files.push(path(KEK_FILE));
-    let store: Arc<dyn KeyStore> = Arc::new(SqliteStore::create(path(STORE_FILE))?);
-    made.files.extend([STORE_FILE, "keys.db-wal", "keys.db-shm", HIGH_WATER_FILE, "keys.high-water.lock"].map(path));
+    made.files.extend([HIGH_WATER_FILE, "keys.high-water.lock"].map(path));
+    let (uri, store): (String, Arc<dyn KeyStore>) = match server {
+        Some(uri) => (uri.to_owned(), Arc::new(PostgresStore::create(uri, folder)?)),
+        None => {
+            let store = SqliteStore::create(path(STORE_FILE))?;
+            made.files.extend([STORE_FILE, "keys.db-wal", "keys.db-shm"].map(path));
+            (format!("sqlite:{STORE_FILE}"), Arc::new(store))
+        }
+    };
     let high_water = Arc::new(FileHighWater::open(path(HIGH_WATER_FILE))?);
     let created = Keyring::create(name, environment, store, BTreeMap::from([(alias.clone(), kek)]), high_water).await?;
     let uris = BTreeMap::from([(alias, format!("local:{KEK_FILE}"))]);
-    let text = Config::template(&created, &format!("sqlite:{STORE_FILE}"), HIGH_WATER_FILE, &uris);
+    let text = Config::template(&created, &uri, HIGH_WATER_FILE, &uris);
     if own_folder {
         // The KEK and the store must not get into a repository together.
         made.files.push(path(".gitignore"));
@@ -135,7 +190,12 @@ pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initia
     // Last, and in one step: a configuration that exists is complete.
     write_new(folder, CONFIG_FILE, text.as_bytes())?;
     made.keep();
-    Ok(Initialised { config: path(CONFIG_FILE), kek: path(KEK_FILE), store: path(STORE_FILE), created })
+    Ok(Initialised {
+        config: path(CONFIG_FILE),
+        kek: path(KEK_FILE),
+        store: server.is_none().then(|| path(STORE_FILE)),
+        created,
+    })
 }
 
 /// Writes a file in one step; fails if anything has that name.
@@ -176,12 +236,56 @@ impl Drop for Made {
     }
 }
 
-fn open_store(uri: &str, folder: &Path) -> Result<Arc<dyn KeyStore>> {
-    match uri.split_once(':') {
-        Some(("sqlite", file)) => Ok(Arc::new(SqliteStore::open(folder.join(file))?)),
-        _ => Err(Error::new(ErrorKind::Configuration, "the store is not one that this build knows: sqlite:FILE")
-            .with_detail(uri)),
+/// Which store a URI names.
+enum StoreUri<'a> {
+    Sqlite(&'a str),
+    Postgres(&'a str),
+}
+
+impl<'a> StoreUri<'a> {
+    fn parse(uri: &'a str) -> Result<Self> {
+        match uri.split_once(':') {
+            Some(("sqlite", file)) => Ok(Self::Sqlite(file)),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(uri)),
+            // The rest of the URI may hold a password.
+            other => Err(Error::new(
+                ErrorKind::Configuration,
+                "the store is not one that this build knows: sqlite:FILE or postgres://USER@HOST/DATABASE",
+            )
+            .with_detail(other.map_or("no scheme", |(scheme, _)| scheme))),
+        }
     }
+}
+
+fn open_store(uri: &str, folder: &Path) -> Result<Arc<dyn KeyStore>> {
+    Ok(match StoreUri::parse(uri)? {
+        StoreUri::Sqlite(file) => Arc::new(SqliteStore::open(folder.join(file))?),
+        StoreUri::Postgres(uri) => Arc::new(PostgresStore::open(uri, folder)?),
+    })
+}
+
+/// Makes the tables of the PostgreSQL store that `uri` names, or brings older ones up to date; nothing where they are as
+/// this build needs them. Paths in the URI are relative to `folder`. Blocks.
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): the URI names no PostgreSQL store. - [`Store`](ErrorKind::Store): the database
+///   failed, or its role may not make tables; nothing was changed.
+pub fn migrate(uri: &str, folder: &Path) -> Result<()> {
+    match StoreUri::parse(uri)? {
+        StoreUri::Postgres(uri) => PostgresStore::create(uri, folder).map(drop),
+        StoreUri::Sqlite(_) => Err(Error::new(
+            ErrorKind::Configuration,
+            "only PostgreSQL stores are migrated; `keyfold init` makes SQLite ones",
+        )),
+    }
+}
+
+fn open_keks(config: &Config, folder: &Path) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
+    let open = |(alias, uri): (&KekAlias, &String)| {
+        Ok((alias.clone(), open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}")))?))
+    };
+    config.keks.iter().map(open).collect()
 }
 
 fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {

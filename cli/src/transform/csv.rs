@@ -1,6 +1,9 @@
 //! CSV: named columns are replaced, every other byte stays.
 
+mod rebind;
+
 use super::field::{FieldJob, RowFailure, push_sealed};
+use super::merges::Merges;
 use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump};
 use crate::failure::{Exit, Failure};
@@ -33,8 +36,11 @@ enum RowSource {
     Protected(usize),
 }
 
-struct CsvJob {
+struct CsvJob<'j> {
     direction: Direction,
+    merges: &'j Merges,
+    /// When rebinding: where the identifiers are that are replaced.
+    rebound: Option<RowSource>,
     fields: Vec<FieldJob>,
     /// Columns that are row bindings of others come first.
     columns: Vec<ColumnJob>,
@@ -83,9 +89,9 @@ pub(super) fn run(
     Ok(output)
 }
 
-impl CsvJob {
+impl<'j> CsvJob<'j> {
     /// Which columns are replaced, in which order, bound to what.
-    fn plan(job: &Job<'_>, position: &impl Fn(&str) -> Option<usize>) -> Result<Self, Failure> {
+    fn plan(job: &Job<'j>, position: &impl Fn(&str) -> Option<usize>) -> Result<Self, Failure> {
         let missing = |field: &str, column: &str| {
             Failure::new(
                 Exit::Policy,
@@ -120,6 +126,7 @@ impl CsvJob {
                 columns.push(ColumnJob { column, field: index, row: None });
             }
         }
+        let mut bound_to: Vec<(&str, RowSource)> = Vec::new();
         for index in 0..columns.len() {
             let field = &fields[columns[index].field];
             let name = match &field.policy.row_binding {
@@ -136,12 +143,27 @@ impl CsvJob {
                 let why = format!("is bound to the column {name:?}, which is protected and so must be deterministic");
                 return Err(Failure::new(Exit::Policy, format!("field {} {why}", field.policy.name)));
             }
-            columns[index].row = Some(protected.map_or(RowSource::Clear(column), RowSource::Protected));
+            let source = protected.map_or(RowSource::Clear(column), RowSource::Protected);
+            columns[index].row = Some(source);
+            if bound_to.iter().all(|(known, _)| known != name) {
+                bound_to.push((name, source));
+            }
         }
-        Ok(Self { direction: job.direction, fields, columns })
+        let rebound = match job.direction {
+            Direction::Rebind => {
+                let names: Vec<&str> = bound_to.iter().map(|(name, _)| *name).collect();
+                let chosen = job.merges.choose_row(&names)?;
+                bound_to.iter().find(|(name, _)| *name == chosen).map(|(_, source)| *source)
+            }
+            _ => None,
+        };
+        Ok(Self { direction: job.direction, merges: job.merges, rebound, fields, columns })
     }
 
     fn transform(&self, batch: &CsvBatch) -> Result<Done, Failure> {
+        if let Some(source) = self.rebound {
+            return self.rebind(batch, source);
+        }
         let mut bytes = Zeroizing::new(Vec::new());
         let columns: Vec<usize> = self.columns.iter().map(|job| job.column).collect();
         let mut counts = Counts {
@@ -160,7 +182,7 @@ impl CsvJob {
                     push_sealed(sealed[k].bytes(row), out);
                 });
             }
-            Direction::Reveal => {
+            Direction::Reveal | Direction::Rebind => {
                 bytes.reserve(batch.raw_len());
                 let opened = self.reveal(batch)?;
                 for (k, column) in opened.iter().enumerate() {
@@ -241,32 +263,32 @@ impl CsvJob {
     ) -> Result<Option<Vec<&'l [u8]>>, Failure> {
         let Some(source) = job.row else { return Ok(None) };
         if latest.as_ref().is_none_or(|(known, _)| *known != source) {
-            *latest = Some((source, self.bindings(batch, source, opened)?));
+            let clear = match source {
+                RowSource::Clear(_) => None,
+                RowSource::Protected(index) => opened.get(index),
+            };
+            *latest = Some((source, self.bindings(batch, source, clear)?));
         }
         Ok(latest.as_ref().map(|(_, rows)| rows.iter().map(|row| &row[..]).collect()))
     }
 
+    /// The row bindings of a batch; `clear` is what stands in a protected column.
     fn bindings<'b>(
         &self,
         batch: &'b CsvBatch,
         source: RowSource,
-        opened: &[OpenedColumn],
+        clear: Option<&OpenedColumn>,
     ) -> Result<Vec<Cow<'b, [u8]>>, Failure> {
-        let (column, clear) = match source {
-            RowSource::Clear(column) => (column, None),
-            RowSource::Protected(index) => {
-                (self.columns[index].column, opened.get(index).map(|column| (index, column)))
-            }
-        };
+        let column = self.column_of(source);
         let binding = |row: usize| -> Result<Cow<'b, [u8]>, Failure> {
             let text = batch.text(row, column)?;
-            let bound = match clear {
-                None => text.as_bytes().into(),
-                Some((index, opened)) => {
+            let bound = match (source, clear) {
+                (RowSource::Protected(index), Some(opened)) => {
                     let (prefix, _) = self.fields[self.columns[index].field].policy.split_prefix(text);
                     let rest = opened.value(row).to_text().unwrap_or_default();
                     format!("{prefix}{rest}").into_bytes().into()
                 }
+                _ => text.as_bytes().into(),
             };
             Ok(bound)
         };
@@ -279,6 +301,13 @@ impl CsvJob {
             Ok(bound)
         });
         rows.collect()
+    }
+
+    fn column_of(&self, source: RowSource) -> usize {
+        match source {
+            RowSource::Clear(column) => column,
+            RowSource::Protected(index) => self.columns[index].column,
+        }
     }
 
     /// Refuses rows that would be too long to be revealed.

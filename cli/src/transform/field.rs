@@ -4,8 +4,8 @@ use super::Direction;
 use crate::failure::{Exit, Failure};
 use keyfold::wire::{from_text, looks_sealed_text, push_text};
 use keyfold::{
-    ColumnBytes, Decryptor, Encryptor, ErrorKind, Field, FieldMode, FieldPolicy, OpenedColumn, RowBinding, RowError,
-    SealedColumn, Value,
+    ColumnBytes, Decryptor, Encryptor, ErrorKind, Field, FieldMode, FieldPolicy, OpenedColumn, Rebinder, RowBinding,
+    RowError, SealedColumn, Value,
 };
 use std::sync::Arc;
 
@@ -15,9 +15,12 @@ pub(super) struct FieldJob {
     cipher: Cipher,
 }
 
-enum Cipher {
-    Protect(Box<Encryptor>),
-    Reveal(Box<Decryptor>),
+/// What a field needs for what is done with it.
+#[derive(Default)]
+struct Cipher {
+    protect: Option<Box<Encryptor>>,
+    reveal: Option<Box<Decryptor>>,
+    rebind: Option<Box<Rebinder>>,
 }
 
 /// A row of a batch that failed, and why; the caller knows where the row is in the file.
@@ -40,11 +43,19 @@ impl From<RowError> for RowFailure {
 
 impl FieldJob {
     pub(super) fn new(policy: Arc<FieldPolicy>, field: Field, direction: Direction) -> Result<Self, Failure> {
-        let cipher = match direction {
-            Direction::Protect { .. } => Cipher::Protect(Box::new(pollster::block_on(field.encryptor())?)),
-            Direction::Reveal => Cipher::Reveal(Box::new(pollster::block_on(field.decryptor())?)),
-        };
-        Ok(Self { policy, cipher })
+        let mut job = Self { policy, cipher: Cipher::default() };
+        // Rebinding leaves alone what is not bound, unless it is the identifier: a deterministic field.
+        let is_identifier = direction == Direction::Rebind && job.is_deterministic();
+        if is_identifier || direction == Direction::Reveal {
+            job.cipher.reveal = Some(Box::new(pollster::block_on(field.clone().decryptor())?));
+        }
+        if direction == Direction::Rebind && job.is_bound() {
+            job.cipher.rebind = Some(Box::new(pollster::block_on(field.clone().rebinder())?));
+        }
+        if is_identifier || matches!(direction, Direction::Protect { .. }) {
+            job.cipher.protect = Some(Box::new(pollster::block_on(field.encryptor())?));
+        }
+        Ok(job)
     }
 
     pub(super) fn is_deterministic(&self) -> bool {
@@ -58,17 +69,37 @@ impl FieldJob {
 
     /// Encrypts the values of a batch.
     pub(super) fn protect(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<SealedColumn, RowFailure> {
-        let Cipher::Protect(encryptor) = &self.cipher else {
-            return Err(RowFailure::new(0, Exit::Internal, "a decrypting job was asked to encrypt"));
+        let Some(encryptor) = &self.cipher.protect else {
+            return Err(RowFailure::new(0, Exit::Internal, "a job that does not encrypt was asked to"));
         };
         Ok(encryptor.encrypt_column(values, rows)?)
     }
 
     /// Decrypts the sealed texts of a batch. A text that is not sealed is refused, never passed through.
     pub(super) fn reveal(&self, texts: &[&str], rows: Option<&[&[u8]]>) -> Result<OpenedColumn, RowFailure> {
-        let Cipher::Reveal(decryptor) = &self.cipher else {
-            return Err(RowFailure::new(0, Exit::Internal, "an encrypting job was asked to decrypt"));
+        let Some(decryptor) = &self.cipher.reveal else {
+            return Err(RowFailure::new(0, Exit::Internal, "a job that does not decrypt was asked to"));
         };
+        let sealed = self.sealed(texts)?;
+        pollster::block_on(decryptor.load_keys(&sealed))?;
+        Ok(match rows {
+            Some(rows) => decryptor.decrypt_column(&sealed, Some(&Rows(rows)))?,
+            None => decryptor.decrypt_column(&sealed, None::<&Rows<'_>>)?,
+        })
+    }
+
+    /// Moves the sealed texts of a batch from the rows `from` to the rows `to`.
+    pub(super) fn rebind(&self, texts: &[&str], from: &[&[u8]], to: &[&[u8]]) -> Result<SealedColumn, RowFailure> {
+        let Some(rebinder) = &self.cipher.rebind else {
+            return Err(RowFailure::new(0, Exit::Internal, "a job that does not rebind was asked to"));
+        };
+        let sealed = self.sealed(texts)?;
+        pollster::block_on(rebinder.load_keys(&sealed))?;
+        Ok(rebinder.rebind_column(&sealed, &Rows(from), &Rows(to))?)
+    }
+
+    /// The binary form of texts, each of which must be sealed.
+    fn sealed(&self, texts: &[&str]) -> Result<Sealed, RowFailure> {
         let mut sealed = Sealed { data: Vec::new(), ends: Vec::with_capacity(texts.len()) };
         for (row, text) in texts.iter().enumerate() {
             let (_, rest) = self.policy.split_prefix(text);
@@ -76,17 +107,13 @@ impl FieldJob {
                 ErrorKind::Malformed => RowFailure::new(
                     row,
                     Exit::Data,
-                    "the value is not sealed, or damaged; reveal never passes plaintext through [200 Malformed]",
+                    "the value is not sealed, or damaged; plaintext is never passed through [200 Malformed]",
                 ),
                 _ => RowFailure { row, failure: error.into() },
             })?;
             sealed.ends.push(sealed.data.len());
         }
-        pollster::block_on(decryptor.load_keys(&sealed))?;
-        Ok(match rows {
-            Some(rows) => decryptor.decrypt_column(&sealed, Some(&Rows(rows)))?,
-            None => decryptor.decrypt_column(&sealed, None::<&Rows<'_>>)?,
-        })
+        Ok(sealed)
     }
 
     /// Refuses a text that looks sealed already.

@@ -1,18 +1,20 @@
-//! `keyfold protect` and `keyfold reveal`: a file goes through the cipher in batches, on every core, and appears
+//! `keyfold protect`, `keyfold reveal` and `keyfold rebind`: a file goes through the cipher in batches, on every core, and appears
 //! under its name when everything has succeeded.
 
 mod csv;
 mod field;
+mod merges;
 mod ndjson;
 mod progress;
 
-use crate::args::{Format, Transform};
+use crate::args::{Format, Rebind, Transform};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
 use crate::files::pipeline;
 use field::FieldJob;
 use keyfold::{Context, FieldPolicy, Keyring};
+use merges::Merges;
 use progress::Progress;
 use serde_json::json;
 use std::ffi::OsStr;
@@ -34,6 +36,8 @@ pub(crate) enum Direction {
         seal_sealed: bool,
     },
     Reveal,
+    /// From protected to protected: values get another row.
+    Rebind,
 }
 
 /// A batch after the cipher: what is to be written, and what it was.
@@ -52,6 +56,8 @@ struct Counts {
     records: u64,
     /// Values that were encrypted or decrypted.
     values: u64,
+    /// Records whose identifier was replaced.
+    rebound: u64,
     /// Values whose key no longer seals.
     outdated: u64,
     /// Values under a compromised key.
@@ -69,7 +75,7 @@ impl Direction {
     const fn limit(self, max_len: usize) -> usize {
         match self {
             Self::Protect { .. } => max_len,
-            Self::Reveal => max_len * SEALED_GROWTH,
+            Self::Reveal | Self::Rebind => max_len * SEALED_GROWTH,
         }
     }
 }
@@ -79,6 +85,7 @@ impl Counts {
         self.input_len += other.input_len;
         self.records += other.records;
         self.values += other.values;
+        self.rebound += other.rebound;
         self.outdated += other.outdated;
         self.compromised += other.compromised;
         self.unmatched += other.unmatched;
@@ -92,6 +99,8 @@ struct Job<'a> {
     direction: Direction,
     ring: &'a Keyring,
     context: Context,
+    /// Which rows take the place of which; empty unless rebinding.
+    merges: &'a Merges,
 }
 
 impl Job<'_> {
@@ -127,15 +136,25 @@ impl Job<'_> {
     }
 }
 
-/// Reads, transforms, writes; then reports.
+/// Protects or reveals.
 pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure> {
+    transform(args, direction, &Merges::default())
+}
+
+/// Moves values to other rows.
+pub(crate) fn rebind(args: &Rebind) -> Result<(), Failure> {
+    transform(&args.transform, Direction::Rebind, &Merges::read(args)?)
+}
+
+/// Reads, transforms, writes; then reports.
+fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<(), Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let format = args.format.map_or_else(|| format_of(&args.input), Ok)?;
     let ring = keyfold_open::open(&args.source.config, &args.policy).map_err(Failure::of_opening)?;
     let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
-    let job = Job { args, direction, ring: &ring, context };
+    let job = Job { args, direction, ring: &ring, context, merges };
     if let (Direction::Protect { .. }, Some(scope)) = (direction, &args.scope)
         && !pollster::block_on(ring.has_scope(scope))?
     {
@@ -147,6 +166,9 @@ pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure>
     target.refuse_input(input.file())?;
     for file in keyfold_open::own_files(&args.source.config, &args.policy)? {
         target.refuse_own(&file)?;
+    }
+    if let Some(map) = merges.file() {
+        target.refuse_own(map)?;
     }
     let len = input.len();
     let mut progress = Progress::new(direction, len);
@@ -167,6 +189,7 @@ pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure>
         Err(interrupted) => return Err(Failure::from(interrupted).add("no file was written")),
         Ok(()) => result?,
     };
+    merges.refuse_missing()?;
     output.commit()?;
     report(args, direction, counts)
 }
@@ -199,17 +222,22 @@ fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), 
     let verb = match direction {
         Direction::Protect { .. } => "protected",
         Direction::Reveal => "revealed",
+        Direction::Rebind => "rebound",
     };
     let line = if args.json {
         json!({
             "direction": verb, "records": counts.records, "values": counts.values, "outdated": counts.outdated,
-            "compromised": counts.compromised, "unmatched": counts.unmatched, "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
+            "compromised": counts.compromised, "rebound": counts.rebound, "unmatched": counts.unmatched,
+            "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
         })
         .to_string()
     } else {
         let mut line = format!("{verb} {} values in {} records", counts.values, counts.records);
         if direction == Direction::Reveal {
             line.push_str(&format!("; {} values are under an old generation", counts.outdated));
+        }
+        if direction == Direction::Rebind {
+            line.push_str(&format!(", of which {} have a new identifier", counts.rebound));
         }
         if counts.compromised > 0 {
             line.push_str(&format!(

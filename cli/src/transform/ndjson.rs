@@ -1,16 +1,18 @@
 //! NDJSON: the values that the policy's paths select are replaced, every other byte stays.
 
-use super::field::{FieldJob, RowFailure, push_sealed};
+mod rebind;
+mod values;
+
+use super::field::{FieldJob, RowFailure};
+use super::merges::Merges;
 use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::files::json::{
-    Document, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, push_string, splice,
-};
+use crate::files::json::{Document, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, splice};
 use crate::files::output::{Output, Target};
 use keyfold::wire::TEXT_PREFIX;
-use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, RowBinding, Spelling, Value, ValueType};
+use keyfold::{FieldPolicy, RowBinding};
 use serde_json_path::JsonPath;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,10 +20,14 @@ use std::io::Read;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use values::{protect, reveal, scalar_text};
 use zeroize::Zeroizing;
 
-struct NdjsonJob {
+struct NdjsonJob<'j> {
     direction: Direction,
+    merges: &'j Merges,
+    /// When rebinding: which of the row bindings holds the identifiers that are replaced.
+    rebound: Option<usize>,
     pass_unmatched: bool,
     /// Deterministic fields first, since others may be bound to them.
     fields: Vec<FieldJob>,
@@ -76,8 +82,8 @@ pub(super) fn run(
     Ok(output)
 }
 
-impl NdjsonJob {
-    fn plan(job: &Job<'_>) -> Result<Self, Failure> {
+impl<'j> NdjsonJob<'j> {
+    fn plan(job: &Job<'j>) -> Result<Self, Failure> {
         job.refuse_other_format(|field| (field.paths.is_empty(), field.columns.is_empty()), "paths")?;
         let mut fields = job.fields(|field| !field.paths.is_empty())?;
         if fields.is_empty() {
@@ -102,8 +108,18 @@ impl NdjsonJob {
             conditions.push(compiled.collect::<Result<_, Failure>>()?);
         }
         let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
+        let rebound = match job.direction {
+            Direction::Rebind => {
+                let names: Vec<&str> = row_paths.iter().map(String::as_str).collect();
+                let chosen = job.merges.choose_row(&names)?;
+                row_paths.iter().position(|path| path == chosen)
+            }
+            _ => None,
+        };
         let plan = Self {
             direction: job.direction,
+            merges: job.merges,
+            rebound,
             pass_unmatched: job.args.pass_unmatched,
             applied: flags(),
             selected: flags(),
@@ -120,6 +136,36 @@ impl NdjsonJob {
 
     fn transform(&self, batch: &LineBatch) -> Result<Done, Failure> {
         let mut counts = Counts { input_len: batch.raw_len() as u64, ..Counts::default() };
+        let lines = self.lines(batch, &mut counts)?;
+        let mut replacements: Vec<Vec<Option<Replacement>>> =
+            lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        match self.rebound {
+            Some(row_path) => self.rebind(batch, &lines, row_path, &mut replacements, &mut counts)?,
+            None => {
+                for field in 0..self.fields.len() {
+                    let places = places_of(&lines, field);
+                    if !places.is_empty() {
+                        self.transform_field(batch, &lines, field, &places, &mut replacements, &mut counts)?;
+                    }
+                }
+                counts.values += lines.iter().map(|line| line.found.len() as u64).sum::<u64>();
+            }
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(batch.raw_len() * 2));
+        let mut next = lines.iter().zip(replacements);
+        batch.render(&mut bytes, |index, out| {
+            let Some((line, replaced)) = next.next().filter(|(line, _)| line.index == index) else {
+                return Err(Failure::new(Exit::Internal, "a line has no replacement"));
+            };
+            let start = out.len();
+            splice(batch.line(index), replaced.into_iter().flatten(), out);
+            self.check_output(line, &out[start..], batch.number(index), &mut counts)
+        })?;
+        Ok(Done { bytes, counts })
+    }
+
+    /// The documents of a batch, and what the paths select in them.
+    fn lines<'b>(&self, batch: &'b LineBatch, counts: &mut Counts) -> Result<Vec<Line<'b>>, Failure> {
         let mut lines = Vec::with_capacity(batch.len());
         for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
             let document = Document::parse(batch.line(index), batch.number(index))?;
@@ -136,28 +182,9 @@ impl NdjsonJob {
                 self.selected[rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
             }
             counts.records += 1;
-            counts.values += found.len() as u64;
             lines.push(Line { index, document, found, rules });
         }
-        let mut replacements: Vec<Vec<Option<Replacement>>> =
-            lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
-        for field in 0..self.fields.len() {
-            let places = places_of(&lines, field);
-            if !places.is_empty() {
-                self.transform_field(batch, &lines, field, &places, &mut replacements, &mut counts)?;
-            }
-        }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(batch.raw_len() * 2));
-        let mut next = lines.iter().zip(replacements);
-        batch.render(&mut bytes, |index, out| {
-            let Some((line, replaced)) = next.next().filter(|(line, _)| line.index == index) else {
-                return Err(Failure::new(Exit::Internal, "a line has no replacement"));
-            };
-            let start = out.len();
-            splice(batch.line(index), replaced.into_iter().flatten(), out);
-            self.check_output(line, &out[start..], batch.number(index), &mut counts)
-        })?;
-        Ok(Done { bytes, counts })
+        Ok(lines)
     }
 
     fn refuse_unmatched(&self, number: u64) -> Result<(), Failure> {
@@ -203,61 +230,24 @@ impl NdjsonJob {
             .iter()
             .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
             .collect::<Result<_, _>>()?;
-        let mut put = |row: usize, text: Zeroizing<Vec<u8>>| {
-            let (line, found) = places[row];
-            replacements[line][found] = Some((lines[line].found[found].span.clone(), text));
-        };
-        match self.direction {
-            Direction::Protect { .. } => {
-                let mut values = Vec::with_capacity(tokens.len());
-                let mut prefixes = Vec::with_capacity(tokens.len());
+        let texts = match self.direction {
+            Direction::Protect { seal_sealed } => {
                 for (row, token) in tokens.iter().enumerate() {
-                    if let Token::String { text, .. } = token
-                        && self.direction == (Direction::Protect { seal_sealed: false })
-                    {
+                    if let (Token::String { text, .. }, false) = (token, seal_sealed) {
                         job.refuse_sealed(row, text).map_err(at)?;
                     }
-                    let (prefix, value) =
-                        value_of(&job.policy, token).map_err(|failure| at(RowFailure { row, failure }))?;
-                    prefixes.push(prefix);
-                    values.push(value);
                 }
-                let sealed = job.protect(&values, rows.as_deref()).map_err(at)?;
-                for (row, prefix) in prefixes.iter().enumerate() {
-                    let mut text = Vec::new();
-                    // The text form has no character that JSON would escape; the prefix may.
-                    push_string(prefix, &mut text);
-                    text.pop();
-                    push_sealed(sealed.bytes(row), &mut text);
-                    text.push(b'"');
-                    put(row, Zeroizing::new(text));
-                }
+                protect(job, &tokens, rows.as_deref()).map_err(at)?
             }
-            Direction::Reveal => {
-                let not_sealed = || {
-                    Failure::new(
-                        Exit::Data,
-                        "the value is not sealed; reveal never passes plaintext through [200 Malformed]",
-                    )
-                };
-                let mut texts = Vec::with_capacity(tokens.len());
-                for (row, token) in tokens.iter().enumerate() {
-                    match token {
-                        Token::String { text, .. } => texts.push(text.as_str()),
-                        _ => return Err(at(RowFailure { row, failure: not_sealed() })),
-                    }
-                }
-                let opened = job.reveal(&texts, rows.as_deref()).map_err(at)?;
+            Direction::Reveal | Direction::Rebind => {
+                let (texts, opened) = reveal(job, &tokens, rows.as_deref()).map_err(at)?;
                 counts.outdated += opened.outdated() as u64;
                 counts.compromised += opened.compromised() as u64;
-                for (row, text) in texts.iter().enumerate() {
-                    let (prefix, _) = job.policy.split_prefix(text);
-                    let mut out = Zeroizing::new(Vec::new());
-                    push_value(prefix, &opened.value(row), &mut out)
-                        .map_err(|failure| at(RowFailure { row, failure }))?;
-                    put(row, out);
-                }
+                texts
             }
+        };
+        for (&(line, found), text) in places.iter().zip(texts) {
+            replacements[line][found] = Some((lines[line].found[found].span.clone(), text));
         }
         Ok(())
     }
@@ -337,7 +327,7 @@ impl NdjsonJob {
                 ));
             }
             // Deterministic fields come first, so this one has been opened already.
-            (Some(at), Direction::Reveal) => {
+            (Some(at), Direction::Reveal | Direction::Rebind) => {
                 let opened = replacements[at].as_ref().and_then(|(_, text)| std::str::from_utf8(text).ok());
                 scalar_text(opened.and_then(Token::parse))
             }
@@ -351,7 +341,7 @@ impl NdjsonJob {
     fn check_output(&self, line: &Line<'_>, out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
         let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
         match self.direction {
-            Direction::Protect { .. } if out.len() > max_len => {
+            Direction::Protect { .. } | Direction::Rebind if out.len() > max_len => {
                 let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
                 return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
             }
@@ -359,12 +349,19 @@ impl NdjsonJob {
                 let document = Document::parse(out, number)?;
                 let again = self.rules_for(self.applicable(&document))?;
                 let found = again.paths.locate(&document)?;
-                let same = Arc::ptr_eq(&again, &line.rules)
-                    && found.iter().map(|located| located.rule).eq(line.found.iter().map(|located| located.rule))
+                let same = selects_the_same(&again, &found, line)
                     && bindings_of(&again, &document, &found)?
                         == bindings_of(&line.rules, &line.document, &line.found)?;
                 if !same {
                     let why = "a filter, an only_if or a row binding of the policy looks at a value that the policy protects, so the document could not be revealed";
+                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
+                }
+            }
+            Direction::Rebind => {
+                let document = Document::parse(out, number)?;
+                let again = self.rules_for(self.applicable(&document))?;
+                if !selects_the_same(&again, &again.paths.locate(&document)?, line) {
+                    let why = "a filter or an only_if of the policy looks at the identifier, so the document could not be revealed";
                     return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
                 }
             }
@@ -375,6 +372,12 @@ impl NdjsonJob {
         }
         Ok(())
     }
+}
+
+/// Whether the paths select the same values as before.
+fn selects_the_same(rules: &Arc<Rules>, found: &[Located], line: &Line<'_>) -> bool {
+    let rules_of = |found: &[Located]| found.iter().map(|located| located.rule).collect::<Vec<_>>();
+    Arc::ptr_eq(rules, &line.rules) && rules_of(found) == rules_of(&line.found)
 }
 
 /// A row binding: which of the protected values it is, or else what it says in clear.
@@ -422,76 +425,5 @@ fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, Failure> {
             Err(Failure::new(Exit::Policy, format!("field {}: {why}", policy.name)))
         }
         _ => Ok(None),
-    }
-}
-
-/// The prefix that stays in clear and the value of a token, by the type that the policy gives the field.
-fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, Value<'t>), Failure> {
-    let mismatch = || {
-        let expected = policy.value_type.map_or("any", ValueType::name);
-        Failure::new(Exit::Data, format!("the value is not of the field's type, {expected}"))
-    };
-    match (token, policy.value_type) {
-        (Token::Null, _) => Ok(("", Value::Null)),
-        (
-            Token::String { raw, .. } | Token::Number(raw) | Token::Array(raw) | Token::Object(raw),
-            Some(ValueType::Json),
-        ) => Ok(("", Value::Json(raw))),
-        (Token::String { text, canonical, raw }, None | Some(ValueType::Text)) => {
-            let (prefix, rest) = policy.split_prefix(text);
-            if *canonical || policy.spelling == Spelling::Normalise {
-                return Ok((prefix, Value::Text(rest)));
-            }
-            if matches!(policy.mode, keyfold::FieldMode::Deterministic { .. }) || policy.value_type.is_some() {
-                let why = "the string is spelled with unusual escapes, so it would not join or come back; spelling = \"normalise\" in the policy accepts it";
-                return Err(Failure::new(Exit::Data, why));
-            }
-            Ok(("", Value::Json(raw)))
-        }
-        (Token::String { text, canonical: true, .. }, Some(value_type @ (ValueType::Date | ValueType::Timestamp))) => {
-            Ok(("", Value::from_text(value_type, text)?))
-        }
-        (Token::Number(literal), None) => Ok((
-            "",
-            match Value::from_text(ValueType::Integer, literal) {
-                Ok(integer) => integer,
-                Err(error) if error.kind() == ErrorKind::InvalidInput => Value::Decimal(literal),
-                Err(error) => return Err(error.into()),
-            },
-        )),
-        (Token::Number(literal), Some(value_type @ (ValueType::Integer | ValueType::Decimal | ValueType::Float))) => {
-            Ok(("", Value::from_text(value_type, literal)?))
-        }
-        (Token::Bool(truth), None | Some(ValueType::Boolean)) => Ok(("", Value::Boolean(*truth))),
-        (Token::Array(raw) | Token::Object(raw), None) => Ok(("", Value::Json(raw))),
-        _ => Err(mismatch()),
-    }
-}
-
-/// Appends the JSON spelling of a value that was opened.
-fn push_value(prefix: &str, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
-    let text = value.to_text().ok_or_else(|| Failure::new(Exit::Data, "the value has no JSON form"))?;
-    let is_number = |text: &str| matches!(Token::parse(text), Some(Token::Number(_)));
-    match value.value_type() {
-        ValueType::Null => out.extend_from_slice(b"null"),
-        // Sealed by somebody else, perhaps from a CSV cell: it must stay one value on one line.
-        ValueType::Json if Token::parse(&text).is_none() || text.contains(['\n', '\r']) => {
-            return Err(Failure::new(Exit::Data, "the value is not JSON on one line"));
-        }
-        ValueType::Float if !is_number(&text) => return Err(Failure::new(Exit::Data, "JSON has no such number")),
-        ValueType::Json | ValueType::Integer | ValueType::Decimal | ValueType::Float | ValueType::Boolean => {
-            out.extend_from_slice(text.as_bytes());
-        }
-        _ => push_string(&format!("{prefix}{text}"), out),
-    }
-    Ok(())
-}
-
-/// The text of a string, or the literal of a number.
-fn scalar_text(token: Option<Token<'_>>) -> Option<Zeroizing<String>> {
-    match token? {
-        Token::String { text, .. } => Some(Zeroizing::new(text)),
-        Token::Number(literal) => Some(Zeroizing::new(literal.to_owned())),
-        _ => None,
     }
 }

@@ -18,6 +18,7 @@ impl Progress {
         bar.set_prefix(match direction {
             Direction::Protect { .. } => "protecting",
             Direction::Reveal => "revealing",
+            Direction::Rebind => "rebinding",
         });
         Self(bar)
     }

@@ -14,6 +14,7 @@ use crate::record::{KeyState, Record};
 use crate::store::Slot;
 use crate::wire::KeyId;
 use std::sync::Arc;
+use tracing::Instrument as _;
 
 /// What a rotation left behind.
 #[derive(Clone, Debug)]
@@ -159,7 +160,7 @@ impl Keyring {
                 None => Ok(None),
             };
         };
-        match Box::pin(self.advance_from(slot, &current, &succession, used_up)).await {
+        match self.advance_from(slot, &current, &succession, used_up).await {
             Ok(next) => Ok(Some(next.unwrap_or(current))),
             Err(error) if error.kind() == ErrorKind::RecordRejected => Err(error),
             Err(error) => {
@@ -194,7 +195,8 @@ impl Keyring {
             return Ok(None);
         }
         let replaced = succession.head.as_ref().map_or(current.key_id(), Record::key_id);
-        let rotated = self.rotate(slot, replaced).await?;
+        // Boxed: making a data key asks for the root, which may be due itself.
+        let rotated = Box::pin(self.rotate(slot, replaced)).await?;
         Ok((rotated.new.state() == KeyState::Active).then_some(rotated.new))
     }
 
@@ -207,6 +209,11 @@ impl Keyring {
     }
 
     pub(super) async fn rotate(&self, slot: Slot, replaced: KeyId) -> Result<Rotated> {
+        let span = tracing::info_span!("keyfold_rotate", class = slot.class.name());
+        self.rotate_in_span(slot, replaced).instrument(span).await
+    }
+
+    async fn rotate_in_span(&self, slot: Slot, replaced: KeyId) -> Result<Rotated> {
         let before = self.succession(slot).await?;
         let head = before.head.as_ref().ok_or_else(|| Error::from(ErrorKind::NoMatchingKey))?;
         if let Some(waiting) = before.successor {

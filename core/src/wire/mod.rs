@@ -8,6 +8,8 @@ pub(crate) mod record;
 mod sealed;
 #[cfg(feature = "std")]
 mod text;
+#[cfg(feature = "std")]
+mod value;
 
 pub use frame::Frame;
 #[cfg(feature = "std")]
@@ -18,6 +20,8 @@ pub(crate) use sealed::header;
 pub use sealed::{Sealed, Suite, looks_sealed};
 #[cfg(feature = "std")]
 pub use text::{TEXT_PREFIX, from_text, looks_sealed_text, push_text, text_len};
+#[cfg(feature = "std")]
+pub use value::SealedValue;
 
 /// First byte of every value; never occurs in UTF-8 (FORMAT.md §3).
 pub const MAGIC: u8 = 0xF5;

@@ -5,9 +5,9 @@ mod schema;
 
 use crate::files;
 use crate::memory::{NO_GENERATION_LEFT, conflict, machine_time, no_matching_key, not_replaced};
+use crate::row::Columns;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Result, Slot, SlotId};
-use row::Columns;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -1,41 +1,11 @@
-//! Rows of the table `records`: columns to search by, derived from the record that is kept beside them.
+//! Rows of the table `records` in SQLite.
 
-use super::{failed, store_error};
-use keyfold::wire::KeyId;
-use keyfold::{Error, ErrorKind, Record, Result};
+use super::failed;
+use crate::row::Columns;
+use keyfold::{Record, Result};
 use rusqlite::{Connection, Row, params};
 
-/// What a row says beside its record. Always computed from the record; never believed when read.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Columns {
-    pub(super) lineage: [u8; 16],
-    pub(super) key_id: [u8; KeyId::LEN],
-    pub(super) class: u8,
-    pub(super) slot: [u8; 16],
-    pub(super) generation: u32,
-    pub(super) scope_tag: Option<[u8; 32]>,
-    pub(super) state: u8,
-    pub(super) sequence: i64,
-}
-
 impl Columns {
-    /// # Errors
-    ///
-    /// - [`Store`](ErrorKind::Store): the sequence is greater than SQLite's greatest integer.
-    pub(super) fn of(record: &Record) -> Result<Self> {
-        let too_large = |_| store_error("the sequence of the record is too large for the store");
-        Ok(Self {
-            lineage: *record.lineage().as_bytes(),
-            key_id: *record.key_id().as_bytes(),
-            class: record.class().id(),
-            slot: *record.slot_id().as_bytes(),
-            generation: record.key_id().generation(),
-            scope_tag: record.scope_tag(),
-            state: record.state().id(),
-            sequence: i64::try_from(record.sequence()).map_err(too_large)?,
-        })
-    }
-
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             lineage: row.get(0)?,
@@ -81,25 +51,11 @@ fn one_row(count: usize) -> rusqlite::Result<()> {
 ///
 /// # Errors
 ///
-/// - [`Store`](ErrorKind::Store): the bytes are not a record that this build reads, or not the record that the row says.
+/// - [`Store`](keyfold::ErrorKind::Store): the bytes are not a record that this build reads, or not the record that
+///   the row says.
 pub(super) fn read(row: &Row<'_>) -> Result<Record> {
     let columns = Columns::read(row).map_err(failed)?;
     let bytes = row.get_ref(8).map_err(failed)?;
-    let bytes = bytes.as_blob().map_err(|error| wrong(&columns, "it is not a blob").with_source(error))?;
-    let record = Record::parse(bytes).map_err(|error| {
-        let why = match error.kind() {
-            ErrorKind::Unsupported => "it was written by a newer keyfold",
-            _ => "it is damaged",
-        };
-        wrong(&columns, why).with_source(error)
-    })?;
-    if Columns::of(&record)? != columns {
-        return Err(wrong(&columns, "the row and the record in it disagree"));
-    }
-    Ok(record)
-}
-
-fn wrong(columns: &Columns, why: &str) -> Error {
-    let key_id = KeyId::from_bytes(columns.key_id);
-    store_error("the key store holds a record that cannot be used").with_detail(format!("{key_id}: {why}"))
+    let bytes = bytes.as_blob().map_err(|error| columns.unusable("it is not a blob").with_source(error))?;
+    columns.record(bytes)
 }

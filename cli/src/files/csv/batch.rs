@@ -171,6 +171,17 @@ impl CsvBatch {
         CsvPlace { row: self.first_row + row as u64, line: self.first_line + lines, column }
     }
 
+    /// The line of the file that each row starts on, from 1.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = u64> {
+        let (mut line, mut counted) = (self.first_line, 0);
+        (0..self.rows()).map(move |row| {
+            let start = self.at(row, 0).start();
+            line += crate::files::count_lines(&self.raw[counted..start]);
+            counted = start;
+            line
+        })
+    }
+
     /// Appends the batch to `out` with the cells of `columns` replaced and all else as it was.
     ///
     /// `replacement(row, k, out)` appends the new text of the cell at `columns[k]`, and only that,
@@ -186,13 +197,24 @@ impl CsvBatch {
         &self,
         columns: &[usize],
         out: &mut Vec<u8>,
+        replacement: impl FnMut(usize, usize, &mut Vec<u8>),
+    ) {
+        self.render_rows(columns, 0..self.rows(), out, replacement);
+    }
+
+    /// As [`render`](Self::render), but in `rows` only, which ascend. The other rows stay as they are.
+    pub(crate) fn render_rows(
+        &self,
+        columns: &[usize],
+        rows: impl IntoIterator<Item = usize>,
+        out: &mut Vec<u8>,
         mut replacement: impl FnMut(usize, usize, &mut Vec<u8>),
     ) {
         let mut order: Vec<usize> = (0..columns.len()).collect();
         order.sort_by_key(|&k| columns[k]);
         assert!(order.windows(2).all(|pair| columns[pair[0]] != columns[pair[1]]), "a column is replaced twice");
         let mut copied = 0;
-        for row in 0..self.rows() {
+        for row in rows {
             for &k in &order {
                 let cell = self.at(row, columns[k]);
                 out.extend_from_slice(&self.raw[copied..cell.start()]);

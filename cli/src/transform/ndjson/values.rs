@@ -1,0 +1,133 @@
+//! Values in and out of JSON tokens.
+
+use crate::failure::{Exit, Failure};
+use crate::files::json::{Token, push_string};
+use crate::transform::field::{FieldJob, RowFailure, push_sealed};
+use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, OpenedColumn, Spelling, Value, ValueType};
+use zeroize::Zeroizing;
+
+/// New texts of values, as JSON.
+type Texts = Vec<Zeroizing<Vec<u8>>>;
+
+/// The JSON strings of sealed values.
+pub(super) fn protect(job: &FieldJob, tokens: &[Token<'_>], rows: Option<&[&[u8]]>) -> Result<Texts, RowFailure> {
+    let mut values = Vec::with_capacity(tokens.len());
+    let mut prefixes = Vec::with_capacity(tokens.len());
+    for (row, token) in tokens.iter().enumerate() {
+        let (prefix, value) = value_of(&job.policy, token).map_err(|failure| RowFailure { row, failure })?;
+        prefixes.push(prefix);
+        values.push(value);
+    }
+    let sealed = job.protect(&values, rows)?;
+    Ok(prefixes.iter().enumerate().map(|(row, prefix)| sealed_string(prefix, sealed.bytes(row))).collect())
+}
+
+/// The JSON string of a sealed value behind the prefix that stays in clear.
+pub(super) fn sealed_string(prefix: &str, sealed: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut text = Vec::new();
+    // The text form has no character that JSON would escape; the prefix may.
+    push_string(prefix, &mut text);
+    text.pop();
+    push_sealed(sealed, &mut text);
+    text.push(b'"');
+    Zeroizing::new(text)
+}
+
+/// What is sealed in JSON strings, as JSON and as it was opened.
+pub(super) fn reveal(
+    job: &FieldJob,
+    tokens: &[Token<'_>],
+    rows: Option<&[&[u8]]>,
+) -> Result<(Texts, OpenedColumn), RowFailure> {
+    let texts = sealed_texts(tokens)?;
+    let opened = job.reveal(&texts, rows)?;
+    let json = texts.iter().enumerate().map(|(row, text)| {
+        let (prefix, _) = job.policy.split_prefix(text);
+        let mut out = Zeroizing::new(Vec::new());
+        push_value(prefix, &opened.value(row), &mut out).map_err(|failure| RowFailure { row, failure })?;
+        Ok(out)
+    });
+    let json = json.collect::<Result<_, RowFailure>>()?;
+    Ok((json, opened))
+}
+
+/// What the strings say; anything else is not sealed.
+pub(super) fn sealed_texts<'t>(tokens: &'t [Token<'_>]) -> Result<Vec<&'t str>, RowFailure> {
+    let not_sealed = "the value is not sealed; plaintext is never passed through [200 Malformed]";
+    let texts = tokens.iter().enumerate().map(|(row, token)| match token {
+        Token::String { text, .. } => Ok(text.as_str()),
+        _ => Err(RowFailure::new(row, Exit::Data, not_sealed)),
+    });
+    texts.collect()
+}
+
+/// The prefix that stays in clear and the value of a token, by the type that the policy gives the field.
+fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, Value<'t>), Failure> {
+    let mismatch = || {
+        let expected = policy.value_type.map_or("any", ValueType::name);
+        Failure::new(Exit::Data, format!("the value is not of the field's type, {expected}"))
+    };
+    match (token, policy.value_type) {
+        (Token::Null, _) => Ok(("", Value::Null)),
+        (
+            Token::String { raw, .. } | Token::Number(raw) | Token::Array(raw) | Token::Object(raw),
+            Some(ValueType::Json),
+        ) => Ok(("", Value::Json(raw))),
+        (Token::String { text, canonical, raw }, None | Some(ValueType::Text)) => {
+            let (prefix, rest) = policy.split_prefix(text);
+            if *canonical || policy.spelling == Spelling::Normalise {
+                return Ok((prefix, Value::Text(rest)));
+            }
+            if matches!(policy.mode, keyfold::FieldMode::Deterministic { .. }) || policy.value_type.is_some() {
+                let why = "the string is spelled with unusual escapes, so it would not join or come back; spelling = \"normalise\" in the policy accepts it";
+                return Err(Failure::new(Exit::Data, why));
+            }
+            Ok(("", Value::Json(raw)))
+        }
+        (Token::String { text, canonical: true, .. }, Some(value_type @ (ValueType::Date | ValueType::Timestamp))) => {
+            Ok(("", Value::from_text(value_type, text)?))
+        }
+        (Token::Number(literal), None) => Ok((
+            "",
+            match Value::from_text(ValueType::Integer, literal) {
+                Ok(integer) => integer,
+                Err(error) if error.kind() == ErrorKind::InvalidInput => Value::Decimal(literal),
+                Err(error) => return Err(error.into()),
+            },
+        )),
+        (Token::Number(literal), Some(value_type @ (ValueType::Integer | ValueType::Decimal | ValueType::Float))) => {
+            Ok(("", Value::from_text(value_type, literal)?))
+        }
+        (Token::Bool(truth), None | Some(ValueType::Boolean)) => Ok(("", Value::Boolean(*truth))),
+        (Token::Array(raw) | Token::Object(raw), None) => Ok(("", Value::Json(raw))),
+        _ => Err(mismatch()),
+    }
+}
+
+/// Appends the JSON spelling of a value that was opened.
+fn push_value(prefix: &str, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let text = value.to_text().ok_or_else(|| Failure::new(Exit::Data, "the value has no JSON form"))?;
+    let is_number = |text: &str| matches!(Token::parse(text), Some(Token::Number(_)));
+    match value.value_type() {
+        ValueType::Null => out.extend_from_slice(b"null"),
+        // Sealed by somebody else, perhaps from a CSV cell: it must stay one value on one line.
+        ValueType::Json if Token::parse(&text).is_none() || text.contains(['\n', '\r']) => {
+            return Err(Failure::new(Exit::Data, "the value is not JSON on one line"));
+        }
+        ValueType::Float if !is_number(&text) => return Err(Failure::new(Exit::Data, "JSON has no such number")),
+        ValueType::Json | ValueType::Integer | ValueType::Decimal | ValueType::Float | ValueType::Boolean => {
+            out.extend_from_slice(text.as_bytes());
+        }
+        _ => push_string(&format!("{prefix}{text}"), out),
+    }
+    Ok(())
+}
+
+/// The text of a string, or the literal of a number.
+pub(super) fn scalar_text(token: Option<Token<'_>>) -> Option<Zeroizing<String>> {
+    match token? {
+        Token::String { text, .. } => Some(Zeroizing::new(text)),
+        Token::Number(literal) => Some(Zeroizing::new(literal.to_owned())),
+        _ => None,
+    }
+}

@@ -1,0 +1,112 @@
+//! Finding values of a deterministic field while its keys are being replaced (DESIGN F20).
+
+use super::{Bound, Field, WRONG_CLASS, check_type};
+use crate::cache::Cached;
+use crate::column::DeterministicSeal;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keyring::{Keyring, Material, OpenKey};
+use crate::keys::KeyClass;
+use crate::policy::{FieldMode, FieldPolicy};
+use crate::store::Slot;
+use crate::value::Value;
+use crate::wire::KeyId;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+impl Field {
+    /// A handle that finds values of a deterministic field.
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the field is not deterministic, so equal values do not look equal.
+    /// - Those of acquiring each of the keys that the configuration names for the partition; see
+    ///   [`decryptor`](Self::decryptor).
+    pub async fn searcher(self) -> Result<Searcher> {
+        let bound = self.bind()?;
+        let FieldMode::Deterministic { partition, .. } = &self.policy.mode else {
+            return Err(Error::new(ErrorKind::PolicyRefused, "only values of a deterministic field can be found")
+                .with_detail(&self.policy.name));
+        };
+        let keys = self.ring.lookup(partition)?;
+        let slot = self.ring.slot(KeyClass::Lookup, keys.partition);
+        let mut key_ids = vec![keys.seals];
+        key_ids.extend(keys.opens.into_iter().filter(|key_id| *key_id != keys.seals));
+        let searcher =
+            Searcher { ring: self.ring, policy: self.policy, bound, slot, key_ids, held: ArcSwap::default() };
+        searcher.ready().await?;
+        Ok(searcher)
+    }
+}
+
+/// Says what a value of one field looks like in the database, under each key under which it may have been sealed.
+/// Shared freely between threads.
+pub struct Searcher {
+    ring: Keyring,
+    policy: Arc<FieldPolicy>,
+    bound: Bound,
+    slot: Slot,
+    /// The key that seals, then the others.
+    key_ids: Vec<KeyId>,
+    /// The keys, in that order. Replaced as a whole.
+    held: ArcSwap<Vec<Arc<OpenKey>>>,
+}
+
+impl Searcher {
+    /// The policy of the field.
+    #[must_use]
+    pub fn policy(&self) -> &FieldPolicy {
+        &self.policy
+    }
+
+    /// Makes sure that the keys may be used, within the times of the [`CachePolicy`](crate::CachePolicy). Await it
+    /// before [`ciphertexts`](Self::ciphertexts): it costs a few loads unless there is something to do.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Field::searcher`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
+    pub async fn ready(&self) -> Result<&Self> {
+        self.ring.check_open()?;
+        let now = self.ring.time();
+        let held = self.held.load();
+        if held.len() != self.key_ids.len() || held.iter().any(|key| key.needs_renewal(now)) {
+            let mut keys = Vec::with_capacity(self.key_ids.len());
+            for &key_id in &self.key_ids {
+                keys.push(self.ring.acquire(key_id, self.slot).await?);
+            }
+            self.held.store(Arc::new(keys));
+        }
+        Ok(self)
+    }
+
+    /// What `value` looks like when it is sealed: one ciphertext per key, the one of the key that seals first. A row
+    /// whose column equals any of them has the value.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): wrong type, or no canonical encoding.
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the value is too long.
+    /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): a key has been held for as long as the cache policy allows;
+    ///   [`ready`](Self::ready) renews it. A key that was revoked gives the error that revoked it.
+    pub fn ciphertexts(&self, value: Value<'_>) -> Result<Vec<Vec<u8>>> {
+        self.ring.check_open()?;
+        check_type(&self.policy, &value)?;
+        let now = self.ring.time();
+        let one = |key: &Arc<OpenKey>| {
+            key.check_usable(now)?;
+            let Material::Lookup { siv, .. } = &key.material else { return Err(WRONG_CLASS) };
+            let (key_id, padding) = (key.key_id, self.policy.padding);
+            let seal = DeterministicSeal { key_id, key: siv, strings: &self.bound.strings, padding };
+            Ok(seal.column(&[value][..])?.into_parts().0)
+        };
+        self.held.load().iter().map(one).collect()
+    }
+}
+
+impl core::fmt::Debug for Searcher {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Searcher")
+            .field("field", &self.policy.name)
+            .field("keys", &self.key_ids)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,61 @@
+//! What the tests of this crate share.
+#![allow(dead_code, reason = "every test program uses a part of this")]
+
+use keyfold::{Keyring, Result, Value};
+use keyfold_open::Initialised;
+use std::fs;
+use std::path::{Path, PathBuf};
+use url::Url;
+
+pub(crate) const POLICY: &str = "version = 1\n[fields.note]\nrow_binding = \"none\"\ncolumns = [\"note\"]\n";
+
+/// The URI of a schema of its own on the server that tests are given; `None`, said aloud, where there is none.
+pub(crate) fn postgres(schema: &str) -> Option<String> {
+    let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
+        // The test harness leaves its own line open.
+        println!("\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+        return None;
+    };
+    let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");
+    let mut uri: Url = uri.parse().expect("a URI");
+    let schema = format!("{schema}_{}", std::process::id());
+    uri.query_pairs_mut().append_pair("sslrootcert", &ca).append_pair("schema", &schema);
+    Some(uri.into())
+}
+
+/// Makes a keyring and a policy in `folder`, in the database `store` or in an SQLite file.
+pub(crate) fn init(folder: &Path, environment: &str, store: Option<&str>) -> Initialised {
+    let made = pollster::block_on(async {
+        match store {
+            Some(uri) => keyfold_open::init_with_store(folder, "ring", environment, uri).await,
+            None => keyfold_open::init(folder, "ring", environment).await,
+        }
+    });
+    fs::write(policy(folder), POLICY).expect("written");
+    made.expect("a keyring")
+}
+
+pub(crate) fn policy(folder: &Path) -> PathBuf {
+    folder.join("policy.toml")
+}
+
+pub(crate) fn open(folder: &Path) -> Keyring {
+    keyfold_open::open(&folder.join("keyfold.toml"), &[policy(folder)]).expect("opened")
+}
+
+pub(crate) fn seal(ring: &Keyring, text: &str) -> Vec<u8> {
+    let sealed = pollster::block_on(async { ring.field("note")?.encryptor().await?.encrypt(Value::Text(text), None) });
+    sealed.expect("sealed")
+}
+
+pub(crate) fn reveal(ring: &Keyring, sealed: &[u8]) -> Result<String> {
+    pollster::block_on(async {
+        let reader = ring.field("note")?.decryptor().await?;
+        reader.load_keys(&[sealed][..]).await.map_err(|error| error.error)?;
+        let opened = reader.decrypt(sealed, None)?;
+        match opened.value() {
+            Value::Text(text) => Ok(text.to_owned()),
+            other => panic!("{other:?} is no text"),
+        }
+    })
+}
