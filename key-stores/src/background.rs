@@ -20,8 +20,9 @@ struct Background {
 
 impl Background {
     fn start() -> Result<Self> {
-        let failed =
-            |error| Error::new(ErrorKind::Store, "cannot start the thread that reaches the key store").with_source(error);
+        let failed = |error| {
+            Error::new(ErrorKind::Store, "cannot start the thread that reaches the key store").with_source(error)
+        };
         let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();

@@ -93,7 +93,9 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
     files.extend(config.neighbours.values().map(|file| folder.join(file)));
     match StoreUri::parse(&config.store)? {
-        StoreUri::Sqlite(file) => files.extend(["", "-wal", "-shm"].map(|suffix| folder.join(format!("{file}{suffix}")))),
+        StoreUri::Sqlite(file) => {
+            files.extend(["", "-wal", "-shm"].map(|suffix| folder.join(format!("{file}{suffix}"))))
+        }
         StoreUri::Postgres(uri) => files.extend(PostgresStore::files(uri, folder)?),
     }
     Ok(files)
@@ -135,9 +137,10 @@ pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initia
 pub async fn init_with_store(folder: &Path, name: &str, environment: &str, uri: &str) -> Result<Initialised> {
     match StoreUri::parse(uri)? {
         StoreUri::Postgres(uri) => make(folder, name, environment, Some(uri)).await,
-        StoreUri::Sqlite(_) => {
-            Err(Error::new(ErrorKind::Configuration, "the SQLite store is the default and needs no URI: keys.db in the folder"))
-        }
+        StoreUri::Sqlite(_) => Err(Error::new(
+            ErrorKind::Configuration,
+            "the SQLite store is the default and needs no URI: keys.db in the folder",
+        )),
     }
 }
 
@@ -178,7 +181,12 @@ async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>
     // Last, and in one step: a configuration that exists is complete.
     write_new(folder, CONFIG_FILE, text.as_bytes())?;
     made.keep();
-    Ok(Initialised { config: path(CONFIG_FILE), kek: path(KEK_FILE), store: server.is_none().then(|| path(STORE_FILE)), created })
+    Ok(Initialised {
+        config: path(CONFIG_FILE),
+        kek: path(KEK_FILE),
+        store: server.is_none().then(|| path(STORE_FILE)),
+        created,
+    })
 }
 
 /// Writes a file in one step; fails if anything has that name.
@@ -257,9 +265,10 @@ fn open_store(uri: &str, folder: &Path) -> Result<Arc<dyn KeyStore>> {
 pub fn migrate(uri: &str, folder: &Path) -> Result<()> {
     match StoreUri::parse(uri)? {
         StoreUri::Postgres(uri) => PostgresStore::create(uri, folder).map(drop),
-        StoreUri::Sqlite(_) => {
-            Err(Error::new(ErrorKind::Configuration, "only PostgreSQL stores are migrated; `keyfold init` makes SQLite ones"))
-        }
+        StoreUri::Sqlite(_) => Err(Error::new(
+            ErrorKind::Configuration,
+            "only PostgreSQL stores are migrated; `keyfold init` makes SQLite ones",
+        )),
     }
 }
 

@@ -6,9 +6,7 @@ mod common;
 use common::{init, open, policy, postgres, reveal, seal};
 use data_encoding::HEXLOWER;
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{
-    BoxFuture, KeyClass, KeyStore, Keyring, Lineage, Record, RecordChange, Result, Slot, SlotId,
-};
+use keyfold::{BoxFuture, KeyClass, KeyStore, Keyring, Lineage, Record, RecordChange, Result, Slot, SlotId};
 use keyfold_kms::local::LocalKek;
 use keyfold_store::{FileHighWater, PostgresStore, SqliteStore};
 use std::collections::HashSet;

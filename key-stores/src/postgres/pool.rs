@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::uri::Settings;
 use keyfold::{Error, ErrorKind};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, ConnectOptions, Row};
+use sqlx::{ConnectOptions, Connection, Row};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -45,7 +45,9 @@ impl Pool {
             let last = self.idle().pop();
             let Some((mut connection, since)) = last else { break };
             let patience = self.settings.deadline / PING_SHARE;
-            if since.elapsed() < MAX_IDLE && matches!(tokio::time::timeout(patience, connection.ping()).await, Ok(Ok(()))) {
+            if since.elapsed() < MAX_IDLE
+                && matches!(tokio::time::timeout(patience, connection.ping()).await, Ok(Ok(())))
+            {
                 return Ok(Taken { connection, _permit: permit });
             }
         }
@@ -99,10 +101,12 @@ mod tests {
         };
         let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");
         let parsed = Settings::parse(&format!("{uri}?schema=clinic&sslrootcert={ca}"), ".".as_ref());
-        let mut settings = parsed.ok().expect("a good URI");
+        let mut settings = parsed.expect("a good URI");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         // What a role or a database may have set; a stronger setting than ours stays.
-        for (set, expected) in [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")] {
+        for (set, expected) in
+            [("off", "on"), ("local", "on"), ("remote_write", "on"), ("remote_apply", "remote_apply")]
+        {
             settings.options = settings.options.options([
                 ("synchronous_commit", set),
                 ("default_transaction_isolation", "serializable"),

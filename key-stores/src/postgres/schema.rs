@@ -76,7 +76,8 @@ pub(super) async fn migrate(connection: &mut PgConnection, settings: &Settings) 
         .execute(&mut *transaction)
         .await?;
     if !exists.try_get::<bool, _>(1)? {
-        let table = "CREATE TABLE migrations (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+        let table =
+            "CREATE TABLE migrations (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
         transaction.execute(sqlx::raw_sql(table)).await?;
     }
     let applied = version(&mut transaction).await?.unwrap_or(0);

@@ -28,8 +28,7 @@ const ALLOCATE: &str = "INSERT INTO counters AS c (lineage, generation) SELECT $
                         RETURNING generation";
 const INSERT: &str = "INSERT INTO records (lineage, key_id, class, slot, generation, scope_tag, state, sequence, record) \
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
-const INSERT_SCOPE: &str =
-    "INSERT INTO scopes (lineage, scope_tag, slot) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+const INSERT_SCOPE: &str = "INSERT INTO scopes (lineage, scope_tag, slot) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
 const UPDATE: &str = "UPDATE records SET state = $7, sequence = $8, record = $9 WHERE lineage = $1 AND key_id = $2 \
                       AND class = $3 AND slot = $4 AND scope_tag IS NOT DISTINCT FROM $5 AND sequence = $6";
 const UPDATE_MANY: &str = "UPDATE records r SET state = c.state, sequence = c.sequence, record = c.record \
@@ -97,11 +96,7 @@ pub(super) async fn allocate_generation(
     Generation::try_from(next).map_err(|_| NO_GENERATION_LEFT.into())
 }
 
-pub(super) async fn insert(
-    connection: &mut PgConnection,
-    record: &Record,
-    expected_head: Option<KeyId>,
-) -> Result<()> {
+pub(super) async fn insert(connection: &mut PgConnection, record: &Record, expected_head: Option<KeyId>) -> Result<()> {
     let columns = Columns::of(record)?;
     let mut transaction = connection.begin().await?;
     match insert_locked(&mut transaction, record, &columns, expected_head).await {

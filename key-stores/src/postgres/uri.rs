@@ -46,7 +46,10 @@ impl Settings {
             .disable_statement_logging();
         let database = url.path().trim_start_matches('/');
         if database.is_empty() || url.username().is_empty() || url.host_str().is_none_or(str::is_empty) {
-            return Err(wrong("the URI of the store must name user, host and database: postgres://USER@HOST/DATABASE", ""));
+            return Err(wrong(
+                "the URI of the store must name user, host and database: postgres://USER@HOST/DATABASE",
+                "",
+            ));
         }
         let mut schema = Cow::Borrowed(SCHEMA);
         let (mut deadline, mut connection_count) = (DEADLINE, CONNECTION_COUNT);

@@ -79,8 +79,7 @@ impl Proxy {
             open: Arc::default(),
         };
         let target = ("127.0.0.1", server.uri.port().expect("a port"));
-        let (silent, refusing, open) =
-            (Arc::clone(&this.silent), Arc::clone(&this.refusing), Arc::clone(&this.open));
+        let (silent, refusing, open) = (Arc::clone(&this.silent), Arc::clone(&this.refusing), Arc::clone(&this.open));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if refusing.load(Ordering::Relaxed) {
@@ -199,6 +198,7 @@ impl OwnServer {
         };
         let (Some(uri), Some(ca)) = (value(), value()) else {
             println!("\nSKIPPED: tools/postgres.py starts no server");
+            process.wait().expect("ended");
             return None;
         };
         Some(Self { process, said, server: Server { uri: uri.parse().expect("a URI"), ca } })

@@ -131,7 +131,11 @@ fn each_role_can_do_what_it_needs_and_nothing_else() {
             assert_eq!(database.refused(role, sql).as_deref(), Some(PRIVILEGE), "{role}: {sql}");
         }
     }
-    for sql in ["SELECT * FROM keyfold.counters", "UPDATE keyfold.records SET state = state", "INSERT INTO keyfold.scopes SELECT * FROM keyfold.scopes"] {
+    for sql in [
+        "SELECT * FROM keyfold.counters",
+        "UPDATE keyfold.records SET state = state",
+        "INSERT INTO keyfold.scopes SELECT * FROM keyfold.scopes",
+    ] {
         assert_eq!(database.refused("keyfold_reader", sql).as_deref(), Some(PRIVILEGE), "{sql}");
     }
     // Everybody else sees nothing.
@@ -139,7 +143,8 @@ fn each_role_can_do_what_it_needs_and_nothing_else() {
     database.server.sql("CREATE ROLE keyfold_test_stranger LOGIN PASSWORD 'secret of keyfold_test_stranger'");
     // A grant by somebody who may not is a warning for the database, and grants nothing.
     database.refused("keyfold_service", "GRANT SELECT, DELETE ON keyfold.records TO PUBLIC");
-    let granted = "SELECT has_table_privilege('keyfold_test_stranger', 'keyfold.records', 'SELECT, DELETE')::int::bigint";
+    let granted =
+        "SELECT has_table_privilege('keyfold_test_stranger', 'keyfold.records', 'SELECT, DELETE')::int::bigint";
     assert_eq!(database.server.sql(granted)[0].try_get_unchecked::<i64, _>(0).expect("a number"), 0);
     assert_eq!(database.refused("keyfold_test_stranger", "SELECT * FROM keyfold.records").as_deref(), Some(PRIVILEGE));
     let text = refusal(PostgresStore::open(&database.uri("keyfold_test_stranger"), here()));

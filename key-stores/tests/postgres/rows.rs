@@ -62,7 +62,9 @@ fn columns_of_another_type_or_length_are_an_error_and_show_no_value() {
         let schema = server.schema();
         let (store, records) = filled(&schema);
         schema.sql("ALTER TABLE records DROP CONSTRAINT records_state_check");
-        let edit = edit.replace("'\\xcana11'", "'\\xca11'").replace("ALTER TABLE records DROP CONSTRAINT records_state_check; ", "");
+        let edit = edit
+            .replace("'\\xcana11'", "'\\xca11'")
+            .replace("ALTER TABLE records DROP CONSTRAINT records_state_check; ", "");
         schema.sql(&edit);
         let text = refusal(block_on(store.get(OURS, records[0].key_id())));
         assert!(!text.contains(canary) && !text.contains("ca11"), "{edit}: {text}");

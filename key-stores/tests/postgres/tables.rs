@@ -59,7 +59,12 @@ fn a_failed_migration_leaves_nothing() {
     server.sql(&format!("CREATE SCHEMA {0}; CREATE TABLE {0}.scopes (x int)", schema.name));
     let text = refusal(PostgresStore::create(&schema.uri(), here()));
     assert!(text.contains("42P07"), "{text}");
-    assert_eq!(schema.number("SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema::regnamespace"), 1);
+    assert_eq!(
+        schema.number(
+            "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema::regnamespace"
+        ),
+        1
+    );
     schema.sql("DROP TABLE scopes");
     schema.create();
 }
