@@ -92,11 +92,12 @@ pub(super) async fn connect(settings: &Settings) -> Result<PgConnection, Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn the_session_is_durable_and_finds_only_what_is_ours() {
         let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
-            println!("\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+            let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
             return;
         };
         let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");
