@@ -102,7 +102,7 @@ fn stores_that_nobody_knows_are_refused_without_repeating_their_uri() {
         ("postgres://u:hunter2@h.example/d?sslmode=disable", "loopback"),
     ] {
         fs::write(&path, template.replace("sqlite:keys.db", uri)).expect("written");
-        let error = keyfold_open::open(&path, &[policy(folder.path())]).err().expect("refused");
+        let error = keyfold_open::open(&path, &[policy(folder.path())]).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         assert!(error.to_string().contains(says) && !format!("{error:?}").contains("hunter2"), "{error:?}");
     }
@@ -130,8 +130,8 @@ fn a_keyring_in_a_database_works_like_one_in_a_file() {
 fn init_in_a_database_that_is_away_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     for uri in ["postgres://u:hunter2@127.0.0.1:1/d?sslmode=disable", "sqlite:keys.db", "postgres://h"] {
-        let error = pollster::block_on(keyfold_open::init_with_store(folder.path(), "ring", "production", uri));
-        assert!(!format!("{:?}", error.err().expect("refused")).contains("hunter2"));
+        let made = pollster::block_on(keyfold_open::init_with_store(folder.path(), "ring", "production", uri));
+        assert!(!format!("{:?}", made.expect_err("refused")).contains("hunter2"));
         assert_eq!(fs::read_dir(&folder).expect("read").count(), 0, "{uri}: something is left");
     }
 }

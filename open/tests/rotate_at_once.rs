@@ -1,5 +1,5 @@
 //! Sixteen processes rotate one keyring at the same moment, each having read the same newest key. Each is this test
-//! program started again; it stops when it asks the store for a generation, and goes on when all of them have.
+//! program started again; it stops when it is about to store its new key, and goes on when all of them are.
 
 mod common;
 
@@ -19,21 +19,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const FOLDER: &str = "KEYFOLD_TEST_AT_ONCE";
 const PROCESS_COUNT: usize = 16;
 
-/// A store that waits for a line on standard input before it gives its first generation: whoever rotates has then read
-/// the newest key, and has not replaced it yet.
+/// A store that waits for a line on standard input before it adds its first record: whoever rotates has then read the
+/// newest key, and has not replaced it yet.
 struct Stopped<S> {
     store: S,
     has_waited: AtomicBool,
 }
 
 impl<S: KeyStore> KeyStore for Stopped<S> {
-    fn allocate_generation(&self, lineage: Lineage, above: Generation) -> BoxFuture<'_, Result<Generation>> {
+    fn insert<'a>(&'a self, record: &'a Record, expected_head: Option<KeyId>) -> BoxFuture<'a, Result<()>> {
         if !self.has_waited.swap(true, Ordering::Relaxed) {
             println!("ready");
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).expect("told");
             assert_eq!(line, "go\n");
         }
+        self.store.insert(record, expected_head)
+    }
+
+    fn allocate_generation(&self, lineage: Lineage, above: Generation) -> BoxFuture<'_, Result<Generation>> {
         self.store.allocate_generation(lineage, above)
     }
 
@@ -53,10 +57,6 @@ impl<S: KeyStore> KeyStore for Stopped<S> {
         self.store.list(lineage, after, limit)
     }
 
-    fn insert<'a>(&'a self, record: &'a Record, expected_head: Option<KeyId>) -> BoxFuture<'a, Result<()>> {
-        self.store.insert(record, expected_head)
-    }
-
     fn update<'a>(&'a self, record: &'a Record, expected_sequence: u64) -> BoxFuture<'a, Result<()>> {
         self.store.update(record, expected_sequence)
     }
@@ -74,7 +74,7 @@ fn stopped(store: impl KeyStore + 'static) -> Arc<dyn KeyStore> {
     Arc::new(Stopped { store, has_waited: AtomicBool::new(false) })
 }
 
-/// The keyring of `folder`, whose store stops at the first generation.
+/// The keyring of `folder`, whose store stops before it adds a record.
 fn open_stopped(folder: &Path) -> Keyring {
     let config = keyfold_open::read_config(&folder.join("keyfold.toml"), &[policy(folder)]).expect("read");
     let store = match config.store.strip_prefix("sqlite:") {

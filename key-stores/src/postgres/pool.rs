@@ -92,16 +92,17 @@ pub(super) async fn connect(settings: &Settings) -> Result<PgConnection, Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn the_session_is_durable_and_finds_only_what_is_ours() {
         let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
-            println!("\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+            let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
             return;
         };
         let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");
         let parsed = Settings::parse(&format!("{uri}?schema=clinic&sslrootcert={ca}"), ".".as_ref());
-        let mut settings = parsed.ok().expect("a good URI");
+        let mut settings = parsed.expect("a good URI");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         // What a role or a database may have set; a stronger setting than ours stays.
         for (set, expected) in

@@ -38,8 +38,8 @@ impl Settings {
     pub(super) fn parse(uri: &str, folder: &Path) -> Result<Self> {
         let (mut url, parts) = split(uri)?;
         url.set_query(None);
-        // Takes user, password, host and database from the URI, and the password from PGPASSWORD or a passfile
-        // where the URI has none. Everything else that it would take from the environment is set below.
+        // Takes user, password, host and database from the URI. The environment may add what the URI leaves out: the
+        // password (PGPASSWORD or a passfile) and certificates (PGSSLROOTCERT, PGSSLCERT, PGSSLKEY), but no TLS mode.
         let mut options = PgConnectOptions::from_url(&url)
             .map_err(|_| wrong("the URI of the store is not one of PostgreSQL: postgres://USER@HOST/DATABASE", ""))?
             .application_name("keyfold")
