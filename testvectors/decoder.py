@@ -137,7 +137,7 @@ class Keyring:  # `ring`: [keyring] and [lookup] of keyfold.toml; `records`: wha
         check(record.state in (1, 2, 3), "KeyState")
         wrap = next((wrap for kind, _, _, wrap in record.wraps if kind == 1), None)
         if wrap is None:  # an isolated key, unless every wrap is of an unknown type
-            check(any(kind == 2 for kind, *_ in record.wraps), "RecordRejected")
+            check(self.framed == () and any(kind == 2 for kind, *_ in record.wraps), "RecordRejected")
             return self.unwrap(record)
         key = derive(root, b"keyfold/v1/root/child-wrap")
         return record.committed(xaes_open(key, wrap[:24], record.identity + record.commitment, wrap[24:], "RecordRejected"))

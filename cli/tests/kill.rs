@@ -2,20 +2,20 @@
 
 mod common;
 
-use common::World;
+use common::{World, keyfold, run};
 use keyfold::{KeyClass, KeyState, Keyring, Record, Value};
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Stdio;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-const SCOPES: usize = 1200;
-const KILLS: usize = 200;
 
 /// A keyring with a value in each of many scopes.
 struct Clinic {
     world: World,
+    config: PathBuf,
     /// By scope number.
     values: Vec<Vec<u8>>,
     random: u64,
@@ -32,16 +32,23 @@ fn scope_name(scope: usize) -> String {
 }
 
 impl Clinic {
-    fn new() -> Self {
+    /// On the embedded store, or on the one at `uri`.
+    fn new(uri: Option<&str>, scopes: usize) -> Self {
         let world = World::new();
-        let mut clinic = Self { world, values: Vec::new(), random: 0x5EED };
+        let mut config = world.config();
+        if let Some(uri) = uri {
+            let folder = world.path("ring");
+            run(keyfold().arg("init").arg(&folder).args(["--store", uri]), b"").expect(0, &[]);
+            config = folder.join("keyfold.toml");
+        }
+        let mut clinic = Self { world, config, values: Vec::new(), random: 0x5EED };
         let ring = clinic.open();
-        clinic.values = (0..SCOPES).map(|scope| text(&ring, scope)).collect();
+        clinic.values = (0..scopes).map(|scope| text(&ring, scope)).collect();
         clinic
     }
 
     fn open(&self) -> Keyring {
-        keyfold_open::open(&self.world.config(), &[self.world.path("policy.toml")]).expect("it opens")
+        keyfold_open::open(&self.config, &[self.world.path("policy.toml")]).expect("it opens")
     }
 
     /// Not for keys.
@@ -63,13 +70,13 @@ impl Clinic {
             .map(|info| info.record.commitment().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
             .map(|pin| format!("\"{pin}\""))
             .collect();
-        let config = fs::read_to_string(self.world.config()).expect("a configuration");
+        let config = fs::read_to_string(&self.config).expect("a configuration");
         let pins = pins.into_iter().collect::<Vec<_>>().join(", ");
         let lines = config.lines().map(|line| match line.starts_with("root_pins") {
             true => format!("root_pins = [{pins}]"),
             false => line.to_owned(),
         });
-        fs::write(self.world.config(), lines.collect::<Vec<_>>().join("\n")).expect("written");
+        fs::write(&self.config, lines.collect::<Vec<_>>().join("\n")).expect("written");
     }
 
     fn assert_open(&self, scopes: impl Iterator<Item = usize>) {
@@ -87,9 +94,15 @@ impl Clinic {
         }
     }
 
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = keyfold();
+        command.args(arguments).arg("--config").arg(&self.config);
+        command
+    }
+
     /// Runs `keyfold` with `arguments` and kills it after `limit`; says whether it had ended before.
     fn run_for(&self, arguments: &[&str], limit: Duration) -> bool {
-        let mut command = self.world.command(arguments);
+        let mut command = self.command(arguments);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         sleep(limit);
@@ -97,52 +110,73 @@ impl Clinic {
         child.wait().expect("it ends").success()
     }
 
+    /// Runs `keyfold` to its end; says how long that takes.
     fn time(&self, arguments: &[&str]) -> Duration {
         let began = Instant::now();
-        self.world.run(arguments).expect(0, &[]);
+        run(&mut self.command(arguments), b"").expect(0, &[]);
         began.elapsed()
     }
 }
 
 #[test]
 fn every_value_opens_after_kill_9_at_200_random_points_and_resuming_finishes() {
-    let mut clinic = Clinic::new();
+    kill_at_random_points(Clinic::new(None, 1200), 200);
+}
+
+#[test]
+fn likewise_on_a_database() {
+    let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
+        // Not by `println!`, which the test harness swallows where a test passes.
+        let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+        return;
+    };
+    let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");
+    let uri = format!("{uri}?sslrootcert={ca}&schema=kill_{}", std::process::id());
+    run(keyfold().args(["migrate", "--store", &uri]), b"").expect(0, &[]);
+    kill_at_random_points(Clinic::new(Some(&uri), 600), 60);
+}
+
+fn kill_at_random_points(mut clinic: Clinic, kills: usize) {
+    let scopes = clinic.values.len();
     let reparent: &[&str] = &["keys", "reparent"];
     let rotate_root: &[&str] = &["keys", "rotate", "--root"];
     let [root_takes, reparent_takes] = [rotate_root, reparent].map(|arguments| clinic.time(arguments));
     clinic.pin_all_roots();
     let (mut interrupted, mut half_way) = (0, 0);
-    for kill in 0..KILLS {
-        let scope = scope_name(clinic.below(SCOPES as u64) as usize);
+    for kill in 0.. {
+        if interrupted == kills {
+            break;
+        }
+        assert!(kill < 5 * kills, "only {interrupted} of {kill} were killed before their end");
+        let scope = scope_name(clinic.below(scopes as u64) as usize);
         let rotate_scope = ["keys", "rotate", "--scope", &scope];
         let (arguments, takes) = match kill % 4 {
             0 => (rotate_root, root_takes),
             1 => (&rotate_scope[..], root_takes),
             _ => (reparent, reparent_takes),
         };
-        let limit = takes.mul_f64(clinic.below(1100) as f64 / 1000.0);
+        let limit = takes.mul_f64(clinic.below(1000) as f64 / 1000.0);
         interrupted += usize::from(!clinic.run_for(arguments, limit));
         clinic.pin_all_roots();
         let records = clinic.records();
         let keys = records.iter().filter(|record| record.class() != KeyClass::Root);
         half_way += usize::from(keys.map(Record::authenticator).collect::<BTreeSet<_>>().len() > 1);
-        let first = clinic.below(SCOPES as u64 - 40) as usize;
+        let first = clinic.below(scopes as u64 - 40) as usize;
         clinic.assert_open(first..first + 40);
         if kill % 20 == 0 {
             // New values are under keys of before and after alike.
             let ring = clinic.open();
-            let at = clinic.below(SCOPES as u64) as usize;
+            let at = clinic.below(scopes as u64) as usize;
             clinic.values[at] = text(&ring, at);
         }
     }
-    assert!(interrupted > KILLS / 2, "only {interrupted} of {KILLS} were killed before their end");
-    assert!(half_way > 5, "only {half_way} left keys under several roots");
-    clinic.world.run(rotate_root).expect(0, &[]);
-    clinic.world.run(reparent).expect(0, &[]);
-    clinic.assert_open(0..SCOPES);
+    assert!(half_way > kills / 20, "only {half_way} left keys under several roots");
+    clinic.time(rotate_root);
+    clinic.time(reparent);
+    clinic.assert_open(0..scopes);
     // A rotation that was killed half way is finished by whoever next seals in its scope.
     let ring = clinic.open();
-    (0..SCOPES).for_each(|scope| drop(text(&ring, scope)));
+    (0..scopes).for_each(|scope| drop(text(&ring, scope)));
     let records = clinic.records();
     let roots = records.iter().filter(|record| record.class() == KeyClass::Root);
     let active: Vec<_> = roots.filter(|record| record.state() == KeyState::Active).collect();
@@ -153,7 +187,7 @@ fn every_value_opens_after_kill_9_at_200_random_points_and_resuming_finishes() {
     let sealing: Vec<_> =
         records.iter().filter(|r| r.class() == KeyClass::Data && r.state() == KeyState::Active).collect();
     let slots: BTreeSet<_> = sealing.iter().map(|record| record.slot_id().to_string()).collect();
-    assert_eq!((sealing.len(), slots.len()), (SCOPES + 1, SCOPES + 1), "one key seals in each scope");
-    clinic.world.run(&["keys", "rotate", "--scope", "clinic-7"]).expect(0, &[]);
-    println!("{interrupted} of {KILLS} killed before their end, {half_way} with keys under several roots");
+    assert_eq!((sealing.len(), slots.len()), (scopes + 1, scopes + 1), "one key seals in each scope");
+    clinic.time(&["keys", "rotate", "--scope", "clinic-7"]);
+    println!("{interrupted} killed before their end, {half_way} with keys under several roots");
 }

@@ -1,29 +1,25 @@
 //! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
 
+mod decryptor;
 mod framed;
 mod rebind;
 mod search;
 
+pub use decryptor::{Decryptor, Opened};
+use decryptor::{Held, Slots};
 pub use rebind::Rebinder;
 pub use search::Searcher;
 
 use crate::aead::SivKey;
-use crate::cache::Cached;
-use crate::column::{
-    ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, OpenedColumn, OpenedValue, Opening, RowError,
-    SealedColumn, check_rows, seal_value,
-};
+use crate::column::{ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, RowError, SealedColumn, seal_value};
 use crate::context::{Aad, Context, NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CurrentKey, Keyring, Material, OpenKey};
 use crate::keys::KeyClass;
 use crate::policy::{FieldMode, FieldPolicy, RowBinding};
-use crate::store::Slot;
 use crate::value::Value;
-use crate::wire::{HEADER_LEN, KeyId, Sealed, Suite};
+use crate::wire::{HEADER_LEN, KeyId, Suite};
 use arc_swap::ArcSwap;
-use framed::{HeldFrames, Taken};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A field about to be bound. Made by [`Keyring::field`].
@@ -289,274 +285,5 @@ fn refuse_row(row: Option<&[u8]>) -> Result<()> {
     match row {
         None => Ok(()),
         Some(_) => Err(Error::new(ErrorKind::InvalidInput, "a deterministic field cannot be bound to its row")),
-    }
-}
-
-/// One decrypted value. Erased on drop.
-pub struct Opened {
-    value: OpenedValue,
-    is_current: bool,
-    is_compromised: bool,
-}
-
-impl Opened {
-    /// The value.
-    #[must_use]
-    pub fn value(&self) -> Value<'_> {
-        self.value.value()
-    }
-
-    /// Whether its key is still the one that seals. If not, encrypt the value again when convenient.
-    #[must_use]
-    pub const fn is_current(&self) -> bool {
-        self.is_current
-    }
-
-    /// Whether its key is compromised, which opens only with
-    /// [`open_compromised`](crate::KeyringConfig::open_compromised): whoever has the key can have made the value.
-    #[must_use]
-    pub const fn is_compromised(&self) -> bool {
-        self.is_compromised
-    }
-}
-
-impl core::fmt::Debug for Opened {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Opened").field("value", &self.value()).field("is_current", &self.is_current).finish()
-    }
-}
-
-/// Whose keys a handle may use, by suite: the caller's scope, or the field's partition (DESIGN F13).
-#[derive(Clone, Copy, Default)]
-struct Slots {
-    data: Option<Slot>,
-    lookup: Option<Slot>,
-}
-
-/// The keys that a handle has loaded.
-#[derive(Clone, Default)]
-struct Held {
-    keys: BTreeMap<KeyId, Arc<OpenKey>>,
-    /// Those that frames brought. They open nothing but these frames.
-    frames: HeldFrames,
-}
-
-/// Decrypts values of one field under one scope and context. Cannot encrypt; shared freely between threads.
-///
-/// ```
-/// fn read(decryptor: &keyfold::Decryptor, sealed: &[u8]) -> keyfold::Result<keyfold::Opened> {
-///     decryptor.decrypt(sealed, None)
-/// }
-/// ```
-///
-/// ```compile_fail,E0599
-/// fn write(decryptor: &keyfold::Decryptor) {
-///     let _ = decryptor.encrypt(keyfold::Value::Text("x"), None);
-/// }
-/// ```
-pub struct Decryptor {
-    ring: Keyring,
-    policy: Arc<FieldPolicy>,
-    bound: Bound,
-    slots: Slots,
-    current: Option<Arc<CurrentKey>>,
-    /// The keys that were loaded. Replaced as a whole, so that readers on many threads never meet.
-    held: ArcSwap<Held>,
-}
-
-impl Decryptor {
-    /// The policy of the field.
-    #[must_use]
-    pub fn policy(&self) -> &FieldPolicy {
-        &self.policy
-    }
-
-    /// Acquires the keys that `sealed` needs and that this handle does not hold yet, and has those renewed that are due.
-    /// Costs a few loads when there is nothing to do.
-    ///
-    /// Values that are not well-formed are passed over here; decrypting them says what is wrong. Where the policy
-    /// accepts frames, the records in a frame count if the store does not have its key.
-    ///
-    /// # Errors
-    ///
-    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey), [`WrongScope`](ErrorKind::WrongScope),
-    ///   [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState), [`Kms`](ErrorKind::Kms),
-    ///   [`Store`](ErrorKind::Store), with the row. Keys of earlier rows are held.
-    /// - [`Closed`](ErrorKind::Closed): after [`Keyring::close`].
-    pub async fn load_keys(&self, sealed: &(impl ColumnBytes + ?Sized)) -> Result<(), RowError> {
-        let now = self.ring.time();
-        if let Some(current) = self.current.as_ref().filter(|current| current.needs_renewal(now)) {
-            // Boxed, as below: what is seldom done must not make every call's future large.
-            Box::pin(self.ring.look_at_newest(current)).await;
-        }
-        let mut last = None;
-        for row in 0..sealed.len() {
-            let Ok(taken) = self.take_apart(sealed.bytes(row)) else { continue };
-            if let Some(frame) = &taken.frame {
-                let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
-                self.load_framed(frame, slot, now).await.map_err(|error| RowError { row, error })?;
-                continue;
-            }
-            let key_id = taken.sealed.key_id();
-            if last == Some(key_id) {
-                continue;
-            }
-            // Before anything else, because it is so nearly always: decrypting checks scope and suite.
-            if let Some(held) = self.not_ready(key_id, now) {
-                let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
-                let key = match &held {
-                    Some(key) => Box::pin(self.ring.renew_held(key)).await,
-                    None => Box::pin(self.ring.acquire(key_id, slot)).await,
-                };
-                self.hold(key.map_err(|error| RowError { row, error })?);
-            }
-            last = Some(key_id);
-        }
-        Ok(())
-    }
-
-    /// `None`: the key is held and not due. Otherwise the key, if it is held.
-    #[inline]
-    fn not_ready(&self, key_id: KeyId, now: u64) -> Option<Option<Arc<OpenKey>>> {
-        let held = self.held.load();
-        let key = held.keys.get(&key_id);
-        if key.is_some_and(|key| !key.needs_renewal(now)) { None } else { Some(key.cloned()) }
-    }
-
-    fn hold(&self, key: Arc<OpenKey>) {
-        self.held.rcu(|held| {
-            let mut held = Held::clone(held);
-            held.keys.insert(key.key_id, key.clone());
-            held
-        });
-    }
-
-    /// Decrypts one value.
-    ///
-    /// # Errors
-    ///
-    /// - [`Malformed`](ErrorKind::Malformed), [`Unsupported`](ErrorKind::Unsupported): not a value that this build opens.
-    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy does not accept its suite.
-    ///   [`LimitExceeded`](ErrorKind::LimitExceeded): a frame with more key records than the policy allows.
-    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey): its key is not held; [`load_keys`](Self::load_keys) acquires it.
-    /// - [`WrongScope`](ErrorKind::WrongScope): its key belongs to another scope, partition or class.
-    /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): its key has been held for as long as the cache policy
-    ///   allows; [`load_keys`](Self::load_keys) renews it. A key that was revoked gives the error that revoked it.
-    /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): anything else. The plaintext has been erased.
-    pub fn decrypt(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
-        self.ring.check_open()?;
-        let taken = self.take_apart(sealed)?;
-        let sealed = taken.sealed;
-        let held = self.held.load();
-        let key = self.key_of(&held, &taken)?;
-        let value = match (sealed.suite(), &key.material) {
-            (Suite::Field, Material::Data(key)) => {
-                self.bound.aad.of_one(sealed.header(), row, |aad| OpenedValue::field(key, &sealed, aad))?
-            }
-            (Suite::Deterministic, Material::Lookup { siv, .. }) => {
-                refuse_row(row)?;
-                OpenedValue::deterministic(siv, &sealed, &self.bound.strings)?
-            }
-            _ => return Err(WRONG_CLASS),
-        };
-        let is_current = self.newest() == Some(sealed.key_id());
-        Ok(Opened { value, is_current, is_compromised: key.is_compromised() })
-    }
-
-    /// Decrypts a column; the keys must be held.
-    ///
-    /// # Errors
-    ///
-    /// As for [`decrypt`](Self::decrypt), with the row. The plaintext of the other rows has been erased.
-    pub fn decrypt_column(
-        &self,
-        sealed: &(impl ColumnBytes + ?Sized),
-        rows: Option<&(impl ColumnBytes + ?Sized)>,
-    ) -> Result<OpenedColumn, RowError> {
-        check_rows(sealed.len(), rows)?;
-        let mut opening = Opening::new(sealed);
-        let mut aad = self.bound.aad.clone();
-        let at_row = |error| RowError { row: 0, error };
-        self.ring.check_open().map_err(at_row)?;
-        let (held, newest) = (self.held.load(), self.newest());
-        let mut last: Option<&OpenKey> = None;
-        for row in 0..sealed.len() {
-            let opened = self.take_apart(sealed.bytes(row)).and_then(|taken| {
-                // The last key again, unless it or this one comes from a frame, which opens itself alone.
-                let key = match last {
-                    Some(key) if taken.is_plain_under(key) && self.slot_of(taken.sealed.suite())? == key.slot => key,
-                    _ => self.key_of(&held, &taken)?,
-                };
-                last = taken.frame.is_none().then_some(key);
-                self.open_row(key, &mut opening, &mut aad, &taken.sealed, rows.map(|r| r.bytes(row)))
-            });
-            let key_id = opened.map_err(|error| RowError { row, error })?;
-            if newest != Some(key_id) {
-                opening.count_outdated();
-            }
-            if last.is_some_and(OpenKey::is_compromised) {
-                opening.count_compromised();
-            }
-        }
-        Ok(opening.finish())
-    }
-
-    #[inline]
-    fn open_row(
-        &self,
-        key: &OpenKey,
-        opening: &mut Opening,
-        aad: &mut Aad,
-        sealed: &Sealed<'_>,
-        row: Option<&[u8]>,
-    ) -> Result<KeyId> {
-        match (sealed.suite(), &key.material) {
-            (Suite::Field, Material::Data(key)) => opening.field(key, sealed, aad.of_row(sealed.header(), row)?)?,
-            (Suite::Deterministic, Material::Lookup { siv, .. }) => {
-                refuse_row(row)?;
-                opening.deterministic(siv, sealed, &self.bound.strings)?;
-            }
-            _ => return Err(WRONG_CLASS),
-        }
-        Ok(sealed.key_id())
-    }
-
-    /// The held key of a value, which must belong to the caller's scope or partition and be accepted by the policy.
-    fn key_of<'h>(&self, held: &'h Held, taken: &Taken<'_>) -> Result<&'h OpenKey> {
-        let slot = self.slot_of(taken.sealed.suite())?;
-        let key_id = taken.sealed.key_id();
-        let framed = taken.frame.as_ref().and_then(|frame| self.framed_key(held, frame));
-        let key = framed.or_else(|| held.keys.get(&key_id).map(|key| &**key)).ok_or_else(|| {
-            Error::new(ErrorKind::NoMatchingKey, "the handle does not hold the key: call load_keys first")
-                .with_detail(key_id.to_string())
-        })?;
-        if key.slot != slot {
-            return Err(Error::new(ErrorKind::WrongScope, "the key belongs to another scope, partition or class")
-                .with_detail(key_id.to_string()));
-        }
-        key.check_usable(self.ring.time())?;
-        Ok(key)
-    }
-
-    /// The key that seals now, as far as is known.
-    fn newest(&self) -> Option<KeyId> {
-        self.current.as_ref().and_then(|current| current.key_id())
-    }
-
-    /// The scope or partition that a value of this suite must belong to.
-    fn slot_of(&self, suite: Suite) -> Result<Slot> {
-        let slot = match suite {
-            Suite::Field => self.slots.data,
-            Suite::Deterministic => self.slots.lookup,
-            // What is in the frame must belong somewhere; the frame itself is `take_apart`'s.
-            Suite::Frame => None,
-        };
-        slot.filter(|_| self.policy.accepted_suites.contains(&suite)).ok_or_else(|| not_accepted(&self.policy, suite))
-    }
-}
-
-impl core::fmt::Debug for Decryptor {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Decryptor").field("field", &self.policy.name).finish_non_exhaustive()
     }
 }

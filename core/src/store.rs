@@ -74,7 +74,8 @@ pub trait KeyStore: Send + Sync {
     ///
     /// - [`Conflict`](crate::ErrorKind::Conflict): the newest record is another one, the key ID exists, or the scope
     ///   tag belongs to another scope. Nothing was stored.
-    /// - [`Store`](crate::ErrorKind::Store): the database failed. Nothing was stored.
+    /// - [`Store`](crate::ErrorKind::Store): the database failed. The change was made whole or not at all; where only the
+    ///   answer was lost, it was made.
     fn insert<'a>(&'a self, record: &'a Record, expected_head: Option<KeyId>) -> BoxFuture<'a, Result<()>>;
 
     /// Replaces the record with the same key ID if its sequence is still `expected_sequence`.
@@ -84,7 +85,8 @@ pub trait KeyStore: Send + Sync {
     /// - [`Conflict`](crate::ErrorKind::Conflict): the stored sequence is another one, or the record has another class,
     ///   slot or scope tag than the stored one. Nothing was stored.
     /// - [`NoMatchingKey`](crate::ErrorKind::NoMatchingKey): there is no such record.
-    /// - [`Store`](crate::ErrorKind::Store): the database failed. Nothing was stored.
+    /// - [`Store`](crate::ErrorKind::Store): the database failed. The change was made whole or not at all; where only the
+    ///   answer was lost, it was made.
     fn update<'a>(&'a self, record: &'a Record, expected_sequence: u64) -> BoxFuture<'a, Result<()>>;
 
     /// Replaces several records, each as by [`update`](Self::update), in one step. Returns the key IDs of those that were
@@ -92,7 +94,8 @@ pub trait KeyStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// - [`Store`](crate::ErrorKind::Store): the database failed. Nothing was stored.
+    /// - [`Store`](crate::ErrorKind::Store): the database failed. The change was made whole or not at all; where only the
+    ///   answer was lost, it was made.
     fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>>;
 
     /// The time of the store in seconds since 1970, the only clock that key records know.

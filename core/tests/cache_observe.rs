@@ -36,6 +36,11 @@ fn a_day(lab: &Lab) {
     assert!(held.encrypt(Value::Text(CANARY), None).is_ok());
     assert!(reveal(ring, Some(CANARY), &value).is_ok(), "in the grace");
     lab.kms.set_failure(None);
+    // A key that is due, in a store that takes no new one.
+    (lab.store.state().now, lab.store.state().conflicts) = (Some(TIME + 91 * 24 * 60 * 60), true);
+    process.clock.advance(lab.config.cache.max_age);
+    block_on(held.ready()).unwrap();
+    lab.store.state().conflicts = false;
     // Invented key IDs, until they are refused.
     let reader = decryptor(ring, "plain", None).unwrap();
     let mut invented = value;
@@ -73,7 +78,8 @@ fn every_documented_metric_is_there_and_no_other() {
         let labels: Labels = key.key().labels().map(|l| (l.key().to_owned(), l.value().to_owned())).collect();
         for (name, value) in &labels {
             let known: &[&str] = match name.as_str() {
-                "cache" => &["keys", "roots", "current", "scopes"],
+                "cache" => &["keys", "roots", "current", "scopes", "frame_keys", "frame_roots"],
+                "class" => &["data", "root"],
                 "kek" => &[ALIAS],
                 "operation" => &["wrap", "unwrap"],
                 "outcome" => &["ok", "Unavailable", "looked up", "refused"],
@@ -103,7 +109,7 @@ fn every_documented_metric_is_there_and_no_other() {
         let all = all.filter(|(labels, _)| labels.iter().any(|(_, value)| value == label));
         all.map(|(_, value)| if let DebugValue::Counter(n) = value { *n } else { 0 }).sum::<u64>()
     };
-    assert_eq!(sum("keyfold_kms_requests_total", "ok"), 2, "once cold, once renewed");
+    assert_eq!(sum("keyfold_kms_requests_total", "ok"), 3, "once cold, renewed before and after the outage");
     assert!(sum("keyfold_kms_requests_total", "Unavailable") >= 1);
     assert_eq!(sum("keyfold_cache_misses_total", "roots"), 1);
     assert!(sum("keyfold_cache_hits_total", "keys") >= 2);

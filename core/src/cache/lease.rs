@@ -153,6 +153,16 @@ impl Lease {
         now < ends_at
     }
 
+    /// Store or service could not be asked at `now`, and are not asked again before `retry` is over. How long the key may
+    /// be used does not change.
+    pub(crate) fn postpone(&self, now: u64, retry: Duration) {
+        let terms = self.terms();
+        self.confirmed_in.store(terms.begun_in, Ordering::Relaxed);
+        if !terms.asked {
+            self.renew_from.store(now.saturating_add(nanos(retry)), Ordering::Relaxed);
+        }
+    }
+
     /// Nobody may use the key from now on, because of `error`. Only a confirmation that begins later changes that.
     pub(crate) fn end(&self, error: &Error) {
         let mut terms = self.terms();

@@ -204,7 +204,7 @@ impl Keyring {
             }
             Err(error) => {
                 current.newest.store(None);
-                current.check.extend(self.time(), RETRY, &self.configured().keyring.cache);
+                current.check.postpone(self.time(), RETRY);
                 let code = error.kind().code();
                 tracing::warn!(code, "no key can be called current, so values count as outdated: {error}");
             }

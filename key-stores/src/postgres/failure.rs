@@ -64,6 +64,11 @@ impl Failure {
             sqlx::Error::Io(error) => {
                 store("the key store cannot be reached").with_detail(format!("{settings}: {error}")).with_source(error)
             }
+            // A connection that ends in the middle of the greeting comes as this.
+            error @ sqlx::Error::Protocol(_) => {
+                store("the key store cannot be reached, or what answers there is not PostgreSQL")
+                    .with_detail(format!("{settings}: {error}"))
+            }
             error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
                 store("the key store holds a row of another type or length than keyfold writes")
                     .with_detail(format!("{settings}: {error}"))
