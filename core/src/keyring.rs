@@ -48,7 +48,7 @@ use frames::Frames;
 use open_key::{Limit, OpenRoot};
 use scopes::{Scope, ScopeName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::Instrument as _;
 use trust::Origin;
@@ -118,10 +118,14 @@ struct Inner {
     seen: MemoryHighWater,
     /// The newest key that sealed, per slot: the store may not go back behind it.
     sealing: Mutex<Recent<Slot, KeyId>>,
-    /// Of keys that seal, so that what was counted is not forgotten when they leave the cache.
-    limits: Mutex<Recent<KeyId, Limit>>,
+    /// Until when a published key waits, by the clock of this process.
+    waiting: Mutex<Recent<KeyId, u64>>,
+    /// How many values were sealed under a key, not to be forgotten when it leaves the cache.
+    limits: Mutex<Recent<KeyId, Arc<AtomicU64>>>,
     scopes: Cache<ScopeName, Scope>,
     roots: Cache<KeyId, OpenRoot>,
+    /// Roots whose state lets them open nothing, to look at their own records.
+    dead_roots: Cache<KeyId, OpenRoot>,
     keys: Cache<KeyRef, OpenKey>,
     current: Cache<(Slot, Option<KeyId>), CurrentKey>,
     unknown: UnknownKeys,
@@ -183,9 +187,11 @@ impl Keyring {
                 closed: AtomicBool::new(false),
                 seen: MemoryHighWater::with_capacity(shares.seen),
                 sealing: Mutex::new(Recent::new(shares.seen)),
+                waiting: Mutex::new(Recent::new(shares.seen)),
                 limits: Mutex::new(Recent::new(shares.seen)),
                 scopes: Cache::new("scopes", shares.scopes, &epoch),
                 roots: Cache::new("roots", shares.roots, &epoch),
+                dead_roots: Cache::new("dead_roots", shares.roots, &epoch),
                 keys: Cache::new("keys", shares.keys, &epoch),
                 current: Cache::new("current", shares.current, &epoch),
                 unknown: UnknownKeys::default(),
@@ -326,7 +332,9 @@ impl Keyring {
         let unwrapped =
             if record.is_isolated() { Some(self.unwrap_by_keks(&record, Origin::Store).await?) } else { None };
         let age = self.configured().keyring.cache.max_age;
-        if let Some(present) = present.filter(|present| Arc::ptr_eq(&present.root, &root)) {
+        let limit = self.limit(&record);
+        let same = |present: &&Arc<OpenKey>| Arc::ptr_eq(&present.root, &root) && present.has_limit(limit.as_ref());
+        if let Some(present) = present.filter(same) {
             present.set_state(record.state());
             present.lease.renew(self.time(), age)?;
             return Ok(present.clone());
@@ -339,7 +347,6 @@ impl Keyring {
             .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
         tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
         let lease = Lease::new(&self.inner.epoch, self.time(), age);
-        let limit = self.limit(&record);
         Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, limit)))
     }
 
@@ -357,7 +364,8 @@ impl Keyring {
         let values = self.configured().keyring.rotation.data_messages?;
         // Changed in single steps: a panic elsewhere cannot leave it half changed.
         let mut limits = self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(limits.entry_or_insert(record.key_id(), Limit::new(values)).clone())
+        let used = limits.entry_or_insert(record.key_id(), Arc::default()).clone();
+        Some(Limit::new(values, used))
     }
 }
 

@@ -147,11 +147,12 @@ impl Record {
         self.body.endorsement.map(|endorsement| endorsement.by)
     }
 
-    /// Whether KEKs wrap the key directly, although a root vouches for its record (DESIGN K1).
+    /// Whether KEKs wrap the key directly, although a root vouches for its record (DESIGN K1). A tombstone still says so.
     #[must_use]
     pub fn is_isolated(&self) -> bool {
         let under_root = self.body.wraps.iter().any(|wrap| matches!(wrap, Wrap::Root(_)));
-        self.body.class != KeyClass::Root && !under_root && self.kek_aliases().next().is_some()
+        let by_keks = self.kek_aliases().next().is_some();
+        self.body.class != KeyClass::Root && !under_root && (by_keks || self.body.has_extension(Body::ISOLATED))
     }
 
     pub(crate) fn kms_context(&self) -> KmsContext {

@@ -42,7 +42,7 @@ impl RotationPolicy {
         if [self.data_age, self.root_age].into_iter().flatten().any(|age| age.as_secs() == 0) {
             return wrong("the age at which keys are rotated is at least one second, or \"never\"");
         }
-        if [self.data_age, self.root_age].into_iter().flatten().any(|age| age <= self.lead) {
+        if [self.data_age, self.root_age].into_iter().flatten().any(|age| age.as_secs() <= self.lead_seconds()) {
             return wrong("lead is shorter than the ages at which keys are rotated");
         }
         if self.data_messages == Some(0) {
@@ -65,9 +65,11 @@ impl RotationPolicy {
             })
     }
 
-    /// Whether `record` is published and has been for the lead time, so that it may seal.
-    pub(crate) fn may_activate(&self, record: &Record, now: u64) -> bool {
-        record.state() == KeyState::PreActive && now.abs_diff(record.created_at()) >= self.lead_seconds()
+    /// How much longer a published key waits before it seals. One from the future waits for the whole lead, as if it
+    /// had been published now: a clock was wrong.
+    pub(crate) fn remaining_lead(&self, record: &Record, now: u64) -> Duration {
+        let age = now.checked_sub(record.created_at()).unwrap_or(0);
+        Duration::from_secs(self.lead_seconds().saturating_sub(age))
     }
 
     /// The lead in seconds, rounded up.

@@ -7,7 +7,7 @@ mod common;
 use common::lab::*;
 use common::{FaultyMarks, block_on, refused};
 use keyfold::testing::FakeKms;
-use keyfold::{ErrorKind, KekAlias, KeyState, Keyring, KeyringConfig, Kms, KmsErrorKind, Record};
+use keyfold::{ErrorKind, KekAlias, KeyClass, KeyState, Keyring, KeyringConfig, Kms, KmsErrorKind, Record};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -126,6 +126,64 @@ fn a_scope_that_becomes_isolated_gets_a_key_of_its_own_by_itself() {
     let forgotten = KeyringConfig { isolated: BTreeMap::new(), ..tenancy.lab.config.clone() };
     let ring = tenancy.ring_with(forgotten).unwrap();
     assert_eq!(aliases(&block_on(ring.rotate_data_key(Some(SCOPE))).unwrap().new), [TENANT]);
+}
+
+#[test]
+fn isolation_survives_a_tombstone() {
+    let tenancy = Tenancy::new();
+    seal(&tenancy.ring(), Some(SCOPE), "x").unwrap();
+    // A service that relies on what the keys of the scope say.
+    let forgotten = KeyringConfig { isolated: BTreeMap::new(), ..tenancy.lab.config.clone() };
+    let ring = tenancy.ring_with(forgotten.clone()).unwrap();
+    let kill = |record: &Record| {
+        for state in [KeyState::Compromised, KeyState::DestroyPending, KeyState::Destroyed] {
+            block_on(ring.change_state(record.key_id(), state)).unwrap();
+        }
+    };
+    let newest = || tenancy.lab.store.all().into_iter().rev().find(|record| record.scope_tag().is_some()).unwrap();
+    block_on(ring.rotate_data_key(Some(SCOPE))).unwrap();
+    // Marking it makes a successor; all but the first two keys are destroyed.
+    kill(&newest());
+    kill(&newest());
+    let rotated = block_on(ring.rotate_data_key(Some(SCOPE))).unwrap().new;
+    assert_eq!(aliases(&rotated), [TENANT]);
+    // With nothing but tombstones, somebody has to say.
+    for record in tenancy.lab.store.all().iter().filter(|record| record.scope_tag().is_some()) {
+        if record.state() == KeyState::Active {
+            block_on(ring.change_state(record.key_id(), KeyState::Deactivated)).unwrap();
+        }
+        for state in [KeyState::DestroyPending, KeyState::Destroyed] {
+            let _ = block_on(ring.change_state(record.key_id(), state));
+        }
+    }
+    assert!(newest().is_isolated() && newest().state() == KeyState::Destroyed);
+    assert_eq!(refused(block_on(ring.rotate_data_key(Some(SCOPE))), "whose KEKs?"), ErrorKind::Configuration);
+    assert_eq!(aliases(&block_on(tenancy.ring().rotate_data_key(Some(SCOPE))).unwrap().new), [TENANT]);
+}
+
+#[test]
+fn a_process_that_knows_fewer_keks_does_not_narrow_the_roots() {
+    let tenancy = Tenancy::new();
+    // Here the second service wraps roots, too.
+    let both = KeyringConfig { scope_keks: BTreeSet::new(), isolated: BTreeMap::new(), ..tenancy.lab.config.clone() };
+    let ring = tenancy.ring_with(both).unwrap();
+    assert_eq!(aliases(&block_on(ring.rotate_root()).unwrap().new), [ALIAS, TENANT]);
+    let few = tenancy.lab.process_with(KeyringConfig {
+        scope_keks: BTreeSet::new(),
+        isolated: BTreeMap::new(),
+        ..tenancy.lab.config.clone()
+    });
+    let error = block_on(few.rotate_root()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PolicyRefused);
+    assert!(error.to_string().contains(TENANT), "{error}");
+    // By age as well: the present root stays.
+    let roots = tenancy.lab.store.all().iter().filter(|record| record.class() == KeyClass::Root).count();
+    tenancy.lab.store.state().now = Some(TIME + 400 * 24 * 60 * 60);
+    assert!(seal(&few, Some("a new scope"), "x").is_ok());
+    assert_eq!(tenancy.lab.store.all().iter().filter(|record| record.class() == KeyClass::Root).count(), roots);
+    // Unless somebody says that it was replaced or has leaked.
+    let new = block_on(few.rotate_root_without(&[alias(TENANT)])).unwrap().new;
+    assert_eq!(aliases(&new), [ALIAS]);
 }
 
 #[test]

@@ -242,3 +242,72 @@ fn a_record_from_before_is_refused_by_a_process_that_saw_it_move() {
     let fresh = Keyring::open(lab.config.clone(), Arc::new(lab.store.clone()), lab.keks(), marks).unwrap();
     assert_all_open(&fresh, &values);
 }
+
+#[test]
+fn a_walk_to_a_root_that_was_replaced_stops_and_moves_nothing_back() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let values = values(&ring);
+    let second = block_on(ring.rotate_root()).unwrap().new;
+    // One machine begins, and is suspended.
+    let mut slow = block_on(lab.process().reparent()).unwrap();
+    block_on(slow.step(2)).unwrap();
+    // Another one goes through the whole procedure.
+    let third = block_on(ring.rotate_root()).unwrap().new;
+    let pins = lab.pinning(&[root().commitment(), *second.commitment(), *third.commitment()]);
+    let other = lab.process_with(pins);
+    reparent(&other).unwrap();
+    for old in [root().key_id(), second.key_id()] {
+        block_on(other.change_state(old, KeyState::DestroyPending)).unwrap();
+        block_on(other.change_state(old, KeyState::Destroyed)).unwrap();
+    }
+    for _ in 0..3 {
+        assert_eq!(refused(block_on(slow.step(100)), "replaced"), ErrorKind::Conflict);
+    }
+    assert!(under_other_roots(&lab, &third).is_empty());
+    assert_all_open(&lab.process_with(lab.pinning(&[*third.commitment()])), &values);
+}
+
+#[test]
+fn two_walks_to_different_roots_end() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    values(&ring);
+    block_on(ring.rotate_root()).unwrap();
+    let mut one = block_on(lab.process().reparent()).unwrap();
+    block_on(one.step(2)).unwrap();
+    let newest = block_on(ring.rotate_root()).unwrap().new;
+    let mut two = block_on(lab.process().reparent()).unwrap();
+    let ended = (0..50).any(|_| {
+        assert_eq!(refused(block_on(one.step(2)), "replaced"), ErrorKind::Conflict);
+        block_on(two.step(2)).unwrap().done
+    });
+    assert!(ended && under_other_roots(&lab, &newest).is_empty());
+}
+
+#[test]
+fn a_key_that_is_made_while_its_root_goes_out_of_service_is_never_sealed_under() {
+    // Whoever makes the key has the root in hand already; the other one looks for keys before and after.
+    let lab = Lab::new();
+    let ring = lab.process();
+    let values = values(&ring);
+    let new = block_on(ring.rotate_root()).unwrap().new;
+    let pins = lab.pinning(&[root().commitment(), *new.commitment()]);
+    let other = lab.process_with(pins);
+    reparent(&other).unwrap();
+    // Stored after the first look: found by the second, which takes the state back.
+    let late = record(&child_parts(data(77), root()));
+    lab.store.state().after_update = Some(late.clone());
+    let error = block_on(other.change_state(root().key_id(), KeyState::DestroyPending)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PolicyRefused);
+    assert!(error.to_string().contains(&late.key_id().to_string()), "{error}");
+    assert_eq!(lab.store.find(root().key_id()).state(), KeyState::Deactivated);
+    assert_eq!(reparent(&other).unwrap().moved, 1);
+    block_on(other.change_state(root().key_id(), KeyState::DestroyPending)).unwrap();
+    assert_all_open(&other, &values);
+    // Stored after the second look: whoever made it looks at its root's state and gives the key up.
+    let lab = Lab::new();
+    let ring = lab.process();
+    lab.store.state().after_insert = Some(record(&in_state(root_parts(&lab.kms, root()), KeyState::DestroyPending)));
+    assert_eq!(refused(seal(&ring, Some("a new scope"), "x"), "its root is gone"), ErrorKind::KeyState);
+}

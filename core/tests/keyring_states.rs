@@ -115,6 +115,137 @@ fn a_key_that_was_deactivated_by_hand_seals_no_more_until_somebody_rotates() {
 }
 
 #[test]
+fn what_a_killed_rotation_left_does_not_seal_in_place_of_a_key_that_was_deactivated_by_hand() {
+    for by_this_process in [false, true] {
+        // As a rotation leaves it that was killed between insert and deactivation.
+        let lab = Lab::new();
+        lab.store.plant(&record(&child_parts(data(40), root())));
+        let (ring, other) = (lab.process(), lab.process());
+        if by_this_process {
+            block_on(other.activate_data_key(None)).unwrap();
+        }
+        block_on(ring.change_state(data(40).key_id(), KeyState::Deactivated)).unwrap();
+        assert_eq!(lab.store.find(data(DATA).key_id()).state(), KeyState::Deactivated);
+        for ring in [&ring, &other, &lab.process()] {
+            assert_eq!(refused(seal(ring, None, "x"), "deactivated"), ErrorKind::KeyState);
+        }
+        let rotated = block_on(other.rotate_data_key(None)).unwrap();
+        assert!(!rotated.by_other && rotated.new.state() == KeyState::Active);
+        assert!(seal(&lab.process(), None, "x").is_ok());
+    }
+    // Also where whoever deactivated it did not get as far as the older key.
+    let lab = Lab::new();
+    lab.store.plant(&record(&in_state(child_parts(data(40), root()), KeyState::Deactivated)));
+    assert_eq!(refused(seal(&lab.process(), None, "x"), "an older key is active"), ErrorKind::KeyState);
+}
+
+#[test]
+fn a_killed_rotation_is_finished_by_whoever_seals_next_and_nothing_forged_is_signed_by_it() {
+    let lab = Lab::new();
+    lab.store.plant(&record(&child_parts(data(40), root())));
+    seal(&lab.process(), None, "x").unwrap();
+    assert_eq!(lab.store.find(data(DATA).key_id()).state(), KeyState::Deactivated);
+    let lab = Lab::new();
+    lab.store.plant(&record(&child_parts(data(40), root())));
+    let forged = record(&child_parts(theirs(KeyClass::Data, SlotId::NONE, 7), root()));
+    let mut bytes = forged.as_bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let forged = keyfold::Record::parse(&bytes).unwrap();
+    lab.store.plant(&forged);
+    assert_eq!(refused(seal(&lab.process(), None, "x"), "planted"), ErrorKind::RecordRejected);
+    assert!(lab.store.find(forged.key_id()) == forged, "a root signed what nobody vouched for");
+}
+
+#[test]
+fn a_key_below_a_dead_one_can_be_marked_compromised() {
+    let mut lab = Lab::new();
+    lab.config.rotation.lead = Duration::from_secs(60);
+    let ring = lab.process();
+    let waiting = block_on(ring.rotate_data_key(None)).unwrap().new;
+    block_on(ring.change_state(waiting.key_id(), KeyState::Compromised)).unwrap();
+    block_on(lab.process().change_state(data(DATA).key_id(), KeyState::Compromised)).unwrap();
+    assert!(seal(&lab.process(), None, "x").is_ok());
+}
+
+#[test]
+fn a_key_deactivated_by_hand_does_not_make_its_successor_seal_before_the_lead_is_over() {
+    let mut lab = Lab::new();
+    lab.config.rotation.lead = Duration::from_secs(60);
+    let ring = lab.process();
+    let waiting = block_on(ring.rotate_data_key(None)).unwrap().new;
+    block_on(ring.change_state(data(DATA).key_id(), KeyState::Deactivated)).unwrap();
+    assert!(seal(&ring, None, "x").is_err() && seal(&lab.process(), None, "x").is_err());
+    lab.store.state().now = Some(TIME + 60);
+    assert_eq!(key_id_of(&seal(&lab.process(), None, "x").unwrap()), waiting.key_id());
+}
+
+#[test]
+fn any_number_of_dead_generations_hides_neither_data_keys_nor_roots() {
+    let mut lab = Lab::new();
+    lab.config.rotation.lead = Duration::from_secs(60);
+    let ring = lab.process();
+    let first = seal(&ring, None, "x").unwrap();
+    for _ in 0..40 {
+        let waiting = block_on(ring.rotate_data_key(None)).unwrap().new;
+        block_on(ring.change_state(waiting.key_id(), KeyState::Deactivated)).unwrap();
+    }
+    ring.invalidate();
+    for ring in [&ring, &lab.process()] {
+        assert_eq!(key_id_of(&seal(ring, None, "x").unwrap()), key_id_of(&first));
+    }
+    for _ in 0..20 {
+        let waiting = block_on(ring.rotate_root()).unwrap().new;
+        block_on(ring.change_state(waiting.key_id(), KeyState::Deactivated)).unwrap();
+    }
+    let before = lab.kms.unwrap_count();
+    let fresh = lab.process();
+    (0..50).for_each(|n| drop(seal(&fresh, Some(&format!("scope {n}")), "x").unwrap()));
+    assert!(lab.kms.unwrap_count() - before <= 21, "a request per root at most, not per scope");
+    assert!(block_on(lab.process().rotate_root()).is_ok());
+}
+
+#[test]
+fn a_dead_root_costs_one_request_however_many_scopes_are_made() {
+    for state in [KeyState::Compromised, KeyState::Deactivated] {
+        let mut lab = Lab::new();
+        lab.config.rotation.lead = Duration::from_secs(60);
+        let waiting = block_on(lab.process().rotate_root()).unwrap().new;
+        block_on(lab.process().change_state(waiting.key_id(), state)).unwrap();
+        let (ring, before) = (lab.process(), lab.kms.unwrap_count());
+        (0..50).for_each(|n| drop(seal(&ring, Some(&format!("scope {n}")), "x").unwrap()));
+        assert_eq!(lab.kms.unwrap_count() - before, 2, "{state:?}");
+    }
+}
+
+#[test]
+fn whatever_call_fails_while_a_key_is_marked_compromised_it_can_be_repeated() {
+    for after in [false, true] {
+        let mut n = 0;
+        loop {
+            n += 1;
+            let lab = Lab::new();
+            let sealed = seal(&lab.process(), Some("clinic"), "x").unwrap();
+            lab.faults.fail_nth(n, after);
+            let outcome = change(&lab.process(), &sealed, KeyState::Compromised);
+            let failed = lab.faults.calls() >= n;
+            lab.faults.off();
+            let ring = lab.process();
+            if lab.store.find(key_id_of(&sealed)).state() != KeyState::Compromised {
+                assert_eq!(reveal(&ring, Some("clinic"), &sealed).unwrap().0, "x", "call {n}");
+                change(&ring, &sealed, KeyState::Compromised).unwrap();
+            }
+            assert_eq!(refused(reveal(&ring, Some("clinic"), &sealed), "compromised"), ErrorKind::KeyState);
+            assert!(seal(&ring, Some("clinic"), "y").is_ok(), "call {n}, after {after}");
+            if !failed {
+                outcome.unwrap();
+                break;
+            }
+        }
+        assert!(n > 10, "{n} calls");
+    }
+}
+
+#[test]
 fn a_published_key_is_activated_by_hand() {
     let mut lab = Lab::new();
     lab.config.rotation.lead = Duration::from_secs(600);

@@ -182,6 +182,43 @@ fn a_wall_clock_that_jumps_makes_at_most_one_generation_per_jump() {
 }
 
 #[test]
+fn a_wall_clock_that_jumps_does_not_shorten_the_lead() {
+    let ten_years = 3652 * DAY as i64;
+    for jump in [-ten_years, -700, 700, ten_years] {
+        let time = Time::new(policy_of(90 * DAY, 600));
+        let ring = time.ring();
+        let first = sealing_key(&ring, None);
+        let published = block_on(ring.rotate_data_key(None)).unwrap().new.key_id();
+        time.set_store((TIME as i64 + jump) as u64);
+        for _ in 0..9 {
+            time.clock.0.fetch_add(60, Ordering::SeqCst);
+            assert_eq!(sealing_key(&ring, None), first, "jump {jump}");
+            // A process that starts after a jump ahead has no way to know; after one back it waits for the whole lead.
+            assert!(jump > 0 || sealing_key(&time.ring(), None) == first, "jump {jump}");
+        }
+        time.clock.0.fetch_add(120, Ordering::SeqCst);
+        assert_eq!(sealing_key(&ring, None), published, "jump {jump}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_reloaded_counts_what_was_sealed_before() {
+    for before in [None, Some(1_000_000)] {
+        let time = Time::new(RotationPolicy { data_messages: before, data_age: None, ..policy_of(DAY, 0) });
+        let ring = time.ring();
+        let mut counts = std::collections::HashMap::<KeyId, u64>::new();
+        (0..50).for_each(|_| *counts.entry(sealing_key(&ring, None)).or_default() += 1);
+        let mut config = time.lab.config.clone();
+        config.rotation.data_messages = Some(100);
+        ring.reload(config, time.lab.keks()).unwrap();
+        (0..500).for_each(|_| *counts.entry(sealing_key(&ring, None)).or_default() += 1);
+        // Without a limit nobody counts.
+        let most = if before.is_none() { 150 } else { 100 };
+        assert!(counts.len() >= 5 && counts.values().all(|count| *count <= most), "{counts:?}");
+    }
+}
+
+#[test]
 fn processes_that_find_a_key_due_at_once_make_one_generation() {
     for lead in [0, 600] {
         let time = Time::new(policy_of(90 * DAY, lead));

@@ -174,6 +174,7 @@ impl Keyring {
         inner.current.set_bounds(Bounds::NOTHING);
         inner.keys.set_bounds(Bounds::NOTHING);
         inner.roots.set_bounds(Bounds::NOTHING);
+        inner.dead_roots.set_bounds(Bounds::NOTHING);
         inner.frames.close();
         inner.scopes.set_bounds(Bounds::NOTHING);
         tracing::info!("keyring closed");

@@ -84,13 +84,19 @@ impl Keyring {
         expected_head: Option<&Record>,
     ) -> Result<Record> {
         let root = self.current_root().await?;
-        let isolated = self.isolation(tag, expected_head).await?;
+        let isolated = self.isolation(slot, tag, expected_head).await?;
         let key = Planned { class: slot.class, slot: slot.id, scope_tag: tag, state };
         let head = expected_head.map(Record::key_id);
         let record = match isolated {
             None => self.maker().child(&root, key, head).await?,
             Some(keks) => self.maker().isolated(&root, key, &keks, head).await?,
         };
+        // Somebody may have taken the root out of service before the key was stored. He looks for such keys after he has
+        // changed its state, so one of the two notices; nothing has been sealed yet.
+        let parent = self.record(root.key_id).await?;
+        if !parent.state().may_open() {
+            return Err(super::wrong_state(&parent));
+        }
         if state == KeyState::Active {
             self.remember_sealing(slot, record.key_id());
         }

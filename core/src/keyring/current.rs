@@ -4,7 +4,8 @@ use super::Keyring;
 use super::open_key::OpenKey;
 use crate::cache::{Cached, Gate, Lease, RETRY, explained, is_absence, keep_after, remembers};
 use crate::clock::nanos;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::SlotId;
 use crate::record::KeyState;
 use crate::store::Slot;
 use crate::wire::KeyId;
@@ -156,9 +157,21 @@ impl Keyring {
                 }
                 key_id
             }
-            None => self.key_to_seal(current).await?,
+            None => {
+                let present = current.key.load_full().filter(|key| key.is_running_out());
+                self.key_to_seal(current, present.map(|key| key.key_id)).await?
+            }
         };
-        let key = self.acquire(key_id, current.slot).await?;
+        let mut key = self.acquire(key_id, current.slot).await?;
+        // A key that was used up before, or whose limit was lowered.
+        if current.exact.is_none()
+            && key.is_running_out()
+            && self.time() >= current.ask_again_at.load(Ordering::Relaxed)
+        {
+            let next = self.key_to_seal(current, Some(key_id)).await?;
+            key = self.acquire(next, current.slot).await?;
+        }
+        let key_id = key.key_id;
         current.newest.store(Some(Arc::new(key_id)));
         current.key.store(Some(key));
         self.checked(current)
@@ -171,9 +184,8 @@ impl Keyring {
     }
 
     /// The key that seals in the slot, after whatever rotation is due; a new one where there is none yet.
-    async fn key_to_seal(&self, current: &CurrentKey) -> Result<KeyId> {
+    async fn key_to_seal(&self, current: &CurrentKey, used_up: Option<KeyId>) -> Result<KeyId> {
         let slot = current.slot;
-        let used_up = current.key.load_full().filter(|key| key.is_running_out()).map(|key| key.key_id);
         if let Some(record) = self.advance(slot, used_up).await? {
             if used_up == Some(record.key_id()) {
                 current.ask_again_at.store(self.time().saturating_add(nanos(RETRY)), Ordering::Relaxed);
@@ -182,7 +194,8 @@ impl Keyring {
         }
         match self.newest(slot, 1).await?.first() {
             Some(retired) => Err(super::wrong_state(retired)),
-            // The keyring's own data key is made with it; a scope's with the scope.
+            // The keyring's own data key is made with it; a scope's with the scope, whose name it must carry.
+            None if slot.id != SlotId::NONE => Err(Error::new(ErrorKind::Store, "the scope has lost its keys")),
             None => Ok(self.insert_data_key(slot, None, KeyState::Active, None).await?.key_id()),
         }
     }

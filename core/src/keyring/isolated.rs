@@ -5,20 +5,31 @@ use super::create::Keks;
 use super::{Keyring, KeyringConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kms::KekAlias;
-use crate::record::Record;
+use crate::record::{KeyState, Record};
+use crate::store::Slot;
 
 impl Keyring {
-    /// The KEKs that are to wrap the next key of the scope with the keyed name `tag`: those that the configuration names,
-    /// or those of `head`, its newest key. `None`: the root wraps it.
-    pub(super) async fn isolation(&self, tag: Option<[u8; 32]>, head: Option<&Record>) -> Result<Option<Keks>> {
+    /// The KEKs that are to wrap the next key of `slot`, whose scope has the keyed name `tag`: those that the
+    /// configuration names, or those of its newest key, `head`. `None`: the root wraps it.
+    pub(super) async fn isolation(
+        &self,
+        slot: Slot,
+        tag: Option<[u8; 32]>,
+        head: Option<&Record>,
+    ) -> Result<Option<Keks>> {
         let configured = self.configured();
-        let mut aliases = head.filter(|head| head.is_isolated()).map(|head| head.kek_aliases().cloned().collect());
+        let mut aliases = None;
         if let Some(tag) = tag {
             for (name, keks) in &configured.keyring.isolated {
                 if self.scope_tag(name).await? == tag {
                     aliases = Some(keks.clone());
                 }
             }
+        }
+        if aliases.is_none()
+            && let Some(head) = head.filter(|head| head.is_isolated())
+        {
+            aliases = Some(self.wrapping_keks(slot, head).await?);
         }
         let Some(aliases) = aliases else { return Ok(None) };
         let of = |alias: KekAlias| {
@@ -28,12 +39,30 @@ impl Keyring {
         aliases.into_iter().map(of).collect::<Result<Keks>>().map(Some)
     }
 
+    /// The KEKs of `head`, an isolated key of `slot`; if it is a tombstone, those of the newest key that is none.
+    async fn wrapping_keks(&self, slot: Slot, head: &Record) -> Result<Vec<KekAlias>> {
+        let aliases = |record: &Record| record.kek_aliases().cloned().collect::<Vec<_>>();
+        if head.state() != KeyState::Destroyed {
+            return Ok(aliases(head));
+        }
+        for record in self.newest(slot, usize::MAX).await? {
+            if record.state() != KeyState::Destroyed {
+                self.verify(&record).await?;
+                return Ok(aliases(&record));
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Configuration,
+            "every key of the isolated scope is destroyed: its KEKs must be named in its [scopes] section",
+        ))
+    }
+
     /// Whether the configuration wants other KEKs for the scope of `record` than those that wrap it.
     pub(super) async fn is_misplaced(&self, record: &Record) -> Result<bool> {
         if self.configured().keyring.isolated.is_empty() {
             return Ok(false);
         }
-        let wanted = self.isolation(record.scope_tag(), Some(record)).await?;
+        let wanted = self.isolation(record.slot(), record.scope_tag(), Some(record)).await?;
         Ok(wanted.is_some_and(|wanted| !record.is_isolated() || !record.kek_aliases().eq(wanted.keys())))
     }
 

@@ -135,6 +135,11 @@ impl OpenKey {
         .with_detail(self.key_id.to_string()))
     }
 
+    /// Whether the key was opened with this limit.
+    pub(crate) fn has_limit(&self, limit: Option<&Limit>) -> bool {
+        self.limit.as_ref().map(|limit| limit.values) == limit.map(|limit| limit.values)
+    }
+
     /// Whether it is time to make the next key, while this one still seals.
     pub(crate) fn is_running_out(&self) -> bool {
         self.limit.as_ref().is_some_and(Limit::is_close)
@@ -186,22 +191,22 @@ impl Cached for OpenKey {
     }
 }
 
-/// How many values may be sealed under a key in this process, and how many of them are left. Common to all places that
-/// hold the key, and kept when it leaves the cache.
+/// How many values may be sealed under a key in this process, and how many were. The count is common to all places that
+/// hold the key, and kept when it leaves the cache or the limit changes.
 #[derive(Clone)]
 pub(crate) struct Limit {
     values: u64,
-    left: Arc<AtomicU64>,
+    used: Arc<AtomicU64>,
 }
 
 impl Limit {
-    pub(crate) fn new(values: u64) -> Self {
-        Self { values, left: Arc::new(AtomicU64::new(values)) }
+    pub(crate) fn new(values: u64, used: Arc<AtomicU64>) -> Self {
+        Self { values, used }
     }
 
     /// Whether it is time to make the next key, while this one still seals.
     fn is_close(&self) -> bool {
-        self.left.load(Ordering::Relaxed) <= self.values / 8
+        self.used.load(Ordering::Relaxed) >= self.values - self.values / 8
     }
 }
 
@@ -210,8 +215,7 @@ const SHARE_COUNT: usize = 8;
 
 /// How many values a process may still seal under a key. Never gives out more; may end a few shares early.
 struct Allowance {
-    /// What no share has taken yet; common to all places that hold the key.
-    left: Arc<AtomicU64>,
+    limit: Limit,
     /// How many a share takes from the whole at once.
     block: u64,
     shares: [Share; SHARE_COUNT],
@@ -224,7 +228,7 @@ struct Share(AtomicU64);
 
 impl Allowance {
     fn new(limit: &Limit) -> Self {
-        Self { left: limit.left.clone(), block: (limit.values / 1024).clamp(1, 4096), shares: Default::default() }
+        Self { limit: limit.clone(), block: (limit.values / 1024).clamp(1, 4096), shares: Default::default() }
     }
 
     /// Takes `n`, or nothing if so many are not left.
@@ -238,7 +242,9 @@ impl Allowance {
     #[cold]
     fn take_from_whole(&self, share: &AtomicU64, n: u64) -> bool {
         for want in [n.saturating_add(self.block), n] {
-            let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(want));
+            let Limit { values, used } = &self.limit;
+            let more = |used: u64| used.checked_add(want).filter(|used| used <= values);
+            let taken = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
             if taken.is_ok() {
                 share.fetch_add(want - n, Ordering::Relaxed);
                 return true;
@@ -267,7 +273,7 @@ mod tests {
     #[test]
     fn an_allowance_is_never_exceeded_by_many_threads_in_many_places() {
         for values in [0, 1, 7, 1_000, 100_000] {
-            let limit = Limit::new(values);
+            let limit = Limit::new(values, Arc::default());
             // As if the key had been fetched again and again.
             let places: Vec<_> = (0..4).map(|_| Allowance::new(&limit)).collect();
             let taken: u64 = thread::scope(|scope| {
@@ -289,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_column_takes_all_or_nothing() {
-        let allowance = Allowance::new(&Limit::new(100));
+        let allowance = Allowance::new(&Limit::new(100, Arc::default()));
         assert!(allowance.take(60));
         assert!(!allowance.take(60));
         assert!(allowance.take(30));

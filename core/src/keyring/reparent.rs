@@ -2,7 +2,7 @@
 
 use super::Keyring;
 use super::open_key::OpenRoot;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark};
 use crate::keys::KeyClass;
 use crate::record::{KeyState, Record};
@@ -78,6 +78,7 @@ impl Reparent {
     ///
     /// # Errors
     ///
+    /// - [`Conflict`](crate::ErrorKind::Conflict): the root was rotated since the walk began: begin another one.
     /// - [`RecordRejected`](crate::ErrorKind::RecordRejected): no trusted root vouches for a record. Nothing of this step
     ///   was changed; what to do about the record is for a person to decide.
     /// - [`Store`](crate::ErrorKind::Store), [`Kms`](crate::ErrorKind::Kms), [`Closed`](crate::ErrorKind::Closed):
@@ -86,6 +87,13 @@ impl Reparent {
         self.ring.check_open()?;
         let ring = self.ring.clone();
         let inner = &ring.inner;
+        // Asked for at each step: no key may come under a root that has been replaced, or taken out of service, meanwhile.
+        let current = ring.succession(ring.roots()).await?.current;
+        if current.is_none_or(|current| current.key_id() != self.root.key_id) {
+            return Err(Error::new(ErrorKind::Conflict, "the root was rotated since reparenting began: begin again")
+                .with_detail(self.root.key_id.to_string()));
+        }
+        self.root = ring.root(self.root.key_id).await?;
         let records = inner.store.list(ring.lineage(), self.after, limit.max(1)).await?;
         let Some(last) = records.last().map(Record::key_id) else {
             // What others made under the old root meanwhile is met on the next walk.
@@ -129,7 +137,8 @@ impl Reparent {
         let under = record.authenticator();
         // A root stands by itself; only its tombstone is another root's word.
         let stays = record.class() == KeyClass::Root && record.state() != KeyState::Destroyed;
-        if stays || under == self.root.key_id {
+        // Never back: another walk may be on its way to a newer root.
+        if stays || under.generation() >= self.root.key_id.generation() {
             return Ok(None);
         }
         self.ring.check_domain(record)?;
@@ -150,7 +159,7 @@ impl Reparent {
             let record = self.ring.record(key_id).await?;
             let Some(change) = self.change_of(&record, store.now().await?, roots).await? else { return Ok(false) };
             match store.update(&change.record, change.expected_sequence).await {
-                Err(error) if error.kind() == crate::ErrorKind::Conflict && attempts_left > 0 => {}
+                Err(error) if error.kind() == ErrorKind::Conflict && attempts_left > 0 => {}
                 result => return result.map(|()| true),
             }
         }

@@ -7,13 +7,16 @@
 use super::create::Planned;
 use super::open_key::OpenRoot;
 use super::{Keyring, RECENT};
+use crate::cache::Recent;
+use crate::clock::nanos;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyClass, SlotId};
+use crate::kms::KekAlias;
 use crate::observe;
 use crate::record::{KeyState, Record};
 use crate::store::Slot;
 use crate::wire::KeyId;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use tracing::Instrument as _;
 
 /// What a rotation left behind.
@@ -54,7 +57,7 @@ impl Keyring {
     ///   the old key still seals, or the new one does; repeating the call is safe.
     pub async fn rotate_data_key(&self, scope: Option<&str>) -> Result<Rotated> {
         let slot = self.data_slot(scope).await?;
-        self.rotate_shown(slot).await
+        self.rotate_shown(slot, &[]).await
     }
 
     /// Makes a new root, endorsed by the current one and wrapped by every KEK of the keyring. New keys are made under
@@ -64,9 +67,22 @@ impl Keyring {
     /// # Errors
     ///
     /// As for [`rotate_data_key`](Self::rotate_data_key), and [`PolicyRefused`](ErrorKind::PolicyRefused): so many
-    /// roots have followed a pinned one that a process with that pin alone could not follow one more.
+    /// roots have followed a pinned one that a process with that pin alone could not follow one more; or a KEK that
+    /// wraps the present root is not configured here, or not for roots.
+    ///
+    /// Every KEK that wraps the present root wraps the new one as well, so that whoever reaches one of them goes on.
     pub async fn rotate_root(&self) -> Result<Rotated> {
-        self.rotate_shown(self.roots()).await
+        self.rotate_root_without(&[]).await
+    }
+
+    /// As [`rotate_root`](Self::rotate_root), but without the KEKs `dropped`, which wrap the present root: they were
+    /// replaced, or have leaked. Processes that reach no other KEK open nothing that is made from now on.
+    ///
+    /// # Errors
+    ///
+    /// As for [`rotate_root`](Self::rotate_root).
+    pub async fn rotate_root_without(&self, dropped: &[KekAlias]) -> Result<Rotated> {
+        self.rotate_shown(self.roots(), dropped).await
     }
 
     /// Lets the data key of `scope` that waits to seal do so now, without waiting for the lead of the rotation policy.
@@ -103,21 +119,17 @@ impl Keyring {
     pub(super) async fn succession(&self, slot: Slot) -> Result<Succession> {
         // Looked up before the store is read: what another thread makes current meanwhile is no rollback.
         let seen = self.sealing().get(&slot).copied();
-        let mut found = Succession { head: None, current: None, successor: None, unfinished: false };
-        for record in self.newest(slot, RECENT).await? {
-            if found.current.is_some() {
-                found.unfinished |= matches!(record.state(), KeyState::PreActive | KeyState::Active);
-                continue;
+        let mut limit = RECENT;
+        let found = loop {
+            let records = self.newest(slot, limit).await?;
+            let all = records.len() < limit;
+            let found = self.sorted_out(records).await?;
+            // Many keys may have been taken out of service one after the other.
+            if found.current.is_some() || all {
+                break found;
             }
-            // Its state decides what seals, so the state must be a root's word, not the store's.
-            self.verify(&record).await?;
-            match record.state() {
-                KeyState::Active => found.current = Some(record.clone()),
-                KeyState::PreActive if found.successor.is_none() => found.successor = Some(record.clone()),
-                _ => {}
-            }
-            found.head.get_or_insert(record);
-        }
+            limit = limit.saturating_mul(4);
+        };
         let current = found.current.as_ref().map(Record::key_id);
         let gone_back = match (seen, current) {
             (Some(seen), Some(current)) => current.generation() < seen.generation(),
@@ -133,6 +145,30 @@ impl Keyring {
         }
         if let Some(current) = current {
             self.remember_sealing(slot, current);
+        }
+        Ok(found)
+    }
+
+    /// Which of the newest records of a slot, in descending order, matter for sealing.
+    async fn sorted_out(&self, records: Vec<Record>) -> Result<Succession> {
+        let mut found = Succession { head: None, current: None, successor: None, unfinished: false };
+        // A key that has sealed replaced every older one, whatever became of it and however far the rotation came.
+        let mut replaced = false;
+        for record in records {
+            let may_seal = matches!(record.state(), KeyState::PreActive | KeyState::Active);
+            if replaced {
+                found.unfinished |= may_seal;
+                continue;
+            }
+            // Its state decides what seals, so the state must be a root's word, not the store's.
+            self.verify(&record).await?;
+            match record.state() {
+                KeyState::Active => found.current = Some(record.clone()),
+                KeyState::PreActive if found.successor.is_none() => found.successor = Some(record.clone()),
+                _ => {}
+            }
+            replaced = record.activated_at() != 0;
+            found.head.get_or_insert(record);
         }
         Ok(found)
     }
@@ -154,10 +190,11 @@ impl Keyring {
     pub(super) async fn advance(&self, slot: Slot, used_up: Option<KeyId>) -> Result<Option<Record>> {
         let succession = self.succession(slot).await?;
         let Some(current) = succession.current.clone() else {
-            // Nothing else seals, so nothing is gained by waiting for the lead.
             return match &succession.successor {
-                Some(successor) => self.activate(slot, successor).await.map(Some),
-                None => Ok(None),
+                Some(successor) if self.lead_is_over(successor).await? => {
+                    self.activate(slot, successor).await.map(Some)
+                }
+                _ => Ok(None),
             };
         };
         match self.advance_from(slot, &current, &succession, used_up).await {
@@ -184,36 +221,59 @@ impl Keyring {
         if succession.unfinished {
             self.deactivate_before(slot, current).await?;
         }
-        let rotation = self.configured().keyring.rotation;
-        let now = self.inner.store.now().await?;
         if let Some(successor) = &succession.successor {
-            let waits = !rotation.may_activate(successor, now);
+            let waits = !self.lead_is_over(successor).await?;
             return if waits { Ok(None) } else { self.activate(slot, successor).await.map(Some) };
         }
-        let due = rotation.is_due(current, now) || used_up == Some(current.key_id());
+        let now = self.inner.store.now().await?;
+        let due = self.configured().keyring.rotation.is_due(current, now) || used_up == Some(current.key_id());
         if !due && !self.is_misplaced(current).await? {
             return Ok(None);
         }
         let replaced = succession.head.as_ref().map_or(current.key_id(), Record::key_id);
         // Boxed: making a data key asks for the root, which may be due itself.
-        let rotated = Box::pin(self.rotate(slot, replaced)).await?;
+        let rotated = Box::pin(self.rotate(slot, replaced, &[])).await?;
         Ok((rotated.new.state() == KeyState::Active).then_some(rotated.new))
+    }
+
+    /// Whether a published key has waited for its lead. Once this process knows the key, that is by its own clock, which
+    /// nobody sets: a jump of the store's makes no key seal that others may not be able to read yet.
+    async fn lead_is_over(&self, record: &Record) -> Result<bool> {
+        if self.configured().keyring.rotation.lead.is_zero() {
+            return Ok(true);
+        }
+        let known = self.waiting().get(&record.key_id()).copied();
+        let ends_at = match known {
+            Some(ends_at) => ends_at,
+            None => {
+                let remaining =
+                    self.configured().keyring.rotation.remaining_lead(record, self.inner.store.now().await?);
+                let ends_at = self.time().saturating_add(nanos(remaining));
+                *self.waiting().entry_or_insert(record.key_id(), ends_at)
+            }
+        };
+        Ok(self.time() >= ends_at)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Recent<KeyId, u64>> {
+        // Changed in single steps: a panic elsewhere cannot leave it half changed.
+        self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rotates by command. The key to be replaced is the newest one at this moment: whoever replaces it first has done
     /// what was asked.
-    async fn rotate_shown(&self, slot: Slot) -> Result<Rotated> {
+    async fn rotate_shown(&self, slot: Slot, dropped: &[KekAlias]) -> Result<Rotated> {
         let shown = self.shown(slot, 1).await?;
         let replaced = shown.first().ok_or_else(|| Error::from(ErrorKind::NoMatchingKey))?.key_id();
-        self.rotate(slot, replaced).await
+        self.rotate(slot, replaced, dropped).await
     }
 
-    pub(super) async fn rotate(&self, slot: Slot, replaced: KeyId) -> Result<Rotated> {
+    pub(super) async fn rotate(&self, slot: Slot, replaced: KeyId, dropped: &[KekAlias]) -> Result<Rotated> {
         let span = tracing::info_span!("keyfold_rotate", class = slot.class.name());
-        self.rotate_in_span(slot, replaced).instrument(span).await
+        self.rotate_in_span(slot, replaced, dropped).instrument(span).await
     }
 
-    async fn rotate_in_span(&self, slot: Slot, replaced: KeyId) -> Result<Rotated> {
+    async fn rotate_in_span(&self, slot: Slot, replaced: KeyId, dropped: &[KekAlias]) -> Result<Rotated> {
         let before = self.succession(slot).await?;
         let head = before.head.as_ref().ok_or_else(|| Error::from(ErrorKind::NoMatchingKey))?;
         if let Some(waiting) = before.successor {
@@ -223,7 +283,7 @@ impl Keyring {
         let state = if at_once { KeyState::Active } else { KeyState::PreActive };
         let made = match slot.class {
             _ if head.key_id() != replaced => Err(ErrorKind::Conflict.into()),
-            KeyClass::Root => self.insert_root(state, head, before.current.as_ref()).await,
+            KeyClass::Root => self.insert_root(state, head, before.current.as_ref(), dropped).await,
             _ => self.insert_data_key(slot, head.scope_tag(), state, Some(head)).await,
         };
         let (new, by_other) = match made {
@@ -243,15 +303,38 @@ impl Keyring {
             self.remember_sealing(slot, new.key_id());
             self.deactivate_before(slot, &new).await?;
         }
+        if new.state() == KeyState::PreActive {
+            // From now on its lead runs by this process's clock.
+            self.lead_is_over(&new).await?;
+        }
         self.current(slot, None).expire();
         Ok(Rotated { new, old, by_other })
     }
 
-    async fn insert_root(&self, state: KeyState, head: &Record, current: Option<&Record>) -> Result<Record> {
+    async fn insert_root(
+        &self,
+        state: KeyState,
+        head: &Record,
+        current: Option<&Record>,
+        dropped: &[KekAlias],
+    ) -> Result<Record> {
         self.refuse_long_chain(head.clone()).await?;
-        let endorser = self.root(current.ok_or_else(no_active_root)?.key_id()).await?;
+        let current = current.ok_or_else(no_active_root)?;
+        let mut keks = self.root_keks();
+        keks.retain(|alias, _| !dropped.contains(alias));
+        // A process that knows fewer KEKs than others must not lock those out who reach the rest (DESIGN K11).
+        if let Some(missing) =
+            current.kek_aliases().find(|alias| !keks.contains_key(*alias) && !dropped.contains(alias))
+        {
+            return Err(Error::new(
+                ErrorKind::PolicyRefused,
+                "a KEK that wraps the present root is not among those that are configured here for roots",
+            )
+            .with_detail(missing.as_str()));
+        }
+        let endorser = self.root(current.key_id()).await?;
         let planned = Planned::root(state);
-        let made = self.maker().root(&self.root_keks(), planned, Some(&endorser), Some(head.key_id())).await;
+        let made = self.maker().root(&keks, planned, Some(&endorser), Some(head.key_id())).await;
         made.map(|(record, _)| record)
     }
 
@@ -289,7 +372,7 @@ impl Keyring {
 
     /// Deactivates every key of `slot` that is older than `new` and could still seal; also finishes what a crashed
     /// rotation left.
-    async fn deactivate_before(&self, slot: Slot, new: &Record) -> Result<()> {
+    pub(super) async fn deactivate_before(&self, slot: Slot, new: &Record) -> Result<()> {
         let maker = self.maker();
         for record in self.newest(slot, RECENT).await? {
             let older = record.key_id().generation() < new.key_id().generation();

@@ -15,7 +15,8 @@ impl Keyring {
     /// say what happened to the key.
     ///
     /// A data key that seals and is marked compromised gets a successor first, which seals at once; one that is
-    /// deactivated does not, so that nothing is sealed in its scope until somebody rotates it. A root is taken out of service only when
+    /// deactivated does not, so that nothing is sealed in its scope until somebody rotates it, or until a key that is
+    /// published already takes over. A root is taken out of service only when
     /// nothing depends on it any more: rotate it and [`reparent`](Self::reparent) first.
     ///
     /// How long a key waits between `DestroyPending` and `Destroyed` is up to the caller. This keyring stops using the
@@ -36,8 +37,12 @@ impl Keyring {
             return self.activate(record.slot(), &record).await;
         }
         self.refuse_if_needed(&record).await?;
-        if record.state() == KeyState::Active && state == KeyState::Compromised {
-            self.replace_at_once(&record).await?;
+        if record.state() == KeyState::Active && record.state().may_become(state) {
+            // What a rotation left that stopped half way must not seal in its place.
+            self.deactivate_before(record.slot(), &record).await?;
+            if state == KeyState::Compromised {
+                self.replace_at_once(&record).await?;
+            }
         }
         // Whatever replaced it has deactivated it.
         let record = self.record(key_id).await?;
@@ -50,6 +55,15 @@ impl Keyring {
         let maker = self.maker();
         let next = root.with_state(&record, state, maker.now().await?)?;
         maker.update(&next, record.sequence()).await?;
+        if record.class() == KeyClass::Root
+            && state == KeyState::DestroyPending
+            && let Err(error) = self.refuse_if_needed(&next).await
+        {
+            // Somebody made a key under it meanwhile. From now on nobody does: he looks at its state afterwards.
+            let back = root.with_state(&next, KeyState::Deactivated, maker.now().await?)?;
+            maker.update(&back, next.sequence()).await?;
+            return Err(error);
+        }
         if state.may_open() {
             self.inner.keys.remove(&(key_id, next.slot()));
         } else {
@@ -61,7 +75,8 @@ impl Keyring {
 
     /// Has another key seal in place of `record` from now on.
     async fn replace_at_once(&self, record: &Record) -> Result<()> {
-        let rotated = self.rotate(record.slot(), record.key_id()).await?;
+        let head = self.succession(record.slot()).await?.head;
+        let rotated = self.rotate(record.slot(), head.map_or(record.key_id(), |head| head.key_id()), &[]).await?;
         if rotated.new.state() == KeyState::PreActive {
             self.activate(record.slot(), &rotated.new).await?;
         }

@@ -82,8 +82,12 @@ impl Keyring {
         if !itself || record.state().may_open() || record.state() == KeyState::Destroyed {
             return self.root(record.authenticator()).await;
         }
-        self.check_endorsed(record, 0).await?;
-        self.open_root(record, None, Origin::Store).await
+        let policy = self.configured().keyring.cache;
+        let fetch = async |present: Option<&Arc<OpenRoot>>| {
+            self.check_endorsed(record, 0).await?;
+            self.open_root(record, present, Origin::Store).await
+        };
+        self.inner.dead_roots.get_or_fetch(&record.key_id(), || self.time(), &policy, fetch).await
     }
 
     pub(super) fn check_domain(&self, record: &Record) -> Result<()> {

@@ -131,7 +131,8 @@ impl RootKey {
         wraps: Vec<(KekAlias, WrappedKey)>,
     ) -> Record {
         let wraps = wraps.into_iter().map(|(alias, wrapped)| Wrap::Kek { alias, wrapped }).collect();
-        self.sign(key.body(new, self.key_id, wraps))
+        let extensions = Body::extension(Body::ISOLATED);
+        self.sign(Body { extensions, ..key.body(new, self.key_id, wraps) })
     }
 
     /// nonce ‖ XAES-256-GCM(child-wrap key, nonce, key, AAD = identity ‖ commitment)

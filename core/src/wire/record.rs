@@ -68,6 +68,27 @@ pub(crate) struct Body {
 }
 
 impl Body {
+    /// Extension without content: the key was made under KEKs of its own. Tells whoever makes the next one, also from
+    /// a tombstone, which has no wraps.
+    pub(crate) const ISOLATED: u16 = 1;
+
+    /// The extensions of a key that has `kind` alone, without content.
+    pub(crate) fn extension(kind: u16) -> Vec<u8> {
+        let [high, low] = kind.to_be_bytes();
+        vec![high, low, 0, 0]
+    }
+
+    pub(crate) fn has_extension(&self, kind: u16) -> bool {
+        let mut rest = &self.extensions[..];
+        while let [high, low, len_high, len_low, after @ ..] = rest {
+            if u16::from_be_bytes([*high, *low]) == kind {
+                return true;
+            }
+            rest = after.get(usize::from(u16::from_be_bytes([*len_high, *len_low]))..).unwrap_or_default();
+        }
+        false
+    }
+
     /// The bytes that the MAC covers.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);

@@ -29,6 +29,9 @@ pub struct State {
     pub ignores_above: bool,
     /// The clock; `None`: the time at which the lab was made.
     pub now: Option<u64>,
+    /// Stored by somebody else right after the next update, or the next insert.
+    pub after_update: Option<Record>,
+    pub after_insert: Option<Record>,
     /// Answers every insert with `Conflict`.
     pub conflicts: bool,
 }
@@ -107,7 +110,14 @@ impl State {
             return Err(Error::from(ErrorKind::Conflict));
         }
         self.records.insert(record.key_id(), record.clone());
+        self.somebody_else(|state| state.after_insert.take());
         Ok(())
+    }
+
+    fn somebody_else(&mut self, stores: impl FnOnce(&mut Self) -> Option<Record>) {
+        if let Some(record) = stores(self) {
+            self.records.insert(record.key_id(), record);
+        }
     }
 }
 
@@ -118,6 +128,7 @@ impl State {
             return Err(Error::from(ErrorKind::Conflict));
         }
         *stored = record.clone();
+        self.somebody_else(|state| state.after_update.take());
         Ok(())
     }
 }
