@@ -1,6 +1,7 @@
 //! The command line. Completions and the man page are made from it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use keyfold::KekAlias;
 use keyfold::wire::KeyId;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -183,8 +184,15 @@ pub(crate) enum Keys {
     /// Put every key under the current root, so that older roots and their pins can go. Touches no data; may be stopped
     /// anywhere and repeated.
     Reparent(KeysReparent),
-    /// Change the state of one key by hand, such as compromised. A key that seals gets a successor first.
+    /// Change the state of one key by hand. A key that seals and is compromised gets a successor first; one that is
+    /// deactivated does not, and its scope seals nothing until it is rotated.
     State(KeysState),
+    /// Make a file with a new local KEK, for [keks.ALIAS] of a configuration. Overwrites nothing.
+    NewKek {
+        /// The file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -206,6 +214,9 @@ pub(crate) struct KeysRotate {
     /// Rotate the root key, and print the pin of the new one.
     #[arg(long)]
     pub(crate) root: bool,
+    /// With --root: leave out this KEK, which wraps the present root: it was replaced, or has leaked. May be repeated.
+    #[arg(long, value_name = "ALIAS", requires = "root", value_parser = parse_alias)]
+    pub(crate) drop_kek: Vec<KekAlias>,
     /// Have the new key seal at once, without the lead of the configuration. One that is waiting already is activated.
     #[arg(long)]
     pub(crate) now: bool,
@@ -275,6 +286,10 @@ fn parse_scope(name: &str) -> Result<String, String> {
         1..=keyfold::MAX_SCOPE_NAME_LEN => Ok(name.to_owned()),
         _ => Err(format!("a scope has a name of 1 to {} bytes", keyfold::MAX_SCOPE_NAME_LEN)),
     }
+}
+
+fn parse_alias(text: &str) -> Result<KekAlias, String> {
+    KekAlias::new(text).map_err(|error| error.to_string())
 }
 
 fn parse_key_id(text: &str) -> Result<KeyId, String> {

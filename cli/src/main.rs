@@ -48,6 +48,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
         Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,
         Command::Keys(Keys::State(args)) => keys::change_state(&args, &mut out)?,
+        Command::Keys(Keys::NewKek { file }) => keys::new_kek(&file, &mut out)?,
         Command::Selftest(args) => {
             let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });

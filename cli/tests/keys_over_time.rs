@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{KEY, PATIENTS, World, keyfold, run};
+use common::{KEY, PATIENTS, STORAGE, World, keyfold, run};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -75,6 +75,42 @@ fn reparenting_lets_the_old_pin_go() {
     fs::write(world.config(), config.replace(&line, &format!("root_pins = [\"{pin}\"]"))).expect("written");
     world.run(&["reveal", "sealed.csv", "--scope", "clinic", "--output", "revealed.csv"]).expect(0, &[]);
     assert_eq!(world.text("revealed.csv"), PATIENTS);
+    // The root that was replaced is no sign of tampering.
+    let list = world.run(&["keys", "list"]).expect(0, &[]);
+    assert!(list.stdout_text().contains("not pinned any more, and no key needs it"), "{}", list.stdout_text());
+}
+
+#[test]
+fn reparenting_waits_for_a_root_that_is_published() {
+    let world = World::new();
+    configure(&world, "[rotation]\nlead = \"1h\"");
+    let rotated = world.run(&["keys", "rotate", "--root"]).expect(0, &[]);
+    assert!(rotated.stdout_text().contains("reparent`, not before 20"), "{}", rotated.stdout_text());
+    world.run(&["keys", "reparent"]).expect(STORAGE, &["keys rotate --root --now"]);
+    world.run(&["keys", "rotate", "--root", "--now"]).expect(0, &[]);
+    world.run(&["keys", "reparent"]).expect(0, &[]);
+}
+
+#[test]
+fn a_scope_that_is_isolated_later_is_so_at_once_and_misspelt_ones_are_told() {
+    let world = World::new();
+    world.protect(&["--scope", "tenant 7"]);
+    let new_kek = || run(keyfold().args(["keys", "new-kek"]).arg(world.keys().join("tenant.kek")), b"");
+    new_kek().expect(0, &[]);
+    new_kek().expect(STORAGE, &["tenant.kek"]);
+    configure(
+        &world,
+        "[rotation]\nlead = \"1h\"\n[keks.tenant]\nuri = \"local:tenant.kek\"\nwraps = \"scopes\"\n\n[scopes.\"tenant 7\"]\nkeks = [\"tenant\"]\n[scopes.\"tenant 77\"]\nkeks = [\"tenant\"]",
+    );
+    world.protect(&["--scope", "tenant 7"]);
+    let list = world.run(&["keys", "list"]).expect(0, &["check its spelling", "tenant 77"]);
+    assert!(list.stdout_text().contains("seals and opens; isolated, KEKs tenant"), "{}", list.stdout_text());
+    // Its KEK is missing: the others go on.
+    fs::remove_file(world.keys().join("tenant.kek")).expect("removed");
+    world
+        .run(&["reveal", "sealed.csv", "--scope", "tenant 7", "--output", "no.csv"])
+        .expect(common::KMS, &["KEK tenant"]);
+    world.run(&["protect", "in.csv", "--output", "own.csv"]).expect(0, &["cannot be opened"]);
 }
 
 #[test]

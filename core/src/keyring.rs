@@ -207,7 +207,9 @@ impl Keyring {
     /// # Errors
     ///
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy has no such field.
+    /// - [`Closed`](ErrorKind::Closed): after [`close`](Self::close).
     pub fn field(&self, name: &str) -> Result<Field> {
+        self.check_open()?;
         let configured = self.configured();
         let policy =
             configured.keyring.policy.field(name).ok_or_else(|| {
@@ -226,6 +228,21 @@ impl Keyring {
     #[must_use]
     pub fn rotation(&self) -> RotationPolicy {
         self.configured().keyring.rotation
+    }
+
+    /// The names of scopes that the configuration isolates and that the keyring does not have: not made yet, or misspelt.
+    ///
+    /// # Errors
+    ///
+    /// Those of acquiring a key.
+    pub async fn missing_isolated_scopes(&self) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for name in self.configured().keyring.isolated.keys() {
+            if !self.has_scope(name).await? {
+                missing.push(name.clone());
+            }
+        }
+        Ok(missing)
     }
 
     /// Key records in ascending order of key ID, those after `after`, at most `limit`, each with whether a trusted

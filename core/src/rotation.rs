@@ -43,7 +43,7 @@ impl RotationPolicy {
             return wrong("the age at which keys are rotated is at least one second, or \"never\"");
         }
         if [self.data_age, self.root_age].into_iter().flatten().any(|age| age.as_secs() <= self.lead_seconds()) {
-            return wrong("lead is shorter than the ages at which keys are rotated");
+            return wrong("lead must be shorter than data_age and root_age");
         }
         if self.data_messages == Some(0) {
             return wrong("data_messages is at least 1, or \"never\"");
@@ -68,7 +68,7 @@ impl RotationPolicy {
     /// How much longer a published key waits before it seals. One from the future waits for the whole lead, as if it
     /// had been published now: a clock was wrong.
     pub(crate) fn remaining_lead(&self, record: &Record, now: u64) -> Duration {
-        let age = now.checked_sub(record.created_at()).unwrap_or(0);
+        let age = now.saturating_sub(record.created_at());
         Duration::from_secs(self.lead_seconds().saturating_sub(age))
     }
 

@@ -273,3 +273,20 @@ fn what_does_not_fit_is_refused() {
     block_on(store.insert(&greatest.build(), None)).expect("inserted");
     refusal(block_on(store.update(&greatest.sequence(1 << 63).state(KeyState::Compromised).build(), i64::MAX as u64)));
 }
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_open_takes_no_more_changes() {
+    let (folder, path) = folder();
+    let records = filled(&path);
+    let store = SqliteStore::open(&path).expect("opened");
+    assert!(block_on(store.get(OURS, records[0].key_id())).expect("read").is_some());
+    // A backup is put back under a running service.
+    let copy = folder.path().join("copy.db");
+    fs::copy(&path, &copy).expect("copied");
+    fs::rename(&copy, &path).expect("replaced");
+    let text = refusal(block_on(store.allocate_generation(OURS, 0)));
+    assert!(text.contains("stop every process before restoring one"), "{text}");
+    refusal(block_on(store.get(OURS, records[0].key_id())));
+    fs::remove_file(&path).expect("removed");
+    refusal(block_on(store.allocate_generation(OURS, 0)));
+}

@@ -3,10 +3,15 @@
 //! The command line, the Python wheel and the C library all open keyrings through here.
 #![forbid(unsafe_code)]
 
+mod absent;
 mod neighbour;
 
+use absent::Absent;
 use keyfold::config::Config;
-use keyfold::{CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater, Result};
+use keyfold::{
+    CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, KmsErrorKind, MemoryHighWater,
+    Result,
+};
 use keyfold_kms::local::LocalKek;
 use keyfold_store::{FileHighWater, PostgresStore, SqliteStore};
 use std::collections::BTreeMap;
@@ -64,7 +69,7 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
     };
     let ring = Keyring::open(config.keyring, store, keks, high_water)?;
     for (name, file) in &config.neighbours {
-        match neighbour::open(&folder.join(file)) {
+        match neighbour::open(name, &folder.join(file)) {
             Ok(neighbour) => ring.add_neighbour(neighbour),
             Err(error) => tracing::warn!(name, %error, "a neighbour cannot be opened: it will give no hints"),
         }
@@ -282,8 +287,17 @@ pub fn migrate(uri: &str, folder: &Path) -> Result<()> {
 }
 
 fn open_keks(config: &Config, folder: &Path) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
-    let open = |(alias, uri): (&KekAlias, &String)| {
-        Ok((alias.clone(), open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}")))?))
+    let open = |(alias, uri): (&KekAlias, &String)| -> Result<(KekAlias, Arc<dyn Kms>)> {
+        let kek = match open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}"))) {
+            Err(error) if config.keyring.scope_keks.contains(alias) => {
+                tracing::warn!("a KEK of isolated scopes cannot be opened, and they cannot be used: {error}");
+                let kind = ErrorKind::Kms(KmsErrorKind::Unavailable);
+                let away = Error::new(kind, "the KEK could not be opened when the keyring was");
+                Arc::new(Absent(away.with_detail(error.to_string())))
+            }
+            kek => kek?,
+        };
+        Ok((alias.clone(), kek))
     };
     config.keks.iter().map(open).collect()
 }

@@ -14,7 +14,9 @@ use crate::init::hex;
 use crate::print_failed;
 use keyfold::{KekAlias, KeyClass, KeyInfo, KeyState, SlotId};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Records that are read from the store at once.
@@ -31,11 +33,25 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
         )
         .map_err(print_failed)?;
     }
+    for name in pollster::block_on(ring.missing_isolated_scopes())? {
+        // The name stands in the configuration.
+        let note = "the configuration isolates a scope that the keyring does not have yet; check its spelling";
+        writeln!(anstream::stderr(), "keyfold: {note}: {name:?}").map_err(print_failed)?;
+    }
     let mut after = None;
     let mut all_good = true;
+    // Whose keys there are, and roots that nobody vouches for: without a pin they are nothing, unless keys need them.
+    let (mut parents, mut retired) = (BTreeSet::new(), Vec::new());
     loop {
         let page = pollster::block_on(ring.list(after, PAGE))?;
         for info in &page {
+            let record = &info.record;
+            if record.class() != KeyClass::Root {
+                parents.insert(record.authenticator());
+            } else if info.verified.is_err() && record.state() != KeyState::Active {
+                retired.push(info.clone());
+                continue;
+            }
             all_good &= info.verified.is_ok();
             writeln!(out, "{}", if args.json { json_line(info) } else { text_line(info) }).map_err(print_failed)?;
         }
@@ -44,7 +60,30 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
             None => break,
         }
     }
+    for mut info in retired {
+        let unused = !parents.contains(&info.record.key_id());
+        all_good &= unused;
+        let line = if args.json {
+            json_line(&info)
+        } else if unused {
+            info.verified = Ok(());
+            format!("{}; not pinned any more, and no key needs it", text_line(&info))
+        } else {
+            text_line(&info)
+        };
+        writeln!(out, "{line}").map_err(print_failed)?;
+    }
+    if after.is_none() {
+        return Err(Failure::new(Exit::Key, "the store has no key of this keyring: is it the right one?"));
+    }
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(Exit::Key as u8) })
+}
+
+/// Makes a local KEK file.
+pub(crate) fn new_kek(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let kek = keyfold_kms::local::LocalKek::create(file)?;
+    writeln!(out, "{}  a new local KEK, {}: keep a copy offline, apart from the store", file.display(), kek.id())
+        .map_err(print_failed)
 }
 
 fn json_line(info: &KeyInfo) -> String {

@@ -38,8 +38,9 @@ pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Fail
             text.push_str("\nit was there already: another process made it at the same moment, or it was waiting");
         }
         if args.root {
+            let when = if waits { format!(", not before {}", time(seals_from)) } else { String::new() };
             text.push_str(&format!(
-                "\nnew root pin {pin}\nadd it to root_pins wherever this keyring is configured; keep the old pin until `keyfold keys reparent` is done"
+                "\nnew root pin {pin}\nadd it to root_pins wherever this keyring is configured; run `keyfold keys reparent`{when}, and keep the old pin until that is done"
             ));
         }
         text
@@ -49,7 +50,8 @@ pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Fail
 
 async fn rotated(ring: &Keyring, args: &KeysRotate) -> keyfold::Result<Rotated> {
     let scope = args.scope.as_deref();
-    let rotated = if args.root { ring.rotate_root().await? } else { ring.rotate_data_key(scope).await? };
+    let rotated =
+        if args.root { ring.rotate_root_without(&args.drop_kek).await? } else { ring.rotate_data_key(scope).await? };
     if !args.now || rotated.new.state() == KeyState::Active {
         return Ok(rotated);
     }

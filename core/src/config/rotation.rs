@@ -39,7 +39,8 @@ impl RotationToml {
             policy = origin.at(messages, |_| checked(RotationPolicy { data_messages, ..policy }))?;
         }
         if let Some(text) = &self.lead {
-            policy.lead = origin.at(text, |text| parse(text))?;
+            let lead = origin.at(text, |text| parse(text))?;
+            policy = origin.at(text, |_| checked(RotationPolicy { lead, ..policy }))?;
         }
         Ok(policy)
     }

@@ -47,9 +47,19 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// Those of acquiring the root.
+    /// - [`Conflict`](crate::ErrorKind::Conflict): a newer root is published and does not seal yet. Wait for its lead, or
+    ///   activate it: what comes under the present one would have to be moved again.
+    /// - Those of acquiring the root.
     pub async fn reparent(&self) -> Result<Reparent> {
         let root = self.current_root().await?;
+        let current = self.succession(self.roots()).await?;
+        if let Some(waiting) = current.successor {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "a newer root is published and does not seal yet: wait for its lead or activate it (keys rotate --root --now)",
+            )
+            .with_detail(waiting.key_id().to_string()));
+        }
         Ok(Reparent {
             ring: self.clone(),
             root,

@@ -227,12 +227,17 @@ impl Keyring {
         }
         let now = self.inner.store.now().await?;
         let due = self.configured().keyring.rotation.is_due(current, now) || used_up == Some(current.key_id());
-        if !due && !self.is_misplaced(current).await? {
+        let misplaced = self.is_misplaced(current).await?;
+        if !due && !misplaced {
             return Ok(None);
         }
         let replaced = succession.head.as_ref().map_or(current.key_id(), Record::key_id);
         // Boxed: making a data key asks for the root, which may be due itself.
         let rotated = Box::pin(self.rotate(slot, replaced, &[])).await?;
+        if misplaced && rotated.new.state() == KeyState::PreActive {
+            // Whoever isolates a scope does not want one more value under the root.
+            return self.activate(slot, &rotated.new).await.map(Some);
+        }
         Ok((rotated.new.state() == KeyState::Active).then_some(rotated.new))
     }
 

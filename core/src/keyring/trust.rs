@@ -268,7 +268,7 @@ impl Keyring {
             last_error = Some(error);
         }
         Err(last_error.unwrap_or_else(|| {
-            Error::new(ErrorKind::Configuration, "no configured KEK has wrapped the key")
+            Error::new(ErrorKind::Configuration, "none of the KEKs that wrap the key is configured here")
                 .with_detail(record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
         }))
     }

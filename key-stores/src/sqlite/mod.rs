@@ -9,6 +9,8 @@ use crate::row::Columns;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Result, Slot, SlotId};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,7 +25,7 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// Calls block while another process writes, up to ten seconds. Local file systems only: WAL mode does not work over
 /// a network. A store does not survive `fork`: in the child every call fails, and so does not damage the file; open
-/// it in the child, and in the parent only after the fork.
+/// it in the child, and in the parent only after the fork. If the file is deleted or replaced, every call fails: open it again.
 ///
 /// # Examples
 ///
@@ -42,6 +44,8 @@ pub struct SqliteStore {
     path: PathBuf,
     /// The process that opened the connection. SQLite connections must not be used, nor closed, after a fork.
     process: u32,
+    /// Device and inode of the file that was opened.
+    identity: (u64, u64),
     /// Taken only by `drop`.
     connection: Option<Mutex<Connection>>,
 }
@@ -70,7 +74,8 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = resolved(path.as_ref())?;
         let connection = schema::open(&path)?;
-        Ok(Self { path, process: std::process::id(), connection: Some(Mutex::new(connection)) })
+        let identity = identity(&path).ok_or_else(|| replaced(&path))?;
+        Ok(Self { path, process: std::process::id(), identity, connection: Some(Mutex::new(connection)) })
     }
 
     /// Where the file is.
@@ -84,6 +89,10 @@ impl SqliteStore {
         let Some(connection) = self.connection.as_ref().filter(|_| !forked) else {
             return Err(store_error("the key store was opened before this process was forked; open it in the child"));
         };
+        // A file that was deleted or replaced would still take changes, and lose them.
+        if identity(&self.path) != Some(self.identity) {
+            return Err(replaced(&self.path));
+        }
         // A panic inside `f` drops its transaction, which rolls it back, so a poisoned lock is still good.
         f(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -256,6 +265,15 @@ impl KeyStore for SqliteStore {
 
 fn clamped(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+fn replaced(path: &Path) -> Error {
+    store_error("the key store was deleted or replaced while it was open: stop every process before restoring one")
+        .with_detail(path.display().to_string())
 }
 
 fn resolved(path: &Path) -> Result<PathBuf> {
