@@ -413,6 +413,191 @@ fn a_hostile_frame_costs_each_key_service_one_request_at_most() {
     assert_eq!((there.kms.unwrap_count(), other.unwrap_count()), before);
 }
 
+/// Forged frames, each with another wrap in the record of a root that has a pinned commitment.
+struct RootFlood {
+    here: Lab,
+    there: Lab,
+    clock: Arc<VirtualClock>,
+    ring: Keyring,
+    root: Key,
+}
+
+/// Pinned as well, and in no store.
+fn travelling_root() -> Key {
+    ours(KeyClass::Root, SlotId::NONE, 40)
+}
+
+impl RootFlood {
+    fn new(root: Key) -> Self {
+        let mut here = lab();
+        here.config = here.pinning(&[common::lab::root().commitment(), travelling_root().commitment()]);
+        here.add_scope("b", 50);
+        let there = site(&here, &[]);
+        let clock = Arc::new(VirtualClock::default());
+        clock.advance(1);
+        let ring = with_clock(&there, &clock);
+        Self { here, there, clock, ring, root }
+    }
+
+    fn decryptor(&self, scope: Option<&str>) -> Decryptor {
+        let field = self.ring.field("plain").unwrap();
+        block_on(match scope {
+            Some(scope) => field.scope(scope).decryptor(),
+            None => field.decryptor(),
+        })
+        .unwrap()
+    }
+
+    /// Of the root's own generation, or of another one and so of a key ID that nobody has.
+    fn forged(&self, scope: Option<&str>, seed: u16, is_of_another_generation: bool) -> Vec<u8> {
+        let key = ours(KeyClass::Data, scope.map_or(SlotId::NONE, scope_id), 700);
+        let mut parts = root_parts(&self.here.kms, self.root);
+        parts.wraps[0].bytes[20..22].iter_mut().zip(seed.to_be_bytes()).for_each(|(byte, seed)| *byte ^= seed);
+        let (mut root_record, mut child) = (parts.to_bytes(), child_parts(key, self.root).to_bytes());
+        *root_record.last_mut().unwrap() ^= 1;
+        if is_of_another_generation {
+            let generation = (1_000 + u32::from(seed)).to_be_bytes();
+            root_record[6..10].copy_from_slice(&generation);
+            root_record[62..66].copy_from_slice(&generation);
+            child[62..66].copy_from_slice(&generation);
+        }
+        let [child, root] = [child, root_record].map(|bytes| Record::parse(&bytes).unwrap());
+        frame(&child, &root, &sealed_under(&key, &[1; 24], "x"))
+    }
+
+    /// Opens 3,000 of them; returns how they were refused and how many requests to the key service they cost.
+    fn run(&self, scope: Option<&str>, is_of_another_generation: bool) -> (BTreeMap<&'static str, u32>, u64) {
+        let decryptor = self.decryptor(scope);
+        self.there.faults.reset();
+        let before = self.there.kms.unwrap_count();
+        let mut kinds = BTreeMap::new();
+        for seed in 1..=3_000 {
+            let kind = refused(open(&decryptor, &self.forged(scope, seed, is_of_another_generation), None), "forged");
+            *kinds.entry(kind.name()).or_insert(0) += 1;
+        }
+        (kinds, self.there.kms.unwrap_count() - before)
+    }
+
+    /// A genuine frame of the keyring's own slot.
+    fn genuine(&self, root: Key, generation: u32) -> Vec<u8> {
+        let key = data(generation);
+        let records = [record(&child_parts(key, root)), record(&root_parts(&self.here.kms, root))];
+        frame(&records[0], &records[1], &sealed_under(&key, &[9; 24], "genuine"))
+    }
+
+    /// Opens a genuine frame that was not seen before.
+    fn open_cold(&self, root: Key, generation: u32) -> Result<String> {
+        text_in(&self.ring, &self.genuine(root, generation))
+    }
+}
+
+#[test]
+fn a_pinned_commitment_under_another_generation_costs_no_request_where_the_root_is_known() {
+    let expected = BTreeMap::from([("RecordRejected", 1_000), ("LimitExceeded", 2_000)]);
+    for scope in [Some("b"), None] {
+        // Known from the store.
+        let flood = RootFlood::new(root());
+        let known = flood.genuine(root(), 500);
+        text_in(&flood.ring, &known).unwrap();
+        assert_eq!(flood.run(scope, true), (expected.clone(), 0), "{scope:?}");
+        let calls = flood.there.faults.log();
+        let count = |name: &str| calls.iter().filter(|call| **call == name).count();
+        assert!(count("get") <= 2_000 && count("newest") <= 3, "{} and {}", count("get"), count("newest"));
+        // What is in memory opens, and only the slot that was flooded waits.
+        assert_eq!(text_in(&flood.ring, &known).unwrap(), "genuine");
+        match (scope, flood.open_cold(root(), 501)) {
+            (Some(_), opened) => assert_eq!(opened.unwrap(), "genuine"),
+            (None, refusal) => assert_eq!(refused(refusal, "the flooded slot"), ErrorKind::LimitExceeded),
+        }
+        flood.clock.advance(1);
+        flood.open_cold(root(), 502).unwrap();
+        // Known from a frame.
+        let flood = RootFlood::new(travelling_root());
+        flood.open_cold(travelling_root(), 500).unwrap();
+        assert_eq!(flood.run(scope, true), (expected.clone(), 0), "{scope:?}");
+    }
+}
+
+#[test]
+fn forged_roots_that_nobody_knows_cost_ten_requests_a_second_over_all_slots() {
+    for is_of_another_generation in [false, true] {
+        let flood = RootFlood::new(travelling_root());
+        let known = flood.genuine(root(), 500);
+        text_in(&flood.ring, &known).unwrap();
+        let (kinds, requests) = flood.run(Some("b"), is_of_another_generation);
+        assert_eq!(requests, 10);
+        assert_eq!(kinds["LimitExceeded"], 2_990, "{kinds:?}");
+        let reads = flood.there.faults.log().iter().filter(|call| **call == "get").count();
+        assert!(reads <= 2_000, "{reads}");
+        // All slots together: another one gets no requests of its own for them.
+        assert_eq!(refused(flood.open_cold(travelling_root(), 501), "at once"), ErrorKind::LimitExceeded);
+        assert_eq!(flood.run(None, is_of_another_generation).1, 0);
+        flood.clock.advance(1);
+        // Only failures count.
+        for generation in 600..700 {
+            let second = ours(KeyClass::Root, SlotId::NONE, generation);
+            let parts = RecordParts { endorser: Some(root()), ..root_parts(&flood.here.kms, second) };
+            let key = data(generation + 200);
+            let value = sealed_under(&key, &[1; 24], "genuine");
+            let frame = frame(&record(&child_parts(key, second)), &record(&parts), &value);
+            assert_eq!(text_in(&flood.ring, &frame).unwrap(), "genuine");
+        }
+        // And so on, for hours: each second ten.
+        for _ in 0..5 {
+            flood.clock.advance(1);
+            assert_eq!(flood.run(None, is_of_another_generation).1, 10);
+        }
+        // Meanwhile the keyring's own keys, the slot that is not flooded and frames under roots that are in memory.
+        let sealed = sealed_under(&data(common::lab::OLD_DATA), &[1; 24], "own");
+        assert_eq!(text_in(&flood.ring, &sealed).unwrap(), "own");
+        assert_eq!(text_in(&flood.ring, &known).unwrap(), "genuine");
+        flood.clock.advance(1);
+        flood.open_cold(travelling_root(), 501).unwrap();
+        assert_eq!(flood.run(Some("b"), is_of_another_generation).1, 0, "the root is in memory");
+        flood.open_cold(travelling_root(), 502).unwrap();
+    }
+}
+
+#[test]
+fn a_key_service_that_is_away_is_not_asked_for_each_frame() {
+    let flood = RootFlood::new(travelling_root());
+    flood.open_cold(root(), 499).unwrap();
+    let frames: Vec<_> = (500..520).map(|generation| flood.genuine(travelling_root(), generation)).collect();
+    flood.there.kms.set_failure(Some(KmsErrorKind::Unavailable));
+    let outcomes: Vec<_> = frames.iter().map(|frame| refused(text_in(&flood.ring, frame), "away")).collect();
+    assert_eq!(outcomes[..10], [ErrorKind::Kms(KmsErrorKind::Unavailable); 10]);
+    assert_eq!(outcomes[10..], [ErrorKind::LimitExceeded; 10]);
+    flood.there.kms.set_failure(None);
+    flood.clock.advance(1);
+    frames.iter().for_each(|frame| assert_eq!(text_in(&flood.ring, frame).unwrap(), "genuine"));
+}
+
+#[test]
+fn frames_from_before_a_data_key_changed_say_that_they_are_to_be_reframed() {
+    let here = lab();
+    // The root that endorses the next one.
+    let (sender, there) = (here.process(), site(&here, &[data(DATA).key_id()]));
+    let check = |before: &[u8], what: &str| {
+        let after = block_on(sender.reframe(before)).unwrap();
+        assert_eq!(text_in(&there.process(), before).unwrap(), "x", "{what}: nothing newer seen");
+        let receiver = there.process();
+        assert_eq!(text_in(&receiver, &after).unwrap(), "x", "{what}");
+        let error = text_in(&receiver, before).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RecordRejected, "{what}");
+        assert!(error.to_string().contains("reframe"), "{what}: {error}");
+        let again = block_on(sender.reframe(before)).unwrap();
+        assert_eq!(text_in(&receiver, &again).unwrap(), "x", "{what}: reframed");
+        after
+    };
+    let first = frame_of(&sender, "x");
+    block_on(sender.rotate_data_key(None)).unwrap();
+    let rotated = check(&first, "rotated");
+    block_on(sender.rotate_root()).unwrap();
+    let mut walk = block_on(sender.reparent()).unwrap();
+    while !block_on(walk.step(100)).unwrap().done {}
+    check(&rotated, "reparented");
+}
+
 #[test]
 fn keys_from_frames_never_seal_and_are_never_current() {
     let here = lab();

@@ -8,7 +8,7 @@
 use super::configured::Shares;
 use super::open_key::{Material, OpenKey, OpenRoot};
 use super::trust::Origin;
-use super::unknown::UnknownKeys;
+use super::unknown::{Quota, UnknownKeys};
 use super::{Keyring, wrong_scope, wrong_state};
 use crate::cache::{Bounds, Cache, CachePolicy, Cached, Epoch, Lease, RETRY};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,11 +16,14 @@ use crate::high_water::MemoryHighWater;
 use crate::record::{Record, rejected};
 use crate::store::Slot;
 use crate::wire::{Frame, KeyId, frame_head};
+use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// As how many unknown key IDs a root counts that no KEK unwraps: so ten of them a second are tried.
-const REFUSED_UNWRAP: f64 = 100.0;
+/// For how many roots a second, of frames that turn out to be no good, key services are asked.
+const REFUSED_ROOTS: f64 = 10.0;
+/// How many roots of the store are known by their commitments: more than lie between a pinned one and the newest.
+const RECENT_ROOTS: usize = 64;
 
 /// What a frame says before its value. By all of it and not by the key ID alone, so that a forged frame answers for
 /// itself and not for a genuine one of the same key.
@@ -93,7 +96,17 @@ pub(super) struct Frames {
     roots: Cache<(KeyId, [u8; 32]), OpenRoot>,
     /// What was seen of their keys. Counts for records of the store as well, and theirs count here.
     pub(super) seen: MemoryHighWater,
+    /// What was refused, whatever for, by the slot that the caller stated.
     refused: UnknownKeys,
+    /// Across all slots, as key services do not know them.
+    refused_roots: Quota,
+    stored_roots: ArcSwapOption<StoredRoots>,
+}
+
+/// The newest roots of the store, whether or not they are trusted.
+struct StoredRoots {
+    key_ids: Vec<KeyId>,
+    lease: Lease,
 }
 
 impl Frames {
@@ -103,6 +116,8 @@ impl Frames {
             roots: Cache::new("frame_roots", shares.frame_roots, epoch),
             seen: MemoryHighWater::with_capacity(shares.frame_seen),
             refused: UnknownKeys::default(),
+            refused_roots: Quota::new(REFUSED_ROOTS),
+            stored_roots: ArcSwapOption::empty(),
         }
     }
 
@@ -130,6 +145,11 @@ impl Frames {
     fn root(&self, key_id: KeyId, now: u64) -> Option<Arc<OpenRoot>> {
         let roots = self.roots.sweep(now).into_iter();
         roots.filter(|root| root.key.0 == key_id && root.value.is_usable(now)).map(|root| root.value).next()
+    }
+
+    /// The key IDs of roots that frames brought and a KEK unwrapped.
+    fn root_ids(&self, now: u64) -> impl Iterator<Item = KeyId> {
+        self.roots.sweep(now).into_iter().map(|root| root.key.0)
     }
 }
 
@@ -216,10 +236,9 @@ impl Keyring {
             return Ok(Arc::new(Known::Stored(Lease::new(&self.inner.epoch, self.time(), check_every))));
         }
         let opened = self.open_framed(frame, slot, framed).await.map(Known::Framed).map(Arc::new);
-        if let Err(error) = &opened
-            && !matches!(error.kind(), ErrorKind::Store | ErrorKind::Kms(_))
-        {
-            refused.count_as(slot.id, self.time(), 1.0);
+        // A key that is in memory was genuine once, and whoever stops it floods nobody.
+        if present.is_none() && opened.as_ref().is_err_and(|error| error.kind() != ErrorKind::Store) {
+            refused.count_refused(slot.id, self.time());
         }
         opened
     }
@@ -228,7 +247,7 @@ impl Keyring {
     async fn open_framed(&self, frame: &Frame<'_>, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
         let key_id = frame.key_id();
         let record = self.framed_record(key_id, frame.record())?;
-        self.check_age(&record)?;
+        self.check_framed_age(&record)?;
         let root = self.framed_root(&record, frame.root_record()).await?;
         root.verify(&record)?;
         self.remember_in(&self.inner.frames.seen, &record)?;
@@ -261,7 +280,7 @@ impl Keyring {
             root.verify(&root_record)?;
             return Ok(root);
         }
-        self.check_age(&root_record)?;
+        self.check_framed_age(&root_record)?;
         let policy = self.configured().keyring.cache;
         let fetch = async |present: Option<&Arc<OpenRoot>>| self.read_framed_root(&root_record, present).await;
         let id = (key_id, Sha256::digest(bytes).into());
@@ -272,18 +291,63 @@ impl Keyring {
         let frames = &self.inner.frames;
         // Who endorses it, if it is not pinned, is read from the store alone.
         self.check_trusted(record, 0).await?;
-        if present.is_none()
-            && let Some(known) = frames.root(record.key_id(), self.time())
-        {
+        if present.is_some() {
+            return self.open_root(record, present, Origin::Frame).await;
+        }
+        if let Some(known) = frames.root(record.key_id(), self.time()) {
             known.verify(record)?;
             self.remember_in(&frames.seen, record)?;
             return Ok(known);
         }
-        let opened = self.open_root(record, present, Origin::Frame).await;
-        if opened.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Kms(_))) {
-            frames.refused.count_as(record.slot_id(), self.time(), REFUSED_UNWRAP);
+        self.check_generation(record).await?;
+        // Taken before the request and put back after a good one: however many are under way, no more can fail.
+        if !frames.refused_roots.take(self.time()) {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "more than 10 frames within a second brought roots that no KEK unwrapped: roots of frames that are not in memory are unwrapped again in a moment",
+            ));
         }
-        opened
+        let opened = self.open_root(record, None, Origin::Frame).await?;
+        frames.refused_roots.put_back(self.time());
+        Ok(opened)
+    }
+
+    /// Refuses a root whose commitment is known under another generation. A commitment belongs to one only, and pins
+    /// are public: whoever knows one can put it into records under as many key IDs as he likes, all of them wrong.
+    async fn check_generation(&self, record: &Record) -> Result<()> {
+        let key_id = record.key_id();
+        let same_commitment = |known: &KeyId| *known == KeyId::new(known.generation(), record.commitment());
+        let stored = self.stored_roots().await?;
+        let known = stored.key_ids.iter().copied().chain(self.inner.frames.root_ids(self.time()));
+        if known.filter(same_commitment).any(|known| known != key_id) {
+            return Err(rejected(record, "its commitment is that of a root of another generation"));
+        }
+        Ok(())
+    }
+
+    async fn stored_roots(&self) -> Result<Arc<StoredRoots>> {
+        let frames = &self.inner.frames;
+        if let Some(present) = frames.stored_roots.load_full().filter(|roots| !roots.lease.needs_renewal(self.time())) {
+            return Ok(present);
+        }
+        // Begins before the store is read, as what it then shows may have changed by the end.
+        let lease = Lease::new(&self.inner.epoch, self.time(), self.configured().keyring.cache.check_every);
+        let records = self.shown(self.roots(), RECENT_ROOTS).await?;
+        let roots = Arc::new(StoredRoots { key_ids: records.iter().map(Record::key_id).collect(), lease });
+        frames.stored_roots.store(Some(roots.clone()));
+        Ok(roots)
+    }
+
+    /// Refuses a record of a frame that is older than one seen before.
+    fn check_framed_age(&self, record: &Record) -> Result<()> {
+        self.check_age(record).map_err(|error| match error.kind() {
+            ErrorKind::RecordRejected => Error::new(
+                ErrorKind::RecordRejected,
+                "a key record in the frame is older than one seen before, or was edited: reframe the frame where the store has the key",
+            )
+            .with_detail(record.key_id().to_string()),
+            _ => error,
+        })
     }
 
     /// Whether the store has the key. A store that does not answer says nothing, so that its tombstones count.

@@ -13,16 +13,11 @@ const PER_SECOND: f64 = 1000.0;
 const PARTS: usize = 64;
 
 /// Keeps values with invented key IDs from becoming so many queries (DESIGN K18).
-pub(super) struct UnknownKeys([Mutex<Bucket>; PARTS]);
-
-struct Bucket {
-    left: f64,
-    at: u64,
-}
+pub(super) struct UnknownKeys([Quota; PARTS]);
 
 impl Default for UnknownKeys {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::new(Bucket { left: PER_SECOND, at: 0 })))
+        Self(std::array::from_fn(|_| Quota::new(PER_SECOND)))
     }
 }
 
@@ -33,7 +28,7 @@ impl UnknownKeys {
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded)
     pub(super) fn check(&self, scope: SlotId, now: u64) -> Result<()> {
-        if self.refilled(scope, now, |bucket| bucket.left) >= 1.0 {
+        if !self.part(scope).is_used_up(now) {
             return Ok(());
         }
         observe::unknown_key("refused");
@@ -46,21 +41,61 @@ impl UnknownKeys {
     /// Counts a key ID that the store did not have.
     pub(super) fn count(&self, scope: SlotId, now: u64) {
         observe::unknown_key("looked up");
-        self.count_as(scope, now, 1.0);
+        self.count_refused(scope, now);
     }
 
-    /// Counts something that cost as much as `n` key IDs that the store did not have.
-    pub(super) fn count_as(&self, scope: SlotId, now: u64, n: f64) {
-        self.refilled(scope, now, |bucket| bucket.left = (bucket.left - n).max(0.0));
+    /// Counts a key that was not used although somebody brought it.
+    pub(super) fn count_refused(&self, scope: SlotId, now: u64) {
+        self.part(scope).take(now);
+    }
+
+    fn part(&self, scope: SlotId) -> &Quota {
+        // IDs of scopes are random.
+        &self.0[usize::from(scope.as_bytes()[0]) % PARTS]
+    }
+}
+
+/// So many a second, and as many at once.
+pub(super) struct Quota {
+    per_second: f64,
+    bucket: Mutex<Bucket>,
+}
+
+struct Bucket {
+    left: f64,
+    at: u64,
+}
+
+impl Quota {
+    pub(super) fn new(per_second: f64) -> Self {
+        Self { per_second, bucket: Mutex::new(Bucket { left: per_second, at: 0 }) }
+    }
+
+    fn is_used_up(&self, now: u64) -> bool {
+        self.refilled(now, |bucket| bucket.left < 1.0)
+    }
+
+    /// Takes one; `false` if none is left.
+    pub(super) fn take(&self, now: u64) -> bool {
+        self.refilled(now, |bucket| {
+            let is_left = bucket.left >= 1.0;
+            if is_left {
+                bucket.left -= 1.0;
+            }
+            is_left
+        })
+    }
+
+    /// Puts back one that was taken and need not count.
+    pub(super) fn put_back(&self, now: u64) {
+        self.refilled(now, |bucket| bucket.left = (bucket.left + 1.0).min(self.per_second));
     }
 
     #[allow(clippy::cast_precision_loss, reason = "seconds to within microseconds are exact enough")]
-    fn refilled<T>(&self, scope: SlotId, now: u64, f: impl FnOnce(&mut Bucket) -> T) -> T {
-        // IDs of scopes are random.
-        let part = usize::from(scope.as_bytes()[0]) % PARTS;
-        let mut bucket = self.0[part].lock().unwrap_or_else(PoisonError::into_inner);
+    fn refilled<T>(&self, now: u64, f: impl FnOnce(&mut Bucket) -> T) -> T {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = now.saturating_sub(bucket.at) as f64 / 1e9;
-        bucket.left = (bucket.left + seconds * PER_SECOND).min(PER_SECOND);
+        bucket.left = (bucket.left + seconds * self.per_second).min(self.per_second);
         bucket.at = bucket.at.max(now);
         f(&mut bucket)
     }
@@ -115,5 +150,20 @@ mod tests {
         let unknown = UnknownKeys::default();
         (0..1000).for_each(|_| unknown.count(flooded, 9 * second));
         assert!(unknown.check(flooded, 2 * second).is_err());
+    }
+
+    #[test]
+    fn what_is_taken_from_a_quota_comes_back_with_time_or_when_it_need_not_count() {
+        let second = 1_000_000_000;
+        let quota = Quota::new(10.0);
+        assert_eq!((0..30).filter(|_| quota.take(second)).count(), 10);
+        quota.put_back(second);
+        assert!(quota.take(second) && !quota.take(second));
+        // Whoever asks on and on gets his due, and no more.
+        let given = (0..10_000).filter(|i| quota.take(second + second / 10_000 * i)).count();
+        assert!((9..=10).contains(&given), "{given}");
+        assert_eq!((0..30).filter(|_| quota.take(9 * second)).count(), 10);
+        (0..30).for_each(|_| quota.put_back(9 * second));
+        assert_eq!((0..30).filter(|_| quota.take(9 * second)).count(), 10);
     }
 }
