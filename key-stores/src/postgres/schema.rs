@@ -13,7 +13,8 @@ const VERSION: i32 = 1;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
 pub(super) const NO_STORE: &str =
-    "the database has no key store in that schema: `keyfold migrate --store URI` makes one, as its owner";
+    "the database has no key store in that schema that this role can see: `keyfold migrate --store URI` makes one, as the \
+     schema's owner; other roles need the GRANTs of docs/POSTGRES.md";
 /// What `open` needs.
 pub(super) const READ_VERSION: &str = "the GRANTs of docs/POSTGRES.md part 2 for this role, made after `keyfold migrate` \
      has made the tables; never the owner's role";
