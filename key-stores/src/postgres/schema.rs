@@ -12,8 +12,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_tables.sql")];
 const VERSION: i32 = 1;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
-pub(super) const NO_STORE: &str =
-    "the database has no key store in that schema that this role can see: `keyfold migrate --store URI` makes one, as the \
+pub(super) const NO_STORE: &str = "the database has no key store in that schema that this role can see: `keyfold migrate --store URI` makes one, as the \
      schema's owner; other roles need the GRANTs of docs/POSTGRES.md";
 /// What `open` needs.
 pub(super) const READ_VERSION: &str = "the GRANTs of docs/POSTGRES.md part 2 for this role, made after `keyfold migrate` \
