@@ -3,6 +3,7 @@
     python3 tools/postgres.py COMMAND...   runs COMMAND with KEYFOLD_TEST_POSTGRES and KEYFOLD_TEST_POSTGRES_CA set
     python3 tools/postgres.py --serve      prints the two, then obeys lines `stop` and `start`, until its input ends
 
+Exits with 1 where no server can be had, otherwise as COMMAND does.
 `./test` imports it. Where no PostgreSQL is installed, root on Debian installs the package `postgresql`; anybody else
 is told. The server never outlives its context: it is stopped by process ID however that ends.
 """
@@ -233,8 +234,9 @@ def main(arguments):
                 {"stop": made.stop, "start": made.start}[line.strip()]()
                 print("done", flush=True)
     except Unavailable as why:
-        print(f"SKIPPED: {why}")
-        return 0
+        # Whoever asked for a server must not take this for success; `./test`, which may skip, does not come this way.
+        print(f"no PostgreSQL server: {why}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0

@@ -4,7 +4,7 @@
 //! balancers write URLs to their logs. The random ID of a row may be in a URL.
 
 use crate::Service;
-use crate::patients::{Patient, Secret, Tenant};
+use crate::patients::{Patient, Secret, Tenant, check_mrn};
 use crate::telemetry;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequestParts, Path, State};
@@ -17,9 +17,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// The header that names the tenant. It stands for what a real service takes from the caller's token.
 const TENANT_HEADER: &str = "x-tenant";
+/// How long `/healthz` waits for each of what it asks, all at once: whoever probes gives up soon.
+const PROBE: Duration = Duration::from_secs(1);
 
 pub(crate) fn router(service: Arc<Service>, metrics: PrometheusHandle) -> Router {
     Router::new()
@@ -36,6 +40,8 @@ pub(crate) fn router(service: Arc<Service>, metrics: PrometheusHandle) -> Router
 pub(crate) enum Failure {
     /// The body is not what it should be.
     BadRequest,
+    /// A member of the body has a value that cannot be right: which one and why.
+    Invalid(&'static str),
     TooLarge,
     UnknownTenant,
     NotFound,
@@ -49,7 +55,7 @@ impl Failure {
     /// The name of what happened, which is safe to show and to log.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::BadRequest => "BadRequest",
+            Self::BadRequest | Self::Invalid(_) => "BadRequest",
             Self::TooLarge => "TooLarge",
             Self::UnknownTenant => "UnknownTenant",
             Self::NotFound => "NotFound",
@@ -61,7 +67,7 @@ impl Failure {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BadRequest | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnknownTenant => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -133,7 +139,8 @@ impl IntoResponse for Failure {
             let detail = if let Self::Keyfold(error) = &self { error.to_string() } else { String::new() };
             tracing::error!(error = name, code, detail, "a request failed");
         }
-        (status, Json(json!({ "error": name, "code": code }))).into_response()
+        let message = if let Self::Invalid(message) = self { Some(message) } else { None };
+        (status, Json(json!({ "error": name, "code": code, "message": message }))).into_response()
     }
 }
 
@@ -162,6 +169,7 @@ async fn create(
     body: Result<Json<Patient>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Stored>), Failure> {
     let Json(patient) = body?;
+    patient.check()?;
     let id = tenant.insert(&service.database, &patient).await?;
     Ok((StatusCode::CREATED, Json(Stored { id })))
 }
@@ -193,6 +201,7 @@ async fn search(
     body: Result<Json<Search>, JsonRejection>,
 ) -> Result<Json<Found>, Failure> {
     let Json(Search { mrn }) = body?;
+    check_mrn(&mrn)?;
     let (id, patient) = tenant.find(&service.database, &mrn).await?;
     Ok(Json(Found { id, patient }))
 }
@@ -200,17 +209,33 @@ async fn search(
 /// Whether requests can be served. Keys that are held serve them even while the key service is away; `keys` says then
 /// what is wrong, and the status stays 200 until they may no longer be used.
 async fn health(State(service): State<Arc<Service>>) -> Response {
-    let database = sqlx::query("SELECT 1").execute(&service.database).await.map(drop);
-    let database = database.map_err(|error| name_of(&error));
-    let store = service.ring.list(None, 1).await.map(drop).map_err(|error| error.kind().name());
-    let keys = service.ring.refresh().await.map_err(|error| error.kind().name());
-    let mut usable = Ok(());
-    for tenant in service.tenants.load_full().values() {
-        usable = usable.and(tenant.ready().await.map_err(|error| error.kind().name()));
-    }
-    let healthy = database.is_ok() && usable.is_ok();
-    let say = |result: Result<(), &'static str>| result.err().unwrap_or("ok");
-    let body = json!({ "database": say(database), "store": say(store), "keys": say(keys), "usable": say(usable) });
+    const LATE: &str = "NoAnswer";
+    let tenants = service.tenants.load_full();
+    let ready = async {
+        for tenant in tenants.values() {
+            tenant.ready().await?;
+        }
+        Ok(())
+    };
+    let (database, store, keys, usable) = tokio::join!(
+        timeout(PROBE, sqlx::query("SELECT 1").execute(&service.database)),
+        timeout(PROBE, service.ring.list(None, 1)),
+        timeout(PROBE, service.ring.refresh()),
+        timeout(PROBE, ready),
+    );
+    // Where a renewal takes longer, what counts is whether the keys that are held may be used meanwhile.
+    let usable = usable.unwrap_or_else(|_| tenants.values().try_for_each(|tenant| tenant.usable()));
+    let database = database.map_or(LATE, |done| done.map_or_else(|error| name_of(&error), |_| OK));
+    let store = store.map_or(LATE, |done| said(done.map(drop)));
+    let keys = keys.map_or(LATE, said);
+    let healthy = database == OK && usable.is_ok();
+    let body = json!({ "database": database, "store": store, "keys": keys, "usable": said(usable) });
     let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+const OK: &str = "ok";
+
+fn said(result: keyfold::Result<()>) -> &'static str {
+    result.map_or_else(|error| error.kind().name(), |()| OK)
 }

@@ -13,7 +13,8 @@ mod telemetry;
 use arc_swap::ArcSwap;
 use axum::extract::DefaultBodyLimit;
 use keyfold::{Error, ErrorKind, Keyring, Result};
-use patients::{FIELDS, Tenant};
+use metrics_exporter_prometheus::PrometheusHandle;
+use patients::{Tenant, check_policy};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time of a statement, as PostgreSQL spells it.
 const STATEMENT_TIMEOUT: &str = "5s";
+/// Longest name of a tenant in bytes.
+const MAX_TENANT_LEN: usize = 255;
 /// Longest request body in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;
 
@@ -57,8 +60,23 @@ impl Settings {
             policies: vec![variable("PATIENTS_POLICY")?.into()],
             database: variable("PATIENTS_DATABASE")?,
             listen: variable("PATIENTS_LISTEN")?,
-            tenants: variable("PATIENTS_TENANTS")?.split(',').map(str::to_owned).collect(),
+            tenants: Self::tenants(&variable("PATIENTS_TENANTS")?)?,
         })
+    }
+
+    /// All of them are looked at before any key is made: keys of a tenant that nobody meant would stay.
+    fn tenants(list: &str) -> Result<Vec<String>> {
+        let names: Vec<String> = list.split(',').map(str::to_owned).collect();
+        // They come in a header, where nothing else can be written.
+        let good =
+            |name: &String| (1..=MAX_TENANT_LEN).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+        if let Some(n) = (0..names.len()).find(|&n| !good(&names[n]) || names[..n].contains(&names[n])) {
+            let detail = format!("PATIENTS_TENANTS: name {} of {}", n + 1, names.len());
+            let message = "a tenant's name is empty, too long, given twice, or has a space or other character that is not \
+                           visible ASCII (names are separated by commas alone)";
+            return Err(Error::new(ErrorKind::Configuration, message).with_detail(detail));
+        }
+        Ok(names)
     }
 }
 
@@ -73,6 +91,7 @@ struct Service {
 
 impl Service {
     async fn start(settings: Settings) -> Result<Arc<Self>> {
+        check_policy(&keyfold_open::read_config(&settings.config, &settings.policies)?.keyring.policy)?;
         let ring = keyfold_open::open(&settings.config, &settings.policies)?;
         let tenants = Self::handles(&ring, &settings.tenants).await?;
         let unavailable = |error: sqlx::Error| {
@@ -99,12 +118,7 @@ impl Service {
     /// Takes over the configuration and policy files as they are now, or goes on as before.
     async fn reload(&self) -> Result<()> {
         let Settings { config, policies, .. } = &self.settings;
-        let policy = keyfold_open::read_config(config, policies)?.keyring.policy;
-        if let Some(missing) = FIELDS.iter().find(|name| policy.field(name).is_none()) {
-            return Err(
-                Error::new(ErrorKind::PolicyRefused, "the policy lacks a field of this service").with_detail(missing)
-            );
-        }
+        check_policy(&keyfold_open::read_config(config, policies)?.keyring.policy)?;
         keyfold_open::reload(&self.ring, config, policies)?;
         match Self::handles(&self.ring, &self.settings.tenants).await {
             Ok(handles) => self.tenants.store(Arc::new(handles)),
@@ -117,11 +131,12 @@ impl Service {
     }
 }
 
-/// Renews keys before anybody waits for them.
-async fn keep_warm(service: Arc<Service>) {
+/// Renews keys before anybody waits for them, and has what was measured counted, whether anybody asks for it or not.
+async fn keep_warm(service: Arc<Service>, metrics: PrometheusHandle) {
     let mut tick = tokio::time::interval(REFRESH_EVERY);
     loop {
         tick.tick().await;
+        metrics.run_upkeep();
         if let Err(error) = service.ring.refresh().await {
             if error.kind() == ErrorKind::Closed {
                 return;
@@ -147,11 +162,12 @@ async fn run() -> Result<()> {
     // Before anything else: a signal that comes early must not be lost.
     let (hangup, mut terminate, mut interrupt) =
         (signal_of(SignalKind::hangup())?, signal_of(SignalKind::terminate())?, signal_of(SignalKind::interrupt())?);
-    let metrics = telemetry::metrics();
+    let metrics =
+        telemetry::metrics().map_err(|_| Error::new(ErrorKind::Internal, "the buckets of a metric are wrong"))?;
     let service = Service::start(Settings::from_environment()?).await?;
     let listener = TcpListener::bind(&service.settings.listen).await.map_err(io("cannot listen"))?;
     let address = listener.local_addr().map_err(io("cannot listen"))?;
-    tokio::spawn(keep_warm(service.clone()));
+    tokio::spawn(keep_warm(service.clone(), metrics.clone()));
     tokio::spawn(reload_upon(hangup, service.clone()));
     tracing::info!(%address, "listening");
 

@@ -6,15 +6,21 @@
 //! why the medical record number is stored once more like the rest, and compared after a search.
 
 use crate::api::Failure;
-use keyfold::{Context, Decryptor, Encryptor, Error, ErrorKind, Keyring, Opened, Result, Searcher, Value};
+use keyfold::{
+    Context, Decryptor, Encryptor, Error, ErrorKind, FieldMode, Keyring, Opened, Policy, Result, RowBinding, Searcher,
+    Value, ValueType,
+};
 use keyfold_sqlx::SealedBytes;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::{FromRow, PgPool};
 use zeroize::Zeroizing;
 
-/// The fields that the policy must have.
-pub(crate) const FIELDS: [&str; 5] = [MRN_LOOKUP, "patient.mrn", "patient.ssn", "patient.name", "patient.birth_date"];
+/// The fields that the policy must have; see [`check_policy`].
+const FIELDS: [&str; 5] = [MRN_LOOKUP, "patient.mrn", "patient.ssn", "patient.name", "patient.birth_date"];
 const MRN_LOOKUP: &str = "patient.mrn_lookup";
+
+/// The key of the context of every value.
+const TENANT: &str = "tenant";
 
 /// `tenant` and `id` are in clear: who is a customer, and how many patients there are, is not hidden.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS patients (
@@ -42,6 +48,33 @@ const RESEAL: &str = "UPDATE patients SET mrn_lookup = $3, mrn = $4, ssn = $5, n
 #[derive(Clone, PartialEq)]
 pub(crate) struct Secret(Zeroizing<String>);
 
+/// Refuses a policy under which this service could not work, or would not protect what it says: found out at the start
+/// rather than by every request.
+///
+/// # Errors
+///
+/// - [`PolicyRefused`](ErrorKind::PolicyRefused): names the field.
+pub(crate) fn check_policy(policy: &Policy) -> Result<()> {
+    for name in FIELDS {
+        let wrong = |why| Err(Error::new(ErrorKind::PolicyRefused, why).with_detail(format!("field {name}")));
+        let Some(field) = policy.field(name) else { return wrong("the policy lacks a field of this service") };
+        let deterministic = matches!(field.mode, FieldMode::Deterministic { .. });
+        if name == MRN_LOOKUP && !deterministic {
+            return wrong("a field that this service searches must be deterministic");
+        }
+        if name != MRN_LOOKUP && (deterministic || matches!(field.row_binding, RowBinding::None)) {
+            return wrong("a field that this service binds to its row must be randomized and have a row_binding");
+        }
+        if field.value_type.is_some_and(|of| of != ValueType::Text) {
+            return wrong("the values of this service are texts");
+        }
+        if field.required_context.iter().any(|key| key != TENANT) {
+            return wrong("this service gives no context but the tenant");
+        }
+    }
+    Ok(())
+}
+
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
@@ -55,6 +88,28 @@ impl Serialize for Secret {
 }
 
 impl Secret {
+    fn is_blank(&self) -> bool {
+        self.0.trim().is_empty()
+    }
+
+    /// Whether it is a day of the calendar, as `YYYY-MM-DD`.
+    fn is_date(&self) -> bool {
+        let bytes = self.0.as_bytes();
+        let digits = |range: std::ops::Range<usize>| {
+            let part = bytes.get(range)?;
+            part.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+        };
+        let (Some(year), Some(month), Some(day)) = (digits(0..4), digits(5..7), digits(8..10)) else { return false };
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let days = match month {
+            4 | 6 | 9 | 11 => 30,
+            2 => 28 + u32::from(leap),
+            1..=12 => 31,
+            _ => 0,
+        };
+        bytes.len() == 10 && bytes[4] == b'-' && bytes[7] == b'-' && (1..=days).contains(&day)
+    }
+
     fn of(opened: &Opened) -> Result<Self> {
         match opened.value() {
             Value::Text(text) => Ok(Self(Zeroizing::new(text.to_owned()))),
@@ -71,6 +126,28 @@ pub(crate) struct Patient {
     ssn: Secret,
     name: Secret,
     birth_date: Secret,
+}
+
+impl Patient {
+    /// What is wrong with it, without repeating it.
+    pub(crate) fn check(&self) -> std::result::Result<(), Failure> {
+        check_mrn(&self.mrn)?;
+        if self.ssn.is_blank() {
+            return Err(Failure::Invalid("ssn is empty"));
+        }
+        if self.name.is_blank() {
+            return Err(Failure::Invalid("name is empty"));
+        }
+        if !self.birth_date.is_date() {
+            return Err(Failure::Invalid("birth_date is not a date such as 1950-12-10"));
+        }
+        Ok(())
+    }
+}
+
+/// No patient has an empty medical record number, so nobody searches for one on purpose.
+pub(crate) fn check_mrn(mrn: &Secret) -> std::result::Result<(), Failure> {
+    if mrn.is_blank() { Err(Failure::Invalid("mrn is empty")) } else { Ok(()) }
 }
 
 /// A patient as the table has it. The types keep ciphertext and plaintext apart.
@@ -92,7 +169,7 @@ struct Handles {
 
 impl Handles {
     async fn new(ring: &Keyring, tenant: &str, field: &str) -> Result<Self> {
-        let field = ring.field(field)?.scope(tenant).context(Context::new().with("tenant", tenant)?);
+        let field = ring.field(field)?.scope(tenant).context(Context::new().with(TENANT, tenant)?);
         Ok(Self { encryptor: field.clone().encryptor().await?, decryptor: field.decryptor().await? })
     }
 
@@ -101,11 +178,10 @@ impl Handles {
         encryptor.encrypt(Value::Text(&secret.0), row.map(str::as_bytes))?.try_into()
     }
 
-    /// The value, and whether its key still seals.
-    async fn open(&self, sealed: &SealedBytes, row: Option<&str>) -> Result<(Secret, bool)> {
+    /// The value as it was opened, which says whether its key still seals.
+    async fn open(&self, sealed: &SealedBytes, row: Option<&str>) -> Result<Opened> {
         self.decryptor.load_keys(std::slice::from_ref(sealed)).await?;
-        let opened = self.decryptor.decrypt(sealed.as_bytes(), row.map(str::as_bytes))?;
-        Ok((Secret::of(&opened)?, opened.is_current()))
+        self.decryptor.decrypt(sealed.as_bytes(), row.map(str::as_bytes))
     }
 }
 
@@ -124,7 +200,7 @@ impl Tenant {
     /// May call the key service; makes the tenant's scope if it is new.
     pub(crate) async fn new(ring: &Keyring, name: &str) -> Result<Self> {
         let [lookup, mrn, ssn, full_name, birth_date] = FIELDS.map(|field| Handles::new(ring, name, field));
-        let searched = ring.field(MRN_LOOKUP)?.context(Context::new().with("tenant", name)?);
+        let searched = ring.field(MRN_LOOKUP)?.context(Context::new().with(TENANT, name)?);
         Ok(Self {
             name: name.to_owned(),
             // One after the other: the first makes the scope.
@@ -143,6 +219,16 @@ impl Tenant {
             field.encryptor.ready().await?;
         }
         self.searcher.ready().await.map(drop)
+    }
+
+    /// Whether every key may be used at this moment. Asks nobody.
+    pub(crate) fn usable(&self) -> Result<()> {
+        let probe = Value::Text("");
+        for field in [&self.mrn, &self.ssn, &self.full_name, &self.birth_date] {
+            field.encryptor.encrypt(probe, Some(b"probe"))?;
+        }
+        self.lookup.encryptor.encrypt(probe, None)?;
+        self.searcher.ciphertexts(probe).map(drop)
     }
 
     /// Stores a patient; returns the ID.
@@ -191,12 +277,14 @@ impl Tenant {
     }
 
     async fn open(&self, database: &PgPool, row: Row) -> std::result::Result<Patient, Failure> {
-        let (lookup, current) = self.lookup.open(&row.mrn_lookup, None).await?;
-        let mut all_current = current;
+        let opened = self.lookup.open(&row.mrn_lookup, None).await?;
+        let lookup = Secret::of(&opened)?;
+        let (mut all_current, mut compromised) = (opened.is_current(), opened.is_compromised());
         let mut open = async |field: &Handles, sealed: &SealedBytes| {
-            let (secret, current) = field.open(sealed, Some(&row.id)).await?;
-            all_current &= current;
-            Ok::<_, Error>(secret)
+            let opened = field.open(sealed, Some(&row.id)).await?;
+            all_current &= opened.is_current();
+            compromised |= opened.is_compromised();
+            Secret::of(&opened)
         };
         let patient = Patient {
             mrn: open(&self.mrn, &row.mrn).await?,
@@ -208,7 +296,10 @@ impl Tenant {
             // Somebody has moved it here from another row.
             return Err(Error::from(ErrorKind::DecryptionFailed).into());
         }
-        if !all_current {
+        if compromised {
+            // Whoever has the key can have written it: sealed again it would look as good as any other.
+            tracing::warn!("a value under a compromised key was read, and is not sealed again by itself");
+        } else if !all_current {
             self.reseal(database, row, &patient).await;
         }
         Ok(patient)

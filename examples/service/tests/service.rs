@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CANARY, World, answer, mrn, patient, request, world};
+use common::{CANARY, World, answer, mrn, patient, request, world, world_with};
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
@@ -54,7 +54,15 @@ fn a_thousand_patients_of_two_tenants_come_back() {
     // Equal numbers of two tenants do not look equal.
     assert_eq!(world.sql("SELECT mrn_lookup FROM patients GROUP BY mrn_lookup HAVING count(*) > 1"), 0);
     let metrics = world.call("GET", "/metrics", "", "").body;
-    assert!(metrics.contains("keyfold") && !metrics.contains(CANARY), "{metrics}");
+    assert!(!metrics.contains(CANARY), "{metrics}");
+    for line in [
+        "# TYPE keyfold_kms_request_seconds histogram",
+        "keyfold_kms_request_seconds_bucket{",
+        "le=\"0.0005\"",
+        "le=\"30\"",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
     assert_eq!(world.call("GET", "/healthz", "", "").status, 200);
     world.check_silence();
 }
@@ -73,11 +81,52 @@ fn what_is_no_patient_is_refused_without_being_repeated() {
         let answer = world.call("POST", "/patients", "clinic-a", &body);
         assert_eq!(answer.error(), (status, error.to_owned()), "{body}");
     }
+    let search = serde_json::json!({ "mrn": "" }).to_string();
+    let answer = world.call("POST", "/patients/search", "clinic-a", &search);
+    assert_eq!((answer.status, &answer.json()["message"]), (400, &"mrn is empty".into()));
+    for (member, value) in [("mrn", ""), ("ssn", ""), ("name", ""), ("mrn", " "), ("ssn", "\t"), ("name", "\u{a0}")] {
+        let mut patient = patient("x", 1);
+        patient[member] = value.into();
+        let answer = world.call("POST", "/patients", "clinic-a", &patient.to_string());
+        assert_eq!(answer.error(), (400, "BadRequest".to_owned()), "{patient}");
+        assert_eq!(answer.json()["message"], format!("{member} is empty"));
+    }
+    for date in [
+        "",
+        "1950",
+        "1950-12",
+        "1950-12-1",
+        "1950-12-010",
+        "1950-12-00",
+        "1950-12-32",
+        "1950-13-01",
+        "1950-00-01",
+        "1950-04-31",
+        "1950-02-29",
+        "1900-02-29",
+        "1950/12/10",
+        "10.12.1950",
+        "+950-12-10",
+        " 950-12-10",
+        "1950-12-10T00",
+        "１950-12-1",
+    ] {
+        let mut patient = patient("x", 1);
+        patient["birth_date"] = date.into();
+        let answer = world.call("POST", "/patients", "clinic-a", &patient.to_string());
+        assert_eq!(answer.error(), (400, "BadRequest".to_owned()), "{date}");
+        assert!(answer.json()["message"].as_str().unwrap().starts_with("birth_date is not a date"), "{date}");
+    }
     for tenant in ["", "clinic-c", "Clinic-A"] {
         assert_eq!(world.search(tenant, "x").error(), (403, "UnknownTenant".to_owned()));
     }
     assert_eq!(world.get("clinic-a", &format!("{CANARY}'--")).error().0, 404);
     assert_eq!(world.sql("SELECT FROM patients"), 0);
+    for (n, date) in ["2000-02-29", "2024-02-29", "1950-12-31", "0001-04-30"].into_iter().enumerate() {
+        let mut patient = patient("x", n);
+        patient["birth_date"] = date.into();
+        assert_eq!(world.call("POST", "/patients", "clinic-a", &patient.to_string()).status, 201, "{date}");
+    }
     world.check_silence();
 }
 
@@ -176,6 +225,7 @@ fn the_configuration_is_reloaded_whole_or_not_at_all() {
     for (n, (path, broken)) in [
         (world.policy(), "version = 1\nnonsense".to_owned()),
         (world.policy(), good.replace("[fields.\"patient.ssn\"]", "[fields.\"patient.other\"]")),
+        (world.policy(), good.replacen("row_binding = \"id\"", "row_binding = \"none\"", 1)),
         (world.config(), another_lineage),
         (world.config(), config.replace("local.kek", "missing.kek")),
         (world.config(), String::new()),
@@ -191,7 +241,7 @@ fn the_configuration_is_reloaded_whole_or_not_at_all() {
         fs::write(world.policy(), &good).unwrap();
         fs::write(world.config(), &config).unwrap();
     }
-    assert_eq!(failures(), 5, "one error each");
+    assert_eq!(failures(), 6, "one error each");
     assert!(!world.log().contains("configuration reloaded"));
 
     let padded = good
@@ -270,4 +320,54 @@ fn requests_that_hang_are_cut_off() {
     assert_eq!(world.exit_code(), Some(0));
     assert!(world.log().contains("did not finish in time"), "{}", world.log());
     assert!(start.elapsed() < Duration::from_secs(20), "it took {:?}", start.elapsed());
+}
+
+#[test]
+fn a_silent_database_does_not_keep_the_health_check_waiting() {
+    let Some(world) = world("silent") else { return };
+    world.store("clinic-a", 1);
+    let health = || {
+        let start = Instant::now();
+        let answer = world.call("GET", "/healthz", "", "");
+        assert!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
+        let json = answer.json();
+        let [database, usable] = ["database", "usable"].map(|name| json[name].as_str().unwrap().to_owned());
+        (answer.status, database, json["store"] == "ok", usable)
+    };
+    let ok = || "ok".to_owned();
+    assert_eq!(health(), (200, ok(), true, ok()));
+    world.set_silent(true);
+    // All keys are due from now on, and may be used while nobody answers.
+    world.signal(Signal::HUP);
+    world.wait_for("the reload", |world| world.log().contains("configuration reloaded"));
+    for _ in 0..4 {
+        assert_eq!(health(), (503, "NoAnswer".to_owned(), false, ok()));
+    }
+    world.set_silent(false);
+    world.wait_for("it is well again", |_| health() == (200, ok(), true, ok()));
+    world.check_silence();
+}
+
+#[test]
+fn values_under_a_compromised_key_are_not_sealed_again() {
+    let Some(world) = world_with("compromised", |config| {
+        assert!(config.contains("[keyring]\n"));
+        config.replacen("[keyring]\n", "[keyring]\nopen_compromised = true\n", 1)
+    }) else {
+        return;
+    };
+    let id = world.store("clinic-a", 1);
+    let ring = keyfold_open::open(&world.config(), &[world.policy()]).unwrap();
+    let old = world.block_on(ring.rotate_data_key(Some("clinic-a"))).unwrap().old.unwrap();
+    world.block_on(ring.change_state(old, keyfold::KeyState::Compromised)).unwrap();
+    let before = world.generations("ssn");
+    world.signal(Signal::HUP);
+    world.wait_for("the reload", |world| world.log().contains("configuration reloaded"));
+    world.wait_for("the state is known", |world| {
+        assert_reads(world, "clinic-a", 1, &id);
+        world.log().contains("a value under a compromised key was read")
+    });
+    assert_eq!(world.generations("ssn"), before);
+    assert!(!world.log().contains("sealed again under"), "{}", world.log());
+    world.check_silence();
 }

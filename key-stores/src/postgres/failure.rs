@@ -53,6 +53,10 @@ impl Failure {
                 let code = error.code().unwrap_or_default().into_owned();
                 // Only the primary message: its "detail" holds the values of rows, and so does the error's Debug form.
                 let said = format!("{settings}: {} (SQLSTATE {code})", error.message());
+                if code == PASSWORD && !settings.has_password {
+                    return store("the key store's database asks for a password, and none was found")
+                        .with_detail(format!("{settings}: looked in {PASSWORD_PLACES}"));
+                }
                 let detail = if code == PRIVILEGE { format!("{said}; this needs {needs}") } else { said };
                 store(meaning(&code)).with_detail(detail)
             }
@@ -88,8 +92,12 @@ pub(super) fn no_answer(settings: &Settings) -> Error {
 pub(super) const CHECK: &str = "23514";
 pub(super) const NO_TABLE: &str = "42P01";
 const PRIVILEGE: &str = "42501";
+const PASSWORD: &str = "28P01";
 const SERIALIZATION: &str = "40001";
 const DEADLOCK: &str = "40P01";
+
+const PASSWORD_PLACES: &str =
+    "password_file and the password of the URI, PGPASSWORD, and the passfile (PGPASSFILE, or else ~/.pgpass)";
 
 const TLS: &str =
     "the TLS connection to the key store failed: check its certificate, sslrootcert and the name of the host";
@@ -100,7 +108,7 @@ fn meaning(code: &str) -> &'static str {
         "25006" => {
             "the key store's database is read only: a standby, or default_transaction_read_only; name the primary in the URI"
         }
-        "28P01" | "28000" => "the key store's database refused the user or the password",
+        PASSWORD | "28000" => "the key store's database refused the user or the password",
         "3D000" => "the key store's database does not exist",
         NO_TABLE | "3F000" => super::schema::NO_STORE,
         "53100" => "the disk of the key store is full",

@@ -12,12 +12,14 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_tables.sql")];
 const VERSION: i32 = 1;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
-pub(super) const NO_STORE: &str =
-    "the database has no key store in that schema: `keyfold migrate --store URI` makes one, as its owner";
+pub(super) const NO_STORE: &str = "the database has no key store in that schema that this role can see: `keyfold migrate --store URI` makes one, as the \
+     schema's owner; other roles need the GRANTs of docs/POSTGRES.md";
 /// What `open` needs.
-pub(super) const READ_VERSION: &str = "USAGE on the schema and SELECT on migrations";
-/// What `create` needs where there is something to do.
-pub(super) const MIGRATE: &str = "the owner of the schema, or CREATE on the database where the schema is missing";
+pub(super) const READ_VERSION: &str = "the GRANTs of docs/POSTGRES.md part 2 for this role, made after `keyfold migrate` \
+     has made the tables; never the owner's role";
+/// What `create` needs where there is something to do, and of a role that only has to find that there is nothing.
+pub(super) const MIGRATE: &str = "to make or update tables, the owner of the schema (or CREATE on the database where the \
+     schema is missing), for `keyfold migrate` alone; for a keyring in tables that exist, the GRANTs of docs/POSTGRES.md part 2";
 
 /// # Errors
 ///

@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) schema: String,
     pub(super) deadline: Duration,
     pub(super) connection_count: usize,
+    /// Whether there is a password, wherever it came from.
+    pub(super) has_password: bool,
     name: String,
 }
 
@@ -51,6 +53,9 @@ impl Settings {
                 "",
             ));
         }
+        // The driver has looked everywhere. It cannot make a URL of any odd name: with those, one is assumed.
+        let odd = url.username().contains('%') || url.host_str().is_none_or(|host| host.contains('%'));
+        let mut has_password = odd || options.to_url_lossy().password().is_some();
         let mut schema = Cow::Borrowed(SCHEMA);
         let (mut deadline, mut connection_count) = (DEADLINE, CONNECTION_COUNT);
         let mut ssl_mode = None;
@@ -67,7 +72,10 @@ impl Settings {
                 "password_file" if url.password().is_some() => {
                     return Err(wrong("the URI of the store gives both a password and a password_file", ""));
                 }
-                "password_file" => options = options.password(&read_password(&folder.join(value))?),
+                "password_file" => {
+                    options = options.password(&read_password(&folder.join(value))?);
+                    has_password = true;
+                }
                 _ => return Err(wrong("the URI of the store has an option that keyfold does not know", &name)),
             }
         }
@@ -78,6 +86,7 @@ impl Settings {
             options: options.ssl_mode(mode),
             name: format!("{host}:{}{}, schema {schema}", url.port().unwrap_or(5432), url.path()),
             schema: schema.into_owned(),
+            has_password,
             deadline: Duration::from_secs(deadline),
             connection_count: usize::try_from(connection_count).unwrap_or(usize::MAX),
         })

@@ -147,7 +147,15 @@ fn each_role_can_do_what_it_needs_and_nothing_else() {
         "SELECT has_table_privilege('keyfold_test_stranger', 'keyfold.records', 'SELECT, DELETE')::int::bigint";
     assert_eq!(database.server.sql(granted)[0].try_get_unchecked::<i64, _>(0).expect("a number"), 0);
     assert_eq!(database.refused("keyfold_test_stranger", "SELECT * FROM keyfold.records").as_deref(), Some(PRIVILEGE));
+    // Nobody must read out of the error that a service needs the owner's role.
+    let hint = "the GRANTs of docs/POSTGRES.md part 2";
     let text = refusal(PostgresStore::open(&database.uri("keyfold_test_stranger"), here()));
-    assert!(text.contains("USAGE on the schema") || text.contains("no key store in that schema"), "{text}");
+    assert!(text.contains("no key store in that schema"), "{text}");
+    database.server.sql("GRANT USAGE ON SCHEMA keyfold TO keyfold_test_stranger");
+    let text = refusal(PostgresStore::open(&database.uri("keyfold_test_stranger"), here()));
+    assert!(text.contains(hint) && text.contains("keyfold migrate") && !text.contains("CREATE on"), "{text}");
+    let text = refusal(PostgresStore::create(&database.uri("keyfold_test_stranger"), here()));
+    assert!(text.contains(hint) && text.contains("for `keyfold migrate` alone"), "{text}");
+    database.server.sql("REVOKE USAGE ON SCHEMA keyfold FROM keyfold_test_stranger");
     server.sql("DROP ROLE keyfold_test_stranger");
 }

@@ -129,3 +129,37 @@ fn the_environment_or_a_passfile_may_have_the_password() {
     assert!(opens("PGPASSFILE", passfile.as_os_str()));
     assert!(!opens("PGPASSWORD", "wrong".as_ref()));
 }
+
+/// Tries the store of PASSWORDLESS in a process of its own, where no password can be found.
+#[test]
+fn where_no_password_was_found_the_error_says_where_it_was_looked_for() {
+    const URI: &str = "KEYFOLD_TEST_NO_PASSWORD";
+    if let Ok(uri) = std::env::var(URI) {
+        let text = refusal(PostgresStore::open(&uri, here()));
+        for part in ["none was found", "password_file", "URI", "PGPASSWORD", "PGPASSFILE", "~/.pgpass"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("refused"), "{text}");
+        // Names of which the driver can make no URL.
+        for odd in ["a%3Ay%2Fz", "%40", "%2F%3A%23"] {
+            let odd = uri.replace("postgres@", &format!("{odd}@"));
+            assert!(refusal(PostgresStore::open(&odd, here())).contains("refused the user or the password"));
+        }
+        let host = uri.replace("127.0.0.1", "h%3Ay%2Fz");
+        assert!(refusal(PostgresStore::open(&host, here())).contains("cannot be reached"));
+        return;
+    }
+    let Some(server) = Server::given() else { return };
+    let schema = server.schema();
+    let folder = tempfile::tempdir().expect("a folder");
+    let done = Command::new(std::env::current_exe().expect("this program"))
+        .args(["tls::where_no_password_was_found_the_error_says_where_it_was_looked_for", "--exact"])
+        .env(URI, schema.uri_with(|uri| uri.set_password(None).expect("no password")))
+        .env("HOME", folder.path())
+        .env_remove("PGPASSWORD")
+        .env_remove("PGPASSFILE")
+        .output()
+        .expect("started");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
+}

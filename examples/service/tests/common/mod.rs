@@ -1,14 +1,18 @@
 //! The real service against a real PostgreSQL server: how the tests start, call, watch and stop it.
 #![allow(clippy::unwrap_used, dead_code, reason = "shared by several tests")]
 
+mod proxy;
+
+use proxy::Proxy;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -16,6 +20,8 @@ use tokio::runtime::Runtime;
 
 /// Part of every value of every patient. May be in no log and no table.
 pub(crate) const CANARY: &str = "Canary7391";
+/// The same for dates of birth, which must be dates.
+pub(crate) const CANARY_DATE: &str = "7391-02-";
 /// How long what should happen soon may take on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -24,6 +30,7 @@ pub(crate) struct World {
     pub(crate) folder: TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) database: PgPool,
+    proxy: Proxy,
     runtime: Runtime,
     child: Child,
     log: Arc<Mutex<String>>,
@@ -42,13 +49,37 @@ impl Answer {
     /// The status and the name of the error; and nothing about a patient.
     #[track_caller]
     pub(crate) fn error(&self) -> (u16, String) {
-        assert!(!self.body.contains(CANARY), "an error with data: {}", self.body);
+        assert!(!self.body.contains(CANARY) && !self.body.contains(CANARY_DATE), "an error with data: {}", self.body);
         (self.status, self.json()["error"].as_str().unwrap().to_owned())
     }
 }
 
+/// The command that starts the service with what is in `folder`.
+pub(crate) fn service(folder: &Path, database: &str, tenants: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_patients"));
+    command
+        .env("PATIENTS_KEYFOLD", folder.join("ring/keyfold.toml"))
+        .env("PATIENTS_POLICY", folder.join("policy.toml"))
+        .env("PATIENTS_DATABASE", database)
+        .env("PATIENTS_LISTEN", "127.0.0.1:0")
+        .env("PATIENTS_TENANTS", tenants)
+        .env("RUST_LOG", "trace")
+        .stderr(Stdio::piped());
+    command
+}
+
+/// The policy of the example in `folder`, to be changed by the test.
+pub(crate) fn copy_policy(folder: &Path) {
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/policy.toml"), folder.join("policy.toml")).unwrap();
+}
+
 /// Starts everything; `None`, said aloud, where there is no server.
 pub(crate) fn world(name: &str) -> Option<World> {
+    world_with(name, str::to_owned)
+}
+
+/// As [`world`], with the configuration changed.
+pub(crate) fn world_with(name: &str, change: impl FnOnce(&str) -> String) -> Option<World> {
     let Ok(server) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
         // Not println!: the harness hides what a test that passes prints.
         let _ = writeln!(std::io::stderr(), "\nSKIPPED: the example service (KEYFOLD_TEST_POSTGRES is not set)");
@@ -62,22 +93,19 @@ pub(crate) fn world(name: &str) -> Option<World> {
         let mut admin = PgConnection::connect(&format!("{server}{tls}")).await.unwrap();
         sqlx::query(&format!("CREATE DATABASE {database}")).execute(&mut admin).await.unwrap();
     });
-    let uri = format!("{}/{database}{tls}", server.rsplit_once('/').unwrap().0);
+    let server = server.rsplit_once('/').unwrap().0;
+    let (address, port) = server.rsplit_once(':').unwrap();
+    let proxy = Proxy::new(port.parse().unwrap());
+    let uri = format!("{server}/{database}{tls}");
+    let proxied = format!("{address}:{}/{database}{tls}", proxy.port);
     let folder = tempfile::tempdir().unwrap();
     let ring = folder.path().join("ring");
     // Key records and patients in one database, as a small deployment has them.
-    runtime.block_on(keyfold_open::init_with_store(&ring, "patients", "test", &uri)).unwrap();
-    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/policy.toml"), folder.path().join("policy.toml")).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_patients"))
-        .env("PATIENTS_KEYFOLD", folder.path().join("ring/keyfold.toml"))
-        .env("PATIENTS_POLICY", folder.path().join("policy.toml"))
-        .env("PATIENTS_DATABASE", &uri)
-        .env("PATIENTS_LISTEN", "127.0.0.1:0")
-        .env("PATIENTS_TENANTS", "clinic-a,clinic-b")
-        .env("RUST_LOG", "trace")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    runtime.block_on(keyfold_open::init_with_store(&ring, "patients", "test", &proxied)).unwrap();
+    let config = ring.join("keyfold.toml");
+    std::fs::write(&config, change(&std::fs::read_to_string(&config).unwrap())).unwrap();
+    copy_policy(folder.path());
+    let mut child = service(folder.path(), &proxied, "clinic-a,clinic-b").spawn().unwrap();
     let log = Arc::new(Mutex::new(String::new()));
     let (lines, written) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
     std::thread::spawn(move || {
@@ -86,7 +114,7 @@ pub(crate) fn world(name: &str) -> Option<World> {
         }
     });
     let database = runtime.block_on(PgPoolOptions::new().max_connections(2).connect(&uri)).unwrap();
-    let mut world = World { folder, address: ([127, 0, 0, 1], 0).into(), database, runtime, child, log };
+    let mut world = World { folder, address: ([127, 0, 0, 1], 0).into(), database, proxy, runtime, child, log };
     world.wait_for("it listens", |world| world.log().contains("\"listening\""));
     let line = world.log().lines().find(|line| line.contains("\"listening\"")).unwrap().to_owned();
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -124,6 +152,11 @@ impl World {
             assert!(start.elapsed() < SOON, "{what} has not happened:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether what the service and its database say to each other gets lost. Neither is told.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.proxy.silent.store(silent, Ordering::Relaxed);
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -184,19 +217,25 @@ impl World {
     #[track_caller]
     pub(crate) fn check_silence(&self) {
         let log = self.log();
-        assert!(!log.contains(CANARY) && !log.contains("panicked"), "{log}");
+        for form in [CANARY, CANARY_DATE, "panicked"] {
+            assert!(!log.contains(form), "{log}");
+        }
         for table in ["patients", "keyfold.records", "keyfold.scopes"] {
             let dump = format!("SELECT string_agg(t::text, '') FROM {table} t");
             let text: Option<String> = self.block_on(sqlx::query_scalar(&dump).fetch_one(&self.database)).unwrap();
-            // Binary columns are spelled in hexadecimal.
-            let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
-            for form in [CANARY, &hex] {
-                assert!(!text.as_deref().unwrap_or_default().contains(form), "plaintext in {table}");
+            for canary in [CANARY, CANARY_DATE] {
+                // Binary columns are spelled in hexadecimal.
+                let hex: String = canary.bytes().map(|byte| format!("{byte:02x}")).collect();
+                for form in [canary, &hex] {
+                    assert!(!text.as_deref().unwrap_or_default().contains(form), "plaintext in {table}");
+                }
             }
         }
         for entry in std::fs::read_dir(self.folder.path().join("ring")).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()));
+            for canary in [CANARY, CANARY_DATE] {
+                assert!(!bytes.windows(canary.len()).any(|window| window == canary.as_bytes()));
+            }
         }
     }
 }
@@ -218,7 +257,7 @@ pub(crate) fn patient(tenant: &str, n: usize) -> serde_json::Value {
         "mrn": mrn(n),
         "ssn": format!("{CANARY}-{n:09}"),
         "name": format!("{CANARY} Zoë \"山田\" \\ {tenant} {}", "é".repeat(n % 40)),
-        "birth_date": format!("{CANARY}19{:02}-02-28", n % 100),
+        "birth_date": format!("{CANARY_DATE}{:02}", 1 + n % 28),
     })
 }
 
