@@ -3,7 +3,7 @@
 use keyfold::{Error, ErrorKind, Result};
 use rustix::fs::{CWD, Mode, OFlags};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,13 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
+/// Opens a regular file for reading, and for adding to its end. Refuses links.
+pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = rustix::fs::openat(CWD, path, flags, Mode::empty())?.into();
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
 /// Opens the file that processes lock, and makes it where it is missing.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -45,16 +52,16 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
-/// Replaces the content of `path`: after a crash it is the old one or the new one, never a part.
+/// Replaces the content of `path` by what `write` writes: after a crash it is the old one or the new one, never a part.
 ///
 /// The caller holds a lock against others who do the same.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = with_suffix(path, ".tmp");
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let written = write_synced(&temporary, content).and_then(|()| std::fs::rename(&temporary, path));
+    let written = write_synced(&temporary, write).and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
         // The first error is the one to report; a leftover is removed by the next call.
         let _ = std::fs::remove_file(&temporary);
@@ -62,9 +69,9 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     written.and_then(|()| sync_folder(path))
 }
 
-fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = create_new(path)?;
-    file.write_all(content)?;
+    write(&mut file)?;
     file.sync_all()
 }
 

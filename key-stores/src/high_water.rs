@@ -1,39 +1,48 @@
 //! Marks in a file: what this machine has seen of its keyrings.
 
+mod format;
+
 use crate::files::{self, io_error};
-use data_encoding::HEXLOWER;
+use format::{Entry, LINK_LEN, Link, Marks, What, Whole};
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{Error, ErrorKind, HighWater, HighWaterMark, KeyState, Lineage, Result};
+use keyfold::{Error, ErrorKind, HighWater, HighWaterMark, Lineage, Result};
 use rustix::fs::FlockOperation;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Most bytes of a file with marks; about 100,000 keys.
-const MAX_FILE_LEN: u64 = 16 * 1024 * 1024;
-const FIRST_LINE: &str = "keyfold-high-water 1";
+/// A file that is shorter is not worth writing again.
+const MIN_COMPACTED_LEN: u64 = 64 * 1024;
 
 /// Remembers in a file how far keyrings have come, so that an older copy of a key store is noticed on this machine.
 ///
 /// ```text
-/// keyfold-high-water 1
+/// keyfold-high-water 2
 /// LINEAGE generation N
 /// LINEAGE key KEY-ID SEQUENCE STATE
 /// sha256 CHECKSUM
+/// LINEAGE generation N LINK
+/// LINEAGE key KEY-ID SEQUENCE STATE LINK
 /// ```
 ///
-/// Lineages, key IDs and the SHA-256 of all earlier lines are in lower-case hexadecimal; lineages and the key IDs of
-/// one ascend. There is one accepted spelling of every content. The checksum finds damage, not forgery: whoever can
-/// write the file can also delete it. So it has mode 0600, and is refused if others may write it or if it is a link.
+/// What stands before the checksum was known when the file was made: lineages and the key IDs of one ascend. After it
+/// comes a log, a line for each mark that was raised since. Lineages, key IDs and the SHA-256 of all earlier lines are
+/// in lower-case hexadecimal. `LINK` is the start, 16 digits, of the SHA-256 of the 16 characters that end the line
+/// before and the line up to the space before `LINK`. There is one accepted spelling of every line. Files that start with
+/// `keyfold-high-water 1` end with the checksum; the next change writes them again.
+///
+/// A last line without its end was cut off by a crash, before anybody was told that it had been written; it is ignored, and the
+/// next change cuts it off. Everything else that does not fit is damage. The checksums find damage, not forgery:
+/// whoever can write the file can also delete it, or the last lines of its log. So it has mode 0600, and is refused if
+/// others may write it or if it is a link.
 ///
 /// Several processes and threads may use one file: a change is made under a lock on the file with `.lock` added to its
-/// name, written beside, synced and renamed. Reading costs one `stat` while the file stays the same. Marks that this
-/// process has seen stay in force even if the file disappears or goes back; the next change writes them again.
+/// name. It adds to the log and syncs it. A file of more than 64 KiB most of which is out of date is written again
+/// first: beside, synced and renamed. Reading costs one `stat` while the file stays the same, and then what was added.
+/// Marks that this process has seen stay in force even if the file disappears or goes back; the next change writes them
+/// again. They are all held in memory.
 ///
 /// # Examples
 ///
@@ -57,29 +66,24 @@ pub struct FileHighWater {
 /// What this process knows: everything that was ever in the file while it looked.
 #[derive(Debug, Default)]
 struct Seen {
-    marks: BTreeMap<Lineage, Marks>,
-    file: Option<Stamp>,
+    marks: Marks,
+    file: Option<Known>,
 }
 
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Marks {
-    generation: Generation,
-    keys: BTreeMap<KeyId, HighWaterMark>,
+/// The file as this process read it last.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    stamp: Stamp,
+    /// Where its last whole line ends.
+    end: u64,
+    link: Link,
+    /// Whether it holds all marks that were seen, and a log.
+    takes_more: bool,
+    /// Whether a crash of the machine cannot bring back another file of this name.
+    name_synced: bool,
 }
 
-impl Marks {
-    fn raise(&mut self, generation: Generation, keys: impl IntoIterator<Item = (KeyId, HighWaterMark)>) {
-        self.generation = self.generation.max(generation);
-        for (key_id, mark) in keys {
-            let known = self.keys.entry(key_id).or_insert(mark);
-            if mark.sequence > known.sequence {
-                *known = mark;
-            }
-        }
-    }
-}
-
-/// Changes whenever the file is replaced: every change makes a new file.
+/// Changes whenever the file does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Stamp {
     device: u64,
@@ -98,6 +102,10 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
+    }
+
+    fn is_longer_than(&self, earlier: &Self) -> bool {
+        (self.device, self.inode) == (earlier.device, earlier.inode) && self.len > earlier.len
     }
 }
 
@@ -138,42 +146,54 @@ impl FileHighWater {
 
     fn with<T>(&self, f: impl FnOnce(&Seen) -> T) -> Result<T> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.refresh(&mut seen)?;
+        match self.refresh(&mut seen) {
+            // Another process may have been cutting off what a crash had left. Under the lock nobody is.
+            Err(error) if error.kind() == ErrorKind::Malformed => {
+                let _lock = self.lock().map_err(|_| error)?;
+                self.refresh(&mut seen)?;
+            }
+            read => read?,
+        }
         Ok(f(&seen))
     }
 
-    /// Reads the file again if it is another one than before. Returns what is in the file if it was read.
-    fn refresh(&self, seen: &mut Seen) -> Result<Option<BTreeMap<Lineage, Marks>>> {
+    /// Reads what is new in the file.
+    fn refresh(&self, seen: &mut Seen) -> Result<()> {
         let cannot_read = |error| io_error("cannot read the high-water file", &self.path, error);
         match self.path.symlink_metadata() {
-            Ok(metadata) if seen.file == Some(Stamp::of(&metadata)) => return Ok(None),
+            Ok(metadata) if seen.file.is_some_and(|known| known.stamp == Stamp::of(&metadata)) => return Ok(()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if seen.file.take().is_some() {
                     tracing::warn!(path = %self.path.display(), "the high-water file has disappeared");
                 }
-                return Ok(Some(BTreeMap::new()));
+                return Ok(());
             }
             Err(error) => return Err(cannot_read(error)),
         }
-        let file = files::open_regular(&self.path).map_err(cannot_read)?;
+        let mut file = files::open_regular(&self.path).map_err(cannot_read)?;
         files::check_not_writable_by_others(&file, &self.path)?;
         let stamp = Stamp::of(&file.metadata().map_err(cannot_read)?);
-        let mut text = Vec::new();
-        file.take(MAX_FILE_LEN + 1).read_to_end(&mut text).map_err(cannot_read)?;
-        let found = decode(&text).map_err(|error| {
+        if let Some(known) = seen.file
+            && stamp.is_longer_than(&known.stamp)
+            && let Some(known) = read_added(&mut file, known, stamp, &mut seen.marks).map_err(cannot_read)?
+        {
+            seen.file = Some(known);
+            return Ok(());
+        }
+        file.rewind().map_err(cannot_read)?;
+        let whole = format::read(BufReader::new((&file).take(stamp.len))).map_err(cannot_read)?;
+        let Whole { marks, end, link, has_log } = whole.map_err(|error| {
             let why = error.detail().to_owned();
             error.with_detail(format!("{}: {why}", self.path.display()))
         })?;
-        for (lineage, marks) in &found {
-            let keys = marks.keys.iter().map(|(key_id, mark)| (*key_id, *mark));
-            seen.marks.entry(*lineage).or_default().raise(marks.generation, keys);
-        }
-        if found != seen.marks {
+        let before = std::mem::replace(&mut seen.marks, marks);
+        let complete = seen.marks.merge(&before);
+        if !complete {
             tracing::warn!(path = %self.path.display(), "the high-water file has gone back; what was seen stays in force");
         }
-        seen.file = Some(stamp);
-        Ok(Some(found))
+        seen.file = Some(Known { stamp, end, link, takes_more: complete && has_log, name_synced: false });
+        Ok(())
     }
 
     /// Holds the lock between processes until the file is dropped.
@@ -182,110 +202,94 @@ impl FileHighWater {
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
         Ok(lock)
     }
+
+    /// Writes the file again, without what is out of date. The caller holds the lock.
+    fn compact(&self, seen: &mut Seen) -> Result<()> {
+        let replaced = files::replace(&self.path, |file| seen.marks.write(file));
+        // Read, rather than believed: what is added next must fit it, also where only syncing its name failed.
+        seen.file = None;
+        self.refresh(seen)?;
+        replaced.map_err(|error| self.cannot_write(error))?;
+        if let Some(known) = &mut seen.file {
+            known.name_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Adds `entries` to the log, durably. The caller holds the lock and has read the file.
+    fn append(&self, known: &Known, entries: &[Entry]) -> io::Result<Known> {
+        let file = files::open_to_append(&self.path)?;
+        const LAST_LEN: usize = LINK_LEN + 1;
+        let mut last = [0; LAST_LEN];
+        file.read_exact_at(&mut last, known.end - LAST_LEN as u64)?;
+        if last[..LINK_LEN] != known.link || last[LINK_LEN] != b'\n' {
+            return Err(io::Error::other("something changes it without its lock"));
+        }
+        if !known.name_synced {
+            files::sync_folder(&self.path)?;
+        }
+        if file.metadata()?.len() != known.end {
+            file.set_len(known.end)?;
+        }
+        let (mut text, mut link) = (Vec::new(), known.link);
+        for entry in entries {
+            format::push_line(&mut text, &mut link, *entry);
+        }
+        let written = (&file).write_all(&text).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // The first error is the one to report. Marks that stay in the file are too high, which is safe.
+            let _ = file.set_len(known.end);
+        }
+        written?;
+        let end = known.end + text.len() as u64;
+        Ok(Known { stamp: Stamp::of(&file.metadata()?), end, link, name_synced: true, ..*known })
+    }
+
+    fn cannot_write(&self, error: io::Error) -> Error {
+        io_error("cannot write the high-water file", &self.path, error)
+    }
+}
+
+/// Reads what was added to a file since it was `known`. `None` if it turns out to be another file.
+fn read_added(file: &mut File, known: Known, stamp: Stamp, marks: &mut Marks) -> io::Result<Option<Known>> {
+    file.seek(SeekFrom::Start(known.end))?;
+    let mut link = known.link;
+    let added = format::read_added(BufReader::new(file.take(stamp.len - known.end)), &mut link, marks)?;
+    // A line that links to what is known shows that all before it is the same.
+    Ok(added.ok().filter(|len| *len > 0).map(|len| Known { stamp, end: known.end + len, link, ..known }))
 }
 
 impl HighWater for FileHighWater {
     fn generation(&self, lineage: Lineage) -> Result<Generation> {
-        self.with(|seen| seen.marks.get(&lineage).map_or(0, |marks| marks.generation))
+        self.with(|seen| seen.marks.0.get(&lineage).map_or(0, |marks| marks.generation))
     }
 
     fn mark(&self, lineage: Lineage, key_id: KeyId) -> Result<Option<HighWaterMark>> {
-        self.with(|seen| seen.marks.get(&lineage)?.keys.get(&key_id).copied())
+        self.with(|seen| seen.marks.0.get(&lineage)?.keys.get(&key_id).copied())
     }
 
     fn raise(&self, lineage: Lineage, generation: Generation, key: Option<(KeyId, HighWaterMark)>) -> Result<()> {
-        let cannot_write = |error| io_error("cannot write the high-water file", &self.path, error);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let _lock = self.lock().map_err(cannot_write)?;
-        // Under the lock, so that what another process has raised is not lost.
-        seen.file = None;
-        let in_file = self.refresh(&mut seen)?.unwrap_or_default();
-        let mut raised = seen.marks.clone();
-        raised.entry(lineage).or_default().raise(generation, key);
-        if raised != in_file {
-            let text = encode(&raised);
-            if text.len() as u64 > MAX_FILE_LEN {
-                return Err(Error::new(ErrorKind::Io, "the high-water file would be larger than 16 MiB"));
+        let _lock = self.lock().map_err(|error| self.cannot_write(error))?;
+        // Under the lock, so that what is added follows what another process has added.
+        self.refresh(&mut seen)?;
+        let key = key.map(|(key_id, mark)| What::Key(key_id, mark));
+        let entries = [Some(What::Generation(generation)), key].into_iter().flatten();
+        let news: Vec<Entry> =
+            entries.map(|what| Entry { lineage, what }).filter(|entry| seen.marks.is_news(*entry)).collect();
+        match seen.file {
+            Some(known) if known.takes_more => {
+                let grown = known.end > MIN_COMPACTED_LEN && known.end > 2 * seen.marks.file_len();
+                if grown && let Err(error) = self.compact(&mut seen) {
+                    tracing::warn!("the high-water file was not compacted: {error}");
+                }
             }
-            files::replace(&self.path, text.as_bytes()).map_err(cannot_write)?;
-            // The next reader takes the new stamp from the file.
-            seen.file = None;
+            _ => self.compact(&mut seen)?,
         }
-        seen.marks = raised;
+        let known = seen.file.ok_or_else(|| self.cannot_write(io::ErrorKind::NotFound.into()))?;
+        // Without news, too: a process that was killed may have added the marks and not synced them.
+        seen.file = Some(self.append(&known, &news).map_err(|error| self.cannot_write(error))?);
+        news.into_iter().for_each(|entry| seen.marks.raise(entry));
         Ok(())
     }
-}
-
-fn encode(all: &BTreeMap<Lineage, Marks>) -> String {
-    let mut text = format!("{FIRST_LINE}\n");
-    let written = all.iter().try_for_each(|(lineage, marks)| {
-        writeln!(text, "{lineage} generation {}", marks.generation)?;
-        marks.keys.iter().try_for_each(|(key_id, mark)| {
-            writeln!(text, "{lineage} key {key_id} {} {}", mark.sequence, mark.state.name())
-        })
-    });
-    written.expect("a string takes everything");
-    let checksum = checksum(&text);
-    text.push_str(&checksum);
-    text
-}
-
-/// The last line.
-fn checksum(text: &str) -> String {
-    format!("sha256 {}\n", HEXLOWER.encode(&Sha256::digest(text.as_bytes())))
-}
-
-fn decode(bytes: &[u8]) -> Result<BTreeMap<Lineage, Marks>> {
-    const DAMAGED: Error = Error::new(
-        ErrorKind::Malformed,
-        "the high-water file is damaged; restore it from a backup, not by deleting it",
-    );
-    let damaged = |why: &str| DAMAGED.with_detail(why);
-    if bytes.len() as u64 > MAX_FILE_LEN {
-        return Err(damaged("it is larger than 16 MiB"));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
-    let (first, _) = text.split_once('\n').ok_or_else(|| damaged("it is cut off"))?;
-    if first != FIRST_LINE {
-        return match first.strip_prefix("keyfold-high-water ") {
-            Some(version) if version.parse::<u32>().is_ok_and(|version| version > 1) => {
-                Err(Error::new(ErrorKind::Unsupported, "the high-water file was written by a newer keyfold"))
-            }
-            _ => Err(damaged("it does not start like one")),
-        };
-    }
-    let body_len = text.trim_end_matches('\n').rfind('\n').map_or(text.len(), |at| at + 1);
-    let (body, last) = text.split_at(body_len);
-    if last != checksum(body) {
-        return Err(damaged("its last line is not the checksum of the others"));
-    }
-    let mut all: BTreeMap<Lineage, Marks> = BTreeMap::new();
-    for (number, line) in (2..).zip(body.lines().skip(1)) {
-        decode_line(line, &mut all).ok_or_else(|| damaged(&format!("line {number}")))?;
-    }
-    // Order, repetitions and other spellings of numbers: one comparison refuses all of them.
-    if encode(&all) == text { Ok(all) } else { Err(damaged("it is not written as keyfold writes it")) }
-}
-
-fn decode_line(line: &str, all: &mut BTreeMap<Lineage, Marks>) -> Option<()> {
-    const STATES: [KeyState; 6] = [
-        KeyState::PreActive,
-        KeyState::Active,
-        KeyState::Deactivated,
-        KeyState::Compromised,
-        KeyState::DestroyPending,
-        KeyState::Destroyed,
-    ];
-    let (lineage, rest) = line.split_once(' ')?;
-    let marks = all.entry(lineage.parse().ok()?).or_default();
-    let parts: Vec<&str> = rest.splitn(5, ' ').collect();
-    match parts[..] {
-        ["generation", generation] => marks.generation = generation.parse().ok()?,
-        ["key", key_id, sequence, state] => {
-            let state = STATES.into_iter().find(|known| known.name() == state)?;
-            marks.keys.insert(key_id.parse().ok()?, HighWaterMark { sequence: sequence.parse().ok()?, state });
-        }
-        _ => return None,
-    }
-    Some(())
 }

@@ -139,23 +139,21 @@ fn every_truncation_and_every_flipped_bit_is_noticed() {
     let (_folder, path) = folder();
     let marks = open(&path);
     marks.raise(OURS, 7, Some((key(1), mark(3, KeyState::Deactivated)))).expect("raised");
-    marks.raise(THEIRS, 7, None).expect("raised");
+    // What is written again holds marks before its checksum; the last one comes after it.
+    fs::remove_file(&path).expect("deleted");
+    marks.raise(THEIRS, 7, Some((key(2), mark(1, KeyState::Active)))).expect("raised");
     let good = fs::read(&path).expect("read");
-    for len in 0..good.len() {
+    let log = end_of(&good, b"sha256 ");
+    assert!(log > 200 && log < good.len() - 100, "{log} of {}", good.len());
+    for len in 0..log {
         fs::write(&path, &good[..len]).expect("written");
         assert_eq!(kind_of_open(&path), Some(ErrorKind::Malformed), "{len} bytes");
     }
-    for bit in 0..good.len() * 8 {
-        let mut bad = good.clone();
-        bad[bit / 8] ^= 1 << (bit % 8);
-        fs::write(&path, &bad).expect("written");
-        // The version digit may turn into a greater one.
-        let kind = kind_of_open(&path);
-        let newer = bad.starts_with(b"keyfold-high-water ") && kind == Some(ErrorKind::Unsupported);
-        assert!(kind == Some(ErrorKind::Malformed) || newer, "bit {bit}: {kind:?}");
+    flip_every_bit(&path, &good);
+    for extra in [&b"\n"[..], b"x\n", b"\0\0\n\n"] {
+        fs::write(&path, [&good[..], extra].concat()).expect("written");
+        assert_eq!(kind_of_open(&path), Some(ErrorKind::Malformed), "{extra:?} at the end");
     }
-    fs::write(&path, [&good[..], b"\n"].concat()).expect("written");
-    assert_eq!(kind_of_open(&path), Some(ErrorKind::Malformed), "an empty line at the end");
     fs::write(&path, &good).expect("written");
     assert_eq!(kind_of_open(&path), None);
     // An open handle refuses too, and does not overwrite the damage.
@@ -180,5 +178,62 @@ fn links_folders_and_files_that_others_may_write_are_refused() {
         let error = FileHighWater::open(&real).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Configuration);
         assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+}
+
+/// Where the line that starts with `prefix` ends.
+fn end_of(text: &[u8], prefix: &[u8]) -> usize {
+    let mut end = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        end += line.len();
+        if line.starts_with(prefix) {
+            return end;
+        }
+    }
+    panic!("no such line");
+}
+
+fn flip_every_bit(path: &Path, good: &[u8]) {
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.to_owned();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        fs::write(path, &bad).expect("written");
+        // The version digit may turn into a greater one.
+        let kind = kind_of_open(path);
+        let newer = bad.starts_with(b"keyfold-high-water ") && kind == Some(ErrorKind::Unsupported);
+        assert!(kind == Some(ErrorKind::Malformed) || newer, "bit {bit}: {kind:?}");
+    }
+}
+
+/// Written by version 1, which had no log.
+const OLD: &str = "keyfold-high-water 1
+01010101010101010101010101010101 generation 7
+01010101010101010101010101010101 key 000000010101010101010101010101010101010101010101 3 deactivated
+02020202020202020202020202020202 generation 9
+sha256 551220401a2609ffb3f606568f98c674f684985606df3655546a0477ba99f8ab
+";
+
+#[test]
+fn a_file_of_version_1_is_read_checked_and_written_again() {
+    let (_folder, path) = folder();
+    for len in 0..OLD.len() {
+        fs::write(&path, &OLD[..len]).expect("written");
+        assert_eq!(kind_of_open(&path), Some(ErrorKind::Malformed), "{len} bytes");
+    }
+    flip_every_bit(&path, OLD.as_bytes());
+    for extra in ["\n", "x", "\0"] {
+        fs::write(&path, format!("{OLD}{extra}")).expect("written");
+        assert_eq!(kind_of_open(&path), Some(ErrorKind::Malformed), "{extra:?} at the end");
+    }
+    fs::write(&path, OLD).expect("written");
+    let marks = open(&path);
+    assert_eq!(marks.generation(OURS).expect("read"), 7);
+    assert_eq!(fs::read_to_string(&path).expect("read"), OLD, "reading changes nothing");
+    marks.raise(OURS, 8, None).expect("raised");
+    assert!(fs::read_to_string(&path).expect("read").starts_with("keyfold-high-water 2\n"));
+    for marks in [&marks, &open(&path)] {
+        assert_eq!(marks.generation(OURS).expect("read"), 8);
+        assert_eq!(marks.generation(THEIRS).expect("read"), 9);
+        assert_eq!(marks.mark(OURS, key(1)).expect("read"), Some(mark(3, KeyState::Deactivated)));
     }
 }

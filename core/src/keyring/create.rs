@@ -253,6 +253,10 @@ impl Maker<'_> {
     fn remember(&self, record: &Record) -> Result<()> {
         let (generation, mark) = (record.key_id().generation(), Some((record.key_id(), HighWaterMark::of(record))));
         self.seen.raise(self.lineage, generation, mark)?;
+        // Nothing is older than a first record, and its generation was raised before it was made.
+        if record.sequence() == 1 && record.class() != KeyClass::Root {
+            return Ok(());
+        }
         self.high_water.raise(self.lineage, generation, mark)
     }
 
