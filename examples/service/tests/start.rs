@@ -52,7 +52,7 @@ fn a_policy_that_does_not_protect_what_the_service_says_is_refused_by_the_name_o
         ] {
             fs::write(&path, section(name, body)).unwrap();
             let log = refused(&folder, "clinic-a");
-            assert!(log.contains("PolicyRefused") && log.contains(&format!("field {name}")), "{log}");
+            assert!(log.contains("\"code\":110") && log.contains(&format!("field {name}")), "{log}");
             assert!(log.contains(why), "{log}");
         }
     }
