@@ -17,7 +17,7 @@ fn encryptor(change: impl FnOnce(&mut FieldPolicy)) -> (Encryptor, keyfold::Decr
     let mut policy = Policy::new();
     policy.add(field).unwrap();
     let ring = World::generated().keyring(policy).unwrap();
-    let field = ring.field("f").unwrap();
+    let field = ring.field("f").unwrap().scope("clinic-17");
     (block_on(field.clone().encryptor()).unwrap(), block_on(field.decryptor()).unwrap())
 }
 

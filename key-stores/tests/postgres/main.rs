@@ -56,14 +56,14 @@ fn a_dropped_future_leaves_no_half_done_change_and_no_lock() {
     let Some(server) = Server::given() else { return };
     let schema = server.schema();
     let store = schema.create();
-    let mut head = None;
+    let (mut head, mut dropped) = (None, 0);
     for generation in 1..=40 {
         let record = SampleRecord::new(OURS, generation).build();
         {
             let mut insert = store.insert(&record, head);
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            let polled = insert.as_mut().poll(&mut context);
-            assert!(polled.is_pending());
+            // It may be done already, where this thread was held up.
+            dropped += usize::from(insert.as_mut().poll(&mut context).is_pending());
             std::thread::sleep(Duration::from_micros(u64::from(generation) * 97));
         }
         // The work goes on; a rival for the same slot waits for it, and neither loses.
@@ -82,6 +82,7 @@ fn a_dropped_future_leaves_no_half_done_change_and_no_lock() {
         }
         head = Some(record.key_id());
     }
+    assert!(dropped > 20, "only {dropped} of 40 were dropped on the way");
 }
 
 #[test]
