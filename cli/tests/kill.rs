@@ -138,7 +138,8 @@ fn likewise_on_a_database() {
 
 fn kill_at_random_points(mut clinic: Clinic, kills: usize) {
     let scopes = clinic.values.len();
-    let reparent: &[&str] = &["keys", "reparent"];
+    // Slowly, so that it is killed between its steps as well as within them.
+    let reparent: &[&str] = &["keys", "reparent", "--records-per-second", "3000"];
     let rotate_root: &[&str] = &["keys", "rotate", "--root"];
     let [root_takes, reparent_takes] = [rotate_root, reparent].map(|arguments| clinic.time(arguments));
     clinic.pin_all_roots();
@@ -150,12 +151,13 @@ fn kill_at_random_points(mut clinic: Clinic, kills: usize) {
         assert!(kill < 5 * kills, "only {interrupted} of {kill} were killed before their end");
         let scope = scope_name(clinic.below(scopes as u64) as usize);
         let rotate_scope = ["keys", "rotate", "--scope", &scope];
-        let (arguments, takes) = match kill % 4 {
-            0 => (rotate_root, root_takes),
+        // Some rotations come to their end, so that there is something to reparent.
+        let (arguments, most) = match kill % 4 {
+            0 => (rotate_root, root_takes * 2),
             1 => (&rotate_scope[..], root_takes),
             _ => (reparent, reparent_takes),
         };
-        let limit = takes.mul_f64(clinic.below(1000) as f64 / 1000.0);
+        let limit = most.mul_f64(clinic.below(1000) as f64 / 1000.0);
         interrupted += usize::from(!clinic.run_for(arguments, limit));
         clinic.pin_all_roots();
         let records = clinic.records();
