@@ -130,6 +130,18 @@ struct Bound {
     strings: Strings,
 }
 
+/// The key that seals, for the length of a call. Does not count its users, whose number all threads would share.
+struct SealingKey(arc_swap::Guard<Option<Arc<OpenKey>>>);
+
+impl core::ops::Deref for SealingKey {
+    type Target = OpenKey;
+
+    #[inline]
+    fn deref(&self) -> &OpenKey {
+        self.0.as_deref().expect("a handle is made ready before it is given out")
+    }
+}
+
 /// Encrypts values of one field under one scope and context. Cannot decrypt; shared freely between threads.
 ///
 /// ```
@@ -180,13 +192,12 @@ impl Encryptor {
 
     /// The key that seals, if it may be used now, with `n` values counted against its allowance.
     #[inline]
-    fn key_for(&self, n: usize) -> Result<Arc<OpenKey>> {
+    fn key_for(&self, n: usize) -> Result<SealingKey> {
         self.ring.check_open()?;
-        let key = self.current.key();
-        let key = key.as_ref().expect("a handle is made ready before it is given out");
+        let key = SealingKey(self.current.key());
         key.check_usable(self.ring.time())?;
         key.count(n as u64)?;
-        Ok(key.clone())
+        Ok(key)
     }
 
     /// Encrypts one value, bound to `row` where the policy binds rows.
