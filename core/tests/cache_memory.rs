@@ -11,7 +11,8 @@ use common::store::LabStore;
 use keyfold::vectors::RecordParts;
 use keyfold::wire::KeyId;
 use keyfold::{
-    BoxFuture, KeyClass, KeyStore, Keyring, Lineage, MemoryHighWater, Record, RecordChange, Result, Slot, SlotId, Value,
+    BoxFuture, ErrorKind, KeyClass, KeyStore, Keyring, Lineage, MemoryHighWater, Record, RecordChange, Result, Slot,
+    SlotId, Value,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
@@ -153,23 +154,23 @@ impl KeyStore for ManyScopes {
     }
 
     fn list(&self, _: Lineage, _: Option<KeyId>, _: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
-        unimplemented!("nobody lists")
+        Box::pin(async { Err(ErrorKind::Store.into()) })
     }
 
     fn allocate_generation(&self, _: Lineage, _: u32) -> BoxFuture<'_, Result<u32>> {
-        unimplemented!("nobody makes keys")
+        Box::pin(async { Err(ErrorKind::Store.into()) })
     }
 
     fn insert<'a>(&'a self, _: &'a Record, _: Option<KeyId>) -> BoxFuture<'a, Result<()>> {
-        unimplemented!("nobody makes keys")
+        Box::pin(async { Err(ErrorKind::Store.into()) })
     }
 
     fn update<'a>(&'a self, _: &'a Record, _: u64) -> BoxFuture<'a, Result<()>> {
-        unimplemented!("nobody changes keys")
+        Box::pin(async { Err(ErrorKind::Store.into()) })
     }
 
     fn update_many<'a>(&'a self, _: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
-        unimplemented!("nobody changes keys")
+        Box::pin(async { Err(ErrorKind::Store.into()) })
     }
 
     fn now(&self) -> BoxFuture<'_, Result<u64>> {

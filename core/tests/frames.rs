@@ -1,4 +1,6 @@
 //! Values that travel with their key records (FORMAT.md §14, DESIGN F16): what is trusted, what wins, what is kept apart.
+//!
+//! Longer than other files: one place for what a frame may and may not do, with the sites that the tests share.
 
 #![cfg(all(feature = "testing", feature = "hazmat"))]
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]

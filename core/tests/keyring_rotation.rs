@@ -1,4 +1,6 @@
 //! Rotation: what a new generation changes, races, and a failure at every call (DESIGN K3, K12, K13).
+//!
+//! A little longer than other files: the stores that hold a rotation up belong to its tests.
 #![cfg(all(feature = "testing", feature = "hazmat"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 

@@ -1,4 +1,6 @@
 //! The vectors of frames (FORMAT.md §14).
+//!
+//! Longer than other files: one function per group of cases of one vector file, all from the same frame.
 
 use super::{Cases, File, Maker, Sample, damaged_at, field, flipped, head, hex, lookup, opening_json};
 use crate::world::{ALIAS, ENVIRONMENT, Opening, bytes, kek, kek_id, kwp};
