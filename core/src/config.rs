@@ -10,7 +10,7 @@ mod size;
 mod tests;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{CreatedKeyring, KeyringConfig, LookupKeys, check_environment};
+use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, ShredPolicy, check_environment};
 use crate::kms::KekAlias;
 use crate::policy::Policy;
 use cache::CacheToml;
@@ -150,6 +150,8 @@ impl Config {
                 isolated: BTreeMap::new(),
                 scope_keks: BTreeSet::new(),
                 open_compromised: keyring.open_compromised,
+                keks: KekPolicy::default(),
+                shred: ShredPolicy::default(),
                 policy: Policy::new(),
             },
             store: file.store.uri,

@@ -4,16 +4,19 @@
 //! the record from the store, finds the root that vouches for it (`root`: pinned or endorsed, unwrapped by a KEK),
 //! verifies the record under that root, and only then unwraps the key.
 
+mod audited;
 mod configured;
 mod create;
 mod current;
 mod frames;
 mod isolated;
+mod keks;
 mod observed;
 mod open_key;
 mod reparent;
 mod rotate;
 mod scopes;
+mod shred;
 mod states;
 mod trust;
 mod unknown;
@@ -23,12 +26,15 @@ pub use create::CreatedKeyring;
 pub(crate) use create::check_environment;
 pub(crate) use current::CurrentKey;
 pub(crate) use frames::{FrameId, FrameKey, frame_id};
+pub use keks::{KekPolicy, KekUse, Recovery};
 pub(crate) use open_key::{Material, OpenKey};
 pub use reparent::{Reparent, ReparentProgress};
 pub use rotate::Rotated;
 pub use scopes::MAX_SCOPE_NAME_LEN;
+pub use shred::ShredPolicy;
 
 use crate::aead::Backend;
+use crate::audit::AuditSink;
 use crate::cache::{Cache, CachePolicy, Epoch, Lease, Recent};
 use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,7 +55,7 @@ use open_key::{Limit, OpenRoot};
 use scopes::{Scope, ScopeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tracing::Instrument as _;
 use trust::Origin;
 use unknown::UnknownKeys;
@@ -86,6 +92,10 @@ pub struct KeyringConfig {
     /// Whether values under a compromised key are opened, so that they can be encrypted again. Whoever has the key can
     /// have made them: open them only while that is being done. They never count as current.
     pub open_compromised: bool,
+    /// How the KEKs are used: recovery mode, quorum.
+    pub keks: KekPolicy,
+    /// How keys are destroyed.
+    pub shred: ShredPolicy,
 }
 
 /// The keys of one partition of the look-up space.
@@ -133,6 +143,7 @@ struct Inner {
     frames: Frames,
     /// Where to look for a key that this keyring does not have, so that the error can say whose it is.
     neighbours: Mutex<Vec<Keyring>>,
+    audit: OnceLock<Arc<dyn AuditSink>>,
 }
 
 /// A key under the slot that the caller states: a caller who states the wrong one gets none of the right one's answers.
@@ -198,6 +209,7 @@ impl Keyring {
                 frames: Frames::new(&shares, &epoch),
                 epoch,
                 neighbours: Mutex::default(),
+                audit: OnceLock::new(),
             }),
         })
     }

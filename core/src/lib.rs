@@ -27,6 +27,8 @@ mod value;
 pub mod wire;
 
 #[cfg(feature = "std")]
+mod audit;
+#[cfg(feature = "std")]
 mod cache;
 #[cfg(feature = "std")]
 mod clock;
@@ -67,6 +69,7 @@ pub use value::{Padding, Value, ValueType};
 
 #[cfg(feature = "std")]
 pub use {
+    audit::{AuditAction, AuditEvent, AuditSink},
     cache::CachePolicy,
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
@@ -74,8 +77,8 @@ pub use {
     field::{Decryptor, Encryptor, Field, Opened, Rebinder, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
-        CreatedKeyring, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Reparent, ReparentProgress,
-        Rotated,
+        CreatedKeyring, KekPolicy, KekUse, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Recovery,
+        Reparent, ReparentProgress, Rotated, ShredPolicy,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},

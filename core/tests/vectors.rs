@@ -78,6 +78,8 @@ fn world(keyring: &Json, case: &Json) -> World {
         isolated: BTreeMap::new(),
         scope_keks: BTreeSet::new(),
         open_compromised: false,
+        keks: keyfold::KekPolicy::default(),
+        shred: keyfold::ShredPolicy { waiting: std::time::Duration::ZERO },
         name: "vectors".into(),
         environment: get("environment").as_str().unwrap().into(),
         lineage: Lineage::from_bytes(array(get("lineage"))),

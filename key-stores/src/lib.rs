@@ -8,8 +8,6 @@
 //! Every store passes `keyfold::testing::store_conformance`; one that is added here calls it from its tests.
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "postgres")]
-mod background;
 mod files;
 mod high_water;
 mod memory;

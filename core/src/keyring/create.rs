@@ -1,6 +1,6 @@
 //! Making keyrings, scopes and keys. A key seals only after its record is durable in the store (DESIGN K12).
 
-use super::{Keyring, KeyringConfig, LookupKeys};
+use super::{KekPolicy, Keyring, KeyringConfig, LookupKeys, ShredPolicy};
 use crate::aead::Backend;
 use crate::cache::CachePolicy;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,6 +71,8 @@ impl Keyring {
             isolated: BTreeMap::new(),
             scope_keks: BTreeSet::new(),
             open_compromised: false,
+            keks: KekPolicy::default(),
+            shred: ShredPolicy::default(),
         };
         Ok(CreatedKeyring { config, root: record.key_id() })
     }

@@ -194,6 +194,8 @@ impl Lab {
             isolated: BTreeMap::new(),
             scope_keks: BTreeSet::new(),
             open_compromised: false,
+            keks: keyfold::KekPolicy::default(),
+            shred: keyfold::ShredPolicy { waiting: Duration::ZERO },
         };
         let marks = FaultyMarks { faults: faults.clone(), ..FaultyMarks::default() };
         Self { store, kms, marks, faults, asked: Arc::default(), config }

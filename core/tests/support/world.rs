@@ -235,6 +235,8 @@ impl World {
             isolated: BTreeMap::new(),
             scope_keks: BTreeSet::new(),
             open_compromised: false,
+            keks: keyfold::KekPolicy::default(),
+            shred: keyfold::ShredPolicy { waiting: std::time::Duration::ZERO },
             name: "vectors".to_owned(),
             environment: ENVIRONMENT.to_owned(),
             lineage: lineage(),

@@ -6,7 +6,6 @@ mod schema;
 mod statements;
 mod uri;
 
-use crate::background;
 use arc_swap::ArcSwap;
 use failure::Failure;
 use keyfold::wire::{Generation, KeyId};
@@ -135,12 +134,12 @@ impl PostgresStore {
     }
 
     fn prepare(&self, needs: &'static str, work: impl Work<()>) -> Result<()> {
-        background::block(within_deadline(self.pool(), needs, work))
+        keyfold_background::block(within_deadline(self.pool(), needs, work))
     }
 
     fn call<T: Send + 'static>(&self, needs: &'static str, work: impl Work<T>) -> BoxFuture<'_, Result<T>> {
         let pool = self.pool();
-        Box::pin(background::run(within_deadline(pool, needs, work)))
+        Box::pin(keyfold_background::run(within_deadline(pool, needs, work)))
     }
 }
 

@@ -1,8 +1,10 @@
-//! One thread of our own that does the network I/O of key stores, so that a store works under any executor, inside a
-//! runtime and outside.
+//! One thread of our own that does the network I/O of key stores and key services, so that they work under any executor,
+//! inside a runtime and outside.
 //!
 //! A handle or pool of the parent must not be used, nor dropped, in a forked child: its thread is gone, and its sockets
 //! and its epoll descriptor are shared with the parent. So the child makes a new thread, and leaks the old one's remains.
+
+#![forbid(unsafe_code)]
 
 use arc_swap::ArcSwapOption;
 use keyfold::{Error, ErrorKind, Result};
@@ -21,14 +23,15 @@ struct Background {
 impl Background {
     fn start() -> Result<Self> {
         let failed = |error| {
-            Error::new(ErrorKind::Store, "cannot start the thread that reaches the key store").with_source(error)
+            Error::new(ErrorKind::Store, "cannot start the thread that reaches key stores and key services")
+                .with_source(error)
         };
         let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         // The runtime lives and dies on its thread: dropping one inside another runtime panics.
         let run = move || drop(runtime.block_on(ended));
-        std::thread::Builder::new().name("keyfold-store".to_owned()).spawn(run).map_err(failed)?;
+        std::thread::Builder::new().name("keyfold-io".to_owned()).spawn(run).map_err(failed)?;
         Ok(Self { process: std::process::id(), handle, _running: running })
     }
 }
@@ -38,7 +41,7 @@ impl Background {
 /// # Errors
 ///
 /// - [`Store`](ErrorKind::Store): the operating system gives no thread or no descriptor.
-pub(crate) fn handle() -> Result<Handle> {
+pub fn handle() -> Result<Handle> {
     // No lock: after a fork, a lock that another thread of the parent held would never be free again.
     static SHARED: ArcSwapOption<Background> = ArcSwapOption::const_empty();
     loop {
@@ -59,7 +62,7 @@ pub(crate) fn handle() -> Result<Handle> {
 /// # Errors
 ///
 /// - Those of `work` and of [`handle`]. - [`Internal`](ErrorKind::Internal): `work` panicked.
-pub(crate) async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     handle()?.spawn(work).await.map_err(|error| stopped().with_source(error))?
 }
 
@@ -68,7 +71,7 @@ pub(crate) async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>>
 /// # Errors
 ///
 /// As for [`run`].
-pub(crate) fn block<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub fn block<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
     handle()?.spawn(async move {
         // Nobody has gone away: the receiver is below.
@@ -78,5 +81,5 @@ pub(crate) fn block<T: Send + 'static>(work: impl Future<Output = Result<T>> + S
 }
 
 const fn stopped() -> Error {
-    Error::new(ErrorKind::Internal, "the work of the key store ended without a result")
+    Error::new(ErrorKind::Internal, "work in the background ended without a result")
 }

@@ -1,8 +1,10 @@
 //! The command line. Completions and the man page are made from it.
 
+mod keys;
+
+pub(crate) use keys::{Keys, KeysList, KeysReparent, KeysRotate, KeysState, NewState};
+
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use keyfold::KekAlias;
-use keyfold::wire::KeyId;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -175,94 +177,6 @@ pub(crate) struct Inspect {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Keys {
-    /// List the keys of a keyring with their states, and whether a trusted root vouches for each.
-    List(KeysList),
-    /// Make a new generation of a key. The old one still opens.
-    Rotate(KeysRotate),
-    /// Put every key under the current root, so that older roots and their pins can go. Touches no data; may be stopped
-    /// anywhere and repeated.
-    Reparent(KeysReparent),
-    /// Change the state of one key by hand. A key that seals and is compromised gets a successor first; one that is
-    /// deactivated does not, and its scope seals nothing until it is rotated.
-    State(KeysState),
-    /// Make a file with a new local KEK, for [keks.ALIAS] of a configuration. Overwrites nothing.
-    NewKek {
-        /// The file.
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
-    },
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct KeysList {
-    #[command(flatten)]
-    pub(crate) source: Source,
-    /// Print one JSON object per key.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct KeysRotate {
-    #[command(flatten)]
-    pub(crate) source: Source,
-    /// Rotate the data key of this scope instead of the keyring's own.
-    #[arg(long, value_name = "NAME", value_parser = parse_scope, conflicts_with = "root")]
-    pub(crate) scope: Option<String>,
-    /// Rotate the root key, and print the pin of the new one.
-    #[arg(long)]
-    pub(crate) root: bool,
-    /// With --root: leave out this KEK, which wraps the present root: it was replaced, or has leaked. May be repeated.
-    #[arg(long, value_name = "ALIAS", requires = "root", value_parser = parse_alias)]
-    pub(crate) drop_kek: Vec<KekAlias>,
-    /// Have the new key seal at once, without the lead of the configuration. One that is waiting already is activated.
-    #[arg(long)]
-    pub(crate) now: bool,
-    /// Print the result as one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct KeysReparent {
-    #[command(flatten)]
-    pub(crate) source: Source,
-    /// Look at no more than so many keys a second, to spare the store.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) records_per_second: Option<u32>,
-    /// Print the result as one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum NewState {
-    /// Of a published key: it seals from now on.
-    Active,
-    /// It opens only. Takes back a scheduled destruction.
-    Deactivated,
-    /// It opens only where the configuration says so; its values must be sealed again.
-    Compromised,
-    /// It neither seals nor opens, and can be taken back.
-    DestroyPending,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct KeysState {
-    #[command(flatten)]
-    pub(crate) source: Source,
-    /// The key, as `keys list` shows it.
-    #[arg(value_parser = parse_key_id)]
-    pub(crate) key_id: KeyId,
-    /// Its new state.
-    pub(crate) state: NewState,
-    /// Print the result as one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct Selftest {
     /// Also run every Wycheproof JSON file and CAVP GCM file below this folder that is understood.
@@ -286,14 +200,6 @@ fn parse_scope(name: &str) -> Result<String, String> {
         1..=keyfold::MAX_SCOPE_NAME_LEN => Ok(name.to_owned()),
         _ => Err(format!("a scope has a name of 1 to {} bytes", keyfold::MAX_SCOPE_NAME_LEN)),
     }
-}
-
-fn parse_alias(text: &str) -> Result<KekAlias, String> {
-    KekAlias::new(text).map_err(|error| error.to_string())
-}
-
-fn parse_key_id(text: &str) -> Result<KeyId, String> {
-    text.parse().map_err(|_| "a key ID has 48 lower-case hexadecimal digits".to_owned())
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {
