@@ -2,6 +2,10 @@
 //!
 //! An event never holds plaintext, key bytes, scope names or context values.
 
+mod chain;
+
+pub use chain::{ChainStart, Ratchet};
+
 use crate::error::{ErrorKind, Result};
 use crate::kms::KekAlias;
 use crate::wire::KeyId;
@@ -156,11 +160,37 @@ impl AuditEvent {
 
 /// Where events go. Called from several threads at once.
 pub trait AuditSink: Send + Sync {
-    /// Records an event, durably as far as the sink promises that.
+    /// Records an event, durably as far as the sink promises that. May block.
     ///
     /// # Errors
     ///
     /// Where the policy of the sink is to refuse what it cannot record: the operation fails with this error, and a key that
     /// it was to bring is not used.
     fn record(&self, event: AuditEvent) -> Result<()>;
+
+    /// Records several events, all or none of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`record`](Self::record).
+    fn record_all(&self, events: Vec<AuditEvent>) -> Result<()> {
+        events.into_iter().try_for_each(|event| self.record(event))
+    }
+
+    /// Whether an event could be recorded now: asked before something is changed that cannot be taken back.
+    ///
+    /// # Errors
+    ///
+    /// Where the policy of the sink is to refuse what it cannot record: why it could not.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// How often the counts of sealed and opened values are to be recorded.
+    fn interval(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// Nothing more is to be expected, for now: writes what ends the record.
+    fn close(&self) {}
 }

@@ -1,5 +1,6 @@
 //! `keyfold.toml` and policy files (docs/CONFIG.md): parsing with errors that name file, line and key.
 
+mod audit;
 mod cache;
 mod duration;
 mod field;
@@ -13,6 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, ShredPolicy, check_environment};
 use crate::kms::KekAlias;
 use crate::policy::Policy;
+use audit::AuditToml;
+pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
 use field::FieldToml;
 use position::{Origin, Spanned};
@@ -37,6 +40,10 @@ pub struct Config {
     pub keks: BTreeMap<KekAlias, String>,
     /// Configuration files of keyrings that are only asked whose an unknown key is; relative to the file.
     pub neighbours: BTreeMap<String, String>,
+    /// The KEKs that wrap audit chains and nothing else, by alias, such as `local:audit.kek`; relative to the file.
+    pub audit_keks: BTreeMap<KekAlias, String>,
+    /// Where events are recorded; `None`: nowhere.
+    pub audit: Option<AuditConfig>,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +55,7 @@ struct ConfigToml {
     keks: BTreeMap<String, Spanned<KekToml>>,
     #[serde(default)]
     cache: CacheToml,
+    audit: Option<AuditToml>,
     #[serde(default)]
     neighbours: BTreeMap<String, String>,
     #[serde(default)]
@@ -104,6 +112,8 @@ enum WrapsToml {
     Roots,
     /// The isolated scopes that name it, and nothing else.
     Scopes,
+    /// The first keys of audit chains, and nothing else. The right to encrypt is enough for who records.
+    Audit,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +168,8 @@ impl Config {
             high_water: file.store.high_water,
             keks: BTreeMap::new(),
             neighbours: file.neighbours,
+            audit_keks: BTreeMap::new(),
+            audit: None,
         };
         for (alias, kek) in file.keks {
             let parsed = origin.at(&kek, |_| KekAlias::new(&alias))?;
@@ -165,8 +177,10 @@ impl Config {
             if kek.wraps == WrapsToml::Scopes {
                 config.keyring.scope_keks.insert(parsed.clone());
             }
-            config.keks.insert(parsed, kek.uri);
+            let keks = if kek.wraps == WrapsToml::Audit { &mut config.audit_keks } else { &mut config.keks };
+            keks.insert(parsed, kek.uri);
         }
+        config.audit = file.audit.map(|audit| audit.to_config(&origin, &config.audit_keks)).transpose()?;
         for (name, scope) in file.scopes {
             let keks = origin.at(&scope, |scope| config.isolating_keks(scope))?;
             config.keyring.isolated.insert(name, keks);

@@ -64,12 +64,14 @@ pub mod testing;
 pub mod vectors;
 
 pub use error::{Error, ErrorKind, KmsErrorKind, Result};
+#[cfg(feature = "std")]
+pub use keys::ChainId;
 pub use keys::{KeyClass, Lineage, Secret, SlotId};
 pub use value::{Padding, Value, ValueType};
 
 #[cfg(feature = "std")]
 pub use {
-    audit::{AuditAction, AuditEvent, AuditSink},
+    audit::{AuditAction, AuditEvent, AuditSink, ChainStart, Ratchet},
     cache::CachePolicy,
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},

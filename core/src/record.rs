@@ -3,9 +3,10 @@
 mod root;
 mod state;
 
-pub(crate) use root::{NewKey, NewRecord, RootKey, unwrapped_by_kek};
 #[cfg(feature = "hazmat")]
-pub(crate) use root::{child_wrap_aad, kms_binding};
+pub(crate) use root::child_wrap_aad;
+pub(crate) use root::kms_binding;
+pub(crate) use root::{NewKey, NewRecord, RootKey, unwrapped_by_kek};
 pub use state::KeyState;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -4,7 +4,10 @@
 #![forbid(unsafe_code)]
 
 mod absent;
+mod audit;
 mod neighbour;
+
+pub use audit::sign_statement;
 
 use absent::Absent;
 use keyfold::config::Config;
@@ -103,7 +106,11 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let folder = folder_of(path);
     let mut files = vec![path.to_owned()];
     files.extend_from_slice(policies);
-    files.extend(config.keks.values().filter_map(|uri| uri.strip_prefix("local:")).map(|file| folder.join(file)));
+    let keks = config.keks.values().chain(config.audit_keks.values());
+    files.extend(keks.filter_map(|uri| uri.strip_prefix("local:")).map(|file| folder.join(file)));
+    if let Some(audit) = &config.audit {
+        files.extend([Some(&audit.file), audit.anchors.as_ref()].into_iter().flatten().map(|file| folder.join(file)));
+    }
     files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
     files.extend(config.neighbours.values().map(|file| folder.join(file)));
     match StoreUri::parse(&config.store)? {

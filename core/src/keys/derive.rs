@@ -16,12 +16,13 @@ pub(crate) enum Purpose {
     Field,
     Deterministic,
     ScopeNames,
+    AuditChain,
 }
 
 impl Purpose {
     /// Every purpose with the length of its output in bytes.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Commitment,
         Self::RecordMac,
         Self::ChildWrap,
@@ -29,6 +30,7 @@ impl Purpose {
         Self::Field,
         Self::Deterministic,
         Self::ScopeNames,
+        Self::AuditChain,
     ];
 
     pub(crate) const fn label(self) -> &'static [u8] {
@@ -40,6 +42,7 @@ impl Purpose {
             Self::Field => b"keyfold/v1/data/01-field",
             Self::Deterministic => b"keyfold/v1/lookup/02-deterministic",
             Self::ScopeNames => b"keyfold/v1/lookup/scope-names",
+            Self::AuditChain => b"keyfold/v1/audit/chain",
         }
     }
 }

@@ -65,6 +65,12 @@ id16! {
     SlotId
 }
 
+#[cfg(feature = "std")]
+id16! {
+    /// Identifies an audit chain: 16 random bytes.
+    ChainId
+}
+
 impl SlotId {
     /// Of keys that belong to the keyring itself.
     pub const NONE: Self = Self([0; 16]);

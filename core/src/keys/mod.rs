@@ -7,6 +7,8 @@ mod secret;
 #[cfg(feature = "std")]
 pub(crate) use derive::hmac_sha256;
 pub(crate) use derive::{KeySchedule, Purpose};
+#[cfg(feature = "std")]
+pub use identity::ChainId;
 pub(crate) use identity::KeyIdentity;
 pub use identity::{KeyClass, Lineage, SlotId};
 pub use secret::Secret;

@@ -1,0 +1,13 @@
+//! Audit files (docs/AUDIT.md, docs/FORMAT.md §15): one event per line, each with a MAC under a key that is forgotten at once,
+//! so that whoever gets onto the machine later can neither change nor remove what was written before without its showing.
+//!
+//! - [`FileAudit`]: the sink that a keyring writes to. Any number of threads and processes share one file.
+//! - [`Verification`]: what is wrong with such files, by file and line.
+//! - [`sign_statement`], [`verify_statement`]: a single statement, such as a certificate, as a file of its own.
+//! - [`ecs`]: events as the Elastic Common Schema names them.
+#![forbid(unsafe_code)]
+
+mod line;
+mod statement;
+
+pub use statement::{sign_statement, verify_statement};
