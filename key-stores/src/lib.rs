@@ -8,7 +8,7 @@
 //! Every store passes `keyfold::testing::store_conformance`; one that is added here calls it from its tests.
 #![forbid(unsafe_code)]
 
-mod files;
+pub mod files;
 mod high_water;
 mod memory;
 #[cfg(feature = "postgres")]
