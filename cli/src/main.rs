@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod audit;
 mod failure;
 mod files;
 mod init;
@@ -10,7 +11,7 @@ mod keys;
 mod selftest;
 mod transform;
 
-use args::{Cli, Command, Keys};
+use args::{Audit, Cli, Command, Keys};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
 use std::io::{self, IsTerminal, Write};
@@ -49,6 +50,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,
         Command::Keys(Keys::State(args)) => keys::change_state(&args, &mut out)?,
         Command::Keys(Keys::NewKek { file }) => keys::new_kek(&file, &mut out)?,
+        Command::Audit(Audit::Verify(args)) => return audit::verify(&args, &mut out),
+        Command::Audit(Audit::Anchor(args)) => audit::anchor(&args, &mut out)?,
+        Command::Audit(Audit::Export(args)) => audit::export(&args, &mut out)?,
         Command::Selftest(args) => {
             let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -75,7 +79,8 @@ fn set_up_log(level: &str) -> Result<(), Failure> {
     let level: tracing::Level = level
         .parse()
         .map_err(|_| Failure::new(Exit::Usage, "--log (or KEYFOLD_LOG) is one of error, warn, info, debug, trace"))?;
-    let ours = ["keyfold", "keyfold_cli", "keyfold_kms", "keyfold_open", "keyfold_store"].map(|name| (name, level));
+    let ours = ["keyfold", "keyfold_audit", "keyfold_cli", "keyfold_kms", "keyfold_open", "keyfold_store"]
+        .map(|name| (name, level));
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(layer).with(Targets::new().with_targets(ours)).init();
     Ok(())

@@ -21,6 +21,7 @@ mod states;
 mod trust;
 mod unknown;
 
+pub(crate) use audited::Audit;
 pub use create::CreatedKeyring;
 #[cfg(feature = "config")]
 pub(crate) use create::check_environment;
@@ -34,7 +35,6 @@ pub use scopes::MAX_SCOPE_NAME_LEN;
 pub use shred::ShredPolicy;
 
 use crate::aead::Backend;
-use crate::audit::AuditSink;
 use crate::cache::{Cache, CachePolicy, Epoch, Lease, Recent};
 use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::{Error, ErrorKind, Result};
@@ -55,7 +55,7 @@ use open_key::{Limit, OpenRoot};
 use scopes::{Scope, ScopeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::Instrument as _;
 use trust::Origin;
 use unknown::UnknownKeys;
@@ -143,7 +143,7 @@ struct Inner {
     frames: Frames,
     /// Where to look for a key that this keyring does not have, so that the error can say whose it is.
     neighbours: Mutex<Vec<Keyring>>,
-    audit: OnceLock<Arc<dyn AuditSink>>,
+    audit: Audit,
 }
 
 /// A key under the slot that the caller states: a caller who states the wrong one gets none of the right one's answers.
@@ -185,7 +185,8 @@ impl Keyring {
         high_water: Arc<dyn HighWater>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let configured = Configured::new(config, keks)?;
+        let audit = Audit::new(clock.clone());
+        let configured = Configured::new(config, keks, &audit)?;
         let shares = Shares::of(&configured.keyring.cache);
         let epoch = Epoch::default();
         Ok(Self {
@@ -209,7 +210,7 @@ impl Keyring {
                 frames: Frames::new(&shares, &epoch),
                 epoch,
                 neighbours: Mutex::default(),
-                audit: OnceLock::new(),
+                audit,
             }),
         })
     }

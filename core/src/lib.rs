@@ -55,6 +55,8 @@ mod record;
 #[cfg(feature = "std")]
 mod rotation;
 #[cfg(feature = "std")]
+mod share;
+#[cfg(feature = "std")]
 mod store;
 #[cfg(feature = "std")]
 mod sync;

@@ -7,16 +7,17 @@ mod absent;
 mod audit;
 mod neighbour;
 
-pub use audit::sign_statement;
+pub use audit::{AuditTrail, audit_trail, sign_statement};
 
 use absent::Absent;
 use keyfold::config::Config;
 use keyfold::{
-    CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, KmsErrorKind, MemoryHighWater,
-    Result,
+    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, KmsErrorKind,
+    MemoryHighWater, Result,
 };
 use keyfold_kms::local::LocalKek;
 use keyfold_store::{FileHighWater, PostgresStore, SqliteStore};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -39,15 +40,25 @@ const KEK_FILE: &str = "local.kek";
 ///
 /// - [`Io`](ErrorKind::Io): a file cannot be read. - [`Configuration`](ErrorKind::Configuration): names file, line and key.
 pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
-    let mut config = Config::parse(&read_text(path, NO_CONFIG)?, &path.display().to_string())?;
-    for policy in policies {
-        config.add_policy(&read_text(policy, "cannot read the policy")?, &policy.display().to_string())?;
-    }
-    Ok(config)
+    read(path, policies).map(|(config, _)| config)
 }
 
-/// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet;
-/// blocks until a store on a server has answered.
+/// As [`read_config`], with a digest of all files: of each its length in 8 bytes and its text.
+fn read(path: &Path, policies: &[PathBuf]) -> Result<(Config, Sha256)> {
+    let text = read_text(path, NO_CONFIG)?;
+    let digest = |digest: Sha256, text: &str| digest.chain_update((text.len() as u64).to_be_bytes()).chain_update(text);
+    let mut hash = digest(Sha256::new(), &text);
+    let mut config = Config::parse(&text, &path.display().to_string())?;
+    for policy in policies {
+        let text = read_text(policy, "cannot read the policy")?;
+        hash = digest(hash, &text);
+        config.add_policy(&text, &policy.display().to_string())?;
+    }
+    Ok((config, hash))
+}
+
+/// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet, but the
+/// audit KEK where there is an `[audit]` section; blocks until it and a store on a server have answered.
 ///
 /// Neighbours that the configuration names are opened as well, to say whose an unknown key is. One that cannot be
 /// opened is a warning.
@@ -56,8 +67,9 @@ pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
 ///
 /// As for [`read_config`], and those of opening the store, the high-water file and the KEKs.
 pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
-    let config = read_config(path, policies)?;
+    let (config, digest) = read(path, policies)?;
     let folder = folder_of(path);
+    let sink = audit::sink(&config, folder)?;
     let store = open_store(&config.store, folder)?;
     let keks = open_keks(&config, folder)?;
     let high_water: Arc<dyn HighWater> = match &config.high_water {
@@ -71,6 +83,10 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
         None => Arc::new(MemoryHighWater::default()),
     };
     let ring = Keyring::open(config.keyring, store, keks, high_water)?;
+    if let Some(sink) = sink {
+        ring.set_audit(sink)?;
+        ring.audit(audit::of_configuration(AuditAction::Opened, digest))?;
+    }
     for (name, file) in &config.neighbours {
         match neighbour::open(name, &folder.join(file)) {
             Ok(neighbour) => ring.add_neighbour(neighbour),
@@ -84,15 +100,18 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
 /// pins, KEKs, cache, rotation. For a service, upon a signal: see [`Keyring::reload`]. Calls neither store nor key
 /// service, but reads the files of local KEKs.
 ///
-/// Store, high-water file and neighbours stay those that the keyring was opened with; restart to change them.
+/// Store, high-water file, audit file and neighbours stay those that the keyring was opened with; restart to change them.
 ///
 /// # Errors
 ///
-/// As for [`read_config`] and [`Keyring::reload`], and those of opening the KEKs. The keyring goes on as it was.
+/// As for [`read_config`] and [`Keyring::reload`], and those of opening the KEKs. The keyring goes on as it was. Where the audit
+/// file refuses the event that says so, it goes on with the new configuration.
 pub fn reload(ring: &Keyring, path: &Path, policies: &[PathBuf]) -> Result<()> {
-    let config = read_config(path, policies)?;
+    let (config, digest) = read(path, policies)?;
     let keks = open_keks(&config, folder_of(path))?;
-    ring.reload(config.keyring, keks)
+    ring.check_audit()?;
+    ring.reload(config.keyring, keks)?;
+    ring.audit(audit::of_configuration(AuditAction::Reconfigured, digest))
 }
 
 /// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no

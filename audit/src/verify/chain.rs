@@ -1,7 +1,7 @@
 //! One chain: its lines in the order of their numbers, each under its key.
 
 use super::{ChainEnd, ChainReport, Expected, FindingKind, Report};
-use crate::line::{BEGUN, ENDED, ReadLine};
+use crate::line::{BEGUN, ENDED, ReadLine, STATEMENT};
 use data_encoding::HEXLOWER;
 use keyfold::{ErrorKind, KmsErrorKind, Ratchet};
 
@@ -50,9 +50,10 @@ pub(super) async fn check_chain(entries: &mut [Entry<'_>], lowest: u64, expected
         events: entries.iter().filter(|entry| entry.line.is_event()).count() as u64,
         lost: entries.iter().filter_map(|entry| numbers(&entry)).sum(),
         authenticated,
-        end: if last.line.action == ENDED { ChainEnd::Closed } else { ChainEnd::Open },
+        end: if matches!(last.line.action.as_str(), ENDED | STATEMENT) { ChainEnd::Closed } else { ChainEnd::Open },
         head: (last.line.seq, last.line.mac),
         after_anchor: None,
+        statement: last.line.text("kind").filter(|_| last.line.action == STATEMENT).map(str::to_owned),
     });
 }
 

@@ -104,6 +104,8 @@ pub struct ChainReport {
     pub head: (u64, [u8; 32]),
     /// Lines after the last anchor; `None`: there are no anchors.
     pub after_anchor: Option<u64>,
+    /// The kind of the statement that it consists of.
+    pub statement: Option<String>,
 }
 
 /// What a verification found.
@@ -142,6 +144,7 @@ impl Report {
             Some(lines) => self.notes.push(format!(
                 "{lines} lines follow the last anchors of their chains: if later ones were cut off, that does not show"
             )),
+            None if self.chains.iter().all(|chain| chain.statement.is_some()) => {}
             None => self.notes.push(
                 "there are no anchors: if lines were cut off the end of a chain that is not closed, or the last chains are missing, that does not show"
                     .to_owned(),
@@ -178,6 +181,7 @@ impl Report {
                 "chain": chain.id.to_string(), "lines": chain.lines, "events": chain.events, "lost": chain.lost,
                 "authenticated": chain.authenticated, "closed": chain.end == ChainEnd::Closed,
                 "last": chain.head.0, "mac": HEXLOWER.encode(&chain.head.1), "after_anchor": chain.after_anchor,
+                "statement": chain.statement,
             })
         });
         let files = self.files.iter().map(|(name, lines)| json!({ "file": name, "lines": lines }));

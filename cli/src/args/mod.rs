@@ -1,7 +1,9 @@
 //! The command line. Completions and the man page are made from it.
 
+mod audit;
 mod keys;
 
+pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
 pub(crate) use keys::{Keys, KeysList, KeysReparent, KeysRotate, KeysState, NewState};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// List and rotate keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Verify, anchor and export audit files.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Test every primitive on every backend against known answers.
     Selftest(Selftest),
     /// Print a completion script for a shell.

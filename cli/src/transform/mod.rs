@@ -13,7 +13,7 @@ use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
 use crate::files::pipeline;
 use field::FieldJob;
-use keyfold::{Context, FieldPolicy, Keyring};
+use keyfold::{AuditAction, AuditEvent, Context, FieldPolicy, Keyring};
 use merges::Merges;
 use progress::Progress;
 use serde_json::json;
@@ -190,6 +190,11 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         Ok(()) => result?,
     };
     merges.refuse_missing()?;
+    if direction == Direction::Rebind {
+        // Before the output appears: what moved values to other rows must be known.
+        let event = AuditEvent::new(AuditAction::Rebind).detail("records", counts.rebound);
+        ring.audit(event.detail("values", counts.values))?;
+    }
     output.commit()?;
     report(args, direction, counts)
 }

@@ -1,8 +1,11 @@
 //! Making keyrings, scopes and keys. A key seals only after its record is durable in the store (DESIGN K12).
 
+use super::audited::Audit;
 use super::{KekPolicy, Keyring, KeyringConfig, LookupKeys, ShredPolicy};
 use crate::aead::Backend;
+use crate::audit::{AuditAction, AuditEvent};
 use crate::cache::CachePolicy;
+use crate::clock::SystemClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
 use crate::keys::{KeyClass, KeyIdentity, Lineage, SlotId};
@@ -51,7 +54,9 @@ impl Keyring {
         let lineage = Lineage::from_bytes(random::array()?);
         let seen = MemoryHighWater::default();
         let environment = environment.to_owned();
-        let maker = Maker { lineage, environment, store: &*store, seen: &seen, high_water: &*high_water };
+        // There is no configuration yet that could name a sink.
+        let audit = Audit::new(Arc::new(SystemClock));
+        let maker = Maker { lineage, environment, store: &*store, seen: &seen, high_water: &*high_water, audit };
         let (record, root) = maker.root(&keks, Planned::root(KeyState::Active), None, None).await?;
         let scope_names = maker.child(&root, Planned::active(KeyClass::Lookup, SlotId::NONE), None).await?;
         let partition = SlotId::from_bytes(random::array()?);
@@ -113,6 +118,7 @@ impl Keyring {
             store: &*inner.store,
             seen: &inner.seen,
             high_water: &*inner.high_water,
+            audit: inner.audit.clone(),
         }
     }
 }
@@ -147,6 +153,7 @@ pub(super) struct Maker<'a> {
     /// Of this process.
     seen: &'a MemoryHighWater,
     high_water: &'a dyn HighWater,
+    audit: Audit,
 }
 
 impl Maker<'_> {
@@ -226,6 +233,7 @@ impl Maker<'_> {
     }
 
     async fn new_record(&self, planned: Planned) -> Result<NewRecord<'_>> {
+        self.audit.check()?;
         let above: Generation = self.high_water.generation(self.lineage)?.max(self.seen.generation(self.lineage)?);
         let generation = self.store.allocate_generation(self.lineage, above).await?;
         if generation <= above {
@@ -242,14 +250,21 @@ impl Maker<'_> {
     async fn insert(&self, record: &Record, expected_head: Option<KeyId>) -> Result<()> {
         self.store.insert(record, expected_head).await?;
         tracing::info!(key_id = %record.key_id(), class = record.class().name(), "key made");
-        self.remember(record)
+        self.remember(record)?;
+        let mut event = event_of(AuditAction::KeyMade, record);
+        if let Some(head) = expected_head {
+            event = event.detail("after", head);
+        }
+        self.audit.record(event)
     }
 
     /// Replaces a record by its successor, and remembers it outside the store.
     pub(super) async fn update(&self, record: &Record, expected_sequence: u64) -> Result<()> {
+        self.audit.check()?;
         self.store.update(record, expected_sequence).await?;
         tracing::info!(key_id = %record.key_id(), state = record.state().name(), "key changed state");
-        self.remember(record)
+        self.remember(record)?;
+        self.audit.record(event_of(AuditAction::StateChanged, record))
     }
 
     fn remember(&self, record: &Record) -> Result<()> {
@@ -265,6 +280,13 @@ impl Maker<'_> {
     pub(super) async fn now(&self) -> Result<u64> {
         self.store.now().await
     }
+}
+
+/// An event about a key. A slot is random: it does not say whose scope it is.
+fn event_of(action: AuditAction, record: &Record) -> AuditEvent {
+    let event = AuditEvent::new(action).key(record.key_id()).detail("class", record.class().name());
+    let event = event.detail("state", record.state().name()).detail("sequence", record.sequence());
+    if record.slot_id() == SlotId::NONE { event } else { event.detail("slot", record.slot_id()) }
 }
 
 pub(crate) fn check_environment(environment: &str) -> Result<()> {
