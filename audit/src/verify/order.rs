@@ -2,7 +2,7 @@
 
 use super::chain::Entry;
 use super::{FindingKind, Line, Parsed, Report};
-use crate::line::FILE_ENDED;
+use crate::line::{FILE_ENDED, ReadLine};
 use keyfold::ChainId;
 use std::collections::BTreeMap;
 
@@ -93,7 +93,11 @@ pub(super) fn check_fragments(files: &[Parsed<'_>], chains: &BTreeMap<ChainId, V
 fn is_cut_off(line: &Line<'_>, chains: &BTreeMap<ChainId, Vec<Entry<'_>>>) -> bool {
     let mac_at = line.bytes.windows(MAC_MEMBER.len()).position(|window| window == MAC_MEMBER);
     let has_mac = mac_at.is_some_and(|at| line.bytes.len() - at - MAC_MEMBER.len() >= DIGITS);
-    if line.bytes.ends_with(b"}") && line.whole || has_mac {
+    // With all of its MAC, only the end can be missing.
+    let completes = |end: &&[u8]| ReadLine::parse(&[line.bytes, end].concat()).is_some();
+    if has_mac && ![&b""[..], b"}", b"\"}"].iter().any(completes)
+        || !has_mac && line.bytes.ends_with(b"\"}") && line.whole
+    {
         return false;
     }
     let Some(rest) = std::str::from_utf8(line.bytes).ok().and_then(|text| text.strip_prefix("{\"chain\":\"")) else {
