@@ -1,14 +1,14 @@
 //! Which records count: of this keyring, vouched for by a trusted root, and not older than what was seen
-//! (FORMAT.md §7.6, DESIGN K2 to K4 and K7 to K9).
+//! (FORMAT.md §7.6, DESIGN K2 to K4).
 
 use super::open_key::OpenRoot;
 use super::{Keyring, wrong_state};
 use crate::cache::Lease;
-use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
-use crate::keys::{KeyClass, KeySchedule};
-use crate::kms::{BoxFuture, KekAlias, UnwrapRequest};
-use crate::record::{KeyState, Record, RootKey, rejected, unwrapped_by_kek};
+use crate::keys::KeyClass;
+use crate::kms::BoxFuture;
+use crate::record::{KeyState, Record, RootKey, rejected};
 use crate::store::Slot;
 use crate::wire::KeyId;
 use std::sync::Arc;
@@ -221,7 +221,7 @@ impl Keyring {
         if record.state().may_open() { Ok(()) } else { Err(wrong_state(record)) }
     }
 
-    async fn check_endorsed(&self, record: &Record, depth: usize) -> Result<()> {
+    pub(super) async fn check_endorsed(&self, record: &Record, depth: usize) -> Result<()> {
         if record.class() != KeyClass::Root {
             return Err(rejected(record, "it is not a root, but another record names it as one"));
         }
@@ -237,40 +237,6 @@ impl Keyring {
             self.root_at_depth(endorser, depth + 1).await?.verify_endorsement(record)?;
         }
         Ok(())
-    }
-
-    /// Asks the configured KEKs that wrapped the key of `record`, a root or an isolated key, one after the other (DESIGN K7 to K9).
-    pub(super) async fn unwrap_by_keks(&self, record: &Record, origin: Origin) -> Result<KeySchedule> {
-        let context = record.kms_context();
-        let configured = self.configured();
-        let (mut last_error, mut asked) = (None, Vec::new());
-        for (alias, wrapped) in record.kek_wraps() {
-            let Some(kms) = configured.keks.get(alias) else { continue };
-            // Anyone may send a frame, and none costs a key service more than one request.
-            if origin == Origin::Frame && asked.contains(&alias) {
-                continue;
-            }
-            asked.push(alias);
-            let answer = kms.unwrap(UnwrapRequest::new(wrapped, &context)).await;
-            let error = match answer.and_then(|payload| unwrapped_by_kek(record, &payload)) {
-                Ok(schedule) => return Ok(schedule),
-                Err(error) => error,
-            };
-            tracing::warn!(kek = %alias, key_id = %record.key_id(), code = error.kind().code(), "KEK did not unwrap");
-            let revoked = matches!(
-                error.kind(),
-                ErrorKind::Kms(KmsErrorKind::AccessDenied | KmsErrorKind::KeyDisabled | KmsErrorKind::KeyNotFound)
-            );
-            let error = error.with_detail(format!("KEK {alias}"));
-            if revoked || !matches!(error.kind(), ErrorKind::Kms(_)) {
-                return Err(error);
-            }
-            last_error = Some(error);
-        }
-        Err(last_error.unwrap_or_else(|| {
-            Error::new(ErrorKind::Configuration, "none of the KEKs that wrap the key is configured here")
-                .with_detail(record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
-        }))
     }
 }
 
