@@ -73,6 +73,15 @@ impl Argon2Params {
         }
         Ok(Self { memory, passes, lanes })
     }
+
+    /// The same with `memory` KiB.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn with_memory(self, memory: u32) -> Result<Self> {
+        Self::new(memory, self.passes, self.lanes)
+    }
 }
 
 impl Default for Argon2Params {
