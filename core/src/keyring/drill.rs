@@ -53,7 +53,7 @@ pub struct DrillReport {
 }
 
 impl Keyring {
-    /// Proves that KEKs bring back everything by themselves: with nothing in memory, every root in service, the key that
+    /// Proves that KEKs bring back everything by themselves: with nothing in memory, every root that is trusted, the key that
     /// seals in each isolated scope, and a value that was sealed under the keyring's current data key.
     ///
     /// A drill of one KEK leaves out the isolated scopes that it does not wrap; one without a KEK fails for a scope that
@@ -188,7 +188,7 @@ impl Keyring {
     ) -> Result<()> {
         let in_service = |record: &&Record| record.state().may_open() || record.state() == KeyState::DestroyPending;
         if roots {
-            for root in self.newest(self.roots(), usize::MAX).await?.iter().filter(in_service) {
+            for root in self.roots_in_use().await?.iter().filter(in_service) {
                 self.voucher(root).await?.verify(root)?;
                 report.roots += 1;
             }

@@ -106,7 +106,8 @@ impl Keyring {
     /// or by those of the scope. No data is touched, no other record changes, and values open all the while.
     ///
     /// Per record that changes one request to unwrap its key, and two per new wrap: to make it and to verify it. Records
-    /// that are destroyed are left out, and so are compromised roots, which open nothing.
+    /// that are destroyed are left out, and so are compromised roots, which open nothing, and roots that were replaced and
+    /// are neither pinned nor endorsed any more.
     ///
     /// With the default of `options` it is a repair: it makes up for KEKs that were away when a root was made, or were
     /// configured later.
@@ -150,10 +151,21 @@ impl Keyring {
             left: BTreeSet::new(),
             progress: RewrapProgress::default(),
         };
-        let roots = self.newest(self.roots(), usize::MAX).await?;
+        let roots = self.roots_in_use().await?;
         rewrap.refuse_pretence(&roots)?;
         rewrap.roots = roots.iter().map(Record::key_id).collect();
         Ok(rewrap)
+    }
+
+    /// The roots, the newest first, without those that were replaced and are not trusted any more.
+    pub(super) async fn roots_in_use(&self) -> Result<Vec<Record>> {
+        let mut roots = Vec::new();
+        for root in self.newest(self.roots(), usize::MAX).await? {
+            if root.state() == KeyState::Active || self.may_be_trusted(&root).await? {
+                roots.push(root);
+            }
+        }
+        Ok(roots)
     }
 }
 
@@ -200,7 +212,7 @@ impl Rewrap {
             self.progress.done = self.changed_in_this_pass == 0 || !self.first_pass;
             (self.after, self.changed_in_this_pass, self.first_pass) = (None, 0, false);
             if !self.progress.done {
-                let roots = ring.newest(ring.roots(), usize::MAX).await?;
+                let roots = ring.roots_in_use().await?;
                 self.roots = roots.iter().map(Record::key_id).collect();
             }
             return Ok(self.progress);

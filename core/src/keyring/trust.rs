@@ -161,6 +161,23 @@ impl Keyring {
         self.configured().keyring.root_pins.iter().any(|pin| bool::from(pin.ct_eq(record.commitment())))
     }
 
+    /// Whether `record`, a root, is pinned or says that a chain of endorsements leads to it from one that is. No key is
+    /// needed to see that, nor is it proof. A root that has been replaced and whose pin is gone is nobody's any more.
+    pub(super) async fn may_be_trusted(&self, record: &Record) -> Result<bool> {
+        let mut record = record.clone();
+        for _ in 0..=MAX_ENDORSEMENT_DEPTH {
+            if self.is_pinned(&record) {
+                return Ok(true);
+            }
+            let Some(endorser) = record.endorsed_by() else { return Ok(false) };
+            record = match self.record(endorser).await {
+                Err(error) if error.kind() == ErrorKind::NoMatchingKey => return Ok(false),
+                endorser => endorser?,
+            };
+        }
+        Ok(false)
+    }
+
     fn root_at_depth(&self, key_id: KeyId, depth: usize) -> BoxFuture<'_, Result<Arc<OpenRoot>>> {
         Box::pin(async move {
             self.check_open()?;
