@@ -154,8 +154,7 @@ fn a_repair_makes_up_for_whoever_was_away() {
     let repaired = regions.root_record();
     assert!(ring.missing_keks(&repaired).is_empty());
     regions.fail("b", Some(KmsErrorKind::Unavailable));
-    let only_new = KeyringConfig { root_pins: vec![*new.commitment()], ..config };
-    let ring = regions.process_with(only_new);
+    let ring = regions.process_with(config);
     block_on(ring.drill(&keyfold::Drill::Only(alias("a")))).unwrap()[0].outcome.clone().unwrap();
     regions.fail("b", None);
     assert_eq!(reveal(&regions.process(), None, &sealed).unwrap().0, "kept");

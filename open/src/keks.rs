@@ -31,7 +31,8 @@ pub(crate) fn open_keks(
             Err(error) => away.push((alias.clone(), add(error, &format!("KEK {alias}")))),
         }
     }
-    let opens_roots = keks.keys().any(|alias| is_usual(alias) && !policy.scope_keks.contains(alias));
+    let is_asked = |alias: &KekAlias| is_usual(alias) || policy.keks.recovery.is_some();
+    let opens_roots = keks.keys().any(|alias| is_asked(alias) && !policy.scope_keks.contains(alias));
     for (alias, error) in away {
         let optional = policy.scope_keks.contains(&alias) || !is_usual(&alias);
         // A file that is there and wrong is for somebody to set right; one that is away is what the others are for.

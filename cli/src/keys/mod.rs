@@ -20,7 +20,7 @@ use crate::failure::{Exit, Failure};
 use crate::init::hex;
 use crate::opening;
 use crate::print_failed;
-use keyfold::{KekAlias, KeyClass, KeyInfo, KeyState, Keyring, SlotId};
+use keyfold::{KekAlias, KeyClass, KeyInfo, KeyState, SlotId};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -60,7 +60,8 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
                 continue;
             }
             all_good &= info.verified.is_ok();
-            writeln!(out, "{}", if args.json { json_line(&ring, info) } else { text_line(&ring, info) })
+            let missing = ring.missing_keks(record);
+            writeln!(out, "{}", if args.json { json_line(info, &missing) } else { text_line(info, &missing) })
                 .map_err(print_failed)?;
         }
         match page.last() {
@@ -72,12 +73,12 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
         let unused = !parents.contains(&info.record.key_id());
         all_good &= unused;
         let line = if args.json {
-            json_line(&ring, &info)
+            json_line(&info, &[])
         } else if unused {
             info.verified = Ok(());
-            format!("{}; not pinned any more, and no key needs it", text_line(&ring, &info))
+            format!("{}; not pinned any more, and no key needs it", text_line(&info, &[]))
         } else {
-            text_line(&ring, &info)
+            text_line(&info, &[])
         };
         writeln!(out, "{line}").map_err(print_failed)?;
     }
@@ -87,7 +88,7 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(Exit::Key as u8) })
 }
 
-fn json_line(ring: &Keyring, info: &KeyInfo) -> String {
+fn json_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
     let record = &info.record;
     json!({
         "key_id": record.key_id().to_string(),
@@ -101,20 +102,20 @@ fn json_line(ring: &Keyring, info: &KeyInfo) -> String {
         "root": record.authenticator().to_string(),
         "commitment": hex(record.commitment()),
         "keks": record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>(),
-        "missing_keks": ring.missing_keks(record).iter().map(KekAlias::as_str).collect::<Vec<_>>(),
+        "missing_keks": missing.iter().map(KekAlias::as_str).collect::<Vec<_>>(),
         "verified": info.verified.is_ok(),
         "error": info.verified.as_ref().err().map(ToString::to_string),
     })
     .to_string()
 }
 
-fn text_line(ring: &Keyring, info: &KeyInfo) -> String {
+fn text_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
     let record = &info.record;
     let note = match &info.verified {
         Err(error) => format!("NOT TRUSTED: {error}"),
         Ok(()) if record.class() == KeyClass::Root => {
             let keks = format!("KEKs {}", record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "));
-            match &ring.missing_keks(record)[..] {
+            match missing {
                 [] => keks,
                 missing => {
                     let missing = missing.iter().map(KekAlias::as_str).collect::<Vec<_>>().join(", ");
