@@ -8,6 +8,8 @@ mod files;
 mod init;
 mod inspect;
 mod keys;
+mod opening;
+mod passphrase;
 mod selftest;
 mod transform;
 
@@ -49,7 +51,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
         Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,
         Command::Keys(Keys::State(args)) => keys::change_state(&args, &mut out)?,
-        Command::Keys(Keys::NewKek { file }) => keys::new_kek(&file, &mut out)?,
+        Command::Keys(Keys::NewKek(args)) => keys::new_kek(&args, &mut out)?,
+        Command::Keys(Keys::Rewrap(args)) => return keys::rewrap(&args, &mut out),
+        Command::Keys(Keys::Repair(args)) => return keys::repair(&args, &mut out),
+        Command::Keys(Keys::Drill(args)) => return keys::drill(&args, &mut out),
         Command::Audit(Audit::Verify(args)) => return audit::verify(&args, &mut out),
         Command::Audit(Audit::Anchor(args)) => audit::anchor(&args, &mut out)?,
         Command::Audit(Audit::Export(args)) => audit::export(&args, &mut out)?,

@@ -4,6 +4,7 @@ mod audit;
 mod cache;
 mod duration;
 mod field;
+mod keks;
 mod position;
 mod rotation;
 mod size;
@@ -18,11 +19,13 @@ use audit::AuditToml;
 pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
 use field::FieldToml;
+use keks::{KekToml, RecoveryToml};
 use position::{Origin, Spanned};
 use rotation::RotationToml;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// The version of the file format that this build reads.
 const VERSION: u32 = 1;
@@ -38,6 +41,8 @@ pub struct Config {
     pub high_water: Option<String>,
     /// The KEKs, by alias, such as `local:local.kek`; paths are relative to the file.
     pub keks: BTreeMap<KekAlias, String>,
+    /// How long each KEK may take to answer a request, by alias; those that are not named: as long as they like.
+    pub deadlines: BTreeMap<KekAlias, Duration>,
     /// Configuration files of keyrings that are only asked whose an unknown key is; relative to the file.
     pub neighbours: BTreeMap<String, String>,
     /// The KEKs that wrap audit chains and nothing else, by alias, such as `local:audit.kek`; relative to the file.
@@ -53,6 +58,7 @@ struct ConfigToml {
     keyring: KeyringToml,
     store: StoreToml,
     keks: BTreeMap<String, Spanned<KekToml>>,
+    recovery: Option<Spanned<RecoveryToml>>,
     #[serde(default)]
     cache: CacheToml,
     audit: Option<AuditToml>,
@@ -84,6 +90,7 @@ struct KeyringToml {
     lineage: Spanned<String>,
     root_pins: Vec<Spanned<String>>,
     scope_names: Spanned<String>,
+    quorum: Option<Spanned<usize>>,
     #[serde(default)]
     open_compromised: bool,
 }
@@ -93,27 +100,6 @@ struct KeyringToml {
 struct StoreToml {
     uri: String,
     high_water: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KekToml {
-    uri: String,
-    #[serde(default)]
-    wraps: WrapsToml,
-}
-
-/// What a KEK wraps.
-#[derive(Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum WrapsToml {
-    /// The root keys, and the isolated scopes that name it.
-    #[default]
-    Roots,
-    /// The isolated scopes that name it, and nothing else.
-    Scopes,
-    /// The first keys of audit chains, and nothing else. The right to encrypt is enough for who records.
-    Audit,
 }
 
 #[derive(Deserialize)]
@@ -167,18 +153,18 @@ impl Config {
             store: file.store.uri,
             high_water: file.store.high_water,
             keks: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
             neighbours: file.neighbours,
             audit_keks: BTreeMap::new(),
             audit: None,
         };
         for (alias, kek) in file.keks {
-            let parsed = origin.at(&kek, |_| KekAlias::new(&alias))?;
-            let kek = kek.into_inner();
-            if kek.wraps == WrapsToml::Scopes {
-                config.keyring.scope_keks.insert(parsed.clone());
-            }
-            let keks = if kek.wraps == WrapsToml::Audit { &mut config.audit_keks } else { &mut config.keks };
-            keks.insert(parsed, kek.uri);
+            let alias = origin.at(&kek, |_| KekAlias::new(&alias))?;
+            config.add_kek(&origin, alias, kek.into_inner())?;
+        }
+        config.set_quorum(&origin, keyring.quorum.as_ref())?;
+        if let Some(recovery) = &file.recovery {
+            config.keyring.keks.recovery = origin.at(recovery, RecoveryToml::to_policy)?;
         }
         config.audit = file.audit.map(|audit| audit.to_config(&origin, &config.audit_keks)).transpose()?;
         for (name, scope) in file.scopes {

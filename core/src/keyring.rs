@@ -8,12 +8,14 @@ mod audited;
 mod configured;
 mod create;
 mod current;
+mod drill;
 mod frames;
 mod isolated;
 mod keks;
 mod observed;
 mod open_key;
 mod reparent;
+mod rewrap;
 mod rotate;
 mod scopes;
 mod shred;
@@ -26,10 +28,12 @@ pub use create::CreatedKeyring;
 #[cfg(feature = "config")]
 pub(crate) use create::check_environment;
 pub(crate) use current::CurrentKey;
+pub use drill::{Drill, DrillReport};
 pub(crate) use frames::{FrameId, FrameKey, frame_id};
 pub use keks::{KekPolicy, KekUse, Recovery};
 pub(crate) use open_key::{Material, OpenKey};
 pub use reparent::{Reparent, ReparentProgress};
+pub use rewrap::{KekCalls, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress};
 pub use rotate::Rotated;
 pub use scopes::MAX_SCOPE_NAME_LEN;
 pub use shred::ShredPolicy;
@@ -51,6 +55,7 @@ use arc_swap::ArcSwap;
 use configured::{Configured, Shares};
 use core::fmt;
 use frames::Frames;
+use keks::Health;
 use open_key::{Limit, OpenRoot};
 use scopes::{Scope, ScopeName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,6 +146,8 @@ struct Inner {
     unknown: UnknownKeys,
     /// What frames brought: apart, so that a flood of them touches no key of the keyring's own.
     frames: Frames,
+    /// Which KEKs were away lately.
+    health: Health,
     /// Where to look for a key that this keyring does not have, so that the error can say whose it is.
     neighbours: Mutex<Vec<Keyring>>,
     audit: Audit,
@@ -187,9 +194,19 @@ impl Keyring {
     ) -> Result<Self> {
         let audit = Audit::new(clock.clone());
         let configured = Configured::new(config, keks, &audit)?;
+        Ok(Self::with(configured, store, high_water, clock, audit))
+    }
+
+    fn with(
+        configured: Configured,
+        store: Arc<dyn KeyStore>,
+        high_water: Arc<dyn HighWater>,
+        clock: Arc<dyn Clock>,
+        audit: Audit,
+    ) -> Self {
         let shares = Shares::of(&configured.keyring.cache);
         let epoch = Epoch::default();
-        Ok(Self {
+        Self {
             inner: Arc::new(Inner {
                 configured: ArcSwap::from_pointee(configured),
                 backend: Backend::default(),
@@ -209,10 +226,11 @@ impl Keyring {
                 unknown: UnknownKeys::default(),
                 frames: Frames::new(&shares, &epoch),
                 epoch,
+                health: Health::default(),
                 neighbours: Mutex::default(),
                 audit,
             }),
-        })
+        }
     }
 
     /// The field `name` of the policy, to be bound and used.

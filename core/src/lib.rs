@@ -81,8 +81,9 @@ pub use {
     field::{Decryptor, Encryptor, Field, Opened, Rebinder, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
-        CreatedKeyring, KekPolicy, KekUse, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Recovery,
-        Reparent, ReparentProgress, Rotated, ShredPolicy,
+        CreatedKeyring, Drill, DrillReport, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring, KeyringConfig, LookupKeys,
+        MAX_SCOPE_NAME_LEN, Recovery, Reparent, ReparentProgress, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress,
+        Rotated, ShredPolicy,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},

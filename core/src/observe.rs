@@ -35,6 +35,18 @@ mod facade {
         histogram!("keyfold_kms_request_seconds", &labels).record(took);
     }
 
+    pub(crate) fn bad_wrap(kek: &str) {
+        counter!("keyfold_kek_bad_wraps_total", "kek" => kek.to_owned()).increment(1);
+    }
+
+    pub(crate) fn missing_wrap(kek: &str) {
+        counter!("keyfold_kek_missing_wraps_total", "kek" => kek.to_owned()).increment(1);
+    }
+
+    pub(crate) fn recovery_unwrap(kek: &str, action: &'static str) {
+        counter!("keyfold_recovery_unwraps_total", "kek" => kek.to_owned(), "action" => action).increment(1);
+    }
+
     pub(crate) fn rotation_failed(class: &'static str) {
         counter!("keyfold_rotation_failures_total", "class" => class).increment(1);
     }
@@ -58,6 +70,9 @@ mod facade {
     pub(crate) fn stale_use(_: &'static str) {}
     pub(crate) fn occupancy(_: &'static str, _: usize, _: usize) {}
     pub(crate) fn kms_request(_: &str, _: &'static str, _: &'static str, _: Duration) {}
+    pub(crate) fn bad_wrap(_: &str) {}
+    pub(crate) fn missing_wrap(_: &str) {}
+    pub(crate) fn recovery_unwrap(_: &str, _: &'static str) {}
     pub(crate) fn rotation_failed(_: &'static str) {}
     pub(crate) fn unknown_key(_: &'static str) {}
     pub(crate) fn oldest_generation(_: u32) {}

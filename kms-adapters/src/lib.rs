@@ -1,6 +1,9 @@
 //! Key services for keyfold: each adapter makes one service look like [`keyfold::Kms`].
 //!
 //! - [`local`]: a key in a file, for one machine and for tests.
+//! - [`passphrase`]: a key in a file that opens with a passphrase, kept offline for recovery.
+//!
+//! [`Deadline`] ends the requests of any of them after a total time.
 //!
 //! # The shape of an adapter
 //!
@@ -14,6 +17,11 @@
 //! 4. **Tests**: `keyfold::testing::kms_conformance` against the service or a recording of it, and one case for each row of the table.
 #![forbid(unsafe_code)]
 
+mod deadline;
+mod key_file;
 pub mod local;
+pub mod passphrase;
 
+pub use deadline::Deadline;
 pub use local::LocalKek;
+pub use passphrase::PassphraseKek;

@@ -1,7 +1,8 @@
 //! `[audit]`: the sink that it names, the trail that it left, and statements under its KEK.
 
 use crate::absent::Absent;
-use crate::{add, folder_of, open_kek, read_config};
+use crate::keks::open_kek;
+use crate::{add, folder_of, read_config};
 use keyfold::config::{AuditConfig, Config};
 use keyfold::{AuditAction, AuditEvent, AuditSink, Error, ErrorKind, KekAlias, Kms, KmsErrorKind, Lineage, Result};
 use keyfold_audit::FileAudit;
@@ -59,7 +60,7 @@ pub fn audit_trail(path: &Path) -> Result<AuditTrail> {
     let audit = config.audit.as_ref().ok_or(NO_AUDIT)?;
     let folder = folder_of(path);
     let open = |(alias, uri): (&KekAlias, &String)| -> (KekAlias, Arc<dyn Kms>) {
-        let kek = open_kek(uri, folder).unwrap_or_else(|error| {
+        let kek = open_kek(alias, uri, folder, None).unwrap_or_else(|error| {
             let away = Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "the audit KEK cannot be opened here");
             Arc::new(Absent(away.with_detail(error.to_string())))
         });
@@ -95,5 +96,5 @@ pub(crate) fn of_configuration(action: AuditAction, digest: Sha256) -> AuditEven
 
 fn audit_kek(config: &Config, audit: &AuditConfig, folder: &Path) -> Result<Arc<dyn Kms>> {
     let uri = config.audit_keks.get(&audit.kek).ok_or(NO_AUDIT)?;
-    open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {}", audit.kek)))
+    open_kek(&audit.kek, uri, folder, None).map_err(|error| add(error, &format!("KEK {}", audit.kek)))
 }

@@ -5,15 +5,15 @@
 
 mod absent;
 mod audit;
+mod keks;
 mod neighbour;
 
 pub use audit::{AuditTrail, audit_trail, sign_statement};
 
-use absent::Absent;
 use keyfold::config::Config;
 use keyfold::{
-    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, KmsErrorKind,
-    MemoryHighWater, Result,
+    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater,
+    Recovery, Result,
 };
 use keyfold_kms::local::LocalKek;
 use keyfold_store::{FileHighWater, PostgresStore, SqliteStore};
@@ -24,6 +24,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Longest configuration or policy file in bytes.
 const MAX_CONFIG_LEN: u64 = 4 * 1024 * 1024;
@@ -33,6 +34,24 @@ pub const CONFIG_FILE: &str = "keyfold.toml";
 const STORE_FILE: &str = "keys.db";
 const HIGH_WATER_FILE: &str = "keys.high-water";
 const KEK_FILE: &str = "local.kek";
+
+/// Asks for the passphrase of a KEK, when that is first used. May block, and may be asked for several KEKs.
+pub type PassphraseSource = Arc<dyn Fn(&KekAlias) -> Result<Zeroizing<String>> + Send + Sync>;
+
+/// What a configuration does not say.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Recovery mode, in the place of what the configuration says of it.
+    pub recovery: Option<Recovery>,
+    /// Where passphrases come from. Without it a KEK with a passphrase is away.
+    pub passphrase: Option<PassphraseSource>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("recovery", &self.recovery).finish_non_exhaustive()
+    }
+}
 
 /// Reads the configuration file `path` and adds the fields of `policies`.
 ///
@@ -67,11 +86,20 @@ fn read(path: &Path, policies: &[PathBuf]) -> Result<(Config, Sha256)> {
 ///
 /// As for [`read_config`], and those of opening the store, the high-water file and the KEKs.
 pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
-    let (config, digest) = read(path, policies)?;
+    open_with(path, policies, &Options::default())
+}
+
+/// As [`open`], with what the configuration does not say.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub fn open_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<Keyring> {
+    let (config, digest) = read_with(path, policies, options)?;
     let folder = folder_of(path);
     let sink = audit::sink(&config, folder)?;
     let store = open_store(&config.store, folder)?;
-    let keks = open_keks(&config, folder)?;
+    let keks = keks::open_keks(&config, folder, options.passphrase.as_ref())?;
     let high_water: Arc<dyn HighWater> = match &config.high_water {
         Some(file) => {
             let file = folder.join(file);
@@ -107,11 +135,28 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
 /// As for [`read_config`] and [`Keyring::reload`], and those of opening the KEKs. The keyring goes on as it was. Where the audit
 /// file refuses the event that says so, it goes on with the new configuration.
 pub fn reload(ring: &Keyring, path: &Path, policies: &[PathBuf]) -> Result<()> {
-    let (config, digest) = read(path, policies)?;
-    let keks = open_keks(&config, folder_of(path))?;
+    reload_with(ring, path, policies, &Options::default())
+}
+
+/// As [`reload`], with what the configuration does not say: it is not kept from [`open_with`].
+///
+/// # Errors
+///
+/// As for [`reload`].
+pub fn reload_with(ring: &Keyring, path: &Path, policies: &[PathBuf], options: &Options) -> Result<()> {
+    let (config, digest) = read_with(path, policies, options)?;
+    let keks = keks::open_keks(&config, folder_of(path), options.passphrase.as_ref())?;
     ring.check_audit()?;
     ring.reload(config.keyring, keks)?;
     ring.audit(audit::of_configuration(AuditAction::Reconfigured, digest))
+}
+
+fn read_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<(Config, Sha256)> {
+    let (mut config, digest) = read(path, policies)?;
+    if let Some(recovery) = &options.recovery {
+        config.keyring.keks.recovery = Some(recovery.clone());
+    }
+    Ok((config, digest))
 }
 
 /// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no
@@ -125,8 +170,7 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let folder = folder_of(path);
     let mut files = vec![path.to_owned()];
     files.extend_from_slice(policies);
-    let keks = config.keks.values().chain(config.audit_keks.values());
-    files.extend(keks.filter_map(|uri| uri.strip_prefix("local:")).map(|file| folder.join(file)));
+    files.extend(keks::files(&config, folder));
     if let Some(audit) = &config.audit {
         files.extend([Some(&audit.file), audit.anchors.as_ref()].into_iter().flatten().map(|file| folder.join(file)));
     }
@@ -309,30 +353,6 @@ pub fn migrate(uri: &str, folder: &Path) -> Result<()> {
             ErrorKind::Configuration,
             "only PostgreSQL stores are migrated; `keyfold init` makes SQLite ones",
         )),
-    }
-}
-
-fn open_keks(config: &Config, folder: &Path) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
-    let open = |(alias, uri): (&KekAlias, &String)| -> Result<(KekAlias, Arc<dyn Kms>)> {
-        let kek = match open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}"))) {
-            Err(error) if config.keyring.scope_keks.contains(alias) => {
-                tracing::warn!("a KEK of isolated scopes cannot be opened, and they cannot be used: {error}");
-                let kind = ErrorKind::Kms(KmsErrorKind::Unavailable);
-                let away = Error::new(kind, "the KEK could not be opened when the keyring was");
-                Arc::new(Absent(away.with_detail(error.to_string())))
-            }
-            kek => kek?,
-        };
-        Ok((alias.clone(), kek))
-    };
-    config.keks.iter().map(open).collect()
-}
-
-fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {
-    match uri.split_once(':') {
-        Some(("local", file)) => Ok(Arc::new(LocalKek::open(folder.join(file))?)),
-        _ => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows: local:FILE")
-            .with_detail(uri)),
     }
 }
 

@@ -4,7 +4,9 @@ mod audit;
 mod keys;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
-pub(crate) use keys::{Keys, KeysList, KeysReparent, KeysRotate, KeysState, NewState};
+pub(crate) use keys::{
+    Keys, KeysDrill, KeysList, KeysNewKek, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState, NewState,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -102,6 +104,19 @@ pub(crate) struct Source {
     /// The configuration of the keyring.
     #[arg(long, value_name = "FILE", default_value = "keyfold.toml", value_hint = ValueHint::FilePath)]
     pub(crate) config: PathBuf,
+    /// Recovery mode (docs/RECOVERY.md): also ask the KEKs that are kept for recovery, and go on where one refuses. With
+    /// =REASON break-glass KEKs, too. Other users of this machine can see the reason: never name a patient.
+    #[arg(long, value_name = "REASON", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) recovery: Option<String>,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseFile,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PassphraseFile {
+    /// Read the passphrase of a KEK from the first line of FILE, which may be a pipe, instead of asking at the terminal.
+    #[arg(long, env = "KEYFOLD_PASSPHRASE_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -4,6 +4,7 @@ use super::time;
 use crate::args::KeysRotate;
 use crate::failure::Failure;
 use crate::init::hex;
+use crate::opening;
 use crate::print_failed;
 use keyfold::{KeyState, Keyring, Record, Rotated};
 use serde_json::json;
@@ -11,7 +12,7 @@ use std::io::Write;
 
 /// Makes a new generation of the keyring's data key, of a scope's, or of the root.
 pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Failure> {
-    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
+    let ring = opening::open(&args.source, &[])?;
     let rotated = pollster::block_on(rotated(&ring, args))?;
     let new = rotated.new.key_id();
     let pin = hex(rotated.new.commitment());

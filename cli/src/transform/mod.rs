@@ -12,6 +12,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
 use crate::files::pipeline;
+use crate::opening;
 use field::FieldJob;
 use keyfold::{AuditAction, AuditEvent, Context, FieldPolicy, Keyring};
 use merges::Merges;
@@ -151,7 +152,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let format = args.format.map_or_else(|| format_of(&args.input), Ok)?;
-    let ring = keyfold_open::open(&args.source.config, &args.policy).map_err(Failure::of_opening)?;
+    let ring = opening::open(&args.source, &args.policy)?;
     let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let job = Job { args, direction, ring: &ring, context, merges };

@@ -188,3 +188,68 @@ fn rotation_has_defaults_and_can_be_switched_off() {
     let open = CONFIG.replace("padding = 16\n", "").replace("[store]", "open_compromised = true\n[store]");
     assert!(Config::parse(&open, "keyfold.toml").unwrap().keyring.open_compromised);
 }
+
+#[test]
+fn how_keks_are_used() {
+    use crate::keyring::KekUse;
+    let text = CONFIG.replace("padding = 16\n", "").replace("[keyring]", "[keyring]\nquorum = 2").replace(
+        "[lookup.default]",
+        r#"[keks.cloud]
+uri = "local:cloud.kek"
+deadline = "5s"
+[keks.old]
+uri = "local:old.kek"
+compromised = true
+[keks.offline]
+uri = "passphrase:offline.kek"
+use = "recovery"
+[keks.glass]
+uri = "passphrase:glass.kek"
+use = "break-glass"
+[recovery]
+on = true
+reason = "region away"
+[lookup.default]"#,
+    );
+    let config = Config::parse(&text, "keyfold.toml").unwrap();
+    let alias = |text: &str| KekAlias::new(text).unwrap();
+    let keks = &config.keyring.keks;
+    assert_eq!(keks.uses[&alias("offline")], KekUse::Recovery);
+    assert_eq!(keks.uses[&alias("glass")], KekUse::BreakGlass);
+    assert!(!keks.uses.contains_key(&alias("cloud")));
+    assert!(keks.compromised.contains(&alias("old")) && keks.compromised.len() == 1);
+    assert_eq!(keks.quorum, Some(2));
+    assert_eq!(keks.recovery.as_ref().unwrap().reason.as_deref(), Some("region away"));
+    assert_eq!(config.deadlines[&alias("cloud")], Duration::from_secs(5));
+    let off = Config::parse(&text.replace("on = true", "on = false"), "keyfold.toml").unwrap();
+    assert_eq!(off.keyring.keks.recovery, None);
+    // One of the five is compromised.
+    assert!(Config::parse(&text.replace("quorum = 2", "quorum = 4"), "keyfold.toml").is_ok());
+    let wrong = Config::parse(&text.replace("quorum = 2", "quorum = 5"), "keyfold.toml").unwrap_err().to_string();
+    assert!(wrong.contains("keyfold.toml:4, quorum") && wrong.contains("5 of 4"), "{wrong}");
+}
+
+#[test]
+fn wrong_keks_name_their_line() {
+    let kek = "uri = \"local:local.kek\"";
+    for (line, says) in [
+        ("use = \"sometimes\"", "unknown variant"),
+        ("deadline = \"0s\"", "1 second to 5 minutes"),
+        ("deadline = \"301s\"", "1 second to 5 minutes"),
+        ("deadline = \"5\"", "a whole number and a unit"),
+        ("compromised = \"yes\"", "expected a boolean"),
+    ] {
+        let text = error(kek, &format!("{kek}\n{line}"));
+        assert!(text.contains("keyfold.toml:13") && text.contains(says), "{text}");
+    }
+    for (section, says) in [
+        ("[recovery]\non = true\nreason = \" \"", "1 to 512 bytes"),
+        ("[recovery]\non = true\nreason = \"a\\nb\"", "1 to 512 bytes"),
+        ("[recovery]\nreason = \"why\"", "missing field"),
+    ] {
+        let text = error(kek, &format!("{kek}\n{section}"));
+        assert!(text.contains("keyfold.toml:13") && text.contains(says), "{text}");
+    }
+    let text = error("[keyring]", "[keyring]\nquorum = 0");
+    assert!(text.contains("keyfold.toml:4, quorum") && text.contains("0 of 1"), "{text}");
+}

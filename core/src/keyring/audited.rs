@@ -97,6 +97,17 @@ impl Audit {
     }
 }
 
+/// The sink of a keyring that looks on another one's keys: what it records is a part of that one's record, which it does not end.
+impl AuditSink for Audit {
+    fn record(&self, event: AuditEvent) -> Result<()> {
+        Self::record(self, event)
+    }
+
+    fn check(&self) -> Result<()> {
+        Self::check(self)
+    }
+}
+
 impl Keyring {
     /// Has every event of this keyring recorded by `sink`, from now on. Once per keyring, before handles are made: those that
     /// exist do not count what they seal and open.

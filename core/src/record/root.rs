@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyIdentity, KeySchedule, Purpose, Secret, hmac_sha256};
 use crate::kms::{KekAlias, WrappedKey};
 use crate::random;
-use crate::wire::record::{Body, Endorsement, ROOT_WRAP_LEN, Wrap};
+use crate::wire::record::{Body, Endorsement, MAX_WRAP_COUNT, ROOT_WRAP_LEN, Wrap};
 use crate::wire::{KeyId, NONCE_LEN};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -175,6 +175,32 @@ impl RootKey {
             }
         }
         body.authenticator = self.key_id;
+        body.sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
+        body.changed_at = now;
+        Ok(self.sign(body))
+    }
+
+    /// The record that follows `record`: the same key without its wraps by the KEKs that `drops` names, and with `fresh`
+    /// ones, each in the place of one by the same KEK. Endorsement, wraps of unknown kinds and all else stay byte for byte.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more wraps than a record has room for.
+    pub(crate) fn rewrapped(
+        &self,
+        record: &Record,
+        drops: impl Fn(&KekAlias) -> bool,
+        fresh: Vec<(KekAlias, WrappedKey)>,
+        now: u64,
+    ) -> Result<Record> {
+        let mut body = record.body.clone();
+        let replaced = |alias: &KekAlias| drops(alias) || fresh.iter().any(|(fresh, _)| fresh == alias);
+        body.wraps.retain(|wrap| !matches!(wrap, Wrap::Kek { alias, .. } if replaced(alias)));
+        body.wraps.extend(fresh.into_iter().map(|(alias, wrapped)| Wrap::Kek { alias, wrapped }));
+        if body.wraps.len() > MAX_WRAP_COUNT {
+            return Err(Error::new(ErrorKind::LimitExceeded, "a key record has at most 8 wraps")
+                .with_detail(record.key_id().to_string()));
+        }
         body.sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
         body.changed_at = now;
         Ok(self.sign(body))
