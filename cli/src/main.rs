@@ -48,6 +48,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
         Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,
         Command::Keys(Keys::State(args)) => keys::change_state(&args, &mut out)?,
+        Command::Keys(Keys::Backup(args)) => keys::backup(&args)?,
+        Command::Keys(Keys::Journal(args)) => keys::make_journals(&args, &mut out)?,
+        Command::Keys(Keys::Restore(args)) => return keys::restore(&args, &mut out),
+        Command::Keys(Keys::Verify(args)) => return keys::verify(&args, &mut out),
+        Command::Keys(Keys::Shred(args)) => {
+            // The certificate may go to standard output.
+            drop(out);
+            keys::shred(&args)?;
+        }
+        Command::Keys(Keys::Hold(args)) => keys::hold(&args, &mut out)?,
         Command::Keys(Keys::NewKek { file }) => keys::new_kek(&file, &mut out)?,
         Command::Selftest(args) => {
             let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;

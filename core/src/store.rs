@@ -115,7 +115,7 @@ pub trait KeyStore: Send + Sync {
     fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>>;
 
     /// Puts records of copies of the store back in one step: adds those whose keys it lacks, and replaces those that they
-    /// [outrank](Record::outranks). What it has is never lowered, so this may be repeated, and others may write meanwhile.
+    /// [outrank](Record::outranks). All are of one keyring. What it has is never lowered, so this may be repeated, and others may write meanwhile.
     ///
     /// The store does this here record by record, by the calls above; one that can do many at once should.
     ///

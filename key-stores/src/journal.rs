@@ -88,17 +88,17 @@ impl Journal {
         self.path.symlink_metadata().is_ok()
     }
 
-    /// Makes the journal with the records that `records` lists, which is called under the lock.
+    /// Makes the journal with the records that `records` lists, which is awaited under the lock.
     ///
     /// # Errors
     ///
     /// - [`Io`](ErrorKind::Io): it exists, or cannot be written. - Those of `records`. There is no journal then.
-    pub fn create(&self, records: impl FnOnce() -> Result<Vec<Record>>) -> Result<()> {
+    pub async fn create(&self, records: impl Future<Output = Result<Vec<Record>>>) -> Result<()> {
         let _lock = self.lock()?;
         if self.exists() {
             return Err(self.cannot("make the journal", io::ErrorKind::AlreadyExists.into()));
         }
-        let entries: Vec<_> = records()?.into_iter().map(Entry::Stored).collect();
+        let entries: Vec<_> = records.await?.into_iter().map(Entry::Stored).collect();
         files::replace(&self.path, |file| format::write_journal(file, &entries))
             .map_err(|error| self.cannot("make the journal", error))
     }

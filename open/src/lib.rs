@@ -5,6 +5,11 @@
 
 mod absent;
 mod neighbour;
+mod records;
+mod statement;
+
+pub use records::Records;
+pub use statement::{sign_statement, verify_statement};
 
 use absent::Absent;
 use keyfold::config::Config;
@@ -13,7 +18,7 @@ use keyfold::{
     Result,
 };
 use keyfold_kms::local::LocalKek;
-use keyfold_store::{FileHighWater, PostgresStore, SqliteStore};
+use keyfold_store::{FileHighWater, Journal, JournaledStore, PostgresStore, SqliteStore};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -56,18 +61,8 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
     let config = read_config(path, policies)?;
     let folder = folder_of(path);
     let store = open_store(&config.store, folder)?;
-    let keks = open_keks(&config, folder)?;
-    let high_water: Arc<dyn HighWater> = match &config.high_water {
-        Some(file) => {
-            let file = folder.join(file);
-            if !file.exists() {
-                tracing::warn!(file = %file.display(), "the high-water file is missing: an older copy of the store would not be noticed");
-            }
-            Arc::new(FileHighWater::open(file)?)
-        }
-        None => Arc::new(MemoryHighWater::default()),
-    };
-    let ring = Keyring::open(config.keyring, store, keks, high_water)?;
+    let high_water = open_high_water(&config, folder)?;
+    let ring = open_ring(&config, folder, store, high_water)?;
     for (name, file) in &config.neighbours {
         match neighbour::open(name, &folder.join(file)) {
             Ok(neighbour) => ring.add_neighbour(neighbour),
@@ -75,6 +70,43 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
         }
     }
     Ok(ring)
+}
+
+fn open_high_water(config: &Config, folder: &Path) -> Result<Option<Arc<FileHighWater>>> {
+    let Some(file) = &config.high_water else { return Ok(None) };
+    let file = folder.join(file);
+    if !file.exists() {
+        tracing::warn!(file = %file.display(), "the high-water file is missing: an older copy of the store would not be noticed");
+    }
+    FileHighWater::open(file).map(|file| Some(Arc::new(file)))
+}
+
+fn open_ring(
+    config: &Config,
+    folder: &Path,
+    mut store: Arc<dyn KeyStore>,
+    high_water: Option<Arc<FileHighWater>>,
+) -> Result<Keyring> {
+    let journals = open_journals(config, folder)?;
+    if !journals.is_empty() {
+        store = Arc::new(JournaledStore::new(store, journals));
+    }
+    let high_water: Arc<dyn HighWater> = match high_water {
+        Some(file) => file,
+        None => Arc::new(MemoryHighWater::default()),
+    };
+    Keyring::open(config.keyring.clone(), store, open_keks(config, folder)?, high_water)
+}
+
+/// The journals of a configuration. Whether they are there matters to whoever changes keys.
+fn open_journals(config: &Config, folder: &Path) -> Result<Vec<Journal>> {
+    config.journals.iter().map(|uri| Journal::new(folder.join(journal_file(uri)?))).collect()
+}
+
+fn journal_file(uri: &str) -> Result<&str> {
+    uri.strip_prefix("file:").filter(|file| !file.is_empty()).ok_or_else(|| {
+        Error::new(ErrorKind::Configuration, "the journal is not one that this build knows: file:FILE").with_detail(uri)
+    })
 }
 
 /// Puts the configuration file `path`, with the fields of `policies` added, in the place of what `ring` has: policy,
@@ -105,6 +137,10 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     files.extend_from_slice(policies);
     files.extend(config.keks.values().filter_map(|uri| uri.strip_prefix("local:")).map(|file| folder.join(file)));
     files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
+    for uri in &config.journals {
+        let file = journal_file(uri)?;
+        files.extend(["", ".lock"].map(|suffix| folder.join(format!("{file}{suffix}"))));
+    }
     files.extend(config.neighbours.values().map(|file| folder.join(file)));
     match StoreUri::parse(&config.store)? {
         StoreUri::Sqlite(file) => {

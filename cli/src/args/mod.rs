@@ -1,8 +1,12 @@
 //! The command line. Completions and the man page are made from it.
 
 mod keys;
+mod records;
+mod shred;
 
 pub(crate) use keys::{Keys, KeysList, KeysReparent, KeysRotate, KeysState, NewState};
+pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
+pub(crate) use shred::{KeysHold, KeysShred};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;

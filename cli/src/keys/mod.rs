@@ -1,12 +1,22 @@
 //! `keyfold keys`: what keys there are, and what becomes of them.
 
+mod backup;
+mod certificate;
+mod key_ids;
 mod reparent;
+mod restore;
 mod rotate;
+mod shred;
 mod state;
+mod verify;
 
+pub(crate) use backup::{backup, make_journals};
 pub(crate) use reparent::reparent;
+pub(crate) use restore::restore;
 pub(crate) use rotate::rotate;
+pub(crate) use shred::{hold, shred};
 pub(crate) use state::change_state;
+pub(crate) use verify::verify;
 
 use crate::args::KeysList;
 use crate::failure::{Exit, Failure};

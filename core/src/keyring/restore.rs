@@ -59,8 +59,8 @@ pub struct SeenElsewhere {
 pub enum Lost {
     /// The key was changed on this machine, and no copy has it.
     Key(KeyId, HighWaterMark),
-    /// The high-water file saw a newer record of the key than every copy has.
-    Newer(KeyId, HighWaterMark),
+    /// The high-water file saw a newer record of the key than every copy has: what it saw, and what there is.
+    Newer(KeyId, HighWaterMark, HighWaterMark),
     /// Values under this key are in the data, and no copy has it.
     InData(KeyId),
     /// Generations that were used on this machine and are in no copy, first and last: keys may have been made with them.
@@ -152,7 +152,7 @@ impl Keyring {
                 let sequence = least.max(record.sequence().saturating_add(u64::from(!destroyed)));
                 record = root.tombstone(&record, sequence, self.inner.store.now().await?);
             } else if let Some(mark) = mark.filter(|mark| mark.check(HighWaterMark::of(&record)).is_err()) {
-                plan.lost.push(Lost::Newer(key_id, *mark));
+                plan.lost.push(Lost::Newer(key_id, *mark, HighWaterMark::of(&record)));
             }
             plan.tombstones += usize::from(record.state() == KeyState::Destroyed);
             if present.get(&key_id).is_none_or(|present| record.outranks(present)) {

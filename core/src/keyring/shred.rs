@@ -119,6 +119,15 @@ impl Keyring {
         self.inner.store.purge(pending).await
     }
 
+    /// The time of the store in seconds since 1970, by which waiting periods and certificates count.
+    ///
+    /// # Errors
+    ///
+    /// - [`Store`](ErrorKind::Store): the database failed.
+    pub async fn store_time(&self) -> Result<u64> {
+        self.inner.store.now().await
+    }
+
     /// Places a legal hold on `scope`: none of its keys can be scheduled for destruction or destroyed before
     /// [`release_scope`](Self::release_scope) lifts it. `reason` goes to the audit log alone.
     ///
