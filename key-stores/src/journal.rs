@@ -110,7 +110,7 @@ impl Journal {
     /// - [`Io`](ErrorKind::Io): it is missing or cannot be read. - [`Malformed`](ErrorKind::Malformed): it is damaged, with the
     ///   line. - [`Unsupported`](ErrorKind::Unsupported): a newer version wrote it.
     pub fn read(&self) -> Result<Found> {
-        let _lock = self.lock()?;
+        let _lock = self.lock_existing()?;
         self.read_locked().map(|contents| Found { copies: contents.copies, generations: contents.generations })
     }
 
@@ -143,7 +143,7 @@ impl Journal {
     ///
     /// As for [`read`](Self::read).
     pub fn unsettled(&self) -> Result<Vec<Record>> {
-        let _lock = self.lock()?;
+        let _lock = self.lock_existing()?;
         Ok(format::unsettled(&self.read_locked()?))
     }
 
@@ -153,7 +153,7 @@ impl Journal {
     ///
     /// As for [`read`](Self::read) and [`intend`](Self::intend). The journal is as before.
     pub fn compact(&self) -> Result<()> {
-        let _lock = self.lock()?;
+        let _lock = self.lock_existing()?;
         self.compact_locked()
     }
 
@@ -175,12 +175,9 @@ impl Journal {
         if entries.is_empty() {
             return Ok(());
         }
-        let _lock = self.lock()?;
+        let _lock = self.lock_existing()?;
         let cannot_write = |error| self.cannot("write the journal", error);
-        let mut file = files::open_to_append(&self.path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => self.about(MISSING),
-            _ => cannot_write(error),
-        })?;
+        let mut file = files::open_to_append(&self.path).map_err(cannot_write)?;
         files::check_not_writable_by_others(&file, &self.path)?;
         let mut end = self.end_of(&file)?;
         let grown = end.at > MIN_COMPACTED_LEN && end.at > 2 * (end.base + MIN_COMPACTED_LEN / 2);
@@ -225,6 +222,11 @@ impl Journal {
         let before_all = (from == start).then(|| format::first_link(kind));
         let (end, link) = format::end_of(&tail, before_all).ok_or_else(|| self.about(DAMAGED_END))?;
         Ok(End { at: from + end as u64, link, base })
+    }
+
+    /// Holds the lock, which is not made for a journal that is missing.
+    fn lock_existing(&self) -> Result<File> {
+        if self.exists() { self.lock() } else { Err(self.about(MISSING)) }
     }
 
     /// Holds the lock between processes until the file is dropped.
