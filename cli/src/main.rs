@@ -58,6 +58,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Audit(Audit::Verify(args)) => return audit::verify(&args, &mut out),
         Command::Audit(Audit::Anchor(args)) => audit::anchor(&args, &mut out)?,
         Command::Audit(Audit::Export(args)) => audit::export(&args, &mut out)?,
+        Command::Keys(Keys::Backup(args)) => keys::backup(&args)?,
+        Command::Keys(Keys::Journal(args)) => keys::make_journals(&args, &mut out)?,
+        Command::Keys(Keys::Restore(args)) => return keys::restore(&args, &mut out),
+        Command::Keys(Keys::Verify(args)) => return keys::verify(&args, &mut out),
+        Command::Keys(Keys::Shred(args)) => {
+            // The certificate may go to standard output.
+            drop(out);
+            keys::shred(&args)?;
+        }
+        Command::Keys(Keys::Hold(args)) => keys::hold(&args, &mut out)?,
         Command::Selftest(args) => {
             let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });

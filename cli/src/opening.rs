@@ -4,13 +4,23 @@ use crate::args::Source;
 use crate::failure::{Exit, Failure};
 use crate::passphrase;
 use keyfold::{KekAlias, Keyring, Recovery};
-use keyfold_open::Options;
+use keyfold_open::{Options, Records};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Opens it with the fields of `policies`, in recovery mode if the command line asks for that. Passphrases come from the
 /// file that it names, or from the terminal.
 pub(crate) fn open(source: &Source, policies: &[PathBuf]) -> Result<Keyring, Failure> {
+    keyfold_open::open_with(&source.config, policies, &options(source)?).map_err(Failure::of_opening)
+}
+
+/// As [`open`], with what the records of the keyring are kept in.
+pub(crate) fn records(source: &Source, policies: &[PathBuf]) -> Result<Records, Failure> {
+    Records::open(&source.config, policies, &options(source)?).map_err(Failure::of_opening)
+}
+
+/// What the command line says beside the configuration.
+pub(crate) fn options(source: &Source) -> Result<Options, Failure> {
     let recovery = match source.recovery.as_deref() {
         None => None,
         Some("") => Some(Recovery::default()),
@@ -21,13 +31,11 @@ pub(crate) fn open(source: &Source, policies: &[PathBuf]) -> Result<Keyring, Fai
         Some(file) => passphrase::read(file),
         None => passphrase::ask(&format!("passphrase of KEK {alias}: ")),
     };
-    let options = Options { recovery, passphrase: Some(Arc::new(ask)) };
-    let ring = keyfold_open::open_with(&source.config, policies, &options).map_err(Failure::of_opening)?;
     if source.recovery.is_some() {
         let told = "recovery mode is on: KEKs are asked that are not asked otherwise, and what they open is recorded";
         tracing::warn!("{told}");
     }
-    Ok(ring)
+    Ok(Options { recovery, passphrase: Some(Arc::new(ask)) })
 }
 
 /// The failure of a passphrase that was asked for outside of a keyring.

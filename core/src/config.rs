@@ -7,12 +7,13 @@ mod field;
 mod keks;
 mod position;
 mod rotation;
+mod shred;
 mod size;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, ShredPolicy, check_environment};
+use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
 use crate::policy::Policy;
 use audit::AuditToml;
@@ -23,6 +24,7 @@ use keks::{KekToml, RecoveryToml};
 use position::{Origin, Spanned};
 use rotation::RotationToml;
 use serde::Deserialize;
+use shred::ShredToml;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -37,6 +39,13 @@ pub struct Config {
     pub keyring: KeyringConfig,
     /// Where key records are kept, such as `sqlite:keys.db`; paths are relative to the file.
     pub store: String,
+    /// Files in which every key is recorded before the store shows it, such as `file:/other/disk/keys.journal`; relative to
+    /// the configuration file.
+    pub journals: Vec<String>,
+    /// Backups that a shredded key must leave before a certificate is complete, by the operator's names.
+    pub backups: Vec<String>,
+    /// Likewise, archives of the database's write-ahead log.
+    pub archives: Vec<String>,
     /// The file that remembers how far the keyring has come; relative to the configuration file.
     pub high_water: Option<String>,
     /// The KEKs, by alias, such as `local:local.kek`; paths are relative to the file.
@@ -66,6 +75,8 @@ struct ConfigToml {
     neighbours: BTreeMap<String, String>,
     #[serde(default)]
     rotation: RotationToml,
+    #[serde(default)]
+    shred: ShredToml,
     #[serde(default)]
     scopes: BTreeMap<String, Spanned<ScopeToml>>,
     #[serde(default)]
@@ -100,6 +111,31 @@ struct KeyringToml {
 struct StoreToml {
     uri: String,
     high_water: Option<String>,
+    #[serde(default)]
+    journal: OneOrMore,
+}
+
+/// A text, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
+}
+
+impl From<OneOrMore> for Vec<String> {
+    fn from(texts: OneOrMore) -> Self {
+        match texts {
+            OneOrMore::One(text) => vec![text],
+            OneOrMore::More(texts) => texts,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -147,10 +183,13 @@ impl Config {
                 scope_keks: BTreeSet::new(),
                 open_compromised: keyring.open_compromised,
                 keks: KekPolicy::default(),
-                shred: ShredPolicy::default(),
+                shred: file.shred.to_policy(&origin)?,
                 policy: Policy::new(),
             },
             store: file.store.uri,
+            journals: file.store.journal.into(),
+            backups: file.shred.backups,
+            archives: file.shred.archives,
             high_water: file.store.high_water,
             keks: BTreeMap::new(),
             deadlines: BTreeMap::new(),

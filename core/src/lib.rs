@@ -81,13 +81,14 @@ pub use {
     field::{Decryptor, Encryptor, Field, Opened, Rebinder, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
-        CreatedKeyring, Drill, DrillReport, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring, KeyringConfig, LookupKeys,
-        MAX_SCOPE_NAME_LEN, Recovery, Reparent, ReparentProgress, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress,
-        Rotated, ShredPolicy,
+        CopyStatus, CreatedKeyring, Drill, DrillReport, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
+        KeyringConfig, LookupKeys, Lost, MAX_SCOPE_NAME_LEN, RecordCopy, Recovery, Reparent, ReparentProgress,
+        RestorePlan, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress, Rotated, SeenElsewhere, ShredPolicy,
+        ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},
     rotation::RotationPolicy,
-    store::{KeyStore, RecordChange, Slot},
+    store::{KeyStore, RecordChange, Remainder, Slot},
 };

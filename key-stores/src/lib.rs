@@ -1,6 +1,6 @@
 //! Where keyfold keeps key records: [`MemoryStore`] for tests, [`SqliteStore`] embedded, `PostgresStore` (feature
 //! `postgres`) for several machines; and [`FileHighWater`], which remembers outside the store how far a keyring has
-//! come.
+//! come. [`JournaledStore`] has every record in a [`Journal`] before a store shows it.
 //!
 //! Key records are safe to keep in the open: they hold wrapped keys, and a keyring believes none without its root's
 //! MAC. So a store guards availability and order, not secrecy: losing key records is losing data.
@@ -10,6 +10,8 @@
 
 pub mod files;
 mod high_water;
+mod journal;
+mod journaled;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -19,6 +21,8 @@ mod row;
 mod sqlite;
 
 pub use high_water::FileHighWater;
+pub use journal::{BackupWriter, Found, Journal, read_records};
+pub use journaled::JournaledStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;

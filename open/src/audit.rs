@@ -34,6 +34,29 @@ pub fn sign_statement(path: &Path, kind: &str, body: &serde_json::Value) -> Resu
     })
 }
 
+/// The body of a statement of `kind` that [`sign_statement`] made for the keyring of the configuration file `path`, once it is
+/// verified. One request to the key service, which needs the right to decrypt; blocks until it has answered.
+///
+/// # Errors
+///
+/// - [`Malformed`](ErrorKind::Malformed): not such a statement. - [`DecryptionFailed`](ErrorKind::DecryptionFailed): it was changed, or
+///   is of another keyring. - [`Configuration`](ErrorKind::Configuration): there is no `[audit]` section.
+/// - Those of [`read_config`], of opening the KEK and of the key service.
+pub fn verify_statement(path: &Path, kind: &str, text: &str) -> Result<serde_json::Value> {
+    let config = read_config(path, &[])?;
+    let audit = config.audit.as_ref().ok_or(NO_AUDIT)?;
+    let kek = audit_kek(&config, audit, folder_of(path))?;
+    let text = text.to_owned();
+    let mut statement = keyfold_background::block(async move { keyfold_audit::verify_statement(&text, &*kek).await })?;
+    if statement["lineage"] != config.keyring.lineage.to_string() {
+        return Err(Error::new(ErrorKind::DecryptionFailed, "the statement is of another keyring"));
+    }
+    if statement["kind"] != kind {
+        return Err(Error::new(ErrorKind::Malformed, "the statement is of another kind").with_detail(kind));
+    }
+    Ok(statement["body"].take())
+}
+
 /// The audit files of a keyring, and what they are verified with.
 pub struct AuditTrail {
     /// The files, oldest first.

@@ -7,8 +7,10 @@ mod absent;
 mod audit;
 mod keks;
 mod neighbour;
+mod records;
 
-pub use audit::{AuditTrail, audit_trail, sign_statement};
+pub use audit::{AuditTrail, audit_trail, sign_statement, verify_statement};
+pub use records::Records;
 
 use keyfold::config::Config;
 use keyfold::{
@@ -16,7 +18,7 @@ use keyfold::{
     Recovery, Result,
 };
 use keyfold_kms::local::LocalKek;
-use keyfold_store::{FileHighWater, PostgresStore, SqliteStore};
+use keyfold_store::{FileHighWater, Journal, JournaledStore, PostgresStore, SqliteStore};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -97,24 +99,9 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
 pub fn open_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<Keyring> {
     let (config, digest) = read_with(path, policies, options)?;
     let folder = folder_of(path);
-    let sink = audit::sink(&config, folder)?;
     let store = open_store(&config.store, folder)?;
-    let keks = keks::open_keks(&config, folder, options.passphrase.as_ref())?;
-    let high_water: Arc<dyn HighWater> = match &config.high_water {
-        Some(file) => {
-            let file = folder.join(file);
-            if !file.exists() {
-                tracing::warn!(file = %file.display(), "the high-water file is missing: an older copy of the store would not be noticed");
-            }
-            Arc::new(FileHighWater::open(file)?)
-        }
-        None => Arc::new(MemoryHighWater::default()),
-    };
-    let ring = Keyring::open(config.keyring, store, keks, high_water)?;
-    if let Some(sink) = sink {
-        ring.set_audit(sink)?;
-        ring.audit(audit::of_configuration(AuditAction::Opened, digest))?;
-    }
+    let high_water = open_high_water(&config, folder)?;
+    let ring = open_ring(&config, digest, folder, store, high_water, options)?;
     for (name, file) in &config.neighbours {
         match neighbour::open(name, &folder.join(file)) {
             Ok(neighbour) => ring.add_neighbour(neighbour),
@@ -122,6 +109,53 @@ pub fn open_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result
         }
     }
     Ok(ring)
+}
+
+fn open_high_water(config: &Config, folder: &Path) -> Result<Option<Arc<FileHighWater>>> {
+    let Some(file) = &config.high_water else { return Ok(None) };
+    let file = folder.join(file);
+    if !file.exists() {
+        tracing::warn!(file = %file.display(), "the high-water file is missing: an older copy of the store would not be noticed");
+    }
+    FileHighWater::open(file).map(|file| Some(Arc::new(file)))
+}
+
+/// `digest` is that of the configuration and its policies.
+fn open_ring(
+    config: &Config,
+    digest: Sha256,
+    folder: &Path,
+    mut store: Arc<dyn KeyStore>,
+    high_water: Option<Arc<FileHighWater>>,
+    options: &Options,
+) -> Result<Keyring> {
+    let sink = audit::sink(config, folder)?;
+    let journals = open_journals(config, folder)?;
+    if !journals.is_empty() {
+        store = Arc::new(JournaledStore::new(store, journals));
+    }
+    let high_water: Arc<dyn HighWater> = match high_water {
+        Some(file) => file,
+        None => Arc::new(MemoryHighWater::default()),
+    };
+    let keks = keks::open_keks(config, folder, options.passphrase.as_ref())?;
+    let ring = Keyring::open(config.keyring.clone(), store, keks, high_water)?;
+    if let Some(sink) = sink {
+        ring.set_audit(sink)?;
+        ring.audit(audit::of_configuration(AuditAction::Opened, digest))?;
+    }
+    Ok(ring)
+}
+
+/// The journals of a configuration. Whether they are there matters to whoever changes keys.
+fn open_journals(config: &Config, folder: &Path) -> Result<Vec<Journal>> {
+    config.journals.iter().map(|uri| Journal::new(folder.join(journal_file(uri)?))).collect()
+}
+
+fn journal_file(uri: &str) -> Result<&str> {
+    uri.strip_prefix("file:").filter(|file| !file.is_empty()).ok_or_else(|| {
+        Error::new(ErrorKind::Configuration, "the journal is not one that this build knows: file:FILE").with_detail(uri)
+    })
 }
 
 /// Puts the configuration file `path`, with the fields of `policies` added, in the place of what `ring` has: policy,
@@ -175,6 +209,10 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
         files.extend([Some(&audit.file), audit.anchors.as_ref()].into_iter().flatten().map(|file| folder.join(file)));
     }
     files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
+    for uri in &config.journals {
+        let file = journal_file(uri)?;
+        files.extend(["", ".lock"].map(|suffix| folder.join(format!("{file}{suffix}"))));
+    }
     files.extend(config.neighbours.values().map(|file| folder.join(file)));
     match StoreUri::parse(&config.store)? {
         StoreUri::Sqlite(file) => {

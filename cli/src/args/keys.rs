@@ -1,6 +1,8 @@
 //! `keyfold keys`.
 
-use super::{PassphraseFile, Source, parse_scope};
+use super::{
+    KeysBackup, KeysHold, KeysJournal, KeysRestore, KeysShred, KeysVerify, PassphraseFile, Source, parse_scope,
+};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use keyfold::KekAlias;
 use keyfold::wire::KeyId;
@@ -18,6 +20,18 @@ pub(crate) enum Keys {
     /// Change the state of one key by hand. A key that seals and is compromised gets a successor first; one that is
     /// deactivated does not, and its scope seals nothing until it is rotated.
     State(KeysState),
+    /// Copy all key records into a file, while others go on.
+    Backup(KeysBackup),
+    /// Make the journals that the configuration names and that are missing, and compact the others.
+    Journal(KeysJournal),
+    /// Put the key records together again from the store, journals and backups. Stop every process that uses the store.
+    Restore(KeysRestore),
+    /// Check that the records of store, backups and journals count, and that every key that data needs is there.
+    Verify(KeysVerify),
+    /// Schedule, take back or carry out the destruction of all keys of a scope, or ask again what is left of them.
+    Shred(KeysShred),
+    /// Place a legal hold on a scope, so that its keys cannot be destroyed, or lift it.
+    Hold(KeysHold),
     /// Make a file with a new local KEK, for [keks.ALIAS] of a configuration. Overwrites nothing.
     NewKek(KeysNewKek),
     /// Give every root and isolated key the wraps it should have: by KEKs that were added, by new versions of KEKs, without

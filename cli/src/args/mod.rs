@@ -2,11 +2,15 @@
 
 mod audit;
 mod keys;
+mod records;
+mod shred;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
 pub(crate) use keys::{
     Keys, KeysDrill, KeysList, KeysNewKek, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState, NewState,
 };
+pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
+pub(crate) use shred::{KeysHold, KeysShred};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;

@@ -1,19 +1,29 @@
 //! `keyfold keys`: what keys there are, and what becomes of them.
 
+mod backup;
+mod certificate;
 mod drill;
+mod key_ids;
 mod new_kek;
 mod reparent;
+mod restore;
 mod rewrap;
 mod rotate;
+mod shred;
 mod state;
+mod verify;
 mod walk;
 
+pub(crate) use backup::{backup, make_journals};
 pub(crate) use drill::drill;
 pub(crate) use new_kek::new_kek;
 pub(crate) use reparent::reparent;
+pub(crate) use restore::restore;
 pub(crate) use rewrap::{repair, rewrap};
 pub(crate) use rotate::rotate;
+pub(crate) use shred::{hold, shred};
 pub(crate) use state::change_state;
+pub(crate) use verify::verify;
 
 use crate::args::KeysList;
 use crate::failure::{Exit, Failure};

@@ -107,6 +107,9 @@ impl Keyring {
         if !parent.state().may_open() {
             return Err(super::wrong_state(&parent));
         }
+        if let Some(head) = expected_head {
+            self.refuse_after_end(head, &record).await?;
+        }
         if state == KeyState::Active {
             self.remember_sealing(slot, record.key_id());
         }

@@ -286,6 +286,7 @@ impl Keyring {
         if let Some(waiting) = before.successor {
             return Ok(Rotated { new: waiting, old: before.current.as_ref().map(Record::key_id), by_other: true });
         }
+        self.refuse_before_end(head)?;
         let at_once = self.configured().keyring.rotation.lead.is_zero() || before.current.is_none();
         let state = if at_once { KeyState::Active } else { KeyState::PreActive };
         let made = match slot.class {

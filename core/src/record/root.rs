@@ -212,7 +212,8 @@ impl RootKey {
     ///
     /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way.
     pub(crate) fn with_state(&self, record: &Record, state: KeyState, now: u64) -> Result<Record> {
-        if !record.state().may_become(state) {
+        let reprieved = record.was_compromised() && state == KeyState::Deactivated;
+        if !record.state().may_become(state) || reprieved {
             return Err(Error::new(ErrorKind::KeyState, "the state of the key cannot change that way").with_detail(
                 format!("{} is {}, not to become {}", record.key_id(), record.state().name(), state.name()),
             ));
@@ -222,11 +223,34 @@ impl RootKey {
         if state == KeyState::Active {
             body.activated_at = now;
         }
-        if state == KeyState::Destroyed {
-            // A tombstone has no wraps and is vouched for by whoever writes it: its own key is gone.
-            body.wraps.clear();
-            body.authenticator = self.key_id;
+        if record.state() == KeyState::Compromised && state == KeyState::DestroyPending {
+            body.set_extension(Body::COMPROMISED, Some(&[]))?;
         }
+        let sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
+        if state == KeyState::Destroyed {
+            return Ok(self.tombstone(record, sequence, now));
+        }
+        body.sequence = sequence;
+        body.changed_at = now;
+        Ok(self.sign(body))
+    }
+
+    /// The tombstone of the key of `record`, whatever its state: without wraps, and vouched for by whoever writes it,
+    /// since its own key is gone.
+    pub(crate) fn tombstone(&self, record: &Record, sequence: u64, now: u64) -> Record {
+        let state = KeyState::Destroyed;
+        let (wraps, authenticator) = (Vec::new(), self.key_id);
+        self.sign(Body { state, wraps, authenticator, sequence, changed_at: now, ..record.body.clone() })
+    }
+
+    /// The record that follows `record`, under legal hold since `now`, or not any more.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the record has no room for it.
+    pub(crate) fn with_hold(&self, record: &Record, hold: bool, now: u64) -> Result<Record> {
+        let (mut body, since) = (record.body.clone(), now.to_be_bytes());
+        body.set_extension(Body::HOLD, hold.then_some(&since))?;
         body.sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
         body.changed_at = now;
         Ok(self.sign(body))
