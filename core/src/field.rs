@@ -1,10 +1,12 @@
 //! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
 
+mod clear;
 mod decryptor;
 mod framed;
 mod rebind;
 mod search;
 
+pub use clear::Revealed;
 pub use decryptor::{Decryptor, Opened};
 use decryptor::{Held, Slots};
 pub use rebind::Rebinder;
@@ -96,7 +98,15 @@ impl Field {
         if let Some(current) = &current {
             self.ring.look_at_newest(current).await;
         }
-        Ok(Decryptor { ring: self.ring, policy: self.policy, bound, slots, current, held: ArcSwap::default() })
+        Ok(Decryptor {
+            ring: self.ring,
+            policy: self.policy,
+            bound,
+            slots,
+            current,
+            held: ArcSwap::default(),
+            passed: clear::Passed::default(),
+        })
     }
 
     fn bind(&self) -> Result<Bound> {

@@ -45,6 +45,8 @@ mod keyring;
 #[cfg(feature = "std")]
 mod kms;
 #[cfg(feature = "std")]
+mod migration;
+#[cfg(feature = "std")]
 mod observe;
 #[cfg(feature = "std")]
 mod policy;
@@ -74,13 +76,14 @@ pub use {
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
-    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Searcher},
+    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
         CreatedKeyring, KekPolicy, KekUse, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Recovery,
         Reparent, ReparentProgress, Rotated, ShredPolicy,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
+    migration::{Migration, MigrationPhase},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},
     rotation::RotationPolicy,

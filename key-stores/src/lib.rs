@@ -21,6 +21,6 @@ mod sqlite;
 pub use high_water::FileHighWater;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresStore;
+pub use postgres::{PostgresStore, Settings as PostgresSettings};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;

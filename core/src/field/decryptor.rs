@@ -1,5 +1,6 @@
 //! Opening values with held keys.
 
+use super::clear::Passed;
 use super::framed::{HeldFrames, Taken};
 use super::{Bound, WRONG_CLASS, not_accepted, refuse_row};
 use crate::cache::Cached;
@@ -85,6 +86,7 @@ pub struct Decryptor {
     pub(super) current: Option<Arc<CurrentKey>>,
     /// The keys that were loaded. Replaced as a whole, so that readers on many threads never meet.
     pub(super) held: ArcSwap<Held>,
+    pub(super) passed: Passed,
 }
 
 impl Decryptor {

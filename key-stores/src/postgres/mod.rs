@@ -16,7 +16,7 @@ use statements::{ADDS, ALLOCATES, READ, READ_SCOPE, REPLACES};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use uri::Settings;
+pub use uri::Settings;
 
 /// How often an operation is tried that was rolled back because it was in another one's way.
 const MAX_TRIES: u32 = 5;
