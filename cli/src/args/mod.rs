@@ -1,7 +1,9 @@
 //! The command line. Completions and the man page are made from it.
 
+mod data;
 mod keys;
 
+pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
 pub(crate) use keys::{Keys, KeysList, KeysReparent, KeysRotate, KeysState, NewState};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -36,6 +38,12 @@ pub(crate) enum Command {
     Reveal(Transform),
     /// Move the values of rows to other rows of a protected file, such as those of patients that were merged.
     Rebind(Rebind),
+    /// Seal what is under older generations again, in a file or in the columns of a table.
+    Reencrypt(Reencrypt),
+    /// Seal the values of a live plaintext column into another one, step by step (docs/MIGRATION.md).
+    Backfill(Backfill),
+    /// Count sealed values by suite and generation, in files and tables, without any key.
+    Census(Census),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
     /// List and rotate keys.
