@@ -149,7 +149,8 @@ fn read_as(column: &str, extent: Extent) -> String {
         format!("CASE WHEN typeof({column}) IN ('integer', 'real') THEN CAST({column} AS TEXT) ELSE {column} END");
     match extent {
         Extent::Whole => text,
-        Extent::Start(len) => format!("substr({text}, 1, {len})"),
+        // The start of an empty blob is null to SQLite.
+        Extent::Start(len) => format!("ifnull(substr({text}, 1, {len}), {text})"),
     }
 }
 

@@ -200,6 +200,10 @@ fn starts_of_values_and_numbers_as_text() {
         let page = table.page(None, 1, Extent::Start(2)).expect("a page");
         assert_eq!(page[0].cells[0], text("äö"));
         assert_eq!(page[0].cells[1].as_bytes(), Some(&[0xF5, 1][..]));
+        database.sql(&format!("INSERT INTO t VALUES (2, '', {}, NULL, NULL)", database.literal("")));
+        let empty = &table.page(Some(&page[0].key), 1, Extent::Start(2)).expect("a page")[0].cells;
+        assert_eq!(empty[..2].iter().map(Cell::as_bytes).collect::<Vec<_>>(), [Some(&b""[..]); 2]);
+        assert_eq!(empty[2..], [Cell::Null, Cell::Null]);
         let whole = table.page(None, 1, Extent::Whole).expect("a page");
         assert_eq!(whole[0].cells[2], text("42"));
         assert_eq!(whole[0].cells[3], text("2026-11-25"));

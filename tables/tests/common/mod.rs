@@ -1,7 +1,8 @@
 //! Databases for the tests: an SQLite file, and a schema of the PostgreSQL server that they are given.
+#![allow(dead_code, reason = "every test program uses a part of this")]
 
 use keyfold::Result;
-use keyfold_tables::{Access, Location, Table, TableName};
+use keyfold_tables::{Access, Extent, Location, Row, Table, TableName};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Executor};
 use std::io::Write;
@@ -20,8 +21,12 @@ pub(crate) struct Database {
 /// Both databases, or SQLite alone, said aloud, where there is no server.
 pub(crate) fn databases() -> Vec<Database> {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut databases =
-        vec![Database { folder, server: None, uri: "sqlite:data.db".to_owned(), schema: "main".to_owned() }];
+    let mut databases = vec![Database {
+        uri: format!("sqlite:{}/data.db", folder.path().display()),
+        folder,
+        server: None,
+        schema: "main".to_owned(),
+    }];
     match std::env::var("KEYFOLD_TEST_POSTGRES") {
         Err(_) => {
             let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
@@ -70,6 +75,12 @@ impl Database {
             let sql = format!("SET search_path = {}; {sql}", self.schema);
             connection.execute(sqlx::raw_sql(&sql)).await.expect("the SQL works");
         });
+    }
+
+    /// The whole table, in the order of its key.
+    pub(crate) fn rows(&self, table: &str, key: &str, columns: &[&str]) -> Vec<Row> {
+        let mut table = self.open(table, key, columns).expect("opened");
+        table.page(None, 100_000, Extent::Whole).expect("rows")
     }
 
     pub(crate) fn open(&self, table: &str, key: &str, columns: &[&str]) -> Result<Table> {
