@@ -255,7 +255,8 @@ fn bad_rows_and_wrong_columns() {
         let table = ["backfill", "--sql", &clinic.database.uri, "--table", "patients", "--key", "id"];
         let run = |columns: &[&str]| clinic.world.run(&[&table[..], columns].concat());
         run(&["--from", "ssn", "--to", "ssn", "--field", "patient.ssn"]).expect(USAGE, &["same column"]);
-        run(&["--from", "ssn", "--to", "id", "--field", "patient.ssn"]).expect(POLICY, &["neither binary nor text"]);
+        run(&["--from", "ssn", "--to", "id", "--field", "patient.ssn", "--row", "ssn_sealed"])
+            .expect(POLICY, &["neither binary nor text"]);
         run(&["--from", "ssn", "--to", "absent", "--field", "patient.ssn"]).expect(POLICY, &["no such column"]);
         run(&["--from", "ssn", "--to", "ssn_sealed", "--field", "absent"]).expect(POLICY, &["no field"]);
         clinic.world.write(

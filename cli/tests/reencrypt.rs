@@ -5,7 +5,7 @@ mod common;
 #[path = "common/tables.rs"]
 mod tables;
 
-use common::{DATA, KEY, POLICY, Run, USAGE, World, contains};
+use common::{DATA, KEY, POLICY, Run, STORAGE, USAGE, World, contains};
 use keyfold::wire::SealedValue;
 use keyfold::{ErrorKind, Value};
 use serde_json::{Value as Json, json};
@@ -398,4 +398,95 @@ fn what_the_table_and_the_policy_do_not_have_is_refused() {
         assert!(hospital.rows().iter().zip(&before).all(|(now, then)| now.cells == then.cells));
         assert_eq!(ErrorKind::InvalidInput.name(), "InvalidInput");
     }
+}
+
+/// The SQL of docs/REENCRYPTION.md, on a table of this kind.
+#[test]
+fn the_sql_of_the_document_works() {
+    let text = std::fs::read_to_string(common::repository("docs/REENCRYPTION.md")).expect("the document");
+    for hospital in hospitals() {
+        hospital.add(0..3, None);
+        let tag = if hospital.database.is_postgres() { "sql postgresql\n" } else { "sql sqlite\n" };
+        let blocks = text.split("```").skip(1).step_by(2);
+        let statements: Vec<&str> = blocks.filter_map(|block| block.strip_prefix(tag)).flat_map(str::lines).collect();
+        assert_eq!(statements.len(), 3);
+        for statement in statements {
+            hospital.database.sql(statement);
+        }
+        if hospital.database.is_postgres() {
+            let named = text.split("```sql\n").nth(1).and_then(|block| block.lines().next()).expect("a statement");
+            hospital.rotate(None);
+            hospital.database.sql("UPDATE patients SET name = 'kf1.x' WHERE id = 1");
+            hospital.reencrypt(&["--errors", "ledger"]).expect(DATA, &[]);
+            let lines: Vec<Json> =
+                hospital.world.text("ledger").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            let of = |json: &Json| json.as_str().expect("a text").to_owned();
+            let query = named.replace("SALT", &of(&lines[0]["salt"])).replace("ROW", &of(&lines[1]["row"]));
+            // Deletes the row that it finds, to be seen by its absence.
+            hospital.database.sql(&query.replace("SELECT id", "DELETE"));
+            let left: Vec<String> = hospital.rows().iter().map(|row| row.key.to_text()).collect();
+            assert_eq!(left, ["0", "2"]);
+        }
+    }
+}
+
+#[test]
+fn a_failure_of_the_database_or_the_disk_leaves_whole_batches() {
+    for hospital in hospitals() {
+        hospital.add(0..100, None);
+        hospital.rotate(None);
+        let before = hospital.rows();
+        let batches = ["--batch-rows", "20"];
+        // Where no checkpoint can be written, nothing is begun.
+        hospital.reencrypt(&["--checkpoint", "absent/point"]).expect(STORAGE, &["absent/point"]);
+        assert!(hospital.rows().iter().zip(&before).all(|(now, then)| now.cells == then.cells));
+        let (refuse, allow) = match hospital.database.is_postgres() {
+            true => (
+                "ALTER TABLE patients ADD CONSTRAINT c CHECK (id <> 55) NOT VALID",
+                "ALTER TABLE patients DROP CONSTRAINT c",
+            ),
+            false => (
+                "CREATE TRIGGER c BEFORE UPDATE ON patients WHEN NEW.id = 55 BEGIN SELECT RAISE(ABORT, 'Canáry7391'); END",
+                "DROP TRIGGER c",
+            ),
+        };
+        hospital.database.sql(refuse);
+        let with_point = [&batches[..], &["--checkpoint", "point", "--json"]].concat();
+        hospital.reencrypt(&with_point).expect(STORAGE, &["same checkpoint"]);
+        let changed: Vec<usize> = hospital
+            .rows()
+            .iter()
+            .zip(&before)
+            .enumerate()
+            .filter(|(_, (a, b))| a.cells != b.cells)
+            .map(|(at, _)| at)
+            .collect();
+        assert_eq!(changed, (0..40).collect::<Vec<_>>());
+        hospital.assert_open(&hospital.rows(), |_| None);
+        hospital.database.sql(allow);
+        let run = hospital.reencrypt(&with_point).expect(0, &[]);
+        assert_eq!(numbers(&run.summary(), &["rows", "resealed", "current"]), [100, 200, 0]);
+        hospital.assert_open(&hospital.rows(), |_| None);
+    }
+}
+
+#[test]
+fn a_field_that_has_become_deterministic() {
+    let world = World::new();
+    world.write("policy.toml", "version = 1\n[fields.state]\ncolumns = [\"state\"]\n");
+    world.protect(&[]);
+    let policy =
+        "version = 1\n[fields.state]\nmode = \"deterministic\"\naccept = [\"01\", \"02\"]\ncolumns = [\"state\"]\n";
+    world.write("policy.toml", policy);
+    world.succeeds(&["reencrypt", "sealed.csv", "--output", "out.csv", "--statement", "statement"]);
+    let states: Vec<String> =
+        world.text("out.csv").lines().skip(1).map(|line| line.rsplit(',').next().expect("a cell").to_owned()).collect();
+    assert!(states.iter().all(|state| state.starts_with("kf1.02")));
+    assert!(states[0] == states[2] && states[0] != states[1]);
+    world.succeeds(&["reveal", "out.csv", "--output", "clear.csv"]);
+    assert_eq!(world.text("clear.csv"), common::PATIENTS);
+    // Nothing is left to do.
+    let again = world.succeeds(&["reencrypt", "out.csv", "--output", "same.csv", "--json"]).summary();
+    assert_eq!(numbers(&again, &["outdated", "values"]), [0, 3]);
+    assert_eq!(world.text("same.csv"), world.text("out.csv"));
 }

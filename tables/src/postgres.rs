@@ -167,9 +167,14 @@ impl PostgresTable {
         rows.iter().map(|row| read(row).map_err(|error| self.failed(error))).collect()
     }
 
+    /// The key, told from a column of the answer that is named like it.
+    fn key_column(&self) -> String {
+        format!("t.{}", quote(&self.key))
+    }
+
     fn select(&self, extent: Extent, condition: &str) -> String {
         let columns = self.columns.iter().map(|column| {
-            let name = quote(&column.name);
+            let name = format!("t.{}", quote(&column.name));
             let whole = if column.kind == ColumnKind::Binary { name } else { format!("{name}::text") };
             match extent {
                 Extent::Whole => format!(", {whole}"),
@@ -177,15 +182,15 @@ impl PostgresTable {
             }
         });
         let key = match self.key_type {
-            KeyType::Integer => format!("{}::int8", quote(&self.key)),
-            KeyType::Text | KeyType::Uuid => format!("{}::text", quote(&self.key)),
-            KeyType::Bytes => quote(&self.key),
+            KeyType::Integer => format!("{}::int8", self.key_column()),
+            KeyType::Text | KeyType::Uuid => format!("{}::text", self.key_column()),
+            KeyType::Bytes => self.key_column(),
         };
-        format!("SELECT {key}, xmin::text{} FROM {} {condition}", columns.collect::<String>(), self.name())
+        format!("SELECT {key}, t.xmin::text{} FROM {} AS t {condition}", columns.collect::<String>(), self.name())
     }
 
     pub(crate) fn page(&mut self, after: Option<&RowKey>, limit: usize, extent: Extent) -> Result<Vec<Row>> {
-        let key = quote(&self.key);
+        let key = self.key_column();
         let behind = match (after, self.key_type) {
             (None, _) => String::new(),
             (Some(_), KeyType::Uuid) => format!("WHERE {key} > $1::uuid"),
@@ -204,7 +209,7 @@ impl PostgresTable {
 
     pub(crate) fn rows(&mut self, keys: &[RowKey]) -> Result<Vec<Row>> {
         let cast = if matches!(self.key_type, KeyType::Uuid) { "::uuid[]" } else { "" };
-        let sql = self.select(Extent::Whole, &format!("WHERE {} = ANY ($1{cast})", quote(&self.key)));
+        let sql = self.select(Extent::Whole, &format!("WHERE {} = ANY ($1{cast})", self.key_column()));
         let query = Statement::new(sql).bind_keys(self.key_type, keys.iter());
         self.read(query)
     }

@@ -63,6 +63,18 @@ fn pages_over_odd_keys() {
 }
 
 #[test]
+fn a_column_that_is_the_key_as_well_is_read_in_the_order_of_the_key() {
+    for database in databases() {
+        database.sql("CREATE TABLE t (k INTEGER NOT NULL PRIMARY KEY, v TEXT); INSERT INTO t VALUES (9, 'a'), (10, 'b'), (-2, 'c')");
+        let mut table = database.open("t", "k", &["k", "v"]).expect("opened");
+        for limit in 1..4 {
+            let read: Vec<String> = all(&mut table, limit).iter().map(|row| row.key.to_text()).collect();
+            assert_eq!(read, ["-2", "9", "10"]);
+        }
+    }
+}
+
+#[test]
 fn keys_that_only_look_equal_are_all_read() {
     // Under a collation that takes them for one, a page would end in the middle of them.
     for database in databases().into_iter().filter(|database| !database.is_postgres()) {

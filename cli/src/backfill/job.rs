@@ -84,8 +84,7 @@ impl Job {
             self.batch(step, page)?;
             if checkpoint.is_kept() {
                 self.ledger.sync()?;
-                let state = json!({ "counts": self.counts.to_json(), "ledger_len": self.ledger.len });
-                checkpoint.save(last.as_ref(), state)?;
+                checkpoint.save(last.as_ref(), state(&self.counts, self.ledger.len))?;
             }
         }
         Ok(())
@@ -136,6 +135,11 @@ impl Job {
             code => code,
         }
     }
+}
+
+/// What a run that goes on has to know.
+pub(super) fn state(counts: &Counts, ledger_len: u64) -> serde_json::Value {
+    json!({ "counts": counts.to_json(), "ledger_len": ledger_len })
 }
 
 /// The new value of the column that the step changes; `None`: the row stays as it is, and is counted.

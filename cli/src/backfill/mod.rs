@@ -42,23 +42,21 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
         "context_columns": args.binding.context_column,
     });
     let mut checkpoint = Checkpoint::open(args.walk.checkpoint.as_deref(), walk)?;
-    let (mut counts, mut ledger_len) = (Counts::default(), None);
-    if checkpoint.is_resumed() {
-        counts = Counts::from_json(&checkpoint.state["counts"])?;
-        ledger_len = Some(checkpoint.state["ledger_len"].as_u64().unwrap_or(0));
+    if !checkpoint.is_resumed() {
+        Ledger::refuse_existing(&args.errors)?;
+        checkpoint.save(None, job::state(&Counts::default(), 0))?;
     }
-    let ledger = Ledger::open(&args.errors, counts.failed, ledger_len)?;
+    let counts = Counts::from_json(&checkpoint.state["counts"])?;
+    let ledger = Ledger::open(&args.errors, counts.failed, checkpoint.state["ledger_len"].as_u64().unwrap_or(0))?;
     let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
     let mut job = Job { table, bindings, ledger, counts, from, step, write: !args.dry_run };
     let done = job.run(&pace, &mut checkpoint);
     record(&ring, args, &job, &done)?;
     done.map_err(|failure| failure.add("what was written stays: start it again, and it goes on"))?;
     report(args, &job);
-    let exit = job.exit_code();
-    if exit == 0 {
-        checkpoint.remove()?;
-    }
-    Ok(ExitCode::from(exit))
+    // The end was reached: what was left is for another run, from the start.
+    checkpoint.remove()?;
+    Ok(ExitCode::from(job.exit_code()))
 }
 
 /// Each step belongs to a phase, in which one of the two columns counts: the other must not overwrite it.

@@ -72,8 +72,9 @@ pub(super) fn generations_now(bindings: &Bindings) -> Result<Vec<Option<u32>>, F
 }
 
 /// The generations that a checkpoint remembers.
-pub(super) fn generations_from(json: &[Json]) -> Vec<Option<u32>> {
-    json.iter().map(|generation| generation.as_u64().and_then(|generation| u32::try_from(generation).ok())).collect()
+pub(super) fn generations_from(json: &Json) -> Vec<Option<u32>> {
+    let generation = |json: &Json| json.as_u64().and_then(|generation| u32::try_from(generation).ok());
+    json.as_array().map(|generations| generations.iter().map(generation).collect()).unwrap_or_default()
 }
 
 /// Looks at every header of the table. Where each scope has its own generation, what counts is the one that seals when the pass

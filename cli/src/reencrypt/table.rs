@@ -38,18 +38,15 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
         "scope_column": args.binding.scope_column, "context_columns": args.binding.context_column,
     });
     let mut checkpoint = Checkpoint::open(args.walk.checkpoint.as_deref(), walk)?;
-    let (mut counts, mut ledger_len, mut goal) = (Counts::default(), None, None);
-    if checkpoint.is_resumed() {
-        counts = Counts::from_json(&checkpoint.state["counts"])?;
-        ledger_len = Some(checkpoint.state["ledger_len"].as_u64().unwrap_or(0));
-        goal = checkpoint.state["generations"].as_array().cloned();
+    if !checkpoint.is_resumed() {
+        Ledger::refuse_existing(&args.errors)?;
+        let floors = statement::generations_now(&bindings)?;
+        checkpoint.save(None, state(&Counts::default(), 0, &floors))?;
     }
+    let counts = Counts::from_json(&checkpoint.state["counts"])?;
     // The generations that sealed when the whole run began, which may have been an earlier process.
-    let floors = match goal {
-        Some(generations) => statement::generations_from(&generations),
-        None => statement::generations_now(&bindings)?,
-    };
-    let ledger = Ledger::open(&args.errors, counts.failed, ledger_len)?;
+    let floors = statement::generations_from(&checkpoint.state["generations"]);
+    let ledger = Ledger::open(&args.errors, counts.failed, checkpoint.state["ledger_len"].as_u64().unwrap_or(0))?;
     let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
     let mut job = Job { table, bindings, ledger, counts, dry_run: args.dry_run };
     let done = job.run(&pace, &mut checkpoint, &floors);
@@ -62,18 +59,17 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
     let mut exit = job.ledger.exit_code();
     if let Some(path) = &args.statement {
         let found = statement::look_at_table(&mut job.table, &mut job.bindings, &pace, &floors)?;
-        // Rows with errors are still under old keys, so there is no statement then, but their code counts.
+        // What is left because of errors is said as well, but the code of those counts.
         match statement::write(args, path, found) {
-            Err(_) if exit != 0 => {}
+            Err(failure) if exit != 0 => drop(writeln!(anstream::stderr(), "keyfold: {failure}")),
             written => written?,
         }
     }
     if exit == 0 && job.counts.busy > 0 {
         exit = Exit::Data as u8;
     }
-    if exit == 0 {
-        checkpoint.remove()?;
-    }
+    // The end was reached: what was left is for another run, from the start.
+    checkpoint.remove()?;
     Ok(exit)
 }
 
@@ -86,10 +82,7 @@ impl Job {
             self.batch(page)?;
             if !self.dry_run {
                 self.ledger.sync()?;
-                let state = json!({
-                    "counts": self.counts.to_json(), "ledger_len": self.ledger.len, "generations": floors,
-                });
-                checkpoint.save(last.as_ref(), state)?;
+                checkpoint.save(last.as_ref(), state(&self.counts, self.ledger.len, floors))?;
             }
         }
         Ok(())
@@ -116,6 +109,11 @@ impl Job {
         counts.busy += settled.busy;
         Ok(())
     }
+}
+
+/// What a run that goes on has to know.
+fn state(counts: &Counts, ledger_len: u64, floors: &[Option<u32>]) -> serde_json::Value {
+    json!({ "counts": counts.to_json(), "ledger_len": ledger_len, "generations": floors })
 }
 
 /// The new cell of a value, and whether the old one was under a compromised key; `None`: it stays as it is, and is counted.

@@ -8,7 +8,7 @@ use keyfold_tables::RowKey;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -27,9 +27,20 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger. `resume_at` is its length at the checkpoint from which the walk goes on: what was written behind that
-    /// will be written again. Otherwise the file must not exist.
-    pub(crate) fn open(args: &Errors, count: u64, resume_at: Option<u64>) -> Result<Self, Failure> {
+    /// Refuses a file that exists: before the checkpoint of a new run, from which on it is ours.
+    pub(crate) fn refuse_existing(args: &Errors) -> Result<(), Failure> {
+        match &args.errors {
+            Some(path) if path.symlink_metadata().is_ok() => Err(Failure::new(
+                Exit::Usage,
+                format!("{} exists already; name another file for errors", path.display()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the ledger, which had `resume_at` bytes at the checkpoint from which the walk goes on: what was written behind that
+    /// will be written again. `count` is how many errors there were by then.
+    pub(crate) fn open(args: &Errors, count: u64, resume_at: u64) -> Result<Self, Failure> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|_| Error::from(ErrorKind::RandomnessUnavailable))?;
         let mut ledger = Self {
@@ -42,22 +53,14 @@ impl Ledger {
             exit: (count > 0).then_some(Exit::Data),
         };
         let Some(path) = &args.errors else { return Ok(ledger) };
-        let opened = match resume_at {
-            Some(len) => OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).and_then(
-                |mut file| {
-                    file.set_len(len)?;
-                    ledger.len = file.seek(SeekFrom::End(0))?;
-                    Ok(file)
-                },
-            ),
-            None => OpenOptions::new().write(true).create_new(true).mode(0o600).open(path),
-        };
-        let file = opened.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Failure::new(Exit::Usage, format!("{} exists already; name another file for errors", path.display()))
-            }
-            _ => Failure::new(Exit::Storage, format!("cannot open {}: {error}", path.display())),
-        })?;
+        let mut options = OpenOptions::new();
+        let opened = options.write(true).create(true).truncate(false).mode(0o600).open(path).and_then(|mut file| {
+            file.set_len(resume_at)?;
+            ledger.len = file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        });
+        let file =
+            opened.map_err(|error| Failure::new(Exit::Storage, format!("cannot open {}: {error}", path.display())))?;
         ledger.file = Some((path.clone(), file));
         let salt = (ledger.keys == LedgerKeys::Hash).then(|| HEXLOWER.encode(&ledger.salt));
         ledger.write(&json!({ "keys": if salt.is_some() { "hash" } else { "plain" }, "salt": salt }))?;

@@ -8,8 +8,9 @@ pub(crate) use database::{Database, databases};
 
 use super::common::{CANARY, Run, World, contains};
 use keyfold::wire::{KeyId, Sealed, SealedValue};
-use keyfold::{Context, Keyring, Value};
+use keyfold::{Context, Decryptor, Keyring, Value};
 use keyfold_tables::{Cell, Row};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -101,14 +102,18 @@ impl Hospital {
     #[track_caller]
     pub(crate) fn assert_open(&self, rows: &[Row], scope_of: impl Fn(usize) -> Option<String>) {
         let ring = self.ring();
+        let mut readers: BTreeMap<(&str, Option<String>), Decryptor> = BTreeMap::new();
         for row in rows {
             let id: usize = row.key.to_text().parse().expect("a number");
-            for (column, field, expected) in [(1, "patient.ssn", ssn(id)), (2, "patient.name", name(id))] {
-                let field = ring.field(field).expect("a field");
-                let field = if let Some(scope) = scope_of(id) { field.scope(&scope) } else { field };
+            for (column, name, expected) in [(1, "patient.ssn", ssn(id)), (2, "patient.name", name(id))] {
+                let scope = scope_of(id);
+                let decryptor = readers.entry((name, scope.clone())).or_insert_with(|| {
+                    let field = ring.field(name).expect("a field");
+                    let field = if let Some(scope) = &scope { field.scope(scope) } else { field };
+                    pollster::block_on(field.decryptor()).expect("a handle")
+                });
                 let sealed = sealed(&row.cells[column]);
                 let opened = pollster::block_on(async {
-                    let decryptor = field.decryptor().await?;
                     decryptor.load_keys(&[&sealed[..]][..]).await?;
                     decryptor.decrypt(&sealed, row.cells[0].as_bytes())
                 })

@@ -72,8 +72,10 @@ impl Database {
             let options: PgConnectOptions = uri.parse().expect("a URI");
             let options = options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(ca);
             let mut connection = options.connect().await.expect("connected");
-            let sql = format!("SET search_path = {}; {sql}", self.schema);
-            connection.execute(sqlx::raw_sql(&sql)).await.expect("the SQL works");
+            let path = format!("SET search_path = {}", self.schema);
+            connection.execute(sqlx::raw_sql(&path)).await.expect("set");
+            // Apart from the above: some statements are allowed alone only.
+            connection.execute(sqlx::raw_sql(sql)).await.expect("the SQL works");
         });
     }
 
