@@ -209,7 +209,7 @@ impl Table {
 
     /// Makes all changes in one transaction, except those whose condition does not hold any more; says which were made.
     ///
-    /// On disk when the call returns. If the databases rolls it back because it was in the way of others, none was made.
+    /// On disk when the call returns. If the database rolls it back because it was in the way of others, none was made.
     ///
     /// # Errors
     ///

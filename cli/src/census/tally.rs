@@ -142,3 +142,52 @@ impl Tally {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u32) -> KeyId {
+        let mut bytes = [7; KeyId::LEN];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        KeyId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn invented_keys_end_the_census_before_the_memory_does() {
+        let mut tally = Tally::new("a table", &["a".to_owned()], false);
+        let add = |number: usize, tally: &mut Tally| tally.add(0, Seen::Sealed(Suite::Field, key(number as u32)));
+        assert!((0..MAX_ENTRIES).all(|number| add(number, &mut tally).is_ok()));
+        assert!(add(0, &mut tally).is_ok(), "a known one");
+        assert!(add(MAX_ENTRIES, &mut tally).is_err());
+        let mut tally = Tally::new("a file", &[], false);
+        assert!((0..MAX_COLUMNS).all(|number| tally.push(number.to_string()).is_ok()));
+        assert!(tally.push("one more".to_owned()).is_err());
+    }
+
+    #[test]
+    fn counts_come_back_from_a_checkpoint() {
+        let columns = ["a".to_owned(), "b".to_owned()];
+        for with_ids in [true, false] {
+            let mut tally = Tally::new("a table", &columns, with_ids);
+            tally.rows = 9;
+            for (column, seen) in [
+                (0, Seen::Sealed(Suite::Field, key(5))),
+                (0, Seen::Sealed(Suite::Field, key(5))),
+                (0, Seen::Sealed(Suite::Deterministic, key(6))),
+                (1, Seen::Null),
+                (1, Seen::Empty),
+                (1, Seen::Clear),
+                (1, Seen::Malformed),
+            ] {
+                tally.add(column, seen).expect("room");
+            }
+            let mut again = Tally::new("a table", &columns, with_ids);
+            again.restore(&tally.to_json()).expect("good");
+            assert_eq!(format!("{again:?}"), format!("{tally:?}"));
+            let mut other = Tally::new("a table", &columns[..1], with_ids);
+            assert!(other.restore(&tally.to_json()).is_err());
+            assert!(again.restore(&Json::Null).is_err());
+        }
+    }
+}

@@ -71,10 +71,13 @@ pub(super) fn generations_now(bindings: &Bindings) -> Result<Vec<Option<u32>>, F
     Ok(bindings.of_scope()?.iter().map(|cipher| Some(cipher.key_id().generation())).collect())
 }
 
-/// The generations that a checkpoint remembers.
-pub(super) fn generations_from(json: &Json) -> Vec<Option<u32>> {
+/// The generations that a checkpoint remembers, of so many fields.
+pub(super) fn generations_from(json: &Json, fields: usize) -> Result<Vec<Option<u32>>, Failure> {
     let generation = |json: &Json| json.as_u64().and_then(|generation| u32::try_from(generation).ok());
-    json.as_array().map(|generations| generations.iter().map(generation).collect()).unwrap_or_default()
+    match json.as_array() {
+        Some(generations) if generations.len() == fields => Ok(generations.iter().map(generation).collect()),
+        _ => Err(Failure::new(Exit::Usage, "the checkpoint is damaged; start with another file")),
+    }
 }
 
 /// Looks at every header of the table. Where each scope has its own generation, what counts is the one that seals when the pass

@@ -45,7 +45,7 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
     }
     let counts = Counts::from_json(&checkpoint.state["counts"])?;
     // The generations that sealed when the whole run began, which may have been an earlier process.
-    let floors = statement::generations_from(&checkpoint.state["generations"]);
+    let floors = statement::generations_from(&checkpoint.state["generations"], bindings.len())?;
     let ledger = Ledger::open(&args.errors, counts.failed, checkpoint.state["ledger_len"].as_u64().unwrap_or(0))?;
     let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
     let mut job = Job { table, bindings, ledger, counts, dry_run: args.dry_run };

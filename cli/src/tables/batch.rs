@@ -17,8 +17,8 @@ pub(crate) struct Settled<T> {
     pub(crate) busy: u64,
 }
 
-/// Asks `plan` about each row and each of the fields, which are in `columns`, replaces in one transaction what it wants replaced, and asks again about
-/// rows that somebody else has changed meanwhile. Without `write` nothing is replaced.
+/// Asks `plan` about each row and each of the fields, which are in `columns`, replaces in one transaction what it wants
+/// replaced, and asks again about rows that somebody else has changed meanwhile. Without `write` nothing is replaced.
 ///
 /// `plan` gets the row and the field, and gives the new value and what to call the change; `None`: it has dealt with it.
 pub(crate) fn settle<T>(
