@@ -3,6 +3,8 @@
 
 mod args;
 mod audit;
+mod backfill;
+mod census;
 mod failure;
 mod files;
 mod init;
@@ -10,7 +12,10 @@ mod inspect;
 mod keys;
 mod opening;
 mod passphrase;
+mod reencrypt;
+mod reseal;
 mod selftest;
+mod tables;
 mod transform;
 
 use args::{Audit, Cli, Command, Keys};
@@ -42,10 +47,13 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Init(args) => init::run(&args, &mut out)?,
         Command::Migrate(args) => init::migrate(&args, &mut out)?,
         Command::Protect(args) => {
-            transform::run(&args.transform, Direction::Protect { seal_sealed: args.seal_sealed })?
+            drop(transform::run(&args.transform, Direction::Protect { seal_sealed: args.seal_sealed })?);
         }
-        Command::Reveal(args) => transform::run(&args, Direction::Reveal)?,
+        Command::Reveal(args) => drop(transform::run(&args, Direction::Reveal)?),
         Command::Rebind(args) => transform::rebind(&args)?,
+        Command::Reencrypt(args) => return reencrypt::run(&args),
+        Command::Backfill(args) => return backfill::run(&args),
+        Command::Census(args) => census::run(&args, &mut out)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
@@ -94,8 +102,9 @@ fn set_up_log(level: &str) -> Result<(), Failure> {
     let level: tracing::Level = level
         .parse()
         .map_err(|_| Failure::new(Exit::Usage, "--log (or KEYFOLD_LOG) is one of error, warn, info, debug, trace"))?;
-    let ours = ["keyfold", "keyfold_audit", "keyfold_cli", "keyfold_kms", "keyfold_open", "keyfold_store"]
-        .map(|name| (name, level));
+    let ours =
+        ["keyfold", "keyfold_audit", "keyfold_cli", "keyfold_kms", "keyfold_open", "keyfold_store", "keyfold_tables"]
+            .map(|name| (name, level));
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(layer).with(Targets::new().with_targets(ours)).init();
     Ok(())

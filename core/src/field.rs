@@ -1,11 +1,13 @@
 //! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
 
+mod clear;
 mod decryptor;
 mod framed;
 mod rebind;
 mod search;
 mod used;
 
+pub use clear::Revealed;
 pub use decryptor::{Decryptor, Opened};
 use decryptor::{Held, Slots};
 pub use rebind::Rebinder;
@@ -111,7 +113,16 @@ impl Field {
             self.ring.look_at_newest(current).await;
         }
         let uses = Uses::new(&self.ring, &self.policy.name);
-        Ok(Decryptor { ring: self.ring, policy: self.policy, bound, slots, current, held: ArcSwap::default(), uses })
+        Ok(Decryptor {
+            ring: self.ring,
+            policy: self.policy,
+            bound,
+            slots,
+            current,
+            held: ArcSwap::default(),
+            uses,
+            passed: clear::Passed::default(),
+        })
     }
 
     fn bind(&self) -> Result<Bound> {

@@ -45,6 +45,8 @@ mod keyring;
 #[cfg(feature = "std")]
 mod kms;
 #[cfg(feature = "std")]
+mod migration;
+#[cfg(feature = "std")]
 mod observe;
 #[cfg(feature = "std")]
 mod policy;
@@ -78,7 +80,7 @@ pub use {
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
-    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Searcher},
+    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
         CopyStatus, CreatedKeyring, Drill, DrillReport, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
@@ -87,6 +89,7 @@ pub use {
         ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
+    migration::{Migration, MigrationPhase},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},
     rotation::RotationPolicy,

@@ -55,6 +55,10 @@ mod facade {
         counter!("keyfold_unknown_key_ids_total", "outcome" => outcome).increment(1);
     }
 
+    pub(crate) fn clear_value() {
+        counter!("keyfold_clear_values_total").increment(1);
+    }
+
     pub(crate) fn oldest_generation(generation: u32) {
         gauge!("keyfold_oldest_generation_in_use").set(generation);
     }
@@ -75,6 +79,7 @@ mod facade {
     pub(crate) fn recovery_unwrap(_: &str, _: &'static str) {}
     pub(crate) fn rotation_failed(_: &'static str) {}
     pub(crate) fn unknown_key(_: &'static str) {}
+    pub(crate) fn clear_value() {}
     pub(crate) fn oldest_generation(_: u32) {}
 }
 

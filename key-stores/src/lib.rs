@@ -25,6 +25,6 @@ pub use journal::{BackupWriter, Found, Journal, read_records};
 pub use journaled::JournaledStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresStore;
+pub use postgres::{PostgresStore, Settings as PostgresSettings};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;

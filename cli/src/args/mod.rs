@@ -1,11 +1,13 @@
 //! The command line. Completions and the man page are made from it.
 
 mod audit;
+mod data;
 mod keys;
 mod records;
 mod shred;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
+pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
 pub(crate) use keys::{
     Keys, KeysDrill, KeysList, KeysNewKek, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState, NewState,
 };
@@ -44,6 +46,12 @@ pub(crate) enum Command {
     Reveal(Transform),
     /// Move the values of rows to other rows of a protected file, such as those of patients that were merged.
     Rebind(Rebind),
+    /// Seal what is under older generations again, in a file or in the columns of a table.
+    Reencrypt(Reencrypt),
+    /// Seal the values of a live plaintext column into another one, step by step (docs/MIGRATION.md).
+    Backfill(Backfill),
+    /// Count sealed values by suite and generation, in files and tables, without any key.
+    Census(Census),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
     /// List and rotate keys.
@@ -103,7 +111,7 @@ pub(crate) enum Format {
     Ndjson,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Source {
     /// The configuration of the keyring.
     #[arg(long, value_name = "FILE", default_value = "keyfold.toml", value_hint = ValueHint::FilePath)]
@@ -116,7 +124,7 @@ pub(crate) struct Source {
     pub(crate) passphrase: PassphraseFile,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PassphraseFile {
     /// Read the passphrase of a KEK from the first line of FILE, which may be a pipe, instead of asking at the terminal.
     #[arg(long, env = "KEYFOLD_PASSPHRASE_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]

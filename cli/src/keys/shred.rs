@@ -109,7 +109,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 
 /// Places a legal hold, or lifts it.
 pub(crate) fn hold(args: &KeysHold, out: &mut impl Write) -> Result<(), Failure> {
-    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
+    let ring = opening::open(&args.source, &[])?;
     let reason = args.reason.as_deref();
     let hold = pollster::block_on(async {
         if args.release {

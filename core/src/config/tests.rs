@@ -253,3 +253,27 @@ fn wrong_keks_name_their_line() {
     let text = error("[keyring]", "[keyring]\nquorum = 0");
     assert!(text.contains("keyfold.toml:4, quorum") && text.contains("0 of 1"), "{text}");
 }
+
+#[test]
+fn a_field_may_be_migrated_for_a_time() {
+    let parse = |migration: &str| {
+        let mut config = Config::parse(&CONFIG.replace("padding = 16\n", ""), "keyfold.toml").expect("good");
+        let text = format!("version = 1\n[fields.x]\nmigration = {migration}\n");
+        config
+            .add_policy(&text, "policy.toml")
+            .map(|()| config.keyring.policy.field("x").and_then(|field| field.migration))
+    };
+    let migration = parse("{ until = \"2027-03-31\", phase = \"cut-over\" }").expect("good").expect("there");
+    assert_eq!((migration.until, migration.phase), (20_908, crate::MigrationPhase::CutOver));
+    for wrong in [
+        "{ until = \"2027-03-31\" }",
+        "{ phase = \"dual-write\" }",
+        "{ until = \"2027-02-30\", phase = \"dual-write\" }",
+        "{ until = \"2027-03-31\", phase = \"clear\" }",
+        "{ until = \"2027-03-31\", phase = \"dual-write\", forever = true }",
+        "true",
+    ] {
+        let error = parse(wrong).expect_err(wrong).to_string();
+        assert!(error.contains("policy.toml:"), "{error}");
+    }
+}

@@ -1,5 +1,6 @@
 //! Opening values with held keys.
 
+use super::clear::Passed;
 use super::framed::{HeldFrames, Taken};
 use super::used::Uses;
 use super::{Bound, WRONG_CLASS, not_accepted, refuse_row};
@@ -88,6 +89,7 @@ pub struct Decryptor {
     /// The keys that were loaded. Replaced as a whole, so that readers on many threads never meet.
     pub(super) held: ArcSwap<Held>,
     pub(super) uses: Uses,
+    pub(super) passed: Passed,
 }
 
 impl Decryptor {

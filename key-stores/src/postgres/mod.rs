@@ -19,7 +19,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use uri::Settings;
+
+pub use uri::Settings;
 
 /// How often an operation is tried that was rolled back because it was in another one's way.
 const MAX_TRIES: u32 = 5;
