@@ -36,7 +36,8 @@ fn keyring(scopes: u64, old: &FakeKms) -> (Arc<MemoryStore>, KeyringConfig) {
     let marks = Arc::new(MemoryHighWater::default());
     let config = block_on(Keyring::create("bench", "bench", store.clone(), keks, marks)).expect("created").config;
     // Records that look like those of scopes: a walk over them verifies none, since it changes none.
-    let made_by = |generation, slot| Key { bytes: [7; 32], lineage: config.lineage, class: KeyClass::Data, slot, generation };
+    let made_by =
+        |generation, slot| Key { bytes: [7; 32], lineage: config.lineage, class: KeyClass::Data, slot, generation };
     let root = Key { class: KeyClass::Root, ..made_by(1, SlotId::NONE) };
     for scope in 0..scopes {
         let mut id = [0; 16];

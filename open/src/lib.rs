@@ -64,6 +64,9 @@ pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
 /// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet;
 /// blocks until a store on a server has answered.
 ///
+/// A KEK that cannot be opened is a warning where the keyring can do without it: one for isolated scopes, one for recovery, or
+/// one whose file cannot be read while another KEK for roots can be asked.
+///
 /// Neighbours that the configuration names are opened as well, to say whose an unknown key is. One that cannot be
 /// opened is a warning.
 ///
