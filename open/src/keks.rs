@@ -33,18 +33,20 @@ pub(crate) fn open_keks(
     }
     let is_asked = |alias: &KekAlias| is_usual(alias) || policy.keks.recovery.is_some();
     let opens_roots = keks.keys().any(|alias| is_asked(alias) && !policy.scope_keks.contains(alias));
+    let mut fatal = None;
     for (alias, error) in away {
         let optional = policy.scope_keks.contains(&alias) || !is_usual(&alias);
         // A file that is there and wrong is for somebody to set right; one that is away is what the others are for.
         if !optional && !(opens_roots && error.kind() == ErrorKind::Io) {
-            return Err(error);
+            fatal.get_or_insert(error);
+            continue;
         }
         tracing::warn!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
         let kind = ErrorKind::Kms(KmsErrorKind::Unavailable);
         let absent = Error::new(kind, "the KEK could not be opened when the keyring was");
         keks.insert(alias, Arc::new(Absent(absent.with_detail(error.to_string()))));
     }
-    Ok(keks)
+    fatal.map_or(Ok(keks), Err)
 }
 
 pub(crate) fn open_kek(

@@ -1,7 +1,7 @@
 //! Making keyrings, scopes and keys. A key seals only after its record is durable in the store (DESIGN K12).
 
 use super::audited::Audit;
-use super::keks::{Verdict, alarm_missing_wrap, wrap_one};
+use super::keks::{Verdict, alarm_missing_wrap, of_kek, wrap_one};
 use super::{KekPolicy, Keyring, KeyringConfig, LookupKeys, ShredPolicy};
 use crate::aead::Backend;
 use crate::audit::{AuditAction, AuditEvent};
@@ -221,7 +221,7 @@ impl Maker<'_> {
                 Err(error) if Verdict::of(&error) == Verdict::Away && missing.len() < most_missing => {
                     missing.push((alias, error));
                 }
-                Err(error) => return Err(error.with_detail(format!("KEK {alias}"))),
+                Err(error) => return Err(of_kek(error, alias)),
             }
         }
         for (alias, error) in missing {

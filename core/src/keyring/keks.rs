@@ -239,7 +239,7 @@ impl Keyring {
             };
             let verdict = Verdict::of(&error);
             self.note_failure(alias, record, &error, origin);
-            let error = error.with_detail(format!("KEK {alias}"));
+            let error = of_kek(error, alias);
             if verdict == Verdict::Other || (verdict == Verdict::Refused && policy.recovery.is_none()) {
                 return Err(error);
             }
@@ -299,6 +299,15 @@ impl Keyring {
         };
         error.with_detail(record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
     }
+}
+
+/// The same error, with the KEK that gave it.
+pub(super) fn of_kek(error: Error, alias: &KekAlias) -> Error {
+    let detail = match error.detail() {
+        "" => format!("KEK {alias}"),
+        detail => format!("KEK {alias}: {detail}"),
+    };
+    error.with_detail(detail)
 }
 
 /// One request: what `kms` says that `wrapped` holds, if that is the key of `record`.
