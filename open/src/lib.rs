@@ -128,7 +128,10 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let keks = config.keks.values().chain(config.audit_keks.values());
     files.extend(keks.filter_map(|uri| uri.strip_prefix("local:")).map(|file| folder.join(file)));
     if let Some(audit) = &config.audit {
-        files.extend([Some(&audit.file), audit.anchors.as_ref()].into_iter().flatten().map(|file| folder.join(file)));
+        let file = folder.join(&audit.file);
+        files.extend(keyfold_audit::files_of(&file)?);
+        files.extend([keyfold_audit::lock_of(&file), file]);
+        files.extend(audit.anchors.as_ref().map(|file| folder.join(file)));
     }
     files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
     files.extend(config.neighbours.values().map(|file| folder.join(file)));

@@ -1,7 +1,8 @@
 //! `keyfold keys reparent`: every key under the current root.
 
 use crate::args::KeysReparent;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+use crate::files::interrupt::Interrupt;
 use crate::print_failed;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -14,6 +15,8 @@ const STEP: usize = 250;
 /// Walks through the keys until a whole walk finds nothing left to do. May be stopped anywhere and repeated.
 pub(crate) fn reparent(args: &KeysReparent, out: &mut impl Write) -> Result<(), Failure> {
     let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
+    let interrupt =
+        Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let mut walk = pollster::block_on(ring.reparent())?;
     // Hidden by itself where standard error is not a terminal.
     let bar = ProgressBar::new_spinner();
@@ -23,6 +26,7 @@ pub(crate) fn reparent(args: &KeysReparent, out: &mut impl Write) -> Result<(), 
     );
     let step = args.records_per_second.map_or(STEP, |rate| STEP.min(rate as usize));
     let progress = loop {
+        interrupt.check()?;
         let began = Instant::now();
         let progress = pollster::block_on(walk.step(step))?;
         if progress.done {
