@@ -6,7 +6,7 @@ mod writer;
 use arc_swap::ArcSwap;
 use keyfold::config::{AuditConfig, OnAuditFailure};
 use keyfold::{AuditEvent, AuditSink, Clock, KeyringConfig, Kms, Result, SystemClock};
-use keyfold_store::files::{io_error, resolve};
+use keyfold_store::files::{io_error, resolve, with_suffix};
 use metrics::counter;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -199,6 +199,12 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<_> = aside.into_iter().map(|(_, path)| path).collect();
     files.extend(path.exists().then(|| path.to_owned()));
     Ok(files)
+}
+
+/// The file that writers of the audit file `path` lock.
+#[must_use]
+pub fn lock_of(path: &Path) -> PathBuf {
+    with_suffix(path, ".lock")
 }
 
 /// The name of the program that runs.

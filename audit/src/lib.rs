@@ -16,6 +16,6 @@ mod verify;
 
 pub use anchor::Anchor;
 pub use ecs::Ecs;
-pub use file::{FileAudit, files_of};
+pub use file::{FileAudit, files_of, lock_of};
 pub use statement::{sign_statement, verify_statement};
 pub use verify::{AuditText, ChainEnd, ChainReport, Expected, Finding, FindingKind, Report, heads, verify};

@@ -209,7 +209,10 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     files.extend_from_slice(policies);
     files.extend(keks::files(&config, folder));
     if let Some(audit) = &config.audit {
-        files.extend([Some(&audit.file), audit.anchors.as_ref()].into_iter().flatten().map(|file| folder.join(file)));
+        let file = folder.join(&audit.file);
+        files.extend(keyfold_audit::files_of(&file)?);
+        files.extend([keyfold_audit::lock_of(&file), file]);
+        files.extend(audit.anchors.as_ref().map(|file| folder.join(file)));
     }
     files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
     for uri in &config.journals {

@@ -1,5 +1,6 @@
 //! The file itself: whole lines at its end, one writer at a time, and another file when it is full (FORMAT.md §15.3).
 
+use super::lock_of;
 use crate::anchor::is_torn;
 use crate::line::ReadLine;
 use keyfold::Result;
@@ -60,7 +61,7 @@ impl Log {
 
     /// Waits until no other process, and no other log of this one, writes.
     pub(super) fn lock(&mut self) -> Result<Guard> {
-        let path = with_suffix(&self.path, ".lock");
+        let path = lock_of(&self.path);
         let failed = |error| io_error("cannot lock the audit file", &path, error);
         let lock = match &self.lock {
             Some(lock) => lock.clone(),

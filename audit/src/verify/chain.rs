@@ -67,16 +67,10 @@ enum Key {
 /// The key of the chain's first line.
 async fn ratchet(entries: &[Entry<'_>], expected: &Expected, report: &mut Report) -> Key {
     let headers: Vec<_> = entries.iter().filter_map(|entry| Some((entry, entry.line.start()?))).collect();
-    let Some((_, (_, _))) = headers.first() else {
-        let entry = &entries[0];
-        let count = entries.len();
-        entry.add(
-            report,
-            FindingKind::UnknownChain,
-            format!("no line says what its chain is, of which there are {count} lines"),
-        );
-        return Key::Unknown;
-    };
+    if let (true, Some(first)) = (headers.is_empty(), entries.first()) {
+        let detail = format!("no line says what its chain is, of which there are {} lines", entries.len());
+        first.add(report, FindingKind::UnknownChain, detail);
+    }
     for (entry, (start, alias)) in &headers {
         if expected.lineage.is_some_and(|lineage| lineage != start.lineage) {
             entry.add(report, FindingKind::UnknownChain, "the chain is of another keyring");

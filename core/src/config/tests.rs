@@ -277,3 +277,36 @@ fn a_field_may_be_migrated_for_a_time() {
         assert!(error.contains("policy.toml:"), "{error}");
     }
 }
+
+#[test]
+fn audit_has_defaults_bounds_and_a_kek_of_its_own() {
+    let kek = "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[keks.old]\nuri = \"local:old\"\nwraps = \"audit\"\n";
+    let config = |lines: &str| parse_with(&format!("{kek}[audit]\n{lines}\n"));
+    assert!(parse_with(kek).unwrap().audit.is_none());
+    let given = config("file = \"a\"\nkek = \"audit\"").unwrap();
+    assert_eq!(given.audit_keks.keys().map(KekAlias::as_str).collect::<Vec<_>>(), ["audit", "old"]);
+    assert!(given.keks.keys().all(|alias| alias.as_str() == "local"), "an audit KEK is asked for no root");
+    let audit = given.audit.unwrap();
+    let seconds = core::time::Duration::from_secs;
+    assert_eq!(
+        (audit.on_failure, audit.interval, audit.anchor_interval),
+        (OnAuditFailure::Refuse, seconds(60), seconds(600))
+    );
+    assert_eq!((audit.max_size, audit.anchor_every, audit.anchors, audit.actor), (64 << 20, 1000, None, None));
+    for (lines, why) in [
+        ("kek = \"audit\"", "file"),
+        ("file = \"\"\nkek = \"audit\"", "name of a file"),
+        ("file = \"a\"\nkek = \"local\"", "wraps = \"audit\""),
+        ("file = \"a\"\nkek = \"none\"", "wraps = \"audit\""),
+        ("file = \"a\"\nkek = \"audit\"\non_failure = \"ignore\"", "on_failure"),
+        ("file = \"a\"\nkek = \"audit\"\ninterval = \"0s\"", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\ninterval = \"2h\"", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\nmax_size = 1000", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\nanchor_every = 0", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\nanchor_interval = \"2d\"", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\nactor = \"a\\nb\"", "actor"),
+    ] {
+        let error = config(lines).unwrap_err().to_string();
+        assert!(error.contains(why) && error.contains("keyfold.toml:"), "{lines}: {error}");
+    }
+}
