@@ -110,6 +110,7 @@ fn json_line(info: &KeyInfo) -> String {
         "root": record.authenticator().to_string(),
         "commitment": hex(record.commitment()),
         "keks": record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>(),
+        "held_since": record.held_since(),
         "verified": info.verified.is_ok(),
         "error": info.verified.as_ref().err().map(ToString::to_string),
     })
@@ -131,7 +132,8 @@ fn text_line(info: &KeyInfo) -> String {
             };
             let keks = record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", ");
             let isolated = if record.is_isolated() { format!("isolated, KEKs {keks}") } else { String::new() };
-            let notes = [use_of, isolated.as_str()];
+            let held = if record.held_since().is_some() { "legal hold" } else { "" };
+            let notes = [use_of, isolated.as_str(), held];
             notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ")
         }
     };
