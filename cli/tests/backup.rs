@@ -100,7 +100,7 @@ fn a_lost_machine_comes_back_from_backup_and_journal_in_a_new_store() {
     // A backup that was cut off restores nothing.
     let whole = world.read("monday");
     world.write("monday", &whole[..whole.len() - 40]);
-    world.refuses(&["keys", "restore", "--from", "monday"], STORAGE, &["cut off"]);
+    world.refuses(&["keys", "restore", "--from", "monday"], STORAGE, &["cut off", "line 7"]);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn without_the_journal_the_missing_keys_are_named_and_the_loss_must_be_accepted(
     let done = world.succeeds(&[&arguments[..], &["--accept-loss"]].concat()).json_lines();
     let old = done[0]["old_high_water"].as_str().expect("a path");
     assert!(old.ends_with("keys.high-water.1"), "{old}");
-    assert_eq!(fs::read(old).expect("kept"), before);
+    assert!(fs::read(old).expect("kept").starts_with(&before));
     world.protect(&["--scope", "clinic-7"]);
     let lost_generation = u64::from_str_radix(&lost[..8], 16).expect("a generation");
     let next =

@@ -53,8 +53,8 @@ fn certificate(world: &World, file: &str) -> Json {
 
 fn state<'a>(certificate: &'a Json, place: &str) -> &'a str {
     let places = certificate["places"].as_array().expect("a list");
-    let found = places.iter().find(|known| known["place"].as_str().is_some_and(|name| name.starts_with(place)));
-    found.unwrap_or_else(|| panic!("no {place} in {certificate:#}"))["state"].as_str().expect("a state")
+    let place = places.iter().find(|known| known["place"].as_str().is_some_and(|name| name.starts_with(place)));
+    place.unwrap_or_else(|| panic!("the place is missing in {certificate:#}"))["state"].as_str().expect("a state")
 }
 
 /// A keyring with a journal, whose keys do not wait.
@@ -136,6 +136,27 @@ fn no_wrap_of_the_scope_is_left_in_store_log_journal_and_later_backups() {
 }
 
 #[test]
+fn the_journal_of_another_machine_takes_the_tombstones_over() {
+    let world = world("none");
+    let text = fs::read_to_string(world.config()).expect("a configuration");
+    let other = world.keys().join("other.toml");
+    fs::write(&other, text.replace("file:keys.journal", "file:other.journal")).expect("written");
+    let there = ["--config", common::argument(&other)];
+    world.succeeds(&[&["keys", "journal"], &there[..]].concat());
+    world.succeeds(&[&["protect", "in.csv", "--output", "sealed.csv", "--scope", "clinic-7"], &there[..]].concat());
+    let shredded = wraps(&world.config());
+    world.succeeds(&SHRED);
+    finish(&world, "certificate.json").expect(0, &[]);
+    assert_eq!(found_in(&world.keys(), &shredded), ["other.journal"]);
+    world.succeeds(&[&["keys", "journal"], &there[..]].concat());
+    assert_eq!(found_in(&world.keys(), &shredded), [""; 0]);
+    for config in [&[][..], &there] {
+        world.succeeds(&["keys", "journal"]);
+        world.succeeds(&[&["keys", "verify", "--journal"], config].concat());
+    }
+}
+
+#[test]
 fn a_reader_keeps_the_certificate_pending_until_it_is_gone() {
     let world = world("none");
     world.protect(&["--scope", "clinic-7"]);
@@ -163,6 +184,7 @@ fn keys_wait_and_a_hold_is_in_the_way() {
     let hold = ["keys", "hold", "--scope", "clinic-7"];
     world.succeeds(&[&hold[..], &["--reason", "case 7"]].concat());
     world.refuses(&SHRED, POLICY, &["legal hold", "--release"]);
+    assert!(world.succeeds(&["keys", "list"]).stdout_text().contains("seals and opens; legal hold"));
     world.succeeds(&[&hold[..], &["--release"]].concat());
     world.succeeds(&SHRED);
     let refused = finish(&world, "certificate.json").expect(POLICY, &["waiting period", "s remain"]);

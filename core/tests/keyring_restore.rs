@@ -151,6 +151,7 @@ fn what_marks_say_was_destroyed_is_destroyed_and_what_they_saw_is_not_forgotten(
     let absent = key_id_of(&year.after);
     let seen = SeenElsewhere {
         generation: year.generation,
+        given_out: 0,
         marks: vec![
             (shredded, mark(9, KeyState::Destroyed)),
             (before, mark(2, KeyState::Deactivated)),
@@ -159,6 +160,10 @@ fn what_marks_say_was_destroyed_is_destroyed_and_what_they_saw_is_not_forgotten(
         ],
         in_data: BTreeSet::new(),
     };
+    let known = SeenElsewhere { given_out: year.generation, ..seen.clone() };
+    let plan = year.plan(stored(&year.backup), &known);
+    let is_gap = |lost: &Lost| matches!(lost, Lost::Generations(..));
+    assert!(!plan.lost.iter().any(is_gap), "a journal knows that the numbers were given out");
     let plan = year.plan(stored(&year.backup), &seen);
     let backed_up = year.backup.iter().map(|record| record.key_id().generation()).max().unwrap();
     assert_eq!(

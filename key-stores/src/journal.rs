@@ -29,7 +29,7 @@ const MIN_COMPACTED_LEN: u64 = 1024 * 1024;
 /// ```
 ///
 /// `record` is a record that the store had when the file was written, `intent` one that is to be stored, and is on disk
-/// before the store is asked; `commit` and `abort` say what the store answered. Records and digests, the first 16 bytes of
+/// before the store is asked; `commit` and `abort` say what the store answered, `generation` which numbers it gave out. Records and digests, the first 16 bytes of
 /// a record's SHA-256, are in lower-case hexadecimal. `LINK` is the start, 16 digits, of the SHA-256 of the 16 characters that
 /// end the line before and the line up to the space before `LINK`. There is one accepted spelling of every line. A backup
 /// has `backup` in its first line, `record` lines, and a last line with their number and the SHA-256 of all lines
@@ -123,6 +123,16 @@ impl Journal {
     pub fn intend<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Result<()> {
         let entries: Vec<_> = records.into_iter().map(|record| Entry::Intended(record.clone())).collect();
         self.append(&entries, true)
+    }
+
+    /// Notes that a generation was given out, so that one under which no key was made is not taken for a lost key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`intend`](Self::intend).
+    pub fn note_generation(&self, lineage: Lineage, generation: Generation) -> Result<()> {
+        // Not synced: what is lost of it by a crash is a warning that is not needed.
+        self.append(&[Entry::Generation(lineage, generation)], false)
     }
 
     /// Notes what the store answered: whether each record was stored, or refused. Where that cannot be written, a reader takes

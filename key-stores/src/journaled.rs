@@ -76,9 +76,12 @@ impl KeyStore for JournaledStore {
         self.store.list(lineage, after, limit)
     }
 
-    /// Not in the journal: a number says nothing before there is a record with it.
     fn allocate_generation(&self, lineage: Lineage, above: Generation) -> BoxFuture<'_, Result<Generation>> {
-        self.store.allocate_generation(lineage, above)
+        Box::pin(async move {
+            let generation = self.store.allocate_generation(lineage, above).await?;
+            self.journals.iter().try_for_each(|journal| journal.note_generation(lineage, generation))?;
+            Ok(generation)
+        })
     }
 
     fn insert<'a>(&'a self, record: &'a Record, expected_head: Option<KeyId>) -> BoxFuture<'a, Result<()>> {

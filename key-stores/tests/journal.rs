@@ -211,6 +211,10 @@ fn every_truncation_loses_the_last_line_alone_and_the_next_change_cuts_it_off() 
             continue;
         }
         assert_eq!(result.expect("read").copies.len(), [0, 0, 1, 1, 2][lines], "{len} bytes");
+        // A change is synced, which takes its time.
+        if len % 9 != 0 && !line_ends.iter().any(|end| len.abs_diff(*end) < 20) {
+            continue;
+        }
         journal.intend([&sample(3).build()]).unwrap_or_else(|error| panic!("{len}: {error}"));
         let after = journal.read().expect("read again");
         assert_eq!(after.copies.len(), [0, 0, 1, 1, 2][lines] + 1, "{len} bytes, and one more line");

@@ -2,11 +2,12 @@
 
 use crate::{Options, StoreUri, folder_of, open_high_water, open_journals, open_ring, open_store, read_with};
 use keyfold::config::Config;
-use keyfold::wire::KeyId;
+use keyfold::wire::{Generation, KeyId};
 use keyfold::{
-    Error, ErrorKind, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy, RestorePlan, Result, SeenElsewhere,
+    CopyStatus, Error, ErrorKind, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy, RestorePlan, Result,
+    SeenElsewhere,
 };
-use keyfold_store::{BackupWriter, FileHighWater, Journal, PostgresStore, SqliteStore, read_records};
+use keyfold_store::{BackupWriter, FileHighWater, Found, Journal, PostgresStore, SqliteStore, read_records};
 use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -102,8 +103,8 @@ impl Records {
         writer.finish().map_err(failed)
     }
 
-    /// Makes each journal that the configuration names and that is missing, from the store, and writes the others again without
-    /// what is out of date. Returns whether each was made.
+    /// Makes each journal that the configuration names and that is missing, from the store; adds to the others what other
+    /// machines changed in the store, and writes them again without what is out of date. Returns whether each was made.
     ///
     /// Processes whose configuration does not name the journal yet must not change keys meanwhile.
     ///
@@ -123,11 +124,31 @@ impl Records {
             if missing {
                 journal.create(self.all_stored()).await?
             } else {
-                journal.compact()?
+                self.bring_up_to_date(journal).await?
             }
             made.push((journal.path().to_owned(), missing));
         }
         Ok(made)
+    }
+
+    /// Adds what the store has and the journal has not, or in an older form: another machine changed it, and has a journal of its
+    /// own. Then takes out what is out of date, wraps that the other machine destroyed among it.
+    async fn bring_up_to_date(&self, journal: &Journal) -> Result<()> {
+        let mut known: BTreeMap<KeyId, Record> = BTreeMap::new();
+        for RecordCopy { record, .. } in journal.read()?.copies.into_iter().filter(|c| c.status == CopyStatus::Stored) {
+            let best = known.entry(record.key_id()).or_insert_with(|| record.clone());
+            if record.outranks(best) {
+                *best = record;
+            }
+        }
+        let is_news = |record: &Record| known.get(&record.key_id()).is_none_or(|known| record.outranks(known));
+        let mut news = self.all_stored().await?;
+        news.retain(is_news);
+        for page in news.chunks(PAGE) {
+            journal.intend(page)?;
+            journal.settle(page.iter().map(|record| (record, true)));
+        }
+        journal.compact()
     }
 
     /// Every record of the store. Nobody has vouched for them.
@@ -145,24 +166,28 @@ impl Records {
         Ok(all)
     }
 
-    /// Everything that the journals of the configuration and `files` hold.
+    /// Everything that the journals of the configuration and `files` hold, and the highest generation that they say was used.
     ///
     /// # Errors
     ///
     /// Those of reading one: none is passed over, since that could lose a key.
-    pub fn copies(&self, files: &[PathBuf]) -> Result<Vec<RecordCopy>> {
-        let mut copies = Vec::new();
+    pub fn copies(&self, files: &[PathBuf]) -> Result<(Vec<RecordCopy>, Generation)> {
+        let (mut copies, mut given_out) = (Vec::new(), 0);
+        let mut take = |found: Found| {
+            copies.extend(found.copies);
+            given_out = given_out.max(found.generations.get(&self.config.keyring.lineage).copied().unwrap_or(0));
+        };
         for journal in &self.journals {
             if journal.exists() {
-                copies.extend(journal.read()?.copies);
+                take(journal.read()?);
             } else {
                 tracing::warn!(journal = %journal.path().display(), "the journal is missing: what only it has is lost");
             }
         }
         for file in files {
-            copies.extend(read_records(file)?.copies);
+            take(read_records(file)?);
         }
-        Ok(copies)
+        Ok((copies, given_out))
     }
 
     /// Plans restoring the store from the journals of the configuration and `files`. `in_data` are key IDs that were found
@@ -176,7 +201,8 @@ impl Records {
             Some(file) => file.marks(self.config.keyring.lineage)?,
             None => (0, Vec::new()),
         };
-        self.ring.plan_restore(self.copies(files)?, &SeenElsewhere { generation, marks, in_data }).await
+        let (copies, given_out) = self.copies(files)?;
+        self.ring.plan_restore(copies, &SeenElsewhere { generation, given_out, marks, in_data }).await
     }
 
     /// Carries a plan out. With a loss that is accepted, a new high-water file takes the place of the old one, which stays

@@ -22,7 +22,7 @@ pub(crate) enum Keys {
     State(KeysState),
     /// Copy all key records into a file, while others go on.
     Backup(KeysBackup),
-    /// Make the journals that the configuration names and that are missing, and compact the others.
+    /// Make the journals that the configuration names and that are missing, and bring the others up to date.
     Journal(KeysJournal),
     /// Put the key records together again from the store, journals and backups. Stop every process that uses the store.
     Restore(KeysRestore),

@@ -67,7 +67,7 @@ impl Write for Written {
     }
 }
 
-/// Makes the journals that are missing, and compacts the others.
+/// Makes the journals that are missing, and brings the others up to date.
 pub(crate) fn make_journals(args: &KeysJournal, out: &mut impl Write) -> Result<(), Failure> {
     let records = opening::records(&args.source, &[])?;
     for (path, made) in pollster::block_on(records.make_journals()).map_err(Failure::of_opening)? {
@@ -76,7 +76,7 @@ pub(crate) fn make_journals(args: &KeysJournal, out: &mut impl Write) -> Result<
         } else if made {
             format!("{}  made from the store", path.display())
         } else {
-            format!("{}  compacted", path.display())
+            format!("{}  up to date", path.display())
         };
         writeln!(out, "{text}").map_err(print_failed)?;
     }

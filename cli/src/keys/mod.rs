@@ -113,6 +113,7 @@ fn json_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
         "commitment": hex(record.commitment()),
         "keks": record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>(),
         "missing_keks": missing.iter().map(KekAlias::as_str).collect::<Vec<_>>(),
+        "held_since": record.held_since(),
         "verified": info.verified.is_ok(),
         "error": info.verified.as_ref().err().map(ToString::to_string),
     })
@@ -141,7 +142,8 @@ fn text_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
             };
             let keks = record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", ");
             let isolated = if record.is_isolated() { format!("isolated, KEKs {keks}") } else { String::new() };
-            let notes = [use_of, isolated.as_str()];
+            let held = if record.held_since().is_some() { "legal hold" } else { "" };
+            let notes = [use_of, isolated.as_str(), held];
             notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ")
         }
     };

@@ -310,3 +310,28 @@ fn audit_has_defaults_bounds_and_a_kek_of_its_own() {
         assert!(error.contains(why) && error.contains("keyfold.toml:"), "{lines}: {error}");
     }
 }
+
+#[test]
+fn journals_and_shredding() {
+    let parse = |store: &str, shred: &str| {
+        let text = CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{store}{shred}[keks.local]"));
+        Config::parse(&text, "keyfold.toml")
+    };
+    let plain = parse("", "").unwrap();
+    assert!(plain.journals.is_empty() && plain.backups.is_empty() && plain.archives.is_empty());
+    assert_eq!(plain.keyring.shred.waiting.as_secs(), 7 * 86_400);
+    assert_eq!(parse("journal = \"file:a\"\n", "").unwrap().journals, ["file:a"]);
+    let full = "[shred]\nwaiting = \"30d\"\nbackups = [\"nightly\"]\narchives = [\"tapes\", \"wal\"]\n";
+    let config = parse("journal = [\"file:a\", \"file:b\"]\n", full).unwrap();
+    assert_eq!((config.journals.len(), config.backups.len(), config.archives.len()), (2, 1, 2));
+    assert_eq!(config.keyring.shred.waiting.as_secs(), 30 * 86_400);
+    for (store, shred, says) in [
+        ("journal = 7\n", "", "a text or a list of texts"),
+        ("", "[shred]\nwaiting = \"6d\"\n", "waiting"),
+        ("", "[shred]\nwait = \"7d\"\n", "wait"),
+    ] {
+        let error = parse(store, shred).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}

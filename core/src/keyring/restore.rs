@@ -48,7 +48,9 @@ pub struct RecordCopy {
 pub struct SeenElsewhere {
     /// The highest generation of a high-water file; 0 without one.
     pub generation: Generation,
-    /// Its marks of keys.
+    /// The highest generation that journals and backups say was used, with a key or without.
+    pub given_out: Generation,
+    /// The marks of keys in the high-water file.
     pub marks: Vec<(KeyId, HighWaterMark)>,
     /// The key IDs that were found in data.
     pub in_data: BTreeSet<KeyId>,
@@ -123,7 +125,7 @@ impl Keyring {
         let mut plan = RestorePlan { refused, keys: chosen.len(), ..RestorePlan::default() };
         let newest = chosen.keys().map(KeyId::generation).max().unwrap_or_default();
         let plausible = |generation: &Generation| *generation <= newest.saturating_add(PLAUSIBLE);
-        let known = generations.filter(plausible).max().unwrap_or_default().max(newest);
+        let known = generations.filter(plausible).max().unwrap_or_default().max(newest).max(seen.given_out);
         plan.generation = seen.in_data.iter().map(KeyId::generation).filter(plausible).max().unwrap_or_default();
         plan.generation = plan.generation.max(known).max(seen.generation);
         let marks: BTreeMap<KeyId, HighWaterMark> = seen.marks.iter().copied().collect();
@@ -191,8 +193,9 @@ impl Keyring {
         for page in plan.records.chunks(PAGE) {
             inner.store.restore(page).await?;
         }
-        let generation = inner.store.allocate_generation(self.lineage(), plan.generation).await?;
-        inner.high_water.raise(self.lineage(), generation, None)?;
+        // The number is used by nobody: it moves the counter.
+        inner.store.allocate_generation(self.lineage(), plan.generation).await?;
+        inner.high_water.raise(self.lineage(), plan.generation, None)?;
         self.invalidate();
         Ok(())
     }

@@ -287,10 +287,11 @@ fn read_all(text: impl BufRead) -> Result<(Kind, Contents), Failed> {
         let whole = line.strip_suffix(b"\n").and_then(|line| parse_line(&link, line));
         let Some((entry, next)) = whole else {
             let torn = matches!(kind, Kind::Journal(_)) && is_torn(&link, line);
+            let cut_off = kind == Kind::Backup && !line.ends_with(b"\n");
             if torn && lines.next()?.is_none() {
                 return Ok((kind, reading.finish()));
             }
-            return Err(damaged(format!("line {number}")).into());
+            return Err(damaged(format!("{}line {number}", if cut_off { "it is cut off in " } else { "" })).into());
         };
         if let Entry::End(count, found) = entry {
             let good = kind == Kind::Backup && count == reading.copies.len() as u64 && found[..] == hash.finalize()[..];
