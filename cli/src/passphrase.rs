@@ -53,7 +53,8 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>> {
 /// - [`Configuration`](ErrorKind::Configuration): the process has no terminal.
 /// - [`Io`](ErrorKind::Io): the terminal failed, or the person has given up with Ctrl-C.
 pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
-    let failed = |error: io::Error| Error::new(ErrorKind::Io, "cannot ask at the terminal").with_source(error);
+    let failed =
+        |error: io::Error| Error::new(ErrorKind::Io, "cannot ask at the terminal").with_detail(error.to_string());
     let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| {
         Error::new(
             ErrorKind::Configuration,
@@ -101,7 +102,7 @@ impl<'a> Quiet<'a> {
                 _ => match byte[0] {
                     b'\r' | b'\n' => return Ok(line),
                     END if line.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    INTERRUPT => return Err(io::ErrorKind::Interrupted.into()),
+                    INTERRUPT => return Err(io::Error::other("interrupted")),
                     KILL_LINE => line.clear(),
                     // A character, which may be several bytes.
                     key if BACKSPACE.contains(&key) => while line.pop().is_some_and(|byte| byte & 0xC0 == 0x80) {},

@@ -18,7 +18,8 @@ pub(crate) fn open_keks(
 ) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
     let policy = &config.keyring;
     let is_usual = |alias: &KekAlias| policy.keks.uses.get(alias).is_none_or(|use_| *use_ == KekUse::Always);
-    let (mut keks, mut away): (BTreeMap<KekAlias, Arc<dyn Kms>>, Vec<(KekAlias, Error)>) = Default::default();
+    let mut keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::new();
+    let mut away = Vec::new();
     for (alias, uri) in &config.keks {
         match open_kek(alias, uri, folder, passphrase) {
             Ok(kek) => {
@@ -37,7 +38,8 @@ pub(crate) fn open_keks(
     for (alias, error) in away {
         let optional = policy.scope_keks.contains(&alias) || !is_usual(&alias);
         // A file that is there and wrong is for somebody to set right; one that is away is what the others are for.
-        if !optional && !(opens_roots && error.kind() == ErrorKind::Io) {
+        let others_do = opens_roots && error.kind() == ErrorKind::Io;
+        if !optional && !others_do {
             fatal.get_or_insert(error);
             continue;
         }
