@@ -34,8 +34,8 @@ fn opening_and_reloading_say_which_configuration_is_in_force() {
     add_audit(folder.path(), &config);
     let policy = folder.path().join("policy.toml");
     fs::write(&policy, "version = 1\n[fields.a]\n").unwrap();
-    let ring = keyfold_open::open(&config, &[policy.clone()]).unwrap();
-    keyfold_open::reload(&ring, &config, &[policy.clone()]).unwrap();
+    let ring = keyfold_open::open(&config, std::slice::from_ref(&policy)).unwrap();
+    keyfold_open::reload(&ring, &config, std::slice::from_ref(&policy)).unwrap();
     fs::write(&policy, "version = 1\n[fields.b]\n").unwrap();
     keyfold_open::reload(&ring, &config, &[policy]).unwrap();
     ring.close();

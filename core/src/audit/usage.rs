@@ -110,10 +110,13 @@ struct Counts {
     failures: Vec<(ErrorKind, u64)>,
 }
 
+/// Cells by key and field.
+type Cells = BTreeMap<(Option<KeyId>, Arc<str>), Arc<UseCell>>;
+
 /// The cells of a keyring.
 #[derive(Default)]
 pub(crate) struct Usage {
-    cells: Mutex<BTreeMap<(Option<KeyId>, Arc<str>), Arc<UseCell>>>,
+    cells: Mutex<Cells>,
 }
 
 /// Counts that were taken out, to be recorded or put back.
@@ -154,7 +157,7 @@ impl Usage {
         }
     }
 
-    fn cells(&self) -> MutexGuard<'_, BTreeMap<(Option<KeyId>, Arc<str>), Arc<UseCell>>> {
+    fn cells(&self) -> MutexGuard<'_, Cells> {
         // Changed in single steps: a panic elsewhere cannot leave it half changed.
         self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
