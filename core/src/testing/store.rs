@@ -364,7 +364,7 @@ fn restoring(store: &Handles<'_>) {
 
     // Two scopes of one name contradict each other, and so does a key in another slot.
     let rival = sample(95).scope(SlotId::from_bytes([9; 16]), tag).build();
-    assert_kind(restore(store.a, &[rival.clone()]), ErrorKind::Conflict, "a second scope for one tag");
+    assert_kind(restore(store.a, std::slice::from_ref(&rival)), ErrorKind::Conflict, "a second scope for one tag");
     assert_eq!(store.get(&rival), None, "stored in spite of the conflict");
     let moved = at(80, 7).slot(SlotId::from_bytes([9; 16])).key_id_of(&older).build();
     assert_kind(restore(store.b, &[moved]), ErrorKind::Conflict, "a key in another slot");
