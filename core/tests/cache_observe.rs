@@ -7,7 +7,7 @@ mod common;
 use common::block_on;
 use common::cache::Process;
 use common::lab::*;
-use keyfold::{ErrorKind, KmsErrorKind, Value};
+use keyfold::{ErrorKind, FieldPolicy, KmsErrorKind, Migration, MigrationPhase, Value};
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
@@ -21,7 +21,10 @@ const CANARY: &str = "canary-4711";
 
 /// Meets everything that is measured.
 fn a_day(lab: &Lab) {
-    let process = Process::quick(lab, lab.config.clone());
+    let mut config = lab.config.clone();
+    let migration = Migration::until("2999-12-31", MigrationPhase::DualWrite).unwrap();
+    config.policy.add(FieldPolicy { migration: Some(migration), ..FieldPolicy::randomized("moving") }).unwrap();
+    let process = Process::quick(lab, config);
     let ring = &process.ring;
     let value = seal(ring, Some(CANARY), CANARY).unwrap();
     for _ in 0..3 {
@@ -43,6 +46,8 @@ fn a_day(lab: &Lab) {
     lab.store.state().conflicts = false;
     // Invented key IDs, until they are refused.
     let reader = decryptor(ring, "plain", None).unwrap();
+    let moving = decryptor(ring, "moving", None).unwrap();
+    moving.decrypt_or_clear(None, Value::Text(CANARY), None).unwrap();
     let mut invented = value;
     let refused = (0..=1000_u32).any(|n| {
         invented[6..10].copy_from_slice(&n.to_be_bytes());

@@ -34,6 +34,7 @@ impl Seen {
     pub(crate) fn bytes(bytes: &[u8]) -> Self {
         match bytes {
             [] => Self::Empty,
+            [MAGIC] => Self::Malformed,
             [MAGIC, suite, ..] => match (Suite::from_id(*suite), bytes[2..].first_chunk()) {
                 (Ok(suite), Some(key_id)) if bytes.len() > HEADER_LEN => {
                     Self::Sealed(suite, KeyId::from_bytes(*key_id))
