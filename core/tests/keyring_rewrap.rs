@@ -15,8 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const ISOLATED: &str = "tenant";
 
+/// Sealed values, each with its scope.
+type Values = Vec<(Option<&'static str>, Vec<u8>)>;
+
 /// Wrapped by `a` and `b`, with a second root and an isolated scope under `a`.
-fn regions() -> (Regions, KeyringConfig, Vec<(Option<&'static str>, Vec<u8>)>) {
+fn regions() -> (Regions, KeyringConfig, Values) {
     let regions = Regions::new(&["a", "b"]);
     let mut config = regions.lab.config.clone();
     config.isolated = BTreeMap::from([(ISOLATED.to_owned(), vec![alias("a")])]);
