@@ -17,20 +17,23 @@ const NO_AUDIT: Error = Error::new(
 );
 
 /// Signs `body` under the audit KEK of the configuration file `path`: see [`keyfold_audit::sign_statement`], whose result this
-/// is. One request to the key service; blocks until it has answered.
+/// is. `None`, with a warning that says what to add: there is no `[audit]` section. One request to the key service; blocks until
+/// it has answered.
 ///
 /// # Errors
 ///
-/// - [`Configuration`](ErrorKind::Configuration): there is no `[audit]` section; the error says what to add.
-/// - Those of [`read_config`], of opening the KEK and of signing.
-pub fn sign_statement(path: &Path, kind: &str, body: &serde_json::Value) -> Result<String> {
+/// Those of [`read_config`], of opening the KEK and of signing.
+pub fn sign_statement(path: &Path, kind: &str, body: &serde_json::Value) -> Result<Option<String>> {
     let config = read_config(path, &[])?;
-    let audit = config.audit.as_ref().ok_or(NO_AUDIT)?;
+    let Some(audit) = &config.audit else {
+        tracing::warn!(kind, "not signed: {NO_AUDIT}");
+        return Ok(None);
+    };
     let kek = audit_kek(&config, audit, folder_of(path))?;
     let (alias, kind, body) = (audit.kek.clone(), kind.to_owned(), body.clone());
     let (lineage, environment) = (config.keyring.lineage, config.keyring.environment);
     keyfold_background::block(async move {
-        keyfold_audit::sign_statement(&*kek, &alias, lineage, &environment, &kind, &body).await
+        keyfold_audit::sign_statement(&*kek, &alias, lineage, &environment, &kind, &body).await.map(Some)
     })
 }
 

@@ -50,15 +50,20 @@ fn opening_and_reloading_say_which_configuration_is_in_force() {
 fn a_statement_is_signed_where_there_is_an_audit_kek_and_says_what_is_missing_elsewhere() {
     let (folder, config) = keyring();
     let body = json!({ "scope": "5f", "keys": 3 });
-    let error = keyfold_open::sign_statement(&config, "shredded", &body).unwrap_err();
+    assert_eq!(keyfold_open::sign_statement(&config, "shredded", &body).unwrap(), None);
+    let error = keyfold_open::verify_statement(&config, "shredded", "").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(error.to_string().contains("wraps = \"audit\"") && error.to_string().contains("[audit]"), "{error}");
     add_audit(folder.path(), &config);
-    let text = keyfold_open::sign_statement(&config, "shredded", &body).unwrap();
+    let text = keyfold_open::sign_statement(&config, "shredded", &body).unwrap().expect("signed");
     assert!(!folder.path().join("audit.jsonl").exists(), "a statement is a file of its own");
     let kek = LocalKek::open(folder.path().join("audit.kek")).unwrap();
     let statement = pollster::block_on(keyfold_audit::verify_statement(&text, &kek)).unwrap();
     assert_eq!((&statement["kind"], &statement["body"]), (&json!("shredded"), &body));
+    assert_eq!(keyfold_open::verify_statement(&config, "shredded", &text).unwrap(), body);
+    let wrong = |kind: &str, text: &str| keyfold_open::verify_statement(&config, kind, text).unwrap_err().kind();
+    assert_eq!(wrong("another", &text), ErrorKind::Malformed);
+    assert_eq!(wrong("shredded", &text.replace("\"keys\":3", "\"keys\":4")), ErrorKind::DecryptionFailed);
     let trail = keyfold_open::audit_trail(&config).unwrap();
     assert!(trail.files.is_empty() && trail.forgeable.len() == 1 && trail.keks.len() == 1);
 }

@@ -230,14 +230,8 @@ impl Certificate {
     /// The text of the file: signed under the audit KEK, or saying that it is not.
     pub(super) fn text(&self, config: &Path) -> Result<String, Failure> {
         let body = self.json()?;
-        match keyfold_open::sign_statement(config, KIND, &body) {
-            Ok(text) => Ok(text),
-            Err(error) if error.kind() == ErrorKind::Configuration => {
-                tracing::warn!("the certificate is not signed: {error}");
-                Ok(format!("{:#}\n", json!({ UNSIGNED: true, "certificate": body })))
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(keyfold_open::sign_statement(config, KIND, &body)?
+            .unwrap_or_else(|| format!("{:#}\n", json!({ UNSIGNED: true, "certificate": body }))))
     }
 
     /// Reads a certificate. One that is signed must verify.

@@ -7,11 +7,10 @@ use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
 use crate::tables::{Bindings, Pace, Rows, Trouble};
 use keyfold::wire::{KeyId, Suite};
-use keyfold::{ErrorKind, MAX_SCOPE_NAME_LEN, Value};
+use keyfold::{MAX_SCOPE_NAME_LEN, Value};
 use keyfold_tables::{Extent, Table};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -191,16 +190,11 @@ pub(super) fn write(args: &Reencrypt, path: &Path, found: Found) -> Result<(), F
         "version": 1, "statement": "no value under an older generation than the one named is left in this place",
         "place": found.place, "rows": found.rows, "fields": fields, "time": now(),
     });
-    let text = match keyfold_open::sign_statement(&args.source.config, KIND, &body) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::Configuration => {
-            let _ = writeln!(anstream::stderr(), "keyfold: the statement is not authenticated: {error}");
-            let mut body = body;
-            body["unsigned"] = true.into();
-            format!("{body}\n")
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let text = keyfold_open::sign_statement(&args.source.config, KIND, &body)?.unwrap_or_else(|| {
+        let mut body = body;
+        body["unsigned"] = true.into();
+        format!("{body}\n")
+    });
     let mut output = Output::create(Target::Path(path.to_owned()), args.force)?;
     output.write(text.as_bytes())?;
     Ok(output.commit()?)
