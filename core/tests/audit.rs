@@ -168,7 +168,7 @@ fn counts_of_many_threads_add_up_per_key_and_field() {
                     plain.encrypt(Value::Text("x"), None).unwrap();
                     other.encrypt_column(&column[..], None::<&[&[u8]]>).unwrap();
                     mrn.encrypt(Value::Text("x"), None).unwrap();
-                    reader.decrypt(&sealed, None).unwrap();
+                    reader.decrypt(sealed, None).unwrap();
                     reader.decrypt_column(&mixed[..], None::<&[&[u8]]>).unwrap();
                     assert!(reader.decrypt(&sealed[..40], None).is_err());
                     if n % 100 == 0 {
