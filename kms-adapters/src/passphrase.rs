@@ -14,7 +14,7 @@
 //! checksum is the start of SHA-256(all lines before it): it tells a damaged file from a wrong passphrase. FORMAT.md,
 //! Appendix A, is normative.
 //!
-//! With the passphrase it is a [`LocalKek`](crate::LocalKek): the same bytes, the same KEK version.
+//! With the passphrase it is a [`LocalKek`]: the same bytes, the same KEK version.
 
 mod file;
 
