@@ -129,6 +129,8 @@ fn every_documented_metric_is_there_and_no_other() {
             (format!("keyfold_{name}"), cells.next().unwrap().trim().to_owned())
         })
         .filter(|(_, kind)| ["counter", "gauge", "histogram"].contains(&kind.as_str()))
+        // Those of audit files come from the crate that writes them.
+        .filter(|(name, _)| !name.starts_with("keyfold_audit_"))
         .collect();
     documented.sort();
     let found: Vec<_> = seen.keys().map(|(name, kind)| (name.clone(), (*kind).to_owned())).collect();

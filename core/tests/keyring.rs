@@ -614,9 +614,10 @@ fn states_decide_what_opens_and_what_seals() {
         assert_eq!(result.err().map(|error| error.kind()), kind(seals), "sealing, {state:?}");
         assert_eq!(lab.store.all().len(), before.records.len(), "{state:?}: no key was made behind it");
         assert_eq!(lab.store.state().generation, before.generation, "{state:?}: no number was used up");
-        // Rotation gives the scope a key that seals, whatever became of the last one.
-        block_on(lab.process().rotate_data_key(Some("clinic"))).unwrap();
-        assert!(seal(&lab.process(), Some("clinic"), "x").is_ok(), "{state:?}");
+        // Rotation gives the scope a key that seals, whatever became of the last one; while that waits for its end, nobody makes one.
+        let rotated = block_on(lab.process().rotate_data_key(Some("clinic")));
+        assert_eq!(rotated.err().map(|error| error.kind()), kind(state != DestroyPending), "rotating, {state:?}");
+        assert_eq!(seal(&lab.process(), Some("clinic"), "x").is_ok(), state != DestroyPending, "{state:?}");
 
         // A lookup key that the configuration names as the one that seals.
         let lab = Lab::new();
