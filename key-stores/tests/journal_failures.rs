@@ -164,7 +164,7 @@ impl Clinic {
     }
 
     /// Puts a store together from the journal alone.
-    fn from_journal(&self) -> Keyring {
+    fn rebuilt_from_journal(&self) -> Keyring {
         let ring = self.elsewhere(Arc::new(MemoryStore::new()));
         restore(&ring, self.copies()).expect("restored");
         ring
@@ -240,7 +240,7 @@ fn at_every_call(
         clinic.assert_journal_has_everything();
         clinic.assert_open(&clinic.elsewhere(Arc::new(clinic.thief.store.clone())));
         if !clinic.lost {
-            clinic.assert_open(&clinic.from_journal());
+            clinic.assert_open(&clinic.rebuilt_from_journal());
         }
         if let Err(error) = &result {
             assert!(taken && error.kind() == ErrorKind::Io, "call {n}: {error}");
@@ -250,7 +250,7 @@ fn at_every_call(
         clinic.lost = false;
         clinic.seal(WARD).expect("sealed");
         clinic.assert_journal_has_everything();
-        for ring in [clinic.elsewhere(Arc::new(clinic.thief.store.clone())), clinic.from_journal()] {
+        for ring in [clinic.elsewhere(Arc::new(clinic.thief.store.clone())), clinic.rebuilt_from_journal()] {
             clinic.assert_open(&ring);
             finished(&clinic, &ring);
         }
