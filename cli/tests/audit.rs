@@ -1,46 +1,15 @@
 //! `[audit]` and `keyfold audit`: what every command leaves in the audit file, and what verification says of it.
 
+#[path = "common/audited.rs"]
+mod audited;
 mod common;
 
-use common::{CANARY, DATA, KEY, POLICY, Run, STORAGE, World, argument, contains, keyfold, run};
+use audited::Audited;
+use common::{CANARY, DATA, KEY, POLICY, STORAGE, argument, contains};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Stdio;
-
-struct Audited(World);
-
-impl Audited {
-    fn new() -> Self {
-        let world = World::new();
-        run(keyfold().args(["keys", "new-kek"]).arg(world.keys().join("audit.kek")), b"").expect(0, &[]);
-        let mut config = fs::read_to_string(world.config()).expect("the configuration");
-        config.push_str(
-            "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\nanchors = \"anchors.jsonl\"\n",
-        );
-        fs::write(world.config(), config).expect("written");
-        Self(world)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.keys().join("audit.jsonl")
-    }
-
-    fn audit(&self, arguments: &[&str]) -> Run {
-        run(self.0.command(arguments).arg("--config").arg(self.0.config()), b"")
-    }
-
-    /// The actions of all lines.
-    fn actions(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.file()).expect("the audit file");
-        let action = |line: &str| {
-            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-            line["action"].as_str().expect("a text").to_owned()
-        };
-        text.lines().map(action).collect()
-    }
-}
 
 #[test]
 fn every_command_is_recorded_and_ends_its_chain_whether_it_fails_or_not() {

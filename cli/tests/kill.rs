@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{World, keyfold, run};
+use common::{World, keyfold, kills, run};
 use keyfold::{KeyClass, KeyState, Keyring, Record, Value};
 use std::collections::BTreeSet;
 use std::fs;
@@ -119,8 +119,8 @@ impl Clinic {
 }
 
 #[test]
-fn every_value_opens_after_kill_9_at_200_random_points_and_resuming_finishes() {
-    kill_at_random_points(Clinic::new(None, 1200), 200);
+fn every_value_opens_after_kill_9_at_random_points_and_resuming_finishes() {
+    kill_at_random_points(Clinic::new(None, 1200), kills(200));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn likewise_on_a_database() {
     let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");
     let uri = format!("{uri}?sslrootcert={ca}&schema=kill_{}", std::process::id());
     run(keyfold().args(["migrate", "--store", &uri]), b"").expect(0, &[]);
-    kill_at_random_points(Clinic::new(Some(&uri), 600), 60);
+    kill_at_random_points(Clinic::new(Some(&uri), 600), kills(60));
 }
 
 fn kill_at_random_points(mut clinic: Clinic, kills: usize) {
@@ -195,7 +195,8 @@ fn kill_at_random_points(mut clinic: Clinic, kills: usize) {
 }
 
 #[test]
-fn a_change_of_keks_survives_kill_9_at_50_random_points() {
+fn a_change_of_keks_survives_kill_9_at_random_points() {
+    let kills = kills(50);
     const SCOPES: usize = 150;
     let mut clinic = Clinic::new(None, 0);
     let folder = clinic.config.parent().expect("a folder").to_owned();
@@ -222,10 +223,10 @@ fn a_change_of_keks_survives_kill_9_at_50_random_points() {
     };
     let (mut interrupted, mut half_way) = (0, 0);
     for kill in 0.. {
-        if interrupted == 50 {
+        if interrupted == kills {
             break;
         }
-        assert!(kill < 250, "only {interrupted} of {kill} were killed before their end");
+        assert!(kill < 5 * kills, "only {interrupted} of {kill} were killed before their end");
         let arguments = if kill % 2 == 0 { drop_second } else { add };
         let limit = takes.mul_f64(clinic.below(1000) as f64 / 1000.0);
         interrupted += usize::from(!clinic.run_for(arguments, limit));

@@ -1,9 +1,9 @@
-//! `kill -9` at 50 random points each of shredding and of restoring: what should open opens, what was shredded does not, and
+//! `kill -9` at random points of shredding and of restoring: what should open opens, what was shredded does not, and
 //! repeating finishes.
 
 mod common;
 
-use common::{World, keyfold, run};
+use common::{World, keyfold, kills, run};
 use keyfold::{KeyClass, KeyState, Keyring, Value};
 use std::ffi::OsStr;
 use std::fs;
@@ -12,14 +12,17 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const KILLS: usize = 50;
-
 /// A keyring with a journal and a value in each of some scopes.
 struct Clinics {
     world: World,
     values: Vec<Vec<u8>>,
     random: u64,
 }
+
+/// Keys of every scope: shredding destroys one after the other.
+const KEYS: usize = 5;
+/// More keys than are restored in one step, 500.
+const SCOPES: usize = 220;
 
 fn name(scope: usize) -> String {
     format!("clinic-{scope}")
@@ -33,17 +36,21 @@ impl Clinics {
         fs::write(world.config(), config + "\n[shred]\nwaiting = \"none\"\n").expect("written");
         world.succeeds(&["keys", "journal"]);
         let mut clinics = Self { world, values: Vec::new(), random: 0x5EED };
-        let ring = clinics.open();
-        for scope in 0..scopes {
+        clinics.add(scopes);
+        clinics
+    }
+
+    /// Adds scopes, with a value under the first key of each.
+    fn add(&mut self, scopes: usize) {
+        let ring = self.open();
+        for scope in self.values.len()..self.values.len() + scopes {
             let field = ring.field("patient.note").expect("a field").scope(&name(scope));
             let encryptor = pollster::block_on(field.encryptor()).expect("a key");
-            // Some scopes have several keys.
-            if scope % 3 == 0 {
+            self.values.push(encryptor.encrypt(Value::Text("kept"), None).expect("sealed"));
+            for _ in 1..KEYS {
                 pollster::block_on(ring.rotate_data_key(Some(&name(scope)))).expect("rotated");
             }
-            clinics.values.push(encryptor.encrypt(Value::Text("kept"), None).expect("sealed"));
         }
-        clinics
     }
 
     fn open(&self) -> Keyring {
@@ -96,8 +103,9 @@ impl Clinics {
 }
 
 #[test]
-fn shredding_killed_at_50_points_destroys_what_was_said_and_nothing_else() {
-    let mut clinics = Clinics::new(3 * KILLS);
+fn shredding_killed_at_random_points_destroys_what_was_said_and_nothing_else() {
+    let kills = kills(50);
+    let mut clinics = Clinics::new(2 * kills);
     let schedule = |scope: &str| ["keys", "shred", "--scope", scope].map(str::to_owned).to_vec();
     let finish = |scope: &str| {
         [&schedule(scope)[..], &["--finish", "--force", "--certificate", "certificate.json"].map(str::to_owned)]
@@ -106,7 +114,7 @@ fn shredding_killed_at_50_points_destroys_what_was_said_and_nothing_else() {
     let takes = clinics.time(&schedule(&name(0))).max(clinics.time(&finish(&name(0))));
     let (mut interrupted, mut half_way, mut gone) = (0, 0, vec![0]);
     for scope in 1.. {
-        if interrupted >= KILLS || scope == clinics.values.len() {
+        if interrupted >= kills || scope == clinics.values.len() {
             break;
         }
         let victim = name(scope);
@@ -120,12 +128,17 @@ fn shredding_killed_at_50_points_destroys_what_was_said_and_nothing_else() {
         assert!(infos.iter().all(|info| info.verified.is_ok()));
         let of_data = infos.iter().filter(|info| info.record.class() == KeyClass::Data);
         let pending = of_data.filter(|info| info.record.state() == KeyState::DestroyPending).count();
-        half_way += usize::from(pending > 0);
+        assert!(pending <= KEYS, "keys of another scope");
+        half_way += usize::from(pending > 0 && pending < KEYS);
         clinics.time(&finish(&victim));
         gone.push(scope);
     }
-    assert!(interrupted >= KILLS, "only {interrupted} were killed before their end");
-    assert!(half_way > 0, "none was killed before the keys were destroyed");
+    assert!(interrupted >= kills, "only {interrupted} were killed before their end");
+    assert!(half_way > 0, "none was killed between the keys of a scope");
+    println!(
+        "{interrupted} killed before their end, {half_way} with some keys of the scope destroyed, of {}",
+        gone.len()
+    );
     let ring = clinics.open();
     for scope in 0..clinics.values.len() {
         assert_eq!(clinics.opens(&ring, scope), !gone.contains(&scope), "scope {scope}");
@@ -143,9 +156,12 @@ fn shredding_killed_at_50_points_destroys_what_was_said_and_nothing_else() {
 }
 
 #[test]
-fn restoring_killed_at_50_points_ends_with_every_key_and_revives_none() {
-    let mut clinics = Clinics::new(60);
+fn restoring_killed_at_random_points_ends_with_every_key_and_revives_none() {
+    let kills = kills(50);
+    let mut clinics = Clinics::new(SCOPES / 10);
     let day_old = fs::read(clinics.store()).expect("read");
+    let keys_then = run(&mut clinics.command(&["keys", "list", "--json"]), b"").expect(0, &[]).json_lines().len();
+    clinics.add(SCOPES - SCOPES / 10);
     for scope in [3, 4] {
         clinics.time(&["keys", "shred", "--scope", &name(scope)]);
         clinics.time(&["keys", "shred", "--scope", &name(scope), "--finish", "--force", "--certificate", "c.json"]);
@@ -164,12 +180,15 @@ fn restoring_killed_at_50_points_ends_with_every_key_and_revives_none() {
     assert_eq!(listed(&clinics), before);
     let (mut interrupted, mut half_way) = (0, 0);
     for round in 0.. {
-        if interrupted == KILLS {
+        // At least one of them between the steps.
+        if interrupted >= kills && half_way > 0 {
             break;
         }
-        assert!(round < 10 * KILLS, "only {interrupted} were killed before their end");
+        assert!(round < 10 * kills, "{interrupted} were killed before their end, {half_way} between the steps");
         remove(&clinics);
+        let mut there = 0;
         if round % 2 == 0 {
+            there = keys_then;
             // In which the shredded scopes are alive, but this machine knows better.
             fs::write(clinics.store(), &day_old).expect("written");
         }
@@ -181,12 +200,12 @@ fn restoring_killed_at_50_points_ends_with_every_key_and_revives_none() {
             let ring = clinics.open();
             assert!(!clinics.opens(&ring, 3) && !clinics.opens(&ring, 4), "a shredded scope opened");
             let infos = pollster::block_on(ring.list(None, usize::MAX)).expect("listed");
-            half_way += usize::from(!infos.is_empty() && infos.len() < before.len());
+            half_way += usize::from(infos.len() > there && infos.len() < before.len());
         }
         clinics.time(&restore);
         assert_eq!(listed(&clinics), before);
     }
-    println!("{interrupted} killed, {half_way} half way");
+    println!("{interrupted} killed before their end, {half_way} with a part of the keys");
     let ring = clinics.open();
     for scope in 0..clinics.values.len() {
         assert_eq!(clinics.opens(&ring, scope), scope != 3 && scope != 4, "scope {scope}");

@@ -4,6 +4,7 @@ mod common;
 #[path = "common/tables.rs"]
 mod tables;
 
+use common::kills;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -14,14 +15,14 @@ use tables::{Database, FIELDS, Hospital, databases, key_id};
 const ROWS: usize = 400;
 
 #[test]
-fn every_value_opens_after_kill_9_at_60_random_points_and_resuming_finishes() {
-    kill(databases().remove(0), 60);
+fn every_value_opens_after_kill_9_at_random_points_and_resuming_finishes() {
+    kill(databases().remove(0), kills(60));
 }
 
 #[test]
 fn likewise_on_a_database() {
     for database in databases().into_iter().filter(Database::is_postgres) {
-        kill(database, 12);
+        kill(database, kills(12));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Remainder, Result, Slot, SlotId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,6 +33,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Keyring {
     records: BTreeMap<KeyId, Record>,
+    /// The keys of each slot, whose records stay in it.
+    slots: HashMap<Slot, BTreeSet<KeyId>>,
     scopes: HashMap<[u8; 32], SlotId>,
     generation: Generation,
 }
@@ -40,7 +42,8 @@ struct Keyring {
 impl Keyring {
     /// The records of a slot, highest generation first: a key ID starts with its generation.
     fn newest(&self, slot: Slot) -> impl Iterator<Item = &Record> {
-        self.records.values().rev().filter(move |record| record.slot() == slot)
+        let key_ids = self.slots.get(&slot).into_iter().flatten().rev();
+        key_ids.filter_map(|key_id| self.records.get(key_id))
     }
 
     fn insert(&mut self, record: &Record, expected_head: Option<KeyId>) -> Result<()> {
@@ -55,6 +58,7 @@ impl Keyring {
         {
             return Err(conflict("the scope tag belongs to another scope", record));
         }
+        self.slots.entry(record.slot()).or_default().insert(record.key_id());
         self.records.insert(record.key_id(), record.clone());
         Ok(())
     }

@@ -234,8 +234,8 @@ impl Certificate {
             .unwrap_or_else(|| format!("{:#}\n", json!({ UNSIGNED: true, "certificate": body }))))
     }
 
-    /// Reads a certificate. One that is signed must verify.
-    pub(super) fn parse(text: &str, config: &Path) -> Result<Self, Failure> {
+    /// Reads a certificate. One that is signed must verify; one that is not is not made a signed one.
+    pub(super) fn parse(text: &str, config: &Path, signs: bool) -> Result<Self, Failure> {
         let wrong = |error: serde_json::Error| {
             Failure::new(
                 Exit::Data,
@@ -244,6 +244,11 @@ impl Certificate {
         };
         let unsigned = serde_json::from_str::<Json>(text).ok().filter(|json| json[UNSIGNED] == true);
         let body = match unsigned {
+            Some(_) if signs => {
+                let why =
+                    "the certificate is not signed, and the next one would be: run --finish again for a signed one";
+                return Err(Failure::new(Exit::Data, why));
+            }
             Some(mut json) => json["certificate"].take(),
             None => keyfold_open::verify_statement(config, KIND, text)?,
         };

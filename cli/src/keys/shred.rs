@@ -62,7 +62,7 @@ fn finish(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failur
 fn confirm(args: &KeysShred, records: &Records, file: &Path) -> Result<(), Failure> {
     let output = certificate_file(args)?;
     let config = &args.source.config;
-    let mut certificate = Certificate::parse(&read(file)?, config)?;
+    let mut certificate = Certificate::parse(&read(file)?, config, records.config.audit.is_some())?;
     let keyring = &records.config.keyring;
     if certificate.lineage != keyring.lineage.to_string() || certificate.environment != keyring.environment {
         return Err(Failure::new(Exit::Data, "the certificate is about another keyring"));

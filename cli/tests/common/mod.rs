@@ -91,6 +91,12 @@ impl Run {
     }
 }
 
+/// How many processes a test kills: KEYFOLD_KILLS, or `default`.
+pub(crate) fn kills(default: usize) -> usize {
+    let Some(kills) = std::env::var_os("KEYFOLD_KILLS") else { return default };
+    kills.to_str().and_then(|kills| kills.parse().ok()).expect("KEYFOLD_KILLS is a number")
+}
+
 /// The command, with everything on that could make it talkative.
 pub(crate) fn keyfold() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyfold"));
