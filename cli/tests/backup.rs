@@ -195,7 +195,7 @@ fn a_mark_alone_destroys_nothing_without_consent() {
     let key_id: keyfold::wire::KeyId =
         key_ids(&world.text("sealed.csv")).split('\t').next().expect("a key ID").parse().expect("a key ID");
     let lineage = keyfold_open::Records::open(&world.config(), &[], &keyfold_open::Options::default());
-    let lineage = lineage.expect("it opens").ring.lineage();
+    let lineage = lineage.expect("it opens").config.keyring.lineage;
     let file = keyfold_store::FileHighWater::open(world.keys().join("keys.high-water")).expect("opened");
     let mark = keyfold::HighWaterMark { sequence: 9, state: keyfold::KeyState::Destroyed };
     keyfold::HighWater::raise(&file, lineage, 1, Some((key_id, mark))).expect("written");
