@@ -82,6 +82,8 @@ fn a_lost_machine_comes_back_from_backup_and_journal_in_a_new_store() {
     assert!(told.contains("5 key records"), "{told}");
     world.refuses(&["keys", "backup", "monday"], USAGE, &["already exists"]);
     world.refuses(&["keys", "backup", argument(&store(&world)), "--force"], USAGE, &["file of the keyring"]);
+    world.refuses(&["keys", "backup", "policy.toml", "--force"], USAGE, &["is not a backup"]);
+    world.succeeds(&["keys", "backup", "monday", "--force"]);
     world.succeeds(&["keys", "rotate", "--scope", "clinic-7"]);
     world.succeeds(&["protect", "in.csv", "--output", "newer.csv", "--scope", "clinic-7"]);
     let report = world.succeeds(&["keys", "verify", "--backup", "monday", "--json"]).json_lines();
@@ -91,7 +93,16 @@ fn a_lost_machine_comes_back_from_backup_and_journal_in_a_new_store() {
     for file in ["keys.db", "keys.high-water", "keys.high-water.lock"] {
         fs::remove_file(world.keys().join(file)).expect("removed");
     }
-    world.run(&["keys", "restore", "--from", "monday"]).expect(STORAGE, &["the key store is missing"]);
+    world.run(&["keys", "restore", "--from", "monday"]).expect(STORAGE, &["the key store is missing", "--make-store"]);
+    for arguments in [&["--dry-run"][..], &["--make-store", "--dry-run"]] {
+        let dry =
+            world.succeeds(&[&["keys", "restore", "--json", "--from", "monday"], arguments].concat()).json_lines();
+        assert_eq!((&dry[0]["store_missing"], &dry[0]["keys"]), (&true.into(), &6.into()));
+    }
+    world.write("ids", format!("{:048x}\n", 1));
+    let lossy = ["keys", "restore", "--from", "monday", "--make-store", "--key-ids", "ids"];
+    world.run(&lossy).expect(KEY, &["--accept-loss"]);
+    assert!(!store(&world).exists(), "a restore that was refused left a store");
     world.succeeds(&["keys", "restore", "--from", "monday", "--make-store"]);
     for file in ["sealed.csv", "newer.csv"] {
         world.succeeds(&["reveal", file, "--output", "out.csv", "--scope", "clinic-7", "--force"]);
@@ -144,6 +155,77 @@ fn without_the_journal_the_missing_keys_are_named_and_the_loss_must_be_accepted(
     assert!(next > Some(lost_generation), "a generation was used again");
     world.run(&["reveal", "newer.csv", "--output", "x.csv", "--scope", "clinic-7"]).expect(KEY, &["300"]);
     world.succeeds(&["reveal", "sealed.csv", "--output", "x.csv", "--scope", "clinic-7"]);
+}
+
+#[test]
+fn a_destruction_that_failed_and_was_taken_back_is_not_made_up_for() {
+    let world = world();
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    fs::write(world.config(), config + "\n[shred]\nwaiting = \"none\"\n").expect("written");
+    world.succeeds(&["keys", "journal"]);
+    world.protect(&["--scope", "clinic-7"]);
+    world.succeeds(&["keys", "shred", "--scope", "clinic-7"]);
+    let files = [store(&world), world.path("keys.journal"), world.keys().join("keys.high-water")];
+    let before = files.clone().map(|file| fs::read(file).expect("read"));
+    let finish =
+        ["keys", "shred", "--scope", "clinic-7", "--policy", "policy.toml", "--finish", "--certificate", "c.json"];
+    world.succeeds(&finish);
+    let stored = keyfold_store::read_records(&files[1]).expect("a journal").copies;
+    let tombstones =
+        stored.iter().map(|copy| &copy.record).filter(|record| record.state() == keyfold::KeyState::Destroyed);
+    // The same, had the store failed: the journal has the tombstones, and nothing says what became of them.
+    files.iter().zip(before).for_each(|(file, content)| fs::write(file, content).expect("written"));
+    keyfold_store::Journal::new(&files[1]).expect("a folder").intend(tombstones).expect("written");
+    let refused = world.run(&["keys", "restore", "--json"]).expect(KEY, &["--accept-destruction"]).json_lines();
+    assert_eq!(refused[0]["destroyed"][0]["evidence"], "intent", "{refused:?}");
+
+    world.succeeds(&["keys", "shred", "--scope", "clinic-7", "--cancel"]);
+    world.succeeds(&["keys", "hold", "--scope", "clinic-7", "--reason", "case 7"]);
+    world.succeeds(&["keys", "journal"]);
+    let restored = world.succeeds(&["keys", "restore", "--json"]).json_lines();
+    assert_eq!((&restored[0]["records"], &restored[0]["tombstones"]), (&0.into(), &0.into()));
+    world.succeeds(&["reveal", "sealed.csv", "--output", "out.csv", "--scope", "clinic-7"]);
+}
+
+#[test]
+fn a_mark_alone_destroys_nothing_without_consent() {
+    let world = world();
+    world.succeeds(&["keys", "journal"]);
+    world.protect(&["--scope", "clinic-7"]);
+    let key_id: keyfold::wire::KeyId =
+        key_ids(&world.text("sealed.csv")).split('\t').next().expect("a key ID").parse().expect("a key ID");
+    let lineage = keyfold_open::Records::open(&world.config(), &[], &keyfold_open::Options::default());
+    let lineage = lineage.expect("it opens").config.keyring.lineage;
+    let file = keyfold_store::FileHighWater::open(world.keys().join("keys.high-water")).expect("opened");
+    let mark = keyfold::HighWaterMark { sequence: 9, state: keyfold::KeyState::Destroyed };
+    keyfold::HighWater::raise(&file, lineage, 1, Some((key_id, mark))).expect("written");
+    let before = copy_store(&world);
+    let told = world.run(&["keys", "restore"]).expect(KEY, &["--accept-destruction"]);
+    let told = told.stdout_text();
+    assert!(told.contains("destroys") && told.contains(&key_id.to_string()), "{told}");
+    assert_eq!(copy_store(&world), before, "it was refused, and changed something");
+    let done = world.succeeds(&["keys", "restore", "--accept-destruction", "--json"]).json_lines();
+    assert_eq!((&done[0]["destroyed"][0]["evidence"], &done[0]["restored"]), (&"high-water".into(), &true.into()));
+}
+
+#[test]
+fn records_of_another_keyring_are_counted_and_are_no_restore() {
+    let (ours, theirs) = (world(), World::new());
+    ours.succeeds(&["keys", "journal"]);
+    for world in [&ours, &theirs] {
+        world.succeeds(&["keys", "backup", "monday"]);
+    }
+    let other = theirs.path("monday");
+    ours.refuses(&["keys", "restore", "--from", argument(&other)], KEY, &["no record of this keyring", "monday"]);
+    let all = |world: &World| keyfold_store::read_records(&world.path("monday")).expect("a backup").copies;
+    let mut both = keyfold_store::BackupWriter::new(Vec::new()).expect("memory");
+    for copy in all(&ours).iter().chain(&all(&theirs)) {
+        both.add(&copy.record).expect("memory");
+    }
+    ours.write("both", both.finish().expect("memory").0);
+    let told = ours.succeeds(&["keys", "restore", "--from", "both", "--json"]).json_lines();
+    assert_eq!(told[0]["other_keyrings"][0]["records"], all(&theirs).len());
+    assert!(told[0]["other_keyrings"][0]["file"].as_str().is_some_and(|file| file.ends_with("both")));
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl HighWaterMark {
         if replayed || edited || resurrected {
             return Err(Error::new(
                 ErrorKind::RecordRejected,
-                "the key record is older than one seen before: the store was rolled back or edited (after a restore see docs/CLI.md)",
+                "the key record is older than one seen before: the store was rolled back or edited (after a restore see docs/BACKUP.md)",
             ));
         }
         Ok(())

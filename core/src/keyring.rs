@@ -34,7 +34,7 @@ pub(crate) use frames::{FrameId, FrameKey, frame_id};
 pub use keks::{KekPolicy, KekUse, Recovery};
 pub(crate) use open_key::{Material, OpenKey};
 pub use reparent::{Reparent, ReparentProgress};
-pub use restore::{CopyStatus, Lost, RecordCopy, RestorePlan, SeenElsewhere};
+pub use restore::{CopyStatus, Evidence, Lost, RecordCopy, RestorePlan, SeenElsewhere};
 pub use rewrap::{KekCalls, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress};
 pub use rotate::Rotated;
 pub use scopes::MAX_SCOPE_NAME_LEN;

@@ -83,7 +83,7 @@ pub use {
     field::{Decryptor, Encryptor, Field, Opened, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
-        CopyStatus, CreatedKeyring, Drill, DrillReport, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
+        CopyStatus, CreatedKeyring, Drill, DrillReport, Evidence, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
         KeyringConfig, LookupKeys, Lost, MAX_SCOPE_NAME_LEN, RecordCopy, Recovery, Reparent, ReparentProgress,
         RestorePlan, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress, Rotated, SeenElsewhere, ShredPolicy,
         ShredScheduled, Shredded,

@@ -9,8 +9,8 @@ use common::lab::*;
 use common::{Shuffle, block_on, refused};
 use keyfold::wire::KeyId;
 use keyfold::{
-    CopyStatus, ErrorKind, HighWaterMark, KeyClass, KeyState, KmsErrorKind, Lost, Record, RecordCopy, RestorePlan,
-    SeenElsewhere, SlotId,
+    CopyStatus, ErrorKind, Evidence, HighWaterMark, KeyClass, KeyState, KmsErrorKind, Lost, Record, RecordCopy,
+    RestorePlan, SeenElsewhere, SlotId,
 };
 use std::collections::BTreeSet;
 
@@ -174,6 +174,7 @@ fn what_marks_say_was_destroyed_is_destroyed_and_what_they_saw_is_not_forgotten(
             Lost::Newer(before, mark(2, KeyState::Deactivated), mark(1, KeyState::Active)),
         ]
     );
+    assert_eq!((plan.destroyed.as_slice(), plan.destroys_on_doubt()), (&[(shredded, Evidence::Mark)][..], true));
     block_on(year.lab.process().restore(&plan)).unwrap();
     let tombstone = year.lab.store.find(shredded);
     assert_eq!((tombstone.state(), tombstone.sequence()), (KeyState::Destroyed, 9));
@@ -183,6 +184,68 @@ fn what_marks_say_was_destroyed_is_destroyed_and_what_they_saw_is_not_forgotten(
     for ring in [year.lab.process(), year.lab.elsewhere()] {
         assert_eq!(refused(reveal(&ring, Some("gone"), &year.shredded), "destroyed"), ErrorKind::KeyState);
     }
+}
+
+#[test]
+fn a_mark_alone_does_not_destroy_a_key_under_legal_hold() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let sealed = seal(&ring, Some(SCOPE), "held").unwrap();
+    block_on(ring.hold_scope(SCOPE, Some("case 7"))).unwrap();
+    let held = lab.store.find(key_id_of(&sealed));
+    let mark = HighWaterMark { sequence: 9, state: KeyState::Destroyed };
+    let seen = SeenElsewhere { marks: vec![(held.key_id(), mark)], ..SeenElsewhere::default() };
+    let plan = block_on(lab.elsewhere().plan_restore(Vec::new(), &seen)).unwrap();
+    assert!(plan.records.is_empty() && plan.destroyed.is_empty());
+    assert_eq!(plan.lost, [Lost::Newer(held.key_id(), mark, HighWaterMark::of(&held))]);
+}
+
+#[test]
+fn a_tombstone_that_was_only_intended_gives_way_to_what_disproves_it_and_is_named_otherwise() {
+    let lab = Lab::new();
+    let parts = lab.add_scope(SCOPE, 40);
+    let (first, tombstone) = (record(&parts), record(&in_state(parts.clone(), KeyState::Destroyed)));
+    let second = record(&in_state(parts.clone(), KeyState::Deactivated));
+    let forged = keyfold::vectors::RecordParts {
+        sequence: 1000,
+        root: theirs(KeyClass::Root, SlotId::NONE, ROOT),
+        ..parts.clone()
+    };
+    let forged = record(&forged);
+    use CopyStatus::{Intended, Stored};
+    let plan = |given: &[(&Record, CopyStatus)]| {
+        let given = given.iter().map(|(record, status)| RecordCopy { record: (*record).clone(), status: *status });
+        block_on(lab.process().plan_restore(given.collect(), &SeenElsewhere::default())).unwrap()
+    };
+    let key_id = first.key_id();
+    // The store has the first one.
+    let disproved = plan(&[(&tombstone, Intended), (&second, Stored)]);
+    assert_eq!((disproved.records, disproved.destroyed), (vec![second.clone()], Vec::new()));
+    for given in [&[(&tombstone, Intended)][..], &[(&tombstone, Intended), (&forged, Stored)]] {
+        let doubtful = plan(given);
+        assert_eq!((&doubtful.destroyed[..], doubtful.tombstones), (&[(key_id, Evidence::Intent)][..], 1));
+        assert!(doubtful.destroys_on_doubt());
+    }
+    let certain = plan(&[(&tombstone, Intended), (&tombstone, Stored), (&second, Stored)]);
+    assert_eq!(certain.destroyed, [(key_id, Evidence::Tombstone)]);
+    assert!(!certain.destroys_on_doubt() && certain.tombstones == 1);
+}
+
+#[test]
+fn nobody_without_a_trusted_root_uses_generations_up() {
+    let year = Year::new();
+    year.back_to(&year.now);
+    let forged =
+        record(&child_parts(theirs(KeyClass::Data, SlotId::NONE, 900_000), theirs(KeyClass::Root, SlotId::NONE, ROOT)));
+    let plan = year.plan(stored(&[forged]), &SeenElsewhere::default());
+    assert_eq!(
+        (plan.generation, plan.refused.len()),
+        (year.now.iter().map(|r| r.key_id().generation()).max().unwrap(), 1)
+    );
+    let seen = |given_out| SeenElsewhere { given_out, ..SeenElsewhere::default() };
+    assert_eq!(year.plan(Vec::new(), &seen(5000)).generation, 5000);
+    let absurd = block_on(year.lab.process().plan_restore(Vec::new(), &seen(u32::MAX)));
+    assert_eq!(refused(absurd, "a forged line"), ErrorKind::Malformed);
 }
 
 #[test]

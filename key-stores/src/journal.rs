@@ -9,7 +9,7 @@ use keyfold::{Error, ErrorKind, Lineage, Record, RecordCopy, Result};
 use rustix::fs::FlockOperation;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +52,7 @@ pub struct Journal {
 pub struct Found {
     /// The records, with what is known of each.
     pub copies: Vec<RecordCopy>,
-    /// The highest generation that was used in each keyring.
+    /// The highest generation of each keyring that it says was given out, with a key or without. Nobody vouches for it.
     pub generations: BTreeMap<Lineage, Generation>,
 }
 
@@ -333,6 +333,17 @@ impl<W: Write> BackupWriter<W> {
 pub fn read_records(path: &Path) -> Result<Found> {
     let (_, contents) = read_file(path, "cannot read the backup")?;
     Ok(Found { copies: contents.copies, generations: contents.generations })
+}
+
+/// Whether the first line of the file is that of a backup. What cannot be read is none.
+#[must_use]
+pub fn is_backup(path: &Path) -> bool {
+    let mut first = String::new();
+    let read = files::open_regular(path).and_then(|file| BufReader::new(file.take(MAX_LINE_LEN)).read_line(&mut first));
+    read.is_ok()
+        && first
+            .strip_suffix('\n')
+            .is_some_and(|line| Kind::of_first_line(line.as_bytes()).is_ok_and(|kind| kind == Kind::Backup))
 }
 
 fn read_file(path: &Path, failed: &'static str) -> Result<(Kind, format::Contents)> {

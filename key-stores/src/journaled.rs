@@ -26,8 +26,17 @@ impl JournaledStore {
         Self { store, journals }
     }
 
+    /// Where one journal fails, the store is not asked, and those before it are told so.
     fn intend<'a>(&self, records: impl IntoIterator<Item = &'a Record> + Clone) -> Result<()> {
-        self.journals.iter().try_for_each(|journal| journal.intend(records.clone()))
+        for (at, journal) in self.journals.iter().enumerate() {
+            if let Err(error) = journal.intend(records.clone()) {
+                for earlier in &self.journals[..at] {
+                    earlier.settle(records.clone().into_iter().map(|record| (record, false)));
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn settle<'a>(&self, answers: impl IntoIterator<Item = (&'a Record, bool)> + Clone) {

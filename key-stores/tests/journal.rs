@@ -297,6 +297,29 @@ fn compacting_keeps_what_counts_and_no_wraps_of_destroyed_keys() {
 }
 
 #[test]
+fn an_intent_that_failed_or_is_disproved_does_not_stay() {
+    let (_folder, first) = new_journal();
+    let (_other, second) = new_journal();
+    let (stored, tombstone) = (sample(1).build(), sample(1).sequence(2).state(KeyState::Destroyed).build());
+    let store = JournaledStore::new(Arc::new(MemoryStore::new()), vec![first.clone(), second.clone()]);
+    block_on(store.insert(&stored, None)).expect("inserted");
+    // The second journal is away for a moment, so the store is not asked.
+    let aside = second.path().with_extension("aside");
+    fs::rename(second.path(), &aside).expect("moved");
+    assert_eq!(block_on(store.update(&tombstone, 1)).expect_err("no journal").kind(), ErrorKind::Io);
+    fs::rename(&aside, second.path()).expect("moved");
+    use CopyStatus::{Intended, Refused, Stored};
+    assert_eq!(read(&first), [(1, 1, Stored), (1, 2, Refused)]);
+    // A tombstone of which nothing is known stays until something else was stored in its place.
+    first.intend([&tombstone]).expect("written");
+    first.compact().expect("compacted");
+    assert_eq!(read(&first), [(1, 1, Stored), (1, 2, Intended)]);
+    block_on(store.update(&sample(1).sequence(2).state(KeyState::Deactivated).build(), 1)).expect("updated");
+    first.compact().expect("compacted");
+    assert_eq!(read(&first), [(1, 2, Stored)]);
+}
+
+#[test]
 fn a_journal_that_grows_is_compacted_and_stays_whole() {
     let (_folder, journal) = new_journal();
     let record = |sequence| sample(1).sequence(sequence).wraps(8).build();

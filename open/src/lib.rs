@@ -10,7 +10,7 @@ mod neighbour;
 mod records;
 
 pub use audit::{AuditTrail, audit_trail, sign_statement, verify_statement};
-pub use records::Records;
+pub use records::{Accepted, Copies, Records};
 
 use keyfold::config::Config;
 use keyfold::{

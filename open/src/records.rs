@@ -7,7 +7,9 @@ use keyfold::{
     CopyStatus, Error, ErrorKind, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy, RestorePlan, Result,
     SeenElsewhere,
 };
-use keyfold_store::{BackupWriter, FileHighWater, Found, Journal, PostgresStore, SqliteStore, read_records};
+use keyfold_store::{
+    BackupWriter, FileHighWater, Found, Journal, MemoryStore, PostgresStore, SqliteStore, read_records,
+};
 use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -25,6 +27,27 @@ pub struct Records {
     pub config: Config,
     high_water: Option<Arc<FileHighWater>>,
     journals: Vec<Journal>,
+    store_is_missing: bool,
+}
+
+/// What journals and backups hold, of this keyring and of others.
+#[derive(Clone, Debug, Default)]
+pub struct Copies {
+    /// The records.
+    pub copies: Vec<RecordCopy>,
+    /// The highest generation of this keyring that a journal says was given out.
+    pub given_out: Generation,
+    /// Files with records of other keyrings, and how many.
+    pub foreign: Vec<(PathBuf, usize)>,
+}
+
+/// What whoever restores agrees to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Accepted {
+    /// What is lost.
+    pub loss: bool,
+    /// That keys are destroyed of which it is not certain that they were.
+    pub destruction: bool,
 }
 
 impl Records {
@@ -37,6 +60,39 @@ impl Records {
         let (config, digest) = read_with(path, policies, options)?;
         let store = open_store(&config.store, folder_of(path))?;
         Self::with(config, digest, folder_of(path), store, options)
+    }
+
+    /// As [`open`](Self::open), to plan a restore: an empty store in memory takes the place of a SQLite file that is missing, and
+    /// with `make_store` that of a database that cannot be used, with a warning.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](crate::open).
+    pub fn open_to_plan(path: &Path, options: &Options, make_store: bool) -> Result<Self> {
+        let (config, digest) = read_with(path, &[], options)?;
+        let folder = folder_of(path);
+        let missing = match StoreUri::parse(&config.store)? {
+            StoreUri::Sqlite(file) => folder.join(file).symlink_metadata().is_err(),
+            StoreUri::Postgres(_) => false,
+        };
+        let opened = if missing { None } else { Some(open_store(&config.store, folder)) };
+        let store: Option<Arc<dyn KeyStore>> = match opened {
+            None => None,
+            Some(Err(error)) if make_store && matches!(StoreUri::parse(&config.store)?, StoreUri::Postgres(_)) => {
+                tracing::warn!(%error, "the key store cannot be used: what is planned is for an empty one");
+                None
+            }
+            Some(opened) => Some(opened?),
+        };
+        let store_is_missing = store.is_none();
+        let store = store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        Ok(Self { store_is_missing, ..Self::with(config, digest, folder, store, options)? })
+    }
+
+    /// Whether there is an empty store in memory in the place of the one that the configuration names.
+    #[must_use]
+    pub fn store_is_missing(&self) -> bool {
+        self.store_is_missing
     }
 
     /// As [`open`](Self::open), and makes the store if it is missing, without a key in it: the SQLite file, or the tables
@@ -66,7 +122,7 @@ impl Records {
         let high_water = open_high_water(&config, folder)?;
         let ring = open_ring(&config, digest, folder, store, high_water.clone(), options)?;
         let journals = open_journals(&config, folder)?;
-        Ok(Self { ring, config, high_water, journals })
+        Ok(Self { ring, config, high_water, journals, store_is_missing: false })
     }
 
     /// The journals that the configuration names.
@@ -166,42 +222,53 @@ impl Records {
         Ok(all)
     }
 
-    /// Everything that the journals of the configuration and `files` hold, and the highest generation that they say was used.
+    /// Everything that the journals of the configuration and `files` hold.
     ///
     /// # Errors
     ///
-    /// Those of reading one: none is passed over, since that could lose a key.
-    pub fn copies(&self, files: &[PathBuf]) -> Result<(Vec<RecordCopy>, Generation)> {
-        let (mut copies, mut given_out) = (Vec::new(), 0);
-        let mut take = |found: Found| {
-            copies.extend(found.copies);
-            given_out = given_out.max(found.generations.get(&self.config.keyring.lineage).copied().unwrap_or(0));
+    /// - [`RecordRejected`](ErrorKind::RecordRejected): one of `files` has no record of this keyring.
+    /// - Those of reading one: none is passed over, since that could lose a key.
+    pub fn copies(&self, files: &[PathBuf]) -> Result<Copies> {
+        let lineage = self.config.keyring.lineage;
+        let mut all = Copies::default();
+        let mut take = |path: &Path, found: Found| {
+            let len = found.copies.len();
+            let ours = all.copies.len();
+            all.copies.extend(found.copies.into_iter().filter(|copy| copy.record.lineage() == lineage));
+            let ours = all.copies.len() - ours;
+            if len > ours {
+                all.foreign.push((path.to_owned(), len - ours));
+            }
+            all.given_out = all.given_out.max(found.generations.get(&lineage).copied().unwrap_or(0));
+            ours
         };
         for journal in &self.journals {
             if journal.exists() {
-                take(journal.read()?);
+                take(journal.path(), journal.read()?);
             } else {
                 tracing::warn!(journal = %journal.path().display(), "the journal is missing: what only it has is lost");
             }
         }
         for file in files {
-            take(read_records(file)?);
+            if take(file, read_records(file)?) == 0 {
+                let none = "the backup or journal has no record of this keyring: is it that of another one?";
+                return Err(Error::new(ErrorKind::RecordRejected, none).with_detail(file.display().to_string()));
+            }
         }
-        Ok((copies, given_out))
+        Ok(all)
     }
 
-    /// Plans restoring the store from the journals of the configuration and `files`. `in_data` are key IDs that were found
-    /// in data.
+    /// Plans restoring the store from `copies`. `in_data` are key IDs that were found in data.
     ///
     /// # Errors
     ///
-    /// As for [`copies`](Self::copies) and [`Keyring::plan_restore`].
-    pub async fn plan(&self, files: &[PathBuf], in_data: BTreeSet<KeyId>) -> Result<RestorePlan> {
+    /// As for [`Keyring::plan_restore`].
+    pub async fn plan(&self, copies: Copies, in_data: BTreeSet<KeyId>) -> Result<RestorePlan> {
         let (generation, marks) = match &self.high_water {
             Some(file) => file.marks(self.config.keyring.lineage)?,
             None => (0, Vec::new()),
         };
-        let (copies, given_out) = self.copies(files)?;
+        let Copies { copies, given_out, .. } = copies;
         self.ring.plan_restore(copies, &SeenElsewhere { generation, given_out, marks, in_data }).await
     }
 
@@ -210,13 +277,22 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): something is lost, and that is not accepted. Nothing was changed.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): something is lost, or destroyed on doubt, and that is not accepted. Nothing
+    ///   was changed.
+    /// - [`Store`](ErrorKind::Store): the store is missing.
     /// - As for [`Keyring::restore`], and [`Io`](ErrorKind::Io) for the high-water file; repeat it then.
-    pub async fn restore(&self, plan: &RestorePlan, accept_loss: bool) -> Result<Option<PathBuf>> {
-        if !plan.lost.is_empty() && !accept_loss {
+    pub async fn restore(&self, plan: &RestorePlan, accepted: Accepted) -> Result<Option<PathBuf>> {
+        let refused = |message| Err(Error::new(ErrorKind::PolicyRefused, message));
+        if !plan.lost.is_empty() && !accepted.loss {
+            return refused("something would be lost: look for more backups and journals, or accept it");
+        }
+        if plan.destroys_on_doubt() && !accepted.destruction {
+            return refused("keys would be destroyed of which it is not certain that they were");
+        }
+        if self.store_is_missing {
             return Err(Error::new(
-                ErrorKind::PolicyRefused,
-                "something would be lost: look for more backups and journals, or accept it (--accept-loss)",
+                ErrorKind::Store,
+                "the key store is missing: put a copy of it back, or make an empty one (keys restore --make-store)",
             ));
         }
         self.ring.restore(plan).await?;

@@ -12,7 +12,7 @@ pub(crate) struct KeysBackup {
     /// The file; - for standard output. It holds wrapped keys only, as the store does.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: OsString,
-    /// Replace the file if it exists.
+    /// Replace the file if it exists and is a backup.
     #[arg(long)]
     pub(crate) force: bool,
     /// Print the result as one JSON object to standard error.
@@ -43,12 +43,16 @@ pub(crate) struct KeysRestore {
     /// Make the store if it is missing: the SQLite file, or the tables of a database, as their owner.
     #[arg(long)]
     pub(crate) make_store: bool,
-    /// Say what would be done, and change nothing.
+    /// Say what would be done, and change nothing. A store that is missing counts as empty.
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Go on although something is lost for good. A new high-water file takes the place of the old one, which is kept.
     #[arg(long)]
     pub(crate) accept_loss: bool,
+    /// Destroy the keys that are listed as "on doubt": a journal says that they were to be destroyed, or the high-water
+    /// file alone that they were.
+    #[arg(long)]
+    pub(crate) accept_destruction: bool,
     /// Print the result as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

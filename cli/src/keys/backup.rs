@@ -16,6 +16,14 @@ pub(crate) fn backup(args: &KeysBackup) -> Result<(), Failure> {
     for file in keyfold_open::own_files(&args.source.config, &[])? {
         target.refuse_own(&file)?;
     }
+    if let Target::Path(path) = &target
+        && args.force
+        && path.exists()
+        && !keyfold_store::is_backup(path)
+    {
+        let told = format!("{} is not a backup, and is not overwritten even with --force", path.display());
+        return Err(Failure::new(Exit::Usage, told));
+    }
     let records = opening::records(&args.source, &[])?;
     let written = write(&records, target, args.force);
     let event = AuditEvent::new(AuditAction::Backup);

@@ -5,8 +5,8 @@ use crate::args::KeysRestore;
 use crate::failure::{Exit, Failure};
 use crate::opening;
 use crate::print_failed;
-use keyfold::{Lost, Record, RestorePlan};
-use keyfold_open::Records;
+use keyfold::{Evidence, Lost, Record, RestorePlan};
+use keyfold_open::{Accepted, Records};
 use serde_json::{Value as Json, json};
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,45 +14,85 @@ use std::process::ExitCode;
 /// Plans, says what is lost, and restores unless something is and that was not accepted.
 pub(crate) fn restore(args: &KeysRestore, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let in_data = args.key_ids.as_deref().map(key_ids::read).transpose()?.unwrap_or_default();
-    let records = if args.make_store && !args.dry_run {
-        let options = opening::options(&args.source)?;
-        Records::open_or_create(&args.source.config, &options).map_err(Failure::of_opening)?
-    } else {
-        opening::records(&args.source, &[])?
+    let options = opening::options(&args.source)?;
+    let path = &args.source.config;
+    let mut records = Records::open_to_plan(path, &options, args.make_store).map_err(Failure::of_opening)?;
+    let missing = records.store_is_missing();
+    let copies = records.copies(&args.from).map_err(Failure::of_opening)?;
+    let foreign = copies.foreign.clone();
+    let plan = |records: &Records| {
+        pollster::block_on(records.plan(copies.clone(), in_data.clone())).map_err(Failure::of_opening)
     };
-    let plan = pollster::block_on(records.plan(&args.from, in_data)).map_err(Failure::of_opening)?;
-    let refused = !plan.lost.is_empty() && !args.accept_loss;
+    let mut planned = plan(&records)?;
+    // The store is made only for a plan that is carried out.
+    if missing && args.make_store && !args.dry_run && refusal(&planned, args).is_none() {
+        drop(records);
+        records = Records::open_or_create(path, &options).map_err(Failure::of_opening)?;
+        planned = plan(&records)?;
+    }
+    let plan = planned;
+    let refused = refusal(&plan, args);
     let (mut done, mut old_marks) = (false, None);
-    if !args.dry_run && !refused {
-        old_marks = pollster::block_on(records.restore(&plan, args.accept_loss))?;
+    if !args.dry_run && refused.is_none() {
+        let accepted = Accepted { loss: args.accept_loss, destruction: args.accept_destruction };
+        old_marks = pollster::block_on(records.restore(&plan, accepted))?;
         done = true;
     }
     if args.json {
         let mut result = of_plan(&plan);
+        let foreign = foreign.iter().map(|(file, count)| json!({ "file": file, "records": count }));
+        result["other_keyrings"] = foreign.collect();
+        result["store_missing"] = json!(missing);
         result["restored"] = json!(done);
         result["old_high_water"] = json!(old_marks);
         writeln!(out, "{result}").map_err(print_failed)?;
     } else {
+        if missing && !done {
+            writeln!(out, "the store is missing: --make-store makes it").map_err(print_failed)?;
+        }
+        for (file, count) in &foreign {
+            writeln!(out, "left out: {count} records of other keyrings in {}", file.display()).map_err(print_failed)?;
+        }
         write_text(&plan, out)?;
         if let Some(old) = old_marks {
             writeln!(out, "the old high-water file is {}", old.display()).map_err(print_failed)?;
         }
-        let end = match (done, refused) {
+        let end = match (done, &refused) {
             (true, _) => "restored",
-            (false, true) => "",
-            (false, false) => "a dry run: nothing was changed",
+            (false, Some(_)) => "",
+            (false, None) => "a dry run: nothing was changed",
         };
         if !end.is_empty() {
             writeln!(out, "{end}").map_err(print_failed)?;
         }
     }
-    if refused {
-        return Err(Failure::new(
-            Exit::Key,
-            "something would be lost, and nothing was changed: look for more backups and journals (--from), or accept it (--accept-loss)",
-        ));
+    match refused {
+        Some(message) => Err(Failure::new(Exit::Key, message)),
+        None => Ok(ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Why the plan is not carried out, if anything in it was not accepted.
+fn refusal(plan: &RestorePlan, args: &KeysRestore) -> Option<&'static str> {
+    if !plan.lost.is_empty() && !args.accept_loss {
+        Some(
+            "something would be lost, and nothing was changed: look for more backups and journals (--from), or accept it (--accept-loss)",
+        )
+    } else if plan.destroys_on_doubt() && !args.accept_destruction {
+        Some(
+            "keys would be destroyed of which it is not certain that they were, and nothing was changed: see docs/BACKUP.md, or accept it (--accept-destruction)",
+        )
+    } else {
+        None
+    }
+}
+
+fn evidence(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Tombstone => "a copy has its tombstone",
+        Evidence::Intent => "on doubt: a journal says that it was to be destroyed, and not whether it was",
+        Evidence::Mark => "on doubt: the high-water file alone says that it was destroyed",
+    }
 }
 
 fn write_text(plan: &RestorePlan, out: &mut impl Write) -> Result<(), Failure> {
@@ -65,6 +105,9 @@ fn write_text(plan: &RestorePlan, out: &mut impl Write) -> Result<(), Failure> {
     );
     for (record, error) in &plan.refused {
         text.push_str(&format!("\nleft out: {} (sequence {}): {error}", record.key_id(), record.sequence()));
+    }
+    for (key_id, why) in &plan.destroyed {
+        text.push_str(&format!("\ndestroys {key_id}: {}", evidence(*why)));
     }
     for lost in &plan.lost {
         text.push_str("\nLOST: ");
@@ -99,8 +142,17 @@ fn of_plan(plan: &RestorePlan) -> Json {
         Lost::Generations(first, last) => json!({ "first_generation": first, "last_generation": last }),
     });
     let refused = plan.refused.iter().map(|(record, error)| of_refused(record, error));
+    let destroyed = plan.destroyed.iter().map(|(key_id, why)| {
+        let why = match why {
+            Evidence::Tombstone => "tombstone",
+            Evidence::Intent => "intent",
+            Evidence::Mark => "high-water",
+        };
+        json!({ "key_id": key_id.to_string(), "evidence": why })
+    });
+    let destroyed: Vec<_> = destroyed.collect();
     json!({
-        "keys": plan.keys, "tombstones": plan.tombstones, "records": plan.records.len(), "generation": plan.generation,
+        "destroyed": destroyed, "keys": plan.keys, "tombstones": plan.tombstones, "records": plan.records.len(), "generation": plan.generation,
         "refused": refused.collect::<Vec<_>>(), "lost": lost.collect::<Vec<_>>(),
     })
 }

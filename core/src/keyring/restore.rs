@@ -69,6 +69,17 @@ pub enum Lost {
     Generations(Generation, Generation),
 }
 
+/// Why a key of which there is a live record is destroyed by restoring.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Evidence {
+    /// A store had its tombstone.
+    Tombstone,
+    /// Its tombstone was to be stored, and whether it was is not known.
+    Intent,
+    /// The high-water file says so, which nobody vouches for.
+    Mark,
+}
+
 /// What restoring will do. Made by [`Keyring::plan_restore`].
 #[derive(Clone, Debug, Default)]
 pub struct RestorePlan {
@@ -79,12 +90,22 @@ pub struct RestorePlan {
     pub refused: Vec<(Record, Error)>,
     /// What cannot be restored.
     pub lost: Vec<Lost>,
+    /// Keys that will be destroyed although there is a live record of them, and why.
+    pub destroyed: Vec<(KeyId, Evidence)>,
     /// How many keys there will be.
     pub keys: usize,
     /// How many of them are tombstones.
     pub tombstones: usize,
     /// Generations up to this one were used.
     pub generation: Generation,
+}
+
+impl RestorePlan {
+    /// Whether keys would be destroyed of which it is not certain that they were.
+    #[must_use]
+    pub fn destroys_on_doubt(&self) -> bool {
+        self.destroyed.iter().any(|(_, evidence)| *evidence != Evidence::Tombstone)
+    }
 }
 
 impl Keyring {
@@ -100,12 +121,15 @@ impl Keyring {
 
     /// Plans how the store is to be restored from `copies`, together with what it has itself: of each key the tombstone
     /// wins, then the highest sequence, then a record that a store had over one that was only to be stored, then
-    /// the more restrictive state. Only records count for which a trusted root vouches, and what a mark says was
-    /// destroyed is destroyed. Changes nothing. Records of other keyrings are passed over.
+    /// the more restrictive state. A record that was only to be stored does not count beside one that a store had with the same
+    /// sequence or a higher one. Only records count for which a trusted root vouches. What a mark says was
+    /// destroyed is destroyed, unless the key is under legal hold; whoever carries the plan out decides whether what
+    /// [`destroyed`](RestorePlan::destroyed) names may be. Changes nothing. Records of other keyrings are passed over.
     ///
     /// # Errors
     ///
     /// - [`RecordRejected`](ErrorKind::RecordRejected): there is no trusted root among the records.
+    /// - [`Malformed`](ErrorKind::Malformed): `given_out` is far above the generation of every key that counts.
     /// - [`Kms`](ErrorKind::Kms), [`Configuration`](ErrorKind::Configuration): a root cannot be unwrapped. Nothing is left
     ///   out because a key service is away.
     pub async fn plan_restore(&self, copies: Vec<RecordCopy>, seen: &SeenElsewhere) -> Result<RestorePlan> {
@@ -117,15 +141,21 @@ impl Keyring {
         for copy in copies.into_iter().filter(|copy| copy.record.lineage() == self.lineage()) {
             all.add(copy.record, copy.status);
         }
-        let generations = all.generations();
         let Choice { mut chosen, mut refused, above } = self.choose(all).await?;
+        let newest = chosen.keys().map(KeyId::generation).max().unwrap_or_default();
+        let plausible = |generation: &Generation| *generation <= newest.saturating_add(PLAUSIBLE);
+        if !plausible(&seen.given_out) {
+            return Err(implausible(seen.given_out, newest));
+        }
+        let known = newest.max(seen.given_out);
         refuse_second_scopes(&mut chosen, &mut refused);
+        let intended = chosen.iter().filter(|(id, (record, status))| {
+            record.state() == KeyState::Destroyed && *status == CopyStatus::Intended && above.contains_key(id)
+        });
+        let intended: BTreeSet<KeyId> = intended.map(|(id, _)| *id).collect();
         let chosen: BTreeMap<KeyId, Record> = chosen.into_iter().map(|(id, (record, _))| (id, record)).collect();
         let ring = self.over(chosen.clone())?;
         let mut plan = RestorePlan { refused, keys: chosen.len(), ..RestorePlan::default() };
-        let newest = chosen.keys().map(KeyId::generation).max().unwrap_or_default();
-        let plausible = |generation: &Generation| *generation <= newest.saturating_add(PLAUSIBLE);
-        let known = generations.filter(plausible).max().unwrap_or_default().max(newest).max(seen.given_out);
         plan.generation = seen.in_data.iter().map(KeyId::generation).filter(plausible).max().unwrap_or_default();
         plan.generation = plan.generation.max(known).max(seen.generation);
         let marks: BTreeMap<KeyId, HighWaterMark> = seen.marks.iter().copied().collect();
@@ -145,11 +175,19 @@ impl Keyring {
         for (key_id, mut record) in chosen {
             let mark = marks.get(&key_id);
             let destroyed = record.state() == KeyState::Destroyed;
-            let ends = mark.filter(|mark| mark.state == KeyState::Destroyed);
+            let ends = mark.is_some_and(|mark| mark.state == KeyState::Destroyed) && record.held_since().is_none();
+            let lives = |present: &Record| present.state() != KeyState::Destroyed;
+            if intended.contains(&key_id) {
+                plan.destroyed.push((key_id, Evidence::Intent));
+            } else if destroyed && present.get(&key_id).is_some_and(lives) {
+                plan.destroyed.push((key_id, Evidence::Tombstone));
+            } else if !destroyed && ends {
+                plan.destroyed.push((key_id, Evidence::Mark));
+            }
             // A tombstone must not be older than anything that was seen of the key, or readers refuse it as a replay.
             let least = [mark.map(|mark| mark.sequence), above.get(&key_id).map(|highest| highest + 1)];
             let least = least.into_iter().flatten().max().unwrap_or_default();
-            if destroyed && record.sequence() < least || !destroyed && ends.is_some() {
+            if destroyed && record.sequence() < least || !destroyed && ends {
                 let root = ring.current_root().await?;
                 let sequence = least.max(record.sequence().saturating_add(u64::from(!destroyed)));
                 record = root.tombstone(&record, sequence, self.inner.store.now().await?);
@@ -254,6 +292,14 @@ impl Keyring {
             self.inner.clock.clone(),
         )
     }
+}
+
+fn implausible(given_out: Generation, newest: Generation) -> Error {
+    Error::new(
+        ErrorKind::Malformed,
+        "a journal or backup says that a generation was used that is far above every key: it is forged, or not the only one to restore from",
+    )
+    .with_detail(format!("generation {given_out}; the newest key has {newest}"))
 }
 
 /// Leaves out the scopes that were only to be made while somebody else made them: one keyed name, one scope.

@@ -206,7 +206,7 @@ impl<W: Write> Writer<W> {
 pub(super) struct Contents {
     /// Every record that is not out of date, with what is known of it.
     pub(super) copies: Vec<RecordCopy>,
-    /// The highest generation that was used in each keyring.
+    /// The highest generation of each keyring that a line says was given out. Nobody vouches for it.
     pub(super) generations: BTreeMap<Lineage, Generation>,
 }
 
@@ -214,8 +214,14 @@ impl Contents {
     /// What has to stay in a journal: of each key the record that the store has, those that may have followed it, and
     /// nothing else; so no wraps of a destroyed key.
     pub(super) fn entries(self) -> Vec<Entry> {
-        let generations = self.generations.iter().map(|(lineage, last)| Entry::Generation(*lineage, *last));
-        let mut entries: Vec<_> = generations.collect();
+        let mut generations = self.generations;
+        // Of a key that was refused its number stays.
+        for RecordCopy { record, .. } in &self.copies {
+            let last = generations.entry(record.lineage()).or_default();
+            *last = record.key_id().generation().max(*last);
+        }
+        let mut entries: Vec<_> =
+            generations.into_iter().map(|(lineage, last)| Entry::Generation(lineage, last)).collect();
         let mut best: BTreeMap<(Lineage, KeyId), Record> = BTreeMap::new();
         for RecordCopy { record, status } in &self.copies {
             if *status == CopyStatus::Stored {
@@ -225,9 +231,10 @@ impl Contents {
                 }
             }
         }
+        // What the store has with the same sequence or a higher one disproves that the intent was ever stored.
         let follows = |record: &Record| {
             best.get(&(record.lineage(), record.key_id()))
-                .is_none_or(|best| best.state() != KeyState::Destroyed && record.outranks(best))
+                .is_none_or(|best| best.state() != KeyState::Destroyed && record.sequence() > best.sequence())
         };
         let intents = self.copies.iter().filter(|copy| copy.status == CopyStatus::Intended && follows(&copy.record));
         let intents: Vec<_> = intents.map(|copy| Entry::Intended(copy.record.clone())).collect();
@@ -369,13 +376,15 @@ impl Reading {
             // Of a record that was written out with the journal, later in the same file, nothing is to be learnt.
             Entry::Done(digest) => self.settle(&digest, CopyStatus::Stored),
             Entry::Refused(digest) => self.settle(&digest, CopyStatus::Refused),
-            Entry::Generation(lineage, generation) => self.raise(lineage, generation),
+            Entry::Generation(lineage, generation) => {
+                let last = self.generations.entry(lineage).or_default();
+                *last = generation.max(*last);
+            }
             Entry::End(..) => {}
         }
     }
 
     fn add_copy(&mut self, record: Record, status: CopyStatus) {
-        self.raise(record.lineage(), record.key_id().generation());
         self.copies.push(RecordCopy { record, status });
     }
 
@@ -387,11 +396,6 @@ impl Reading {
                 copy.status = status;
             }
         }
-    }
-
-    fn raise(&mut self, lineage: Lineage, generation: Generation) {
-        let last = self.generations.entry(lineage).or_default();
-        *last = generation.max(*last);
     }
 
     fn finish(self) -> Contents {

@@ -7,10 +7,10 @@ use crate::kms::BoxFuture;
 use crate::record::{KeyState, Record};
 use crate::store::{KeyStore, Slot};
 use crate::wire::{Generation, KeyId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Every copy of every key, the one that counts last.
+/// Every copy of every key.
 #[derive(Default)]
 pub(super) struct Copies(BTreeMap<KeyId, Vec<(Record, CopyStatus)>>);
 
@@ -31,11 +31,24 @@ impl Copies {
             None => copies.push((record, status)),
         }
     }
+}
 
-    pub(super) fn generations(&self) -> impl Iterator<Item = Generation> + use<> {
-        let all: BTreeSet<Generation> = self.0.keys().map(KeyId::generation).collect();
-        all.into_iter()
-    }
+/// The copy of a key that counts, if somebody vouches for it: of those that nothing disproves the tombstone, then the highest
+/// sequence, then what a store had, then the stricter state.
+///
+/// A record that was only to be stored is disproved by one that a store had with the same sequence or a higher one: a store
+/// counts every change of a key. The copy that disproves most is itself among those that may count, so a forged one has no effect
+/// once it is dropped.
+fn top(copies: &[(Record, CopyStatus)]) -> Option<&(Record, CopyStatus)> {
+    let had = copies.iter().filter(|(_, status)| *status == CopyStatus::Stored);
+    let had = had.map(|(record, _)| record.sequence()).max();
+    let possible = |(record, status): &&(Record, CopyStatus)| {
+        *status == CopyStatus::Stored || had.is_none_or(|sequence| record.sequence() > sequence)
+    };
+    copies.iter().filter(possible).max_by_key(|(record, status)| {
+        let (destroyed, sequence, restriction) = record.rank();
+        (destroyed, sequence, *status, restriction)
+    })
 }
 
 impl Keyring {
@@ -49,11 +62,7 @@ impl Keyring {
         let (mut roots, mut others) = (BTreeMap::new(), BTreeMap::new());
         for (key_id, mut copies) in copies.0 {
             copies.retain(|(_, status)| *status != CopyStatus::Refused);
-            copies.sort_by_key(|(record, status)| {
-                let (destroyed, sequence, restriction) = record.rank();
-                (destroyed, sequence, *status, restriction)
-            });
-            let Some((top, _)) = copies.last() else { continue };
+            let Some((top, _)) = top(&copies) else { continue };
             let kind = if top.class() == KeyClass::Root { &mut roots } else { &mut others };
             kind.insert(key_id, copies);
         }
@@ -68,7 +77,7 @@ impl Keyring {
         for (key_id, copies) in roots.into_iter().chain(others) {
             let highest = copies.iter().filter(|(record, _)| record.state() != KeyState::Destroyed);
             let highest = highest.map(|(record, _)| record.sequence()).max();
-            let Some((record, status)) = copies.into_iter().next_back() else { continue };
+            let Some((record, status)) = top(&copies).cloned() else { continue };
             if record.state() == KeyState::Destroyed
                 && let Some(highest) = highest
             {
@@ -135,13 +144,13 @@ impl Keyring {
 type AllCopies = BTreeMap<KeyId, Vec<(Record, CopyStatus)>>;
 
 fn tops(copies: &AllCopies) -> BTreeMap<KeyId, Record> {
-    copies.iter().filter_map(|(key_id, copies)| Some((*key_id, copies.last()?.0.clone()))).collect()
+    copies.iter().filter_map(|(key_id, copies)| Some((*key_id, top(copies)?.0.clone()))).collect()
 }
 
 fn drop_top(copies: &mut AllCopies, record: &Record, error: &Error, refused: &mut Vec<(Record, Error)>) {
     refused.push((record.clone(), error.clone()));
     if let Some(of_key) = copies.get_mut(&record.key_id()) {
-        of_key.pop();
+        of_key.retain(|(copy, _)| copy != record);
         if of_key.is_empty() {
             copies.remove(&record.key_id());
         }
