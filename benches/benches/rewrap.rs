@@ -67,7 +67,8 @@ fn keyring(scopes: u64, old: &FakeKms) -> (Arc<MemoryStore>, KeyringConfig) {
 
 fn change(scopes: u64) -> Cost {
     let (old, new) = (FakeKms::new(), FakeKms::new());
-    let (store, config) = keyring(scopes, &old);
+    let (store, mut config) = keyring(scopes, &old);
+    config.keks.retired.insert(alias("old"));
     let keks: BTreeMap<KekAlias, Arc<dyn Kms>> =
         BTreeMap::from([(alias("old"), Arc::new(old.clone()) as _), (alias("new"), Arc::new(new.clone()) as _)]);
     let ring = Keyring::open(config, store, keks, Arc::new(MemoryHighWater::default())).expect("it opens");

@@ -21,14 +21,16 @@ pub(crate) fn records(source: &Source, policies: &[PathBuf]) -> Result<Records, 
 
 /// What the command line says beside the configuration.
 pub(crate) fn options(source: &Source) -> Result<Options, Failure> {
-    let recovery = match source.recovery.as_deref() {
+    let recovery = match &source.recovery {
         None => None,
-        Some("") => Some(Recovery::default()),
-        Some(reason) => Some(Recovery::with_reason(reason).map_err(|error| Failure::of_argument("--recovery", error))?),
+        Some(None) => Some(Recovery::default()),
+        Some(Some(reason)) => {
+            Some(Recovery::with_reason(reason).map_err(|error| Failure::of_argument("--recovery", error))?)
+        }
     };
-    let file = source.passphrase.passphrase_file.clone();
-    let ask = move |alias: &KekAlias| match &file {
-        Some(file) => passphrase::read(file),
+    let files = source.passphrase.clone();
+    let ask = move |alias: &KekAlias| match files.of(alias) {
+        Some(file) => passphrase::read(&file),
         None => passphrase::ask(&format!("passphrase of KEK {alias}: ")),
     };
     if source.recovery.is_some() {

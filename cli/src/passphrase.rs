@@ -1,5 +1,6 @@
 //! Passphrases: from a terminal without echo, or from a file. Never from an argument, which others can see.
 
+use crate::files::interrupt::{self, Interrupt, Interrupted, Interruptible};
 use keyfold::{Error, ErrorKind, Result};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
@@ -51,7 +52,10 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>> {
 /// # Errors
 ///
 /// - [`Configuration`](ErrorKind::Configuration): the process has no terminal.
-/// - [`Io`](ErrorKind::Io): the terminal failed, or the person has given up with Ctrl-C.
+/// - [`Io`](ErrorKind::Io): the terminal failed.
+///
+/// Ctrl-C, SIGINT, SIGTERM and SIGHUP end the process at once, with the terminal as it was before: whoever gives up at one
+/// prompt is not asked for the passphrase of the next KEK.
 pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
     let failed =
         |error: io::Error| Error::new(ErrorKind::Io, "cannot ask at the terminal").with_detail(error.to_string());
@@ -61,10 +65,20 @@ pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
             "there is no terminal to ask for the passphrase at: name a file with --passphrase-file",
         )
     })?;
-    let mut quiet = Quiet::new(&terminal).map_err(|errno| failed(errno.into()))?;
-    quiet.tell(prompt).map_err(failed)?;
-    let line = quiet.line().map_err(failed)?;
-    quiet.tell("\n").map_err(failed)?;
+    let typed = interrupt::guarded(|interrupt| {
+        let mut quiet = Quiet::new(&terminal, interrupt.clone())?;
+        quiet.tell(prompt)?;
+        let line = quiet.line();
+        quiet.tell("\n")?;
+        line
+    });
+    let line = match typed.and_then(|line| line) {
+        Ok(line) => line,
+        Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Interrupted>()) {
+            Some(interrupted) => std::process::exit(interrupted.exit_code().into()),
+            None => return Err(failed(error)),
+        },
+    };
     match std::str::from_utf8(&line) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => Err(Error::new(ErrorKind::InvalidInput, "what was typed is not UTF-8")),
@@ -73,12 +87,12 @@ pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
 
 /// A terminal that shows nothing of what is typed, until it is dropped.
 struct Quiet<'a> {
-    terminal: &'a File,
+    terminal: Interruptible<&'a File>,
     before: Termios,
 }
 
 impl<'a> Quiet<'a> {
-    fn new(terminal: &'a File) -> rustix::io::Result<Self> {
+    fn new(terminal: &'a File, interrupt: Interrupt) -> io::Result<Self> {
         let before = tcgetattr(terminal)?;
         let mut quiet = before.clone();
         // Ctrl-C comes as a character, so that the terminal is never left without its echo.
@@ -86,11 +100,12 @@ impl<'a> Quiet<'a> {
         quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
         quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(terminal, OptionalActions::Flush, &quiet)?;
-        Ok(Self { terminal, before })
+        Ok(Self { terminal: Interruptible::new(terminal, interrupt), before })
     }
 
     fn tell(&mut self, text: &str) -> io::Result<()> {
-        self.terminal.write_all(text.as_bytes())
+        let mut terminal: &File = self.terminal.get_ref();
+        terminal.write_all(text.as_bytes())
     }
 
     fn line(&mut self) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -102,7 +117,7 @@ impl<'a> Quiet<'a> {
                 _ => match byte[0] {
                     b'\r' | b'\n' => return Ok(line),
                     END if line.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    INTERRUPT => return Err(io::Error::other("interrupted")),
+                    INTERRUPT => return Err(io::Error::other(Interrupted::by_key())),
                     KILL_LINE => line.clear(),
                     // A character, which may be several bytes.
                     key if BACKSPACE.contains(&key) => while line.pop().is_some_and(|byte| byte & 0xC0 == 0x80) {},
@@ -118,6 +133,6 @@ impl<'a> Quiet<'a> {
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
         // A terminal that is gone needs no echo.
-        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+        let _ = tcsetattr(self.terminal.get_ref(), OptionalActions::Flush, &self.before);
     }
 }

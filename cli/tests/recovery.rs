@@ -56,7 +56,8 @@ fn the_kek_from_the_safe_opens_everything_in_recovery_mode_alone() {
     assert!(!usual.stderr.contains("recovery"), "{}", usual.stderr);
     fs::remove_file(world.path("out.csv")).expect("removed");
     lose_local(&world);
-    world.refuses(&REVEAL, STORAGE, &["KEK local", "local.kek"]);
+    world.refuses(&REVEAL, STORAGE, &["KEK local", "local.kek", "--recovery asks it"]);
+    world.refuses(&[&REVEAL[..], &["--recovery="]].concat(), USAGE, &["--recovery"]);
     let with_file = [&REVEAL[..], &["--passphrase-file", "passphrase"]].concat();
     world.refuses(&with_file, STORAGE, &["KEK local"]);
     let recovered = world.succeeds(&[&with_file[..], &["--recovery"]].concat());
@@ -120,7 +121,7 @@ fn break_glass_needs_a_reason() {
     let world = with_offline("break-glass");
     lose_local(&world);
     let recovery = |option| [&REVEAL[..], &["--passphrase-file", "passphrase", option]].concat();
-    world.refuses(&recovery("--recovery"), KMS, &["KEK local"]);
+    world.refuses(&recovery("--recovery"), STORAGE, &["KEK local", "--recovery=REASON asks it"]);
     world.refuses(&recovery("--recovery= "), USAGE, &["--recovery", "reason"]);
     world.succeeds(&recovery("--recovery=ticket 7"));
     assert_eq!(world.text("out.csv"), PATIENTS);
@@ -161,6 +162,17 @@ fn a_new_kek_with_a_passphrase() {
     assert!(text.starts_with("keyfold-passphrase-kek-1\nargon2id m=19456 t=3 p=4\n"), "{text}");
     assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
     run(keyfold().args(["keys", "new-kek"]).arg(world.path("x")).args(["--memory", "64"]), b"").expect(USAGE, &[]);
+    // A passphrase that would protect nothing.
+    let unprotected = ["--passphrase-file", "short"];
+    let mut command = keyfold();
+    run(command.args(["keys", "new-kek", "x"]).args(unprotected).current_dir(world.data()), b"")
+        .expect(USAGE, &["--passphrase"]);
+    assert!(!world.path("x").exists());
+    // What exists is not written over, and nobody is asked first: neither a terminal nor the file is missed.
+    let mut command = Command::new("setsid");
+    command.arg("--wait").arg(env!("CARGO_BIN_EXE_keyfold")).args(arguments).current_dir(world.data());
+    run(&mut command, b"").expect(STORAGE, &["File exists"]);
+    assert_eq!(fs::read_to_string(&path).expect("a file"), text);
 }
 
 #[test]
@@ -168,7 +180,6 @@ fn every_command_of_the_page_on_recovery_works() {
     let page = fs::read_to_string(repository("docs/RECOVERY.md")).expect("the page");
     let folder = tempfile::tempdir().expect("a folder");
     write_private(&folder.path().join("passphrase"), PASSPHRASE);
-    fs::create_dir(folder.path().join("safe")).expect("a folder");
     let mut script = "set -eu\n".to_owned();
     let mut inside = false;
     for line in page.lines() {
@@ -187,7 +198,60 @@ fn every_command_of_the_page_on_recovery_works() {
     command.env("KEYFOLD_PASSPHRASE_FILE", folder.path().join("passphrase"));
     let done = run(&mut command, b"").expect(0, &[]);
     assert!(done.stdout_text().contains("lacks KEK second: run keys repair"));
-    assert_eq!(done.stdout_text().matches(": ok; ").count(), 2 + 1 + 1, "{}", done.stdout_text());
+    assert_eq!(done.stdout_text().matches(": ok; ").count(), 1 + 1 + 1 + 1, "{}", done.stdout_text());
     assert_eq!(fs::read(folder.path().join("out.csv")).ok(), fs::read(folder.path().join("in.csv")).ok());
     assert!(!done.stderr.contains("Passphrase4711"));
+}
+
+#[test]
+fn several_passphrases_without_a_terminal() {
+    let world = with_offline("recovery");
+    write_private(&world.path("other"), "another passphrase\n");
+    let new_kek = ["keys", "new-kek", "--passphrase", "--memory", "19", "--passphrase-file"];
+    run(keyfold().args(new_kek).arg(world.path("other")).arg(world.keys().join("glass.kek")), b"").expect(0, &[]);
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let config = config + "\n[keks.glass]\nuri = \"passphrase:glass.kek\"\nuse = \"break-glass\"\n";
+    fs::write(world.config(), config).expect("written");
+    for files in [["passphrase", "glass=other"], ["glass=other", "offline=passphrase"]] {
+        let files = files.map(|file| format!("--passphrase-file={file}"));
+        let repair = ["keys", "repair", &files[0], &files[1]];
+        without_terminal(&world, &repair).expect(0, &[]);
+        let drill = ["keys", "drill", "--recovery=ticket 7", &files[0], &files[1]];
+        without_terminal(&world, &drill).expect(0, &[]);
+    }
+    // Of the KEK that no file is named for nothing is known.
+    without_terminal(&world, &["keys", "drill", "--only", "offline", "--passphrase-file", "glass=other"])
+        .expect(KMS, &[]);
+}
+
+/// Runs `script` with a terminal of its own, at which `keys` are typed after a while.
+fn at_terminal(world: &World, script: &str, keys: &str) -> Run {
+    let outer = format!("(sleep 1; printf '{keys}'; sleep 4) | script -qec '{script}' /dev/null");
+    let mut command = Command::new("sh");
+    run(command.args(["-c", &outer]).current_dir(world.data()), b"")
+}
+
+#[test]
+fn whoever_gives_up_at_a_prompt_is_asked_nothing_more_and_the_terminal_is_as_before() {
+    let world = with_offline("recovery");
+    lose_local(&world);
+    let keyfold = env!("CARGO_BIN_EXE_keyfold");
+    let reveal = format!(
+        "{keyfold} reveal --config {} --policy {} --recovery sealed.csv --output out.csv",
+        world.config().display(),
+        world.path("policy.toml").display()
+    );
+    let end = "; echo code=$?; stty -a";
+    let typed = at_terminal(&world, &format!("{reveal}{end}"), "\\003");
+    let shown = typed.stdout_text();
+    assert!(shown.contains("code=130") && shown.matches("passphrase of KEK").count() == 1, "{shown}");
+    assert!(shown.contains(" echo ") && !shown.contains("-echo "), "{shown}");
+    for (signal, code) in [("TERM", 143), ("HUP", 129)] {
+        let quiet = "until stty -a < /dev/tty | grep -q -- \"-echo \"; do sleep 0.1; done";
+        let killed = format!("{reveal} & pid=$!; {quiet}; kill -{signal} $pid; wait $pid{end}");
+        let shown = at_terminal(&world, &killed, "").stdout_text().to_owned();
+        assert!(shown.contains(&format!("code={code}")), "{shown}");
+        assert!(shown.contains(" echo ") && !shown.contains("-echo "), "{shown}");
+    }
+    assert!(!world.path("out.csv").exists());
 }

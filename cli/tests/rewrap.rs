@@ -23,6 +23,13 @@ fn with_second() -> World {
     world
 }
 
+/// Says that the first KEK is to go.
+fn retire_local(world: &World) {
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let uri = "uri = \"local:local.kek\"\n";
+    fs::write(world.config(), config.replace(uri, &format!("{uri}retired = true\n"))).expect("written");
+}
+
 fn json_of(world: &World, arguments: &[&str]) -> Value {
     let run = world.succeeds(&[arguments, &["--json"]].concat());
     run.json_lines().remove(0)
@@ -40,6 +47,10 @@ fn a_kek_takes_the_place_of_another() {
     assert_eq!(root(&world)["missing_keks"], json!(["second"]));
     let list = world.succeeds(&["keys", "list"]);
     assert!(list.stdout_text().contains("KEKs local; lacks KEK second: run keys repair"), "{}", list.stdout_text());
+    // Dropped and still configured, the next repair would bring it back.
+    world.refuses(&["keys", "rewrap", "--drop-kek", "local"], POLICY, &["retired = true"]);
+    world.refuses(&["keys", "rewrap", "--drop-kek", "typo"], POLICY, &["typo", "neither is configured nor wraps"]);
+    retire_local(&world);
     let plan = json_of(&world, &["keys", "rewrap", "--drop-kek", "local", "--dry-run"]);
     assert_eq!(plan["requests"]["second"], json!({ "unwraps": 0, "wraps": 1, "verifies": 1 }));
     assert_eq!(plan["requests"]["local"], json!({ "unwraps": 1, "wraps": 0, "verifies": 0 }));
@@ -50,10 +61,15 @@ fn a_kek_takes_the_place_of_another() {
     assert!(expected.iter().all(|(name, count)| result[name] == json!(count)), "{result}");
     assert_eq!((&result["done"], &result["failed"]), (&json!(true), &json!([])));
     assert_eq!(root(&world)["keks"], json!(["second"]));
+    assert_eq!(root(&world)["missing_keks"], json!([]));
+    let repaired = world.succeeds(&["keys", "repair"]);
+    assert!(repaired.stdout_text().contains("were not tried: keys drill"), "{}", repaired.stdout_text());
+    assert_eq!(root(&world)["keks"], json!(["second"]));
     // Its file and its section can go.
     fs::remove_file(world.keys().join("local.kek")).expect("removed");
     let config = fs::read_to_string(world.config()).expect("a configuration");
-    fs::write(world.config(), config.replace("[keks.local]\nuri = \"local:local.kek\"\n", "")).expect("written");
+    fs::write(world.config(), config.replace("[keks.local]\nuri = \"local:local.kek\"\nretired = true\n", ""))
+        .expect("written");
     world.succeeds(&["reveal", "sealed.csv", "--output", "out.csv"]);
     assert_eq!(world.text("out.csv"), common::PATIENTS);
     let again = world.succeeds(&["keys", "rewrap", "--renew", "second"]);
@@ -80,7 +96,27 @@ fn a_kek_that_is_away_is_reported_and_repaired_later() {
     assert_eq!(world.text("out.csv"), common::PATIENTS);
     fs::write(&local, content).expect("written");
     fs::set_permissions(&local, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("changed");
-    world.refuses(&["reveal", "sealed.csv", "--output", "other.csv"], POLICY, &["chmod 600"]);
+    // One that is there and wrong is away as well, and the log says what is to be set right.
+    let reveal = ["reveal", "sealed.csv", "--output", "out.csv", "--force"];
+    let says = |what: &str| world.run(&reveal).expect(0, &["ERROR", "KEK local", what]);
+    says("chmod 600");
+    fs::remove_file(&local).expect("removed");
+    fs::write(&local, "keyfold-local-kek-1\nnot what it was\n").expect("written");
+    fs::set_permissions(&local, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("changed");
+    says("is damaged");
+    fs::remove_file(&local).expect("removed");
+    fs::create_dir(&local).expect("a folder");
+    says("regular file");
+    let drilled = world.run(&["keys", "drill"]).expect(KMS, &[]);
+    assert!(drilled.stdout_text().contains("KEK local: FAILED"), "{}", drilled.stdout_text());
+    // Without another one it is the end.
+    fs::remove_file(world.keys().join("second.kek")).expect("removed");
+    world.refuses(&["reveal", "sealed.csv", "--output", "other.csv"], POLICY, &["KEK local", "regular file"]);
+    fs::remove_dir(&local).expect("removed");
+    // A copy under another alias is no second KEK.
+    run(keyfold().args(["keys", "new-kek"]).arg(&local), b"").expect(0, &[]);
+    fs::copy(&local, world.keys().join("second.kek")).expect("copied");
+    world.refuses(&["keys", "repair"], POLICY, &["the same key", "local, second"]);
 }
 
 #[test]
@@ -90,11 +126,15 @@ fn drills_measure_and_find_what_does_not_open() {
     let lines = world.run(&["keys", "drill", "--json"]).expect(3, &[]).json_lines();
     assert_eq!((&lines[0]["keks"], &lines[0]["ok"]), (&json!(["local"]), &json!(true)));
     assert_eq!((&lines[1]["keks"], &lines[1]["ok"]), (&json!(["second"]), &json!(false)));
+    let error = lines[1]["error"].as_str().expect("a text");
+    assert!(error.contains("wraps nothing yet: run keys repair") && !error.contains("local"), "{error}");
     assert!(lines[0]["first_value_ms"].as_f64().expect("a number") > 0.0);
     world.succeeds(&["keys", "repair"]);
     let text = world.succeeds(&["keys", "drill"]);
     assert!(text.stdout_text().contains("KEK second: ok; 1 roots and 0 isolated keys opened, first value after "));
     assert_eq!(json_of(&world, &["keys", "drill", "--without", "local"])["keks"], json!(["second"]));
+    let text = world.succeeds(&["keys", "drill", "--without", "local"]);
+    assert!(text.stdout_text().contains("without KEK local, by one of second: ok; "), "{}", text.stdout_text());
     fs::remove_file(world.keys().join("second.kek")).expect("removed");
     let run = world.run(&["keys", "drill"]).expect(KMS, &[]);
     assert!(run.stdout_text().contains("KEK second: FAILED"), "{}", run.stdout_text());

@@ -199,6 +199,7 @@ impl Config {
         };
         for (alias, kek) in file.keks {
             let alias = origin.at(&kek, |_| KekAlias::new(&alias))?;
+            origin.at(&kek, |kek| config.check_uri(&alias, kek))?;
             config.add_kek(&origin, alias, kek.into_inner())?;
         }
         config.set_quorum(&origin, keyring.quorum.as_ref())?;

@@ -308,3 +308,18 @@ fn an_isolated_scope_with_a_quorum_is_repaired_and_not_rotated() {
     assert_eq!(wrapped_by(&regions.lab.store.find(key_id_of(&again))), ["a", "b"]);
     assert_eq!(reveal(&regions.process_with(with(None, &["c"])), Some(SCOPE), &sealed).unwrap().0, "kept");
 }
+
+#[test]
+fn no_key_is_made_that_only_keks_for_recovery_wrap() {
+    let regions = Regions::new(&["a", "offline"]);
+    let policy = KekPolicy { uses: uses(&[("offline", KekUse::Recovery)]), quorum: Some(1), ..KekPolicy::default() };
+    let ring = regions.process_with(config(&regions, policy.clone()));
+    seal(&ring, None, "kept").unwrap();
+    regions.services["a"].set_failure(Some(KmsErrorKind::Throttled));
+    let error = block_on(ring.rotate_root()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Kms(KmsErrorKind::Throttled), "{error}");
+    regions.fail_all(None);
+    let policy = KekPolicy { retired: std::iter::once(alias("a")).collect(), ..policy };
+    let ring = regions.process_with(config(&regions, policy));
+    assert_eq!(refused(block_on(ring.rotate_root()), "offline alone"), ErrorKind::PolicyRefused);
+}

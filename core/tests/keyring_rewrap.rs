@@ -80,11 +80,16 @@ fn planned(plan: &RewrapPlan) -> BTreeMap<String, (u64, u64)> {
     plan.calls.iter().map(|(alias, c)| (alias.to_string(), (c.wraps, c.unwraps + c.verifies))).collect()
 }
 
+/// These are to go.
+fn retired(names: &[&str]) -> KekPolicy {
+    KekPolicy { retired: names.iter().map(|name| alias(name)).collect(), ..KekPolicy::default() }
+}
+
 /// A new KEK in the place of an old one: `c` for `a`.
 fn exchange(regions: &mut Regions, config: &KeyringConfig) -> (KeyringConfig, RewrapOptions) {
     regions.add("c");
     let isolated = BTreeMap::from([(ISOLATED.to_owned(), vec![alias("c")])]);
-    (KeyringConfig { isolated, ..config.clone() }, options(&[], &["a"]))
+    (KeyringConfig { isolated, keks: retired(&["a"]), ..config.clone() }, options(&[], &["a"]))
 }
 
 #[test]
@@ -129,7 +134,8 @@ fn a_kek_is_exchanged_and_everything_opens_without_the_old_one() {
         }
         assert_all_open(&regions.process_with(config.clone()), &values);
     }
-    assert_eq!(rewrap(&regions.process_with(config), &options).unwrap().changed, 0, "nothing is left to do");
+    let again = rewrap(&regions.process_with(config), &options);
+    assert_eq!(refused(again, "neither configured nor in use"), ErrorKind::Configuration);
 }
 
 #[test]
@@ -198,7 +204,7 @@ fn requests_do_not_depend_on_how_many_scopes_there_are() {
             regions.lab.add_scope(&format!("scope{scope}"), 100 + scope);
         }
         regions.add("c");
-        let ring = regions.process();
+        let ring = regions.process_with(KeyringConfig { keks: retired(&["a"]), ..regions.lab.config.clone() });
         let options = options(&[], &["a"]);
         let plan = plan(&ring, &options);
         let spent = requests(&regions, || {
@@ -293,7 +299,7 @@ fn no_wrap_goes_unless_the_others_are_proven() {
     }
     // With a quorum of one the KEK that answers is enough.
     regions.fail("b", Some(KmsErrorKind::Timeout));
-    let quorum = KeyringConfig { keks: KekPolicy { quorum: Some(1), ..KekPolicy::default() }, ..config };
+    let quorum = KeyringConfig { keks: KekPolicy { quorum: Some(1), ..config.keks.clone() }, ..config };
     assert_eq!(rewrap(&regions.process_with(quorum.clone()), &options).unwrap().kept, 0);
     regions.fail_all(None);
     regions.services.remove("a");
@@ -304,12 +310,14 @@ fn no_wrap_goes_unless_the_others_are_proven() {
 fn the_last_kek_that_is_always_asked_stays() {
     let regions = Regions::new(&["a", "offline"]);
     let uses = BTreeMap::from([(alias("offline"), KekUse::Recovery)]);
-    let keks = KekPolicy { uses, ..KekPolicy::default() };
+    let keks = KekPolicy { uses, ..retired(&["a", "offline"]) };
     let ring = regions.process_with(KeyringConfig { keks, ..regions.lab.config.clone() });
     assert_eq!(refused(rewrap(&ring, &options(&[], &["a"])), "the last"), ErrorKind::PolicyRefused);
     assert_eq!(refused(rewrap(&ring, &options(&[], &["a", "offline"])), "both"), ErrorKind::PolicyRefused);
     assert_eq!(refused(rewrap(&ring, &options(&["a"], &["a"])), "both ways"), ErrorKind::InvalidInput);
     assert_eq!(refused(rewrap(&ring, &options(&["x"], &[])), "unknown"), ErrorKind::Configuration);
+    let keks = KekPolicy { uses: BTreeMap::from([(alias("offline"), KekUse::Recovery)]), ..retired(&["offline"]) };
+    let ring = regions.process_with(KeyringConfig { keks, ..regions.lab.config.clone() });
     assert_eq!(rewrap(&ring, &options(&[], &["offline"])).unwrap().dropped, 1);
 }
 
@@ -318,7 +326,7 @@ fn after_a_compromise_it_does_not_pretend_to_help() {
     let (mut regions, config, values) = regions();
     let (config, drop_a) = exchange(&mut regions, &config);
     let compromised = KeyringConfig {
-        keks: KekPolicy { compromised: BTreeSet::from([alias("a")]), ..KekPolicy::default() },
+        keks: KekPolicy { compromised: BTreeSet::from([alias("a")]), ..config.keks.clone() },
         ..config.clone()
     };
     let before = regions.lab.store.all();
@@ -415,4 +423,45 @@ fn a_forged_root_stops_it() {
     *bytes.last_mut().unwrap() ^= 1;
     regions.lab.store.plant(&Record::parse(&bytes).unwrap());
     assert_eq!(refused(rewrap(&regions.process_with(config), &options), "forged"), ErrorKind::RecordRejected);
+}
+
+#[test]
+fn a_present_wrap_counts_only_when_it_was_unwrapped() {
+    let sealed = |regions: &Regions| seal(&regions.process(), None, "kept").unwrap();
+    for renew in [&[][..], &["a"]] {
+        let regions = Regions::new(&["a", "b"]);
+        // Another key's wrap under the alias, of the present version.
+        let other = keyfold::testing::FakeKms::new();
+        let mut parts = root_parts(&regions.lab.kms, root());
+        let mut bad = wrap_by_kek(&other, &root(), ENVIRONMENT, "a");
+        bad.version = wrap_by_kek(&regions.services["a"], &root(), ENVIRONMENT, "a").version;
+        parts.wraps = vec![bad, wrap_by_kek(&regions.services["b"], &root(), ENVIRONMENT, "b")];
+        regions.lab.store.plant(&record(&parts));
+        let sealed = sealed(&regions);
+        let config = KeyringConfig { keks: retired(&["b"]), ..regions.lab.config.clone() };
+        let progress = rewrap(&regions.process_with(config.clone()), &options(renew, &["b"])).unwrap();
+        let replaced = u64::from(!renew.is_empty());
+        assert_eq!((progress.renewed, progress.dropped, progress.kept), (replaced, replaced, 1 - replaced));
+        assert_eq!(reveal(&regions.process_with(config), None, &sealed).unwrap().0, "kept");
+    }
+}
+
+#[test]
+fn a_kek_is_dropped_only_if_it_is_to_go_and_known() {
+    let mut regions = Regions::new(&["a", "b"]);
+    regions.add("c");
+    let drop = |ring: &Keyring, name| rewrap(ring, &options(&[], &[name]));
+    let error = drop(&regions.process(), "b").unwrap_err();
+    assert!(error.kind() == ErrorKind::Configuration && error.to_string().contains("retired = true"), "{error}");
+    assert_eq!(refused(drop(&regions.process(), "typo"), "typo"), ErrorKind::Configuration);
+    let config = KeyringConfig { keks: retired(&["b"]), ..regions.lab.config.clone() };
+    assert_eq!(drop(&regions.process_with(config.clone()), "b").unwrap().dropped, 1);
+    // Neither a repair nor a new root brings it back.
+    let ring = regions.process_with(config);
+    assert!(ring.missing_keks(&regions.root_record()).is_empty());
+    assert_eq!(rewrap(&ring, &RewrapOptions::default()).unwrap().changed, 0);
+    assert_eq!(wrapped_by(&block_on(ring.rotate_root()).unwrap().new), ["a", "c"]);
+    // One whose section is gone is dropped by its name.
+    regions.services.remove("c");
+    assert_eq!(drop(&regions.process(), "c").unwrap().dropped, 2, "of both roots");
 }

@@ -139,6 +139,12 @@ impl PassphraseKek {
         Ok(Self { sealed: Arc::new(file::read(path.as_ref())?), source, opened: OnceCell::new() })
     }
 
+    /// Which KEK the file holds, without the passphrase: equal for copies of a file, and for nothing else. Public.
+    #[must_use]
+    pub fn file_id(&self) -> String {
+        self.sealed.id()
+    }
+
     /// The KEK, once the passphrase is known.
     async fn opened(&self) -> Result<&LocalKek> {
         let open = async || {

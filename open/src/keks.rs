@@ -9,20 +9,33 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Opens every KEK of `config`. One that cannot be opened is absent, which is a warning, where the keyring can do without:
-/// it is for isolated scopes, for recovery, or its file cannot be read while another one for roots was opened.
+/// Opens every KEK of `config`. One that cannot be opened is absent, and the log says why, where the keyring can do without:
+/// it is for isolated scopes, for recovery, or another one for roots can be asked.
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): two aliases stand for one key.
+/// - Those of opening a KEK file, where no KEK for roots is left to ask.
 pub(crate) fn open_keks(
     config: &Config,
     folder: &Path,
     passphrase: Option<&PassphraseSource>,
 ) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
     let policy = &config.keyring;
-    let is_usual = |alias: &KekAlias| policy.keks.uses.get(alias).is_none_or(|use_| *use_ == KekUse::Always);
+    let use_of = |alias: &KekAlias| policy.keks.uses.get(alias).copied().unwrap_or_default();
     let mut keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::new();
+    let mut ids: BTreeMap<String, &KekAlias> = BTreeMap::new();
     let mut away = Vec::new();
     for (alias, uri) in &config.keks {
-        match open_kek(alias, uri, folder, passphrase) {
-            Ok(kek) => {
+        match open_with_id(alias, uri, folder, passphrase) {
+            Ok((kek, id)) => {
+                if let Some(other) = ids.insert(id, alias) {
+                    return Err(Error::new(
+                        ErrorKind::Configuration,
+                        "two aliases stand for the same key, and one KEK would count as two",
+                    )
+                    .with_detail(format!("{other}, {alias}")));
+                }
                 let kek = match config.deadlines.get(alias) {
                     Some(limit) => Arc::new(Deadline::new(kek, *limit)),
                     None => kek,
@@ -32,23 +45,35 @@ pub(crate) fn open_keks(
             Err(error) => away.push((alias.clone(), add(error, &format!("KEK {alias}")))),
         }
     }
-    let is_asked = |alias: &KekAlias| is_usual(alias) || policy.keks.recovery.is_some();
-    let opens_roots = keks.keys().any(|alias| is_asked(alias) && !policy.scope_keks.contains(alias));
-    let mut fatal = None;
+    let wraps_roots = |alias: &KekAlias| !policy.scope_keks.contains(alias);
+    let is_asked = |alias: &KekAlias| match (use_of(alias), &policy.keks.recovery) {
+        (KekUse::Always, _) | (KekUse::Recovery, Some(_)) => true,
+        (KekUse::BreakGlass, Some(recovery)) => recovery.reason.is_some(),
+        (KekUse::Recovery | KekUse::BreakGlass, None) => false,
+    };
+    let opens_roots = keks.keys().any(|alias| is_asked(alias) && wraps_roots(alias));
+    let waits = |wanted: KekUse| keks.keys().any(|alias| use_of(alias) == wanted && wraps_roots(alias));
+    let way_out = match &policy.keks.recovery {
+        None if waits(KekUse::Recovery) => "; a KEK for recovery is there: --recovery asks it",
+        None | Some(_) if waits(KekUse::BreakGlass) => "; a break-glass KEK is there: --recovery=REASON asks it",
+        _ => "",
+    };
     for (alias, error) in away {
-        let optional = policy.scope_keks.contains(&alias) || !is_usual(&alias);
-        // A file that is there and wrong is for somebody to set right; one that is away is what the others are for.
-        let others_do = opens_roots && error.kind() == ErrorKind::Io;
-        if !optional && !others_do {
-            fatal.get_or_insert(error);
-            continue;
+        if !opens_roots && wraps_roots(&alias) && use_of(&alias) == KekUse::Always {
+            let detail = format!("{}{way_out}", error.detail());
+            return Err(error.with_detail(detail));
         }
-        tracing::warn!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
+        // One that is not there is what the others are for; one that is there and wrong, for somebody to set right.
+        if error.kind() == ErrorKind::Io {
+            tracing::warn!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
+        } else {
+            tracing::error!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
+        }
         let kind = ErrorKind::Kms(KmsErrorKind::Unavailable);
         let absent = Error::new(kind, "the KEK could not be opened when the keyring was");
         keks.insert(alias, Arc::new(Absent(absent.with_detail(error.to_string()))));
     }
-    fatal.map_or(Ok(keks), Err)
+    Ok(keks)
 }
 
 pub(crate) fn open_kek(
@@ -57,15 +82,31 @@ pub(crate) fn open_kek(
     folder: &Path,
     passphrase: Option<&PassphraseSource>,
 ) -> Result<Arc<dyn Kms>> {
+    open_with_id(alias, uri, folder, passphrase).map(|(kek, _)| kek)
+}
+
+/// The KEK, and what tells it from every other one.
+fn open_with_id(
+    alias: &KekAlias,
+    uri: &str,
+    folder: &Path,
+    passphrase: Option<&PassphraseSource>,
+) -> Result<(Arc<dyn Kms>, String)> {
     match uri.split_once(':') {
-        Some(("local", file)) => Ok(Arc::new(LocalKek::open(folder.join(file))?)),
+        Some(("local", file)) => {
+            let kek = LocalKek::open(folder.join(file))?;
+            let id = kek.id().to_owned();
+            Ok((Arc::new(kek), id))
+        }
         Some(("passphrase", file)) => {
             let (alias, source) = (alias.clone(), passphrase.cloned());
             let ask = move || match &source {
                 Some(source) => source(&alias),
                 None => Err(Error::new(ErrorKind::Configuration, "this program was given no way to ask for it")),
             };
-            Ok(Arc::new(PassphraseKek::open(folder.join(file), Arc::new(ask))?))
+            let kek = PassphraseKek::open(folder.join(file), Arc::new(ask))?;
+            let id = kek.file_id();
+            Ok((Arc::new(kek), id))
         }
         _ => Err(Error::new(
             ErrorKind::Configuration,

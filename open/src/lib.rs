@@ -81,8 +81,8 @@ fn read(path: &Path, policies: &[PathBuf]) -> Result<(Config, Sha256)> {
 /// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet, but the
 /// audit KEK where there is an `[audit]` section; blocks until it and a store on a server have answered.
 ///
-/// A KEK that cannot be opened is a warning where the keyring can do without it: one for isolated scopes, one for recovery, or
-/// one whose file cannot be read while another KEK for roots can be asked.
+/// A KEK that cannot be opened is away, and the log says why, where the keyring can do without it: one for isolated scopes, one
+/// for recovery, or any while another KEK for roots can be asked.
 ///
 /// Neighbours that the configuration names are opened as well, to say whose an unknown key is. One that cannot be
 /// opened is a warning.

@@ -1,8 +1,6 @@
 //! `keyfold keys`.
 
-use super::{
-    KeysBackup, KeysHold, KeysJournal, KeysRestore, KeysShred, KeysVerify, PassphraseFile, Source, parse_scope,
-};
+use super::{KeysBackup, KeysHold, KeysJournal, KeysRestore, KeysShred, KeysVerify, Source, parse_scope};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use keyfold::KekAlias;
 use keyfold::wire::KeyId;
@@ -37,7 +35,7 @@ pub(crate) enum Keys {
     /// Give every root and isolated key the wraps it should have: by KEKs that were added, by new versions of KEKs, without
     /// KEKs that are to go. Touches no data and no other key; may be stopped anywhere and repeated.
     Rewrap(KeysRewrap),
-    /// Make the wraps that are missing, since a KEK was away when a key was made.
+    /// Make the wraps that are missing, since a KEK was away when a key was made. Does not try those that are there.
     Repair(KeysRepair),
     /// Prove that each KEK alone opens the keyring, and measure how long it takes.
     Drill(KeysDrill),
@@ -55,8 +53,10 @@ pub(crate) struct KeysNewKek {
     #[arg(long, value_name = "MIB", default_value_t = 256, requires = "passphrase",
         value_parser = clap::value_parser!(u32).range(19..=1024))]
     pub(crate) memory: u32,
-    #[command(flatten)]
-    pub(crate) source: PassphraseFile,
+    /// With --passphrase: read it from the first line of FILE, which may be a pipe, instead of asking at the terminal. By
+    /// default the file that KEYFOLD_PASSPHRASE_FILE names.
+    #[arg(long, value_name = "FILE", requires = "passphrase", value_hint = ValueHint::FilePath)]
+    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -66,7 +66,8 @@ pub(crate) struct KeysRewrap {
     /// Make each wrap by this KEK anew, since the KEK has a new version. May be repeated.
     #[arg(long, value_name = "ALIAS", value_parser = parse_alias)]
     pub(crate) renew: Vec<KekAlias>,
-    /// Drop the wraps by this KEK, once the others were verified. May be repeated. Not for one that has leaked.
+    /// Drop the wraps by this KEK, once the others were verified. Its section must say `retired = true`, or be gone. May be
+    /// repeated. Not for one that has leaked.
     #[arg(long, value_name = "ALIAS", value_parser = parse_alias)]
     pub(crate) drop_kek: Vec<KekAlias>,
     /// Say what would be done, and how many requests to each KEK it takes; make none.
@@ -96,7 +97,7 @@ pub(crate) struct KeysRepair {
 pub(crate) struct KeysDrill {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// Prove that all other KEKs together do without this one.
+    /// Prove that all other KEKs together do without this one: that one of them opens each key, and not which.
     #[arg(long, value_name = "ALIAS", value_parser = parse_alias, conflicts_with = "only")]
     pub(crate) without: Option<KekAlias>,
     /// Prove this KEK alone.

@@ -15,7 +15,8 @@ pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
 pub(crate) use shred::{KeysHold, KeysShred};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use std::ffi::OsString;
+use keyfold::KekAlias;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// Protect and reveal patient identifiers in files; manage the keys.
@@ -117,18 +118,40 @@ pub(crate) struct Source {
     #[arg(long, value_name = "FILE", default_value = "keyfold.toml", value_hint = ValueHint::FilePath)]
     pub(crate) config: PathBuf,
     /// Recovery mode (docs/RECOVERY.md): also ask the KEKs that are kept for recovery, and go on where one refuses. With
-    /// =REASON break-glass KEKs, too. Other users of this machine can see the reason: never name a patient.
-    #[arg(long, value_name = "REASON", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    pub(crate) recovery: Option<String>,
+    /// =REASON break-glass KEKs, too: the reason follows the `=` without a space, as in --recovery='ticket 4711'. Other
+    /// users of this machine can see the reason: never name a patient.
+    #[arg(long, value_name = "REASON", num_args = 0..=1, require_equals = true)]
+    pub(crate) recovery: Option<Option<String>>,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseFile,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PassphraseFile {
-    /// Read the passphrase of a KEK from the first line of FILE, which may be a pipe, instead of asking at the terminal.
-    #[arg(long, env = "KEYFOLD_PASSPHRASE_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Read the passphrase of a KEK from the first line of FILE, which may be a pipe, instead of asking at the terminal: of
+    /// the KEK ALIAS, or of each that no other FILE is named for. May be repeated.
+    #[arg(long, env = "KEYFOLD_PASSPHRASE_FILE", value_name = "[ALIAS=]FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) passphrase_file: Vec<OsString>,
+}
+
+impl PassphraseFile {
+    /// The file that holds the passphrase of `alias`. A file whose name begins as `ALIAS=` is named with its folder.
+    pub(crate) fn of(&self, alias: &KekAlias) -> Option<PathBuf> {
+        let mut named = None;
+        for text in self.passphrase_file.iter().rev() {
+            match split_alias(text) {
+                Some((of, file)) if of == *alias => return Some(file),
+                Some(_) => {}
+                None => named = named.or_else(|| Some(PathBuf::from(text))),
+            }
+        }
+        named
+    }
+}
+
+fn split_alias(text: &OsStr) -> Option<(KekAlias, PathBuf)> {
+    let (alias, file) = text.to_str()?.split_once('=')?;
+    Some((KekAlias::new(alias).ok()?, PathBuf::from(file)))
 }
 
 #[derive(Args, Debug)]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -39,6 +39,12 @@ impl Interrupt {
     ///
     /// The operating system refuses the handler.
     pub(crate) fn install() -> io::Result<Self> {
+        WATCHED.store(true, Ordering::SeqCst);
+        DEFAULT.store(false, Ordering::SeqCst);
+        Self::register()
+    }
+
+    fn register() -> io::Result<Self> {
         let interrupt = Self { flag: Arc::default(), signal: Arc::default() };
         for signal in SIGNALS {
             if signal == SIGHUP && is_ignored(signal) {
@@ -67,6 +73,30 @@ impl Interrupt {
     }
 }
 
+/// Whether a command looks at the flag of an [`Interrupt`], from now to its end.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+/// Whether a signal does what it does to a process without handlers, which cannot be taken away again.
+static DEFAULT: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Does `work`, which looks at the flag it is given and puts things right when it is set. Before and afterwards signals do what
+/// they did.
+///
+/// # Errors
+///
+/// The operating system refuses the handler.
+pub(crate) fn guarded<T>(work: impl FnOnce(&Interrupt) -> T) -> io::Result<T> {
+    DEFAULT.store(false, Ordering::SeqCst);
+    let interrupt = Interrupt::register()?;
+    for signal in SIGNALS {
+        if !(signal == SIGHUP && is_ignored(signal)) {
+            flag::register_conditional_default(signal, Arc::clone(&DEFAULT))?;
+        }
+    }
+    let done = work(&interrupt);
+    DEFAULT.store(!WATCHED.load(Ordering::SeqCst), Ordering::SeqCst);
+    Ok(done)
+}
+
 /// The command was asked to end before it was done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Interrupted {
@@ -74,6 +104,11 @@ pub(crate) struct Interrupted {
 }
 
 impl Interrupted {
+    /// Ctrl-C, at a terminal that does not make a signal of it.
+    pub(crate) const fn by_key() -> Self {
+        Self { signal: SIGINT }
+    }
+
     /// The exit code that shells use for an end by this signal.
     pub(crate) fn exit_code(self) -> u8 {
         u8::try_from(128 + self.signal).unwrap_or(u8::MAX)
@@ -120,6 +155,11 @@ impl<R> Interruptible<R> {
     /// Wraps `input`.
     pub(crate) fn new(input: R, interrupt: Interrupt) -> Self {
         Self { input, interrupt }
+    }
+
+    /// The input.
+    pub(crate) const fn get_ref(&self) -> &R {
+        &self.input
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn drill(args: &KeysDrill, out: &mut impl Write) -> Result<ExitCode, 
         }
     }
     for report in &reports {
-        let line = if args.json { json_line(report) } else { text_line(report) };
+        let line = if args.json { json_line(report) } else { text_line(report, &drill) };
         writeln!(out, "{line}").map_err(print_failed)?;
     }
     Ok(code)
@@ -52,13 +52,17 @@ fn json_line(report: &DrillReport) -> String {
     .to_string()
 }
 
-fn text_line(report: &DrillReport) -> String {
-    let keks = report.keks.iter().map(KekAlias::as_str).collect::<Vec<_>>().join(" + ");
+fn text_line(report: &DrillReport, drill: &Drill) -> String {
+    let names = report.keks.iter().map(KekAlias::as_str).collect::<Vec<_>>().join(", ");
+    let keks = match drill {
+        Drill::Without(alias) => format!("without KEK {alias}, by one of {names}"),
+        _ => format!("KEK {names}"),
+    };
     let first =
         report.first_value.map_or_else(String::new, |first| format!("first value after {} ms, ", milliseconds(first)));
     let mut line = match &report.outcome {
-        Ok(()) => format!("KEK {keks}: ok"),
-        Err(error) => format!("KEK {keks}: FAILED: {error}"),
+        Ok(()) => format!("{keks}: ok"),
+        Err(error) => format!("{keks}: FAILED: {error}"),
     };
     line.push_str(&format!(
         "; {} roots and {} isolated keys opened, {first}everything after {} ms",

@@ -6,11 +6,16 @@ use crate::opening::no_passphrase;
 use crate::{passphrase, print_failed};
 use keyfold_kms::passphrase::{Argon2Params, PassphraseKek};
 use std::io::Write;
+use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// Makes a local KEK file, or one that opens with a passphrase.
 pub(crate) fn new_kek(args: &KeysNewKek, out: &mut impl Write) -> Result<(), Failure> {
     let file = args.file.display();
+    // Before anybody types a passphrase for nothing.
+    if std::fs::symlink_metadata(&args.file).is_ok() {
+        return Err(Failure::new(Exit::Storage, format!("{file}: File exists; nothing was changed")));
+    }
     let text = if args.passphrase {
         let passphrase = passphrase(args)?;
         let params = Argon2Params::default().with_memory(args.memory * 1024)?;
@@ -25,8 +30,9 @@ pub(crate) fn new_kek(args: &KeysNewKek, out: &mut impl Write) -> Result<(), Fai
 
 /// From the file that was named, or from the terminal, twice.
 fn passphrase(args: &KeysNewKek) -> Result<Zeroizing<String>, Failure> {
-    if let Some(file) = &args.source.passphrase_file {
-        return passphrase::read(file).map_err(Failure::of_opening);
+    let named = std::env::var_os("KEYFOLD_PASSPHRASE_FILE").map(PathBuf::from);
+    if let Some(file) = args.passphrase_file.clone().or(named) {
+        return passphrase::read(&file).map_err(Failure::of_opening);
     }
     let first = passphrase::ask("new passphrase: ").map_err(|error| no_passphrase(&error))?;
     let second = passphrase::ask("once more: ").map_err(|error| no_passphrase(&error))?;

@@ -121,6 +121,9 @@ fn result_text(rewrap: &Rewrap, options: &RewrapOptions) -> String {
         text.push_str("\nnot finished: run it again to go on");
     } else if is_complete(rewrap) {
         text.push_str("; every root and isolated key has the wraps it should have");
+        if options.is_repair() {
+            text.push_str("\nwraps that were there already were not tried: keys drill does that");
+        }
         for alias in &options.drop {
             text.push_str(&format!(
                 "\nremove [keks.{alias}] wherever this keyring is configured, then end the KEK; backups and frames made before still need it"

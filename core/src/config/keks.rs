@@ -20,6 +20,8 @@ pub(super) struct KekToml {
     use_: UseToml,
     #[serde(default)]
     compromised: bool,
+    #[serde(default)]
+    retired: bool,
     deadline: Option<Spanned<String>>,
 }
 
@@ -61,6 +63,19 @@ impl RecoveryToml {
 }
 
 impl Config {
+    /// Refuses a KEK that another alias stands for already: it would count as two.
+    pub(super) fn check_uri(&self, alias: &KekAlias, kek: &KekToml) -> Result<()> {
+        let same = |(_, uri): &(&KekAlias, &String)| **uri == kek.uri;
+        match self.keks.iter().find(same).filter(|_| kek.wraps != WrapsToml::Audit) {
+            None => Ok(()),
+            Some((other, _)) => Err(Error::new(
+                ErrorKind::Configuration,
+                "two aliases have the same URI, and one KEK would count as two",
+            )
+            .with_detail(format!("{other}, {alias}"))),
+        }
+    }
+
     pub(super) fn add_kek(&mut self, origin: &Origin<'_>, alias: KekAlias, kek: KekToml) -> Result<()> {
         if kek.wraps == WrapsToml::Audit {
             self.audit_keks.insert(alias, kek.uri);
@@ -76,6 +91,9 @@ impl Config {
         }
         if kek.compromised {
             self.keyring.keks.compromised.insert(alias.clone());
+        }
+        if kek.retired {
+            self.keyring.keks.retired.insert(alias.clone());
         }
         if kek.wraps == WrapsToml::Scopes {
             self.keyring.scope_keks.insert(alias.clone());
@@ -98,8 +116,8 @@ impl Config {
     pub(super) fn set_quorum(&mut self, origin: &Origin<'_>, quorum: Option<&Spanned<usize>>) -> Result<()> {
         let Some(quorum) = quorum else { return Ok(()) };
         let policy = &self.keyring.keks;
-        let wraps =
-            |alias: &&KekAlias| !self.keyring.scope_keks.contains(*alias) && !policy.compromised.contains(*alias);
+        let is_out = |alias: &KekAlias| policy.compromised.contains(alias) || policy.retired.contains(alias);
+        let wraps = |alias: &&KekAlias| !self.keyring.scope_keks.contains(*alias) && !is_out(alias);
         let most = self.keks.keys().filter(wraps).count();
         self.keyring.keks.quorum = origin.at(quorum, |quorum| {
             if (1..=most).contains(quorum) {
@@ -107,7 +125,7 @@ impl Config {
             }
             Err(Error::new(
                 ErrorKind::Configuration,
-                "the quorum is 1 to the number of KEKs that wrap roots and are not compromised",
+                "the quorum is 1 to the number of KEKs that wrap roots and are neither compromised nor retired",
             )
             .with_detail(format!("{quorum} of {most}")))
         })?;

@@ -200,6 +200,9 @@ deadline = "5s"
 [keks.old]
 uri = "local:old.kek"
 compromised = true
+[keks.going]
+uri = "local:going.kek"
+retired = true
 [keks.offline]
 uri = "passphrase:offline.kek"
 use = "recovery"
@@ -218,12 +221,13 @@ reason = "region away"
     assert_eq!(keks.uses[&alias("glass")], KekUse::BreakGlass);
     assert!(!keks.uses.contains_key(&alias("cloud")));
     assert!(keks.compromised.contains(&alias("old")) && keks.compromised.len() == 1);
+    assert!(keks.retired.contains(&alias("going")) && keks.retired.len() == 1);
     assert_eq!(keks.quorum, Some(2));
     assert_eq!(keks.recovery.as_ref().unwrap().reason.as_deref(), Some("region away"));
     assert_eq!(config.deadlines[&alias("cloud")], Duration::from_secs(5));
     let off = Config::parse(&text.replace("on = true", "on = false"), "keyfold.toml").unwrap();
     assert_eq!(off.keyring.keks.recovery, None);
-    // One of the five is compromised.
+    // One of the six is compromised, one retired.
     assert!(Config::parse(&text.replace("quorum = 2", "quorum = 4"), "keyfold.toml").is_ok());
     let wrong = Config::parse(&text.replace("quorum = 2", "quorum = 5"), "keyfold.toml").unwrap_err().to_string();
     assert!(wrong.contains("keyfold.toml:4, quorum") && wrong.contains("5 of 4"), "{wrong}");
@@ -242,6 +246,8 @@ fn wrong_keks_name_their_line() {
         let text = error(kek, &format!("{kek}\n{line}"));
         assert!(text.contains("keyfold.toml:13") && text.contains(says), "{text}");
     }
+    let twice = error(kek, &format!("{kek}\n[keks.second]\n{kek}"));
+    assert!(twice.contains("same URI") && twice.contains("local, second"), "{twice}");
     for (section, says) in [
         ("[recovery]\non = true\nreason = \" \"", "1 to 512 bytes"),
         ("[recovery]\non = true\nreason = \"a\\nb\"", "1 to 512 bytes"),

@@ -2,7 +2,7 @@
 
 use super::audited::Audit;
 use super::keks::{Verdict, alarm_missing_wrap, of_kek, wrap_one};
-use super::{KekPolicy, Keyring, KeyringConfig, LookupKeys, ShredPolicy};
+use super::{KekPolicy, KekUse, Keyring, KeyringConfig, LookupKeys, ShredPolicy};
 use crate::aead::Backend;
 use crate::audit::{AuditAction, AuditEvent};
 use crate::cache::CachePolicy;
@@ -205,7 +205,8 @@ impl Maker<'_> {
         Ok(record)
     }
 
-    /// The key wrapped by every KEK of `keks`, or by as many as the quorum asks for where others are away (DESIGN K11).
+    /// The key wrapped by every KEK of `keks`, or by as many as the quorum asks for where others are away (DESIGN K11);
+    /// one of them at least is asked without recovery mode.
     ///
     /// A wrap that does not unwrap would be found when it is needed most: each is checked before the key is used.
     async fn wraps(&self, key: &NewKey, new: &NewRecord<'_>, keks: &Keks) -> Result<Vec<(KekAlias, WrappedKey)>> {
@@ -223,6 +224,17 @@ impl Maker<'_> {
                 }
                 Err(error) => return Err(of_kek(error, alias)),
             }
+        }
+        // A key that only KEKs for recovery wrap would be made, and open nothing from then on.
+        let is_usual = |alias: &KekAlias| self.keks.use_of(alias) == KekUse::Always;
+        if !wraps.iter().any(|(alias, _)| is_usual(alias)) {
+            return Err(match missing.into_iter().find(|(alias, _)| is_usual(alias)) {
+                Some((alias, error)) => of_kek(error, alias),
+                None => Error::new(
+                    ErrorKind::PolicyRefused,
+                    "only KEKs for recovery would wrap the key: it needs one that is always asked",
+                ),
+            });
         }
         for (alias, error) in missing {
             alarm_missing_wrap(alias, &error);

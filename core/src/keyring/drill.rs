@@ -25,12 +25,13 @@ const PROBE: Value<'static> = Value::Text("keyfold drill");
 /// Which KEKs a drill is about.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Drill {
-    /// Each configured KEK by itself.
+    /// Each configured KEK by itself, but for retired ones.
     #[default]
     EachAlone,
     /// This one by itself.
     Only(KekAlias),
-    /// All but this one, together: as if its region or provider were gone.
+    /// All but this one and retired ones, together: as if its region or provider were gone. Proves that one of them opens each
+    /// key, and not which.
     Without(KekAlias),
 }
 
@@ -70,7 +71,9 @@ impl Keyring {
     /// What does not open is no error of the drill: it is the outcome of its part.
     pub async fn drill(&self, drill: &Drill) -> Result<Vec<DrillReport>> {
         self.check_open()?;
-        let all: BTreeSet<KekAlias> = self.configured().keks.keys().cloned().collect();
+        let configured = self.configured();
+        let all: BTreeSet<KekAlias> = configured.keks.keys().cloned().collect();
+        let retired = &configured.keyring.keks.retired;
         let known =
             |alias: &KekAlias| match all.contains(alias) {
                 true => Ok(()),
@@ -78,11 +81,11 @@ impl Keyring {
                     .with_detail(alias.as_str())),
             };
         let parts: Vec<BTreeSet<KekAlias>> = match drill {
-            Drill::EachAlone => all.iter().map(|alias| BTreeSet::from([alias.clone()])).collect(),
+            Drill::EachAlone => all.difference(retired).map(|alias| BTreeSet::from([alias.clone()])).collect(),
             Drill::Only(alias) => known(alias).map(|()| vec![BTreeSet::from([alias.clone()])])?,
             Drill::Without(alias) => {
                 known(alias)?;
-                let rest: BTreeSet<_> = all.iter().filter(|other| *other != alias).cloned().collect();
+                let rest: BTreeSet<_> = all.difference(retired).filter(|other| *other != alias).cloned().collect();
                 if rest.iter().all(|alias| self.configured().keyring.scope_keks.contains(alias)) {
                     return Err(Error::new(ErrorKind::Configuration, "without the KEK none is left that wraps roots")
                         .with_detail(alias.as_str()));
@@ -158,7 +161,9 @@ impl Keyring {
             took: Duration::ZERO,
         };
         let outcome = async {
+            self.check_askable(&keks)?;
             if opens_roots {
+                self.check_wraps(&keks).await?;
                 match probe {
                     Some(sealed) => view.open_probe(sealed).await?,
                     None => view.open_probe(&view.seal_probe().await?).await?,
@@ -178,6 +183,34 @@ impl Keyring {
         Ok(report)
     }
 
+    /// Refuses break-glass KEKs without a reason, where there are no others to ask.
+    fn check_askable(&self, keks: &BTreeSet<KekAlias>) -> Result<()> {
+        let configured = self.configured();
+        let policy = &configured.keyring.keks;
+        let may_be_asked = |alias: &KekAlias| policy.use_of(alias) != KekUse::BreakGlass || policy.allows(alias);
+        if keks.iter().any(may_be_asked) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::PolicyRefused,
+            "a break-glass KEK is asked for a reason alone, and was not tried: --recovery=REASON",
+        ))
+    }
+
+    /// Refuses where a root has no wrap by any of `keks`.
+    async fn check_wraps(&self, keks: &BTreeSet<KekAlias>) -> Result<()> {
+        let roots = self.roots_in_use().await?;
+        let has_wrap = |root: &&Record| root.kek_aliases().any(|alias| keks.contains(alias));
+        let mut in_service = roots.iter().filter(in_service);
+        let Some(lacking) = in_service.clone().find(|root| !has_wrap(root)) else { return Ok(()) };
+        let what = if in_service.any(|root| has_wrap(&root)) {
+            "a root has no wrap by the KEK yet: run keys repair"
+        } else {
+            "the KEK wraps nothing yet: run keys repair"
+        };
+        Err(Error::new(ErrorKind::Configuration, what).with_detail(format!("root {}", lacking.key_id())))
+    }
+
     /// Opens every root in service, if these KEKs wrap roots, and the key that seals in each isolated scope.
     async fn open_everything(
         &self,
@@ -186,7 +219,6 @@ impl Keyring {
         without: bool,
         report: &mut DrillReport,
     ) -> Result<()> {
-        let in_service = |record: &&Record| record.state().may_open() || record.state() == KeyState::DestroyPending;
         if roots {
             for root in self.roots_in_use().await?.iter().filter(in_service) {
                 self.voucher(root).await?.verify(root)?;
@@ -212,4 +244,9 @@ impl Keyring {
             }
         }
     }
+}
+
+/// Whether a root still opens keys, or may be taken back.
+fn in_service(record: &&Record) -> bool {
+    record.state().may_open() || record.state() == KeyState::DestroyPending
 }

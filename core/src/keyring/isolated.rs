@@ -33,17 +33,16 @@ impl Keyring {
             aliases = Some(self.wrapping_keks(slot, head).await?);
         }
         let Some(aliases) = aliases else { return Ok(None) };
-        let compromised = &configured.keyring.keks.compromised;
+        let policy = &configured.keyring.keks;
         let of = |alias: KekAlias| {
             let kek = configured.keks.get(&alias).cloned().ok_or_else(|| unknown_kek(&alias))?;
             Ok((alias, kek))
         };
-        let keks =
-            aliases.into_iter().filter(|alias| !compromised.contains(alias)).map(of).collect::<Result<Keks>>()?;
+        let keks = aliases.into_iter().filter(|alias| policy.wraps_new(alias)).map(of).collect::<Result<Keks>>()?;
         if keks.is_empty() {
             return Err(Error::new(
                 ErrorKind::PolicyRefused,
-                "every KEK of the isolated scope is compromised: name another",
+                "every KEK of the isolated scope is compromised or retired: name another",
             ));
         }
         Ok(Some(keks))

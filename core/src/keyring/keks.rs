@@ -31,6 +31,8 @@ pub struct KekPolicy {
     pub uses: BTreeMap<KekAlias, KekUse>,
     /// KEKs that have leaked: they unwrap what they wrapped, and wrap nothing more.
     pub compromised: BTreeSet<KekAlias>,
+    /// KEKs that are to go: they unwrap what they wrapped, and wrap nothing more. [`Keyring::rewrap`] drops their wraps.
+    pub retired: BTreeSet<KekAlias>,
     /// How many KEKs must wrap a new root or isolated key; `None`: all.
     pub quorum: Option<usize>,
     /// Recovery mode: every KEK that wraps a key may be asked for it, whatever the others said.
@@ -75,6 +77,11 @@ impl KekPolicy {
             (KekUse::BreakGlass, Some(Recovery { reason: Some(reason) })) => !reason.trim().is_empty(),
             (KekUse::Recovery | KekUse::BreakGlass, _) => false,
         }
+    }
+
+    /// Whether the KEK wraps new keys.
+    pub(super) fn wraps_new(&self, alias: &KekAlias) -> bool {
+        !self.compromised.contains(alias) && !self.retired.contains(alias)
     }
 
     /// How many of `count` KEKs must wrap a key.
@@ -162,12 +169,11 @@ pub(super) struct Unwrapped {
 }
 
 impl Keyring {
-    /// The KEKs that are to wrap roots: a compromised one wraps nothing more.
+    /// The KEKs that are to wrap roots: one that is compromised or retired wraps nothing more.
     pub(super) fn root_keks(&self) -> Keks {
         let configured = self.configured();
         let config = &configured.keyring;
-        let wraps_roots =
-            |alias: &KekAlias| !config.scope_keks.contains(alias) && !config.keks.compromised.contains(alias);
+        let wraps_roots = |alias: &KekAlias| !config.scope_keks.contains(alias) && config.keks.wraps_new(alias);
         let keks = configured.keks.iter().filter(|(alias, _)| wraps_roots(alias));
         keks.map(|(alias, kek)| (alias.clone(), kek.clone())).collect()
     }
@@ -249,7 +255,28 @@ impl Keyring {
             }
             refused |= verdict == Verdict::Refused;
         }
-        Err(failure.unwrap_or_else(|| self.nobody_to_ask(record)))
+        Err(failure.map_or_else(|| self.nobody_to_ask(record), |error| self.with_way_out(error, record, among)))
+    }
+
+    /// Says which KEKs could still be asked for the key, in another mode.
+    fn with_way_out(&self, error: Error, record: &Record, among: Option<&BTreeSet<KekAlias>>) -> Error {
+        let configured = self.configured();
+        let policy = &configured.keyring.keks;
+        let waiting = |alias: &&KekAlias| {
+            configured.keks.contains_key(*alias)
+                && !policy.allows(alias)
+                && among.is_none_or(|among| among.contains(*alias))
+        };
+        let waiting: Vec<_> = record.kek_aliases().filter(waiting).map(KekAlias::as_str).collect();
+        if waiting.is_empty() {
+            return error;
+        }
+        let needs = match policy.recovery {
+            None => "asked in recovery mode alone (--recovery, a break-glass one with =REASON)",
+            Some(_) => "asked for a reason alone (--recovery=REASON)",
+        };
+        let detail = format!("{}; not asked: KEK {}, which is {needs}", error.detail(), waiting.join(", "));
+        error.with_detail(detail)
     }
 
     /// A KEK was asked that is not asked otherwise. Where that cannot be recorded, the key is not used.
@@ -292,7 +319,7 @@ impl Keyring {
         let error = if record.kek_aliases().any(|alias| configured.keks.contains_key(alias)) {
             Error::new(
                 ErrorKind::PolicyRefused,
-                "the KEKs that wrap the key are asked in recovery mode only, a break-glass one with a reason",
+                "the KEKs that wrap the key are asked in recovery mode only (--recovery), a break-glass one with a reason (--recovery=REASON)",
             )
         } else {
             Error::new(ErrorKind::Configuration, "none of the KEKs that wrap the key is configured here")

@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 /// How often one record is read again because somebody else changed it meanwhile.
 const ATTEMPTS: usize = 8;
+/// Records that are read from the store at once.
+const PAGE: usize = 1000;
 
 const COMPROMISED: &str = "a KEK or a root is compromised, and new wraps would not take back what its holder has: make a new \
     root without the KEK (keys rotate --root --drop-kek), pin it, reparent, mark the old root compromised, mark the data \
@@ -31,10 +33,11 @@ const COMPROMISED: &str = "a KEK or a root is compromised, and new wraps would n
 pub struct RewrapOptions {
     /// KEKs that have a new version: each wrap by one of these is made anew.
     ///
-    /// A wrap whose [`kek_version`](WrappedKey::kek_version) is that of a fresh one is left as it is, so that a run that
-    /// was interrupted goes on where it stopped. Where a service names no version, a new run makes all wraps anew.
+    /// A wrap whose [`kek_version`](WrappedKey::kek_version) is that of a fresh one is left as it is if it unwraps, so that
+    /// a run that was interrupted goes on where it stopped. Where a service names no version, a new run makes all wraps anew.
     pub renew: BTreeSet<KekAlias>,
-    /// KEKs that are to wrap nothing any more: they go from each record when the others were verified.
+    /// KEKs that are to wrap nothing any more: they go from each record when the others were verified. One that is still
+    /// configured must be [`retired`](super::KekPolicy::retired), or the next repair would bring it back.
     pub drop: BTreeSet<KekAlias>,
 }
 
@@ -117,7 +120,8 @@ impl Keyring {
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): wraps are to be renewed or dropped, and a KEK that wraps a root or
     ///   is named in `options`, or a root, is compromised; the text says what helps then. Or no KEK would be left.
     /// - [`InvalidInput`](ErrorKind::InvalidInput): a KEK is to be renewed that is to be dropped as well.
-    /// - [`Configuration`](ErrorKind::Configuration): a KEK is to be renewed that is not configured.
+    /// - [`Configuration`](ErrorKind::Configuration): a KEK is to be renewed that is not configured; or one is to be dropped
+    ///   that is configured and not retired, or that neither is configured nor wraps any record.
     /// - Those of acquiring a key, where the configuration names isolated scopes.
     pub async fn rewrap(&self, options: RewrapOptions) -> Result<Rewrap> {
         self.check_open()?;
@@ -153,8 +157,40 @@ impl Keyring {
         };
         let roots = self.roots_in_use().await?;
         rewrap.refuse_pretence(&roots)?;
+        self.check_dropped(&rewrap.options.drop).await?;
         rewrap.roots = roots.iter().map(Record::key_id).collect();
         Ok(rewrap)
+    }
+
+    /// Refuses to drop KEKs that nobody knows, and those that the next repair would have wrap again.
+    async fn check_dropped(&self, dropped: &BTreeSet<KekAlias>) -> Result<()> {
+        let configured = self.configured();
+        let policy = &configured.keyring.keks;
+        let mut unknown: BTreeSet<&KekAlias> = BTreeSet::new();
+        for alias in dropped {
+            if !configured.keks.contains_key(alias) {
+                unknown.insert(alias);
+            } else if policy.wraps_new(alias) {
+                return Err(Error::new(
+                    ErrorKind::Configuration,
+                    "the KEK is to wrap new keys, and the next repair would bring it back: say `retired = true` in its \
+                     section, or remove that, before its wraps are dropped",
+                )
+                .with_detail(alias.as_str()));
+            }
+        }
+        let mut after = None;
+        while !unknown.is_empty() {
+            let page = self.inner.store.list(self.lineage(), after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key_id());
+            for record in &page {
+                unknown.retain(|unknown| record.kek_aliases().all(|alias| alias != *unknown));
+            }
+        }
+        let Some(alias) = unknown.first() else { return Ok(()) };
+        Err(Error::new(ErrorKind::Configuration, "the KEK to be dropped neither is configured nor wraps any key")
+            .with_detail(alias.as_str()))
     }
 
     /// The roots, the newest first, without those that were replaced and are not trusted any more.
@@ -296,10 +332,10 @@ impl Rewrap {
         (!nothing).then_some(Work { add, renew, drop, prove })
     }
 
-    /// The KEKs that should wrap `record`: configured, not compromised, not to be dropped.
+    /// The KEKs that should wrap `record`: configured, neither compromised nor retired, not to be dropped.
     fn wanted(&self, record: &Record) -> BTreeSet<KekAlias> {
         let configured = self.ring.configured();
-        let compromised = &configured.keyring.keks.compromised;
+        let policy = &configured.keyring.keks;
         let named: BTreeSet<KekAlias> = match record.class() {
             KeyClass::Root => self.ring.root_keks().into_keys().collect(),
             _ => match record.scope_tag().and_then(|tag| self.isolated.get(&tag)) {
@@ -308,7 +344,7 @@ impl Rewrap {
             },
         };
         let may_wrap = |alias: &KekAlias| {
-            configured.keks.contains_key(alias) && !compromised.contains(alias) && !self.options.drop.contains(alias)
+            configured.keks.contains_key(alias) && policy.wraps_new(alias) && !self.options.drop.contains(alias)
         };
         named.into_iter().filter(may_wrap).collect()
     }
@@ -350,6 +386,18 @@ impl Rewrap {
             };
             match proven {
                 Ok(_) => drop(verified.insert(alias.clone())),
+                // Of the present version, and damaged: it was to be made anew.
+                Err(error) if Verdict::of(&error) == Verdict::WrongWrap && self.options.renew.contains(alias) => {
+                    match self.fresh_wrap(record, alias, None, &unwrapped).await {
+                        Ok(Some(wrapped)) => {
+                            fresh.push((alias.clone(), wrapped));
+                            done.renew.insert(alias.clone());
+                            verified.insert(alias.clone());
+                        }
+                        Ok(None) => {}
+                        Err(error) => self.failed(alias, error)?,
+                    }
+                }
                 Err(error) => self.failed(alias, error)?,
             }
         }
@@ -388,7 +436,7 @@ impl Rewrap {
         Ok((root, unwrapped))
     }
 
-    /// A wrap by the present version of the KEK that was unwrapped again; `None`: `present` is by that version.
+    /// A wrap by the present version of the KEK that was unwrapped again; `None`: `present` is by that version, and unwraps.
     async fn fresh_wrap(
         &mut self,
         record: &Record,
@@ -401,7 +449,9 @@ impl Rewrap {
         let wrapped = wrap_one(&**kms, WrapRequest::new(&unwrapped.payload, &record.kms_context())).await?;
         self.versions.insert(alias.clone(), wrapped.kek_version.clone());
         let same = |present: &WrappedKey| !wrapped.kek_version.is_empty() && present.kek_version == wrapped.kek_version;
-        if present.is_some_and(same) {
+        if let Some(present) = present.filter(|present| same(present))
+            && unwrap_one(&**kms, record, present).await.is_ok()
+        {
             return Ok(None);
         }
         unwrap_one(&**kms, record, &wrapped).await?;

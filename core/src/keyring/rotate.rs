@@ -60,7 +60,7 @@ impl Keyring {
         self.rotate_shown(slot, &[]).await
     }
 
-    /// Makes a new root, endorsed by the current one and wrapped by every KEK of the keyring that is not compromised, or
+    /// Makes a new root, endorsed by the current one and wrapped by every KEK of the keyring that is not compromised or retired, or
     /// by the quorum of [`KekPolicy`](crate::KekPolicy) where others are away; what they lack is made up for by
     /// [`rewrap`](Self::rewrap). New keys are made under it; the old root still vouches for the keys under it until [`reparent`](Self::reparent) moves them. Pin the new
     /// root's commitment everywhere, then remove the old pin once no key depends on it.
@@ -72,7 +72,7 @@ impl Keyring {
     /// wraps the present root is not configured here, or not for roots.
     ///
     /// Every KEK that wraps the present root wraps the new one as well, so that whoever reaches one of them goes on. A KEK
-    /// that is marked compromised is left out by itself.
+    /// that is marked compromised or retired is left out by itself.
     pub async fn rotate_root(&self) -> Result<Rotated> {
         self.rotate_root_without(&[]).await
     }
@@ -337,7 +337,7 @@ impl Keyring {
                 "fewer KEKs are left to wrap a root than the quorum asks for: configure another one first",
             ));
         }
-        let left_out = |alias: &KekAlias| dropped.contains(alias) || policy.compromised.contains(alias);
+        let left_out = |alias: &KekAlias| dropped.contains(alias) || !policy.wraps_new(alias);
         // A process that knows fewer KEKs than others must not lock those out who reach the rest (DESIGN K11).
         if let Some(missing) = current.kek_aliases().find(|alias| !keks.contains_key(*alias) && !left_out(alias)) {
             return Err(Error::new(

@@ -22,6 +22,11 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
+    /// Salt and wrapped key, which are random.
+    pub(super) fn id(&self) -> String {
+        HEXLOWER.encode(&self.salt) + &HEXLOWER.encode(&self.wrapped)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let Argon2Params { memory, passes, lanes } = self.params;
         let (salt, wrapped) = (HEXLOWER.encode(&self.salt), HEXLOWER.encode(&self.wrapped));
