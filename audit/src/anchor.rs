@@ -11,6 +11,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// How every line begins.
+pub(crate) const BEGINS: &[u8] = b"{\"file\":";
+
 /// That a chain had reached a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Anchor {
@@ -56,11 +59,18 @@ impl Anchor {
         Some(Self { file, chain: chain.parse().ok()?, seq, mac })
     }
 
+    /// Whether a line is the beginning of an anchor, and no more: a crash cut it off.
+    pub(crate) fn is_cut_off(line: &str) -> bool {
+        let line = line.as_bytes();
+        !line.ends_with(b"}") && (line.starts_with(BEGINS) || BEGINS.starts_with(line))
+    }
+
     /// Adds the anchor to the file `path`, which is made if it is missing. Durable on return.
     pub(crate) fn append(&self, path: &Path) -> Result<()> {
         let failed = |error| io_error("cannot write the anchors of the audit file", path, error);
         let file = open(path).map_err(failed)?;
         check_not_writable_by_others(&file, path)?;
+        check_begins(&file, path, BEGINS)?;
         // Released with the file.
         flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
         let line = self.to_line()?;
@@ -84,6 +94,21 @@ fn open(path: &Path) -> io::Result<File> {
         },
         opened => opened,
     }
+}
+
+/// Refuses to add to a file that does not begin as `begins`: it is something else, which would be destroyed.
+pub(crate) fn check_begins(file: &File, path: &Path, begins: &[u8]) -> Result<()> {
+    let failed = |error| io_error("cannot read the audit file", path, error);
+    let len = file.metadata().map_err(failed)?.len().min(begins.len() as u64);
+    let mut start = vec![0; len as usize];
+    file.read_exact_at(&mut start, 0).map_err(failed)?;
+    // The first line may have been cut off by a crash.
+    let line = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    if start.is_empty() || (!line.is_empty() && begins.starts_with(line)) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Configuration, "the file is there already and is no audit file, or no anchors of one")
+        .with_detail(path.display().to_string()))
 }
 
 /// Whether the file of `len` bytes ends in the middle of a line.

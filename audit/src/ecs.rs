@@ -76,7 +76,7 @@ fn classify(action: &str) -> (&'static str, &'static str) {
         "shredded" => ("configuration", "deletion"),
         "use" => ("database", "access"),
         "reencrypt" | "rebind" | "backfill" => ("database", "change"),
-        "backup" | "statement" => ("configuration", "info"),
+        "backup" | "statement" | "statement-signed" => ("configuration", "info"),
         _ => ("configuration", "change"),
     }
 }

@@ -9,6 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The version of the format, in the first line of each chain.
 pub(crate) const FORMAT: u64 = 1;
 
+/// How every line begins.
+pub(crate) const BEGINS: &[u8] = b"{\"chain\":\"";
+
 /// Actions of the lines that hold a file together; all others are events.
 pub(crate) const BEGUN: &str = "chain-begun";
 pub(crate) const CONTINUED: &str = "chain-continued";

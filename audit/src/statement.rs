@@ -1,14 +1,15 @@
 //! A statement: an audit file of one chain with one event, such as a certificate that a scope was destroyed.
 
 use crate::line::{BEGUN, Chain, ReadLine, STATEMENT};
-use keyfold::{BoxFuture, ChainStart, Error, ErrorKind, KekAlias, Kms, Lineage, Result};
+use keyfold::{AuditAction, BoxFuture, ChainStart, Error, ErrorKind, KekAlias, Kms, Lineage, Result};
 use serde_json::{Value as Json, json};
 
 /// Signs `body` under the audit KEK `kek`: returns two lines, the first of which holds a new key that `kek` wraps, and the
 /// second the statement with its MAC. One request, for which the right to encrypt is enough.
 ///
-/// Only who may decrypt under `kek` can verify it, and could have made it. The statement says when it was made, by the clock of
-/// this machine.
+/// Only who may decrypt under `kek` can verify it. It proves that somebody who may encrypt under `kek`, so any service that writes
+/// an audit trail, made it, and that nobody changed it since; not that it is true. It says when it was made, by the clock of that
+/// machine.
 ///
 /// # Errors
 ///
@@ -38,6 +39,14 @@ pub fn sign_statement<'a>(
         String::from_utf8(out)
             .map_err(|error| Error::new(ErrorKind::Internal, "JSON is text").with_source(error.utf8_error()))
     })
+}
+
+/// What an event of an audit trail says of a statement that was signed: the SHA-256 of its file. `None`: the line is no such event.
+/// Verifies nothing.
+#[must_use]
+pub fn signed_digest(line: &[u8]) -> Option<String> {
+    let line = ReadLine::parse(line).filter(|line| line.action == AuditAction::StatementSigned.name())?;
+    Some(line.members.get("details")?.get("sha256")?.as_str()?.to_owned())
 }
 
 /// Verifies what [`sign_statement`] made, and returns it as an object: `kind`, `body`, `time`, `environment`, `lineage`. One request,

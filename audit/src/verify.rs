@@ -2,15 +2,17 @@
 
 mod anchored;
 mod chain;
+mod keys;
 mod order;
 mod report;
 
 pub use report::{ChainEnd, ChainReport, Finding, FindingKind, Report};
 
 use crate::anchor::Anchor;
-use crate::line::ReadLine;
-use chain::{Entry, check_chain};
+use crate::line::{ReadLine, STATEMENT};
+use chain::{Entry, Extent, check_chain};
 use keyfold::{ChainId, KekAlias, Kms, Lineage};
+use keys::Keys;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,6 +34,9 @@ pub struct Expected {
     pub lineage: Option<Lineage>,
     /// The content of anchor files, with their names.
     pub anchors: Vec<(String, String)>,
+    /// The number of the first file that is to be there; `None`: the first one that an anchor names. Earlier ones are kept elsewhere, and
+    /// are not missed.
+    pub from_file: Option<u64>,
 }
 
 /// A file that was taken apart.
@@ -51,14 +56,37 @@ struct Line<'a> {
     parsed: Option<ReadLine<'a>>,
 }
 
-/// Verifies audit files, in any order: those of one name, all of them or the latest ones.
+/// Verifies audit files, in any order: those of one name, all of them or the latest ones. Statements among them are verified each by
+/// itself, without anchors.
 ///
 /// One request to a key service per chain, which needs the right to decrypt.
 pub async fn verify(files: &[AuditText], expected: &Expected) -> Report {
-    let mut parsed: Vec<_> = files.iter().map(Parsed::new).collect();
-    parsed.sort_by_key(|file| file.number);
-    let mut report = Report::new(parsed.iter().map(|file| (file.name, file.lines.len())));
-    order::check(&parsed, &mut report);
+    let parsed = files.iter().map(Parsed::new);
+    let (statements, mut trail): (Vec<_>, Vec<_>) = parsed.partition(Parsed::is_statement);
+    trail.sort_by_key(|file| file.number);
+    let mut report = Report::new(trail.iter().chain(&statements).map(|file| (file.name, file.lines.len())));
+    let anchors = read_anchors(&expected.anchors, &mut report);
+    if !trail.is_empty() || anchors.is_some() {
+        let first_anchored = || anchors.iter().flatten().map(|anchor| anchor.file).min();
+        order::check_first(&trail, expected.from_file.or_else(first_anchored), &mut report);
+        check_files(&trail, expected, anchors.as_deref(), &mut report).await;
+    }
+    for statement in &statements {
+        check_files(std::slice::from_ref(statement), expected, None, &mut report).await;
+    }
+    report.finish();
+    report
+}
+
+/// Whether the file is a signed statement, and no file of a trail.
+#[must_use]
+pub fn is_statement(file: &AuditText) -> bool {
+    Parsed::new(file).is_statement()
+}
+
+/// Checks files that belong together, in the order of their numbers.
+async fn check_files(parsed: &[Parsed<'_>], expected: &Expected, anchors: Option<&[Anchor]>, report: &mut Report) {
+    order::check(parsed, report);
     let mut chains: BTreeMap<ChainId, Vec<Entry<'_>>> = BTreeMap::new();
     for (file, parsed) in parsed.iter().enumerate() {
         for (index, line) in parsed.lines.iter().enumerate() {
@@ -68,17 +96,19 @@ pub async fn verify(files: &[AuditText], expected: &Expected) -> Report {
             }
         }
     }
-    order::check_fragments(&parsed, &chains, &mut report);
-    let lowest = parsed.iter().find_map(|file| file.number).unwrap_or(1);
+    order::check_fragments(parsed, &chains, report);
+    let extent = Extent {
+        lowest: parsed.iter().find_map(|file| file.number).or(expected.from_file).unwrap_or(1),
+        lines: parsed.iter().map(|file| file.lines.len() as u64).sum(),
+    };
+    let mut keys = Keys::new(expected);
     for entries in chains.values_mut() {
-        check_chain(entries, lowest, expected, &mut report).await;
+        check_chain(entries, extent, &mut keys, report).await;
     }
-    let anchors = read_anchors(&expected.anchors, &mut report);
+    keys.report(report);
     if let Some(anchors) = anchors {
-        anchored::check(&anchors, &chains, lowest, &mut report);
+        anchored::check(anchors, &chains, extent.lowest, report);
     }
-    report.finish();
-    report
 }
 
 /// The anchors of all files; `None`: there is no such file.
@@ -88,12 +118,19 @@ fn read_anchors(files: &[(String, String)], report: &mut Report) -> Option<Vec<A
     }
     let mut anchors = Vec::new();
     for (name, text) in files {
+        let known = anchors.len();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+            let number = index as u64 + 1;
             match Anchor::parse(line) {
                 Some(anchor) => anchors.push(anchor),
-                // A crash may have cut it off. Whoever can edit anchors can remove them as well.
-                None => report.notes.push(format!("{name}:{}: it is not an anchor, and passed over", index + 1)),
+                None if Anchor::is_cut_off(line) => {
+                    report.notes.push(format!("{name}:{number}: the anchor is cut off: its writer crashed"));
+                }
+                None => report.add(name, Some(number), FindingKind::NoAnchor, "it is not an anchor".to_owned()),
             }
+        }
+        if anchors.len() == known {
+            report.add(name, None, FindingKind::NoAnchor, "there is no anchor in the file".to_owned());
         }
     }
     Some(anchors)
@@ -128,5 +165,10 @@ impl<'a> Parsed<'a> {
         }
         let number = lines.iter().find_map(|line| line.parsed.as_ref().filter(|line| line.is_header())?.number("file"));
         Self { name: &file.name, number, lines }
+    }
+
+    /// The two lines of a statement. A file that has more is checked as a part of a trail.
+    fn is_statement(&self) -> bool {
+        matches!(&self.lines[..], [_, line] if line.parsed.as_ref().is_some_and(|line| line.action == STATEMENT))
     }
 }

@@ -233,7 +233,8 @@ fn a_foreign_chain_is_found_wherever_it_is_put() {
     let mut expected = trail().expected();
     expected.lineage = Some(keyfold::Lineage::from_bytes([7; 16]));
     let report = verify(&trail().texts(), &expected);
-    assert!(report.findings.iter().all(|finding| finding.kind == FindingKind::UnknownChain) && !report.is_clean());
+    assert!(report.is_clean() && !report.is_authenticated(), "another configuration, and no forgery: {report:?}");
+    assert!(report.notes.iter().any(|note| note.starts_with("3 chains") && note.contains("another keyring")));
 }
 
 #[test]
@@ -245,15 +246,36 @@ fn without_the_kek_only_the_structure_is_checked_and_it_says_so() {
     let files = [AuditText { name: FILE.to_owned(), bytes: edited }];
     assert!(verify(&files, &Expected::default()).is_clean());
     assert!(!verify(&files, &trail().expected()).is_clean());
-    // Another KEK under the alias is not the one.
+    // Another KEK under the alias is not the one: that is no edit, and said once.
     let other = Trail::new("");
     let report = verify(&trail().texts(), &other.expected());
-    assert!(!report.is_clean() && !report.is_authenticated());
+    assert!(report.is_clean() && !report.is_authenticated(), "{report:?}");
+    let says = |report: &keyfold_audit::Report, what: &str| report.notes.iter().filter(|n| n.contains(what)).count();
+    assert_eq!(says(&report, "3 chains were not checked under their keys: the key of the chain does not unwrap"), 1);
     // Nor is one that is not configured.
     let mut expected = trail().expected();
     let kek = expected.keks.remove(&KekAlias::new("audit").unwrap()).unwrap();
     expected.keks.insert(KekAlias::new("other").unwrap(), kek);
-    assert!(!verify(&trail().texts(), &expected).is_clean());
+    let report = verify(&trail().texts(), &expected);
+    assert!(report.is_clean() && !report.is_authenticated(), "{report:?}");
+    assert_eq!(says(&report, "there is no audit KEK audit"), 1);
+}
+
+#[test]
+fn a_line_that_claims_a_number_far_away_costs_nothing() {
+    let bytes = trail().bytes();
+    let all = lines(&bytes);
+    let far = String::from_utf8(all[1].to_vec()).unwrap().replacen("\"seq\":1,", "\"seq\":16777214,", 1);
+    let crafted = [&bytes[..], far.as_bytes()].concat();
+    let begun = std::time::Instant::now();
+    let report = trail().verify_bytes(&crafted);
+    assert!(begun.elapsed() < std::time::Duration::from_millis(500), "{:?}", begun.elapsed());
+    let line = Some(all.len() as u64 + 1);
+    let found = kinds(&report);
+    assert!(
+        found.contains(&(line, FindingKind::Deleted)) && found.contains(&(line, FindingKind::Unchecked)),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub enum AuditAction {
     Rebind,
     /// Values of a plaintext column were sealed.
     Backfill,
+    /// A statement, such as a certificate, was signed under the audit KEK; the event has its digest.
+    StatementSigned,
     /// Values were sealed or opened under one key, for one field, in one interval.
     Use,
 }
@@ -89,6 +91,7 @@ impl AuditAction {
             Self::Reencrypt => "reencrypt",
             Self::Rebind => "rebind",
             Self::Backfill => "backfill",
+            Self::StatementSigned => "statement-signed",
             Self::Use => "use",
         }
     }

@@ -2,12 +2,17 @@
 
 use crate::absent::Absent;
 use crate::keks::open_kek;
-use crate::{add, folder_of, read_config};
+use crate::{add, folder_of, key_files, read_config};
 use keyfold::config::{AuditConfig, Config};
-use keyfold::{AuditAction, AuditEvent, AuditSink, Error, ErrorKind, KekAlias, Kms, KmsErrorKind, Lineage, Result};
+use keyfold::{
+    AuditAction, AuditEvent, AuditSink, Error, ErrorKind, KekAlias, Keyring, Kms, KmsErrorKind, Lineage, Result,
+};
 use keyfold_audit::FileAudit;
+use keyfold_store::files::resolve;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,24 +22,34 @@ const NO_AUDIT: Error = Error::new(
 );
 
 /// Signs `body` under the audit KEK of the configuration file `path`: see [`keyfold_audit::sign_statement`], whose result this
-/// is. `None`, with a warning that says what to add: there is no `[audit]` section. One request to the key service; blocks until
-/// it has answered.
+/// is. The audit trail of `ring`, which was opened with that configuration, gets an event with the SHA-256 of the result: so the
+/// trail and its anchors say what was signed, and when. `None`, with a warning that says what to add: there is no `[audit]`
+/// section. One request to the key service; blocks until it has answered.
 ///
 /// # Errors
 ///
-/// Those of [`read_config`], of opening the KEK and of signing.
-pub fn sign_statement(path: &Path, kind: &str, body: &serde_json::Value) -> Result<Option<String>> {
+/// Those of [`read_config`], of opening the KEK, of signing and of the audit trail.
+pub fn sign_statement(ring: &Keyring, path: &Path, kind: &str, body: &serde_json::Value) -> Result<Option<String>> {
     let config = read_config(path, &[])?;
     let Some(audit) = &config.audit else {
         tracing::warn!(kind, "not signed: {NO_AUDIT}");
         return Ok(None);
     };
     let kek = audit_kek(&config, audit, folder_of(path))?;
-    let (alias, kind, body) = (audit.kek.clone(), kind.to_owned(), body.clone());
+    let (alias, owned_kind, body) = (audit.kek.clone(), kind.to_owned(), body.clone());
     let (lineage, environment) = (config.keyring.lineage, config.keyring.environment);
-    keyfold_background::block(async move {
-        keyfold_audit::sign_statement(&*kek, &alias, lineage, &environment, &kind, &body).await.map(Some)
-    })
+    let text = keyfold_background::block(async move {
+        keyfold_audit::sign_statement(&*kek, &alias, lineage, &environment, &owned_kind, &body).await
+    })?;
+    let digest = statement_digest(text.as_bytes());
+    ring.audit(AuditEvent::new(AuditAction::StatementSigned).detail("kind", kind).detail("sha256", digest))?;
+    Ok(Some(text))
+}
+
+/// What an audit trail knows a signed statement by: the SHA-256 of its file in hexadecimal.
+#[must_use]
+pub fn statement_digest(file: &[u8]) -> String {
+    hex(Sha256::digest(file).as_slice())
 }
 
 /// The body of a statement of `kind` that [`sign_statement`] made for the keyring of the configuration file `path`, once it is
@@ -107,17 +122,53 @@ pub fn audit_trail(path: &Path) -> Result<AuditTrail> {
     })
 }
 
+/// The files of the audit trail, its anchors aside: those that exist, the lock, and the one that is written.
+pub(crate) fn files(audit: &AuditConfig, folder: &Path) -> Result<Vec<PathBuf>> {
+    let file = folder.join(&audit.file);
+    let mut files = keyfold_audit::files_of(&file)?;
+    files.extend([keyfold_audit::lock_of(&file), file]);
+    Ok(files)
+}
+
+/// Refuses an audit file, or anchors, in the place of another file of the keyring: they are added to at their end, which would
+/// destroy a KEK. A configuration or a policy is none of these: it exists, and is refused for what is in it.
+fn check_files(config: &Config, audit: &AuditConfig, folder: &Path) -> Result<()> {
+    let refuse = |what: &str, path: &Path, others: &[PathBuf]| match others.iter().find(|other| is_same(path, other)) {
+        Some(_) => Err(Error::new(ErrorKind::Configuration, "an audit file is another file of the keyring as well")
+            .with_detail(format!("[audit] {what}: {}", path.display()))),
+        None => Ok(()),
+    };
+    let (trail, keys) = (files(audit, folder)?, key_files(config, folder)?);
+    trail.iter().try_for_each(|file| refuse("file", file, &keys))?;
+    let Some(anchors) = audit.anchors.as_ref().map(|file| folder.join(file)) else { return Ok(()) };
+    refuse("anchors", &anchors, &keys)?;
+    refuse("anchors", &anchors, &trail)
+}
+
+/// Whether two paths name one file, or will once it is made.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| resolve(path).unwrap_or_else(|_| path.to_owned());
+    let file = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    place(one) == place(other) || file(one).is_some_and(|one| file(other) == Some(one))
+}
+
 /// The sink that the configuration names.
 pub(crate) fn sink(config: &Config, folder: &Path) -> Result<Option<Arc<dyn AuditSink>>> {
     let Some(audit) = &config.audit else { return Ok(None) };
+    check_files(config, audit, folder)?;
     let kek = audit_kek(config, audit, folder)?;
     Ok(Some(Arc::new(FileAudit::open(audit, folder, &config.keyring, kek)?)))
 }
 
 /// The event that a configuration took effect.
 pub(crate) fn of_configuration(action: AuditAction, digest: Sha256) -> AuditEvent {
-    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    AuditEvent::new(action).detail("configuration_sha256", digest).detail("version", env!("CARGO_PKG_VERSION"))
+    AuditEvent::new(action)
+        .detail("configuration_sha256", hex(digest.finalize().as_slice()))
+        .detail("version", env!("CARGO_PKG_VERSION"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn audit_kek(config: &Config, audit: &AuditConfig, folder: &Path) -> Result<Arc<dyn Kms>> {

@@ -9,7 +9,7 @@ mod keks;
 mod neighbour;
 mod records;
 
-pub use audit::{AuditTrail, audit_trail, sign_statement, verify_statement};
+pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
 pub use records::{Accepted, Copies, Records};
 
 use keyfold::config::Config;
@@ -207,14 +207,20 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let folder = folder_of(path);
     let mut files = vec![path.to_owned()];
     files.extend_from_slice(policies);
-    files.extend(keks::files(&config, folder));
     if let Some(audit) = &config.audit {
-        let file = folder.join(&audit.file);
-        files.extend(keyfold_audit::files_of(&file)?);
-        files.extend([keyfold_audit::lock_of(&file), file]);
+        files.extend(audit::files(audit, folder)?);
         files.extend(audit.anchors.as_ref().map(|file| folder.join(file)));
     }
-    files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
+    files.extend(key_files(&config, folder)?);
+    Ok(files)
+}
+
+/// The files that hold keys, records of them, and what is known of them.
+fn key_files(config: &Config, folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = keks::files(config, folder);
+    if let Some(file) = &config.high_water {
+        files.extend(["", ".lock"].map(|suffix| folder.join(format!("{file}{suffix}"))));
+    }
     for uri in &config.journals {
         let file = journal_file(uri)?;
         files.extend(["", ".lock"].map(|suffix| folder.join(format!("{file}{suffix}"))));

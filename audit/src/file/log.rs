@@ -1,8 +1,8 @@
 //! The file itself: whole lines at its end, one writer at a time, and another file when it is full (FORMAT.md §15.3).
 
 use super::lock_of;
-use crate::anchor::is_torn;
-use crate::line::ReadLine;
+use crate::anchor::{check_begins, is_torn};
+use crate::line::{BEGINS, ReadLine};
 use keyfold::Result;
 use keyfold_store::files::{
     check_not_writable_by_others, create_new, io_error, open_lock, open_to_append, sync_folder, with_suffix,
@@ -100,6 +100,7 @@ impl Log {
                 }
                 let file = open_to_append(&path).map_err(failed)?;
                 check_not_writable_by_others(&file, &path)?;
+                check_begins(&file, &path, BEGINS)?;
                 let number = number_of(&file).map_or_else(|| self.next_number(), Ok).map_err(failed)?;
                 Opened { file, number }
             }

@@ -1,9 +1,10 @@
 //! One chain: its lines in the order of their numbers, each under its key.
 
-use super::{ChainEnd, ChainReport, Expected, FindingKind, Report};
+use super::keys::Keys;
+use super::{ChainEnd, ChainReport, FindingKind, Report};
 use crate::line::{BEGUN, ENDED, ReadLine, STATEMENT};
 use data_encoding::HEXLOWER;
-use keyfold::{ErrorKind, KmsErrorKind, Ratchet};
+use keyfold::Ratchet;
 
 /// No chain has a line with this number or a higher one.
 const MAX_LINES: u64 = 1 << 24;
@@ -20,7 +21,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    fn add(&self, report: &mut Report, kind: FindingKind, detail: impl Into<String>) {
+    pub(super) fn add(&self, report: &mut Report, kind: FindingKind, detail: impl Into<String>) {
         report.add(self.name, Some(self.number), kind, detail.into());
     }
 
@@ -29,16 +30,25 @@ impl Entry<'_> {
     }
 }
 
-/// Checks the lines of one chain and reports on it. `lowest` is the number of the first file. Sorts the lines by number.
-pub(super) async fn check_chain(entries: &mut [Entry<'_>], lowest: u64, expected: &Expected, report: &mut Report) {
+/// What there is of the files.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    /// The number of the first one.
+    pub(super) lowest: u64,
+    /// The lines of all of them.
+    pub(super) lines: u64,
+}
+
+/// Checks the lines of one chain and reports on it. Sorts the lines by number.
+pub(super) async fn check_chain(entries: &mut [Entry<'_>], extent: Extent, keys: &mut Keys<'_>, report: &mut Report) {
     // Stable: of two lines with one number the one that was met first stays first.
     entries.sort_by_key(|entry| entry.line.seq);
     let entries = &*entries;
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
-    let key = ratchet(entries, expected, report).await;
-    let authenticated = matches!(key, Key::Known(_));
-    let mut walk = Walk { previous: None, sound: true, key };
-    walk.begin(first, lowest, report);
+    let key = keys.of_chain(entries, report).await;
+    let authenticated = key.is_some();
+    let mut walk = Walk { previous: None, sound: true, key, reach: extent.lines };
+    walk.begin(first, extent.lowest, report);
     for (index, entry) in entries.iter().enumerate() {
         let before = index.checked_sub(1).map(|before| &entries[before]);
         walk.line(entry, before, report);
@@ -57,50 +67,12 @@ pub(super) async fn check_chain(entries: &mut [Entry<'_>], lowest: u64, expected
     });
 }
 
-/// The key of a chain.
-enum Key {
-    Known(Ratchet),
-    /// Nobody may know it here.
-    Unknown,
-}
-
-/// The key of the chain's first line.
-async fn ratchet(entries: &[Entry<'_>], expected: &Expected, report: &mut Report) -> Key {
-    let headers: Vec<_> = entries.iter().filter_map(|entry| Some((entry, entry.line.start()?))).collect();
-    if let (true, Some(first)) = (headers.is_empty(), entries.first()) {
-        let detail = format!("no line says what its chain is, of which there are {} lines", entries.len());
-        first.add(report, FindingKind::UnknownChain, detail);
-    }
-    for (entry, (start, alias)) in &headers {
-        if expected.lineage.is_some_and(|lineage| lineage != start.lineage) {
-            entry.add(report, FindingKind::UnknownChain, "the chain is of another keyring");
-        }
-        if expected.keks.is_empty() {
-            continue;
-        }
-        let Some(kek) = expected.keks.get(alias) else {
-            entry.add(report, FindingKind::UnknownChain, format!("there is no audit KEK {alias}"));
-            continue;
-        };
-        match start.open(&**kek).await {
-            Ok(ratchet) => return Key::Known(ratchet),
-            Err(error) => match error.kind() {
-                ErrorKind::RecordRejected
-                | ErrorKind::Kms(KmsErrorKind::InvalidCiphertext | KmsErrorKind::WrongKey) => {
-                    entry.add(report, FindingKind::Edited, format!("the key of its chain does not unwrap: {error}"));
-                }
-                _ => report
-                    .notes
-                    .push(format!("{}:{}: the chain was not checked under its key: {error}", entry.name, entry.number)),
-            },
-        }
-    }
-    Key::Unknown
-}
-
 /// Goes through a chain from line to line.
 struct Walk {
-    key: Key,
+    /// The key of a line; `None`: nobody may know it here.
+    key: Option<Ratchet>,
+    /// How many lines that are missing are stepped over: each costs time, and a line may claim any number.
+    reach: u64,
     /// The MAC that the next line is chained to, if it is known.
     previous: Option<[u8; 32]>,
     /// Whether the line before was what was written.
@@ -122,7 +94,9 @@ impl Walk {
         self.previous = stated.and_then(|bytes| bytes.try_into().ok());
         let is_earlier =
             self.previous.is_some() && first.line.number("previous_file").is_some_and(|file| file < lowest);
-        if !is_earlier {
+        if is_earlier {
+            self.reach = MAX_LINES;
+        } else {
             first.add(report, FindingKind::Deleted, missing(0, first.line.seq));
         }
     }
@@ -149,6 +123,12 @@ impl Walk {
                 entry.add(report, FindingKind::Edited, "its chain had ended");
             }
         }
+        if self.key.as_ref().is_some_and(|key| line.seq.saturating_sub(key.seq()) > self.reach) {
+            // Nor can what follows.
+            self.key = None;
+            let detail = "it and what follows in its chain cannot be checked, since more lines than the files have are missing before it";
+            entry.add(report, FindingKind::Unchecked, detail);
+        }
         match (self.verifies(line), self.sound) {
             (Some(true), _) => self.sound = true,
             (Some(false), true) => {
@@ -164,7 +144,7 @@ impl Walk {
                 );
                 self.sound = true;
             }
-            (None, _) if matches!(self.key, Key::Known(_)) => {
+            (None, _) if self.key.is_some() => {
                 entry.add(
                     report,
                     FindingKind::Unchecked,
@@ -193,7 +173,7 @@ impl Walk {
 
     /// Whether the line is what was written; `None`: that cannot be told.
     fn verifies(&mut self, line: &ReadLine<'_>) -> Option<bool> {
-        let Key::Known(ratchet) = &mut self.key else { return None };
+        let ratchet = self.key.as_mut()?;
         if line.seq >= MAX_LINES {
             return Some(false);
         }

@@ -41,6 +41,19 @@ pub(super) fn check(files: &[Parsed<'_>], report: &mut Report) {
     }
 }
 
+/// Misses the files from number `first` to the first one that is there.
+pub(super) fn check_first(files: &[Parsed<'_>], first: Option<u64>, report: &mut Report) {
+    let lowest = files.iter().find_map(|file| Some((file.name, file.number?)));
+    let Some((first, (name, lowest))) = first.zip(lowest).filter(|(first, (_, lowest))| first < lowest) else { return };
+    let files = if first + 1 == lowest {
+        format!("file {first} is missing")
+    } else {
+        format!("files {first} to {} are missing", lowest - 1)
+    };
+    let detail = format!("before it, {files}; if they are kept elsewhere, --from-file {lowest} says so");
+    report.add(name, None, FindingKind::MissingFile, detail);
+}
+
 /// Holds the place of each line against the one that the line says.
 fn check_places(file: &Parsed<'_>, report: &mut Report) {
     let placed: Vec<_> = file

@@ -31,6 +31,8 @@ pub enum FindingKind {
     MissingTail,
     /// A file is missing.
     MissingFile,
+    /// The line of an anchor file is no anchor, or the file has none.
+    NoAnchor,
 }
 
 impl FindingKind {
@@ -49,6 +51,7 @@ impl FindingKind {
             Self::MissingChain => "missing-chain",
             Self::MissingTail => "missing-tail",
             Self::MissingFile => "missing-file",
+            Self::NoAnchor => "no-anchor",
         }
     }
 }
@@ -136,6 +139,7 @@ impl Report {
     }
 
     pub(super) fn finish(&mut self) {
+        self.notes.sort_unstable();
         let place = |file: &str| self.files.iter().position(|(name, _)| name == file).unwrap_or(usize::MAX);
         self.findings.sort_by_key(|finding| (place(&finding.file), finding.line));
         let gap = self.gap();
@@ -144,7 +148,6 @@ impl Report {
             Some(lines) => self.notes.push(format!(
                 "{lines} lines follow the last anchors of their chains: if later ones were cut off, that does not show"
             )),
-            None if self.chains.iter().all(|chain| chain.statement.is_some()) => {}
             None => self.notes.push(
                 "there are no anchors: if lines were cut off the end of a chain that is not closed, or the last chains are missing, that does not show"
                     .to_owned(),
@@ -164,10 +167,10 @@ impl Report {
         self.chains.iter().all(|chain| chain.authenticated)
     }
 
-    /// Lines after the last anchors of their chains; `None`: there are no anchors.
+    /// Lines after the last anchors of their chains, statements aside; `None`: there are no anchors.
     #[must_use]
     pub fn gap(&self) -> Option<u64> {
-        self.chains.iter().map(|chain| chain.after_anchor).sum()
+        self.chains.iter().filter(|chain| chain.statement.is_none()).map(|chain| chain.after_anchor).sum()
     }
 
     /// The report as one JSON object.

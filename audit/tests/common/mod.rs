@@ -74,7 +74,7 @@ impl Trail {
 
     pub fn expected(&self) -> Expected {
         let keks = BTreeMap::from([(KekAlias::new("audit").unwrap(), self.kek.clone())]);
-        Expected { keks, lineage: Some(self.config.keyring.lineage), anchors: Vec::new() }
+        Expected { keks, lineage: Some(self.config.keyring.lineage), ..Expected::default() }
     }
 
     pub fn anchored(&self) -> Expected {

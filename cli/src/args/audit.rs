@@ -27,9 +27,12 @@ pub(crate) struct AuditFiles {
 pub(crate) struct AuditVerify {
     #[command(flatten)]
     pub(crate) files: AuditFiles,
-    /// A file of anchors; by default that of the configuration, unless files are named. May be repeated.
+    /// A file of anchors; by default that of the configuration. May be repeated. Signed statements have none.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) anchors: Vec<PathBuf>,
+    /// The number of the first audit file: earlier ones are kept elsewhere, and are not missed.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from_file: Option<u64>,
     /// Print the report as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

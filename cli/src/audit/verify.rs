@@ -5,9 +5,11 @@ use crate::args::AuditVerify;
 use crate::failure::{Exit, Failure};
 use crate::print_failed;
 use keyfold::KekAlias;
-use keyfold_audit::{ChainEnd, Expected, Report};
+use keyfold_audit::{AuditText, ChainEnd, Expected, Report};
+use serde_json::{Value as Json, json};
+use std::fmt;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Prints what is wrong. Fails if anything is, or if the files could not be checked under the audit KEK.
@@ -22,32 +24,42 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
             None
         }
     };
-    let mut expected = Expected::default();
+    let mut expected = Expected { from_file: args.from_file, ..Expected::default() };
     let (mut paths, mut anchors) = (named.clone(), args.anchors.clone());
-    let mut forgeable = Vec::new();
+    let (mut forgeable, mut trail_files) = (Vec::new(), Vec::new());
     if let Some(trail) = trail {
         if named.is_empty() {
-            paths = trail.files;
-            if anchors.is_empty() {
-                anchors.extend(trail.anchors);
-            }
+            paths.clone_from(&trail.files);
+        }
+        if anchors.is_empty() {
+            anchors.extend(trail.anchors);
         }
         expected.keks = trail.keks;
         expected.lineage = Some(trail.lineage);
-        forgeable = trail.forgeable;
-    }
-    if paths.is_empty() {
-        return Err(Failure::new(Exit::Storage, "there is no audit file yet"));
+        (forgeable, trail_files) = (trail.forgeable, trail.files);
     }
     let texts = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-    expected.anchors = anchors.iter().map(|path| read_anchors(path)).collect::<Result<_, _>>()?;
+    let statements: Vec<_> = texts.iter().filter(|text| keyfold_audit::is_statement(text)).collect();
+    // Anchors are those of the trail: what the configuration names is one even where nothing, or something else, is left of it.
+    if named.is_empty() || statements.len() < texts.len() {
+        expected.anchors =
+            anchors.iter().map(|path| read_anchors(path)).collect::<Result<_, _>>().or_else(|error| {
+                // Where nothing was ever written, both are missing.
+                if texts.is_empty() { Ok(Vec::new()) } else { Err(error) }
+            })?;
+    }
+    if texts.is_empty() && expected.anchors.iter().all(|(_, text)| text.is_empty()) {
+        return Err(Failure::new(Exit::Storage, "there is no audit file yet"));
+    }
+    let signed = if named.is_empty() { Vec::new() } else { look_up(&statements, &trail_files)? };
     let report = pollster::block_on(keyfold_audit::verify(&texts, &expected));
     if args.json {
         let mut json = report.to_json();
+        json["statements"] = signed.iter().map(Signed::json).collect();
         json["forgeable_keks"] = forgeable.iter().map(KekAlias::as_str).collect();
         writeln!(out, "{json}").map_err(print_failed)?;
     } else {
-        print(&report, &forgeable, out).map_err(print_failed)?;
+        print(&report, &signed, &forgeable, out).map_err(print_failed)?;
     }
     Ok(match (report.is_clean(), report.is_authenticated()) {
         (true, true) => ExitCode::SUCCESS,
@@ -56,7 +68,7 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
     })
 }
 
-fn print(report: &Report, forgeable: &[KekAlias], out: &mut impl Write) -> std::io::Result<()> {
+fn print(report: &Report, signed: &[Signed], forgeable: &[KekAlias], out: &mut impl Write) -> std::io::Result<()> {
     for (name, lines) in &report.files {
         writeln!(out, "{name}: {lines} lines")?;
     }
@@ -71,6 +83,9 @@ fn print(report: &Report, forgeable: &[KekAlias], out: &mut impl Write) -> std::
     )?;
     for chain in report.chains.iter().filter(|chain| chain.statement.is_some()) {
         writeln!(out, "statement: {}", chain.statement.as_deref().unwrap_or_default().escape_debug())?;
+    }
+    for statement in signed {
+        writeln!(out, "{statement}")?;
     }
     let lost: u64 = report.chains.iter().map(|chain| chain.lost).sum();
     if lost > 0 {
@@ -95,6 +110,51 @@ fn print(report: &Report, forgeable: &[KekAlias], out: &mut impl Write) -> std::
         (false, false) => "NOT WHAT WAS WRITTEN, and not all of it was checked under the audit KEK",
     };
     writeln!(out, "{verdict}")
+}
+
+/// A statement, and where the audit trail says that it was signed.
+struct Signed {
+    file: String,
+    sha256: String,
+    recorded_at: Option<(String, u64)>,
+}
+
+impl Signed {
+    fn json(&self) -> Json {
+        let recorded = self.recorded_at.as_ref().map(|(file, line)| json!({ "file": file, "line": line }));
+        json!({ "file": self.file, "sha256": self.sha256, "recorded_at": recorded })
+    }
+}
+
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.recorded_at {
+            Some((file, line)) => {
+                write!(f, "{}: the audit trail has its digest, at {file}:{line}: verify that, too", self.file)
+            }
+            None => write!(f, "{}: the audit trail here does not have its digest, {}", self.file, self.sha256),
+        }
+    }
+}
+
+/// Looks for the digests of statements in the files of a trail. Verifies nothing.
+fn look_up(statements: &[&AuditText], trail: &[PathBuf]) -> Result<Vec<Signed>, Failure> {
+    let sha256 = |text: &&AuditText| Signed {
+        file: text.name.clone(),
+        sha256: keyfold_open::statement_digest(&text.bytes),
+        recorded_at: None,
+    };
+    let mut signed: Vec<_> = statements.iter().map(sha256).collect();
+    for path in if signed.is_empty() { &[] } else { trail } {
+        let text = read(path)?;
+        for (index, line) in text.bytes.split(|&byte| byte == b'\n').enumerate() {
+            let Some(digest) = keyfold_audit::signed_digest(line) else { continue };
+            for statement in signed.iter_mut().filter(|statement| statement.sha256 == digest) {
+                statement.recorded_at.get_or_insert_with(|| (text.name.clone(), index as u64 + 1));
+            }
+        }
+    }
+    Ok(signed)
 }
 
 fn read_anchors(path: &Path) -> Result<(String, String), Failure> {

@@ -4,7 +4,7 @@ use super::time;
 use crate::failure::{Exit, Failure};
 use keyfold::config::Config;
 use keyfold::wire::Suite;
-use keyfold::{CachePolicy, Error, ErrorKind, FieldMode, FieldPolicy, Remainder, Shredded};
+use keyfold::{CachePolicy, Error, ErrorKind, FieldMode, FieldPolicy, Keyring, Remainder, Shredded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -228,9 +228,9 @@ impl Certificate {
     }
 
     /// The text of the file: signed under the audit KEK, or saying that it is not.
-    pub(super) fn text(&self, config: &Path) -> Result<String, Failure> {
+    pub(super) fn text(&self, ring: &Keyring, config: &Path) -> Result<String, Failure> {
         let body = self.json()?;
-        Ok(keyfold_open::sign_statement(config, KIND, &body)?
+        Ok(keyfold_open::sign_statement(ring, config, KIND, &body)?
             .unwrap_or_else(|| format!("{:#}\n", json!({ UNSIGNED: true, "certificate": body }))))
     }
 

@@ -56,7 +56,7 @@ fn finish(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failur
     let output = certificate_file(args)?;
     let shredded = pollster::block_on(records.ring.finish_shred(scope))?;
     let now = pollster::block_on(records.ring.store_time())?;
-    issue(args, &Certificate::new(&shredded, &records.config, now), output)
+    issue(args, records, &Certificate::new(&shredded, &records.config, now), output)
 }
 
 fn confirm(args: &KeysShred, records: &Records, file: &Path) -> Result<(), Failure> {
@@ -81,7 +81,7 @@ fn confirm(args: &KeysShred, records: &Records, file: &Path) -> Result<(), Failu
     }
     certificate.take_word([&args.place, &args.backup, &args.archive], now)?;
     certificate.close(now);
-    issue(args, &certificate, output)
+    issue(args, records, &certificate, output)
 }
 
 fn certificate_file(args: &KeysShred) -> Result<Output, Failure> {
@@ -92,8 +92,8 @@ fn certificate_file(args: &KeysShred) -> Result<Output, Failure> {
     Ok(Output::create(target, args.force)?)
 }
 
-fn issue(args: &KeysShred, certificate: &Certificate, mut output: Output) -> Result<(), Failure> {
-    output.write(certificate.text(&args.source.config)?.as_bytes())?;
+fn issue(args: &KeysShred, records: &Records, certificate: &Certificate, mut output: Output) -> Result<(), Failure> {
+    output.write(certificate.text(&records.ring, &args.source.config)?.as_bytes())?;
     output.commit()?;
     let text = if args.json { certificate.json()?.to_string() } else { certificate.summary() };
     let to_stdout = args.certificate.as_deref() == Some(OsStr::new("-"));

@@ -35,7 +35,7 @@ fn file(args: &Reencrypt) -> Result<(), Failure> {
     let floors = floors_of(&ring, args)?;
     let interrupt = transform::run(&job, Direction::Reencrypt)?;
     let found = statement::look_at_file(&job, &floors, &interrupt)?;
-    statement::write(args, path, found)
+    statement::write(&ring, args, path, found)
 }
 
 /// The keys of the fields of the policy that a file may hold.

@@ -7,7 +7,7 @@ use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
 use crate::tables::{Bindings, Pace, Rows, Trouble};
 use keyfold::wire::{KeyId, Suite};
-use keyfold::{MAX_SCOPE_NAME_LEN, Value};
+use keyfold::{Keyring, MAX_SCOPE_NAME_LEN, Value};
 use keyfold_tables::{Extent, Table};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,7 +160,7 @@ pub(super) fn look_at_file(job: &Transform, floors: &Floors, interrupt: &Interru
 /// # Errors
 ///
 /// Something is left. The statement cannot be authenticated or written.
-pub(super) fn write(args: &Reencrypt, path: &Path, found: Found) -> Result<(), Failure> {
+pub(super) fn write(ring: &Keyring, args: &Reencrypt, path: &Path, found: Found) -> Result<(), Failure> {
     let left: Vec<String> = found
         .fields
         .iter()
@@ -190,7 +190,7 @@ pub(super) fn write(args: &Reencrypt, path: &Path, found: Found) -> Result<(), F
         "version": 1, "statement": "no value under an older generation than the one named is left in this place",
         "place": found.place, "rows": found.rows, "fields": fields, "time": now(),
     });
-    let text = keyfold_open::sign_statement(&args.source.config, KIND, &body)?.unwrap_or_else(|| {
+    let text = keyfold_open::sign_statement(ring, &args.source.config, KIND, &body)?.unwrap_or_else(|| {
         let mut body = body;
         body["unsigned"] = true.into();
         format!("{body}\n")

@@ -60,7 +60,7 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
     if let Some(path) = &args.statement {
         let found = statement::look_at_table(&mut job.table, &mut job.bindings, &pace, &floors)?;
         // What is left because of errors is said as well, but the code of those counts.
-        match statement::write(args, path, found) {
+        match statement::write(&ring, args, path, found) {
             Err(failure) if exit != 0 => drop(writeln!(anstream::stderr(), "keyfold: {failure}")),
             written => written?,
         }

@@ -1,5 +1,6 @@
 //! Which KEKs are asked, in which order, and which must wrap (DESIGN K7 to K11).
 
+use super::observed::Unrecorded;
 use super::trust::Origin;
 use super::{Keyring, create::Keks};
 use crate::audit::{AuditAction, AuditEvent};
@@ -243,6 +244,9 @@ impl Keyring {
                 }
                 Err(error) => error,
             };
+            if Unrecorded::is_source_of(&error) {
+                return Err(error);
+            }
             let verdict = Verdict::of(&error);
             self.note_failure(alias, record, &error, origin);
             let error = of_kek(error, alias);

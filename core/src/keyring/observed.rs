@@ -2,10 +2,11 @@
 
 use super::audited::Audit;
 use crate::audit::{AuditAction, AuditEvent};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keys::Secret;
 use crate::kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::observe;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,32 @@ pub(super) struct ObservedKms {
     pub(super) alias: KekAlias,
     pub(super) inner: Arc<dyn Kms>,
     pub(super) audit: Audit,
+}
+
+/// The source of an error of the audit sink, in the place of what the key service answered: its KEK is not to blame.
+#[derive(Debug)]
+pub(super) struct Unrecorded(Error);
+
+impl Unrecorded {
+    fn mark(error: Error) -> Error {
+        error.clone().with_source(Self(error))
+    }
+
+    pub(super) fn is_source_of(error: &Error) -> bool {
+        std::error::Error::source(error).is_some_and(|source| source.is::<Self>())
+    }
+}
+
+impl fmt::Display for Unrecorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unrecorded {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
 }
 
 impl ObservedKms {
@@ -34,7 +61,7 @@ impl ObservedKms {
         let mut event = AuditEvent::new(action).kek(&self.alias).key(context.key_id()).outcome(&answer);
         event.latency = Some(took);
         let recorded = self.audit.record(event);
-        answer.and_then(|answer| recorded.map(|()| answer))
+        answer.and_then(|answer| recorded.map(|()| answer).map_err(Unrecorded::mark))
     }
 }
 

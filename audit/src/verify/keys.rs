@@ -1,0 +1,114 @@
+//! The keys of chains, and why there is none for some.
+
+use super::chain::Entry;
+use super::{Expected, FindingKind, Report};
+use keyfold::{ChainStart, ErrorKind, KekAlias, KmsErrorKind, Lineage, Ratchet};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Asks the audit KEKs. What one chain alone does not open is a forgery; what none opens is another KEK, or another keyring.
+pub(super) struct Keys<'a> {
+    expected: &'a Expected,
+    /// The KEKs that opened a chain.
+    opened: BTreeSet<KekAlias>,
+    /// Whether there is a chain of the keyring.
+    is_own: bool,
+    closed: Vec<Closed>,
+}
+
+/// A header that gave no key.
+struct Closed {
+    name: String,
+    number: u64,
+    cause: Cause,
+    detail: String,
+}
+
+enum Cause {
+    OtherKeyring,
+    NoKek,
+    DoesNotUnwrap(KekAlias),
+    NotAsked,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) const fn new(expected: &'a Expected) -> Self {
+        Self { expected, opened: BTreeSet::new(), is_own: false, closed: Vec::new() }
+    }
+
+    /// The key of the first line of a chain, by the first of its headers that gives one.
+    pub(super) async fn of_chain(&mut self, entries: &[Entry<'_>], report: &mut Report) -> Option<Ratchet> {
+        let headers: Vec<_> = entries.iter().filter_map(|entry| Some((entry, entry.line.start()?))).collect();
+        if let (true, Some(first)) = (headers.is_empty(), entries.first()) {
+            let detail = format!("no line says what its chain is, of which there are {} lines", entries.len());
+            first.add(report, FindingKind::UnknownChain, detail);
+        }
+        let mut causes = BTreeSet::new();
+        for (entry, (start, alias)) in &headers {
+            let (cause, detail) = match self.open(start, alias).await {
+                Ok(ratchet) => return Some(ratchet),
+                Err(Some(why)) => why,
+                Err(None) => continue,
+            };
+            // A chain has a header in each file, and the first one says it.
+            if causes.insert(detail.clone()) {
+                self.closed.push(Closed { name: entry.name.to_owned(), number: entry.number, cause, detail });
+            }
+        }
+        None
+    }
+
+    /// Why not, unless nobody was to be asked.
+    async fn open(&mut self, start: &ChainStart, alias: &KekAlias) -> Result<Ratchet, Option<(Cause, String)>> {
+        if let Some(own) = self.expected.lineage.filter(|own| *own != start.lineage) {
+            return Err(Some((Cause::OtherKeyring, of_other_keyring(start.lineage, own))));
+        }
+        self.is_own = true;
+        if self.expected.keks.is_empty() {
+            return Err(None);
+        }
+        let Some(kek) = self.expected.keks.get(alias) else {
+            return Err(Some((Cause::NoKek, format!("there is no audit KEK {alias}"))));
+        };
+        let error = match start.open(&**kek).await {
+            Ok(ratchet) => {
+                self.opened.insert(alias.clone());
+                return Ok(ratchet);
+            }
+            Err(error) => error,
+        };
+        Err(Some(match error.kind() {
+            ErrorKind::RecordRejected | ErrorKind::Kms(KmsErrorKind::InvalidCiphertext | KmsErrorKind::WrongKey) => {
+                let detail = format!("the key of the chain does not unwrap under audit KEK {alias}: {error}");
+                (Cause::DoesNotUnwrap(alias.clone()), detail)
+            }
+            _ => (Cause::NotAsked, format!("audit KEK {alias}: {error}")),
+        }))
+    }
+
+    /// Says which chains have no key, once for each cause.
+    pub(super) fn report(self, report: &mut Report) {
+        let mut unchecked: BTreeMap<String, u64> = BTreeMap::new();
+        for Closed { name, number, cause, detail } in self.closed {
+            let finding = match cause {
+                Cause::OtherKeyring => self.is_own.then_some(FindingKind::UnknownChain),
+                Cause::NoKek => (!self.opened.is_empty()).then_some(FindingKind::UnknownChain),
+                Cause::DoesNotUnwrap(alias) => self.opened.contains(&alias).then_some(FindingKind::Edited),
+                Cause::NotAsked => None,
+            };
+            match finding {
+                Some(kind) => report.add(&name, Some(number), kind, detail),
+                None => *unchecked.entry(detail).or_insert(0) += 1,
+            }
+        }
+        for (detail, chains) in unchecked {
+            report.notes.push(match chains {
+                1 => format!("1 chain was not checked under its key: {detail}"),
+                _ => format!("{chains} chains were not checked under their keys: {detail}"),
+            });
+        }
+    }
+}
+
+fn of_other_keyring(lineage: Lineage, own: Lineage) -> String {
+    format!("the chain is of another keyring, of lineage {lineage} and not {own}")
+}
