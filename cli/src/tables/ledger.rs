@@ -98,6 +98,10 @@ impl Ledger {
     pub(crate) fn open(&mut self) -> Result<(), Failure> {
         let Some(path) = self.path.clone() else { return Ok(()) };
         let header = self.header();
+        if self.count == 0 && path.symlink_metadata().is_err() {
+            // It named no row, and went when a run was at its end.
+            self.len = 0;
+        }
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let opened = opened.and_then(|mut file| {
             let len = file.metadata()?.len();
