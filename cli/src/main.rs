@@ -11,6 +11,7 @@ mod init;
 mod inspect;
 mod keys;
 mod opening;
+mod outputs;
 mod passphrase;
 mod reencrypt;
 mod reseal;

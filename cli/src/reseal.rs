@@ -3,12 +3,18 @@
 
 use crate::failure::{Exit, Failure};
 use keyfold::wire::{Frame, KeyId, MAGIC, Sealed, Suite};
-use keyfold::{Decryptor, Encryptor, Error, ErrorKind, Field, FieldMode, FieldPolicy, Keyring, Opened, Result, Value};
+use keyfold::{
+    Decryptor, Encryptor, Error, ErrorKind, Field, FieldMode, FieldPolicy, KeyState, Keyring, Opened, Result, Value,
+};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 /// A field that is opened and sealed.
 pub(crate) struct Resealer {
     encryptor: Encryptor,
     decryptor: Decryptor,
+    /// Of keys of this field and scope that were met, by suite: no more than there are.
+    states: Mutex<HashMap<(u8, KeyId), KeyState>>,
 }
 
 /// A value under the current key.
@@ -24,7 +30,7 @@ impl Resealer {
         let decryptor = field.clone().decryptor();
         // The encryptor first: a new scope is made by it alone.
         let encryptor = field.encryptor().await?;
-        Ok(Self { encryptor, decryptor: decryptor.await? })
+        Ok(Self { encryptor, decryptor: decryptor.await?, states: Mutex::default() })
     }
 
     pub(crate) fn policy(&self) -> &FieldPolicy {
@@ -36,31 +42,43 @@ impl Resealer {
         self.encryptor.key_id()
     }
 
-    /// Whether a value with this header is to be sealed again: under an older generation, or for a deterministic field under
-    /// another look-up key than the one that seals, or in another suite than the field is sealed in now.
-    pub(crate) fn is_stale(&self, suite: Suite, key_id: KeyId) -> bool {
-        match &self.policy().mode {
-            FieldMode::Deterministic { .. } => suite == Suite::Field || key_id != self.key_id(),
-            _ => key_id.generation() < self.key_id().generation(),
-        }
-    }
-
-    /// As [`is_stale`](Self::is_stale), where a key of a randomised field will do that is of the generation `floor` at least.
-    pub(crate) fn is_below(&self, suite: Suite, key_id: KeyId, floor: Option<u32>) -> bool {
-        match (&self.policy().mode, floor) {
-            (FieldMode::Randomized, Some(floor)) => key_id.generation() < floor,
-            _ => self.is_stale(suite, key_id),
-        }
+    /// Whether a value with this header is to be sealed again. It is not under the key that seals, nor under one of the same
+    /// slot that came after it. Generations alone say nothing: they count over the whole keyring.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Decryptor::key_state`]: the key is none of this field in this scope, so that nobody knows.
+    pub(crate) async fn is_stale(&self, suite: Suite, key_id: KeyId) -> Result<bool> {
+        let own = if matches!(self.policy().mode, FieldMode::Deterministic { .. }) {
+            Suite::Deterministic
+        } else {
+            Suite::Field
+        };
+        let suite = if suite == Suite::Frame { own } else { suite };
+        let known = self.states.lock().unwrap_or_else(PoisonError::into_inner).get(&(suite.id(), key_id)).copied();
+        let state = match known {
+            Some(state) => state,
+            None => {
+                let state = self.decryptor.key_state(suite, key_id).await?;
+                self.states.lock().unwrap_or_else(PoisonError::into_inner).insert((suite.id(), key_id), state);
+                state
+            }
+        };
+        Ok(match state {
+            KeyState::Compromised => true,
+            _ if key_id == self.key_id() => false,
+            _ => suite != own || own == Suite::Deterministic || key_id.generation() < self.key_id().generation(),
+        })
     }
 
     /// Whether the value `sealed` is to be sealed again.
     ///
     /// # Errors
     ///
-    /// As for [`header`].
-    pub(crate) fn needs(&self, sealed: &[u8]) -> Result<bool> {
+    /// As for [`header`] and [`is_stale`](Self::is_stale).
+    pub(crate) async fn needs(&self, sealed: &[u8]) -> Result<bool> {
         let (suite, key_id) = header(sealed)?;
-        Ok(self.is_stale(suite, key_id))
+        self.is_stale(suite, key_id).await
     }
 
     /// Opens a value, whatever key it is under.

@@ -300,3 +300,36 @@ fn no_plaintext_in_the_log_of_the_server() {
         clinic.database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     }
 }
+
+#[test]
+fn a_value_that_was_erased_does_not_come_back() {
+    for clinic in Clinic::all() {
+        clinic.backfill(&[]).expect(0, &[]);
+        clinic.database.sql("UPDATE patients SET ssn = NULL WHERE id = 7");
+        // Nobody empties it unasked, and nobody passes over it.
+        for step in [&[][..], &["--verify"]] {
+            let run = clinic.backfill(step).expect(DATA, &["--empty-erased"]);
+            assert!(run.stderr.contains("\"sealed_only\":1"), "{}", run.stderr);
+        }
+        assert!(clinic.rows()[7].cells[1] != Cell::Null);
+        clinic.phase("cut-over");
+        clinic.backfill(&["--finish", "--yes"]).expect(DATA, &["nothing was emptied", "--keep-sealed-only"]);
+        assert!(clinic.rows()[8].cells[0] != Cell::Null);
+        clinic.backfill(&["--empty-erased"]).expect(POLICY, &["dual-write"]);
+        clinic.phase("dual-write");
+        clinic.backfill(&["--empty-erased", "--verify"]).expect(USAGE, &[]);
+        let emptied = clinic.backfill(&["--empty-erased"]).expect(0, &[]).summary();
+        assert_eq!(numbers(&emptied, &["emptied", "equal", "empty"]), [1, 1499, 1]);
+        assert!(clinic.rows()[7].cells[1] == Cell::Null);
+        clinic.backfill(&["--verify"]).expect(0, &[]);
+        // After the cut-over a sealed value alone is right, but --finish cannot tell and wants to be told.
+        clinic.phase("cut-over");
+        let new = clinic.seal(7, "new");
+        clinic.database.sql(&format!("UPDATE patients SET ssn_sealed = {new} WHERE id = 7"));
+        clinic.backfill(&["--verify"]).expect(0, &[]);
+        clinic.backfill(&["--finish", "--yes"]).expect(DATA, &["nothing was emptied"]);
+        let done = clinic.backfill(&["--finish", "--yes", "--keep-sealed-only"]).expect(0, &[]).summary();
+        assert_eq!(numbers(&done, &["emptied", "sealed_only"]), [1499, 1]);
+        clinic.assert_open(7, &clinic.rows()[7], "new");
+    }
+}

@@ -130,6 +130,7 @@ fn key_ids_and_states() {
     }
     assert_eq!(sum, 60);
     hospital.run("census", &[&CENSUS[..], &["--key-ids", "ids"]].concat()).expect(USAGE, &["exists"]);
+    hospital.run("census", &[&CENSUS[..], &["--key-ids", "ids", "--force"]].concat()).expect(0, &[]);
     let printed = hospital.run("census", &[&CENSUS[..], &["--key-ids", "-"]].concat()).expect(0, &[]);
     assert_eq!(printed.stdout_text(), ids);
 }

@@ -494,3 +494,114 @@ fn a_field_that_has_become_deterministic() {
     assert_eq!(numbers(&again, &["outdated", "values"]), [0, 3]);
     assert_eq!(world.text("same.csv"), world.text("out.csv"));
 }
+
+#[test]
+fn no_output_is_a_file_that_the_command_lives_on() {
+    for hospital in hospitals() {
+        three_generations(&hospital, 6);
+        let world = &hospital.world;
+        let keyring = ["local.kek", "keys.db", "keyfold.toml", "keys.high-water"].map(|file| world.keys().join(file));
+        let mut own = [&keyring[..], &[world.path("policy.toml")]].concat();
+        if let Some(file) = hospital.database.uri.strip_prefix("sqlite:") {
+            own.extend(["", "-wal"].map(|suffix| format!("{file}{suffix}").into()));
+        }
+        for file in own {
+            let (before, path) = (std::fs::read(&file).ok(), file.to_str().expect("UTF-8"));
+            for option in ["--statement", "--errors", "--checkpoint"] {
+                hospital.reencrypt(&[option, path, "--force"]).expect(USAGE, &[option, "never overwritten"]);
+                assert_eq!(std::fs::read(&file).ok(), before, "{option} {path}");
+            }
+        }
+        hospital.reencrypt(&["--errors", "x", "--checkpoint", "./x"]).expect(USAGE, &["another output"]);
+        hospital.reencrypt(&["--statement", "x", "--errors", "../data/x"]).expect(USAGE, &["another output"]);
+        // The same holds for the other commands over tables.
+        let policy = world.path("policy.toml");
+        let policy = policy.to_str().expect("UTF-8");
+        let count = ["--column", "ssn", "--config", keyring[2].to_str().expect("UTF-8")];
+        let kek = keyring[0].to_str().expect("UTF-8");
+        hospital.run("census", &[&count[..], &["--key-ids", kek, "--force"]].concat()).expect(USAGE, &["--key-ids"]);
+        hospital.run("census", &[&count[..], &["--checkpoint", kek]].concat()).expect(USAGE, &["--checkpoint"]);
+        let fill = ["--from", "name", "--to", "ssn", "--field", "patient.ssn"];
+        hospital.run("backfill", &[&fill[..], &["--errors", policy]].concat()).expect(USAGE, &["--errors"]);
+    }
+    let world = World::new();
+    world.protect(&[]);
+    for statement in ["sealed.csv", "out.csv", "policy.toml", "../keys/local.kek"] {
+        let file = ["reencrypt", "sealed.csv", "--output", "out.csv", "--statement", statement, "--force"];
+        world.refuses(&file, USAGE, &["never overwritten"]);
+    }
+}
+
+#[test]
+fn a_key_of_another_scope_or_keyring_is_never_current() {
+    for hospital in hospitals() {
+        hospital.add(0..3, None);
+        // Its key has a higher generation than the one that seals without a scope.
+        hospital.add(3..5, Some("clinic-a"));
+        hospital.reencrypt(&["--statement", "s"]).expect(KEY, &["WrongScope"]);
+        let run = hospital.reencrypt(&["--errors", "e", "--json", "--statement", "s"]).expect(KEY, &["left"]);
+        assert_eq!(numbers(&summary_of(&run), &["current", "failed"]), [6, 4]);
+        assert!(!hospital.world.path("s").exists());
+        let other = World::new();
+        let config = other.config();
+        let foreign = ["--config", config.to_str().expect("UTF-8"), "--policy", "policy.toml", "--statement", "s"];
+        hospital.reencrypt(&foreign).expect(KEY, &["NoMatchingKey"]);
+        assert!(!hospital.world.path("s").exists());
+    }
+    let world = World::new();
+    world.protect(&["--scope", "clinic-a"]);
+    let file = ["reencrypt", "sealed.csv", "--output", "out.csv", "--statement", "s"];
+    world.refuses(&file, KEY, &["WrongScope"]);
+}
+
+#[test]
+fn a_ledger_goes_on_with_its_run_and_no_other() {
+    for hospital in hospitals() {
+        three_generations(&hospital, 30);
+        hospital.database.sql("UPDATE patients SET name = 'clear' WHERE id IN (2, 8, 14)");
+        let point = ["--checkpoint", "point", "--batch-rows", "5", "--errors"];
+        hospital.reencrypt(&[&point[..], &["e", "--max-errors", "1"]].concat()).expect(DATA, &["--max-errors"]);
+        hospital.world.write("mine", "precious");
+        hospital.reencrypt(&[&point[..], &["mine"]].concat()).expect(USAGE, &["has its errors in"]);
+        assert_eq!(hospital.world.text("mine"), "precious");
+        // Nor is another file taken that has its name now.
+        let ledger = hospital.world.text("e");
+        hospital.world.write("e", "precious");
+        hospital.reencrypt(&[&point[..], &["e"]].concat()).expect(USAGE, &["is not the file"]);
+        assert_eq!(hospital.world.text("e"), "precious");
+        hospital.world.write("e", &ledger);
+        hospital.reencrypt(&[&point[..], &["e"]].concat()).expect(DATA, &[]);
+        let whole = hospital.world.text("e");
+        assert!(whole.starts_with(ledger.lines().next().expect("a header")));
+        assert_eq!((whole.matches("\"salt\"").count(), whole.lines().count()), (1, 4), "{whole}");
+        // Where nothing fails, there is no file, and the next run may name it again.
+        hospital.database.sql("UPDATE patients SET name = NULL WHERE id IN (2, 8, 14)");
+        for _ in 0..2 {
+            hospital.reencrypt(&["--errors", "none"]).expect(0, &[]);
+            assert!(!hospital.world.path("none").exists());
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_says_nothing_about_what_is_left() {
+    for hospital in hospitals() {
+        three_generations(&hospital, 30);
+        hospital.database.sql("UPDATE patients SET name = 'clear' WHERE id = 29");
+        let run = ["--checkpoint", "point", "--batch-rows", "5", "--statement", "s"];
+        // A dry run takes the whole command line, and writes nothing.
+        let before = common::snapshot(&hospital.world.data());
+        hospital.reencrypt(&[&run[..], &["--dry-run", "--errors", "e"]].concat()).expect(DATA, &[]);
+        assert!(common::snapshot(&hospital.world.data()) == before);
+        hospital.reencrypt(&run).expect(DATA, &["Malformed"]);
+        hospital.reencrypt(&[&run[..], &["--context", "tenant=a"]].concat()).expect(USAGE, &["other columns"]);
+        hospital.world.succeeds(&["keys", "rotate"]);
+        let mut point: Json = serde_json::from_slice(&hospital.world.read("point")).expect("JSON");
+        point["state"]["generations"] = json!([0, 0]);
+        point["after"] = json!({ "kind": "integer", "text": "28" });
+        hospital.world.write("point", point.to_string());
+        hospital.database.sql("UPDATE patients SET name = NULL WHERE id = 29");
+        let rest = hospital.reencrypt(&run);
+        assert!(rest.code != Some(0) && !hospital.world.path("s").exists(), "{}", rest.stderr);
+    }
+}

@@ -307,7 +307,9 @@ impl Keyring {
         Slot { lineage: self.lineage(), class, id }
     }
 
-    fn lineage(&self) -> Lineage {
+    /// The lineage, which tells this keyring from all others.
+    #[must_use]
+    pub fn lineage(&self) -> Lineage {
         self.inner.configured.load().keyring.lineage
     }
 

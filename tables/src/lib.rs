@@ -237,4 +237,5 @@ fn no_such(what: &'static str, name: &str, location: &Location<'_>) -> Error {
 const NO_COLUMN: &str = "the table has no such column";
 const NO_TABLE: &str = "the database has no such table";
 const NOT_UNIQUE: &str = "the key is not unique by itself and never null: name a primary key of one column, or a column with a unique index that is NOT NULL";
+const INHERITED: &str = "other tables inherit from the table, and its key is not unique over theirs: name them one by one, after ALTER TABLE … NO INHERIT";
 const KEY_TYPE: &str = "the key is of a type that rows cannot be read by: it is an integer, text, uuid or bytea column";

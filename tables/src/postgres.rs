@@ -2,7 +2,8 @@
 
 use crate::name::quote;
 use crate::{
-    Cell, Change, ColumnKind, Extent, Guard, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE, Row, RowKey, no_such,
+    Cell, Change, ColumnKind, Extent, Guard, INHERITED, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE, Row,
+    RowKey, no_such,
 };
 use keyfold::{BoxFuture, Error, ErrorKind, Result};
 use keyfold_store::PostgresSettings;
@@ -108,6 +109,9 @@ impl PostgresTable {
         if described.is_empty() {
             return Err(no_such(NO_TABLE, &table.table, location));
         }
+        if described[0].inherited {
+            return Err(no_such(INHERITED, &table.table, location));
+        }
         let find = |name: &str| {
             let found = described.iter().find(|column| column.name == name);
             found.ok_or_else(|| no_such(NO_COLUMN, name, location))
@@ -149,7 +153,8 @@ impl PostgresTable {
         let sql = "SELECT a.attname::text, \
                 coalesce(b.typname, t.typname)::text, a.attnotnull, \
                 EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid \
-                    AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indcollation[0] = a.attcollation) \
+                    AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indcollation[0] = a.attcollation), \
+                c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid) \
             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype \
@@ -162,6 +167,7 @@ impl PostgresTable {
                 base_type: row.try_get(1)?,
                 not_null: row.try_get(2)?,
                 unique: row.try_get(3)?,
+                inherited: row.try_get(4)?,
             })
         };
         rows.iter().map(|row| read(row).map_err(|error| self.failed(error))).collect()
@@ -407,7 +413,7 @@ impl Drop for PostgresTable {
 }
 
 /// Connects, and sets the session up: commits are on disk when they return, dates have one spelling, names that the table's
-/// triggers use are found in its schema.
+/// triggers use are found in its schema. Where a policy would hide rows, a query is an error instead.
 async fn connect(
     options: &sqlx::postgres::PgConnectOptions,
     schema: &str,
@@ -420,6 +426,7 @@ async fn connect(
             pg_catalog.set_config('idle_in_transaction_session_timeout', $2, false), \
             pg_catalog.set_config('datestyle', 'ISO', false), \
             pg_catalog.set_config('default_transaction_isolation', 'read committed', false), \
+            pg_catalog.set_config('row_security', 'off', false), \
             CASE WHEN pg_catalog.current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') \
                  THEN pg_catalog.set_config('synchronous_commit', 'on', false) END",
     )
@@ -437,6 +444,8 @@ struct Described {
     base_type: String,
     not_null: bool,
     unique: bool,
+    /// Whether other tables inherit from the table, with keys of their own.
+    inherited: bool,
 }
 
 enum Failure {

@@ -250,3 +250,29 @@ fn a_refused_change_takes_back_the_whole_batch() {
         );
     }
 }
+
+#[test]
+fn rows_that_the_database_would_hide_are_an_error() {
+    for database in databases().into_iter().filter(Database::is_postgres) {
+        database.sql(
+            "CREATE TABLE parent (k INT NOT NULL PRIMARY KEY, v TEXT); CREATE TABLE child () INHERITS (parent); \
+             CREATE TABLE parts (k INT NOT NULL PRIMARY KEY, v TEXT) PARTITION BY RANGE (k); \
+             CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (100); INSERT INTO parts VALUES (1, 'a'); \
+             CREATE TABLE hidden (k INT NOT NULL PRIMARY KEY, v TEXT); INSERT INTO hidden VALUES (1, 'a'), (2, 'b'); \
+             ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE hidden FORCE ROW LEVEL SECURITY",
+        );
+        assert_eq!(database.open("parent", "k", &["v"]).expect_err("inherited").kind(), ErrorKind::Configuration);
+        assert_eq!(all(&mut database.open("parts", "k", &["v"]).expect("opened"), 10).len(), 1);
+        // A superuser sees them all; whoever does not gets an error.
+        let role = format!("role_{}", database.schema);
+        database.sql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA {0} TO {role}; GRANT SELECT ON {0}.hidden TO {role}",
+            database.schema
+        ));
+        let mut limited = database.as_role(&role, "hidden", "k", &["v"]);
+        let error = limited.page(None, 10, Extent::Whole).expect_err("hidden rows");
+        assert!(error.to_string().contains("row-level security"), "{error}");
+        drop(limited);
+        database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    }
+}

@@ -97,6 +97,9 @@ pub(crate) struct Census {
     /// Write the distinct key IDs with the number of their values to this file, - for standard output: for `keys verify`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) key_ids: Option<OsString>,
+    /// Replace that file if it exists.
+    #[arg(long, requires = "key_ids")]
+    pub(crate) force: bool,
     /// Print one JSON object per place.
     #[arg(long)]
     pub(crate) json: bool,
@@ -140,8 +143,8 @@ pub(crate) struct Reencrypt {
     pub(crate) binding: Binding,
     #[command(flatten)]
     pub(crate) errors: Errors,
-    /// Open and seal, and write nothing to the table.
-    #[arg(long, requires = "sql", conflicts_with_all = ["checkpoint", "statement"])]
+    /// Open and seal, and write nothing: not to the table, and no checkpoint, ledger or statement. Errors are counted.
+    #[arg(long, requires = "sql")]
     pub(crate) dry_run: bool,
     /// Look through everything once more at the end, and write to this file the statement that nothing is left under an older
     /// generation, authenticated under the audit key of the configuration.
@@ -207,6 +210,12 @@ pub(crate) struct Backfill {
     /// Empty the sealed column again, where the plaintext is still there.
     #[arg(long, group = "step")]
     pub(crate) undo: bool,
+    /// Empty the sealed value, too, of rows without plaintext: a program that does not know the sealed column has erased it.
+    #[arg(long, conflicts_with_all = ["verify", "undo", "finish"])]
+    pub(crate) empty_erased: bool,
+    /// With --finish: sealed values without plaintext are right, since they were written after the cut-over.
+    #[arg(long, requires = "finish")]
+    pub(crate) keep_sealed_only: bool,
     /// Verify every row, and if all are equal empty the plaintext column. Cannot be undone.
     #[arg(long, group = "step", requires = "yes", conflicts_with = "checkpoint")]
     pub(crate) finish: bool,

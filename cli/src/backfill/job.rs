@@ -37,6 +37,17 @@ impl Step {
     }
 }
 
+/// What becomes of a sealed value without plaintext.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Erased {
+    /// The plaintext counts, so its value was erased: it is stale, and left.
+    Left,
+    /// The same, and it is emptied.
+    Emptied,
+    /// It is right: the sealed column counts, or somebody has said so.
+    Right,
+}
+
 pub(super) struct Job {
     pub(super) table: Table,
     /// Of the one field, whose column is the sealed one.
@@ -48,6 +59,7 @@ pub(super) struct Job {
     pub(super) step: Step,
     /// Otherwise nothing is changed.
     pub(super) write: bool,
+    pub(super) erased: Erased,
 }
 
 /// A change that was made.
@@ -67,6 +79,15 @@ impl Job {
             let why = format!("nothing was emptied, since not every plaintext is sealed: {}", self.counts);
             return Err(Failure::new(Exit::Data, why));
         }
+        if self.has_erased() {
+            let why = format!(
+                "nothing was emptied, since {} rows hold a sealed value and no plaintext: erased by an old program during dual \
+                 writing, written since without plaintext, or emptied by a --finish that was interrupted; if all are right, \
+                 --keep-sealed-only says so",
+                self.counts.sealed_only
+            );
+            return Err(Failure::new(Exit::Data, why));
+        }
         self.counts = Counts::default();
         self.walk(Step::Finish, pace, checkpoint)
     }
@@ -84,21 +105,22 @@ impl Job {
             self.batch(step, page)?;
             if checkpoint.is_kept() {
                 self.ledger.sync()?;
-                checkpoint.save(last.as_ref(), state(&self.counts, self.ledger.len))?;
+                checkpoint.save(last.as_ref(), state(&self.counts, &self.ledger))?;
             }
         }
         Ok(())
     }
 
     fn batch(&mut self, step: Step, page: Vec<Row>) -> Result<(), Failure> {
-        let Self { table, bindings, ledger, counts, from, write, .. } = self;
+        let Self { table, bindings, ledger, counts, from, write, erased, .. } = self;
+        let erased = *erased;
         let (from, to, place) = (*from, bindings.column(0), table.place().to_owned());
         let changed = if step == Step::Finish { from } else { to };
         let kind = table.kind(to);
         let write = *write && step != Step::Verify;
         // The whole row: what was sealed is true of the plaintext, the identifier and the context that were read.
         let settled = settle(table, page, &[changed], Guard::Row, write, |row, _| {
-            match next(step, bindings, counts, row, from, kind) {
+            match next(step, erased, bindings, counts, row, from, kind) {
                 Ok(change) => Ok(change),
                 Err(Trouble::Run(error)) => Err(error.into()),
                 Err(Trouble::Value(error)) => {
@@ -127,24 +149,30 @@ impl Job {
         missing + counts.different + counts.failed > 0
     }
 
+    /// Whether values that were erased may come back, since they are sealed still.
+    pub(super) fn has_erased(&self) -> bool {
+        self.erased != Erased::Right && self.step != Step::Undo && self.counts.sealed_only > 0
+    }
+
     /// The exit code of a run that has reached its end.
     pub(super) fn exit_code(&self) -> u8 {
         let kept = self.step == Step::Undo && self.counts.sealed_only > 0;
         match self.ledger.exit_code() {
-            0 if self.is_incomplete() || kept || self.counts.busy > 0 => Exit::Data as u8,
+            0 if self.is_incomplete() || self.has_erased() || kept || self.counts.busy > 0 => Exit::Data as u8,
             code => code,
         }
     }
 }
 
 /// What a run that goes on has to know.
-pub(super) fn state(counts: &Counts, ledger_len: u64) -> serde_json::Value {
-    json!({ "counts": counts.to_json(), "ledger_len": ledger_len })
+pub(super) fn state(counts: &Counts, ledger: &Ledger) -> serde_json::Value {
+    json!({ "counts": counts.to_json(), "ledger": ledger.state() })
 }
 
 /// The new value of the column that the step changes; `None`: the row stays as it is, and is counted.
 fn next(
     step: Step,
+    erased: Erased,
     bindings: &mut Bindings,
     counts: &mut Counts,
     row: &Row,
@@ -164,6 +192,7 @@ fn next(
     match (step, pair) {
         (Step::Fill, Pair::Missing) => return Ok(Some((seal(clear, kind, cipher, binding)?, Made::Sealed))),
         (Step::Fill, Pair::Different) => return Ok(Some((seal(clear, kind, cipher, binding)?, Made::Replaced))),
+        (Step::Fill, Pair::SealedOnly) if erased == Erased::Emptied => return Ok(Some((Cell::Null, Made::Emptied))),
         (Step::Undo | Step::Finish, Pair::Equal) => return Ok(Some((Cell::Null, Made::Emptied))),
         (_, Pair::Empty) => counts.empty += 1,
         (_, Pair::Missing) => counts.missing += 1,

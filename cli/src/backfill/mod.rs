@@ -8,10 +8,10 @@ mod pair;
 use crate::args::Backfill;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::opening;
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace};
+use crate::{opening, outputs};
 use counts::Counts;
-use job::{Job, Step};
+use job::{Erased, Job, Step};
 use keyfold::{AuditAction, AuditEvent, FieldPolicy, Keyring, MigrationPhase, ValueType};
 use keyfold_tables::{Access, ColumnKind, Table};
 use serde_json::json;
@@ -22,11 +22,22 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let step = Step::of(args);
+    let outputs = [("--errors", args.errors.errors.as_deref()), ("--checkpoint", args.walk.checkpoint.as_deref())];
+    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policy), &[], Some(&args.sql))?;
     let ring = opening::open(&args.source, &args.policy)?;
     let policy = ring.policy();
     let policy = policy.field(&args.field);
     let policy = policy.ok_or_else(|| Failure::new(Exit::Policy, format!("the policy has no field {}", args.field)))?;
     check_phase(policy, step)?;
+    let erased = match policy.migration.map(|migration| migration.phase) {
+        Some(MigrationPhase::DualWrite) if args.empty_erased => Erased::Emptied,
+        Some(MigrationPhase::DualWrite) => Erased::Left,
+        _ if step == Step::Finish && !args.keep_sealed_only => Erased::Left,
+        _ => Erased::Right,
+    };
+    if args.empty_erased && (step != Step::Fill || erased != Erased::Emptied) {
+        return Err(Failure::new(Exit::Usage, "--empty-erased is for sealing, in the phase \"dual-write\""));
+    }
     let mut columns = Columns::default();
     let from = columns.add(&args.from);
     let field = [(args.field.clone(), args.to.clone())];
@@ -36,23 +47,29 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
     }
     let access = if step == Step::Verify || args.dry_run { Access::Read } else { Access::Write };
     let table = tables::open(&args.sql, &args.walk, &columns.0, access)?;
-    check_columns(&table, policy, from, bindings.column(0), step)?;
+    check_columns(&table, policy, from, bindings.column(0), step, args.empty_erased)?;
     let walk = json!({
         "what": "backfill", "step": step.name(), "place": table.place(), "key": args.walk.key, "from": args.from, "to": args.to,
         "field": args.field, "row": args.binding.row, "scope_column": args.binding.scope_column,
-        "context_columns": args.binding.context_column,
+        "context_columns": args.binding.context_column, "bound": bindings.identity(),
     });
     let mut checkpoint = Checkpoint::open(args.walk.checkpoint.as_deref(), walk)?;
-    if !checkpoint.is_resumed() {
-        Ledger::refuse_existing(&args.errors)?;
-        checkpoint.save(None, job::state(&Counts::default(), 0))?;
-    }
-    let counts = Counts::from_json(&checkpoint.state["counts"])?;
-    let ledger = Ledger::open(&args.errors, counts.failed, checkpoint.state["ledger_len"].as_u64().unwrap_or(0))?;
+    let (counts, mut ledger) = if checkpoint.is_resumed() {
+        let counts = Counts::from_json(&checkpoint.state["counts"])?;
+        (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
+    } else {
+        let ledger = Ledger::new(&args.errors, args.dry_run)?;
+        checkpoint.save(None, job::state(&Counts::default(), &ledger))?;
+        (Counts::default(), ledger)
+    };
+    ledger.open()?;
     let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
-    let mut job = Job { table, bindings, ledger, counts, from, step, write: !args.dry_run };
+    let mut job = Job { table, bindings, ledger, counts, from, step, write: !args.dry_run, erased };
     let done = job.run(&pace, &mut checkpoint);
     record(&ring, args, &job, &done)?;
+    if done.is_ok() || !checkpoint.is_kept() {
+        job.ledger.remove_empty()?;
+    }
     done.map_err(|failure| failure.add("what was written stays: start it again, and it goes on"))?;
     report(args, &job);
     // The end was reached: what was left is for another run, from the start.
@@ -78,7 +95,14 @@ fn check_phase(policy: &FieldPolicy, step: Step) -> Result<(), Failure> {
     Err(Failure::new(Exit::Policy, why))
 }
 
-fn check_columns(table: &Table, policy: &FieldPolicy, from: usize, to: usize, step: Step) -> Result<(), Failure> {
+fn check_columns(
+    table: &Table,
+    policy: &FieldPolicy,
+    from: usize,
+    to: usize,
+    step: Step,
+    empty_erased: bool,
+) -> Result<(), Failure> {
     let wrong = |why: &str| Err(Failure::new(Exit::Policy, why).at(table.place()));
     if table.kind(to) == ColumnKind::Other {
         return wrong("the column for sealed values is neither binary nor text");
@@ -90,8 +114,9 @@ fn check_columns(table: &Table, policy: &FieldPolicy, from: usize, to: usize, st
         return wrong("the plaintext column is binary, and the policy gives the field another type than bytes");
     }
     let emptied = match step {
-        Step::Fill | Step::Verify => return Ok(()),
-        Step::Undo => to,
+        Step::Fill if !empty_erased => return Ok(()),
+        Step::Verify => return Ok(()),
+        Step::Fill | Step::Undo => to,
         Step::Finish => from,
     };
     if table.is_nullable(emptied) {
@@ -128,4 +153,9 @@ fn report(args: &Backfill, job: &Job) {
     };
     // The work is done: a closed standard error is no reason to fail.
     let _ = writeln!(anstream::stderr(), "{line}");
+    if job.has_erased() {
+        let why = "rows hold a sealed value and no plaintext: erased by a program that writes the plaintext only; --empty-erased \
+                   empties the sealed values too";
+        let _ = writeln!(anstream::stderr(), "keyfold: {} {why}", job.counts.sealed_only);
+    }
 }

@@ -13,6 +13,7 @@ use crate::args::Census;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
+use crate::outputs;
 use crate::tables::{self, Checkpoint, Pace, Rows};
 use keyfold_tables::{Access, Extent};
 use serde_json::json;
@@ -27,6 +28,16 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 pub(crate) fn run(args: &Census, out: &mut impl Write) -> Result<(), Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
+    let key_ids = args.key_ids.as_deref().filter(|target| *target != "-").map(Path::new);
+    let outputs = [("--key-ids", key_ids), ("--checkpoint", args.walk.checkpoint.as_deref())];
+    let inputs: Vec<&OsStr> = args.files.iter().map(|file| &**file).collect();
+    outputs::refuse(&outputs, args.config.as_deref().map(|config| (config, &[][..])), &inputs, args.sql.as_deref())?;
+    if let Some(target) = &args.key_ids {
+        // Before a long count, rather than at its end.
+        drop(Output::create(Target::from_argument(target), args.force)?);
+    }
+    let open = |config: &std::path::PathBuf| keyfold_open::open(config, &[]).map_err(Failure::of_opening);
+    let ring = args.config.as_ref().map(open).transpose()?;
     // Whoever does not ask for key IDs gets by without remembering them.
     let with_ids = args.config.is_some() || args.key_ids.is_some();
     let tallies = match &args.sql {
@@ -38,9 +49,9 @@ pub(crate) fn run(args: &Census, out: &mut impl Write) -> Result<(), Failure> {
             args.files.iter().map(count).collect::<Result<_, _>>()?
         }
     };
-    let states = args.config.as_deref().map(report::states).transpose()?;
+    let states = ring.as_ref().map(report::states).transpose()?;
     if let Some(target) = &args.key_ids {
-        write_key_ids(target, &tallies)?;
+        write_key_ids(target, &tallies, args.force)?;
     }
     // Standard output is for one of the two.
     if args.key_ids.as_deref() != Some(OsStr::new("-")) {
@@ -99,8 +110,8 @@ fn count_table(args: &Census, sql: &str, interrupt: &Interrupt, with_ids: bool) 
 }
 
 /// One key ID per line: 48 hexadecimal digits, a tab, the number of values.
-fn write_key_ids(target: &OsStr, tallies: &[Tally]) -> Result<(), Failure> {
-    let mut output = Output::create(Target::from_argument(target), false)?;
+fn write_key_ids(target: &OsStr, tallies: &[Tally], force: bool) -> Result<(), Failure> {
+    let mut output = Output::create(Target::from_argument(target), force)?;
     let mut sums = std::collections::BTreeMap::new();
     for (key_id, count) in tallies.iter().flat_map(Tally::key_ids) {
         *sums.entry(key_id).or_insert(0_u64) += count;

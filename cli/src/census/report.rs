@@ -3,19 +3,17 @@
 use super::tally::{Column, Tally};
 use crate::failure::Failure;
 use crate::print_failed;
-use keyfold::KeyState;
 use keyfold::wire::KeyId;
+use keyfold::{KeyState, Keyring};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::Path;
 
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
 
 /// The state of every key of a keyring.
-pub(crate) fn states(config: &Path) -> Result<HashMap<KeyId, &'static str>, Failure> {
-    let ring = keyfold_open::open(config, &[]).map_err(Failure::of_opening)?;
+pub(crate) fn states(ring: &Keyring) -> Result<HashMap<KeyId, &'static str>, Failure> {
     let mut states = HashMap::new();
     let mut after = None;
     loop {

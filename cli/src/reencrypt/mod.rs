@@ -8,12 +8,11 @@ mod table;
 use crate::args::Reencrypt;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::opening;
-use crate::reseal::refuse_new_scope;
+use crate::reseal::{Resealer, refuse_new_scope};
 use crate::transform::{self, Direction};
-use keyfold::{Context, FieldMode, Keyring};
-use statement::Floors;
-use std::collections::BTreeSet;
+use crate::{opening, outputs};
+use keyfold::{Context, Keyring};
+use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &Reencrypt) -> Result<ExitCode, Failure> {
@@ -29,34 +28,33 @@ fn file(args: &Reencrypt) -> Result<(), Failure> {
     if job.output == "-" {
         return Err(Failure::new(Exit::Usage, "a statement is about a file: name one as --output"));
     }
+    let output = Some(Path::new(&job.output));
+    let outputs = [("--output", output), ("--statement", Some(&**path))];
+    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policy), &[&job.input], None)?;
     statement::refuse_existing(path, args.force)?;
     // What counts is the key that sealed when the run began.
     let ring = opening::open(&args.source, &args.policy)?;
-    let floors = floors_of(&ring, args)?;
+    let sealing = sealing(&ring, args)?;
     let interrupt = transform::run(&job, Direction::Reencrypt)?;
-    let found = statement::look_at_file(&job, &floors, &interrupt)?;
+    let found = statement::look_at_file(&job, &sealing, &interrupt)?;
     statement::write(&ring, args, path, found)
 }
 
-/// The keys of the fields of the policy that a file may hold.
-fn floors_of(ring: &Keyring, args: &Reencrypt) -> Result<Floors, Failure> {
+/// The fields of the policy with the keys that seal, of those that a file may hold.
+fn sealing(ring: &Keyring, args: &Reencrypt) -> Result<Vec<Resealer>, Failure> {
     refuse_new_scope(ring, args.binding.scope.as_deref())?;
     let context =
         args.binding.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
-    let mut floors = Floors { generation: None, lookup_keys: BTreeSet::new() };
+    let mut sealing = Vec::new();
     for policy in ring.policy().fields() {
         let mut field = ring.field(&policy.name)?.context(context.clone());
         if let Some(scope) = &args.binding.scope {
             field = field.scope(scope);
         }
-        let key_id = pollster::block_on(field.encryptor())?.key_id();
-        match &policy.mode {
-            FieldMode::Deterministic { .. } => drop(floors.lookup_keys.insert(key_id)),
-            _ => floors.generation = Some(key_id.generation()),
-        }
+        sealing.push(pollster::block_on(Resealer::new(field))?);
     }
-    Ok(floors)
+    Ok(sealing)
 }
 
 /// The flag of signals.

@@ -5,29 +5,28 @@ use crate::census::{EXTENT, Seen, Tally, count_file};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
+use crate::reseal::Resealer;
 use crate::tables::{Bindings, Pace, Rows, Trouble};
+use data_encoding::HEXLOWER;
 use keyfold::wire::{KeyId, Suite};
 use keyfold::{Keyring, MAX_SCOPE_NAME_LEN, Value};
 use keyfold_tables::{Extent, Table};
 use serde_json::{Value as Json, json};
-use std::collections::{BTreeMap, BTreeSet};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The kind of statement.
 const KIND: &str = "reencrypted";
 
-/// What no value of a file may be below.
-pub(super) struct Floors {
-    /// Of randomised fields: the generation that sealed when the run began.
-    pub(super) generation: Option<u32>,
-    /// Of deterministic fields: the keys that seal.
-    pub(super) lookup_keys: BTreeSet<KeyId>,
-}
-
 /// What the second pass found.
 pub(super) struct Found {
     place: String,
+    /// Which bytes they were, if it is a file.
+    file: Option<Json>,
     rows: u64,
     fields: Vec<FieldFound>,
 }
@@ -36,123 +35,146 @@ pub(super) struct Found {
 struct FieldFound {
     name: String,
     column: String,
-    /// No value is under an older one. `None`: each scope has its own.
-    generation: Option<u32>,
+    /// The key that sealed when the run began: no value is under an older one. `None`: each scope has its own.
+    key_id: Option<KeyId>,
     values: u64,
     clear: u64,
     empty: u64,
     malformed: u64,
-    /// Values that are under an older generation, by generation.
+    /// Values that are under an older or a compromised key, by generation.
     left: BTreeMap<u32, u64>,
+    /// Values under a key that is none of the field in its scope, so that nobody knows.
+    foreign: u64,
 }
 
 impl FieldFound {
-    fn add(&mut self, seen: Seen, is_old: impl Fn(Suite, KeyId) -> bool) {
-        match seen {
-            Seen::Null | Seen::Empty => self.empty += 1,
-            Seen::Clear => self.clear += 1,
-            Seen::Malformed => self.malformed += 1,
-            Seen::Sealed(suite, key_id) => {
-                self.values += 1;
-                if is_old(suite, key_id) {
-                    *self.left.entry(key_id.generation()).or_insert(0) += 1;
-                }
+    /// Counts a value of which the ciphers of one of `candidates` must say that it is not to be sealed again.
+    fn add<'c>(
+        &mut self,
+        seen: Seen,
+        count: u64,
+        candidates: impl Iterator<Item = &'c Resealer>,
+    ) -> Result<(), Failure> {
+        let (suite, key_id) = match seen {
+            Seen::Null | Seen::Empty => return Ok(self.empty += count),
+            Seen::Clear => return Ok(self.clear += count),
+            Seen::Malformed => return Ok(self.malformed += count),
+            Seen::Sealed(suite, key_id) => (suite, key_id),
+        };
+        self.values += count;
+        let mut is_foreign = true;
+        for cipher in candidates {
+            match pollster::block_on(cipher.is_stale(suite, key_id)).map_err(Trouble::from) {
+                Ok(false) => return Ok(()),
+                Ok(true) => is_foreign = false,
+                Err(Trouble::Value(_)) => {}
+                Err(Trouble::Run(error)) => return Err(error.into()),
             }
         }
+        match is_foreign {
+            true => self.foreign += count,
+            false => *self.left.entry(key_id.generation()).or_insert(0) += count,
+        }
+        Ok(())
     }
 }
 
-/// The generations that seal now, by field; `None` where each scope has its own.
-pub(super) fn generations_now(bindings: &Bindings) -> Result<Vec<Option<u32>>, Failure> {
-    if !bindings.is_one_scope() {
-        return Ok(vec![None; bindings.len()]);
-    }
-    Ok(bindings.of_scope()?.iter().map(|cipher| Some(cipher.key_id().generation())).collect())
-}
-
-/// The generations that a checkpoint remembers, of so many fields.
-pub(super) fn generations_from(json: &Json, fields: usize) -> Result<Vec<Option<u32>>, Failure> {
-    let generation = |json: &Json| json.as_u64().and_then(|generation| u32::try_from(generation).ok());
-    match json.as_array() {
-        Some(generations) if generations.len() == fields => Ok(generations.iter().map(generation).collect()),
-        _ => Err(Failure::new(Exit::Usage, "the checkpoint is damaged; start with another file")),
-    }
-}
-
-/// Looks at every header of the table. Where each scope has its own generation, what counts is the one that seals when the pass
-/// comes to the scope.
+/// Looks at every header of the table, from the start. `sealing` are the handles of before the run. Where each scope has its own,
+/// what counts is the key that seals when the pass comes to the scope.
 pub(super) fn look_at_table(
     table: &mut Table,
     bindings: &mut Bindings,
     pace: &Pace,
-    floors: &[Option<u32>],
+    sealing: Option<&[Resealer]>,
 ) -> Result<Found, Failure> {
     let field = |field: usize| FieldFound {
         name: bindings.name(field).to_owned(),
         column: bindings.column_name(field).to_owned(),
-        generation: floors[field],
+        key_id: sealing.map(|ciphers| ciphers[field].key_id()),
         ..FieldFound::default()
     };
     let fields = (0..bindings.len()).map(field).collect();
-    let mut found = Found { place: table.place().to_owned(), rows: 0, fields };
+    let mut found = Found { place: table.place().to_owned(), file: None, rows: 0, fields };
+    bindings.forget();
     // Long enough for the name of a scope, where that is in the row.
     let extent = if bindings.is_one_scope() { EXTENT } else { MAX_SCOPE_NAME_LEN as u32 + 1 };
-    let one = if bindings.is_one_scope() { Some(bindings.of_scope()?) } else { None };
     let mut rows = Rows::new(pace, None, Extent::Start(extent), "looking for what is left");
     while let Some(page) = rows.next(table)? {
         found.rows += page.len() as u64;
         for row in &page {
             let bound;
-            let ciphers = match &one {
-                Some(ciphers) => &ciphers[..],
+            let ciphers = match sealing {
+                Some(ciphers) => ciphers,
                 None => match bindings.bind(row) {
                     Ok(of_row) => {
                         bound = of_row;
                         &bound.ciphers[..]
                     }
                     Err(Trouble::Run(error)) => return Err(error.into()),
-                    // Nobody knows which generation it should have.
+                    // Nobody knows which key it should have.
                     Err(Trouble::Value(_)) => &[],
                 },
             };
             for (at, field) in found.fields.iter_mut().enumerate() {
-                // A key that sealed at the beginning will do, even if it was replaced since.
-                let is_old =
-                    |suite, key_id| ciphers.get(at).is_none_or(|cipher| cipher.is_below(suite, key_id, floors[at]));
-                field.add(Seen::cell(&row.cells[bindings.column(at)]), is_old);
+                field.add(Seen::cell(&row.cells[bindings.column(at)]), 1, ciphers.get(at).into_iter())?;
             }
         }
     }
     Ok(found)
 }
 
-/// Looks at every value of the file that was just written.
-pub(super) fn look_at_file(job: &Transform, floors: &Floors, interrupt: &Interrupt) -> Result<Found, Failure> {
+/// Looks at every value of the file that was just written. `sealing` are the fields of before the run.
+pub(super) fn look_at_file(job: &Transform, sealing: &[Resealer], interrupt: &Interrupt) -> Result<Found, Failure> {
     let format = job.format.map_or_else(|| crate::transform::format_of(&job.input), Ok)?;
+    let file = digest(Path::new(&job.output))?;
     let tally: Tally = count_file(&job.output, Some(format), job.delimiter, &[], interrupt, true)?;
     let mut fields = Vec::new();
     for column in tally.columns().iter().filter(|column| !column.values.is_empty() || column.malformed > 0) {
+        let is_of = |cipher: &&Resealer| {
+            let policy = cipher.policy();
+            policy.columns.contains(&column.name) || policy.paths.iter().any(|path| path.to_string() == column.name)
+        };
+        let own = sealing.iter().find(is_of);
         let mut found = FieldFound {
+            name: own.map(|cipher| cipher.policy().name.clone()).unwrap_or_default(),
             column: column.name.clone(),
-            generation: floors.generation,
+            key_id: own.map(Resealer::key_id),
             clear: column.clear,
             empty: column.empty + column.nulls,
             malformed: column.malformed,
             ..FieldFound::default()
         };
-        for ((suite, generation, key_id), count) in &column.values {
-            let is_old = match key_id {
-                Some(key_id) if *suite == Suite::Deterministic.id() => !floors.lookup_keys.contains(key_id),
-                _ => floors.generation.is_none_or(|floor| *generation < floor),
-            };
-            found.values += count;
-            if is_old {
-                *found.left.entry(*generation).or_insert(0) += count;
-            }
+        for ((suite, _, key_id), count) in &column.values {
+            let Some(key_id) = key_id else { continue };
+            // By a path with wildcards, it is of one of them.
+            let candidates = sealing.iter().filter(|cipher| own.is_none_or(|own| std::ptr::eq(own, *cipher)));
+            found.add(Seen::Sealed(Suite::from_id(*suite)?, *key_id), *count, candidates)?;
         }
         fields.push(found);
     }
-    Ok(Found { place: tally.place.clone(), rows: tally.rows, fields })
+    Ok(Found { place: tally.place.clone(), file: Some(file), rows: tally.rows, fields })
+}
+
+/// Path, length and SHA-256 of a file.
+fn digest(path: &Path) -> Result<Json, Failure> {
+    let read = || {
+        let (mut hash, mut len, mut buffer) = (Sha256::new(), 0_u64, vec![0; 256 * 1024]);
+        let mut file = File::open(path)?;
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hash.update(&buffer[..read]);
+                    len += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let absolute = path.canonicalize()?;
+        Ok(json!({ "path": absolute.to_string_lossy(), "len": len, "sha256": HEXLOWER.encode(&hash.finalize()) }))
+    };
+    read().map_err(|error: io::Error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", path.display())))
 }
 
 /// Writes the statement; or says what is left, and writes none.
@@ -168,7 +190,10 @@ pub(super) fn write(ring: &Keyring, args: &Reencrypt, path: &Path, found: Found)
             let column = &field.column;
             let damaged = (field.malformed > 0).then(|| format!("{} damaged in {column}", field.malformed));
             let old = |(generation, count): (&u32, &u64)| format!("{count} under generation {generation} in {column}");
-            field.left.iter().map(old).chain(damaged).collect::<Vec<_>>()
+            let foreign = (field.foreign > 0).then(|| {
+                format!("{} in {column} under keys that the field does not have in this scope", field.foreign)
+            });
+            field.left.iter().map(old).chain(foreign).chain(damaged).collect::<Vec<_>>()
         })
         .collect();
     if !left.is_empty() {
@@ -181,14 +206,15 @@ pub(super) fn write(ring: &Keyring, args: &Reencrypt, path: &Path, found: Found)
         .map(|field| {
             json!({
                 "field": (!field.name.is_empty()).then_some(&field.name), "column": field.column,
-                "generation": field.generation, "values": field.values, "older": 0, "clear": field.clear,
+                "generation": field.key_id.map(|key_id| key_id.generation()),
+                "key_id": field.key_id.map(|key_id| key_id.to_string()), "values": field.values, "older": 0, "clear": field.clear,
                 "empty": field.empty,
             })
         })
         .collect();
     let body = json!({
         "version": 1, "statement": "no value under an older generation than the one named is left in this place",
-        "place": found.place, "rows": found.rows, "fields": fields, "time": now(),
+        "place": found.place, "file": found.file, "rows": found.rows, "fields": fields, "time": now(),
     });
     let text = keyfold_open::sign_statement(ring, &args.source.config, KIND, &body)?.unwrap_or_else(|| {
         let mut body = body;

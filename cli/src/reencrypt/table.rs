@@ -9,6 +9,7 @@ use super::{install, statement};
 use crate::args::Reencrypt;
 use crate::failure::{Exit, Failure};
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Stored, Trouble, settle};
+use crate::{opening, outputs};
 use keyfold::{AuditAction, AuditEvent, Keyring};
 use keyfold_tables::{Access, Cell, Extent, Guard, Row, Table};
 use serde_json::json;
@@ -25,10 +26,19 @@ struct Job {
 /// Returns the exit code.
 pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
     let interrupt = install()?;
-    if let Some(path) = &args.statement {
+    // A dry run may be given what the real one will be, and writes none of it.
+    let statement = args.statement.as_deref().filter(|_| !args.dry_run);
+    let file = args.walk.checkpoint.as_deref();
+    let outputs = [
+        ("--statement", args.statement.as_deref()),
+        ("--errors", args.errors.errors.as_deref()),
+        ("--checkpoint", file),
+    ];
+    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policy), &[], Some(sql))?;
+    if let Some(path) = statement {
         statement::refuse_existing(path, args.force)?;
     }
-    let ring = keyfold_open::open(&args.source.config, &args.policy).map_err(Failure::of_opening)?;
+    let ring = opening::open(&args.source, &args.policy)?;
     let mut columns = Columns::default();
     let bindings = Bindings::new(&ring, &args.field, &args.binding, &mut columns, false)?;
     let access = if args.dry_run { Access::Read } else { Access::Write };
@@ -36,29 +46,35 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
     let walk = json!({
         "what": "reencrypt", "place": table.place(), "key": args.walk.key, "fields": args.field, "row": args.binding.row,
         "scope_column": args.binding.scope_column, "context_columns": args.binding.context_column,
+        "bound": bindings.identity(),
     });
-    let mut checkpoint = Checkpoint::open(args.walk.checkpoint.as_deref(), walk)?;
-    if !checkpoint.is_resumed() {
-        Ledger::refuse_existing(&args.errors)?;
-        let floors = statement::generations_now(&bindings)?;
-        checkpoint.save(None, state(&Counts::default(), 0, &floors))?;
-    }
-    let counts = Counts::from_json(&checkpoint.state["counts"])?;
-    // The generations that sealed when the whole run began, which may have been an earlier process.
-    let floors = statement::generations_from(&checkpoint.state["generations"], bindings.len())?;
-    let ledger = Ledger::open(&args.errors, counts.failed, checkpoint.state["ledger_len"].as_u64().unwrap_or(0))?;
+    // What counts is the key that seals now, whatever a checkpoint says: what an earlier process has sealed under an older one is left.
+    let sealing = if bindings.is_one_scope() { Some(bindings.of_scope()?) } else { None };
+    let mut checkpoint = Checkpoint::open(file.filter(|_| !args.dry_run), walk)?;
+    let (counts, mut ledger) = if checkpoint.is_resumed() {
+        let counts = Counts::from_json(&checkpoint.state["counts"])?;
+        (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
+    } else {
+        let ledger = Ledger::new(&args.errors, args.dry_run)?;
+        checkpoint.save(None, state(&Counts::default(), &ledger))?;
+        (Counts::default(), ledger)
+    };
+    ledger.open()?;
     let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
     let mut job = Job { table, bindings, ledger, counts, dry_run: args.dry_run };
-    let done = job.run(&pace, &mut checkpoint, &floors);
+    let done = job.run(&pace, &mut checkpoint);
     record(&ring, &job.counts, args.dry_run, &done)?;
+    if done.is_ok() || !checkpoint.is_kept() {
+        job.ledger.remove_empty()?;
+    }
     done.map_err(|failure| match checkpoint.is_kept() {
         true => failure.add("what was written stays: start it again with the same checkpoint and it goes on there"),
         false => failure.add("what was written stays: start it again, and what is current already is left alone"),
     })?;
     report(args, &job);
     let mut exit = job.ledger.exit_code();
-    if let Some(path) = &args.statement {
-        let found = statement::look_at_table(&mut job.table, &mut job.bindings, &pace, &floors)?;
+    if let Some(path) = statement {
+        let found = statement::look_at_table(&mut job.table, &mut job.bindings, &pace, sealing.as_deref())?;
         // What is left because of errors is said as well, but the code of those counts.
         match statement::write(&ring, args, path, found) {
             Err(failure) if exit != 0 => drop(writeln!(anstream::stderr(), "keyfold: {failure}")),
@@ -74,7 +90,7 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
 }
 
 impl Job {
-    fn run(&mut self, pace: &Pace, checkpoint: &mut Checkpoint, floors: &[Option<u32>]) -> Result<(), Failure> {
+    fn run(&mut self, pace: &Pace, checkpoint: &mut Checkpoint) -> Result<(), Failure> {
         let mut rows = Rows::new(pace, checkpoint.after.clone(), Extent::Whole, "re-encrypting");
         while let Some(page) = rows.next(&mut self.table)? {
             let last = page.last().map(|row| row.key.clone());
@@ -82,7 +98,7 @@ impl Job {
             self.batch(page)?;
             if !self.dry_run {
                 self.ledger.sync()?;
-                checkpoint.save(last.as_ref(), state(&self.counts, self.ledger.len, floors))?;
+                checkpoint.save(last.as_ref(), state(&self.counts, &self.ledger))?;
             }
         }
         Ok(())
@@ -112,8 +128,8 @@ impl Job {
 }
 
 /// What a run that goes on has to know.
-fn state(counts: &Counts, ledger_len: u64, floors: &[Option<u32>]) -> serde_json::Value {
-    json!({ "counts": counts.to_json(), "ledger_len": ledger_len, "generations": floors })
+fn state(counts: &Counts, ledger: &Ledger) -> serde_json::Value {
+    json!({ "counts": counts.to_json(), "ledger": ledger.state() })
 }
 
 /// The new cell of a value, and whether the old one was under a compromised key; `None`: it stays as it is, and is counted.
@@ -129,7 +145,7 @@ fn next(
         counts.empty += 1;
         return Ok(None);
     };
-    if !cipher.needs(&stored.sealed)? {
+    if !pollster::block_on(cipher.needs(&stored.sealed))? {
         counts.current += 1;
         return Ok(None);
     }

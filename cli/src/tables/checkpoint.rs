@@ -46,8 +46,7 @@ impl Checkpoint {
             return Err(wrong());
         }
         if json["walk"] != self.walk {
-            let why =
-                "the checkpoint is of another place, or of the same with other columns or fields; name another file";
+            let why = "the checkpoint is of another place, or of the same with other columns, fields, scope, context or keyring; name another file";
             return Err(Failure::new(Exit::Usage, why));
         }
         let after = match &json["after"] {

@@ -2,69 +2,137 @@
 
 use crate::args::{Errors, LedgerKeys};
 use crate::failure::{Exit, Failure};
+use crate::outputs::resolved;
 use data_encoding::HEXLOWER;
 use keyfold::{Error, ErrorKind};
 use keyfold_tables::RowKey;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The ledger of a run, and what counts against its limit.
 pub(crate) struct Ledger {
-    file: Option<(PathBuf, File)>,
+    path: Option<PathBuf>,
+    file: Option<File>,
     keys: LedgerKeys,
     salt: [u8; 32],
     max_errors: u64,
+    /// Whether errors are counted only: in a dry run.
+    counts_only: bool,
     /// Errors so far, those of the runs before the checkpoint among them.
     pub(crate) count: u64,
     /// Bytes of the file.
-    pub(crate) len: u64,
+    len: u64,
     /// The exit code of a run that reaches its end: that of keys, which may mean tampering, over that of the data.
     exit: Option<Exit>,
 }
 
 impl Ledger {
-    /// Refuses a file that exists: before the checkpoint of a new run, from which on it is ours.
-    pub(crate) fn refuse_existing(args: &Errors) -> Result<(), Failure> {
-        match &args.errors {
-            Some(path) if path.symlink_metadata().is_ok() => Err(Failure::new(
-                Exit::Usage,
-                format!("{} exists already; name another file for errors", path.display()),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Opens the ledger, which had `resume_at` bytes at the checkpoint from which the walk goes on: what was written behind that
-    /// will be written again. `count` is how many errors there were by then.
-    pub(crate) fn open(args: &Errors, count: u64, resume_at: u64) -> Result<Self, Failure> {
+    /// The ledger of a run that begins, before its first checkpoint. A dry run has no file.
+    ///
+    /// # Errors
+    ///
+    /// The file exists, and is somebody else's.
+    pub(crate) fn new(args: &Errors, dry_run: bool) -> Result<Self, Failure> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|_| Error::from(ErrorKind::RandomnessUnavailable))?;
-        let mut ledger = Self {
+        let path = args.errors.as_ref().filter(|_| !dry_run).map(|path| resolved(path));
+        match &path {
+            Some(path) if path.symlink_metadata().is_ok() => {
+                let why = format!("{} exists already; name another file for errors", path.display());
+                return Err(Failure::new(Exit::Usage, why));
+            }
+            _ => {}
+        }
+        let (keys, max_errors) = (args.ledger_keys, args.max_errors);
+        let counts_only = dry_run && args.errors.is_some();
+        Ok(Self { path, file: None, keys, salt, max_errors, counts_only, count: 0, len: 0, exit: None })
+    }
+
+    /// The ledger of a run that goes on behind a checkpoint, which holds what [`state`](Self::state) said then and `count` errors.
+    ///
+    /// # Errors
+    ///
+    /// The command line names another file than that of the run, or other names of rows.
+    pub(crate) fn resumed(args: &Errors, state: &Json, count: u64) -> Result<Self, Failure> {
+        let Some(path) = state["file"].as_str() else {
+            let exit = (count > 0).then_some(Exit::Data);
+            return Ok(Self { count, exit, ..Self::new(args, false)? });
+        };
+        if args.errors.as_deref().map(resolved).is_none_or(|given| given != Path::new(path)) {
+            let why = format!("the run that goes on has its errors in {path}: name that as --errors");
+            return Err(Failure::new(Exit::Usage, why));
+        }
+        if state["keys"] != name(args.ledger_keys) {
+            return Err(Failure::new(Exit::Usage, "the run that goes on names rows differently: see --ledger-keys"));
+        }
+        let damaged = || Failure::new(Exit::Usage, "the checkpoint is damaged; start with another file");
+        let salt = state["salt"].as_str().and_then(|salt| HEXLOWER.decode(salt.as_bytes()).ok());
+        Ok(Self {
+            path: Some(path.into()),
             file: None,
             keys: args.ledger_keys,
-            salt,
+            salt: salt.and_then(|salt| salt.try_into().ok()).ok_or_else(damaged)?,
             max_errors: args.max_errors,
+            counts_only: false,
             count,
-            len: 0,
+            len: state["len"].as_u64().ok_or_else(damaged)?,
             exit: (count > 0).then_some(Exit::Data),
-        };
-        let Some(path) = &args.errors else { return Ok(ledger) };
-        let mut options = OpenOptions::new();
-        let opened = options.write(true).create(true).truncate(false).mode(0o600).open(path).and_then(|mut file| {
-            file.set_len(resume_at)?;
-            ledger.len = file.seek(SeekFrom::End(0))?;
-            Ok(file)
+        })
+    }
+
+    /// For a checkpoint.
+    pub(crate) fn state(&self) -> Json {
+        let file = self.path.as_ref().map(|path| path.to_string_lossy());
+        json!({ "file": file, "keys": name(self.keys), "salt": HEXLOWER.encode(&self.salt), "len": self.len })
+    }
+
+    /// Opens the file, once the first checkpoint speaks of it. What was written behind the checkpoint will be written again.
+    ///
+    /// # Errors
+    ///
+    /// It is not the file that the checkpoint speaks of. It cannot be opened.
+    pub(crate) fn open(&mut self) -> Result<(), Failure> {
+        let Some(path) = self.path.clone() else { return Ok(()) };
+        let header = self.header();
+        if self.count == 0 && path.symlink_metadata().is_err() {
+            // It named no row, and went when a run was at its end.
+            self.len = 0;
+        }
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let opened = opened.and_then(|mut file| {
+            let len = file.metadata()?.len();
+            let mut start = Vec::new();
+            Read::by_ref(&mut file).take(header.len() as u64).read_to_end(&mut start)?;
+            // A file that was cut short within its first line had nothing else.
+            let is_own = start == header.as_bytes() || (self.len == 0 && header.as_bytes().starts_with(&start));
+            if !is_own || len < self.len {
+                return Ok(None);
+            }
+            file.set_len(self.len)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(Some(file))
         });
-        let file =
-            opened.map_err(|error| Failure::new(Exit::Storage, format!("cannot open {}: {error}", path.display())))?;
-        ledger.file = Some((path.clone(), file));
-        let salt = (ledger.keys == LedgerKeys::Hash).then(|| HEXLOWER.encode(&ledger.salt));
-        ledger.write(&json!({ "keys": if salt.is_some() { "hash" } else { "plain" }, "salt": salt }))?;
-        Ok(ledger)
+        match opened {
+            Ok(Some(file)) => self.file = Some(file),
+            Ok(None) => {
+                let why =
+                    format!("{} is not the file with the errors of this run; nothing was changed", path.display());
+                return Err(Failure::new(Exit::Usage, why));
+            }
+            Err(error) => return Err(Failure::new(Exit::Storage, format!("cannot open {}: {error}", path.display()))),
+        }
+        if self.len == 0 { self.write(&header) } else { Ok(()) }
+    }
+
+    /// The first line, which says how rows are named.
+    fn header(&self) -> String {
+        let salt = (self.keys == LedgerKeys::Hash).then(|| HEXLOWER.encode(&self.salt));
+        let run = HEXLOWER.encode(&Sha256::digest(self.salt)[..8]);
+        format!("{}\n", json!({ "keys": name(self.keys), "salt": salt, "run": run }))
     }
 
     /// Records that a value is left as it was. Without a file, and behind the limit, the run ends with that error.
@@ -76,7 +144,7 @@ impl Ledger {
         if self.exit != Some(Exit::Key) {
             self.exit = Some(exit);
         }
-        if self.file.is_none() {
+        if self.file.is_none() && !self.counts_only {
             let why =
                 "its row is not named here, since its key may identify a patient: --errors FILE names it and goes on";
             return Err(failure.at(format!("{place}, field {field}")).add(why));
@@ -88,7 +156,7 @@ impl Ledger {
             }
         };
         let line = json!({ "place": place, "row": row, "field": field, "error": kind.name(), "code": kind.code() });
-        self.write(&line)?;
+        self.write(&format!("{line}\n"))?;
         if self.count > self.max_errors {
             return Err(failure
                 .at(format!("{place}, field {field}"))
@@ -99,9 +167,17 @@ impl Ledger {
 
     /// Makes what was recorded durable: before the checkpoint that speaks of it.
     pub(crate) fn sync(&self) -> Result<(), Failure> {
-        let Some((path, file)) = &self.file else { return Ok(()) };
-        file.sync_data()
-            .map_err(|error| Failure::new(Exit::Storage, format!("cannot write {}: {error}", path.display())))
+        let Some(file) = &self.file else { return Ok(()) };
+        file.sync_data().map_err(|error| self.cannot_write(&error))
+    }
+
+    /// Removes the file of a run that has ended, or cannot be gone on with, if it names no row: so that the next run may have it.
+    pub(crate) fn remove_empty(&mut self) -> Result<(), Failure> {
+        if self.count > 0 || self.file.take().is_none() {
+            return Ok(());
+        }
+        let removed = self.path.as_ref().map_or(Ok(()), fs::remove_file);
+        removed.map_err(|error| self.cannot_write(&error))
     }
 
     /// The exit code of a run that has reached its end.
@@ -109,11 +185,22 @@ impl Ledger {
         self.exit.map_or(0, |exit| exit as u8)
     }
 
-    fn write(&mut self, line: &serde_json::Value) -> Result<(), Failure> {
-        let Some((path, file)) = &mut self.file else { return Ok(()) };
-        let line = format!("{line}\n");
+    fn write(&mut self, line: &str) -> Result<(), Failure> {
+        let Some(file) = &mut self.file else { return Ok(()) };
         self.len += line.len() as u64;
-        file.write_all(line.as_bytes())
-            .map_err(|error| Failure::new(Exit::Storage, format!("cannot write {}: {error}", path.display())))
+        file.write_all(line.as_bytes()).map_err(|error| self.cannot_write(&error))
+    }
+
+    fn cannot_write(&self, error: &io::Error) -> Failure {
+        let path = self.path.as_deref().unwrap_or(Path::new("the file of errors"));
+        Failure::new(Exit::Storage, format!("cannot write {}: {error}", path.display()))
+    }
+}
+
+/// How rows are named, in the words of the command line.
+const fn name(keys: LedgerKeys) -> &'static str {
+    match keys {
+        LedgerKeys::Hash => "hash",
+        LedgerKeys::Plain => "plain",
     }
 }

@@ -4,8 +4,11 @@ use super::{Stored, Trouble};
 use crate::args::Binding;
 use crate::failure::{Exit, Failure};
 use crate::reseal::{Resealer, refuse_new_scope};
+use data_encoding::HEXLOWER;
 use keyfold::{Context, Error, ErrorKind, FieldPolicy, Keyring, RowBinding};
 use keyfold_tables::{Cell, Row};
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::rc::Rc;
 use zeroize::Zeroizing;
@@ -121,6 +124,19 @@ impl Bindings {
             make_scopes,
             held: HashMap::new(),
         })
+    }
+
+    /// What a checkpoint is bound to beside the place: the keyring, and by a digest, since names of scopes and values of contexts are
+    /// nobody's business, which keys and context its values have.
+    pub(crate) fn identity(&self) -> Json {
+        let bound = json!([self.ring.lineage().to_string(), self.scope, self.context]);
+        let digest = Sha256::digest(bound.to_string());
+        json!({ "keyring": self.ring.lineage().to_string(), "binding": HEXLOWER.encode(&digest) })
+    }
+
+    /// Lets go of all handles: what is bound from now on is under the keys that seal now, in the states that they have now.
+    pub(crate) fn forget(&mut self) {
+        self.held.clear();
     }
 
     /// How many fields there are.

@@ -110,7 +110,8 @@ impl FieldJob {
         let resealer = self.resealer()?;
         let mut stale = Vec::new();
         for row in 0..texts.len() {
-            if resealer.needs(sealed.bytes(row)).map_err(|error| RowFailure { row, failure: error.into() })? {
+            let needed = pollster::block_on(resealer.needs(sealed.bytes(row)));
+            if needed.map_err(|error| RowFailure { row, failure: error.into() })? {
                 stale.push((row, sealed.bytes(row).to_vec()));
             }
         }

@@ -11,6 +11,7 @@ use crate::context::Aad;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CurrentKey, Keyring, Material, OpenKey};
 use crate::policy::FieldPolicy;
+use crate::record::KeyState;
 use crate::store::Slot;
 use crate::value::Value;
 use crate::wire::{KeyId, Sealed, Suite};
@@ -97,6 +98,19 @@ impl Decryptor {
     #[must_use]
     pub fn policy(&self) -> &FieldPolicy {
         &self.policy
+    }
+
+    /// The state of the key `key_id`, as the store says now, if values of `suite` may be under it in this field and scope. Opens
+    /// nothing: what a header claims is not authenticated.
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy does not accept the suite.
+    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey), [`WrongScope`](ErrorKind::WrongScope),
+    ///   [`RecordRejected`](ErrorKind::RecordRejected): the keyring has no such key, or has it for something else.
+    /// - [`Store`](ErrorKind::Store), [`Closed`](ErrorKind::Closed).
+    pub async fn key_state(&self, suite: Suite, key_id: KeyId) -> Result<KeyState> {
+        self.ring.state_in(key_id, self.slot_of(suite)?).await
     }
 
     /// Acquires the keys that `sealed` needs and that this handle does not hold yet, and has those renewed that are due.

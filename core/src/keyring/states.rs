@@ -1,15 +1,24 @@
 //! The states of a single key, changed by hand (NIST SP 800-57 part 1, §7).
 
-use super::Keyring;
+use super::{Keyring, wrong_scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::KeyClass;
 use crate::record::{KeyState, Record};
+use crate::store::Slot;
 use crate::wire::KeyId;
 
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
 
 impl Keyring {
+    /// The state of a key that must belong to `slot`, as the store says now. Opens nothing.
+    pub(crate) async fn state_in(&self, key_id: KeyId, slot: Slot) -> Result<KeyState> {
+        self.check_open()?;
+        let record = self.record(key_id).await?;
+        self.verify(&record).await?;
+        if record.slot() == slot { Ok(record.state()) } else { Err(wrong_scope(key_id)) }
+    }
+
     /// Moves a key to `state` by hand: deactivates it, marks it compromised, schedules or takes back its destruction,
     /// or destroys it. Destroying removes its wraps from the store for good and leaves a tombstone, so that errors
     /// say what happened to the key.

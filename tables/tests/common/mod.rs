@@ -92,6 +92,17 @@ impl Database {
         let location = Location { uri: &self.uri, folder, table: &table, key, columns: &columns };
         Table::open(&location, Access::Write)
     }
+
+    /// The table as another role of the server sees it, whose password is `x`.
+    pub(crate) fn as_role(&self, role: &str, table: &str, key: &str, columns: &[&str]) -> Table {
+        let (uri, ca) = self.server.as_ref().expect("a server");
+        let host = uri.rsplit_once('@').expect("a host").1;
+        let uri = format!("postgres://{role}:x@{host}?sslrootcert={ca}&schema={}", self.schema);
+        let columns: Vec<String> = columns.iter().map(|&name| name.to_owned()).collect();
+        let table: TableName = table.parse().expect("a name");
+        let location = Location { uri: &uri, folder: self.folder.path(), table: &table, key, columns: &columns };
+        Table::open(&location, Access::Read).expect("opened")
+    }
 }
 
 impl Drop for Database {

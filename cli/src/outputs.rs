@@ -1,0 +1,84 @@
+//! What a command over data may write: no file that it reads, and none that the keyring lives in.
+
+use crate::args::Source;
+use crate::failure::{Exit, Failure};
+use keyfold_store::PostgresStore;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Refuses `outputs`, which are options with their files, where they are files of the keyring or policies, one of `inputs`, a file
+/// of the database `sql`, or each other.
+///
+/// # Errors
+///
+/// [`Usage`](Exit::Usage): names the option. Those of reading the configuration, which tells the files of the keyring.
+pub(crate) fn refuse(
+    outputs: &[(&str, Option<&Path>)],
+    keyring: Option<(&Path, &[PathBuf])>,
+    inputs: &[&OsStr],
+    sql: Option<&str>,
+) -> Result<(), Failure> {
+    let mut taken: Vec<PathBuf> = inputs.iter().filter(|input| **input != "-").map(PathBuf::from).collect();
+    if let Some((config, policies)) = keyring {
+        taken.extend(keyfold_open::own_files(config, policies).map_err(Failure::of_opening)?);
+    }
+    if let Some(sql) = sql {
+        taken.extend(database_files(sql)?);
+    }
+    for (option, path) in outputs {
+        let Some(path) = path else { continue };
+        if taken.iter().any(|taken| is_same(taken, path)) {
+            let why = format!(
+                "{option} {} is a file of the keyring or a policy, the input, the database or another output, and is never \
+                 overwritten",
+                path.display()
+            );
+            return Err(Failure::new(Exit::Usage, why));
+        }
+        taken.push(path.to_path_buf());
+    }
+    Ok(())
+}
+
+/// The keyring of a command, for [`refuse`].
+pub(crate) fn keyring<'a>(source: &'a Source, policies: &'a [PathBuf]) -> Option<(&'a Path, &'a [PathBuf])> {
+    Some((&source.config, policies))
+}
+
+/// The files that a database URI names, and those that SQLite puts beside them.
+fn database_files(sql: &str) -> Result<Vec<PathBuf>, Failure> {
+    let Some(file) = sql.strip_prefix("sqlite:").map(PathBuf::from) else {
+        // Opening says what is wrong with a URI.
+        return Ok(PostgresStore::files(sql, Path::new(".")).unwrap_or_default());
+    };
+    // Behind a link, they are beside the file itself.
+    let file = file.canonicalize().unwrap_or(file);
+    let beside = |suffix| {
+        let mut name = file.clone().into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    Ok(["", "-wal", "-shm", "-journal"].map(beside).into())
+}
+
+/// Whether two paths name one file, which need not exist yet.
+fn is_same(a: &Path, b: &Path) -> bool {
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => resolved(a) == resolved(b),
+    }
+}
+
+/// The path without links, of which the last part may be missing.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
