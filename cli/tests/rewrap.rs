@@ -114,7 +114,7 @@ fn a_kek_that_is_away_is_reported_and_repaired_later() {
     world.refuses(&["reveal", "sealed.csv", "--output", "other.csv"], POLICY, &["KEK local", "regular file"]);
     fs::remove_dir(&local).expect("removed");
     // A copy under another alias is no second KEK.
-    run(keyfold().args(["keys", "new-kek"]).arg(&local), b"").expect(0, &[]);
+    common::run(keyfold().args(["keys", "new-kek"]).arg(&local), b"").expect(0, &[]);
     fs::copy(&local, world.keys().join("second.kek")).expect("copied");
     world.refuses(&["keys", "repair"], POLICY, &["the same key", "local, second"]);
 }
