@@ -58,10 +58,12 @@ pub(crate) fn open_keks(
         None | Some(_) if waits(KekUse::BreakGlass) => "; a break-glass KEK is there: --recovery=REASON asks it",
         _ => "",
     };
+    let mut fatal = None;
     for (alias, error) in away {
         if !opens_roots && wraps_roots(&alias) && use_of(&alias) == KekUse::Always {
             let detail = format!("{}{way_out}", error.detail());
-            return Err(error.with_detail(detail));
+            fatal.get_or_insert(error.with_detail(detail));
+            continue;
         }
         // One that is not there is what the others are for; one that is there and wrong, for somebody to set right.
         if error.kind() == ErrorKind::Io {
@@ -73,7 +75,7 @@ pub(crate) fn open_keks(
         let absent = Error::new(kind, "the KEK could not be opened when the keyring was");
         keks.insert(alias, Arc::new(Absent(absent.with_detail(error.to_string()))));
     }
-    Ok(keks)
+    fatal.map_or(Ok(keks), Err)
 }
 
 pub(crate) fn open_kek(
