@@ -82,12 +82,47 @@ fn verification_says_what_is_wrong_in_text_json_and_exit_code() {
     world.write("heads", &heads.stdout);
     let all: Vec<_> = good.split_inclusive('\n').collect();
     world.write("cut.jsonl", all[..all.len() - 1].concat());
-    audited.audit(&["audit", "verify", "cut.jsonl"]).expect(0, &[]);
-    let report = audited.audit(&["audit", "verify", "cut.jsonl", "--anchors", "heads"]).expect(DATA, &[]);
-    assert!(report.stdout_text().contains("missing-tail"), "{}", report.stdout_text());
+    for arguments in [&["audit", "verify", "cut.jsonl"][..], &["audit", "verify", "cut.jsonl", "--anchors", "heads"]] {
+        let report = audited.audit(arguments).expect(DATA, &[]);
+        assert!(report.stdout_text().contains("missing-tail"), "{}", report.stdout_text());
+    }
+    fs::rename(audited.file(), world.keys().join("kept")).expect("renamed");
+    let report = audited.audit(&["audit", "verify"]).expect(DATA, &[]);
+    assert!(report.stdout_text().contains("missing-chain"), "{}", report.stdout_text());
+    fs::rename(world.keys().join("kept"), audited.file()).expect("renamed");
     fs::remove_file(world.keys().join("audit.kek")).expect("removed");
     let report = audited.audit(&["audit", "verify"]).expect(KEY, &[]);
     assert!(report.stdout_text().contains("the audit KEK cannot be opened here"), "{}", report.stdout_text());
+}
+
+#[test]
+fn a_statement_is_verified_by_itself_and_looked_for_in_the_trail() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    world.succeeds(&["reencrypt", "sealed.csv", "--output", "new.csv", "--statement", "statement"]);
+    let report = audited.audit(&["audit", "verify", "statement"]).expect(0, &[]);
+    assert!(
+        report.stdout_text().contains("statement: the audit trail has its digest, at "),
+        "{}",
+        report.stdout_text()
+    );
+    let json = audited.audit(&["audit", "verify", "statement", "--json"]).expect(0, &[]).json_lines();
+    let line = json[0]["statements"][0]["recorded_at"]["line"].as_u64().expect("a line");
+    assert_eq!(audited.actions()[line as usize - 1], "statement-signed");
+    audited.audit(&["audit", "verify"]).expect(0, &[]);
+    fs::remove_file(audited.file()).expect("removed");
+    let report = audited.audit(&["audit", "verify", "statement"]).expect(0, &[]);
+    assert!(report.stdout_text().contains("does not have its digest"), "{}", report.stdout_text());
+}
+
+#[test]
+fn an_error_of_the_anchors_names_them_and_no_kek() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    fs::create_dir(world.keys().join("anchors.jsonl")).expect("a folder in their place");
+    let run = world.refuses(&["protect", "in.csv", "--output", "sealed.csv"], STORAGE, &["anchors of the audit file"]);
+    assert!(!run.stderr.contains("KEK local"), "{}", run.stderr);
 }
 
 #[test]
