@@ -108,8 +108,11 @@ fn shredding_killed_at_random_points_destroys_what_was_said_and_nothing_else() {
     let mut clinics = Clinics::new(2 * kills);
     let schedule = |scope: &str| ["keys", "shred", "--scope", scope].map(str::to_owned).to_vec();
     let finish = |scope: &str| {
-        [&schedule(scope)[..], &["--finish", "--force", "--certificate", "certificate.json"].map(str::to_owned)]
-            .concat()
+        [
+            &schedule(scope)[..],
+            &["--finish", "--yes", "--force", "--certificate", "certificate.json"].map(str::to_owned),
+        ]
+        .concat()
     };
     let takes = clinics.time(&schedule(&name(0))).max(clinics.time(&finish(&name(0))));
     let (mut interrupted, mut half_way, mut gone) = (0, 0, vec![0]);
@@ -164,7 +167,17 @@ fn restoring_killed_at_random_points_ends_with_every_key_and_revives_none() {
     clinics.add(SCOPES - SCOPES / 10);
     for scope in [3, 4] {
         clinics.time(&["keys", "shred", "--scope", &name(scope)]);
-        clinics.time(&["keys", "shred", "--scope", &name(scope), "--finish", "--force", "--certificate", "c.json"]);
+        clinics.time(&[
+            "keys",
+            "shred",
+            "--scope",
+            &name(scope),
+            "--finish",
+            "--yes",
+            "--force",
+            "--certificate",
+            "c.json",
+        ]);
     }
     let listed =
         |clinics: &Clinics| run(&mut clinics.command(&["keys", "list", "--json"]), b"").expect(0, &[]).json_lines();

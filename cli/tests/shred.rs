@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{KEY, POLICY, STORAGE, USAGE, World, contains, keyfold, run};
+use common::{DATA, KEY, POLICY, STORAGE, USAGE, World, contains, keyfold, run};
 use keyfold::KeyClass;
 use serde_json::Value as Json;
 use std::fs;
@@ -71,7 +71,7 @@ fn world(waiting: &str) -> World {
 const SHRED: [&str; 4] = ["keys", "shred", "--scope", "clinic-7"];
 
 fn finish(world: &World, file: &str) -> common::Run {
-    let policy = ["--policy", "policy.toml", "--finish", "--certificate", file];
+    let policy = ["--policy", "policy.toml", "--finish", "--yes", "--certificate", file];
     world.run(&[&SHRED[..], &policy].concat())
 }
 
@@ -118,7 +118,7 @@ fn no_wrap_of_the_scope_is_left_in_store_log_journal_and_later_backups() {
     assert_eq!(caches["gone_by"].as_u64(), first["destroyed_at"].as_u64().zip(stated).map(|(at, stated)| at + stated));
     // Look-up values are named, and the scope is not.
     assert_eq!(first["look_up_fields"][0]["field"], "patient.id");
-    assert_eq!(first["frames"], Json::Null);
+    assert_eq!(first["frames"]["fields"], serde_json::json!([]));
     assert!(!world.text("certificate.json").contains("clinic-7") && !told.stdout_text().contains("clinic-7"));
     world.run(&["reveal", "sealed.csv", "--output", "x.csv", "--scope", "clinic-7"]).expect(KEY, &["destroyed"]);
     world.succeeds(&["reveal", "kept.csv", "--output", "x.csv", "--scope", "clinic-8"]);
@@ -157,6 +157,83 @@ fn the_journal_of_another_machine_takes_the_tombstones_over() {
 }
 
 #[test]
+fn a_journal_is_clean_once_it_has_the_tombstones_of_the_store() {
+    let world = world("none");
+    world.protect(&["--scope", "clinic-7"]);
+    let shredded = wraps(&world.config());
+    // A machine without this journal ends the scope: its certificate does not ask for the journal.
+    let text = fs::read_to_string(world.config()).expect("a configuration");
+    let other = world.keys().join("other.toml");
+    fs::write(&other, text.replace("journal = \"file:keys.journal\"\n", "")).expect("written");
+    let there = ["--config", common::argument(&other)];
+    world.succeeds(&[&SHRED[..], &there].concat());
+    world.succeeds(&[&SHRED[..], &["--finish", "--yes", "--certificate", "first.json"], &there].concat());
+    assert_eq!(found_in(&world.keys(), &shredded), ["keys.journal"]);
+    // A place that only this configuration knows is looked at too.
+    world.succeeds(&["keys", "shred", "--confirm", "first.json", "--certificate", "next.json"]);
+    assert_eq!(state(&certificate(&world, "next.json"), "journal"), "confirmed");
+    assert_eq!(found_in(&world.keys(), &shredded), [""; 0], "confirmed, and left");
+}
+
+#[test]
+fn what_nobody_signed_is_held_to_the_store_and_never_signed() {
+    let world = world("none");
+    world.protect(&["--scope", "clinic-7"]);
+    world.succeeds(&["keys", "rotate", "--scope", "clinic-7"]);
+    world.succeeds(&SHRED);
+    world.succeeds(&[&SHRED[..], &["--finish", "--yes", "--certificate", "first.json"]].concat());
+    let first: Json = serde_json::from_str(&world.text("first.json")).expect("JSON");
+    // Without a policy nobody knows of fields.
+    assert_eq!((&first["certificate"]["look_up_fields"], &first["certificate"]["frames"]), (&Json::Null, &Json::Null));
+    let confirm = ["keys", "shred", "--confirm", "edited.json", "--force", "--certificate", "next.json"];
+    let edited = |change: &dyn Fn(&mut Json)| {
+        let mut json = first.clone();
+        change(&mut json["certificate"]);
+        world.write("edited.json", &json.to_string());
+    };
+    edited(&|json| json["keys"] = serde_json::json!([]));
+    world.refuses(&confirm, DATA, &["names no key"]);
+    edited(&|json| drop(json["keys"].as_array_mut().expect("keys").pop()));
+    world.refuses(&confirm, DATA, &["does not name this key"]);
+    edited(&|json| json["keys"][0]["key_id"] = "kf1_0000".into());
+    world.refuses(&confirm, KEY, &["does not show the key"]);
+    edited(&|json| json["slot"] = "ab".repeat(16).into());
+    world.refuses(&confirm, KEY, &[]);
+    // Places that are missing are pending, and time counts from the store.
+    edited(&|json| {
+        json["places"] = serde_json::json!([]);
+        json["caches"]["gone_by"] = 0.into();
+        json["caches"]["max_age_seconds"] = 0.into();
+        json["complete"] = true.into();
+    });
+    world.succeeds(&[&confirm[..], &["--policy", "policy.toml"]].concat());
+    let next = certificate(&world, "next.json");
+    for (place, expected) in
+        [("store", "confirmed"), ("write-ahead log", "confirmed"), ("journal", "confirmed"), ("caches", "pending")]
+    {
+        assert_eq!(state(&next, place), expected, "{next:#}");
+    }
+    assert_eq!((state(&next, "backup nightly"), state(&next, "archive tapes")), ("pending", "pending"));
+    assert_eq!((&next["complete"], &next["caches"]), (&false.into(), &first["certificate"]["caches"]));
+    assert_eq!(next["look_up_fields"][0]["field"], "patient.id");
+
+    // With [audit] it counts for nothing, and what is confirmed is an event.
+    run(keyfold().args(["keys", "new-kek"]).arg(world.keys().join("audit.kek")), b"").expect(0, &[]);
+    configure(&world.config(), |text| {
+        text + "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\n"
+    });
+    world.write("edited.json", &first.to_string());
+    world.refuses(&confirm, POLICY, &["not signed"]);
+    world.succeeds(&[&SHRED[..], &["--finish", "--yes", "--force", "--certificate", "signed.json"]].concat());
+    let word = ["--backup", "nightly", "--reason", "ticket 12"];
+    let confirm = ["keys", "shred", "--confirm", "signed.json", "--force", "--certificate", "next.json"];
+    world.succeeds(&[&confirm[..], &word].concat());
+    let log = fs::read_to_string(world.keys().join("audit.jsonl")).expect("the audit file");
+    let event = log.lines().find(|line| line.contains("\"shred-confirmed\"")).expect("the event");
+    assert!(event.contains("backup nightly") && event.contains("ticket 12"), "{event}");
+}
+
+#[test]
 fn a_reader_keeps_the_certificate_pending_until_it_is_gone() {
     let world = world("none");
     world.protect(&["--scope", "clinic-7"]);
@@ -185,13 +262,13 @@ fn keys_wait_and_a_hold_is_in_the_way() {
     world.succeeds(&[&hold[..], &["--reason", "case 7"]].concat());
     world.refuses(&SHRED, POLICY, &["legal hold", "--release"]);
     assert!(world.succeeds(&["keys", "list"]).stdout_text().contains("seals and opens; legal hold"));
-    world.succeeds(&[&hold[..], &["--release"]].concat());
+    world.succeeds(&[&hold[..], &["--release", "--reason", "settled"]].concat());
     world.succeeds(&SHRED);
     let refused = finish(&world, "certificate.json").expect(POLICY, &["waiting period", "s remain"]);
     assert!(refused.stdout.is_empty() && !world.path("certificate.json").exists());
-    world.succeeds(&hold);
+    world.succeeds(&[&hold[..], &["--reason", "case 8"]].concat());
     finish(&world, "certificate.json").expect(POLICY, &["legal hold"]);
-    world.succeeds(&[&hold[..], &["--release"]].concat());
+    world.succeeds(&[&hold[..], &["--release", "--reason", "settled"]].concat());
     world.succeeds(&[&SHRED[..], &["--cancel"]].concat());
     world.succeeds(&["reveal", "sealed.csv", "--output", "out.csv", "--scope", "clinic-7"]);
     world.protect(&["--scope", "clinic-7"]);
@@ -210,7 +287,7 @@ fn frames_are_named_and_what_cannot_be_written_destroys_nothing() {
     world.protect(&["--scope", "clinic-7"]);
     world.succeeds(&SHRED);
     world.write("taken.json", "something");
-    let finish = |file| [&SHRED[..], &["--policy", "framed.toml", "--finish", "--certificate", file]].concat();
+    let finish = |file| [&SHRED[..], &["--policy", "framed.toml", "--finish", "--yes", "--certificate", file]].concat();
     world.refuses(&finish("taken.json"), USAGE, &["already exists"]);
     world.refuses(&finish("no/folder.json"), STORAGE, &[]);
     let config = world.config();
@@ -222,7 +299,13 @@ fn frames_are_named_and_what_cannot_be_written_destroys_nothing() {
     assert_eq!(certificate(&world, "certificate.json")["frames"]["fields"][0], "note");
     assert!(told.stdout_text().contains("frame"));
     world.refuses(&["keys", "shred", "--confirm", "taken.json", "--certificate", "x.json"], POLICY, &["[audit]"]);
-    let usage: [&[&str]; 3] = [&["keys", "shred"], &[&SHRED[..], &["--finish"]].concat(), &["keys", "hold"]];
+    let unasked = [&SHRED[..], &["--finish", "--certificate", "x.json"]].concat();
+    let usage: [&[&str]; 4] = [
+        &["keys", "shred"],
+        &[&SHRED[..], &["--finish", "--yes"]].concat(),
+        &unasked,
+        &["keys", "hold", "--scope", "clinic-7"],
+    ];
     for arguments in usage {
         world.refuses(arguments, USAGE, &[]);
     }
@@ -245,9 +328,10 @@ fn in_a_database_the_table_is_written_anew_and_the_log_stays_pending_until_it_is
     let with = |arguments: &[&str]| world.succeeds(&[arguments, &on].concat());
     with(&["protect", "in.csv", "--output", "sealed.csv", "--scope", "clinic-7"]);
     with(&SHRED);
-    with(&[&SHRED[..], &["--finish", "--certificate", "certificate.json"]].concat());
+    with(&[&SHRED[..], &["--finish", "--yes", "--certificate", "certificate.json"]].concat());
     let first = certificate(&world, "certificate.json");
     assert_eq!((state(&first, "store"), state(&first, "write-ahead log")), ("confirmed", "pending"), "{first:#}");
+    assert_eq!(state(&first, "statistics"), "confirmed", "{first:#}");
     with(&["keys", "shred", "--confirm", "certificate.json", "--certificate", "second.json"]);
     let second = certificate(&world, "second.json");
     assert_eq!(state(&second, "write-ahead log"), "pending", "nothing has happened to the log yet: {second:#}");

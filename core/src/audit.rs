@@ -45,6 +45,8 @@ pub enum AuditAction {
     ShredCancelled,
     /// The keys of a scope were destroyed.
     Shredded,
+    /// A certificate of the destruction of a scope was confirmed: somebody looked again at what is left, or vouched for it.
+    ShredConfirmed,
     /// A legal hold was placed.
     HoldPlaced,
     /// A legal hold was lifted.
@@ -84,6 +86,7 @@ impl AuditAction {
             Self::ShredScheduled => "shred-scheduled",
             Self::ShredCancelled => "shred-cancelled",
             Self::Shredded => "shredded",
+            Self::ShredConfirmed => "shred-confirmed",
             Self::HoldPlaced => "hold-placed",
             Self::HoldLifted => "hold-lifted",
             Self::Backup => "backup",

@@ -167,6 +167,11 @@ pub trait KeyStore: Send + Sync {
         })
     }
 
+    /// The places that [`purge`](Self::purge) speaks of when it is asked about none in particular.
+    fn places(&self) -> Vec<String> {
+        vec!["store".to_owned()]
+    }
+
     /// The time of the store in seconds since 1970, the only clock that key records know.
     ///
     /// # Errors

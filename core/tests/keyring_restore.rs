@@ -47,8 +47,8 @@ impl Year {
         let after = seal(&ring, Some("new ward"), "after").unwrap();
         block_on(ring.rotate_data_key(Some(SCOPE))).unwrap();
         let rotated = seal(&ring, Some(SCOPE), "rotated").unwrap();
-        block_on(ring.shred_scope("gone")).unwrap();
-        block_on(ring.finish_shred("gone")).unwrap();
+        block_on(ring.shred_scope("gone", None)).unwrap();
+        block_on(ring.finish_shred("gone", None)).unwrap();
         let (now, generation) = (lab.store.all(), lab.store.state().generation);
         Self { lab, backup, now, before, after, shredded, rotated, generation }
     }

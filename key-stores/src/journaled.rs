@@ -2,12 +2,17 @@
 
 use crate::journal::Journal;
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{BoxFuture, ErrorKind, KeyStore, Lineage, Record, RecordChange, Remainder, Result, Slot, SlotId};
-use std::collections::HashSet;
+use keyfold::{
+    BoxFuture, CopyStatus, ErrorKind, KeyState, KeyStore, Lineage, Record, RecordChange, RecordCopy, Remainder, Result,
+    Slot, SlotId,
+};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// What the remainders of journals are called, before the path.
 const PLACE: &str = "journal ";
+/// Records that are read from the store at once.
+const PAGE: usize = 1000;
 
 /// A store and its journals: a record is on disk in each journal before the store is asked to keep it, so that there is no
 /// key under which anyone can seal that a journal does not have. A journal that cannot be written is an error, and
@@ -54,8 +59,9 @@ impl JournaledStore {
         }
     }
 
-    /// Takes everything out of a journal that is out of date.
+    /// Takes everything out of a journal that is out of date. Keys that another machine destroyed are among it.
     async fn purge_journal(&self, journal: &Journal) -> Result<()> {
+        self.take_tombstones_over(journal).await?;
         // A record of which the journal does not know whether it was stored may be the tombstone that makes another one go.
         let mut stored = Vec::new();
         for record in journal.unsettled()? {
@@ -65,6 +71,36 @@ impl JournaledStore {
         }
         journal.settle(stored.iter().map(|record| (record, true)));
         journal.compact()
+    }
+}
+
+impl JournaledStore {
+    /// Adds the store's tombstones of all keys of which the journal has none.
+    async fn take_tombstones_over(&self, journal: &Journal) -> Result<()> {
+        let (mut keys, mut ended) = (BTreeSet::new(), BTreeSet::new());
+        for RecordCopy { record, status } in journal.read()?.copies {
+            let key = (record.lineage(), record.key_id());
+            keys.insert(key);
+            if record.state() == KeyState::Destroyed && status == CopyStatus::Stored {
+                ended.insert(key);
+            }
+        }
+        let lineages: BTreeSet<_> = keys.iter().map(|(lineage, _)| *lineage).collect();
+        for lineage in lineages {
+            let mut after = None;
+            loop {
+                let mut page = self.store.list(lineage, after, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.key_id());
+                page.retain(|record| {
+                    let key = (lineage, record.key_id());
+                    record.state() == KeyState::Destroyed && keys.contains(&key) && !ended.contains(&key)
+                });
+                journal.intend(&page)?;
+                journal.settle(page.iter().map(|record| (record, true)));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -139,7 +175,7 @@ impl KeyStore for JournaledStore {
                 remainders = self.store.purge(&theirs).await?;
             }
             for journal in &self.journals {
-                let place = format!("{PLACE}{}", journal.path().display());
+                let place = place_of(journal);
                 if !pending.is_empty() && !ours.iter().any(|remainder| remainder.place == place) {
                     continue;
                 }
@@ -157,9 +193,18 @@ impl KeyStore for JournaledStore {
         })
     }
 
+    fn places(&self) -> Vec<String> {
+        let journals = self.journals.iter().map(place_of);
+        self.store.places().into_iter().chain(journals).collect()
+    }
+
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
         self.store.now()
     }
+}
+
+fn place_of(journal: &Journal) -> String {
+    format!("{PLACE}{}", journal.path().display())
 }
 
 impl std::fmt::Debug for JournaledStore {

@@ -158,6 +158,10 @@ impl KeyStore for MemoryStore {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn places(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async move { self.state().now.map_or_else(machine_time, Ok) })
     }

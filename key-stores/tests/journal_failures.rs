@@ -298,11 +298,11 @@ fn another_root_and_its_children() {
 
 /// Finished when no place is pending.
 fn shred(clinic: &mut Clinic) -> Result<()> {
-    match block_on(clinic.ring.shred_scope(GONE)) {
+    match block_on(clinic.ring.shred_scope(GONE, None)) {
         Err(error) if error.kind() == ErrorKind::KeyState => {}
         scheduled => drop(scheduled?),
     }
-    let shredded = block_on(clinic.ring.finish_shred(GONE))?;
+    let shredded = block_on(clinic.ring.finish_shred(GONE, None))?;
     // That everything is gone is said only where it is so.
     let gone = shredded.remainders.iter().all(|remainder| remainder.gone);
     assert!(!gone || clinic.journal.exists(), "{:?}", shredded.remainders);

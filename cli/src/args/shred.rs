@@ -16,15 +16,21 @@ pub(crate) struct KeysShred {
     /// Other users of this machine can see the name: never name a patient.
     #[arg(long, value_name = "NAME", value_parser = parse_scope, required_unless_present = "confirm")]
     pub(crate) scope: Option<String>,
-    /// Destroy the keys for good, once the waiting period has passed, and write a certificate.
-    #[arg(long, requires = "scope", requires = "certificate")]
+    /// Destroy the keys for good, once the waiting period has passed, and write a certificate. Cannot be undone.
+    #[arg(long, requires_all = ["scope", "certificate", "yes"])]
     pub(crate) finish: bool,
+    /// Really.
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Take the scheduled end back: the keys open again, and a new one seals.
     #[arg(long, requires = "scope", conflicts_with = "finish")]
     pub(crate) cancel: bool,
     /// Look again at what a certificate says is pending. Needs --certificate for the next one.
     #[arg(long, value_name = "FILE", requires = "certificate", conflicts_with_all = ["scope", "finish", "cancel"], value_hint = ValueHint::FilePath)]
     pub(crate) confirm: Option<PathBuf>,
+    /// Why, for the audit log: never about a patient.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Where the certificate goes; - for standard output.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) certificate: Option<OsString>,
@@ -57,7 +63,7 @@ pub(crate) struct KeysHold {
     pub(crate) release: bool,
     /// Why, for the audit log: never about a patient.
     #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
+    pub(crate) reason: String,
     /// Print the result as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,11 +4,14 @@ use super::time;
 use crate::failure::{Exit, Failure};
 use keyfold::config::Config;
 use keyfold::wire::Suite;
-use keyfold::{CachePolicy, Error, ErrorKind, FieldMode, FieldPolicy, Keyring, Remainder, Shredded};
+use keyfold::{
+    CachePolicy, Error, ErrorKind, FieldMode, KeyState, Keyring, KeyringConfig, Record, Remainder, Shredded, SlotId,
+};
+use keyfold_open::Records;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
 const VERSION: u32 = 1;
 /// What a certificate is called as a statement.
@@ -21,22 +24,24 @@ pub(super) const MAX_LEN: u64 = 16 * 1024 * 1024;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Certificate {
     version: u32,
-    pub(super) lineage: String,
-    pub(super) environment: String,
+    lineage: String,
+    environment: String,
     /// The scope: never its name.
-    pub(super) slot: String,
-    pub(super) keys: Vec<DestroyedKey>,
-    pub(super) destroyed_at: u64,
+    slot: String,
+    keys: Vec<DestroyedKey>,
+    destroyed_at: u64,
     /// When this certificate was made, by the store's clock.
     issued_at: u64,
-    pub(super) complete: bool,
+    complete: bool,
     /// Whether a legal hold was in force when the keys were destroyed: never.
     legal_hold: bool,
     /// Whether KEKs of its own wrapped every key of the scope.
     isolated: bool,
-    pub(super) places: Vec<Place>,
+    places: Vec<Place>,
     caches: Caches,
-    look_up_fields: Vec<LookUpField>,
+    /// `None`: not known, since no policy was given.
+    look_up_fields: Option<Vec<LookUpField>>,
+    /// Likewise.
     frames: Option<Frames>,
 }
 
@@ -86,12 +91,14 @@ struct LookUpField {
     paths: Vec<String>,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Frames {
     fields: Vec<String>,
     warning: String,
 }
 
+const NO_FRAMES: &str = "no field accepts them, or the scope was isolated";
+const NO_FIELDS: &str = "not known: `--confirm` with the policy (--policy) names them";
 const FRAMES: &str = "values of the scope may have travelled in frames, which bring their key records: a frame that is left \
                       somewhere opens for a reader whose store lacks the tombstone and who has the KEK; delete such frames";
 const BACKUP: &str = "backup ";
@@ -100,70 +107,126 @@ const CACHES: &str = "caches";
 const WORD: &str = "the operator's word";
 
 impl Certificate {
-    pub(super) fn new(shredded: &Shredded, config: &Config, now: u64) -> Self {
-        let keyring = &config.keyring;
-        let key = |record: &keyfold::Record| DestroyedKey {
-            key_id: record.key_id().to_string(),
-            destroyed_at: record.changed_at(),
-        };
-        let fields = || keyring.policy.fields();
-        let look_up = |field: &&Arc<FieldPolicy>| matches!(field.mode, FieldMode::Deterministic { .. });
-        let framed = |field: &&Arc<FieldPolicy>| field.accepted_suites.contains(&Suite::Frame);
-        let framed: Vec<_> = fields().filter(framed).map(|field| field.name.clone()).collect();
-        let declared = |kind: &str, names: &[String]| {
-            let place = |name: &String| Place {
-                place: format!("{kind}{name}"),
-                state: State::Pending,
-                how: "declared in [shred]: destroy what is older than this, then confirm".to_owned(),
-                at: None,
-                mark: String::new(),
-            };
-            names.iter().map(place).collect::<Vec<_>>()
-        };
-        let CachePolicy { max_age, grace, .. } = keyring.cache;
-        let mut places: Vec<_> = shredded.remainders.iter().map(|remainder| Place::of(remainder, now)).collect();
-        places.extend(declared(BACKUP, &config.backups));
-        places.extend(declared(ARCHIVE, &config.archives));
-        let (max_age, grace) = (max_age.as_secs(), grace.as_secs());
-        let gone_by = shredded.destroyed_at.saturating_add(max_age).saturating_add(grace);
-        places.push(Place {
-            place: CACHES.to_owned(),
-            state: State::Pending,
-            how: "other processes forget the keys by then".to_owned(),
-            at: None,
-            mark: String::new(),
-        });
+    pub(super) fn new(shredded: &Shredded, records: &Records, now: u64) -> Self {
+        let keyring = &records.config.keyring;
         let mut certificate = Self {
             version: VERSION,
             lineage: keyring.lineage.to_string(),
             environment: keyring.environment.clone(),
             slot: shredded.slot.to_string(),
-            keys: shredded.keys.iter().map(key).collect(),
+            keys: shredded.keys.iter().map(DestroyedKey::of).collect(),
             destroyed_at: shredded.destroyed_at,
             issued_at: now,
             complete: false,
             legal_hold: false,
             isolated: shredded.isolated,
-            places,
+            places: shredded.remainders.iter().map(|remainder| Place::of(remainder, now)).collect(),
             caches: Caches {
-                gone_by,
-                max_age_seconds: max_age,
-                grace_seconds: grace,
+                gone_by: 0,
+                max_age_seconds: 0,
+                grace_seconds: 0,
                 clock: "the store's; by the [cache] of this configuration".to_owned(),
             },
-            look_up_fields: fields()
-                .filter(look_up)
-                .map(|field| LookUpField {
+            look_up_fields: None,
+            frames: None,
+        };
+        certificate.expect(records);
+        certificate.close(now);
+        certificate
+    }
+
+    /// The scope.
+    pub(super) fn slot(&self) -> Result<SlotId, Failure> {
+        let bytes = u128::from_str_radix(&self.slot, 16).ok().filter(|_| self.slot.len() == 32);
+        let bytes = bytes.ok_or_else(|| Failure::new(Exit::Data, "the certificate names no scope"))?;
+        Ok(SlotId::from_bytes(bytes.to_be_bytes()))
+    }
+
+    /// Holds what was read to the keyring: `found` are all keys of the scope. Nothing that the store knows is believed.
+    pub(super) fn hold_to(&mut self, found: &[Record], records: &Records) -> Result<(), Failure> {
+        let keyring = &records.config.keyring;
+        if self.lineage != keyring.lineage.to_string() || self.environment != keyring.environment {
+            return Err(Failure::new(Exit::Data, "the certificate is about another keyring"));
+        }
+        let named: BTreeSet<_> = self.keys.iter().map(|key| key.key_id.as_str()).collect();
+        let (tombstones, others): (Vec<_>, Vec<_>) = found.iter().partition(|record| {
+            record.state() == KeyState::Destroyed && named.contains(record.key_id().to_string().as_str())
+        });
+        let shown: BTreeSet<_> = tombstones.iter().map(|record| record.key_id().to_string()).collect();
+        if let Some(key_id) = named.iter().find(|key_id| !shown.contains(**key_id)) {
+            let why = "the store does not show the key as destroyed, or not in this scope: was it rolled back? \
+                       `keyfold keys restore` helps";
+            return Err(Failure::new(Exit::Key, format!("{key_id}: {why}")));
+        }
+        let destroyed_at = tombstones.iter().map(|record| record.changed_at()).max();
+        let destroyed_at = destroyed_at.ok_or_else(|| Failure::new(Exit::Data, "the certificate names no key"))?;
+        // Somebody may have wanted the scope back, afterwards.
+        if let Some(other) = others.iter().find(|record| record.created_at() < self.destroyed_at) {
+            let why = "the certificate does not name this key of the scope";
+            return Err(Failure::new(Exit::Data, format!("{}: {why}", other.key_id())));
+        }
+        self.keys = tombstones.iter().map(|record| DestroyedKey::of(record)).collect();
+        self.destroyed_at = destroyed_at;
+        self.isolated = tombstones.iter().all(|record| record.is_isolated());
+        self.legal_hold = false;
+        self.expect(records);
+        Ok(())
+    }
+
+    /// Adds what this configuration knows: places, pending, how long caches keep keys, and fields.
+    fn expect(&mut self, records: &Records) {
+        let config = &records.config;
+        let named = |kind: &'static str, names: &[String]| {
+            let how = "declared in [shred]: destroy what is older than this, then confirm";
+            names.iter().map(move |name| (format!("{kind}{name}"), how)).collect::<Vec<_>>()
+        };
+        let of_store = records.ring.places().into_iter().map(|place| (place, "not asked yet"));
+        let caches = (CACHES.to_owned(), "other processes forget the keys by then");
+        let declared = [named(BACKUP, &config.backups), named(ARCHIVE, &config.archives)].concat();
+        for (place, how) in of_store.chain(declared).chain([caches]) {
+            if !self.places.iter().any(|known| known.place == place) {
+                self.places.push(Place {
+                    place,
+                    state: State::Pending,
+                    how: how.to_owned(),
+                    at: None,
+                    mark: String::new(),
+                });
+            }
+        }
+        let CachePolicy { max_age, grace, .. } = config.keyring.cache;
+        let caches = &mut self.caches;
+        caches.max_age_seconds = caches.max_age_seconds.max(max_age.as_secs());
+        caches.grace_seconds = caches.grace_seconds.max(grace.as_secs());
+        caches.gone_by = self.destroyed_at.saturating_add(caches.max_age_seconds).saturating_add(caches.grace_seconds);
+        self.name_fields(&config.keyring);
+    }
+
+    /// Names look-up fields and frames, beside those that are named already. Without a field nothing is known.
+    fn name_fields(&mut self, keyring: &KeyringConfig) {
+        let fields: Vec<_> = keyring.policy.fields().collect();
+        if fields.is_empty() {
+            return;
+        }
+        let look_up = self.look_up_fields.get_or_insert_default();
+        let framed = &mut self.frames.get_or_insert_default().fields;
+        for field in fields {
+            let deterministic = matches!(field.mode, FieldMode::Deterministic { .. });
+            if deterministic && !look_up.iter().any(|known| known.field == field.name) {
+                look_up.push(LookUpField {
                     field: field.name.clone(),
                     columns: field.columns.clone(),
                     paths: field.paths.clone(),
-                })
-                .collect(),
-            frames: (!framed.is_empty() && !shredded.isolated)
-                .then(|| Frames { fields: framed, warning: FRAMES.to_owned() }),
-        };
-        certificate.close(now);
-        certificate
+                });
+            }
+            let travels = field.accepted_suites.contains(&Suite::Frame) && !self.isolated;
+            if travels && !framed.contains(&field.name) {
+                framed.push(field.name.clone());
+            }
+        }
+        if let Some(frames) = &mut self.frames {
+            frames.warning = if frames.fields.is_empty() { NO_FRAMES } else { FRAMES }.to_owned();
+        }
     }
 
     /// The places of the store that are pending, to ask it again.
@@ -191,14 +254,18 @@ impl Certificate {
         }
     }
 
-    /// Takes the operator's word for places, backups and archives.
-    pub(super) fn take_word(&mut self, [places, backups, archives]: [&[String]; 3], now: u64) -> Result<(), Failure> {
+    /// Takes the operator's word for places, backups and archives. Returns those.
+    pub(super) fn take_word(
+        &mut self,
+        [places, backups, archives]: [&[String]; 3],
+        now: u64,
+    ) -> Result<Vec<String>, Failure> {
         let named = |kind: &'static str, names: &[String]| {
             names.iter().map(move |name| format!("{kind}{name}")).collect::<Vec<_>>()
         };
         let all = [named("", places), named(BACKUP, backups), named(ARCHIVE, archives)].concat();
-        for name in all {
-            let known = self.places.iter_mut().find(|place| place.place == name && name != CACHES);
+        for name in &all {
+            let known = self.places.iter_mut().find(|place| place.place == *name && name != CACHES);
             let place = known.ok_or_else(|| Failure::new(Exit::Usage, format!("the certificate names no {name:?}")))?;
             if place.state == State::Pending {
                 place.state = State::Confirmed;
@@ -206,21 +273,30 @@ impl Certificate {
                 place.at = Some(now);
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Sees what time alone confirms, and whether anything is pending.
     pub(super) fn close(&mut self, now: u64) {
-        let gone_by = self.caches.gone_by;
-        if let Some(caches) = self.places.iter_mut().find(|place| place.place == CACHES && now >= gone_by) {
-            if caches.state == State::Pending {
-                caches.at = Some(now);
-            }
-            caches.state = State::Confirmed;
-            caches.how = "max_age and grace have passed since the keys were destroyed".to_owned();
+        let gone = now >= self.caches.gone_by;
+        if let Some(caches) = self.places.iter_mut().find(|place| place.place == CACHES) {
+            *caches = if !gone {
+                Place { state: State::Pending, at: None, ..caches.clone() }
+            } else {
+                Place {
+                    state: State::Confirmed,
+                    how: "max_age and grace have passed since the keys were destroyed".to_owned(),
+                    at: caches.at.or(Some(now)),
+                    ..caches.clone()
+                }
+            };
         }
         self.issued_at = now;
-        self.complete = self.places.iter().all(|place| place.state == State::Confirmed);
+        self.complete = self.number_pending() == 0;
+    }
+
+    pub(super) fn number_pending(&self) -> usize {
+        self.places.iter().filter(|place| place.state == State::Pending).count()
     }
 
     pub(super) fn json(&self) -> Result<Json, Failure> {
@@ -234,8 +310,8 @@ impl Certificate {
             .unwrap_or_else(|| format!("{:#}\n", json!({ UNSIGNED: true, "certificate": body }))))
     }
 
-    /// Reads a certificate. One that is signed must verify; one that is not is not made a signed one.
-    pub(super) fn parse(text: &str, config: &Path, signs: bool) -> Result<Self, Failure> {
+    /// Reads a certificate. One that is signed must verify, and one that is not counts only where none is.
+    pub(super) fn parse(text: &str, path: &Path, config: &Config) -> Result<Self, Failure> {
         let wrong = |error: serde_json::Error| {
             Failure::new(
                 Exit::Data,
@@ -244,13 +320,13 @@ impl Certificate {
         };
         let unsigned = serde_json::from_str::<Json>(text).ok().filter(|json| json[UNSIGNED] == true);
         let body = match unsigned {
-            Some(_) if signs => {
-                let why =
-                    "the certificate is not signed, and the next one would be: run --finish again for a signed one";
-                return Err(Failure::new(Exit::Data, why));
+            Some(_) if config.audit.is_some() => {
+                let why = "the certificate is not signed, and this configuration signs them: `keys shred --finish` makes a \
+                           signed one, also where the keys are destroyed already";
+                return Err(Error::new(ErrorKind::PolicyRefused, why).into());
             }
             Some(mut json) => json["certificate"].take(),
-            None => keyfold_open::verify_statement(config, KIND, text)?,
+            None => keyfold_open::verify_statement(path, KIND, text)?,
         };
         let certificate: Self = serde_json::from_value(body).map_err(wrong)?;
         if certificate.version != VERSION {
@@ -267,12 +343,14 @@ impl Certificate {
             text.push_str(&format!("\n  {}: {state}: {}", place.place, place.how));
         }
         text.push_str(&format!("\n  caches are gone by {} by the store's clock", time(self.caches.gone_by)));
-        for field in &self.look_up_fields {
+        for field in self.look_up_fields.iter().flatten() {
             let columns = field.columns.iter().chain(&field.paths).cloned().collect::<Vec<_>>().join(", ");
             text.push_str(&format!("\n  delete the values of the look-up field {} ({columns}) yourself", field.field));
         }
-        if let Some(frames) = &self.frames {
-            text.push_str(&format!("\n  {}: {}", frames.fields.join(", "), frames.warning));
+        match &self.frames {
+            None => text.push_str(&format!("\n  look-up fields and frames: {NO_FIELDS}")),
+            Some(frames) if frames.fields.is_empty() => {}
+            Some(frames) => text.push_str(&format!("\n  {}: {}", frames.fields.join(", "), frames.warning)),
         }
         text.push_str(if self.complete {
             "\nnothing is pending"
@@ -280,6 +358,12 @@ impl Certificate {
             "\nthe certificate is pending: `keyfold keys shred --confirm FILE --certificate NEXT` looks again"
         });
         text
+    }
+}
+
+impl DestroyedKey {
+    fn of(record: &Record) -> Self {
+        Self { key_id: record.key_id().to_string(), destroyed_at: record.changed_at() }
     }
 }
 

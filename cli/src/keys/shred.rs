@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, Target};
 use crate::opening;
 use crate::print_failed;
-use keyfold::{KeyState, Record};
+use keyfold::{AuditAction, AuditEvent, Record};
 use keyfold_open::Records;
 use serde_json::json;
 use std::ffi::OsStr;
@@ -28,7 +28,7 @@ pub(crate) fn shred(args: &KeysShred) -> Result<(), Failure> {
 }
 
 fn schedule(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failure> {
-    let scheduled = pollster::block_on(records.ring.shred_scope(scope))?;
+    let scheduled = pollster::block_on(records.ring.shred_scope(scope, args.reason.as_deref()))?;
     let keys = scheduled.keys.len();
     print(&if args.json {
         let key_ids: Vec<_> = scheduled.keys.iter().map(|record| record.key_id().to_string()).collect();
@@ -43,7 +43,7 @@ fn schedule(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Fail
 }
 
 fn cancel(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failure> {
-    let seals: Record = pollster::block_on(records.ring.cancel_shred(scope))?;
+    let seals: Record = pollster::block_on(records.ring.cancel_shred(scope, args.reason.as_deref()))?;
     print(&if args.json {
         json!({ "slot": seals.slot_id().to_string(), "seals": seals.key_id().to_string() }).to_string()
     } else {
@@ -54,33 +54,30 @@ fn cancel(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failur
 fn finish(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failure> {
     // Before anything is destroyed: a certificate that cannot be written is known now.
     let output = certificate_file(args)?;
-    let shredded = pollster::block_on(records.ring.finish_shred(scope))?;
+    let shredded = pollster::block_on(records.ring.finish_shred(scope, args.reason.as_deref()))?;
     let now = pollster::block_on(records.ring.store_time())?;
-    issue(args, records, &Certificate::new(&shredded, &records.config, now), output)
+    issue(args, records, &Certificate::new(&shredded, records, now), output)
 }
 
 fn confirm(args: &KeysShred, records: &Records, file: &Path) -> Result<(), Failure> {
     let output = certificate_file(args)?;
-    let config = &args.source.config;
-    let mut certificate = Certificate::parse(&read(file)?, config, records.config.audit.is_some())?;
-    let keyring = &records.config.keyring;
-    if certificate.lineage != keyring.lineage.to_string() || certificate.environment != keyring.environment {
-        return Err(Failure::new(Exit::Data, "the certificate is about another keyring"));
-    }
-    let key_ids = certificate.keys.iter().map(|key| key.key_id.parse()).collect::<Result<_, keyfold::Error>>()?;
-    let states = pollster::block_on(records.states_of(&key_ids))?;
-    if let Some((key_id, _)) = states.iter().find(|(_, state)| **state != Some(KeyState::Destroyed)) {
-        let why =
-            "the store does not show the key as destroyed any more: was it rolled back? `keyfold keys restore` helps";
-        return Err(Failure::new(Exit::Key, format!("{key_id}: {why}")));
-    }
+    let mut certificate = Certificate::parse(&read(file)?, &args.source.config, &records.config)?;
+    let slot = certificate.slot()?;
+    certificate.hold_to(&pollster::block_on(records.ring.keys_of_slot(slot))?, records)?;
     let now = pollster::block_on(records.ring.store_time())?;
     let pending = certificate.pending();
     if !pending.is_empty() {
         certificate.update(&pollster::block_on(records.ring.purge(&pending))?, now);
     }
-    certificate.take_word([&args.place, &args.backup, &args.archive], now)?;
+    let on_word = certificate.take_word([&args.place, &args.backup, &args.archive], now)?;
     certificate.close(now);
+    let mut event = AuditEvent::new(AuditAction::ShredConfirmed)
+        .detail("slot", slot)
+        .detail("pending", certificate.number_pending())
+        .detail("on_word", on_word.join(", "));
+    event.reason = args.reason.clone();
+    // A certificate is not handed out where the sink refuses what it cannot record.
+    records.ring.audit(event)?;
     issue(args, records, &certificate, output)
 }
 
@@ -110,7 +107,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 /// Places a legal hold, or lifts it.
 pub(crate) fn hold(args: &KeysHold, out: &mut impl Write) -> Result<(), Failure> {
     let ring = opening::open(&args.source, &[])?;
-    let reason = args.reason.as_deref();
+    let reason = Some(args.reason.as_str());
     let hold = pollster::block_on(async {
         if args.release {
             ring.release_scope(&args.scope, reason).await

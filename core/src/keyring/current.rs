@@ -193,11 +193,14 @@ impl Keyring {
             return Ok(record.key_id());
         }
         match self.newest(slot, 1).await?.first() {
-            Some(retired) => Err(Error::new(
-                ErrorKind::KeyState,
-                "no key of the scope seals: rotating it (keys rotate) makes the next one",
-            )
-            .with_detail(format!("{} is {}", retired.key_id(), retired.state().name()))),
+            Some(retired) => {
+                self.refuse_before_end(retired)?;
+                Err(Error::new(
+                    ErrorKind::KeyState,
+                    "no key of the scope seals: rotating it (keys rotate) makes the next one",
+                )
+                .with_detail(format!("{} is {}", retired.key_id(), retired.state().name())))
+            }
             // The keyring's own data key is made with it; a scope's with the scope, whose name it must carry.
             None if slot.id != SlotId::NONE => Err(Error::new(ErrorKind::Store, "the scope has lost its keys")),
             None => Ok(self.insert_data_key(slot, None, KeyState::Active, None).await?.key_id()),

@@ -66,7 +66,8 @@ impl Keyring {
     /// [`finish_shred`](Self::finish_shred) destroys the keys once [`ShredPolicy::waiting`] has passed. May be repeated.
     ///
     /// This keyring stops using the keys at once, handles included; others at their next renewal, see
-    /// [`CachePolicy`](crate::CachePolicy). Look-up keys belong to partitions and stay.
+    /// [`CachePolicy`](crate::CachePolicy). Look-up keys belong to partitions and stay. `reason` goes to the audit log alone,
+    /// here and below.
     ///
     /// # Errors
     ///
@@ -75,10 +76,10 @@ impl Keyring {
     /// - [`KeyState`](ErrorKind::KeyState): all its keys are destroyed already.
     /// - [`Conflict`](ErrorKind::Conflict), and those of acquiring a key: some keys may be destroy-pending; repeat the
     ///   call, or take it back.
-    pub async fn shred_scope(&self, scope: &str) -> Result<ShredScheduled> {
+    pub async fn shred_scope(&self, scope: &str, reason: Option<&str>) -> Result<ShredScheduled> {
         let slot = self.data_slot(Some(scope)).await?;
         let scheduled = self.schedule(slot).await;
-        self.recorded(AuditAction::ShredScheduled, slot, None, scheduled)
+        self.recorded(AuditAction::ShredScheduled, slot, reason, scheduled)
     }
 
     /// Takes the scheduled end of `scope` back: its keys open again, compromised ones as such, and a new one seals.
@@ -86,12 +87,12 @@ impl Keyring {
     /// # Errors
     ///
     /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey): there is no such scope.
-    /// - [`KeyState`](ErrorKind::KeyState): all its keys are destroyed.
+    /// - [`KeyState`](ErrorKind::KeyState): its end is not scheduled, or all its keys are destroyed.
     /// - Those of [`rotate_data_key`](Self::rotate_data_key). Some keys may be back; repeat the call.
-    pub async fn cancel_shred(&self, scope: &str) -> Result<Record> {
+    pub async fn cancel_shred(&self, scope: &str, reason: Option<&str>) -> Result<Record> {
         let slot = self.data_slot(Some(scope)).await?;
         let cancelled = self.cancel(slot).await;
-        self.recorded(AuditAction::ShredCancelled, slot, None, cancelled)
+        self.recorded(AuditAction::ShredCancelled, slot, reason, cancelled)
     }
 
     /// Destroys the keys of `scope`, whose end was scheduled, for good: tombstones take the place of their records, and
@@ -104,10 +105,27 @@ impl Keyring {
     /// - [`KeyState`](ErrorKind::KeyState): the end of the scope was not scheduled. Nothing was destroyed in both cases.
     /// - [`Conflict`](ErrorKind::Conflict), and those of acquiring a key and of the store: some keys may be destroyed;
     ///   repeat the call.
-    pub async fn finish_shred(&self, scope: &str) -> Result<Shredded> {
+    pub async fn finish_shred(&self, scope: &str, reason: Option<&str>) -> Result<Shredded> {
         let slot = self.data_slot(Some(scope)).await?;
         let shredded = self.destroy(slot).await;
-        self.recorded(AuditAction::Shredded, slot, None, shredded)
+        self.recorded(AuditAction::Shredded, slot, reason, shredded)
+    }
+
+    /// All data keys of the scope `slot`, tombstones included, the newest first: what a certificate of its end is held to.
+    ///
+    /// # Errors
+    ///
+    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey): there is no such scope.
+    /// - Those of acquiring a key.
+    pub async fn keys_of_slot(&self, slot: SlotId) -> Result<Vec<Record>> {
+        let records = self.all_of(self.slot(KeyClass::Data, slot)).await?;
+        if records.is_empty() { Err(ErrorKind::NoMatchingKey.into()) } else { Ok(records) }
+    }
+
+    /// The places of which [`purge`](Self::purge) says whether something is left in them.
+    #[must_use]
+    pub fn places(&self) -> Vec<String> {
+        self.inner.store.places()
     }
 
     /// Looks again at what was left of shredded keys: see [`KeyStore::purge`](crate::KeyStore::purge).
@@ -146,7 +164,8 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// As for [`hold_scope`](Self::hold_scope). One key that is still held holds the scope; repeat the call.
+    /// As for [`hold_scope`](Self::hold_scope), and [`KeyState`](ErrorKind::KeyState) where none of its keys is held. One key
+    /// that is still held holds the scope; repeat the call.
     pub async fn release_scope(&self, scope: &str, reason: Option<&str>) -> Result<Hold> {
         let slot = self.data_slot(Some(scope)).await?;
         let released = self.set_hold(slot, false).await;
@@ -199,14 +218,20 @@ impl Keyring {
     }
 
     async fn cancel(&self, slot: Slot) -> Result<Record> {
+        let mut scheduled = false;
         for record in live(&self.all_of(slot).await?)? {
             if record.state() == KeyState::DestroyPending {
+                scheduled = true;
                 let back = if record.was_compromised() { KeyState::Compromised } else { KeyState::Deactivated };
                 self.put_in_state(&record, back).await?;
             }
         }
         let succession = self.succession(slot).await?;
         match (succession.current, succession.head) {
+            (Some(_), _) if !scheduled => Err(Error::new(
+                ErrorKind::KeyState,
+                "the end of the scope is not scheduled: there is nothing to take back",
+            )),
             (Some(current), _) => Ok(current),
             (None, Some(head)) => {
                 let rotated = self.rotate(slot, head.key_id(), &[]).await?.new;
@@ -252,9 +277,15 @@ impl Keyring {
 
     async fn set_hold(&self, slot: Slot, hold: bool) -> Result<Hold> {
         let maker = self.maker();
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let keys = live(&self.all_of(slot).await?)?;
             let differs = |record: &&Record| record.held_since().is_some() != hold;
+            if attempt == 0 && !hold && !keys.iter().any(|record| differs(&record)) {
+                return Err(Error::new(
+                    ErrorKind::KeyState,
+                    "the scope is not under legal hold: there is nothing to lift",
+                ));
+            }
             if !keys.iter().any(|record| differs(&record)) {
                 return Ok(Hold { slot: slot.id, keys: keys.iter().map(Record::key_id).collect() });
             }
@@ -304,16 +335,24 @@ impl Keyring {
         Err(wrong_state(&now))
     }
 
-    /// Refuses to make a key after one that waits for its end.
+    /// Refuses to go on after a key that waits for its end.
     pub(super) fn refuse_before_end(&self, head: &Record) -> Result<()> {
         if head.class() == KeyClass::Data && head.state() == KeyState::DestroyPending {
             return Err(Error::new(
                 ErrorKind::KeyState,
-                "the newest key waits for its destruction: take that back (keys shred --cancel) or finish it first",
+                "the keys of the scope wait for their destruction: `keys shred --cancel` takes that back, `--finish` ends it",
             )
             .with_detail(head.key_id().to_string()));
         }
         Ok(())
+    }
+
+    /// Refuses to move a key towards its end where its scope is under legal hold: keys made later are not held one by one.
+    pub(super) async fn refuse_if_scope_is_held(&self, record: &Record) -> Result<()> {
+        match record.class() {
+            KeyClass::Data => refuse_held(&self.all_of(record.slot()).await?),
+            _ => refuse_held(std::slice::from_ref(record)),
+        }
     }
 
     /// Refuses to destroy a key before its time or under legal hold.
@@ -330,7 +369,7 @@ impl Keyring {
 }
 
 /// Refuses to end a scope of which one key is under legal hold.
-pub(super) fn refuse_held(records: &[Record]) -> Result<()> {
+fn refuse_held(records: &[Record]) -> Result<()> {
     let held = |record: &&Record| record.state() != KeyState::Destroyed && record.held_since().is_some();
     match records.iter().find(held) {
         None => Ok(()),

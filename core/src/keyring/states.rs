@@ -46,12 +46,11 @@ impl Keyring {
             return self.activate(record.slot(), &record).await;
         }
         self.refuse_if_needed(&record).await?;
-        match state {
-            KeyState::DestroyPending => super::shred::refuse_held(std::slice::from_ref(&record))?,
-            KeyState::Destroyed if record.state().may_become(state) => {
-                self.refuse_to_destroy(&record, self.inner.store.now().await?)?;
-            }
-            _ => {}
+        if matches!(state, KeyState::DestroyPending | KeyState::Destroyed) {
+            self.refuse_if_scope_is_held(&record).await?;
+        }
+        if state == KeyState::Destroyed && record.state().may_become(state) {
+            self.refuse_to_destroy(&record, self.inner.store.now().await?)?;
         }
         if record.state() == KeyState::Active && record.state().may_become(state) {
             // What a rotation left that stopped half way must not seal in its place.

@@ -260,6 +260,10 @@ impl KeyStore for PostgresStore {
         Box::pin(keyfold_background::run(within))
     }
 
+    fn places(&self) -> Vec<String> {
+        purge::PLACES.map(str::to_owned).into()
+    }
+
     /// The clock of the database.
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
         self.call("no privilege", |connection| Box::pin(statements::now(connection)))

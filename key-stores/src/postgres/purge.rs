@@ -12,7 +12,9 @@ use std::collections::HashMap;
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
 const TABLE: &str = "store";
+const STATISTICS: &str = "statistics";
 const LOG: &str = "write-ahead log";
+pub(super) const PLACES: [&str; 3] = [TABLE, STATISTICS, LOG];
 /// What re-reading the remainders needs.
 pub(super) const PURGES: &str = "the owner's role, with pg_monitor, for VACUUM FULL and to see what is left of the log";
 
@@ -86,72 +88,132 @@ async fn restore_in(connection: &mut PgConnection, records: &[Record]) -> Result
     Ok(())
 }
 
-/// Rewrites the table, and says up to where the log has what was in it.
+/// A table whose files are written anew.
+struct Rewrite {
+    place: &'static str,
+    table: &'static str,
+    /// Who can.
+    role: &'static str,
+}
+
+const RECORDS: Rewrite = Rewrite { place: TABLE, table: "records", role: "the owner of the table" };
+/// What the planner knows of the values in columns: up to a hundred whole records.
+const PLANNER: Rewrite =
+    Rewrite { place: STATISTICS, table: "pg_catalog.pg_statistic", role: "the owner of the database" };
+
+/// Whether nothing is kept of the column, and nothing is going to be.
+const NO_STATISTICS: &str = "SELECT coalesce(attstattarget, -1) = 0 AND NOT EXISTS (SELECT FROM pg_stats \
+        WHERE (schemaname, tablename, attname) = (SELECT nspname, 'records', 'record' FROM pg_namespace \
+            WHERE oid = (SELECT relnamespace FROM pg_class WHERE oid = 'records'::regclass))) \
+    FROM pg_attribute WHERE attrelid = 'records'::regclass AND attname = 'record'";
+/// Giving a column its type again is what removes its statistics; the values stay as they are.
+const NO_MORE_STATISTICS: &str =
+    "ALTER TABLE records ALTER COLUMN record SET STATISTICS 0, ALTER COLUMN record TYPE bytea";
+
+/// Rewrites the tables, and says up to where the log has what was in them.
 pub(super) async fn purge(connection: &mut PgConnection, pending: &[Remainder]) -> Result<Vec<Remainder>> {
     let find = |place: &str| pending.iter().find(|remainder| remainder.place == place);
     let mut remainders = Vec::new();
     if pending.is_empty() || find(TABLE).is_some() {
-        remainders.push(purge_table(connection, find(TABLE)).await?);
+        remainders.push(rewrite(connection, &RECORDS, find(TABLE)).await?);
+    }
+    if pending.is_empty() || find(STATISTICS).is_some() {
+        remainders.push(purge_statistics(connection, find(STATISTICS)).await?);
     }
     if pending.is_empty() || find(LOG).is_some() {
-        let table_is_gone = remainders.first().is_none_or(|table| table.gone);
-        remainders.push(look_at_log(connection, find(LOG), table_is_gone).await?);
+        // What was there a moment ago may be in the segment that is written now.
+        let clean_before = remainders.is_empty();
+        remainders.push(look_at_log(connection, find(LOG), clean_before).await?);
     }
     Ok(remainders)
 }
 
-async fn purge_table(connection: &mut PgConnection, before: Option<&Remainder>) -> Result<Remainder> {
-    let file_before = match before.map(|remainder| remainder.mark.clone()).filter(|mark| !mark.is_empty()) {
-        Some(mark) => mark,
-        None => file_of_table(connection).await?,
-    };
-    if file_of_table(connection).await? == file_before && !vacuum(connection).await? {
-        let detail =
-            "not rewritten: others use the table for too long; end their transactions, then confirm".to_owned();
-        return Ok(Remainder { place: TABLE.to_owned(), gone: false, detail, mark: file_before });
+/// Takes what the planner knows of records away, then the bytes of it.
+async fn purge_statistics(connection: &mut PgConnection, before: Option<&Remainder>) -> Result<Remainder> {
+    let mut before = before;
+    if !has_no_statistics(connection).await? {
+        // Whatever was rewritten before had them in it.
+        before = None;
+        let refused = match patiently(connection, NO_MORE_STATISTICS).await {
+            Ok(()) => None,
+            Err(Failure::Database(sqlx::Error::Database(error))) => Some(error.message().to_owned()),
+            Err(error) => return Err(error),
+        };
+        if refused.is_some() || !has_no_statistics(connection).await? {
+            let because = refused.unwrap_or_else(|| "they are there again".to_owned());
+            let detail = format!(
+                "the planner's statistics hold records ({because}): run `{NO_MORE_STATISTICS}` as {}, then \
+                 `VACUUM FULL pg_statistic` as {}, then confirm",
+                RECORDS.role, PLANNER.role
+            );
+            return Ok(Remainder { place: STATISTICS.to_owned(), gone: false, detail, mark: String::new() });
+        }
     }
-    let rewritten = file_of_table(connection).await? != file_before;
-    let (gone, detail) = match rewritten {
-        false => (false, "not rewritten: run `VACUUM FULL records` as the owner of the table, then confirm".to_owned()),
-        true => match old_snapshots(connection).await? {
-            Some(0) => (true, "the table's files were written anew (VACUUM FULL)".to_owned()),
-            Some(count) => (
-                false,
-                format!(
-                    "rewritten, but {count} sessions or slots can see rows from before, which stay in it: end them and confirm"
-                ),
-            ),
-            None => (
-                false,
-                "rewritten; whether sessions that see older rows kept them in it can only be told with pg_monitor"
-                    .to_owned(),
-            ),
-        },
-    };
-    // Where old rows may have been kept, it is to be rewritten once more.
-    let mark = if gone || !rewritten { file_before } else { file_of_table(connection).await? };
-    Ok(Remainder { place: TABLE.to_owned(), gone, detail, mark })
+    rewrite(connection, &PLANNER, before).await
 }
 
-/// Rewrites the table, unless others keep it from being locked. Without the owner's role the server warns and does nothing.
-async fn vacuum(connection: &mut PgConnection) -> Result<bool> {
-    // It may take longer than an operation of a service, but everybody waits while it waits for its lock.
+async fn has_no_statistics(connection: &mut PgConnection) -> Result<bool> {
+    Ok(sqlx::query(NO_STATISTICS).fetch_one(connection).await?.try_get(0)?)
+}
+
+async fn rewrite(connection: &mut PgConnection, what: &Rewrite, before: Option<&Remainder>) -> Result<Remainder> {
+    let Rewrite { place, table, role } = *what;
+    let said = |gone, detail: String, mark: String| Remainder { place: place.to_owned(), gone, detail, mark };
+    let file_before = match before.map(|remainder| remainder.mark.clone()).filter(|mark| !mark.is_empty()) {
+        Some(mark) => mark,
+        None => file_of(connection, table).await?,
+    };
+    if file_of(connection, table).await? == file_before {
+        // Without the role the server warns and does nothing.
+        match patiently(connection, &format!("VACUUM FULL {table}")).await {
+            Ok(()) => {}
+            Err(error) if error.is(LOCK) => {
+                let detail = "not rewritten: others use the table for too long; end their transactions, then confirm";
+                return Ok(said(false, detail.to_owned(), file_before));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let file = file_of(connection, table).await?;
+    if file == file_before {
+        let detail = format!("not rewritten: run `VACUUM FULL {table}` as {role}, then confirm");
+        return Ok(said(false, detail, file_before));
+    }
+    // Where old rows may have been kept, it is to be rewritten once more.
+    Ok(match old_snapshots(connection).await? {
+        Some(0) => said(true, "the table's files were written anew (VACUUM FULL)".to_owned(), file_before),
+        Some(count) => said(
+            false,
+            format!(
+                "rewritten, but {count} sessions or slots can see rows from before, which stay in it: end them and confirm"
+            ),
+            file,
+        ),
+        None => said(
+            false,
+            "rewritten; whether sessions that see older rows kept them in it can only be told with pg_monitor"
+                .to_owned(),
+            file,
+        ),
+    })
+}
+
+/// Runs what may take longer than an operation of a service, and gives up soon where others keep its lock: everybody waits
+/// while it waits.
+async fn patiently(connection: &mut PgConnection, sql: &str) -> Result<()> {
     let patience: String =
         sqlx::query("SELECT current_setting('statement_timeout')").fetch_one(&mut *connection).await?.try_get(0)?;
     connection.execute(sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = '5s'")).await?;
-    let vacuumed = connection.execute(sqlx::raw_sql("VACUUM FULL records")).await.map_err(Failure::from);
+    let done = connection.execute(sqlx::raw_sql(sql)).await;
     let query =
         sqlx::query("SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', '0', false)");
     query.bind(patience).execute(connection).await?;
-    match vacuumed {
-        Ok(_) => Ok(true),
-        Err(error) if error.is(LOCK) => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(done.map(drop)?)
 }
 
-async fn file_of_table(connection: &mut PgConnection) -> Result<String> {
-    let row = sqlx::query("SELECT pg_relation_filenode('records')::text").fetch_one(connection).await?;
+async fn file_of(connection: &mut PgConnection, table: &str) -> Result<String> {
+    let row =
+        sqlx::query("SELECT pg_relation_filenode($1::text::regclass)::text").bind(table).fetch_one(connection).await?;
     Ok(row.try_get(0)?)
 }
 
@@ -174,12 +236,12 @@ async fn old_snapshots(connection: &mut PgConnection) -> Result<Option<i64>> {
 async fn look_at_log(
     connection: &mut PgConnection,
     before: Option<&Remainder>,
-    table_is_gone: bool,
+    clean_before: bool,
 ) -> Result<Remainder> {
     let said = |gone, detail: String, mark: String| Remainder { place: LOG.to_owned(), gone, detail, mark };
     let current = "SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 9)";
     let current: String = sqlx::query(current).fetch_one(&mut *connection).await?.try_get(0)?;
-    let mark = before.map(|remainder| remainder.mark.as_str()).filter(|mark| !mark.is_empty() && table_is_gone);
+    let mark = before.map(|remainder| remainder.mark.as_str()).filter(|mark| !mark.is_empty() && clean_before);
     let Some((phase, segment)) = mark.and_then(|mark| mark.split_once(' ')) else {
         let detail = format!("segments up to {current} hold it; they go with checkpoints and with what keeps them");
         return Ok(said(false, detail, format!("after {current}")));

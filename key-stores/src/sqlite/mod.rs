@@ -281,6 +281,10 @@ impl KeyStore for SqliteStore {
         Box::pin(async move { self.purge_all(pending) })
     }
 
+    fn places(&self) -> Vec<String> {
+        purge::PLACES.map(str::to_owned).into()
+    }
+
     /// The clock of this machine.
     fn now(&self) -> BoxFuture<'_, Result<u64>> {
         Box::pin(async move { machine_time() })

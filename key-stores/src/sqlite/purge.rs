@@ -6,6 +6,7 @@ use rusqlite::ErrorCode;
 
 const FILE: &str = "store";
 const LOG: &str = "write-ahead log";
+pub(super) const PLACES: [&str; 2] = [FILE, LOG];
 
 impl SqliteStore {
     /// Puts the records back in one transaction.

@@ -13,12 +13,31 @@ fn table_file(schema: &Schema) -> i64 {
     schema.number("SELECT pg_relation_filenode('records')")
 }
 
-/// A store in which a key was destroyed.
+/// How often the planner's statistics hold the record of the first key, which is alive.
+fn in_statistics(schema: &Schema) -> i64 {
+    let record = SampleRecord::new(OURS, 1).build();
+    let hex: String = record.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    schema.number(&format!(
+        "SELECT count(*) FROM pg_stats WHERE schemaname = '{}' AND \
+         (histogram_bounds::text LIKE '%{hex}%' OR most_common_vals::text LIKE '%{hex}%')",
+        schema.name
+    ))
+}
+
+/// A store in which a key was destroyed, after the planner's statistics were made as in tables of the first version.
 fn destroy(schema: &Schema, store: &dyn KeyStore) {
     let alive = SampleRecord::new(OURS, 1);
     block_on(store.insert(&alive.build(), None)).expect("inserted");
+    for generation in 2..4 {
+        let head = SampleRecord::new(OURS, generation - 1).build().key_id();
+        block_on(store.insert(&SampleRecord::new(OURS, generation).build(), Some(head))).expect("inserted");
+    }
+    schema.sql("ANALYZE records");
+    assert_eq!(in_statistics(schema), 0, "new tables keep none");
+    schema.sql("ALTER TABLE records ALTER COLUMN record SET STATISTICS 100; ANALYZE records");
+    assert_eq!(in_statistics(schema), 1, "the test sees them");
     block_on(store.update(&alive.sequence(2).state(KeyState::Destroyed).build(), 1)).expect("updated");
-    assert_eq!(schema.number("SELECT count(*) FROM records"), 1);
+    assert_eq!(schema.number("SELECT count(*) FROM records"), 3);
 }
 
 #[test]
@@ -31,13 +50,18 @@ fn the_table_is_rewritten_by_its_owner_and_the_log_is_watched_until_it_is_gone()
     // Other tests of this server hold snapshots now and then.
     let began = Instant::now();
     let mut found = block_on(store.purge(&[])).expect("purged");
-    while !place(&found, "store").gone {
+    while found.iter().any(|place| place.place != "write-ahead log" && !place.gone) {
         assert!(began.elapsed() < Duration::from_secs(20), "{found:?}");
         std::thread::sleep(Duration::from_millis(50));
-        found = block_on(store.purge(&found)).expect("purged");
+        let log = place(&found, "write-ahead log").mark.clone();
+        server.sql("SELECT txid_current(), pg_switch_wal()");
+        let pending: Vec<_> = found.iter().filter(|place| !place.gone).cloned().collect();
+        found = block_on(store.purge(&pending)).expect("purged");
+        assert_ne!(place(&found, "write-ahead log").mark, log, "what was cleaned now is in newer segments");
     }
+    assert_eq!(in_statistics(&schema), 0, "the planner keeps the record");
     assert_ne!(table_file(&schema), before, "the files are the old ones");
-    assert_eq!(block_on(store.list(OURS, None, 9)).expect("listed").len(), 1);
+    assert_eq!(block_on(store.list(OURS, None, 9)).expect("listed").len(), 3);
     assert!(!place(&found, "write-ahead log").gone);
     // Segments go with checkpoints, and what is renamed for use again is written over.
     let (mut rounds, mut phases) = (0, Vec::new());
@@ -68,6 +92,10 @@ fn a_session_that_sees_old_rows_and_a_role_that_cannot_see_keep_it_pending() {
         let table = place(&found, "store");
         assert!(!table.gone && table.detail.contains("rows from before"), "{table:?}");
         snapshot.join().expect("it ends");
+        // The log has what this call cleans: the old mark does not count any more.
+        server.sql("SELECT txid_current(), pg_switch_wal()");
+        let next = block_on(store.purge(&found)).expect("purged");
+        assert_ne!(place(&next, "write-ahead log").mark, place(&found, "write-ahead log").mark);
     });
 
     let role = format!("{}_service", schema.name);
@@ -81,9 +109,12 @@ fn a_session_that_sees_old_rows_and_a_role_that_cannot_see_keep_it_pending() {
         uri.set_password(Some("pw")).expect("a password");
     });
     let service = keyfold_store::PostgresStore::open(&uri, crate::server::here()).expect("opened");
+    schema.sql("ALTER TABLE records ALTER COLUMN record SET STATISTICS 100; ANALYZE records");
     let before = table_file(&schema);
     let found = block_on(service.purge(&[])).expect("asked");
     assert_eq!(table_file(&schema), before, "a service rewrote the table");
+    let statistics = place(&found, "statistics");
+    assert!(!statistics.gone && statistics.detail.contains("VACUUM FULL pg_statistic"), "{statistics:?}");
     assert!(!place(&found, "store").gone && place(&found, "store").detail.contains("as the owner"), "{found:?}");
     // Once the owner has, the service sees that; but not who else looks at old rows, nor the log.
     // A statement of its own, as it must be.

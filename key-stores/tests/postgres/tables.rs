@@ -21,7 +21,7 @@ fn create_makes_tables_once_and_open_makes_none() {
     let lineage = keyfold::Lineage::from_bytes([9; 16]);
     assert_eq!(block_on(store.allocate_generation(lineage, 0)).expect("allocated"), 1);
     assert_eq!(block_on(schema.create().allocate_generation(lineage, 0)).expect("allocated"), 2, "made anew");
-    assert_eq!(schema.number("SELECT count(*) FROM migrations"), 1);
+    assert_eq!(schema.number("SELECT count(*) FROM migrations"), 2);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn many_creators_at_once_make_one_set_of_tables() {
             scope.spawn(|| schema.create());
         }
     });
-    assert_eq!(schema.number("SELECT count(*) FROM migrations"), 1);
+    assert_eq!(schema.number("SELECT count(*) FROM migrations"), 2);
 }
 
 #[test]
@@ -41,14 +41,19 @@ fn tables_of_another_version_are_left_alone() {
     let Some(server) = Server::given() else { return };
     let schema = server.schema();
     schema.create();
-    schema.sql("INSERT INTO migrations (version) VALUES (2)");
+    schema.sql("INSERT INTO migrations (version) VALUES (3)");
     for result in [PostgresStore::open(&schema.uri(), here()), PostgresStore::create(&schema.uri(), here())] {
         let text = refusal(result);
-        assert!(text.contains("newer keyfold") && text.contains("version 2, this build knows 1"), "{text}");
+        assert!(text.contains("newer keyfold") && text.contains("version 3, this build knows 2"), "{text}");
     }
-    schema.sql("UPDATE migrations SET version = 0 WHERE version = 1; DELETE FROM migrations WHERE version = 2");
+    schema.sql("DELETE FROM migrations WHERE version > 1");
     let text = refusal(PostgresStore::open(&schema.uri(), here()));
     assert!(text.contains("older keyfold") && text.contains("keyfold migrate --store"), "{text}");
+    schema.sql("ALTER TABLE records ALTER COLUMN record SET STATISTICS 100");
+    schema.create();
+    let statistics =
+        "SELECT attstattarget::bigint FROM pg_attribute WHERE attrelid = 'records'::regclass AND attname = 'record'";
+    assert_eq!(schema.number(statistics), 0, "older tables are brought up to date");
 }
 
 #[test]
