@@ -602,6 +602,7 @@ fn a_checkpoint_says_nothing_about_what_is_left() {
         hospital.world.write("point", point.to_string());
         hospital.database.sql("UPDATE patients SET name = NULL WHERE id = 29");
         let rest = hospital.reencrypt(&run);
-        assert!(rest.code != Some(0) && !hospital.world.path("s").exists(), "{}", rest.stderr);
+        rest.expect(DATA, &["values are left"]);
+        assert!(!hospital.world.path("s").exists());
     }
 }
