@@ -48,9 +48,9 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
         "scope_column": args.binding.scope_column, "context_columns": args.binding.context_column,
         "bound": bindings.identity(),
     });
+    let mut checkpoint = Checkpoint::open(file.filter(|_| !args.dry_run), walk)?;
     // What counts is the key that seals now, whatever a checkpoint says: what an earlier process has sealed under an older one is left.
     let sealing = if bindings.is_one_scope() { Some(bindings.of_scope()?) } else { None };
-    let mut checkpoint = Checkpoint::open(file.filter(|_| !args.dry_run), walk)?;
     let (counts, mut ledger) = if checkpoint.is_resumed() {
         let counts = Counts::from_json(&checkpoint.state["counts"])?;
         (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
