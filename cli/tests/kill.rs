@@ -210,12 +210,17 @@ fn a_change_of_keks_survives_kill_9_at_random_points() {
     for scope in 0..SCOPES {
         config.push_str(&format!("\n[scopes.\"{}\"]\nkeks = [\"local\", \"second\", \"third\"]\n", scope_name(scope)));
     }
-    fs::write(&clinic.config, config).expect("written");
+    let path = clinic.config.clone();
+    let retired = config.replace("uri = \"local:second\"\n", "uri = \"local:second\"\nretired = true\n");
+    let retire = |second: bool| fs::write(&path, if second { &retired } else { &config }).expect("written");
+    retire(false);
     let ring = clinic.open();
     clinic.values = (0..SCOPES).map(|scope| text(&ring, scope)).collect();
     let add: &[&str] = &["keys", "rewrap"];
     let drop_second: &[&str] = &["keys", "rewrap", "--drop-kek", "second"];
+    retire(true);
     clinic.time(drop_second);
+    retire(false);
     let takes = clinic.time(add);
     let wrapped = |records: &[Record], count: usize| {
         let by_keks = records.iter().filter(|record| record.kek_aliases().next().is_some());
@@ -227,6 +232,7 @@ fn a_change_of_keks_survives_kill_9_at_random_points() {
             break;
         }
         assert!(kill < 5 * kills, "only {interrupted} of {kill} were killed before their end");
+        retire(kill % 2 == 0);
         let arguments = if kill % 2 == 0 { drop_second } else { add };
         let limit = takes.mul_f64(clinic.below(1000) as f64 / 1000.0);
         interrupted += usize::from(!clinic.run_for(arguments, limit));
@@ -237,6 +243,7 @@ fn a_change_of_keks_survives_kill_9_at_random_points() {
         clinic.assert_open(first..first + 20);
     }
     assert!(half_way > 0, "none left records of both kinds");
+    retire(true);
     clinic.time(drop_second);
     assert_eq!(wrapped(&clinic.records(), 2), SCOPES + 1, "resuming finishes");
     fs::remove_file(folder.join("second")).expect("removed");

@@ -189,7 +189,7 @@ fn what_nobody_signed_is_held_to_the_store_and_never_signed() {
     let edited = |change: &dyn Fn(&mut Json)| {
         let mut json = first.clone();
         change(&mut json["certificate"]);
-        world.write("edited.json", &json.to_string());
+        world.write("edited.json", json.to_string());
     };
     edited(&|json| json["keys"] = serde_json::json!([]));
     world.refuses(&confirm, DATA, &["names no key"]);
@@ -222,7 +222,7 @@ fn what_nobody_signed_is_held_to_the_store_and_never_signed() {
     configure(&world.config(), |text| {
         text + "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\n"
     });
-    world.write("edited.json", &first.to_string());
+    world.write("edited.json", first.to_string());
     world.refuses(&confirm, POLICY, &["not signed"]);
     world.succeeds(&[&SHRED[..], &["--finish", "--yes", "--force", "--certificate", "signed.json"]].concat());
     let word = ["--backup", "nightly", "--reason", "ticket 12"];

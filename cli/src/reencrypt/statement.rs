@@ -55,11 +55,13 @@ impl FieldFound {
         count: u64,
         candidates: impl Iterator<Item = &'c Resealer>,
     ) -> Result<(), Failure> {
-        let (suite, key_id) = match seen {
-            Seen::Null | Seen::Empty => return Ok(self.empty += count),
-            Seen::Clear => return Ok(self.clear += count),
-            Seen::Malformed => return Ok(self.malformed += count),
-            Seen::Sealed(suite, key_id) => (suite, key_id),
+        let Seen::Sealed(suite, key_id) = seen else {
+            *match seen {
+                Seen::Clear => &mut self.clear,
+                Seen::Malformed => &mut self.malformed,
+                _ => &mut self.empty,
+            } += count;
+            return Ok(());
         };
         self.values += count;
         let mut is_foreign = true;
@@ -132,7 +134,7 @@ pub(super) fn look_at_file(job: &Transform, sealing: &[Resealer], interrupt: &In
     for column in tally.columns().iter().filter(|column| !column.values.is_empty() || column.malformed > 0) {
         let is_of = |cipher: &&Resealer| {
             let policy = cipher.policy();
-            policy.columns.contains(&column.name) || policy.paths.iter().any(|path| path.to_string() == column.name)
+            policy.columns.contains(&column.name) || policy.paths.iter().any(|path| *path == column.name)
         };
         let own = sealing.iter().find(is_of);
         let mut found = FieldFound {
