@@ -134,7 +134,7 @@ pub(super) fn look_at_file(job: &Transform, sealing: &[Resealer], interrupt: &In
     for column in tally.columns().iter().filter(|column| !column.values.is_empty() || column.malformed > 0) {
         let is_of = |cipher: &&Resealer| {
             let policy = cipher.policy();
-            policy.columns.contains(&column.name) || policy.paths.iter().any(|path| *path == column.name)
+            policy.columns.contains(&column.name) || policy.paths.contains(&column.name)
         };
         let own = sealing.iter().find(is_of);
         let mut found = FieldFound {
