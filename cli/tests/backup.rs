@@ -167,8 +167,18 @@ fn a_destruction_that_failed_and_was_taken_back_is_not_made_up_for() {
     world.succeeds(&["keys", "shred", "--scope", "clinic-7"]);
     let files = [store(&world), world.path("keys.journal"), world.keys().join("keys.high-water")];
     let before = files.clone().map(|file| fs::read(file).expect("read"));
-    let finish =
-        ["keys", "shred", "--scope", "clinic-7", "--policy", "policy.toml", "--finish", "--certificate", "c.json"];
+    let finish = [
+        "keys",
+        "shred",
+        "--scope",
+        "clinic-7",
+        "--policy",
+        "policy.toml",
+        "--finish",
+        "--yes",
+        "--certificate",
+        "c.json",
+    ];
     world.succeeds(&finish);
     let stored = keyfold_store::read_records(&files[1]).expect("a journal").copies;
     let tombstones =

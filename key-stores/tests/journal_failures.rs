@@ -352,6 +352,7 @@ fn restoring_from_a_backup_with_a_journal_that_is_new() {
 fn another_kek() {
     let add_second = |clinic: &mut Clinic| {
         clinic.keks.insert(alias("second"), Arc::new(FakeKms::new()));
+        clinic.config.keks.retired.insert(alias("first"));
         let store = JournaledStore::new(clinic.thief.clone(), vec![clinic.journal.clone()]);
         clinic.ring = clinic.elsewhere(Arc::new(store));
     };

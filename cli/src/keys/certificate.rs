@@ -161,7 +161,13 @@ impl Certificate {
         let destroyed_at = tombstones.iter().map(|record| record.changed_at()).max();
         let destroyed_at = destroyed_at.ok_or_else(|| Failure::new(Exit::Data, "the certificate names no key"))?;
         // Somebody may have wanted the scope back, afterwards.
-        if let Some(other) = others.iter().find(|record| record.created_at() < self.destroyed_at) {
+        let newest = tombstones.iter().map(|record| record.key_id()).max();
+        let belongs = |record: &&&Record| {
+            Some(record.key_id()) < newest
+                || record.created_at() < self.destroyed_at
+                || (record.state() == KeyState::Destroyed && record.changed_at() <= self.destroyed_at)
+        };
+        if let Some(other) = others.iter().find(belongs) {
             let why = "the certificate does not name this key of the scope";
             return Err(Failure::new(Exit::Data, format!("{}: {why}", other.key_id())));
         }
