@@ -12,6 +12,7 @@ pub mod files;
 mod high_water;
 mod journal;
 mod journaled;
+mod lines;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;

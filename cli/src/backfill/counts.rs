@@ -1,10 +1,9 @@
 //! What became of the rows of a table. Each is counted once.
 
-use crate::failure::{Exit, Failure};
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Counts {
     pub(super) rows: u64,
     /// Sealed, where nothing was sealed.
@@ -29,37 +28,6 @@ pub(super) struct Counts {
     pub(super) gone: u64,
     /// Changed by somebody else each time.
     pub(super) busy: u64,
-}
-
-impl Counts {
-    pub(super) fn to_json(self) -> Json {
-        json!({
-            "rows": self.rows, "sealed": self.sealed, "replaced": self.replaced, "emptied": self.emptied, "equal": self.equal,
-            "missing": self.missing, "different": self.different, "sealed_only": self.sealed_only, "empty": self.empty,
-            "failed": self.failed, "gone": self.gone, "busy": self.busy,
-        })
-    }
-
-    pub(super) fn from_json(json: &Json) -> Result<Self, Failure> {
-        let number = |name: &str| {
-            let damaged = || Failure::new(Exit::Usage, "the checkpoint is damaged; start with another file");
-            json[name].as_u64().ok_or_else(damaged)
-        };
-        Ok(Self {
-            rows: number("rows")?,
-            sealed: number("sealed")?,
-            replaced: number("replaced")?,
-            emptied: number("emptied")?,
-            equal: number("equal")?,
-            missing: number("missing")?,
-            different: number("different")?,
-            sealed_only: number("sealed_only")?,
-            empty: number("empty")?,
-            failed: number("failed")?,
-            gone: number("gone")?,
-            busy: number("busy")?,
-        })
-    }
 }
 
 impl fmt::Display for Counts {

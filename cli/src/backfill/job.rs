@@ -166,7 +166,7 @@ impl Job {
 
 /// What a run that goes on has to know.
 pub(super) fn state(counts: &Counts, ledger: &Ledger) -> serde_json::Value {
-    json!({ "counts": counts.to_json(), "ledger": ledger.state() })
+    json!({ "counts": counts, "ledger": ledger.state() })
 }
 
 /// The new value of the column that the step changes; `None`: the row stays as it is, and is counted.

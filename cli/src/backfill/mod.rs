@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
     });
     let mut checkpoint = Checkpoint::open(args.walk.checkpoint.as_deref(), walk)?;
     let (counts, mut ledger) = if checkpoint.is_resumed() {
-        let counts = Counts::from_json(&checkpoint.state["counts"])?;
+        let counts: Counts = checkpoint.counts()?;
         (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
     } else {
         let ledger = Ledger::new(&args.errors, args.dry_run)?;
@@ -143,7 +143,7 @@ fn record(ring: &Keyring, args: &Backfill, job: &Job, done: &Result<(), Failure>
 
 fn report(args: &Backfill, job: &Job) {
     let line = if args.json {
-        let mut json = job.counts.to_json();
+        let mut json = json!(job.counts);
         json["step"] = job.step.name().into();
         json["dry_run"] = (!job.write).into();
         json.to_string()

@@ -52,7 +52,7 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
     // What counts is the key that seals now, whatever a checkpoint says: what an earlier process has sealed under an older one is left.
     let sealing = if bindings.is_one_scope() { Some(bindings.of_scope()?) } else { None };
     let (counts, mut ledger) = if checkpoint.is_resumed() {
-        let counts = Counts::from_json(&checkpoint.state["counts"])?;
+        let counts: Counts = checkpoint.counts()?;
         (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
     } else {
         let ledger = Ledger::new(&args.errors, args.dry_run)?;
@@ -129,7 +129,7 @@ impl Job {
 
 /// What a run that goes on has to know.
 fn state(counts: &Counts, ledger: &Ledger) -> serde_json::Value {
-    json!({ "counts": counts.to_json(), "ledger": ledger.state() })
+    json!({ "counts": counts, "ledger": ledger.state() })
 }
 
 /// The new cell of a value, and whether the old one was under a compromised key; `None`: it stays as it is, and is counted.
@@ -171,7 +171,7 @@ fn record(ring: &Keyring, counts: &Counts, dry_run: bool, done: &Result<(), Fail
 fn report(args: &Reencrypt, job: &Job) {
     let counts = &job.counts;
     let line = if args.json {
-        let mut json = counts.to_json();
+        let mut json = json!(counts);
         json["direction"] = "re-encrypted".into();
         json["dry_run"] = job.dry_run.into();
         json.to_string()

@@ -2,6 +2,7 @@
 
 use crate::failure::{Exit, Failure};
 use keyfold_tables::RowKey;
+use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -37,6 +38,12 @@ impl Checkpoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(start),
             Err(error) => Err(Failure::new(Exit::Storage, format!("cannot read {}: {error}", file.display()))),
         }
+    }
+
+    /// The counts of the run that goes on.
+    pub(crate) fn counts<C: DeserializeOwned>(&self) -> Result<C, Failure> {
+        C::deserialize(&self.state["counts"])
+            .map_err(|_| Failure::new(Exit::Usage, "the checkpoint is damaged; start with another file"))
     }
 
     fn resume(self, text: &str) -> Result<Self, Failure> {

@@ -1,12 +1,13 @@
 //! The lines of a file with marks. [`FileHighWater`](super::FileHighWater) says what they mean.
 
+use crate::lines::Lines;
 use data_encoding::HEXLOWER;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{Error, ErrorKind, HighWaterMark, KeyState, Lineage, Result};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 
 const FIRST_LINE: &str = "keyfold-high-water 2";
 /// Whoever wrote this knew no log: nothing follows the checksum.
@@ -176,13 +177,13 @@ pub(super) struct Whole {
 
 /// Reads a file.
 pub(super) fn read(text: impl BufRead) -> io::Result<Result<Whole>> {
-    let mut lines = Lines { text, line: Vec::new(), number: 0, end: 0 };
+    let mut lines = Lines::new(text, MAX_LINE_LEN);
     settled(read_all(&mut lines))
 }
 
 /// Reads what was added to the log since `link` ended at 0, into `marks`, and moves `link` on. Returns where it ends.
 pub(super) fn read_added(text: impl BufRead, link: &mut Link, marks: &mut Marks) -> io::Result<Result<u64>> {
-    let mut lines = Lines { text, line: Vec::new(), number: 0, end: 0 };
+    let mut lines = Lines::new(text, MAX_LINE_LEN);
     settled(read_log(&mut lines, link, marks).map(|()| lines.end))
 }
 
@@ -215,7 +216,7 @@ fn damaged(why: impl AsRef<str>) -> Failed {
 }
 
 fn read_all(lines: &mut Lines<impl BufRead>) -> Result<Whole, Failed> {
-    let has_log = match lines.next_whole()?.ok_or_else(|| damaged("it is cut off"))? {
+    let has_log = match next_whole(lines)?.ok_or_else(|| damaged("it is cut off"))? {
         FIRST_LINE => true,
         OLD_FIRST_LINE => false,
         other => {
@@ -234,7 +235,7 @@ fn read_all(lines: &mut Lines<impl BufRead>) -> Result<Whole, Failed> {
     let mut last: Option<(Lineage, Option<KeyId>)> = None;
     let checksum = loop {
         let number = lines.number + 1;
-        let line = lines.next_whole()?.ok_or_else(|| damaged("it is cut off"))?;
+        let line = next_whole(lines)?.ok_or_else(|| damaged("it is cut off"))?;
         if let Some(checksum) = line.strip_prefix(CHECKSUM_PREFIX) {
             break checksum;
         }
@@ -300,31 +301,10 @@ fn read_log(lines: &mut Lines<impl BufRead>, link: &mut Link, marks: &mut Marks)
     }
 }
 
-/// Lines of bounded length.
-struct Lines<R> {
-    text: R,
-    line: Vec<u8>,
-    /// Of the last line; the first one has 1.
-    number: u64,
-    /// Where the last line ended.
-    end: u64,
-}
-
-impl<R: BufRead> Lines<R> {
-    /// The next line with its end, which the last one may lack.
-    fn next(&mut self) -> io::Result<Option<&[u8]>> {
-        self.line.clear();
-        let len = (&mut self.text).take(MAX_LINE_LEN).read_until(b'\n', &mut self.line)?;
-        self.number += 1;
-        self.end += len as u64;
-        Ok((len > 0).then_some(&self.line))
-    }
-
-    /// The next line without its end; `None` where that is missing.
-    fn next_whole(&mut self) -> Result<Option<&str>, Failed> {
-        let line = self.next()?.and_then(|line| line.strip_suffix(b"\n"));
-        line.map(|line| std::str::from_utf8(line).map_err(|_| damaged("it is not text"))).transpose()
-    }
+/// The next line without its end; `None` where that is missing.
+fn next_whole(lines: &mut Lines<impl BufRead>) -> Result<Option<&str>, Failed> {
+    let line = lines.next()?.and_then(|line| line.strip_suffix(b"\n"));
+    line.map(|line| std::str::from_utf8(line).map_err(|_| damaged("it is not text"))).transpose()
 }
 
 struct Hashing<W> {

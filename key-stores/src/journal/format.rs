@@ -1,11 +1,12 @@
 //! The lines of journals and backups (FORMAT.md, Appendix D). [`Journal`](super::Journal) says what they mean.
 
+use crate::lines::Lines;
 use data_encoding::HEXLOWER;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{CopyStatus, Error, ErrorKind, KeyState, Lineage, Record, RecordCopy, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 
 /// The start of the first line, before the version.
 const NAME: &str = "keyfold-records ";
@@ -276,7 +277,7 @@ fn damaged(why: impl AsRef<str>) -> Error {
 }
 
 fn read_all(text: impl BufRead) -> Result<(Kind, Contents), Failed> {
-    let mut lines = Lines { text, line: Vec::new(), number: 0 };
+    let mut lines = Lines::new(text, MAX_LINE_LEN);
     let Some(first) = lines.next()? else { return Err(damaged("it is empty").into()) };
     let first = first.strip_suffix(b"\n").ok_or_else(|| damaged("it is cut off in its first line"))?;
     let kind = Kind::of_first_line(first)?;
@@ -408,22 +409,4 @@ pub(super) fn unsettled(contents: &Contents) -> Vec<Record> {
     let unsettled = contents.copies.iter().filter(|copy| copy.status == CopyStatus::Intended);
     let mut seen = BTreeSet::new();
     unsettled.map(|copy| copy.record.clone()).filter(|record| seen.insert(digest(record))).collect()
-}
-
-/// Lines of bounded length.
-struct Lines<R> {
-    text: R,
-    line: Vec<u8>,
-    /// Of the last line; the first one has 1.
-    number: u64,
-}
-
-impl<R: BufRead> Lines<R> {
-    /// The next line with its end, which the last one may lack.
-    fn next(&mut self) -> io::Result<Option<&[u8]>> {
-        self.line.clear();
-        let len = (&mut self.text).take(MAX_LINE_LEN).read_until(b'\n', &mut self.line)?;
-        self.number += 1;
-        Ok((len > 0).then_some(&self.line))
-    }
 }
