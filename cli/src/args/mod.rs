@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Census(Census),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
-    /// List and rotate keys.
+    /// List, rotate, back up, recover and destroy keys.
     #[command(subcommand)]
     Keys(Keys),
     /// Verify, anchor and export audit files.
