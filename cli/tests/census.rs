@@ -21,12 +21,7 @@ fn hospitals(patients: usize) -> Vec<Hospital> {
         .into_iter()
         .map(|database| {
             let hospital = Hospital::new(database);
-            let third = patients / 3;
-            hospital.add(0..third, None);
-            hospital.rotate(None);
-            hospital.add(third..2 * third, None);
-            hospital.rotate(None);
-            hospital.add(2 * third..patients, None);
+            hospital.add_three_generations(patients);
             hospital
         })
         .collect()

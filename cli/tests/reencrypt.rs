@@ -1,5 +1,6 @@
 //! `keyfold reencrypt` of tables and files: what is old is sealed again, what is current stays byte for byte, nobody's newer
-//! value is lost, and the statement is there exactly when nothing is left.
+//! value is lost, and the statement is there exactly when nothing is left. Longer than most files: one verb, and all its tests
+//! share how a hospital is set up and counted.
 
 mod common;
 #[path = "common/tables.rs"]
@@ -20,16 +21,6 @@ fn hospitals() -> impl Iterator<Item = Hospital> {
     databases().into_iter().map(Hospital::new)
 }
 
-/// Two old generations and the current one.
-fn three_generations(hospital: &Hospital, patients: usize) {
-    let third = patients / 3;
-    hospital.add(0..third, None);
-    hospital.rotate(None);
-    hospital.add(third..2 * third, None);
-    hospital.rotate(None);
-    hospital.add(2 * third..patients, None);
-}
-
 /// The summary, which a warning about the statement may follow.
 fn summary_of(run: &Run) -> Json {
     let line = run.stderr.lines().find(|line| line.starts_with('{')).expect("a summary");
@@ -43,7 +34,7 @@ fn numbers(summary: &Json, names: &[&str]) -> Vec<u64> {
 #[test]
 fn old_values_are_sealed_again_and_current_ones_stay() {
     for hospital in hospitals() {
-        three_generations(&hospital, 3000);
+        hospital.add_three_generations(3000);
         hospital.database.sql("INSERT INTO patients VALUES (5000, 'x', NULL, '', NULL)");
         let before = hospital.rows();
         let dry = hospital.reencrypt(&["--dry-run", "--json"]).expect(0, &[]);
@@ -92,7 +83,7 @@ fn old_values_are_sealed_again_and_current_ones_stay() {
 #[test]
 fn bad_rows_stay_and_are_named_in_the_ledger() {
     for hospital in hospitals() {
-        three_generations(&hospital, 30);
+        hospital.add_three_generations(30);
         let rows = hospital.rows();
         let literal = |bytes: &[u8]| hospital.database.literal(&data_encoding::HEXLOWER.encode(bytes));
         let mut damaged = sealed(&rows[3].cells[1]);
@@ -145,7 +136,7 @@ fn bad_rows_stay_and_are_named_in_the_ledger() {
 #[test]
 fn the_statement_says_what_is_left() {
     for hospital in hospitals() {
-        three_generations(&hospital, 30);
+        hospital.add_three_generations(30);
         // A column that only the second field covers is left.
         let one = ["--field", "patient.name=name", "--statement", "statement"];
         hospital.run("reencrypt", &one).expect(0, &[]);
@@ -497,7 +488,7 @@ fn a_field_that_has_become_deterministic() {
 #[test]
 fn no_output_is_a_file_that_the_command_lives_on() {
     for hospital in hospitals() {
-        three_generations(&hospital, 6);
+        hospital.add_three_generations(6);
         let world = &hospital.world;
         let keyring = ["local.kek", "keys.db", "keyfold.toml", "keys.high-water"].map(|file| world.keys().join(file));
         let mut own = [&keyring[..], &[world.path("policy.toml")]].concat();
@@ -556,7 +547,7 @@ fn a_key_of_another_scope_or_keyring_is_never_current() {
 #[test]
 fn a_ledger_goes_on_with_its_run_and_no_other() {
     for hospital in hospitals() {
-        three_generations(&hospital, 30);
+        hospital.add_three_generations(30);
         hospital.database.sql("UPDATE patients SET name = 'clear' WHERE id IN (2, 8, 14)");
         let point = ["--checkpoint", "point", "--batch-rows", "5", "--errors"];
         hospital.reencrypt(&[&point[..], &["e", "--max-errors", "1"]].concat()).expect(DATA, &["--max-errors"]);
@@ -585,7 +576,7 @@ fn a_ledger_goes_on_with_its_run_and_no_other() {
 #[test]
 fn a_checkpoint_says_nothing_about_what_is_left() {
     for hospital in hospitals() {
-        three_generations(&hospital, 30);
+        hospital.add_three_generations(30);
         hospital.database.sql("UPDATE patients SET name = 'clear' WHERE id = 29");
         let run = ["--checkpoint", "point", "--batch-rows", "5", "--statement", "s"];
         // A dry run takes the whole command line, and writes nothing.

@@ -1,5 +1,6 @@
 //! Reading a text file line by line, whatever somebody has put into it.
 
+use keyfold::Error;
 use std::io::{self, BufRead, Read};
 
 /// Lines of bounded length.
@@ -26,5 +27,32 @@ impl<R: BufRead> Lines<R> {
         self.number += 1;
         self.end += len as u64;
         Ok((len > 0).then_some(&self.line))
+    }
+}
+
+/// Why reading ended.
+pub(crate) enum Failed {
+    Io(io::Error),
+    Refused(Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// An error of the system, or what somebody found in the file.
+pub(crate) fn settled<T>(read: Result<T, Failed>) -> io::Result<keyfold::Result<T>> {
+    match read {
+        Ok(value) => Ok(Ok(value)),
+        Err(Failed::Refused(error)) => Ok(Err(error)),
+        Err(Failed::Io(error)) => Err(error),
     }
 }

@@ -68,6 +68,14 @@ pub enum ColumnKind {
     Other,
 }
 
+/// A column that is read and changed.
+#[derive(Debug)]
+struct Column {
+    name: String,
+    kind: ColumnKind,
+    nullable: bool,
+}
+
 /// A row as it was read.
 #[derive(Debug)]
 pub struct Row {

@@ -2,8 +2,8 @@
 
 use crate::name::quote;
 use crate::{
-    Cell, Change, ColumnKind, Extent, Guard, INHERITED, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE, Row,
-    RowKey, no_such,
+    Cell, Change, Column, ColumnKind, Extent, Guard, INHERITED, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE,
+    Row, RowKey, no_such,
 };
 use keyfold::{BoxFuture, Error, ErrorKind, Result};
 use keyfold_store::PostgresSettings;
@@ -25,13 +25,6 @@ pub(crate) struct PostgresTable {
     key: String,
     key_type: KeyType,
     pub(crate) columns: Vec<Column>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Column {
-    name: String,
-    pub(crate) kind: ColumnKind,
-    pub(crate) nullable: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

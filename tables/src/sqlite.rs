@@ -2,8 +2,8 @@
 
 use crate::name::quote;
 use crate::{
-    Access, Cell, Change, ColumnKind, Extent, Guard, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE, Row, RowKey,
-    no_such,
+    Access, Cell, Change, Column, ColumnKind, Extent, Guard, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE, Row,
+    RowKey, no_such,
 };
 use keyfold::{Error, ErrorKind, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -21,13 +21,6 @@ pub(crate) struct SqliteTable {
     table: String,
     key: String,
     pub(crate) columns: Vec<Column>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Column {
-    name: String,
-    pub(crate) kind: ColumnKind,
-    pub(crate) nullable: bool,
 }
 
 impl SqliteTable {

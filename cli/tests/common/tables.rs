@@ -38,6 +38,16 @@ pub(crate) fn name(id: usize) -> String {
 }
 
 impl Hospital {
+    /// Two old generations and the current one.
+    pub(crate) fn add_three_generations(&self, patients: usize) {
+        let third = patients / 3;
+        self.add(0..third, None);
+        self.rotate(None);
+        self.add(third..2 * third, None);
+        self.rotate(None);
+        self.add(2 * third..patients, None);
+    }
+
     pub(crate) fn new(database: Database) -> Self {
         let bytes = database.bytes();
         database.sql(&format!(

@@ -1,6 +1,6 @@
 //! The lines of a file with marks. [`FileHighWater`](super::FileHighWater) says what they mean.
 
-use crate::lines::Lines;
+use crate::lines::{Failed, Lines, settled};
 use data_encoding::HEXLOWER;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{Error, ErrorKind, HighWaterMark, KeyState, Lineage, Result};
@@ -185,26 +185,6 @@ pub(super) fn read(text: impl BufRead) -> io::Result<Result<Whole>> {
 pub(super) fn read_added(text: impl BufRead, link: &mut Link, marks: &mut Marks) -> io::Result<Result<u64>> {
     let mut lines = Lines::new(text, MAX_LINE_LEN);
     settled(read_log(&mut lines, link, marks).map(|()| lines.end))
-}
-
-/// Why reading ended.
-enum Failed {
-    Io(io::Error),
-    Refused(Error),
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-fn settled<T>(read: Result<T, Failed>) -> io::Result<Result<T>> {
-    match read {
-        Ok(value) => Ok(Ok(value)),
-        Err(Failed::Refused(error)) => Ok(Err(error)),
-        Err(Failed::Io(error)) => Err(error),
-    }
 }
 
 fn damaged(why: impl AsRef<str>) -> Failed {

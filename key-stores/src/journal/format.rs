@@ -1,6 +1,6 @@
 //! The lines of journals and backups (FORMAT.md, Appendix D). [`Journal`](super::Journal) says what they mean.
 
-use crate::lines::Lines;
+use crate::lines::{Failed, Lines, settled};
 use data_encoding::HEXLOWER;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{CopyStatus, Error, ErrorKind, KeyState, Lineage, Record, RecordCopy, Result};
@@ -247,29 +247,7 @@ impl Contents {
 
 /// Reads a file to its end, or to a last line that whoever crashed had not finished; of a backup every line must be there.
 pub(super) fn read(text: impl BufRead) -> io::Result<Result<(Kind, Contents)>> {
-    match read_all(text) {
-        Ok(read) => Ok(Ok(read)),
-        Err(Failed::Refused(error)) => Ok(Err(error)),
-        Err(Failed::Io(error)) => Err(error),
-    }
-}
-
-/// Why reading ended.
-enum Failed {
-    Io(io::Error),
-    Refused(Error),
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
+    settled(read_all(text))
 }
 
 fn damaged(why: impl AsRef<str>) -> Error {
