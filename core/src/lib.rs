@@ -82,7 +82,7 @@ pub use {
         CreatedKeyring, KekPolicy, KekUse, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Recovery,
         Reparent, ReparentProgress, Rotated, ShredPolicy,
     },
-    kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
+    kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},
     rotation::RotationPolicy,

@@ -1,19 +1,36 @@
 //! Key services for keyfold: each adapter makes one service look like [`keyfold::Kms`].
 //!
 //! - [`local`]: a key in a file, for one machine and for tests.
+#![cfg_attr(
+    feature = "vault",
+    doc = "- [`vault`]: the transit engine of HashiCorp Vault and OpenBao (feature `vault`)."
+)]
+#![cfg_attr(feature = "remote", doc = "- [`callback`]: functions of the host program (feature `remote`).")]
 //!
 //! # The shape of an adapter
 //!
 //! One module and, where it brings dependencies, one feature. In it, in this order:
 //!
 //! 1. **Configuration**: the URI by which `keyfold.toml` names the KEK, parsed and checked before anything is called.
-//! 2. **Client**: one type that implements `Kms`, one KEK each; `wrap` and `unwrap` are one request each, with a timeout,
-//!    and hold no lock while they wait.
-//! 3. **Error table**: one function that sorts every answer of the service into [`keyfold::KmsErrorKind`]; what is not in
-//!    the table is `Rejected`. No error shows a payload.
+//! 2. **Client**: one type that implements `layer::Adapter`, one KEK each; `wrap` and `unwrap` are one attempt each, and
+//!    hold no lock while they wait. The layer above brings timeouts, repetition, breaker and rate limit.
+//! 3. **Error table**: rows of data that sort every answer of the service into [`keyfold::KmsErrorKind`]; what is not in
+//!    the table is `Rejected`. No error shows a payload, a credential or what a service wrote.
 //! 4. **Tests**: `keyfold::testing::kms_conformance` against the service or a recording of it, and one case for each row of the table.
+//!
+//! docs/KMS-CONTRACT.md has the whole contract.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "remote")]
+pub mod credentials;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "remote")]
+pub mod layer;
 pub mod local;
+#[cfg(feature = "remote")]
+mod per_process;
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
+mod uri;
 
 pub use local::LocalKek;
