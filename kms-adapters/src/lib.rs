@@ -22,6 +22,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "remote")]
+pub mod callback;
+#[cfg(feature = "remote")]
 pub mod credentials;
 #[cfg(feature = "http")]
 pub mod http;
@@ -32,5 +34,7 @@ pub mod local;
 mod per_process;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
 mod uri;
+#[cfg(feature = "vault")]
+pub mod vault;
 
 pub use local::LocalKek;
