@@ -32,8 +32,8 @@ pub mod layer;
 pub mod local;
 #[cfg(feature = "remote")]
 mod per_process;
-#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
-mod uri;
+#[cfg(feature = "remote")]
+pub mod uri;
 #[cfg(feature = "vault")]
 pub mod vault;
 
