@@ -54,6 +54,12 @@ fn a_scope_whose_kek_is_in_a_vault() {
     quiet(&world.run(&["protect", "in.csv", "--output", "sealed.csv", "--scope", "tenant 7"]).expect(0, &[]));
     quiet(&world.run(&["reveal", "sealed.csv", "--output", "out.csv", "--scope", "tenant 7"]).expect(0, &[]));
     assert_eq!(world.text("out.csv"), PATIENTS);
+    // No variable leads keys through a proxy.
+    let mut command = world.command(&["reveal", "sealed.csv", "--output", "proxied.csv", "--scope", "tenant 7"]);
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(name, "http://127.0.0.1:9");
+    }
+    quiet(&common::run(&mut command, b"").expect(0, &[]));
     // What the KEK needs is never overwritten.
     let own = world.keys().join("token");
     let own = own.to_str().expect("text");
