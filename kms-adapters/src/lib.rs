@@ -1,11 +1,14 @@
 //! Key services for keyfold: each adapter makes one service look like [`keyfold::Kms`].
 //!
 //! - [`local`]: a key in a file, for one machine and for tests.
+//! - [`passphrase`]: a key in a file that opens with a passphrase, kept offline for recovery.
 #![cfg_attr(
     feature = "vault",
     doc = "- [`vault`]: the transit engine of HashiCorp Vault and OpenBao (feature `vault`)."
 )]
 #![cfg_attr(feature = "remote", doc = "- [`callback`]: functions of the host program (feature `remote`).")]
+//!
+//! [`Deadline`] ends the requests of any of them after a total time.
 //!
 //! # The shape of an adapter
 //!
@@ -25,11 +28,14 @@
 pub mod callback;
 #[cfg(feature = "remote")]
 pub mod credentials;
+mod deadline;
 #[cfg(feature = "http")]
 pub mod http;
+mod key_file;
 #[cfg(feature = "remote")]
 pub mod layer;
 pub mod local;
+pub mod passphrase;
 #[cfg(feature = "remote")]
 mod per_process;
 #[cfg(feature = "remote")]
@@ -37,4 +43,6 @@ pub mod uri;
 #[cfg(feature = "vault")]
 pub mod vault;
 
+pub use deadline::Deadline;
 pub use local::LocalKek;
+pub use passphrase::PassphraseKek;

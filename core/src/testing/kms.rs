@@ -233,6 +233,7 @@ struct Service {
     wrap_count: AtomicU64,
     unwrap_count: AtomicU64,
     failure: Mutex<Failure>,
+    version: Mutex<String>,
     wrong_payload: AtomicBool,
     encrypt_only: AtomicBool,
 }
@@ -263,6 +264,7 @@ impl FakeKms {
             wrap_count: AtomicU64::new(0),
             unwrap_count: AtomicU64::new(0),
             failure: Mutex::default(),
+            version: Mutex::new("1".to_owned()),
             wrong_payload: AtomicBool::new(false),
             encrypt_only: AtomicBool::new(false),
         }))
@@ -281,6 +283,16 @@ impl FakeKms {
     /// Whether to unwrap to a payload that was never wrapped, as a broken or hostile service would.
     pub fn set_wrong_payload(&self, on: bool) {
         self.0.wrong_payload.store(on, Ordering::SeqCst);
+    }
+
+    /// What further wraps say of the version of the KEK, `"1"` at first; empty, as services that name none.
+    /// What was wrapped before still unwraps.
+    pub fn set_version(&self, version: &str) {
+        version.clone_into(&mut self.version());
+    }
+
+    fn version(&self) -> std::sync::MutexGuard<'_, String> {
+        self.0.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether to refuse to unwrap with [`AccessDenied`](KmsErrorKind::AccessDenied).
@@ -324,7 +336,7 @@ impl FakeKms {
         let mut body = *request.payload.expose();
         let sealed = self.0.kek.derive(&prefix).seal(proposed, &aad(request.context), &mut body)?;
         let bytes = [&prefix[..], &sealed.nonce, &body, &sealed.tag].concat();
-        Ok(WrappedKey { kek_version: "1".to_owned(), bytes })
+        Ok(WrappedKey { kek_version: self.version().clone(), bytes })
     }
 
     fn unwrap_now(&self, request: &UnwrapRequest<'_>) -> Result<Secret<64>> {
