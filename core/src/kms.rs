@@ -6,6 +6,7 @@ use crate::wire::KeyId;
 use core::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 /// A boxed future, so that the traits are object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -92,6 +93,66 @@ impl WrappedKey {
     pub const MAX_VERSION_LEN: usize = 255;
 }
 
+/// What a key service did for one call, for errors and the audit trail: how many requests it took, and under which ID the
+/// provider's own log has the last one. Filled in by the adapter while it works.
+#[derive(Debug, Default)]
+pub struct KmsTrace(Mutex<Traced>);
+
+#[derive(Debug, Default)]
+struct Traced {
+    requests: u32,
+    request_id: Option<String>,
+}
+
+impl KmsTrace {
+    /// Longest request ID that is kept, in bytes.
+    pub const MAX_ID_LEN: usize = 128;
+
+    /// A trace of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes that a request was sent. Forgets the ID of the one before.
+    pub fn request_sent(&self) {
+        let mut traced = self.traced();
+        traced.requests = traced.requests.saturating_add(1);
+        traced.request_id = None;
+    }
+
+    /// Notes the ID that the provider gave the last request. It comes from outside: other than 1 to
+    /// [`MAX_ID_LEN`](Self::MAX_ID_LEN) letters, digits and `-_.:/+=` it is ignored.
+    pub fn set_request_id(&self, id: &str) {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b);
+        if (1..=Self::MAX_ID_LEN).contains(&id.len()) && id.bytes().all(allowed) {
+            self.traced().request_id = Some(id.to_owned());
+        }
+    }
+
+    /// How many requests were sent, repetitions included.
+    #[must_use]
+    pub fn requests(&self) -> u32 {
+        self.traced().requests
+    }
+
+    /// The provider's ID of the last request, where it has answered and gives IDs.
+    #[must_use]
+    pub fn request_id(&self) -> Option<String> {
+        self.traced().request_id.clone()
+    }
+
+    /// Takes over what `other` says.
+    pub fn copy_from(&self, other: &Self) {
+        let Traced { requests, request_id } = &*other.traced();
+        *self.traced() = Traced { requests: *requests, request_id: request_id.clone() };
+    }
+
+    fn traced(&self) -> std::sync::MutexGuard<'_, Traced> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A payload to wrap.
 #[non_exhaustive]
 pub struct WrapRequest<'a> {
@@ -99,13 +160,22 @@ pub struct WrapRequest<'a> {
     pub payload: &'a Secret<64>,
     /// Authenticated by the service where it can; visible to it and to its logs.
     pub context: &'a KmsContext,
+    /// Where the adapter notes what it did, if anybody wants to know.
+    pub trace: Option<&'a KmsTrace>,
 }
 
 impl<'a> WrapRequest<'a> {
     /// A request to wrap `payload` under `context`.
     #[must_use]
     pub const fn new(payload: &'a Secret<64>, context: &'a KmsContext) -> Self {
-        Self { payload, context }
+        Self { payload, context, trace: None }
+    }
+
+    /// The same request, noted in `trace`.
+    #[must_use]
+    pub const fn with_trace(mut self, trace: &'a KmsTrace) -> Self {
+        self.trace = Some(trace);
+        self
     }
 }
 
@@ -116,13 +186,22 @@ pub struct UnwrapRequest<'a> {
     pub wrapped: &'a WrappedKey,
     /// Equal to the one given to [`Kms::wrap`].
     pub context: &'a KmsContext,
+    /// Where the adapter notes what it did, if anybody wants to know.
+    pub trace: Option<&'a KmsTrace>,
 }
 
 impl<'a> UnwrapRequest<'a> {
     /// A request to unwrap `wrapped` under `context`.
     #[must_use]
     pub const fn new(wrapped: &'a WrappedKey, context: &'a KmsContext) -> Self {
-        Self { wrapped, context }
+        Self { wrapped, context, trace: None }
+    }
+
+    /// The same request, noted in `trace`.
+    #[must_use]
+    pub const fn with_trace(mut self, trace: &'a KmsTrace) -> Self {
+        self.trace = Some(trace);
+        self
     }
 }
 
@@ -132,14 +211,14 @@ impl<'a> UnwrapRequest<'a> {
 /// returns a payload that the service did not authenticate. It may be called from several threads at once.
 /// `keyfold::testing::kms_conformance` checks an implementation.
 pub trait Kms: Send + Sync {
-    /// Wraps 64 bytes under the current version of this KEK. One request.
+    /// Wraps 64 bytes under the current version of this KEK. One request, and repetitions where it may succeed later.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Kms`] with the class of the answer. Wrapping twice yields two valid wraps, so repeating is safe.
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>>;
 
-    /// Unwraps what [`wrap`](Self::wrap) returned. One request.
+    /// Unwraps what [`wrap`](Self::wrap) returned. One request, and repetitions where it may succeed later.
     ///
     /// # Errors
     ///

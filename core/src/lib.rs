@@ -88,7 +88,7 @@ pub use {
         RestorePlan, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress, Rotated, SeenElsewhere, ShredPolicy,
         ShredScheduled, Shredded,
     },
-    kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey},
+    kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
     migration::{Migration, MigrationPhase},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},

@@ -9,7 +9,8 @@ use common::lab::*;
 use common::{FaultyMarks, block_on, open};
 use keyfold::wire::KeyId;
 use keyfold::{
-    AuditAction, AuditEvent, AuditSink, Context, Error, ErrorKind, KeyState, Keyring, KmsErrorKind, Result, Value,
+    AuditAction, AuditEvent, AuditSink, BoxFuture, Context, Error, ErrorKind, KeyState, Keyring, Kms, KmsErrorKind,
+    Result, Secret, UnwrapRequest, Value, WrapRequest, WrappedKey,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -118,6 +119,44 @@ fn every_request_and_every_change_of_a_key_is_an_event() {
     assert!(seal(&other, None, "x").is_err());
     let events = sink.take();
     assert_eq!(events[0].error, Some(ErrorKind::Kms(KmsErrorKind::AccessDenied)));
+}
+
+/// A key service that takes two requests, or fails after them.
+struct Remote(Arc<dyn Kms>, bool);
+
+impl Kms for Remote {
+    fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
+        self.0.wrap(request)
+    }
+
+    fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
+        let trace = request.trace.expect("the keyring wants to know");
+        trace.request_sent();
+        trace.set_request_id("of-the-first");
+        trace.request_sent();
+        trace.set_request_id("7b1c-1");
+        // From outside, and not an ID: ignored.
+        trace.set_request_id("evil\nline");
+        let failed = Error::new(ErrorKind::Kms(KmsErrorKind::AccessDenied), "no");
+        if self.1 { Box::pin(async { Err(failed) }) } else { self.0.unwrap(request) }
+    }
+}
+
+#[test]
+fn events_name_the_requests_of_a_service_on_a_network() {
+    for fails in [false, true] {
+        let (lab, clock) = (Lab::new(), TestClock::new());
+        let (store, marks) = (Arc::new(lab.store.clone()), Arc::new(FaultyMarks::default()));
+        let keks = lab.keks().into_iter().map(|(alias, kms)| (alias, Arc::new(Remote(kms, fails)) as Arc<dyn Kms>));
+        let ring = Keyring::open_with_clock(lab.config.clone(), store, keks.collect(), marks, Arc::new(clock)).unwrap();
+        let sink = Arc::new(MemorySink::default());
+        ring.set_audit(sink.clone()).unwrap();
+        assert_eq!(seal(&ring, None, "x").is_err(), fails);
+        let events = sink.take();
+        let details = [("requests", "2".to_owned()), ("request_id", "7b1c-1".to_owned())];
+        assert_eq!((events[0].action, &events[0].details[..]), (AuditAction::Unwrap, &details[..]));
+        assert_eq!(events[0].error.is_some(), fails);
+    }
 }
 
 #[test]

@@ -2,6 +2,11 @@
 //!
 //! - [`local`]: a key in a file, for one machine and for tests.
 //! - [`passphrase`]: a key in a file that opens with a passphrase, kept offline for recovery.
+#![cfg_attr(
+    feature = "vault",
+    doc = "- [`vault`]: the transit engine of HashiCorp Vault and OpenBao (feature `vault`)."
+)]
+#![cfg_attr(feature = "remote", doc = "- [`callback`]: functions of the host program (feature `remote`).")]
 //!
 //! [`Deadline`] ends the requests of any of them after a total time.
 //!
@@ -10,17 +15,33 @@
 //! One module and, where it brings dependencies, one feature. In it, in this order:
 //!
 //! 1. **Configuration**: the URI by which `keyfold.toml` names the KEK, parsed and checked before anything is called.
-//! 2. **Client**: one type that implements `Kms`, one KEK each; `wrap` and `unwrap` are one request each, with a timeout,
-//!    and hold no lock while they wait.
-//! 3. **Error table**: one function that sorts every answer of the service into [`keyfold::KmsErrorKind`]; what is not in
-//!    the table is `Rejected`. No error shows a payload.
+//! 2. **Client**: one type that implements `layer::Adapter`, one KEK each; `wrap` and `unwrap` are one attempt each, and
+//!    hold no lock while they wait. The layer above brings timeouts, repetition, breaker and rate limit.
+//! 3. **Error table**: rows of data that sort every answer of the service into [`keyfold::KmsErrorKind`]; what is not in
+//!    the table is `Rejected`. No error shows a payload, a credential or what a service wrote.
 //! 4. **Tests**: `keyfold::testing::kms_conformance` against the service or a recording of it, and one case for each row of the table.
+//!
+//! docs/KMS-CONTRACT.md has the whole contract.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "remote")]
+pub mod callback;
+#[cfg(feature = "remote")]
+pub mod credentials;
 mod deadline;
+#[cfg(feature = "http")]
+pub mod http;
 mod key_file;
+#[cfg(feature = "remote")]
+pub mod layer;
 pub mod local;
 pub mod passphrase;
+#[cfg(feature = "remote")]
+mod per_process;
+#[cfg(feature = "remote")]
+pub mod uri;
+#[cfg(feature = "vault")]
+pub mod vault;
 
 pub use deadline::Deadline;
 pub use local::LocalKek;

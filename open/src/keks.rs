@@ -9,6 +9,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The forms that this build knows.
+const FORMS: &[&str] = &[
+    "local:FILE",
+    "passphrase:FILE",
+    #[cfg(feature = "vault")]
+    "vault://HOST:8200/MOUNT/KEY?…",
+];
+
 /// Opens every KEK of `config`. One that cannot be opened is absent, and the log says why, where the keyring can do without:
 /// it is for isolated scopes, for recovery, or another one for roots can be asked.
 ///
@@ -110,19 +118,27 @@ fn open_with_id(
             let id = kek.file_id();
             Ok((Arc::new(kek), id))
         }
-        _ => Err(Error::new(
-            ErrorKind::Configuration,
-            "the KEK is not one that this build knows: local:FILE or passphrase:FILE",
-        )
-        .with_detail(uri)),
+        #[cfg(feature = "vault")]
+        Some(("vault", _)) => Ok(remote(keyfold_kms::vault::VaultKek::from_uri(uri, folder)?)),
+        // Only the scheme is repeated: somebody may have written a password into the rest.
+        other => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
+            .with_detail(format!("{}; known: {}", other.map_or("no scheme", |(scheme, _)| scheme), FORMS.join(", ")))),
     }
+}
+
+#[cfg(feature = "vault")]
+fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -> (Arc<dyn Kms>, String) {
+    let id = kek.adapter().label().to_owned();
+    (Arc::new(kek), id)
 }
 
 /// The files of the KEKs of `config`.
 pub(crate) fn files(config: &Config, folder: &Path) -> Vec<PathBuf> {
-    let file = |uri: &String| {
-        let (scheme, file) = uri.split_once(':')?;
-        matches!(scheme, "local" | "passphrase").then(|| folder.join(file))
+    let of_one = |uri: &String| match uri.split_once(':') {
+        Some(("local" | "passphrase", file)) => vec![folder.join(file)],
+        #[cfg(feature = "vault")]
+        Some(("vault", _)) => keyfold_kms::uri::files(uri, folder),
+        _ => Vec::new(),
     };
-    config.keks.values().chain(config.audit_keks.values()).filter_map(file).collect()
+    config.keks.values().chain(config.audit_keks.values()).flat_map(of_one).collect()
 }

@@ -4,7 +4,7 @@ use super::audited::Audit;
 use crate::audit::{AuditAction, AuditEvent};
 use crate::error::{Error, Result};
 use crate::keys::Secret;
-use crate::kms::{BoxFuture, KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
+use crate::kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::observe;
 use std::fmt;
 use std::future::Future;
@@ -51,6 +51,7 @@ impl ObservedKms {
         &self,
         action: AuditAction,
         context: &KmsContext,
+        trace: &KmsTrace,
         request: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let (operation, asked_at) = (action.name(), Instant::now());
@@ -60,6 +61,13 @@ impl ObservedKms {
         observe::kms_request(self.alias.as_str(), operation, outcome, took);
         let mut event = AuditEvent::new(action).kek(&self.alias).key(context.key_id()).outcome(&answer);
         event.latency = Some(took);
+        // A KEK on this machine sends nothing.
+        if trace.requests() > 0 {
+            event = event.detail("requests", trace.requests());
+        }
+        if let Some(id) = trace.request_id() {
+            event = event.detail("request_id", id);
+        }
         let recorded = self.audit.record(event);
         answer.and_then(|answer| recorded.map(|()| answer).map_err(Unrecorded::mark))
     }
@@ -67,10 +75,18 @@ impl ObservedKms {
 
 impl Kms for ObservedKms {
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
-        Box::pin(self.observe(AuditAction::Wrap, request.context, self.inner.wrap(request)))
+        Box::pin(async move {
+            let trace = KmsTrace::new();
+            let (context, traced) = (request.context, WrapRequest { trace: Some(&trace), ..request });
+            self.observe(AuditAction::Wrap, context, &trace, self.inner.wrap(traced)).await
+        })
     }
 
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
-        Box::pin(self.observe(AuditAction::Unwrap, request.context, self.inner.unwrap(request)))
+        Box::pin(async move {
+            let trace = KmsTrace::new();
+            let (context, traced) = (request.context, UnwrapRequest { trace: Some(&trace), ..request });
+            self.observe(AuditAction::Unwrap, context, &trace, self.inner.unwrap(traced)).await
+        })
     }
 }

@@ -1,0 +1,304 @@
+//! The HTTPS client of all adapters that speak REST. Strict, because it carries keys:
+//!
+//! - TLS 1.2 or 1.3 with ring, which is passed explicitly; the system's roots, or a private CA in their place;
+//!   plain HTTP to a loopback address alone;
+//! - no redirect is followed, no proxy is used (whatever the environment says), no cookie kept, nothing decompressed,
+//!   nothing repeated;
+//! - at most 64 KiB of an answer are read;
+//! - connections are not shared with a forked child;
+//! - credentials are marked as sensitive to the layers below, bodies are erased; copies in the buffers of HTTP and TLS are not.
+//!
+//! Its calls need a tokio runtime and have no timeout: both are the layer's.
+
+use crate::credentials::SecretText;
+use crate::layer::{Again, Failure};
+use crate::per_process::PerProcess;
+use bytes::Bytes;
+use data_encoding::Encoding;
+use keyfold::{Error, ErrorKind, KmsErrorKind, KmsTrace, Result, Secret};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use serde::{Deserialize, Serialize};
+use std::error::Error as StdError;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+/// Most bytes of an answer that are read.
+pub const MAX_BODY_LEN: usize = 64 * 1024;
+
+/// A client. Cheap to make; it connects when it is used.
+pub struct Http {
+    tls: Arc<ClientConfig>,
+    client: PerProcess<reqwest::Client>,
+}
+
+impl Http {
+    /// A client that trusts the certificates in the PEM file `ca` and no others, or without one those of the system.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): the file cannot be read or holds no certificate, or the system has none.
+    pub fn new(ca: Option<&Path>) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        match ca {
+            Some(path) => {
+                let wrong = |why: String| {
+                    Error::new(ErrorKind::Configuration, "the CA of the key service cannot be used")
+                        .with_detail(format!("{}: {why}", path.display()))
+                };
+                let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+                    .and_then(Iterator::collect)
+                    .map_err(|error| wrong(error.to_string()))?;
+                if certificates.is_empty() {
+                    return Err(wrong("no certificate in it".to_owned()));
+                }
+                for certificate in certificates {
+                    roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+                }
+            }
+            // Some of a system's roots may not be understood; those that are count.
+            None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::new(ErrorKind::Internal, "TLS cannot be set up").with_source(error))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls: Arc::new(tls), client: PerProcess::new() })
+    }
+
+    fn client(&self) -> Result<Arc<reqwest::Client>, Failure> {
+        self.client.get(|| {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
+                .user_agent(concat!("keyfold/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .no_proxy()
+                .http1_only()
+                .pool_max_idle_per_host(4)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .build()
+                .map_err(|error| {
+                    Failure::new(KmsErrorKind::Unavailable, "the HTTPS client cannot be made").detail(innermost(&error))
+                })
+        })
+    }
+
+    /// Sends `request` and reads the answer, whatever its status; a redirect is a failure.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](KmsErrorKind::Unavailable), [`TlsError`](KmsErrorKind::TlsError) or
+    /// [`MalformedResponse`](KmsErrorKind::MalformedResponse): the way to the service, or what came back over it.
+    pub async fn send(&self, request: Request, trace: Option<&KmsTrace>) -> Result<Response, Failure> {
+        let Request { method, url, headers, body } = request;
+        if url.scheme() != "https" && !is_loopback(&url) {
+            return Err(Failure::configuration("a key service is reached over HTTPS, unless on a loopback address"));
+        }
+        let client = self.client()?;
+        if let Some(trace) = trace {
+            trace.request_sent();
+        }
+        // Wiped when the client lets go of it.
+        let body = Bytes::from_owner(body);
+        let mut answer =
+            client.request(method, url).headers(headers).body(body).send().await.map_err(|error| transport(&error))?;
+        let status = answer.status().as_u16();
+        if answer.status().is_redirection() {
+            return Err(Failure::malformed("the key service answered with a redirect, which is never followed"));
+        }
+        const TOO_LONG: Failure = Failure::malformed("the answer of the key service is longer than 64 KiB");
+        let announced = answer.content_length().unwrap_or(0);
+        if announced > MAX_BODY_LEN as u64 {
+            return Err(TOO_LONG);
+        }
+        // As long as it may get, because growing would leave copies behind.
+        let mut body = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
+        while let Some(chunk) = answer.chunk().await.map_err(|error| transport(&error))? {
+            if body.len() + chunk.len() > MAX_BODY_LEN {
+                return Err(TOO_LONG);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status, headers: std::mem::take(answer.headers_mut()), body })
+    }
+}
+
+/// A request, to be sent by [`Http::send`].
+pub struct Request {
+    method: reqwest::Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Request {
+    /// A GET request.
+    #[must_use]
+    pub fn get(url: Url) -> Self {
+        Self { method: reqwest::Method::GET, url, headers: HeaderMap::new(), body: Zeroizing::default() }
+    }
+
+    /// A POST request with an empty body.
+    #[must_use]
+    pub fn post(url: Url) -> Self {
+        Self { method: reqwest::Method::POST, ..Self::get(url) }
+    }
+
+    /// With a header. `name` is in lower case.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`]: a header cannot have such a value.
+    pub fn header(mut self, name: &'static str, value: &str) -> Result<Self, Failure> {
+        self.headers.insert(HeaderName::from_static(name), header_value(value)?);
+        Ok(self)
+    }
+
+    /// With a credential as a header, which no layer below shows. `prefix` is put before it, such as `Bearer `.
+    ///
+    /// # Errors
+    ///
+    /// As for [`header`](Self::header).
+    pub fn secret_header(mut self, name: &'static str, prefix: &str, secret: &SecretText) -> Result<Self, Failure> {
+        let mut value = header_value(&Zeroizing::new([prefix, secret.expose()].concat()))?;
+        value.set_sensitive(true);
+        self.headers.insert(HeaderName::from_static(name), value);
+        Ok(self)
+    }
+
+    /// With `body` as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`]: it cannot be written as JSON.
+    pub fn json(mut self, body: &impl Serialize) -> Result<Self, Failure> {
+        // Large enough for every body of ours, because growing would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
+        serde_json::to_writer(&mut *bytes, body).map_err(|error| {
+            Error::new(ErrorKind::Internal, "a request cannot be written as JSON").with_source(error)
+        })?;
+        self.body = bytes;
+        self.headers.insert("content-type", HeaderValue::from_static("application/json"));
+        Ok(self)
+    }
+
+    /// With `body` as `application/x-www-form-urlencoded`.
+    #[must_use]
+    pub fn form(mut self, body: Zeroizing<String>) -> Self {
+        self.body = Zeroizing::new(body.as_bytes().to_vec());
+        self.headers.insert("content-type", HeaderValue::from_static("application/x-www-form-urlencoded"));
+        self
+    }
+}
+
+/// An answer. The body is erased on drop; what is parsed out of it and secret is borrowed.
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    headers: HeaderMap,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Response {
+    /// The header `name`, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedResponse`](KmsErrorKind::MalformedResponse): it is not what was expected.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        // The error would show what it stumbled upon.
+        serde_json::from_slice(&self.body).map_err(|_| {
+            Failure::malformed("the answer of the key service is not what its protocol says")
+                .detail(format!("status {}", self.status))
+        })
+    }
+
+    /// How long the service asks to be left alone, where it says so in seconds. A date is ignored, as clocks differ.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+    }
+}
+
+/// The payload that a service returned in an encoding such as base64.
+///
+/// # Errors
+///
+/// [`MalformedResponse`](KmsErrorKind::MalformedResponse): not 64 bytes in that encoding.
+pub fn decode_payload(text: &str, encoding: &Encoding) -> Result<Secret<64>, Failure> {
+    const WRONG: Failure = Failure::malformed("the key service returned something else than was wrapped");
+    // Padded base64 is decoded in groups of three bytes.
+    let len = encoding.decode_len(text.len()).ok().filter(|&len| len <= 66).ok_or(WRONG)?;
+    let mut buffer = Zeroizing::new([0; 66]);
+    let len = encoding.decode_mut(text.as_bytes(), &mut buffer[..len]).map_err(|_| WRONG)?;
+    let found: &[u8; 64] = buffer[..len].try_into().map_err(|_| WRONG)?;
+    Ok(Secret::with(|payload| payload.copy_from_slice(found)))
+}
+
+/// Whether `url` names a loopback address by its number: a name could lead anywhere.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    }
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Failure> {
+    // The error of the conversion is not shown: the text may be a credential.
+    HeaderValue::from_str(text)
+        .map_err(|_| Failure::configuration("a credential or name has characters that HTTP forbids"))
+}
+
+/// Sorts what went wrong before there was a whole answer.
+fn transport(error: &reqwest::Error) -> Failure {
+    let is_tls = causes(error).any(is_tls);
+    let is_garbage = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse);
+    let failure = if is_tls {
+        Failure::new(KmsErrorKind::TlsError, "the TLS connection to the key service cannot be trusted")
+    } else if is_garbage {
+        Failure::malformed("the key service does not speak HTTP")
+    } else if error.is_connect() {
+        Failure::new(KmsErrorKind::Unavailable, "the key service cannot be reached")
+    } else {
+        Failure::new(KmsErrorKind::Unavailable, "the connection to the key service broke").again(Again::Later)
+    };
+    failure.detail(innermost(error))
+}
+
+/// Whether it is an error of rustls. Those hide in I/O errors, in several at times, which do not name them as sources.
+fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
+    cause.is::<rustls::Error>()
+        || cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref).is_some_and(|inner| is_tls(inner))
+}
+
+/// The last cause: an error of this machine or of TLS, never of the service's making.
+fn innermost(error: &reqwest::Error) -> String {
+    causes(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}

@@ -1,0 +1,291 @@
+//! The layer on a paused clock, above an adapter that does as it is told.
+
+use super::*;
+use keyfold::{KmsContext, Lineage, wire::KeyId};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What the adapter does, asked with the number of the attempt (from 1) and the time since the first.
+type Script = Box<dyn Fn(u32, Duration) -> Step + Send + Sync>;
+
+enum Step {
+    Answer,
+    Fail(Failure),
+    Hang,
+}
+
+struct Scripted {
+    script: Script,
+    begun: Instant,
+    attempts: AtomicU32,
+}
+
+impl Scripted {
+    async fn step(&self, trace: Option<&KmsTrace>) -> Attempt<()> {
+        let number = self.attempts.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(trace) = trace {
+            trace.request_sent();
+            trace.set_request_id(&format!("id-{number}"));
+        }
+        match (self.script)(number, self.begun.elapsed()) {
+            Step::Answer => Ok(()),
+            Step::Fail(failure) => Err(failure),
+            Step::Hang => std::future::pending().await,
+        }
+    }
+}
+
+impl Adapter for Scripted {
+    fn label(&self) -> &str {
+        "scripted"
+    }
+
+    fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Attempt<WrappedKey>> {
+        Box::pin(async move {
+            self.step(request.trace).await?;
+            Ok(WrappedKey { kek_version: String::new(), bytes: request.payload.expose().to_vec() })
+        })
+    }
+
+    fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
+        Box::pin(async move {
+            self.step(request.trace).await?;
+            Ok(Secret::with(|payload| payload.copy_from_slice(&request.wrapped.bytes)))
+        })
+    }
+}
+
+fn layered(limits: Limits, script: impl Fn(u32, Duration) -> Step + Send + Sync + 'static) -> Layered<Scripted> {
+    let adapter = Scripted { script: Box::new(script), begun: Instant::now(), attempts: AtomicU32::new(0) };
+    Layered::new(adapter, limits).unwrap().in_callers_runtime()
+}
+
+fn attempts(kms: &Layered<Scripted>) -> u32 {
+    kms.adapter().attempts.load(Ordering::SeqCst)
+}
+
+async fn unwrap(kms: &Layered<Scripted>) -> Result<Secret<64>> {
+    let context = KmsContext::new("test", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
+    let wrapped = WrappedKey { kek_version: String::new(), bytes: vec![7; 64] };
+    kms.unwrap(UnwrapRequest::new(&wrapped, &context)).await
+}
+
+fn fail(kind: KmsErrorKind) -> Step {
+    Step::Fail(Failure::new(kind, "as told"))
+}
+
+fn kind(result: Result<Secret<64>>) -> KmsErrorKind {
+    match result.map(drop).unwrap_err().kind() {
+        ErrorKind::Kms(kind) => kind,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_succeed_later_is_repeated_and_nothing_else() {
+    for &class in KmsErrorKind::ALL {
+        let kms = layered(Limits::default(), move |number, _| if number < 3 { fail(class) } else { Step::Answer });
+        let result = unwrap(&kms).await;
+        assert_eq!(result.is_ok(), class.is_retryable(), "{class:?}");
+        assert_eq!(attempts(&kms), if class.is_retryable() { 3 } else { 1 }, "{class:?}");
+    }
+    let kms = layered(Limits::default(), |_, _| fail(KmsErrorKind::Throttled));
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Throttled);
+    assert_eq!(attempts(&kms), Limits::default().attempts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_with_the_deadline_and_a_slow_attempt_with_its_timeout() {
+    let limits = Limits { deadline: Duration::from_secs(7), ..Limits::default() };
+    let kms = layered(limits, |_, _| Step::Hang);
+    let begun = Instant::now();
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Timeout);
+    assert!(begun.elapsed() <= Duration::from_millis(7_001), "{:?}", begun.elapsed());
+    let kms = layered(limits, |number, _| if number == 1 { Step::Hang } else { Step::Answer });
+    let begun = Instant::now();
+    assert!(unwrap(&kms).await.is_ok());
+    assert!(begun.elapsed() < Duration::from_millis(3_300), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured_but_capped_and_never_waited_for_in_vain() {
+    let asked = |seconds| {
+        move |number, _| match number {
+            1 => {
+                let pause = Some(Duration::from_secs(seconds));
+                Step::Fail(Failure::new(KmsErrorKind::Throttled, "as told").retry_after(pause))
+            }
+            _ => Step::Answer,
+        }
+    };
+    for (seconds, waited) in [(2, 2_000), (3600, 5_000)] {
+        let kms = layered(Limits::default(), asked(seconds));
+        let begun = Instant::now();
+        assert!(unwrap(&kms).await.is_ok());
+        let took = begun.elapsed().as_millis();
+        assert!((waited..waited + 10).contains(&took), "asked for {seconds} s, waited {took} ms");
+    }
+    let hurried = Limits { deadline: Duration::from_secs(3), ..Limits::default() };
+    let kms = layered(hurried, asked(3600));
+    let begun = Instant::now();
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Throttled);
+    assert!(begun.elapsed().is_zero(), "no point in waiting past the deadline");
+}
+
+#[test]
+fn pauses_have_full_jitter() {
+    let limits = Limits::default();
+    for (failed, longest) in [(1, 100), (2, 200), (3, 400), (5, 1_600), (6, 2_000), (40, 2_000)] {
+        assert!(limits.pause(failed, 0, None).is_zero());
+        assert_eq!(limits.pause(failed, u32::MAX, None).as_millis(), longest);
+        let half = limits.pause(failed, u32::MAX / 2, None).as_millis();
+        assert!(half.abs_diff(longest / 2) <= 1, "{half}");
+    }
+    let drawn: std::collections::BTreeSet<u32> = (0..64).map(|_| random()).collect();
+    assert!(drawn.len() > 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_renewed_once() {
+    let refused = || {
+        let failure = Failure::new(KmsErrorKind::Credentials, "expired").again(Again::WithNewCredentials);
+        Step::Fail(failure)
+    };
+    let once = layered(Limits::default(), move |number, _| if number == 1 { refused() } else { Step::Answer });
+    assert!(unwrap(&once).await.is_ok());
+    assert_eq!(attempts(&once), 2);
+    let always = layered(Limits::default(), move |_, _| refused());
+    assert_eq!(kind(unwrap(&always).await), KmsErrorKind::Credentials);
+    assert_eq!(attempts(&always), 2);
+}
+
+/// An outage of a minute, with an operation begun every 10 ms.
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_lets_one_probe_a_second_through_and_closes_within_two_seconds() {
+    const BACK: Duration = Duration::from_secs(60);
+    for hangs in [false, true] {
+        let script = move |_, at| match (at < BACK, hangs) {
+            (true, true) => Step::Hang,
+            (true, false) => fail(KmsErrorKind::Unavailable),
+            (false, _) => Step::Answer,
+        };
+        let kms = Arc::new(layered(Limits { attempts: 1, ..Limits::default() }, script));
+        let begun = kms.adapter().begun;
+        let recovered = Arc::new(Mutex::new(None));
+        let mut refused_at_once = 0;
+        let mut operations = Vec::new();
+        let mut before = 0;
+        while begun.elapsed() < BACK + Duration::from_secs(3) {
+            let (ring, recovered) = (Arc::clone(&kms), Arc::clone(&recovered));
+            operations.push(tokio::spawn(async move {
+                let asked = begun.elapsed();
+                let result = unwrap(&ring).await;
+                if result.is_ok() {
+                    recovered.lock().unwrap().get_or_insert(begun.elapsed());
+                }
+                u32::from(result.is_err() && begun.elapsed() == asked)
+            }));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if begun.elapsed() < BACK
+                && begun.elapsed() > Duration::from_secs(5)
+                && begun.elapsed().subsec_millis() < 10
+            {
+                let now = attempts(&kms);
+                assert!(before == 0 || now - before <= 1, "{} probes in a second", now - before);
+                before = now;
+            }
+        }
+        for operation in operations {
+            refused_at_once += operation.await.unwrap();
+        }
+        let recovered = recovered.lock().unwrap().expect("the service came back");
+        assert!(recovered - BACK < Duration::from_secs(2), "{:?} after the service", recovered - BACK);
+        assert!(refused_at_once > 4_000, "only {refused_at_once} operations were refused at once");
+        assert!(attempts(&kms) > 200, "after the outage every operation reaches the service");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_proves_that_the_service_is_there() {
+    let script = |number: u32, _| {
+        fail(if number.is_multiple_of(5) { KmsErrorKind::AccessDenied } else { KmsErrorKind::Unavailable })
+    };
+    let kms = layered(Limits { attempts: 1, ..Limits::default() }, script);
+    for _ in 0..100 {
+        let _ = unwrap(&kms).await;
+    }
+    assert_eq!(attempts(&kms), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kek_is_asked_no_faster_than_its_rate() {
+    let limits = Limits { rate: 10.0, burst: 5, deadline: Duration::from_secs(60), ..Limits::default() };
+    let kms = Arc::new(layered(limits, |_, _| Step::Answer));
+    let begun = Instant::now();
+    let operations: Vec<_> = (0..105)
+        .map(|_| {
+            let kms = Arc::clone(&kms);
+            tokio::spawn(async move { unwrap(&kms).await })
+        })
+        .collect();
+    for operation in operations {
+        assert!(operation.await.unwrap().is_ok());
+    }
+    let took = begun.elapsed().as_millis();
+    assert!((9_990..10_200).contains(&took), "105 attempts with 10 a second and a burst of 5 took {took} ms");
+    let hurried = Limits {
+        rate: 1.0,
+        burst: 1,
+        deadline: Duration::from_millis(500),
+        attempt: Duration::from_millis(500),
+        ..limits
+    };
+    let kms = layered(hurried, |_, _| Step::Answer);
+    assert!(unwrap(&kms).await.is_ok());
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Throttled);
+    assert_eq!(attempts(&kms), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_name_kek_requests_and_request_id() {
+    let kms = layered(Limits::default(), |number, _| {
+        fail(if number < 3 { KmsErrorKind::Unavailable } else { KmsErrorKind::AccessDenied })
+    });
+    let error = unwrap(&kms).await.map(drop).unwrap_err();
+    assert_eq!(error.to_string(), "as told: scripted; 3 requests; request ID id-3");
+
+    let context = KmsContext::new("test", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
+    let payload = Secret::with(|bytes: &mut [u8; 64]| bytes.fill(7));
+    let trace = KmsTrace::new();
+    let kms = layered(Limits::default(), |_, _| Step::Answer);
+    kms.wrap(WrapRequest::new(&payload, &context).with_trace(&trace)).await.unwrap();
+    assert_eq!((trace.requests(), trace.request_id().as_deref()), (1, Some("id-1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn oversize_wraps_are_never_sent() {
+    let kms = layered(Limits::default(), |_, _| Step::Answer);
+    let context = KmsContext::new("test", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
+    let wrapped = WrappedKey { kek_version: String::new(), bytes: vec![7; WrappedKey::MAX_LEN + 1] };
+    assert_eq!(kind(kms.unwrap(UnwrapRequest::new(&wrapped, &context)).await), KmsErrorKind::InvalidCiphertext);
+    assert_eq!(attempts(&kms), 0);
+}
+
+#[test]
+fn limits_have_bounds() {
+    Limits::default().check().unwrap();
+    let wrong = [
+        Limits { deadline: Duration::from_millis(99), attempt: Duration::from_millis(1), ..Limits::default() },
+        Limits { deadline: Duration::from_secs(301), ..Limits::default() },
+        Limits { attempt: Duration::from_secs(11), ..Limits::default() },
+        Limits { attempt: Duration::ZERO, ..Limits::default() },
+        Limits { attempts: 0, ..Limits::default() },
+        Limits { attempts: 11, ..Limits::default() },
+        Limits { rate: 0.0, ..Limits::default() },
+        Limits { rate: f64::NAN, ..Limits::default() },
+        Limits { burst: 0, ..Limits::default() },
+        Limits { outages: 0, ..Limits::default() },
+    ];
+    for limits in wrong {
+        assert_eq!(limits.check().unwrap_err().kind(), ErrorKind::Configuration, "{limits:?}");
+    }
+}

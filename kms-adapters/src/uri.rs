@@ -1,0 +1,143 @@
+//! The URIs by which `keyfold.toml` names KEKs: `SCHEME://ADDRESS?OPTION=VALUE&…`, read strictly, because an option that
+//! nobody reads must not look as if it protected something.
+//!
+//! All remote adapters share the options `deadline` and `timeout` (of an attempt; such as `10s` or `500ms`), `attempts`
+//! and `rate` (attempts per second). Paths are relative to the folder of the configuration. Credentials never stand in a
+//! URI: an option `NAME_file` or `NAME_env` says where they are.
+
+use crate::credentials::SecretSource;
+use crate::layer::Limits;
+use keyfold::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A URI in parts. Each adapter takes the options that it knows, and [`finish`](Self::finish) refuses what is left.
+pub struct KekUri {
+    /// Between `://` and `?`, as it stands there.
+    pub address: String,
+    options: BTreeMap<String, String>,
+    folder: PathBuf,
+}
+
+impl KekUri {
+    /// Takes `uri` apart; it must be of `scheme`.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): another scheme, an option twice, or what no URI of a KEK has.
+    pub fn parse(uri: &str, scheme: &str, folder: &Path) -> Result<Self> {
+        // What cannot be parsed may hold a password anywhere, so no part of it is repeated.
+        let rest = uri.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+        let rest = rest.ok_or_else(|| wrong("the URI of the KEK is not of that scheme", scheme))?;
+        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if address.contains(['@', '#', '\\']) || query.contains('#') || uri.chars().any(|c| c.is_control() || c == ' ')
+        {
+            return Err(wrong("the URI of a KEK has no user, password, fragment, space or control character", scheme));
+        }
+        let mut options = BTreeMap::new();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if options.insert(name.to_string(), value.into_owned()).is_some() {
+                return Err(wrong("the URI of the KEK has an option twice", &name));
+            }
+        }
+        Ok(Self { address: address.to_owned(), options, folder: folder.to_owned() })
+    }
+
+    /// The option `name`.
+    #[must_use]
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        self.options.remove(name)
+    }
+
+    /// The option `name`, which must be there.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): it is not.
+    pub fn require(&mut self, name: &str) -> Result<String> {
+        self.take(name).ok_or_else(|| wrong("the URI of the KEK lacks an option", name))
+    }
+
+    /// The file that the option `name` names.
+    #[must_use]
+    pub fn take_path(&mut self, name: &str) -> Option<PathBuf> {
+        self.take(name).map(|path| self.folder.join(path))
+    }
+
+    /// Where the options `NAME_file` or `NAME_env` say that a credential is.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): both are there.
+    pub fn take_secret(&mut self, name: &str) -> Result<Option<SecretSource>> {
+        match (self.take_path(&format!("{name}_file")), self.take(&format!("{name}_env"))) {
+            (Some(_), Some(_)) => Err(wrong("the URI of the KEK names two places of one credential", name)),
+            (Some(path), None) => Ok(Some(SecretSource::File(path))),
+            (None, Some(variable)) => Ok(Some(SecretSource::Env(variable))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The options of the layer.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): one is not what it should be, or out of its bounds.
+    pub fn take_limits(&mut self) -> Result<Limits> {
+        let mut limits = Limits::default();
+        if let Some(text) = self.take("deadline") {
+            limits.deadline = duration("deadline", &text)?;
+            limits.attempt = limits.attempt.min(limits.deadline);
+        }
+        if let Some(text) = self.take("timeout") {
+            limits.attempt = duration("timeout", &text)?;
+        }
+        if let Some(text) = self.take("attempts") {
+            limits.attempts = text.parse().map_err(|_| wrong("an option is a whole number", "attempts"))?;
+        }
+        if let Some(text) = self.take("rate") {
+            let rate: u32 = text.parse().map_err(|_| wrong("an option is a whole number", "rate"))?;
+            (limits.rate, limits.burst) = (f64::from(rate), rate);
+        }
+        limits.check()?;
+        Ok(limits)
+    }
+
+    /// Refuses options that nobody has taken.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): names one.
+    pub fn finish(self) -> Result<()> {
+        match self.options.keys().next() {
+            Some(name) => Err(wrong("the URI of the KEK has an option that keyfold does not know", name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The files that the options of `uri` name, such as those of credentials: what no output may overwrite.
+#[must_use]
+pub fn files(uri: &str, folder: &Path) -> Vec<PathBuf> {
+    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| name == "ca" || name.ends_with("_file"))
+        .map(|(_, path)| folder.join(&*path))
+        .collect()
+}
+
+fn duration(name: &str, text: &str) -> Result<Duration> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    // `parse` would take a sign as well.
+    let number = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    match (number, &text[digits.len()..]) {
+        (Some(number), "s") => Ok(Duration::from_secs(number)),
+        (Some(number), "ms") => Ok(Duration::from_millis(number)),
+        _ => Err(wrong("a duration in the URI of a KEK is a whole number of s or ms, such as 10s or 500ms", name)),
+    }
+}
+
+fn wrong(message: &'static str, detail: &str) -> Error {
+    Error::new(ErrorKind::Configuration, message).with_detail(detail)
+}
