@@ -1,6 +1,8 @@
 //! Key services for keyfold: each adapter makes one service look like [`keyfold::Kms`].
 //!
 //! - [`local`]: a key in a file, for one machine and for tests.
+#![cfg_attr(feature = "aws", doc = "- [`aws`]: AWS KMS (feature `aws`).")]
+#![cfg_attr(feature = "azure", doc = "- [`azure`]: Azure Key Vault and Managed HSM (feature `azure`).")]
 #![cfg_attr(
     feature = "vault",
     doc = "- [`vault`]: the transit engine of HashiCorp Vault and OpenBao (feature `vault`)."
@@ -21,6 +23,10 @@
 //! docs/KMS-CONTRACT.md has the whole contract.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "azure")]
+pub mod azure;
 #[cfg(feature = "remote")]
 pub mod credentials;
 #[cfg(feature = "http")]
@@ -30,6 +36,8 @@ pub mod layer;
 pub mod local;
 #[cfg(feature = "remote")]
 mod per_process;
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod sdk;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
 mod uri;
 
