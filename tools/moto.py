@@ -19,6 +19,7 @@ import base64
 import configparser
 import datetime
 import hmac
+import io
 import json
 import os
 import re
@@ -143,8 +144,9 @@ class Layer:
                 return self.answer(start_response, "200 OK", own(region, json.loads(body)))
         except Refused as why:
             return self.answer(start_response, "400 Bad Request", {"__type": why.code, "message": why.message})
-        import io
-        environ["wsgi.input"] = io.BytesIO(body)
+        # Half of moto's operations want the ID of a key and not its ARN.
+        body = re.sub(rb'"KeyId": ?"arn:[^"]*:key/', b'"KeyId": "', body)
+        environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
         # By which moto finds service and region.
         environ["HTTP_AUTHORIZATION"] = f"AWS4-HMAC-SHA256 Credential=ADMIN/20260101/{region}/kms/aws4_request, Signature=0"
         return self.moto(environ, start_response)

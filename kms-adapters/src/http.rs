@@ -324,11 +324,7 @@ fn header_value(text: &str) -> Result<HeaderValue, Failure> {
 
 /// Sorts what went wrong before there was a whole answer.
 fn transport(error: &reqwest::Error) -> Failure {
-    // rustls hides in the I/O error that carried it, which names no source of its own.
-    let is_tls = causes(error).any(|cause| {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
-    });
+    let is_tls = causes(error).any(is_tls);
     let is_garbage = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse);
     let failure = if is_tls {
         Failure::new(KmsErrorKind::TlsError, "the TLS connection to the key service cannot be trusted")
@@ -340,6 +336,12 @@ fn transport(error: &reqwest::Error) -> Failure {
         Failure::new(KmsErrorKind::Unavailable, "the connection to the key service broke").again(Again::Later)
     };
     failure.detail(innermost(error))
+}
+
+/// Whether it is an error of rustls. Those hide in I/O errors, in several at times, which do not name them as sources.
+fn is_tls(cause: &(dyn StdError + 'static)) -> bool {
+    cause.is::<rustls::Error>()
+        || cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref).is_some_and(|inner| is_tls(inner))
 }
 
 /// The last cause: an error of this machine or of TLS, never of the service's making.

@@ -28,6 +28,8 @@ pub mod aws;
 #[cfg(feature = "azure")]
 pub mod azure;
 #[cfg(feature = "remote")]
+pub mod callback;
+#[cfg(feature = "remote")]
 pub mod credentials;
 #[cfg(feature = "http")]
 pub mod http;
@@ -38,7 +40,9 @@ pub mod local;
 mod per_process;
 #[cfg(any(feature = "aws", feature = "azure"))]
 mod sdk;
-#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
-mod uri;
+#[cfg(feature = "remote")]
+pub mod uri;
+#[cfg(feature = "vault")]
+pub mod vault;
 
 pub use local::LocalKek;

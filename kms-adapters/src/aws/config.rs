@@ -3,8 +3,8 @@
 use super::Arn;
 use crate::http::is_loopback;
 use crate::layer::Limits;
-use crate::uri::{KekUri, wrong};
-use keyfold::Result;
+use crate::uri::KekUri;
+use keyfold::{Error, ErrorKind, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -66,7 +66,7 @@ impl AwsConfig {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](keyfold::ErrorKind::Configuration): names what is wrong.
+    /// - [`Configuration`](ErrorKind::Configuration): names what is wrong.
     pub fn from_uri(uri: &str, folder: &Path) -> Result<Self> {
         let mut uri = KekUri::parse(uri, "awskms", folder)?;
         let mut config = Self::new(uri.address.parse()?);
@@ -110,4 +110,8 @@ impl fmt::Display for AwsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "awskms://{}", self.key)
     }
+}
+
+fn wrong(message: &'static str, detail: &str) -> Error {
+    Error::new(ErrorKind::Configuration, message).with_detail(detail)
 }

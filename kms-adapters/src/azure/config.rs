@@ -3,8 +3,8 @@
 use crate::credentials::{SecretSource, SecretText};
 use crate::http::is_loopback;
 use crate::layer::Limits;
-use crate::uri::{KekUri, wrong};
-use keyfold::{BoxFuture, Result};
+use crate::uri::KekUri;
+use keyfold::{BoxFuture, Error, ErrorKind, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,17 +119,18 @@ impl AzureConfig {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](keyfold::ErrorKind::Configuration): names what is wrong, never a credential.
+    /// - [`Configuration`](ErrorKind::Configuration): names what is wrong, never a credential.
     pub fn from_uri(uri: &str, folder: &Path) -> Result<Self> {
         let mut uri = KekUri::parse(uri, "azurekv", folder)?;
         let form = || wrong("the URI of the KEK must name host and key", FORM);
         let (host, key) = uri.address.split_once('/').ok_or_else(form)?;
+        let (host, key) = (host.to_owned(), key.to_owned());
         let scheme = match uri.take("tls").as_deref() {
             None => "https",
             Some("off") => "http",
             Some(_) => return Err(wrong("the option tls of a KEK is off or absent", FORM)),
         };
-        let (vault, key) = (Url::parse(&format!("{scheme}://{host}")).map_err(|_| form())?, key.to_owned());
+        let vault = Url::parse(&format!("{scheme}://{host}")).map_err(|_| form())?;
         let service = service_of(&vault);
         let algorithm = match (uri.take("algorithm").as_deref(), service) {
             (None, Some(service)) if service.starts_with("managedhsm.") => AzureAlgorithm::A256Kw,
@@ -208,4 +209,8 @@ impl fmt::Display for AzureConfig {
         let port = self.vault.port().map_or_else(String::new, |port| format!(":{port}"));
         write!(f, "azurekv://{host}{port}/{}", self.key)
     }
+}
+
+fn wrong(message: &'static str, detail: &str) -> Error {
+    Error::new(ErrorKind::Configuration, message).with_detail(detail)
 }

@@ -16,7 +16,7 @@ pub use config::{AzureAlgorithm, AzureConfig, AzureCredentials, HostToken};
 pub use table::TABLE;
 
 use crate::http::Http;
-use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
+use crate::layer::{Adapter, Attempt, Failure, Layered, sort};
 use crate::sdk::{Carried, Purpose, Session, Transport, quietly};
 use azure_core::error::ErrorKind as SdkErrorKind;
 use azure_core::http::{ClientOptions, RawResponse, RequestContent, RetryOptions};

@@ -52,6 +52,12 @@ impl Failure {
         Self::new(KmsErrorKind::MalformedResponse, message).again(Again::No)
     }
 
+    /// Whether it says `message`: for an adapter that tells two answers of one class apart.
+    #[must_use]
+    pub fn is(&self, message: &str) -> bool {
+        self.message == message
+    }
+
     /// With another answer to whether it may be repeated.
     #[must_use]
     pub const fn again(mut self, again: Again) -> Self {

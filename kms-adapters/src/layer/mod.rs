@@ -235,7 +235,14 @@ impl<A: Adapter> Kms for Layered<A> {
         let job = Arc::new((payload, request.context.clone()));
         Box::pin(self.perform(request.trace, move |adapter, trace| {
             let job = Arc::clone(&job);
-            Box::pin(async move { adapter.wrap(WrapRequest::new(&job.0, &job.1).with_trace(trace)).await })
+            Box::pin(async move {
+                let wrapped = adapter.wrap(WrapRequest::new(&job.0, &job.1).with_trace(trace)).await?;
+                let lengths = (1..=WrappedKey::MAX_LEN, 0..=WrappedKey::MAX_VERSION_LEN);
+                if !lengths.0.contains(&wrapped.bytes.len()) || !lengths.1.contains(&wrapped.kek_version.len()) {
+                    return Err(Failure::malformed("the key service returned a wrapped key that no record can hold"));
+                }
+                Ok(wrapped)
+            })
         }))
     }
 

@@ -1,0 +1,173 @@
+//! An HTTP server on the loopback that answers as it is told, rightly and wrongly.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// What it answers to one request.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// A well-formed answer.
+    Http { status: u16, headers: Vec<(String, String)>, body: String },
+    /// Nothing, and the connection stays open.
+    Silence,
+    /// The connection is closed at once, with unread bytes, so that it is reset.
+    Reset,
+    /// Half of an answer, and then the end.
+    Cut,
+    /// An answer of which one byte comes every 50 ms.
+    Drip,
+    /// As many bytes of body as it announces.
+    Long(usize),
+    /// As many bytes of body, in chunks, unannounced.
+    LongChunked(usize),
+    /// Headers without end.
+    LongHeaders,
+    /// Not HTTP.
+    Garbage,
+    /// An error whose text is the whole request, credentials and all.
+    Echo(u16),
+}
+
+impl Reply {
+    pub(crate) fn json(status: u16, body: impl Into<String>) -> Self {
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        Self::Http { status, headers, body: body.into() }
+    }
+}
+
+/// A request as it came.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) line: String,
+    pub(crate) headers: String,
+    pub(crate) body: String,
+}
+
+/// Lives until the process ends; its threads end with their connections.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    /// A server that answers each request with what `answer` returns.
+    pub(crate) fn start(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let server = Self { address: listener.local_addr().expect("an address"), seen: Arc::default() };
+        let (seen, answer) = (Arc::clone(&server.seen), Arc::new(answer));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                // The client may go away at any point, which ends the thread.
+                thread::spawn(move || drop(serve(&stream, &seen, &*answer)));
+            }
+        });
+        server
+    }
+
+    pub(crate) fn always(reply: Reply) -> Self {
+        Self::start(move |_| reply.clone())
+    }
+
+    /// What it was asked so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("not poisoned").clone()
+    }
+}
+
+/// An address on which nobody listens.
+pub(crate) fn closed_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+fn serve(stream: &TcpStream, seen: &Mutex<Vec<Seen>>, answer: &dyn Fn(&Seen) -> Reply) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut request = Seen::default();
+        if reader.read_line(&mut request.line)? == 0 {
+            return Ok(());
+        }
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().unwrap_or(0);
+            }
+            request.headers.push_str(&line);
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        request.body = String::from_utf8_lossy(&body).into_owned();
+        seen.lock().expect("not poisoned").push(request.clone());
+        if !send(stream, answer(&request), &request)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether the connection can be used again.
+fn send(mut out: &TcpStream, reply: Reply, request: &Seen) -> std::io::Result<bool> {
+    let block = [b'a'; 64 * 1024];
+    match reply {
+        Reply::Http { status, headers, body } => {
+            let mut text = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n", body.len());
+            for (name, value) in headers {
+                text.push_str(&format!("{name}: {value}\r\n"));
+            }
+            out.write_all(format!("{text}\r\n{body}").as_bytes())?;
+            return Ok(true);
+        }
+        Reply::Echo(status) => {
+            let all = format!("{}{}{}", request.line, request.headers, request.body);
+            let body = serde_json::json!({ "errors": [all], "error": { "code": all, "message": all, "status": all } });
+            return send(out, Reply::json(status, body.to_string()), request);
+        }
+        Reply::Silence => thread::sleep(Duration::from_secs(60)),
+        // Zero seconds of lingering reset the connection, which std does not offer; unread bytes do as well.
+        Reply::Reset => out.write_all(b"HT")?,
+        Reply::Cut => out.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"data\":")?,
+        Reply::Drip => {
+            out.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")?;
+            for _ in 0..1000 {
+                out.write_all(b" ")?;
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        Reply::Long(len) => {
+            out.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n").as_bytes())?;
+            for _ in 0..len / block.len() {
+                out.write_all(&block)?;
+            }
+        }
+        Reply::LongChunked(len) => {
+            out.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+            for _ in 0..len / block.len() {
+                out.write_all(format!("{:x}\r\n", block.len()).as_bytes())?;
+                out.write_all(&block)?;
+                out.write_all(b"\r\n")?;
+            }
+            out.write_all(b"0\r\n\r\n")?;
+        }
+        Reply::LongHeaders => {
+            out.write_all(b"HTTP/1.1 200 OK\r\n")?;
+            for number in 0..1024 {
+                out.write_all(format!("x-{number}: ").as_bytes())?;
+                out.write_all(&block)?;
+                out.write_all(b"\r\n")?;
+            }
+        }
+        Reply::Garbage => out.write_all(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")?,
+    }
+    Ok(false)
+}
