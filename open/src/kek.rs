@@ -8,6 +8,10 @@ use std::sync::Arc;
 /// The forms that this build knows.
 const FORMS: &[&str] = &[
     "local:FILE",
+    #[cfg(feature = "aws")]
+    "awskms://ARN?…",
+    #[cfg(feature = "azure")]
+    "azurekv://HOST/KEY?…",
     #[cfg(feature = "vault")]
     "vault://HOST:8200/MOUNT/KEY?…",
 ];
@@ -18,6 +22,10 @@ pub(crate) fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {
         Some(("local", file)) => Ok(Arc::new(LocalKek::open(folder.join(file))?)),
         #[cfg(feature = "vault")]
         Some(("vault", _)) => Ok(Arc::new(keyfold_kms::vault::VaultKek::from_uri(uri, folder)?)),
+        #[cfg(feature = "aws")]
+        Some(("awskms", _)) => Ok(Arc::new(keyfold_kms::aws::AwsKek::from_uri(uri, folder)?)),
+        #[cfg(feature = "azure")]
+        Some(("azurekv", _)) => Ok(Arc::new(keyfold_kms::azure::AzureKek::from_uri(uri, folder)?)),
         // Only the scheme is repeated: somebody may have written a password into the rest.
         other => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
             .with_detail(format!("{}; known: {}", other.map_or("no scheme", |(scheme, _)| scheme), FORMS.join(", ")))),
@@ -28,8 +36,8 @@ pub(crate) fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {
 pub(crate) fn files(uri: &str, folder: &Path) -> Vec<PathBuf> {
     match uri.split_once(':') {
         Some(("local", file)) => vec![folder.join(file)],
-        #[cfg(feature = "vault")]
-        Some(("vault", _)) => keyfold_kms::uri::files(uri, folder),
+        #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
+        Some(("awskms" | "azurekv" | "vault", _)) => keyfold_kms::uri::files(uri, folder),
         _ => Vec::new(),
     }
 }
