@@ -117,9 +117,11 @@ class Vault:
         self.base, self.secret, self.lock = base, secret, threading.Lock()
         # Name: versions, oldest first. Token: who has it, until when.
         self.keys, self.tokens = {}, {}
-        self.calls, self.throttled, self.resource, self.lifetime = 0, 0, RESOURCE, 3600
+        self.calls, self.lifetime = 0, 3600
+        # Key: how many requests are too many.
+        self.throttled = {}
 
-    # Tokens.
+    # Tokens. An identity is the name of a role, or that and a suffix: `service-2`.
 
     def token(self, identity):
         token = "eyJ." + secrets.token_urlsafe(48)
@@ -141,7 +143,7 @@ class Vault:
         identity, end = self.tokens.get(token, (None, 0))
         if scheme != "Bearer" or time.time() >= end:
             why = "AKV10022: Invalid token." if token else "AKV10000: Request is missing a Bearer or PoP token."
-            challenge = f'Bearer authorization="https://login.microsoftonline.com/{TENANT}", resource="{self.resource}"'
+            challenge = f'Bearer authorization="https://login.microsoftonline.com/{TENANT}", resource="{RESOURCE}"'
             raise Refused(401, "Unauthorized", why, headers={"www-authenticate": challenge})
         return identity
 
@@ -173,16 +175,17 @@ class Vault:
         """An answer of the vault itself."""
         with self.lock:
             self.calls += 1
-            throttled, self.throttled = self.throttled, max(0, self.throttled - 1)
         identity = self.admit(headers)
-        if throttled:
-            raise Refused(429, "Throttled", "Request was not processed because too many requests were received. Reason: "
-                          "VaultRequestTypeLimitReached", headers={"retry-after": "1"})
         parts = path.strip("/").split("/")
         if parts[0] != "keys" or len(parts) < 2:
             raise Refused(404, "NotFound", "No such resource.")
         name, operation = parts[1], parts[-1] if method == "POST" else ""
-        may = {"service": {"wrapkey", "unwrapkey"}, "admin": {"create", "wrapkey", "unwrapkey", ""}}.get(identity, set())
+        if self.throttled.get(name, 0) > 0:
+            self.throttled[name] -= 1
+            raise Refused(429, "Throttled", "Request was not processed because too many requests were received. Reason: "
+                          "VaultRequestTypeLimitReached", headers={"retry-after": "1"})
+        may = {"service": {"wrapkey", "unwrapkey"}, "admin": {"create", "wrapkey", "unwrapkey", ""}}
+        may = may.get(identity.partition("-")[0], set())
         if operation not in may:
             raise Refused(403, "Forbidden", "Caller is not authorized to perform action on resource.\r\nAction: "
                           f"'Microsoft.KeyVault/vaults/keys/{operation}/action'", "ForbiddenByRbac")
@@ -229,11 +232,9 @@ class Vault:
         elif what == "delete":
             self.keys.pop(asked["name"].lower())
         elif what == "throttle":
-            self.throttled = asked["requests"]
+            self.throttled[asked["name"]] = asked["requests"]
         elif what == "expire":
-            self.tokens.clear()
-        elif what == "challenge":
-            self.resource = asked.get("resource", RESOURCE)
+            self.tokens = {token: of for token, of in self.tokens.items() if of[0] != asked["identity"]}
         elif what == "token":
             return self.token(asked["identity"])
         return {"calls": self.calls}
@@ -352,7 +353,7 @@ def client():
     wish("enable", name="patients", enabled=False)
     error = refused(HttpResponseError, "Forbidden", service.unwrap_key, algorithm, wrapped.encrypted_key)
     assert error.error.innererror["code"] == "KeyDisabled", error.error.innererror
-    wish("throttle", requests=1)
+    wish("throttle", name="patients", requests=1)
     refused(HttpResponseError, "Throttled", service.unwrap_key, algorithm, wrapped.encrypted_key)
     print("azure-keyvault-keys agrees with our fake vault: 9 answers")
     return 0

@@ -62,7 +62,8 @@ impl std::str::FromStr for Arn {
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.splitn(6, ':');
         let mut next = || parts.next().ok_or(WRONG);
-        let (arn, partition, service, region, account, resource) = (next()?, next()?, next()?, next()?, next()?, next()?);
+        let (arn, partition, service, region, account, resource) =
+            (next()?, next()?, next()?, next()?, next()?, next()?);
         let is_name = |text: &str, more: &[u8]| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
         };
@@ -128,8 +129,10 @@ mod tests {
 
     #[test]
     fn what_opens_what() {
-        let opener = |configured: &str, wrapper: &str| arn(configured).opener_of(&arn(wrapper)).map(|arn| arn.to_string());
-        let replica = |region: &str| format!("arn:aws:kms:{region}:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab");
+        let opener =
+            |configured: &str, wrapper: &str| arn(configured).opener_of(&arn(wrapper)).map(|arn| arn.to_string());
+        let replica =
+            |region: &str| format!("arn:aws:kms:{region}:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab");
         let alias = "arn:aws:kms:eu-central-1:111122223333:alias/clinic";
         assert_eq!(opener(KEY, KEY).as_deref(), Some(KEY));
         assert_eq!(opener(alias, KEY).as_deref(), Some(KEY));

@@ -91,11 +91,15 @@ impl AwsConfig {
     pub(super) fn check(&self) -> Result<()> {
         if let Some(endpoint) = &self.endpoint {
             let has_more = endpoint.query().is_some() || endpoint.fragment().is_some();
-            if endpoint.host().is_none() || has_more || !endpoint.username().is_empty() || endpoint.password().is_some() {
+            if endpoint.host().is_none() || has_more || !endpoint.username().is_empty() || endpoint.password().is_some()
+            {
                 return Err(wrong("an endpoint is scheme, host and port", FORM));
             }
             if endpoint.scheme() != "https" && !(endpoint.scheme() == "http" && is_loopback(endpoint)) {
-                return Err(wrong("AWS KMS is reached over HTTPS; http is for loopback addresses such as 127.0.0.1", FORM));
+                return Err(wrong(
+                    "AWS KMS is reached over HTTPS; http is for loopback addresses such as 127.0.0.1",
+                    FORM,
+                ));
             }
             if self.fips {
                 return Err(wrong("an endpoint of your own is not chosen by the option fips: name a FIPS one", FORM));

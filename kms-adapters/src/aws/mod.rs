@@ -137,7 +137,8 @@ impl AwsKms {
             .await
             .map_err(|error| failure(&error))?;
         let plaintext = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
-        if answer.key_id != Some(key.to_string()) {
+        let named = answer.key_id.ok_or(Failure::malformed("AWS KMS did not say with which key it decrypted"))?;
+        if named != key.to_string() {
             return Err(Failure::new(KmsErrorKind::WrongKey, "AWS KMS answered for another key than was asked"));
         }
         let payload: &[u8; 64] = plaintext

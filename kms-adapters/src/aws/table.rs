@@ -1,15 +1,16 @@
 //! The error table. By code, because statuses differ between the documents and the wire.
 
 use crate::layer::{Again, HTTP_ROWS, Row};
-use keyfold::KmsErrorKind;
 use KmsErrorKind::{
     AccessDenied, ClockSkew, Credentials, InvalidCiphertext, KeyDisabled, KeyNotFound, Throttled, Timeout, Unavailable,
     WrongKey,
 };
+use keyfold::KmsErrorKind;
 
 /// How the answers of AWS KMS are sorted.
 pub const TABLE: &[Row] = &[
-    Row::kms(InvalidCiphertext, "the KEK did not wrap these bytes under this context").code("InvalidCiphertextException"),
+    Row::kms(InvalidCiphertext, "the KEK did not wrap these bytes under this context")
+        .code("InvalidCiphertextException"),
     Row::kms(WrongKey, "another KEK of AWS wrapped these bytes").code("IncorrectKeyException"),
     Row::kms(KeyDisabled, "the KEK is disabled").code("DisabledException"),
     Row::kms(KeyDisabled, "the KEK is pending deletion").code("KMSInvalidStateException").text("pending deletion"),
@@ -39,7 +40,9 @@ pub const TABLE: &[Row] = &[
         .text("not yet current"),
     Row::kms(ClockSkew, "the clock of this machine is wrong").code("RequestExpired"),
     Row::kms(ClockSkew, "the clock of this machine is wrong").code("RequestTimeTooSkewed"),
-    Row::kms(Credentials, "the credentials have expired").code("ExpiredTokenException").again(Again::WithNewCredentials),
+    Row::kms(Credentials, "the credentials have expired")
+        .code("ExpiredTokenException")
+        .again(Again::WithNewCredentials),
     Row::kms(Credentials, "the credentials have expired").code("ExpiredToken").again(Again::WithNewCredentials),
     Row::kms(Credentials, "AWS does not know the access key").code("UnrecognizedClientException"),
     Row::kms(Credentials, "AWS does not know the access key").code("InvalidClientTokenId"),

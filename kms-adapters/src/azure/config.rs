@@ -143,7 +143,9 @@ impl AzureConfig {
             (None, Some(service)) => format!("https://{service}"),
             (None, None) if is_loopback(&vault) => format!("https://{}", SERVICES[0]),
             (Some(_), Some(_)) => return Err(wrong("the host of the KEK says which resource it is", FORM)),
-            (None, None) => return Err(wrong("the host is none of Azure's own: the option resource must be there", FORM)),
+            (None, None) => {
+                return Err(wrong("the host is none of Azure's own: the option resource must be there", FORM));
+            }
         };
         let credentials = take_credentials(&mut uri)?;
         let (ca, limits) = (uri.take_path("ca"), uri.take_limits()?);
@@ -154,14 +156,17 @@ impl AzureConfig {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let is_key = (1..=127).contains(&self.key.len())
-            && self.key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let is_key =
+            (1..=127).contains(&self.key.len()) && self.key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let vault = &self.vault;
         if !is_key || vault.host().is_none() || !matches!(vault.path(), "" | "/") || vault.query().is_some() {
             return Err(wrong("a KEK of Azure has a host and a key of 1 to 127 of a-z, A-Z, 0-9 and '-'", FORM));
         }
         if vault.scheme() != "https" && !(vault.scheme() == "http" && is_loopback(vault)) {
-            return Err(wrong("a vault is reached over HTTPS; tls=off is for loopback addresses such as 127.0.0.1", FORM));
+            return Err(wrong(
+                "a vault is reached over HTTPS; tls=off is for loopback addresses such as 127.0.0.1",
+                FORM,
+            ));
         }
         if !self.resource.starts_with("https://") || self.resource.ends_with('/') {
             return Err(wrong("the resource of a KEK is as https://vault.azure.net, without a slash at its end", FORM));
@@ -196,9 +201,7 @@ fn take_credentials(uri: &mut KekUri) -> Result<AzureCredentials> {
         Some("token") => {
             Ok(AzureCredentials::Token(uri.take_secret("token")?.ok_or_else(|| lacks("token_file or token_env"))?))
         }
-        Some(_) => {
-            Err(wrong("the option auth of the KEK is chain, managed, workload, secret, cli or token", FORM))
-        }
+        Some(_) => Err(wrong("the option auth of the KEK is chain, managed, workload, secret, cli or token", FORM)),
     }
 }
 

@@ -69,7 +69,9 @@ pub(super) fn make(config: &AzureConfig, login: &Client) -> Attempt<Arc<dyn Toke
         AzureCredentials::Chain => managed(variable("AZURE_CLIENT_ID").as_ref())?,
         AzureCredentials::Managed { client_id } => managed(client_id.as_ref())?,
         AzureCredentials::Workload => workload()?,
-        AzureCredentials::ClientSecret { tenant_id, client_id, secret: source } => secret(tenant_id, client_id, source)?,
+        AzureCredentials::ClientSecret { tenant_id, client_id, secret: source } => {
+            secret(tenant_id, client_id, source)?
+        }
         AzureCredentials::Cli => AzureCliCredential::new(None).map_err(none)?,
         AzureCredentials::Token(source) => Arc::new(Given::Source(source.clone())),
         AzureCredentials::Host(token) => Arc::new(Given::Host(token.clone())),

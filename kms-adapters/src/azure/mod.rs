@@ -132,12 +132,7 @@ impl KeyVault {
         Ok(WrappedKey { kek_version: format!("{}/{version}", self.config.key), bytes })
     }
 
-    async fn unwrap_key(
-        &self,
-        client: &KeyClient,
-        request: &UnwrapRequest<'_>,
-        version: &str,
-    ) -> Attempt<Secret<64>> {
+    async fn unwrap_key(&self, client: &KeyClient, request: &UnwrapRequest<'_>, version: &str) -> Attempt<Secret<64>> {
         let parameters = self.parameters(&request.wrapped.bytes)?;
         let answer = client
             .unwrap_key(&self.config.key, version, parameters, None)
@@ -182,7 +177,10 @@ impl KeyVault {
             return Err(NONE);
         }
         if key != self.config.key {
-            return Err(Failure::new(KmsErrorKind::WrongKey, "another key than the configured one wrapped these bytes"));
+            return Err(Failure::new(
+                KmsErrorKind::WrongKey,
+                "another key than the configured one wrapped these bytes",
+            ));
         }
         Ok(version)
     }

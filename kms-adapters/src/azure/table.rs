@@ -2,10 +2,8 @@
 //! documents and our fake vault, since no real one was reachable.
 
 use crate::layer::{Again, HTTP_ROWS, Row};
+use KmsErrorKind::{AccessDenied, Credentials, InvalidCiphertext, KeyDisabled, KeyNotFound, Throttled, Unavailable};
 use keyfold::KmsErrorKind;
-use KmsErrorKind::{
-    AccessDenied, Credentials, InvalidCiphertext, KeyDisabled, KeyNotFound, Throttled, Unavailable,
-};
 
 /// How the answers of Key Vault and Managed HSM are sorted.
 pub const TABLE: &[Row] = &[
@@ -19,8 +17,11 @@ pub const TABLE: &[Row] = &[
     Row::kms(KeyDisabled, "this version of the KEK is disabled").status(&[403]).text("disabled key"),
     Row::configuration("the operations permitted to the KEK do not include wrapKey and unwrapKey")
         .code("KeyOperationForbidden"),
-    Row::kms(AccessDenied, "the identity may not use the KEK: it needs the role Key Vault Crypto Service Encryption User")
-        .code("ForbiddenByRbac"),
+    Row::kms(
+        AccessDenied,
+        "the identity may not use the KEK: it needs the role Key Vault Crypto Service Encryption User",
+    )
+    .code("ForbiddenByRbac"),
     Row::kms(AccessDenied, "the access policy of the vault does not let the identity wrap and unwrap")
         .code("ForbiddenByPolicy"),
     Row::kms(AccessDenied, "the firewall of the vault does not let this machine in").code("ForbiddenByFirewall"),

@@ -22,7 +22,8 @@ pub(crate) fn wrapped() -> WrappedKey {
 
 fn kek(endpoint: &str, credentials: &Path) -> AwsKek {
     let file = credentials.display();
-    let uri = format!("awskms://{KEY}?endpoint={endpoint}&credentials_file={file}&profile=service&deadline=700ms&attempts=2");
+    let uri =
+        format!("awskms://{KEY}?endpoint={endpoint}&credentials_file={file}&profile=service&deadline=700ms&attempts=2");
     AwsKek::from_uri(&uri, here()).expect("opened")
 }
 
@@ -101,7 +102,8 @@ fn each_row_of_the_table_is_reached() {
     for row in TABLE.iter().filter(|row| !row.code.is_empty()) {
         let body = json!({ "__type": format!("com.amazonaws.kms#{}", row.code), "message": row.text });
         let (server, file) = (Server::always(Reply::json(400, body.to_string())), credentials());
-        let error = unwrap(&kek(&format!("http://{}", server.address), file.path()), &wrapped()).err().expect("refused");
+        let error =
+            unwrap(&kek(&format!("http://{}", server.address), file.path()), &wrapped()).err().expect("refused");
         assert_eq!(error.kind(), row.kind, "{}", row.code);
         assert!(error.to_string().starts_with(row.message) && error.to_string().contains(row.code), "{error}");
     }

@@ -13,7 +13,9 @@ mod moto;
 use cloud::{Classes, Logs, is_left_to_own_process, say, use_from_everywhere, use_in_forked_children};
 use common::{context, here, payload, refused, unwrap, unwrap_traced, wrap};
 use keyfold::testing::{ContextBinding, block_on, kms_conformance};
-use keyfold::{ErrorKind, Kms, KmsContext, KmsErrorKind, KmsTrace, Lineage, UnwrapRequest, WrapRequest, WrappedKey, wire::KeyId};
+use keyfold::{
+    ErrorKind, Kms, KmsContext, KmsErrorKind, KmsTrace, Lineage, UnwrapRequest, WrapRequest, WrappedKey, wire::KeyId,
+};
 use keyfold_kms::aws::AwsKek;
 use moto::{Moto, REGION};
 use serde_json::json;

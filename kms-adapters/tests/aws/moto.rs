@@ -4,19 +4,15 @@ use crate::cloud::{post, server};
 use crate::common::here;
 use keyfold_kms::aws::AwsKek;
 use serde_json::{Value, json};
-use std::sync::{Mutex, MutexGuard};
 
 pub(crate) const REGION: &str = "eu-central-1";
 const ACCOUNT: &str = "123456789012";
-/// Faults are those of all tests at once.
-static FAULTS: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Moto {
     pub(crate) endpoint: String,
     faults: String,
     /// A file with a profile for each identity.
     pub(crate) credentials: String,
-    _alone: Option<MutexGuard<'static, ()>>,
 }
 
 impl Moto {
@@ -25,13 +21,16 @@ impl Moto {
         let endpoint = server("KEYFOLD_TEST_AWS", "python3 tools/moto.py COMMAND")?;
         let variable = |name: &str| std::env::var(name).expect("set together");
         let (faults, credentials) = (variable("KEYFOLD_TEST_AWS_FAULTS"), variable("KEYFOLD_TEST_AWS_CREDENTIALS"));
-        Some(Self { endpoint, faults, credentials, _alone: None })
+        Some(Self { endpoint, faults, credentials })
     }
 
     pub(crate) fn admin(&self, operation: &str, asked: Value) -> Value {
         let target = format!("TrentService.{operation}");
-        let headers =
-            [("x-amz-target", target.as_str()), ("x-test-admin", REGION), ("content-type", "application/x-amz-json-1.1")];
+        let headers = [
+            ("x-amz-target", target.as_str()),
+            ("x-test-admin", REGION),
+            ("content-type", "application/x-amz-json-1.1"),
+        ];
         let (status, answer) = post(&self.endpoint, &headers, &asked);
         assert_eq!(status, 200, "{operation}: {answer}");
         answer
@@ -53,21 +52,24 @@ impl Moto {
 
     pub(crate) fn kek(&self, arn: &str, profile: &str) -> AwsKek {
         let Self { endpoint, credentials, .. } = self;
-        let uri = format!("awskms://{arn}?endpoint={endpoint}&credentials_file={credentials}&profile={profile}&rate=10000");
+        let uri =
+            format!("awskms://{arn}?endpoint={endpoint}&credentials_file={credentials}&profile={profile}&rate=10000");
         AwsKek::from_uri(&uri, here()).expect("opened")
     }
 
     /// By way of microburst, with a deadline that makes tests of faults short.
     pub(crate) fn faulty_kek(&self, arn: &str) -> AwsKek {
         let Self { faults, credentials, .. } = self;
-        let uri = format!("awskms://{arn}?endpoint={faults}&credentials_file={credentials}&profile=service&deadline=2s&attempts=2");
+        let uri = format!(
+            "awskms://{arn}?endpoint={faults}&credentials_file={credentials}&profile=service&deadline=2s&attempts=2"
+        );
         AwsKek::from_uri(&uri, here()).expect("opened")
     }
 
     /// Makes microburst do this, and nothing else, until the next fault.
     pub(crate) fn fault(&self, rule: Value) {
-        let _one = FAULTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (status, answer) = post(&format!("{}/_microburst/rules", self.faults), &[("content-type", "application/json")], &json!([rule]));
+        let url = format!("{}/_microburst/rules", self.faults);
+        let (status, answer) = post(&url, &[("content-type", "application/json")], &json!([rule]));
         assert!(status < 300, "{status} {answer}");
     }
 

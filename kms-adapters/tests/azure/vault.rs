@@ -4,12 +4,10 @@ use crate::cloud::{post, server};
 use crate::common::here;
 use keyfold_kms::azure::AzureKek;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 pub(crate) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
-/// What the whole vault is told to do concerns all tests.
-static WHOLE_VAULT: RwLock<()> = RwLock::new(());
 
 pub(crate) struct Vault {
     address: String,
@@ -38,12 +36,6 @@ impl Vault {
         let (status, answer) = post(&format!("{}/_test/{what}", self.control), &[], &asked);
         assert_eq!(status, 200, "{what}: {answer}");
         answer
-    }
-
-    /// Runs what other tests must not meet.
-    pub(crate) fn alone<T>(&self, run: impl FnOnce() -> T) -> T {
-        let _alone = WHOLE_VAULT.write().unwrap_or_else(PoisonError::into_inner);
-        run()
     }
 
     /// A new key; its name.
