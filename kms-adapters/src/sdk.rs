@@ -21,7 +21,7 @@ tokio::task_local! {
 }
 
 /// Runs what calls an SDK. Its requests are noted in `trace`, even if `work` is dropped. What the SDK and the crates below
-/// it would log goes nowhere: at their finest levels they show canonical requests, session tokens and bodies.
+/// it would log goes nowhere: at their finest levels they show whole answers, keys and all.
 pub(crate) async fn quietly<T>(trace: Option<&KmsTrace>, work: impl Future<Output = T>) -> T {
     let noted = Noted { own: Arc::new(KmsTrace::new()), to: trace };
     if let Some(trace) = trace {

@@ -178,10 +178,10 @@ impl AzureConfig {
 /// The service that the host is a subdomain of.
 fn service_of(vault: &Url) -> Option<&'static str> {
     let host = vault.host_str()?;
-    let is_of = |service: &&str| {
+    let is_of = |service: &str| {
         host.strip_suffix(service).and_then(|name| name.strip_suffix('.')).is_some_and(|name| !name.is_empty())
     };
-    SERVICES.into_iter().find(|service| is_of(&service))
+    SERVICES.into_iter().find(|service| is_of(service))
 }
 
 fn take_credentials(uri: &mut KekUri) -> Result<AzureCredentials> {
