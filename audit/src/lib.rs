@@ -2,12 +2,20 @@
 //! so that whoever gets onto the machine later can neither change nor remove what was written before without its showing.
 //!
 //! - [`FileAudit`]: the sink that a keyring writes to. Any number of threads and processes share one file.
-//! - [`Verification`]: what is wrong with such files, by file and line.
+//! - [`verify`]: what is wrong with such files, by file and line.
 //! - [`sign_statement`], [`verify_statement`]: a single statement, such as a certificate, as a file of its own.
-//! - [`ecs`]: events as the Elastic Common Schema names them.
+//! - [`Ecs`]: events as the Elastic Common Schema names them.
 #![forbid(unsafe_code)]
 
+mod anchor;
+mod ecs;
+mod file;
 mod line;
 mod statement;
+mod verify;
 
+pub use anchor::Anchor;
+pub use ecs::Ecs;
+pub use file::{FileAudit, files_of, lock_of};
 pub use statement::{sign_statement, verify_statement};
+pub use verify::{AuditText, ChainEnd, ChainReport, Expected, Finding, FindingKind, Report, heads, verify};

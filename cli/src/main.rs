@@ -2,15 +2,23 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod audit;
+mod backfill;
+mod census;
 mod failure;
 mod files;
 mod init;
 mod inspect;
 mod keys;
+mod opening;
+mod passphrase;
+mod reencrypt;
+mod reseal;
 mod selftest;
+mod tables;
 mod transform;
 
-use args::{Cli, Command, Keys};
+use args::{Audit, Cli, Command, Keys};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
 use std::io::{self, IsTerminal, Write};
@@ -39,16 +47,35 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Init(args) => init::run(&args, &mut out)?,
         Command::Migrate(args) => init::migrate(&args, &mut out)?,
         Command::Protect(args) => {
-            transform::run(&args.transform, Direction::Protect { seal_sealed: args.seal_sealed })?
+            drop(transform::run(&args.transform, Direction::Protect { seal_sealed: args.seal_sealed })?);
         }
-        Command::Reveal(args) => transform::run(&args, Direction::Reveal)?,
+        Command::Reveal(args) => drop(transform::run(&args, Direction::Reveal)?),
         Command::Rebind(args) => transform::rebind(&args)?,
+        Command::Reencrypt(args) => return reencrypt::run(&args),
+        Command::Backfill(args) => return backfill::run(&args),
+        Command::Census(args) => census::run(&args, &mut out)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
         Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,
         Command::Keys(Keys::State(args)) => keys::change_state(&args, &mut out)?,
-        Command::Keys(Keys::NewKek { file }) => keys::new_kek(&file, &mut out)?,
+        Command::Keys(Keys::NewKek(args)) => keys::new_kek(&args, &mut out)?,
+        Command::Keys(Keys::Rewrap(args)) => return keys::rewrap(&args, &mut out),
+        Command::Keys(Keys::Repair(args)) => return keys::repair(&args, &mut out),
+        Command::Keys(Keys::Drill(args)) => return keys::drill(&args, &mut out),
+        Command::Audit(Audit::Verify(args)) => return audit::verify(&args, &mut out),
+        Command::Audit(Audit::Anchor(args)) => audit::anchor(&args, &mut out)?,
+        Command::Audit(Audit::Export(args)) => audit::export(&args, &mut out)?,
+        Command::Keys(Keys::Backup(args)) => keys::backup(&args)?,
+        Command::Keys(Keys::Journal(args)) => keys::make_journals(&args, &mut out)?,
+        Command::Keys(Keys::Restore(args)) => return keys::restore(&args, &mut out),
+        Command::Keys(Keys::Verify(args)) => return keys::verify(&args, &mut out),
+        Command::Keys(Keys::Shred(args)) => {
+            // The certificate may go to standard output.
+            drop(out);
+            keys::shred(&args)?;
+        }
+        Command::Keys(Keys::Hold(args)) => keys::hold(&args, &mut out)?,
         Command::Selftest(args) => {
             let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -75,7 +102,9 @@ fn set_up_log(level: &str) -> Result<(), Failure> {
     let level: tracing::Level = level
         .parse()
         .map_err(|_| Failure::new(Exit::Usage, "--log (or KEYFOLD_LOG) is one of error, warn, info, debug, trace"))?;
-    let ours = ["keyfold", "keyfold_cli", "keyfold_kms", "keyfold_open", "keyfold_store"].map(|name| (name, level));
+    let ours =
+        ["keyfold", "keyfold_audit", "keyfold_cli", "keyfold_kms", "keyfold_open", "keyfold_store", "keyfold_tables"]
+            .map(|name| (name, level));
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(layer).with(Targets::new().with_targets(ours)).init();
     Ok(())

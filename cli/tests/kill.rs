@@ -1,4 +1,4 @@
-//! `kill -9` at 200 random points of rotation and reparenting: every value opens afterwards, and resuming finishes.
+//! `kill -9` at random points of rotation, reparenting and rewrapping: every value opens afterwards, and resuming finishes.
 
 mod common;
 
@@ -192,4 +192,53 @@ fn kill_at_random_points(mut clinic: Clinic, kills: usize) {
     assert_eq!((sealing.len(), slots.len()), (scopes + 1, scopes + 1), "one key seals in each scope");
     clinic.time(&["keys", "rotate", "--scope", "clinic-7"]);
     println!("{interrupted} killed before their end, {half_way} with keys under several roots");
+}
+
+#[test]
+fn a_change_of_keks_survives_kill_9_at_50_random_points() {
+    const SCOPES: usize = 150;
+    let mut clinic = Clinic::new(None, 0);
+    let folder = clinic.config.parent().expect("a folder").to_owned();
+    let aliases = ["second", "third"];
+    let mut config = fs::read_to_string(&clinic.config).expect("a configuration");
+    for alias in aliases {
+        run(keyfold().args(["keys", "new-kek"]).arg(folder.join(alias)), b"").expect(0, &[]);
+        config.push_str(&format!("\n[keks.{alias}]\nuri = \"local:{alias}\"\n"));
+    }
+    // Isolated, so that there are many records to rewrap.
+    for scope in 0..SCOPES {
+        config.push_str(&format!("\n[scopes.\"{}\"]\nkeks = [\"local\", \"second\", \"third\"]\n", scope_name(scope)));
+    }
+    fs::write(&clinic.config, config).expect("written");
+    let ring = clinic.open();
+    clinic.values = (0..SCOPES).map(|scope| text(&ring, scope)).collect();
+    let add: &[&str] = &["keys", "rewrap"];
+    let drop_second: &[&str] = &["keys", "rewrap", "--drop-kek", "second"];
+    clinic.time(drop_second);
+    let takes = clinic.time(add);
+    let wrapped = |records: &[Record], count: usize| {
+        let by_keks = records.iter().filter(|record| record.kek_aliases().next().is_some());
+        by_keks.filter(|record| record.kek_aliases().count() == count).count()
+    };
+    let (mut interrupted, mut half_way) = (0, 0);
+    for kill in 0.. {
+        if interrupted == 50 {
+            break;
+        }
+        assert!(kill < 250, "only {interrupted} of {kill} were killed before their end");
+        let arguments = if kill % 2 == 0 { drop_second } else { add };
+        let limit = takes.mul_f64(clinic.below(1000) as f64 / 1000.0);
+        interrupted += usize::from(!clinic.run_for(arguments, limit));
+        let records = clinic.records();
+        assert_eq!(wrapped(&records, 2) + wrapped(&records, 3), SCOPES + 1, "two wraps at least, each");
+        half_way += usize::from(wrapped(&records, 2) > 0 && wrapped(&records, 3) > 0);
+        let first = clinic.below(SCOPES as u64 - 20) as usize;
+        clinic.assert_open(first..first + 20);
+    }
+    assert!(half_way > 0, "none left records of both kinds");
+    clinic.time(drop_second);
+    assert_eq!(wrapped(&clinic.records(), 2), SCOPES + 1, "resuming finishes");
+    fs::remove_file(folder.join("second")).expect("removed");
+    clinic.assert_open(0..SCOPES);
+    println!("{interrupted} killed before their end, {half_way} with records of both kinds");
 }

@@ -3,8 +3,10 @@
 //! An event never holds plaintext, key bytes, scope names or context values.
 
 mod chain;
+mod usage;
 
 pub use chain::{ChainStart, Ratchet};
+pub(crate) use usage::{Usage, Use, UseCell};
 
 use crate::error::{ErrorKind, Result};
 use crate::kms::KekAlias;

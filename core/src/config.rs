@@ -4,25 +4,30 @@ mod audit;
 mod cache;
 mod duration;
 mod field;
+mod keks;
 mod position;
 mod rotation;
+mod shred;
 mod size;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, ShredPolicy, check_environment};
+use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
 use crate::policy::Policy;
 use audit::AuditToml;
 pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
 use field::FieldToml;
+use keks::{KekToml, RecoveryToml};
 use position::{Origin, Spanned};
 use rotation::RotationToml;
 use serde::Deserialize;
+use shred::ShredToml;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// The version of the file format that this build reads.
 const VERSION: u32 = 1;
@@ -34,10 +39,19 @@ pub struct Config {
     pub keyring: KeyringConfig,
     /// Where key records are kept, such as `sqlite:keys.db`; paths are relative to the file.
     pub store: String,
+    /// Files in which every key is recorded before the store shows it, such as `file:/other/disk/keys.journal`; relative to
+    /// the configuration file.
+    pub journals: Vec<String>,
+    /// Backups that a shredded key must leave before a certificate is complete, by the operator's names.
+    pub backups: Vec<String>,
+    /// Likewise, archives of the database's write-ahead log.
+    pub archives: Vec<String>,
     /// The file that remembers how far the keyring has come; relative to the configuration file.
     pub high_water: Option<String>,
     /// The KEKs, by alias, such as `local:local.kek`; paths are relative to the file.
     pub keks: BTreeMap<KekAlias, String>,
+    /// How long each KEK may take to answer a request, by alias; those that are not named: as long as they like.
+    pub deadlines: BTreeMap<KekAlias, Duration>,
     /// Configuration files of keyrings that are only asked whose an unknown key is; relative to the file.
     pub neighbours: BTreeMap<String, String>,
     /// The KEKs that wrap audit chains and nothing else, by alias, such as `local:audit.kek`; relative to the file.
@@ -53,6 +67,7 @@ struct ConfigToml {
     keyring: KeyringToml,
     store: StoreToml,
     keks: BTreeMap<String, Spanned<KekToml>>,
+    recovery: Option<Spanned<RecoveryToml>>,
     #[serde(default)]
     cache: CacheToml,
     audit: Option<AuditToml>,
@@ -60,6 +75,8 @@ struct ConfigToml {
     neighbours: BTreeMap<String, String>,
     #[serde(default)]
     rotation: RotationToml,
+    #[serde(default)]
+    shred: ShredToml,
     #[serde(default)]
     scopes: BTreeMap<String, Spanned<ScopeToml>>,
     #[serde(default)]
@@ -84,6 +101,7 @@ struct KeyringToml {
     lineage: Spanned<String>,
     root_pins: Vec<Spanned<String>>,
     scope_names: Spanned<String>,
+    quorum: Option<Spanned<usize>>,
     #[serde(default)]
     open_compromised: bool,
 }
@@ -93,27 +111,31 @@ struct KeyringToml {
 struct StoreToml {
     uri: String,
     high_water: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KekToml {
-    uri: String,
     #[serde(default)]
-    wraps: WrapsToml,
+    journal: OneOrMore,
 }
 
-/// What a KEK wraps.
-#[derive(Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum WrapsToml {
-    /// The root keys, and the isolated scopes that name it.
-    #[default]
-    Roots,
-    /// The isolated scopes that name it, and nothing else.
-    Scopes,
-    /// The first keys of audit chains, and nothing else. The right to encrypt is enough for who records.
-    Audit,
+/// A text, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Default for OneOrMore {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
+}
+
+impl From<OneOrMore> for Vec<String> {
+    fn from(texts: OneOrMore) -> Self {
+        match texts {
+            OneOrMore::One(text) => vec![text],
+            OneOrMore::More(texts) => texts,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -161,24 +183,27 @@ impl Config {
                 scope_keks: BTreeSet::new(),
                 open_compromised: keyring.open_compromised,
                 keks: KekPolicy::default(),
-                shred: ShredPolicy::default(),
+                shred: file.shred.to_policy(&origin)?,
                 policy: Policy::new(),
             },
             store: file.store.uri,
+            journals: file.store.journal.into(),
+            backups: file.shred.backups,
+            archives: file.shred.archives,
             high_water: file.store.high_water,
             keks: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
             neighbours: file.neighbours,
             audit_keks: BTreeMap::new(),
             audit: None,
         };
         for (alias, kek) in file.keks {
-            let parsed = origin.at(&kek, |_| KekAlias::new(&alias))?;
-            let kek = kek.into_inner();
-            if kek.wraps == WrapsToml::Scopes {
-                config.keyring.scope_keks.insert(parsed.clone());
-            }
-            let keks = if kek.wraps == WrapsToml::Audit { &mut config.audit_keks } else { &mut config.keks };
-            keks.insert(parsed, kek.uri);
+            let alias = origin.at(&kek, |_| KekAlias::new(&alias))?;
+            config.add_kek(&origin, alias, kek.into_inner())?;
+        }
+        config.set_quorum(&origin, keyring.quorum.as_ref())?;
+        if let Some(recovery) = &file.recovery {
+            config.keyring.keks.recovery = origin.at(recovery, RecoveryToml::to_policy)?;
         }
         config.audit = file.audit.map(|audit| audit.to_config(&origin, &config.audit_keks)).transpose()?;
         for (name, scope) in file.scopes {

@@ -1,16 +1,20 @@
 //! Handles with field, scope and context already bound: encrypting and decrypting with held keys, without waiting.
 
+mod clear;
 mod decryptor;
 mod framed;
 mod rebind;
 mod search;
+mod used;
 
+pub use clear::Revealed;
 pub use decryptor::{Decryptor, Opened};
 use decryptor::{Held, Slots};
 pub use rebind::Rebinder;
 pub use search::Searcher;
 
 use crate::aead::SivKey;
+use crate::audit::Use;
 use crate::column::{ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, RowError, SealedColumn, seal_value};
 use crate::context::{Aad, Context, NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +25,7 @@ use crate::value::Value;
 use crate::wire::{HEADER_LEN, KeyId, Suite};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use used::Uses;
 
 /// A field about to be bound. Made by [`Keyring::field`].
 #[derive(Clone)]
@@ -61,6 +66,11 @@ impl Field {
     /// - Those of acquiring a key: [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState),
     ///   [`Kms`](ErrorKind::Kms), [`Store`](ErrorKind::Store).
     pub async fn encryptor(self) -> Result<Encryptor> {
+        let uses = Uses::new(&self.ring, &self.policy.name);
+        self.make_encryptor().await.map_err(|error| uses.failed(error))
+    }
+
+    async fn make_encryptor(self) -> Result<Encryptor> {
         let bound = self.bind()?;
         let current = match &self.policy.mode {
             FieldMode::Deterministic { partition, .. } => {
@@ -70,7 +80,8 @@ impl Field {
             FieldMode::Randomized => self.ring.current(self.ring.data_slot_or_new(self.scope.as_deref()).await?, None),
         };
         self.ring.ready(&current).await?;
-        Ok(Encryptor { ring: self.ring, policy: self.policy, bound, current })
+        let uses = Uses::new(&self.ring, &self.policy.name);
+        Ok(Encryptor { ring: self.ring, policy: self.policy, bound, current, uses })
     }
 
     /// A handle that decrypts. Never makes a scope.
@@ -79,6 +90,11 @@ impl Field {
     ///
     /// As for [`encryptor`](Self::encryptor), and [`NoMatchingKey`](ErrorKind::NoMatchingKey): there is no such scope.
     pub async fn decryptor(self) -> Result<Decryptor> {
+        let uses = Uses::new(&self.ring, &self.policy.name);
+        self.make_decryptor().await.map_err(|error| uses.failed(error))
+    }
+
+    async fn make_decryptor(self) -> Result<Decryptor> {
         let bound = self.bind()?;
         let mut slots = Slots::default();
         let mut current = None;
@@ -96,7 +112,17 @@ impl Field {
         if let Some(current) = &current {
             self.ring.look_at_newest(current).await;
         }
-        Ok(Decryptor { ring: self.ring, policy: self.policy, bound, slots, current, held: ArcSwap::default() })
+        let uses = Uses::new(&self.ring, &self.policy.name);
+        Ok(Decryptor {
+            ring: self.ring,
+            policy: self.policy,
+            bound,
+            slots,
+            current,
+            held: ArcSwap::default(),
+            uses,
+            passed: clear::Passed::default(),
+        })
     }
 
     fn bind(&self) -> Result<Bound> {
@@ -160,6 +186,7 @@ pub struct Encryptor {
     policy: Arc<FieldPolicy>,
     bound: Bound,
     current: Arc<CurrentKey>,
+    uses: Uses,
 }
 
 impl Encryptor {
@@ -186,7 +213,7 @@ impl Encryptor {
     ///
     /// As for [`Field::encryptor`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
     pub async fn ready(&self) -> Result<&Self> {
-        self.ring.ready(&self.current).await?;
+        self.ring.ready(&self.current).await.map_err(|error| self.uses.failed(error))?;
         Ok(self)
     }
 
@@ -213,15 +240,22 @@ impl Encryptor {
     ///   [`LimitExceeded`](ErrorKind::LimitExceeded): it has sealed as many values as the rotation policy allows.
     ///   [`ready`](Self::ready) sees to both. A key that was revoked gives the error that revoked it.
     pub fn encrypt(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
+        self.seal(value, row).map_err(|error| self.uses.failed(error))
+    }
+
+    #[inline]
+    fn seal(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
         check_type(&self.policy, &value)?;
         let key = self.key_for(1)?;
-        match &key.material {
+        let sealed = match &key.material {
             Material::Data(xaes) => seal_value(&key.key_id, xaes, &self.bound.aad, self.policy.padding, value, row),
             Material::Lookup { siv, .. } => {
                 let sealed = self.deterministic_seal(key.key_id, siv, row)?.column(&[value][..])?;
                 Ok(sealed.into_parts().0)
             }
-        }
+        }?;
+        self.uses.count(key.key_id, Use::Sealed, 1);
+        Ok(sealed)
     }
 
     /// Encrypts a column, each value bound to its row where the policy binds rows.
@@ -236,11 +270,19 @@ impl Encryptor {
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
     ) -> Result<SealedColumn, RowError> {
+        self.seal_column(values, rows).inspect_err(|failure| self.uses.count_failure(failure.error.kind()))
+    }
+
+    fn seal_column(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+    ) -> Result<SealedColumn, RowError> {
         for row in 0..values.len() {
             check_type(&self.policy, &values.value(row)).map_err(|error| RowError { row, error })?;
         }
         let key = self.key_for(values.len()).map_err(|error| RowError { row: 0, error })?;
-        match &key.material {
+        let sealed = match &key.material {
             Material::Data(xaes) => {
                 let mut aad = self.bound.aad.clone();
                 let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
@@ -250,7 +292,9 @@ impl Encryptor {
                 .deterministic_seal(key.key_id, siv, rows.map(|_| &[][..]))
                 .map_err(|error| RowError { row: 0, error })?
                 .column(values),
-        }
+        }?;
+        self.uses.count(key.key_id, Use::Sealed, sealed.len() as u64);
+        Ok(sealed)
     }
 
     fn deterministic_seal<'a>(

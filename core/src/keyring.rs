@@ -8,12 +8,15 @@ mod audited;
 mod configured;
 mod create;
 mod current;
+mod drill;
 mod frames;
 mod isolated;
 mod keks;
 mod observed;
 mod open_key;
 mod reparent;
+mod restore;
+mod rewrap;
 mod rotate;
 mod scopes;
 mod shred;
@@ -21,20 +24,23 @@ mod states;
 mod trust;
 mod unknown;
 
+pub(crate) use audited::Audit;
 pub use create::CreatedKeyring;
 #[cfg(feature = "config")]
 pub(crate) use create::check_environment;
 pub(crate) use current::CurrentKey;
+pub use drill::{Drill, DrillReport};
 pub(crate) use frames::{FrameId, FrameKey, frame_id};
 pub use keks::{KekPolicy, KekUse, Recovery};
 pub(crate) use open_key::{Material, OpenKey};
 pub use reparent::{Reparent, ReparentProgress};
+pub use restore::{CopyStatus, Lost, RecordCopy, RestorePlan, SeenElsewhere};
+pub use rewrap::{KekCalls, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress};
 pub use rotate::Rotated;
 pub use scopes::MAX_SCOPE_NAME_LEN;
-pub use shred::ShredPolicy;
+pub use shred::{Hold, ShredPolicy, ShredScheduled, Shredded};
 
 use crate::aead::Backend;
-use crate::audit::AuditSink;
 use crate::cache::{Cache, CachePolicy, Epoch, Lease, Recent};
 use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::{Error, ErrorKind, Result};
@@ -51,11 +57,12 @@ use arc_swap::ArcSwap;
 use configured::{Configured, Shares};
 use core::fmt;
 use frames::Frames;
+use keks::Health;
 use open_key::{Limit, OpenRoot};
 use scopes::{Scope, ScopeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::Instrument as _;
 use trust::Origin;
 use unknown::UnknownKeys;
@@ -141,9 +148,11 @@ struct Inner {
     unknown: UnknownKeys,
     /// What frames brought: apart, so that a flood of them touches no key of the keyring's own.
     frames: Frames,
+    /// Which KEKs were away lately.
+    health: Health,
     /// Where to look for a key that this keyring does not have, so that the error can say whose it is.
     neighbours: Mutex<Vec<Keyring>>,
-    audit: OnceLock<Arc<dyn AuditSink>>,
+    audit: Audit,
 }
 
 /// A key under the slot that the caller states: a caller who states the wrong one gets none of the right one's answers.
@@ -185,10 +194,21 @@ impl Keyring {
         high_water: Arc<dyn HighWater>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let configured = Configured::new(config, keks)?;
+        let audit = Audit::new(clock.clone());
+        let configured = Configured::new(config, keks, &audit)?;
+        Ok(Self::with(configured, store, high_water, clock, audit))
+    }
+
+    fn with(
+        configured: Configured,
+        store: Arc<dyn KeyStore>,
+        high_water: Arc<dyn HighWater>,
+        clock: Arc<dyn Clock>,
+        audit: Audit,
+    ) -> Self {
         let shares = Shares::of(&configured.keyring.cache);
         let epoch = Epoch::default();
-        Ok(Self {
+        Self {
             inner: Arc::new(Inner {
                 configured: ArcSwap::from_pointee(configured),
                 backend: Backend::default(),
@@ -208,10 +228,11 @@ impl Keyring {
                 unknown: UnknownKeys::default(),
                 frames: Frames::new(&shares, &epoch),
                 epoch,
+                health: Health::default(),
                 neighbours: Mutex::default(),
-                audit: OnceLock::new(),
+                audit,
             }),
-        })
+        }
     }
 
     /// The field `name` of the policy, to be bound and used.

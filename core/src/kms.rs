@@ -62,6 +62,10 @@ impl KmsContext {
         Self { environment: environment.to_owned(), lineage, key_id }
     }
 
+    pub(crate) const fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
     /// `kf:env`, `kf:key` and `kf:keyring`, sorted by name, with their values.
     #[must_use]
     pub fn pairs(&self) -> [(&'static str, String); 3] {

@@ -45,6 +45,8 @@ mod keyring;
 #[cfg(feature = "std")]
 mod kms;
 #[cfg(feature = "std")]
+mod migration;
+#[cfg(feature = "std")]
 mod observe;
 #[cfg(feature = "std")]
 mod policy;
@@ -54,6 +56,8 @@ mod random;
 mod record;
 #[cfg(feature = "std")]
 mod rotation;
+#[cfg(feature = "std")]
+mod share;
 #[cfg(feature = "std")]
 mod store;
 #[cfg(feature = "std")]
@@ -76,15 +80,18 @@ pub use {
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
-    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Searcher},
+    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
-        CreatedKeyring, KekPolicy, KekUse, KeyInfo, Keyring, KeyringConfig, LookupKeys, MAX_SCOPE_NAME_LEN, Recovery,
-        Reparent, ReparentProgress, Rotated, ShredPolicy,
+        CopyStatus, CreatedKeyring, Drill, DrillReport, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
+        KeyringConfig, LookupKeys, Lost, MAX_SCOPE_NAME_LEN, RecordCopy, Recovery, Reparent, ReparentProgress,
+        RestorePlan, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress, Rotated, SeenElsewhere, ShredPolicy,
+        ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
+    migration::{Migration, MigrationPhase},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
     record::{KeyState, Record},
     rotation::RotationPolicy,
-    store::{KeyStore, RecordChange, Slot},
+    store::{KeyStore, RecordChange, Remainder, Slot},
 };

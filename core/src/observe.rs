@@ -35,12 +35,28 @@ mod facade {
         histogram!("keyfold_kms_request_seconds", &labels).record(took);
     }
 
+    pub(crate) fn bad_wrap(kek: &str) {
+        counter!("keyfold_kek_bad_wraps_total", "kek" => kek.to_owned()).increment(1);
+    }
+
+    pub(crate) fn missing_wrap(kek: &str) {
+        counter!("keyfold_kek_missing_wraps_total", "kek" => kek.to_owned()).increment(1);
+    }
+
+    pub(crate) fn recovery_unwrap(kek: &str, action: &'static str) {
+        counter!("keyfold_recovery_unwraps_total", "kek" => kek.to_owned(), "action" => action).increment(1);
+    }
+
     pub(crate) fn rotation_failed(class: &'static str) {
         counter!("keyfold_rotation_failures_total", "class" => class).increment(1);
     }
 
     pub(crate) fn unknown_key(outcome: &'static str) {
         counter!("keyfold_unknown_key_ids_total", "outcome" => outcome).increment(1);
+    }
+
+    pub(crate) fn clear_value() {
+        counter!("keyfold_clear_values_total").increment(1);
     }
 
     pub(crate) fn oldest_generation(generation: u32) {
@@ -58,8 +74,12 @@ mod facade {
     pub(crate) fn stale_use(_: &'static str) {}
     pub(crate) fn occupancy(_: &'static str, _: usize, _: usize) {}
     pub(crate) fn kms_request(_: &str, _: &'static str, _: &'static str, _: Duration) {}
+    pub(crate) fn bad_wrap(_: &str) {}
+    pub(crate) fn missing_wrap(_: &str) {}
+    pub(crate) fn recovery_unwrap(_: &str, _: &'static str) {}
     pub(crate) fn rotation_failed(_: &'static str) {}
     pub(crate) fn unknown_key(_: &'static str) {}
+    pub(crate) fn clear_value() {}
     pub(crate) fn oldest_generation(_: u32) {}
 }
 

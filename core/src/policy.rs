@@ -2,6 +2,7 @@
 
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
+use crate::migration::Migration;
 use crate::value::{Padding, ValueType};
 use crate::wire::{MAX_FRAME_RECORDS_LEN, Suite, TEXT_PREFIX};
 use core::fmt;
@@ -140,6 +141,8 @@ pub struct FieldPolicy {
     pub only_if: BTreeMap<String, String>,
     /// Whether a file may lack the field's column.
     pub optional: bool,
+    /// Whether values that are not sealed yet may be read, and for how long.
+    pub migration: Option<Migration>,
 }
 
 impl FieldPolicy {
@@ -166,6 +169,7 @@ impl FieldPolicy {
             paths: Vec::new(),
             only_if: BTreeMap::new(),
             optional: false,
+            migration: None,
         }
     }
 

@@ -156,6 +156,30 @@ impl Record {
         self.body.class != KeyClass::Root && !under_root && (by_keks || self.body.has_extension(Body::ISOLATED))
     }
 
+    /// Since when the key is under legal hold, in seconds since 1970 by the store's clock; `None` if it is not.
+    #[must_use]
+    pub fn held_since(&self) -> Option<u64> {
+        let content = self.body.extension_of(Body::HOLD)?;
+        // Any content holds: a newer version may say more.
+        Some(content.first_chunk().map_or(0, |since| u64::from_be_bytes(*since)))
+    }
+
+    /// Whether the key was compromised before its destruction was scheduled.
+    pub(crate) fn was_compromised(&self) -> bool {
+        self.body.has_extension(Body::COMPROMISED)
+    }
+
+    /// Whether this record wins over `other`, another one of the same key, when copies of a store are put together: a
+    /// tombstone over everything else, then the higher sequence, then the more restrictive state.
+    #[must_use]
+    pub fn outranks(&self, other: &Self) -> bool {
+        self.rank() > other.rank()
+    }
+
+    pub(crate) fn rank(&self) -> (bool, u64, u8) {
+        (self.state() == KeyState::Destroyed, self.sequence(), self.state().restriction())
+    }
+
     pub(crate) fn kms_context(&self) -> KmsContext {
         KmsContext::new(&self.body.environment, self.body.lineage, self.body.key_id)
     }

@@ -6,6 +6,9 @@ use crate::kms::BoxFuture;
 use crate::record::Record;
 use crate::wire::{Generation, KeyId};
 
+/// How often one record is put back because others change it meanwhile.
+const RESTORE_ATTEMPTS: usize = 16;
+
 /// Where successive generations of one key live: a class and a scope or partition within a keyring.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Slot {
@@ -24,6 +27,19 @@ pub struct RecordChange {
     pub record: Record,
     /// The sequence of the record that it replaces.
     pub expected_sequence: u64,
+}
+
+/// A place that held bytes of key records which were replaced, and whether they are gone from it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Remainder {
+    /// What the place is, such as `store`, `write-ahead log` or `journal FILE`.
+    pub place: String,
+    /// Whether nothing is left in it.
+    pub gone: bool,
+    /// How that is known, or what has to be done.
+    pub detail: String,
+    /// What the store needs to know when it is asked again.
+    pub mark: String,
 }
 
 /// Keeps key records. What it returns is not trusted: the keyring verifies every record before it uses it.
@@ -97,6 +113,59 @@ pub trait KeyStore: Send + Sync {
     /// - [`Store`](crate::ErrorKind::Store): the database failed. The change was made whole or not at all; where only the
     ///   answer was lost, it was made.
     fn update_many<'a>(&'a self, changes: &'a [RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>>;
+
+    /// Puts records of copies of the store back in one step: adds those whose keys it lacks, and replaces those that they
+    /// [outrank](Record::outranks). All are of one keyring. What it has is never lowered, so this may be repeated, and others may write meanwhile.
+    ///
+    /// The store does this here record by record, by the calls above; one that can do many at once should.
+    ///
+    /// # Errors
+    ///
+    /// - [`Conflict`](crate::ErrorKind::Conflict): a scope tag belongs to another scope, a key to another class, slot or
+    ///   scope tag; or others changed the same keys all the while. A part of the records may have been stored.
+    /// - [`Store`](crate::ErrorKind::Store): the database failed. Likewise.
+    fn restore<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for record in records {
+                let mut attempts_left = RESTORE_ATTEMPTS;
+                loop {
+                    attempts_left -= 1;
+                    let stored = match self.get(record.lineage(), record.key_id()).await? {
+                        Some(present) if record.outranks(&present) => self.update(record, present.sequence()).await,
+                        Some(_) => Ok(()),
+                        None => {
+                            let head = self.newest(record.slot(), 1).await?.first().map(Record::key_id);
+                            self.insert(record, head).await
+                        }
+                    };
+                    match stored {
+                        Err(error) if error.is_retryable() && attempts_left > 0 => {}
+                        stored => break stored?,
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes the bytes of replaced records disappear from wherever the store kept them: the free space of its files, its
+    /// logs. Says of each place whether they are gone. With `pending`, the remainders of an earlier call, looks at
+    /// those places again. A store that kept nothing returns nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`Store`](crate::ErrorKind::Store): the database failed. It can be repeated.
+    fn purge<'a>(&'a self, pending: &'a [Remainder]) -> BoxFuture<'a, Result<Vec<Remainder>>> {
+        let _ = pending;
+        Box::pin(async {
+            Ok(vec![Remainder {
+                place: "store".to_owned(),
+                gone: false,
+                detail: "this store does not say what becomes of replaced records".to_owned(),
+                mark: String::new(),
+            }])
+        })
+    }
 
     /// The time of the store in seconds since 1970, the only clock that key records know.
     ///

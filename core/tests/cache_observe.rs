@@ -7,7 +7,10 @@ mod common;
 use common::block_on;
 use common::cache::Process;
 use common::lab::*;
-use keyfold::{ErrorKind, KmsErrorKind, Value};
+use common::regions::Regions;
+use keyfold::{
+    ErrorKind, FieldPolicy, KekPolicy, KeyringConfig, KmsErrorKind, Migration, MigrationPhase, Recovery, Value,
+};
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
@@ -21,7 +24,10 @@ const CANARY: &str = "canary-4711";
 
 /// Meets everything that is measured.
 fn a_day(lab: &Lab) {
-    let process = Process::quick(lab, lab.config.clone());
+    let mut config = lab.config.clone();
+    let migration = Migration::until("2999-12-31", MigrationPhase::DualWrite).unwrap();
+    config.policy.add(FieldPolicy { migration: Some(migration), ..FieldPolicy::randomized("moving") }).unwrap();
+    let process = Process::quick(lab, config);
     let ring = &process.ring;
     let value = seal(ring, Some(CANARY), CANARY).unwrap();
     for _ in 0..3 {
@@ -43,6 +49,8 @@ fn a_day(lab: &Lab) {
     lab.store.state().conflicts = false;
     // Invented key IDs, until they are refused.
     let reader = decryptor(ring, "plain", None).unwrap();
+    let moving = decryptor(ring, "moving", None).unwrap();
+    moving.decrypt_or_clear(None, Value::Text(CANARY), None).unwrap();
     let mut invented = value;
     let refused = (0..=1000_u32).any(|n| {
         invented[6..10].copy_from_slice(&n.to_be_bytes());
@@ -50,6 +58,20 @@ fn a_day(lab: &Lab) {
         error.kind() == ErrorKind::LimitExceeded
     });
     assert!(refused);
+}
+
+/// Meets what is measured where there are several KEKs: a wrong wrap, one that is away, and recovery mode.
+fn a_bad_day() {
+    let regions = Regions::new(&["first", "second", "third"]);
+    let keks = KekPolicy { quorum: Some(2), recovery: Some(Recovery::default()), ..KekPolicy::default() };
+    let ring = regions.process_with(KeyringConfig { keks, ..regions.lab.config.clone() });
+    let value = seal(&ring, Some(CANARY), CANARY).unwrap();
+    regions.fail("second", Some(KmsErrorKind::Unavailable));
+    block_on(ring.rotate_root()).unwrap();
+    regions.fail("first", Some(KmsErrorKind::InvalidCiphertext));
+    regions.fail("second", Some(KmsErrorKind::KeyDisabled));
+    ring.invalidate();
+    assert!(reveal(&ring, Some(CANARY), &value).is_ok());
 }
 
 /// Whether a span is wanted is remembered for all threads, so what is heard depends on who else speaks.
@@ -68,8 +90,15 @@ fn every_documented_metric_is_there_and_no_other() {
     let snapshotter = recorder.snapshotter();
     let lab = Lab::new();
     metrics::with_local_recorder(&recorder, || a_day(&lab));
+    let several = DebuggingRecorder::new();
+    let snapshotter_of_several = several.snapshotter();
+    metrics::with_local_recorder(&several, a_bad_day);
+    let is_of_keks = |name: &str| name.starts_with("keyfold_kek_") || name.starts_with("keyfold_recovery_");
+    let bad_day = snapshotter_of_several.snapshot().into_vec().into_iter();
+    let all =
+        snapshotter.snapshot().into_vec().into_iter().chain(bad_day.filter(|(key, ..)| is_of_keks(key.key().name())));
     let mut seen = BTreeMap::<(String, &str), Vec<(Labels, DebugValue)>>::new();
-    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+    for (key, _, _, value) in all {
         let kind = match key.kind() {
             MetricKind::Counter => "counter",
             MetricKind::Gauge => "gauge",
@@ -80,7 +109,8 @@ fn every_documented_metric_is_there_and_no_other() {
             let known: &[&str] = match name.as_str() {
                 "cache" => &["keys", "roots", "current", "scopes", "frame_keys", "frame_roots"],
                 "class" => &["data", "root"],
-                "kek" => &[ALIAS],
+                "kek" => &[ALIAS, "first", "second", "third"],
+                "action" => &["recovery", "break-glass"],
                 "operation" => &["wrap", "unwrap"],
                 "outcome" => &["ok", "Unavailable", "looked up", "refused"],
                 other => panic!("an undocumented label: {other}"),
@@ -117,6 +147,9 @@ fn every_documented_metric_is_there_and_no_other() {
     assert!(sum("keyfold_cache_stale_uses_total", "keys") >= 1, "in the grace");
     assert_eq!(sum("keyfold_unknown_key_ids_total", "looked up"), 1000);
     assert_eq!(sum("keyfold_unknown_key_ids_total", "refused"), 1);
+    assert!(sum("keyfold_kek_bad_wraps_total", "first") >= 1);
+    assert_eq!(sum("keyfold_kek_missing_wraps_total", "second"), 1);
+    assert!(sum("keyfold_recovery_unwraps_total", "third") >= 1);
 }
 
 #[test]

@@ -1,4 +1,7 @@
-//! Opening and replacing files without following a link, and without a moment in which others can read them.
+//! Opening and replacing files without following a link, and without a moment in which others can read them. For the crates of
+//! this workspace that keep files of their own.
+//!
+//! Functions that return an [`io::Error`] give that of the operating system.
 
 use keyfold::{Error, ErrorKind, Result};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -9,7 +12,11 @@ use std::path::{Path, PathBuf};
 
 /// `path` with its folder resolved, so that it stays the same file when the process changes folder, and so that
 /// only the last part can be a link.
-pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
+///
+/// # Errors
+///
+/// The path has no last part, or its folder cannot be resolved.
+pub fn resolve(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"))?;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -19,34 +26,51 @@ pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The path with `suffix` added to the name.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+#[must_use]
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
 /// Makes a file that only its owner can read, from its first moment. Fails if anything has that name.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+///
+/// Something has that name, or the file cannot be made.
+pub fn create_new(path: &Path) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, OWNER_ONLY)?.into())
 }
 
 /// Opens a regular file for reading. Refuses links; does not wait for the other end of a pipe.
-pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+///
+/// It is missing, is a link or no regular file, or must not be read.
+pub fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: File = rustix::fs::openat(CWD, path, flags, Mode::empty())?.into();
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
 /// Opens a regular file for reading, and for adding to its end. Refuses links.
-pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+///
+/// It is missing, is a link or no regular file, or must not be written.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: File = rustix::fs::openat(CWD, path, flags, Mode::empty())?.into();
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
 /// Opens the file that processes lock, and makes it where it is missing.
-pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+///
+/// It is a link or no regular file, or cannot be made or opened.
+pub fn open_lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: File = rustix::fs::openat(CWD, path, flags, OWNER_ONLY)?.into();
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
@@ -55,7 +79,11 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
 /// Replaces the content of `path` by what `write` writes: after a crash it is the old one or the new one, never a part.
 ///
 /// The caller holds a lock against others who do the same.
-pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+///
+/// # Errors
+///
+/// It could not be written; the old content is in place.
+pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = with_suffix(path, ".tmp");
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -76,7 +104,11 @@ fn write_synced(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) ->
 }
 
 /// Makes the names in the folder of `path` durable.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+///
+/// The folder cannot be opened or synchronised.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
@@ -84,7 +116,11 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Refuses a file that others may write.
-pub(crate) fn check_not_writable_by_others(file: &File, path: &Path) -> Result<()> {
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): they may. - [`Io`](ErrorKind::Io): its mode cannot be read.
+pub fn check_not_writable_by_others(file: &File, path: &Path) -> Result<()> {
     let mode = file.metadata().map_err(|error| io_error("cannot read", path, error))?.mode() & 0o7777;
     if mode & 0o022 == 0 {
         return Ok(());
@@ -94,7 +130,9 @@ pub(crate) fn check_not_writable_by_others(file: &File, path: &Path) -> Result<(
         .with_detail(format!("{path} has mode {mode:04o}; run: chmod 600 {path}")))
 }
 
-pub(crate) fn io_error(what: &'static str, path: &Path, error: io::Error) -> Error {
+/// The error of a file, with its name.
+#[must_use]
+pub fn io_error(what: &'static str, path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, what).with_detail(format!("{}: {error}", path.display())).with_source(error)
 }
 

@@ -144,6 +144,58 @@ impl FileHighWater {
         &self.path
     }
 
+    /// Everything that was seen of a keyring: the highest generation, and the marks of keys.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn marks(&self, lineage: Lineage) -> Result<(Generation, Vec<(KeyId, HighWaterMark)>)> {
+        self.with(|seen| {
+            let marks = seen.marks.0.get(&lineage);
+            marks
+                .map_or((0, Vec::new()), |marks| (marks.generation, marks.keys.iter().map(|(k, m)| (*k, *m)).collect()))
+        })
+    }
+
+    /// Begins a new file in the place of this one, which stays under another name, its own with a number: for a keyring of
+    /// which something was lost and cannot be restored. Generations and marks stay, but those of keys of `lineage` that
+    /// `lower` changes or, with `None`, drops. Stop every process that uses the file before. Returns the other name.
+    ///
+    /// # Errors
+    ///
+    /// - [`Io`](ErrorKind::Io): the file is missing, or no other can be written; it is as before.
+    pub fn start_over(
+        &self,
+        lineage: Lineage,
+        lower: impl Fn(KeyId, HighWaterMark) -> Option<HighWaterMark>,
+    ) -> Result<PathBuf> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = self.lock().map_err(|error| self.cannot_write(error))?;
+        self.refresh(&mut seen)?;
+        let old = self.keep_old().map_err(|error| self.cannot_write(error))?;
+        if let Some(marks) = seen.marks.0.get_mut(&lineage) {
+            let keys = std::mem::take(&mut marks.keys);
+            marks.keys = keys.into_iter().filter_map(|(key_id, mark)| Some((key_id, lower(key_id, mark)?))).collect();
+        }
+        files::replace(&self.path, |file| seen.marks.write(file)).map_err(|error| self.cannot_write(error))?;
+        seen.file = None;
+        self.refresh(&mut seen)?;
+        Ok(old)
+    }
+
+    /// Gives the file a second name that nothing has.
+    fn keep_old(&self) -> io::Result<PathBuf> {
+        for number in 1_u32.. {
+            let name = files::with_suffix(&self.path, &format!(".{number}"));
+            match std::fs::hard_link(&self.path, &name) {
+                Ok(()) => return files::sync_folder(&self.path).map(|()| name),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
     fn with<T>(&self, f: impl FnOnce(&Seen) -> T) -> Result<T> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match self.refresh(&mut seen) {

@@ -1,7 +1,7 @@
 //! A store in memory.
 
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Result, Slot, SlotId};
+use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Remainder, Result, Slot, SlotId};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -147,6 +147,11 @@ impl KeyStore for MemoryStore {
                 self.change(change.record.lineage(), |keyring| keyring.update(&change.record, change.expected_sequence))
             })
         })
+    }
+
+    /// Nothing is kept that was replaced.
+    fn purge<'a>(&'a self, _: &'a [Remainder]) -> BoxFuture<'a, Result<Vec<Remainder>>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn now(&self) -> BoxFuture<'_, Result<u64>> {

@@ -1,6 +1,7 @@
 //! Key services for keyfold: each adapter makes one service look like [`keyfold::Kms`].
 //!
 //! - [`local`]: a key in a file, for one machine and for tests.
+//! - [`passphrase`]: a key in a file that opens with a passphrase, kept offline for recovery.
 #![cfg_attr(feature = "aws", doc = "- [`aws`]: AWS KMS (feature `aws`).")]
 #![cfg_attr(feature = "azure", doc = "- [`azure`]: Azure Key Vault and Managed HSM (feature `azure`).")]
 #![cfg_attr(
@@ -8,6 +9,8 @@
     doc = "- [`vault`]: the transit engine of HashiCorp Vault and OpenBao (feature `vault`)."
 )]
 #![cfg_attr(feature = "remote", doc = "- [`callback`]: functions of the host program (feature `remote`).")]
+//!
+//! [`Deadline`] ends the requests of any of them after a total time.
 //!
 //! # The shape of an adapter
 //!
@@ -31,11 +34,14 @@ pub mod azure;
 pub mod callback;
 #[cfg(feature = "remote")]
 pub mod credentials;
+mod deadline;
 #[cfg(feature = "http")]
 pub mod http;
+mod key_file;
 #[cfg(feature = "remote")]
 pub mod layer;
 pub mod local;
+pub mod passphrase;
 #[cfg(feature = "remote")]
 mod per_process;
 #[cfg(any(feature = "aws", feature = "azure"))]
@@ -45,4 +51,6 @@ pub mod uri;
 #[cfg(feature = "vault")]
 pub mod vault;
 
+pub use deadline::Deadline;
 pub use local::LocalKek;
+pub use passphrase::PassphraseKek;

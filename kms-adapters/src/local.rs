@@ -81,7 +81,7 @@ impl LocalKek {
         &self.id
     }
 
-    fn new(key: Secret<32>) -> Self {
+    pub(crate) fn new(key: Secret<32>) -> Self {
         let digest = Sha256::new().chain_update(b"keyfold/v1/local-kek-id").chain_update(key.expose()).finalize();
         Self { id: HEXLOWER.encode(&digest[..8]), key }
     }

@@ -7,9 +7,12 @@ use common::server::{Reply, Server};
 use common::{PAYLOAD, unwrap, wrap};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use keyfold::WrappedKey;
+use keyfold_kms::credentials::SecretText;
+use keyfold_kms::http::{Http, Request};
 use keyfold_kms::vault::VaultKek;
 use serde_json::json;
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -52,6 +55,42 @@ impl log::Log for Logs {
     }
 
     fn flush(&self) {}
+}
+
+/// Wraps and unwraps over TLS where there is a server, said aloud where there is none. The token that it used.
+fn real_server() -> Option<String> {
+    let Ok(address) = std::env::var("KEYFOLD_TEST_OPENBAO") else {
+        // Not by `println!`, which the test harness swallows where a test passes.
+        let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_OPENBAO names no OpenBao server to log TLS with");
+        return None;
+    };
+    let variable = |name: &str| std::env::var(format!("KEYFOLD_TEST_OPENBAO{name}")).expect("set");
+    let (token, ca) = (variable("_TOKEN"), variable("_CA"));
+    let key = format!("secrets-{}", std::process::id());
+    let setup = [
+        // Fails where another test has mounted it.
+        ("sys/mounts/transit".to_owned(), json!({ "type": "transit" })),
+        (format!("transit/keys/{key}"), json!({ "derived": true })),
+    ];
+    for (path, body) in setup {
+        let url = format!("{address}/v1/{path}").parse().expect("a URL");
+        let (secret, ca) = (SecretText::new(token.clone()), ca.clone());
+        let call = async move {
+            let http = Http::new(Some(Path::new(&ca)))?;
+            let request = Request::post(url).secret_header("x-vault-token", "", &secret);
+            let request = request.and_then(|request| request.json(&body)).expect("a request");
+            Ok(http.send(request, None).await.expect("an answer").status)
+        };
+        keyfold_background::block(call).expect("an answer");
+    }
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &token).expect("written");
+    let host = address.trim_start_matches("https://");
+    let uri = format!("vault://{host}/transit/{key}?ca={ca}&token_file={}", file.path().display());
+    let kek = VaultKek::from_uri(&uri, Path::new("/")).expect("opened");
+    let wrapped = wrap(&kek).expect("wrapped");
+    assert!(unwrap(&kek, &wrapped).is_ok());
+    Some(token)
 }
 
 #[test]
@@ -111,8 +150,9 @@ fn nothing_shows_credentials_or_payloads() {
             }
         }
     }
+    let over_tls = real_server();
     shown.push_str(&String::from_utf8_lossy(&logs.0.lock().expect("not poisoned")));
-    // TLS as well: a server that does not speak it.
+    assert!(over_tls.is_none() || shown.contains("rustls"), "the logs are not those of TLS");
     assert!(
         shown.contains("reqwest") && shown.contains("keyfold_kms::layer"),
         "the logs are not those of all crates: {shown:.2000}"
@@ -124,7 +164,7 @@ fn nothing_shows_credentials_or_payloads() {
         "CANARY-PAYLOAD".to_owned(),
     ];
     let secrets = [TOKEN, LOGIN_TOKEN, SECRET_ID, JWT].map(str::to_owned);
-    for secret in payload.iter().chain(&secrets) {
+    for secret in payload.iter().chain(&secrets).chain(&over_tls) {
         if let Some(at) = shown.find(secret.as_str()) {
             let around: String = shown.chars().skip(at.saturating_sub(200)).take(400).collect();
             panic!("{secret} is shown: {around}");

@@ -1,9 +1,14 @@
-//! `[audit]`: the KEK of audit chains, and statements under it.
+//! `[audit]`: the sink that it names, the trail that it left, and statements under its KEK.
 
-use crate::{add, folder_of, open_kek, read_config};
+use crate::absent::Absent;
+use crate::keks::open_kek;
+use crate::{add, folder_of, read_config};
 use keyfold::config::{AuditConfig, Config};
-use keyfold::{Error, ErrorKind, Kms, Result};
-use std::path::Path;
+use keyfold::{AuditAction, AuditEvent, AuditSink, Error, ErrorKind, KekAlias, Kms, KmsErrorKind, Lineage, Result};
+use keyfold_audit::FileAudit;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const NO_AUDIT: Error = Error::new(
@@ -29,7 +34,90 @@ pub fn sign_statement(path: &Path, kind: &str, body: &serde_json::Value) -> Resu
     })
 }
 
+/// The body of a statement of `kind` that [`sign_statement`] made for the keyring of the configuration file `path`, once it is
+/// verified. One request to the key service, which needs the right to decrypt; blocks until it has answered.
+///
+/// # Errors
+///
+/// - [`Malformed`](ErrorKind::Malformed): not such a statement. - [`DecryptionFailed`](ErrorKind::DecryptionFailed): it was changed, or
+///   is of another keyring. - [`Configuration`](ErrorKind::Configuration): there is no `[audit]` section.
+/// - Those of [`read_config`], of opening the KEK and of the key service.
+pub fn verify_statement(path: &Path, kind: &str, text: &str) -> Result<serde_json::Value> {
+    let config = read_config(path, &[])?;
+    let audit = config.audit.as_ref().ok_or(NO_AUDIT)?;
+    let kek = audit_kek(&config, audit, folder_of(path))?;
+    let text = text.to_owned();
+    let mut statement = keyfold_background::block(async move { keyfold_audit::verify_statement(&text, &*kek).await })?;
+    if statement["lineage"] != config.keyring.lineage.to_string() {
+        return Err(Error::new(ErrorKind::DecryptionFailed, "the statement is of another keyring"));
+    }
+    if statement["kind"] != kind {
+        return Err(Error::new(ErrorKind::Malformed, "the statement is of another kind").with_detail(kind));
+    }
+    Ok(statement["body"].take())
+}
+
+/// The audit files of a keyring, and what they are verified with.
+pub struct AuditTrail {
+    /// The files, oldest first.
+    pub files: Vec<PathBuf>,
+    /// The file that heads of chains are copied to.
+    pub anchors: Option<PathBuf>,
+    /// The audit KEKs. One that cannot be opened here says so when it is asked.
+    pub keks: BTreeMap<KekAlias, Arc<dyn Kms>>,
+    /// Those of them under which whoever runs a service can decrypt as well, so that he could forge its chains: files, and KEKs that
+    /// wrap roots, too.
+    pub forgeable: Vec<KekAlias>,
+    /// The keyring.
+    pub lineage: Lineage,
+}
+
+/// The audit trail of the configuration file `path`. Opens no keyring and writes nothing.
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): there is no `[audit]` section; the error says what to add.
+/// - Those of [`read_config`]; [`Io`](ErrorKind::Io): the folder of the audit files cannot be read.
+pub fn audit_trail(path: &Path) -> Result<AuditTrail> {
+    let config = read_config(path, &[])?;
+    let audit = config.audit.as_ref().ok_or(NO_AUDIT)?;
+    let folder = folder_of(path);
+    let open = |(alias, uri): (&KekAlias, &String)| -> (KekAlias, Arc<dyn Kms>) {
+        let kek = open_kek(alias, uri, folder, None).unwrap_or_else(|error| {
+            let away = Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "the audit KEK cannot be opened here");
+            Arc::new(Absent(away.with_detail(error.to_string())))
+        });
+        (alias.clone(), kek)
+    };
+    let is_forgeable = |uri: &String| uri.starts_with("local:") || config.keks.values().any(|other| other == uri);
+    Ok(AuditTrail {
+        files: keyfold_audit::files_of(&folder.join(&audit.file))?,
+        anchors: audit.anchors.as_ref().map(|file| folder.join(file)),
+        keks: config.audit_keks.iter().map(open).collect(),
+        forgeable: config
+            .audit_keks
+            .iter()
+            .filter(|(_, uri)| is_forgeable(uri))
+            .map(|(alias, _)| alias.clone())
+            .collect(),
+        lineage: config.keyring.lineage,
+    })
+}
+
+/// The sink that the configuration names.
+pub(crate) fn sink(config: &Config, folder: &Path) -> Result<Option<Arc<dyn AuditSink>>> {
+    let Some(audit) = &config.audit else { return Ok(None) };
+    let kek = audit_kek(config, audit, folder)?;
+    Ok(Some(Arc::new(FileAudit::open(audit, folder, &config.keyring, kek)?)))
+}
+
+/// The event that a configuration took effect.
+pub(crate) fn of_configuration(action: AuditAction, digest: Sha256) -> AuditEvent {
+    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    AuditEvent::new(action).detail("configuration_sha256", digest).detail("version", env!("CARGO_PKG_VERSION"))
+}
+
 fn audit_kek(config: &Config, audit: &AuditConfig, folder: &Path) -> Result<Arc<dyn Kms>> {
     let uri = config.audit_keks.get(&audit.kek).ok_or(NO_AUDIT)?;
-    open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {}", audit.kek)))
+    open_kek(&audit.kek, uri, folder, None).map_err(|error| add(error, &format!("KEK {}", audit.kek)))
 }

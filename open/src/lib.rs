@@ -5,26 +5,28 @@
 
 mod absent;
 mod audit;
-mod kek;
+mod keks;
 mod neighbour;
+mod records;
 
-pub use audit::sign_statement;
+pub use audit::{AuditTrail, audit_trail, sign_statement, verify_statement};
+pub use records::Records;
 
-use absent::Absent;
-use kek::open_kek;
 use keyfold::config::Config;
 use keyfold::{
-    CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, KmsErrorKind, MemoryHighWater,
-    Result,
+    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater,
+    Recovery, Result,
 };
 use keyfold_kms::local::LocalKek;
-use keyfold_store::{FileHighWater, PostgresStore, SqliteStore};
+use keyfold_store::{FileHighWater, Journal, JournaledStore, PostgresStore, SqliteStore};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Longest configuration or policy file in bytes.
 const MAX_CONFIG_LEN: u64 = 4 * 1024 * 1024;
@@ -35,21 +37,52 @@ const STORE_FILE: &str = "keys.db";
 const HIGH_WATER_FILE: &str = "keys.high-water";
 const KEK_FILE: &str = "local.kek";
 
+/// Asks for the passphrase of a KEK, when that is first used. May block, and may be asked for several KEKs.
+pub type PassphraseSource = Arc<dyn Fn(&KekAlias) -> Result<Zeroizing<String>> + Send + Sync>;
+
+/// What a configuration does not say.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Recovery mode, in the place of what the configuration says of it.
+    pub recovery: Option<Recovery>,
+    /// Where passphrases come from. Without it a KEK with a passphrase is away.
+    pub passphrase: Option<PassphraseSource>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("recovery", &self.recovery).finish_non_exhaustive()
+    }
+}
+
 /// Reads the configuration file `path` and adds the fields of `policies`.
 ///
 /// # Errors
 ///
 /// - [`Io`](ErrorKind::Io): a file cannot be read. - [`Configuration`](ErrorKind::Configuration): names file, line and key.
 pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
-    let mut config = Config::parse(&read_text(path, NO_CONFIG)?, &path.display().to_string())?;
-    for policy in policies {
-        config.add_policy(&read_text(policy, "cannot read the policy")?, &policy.display().to_string())?;
-    }
-    Ok(config)
+    read(path, policies).map(|(config, _)| config)
 }
 
-/// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet;
-/// blocks until a store on a server has answered.
+/// As [`read_config`], with a digest of all files: of each its length in 8 bytes and its text.
+fn read(path: &Path, policies: &[PathBuf]) -> Result<(Config, Sha256)> {
+    let text = read_text(path, NO_CONFIG)?;
+    let digest = |digest: Sha256, text: &str| digest.chain_update((text.len() as u64).to_be_bytes()).chain_update(text);
+    let mut hash = digest(Sha256::new(), &text);
+    let mut config = Config::parse(&text, &path.display().to_string())?;
+    for policy in policies {
+        let text = read_text(policy, "cannot read the policy")?;
+        hash = digest(hash, &text);
+        config.add_policy(&text, &policy.display().to_string())?;
+    }
+    Ok((config, hash))
+}
+
+/// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet, but the
+/// audit KEK where there is an `[audit]` section; blocks until it and a store on a server have answered.
+///
+/// A KEK that cannot be opened is a warning where the keyring can do without it: one for isolated scopes, one for recovery, or
+/// one whose file cannot be read while another KEK for roots can be asked.
 ///
 /// Neighbours that the configuration names are opened as well, to say whose an unknown key is. One that cannot be
 /// opened is a warning.
@@ -58,21 +91,20 @@ pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
 ///
 /// As for [`read_config`], and those of opening the store, the high-water file and the KEKs.
 pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
-    let config = read_config(path, policies)?;
+    open_with(path, policies, &Options::default())
+}
+
+/// As [`open`], with what the configuration does not say.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub fn open_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<Keyring> {
+    let (config, digest) = read_with(path, policies, options)?;
     let folder = folder_of(path);
     let store = open_store(&config.store, folder)?;
-    let keks = open_keks(&config, folder)?;
-    let high_water: Arc<dyn HighWater> = match &config.high_water {
-        Some(file) => {
-            let file = folder.join(file);
-            if !file.exists() {
-                tracing::warn!(file = %file.display(), "the high-water file is missing: an older copy of the store would not be noticed");
-            }
-            Arc::new(FileHighWater::open(file)?)
-        }
-        None => Arc::new(MemoryHighWater::default()),
-    };
-    let ring = Keyring::open(config.keyring, store, keks, high_water)?;
+    let high_water = open_high_water(&config, folder)?;
+    let ring = open_ring(&config, digest, folder, store, high_water, options)?;
     for (name, file) in &config.neighbours {
         match neighbour::open(name, &folder.join(file)) {
             Ok(neighbour) => ring.add_neighbour(neighbour),
@@ -82,19 +114,86 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
     Ok(ring)
 }
 
+fn open_high_water(config: &Config, folder: &Path) -> Result<Option<Arc<FileHighWater>>> {
+    let Some(file) = &config.high_water else { return Ok(None) };
+    let file = folder.join(file);
+    if !file.exists() {
+        tracing::warn!(file = %file.display(), "the high-water file is missing: an older copy of the store would not be noticed");
+    }
+    FileHighWater::open(file).map(|file| Some(Arc::new(file)))
+}
+
+/// `digest` is that of the configuration and its policies.
+fn open_ring(
+    config: &Config,
+    digest: Sha256,
+    folder: &Path,
+    mut store: Arc<dyn KeyStore>,
+    high_water: Option<Arc<FileHighWater>>,
+    options: &Options,
+) -> Result<Keyring> {
+    let sink = audit::sink(config, folder)?;
+    let journals = open_journals(config, folder)?;
+    if !journals.is_empty() {
+        store = Arc::new(JournaledStore::new(store, journals));
+    }
+    let high_water: Arc<dyn HighWater> = match high_water {
+        Some(file) => file,
+        None => Arc::new(MemoryHighWater::default()),
+    };
+    let keks = keks::open_keks(config, folder, options.passphrase.as_ref())?;
+    let ring = Keyring::open(config.keyring.clone(), store, keks, high_water)?;
+    if let Some(sink) = sink {
+        ring.set_audit(sink)?;
+        ring.audit(audit::of_configuration(AuditAction::Opened, digest))?;
+    }
+    Ok(ring)
+}
+
+/// The journals of a configuration. Whether they are there matters to whoever changes keys.
+fn open_journals(config: &Config, folder: &Path) -> Result<Vec<Journal>> {
+    config.journals.iter().map(|uri| Journal::new(folder.join(journal_file(uri)?))).collect()
+}
+
+fn journal_file(uri: &str) -> Result<&str> {
+    uri.strip_prefix("file:").filter(|file| !file.is_empty()).ok_or_else(|| {
+        Error::new(ErrorKind::Configuration, "the journal is not one that this build knows: file:FILE").with_detail(uri)
+    })
+}
+
 /// Puts the configuration file `path`, with the fields of `policies` added, in the place of what `ring` has: policy,
 /// pins, KEKs, cache, rotation. For a service, upon a signal: see [`Keyring::reload`]. Calls neither store nor key
 /// service, but reads the files of local KEKs.
 ///
-/// Store, high-water file and neighbours stay those that the keyring was opened with; restart to change them.
+/// Store, high-water file, audit file and neighbours stay those that the keyring was opened with; restart to change them.
 ///
 /// # Errors
 ///
-/// As for [`read_config`] and [`Keyring::reload`], and those of opening the KEKs. The keyring goes on as it was.
+/// As for [`read_config`] and [`Keyring::reload`], and those of opening the KEKs. The keyring goes on as it was. Where the audit
+/// file refuses the event that says so, it goes on with the new configuration.
 pub fn reload(ring: &Keyring, path: &Path, policies: &[PathBuf]) -> Result<()> {
-    let config = read_config(path, policies)?;
-    let keks = open_keks(&config, folder_of(path))?;
-    ring.reload(config.keyring, keks)
+    reload_with(ring, path, policies, &Options::default())
+}
+
+/// As [`reload`], with what the configuration does not say: it is not kept from [`open_with`].
+///
+/// # Errors
+///
+/// As for [`reload`].
+pub fn reload_with(ring: &Keyring, path: &Path, policies: &[PathBuf], options: &Options) -> Result<()> {
+    let (config, digest) = read_with(path, policies, options)?;
+    let keks = keks::open_keks(&config, folder_of(path), options.passphrase.as_ref())?;
+    ring.check_audit()?;
+    ring.reload(config.keyring, keks)?;
+    ring.audit(audit::of_configuration(AuditAction::Reconfigured, digest))
+}
+
+fn read_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<(Config, Sha256)> {
+    let (mut config, digest) = read(path, policies)?;
+    if let Some(recovery) = &options.recovery {
+        config.keyring.keks.recovery = Some(recovery.clone());
+    }
+    Ok((config, digest))
 }
 
 /// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no
@@ -108,12 +207,18 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let folder = folder_of(path);
     let mut files = vec![path.to_owned()];
     files.extend_from_slice(policies);
-    let keks = config.keks.values().chain(config.audit_keks.values());
-    files.extend(keks.flat_map(|uri| kek::files(uri, folder)));
+    files.extend(keks::files(&config, folder));
     if let Some(audit) = &config.audit {
-        files.extend([Some(&audit.file), audit.anchors.as_ref()].into_iter().flatten().map(|file| folder.join(file)));
+        let file = folder.join(&audit.file);
+        files.extend(keyfold_audit::files_of(&file)?);
+        files.extend([keyfold_audit::lock_of(&file), file]);
+        files.extend(audit.anchors.as_ref().map(|file| folder.join(file)));
     }
     files.extend(config.high_water.as_deref().map(|file| folder.join(file)));
+    for uri in &config.journals {
+        let file = journal_file(uri)?;
+        files.extend(["", ".lock"].map(|suffix| folder.join(format!("{file}{suffix}"))));
+    }
     files.extend(config.neighbours.values().map(|file| folder.join(file)));
     match StoreUri::parse(&config.store)? {
         StoreUri::Sqlite(file) => {
@@ -293,22 +398,6 @@ pub fn migrate(uri: &str, folder: &Path) -> Result<()> {
             "only PostgreSQL stores are migrated; `keyfold init` makes SQLite ones",
         )),
     }
-}
-
-fn open_keks(config: &Config, folder: &Path) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
-    let open = |(alias, uri): (&KekAlias, &String)| -> Result<(KekAlias, Arc<dyn Kms>)> {
-        let kek = match open_kek(uri, folder).map_err(|error| add(error, &format!("KEK {alias}"))) {
-            Err(error) if config.keyring.scope_keks.contains(alias) => {
-                tracing::warn!("a KEK of isolated scopes cannot be opened, and they cannot be used: {error}");
-                let kind = ErrorKind::Kms(KmsErrorKind::Unavailable);
-                let away = Error::new(kind, "the KEK could not be opened when the keyring was");
-                Arc::new(Absent(away.with_detail(error.to_string())))
-            }
-            kek => kek?,
-        };
-        Ok((alias.clone(), kek))
-    };
-    config.keks.iter().map(open).collect()
 }
 
 fn folder_of(path: &Path) -> &Path {

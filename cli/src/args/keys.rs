@@ -1,6 +1,8 @@
 //! `keyfold keys`.
 
-use super::{Source, parse_scope};
+use super::{
+    KeysBackup, KeysHold, KeysJournal, KeysRestore, KeysShred, KeysVerify, PassphraseFile, Source, parse_scope,
+};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use keyfold::KekAlias;
 use keyfold::wire::KeyId;
@@ -18,12 +20,91 @@ pub(crate) enum Keys {
     /// Change the state of one key by hand. A key that seals and is compromised gets a successor first; one that is
     /// deactivated does not, and its scope seals nothing until it is rotated.
     State(KeysState),
+    /// Copy all key records into a file, while others go on.
+    Backup(KeysBackup),
+    /// Make the journals that the configuration names and that are missing, and bring the others up to date.
+    Journal(KeysJournal),
+    /// Put the key records together again from the store, journals and backups. Stop every process that uses the store.
+    Restore(KeysRestore),
+    /// Check that the records of store, backups and journals count, and that every key that data needs is there.
+    Verify(KeysVerify),
+    /// Schedule, take back or carry out the destruction of all keys of a scope, or ask again what is left of them.
+    Shred(KeysShred),
+    /// Place a legal hold on a scope, so that its keys cannot be destroyed, or lift it.
+    Hold(KeysHold),
     /// Make a file with a new local KEK, for [keks.ALIAS] of a configuration. Overwrites nothing.
-    NewKek {
-        /// The file.
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
-    },
+    NewKek(KeysNewKek),
+    /// Give every root and isolated key the wraps it should have: by KEKs that were added, by new versions of KEKs, without
+    /// KEKs that are to go. Touches no data and no other key; may be stopped anywhere and repeated.
+    Rewrap(KeysRewrap),
+    /// Make the wraps that are missing, since a KEK was away when a key was made.
+    Repair(KeysRepair),
+    /// Prove that each KEK alone opens the keyring, and measure how long it takes.
+    Drill(KeysDrill),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysNewKek {
+    /// The file.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Protect the file by a passphrase of at least 12 characters, which is asked for: a KEK to be kept offline.
+    #[arg(long)]
+    pub(crate) passphrase: bool,
+    /// With --passphrase: memory that each guess takes, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256, requires = "passphrase",
+        value_parser = clap::value_parser!(u32).range(19..=1024))]
+    pub(crate) memory: u32,
+    #[command(flatten)]
+    pub(crate) source: PassphraseFile,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysRewrap {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Make each wrap by this KEK anew, since the KEK has a new version. May be repeated.
+    #[arg(long, value_name = "ALIAS", value_parser = parse_alias)]
+    pub(crate) renew: Vec<KekAlias>,
+    /// Drop the wraps by this KEK, once the others were verified. May be repeated. Not for one that has leaked.
+    #[arg(long, value_name = "ALIAS", value_parser = parse_alias)]
+    pub(crate) drop_kek: Vec<KekAlias>,
+    /// Say what would be done, and how many requests to each KEK it takes; make none.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Look at no more than so many records a second, to spare store and key services.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) records_per_second: Option<u32>,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysRepair {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Say what is missing, and how many requests to each KEK it takes; make none.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysDrill {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Prove that all other KEKs together do without this one.
+    #[arg(long, value_name = "ALIAS", value_parser = parse_alias, conflicts_with = "only")]
+    pub(crate) without: Option<KekAlias>,
+    /// Prove this KEK alone.
+    #[arg(long, value_name = "ALIAS", value_parser = parse_alias)]
+    pub(crate) only: Option<KekAlias>,
+    /// Print one JSON object per proof.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

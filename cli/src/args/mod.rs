@@ -1,8 +1,18 @@
 //! The command line. Completions and the man page are made from it.
 
+mod audit;
+mod data;
 mod keys;
+mod records;
+mod shred;
 
-pub(crate) use keys::{Keys, KeysList, KeysReparent, KeysRotate, KeysState, NewState};
+pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
+pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
+pub(crate) use keys::{
+    Keys, KeysDrill, KeysList, KeysNewKek, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState, NewState,
+};
+pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
+pub(crate) use shred::{KeysHold, KeysShred};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -36,11 +46,20 @@ pub(crate) enum Command {
     Reveal(Transform),
     /// Move the values of rows to other rows of a protected file, such as those of patients that were merged.
     Rebind(Rebind),
+    /// Seal what is under older generations again, in a file or in the columns of a table.
+    Reencrypt(Reencrypt),
+    /// Seal the values of a live plaintext column into another one, step by step (docs/MIGRATION.md).
+    Backfill(Backfill),
+    /// Count sealed values by suite and generation, in files and tables, without any key.
+    Census(Census),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
     /// List and rotate keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Verify, anchor and export audit files.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Test every primitive on every backend against known answers.
     Selftest(Selftest),
     /// Print a completion script for a shell.
@@ -92,11 +111,24 @@ pub(crate) enum Format {
     Ndjson,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Source {
     /// The configuration of the keyring.
     #[arg(long, value_name = "FILE", default_value = "keyfold.toml", value_hint = ValueHint::FilePath)]
     pub(crate) config: PathBuf,
+    /// Recovery mode (docs/RECOVERY.md): also ask the KEKs that are kept for recovery, and go on where one refuses. With
+    /// =REASON break-glass KEKs, too. Other users of this machine can see the reason: never name a patient.
+    #[arg(long, value_name = "REASON", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(crate) recovery: Option<String>,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseFile,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PassphraseFile {
+    /// Read the passphrase of a KEK from the first line of FILE, which may be a pipe, instead of asking at the terminal.
+    #[arg(long, env = "KEYFOLD_PASSPHRASE_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

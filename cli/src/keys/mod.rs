@@ -1,22 +1,39 @@
 //! `keyfold keys`: what keys there are, and what becomes of them.
 
+mod backup;
+mod certificate;
+mod drill;
+mod key_ids;
+mod new_kek;
 mod reparent;
+mod restore;
+mod rewrap;
 mod rotate;
+mod shred;
 mod state;
+mod verify;
+mod walk;
 
+pub(crate) use backup::{backup, make_journals};
+pub(crate) use drill::drill;
+pub(crate) use new_kek::new_kek;
 pub(crate) use reparent::reparent;
+pub(crate) use restore::restore;
+pub(crate) use rewrap::{repair, rewrap};
 pub(crate) use rotate::rotate;
+pub(crate) use shred::{hold, shred};
 pub(crate) use state::change_state;
+pub(crate) use verify::verify;
 
 use crate::args::KeysList;
 use crate::failure::{Exit, Failure};
 use crate::init::hex;
+use crate::opening;
 use crate::print_failed;
 use keyfold::{KekAlias, KeyClass, KeyInfo, KeyState, SlotId};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 /// Records that are read from the store at once.
@@ -24,7 +41,7 @@ const PAGE: usize = 1000;
 
 /// Prints every key. Fails at the end if one of them is not vouched for by a trusted root.
 pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Failure> {
-    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
+    let ring = opening::open(&args.source, &[])?;
     if !args.json {
         writeln!(
             out,
@@ -53,7 +70,9 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
                 continue;
             }
             all_good &= info.verified.is_ok();
-            writeln!(out, "{}", if args.json { json_line(info) } else { text_line(info) }).map_err(print_failed)?;
+            let missing = ring.missing_keks(record);
+            writeln!(out, "{}", if args.json { json_line(info, &missing) } else { text_line(info, &missing) })
+                .map_err(print_failed)?;
         }
         match page.last() {
             Some(last) => after = Some(last.record.key_id()),
@@ -64,12 +83,12 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
         let unused = !parents.contains(&info.record.key_id());
         all_good &= unused;
         let line = if args.json {
-            json_line(&info)
+            json_line(&info, &[])
         } else if unused {
             info.verified = Ok(());
-            format!("{}; not pinned any more, and no key needs it", text_line(&info))
+            format!("{}; not pinned any more, and no key needs it", text_line(&info, &[]))
         } else {
-            text_line(&info)
+            text_line(&info, &[])
         };
         writeln!(out, "{line}").map_err(print_failed)?;
     }
@@ -79,14 +98,7 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(Exit::Key as u8) })
 }
 
-/// Makes a local KEK file.
-pub(crate) fn new_kek(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
-    let kek = keyfold_kms::local::LocalKek::create(file)?;
-    writeln!(out, "{}  a new local KEK, {}: keep a copy offline, apart from the store", file.display(), kek.id())
-        .map_err(print_failed)
-}
-
-fn json_line(info: &KeyInfo) -> String {
+fn json_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
     let record = &info.record;
     json!({
         "key_id": record.key_id().to_string(),
@@ -100,18 +112,27 @@ fn json_line(info: &KeyInfo) -> String {
         "root": record.authenticator().to_string(),
         "commitment": hex(record.commitment()),
         "keks": record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>(),
+        "missing_keks": missing.iter().map(KekAlias::as_str).collect::<Vec<_>>(),
+        "held_since": record.held_since(),
         "verified": info.verified.is_ok(),
         "error": info.verified.as_ref().err().map(ToString::to_string),
     })
     .to_string()
 }
 
-fn text_line(info: &KeyInfo) -> String {
+fn text_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
     let record = &info.record;
     let note = match &info.verified {
         Err(error) => format!("NOT TRUSTED: {error}"),
         Ok(()) if record.class() == KeyClass::Root => {
-            format!("KEKs {}", record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
+            let keks = format!("KEKs {}", record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "));
+            match missing {
+                [] => keks,
+                missing => {
+                    let missing = missing.iter().map(KekAlias::as_str).collect::<Vec<_>>().join(", ");
+                    format!("{keks}; lacks KEK {missing}: run keys repair")
+                }
+            }
         }
         Ok(()) => {
             let use_of = match record.state() {
@@ -121,7 +142,8 @@ fn text_line(info: &KeyInfo) -> String {
             };
             let keks = record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", ");
             let isolated = if record.is_isolated() { format!("isolated, KEKs {keks}") } else { String::new() };
-            let notes = [use_of, isolated.as_str()];
+            let held = if record.held_since().is_some() { "legal hold" } else { "" };
+            let notes = [use_of, isolated.as_str(), held];
             notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ")
         }
     };

@@ -4,24 +4,27 @@ use super::time;
 use crate::args::KeysRotate;
 use crate::failure::Failure;
 use crate::init::hex;
+use crate::opening;
 use crate::print_failed;
-use keyfold::{KeyState, Keyring, Record, Rotated};
+use keyfold::{KekAlias, KeyState, Keyring, Record, Rotated};
 use serde_json::json;
 use std::io::Write;
 
 /// Makes a new generation of the keyring's data key, of a scope's, or of the root.
 pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Failure> {
-    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
+    let ring = opening::open(&args.source, &[])?;
     let rotated = pollster::block_on(rotated(&ring, args))?;
     let new = rotated.new.key_id();
     let pin = hex(rotated.new.commitment());
     let waits = rotated.new.state() == KeyState::PreActive;
     let seals_from = rotated.new.created_at().saturating_add(ring.rotation().lead.as_secs());
+    let missing = ring.missing_keks(&rotated.new);
     let text = if args.json {
         json!({
             "new": new.to_string(), "generation": new.generation(), "state": rotated.new.state().name(),
             "old": rotated.old.map(|old| old.to_string()), "by_other": rotated.by_other,
             "root_pin": args.root.then_some(pin),
+            "missing_keks": missing.iter().map(KekAlias::as_str).collect::<Vec<_>>(),
         })
         .to_string()
     } else {
@@ -41,6 +44,11 @@ pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Fail
             let when = if waits { format!(", not before {}", time(seals_from)) } else { String::new() };
             text.push_str(&format!(
                 "\nnew root pin {pin}\nadd it to root_pins wherever this keyring is configured; run `keyfold keys reparent`{when}, and keep the old pin until that is done"
+            ));
+        }
+        for alias in &missing {
+            text.push_str(&format!(
+                "\nit lacks the wrap of KEK {alias}: run `keyfold keys repair` when that can be reached"
             ));
         }
         text

@@ -2,6 +2,7 @@
 
 use crate::args::{KeysState, NewState};
 use crate::failure::Failure;
+use crate::opening;
 use crate::print_failed;
 use keyfold::KeyState;
 use serde_json::json;
@@ -20,7 +21,7 @@ impl From<NewState> for KeyState {
 
 /// Moves a key to another state and says what follows.
 pub(crate) fn change_state(args: &KeysState, out: &mut impl Write) -> Result<(), Failure> {
-    let ring = keyfold_open::open(&args.source.config, &[]).map_err(Failure::of_opening)?;
+    let ring = opening::open(&args.source, &[])?;
     let record = pollster::block_on(ring.change_state(args.key_id, args.state.into()))?;
     let (key_id, state) = (record.key_id(), record.state());
     let follows = match state {

@@ -1,6 +1,7 @@
 //! CSV: named columns are replaced, every other byte stays.
 
 mod rebind;
+mod reencrypt;
 
 use super::field::{FieldJob, RowFailure, push_sealed};
 use super::merges::Merges;
@@ -164,6 +165,9 @@ impl<'j> CsvJob<'j> {
         if let Some(source) = self.rebound {
             return self.rebind(batch, source);
         }
+        if self.direction == Direction::Reencrypt {
+            return self.reencrypt(batch);
+        }
         let mut bytes = Zeroizing::new(Vec::new());
         let columns: Vec<usize> = self.columns.iter().map(|job| job.column).collect();
         let mut counts = Counts {
@@ -182,7 +186,7 @@ impl<'j> CsvJob<'j> {
                     push_sealed(sealed[k].bytes(row), out);
                 });
             }
-            Direction::Reveal | Direction::Rebind => {
+            Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
                 bytes.reserve(batch.raw_len());
                 let opened = self.reveal(batch)?;
                 for (k, column) in opened.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use super::Direction;
 use crate::failure::{Exit, Failure};
+use crate::reseal::Resealer;
 use keyfold::wire::{from_text, looks_sealed_text, push_text};
 use keyfold::{
     ColumnBytes, Decryptor, Encryptor, ErrorKind, Field, FieldMode, FieldPolicy, OpenedColumn, Rebinder, RowBinding,
@@ -21,6 +22,7 @@ struct Cipher {
     protect: Option<Box<Encryptor>>,
     reveal: Option<Box<Decryptor>>,
     rebind: Option<Box<Rebinder>>,
+    reencrypt: Option<Box<Resealer>>,
 }
 
 /// A row of a batch that failed, and why; the caller knows where the row is in the file.
@@ -46,7 +48,11 @@ impl FieldJob {
         let mut job = Self { policy, cipher: Cipher::default() };
         // Rebinding leaves alone what is not bound, unless it is the identifier: a deterministic field.
         let is_identifier = direction == Direction::Rebind && job.is_deterministic();
-        if is_identifier || direction == Direction::Reveal {
+        let opens_identifier = direction == Direction::Reencrypt && job.is_deterministic();
+        if direction == Direction::Reencrypt {
+            job.cipher.reencrypt = Some(Box::new(pollster::block_on(Resealer::new(field.clone()))?));
+        }
+        if is_identifier || opens_identifier || direction == Direction::Reveal {
             job.cipher.reveal = Some(Box::new(pollster::block_on(field.clone().decryptor())?));
         }
         if direction == Direction::Rebind && job.is_bound() {
@@ -96,6 +102,40 @@ impl FieldJob {
         let sealed = self.sealed(texts)?;
         pollster::block_on(rebinder.load_keys(&sealed))?;
         Ok(rebinder.rebind_column(&sealed, &Rows(from), &Rows(to))?)
+    }
+
+    /// The values of a batch that are to be sealed again: where they are, and their binary form.
+    pub(super) fn stale(&self, texts: &[&str]) -> Result<Vec<(usize, Vec<u8>)>, RowFailure> {
+        let sealed = self.sealed(texts)?;
+        let resealer = self.resealer()?;
+        let mut stale = Vec::new();
+        for row in 0..texts.len() {
+            if resealer.needs(sealed.bytes(row)).map_err(|error| RowFailure { row, failure: error.into() })? {
+                stale.push((row, sealed.bytes(row).to_vec()));
+            }
+        }
+        Ok(stale)
+    }
+
+    /// The text of a value under the current key, behind the prefix that stays in clear; and whether it was under a
+    /// compromised one.
+    pub(super) fn reseal(
+        &self,
+        row: usize,
+        text: &str,
+        sealed: &[u8],
+        binding: Option<&[u8]>,
+    ) -> Result<(Vec<u8>, bool), RowFailure> {
+        let resealed = pollster::block_on(self.resealer()?.reseal(sealed, binding))
+            .map_err(|error| RowFailure { row, failure: error.into() })?;
+        let mut new = self.policy.split_prefix(text).0.as_bytes().to_vec();
+        push_sealed(&resealed.bytes, &mut new);
+        Ok((new, resealed.compromised))
+    }
+
+    fn resealer(&self) -> Result<&Resealer, RowFailure> {
+        let wrong = || RowFailure::new(0, Exit::Internal, "a job that does not re-encrypt was asked to");
+        self.cipher.reencrypt.as_deref().ok_or_else(wrong)
     }
 
     /// The binary form of texts, each of which must be sealed.

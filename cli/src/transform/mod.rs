@@ -12,8 +12,10 @@ use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
 use crate::files::pipeline;
+use crate::opening;
+use crate::reseal::refuse_new_scope;
 use field::FieldJob;
-use keyfold::{Context, FieldPolicy, Keyring};
+use keyfold::{AuditAction, AuditEvent, Context, FieldPolicy, Keyring};
 use merges::Merges;
 use progress::Progress;
 use serde_json::json;
@@ -38,6 +40,8 @@ pub(crate) enum Direction {
     Reveal,
     /// From protected to protected: values get another row.
     Rebind,
+    /// From protected to protected: values get the current key.
+    Reencrypt,
 }
 
 /// A batch after the cipher: what is to be written, and what it was.
@@ -75,7 +79,7 @@ impl Direction {
     const fn limit(self, max_len: usize) -> usize {
         match self {
             Self::Protect { .. } => max_len,
-            Self::Reveal | Self::Rebind => max_len * SEALED_GROWTH,
+            Self::Reveal | Self::Rebind | Self::Reencrypt => max_len * SEALED_GROWTH,
         }
     }
 }
@@ -136,25 +140,28 @@ impl Job<'_> {
     }
 }
 
-/// Protects or reveals.
-pub(crate) fn run(args: &Transform, direction: Direction) -> Result<(), Failure> {
+/// Protects, reveals or re-encrypts. Returns the flag of signals, which are handled from now on.
+pub(crate) fn run(args: &Transform, direction: Direction) -> Result<Interrupt, Failure> {
     transform(args, direction, &Merges::default())
 }
 
 /// Moves values to other rows.
 pub(crate) fn rebind(args: &Rebind) -> Result<(), Failure> {
-    transform(&args.transform, Direction::Rebind, &Merges::read(args)?)
+    transform(&args.transform, Direction::Rebind, &Merges::read(args)?).map(drop)
 }
 
 /// Reads, transforms, writes; then reports.
-fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<(), Failure> {
+fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<Interrupt, Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let format = args.format.map_or_else(|| format_of(&args.input), Ok)?;
-    let ring = keyfold_open::open(&args.source.config, &args.policy).map_err(Failure::of_opening)?;
+    let ring = opening::open(&args.source, &args.policy)?;
     let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let job = Job { args, direction, ring: &ring, context, merges };
+    if direction == Direction::Reencrypt {
+        refuse_new_scope(&ring, args.scope.as_deref())?;
+    }
     if let (Direction::Protect { .. }, Some(scope)) = (direction, &args.scope)
         && !pollster::block_on(ring.has_scope(scope))?
     {
@@ -190,8 +197,18 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         Ok(()) => result?,
     };
     merges.refuse_missing()?;
+    if direction == Direction::Rebind {
+        // Before the output appears: what moved values to other rows must be known.
+        let event = AuditEvent::new(AuditAction::Rebind).detail("records", counts.rebound);
+        ring.audit(event.detail("values", counts.values))?;
+    }
     output.commit()?;
-    report(args, direction, counts)
+    if direction == Direction::Reencrypt {
+        let event = AuditEvent::new(AuditAction::Reencrypt);
+        ring.audit(event.detail("rows", counts.records).detail("resealed", counts.outdated))?;
+    }
+    report(args, direction, counts);
+    Ok(interrupt)
 }
 
 /// Runs batches through `work` and writes what comes out, in order.
@@ -217,12 +234,13 @@ fn pump<B: Send>(
     })
 }
 
-fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), Failure> {
+fn report(args: &Transform, direction: Direction, counts: Counts) {
     let mut err = anstream::stderr().lock();
     let verb = match direction {
         Direction::Protect { .. } => "protected",
         Direction::Reveal => "revealed",
         Direction::Rebind => "rebound",
+        Direction::Reencrypt => "re-encrypted",
     };
     let line = if args.json {
         json!({
@@ -233,6 +251,9 @@ fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), 
         .to_string()
     } else {
         let mut line = format!("{verb} {} values in {} records", counts.values, counts.records);
+        if direction == Direction::Reencrypt {
+            line = format!("{verb} {} of {} values in {} records", counts.outdated, counts.values, counts.records);
+        }
         if direction == Direction::Reveal {
             line.push_str(&format!("; {} values are under an old generation", counts.outdated));
         }
@@ -265,11 +286,10 @@ fn report(args: &Transform, direction: Direction, counts: Counts) -> Result<(), 
     };
     // The work is done and committed: a closed standard error is no reason to fail.
     let _ = writeln!(err, "{line}");
-    Ok(())
 }
 
 /// The format that the extension of the input says.
-fn format_of(input: &OsStr) -> Result<Format, Failure> {
+pub(crate) fn format_of(input: &OsStr) -> Result<Format, Failure> {
     match Path::new(input).extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
         Some("csv") => Ok(Format::Csv),
         Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
@@ -281,10 +301,10 @@ fn format_of(input: &OsStr) -> Result<Format, Failure> {
 }
 
 /// A file or standard input.
-struct Input(File);
+pub(crate) struct Input(File);
 
 impl Input {
-    fn open(argument: &OsStr) -> Result<Self, Failure> {
+    pub(crate) fn open(argument: &OsStr) -> Result<Self, Failure> {
         let cannot = |error: io::Error| {
             Failure::new(Exit::Storage, format!("cannot read {}: {error}", Path::new(argument).display()))
         };

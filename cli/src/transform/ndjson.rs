@@ -1,6 +1,7 @@
 //! NDJSON: the values that the policy's paths select are replaced, every other byte stays.
 
 mod rebind;
+mod reencrypt;
 mod values;
 
 use super::field::{FieldJob, RowFailure};
@@ -139,9 +140,10 @@ impl<'j> NdjsonJob<'j> {
         let lines = self.lines(batch, &mut counts)?;
         let mut replacements: Vec<Vec<Option<Replacement>>> =
             lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
-        match self.rebound {
-            Some(row_path) => self.rebind(batch, &lines, row_path, &mut replacements, &mut counts)?,
-            None => {
+        match (self.direction, self.rebound) {
+            (_, Some(row_path)) => self.rebind(batch, &lines, row_path, &mut replacements, &mut counts)?,
+            (Direction::Reencrypt, None) => self.reencrypt(batch, &lines, &mut replacements, &mut counts)?,
+            _ => {
                 for field in 0..self.fields.len() {
                     let places = places_of(&lines, field);
                     if !places.is_empty() {
@@ -239,7 +241,7 @@ impl<'j> NdjsonJob<'j> {
                 }
                 protect(job, &tokens, rows.as_deref()).map_err(at)?
             }
-            Direction::Reveal | Direction::Rebind => {
+            Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
                 let (texts, opened) = reveal(job, &tokens, rows.as_deref()).map_err(at)?;
                 counts.outdated += opened.outdated() as u64;
                 counts.compromised += opened.compromised() as u64;
@@ -327,7 +329,7 @@ impl<'j> NdjsonJob<'j> {
                 ));
             }
             // Deterministic fields come first, so this one has been opened already.
-            (Some(at), Direction::Reveal | Direction::Rebind) => {
+            (Some(at), Direction::Reveal | Direction::Rebind | Direction::Reencrypt) => {
                 let opened = replacements[at].as_ref().and_then(|(_, text)| std::str::from_utf8(text).ok());
                 scalar_text(opened.and_then(Token::parse))
             }
@@ -341,7 +343,7 @@ impl<'j> NdjsonJob<'j> {
     fn check_output(&self, line: &Line<'_>, out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
         let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
         match self.direction {
-            Direction::Protect { .. } | Direction::Rebind if out.len() > max_len => {
+            Direction::Protect { .. } | Direction::Rebind | Direction::Reencrypt if out.len() > max_len => {
                 let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
                 return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
             }
@@ -357,11 +359,11 @@ impl<'j> NdjsonJob<'j> {
                     return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
                 }
             }
-            Direction::Rebind => {
+            Direction::Rebind | Direction::Reencrypt => {
                 let document = Document::parse(out, number)?;
                 let again = self.rules_for(self.applicable(&document))?;
                 if !selects_the_same(&again, &again.paths.locate(&document)?, line) {
-                    let why = "a filter or an only_if of the policy looks at the identifier, so the document could not be revealed";
+                    let why = "a filter or an only_if of the policy looks at a value that was replaced, so the document could not be revealed";
                     return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
                 }
             }

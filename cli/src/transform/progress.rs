@@ -19,6 +19,7 @@ impl Progress {
             Direction::Protect { .. } => "protecting",
             Direction::Reveal => "revealing",
             Direction::Rebind => "rebinding",
+            Direction::Reencrypt => "re-encrypting",
         });
         Self(bar)
     }

@@ -182,7 +182,8 @@ impl World {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = keyfold();
         command.current_dir(self.data()).args(arguments);
-        let transform = matches!(arguments.first(), Some(&("protect" | "reveal" | "rebind")));
+        let transform =
+            matches!(arguments.first(), Some(&("protect" | "reveal" | "rebind" | "reencrypt" | "backfill")));
         if (transform || arguments.first() == Some(&"keys")) && !arguments.contains(&"--config") {
             command.arg("--config").arg(self.config());
         }

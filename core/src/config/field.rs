@@ -1,6 +1,7 @@
 //! `[fields.NAME]`: from the file to a [`FieldPolicy`].
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::migration::{Migration, MigrationPhase};
 use crate::policy::{FieldMode, FieldPolicy, HipaaClass, RowBinding, Spelling};
 use crate::value::{Padding, ValueType};
 use crate::wire::Suite;
@@ -36,6 +37,21 @@ pub(super) struct FieldToml {
     spelling: SpellingToml,
     #[serde(default)]
     optional: bool,
+    migration: Option<MigrationToml>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MigrationToml {
+    until: String,
+    phase: PhaseToml,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PhaseToml {
+    DualWrite,
+    CutOver,
 }
 
 #[derive(Default, Deserialize)]
@@ -73,6 +89,17 @@ struct RowBindingTable {
 enum PaddingToml {
     Multiple(u16),
     Named(String),
+}
+
+impl MigrationToml {
+    fn to_migration(&self) -> Result<Migration> {
+        let phase = match self.phase {
+            PhaseToml::DualWrite => MigrationPhase::DualWrite,
+            PhaseToml::CutOver => MigrationPhase::CutOver,
+        };
+        Migration::until(&self.until, phase)
+            .map_err(|_| wrong("until is the last day of the migration, such as \"2027-03-31\""))
+    }
 }
 
 fn wrong(why: &'static str) -> Error {
@@ -118,6 +145,7 @@ impl FieldToml {
             paths: self.paths.clone(),
             only_if: self.only_if.clone(),
             optional: self.optional,
+            migration: self.migration.as_ref().map(MigrationToml::to_migration).transpose()?,
             ..base
         })
     }

@@ -188,3 +188,150 @@ fn rotation_has_defaults_and_can_be_switched_off() {
     let open = CONFIG.replace("padding = 16\n", "").replace("[store]", "open_compromised = true\n[store]");
     assert!(Config::parse(&open, "keyfold.toml").unwrap().keyring.open_compromised);
 }
+
+#[test]
+fn how_keks_are_used() {
+    use crate::keyring::KekUse;
+    let text = CONFIG.replace("padding = 16\n", "").replace("[keyring]", "[keyring]\nquorum = 2").replace(
+        "[lookup.default]",
+        r#"[keks.cloud]
+uri = "local:cloud.kek"
+deadline = "5s"
+[keks.old]
+uri = "local:old.kek"
+compromised = true
+[keks.offline]
+uri = "passphrase:offline.kek"
+use = "recovery"
+[keks.glass]
+uri = "passphrase:glass.kek"
+use = "break-glass"
+[recovery]
+on = true
+reason = "region away"
+[lookup.default]"#,
+    );
+    let config = Config::parse(&text, "keyfold.toml").unwrap();
+    let alias = |text: &str| KekAlias::new(text).unwrap();
+    let keks = &config.keyring.keks;
+    assert_eq!(keks.uses[&alias("offline")], KekUse::Recovery);
+    assert_eq!(keks.uses[&alias("glass")], KekUse::BreakGlass);
+    assert!(!keks.uses.contains_key(&alias("cloud")));
+    assert!(keks.compromised.contains(&alias("old")) && keks.compromised.len() == 1);
+    assert_eq!(keks.quorum, Some(2));
+    assert_eq!(keks.recovery.as_ref().unwrap().reason.as_deref(), Some("region away"));
+    assert_eq!(config.deadlines[&alias("cloud")], Duration::from_secs(5));
+    let off = Config::parse(&text.replace("on = true", "on = false"), "keyfold.toml").unwrap();
+    assert_eq!(off.keyring.keks.recovery, None);
+    // One of the five is compromised.
+    assert!(Config::parse(&text.replace("quorum = 2", "quorum = 4"), "keyfold.toml").is_ok());
+    let wrong = Config::parse(&text.replace("quorum = 2", "quorum = 5"), "keyfold.toml").unwrap_err().to_string();
+    assert!(wrong.contains("keyfold.toml:4, quorum") && wrong.contains("5 of 4"), "{wrong}");
+}
+
+#[test]
+fn wrong_keks_name_their_line() {
+    let kek = "uri = \"local:local.kek\"";
+    for (line, says) in [
+        ("use = \"sometimes\"", "unknown variant"),
+        ("deadline = \"0s\"", "1 second to 5 minutes"),
+        ("deadline = \"301s\"", "1 second to 5 minutes"),
+        ("deadline = \"5\"", "a whole number and a unit"),
+        ("compromised = \"yes\"", "expected a boolean"),
+    ] {
+        let text = error(kek, &format!("{kek}\n{line}"));
+        assert!(text.contains("keyfold.toml:13") && text.contains(says), "{text}");
+    }
+    for (section, says) in [
+        ("[recovery]\non = true\nreason = \" \"", "1 to 512 bytes"),
+        ("[recovery]\non = true\nreason = \"a\\nb\"", "1 to 512 bytes"),
+        ("[recovery]\nreason = \"why\"", "missing field"),
+    ] {
+        let text = error(kek, &format!("{kek}\n{section}"));
+        assert!(text.contains("keyfold.toml:13") && text.contains(says), "{text}");
+    }
+    let text = error("[keyring]", "[keyring]\nquorum = 0");
+    assert!(text.contains("keyfold.toml:4, quorum") && text.contains("0 of 1"), "{text}");
+}
+
+#[test]
+fn a_field_may_be_migrated_for_a_time() {
+    let parse = |migration: &str| {
+        let mut config = Config::parse(&CONFIG.replace("padding = 16\n", ""), "keyfold.toml").expect("good");
+        let text = format!("version = 1\n[fields.x]\nmigration = {migration}\n");
+        config
+            .add_policy(&text, "policy.toml")
+            .map(|()| config.keyring.policy.field("x").and_then(|field| field.migration))
+    };
+    let migration = parse("{ until = \"2027-03-31\", phase = \"cut-over\" }").expect("good").expect("there");
+    assert_eq!((migration.until, migration.phase), (20_908, crate::MigrationPhase::CutOver));
+    for wrong in [
+        "{ until = \"2027-03-31\" }",
+        "{ phase = \"dual-write\" }",
+        "{ until = \"2027-02-30\", phase = \"dual-write\" }",
+        "{ until = \"2027-03-31\", phase = \"clear\" }",
+        "{ until = \"2027-03-31\", phase = \"dual-write\", forever = true }",
+        "true",
+    ] {
+        let error = parse(wrong).expect_err(wrong).to_string();
+        assert!(error.contains("policy.toml:"), "{error}");
+    }
+}
+
+#[test]
+fn audit_has_defaults_bounds_and_a_kek_of_its_own() {
+    let kek = "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[keks.old]\nuri = \"local:old\"\nwraps = \"audit\"\n";
+    let config = |lines: &str| parse_with(&format!("{kek}[audit]\n{lines}\n"));
+    assert!(parse_with(kek).unwrap().audit.is_none());
+    let given = config("file = \"a\"\nkek = \"audit\"").unwrap();
+    assert_eq!(given.audit_keks.keys().map(KekAlias::as_str).collect::<Vec<_>>(), ["audit", "old"]);
+    assert!(given.keks.keys().all(|alias| alias.as_str() == "local"), "an audit KEK is asked for no root");
+    let audit = given.audit.unwrap();
+    let seconds = core::time::Duration::from_secs;
+    assert_eq!(
+        (audit.on_failure, audit.interval, audit.anchor_interval),
+        (OnAuditFailure::Refuse, seconds(60), seconds(600))
+    );
+    assert_eq!((audit.max_size, audit.anchor_every, audit.anchors, audit.actor), (64 << 20, 1000, None, None));
+    for (lines, why) in [
+        ("kek = \"audit\"", "file"),
+        ("file = \"\"\nkek = \"audit\"", "name of a file"),
+        ("file = \"a\"\nkek = \"local\"", "wraps = \"audit\""),
+        ("file = \"a\"\nkek = \"none\"", "wraps = \"audit\""),
+        ("file = \"a\"\nkek = \"audit\"\non_failure = \"ignore\"", "on_failure"),
+        ("file = \"a\"\nkek = \"audit\"\ninterval = \"0s\"", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\ninterval = \"2h\"", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\nmax_size = 1000", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\nanchor_every = 0", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\nanchor_interval = \"2d\"", "out of bounds"),
+        ("file = \"a\"\nkek = \"audit\"\nactor = \"a\\nb\"", "actor"),
+    ] {
+        let error = config(lines).unwrap_err().to_string();
+        assert!(error.contains(why) && error.contains("keyfold.toml:"), "{lines}: {error}");
+    }
+}
+
+#[test]
+fn journals_and_shredding() {
+    let parse = |store: &str, shred: &str| {
+        let text = CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{store}{shred}[keks.local]"));
+        Config::parse(&text, "keyfold.toml")
+    };
+    let plain = parse("", "").unwrap();
+    assert!(plain.journals.is_empty() && plain.backups.is_empty() && plain.archives.is_empty());
+    assert_eq!(plain.keyring.shred.waiting.as_secs(), 7 * 86_400);
+    assert_eq!(parse("journal = \"file:a\"\n", "").unwrap().journals, ["file:a"]);
+    let full = "[shred]\nwaiting = \"30d\"\nbackups = [\"nightly\"]\narchives = [\"tapes\", \"wal\"]\n";
+    let config = parse("journal = [\"file:a\", \"file:b\"]\n", full).unwrap();
+    assert_eq!((config.journals.len(), config.backups.len(), config.archives.len()), (2, 1, 2));
+    assert_eq!(config.keyring.shred.waiting.as_secs(), 30 * 86_400);
+    for (store, shred, says) in [
+        ("journal = 7\n", "", "a text or a list of texts"),
+        ("", "[shred]\nwaiting = \"6d\"\n", "waiting"),
+        ("", "[shred]\nwait = \"7d\"\n", "wait"),
+    ] {
+        let error = parse(store, shred).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}

@@ -1,7 +1,10 @@
 //! Opening values with held keys.
 
+use super::clear::Passed;
 use super::framed::{HeldFrames, Taken};
+use super::used::Uses;
 use super::{Bound, WRONG_CLASS, not_accepted, refuse_row};
+use crate::audit::Use;
 use crate::cache::Cached;
 use crate::column::{ColumnBytes, OpenedColumn, OpenedValue, Opening, RowError, check_rows};
 use crate::context::Aad;
@@ -85,6 +88,8 @@ pub struct Decryptor {
     pub(super) current: Option<Arc<CurrentKey>>,
     /// The keys that were loaded. Replaced as a whole, so that readers on many threads never meet.
     pub(super) held: ArcSwap<Held>,
+    pub(super) uses: Uses,
+    pub(super) passed: Passed,
 }
 
 impl Decryptor {
@@ -107,6 +112,11 @@ impl Decryptor {
     ///   [`Store`](ErrorKind::Store), with the row. Keys of earlier rows are held.
     /// - [`Closed`](ErrorKind::Closed): after [`Keyring::close`].
     pub async fn load_keys(&self, sealed: &(impl ColumnBytes + ?Sized)) -> Result<(), RowError> {
+        let loaded = self.load_keys_of(sealed).await;
+        loaded.inspect_err(|failure| self.uses.count_failure(failure.error.kind()))
+    }
+
+    async fn load_keys_of(&self, sealed: &(impl ColumnBytes + ?Sized)) -> Result<(), RowError> {
         let now = self.ring.time();
         if let Some(current) = self.current.as_ref().filter(|current| current.needs_renewal(now)) {
             // Boxed, as below: what is seldom done must not make every call's future large.
@@ -167,6 +177,11 @@ impl Decryptor {
     ///   allows; [`load_keys`](Self::load_keys) renews it. A key that was revoked gives the error that revoked it.
     /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): anything else. The plaintext has been erased.
     pub fn decrypt(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
+        self.open(sealed, row).map_err(|error| self.uses.failed(error))
+    }
+
+    #[inline]
+    fn open(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
         self.ring.check_open()?;
         let taken = self.take_apart(sealed)?;
         let sealed = taken.sealed;
@@ -182,6 +197,7 @@ impl Decryptor {
             }
             _ => return Err(WRONG_CLASS),
         };
+        self.uses.count(sealed.key_id(), Use::Opened, 1);
         let is_current = self.newest() == Some(sealed.key_id());
         Ok(Opened { value, is_current, is_compromised: key.is_compromised() })
     }
@@ -196,6 +212,14 @@ impl Decryptor {
         sealed: &(impl ColumnBytes + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
     ) -> Result<OpenedColumn, RowError> {
+        self.open_column(sealed, rows).inspect_err(|failure| self.uses.count_failure(failure.error.kind()))
+    }
+
+    fn open_column(
+        &self,
+        sealed: &(impl ColumnBytes + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+    ) -> Result<OpenedColumn, RowError> {
         check_rows(sealed.len(), rows)?;
         let mut opening = Opening::new(sealed);
         let mut aad = self.bound.aad.clone();
@@ -203,6 +227,7 @@ impl Decryptor {
         self.ring.check_open().map_err(at_row)?;
         let (held, newest) = (self.held.load(), self.newest());
         let mut last: Option<&OpenKey> = None;
+        let mut batch = self.uses.batch(Use::Opened);
         for row in 0..sealed.len() {
             let opened = self.take_apart(sealed.bytes(row)).and_then(|taken| {
                 // The last key again, unless it or this one comes from a frame, which opens itself alone.
@@ -214,6 +239,7 @@ impl Decryptor {
                 self.open_row(key, &mut opening, &mut aad, &taken.sealed, rows.map(|r| r.bytes(row)))
             });
             let key_id = opened.map_err(|error| RowError { row, error })?;
+            batch.add(key_id);
             if newest != Some(key_id) {
                 opening.count_outdated();
             }
@@ -221,6 +247,7 @@ impl Decryptor {
                 opening.count_compromised();
             }
         }
+        batch.finish();
         Ok(opening.finish())
     }
 

@@ -1,6 +1,8 @@
 //! Finding values of a deterministic field while its keys are being replaced (DESIGN F20).
 
+use super::used::Uses;
 use super::{Bound, Field, WRONG_CLASS, check_type};
+use crate::audit::Use;
 use crate::cache::Cached;
 use crate::column::DeterministicSeal;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,8 +33,9 @@ impl Field {
         let slot = self.ring.slot(KeyClass::Lookup, keys.partition);
         let mut key_ids = vec![keys.seals];
         key_ids.extend(keys.opens.into_iter().filter(|key_id| *key_id != keys.seals));
-        let searcher =
-            Searcher { ring: self.ring, policy: self.policy, bound, slot, key_ids, held: ArcSwap::default() };
+        let uses = Uses::new(&self.ring, &self.policy.name);
+        let (ring, policy) = (self.ring, self.policy);
+        let searcher = Searcher { ring, policy, bound, slot, key_ids, held: ArcSwap::default(), uses };
         searcher.ready().await?;
         Ok(searcher)
     }
@@ -49,6 +52,7 @@ pub struct Searcher {
     key_ids: Vec<KeyId>,
     /// The keys, in that order. Replaced as a whole.
     held: ArcSwap<Vec<Arc<OpenKey>>>,
+    uses: Uses,
 }
 
 impl Searcher {
@@ -65,6 +69,11 @@ impl Searcher {
     ///
     /// As for [`Field::searcher`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
     pub async fn ready(&self) -> Result<&Self> {
+        self.make_ready().await.map_err(|error| self.uses.failed(error))?;
+        Ok(self)
+    }
+
+    async fn make_ready(&self) -> Result<()> {
         self.ring.check_open()?;
         let now = self.ring.time();
         let held = self.held.load();
@@ -75,7 +84,7 @@ impl Searcher {
             }
             self.held.store(Arc::new(keys));
         }
-        Ok(self)
+        Ok(())
     }
 
     /// What `value` looks like when it is sealed: one ciphertext per key, the one of the key that seals first. A row
@@ -88,6 +97,10 @@ impl Searcher {
     /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): a key has been held for as long as the cache policy allows;
     ///   [`ready`](Self::ready) renews it. A key that was revoked gives the error that revoked it.
     pub fn ciphertexts(&self, value: Value<'_>) -> Result<Vec<Vec<u8>>> {
+        self.seal(value).map_err(|error| self.uses.failed(error))
+    }
+
+    fn seal(&self, value: Value<'_>) -> Result<Vec<Vec<u8>>> {
         self.ring.check_open()?;
         check_type(&self.policy, &value)?;
         let now = self.ring.time();
@@ -96,7 +109,9 @@ impl Searcher {
             let Material::Lookup { siv, .. } = &key.material else { return Err(WRONG_CLASS) };
             let (key_id, padding) = (key.key_id, self.policy.padding);
             let seal = DeterministicSeal { key_id, key: siv, strings: &self.bound.strings, padding };
-            Ok(seal.column(&[value][..])?.into_parts().0)
+            let sealed = seal.column(&[value][..])?.into_parts().0;
+            self.uses.count(key_id, Use::Searched, 1);
+            Ok(sealed)
         };
         self.held.load().iter().map(one).collect()
     }

@@ -1,5 +1,6 @@
 //! What can be replaced while the keyring is open, and looking after the caches.
 
+use super::audited::Audit;
 use super::isolated::check_keks;
 use super::observed::ObservedKms;
 use super::{Keyring, KeyringConfig};
@@ -19,7 +20,7 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    pub(super) fn new(keyring: KeyringConfig, keks: BTreeMap<KekAlias, Arc<dyn Kms>>) -> Result<Self> {
+    pub(super) fn new(keyring: KeyringConfig, keks: BTreeMap<KekAlias, Arc<dyn Kms>>, audit: &Audit) -> Result<Self> {
         if keyring.root_pins.is_empty() {
             return Err(Error::new(
                 ErrorKind::Configuration,
@@ -33,7 +34,7 @@ impl Configured {
         keyring.cache.check()?;
         keyring.rotation.check()?;
         let observed = |(alias, inner): (KekAlias, Arc<dyn Kms>)| {
-            let kms: Arc<dyn Kms> = Arc::new(ObservedKms { alias: alias.clone(), inner });
+            let kms: Arc<dyn Kms> = Arc::new(ObservedKms { alias: alias.clone(), inner, audit: audit.clone() });
             (alias, kms)
         };
         Ok(Self { keyring, keks: keks.into_iter().map(observed).collect() })
@@ -98,7 +99,7 @@ impl Keyring {
                 "another lineage or environment is another keyring: open it beside this one",
             ));
         }
-        let next = Configured::new(config, keks)?;
+        let next = Configured::new(config, keks, &self.inner.audit)?;
         let (inner, shares) = (&*self.inner, Shares::of(&next.keyring.cache));
         inner.configured.store(Arc::new(next));
         inner.keys.set_bounds(shares.keys);
@@ -119,20 +120,21 @@ impl Keyring {
     }
 
     /// Looks after the caches: renews what is in use and due, and forgets what has idled. Call it every few seconds
-    /// from a task of its own, and no request waits for a renewal.
+    /// from a task of its own, and no request waits for a renewal. Has what was counted for an audit trail recorded when its
+    /// interval has passed.
     ///
     /// In use is what a handle holds, and what was asked for since it was last renewed.
     ///
     /// # Errors
     ///
-    /// The last error of a renewal; the others were tried all the same.
+    /// The last error of a renewal, or of recording counts for an audit trail; the others were tried all the same.
     pub async fn refresh(&self) -> Result<()> {
         self.check_open()?;
         let inner = &*self.inner;
         let now = self.time();
         inner.scopes.sweep(now);
         inner.frames.sweep(now);
-        let mut result = Ok(());
+        let mut result = inner.audit.record_due_counts();
         // From the top: whoever seals holds a key, which holds its root.
         for Swept { value: current, in_use, .. } in inner.current.sweep(now) {
             if in_use && current.key_id().is_some() && current.needs_renewal(self.time()) {
@@ -166,7 +168,7 @@ impl Keyring {
     }
 
     /// Ends the keyring: every call and every handle of it fails with [`Closed`](ErrorKind::Closed) from now on, calls
-    /// that are under way may finish, and keys are erased when the last of their handles is dropped.
+    /// that are under way may finish, and keys are erased when the last of their handles is dropped. Ends its audit trail.
     pub fn close(&self) {
         let inner = &*self.inner;
         inner.closed.store(true, Ordering::Release);
@@ -177,6 +179,7 @@ impl Keyring {
         inner.dead_roots.set_bounds(Bounds::NOTHING);
         inner.frames.close();
         inner.scopes.set_bounds(Bounds::NOTHING);
+        inner.audit.close();
         tracing::info!("keyring closed");
     }
 

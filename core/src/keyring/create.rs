@@ -1,21 +1,26 @@
 //! Making keyrings, scopes and keys. A key seals only after its record is durable in the store (DESIGN K12).
 
+use super::audited::Audit;
+use super::keks::{Verdict, alarm_missing_wrap, of_kek, wrap_one};
 use super::{KekPolicy, Keyring, KeyringConfig, LookupKeys, ShredPolicy};
 use crate::aead::Backend;
+use crate::audit::{AuditAction, AuditEvent};
 use crate::cache::CachePolicy;
-use crate::error::{Error, ErrorKind, Result};
+use crate::clock::SystemClock;
+use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
-use crate::keys::{KeyClass, KeyIdentity, Lineage, SlotId};
+use crate::keys::{KeyClass, KeyIdentity, Lineage, Secret, SlotId};
 use crate::kms::{KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::policy::Policy;
 use crate::random;
-use crate::record::{KeyState, NewKey, NewRecord, Record, RootKey, unwrapped_by_kek};
+use crate::record::{KeyState, NewKey, NewRecord, Record, RootKey};
 use crate::rotation::RotationPolicy;
 use crate::store::{KeyStore, Slot};
 use crate::wire::record::{MAX_WRAP_COUNT, is_environment};
 use crate::wire::{Generation, KeyId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use subtle::ConstantTimeEq;
 
 /// The partition that [`Keyring::create`] makes.
 const DEFAULT_PARTITION: &str = "default";
@@ -51,7 +56,10 @@ impl Keyring {
         let lineage = Lineage::from_bytes(random::array()?);
         let seen = MemoryHighWater::default();
         let environment = environment.to_owned();
-        let maker = Maker { lineage, environment, store: &*store, seen: &seen, high_water: &*high_water };
+        // There is no configuration yet that could name a sink.
+        let audit = Audit::new(Arc::new(SystemClock));
+        let (keks_policy, high_water) = (KekPolicy::default(), &*high_water);
+        let maker = Maker { lineage, environment, keks: keks_policy, store: &*store, seen: &seen, high_water, audit };
         let (record, root) = maker.root(&keks, Planned::root(KeyState::Active), None, None).await?;
         let scope_names = maker.child(&root, Planned::active(KeyClass::Lookup, SlotId::NONE), None).await?;
         let partition = SlotId::from_bytes(random::array()?);
@@ -99,6 +107,9 @@ impl Keyring {
         if !parent.state().may_open() {
             return Err(super::wrong_state(&parent));
         }
+        if let Some(head) = expected_head {
+            self.refuse_after_end(head, &record).await?;
+        }
         if state == KeyState::Active {
             self.remember_sealing(slot, record.key_id());
         }
@@ -106,13 +117,15 @@ impl Keyring {
     }
 
     pub(super) fn maker(&self) -> Maker<'_> {
-        let inner = &*self.inner;
+        let (inner, configured) = (&*self.inner, self.configured());
         Maker {
             lineage: self.lineage(),
-            environment: self.configured().keyring.environment.clone(),
+            environment: configured.keyring.environment.clone(),
+            keks: configured.keyring.keks.clone(),
             store: &*inner.store,
             seen: &inner.seen,
             high_water: &*inner.high_water,
+            audit: inner.audit.clone(),
         }
     }
 }
@@ -143,14 +156,16 @@ pub(super) type Keks = BTreeMap<KekAlias, Arc<dyn Kms>>;
 pub(super) struct Maker<'a> {
     lineage: Lineage,
     environment: String,
+    keks: KekPolicy,
     store: &'a dyn KeyStore,
     /// Of this process.
     seen: &'a MemoryHighWater,
     high_water: &'a dyn HighWater,
+    audit: Audit,
 }
 
 impl Maker<'_> {
-    /// Makes a root, wrapped by every KEK of `keks` and endorsed by `endorser`.
+    /// Makes a root, wrapped by every KEK of `keks` or a quorum of them, and endorsed by `endorser`.
     pub(super) async fn root(
         &self,
         keks: &Keks,
@@ -163,7 +178,6 @@ impl Maker<'_> {
         let root = Arc::new(RootKey::new(Backend::default(), &key.schedule));
         let wraps = self.wraps(&key, &new, keks).await?;
         let record = root.new_root_record(&key, &new, wraps, endorser);
-        self.check_wraps(&record, keks).await?;
         self.insert(&record, expected_head).await?;
         Ok((record, root))
     }
@@ -176,7 +190,7 @@ impl Maker<'_> {
         Ok(record)
     }
 
-    /// Makes a key that every KEK of `keks` wraps, and that `root` only vouches for.
+    /// Makes a key that every KEK of `keks` wraps, or a quorum of them, and that `root` only vouches for.
     pub(super) async fn isolated(
         &self,
         root: &RootKey,
@@ -187,45 +201,37 @@ impl Maker<'_> {
         let new = self.new_record(planned).await?;
         let key = NewKey::generate(new.identity)?;
         let record = root.new_isolated_record(&key, &new, self.wraps(&key, &new, keks).await?);
-        self.check_wraps(&record, keks).await?;
         self.insert(&record, expected_head).await?;
         Ok(record)
     }
 
+    /// The key wrapped by every KEK of `keks`, or by as many as the quorum asks for where others are away (DESIGN K11).
+    ///
+    /// A wrap that does not unwrap would be found when it is needed most: each is checked before the key is used.
     async fn wraps(&self, key: &NewKey, new: &NewRecord<'_>, keks: &Keks) -> Result<Vec<(KekAlias, WrappedKey)>> {
         if keks.is_empty() || keks.len() > MAX_WRAP_COUNT {
             return Err(Error::new(ErrorKind::Configuration, "a root or an isolated scope has 1 to 8 KEKs"));
         }
         let context = KmsContext::new(&self.environment, self.lineage, key.key_id);
-        let mut wraps = Vec::with_capacity(keks.len());
+        let (mut wraps, mut missing) = (Vec::with_capacity(keks.len()), Vec::new());
+        let most_missing = keks.len() - self.keks.needed(keks.len());
         for (alias, kms) in keks {
-            let payload = key.payload(new);
-            let named = |error: Error| error.with_detail(format!("KEK {alias}"));
-            let wrapped = kms.wrap(WrapRequest::new(&payload, &context)).await.map_err(named)?;
-            if wrapped.bytes.is_empty()
-                || wrapped.bytes.len() > WrappedKey::MAX_LEN
-                || wrapped.kek_version.len() > WrappedKey::MAX_VERSION_LEN
-            {
-                let kind = ErrorKind::Kms(crate::KmsErrorKind::MalformedResponse);
-                return Err(named(Error::new(kind, "the key service returned a wrap of an impossible length")));
+            match checked_wrap(&**kms, &key.payload(new), &context).await {
+                Ok(wrapped) => wraps.push((alias.clone(), wrapped)),
+                Err(error) if Verdict::of(&error) == Verdict::Away && missing.len() < most_missing => {
+                    missing.push((alias, error));
+                }
+                Err(error) => return Err(of_kek(error, alias)),
             }
-            wraps.push((alias.clone(), wrapped));
+        }
+        for (alias, error) in missing {
+            alarm_missing_wrap(alias, &error);
         }
         Ok(wraps)
     }
 
-    /// A wrap that does not unwrap would be found when it is needed most: checks each before the key is used.
-    async fn check_wraps(&self, record: &Record, keks: &Keks) -> Result<()> {
-        let context = record.kms_context();
-        for (alias, wrapped) in record.kek_wraps() {
-            let named = |error: Error| error.with_detail(format!("KEK {alias}"));
-            let payload = keks[alias].unwrap(UnwrapRequest::new(wrapped, &context)).await.map_err(named)?;
-            unwrapped_by_kek(record, &payload).map_err(named)?;
-        }
-        Ok(())
-    }
-
     async fn new_record(&self, planned: Planned) -> Result<NewRecord<'_>> {
+        self.audit.check()?;
         let above: Generation = self.high_water.generation(self.lineage)?.max(self.seen.generation(self.lineage)?);
         let generation = self.store.allocate_generation(self.lineage, above).await?;
         if generation <= above {
@@ -242,13 +248,25 @@ impl Maker<'_> {
     async fn insert(&self, record: &Record, expected_head: Option<KeyId>) -> Result<()> {
         self.store.insert(record, expected_head).await?;
         tracing::info!(key_id = %record.key_id(), class = record.class().name(), "key made");
-        self.remember(record)
+        self.remember(record)?;
+        let mut event = event_of(AuditAction::KeyMade, record);
+        if let Some(head) = expected_head {
+            event = event.detail("after", head);
+        }
+        self.audit.record(event)
     }
 
     /// Replaces a record by its successor, and remembers it outside the store.
     pub(super) async fn update(&self, record: &Record, expected_sequence: u64) -> Result<()> {
-        self.store.update(record, expected_sequence).await?;
+        self.replace(record, expected_sequence).await?;
         tracing::info!(key_id = %record.key_id(), state = record.state().name(), "key changed state");
+        self.audit.record(event_of(AuditAction::StateChanged, record))
+    }
+
+    /// As [`update`](Self::update), of a record whose state stays. Whoever does that records it.
+    pub(super) async fn replace(&self, record: &Record, expected_sequence: u64) -> Result<()> {
+        self.audit.check()?;
+        self.store.update(record, expected_sequence).await?;
         self.remember(record)
     }
 
@@ -265,6 +283,26 @@ impl Maker<'_> {
     pub(super) async fn now(&self) -> Result<u64> {
         self.store.now().await
     }
+}
+
+/// An event about a key. A slot is random: it does not say whose scope it is.
+fn event_of(action: AuditAction, record: &Record) -> AuditEvent {
+    let event = AuditEvent::new(action).key(record.key_id()).detail("class", record.class().name());
+    let event = event.detail("state", record.state().name()).detail("sequence", record.sequence());
+    if record.slot_id() == SlotId::NONE { event } else { event.detail("slot", record.slot_id()) }
+}
+
+/// A wrap of `payload` that was unwrapped again.
+async fn checked_wrap(kms: &dyn Kms, payload: &Secret<64>, context: &KmsContext) -> Result<WrappedKey> {
+    let wrapped = wrap_one(kms, WrapRequest::new(payload, context)).await?;
+    let unwrapped = kms.unwrap(UnwrapRequest::new(&wrapped, context)).await?;
+    if !bool::from(unwrapped.expose().ct_eq(payload.expose())) {
+        return Err(Error::new(
+            ErrorKind::Kms(KmsErrorKind::InvalidCiphertext),
+            "the key service unwrapped something else than it had wrapped",
+        ));
+    }
+    Ok(wrapped)
 }
 
 pub(crate) fn check_environment(environment: &str) -> Result<()> {

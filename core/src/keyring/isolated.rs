@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kms::KekAlias;
 use crate::record::{KeyState, Record};
 use crate::store::Slot;
+use std::collections::BTreeSet;
 
 impl Keyring {
     /// The KEKs that are to wrap the next key of `slot`, whose scope has the keyed name `tag`: those that the
@@ -32,11 +33,20 @@ impl Keyring {
             aliases = Some(self.wrapping_keks(slot, head).await?);
         }
         let Some(aliases) = aliases else { return Ok(None) };
+        let compromised = &configured.keyring.keks.compromised;
         let of = |alias: KekAlias| {
             let kek = configured.keks.get(&alias).cloned().ok_or_else(|| unknown_kek(&alias))?;
             Ok((alias, kek))
         };
-        aliases.into_iter().map(of).collect::<Result<Keks>>().map(Some)
+        let keks =
+            aliases.into_iter().filter(|alias| !compromised.contains(alias)).map(of).collect::<Result<Keks>>()?;
+        if keks.is_empty() {
+            return Err(Error::new(
+                ErrorKind::PolicyRefused,
+                "every KEK of the isolated scope is compromised: name another",
+            ));
+        }
+        Ok(Some(keks))
     }
 
     /// The KEKs of `head`, an isolated key of `slot`; if it is a tombstone, those of the newest key that is none.
@@ -63,19 +73,13 @@ impl Keyring {
             return Ok(false);
         }
         let wanted = self.isolation(record.slot(), record.scope_tag(), Some(record)).await?;
-        Ok(wanted.is_some_and(|wanted| !record.is_isolated() || !record.kek_aliases().eq(wanted.keys())))
-    }
-
-    /// The KEKs that wrap roots.
-    pub(super) fn root_keks(&self) -> Keks {
-        let configured = self.configured();
-        let wraps_roots = |alias: &KekAlias| !configured.keyring.scope_keks.contains(alias);
-        configured
-            .keks
-            .iter()
-            .filter(|(alias, _)| wraps_roots(alias))
-            .map(|(a, kek)| (a.clone(), kek.clone()))
-            .collect()
+        let needed = |wanted: &Keks| self.configured().keyring.keks.needed(wanted.len());
+        Ok(wanted.is_some_and(|wanted| {
+            let by: BTreeSet<_> = record.kek_aliases().collect();
+            // What a quorum lacks is repaired, not replaced.
+            let enough = by.len() >= needed(&wanted) && by.iter().all(|alias| wanted.contains_key(*alias));
+            !record.is_isolated() || !enough
+        }))
     }
 }
 

@@ -5,11 +5,11 @@ use crate::cache::{CachePolicy, Cached, Lease, RETRY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyClass, KeySchedule, Purpose, Secret};
 use crate::record::{KeyState, RootKey};
+use crate::share::{SHARE_COUNT, share_of_thread};
 use crate::store::Slot;
 use crate::wire::KeyId;
-use std::cell::Cell;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A root key that a KEK has unwrapped.
@@ -210,9 +210,6 @@ impl Limit {
     }
 }
 
-/// Shares of an allowance that threads take from without meeting each other.
-const SHARE_COUNT: usize = 8;
-
 /// How many values a process may still seal under a key. Never gives out more; may end a few shares early.
 struct Allowance {
     limit: Limit,
@@ -252,17 +249,6 @@ impl Allowance {
         }
         false
     }
-}
-
-fn share_of_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static SHARE: Cell<usize> = const { Cell::new(usize::MAX) });
-    SHARE.with(|share| {
-        if share.get() == usize::MAX {
-            share.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARE_COUNT);
-        }
-        share.get()
-    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::Keyring;
 use super::open_key::OpenRoot;
+use crate::audit::{AuditAction, AuditEvent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark};
 use crate::keys::KeyClass;
@@ -97,6 +98,7 @@ impl Reparent {
         self.ring.check_open()?;
         let ring = self.ring.clone();
         let inner = &ring.inner;
+        ring.check_audit()?;
         // Asked for at each step: no key may come under a root that has been replaced, or taken out of service, meanwhile.
         let current = ring.succession(ring.roots()).await?.current;
         if current.is_none_or(|current| current.key_id() != self.root.key_id) {
@@ -134,6 +136,10 @@ impl Reparent {
         self.progress.seen += records.len() as u64;
         self.progress.moved += moved as u64;
         self.moved_in_this_pass += moved as u64;
+        if moved > 0 {
+            let event = AuditEvent::new(AuditAction::Reparent).key(self.root.key_id);
+            ring.audit(event.detail("moved", moved).detail("seen", records.len()))?;
+        }
         Ok(self.progress)
     }
 

@@ -60,8 +60,9 @@ impl Keyring {
         self.rotate_shown(slot, &[]).await
     }
 
-    /// Makes a new root, endorsed by the current one and wrapped by every KEK of the keyring. New keys are made under
-    /// it; the old root still vouches for the keys under it until [`reparent`](Self::reparent) moves them. Pin the new
+    /// Makes a new root, endorsed by the current one and wrapped by every KEK of the keyring that is not compromised, or
+    /// by the quorum of [`KekPolicy`](crate::KekPolicy) where others are away; what they lack is made up for by
+    /// [`rewrap`](Self::rewrap). New keys are made under it; the old root still vouches for the keys under it until [`reparent`](Self::reparent) moves them. Pin the new
     /// root's commitment everywhere, then remove the old pin once no key depends on it.
     ///
     /// # Errors
@@ -70,7 +71,8 @@ impl Keyring {
     /// roots have followed a pinned one that a process with that pin alone could not follow one more; or a KEK that
     /// wraps the present root is not configured here, or not for roots.
     ///
-    /// Every KEK that wraps the present root wraps the new one as well, so that whoever reaches one of them goes on.
+    /// Every KEK that wraps the present root wraps the new one as well, so that whoever reaches one of them goes on. A KEK
+    /// that is marked compromised is left out by itself.
     pub async fn rotate_root(&self) -> Result<Rotated> {
         self.rotate_root_without(&[]).await
     }
@@ -284,6 +286,7 @@ impl Keyring {
         if let Some(waiting) = before.successor {
             return Ok(Rotated { new: waiting, old: before.current.as_ref().map(Record::key_id), by_other: true });
         }
+        self.refuse_before_end(head)?;
         let at_once = self.configured().keyring.rotation.lead.is_zero() || before.current.is_none();
         let state = if at_once { KeyState::Active } else { KeyState::PreActive };
         let made = match slot.class {
@@ -325,12 +328,18 @@ impl Keyring {
     ) -> Result<Record> {
         self.refuse_long_chain(head.clone()).await?;
         let current = current.ok_or_else(no_active_root)?;
+        let policy = self.configured().keyring.keks.clone();
         let mut keks = self.root_keks();
         keks.retain(|alias, _| !dropped.contains(alias));
+        if policy.quorum.is_some_and(|quorum| keks.len() < quorum) || keks.is_empty() {
+            return Err(Error::new(
+                ErrorKind::PolicyRefused,
+                "fewer KEKs are left to wrap a root than the quorum asks for: configure another one first",
+            ));
+        }
+        let left_out = |alias: &KekAlias| dropped.contains(alias) || policy.compromised.contains(alias);
         // A process that knows fewer KEKs than others must not lock those out who reach the rest (DESIGN K11).
-        if let Some(missing) =
-            current.kek_aliases().find(|alias| !keks.contains_key(*alias) && !dropped.contains(alias))
-        {
+        if let Some(missing) = current.kek_aliases().find(|alias| !keks.contains_key(*alias) && !left_out(alias)) {
             return Err(Error::new(
                 ErrorKind::PolicyRefused,
                 "a KEK that wraps the present root is not among those that are configured here for roots",

@@ -19,13 +19,13 @@ impl Keyring {
     /// published already takes over. A root is taken out of service only when
     /// nothing depends on it any more: rotate it and [`reparent`](Self::reparent) first.
     ///
-    /// How long a key waits between `DestroyPending` and `Destroyed` is up to the caller. This keyring stops using the
+    /// A key waits between `DestroyPending` and `Destroyed` as long as [`ShredPolicy`](crate::ShredPolicy) says. This keyring stops using the
     /// key at once, handles included; others at their next renewal, see [`CachePolicy`](crate::CachePolicy).
     ///
     /// # Errors
     ///
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the configuration names the key, or other keys would be lost
-    ///   with it.
+    ///   with it; or it is to be destroyed under legal hold, or before its waiting period has passed.
     /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way.
     /// - [`Conflict`](ErrorKind::Conflict): somebody else changed the key first; read again and repeat.
     /// - Those of acquiring a key. The key has not changed in each case.
@@ -37,6 +37,13 @@ impl Keyring {
             return self.activate(record.slot(), &record).await;
         }
         self.refuse_if_needed(&record).await?;
+        match state {
+            KeyState::DestroyPending => super::shred::refuse_held(std::slice::from_ref(&record))?,
+            KeyState::Destroyed if record.state().may_become(state) => {
+                self.refuse_to_destroy(&record, self.inner.store.now().await?)?;
+            }
+            _ => {}
+        }
         if record.state() == KeyState::Active && record.state().may_become(state) {
             // What a rotation left that stopped half way must not seal in its place.
             self.deactivate_before(record.slot(), &record).await?;

@@ -1,14 +1,14 @@
 //! Which records count: of this keyring, vouched for by a trusted root, and not older than what was seen
-//! (FORMAT.md §7.6, DESIGN K2 to K4 and K7 to K9).
+//! (FORMAT.md §7.6, DESIGN K2 to K4).
 
 use super::open_key::OpenRoot;
 use super::{Keyring, wrong_state};
 use crate::cache::Lease;
-use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
-use crate::keys::{KeyClass, KeySchedule};
-use crate::kms::{BoxFuture, KekAlias, UnwrapRequest};
-use crate::record::{KeyState, Record, RootKey, rejected, unwrapped_by_kek};
+use crate::keys::KeyClass;
+use crate::kms::BoxFuture;
+use crate::record::{KeyState, Record, RootKey, rejected};
 use crate::store::Slot;
 use crate::wire::KeyId;
 use std::sync::Arc;
@@ -161,6 +161,23 @@ impl Keyring {
         self.configured().keyring.root_pins.iter().any(|pin| bool::from(pin.ct_eq(record.commitment())))
     }
 
+    /// Whether `record`, a root, is pinned or says that a chain of endorsements leads to it from one that is. No key is
+    /// needed to see that, nor is it proof. A root that has been replaced and whose pin is gone is nobody's any more.
+    pub(super) async fn may_be_trusted(&self, record: &Record) -> Result<bool> {
+        let mut record = record.clone();
+        for _ in 0..=MAX_ENDORSEMENT_DEPTH {
+            if self.is_pinned(&record) {
+                return Ok(true);
+            }
+            let Some(endorser) = record.endorsed_by() else { return Ok(false) };
+            record = match self.record(endorser).await {
+                Err(error) if error.kind() == ErrorKind::NoMatchingKey => return Ok(false),
+                endorser => endorser?,
+            };
+        }
+        Ok(false)
+    }
+
     fn root_at_depth(&self, key_id: KeyId, depth: usize) -> BoxFuture<'_, Result<Arc<OpenRoot>>> {
         Box::pin(async move {
             self.check_open()?;
@@ -221,7 +238,7 @@ impl Keyring {
         if record.state().may_open() { Ok(()) } else { Err(wrong_state(record)) }
     }
 
-    async fn check_endorsed(&self, record: &Record, depth: usize) -> Result<()> {
+    pub(super) async fn check_endorsed(&self, record: &Record, depth: usize) -> Result<()> {
         if record.class() != KeyClass::Root {
             return Err(rejected(record, "it is not a root, but another record names it as one"));
         }
@@ -237,40 +254,6 @@ impl Keyring {
             self.root_at_depth(endorser, depth + 1).await?.verify_endorsement(record)?;
         }
         Ok(())
-    }
-
-    /// Asks the configured KEKs that wrapped the key of `record`, a root or an isolated key, one after the other (DESIGN K7 to K9).
-    pub(super) async fn unwrap_by_keks(&self, record: &Record, origin: Origin) -> Result<KeySchedule> {
-        let context = record.kms_context();
-        let configured = self.configured();
-        let (mut last_error, mut asked) = (None, Vec::new());
-        for (alias, wrapped) in record.kek_wraps() {
-            let Some(kms) = configured.keks.get(alias) else { continue };
-            // Anyone may send a frame, and none costs a key service more than one request.
-            if origin == Origin::Frame && asked.contains(&alias) {
-                continue;
-            }
-            asked.push(alias);
-            let answer = kms.unwrap(UnwrapRequest::new(wrapped, &context)).await;
-            let error = match answer.and_then(|payload| unwrapped_by_kek(record, &payload)) {
-                Ok(schedule) => return Ok(schedule),
-                Err(error) => error,
-            };
-            tracing::warn!(kek = %alias, key_id = %record.key_id(), code = error.kind().code(), "KEK did not unwrap");
-            let revoked = matches!(
-                error.kind(),
-                ErrorKind::Kms(KmsErrorKind::AccessDenied | KmsErrorKind::KeyDisabled | KmsErrorKind::KeyNotFound)
-            );
-            let error = error.with_detail(format!("KEK {alias}"));
-            if revoked || !matches!(error.kind(), ErrorKind::Kms(_)) {
-                return Err(error);
-            }
-            last_error = Some(error);
-        }
-        Err(last_error.unwrap_or_else(|| {
-            Error::new(ErrorKind::Configuration, "none of the KEKs that wrap the key is configured here")
-                .with_detail(record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
-        }))
     }
 }
 

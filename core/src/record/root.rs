@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyIdentity, KeySchedule, Purpose, Secret, hmac_sha256};
 use crate::kms::{KekAlias, WrappedKey};
 use crate::random;
-use crate::wire::record::{Body, Endorsement, ROOT_WRAP_LEN, Wrap};
+use crate::wire::record::{Body, Endorsement, MAX_WRAP_COUNT, ROOT_WRAP_LEN, Wrap};
 use crate::wire::{KeyId, NONCE_LEN};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -180,13 +180,40 @@ impl RootKey {
         Ok(self.sign(body))
     }
 
+    /// The record that follows `record`: the same key without its wraps by the KEKs that `drops` names, and with `fresh`
+    /// ones, each in the place of one by the same KEK. Endorsement, wraps of unknown kinds and all else stay byte for byte.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more wraps than a record has room for.
+    pub(crate) fn rewrapped(
+        &self,
+        record: &Record,
+        drops: impl Fn(&KekAlias) -> bool,
+        fresh: Vec<(KekAlias, WrappedKey)>,
+        now: u64,
+    ) -> Result<Record> {
+        let mut body = record.body.clone();
+        let replaced = |alias: &KekAlias| drops(alias) || fresh.iter().any(|(fresh, _)| fresh == alias);
+        body.wraps.retain(|wrap| !matches!(wrap, Wrap::Kek { alias, .. } if replaced(alias)));
+        body.wraps.extend(fresh.into_iter().map(|(alias, wrapped)| Wrap::Kek { alias, wrapped }));
+        if body.wraps.len() > MAX_WRAP_COUNT {
+            return Err(Error::new(ErrorKind::LimitExceeded, "a key record has at most 8 wraps")
+                .with_detail(record.key_id().to_string()));
+        }
+        body.sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
+        body.changed_at = now;
+        Ok(self.sign(body))
+    }
+
     /// The record that follows `record`, in state `state`.
     ///
     /// # Errors
     ///
     /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way.
     pub(crate) fn with_state(&self, record: &Record, state: KeyState, now: u64) -> Result<Record> {
-        if !record.state().may_become(state) {
+        let reprieved = record.was_compromised() && state == KeyState::Deactivated;
+        if !record.state().may_become(state) || reprieved {
             return Err(Error::new(ErrorKind::KeyState, "the state of the key cannot change that way").with_detail(
                 format!("{} is {}, not to become {}", record.key_id(), record.state().name(), state.name()),
             ));
@@ -196,11 +223,34 @@ impl RootKey {
         if state == KeyState::Active {
             body.activated_at = now;
         }
-        if state == KeyState::Destroyed {
-            // A tombstone has no wraps and is vouched for by whoever writes it: its own key is gone.
-            body.wraps.clear();
-            body.authenticator = self.key_id;
+        if record.state() == KeyState::Compromised && state == KeyState::DestroyPending {
+            body.set_extension(Body::COMPROMISED, Some(&[]))?;
         }
+        let sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
+        if state == KeyState::Destroyed {
+            return Ok(self.tombstone(record, sequence, now));
+        }
+        body.sequence = sequence;
+        body.changed_at = now;
+        Ok(self.sign(body))
+    }
+
+    /// The tombstone of the key of `record`, whatever its state: without wraps, and vouched for by whoever writes it,
+    /// since its own key is gone.
+    pub(crate) fn tombstone(&self, record: &Record, sequence: u64, now: u64) -> Record {
+        let state = KeyState::Destroyed;
+        let (wraps, authenticator) = (Vec::new(), self.key_id);
+        self.sign(Body { state, wraps, authenticator, sequence, changed_at: now, ..record.body.clone() })
+    }
+
+    /// The record that follows `record`, under legal hold since `now`, or not any more.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the record has no room for it.
+    pub(crate) fn with_hold(&self, record: &Record, hold: bool, now: u64) -> Result<Record> {
+        let (mut body, since) = (record.body.clone(), now.to_be_bytes());
+        body.set_extension(Body::HOLD, hold.then_some(&since))?;
         body.sequence = body.sequence.checked_add(1).ok_or(ErrorKind::LimitExceeded)?;
         body.changed_at = now;
         Ok(self.sign(body))

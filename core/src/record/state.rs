@@ -57,6 +57,18 @@ impl KeyState {
         matches!(self, Self::PreActive | Self::Active | Self::Deactivated)
     }
 
+    /// How much the state restricts the use of a key, for comparisons.
+    pub(crate) const fn restriction(self) -> u8 {
+        match self {
+            Self::Active => 0,
+            Self::PreActive => 1,
+            Self::Deactivated => 2,
+            Self::Compromised => 3,
+            Self::DestroyPending => 4,
+            Self::Destroyed => 5,
+        }
+    }
+
     /// Whether the state may change from this one to `next`.
     #[must_use]
     pub const fn may_become(self, next: Self) -> bool {

@@ -31,8 +31,8 @@ const DAMAGED: &[KmsErrorKind] =
 /// Checks that `kms` does what [`Kms`] asks. Panics with the name of the rule that it breaks.
 ///
 /// Wraps and unwraps; wraps twice; unwraps under a context that differs in environment, keyring or key; unwraps every
-/// truncation and every single flipped bit of a wrapped key, empty, extended and oversize bytes; does all that from
-/// eight threads at once; and looks for the payload in errors and wrapped bytes. Needs a KEK that may both encrypt and decrypt.
+/// truncation and every single flipped bit of a wrapped key, empty, extended and oversize bytes, and good bytes under
+/// versions of a KEK that a forger would name; wraps and unwraps from eight threads at once; and looks for the payload in errors and wrapped bytes. Needs a KEK that may both encrypt and decrypt.
 ///
 /// About nine requests per byte of a wrapped key, so mind the price of a service in a cloud. Blocks.
 ///
@@ -51,6 +51,7 @@ pub fn kms_conformance(kms: &dyn Kms, binding: ContextBinding) {
     round_trip(kms);
     other_context(kms, binding);
     damaged_bytes(kms);
+    other_versions(kms);
     many_threads(kms);
 }
 
@@ -155,6 +156,41 @@ fn damaged_bytes(kms: &dyn Kms) {
     assert_unwraps(kms, &wrapped, &context, &payload);
 }
 
+/// A version comes from a record that may be forged: it is refused like damaged bytes, or does not matter.
+fn other_versions(kms: &dyn Kms) {
+    let (payload, context) = (payload(), context("production", 1, 1));
+    let wrapped = wrap(kms, &payload, &context);
+    let longest = "9".repeat(WrappedKey::MAX_VERSION_LEN);
+    let too_long = "9".repeat(WrappedKey::MAX_VERSION_LEN + 1);
+    let versions = [
+        "",
+        "0",
+        "00",
+        "-1",
+        "4294967296",
+        " ",
+        "\0",
+        "\r\nx: y",
+        "../../other",
+        "?x=y#z",
+        "%2e%2e",
+        "https://other.example/key/1",
+        "arn:aws:kms:us-east-1:000000000000:key/other",
+        "projects/other/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",
+        &longest,
+        &too_long,
+    ];
+    for version in versions.into_iter().filter(|version| *version != wrapped.kek_version) {
+        let forged = WrappedKey { kek_version: version.to_owned(), bytes: wrapped.bytes.clone() };
+        match unwrap(kms, &forged, &context) {
+            Ok(found) => {
+                assert!(found.expose() == payload.expose(), "version {version:?}: another payload than was wrapped")
+            }
+            result => assert_refused(result, DAMAGED, &format!("version {version:?}")),
+        }
+    }
+}
+
 fn many_threads(kms: &dyn Kms) {
     thread::scope(|scope| {
         for number in 0..8_u8 {
@@ -197,6 +233,7 @@ struct Service {
     wrap_count: AtomicU64,
     unwrap_count: AtomicU64,
     failure: Mutex<Failure>,
+    version: Mutex<String>,
     wrong_payload: AtomicBool,
     encrypt_only: AtomicBool,
 }
@@ -227,6 +264,7 @@ impl FakeKms {
             wrap_count: AtomicU64::new(0),
             unwrap_count: AtomicU64::new(0),
             failure: Mutex::default(),
+            version: Mutex::new("1".to_owned()),
             wrong_payload: AtomicBool::new(false),
             encrypt_only: AtomicBool::new(false),
         }))
@@ -245,6 +283,16 @@ impl FakeKms {
     /// Whether to unwrap to a payload that was never wrapped, as a broken or hostile service would.
     pub fn set_wrong_payload(&self, on: bool) {
         self.0.wrong_payload.store(on, Ordering::SeqCst);
+    }
+
+    /// What further wraps say of the version of the KEK, `"1"` at first; empty, as services that name none.
+    /// What was wrapped before still unwraps.
+    pub fn set_version(&self, version: &str) {
+        version.clone_into(&mut self.version());
+    }
+
+    fn version(&self) -> std::sync::MutexGuard<'_, String> {
+        self.0.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether to refuse to unwrap with [`AccessDenied`](KmsErrorKind::AccessDenied).
@@ -288,7 +336,7 @@ impl FakeKms {
         let mut body = *request.payload.expose();
         let sealed = self.0.kek.derive(&prefix).seal(proposed, &aad(request.context), &mut body)?;
         let bytes = [&prefix[..], &sealed.nonce, &body, &sealed.tag].concat();
-        Ok(WrappedKey { kek_version: "1".to_owned(), bytes })
+        Ok(WrappedKey { kek_version: self.version().clone(), bytes })
     }
 
     fn unwrap_now(&self, request: &UnwrapRequest<'_>) -> Result<Secret<64>> {

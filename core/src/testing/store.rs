@@ -4,7 +4,7 @@ use super::{SampleRecord, block_on, sample_records};
 use crate::error::{ErrorKind, Result};
 use crate::keys::{KeyClass, Lineage, SlotId};
 use crate::record::{KeyState, Record};
-use crate::store::{KeyStore, RecordChange, Slot};
+use crate::store::{KeyStore, RecordChange, Remainder, Slot};
 use crate::wire::{Generation, KeyId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Barrier;
@@ -36,7 +36,7 @@ const THREAD_COUNT: usize = 16;
 /// }
 /// ```
 pub fn store_conformance<S: KeyStore>(mut make: impl FnMut() -> [S; 2]) {
-    let rules: [(&str, Check); 15] = [
+    let rules: [(&str, Check); 17] = [
         ("an empty store", empty),
         ("records come back byte for byte", byte_for_byte),
         ("list pages in order of key ID", pages),
@@ -51,6 +51,8 @@ pub fn store_conformance<S: KeyStore>(mut make: impl FnMut() -> [S; 2]) {
         ("many updates are one step", many_updates),
         ("one update wins", one_update_wins),
         ("one scope wins", one_scope_wins),
+        ("restoring adds and raises, and never lowers", restoring),
+        ("what is purged leaves the records as they are", purging),
         ("both handles read the same clock", same_clock),
     ];
     for (rule, check) in rules {
@@ -321,6 +323,69 @@ fn many_updates(store: &Handles<'_>) {
     assert_eq!(store.get(&changes[40].record), None, "an update added a record");
     let again: Vec<_> = changes.iter().map(|change| change.record.key_id()).collect();
     assert_eq!(ok(block_on(store.a.update_many(&changes))), again, "the same changes twice");
+}
+
+fn restoring(store: &Handles<'_>) {
+    let (slot, tag) = (SlotId::from_bytes([1; 16]), [2; 32]);
+    let at = |generation: u8, sequence| sample(Generation::from(generation)).scope(slot, tag).sequence(sequence);
+    let restore = |handle: &dyn KeyStore, records: &[Record]| block_on(handle.restore(records));
+    // An empty store takes everything, in whatever order, and more than a few at once.
+    let all = sample_records(OURS);
+    let backwards: Vec<_> = all.iter().rev().cloned().collect();
+    ok(restore(store.a, &backwards));
+    all.iter().for_each(|record| store.assert_stored(record));
+    assert_eq!(store.list(OURS, None, usize::MAX).len(), all.len());
+    ok(restore(store.b, &backwards));
+    ok(restore(store.b, &[]));
+    all.iter().for_each(|record| store.assert_stored(record));
+
+    // Of one scope: an older key behind a newer one, a higher sequence, the more restrictive state, a tombstone.
+    let newest = at(90, 4).build();
+    ok(restore(store.a, std::slice::from_ref(&newest)));
+    assert_eq!(store.scope(OURS, tag), Some(slot));
+    let older = at(80, 1).build();
+    ok(restore(store.b, &[older.clone(), newest.clone()]));
+    assert_eq!(store.newest(newest.slot(), 9), [newest.key_id(), older.key_id()]);
+    let lower = at(90, 3).state(KeyState::Compromised).build();
+    ok(restore(store.a, &[lower]));
+    store.assert_stored(&newest);
+    for record in [
+        at(90, 9).build(),
+        at(90, 9).state(KeyState::Deactivated).build(),
+        at(90, 9).state(KeyState::DestroyPending).build(),
+        at(90, 5).state(KeyState::Destroyed).build(),
+    ] {
+        ok(restore(store.b, std::slice::from_ref(&record)));
+        store.assert_stored(&record);
+    }
+    let tombstone = at(90, 5).state(KeyState::Destroyed).build();
+    ok(restore(store.a, &[at(90, 99).build()]));
+    store.assert_stored(&tombstone);
+
+    // Two scopes of one name contradict each other, and so does a key in another slot.
+    let rival = sample(95).scope(SlotId::from_bytes([9; 16]), tag).build();
+    assert_kind(restore(store.a, std::slice::from_ref(&rival)), ErrorKind::Conflict, "a second scope for one tag");
+    assert_eq!(store.get(&rival), None, "stored in spite of the conflict");
+    let moved = at(80, 7).slot(SlotId::from_bytes([9; 16])).key_id_of(&older).build();
+    assert_kind(restore(store.b, &[moved]), ErrorKind::Conflict, "a key in another slot");
+    store.assert_stored(&older);
+    // Generations go on behind what was restored.
+    assert!(ok(block_on(store.a.allocate_generation(OURS, 0))) > 90);
+}
+
+fn purging(store: &Handles<'_>) {
+    let tombstone = sample(1).sequence(2).state(KeyState::Destroyed).build();
+    let other = sample(2).slot(SlotId::from_bytes([2; 16])).build();
+    ok(insert(store.a, &sample(1).build(), None));
+    ok(insert(store.b, &other, None));
+    ok(update(store.a, &tombstone, 1));
+    let first = ok(block_on(store.a.purge(&[])));
+    let again = ok(block_on(store.b.purge(&first)));
+    assert_eq!(again.len(), first.len(), "a place was forgotten");
+    let places = |remainders: &[Remainder]| remainders.iter().map(|r| r.place.clone()).collect::<HashSet<_>>();
+    assert_eq!(places(&first), places(&again), "other places than before");
+    store.assert_stored(&tombstone);
+    store.assert_stored(&other);
 }
 
 fn lineages_are_apart(store: &Handles<'_>) {

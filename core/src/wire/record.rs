@@ -71,6 +71,11 @@ impl Body {
     /// Extension without content: the key was made under KEKs of its own. Tells whoever makes the next one, also from
     /// a tombstone, which has no wraps.
     pub(crate) const ISOLATED: u16 = 1;
+    /// Extension of a key under legal hold: since when, in seconds since 1970 by the store's clock (8 bytes).
+    pub(crate) const HOLD: u16 = 2;
+    /// Extension without content: the key was compromised before its destruction was scheduled. Whoever takes that
+    /// back must not make it a good key again.
+    pub(crate) const COMPROMISED: u16 = 3;
 
     /// The extensions of a key that has `kind` alone, without content.
     pub(crate) fn extension(kind: u16) -> Vec<u8> {
@@ -79,14 +84,43 @@ impl Body {
     }
 
     pub(crate) fn has_extension(&self, kind: u16) -> bool {
+        self.extension_of(kind).is_some()
+    }
+
+    /// The content of the extension `kind`.
+    pub(crate) fn extension_of(&self, kind: u16) -> Option<&[u8]> {
+        self.all_extensions().find(|(found, _)| *found == kind).map(|(_, content)| content)
+    }
+
+    fn all_extensions(&self) -> impl Iterator<Item = (u16, &[u8])> {
         let mut rest = &self.extensions[..];
-        while let [high, low, len_high, len_low, after @ ..] = rest {
-            if u16::from_be_bytes([*high, *low]) == kind {
-                return true;
-            }
-            rest = after.get(usize::from(u16::from_be_bytes([*len_high, *len_low]))..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let [high, low, len_high, len_low, after @ ..] = rest else { return None };
+            let (content, next) = after.split_at_checked(u16::from_be_bytes([*len_high, *len_low]).into())?;
+            rest = next;
+            Some((u16::from_be_bytes([*high, *low]), content))
+        })
+    }
+
+    /// Adds or replaces the extension `kind`, or with `None` removes it. The others stay, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the record has no room for it.
+    pub(crate) fn set_extension(&mut self, kind: u16, content: Option<&[u8]>) -> Result<()> {
+        let others = self.all_extensions().filter(|(found, _)| *found != kind);
+        let mut all: Vec<_> = others.chain(content.map(|content| (kind, content))).collect();
+        all.sort_by_key(|(kind, _)| *kind);
+        let mut out = Vec::new();
+        for (kind, content) in all {
+            out.extend_from_slice(&kind.to_be_bytes());
+            push_long(&mut out, content);
         }
-        false
+        if out.len() > usize::from(u16::MAX) {
+            return Err(Error::new(ErrorKind::LimitExceeded, "the key record has no room for another extension"));
+        }
+        self.extensions = out;
+        Ok(())
     }
 
     /// The bytes that the MAC covers.

@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod lab;
+pub mod regions;
 pub mod store;
 
 use keyfold::testing::FakeKms;

@@ -90,8 +90,9 @@ pub(super) fn no_answer(settings: &Settings) -> Error {
 
 /// SQLSTATE codes, from PostgreSQL's Appendix A.
 pub(super) const CHECK: &str = "23514";
+pub(super) const LOCK: &str = "55P03";
 pub(super) const NO_TABLE: &str = "42P01";
-const PRIVILEGE: &str = "42501";
+pub(super) const PRIVILEGE: &str = "42501";
 const PASSWORD: &str = "28P01";
 const SERIALIZATION: &str = "40001";
 const DEADLOCK: &str = "40P01";
@@ -114,7 +115,7 @@ fn meaning(code: &str) -> &'static str {
         "53100" => "the disk of the key store is full",
         "53200" => "the key store's database is out of memory",
         "53300" => "the key store's database has no connection left",
-        "57014" | "55P03" | "25P03" => "the key store did not answer in time",
+        "57014" | LOCK | "25P03" => "the key store did not answer in time",
         SERIALIZATION | DEADLOCK => "the key store is too busy with changes of the same keys",
         "XX001" | "XX002" | "58030" => "the key store is damaged; restore it from a backup",
         _ if code.starts_with("57P") => "the key store's database is shutting down or starting",

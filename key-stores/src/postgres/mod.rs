@@ -2,6 +2,7 @@
 
 mod failure;
 mod pool;
+mod purge;
 mod schema;
 mod statements;
 mod uri;
@@ -9,17 +10,22 @@ mod uri;
 use arc_swap::ArcSwap;
 use failure::Failure;
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{BoxFuture, KeyStore, Lineage, Record, RecordChange, Result, Slot, SlotId};
+use keyfold::{BoxFuture, KeyStore, Lineage, Record, RecordChange, Remainder, Result, Slot, SlotId};
 use pool::Pool;
+use purge::PURGES;
 use sqlx::postgres::PgConnection;
-use statements::{ADDS, ALLOCATES, READ, READ_SCOPE, REPLACES};
+use statements::{ADDS, ALLOCATES, READ, READ_SCOPE, REPLACES, RESTORES};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use uri::Settings;
+use std::time::Duration;
+
+pub use uri::Settings;
 
 /// How often an operation is tried that was rolled back because it was in another one's way.
 const MAX_TRIES: u32 = 5;
+/// How long a table may take to be rewritten.
+const MAX_PURGE: Duration = Duration::from_secs(3600);
 
 /// Keeps key records in a PostgreSQL database that several machines share (version 13 or later).
 ///
@@ -161,8 +167,13 @@ trait Work<T>: Fn(&mut PgConnection) -> BoxFuture<'_, Result<T, Failure>> + Send
 impl<T, F: Fn(&mut PgConnection) -> BoxFuture<'_, Result<T, Failure>> + Send + 'static> Work<T> for F {}
 
 async fn within_deadline<T>(pool: Option<Arc<Pool>>, needs: &'static str, work: impl Work<T>) -> Result<T> {
+    let deadline = pool.as_ref().map_or(Duration::ZERO, |pool| pool.settings.deadline);
+    within(deadline, pool, needs, work).await
+}
+
+async fn within<T>(deadline: Duration, pool: Option<Arc<Pool>>, needs: &'static str, work: impl Work<T>) -> Result<T> {
     let pool = pool.ok_or(keyfold::ErrorKind::Closed)?;
-    match tokio::time::timeout(pool.settings.deadline, attempt(&pool, work)).await {
+    match tokio::time::timeout(deadline, attempt(&pool, work)).await {
         Ok(done) => done.map_err(|failure| failure.into_error(&pool.settings, needs)),
         Err(_) => Err(failure::no_answer(&pool.settings)),
     }
@@ -228,6 +239,25 @@ impl KeyStore for PostgresStore {
             let changes = Arc::clone(&changes);
             Box::pin(async move { statements::update_many(connection, &changes).await })
         })
+    }
+
+    /// Four statements for all of them.
+    fn restore<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+        let records: Arc<[Record]> = records.into();
+        self.call(RESTORES, move |connection| {
+            let records = Arc::clone(&records);
+            Box::pin(async move { purge::restore(connection, &records).await })
+        })
+    }
+
+    /// Needs the owner's role, and takes as long as it takes.
+    fn purge<'a>(&'a self, pending: &'a [Remainder]) -> BoxFuture<'a, Result<Vec<Remainder>>> {
+        let pending: Arc<[Remainder]> = pending.into();
+        let within = within(MAX_PURGE, self.pool(), PURGES, move |connection| {
+            let pending = Arc::clone(&pending);
+            Box::pin(async move { purge::purge(connection, &pending).await })
+        });
+        Box::pin(keyfold_background::run(within))
     }
 
     /// The clock of the database.

@@ -44,6 +44,8 @@ pub(super) const READ: &str = "SELECT on records";
 pub(super) const READ_SCOPE: &str = "SELECT on scopes";
 pub(super) const ALLOCATES: &str = "SELECT on records, and SELECT, INSERT and UPDATE (generation) on counters";
 pub(super) const ADDS: &str = "SELECT and INSERT on records and scopes";
+pub(super) const RESTORES: &str =
+    "SELECT and INSERT on records and scopes, and UPDATE (state, sequence, record) on records";
 pub(super) const REPLACES: &str = "SELECT and UPDATE (state, sequence, record) on records";
 
 pub(super) async fn get(connection: &mut PgConnection, lineage: Lineage, key_id: KeyId) -> Result<Option<Record>> {
@@ -218,7 +220,7 @@ pub(super) async fn now(connection: &mut PgConnection) -> Result<u64> {
 }
 
 /// The record of a row. Nothing in the row is believed.
-fn read(row: &PgRow) -> Result<Record> {
+pub(super) fn read(row: &PgRow) -> Result<Record> {
     let out_of_range = |_| Error::new(ErrorKind::Store, "the key store holds a row that keyfold did not write");
     let columns = Columns {
         lineage: bytes(row, 0)?,

@@ -24,20 +24,30 @@ const CONNECTION_COUNT: u64 = 8;
 const CONNECTION_COUNTS: RangeInclusive<u64> = 1..=1000;
 const MAX_PASSWORD_FILE_LEN: u64 = 1024;
 
-/// How to reach a store. `Debug` and `Display` name the server, database and schema, never the password.
-pub(super) struct Settings {
+/// How to reach a PostgreSQL database, by the rules of docs/POSTGRES.md: TLS that verifies certificate and name unless the URI
+/// names something weaker, no unknown option. `Debug` and `Display` name the server, database and schema, never the password.
+pub struct Settings {
     pub(super) options: PgConnectOptions,
     pub(super) schema: String,
     pub(super) deadline: Duration,
     pub(super) connection_count: usize,
     /// Whether there is a password, wherever it came from.
     pub(super) has_password: bool,
-    name: String,
+    server: String,
 }
 
 impl Settings {
-    /// Reads `uri`; the paths in it are relative to `folder`.
+    /// Reads the `uri` of a store; the paths in it are relative to `folder`.
     pub(super) fn parse(uri: &str, folder: &Path) -> Result<Self> {
+        Self::parse_with(uri, folder, SCHEMA)
+    }
+
+    /// Reads `uri`; the paths in it are relative to `folder`, and `schema` is the one where it names none.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): the URI, or a file that it names.
+    pub fn parse_with(uri: &str, folder: &Path, schema: &str) -> Result<Self> {
         let (mut url, parts) = split(uri)?;
         url.set_query(None);
         // Takes user, password, host and database from the URI. The environment may add what the URI leaves out: the
@@ -56,7 +66,7 @@ impl Settings {
         // The driver has looked everywhere. It cannot make a URL of any odd name: with those, one is assumed.
         let odd = url.username().contains('%') || url.host_str().is_none_or(|host| host.contains('%'));
         let mut has_password = odd || options.to_url_lossy().password().is_some();
-        let mut schema = Cow::Borrowed(SCHEMA);
+        let mut schema = Cow::Borrowed(schema);
         let (mut deadline, mut connection_count) = (DEADLINE, CONNECTION_COUNT);
         let mut ssl_mode = None;
         for (name, value) in parts {
@@ -84,18 +94,42 @@ impl Settings {
         let mode = mode(ssl_mode.as_deref(), host)?;
         Ok(Self {
             options: options.ssl_mode(mode),
-            name: format!("{host}:{}{}, schema {schema}", url.port().unwrap_or(5432), url.path()),
+            server: format!("{host}:{}{}", url.port().unwrap_or(5432), url.path()),
             schema: schema.into_owned(),
             has_password,
             deadline: Duration::from_secs(deadline),
             connection_count: usize::try_from(connection_count).unwrap_or(usize::MAX),
         })
     }
+
+    /// What the driver connects with. Holds the password.
+    #[must_use]
+    pub const fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// How long one operation may take, connecting included.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The schema.
+    #[must_use]
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Host, port and database.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
 }
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        write!(f, "{}, schema {}", self.server, self.schema)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The embedded store: one SQLite file in WAL mode.
 
+mod purge;
 mod row;
 mod schema;
 
@@ -7,7 +8,7 @@ use crate::files;
 use crate::memory::{NO_GENERATION_LEFT, conflict, machine_time, no_matching_key, not_replaced};
 use crate::row::Columns;
 use keyfold::wire::{Generation, KeyId};
-use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Result, Slot, SlotId};
+use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Remainder, Result, Slot, SlotId};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -153,6 +154,11 @@ fn insert(transaction: &Transaction<'_>, record: &Record, expected_head: Option<
     if stored(transaction, record)?.is_some() {
         return Err(conflict("the key ID exists", record));
     }
+    add(transaction, &columns, record)
+}
+
+/// Adds a record of a key that is not there.
+fn add(transaction: &Transaction<'_>, columns: &Columns, record: &Record) -> Result<()> {
     if let Some(tag) = columns.scope_tag {
         match scope_by_tag(transaction, record.lineage(), tag)? {
             Some(scope) if scope != record.slot_id() => {
@@ -166,6 +172,15 @@ fn insert(transaction: &Transaction<'_>, record: &Record, expected_head: Option<
         }
     }
     columns.insert(transaction, record).map_err(failed)
+}
+
+/// Puts a record back, unless the stored one of the same key is as good.
+fn restore_one(transaction: &Transaction<'_>, record: &Record) -> Result<()> {
+    match stored(transaction, record)? {
+        None => add(transaction, &Columns::of(record)?, record),
+        Some(present) if record.outranks(&present) => update(transaction, record, present.sequence()),
+        Some(_) => Ok(()),
+    }
 }
 
 fn update(transaction: &Transaction<'_>, record: &Record, expected_sequence: u64) -> Result<()> {
@@ -255,6 +270,15 @@ impl KeyStore for SqliteStore {
                 not_replaced(changes, |change| update(transaction, &change.record, change.expected_sequence))
             })
         })
+    }
+
+    /// In one transaction.
+    fn restore<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.restore_all(records) })
+    }
+
+    fn purge<'a>(&'a self, pending: &'a [Remainder]) -> BoxFuture<'a, Result<Vec<Remainder>>> {
+        Box::pin(async move { self.purge_all(pending) })
     }
 
     /// The clock of this machine.

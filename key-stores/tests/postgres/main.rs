@@ -3,6 +3,7 @@
 
 mod away;
 mod fork;
+mod purge;
 mod roles;
 mod rows;
 mod server;

@@ -33,6 +33,13 @@ pub(super) fn sealed_string(prefix: &str, sealed: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(text)
 }
 
+/// The JSON string of a sealed text.
+pub(super) fn text_string(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Vec::new();
+    push_string(&String::from_utf8_lossy(text), &mut out);
+    Zeroizing::new(out)
+}
+
 /// What is sealed in JSON strings, as JSON and as it was opened.
 pub(super) fn reveal(
     job: &FieldJob,

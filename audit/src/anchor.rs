@@ -1,0 +1,95 @@
+//! Anchors: heads of chains, written where whoever edits the audit file does not get at them (FORMAT.md §15.4).
+
+use crate::line::now;
+use data_encoding::HEXLOWER;
+use keyfold::{ChainId, Error, ErrorKind, Result};
+use keyfold_store::files::{check_not_writable_by_others, create_new, io_error, open_to_append};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// That a chain had reached a line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Anchor {
+    /// The number of the audit file.
+    pub file: u64,
+    /// The chain.
+    pub chain: ChainId,
+    /// The line.
+    pub seq: u64,
+    /// The MAC of the line, which stands for all lines before it as well.
+    pub mac: [u8; 32],
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct AnchorLine {
+    file: u64,
+    chain: String,
+    seq: u64,
+    mac: String,
+    time: String,
+}
+
+impl Anchor {
+    /// The line of an anchor file, without a line feed, with the present time.
+    ///
+    /// # Errors
+    ///
+    /// - [`Internal`](ErrorKind::Internal): never.
+    pub fn to_line(&self) -> Result<String> {
+        let Self { file, chain, seq, mac } = self;
+        let line =
+            AnchorLine { file: *file, chain: chain.to_string(), seq: *seq, mac: HEXLOWER.encode(mac), time: now() };
+        serde_json::to_string(&line)
+            .map_err(|error| Error::new(ErrorKind::Internal, "an anchor cannot be written as JSON").with_source(error))
+    }
+
+    /// Takes a line apart. `None`: it is not an anchor.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let AnchorLine { file, chain, seq, mac, time: _ } = serde_json::from_str(line).ok()?;
+        let mac = HEXLOWER.decode(mac.as_bytes()).ok()?.try_into().ok()?;
+        Some(Self { file, chain: chain.parse().ok()?, seq, mac })
+    }
+
+    /// Adds the anchor to the file `path`, which is made if it is missing. Durable on return.
+    pub(crate) fn append(&self, path: &Path) -> Result<()> {
+        let failed = |error| io_error("cannot write the anchors of the audit file", path, error);
+        let file = open(path).map_err(failed)?;
+        check_not_writable_by_others(&file, path)?;
+        // Released with the file.
+        flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+        let line = self.to_line()?;
+        let mut out = Vec::with_capacity(line.len() + 2);
+        let len = file.metadata().map_err(failed)?.len();
+        if is_torn(&file, len).map_err(failed)? {
+            out.push(b'\n');
+        }
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+        (&file).write_all(&out).and_then(|()| file.sync_data()).map_err(failed)
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    match open_to_append(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match create_new(path) {
+            // Another process made it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_to_append(path),
+            made => made.and_then(|_| open_to_append(path)),
+        },
+        opened => opened,
+    }
+}
+
+/// Whether the file of `len` bytes ends in the middle of a line.
+pub(crate) fn is_torn(file: &File, len: u64) -> io::Result<bool> {
+    let Some(last) = len.checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
+}

@@ -1,0 +1,194 @@
+//! What a verification found.
+
+use data_encoding::HEXLOWER;
+use keyfold::ChainId;
+use serde_json::{Value as Json, json};
+use std::fmt;
+
+/// What is wrong with a place.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum FindingKind {
+    /// The line is not what was written.
+    Edited,
+    /// The line is none that a writer writes.
+    NoLine,
+    /// The line cannot be checked, because the one before it in its chain is missing or was edited.
+    Unchecked,
+    /// Lines are missing before this one.
+    Deleted,
+    /// The line was written at another place.
+    Reordered,
+    /// The line is there already.
+    Duplicated,
+    /// Bytes were put in or taken out before this line.
+    Shifted,
+    /// The line belongs to a chain of which the files do not say what it is, or which does not belong here.
+    UnknownChain,
+    /// An anchor knows a chain that is not in the files.
+    MissingChain,
+    /// An anchor knows a later line than the last of the chain.
+    MissingTail,
+    /// A file is missing.
+    MissingFile,
+}
+
+impl FindingKind {
+    /// The name of the kind in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Edited => "edited",
+            Self::NoLine => "no-line",
+            Self::Unchecked => "unchecked",
+            Self::Deleted => "deleted",
+            Self::Reordered => "reordered",
+            Self::Duplicated => "duplicated",
+            Self::Shifted => "shifted",
+            Self::UnknownChain => "unknown-chain",
+            Self::MissingChain => "missing-chain",
+            Self::MissingTail => "missing-tail",
+            Self::MissingFile => "missing-file",
+        }
+    }
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    /// The file.
+    pub file: String,
+    /// The line, from 1; `None`: the file as a whole.
+    pub line: Option<u64>,
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// The same for people.
+    pub detail: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}: {}", self.kind.name(), self.detail)
+    }
+}
+
+/// How a chain ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ChainEnd {
+    /// Its writer ended it.
+    Closed,
+    /// It just stops: its writer still runs, or crashed, or what followed was cut off.
+    Open,
+}
+
+/// What can be said of a chain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChainReport {
+    /// The chain.
+    pub id: ChainId,
+    /// Lines that are there.
+    pub lines: u64,
+    /// Events among them.
+    pub events: u64,
+    /// Events that were lost while the disk was full, as its lines say.
+    pub lost: u64,
+    /// Whether the MACs were checked under the audit KEK.
+    pub authenticated: bool,
+    /// How it ends.
+    pub end: ChainEnd,
+    /// The last line, and its MAC.
+    pub head: (u64, [u8; 32]),
+    /// Lines after the last anchor; `None`: there are no anchors.
+    pub after_anchor: Option<u64>,
+    /// The kind of the statement that it consists of.
+    pub statement: Option<String>,
+}
+
+/// What a verification found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Report {
+    /// The files in the order of their numbers, with how many lines they have.
+    pub files: Vec<(String, u64)>,
+    /// The chains.
+    pub chains: Vec<ChainReport>,
+    /// What is wrong, in the order of the files and lines.
+    pub findings: Vec<Finding>,
+    /// What is worth knowing and not wrong.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn new<'a>(files: impl Iterator<Item = (&'a str, usize)>) -> Self {
+        let files = files.map(|(name, lines)| (name.to_owned(), lines as u64)).collect();
+        Self { files, chains: Vec::new(), findings: Vec::new(), notes: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, file: &str, line: Option<u64>, kind: FindingKind, detail: String) {
+        self.findings.push(Finding { file: file.to_owned(), line, kind, detail });
+    }
+
+    pub(super) fn has(&self, file: &str, line: u64) -> bool {
+        self.findings.iter().any(|finding| finding.file == file && finding.line == Some(line))
+    }
+
+    pub(super) fn finish(&mut self) {
+        let place = |file: &str| self.files.iter().position(|(name, _)| name == file).unwrap_or(usize::MAX);
+        self.findings.sort_by_key(|finding| (place(&finding.file), finding.line));
+        let gap = self.gap();
+        match gap {
+            Some(0) => {}
+            Some(lines) => self.notes.push(format!(
+                "{lines} lines follow the last anchors of their chains: if later ones were cut off, that does not show"
+            )),
+            None if self.chains.iter().all(|chain| chain.statement.is_some()) => {}
+            None => self.notes.push(
+                "there are no anchors: if lines were cut off the end of a chain that is not closed, or the last chains are missing, that does not show"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// Whether every chain was checked under the audit KEK. If not, only the structure was: it shows accidents, not forgeries.
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        self.chains.iter().all(|chain| chain.authenticated)
+    }
+
+    /// Lines after the last anchors of their chains; `None`: there are no anchors.
+    #[must_use]
+    pub fn gap(&self) -> Option<u64> {
+        self.chains.iter().map(|chain| chain.after_anchor).sum()
+    }
+
+    /// The report as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        let findings = self.findings.iter().map(|finding| {
+            json!({ "file": finding.file, "line": finding.line, "kind": finding.kind.name(), "detail": finding.detail })
+        });
+        let chains = self.chains.iter().map(|chain| {
+            json!({
+                "chain": chain.id.to_string(), "lines": chain.lines, "events": chain.events, "lost": chain.lost,
+                "authenticated": chain.authenticated, "closed": chain.end == ChainEnd::Closed,
+                "last": chain.head.0, "mac": HEXLOWER.encode(&chain.head.1), "after_anchor": chain.after_anchor,
+                "statement": chain.statement,
+            })
+        });
+        let files = self.files.iter().map(|(name, lines)| json!({ "file": name, "lines": lines }));
+        json!({
+            "clean": self.is_clean(), "authenticated": self.is_authenticated(), "gap": self.gap(),
+            "files": files.collect::<Vec<_>>(), "chains": chains.collect::<Vec<_>>(),
+            "findings": findings.collect::<Vec<_>>(), "notes": self.notes,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Counting in files: CSV by column, NDJSON by path.
+
+use super::{Seen, Tally, name_of};
+use crate::args::Format;
+use crate::failure::{Exit, Failure};
+use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
+use crate::files::interrupt::{Interrupt, Interruptible};
+use crate::files::json::{Document, LineSource, MAX_LINE_LEN};
+use crate::transform::{Input, format_of};
+use serde_json::Value as Json;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Read;
+
+/// Sealed values are a third longer than what they seal.
+const SEALED_GROWTH: usize = 2;
+
+/// Counts the values of a file. Without `wanted` names, columns and paths in which nothing looks sealed are left out: in a file
+/// without a header their names are somebody's data.
+pub(crate) fn count_file(
+    input: &OsStr,
+    format: Option<Format>,
+    delimiter: u8,
+    wanted: &[String],
+    interrupt: &Interrupt,
+    with_ids: bool,
+) -> Result<Tally, Failure> {
+    let place = name_of(input);
+    let at = |failure: Failure| failure.at(&place);
+    let format = format.map_or_else(|| format_of(input), Ok).map_err(at)?;
+    let reader = Interruptible::new(Input::open(input)?, interrupt.clone());
+    match format {
+        Format::Csv => count_csv(reader, delimiter, wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Ndjson => count_ndjson(reader, wanted, Tally::new(&place, wanted, with_ids)),
+    }
+    .map_err(at)
+}
+
+fn count_csv(input: impl Read, delimiter: u8, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {
+    let options = CsvOptions {
+        delimiter,
+        columns: wanted.to_vec(),
+        max_field_len: DEFAULT_MAX_FIELD_LEN * SEALED_GROWTH,
+        max_row_len: MAX_ROW_LEN * SEALED_GROWTH,
+    };
+    let mut source = CsvSource::new(input, options)?;
+    let mut places = Vec::new();
+    if wanted.is_empty() {
+        for (at, name) in source.header().iter().enumerate() {
+            places.push((at, tally.push(name.clone())?));
+        }
+    }
+    for (column, name) in wanted.iter().enumerate() {
+        let missing = || Failure::new(Exit::Data, format!("there is no column {name:?}"));
+        places.push((source.positions()[column].ok_or_else(missing)?, column));
+    }
+    while let Some(batch) = source.next_batch()? {
+        tally.rows += batch.rows() as u64;
+        for row in 0..batch.rows() {
+            for &(at, place) in &places {
+                tally.add(place, Seen::bytes(batch.cell(row, at)))?;
+            }
+        }
+    }
+    Ok(tally)
+}
+
+fn count_ndjson(input: impl Read, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {
+    let mut source = LineSource::new(input, MAX_LINE_LEN * SEALED_GROWTH);
+    let mut paths: HashMap<String, usize> = wanted.iter().cloned().zip(0..).collect();
+    while let Some(batch) = source.next_batch()? {
+        for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
+            let document = Document::parse(batch.line(index), batch.number(index))?;
+            tally.rows += 1;
+            let mut path = String::from("$");
+            walk(document.value(), &mut path, &mut |path, seen| {
+                let column = match paths.get(path) {
+                    Some(&column) => column,
+                    None if !wanted.is_empty() => return Ok(()),
+                    None => {
+                        let column = tally.push(path.to_owned())?;
+                        paths.insert(path.to_owned(), column);
+                        column
+                    }
+                };
+                tally.add(column, seen)
+            })
+            .map_err(|failure| failure.at(format!("line {}", batch.number(index))))?;
+        }
+    }
+    Ok(tally)
+}
+
+/// Every value that is no object and no array, by its path; items of arrays share one.
+fn walk(
+    value: &Json,
+    path: &mut String,
+    found: &mut impl FnMut(&str, Seen) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let len = path.len();
+    match value {
+        Json::Null => found(path, Seen::Null),
+        Json::Bool(_) | Json::Number(_) => found(path, Seen::Clear),
+        Json::String(text) => found(path, Seen::text(text)),
+        Json::Array(items) => {
+            path.push_str("[*]");
+            items.iter().try_for_each(|item| walk(item, path, found))?;
+            path.truncate(len);
+            Ok(())
+        }
+        Json::Object(members) => members.iter().try_for_each(|(name, value)| {
+            push_member(path, name);
+            let walked = walk(value, path, found);
+            path.truncate(len);
+            walked
+        }),
+    }
+}
+
+/// As RFC 9535 writes it: a plain name behind a dot, any other in brackets.
+fn push_member(path: &mut String, name: &str) {
+    let plain = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !name.as_bytes()[0].is_ascii_digit();
+    if plain {
+        path.push('.');
+        path.push_str(name);
+    } else {
+        path.push_str("['");
+        path.push_str(&name.replace('\\', "\\\\").replace('\'', "\\'"));
+        path.push_str("']");
+    }
+}

@@ -1,0 +1,79 @@
+//! Walks through the keys of a keyring: with progress, at a limited rate, until they are done or somebody interrupts.
+
+use crate::failure::{Exit, Failure};
+use crate::files::interrupt::{Interrupt, Interrupted};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::{Duration, Instant};
+
+/// Records that are read and stored in one step, for which a store of one file is locked.
+const STEP: usize = 250;
+
+/// How a walk ended.
+pub(super) enum End {
+    /// Nothing is left to do.
+    Done,
+    /// Between two steps. What was done stays done.
+    Interrupted(Interrupted),
+}
+
+/// Where a walk has come to.
+pub(super) struct Place {
+    pub(super) seen: u64,
+    pub(super) changed: u64,
+    pub(super) done: bool,
+}
+
+/// Calls `step` with a number of records until it is done. `verb` is what is done, and what was done, to keys.
+///
+/// # Errors
+///
+/// Those of `step`, with how much had been done before.
+pub(super) fn walk(
+    verb: (&str, &str),
+    records_per_second: Option<u32>,
+    mut step: impl FnMut(usize) -> keyfold::Result<Place>,
+) -> Result<End, Failure> {
+    let interrupt =
+        Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
+    // Hidden by itself where standard error is not a terminal.
+    let bar = ProgressBar::new_spinner();
+    let template = format!("{} {{spinner}} {{pos}} keys looked at, {{msg}} {}, {{elapsed}}", verb.0, verb.1);
+    bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let limit = records_per_second.map_or(STEP, |rate| STEP.min(rate as usize));
+    let mut changed = 0;
+    loop {
+        let began = Instant::now();
+        let place = step(limit).map_err(|error| {
+            bar.finish_and_clear();
+            Failure::from(error).add(&format!("{changed} keys were {} before; run it again to go on", verb.1))
+        })?;
+        changed = place.changed;
+        if place.done {
+            bar.finish_and_clear();
+            return Ok(End::Done);
+        }
+        bar.set_position(place.seen);
+        bar.set_message(changed.to_string());
+        let pause = records_per_second.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64(limit as f64 / f64::from(rate)).saturating_sub(began.elapsed())
+        });
+        if let Err(interrupted) = wait(pause, &interrupt) {
+            bar.finish_and_clear();
+            return Ok(End::Interrupted(interrupted));
+        }
+    }
+}
+
+/// Waits, but not for long after an interrupt.
+fn wait(pause: Duration, interrupt: &Interrupt) -> Result<(), Interrupted> {
+    const SLICE: Duration = Duration::from_millis(100);
+    let until = Instant::now() + pause;
+    loop {
+        interrupt.check()?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(SLICE));
+    }
+}

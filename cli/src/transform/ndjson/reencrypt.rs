@@ -1,0 +1,72 @@
+//! Values of documents that are under an older key, under the current one.
+
+use super::values::{sealed_texts, text_string};
+use super::{Line, NdjsonJob, Place, Replacement, places_of};
+use crate::failure::Failure;
+use crate::files::json::{LineBatch, Token};
+use crate::transform::Counts;
+use crate::transform::field::RowFailure;
+
+impl NdjsonJob<'_> {
+    /// Seals what is stale in a batch again.
+    pub(super) fn reencrypt(
+        &self,
+        batch: &LineBatch,
+        lines: &[Line<'_>],
+        replacements: &mut [Vec<Option<Replacement>>],
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
+        let mut opened: Vec<Vec<Option<Replacement>>> =
+            lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        for field in 0..self.fields.len() {
+            let places = places_of(lines, field);
+            if places.is_empty() {
+                continue;
+            }
+            counts.values += places.len() as u64;
+            self.reencrypt_field(batch, lines, field, &places, &opened, replacements, counts)?;
+            // Others may be bound to it, and come later.
+            if self.fields[field].is_deterministic() && self.row_of_field.iter().any(Option::is_some) {
+                self.transform_field(batch, lines, field, &places, &mut opened, &mut Counts::default())?;
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what a batch is, and where it goes")]
+    fn reencrypt_field(
+        &self,
+        batch: &LineBatch,
+        lines: &[Line<'_>],
+        field: usize,
+        places: &[Place],
+        opened: &[Vec<Option<Replacement>>],
+        replacements: &mut [Vec<Option<Replacement>>],
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
+        let job = &self.fields[field];
+        let at = |failure: RowFailure| {
+            let line = &lines[places[failure.row].0];
+            failure.failure.at(format!("line {}, field {}", batch.number(line.index), job.policy.name))
+        };
+        let tokens: Vec<Token<'_>> = places
+            .iter()
+            .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
+            .collect::<Result<_, _>>()?;
+        let texts = sealed_texts(&tokens).map_err(at)?;
+        let stale = job.stale(&texts).map_err(at)?;
+        counts.outdated += stale.len() as u64;
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let bindings = self.rows(lines, field, places, opened).map_err(at)?;
+        for (row, sealed) in stale {
+            let (line, found) = places[row];
+            let binding = bindings.as_ref().map(|bindings| bindings[&line].as_bytes());
+            let (text, compromised) = job.reseal(row, texts[row], &sealed, binding).map_err(at)?;
+            counts.compromised += u64::from(compromised);
+            replacements[line][found] = Some((lines[line].found[found].span.clone(), text_string(&text)));
+        }
+        Ok(())
+    }
+}

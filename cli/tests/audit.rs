@@ -1,0 +1,180 @@
+//! `[audit]` and `keyfold audit`: what every command leaves in the audit file, and what verification says of it.
+
+mod common;
+
+use common::{CANARY, DATA, KEY, POLICY, Run, STORAGE, World, argument, contains, keyfold, run};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+struct Audited(World);
+
+impl Audited {
+    fn new() -> Self {
+        let world = World::new();
+        run(keyfold().args(["keys", "new-kek"]).arg(world.keys().join("audit.kek")), b"").expect(0, &[]);
+        let mut config = fs::read_to_string(world.config()).expect("the configuration");
+        config.push_str(
+            "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\nanchors = \"anchors.jsonl\"\n",
+        );
+        fs::write(world.config(), config).expect("written");
+        Self(world)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.keys().join("audit.jsonl")
+    }
+
+    fn audit(&self, arguments: &[&str]) -> Run {
+        run(self.0.command(arguments).arg("--config").arg(self.0.config()), b"")
+    }
+
+    /// The actions of all lines.
+    fn actions(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.file()).expect("the audit file");
+        let action = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            line["action"].as_str().expect("a text").to_owned()
+        };
+        text.lines().map(action).collect()
+    }
+}
+
+#[test]
+fn every_command_is_recorded_and_ends_its_chain_whether_it_fails_or_not() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&["--scope", CANARY, "--context", &format!("tenant={CANARY}")]);
+    assert_eq!(audited.actions().first().map(String::as_str), Some("chain-begun"));
+    for action in ["opened", "unwrap", "key-made", "use", "chain-ended"] {
+        assert!(audited.actions().iter().any(|known| known == action), "{action}");
+    }
+    // Another scope and context than it was sealed under.
+    world.refuses(&["reveal", "sealed.csv", "--output", "out.csv"], KEY, &[]);
+    let arguments = ["reveal", "sealed.csv", "--output", "out.csv", "--scope", CANARY, "--context"];
+    world.refuses(&[&arguments[..], &["tenant=x"]].concat(), KEY, &[]);
+    world.succeeds(&[&arguments[..], &[&format!("tenant={CANARY}")]].concat());
+    world.succeeds(&["keys", "rotate"]);
+    world.succeeds(&["keys", "list"]);
+    let actions = audited.actions();
+    let count = |action: &str| actions.iter().filter(|known| *known == action).count();
+    assert_eq!((count("chain-begun"), count("chain-ended"), count("opened")), (6, 6, 6), "{actions:?}");
+    assert_eq!(actions.last().map(String::as_str), Some("chain-ended"));
+    let text = fs::read_to_string(audited.file()).expect("the audit file");
+    assert!(text.contains("\"opened\":\"") && text.contains("\"DecryptionFailed\":\"1\""), "{text}");
+
+    let report = audited.audit(&["audit", "verify"]).expect(0, &[]);
+    assert!(report.stdout_text().ends_with("nothing is wrong\n"), "{}", report.stdout_text());
+    assert!(report.stdout_text().contains("can forge these chains, and only anchors protect"));
+    let json = audited.audit(&["audit", "verify", "--json"]).expect(0, &[]).json_lines();
+    assert_eq!((&json[0]["clean"], &json[0]["gap"]), (&true.into(), &0.into()));
+    // Neither plaintext nor scope nor context nor a key.
+    let kek = fs::read_to_string(world.keys().join("local.kek")).expect("the KEK");
+    for file in ["audit.jsonl", "anchors.jsonl"] {
+        let bytes = fs::read(world.keys().join(file)).expect("a file");
+        for secret in [CANARY, "7391", kek.lines().nth(1).expect("the key")] {
+            assert!(secret == "7391" || !contains(&bytes, secret.as_bytes()), "{file}");
+        }
+        assert!(!contains(&bytes, b"ry7391"), "{file}");
+    }
+    let events = audited.audit(&["audit", "export", "--format", "ecs"]).expect(0, &[]).json_lines();
+    assert_eq!(events.len() + 12, actions.len());
+    assert!(events.iter().all(|event| event["service"]["name"] == "keyfold" && event["ecs"]["version"].is_string()));
+}
+
+#[test]
+fn verification_says_what_is_wrong_in_text_json_and_exit_code() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    audited.audit(&["audit", "verify"]).expect(STORAGE, &["no audit file yet"]);
+    world.protect(&[]);
+    let good = fs::read_to_string(audited.file()).expect("the audit file");
+    let edited = good.replacen("\"sealed\":\"", "\"sealed\":\"9", 1);
+    world.write("edited.jsonl", &edited);
+    let line = good.lines().position(|line| line.contains("\"sealed\"")).expect("a line") + 1;
+    let report = audited.audit(&["audit", "verify", "edited.jsonl"]).expect(DATA, &[]);
+    assert!(report.stdout_text().contains(&format!("edited.jsonl:{line}: edited: it is not what was written")));
+    assert!(report.stdout_text().ends_with("NOT WHAT WAS WRITTEN\n"));
+    let json = audited.audit(&["audit", "verify", "edited.jsonl", "--json"]).expect(DATA, &[]).json_lines();
+    assert_eq!(
+        json[0]["findings"][0],
+        serde_json::json!({
+            "file": "edited.jsonl", "line": line, "kind": "edited", "detail": "it is not what was written"
+        })
+    );
+    // Without a configuration, or without the KEK, it is not the same.
+    world.write("good.jsonl", &good);
+    let report = world.run(&["audit", "verify", "good.jsonl"]).expect(KEY, &["only the structure is checked"]);
+    assert!(report.stdout_text().contains("ONLY THE STRUCTURE WAS CHECKED"));
+    // What was printed by hand is an anchor.
+    let heads = audited.audit(&["audit", "anchor"]).expect(0, &[]);
+    world.write("heads", &heads.stdout);
+    let all: Vec<_> = good.split_inclusive('\n').collect();
+    world.write("cut.jsonl", all[..all.len() - 1].concat());
+    audited.audit(&["audit", "verify", "cut.jsonl"]).expect(0, &[]);
+    let report = audited.audit(&["audit", "verify", "cut.jsonl", "--anchors", "heads"]).expect(DATA, &[]);
+    assert!(report.stdout_text().contains("missing-tail"), "{}", report.stdout_text());
+    fs::remove_file(world.keys().join("audit.kek")).expect("removed");
+    let report = audited.audit(&["audit", "verify"]).expect(KEY, &[]);
+    assert!(report.stdout_text().contains("the audit KEK cannot be opened here"), "{}", report.stdout_text());
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_done_unless_the_policy_says_so() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    fs::create_dir(audited.file()).expect("a folder in its place");
+    world.refuses(&["protect", "in.csv", "--output", "sealed.csv"], STORAGE, &["audit file"]);
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    fs::write(world.config(), config.replace("kek = \"audit\"\n", "kek = \"audit\"\non_failure = \"count\"\n"))
+        .expect("written");
+    world.succeeds(&["protect", "in.csv", "--output", "sealed.csv"]);
+    // Without the KEK there is no chain, whatever the policy: that is a mistake in the set-up.
+    fs::remove_file(world.keys().join("audit.kek")).expect("removed");
+    world.refuses(&["protect", "in.csv", "--output", "again.csv"], STORAGE, &["KEK audit"]);
+}
+
+#[test]
+fn an_interrupted_command_ends_its_chain() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    let mut command = world.command(&["protect", "-", "--format", "csv", "--output", "out.csv"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(common::PATIENTS.as_bytes()).expect("written");
+    while !fs::read_to_string(audited.file()).is_ok_and(|text| text.contains("\"unwrap\"")) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).expect("sent");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(audited.actions().last().map(String::as_str), Some("chain-ended"));
+    audited.audit(&["audit", "verify"]).expect(0, &[]);
+}
+
+#[test]
+fn audit_files_are_never_overwritten_and_audit_keks_wrap_nothing_else() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    for name in ["audit.jsonl", "audit.jsonl.lock", "anchors.jsonl", "audit.kek"] {
+        let output = world.keys().join(name);
+        let before = fs::read(&output).expect("a file");
+        let code = world.run(&["protect", "in.csv", "--output", argument(&output), "--force"]).code;
+        assert_ne!(code, Some(0), "{name}");
+        assert!(fs::read(&output).expect("a file").starts_with(&before), "{name}");
+    }
+    let listed = world.succeeds(&["keys", "list"]);
+    assert!(listed.stdout_text().contains("KEKs local") && !listed.stdout_text().contains("audit"));
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    for (from, to, says) in [
+        ("wraps = \"audit\"", "wraps = \"roots\"", "wraps = \"audit\""),
+        ("[audit]\n", "[audit]\ninterval = \"0s\"\n", "interval"),
+        ("[audit]\n", "[audit]\nactor = \"\"\n", "actor"),
+        ("[audit]\n", "[scopes.x]\nkeks = [\"audit\"]\n[audit]\n", "[keks] section"),
+    ] {
+        fs::write(world.config(), config.replace(from, to)).expect("written");
+        world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &["keyfold.toml:", says]);
+    }
+}

@@ -1,0 +1,169 @@
+//! Journal, backup and restore by the command, as docs/BACKUP.md describes them: what is lost, and what is not.
+
+mod common;
+
+use common::{KEY, PATIENTS, POLICY, STORAGE, USAGE, World, argument, contains};
+use std::fs;
+use std::path::PathBuf;
+
+/// A keyring with a journal on another disk.
+fn world() -> World {
+    let world = World::new();
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let config = config.replace("[store]\n", "[store]\njournal = \"file:../data/keys.journal\"\n");
+    fs::write(world.config(), config).expect("written");
+    world
+}
+
+fn store(world: &World) -> PathBuf {
+    world.keys().join("keys.db")
+}
+
+/// What an administrator does who copies the store with every process stopped.
+fn copy_store(world: &World) -> Vec<u8> {
+    assert!(!world.keys().join("keys.db-wal").exists(), "a process has it open");
+    fs::read(store(world)).expect("a store")
+}
+
+fn key_ids(sealed: &str) -> String {
+    let cells = sealed.split([',', '\n']).filter(|cell| cell.starts_with("kf1."));
+    let mut lines = String::new();
+    for cell in cells {
+        let shown = common::run(common::keyfold().args(["inspect", "--json", cell]), b"").expect(0, &[]);
+        lines.push_str(shown.json_lines()[0]["key_id"].as_str().expect("a key ID"));
+        lines.push_str("\t1\n");
+    }
+    lines
+}
+
+#[test]
+fn a_day_old_store_and_the_journal_lose_nothing() {
+    let world = world();
+    world.refuses(&["keys", "rotate"], STORAGE, &["the journal is missing", "keys journal"]);
+    let made = world.succeeds(&["keys", "journal", "--json"]).json_lines();
+    assert_eq!(made[0]["made"], true);
+    assert_eq!(world.succeeds(&["keys", "journal", "--json"]).json_lines()[0]["made"], false);
+    let day_old = copy_store(&world);
+    world.protect(&["--scope", "clinic-7"]);
+    world.succeeds(&["keys", "rotate", "--scope", "clinic-7"]);
+    world.succeeds(&["protect", "in.csv", "--output", "newer.csv", "--scope", "clinic-7"]);
+    world.succeeds(&["keys", "verify", "--journal"]);
+    let before = world.succeeds(&["keys", "list", "--json"]).json_lines();
+    let generation = before.iter().filter_map(|key| key["generation"].as_u64()).max();
+
+    // The disk is lost, and yesterday's copy put back: it is noticed, and restored from the journal.
+    fs::write(store(&world), &day_old).expect("written");
+    world.write("ids", key_ids(&(world.text("sealed.csv") + &world.text("newer.csv"))));
+    let found = world.run(&["keys", "verify", "--key-ids", "ids", "--json"]).expect(KEY, &[]);
+    assert_eq!(found.json_lines()[0]["data"]["missing"].as_array().map(Vec::len), Some(2));
+    world.run(&["keys", "verify", "--journal"]).expect(0, &[]);
+    let dry = world.succeeds(&["keys", "restore", "--dry-run", "--json", "--key-ids", "ids"]).json_lines();
+    assert_eq!((&dry[0]["restored"], dry[0]["lost"].as_array().map(Vec::len)), (&false.into(), Some(0)));
+    assert_eq!(copy_store(&world), day_old, "a dry run changed the store");
+    let restored = world.succeeds(&["keys", "restore", "--json", "--key-ids", "ids"]).json_lines();
+    assert_eq!((&restored[0]["restored"], &restored[0]["old_high_water"]), (&true.into(), &serde_json::Value::Null));
+    for file in ["sealed.csv", "newer.csv"] {
+        world.succeeds(&["reveal", file, "--output", "out.csv", "--scope", "clinic-7", "--force"]);
+        assert_eq!(world.text("out.csv"), PATIENTS);
+    }
+    assert_eq!(world.succeeds(&["keys", "list", "--json"]).json_lines(), before);
+    world.succeeds(&["keys", "verify", "--journal", "--key-ids", "ids"]);
+    let next = world.succeeds(&["keys", "rotate", "--json"]).json_lines()[0]["generation"].as_u64();
+    assert!(next > generation, "a generation was used again");
+    assert_eq!(world.succeeds(&["keys", "restore", "--json"]).json_lines()[0]["records"], 0, "once more is nothing");
+}
+
+#[test]
+fn a_lost_machine_comes_back_from_backup_and_journal_in_a_new_store() {
+    let world = world();
+    world.succeeds(&["keys", "journal"]);
+    world.protect(&["--scope", "clinic-7"]);
+    let told = world.succeeds(&["keys", "backup", "monday"]).stderr;
+    assert!(told.contains("5 key records"), "{told}");
+    world.refuses(&["keys", "backup", "monday"], USAGE, &["already exists"]);
+    world.refuses(&["keys", "backup", argument(&store(&world)), "--force"], USAGE, &["file of the keyring"]);
+    world.succeeds(&["keys", "rotate", "--scope", "clinic-7"]);
+    world.succeeds(&["protect", "in.csv", "--output", "newer.csv", "--scope", "clinic-7"]);
+    let report = world.succeeds(&["keys", "verify", "--backup", "monday", "--json"]).json_lines();
+    assert_eq!(report[0]["checked"][1]["behind"].as_array().map(Vec::len), Some(2), "one is new, one was retired");
+
+    // A new machine has the configuration, the KEK, and these two files.
+    for file in ["keys.db", "keys.high-water", "keys.high-water.lock"] {
+        fs::remove_file(world.keys().join(file)).expect("removed");
+    }
+    world.run(&["keys", "restore", "--from", "monday"]).expect(STORAGE, &["the key store is missing"]);
+    world.succeeds(&["keys", "restore", "--from", "monday", "--make-store"]);
+    for file in ["sealed.csv", "newer.csv"] {
+        world.succeeds(&["reveal", file, "--output", "out.csv", "--scope", "clinic-7", "--force"]);
+    }
+    world.succeeds(&["keys", "verify", "--journal", "--backup", "monday"]);
+    // A backup that was cut off restores nothing.
+    let whole = world.read("monday");
+    world.write("monday", &whole[..whole.len() - 40]);
+    world.refuses(&["keys", "restore", "--from", "monday"], STORAGE, &["cut off", "line 7"]);
+}
+
+#[test]
+fn without_the_journal_the_missing_keys_are_named_and_the_loss_must_be_accepted() {
+    let world = World::new();
+    world.protect(&["--scope", "clinic-7"]);
+    let day_old = copy_store(&world);
+    let kept = key_ids(&world.text("sealed.csv"));
+    world.succeeds(&["keys", "rotate", "--scope", "clinic-7"]);
+    world.succeeds(&["protect", "in.csv", "--output", "newer.csv", "--scope", "clinic-7"]);
+    let lost: Vec<_> =
+        key_ids(&world.text("newer.csv")).lines().filter(|id| !kept.contains(id)).map(String::from).collect();
+    let lost = lost[0].split('\t').next().expect("a key ID").to_owned();
+    world.write("ids", kept + &format!("{lost}\t3\n"));
+    fs::write(store(&world), &day_old).expect("written");
+    // The key that was retired since is one that this machine saw, so sealing is refused.
+    world.run(&["protect", "in.csv", "--output", "x.csv", "--scope", "clinic-7"]).expect(KEY, &["rolled back"]);
+
+    let before = fs::read(world.keys().join("keys.high-water")).expect("a file");
+    let arguments = ["keys", "restore", "--key-ids", "ids", "--json"];
+    let refused = world.run(&arguments).expect(KEY, &["--accept-loss"]).json_lines();
+    let told = refused[0]["lost"].as_array().expect("a list");
+    let missing: Vec<_> = told.iter().filter(|lost| lost["in_data"] == true).collect();
+    assert_eq!((missing.len(), missing[0]["key_id"].as_str()), (1, Some(&*lost)), "exactly the missing key");
+    assert!(
+        told.iter()
+            .any(|lost| lost["first_generation"] == lost["last_generation"] && !lost["first_generation"].is_null())
+    );
+    assert!(told.iter().any(|lost| lost["state"] == "deactivated" && lost["restored_state"] == "active"), "{told:?}");
+    assert_eq!(copy_store(&world), day_old, "it was refused, and changed something");
+    assert_eq!(fs::read(world.keys().join("keys.high-water")).expect("a file"), before);
+
+    let done = world.succeeds(&[&arguments[..], &["--accept-loss"]].concat()).json_lines();
+    let old = done[0]["old_high_water"].as_str().expect("a path");
+    assert!(old.ends_with("keys.high-water.1"), "{old}");
+    assert!(fs::read(old).expect("kept").starts_with(&before));
+    world.protect(&["--scope", "clinic-7"]);
+    let lost_generation = u64::from_str_radix(&lost[..8], 16).expect("a generation");
+    let next =
+        world.succeeds(&["keys", "rotate", "--scope", "clinic-7", "--json"]).json_lines()[0]["generation"].as_u64();
+    assert!(next > Some(lost_generation), "a generation was used again");
+    world.run(&["reveal", "newer.csv", "--output", "x.csv", "--scope", "clinic-7"]).expect(KEY, &["300"]);
+    world.succeeds(&["reveal", "sealed.csv", "--output", "x.csv", "--scope", "clinic-7"]);
+}
+
+#[test]
+fn what_is_wrong_with_arguments_and_files_changes_nothing() {
+    let world = world();
+    world.succeeds(&["keys", "journal"]);
+    world.write("ids", "0123\n");
+    world.refuses(&["keys", "verify", "--key-ids", "ids"], common::DATA, &["ids, line 1"]);
+    world.refuses(&["keys", "restore", "--from", "absent"], STORAGE, &["missing"]);
+    world.write("other", PATIENTS);
+    world.refuses(&["keys", "restore", "--from", "other"], STORAGE, &["does not start like one"]);
+    let journal = world.read("keys.journal");
+    world.write("keys.journal", [&journal[..200], b"x", &journal[201..]].concat());
+    world.refuses(&["keys", "restore"], STORAGE, &["line 2"]);
+    world.refuses(&["keys", "verify", "--journal"], STORAGE, &["line 2"]);
+    world.write("keys.journal", journal);
+    // The journal is a file of the keyring.
+    world.refuses(&["protect", "in.csv", "--output", "keys.journal", "--force"], USAGE, &["file of the keyring"]);
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    fs::write(world.config(), config.replace("file:../data/keys.journal", "keys.journal")).expect("written");
+    world.refuses(&["keys", "rotate"], POLICY, &["file:FILE"]);
+    assert!(!contains(&world.read("keys.journal"), b"Can"), "plaintext in the journal");
+}

@@ -1,0 +1,259 @@
+//! Shredding by the command: what is left of the keys in every file, what the certificate says, and legal hold.
+
+mod common;
+
+use common::{KEY, POLICY, STORAGE, USAGE, World, contains, keyfold, run};
+use keyfold::KeyClass;
+use serde_json::Value as Json;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+/// Part of every record of a key: its wrap, as the store had it.
+fn wraps(config: &Path) -> Vec<Vec<u8>> {
+    let ring = keyfold_open::open(config, &[]).expect("it opens");
+    let infos = pollster::block_on(ring.list(None, usize::MAX)).expect("listed");
+    let in_scope =
+        infos.iter().filter(|info| info.record.class() == KeyClass::Data && info.record.scope_tag().is_some());
+    // The wrap of 72 bytes ends before the endorsement, the extensions and the MAC.
+    in_scope
+        .map(|info| {
+            let bytes = info.record.as_bytes();
+            let end = bytes.len() - 32 - 2 - 1;
+            bytes[end - 48..end].to_vec()
+        })
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+}
+
+/// Whether a file of `folder` holds one of `wraps`, as bytes or in hexadecimal.
+fn found_in(folder: &Path, wraps: &[Vec<u8>]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, content) in common::snapshot(folder) {
+        if wraps.iter().any(|wrap| contains(&content, wrap) || contains(&content, &hex(wrap))) {
+            found.push(path.file_name().expect("a name").to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+fn configure(config: &Path, change: impl FnOnce(String) -> String) {
+    let text = fs::read_to_string(config).expect("a configuration");
+    fs::write(config, change(text)).expect("written");
+}
+
+fn certificate(world: &World, file: &str) -> Json {
+    let text: Json = serde_json::from_str(&world.text(file)).expect("JSON");
+    assert_eq!(text["unsigned"], true, "there is no [audit] section");
+    text["certificate"].clone()
+}
+
+fn state<'a>(certificate: &'a Json, place: &str) -> &'a str {
+    let places = certificate["places"].as_array().expect("a list");
+    let place = places.iter().find(|known| known["place"].as_str().is_some_and(|name| name.starts_with(place)));
+    place.unwrap_or_else(|| panic!("the place is missing in {certificate:#}"))["state"].as_str().expect("a state")
+}
+
+/// A keyring with a journal, whose keys do not wait.
+fn world(waiting: &str) -> World {
+    let world = World::new();
+    configure(&world.config(), |text| {
+        text.replace("[store]\n", "[store]\njournal = \"file:keys.journal\"\n")
+            + &format!("\n[shred]\nwaiting = \"{waiting}\"\nbackups = [\"nightly\"]\narchives = [\"tapes\"]\n")
+    });
+    world.succeeds(&["keys", "journal"]);
+    world
+}
+
+const SHRED: [&str; 4] = ["keys", "shred", "--scope", "clinic-7"];
+
+fn finish(world: &World, file: &str) -> common::Run {
+    let policy = ["--policy", "policy.toml", "--finish", "--certificate", file];
+    world.run(&[&SHRED[..], &policy].concat())
+}
+
+#[test]
+fn no_wrap_of_the_scope_is_left_in_store_log_journal_and_later_backups() {
+    let world = world("none");
+    world.protect(&["--scope", "clinic-7"]);
+    world.succeeds(&["keys", "rotate", "--scope", "clinic-7"]);
+    world.protect(&["--scope", "clinic-7"]);
+    let shredded = wraps(&world.config());
+    assert_eq!(shredded.len(), 2);
+    world.succeeds(&["protect", "in.csv", "--output", "kept.csv", "--scope", "clinic-8"]);
+    let all = wraps(&world.config());
+    let kept: Vec<_> = all.into_iter().filter(|wrap| !shredded.contains(wrap)).collect();
+    world.succeeds(&["keys", "backup", "before"]);
+    assert_eq!(found_in(&world.keys(), &shredded), ["keys.db", "keys.journal"], "the test sees them");
+    assert_eq!(found_in(&world.data(), &shredded), ["before"]);
+
+    // A process that has the store open, as a service would.
+    let service = keyfold_open::open(&world.config(), &[]).expect("it opens");
+    pollster::block_on(service.list(None, 1)).expect("listed");
+    world.succeeds(&SHRED);
+    world.run(&["reveal", "sealed.csv", "--output", "x.csv", "--scope", "clinic-7"]).expect(KEY, &["destroy-pending"]);
+    world.run(&["protect", "in.csv", "--output", "x.csv", "--scope", "clinic-7"]).expect(KEY, &[]);
+    let told = finish(&world, "certificate.json").expect(0, &["not signed"]);
+    assert_eq!(found_in(&world.keys(), &shredded), [""; 0], "wraps are left");
+    assert_eq!(found_in(&world.keys(), &kept), ["keys.db", "keys.journal"], "those of other scopes are there");
+    world.succeeds(&["keys", "backup", "later"]);
+    assert_eq!(found_in(&world.data(), &shredded), ["before"]);
+    drop(service);
+    assert_eq!(found_in(&world.keys(), &shredded), [""; 0], "closing brought them back");
+
+    let first = certificate(&world, "certificate.json");
+    for place in ["store", "write-ahead log", "journal"] {
+        assert_eq!(state(&first, place), "confirmed", "{first:#}");
+    }
+    for place in ["backup nightly", "archive tapes", "caches"] {
+        assert_eq!(state(&first, place), "pending", "{first:#}");
+    }
+    assert_eq!((&first["complete"], first["keys"].as_array().map(Vec::len)), (&false.into(), Some(2)));
+    let caches = &first["caches"];
+    let stated =
+        caches["max_age_seconds"].as_u64().zip(caches["grace_seconds"].as_u64()).map(|(age, grace)| age + grace);
+    assert_eq!(caches["gone_by"].as_u64(), first["destroyed_at"].as_u64().zip(stated).map(|(at, stated)| at + stated));
+    // Look-up values are named, and the scope is not.
+    assert_eq!(first["look_up_fields"][0]["field"], "patient.id");
+    assert_eq!(first["frames"], Json::Null);
+    assert!(!world.text("certificate.json").contains("clinic-7") && !told.stdout_text().contains("clinic-7"));
+    world.run(&["reveal", "sealed.csv", "--output", "x.csv", "--scope", "clinic-7"]).expect(KEY, &["destroyed"]);
+    world.succeeds(&["reveal", "kept.csv", "--output", "x.csv", "--scope", "clinic-8"]);
+
+    // On the operator's word, the next certificate.
+    let confirm = ["keys", "shred", "--confirm", "certificate.json", "--certificate", "next.json"];
+    world.refuses(&[&confirm[..], &["--backup", "weekly"]].concat(), USAGE, &["names no \"backup weekly\""]);
+    world.succeeds(&[&confirm[..], &["--backup", "nightly"]].concat());
+    let next = certificate(&world, "next.json");
+    assert_eq!((state(&next, "backup nightly"), state(&next, "archive tapes")), ("confirmed", "pending"));
+    // The older backup does not bring it back: the tombstone wins.
+    world.succeeds(&["keys", "restore", "--from", "before"]);
+    world.run(&["reveal", "sealed.csv", "--output", "y.csv", "--scope", "clinic-7"]).expect(KEY, &["destroyed"]);
+    assert_eq!(found_in(&world.keys(), &shredded), [""; 0], "restoring brought them back");
+}
+
+#[test]
+fn the_journal_of_another_machine_takes_the_tombstones_over() {
+    let world = world("none");
+    let text = fs::read_to_string(world.config()).expect("a configuration");
+    let other = world.keys().join("other.toml");
+    fs::write(&other, text.replace("file:keys.journal", "file:other.journal")).expect("written");
+    let there = ["--config", common::argument(&other)];
+    world.succeeds(&[&["keys", "journal"], &there[..]].concat());
+    world.succeeds(&[&["protect", "in.csv", "--output", "sealed.csv", "--scope", "clinic-7"], &there[..]].concat());
+    let shredded = wraps(&world.config());
+    world.succeeds(&SHRED);
+    finish(&world, "certificate.json").expect(0, &[]);
+    assert_eq!(found_in(&world.keys(), &shredded), ["other.journal"]);
+    world.succeeds(&[&["keys", "journal"], &there[..]].concat());
+    assert_eq!(found_in(&world.keys(), &shredded), [""; 0]);
+    for config in [&[][..], &there] {
+        world.succeeds(&["keys", "journal"]);
+        world.succeeds(&[&["keys", "verify", "--journal"], config].concat());
+    }
+}
+
+#[test]
+fn a_reader_keeps_the_certificate_pending_until_it_is_gone() {
+    let world = world("none");
+    world.protect(&["--scope", "clinic-7"]);
+    let shredded = wraps(&world.config());
+    world.succeeds(&SHRED);
+    // A snapshot in which the keys are still there.
+    let reader = rusqlite::Connection::open(world.keys().join("keys.db")).expect("opened");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM records").expect("a snapshot");
+    finish(&world, "first.json").expect(0, &[]);
+    let first = certificate(&world, "first.json");
+    assert_eq!((state(&first, "store"), state(&first, "write-ahead log")), ("pending", "pending"));
+    reader.execute_batch("COMMIT").expect("ended");
+    drop(reader);
+    let confirm = ["keys", "shred", "--confirm", "first.json", "--certificate", "next.json", "--backup", "nightly"];
+    world.succeeds(&confirm);
+    let next = certificate(&world, "next.json");
+    assert_eq!((state(&next, "store"), state(&next, "write-ahead log")), ("confirmed", "confirmed"));
+    assert_eq!(found_in(&world.keys(), &shredded), [""; 0]);
+}
+
+#[test]
+fn keys_wait_and_a_hold_is_in_the_way() {
+    let world = world("7d");
+    world.protect(&["--scope", "clinic-7"]);
+    let hold = ["keys", "hold", "--scope", "clinic-7"];
+    world.succeeds(&[&hold[..], &["--reason", "case 7"]].concat());
+    world.refuses(&SHRED, POLICY, &["legal hold", "--release"]);
+    assert!(world.succeeds(&["keys", "list"]).stdout_text().contains("seals and opens; legal hold"));
+    world.succeeds(&[&hold[..], &["--release"]].concat());
+    world.succeeds(&SHRED);
+    let refused = finish(&world, "certificate.json").expect(POLICY, &["waiting period", "s remain"]);
+    assert!(refused.stdout.is_empty() && !world.path("certificate.json").exists());
+    world.succeeds(&hold);
+    finish(&world, "certificate.json").expect(POLICY, &["legal hold"]);
+    world.succeeds(&[&hold[..], &["--release"]].concat());
+    world.succeeds(&[&SHRED[..], &["--cancel"]].concat());
+    world.succeeds(&["reveal", "sealed.csv", "--output", "out.csv", "--scope", "clinic-7"]);
+    world.protect(&["--scope", "clinic-7"]);
+    finish(&world, "certificate.json").expect(KEY, &["active"]);
+    for (waiting, says) in [("1d", "7d to 30d"), ("0s", "7d to 30d"), ("x", "duration")] {
+        configure(&world.config(), |text| text.replace("\"7d\"", &format!("\"{waiting}\"")));
+        world.refuses(&SHRED, POLICY, &[says, "waiting"]);
+        configure(&world.config(), |text| text.replace(&format!("waiting = \"{waiting}\""), "waiting = \"7d\""));
+    }
+}
+
+#[test]
+fn frames_are_named_and_what_cannot_be_written_destroys_nothing() {
+    let world = world("none");
+    world.write("framed.toml", "version = 1\n[fields.note]\nrow_binding = \"none\"\naccept = [\"01\", \"03\"]\n");
+    world.protect(&["--scope", "clinic-7"]);
+    world.succeeds(&SHRED);
+    world.write("taken.json", "something");
+    let finish = |file| [&SHRED[..], &["--policy", "framed.toml", "--finish", "--certificate", file]].concat();
+    world.refuses(&finish("taken.json"), USAGE, &["already exists"]);
+    world.refuses(&finish("no/folder.json"), STORAGE, &[]);
+    let config = world.config();
+    world.refuses(&finish(common::argument(&config)), USAGE, &["file of the keyring"]);
+    world.succeeds(&[&SHRED[..], &["--cancel"]].concat());
+    world.succeeds(&["reveal", "sealed.csv", "--output", "out.csv", "--scope", "clinic-7"]);
+    world.succeeds(&SHRED);
+    let told = world.succeeds(&finish("certificate.json"));
+    assert_eq!(certificate(&world, "certificate.json")["frames"]["fields"][0], "note");
+    assert!(told.stdout_text().contains("frame"));
+    world.refuses(&["keys", "shred", "--confirm", "taken.json", "--certificate", "x.json"], POLICY, &["[audit]"]);
+    let usage: [&[&str]; 3] = [&["keys", "shred"], &[&SHRED[..], &["--finish"]].concat(), &["keys", "hold"]];
+    for arguments in usage {
+        world.refuses(arguments, USAGE, &[]);
+    }
+}
+
+#[test]
+fn in_a_database_the_table_is_written_anew_and_the_log_stays_pending_until_it_is_gone() {
+    let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
+        // Not by `println!`, which the test harness swallows where a test passes.
+        let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+        return;
+    };
+    let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");
+    let uri = format!("{uri}?sslrootcert={ca}&schema=shred_{}", std::process::id());
+    run(keyfold().args(["migrate", "--store", &uri]), b"").expect(0, &[]);
+    let world = World::new();
+    run(keyfold().arg("init").arg(world.path("ring")).args(["--store", &uri]), b"").expect(0, &[]);
+    configure(&world.path("ring/keyfold.toml"), |text| text + "\n[shred]\nwaiting = \"none\"\n");
+    let on = ["--config", "ring/keyfold.toml"];
+    let with = |arguments: &[&str]| world.succeeds(&[arguments, &on].concat());
+    with(&["protect", "in.csv", "--output", "sealed.csv", "--scope", "clinic-7"]);
+    with(&SHRED);
+    with(&[&SHRED[..], &["--finish", "--certificate", "certificate.json"]].concat());
+    let first = certificate(&world, "certificate.json");
+    assert_eq!((state(&first, "store"), state(&first, "write-ahead log")), ("confirmed", "pending"), "{first:#}");
+    with(&["keys", "shred", "--confirm", "certificate.json", "--certificate", "second.json"]);
+    let second = certificate(&world, "second.json");
+    assert_eq!(state(&second, "write-ahead log"), "pending", "nothing has happened to the log yet: {second:#}");
+    with(&["keys", "shred", "--confirm", "second.json", "--certificate", "third.json", "--place", "write-ahead log"]);
+    assert_eq!(state(&certificate(&world, "third.json"), "write-ahead log"), "confirmed");
+    world
+        .run(&[&["reveal", "sealed.csv", "--output", "x.csv", "--scope", "clinic-7"], &on[..]].concat())
+        .expect(KEY, &[]);
+}

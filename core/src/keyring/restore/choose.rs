@@ -1,0 +1,214 @@
+//! Which of several copies of a record counts: the highest that a trusted root vouches for.
+
+use super::{CopyStatus, Keyring};
+use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
+use crate::keys::{KeyClass, Lineage, SlotId};
+use crate::kms::BoxFuture;
+use crate::record::{KeyState, Record};
+use crate::store::{KeyStore, Slot};
+use crate::wire::{Generation, KeyId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Every copy of every key, the one that counts last.
+#[derive(Default)]
+pub(super) struct Copies(BTreeMap<KeyId, Vec<(Record, CopyStatus)>>);
+
+/// What came of them.
+#[derive(Default)]
+pub(super) struct Choice {
+    pub(super) chosen: BTreeMap<KeyId, (Record, CopyStatus)>,
+    pub(super) refused: Vec<(Record, Error)>,
+    /// The highest sequence that a copy has of a key whose tombstone was chosen.
+    pub(super) above: BTreeMap<KeyId, u64>,
+}
+
+impl Copies {
+    pub(super) fn add(&mut self, record: Record, status: CopyStatus) {
+        let copies = self.0.entry(record.key_id()).or_default();
+        match copies.iter_mut().find(|(known, _)| *known == record) {
+            Some((_, known)) => *known = status.max(*known),
+            None => copies.push((record, status)),
+        }
+    }
+
+    pub(super) fn generations(&self) -> impl Iterator<Item = Generation> + use<> {
+        let all: BTreeSet<Generation> = self.0.keys().map(KeyId::generation).collect();
+        all.into_iter()
+    }
+}
+
+impl Keyring {
+    /// Chooses among copies. A copy that nobody vouches for gives way to the next one of its key.
+    ///
+    /// # Errors
+    ///
+    /// A key service does not answer, or no trusted root is among the copies.
+    pub(super) async fn choose(&self, copies: Copies) -> Result<Choice> {
+        let mut choice = Choice::default();
+        let (mut roots, mut others) = (BTreeMap::new(), BTreeMap::new());
+        for (key_id, mut copies) in copies.0 {
+            copies.retain(|(_, status)| *status != CopyStatus::Refused);
+            copies.sort_by_key(|(record, status)| {
+                let (destroyed, sequence, restriction) = record.rank();
+                (destroyed, sequence, *status, restriction)
+            });
+            let Some((top, _)) = copies.last() else { continue };
+            let kind = if top.class() == KeyClass::Root { &mut roots } else { &mut others };
+            kind.insert(key_id, copies);
+        }
+        while self.drop_bad_roots(&mut roots, &mut choice.refused).await? {}
+        if roots.is_empty() {
+            return Err(Error::new(
+                ErrorKind::RecordRejected,
+                "no root that the configuration trusts is among the records: is it the right keyring, with all pins?",
+            ));
+        }
+        while self.drop_bad_keys(&roots, &mut others, &mut choice.refused).await? {}
+        for (key_id, copies) in roots.into_iter().chain(others) {
+            let highest = copies.iter().filter(|(record, _)| record.state() != KeyState::Destroyed);
+            let highest = highest.map(|(record, _)| record.sequence()).max();
+            let Some((record, status)) = copies.into_iter().next_back() else { continue };
+            if record.state() == KeyState::Destroyed
+                && let Some(highest) = highest
+            {
+                choice.above.insert(key_id, highest);
+            }
+            choice.chosen.insert(key_id, (record, status));
+        }
+        Ok(choice)
+    }
+
+    /// Drops the copies of roots that nobody vouches for; whether there were any. One that depends on another bad one is looked
+    /// at again without that.
+    async fn drop_bad_roots(&self, roots: &mut AllCopies, refused: &mut Vec<(Record, Error)>) -> Result<bool> {
+        let ring = self.over(tops(roots))?;
+        let mut bad = BTreeMap::new();
+        for record in tops(roots).values() {
+            if let Err(error) = doubted(ring.check_copy(record).await)? {
+                bad.insert(record.key_id(), (record.clone(), error));
+            }
+        }
+        let depends = |(record, _): &&(Record, Error)| {
+            let other = |key_id| key_id != record.key_id() && bad.contains_key(&key_id);
+            record.endorsed_by().is_some_and(other) || other(record.authenticator())
+        };
+        let mut drop_now: Vec<_> = bad.values().filter(|bad| !depends(bad)).collect();
+        if drop_now.is_empty() {
+            // They depend on each other. Nobody destroys a root on which others depend, so it is the tombstones that are bad.
+            let tombstone = |(record, _): &&(Record, Error)| record.state() == KeyState::Destroyed;
+            drop_now = bad.values().filter(tombstone).collect();
+        }
+        if drop_now.is_empty() {
+            drop_now = bad.values().collect();
+        }
+        for (record, error) in &drop_now {
+            drop_top(roots, record, error, refused);
+        }
+        Ok(!drop_now.is_empty())
+    }
+
+    /// Likewise for all other keys, of which none depends on another.
+    async fn drop_bad_keys(
+        &self,
+        roots: &AllCopies,
+        others: &mut AllCopies,
+        refused: &mut Vec<(Record, Error)>,
+    ) -> Result<bool> {
+        let ring = self.over(tops(roots))?;
+        let mut any = false;
+        for record in tops(others).values() {
+            if let Err(error) = doubted(ring.check_copy(record).await)? {
+                drop_top(others, record, &error, refused);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    async fn check_copy(&self, record: &Record) -> Result<()> {
+        self.check_domain(record)?;
+        self.voucher(record).await?.verify(record)
+    }
+}
+
+type AllCopies = BTreeMap<KeyId, Vec<(Record, CopyStatus)>>;
+
+fn tops(copies: &AllCopies) -> BTreeMap<KeyId, Record> {
+    copies.iter().filter_map(|(key_id, copies)| Some((*key_id, copies.last()?.0.clone()))).collect()
+}
+
+fn drop_top(copies: &mut AllCopies, record: &Record, error: &Error, refused: &mut Vec<(Record, Error)>) {
+    refused.push((record.clone(), error.clone()));
+    if let Some(of_key) = copies.get_mut(&record.key_id()) {
+        of_key.pop();
+        if of_key.is_empty() {
+            copies.remove(&record.key_id());
+        }
+    }
+}
+
+/// The verdict on a record; an error of the outer kind is none, since somebody did not answer.
+fn doubted(checked: Result<()>) -> Result<Result<()>> {
+    match checked {
+        Err(error) => match error.kind() {
+            ErrorKind::RecordRejected
+            | ErrorKind::KeyState
+            | ErrorKind::Malformed
+            | ErrorKind::Unsupported
+            | ErrorKind::Kms(KmsErrorKind::InvalidCiphertext | KmsErrorKind::WrongKey) => Ok(Err(error)),
+            _ => Err(error),
+        },
+        Ok(()) => Ok(Ok(())),
+    }
+}
+
+/// Records that nobody changes.
+pub(super) struct Fixed {
+    pub(super) records: BTreeMap<KeyId, Record>,
+    /// The store whose clock counts.
+    pub(super) now: Arc<dyn KeyStore>,
+}
+
+const FIXED: Error = Error::new(ErrorKind::Internal, "a copy of a store is not changed");
+
+impl KeyStore for Fixed {
+    fn get(&self, _: Lineage, key_id: KeyId) -> BoxFuture<'_, Result<Option<Record>>> {
+        Box::pin(async move { Ok(self.records.get(&key_id).cloned()) })
+    }
+
+    fn newest(&self, slot: Slot, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+        let of_slot = self.records.values().rev().filter(move |record| record.slot() == slot);
+        Box::pin(async move { Ok(of_slot.take(limit).cloned().collect()) })
+    }
+
+    fn scope_by_tag(&self, _: Lineage, scope_tag: [u8; 32]) -> BoxFuture<'_, Result<Option<SlotId>>> {
+        let found = self.records.values().find(|record| record.scope_tag() == Some(scope_tag)).map(Record::slot_id);
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn list(&self, _: Lineage, after: Option<KeyId>, limit: usize) -> BoxFuture<'_, Result<Vec<Record>>> {
+        let rest = self.records.values().filter(move |record| after.is_none_or(|after| record.key_id() > after));
+        Box::pin(async move { Ok(rest.take(limit).cloned().collect()) })
+    }
+
+    fn allocate_generation(&self, _: Lineage, _: Generation) -> BoxFuture<'_, Result<Generation>> {
+        Box::pin(async { Err(FIXED) })
+    }
+
+    fn insert<'a>(&'a self, _: &'a Record, _: Option<KeyId>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Err(FIXED) })
+    }
+
+    fn update<'a>(&'a self, _: &'a Record, _: u64) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Err(FIXED) })
+    }
+
+    fn update_many<'a>(&'a self, _: &'a [crate::RecordChange]) -> BoxFuture<'a, Result<Vec<KeyId>>> {
+        Box::pin(async { Err(FIXED) })
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<u64>> {
+        self.now.now()
+    }
+}
