@@ -1,7 +1,7 @@
 //! The HTTPS client of all adapters that speak REST. Strict, because it carries keys:
 //!
 //! - TLS 1.2 or 1.3 with ring, which is passed explicitly; the system's roots, or a private CA in their place;
-//!   plain HTTP to a loopback address alone;
+//!   plain HTTP to a loopback address alone, and for credentials to the metadata service of a cloud;
 //! - no redirect is followed, no proxy is used (whatever the environment says), no cookie kept, nothing decompressed,
 //!   nothing repeated;
 //! - at most 64 KiB of an answer are read;
@@ -99,8 +99,8 @@ impl Http {
     /// [`Unavailable`](KmsErrorKind::Unavailable), [`TlsError`](KmsErrorKind::TlsError) or
     /// [`MalformedResponse`](KmsErrorKind::MalformedResponse): the way to the service, or what came back over it.
     pub async fn send(&self, request: Request, trace: Option<&KmsTrace>) -> Result<Response, Failure> {
-        let Request { method, url, headers, body } = request;
-        if url.scheme() != "https" && !is_loopback(&url) {
+        let Request { method, url, headers, body, is_login } = request;
+        if url.scheme() != "https" && !is_loopback(&url) && !(is_login && is_metadata(&url)) {
             return Err(Failure::configuration("a key service is reached over HTTPS, unless on a loopback address"));
         }
         let client = self.client()?;
@@ -138,13 +138,46 @@ pub struct Request {
     url: Url,
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
+    /// Whether it may go to the metadata service of a cloud, which has no TLS.
+    is_login: bool,
 }
 
 impl Request {
     /// A GET request.
     #[must_use]
     pub fn get(url: Url) -> Self {
-        Self { method: reqwest::Method::GET, url, headers: HeaderMap::new(), body: Zeroizing::default() }
+        Self {
+            method: reqwest::Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            body: Zeroizing::default(),
+            is_login: false,
+        }
+    }
+
+    /// A request that a provider's SDK has made. Its headers are all treated as credentials. One that fetches credentials
+    /// (`is_login`) may go to the metadata service of a cloud without TLS as well.
+    #[cfg(any(feature = "aws", feature = "azure"))]
+    pub(crate) fn of_sdk<'a>(
+        method: &str,
+        url: &str,
+        headers: impl Iterator<Item = (&'a str, &'a str)>,
+        body: &[u8],
+        is_login: bool,
+    ) -> Result<Self, Failure> {
+        const WRONG: Failure = Failure::configuration("an SDK has made a request that is not one of HTTP");
+        let mut request = Self {
+            method: method.parse().map_err(|_| WRONG)?,
+            body: Zeroizing::new(body.to_vec()),
+            is_login,
+            ..Self::get(Url::parse(url).map_err(|_| WRONG)?)
+        };
+        for (name, value) in headers {
+            let mut value = header_value(value)?;
+            value.set_sensitive(true);
+            request.headers.append(HeaderName::from_bytes(name.as_bytes()).map_err(|_| WRONG)?, value);
+        }
+        Ok(request)
     }
 
     /// A POST request with an empty body.
@@ -215,6 +248,12 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// What an SDK needs of it.
+    #[cfg(any(feature = "aws", feature = "azure"))]
+    pub(crate) fn into_parts(self) -> (u16, HeaderMap, Bytes) {
+        (self.status, self.headers, Bytes::from_owner(self.body))
+    }
+
     /// The body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
@@ -263,6 +302,17 @@ pub fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         _ => false,
+    }
+}
+
+/// Whether `url` is one of the places where clouds hand credentials to the programs on a machine: a link-local address,
+/// that of ECS or EKS on IPv6, or the machine itself by name.
+fn is_metadata(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_link_local(),
+        Some(Host::Ipv6(address)) => address.segments()[..2] == [0xfd00, 0x0ec2],
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }
 

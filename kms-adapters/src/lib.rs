@@ -2,6 +2,8 @@
 //!
 //! - [`local`]: a key in a file, for one machine and for tests.
 //! - [`passphrase`]: a key in a file that opens with a passphrase, kept offline for recovery.
+#![cfg_attr(feature = "aws", doc = "- [`aws`]: AWS KMS (feature `aws`).")]
+#![cfg_attr(feature = "azure", doc = "- [`azure`]: Azure Key Vault and Managed HSM (feature `azure`).")]
 #![cfg_attr(
     feature = "vault",
     doc = "- [`vault`]: the transit engine of HashiCorp Vault and OpenBao (feature `vault`)."
@@ -24,6 +26,10 @@
 //! docs/KMS-CONTRACT.md has the whole contract.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "aws")]
+pub mod aws;
+#[cfg(feature = "azure")]
+pub mod azure;
 #[cfg(feature = "remote")]
 pub mod callback;
 #[cfg(feature = "remote")]
@@ -38,6 +44,8 @@ pub mod local;
 pub mod passphrase;
 #[cfg(feature = "remote")]
 mod per_process;
+#[cfg(any(feature = "aws", feature = "azure"))]
+mod sdk;
 #[cfg(feature = "remote")]
 pub mod uri;
 #[cfg(feature = "vault")]

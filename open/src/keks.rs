@@ -13,6 +13,10 @@ use std::sync::Arc;
 const FORMS: &[&str] = &[
     "local:FILE",
     "passphrase:FILE",
+    #[cfg(feature = "aws")]
+    "awskms://ARN?…",
+    #[cfg(feature = "azure")]
+    "azurekv://HOST/KEY?…",
     #[cfg(feature = "vault")]
     "vault://HOST:8200/MOUNT/KEY?…",
 ];
@@ -120,13 +124,17 @@ fn open_with_id(
         }
         #[cfg(feature = "vault")]
         Some(("vault", _)) => Ok(remote(keyfold_kms::vault::VaultKek::from_uri(uri, folder)?)),
+        #[cfg(feature = "aws")]
+        Some(("awskms", _)) => Ok(remote(keyfold_kms::aws::AwsKek::from_uri(uri, folder)?)),
+        #[cfg(feature = "azure")]
+        Some(("azurekv", _)) => Ok(remote(keyfold_kms::azure::AzureKek::from_uri(uri, folder)?)),
         // Only the scheme is repeated: somebody may have written a password into the rest.
         other => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
             .with_detail(format!("{}; known: {}", other.map_or("no scheme", |(scheme, _)| scheme), FORMS.join(", ")))),
     }
 }
 
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
 fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -> (Arc<dyn Kms>, String) {
     let id = kek.adapter().label().to_owned();
     (Arc::new(kek), id)
@@ -136,8 +144,8 @@ fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -
 pub(crate) fn files(config: &Config, folder: &Path) -> Vec<PathBuf> {
     let of_one = |uri: &String| match uri.split_once(':') {
         Some(("local" | "passphrase", file)) => vec![folder.join(file)],
-        #[cfg(feature = "vault")]
-        Some(("vault", _)) => keyfold_kms::uri::files(uri, folder),
+        #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
+        Some(("awskms" | "azurekv" | "vault", _)) => keyfold_kms::uri::files(uri, folder),
         _ => Vec::new(),
     };
     config.keks.values().chain(config.audit_keks.values()).flat_map(of_one).collect()
