@@ -5,6 +5,8 @@
     feature = "vault",
     doc = "- [`vault`]: the transit engine of HashiCorp Vault and OpenBao (feature `vault`)."
 )]
+#![cfg_attr(feature = "gcp", doc = "- [`gcp`]: Google Cloud KMS (feature `gcp`).")]
+#![cfg_attr(feature = "pkcs11", doc = "- [`pkcs11`]: hardware security modules (feature `pkcs11`).")]
 #![cfg_attr(feature = "remote", doc = "- [`callback`]: functions of the host program (feature `remote`).")]
 //!
 //! # The shape of an adapter
@@ -23,8 +25,12 @@
 
 #[cfg(feature = "remote")]
 pub mod callback;
+#[cfg(any(feature = "gcp", feature = "pkcs11"))]
+mod context;
 #[cfg(feature = "remote")]
 pub mod credentials;
+#[cfg(feature = "gcp")]
+pub mod gcp;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "remote")]
@@ -32,6 +38,8 @@ pub mod layer;
 pub mod local;
 #[cfg(feature = "remote")]
 mod per_process;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
 mod uri;
 #[cfg(feature = "vault")]

@@ -312,8 +312,16 @@ fn open_keks(config: &Config, folder: &Path) -> Result<BTreeMap<KekAlias, Arc<dy
 fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {
     match uri.split_once(':') {
         Some(("local", file)) => Ok(Arc::new(LocalKek::open(folder.join(file))?)),
-        _ => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows: local:FILE")
-            .with_detail(uri)),
+        #[cfg(feature = "gcp")]
+        Some(("gcpkms", _)) => Ok(Arc::new(keyfold_kms::gcp::GcpKek::from_uri(uri, folder)?)),
+        #[cfg(feature = "pkcs11")]
+        Some(("pkcs11", _)) => Ok(Arc::new(keyfold_kms::pkcs11::Pkcs11Kek::from_uri(uri, folder)?)),
+        // The rest of the URI may hold a password or PIN, where they do not belong.
+        other => Err(Error::new(
+            ErrorKind::Configuration,
+            "the KEK is not one that this build knows: local:FILE, or a key service whose feature is off",
+        )
+        .with_detail(other.map_or("no scheme", |(scheme, _)| scheme))),
     }
 }
 
