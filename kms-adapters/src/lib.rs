@@ -40,8 +40,8 @@ pub mod local;
 mod per_process;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
-#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
-mod uri;
+#[cfg(feature = "remote")]
+pub mod uri;
 #[cfg(feature = "vault")]
 pub mod vault;
 

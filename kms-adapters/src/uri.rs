@@ -13,16 +13,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A URI in parts. Each adapter takes the options that it knows, and [`finish`](Self::finish) refuses what is left.
-pub(crate) struct KekUri {
+pub struct KekUri {
     /// Between `://` and `?`, as it stands there.
-    pub(crate) address: String,
+    pub address: String,
     options: BTreeMap<String, String>,
     folder: PathBuf,
 }
 
 impl KekUri {
     /// Takes `uri` apart; it must be of `scheme`.
-    pub(crate) fn parse(uri: &str, scheme: &str, folder: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): another scheme, an option twice, or what no URI of a KEK has.
+    pub fn parse(uri: &str, scheme: &str, folder: &Path) -> Result<Self> {
         // What cannot be parsed may hold a password anywhere, so no part of it is repeated.
         let rest = uri.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
         let rest = rest.ok_or_else(|| wrong("the URI of the KEK is not of that scheme", scheme))?;
@@ -41,22 +45,32 @@ impl KekUri {
     }
 
     /// The option `name`.
-    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+    #[must_use]
+    pub fn take(&mut self, name: &str) -> Option<String> {
         self.options.remove(name)
     }
 
     /// The option `name`, which must be there.
-    pub(crate) fn require(&mut self, name: &str) -> Result<String> {
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): it is not.
+    pub fn require(&mut self, name: &str) -> Result<String> {
         self.take(name).ok_or_else(|| wrong("the URI of the KEK lacks an option", name))
     }
 
     /// The file that the option `name` names.
-    pub(crate) fn take_path(&mut self, name: &str) -> Option<PathBuf> {
+    #[must_use]
+    pub fn take_path(&mut self, name: &str) -> Option<PathBuf> {
         self.take(name).map(|path| self.folder.join(path))
     }
 
     /// Where the options `NAME_file` or `NAME_env` say that a credential is.
-    pub(crate) fn take_secret(&mut self, name: &str) -> Result<Option<SecretSource>> {
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): both are there.
+    pub fn take_secret(&mut self, name: &str) -> Result<Option<SecretSource>> {
         match (self.take_path(&format!("{name}_file")), self.take(&format!("{name}_env"))) {
             (Some(_), Some(_)) => Err(wrong("the URI of the KEK names two places of one credential", name)),
             (Some(path), None) => Ok(Some(SecretSource::File(path))),
@@ -66,7 +80,11 @@ impl KekUri {
     }
 
     /// The options of the layer.
-    pub(crate) fn take_limits(&mut self) -> Result<Limits> {
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): one is not what it should be, or out of its bounds.
+    pub fn take_limits(&mut self) -> Result<Limits> {
         let mut limits = Limits::default();
         if let Some(text) = self.take("deadline") {
             limits.deadline = duration("deadline", &text)?;
@@ -87,12 +105,26 @@ impl KekUri {
     }
 
     /// Refuses options that nobody has taken.
-    pub(crate) fn finish(self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): names one.
+    pub fn finish(self) -> Result<()> {
         match self.options.keys().next() {
             Some(name) => Err(wrong("the URI of the KEK has an option that keyfold does not know", name)),
             None => Ok(()),
         }
     }
+}
+
+/// The files that the options of `uri` name, such as those of credentials: what no output may overwrite.
+#[must_use]
+pub fn files(uri: &str, folder: &Path) -> Vec<PathBuf> {
+    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| name == "ca" || name.ends_with("_file"))
+        .map(|(_, path)| folder.join(&*path))
+        .collect()
 }
 
 fn duration(name: &str, text: &str) -> Result<Duration> {
@@ -106,6 +138,6 @@ fn duration(name: &str, text: &str) -> Result<Duration> {
     }
 }
 
-pub(crate) fn wrong(message: &'static str, detail: &str) -> Error {
+fn wrong(message: &'static str, detail: &str) -> Error {
     Error::new(ErrorKind::Configuration, message).with_detail(detail)
 }

@@ -5,11 +5,13 @@
 
 mod absent;
 mod audit;
+mod kek;
 mod neighbour;
 
 pub use audit::sign_statement;
 
 use absent::Absent;
+use kek::open_kek;
 use keyfold::config::Config;
 use keyfold::{
     CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, KmsErrorKind, MemoryHighWater,
@@ -107,7 +109,7 @@ pub fn own_files(path: &Path, policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = vec![path.to_owned()];
     files.extend_from_slice(policies);
     let keks = config.keks.values().chain(config.audit_keks.values());
-    files.extend(keks.filter_map(|uri| uri.strip_prefix("local:")).map(|file| folder.join(file)));
+    files.extend(keks.flat_map(|uri| kek::files(uri, folder)));
     if let Some(audit) = &config.audit {
         files.extend([Some(&audit.file), audit.anchors.as_ref()].into_iter().flatten().map(|file| folder.join(file)));
     }
@@ -307,22 +309,6 @@ fn open_keks(config: &Config, folder: &Path) -> Result<BTreeMap<KekAlias, Arc<dy
         Ok((alias.clone(), kek))
     };
     config.keks.iter().map(open).collect()
-}
-
-fn open_kek(uri: &str, folder: &Path) -> Result<Arc<dyn Kms>> {
-    match uri.split_once(':') {
-        Some(("local", file)) => Ok(Arc::new(LocalKek::open(folder.join(file))?)),
-        #[cfg(feature = "gcp")]
-        Some(("gcpkms", _)) => Ok(Arc::new(keyfold_kms::gcp::GcpKek::from_uri(uri, folder)?)),
-        #[cfg(feature = "pkcs11")]
-        Some(("pkcs11", _)) => Ok(Arc::new(keyfold_kms::pkcs11::Pkcs11Kek::from_uri(uri, folder)?)),
-        // The rest of the URI may hold a password or PIN, where they do not belong.
-        other => Err(Error::new(
-            ErrorKind::Configuration,
-            "the KEK is not one that this build knows: local:FILE, or a key service whose feature is off",
-        )
-        .with_detail(other.map_or("no scheme", |(scheme, _)| scheme))),
-    }
 }
 
 fn folder_of(path: &Path) -> &Path {

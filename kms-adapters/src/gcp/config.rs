@@ -4,8 +4,8 @@ use super::tokens::AccessTokens;
 use crate::credentials::SecretSource;
 use crate::http::is_loopback;
 use crate::layer::Limits;
-use crate::uri::{KekUri, wrong};
-use keyfold::{Result, WrappedKey};
+use crate::uri::KekUri;
+use keyfold::{Error, ErrorKind, Result, WrappedKey};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl GcpConfig {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](keyfold::ErrorKind::Configuration): `key` is not the name of a CryptoKey.
+    /// - [`Configuration`](ErrorKind::Configuration): `key` is not the name of a CryptoKey.
     pub fn new(key: &str, auth: GcpAuth) -> Result<Self> {
         let endpoint = Url::parse(ENDPOINT).map_err(|_| wrong("the endpoint of Cloud KMS is a URL", ENDPOINT))?;
         let config = Self { key: key.to_owned(), auth, endpoint, ca: None, limits: Limits::default() };
@@ -93,7 +93,7 @@ impl GcpConfig {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](keyfold::ErrorKind::Configuration): names what is wrong, never a credential.
+    /// - [`Configuration`](ErrorKind::Configuration): names what is wrong, never a credential.
     pub fn from_uri(uri: &str, folder: &Path) -> Result<Self> {
         let mut uri = KekUri::parse(uri, "gcpkms", folder)?;
         let places = (uri.take_path("credentials_file"), uri.take_secret("token")?, uri.take("auth"));
@@ -166,4 +166,8 @@ impl fmt::Display for GcpConfig {
             other => write!(f, " at {other}"),
         }
     }
+}
+
+fn wrong(message: &'static str, detail: &str) -> Error {
+    Error::new(ErrorKind::Configuration, message).with_detail(detail)
 }

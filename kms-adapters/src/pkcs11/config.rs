@@ -2,8 +2,8 @@
 
 use crate::credentials::SecretSource;
 use crate::layer::Limits;
-use crate::uri::{KekUri, wrong};
-use keyfold::{Result, WrappedKey};
+use crate::uri::KekUri;
+use keyfold::{Error, ErrorKind, Result, WrappedKey};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -88,7 +88,7 @@ impl Pkcs11Config {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](keyfold::ErrorKind::Configuration): names what is wrong, never a PIN.
+    /// - [`Configuration`](ErrorKind::Configuration): names what is wrong, never a PIN.
     pub fn from_uri(uri: &str, folder: &Path) -> Result<Self> {
         let mut uri = KekUri::parse(uri, "pkcs11", folder)?;
         let attributes = Attributes::parse(&uri.address)?;
@@ -223,10 +223,13 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+fn wrong(message: &'static str, detail: &str) -> Error {
+    Error::new(ErrorKind::Configuration, message).with_detail(detail)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyfold::ErrorKind;
 
     fn config(uri: &str) -> Result<Pkcs11Config> {
         Pkcs11Config::from_uri(uri, Path::new("/etc/keyfold"))

@@ -3,8 +3,8 @@
 use crate::credentials::SecretSource;
 use crate::http::is_loopback;
 use crate::layer::Limits;
-use crate::uri::{KekUri, wrong};
-use keyfold::Result;
+use crate::uri::KekUri;
+use keyfold::{Error, ErrorKind, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -180,6 +180,10 @@ impl VaultConfig {
         url.set_path(&format!("v1/{}", parts.join("/")));
         url
     }
+}
+
+fn wrong(message: &'static str, detail: &str) -> Error {
+    Error::new(ErrorKind::Configuration, message).with_detail(detail)
 }
 
 /// Service and key, for errors and logs.

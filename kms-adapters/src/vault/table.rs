@@ -48,6 +48,7 @@ pub const TABLE: &[Row] = &[
         .text("1 error occurred"),
     Row::kms(KmsErrorKind::Credentials, "the token or the login is not valid, or no longer")
         .status(&[403])
+        .text("permission denied")
         .again(Again::WithNewCredentials),
     Row::kms(KmsErrorKind::KeyNotFound, "no secrets engine or auth method is mounted there")
         .status(&[404])
