@@ -67,6 +67,9 @@ fn no_secret_is_shown() {
         let error = refused(unwrap(&kek, &wrapped));
         shown.push_str(&format!("{kek:?} {error} {error:?}"));
     }
+    // What fails and is tried again is logged by the layer.
+    let error = refused(wrap(&tokens.kek("nowhere", "kek", "attempts=2")));
+    shown.push_str(&format!("{error} {error:?}"));
     let log = logs::said();
     assert!(log.contains("keyfold_kms"), "the log is that of this crate as well");
     for secret in ["CANARY", tokens.pin.as_str(), &BASE64.encode(PAYLOAD)[..40]] {
