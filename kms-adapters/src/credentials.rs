@@ -2,6 +2,7 @@
 //! they never stand in a URI.
 
 use keyfold::{Error, ErrorKind, KmsErrorKind, Result};
+use rustix::fs::{CWD, Mode, OFlags};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -60,7 +61,12 @@ impl SecretSource {
                 .map_err(|_| missing("the environment variable is not set, or not text", name))?,
             Self::File(path) => {
                 let shown = path.display().to_string();
-                let file = File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+                // A pipe that nobody writes to must not hold up the thread that all key services share.
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(CWD, path, flags, Mode::empty())
+                    .map(File::from)
+                    .map_err(std::io::Error::from)
+                    .and_then(|file| file.metadata().map(|metadata| (file, metadata)));
                 let (file, metadata) =
                     file.map_err(|error| missing("cannot read the file", &format!("{shown}: {error}")))?;
                 if !metadata.is_file() || metadata.len() > MAX_LEN {

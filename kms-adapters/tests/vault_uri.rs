@@ -119,6 +119,8 @@ fn credentials_that_are_missing_or_odd_are_refused_before_anything_is_sent() {
     {
         std::fs::write(folder.path().join(name), content).expect("written");
     }
+    let pipe = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().expect("started");
+    assert!(pipe.success());
     let wrapped = keyfold::WrappedKey { kek_version: "1".to_owned(), bytes: vec![7; 92] };
     for place in [
         "token_file=empty",
@@ -127,6 +129,7 @@ fn credentials_that_are_missing_or_odd_are_refused_before_anything_is_sent() {
         "token_file=bytes",
         "token_file=missing",
         "token_file=.",
+        "token_file=pipe",
         "token_env=KEYFOLD_NO_SUCH",
     ] {
         let kek = VaultKek::from_uri(&format!("vault://127.0.0.1:9/transit/k?{place}"), folder.path()).expect("opened");
