@@ -10,7 +10,7 @@ loopback until it is ended. Tests speak to `/fake/…`, which Google does not ha
     POST /fake/fault    {"key", "times", "reply"}             the next answers are {"http_status", "http_headers", "http_body"}
     POST /fake/fault    {"key", "times", "merge"}             the next answers have other members; null leaves one out
     POST /fake/everything {}                                  an access token that may do everything; answers {"token"}
-    POST /fake/seen     {"key"}                               answers {"requests", "tokens"}: how many for the key, and for tokens
+    POST /fake/seen     {"key" or "account"}                  answers {"count"}: how many requests for it
 """
 
 import base64
@@ -20,6 +20,7 @@ import secrets
 import socket
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -116,7 +117,7 @@ def stamp(seconds):
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-RINGS, KEYS, TOKENS, ACCOUNTS, COUNTS = set(), {}, {}, {}, {"tokens": 0}
+RINGS, KEYS, TOKENS, ACCOUNTS, LOGINS = set(), {}, {}, {}, Counter()
 
 
 def checked(body, name):
@@ -241,12 +242,12 @@ def new_token(permissions):
 
 def exchange(form):
     """The token service: an assertion of a service account for an access token."""
-    COUNTS["tokens"] += 1
     try:
         if form["grant_type"] != [GRANT]:
             raise KeyError
         signed, _, signature = form["assertion"][0].rpartition(".")
         claims = json.loads(unb64(signed.split(".")[1]))
+        LOGINS[claims["iss"]] += 1
         public, permissions = ACCOUNTS[claims["iss"]]
         public.verify(unb64(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         if not claims["iat"] <= time.time() + 60 or not time.time() < claims["exp"] or "cloud" not in claims["scope"]:
@@ -281,7 +282,7 @@ def control(what, body, address):
         KEYS[body["key"]].faults += [body] * body["times"]
         return {}
     if what == "seen":
-        return {"requests": KEYS[body["key"]].requests if "key" in body else 0, **COUNTS}
+        return {"count": KEYS[body["key"]].requests if "key" in body else LOGINS[body["account"]]}
     if what == "everything":
         return {"token": new_token(EVERYTHING)}
     raise Refused("NOT_FOUND", "no such control")

@@ -130,11 +130,12 @@ fn service_account(path: &Path) -> Attempt<Arc<dyn TokenProvider>> {
         Failure::from(Error::new(kind, message).with_detail(format!("credentials from file {}{why}", path.display())))
     };
     let missing = |why: &str| wrong(ErrorKind::Kms(KmsErrorKind::Credentials), "the key file cannot be read", why);
-    let file = File::open(path).map_err(|error| missing(&format!(": {error}")))?;
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_FILE_LEN);
-    if !is_file {
+    // Before it is opened: a pipe that nobody writes to must not hold up the thread that all key services share.
+    let metadata = std::fs::metadata(path).map_err(|error| missing(&format!(": {error}")))?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE_LEN {
         return Err(missing(": not a regular file of at most 64 KiB"));
     }
+    let file = File::open(path).map_err(|error| missing(&format!(": {error}")))?;
     // As long as it may get, because growing would leave copies behind.
     let mut text = Zeroizing::new(String::with_capacity(MAX_FILE_LEN as usize + 1));
     file.take(MAX_FILE_LEN + 1).read_to_string(&mut text).map_err(|_| missing(": not text"))?;

@@ -6,7 +6,7 @@ use super::table::failure;
 use crate::credentials::SecretText;
 use crate::layer::{Attempt, Failure};
 use crate::per_process::PerProcess;
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState, UserType};
@@ -93,8 +93,7 @@ impl Module {
     fn log_in(&self, session: &Session, slot: Slot, config: &Pkcs11Config) -> Attempt<()> {
         let mut refused = unpoisoned(&self.refused);
         // A login counts for the whole process.
-        let state = session.get_session_info().map_err(|error| failure(&error))?.session_state();
-        if matches!(state, SessionState::RoUser | SessionState::RwUser) {
+        if is_logged_in(session)? {
             return Ok(());
         }
         let token = self.context.get_token_info(slot).map_err(|error| failure(&error))?;
@@ -126,6 +125,11 @@ impl Module {
     }
 }
 
+fn is_logged_in(session: &Session) -> Attempt<bool> {
+    let state = session.get_session_info().map_err(|error| failure(&error))?.session_state();
+    Ok(matches!(state, SessionState::RoUser | SessionState::RwUser))
+}
+
 fn find(session: &Session, config: &Pkcs11Config) -> Attempt<ObjectHandle> {
     let mut template = vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -137,6 +141,8 @@ fn find(session: &Session, config: &Pkcs11Config) -> Attempt<ObjectHandle> {
     let found = session.find_objects(&template).map_err(|error| failure(&error))?;
     let [key] = found[..] else {
         return Err(match found.is_empty() {
+            // A session that was logged out meanwhile sees no private key, which must not look as if that were gone.
+            true if !is_logged_in(session)? => failure(&Error::Pkcs11(RvError::UserNotLoggedIn, Function::FindObjects)),
             true => Failure::new(KmsErrorKind::KeyNotFound, "the token has no AES key of that label and ID"),
             false => Failure::configuration("several keys of the token have that label: add id= to the URI of the KEK"),
         });

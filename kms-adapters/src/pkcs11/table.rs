@@ -8,7 +8,7 @@ use keyfold::{ErrorKind, KmsErrorKind};
 const DAMAGED: Row =
     Row::kms(KmsErrorKind::InvalidCiphertext, "the key of the HSM did not wrap these bytes under this context");
 const PIN: Row =
-    Row::kms(KmsErrorKind::Credentials, "the token refuses the PIN: another one of it is not tried until it changes");
+    Row::kms(KmsErrorKind::Credentials, "the token refuses the PIN, which is not tried again until it changes");
 const STALE: Row =
     Row::kms(KmsErrorKind::Unavailable, "the session with the HSM or its handle of the key is no longer valid");
 const GONE: Row = Row::kms(KmsErrorKind::Unavailable, "the token is not there");
@@ -44,9 +44,10 @@ pub const TABLE: &[Row] = &[
     Row::kms(KmsErrorKind::Credentials, "somebody has logged this process out of the token")
         .code("UserNotLoggedIn")
         .again(Again::WithNewCredentials),
-    Row::kms(KmsErrorKind::AccessDenied, "this process is logged in to the token as another user")
+    // No refusal of the key, which would end its use: somebody else in this process holds the token.
+    Row::kms(KmsErrorKind::Credentials, "this process is logged in to the token as another user")
         .code("UserAnotherAlreadyLoggedIn"),
-    Row::kms(KmsErrorKind::AccessDenied, "the token does not allow this user that").code("UserTypeInvalid"),
+    Row::kms(KmsErrorKind::Credentials, "the token has no user of that type").code("UserTypeInvalid"),
     Row::kms(KmsErrorKind::AccessDenied, "the token does not allow that").code("ActionProhibited"),
     Row::kms(KmsErrorKind::AccessDenied, "the HSM refused the request").code("FunctionRejected"),
     // Seen.

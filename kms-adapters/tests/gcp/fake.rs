@@ -100,7 +100,12 @@ impl Fake {
 
     /// How many requests for `key` were answered.
     pub(crate) fn requests(&self, key: &str) -> u64 {
-        self.ask("seen", &json!({ "key": key }))["requests"].as_u64().expect("a number")
+        self.ask("seen", &json!({ "key": key }))["count"].as_u64().expect("a number")
+    }
+
+    /// How many tokens a service account asked for.
+    pub(crate) fn logins(&self, account: &Value) -> u64 {
+        self.ask("seen", &json!({ "account": account["client_email"] }))["count"].as_u64().expect("a number")
     }
 
     /// What an administrator does to a version, such as `:destroy`, or another state.

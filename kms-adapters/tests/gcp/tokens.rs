@@ -15,7 +15,6 @@ use url::Url;
 fn a_service_account_gets_one_token_for_many_threads() {
     let Some(fake) = Fake::given() else { return };
     let key = fake.key();
-    // A token service of its own, so that its requests can be counted.
     let account = fake.account(May::Both);
     let kek =
         fake.kek_with(&key, &format!("credentials_file={}&rate=10000", fake.file(&account.to_string()).display()));
@@ -27,7 +26,7 @@ fn a_service_account_gets_one_token_for_many_threads() {
             });
         }
     });
-    assert_eq!(fake.requests(&key), 16, "one token served all: none was refused");
+    assert_eq!((fake.requests(&key), fake.logins(&account)), (16, 1));
 }
 
 #[test]
@@ -50,14 +49,14 @@ fn a_refused_token_is_replaced_once() {
 fn a_service_account_whose_token_is_refused_gets_another() {
     let Some(fake) = Fake::given() else { return };
     let key = fake.key();
-    let kek =
-        fake.kek_with(&key, &format!("credentials_file={}", fake.file(&fake.account(May::Both).to_string()).display()));
+    let account = fake.account(May::Both);
+    let kek = fake.kek_with(&key, &format!("credentials_file={}", fake.file(&account.to_string()).display()));
     let wrapped = wrap(&kek).expect("wrapped");
     let body = json!({ "error": { "code": 401, "status": "UNAUTHENTICATED", "message": "expired" } });
     fake.reply(&key, 1, 401, &json!({}), &body);
     let (result, requests) = unwrap_traced(&kek, &wrapped);
     assert!(result.is_ok());
-    assert_eq!(requests, 2, "refused, and again with a new token");
+    assert_eq!((requests, fake.logins(&account)), (2, 2), "refused, and again with a new token");
 }
 
 struct Federation {

@@ -129,7 +129,7 @@ fn values_of_other_hsms_have_their_class() {
         ("PinLocked", "Login", kms(KmsErrorKind::Credentials)),
         ("PinExpired", "Login", kms(KmsErrorKind::Credentials)),
         ("FunctionRejected", "Decrypt", kms(KmsErrorKind::AccessDenied)),
-        ("UserAnotherAlreadyLoggedIn", "Login", kms(KmsErrorKind::AccessDenied)),
+        ("UserAnotherAlreadyLoggedIn", "Login", kms(KmsErrorKind::Credentials)),
         ("MechanismInvalid", "EncryptInit", ErrorKind::Configuration),
         ("MechanismParamInvalid", "EncryptInit", ErrorKind::Configuration),
         ("VendorDefined(2147483649)", "Decrypt", kms(KmsErrorKind::Rejected)),
