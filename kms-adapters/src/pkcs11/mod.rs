@@ -274,8 +274,8 @@ const SESSION_KEY: [Attribute; 4] = [
 const NOT_A_PAYLOAD: Failure = Failure::malformed("the HSM returned something else than was wrapped");
 
 fn gcm<'a>(nonce: &'a mut [u8], aad: &'a [u8]) -> Attempt<Mechanism<'a>> {
-    let bits = u64::try_from(TAG_LEN * 8).ok().and_then(|bits| bits.try_into().ok()).ok_or(NOT_A_PAYLOAD)?;
-    GcmParams::new(nonce, aad, bits).map(Mechanism::AesGcm).map_err(|error| failure(&error))
+    // The length of the tag in bits: TAG_LEN.
+    GcmParams::new(nonce, aad, 128.into()).map(Mechanism::AesGcm).map_err(|error| failure(&error))
 }
 
 fn payload_of(bytes: Zeroizing<Vec<u8>>) -> Attempt<Secret<64>> {

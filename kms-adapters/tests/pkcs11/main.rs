@@ -7,6 +7,7 @@ mod common;
 mod answers;
 mod fork;
 mod logins;
+mod recorder;
 mod token;
 
 use common::{context, here, payload, refused, unwrap, unwrap_traced, wrap};
