@@ -8,6 +8,8 @@
     feature = "vault",
     doc = "- [`vault`]: the transit engine of HashiCorp Vault and OpenBao (feature `vault`)."
 )]
+#![cfg_attr(feature = "gcp", doc = "- [`gcp`]: Google Cloud KMS (feature `gcp`).")]
+#![cfg_attr(feature = "pkcs11", doc = "- [`pkcs11`]: hardware security modules (feature `pkcs11`).")]
 #![cfg_attr(feature = "remote", doc = "- [`callback`]: functions of the host program (feature `remote`).")]
 //!
 //! [`Deadline`] ends the requests of any of them after a total time.
@@ -32,9 +34,13 @@ pub mod aws;
 pub mod azure;
 #[cfg(feature = "remote")]
 pub mod callback;
+#[cfg(any(feature = "gcp", feature = "pkcs11"))]
+mod context;
 #[cfg(feature = "remote")]
 pub mod credentials;
 mod deadline;
+#[cfg(feature = "gcp")]
+pub mod gcp;
 #[cfg(feature = "http")]
 pub mod http;
 mod key_file;
@@ -44,6 +50,8 @@ pub mod local;
 pub mod passphrase;
 #[cfg(feature = "remote")]
 mod per_process;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 #[cfg(any(feature = "aws", feature = "azure"))]
 mod sdk;
 #[cfg(feature = "remote")]

@@ -122,7 +122,7 @@ impl KekUri {
 pub fn files(uri: &str, folder: &Path) -> Vec<PathBuf> {
     let query = uri.split_once('?').map_or("", |(_, query)| query);
     url::form_urlencoded::parse(query.as_bytes())
-        .filter(|(name, _)| name == "ca" || name.ends_with("_file"))
+        .filter(|(name, _)| matches!(&**name, "ca" | "module-path") || name.ends_with("_file"))
         .map(|(_, path)| folder.join(&*path))
         .collect()
 }

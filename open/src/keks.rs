@@ -17,6 +17,10 @@ const FORMS: &[&str] = &[
     "awskms://ARN?…",
     #[cfg(feature = "azure")]
     "azurekv://HOST/KEY?…",
+    #[cfg(feature = "gcp")]
+    "gcpkms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY?…",
+    #[cfg(feature = "pkcs11")]
+    "pkcs11://token=LABEL;object=LABEL?…",
     #[cfg(feature = "vault")]
     "vault://HOST:8200/MOUNT/KEY?…",
 ];
@@ -128,13 +132,17 @@ fn open_with_id(
         Some(("awskms", _)) => Ok(remote(keyfold_kms::aws::AwsKek::from_uri(uri, folder)?)),
         #[cfg(feature = "azure")]
         Some(("azurekv", _)) => Ok(remote(keyfold_kms::azure::AzureKek::from_uri(uri, folder)?)),
+        #[cfg(feature = "gcp")]
+        Some(("gcpkms", _)) => Ok(remote(keyfold_kms::gcp::GcpKek::from_uri(uri, folder)?)),
+        #[cfg(feature = "pkcs11")]
+        Some(("pkcs11", _)) => Ok(remote(keyfold_kms::pkcs11::Pkcs11Kek::from_uri(uri, folder)?)),
         // Only the scheme is repeated: somebody may have written a password into the rest.
         other => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
             .with_detail(format!("{}; known: {}", other.map_or("no scheme", |(scheme, _)| scheme), FORMS.join(", ")))),
     }
 }
 
-#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
 fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -> (Arc<dyn Kms>, String) {
     let id = kek.adapter().label().to_owned();
     (Arc::new(kek), id)
@@ -144,8 +152,8 @@ fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -
 pub(crate) fn files(config: &Config, folder: &Path) -> Vec<PathBuf> {
     let of_one = |uri: &String| match uri.split_once(':') {
         Some(("local" | "passphrase", file)) => vec![folder.join(file)],
-        #[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
-        Some(("awskms" | "azurekv" | "vault", _)) => keyfold_kms::uri::files(uri, folder),
+        #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
+        Some(("awskms" | "azurekv" | "gcpkms" | "pkcs11" | "vault", _)) => keyfold_kms::uri::files(uri, folder),
         _ => Vec::new(),
     };
     config.keks.values().chain(config.audit_keks.values()).flat_map(of_one).collect()

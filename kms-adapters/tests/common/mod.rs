@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod faults;
+pub(crate) mod fork;
+pub(crate) mod logs;
 pub(crate) mod server;
 
 use keyfold::testing::block_on;
