@@ -41,6 +41,12 @@ impl Field {
         Self { ring, policy, scope: None, context: Context::new() }
     }
 
+    /// The policy of the field.
+    #[must_use]
+    pub fn policy(&self) -> &FieldPolicy {
+        &self.policy
+    }
+
     /// Uses the keys of this scope: a tenant, a clinic, a device. Ignored by deterministic fields, whose partition
     /// takes its place.
     #[must_use]
@@ -215,6 +221,13 @@ impl Encryptor {
     pub async fn ready(&self) -> Result<&Self> {
         self.ring.ready(&self.current).await.map_err(|error| self.uses.failed(error))?;
         Ok(self)
+    }
+
+    /// Whether [`ready`](Self::ready) has nothing to do. For callers who must prepare to wait: an interpreter's lock, an event loop.
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.current.is_ready(self.ring.time())
     }
 
     /// The key that seals, if it may be used now, with `n` values counted against its allowance.

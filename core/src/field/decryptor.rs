@@ -162,6 +162,17 @@ impl Decryptor {
         Ok(())
     }
 
+    /// Whether [`load_keys`](Self::load_keys) has nothing to do for `sealed`. For callers who must prepare to wait: an
+    /// interpreter's lock, an event loop. Of a frame it never says so.
+    #[inline]
+    #[must_use]
+    pub fn holds_key_of(&self, sealed: &[u8]) -> bool {
+        let now = self.ring.time();
+        let is_held = |sealed: Sealed<'_>| self.not_ready(sealed.key_id(), now).is_none();
+        !self.current.as_ref().is_some_and(|current| current.needs_renewal(now))
+            && Sealed::parse(sealed).is_ok_and(is_held)
+    }
+
     /// `None`: the key is held and not due. Otherwise the key, if it is held.
     #[inline]
     fn not_ready(&self, key_id: KeyId, now: u64) -> Option<Option<Arc<OpenKey>>> {

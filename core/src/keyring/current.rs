@@ -43,7 +43,8 @@ impl CurrentKey {
         self.check.ask_for_renewal();
     }
 
-    fn is_ready(&self, now: u64) -> bool {
+    /// Whether [`Keyring::ready`] has nothing to do.
+    pub(crate) fn is_ready(&self, now: u64) -> bool {
         let key = self.key.load();
         let Some(key) = key.as_deref() else { return false };
         let running_out = key.is_running_out() && now >= self.ask_again_at.load(Ordering::Relaxed);

@@ -1,0 +1,46 @@
+"""Envelope encryption of fields: patient identifiers, results and telemetry under keys that a key service guards.
+
+    import keyfold
+
+    with keyfold.Keyring.open("keyfold.toml", policies=["policy.toml"]) as ring:
+        ssn = ring.field("patient.ssn")
+        sealed = ssn.encrypt("999-81-5679", row="p-17")
+        assert ssn.decrypt(sealed, row="p-17") == "999-81-5679"
+
+Open one keyring per process, make the fields once, and share them: all of them are safe to use from several threads,
+and go on working in a child after a fork.
+"""
+
+from ._errors import (
+    ConfigurationError,
+    DecryptionFailed,
+    FormatError,
+    InvalidInput,
+    KeyfoldError,
+    KeyRefused,
+    KmsError,
+    NoMatchingKey,
+    PolicyRefused,
+    StoreError,
+)
+from ._native import Field, Inspection, Keyring, from_text, init, inspect, to_text
+
+__all__ = [
+    "ConfigurationError",
+    "DecryptionFailed",
+    "Field",
+    "FormatError",
+    "Inspection",
+    "InvalidInput",
+    "KeyRefused",
+    "KeyfoldError",
+    "Keyring",
+    "KmsError",
+    "NoMatchingKey",
+    "PolicyRefused",
+    "StoreError",
+    "from_text",
+    "init",
+    "inspect",
+    "to_text",
+]

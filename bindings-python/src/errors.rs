@@ -1,0 +1,56 @@
+//! Errors of core as exceptions of Python.
+
+use keyfold::{Error, ErrorKind, KmsErrorKind, RowError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// The exception that says `error`, which concerns the value at `row` of a batch, if it does. The only function that
+/// makes one of keyfold's exceptions.
+pub(crate) fn to_py_err(py: Python<'_>, error: &Error, row: Option<usize>) -> PyErr {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let kind = error.kind();
+    let made = MODULE
+        .get_or_try_init(py, || py.import("keyfold._errors").map(Bound::unbind))
+        .and_then(|module| module.bind(py).getattr(class_of(kind)))
+        .and_then(|class| class.call1((error.to_string(), kind.code(), kind.name(), error.is_retryable(), row)));
+    made.map_or_else(|failed| failed, PyErr::from_value)
+}
+
+/// As [`to_py_err`], for a batch that begins at row `start` of what the caller gave.
+pub(crate) fn row_to_py_err(py: Python<'_>, RowError { row, error }: RowError, start: usize) -> PyErr {
+    let row = start + row;
+    to_py_err(py, &Error::from(RowError { row, error }), Some(row))
+}
+
+/// An argument that breaks a rule which only this package has.
+pub(crate) fn invalid(py: Python<'_>, message: &'static str) -> PyErr {
+    to_py_err(py, &Error::new(ErrorKind::InvalidInput, message), None)
+}
+
+/// The class of python/keyfold/_errors.py for `kind`.
+const fn class_of(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidInput | ErrorKind::LimitExceeded => "InvalidInput",
+        ErrorKind::PolicyRefused => "PolicyRefused",
+        ErrorKind::Configuration => "ConfigurationError",
+        ErrorKind::Malformed | ErrorKind::Unsupported => "FormatError",
+        ErrorKind::NoMatchingKey => "NoMatchingKey",
+        ErrorKind::DecryptionFailed => "DecryptionFailed",
+        ErrorKind::WrongScope | ErrorKind::KeyState | ErrorKind::RecordRejected => "KeyRefused",
+        ErrorKind::Store | ErrorKind::Io | ErrorKind::Conflict => "StoreError",
+        ErrorKind::Kms(_) => "KmsError",
+        ErrorKind::RandomnessUnavailable | ErrorKind::DeadlineExceeded | ErrorKind::Closed | ErrorKind::Internal => {
+            "KeyfoldError"
+        }
+        // A kind that is newer than this match: the test that walks through all kinds fails.
+        _ => "UnknownKind",
+    }
+}
+
+/// Name, number, whether it may be repeated, and class of every kind of error.
+#[pyfunction]
+pub(crate) fn error_kinds() -> Vec<(&'static str, u16, bool, &'static str)> {
+    let kms = KmsErrorKind::ALL.iter().map(|&kind| ErrorKind::Kms(kind));
+    let all = ErrorKind::ALL.iter().copied().chain(kms);
+    all.map(|kind| (kind.name(), kind.code(), Error::from(kind).is_retryable(), class_of(kind))).collect()
+}
