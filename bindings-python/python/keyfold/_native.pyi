@@ -25,7 +25,8 @@ __all__ = [
 
 @final
 class Keyring:
-    """An open set of keys. Make one per process and share it between threads; after a fork the child goes on using it.
+    """An open set of keys. Make one per process and share it between threads. After `os.fork`, and what
+    uses it, a child goes on with it and with its fields; a fork that another language makes leaves it without its key store.
 
     Cannot be pickled or copied: send its `config` to other machines. As a context manager it is closed at the end. Every call
     that may ask a key service or the store lets go of the GIL, and Ctrl-C ends the wait.
@@ -102,6 +103,7 @@ class Keyring:
             StoreError: the store failed.
         """
 
+    def _before_fork(self) -> None: ...
     def close(self) -> None:
         """End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on, and its keys are erased."""
 
