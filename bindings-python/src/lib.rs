@@ -2,6 +2,7 @@
 //! is written in its stub, python/keyfold/_native.pyi.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod errors;
 mod field;
 mod host_kms;
@@ -36,6 +37,8 @@ mod _native {
         check_interpreter(module.py())
     }
 
+    #[pymodule_export]
+    use crate::audit::{AuditReport, verify_audit};
     #[pymodule_export]
     use crate::errors::error_kinds;
     #[pymodule_export]

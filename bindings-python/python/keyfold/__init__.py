@@ -25,10 +25,24 @@ from ._errors import (
     StoreError,
 )
 from ._kms import Kek, KmsFailure
-from ._native import Census, Field, Inspection, KeyInfo, Keyring, census, from_text, init, inspect, to_text
+from ._native import (
+    AuditReport,
+    Census,
+    Field,
+    Inspection,
+    KeyInfo,
+    Keyring,
+    census,
+    from_text,
+    init,
+    inspect,
+    to_text,
+    verify_audit,
+)
 from ._types import Opened, Value
 
 __all__ = [
+    "AuditReport",
     "Census",
     "Config",
     "ConfigurationError",
@@ -54,4 +68,5 @@ __all__ = [
     "init",
     "inspect",
     "to_text",
+    "verify_audit",
 ]

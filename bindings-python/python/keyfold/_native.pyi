@@ -10,6 +10,7 @@ from ._kms import Kek
 from ._types import Opened, Value
 
 __all__ = [
+    "AuditReport",
     "Census",
     "Field",
     "Inspection",
@@ -21,6 +22,7 @@ __all__ = [
     "init",
     "inspect",
     "to_text",
+    "verify_audit",
 ]
 
 @final
@@ -277,6 +279,34 @@ class Census:
     def not_sealed(self) -> int:
         """How many were no sealed values."""
 
+@final
+class AuditReport:
+    """What `verify_audit` found."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is wrong with what was checked."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether everything was checked under the audit KEK. If not, whoever edits the files can make them fit."""
+
+    @property
+    def events(self) -> int:
+        """How many events were recorded."""
+
+    @property
+    def lost(self) -> int:
+        """How many events could not be written at the time."""
+
+    @property
+    def findings(self) -> list[str]:
+        """What is wrong, by file and line."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth knowing and not wrong."""
+
 def census(values: Iterable[bytes | str | None], /) -> Census:
     """Count `values`, sealed in binary or text form, by key. Needs no key and no keyring; holds the GIL.
 
@@ -317,3 +347,14 @@ def from_text(text: str, /) -> bytes:
 
 def error_kinds() -> list[tuple[str, int, bool, str]]:
     """Return the name, number, `retryable` and class of every kind of error."""
+
+def verify_audit(path: str | PathLike[str], /) -> AuditReport:
+    """Verify the audit trail of the configuration file `path`: that every line is what was written, and none is missing.
+
+    A trail is to be believed if the report is both `clean` and `authenticated`. Asks the audit KEK, which needs the right to
+    decrypt; one that the program brings (`host:NAME`) cannot be asked here, and the trail is not authenticated then.
+
+    Raises:
+        ConfigurationError: there is no `[audit]` section.
+        StoreError: a file cannot be read.
+    """
