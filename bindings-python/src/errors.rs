@@ -16,10 +16,22 @@ pub(crate) fn to_py_err(py: Python<'_>, error: &Error, row: Option<usize>) -> Py
     made.map_or_else(|failed| failed, PyErr::from_value)
 }
 
-/// As [`to_py_err`], for a batch that begins at row `start` of what the caller gave.
-pub(crate) fn row_to_py_err(py: Python<'_>, RowError { row, error }: RowError, start: usize) -> PyErr {
-    let row = start + row;
-    to_py_err(py, &Error::from(RowError { row, error }), Some(row))
+/// The exception that says what is wrong with a chunk, whose values are of these `rows`.
+pub(crate) fn row_to_py_err(py: Python<'_>, RowError { row, error }: RowError, rows: &[usize]) -> PyErr {
+    at_row(py, to_py_err(py, &error, None), rows.get(row).copied().unwrap_or_default())
+}
+
+/// `error`, and which row of the caller's it is about.
+pub(crate) fn at_row(py: Python<'_>, error: PyErr, row: usize) -> PyErr {
+    let value = error.value(py);
+    let noted = value.call_method1("add_note", (format!("in row {row}"),)).and_then(|_| value.setattr("row", row));
+    noted.err().unwrap_or(error)
+}
+
+/// Whether `error` says that a value cannot be opened, rather than that nothing can be at present.
+pub(crate) fn is_about_the_value(py: Python<'_>, error: &PyErr) -> bool {
+    const CLASSES: [&str; 5] = ["FormatError", "NoMatchingKey", "DecryptionFailed", "KeyRefused", "PolicyRefused"];
+    error.get_type(py).name().is_ok_and(|name| CLASSES.iter().any(|class| name == *class))
 }
 
 /// An argument that breaks a rule which only this package has.

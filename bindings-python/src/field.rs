@@ -1,12 +1,13 @@
-//! Fields: handles that encrypt and decrypt.
+//! Fields: handles that encrypt and decrypt one value, or find it.
 
 use crate::errors::to_py_err;
 use crate::inspect::sealed_bytes;
+use crate::many;
 use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
-use keyfold::{Decryptor, Encryptor, RowError, ValueType};
+use keyfold::{Decryptor, Encryptor, Error, Searcher, ValueType};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 use std::sync::OnceLock;
 
 /// Values longer than this are sealed and opened without the GIL; for shorter ones letting go of it takes longer.
@@ -16,22 +17,23 @@ const LONG: usize = 16 * 1024;
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct Field {
     field: keyfold::Field,
-    value_type: Option<ValueType>,
-    // Made when first used. Two threads may both make one, and one of them stays: nobody waits for a lock, which a fork
-    // would leave locked for ever.
+    pub(crate) value_type: Option<ValueType>,
+    // Made when first used. Two threads may both make one, and one of them stays: nobody waits for the other, who may be
+    // asking a key service.
     encryptor: OnceLock<Encryptor>,
     decryptor: OnceLock<Decryptor>,
+    searcher: OnceLock<Searcher>,
 }
 
 impl Field {
     pub(crate) fn new(field: keyfold::Field) -> Self {
         let value_type = field.policy().value_type;
-        Self { field, value_type, encryptor: OnceLock::new(), decryptor: OnceLock::new() }
+        Self { field, value_type, encryptor: OnceLock::new(), decryptor: OnceLock::new(), searcher: OnceLock::new() }
     }
 
     /// The handle that seals, under a key that may be used now.
     #[inline]
-    fn encryptor(&self, py: Python<'_>) -> PyResult<&Encryptor> {
+    pub(crate) fn encryptor(&self, py: Python<'_>) -> PyResult<&Encryptor> {
         match self.encryptor.get() {
             Some(encryptor) if encryptor.is_ready() => Ok(encryptor),
             Some(encryptor) => wait(py, encryptor.ready()),
@@ -42,12 +44,24 @@ impl Field {
         }
     }
 
-    fn decryptor(&self, py: Python<'_>) -> PyResult<&Decryptor> {
+    /// The handle that opens; its keys are to be loaded.
+    #[inline]
+    pub(crate) fn decryptor(&self, py: Python<'_>) -> PyResult<&Decryptor> {
         if let Some(decryptor) = self.decryptor.get() {
             return Ok(decryptor);
         }
         let made = wait(py, self.field.clone().decryptor())?;
         Ok(self.decryptor.get_or_init(|| made))
+    }
+
+    fn searcher(&self, py: Python<'_>) -> PyResult<&Searcher> {
+        match self.searcher.get() {
+            Some(searcher) => wait(py, searcher.ready()),
+            None => {
+                let made = wait(py, self.field.clone().searcher())?;
+                Ok(self.searcher.get_or_init(|| made))
+            }
+        }
     }
 }
 
@@ -78,8 +92,7 @@ impl Field {
         let row = row_binding(row)?;
         let decryptor = self.decryptor(py)?;
         if !decryptor.holds_key_of(&bytes) {
-            let load = async { decryptor.load_keys(&[&bytes][..]).await.map_err(|RowError { error, .. }| error) };
-            wait(py, load)?;
+            wait(py, async { decryptor.load_keys(&[&bytes][..]).await.map_err(|failure| failure.error) })?;
         }
         let opened = if bytes.len() > LONG {
             py.detach(|| decryptor.decrypt(&bytes, row))
@@ -87,5 +100,48 @@ impl Field {
             decryptor.decrypt(&bytes, row)
         };
         to_python(py, opened.map_err(|error| to_py_err(py, &error, None))?.value())
+    }
+
+    #[pyo3(signature = (values, /, *, rows = None))]
+    fn encrypt_many<'py>(
+        &self,
+        values: &Bound<'py, PyAny>,
+        rows: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        many::encrypt(self, values, rows)
+    }
+
+    #[pyo3(signature = (sealed, /, *, rows = None, on_error = "raise", errors = None))]
+    fn decrypt_many<'py>(
+        &self,
+        sealed: &Bound<'py, PyAny>,
+        rows: Option<&Bound<'py, PyAny>>,
+        on_error: &str,
+        errors: Option<&Bound<'py, PyList>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        many::decrypt(self, sealed, rows, on_error, errors)
+    }
+
+    #[pyo3(signature = (value, /))]
+    fn search<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let py = value.py();
+        let taken = Taken::from(value, self.value_type)?;
+        let searcher = self.searcher(py)?;
+        let found = py.detach(|| searcher.ciphertexts(taken.value())).map_err(|error| to_py_err(py, &error, None))?;
+        Ok(found.iter().map(|sealed| PyBytes::new(py, sealed)).collect())
+    }
+
+    #[pyo3(signature = (sealed, /))]
+    fn is_current(&self, sealed: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = sealed.py();
+        let bytes = sealed_bytes(sealed)?;
+        let decryptor = self.decryptor(py)?;
+        // Of no value: only what is known of the key that seals.
+        wait(py, async { decryptor.load_keys(&[] as &[&[u8]]).await.map_err(Error::from) })?;
+        decryptor.is_current(&bytes).map_err(|error| to_py_err(py, &error, None))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<keyfold.Field '{}'>", self.field.policy().name)
     }
 }

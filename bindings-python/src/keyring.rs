@@ -2,68 +2,103 @@
 
 use crate::errors::to_py_err;
 use crate::field::Field;
+use crate::host_kms::{host_kek, passphrase_source};
 use crate::value::not_utf8;
 use crate::wait::wait;
-use keyfold::{Context, Recovery};
+use keyfold::{Context, Record, Recovery, RewrapOptions};
 use keyfold_open::Options;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString, PyType};
+use pyo3::types::{PyBytes, PyMapping, PyString, PyType};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// Records that are looked at in one step, after which signals are.
+const PAGE: usize = 256;
 
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct Keyring {
     ring: keyfold::Keyring,
+    config: Py<PyAny>,
 }
 
 #[pymethods]
 impl Keyring {
     #[classmethod]
-    #[pyo3(signature = (path, /, *, policies = Vec::new(), recovery = None), text_signature = "($cls, path, /, *, policies=(), recovery=None)")]
+    #[pyo3(
+        signature = (path, /, *, policies = Vec::new(), recovery = None, passphrase = None, keks = None),
+        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, keks=None)"
+    )]
     fn open(
-        _class: &Bound<'_, PyType>,
+        class: &Bound<'_, PyType>,
         path: PathBuf,
         policies: Vec<PathBuf>,
         recovery: Option<&str>,
+        passphrase: Option<Py<PyAny>>,
+        keks: Option<BTreeMap<String, Py<PyAny>>>,
     ) -> PyResult<Self> {
-        let py = _class.py();
+        let py = class.py();
         let failed = |error| to_py_err(py, &error, None);
-        let recovery = recovery.map(Recovery::with_reason).transpose().map_err(failed)?;
-        let options = Options { recovery, ..Options::default() };
-        let ring = wait(py, async move { keyfold_open::open_with(&path, &policies, &options) })?;
-        Ok(Self { ring })
+        let keks =
+            keks.unwrap_or_default().into_iter().map(|(name, object)| Ok((name.clone(), host_kek(&name, object)?)));
+        let options = Options {
+            recovery: recovery.map(Recovery::with_reason).transpose().map_err(failed)?,
+            passphrase: passphrase.map(passphrase_source),
+            host_keks: keks.collect::<keyfold::Result<_>>().map_err(failed)?,
+        };
+        let config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?.unbind();
+        let ring = wait(py, async { keyfold_open::open_with(&path, &policies, &options) })?;
+        Ok(Self { ring, config })
+    }
+
+    #[getter]
+    fn config(&self, py: Python<'_>) -> Py<PyAny> {
+        self.config.clone_ref(py)
     }
 
     #[pyo3(signature = (name, /, *, scope = None, context = None))]
     fn field(
         &self,
         name: &Bound<'_, PyString>,
-        scope: Option<&str>,
-        context: Option<&Bound<'_, PyDict>>,
+        scope: Option<&Bound<'_, PyString>>,
+        context: Option<&Bound<'_, PyMapping>>,
     ) -> PyResult<Field> {
         let py = name.py();
-        let failed = |error| to_py_err(py, &error, None);
-        let mut field = self.ring.field(name.to_str().map_err(|_| not_utf8(py))?).map_err(failed)?;
+        let mut field = self.ring.field(utf8(name)?).map_err(|error| to_py_err(py, &error, None))?;
         if let Some(scope) = scope {
-            field = field.scope(scope);
+            field = field.scope(utf8(scope)?);
         }
         if let Some(pairs) = context {
-            let mut context = Context::new();
-            for (key, value) in pairs {
-                let key = key.cast::<PyString>().map_err(|_| PyTypeError::new_err("a context key is str"))?;
-                let key = key.to_str().map_err(|_| not_utf8(py))?;
-                context = if let Ok(text) = value.cast::<PyString>() {
-                    context.with(key, text.to_str().map_err(|_| not_utf8(py))?)
-                } else if let Ok(bytes) = value.cast::<PyBytes>() {
-                    context.with(key, bytes.as_bytes())
-                } else {
-                    return Err(PyTypeError::new_err("a context value is str or bytes"));
-                }
-                .map_err(failed)?;
-            }
-            field = field.context(context);
+            field = field.context(context_of(pairs)?);
         }
         Ok(Field::new(field))
+    }
+
+    fn keys(&self, py: Python<'_>) -> PyResult<Vec<KeyInfo>> {
+        let mut infos: Vec<KeyInfo> = Vec::new();
+        let mut after = None;
+        loop {
+            let page = wait(py, self.ring.list(after, PAGE))?;
+            let Some(last) = page.last() else { return Ok(infos) };
+            after = Some(last.record.key_id());
+            infos.extend(page.iter().map(|info| KeyInfo::of(&info.record, info.verified.is_ok())));
+        }
+    }
+
+    #[pyo3(signature = (scope = None, /))]
+    fn rotate(&self, py: Python<'_>, scope: Option<&Bound<'_, PyString>>) -> PyResult<KeyInfo> {
+        let scope = scope.map(utf8).transpose()?;
+        let rotated = wait(py, self.ring.rotate_data_key(scope))?;
+        Ok(KeyInfo::of(&rotated.new, true))
+    }
+
+    fn repair(&self, py: Python<'_>) -> PyResult<u64> {
+        let mut repair = wait(py, self.ring.rewrap(RewrapOptions::default()))?;
+        while !wait(py, repair.step(PAGE))?.done {}
+        match repair.failures().values().next() {
+            Some(error) => Err(to_py_err(py, error, None)),
+            None => Ok(repair.progress().added),
+        }
     }
 
     fn close(&self, py: Python<'_>) {
@@ -74,8 +109,72 @@ impl Keyring {
         slf
     }
 
-    fn __exit__(&self, py: Python<'_>, _kind: Py<PyAny>, _value: Py<PyAny>, _traceback: Py<PyAny>) {
+    #[pyo3(signature = (kind, value, traceback, /))]
+    #[expect(unused_variables, reason = "whatever ended the block, the keyring is closed")]
+    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) {
         self.close(py);
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("a keyring holds keys and cannot be copied: send its `config`, and open that"))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<keyfold.Keyring {}>", self.ring.lineage())
+    }
+}
+
+fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|_| not_utf8(text.py()))
+}
+
+fn context_of(pairs: &Bound<'_, PyMapping>) -> PyResult<Context> {
+    let mut context = Context::new();
+    for pair in pairs.items()? {
+        let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract()?;
+        let key = key.cast::<PyString>().map_err(|_| PyTypeError::new_err("a context key is str"))?;
+        let added = if let Ok(text) = value.cast::<PyString>() {
+            context.with(utf8(key)?, utf8(text)?)
+        } else if let Ok(bytes) = value.cast::<PyBytes>() {
+            context.with(utf8(key)?, bytes.as_bytes())
+        } else {
+            return Err(PyTypeError::new_err("a context value is str or bytes"));
+        };
+        context = added.map_err(|error| to_py_err(pairs.py(), &error, None))?;
+    }
+    Ok(context)
+}
+
+/// A key as its record says.
+#[pyclass(module = "keyfold", frozen, get_all)]
+pub(crate) struct KeyInfo {
+    key_id: String,
+    generation: u32,
+    kind: &'static str,
+    state: &'static str,
+    created_at: u64,
+    keks: Vec<String>,
+    trusted: bool,
+}
+
+impl KeyInfo {
+    fn of(record: &Record, trusted: bool) -> Self {
+        Self {
+            key_id: record.key_id().to_string(),
+            generation: record.key_id().generation(),
+            kind: record.class().name(),
+            state: record.state().name(),
+            created_at: record.created_at(),
+            keks: record.kek_aliases().map(ToString::to_string).collect(),
+            trusted,
+        }
+    }
+}
+
+#[pymethods]
+impl KeyInfo {
+    fn __repr__(&self) -> String {
+        format!("<keyfold.KeyInfo {} {} {}>", self.kind, self.key_id, self.state)
     }
 }
 

@@ -4,8 +4,10 @@
 
 mod errors;
 mod field;
+mod host_kms;
 mod inspect;
 mod keyring;
+mod many;
 mod value;
 mod wait;
 
@@ -17,7 +19,7 @@ mod _native {
     #[pymodule_export]
     use crate::field::Field;
     #[pymodule_export]
-    use crate::inspect::{Inspection, from_text, inspect, to_text};
+    use crate::inspect::{Census, Inspection, census, from_text, inspect, to_text};
     #[pymodule_export]
-    use crate::keyring::{Keyring, init};
+    use crate::keyring::{KeyInfo, Keyring, init};
 }

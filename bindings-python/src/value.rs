@@ -142,16 +142,42 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: Value<'_>) -> PyResult<Boun
     })
 }
 
-/// The bytes that a value is bound to, out of a `str` or `bytes`.
+/// What a value is bound to, held for a batch.
+pub(crate) enum RowBinding {
+    Text(PyBackedStr),
+    Bytes(PyBackedBytes),
+}
+
+impl RowBinding {
+    pub(crate) fn from(row: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = row.cast::<PyString>() {
+            return text.clone().try_into().map(Self::Text).map_err(|_| not_utf8(row.py()));
+        }
+        row.cast::<PyBytes>().map(|bytes| Self::Bytes(bytes.clone().into())).map_err(|_| not_a_row(row))
+    }
+}
+
+impl AsRef<[u8]> for RowBinding {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// What a single value is bound to.
 pub(crate) fn row_binding<'a>(row: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<&'a [u8]>> {
-    let Some(row) = row.filter(|row| !row.is_none()) else { return Ok(None) };
+    let Some(row) = row else { return Ok(None) };
     if let Ok(text) = row.cast::<PyString>() {
         return text.to_str().map(|text| Some(text.as_bytes())).map_err(|_| not_utf8(row.py()));
     }
-    if let Ok(bytes) = row.cast::<PyBytes>() {
-        return Ok(Some(bytes.as_bytes()));
-    }
-    Err(PyTypeError::new_err(format!("a row binding is str or bytes, not {}", row.get_type().qualname()?)))
+    row.cast::<PyBytes>().map(|bytes| Some(bytes.as_bytes())).map_err(|_| not_a_row(row))
+}
+
+fn not_a_row(row: &Bound<'_, PyAny>) -> PyErr {
+    let name = row.get_type().qualname();
+    name.map_or_else(|failed| failed, |name| PyTypeError::new_err(format!("a row binding is str or bytes, not {name}")))
 }
 
 /// Without the error of Python's codec, which holds the text.

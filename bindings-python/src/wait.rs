@@ -23,7 +23,12 @@ impl Wake for Unpark {
 /// Runs `work` on this thread with the GIL released. A signal whose handler raises, as that of Ctrl-C does, drops `work`
 /// where it waits.
 pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T>> + Send) -> PyResult<T> {
-    let done = py.detach(|| {
+    wait_for(py, work)?.map_err(|error| to_py_err(py, &error, None))
+}
+
+/// As [`wait`], for `work` whose errors are still to be told apart.
+pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
+    py.detach(|| {
         let waker = Arc::new(Unpark(thread::current())).into();
         let mut context = Context::from_waker(&waker);
         let mut work = pin!(work);
@@ -34,6 +39,5 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T>
             thread::park_timeout(SIGNALS_EVERY);
             Python::attach(|py| py.check_signals())?;
         }
-    });
-    done.and_then(|done: Result<T>| done.map_err(|error| to_py_err(py, &error, None)))
+    })
 }

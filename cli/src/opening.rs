@@ -37,7 +37,7 @@ pub(crate) fn options(source: &Source) -> Result<Options, Failure> {
         let told = "recovery mode is on: KEKs are asked that are not asked otherwise, and what they open is recorded";
         tracing::warn!("{told}");
     }
-    Ok(Options { recovery, passphrase: Some(Arc::new(ask)) })
+    Ok(Options { recovery, passphrase: Some(Arc::new(ask)), ..Options::default() })
 }
 
 /// The failure of a passphrase that was asked for outside of a keyring.

@@ -2,7 +2,7 @@
 
 use crate::absent::Absent;
 use crate::keks::open_kek;
-use crate::{add, folder_of, key_files, read_config};
+use crate::{Options, add, folder_of, key_files, read_config};
 use keyfold::config::{AuditConfig, Config};
 use keyfold::{
     AuditAction, AuditEvent, AuditSink, Error, ErrorKind, KekAlias, Keyring, Kms, KmsErrorKind, Lineage, Result,
@@ -35,7 +35,7 @@ pub fn sign_statement(ring: &Keyring, path: &Path, kind: &str, body: &serde_json
         tracing::warn!(kind, "not signed: {NO_AUDIT}");
         return Ok(None);
     };
-    let kek = audit_kek(&config, audit, folder_of(path))?;
+    let kek = audit_kek(&config, audit, folder_of(path), &Options::default())?;
     let (alias, owned_kind, body) = (audit.kek.clone(), kind.to_owned(), body.clone());
     let (lineage, environment) = (config.keyring.lineage, config.keyring.environment);
     let text = keyfold_background::block(async move {
@@ -63,7 +63,7 @@ pub fn statement_digest(file: &[u8]) -> String {
 pub fn verify_statement(path: &Path, kind: &str, text: &str) -> Result<serde_json::Value> {
     let config = read_config(path, &[])?;
     let audit = config.audit.as_ref().ok_or(NO_AUDIT)?;
-    let kek = audit_kek(&config, audit, folder_of(path))?;
+    let kek = audit_kek(&config, audit, folder_of(path), &Options::default())?;
     let text = text.to_owned();
     let mut statement = keyfold_background::block(async move { keyfold_audit::verify_statement(&text, &*kek).await })?;
     if statement["lineage"] != config.keyring.lineage.to_string() {
@@ -101,7 +101,7 @@ pub fn audit_trail(path: &Path) -> Result<AuditTrail> {
     let audit = config.audit.as_ref().ok_or(NO_AUDIT)?;
     let folder = folder_of(path);
     let open = |(alias, uri): (&KekAlias, &String)| -> (KekAlias, Arc<dyn Kms>) {
-        let kek = open_kek(alias, uri, folder, None).unwrap_or_else(|error| {
+        let kek = open_kek(alias, uri, folder, &Options::default()).unwrap_or_else(|error| {
             let away = Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "the audit KEK cannot be opened here");
             Arc::new(Absent(away.with_detail(error.to_string())))
         });
@@ -153,10 +153,10 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// The sink that the configuration names.
-pub(crate) fn sink(config: &Config, folder: &Path) -> Result<Option<Arc<dyn AuditSink>>> {
+pub(crate) fn sink(config: &Config, folder: &Path, options: &Options) -> Result<Option<Arc<dyn AuditSink>>> {
     let Some(audit) = &config.audit else { return Ok(None) };
     check_files(config, audit, folder)?;
-    let kek = audit_kek(config, audit, folder)?;
+    let kek = audit_kek(config, audit, folder, options)?;
     Ok(Some(Arc::new(FileAudit::open(audit, folder, &config.keyring, kek)?)))
 }
 
@@ -171,7 +171,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn audit_kek(config: &Config, audit: &AuditConfig, folder: &Path) -> Result<Arc<dyn Kms>> {
+fn audit_kek(config: &Config, audit: &AuditConfig, folder: &Path, options: &Options) -> Result<Arc<dyn Kms>> {
     let uri = config.audit_keks.get(&audit.kek).ok_or(NO_AUDIT)?;
-    open_kek(&audit.kek, uri, folder, None).map_err(|error| add(error, &format!("KEK {}", audit.kek)))
+    open_kek(&audit.kek, uri, folder, options).map_err(|error| add(error, &format!("KEK {}", audit.kek)))
 }

@@ -1,7 +1,7 @@
 //! The KEKs that a configuration names.
 
 use crate::absent::Absent;
-use crate::{PassphraseSource, add};
+use crate::{Options, add};
 use keyfold::config::Config;
 use keyfold::{Error, ErrorKind, KekAlias, KekUse, Kms, KmsErrorKind, Result};
 use keyfold_kms::{Deadline, LocalKek, PassphraseKek};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 const FORMS: &[&str] = &[
     "local:FILE",
     "passphrase:FILE",
+    "host:NAME",
     #[cfg(feature = "aws")]
     "awskms://ARN?…",
     #[cfg(feature = "azure")]
@@ -30,20 +31,27 @@ const FORMS: &[&str] = &[
 ///
 /// # Errors
 ///
-/// - [`Configuration`](ErrorKind::Configuration): two aliases stand for one key.
+/// - [`Configuration`](ErrorKind::Configuration): two aliases stand for one key, or the host program brings a KEK that no
+///   alias stands for.
 /// - Those of opening a KEK file, where no KEK for roots is left to ask.
-pub(crate) fn open_keks(
-    config: &Config,
-    folder: &Path,
-    passphrase: Option<&PassphraseSource>,
-) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
+pub(crate) fn open_keks(config: &Config, folder: &Path, options: &Options) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
+    let is_named = |name: &str| {
+        config.keks.values().chain(config.audit_keks.values()).any(|uri| uri.strip_prefix("host:") == Some(name))
+    };
+    if let Some(name) = options.host_keks.keys().find(|name| !is_named(name)) {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            "no section of the configuration names this KEK of the program",
+        )
+        .with_detail(format!("host:{name}")));
+    }
     let policy = &config.keyring;
     let use_of = |alias: &KekAlias| policy.keks.uses.get(alias).copied().unwrap_or_default();
     let mut keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::new();
     let mut ids: BTreeMap<String, &KekAlias> = BTreeMap::new();
     let mut away = Vec::new();
     for (alias, uri) in &config.keks {
-        match open_with_id(alias, uri, folder, passphrase) {
+        match open_with_id(alias, uri, folder, options) {
             Ok((kek, id)) => {
                 if let Some(other) = ids.insert(id, alias) {
                     return Err(Error::new(
@@ -94,22 +102,12 @@ pub(crate) fn open_keks(
     fatal.map_or(Ok(keks), Err)
 }
 
-pub(crate) fn open_kek(
-    alias: &KekAlias,
-    uri: &str,
-    folder: &Path,
-    passphrase: Option<&PassphraseSource>,
-) -> Result<Arc<dyn Kms>> {
-    open_with_id(alias, uri, folder, passphrase).map(|(kek, _)| kek)
+pub(crate) fn open_kek(alias: &KekAlias, uri: &str, folder: &Path, options: &Options) -> Result<Arc<dyn Kms>> {
+    open_with_id(alias, uri, folder, options).map(|(kek, _)| kek)
 }
 
 /// The KEK, and what tells it from every other one.
-fn open_with_id(
-    alias: &KekAlias,
-    uri: &str,
-    folder: &Path,
-    passphrase: Option<&PassphraseSource>,
-) -> Result<(Arc<dyn Kms>, String)> {
+fn open_with_id(alias: &KekAlias, uri: &str, folder: &Path, options: &Options) -> Result<(Arc<dyn Kms>, String)> {
     match uri.split_once(':') {
         Some(("local", file)) => {
             let kek = LocalKek::open(folder.join(file))?;
@@ -117,7 +115,7 @@ fn open_with_id(
             Ok((Arc::new(kek), id))
         }
         Some(("passphrase", file)) => {
-            let (alias, source) = (alias.clone(), passphrase.cloned());
+            let (alias, source) = (alias.clone(), options.passphrase.clone());
             let ask = move || match &source {
                 Some(source) => source(&alias),
                 None => Err(Error::new(ErrorKind::Configuration, "this program was given no way to ask for it")),
@@ -126,6 +124,12 @@ fn open_with_id(
             let id = kek.file_id();
             Ok((Arc::new(kek), id))
         }
+        Some(("host", name)) => match options.host_keks.get(name) {
+            Some(kek) => Ok((kek.clone(), uri.to_owned())),
+            None => {
+                Err(Error::new(ErrorKind::Configuration, "this program brings no KEK of that name").with_detail(name))
+            }
+        },
         #[cfg(feature = "vault")]
         Some(("vault", _)) => Ok(remote(keyfold_kms::vault::VaultKek::from_uri(uri, folder)?)),
         #[cfg(feature = "aws")]

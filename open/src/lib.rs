@@ -47,11 +47,17 @@ pub struct Options {
     pub recovery: Option<Recovery>,
     /// Where passphrases come from. Without it a KEK with a passphrase is away.
     pub passphrase: Option<PassphraseSource>,
+    /// KEKs of the host program, which the configuration names by `host:NAME`. Without the one that it names, a KEK is away.
+    pub host_keks: BTreeMap<String, Arc<dyn Kms>>,
 }
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("recovery", &self.recovery).finish_non_exhaustive()
+        let host_keks = self.host_keks.keys();
+        f.debug_struct("Options")
+            .field("recovery", &self.recovery)
+            .field("host_keks", &host_keks)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,7 +138,7 @@ fn open_ring(
     high_water: Option<Arc<FileHighWater>>,
     options: &Options,
 ) -> Result<Keyring> {
-    let sink = audit::sink(config, folder)?;
+    let sink = audit::sink(config, folder, options)?;
     let journals = open_journals(config, folder)?;
     if !journals.is_empty() {
         store = Arc::new(JournaledStore::new(store, journals));
@@ -141,7 +147,7 @@ fn open_ring(
         Some(file) => file,
         None => Arc::new(MemoryHighWater::default()),
     };
-    let keks = keks::open_keks(config, folder, options.passphrase.as_ref())?;
+    let keks = keks::open_keks(config, folder, options)?;
     let ring = Keyring::open(config.keyring.clone(), store, keks, high_water)?;
     if let Some(sink) = sink {
         ring.set_audit(sink)?;
@@ -182,7 +188,7 @@ pub fn reload(ring: &Keyring, path: &Path, policies: &[PathBuf]) -> Result<()> {
 /// As for [`reload`].
 pub fn reload_with(ring: &Keyring, path: &Path, policies: &[PathBuf], options: &Options) -> Result<()> {
     let (config, digest) = read_with(path, policies, options)?;
-    let keks = keks::open_keks(&config, folder_of(path), options.passphrase.as_ref())?;
+    let keks = keks::open_keks(&config, folder_of(path), options)?;
     ring.check_audit()?;
     ring.reload(config.keyring, keks)?;
     ring.audit(audit::of_configuration(AuditAction::Reconfigured, digest))

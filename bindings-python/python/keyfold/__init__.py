@@ -11,6 +11,7 @@ Open one keyring per process, make the fields once, and share them: all of them 
 and go on working in a child after a fork.
 """
 
+from ._config import Config
 from ._errors import (
     ConfigurationError,
     DecryptionFailed,
@@ -23,22 +24,32 @@ from ._errors import (
     PolicyRefused,
     StoreError,
 )
-from ._native import Field, Inspection, Keyring, from_text, init, inspect, to_text
+from ._kms import Kek, KmsFailure
+from ._native import Census, Field, Inspection, KeyInfo, Keyring, census, from_text, init, inspect, to_text
+from ._types import Opened, Value
 
 __all__ = [
+    "Census",
+    "Config",
     "ConfigurationError",
     "DecryptionFailed",
     "Field",
     "FormatError",
     "Inspection",
     "InvalidInput",
+    "Kek",
+    "KeyInfo",
     "KeyRefused",
     "KeyfoldError",
     "Keyring",
     "KmsError",
+    "KmsFailure",
     "NoMatchingKey",
+    "Opened",
     "PolicyRefused",
     "StoreError",
+    "Value",
+    "census",
     "from_text",
     "init",
     "inspect",

@@ -1,15 +1,36 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, final
+from typing import Literal, NoReturn, Self, final
 
+from ._config import Config
+from ._errors import KeyfoldError
+from ._kms import Kek
 from ._types import Opened, Value
 
-__all__ = ["Field", "Inspection", "Keyring", "error_kinds", "from_text", "init", "inspect", "to_text"]
+__all__ = [
+    "Census",
+    "Field",
+    "Inspection",
+    "KeyInfo",
+    "Keyring",
+    "census",
+    "error_kinds",
+    "from_text",
+    "init",
+    "inspect",
+    "to_text",
+]
 
 @final
 class Keyring:
+    """An open set of keys. Make one per process and share it between threads; after a fork the child goes on using it.
+
+    Cannot be pickled or copied: send its `config` to other machines. As a context manager it is closed at the end. Every call
+    that may ask a key service or the store lets go of the GIL, and Ctrl-C ends the wait.
+    """
+
     @classmethod
     def open(
         cls,
@@ -18,38 +39,279 @@ class Keyring:
         *,
         policies: Sequence[str | PathLike[str]] = (),
         recovery: str | None = None,
-    ) -> Self: ...
+        passphrase: Callable[[str], str] | None = None,
+        keks: Mapping[str, Kek] | None = None,
+    ) -> Self:
+        """Open the keyring of the configuration file `path`, with the fields of the files `policies` added.
+
+        Asks no key service yet, but the audit KEK where there is an `[audit]` section. `recovery`, the reason for it, turns
+        recovery mode on. `passphrase` is called with the alias of a KEK whose passphrase is needed. `keks` are objects that
+        reach KEKs, by the NAME that the configuration gives as `uri = "host:NAME"`.
+
+        Raises:
+            ConfigurationError: a file is wrong; the text names file, line and key.
+            StoreError: a file cannot be read, or the store cannot be opened.
+            KmsError: no KEK for roots can be reached; see `.retryable`.
+            InvalidInput: `recovery` is no reason: one line of 1 to 512 bytes.
+        """
+
+    @property
+    def config(self) -> Config:
+        """The files that the keyring was opened with, to open it elsewhere."""
+
     def field(
         self, name: str, /, *, scope: str | None = None, context: Mapping[str, str | bytes] | None = None
-    ) -> Field: ...
-    def close(self) -> None: ...
+    ) -> Field:
+        """Return the field `name` of the policy, bound to the keys of `scope` and to `context`.
+
+        Asks nobody: the keys are fetched when the field is first used. `context` is authenticated and stored nowhere: whoever
+        decrypts gives an equal one. A deterministic field has a partition in the place of a scope.
+
+        Raises:
+            PolicyRefused: the policy has no such field.
+            InvalidInput: a context key is empty or begins with `kf:`, or there are more than 32 pairs or 4,096 bytes.
+            KeyfoldError: kind `Closed`, after `close`.
+        """
+
+    def keys(self) -> list[KeyInfo]:
+        """Return every key record, in the order of key IDs. Reads the whole store.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    def rotate(self, scope: str | None = None, /) -> KeyInfo:
+        """Make the next key of `scope`, or of the keyring itself, and return it.
+
+        It seals at once; where the configuration has a lead, it is `pre-active` until that has passed. Values under older keys
+        still open: `Field.is_current` and `census` find them. However many processes rotate at once, one new key results.
+
+        Raises:
+            NoMatchingKey: there is no such scope.
+            StoreError, KmsError, KeyRefused: repeating the call is safe.
+        """
+
+    def repair(self) -> int:
+        """Make the wraps that are missing, by KEKs that were away or were configured later, and return how many were made.
+
+        One request to unwrap each root and isolated key that lacks some, and two to each KEK that wraps it.
+
+        Raises:
+            KmsError: a KEK did not wrap; what the others wrapped stays.
+            KeyRefused: no trusted root vouches for a record.
+            StoreError: the store failed.
+        """
+
+    def close(self) -> None:
+        """End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on, and its keys are erased."""
+
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
+    def __reduce__(self) -> NoReturn: ...
 
 @final
 class Field:
-    def encrypt(self, value: Value, /, *, row: str | bytes | None = None) -> bytes: ...
-    def decrypt(self, sealed: bytes | str, /, *, row: str | bytes | None = None) -> Opened: ...
+    """A field of the policy, bound to scope and context. Make it once and share it between threads.
+
+    Its methods ask the store and the key service when keys are first needed or due to be renewed; the GIL is let go of for
+    that, and for values of more than 16 KiB. Between, a call asks nobody.
+
+    A value is a `str`, `bytes`, `bytearray`, `memoryview`, `int` of up to 128 bits, `float`, `bool`, `date`, `datetime` with a
+    time zone, or `Decimal`, as the policy says; each opens as it was, buffers as `bytes` and datetimes in UTC. None is no
+    value. A buffer is copied before it is sealed.
+    """
+
+    def encrypt(self, value: Value, /, *, row: str | bytes | None = None) -> bytes:
+        """Return `value` sealed, bound to `row` where the policy binds rows.
+
+        Makes the scope if the keyring has none of that name.
+
+        Raises:
+            TypeError: `value` or `row` has a type that is not listed above.
+            InvalidInput: another type than the policy says, no Unicode (a lone surrogate), a datetime without a time zone, a value
+                of more than 1 MiB, `row` missing, or given where the policy does not bind rows.
+            PolicyRefused: a context key is missing that the policy requires.
+            KeyRefused: no key of the scope seals.
+            KmsError, StoreError: no key could be had; nothing was sealed.
+        """
+
+    def decrypt(self, sealed: bytes | str, /, *, row: str | bytes | None = None) -> Opened:
+        """Return the value in `sealed`, in binary or text form, which must be bound to `row`.
+
+        Raises:
+            FormatError: not a sealed value, or one that this version, or Python's calendar, cannot hold.
+            DecryptionFailed: value, row, context or field is not the right one; which one is not told.
+            NoMatchingKey: the keyring has no such key, or no such scope.
+            KeyRefused: the key belongs to another scope, or its state does not let it open.
+            PolicyRefused: the policy does not accept values of this form.
+            KmsError, StoreError: the key could not be had.
+        """
+
+    def encrypt_many(
+        self, values: Iterable[Value | None], /, *, rows: Iterable[str | bytes] | None = None
+    ) -> list[bytes | None]:
+        """Return `values` sealed, in their order, each bound to its row of `rows`. None stays None, and is not protected.
+
+        Works in chunks without the GIL; Ctrl-C ends it within one, and nothing is returned.
+
+        Raises:
+            As `encrypt`, with the row in `.row`. InvalidInput as well where `rows` and `values` differ in number.
+        """
+
+    def decrypt_many(
+        self,
+        sealed: Iterable[bytes | str | None],
+        /,
+        *,
+        rows: Iterable[str | bytes] | None = None,
+        on_error: Literal["raise", "null"] = "raise",
+        errors: list[KeyfoldError] | None = None,
+    ) -> list[Opened]:
+        """Return the values in `sealed`, in their order. None stays None.
+
+        With `on_error="null"` a value that does not open becomes None, and its error, with the row in `.row`, is added to
+        `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all the same.
+
+        Works in chunks without the GIL; Ctrl-C ends it within one, and nothing is returned.
+
+        Raises:
+            As `decrypt`, with the row in `.row`. InvalidInput as well where `rows` and `sealed` differ in number.
+        """
+
+    def search(self, value: Value, /) -> list[bytes]:
+        """Return what `value` looks like in a deterministic field: one ciphertext per live key, that of the present key first.
+
+        A row whose column equals any of them has the value.
+
+        Raises:
+            PolicyRefused: the field is not deterministic.
+            TypeError, InvalidInput, KmsError, StoreError: as `encrypt`.
+        """
+
+    def is_current(self, sealed: bytes | str, /) -> bool:
+        """Return whether `sealed` is under the key that seals now. If not, encrypt the value again when convenient.
+
+        Reads the header alone, which is not authenticated.
+
+        Raises:
+            FormatError: not a sealed value.
+            NoMatchingKey: there is no such scope.
+        """
+
+@final
+class KeyInfo:
+    """A key, as its record says."""
+
+    @property
+    def key_id(self) -> str:
+        """The key ID in hexadecimal."""
+
+    @property
+    def generation(self) -> int:
+        """Which key of its scope it is, from 1."""
+
+    @property
+    def kind(self) -> str:
+        """What it is for: "root", "data", "lookup" and others."""
+
+    @property
+    def state(self) -> str:
+        """`pre-active`, `active`, `deactivated`, `compromised`, `destroy-pending` or `destroyed`."""
+
+    @property
+    def created_at(self) -> int:
+        """When it was made, in seconds since 1970 by the store's clock."""
+
+    @property
+    def keks(self) -> list[str]:
+        """The aliases of the KEKs that wrap it, if KEKs do."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a trusted root vouches for the record."""
 
 @final
 class Inspection:
+    """What a sealed value says of itself, none of it authenticated."""
+
     @property
-    def mode(self) -> Literal["randomized", "deterministic"]: ...
+    def mode(self) -> Literal["randomized", "deterministic"]:
+        """Whether equal values look equal."""
+
     @property
-    def key_id(self) -> str: ...
+    def key_id(self) -> str:
+        """The ID of the key that it claims, in hexadecimal."""
+
     @property
-    def generation(self) -> int: ...
+    def generation(self) -> int:
+        """Which key of its scope that is, from 1."""
+
     @property
-    def encoded_len(self) -> int: ...
+    def encoded_len(self) -> int:
+        """Bytes of the value with its type and padding."""
+
     @property
-    def framed(self) -> bool: ...
+    def framed(self) -> bool:
+        """Whether it travels with its key records."""
+
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
-def init(folder: str | PathLike[str], /, *, name: str = "keyring", environment: str = "development") -> Path: ...
-def inspect(sealed: bytes | str, /) -> Inspection: ...
-def to_text(sealed: bytes, /) -> str: ...
-def from_text(text: str, /) -> bytes: ...
-def error_kinds() -> list[tuple[str, int, bool, str]]: ...
+@final
+class Census:
+    """How many values are sealed under which key, by what they say of themselves."""
+
+    @property
+    def keys(self) -> dict[str, int]:
+        """Values by key ID."""
+
+    @property
+    def nulls(self) -> int:
+        """How many were None."""
+
+    @property
+    def not_sealed(self) -> int:
+        """How many were no sealed values."""
+
+def census(values: Iterable[bytes | str | None], /) -> Census:
+    """Count `values`, sealed in binary or text form, by key. Needs no key and no keyring; holds the GIL.
+
+    Raises:
+        TypeError: one is neither bytes nor str nor None.
+    """
+
+def init(folder: str | PathLike[str], /, *, name: str = "keyring", environment: str = "development") -> Path:
+    """Make a keyring in `folder`, for one machine and for tests, and return the path of its configuration.
+
+    Its KEK is a file in `folder`: whoever has the folder has every key.
+
+    Raises:
+        StoreError: the folder holds a keyring already, or cannot be written; what was there is untouched.
+        InvalidInput: `environment` is no environment.
+    """
+
+def inspect(sealed: bytes | str, /) -> Inspection:
+    """Return what a sealed value, in binary or text form, says of itself. Needs no key.
+
+    Raises:
+        FormatError: not a sealed value.
+    """
+
+def to_text(sealed: bytes, /) -> str:
+    """Return the text form of a sealed value, `kf1.…`, for CSV, JSON and text columns.
+
+    Raises:
+        FormatError: not a sealed value, or a frame, which has no text form.
+    """
+
+def from_text(text: str, /) -> bytes:
+    """Return the binary form of a sealed value in text form.
+
+    Raises:
+        FormatError: not the text form of a sealed value. Exactly one text of each value is accepted.
+    """
+
+def error_kinds() -> list[tuple[str, int, bool, str]]:
+    """Return the name, number, `retryable` and class of every kind of error."""

@@ -173,6 +173,18 @@ impl Decryptor {
             && Sealed::parse(sealed).is_ok_and(is_held)
     }
 
+    /// Whether `sealed` names the key that seals, as [`load_keys`](Self::load_keys) last saw it, of whatever values. If not, encrypt
+    /// the value again when convenient. Opens nothing: what a header claims is not authenticated.
+    ///
+    /// # Errors
+    ///
+    /// - [`Malformed`](ErrorKind::Malformed), [`Unsupported`](ErrorKind::Unsupported): not a value that this build opens.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused), [`LimitExceeded`](ErrorKind::LimitExceeded): a frame that the policy does
+    ///   not accept.
+    pub fn is_current(&self, sealed: &[u8]) -> Result<bool> {
+        Ok(self.newest() == Some(self.take_apart(sealed)?.sealed.key_id()))
+    }
+
     /// `None`: the key is held and not due. Otherwise the key, if it is held.
     #[inline]
     fn not_ready(&self, key_id: KeyId, now: u64) -> Option<Option<Arc<OpenKey>>> {

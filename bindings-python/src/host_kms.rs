@@ -1,0 +1,102 @@
+//! Objects of Python as key services.
+
+use keyfold::{Error, ErrorKind, Kms, KmsContext, KmsErrorKind, Result, Secret, WrappedKey};
+use keyfold_kms::callback::CallbackKek;
+use keyfold_kms::layer::{Again, Attempt, Failure, Limits};
+use keyfold_open::PassphraseSource;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const ENDING: Failure = Failure::new(KmsErrorKind::Unavailable, "the interpreter is ending").again(Again::No);
+const NOT_WRAPPED: Failure = Failure::malformed("wrap() returns bytes, or a version (str) and bytes");
+const NOT_UNWRAPPED: Failure = Failure::malformed("unwrap() returns the bytes that were wrapped");
+
+/// The KEK that the methods `wrap` and `unwrap` of `object` reach.
+pub(crate) fn host_kek(name: &str, object: Py<PyAny>) -> Result<Arc<dyn Kms>> {
+    let wrapper = Arc::new(object);
+    let unwrapper = Arc::clone(&wrapper);
+    let kek = CallbackKek::blocking(
+        name,
+        Limits::default(),
+        move |payload, context| attached(|py| wrap(wrapper.bind(py), payload, context)),
+        move |wrapped, context| attached(|py| unwrap(unwrapper.bind(py), wrapped, context)),
+    )?;
+    Ok(Arc::new(kek))
+}
+
+/// The source of passphrases that `ask` is: it gets the alias of the KEK.
+pub(crate) fn passphrase_source(ask: Py<PyAny>) -> PassphraseSource {
+    Arc::new(move |alias| {
+        let asked =
+            Python::try_attach(|py| ask.call1(py, (alias.as_str(),))?.extract::<String>(py).map_err(PyErr::from));
+        asked.and_then(|asked| asked.ok()).map(Zeroizing::new).ok_or_else(|| {
+            Error::new(ErrorKind::Configuration, "the function that asks for a passphrase gave none")
+                .with_detail(alias.as_str())
+        })
+    })
+}
+
+/// Runs `call` with the GIL. Waiting for it is no wait for the caller of keyfold, who has let go of it.
+fn attached<T>(call: impl FnOnce(Python<'_>) -> Attempt<T>) -> Attempt<T> {
+    Python::try_attach(call).unwrap_or(Err(ENDING))
+}
+
+fn wrap(object: &Bound<'_, PyAny>, payload: &Secret<64>, context: &KmsContext) -> Attempt<WrappedKey> {
+    let py = object.py();
+    let called = arguments(py, context)
+        .and_then(|context| object.call_method1("wrap", (PyBytes::new(py, payload.expose()), context)));
+    let answer = called.map_err(|error| failure(py, &error))?;
+    if let Ok(bytes) = answer.extract() {
+        return Ok(WrappedKey { kek_version: String::new(), bytes });
+    }
+    let (kek_version, bytes) = answer.extract().map_err(|_| NOT_WRAPPED)?;
+    Ok(WrappedKey { kek_version, bytes })
+}
+
+fn unwrap(object: &Bound<'_, PyAny>, wrapped: &WrappedKey, context: &KmsContext) -> Attempt<Secret<64>> {
+    let py = object.py();
+    let called = arguments(py, context).and_then(|context| {
+        object.call_method1("unwrap", (PyBytes::new(py, &wrapped.bytes), context, &wrapped.kek_version))
+    });
+    let answer = called.map_err(|error| failure(py, &error))?;
+    let payload = answer.cast::<PyBytes>().map_err(|_| NOT_UNWRAPPED)?.as_bytes();
+    Secret::try_with(|secret| {
+        *secret = payload.try_into().map_err(|_| NOT_UNWRAPPED)?;
+        Ok(())
+    })
+}
+
+fn arguments<'py>(py: Python<'py>, context: &KmsContext) -> PyResult<Bound<'py, PyDict>> {
+    let pairs = PyDict::new(py);
+    for (name, value) in context.pairs() {
+        pairs.set_item(name, value)?;
+    }
+    Ok(pairs)
+}
+
+/// What an exception of the object says. Its text is left out: it may hold what a service wrote, or the payload.
+fn failure(py: Python<'_>, error: &PyErr) -> Failure {
+    classified(py, error).unwrap_or_else(|| {
+        let name = error.get_type(py).qualname().map_or_else(|_| "an exception".to_owned(), |name| name.to_string());
+        Failure::new(KmsErrorKind::Rejected, "the program's key service raised an exception that is no KmsFailure")
+            .detail(name)
+    })
+}
+
+/// The failure that a `KmsFailure` names.
+fn classified(py: Python<'_>, error: &PyErr) -> Option<Failure> {
+    let class = py.import("keyfold._kms").and_then(|module| module.getattr("KmsFailure")).ok()?;
+    let value = error.value(py);
+    if !value.is_instance(&class).ok()? {
+        return None;
+    }
+    let name: String = value.getattr("kind").ok()?.extract().ok()?;
+    let kind = *KmsErrorKind::ALL.iter().find(|kind| kind.name() == name)?;
+    let failure = Failure::new(kind, "the program's key service failed").detail(name);
+    Some(match value.getattr("retryable").ok()?.extract().ok()? {
+        true => failure.again(Again::Later),
+        false => failure.again(Again::No),
+    })
+}
