@@ -1,11 +1,12 @@
 //! Fields: handles that encrypt and decrypt one value, or find it.
 
+use crate::arrow;
 use crate::errors::to_py_err;
 use crate::inspect::sealed_bytes;
 use crate::many;
 use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
-use keyfold::{Decryptor, Encryptor, Error, Searcher, ValueType};
+use keyfold::{Decryptor, Encryptor, Error, FieldPolicy, Searcher, ValueType};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::sync::OnceLock;
@@ -29,6 +30,10 @@ impl Field {
     pub(crate) fn new(field: keyfold::Field) -> Self {
         let value_type = field.policy().value_type;
         Self { field, value_type, encryptor: OnceLock::new(), decryptor: OnceLock::new(), searcher: OnceLock::new() }
+    }
+
+    pub(crate) fn policy(&self) -> &FieldPolicy {
+        self.field.policy()
     }
 
     /// The handle that seals, under a key that may be used now.
@@ -120,6 +125,30 @@ impl Field {
         errors: Option<&Bound<'py, PyList>>,
     ) -> PyResult<Bound<'py, PyList>> {
         many::decrypt(self, sealed, rows, on_error, errors)
+    }
+
+    #[pyo3(signature = (data, /, *, rows = None, form = "binary", on_error = "raise", errors = None))]
+    fn encrypt_column<'py>(
+        &self,
+        data: &Bound<'py, PyAny>,
+        rows: Option<&Bound<'py, PyAny>>,
+        form: &str,
+        on_error: &str,
+        errors: Option<&Bound<'py, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        arrow::encrypt(self, data, rows, form, on_error, errors)
+    }
+
+    #[pyo3(signature = (data, /, *, rows = None, r#type = None, on_error = "raise", errors = None))]
+    fn decrypt_column<'py>(
+        &self,
+        data: &Bound<'py, PyAny>,
+        rows: Option<&Bound<'py, PyAny>>,
+        r#type: Option<&Bound<'py, PyAny>>,
+        on_error: &str,
+        errors: Option<&Bound<'py, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        arrow::decrypt(self, data, rows, r#type, on_error, errors)
     }
 
     #[pyo3(signature = (value, /))]

@@ -1,7 +1,9 @@
 //! The module `keyfold._native`, which the Python package `keyfold` is made of. What its classes and functions do
 //! is written in its stub, python/keyfold/_native.pyi.
-#![forbid(unsafe_code)]
+// But for what Arrow hands over, in `arrow::capsule`.
+#![deny(unsafe_code)]
 
+mod arrow;
 mod errors;
 mod field;
 mod host_kms;
@@ -14,6 +16,8 @@ mod wait;
 /// See python/keyfold/_native.pyi. On a free-threaded interpreter it asks for the GIL: it was never tried without.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
+    #[pymodule_export]
+    use crate::arrow::{ArrowArray, ArrowStream};
     #[pymodule_export]
     use crate::errors::error_kinds;
     #[pymodule_export]
