@@ -24,11 +24,14 @@ from ._errors import (
     PolicyRefused,
     StoreError,
 )
+from ._fields import use
 from ._kms import Kek, KmsFailure
-from ._native import Census, Field, Inspection, KeyInfo, Keyring, census, from_text, init, inspect, to_text
+from ._native import ArrowArray, ArrowStream, Census, Field, Inspection, KeyInfo, Keyring, census, from_text, init, inspect, to_text
 from ._types import Opened, Value
 
 __all__ = [
+    "ArrowArray",
+    "ArrowStream",
     "Census",
     "Config",
     "ConfigurationError",
@@ -54,4 +57,5 @@ __all__ = [
     "init",
     "inspect",
     "to_text",
+    "use",
 ]

@@ -86,10 +86,18 @@ pub(super) struct Batch<'a, T> {
     pub(super) bindings: Option<Vec<Cow<'a, [u8]>>>,
     /// The row of each item.
     pub(super) rows: Vec<usize>,
+    start: usize,
     /// The row after the last.
     pub(super) end: usize,
     /// Rows that are not as they should be, and so are left out as well.
     pub(super) failures: Failures,
+}
+
+impl<T> Batch<'_, T> {
+    /// Whether every row has an item.
+    pub(super) fn is_full(&self) -> bool {
+        self.items.len() == self.end - self.start
+    }
 }
 
 impl<'a> Work<'a> {
@@ -104,6 +112,7 @@ impl<'a> Work<'a> {
             items: Vec::with_capacity(room),
             bindings: self.bindings.map(|_| Vec::with_capacity(room)),
             rows: Vec::with_capacity(room),
+            start,
             end: start,
             failures: Failures::new(),
         };

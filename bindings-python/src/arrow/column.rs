@@ -47,11 +47,8 @@ impl Column {
     }
 
     fn new(py: Python<'_>, data_type: DataType, chunks: Chunks) -> PyResult<Self> {
-        let data_type = match data_type {
-            // One column, or importing it fails.
-            DataType::Struct(fields) if fields.len() == 1 => fields[0].data_type().clone(),
-            other => other,
-        };
+        // A table that has more is refused when it is imported.
+        let data_type = only_type(data_type);
         let column = Self { data_type, chunks };
         or_raise(py, Kind::of(column.leaf_type(), None))?;
         Ok(column)
@@ -93,9 +90,24 @@ impl Column {
     }
 }
 
-/// The type that `object` stands for: an object with `__arrow_c_schema__`.
+/// The type that `object` stands for: an object with `__arrow_c_schema__`, of a column or of a table that has just one.
 pub(super) fn type_from(object: &Bound<'_, PyAny>) -> PyResult<DataType> {
-    or_raise(object.py(), take_type(&object.call_method0("__arrow_c_schema__")?)?)
+    if !object.hasattr("__arrow_c_schema__")? {
+        let name = object.get_type().qualname()?;
+        return Err(PyTypeError::new_err(format!(
+            "a type is an object with __arrow_c_schema__, or a name, not {name}"
+        )));
+    }
+    let given = take_type(&object.call_method0("__arrow_c_schema__")?)?;
+    or_raise(object.py(), given).map(only_type)
+}
+
+/// Of a table that has just one column, that column's type.
+fn only_type(data_type: DataType) -> DataType {
+    match data_type {
+        DataType::Struct(fields) if fields.len() == 1 => fields[0].data_type().clone(),
+        other => other,
+    }
 }
 
 /// A column of one piece. See python/keyfold/_native.pyi.

@@ -159,12 +159,18 @@ impl Open<'_> {
             }
             Err(_) => Opening::Each(open_each(decryptor, &batch).await),
         };
+        if let (Opening::All(column), Some(out)) = (&opening, &mut target.out)
+            && batch.is_full()
+            && column.types().iter().all(|value_type| out.takes_as_is(*value_type))
+        {
+            return out.push_all(column.data(), column.offsets());
+        }
         let first_new = failures.len();
         failures.append(&mut batch.failures);
         for (index, &row) in batch.rows.iter().enumerate() {
             target.pad(row);
             let pushed = match &opening {
-                Opening::All(column) => self.push_row(work, target, column, index),
+                Opening::All(column) => self.push(work, target, column.value(index)),
                 Opening::Each(each) => match &each[index] {
                     Ok(opened) => self.push(work, target, opened.value()),
                     Err(error) => Err(error.clone()),
@@ -190,18 +196,6 @@ impl Open<'_> {
         wire::from_text(bytes, &mut decoded)?;
         let len = decoded.len();
         Ok((Cow::Owned(decoded), len))
-    }
-
-    #[inline]
-    fn push_row(&mut self, work: &Work<'_>, target: &mut Target, column: &OpenedColumn, index: usize) -> Result<()> {
-        if let Some(out) = &mut target.out {
-            // The offsets of a column ascend within its data.
-            let range = column.offsets()[index] as usize..column.offsets()[index + 1] as usize;
-            if let Some(pushed) = out.push_as_is(column.types()[index], &column.data()[range]) {
-                return pushed;
-            }
-        }
-        self.push(work, target, column.value(index))
     }
 
     fn push(&mut self, work: &Work<'_>, target: &mut Target, value: Value<'_>) -> Result<()> {

@@ -105,11 +105,38 @@ impl Output {
         Ok(())
     }
 
-    /// Adds a row that holds the value of `value_type` with these canonical bytes, if they are what the array holds.
-    #[inline]
-    pub(super) fn push_as_is(&mut self, value_type: ValueType, bytes: &[u8]) -> Option<Result<()>> {
-        let is_spelled = matches!(value_type, ValueType::Text | ValueType::Bytes);
-        (is_spelled && value_type == self.holds).then(|| self.push_bytes(bytes))
+    /// Adds rows of bytes, or of text that is given as bytes: row `i` is `data[offsets[i]..offsets[i + 1]]`.
+    pub(super) fn push_all(&mut self, rows: &[u8], ends: &[i64]) -> Result<()> {
+        let [_, ends @ ..] = ends else { return Ok(()) };
+        match &mut self.rows {
+            Rows::Offsets32 { offsets, data } => {
+                let start = data.len() as i64;
+                i32::try_from(data.len() + rows.len()).map_err(|_| TOO_MUCH)?;
+                data.extend_from_slice(rows);
+                offsets.extend(ends.iter().map(|end| (start + end) as i32));
+            }
+            Rows::Offsets64 { offsets, data } => {
+                let start = data.len() as i64;
+                data.extend_from_slice(rows);
+                offsets.extend(ends.iter().map(|end| start + end));
+            }
+            Rows::Views { .. } | Rows::Fixed { .. } | Rows::Bits(_) => {
+                let mut start = 0;
+                return ends.iter().try_for_each(|&end| {
+                    let row = &rows[start..end as usize];
+                    start = end as usize;
+                    self.push_bytes(row)
+                });
+            }
+        }
+        self.nulls.append_n_non_nulls(ends.len());
+        Ok(())
+    }
+
+    /// Whether values of `value_type` lie in the array as their canonical bytes, whatever their length.
+    pub(super) fn takes_as_is(&self, value_type: ValueType) -> bool {
+        let is_free = !matches!(self.rows, Rows::Fixed { .. });
+        is_free && value_type == self.holds && matches!(value_type, ValueType::Text | ValueType::Bytes)
     }
 
     /// Adds a row that holds `value`.

@@ -94,6 +94,12 @@ impl Seal<'_> {
                 Sealed::Each(items.map(|(index, value)| encryptor.encrypt(*value, binding(index))).collect())
             }
         };
+        if let Sealed::All(column) = &sealed
+            && !self.is_text
+            && batch.is_full()
+        {
+            return out.push_all(column.data(), column.offsets());
+        }
         let first_new = failures.len();
         failures.extend(batch.failures);
         let mut text = Vec::new();
