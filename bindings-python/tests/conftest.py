@@ -1,5 +1,6 @@
-"""A keyring per test session, in a folder of its own."""
+"""A keyring per test session, in a folder of its own, and the policy of its fields."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,31 +13,46 @@ version = 1
 identifier = "G"
 row_binding = "patient_id"
 columns = ["ssn"]
-[fields."patient.note"]
+[fields.any]
 row_binding = "none"
-columns = ["note"]
+[fields.tenant]
+row_binding = "none"
+required_context = ["tenant"]
+[fields.number]
+row_binding = "none"
+type = "integer"
+[fields.document]
+row_binding = "none"
+type = "json"
+[fields.mrn]
+mode = "deterministic"
+type = "text"
 """
 
 
+def make_ring(folder: Path) -> keyfold.Config:
+    config = keyfold.init(folder)
+    policy = folder / "policy.toml"
+    policy.write_text(POLICY)
+    return keyfold.Config(config, [policy])
+
+
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keyfold") / "ring"
-    keyfold.init(folder)
-    (folder / "policy.toml").write_text(POLICY)
-    return folder
+def config(tmp_path_factory: pytest.TempPathFactory) -> keyfold.Config:
+    return make_ring(tmp_path_factory.mktemp("keyfold") / "ring")
 
 
 @pytest.fixture
-def ring(folder: Path) -> keyfold.Keyring:
-    return keyfold.Keyring.open(folder / "keyfold.toml", policies=[folder / "policy.toml"])
+def own_config(tmp_path: Path) -> keyfold.Config:
+    """Of a keyring that the test may change."""
+    return make_ring(tmp_path / "ring")
+
+
+@pytest.fixture
+def ring(config: keyfold.Config) -> Iterator[keyfold.Keyring]:
+    with config.open() as ring:
+        yield ring
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also what takes longer")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--long"):
-        for item in items:
-            if "long" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="takes longer; ./test --long runs it"))

@@ -275,7 +275,7 @@ class KeyInfo:
 
     @property
     def generation(self) -> int:
-        """Which key of its scope it is, from 1."""
+        """Its number among all keys of the keyring: a later key has a higher one."""
 
     @property
     def kind(self) -> str:
@@ -327,7 +327,7 @@ class Inspection:
 
     @property
     def generation(self) -> int:
-        """Which key of its scope that is, from 1."""
+        """The number of that key among all keys of the keyring."""
 
     @property
     def encoded_len(self) -> int:

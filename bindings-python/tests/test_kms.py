@@ -1,0 +1,175 @@
+"""Objects of Python as key services."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+import keyfold
+
+CANARY = "canary-of-the-service"
+
+
+class Service:
+    """A key in memory; `fail`, if set, is called before each attempt."""
+
+    def __init__(self) -> None:
+        self.key = AESGCM(AESGCM.generate_key(256))
+        self.fail: Callable[[], object] | None = None
+        self.calls: list[tuple[str, dict[str, str]]] = []
+
+    def _begin(self, name: str, context: dict[str, str]) -> bytes:
+        self.calls.append((name, context))
+        if self.fail:
+            self.fail()
+        return repr(sorted(context.items())).encode()
+
+    def wrap(self, payload: bytes, context: dict[str, str], /) -> bytes | tuple[str, bytes]:
+        nonce = os.urandom(12)
+        return "v1", nonce + self.key.encrypt(nonce, payload, self._begin("wrap", context))
+
+    def unwrap(self, wrapped: bytes, context: dict[str, str], version: str, /) -> bytes:
+        assert version == "v1"
+        try:
+            return self.key.decrypt(wrapped[:12], wrapped[12:], self._begin("unwrap", context))
+        except InvalidTag:
+            raise keyfold.KmsFailure("InvalidCiphertext") from None
+
+
+@pytest.fixture
+def service(own_config: keyfold.Config) -> Service:
+    """A service that wraps the root of `own_config`, which has no other KEK any more."""
+    service = Service()
+    with own_config.path.open("a") as file:
+        file.write('[keks.ward]\nuri = "host:ward"\n')
+    with own_config.open(keks={"ward": service}) as ring:
+        assert ring.repair() == 1 and ring.repair() == 0
+        assert [key.keks for key in ring.keys() if key.kind == "root"] == [["local", "ward"]]
+    text = own_config.path.read_text().replace('[keks.local]\nuri = "local:local.kek"', "")
+    own_config.path.write_text(text)
+    service.calls.clear()
+    return service
+
+
+def test_one_call_opens_a_keyring(own_config: keyfold.Config, service: Service) -> None:
+    with own_config.open(keks={"ward": service}) as ring:
+        field = ring.field("any")
+        assert service.calls == []
+        sealed = field.encrypt_many(range(1000))
+        assert field.decrypt_many(sealed) == list(range(1000))
+    assert [name for name, _ in service.calls] == ["unwrap"]
+    assert sorted(service.calls[0][1]) == ["kf:env", "kf:key", "kf:keyring"]
+
+
+def test_a_kek_that_is_missing_or_misspelt_is_named(own_config: keyfold.Config, service: Service) -> None:
+    with pytest.raises(keyfold.ConfigurationError, match="ward"):
+        own_config.open()
+    with pytest.raises(keyfold.ConfigurationError, match="host:word"):
+        own_config.open(keks={"ward": service, "word": service})
+
+
+def fails(own_config: keyfold.Config, service: Service) -> keyfold.KeyfoldError:
+    with own_config.open(keks={"ward": service}) as ring, pytest.raises(keyfold.KeyfoldError) as failed:
+        ring.field("any").encrypt(1)
+    assert CANARY not in f"{failed.value!r}{failed.value}{failed.value.__notes__ if failed.value.__cause__ else ''}"
+    return failed.value
+
+
+def test_failures_are_sorted_and_repeated_where_that_helps(own_config: keyfold.Config, service: Service) -> None:
+    def refuse() -> None:
+        raise keyfold.KmsFailure("AccessDenied")
+
+    service.fail = refuse
+    error = fails(own_config, service)
+    assert isinstance(error, keyfold.KmsError) and (error.kind, error.code, error.retryable) == ("AccessDenied", 401, False)
+    assert len(service.calls) == 1
+
+    def away() -> None:
+        raise keyfold.KmsFailure("Unavailable")
+
+    service.calls.clear()
+    service.fail = away
+    error = fails(own_config, service)
+    assert (error.kind, error.retryable) == ("Unavailable", True) and len(service.calls) > 1
+
+    service.calls.clear()
+
+    def away_once() -> None:
+        if len(service.calls) == 1:
+            raise keyfold.KmsFailure("Throttled")
+
+    service.fail = away_once
+    with own_config.open(keks={"ward": service}) as ring:
+        ring.field("any").encrypt(1)
+    assert len(service.calls) == 2
+
+
+def test_any_other_exception_is_a_refusal_without_its_text(own_config: keyfold.Config, service: Service) -> None:
+    def broken() -> None:
+        raise LookupError(CANARY)
+
+    service.fail = broken
+    error = fails(own_config, service)
+    assert (error.kind, len(service.calls)) == ("Rejected", 1) and "LookupError" in str(error)
+
+
+@pytest.mark.parametrize("answer", [None, CANARY, b"short", CANARY.encode() * 100, ("v", "x")], ids=type)
+def test_a_wrong_answer_is_an_error(own_config: keyfold.Config, service: Service, answer: object) -> None:
+    service.unwrap = lambda wrapped, context, version: answer  # type: ignore[method-assign, assignment, return-value, misc]
+    assert fails(own_config, service).kind in ("MalformedResponse", "InvalidCiphertext")
+
+
+def test_a_service_that_is_away_makes_no_nulls(own_config: keyfold.Config, service: Service) -> None:
+    with own_config.open(keks={"ward": service}) as ring:
+        sealed = ring.field("any").encrypt_many(range(3))
+
+    def away() -> None:
+        raise keyfold.KmsFailure("Unavailable", retryable=False)
+
+    service.fail = away
+    with own_config.open(keks={"ward": service}) as ring, pytest.raises(keyfold.KmsError):
+        ring.field("any").decrypt_many(sealed, on_error="null")
+
+
+def test_other_threads_go_on_and_ctrl_c_works_while_a_service_is_asked(own_config: keyfold.Config, service: Service) -> None:
+    released = threading.Event()
+    service.fail = lambda: released.wait(30)
+    try:
+        with own_config.open(keks={"ward": service}) as ring:
+            field = ring.field("any")
+            timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+            timer.start()
+            start = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                field.encrypt(1)
+            assert 0.2 < time.monotonic() - start < 1.5
+            released.set()
+            service.fail = None
+            assert field.decrypt(field.encrypt(1)) == 1
+    finally:
+        released.set()
+
+
+def test_a_passphrase_is_asked_for(own_config: keyfold.Config) -> None:
+    asked: list[str] = []
+
+    def ask(alias: str) -> str:
+        asked.append(alias)
+        raise LookupError(CANARY)
+
+    kek = own_config.path.parent / "passphrase.kek"
+    kek.touch(mode=0o600)
+    kek.write_bytes((Path(__file__).parent / "data" / "passphrase.kek").read_bytes())
+    with own_config.path.open("a") as file:
+        file.write(f'[keks.offline]\nuri = "passphrase:{kek}"\n')
+    with own_config.open(passphrase=ask) as ring, pytest.raises(keyfold.ConfigurationError) as failed:
+        ring.repair()
+    assert asked == ["offline"] and CANARY not in str(failed.value)
+    with own_config.open(passphrase=lambda alias: "correct horse battery") as ring:
+        assert ring.repair() == 1

@@ -1,0 +1,175 @@
+"""Forks, other processes, and the end of the interpreter."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import keyfold
+
+WORKERS = 8
+# A process that should take a fraction of a second and hangs fails here.
+PATIENCE = 5.0
+
+
+def nonces_of(field: keyfold.Field, count: int) -> list[bytes]:
+    """Nonces of values that were sealed in both ways and opened again."""
+    sealed = [field.encrypt(i) for i in range(count)]
+    many = [value for value in field.encrypt_many(range(count)) if value is not None]
+    assert [field.decrypt(value) for value in sealed] == list(range(count)) == field.decrypt_many(many)
+    return [value[26:50] for value in sealed + many]
+
+
+def in_children(fields: list[keyfold.Field], count: int) -> list[bytes]:
+    """The nonces of a child for each of `fields`, all forked first, as a prefork server does."""
+    children = []
+    for field in fields:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.write(writer, b"".join(nonces_of(field, count)))
+            finally:
+                os._exit(0)
+        os.close(writer)
+        children.append((child, reader))
+    nonces, end = [], time.monotonic() + PATIENCE
+    for child, reader in children:
+        with os.fdopen(reader, "rb") as pipe:
+            os.set_blocking(reader, False)
+            data = b""
+            while time.monotonic() < end:
+                part = pipe.read()
+                if part == b"":
+                    break
+                data += part or b""
+        pid, status = os.waitpid(child, os.WNOHANG)
+        while pid == 0 and time.monotonic() < end:
+            pid, status = os.waitpid(child, os.WNOHANG)
+        if pid == 0:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+        assert pid == child and status == 0 and len(data) == 2 * count * 24, "the child hangs or has failed"
+        nonces += [data[i : i + 24] for i in range(0, len(data), 24)]
+    return nonces
+
+
+def test_children_go_on_with_what_the_parent_used(ring: keyfold.Keyring) -> None:
+    field = ring.field("any")
+    nonces = nonces_of(field, 50)
+    nonces += in_children([field] * WORKERS, 50)
+    nonces += nonces_of(field, 50)
+    assert len(set(nonces)) == len(nonces) == (WORKERS + 2) * 100
+
+
+def test_children_bind_fields_that_the_parent_did_not(ring: keyfold.Keyring) -> None:
+    ring.field("any").encrypt(1)
+    fields = [ring.field("any", scope=f"ward-{number % 2}") for number in range(WORKERS)]
+    nonces = in_children(fields, 10)
+    assert len(set(nonces)) == WORKERS * 20
+
+
+def in_worker(config: keyfold.Config) -> bytes:
+    with config.open() as ring:
+        return ring.field("any").encrypt("from a worker")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(ring: keyfold.Keyring, config: keyfold.Config, method: str) -> None:
+    field = ring.field("any")
+    field.encrypt(1)
+    context = multiprocessing.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        sealed = list(pool.map(in_worker, [config] * 4, timeout=60))
+    assert field.decrypt_many(sealed) == ["from a worker"] * 4
+
+
+def test_an_error_crosses_processes(config: keyfold.Config) -> None:
+    missing = keyfold.Config(config.path.parent / "missing.toml")
+    context = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool, pytest.raises(keyfold.StoreError):
+        pool.submit(in_worker, missing).result(timeout=60)
+
+
+def test_a_prefork_server(ring: keyfold.Keyring) -> None:
+    field = ring.field("any")
+    field.encrypt(1)
+    listener = socket.create_server(("127.0.0.1", 0))
+    workers = []
+    for _ in range(WORKERS):
+        worker = os.fork()
+        if worker == 0:
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(b"".join(nonces_of(field, 100)))
+        workers.append(worker)
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        with socket.create_connection(listener.getsockname(), timeout=PATIENCE) as connection:
+            answers.append(b"".join(iter(lambda: connection.recv(65536), b"")))
+
+    try:
+        start = time.monotonic()
+        clients = [threading.Thread(target=ask) for _ in range(4 * WORKERS)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        assert time.monotonic() - start < PATIENCE
+    finally:
+        for worker in workers:
+            os.kill(worker, 9)
+            os.waitpid(worker, 0)
+        listener.close()
+    nonces = [answer[i : i + 24] for answer in answers for i in range(0, len(answer), 24)]
+    assert len(set(nonces)) == len(nonces) == 4 * WORKERS * 200
+
+
+AT_EXIT = """
+import sys, threading, keyfold
+ring = keyfold.Config(sys.argv[1], [sys.argv[2]]).open()
+field = ring.field("any")
+assert field.decrypt(field.encrypt(1)) == 1
+stop = threading.Event()
+def work():
+    while True:
+        field.decrypt_many(field.encrypt_many(range(2000)))
+if sys.argv[3] == "busy":
+    threading.Thread(target=work, daemon=True).start()
+"""
+
+
+def test_the_interpreter_ends_cleanly(config: keyfold.Config, pytestconfig: pytest.Config) -> None:
+    times = 1000 if pytestconfig.getoption("--long") else 100
+    for number in range(times):
+        command = [sys.executable, "-X", "dev", "-c", AT_EXIT, str(config.path), str(config.policies[0])]
+        ended = subprocess.run(
+            [*command, "busy" if number % 2 else "idle"], capture_output=True, timeout=30, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (0, b""), (number, ended)
+
+
+SUBINTERPRETER = """
+import _xxsubinterpreters as interpreters
+import keyfold
+one = interpreters.create()
+try:
+    interpreters.run_string(one, "import keyfold")
+except interpreters.RunFailedError as refused:
+    assert "subinterpreters" in str(refused), refused
+else:
+    raise SystemExit("imported")
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the private module has another name")
+def test_a_second_interpreter_is_refused_with_a_sentence() -> None:
+    subprocess.run([sys.executable, "-c", SUBINTERPRETER], check=True, timeout=30)
