@@ -26,6 +26,9 @@ const ARRAY: &CStr = c"arrow_array";
 const STREAM: &CStr = c"arrow_array_stream";
 
 const RELEASED: Error = Error::new(ErrorKind::InvalidInput, "the Arrow data has been released or taken already");
+/// Most rows of an array that has no bytes for them, so that a number alone does not claim memory.
+const MAX_ROWS_OF_NOTHING: usize = i32::MAX as usize;
+
 const NOT_ARROW: Error = Error::new(ErrorKind::InvalidInput, "what the object gives is not laid out as Arrow says");
 
 /// Moves what is in `capsule` out of it, and leaves `empty`, which has been released.
@@ -80,6 +83,10 @@ impl<'a> Import<'a> {
         if let DataType::Struct(fields) = data_type {
             return self.only_column(fields, offset, len);
         }
+        let needed = usize::from(*data_type != DataType::Null);
+        if self.part.num_buffers() < needed || isize::try_from(self.part.num_buffers()).is_err() {
+            return Err(NOT_ARROW);
+        }
         let layout = match data_type {
             DataType::Null => Layout::Null,
             DataType::Boolean => Layout::Bits(self.buffer(1, Some(end.div_ceil(8)))?),
@@ -112,8 +119,12 @@ impl<'a> Import<'a> {
                 Layout::Fixed { width, data: self.buffer(1, end.checked_mul(width))? }
             }
         };
-        let validity = match (&layout, self.part.num_buffers()) {
-            (Layout::Null, _) => None,
+        if matches!(layout, Layout::Null | Layout::Fixed { width: 0, .. }) && end > MAX_ROWS_OF_NOTHING {
+            let why = "an array without bytes has at most 2,147,483,647 rows";
+            return Err(Error::new(ErrorKind::LimitExceeded, why));
+        }
+        let validity = match layout {
+            Layout::Null => None,
             _ if self.part.null_count() == 0 || self.part.buffer(0).is_null() => None,
             _ => Some(self.buffer(0, Some(end.div_ceil(8)))?),
         };
