@@ -8,7 +8,8 @@
     frame.with_columns(pl.col("ssn").keyfold.encrypt(ssn, row=pl.col("patient_id")))
 
 A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`. Expressions work lazily, and batch by batch in the streaming
-engine; their type is known before they run. The GIL is let go of while a batch is worked on. `encrypt` is not repeatable: run
+engine; their type is known before they run. The row in an error is that of the batch, which is the column's where there is one
+batch. The GIL is let go of while a batch is worked on. `encrypt` is not repeatable: run
 twice, the ciphertexts differ, so collect or sink what you mean to keep.
 """
 
@@ -49,13 +50,25 @@ def _instance(dtype: pl.DataType | type[pl.DataType] | None) -> pl.DataType | No
 def _map(
     data: pl.Expr, row: pl.Expr | None, work: Callable[[pl.Series, pl.Series | None], pl.Series], dtype: pl.DataType
 ) -> pl.Expr:
-    if row is None:
-        return data.map_batches(lambda series: work(series, None), return_dtype=dtype, is_elementwise=True)
-
     def work_on(columns: Sequence[pl.Series]) -> pl.Series:
-        return work(columns[0], columns[1])
+        try:
+            return work(columns[0], columns[1] if len(columns) == 2 else None)
+        except KeyfoldError as error:
+            raise _lasting(error) from None
 
-    return pl.map_batches([data, row], work_on, return_dtype=dtype, is_elementwise=True)
+    columns = [data] if row is None else [data, row]
+    return pl.map_batches(columns, work_on, return_dtype=dtype, is_elementwise=True)
+
+
+def _lasting(error: KeyfoldError) -> KeyfoldError:
+    """Return `error` as one that keeps its code when Polars makes another exception of its class, out of a longer text alone."""
+    known = type(error)
+
+    def init(self: KeyfoldError, message: str) -> None:
+        known.__init__(self, message, error.code, error.kind, error.retryable, error.row)
+
+    made: type[KeyfoldError] = type(known.__name__, (known,), {"__init__": init, "__module__": known.__module__})
+    return made(str(error))
 
 
 @pl.api.register_expr_namespace("keyfold")
