@@ -3,6 +3,7 @@
 use crate::arrow;
 use crate::errors::to_py_err;
 use crate::inspect::sealed_bytes;
+use crate::keyring::Keyring;
 use crate::many;
 use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
@@ -17,6 +18,8 @@ const LONG: usize = 16 * 1024;
 /// A field that is bound to scope and context.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct Field {
+    /// Kept, so that it is made ready for forks as long as a field of it is used.
+    _ring: Py<Keyring>,
     field: keyfold::Field,
     pub(crate) value_type: Option<ValueType>,
     // Made when first used. Two threads may both make one, and one of them stays: nobody waits for the other, who may be
@@ -27,9 +30,10 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    pub(crate) fn new(field: keyfold::Field) -> Self {
+    pub(crate) fn new(ring: Py<Keyring>, field: keyfold::Field) -> Self {
         let value_type = field.policy().value_type;
-        Self { field, value_type, encryptor: OnceLock::new(), decryptor: OnceLock::new(), searcher: OnceLock::new() }
+        let (encryptor, decryptor, searcher) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { _ring: ring, field, value_type, encryptor, decryptor, searcher }
     }
 
     pub(crate) fn policy(&self) -> &FieldPolicy {

@@ -29,8 +29,7 @@ pub(crate) fn host_kek(name: &str, object: Py<PyAny>) -> Result<Arc<dyn Kms>> {
 /// The source of passphrases that `ask` is: it gets the alias of the KEK.
 pub(crate) fn passphrase_source(ask: Py<PyAny>) -> PassphraseSource {
     Arc::new(move |alias| {
-        let asked =
-            Python::try_attach(|py| ask.call1(py, (alias.as_str(),))?.extract::<String>(py).map_err(PyErr::from));
+        let asked = Python::try_attach(|py| ask.call1(py, (alias.as_str(),))?.extract::<String>(py));
         asked.and_then(|asked| asked.ok()).map(Zeroizing::new).ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "the function that asks for a passphrase gave none")
                 .with_detail(alias.as_str())

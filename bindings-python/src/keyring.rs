@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// Records that are looked at in one step, after which signals are.
 const PAGE: usize = 256;
 
-#[pyclass(module = "keyfold", frozen)]
+#[pyclass(module = "keyfold", frozen, weakref)]
 pub(crate) struct Keyring {
     ring: keyfold::Keyring,
     config: Py<PyAny>,
@@ -36,7 +36,7 @@ impl Keyring {
         recovery: Option<&str>,
         passphrase: Option<Py<PyAny>>,
         keks: Option<BTreeMap<String, Py<PyAny>>>,
-    ) -> PyResult<Self> {
+    ) -> PyResult<Py<Self>> {
         let py = class.py();
         let failed = |error| to_py_err(py, &error, None);
         let keks =
@@ -48,7 +48,9 @@ impl Keyring {
         };
         let config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?.unbind();
         let ring = wait(py, async { keyfold_open::open_with(&path, &policies, &options) })?;
-        Ok(Self { ring, config })
+        let ring = Py::new(py, Self { ring, config })?;
+        py.import("keyfold._fork")?.getattr("register")?.call1((&ring,))?;
+        Ok(ring)
     }
 
     #[getter]
@@ -58,20 +60,20 @@ impl Keyring {
 
     #[pyo3(signature = (name, /, *, scope = None, context = None))]
     fn field(
-        &self,
+        slf: &Bound<'_, Self>,
         name: &Bound<'_, PyString>,
         scope: Option<&Bound<'_, PyString>>,
         context: Option<&Bound<'_, PyMapping>>,
     ) -> PyResult<Field> {
         let py = name.py();
-        let mut field = self.ring.field(utf8(name)?).map_err(|error| to_py_err(py, &error, None))?;
+        let mut field = slf.get().ring.field(utf8(name)?).map_err(|error| to_py_err(py, &error, None))?;
         if let Some(scope) = scope {
             field = field.scope(utf8(scope)?);
         }
         if let Some(pairs) = context {
             field = field.context(context_of(pairs)?);
         }
-        Ok(Field::new(field))
+        Ok(Field::new(slf.clone().unbind(), field))
     }
 
     fn keys(&self, py: Python<'_>) -> PyResult<Vec<KeyInfo>> {
@@ -99,6 +101,10 @@ impl Keyring {
             Some(error) => Err(to_py_err(py, error, None)),
             None => Ok(repair.progress().added),
         }
+    }
+
+    fn _before_fork(&self, py: Python<'_>) {
+        py.detach(|| self.ring.before_fork());
     }
 
     fn close(&self, py: Python<'_>) {

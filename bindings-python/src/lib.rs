@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod arrow;
+mod audit;
 mod errors;
 mod field;
 mod host_kms;
@@ -13,11 +14,35 @@ mod many;
 mod value;
 mod wait;
 
+use pyo3::exceptions::PyImportError;
+use pyo3::prelude::*;
+use std::sync::OnceLock;
+
+/// Refuses an interpreter other than the first of the process: objects of that are kept for the life of the process. Each
+/// interpreter has a module `sys` of its own.
+fn check_interpreter(py: Python<'_>) -> PyResult<()> {
+    static FIRST: OnceLock<usize> = OnceLock::new();
+    let this = py.import("sys")?.as_ptr() as usize;
+    if *FIRST.get_or_init(|| this) == this {
+        return Ok(());
+    }
+    Err(PyImportError::new_err("keyfold works in the first interpreter of a process alone, not in subinterpreters"))
+}
+
 /// See python/keyfold/_native.pyi. On a free-threaded interpreter it asks for the GIL: it was never tried without.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
+    use super::{Bound, PyModule, PyResult, check_interpreter};
+
+    #[pymodule_init]
+    fn init_module(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        check_interpreter(module.py())
+    }
+
     #[pymodule_export]
     use crate::arrow::{ArrowArray, ArrowStream};
+    #[pymodule_export]
+    use crate::audit::{AuditReport, verify_audit};
     #[pymodule_export]
     use crate::errors::error_kinds;
     #[pymodule_export]

@@ -1,6 +1,7 @@
 """Rust and Python agree about every kind of error, and errors carry what programs need."""
 
 import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_closed_keyring_says_so(config: keyfold.Config) -> None:
     with config.open() as ring:
         field = ring.field("any")
         sealed = field.encrypt(1)
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: field.encrypt(1),
         lambda: field.decrypt(sealed),
         lambda: field.encrypt_many([1]),

@@ -5,6 +5,7 @@ import faulthandler
 import pickle
 import tempfile
 import traceback
+from collections.abc import Callable
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_errors_and_their_tracebacks_show_no_secret(ring: keyfold.Keyring) -> No
     field = ring.field("tenant", context={"tenant": CANARY})
     ssn = ring.field("patient.ssn")
     sealed = field.encrypt(CANARY)
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: ring.field("number").encrypt(CANARY),
         lambda: ring.field("tenant", context={"tenant": CANARY + "\ud800"}),
         lambda: ring.field("tenant", context={"tenant": CANARY * 1000}),

@@ -68,7 +68,8 @@ def test_scopes_have_keys_of_their_own(ring: keyfold.Keyring) -> None:
 
 def test_the_policy_gives_the_type(ring: keyfold.Keyring) -> None:
     assert ring.field("document").decrypt(ring.field("document").encrypt('{"a": 1}')) == '{"a": 1}'
-    for value in ["1", 1.0, True]:
+    wrong: list[Value] = ["1", 1.0, True]
+    for value in wrong:
         with pytest.raises(keyfold.InvalidInput):
             ring.field("number").encrypt(value)
 
@@ -143,7 +144,8 @@ def test_what_cannot_be_a_value_is_invalid(ring: keyfold.Keyring, value: Value) 
 
 
 def test_a_very_long_value_is_refused(ring: keyfold.Keyring) -> None:
-    for value in [b"x" * 100_000_000, bytearray(100_000_000), "x" * 100_000_000]:
+    long: list[Value] = [b"x" * 100_000_000, bytearray(100_000_000), "x" * 100_000_000]
+    for value in long:
         with pytest.raises(keyfold.InvalidInput) as refused:
             ring.field("any").encrypt(value)
         assert refused.value.kind == "LimitExceeded"

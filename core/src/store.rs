@@ -172,6 +172,10 @@ pub trait KeyStore: Send + Sync {
         vec!["store".to_owned()]
     }
 
+    /// Lets go of what must not be open while this process is forked; the next call, in parent or child, opens it again.
+    /// Without it the store may refuse to work in the child. By default there is nothing.
+    fn release(&self) {}
+
     /// The time of the store in seconds since 1970, the only clock that key records know.
     ///
     /// # Errors

@@ -105,6 +105,10 @@ impl JournaledStore {
 }
 
 impl KeyStore for JournaledStore {
+    fn release(&self) {
+        self.store.release();
+    }
+
     fn get(&self, lineage: Lineage, key_id: KeyId) -> BoxFuture<'_, Result<Option<Record>>> {
         self.store.get(lineage, key_id)
     }

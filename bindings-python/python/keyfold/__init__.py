@@ -26,12 +26,28 @@ from ._errors import (
 )
 from ._fields import use
 from ._kms import Kek, KmsFailure
-from ._native import ArrowArray, ArrowStream, Census, Field, Inspection, KeyInfo, Keyring, census, from_text, init, inspect, to_text
+from ._native import (
+    ArrowArray,
+    ArrowStream,
+    AuditReport,
+    Census,
+    Field,
+    Inspection,
+    KeyInfo,
+    Keyring,
+    census,
+    from_text,
+    init,
+    inspect,
+    to_text,
+    verify_audit,
+)
 from ._types import Opened, Value
 
 __all__ = [
     "ArrowArray",
     "ArrowStream",
+    "AuditReport",
     "Census",
     "Config",
     "ConfigurationError",
@@ -58,4 +74,5 @@ __all__ = [
     "inspect",
     "to_text",
     "use",
+    "verify_audit",
 ]

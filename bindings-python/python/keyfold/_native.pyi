@@ -12,6 +12,7 @@ from ._types import ArrowColumn, Opened, Value
 __all__ = [
     "ArrowArray",
     "ArrowStream",
+    "AuditReport",
     "Census",
     "Field",
     "Inspection",
@@ -23,11 +24,13 @@ __all__ = [
     "init",
     "inspect",
     "to_text",
+    "verify_audit",
 ]
 
 @final
 class Keyring:
-    """An open set of keys. Make one per process and share it between threads; after a fork the child goes on using it.
+    """An open set of keys. Make one per process and share it between threads. After `os.fork`, and what
+    uses it, a child goes on with it and with its fields; a fork that another language makes leaves it without its key store.
 
     Cannot be pickled or copied: send its `config` to other machines. As a context manager it is closed at the end. Every call
     that may ask a key service or the store lets go of the GIL, and Ctrl-C ends the wait.
@@ -104,6 +107,7 @@ class Keyring:
             StoreError: the store failed.
         """
 
+    def _before_fork(self) -> None: ...
     def close(self) -> None:
         """End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on, and its keys are erased."""
 
@@ -356,6 +360,34 @@ class Census:
     def not_sealed(self) -> int:
         """How many were no sealed values."""
 
+@final
+class AuditReport:
+    """What `verify_audit` found."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is wrong with what was checked."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether everything was checked under the audit KEK. If not, whoever edits the files can make them fit."""
+
+    @property
+    def events(self) -> int:
+        """How many events were recorded."""
+
+    @property
+    def lost(self) -> int:
+        """How many events could not be written at the time."""
+
+    @property
+    def findings(self) -> list[str]:
+        """What is wrong, by file and line."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth knowing and not wrong."""
+
 def census(values: Iterable[bytes | str | None], /) -> Census:
     """Count `values`, sealed in binary or text form, by key. Needs no key and no keyring; holds the GIL.
 
@@ -396,3 +428,14 @@ def from_text(text: str, /) -> bytes:
 
 def error_kinds() -> list[tuple[str, int, bool, str]]:
     """Return the name, number, `retryable` and class of every kind of error."""
+
+def verify_audit(path: str | PathLike[str], /) -> AuditReport:
+    """Verify the audit trail of the configuration file `path`: that every line is what was written, and none is missing.
+
+    A trail is to be believed if the report is both `clean` and `authenticated`. Asks the audit KEK, which needs the right to
+    decrypt; one that the program brings (`host:NAME`) cannot be asked here, and the trail is not authenticated then.
+
+    Raises:
+        ConfigurationError: there is no `[audit]` section.
+        StoreError: a file cannot be read.
+    """

@@ -167,6 +167,13 @@ impl Keyring {
         result
     }
 
+    /// Makes the keyring ready for a fork of this process, which follows at once: the child can then use it and its handles. See
+    /// [`KeyStore::release`](crate::KeyStore::release). May block while another thread asks the store.
+    pub fn before_fork(&self) {
+        self.inner.store.release();
+        self.neighbours().iter().for_each(Self::before_fork);
+    }
+
     /// Ends the keyring: every call and every handle of it fails with [`Closed`](ErrorKind::Closed) from now on, calls
     /// that are under way may finish, and keys are erased when the last of their handles is dropped. Ends its audit trail.
     pub fn close(&self) {

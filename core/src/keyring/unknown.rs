@@ -125,7 +125,7 @@ impl Keyring {
         error
     }
 
-    fn neighbours(&self) -> std::sync::MutexGuard<'_, Vec<Self>> {
+    pub(super) fn neighbours(&self) -> std::sync::MutexGuard<'_, Vec<Self>> {
         self.inner.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,13 +7,15 @@ mod schema;
 use crate::files;
 use crate::memory::{NO_GENERATION_LEFT, conflict, machine_time, no_matching_key, not_replaced};
 use crate::row::Columns;
+use arc_swap::ArcSwap;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{BoxFuture, Error, ErrorKind, KeyStore, Lineage, Record, RecordChange, Remainder, Result, Slot, SlotId};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Keeps key records in one SQLite file.
 ///
@@ -25,8 +27,8 @@ use std::sync::{Mutex, PoisonError};
 /// Nothing in the file is trusted: each row is read through its record, and a row that disagrees with its record is an error.
 ///
 /// Calls block while another process writes, up to ten seconds. Local file systems only: WAL mode does not work over
-/// a network. A store does not survive `fork`: in the child every call fails, and so does not damage the file; open
-/// it in the child, and in the parent only after the fork. If the file is deleted or replaced, every call fails: open it again.
+/// a network. A store survives `fork` only if every store of the same file was [released](KeyStore::release) before: otherwise each
+/// call in the child fails, and so does not damage the file. If the file is deleted or replaced, every call fails: open it again.
 ///
 /// # Examples
 ///
@@ -43,12 +45,32 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    /// The process that opened the connection. SQLite connections must not be used, nor closed, after a fork.
-    process: u32,
     /// Device and inode of the file that was opened.
     identity: (u64, u64),
-    /// Taken only by `drop`.
-    connection: Option<Mutex<Connection>>,
+    /// Replaced in a forked child, where another thread of the parent may have left the lock locked for ever.
+    own: ArcSwap<Own>,
+}
+
+/// The connection of one process. SQLite connections must not be used, nor closed, after a fork; and none may be made
+/// in the child while the parent's is open, since SQLite takes the parent's locks for its own.
+#[derive(Debug)]
+struct Own {
+    process: u32,
+    /// Whether there is no connection. Becomes false before one is made.
+    released: AtomicBool,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Own {
+    fn new(connection: Option<Connection>) -> Self {
+        let released = AtomicBool::new(connection.is_none());
+        Self { process: std::process::id(), released, connection: Mutex::new(connection) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
+        // A panic in a transaction drops it, which rolls it back, so a poisoned lock is still good.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl SqliteStore {
@@ -76,7 +98,7 @@ impl SqliteStore {
         let path = resolved(path.as_ref())?;
         let connection = schema::open(&path)?;
         let identity = identity(&path).ok_or_else(|| replaced(&path))?;
-        Ok(Self { path, process: std::process::id(), identity, connection: Some(Mutex::new(connection)) })
+        Ok(Self { path, identity, own: ArcSwap::from_pointee(Own::new(Some(connection))) })
     }
 
     /// Where the file is.
@@ -85,17 +107,37 @@ impl SqliteStore {
         &self.path
     }
 
+    /// What this process works with.
+    fn own(&self) -> Result<Arc<Own>> {
+        loop {
+            let own = self.own.load_full();
+            if own.process == std::process::id() {
+                return Ok(own);
+            }
+            if !own.released.load(Ordering::Acquire) {
+                return Err(store_error(
+                    "the key store was open when this process was forked; release it before, or open it in the child",
+                ));
+            }
+            self.own.compare_and_swap(&own, Arc::new(Own::new(None)));
+        }
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
-        let forked = self.process != std::process::id();
-        let Some(connection) = self.connection.as_ref().filter(|_| !forked) else {
-            return Err(store_error("the key store was opened before this process was forked; open it in the child"));
-        };
+        let own = self.own()?;
         // A file that was deleted or replaced would still take changes, and lose them.
         if identity(&self.path) != Some(self.identity) {
             return Err(replaced(&self.path));
         }
-        // A panic inside `f` drops its transaction, which rolls it back, so a poisoned lock is still good.
-        f(&mut connection.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut connection = own.lock();
+        let connection = match &mut *connection {
+            Some(connection) => connection,
+            none => {
+                own.released.store(false, Ordering::Release);
+                none.insert(schema::open(&self.path)?)
+            }
+        };
+        f(connection)
     }
 
     /// Runs `f` with the write lock held from the start, so that what it reads cannot change before it writes.
@@ -121,11 +163,12 @@ impl SqliteStore {
     }
 }
 
-impl Drop for SqliteStore {
+impl Drop for Own {
     fn drop(&mut self) {
         if self.process != std::process::id() {
             // Closing in a forked child could delete the log that the parent is writing; leaking does no harm.
-            std::mem::forget(self.connection.take());
+            let connection = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(connection.take());
         }
     }
 }
@@ -228,6 +271,15 @@ fn allocate_generation(transaction: &Transaction<'_>, lineage: Lineage, above: G
 }
 
 impl KeyStore for SqliteStore {
+    fn release(&self) {
+        let own = self.own.load_full();
+        if own.process == std::process::id() {
+            let mut connection = own.lock();
+            drop(connection.take());
+            own.released.store(true, Ordering::Release);
+        }
+    }
+
     fn get(&self, lineage: Lineage, key_id: KeyId) -> BoxFuture<'_, Result<Option<Record>>> {
         Box::pin(async move {
             let records = self.records(STORED, params![lineage.as_bytes(), key_id.as_bytes()])?;
@@ -338,19 +390,45 @@ mod tests {
     use super::*;
     use keyfold::testing::block_on;
 
+    /// Makes `store` what a forked child finds.
+    fn fork(store: &SqliteStore) {
+        let parents = store.own.load_full();
+        let childs = Own {
+            process: std::process::id() ^ 1,
+            released: AtomicBool::new(parents.released.load(Ordering::Acquire)),
+            connection: Mutex::new(parents.lock().take()),
+        };
+        store.own.store(Arc::new(childs));
+    }
+
     #[test]
     fn a_forked_child_neither_uses_nor_closes_the_connection() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keys.db");
-        let mut store = SqliteStore::create(&path).expect("created");
+        let store = SqliteStore::create(&path).expect("created");
         let lineage = Lineage::from_bytes([1; 16]);
         assert_eq!(block_on(store.allocate_generation(lineage, 0)).expect("works"), 1);
-        store.process ^= 1;
+        fork(&store);
         let error = block_on(store.allocate_generation(lineage, 0)).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Store);
         assert!(error.to_string().contains("forked"), "{error}");
         drop(store);
         assert!(files::with_suffix(&path, "-wal").exists(), "the child closed the connection");
+    }
+
+    #[test]
+    fn a_forked_child_opens_what_was_released() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("keys.db");
+        let store = SqliteStore::create(&path).expect("created");
+        let lineage = Lineage::from_bytes([1; 16]);
+        assert_eq!(block_on(store.allocate_generation(lineage, 0)).expect("works"), 1);
+        store.release();
+        assert!(!files::with_suffix(&path, "-wal").exists(), "the connection is open");
+        fork(&store);
+        assert_eq!(block_on(store.allocate_generation(lineage, 0)).expect("works"), 2);
+        fork(&store);
+        block_on(store.allocate_generation(lineage, 0)).expect_err("open when it was forked again");
     }
 
     #[test]
