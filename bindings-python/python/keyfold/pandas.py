@@ -22,7 +22,7 @@ from ._native import Field
 
 __all__ = ["FrameAccessor", "SeriesAccessor"]
 
-OnError: TypeAlias = Literal["raise", "null"]
+_OnError: TypeAlias = Literal["raise", "null"]
 
 
 @pd.api.extensions.register_series_accessor("keyfold")
@@ -39,7 +39,7 @@ class SeriesAccessor:
         *,
         row: "pd.Series | None" = None,
         form: Literal["binary", "text"] = "binary",
-        on_error: OnError = "raise",
+        on_error: _OnError = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> "pd.Series":
         """Return the values sealed; see `Field.encrypt_column`."""
@@ -53,7 +53,7 @@ class SeriesAccessor:
         *,
         row: "pd.Series | None" = None,
         type: object | None = None,
-        on_error: OnError = "raise",
+        on_error: _OnError = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> "pd.Series":
         """Return the values of sealed ones, as the Arrow type `type`; see `Field.decrypt_column`."""

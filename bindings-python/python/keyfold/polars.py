@@ -24,11 +24,11 @@ from ._native import Field
 
 __all__ = ["ExprNamespace", "SeriesNamespace"]
 
-OnError: TypeAlias = Literal["raise", "null"]
+_OnError: TypeAlias = Literal["raise", "null"]
 
 
 def _encrypt(
-    data: pl.Series, field: Field, row: pl.Series | None, form: Literal["binary", "text"], on_error: OnError,
+    data: pl.Series, field: Field, row: pl.Series | None, form: Literal["binary", "text"], on_error: _OnError,
     errors: list[KeyfoldError] | None,
 ) -> pl.Series:
     sealed = field.encrypt_column(data, rows=row, form=form, on_error=on_error, errors=errors)
@@ -36,7 +36,7 @@ def _encrypt(
 
 
 def _decrypt(
-    data: pl.Series, field: Field, row: pl.Series | None, dtype: pl.DataType | None, on_error: OnError,
+    data: pl.Series, field: Field, row: pl.Series | None, dtype: pl.DataType | None, on_error: _OnError,
     errors: list[KeyfoldError] | None,
 ) -> pl.Series:
     wanted = None if dtype is None else pl.Schema({"": dtype})
@@ -85,7 +85,7 @@ class ExprNamespace:
         *,
         row: pl.Expr | None = None,
         form: Literal["binary", "text"] = "binary",
-        on_error: OnError = "raise",
+        on_error: _OnError = "raise",
     ) -> pl.Expr:
         """Return the values sealed, as Binary, or as String in text form; see `Field.encrypt_column`."""
         bound = field_of(field)
@@ -99,7 +99,7 @@ class ExprNamespace:
         *,
         row: pl.Expr | None = None,
         dtype: pl.DataType | type[pl.DataType] | None = None,
-        on_error: OnError = "raise",
+        on_error: _OnError = "raise",
     ) -> pl.Expr:
         """Return the values of sealed ones, as `dtype`; see `Field.decrypt_column`.
 
@@ -130,7 +130,7 @@ class SeriesNamespace:
         *,
         row: pl.Series | None = None,
         form: Literal["binary", "text"] = "binary",
-        on_error: OnError = "raise",
+        on_error: _OnError = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> pl.Series:
         """Return the values sealed; see `Field.encrypt_column`."""
@@ -143,7 +143,7 @@ class SeriesNamespace:
         *,
         row: pl.Series | None = None,
         dtype: pl.DataType | type[pl.DataType] | None = None,
-        on_error: OnError = "raise",
+        on_error: _OnError = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> pl.Series:
         """Return the values of sealed ones; see `Field.decrypt_column`."""
