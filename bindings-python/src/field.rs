@@ -1,12 +1,13 @@
 //! Fields: handles that encrypt and decrypt one value, or find it.
 
+use crate::arrow;
 use crate::errors::to_py_err;
 use crate::inspect::sealed_bytes;
 use crate::keyring::Keyring;
 use crate::many;
 use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
-use keyfold::{Decryptor, Encryptor, Error, Searcher, ValueType};
+use keyfold::{Decryptor, Encryptor, Error, FieldPolicy, Searcher, ValueType};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::sync::OnceLock;
@@ -33,6 +34,10 @@ impl Field {
         let value_type = field.policy().value_type;
         let (encryptor, decryptor, searcher) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Self { _ring: ring, field, value_type, encryptor, decryptor, searcher }
+    }
+
+    pub(crate) fn policy(&self) -> &FieldPolicy {
+        self.field.policy()
     }
 
     /// The handle that seals, under a key that may be used now.
@@ -124,6 +129,30 @@ impl Field {
         errors: Option<&Bound<'py, PyList>>,
     ) -> PyResult<Bound<'py, PyList>> {
         many::decrypt(self, sealed, rows, on_error, errors)
+    }
+
+    #[pyo3(signature = (data, /, *, rows = None, form = "binary", on_error = "raise", errors = None))]
+    fn encrypt_column<'py>(
+        &self,
+        data: &Bound<'py, PyAny>,
+        rows: Option<&Bound<'py, PyAny>>,
+        form: &str,
+        on_error: &str,
+        errors: Option<&Bound<'py, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        arrow::encrypt(self, data, rows, form, on_error, errors)
+    }
+
+    #[pyo3(signature = (data, /, *, rows = None, r#type = None, on_error = "raise", errors = None))]
+    fn decrypt_column<'py>(
+        &self,
+        data: &Bound<'py, PyAny>,
+        rows: Option<&Bound<'py, PyAny>>,
+        r#type: Option<&Bound<'py, PyAny>>,
+        on_error: &str,
+        errors: Option<&Bound<'py, PyList>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        arrow::decrypt(self, data, rows, r#type, on_error, errors)
     }
 
     #[pyo3(signature = (value, /))]

@@ -1,7 +1,9 @@
 //! The module `keyfold._native`, which the Python package `keyfold` is made of. What its classes and functions do
 //! is written in its stub, python/keyfold/_native.pyi.
-#![forbid(unsafe_code)]
+// But for what Arrow hands over, in `arrow::capsule`.
+#![deny(unsafe_code)]
 
+mod arrow;
 mod audit;
 mod errors;
 mod field;
@@ -37,6 +39,8 @@ mod _native {
         check_interpreter(module.py())
     }
 
+    #[pymodule_export]
+    use crate::arrow::{ArrowArray, ArrowStream};
     #[pymodule_export]
     use crate::audit::{AuditReport, verify_audit};
     #[pymodule_export]

@@ -24,8 +24,11 @@ from ._errors import (
     PolicyRefused,
     StoreError,
 )
+from ._fields import use
 from ._kms import Kek, KmsFailure
 from ._native import (
+    ArrowArray,
+    ArrowStream,
     AuditReport,
     Census,
     Field,
@@ -42,6 +45,8 @@ from ._native import (
 from ._types import Opened, Value
 
 __all__ = [
+    "ArrowArray",
+    "ArrowStream",
     "AuditReport",
     "Census",
     "Config",
@@ -68,5 +73,6 @@ __all__ = [
     "init",
     "inspect",
     "to_text",
+    "use",
     "verify_audit",
 ]

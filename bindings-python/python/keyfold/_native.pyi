@@ -2,14 +2,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NoReturn, Self, final
+from typing import Any, Literal, NoReturn, Self, final
 
 from ._config import Config
 from ._errors import KeyfoldError
 from ._kms import Kek
-from ._types import Opened, Value
+from ._types import ArrowColumn, Opened, Value
 
 __all__ = [
+    "ArrowArray",
+    "ArrowStream",
     "AuditReport",
     "Census",
     "Field",
@@ -184,6 +186,69 @@ class Field:
             As `decrypt`, with the row in `.row`. InvalidInput as well where `rows` and `sealed` differ in number.
         """
 
+    def encrypt_column(
+        self,
+        data: ArrowColumn,
+        /,
+        *,
+        rows: ArrowColumn | None = None,
+        form: Literal["binary", "text"] = "binary",
+        on_error: Literal["raise", "null"] = "raise",
+        errors: list[KeyfoldError] | None = None,
+    ) -> Any:
+        """Return the column `data` sealed, each value bound to its row of `rows` where the policy binds rows. Nulls stay null.
+
+        `data` is a column of pyarrow, Polars or pandas, and the result is one too, with the name and index of `data`; or any other
+        object that has Arrow's C interfaces, a relation of DuckDB with one column say, and the result is an `ArrowArray` or
+        `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1) and timestamps with a time zone
+        (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
+        2026-11-25, 2026-11-25T22:00:00Z), as in the command.
+
+        Sealed values are Binary, or in text form Utf8; Large or View where `data` is. A column with a dictionary stays one in a
+        deterministic field, and each of its values is sealed once; in other fields it is decoded.
+
+        `data` is not copied: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
+        nothing is returned. With `on_error="null"` a value that cannot be sealed becomes None, that is, is lost here, and its
+        error, with the row in `.row`, is added to `errors`.
+
+        Raises:
+            TypeError: `data` or `rows` has none of Arrow's interfaces.
+            InvalidInput: a type of Arrow that is not listed, or not the policy's; data that contradicts itself; with the row in
+                `.row`, a value that is not as above, a null row, or (whatever `on_error` is) too long a value or row; rows
+                missing, or not wanted, or not as many as values; more than 2 GiB sealed in one array that is not Large or View.
+            PolicyRefused, KeyRefused, KmsError, StoreError: as `encrypt`.
+        """
+
+    def decrypt_column(
+        self,
+        data: ArrowColumn,
+        /,
+        *,
+        rows: ArrowColumn | None = None,
+        type: object | None = None,
+        on_error: Literal["raise", "null"] = "raise",
+        errors: list[KeyfoldError] | None = None,
+    ) -> Any:
+        """Return the values in the column `data`, of bytes or of text in text form, each of its row of `rows`.
+
+        The kinds of objects are those of `encrypt_column`. The values have the Arrow type `type`, an object with
+        `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer");
+        without it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says
+        otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text.
+        In pandas text opens as `str`.
+
+        With `on_error="null"` a value that does not open becomes null, and its error, with the row in `.row`, is added to
+        `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all the same.
+
+        Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned. What is returned is the caller's,
+        and is not erased.
+
+        Raises:
+            TypeError, InvalidInput: as `encrypt_column`.
+            FormatError: not a sealed value, or one that the type cannot hold without loss; with the row in `.row`.
+            DecryptionFailed, NoMatchingKey, KeyRefused, PolicyRefused, KmsError, StoreError: as `decrypt`.
+        """
+
     def search(self, value: Value, /) -> list[bytes]:
         """Return what `value` looks like in a deterministic field: one ciphertext per live key, that of the present key first.
 
@@ -235,6 +300,22 @@ class KeyInfo:
     @property
     def trusted(self) -> bool:
         """Whether a trusted root vouches for the record."""
+
+@final
+class ArrowArray:
+    """A column of one piece, for whatever reads Arrow: `pyarrow.array(it)`."""
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __len__(self) -> int: ...
+
+@final
+class ArrowStream:
+    """A column in chunks, for whatever reads Arrow: `pyarrow.chunked_array(it)`. May be read more than once."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __len__(self) -> int: ...
 
 @final
 class Inspection:

@@ -1,0 +1,81 @@
+"""Columns of pandas: `import keyfold.pandas` adds an accessor `keyfold` to series and frames. Needs pandas 3 and pyarrow.
+
+    import pandas as pd
+    import keyfold.pandas
+
+    ssn = ring.field("patient.ssn")
+    frame["ssn"].keyfold.encrypt(ssn, row=frame["patient_id"])
+    frame.keyfold.encrypt({"ssn": ssn}, row="patient_id")
+
+A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`. Rows go by position, not by index. Sealed columns and opened
+ones keep index and name, and have the types of Arrow (`binary[pyarrow]`, `int64[pyarrow]`); text opens as `str`.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias, cast
+
+import pandas as pd
+
+from ._errors import KeyfoldError
+from ._fields import field_of
+from ._native import Field
+
+__all__ = ["FrameAccessor", "SeriesAccessor"]
+
+_OnError: TypeAlias = Literal["raise", "null"]
+
+
+@pd.api.extensions.register_series_accessor("keyfold")
+class SeriesAccessor:
+    """`series.keyfold`"""
+
+    def __init__(self, series: "pd.Series") -> None:
+        self._series = series
+
+    def encrypt(
+        self,
+        field: Field | str,
+        /,
+        *,
+        row: "pd.Series | None" = None,
+        form: Literal["binary", "text"] = "binary",
+        on_error: _OnError = "raise",
+        errors: list[KeyfoldError] | None = None,
+    ) -> "pd.Series":
+        """Return the values sealed; see `Field.encrypt_column`."""
+        sealed = field_of(field).encrypt_column(self._series, rows=row, form=form, on_error=on_error, errors=errors)
+        return cast("pd.Series", sealed)
+
+    def decrypt(
+        self,
+        field: Field | str,
+        /,
+        *,
+        row: "pd.Series | None" = None,
+        type: object | None = None,
+        on_error: _OnError = "raise",
+        errors: list[KeyfoldError] | None = None,
+    ) -> "pd.Series":
+        """Return the values of sealed ones, as the Arrow type `type`; see `Field.decrypt_column`."""
+        opened = field_of(field).decrypt_column(self._series, rows=row, type=type, on_error=on_error, errors=errors)
+        return cast("pd.Series", opened)
+
+
+@pd.api.extensions.register_dataframe_accessor("keyfold")
+class FrameAccessor:
+    """`frame.keyfold`"""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def encrypt(self, fields: Mapping[str, Field | str], /, *, row: str | None = None) -> pd.DataFrame:
+        """Return a copy in which the columns that `fields` names are sealed, each bound to its value of the column `row`."""
+        rows = None if row is None else self._frame[row]
+        sealed = {name: SeriesAccessor(self._frame[name]).encrypt(field, row=rows) for name, field in fields.items()}
+        return self._frame.assign(**sealed)
+
+    def decrypt(self, fields: Mapping[str, Field | str], /, *, row: str | None = None) -> pd.DataFrame:
+        """Return a copy in which the columns that `fields` names are open."""
+        rows = None if row is None else self._frame[row]
+        opened = {name: SeriesAccessor(self._frame[name]).decrypt(field, row=rows) for name, field in fields.items()}
+        return self._frame.assign(**opened)

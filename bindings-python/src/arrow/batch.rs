@@ -1,0 +1,157 @@
+//! Some rows of a column at a time: what is sealed or opened in one go, without the GIL.
+
+use super::array::{Array, Kind};
+use super::column::Column;
+use crate::errors::invalid;
+use keyfold::{Error, ErrorKind, Result};
+use pyo3::prelude::*;
+use std::borrow::Cow;
+
+/// Where a batch ends: some milliseconds of work, after which Ctrl-C is heard.
+const BATCH_ROWS: usize = 1 << 14;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// The column that a column's values are bound to.
+pub(super) struct Bindings {
+    chunks: Vec<Chunk>,
+    len: usize,
+}
+
+struct Chunk {
+    array: Array,
+    kind: Kind,
+    /// The row of the column after its last.
+    end: usize,
+}
+
+impl Bindings {
+    pub(super) fn of(rows: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut column = Column::of(rows)?;
+        let mut bindings = Self { chunks: Vec::new(), len: 0 };
+        while let Some(array) = column.next(rows.py())? {
+            bindings.len += array.len;
+            bindings.chunks.push(Chunk { kind: column.kind(None), end: bindings.len, array });
+        }
+        Ok(bindings)
+    }
+
+    /// Refuses values that are more than the bindings: `len` of them, or more.
+    pub(super) fn check_room(&self, py: Python<'_>, len: usize) -> PyResult<()> {
+        if len <= self.len { Ok(()) } else { Err(invalid(py, "there are fewer rows than values")) }
+    }
+
+    /// Refuses values that are fewer than the bindings: just `len`.
+    pub(super) fn check_end(&self, py: Python<'_>, len: usize) -> PyResult<()> {
+        if len >= self.len { Ok(()) } else { Err(invalid(py, "there are more rows than values")) }
+    }
+
+    /// The bytes of a row: those of its text, where it is not bytes itself. `chunk`: where the last row was, which was an earlier one.
+    fn get(&self, row: usize, chunk: &mut usize) -> Result<Cow<'_, [u8]>> {
+        while self.chunks.get(*chunk).is_some_and(|chunk| chunk.end <= row) {
+            *chunk += 1;
+        }
+        let Some(Chunk { array, kind, end }) = self.chunks.get(*chunk) else {
+            return Err(Error::new(ErrorKind::InvalidInput, "there are fewer rows than values"));
+        };
+        let place = array.place(row + array.len - end)?;
+        let place = place.ok_or(Error::new(ErrorKind::InvalidInput, "the row that the value is bound to is null"))?;
+        if *kind == Kind::Bytes {
+            return array.leaf().bytes(place).map(Cow::Borrowed);
+        }
+        match array.leaf().value(*kind, place)?.to_text() {
+            Some(Cow::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
+            Some(Cow::Owned(text)) => Ok(Cow::Owned(text.into_bytes())),
+            None => Err(Error::new(ErrorKind::InvalidInput, "a row has a date that cannot be written")),
+        }
+    }
+}
+
+/// Rows that are worked on: all of an array, or some of the values of a dictionary.
+pub(super) struct Work<'a> {
+    pub(super) array: &'a Array,
+    /// Where the values are, if they are not those of the array's rows.
+    pub(super) picked: Option<&'a [usize]>,
+    /// What the values are bound to, and which row of it the first one has.
+    pub(super) bindings: Option<(&'a Bindings, usize)>,
+    /// Whether to go on after a value that is not as it should be.
+    pub(super) goes_on: bool,
+}
+
+/// Rows that are not as they should be, and why.
+pub(super) type Failures = Vec<(usize, Error)>;
+
+/// What is sealed or opened in one go. Null rows are left out.
+pub(super) struct Batch<'a, T> {
+    pub(super) items: Vec<T>,
+    pub(super) bindings: Option<Vec<Cow<'a, [u8]>>>,
+    /// The row of each item.
+    pub(super) rows: Vec<usize>,
+    start: usize,
+    /// The row after the last.
+    pub(super) end: usize,
+    /// Rows that are not as they should be, and so are left out as well.
+    pub(super) failures: Failures,
+}
+
+impl<T> Batch<'_, T> {
+    /// Whether every row has an item.
+    pub(super) fn is_full(&self) -> bool {
+        self.items.len() == self.end - self.start
+    }
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.picked.map_or(self.array.len, <[usize]>::len)
+    }
+
+    /// The batch that begins at row `start`. `take` gives what is at a place of the array that has the values, and its bytes.
+    pub(super) fn batch<T>(&self, start: usize, take: impl Fn(&'a Array, usize) -> Result<(T, usize)>) -> Batch<'a, T> {
+        let room = (self.len() - start).min(BATCH_ROWS);
+        let mut batch = Batch {
+            items: Vec::with_capacity(room),
+            bindings: self.bindings.map(|_| Vec::with_capacity(room)),
+            rows: Vec::with_capacity(room),
+            start,
+            end: start,
+            failures: Failures::new(),
+        };
+        let (mut bytes, mut chunk) = (0, 0);
+        while batch.end - start < room && bytes < BATCH_BYTES {
+            let row = batch.end;
+            batch.end += 1;
+            let taken = self.place(row).and_then(|place| {
+                let Some(place) = place else { return Ok(None) };
+                let (item, len) = take(self.array.leaf(), place)?;
+                let binding =
+                    self.bindings.map(|(bindings, first)| bindings.get(first + row, &mut chunk)).transpose()?;
+                Ok(Some((item, len, binding)))
+            });
+            match taken {
+                Ok(None) => {}
+                Ok(Some((item, len, binding))) => {
+                    bytes += len + binding.as_ref().map_or(0, |binding| binding.len());
+                    batch.items.push(item);
+                    batch.rows.push(row);
+                    if let (Some(bindings), Some(binding)) = (&mut batch.bindings, binding) {
+                        bindings.push(binding);
+                    }
+                }
+                Err(error) => {
+                    batch.failures.push((row, error));
+                    if !self.goes_on {
+                        break;
+                    }
+                }
+            }
+        }
+        batch
+    }
+
+    fn place(&self, row: usize) -> Result<Option<usize>> {
+        match self.picked {
+            Some(picked) => Ok(Some(picked[row])),
+            None => self.array.place(row),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Columns of other programs, and those that are given back.
+
+use super::array::{Array, Kind};
+use super::capsule::{Stream, give_array, give_stream, give_type, take_array, take_type};
+use crate::errors::to_py_err;
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
+use keyfold::{Result, ValueType};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyTuple};
+
+/// A column of another program, chunk by chunk.
+pub(super) struct Column {
+    data_type: DataType,
+    chunks: Chunks,
+}
+
+enum Chunks {
+    One(Option<Array>),
+    Stream(Stream),
+}
+
+/// `result` as Python has it.
+pub(super) fn or_raise<T>(py: Python<'_>, result: Result<T>) -> PyResult<T> {
+    result.map_err(|error| to_py_err(py, &error, None))
+}
+
+impl Column {
+    pub(super) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = object.py();
+        if object.hasattr("__arrow_c_array__")? {
+            let given = object.call_method0("__arrow_c_array__")?;
+            let (schema, array) = given.cast::<PyTuple>()?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+            let data_type = or_raise(py, take_type(&schema)?)?;
+            let array = or_raise(py, take_array(&array, &data_type)?)?;
+            return Self::new(py, data_type, Chunks::One(Some(array)));
+        }
+        if object.hasattr("__arrow_c_stream__")? {
+            let stream = or_raise(py, Stream::take(&object.call_method0("__arrow_c_stream__")?)?)?;
+            return Self::new(py, stream.data_type().clone(), Chunks::Stream(stream));
+        }
+        let name = object.get_type().qualname()?;
+        let known =
+            "a column is an object with __arrow_c_array__ or __arrow_c_stream__ (pyarrow, Polars, pandas, DuckDB)";
+        Err(PyTypeError::new_err(format!("{known}, not {name}")))
+    }
+
+    fn new(py: Python<'_>, data_type: DataType, chunks: Chunks) -> PyResult<Self> {
+        // A table that has more is refused when it is imported.
+        let data_type = only_type(data_type);
+        let column = Self { data_type, chunks };
+        or_raise(py, Kind::of(column.leaf_type(), None))?;
+        Ok(column)
+    }
+
+    /// The type of the values.
+    pub(super) fn leaf_type(&self) -> &DataType {
+        match &self.data_type {
+            DataType::Dictionary(_, values) => values,
+            other => other,
+        }
+    }
+
+    /// The type of the keys, if the column is encoded with a dictionary.
+    pub(super) fn key_type(&self) -> Option<&DataType> {
+        match &self.data_type {
+            DataType::Dictionary(keys, _) => Some(keys),
+            _ => None,
+        }
+    }
+
+    /// How values are read, where the policy gives the field `value_type`.
+    pub(super) fn kind(&self, value_type: Option<ValueType>) -> Kind {
+        Kind::of(self.leaf_type(), value_type).expect("checked when the column was taken")
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.chunks, Chunks::Stream(_))
+    }
+
+    pub(super) fn next(&mut self, py: Python<'_>) -> PyResult<Option<Array>> {
+        match &mut self.chunks {
+            Chunks::One(array) => Ok(array.take()),
+            Chunks::Stream(stream) => {
+                let next = py.detach(|| stream.next());
+                or_raise(py, next)
+            }
+        }
+    }
+}
+
+/// The type that `object` stands for: an object with `__arrow_c_schema__`, of a column or of a table that has just one.
+pub(super) fn type_from(object: &Bound<'_, PyAny>) -> PyResult<DataType> {
+    if !object.hasattr("__arrow_c_schema__")? {
+        let name = object.get_type().qualname()?;
+        return Err(PyTypeError::new_err(format!(
+            "a type is an object with __arrow_c_schema__, or a name, not {name}"
+        )));
+    }
+    let given = take_type(&object.call_method0("__arrow_c_schema__")?)?;
+    or_raise(object.py(), given).map(only_type)
+}
+
+/// Of a table that has just one column, that column's type.
+fn only_type(data_type: DataType) -> DataType {
+    match data_type {
+        DataType::Struct(fields) if fields.len() == 1 => fields[0].data_type().clone(),
+        other => other,
+    }
+}
+
+/// A column of one piece. See python/keyfold/_native.pyi.
+#[pyclass(module = "keyfold", frozen)]
+pub(crate) struct ArrowArray(pub(super) ArrayData);
+
+#[pymethods]
+impl ArrowArray {
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_array__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
+        // A producer that cannot cast gives what it has.
+        drop(requested_schema);
+        Ok((self.__arrow_c_schema__(py)?, give_array(py, &self.0)?))
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        or_raise(py, give_type(py, self.0.data_type())?)
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<keyfold.ArrowArray of {} {}>", self.0.len(), self.0.data_type())
+    }
+}
+
+/// A column in chunks. See python/keyfold/_native.pyi.
+#[pyclass(module = "keyfold", frozen)]
+pub(crate) struct ArrowStream {
+    pub(super) data_type: DataType,
+    pub(super) chunks: Vec<ArrayData>,
+}
+
+#[pymethods]
+impl ArrowStream {
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        drop(requested_schema);
+        give_stream(py, self.data_type.clone(), self.chunks.iter().cloned())
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        or_raise(py, give_type(py, &self.data_type)?)
+    }
+
+    fn __len__(&self) -> usize {
+        self.chunks.iter().map(ArrayData::len).sum()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<keyfold.ArrowStream of {} {} in {} chunks>", self.__len__(), self.data_type, self.chunks.len())
+    }
+}

@@ -1,0 +1,231 @@
+//! Opening columns.
+
+use super::array::{Array, Kind};
+use super::batch::{Batch, Failures, Work};
+use super::column::{Column, or_raise, type_from};
+use super::output::{Output, default_type};
+use super::{OnError, each_chunk, give_back};
+use crate::errors::invalid;
+use crate::field::Field;
+use crate::wait::wait_for;
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
+use keyfold::wire;
+use keyfold::{Decryptor, ErrorKind, Opened, OpenedColumn, Result, RowError, Value, ValueType};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
+use std::borrow::Cow;
+use std::slice;
+
+pub(crate) fn decrypt<'py>(
+    field: &Field,
+    given: &Bound<'py, PyAny>,
+    rows: Option<&Bound<'py, PyAny>>,
+    wanted: Option<&Bound<'py, PyAny>>,
+    on_error: &str,
+    errors: Option<&Bound<'py, PyList>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = given.py();
+    let on_error = OnError::new(py, on_error, errors, is_about_the_value)?;
+    let mut column = Column::of(given)?;
+    let kind = column.kind(None);
+    if !matches!(kind, Kind::Bytes | Kind::Text) {
+        return Err(invalid(py, "a column of sealed values is one of bytes, or of text in text form"));
+    }
+    let like = column.leaf_type().clone();
+    let opened_type = match wanted {
+        Some(wanted) => Some(wanted_type(wanted, &like)?),
+        None => field.value_type.map(|value_type| default_type(value_type, &like)),
+    };
+    if let Some(wanted) = &opened_type {
+        or_raise(py, Output::new(wanted.clone(), 0))?;
+    }
+    let mut open = Open { field, kind, like, opened_type };
+    let key_type = column.key_type().filter(|_| rows.is_none()).cloned();
+    let chunks = each_chunk(py, field, &mut column, rows, key_type.is_some(), &on_error, |work| open.all(py, work))?;
+    // Of a column without a value nothing is known; most are text.
+    let Open { opened_type, like, .. } = open;
+    let opened_type = opened_type.unwrap_or_else(|| default_type(ValueType::Text, &like));
+    let chunks = chunks.into_iter().map(|(out, distinct)| (out.finish(&opened_type), distinct)).collect();
+    give_back(given, key_type.as_ref(), opened_type, chunks, column.is_stream())
+}
+
+/// The Arrow type that `wanted` is: an object that has a schema, or the name of a type of values.
+fn wanted_type(wanted: &Bound<'_, PyAny>, like: &DataType) -> PyResult<DataType> {
+    let Ok(name) = wanted.cast::<PyString>() else { return type_from(wanted) };
+    let name = name.to_str().unwrap_or_default();
+    let known = ValueType::ALL.iter().find(|known| known.name() == name && **known != ValueType::Null);
+    let known = known
+        .ok_or_else(|| invalid(wanted.py(), "type is an Arrow type, or a type of values by its name in policies"))?;
+    Ok(default_type(*known, like))
+}
+
+/// Whether an error says that a value cannot be opened, rather than that nothing can be at present.
+const fn is_about_the_value(kind: ErrorKind) -> bool {
+    use ErrorKind::{
+        DecryptionFailed, KeyState, Malformed, NoMatchingKey, PolicyRefused, RecordRejected, Unsupported, WrongScope,
+    };
+    matches!(
+        kind,
+        Malformed
+            | Unsupported
+            | NoMatchingKey
+            | DecryptionFailed
+            | WrongScope
+            | KeyState
+            | RecordRejected
+            | PolicyRefused
+    )
+}
+
+/// An array whose type may not be known before it has a value.
+#[derive(Default)]
+struct Target {
+    out: Option<Output>,
+    /// Rows before there was a value.
+    nulls: usize,
+}
+
+impl Target {
+    fn len(&self) -> usize {
+        self.out.as_ref().map_or(self.nulls, Output::len)
+    }
+
+    fn pad(&mut self, len: usize) {
+        match &mut self.out {
+            Some(out) => out.pad(len),
+            None => self.nulls = self.nulls.max(len),
+        }
+    }
+
+    fn finish(self, opened_type: &DataType) -> Result<ArrayData> {
+        match self.out {
+            Some(out) => out.finish(),
+            None => {
+                let mut out = Output::new(opened_type.clone(), self.nulls)?;
+                out.push_nulls(self.nulls);
+                out.finish()
+            }
+        }
+    }
+}
+
+struct Open<'a> {
+    field: &'a Field,
+    kind: Kind,
+    /// The type of the sealed values.
+    like: DataType,
+    /// The type that they open as, once it is known.
+    opened_type: Option<DataType>,
+}
+
+/// The values of a batch, or what became of each.
+enum Opening {
+    All(OpenedColumn),
+    Each(Vec<Result<Opened>>),
+}
+
+impl Open<'_> {
+    /// Opens all rows of `work`; up to the first that fails, unless it goes on.
+    fn all(&mut self, py: Python<'_>, work: &Work<'_>) -> PyResult<(Target, Failures)> {
+        let (mut target, mut failures) = (Target::default(), Failures::new());
+        while target.len() < work.len() && (work.goes_on || failures.is_empty()) {
+            let decryptor = self.field.decryptor(py)?;
+            let done = wait_for(py, self.batch(decryptor, work, &mut target, &mut failures))?;
+            or_raise(py, done)?;
+            py.check_signals()?;
+        }
+        Ok((target, failures))
+    }
+
+    /// Opens the next batch.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the output cannot hold as much.
+    async fn batch(
+        &mut self,
+        decryptor: &Decryptor,
+        work: &Work<'_>,
+        target: &mut Target,
+        failures: &mut Failures,
+    ) -> Result<()> {
+        let mut batch = work.batch(target.len(), |leaf, place| self.take(leaf, place));
+        let opening = match open_all(decryptor, &batch).await {
+            Ok(column) => Opening::All(column),
+            Err(RowError { row, error }) if !work.goes_on => {
+                failures.push((batch.rows.get(row).copied().unwrap_or(batch.end - 1), error));
+                return Ok(());
+            }
+            Err(_) => Opening::Each(open_each(decryptor, &batch).await),
+        };
+        if let (Opening::All(column), Some(out)) = (&opening, &mut target.out)
+            && batch.is_full()
+            && column.types().iter().all(|value_type| out.takes_as_is(*value_type))
+        {
+            return out.push_all(column.data(), column.offsets());
+        }
+        let first_new = failures.len();
+        failures.append(&mut batch.failures);
+        for (index, &row) in batch.rows.iter().enumerate() {
+            target.pad(row);
+            let pushed = match &opening {
+                Opening::All(column) => self.push(work, target, column.value(index)),
+                Opening::Each(each) => match &each[index] {
+                    Ok(opened) => self.push(work, target, opened.value()),
+                    Err(error) => Err(error.clone()),
+                },
+            };
+            match pushed {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::LimitExceeded => return Err(error),
+                Err(error) => failures.push((row, error)),
+            }
+        }
+        target.pad(batch.end);
+        failures[first_new..].sort_by_key(|(row, _)| *row);
+        Ok(())
+    }
+
+    fn take<'a>(&self, leaf: &'a Array, place: usize) -> Result<(Cow<'a, [u8]>, usize)> {
+        let bytes = leaf.bytes(place)?;
+        if self.kind == Kind::Bytes {
+            return Ok((Cow::Borrowed(bytes), bytes.len()));
+        }
+        let mut decoded = Vec::new();
+        wire::from_text(bytes, &mut decoded)?;
+        let len = decoded.len();
+        Ok((Cow::Owned(decoded), len))
+    }
+
+    fn push(&mut self, work: &Work<'_>, target: &mut Target, value: Value<'_>) -> Result<()> {
+        if value == Value::Null {
+            target.pad(target.len() + 1);
+            return Ok(());
+        }
+        if target.out.is_none() {
+            let opened_type = self.opened_type.get_or_insert_with(|| default_type(value.value_type(), &self.like));
+            let mut out = Output::new(opened_type.clone(), work.len())?;
+            out.push_nulls(target.nulls);
+            target.out = Some(out);
+        }
+        target.out.as_mut().map_or(Ok(()), |out| out.push(value))
+    }
+}
+
+type Taken<'a> = Batch<'a, Cow<'a, [u8]>>;
+
+async fn open_all(decryptor: &Decryptor, batch: &Taken<'_>) -> Result<OpenedColumn, RowError> {
+    decryptor.load_keys(&batch.items[..]).await?;
+    decryptor.decrypt_column(&batch.items[..], batch.bindings.as_deref())
+}
+
+async fn open_each(decryptor: &Decryptor, batch: &Taken<'_>) -> Vec<Result<Opened>> {
+    let mut opened = Vec::with_capacity(batch.items.len());
+    for (index, sealed) in batch.items.iter().enumerate() {
+        let row = batch.bindings.as_ref().map(|bindings| &*bindings[index]);
+        let loaded = decryptor.load_keys(slice::from_ref(sealed)).await.map_err(|failure| failure.error);
+        opened.push(loaded.and_then(|()| decryptor.decrypt(sealed, row)));
+    }
+    opened
+}

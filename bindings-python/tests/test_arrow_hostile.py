@@ -1,0 +1,253 @@
+"""Data that breaks the rules of Arrow's C interfaces, by hand: an error of ours, released once, and nothing worse."""
+
+import ctypes as c
+import threading
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import keyfold
+
+P = c.c_void_p
+
+
+class Schema(c.Structure):
+    pass
+
+
+class Array(c.Structure):
+    pass
+
+
+class Stream(c.Structure):
+    pass
+
+
+RELEASE = c.CFUNCTYPE(None, P)
+NEXT = c.CFUNCTYPE(c.c_int, P, P)
+TEXT = c.CFUNCTYPE(P, P)
+Schema._fields_ = [
+    ("format", c.c_char_p), ("name", c.c_char_p), ("metadata", P), ("flags", c.c_int64), ("n_children", c.c_int64),
+    ("children", P), ("dictionary", P), ("release", RELEASE), ("private_data", P),
+]
+Array._fields_ = [
+    ("length", c.c_int64), ("null_count", c.c_int64), ("offset", c.c_int64), ("n_buffers", c.c_int64), ("n_children", c.c_int64),
+    ("buffers", c.POINTER(P)), ("children", P), ("dictionary", P), ("release", RELEASE), ("private_data", P),
+]
+Stream._fields_ = [("schema", NEXT), ("next", NEXT), ("error", TEXT), ("release", RELEASE), ("private_data", P)]
+new_capsule = c.pythonapi.PyCapsule_New
+new_capsule.restype = c.py_object
+new_capsule.argtypes = [P, c.c_char_p, P]
+
+
+class Made:
+    """A column that a C program made; counts how often it is released."""
+
+    def __init__(
+        self, layout: str, length: int, buffers: list[bytes | None], *, offset: int = 0, null_count: int = 0,
+        dictionary: "Made | None" = None, **others: int,
+    ) -> None:
+        self.released = 0
+        self.keep: list[Any] = [None if data is None else c.create_string_buffer(data, len(data)) for data in buffers]
+        self.pointers = (P * len(buffers))(*[None if data is None else c.addressof(data) for data in self.keep])
+
+        def release_array(at: int) -> None:
+            self.released += 1
+            Array.from_address(at).release = RELEASE()
+
+        def release_schema(at: int) -> None:
+            Schema.from_address(at).release = RELEASE()
+
+        self.callbacks = [RELEASE(release_schema), RELEASE(release_array)]
+        self.format = layout.encode("latin-1")
+        self.schema = Schema(format=self.format, release=self.callbacks[0], flags=2)
+        self.array = Array(
+            length=length, null_count=null_count, offset=offset, n_buffers=len(buffers), buffers=self.pointers,
+            release=self.callbacks[1],
+        )
+        if dictionary is not None:
+            self.keep.append(dictionary)
+            self.schema.dictionary = c.addressof(dictionary.schema)
+            self.array.dictionary = c.addressof(dictionary.array)
+        for name, value in others.items():
+            setattr(self.array, name, value)
+        self.capsules = (
+            new_capsule(c.addressof(self.schema), b"arrow_schema", None), new_capsule(c.addressof(self.array), b"arrow_array", None)
+        )
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        return self.capsules
+
+
+def ints(*numbers: int, width: int = 4) -> bytes:
+    return b"".join(number.to_bytes(width, "little", signed=True) for number in numbers)
+
+
+def view(length: int, index: int, offset: int) -> bytes:
+    return ints(length) + b"abcd" + ints(index, offset)
+
+
+def test_a_column_that_keeps_the_rules_is_taken_and_released_once(ring: keyfold.Keyring) -> None:
+    field = ring.field("any")
+    for made in (
+        Made("u", 2, [None, ints(0, 1, 3), b"abc"]),
+        Made("u", 2, [None, ints(9, 0, 1, 3), b"abc"], offset=1),
+        Made("vu", 2, [None, ints(1) + b"a" + bytes(11) + view(13, 0, 1), b"?" + b"b" * 13, ints(14, width=8)]),
+        Made("c", 2, [None, b"\0\1"], dictionary=Made("u", 2, [None, ints(0, 1, 3), b"abc"])),
+        Made("u", 0, [None, None, None]),
+    ):
+        sealed = field.encrypt_column(made)
+        assert len(sealed) == made.array.length or made.array.length == 0
+        assert made.released == 1
+        assert pa.array(field.decrypt_column(sealed)).null_count == 0
+        # The capsules are empty now.
+        with pytest.raises(keyfold.InvalidInput, match="released"):
+            field.encrypt_column(made)
+        assert made.released == 1
+
+
+HOSTILE = {
+    "null offsets": lambda: Made("u", 2, [None, None, b"abc"]),
+    "null text": lambda: Made("u", 2, [None, ints(0, 1, 3), None]),
+    "null numbers": lambda: Made("l", 2, [None, None]),
+    "null validity": lambda: Made("l", 2, [None, ints(1, 2, width=8)], n_buffers=1),
+    "no buffers": lambda: Made("u", 2, []),
+    "negative buffers": lambda: Made("u", 2, [None, ints(0, 1, 3), b"abc"], n_buffers=-1),
+    "descending offsets": lambda: Made("u", 2, [None, ints(0, 3, 2), b"abc"]),
+    "negative offset": lambda: Made("u", 2, [None, ints(0, -1, 3), b"abc"]),
+    "negative end": lambda: Made("u", 2, [None, ints(0, 1, -3), b"abc"]),
+    "large offset": lambda: Made("U", 2, [None, ints(0, 1 << 62, 3, width=8), b"abc"]),
+    "negative large end": lambda: Made("U", 2, [None, ints(0, 1, -3, width=8), b"abc"]),
+    "negative length": lambda: Made("u", -1, [None, ints(0, 1, 3), b"abc"]),
+    "endless length": lambda: Made("n", 1 << 62, []),
+    "endless rows of no bytes": lambda: Made("w:0", 1 << 62, [None, b""]),
+    "endless length of numbers": lambda: Made("l", (1 << 63) - 1, [None, ints(1, width=8)]),
+    "negative start": lambda: Made("u", 2, [None, ints(0, 1, 3), b"abc"], offset=-1),
+    "endless start": lambda: Made("l", 1, [None, ints(1, width=8)], offset=(1 << 63) - 1),
+    "text that is not UTF-8": lambda: Made("u", 1, [None, ints(0, 1), b"\xff"]),
+    "view of no buffer": lambda: Made("vu", 1, [None, view(13, 7, 0), b"b" * 13, ints(13, width=8)]),
+    "view beyond its buffer": lambda: Made("vu", 1, [None, view(13, 0, 1), b"b" * 13, ints(13, width=8)]),
+    "negative view": lambda: Made("vu", 1, [None, view(-1, 0, 0), b"b" * 13, ints(13, width=8)]),
+    "view at a negative place": lambda: Made("vu", 1, [None, view(13, -1, -1), b"b" * 13, ints(13, width=8)]),
+    "buffer of negative length": lambda: Made("vu", 1, [None, view(13, 0, 0), b"b" * 13, ints(-13, width=8)]),
+    "views without lengths": lambda: Made("vu", 1, [None, view(13, 0, 0)]),
+    "key beyond the dictionary": lambda: Made("c", 1, [None, b"\2"], dictionary=Made("u", 2, [None, ints(0, 1, 3), b"abc"])),
+    "negative key": lambda: Made("c", 1, [None, b"\xff"], dictionary=Made("n", 300, [])),
+    "no dictionary": lambda: Made("c", 1, [None, b"\0"], dictionary=Made("u", 1, [None, ints(0, 1), b"a"])),
+    "unknown type": lambda: Made("?", 1, [None, b"a"]),
+    "type that is no text": lambda: Made("\xff\xff", 1, [None, b"a"]),
+    "negative width": lambda: Made("w:-1", 1, [None, b"a"]),
+    "structure without its child": lambda: Made("+s", 1, [None]),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_breaks_the_rules_is_refused(ring: keyfold.Keyring, name: str) -> None:
+    for field in (ring.field("any"), ring.field("mrn")):
+        made = HOSTILE[name]()
+        if name == "no dictionary":
+            made.array.dictionary = None
+        with pytest.raises(keyfold.InvalidInput):
+            field.encrypt_column(made)
+        assert made.released == 1 or made.array.release
+    bound = ring.field("patient.ssn")
+    with pytest.raises(keyfold.InvalidInput):
+        bound.encrypt_column(pa.array(["a"] * 2), rows=HOSTILE[name]())
+
+
+def test_capsules_of_other_things_are_refused(ring: keyfold.Keyring) -> None:
+    field = ring.field("any")
+    made = Made("u", 1, [None, ints(0, 1), b"a"])
+    schema, array = made.capsules
+    for given in ((array, schema), (schema, schema), (1, 2), None, (schema,)):
+        made.capsules = given  # type: ignore[assignment]
+        with pytest.raises((TypeError, ValueError)):
+            field.encrypt_column(made)
+    made.array.release = RELEASE()
+    made.capsules = (Made("u", 0, []).capsules[0], array)
+    with pytest.raises(keyfold.InvalidInput, match="released"):
+        field.encrypt_column(made)
+
+
+class Stops:
+    """A stream that fails where it is told to."""
+
+    def __init__(self, at: str) -> None:
+        def schema(_stream: int, out: int) -> int:
+            if at == "schema":
+                return 5
+            self.column = Made("u", 1, [None, ints(0, 1), b"a"])
+            c.memmove(out, c.addressof(self.column.schema), c.sizeof(Schema))
+            return 0
+
+        def following(_stream: int, out: int) -> int:
+            if at == "next":
+                return 5
+            c.memset(out, 0, c.sizeof(Array))
+            return 0
+
+        def release(at: int) -> None:
+            self.released += 1
+            Stream.from_address(at).release = RELEASE()
+
+        self.released = 0
+        self.text = c.create_string_buffer(b"patient 999-81-5679")
+        self.callbacks = [NEXT(schema), NEXT(following), TEXT(lambda _: c.addressof(self.text)), RELEASE(release)]
+        self.stream = Stream(*self.callbacks)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return new_capsule(c.addressof(self.stream), b"arrow_array_stream", None)
+
+
+@pytest.mark.parametrize("at", ["schema", "next"])
+def test_a_stream_that_stops_is_an_error_without_its_text(ring: keyfold.Keyring, at: str) -> None:
+    stops = Stops(at)
+    with pytest.raises(keyfold.StoreError) as raised:
+        ring.field("any").encrypt_column(stops)
+    assert "999" not in str(raised.value)
+    assert stops.released == 1
+    with pytest.raises(keyfold.InvalidInput, match="released"):
+        ring.field("any").encrypt_column(stops)
+
+
+def test_an_empty_stream(ring: keyfold.Keyring) -> None:
+    stops = Stops("nowhere")
+    assert len(ring.field("any").encrypt_column(stops)) == 0
+    assert stops.released == 1
+
+
+def test_buffers_that_change_meanwhile(ring: keyfold.Keyring) -> None:
+    field = ring.field("any")
+    n = 20_000
+    offsets = bytearray(ints(*range(0, 4 * n + 1, 4)))
+    text = bytearray(b"abcd" * n)
+    column = pa.StringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(text))
+    bad = ints(2**31 - 1, -5, 7)
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            for at in range(400, len(offsets) - 400, 4000):
+                good = bytes(offsets[at : at + len(bad)])
+                offsets[at : at + len(bad)] = bad
+                text[at] ^= 0x80
+                offsets[at : at + len(bad)] = good
+                text[at] ^= 0x80
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    outcomes = set()
+    try:
+        for _ in range(30):
+            try:
+                sealed = field.encrypt_column(column)
+                assert len(sealed) == n
+                outcomes.add("sealed")
+            except keyfold.InvalidInput:
+                outcomes.add("refused")
+    finally:
+        done.set()
+        thread.join()
+    assert outcomes
+    assert field.decrypt_column(field.encrypt_column(column)).to_pylist() == ["abcd"] * n

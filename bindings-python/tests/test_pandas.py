@@ -1,0 +1,69 @@
+"""Columns of pandas: series and frames by the accessor, and what types they open as."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import keyfold
+import keyfold.pandas  # noqa: F401
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"patient_id": [11, 12, 13], "ssn": ["a", None, "c"], "age": pd.array([30, None, 32], dtype="Int64")}, index=[7, 3, 5]
+    )
+
+
+def test_series_keep_name_and_index(ring: keyfold.Keyring, frame: pd.DataFrame) -> None:
+    ssn = ring.field("patient.ssn")
+    given: Any = frame["ssn"]
+    sealed = given.keyfold.encrypt(ssn, row=frame["patient_id"])
+    assert (sealed.name, list(sealed.index)) == ("ssn", [7, 3, 5])
+    assert ssn.decrypt(sealed[7], row="11") == "a"
+    pd.testing.assert_series_equal(sealed.keyfold.decrypt(ssn, row=frame["patient_id"]), given)
+    errors: list[keyfold.KeyfoldError] = []
+    lost = sealed.keyfold.decrypt(ssn, row=frame["patient_id"] + 1, on_error="null", errors=errors)
+    assert lost.isna().all()
+    assert [error.row for error in errors] == [0, 2]
+
+
+def test_frames(ring: keyfold.Keyring, frame: pd.DataFrame) -> None:
+    fields = {"ssn": ring.field("patient.ssn"), "age": ring.field("patient.ssn")}
+    before = frame.copy()
+    given: Any = frame
+    sealed = given.keyfold.encrypt(fields, row="patient_id")
+    pd.testing.assert_frame_equal(frame, before)
+    assert list(sealed.columns) == list(frame.columns)
+    opened = sealed.keyfold.decrypt(fields, row="patient_id")
+    assert str(opened["age"].dtype) == "int64[pyarrow]"
+    pd.testing.assert_frame_equal(opened.astype({"age": "Int64"}), frame)
+
+
+@pytest.mark.parametrize("dtype", ["str", "object", "string", "string[pyarrow]", "category"])
+def test_text_of_every_kind(ring: keyfold.Keyring, dtype: str) -> None:
+    for name in ("any", "mrn"):
+        field = ring.field(name)
+        series = pd.Series(["a", None, "b", "a"], dtype=dtype)
+        opened = field.decrypt_column(field.encrypt_column(series))
+        assert opened.astype("str").isna().tolist() == [False, True, False, False]
+        assert opened.dropna().tolist() == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, 2], "int16"), ([1, 2], "uint64[pyarrow]"), ([0.5, -1.0], "float32"), ([True, False], "bool"),
+        (["2024-02-29T12:00:00", "1950-01-01"], "datetime64[us, UTC]"),
+    ],
+)
+def test_other_types(ring: keyfold.Keyring, values: list[Any], dtype: str) -> None:
+    field = ring.field("any")
+    times = pd.Series(pd.to_datetime(values, format="ISO8601", utc=True)) if "datetime" in dtype else None
+    series = pd.Series(values, dtype=dtype) if times is None else times.astype(dtype)
+    opened = field.decrypt_column(field.encrypt_column(series))
+    assert opened.tolist() == series.tolist()
+    naive = pd.Series(pd.to_datetime(["2024-02-29"]))
+    with pytest.raises(keyfold.InvalidInput, match="time zone"):
+        field.encrypt_column(naive)
