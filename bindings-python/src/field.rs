@@ -7,7 +7,7 @@ use crate::keyring::Keyring;
 use crate::many;
 use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
-use keyfold::{Decryptor, Encryptor, Error, FieldPolicy, Searcher, ValueType};
+use keyfold::{Decryptor, Encryptor, Error, FieldPolicy, RowBinding, Searcher, ValueType};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::sync::OnceLock;
@@ -172,6 +172,11 @@ impl Field {
         // Of no value: only what is known of the key that seals.
         wait(py, async { decryptor.load_keys(&[] as &[&[u8]]).await.map_err(Error::from) })?;
         decryptor.is_current(&bytes).map_err(|error| to_py_err(py, &error, None))
+    }
+
+    #[getter]
+    fn binds_row(&self) -> bool {
+        self.policy().row_binding != RowBinding::None
     }
 
     fn __repr__(&self) -> String {

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMapping, PyString, PyType};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Records that are looked at in one step, after which signals are.
 const PAGE: usize = 256;
@@ -26,8 +27,8 @@ pub(crate) struct Keyring {
 impl Keyring {
     #[classmethod]
     #[pyo3(
-        signature = (path, /, *, policies = Vec::new(), recovery = None, passphrase = None, keks = None),
-        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, keks=None)"
+        signature = (path, /, *, policies = Vec::new(), recovery = None, passphrase = None, keks = None, records = None),
+        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, keks=None, records=None)"
     )]
     fn open(
         class: &Bound<'_, PyType>,
@@ -36,6 +37,7 @@ impl Keyring {
         recovery: Option<&str>,
         passphrase: Option<Py<PyAny>>,
         keks: Option<BTreeMap<String, Py<PyAny>>>,
+        records: Option<Bound<'_, PyBytes>>,
     ) -> PyResult<Py<Self>> {
         let py = class.py();
         let failed = |error| to_py_err(py, &error, None);
@@ -45,8 +47,13 @@ impl Keyring {
             recovery: recovery.map(Recovery::with_reason).transpose().map_err(failed)?,
             passphrase: passphrase.map(passphrase_source),
             host_keks: keks.collect::<keyfold::Result<_>>().map_err(failed)?,
+            records: records.as_ref().map(|records| Arc::from(records.as_bytes())),
         };
-        let config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?.unbind();
+        let mut config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?;
+        if let Some(records) = records {
+            config = config.call_method1("with_records", (records,))?;
+        }
+        let config = config.unbind();
         let ring = wait(py, async { keyfold_open::open_with(&path, &policies, &options) })?;
         let ring = Py::new(py, Self { ring, config })?;
         py.import("keyfold._fork")?.getattr("register")?.call1((&ring,))?;
@@ -85,6 +92,18 @@ impl Keyring {
             after = Some(last.record.key_id());
             infos.extend(page.iter().map(|info| KeyInfo::of(&info.record, info.verified.is_ok())));
         }
+    }
+
+    fn records<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let (backup, _) = wait(py, keyfold_open::backup(&self.ring, Vec::new()))?;
+        Ok(PyBytes::new(py, &backup))
+    }
+
+    #[pyo3(signature = (name, /))]
+    fn new_partition(&self, name: &Bound<'_, PyString>) -> PyResult<String> {
+        let (py, name) = (name.py(), utf8(name)?);
+        let keys = wait(py, self.ring.create_partition(name))?;
+        Ok(keyfold::config::Config::partition(name, &keys))
     }
 
     #[pyo3(signature = (scope = None, /))]

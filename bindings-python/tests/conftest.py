@@ -1,11 +1,17 @@
 """A keyring per test session, in a folder of its own, and the policy of its fields."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import keyfold
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 POLICY = """\
 version = 1
@@ -52,6 +58,21 @@ def own_config(tmp_path: Path) -> keyfold.Config:
 def ring(config: keyfold.Config) -> Iterator[keyfold.Keyring]:
     with config.open() as ring:
         yield ring
+
+
+@pytest.fixture(scope="session")
+def spark() -> "Iterator[SparkSession]":
+    """One session for all tests: it takes seconds to start."""
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    builder = SparkSession.builder.master("local[2]").appName("keyfold").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
+    builder = builder.config("spark.sql.shuffle.partitions", "2").config("spark.log.level", "OFF")
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

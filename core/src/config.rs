@@ -264,7 +264,6 @@ impl Config {
         keks: &BTreeMap<KekAlias, String>,
     ) -> String {
         let keyring = &created.config;
-        let quoted = |text: &str| toml::Value::from(text).to_string();
         let mut out = String::new();
         let mut line = |text: std::fmt::Arguments<'_>| {
             out.write_fmt(text).expect("writing to a String cannot fail");
@@ -292,10 +291,7 @@ impl Config {
         }
         for (name, keys) in &keyring.lookup {
             line(format_args!("\n# Keys for deterministic fields: the partition inside which values are linkable."));
-            line(format_args!(
-                "[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = []",
-                keys.partition, keys.seals
-            ));
+            line(format_args!("{}", Self::partition(name, keys)));
         }
         line(format_args!("\n# Fields may stand here, or in policy files that are added with --policy. For example:"));
         line(format_args!("# [fields.\"patient.ssn\"]\n# identifier = \"G\"            # HIPAA Safe Harbor class"));
@@ -304,6 +300,19 @@ impl Config {
         ));
         out
     }
+
+    /// The section of the partition `name`, to be added to a configuration.
+    #[must_use]
+    pub fn partition(name: &str, keys: &LookupKeys) -> String {
+        let (name, opens) = (quoted(name), keys.opens.iter().map(|key_id| format!("\"{key_id}\"")));
+        let opens = opens.collect::<Vec<_>>().join(", ");
+        format!("[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = [{opens}]", keys.partition, keys.seals)
+    }
+}
+
+/// `text` as TOML writes it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
 }
 
 /// The pin of a root as the configuration writes it: its commitment in lower-case hexadecimal.

@@ -335,6 +335,19 @@ pub fn read_records(path: &Path) -> Result<Found> {
     Ok(Found { copies: contents.copies, generations: contents.generations })
 }
 
+/// As [`read_records`], of a backup in memory.
+///
+/// # Errors
+///
+/// - [`Malformed`](ErrorKind::Malformed): it is no backup, or damaged or cut off.
+pub fn parse_records(backup: &[u8]) -> Result<Found> {
+    let contents = format::read(backup).map_err(|error| {
+        Error::new(ErrorKind::Malformed, "the backup of key records cannot be read").with_source(error)
+    })?;
+    let (_, contents) = contents?;
+    Ok(Found { copies: contents.copies, generations: contents.generations })
+}
+
 /// Whether the first line of the file is that of a backup. What cannot be read is none.
 #[must_use]
 pub fn is_backup(path: &Path) -> bool {

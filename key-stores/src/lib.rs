@@ -22,7 +22,7 @@ mod row;
 mod sqlite;
 
 pub use high_water::FileHighWater;
-pub use journal::{BackupWriter, Found, Journal, is_backup, read_records};
+pub use journal::{BackupWriter, Found, Journal, is_backup, parse_records, read_records};
 pub use journaled::JournaledStore;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]

@@ -90,6 +90,22 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// A store of `records`, in any order, each of another key.
+    ///
+    /// # Errors
+    ///
+    /// - [`Conflict`](ErrorKind::Conflict): two are of one key, or a scope tag belongs to two scopes.
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Self> {
+        let store = Self::new();
+        for record in records {
+            store.change(record.lineage(), |keyring| {
+                let head = keyring.newest(record.slot()).next().map(Record::key_id);
+                keyring.insert(record, head)
+            })?;
+        }
+        Ok(store)
+    }
+
     /// Stops the clock at `now` seconds since 1970.
     pub fn set_now(&self, now: u64) {
         self.state().now = Some(now);
@@ -212,6 +228,15 @@ mod tests {
             let store = MemoryStore::new();
             [store.clone(), store]
         });
+    }
+
+    #[test]
+    fn can_be_made_of_records_in_any_order() {
+        let lineage = Lineage::from_bytes([1; 16]);
+        let [older, newer] = [41, 42].map(|generation| SampleRecord::new(lineage, generation).build());
+        let store = MemoryStore::of([&newer, &older]).expect("made");
+        assert_eq!(block_on(store.newest(older.slot(), 2)).expect("read"), [newer.clone(), older.clone()]);
+        assert_eq!(MemoryStore::of([&older, &older]).expect_err("twice").kind(), ErrorKind::Conflict);
     }
 
     #[test]

@@ -8,9 +8,10 @@ mod audit;
 mod keks;
 mod neighbour;
 mod records;
+mod snapshot;
 
 pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
-pub use records::{Accepted, Copies, Records};
+pub use records::{Accepted, Copies, Records, backup};
 
 use keyfold::config::Config;
 use keyfold::{
@@ -49,6 +50,9 @@ pub struct Options {
     pub passphrase: Option<PassphraseSource>,
     /// KEKs of the host program, which the configuration names by `host:NAME`. Without the one that it names, a KEK is away.
     pub host_keks: BTreeMap<String, Arc<dyn Kms>>,
+    /// A [`backup`] of the key records, in the place of the store and its journals: [`open_with`] reads keys from it, and makes and
+    /// changes none. For machines that do not reach the store. What was changed since is not seen.
+    pub records: Option<Arc<[u8]>>,
 }
 
 impl std::fmt::Debug for Options {
@@ -108,7 +112,10 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
 pub fn open_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<Keyring> {
     let (config, digest) = read_with(path, policies, options)?;
     let folder = folder_of(path);
-    let store = open_store(&config.store, folder)?;
+    let store: Arc<dyn KeyStore> = match &options.records {
+        Some(backup) => Arc::new(snapshot::Snapshot::read(backup, config.keyring.lineage)?),
+        None => open_store(&config.store, folder)?,
+    };
     let high_water = open_high_water(&config, folder)?;
     let ring = open_ring(&config, digest, folder, store, high_water, options)?;
     for (name, file) in &config.neighbours {
@@ -139,7 +146,7 @@ fn open_ring(
     options: &Options,
 ) -> Result<Keyring> {
     let sink = audit::sink(config, folder, options)?;
-    let journals = open_journals(config, folder)?;
+    let journals = if options.records.is_none() { open_journals(config, folder)? } else { Vec::new() };
     if !journals.is_empty() {
         store = Arc::new(JournaledStore::new(store, journals));
     }

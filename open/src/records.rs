@@ -136,27 +136,17 @@ impl Records {
     /// # Errors
     ///
     /// - [`Store`](ErrorKind::Store): the database failed. Those of `each`.
-    pub async fn each_stored<E: From<Error>>(&self, mut each: impl FnMut(Record) -> Result<(), E>) -> Result<(), E> {
-        let mut after = None;
-        loop {
-            let page = self.ring.stored(after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.key_id());
-            page.into_iter().try_for_each(&mut each)?;
-        }
+    pub async fn each_stored<E: From<Error>>(&self, each: impl FnMut(Record) -> Result<(), E>) -> Result<(), E> {
+        each_stored(&self.ring, each).await
     }
 
-    /// Writes a backup of all records to `out`. Others may write meanwhile: each record is as it was at one moment of the
-    /// backup, and the roots that records depend on are in it. Returns the output and the number of records.
+    /// Writes a [`backup`] of all records to `out`.
     ///
     /// # Errors
     ///
-    /// - [`Store`](ErrorKind::Store): the database failed. [`Io`](ErrorKind::Io): the output did.
+    /// As for [`backup`].
     pub async fn backup<W: Write>(&self, out: W) -> Result<(W, u64)> {
-        let failed = |error| Error::new(ErrorKind::Io, "cannot write the backup").with_source(error);
-        let mut writer = BackupWriter::new(out).map_err(failed)?;
-        self.each_stored(|record| writer.add(&record).map_err(failed)).await?;
-        writer.finish().map_err(failed)
+        backup(&self.ring, out).await
     }
 
     /// Makes each journal that the configuration names and that is missing, from the store; adds to the others what other
@@ -319,6 +309,29 @@ impl Records {
     pub async fn states_of(&self, key_ids: &BTreeSet<KeyId>) -> Result<BTreeMap<KeyId, Option<KeyState>>> {
         let found = self.ring.states_of(key_ids).await?;
         Ok(key_ids.iter().map(|key_id| (*key_id, found.get(key_id).copied())).collect())
+    }
+}
+
+/// Writes a backup of all records of `ring` to `out`. Others may write meanwhile: each record is as it was at one moment of the
+/// backup, and the roots that records depend on are in it. Returns the output and the number of records.
+///
+/// # Errors
+///
+/// - [`Store`](ErrorKind::Store): the database failed. [`Io`](ErrorKind::Io): the output did.
+pub async fn backup<W: Write>(ring: &Keyring, out: W) -> Result<(W, u64)> {
+    let failed = |error| Error::new(ErrorKind::Io, "cannot write the backup").with_source(error);
+    let mut writer = BackupWriter::new(out).map_err(failed)?;
+    each_stored(ring, |record| writer.add(&record).map_err(failed)).await?;
+    writer.finish().map_err(failed)
+}
+
+async fn each_stored<E: From<Error>>(ring: &Keyring, mut each: impl FnMut(Record) -> Result<(), E>) -> Result<(), E> {
+    let mut after = None;
+    loop {
+        let page = ring.stored(after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.key_id());
+        page.into_iter().try_for_each(&mut each)?;
     }
 }
 

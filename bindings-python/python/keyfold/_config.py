@@ -9,14 +9,25 @@ from ._native import Keyring
 
 
 class Config:
-    """The files that a keyring is opened with. Immutable, holds no secret, and can be pickled, compared and hashed."""
+    """What a keyring is opened with: files, and key records if need be. Immutable, holds no secret, and can be pickled, compared and
+    hashed."""
 
-    __slots__ = ("_path", "_policies")
+    __slots__ = ("_path", "_policies", "_records")
 
     def __init__(self, path: str | PathLike[str], policies: Iterable[str | PathLike[str]] = ()) -> None:
         """Name the files; none is read. Relative paths are of the present working directory, and stay so elsewhere."""
         self._path = Path(path).absolute()
         self._policies = tuple(Path(policy).absolute() for policy in policies)
+        self._records: bytes | None = None
+
+    def with_records(self, records: bytes | None) -> "Config":
+        """Return this configuration with `records`, of `Keyring.records`, in the place of the store.
+
+        For machines that have the files, and reach the key service, and not the store. Keys that are made later are unknown there.
+        """
+        config = Config(self._path, self._policies)
+        config._records = records
+        return config
 
     @property
     def path(self) -> Path:
@@ -36,16 +47,26 @@ class Config:
         keks: Mapping[str, Kek] | None = None,
     ) -> Keyring:
         """Open the keyring: see `Keyring.open`."""
-        return Keyring.open(self._path, policies=self._policies, recovery=recovery, passphrase=passphrase, keks=keks)
+        return Keyring.open(
+            self._path, policies=self._policies, recovery=recovery, passphrase=passphrase, keks=keks, records=self._records
+        )
+
+    def _key(self) -> tuple[Path, tuple[Path, ...], bytes | None]:
+        return self._path, self._policies, self._records
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Config) and (self._path, self._policies) == (other._path, other._policies)
+        return isinstance(other, Config) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash((self._path, self._policies))
+        return hash(self._key())
 
-    def __reduce__(self) -> tuple[type["Config"], tuple[Path, tuple[Path, ...]]]:
-        return Config, (self._path, self._policies)
+    def __reduce__(self) -> tuple[Callable[..., "Config"], tuple[Path, tuple[Path, ...], bytes | None]]:
+        return _unpickle, self._key()
 
     def __repr__(self) -> str:
-        return f"Config({str(self._path)!r}, {[str(policy) for policy in self._policies]!r})"
+        records = "" if self._records is None else f".with_records({len(self._records)} bytes)"
+        return f"Config({str(self._path)!r}, {[str(policy) for policy in self._policies]!r}){records}"
+
+
+def _unpickle(path: Path, policies: tuple[Path, ...], records: bytes | None) -> Config:
+    return Config(path, policies).with_records(records)

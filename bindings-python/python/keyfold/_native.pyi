@@ -46,15 +46,18 @@ class Keyring:
         recovery: str | None = None,
         passphrase: Callable[[str], str] | None = None,
         keks: Mapping[str, Kek] | None = None,
+        records: bytes | None = None,
     ) -> Self:
         """Open the keyring of the configuration file `path`, with the fields of the files `policies` added.
 
         Asks no key service yet, but the audit KEK where there is an `[audit]` section. `recovery`, the reason for it, turns
         recovery mode on. `passphrase` is called with the alias of a KEK whose passphrase is needed. `keks` are objects that
-        reach KEKs, by the NAME that the configuration gives as `uri = "host:NAME"`.
+        reach KEKs, by the NAME that the configuration gives as `uri = "host:NAME"`. `records`, of `Keyring.records`, take the place of
+        the store: keys are read from them, and none is made or changed.
 
         Raises:
             ConfigurationError: a file is wrong; the text names file, line and key.
+            FormatError, KeyRefused: `records` are damaged, or of another keyring.
             StoreError: a file cannot be read, or the store cannot be opened.
             KmsError: no KEK for roots can be reached; see `.retryable`.
             InvalidInput: `recovery` is no reason: one line of 1 to 512 bytes.
@@ -83,6 +86,27 @@ class Keyring:
 
         Raises:
             StoreError: the store failed.
+        """
+
+    def records(self) -> bytes:
+        """Return a copy of all key records, for machines that do not reach the store: see `Config.with_records`.
+
+        Holds no key in clear, and is believed nowhere without a root that a KEK opens: it may be sent in the open. Whoever has the
+        KEK as well has every key. The format is that of `keyfold keys backup`.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    def new_partition(self, name: str, /) -> str:
+        """Make the keys of a partition for deterministic fields, and return the section `[lookup.NAME]` to add to the configuration.
+
+        Equal values in fields of different partitions cannot be told to be equal: one partition per study keeps studies apart.
+        Keyrings that are opened after the section is there know the partition.
+
+        Raises:
+            InvalidInput: `name` is empty or too long, or the configuration has it.
+            StoreError, KmsError, KeyRefused: repeating the call is safe.
         """
 
     def rotate(self, scope: str | None = None, /) -> KeyInfo:
@@ -128,6 +152,10 @@ class Field:
     time zone, or `Decimal`, as the policy says; each opens as it was, buffers as `bytes` and datetimes in UTC. None is no
     value. A buffer is copied before it is sealed.
     """
+
+    @property
+    def binds_row(self) -> bool:
+        """Whether the policy binds values to their row, so that each needs one."""
 
     def encrypt(self, value: Value, /, *, row: str | bytes | None = None) -> bytes:
         """Return `value` sealed, bound to `row` where the policy binds rows.

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
 use crate::keys::{KeyClass, KeyIdentity, Lineage, Secret, SlotId};
 use crate::kms::{KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
-use crate::policy::Policy;
+use crate::policy::{Policy, is_name};
 use crate::random;
 use crate::record::{KeyState, NewKey, NewRecord, Record, RootKey};
 use crate::rotation::RotationPolicy;
@@ -83,6 +83,29 @@ impl Keyring {
             shred: ShredPolicy::default(),
         };
         Ok(CreatedKeyring { config, root: record.key_id() })
+    }
+
+    /// Makes the partition `name` with its lookup key under the current root, durable in the store. It is in use once the
+    /// configuration of every process has it: see [`KeyringConfig::lookup`].
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): no name, or one that the configuration has.
+    /// - [`Store`](ErrorKind::Store), [`Kms`](ErrorKind::Kms), [`RecordRejected`](ErrorKind::RecordRejected): repeating the call is
+    ///   safe; a key that was made meanwhile is of a partition that nobody uses.
+    pub async fn create_partition(&self, name: &str) -> Result<LookupKeys> {
+        if !is_name(name) {
+            let rule = "a partition has a name of 1 to 255 bytes without control characters";
+            return Err(Error::new(ErrorKind::InvalidInput, rule));
+        }
+        if self.lookup(name).is_ok() {
+            let present = "the configuration has a partition of that name, whose keys a new one would not open";
+            return Err(Error::new(ErrorKind::InvalidInput, present).with_detail(name));
+        }
+        let partition = SlotId::from_bytes(random::array()?);
+        let slot = self.slot(KeyClass::Lookup, partition);
+        let record = self.insert_data_key(slot, None, KeyState::Active, None).await?;
+        Ok(LookupKeys { partition, seals: record.key_id(), opens: Vec::new() })
     }
 
     /// Makes the next data key of `slot` under the current root, if `expected_head` is still its newest.

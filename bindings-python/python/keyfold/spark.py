@@ -1,0 +1,276 @@
+"""DataFrames of Spark: the executors seal and open columns, batch by batch in Arrow's layout. Needs pyspark 4 and pyarrow.
+
+    import keyfold
+    import keyfold.spark
+
+    config = keyfold.Config("/etc/keyfold/keyfold.toml", ["/etc/keyfold/policy.toml"])
+    sealed = keyfold.spark.encrypt(patients, {"ssn": "patient.ssn", "name": "patient.name"}, config, row="patient_id")
+    opened = keyfold.spark.decrypt(sealed, {"ssn": "patient.ssn"}, config, row="patient_id")
+
+`config` is what executors open the keyring with: a `Config`, whose files they have; one `with_records`, where they do not reach the
+store; or a function without parameters that returns a `Keyring`, for whatever else opening it takes. Each Python worker of an
+executor opens the keyring once and keeps it, so key services are asked once per worker, however many rows and partitions there are.
+
+Everything is lazy, as in Spark, and nothing here collects. Sealing is not repeatable: write the sealed frame, or cache it, before it is
+used twice. What is open is Spark's to keep: it may write it to its own files, which `spark.io.encryption.enabled` encrypts.
+
+A field that binds its row takes the value of the column `row`; where `fields` names that column too, its value in clear.
+"""
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import cloudpickle
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import BinaryType, DataType, StructField, StructType
+
+from ._config import Config
+from ._errors import KeyfoldError
+from ._native import Field, Keyring, to_text
+from ._native import census as census_of
+
+__all__ = ["census", "decrypt", "encrypt", "reencrypt"]
+
+Opener: TypeAlias = Config | Callable[[], Keyring]
+"""How an executor comes to a keyring."""
+
+# So long that it holds the header of a value, of which two under one key do not differ: FORMAT.md §3 and §6.
+_HEAD_LEN, _TEXT_HEAD_LEN = 26, 42
+
+
+def encrypt(
+    frame: DataFrame,
+    fields: Mapping[str, str],
+    config: Opener,
+    *,
+    row: str | None = None,
+    scope: str | None = None,
+    context: Mapping[str, str | bytes] | None = None,
+) -> DataFrame:
+    """Return `frame` with the columns that `fields` maps to fields of the policy sealed, as binary. Nulls stay null.
+
+    What cannot be sealed fails the job, with the text of keyfold's error; see `Field.encrypt_column`.
+    """
+    work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context))
+    return frame.mapInArrow(partial(_encrypted, work), _with(frame.schema, dict.fromkeys(fields, BinaryType())))
+
+
+def decrypt(
+    frame: DataFrame,
+    fields: Mapping[str, str],
+    config: Opener,
+    *,
+    row: str | None = None,
+    scope: str | None = None,
+    context: Mapping[str, str | bytes] | None = None,
+    types: Mapping[str, DataType | str] | None = None,
+    errors: str | None = None,
+) -> DataFrame:
+    """Return `frame` with the columns that `fields` maps to fields of the policy open, as text where `types` names no other type.
+
+    A value that does not open fails the job. With `errors`, the name of a column to add, it becomes null instead, and the column
+    says which of `fields` did not open and why: "ssn: DecryptionFailed". That may be tampering, so look at it. A key service or a
+    store that fails ends the job all the same.
+    """
+    columns: dict[str, DataType | str] = {column: (types or {}).get(column, "string") for column in fields}
+    schema = _with(frame.schema, columns)
+    if errors is not None:
+        schema = schema.add(errors, "string")
+    work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context))
+    return frame.mapInArrow(partial(_decrypted, work, to_arrow_schema(schema, timezone="UTC"), errors), schema)
+
+
+def reencrypt(
+    frame: DataFrame,
+    fields: Mapping[str, str],
+    config: Opener,
+    *,
+    row: str | None = None,
+    scope: str | None = None,
+    context: Mapping[str, str | bytes] | None = None,
+) -> DataFrame:
+    """Return `frame` with what is not under the key that seals now sealed again, in its form. All other values stay as they are.
+
+    Which key a value is under is read in its header. JSON in a field to which the policy gives no type becomes text.
+    """
+    work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context))
+    return frame.mapInArrow(partial(_reencrypted, work), frame.schema)
+
+
+def census(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Return how many values of `columns` are sealed under which key, from their headers alone: needs no keyring and no key.
+
+    Its columns are `column`, `what` ("sealed", "null" or "not sealed"), `key_id`, `generation` and `count`.
+    """
+    counts = frame.select(*columns).mapInArrow(
+        partial(_counted, tuple(columns)), "column string, what string, key_id string, generation long, count long"
+    )
+    # A user may have a column of that name, and not here.
+    return counts.groupBy("column", "what", "key_id", "generation").sum("count").withColumnRenamed("sum(count)", "count")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What an executor is to do, in a form that can be sent to it."""
+
+    opener: bytes
+    fields: tuple[tuple[str, str], ...]
+    row: str | None
+    scope: str | None
+    context: tuple[tuple[str, str | bytes], ...]
+
+    def bound(self) -> dict[str, Field]:
+        ring = _ring(self.opener)
+        return {name: ring.field(field, scope=self.scope, context=dict(self.context)) for name, field in self.fields}
+
+    def __repr__(self) -> str:
+        # Spark may show it, and a context is for nobody's eyes.
+        return f"<keyfold.spark {', '.join(name for name, _ in self.fields)}>"
+
+
+@cache
+def _ring(opener: bytes) -> Keyring:
+    """The keyring of this process, which is used for every task that it is given."""
+    made = pickle.loads(opener)
+    return made.open() if isinstance(made, Config) else made()
+
+
+def _pickled(config: Opener) -> bytes:
+    # By value where it is a function of the main module or a notebook, which executors cannot import.
+    pickled: bytes = cloudpickle.dumps(config)
+    return pickled
+
+
+def _context(context: Mapping[str, str | bytes] | None) -> tuple[tuple[str, str | bytes], ...]:
+    return tuple(sorted((context or {}).items()))
+
+
+def _checked(frame: DataFrame, fields: Mapping[str, str], row: str | None) -> tuple[tuple[str, str], ...]:
+    for name in [*fields, *([] if row is None else [row])]:
+        if frame.columns.count(name) != 1:
+            raise ValueError(f"the frame has {frame.columns.count(name)} columns {name!r}")
+    return tuple(fields.items())
+
+
+def _with(schema: StructType, columns: Mapping[str, DataType | str]) -> StructType:
+    made = StructType()
+    for field in schema.fields:
+        if (dtype := columns.get(field.name)) is None:
+            made.add(field)
+        else:
+            # Metadata that was of the other type stays away.
+            made.add(StructField(field.name, StructType().add("it", dtype)["it"].dataType, True))
+    return made
+
+
+def _put(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
+    return batch.set_column(batch.schema.get_field_index(name), name, column)
+
+
+def _rows(batch: pa.RecordBatch, work: _Work, field: Field) -> Any:
+    """The rows that a field is bound to, if it is."""
+    return batch.column(work.row) if work.row is not None and field.binds_row else None
+
+
+def _encrypted(work: _Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    fields = work.bound()
+    for batch in batches:
+        sealed = batch
+        for name, field in fields.items():
+            sealed = _put(sealed, name, field.encrypt_column(batch.column(name), rows=_rows(batch, work, field)))
+        yield sealed
+
+
+def _rows_opened(batch: pa.RecordBatch, work: _Work, fields: Mapping[str, Field]) -> pa.RecordBatch:
+    """`batch`, with the rows in clear where they are sealed themselves: by a field that binds none, so it can be opened first."""
+    if work.row is None or (field := fields.get(work.row)) is None:
+        return batch
+    return _put(batch, work.row, field.decrypt_column(batch.column(work.row)))
+
+
+def _decrypted(
+    work: _Work, schema: pa.Schema, errors: str | None, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    fields = work.bound()
+    for batch in batches:
+        bound_to, opened, failures = _rows_opened(batch, work, fields), batch, []
+        for name, field in fields.items():
+            failed: list[KeyfoldError] = []
+            column = field.decrypt_column(
+                batch.column(name), rows=_rows(bound_to, work, field), type=schema.field(name).type,
+                on_error="raise" if errors is None else "null", errors=failed,
+            )
+            opened = _put(opened, name, column)
+            failures += [(error.row, f"{name}: {error.kind}") for error in failed]
+        if errors is not None:
+            opened = opened.append_column(errors, _by_row(failures, len(batch), schema.field(errors).type))
+        yield opened
+
+
+def _by_row(failures: Iterable[tuple[int | None, str]], count: int, dtype: pa.DataType) -> pa.Array:
+    texts: list[str | None] = [None] * count
+    for row, text in failures:
+        assert row is not None, "it is about a value of a column"
+        texts[row] = text if texts[row] is None else f"{texts[row]}, {text}"
+    return pa.array(texts, dtype)
+
+
+def _reencrypted(work: _Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    fields = work.bound()
+    for batch in batches:
+        old = {name: _under_older_keys(batch.column(name), field) for name, field in fields.items()}
+        old = {name: mask for name, mask in old.items() if pc.any(mask).as_py()}
+        bound_to, made = _rows_opened(batch, work, fields) if old else batch, batch
+        for name, mask in old.items():
+            rows = _rows(bound_to, work, fields[name])
+            made = _put(made, name, _sealed_again(batch.column(name), mask, fields[name], rows))
+        yield made
+
+
+def _under_older_keys(column: pa.Array, field: Field) -> pa.Array:
+    is_text = _is_text(column)
+    heads = pc.utf8_slice_codeunits(column, 0, _TEXT_HEAD_LEN) if is_text else pc.binary_slice(column, 0, _HEAD_LEN)
+    distinct = heads.drop_null().unique()
+    older = [head for head in distinct if not field.is_current(column[pc.index(heads, head).as_py()].as_py())]
+    return pc.is_in(heads, value_set=pa.array(older, heads.type), skip_nulls=True)
+
+
+def _sealed_again(column: pa.Array, old: pa.Array, field: Field, rows: pa.Array | None) -> pa.Array:
+    # Value by value: a column would give all of them one type.
+    bindings = None if rows is None else _spelled(rows.filter(old)).to_pylist()
+    values = field.decrypt_many(column.filter(old).to_pylist(), rows=bindings)
+    sealed = [value for value in field.encrypt_many(values, rows=bindings) if value is not None]
+    again = [to_text(value) for value in sealed] if _is_text(column) else sealed
+    return pc.replace_with_mask(column, old, pa.array(again, column.type))
+
+
+def _spelled(rows: pa.Array) -> pa.Array:
+    """Rows as `decrypt_many` takes them, where Arrow spells their type as keyfold does."""
+    return rows.cast(pa.string()) if pa.types.is_integer(rows.type) or pa.types.is_date(rows.type) else rows
+
+
+def _is_text(column: pa.Array) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _counted(columns: tuple[str, ...], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        lines = []
+        for name in columns:
+            found = census_of(batch.column(name).to_pylist())
+            lines += [(name, "sealed", key_id, int(key_id[:8], 16), count) for key_id, count in found.keys.items()]
+            lines += [
+                (name, what, None, None, count)
+                for what, count in (("null", found.nulls), ("not sealed", found.not_sealed))
+                if count
+            ]
+        names = ["column", "what", "key_id", "generation", "count"]
+        types = [pa.string(), pa.string(), pa.string(), pa.int64(), pa.int64()]
+        transposed = zip(*lines, strict=True) if lines else [[]] * len(names)
+        yield pa.record_batch([pa.array(values, t) for values, t in zip(transposed, types, strict=True)], names)

@@ -1,0 +1,243 @@
+"""DataFrames of Spark, on two cores of this machine. One session for all tests."""
+
+import datetime
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import keyfold
+
+if shutil.which("java") is None:
+    # Said as ./test counts it.
+    print("SKIPPED: tests of Spark: no java on the PATH", file=sys.__stdout__)
+    pytest.skip("no java on the PATH", allow_module_level=True)
+
+import keyfold.spark
+from pyspark.errors import PythonException
+from pyspark.sql import DataFrame, SparkSession
+
+ROWS = 2000
+PARTITIONS = 8
+FIELDS = {"ssn": "patient.ssn", "age": "number", "seen": "any"}
+TYPES = {"age": "long", "seen": "date"}
+
+
+@pytest.fixture(scope="session")
+def patients(spark: SparkSession) -> DataFrame:
+    day = datetime.date(2026, 1, 1)
+    rows = [
+        (f"p-{n}", None if n % 7 == 0 else f"999-{n:06}", n % 90, day + datetime.timedelta(n), "left in clear")
+        for n in range(ROWS)
+    ]
+    schema = "patient_id string, ssn string, age long, seen date, note string"
+    return spark.createDataFrame(rows, schema).repartition(PARTITIONS).cache()
+
+
+def content(frame: DataFrame) -> list[Any]:
+    return sorted(frame.collect())
+
+
+def test_frames_are_sealed_and_opened_on_executors(
+    patients: DataFrame, config: keyfold.Config, ring: keyfold.Keyring
+) -> None:
+    sealed = keyfold.spark.encrypt(patients, FIELDS, config, row="patient_id")
+    assert [(name, kind) for name, kind in sealed.dtypes if name in FIELDS] == [(name, "binary") for name in FIELDS]
+    rows = sealed.collect()
+    assert len(rows) == ROWS and {row["note"] for row in rows} == {"left in clear"}
+    by_id = {row["patient_id"]: row for row in rows}
+    assert by_id["p-7"]["ssn"] is None
+    assert ring.field("patient.ssn").decrypt(bytes(by_id["p-8"]["ssn"]), row="p-8") == "999-000008"
+    opened = keyfold.spark.decrypt(sealed, FIELDS, config, row="patient_id", types=TYPES)
+    assert opened.schema == patients.schema
+    assert content(opened) == content(patients)
+
+
+def test_a_value_of_another_row_fails_the_job_or_is_reported(patients: DataFrame, config: keyfold.Config) -> None:
+    from pyspark.sql import functions as f
+
+    fields = {"ssn": "patient.ssn"}
+    sealed = keyfold.spark.encrypt(patients, fields, config, row="patient_id")
+    moved = sealed.withColumn("patient_id", f.when(f.col("patient_id") == "p-8", "p-9").otherwise(f.col("patient_id")))
+    with pytest.raises(PythonException) as raised:
+        keyfold.spark.decrypt(moved, fields, config, row="patient_id").collect()
+    assert "DecryptionFailed" in str(raised.value)
+    assert "999-" not in str(raised.value) and "p-8" not in str(raised.value)
+    opened = keyfold.spark.decrypt(moved, fields, config, row="patient_id", errors="failed").collect()
+    failed = [(row["patient_id"], row["ssn"], row["failed"]) for row in opened if row["failed"] is not None]
+    assert failed == [("p-9", None, "ssn: DecryptionFailed")]
+    assert sum(row["ssn"] is not None for row in opened) == ROWS - (ROWS + 6) // 7 - 1
+
+
+def test_rows_may_be_sealed_themselves(patients: DataFrame, config: keyfold.Config) -> None:
+    fields = {"patient_id": "mrn", "ssn": "patient.ssn"}
+    sealed = keyfold.spark.encrypt(patients, fields, config, row="patient_id")
+    assert content(keyfold.spark.decrypt(sealed, fields, config, row="patient_id")) == content(patients)
+
+
+COUNTING_KMS = """
+import fcntl, os
+from pathlib import Path
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+import keyfold
+
+FOLDER = Path(__file__).parent
+
+class Service:
+    \"\"\"A key service that notes each request, with the process that made it.\"\"\"
+    def _key(self, context):
+        return AESGCM((FOLDER / "service.key").read_bytes()), repr(sorted(context.items())).encode()
+    def wrap(self, payload, context, /):
+        key, bound = self._key(context)
+        nonce = os.urandom(12)
+        return nonce + key.encrypt(nonce, payload, bound)
+    def unwrap(self, wrapped, context, version, /):
+        with open(FOLDER / "requests", "a") as log:
+            log.write(f"{os.getpid()}\\n")
+        key, bound = self._key(context)
+        return key.decrypt(wrapped[:12], wrapped[12:], bound)
+
+def config():
+    return keyfold.Config(FOLDER / "ring" / "keyfold.toml", [FOLDER / "ring" / "policy.toml"])
+
+def open_ring():
+    return config().open(keks={"ward": Service()})
+"""
+
+
+@pytest.fixture
+def counting(own_config: keyfold.Config, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module that opens `own_config`, whose keys a service guards that counts its requests."""
+    folder = own_config.path.parent.parent
+    (folder / "counting_kms.py").write_text(COUNTING_KMS)
+    (folder / "service.key").write_bytes(os.urandom(32))
+    monkeypatch.syspath_prepend(str(folder))
+    import counting_kms  # type: ignore[import-not-found]
+
+    with own_config.path.open("a") as file:
+        file.write('[keks.ward]\nuri = "host:ward"\n')
+    with counting_kms.open_ring() as ring:
+        ring.repair()
+    text = own_config.path.read_text().replace('[keks.local]\nuri = "local:local.kek"', "")
+    own_config.path.write_text(text)
+    (folder / "requests").write_text("")
+    yield counting_kms
+    del sys.modules["counting_kms"]
+
+
+def requests(counting: Any) -> list[str]:
+    asked: list[str] = (counting.FOLDER / "requests").read_text().split()
+    return asked
+
+
+def test_each_worker_asks_the_key_service_once(spark: SparkSession, patients: DataFrame, counting: Any) -> None:
+    spark.sparkContext.addPyFile(counting.__file__)
+    fields = {"ssn": "patient.ssn", "age": "number"}
+    for partitions in (1, 8, 32):
+        frame = patients.select("patient_id", "ssn", "age").repartition(partitions)
+        sealed = keyfold.spark.encrypt(frame, fields, counting.open_ring, row="patient_id")
+        opened = keyfold.spark.decrypt(sealed, fields, counting.open_ring, row="patient_id", types={"age": "long"})
+        assert opened.count() == ROWS
+        asked = requests(counting)
+        assert 1 <= len(asked) == len(set(asked)) <= 4, "once per worker; two cores have two at a time, of each pipeline"
+
+
+def test_records_take_the_place_of_the_store(patients: DataFrame, own_config: keyfold.Config) -> None:
+    with own_config.open() as ring:
+        ring.field("any", scope="ward-7").encrypt(1)
+        copied = own_config.with_records(ring.records())
+        for name in ("keys.db", "keys.high-water"):
+            (own_config.path.parent / name).rename(own_config.path.parent / f"away-{name}")
+    fields = {"age": "any"}
+    sealed = keyfold.spark.encrypt(patients, fields, copied, scope="ward-7")
+    assert content(keyfold.spark.decrypt(sealed, fields, copied, scope="ward-7", types={"age": "long"})) == content(patients)
+    with pytest.raises(PythonException, match="the key records are a copy"):
+        keyfold.spark.encrypt(patients, fields, copied, scope="ward-8").collect()
+
+
+def test_what_is_old_is_sealed_again_and_a_census_shows_it(
+    patients: DataFrame, own_config: keyfold.Config, tmp_path: Path, spark: SparkSession
+) -> None:
+    path = str(tmp_path / "sealed.parquet")
+    keyfold.spark.encrypt(patients, FIELDS, own_config, row="patient_id").write.parquet(path)
+    sealed = spark.read.parquet(path)
+    with own_config.open() as ring:
+        old = {key.key_id for key in ring.keys() if key.kind == "data"}
+        new = ring.rotate().key_id
+    half = keyfold.spark.encrypt(patients.where("age < 45"), FIELDS, own_config, row="patient_id")
+    half.write.parquet(str(tmp_path / "half.parquet"))
+    mixed = sealed.where("patient_id != 'p-8'").unionByName(spark.read.parquet(str(tmp_path / "half.parquet")))
+
+    counts = {(row["column"], row["what"], row["key_id"]): row["count"] for row in keyfold.spark.census(mixed, ["ssn"]).collect()}
+    assert {key for _, what, key in counts if what == "sealed"} == {*old, new}
+    assert sum(counts.values()) == mixed.count() and counts["ssn", "null", None] > 0
+
+    again_path = str(tmp_path / "again.parquet")
+    keyfold.spark.reencrypt(mixed, FIELDS, own_config, row="patient_id").write.parquet(again_path)
+    again = spark.read.parquet(again_path)
+    for name in FIELDS:
+        found = {row["key_id"] for row in keyfold.spark.census(again, [name]).collect() if row["what"] == "sealed"}
+        assert found == {new}
+    opened = keyfold.spark.decrypt(again, FIELDS, own_config, row="patient_id", types=TYPES)
+    assert content(opened) == content(keyfold.spark.decrypt(mixed, FIELDS, own_config, row="patient_id", types=TYPES))
+    current = {bytes(row["age"]) for row in spark.read.parquet(str(tmp_path / "half.parquet")).select("age").collect()}
+    assert current < {bytes(row["age"]) for row in again.select("age").collect()}, "what is current stays as it is"
+
+
+def test_a_census_needs_no_keyring(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(b"\xf5 no value",), (None,), (b"clear",)], "mrn binary")
+    found = {(row["what"], row["key_id"], row["generation"], row["count"]) for row in keyfold.spark.census(frame, ["mrn"]).collect()}
+    assert found == {("not sealed", None, None, 2), ("null", None, None, 1)}
+
+
+def test_text_is_sealed_again_as_text(spark: SparkSession, own_config: keyfold.Config) -> None:
+    with own_config.open() as ring:
+        field = ring.field("patient.ssn")
+        rows = [(n, keyfold.to_text(field.encrypt(f"999-{n}", row=str(n)))) for n in range(10)]
+        ring.rotate()
+        frame = spark.createDataFrame(rows, "id long, ssn string")
+        for row in keyfold.spark.reencrypt(frame, {"ssn": "patient.ssn"}, own_config, row="id").collect():
+            assert field.is_current(row["ssn"]) and field.decrypt(row["ssn"], row=str(row["id"])) == f"999-{row['id']}"
+
+
+MAIN = """
+import sys
+import keyfold, keyfold.spark
+from pyspark.sql import SparkSession
+
+config = keyfold.Config(sys.argv[1], [sys.argv[2]])
+
+def open_ring():
+    return config.open()
+
+spark = (SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").config("spark.driver.host", "127.0.0.1")
+         .config("spark.driver.bindAddress", "127.0.0.1").config("spark.log.level", "OFF").getOrCreate())
+frame = spark.createDataFrame([("a",), ("b",)], "it string")
+sealed = keyfold.spark.encrypt(frame, {"it": "any"}, open_ring)
+print(keyfold.spark.decrypt(sealed, {"it": "any"}, open_ring).count())
+"""
+
+
+def test_a_function_of_the_main_module_can_open_the_keyring(config: keyfold.Config, tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(MAIN)
+    command = [sys.executable, str(script), str(config.path), str(config.policies[0])]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["2"]), ended.stderr
+
+
+def test_a_column_that_is_not_there_is_named_before_the_job(patients: DataFrame, config: keyfold.Config) -> None:
+    with pytest.raises(ValueError, match="0 columns 'snn'"):
+        keyfold.spark.encrypt(patients, {"snn": "patient.ssn"}, config, row="patient_id")
+
+
+def test_plans_show_no_context(patients: DataFrame, config: keyfold.Config, capsys: pytest.CaptureFixture[str]) -> None:
+    sealed = keyfold.spark.encrypt(patients, {"age": "tenant"}, config, context={"tenant": "canary-7"})
+    sealed.explain(True)
+    assert "canary" not in capsys.readouterr().out
+    opened = keyfold.spark.decrypt(sealed, {"age": "tenant"}, config, context={"tenant": "canary-7"}, types={"age": "long"})
+    assert content(opened) == content(patients)
