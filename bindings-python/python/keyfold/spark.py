@@ -1,4 +1,4 @@
-"""DataFrames of Spark: the executors seal and open columns, batch by batch in Arrow's layout. Needs pyspark 4 and pyarrow.
+"""DataFrames of Spark: the executors seal and open columns, batch by batch in Arrow's layout. Needs pyspark 4, which needs pandas, and pyarrow.
 
     import keyfold
     import keyfold.spark
@@ -10,6 +10,7 @@
 `config` is what executors open the keyring with: a `Config`, whose files they have; one `with_records`, where they do not reach the
 store; or a function without parameters that returns a `Keyring`, for whatever else opening it takes. Each Python worker of an
 executor opens the keyring once and keeps it, so key services are asked once per worker, however many rows and partitions there are.
+A worker notices a rotation within the `check_every` of the configuration; `reencrypt` opens the keyring anew, to miss none.
 
 Everything is lazy, as in Spark, and nothing here collects. Sealing is not repeatable: write the sealed frame, or cache it, before it is
 used twice. What is open is Spark's to keep: it may write it to its own files, which `spark.io.encryption.enabled` encrypts.
@@ -20,8 +21,9 @@ A field that binds its row takes the value of the column `row`; where `fields` n
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -97,9 +99,10 @@ def reencrypt(
 ) -> DataFrame:
     """Return `frame` with what is not under the key that seals now sealed again, in its form. All other values stay as they are.
 
-    Which key a value is under is read in its header. JSON in a field to which the policy gives no type becomes text.
+    Which key a value is under is read in its header. JSON in a field to which the policy gives no type becomes text. Opens the
+    keyring anew in each worker, at the cost of one more request to the key service, so that every earlier rotation is seen.
     """
-    work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context))
+    work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context), as_of=str(uuid4()))
     return frame.mapInArrow(partial(_reencrypted, work), frame.schema)
 
 
@@ -124,9 +127,11 @@ class _Work:
     row: str | None
     scope: str | None
     context: tuple[tuple[str, str | bytes], ...]
+    as_of: str = ""
+    """Set where a keyring that has been open for a while does not do."""
 
     def bound(self) -> dict[str, Field]:
-        ring = _ring(self.opener)
+        ring = _ring(self.opener, self.as_of)
         return {name: ring.field(field, scope=self.scope, context=dict(self.context)) for name, field in self.fields}
 
     def __repr__(self) -> str:
@@ -134,8 +139,8 @@ class _Work:
         return f"<keyfold.spark {', '.join(name for name, _ in self.fields)}>"
 
 
-@cache
-def _ring(opener: bytes) -> Keyring:
+@lru_cache(maxsize=16)
+def _ring(opener: bytes, as_of: str) -> Keyring:
     """The keyring of this process, which is used for every task that it is given."""
     made = pickle.loads(opener)
     return made.open() if isinstance(made, Config) else made()
