@@ -33,7 +33,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     run(plain)
 
 
-@pytest.mark.skipif(shutil.which("java") is None, reason="no java on the PATH")
+@pytest.mark.skipif(shutil.which("java") is None, reason="the part on Spark: no java on the PATH")
 def test_the_tutorial_runs_with_spark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -12,9 +12,7 @@ import pytest
 import keyfold
 
 if shutil.which("java") is None:
-    # Said as ./test counts it.
-    print("SKIPPED: tests of Spark: no java on the PATH", file=sys.__stdout__)
-    pytest.skip("no java on the PATH", allow_module_level=True)
+    pytest.skip("tests of Spark: no java on the PATH", allow_module_level=True)
 
 import keyfold.spark
 from pyspark.errors import PythonException

@@ -148,7 +148,7 @@ def _ring(opener: bytes, as_of: str) -> Keyring:
 
 def _pickled(config: Opener) -> bytes:
     # By value where it is a function of the main module or a notebook, which executors cannot import.
-    pickled: bytes = cloudpickle.dumps(config)
+    pickled: bytes = cloudpickle.dumps(config)  # type: ignore[no-untyped-call]
     return pickled
 
 
@@ -266,7 +266,7 @@ def _is_text(column: pa.Array) -> bool:
 
 def _counted(columns: tuple[str, ...], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        lines = []
+        lines: list[tuple[str, str, str | None, int | None, int]] = []
         for name in columns:
             found = census_of(batch.column(name).to_pylist())
             lines += [(name, "sealed", key_id, int(key_id[:8], 16), count) for key_id, count in found.keys.items()]
