@@ -2,7 +2,6 @@
 
 use super::array::{Kind, per_second};
 use super::capsule::unsupported;
-use super::pages::reserve;
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder};
 use arrow_data::{ArrayData, ByteView, MAX_INLINE_VIEW_LEN};
 use arrow_schema::{DataType, TimeUnit};
@@ -16,8 +15,6 @@ pub(super) struct Output {
     data_type: DataType,
     /// The type of the values that it holds.
     holds: ValueType,
-    /// Rows that it will have, as far as is known.
-    expected: usize,
     rows: Rows,
     nulls: NullBufferBuilder,
 }
@@ -62,7 +59,7 @@ impl Output {
                 None => return Err(unsupported(other)),
             },
         };
-        Ok(Self { data_type, holds, expected: len, rows, nulls: NullBufferBuilder::new(len) })
+        Ok(Self { data_type, holds, rows, nulls: NullBufferBuilder::new(len) })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -111,18 +108,15 @@ impl Output {
     /// Adds rows of bytes, or of text that is given as bytes: row `i` is `data[offsets[i]..offsets[i + 1]]`.
     pub(super) fn push_all(&mut self, rows: &[u8], ends: &[i64]) -> Result<()> {
         let [_, ends @ ..] = ends else { return Ok(()) };
-        let left = self.expected.saturating_sub(self.nulls.len());
         match &mut self.rows {
             Rows::Offsets32 { offsets, data } => {
                 let start = data.len() as i64;
                 i32::try_from(data.len() + rows.len()).map_err(|_| TOO_MUCH)?;
-                make_room(data, rows.len(), ends.len(), left);
                 data.extend_from_slice(rows);
                 offsets.extend(ends.iter().map(|end| (start + end) as i32));
             }
             Rows::Offsets64 { offsets, data } => {
                 let start = data.len() as i64;
-                make_room(data, rows.len(), ends.len(), left);
                 data.extend_from_slice(rows);
                 offsets.extend(ends.iter().map(|end| start + end));
             }
@@ -189,15 +183,6 @@ impl Output {
         let array =
             ArrayData::builder(self.data_type).len(len).buffers(buffers).nulls(self.nulls.finish()).align_buffers(true);
         array.build().map_err(|_| Error::new(ErrorKind::Internal, "an array that does not hold together"))
-    }
-}
-
-/// Makes room for `len` bytes of `rows` rows, and at once for the rows that are left, if they are like these.
-fn make_room(data: &mut Vec<u8>, len: usize, rows: usize, left: usize) {
-    if data.capacity() - data.len() < len {
-        // A little more, since they are not quite.
-        let all = len.saturating_mul(left.max(rows)) / rows.max(1);
-        reserve(data, all.saturating_add(all / 64).max(len));
     }
 }
 
