@@ -307,6 +307,16 @@ def test_a_dictionary_shows_nothing_in_a_randomized_field(ring: keyfold.Keyring)
     assert bound.decrypt_column(again, rows=rows).to_pylist() == ["a", "b", "a", None]
 
 
+def test_a_dictionary_moves_no_value_to_another_row(ring: keyfold.Keyring) -> None:
+    bound = ring.field("patient.ssn")
+    sealed = bound.encrypt_column(pa.array(["a", "b"]), rows=pa.array([1, 2])).to_pylist()
+    column = pa.array([sealed[0], sealed[1], sealed[0]]).dictionary_encode()
+    assert bound.decrypt_column(column, rows=pa.array([1, 2, 1])).to_pylist() == ["a", "b", "a"]
+    with pytest.raises(keyfold.DecryptionFailed) as raised:
+        bound.decrypt_column(column, rows=pa.array([1, 2, 3]))
+    assert raised.value.row == 2
+
+
 def test_errors_of_a_dictionary_are_those_of_its_rows(ring: keyfold.Keyring) -> None:
     mrn = ring.field("mrn")
     sealed = mrn.encrypt_column(pa.array(["a", "b"])).to_pylist()

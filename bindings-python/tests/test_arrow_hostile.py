@@ -133,7 +133,7 @@ HOSTILE = {
     "buffer of negative length": lambda: Made("vu", 1, [None, view(13, 0, 0), b"b" * 13, ints(-13, width=8)]),
     "views without lengths": lambda: Made("vu", 1, [None, view(13, 0, 0)]),
     "key beyond the dictionary": lambda: Made("c", 1, [None, b"\2"], dictionary=Made("u", 2, [None, ints(0, 1, 3), b"abc"])),
-    "negative key": lambda: Made("c", 1, [None, b"\xff"], dictionary=Made("n", 300, [])),
+    "negative key": lambda: Made("c", 1, [None, b"\xff"], dictionary=Made("C", 300, [None, bytes(300)])),
     "no dictionary": lambda: Made("c", 1, [None, b"\0"], dictionary=Made("u", 1, [None, ints(0, 1), b"a"])),
     "unknown type": lambda: Made("?", 1, [None, b"a"]),
     "type that is no text": lambda: Made("\xff\xff", 1, [None, b"a"]),

@@ -1,4 +1,4 @@
-"""Which objects are values of fields."""
+"""Which objects are values of fields, and columns of them."""
 
 from datetime import date, datetime
 from decimal import Decimal

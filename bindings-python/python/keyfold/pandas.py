@@ -12,7 +12,7 @@ ones keep index and name, and have the types of Arrow (`binary[pyarrow]`, `int64
 """
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias, cast
+from typing import Literal, cast
 
 import pandas as pd
 
@@ -21,8 +21,6 @@ from ._fields import field_of
 from ._native import Field
 
 __all__ = ["FrameAccessor", "SeriesAccessor"]
-
-_OnError: TypeAlias = Literal["raise", "null"]
 
 
 @pd.api.extensions.register_series_accessor("keyfold")
@@ -39,7 +37,7 @@ class SeriesAccessor:
         *,
         row: "pd.Series | None" = None,
         form: Literal["binary", "text"] = "binary",
-        on_error: _OnError = "raise",
+        on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> "pd.Series":
         """Return the values sealed; see `Field.encrypt_column`."""
@@ -53,7 +51,7 @@ class SeriesAccessor:
         *,
         row: "pd.Series | None" = None,
         type: object | None = None,
-        on_error: _OnError = "raise",
+        on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> "pd.Series":
         """Return the values of sealed ones, as the Arrow type `type`; see `Field.decrypt_column`."""

@@ -14,7 +14,7 @@ twice, the ciphertexts differ, so collect or sink what you mean to keep.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, cast
+from typing import Literal, cast
 
 import polars as pl
 
@@ -24,11 +24,13 @@ from ._native import Field
 
 __all__ = ["ExprNamespace", "SeriesNamespace"]
 
-_OnError: TypeAlias = Literal["raise", "null"]
-
 
 def _encrypt(
-    data: pl.Series, field: Field, row: pl.Series | None, form: Literal["binary", "text"], on_error: _OnError,
+    data: pl.Series,
+    field: Field,
+    row: pl.Series | None,
+    form: Literal["binary", "text"],
+    on_error: Literal["raise", "null"],
     errors: list[KeyfoldError] | None,
 ) -> pl.Series:
     sealed = field.encrypt_column(data, rows=row, form=form, on_error=on_error, errors=errors)
@@ -36,7 +38,11 @@ def _encrypt(
 
 
 def _decrypt(
-    data: pl.Series, field: Field, row: pl.Series | None, dtype: pl.DataType | None, on_error: _OnError,
+    data: pl.Series,
+    field: Field,
+    row: pl.Series | None,
+    dtype: pl.DataType | None,
+    on_error: Literal["raise", "null"],
     errors: list[KeyfoldError] | None,
 ) -> pl.Series:
     wanted = None if dtype is None else pl.Schema({"": dtype})
@@ -85,7 +91,7 @@ class ExprNamespace:
         *,
         row: pl.Expr | None = None,
         form: Literal["binary", "text"] = "binary",
-        on_error: _OnError = "raise",
+        on_error: Literal["raise", "null"] = "raise",
     ) -> pl.Expr:
         """Return the values sealed, as Binary, or as String in text form; see `Field.encrypt_column`."""
         bound = field_of(field)
@@ -99,7 +105,7 @@ class ExprNamespace:
         *,
         row: pl.Expr | None = None,
         dtype: pl.DataType | type[pl.DataType] | None = None,
-        on_error: _OnError = "raise",
+        on_error: Literal["raise", "null"] = "raise",
     ) -> pl.Expr:
         """Return the values of sealed ones, as `dtype`; see `Field.decrypt_column`.
 
@@ -130,7 +136,7 @@ class SeriesNamespace:
         *,
         row: pl.Series | None = None,
         form: Literal["binary", "text"] = "binary",
-        on_error: _OnError = "raise",
+        on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> pl.Series:
         """Return the values sealed; see `Field.encrypt_column`."""
@@ -143,7 +149,7 @@ class SeriesNamespace:
         *,
         row: pl.Series | None = None,
         dtype: pl.DataType | type[pl.DataType] | None = None,
-        on_error: _OnError = "raise",
+        on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> pl.Series:
         """Return the values of sealed ones; see `Field.decrypt_column`."""

@@ -120,23 +120,8 @@ impl<'a> Work<'a> {
         while batch.end - start < room && bytes < BATCH_BYTES {
             let row = batch.end;
             batch.end += 1;
-            let taken = self.place(row).and_then(|place| {
-                let Some(place) = place else { return Ok(None) };
-                let (item, len) = take(self.array.leaf(), place)?;
-                let binding =
-                    self.bindings.map(|(bindings, first)| bindings.get(first + row, &mut chunk)).transpose()?;
-                Ok(Some((item, len, binding)))
-            });
-            match taken {
-                Ok(None) => {}
-                Ok(Some((item, len, binding))) => {
-                    bytes += len + binding.as_ref().map_or(0, |binding| binding.len());
-                    batch.items.push(item);
-                    batch.rows.push(row);
-                    if let (Some(bindings), Some(binding)) = (&mut batch.bindings, binding) {
-                        bindings.push(binding);
-                    }
-                }
+            match self.add(&mut batch, row, &mut chunk, &take) {
+                Ok(added) => bytes += added,
                 Err(error) => {
                     batch.failures.push((row, error));
                     if !self.goes_on {
@@ -148,6 +133,28 @@ impl<'a> Work<'a> {
         batch
     }
 
+    /// Adds a row to `batch`, unless it is null, and returns how many bytes it has. `chunk`: where the last row's binding was.
+    #[inline]
+    fn add<T>(
+        &self,
+        batch: &mut Batch<'a, T>,
+        row: usize,
+        chunk: &mut usize,
+        take: &impl Fn(&'a Array, usize) -> Result<(T, usize)>,
+    ) -> Result<usize> {
+        let Some(place) = self.place(row)? else { return Ok(0) };
+        let (item, mut len) = take(self.array.leaf(), place)?;
+        if let (Some((bindings, first)), Some(taken)) = (self.bindings, &mut batch.bindings) {
+            let binding = bindings.get(first + row, chunk)?;
+            len += binding.len();
+            taken.push(binding);
+        }
+        batch.items.push(item);
+        batch.rows.push(row);
+        Ok(len)
+    }
+
+    #[inline]
     fn place(&self, row: usize) -> Result<Option<usize>> {
         match self.picked {
             Some(picked) => Ok(Some(picked[row])),
