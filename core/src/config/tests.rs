@@ -341,3 +341,18 @@ fn journals_and_shredding() {
         assert!(error.to_string().contains(says), "{error}");
     }
 }
+
+#[test]
+fn a_partition_that_is_added_is_read_back() {
+    let key_id = |n: u8| format!("{n:08x}0000000000000000000000000000000000000000").parse().expect("a key ID");
+    let keys = LookupKeys {
+        partition: "0102030405060708090a0b0c0d0e0f10".parse().expect("a partition"),
+        seals: key_id(7),
+        opens: vec![key_id(5), key_id(6)],
+    };
+    for name in ["asthma", "with \"both' quotes", "ünicode", "]"] {
+        let text = format!("{CONFIG}\n{}\n", Config::partition(name, &keys)).replace("padding = 16\n", "");
+        let config = Config::parse(&text, "keyfold.toml").expect("a configuration");
+        assert_eq!(config.keyring.lookup[name], keys);
+    }
+}
