@@ -220,9 +220,14 @@ def test_a_function_of_the_main_module_can_open_the_keyring(patients: DataFrame,
     assert content(keyfold.spark.decrypt(sealed, {"ssn": "any"}, main["open_ring"])) == content(patients)
 
 
-def test_a_column_that_is_not_there_is_named_before_the_job(patients: DataFrame, config: keyfold.Config) -> None:
+def test_columns_that_do_not_fit_are_named_before_the_job(patients: DataFrame, config: keyfold.Config) -> None:
+    fields = {"ssn": "patient.ssn"}
     with pytest.raises(ValueError, match="0 columns 'snn'"):
         keyfold.spark.encrypt(patients, {"snn": "patient.ssn"}, config, row="patient_id")
+    with pytest.raises(ValueError, match="not opened: age"):
+        keyfold.spark.decrypt(patients, fields, config, row="patient_id", types={"age": "long"})
+    with pytest.raises(ValueError, match="'note' already"):
+        keyfold.spark.decrypt(patients, fields, config, row="patient_id", errors="note")
 
 
 def test_plans_show_no_context(patients: DataFrame, config: keyfold.Config, capsys: pytest.CaptureFixture[str]) -> None:

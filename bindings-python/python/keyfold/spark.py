@@ -80,9 +80,13 @@ def decrypt(
     says which of `fields` did not open and why: "ssn: DecryptionFailed". That may be tampering, so look at it. A key service or a
     store that fails ends the job all the same.
     """
-    columns: dict[str, DataType | str] = {column: (types or {}).get(column, "string") for column in fields}
+    columns: dict[str, DataType | str] = dict.fromkeys(fields, "string") | dict(types or {})
+    if unknown := columns.keys() - fields:
+        raise ValueError(f"types for columns that are not opened: {', '.join(sorted(unknown))}")
     schema = _with(frame.schema, columns)
     if errors is not None:
+        if errors in frame.columns:
+            raise ValueError(f"the frame has a column {errors!r} already")
         schema = schema.add(errors, "string")
     work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context))
     return frame.mapInArrow(partial(_decrypted, work, to_arrow_schema(schema, timezone="UTC"), errors), schema)
