@@ -58,6 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--warm-rounds", type=int, default=2, help="rounds before, in which the JVM compiles")
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--assert", dest="asserts", action="store_true", help=f"fail below {LEAST:g} times")
     options = parser.parse_args()
@@ -91,11 +92,11 @@ def measure(session: SparkSession, config: keyfold.Config, folder: Path, options
     }
     jvm = session.sparkContext._gateway.proc.pid
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    for round_number in range(options.rounds + 2):
+    for round_number in range(options.warm_rounds + options.rounds):
         for name in work if round_number % 2 == 0 else reversed(work):
             start = cpu_seconds(jvm)
             total = work[name]()
-            if round_number >= 2:  # before that the JVM compiles
+            if round_number >= options.warm_rounds:
                 seconds[name].append(cpu_seconds(jvm) - start)
             if total < 10 * options.rows:
                 raise SystemExit(f"{name} did not work on every row")

@@ -80,7 +80,7 @@ def decrypt(
     says which of `fields` did not open and why: "ssn: DecryptionFailed". That may be tampering, so look at it. A key service or a
     store that fails ends the job all the same.
     """
-    columns: dict[str, DataType | str] = dict.fromkeys(fields, "string") | dict(types or {})
+    columns: dict[str, DataType | str] = {**dict.fromkeys(fields, "string"), **(types or {})}
     if unknown := columns.keys() - fields:
         raise ValueError(f"types for columns that are not opened: {', '.join(sorted(unknown))}")
     schema = _with(frame.schema, columns)
@@ -143,11 +143,13 @@ class _Work:
         return f"<keyfold.spark {', '.join(name for name, _ in self.fields)}>"
 
 
-@lru_cache(maxsize=16)
-def _ring(opener: bytes, as_of: str) -> Keyring:
-    """The keyring of this process, which is used for every task that it is given."""
+def _open(opener: bytes, as_of: str) -> Keyring:
     made = pickle.loads(opener)
     return made.open() if isinstance(made, Config) else made()
+
+
+_ring = lru_cache(maxsize=16)(_open)
+"""The keyring of this process, for every task that it is given."""
 
 
 def _pickled(config: Opener) -> bytes:
