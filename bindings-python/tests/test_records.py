@@ -74,7 +74,7 @@ def test_a_configuration_with_records_crosses_processes_and_shows_none(copied: k
 
 
 def test_partitions_keep_pseudonyms_apart(own_config: keyfold.Config) -> None:
-    names = ["asthma", 'with "quotes" and ünicode']
+    names = ["asthma", 'with "both\' quotes" and ünicode\\']
     policy = own_config.path.parent / "studies.toml"
     with own_config.open() as ring:
         sections = [ring.new_partition(name) for name in names]

@@ -264,6 +264,7 @@ impl Config {
         keks: &BTreeMap<KekAlias, String>,
     ) -> String {
         let keyring = &created.config;
+        let quoted = |text: &str| toml::Value::from(text).to_string();
         let mut out = String::new();
         let mut line = |text: std::fmt::Arguments<'_>| {
             out.write_fmt(text).expect("writing to a String cannot fail");
@@ -304,15 +305,11 @@ impl Config {
     /// The section of the partition `name`, to be added to a configuration.
     #[must_use]
     pub fn partition(name: &str, keys: &LookupKeys) -> String {
-        let (name, opens) = (quoted(name), keys.opens.iter().map(|key_id| format!("\"{key_id}\"")));
-        let opens = opens.collect::<Vec<_>>().join(", ");
+        // A key cannot be written as some values are, and a name has no control characters.
+        let name = format!("\"{}\"", name.replace('\\', r"\\").replace('"', "\\\""));
+        let opens = keys.opens.iter().map(|key_id| format!("\"{key_id}\"")).collect::<Vec<_>>().join(", ");
         format!("[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = [{opens}]", keys.partition, keys.seals)
     }
-}
-
-/// `text` as TOML writes it.
-fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
 }
 
 /// The pin of a root as the configuration writes it: its commitment in lower-case hexadecimal.

@@ -350,7 +350,7 @@ fn a_partition_that_is_added_is_read_back() {
         seals: key_id(7),
         opens: vec![key_id(5), key_id(6)],
     };
-    for name in ["asthma", "with \"both' quotes", "ünicode", "]"] {
+    for name in ["asthma", "with \"both' quotes and \\", "ünicode", "]"] {
         let text = format!("{CONFIG}\n{}\n", Config::partition(name, &keys)).replace("padding = 16\n", "");
         let config = Config::parse(&text, "keyfold.toml").expect("a configuration");
         assert_eq!(config.keyring.lookup[name], keys);
