@@ -20,7 +20,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from guard import end_group
+from guard import end_groups
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -68,7 +68,7 @@ class Group:
 
     def end(self, first=signal.SIGTERM):
         """At once, by its ID and not by its name."""
-        end_group(self.process.pid, first, self.process.poll)
+        end_groups([self.process.pid], first, self.process.poll)
         self.process.wait()
         GUARD.release("group", self.process.pid)
 
