@@ -8,18 +8,24 @@ import sys
 import time
 
 
-def end_group(group, first=signal.SIGTERM, reap=lambda: None):
-    """Ends all processes of `group`, by force if they do not end themselves."""
+def end_groups(groups, first=signal.SIGTERM, reap=lambda: None):
+    """Ends all processes of `groups`, by force if they do not end themselves."""
     for how, seconds in ((first, 5), (signal.SIGKILL, 2)):
+        groups = [group for group in groups if signalled(group, how)]
         end = time.monotonic() + seconds
-        try:
-            os.killpg(group, how)
-            while time.monotonic() < end:
-                reap()
-                os.killpg(group, 0)
-                time.sleep(0.02)
-        except ProcessLookupError:
-            return
+        while groups and time.monotonic() < end:
+            reap()
+            groups = [group for group in groups if signalled(group, 0)]
+            time.sleep(0.02)
+
+
+def signalled(group, how):
+    """Whether there was a process to send it to."""
+    try:
+        os.killpg(group, how)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def main():
@@ -28,8 +34,7 @@ def main():
         what, value = line.rstrip("\n").split(" ", 1)
         change = left[what[1:]].add if what[0] == "+" else left[what[1:]].discard
         change(value)
-    for group in left["group"]:
-        end_group(int(group))
+    end_groups([int(group) for group in left["group"]])
     for folder in left["folder"]:
         shutil.rmtree(folder, ignore_errors=True)
 

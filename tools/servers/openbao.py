@@ -29,7 +29,7 @@ class Server(shared.Server):
 
     @property
     def version(self):
-        return self.run(self.program, "version").split(",")[0]
+        return self.run(self.program, "version").partition(" (")[0]
 
     @property
     def environment(self):

@@ -5,6 +5,7 @@ A process that is killed can clean nothing up, so another one does it then: guar
 """
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from guard import end_group
+from guard import end_groups
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -68,7 +69,7 @@ class Group:
 
     def end(self, first=signal.SIGTERM):
         """At once, by its ID and not by its name."""
-        end_group(self.process.pid, first, self.process.poll)
+        end_groups([self.process.pid], first, self.process.poll)
         self.process.wait()
         GUARD.release("group", self.process.pid)
 
@@ -116,9 +117,15 @@ def need(found, *packages):
     if value := found():
         return value
     debian(*packages)
+    importlib.invalidate_caches()
     if value := found():
         return value
     raise Unavailable(f"not found after the installation of {' and '.join(packages)}")
+
+
+def need_venv():
+    """Debian has a package of its own for what `python3 -m venv` needs."""
+    need(lambda: importlib.util.find_spec("ensurepip"), "python3-venv")
 
 
 def environment(name):
@@ -130,6 +137,7 @@ def environment(name):
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     TARGET.mkdir(parents=True, exist_ok=True)
+    need_venv()
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     hashes = {True: ["--require-hashes"], False: []}
     installs = [[*pip, *hashes[".hashed." in file.name], "-r", file] for file in files]
