@@ -273,11 +273,23 @@ impl Response {
         })
     }
 
-    /// How long the service asks to be left alone, where it says so in seconds. A date is ignored, as clocks differ.
+    /// How long the service asks to be left alone: see [`retry_after`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+        retry_after(|name| self.header(name))
     }
+}
+
+/// How long a service asks to be left alone, by the headers of its answer: in milliseconds as Azure writes it, in seconds, or
+/// until a date, which is read by the service's own clock.
+pub fn retry_after<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Option<Duration> {
+    let number = |name| header(name)?.trim().parse().ok();
+    let date = |name| httpdate::parse_http_date(header(name)?.trim()).ok();
+    number("x-ms-retry-after-ms")
+        .or_else(|| number("retry-after-ms"))
+        .map(Duration::from_millis)
+        .or_else(|| number("retry-after").map(Duration::from_secs))
+        .or_else(|| date("retry-after")?.duration_since(date("date")?).ok())
 }
 
 /// The payload that a service returned in an encoding such as base64.

@@ -1,8 +1,8 @@
 //! The URIs by which `keyfold.toml` names KEKs: `SCHEME://ADDRESS?OPTION=VALUE&…`, read strictly, because an option that
 //! nobody reads must not look as if it protected something.
 //!
-//! All remote adapters share the options `deadline` and `timeout` (of an attempt; such as `10s` or `500ms`), `attempts`
-//! and `rate` (attempts per second). Paths are relative to the folder of the configuration. Credentials never stand in a
+//! All remote adapters share the options `timeout` (of an attempt; such as `3s` or `500ms`), `attempts` and `rate`
+//! (attempts per second). The deadline of an operation stands beside the URI: see `Layered::with_deadline`. Paths are relative to the folder of the configuration. Credentials never stand in a
 //! URI: an option `NAME_file` or `NAME_env` says where they are.
 
 use crate::credentials::SecretSource;
@@ -86,10 +86,6 @@ impl KekUri {
     /// - [`Configuration`](ErrorKind::Configuration): one is not what it should be, or out of its bounds.
     pub fn take_limits(&mut self) -> Result<Limits> {
         let mut limits = Limits::default();
-        if let Some(text) = self.take("deadline") {
-            limits.deadline = duration("deadline", &text)?;
-            limits.attempt = limits.attempt.min(limits.deadline);
-        }
         if let Some(text) = self.take("timeout") {
             limits.attempt = duration("timeout", &text)?;
         }

@@ -8,6 +8,7 @@ use keyfold_kms::{Deadline, LocalKek, PassphraseKek};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The forms that this build knows.
 const FORMS: &[&str] = &[
@@ -43,7 +44,7 @@ pub(crate) fn open_keks(
     let mut ids: BTreeMap<String, &KekAlias> = BTreeMap::new();
     let mut away = Vec::new();
     for (alias, uri) in &config.keks {
-        match open_with_id(alias, uri, folder, passphrase) {
+        match open_with_id(alias, uri, config.deadlines.get(alias), folder, passphrase) {
             Ok((kek, id)) => {
                 if let Some(other) = ids.insert(id, alias) {
                     return Err(Error::new(
@@ -52,10 +53,6 @@ pub(crate) fn open_keks(
                     )
                     .with_detail(format!("{other}, {alias}")));
                 }
-                let kek = match config.deadlines.get(alias) {
-                    Some(limit) => Arc::new(Deadline::new(kek, *limit)),
-                    None => kek,
-                };
                 keks.insert(alias.clone(), kek);
             }
             Err(error) => away.push((alias.clone(), add(error, &format!("KEK {alias}")))),
@@ -97,16 +94,18 @@ pub(crate) fn open_keks(
 pub(crate) fn open_kek(
     alias: &KekAlias,
     uri: &str,
+    deadline: Option<&Duration>,
     folder: &Path,
     passphrase: Option<&PassphraseSource>,
 ) -> Result<Arc<dyn Kms>> {
-    open_with_id(alias, uri, folder, passphrase).map(|(kek, _)| kek)
+    open_with_id(alias, uri, deadline, folder, passphrase).map(|(kek, _)| kek)
 }
 
 /// The KEK, and what tells it from every other one.
 fn open_with_id(
     alias: &KekAlias,
     uri: &str,
+    deadline: Option<&Duration>,
     folder: &Path,
     passphrase: Option<&PassphraseSource>,
 ) -> Result<(Arc<dyn Kms>, String)> {
@@ -114,7 +113,7 @@ fn open_with_id(
         Some(("local", file)) => {
             let kek = LocalKek::open(folder.join(file))?;
             let id = kek.id().to_owned();
-            Ok((Arc::new(kek), id))
+            Ok((within(deadline, kek), id))
         }
         Some(("passphrase", file)) => {
             let (alias, source) = (alias.clone(), passphrase.cloned());
@@ -124,18 +123,18 @@ fn open_with_id(
             };
             let kek = PassphraseKek::open(folder.join(file), Arc::new(ask))?;
             let id = kek.file_id();
-            Ok((Arc::new(kek), id))
+            Ok((within(deadline, kek), id))
         }
         #[cfg(feature = "vault")]
-        Some(("vault", _)) => Ok(remote(keyfold_kms::vault::VaultKek::from_uri(uri, folder)?)),
+        Some(("vault", _)) => remote(deadline, keyfold_kms::vault::VaultKek::from_uri(uri, folder)?),
         #[cfg(feature = "aws")]
-        Some(("awskms", _)) => Ok(remote(keyfold_kms::aws::AwsKek::from_uri(uri, folder)?)),
+        Some(("awskms", _)) => remote(deadline, keyfold_kms::aws::AwsKek::from_uri(uri, folder)?),
         #[cfg(feature = "azure")]
-        Some(("azurekv", _)) => Ok(remote(keyfold_kms::azure::AzureKek::from_uri(uri, folder)?)),
+        Some(("azurekv", _)) => remote(deadline, keyfold_kms::azure::AzureKek::from_uri(uri, folder)?),
         #[cfg(feature = "gcp")]
-        Some(("gcpkms", _)) => Ok(remote(keyfold_kms::gcp::GcpKek::from_uri(uri, folder)?)),
+        Some(("gcpkms", _)) => remote(deadline, keyfold_kms::gcp::GcpKek::from_uri(uri, folder)?),
         #[cfg(feature = "pkcs11")]
-        Some(("pkcs11", _)) => Ok(remote(keyfold_kms::pkcs11::Pkcs11Kek::from_uri(uri, folder)?)),
+        Some(("pkcs11", _)) => remote(deadline, keyfold_kms::pkcs11::Pkcs11Kek::from_uri(uri, folder)?),
         // Only the scheme is repeated: somebody may have written a password into the rest.
         other => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
             .with_detail(format!("{}; known: {}", other.map_or("no scheme", |(scheme, _)| scheme), FORMS.join(", ")))),
@@ -143,9 +142,24 @@ fn open_with_id(
 }
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
-fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -> (Arc<dyn Kms>, String) {
+fn remote<A: keyfold_kms::layer::Adapter>(
+    deadline: Option<&Duration>,
+    kek: keyfold_kms::layer::Layered<A>,
+) -> Result<(Arc<dyn Kms>, String)> {
     let id = kek.adapter().label().to_owned();
-    (Arc::new(kek), id)
+    let kek = match deadline {
+        Some(deadline) => kek.with_deadline(*deadline)?,
+        None => kek,
+    };
+    Ok((Arc::new(kek), id))
+}
+
+/// A KEK that has no layer of its own, which would keep a deadline.
+fn within(deadline: Option<&Duration>, kek: impl Kms + 'static) -> Arc<dyn Kms> {
+    match deadline {
+        Some(deadline) => Arc::new(Deadline::new(Arc::new(kek), *deadline)),
+        None => Arc::new(kek),
+    }
 }
 
 /// The files of the KEKs of `config`.

@@ -106,7 +106,12 @@ pub(super) enum Verdict {
 
 impl Verdict {
     pub(super) fn of(error: &Error) -> Self {
-        let ErrorKind::Kms(kind) = error.kind() else { return Self::Other };
+        let kind = match error.kind() {
+            ErrorKind::Kms(kind) => kind,
+            // A KEK that is set up wrongly is no help either, and no reason not to ask one that is not.
+            ErrorKind::Configuration => return Self::Away,
+            _ => return Self::Other,
+        };
         match kind {
             KmsErrorKind::AccessDenied | KmsErrorKind::KeyDisabled | KmsErrorKind::KeyNotFound => Self::Refused,
             KmsErrorKind::WrongKey | KmsErrorKind::InvalidCiphertext => Self::WrongWrap,

@@ -115,7 +115,7 @@ impl AzureConfig {
     /// | `resource` | the service whose tokens the vault takes, where its host name does not say |
     /// | `ca` | a PEM file with the CA to trust in place of the system's |
     /// | `tls` | `off` speaks plain HTTP to a loopback address |
-    /// | `deadline`, `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
+    /// | `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ mod table;
 pub use config::{AzureAlgorithm, AzureConfig, AzureCredentials, HostToken};
 pub use table::TABLE;
 
-use crate::http::Http;
+use crate::http::{Http, retry_after};
 use crate::layer::{Adapter, Attempt, Failure, Layered, sort};
 use crate::sdk::{Carried, Purpose, Session, Transport, quietly};
 use azure_core::error::ErrorKind as SdkErrorKind;
@@ -26,7 +26,6 @@ use keyfold::{BoxFuture, ErrorKind, KmsErrorKind, KmsTrace, Result, Secret, Unwr
 use serde::Deserialize;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -267,7 +266,6 @@ fn answer(status: u16, raw: Option<&RawResponse>) -> Failure {
     // The inner code says more, where it is one of those that we know.
     let inner = innererror.and_then(|inner| inner.code).filter(|inner| TABLE.iter().any(|row| row.code == inner));
     let code = inner.or(code).unwrap_or_default();
-    let retry_after = raw.and_then(|raw| raw.headers().get_optional_string(&"retry-after".into()));
-    let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-    sort(TABLE, status, &code, &message.unwrap_or_default()).retry_after(retry_after)
+    let pause = raw.and_then(|raw| retry_after(|name| raw.headers().get_optional_str(&name.into())));
+    sort(TABLE, status, &code, &message.unwrap_or_default()).retry_after(pause)
 }

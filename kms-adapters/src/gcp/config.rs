@@ -89,7 +89,7 @@ impl GcpConfig {
     /// | `auth` | where neither is given: `default` (application default credentials) or `metadata` |
     /// | `endpoint` | another endpoint, such as `https://cloudkms.europe-west3.rep.googleapis.com` |
     /// | `ca` | a PEM file with the CA to trust in place of the system's |
-    /// | `deadline`, `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
+    /// | `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
     ///
     /// # Errors
     ///

@@ -61,6 +61,7 @@ pub trait Adapter: Send + Sync + 'static {
 /// An [`Adapter`] under the layer: a [`Kms`].
 pub struct Layered<A> {
     shared: Arc<Shared<A>>,
+    limits: Limits,
     place: Place,
 }
 
@@ -71,7 +72,6 @@ enum Place {
 
 struct Shared<A> {
     adapter: A,
-    limits: Limits,
     state: PerProcess<State>,
 }
 
@@ -89,7 +89,18 @@ impl<A: Adapter> Layered<A> {
     pub fn new(adapter: A, limits: Limits) -> Result<Self> {
         limits.check()?;
         let state = PerProcess::new();
-        Ok(Self { shared: Arc::new(Shared { adapter, limits, state }), place: Place::Background })
+        Ok(Self { shared: Arc::new(Shared { adapter, state }), limits, place: Place::Background })
+    }
+
+    /// With another deadline, such as that of `[keks.ALIAS]` in a configuration.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): it is out of its bounds.
+    pub fn with_deadline(mut self, deadline: Duration) -> Result<Self> {
+        self.limits.deadline = deadline;
+        self.limits.check()?;
+        Ok(self)
     }
 
     /// Runs in the tokio runtime of the caller, and on its clock: for tests that pause it.
@@ -117,8 +128,8 @@ impl<A: Adapter> Layered<A> {
         F: for<'a> Fn(&'a A, &'a KmsTrace) -> BoxFuture<'a, Attempt<T>> + Send + Sync + 'static,
     {
         let own = Arc::new(KmsTrace::new());
-        let (shared, noted) = (Arc::clone(&self.shared), Arc::clone(&own));
-        let work = async move { shared.perform(&noted, attempt).await };
+        let (shared, limits, noted) = (Arc::clone(&self.shared), self.limits, Arc::clone(&own));
+        let work = async move { shared.perform(&limits, &noted, attempt).await };
         let result = match self.place {
             Place::Here => work.await,
             Place::Background => {
@@ -138,31 +149,30 @@ impl<A: Adapter> Layered<A> {
 }
 
 impl<A: Adapter> Shared<A> {
-    async fn perform<T, F>(&self, trace: &KmsTrace, attempt: F) -> Result<T>
+    async fn perform<T, F>(&self, limits: &Limits, trace: &KmsTrace, attempt: F) -> Result<T>
     where
         F: for<'a> Fn(&'a A, &'a KmsTrace) -> BoxFuture<'a, Attempt<T>>,
     {
-        let limits = &self.limits;
         let Ok(state) = self.state.get(|| Ok::<_, Infallible>(State::new()));
         let end = Instant::now() + limits.deadline;
         let mut last: Option<Failure> = None;
         let mut has_new_credentials = false;
         let mut failed = 0;
         let failure = loop {
-            if let Err(refusal) = self.enter(&state, end).await {
+            if let Err(refusal) = enter(limits, &state, end).await {
                 // What the service itself said tells more than that it is not asked again.
                 break last.unwrap_or(refusal);
             }
             let until = end.min(Instant::now() + limits.attempt);
             let failure = match timeout_at(until, attempt(&self.adapter, trace)).await {
                 Ok(Ok(value)) => {
-                    self.record(&state, false);
+                    self.record(limits, &state, false);
                     return Ok(value);
                 }
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::new(KmsErrorKind::Timeout, "the key service did not answer in time"),
             };
-            self.record(&state, failure.is_outage());
+            self.record(limits, &state, failure.is_outage());
             failed += 1;
             let pause = match failure.again {
                 Again::WithNewCredentials if !has_new_credentials => {
@@ -182,22 +192,7 @@ impl<A: Adapter> Shared<A> {
         Err(failure.into_error(self.adapter.label(), trace))
     }
 
-    /// Waits until an attempt may be made, or says why none may.
-    async fn enter(&self, state: &State, end: Instant) -> Attempt<()> {
-        let limits = &self.limits;
-        let now = Instant::now();
-        if !state.breaker().admit(now, limits.probe_every) {
-            let message = "the key service is away and is asked again within a second";
-            return Err(Failure::new(KmsErrorKind::Unavailable, message));
-        }
-        let wait = state.rate().take(limits.rate, limits.burst, now, end);
-        let message = "this KEK is asked more often than its configured rate";
-        sleep(wait.ok_or_else(|| Failure::new(KmsErrorKind::Throttled, message))?).await;
-        Ok(())
-    }
-
-    fn record(&self, state: &State, outage: bool) {
-        let limits = &self.limits;
+    fn record(&self, limits: &Limits, state: &State, outage: bool) {
         if state.breaker().record(outage, limits.outages, Instant::now(), limits.probe_every) {
             let kek = self.adapter.label();
             match outage {
@@ -206,6 +201,19 @@ impl<A: Adapter> Shared<A> {
             }
         }
     }
+}
+
+/// Waits until an attempt may be made, or says why none may.
+async fn enter(limits: &Limits, state: &State, end: Instant) -> Attempt<()> {
+    let now = Instant::now();
+    if !state.breaker().admit(now, limits.probe_every) {
+        let message = "the key service is away and is asked again within a second";
+        return Err(Failure::new(KmsErrorKind::Unavailable, message));
+    }
+    let wait = state.rate().take(limits.rate, limits.burst, now, end);
+    let message = "this KEK is asked more often than its configured rate";
+    sleep(wait.ok_or_else(|| Failure::new(KmsErrorKind::Throttled, message))?).await;
+    Ok(())
 }
 
 impl State {
@@ -263,9 +271,6 @@ impl<A: Adapter> Kms for Layered<A> {
 
 impl<A: Adapter> fmt::Debug for Layered<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Layered")
-            .field("kek", &self.shared.adapter.label())
-            .field("limits", &self.shared.limits)
-            .finish()
+        f.debug_struct("Layered").field("kek", &self.shared.adapter.label()).field("limits", &self.limits).finish()
     }
 }

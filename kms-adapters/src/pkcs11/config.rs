@@ -84,7 +84,7 @@ impl Pkcs11Config {
     /// | `pin_file`, `pin_env` | where the user PIN is; it never stands in the URI |
     /// | `mechanism` | `aes-gcm` (the default), `aes-gcm-hsm-nonce` or `aes-kwp`: see [`Wrapping`] |
     /// | `sessions` | most sessions: 4 by default |
-    /// | `deadline`, `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
+    /// | `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
     ///
     /// # Errors
     ///

@@ -254,12 +254,11 @@ impl Seat {
         }
     }
 
-    /// Destroys a session object, whatever came of its use.
+    /// Destroys a session object, whatever came of its use. A session in which that fails is closed, which destroys it too.
     fn and_destroy<T>(&self, object: ObjectHandle, used: cryptoki::error::Result<T>) -> Attempt<T> {
         let destroyed = self.session.destroy_object(object);
-        let used = used.map_err(|error| failure(&error))?;
         destroyed.map_err(|error| failure(&error))?;
-        Ok(used)
+        used.map_err(|error| failure(&error))
     }
 }
 

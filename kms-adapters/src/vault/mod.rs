@@ -17,8 +17,9 @@ mod table;
 pub use config::{VaultAuth, VaultConfig};
 pub use table::TABLE;
 
+use crate::context::canonical;
 use crate::http::{Http, Request, Response, decode_payload};
-use crate::layer::{Adapter, Again, Attempt, Failure, Layered};
+use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
 use crate::per_process::PerProcess;
 use data_encoding::BASE64;
 use keyfold::{
@@ -120,7 +121,7 @@ struct Body<'a> {
 
 impl Body<'_> {
     fn new(context: &KmsContext) -> Self {
-        Self { plaintext: None, ciphertext: None, context: Some(BASE64.encode(&context_digest(context))) }
+        Self { plaintext: None, ciphertext: None, context: Some(BASE64.encode(&Sha256::digest(canonical(context)))) }
     }
 }
 
@@ -197,7 +198,7 @@ impl Transit {
             return Ok(answer);
         }
         let Errors { errors } = answer.json().unwrap_or_default();
-        Err(crate::layer::sort(TABLE, answer.status, "", &errors.join("; ")).retry_after(answer.retry_after()))
+        Err(sort(TABLE, answer.status, "", &errors.join("; ")).retry_after(answer.retry_after()))
     }
 
     /// Makes sure, once per process, that the key is there and derived. Asks for something that only such a key refuses with
@@ -247,18 +248,6 @@ impl Adapter for Transit {
             decode_payload(answer.json::<Answer<Plaintext<'_>>>()?.data.plaintext, &BASE64)
         })
     }
-}
-
-/// SHA-256 of, for each pair: length of the name (8) ‖ name ‖ length of the value (8) ‖ value.
-fn context_digest(context: &KmsContext) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for (name, value) in context.pairs() {
-        for part in [name, &value] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-    }
-    hash.finalize().into()
 }
 
 /// The text that the service knows: `vault:vN:BASE64`. A version that is not a number is refused without asking.

@@ -1,7 +1,6 @@
 //! The server of the tests, by what an administrator does.
 
-use crate::cloud::{post, server};
-use crate::common::here;
+use crate::common::{here, post, server};
 use keyfold_kms::azure::AzureKek;
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -116,7 +116,7 @@ fn names_and_options_are_checked_before_anything_is_called() {
         format!("gcpkms://{key}?endpoint=https://kms.example/v2"),
         format!("gcpkms://{key}?endpoint=https://user:ya29.canary@kms.example"),
         format!("gcpkms://{key}?endpoint=ftp://kms.example"),
-        format!("gcpkms://{key}?deadline=1h"),
+        format!("gcpkms://{key}?timeout=1h"),
     ];
     for uri in wrong {
         let error = refused(kek(&uri));

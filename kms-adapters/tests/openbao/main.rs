@@ -9,6 +9,7 @@ mod away;
 mod bao;
 mod fork;
 mod login;
+mod texts;
 
 use bao::Bao;
 use common::{context, refused, unwrap, unwrap_traced, wrap};

@@ -95,7 +95,7 @@ fn each_process_initialises_and_logs_in_once_and_none_finalises() {
 #[test]
 fn a_call_that_hangs_keeps_its_session_and_nobody_else() {
     let Some(recorder) = Recorder::given("a_call_that_hangs_keeps_its_session_and_nobody_else") else { return };
-    let kek = recorder.kek("sessions=1&timeout=150ms&deadline=400ms");
+    let kek = recorder.kek("sessions=1&timeout=150ms").with_deadline(Duration::from_millis(400)).expect("a deadline");
     let other = recorder.kek("");
     let wrapped = wrap(&kek).expect("wrapped");
     recorder.fault("hang");
@@ -139,4 +139,23 @@ fn faults_of_the_hsm_have_their_class() {
     recorder.fault("");
     assert!(unwrap(&kek, &wrapped).is_ok());
     assert_eq!(recorder.total("C_OpenSession") - sessions, 2, "a session that failed is not used again");
+}
+
+/// The object holds the payload, and it can be taken out of the token.
+#[test]
+fn session_objects_are_destroyed_whatever_came_of_their_use() {
+    let Some(recorder) = Recorder::given("session_objects_are_destroyed_whatever_came_of_their_use") else { return };
+    let kek = recorder.kek("mechanism=aes-kwp&attempts=2");
+    let wrapped = wrap(&kek).expect("wrapped");
+    assert!(unwrap(&kek, &wrapped).is_ok());
+    recorder.fault("device-error");
+    assert_eq!(refused(wrap(&kek)).kind(), ErrorKind::Kms(KmsErrorKind::Unavailable));
+    recorder.fault("");
+    assert!(unwrap(&kek, &wrapped).is_ok());
+    recorder.fault("attributes");
+    assert_eq!(refused(unwrap(&kek, &wrapped)).kind(), ErrorKind::Kms(KmsErrorKind::Unavailable));
+    let made = recorder.total("C_CreateObject") + recorder.total("C_UnwrapKey");
+    // In the second attempt to unwrap no session could be opened, because that looks at the attributes of the key.
+    assert_eq!((recorder.total("C_CreateObject"), recorder.total("C_UnwrapKey")), (3, 3));
+    assert_eq!(recorder.total("C_DestroyObject"), made);
 }
