@@ -62,7 +62,7 @@ fn the_chain_of_aws_brings_no_secret_to_light() {
             // SAFETY: as above; the requests of the other KEK have ended.
             unsafe { std::env::remove_var("AWS_WEB_IDENTITY_TOKEN_FILE") };
         }
-        let uri = format!("awskms://{ARN}?endpoint={echo_uri}&attempts=1");
+        let uri = format!("awskms://{ARN}?endpoint={echo_uri}&attempts=2");
         let kek = keyfold_kms::aws::AwsKek::from_uri(&uri, common::here()).expect("opened");
         logs.note(&kek, wrap(&kek));
         logs.note(&kek, unwrap(&kek, &wrapped));

@@ -21,7 +21,7 @@ fn a_uri_says_everything() {
     assert_eq!(config.ca, Some(PathBuf::from("/etc/keyfold/ca.pem")));
     assert_eq!(config.limits.attempt, Duration::from_millis(900));
     assert_eq!((config.limits.attempts, config.limits.rate, config.limits.burst), (2, 7.0, 7));
-    assert_eq!(config.to_string(), "vault://vault.example:8200/team/transit/clinic-7");
+    assert_eq!(config.to_string(), "vault://vault.example:8200/team/transit/clinic-7?namespace=a/b");
     let VaultAuth::Token(source) = config.auth else { panic!("another method") };
     assert_eq!(source.to_string(), "file /etc/keyfold/run/token");
     let files = keyfold_kms::uri::files("vault://v/t/k?token_file=a%20b&ca=/ca.pem&role=x", Path::new("/etc"));
