@@ -41,6 +41,8 @@ ACCOUNT = "123456789012"
 IDENTITIES = {
     "service": {"Encrypt", "Decrypt"},
     "reader": {"Decrypt"},
+    "writer": {"Encrypt"},
+    "operator": {"Encrypt", "Decrypt", "DescribeKey", "GetKeyRotationStatus"},
     "nobody": set(),
     "expired": {"Encrypt", "Decrypt"},
 }

@@ -4,6 +4,7 @@ use crate::absent::Absent;
 use crate::{PassphraseSource, add};
 use keyfold::config::Config;
 use keyfold::{Error, ErrorKind, KekAlias, KekUse, Kms, KmsErrorKind, Result};
+use keyfold_kms::examine::Examine;
 use keyfold_kms::{Deadline, LocalKek, PassphraseKek};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ pub(crate) fn open_keks(
                     )
                     .with_detail(format!("{other}, {alias}")));
                 }
-                let kek = match config.deadlines.get(alias) {
+                let kek: Arc<dyn Kms> = match config.deadlines.get(alias) {
                     Some(limit) => Arc::new(Deadline::new(kek, *limit)),
                     None => kek,
                 };
@@ -100,16 +101,16 @@ pub(crate) fn open_kek(
     folder: &Path,
     passphrase: Option<&PassphraseSource>,
 ) -> Result<Arc<dyn Kms>> {
-    open_with_id(alias, uri, folder, passphrase).map(|(kek, _)| kek)
+    open_with_id(alias, uri, folder, passphrase).map(|(kek, _)| -> Arc<dyn Kms> { kek })
 }
 
 /// The KEK, and what tells it from every other one.
-fn open_with_id(
+pub(crate) fn open_with_id(
     alias: &KekAlias,
     uri: &str,
     folder: &Path,
     passphrase: Option<&PassphraseSource>,
-) -> Result<(Arc<dyn Kms>, String)> {
+) -> Result<(Arc<dyn Examine>, String)> {
     match uri.split_once(':') {
         Some(("local", file)) => {
             let kek = LocalKek::open(folder.join(file))?;
@@ -143,7 +144,7 @@ fn open_with_id(
 }
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
-fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -> (Arc<dyn Kms>, String) {
+fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -> (Arc<dyn Examine>, String) {
     let id = kek.adapter().label().to_owned();
     (Arc::new(kek), id)
 }
