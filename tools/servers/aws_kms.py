@@ -20,6 +20,8 @@ import shared
 IDENTITIES = {
     "service": {"Encrypt", "Decrypt"},
     "reader": {"Decrypt"},
+    "writer": {"Encrypt"},
+    "operator": {"Encrypt", "Decrypt", "DescribeKey", "GetKeyRotationStatus"},
     "nobody": set(),
     "expired": {"Encrypt", "Decrypt"},
 }
