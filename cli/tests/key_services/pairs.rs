@@ -23,7 +23,7 @@ fn walk(count: usize) -> Vec<usize> {
     way
 }
 
-/// As a program opens it that brings its KEKs itself; the last ones of `keks` are retired.
+/// As a program opens it that brings its KEKs itself.
 fn open(ring: &Ring, keks: &[(Service, &str)], retired: Option<Service>) -> Keyring {
     let (world, keys) = (&ring.world, ring.world.keys());
     let mut config = keyfold_open::read_config(&world.config(), &[world.path("policy.toml")]).expect("a configuration");
