@@ -79,6 +79,11 @@ pub(crate) fn configure_kek(world: &World, alias: &str, uri: &str) {
     configure(world, &format!("[keks.{alias}]\nuri = \"{uri}\"\nwraps = \"scopes\""));
 }
 
+/// A local KEK beside the configuration.
+fn new_kek(world: &World, file: &str) {
+    common::run(common::keyfold().args(["keys", "new-kek"]).arg(world.keys().join(file)), b"").expect(0, &[]);
+}
+
 /// A file beside the configuration that its owner alone may read.
 pub(crate) fn secret_file(world: &World, name: &str, text: &str) {
     let path = world.keys().join(name);
@@ -166,7 +171,7 @@ fn keks_for_recovery_are_left_alone_unless_asked_for() {
         ("b.kek", "glass", "use = \"break-glass\""),
         ("c.kek", "old", "retired = true"),
     ] {
-        world.succeeds(&["keys", "new-kek", world.keys().join(file).to_str().expect("text")]);
+        new_kek(&world, file);
         configure(&world, &format!("[keks.{alias}]\nuri = \"local:{file}\"\n{more}"));
     }
     let found = doctor(&world, &[]);
@@ -185,7 +190,7 @@ fn keks_for_recovery_are_left_alone_unless_asked_for() {
 #[test]
 fn probes_are_in_the_audit_trail_and_its_chain_is_ended() {
     let world = World::new();
-    world.succeeds(&["keys", "new-kek", world.keys().join("audit.kek").to_str().expect("text")]);
+    new_kek(&world, "audit.kek");
     configure(
         &world,
         "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"",
