@@ -274,8 +274,10 @@ fn a_signal_ends_it() {
     // It has begun when the server hears of it.
     server.wait();
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).expect("a process")).expect("a process");
+    let sent = std::time::Instant::now();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
     let done = child.wait_with_output().expect("ended");
+    assert!(sent.elapsed() < std::time::Duration::from_secs(2), "it waited for the KEK, whose timeout is 3 s");
     let said = String::from_utf8_lossy(&done.stdout);
     assert_eq!(done.status.code(), Some(130), "{said}");
     assert!(said.contains("KEK remote: SOMETHING MUST BE DONE"), "{said}");
