@@ -79,6 +79,11 @@ pub(crate) fn configure_kek(world: &World, alias: &str, uri: &str) {
     configure(world, &format!("[keks.{alias}]\nuri = \"{uri}\"\nwraps = \"scopes\""));
 }
 
+/// A local KEK beside the configuration.
+fn new_kek(world: &World, file: &str) {
+    common::run(common::keyfold().args(["keys", "new-kek"]).arg(world.keys().join(file)), b"").expect(0, &[]);
+}
+
 /// A file beside the configuration that its owner alone may read.
 pub(crate) fn secret_file(world: &World, name: &str, text: &str) {
     let path = world.keys().join(name);
@@ -166,7 +171,7 @@ fn keks_for_recovery_are_left_alone_unless_asked_for() {
         ("b.kek", "glass", "use = \"break-glass\""),
         ("c.kek", "old", "retired = true"),
     ] {
-        world.succeeds(&["keys", "new-kek", world.keys().join(file).to_str().expect("text")]);
+        new_kek(&world, file);
         configure(&world, &format!("[keks.{alias}]\nuri = \"local:{file}\"\n{more}"));
     }
     let found = doctor(&world, &[]);
@@ -185,7 +190,7 @@ fn keks_for_recovery_are_left_alone_unless_asked_for() {
 #[test]
 fn probes_are_in_the_audit_trail_and_its_chain_is_ended() {
     let world = World::new();
-    world.succeeds(&["keys", "new-kek", world.keys().join("audit.kek").to_str().expect("text")]);
+    new_kek(&world, "audit.kek");
     configure(
         &world,
         "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"",
@@ -269,8 +274,10 @@ fn a_signal_ends_it() {
     // It has begun when the server hears of it.
     server.wait();
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).expect("a process")).expect("a process");
+    let sent = std::time::Instant::now();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
     let done = child.wait_with_output().expect("ended");
+    assert!(sent.elapsed() < std::time::Duration::from_secs(2), "it waited for the KEK, whose timeout is 3 s");
     let said = String::from_utf8_lossy(&done.stdout);
     assert_eq!(done.status.code(), Some(130), "{said}");
     assert!(said.contains("KEK remote: SOMETHING MUST BE DONE"), "{said}");
