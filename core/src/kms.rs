@@ -93,15 +93,16 @@ impl WrappedKey {
     pub const MAX_VERSION_LEN: usize = 255;
 }
 
-/// What a key service did for one call, for errors and the audit trail: how many requests it took, and under which ID the
-/// provider's own log has the last one. Filled in by the adapter while it works.
+/// What a key service did for one call, for errors and the audit trail: how many requests it took, under which ID the
+/// provider's own log has the last one, and what the service's clock says. Filled in by the adapter while it works.
 #[derive(Debug, Default)]
 pub struct KmsTrace(Mutex<Traced>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Traced {
     requests: u32,
     request_id: Option<String>,
+    clock_ahead: Option<i64>,
 }
 
 impl KmsTrace {
@@ -142,10 +143,21 @@ impl KmsTrace {
         self.traced().request_id.clone()
     }
 
+    /// Notes by how many seconds the clock of the service is ahead of this machine's; less than 0 if it is behind.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.traced().clock_ahead = Some(seconds);
+    }
+
+    /// By how many seconds the clock of the service is ahead, where it tells the time.
+    #[must_use]
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.traced().clock_ahead
+    }
+
     /// Takes over what `other` says.
     pub fn copy_from(&self, other: &Self) {
-        let Traced { requests, request_id } = &*other.traced();
-        *self.traced() = Traced { requests: *requests, request_id: request_id.clone() };
+        let traced = other.traced().clone();
+        *self.traced() = traced;
     }
 
     fn traced(&self) -> std::sync::MutexGuard<'_, Traced> {

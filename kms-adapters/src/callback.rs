@@ -1,5 +1,6 @@
 //! KEKs behind functions of the host program, for services that keyfold does not know.
 
+use crate::examine::{Binding, Profile};
 use crate::layer::{Adapter, Attempt, Failure, Layered, Limits};
 use keyfold::{BoxFuture, Error, ErrorKind, KmsContext, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey};
 use std::fmt;
@@ -86,6 +87,15 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> Attempt<T> + Send + 'st
 }
 
 impl Adapter for Callback {
+    fn profile(&self) -> Profile {
+        Profile {
+            login: "the host program".to_owned(),
+            binding: Binding::Unknown,
+            page: "docs/KMS-CONTRACT.md",
+            ..Profile::default()
+        }
+    }
+
     fn label(&self) -> &str {
         &self.label
     }

@@ -10,6 +10,8 @@
 //!
 //! Its calls need a tokio runtime and have no timeout: both are the layer's.
 
+mod date;
+
 use crate::credentials::SecretText;
 use crate::layer::{Again, Failure};
 use crate::per_process::PerProcess;
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -109,8 +111,12 @@ impl Http {
         }
         // Wiped when the client lets go of it.
         let body = Bytes::from_owner(body);
+        let sent_at = SystemTime::now();
         let mut answer =
             client.request(method, url).headers(headers).body(body).send().await.map_err(|error| transport(&error))?;
+        if let (Some(trace), Some(ahead)) = (trace, date::ahead(answer.headers(), sent_at, SystemTime::now())) {
+            trace.set_clock_ahead(ahead);
+        }
         let status = answer.status().as_u16();
         if answer.status().is_redirection() {
             return Err(Failure::malformed("the key service answered with a redirect, which is never followed"));

@@ -39,6 +39,7 @@ mod context;
 #[cfg(feature = "remote")]
 pub mod credentials;
 mod deadline;
+pub mod examine;
 #[cfg(feature = "gcp")]
 pub mod gcp;
 #[cfg(feature = "http")]

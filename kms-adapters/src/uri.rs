@@ -116,9 +116,23 @@ impl KekUri {
 /// The files that the options of `uri` name, such as those of credentials: what no output may overwrite.
 #[must_use]
 pub fn files(uri: &str, folder: &Path) -> Vec<PathBuf> {
+    files_of(uri, folder, |option| matches!(option, "ca" | "module-path") || is_credential(option))
+}
+
+/// Those of them that hold credentials, and are for their owner alone.
+#[must_use]
+pub fn credential_files(uri: &str, folder: &Path) -> Vec<PathBuf> {
+    files_of(uri, folder, is_credential)
+}
+
+fn is_credential(option: &str) -> bool {
+    option.ends_with("_file")
+}
+
+fn files_of(uri: &str, folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let query = uri.split_once('?').map_or("", |(_, query)| query);
     url::form_urlencoded::parse(query.as_bytes())
-        .filter(|(name, _)| matches!(&**name, "ca" | "module-path") || name.ends_with("_file"))
+        .filter(|(option, _)| is_wanted(option))
         .map(|(_, path)| folder.join(&*path))
         .collect()
 }

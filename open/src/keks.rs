@@ -4,6 +4,7 @@ use crate::absent::Absent;
 use crate::{PassphraseSource, add};
 use keyfold::config::Config;
 use keyfold::{Error, ErrorKind, KekAlias, KekUse, Kms, KmsErrorKind, Result};
+use keyfold_kms::examine::Examine;
 use keyfold_kms::{Deadline, LocalKek, PassphraseKek};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -98,17 +99,17 @@ pub(crate) fn open_kek(
     folder: &Path,
     passphrase: Option<&PassphraseSource>,
 ) -> Result<Arc<dyn Kms>> {
-    open_with_id(alias, uri, deadline, folder, passphrase).map(|(kek, _)| kek)
+    open_with_id(alias, uri, deadline, folder, passphrase).map(|(kek, _)| -> Arc<dyn Kms> { kek })
 }
 
 /// The KEK, and what tells it from every other one.
-fn open_with_id(
+pub(crate) fn open_with_id(
     alias: &KekAlias,
     uri: &str,
     deadline: Option<&Duration>,
     folder: &Path,
     passphrase: Option<&PassphraseSource>,
-) -> Result<(Arc<dyn Kms>, String)> {
+) -> Result<(Arc<dyn Examine>, String)> {
     match uri.split_once(':') {
         Some(("local", file)) => {
             let kek = LocalKek::open(folder.join(file))?;
@@ -145,7 +146,7 @@ fn open_with_id(
 fn remote<A: keyfold_kms::layer::Adapter>(
     deadline: Option<&Duration>,
     kek: keyfold_kms::layer::Layered<A>,
-) -> Result<(Arc<dyn Kms>, String)> {
+) -> Result<(Arc<dyn Examine>, String)> {
     let id = kek.adapter().label().to_owned();
     let kek = match deadline {
         Some(deadline) => kek.with_deadline(*deadline)?,
@@ -155,7 +156,7 @@ fn remote<A: keyfold_kms::layer::Adapter>(
 }
 
 /// A KEK that has no layer of its own, which would keep a deadline.
-fn within(deadline: Option<&Duration>, kek: impl Kms + 'static) -> Arc<dyn Kms> {
+fn within(deadline: Option<&Duration>, kek: impl Examine + 'static) -> Arc<dyn Examine> {
     match deadline {
         Some(deadline) => Arc::new(Deadline::new(Arc::new(kek), *deadline)),
         None => Arc::new(kek),

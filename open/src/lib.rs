@@ -5,6 +5,7 @@
 
 mod absent;
 mod audit;
+pub mod doctor;
 mod keks;
 mod neighbour;
 mod records;

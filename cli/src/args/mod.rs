@@ -2,12 +2,14 @@
 
 mod audit;
 mod data;
+mod doctor;
 mod keys;
 mod records;
 mod shred;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
 pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
+pub(crate) use doctor::Doctor;
 pub(crate) use keys::{
     Keys, KeysDrill, KeysList, KeysNewKek, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState, NewState,
 };
@@ -55,6 +57,8 @@ pub(crate) enum Command {
     Census(Census),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
+    /// Say what is well and what is not about a configuration: KEKs, store, keyring, files (docs/DOCTOR.md).
+    Doctor(Doctor),
     /// List, rotate, back up, recover and destroy keys.
     #[command(subcommand)]
     Keys(Keys),

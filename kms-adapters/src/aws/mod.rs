@@ -12,12 +12,14 @@
 mod arn;
 mod config;
 mod credentials;
+mod examine;
 mod table;
 
 pub use arn::Arn;
 pub use config::{AwsConfig, AwsCredentials};
 pub use table::TABLE;
 
+use crate::examine::{Finding, Profile};
 use crate::http::{Http, retry_after};
 use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
 use crate::sdk::{Carried, Purpose, Session, Transport, quietly};
@@ -28,7 +30,9 @@ use aws_sdk_kms::config::{BehaviorVersion, Region};
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::{Client, Config};
-use keyfold::{BoxFuture, ErrorKind, KmsContext, KmsErrorKind, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey};
+use keyfold::{
+    BoxFuture, ErrorKind, KmsContext, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
+};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::Path;
@@ -199,6 +203,14 @@ impl Adapter for AwsKms {
             self.opener_of(request.wrapped)?;
             self.attempt(request.trace, async |client: &Client| self.decrypt(client, &request).await).await
         })
+    }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(self.attempt(Some(trace), async |client: &Client| examine::look(client, &self.config).await))
     }
 }
 

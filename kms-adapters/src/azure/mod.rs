@@ -10,11 +10,13 @@
 
 mod config;
 mod credentials;
+mod examine;
 mod table;
 
 pub use config::{AzureAlgorithm, AzureConfig, AzureCredentials, HostToken};
 pub use table::TABLE;
 
+use crate::examine::{Finding, Profile};
 use crate::http::{Http, retry_after};
 use crate::layer::{Adapter, Attempt, Failure, Layered, sort};
 use crate::sdk::{Carried, Purpose, Session, Transport, quietly};
@@ -220,6 +222,14 @@ impl Adapter for KeyVault {
             self.attempt(request.trace, async |client: &KeyClient| self.unwrap_key(client, &request, version).await)
                 .await
         })
+    }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(self.attempt(Some(trace), async |client: &KeyClient| examine::look(client, &self.config.key).await))
     }
 }
 

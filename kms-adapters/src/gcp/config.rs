@@ -150,9 +150,18 @@ impl GcpConfig {
 
     /// The URL of a method of the key.
     pub(super) fn url(&self, method: &str) -> Url {
+        self.path(&format!(":{method}"))
+    }
+
+    /// The URL of the key itself.
+    pub(super) fn key_url(&self) -> Url {
+        self.path("")
+    }
+
+    fn path(&self, rest: &str) -> Url {
         let mut url = self.endpoint.clone();
         // The name was checked: it holds nothing that a URL would read otherwise.
-        url.set_path(&format!("v1/{}:{method}", self.key));
+        url.set_path(&format!("v1/{}{rest}", self.key));
         url
     }
 }

@@ -10,6 +10,7 @@
 //! role `roles/cloudkms.cryptoKeyEncrypterDecrypter`. docs/kms/gcp.md has the set-up.
 
 mod config;
+mod examine;
 mod table;
 mod tokens;
 
@@ -18,6 +19,7 @@ pub use table::TABLE;
 pub use tokens::AccessTokens;
 
 use crate::context::canonical;
+use crate::examine::{Finding, Profile};
 use crate::http::{Http, Request, Response, decode_payload};
 use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
 use config::VERSIONS;
@@ -166,10 +168,12 @@ impl Status {
 impl CloudKms {
     /// Calls `method` of the key, with a token, and sorts every answer but a good one.
     async fn call(&self, method: &str, body: &impl Serialize, trace: Option<&KmsTrace>) -> Attempt<Response> {
+        self.ask(Request::post(self.config.url(method)).json(body)?, trace).await
+    }
+
+    async fn ask(&self, request: Request, trace: Option<&KmsTrace>) -> Attempt<Response> {
         let token = self.tokens.token().await?;
-        let request =
-            Request::post(self.config.url(method)).secret_header("authorization", "Bearer ", &token)?.json(body)?;
-        let answer = self.http.send(request, trace).await?;
+        let answer = self.http.send(request.secret_header("authorization", "Bearer ", &token)?, trace).await?;
         if answer.status == 200 {
             return Ok(answer);
         }
@@ -251,6 +255,14 @@ impl Adapter for CloudKms {
             }
             Ok(payload)
         })
+    }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(self.look(trace))
     }
 }
 

@@ -26,6 +26,7 @@ pub use failure::{Again, Failure};
 pub use limits::Limits;
 pub use table::{HTTP_ROWS, Row, sort};
 
+use crate::examine::{Examine, Finding, Profile};
 use crate::per_process::PerProcess;
 use breaker::Breaker;
 use keyfold::{
@@ -56,6 +57,17 @@ pub trait Adapter: Send + Sync + 'static {
     /// Has the service unwrap what it wrapped. What names another service or key than the configured one is
     /// [`WrongKey`](KmsErrorKind::WrongKey) without any request.
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>>;
+
+    /// What is known of the KEK without asking anybody; the layer adds the label.
+    fn profile(&self) -> Profile {
+        Profile::default()
+    }
+
+    /// Looks at the key for people: see [`Examine::examine`]. May be several requests, each without a change of anything. By
+    /// default the service has nothing more to tell.
+    fn examine<'a>(&'a self, _trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 }
 
 /// An [`Adapter`] under the layer: a [`Kms`].
@@ -266,6 +278,16 @@ impl<A: Adapter> Kms for Layered<A> {
             let job = Arc::clone(&job);
             Box::pin(async move { adapter.unwrap(UnwrapRequest::new(&job.0, &job.1).with_trace(trace)).await })
         }))
+    }
+}
+
+impl<A: Adapter> Examine for Layered<A> {
+    fn profile(&self) -> Profile {
+        Profile { label: self.adapter().label().to_owned(), ..self.adapter().profile() }
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(self.perform(Some(trace), |adapter, trace| adapter.examine(trace)))
     }
 }
 

@@ -13,6 +13,7 @@
 //! it returns; the operation ends by its timeout. docs/kms/pkcs11.md has the set-up.
 
 mod config;
+mod examine;
 mod module;
 mod table;
 
@@ -20,6 +21,7 @@ pub use config::{Pkcs11Config, Wrapping};
 pub use table::TABLE;
 
 use crate::context::canonical;
+use crate::examine::{Finding, Profile};
 use crate::layer::{Adapter, Attempt, Failure, Layered};
 use crate::per_process::PerProcess;
 use cryptoki::mechanism::Mechanism;
@@ -192,6 +194,15 @@ impl Adapter for Hsm {
             };
             self.run(request.trace, work).await
         })
+    }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        let config = Arc::clone(&self.config);
+        Box::pin(self.run(Some(trace), move |seat| examine::look(&config, seat)))
     }
 }
 

@@ -10,7 +10,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState, UserType};
-use cryptoki::slot::Slot;
+use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
 use keyfold::KmsErrorKind;
 use std::collections::BTreeMap;
@@ -71,6 +71,11 @@ impl Module {
         let is_there = self.context.get_token_info(seat.slot).is_ok_and(|token| token.label() == config.token);
         let class = seat.session.get_attributes(seat.key, &[AttributeType::Class]);
         is_there && class.is_ok_and(|found| found == [Attribute::Class(ObjectClass::SECRET_KEY)])
+    }
+
+    /// What the token of a session says of itself.
+    pub(super) fn token(&self, seat: &Seat) -> Attempt<TokenInfo> {
+        self.context.get_token_info(seat.slot).map_err(|error| failure(&error))
     }
 
     fn slot(&self, config: &Pkcs11Config) -> Attempt<Slot> {

@@ -11,6 +11,7 @@
 //! Capabilities that a service needs: `update` on `MOUNT/encrypt/KEY` and `MOUNT/decrypt/KEY`. docs/kms/vault.md has the set-up.
 
 mod config;
+mod examine;
 mod session;
 mod table;
 
@@ -18,6 +19,7 @@ pub use config::{VaultAuth, VaultConfig};
 pub use table::TABLE;
 
 use crate::context::canonical;
+use crate::examine::{Finding, Profile};
 use crate::http::{Http, Request, Response, decode_payload};
 use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
 use crate::per_process::PerProcess;
@@ -158,6 +160,11 @@ impl Transit {
 
     /// Calls `operation` on the key, with a token.
     async fn call(&self, operation: &str, body: &Body<'_>, trace: Option<&KmsTrace>) -> Attempt<Response> {
+        let url = self.config.url([self.config.mount.as_str(), operation, self.config.key.as_str()]);
+        self.ask(self.request(url)?.json(body)?, trace).await
+    }
+
+    async fn ask(&self, request: Request, trace: Option<&KmsTrace>) -> Attempt<Response> {
         let state = self.state();
         let token = {
             let mut session = state.session.lock().await;
@@ -166,9 +173,7 @@ impl Transit {
             *session = Some(current);
             token
         };
-        let url = self.config.url([self.config.mount.as_str(), operation, self.config.key.as_str()]);
-        let request = self.request(url)?.secret_header("x-vault-token", "", &token)?.json(body)?;
-        let result = self.send(request, trace).await;
+        let result = self.send(request.secret_header("x-vault-token", "", &token)?, trace).await;
         if matches!(&result, Err(failure) if failure.again == Again::WithNewCredentials) {
             let mut session = state.session.lock().await;
             // Another thread may have got a new one meanwhile.
@@ -180,8 +185,12 @@ impl Transit {
     }
 
     fn request(&self, url: Url) -> Attempt<Request> {
+        self.with_headers(Request::post(url))
+    }
+
+    fn with_headers(&self, request: Request) -> Attempt<Request> {
         // What an agent in between may ask for, to tell requests from those that a web page was tricked into.
-        let request = Request::post(url).header("x-vault-request", "true")?;
+        let request = request.header("x-vault-request", "true")?;
         match &self.config.namespace {
             Some(namespace) => request.header("x-vault-namespace", namespace),
             None => Ok(request),
@@ -247,6 +256,14 @@ impl Adapter for Transit {
             let answer = self.call("decrypt", &body, request.trace).await?;
             decode_payload(answer.json::<Answer<Plaintext<'_>>>()?.data.plaintext, &BASE64)
         })
+    }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(self.look(trace))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The adapter of AWS KMS against moto behind a strictness layer, which KEYFOLD_TEST_AWS names (`./test` starts it, and so
-//! does `python3 tools/moto.py cargo test …`), and against answers that are wrong. No real AWS was reachable.
+//! does `python3 tools/servers/aws_kms.py cargo test …`), and against answers that are wrong. No real AWS was reachable.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -18,7 +18,7 @@ pub(crate) struct Moto {
 impl Moto {
     /// `None`, said aloud, where no server was started.
     pub(crate) fn given() -> Option<Self> {
-        let endpoint = server("KEYFOLD_TEST_AWS", "python3 tools/moto.py COMMAND")?;
+        let endpoint = server("KEYFOLD_TEST_AWS", "python3 tools/servers/aws_kms.py COMMAND")?;
         let variable = |name: &str| std::env::var(name).expect("set together");
         let (faults, credentials) = (variable("KEYFOLD_TEST_AWS_FAULTS"), variable("KEYFOLD_TEST_AWS_CREDENTIALS"));
         Some(Self { endpoint, faults, credentials })

@@ -1,5 +1,5 @@
 //! The adapter of Azure Key Vault and Managed HSM against a fake vault of our own, which KEYFOLD_TEST_AZURE names (`./test` starts
-//! it, and so does `python3 tools/azure_vault.py cargo test …`), and against answers that are wrong. No real Azure was reachable.
+//! it, and so does `python3 tools/servers/azure_vault.py cargo test …`), and against answers that are wrong. No real Azure was reachable.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! The adapter of Google Cloud KMS against a fake of our own, which KEYFOLD_TEST_GOOGLE_KMS names (`./test` starts it, and so
-//! does `python3 tools/google_kms.py cargo test …`, which also holds it to Google's own client). No real cloud was reached.
+//! does `python3 tools/servers/google_kms.py cargo test …`; `--check` holds it to Google's own client). No real cloud was reached.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! The transit adapter against a real OpenBao server, which KEYFOLD_TEST_OPENBAO names (`./test` starts one, and so does
-//! `python3 tools/openbao.py cargo test …`).
+//! `python3 tools/servers/openbao.py cargo test …`).
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! The PKCS#11 adapter against tokens of SoftHSM, which KEYFOLD_TEST_PKCS11_* name (`./test` makes them, and so does
-//! `python3 tools/softhsm.py cargo test …`).
+//! `python3 tools/servers/softhsm.py cargo test …`).
 
 #[path = "../common/mod.rs"]
 mod common;

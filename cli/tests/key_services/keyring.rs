@@ -1,0 +1,45 @@
+//! A keyring in a folder, and what its configuration says of KEKs.
+
+use crate::common::World;
+use crate::services::Service;
+use std::fs;
+
+/// A keyring that trusts a KEK in a file, as `keyfold init` makes it, whose configuration is written anew with other KEKs.
+pub(crate) struct Ring {
+    pub(crate) world: World,
+    /// The configuration without any KEK.
+    head: String,
+}
+
+/// What `keyfold init` calls its KEK.
+const FIRST: &str = "[keks.local]\nuri = \"local:local.kek\"\n";
+
+impl Ring {
+    pub(crate) fn new() -> Self {
+        let world = World::new();
+        let text = fs::read_to_string(world.config()).expect("the configuration");
+        let head = text.replace(FIRST, "");
+        assert_ne!(head, text, "the section of the first KEK is {text}");
+        Self { world, head }
+    }
+
+    /// Has the configuration say `sections` of KEKs and of nothing else.
+    pub(crate) fn configure(&self, sections: &str) {
+        fs::write(self.world.config(), format!("{}\n{sections}", self.head)).expect("written");
+    }
+
+    /// The KEK of `service` takes the place of the first one, by command. The URI of the KEK.
+    pub(crate) fn move_to(&self, service: Service) -> String {
+        let uri = service.new_key(&self.world.keys());
+        let section = section(service, &uri);
+        self.configure(&format!("{FIRST}retired = true\n{section}"));
+        self.world.succeeds(&["keys", "rewrap", "--drop-kek", "local"]);
+        self.configure(&section);
+        fs::remove_file(self.world.keys().join("local.kek")).expect("removed");
+        uri
+    }
+}
+
+pub(crate) fn section(service: Service, uri: &str) -> String {
+    format!("[keks.{}]\nuri = \"{uri}\"\n", service.alias())
+}
