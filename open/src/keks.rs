@@ -47,13 +47,7 @@ pub(crate) fn open_keks(
     for (alias, uri) in &config.keks {
         match open_with_id(alias, uri, config.deadlines.get(alias), folder, passphrase) {
             Ok((kek, id)) => {
-                if let Some(other) = ids.insert(id, alias) {
-                    return Err(Error::new(
-                        ErrorKind::Configuration,
-                        "two aliases stand for the same key, and one KEK would count as two",
-                    )
-                    .with_detail(format!("{other}, {alias}")));
-                }
+                note_id(&mut ids, id, alias)?;
                 keks.insert(alias.clone(), kek);
             }
             Err(error) => away.push((alias.clone(), add(error, &format!("KEK {alias}")))),
@@ -90,6 +84,35 @@ pub(crate) fn open_keks(
         keks.insert(alias, Arc::new(Absent(absent.with_detail(error.to_string()))));
     }
     fatal.map_or(Ok(keks), Err)
+}
+
+/// Opens all of `uris`, for a new keyring that each of them is to open.
+pub(crate) fn open_all(
+    uris: &BTreeMap<KekAlias, String>,
+    folder: &Path,
+    passphrase: Option<&PassphraseSource>,
+) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
+    let mut keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::new();
+    let mut ids = BTreeMap::new();
+    for (alias, uri) in uris {
+        let opened = open_with_id(alias, uri, None, folder, passphrase);
+        let (kek, id) = opened.map_err(|error| add(error, &format!("KEK {alias}")))?;
+        note_id(&mut ids, id, alias)?;
+        keks.insert(alias.clone(), kek);
+    }
+    Ok(keks)
+}
+
+/// Refuses a key that another alias stands for.
+fn note_id<'a>(ids: &mut BTreeMap<String, &'a KekAlias>, id: String, alias: &'a KekAlias) -> Result<()> {
+    match ids.insert(id, alias) {
+        None => Ok(()),
+        Some(other) => Err(Error::new(
+            ErrorKind::Configuration,
+            "two aliases stand for the same key, and one KEK would count as two",
+        )
+        .with_detail(format!("{other}, {alias}"))),
+    }
 }
 
 pub(crate) fn open_kek(

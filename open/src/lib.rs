@@ -15,8 +15,8 @@ pub use records::{Accepted, Copies, Records};
 
 use keyfold::config::Config;
 use keyfold::{
-    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater,
-    Recovery, Result,
+    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, MemoryHighWater, Recovery,
+    Result,
 };
 use keyfold_kms::local::LocalKek;
 use keyfold_store::{FileHighWater, Journal, JournaledStore, PostgresStore, SqliteStore};
@@ -236,13 +236,27 @@ fn key_files(config: &Config, folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// What [`init_with`] makes.
+#[derive(Clone, Debug, Default)]
+pub struct NewKeyring {
+    /// Name of the keyring, for people.
+    pub name: String,
+    /// The isolation domain: keys of another environment never open in this one.
+    pub environment: String,
+    /// The URI of the PostgreSQL store of key records, whose tables are made if needed; without it an SQLite file. Everything in it, a
+    /// password too, is written into the configuration.
+    pub store: Option<String>,
+    /// The URIs of the KEKs that wrap the root, by alias; without any, a new file of a local KEK, `local`.
+    pub keks: BTreeMap<KekAlias, String>,
+}
+
 /// What [`init`] made.
 #[derive(Debug)]
 pub struct Initialised {
     /// The configuration file.
     pub config: PathBuf,
-    /// The KEK file. Whoever has it and the store has every key.
-    pub kek: PathBuf,
+    /// The KEK file, if one was made. Whoever has it and the store has every key.
+    pub kek: Option<PathBuf>,
     /// The file of the store of key records; `None` where a server keeps them.
     pub store: Option<PathBuf>,
     /// The keyring.
@@ -257,29 +271,31 @@ pub struct Initialised {
 /// - [`Io`](ErrorKind::Io): one of the files exists already, or cannot be written. What this call made before it
 ///   failed is removed; what was there is untouched.
 pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initialised> {
-    make(folder, name, environment, None).await
+    let new = NewKeyring { name: name.to_owned(), environment: environment.to_owned(), ..NewKeyring::default() };
+    init_with(folder, &new, None).await
 }
 
-/// As [`init`], with the key records in the PostgreSQL store that `uri` names, whose tables are made if needed. Paths in
-/// `uri` are relative to `folder`. Everything in it, a password too, is written into the configuration.
+/// As [`init`], with a store or KEKs elsewhere. Paths in their URIs are relative to `folder`. Each KEK wraps the new root and is
+/// asked to unwrap it again. `passphrase` is for KEKs that have one.
 ///
 /// # Errors
 ///
-/// - [`Configuration`](ErrorKind::Configuration): `uri` is not that of a PostgreSQL store.
+/// - [`Configuration`](ErrorKind::Configuration): a URI is not that of a PostgreSQL store or of a KEK that this build knows.
+/// - [`Kms`](ErrorKind::Kms): a KEK does not wrap or unwrap; nothing is left.
 /// - [`Store`](ErrorKind::Store): the store cannot be reached or made. What was stored before a failure is of a lineage that
 ///   nobody uses.
 /// - Those of [`init`].
-pub async fn init_with_store(folder: &Path, name: &str, environment: &str, uri: &str) -> Result<Initialised> {
-    match StoreUri::parse(uri)? {
-        StoreUri::Postgres(uri) => make(folder, name, environment, Some(uri)).await,
-        StoreUri::Sqlite(_) => Err(Error::new(
-            ErrorKind::Configuration,
-            "the SQLite store is the default and needs no URI: keys.db in the folder",
-        )),
-    }
-}
-
-async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>) -> Result<Initialised> {
+pub async fn init_with(folder: &Path, new: &NewKeyring, passphrase: Option<&PassphraseSource>) -> Result<Initialised> {
+    let server = match new.store.as_deref().map(StoreUri::parse).transpose()? {
+        None => None,
+        Some(StoreUri::Postgres(uri)) => Some(uri),
+        Some(StoreUri::Sqlite(_)) => {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the SQLite store is the default and needs no URI: keys.db in the folder",
+            ));
+        }
+    };
     let path = |file: &str| folder.join(file);
     let missing = |folder: &&Path| !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err();
     let mut made =
@@ -292,9 +308,14 @@ async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>
                 .with_detail(path(file).display().to_string()));
         }
     }
-    let alias = KekAlias::new("local")?;
-    let kek: Arc<dyn Kms> = Arc::new(LocalKek::create(path(KEK_FILE))?);
-    made.files.push(path(KEK_FILE));
+    let (mut keks, mut uris) = (keks::open_all(&new.keks, folder, passphrase)?, new.keks.clone());
+    let own_kek = keks.is_empty();
+    if own_kek {
+        let alias = KekAlias::new("local")?;
+        keks.insert(alias.clone(), Arc::new(LocalKek::create(path(KEK_FILE))?));
+        uris.insert(alias, format!("local:{KEK_FILE}"));
+        made.files.push(path(KEK_FILE));
+    }
     made.files.extend([HIGH_WATER_FILE, "keys.high-water.lock"].map(path));
     let (uri, store): (String, Arc<dyn KeyStore>) = match server {
         Some(uri) => (uri.to_owned(), Arc::new(PostgresStore::create(uri, folder)?)),
@@ -305,8 +326,7 @@ async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>
         }
     };
     let high_water = Arc::new(FileHighWater::open(path(HIGH_WATER_FILE))?);
-    let created = Keyring::create(name, environment, store, BTreeMap::from([(alias.clone(), kek)]), high_water).await?;
-    let uris = BTreeMap::from([(alias, format!("local:{KEK_FILE}"))]);
+    let created = Keyring::create(&new.name, &new.environment, store, keks, high_water).await?;
     let text = Config::template(&created, &uri, HIGH_WATER_FILE, &uris);
     if own_folder {
         // The KEK and the store must not get into a repository together.
@@ -318,7 +338,7 @@ async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>
     made.keep();
     Ok(Initialised {
         config: path(CONFIG_FILE),
-        kek: path(KEK_FILE),
+        kek: own_kek.then(|| path(KEK_FILE)),
         store: server.is_none().then(|| path(STORE_FILE)),
         created,
     })

@@ -95,9 +95,19 @@ pub(crate) struct Init {
     /// password, since others can see it.
     #[arg(long, value_name = "URI")]
     pub(crate) store: Option<String>,
+    /// Have this KEK wrap the root key instead of a new file local.kek: vault=vault://HOST:8200/transit/KEY?… and the like
+    /// (docs/CONFIG.md). Once per KEK; each of them opens the keyring. Paths in URIs are relative to the folder.
+    #[arg(long = "kek", value_name = "ALIAS=URI", value_parser = parse_kek)]
+    pub(crate) keks: Vec<(KekAlias, String)>,
     /// Print what was made as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn parse_kek(text: &str) -> Result<(KekAlias, String), String> {
+    let (alias, uri) = text.split_once('=').ok_or("ALIAS=URI, such as vault=vault://HOST:8200/transit/patients")?;
+    let alias = KekAlias::new(alias).map_err(|error| error.to_string())?;
+    Ok((alias, uri.to_owned()))
 }
 
 #[derive(Args, Debug)]
