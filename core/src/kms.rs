@@ -106,9 +106,6 @@ struct Traced {
 }
 
 impl KmsTrace {
-    /// Longest request ID that is kept, in bytes.
-    pub const MAX_ID_LEN: usize = 128;
-
     /// A trace of nothing yet.
     #[must_use]
     pub fn new() -> Self {
@@ -122,11 +119,16 @@ impl KmsTrace {
         traced.request_id = None;
     }
 
-    /// Notes the ID that the provider gave the last request. It comes from outside: other than 1 to
-    /// [`MAX_ID_LEN`](Self::MAX_ID_LEN) letters, digits and `-_.:/+=` it is ignored.
+    /// Notes the ID that the provider gave the last request. It comes from outside and is shown and logged, so that a hostile
+    /// service could send back what must not be: other than a UUID, in hexadecimal digits with hyphens, it is ignored.
+    /// An adapter notes none that was part of its request.
     pub fn set_request_id(&self, id: &str) {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b);
-        if (1..=Self::MAX_ID_LEN).contains(&id.len()) && id.bytes().all(allowed) {
+        let is_uuid = id.len() == 36
+            && id.bytes().enumerate().all(|(at, byte)| match at {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
+            });
+        if is_uuid {
             self.traced().request_id = Some(id.to_owned());
         }
     }

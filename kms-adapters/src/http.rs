@@ -109,6 +109,7 @@ impl Http {
         if let Some(trace) = trace {
             trace.request_sent();
         }
+        let sent = sent(&headers, &body);
         // Wiped when the client lets go of it.
         let body = Bytes::from_owner(body);
         let sent_at = SystemTime::now();
@@ -134,7 +135,7 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, headers: std::mem::take(answer.headers_mut()), body })
+        Ok(Response { status, headers: std::mem::take(answer.headers_mut()), body, sent })
     }
 }
 
@@ -245,9 +246,21 @@ pub struct Response {
     pub status: u16,
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
+    /// What was asked, credentials included.
+    sent: Zeroizing<Vec<u8>>,
 }
 
 impl Response {
+    /// Notes `id` in `trace` as the ID that the service gave the request, unless it was part of the request: a hostile service would
+    /// have a credential shown.
+    pub fn note_id(&self, trace: Option<&KmsTrace>, id: &str) {
+        if let Some(trace) = trace
+            && !self.sent.windows(id.len().max(1)).any(|part| part.eq_ignore_ascii_case(id.as_bytes()))
+        {
+            trace.set_request_id(id);
+        }
+    }
+
     /// The header `name`, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -332,6 +345,16 @@ fn is_metadata(url: &Url) -> bool {
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }
+}
+
+/// The body, and the credentials among the headers.
+fn sent(headers: &HeaderMap, body: &[u8]) -> Zeroizing<Vec<u8>> {
+    let secret = || headers.values().filter(|value| value.is_sensitive());
+    let len = secret().map(HeaderValue::len).sum::<usize>();
+    let mut all = Zeroizing::new(Vec::with_capacity(body.len() + len));
+    all.extend_from_slice(body);
+    secret().for_each(|value| all.extend_from_slice(value.as_bytes()));
+    all
 }
 
 fn header_value(text: &str) -> Result<HeaderValue, Failure> {

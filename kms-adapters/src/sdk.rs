@@ -78,8 +78,8 @@ impl Transport {
             Purpose::Service { request_id } => {
                 let trace = TRACE.try_with(Arc::clone).ok();
                 let response = self.http.send(request, trace.as_deref()).await.map_err(Carried)?;
-                if let (Some(trace), Some(id)) = (&trace, response.header(request_id)) {
-                    trace.set_request_id(id);
+                if let Some(id) = response.header(request_id) {
+                    response.note_id(trace.as_deref(), id);
                 }
                 Ok(response)
             }

@@ -180,8 +180,8 @@ fn answers_have_their_class_and_are_asked_for_again_only_where_that_may_help() {
         check("request took too long", html(408), Some(Timeout), 2);
         check("internal", html(500), Some(Unavailable), 2);
         check("too many", html(429), Some(Throttled), 2);
-        check("a firewall", html(403), Some(AccessDenied), 1);
-        check("elsewhere", html(404), Some(KeyNotFound), 1);
+        check("a firewall", html(403), Some(Rejected), 1);
+        check("an ingress that is being replaced", html(404), Some(Rejected), 1);
         check("no text", Reply::json(400, "{}"), Some(Rejected), 1);
         check("deep JSON, 400", Reply::json(400, "[".repeat(60_000)), Some(Rejected), 1);
         check("reset", Reply::Reset, Some(Unavailable), 2);

@@ -84,7 +84,12 @@ fn logins_of_vault_bring_no_secret_to_light() {
         return;
     }
     let mut logs = Logs::collect();
-    let secrets = ["s.CANARYTOKENvalue0001", "CANARYSECRETid-0003", "eyCANARYJWT.0004.sig", "s.CANARYLOGINtoken0002"];
+    let secrets = [
+        "s.CANARYTOKENvalue0001",
+        "ca4a7000-5ec7-4e1d-9000-000000000003",
+        "eyCANARYJWT.0004.sig",
+        "s.CANARYLOGINtoken0002",
+    ];
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in ["token", "secret", "jwt"].iter().zip(secrets) {
         std::fs::write(folder.path().join(name), text).expect("written");

@@ -24,7 +24,7 @@ impl Scripted {
         let number = self.attempts.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(trace) = trace {
             trace.request_sent();
-            trace.set_request_id(&format!("id-{number}"));
+            trace.set_request_id(&format!("00000000-0000-4000-8000-{number:012}"));
         }
         match (self.script)(number, self.begun.elapsed()) {
             Step::Answer => Ok(()),
@@ -258,7 +258,7 @@ async fn errors_name_kek_requests_and_request_id() {
     let trace = KmsTrace::new();
     let kms = layered(Limits::default(), |_, _| Step::Answer);
     kms.wrap(WrapRequest::new(&payload, &context).with_trace(&trace)).await.unwrap();
-    assert_eq!((trace.requests(), trace.request_id().as_deref()), (1, Some("id-1")));
+    assert_eq!((trace.requests(), trace.request_id().as_deref()), (1, Some("00000000-0000-4000-8000-000000000001")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -276,7 +276,6 @@ fn limits_have_bounds() {
     let wrong = [
         Limits { deadline: Duration::from_millis(99), attempt: Duration::from_millis(1), ..Limits::default() },
         Limits { deadline: Duration::from_secs(301), ..Limits::default() },
-        Limits { attempt: Duration::from_secs(11), ..Limits::default() },
         Limits { attempt: Duration::ZERO, ..Limits::default() },
         Limits { attempts: 0, ..Limits::default() },
         Limits { attempts: 11, ..Limits::default() },

@@ -200,8 +200,8 @@ impl Transit {
     /// Sends, notes the request ID, and sorts every answer but a good one.
     async fn send(&self, request: Request, trace: Option<&KmsTrace>) -> Attempt<Response> {
         let answer = self.http.send(request, trace).await?;
-        if let (Some(trace), Ok(Named { request_id: Some(id) })) = (trace, answer.json()) {
-            trace.set_request_id(&id);
+        if let Ok(Named { request_id: Some(id) }) = answer.json() {
+            answer.note_id(trace, &id);
         }
         if answer.status == 200 {
             return Ok(answer);

@@ -62,6 +62,4 @@ pub const TABLE: &[Row] = &[
     HTTP_ROWS[1],
     HTTP_ROWS[2],
     HTTP_ROWS[3],
-    HTTP_ROWS[4],
-    HTTP_ROWS[5],
 ];

@@ -33,7 +33,7 @@ pub(crate) enum Reply {
     Bomb,
     /// Not HTTP.
     Garbage,
-    /// An error whose text is the whole request, credentials and all.
+    /// An error whose text is the whole request, credentials and all, and whose ID is what looks most like one of them.
     Echo(u16),
 }
 
@@ -192,8 +192,12 @@ fn send(out: &mut dyn Stream, reply: Reply, request: &Seen) -> std::io::Result<b
         }
         Reply::Echo(status) => {
             let all = format!("{}{}{}", request.line, request.headers, request.body);
-            let body = serde_json::json!({ "errors": [all], "error": { "code": all, "message": all, "status": all } });
-            return send(out, Reply::json(status, body.to_string()), request);
+            let id = secret_like(request);
+            let body = serde_json::json!({
+                "errors": [all], "error": { "code": all, "message": all, "status": all }, "request_id": id,
+            });
+            let headers = ["x-amzn-requestid", "x-ms-request-id"].map(|name| (name.to_owned(), id.clone())).into();
+            return send(out, Reply::Http { status, headers, body: body.to_string() }, request);
         }
         Reply::Silence => thread::sleep(Duration::from_secs(60)),
         // Zero seconds of lingering reset the connection, which std does not offer; unread bytes do as well.
@@ -238,4 +242,15 @@ fn send(out: &mut dyn Stream, reply: Reply, request: &Seen) -> std::io::Result<b
         Reply::Garbage => out.write_all(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")?,
     }
     Ok(false)
+}
+
+/// What a hostile service would give for the ID of a request: a UUID of its body, or else the longest word of the whole request.
+fn secret_like(request: &Seen) -> String {
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/=-_.".contains(c)).map(str::to_owned).collect()
+    };
+    let is_uuid = |word: &&String| word.len() == 36 && word.matches('-').count() == 4;
+    let (of_body, all) = (words(&request.body), words(&format!("{} {}", request.headers, request.body)));
+    let longest = || all.iter().max_by_key(|word| word.len()).cloned();
+    of_body.iter().find(is_uuid).cloned().or_else(longest).unwrap_or_default()
 }

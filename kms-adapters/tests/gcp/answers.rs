@@ -105,7 +105,7 @@ fn told(fake: &Fake, answers: &mut Classes) {
             "Request had insufficient authentication scopes.",
             kms(KmsErrorKind::Credentials),
         ),
-        ("refused by a proxy", 403, "", "", kms(KmsErrorKind::AccessDenied)),
+        ("refused by a proxy", 403, "", "", kms(KmsErrorKind::Rejected)),
         (
             "asymmetric key",
             400,

@@ -37,8 +37,6 @@ fn every_answer_has_its_class() {
             "the key service gave up waiting for another one",
             "the key service does not work at present",
             "the key service does not accept the credentials",
-            "the identity may not use the key",
-            "the key service has no such key",
         ]
     );
 }
