@@ -382,7 +382,9 @@ fn why_missing(error: &Error) -> &'static str {
         _ if error.kind() == ErrorKind::Configuration => "is set up wrongly: correct that, then run keys repair",
         Verdict::Refused => "refused: run keys repair when it may be used again",
         Verdict::WrongWrap => "did not open what it had wrapped: run keys repair when that is mended",
-        Verdict::Away | Verdict::Other => "was away: run keys repair when it is back",
+        Verdict::Away | Verdict::Other => {
+            "gave no wrap: run keys repair when it is back, or what is said here is mended"
+        }
     }
 }
 
@@ -405,7 +407,7 @@ mod tests {
             assert_eq!(why(ErrorKind::Kms(kind)), "refused");
         }
         for kind in [Throttled, Timeout, Unavailable] {
-            assert_eq!(why(ErrorKind::Kms(kind)), "was away");
+            assert_eq!(why(ErrorKind::Kms(kind)), "gave no wrap");
         }
         assert_eq!(why(ErrorKind::Kms(InvalidCiphertext)), "did not open what it had wrapped");
         assert_eq!(why(ErrorKind::Configuration), "is set up wrongly");
