@@ -109,7 +109,7 @@ fn result_text(rewrap: &Rewrap, options: &RewrapOptions) -> String {
         progress.changed, progress.added, progress.renewed, progress.dropped
     );
     for (alias, error) in rewrap.failures() {
-        text.push_str(&format!("\nKEK {alias} did not wrap, run keys repair when it is back: {error}"));
+        text.push_str(&format!("\nKEK {alias} did not wrap: run keys repair when that is mended: {error}"));
     }
     if progress.unopened > 0 {
         text.push_str(&format!("\n{} isolated keys were opened by no KEK and stay as they are", progress.unopened));
@@ -120,7 +120,13 @@ fn result_text(rewrap: &Rewrap, options: &RewrapOptions) -> String {
     if !progress.done {
         text.push_str("\nnot finished: run it again to go on");
     } else if is_complete(rewrap) {
-        text.push_str("; every root and isolated key has the wraps it should have");
+        text.push_str("; every root and isolated key is wrapped by the KEKs that should wrap it");
+        if options.renew.is_empty() {
+            text.push_str(
+                "\nversions of KEKs were not compared: after the rotation of a KEK, keys rewrap --renew ALIAS wraps again \
+                 under its present version",
+            );
+        }
         if options.is_repair() {
             text.push_str("\nwraps that were there already were not tried: keys drill does that");
         }

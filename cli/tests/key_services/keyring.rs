@@ -2,6 +2,7 @@
 
 use crate::common::World;
 use crate::services::Service;
+use keyfold::KeyClass;
 use std::fs;
 
 /// A keyring that trusts a KEK in a file, as `keyfold init` makes it, whose configuration is written anew with other KEKs.
@@ -37,6 +38,15 @@ impl Ring {
         self.configure(&section);
         fs::remove_file(self.world.keys().join("local.kek")).expect("removed");
         uri
+    }
+
+    /// By which version of its only KEK the root is wrapped.
+    pub(crate) fn kek_version(&self) -> String {
+        let keyring = keyfold_open::open(&self.world.config(), &[]).expect("it opens");
+        let records = pollster::block_on(keyring.list(None, 100)).expect("records");
+        let root = records.iter().find(|info| info.record.class() == KeyClass::Root).expect("a root");
+        let version = root.record.kek_wraps().next().map(|(_, wrapped)| wrapped.kek_version.clone());
+        version.expect("a wrap")
     }
 }
 

@@ -11,4 +11,5 @@ mod by_command;
 mod foreign;
 mod keyring;
 mod pairs;
+mod rotation;
 mod services;

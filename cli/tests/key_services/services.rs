@@ -190,7 +190,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Status and answer.
-fn post(url: &str, headers: &[(&'static str, &str)], ca: Option<&str>, body: Value) -> (u16, Value) {
+pub(crate) fn post(url: &str, headers: &[(&'static str, &str)], ca: Option<&str>, body: Value) -> (u16, Value) {
     let request = headers
         .iter()
         .try_fold(Request::post(url.parse().expect("a URL")), |request, (name, value)| request.header(name, value));

@@ -2,8 +2,8 @@
 //!
 //! The key must be **derived** (`derived=true`): then the service authenticates the context, which it is given as
 //! base64(SHA-256(canonical context)). A key that is not derived would silently ignore it, so such a key is refused before
-//! the first wrap. That look also keeps a token with the `create` capability from making a key by encrypting under an
-//! unknown name.
+//! the first wrap; where the key's first version is retired, once the first wrap has shown the present one, and that wrap is
+//! thrown away. The look also keeps a token with the `create` capability from making a key by encrypting under an unknown name.
 //!
 //! A wrapped key is the service's ciphertext `vault:vN:BASE64` in parts: `N` is the KEK version, the decoded rest are the
 //! bytes. So no spelling but one opens, though the service itself reads several.
@@ -210,21 +210,22 @@ impl Transit {
         Err(sort(TABLE, answer.status, "", &errors.join("; ")).retry_after(answer.retry_after()))
     }
 
-    /// Makes sure, once per process, that the key is there and derived. Asks for something that only such a key refuses with
-    /// the words that it lacks a context; there is no request by which it could be made or used.
-    async fn check_derived(&self, trace: Option<&KmsTrace>) -> Attempt<()> {
+    /// Makes sure, once per process, that the key is there and derived. Asks `version` of it for something that only such a key
+    /// refuses with the words that it lacks a context; there is no request by which it could be made or used.
+    async fn look_at(&self, version: &str, trace: Option<&KmsTrace>) -> Attempt<Seen> {
         let state = self.state();
         if state.is_derived.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(Seen::Enough);
         }
-        let body = Body { plaintext: None, ciphertext: Some("vault:v1:AAAA"), context: None };
+        let body = Body { plaintext: None, ciphertext: Some(&format!("vault:v{version}:AAAA")), context: None };
         match self.call("decrypt", &body, trace).await.map(drop) {
             Err(failure) if failure.is(table::LACKS_CONTEXT) => {
                 state.is_derived.store(true, Ordering::Release);
-                Ok(())
+                Ok(Seen::Enough)
             }
+            Err(failure) if failure.is(table::VERSION_RETIRED) => Ok(Seen::Retired(failure)),
             // An identity that may only encrypt, such as that of an audit KEK, cannot look.
-            Err(failure) if failure.kind == ErrorKind::Kms(KmsErrorKind::AccessDenied) => Ok(()),
+            Err(failure) if failure.kind == ErrorKind::Kms(KmsErrorKind::AccessDenied) => Ok(Seen::Enough),
             Ok(()) | Err(Failure { kind: ErrorKind::Kms(KmsErrorKind::InvalidCiphertext), .. }) => {
                 Err(Failure::configuration(
                     "the transit key is not derived, so it would ignore the context: make one with derived=true",
@@ -235,6 +236,14 @@ impl Transit {
     }
 }
 
+/// What a look at the key showed.
+enum Seen {
+    /// It is derived, or this identity cannot look.
+    Enough,
+    /// It is there, and that version of it is retired: only one that is in use says whether it is derived.
+    Retired(Failure),
+}
+
 impl Adapter for Transit {
     fn label(&self) -> &str {
         &self.label
@@ -242,11 +251,18 @@ impl Adapter for Transit {
 
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Attempt<WrappedKey>> {
         Box::pin(async move {
-            self.check_derived(request.trace).await?;
+            let seen = self.look_at("1", request.trace).await?;
             let mut plaintext = Zeroizing::new(String::with_capacity(BASE64.encode_len(64)));
             BASE64.encode_append(request.payload.expose(), &mut plaintext);
             let body = Body { plaintext: Some(&plaintext), ..Body::new(request.context) };
-            self.call("encrypt", &body, request.trace).await.and_then(|answer| wrapped_key(&answer))
+            let wrapped = wrapped_key(&self.call("encrypt", &body, request.trace).await?)?;
+            if let Seen::Retired(_) = seen
+                // Retired as well within this moment: what was wrapped would not open.
+                && let Seen::Retired(failure) = self.look_at(&wrapped.kek_version, request.trace).await?
+            {
+                return Err(failure);
+            }
+            Ok(wrapped)
         })
     }
 

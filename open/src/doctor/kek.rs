@@ -211,7 +211,7 @@ impl Patient {
             }
             if let Some(current) = version.filter(|current| **current != *wrapped.kek_version) {
                 notes.add(Finding {
-                    advice: "after a rotation of the KEK: run keys rewrap, so that the older version can go".to_owned(),
+                    advice: format!("run keys rewrap --renew {}, before the older version goes", self.alias),
                     ..Finding::note(
                         "kek-version",
                         format!(
