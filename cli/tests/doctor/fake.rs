@@ -52,11 +52,11 @@ impl Transit {
 
     pub(crate) fn configure(&self, world: &World) {
         secret_file(world, "token", TOKEN);
-        configure_kek(
-            world,
-            "remote",
-            &format!("vault://127.0.0.1:{}/transit/key?tls=off&token_file=token", self.port),
-        );
+        configure_kek(world, "remote", &self.uri());
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("vault://127.0.0.1:{}/transit/key?tls=off&token_file=token", self.port)
     }
 
     /// Until somebody has asked.
