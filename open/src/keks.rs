@@ -97,9 +97,10 @@ pub(crate) fn open_keks(
         } else {
             tracing::error!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
         }
-        // What somebody has to set right is no outage, which would pass.
+        // A URI that somebody has to set right is no outage, which would pass. A file may be on a disk that is away.
+        let is_file = |uri: &String| uri.starts_with("local:") || uri.starts_with("passphrase:");
         let kind = match error.kind() {
-            ErrorKind::Configuration => ErrorKind::Configuration,
+            ErrorKind::Configuration if !config.keks.get(&alias).is_some_and(is_file) => ErrorKind::Configuration,
             _ => ErrorKind::Kms(KmsErrorKind::Unavailable),
         };
         let absent = Error::new(kind, "the KEK could not be opened when the keyring was");
