@@ -19,8 +19,18 @@ pub(crate) fn run(args: &Doctor, out: &mut impl Write) -> Result<ExitCode, Failu
     let interrupt = Interrupt::install()
         .map_err(|error| Failure::new(Exit::System, format!("cannot watch for signals: {error}")))?;
     let stop = || interrupt.check().is_err();
-    let reports =
-        doctor::examine(&args.source.config, &args.policy, &options, &checkup, &stop).map_err(Failure::of_opening)?;
+    let reports = match doctor::examine(&args.source.config, &args.policy, &options, &checkup, &stop) {
+        Ok(reports) => reports,
+        Err(error) => {
+            if args.json {
+                let (text, code) = (error.to_string(), error.kind().code());
+                let worst = Severity::Problem.name();
+                let said = json!({ "ok": false, "worst": worst, "reports": [], "error": text, "code": code });
+                writeln!(out, "{said}").map_err(print_failed)?;
+            }
+            return Err(Failure::of_opening(error));
+        }
+    };
     let worst = reports.iter().map(Report::severity).max().unwrap_or(Severity::Note);
     let enough = if args.strict { Severity::Warning } else { Severity::Problem };
     let text = if args.json { format!("{}\n", json(&reports, worst, worst < enough)) } else { text(&reports) };
@@ -47,8 +57,16 @@ fn text(reports: &[Report]) -> String {
         }
     }
     let count = |wanted| reports.iter().flat_map(|report| &report.findings).filter(|f| f.severity == wanted).count();
-    text.push_str(&format!("{} problems, {} warnings\n", count(Severity::Problem), count(Severity::Warning)));
+    text.push_str(&format!(
+        "{}, {}\n",
+        counted(count(Severity::Problem), "problem"),
+        counted(count(Severity::Warning), "warning")
+    ));
     text
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn one_line(text: &str) -> String {

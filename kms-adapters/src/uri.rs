@@ -8,7 +8,7 @@
 use crate::credentials::SecretSource;
 use crate::layer::Limits;
 use keyfold::{Error, ErrorKind, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ use std::time::Duration;
 pub struct KekUri {
     /// Between `://` and `?`, as it stands there.
     pub address: String,
+    scheme: String,
     options: BTreeMap<String, String>,
+    /// The options that somebody has asked for.
+    known: BTreeSet<String>,
     folder: PathBuf,
 }
 
@@ -29,7 +32,12 @@ impl KekUri {
     pub fn parse(uri: &str, scheme: &str, folder: &Path) -> Result<Self> {
         // What cannot be parsed may hold a password anywhere, so no part of it is repeated.
         let rest = uri.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
-        let rest = rest.ok_or_else(|| wrong("the URI of the KEK is not of that scheme", scheme))?;
+        let rest = rest.ok_or_else(|| match uri.strip_prefix(scheme) {
+            Some(rest) if rest.starts_with(':') => {
+                wrong("the URI of the KEK lacks // after its scheme", &format!("{scheme}://…"))
+            }
+            _ => wrong("the URI of the KEK is not of that scheme", scheme),
+        })?;
         let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
         if address.contains(['@', '#', '\\']) || query.contains('#') || uri.chars().any(|c| c.is_control() || c == ' ')
         {
@@ -41,13 +49,21 @@ impl KekUri {
                 return Err(wrong("the URI of the KEK has an option twice", &name));
             }
         }
-        Ok(Self { address: address.to_owned(), options, folder: folder.to_owned() })
+        let (address, scheme, folder) = (address.to_owned(), scheme.to_owned(), folder.to_owned());
+        Ok(Self { address, scheme, options, known: BTreeSet::new(), folder })
     }
 
     /// The option `name`.
     #[must_use]
     pub fn take(&mut self, name: &str) -> Option<String> {
+        self.known.insert(name.to_owned());
         self.options.remove(name)
+    }
+
+    /// Whether the option `name` is there, which none should know.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.options.contains_key(name)
     }
 
     /// The option `name`, which must be there.
@@ -104,12 +120,18 @@ impl KekUri {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): names one.
+    /// - [`Configuration`](ErrorKind::Configuration): names one, and those that were asked for.
     pub fn finish(self) -> Result<()> {
-        match self.options.keys().next() {
-            Some(name) => Err(wrong("the URI of the KEK has an option that keyfold does not know", name)),
-            None => Ok(()),
-        }
+        let Some(name) = self.options.keys().next() else { return Ok(()) };
+        let page = match self.scheme.as_str() {
+            "awskms" => "aws",
+            "azurekv" => "azure",
+            "gcpkms" => "gcp",
+            scheme => scheme,
+        };
+        let known = self.known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let detail = format!("{name}; known here: {known}; see docs/kms/{page}.md");
+        Err(wrong("the URI of the KEK has an option that keyfold does not know", &detail))
     }
 }
 

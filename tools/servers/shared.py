@@ -301,9 +301,9 @@ def why_not(begun):
 def main(kind, document):
     """The command line of a server's file."""
     arguments = sys.argv[1:]
-    if not arguments:
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(document)
-        return 2
+        return 0 if arguments else 2
     try:
         with running(kind) as [(server, why)]:
             if why:
@@ -317,8 +317,14 @@ def main(kind, document):
                 return subprocess.run(arguments, env=variables).returncode
             for name, value in server.environment.items():
                 print(f"{name}={value}", flush=True)
+            print("running until standard input ends (Ctrl-D); obeys lines `stop` and `start`", file=sys.stderr, flush=True)
+            orders = {"stop": server.stop, "start": server.start}
             for line in sys.stdin:
-                {"stop": server.stop, "start": server.start}[line.strip()]()
+                order = orders.get(line.strip())
+                if order is None:
+                    print("stop or start?", file=sys.stderr, flush=True)
+                    continue
+                order()
                 print("done", flush=True)
     except KeyboardInterrupt:
         return 130

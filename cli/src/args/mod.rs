@@ -18,8 +18,20 @@ pub(crate) use shred::{KeysHold, KeysShred};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use keyfold::KekAlias;
+use keyfold_open::KEY_SERVICES;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// The version, and which key services are built in.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let names = |is_wanted: bool| {
+        let wanted = KEY_SERVICES.iter().filter(|service| service.is_built_in == is_wanted);
+        let names = wanted.map(|service| service.scheme).collect::<Vec<_>>().join(", ");
+        if names.is_empty() { "none".to_owned() } else { names }
+    };
+    format!("{}\nkey services: {}; not in this build: {}", env!("CARGO_PKG_VERSION"), names(true), names(false))
+});
 
 /// Protect and reveal patient identifiers in files; manage the keys.
 ///
@@ -27,7 +39,7 @@ use std::path::PathBuf;
 /// context and its row. Exit codes: 0 done, 2 usage, 3 configuration or policy, 4 input data, 5 keys, 6 key service,
 /// 7 files and stores, 8 system, 1 anything else, 128 + n ended by signal n.
 #[derive(Debug, Parser)]
-#[command(name = "keyfold", version, propagate_version = true)]
+#[command(name = "keyfold", version, long_version = LONG_VERSION.as_str(), propagate_version = true)]
 pub(crate) struct Cli {
     /// Print what happens to keys to standard error: error, warn, info, debug or trace. Never prints values or keys.
     #[arg(long, global = true, env = "KEYFOLD_LOG", value_name = "LEVEL", default_value = "warn")]

@@ -39,8 +39,8 @@ fn run(
         writeln!(out, "{text}").map_err(print_failed)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let end = walk(("rewrapping", "changed"), rate, |limit| {
-        let progress = pollster::block_on(rewrap.step(limit))?;
+    let end = walk(("rewrapping", "changed"), rate, async |limit| {
+        let progress = rewrap.step(limit).await?;
         Ok(Place { seen: progress.seen, changed: progress.changed, done: progress.done })
     })?;
     let text = if json { result_json(&rewrap).to_string() } else { result_text(&rewrap, &options) };
@@ -48,7 +48,10 @@ fn run(
     match end {
         End::Interrupted(interrupted) => Err(interrupted.into()),
         End::Done if is_complete(&rewrap) => Ok(ExitCode::SUCCESS),
-        End::Done => Ok(ExitCode::from(Exit::Kms as u8)),
+        End::Done => {
+            let failed = rewrap.failures().values().next();
+            Ok(ExitCode::from(failed.map_or(Exit::Kms as u8, |error| Failure::from(error.clone()).code)))
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) const TOKEN: &str = "s.hunter2hunter2";
@@ -27,6 +28,7 @@ pub(crate) struct Behaviour {
 pub(crate) struct Transit {
     port: u16,
     asked: Mutex<Receiver<()>>,
+    is_away: Arc<AtomicBool>,
 }
 
 impl Transit {
@@ -34,12 +36,17 @@ impl Transit {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (sender, asked) = channel();
+        let is_away = Arc::new(AtomicBool::new(false));
+        let away = Arc::clone(&is_away);
         std::thread::spawn(move || {
             let mut open = Vec::new();
             for stream in listener.incoming() {
                 let stream = stream.expect("a connection");
                 // The test may have ended.
                 let _ = sender.send(());
+                if away.load(Ordering::Relaxed) {
+                    continue;
+                }
                 if behaviour.hangs {
                     open.push(stream);
                 } else {
@@ -47,16 +54,21 @@ impl Transit {
                 }
             }
         });
-        Self { port, asked: Mutex::new(asked) }
+        Self { port, asked: Mutex::new(asked), is_away }
+    }
+
+    /// From now on it closes every connection without an answer.
+    pub(crate) fn go_away(&self) {
+        self.is_away.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn configure(&self, world: &World) {
         secret_file(world, "token", TOKEN);
-        configure_kek(
-            world,
-            "remote",
-            &format!("vault://127.0.0.1:{}/transit/key?tls=off&token_file=token", self.port),
-        );
+        configure_kek(world, "remote", &self.uri());
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("vault://127.0.0.1:{}/transit/key?tls=off&token_file=token", self.port)
     }
 
     /// Until somebody has asked.
@@ -160,5 +172,7 @@ fn date(ahead: i64) -> String {
         }
         days -= len;
     }
-    format!("Sun, {:02} {name} {year} {:02}:{:02}:{:02} GMT", days + 1, time / 3600, time / 60 % 60, time % 60)
+    // The first day of 1970 was a Thursday.
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(seconds / 86_400 % 7) as usize];
+    format!("{weekday}, {:02} {name} {year} {:02}:{:02}:{:02} GMT", days + 1, time / 3600, time / 60 % 60, time % 60)
 }

@@ -281,6 +281,7 @@ fn a_signal_ends_it() {
     let said = String::from_utf8_lossy(&done.stdout);
     assert_eq!(done.status.code(), Some(130), "{said}");
     assert!(said.contains("KEK remote: SOMETHING MUST BE DONE"), "{said}");
+    assert!(said.contains("was called off") && !said.contains("--timeout"), "{said}");
 }
 
 #[cfg(feature = "vault")]
@@ -304,4 +305,149 @@ fn a_credential_that_is_a_pipe_or_missing_or_readable_by_others() {
     rustix::fs::mknodat(rustix::fs::CWD, &token, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
         .expect("a pipe");
     doctor(&world, &[]).ends(1).says("files", "credential-file", "problem", &["not a regular file"]);
+}
+
+/// A key service that is away is no tampering, and one cause is one problem.
+#[cfg(feature = "vault")]
+#[test]
+fn an_outage_is_said_once_and_is_no_tampering() {
+    let world = World::new();
+    fs::remove_dir_all(world.keys()).expect("removed");
+    fs::create_dir(world.keys()).expect("a folder");
+    secret_file(&world, "token", fake::TOKEN);
+    let server = Transit::start(Behaviour::default());
+    let kek = format!("remote={}", server.uri());
+    common::run(common::keyfold().args(["init", "--kek", &kek]).arg(world.keys()), b"").expect(0, &[]);
+    world.run(&["keys", "list"]).expect(0, &[]);
+    server.go_away();
+    let listed = world.run(&["keys", "list"]).expect(common::KMS, &["405 Unavailable", "cannot be verified"]);
+    let text = listed.stdout_text();
+    assert!(text.contains("cannot be verified now") && !text.contains("NOT TRUSTED"), "{text}");
+    let found = doctor(&world, &[]);
+    found
+        .ends(1)
+        .says("KEK remote", "wrap", "problem", &["firewall"])
+        .says("KEK remote", "roots", "note", &["did not answer"])
+        .says("keyring", "keys", "warning", &["can be verified now", "see the KEKs"]);
+    let findings =
+        found.json["reports"].as_array().into_iter().flatten().flat_map(|report| report["findings"].as_array());
+    let problems = findings.flatten().filter(|finding| finding["severity"] == "problem").count();
+    assert_eq!(problems, 1, "{:#}", found.json);
+    assert!(found.about("KEK remote", "clock").is_empty(), "it was not reached");
+    let path = world.config();
+    let run = world.run(&["doctor", "--config", path.to_str().expect("text")]).expect(1, &[]);
+    assert!(run.stdout_text().ends_with("1 problem, 1 warning\n"), "{}", run.stdout_text());
+}
+
+#[test]
+fn a_forgotten_kek_of_the_root_and_a_lonely_one_are_told() {
+    let world = World::new();
+    doctor(&world, &[]).ends(0).says("store", "root-keks", "note", &["KEK local alone", "docs/RECOVERY.md"]);
+    new_kek(&world, "b.kek");
+    let alone = fs::read_to_string(world.config()).expect("the configuration");
+    configure(&world, "[keks.second]\nuri = \"local:b.kek\"");
+    world.succeeds(&["keys", "repair"]);
+    assert!(doctor(&world, &[]).ends(0).about("store", "root-keks").is_empty());
+    fs::write(world.config(), &alone).expect("written");
+    doctor(&world, &["--strict"]).ends(1).says(
+        "store",
+        "root-keks",
+        "warning",
+        &["KEK second, which is not configured", "keys rewrap --drop-kek second"],
+    );
+    // What it advises helps.
+    world.succeeds(&["keys", "rewrap", "--drop-kek", "second"]);
+    doctor(&world, &["--strict"]).ends(0);
+}
+
+#[test]
+fn what_a_build_lacks_is_told_from_what_nobody_knows() {
+    let version = common::run(common::keyfold().arg("--version"), b"").expect(0, &[]);
+    let version = version.stdout_text().to_owned();
+    for (scheme, feature, is_built_in) in [
+        ("awskms", "aws", cfg!(feature = "aws")),
+        ("azurekv", "azure", cfg!(feature = "azure")),
+        ("gcpkms", "gcp", cfg!(feature = "gcp")),
+        ("pkcs11", "pkcs11", cfg!(feature = "pkcs11")),
+        ("vault", "vault", cfg!(feature = "vault")),
+    ] {
+        let (built_in, absent) = version.split_once("not in this build").expect("both lists");
+        assert_eq!((built_in.contains(scheme), absent.contains(scheme)), (is_built_in, !is_built_in), "{version}");
+        let world = World::new();
+        configure(&world, &format!("[keks.remote]\nuri = \"{scheme}:\""));
+        let says = match is_built_in {
+            true => format!("{scheme}://"),
+            false => format!("{scheme} is not in this build: cargo build -p keyfold-cli --features {feature}"),
+        };
+        doctor(&world, &[]).ends(1).says("KEK remote", "kek-opens", "problem", &[&says]);
+        // Somebody has to act, so that it is no outage.
+        world.run(&["keys", "rewrap"]).expect(common::POLICY, &[&says]);
+    }
+    let world = World::new();
+    configure(&world, "[keks.remote]\nuri = \"awsksm://x\"");
+    doctor(&world, &[]).ends(1).says("KEK remote", "kek-opens", "problem", &["awsksm; known: local:FILE"]);
+}
+
+#[test]
+fn monitors_get_json_whatever_happens_and_people_the_names_there_are() {
+    let world = World::new();
+    let run = world.run(&["doctor", "--json", "--config", "missing.toml"]).expect(common::STORAGE, &["missing.toml"]);
+    let json: Value = serde_json::from_slice(&run.stdout).expect("JSON");
+    assert_eq!((&json["ok"], &json["code"]), (&Value::Bool(false), &Value::from(601)), "{json}");
+    assert!(json["error"].as_str().is_some_and(|error| error.contains("missing.toml")), "{json}");
+    let config = world.config();
+    let unknown = ["doctor", "--kek", "nope", "--config", config.to_str().expect("text")];
+    world.run(&unknown).expect(common::POLICY, &["nope; there are: local"]);
+}
+
+#[cfg(feature = "vault")]
+#[test]
+fn advice_fits_the_cause() {
+    let world = World::new();
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    let with = |uri: &str, texts: &[&str]| {
+        fs::write(world.config(), format!("{config}\n[keks.remote]\nuri = \"{uri}\"\n")).expect("written");
+        doctor(&world, &[]).ends(1).says("KEK remote", "kek-opens", "problem", texts);
+    };
+    with("vault:HOST/transit/key", &["lacks // after its scheme: vault://"]);
+    with(
+        "vault://127.0.0.1:1/transit/key?tls=off&token_file=t&tokn=1",
+        &["tokn; known here: ", "token_env", "docs/kms/vault.md"],
+    );
+    with("local:gone.kek", &["gone.kek", "put its file where"]);
+    #[cfg(feature = "pkcs11")]
+    with("pkcs11://token=a;object=b?module-path=m&pin-value=9471", &["a PIN never stands in the URI", "pin_file="]);
+    for (status, advice) in [(503, "see whether the service works"), (403, "correct the name of key or mount")] {
+        let world = World::new();
+        Transit::start(Behaviour { status: Some(status), ..Behaviour::default() }).configure(&world);
+        let found = doctor(&world, &[]);
+        let said = found.ends(1).output.contains(advice);
+        assert!(said, "{status}: {}", found.output);
+    }
+}
+
+/// What waits for a key service is interrupted, and nothing is half written.
+#[cfg(feature = "vault")]
+#[test]
+fn a_signal_ends_a_repair_that_waits() {
+    let world = World::new();
+    let server = Transit::start(Behaviour { hangs: true, ..Behaviour::default() });
+    secret_file(&world, "token", fake::TOKEN);
+    configure(&world, &format!("[keks.remote]\nuri = \"{}\"", server.uri()));
+    let mut command = world.command(&["keys", "repair"]);
+    let quiet = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut child = quiet.spawn().expect("started");
+    server.wait();
+    let pid = rustix::process::Pid::from_child(&child);
+    let sent = std::time::Instant::now();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
+    let code = child.wait().expect("ended").code();
+    assert_eq!(code, Some(130));
+    assert!(sent.elapsed() < std::time::Duration::from_secs(2), "it waited for the KEK: {:?}", sent.elapsed());
+    fs::write(
+        world.config(),
+        fs::read_to_string(world.config()).expect("text").split("[keks.remote]").next().expect("a part"),
+    )
+    .expect("written");
+    world.succeeds(&["keys", "verify"]);
 }

@@ -26,13 +26,7 @@ pub(super) fn profile(config: &Pkcs11Config) -> Profile {
 pub(super) fn look(config: &Pkcs11Config, seat: &Seat) -> Attempt<Vec<Finding>> {
     let token = Module::load(&config.module)?.token(seat)?;
     let mut found = vec![Finding::note("key-state", of_token(&token))];
-    if token.user_pin_count_low() {
-        found.push(Finding::warning(
-            "pin-count",
-            "somebody has tried wrong PINs on the token, and some more lock it",
-            "find out who, and log in by hand once so that the count begins anew",
-        ));
-    }
+    found.extend(pin_count(config)?);
     if token.user_pin_to_be_changed() {
         found.push(Finding::warning("pin-count", "the PIN of the token is to be changed", "set another one"));
     }
@@ -50,6 +44,18 @@ pub(super) fn look(config: &Pkcs11Config, seat: &Seat) -> Attempt<Vec<Finding>> 
         "keys of an HSM have no versions: rotation is another key under another alias",
     ));
     Ok(found)
+}
+
+/// What the token showed before the login: a right PIN begins the count anew.
+pub(super) fn pin_count(config: &Pkcs11Config) -> Attempt<Option<Finding>> {
+    let was_low = Module::load(&config.module)?.pin_count_was_low(config);
+    Ok(was_low.then(|| {
+        Finding::warning(
+            "pin-count",
+            "somebody has tried wrong PINs on the token, and some more lock it",
+            "find out who; a login with the right PIN, as each of keyfold is, begins the count anew",
+        )
+    }))
 }
 
 fn of_token(token: &TokenInfo) -> String {

@@ -202,7 +202,16 @@ impl Adapter for Hsm {
 
     fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
         let config = Arc::clone(&self.config);
-        Box::pin(self.run(Some(trace), move |seat| examine::look(&config, seat)))
+        Box::pin(async move {
+            match self.run(Some(trace), move |seat| examine::look(&config, seat)).await {
+                // A refused login must not hide what the token showed before it.
+                Err(failure) if failure.kind == ErrorKind::Kms(KmsErrorKind::Credentials) => {
+                    let unknown = Finding::note("key-state", "cannot be told without a login");
+                    Ok(examine::pin_count(&self.config)?.into_iter().chain([unknown]).collect())
+                }
+                result => result,
+            }
+        })
     }
 }
 

@@ -61,20 +61,30 @@ impl Patient {
             notes.add(Finding::note("key", profile.label.clone()));
         }
         notes.add(Finding::note("login", format!("logs in by {}", profile.login)));
-        let version = match self.duty {
+        let probed = match self.duty {
             Duty::UnwrapAlone => {
                 notes.add(Finding::note("wrap", "not asked to wrap: it is retired or compromised"));
-                None
+                Ok(None)
             }
             Duty::Both | Duty::Audit => self.probe(notes, &profile),
         };
+        let is_away = probed.as_ref().is_err_and(is_away);
+        let version = probed.ok().flatten();
         let trace = KmsTrace::new();
         match pollster::block_on(self.kek.examine(&trace)) {
             Ok(found) => found.into_iter().for_each(|finding| notes.add(finding)),
-            // What keeps the probes from working keeps this from working, and they have said so.
+            // The probes have said so.
+            Err(error) if is_away && self::is_away(&error) => {}
             Err(error) => notes.add(Finding::note("key-state", format!("cannot be told: {error}"))),
         }
         self.note_clock(notes, &trace);
+        if is_away {
+            if notes.report().measured.clock_ahead.is_some() {
+                clock(notes);
+            }
+            notes.add(Finding::note("roots", "not known whether it opens the roots: it did not answer the probes"));
+            return;
+        }
         if self.duty != Duty::Audit && !self.config.keyring.scope_keks.contains(&self.alias) {
             match roots.wait(self.end) {
                 Some(roots) => self.open_roots(notes, &profile, &roots, version.as_deref()),
@@ -90,23 +100,22 @@ impl Patient {
         KmsContext::new(&self.config.keyring.environment, self.config.keyring.lineage, key)
     }
 
-    /// Wraps and unwraps random bytes; the version of the KEK that wrapped.
-    fn probe(&self, notes: &Notes, profile: &Profile) -> Option<String> {
+    /// Wraps and unwraps random bytes; the version of the KEK that wrapped. Notes how it failed, too.
+    fn probe(&self, notes: &Notes, profile: &Profile) -> Result<Option<String>, Error> {
         let payload = match Secret::try_with(|bytes: &mut [u8; 64]| getrandom::fill(bytes)) {
             Ok(payload) => payload,
             Err(error) => {
                 notes.add(Finding::problem("wrap", format!("this machine has no random bytes: {error}"), "restart it"));
-                return None;
+                return Ok(None);
             }
         };
         let context = self.context(PROBE_KEY);
         let wrap = |trace: &KmsTrace| {
             pollster::block_on(self.kek.wrap(WrapRequest::new(&payload, &context).with_trace(trace)))
         };
-        let wrapped = self.repeat(notes, "wrap", wrap).map_err(|error| {
-            notes.add(failed("wrap", &error, &profile.wrap_permission, profile));
-        });
-        let wrapped = wrapped.ok()?;
+        let wrapped = self.repeat(notes, "wrap", wrap).inspect_err(|error| {
+            notes.add(failed("wrap", error, &profile.wrap_permission, profile));
+        })?;
         let unwrap = |trace: &KmsTrace| {
             pollster::block_on(self.kek.unwrap(UnwrapRequest::new(&wrapped, &context).with_trace(trace)))
         };
@@ -124,7 +133,7 @@ impl Patient {
             }
             Err(error) => notes.add(failed("unwrap", &error, &profile.unwrap_permission, profile)),
         }
-        Some(wrapped.kek_version)
+        Ok(Some(wrapped.kek_version))
     }
 
     /// Does `work` several times and says what that took; or how it failed first.
@@ -243,14 +252,17 @@ impl Patient {
     }
 }
 
+/// Whether the service, or the login to it, is of no help for anything.
+fn is_away(error: &Error) -> bool {
+    use KmsErrorKind::{ClockSkew, Credentials, Throttled, Timeout, TlsError, Unavailable};
+    matches!(error.kind(), ErrorKind::Kms(ClockSkew | Credentials | Throttled | Timeout | TlsError | Unavailable))
+}
+
 /// What a failure means.
 fn failed(name: &'static str, error: &Error, permission: &str, profile: &Profile) -> Finding {
-    let ErrorKind::Kms(kind) = error.kind() else {
-        return Finding::problem(name, error.to_string(), format!("see {}", profile.page));
-    };
-    let advice = advice(kind, &profile.login, profile.page);
-    match kind {
-        KmsErrorKind::AccessDenied if !permission.is_empty() => {
+    let advice = advice(error, &profile.login, profile.page);
+    match error.kind() {
+        ErrorKind::Kms(KmsErrorKind::AccessDenied) if !permission.is_empty() => {
             Finding::problem("permission", format!("the identity lacks {permission}: {error}"), advice)
         }
         _ => Finding::problem(name, error.to_string(), advice),

@@ -2,7 +2,7 @@
 
 use super::kek::of_clock;
 use super::{Notes, Roots};
-use crate::{Options, StoreUri, open_journals, open_store, open_with};
+use crate::{Options, StoreUri, is_no_answer, open_journals, open_store, open_with};
 use keyfold::config::Config;
 use keyfold::{KeyClass, KeyState, KeyStore, Keyring, Record, Result, Slot, SlotId};
 use keyfold_kms::examine::Finding;
@@ -75,6 +75,7 @@ fn pinned_roots(notes: &Notes, config: &Config, store: &dyn KeyStore, now: u64) 
         let days = now.saturating_sub(root.created_at()) / DAY;
         notes.add(Finding::note("root", format!("root {} is {}, {days} days old", root.key_id(), root.state().name())));
     }
+    note_keks(notes, config, &roots);
     let overdue = |age: std::time::Duration| {
         let sealing = roots.iter().filter(|root| root.state() == KeyState::Active).max_by_key(|root| root.created_at());
         sealing.is_some_and(|root| now.saturating_sub(root.created_at()) > age.as_secs())
@@ -83,6 +84,30 @@ fn pinned_roots(notes: &Notes, config: &Config, store: &dyn KeyStore, now: u64) 
         notes.add(Finding::warning("root", "the root is older than the configuration wants", "run keys rotate --root"));
     }
     Ok(roots)
+}
+
+/// Which KEKs open the roots: none should be one that the configuration has forgotten, nor the only one.
+fn note_keks(notes: &Notes, config: &Config, roots: &[Record]) {
+    const NAME: &str = "root-keks";
+    for root in roots {
+        let (known, forgotten): (Vec<_>, Vec<_>) =
+            root.kek_aliases().partition(|alias| config.keks.contains_key(*alias));
+        for alias in forgotten {
+            notes.add(Finding::warning(
+                NAME,
+                format!(
+                    "root {} is wrapped by KEK {alias}, which is not configured: it cannot be rotated",
+                    root.key_id()
+                ),
+                format!("configure it again, or run keys rewrap --drop-kek {alias}"),
+            ));
+        }
+        if let ([alias], KeyState::Active) = (&known[..], root.state()) {
+            let sentence = format!("KEK {alias} alone opens the keyring: with it every key would be lost");
+            let advice = "have a second one, kept apart: docs/RECOVERY.md".to_owned();
+            notes.add(Finding { advice, ..Finding::note(NAME, sentence) });
+        }
+    }
 }
 
 /// Opens the keyring as a service does, and verifies a record under a root. `None`, with a finding, if it does not open.
@@ -110,6 +135,10 @@ pub(super) fn check_ring(
         Ok(page) => match page.first() {
             Some(info) => match &info.verified {
                 Ok(()) => notes.add(Finding::note("keys", "a key record was verified under a trusted root")),
+                // The KEKs say why.
+                Err(error) if is_no_answer(error) => {
+                    notes.add(Finding::warning("keys", "no key record can be verified now", "see the KEKs"))
+                }
                 Err(error) => notes.add(Finding::problem(
                     "keys",
                     format!("key record {} is not vouched for: {error}", info.record.key_id()),

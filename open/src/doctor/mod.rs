@@ -125,7 +125,8 @@ pub fn examine(
         checkup.keks.iter().find(|alias| !config.keks.contains_key(alias) && !config.audit_keks.contains_key(alias))
     {
         let unknown = Error::new(ErrorKind::Configuration, "no KEK of this name is configured");
-        return Err(unknown.with_detail(alias.as_str()));
+        let there = config.keks.keys().chain(config.audit_keks.keys()).map(KekAlias::as_str).collect::<Vec<_>>();
+        return Err(unknown.with_detail(format!("{alias}; there are: {}", there.join(", "))));
     }
     let folder = folder_of(path).to_owned();
     let config = Arc::new(config);
@@ -155,11 +156,15 @@ pub fn examine(
                     let patient = Patient { kek, duty: Duty::of(&config, &alias), alias, config, end };
                     patient.check(notes, &roots);
                 }
-                Err(error) => notes.add(Finding::problem(
-                    "kek-opens",
-                    format!("cannot be opened: {error}"),
-                    "set its uri in the configuration right (docs/CONFIG.md)",
-                )),
+                Err(error) => {
+                    let advice = match error.kind() {
+                        ErrorKind::Io | ErrorKind::Malformed => {
+                            "put its file where the configuration says (docs/BACKUP.md)"
+                        }
+                        _ => "set right what it says; docs/CONFIG.md has the forms of uri",
+                    };
+                    notes.add(Finding::problem("kek-opens", format!("cannot be opened: {error}"), advice));
+                }
             }
         }));
     }
@@ -204,9 +209,11 @@ fn begin(notes: Notes, work: impl FnOnce(&Notes) + Send + 'static) -> Check {
 
 /// What all checks found until `end`, or until `stop`.
 fn gather(checks: Vec<Check>, end: Instant, stop: &dyn Fn() -> bool) -> Vec<Report> {
+    let mut stopped = false;
     let runs = |(_, thread): &Check| thread.as_ref().is_some_and(|thread| !thread.is_finished());
-    while checks.iter().any(runs) && Instant::now() < end && !stop() {
+    while checks.iter().any(runs) && Instant::now() < end && !stopped {
         std::thread::sleep(GLANCE.min(end.saturating_duration_since(Instant::now())));
+        stopped = stop();
     }
     let mut reports = Vec::with_capacity(checks.len());
     for (notes, thread) in checks {
@@ -216,6 +223,11 @@ fn gather(checks: Vec<Check>, end: Instant, stop: &dyn Fn() -> bool) -> Vec<Repo
                     notes.add(Finding::problem("check", "the check ended by a bug of keyfold", "report it"));
                 }
             }
+            Some(_) if stopped => notes.add(Finding::problem(
+                "timeout",
+                "the check was called off before it ended; what is above was found before",
+                "run it again",
+            )),
             Some(_) => notes.add(Finding::problem(
                 "timeout",
                 "the check did not end in time; what is above was found before",
@@ -264,24 +276,43 @@ fn record(ring: &Keyring, reports: &[Report]) {
     }
 }
 
-/// What to do about a failure of a key service.
-fn advice(kind: KmsErrorKind, login: &str, page: &str) -> String {
+/// What to do about the failure of a KEK.
+fn advice(error: &Error, login: &str, page: &str) -> String {
+    let ErrorKind::Kms(kind) = error.kind() else { return format!("set right what it says: {page}") };
     match kind {
+        KmsErrorKind::AccessDenied if page == "docs/kms/vault.md" => {
+            // It answers the same where there is no such key or mount.
+            format!("grant it ({page}, \"Set-up in five steps\"), or correct the name of key or mount in the URI")
+        }
         KmsErrorKind::AccessDenied => format!("grant it: {page}, \"Set-up in five steps\""),
-        KmsErrorKind::Credentials => format!("look at how keyfold logs in, by {login}: {page}, \"Options\""),
+        KmsErrorKind::Credentials if page.starts_with("docs/kms/") => {
+            format!("look at how keyfold logs in, by {login}: {page}, \"Options\"")
+        }
+        KmsErrorKind::Credentials => {
+            "name a file with --passphrase-file, or run it at a terminal (docs/CLI.md, \"Recovery mode and passphrases\")"
+                .to_owned()
+        }
         KmsErrorKind::ClockSkew => {
             "set this machine's clock right: look at NTP (timedatectl, chronyc tracking)".to_owned()
         }
-        KmsErrorKind::KeyDisabled => "enable the key again, unless that is meant".to_owned(),
+        KmsErrorKind::KeyDisabled => {
+            "unless it is meant: enable the key again; if it is to be deleted, cancel the deletion first".to_owned()
+        }
         KmsErrorKind::KeyNotFound => "compare the name of the key in the URI with what the service has".to_owned(),
         KmsErrorKind::Throttled => {
             format!("wait, lower rate= in the URI, or ask for a higher quota: {page}, \"Cost and quota\"")
+        }
+        KmsErrorKind::Unavailable if error.to_string().starts_with("the vault is sealed") => {
+            "unseal it (bao operator unseal, vault operator unseal)".to_owned()
+        }
+        KmsErrorKind::Unavailable | KmsErrorKind::Timeout if page == "docs/kms/pkcs11.md" => {
+            "see whether the HSM is there (pkcs11-tool --list-slots), and whether token= in the URI is its label".to_owned()
         }
         KmsErrorKind::Unavailable | KmsErrorKind::Timeout => {
             "see whether the service works, and whether name, port and firewall let this machine reach it".to_owned()
         }
         KmsErrorKind::TlsError => {
-            "see whether the certificate is valid for that name, and whether ca= is its CA".to_owned()
+            "see whether the certificate is valid for that name, and add ca=FILE with its CA where that is not one of the system's".to_owned()
         }
         _ => format!("see {page}"),
     }
