@@ -175,16 +175,25 @@ impl<A: Adapter> Shared<A> {
                 // What the service itself said tells more than that it is not asked again.
                 break last.unwrap_or(refusal);
             }
-            let until = end.min(Instant::now() + limits.attempt);
+            let begun = Instant::now();
+            let until = end.min(begun + limits.attempt);
             let failure = match timeout_at(until, attempt(&self.adapter, trace)).await {
                 Ok(Ok(value)) => {
                     self.record(limits, &state, false);
                     return Ok(value);
                 }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::new(KmsErrorKind::Timeout, "the key service did not answer in time"),
+                Ok(Err(failure)) => {
+                    self.record(limits, &state, failure.is_outage());
+                    failure
+                }
+                Err(_) => {
+                    // An attempt that the deadline cut short tells nothing about the service.
+                    if until - begun >= limits.patience() {
+                        self.record(limits, &state, true);
+                    }
+                    Failure::new(KmsErrorKind::Timeout, "the key service did not answer in time")
+                }
             };
-            self.record(limits, &state, failure.is_outage());
             failed += 1;
             let pause = match failure.again {
                 Again::WithNewCredentials if !has_new_credentials => {
@@ -222,7 +231,8 @@ async fn enter(limits: &Limits, state: &State, end: Instant) -> Attempt<()> {
         let message = "the key service is away and is asked again within a second";
         return Err(Failure::new(KmsErrorKind::Unavailable, message));
     }
-    let wait = state.rate().take(limits.rate, limits.burst, now, end);
+    // Who has to wait gets a turn only with time enough for an answer left.
+    let wait = state.rate().take(limits.rate, limits.burst, now, end - limits.patience());
     let message = "this KEK is asked more often than its configured rate";
     sleep(wait.ok_or_else(|| Failure::new(KmsErrorKind::Throttled, message))?).await;
     Ok(())

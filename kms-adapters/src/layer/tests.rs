@@ -10,6 +10,7 @@ type Script = Box<dyn Fn(u32, Duration) -> Step + Send + Sync>;
 enum Step {
     Answer,
     Fail(Failure),
+    AnswerAfter(Duration),
     Hang,
 }
 
@@ -29,6 +30,10 @@ impl Scripted {
         match (self.script)(number, self.begun.elapsed()) {
             Step::Answer => Ok(()),
             Step::Fail(failure) => Err(failure),
+            Step::AnswerAfter(time) => {
+                sleep(time).await;
+                Ok(())
+            }
             Step::Hang => std::future::pending().await,
         }
     }
@@ -243,6 +248,47 @@ async fn a_kek_is_asked_no_faster_than_its_rate() {
     assert!(unwrap(&kms).await.is_ok());
     assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Throttled);
     assert_eq!(attempts(&kms), 1);
+}
+
+/// Twice as many operations as the rate allows, for a minute; the service answers each within 50 ms.
+#[tokio::test(start_paused = true)]
+async fn a_healthy_service_is_not_away_because_it_is_asked_too_often() {
+    let kms = Arc::new(layered(Limits::default(), |_, _| Step::AnswerAfter(Duration::from_millis(50))));
+    let operations: Vec<_> = (0..12_000)
+        .map(|number| {
+            let kms = Arc::clone(&kms);
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(5 * number)).await;
+                unwrap(&kms).await
+            })
+        })
+        .collect();
+    let mut answered = 0;
+    for operation in operations {
+        match operation.await.unwrap() {
+            Ok(_) => answered += 1,
+            refused => assert_eq!(kind(refused), KmsErrorKind::Throttled),
+        }
+    }
+    assert!(answered >= 6_000, "only {answered} in a minute at 100 a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_the_deadline_cuts_short_is_no_outage() {
+    // The second attempt of each operation has 300 ms or less, which the service does not make.
+    let script =
+        |number: u32, _| if number % 2 == 1 { Step::Hang } else { Step::AnswerAfter(Duration::from_millis(400)) };
+    let limits = Limits { deadline: Duration::from_millis(3_300), attempts: 2, outages: 2, ..Limits::default() };
+    let kms = layered(Limits { attempt: Duration::from_secs(3), first_pause: Duration::ZERO, ..limits }, script);
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Timeout);
+    assert_eq!(attempts(&kms), 2);
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Timeout, "asked, because one outage does not open the circuit");
+    // Silence for a whole deadline counts, where that is shorter than the time of an attempt.
+    let kms = layered(Limits { deadline: Duration::from_secs(1), ..Limits::default() }, |_, _| Step::Hang);
+    for _ in 0..Limits::default().outages {
+        assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Timeout);
+    }
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Unavailable);
 }
 
 #[tokio::test(start_paused = true)]
