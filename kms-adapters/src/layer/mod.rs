@@ -54,8 +54,18 @@ pub trait Adapter: Send + Sync + 'static {
     /// Has the service wrap 64 bytes.
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Attempt<WrappedKey>>;
 
-    /// Has the service unwrap what it wrapped. What names another service or key than the configured one is
-    /// [`WrongKey`](KmsErrorKind::WrongKey) without any request.
+    /// Refuses a wrapped key that the service need not be asked about: one that names another service or key than the
+    /// configured one is [`WrongKey`](KmsErrorKind::WrongKey). Calls nobody. Comes before the rate limit and the breaker, so
+    /// that forged records use up nothing; [`unwrap`](Self::unwrap) is only called with what passes.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the caller of the operation gets.
+    fn check(&self, _wrapped: &WrappedKey) -> Attempt<()> {
+        Ok(())
+    }
+
+    /// Has the service unwrap what it wrapped.
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>>;
 
     /// What is known of the KEK without asking anybody; the layer adds the label.
@@ -176,15 +186,19 @@ impl<A: Adapter> Shared<A> {
                 break last.unwrap_or(refusal);
             }
             let begun = Instant::now();
+            let sent_before = trace.requests();
             let until = end.min(begun + limits.attempt);
             let failure = match timeout_at(until, attempt(&self.adapter, trace)).await {
-                Ok(Ok(value)) => {
-                    self.record(limits, &state, false);
-                    return Ok(value);
-                }
-                Ok(Err(failure)) => {
-                    self.record(limits, &state, failure.is_outage());
-                    failure
+                Ok(result) => {
+                    let is_outage = result.as_ref().is_err_and(Failure::is_outage);
+                    // What was found out without a request proves nothing about the service.
+                    if is_outage || trace.requests() > sent_before {
+                        self.record(limits, &state, is_outage);
+                    }
+                    match result {
+                        Ok(value) => return Ok(value),
+                        Err(failure) => failure,
+                    }
                 }
                 Err(_) => {
                     // An attempt that the deadline cut short tells nothing about the service.
@@ -282,6 +296,10 @@ impl<A: Adapter> Kms for Layered<A> {
             const TOO_LONG: Error =
                 Error::new(ErrorKind::Kms(KmsErrorKind::InvalidCiphertext), "no KEK wraps that many bytes");
             return Box::pin(async { Err(TOO_LONG) });
+        }
+        if let Err(failure) = self.adapter().check(request.wrapped) {
+            let error = failure.into_error(self.adapter().label(), &KmsTrace::new());
+            return Box::pin(async { Err(error) });
         }
         let job = Arc::new((request.wrapped.clone(), request.context.clone()));
         Box::pin(self.perform(request.trace, move |adapter, trace| {

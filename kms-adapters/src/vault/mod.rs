@@ -250,6 +250,10 @@ impl Adapter for Transit {
         })
     }
 
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        ciphertext(wrapped).map(drop)
+    }
+
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
             let body = Body { ciphertext: Some(&ciphertext(request.wrapped)?), ..Body::new(request.context) };
