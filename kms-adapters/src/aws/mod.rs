@@ -194,13 +194,15 @@ impl Adapter for AwsKms {
         })
     }
 
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        if wrapped.bytes.is_empty() {
+            return Err(Failure::new(KmsErrorKind::InvalidCiphertext, "the wrapped key is empty"));
+        }
+        self.opener_of(wrapped).map(drop)
+    }
+
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
-            if request.wrapped.bytes.is_empty() {
-                return Err(Failure::new(KmsErrorKind::InvalidCiphertext, "the wrapped key is empty"));
-            }
-            // Before a client is made: what is foreign costs nothing.
-            self.opener_of(request.wrapped)?;
             self.attempt(request.trace, async |client: &Client| self.decrypt(client, &request).await).await
         })
     }

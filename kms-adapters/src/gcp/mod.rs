@@ -230,16 +230,20 @@ impl Adapter for CloudKms {
         })
     }
 
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        if !self.is_ours(&wrapped.kek_version) {
+            let message = "the record names another CryptoKey than the configured one";
+            return Err(Failure::new(KmsErrorKind::WrongKey, message));
+        }
+        match wrapped.bytes.is_empty() {
+            true => Err(Failure::new(KmsErrorKind::InvalidCiphertext, "no wrapped key has no bytes")),
+            false => Ok(()),
+        }
+    }
+
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
-            let WrappedKey { kek_version, bytes } = request.wrapped;
-            if !self.is_ours(kek_version) {
-                let message = "the record names another CryptoKey than the configured one";
-                return Err(Failure::new(KmsErrorKind::WrongKey, message));
-            }
-            if bytes.is_empty() {
-                return Err(Failure::new(KmsErrorKind::InvalidCiphertext, "no wrapped key has no bytes"));
-            }
+            let bytes = &request.wrapped.bytes;
             let body = Decrypt {
                 ciphertext: BASE64.encode(bytes),
                 ciphertext_crc32c: checksum(bytes),

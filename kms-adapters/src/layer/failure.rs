@@ -81,7 +81,8 @@ impl Failure {
     }
 
     /// What it means where the service need not let anybody look, to [`Adapter::examine`](super::Adapter::examine): a note
-    /// that `permission` is missing, or why it cannot be told. What is worth another attempt stays a failure.
+    /// that `permission` is missing, or why it cannot be told. What is worth another attempt stays a failure, and so does an
+    /// outage, which must not look like an answer.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl Failure {
     pub fn while_looking(self, name: &'static str, permission: &str) -> Result<Finding, Self> {
         match (self.kind, self.again) {
             (ErrorKind::Kms(KmsErrorKind::AccessDenied), _) => Ok(Finding::not_permitted(name, permission)),
-            (_, Again::No) => Ok(Finding::note(name, format!("cannot be told: {self}"))),
+            (_, Again::No) if !self.is_outage() => Ok(Finding::note(name, format!("cannot be told: {self}"))),
             _ => Err(self),
         }
     }

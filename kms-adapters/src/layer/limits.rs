@@ -74,6 +74,12 @@ impl Limits {
         }
     }
 
+    /// The least time in which the silence of a service tells something: that of an attempt, or half of a deadline that is
+    /// shorter than two of them.
+    pub(super) fn patience(&self) -> Duration {
+        self.attempt.min(self.deadline / 2)
+    }
+
     /// The pause before the attempt after the `failed`-th failed one (from 1); `random` is evenly distributed.
     pub(super) fn pause(&self, failed: u32, random: u32, retry_after: Option<Duration>) -> Duration {
         let longest = self.first_pause.saturating_mul(1_u32.checked_shl(failed - 1).unwrap_or(u32::MAX));

@@ -54,8 +54,18 @@ pub trait Adapter: Send + Sync + 'static {
     /// Has the service wrap 64 bytes.
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Attempt<WrappedKey>>;
 
-    /// Has the service unwrap what it wrapped. What names another service or key than the configured one is
-    /// [`WrongKey`](KmsErrorKind::WrongKey) without any request.
+    /// Refuses a wrapped key that the service need not be asked about: one that names another service or key than the
+    /// configured one is [`WrongKey`](KmsErrorKind::WrongKey). Calls nobody. Comes before the rate limit and the breaker, so
+    /// that forged records use up nothing; [`unwrap`](Self::unwrap) is only called with what passes.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the caller of the operation gets.
+    fn check(&self, _wrapped: &WrappedKey) -> Attempt<()> {
+        Ok(())
+    }
+
+    /// Has the service unwrap what it wrapped.
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>>;
 
     /// What is known of the KEK without asking anybody; the layer adds the label.
@@ -175,16 +185,29 @@ impl<A: Adapter> Shared<A> {
                 // What the service itself said tells more than that it is not asked again.
                 break last.unwrap_or(refusal);
             }
-            let until = end.min(Instant::now() + limits.attempt);
+            let begun = Instant::now();
+            let sent_before = trace.requests();
+            let until = end.min(begun + limits.attempt);
             let failure = match timeout_at(until, attempt(&self.adapter, trace)).await {
-                Ok(Ok(value)) => {
-                    self.record(limits, &state, false);
-                    return Ok(value);
+                Ok(result) => {
+                    let is_outage = result.as_ref().is_err_and(Failure::is_outage);
+                    // What was found out without a request proves nothing about the service.
+                    if is_outage || trace.requests() > sent_before {
+                        self.record(limits, &state, is_outage);
+                    }
+                    match result {
+                        Ok(value) => return Ok(value),
+                        Err(failure) => failure,
+                    }
                 }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::new(KmsErrorKind::Timeout, "the key service did not answer in time"),
+                Err(_) => {
+                    // An attempt that the deadline cut short tells nothing about the service.
+                    if until - begun >= limits.patience() {
+                        self.record(limits, &state, true);
+                    }
+                    Failure::new(KmsErrorKind::Timeout, "the key service did not answer in time")
+                }
             };
-            self.record(limits, &state, failure.is_outage());
             failed += 1;
             let pause = match failure.again {
                 Again::WithNewCredentials if !has_new_credentials => {
@@ -222,7 +245,8 @@ async fn enter(limits: &Limits, state: &State, end: Instant) -> Attempt<()> {
         let message = "the key service is away and is asked again within a second";
         return Err(Failure::new(KmsErrorKind::Unavailable, message));
     }
-    let wait = state.rate().take(limits.rate, limits.burst, now, end);
+    // Who has to wait gets a turn only with time enough for an answer left.
+    let wait = state.rate().take(limits.rate, limits.burst, now, end - limits.patience());
     let message = "this KEK is asked more often than its configured rate";
     sleep(wait.ok_or_else(|| Failure::new(KmsErrorKind::Throttled, message))?).await;
     Ok(())
@@ -272,6 +296,10 @@ impl<A: Adapter> Kms for Layered<A> {
             const TOO_LONG: Error =
                 Error::new(ErrorKind::Kms(KmsErrorKind::InvalidCiphertext), "no KEK wraps that many bytes");
             return Box::pin(async { Err(TOO_LONG) });
+        }
+        if let Err(failure) = self.adapter().check(request.wrapped) {
+            let error = failure.into_error(self.adapter().label(), &KmsTrace::new());
+            return Box::pin(async { Err(error) });
         }
         let job = Arc::new((request.wrapped.clone(), request.context.clone()));
         Box::pin(self.perform(request.trace, move |adapter, trace| {

@@ -95,6 +95,22 @@ impl Pkcs11Kek {
 }
 
 impl Hsm {
+    /// How the configured key wrapped these bytes.
+    fn wrapping_of(&self, wrapped: &WrappedKey) -> Attempt<Wrapping> {
+        let Some(wrapping) = self.config.wrapping_of(&wrapped.kek_version) else {
+            let message = "the record names another token or key than the configured one";
+            return Err(Failure::new(KmsErrorKind::WrongKey, message));
+        };
+        let len = if wrapping == Wrapping::AesKwp { KWP_LEN } else { GCM_LEN };
+        match wrapped.bytes.len() == len {
+            true => Ok(wrapping),
+            false => {
+                let message = "no key of an HSM wraps to that many bytes";
+                Err(Failure::new(KmsErrorKind::InvalidCiphertext, message))
+            }
+        }
+    }
+
     /// Does `work` in a session, on a thread that may block.
     async fn run<T: Send + 'static>(
         &self,
@@ -175,19 +191,14 @@ impl Adapter for Hsm {
         })
     }
 
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        self.wrapping_of(wrapped).map(drop)
+    }
+
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
-            let WrappedKey { kek_version, bytes } = request.wrapped;
-            let Some(wrapping) = self.config.wrapping_of(kek_version) else {
-                let message = "the record names another token or key than the configured one";
-                return Err(Failure::new(KmsErrorKind::WrongKey, message));
-            };
-            let len = if wrapping == Wrapping::AesKwp { KWP_LEN } else { GCM_LEN };
-            if bytes.len() != len {
-                let message = "no key of an HSM wraps to that many bytes";
-                return Err(Failure::new(KmsErrorKind::InvalidCiphertext, message));
-            }
-            let (bytes, aad) = (bytes.clone(), canonical(request.context));
+            let wrapping = self.wrapping_of(request.wrapped)?;
+            let (bytes, aad) = (request.wrapped.bytes.clone(), canonical(request.context));
             let work = move |seat: &Seat| match wrapping {
                 Wrapping::AesKwp => seat.unwrap(&bytes),
                 Wrapping::AesGcm | Wrapping::AesGcmHsmNonce => seat.open(&bytes, &aad),

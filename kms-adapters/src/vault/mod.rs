@@ -166,13 +166,7 @@ impl Transit {
 
     async fn ask(&self, request: Request, trace: Option<&KmsTrace>) -> Attempt<Response> {
         let state = self.state();
-        let token = {
-            let mut session = state.session.lock().await;
-            let current = self.session(session.take(), trace).await?;
-            let token = current.token.clone();
-            *session = Some(current);
-            token
-        };
+        let token = self.token(&state.session, trace).await?;
         let result = self.send(request.secret_header("x-vault-token", "", &token)?, trace).await;
         if matches!(&result, Err(failure) if failure.again == Again::WithNewCredentials) {
             let mut session = state.session.lock().await;
@@ -264,6 +258,10 @@ impl Adapter for Transit {
             }
             Ok(wrapped)
         })
+    }
+
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        ciphertext(wrapped).map(drop)
     }
 
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
