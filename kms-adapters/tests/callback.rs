@@ -123,7 +123,7 @@ fn functions_that_hang_leave_threads_for_other_keks() {
     let others = wrap(&blocking(&FakeKms::new()));
     drop(end);
     assert!(others.is_ok(), "{}", refused(others));
-    assert_eq!(running.load(Ordering::SeqCst) as usize, Callback::MAX_BLOCKING_CALLS);
+    assert!(running.load(Ordering::SeqCst) as usize <= Callback::MAX_BLOCKING_CALLS);
 }
 
 #[test]
