@@ -2,8 +2,8 @@
 //! and never finalised: other parts of the program may use it too. A forked child initialises it anew.
 
 use super::config::Pkcs11Config;
+use super::refused;
 use super::table::failure;
-use crate::credentials::SecretText;
 use crate::layer::{Attempt, Failure};
 use crate::per_process::PerProcess;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
@@ -23,9 +23,9 @@ static MODULES: PerProcess<Mutex<BTreeMap<PathBuf, Arc<Module>>>> = PerProcess::
 /// A library.
 pub(super) struct Module {
     context: Pkcs11,
-    /// PINs that a token has refused, with its label. They are not tried again, because a token locks itself after a few.
+    path: PathBuf,
     /// Held during a login, so that however many threads begin, a PIN is tried once.
-    refused: Mutex<Vec<(String, SecretText)>>,
+    logins: Mutex<()>,
 }
 
 /// A session that is logged in, with the key.
@@ -52,7 +52,7 @@ impl Module {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(failure(&error)),
         }
-        let module = Arc::new(Self { context, refused: Mutex::default() });
+        let module = Arc::new(Self { context, path: path.clone(), logins: Mutex::default() });
         modules.insert(path, Arc::clone(&module));
         Ok(module)
     }
@@ -96,14 +96,14 @@ impl Module {
     }
 
     fn log_in(&self, session: &Session, slot: Slot, config: &Pkcs11Config) -> Attempt<()> {
-        let mut refused = unpoisoned(&self.refused);
+        let _alone = unpoisoned(&self.logins);
         // A login counts for the whole process.
         if is_logged_in(session)? {
             return Ok(());
         }
         let token = self.context.get_token_info(slot).map_err(|error| failure(&error))?;
         let pin = config.pin.read()?;
-        if refused.iter().any(|(label, wrong)| *label == config.token && wrong.expose() == pin.expose()) {
+        if refused::contains(&self.path, &config.token, &pin) {
             let message = "the token has refused this PIN before, and each trial may lock it: it is not asked again";
             return Err(Failure::new(KmsErrorKind::Credentials, message).detail(config.pin.to_string()));
         }
@@ -115,14 +115,14 @@ impl Module {
         let given = AuthPin::new(pin.expose().into());
         match session.login(UserType::User, Some(&given)) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
-                refused.retain(|(label, _)| *label != config.token);
+                refused::forget(&self.path, &config.token);
                 Ok(())
             }
             Err(error) => {
                 let failure = failure(&error);
                 if matches!(error, Error::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _))
                 {
-                    refused.push((config.token.clone(), pin));
+                    refused::add(&self.path, &config.token, &pin)?;
                 }
                 Err(failure)
             }
