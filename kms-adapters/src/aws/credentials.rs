@@ -21,7 +21,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::RetryConfig;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -93,7 +93,9 @@ impl Inner {
             AwsCredentials::Profile { file: Some(file), .. } => vec![file.clone()],
             _ => FILES.into_iter().filter_map(std::env::var_os).map(PathBuf::from).collect(),
         };
-        files.iter().filter(|file| file.exists()).try_for_each(|file| open_file(file, MAX_FILE_LEN).map(drop))
+        // By which people say that there is none.
+        let is_none = |file: &Path| file == Path::new("/dev/null") || !file.exists();
+        files.iter().filter(|file| !is_none(file)).try_for_each(|file| open_file(file, MAX_FILE_LEN).map(drop))
     }
 
     async fn make(&self) -> SharedCredentialsProvider {
