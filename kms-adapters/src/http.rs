@@ -162,6 +162,12 @@ impl Request {
         }
     }
 
+    /// A GET request for credentials, which may go to the metadata service of a cloud without TLS.
+    #[cfg(feature = "gcp")]
+    pub(crate) fn login(url: Url) -> Self {
+        Self { is_login: true, ..Self::get(url) }
+    }
+
     /// A request that a provider's SDK has made. Its headers are all treated as credentials. One that fetches credentials
     /// (`is_login`) may go to the metadata service of a cloud without TLS as well.
     #[cfg(any(feature = "aws", feature = "azure"))]
@@ -309,6 +315,19 @@ pub fn retry_after<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Opti
         .map(Duration::from_millis)
         .or_else(|| number("retry-after").map(Duration::from_secs))
         .or_else(|| date("retry-after")?.duration_since(date("date")?).ok())
+}
+
+/// What it means that a place which gives credentials answers with `status`, if it is in trouble itself: then the
+/// credentials are not at fault, and it is worth another attempt.
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+pub(crate) fn login_outage(status: u16, pause: Option<Duration>) -> Option<Failure> {
+    let failure = match status {
+        429 => Failure::new(KmsErrorKind::Throttled, "what gives the credentials is asked too often"),
+        408 | 504 => Failure::new(KmsErrorKind::Timeout, "what gives the credentials did not answer in time"),
+        500..=599 => Failure::new(KmsErrorKind::Unavailable, "what gives the credentials is in trouble itself"),
+        _ => return None,
+    };
+    Some(failure.detail(format!("status {status}")).retry_after(pause))
 }
 
 /// The payload that a service returned in an encoding such as base64.

@@ -29,6 +29,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "aws")]
+mod apart;
+#[cfg(feature = "aws")]
 pub mod aws;
 #[cfg(feature = "azure")]
 pub mod azure;

@@ -26,7 +26,7 @@ use crate::sdk::{Carried, Purpose, Session, Transport, quietly};
 use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::timeout::TimeoutConfig;
-use aws_sdk_kms::config::{BehaviorVersion, Region};
+use aws_sdk_kms::config::{BehaviorVersion, IdentityCache, Region};
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::{Client, Config};
@@ -37,6 +37,7 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// A KEK in AWS KMS.
@@ -77,7 +78,7 @@ impl AwsKek {
         let kms = AwsKms {
             label: config.to_string(),
             service: Transport::new(http, Purpose::Service { request_id: "x-amzn-requestid" }),
-            login: Transport::new(login, Purpose::Login),
+            login: Transport::new(login, Purpose::Login { hosts: Some(credentials::hosts(config.key.region())) }),
             session: Session::new(),
             config,
         };
@@ -102,9 +103,10 @@ impl AwsKms {
                 .region(Region::new(self.config.key.region().to_owned()))
                 .http_client(self.service.clone())
                 .credentials_provider(credentials::Source::new(&self.config, self.login.clone()))
-                // Both are the layer's.
+                // All three are the layer's.
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(TimeoutConfig::disabled())
+                .identity_cache(IdentityCache::lazy().load_timeout(Duration::MAX).build())
                 .use_fips(self.config.fips);
             let config = match &self.config.endpoint {
                 Some(endpoint) => config.endpoint_url(endpoint.as_str()),

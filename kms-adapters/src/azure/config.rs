@@ -155,6 +155,11 @@ impl AzureConfig {
         Ok(config)
     }
 
+    /// Whether the service is one of Azure's own, whose tokens Microsoft gives.
+    pub(super) fn is_in_azure(&self) -> bool {
+        self.resource.strip_prefix("https://").is_some_and(|service| SERVICES.contains(&service))
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let is_key =
             (1..=127).contains(&self.key.len()) && self.key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');

@@ -66,7 +66,7 @@ impl AzureKek {
         let kms = KeyVault {
             label: config.to_string(),
             service: Transport::new(Arc::clone(&http), Purpose::Service { request_id: "x-ms-request-id" }),
-            login: Transport::new(http, Purpose::Login),
+            login: Transport::new(http, Purpose::Login { hosts: credentials::hosts(&config) }),
             session: Session::new(),
             config,
         };

@@ -28,6 +28,7 @@ use keyfold::{BoxFuture, KmsContext, KmsErrorKind, KmsTrace, Result, Secret, Unw
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokens::Tokens;
 use zeroize::Zeroizing;
@@ -51,7 +52,7 @@ pub type GcpKek = Layered<CloudKms>;
 pub struct CloudKms {
     config: GcpConfig,
     label: String,
-    http: Http,
+    http: Arc<Http>,
     tokens: Tokens,
 }
 
@@ -63,8 +64,10 @@ impl GcpKek {
     /// - [`Configuration`](keyfold::ErrorKind::Configuration): a name or limit is not allowed, or the CA cannot be used.
     pub fn open(config: GcpConfig) -> Result<Self> {
         config.check()?;
-        let (http, tokens, limits) =
-            (Http::new(config.ca.as_deref())?, Tokens::new(config.auth.clone()), config.limits);
+        let http = Arc::new(Http::new(config.ca.as_deref())?);
+        // The CA is that of Cloud KMS: what gives tokens is somebody else.
+        let login = if config.ca.is_some() { Arc::new(Http::new(None)?) } else { Arc::clone(&http) };
+        let (tokens, limits) = (Tokens::new(config.auth.clone(), login), config.limits);
         Self::new(CloudKms { label: config.to_string(), config, http, tokens }, limits)
     }
 

@@ -15,6 +15,7 @@
 mod config;
 mod examine;
 mod module;
+mod refused;
 mod table;
 
 pub use config::{Pkcs11Config, Wrapping};

@@ -2,8 +2,8 @@
 //! and never finalised: other parts of the program may use it too. A forked child initialises it anew.
 
 use super::config::{Pkcs11Config, escaped};
+use super::refused;
 use super::table::failure;
-use crate::credentials::SecretText;
 use crate::layer::{Again, Attempt, Failure};
 use crate::per_process::PerProcess;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
@@ -23,23 +23,10 @@ static MODULES: PerProcess<Mutex<BTreeMap<PathBuf, Arc<Module>>>> = PerProcess::
 /// A library.
 pub(super) struct Module {
     context: Pkcs11,
+    path: PathBuf,
+    /// Whether wrong PINs had been tried on a token before this process logged in, which ends the count or adds to it; by label.
     /// Held during a login, so that however many threads begin, a PIN is tried once.
-    logins: Mutex<Logins>,
-}
-
-/// What became of logins to tokens, by their labels.
-#[derive(Default)]
-struct Logins {
-    /// PINs that were refused. They are not tried again, because a token locks itself after a few.
-    refused: Vec<Refusal>,
-    /// Whether wrong PINs had been tried before this process logged in, which ends the count or adds to it.
-    count_was_low: BTreeMap<String, bool>,
-}
-
-struct Refusal {
-    token: String,
-    pin: SecretText,
-    cause: RvError,
+    count_was_low: Mutex<BTreeMap<String, bool>>,
 }
 
 /// A session that is logged in, with the key.
@@ -66,7 +53,7 @@ impl Module {
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(failure(&error)),
         }
-        let module = Arc::new(Self { context, logins: Mutex::default() });
+        let module = Arc::new(Self { context, path: path.clone(), count_was_low: Mutex::default() });
         modules.insert(path, Arc::clone(&module));
         Ok(module)
     }
@@ -94,7 +81,7 @@ impl Module {
 
     /// Whether wrong PINs had been tried on the token before this process logged in.
     pub(super) fn pin_count_was_low(&self, config: &Pkcs11Config) -> bool {
-        unpoisoned(&self.logins).count_was_low.get(&config.token).copied().unwrap_or_default()
+        unpoisoned(&self.count_was_low).get(&config.token).copied().unwrap_or_default()
     }
 
     fn slot(&self, config: &Pkcs11Config) -> Attempt<Slot> {
@@ -124,16 +111,15 @@ impl Module {
     }
 
     fn log_in(&self, session: &Session, slot: Slot, config: &Pkcs11Config) -> Attempt<()> {
-        let mut logins = unpoisoned(&self.logins);
+        let mut count_was_low = unpoisoned(&self.count_was_low);
         // A login counts for the whole process.
         if is_logged_in(session)? {
             return Ok(());
         }
         let token = self.context.get_token_info(slot).map_err(|error| failure(&error))?;
-        logins.count_was_low.entry(config.token.clone()).or_insert(token.user_pin_count_low());
+        count_was_low.entry(config.token.clone()).or_insert(token.user_pin_count_low());
         let pin = config.pin.read()?;
-        let is_this = |refusal: &&Refusal| refusal.token == config.token && refusal.pin.expose() == pin.expose();
-        if let Some(Refusal { cause, .. }) = logins.refused.iter().find(is_this) {
+        if let Some(cause) = refused::cause(&self.path, &config.token, &pin) {
             let message = "the token has refused this PIN before, and each trial may lock it: it is not asked again";
             let detail = format!("{cause:?} from C_Login; PIN from {}", config.pin);
             return Err(Failure::new(KmsErrorKind::Credentials, message).detail(detail));
@@ -146,7 +132,7 @@ impl Module {
         let given = AuthPin::new(pin.expose().into());
         match session.login(UserType::User, Some(&given)) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
-                logins.refused.retain(|refusal| refusal.token != config.token);
+                refused::forget(&self.path, &config.token);
                 Ok(())
             }
             Err(error) => {
@@ -154,7 +140,7 @@ impl Module {
                 if let Error::Pkcs11(cause @ (RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange), _) =
                     error
                 {
-                    logins.refused.push(Refusal { token: config.token.clone(), pin, cause });
+                    refused::add(&self.path, &config.token, &pin, cause)?;
                 }
                 Err(failure)
             }

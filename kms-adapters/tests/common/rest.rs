@@ -1,7 +1,7 @@
 //! The adapters that speak REST, as the tests that they share see them. A new one gets them all by a row in [`providers`].
 
 use super::here;
-use super::server::{Reply, Seen, Server};
+use super::server::{Reply, Seen, Server, data};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use keyfold::{Kms, WrappedKey};
 use serde_json::{Value, json};
@@ -231,3 +231,10 @@ const VAULT: Provider = Provider {
     foreign: None,
     asked_after_401: 1,
 };
+
+/// The key file of a service account of Google, whose token service is `token_uri`.
+pub(crate) fn account(token_uri: &str) -> String {
+    let key = std::fs::read_to_string(data("service-account-key.pem")).expect("a key");
+    json!({ "type": "service_account", "client_email": "a@clinic.example", "private_key": key, "token_uri": token_uri })
+        .to_string()
+}

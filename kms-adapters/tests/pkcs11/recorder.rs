@@ -1,7 +1,7 @@
 //! What the adapter calls, and what it does with an HSM that behaves otherwise than SoftHSM: by a library in front of it
 //! (`recorder.c`), each test in a process of its own.
 
-use crate::common::{fork, refused, unwrap, unwrap_traced, wrap};
+use crate::common::{fork, here, refused, unwrap, unwrap_traced, wrap};
 use crate::token::Tokens;
 use keyfold::testing::{ContextBinding, kms_conformance};
 use keyfold::{ErrorKind, KmsErrorKind};
@@ -68,6 +68,20 @@ impl Recorder {
     fn total(&self, function: &str) -> usize {
         self.calls(function).values().sum()
     }
+}
+
+#[test]
+fn forked_children_do_not_try_a_pin_that_their_parent_was_refused() {
+    let Some(recorder) = Recorder::given("forked_children_do_not_try_a_pin_that_their_parent_was_refused") else {
+        return;
+    };
+    let pin = recorder.tokens.file("9999-wrong\n");
+    let uri = recorder.tokens.uri_with_pin("wrong-pin", "kek", &pin, "attempts=1");
+    let kek = Pkcs11Kek::from_uri(&uri, here()).expect("opened");
+    let is_refused = || refused(wrap(&kek)).kind() == ErrorKind::Kms(KmsErrorKind::Credentials);
+    assert!(is_refused());
+    fork::with_children(4, is_refused);
+    assert_eq!(recorder.total("C_Login"), 1, "each trial may lock the token");
 }
 
 #[test]

@@ -88,7 +88,10 @@ impl Notes {
 
 /// The roots of the store, which the checks of KEKs wait for. `None` inside: they cannot be had.
 #[derive(Clone, Default)]
-struct Roots(Arc<(Mutex<Option<Option<Vec<Record>>>>, Condvar)>);
+struct Roots(Arc<(Mutex<Published>, Condvar)>);
+
+/// `None` outside: not yet.
+type Published = Option<Option<Vec<Record>>>;
 
 impl Roots {
     fn publish(&self, roots: Option<Vec<Record>>) {
@@ -217,11 +220,11 @@ fn gather(checks: Vec<Check>, end: Instant, stop: &dyn Fn() -> bool) -> Vec<Repo
     }
     let mut reports = Vec::with_capacity(checks.len());
     for (notes, thread) in checks {
-        match thread {
-            Some(thread) if thread.is_finished() => {
-                if thread.join().is_err() {
-                    notes.add(Finding::problem("check", "the check ended by a bug of keyfold", "report it"));
-                }
+        let ended = thread.map(|thread| if thread.is_finished() { Ok(thread.join()) } else { Err(()) });
+        match ended {
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(_))) => {
+                notes.add(Finding::problem("check", "the check ended by a bug of keyfold", "report it"));
             }
             Some(_) if stopped => notes.add(Finding::problem(
                 "timeout",
