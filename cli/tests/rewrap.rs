@@ -120,7 +120,7 @@ fn a_kek_that_left_the_configuration_but_not_the_root_is_named_with_the_way_out(
 fn a_kek_that_is_set_up_wrongly_is_not_called_away() {
     let world = World::new();
     configure(&world, "[keks.second]\nuri = \"ftp://127.0.0.1/key\"\n");
-    let run = world.run(&["keys", "rewrap"]).expect(KMS, &["or what is said here is mended", "ftp"]);
+    let run = world.run(&["keys", "rewrap"]).expect(POLICY, &["which is set up wrongly", "ftp"]);
     assert!(!run.stderr.contains("was away"), "{}", run.stderr);
 }
 

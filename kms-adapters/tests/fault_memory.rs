@@ -61,6 +61,10 @@ fn logins() {
         // SAFETY: this process is one test's alone, and no operation is under way.
         unsafe { std::env::set_var(name, value) };
     };
+    for name in ["AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"] {
+        // SAFETY: as above.
+        unsafe { std::env::remove_var(name) };
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(path("web"), "eyJ.web").expect("written");

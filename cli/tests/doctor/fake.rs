@@ -93,7 +93,8 @@ fn serve(stream: TcpStream, behaviour: Behaviour) {
     reader.read_exact(&mut body).expect("a body");
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (status, answer) = match behaviour.status {
-        Some(status) => (status, json!({ "errors": ["no"] })),
+        // In the words of the real one, for a policy that does not allow it.
+        Some(status) => (status, json!({ "errors": ["1 error occurred:\n\t* permission denied\n\n"] })),
         None => answer(&path, &body, behaviour.careless),
     };
     let answer = answer.to_string();

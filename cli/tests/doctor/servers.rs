@@ -289,7 +289,7 @@ fn an_hsm_with_its_pin_and_with_a_wrong_one_that_is_tried_once() {
     assert!(run(&right).about("KEK hsm", "pin-count").is_empty(), "the count began anew");
     // Names that are not right, with those that are there.
     let found = run_on("token=keyfld;object=kek", &right);
-    found.ends(1).says("KEK hsm", "wrap", "problem", &["there are: keyfold", "--list-slots"]);
+    found.ends(1).says("KEK hsm", "wrap", "problem", &["there are: ", "keyfold", "--list-slots"]);
     assert!(!found.about("KEK hsm", "wrap")[0][1].contains("requests"), "one is enough");
     let found = run_on("token=keyfold;object=kek;id=01", &right);
     found.ends(1).says("KEK hsm", "wrap", "problem", &["ID 0x3031", "id=%01"]);

@@ -77,7 +77,7 @@ fn a_kek_that_does_not_answer_leaves_no_keyring() {
         (vec![away, "b=vault://127.0.0.1:1/transit/k?token_file=token&tls=off"], POLICY, "two aliases"),
         (vec![away, away], USAGE, "names an alias twice"),
         (vec!["a=ftp://127.0.0.1/k"], POLICY, "not one that this build knows"),
-        (vec!["vault://127.0.0.1:1/transit/k"], USAGE, "KEK alias"),
+        (vec!["vault://127.0.0.1:1/transit/k"], USAGE, "ALIAS=URI, such as"),
     ] {
         let mut init = keyfold();
         init.arg("init").arg(folder.path()).args(keks.iter().flat_map(|kek| ["--kek", *kek]));

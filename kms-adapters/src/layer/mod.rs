@@ -212,15 +212,13 @@ impl<A: Adapter> Shared<A> {
             let pause = match failure.again {
                 Again::WithNewCredentials if !has_new_credentials => {
                     has_new_credentials = true;
-                    Duration::ZERO
+                    Some(Duration::ZERO)
                 }
-                Again::Later if failed < limits.attempts => limits.pause(failed, random(), failure.retry_after),
-                _ => break failure,
+                Again::Later if failed < limits.attempts => Some(limits.pause(failed, random(), failure.retry_after)),
+                _ => None,
             };
             tracing::debug!(kek = self.adapter.label(), kind = failure.kind.name(), ?pause, "attempt {failed} failed");
-            if Instant::now() + pause >= end {
-                break failure;
-            }
+            let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end) else { break failure };
             last = Some(failure);
             sleep(pause).await;
         };

@@ -352,7 +352,7 @@ async fn errors_name_kek_requests_and_request_id() {
         fail(if number < 3 { KmsErrorKind::Unavailable } else { KmsErrorKind::AccessDenied })
     });
     let error = unwrap(&kms).await.map(drop).unwrap_err();
-    assert_eq!(error.to_string(), "as told: scripted; 3 requests; request ID id-3");
+    assert_eq!(error.to_string(), "as told: scripted; 3 requests; request ID 00000000-0000-4000-8000-000000000003");
 
     let context = KmsContext::new("test", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
     let payload = Secret::with(|bytes: &mut [u8; 64]| bytes.fill(7));

@@ -45,6 +45,9 @@ pub(crate) fn is_left_to_own_process(name: &str) -> bool {
     let done = Command::new(std::env::current_exe().expect("this program"))
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(OWN_PROCESS, name)
+        // Of the whole run, for the chain of credentials: a process of its own brings what it needs.
+        .env_remove("AWS_PROFILE")
+        .env_remove("AWS_SHARED_CREDENTIALS_FILE")
         .output()
         .expect("started");
     let said = String::from_utf8_lossy(&done.stdout);

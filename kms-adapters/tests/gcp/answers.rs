@@ -105,6 +105,27 @@ fn told(fake: &Fake, answers: &mut Classes) {
             "Request had insufficient authentication scopes.",
             kms(KmsErrorKind::Credentials),
         ),
+        (
+            "no primary version",
+            400,
+            "FAILED_PRECONDITION",
+            "CryptoKey has no primary version.",
+            kms(KmsErrorKind::KeyDisabled),
+        ),
+        (
+            "external key manager",
+            400,
+            "FAILED_PRECONDITION",
+            "The external key manager returned an unexpected error.",
+            kms(KmsErrorKind::Unavailable),
+        ),
+        (
+            "billing is off",
+            403,
+            "PERMISSION_DENIED",
+            "This API method requires billing to be enabled.",
+            kms(KmsErrorKind::Unavailable),
+        ),
         ("refused by a proxy", 403, "", "", kms(KmsErrorKind::Rejected)),
         (
             "asymmetric key",

@@ -19,7 +19,7 @@ fn a_wrong_pin_is_tried_once_by_however_many_threads() {
         threads.into_iter().flat_map(|thread| thread.join().expect("ended")).collect()
     });
     assert!(errors.iter().all(|error| error.kind() == ErrorKind::Kms(KmsErrorKind::Credentials)), "{errors:?}");
-    let tried: Vec<_> = errors.iter().filter(|error| error.to_string().contains("C_Login")).collect();
+    let tried: Vec<_> = errors.iter().filter(|error| !error.to_string().contains("refused this PIN before")).collect();
     assert_eq!(tried.len(), 1, "the token was asked more than once: {tried:?}");
     assert!(!format!("{errors:?}").contains("9999"), "{errors:?}");
     std::fs::write(&pin, &tokens.pin).expect("written");
