@@ -157,7 +157,13 @@ impl Pkcs11Config {
 /// Token and key, for errors and logs.
 impl fmt::Display for Pkcs11Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pkcs11://{}", self.name())
+        write!(f, "pkcs11://{}", self.name())?;
+        for (name, value) in [("serial", self.serial.as_deref().map(str::as_bytes)), ("id", self.id.as_deref())] {
+            if let Some(value) = value {
+                write!(f, ";{name}={}", escaped(value))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -89,12 +89,16 @@ pub(crate) fn post(url: &str, headers: &[(&str, &str)], body: &serde_json::Value
     (status, serde_json::from_str(body).unwrap_or_default())
 }
 
-/// Uses `kek` inside a runtime without I/O, after that has gone, and from eight threads.
+/// Uses a KEK inside a runtime without I/O, blocking and waiting, after that has gone, and from eight threads.
 pub(crate) fn use_from_everywhere(make: impl Fn() -> Box<dyn Kms>) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let (kek, wrapped) = runtime.block_on(async {
         let kek = make();
         let wrapped = wrap(&*kek).expect("wrapped, blocking inside a runtime");
+        let (payload, context, trace) = (payload(), context(), KmsTrace::new());
+        let request = WrapRequest::new(&payload, &context).with_trace(&trace);
+        kek.wrap(request).await.expect("wrapped, waiting inside a runtime");
+        assert_eq!(trace.requests(), 1);
         (kek, wrapped)
     });
     drop(runtime);
