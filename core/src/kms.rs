@@ -75,6 +75,21 @@ impl KmsContext {
             ("kf:keyring", self.lineage.to_string()),
         ]
     }
+
+    /// The pairs as bytes that a service authenticates: of each, length of the name (8) ‖ name ‖ length of the value (8) ‖ value.
+    /// Lengths are big-endian and the pairs are sorted, so that there is one encoding and none reads as another. It never changes,
+    /// because what was wrapped under it would no longer open.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, value) in self.pairs() {
+            for part in [name, &value] {
+                out.extend_from_slice(&(part.len() as u64).to_be_bytes());
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+        out
+    }
 }
 
 /// A wrapped payload as the service returned it.
@@ -239,4 +254,18 @@ pub trait Kms: Send + Sync {
     /// [`ErrorKind::Kms`]; [`InvalidCiphertext`](crate::KmsErrorKind::InvalidCiphertext) where bytes or context
     /// are not what was wrapped.
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_encoding_never_changes() {
+        let context = KmsContext::new("prod", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
+        let bytes = context.canonical();
+        assert!(bytes.starts_with(b"\0\0\0\0\0\0\0\x06kf:env\0\0\0\0\0\0\0\x04prod\0\0\0\0\0\0\0\x06kf:key"));
+        let other = KmsContext::new("pro", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
+        assert_ne!(bytes, other.canonical());
+    }
 }

@@ -36,8 +36,6 @@ pub mod aws;
 pub mod azure;
 #[cfg(feature = "remote")]
 pub mod callback;
-#[cfg(any(feature = "gcp", feature = "pkcs11", feature = "vault"))]
-mod context;
 #[cfg(feature = "remote")]
 pub mod credentials;
 mod deadline;

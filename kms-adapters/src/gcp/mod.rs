@@ -18,7 +18,6 @@ pub use config::{GcpAuth, GcpConfig};
 pub use table::TABLE;
 pub use tokens::AccessTokens;
 
-use crate::context::canonical;
 use crate::examine::{Finding, Profile};
 use crate::http::{Http, Request, Response, decode_payload};
 use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
@@ -108,7 +107,7 @@ struct Context {
 
 impl Context {
     fn new(context: &KmsContext) -> Self {
-        let bytes = canonical(context);
+        let bytes = context.canonical();
         Self {
             additional_authenticated_data: BASE64.encode(&bytes),
             additional_authenticated_data_crc32c: checksum(&bytes),

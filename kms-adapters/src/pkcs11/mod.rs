@@ -21,7 +21,6 @@ mod table;
 pub use config::{Pkcs11Config, Wrapping};
 pub use table::TABLE;
 
-use crate::context::canonical;
 use crate::examine::{Finding, Profile};
 use crate::layer::{Adapter, Attempt, Failure, Layered};
 use crate::per_process::PerProcess;
@@ -175,7 +174,7 @@ impl Adapter for Hsm {
 
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Attempt<WrappedKey>> {
         let payload = Secret::with(|copy: &mut [u8; 64]| copy.copy_from_slice(request.payload.expose()));
-        let aad = canonical(request.context);
+        let aad = request.context.canonical();
         let wrapping = self.config.wrapping;
         Box::pin(async move {
             let work = move |seat: &Seat| match wrapping {
@@ -199,7 +198,7 @@ impl Adapter for Hsm {
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
             let wrapping = self.wrapping_of(request.wrapped)?;
-            let (bytes, aad) = (request.wrapped.bytes.clone(), canonical(request.context));
+            let (bytes, aad) = (request.wrapped.bytes.clone(), request.context.canonical());
             let work = move |seat: &Seat| match wrapping {
                 Wrapping::AesKwp => seat.unwrap(&bytes),
                 Wrapping::AesGcm | Wrapping::AesGcmHsmNonce => seat.open(&bytes, &aad),

@@ -18,7 +18,6 @@ mod table;
 pub use config::{VaultAuth, VaultConfig};
 pub use table::TABLE;
 
-use crate::context::canonical;
 use crate::examine::{Finding, Profile};
 use crate::http::{Http, Request, Response, decode_payload};
 use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
@@ -123,7 +122,7 @@ struct Body<'a> {
 
 impl Body<'_> {
     fn new(context: &KmsContext) -> Self {
-        Self { plaintext: None, ciphertext: None, context: Some(BASE64.encode(&Sha256::digest(canonical(context)))) }
+        Self { plaintext: None, ciphertext: None, context: Some(BASE64.encode(&Sha256::digest(context.canonical()))) }
     }
 }
 
