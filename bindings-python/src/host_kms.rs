@@ -1,12 +1,13 @@
 //! Objects of Python as key services.
 
-use keyfold::{Error, ErrorKind, Kms, KmsContext, KmsErrorKind, Result, Secret, WrappedKey};
+use keyfold::{Error, ErrorKind, KmsContext, KmsErrorKind, Result, Secret, WrappedKey};
 use keyfold_kms::callback::CallbackKek;
 use keyfold_kms::layer::{Again, Attempt, Failure, Limits};
-use keyfold_open::PassphraseSource;
+use keyfold_open::{HostKek, PassphraseSource};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 const ENDING: Failure = Failure::new(KmsErrorKind::Unavailable, "the interpreter is ending").again(Again::No);
@@ -14,16 +15,21 @@ const NOT_WRAPPED: Failure = Failure::malformed("wrap() returns bytes, or a vers
 const NOT_UNWRAPPED: Failure = Failure::malformed("unwrap() returns the bytes that were wrapped");
 
 /// The KEK that the methods `wrap` and `unwrap` of `object` reach.
-pub(crate) fn host_kek(name: &str, object: Py<PyAny>) -> Result<Arc<dyn Kms>> {
-    let wrapper = Arc::new(object);
-    let unwrapper = Arc::clone(&wrapper);
-    let kek = CallbackKek::blocking(
+pub(crate) fn host_kek(name: String, object: Py<PyAny>) -> HostKek {
+    let object = Arc::new(object);
+    Arc::new(move |deadline| Ok(Arc::new(callback_kek(&name, deadline, &object)?)))
+}
+
+fn callback_kek(name: &str, deadline: Option<Duration>, object: &Arc<Py<PyAny>>) -> Result<CallbackKek> {
+    let [wrapper, unwrapper] = [Arc::clone(object), Arc::clone(object)];
+    let mut limits = Limits::default();
+    limits.deadline = deadline.unwrap_or(limits.deadline);
+    CallbackKek::blocking(
         name,
-        Limits::default(),
+        limits,
         move |payload, context| attached(|py| wrap(wrapper.bind(py), payload, context)),
         move |wrapped, context| attached(|py| unwrap(unwrapper.bind(py), wrapped, context)),
-    )?;
-    Ok(Arc::new(kek))
+    )
 }
 
 /// The source of passphrases that `ask` is: it gets the alias of the KEK.

@@ -41,12 +41,11 @@ impl Keyring {
     ) -> PyResult<Py<Self>> {
         let py = class.py();
         let failed = |error| to_py_err(py, &error, None);
-        let keks =
-            keks.unwrap_or_default().into_iter().map(|(name, object)| Ok((name.clone(), host_kek(&name, object)?)));
+        let keks = keks.unwrap_or_default().into_iter().map(|(name, object)| (name.clone(), host_kek(name, object)));
         let options = Options {
             recovery: recovery.map(Recovery::with_reason).transpose().map_err(failed)?,
             passphrase: passphrase.map(passphrase_source),
-            host_keks: keks.collect::<keyfold::Result<_>>().map_err(failed)?,
+            host_keks: keks.collect(),
             records: records.as_ref().map(|records| Arc::from(records.as_bytes())),
         };
         let mut config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?;

@@ -54,8 +54,16 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Names of files, fields and columns may hold what a terminal would obey.
-        self.message.chars().try_for_each(|c| match c {
+        Printable(&self.message).fmt(f)
+    }
+}
+
+/// Text whose names of files, fields and columns may hold what a terminal would obey.
+pub(crate) struct Printable<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
             '\n' => f.write_char(c),
             c if c.is_control() => write!(f, "{}", c.escape_default()),
             c => f.write_char(c),

@@ -1,19 +1,28 @@
 //! `keyfold init` and `keyfold migrate`
 
 use crate::args::{Init, Migrate};
-use crate::failure::Failure;
-use crate::print_failed;
+use crate::failure::{Exit, Failure};
+use crate::{passphrase, print_failed};
+use keyfold::KekAlias;
+use keyfold_open::{NewKeyring, Options};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 pub(crate) fn run(args: &Init, out: &mut impl Write) -> Result<(), Failure> {
-    let made = pollster::block_on(async {
-        match &args.store {
-            Some(uri) => keyfold_open::init_with_store(&args.dir, &args.name, &args.environment, uri).await,
-            None => keyfold_open::init(&args.dir, &args.name, &args.environment).await,
-        }
-    })?;
+    let ask = |alias: &KekAlias| passphrase::ask(&format!("passphrase of KEK {alias}: "));
+    let options = Options { passphrase: Some(Arc::new(ask)), ..Options::default() };
+    let new = NewKeyring {
+        name: args.name.clone(),
+        environment: args.environment.clone(),
+        store: args.store.clone(),
+        keks: args.keks.iter().cloned().collect(),
+    };
+    if new.keks.len() != args.keks.len() {
+        return Err(Failure::new(Exit::Usage, "--kek names an alias twice: each KEK has one of its own"));
+    }
+    let made = pollster::block_on(keyfold_open::init_with(&args.dir, &new, &options))?;
     let pins: Vec<String> = made.created.config.root_pins.iter().map(|pin| hex(pin)).collect();
     if args.json {
         let made = json!({
@@ -23,14 +32,19 @@ pub(crate) fn run(args: &Init, out: &mut impl Write) -> Result<(), Failure> {
         return writeln!(out, "{made}").map_err(print_failed);
     }
     let store = made.store.as_deref().unwrap_or(Path::new("the database"));
+    let kek = match &made.kek {
+        Some(file) => format!(
+            "  {}  the key-encryption key; whoever has it and the store has every key: keep a copy offline, apart from the store\n",
+            file.display()
+        ),
+        None => new.keks.iter().map(|(alias, uri)| format!("  KEK {alias} at {uri}  opens the keyring\n")).collect(),
+    };
     let text = format!(
         "Made a keyring in {}:\n  {}  the configuration; add fields to it, or policies with --policy\n  {}  the store of key \
-         records; losing it is losing the data\n  {}  the key-encryption key; whoever has it and the store has every key: keep a \
-         copy offline, apart from the store\nRoot pin {}\n",
+         records; losing it is losing the data\n{kek}Root pin {}\n",
         args.dir.display(),
         made.config.display(),
         store.display(),
-        made.kek.display(),
         pins.join(" "),
     );
     out.write_all(text.as_bytes()).map_err(print_failed)

@@ -5,6 +5,7 @@ mod args;
 mod audit;
 mod backfill;
 mod census;
+mod doctor;
 mod failure;
 mod files;
 mod init;
@@ -56,6 +57,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Backfill(args) => return backfill::run(&args),
         Command::Census(args) => census::run(&args, &mut out)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
+        Command::Doctor(args) => return doctor::run(&args, &mut out),
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
         Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,

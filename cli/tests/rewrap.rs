@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{KMS, POLICY, World, keyfold, run};
+use common::{KEY, KMS, POLICY, World, keyfold, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
@@ -75,6 +75,53 @@ fn a_kek_takes_the_place_of_another() {
     let again = world.succeeds(&["keys", "rewrap", "--renew", "second"]);
     assert!(again.stdout_text().contains("0 records changed"), "the same version: {}", again.stdout_text());
     assert_eq!(json_of(&world, &["keys", "repair"])["changed"], 0);
+}
+
+/// As docs/RECOVERY.md says of moving a keyring.
+#[test]
+fn a_copy_from_before_the_move_opens_until_root_and_data_key_are_new() {
+    let world = with_second();
+    world.protect(&[]);
+    let copy = tempfile::tempdir().expect("a folder");
+    for entry in fs::read_dir(world.keys()).expect("read") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+    }
+    retire_local(&world);
+    world.succeeds(&["keys", "rewrap", "--drop-kek", "local"]);
+    fs::remove_file(copy.path().join("second.kek")).expect("removed");
+    let config = copy.path().join("keyfold.toml");
+    let sealed_now_opens_in_the_copy = |name: &str| {
+        let (sealed, out) = (format!("{name}.csv"), format!("{name}-opened.csv"));
+        world.succeeds(&["protect", "in.csv", "--output", &sealed]);
+        world.run(&["reveal", &sealed, "--output", &out, "--config", common::argument(&config)]).code
+    };
+    assert_eq!(sealed_now_opens_in_the_copy("moved"), Some(0));
+    world.succeeds(&["keys", "rotate", "--root"]);
+    world.succeeds(&["keys", "reparent"]);
+    assert_eq!(sealed_now_opens_in_the_copy("new-root"), Some(0), "the data key is the same");
+    world.succeeds(&["keys", "rotate"]);
+    assert_eq!(sealed_now_opens_in_the_copy("new-key"), Some(KEY));
+}
+
+#[test]
+fn a_kek_that_left_the_configuration_but_not_the_root_is_named_with_the_way_out() {
+    let world = with_second();
+    world.succeeds(&["keys", "repair"]);
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    fs::write(world.config(), config.replace("[keks.local]\nuri = \"local:local.kek\"\n", "")).expect("written");
+    let rotate = ["keys", "rotate", "--root"];
+    world.refuses(&rotate, POLICY, &["configure it again", "keys rewrap --drop-kek", "local"]);
+    world.succeeds(&["keys", "rewrap", "--drop-kek", "local"]);
+    world.succeeds(&rotate);
+}
+
+#[test]
+fn a_kek_that_is_set_up_wrongly_is_not_called_away() {
+    let world = World::new();
+    configure(&world, "[keks.second]\nuri = \"ftp://127.0.0.1/key\"\n");
+    let run = world.run(&["keys", "rewrap"]).expect(POLICY, &["which is set up wrongly", "ftp"]);
+    assert!(!run.stderr.contains("was away"), "{}", run.stderr);
 }
 
 #[test]

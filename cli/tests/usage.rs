@@ -58,7 +58,7 @@ fn help_says_what_matters() {
             assert!(text.contains(word), "{arguments:?} does not say {word:?}: {text}");
         }
     }
-    let version = run(keyfold().arg("--version"), b"").expect(0, &[]);
+    let version = run(keyfold().arg("-V"), b"").expect(0, &[]);
     assert_eq!(version.stdout_text(), format!("keyfold {}\n", env!("CARGO_PKG_VERSION")));
 }
 

@@ -39,6 +39,8 @@ pub enum AuditAction {
     Rewrap,
     /// A KEK was proven to open the keyring alone.
     Drill,
+    /// A KEK was asked to wrap and unwrap random bytes, to see whether it works.
+    Probe,
     /// The end of a scope was scheduled.
     ShredScheduled,
     /// The end of a scope was called off.
@@ -83,6 +85,7 @@ impl AuditAction {
             Self::Reparent => "reparent",
             Self::Rewrap => "rewrap",
             Self::Drill => "drill",
+            Self::Probe => "probe",
             Self::ShredScheduled => "shred-scheduled",
             Self::ShredCancelled => "shred-cancelled",
             Self::Shredded => "shredded",

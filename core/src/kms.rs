@@ -75,6 +75,21 @@ impl KmsContext {
             ("kf:keyring", self.lineage.to_string()),
         ]
     }
+
+    /// The pairs as bytes that a service authenticates: of each, length of the name (8) ‖ name ‖ length of the value (8) ‖ value.
+    /// Lengths are big-endian and the pairs are sorted, so that there is one encoding and none reads as another. It never changes,
+    /// because what was wrapped under it would no longer open.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, value) in self.pairs() {
+            for part in [name, &value] {
+                out.extend_from_slice(&(part.len() as u64).to_be_bytes());
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+        out
+    }
 }
 
 /// A wrapped payload as the service returned it.
@@ -93,21 +108,19 @@ impl WrappedKey {
     pub const MAX_VERSION_LEN: usize = 255;
 }
 
-/// What a key service did for one call, for errors and the audit trail: how many requests it took, and under which ID the
-/// provider's own log has the last one. Filled in by the adapter while it works.
+/// What a key service did for one call, for errors and the audit trail: how many requests it took, under which ID the
+/// provider's own log has the last one, and what the service's clock says. Filled in by the adapter while it works.
 #[derive(Debug, Default)]
 pub struct KmsTrace(Mutex<Traced>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Traced {
     requests: u32,
     request_id: Option<String>,
+    clock_ahead: Option<i64>,
 }
 
 impl KmsTrace {
-    /// Longest request ID that is kept, in bytes.
-    pub const MAX_ID_LEN: usize = 128;
-
     /// A trace of nothing yet.
     #[must_use]
     pub fn new() -> Self {
@@ -121,11 +134,16 @@ impl KmsTrace {
         traced.request_id = None;
     }
 
-    /// Notes the ID that the provider gave the last request. It comes from outside: other than 1 to
-    /// [`MAX_ID_LEN`](Self::MAX_ID_LEN) letters, digits and `-_.:/+=` it is ignored.
+    /// Notes the ID that the provider gave the last request. It comes from outside and is shown and logged, so that a hostile
+    /// service could send back what must not be: other than a UUID, in hexadecimal digits with hyphens, it is ignored.
+    /// An adapter notes none that was part of its request.
     pub fn set_request_id(&self, id: &str) {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b);
-        if (1..=Self::MAX_ID_LEN).contains(&id.len()) && id.bytes().all(allowed) {
+        let is_uuid = id.len() == 36
+            && id.bytes().enumerate().all(|(at, byte)| match at {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
+            });
+        if is_uuid {
             self.traced().request_id = Some(id.to_owned());
         }
     }
@@ -142,10 +160,21 @@ impl KmsTrace {
         self.traced().request_id.clone()
     }
 
+    /// Notes by how many seconds the clock of the service is ahead of this machine's; less than 0 if it is behind.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.traced().clock_ahead = Some(seconds);
+    }
+
+    /// By how many seconds the clock of the service is ahead, where it tells the time.
+    #[must_use]
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.traced().clock_ahead
+    }
+
     /// Takes over what `other` says.
     pub fn copy_from(&self, other: &Self) {
-        let Traced { requests, request_id } = &*other.traced();
-        *self.traced() = Traced { requests: *requests, request_id: request_id.clone() };
+        let traced = other.traced().clone();
+        *self.traced() = traced;
     }
 
     fn traced(&self) -> std::sync::MutexGuard<'_, Traced> {
@@ -225,4 +254,18 @@ pub trait Kms: Send + Sync {
     /// [`ErrorKind::Kms`]; [`InvalidCiphertext`](crate::KmsErrorKind::InvalidCiphertext) where bytes or context
     /// are not what was wrapped.
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_encoding_never_changes() {
+        let context = KmsContext::new("prod", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
+        let bytes = context.canonical();
+        assert!(bytes.starts_with(b"\0\0\0\0\0\0\0\x06kf:env\0\0\0\0\0\0\0\x04prod\0\0\0\0\0\0\0\x06kf:key"));
+        let other = KmsContext::new("pro", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
+        assert_ne!(bytes, other.canonical());
+    }
 }

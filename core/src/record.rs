@@ -10,7 +10,7 @@ pub(crate) use root::{NewKey, NewRecord, RootKey, unwrapped_by_kek};
 pub use state::KeyState;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keys::{KeyClass, KeyIdentity, Lineage, SlotId};
+use crate::keys::{KeyClass, KeyIdentity, Lineage, Secret, SlotId};
 use crate::kms::{KekAlias, KmsContext, WrappedKey};
 use crate::store::Slot;
 use crate::wire::KeyId;
@@ -136,7 +136,8 @@ impl Record {
         })
     }
 
-    pub(crate) fn kek_wraps(&self) -> impl Iterator<Item = (&KekAlias, &WrappedKey)> {
+    /// What each KEK made of this key; nothing for keys that a root wraps.
+    pub fn kek_wraps(&self) -> impl Iterator<Item = (&KekAlias, &WrappedKey)> {
         self.body.wraps.iter().filter_map(|wrap| match wrap {
             Wrap::Kek { alias, wrapped } => Some((alias, wrapped)),
             Wrap::Root(_) | Wrap::Unknown { .. } => None,
@@ -180,8 +181,20 @@ impl Record {
         (self.state() == KeyState::Destroyed, self.sequence(), self.state().restriction())
     }
 
-    pub(crate) fn kms_context(&self) -> KmsContext {
+    /// What a KEK authenticates along with this key.
+    #[must_use]
+    pub fn kms_context(&self) -> KmsContext {
         KmsContext::new(&self.body.environment, self.body.lineage, self.body.key_id)
+    }
+
+    /// Checks that `payload`, which a KEK unwrapped, holds the key of this record, and keeps nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// - [`Kms`](ErrorKind::Kms) with `InvalidCiphertext`: it was wrapped for another record.
+    /// - [`RecordRejected`](ErrorKind::RecordRejected): it is not the key that the record commits to.
+    pub fn check_unwrapped(&self, payload: &Secret<64>) -> Result<()> {
+        unwrapped_by_kek(self, payload).map(drop)
     }
 
     fn identity(&self) -> KeyIdentity {

@@ -121,6 +121,8 @@ fn every_request_and_every_change_of_a_key_is_an_event() {
     assert_eq!(events[0].error, Some(ErrorKind::Kms(KmsErrorKind::AccessDenied)));
 }
 
+const SECOND: &str = "7b1c5b1e-0f3a-4c7e-9d55-2f0a6f0e1b2c";
+
 /// A key service that takes two requests, or fails after them.
 struct Remote(Arc<dyn Kms>, bool);
 
@@ -132,11 +134,19 @@ impl Kms for Remote {
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
         let trace = request.trace.expect("the keyring wants to know");
         trace.request_sent();
-        trace.set_request_id("of-the-first");
+        trace.set_request_id("00000000-0000-4000-8000-000000000001");
         trace.request_sent();
-        trace.set_request_id("7b1c-1");
-        // From outside, and not an ID: ignored.
-        trace.set_request_id("evil\nline");
+        trace.set_request_id(SECOND);
+        // From outside, and no UUIDs: ignored. The last one could be a wrapped key.
+        for evil in [
+            "evil\nline",
+            "7b1c-1",
+            "",
+            "S0VZRk9MRC1DQU5BUlktUEFZTE9BRC0wMTIzNDU2Nzg5",
+            "7b1c5b1e_0f3a-4c7e-9d55-2f0a6f0e1b2c",
+        ] {
+            trace.set_request_id(evil);
+        }
         let failed = Error::new(ErrorKind::Kms(KmsErrorKind::AccessDenied), "no");
         if self.1 { Box::pin(async { Err(failed) }) } else { self.0.unwrap(request) }
     }
@@ -153,7 +163,7 @@ fn events_name_the_requests_of_a_service_on_a_network() {
         ring.set_audit(sink.clone()).unwrap();
         assert_eq!(seal(&ring, None, "x").is_err(), fails);
         let events = sink.take();
-        let details = [("requests", "2".to_owned()), ("request_id", "7b1c-1".to_owned())];
+        let details = [("requests", "2".to_owned()), ("request_id", SECOND.to_owned())];
         assert_eq!((events[0].action, &events[0].details[..]), (AuditAction::Unwrap, &details[..]));
         assert_eq!(events[0].error.is_some(), fails);
     }

@@ -1,9 +1,13 @@
 //! KEKs behind functions of the host program, for services that keyfold does not know.
 
+use crate::examine::{Binding, Profile};
 use crate::layer::{Adapter, Attempt, Failure, Layered, Limits};
+use crate::per_process::PerProcess;
 use keyfold::{BoxFuture, Error, ErrorKind, KmsContext, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 type WrapFn = dyn Fn(Arc<Secret<64>>, KmsContext) -> BoxFuture<'static, Attempt<WrappedKey>> + Send + Sync;
 type UnwrapFn = dyn Fn(WrappedKey, KmsContext) -> BoxFuture<'static, Attempt<Secret<64>>> + Send + Sync;
@@ -51,7 +55,8 @@ impl CallbackKek {
     }
 
     /// A KEK behind functions that block. Each call has a thread of its own; one that takes too long goes on, and nobody
-    /// waits for it any more.
+    /// waits for it any more. At most [`MAX_BLOCKING_CALLS`](Callback::MAX_BLOCKING_CALLS) run at once, and further ones wait
+    /// for their turn, so that functions that hang leave threads for other KEKs.
     ///
     /// # Errors
     ///
@@ -63,29 +68,54 @@ impl CallbackKek {
         unwrap: impl Fn(&WrappedKey, &KmsContext) -> Attempt<Secret<64>> + Send + Sync + 'static,
     ) -> Result<Self> {
         let (wrap, unwrap) = (Arc::new(wrap), Arc::new(unwrap));
+        let turns = Arc::new(Turns::new());
+        let turns_of_unwraps = Arc::clone(&turns);
         Self::asynchronous(
             label,
             limits,
             move |payload, context| {
                 let wrap = Arc::clone(&wrap);
-                Box::pin(apart(move || wrap(&payload, &context)))
+                Box::pin(apart(Arc::clone(&turns), move || wrap(&payload, &context)))
             },
             move |wrapped, context| {
                 let unwrap = Arc::clone(&unwrap);
-                Box::pin(apart(move || unwrap(&wrapped, &context)))
+                Box::pin(apart(Arc::clone(&turns_of_unwraps), move || unwrap(&wrapped, &context)))
             },
         )
     }
 }
 
-/// Runs `work`, which may block, on a thread of its own.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> Attempt<T> + Send + 'static) -> Attempt<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(Failure::from(Error::new(ErrorKind::Internal, "a function of the host program panicked")))
-    })
+impl Callback {
+    /// Most calls of blocking functions of one KEK that run at once.
+    pub const MAX_BLOCKING_CALLS: usize = 64;
+}
+
+/// What the calls of blocking functions take turns by: a child does not wait for those of its parent.
+type Turns = PerProcess<Semaphore>;
+
+/// Runs `work`, which may block, on a thread of its own when it is its turn.
+async fn apart<T: Send + 'static>(turns: Arc<Turns>, work: impl FnOnce() -> Attempt<T> + Send + 'static) -> Attempt<T> {
+    let failed = |message| Failure::from(Error::new(ErrorKind::Internal, message));
+    let Ok(turns) = turns.get(|| Ok::<_, Infallible>(Semaphore::new(Callback::MAX_BLOCKING_CALLS)));
+    let turn = turns.acquire_owned().await.map_err(|_| failed("nobody lets the functions of the host program run"))?;
+    let done = tokio::task::spawn_blocking(move || {
+        // Goes with the thread, which may outlive this future.
+        let _turn = turn;
+        work()
+    });
+    done.await.unwrap_or_else(|_| Err(failed("a function of the host program panicked")))
 }
 
 impl Adapter for Callback {
+    fn profile(&self) -> Profile {
+        Profile {
+            login: "the host program".to_owned(),
+            binding: Binding::Unknown,
+            page: "docs/KMS-CONTRACT.md",
+            ..Profile::default()
+        }
+    }
+
     fn label(&self) -> &str {
         &self.label
     }

@@ -6,7 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Longest credential in bytes: a JWT with many claims has a few thousand.
@@ -59,26 +59,7 @@ impl SecretSource {
             Self::Env(name) => std::env::var(name)
                 .map(Zeroizing::new)
                 .map_err(|_| missing("the environment variable is not set, or not text", name))?,
-            Self::File(path) => {
-                let shown = path.display().to_string();
-                // A pipe that nobody writes to must not hold up the thread that all key services share.
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(CWD, path, flags, Mode::empty())
-                    .map(File::from)
-                    .map_err(std::io::Error::from)
-                    .and_then(|file| file.metadata().map(|metadata| (file, metadata)));
-                let (file, metadata) =
-                    file.map_err(|error| missing("cannot read the file", &format!("{shown}: {error}")))?;
-                if !metadata.is_file() || metadata.len() > MAX_LEN {
-                    return Err(missing("the file is not a regular one of at most 64 KiB", &shown));
-                }
-                // As long as it may get, because growing would leave copies behind.
-                let mut text = Zeroizing::new(String::with_capacity(MAX_LEN as usize + 1));
-                file.take(MAX_LEN + 1)
-                    .read_to_string(&mut text)
-                    .map_err(|_| missing("the file cannot be read as text", &shown))?;
-                text
-            }
+            Self::File(path) => read_file(path)?,
         };
         let line = text.trim_end_matches(['\r', '\n']);
         if line.is_empty() || line.len() as u64 > MAX_LEN || line.chars().any(char::is_control) {
@@ -97,6 +78,42 @@ impl fmt::Display for SecretSource {
             Self::Text(_) => f.write_str("the host program"),
         }
     }
+}
+
+/// The text of a file of credentials.
+///
+/// # Errors
+///
+/// - [`Credentials`](KmsErrorKind::Credentials): it cannot be opened or is not text, and as for [`open_file`].
+pub(crate) fn read_file(path: &Path) -> Result<Zeroizing<String>> {
+    let file = open_file(path, MAX_LEN)?;
+    // As long as it may get, because growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_LEN as usize + 1));
+    file.take(MAX_LEN + 1)
+        .read_to_string(&mut text)
+        .map_err(|_| missing("the file cannot be read as text", &path.display().to_string()))?;
+    Ok(text)
+}
+
+/// Opens a file of credentials, which must be a regular one of at most `max_len` bytes.
+///
+/// # Errors
+///
+/// - [`Credentials`](KmsErrorKind::Credentials): it is another one, or cannot be opened.
+pub(crate) fn open_file(path: &Path, max_len: u64) -> Result<File> {
+    let shown = path.display();
+    // A pipe that nobody writes to must not hold up the thread that all key services share.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .map(File::from)
+        .map_err(std::io::Error::from)
+        .and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+    let (file, metadata) = file.map_err(|error| missing("cannot read the file", &format!("{shown}: {error}")))?;
+    if !metadata.is_file() || metadata.len() > max_len {
+        let most = max_len / 1024;
+        return Err(missing("the file is not a regular one, or too long", &format!("{shown}, at most {most} KiB")));
+    }
+    Ok(file)
 }
 
 fn missing(message: &'static str, place: &str) -> Error {

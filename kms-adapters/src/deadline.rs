@@ -1,6 +1,9 @@
 //! A deadline for every request to a KEK, whatever its adapter does.
 
-use keyfold::{BoxFuture, Error, ErrorKind, Kms, KmsErrorKind, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey};
+use crate::examine::{Examine, Finding, Profile};
+use keyfold::{
+    BoxFuture, Error, ErrorKind, Kms, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
+};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -9,15 +12,15 @@ use std::time::Duration;
 /// A KEK whose requests end after a total time: with their answer, or with `Timeout`, upon which the next KEK is asked.
 ///
 /// Works in any executor. Ends what waits for an answer; what blocks its thread cannot be ended.
-pub struct Deadline {
-    inner: Arc<dyn Kms>,
+pub struct Deadline<K: ?Sized> {
+    inner: Arc<K>,
     limit: Duration,
 }
 
-impl Deadline {
+impl<K: Kms + ?Sized> Deadline<K> {
     /// `inner`, whose requests take no longer than `limit`.
     #[must_use]
-    pub fn new(inner: Arc<dyn Kms>, limit: Duration) -> Self {
+    pub fn new(inner: Arc<K>, limit: Duration) -> Self {
         Self { inner, limit }
     }
 
@@ -38,7 +41,7 @@ impl Deadline {
     }
 }
 
-impl Kms for Deadline {
+impl<K: Kms + ?Sized> Kms for Deadline<K> {
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
         Box::pin(self.within(self.inner.wrap(request)))
     }
@@ -48,7 +51,17 @@ impl Kms for Deadline {
     }
 }
 
-impl fmt::Debug for Deadline {
+impl<K: Examine + ?Sized> Examine for Deadline<K> {
+    fn profile(&self) -> Profile {
+        self.inner.profile()
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(self.within(self.inner.examine(trace)))
+    }
+}
+
+impl<K: ?Sized> fmt::Debug for Deadline<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deadline").field("limit", &self.limit).finish_non_exhaustive()
     }

@@ -10,6 +10,8 @@
 //!
 //! Its calls need a tokio runtime and have no timeout: both are the layer's.
 
+mod date;
+
 use crate::credentials::SecretText;
 use crate::layer::{Again, Failure};
 use crate::per_process::PerProcess;
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -107,10 +109,15 @@ impl Http {
         if let Some(trace) = trace {
             trace.request_sent();
         }
+        let sent = sent(&headers, &body);
         // Wiped when the client lets go of it.
         let body = Bytes::from_owner(body);
+        let sent_at = SystemTime::now();
         let mut answer =
             client.request(method, url).headers(headers).body(body).send().await.map_err(|error| transport(&error))?;
+        if let (Some(trace), Some(ahead)) = (trace, date::ahead(answer.headers(), sent_at, SystemTime::now())) {
+            trace.set_clock_ahead(ahead);
+        }
         let status = answer.status().as_u16();
         if answer.status().is_redirection() {
             return Err(Failure::malformed("the key service answered with a redirect, which is never followed"));
@@ -128,7 +135,7 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, headers: std::mem::take(answer.headers_mut()), body })
+        Ok(Response { status, headers: std::mem::take(answer.headers_mut()), body, sent })
     }
 }
 
@@ -153,6 +160,12 @@ impl Request {
             body: Zeroizing::default(),
             is_login: false,
         }
+    }
+
+    /// A GET request for credentials, which may go to the metadata service of a cloud without TLS.
+    #[cfg(feature = "gcp")]
+    pub(crate) fn login(url: Url) -> Self {
+        Self { is_login: true, ..Self::get(url) }
     }
 
     /// A request that a provider's SDK has made. Its headers are all treated as credentials. One that fetches credentials
@@ -239,9 +252,21 @@ pub struct Response {
     pub status: u16,
     headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
+    /// What was asked, credentials included.
+    sent: Zeroizing<Vec<u8>>,
 }
 
 impl Response {
+    /// Notes `id` in `trace` as the ID that the service gave the request, unless it was part of the request: a hostile service would
+    /// have a credential shown.
+    pub fn note_id(&self, trace: Option<&KmsTrace>, id: &str) {
+        if let Some(trace) = trace
+            && !self.sent.windows(id.len().max(1)).any(|part| part.eq_ignore_ascii_case(id.as_bytes()))
+        {
+            trace.set_request_id(id);
+        }
+    }
+
     /// The header `name`, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -273,11 +298,36 @@ impl Response {
         })
     }
 
-    /// How long the service asks to be left alone, where it says so in seconds. A date is ignored, as clocks differ.
+    /// How long the service asks to be left alone: see [`retry_after`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+        retry_after(|name| self.header(name))
     }
+}
+
+/// How long a service asks to be left alone, by the headers of its answer: in milliseconds as Azure writes it, in seconds, or
+/// until a date, which is read by the service's own clock.
+pub fn retry_after<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Option<Duration> {
+    let number = |name| header(name)?.trim().parse().ok();
+    let date = |name| httpdate::parse_http_date(header(name)?.trim()).ok();
+    number("x-ms-retry-after-ms")
+        .or_else(|| number("retry-after-ms"))
+        .map(Duration::from_millis)
+        .or_else(|| number("retry-after").map(Duration::from_secs))
+        .or_else(|| date("retry-after")?.duration_since(date("date")?).ok())
+}
+
+/// What it means that a place which gives credentials answers with `status`, if it is in trouble itself: then the
+/// credentials are not at fault, and it is worth another attempt.
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp"))]
+pub(crate) fn login_outage(status: u16, pause: Option<Duration>) -> Option<Failure> {
+    let failure = match status {
+        429 => Failure::new(KmsErrorKind::Throttled, "what gives the credentials is asked too often"),
+        408 | 504 => Failure::new(KmsErrorKind::Timeout, "what gives the credentials did not answer in time"),
+        500..=599 => Failure::new(KmsErrorKind::Unavailable, "what gives the credentials is in trouble itself"),
+        _ => return None,
+    };
+    Some(failure.detail(format!("status {status}")).retry_after(pause))
 }
 
 /// The payload that a service returned in an encoding such as base64.
@@ -314,6 +364,16 @@ fn is_metadata(url: &Url) -> bool {
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }
+}
+
+/// The body, and the credentials among the headers.
+fn sent(headers: &HeaderMap, body: &[u8]) -> Zeroizing<Vec<u8>> {
+    let secret = || headers.values().filter(|value| value.is_sensitive());
+    let len = secret().map(HeaderValue::len).sum::<usize>();
+    let mut all = Zeroizing::new(Vec::with_capacity(body.len() + len));
+    all.extend_from_slice(body);
+    secret().for_each(|value| all.extend_from_slice(value.as_bytes()));
+    all
 }
 
 fn header_value(text: &str) -> Result<HeaderValue, Failure> {

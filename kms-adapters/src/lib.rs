@@ -29,16 +29,17 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "aws")]
+mod apart;
+#[cfg(feature = "aws")]
 pub mod aws;
 #[cfg(feature = "azure")]
 pub mod azure;
 #[cfg(feature = "remote")]
 pub mod callback;
-#[cfg(any(feature = "gcp", feature = "pkcs11"))]
-mod context;
 #[cfg(feature = "remote")]
 pub mod credentials;
 mod deadline;
+pub mod examine;
 #[cfg(feature = "gcp")]
 pub mod gcp;
 #[cfg(feature = "http")]

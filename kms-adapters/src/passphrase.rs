@@ -18,11 +18,14 @@
 
 mod file;
 
+use crate::examine::{Binding, Examine, Finding, Profile};
 use crate::local::LocalKek;
 use aes_kw::{KeyInit, KwpAes256};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use file::{Sealed, WRAPPED_LEN};
-use keyfold::{BoxFuture, Error, ErrorKind, Kms, KmsErrorKind, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey};
+use keyfold::{
+    BoxFuture, Error, ErrorKind, Kms, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
+};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -230,6 +233,22 @@ impl Kms for PassphraseKek {
 
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
         Box::pin(async move { self.opened().await?.unwrap(request).await })
+    }
+}
+
+/// A file has no more to tell than that it opened.
+impl Examine for PassphraseKek {
+    fn profile(&self) -> Profile {
+        Profile {
+            login: "a passphrase".to_owned(),
+            binding: Binding::ByKeyfold,
+            page: "docs/RECOVERY.md",
+            ..Profile::default()
+        }
+    }
+
+    fn examine<'a>(&'a self, _trace: &'a KmsTrace) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 }
 

@@ -1,14 +1,14 @@
 //! The URIs by which `keyfold.toml` names KEKs: `SCHEME://ADDRESS?OPTION=VALUE&…`, read strictly, because an option that
 //! nobody reads must not look as if it protected something.
 //!
-//! All remote adapters share the options `deadline` and `timeout` (of an attempt; such as `10s` or `500ms`), `attempts`
-//! and `rate` (attempts per second). Paths are relative to the folder of the configuration. Credentials never stand in a
+//! All remote adapters share the options `timeout` (of an attempt; such as `3s` or `500ms`), `attempts` and `rate`
+//! (attempts per second). The deadline of an operation stands beside the URI: see `Layered::with_deadline`. Paths are relative to the folder of the configuration. Credentials never stand in a
 //! URI: an option `NAME_file` or `NAME_env` says where they are.
 
 use crate::credentials::SecretSource;
 use crate::layer::Limits;
 use keyfold::{Error, ErrorKind, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ use std::time::Duration;
 pub struct KekUri {
     /// Between `://` and `?`, as it stands there.
     pub address: String,
+    scheme: String,
     options: BTreeMap<String, String>,
+    /// The options that somebody has asked for.
+    known: BTreeSet<String>,
     folder: PathBuf,
 }
 
@@ -29,7 +32,12 @@ impl KekUri {
     pub fn parse(uri: &str, scheme: &str, folder: &Path) -> Result<Self> {
         // What cannot be parsed may hold a password anywhere, so no part of it is repeated.
         let rest = uri.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
-        let rest = rest.ok_or_else(|| wrong("the URI of the KEK is not of that scheme", scheme))?;
+        let rest = rest.ok_or_else(|| match uri.strip_prefix(scheme) {
+            Some(rest) if rest.starts_with(':') => {
+                wrong("the URI of the KEK lacks // after its scheme", &format!("{scheme}://…"))
+            }
+            _ => wrong("the URI of the KEK is not of that scheme", scheme),
+        })?;
         let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
         if address.contains(['@', '#', '\\']) || query.contains('#') || uri.chars().any(|c| c.is_control() || c == ' ')
         {
@@ -41,13 +49,21 @@ impl KekUri {
                 return Err(wrong("the URI of the KEK has an option twice", &name));
             }
         }
-        Ok(Self { address: address.to_owned(), options, folder: folder.to_owned() })
+        let (address, scheme, folder) = (address.to_owned(), scheme.to_owned(), folder.to_owned());
+        Ok(Self { address, scheme, options, known: BTreeSet::new(), folder })
     }
 
     /// The option `name`.
     #[must_use]
     pub fn take(&mut self, name: &str) -> Option<String> {
+        self.known.insert(name.to_owned());
         self.options.remove(name)
+    }
+
+    /// Whether the option `name` is there, which none should know.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.options.contains_key(name)
     }
 
     /// The option `name`, which must be there.
@@ -86,10 +102,6 @@ impl KekUri {
     /// - [`Configuration`](ErrorKind::Configuration): one is not what it should be, or out of its bounds.
     pub fn take_limits(&mut self) -> Result<Limits> {
         let mut limits = Limits::default();
-        if let Some(text) = self.take("deadline") {
-            limits.deadline = duration("deadline", &text)?;
-            limits.attempt = limits.attempt.min(limits.deadline);
-        }
         if let Some(text) = self.take("timeout") {
             limits.attempt = duration("timeout", &text)?;
         }
@@ -108,21 +120,41 @@ impl KekUri {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): names one.
+    /// - [`Configuration`](ErrorKind::Configuration): names one, and those that were asked for.
     pub fn finish(self) -> Result<()> {
-        match self.options.keys().next() {
-            Some(name) => Err(wrong("the URI of the KEK has an option that keyfold does not know", name)),
-            None => Ok(()),
-        }
+        let Some(name) = self.options.keys().next() else { return Ok(()) };
+        let page = match self.scheme.as_str() {
+            "awskms" => "aws",
+            "azurekv" => "azure",
+            "gcpkms" => "gcp",
+            scheme => scheme,
+        };
+        let known = self.known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let detail = format!("{name}; known here: {known}; see docs/kms/{page}.md");
+        Err(wrong("the URI of the KEK has an option that keyfold does not know", &detail))
     }
 }
 
 /// The files that the options of `uri` name, such as those of credentials: what no output may overwrite.
 #[must_use]
 pub fn files(uri: &str, folder: &Path) -> Vec<PathBuf> {
+    files_of(uri, folder, |option| matches!(option, "ca" | "module-path") || is_credential(option))
+}
+
+/// Those of them that hold credentials, and are for their owner alone.
+#[must_use]
+pub fn credential_files(uri: &str, folder: &Path) -> Vec<PathBuf> {
+    files_of(uri, folder, is_credential)
+}
+
+fn is_credential(option: &str) -> bool {
+    option.ends_with("_file")
+}
+
+fn files_of(uri: &str, folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let query = uri.split_once('?').map_or("", |(_, query)| query);
     url::form_urlencoded::parse(query.as_bytes())
-        .filter(|(name, _)| matches!(&**name, "ca" | "module-path") || name.ends_with("_file"))
+        .filter(|(option, _)| is_wanted(option))
         .map(|(_, path)| folder.join(&*path))
         .collect()
 }

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{refused, unwrap, unwrap_traced, wrap};
+use common::{context, refused, unwrap, unwrap_traced, wrap};
 use keyfold::testing::{ContextBinding, FakeKms, block_on, kms_conformance};
 use keyfold::{ErrorKind, Kms, KmsErrorKind, UnwrapRequest, WrapRequest, WrappedKey};
-use keyfold_kms::callback::CallbackKek;
+use keyfold_kms::callback::{Callback, CallbackKek};
 use keyfold_kms::layer::{Failure, Limits};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 fn unlimited() -> Limits {
@@ -85,6 +85,45 @@ fn functions_that_fail_hang_or_panic() {
     assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
     let panics = kek(long, |_| panic!("a bug of the host"));
     assert_eq!(refused(unwrap(&panics, &wrapped)).kind(), ErrorKind::Internal);
+}
+
+/// More calls hang than there are threads for all KEKs together.
+#[test]
+fn functions_that_hang_leave_threads_for_other_keks() {
+    let mut limits = unlimited();
+    (limits.attempts, limits.outages) = (1, u32::MAX);
+    (limits.deadline, limits.attempt) = (Duration::from_millis(500), Duration::from_millis(500));
+    let running = Arc::new(AtomicU32::new(0));
+    let (end, ended) = mpsc::channel::<()>();
+    let (counted, ended) = (Arc::clone(&running), Mutex::new(ended));
+    let never = |_: &_, _: &_| Err(Failure::new(KmsErrorKind::Rejected, "not asked"));
+    let hangs = CallbackKek::blocking("hangs", limits, never, move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        // Until the sender is dropped.
+        let _ = ended.lock().map(|ended| ended.recv());
+        Err(Failure::new(KmsErrorKind::Rejected, "too late"))
+    });
+    let hangs = Arc::new(hangs.expect("opened"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let calls: Vec<_> = (0..600)
+            .map(|_| {
+                let hangs = Arc::clone(&hangs);
+                tokio::spawn(async move {
+                    let wrapped = WrappedKey { kek_version: String::new(), bytes: vec![7; 64] };
+                    hangs.unwrap(UnwrapRequest::new(&wrapped, &context())).await.map(drop)
+                })
+            })
+            .collect();
+        for call in calls {
+            let error = refused(call.await.expect("not stopped"));
+            assert_eq!(error.kind(), ErrorKind::Kms(KmsErrorKind::Timeout));
+        }
+    });
+    let others = wrap(&blocking(&FakeKms::new()));
+    drop(end);
+    assert!(others.is_ok(), "{}", refused(others));
+    assert!(running.load(Ordering::SeqCst) as usize <= Callback::MAX_BLOCKING_CALLS);
 }
 
 #[test]

@@ -78,3 +78,36 @@ fn a_region_that_hangs_costs_its_deadline_and_the_other_one_opens() {
     assert!(reveal().expect("opens"));
     assert!(began.elapsed() < limit, "{:?}", began.elapsed());
 }
+
+/// One that is set up wrongly.
+struct Misconfigured;
+
+impl Kms for Misconfigured {
+    fn wrap<'a>(&'a self, _: WrapRequest<'a>) -> keyfold::BoxFuture<'a, Result<WrappedKey>> {
+        Box::pin(async { Err(Error::new(ErrorKind::Configuration, "the KEK is of the wrong sort")) })
+    }
+
+    fn unwrap<'a>(&'a self, _: UnwrapRequest<'a>) -> keyfold::BoxFuture<'a, Result<Secret<64>>> {
+        Box::pin(async { Err(Error::new(ErrorKind::Configuration, "the KEK is of the wrong sort")) })
+    }
+}
+
+#[test]
+fn a_kek_that_is_set_up_wrongly_does_not_take_the_keyring_down() {
+    let alias = |text: &str| KekAlias::new(text).expect("a good alias");
+    let (first, second): (Arc<dyn Kms>, Arc<dyn Kms>) = (Arc::new(FakeKms::new()), Arc::new(FakeKms::new()));
+    let keks = |first: Arc<dyn Kms>, second: Arc<dyn Kms>| BTreeMap::from([(alias("a"), first), (alias("b"), second)]);
+    let (store, marks) = (Arc::new(keyfold_store::MemoryStore::new()), Arc::new(MemoryHighWater::default()));
+    let made = Keyring::create("ring", "test", store.clone(), keks(first.clone(), second.clone()), marks.clone());
+    let mut policy = Policy::new();
+    policy.add(FieldPolicy::randomized("note")).expect("a field");
+    let config = KeyringConfig { policy, ..block_on(made).expect("a keyring").config };
+    let open = |keks| Keyring::open(config.clone(), store.clone(), keks, marks.clone()).expect("it opens");
+    let seal =
+        |ring: Keyring| block_on(async { ring.field("note")?.encryptor().await?.encrypt(Value::Text("kept"), None) });
+    assert!(seal(open(keks(Arc::new(Misconfigured), second))).is_ok(), "the other one is asked");
+    // Where no other helps, the error says what is wrong.
+    let error = seal(open(keks(Arc::new(Misconfigured), Arc::new(Misconfigured)))).expect_err("nobody to ask");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("wrong sort"), "{error}");
+}

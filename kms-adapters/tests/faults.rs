@@ -1,196 +1,255 @@
-//! Answers that are wrong, late, endless or hostile, and the class that each becomes within the deadline.
+//! Answers that are wrong, late, endless or hostile, for every adapter that speaks REST, and the class that each becomes within
+//! the deadline: those of `kms_faults.json`, and a list of our own. An adapter gets them all by a row in `common/rest.rs`.
 
 mod common;
 
 use common::faults::{Case, Fault, cases};
-use common::server::{Reply, Server};
-use common::{here, refused, unwrap_traced};
-use data_encoding::BASE64;
-use keyfold::{ErrorKind, KmsErrorKind, WrappedKey};
-use keyfold_kms::vault::VaultKek;
-use serde_json::json;
+use common::rest::{Opened, Provider, providers};
+use common::server::{Reply, Server, closed_address, data};
+use common::{PAYLOAD, context, payload, unwrap};
+use keyfold::testing::block_on;
+use keyfold::{ErrorKind, KmsErrorKind, WrapRequest};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_millis(700);
 const SLACK: Duration = Duration::from_millis(100);
 
-/// A KEK at `address`, with a token that a file holds.
-fn vault(address: &str) -> (VaultKek, tempfile::NamedTempFile) {
-    let mut token = tempfile::NamedTempFile::new().expect("a file");
-    token.write_all(b"s.token").expect("written");
-    let (scheme, host) = address.split_once("://").expect("a scheme");
-    let tls = if scheme == "http" { "&tls=off" } else { "" };
-    let options = format!("token_file={}{tls}&deadline=700ms&attempts=2", token.path().display());
-    let kek = VaultKek::from_uri(&format!("vault://{host}/transit/k?{options}"), here()).expect("opened");
-    (kek, token)
-}
-
-fn wrapped() -> WrappedKey {
-    WrappedKey { kek_version: "1".to_owned(), bytes: vec![7; 92] }
-}
-
-/// A service whose tokens cannot be renewed and that else answers `reply`.
-fn service(reply: Reply) -> Server {
-    Server::start(move |seen| match seen.line.contains("renew-self") {
-        true => Reply::json(400, r#"{"errors":["lease is not renewable"]}"#),
-        false => reply.clone(),
-    })
-}
-
-/// How many times the key was asked for.
-fn asked(server: &Server) -> usize {
-    server.seen().iter().filter(|seen| seen.line.contains("/transit/")).count()
-}
-
-struct Outcome {
-    kind: Option<ErrorKind>,
-    text: String,
-    took: Duration,
-}
-
-fn outcome(address: &str) -> Outcome {
-    let (kek, _token) = vault(address);
+/// Fails unless `work` ends with `expected` (`None`: well), in time.
+fn check(id: &str, expected: Option<ErrorKind>, work: impl FnOnce() -> keyfold::Result<()>) {
     let begun = Instant::now();
-    let (result, _) = unwrap_traced(&kek, &wrapped());
+    let error = work().err();
     let took = begun.elapsed();
-    let error = result.err();
-    Outcome { kind: error.as_ref().map(keyfold::Error::kind), text: format!("{error:?}"), took }
+    assert_eq!(error.as_ref().map(keyfold::Error::kind), expected, "{id}: {error:?}");
+    assert!(took <= DEADLINE + SLACK, "{id}: took {took:?}");
 }
 
-fn check(id: &str, outcome: &Outcome, expected: Option<ErrorKind>) {
-    assert_eq!(outcome.kind, expected, "{id}: {}", outcome.text);
-    assert!(outcome.took <= DEADLINE + SLACK, "{id}: took {:?}", outcome.took);
+fn unwraps(provider: &Provider, opened: &Opened) -> keyfold::Result<()> {
+    let found = unwrap(&*opened.kek, &(provider.wrapped)())?;
+    assert_eq!(found.expose(), PAYLOAD, "another payload than was wrapped");
+    Ok(())
 }
 
-/// The faults of the way to a service, which are those of all providers alike.
+/// Unwraps at a server that answers `reply` to the operation: the class, and how often it was asked for.
+fn answered(provider: &Provider, id: &str, reply: Reply, expected: Option<KmsErrorKind>, asked: usize) {
+    let id = format!("{}, {id}", provider.name);
+    let server = provider.serve(reply);
+    let opened = provider.kek(&format!("http://{}", server.address), DEADLINE, "");
+    check(&id, expected.map(ErrorKind::Kms), || unwraps(provider, &opened));
+    assert_eq!(provider.asked(&server), asked, "{id}: requests");
+}
+
 #[test]
-fn transport_faults_have_their_class() {
-    let Some(cases) = cases(None) else { return };
-    let mut count = 0;
+fn every_case_of_the_fault_file_has_its_class() {
+    let Some(cases) = cases() else { return };
+    let providers = providers();
+    let (mut ran, mut not) = (BTreeMap::<&str, usize>::new(), BTreeMap::<String, usize>::new());
     for case in &cases {
-        let is_transport =
-            matches!(case.fault, Fault::ConnectRefused | Fault::NoSuchHost | Fault::Reply(Reply::Silence));
-        let Some((address, _server)) = case.start().filter(|_| is_transport) else { continue };
-        check(&case.id, &outcome(&address), case.expected);
-        count += 1;
+        let provider = providers.iter().find(|provider| provider.name == case.provider);
+        match provider {
+            // Keys are made by keyfold, never by a service.
+            _ if case.operation == "GenerateDataKey" => {
+                *not.entry(format!("{}: keyfold never calls GenerateDataKey", case.id)).or_default() += 1;
+            }
+            None => *not.entry(format!("{}: the adapter is not in this build", case.provider)).or_default() += 1,
+            Some(provider) => {
+                run(provider, case);
+                *ran.entry(provider.name).or_default() += 1;
+            }
+        }
     }
-    assert!(count >= 7, "only {count} cases");
+    let mut text = format!("\nkms_faults.json: {} cases, {} sorted", cases.len(), ran.values().sum::<usize>());
+    ran.iter().for_each(|(name, count)| text.push_str(&format!("; {name} {count}")));
+    not.iter().for_each(|(why, count)| text.push_str(&format!("\n  {count} not: {why}")));
+    let _ = writeln!(std::io::stdout(), "{text}");
+    assert_eq!(ran.values().chain(not.values()).sum::<usize>(), cases.len());
 }
 
-/// HTTP statuses mean the same to all REST services, where no code or text says more.
+fn run(provider: &Provider, case: &Case) {
+    let server = match &case.fault {
+        Fault::Reply(reply) if case.id.contains("evil-challenge") => {
+            let server = Server::always(reply.clone());
+            check(&case.id, case.expected, || unwraps(provider, &at(provider, &server)));
+            assert_eq!(provider.asked(&server), 0, "{}: what asks for the challenge holds no token", case.id);
+            return;
+        }
+        Fault::Reply(reply) => provider.serve(with_our_payload(provider, case, reply)),
+        Fault::ConnectRefused | Fault::NoSuchHost => {
+            let nowhere = match case.fault {
+                Fault::NoSuchHost => "https://key-service.invalid".to_owned(),
+                _ => format!("http://{}", closed_address()),
+            };
+            return check(&case.id, case.expected, || unwraps(provider, &provider.kek(&nowhere, DEADLINE, "")));
+        }
+        Fault::WrongName => return over_tls(provider, "server-elsewhere.pem", case.expected),
+    };
+    let opened = at(provider, &server);
+    check(&case.id, case.expected, || match case.operation.to_ascii_lowercase().as_str() {
+        "encrypt" => block_on(opened.kek.wrap(WrapRequest::new(&payload(), &context()))).map(drop),
+        _ => unwraps(provider, &opened),
+    });
+    let asked = match &case.fault {
+        // One attempt takes all the time that there is.
+        Fault::Reply(Reply::Silence) => 1,
+        // A pause that is longer than this deadline.
+        Fault::Reply(Reply::Http { headers, .. }) if headers.iter().any(|(name, _)| name == "retry-after") => 1,
+        _ => 1 + usize::from(case.retryable),
+    };
+    assert_eq!(provider.asked(&server), asked, "{}: requests", case.id);
+}
+
+fn at(provider: &Provider, server: &Server) -> Opened {
+    provider.kek(&format!("http://{}", server.address), DEADLINE, "")
+}
+
+/// Answers of the file that would be good hold 32 bytes, and are to be replaced by one's own.
+fn with_our_payload(provider: &Provider, case: &Case, reply: &Reply) -> Reply {
+    match case.id.as_str() {
+        "gcp-200-crc-mismatch" => with(provider, "/plaintextCrc32c", json!("1")),
+        _ if case.expected.is_none() => provider.good_reply(PAYLOAD),
+        _ => reply.clone(),
+    }
+}
+
+/// At a server with this certificate, which the client trusts.
+fn over_tls(provider: &Provider, certificate: &str, expected: Option<ErrorKind>) {
+    let server = Server::start_tls(certificate, provider.answer(provider.good_reply(PAYLOAD)));
+    let trusts = format!("&ca={}", data(certificate).display());
+    let opened = provider.kek(&format!("https://{}", server.address), DEADLINE, &trusts);
+    check(&format!("{}, {certificate}", provider.name), expected, || unwraps(provider, &opened));
+    assert_eq!(server.seen().is_empty(), expected.is_some(), "{}: {certificate}", provider.name);
+}
+
 #[test]
-fn bare_statuses_have_their_class() {
-    let Some(cases) = cases(None) else { return };
-    for Case { id, expected, fault, .. } in &cases {
-        let Fault::Reply(Reply::Http { status: status @ (302 | 401 | 403 | 404 | 429 | 500..), .. }) = fault else {
-            continue;
-        };
-        let server = service(Reply::Http { status: *status, headers: Vec::new(), body: "<html>".to_owned() });
-        let outcome = outcome(&format!("http://{}", server.address));
-        check(id, &outcome, *expected);
+fn tls_is_believed_with_the_right_name_and_root_alone_and_a_slow_handshake_ends() {
+    for provider in providers() {
+        over_tls(&provider, "server-loopback.pem", None);
+        over_tls(&provider, "server-elsewhere.pem", Some(ErrorKind::Kms(KmsErrorKind::TlsError)));
+        // Whom the system does not trust.
+        let server = Server::start_tls("server-loopback.pem", provider.answer(provider.good_reply(PAYLOAD)));
+        let opened = provider.kek(&format!("https://{}", server.address), DEADLINE, "");
+        let tls = Some(ErrorKind::Kms(KmsErrorKind::TlsError));
+        check(&format!("{}, another root", provider.name), tls, || unwraps(&provider, &opened));
+        assert!(server.seen().is_empty());
+        let server = Server::slow_handshake();
+        let opened = provider.kek(&format!("https://{}", server.address), DEADLINE, "");
+        let late = Some(ErrorKind::Kms(KmsErrorKind::Timeout));
+        check(&format!("{}, a slow handshake", provider.name), late, || unwraps(&provider, &opened));
     }
 }
 
-/// What the transit engine, or what stands in front of it, may answer.
+/// What any service, or what stands in front of it, may answer.
 #[test]
 fn answers_have_their_class_and_are_asked_for_again_only_where_that_may_help() {
     use KmsErrorKind::*;
-    let errors = |status, text: &str| Reply::json(status, json!({ "errors": [text] }).to_string());
-    let plaintext = |text: &str| Reply::json(200, json!({ "data": { "plaintext": text } }).to_string());
-    let bytes = |len| plaintext(&BASE64.encode(&vec![7; len]));
     let html = |status| Reply::Http { status, headers: Vec::new(), body: "<html>sign in</html>".to_owned() };
-    let cases: Vec<(&str, Reply, Option<KmsErrorKind>, usize)> = vec![
-        ("good", bytes(64), None, 1),
-        ("tampered", errors(400, "cipher: message authentication failed"), Some(InvalidCiphertext), 1),
-        ("unknown text", errors(400, "the moon is in the wrong phase"), Some(Rejected), 1),
-        ("no text", Reply::json(400, "{}"), Some(Rejected), 1),
-        ("denied", errors(403, "1 error occurred:\n\t* permission denied\n\n"), Some(AccessDenied), 1),
-        ("bad token", errors(403, "permission denied"), Some(Credentials), 2),
-        (
-            "bad token of Vault 1.16",
-            errors(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token"),
-            Some(Credentials),
-            2,
-        ),
-        ("throttled", errors(429, "rate limit quota exceeded"), Some(Throttled), 2),
-        ("sealed", errors(503, "Vault is sealed"), Some(Unavailable), 1),
-        ("internal", errors(500, "internal error"), Some(Unavailable), 2),
-        ("balancer", html(502), Some(Unavailable), 2),
-        ("balancer gave up", html(504), Some(Timeout), 2),
-        ("lagging node", errors(412, "required index state not present"), Some(Unavailable), 2),
-        ("sign-in page", html(200), Some(MalformedResponse), 1),
-        ("empty", Reply::json(200, ""), Some(MalformedResponse), 1),
-        ("cut JSON", Reply::json(200, r#"{"data":{"plaintext":"AAAA"#), Some(MalformedResponse), 1),
-        ("no data", Reply::json(200, "{}"), Some(MalformedResponse), 1),
-        ("no plaintext", Reply::json(200, r#"{"data":{}}"#), Some(MalformedResponse), 1),
-        ("plaintext that is a number", Reply::json(200, r#"{"data":{"plaintext":7}}"#), Some(MalformedResponse), 1),
-        ("not base64", plaintext("***"), Some(MalformedResponse), 1),
-        ("no bytes", bytes(0), Some(MalformedResponse), 1),
-        ("32 bytes", bytes(32), Some(MalformedResponse), 1),
-        ("63 bytes", bytes(63), Some(MalformedResponse), 1),
-        ("65 bytes", bytes(65), Some(MalformedResponse), 1),
-        ("66 bytes", bytes(66), Some(MalformedResponse), 1),
-        ("4096 bytes", bytes(4096), Some(MalformedResponse), 1),
-        ("deep JSON", Reply::json(200, "[".repeat(60_000)), Some(MalformedResponse), 1),
-        ("64 KiB and one byte", Reply::json(200, " ".repeat(64 * 1024 + 1)), Some(MalformedResponse), 1),
-        ("64 MB", Reply::Long(64 << 20), Some(MalformedResponse), 1),
-        ("64 MB in chunks", Reply::LongChunked(64 << 20), Some(MalformedResponse), 1),
-        ("64 MB of headers", Reply::LongHeaders, Some(MalformedResponse), 1),
-        ("not HTTP", Reply::Garbage, Some(MalformedResponse), 1),
-        ("reset", Reply::Reset, Some(Unavailable), 2),
-        ("cut", Reply::Cut, Some(Unavailable), 2),
-        ("drip", Reply::Drip, Some(Timeout), 1),
-        ("silence", Reply::Silence, Some(Timeout), 1),
-    ];
-    for (id, reply, expected, requests) in cases {
-        let server = service(reply);
-        let outcome = outcome(&format!("http://{}", server.address));
-        check(id, &outcome, expected.map(ErrorKind::Kms));
-        assert_eq!(asked(&server), requests, "{id}: requests; {}", outcome.text);
+    let many = (0..1000).map(|number| (format!("x-{number}"), "y".to_owned())).collect();
+    let endless = Reply::Http { status: 200, headers: many, body: String::new() };
+    for provider in providers() {
+        let check = |id: &str, reply, expected, asked| answered(&provider, id, reply, expected, asked);
+        check("good", provider.good_reply(PAYLOAD), None, 1);
+        for len in [0, 1, 32, 63, 65, 66, 4096] {
+            check(&format!("{len} bytes"), provider.good_reply(&vec![7; len]), Some(MalformedResponse), 1);
+        }
+        for (id, payload) in [("not base64", json!("***")), ("a number", json!(7)), ("null", Value::Null)] {
+            check(id, with(&provider, provider.payload_at, payload), Some(MalformedResponse), 1);
+        }
+        if let Some((at, names)) = provider.foreign {
+            for name in names {
+                check(&format!("from {name}"), with(&provider, at, json!(name)), Some(WrongKey), 1);
+            }
+        }
+        let good = (provider.good)(PAYLOAD).to_string();
+        check("cut JSON", Reply::json(200, &good[..good.len() - 20]), Some(MalformedResponse), 1);
+        check("no members", Reply::json(200, "{}"), Some(MalformedResponse), 1);
+        check("a list", Reply::json(200, "[]"), Some(MalformedResponse), 1);
+        check("empty", Reply::json(200, ""), Some(MalformedResponse), 1);
+        check("deep JSON", Reply::json(200, "[".repeat(60_000)), Some(MalformedResponse), 1);
+        check("64 KiB and one byte", Reply::json(200, " ".repeat(64 * 1024 + 1)), Some(MalformedResponse), 1);
+        check("64 MB", Reply::Long(64 << 20), Some(MalformedResponse), 1);
+        check("64 MB in chunks", Reply::LongChunked(64 << 20), Some(MalformedResponse), 1);
+        check("64 MB of headers", Reply::LongHeaders, Some(MalformedResponse), 1);
+        check("a thousand headers", endless.clone(), Some(MalformedResponse), 1);
+        check("a bomb", Reply::Bomb, Some(MalformedResponse), 1);
+        check("not HTTP", Reply::Garbage, Some(MalformedResponse), 1);
+        check("sign-in page", html(200), Some(MalformedResponse), 1);
+        check("balancer", html(502), Some(Unavailable), 2);
+        check("balancer gave up", html(504), Some(Timeout), 2);
+        check("request took too long", html(408), Some(Timeout), 2);
+        check("internal", html(500), Some(Unavailable), 2);
+        check("too many", html(429), Some(Throttled), 2);
+        check("a firewall", html(403), Some(Rejected), 1);
+        check("an ingress that is being replaced", html(404), Some(Rejected), 1);
+        check("no text", Reply::json(400, "{}"), Some(Rejected), 1);
+        check("deep JSON, 400", Reply::json(400, "[".repeat(60_000)), Some(Rejected), 1);
+        check("reset", Reply::Reset, Some(Unavailable), 2);
+        check("cut", Reply::Cut, Some(Unavailable), 2);
+        check("drip", Reply::Drip, Some(Timeout), 1);
+        check("silence", Reply::Silence, Some(Timeout), 1);
     }
+}
+
+/// A good answer, but for the member at the JSON pointer `at`.
+fn with(provider: &Provider, at: &str, value: Value) -> Reply {
+    let mut answer = (provider.good)(PAYLOAD);
+    *answer.pointer_mut(at).expect("a member") = value;
+    Reply::json(200, answer.to_string())
 }
 
 /// Somebody who can answer in the service's place learns nothing elsewhere: redirects and challenges are not followed.
 #[test]
 fn redirects_and_evil_challenges_lead_nowhere() {
+    use KmsErrorKind::{Credentials, MalformedResponse, Rejected};
     let evil = Server::always(Reply::json(200, "{}"));
     let elsewhere = format!("http://{}/steal", evil.address);
-    let replies = [301, 302, 303, 307, 308].map(|status| (status, KmsErrorKind::MalformedResponse)).into_iter();
-    for (status, expected) in replies.chain([(401, KmsErrorKind::Credentials), (407, KmsErrorKind::Rejected)]) {
-        let challenge = format!("Bearer authorization=\"{elsewhere}\", resource=\"{elsewhere}\"");
-        let headers = ["location", "www-authenticate", "proxy-authenticate", "refresh"];
-        let headers = headers
-            .map(|name| (name.to_owned(), if name == "location" { elsewhere.clone() } else { challenge.clone() }));
-        let server = service(Reply::Http { status, headers: headers.into(), body: String::new() });
-        let outcome = outcome(&format!("http://{}", server.address));
-        check(&status.to_string(), &outcome, Some(ErrorKind::Kms(expected)));
-        assert_eq!(asked(&server), 1, "{status}");
+    for provider in providers() {
+        let redirects = [301, 302, 303, 307, 308].map(|status| (status, MalformedResponse, 1));
+        let challenges = [(401, Credentials, provider.asked_after_401), (407, Rejected, 1)];
+        for (status, expected, asked) in redirects.into_iter().chain(challenges) {
+            let challenge = format!("Bearer authorization=\"{elsewhere}\", resource=\"{elsewhere}\"");
+            let headers = ["location", "www-authenticate", "proxy-authenticate", "refresh"];
+            let headers = headers
+                .map(|name| (name.to_owned(), if name == "location" { elsewhere.clone() } else { challenge.clone() }));
+            let reply = Reply::Http { status, headers: headers.into(), body: String::new() };
+            answered(&provider, &status.to_string(), reply, Some(expected), asked);
+        }
     }
     assert!(evil.seen().is_empty(), "{:?}", evil.seen());
 }
 
+/// In seconds, in milliseconds and as a date by the service's clock. More than this deadline is not waited for.
 #[test]
-fn retry_after_is_believed() {
-    let headers = vec![("retry-after".to_owned(), "1".to_owned())];
-    let server = service(Reply::Http { status: 429, headers, body: String::new() });
-    // One second is more than this deadline: no point in waiting, and the service is left alone.
-    let outcome = outcome(&format!("http://{}", server.address));
-    check("impatient", &outcome, Some(ErrorKind::Kms(KmsErrorKind::Throttled)));
-    assert!(outcome.took < DEADLINE / 2, "{:?}", outcome.took);
-    assert_eq!(asked(&server), 1);
-}
-
-#[test]
-fn plain_http_goes_to_loopback_addresses_alone() {
-    for host in
-        ["vault.example:8200", "localhost:8200", "10.0.0.1:8200", "127.0.0.1.example:8200", "[2001:db8::1]:8200"]
-    {
-        let uri = format!("vault://{host}/transit/k?token_env=X&tls=off");
-        assert_eq!(refused(VaultKek::from_uri(&uri, here())).kind(), ErrorKind::Configuration, "{host}");
-    }
-    for host in ["127.0.0.1:8200", "127.9.9.9", "[::1]:8200"] {
-        let uri = format!("vault://{host}/transit/k?token_env=X&tls=off");
-        assert!(VaultKek::from_uri(&uri, here()).is_ok(), "{host}");
+fn a_pause_that_a_service_asks_for_is_made() {
+    let says = |headers: &[(&str, &str)]| Reply::Http {
+        status: 429,
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        body: String::new(),
+    };
+    let date = ("date", "Wed, 25 Nov 2026 10:00:00 GMT");
+    for provider in providers() {
+        let asked = |headers: &[(&str, &str)]| {
+            let begun = Instant::now();
+            let server = provider.serve(says(headers));
+            check(provider.name, Some(ErrorKind::Kms(KmsErrorKind::Throttled)), || {
+                unwraps(&provider, &at(&provider, &server))
+            });
+            (provider.asked(&server), begun.elapsed())
+        };
+        for headers in [
+            &[("retry-after", "1")][..],
+            &[("x-ms-retry-after-ms", "900")],
+            &[("retry-after-ms", "900")],
+            &[date, ("retry-after", "Wed, 25 Nov 2026 10:00:02 GMT")],
+        ] {
+            assert_eq!(asked(headers).0, 1, "{}: {headers:?}", provider.name);
+        }
+        let (count, took) = asked(&[("x-ms-retry-after-ms", "300")]);
+        assert!(count == 2 && took >= Duration::from_millis(300), "{}: {count} {took:?}", provider.name);
+        // What is over, and what is none, is no pause.
+        for headers in [&[date, ("retry-after", "Wed, 25 Nov 2026 09:00:00 GMT")][..], &[("retry-after", "soon")]] {
+            assert_eq!(asked(headers).0, 2, "{}: {headers:?}", provider.name);
+        }
     }
 }

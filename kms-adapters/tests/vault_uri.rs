@@ -14,14 +14,14 @@ fn parse(uri: &str) -> keyfold::Result<VaultConfig> {
 
 #[test]
 fn a_uri_says_everything() {
-    let config = parse("vault://vault.example/team/transit/clinic-7?token_file=run/token&namespace=a/b&ca=ca.pem&deadline=5s&timeout=900ms&attempts=2&rate=7").expect("a URI");
+    let config = parse("vault://vault.example/team/transit/clinic-7?token_file=run/token&namespace=a/b&ca=ca.pem&timeout=900ms&attempts=2&rate=7").expect("a URI");
     assert_eq!(config.address.as_str(), "https://vault.example:8200/");
     assert_eq!((config.mount.as_str(), config.key.as_str()), ("team/transit", "clinic-7"));
     assert_eq!(config.namespace.as_deref(), Some("a/b"));
     assert_eq!(config.ca, Some(PathBuf::from("/etc/keyfold/ca.pem")));
-    assert_eq!((config.limits.deadline, config.limits.attempt), (Duration::from_secs(5), Duration::from_millis(900)));
+    assert_eq!(config.limits.attempt, Duration::from_millis(900));
     assert_eq!((config.limits.attempts, config.limits.rate, config.limits.burst), (2, 7.0, 7));
-    assert_eq!(config.to_string(), "vault://vault.example:8200/team/transit/clinic-7");
+    assert_eq!(config.to_string(), "vault://vault.example:8200/team/transit/clinic-7?namespace=a/b");
     let VaultAuth::Token(source) = config.auth else { panic!("another method") };
     assert_eq!(source.to_string(), "file /etc/keyfold/run/token");
     let files = keyfold_kms::uri::files("vault://v/t/k?token_file=a%20b&ca=/ca.pem&role=x", Path::new("/etc"));
@@ -70,10 +70,10 @@ fn other_uris_are_refused() {
         "vault://v.example/transit/k?token_env=T&tls=on",
         "vault://v.example/transit/k?token_env=T&tls=off",
         "vault://v.example/transit/k?token_env=T&verify=false",
-        "vault://v.example/transit/k?token_env=T&deadline=5",
-        "vault://v.example/transit/k?token_env=T&deadline=-5s",
-        "vault://v.example/transit/k?token_env=T&deadline=301s",
-        "vault://v.example/transit/k?token_env=T&timeout=11s",
+        "vault://v.example/transit/k?token_env=T&timeout=5",
+        "vault://v.example/transit/k?token_env=T&timeout=-5s",
+        "vault://v.example/transit/k?token_env=T&deadline=5s",
+        "vault://v.example/transit/k?token_env=T&timeout=301s",
         "vault://v.example/transit/k?token_env=T&attempts=0",
         "vault://v.example/transit/k?token_env=T&attempts=11",
         "vault://v.example/transit/k?token_env=T&rate=0",

@@ -101,10 +101,11 @@ pub fn audit_trail(path: &Path) -> Result<AuditTrail> {
     let audit = config.audit.as_ref().ok_or(NO_AUDIT)?;
     let folder = folder_of(path);
     let open = |(alias, uri): (&KekAlias, &String)| -> (KekAlias, Arc<dyn Kms>) {
-        let kek = open_kek(alias, uri, folder, &Options::default()).unwrap_or_else(|error| {
-            let away = Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "the audit KEK cannot be opened here");
-            Arc::new(Absent(away.with_detail(error.to_string())))
-        });
+        let kek =
+            open_kek(alias, uri, config.deadlines.get(alias), folder, &Options::default()).unwrap_or_else(|error| {
+                let away = Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "the audit KEK cannot be opened here");
+                Arc::new(Absent(away.with_detail(error.to_string())))
+            });
         (alias.clone(), kek)
     };
     let is_forgeable = |uri: &String| uri.starts_with("local:") || config.keks.values().any(|other| other == uri);
@@ -173,5 +174,6 @@ fn hex(bytes: &[u8]) -> String {
 
 fn audit_kek(config: &Config, audit: &AuditConfig, folder: &Path, options: &Options) -> Result<Arc<dyn Kms>> {
     let uri = config.audit_keks.get(&audit.kek).ok_or(NO_AUDIT)?;
-    open_kek(&audit.kek, uri, folder, options).map_err(|error| add(error, &format!("KEK {}", audit.kek)))
+    open_kek(&audit.kek, uri, config.deadlines.get(&audit.kek), folder, options)
+        .map_err(|error| add(error, &format!("KEK {}", audit.kek)))
 }

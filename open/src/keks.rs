@@ -4,27 +4,46 @@ use crate::absent::Absent;
 use crate::{Options, add};
 use keyfold::config::Config;
 use keyfold::{Error, ErrorKind, KekAlias, KekUse, Kms, KmsErrorKind, Result};
+use keyfold_kms::examine::Examine;
 use keyfold_kms::{Deadline, LocalKek, PassphraseKek};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// The forms that this build knows.
-const FORMS: &[&str] = &[
-    "local:FILE",
-    "passphrase:FILE",
-    "host:NAME",
-    #[cfg(feature = "aws")]
-    "awskms://ARN?…",
-    #[cfg(feature = "azure")]
-    "azurekv://HOST/KEY?…",
-    #[cfg(feature = "gcp")]
-    "gcpkms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY?…",
-    #[cfg(feature = "pkcs11")]
-    "pkcs11://token=LABEL;object=LABEL?…",
-    #[cfg(feature = "vault")]
-    "vault://HOST:8200/MOUNT/KEY?…",
-];
+/// A sort of key service.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyService {
+    /// The scheme of its URIs.
+    pub scheme: &'static str,
+    /// The feature that brings its adapter.
+    pub feature: &'static str,
+    /// Whether this build has it.
+    pub is_built_in: bool,
+    form: &'static str,
+    absent: &'static str,
+}
+
+macro_rules! key_services {
+    ($($scheme:literal, $feature:literal, $form:literal;)+) => {
+        /// The key services that there are adapters for.
+        pub const KEY_SERVICES: &[KeyService] = &[$(KeyService {
+            scheme: $scheme,
+            feature: $feature,
+            is_built_in: cfg!(feature = $feature),
+            form: concat!($scheme, "://", $form),
+            absent: concat!($scheme, " is not in this build"),
+        }),+];
+    };
+}
+
+key_services! {
+    "awskms", "aws", "ARN?…";
+    "azurekv", "azure", "HOST/KEY?…";
+    "gcpkms", "gcp", "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY?…";
+    "pkcs11", "pkcs11", "token=LABEL;object=LABEL?…";
+    "vault", "vault", "HOST:8200/MOUNT/KEY?…";
+}
 
 /// Opens every KEK of `config`. One that cannot be opened is absent, and the log says why, where the keyring can do without:
 /// it is for isolated scopes, for recovery, or another one for roots can be asked.
@@ -51,19 +70,9 @@ pub(crate) fn open_keks(config: &Config, folder: &Path, options: &Options) -> Re
     let mut ids: BTreeMap<String, &KekAlias> = BTreeMap::new();
     let mut away = Vec::new();
     for (alias, uri) in &config.keks {
-        match open_with_id(alias, uri, folder, options) {
+        match open_with_id(alias, uri, config.deadlines.get(alias), folder, options) {
             Ok((kek, id)) => {
-                if let Some(other) = ids.insert(id, alias) {
-                    return Err(Error::new(
-                        ErrorKind::Configuration,
-                        "two aliases stand for the same key, and one KEK would count as two",
-                    )
-                    .with_detail(format!("{other}, {alias}")));
-                }
-                let kek = match config.deadlines.get(alias) {
-                    Some(limit) => Arc::new(Deadline::new(kek, *limit)),
-                    None => kek,
-                };
+                note_id(&mut ids, id, alias)?;
                 keks.insert(alias.clone(), kek);
             }
             Err(error) => away.push((alias.clone(), add(error, &format!("KEK {alias}")))),
@@ -95,24 +104,70 @@ pub(crate) fn open_keks(config: &Config, folder: &Path, options: &Options) -> Re
         } else {
             tracing::error!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
         }
-        let kind = ErrorKind::Kms(KmsErrorKind::Unavailable);
+        // A URI that somebody has to set right is no outage, which would pass. A file may be on a disk that is away.
+        let is_file = |uri: &String| uri.starts_with("local:") || uri.starts_with("passphrase:");
+        let kind = match error.kind() {
+            ErrorKind::Configuration if !config.keks.get(&alias).is_some_and(is_file) => ErrorKind::Configuration,
+            _ => ErrorKind::Kms(KmsErrorKind::Unavailable),
+        };
         let absent = Error::new(kind, "the KEK could not be opened when the keyring was");
         keks.insert(alias, Arc::new(Absent(absent.with_detail(error.to_string()))));
     }
     fatal.map_or(Ok(keks), Err)
 }
 
-pub(crate) fn open_kek(alias: &KekAlias, uri: &str, folder: &Path, options: &Options) -> Result<Arc<dyn Kms>> {
-    open_with_id(alias, uri, folder, options).map(|(kek, _)| kek)
+/// Opens all of `uris`, for a new keyring that each of them is to open.
+pub(crate) fn open_all(
+    uris: &BTreeMap<KekAlias, String>,
+    folder: &Path,
+    options: &Options,
+) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
+    let mut keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::new();
+    let mut ids = BTreeMap::new();
+    for (alias, uri) in uris {
+        let opened = open_with_id(alias, uri, None, folder, options);
+        let (kek, id) = opened.map_err(|error| add(error, &format!("KEK {alias}")))?;
+        note_id(&mut ids, id, alias)?;
+        keks.insert(alias.clone(), kek);
+    }
+    Ok(keks)
+}
+
+/// Refuses a key that another alias stands for.
+fn note_id<'a>(ids: &mut BTreeMap<String, &'a KekAlias>, id: String, alias: &'a KekAlias) -> Result<()> {
+    match ids.insert(id, alias) {
+        None => Ok(()),
+        Some(other) => Err(Error::new(
+            ErrorKind::Configuration,
+            "two aliases stand for the same key, and one KEK would count as two",
+        )
+        .with_detail(format!("{other}, {alias}"))),
+    }
+}
+
+pub(crate) fn open_kek(
+    alias: &KekAlias,
+    uri: &str,
+    deadline: Option<&Duration>,
+    folder: &Path,
+    options: &Options,
+) -> Result<Arc<dyn Kms>> {
+    open_with_id(alias, uri, deadline, folder, options).map(|(kek, _)| -> Arc<dyn Kms> { kek })
 }
 
 /// The KEK, and what tells it from every other one.
-fn open_with_id(alias: &KekAlias, uri: &str, folder: &Path, options: &Options) -> Result<(Arc<dyn Kms>, String)> {
+pub(crate) fn open_with_id(
+    alias: &KekAlias,
+    uri: &str,
+    deadline: Option<&Duration>,
+    folder: &Path,
+    options: &Options,
+) -> Result<(Arc<dyn Examine>, String)> {
     match uri.split_once(':') {
         Some(("local", file)) => {
             let kek = LocalKek::open(folder.join(file))?;
             let id = kek.id().to_owned();
-            Ok((Arc::new(kek), id))
+            Ok((within(deadline, kek), id))
         }
         Some(("passphrase", file)) => {
             let (alias, source) = (alias.clone(), options.passphrase.clone());
@@ -122,7 +177,7 @@ fn open_with_id(alias: &KekAlias, uri: &str, folder: &Path, options: &Options) -
             };
             let kek = PassphraseKek::open(folder.join(file), Arc::new(ask))?;
             let id = kek.file_id();
-            Ok((Arc::new(kek), id))
+            Ok((within(deadline, kek), id))
         }
         Some(("host", name)) => match options.host_keks.get(name) {
             Some(kek) => Ok((kek.clone(), uri.to_owned())),
@@ -131,25 +186,52 @@ fn open_with_id(alias: &KekAlias, uri: &str, folder: &Path, options: &Options) -
             }
         },
         #[cfg(feature = "vault")]
-        Some(("vault", _)) => Ok(remote(keyfold_kms::vault::VaultKek::from_uri(uri, folder)?)),
+        Some(("vault", _)) => remote(deadline, keyfold_kms::vault::VaultKek::from_uri(uri, folder)?),
         #[cfg(feature = "aws")]
-        Some(("awskms", _)) => Ok(remote(keyfold_kms::aws::AwsKek::from_uri(uri, folder)?)),
+        Some(("awskms", _)) => remote(deadline, keyfold_kms::aws::AwsKek::from_uri(uri, folder)?),
         #[cfg(feature = "azure")]
-        Some(("azurekv", _)) => Ok(remote(keyfold_kms::azure::AzureKek::from_uri(uri, folder)?)),
+        Some(("azurekv", _)) => remote(deadline, keyfold_kms::azure::AzureKek::from_uri(uri, folder)?),
         #[cfg(feature = "gcp")]
-        Some(("gcpkms", _)) => Ok(remote(keyfold_kms::gcp::GcpKek::from_uri(uri, folder)?)),
+        Some(("gcpkms", _)) => remote(deadline, keyfold_kms::gcp::GcpKek::from_uri(uri, folder)?),
         #[cfg(feature = "pkcs11")]
-        Some(("pkcs11", _)) => Ok(remote(keyfold_kms::pkcs11::Pkcs11Kek::from_uri(uri, folder)?)),
-        // Only the scheme is repeated: somebody may have written a password into the rest.
-        other => Err(Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
-            .with_detail(format!("{}; known: {}", other.map_or("no scheme", |(scheme, _)| scheme), FORMS.join(", ")))),
+        Some(("pkcs11", _)) => remote(deadline, keyfold_kms::pkcs11::Pkcs11Kek::from_uri(uri, folder)?),
+        other => Err(unknown(other.map(|(scheme, _)| scheme))),
     }
 }
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "pkcs11", feature = "vault"))]
-fn remote<A: keyfold_kms::layer::Adapter>(kek: keyfold_kms::layer::Layered<A>) -> (Arc<dyn Kms>, String) {
+fn remote<A: keyfold_kms::layer::Adapter>(
+    deadline: Option<&Duration>,
+    kek: keyfold_kms::layer::Layered<A>,
+) -> Result<(Arc<dyn Examine>, String)> {
     let id = kek.adapter().label().to_owned();
-    (Arc::new(kek), id)
+    let kek = match deadline {
+        Some(deadline) => kek.with_deadline(*deadline)?,
+        None => kek,
+    };
+    Ok((Arc::new(kek), id))
+}
+
+/// Why a URI of `scheme` opens no KEK. Only the scheme is repeated: somebody may have written a password into the rest.
+fn unknown(scheme: Option<&str>) -> Error {
+    let of_scheme = |service: &&KeyService| Some(service.scheme) == scheme;
+    if let Some(service) = KEY_SERVICES.iter().find(of_scheme) {
+        return Error::new(ErrorKind::Configuration, service.absent)
+            .with_detail(format!("cargo build -p keyfold-cli --features {}", service.feature));
+    }
+    let built_in = KEY_SERVICES.iter().filter(|service| service.is_built_in).map(|service| service.form);
+    let forms =
+        ["local:FILE", "passphrase:FILE", "host:NAME"].into_iter().chain(built_in).collect::<Vec<_>>().join(", ");
+    Error::new(ErrorKind::Configuration, "the KEK is not one that this build knows")
+        .with_detail(format!("{}; known: {forms}", scheme.unwrap_or("no scheme")))
+}
+
+/// A KEK that has no layer of its own, which would keep a deadline.
+fn within(deadline: Option<&Duration>, kek: impl Examine + 'static) -> Arc<dyn Examine> {
+    match deadline {
+        Some(deadline) => Arc::new(Deadline::new(Arc::new(kek), *deadline)),
+        None => Arc::new(kek),
+    }
 }
 
 /// The files of the KEKs of `config`.

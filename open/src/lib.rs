@@ -5,19 +5,22 @@
 
 mod absent;
 mod audit;
+pub mod doctor;
 mod keks;
 mod neighbour;
 mod records;
 mod snapshot;
 
 pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
+pub use keks::{KEY_SERVICES, KeyService};
 pub use records::{Accepted, Copies, Records, backup};
 
 use keyfold::config::Config;
 use keyfold::{
-    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, Kms, MemoryHighWater,
-    Recovery, Result,
+    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, KmsErrorKind,
+    MemoryHighWater, Recovery, Result,
 };
+use keyfold_kms::examine::Examine;
 use keyfold_kms::local::LocalKek;
 use keyfold_store::{FileHighWater, Journal, JournaledStore, PostgresStore, SqliteStore};
 use sha2::{Digest, Sha256};
@@ -27,6 +30,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Longest configuration or policy file in bytes.
@@ -38,8 +42,19 @@ const STORE_FILE: &str = "keys.db";
 const HIGH_WATER_FILE: &str = "keys.high-water";
 const KEK_FILE: &str = "local.kek";
 
+/// Whether `error` says that a key service was no help or refused, which says nothing of what was to be verified. A wrap that
+/// is not what it should be does.
+#[must_use]
+pub fn is_no_answer(error: &Error) -> bool {
+    use KmsErrorKind::{InvalidCiphertext, MalformedResponse, WrongKey};
+    matches!(error.kind(), ErrorKind::Kms(kind) if !matches!(kind, InvalidCiphertext | MalformedResponse | WrongKey))
+}
+
 /// Asks for the passphrase of a KEK, when that is first used. May block, and may be asked for several KEKs.
 pub type PassphraseSource = Arc<dyn Fn(&KekAlias) -> Result<Zeroizing<String>> + Send + Sync>;
+
+/// Makes a KEK of the host program, with the deadline that the configuration gives it, if any.
+pub type HostKek = Arc<dyn Fn(Option<Duration>) -> Result<Arc<dyn Examine>> + Send + Sync>;
 
 /// What a configuration does not say.
 #[derive(Clone, Default)]
@@ -49,7 +64,7 @@ pub struct Options {
     /// Where passphrases come from. Without it a KEK with a passphrase is away.
     pub passphrase: Option<PassphraseSource>,
     /// KEKs of the host program, which the configuration names by `host:NAME`. Without the one that it names, a KEK is away.
-    pub host_keks: BTreeMap<String, Arc<dyn Kms>>,
+    pub host_keks: BTreeMap<String, HostKek>,
     /// A [`backup`] of the key records, in the place of the store and its journals: [`open_with`] reads keys from it, and makes and
     /// changes none. For machines that do not reach the store. What was changed since is not seen.
     pub records: Option<Arc<[u8]>>,
@@ -248,13 +263,27 @@ fn key_files(config: &Config, folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// What [`init_with`] makes.
+#[derive(Clone, Debug, Default)]
+pub struct NewKeyring {
+    /// Name of the keyring, for people.
+    pub name: String,
+    /// The isolation domain: keys of another environment never open in this one.
+    pub environment: String,
+    /// The URI of the PostgreSQL store of key records, whose tables are made if needed; without it an SQLite file. Everything in it, a
+    /// password too, is written into the configuration.
+    pub store: Option<String>,
+    /// The URIs of the KEKs that wrap the root, by alias; without any, a new file of a local KEK, `local`.
+    pub keks: BTreeMap<KekAlias, String>,
+}
+
 /// What [`init`] made.
 #[derive(Debug)]
 pub struct Initialised {
     /// The configuration file.
     pub config: PathBuf,
-    /// The KEK file. Whoever has it and the store has every key.
-    pub kek: PathBuf,
+    /// The KEK file, if one was made. Whoever has it and the store has every key.
+    pub kek: Option<PathBuf>,
     /// The file of the store of key records; `None` where a server keeps them.
     pub store: Option<PathBuf>,
     /// The keyring.
@@ -269,29 +298,31 @@ pub struct Initialised {
 /// - [`Io`](ErrorKind::Io): one of the files exists already, or cannot be written. What this call made before it
 ///   failed is removed; what was there is untouched.
 pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initialised> {
-    make(folder, name, environment, None).await
+    let new = NewKeyring { name: name.to_owned(), environment: environment.to_owned(), ..NewKeyring::default() };
+    init_with(folder, &new, &Options::default()).await
 }
 
-/// As [`init`], with the key records in the PostgreSQL store that `uri` names, whose tables are made if needed. Paths in
-/// `uri` are relative to `folder`. Everything in it, a password too, is written into the configuration.
+/// As [`init`], with a store or KEKs elsewhere. Paths in their URIs are relative to `folder`. Each KEK wraps the new root and is
+/// asked to unwrap it again. Of `options`, passphrases and KEKs of the program count.
 ///
 /// # Errors
 ///
-/// - [`Configuration`](ErrorKind::Configuration): `uri` is not that of a PostgreSQL store.
+/// - [`Configuration`](ErrorKind::Configuration): a URI is not that of a PostgreSQL store or of a KEK that this build knows.
+/// - [`Kms`](ErrorKind::Kms): a KEK does not wrap or unwrap; nothing is left.
 /// - [`Store`](ErrorKind::Store): the store cannot be reached or made. What was stored before a failure is of a lineage that
 ///   nobody uses.
 /// - Those of [`init`].
-pub async fn init_with_store(folder: &Path, name: &str, environment: &str, uri: &str) -> Result<Initialised> {
-    match StoreUri::parse(uri)? {
-        StoreUri::Postgres(uri) => make(folder, name, environment, Some(uri)).await,
-        StoreUri::Sqlite(_) => Err(Error::new(
-            ErrorKind::Configuration,
-            "the SQLite store is the default and needs no URI: keys.db in the folder",
-        )),
-    }
-}
-
-async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>) -> Result<Initialised> {
+pub async fn init_with(folder: &Path, new: &NewKeyring, options: &Options) -> Result<Initialised> {
+    let server = match new.store.as_deref().map(StoreUri::parse).transpose()? {
+        None => None,
+        Some(StoreUri::Postgres(uri)) => Some(uri),
+        Some(StoreUri::Sqlite(_)) => {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "the SQLite store is the default and needs no URI: keys.db in the folder",
+            ));
+        }
+    };
     let path = |file: &str| folder.join(file);
     let missing = |folder: &&Path| !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_err();
     let mut made =
@@ -304,9 +335,14 @@ async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>
                 .with_detail(path(file).display().to_string()));
         }
     }
-    let alias = KekAlias::new("local")?;
-    let kek: Arc<dyn Kms> = Arc::new(LocalKek::create(path(KEK_FILE))?);
-    made.files.push(path(KEK_FILE));
+    let (mut keks, mut uris) = (keks::open_all(&new.keks, folder, options)?, new.keks.clone());
+    let own_kek = keks.is_empty();
+    if own_kek {
+        let alias = KekAlias::new("local")?;
+        keks.insert(alias.clone(), Arc::new(LocalKek::create(path(KEK_FILE))?));
+        uris.insert(alias, format!("local:{KEK_FILE}"));
+        made.files.push(path(KEK_FILE));
+    }
     made.files.extend([HIGH_WATER_FILE, "keys.high-water.lock"].map(path));
     let (uri, store): (String, Arc<dyn KeyStore>) = match server {
         Some(uri) => (uri.to_owned(), Arc::new(PostgresStore::create(uri, folder)?)),
@@ -317,8 +353,7 @@ async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>
         }
     };
     let high_water = Arc::new(FileHighWater::open(path(HIGH_WATER_FILE))?);
-    let created = Keyring::create(name, environment, store, BTreeMap::from([(alias.clone(), kek)]), high_water).await?;
-    let uris = BTreeMap::from([(alias, format!("local:{KEK_FILE}"))]);
+    let created = Keyring::create(&new.name, &new.environment, store, keks, high_water).await?;
     let text = Config::template(&created, &uri, HIGH_WATER_FILE, &uris);
     if own_folder {
         // The KEK and the store must not get into a repository together.
@@ -330,7 +365,7 @@ async fn make(folder: &Path, name: &str, environment: &str, server: Option<&str>
     made.keep();
     Ok(Initialised {
         config: path(CONFIG_FILE),
-        kek: path(KEK_FILE),
+        kek: own_kek.then(|| path(KEK_FILE)),
         store: server.is_none().then(|| path(STORE_FILE)),
         created,
     })

@@ -4,6 +4,7 @@ mod common;
 
 use common::{init, open, policy, postgres, reveal, seal};
 use keyfold::{ErrorKind, Keyring};
+use keyfold_open::{NewKeyring, Options};
 use std::fs;
 use std::path::Path;
 
@@ -130,7 +131,9 @@ fn a_keyring_in_a_database_works_like_one_in_a_file() {
 fn init_in_a_database_that_is_away_leaves_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     for uri in ["postgres://u:hunter2@127.0.0.1:1/d?sslmode=disable", "sqlite:keys.db", "postgres://h"] {
-        let made = pollster::block_on(keyfold_open::init_with_store(folder.path(), "ring", "production", uri));
+        let new =
+            NewKeyring { environment: "production".to_owned(), store: Some(uri.to_owned()), ..NewKeyring::default() };
+        let made = pollster::block_on(keyfold_open::init_with(folder.path(), &new, &Options::default()));
         assert!(!format!("{:?}", made.expect_err("refused")).contains("hunter2"));
         assert_eq!(fs::read_dir(&folder).expect("read").count(), 0, "{uri}: something is left");
     }

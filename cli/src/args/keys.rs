@@ -176,7 +176,7 @@ pub(crate) struct KeysState {
     pub(crate) json: bool,
 }
 
-fn parse_alias(text: &str) -> Result<KekAlias, String> {
+pub(super) fn parse_alias(text: &str) -> Result<KekAlias, String> {
     KekAlias::new(text).map_err(|error| error.to_string())
 }
 

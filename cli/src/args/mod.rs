@@ -2,12 +2,14 @@
 
 mod audit;
 mod data;
+mod doctor;
 mod keys;
 mod records;
 mod shred;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
 pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
+pub(crate) use doctor::Doctor;
 pub(crate) use keys::{
     Keys, KeysDrill, KeysList, KeysNewKek, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState, NewState,
 };
@@ -16,8 +18,20 @@ pub(crate) use shred::{KeysHold, KeysShred};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use keyfold::KekAlias;
+use keyfold_open::KEY_SERVICES;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// The version, and which key services are built in.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let names = |is_wanted: bool| {
+        let wanted = KEY_SERVICES.iter().filter(|service| service.is_built_in == is_wanted);
+        let names = wanted.map(|service| service.scheme).collect::<Vec<_>>().join(", ");
+        if names.is_empty() { "none".to_owned() } else { names }
+    };
+    format!("{}\nkey services: {}; not in this build: {}", env!("CARGO_PKG_VERSION"), names(true), names(false))
+});
 
 /// Protect and reveal patient identifiers in files; manage the keys.
 ///
@@ -25,7 +39,7 @@ use std::path::PathBuf;
 /// context and its row. Exit codes: 0 done, 2 usage, 3 configuration or policy, 4 input data, 5 keys, 6 key service,
 /// 7 files and stores, 8 system, 1 anything else, 128 + n ended by signal n.
 #[derive(Debug, Parser)]
-#[command(name = "keyfold", version, propagate_version = true)]
+#[command(name = "keyfold", version, long_version = LONG_VERSION.as_str(), propagate_version = true)]
 pub(crate) struct Cli {
     /// Print what happens to keys to standard error: error, warn, info, debug or trace. Never prints values or keys.
     #[arg(long, global = true, env = "KEYFOLD_LOG", value_name = "LEVEL", default_value = "warn")]
@@ -55,6 +69,8 @@ pub(crate) enum Command {
     Census(Census),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
+    /// Say what is well and what is not about a configuration: KEKs, store, keyring, files (docs/DOCTOR.md).
+    Doctor(Doctor),
     /// List, rotate, back up, recover and destroy keys.
     #[command(subcommand)]
     Keys(Keys),
@@ -91,9 +107,19 @@ pub(crate) struct Init {
     /// password, since others can see it.
     #[arg(long, value_name = "URI")]
     pub(crate) store: Option<String>,
+    /// Have this KEK wrap the root key instead of a new file local.kek: vault=vault://HOST:8200/transit/KEY?… and the like
+    /// (docs/CONFIG.md). Once per KEK; each of them opens the keyring. Paths in URIs are relative to the folder.
+    #[arg(long = "kek", value_name = "ALIAS=URI", value_parser = parse_kek)]
+    pub(crate) keks: Vec<(KekAlias, String)>,
     /// Print what was made as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn parse_kek(text: &str) -> Result<(KekAlias, String), String> {
+    let (alias, uri) = text.split_once('=').ok_or("ALIAS=URI, such as vault=vault://HOST:8200/transit/patients")?;
+    let alias = KekAlias::new(alias).map_err(|error| error.to_string())?;
+    Ok((alias, uri.to_owned()))
 }
 
 #[derive(Args, Debug)]

@@ -31,6 +31,7 @@ use crate::init::hex;
 use crate::opening;
 use crate::print_failed;
 use keyfold::{KekAlias, KeyClass, KeyInfo, KeyState, SlotId};
+use keyfold_open::is_no_answer;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -39,7 +40,7 @@ use std::process::ExitCode;
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
 
-/// Prints every key. Fails at the end if one of them is not vouched for by a trusted root.
+/// Prints every key. Fails at the end if one of them is not vouched for by a trusted root, or could not be verified now.
 pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let ring = opening::open(&args.source, &[])?;
     if !args.json {
@@ -56,7 +57,7 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
         writeln!(anstream::stderr(), "keyfold: {note}: {name:?}").map_err(print_failed)?;
     }
     let mut after = None;
-    let mut all_good = true;
+    let (mut all_good, mut unanswered) = (true, None);
     // Whose keys there are, and roots that nobody vouches for: without a pin they are nothing, unless keys need them.
     let (mut parents, mut retired) = (BTreeSet::new(), Vec::new());
     loop {
@@ -65,11 +66,16 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
             let record = &info.record;
             if record.class() != KeyClass::Root {
                 parents.insert(record.authenticator());
-            } else if info.verified.is_err() && record.state() != KeyState::Active {
+            } else if info.verified.as_ref().is_err_and(|error| !is_no_answer(error))
+                && record.state() != KeyState::Active
+            {
                 retired.push(info.clone());
                 continue;
             }
-            all_good &= info.verified.is_ok();
+            match &info.verified {
+                Err(error) if is_no_answer(error) => unanswered = Some(error.clone()),
+                verified => all_good &= verified.is_ok(),
+            }
             let missing = ring.missing_keks(record);
             writeln!(out, "{}", if args.json { json_line(info, &missing) } else { text_line(info, &missing) })
                 .map_err(print_failed)?;
@@ -95,7 +101,11 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
     if after.is_none() {
         return Err(Failure::new(Exit::Key, "the store has no key of this keyring: is it the right one?"));
     }
-    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(Exit::Key as u8) })
+    match unanswered {
+        _ if !all_good => Ok(ExitCode::from(Exit::Key as u8)),
+        Some(error) => Err(Failure::from(error).add("the keys cannot be verified before it answers")),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn json_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
@@ -116,6 +126,7 @@ fn json_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
         "held_since": record.held_since(),
         "verified": info.verified.is_ok(),
         "error": info.verified.as_ref().err().map(ToString::to_string),
+        "code": info.verified.as_ref().err().map(|error| error.kind().code()),
     })
     .to_string()
 }
@@ -123,6 +134,8 @@ fn json_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
 fn text_line(info: &KeyInfo, missing: &[KekAlias]) -> String {
     let record = &info.record;
     let note = match &info.verified {
+        // The reason is said once, at the end.
+        Err(error) if is_no_answer(error) => "cannot be verified now".to_owned(),
         Err(error) => format!("NOT TRUSTED: {error}"),
         Ok(()) if record.class() == KeyClass::Root => {
             let keks = format!("KEKs {}", record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "));

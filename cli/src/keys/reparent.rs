@@ -12,8 +12,8 @@ use std::io::Write;
 pub(crate) fn reparent(args: &KeysReparent, out: &mut impl Write) -> Result<(), Failure> {
     let ring = opening::open(&args.source, &[])?;
     let mut reparent = pollster::block_on(ring.reparent())?;
-    let end = walk(("reparenting", "moved"), args.records_per_second, |limit| {
-        let progress = pollster::block_on(reparent.step(limit))?;
+    let end = walk(("reparenting", "moved"), args.records_per_second, async |limit| {
+        let progress = reparent.step(limit).await?;
         Ok(Place { seen: progress.seen, changed: progress.moved, done: progress.done })
     })?;
     let (root, progress) = (reparent.root(), reparent.progress());

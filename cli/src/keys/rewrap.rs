@@ -39,8 +39,8 @@ fn run(
         writeln!(out, "{text}").map_err(print_failed)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let end = walk(("rewrapping", "changed"), rate, |limit| {
-        let progress = pollster::block_on(rewrap.step(limit))?;
+    let end = walk(("rewrapping", "changed"), rate, async |limit| {
+        let progress = rewrap.step(limit).await?;
         Ok(Place { seen: progress.seen, changed: progress.changed, done: progress.done })
     })?;
     let text = if json { result_json(&rewrap).to_string() } else { result_text(&rewrap, &options) };
@@ -48,7 +48,10 @@ fn run(
     match end {
         End::Interrupted(interrupted) => Err(interrupted.into()),
         End::Done if is_complete(&rewrap) => Ok(ExitCode::SUCCESS),
-        End::Done => Ok(ExitCode::from(Exit::Kms as u8)),
+        End::Done => {
+            let failed = rewrap.failures().values().next();
+            Ok(ExitCode::from(failed.map_or(Exit::Kms as u8, |error| Failure::from(error.clone()).code)))
+        }
     }
 }
 
@@ -109,7 +112,7 @@ fn result_text(rewrap: &Rewrap, options: &RewrapOptions) -> String {
         progress.changed, progress.added, progress.renewed, progress.dropped
     );
     for (alias, error) in rewrap.failures() {
-        text.push_str(&format!("\nKEK {alias} did not wrap, run keys repair when it is back: {error}"));
+        text.push_str(&format!("\nKEK {alias} did not wrap: run keys repair when that is mended: {error}"));
     }
     if progress.unopened > 0 {
         text.push_str(&format!("\n{} isolated keys were opened by no KEK and stay as they are", progress.unopened));
@@ -120,7 +123,13 @@ fn result_text(rewrap: &Rewrap, options: &RewrapOptions) -> String {
     if !progress.done {
         text.push_str("\nnot finished: run it again to go on");
     } else if is_complete(rewrap) {
-        text.push_str("; every root and isolated key has the wraps it should have");
+        text.push_str("; every root and isolated key is wrapped by the KEKs that should wrap it");
+        if options.renew.is_empty() {
+            text.push_str(
+                "\nversions of KEKs were not compared: after the rotation of a KEK, keys rewrap --renew ALIAS wraps again \
+                 under its present version",
+            );
+        }
         if options.is_repair() {
             text.push_str("\nwraps that were there already were not tried: keys drill does that");
         }

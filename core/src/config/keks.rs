@@ -77,6 +77,16 @@ impl Config {
     }
 
     pub(super) fn add_kek(&mut self, origin: &Origin<'_>, alias: KekAlias, kek: KekToml) -> Result<()> {
+        if let Some(deadline) = &kek.deadline {
+            let deadline = origin.at(deadline, |text| {
+                let deadline = duration::parse(text)?;
+                if !(1..=MAX_DEADLINE).contains(&deadline.as_secs()) {
+                    return Err(Error::new(ErrorKind::Configuration, "the deadline of a KEK is 1 second to 5 minutes"));
+                }
+                Ok(deadline)
+            })?;
+            self.deadlines.insert(alias.clone(), deadline);
+        }
         if kek.wraps == WrapsToml::Audit {
             self.audit_keks.insert(alias, kek.uri);
             return Ok(());
@@ -97,16 +107,6 @@ impl Config {
         }
         if kek.wraps == WrapsToml::Scopes {
             self.keyring.scope_keks.insert(alias.clone());
-        }
-        if let Some(deadline) = &kek.deadline {
-            let deadline = origin.at(deadline, |text| {
-                let deadline = duration::parse(text)?;
-                if !(1..=MAX_DEADLINE).contains(&deadline.as_secs()) {
-                    return Err(Error::new(ErrorKind::Configuration, "the deadline of a KEK is 1 second to 5 minutes"));
-                }
-                Ok(deadline)
-            })?;
-            self.deadlines.insert(alias.clone(), deadline);
         }
         self.keks.insert(alias, kek.uri);
         Ok(())

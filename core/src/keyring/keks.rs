@@ -106,7 +106,12 @@ pub(super) enum Verdict {
 
 impl Verdict {
     pub(super) fn of(error: &Error) -> Self {
-        let ErrorKind::Kms(kind) = error.kind() else { return Self::Other };
+        let kind = match error.kind() {
+            ErrorKind::Kms(kind) => kind,
+            // A KEK that is set up wrongly is no help either, and no reason not to ask one that is not.
+            ErrorKind::Configuration => return Self::Away,
+            _ => return Self::Other,
+        };
         match kind {
             KmsErrorKind::AccessDenied | KmsErrorKind::KeyDisabled | KmsErrorKind::KeyNotFound => Self::Refused,
             KmsErrorKind::WrongKey | KmsErrorKind::InvalidCiphertext => Self::WrongWrap,
@@ -367,10 +372,20 @@ pub(super) async fn wrap_one(kms: &dyn Kms, request: WrapRequest<'_>) -> Result<
 /// A key was made, or is kept, without the wrap of a KEK.
 pub(super) fn alarm_missing_wrap(alias: &KekAlias, error: &Error) {
     observe::missing_wrap(alias.as_str());
-    tracing::warn!(
-        kek = %alias, code = error.kind().code(),
-        "a key has no wrap of the KEK, which was away: run keys repair when it is back: {error}"
-    );
+    let why = why_missing(error);
+    tracing::warn!(kek = %alias, code = error.kind().code(), "a key has no good wrap of the KEK, which {why}: {error}");
+}
+
+/// What the KEK did, and what is to be done about it.
+fn why_missing(error: &Error) -> &'static str {
+    match Verdict::of(error) {
+        _ if error.kind() == ErrorKind::Configuration => "is set up wrongly: correct that, then run keys repair",
+        Verdict::Refused => "refused: run keys repair when it may be used again",
+        Verdict::WrongWrap => "did not open what it had wrapped: run keys repair when that is mended",
+        Verdict::Away | Verdict::Other => {
+            "gave no wrap: run keys repair when it is back, or what is said here is mended"
+        }
+    }
 }
 
 /// Whether a root is one that keys or values may still depend on.
@@ -381,6 +396,22 @@ pub(super) fn is_live(record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_wrap_is_blamed_on_what_the_kek_did() {
+        use KmsErrorKind::{
+            AccessDenied, InvalidCiphertext, KeyDisabled, KeyNotFound, Throttled, Timeout, Unavailable,
+        };
+        let why = |kind: ErrorKind| why_missing(&Error::new(kind, "a reason")).split(':').next().unwrap().to_owned();
+        for kind in [AccessDenied, KeyDisabled, KeyNotFound] {
+            assert_eq!(why(ErrorKind::Kms(kind)), "refused");
+        }
+        for kind in [Throttled, Timeout, Unavailable] {
+            assert_eq!(why(ErrorKind::Kms(kind)), "gave no wrap");
+        }
+        assert_eq!(why(ErrorKind::Kms(InvalidCiphertext)), "did not open what it had wrapped");
+        assert_eq!(why(ErrorKind::Configuration), "is set up wrongly");
+    }
 
     #[test]
     fn illness_fades_doubles_and_ends_with_an_answer() {

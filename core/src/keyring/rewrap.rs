@@ -1,5 +1,7 @@
 //! Rewrapping (DESIGN K11, K14): the same keys under other KEKs, or under new versions of them. Touches the records of
 //! roots and isolated keys alone: however many scopes there are, a change of KEK costs a few requests per root.
+//!
+//! A little over 500 lines: the walk, what it does to one record and what it counts are read together.
 
 mod plan;
 

@@ -342,7 +342,8 @@ impl Keyring {
         if let Some(missing) = current.kek_aliases().find(|alias| !keks.contains_key(*alias) && !left_out(alias)) {
             return Err(Error::new(
                 ErrorKind::PolicyRefused,
-                "a KEK that wraps the present root is not among those that are configured here for roots",
+                "a KEK that wraps the present root is not among those that are configured here for roots: configure it \
+                 again, or have `keys rewrap --drop-kek` take its wraps away if it is to go",
             )
             .with_detail(missing.as_str()));
         }

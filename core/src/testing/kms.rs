@@ -334,7 +334,7 @@ impl FakeKms {
         let prefix: [u8; PREFIX_LEN] = random::array()?;
         let proposed = random::array()?;
         let mut body = *request.payload.expose();
-        let sealed = self.0.kek.derive(&prefix).seal(proposed, &aad(request.context), &mut body)?;
+        let sealed = self.0.kek.derive(&prefix).seal(proposed, &request.context.canonical(), &mut body)?;
         let bytes = [&prefix[..], &sealed.nonce, &body, &sealed.tag].concat();
         Ok(WrappedKey { kek_version: self.version().clone(), bytes })
     }
@@ -359,7 +359,7 @@ impl FakeKms {
         let mut opened = Secret::<80>::with(|buffer| buffer.copy_from_slice(sealed));
         let wrong = self.0.wrong_payload.load(Ordering::SeqCst);
         Secret::try_with(|payload: &mut [u8; 64]| {
-            let found = self.0.kek.derive(prefix).open(last, &aad(request.context), opened.expose_mut())?;
+            let found = self.0.kek.derive(prefix).open(last, &request.context.canonical(), opened.expose_mut())?;
             payload.copy_from_slice(found);
             if wrong {
                 payload[0] ^= 1;
@@ -382,18 +382,6 @@ impl Kms for FakeKms {
 
 fn refusal(kind: KmsErrorKind, message: &'static str) -> Error {
     Error::new(ErrorKind::Kms(kind), message)
-}
-
-/// For each pair: length of the name (8) ‖ name ‖ length of the value (8) ‖ value.
-fn aad(context: &KmsContext) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (name, value) in context.pairs() {
-        for part in [name, &value] {
-            out.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            out.extend_from_slice(part.as_bytes());
-        }
-    }
-    out
 }
 
 impl core::fmt::Debug for FakeKms {

@@ -182,7 +182,7 @@ struct OwnServer {
 
 impl OwnServer {
     fn start() -> Option<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/postgres.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/servers/postgres.py");
         let mut process = Command::new("python3")
             .arg(script)
             .arg("--serve")
@@ -197,7 +197,7 @@ impl OwnServer {
             line.split_once('=').map(|(_, value)| value.trim().to_owned())
         };
         let (Some(uri), Some(ca)) = (value(), value()) else {
-            let _ = writeln!(std::io::stdout(), "\nSKIPPED: tools/postgres.py starts no server");
+            let _ = writeln!(std::io::stdout(), "\nSKIPPED: tools/servers/postgres.py starts no server");
             process.wait().expect("ended");
             return None;
         };

@@ -1,5 +1,5 @@
 //! The PostgreSQL store, against the server that KEYFOLD_TEST_POSTGRES names (`./test` starts one, and so does
-//! `python3 tools/postgres.py cargo test …`).
+//! `python3 tools/servers/postgres.py cargo test …`).
 
 mod away;
 mod fork;

@@ -43,10 +43,11 @@ impl Arn {
         self.resource.starts_with("alias/")
     }
 
-    /// The key to ask here, under this configured name, for what the key `wrapper` wrapped; `None` if it is a foreign one.
+    /// The key that must have answered where this name was asked for what the key `wrapper` wrapped; `None` if it is a
+    /// foreign one.
     ///
     /// - The same key, or its replica in another region: the multi-Region keys of one ID share their key material.
-    /// - Under an alias, any key of its account and region: the alias may have pointed there when it was wrapped.
+    /// - Under an alias, whichever key of its account the service takes it for: whether it is that one, the answer says.
     pub(super) fn opener_of(&self, wrapper: &Self) -> Option<Self> {
         let here = Self { region: self.region.clone(), ..wrapper.clone() };
         let is_near = wrapper.region == self.region || wrapper.resource.starts_with("key/mrk-");

@@ -31,8 +31,10 @@ pub enum AwsCredentials {
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct AwsConfig {
-    /// The key or alias. Its region is the one that is asked.
+    /// The key or alias that wraps. Its region is the one that is asked.
     pub key: Arn,
+    /// Further keys of the region that are asked for what they wrapped: those that an alias pointed to before.
+    pub opens: Vec<Arn>,
     /// Where to reach the service other than under its public name: `https://…`, or `http://` with a loopback address.
     pub endpoint: Option<Url>,
     /// Whether to use the endpoint whose cryptography is validated to FIPS 140.
@@ -50,19 +52,20 @@ impl AwsConfig {
     #[must_use]
     pub fn new(key: Arn) -> Self {
         let (credentials, limits) = (AwsCredentials::Chain, Limits::default());
-        Self { key, endpoint: None, fips: false, credentials, ca: None, limits }
+        Self { key, opens: Vec::new(), endpoint: None, fips: false, credentials, ca: None, limits }
     }
 
     /// The key that `uri` names: `awskms://ARN?OPTION=VALUE&…`. Paths are relative to `folder`.
     ///
     /// | option | meaning |
     /// |---|---|
+    /// | `opens` | ARNs of keys, with commas between them, that are asked for what they wrapped, besides the KEK itself |
     /// | `profile` | use this profile and no other source of credentials |
     /// | `credentials_file` | in this file; the profile is `default` unless named |
     /// | `endpoint` | such as a VPC endpoint; the variable AWS_ENDPOINT_URL is not read |
     /// | `fips` | `on`: the FIPS endpoint of the region |
     /// | `ca` | a PEM file with the CA of the endpoint |
-    /// | `deadline`, `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
+    /// | `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
     ///
     /// # Errors
     ///
@@ -70,6 +73,9 @@ impl AwsConfig {
     pub fn from_uri(uri: &str, folder: &Path) -> Result<Self> {
         let mut uri = KekUri::parse(uri, "awskms", folder)?;
         let mut config = Self::new(uri.address.parse()?);
+        if let Some(opens) = uri.take("opens") {
+            config.opens = opens.split(',').map(str::parse).collect::<Result<_>>()?;
+        }
         config.credentials = match (uri.take("profile"), uri.take_path("credentials_file")) {
             (None, None) => AwsCredentials::Chain,
             (name, file) => AwsCredentials::Profile { file, name: name.unwrap_or_else(|| "default".to_owned()) },
@@ -88,7 +94,18 @@ impl AwsConfig {
         Ok(config)
     }
 
+    /// The configured key or alias to ask for what the key `wrapper` wrapped, and the key that must answer. `None`: no
+    /// configured one can have wrapped it. Records never choose a key: they can only name one that is configured here.
+    pub(super) fn opener_of(&self, wrapper: &Arn) -> Option<(&Arn, Arn)> {
+        // An alias comes last: it may have moved away from a key that is named here.
+        let mut named = self.opens.iter().chain([&self.key]);
+        named.find_map(|name| Some((name, name.opener_of(wrapper)?)))
+    }
+
     pub(super) fn check(&self) -> Result<()> {
+        if self.opens.iter().any(|key| key.is_alias() || key.region() != self.key.region()) {
+            return Err(wrong("the option opens of a KEK names keys, no aliases, of the same region", FORM));
+        }
         if let Some(endpoint) = &self.endpoint {
             let has_more = endpoint.query().is_some() || endpoint.fragment().is_some();
             if endpoint.host().is_none() || has_more || !endpoint.username().is_empty() || endpoint.password().is_some()

@@ -3,31 +3,36 @@
 //! `Encrypt` and `Decrypt` are all that is ever called. The encryption context is the three pairs of
 //! [`keyfold::KmsContext`], which the service authenticates and CloudTrail shows.
 //!
-//! The KEK version is the ARN of the key that wrapped: `Encrypt` says it, so an alias need not be looked up. `Decrypt` then
-//! names the configured key, or under an alias the one that it pointed to when it wrapped; what names a key of another
-//! account or region, or another key than the configured one, is refused without a request. A multi-Region key opens what its
-//! replicas wrapped. Rotated key material needs no version: the service finds it by the wrapped bytes.
+//! The KEK version is the ARN of the key that wrapped: `Encrypt` says it, so an alias need not be looked up. `Decrypt` names
+//! the configured key or alias and never one that a record brings; the answer must come from the key that the record names. What
+//! names a key of another account or region, or another key than a configured one, is refused without a request. An alias that
+//! was moved no longer opens what it wrapped before, unless the option `opens` names the key. A multi-Region key opens what
+//! its replicas wrapped. Rotated key material needs no version: the service finds it by the wrapped bytes.
 
 mod arn;
 mod config;
 mod credentials;
+mod examine;
 mod table;
 
 pub use arn::Arn;
 pub use config::{AwsConfig, AwsCredentials};
 pub use table::TABLE;
 
-use crate::http::Http;
+use crate::examine::{Finding, Profile};
+use crate::http::{Http, retry_after};
 use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
 use crate::sdk::{Carried, Purpose, Session, Transport, quietly};
 use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::timeout::TimeoutConfig;
-use aws_sdk_kms::config::{BehaviorVersion, Region};
+use aws_sdk_kms::config::{BehaviorVersion, IdentityCache, Region};
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::{Client, Config};
-use keyfold::{BoxFuture, KmsContext, KmsErrorKind, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey};
+use keyfold::{
+    BoxFuture, ErrorKind, KmsContext, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
+};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::Path;
@@ -63,7 +68,7 @@ impl AwsKek {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](keyfold::ErrorKind::Configuration): the endpoint or a limit is not allowed, or the CA cannot be used.
+    /// - [`Configuration`](ErrorKind::Configuration): the endpoint or a limit is not allowed, or the CA cannot be used.
     pub fn open(config: AwsConfig) -> Result<Self> {
         config.check()?;
         let http = Arc::new(Http::new(config.ca.as_deref())?);
@@ -73,7 +78,7 @@ impl AwsKek {
         let kms = AwsKms {
             label: config.to_string(),
             service: Transport::new(http, Purpose::Service { request_id: "x-amzn-requestid" }),
-            login: Transport::new(login, Purpose::Login),
+            login: Transport::new(login, Purpose::Login { hosts: Some(credentials::hosts(config.key.region())) }),
             session: Session::new(),
             config,
         };
@@ -84,7 +89,7 @@ impl AwsKek {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](keyfold::ErrorKind::Configuration): as for [`open`](Self::open), or the URI is wrong.
+    /// - [`Configuration`](ErrorKind::Configuration): as for [`open`](Self::open), or the URI is wrong.
     pub fn from_uri(uri: &str, folder: &Path) -> Result<Self> {
         Self::open(AwsConfig::from_uri(uri, folder)?)
     }
@@ -98,9 +103,10 @@ impl AwsKms {
                 .region(Region::new(self.config.key.region().to_owned()))
                 .http_client(self.service.clone())
                 .credentials_provider(credentials::Source::new(&self.config, self.login.clone()))
-                // Both are the layer's.
+                // All three are the layer's.
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(TimeoutConfig::disabled())
+                .identity_cache(IdentityCache::lazy().load_timeout(Duration::MAX).build())
                 .use_fips(self.config.fips);
             let config = match &self.config.endpoint {
                 Some(endpoint) => config.endpoint_url(endpoint.as_str()),
@@ -123,23 +129,29 @@ impl AwsKms {
         const LACKS: Failure = Failure::malformed("AWS KMS said neither what it wrapped nor with which key");
         let kek_version = answer.key_id.ok_or(LACKS)?;
         let bytes = answer.ciphertext_blob.ok_or(LACKS)?.into_inner();
-        self.opener_of(&kek_version)?;
-        Ok(WrappedKey { kek_version, bytes })
+        match self.config.key.opener_of(&named(&kek_version)?) {
+            Some(_) => Ok(WrappedKey { kek_version, bytes }),
+            None => Err(OTHER_KEY),
+        }
     }
 
-    async fn decrypt(&self, client: &Client, request: &UnwrapRequest<'_>, key: &Arn) -> Attempt<Secret<64>> {
+    async fn decrypt(&self, client: &Client, request: &UnwrapRequest<'_>) -> Attempt<Secret<64>> {
+        let (asked, opener) = self.opener_of(request.wrapped)?;
         let answer = client
             .decrypt()
-            .key_id(key.to_string())
+            .key_id(asked.to_string())
             .ciphertext_blob(Blob::new(request.wrapped.bytes.clone()))
             .set_encryption_context(Some(pairs(request.context)))
             .send()
             .await
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| match failure(&error) {
+                failure if asked.is_alias() && failure.kind == ErrorKind::Kms(KmsErrorKind::WrongKey) => MOVED,
+                failure => failure,
+            })?;
         let plaintext = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
-        let named = answer.key_id.ok_or(Failure::malformed("AWS KMS did not say with which key it decrypted"))?;
-        if named != key.to_string() {
-            return Err(Failure::new(KmsErrorKind::WrongKey, "AWS KMS answered for another key than was asked"));
+        let key = answer.key_id.ok_or(Failure::malformed("AWS KMS did not say with which key it decrypted"))?;
+        if key != opener.to_string() {
+            return Err(OTHER_KEY);
         }
         let payload: &[u8; 64] = plaintext
             .as_slice()
@@ -148,14 +160,11 @@ impl AwsKms {
         Ok(Secret::with(|copy| copy.copy_from_slice(payload)))
     }
 
-    /// The key to ask for what the key with the ARN `wrapper` wrapped.
-    fn opener_of(&self, wrapper: &str) -> Attempt<Arn> {
-        let arn: Arn = wrapper
-            .parse()
-            .map_err(|_| Failure::new(KmsErrorKind::InvalidCiphertext, "the wrapped key names no key of AWS KMS"))?;
-        self.config.key.opener_of(&arn).ok_or_else(|| {
-            Failure::new(KmsErrorKind::WrongKey, "another key than the configured one wrapped, or was asked to")
-        })
+    /// The configured key or alias to ask for `wrapped`, and the key that must answer.
+    fn opener_of(&self, wrapped: &WrappedKey) -> Attempt<(&Arn, Arn)> {
+        const FOREIGN: Failure =
+            Failure::new(KmsErrorKind::WrongKey, "another key than those that are configured wrapped these bytes");
+        self.config.opener_of(&named(&wrapped.kek_version)?).ok_or(FOREIGN)
     }
 
     /// Runs an attempt, and forgets credentials that the service refused.
@@ -187,15 +196,37 @@ impl Adapter for AwsKms {
         })
     }
 
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        if wrapped.bytes.is_empty() {
+            return Err(Failure::new(KmsErrorKind::InvalidCiphertext, "the wrapped key is empty"));
+        }
+        self.opener_of(wrapped).map(drop)
+    }
+
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
-            if request.wrapped.bytes.is_empty() {
-                return Err(Failure::new(KmsErrorKind::InvalidCiphertext, "the wrapped key is empty"));
-            }
-            let key = self.opener_of(&request.wrapped.kek_version)?;
-            self.attempt(request.trace, async |client: &Client| self.decrypt(client, &request, &key).await).await
+            self.attempt(request.trace, async |client: &Client| self.decrypt(client, &request).await).await
         })
     }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(self.attempt(Some(trace), async |client: &Client| examine::look(client, &self.config).await))
+    }
+}
+
+const OTHER_KEY: Failure = Failure::new(KmsErrorKind::WrongKey, "AWS KMS answered for another key than was asked");
+const MOVED: Failure = Failure::new(
+    KmsErrorKind::WrongKey,
+    "another key than that of the alias wrapped these bytes: if the alias was moved, name the old key in the option opens",
+);
+
+/// The key that an answer or a record names.
+fn named(arn: &str) -> Attempt<Arn> {
+    arn.parse().map_err(|_| Failure::new(KmsErrorKind::InvalidCiphertext, "the wrapped key names no key of AWS KMS"))
 }
 
 fn pairs(context: &KmsContext) -> HashMap<String, String> {
@@ -223,6 +254,5 @@ where
         return MALFORMED.detail(format!("status {status}"));
     }
     let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
-    let retry_after = raw.headers().get("retry-after").and_then(|text| text.trim().parse().ok());
-    sort(TABLE, status, code, message).retry_after(retry_after.map(Duration::from_secs))
+    sort(TABLE, status, code, message).retry_after(retry_after(|name| raw.headers().get(name)))
 }

@@ -14,6 +14,13 @@ pub const TABLE: &[Row] = &[
     Row::kms(WrongKey, "another KEK of AWS wrapped these bytes").code("IncorrectKeyException"),
     Row::kms(KeyDisabled, "the KEK is disabled").code("DisabledException"),
     Row::kms(KeyDisabled, "the KEK is pending deletion").code("KMSInvalidStateException").text("pending deletion"),
+    // Keys outside of AWS, and in CloudHSM: what fails there is an outage, and has this code all the same.
+    Row::kms(Unavailable, "the external key store of the KEK does not answer as it should")
+        .code("KMSInvalidStateException")
+        .text("external key"),
+    Row::kms(Unavailable, "the custom key store of the KEK is not connected")
+        .code("KMSInvalidStateException")
+        .text("custom key store"),
     Row::kms(KeyDisabled, "the KEK is in a state in which it cannot be used").code("KMSInvalidStateException"),
     Row::kms(KeyNotFound, "there is no such key or alias in this account and region").code("NotFoundException"),
     Row::kms(AccessDenied, "the identity may not use the KEK: it needs kms:Encrypt and kms:Decrypt")
@@ -59,6 +66,4 @@ pub const TABLE: &[Row] = &[
     HTTP_ROWS[1],
     HTTP_ROWS[2],
     HTTP_ROWS[3],
-    HTTP_ROWS[4],
-    HTTP_ROWS[5],
 ];

@@ -115,7 +115,7 @@ impl AzureConfig {
     /// | `resource` | the service whose tokens the vault takes, where its host name does not say |
     /// | `ca` | a PEM file with the CA to trust in place of the system's |
     /// | `tls` | `off` speaks plain HTTP to a loopback address |
-    /// | `deadline`, `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
+    /// | `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
     ///
     /// # Errors
     ///
@@ -153,6 +153,11 @@ impl AzureConfig {
         let config = Self { vault, key, algorithm, resource, credentials, ca, limits };
         config.check()?;
         Ok(config)
+    }
+
+    /// Whether the service is one of Azure's own, whose tokens Microsoft gives.
+    pub(super) fn is_in_azure(&self) -> bool {
+        self.resource.strip_prefix("https://").is_some_and(|service| SERVICES.contains(&service))
     }
 
     pub(super) fn check(&self) -> Result<()> {

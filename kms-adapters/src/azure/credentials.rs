@@ -3,19 +3,21 @@
 use super::{AzureConfig, AzureCredentials, HostToken};
 use crate::credentials::{SecretSource, SecretText};
 use crate::layer::{Attempt, Failure};
-use crate::sdk::{Carried, Transport as Client};
+use crate::sdk::{Carried, Transport as Client, login};
 use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, Secret, TokenCredential, TokenRequestOptions};
 use azure_core::error::ErrorKind;
 use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::http::request::Body;
-use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, Request, RetryOptions, StatusCode, Transport};
+use azure_core::http::{
+    AsyncRawResponse, ClientMethodOptions, ClientOptions, HttpClient, Request, RetryOptions, StatusCode, Transport,
+};
 use azure_core::time::{Duration, OffsetDateTime};
 use azure_core::{Error, Result};
 use azure_identity::{
-    AzureCliCredential, ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
-    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
-    WorkloadIdentityCredentialOptions,
+    AzureCliCredential, ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions,
+    ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential, ManagedIdentityCredentialOptions,
+    UserAssignedId,
 };
 use keyfold::KmsErrorKind;
 use std::fmt;
@@ -29,11 +31,24 @@ pub(super) const NONE: Failure = Failure::new(
 /// How long a token counts that does not say so itself. The SDK asks for a new one five minutes earlier.
 const TOKEN_MINUTES: i64 = 15;
 
+/// Microsoft Entra ID, in the public cloud and the national ones.
+const AUTHORITIES: [&str; 4] = [
+    "login.microsoftonline.com",
+    "login.microsoftonline.us",
+    "login.chinacloudapi.cn",
+    "login.partner.microsoftonline.cn",
+];
+
+/// The hosts that may be asked for tokens; a cloud of one's own has its own, which AZURE_AUTHORITY_HOST names.
+pub(super) fn hosts(config: &AzureConfig) -> Option<Arc<[String]>> {
+    config.is_in_azure().then(|| AUTHORITIES.into_iter().map(str::to_owned).collect())
+}
+
 /// The credential that `config` names, which gives tokens of the configured service and no other.
-pub(super) fn make(config: &AzureConfig, login: &Client) -> Attempt<Arc<dyn TokenCredential>> {
+pub(super) fn make(config: &AzureConfig, client: &Client) -> Attempt<Arc<dyn TokenCredential>> {
     let none = |_: Error| NONE;
     let options = || ClientOptions {
-        transport: Some(Transport::new(Arc::new(Sender { client: login.clone(), plain: None }))),
+        transport: Some(Transport::new(Arc::new(Sender { client: client.clone(), plain: None }))),
         // The layer repeats.
         retry: RetryOptions::none(),
         ..ClientOptions::default()
@@ -45,19 +60,19 @@ pub(super) fn make(config: &AzureConfig, login: &Client) -> Attempt<Arc<dyn Toke
         };
         ManagedIdentityCredential::new(Some(options)).map_err(none)
     };
-    let workload = || {
-        let options = WorkloadIdentityCredentialOptions {
-            credential_options: ClientAssertionCredentialOptions { client_options: options() },
-            ..WorkloadIdentityCredentialOptions::default()
-        };
-        WorkloadIdentityCredential::new(Some(options)).map_err(none)
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let workload = || -> Attempt<_> {
+        let names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE"];
+        let [Some(tenant), Some(client), Some(file)] = names.map(variable) else { return Err(NONE) };
+        let options = ClientAssertionCredentialOptions { client_options: options() };
+        let assertion = Assertion(SecretSource::File(file.into()));
+        ClientAssertionCredential::new(tenant, client, assertion, Some(options)).map_err(none)
     };
     let secret = |tenant_id: &str, client_id: &str, secret: &SecretSource| -> Attempt<_> {
         let secret = Secret::new(secret.read()?.expose().to_owned());
         let options = ClientSecretCredentialOptions { client_options: options() };
         ClientSecretCredential::new(tenant_id, client_id.to_owned(), secret, Some(options)).map_err(none)
     };
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let inner: Arc<dyn TokenCredential> = match &config.credentials {
         // By what is there, not by what fails: a secret that has expired must not make a service use another identity.
         AzureCredentials::Chain if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() => workload()?,
@@ -95,7 +110,7 @@ impl TokenCredential for Guarded {
                 "the vault asks for a token of another service than its own: it is not the one that it should be",
             )));
         }
-        self.inner.get_token(scopes, options).await
+        login(self.inner.get_token(scopes, options), |Carried(outage)| carry(outage)).await
     }
 }
 
@@ -121,6 +136,19 @@ impl TokenCredential for Given {
         };
         let token = token.map_err(|error| carry(error.into()))?;
         Ok(AccessToken::new(token.expose().to_owned(), OffsetDateTime::now_utc() + Duration::minutes(TOKEN_MINUTES)))
+    }
+}
+
+/// The token of a pod, which Kubernetes keeps fresh. Read by us at each login: the SDK would wait for a pipe, and read a
+/// file of any length.
+#[derive(Debug)]
+struct Assertion(SecretSource);
+
+#[async_trait]
+impl ClientAssertion for Assertion {
+    async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> Result<String> {
+        let token = self.0.read().map_err(|error| carry(error.into()))?;
+        Ok(token.expose().to_owned())
     }
 }
 

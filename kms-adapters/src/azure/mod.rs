@@ -10,12 +10,14 @@
 
 mod config;
 mod credentials;
+mod examine;
 mod table;
 
 pub use config::{AzureAlgorithm, AzureConfig, AzureCredentials, HostToken};
 pub use table::TABLE;
 
-use crate::http::Http;
+use crate::examine::{Finding, Profile};
+use crate::http::{Http, retry_after};
 use crate::layer::{Adapter, Attempt, Failure, Layered, sort};
 use crate::sdk::{Carried, Purpose, Session, Transport, quietly};
 use azure_core::error::ErrorKind as SdkErrorKind;
@@ -26,7 +28,6 @@ use keyfold::{BoxFuture, ErrorKind, KmsErrorKind, KmsTrace, Result, Secret, Unwr
 use serde::Deserialize;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -65,7 +66,7 @@ impl AzureKek {
         let kms = KeyVault {
             label: config.to_string(),
             service: Transport::new(Arc::clone(&http), Purpose::Service { request_id: "x-ms-request-id" }),
-            login: Transport::new(http, Purpose::Login),
+            login: Transport::new(http, Purpose::Login { hosts: credentials::hosts(&config) }),
             session: Session::new(),
             config,
         };
@@ -215,12 +216,24 @@ impl Adapter for KeyVault {
         })
     }
 
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        self.version_of(wrapped).map(drop)
+    }
+
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
             let version = self.version_of(request.wrapped)?;
             self.attempt(request.trace, async |client: &KeyClient| self.unwrap_key(client, &request, version).await)
                 .await
         })
+    }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(self.attempt(Some(trace), async |client: &KeyClient| examine::look(client, &self.config.key).await))
     }
 }
 
@@ -267,7 +280,6 @@ fn answer(status: u16, raw: Option<&RawResponse>) -> Failure {
     // The inner code says more, where it is one of those that we know.
     let inner = innererror.and_then(|inner| inner.code).filter(|inner| TABLE.iter().any(|row| row.code == inner));
     let code = inner.or(code).unwrap_or_default();
-    let retry_after = raw.and_then(|raw| raw.headers().get_optional_string(&"retry-after".into()));
-    let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-    sort(TABLE, status, &code, &message.unwrap_or_default()).retry_after(retry_after)
+    let pause = raw.and_then(|raw| retry_after(|name| raw.headers().get_optional_str(&name.into())));
+    sort(TABLE, status, &code, &message.unwrap_or_default()).retry_after(pause)
 }

@@ -27,6 +27,7 @@ pub const TABLE: &[Row] = &[
     Row::kms(AccessDenied, "the firewall of the vault does not let this machine in").code("ForbiddenByFirewall"),
     Row::kms(AccessDenied, "the vault takes no requests from this network").code("ForbiddenByConnection"),
     Row::kms(AccessDenied, "the identity may not use the KEK").code("AccessDenied"),
+    Row::kms(AccessDenied, "the identity may not use the KEK").code("Forbidden"),
     Row::kms(KeyNotFound, "the vault has no such key, or not that version of it").code("KeyNotFound"),
     Row::kms(InvalidCiphertext, "this version of the KEK did not wrap these bytes").status(&[400]).code("BadParameter"),
     Row::kms(Unavailable, "the vault has an internal error").code("InternalServerError"),
@@ -35,6 +36,4 @@ pub const TABLE: &[Row] = &[
     HTTP_ROWS[0],
     HTTP_ROWS[1],
     HTTP_ROWS[2],
-    HTTP_ROWS[4],
-    HTTP_ROWS[5],
 ];

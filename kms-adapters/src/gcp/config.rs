@@ -89,7 +89,7 @@ impl GcpConfig {
     /// | `auth` | where neither is given: `default` (application default credentials) or `metadata` |
     /// | `endpoint` | another endpoint, such as `https://cloudkms.europe-west3.rep.googleapis.com` |
     /// | `ca` | a PEM file with the CA to trust in place of the system's |
-    /// | `deadline`, `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
+    /// | `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
     ///
     /// # Errors
     ///
@@ -150,9 +150,18 @@ impl GcpConfig {
 
     /// The URL of a method of the key.
     pub(super) fn url(&self, method: &str) -> Url {
+        self.path(&format!(":{method}"))
+    }
+
+    /// The URL of the key itself.
+    pub(super) fn key_url(&self) -> Url {
+        self.path("")
+    }
+
+    fn path(&self, rest: &str) -> Url {
         let mut url = self.endpoint.clone();
         // The name was checked: it holds nothing that a URL would read otherwise.
-        url.set_path(&format!("v1/{}:{method}", self.key));
+        url.set_path(&format!("v1/{}{rest}", self.key));
         url
     }
 }

@@ -10,6 +10,7 @@
 //! role `roles/cloudkms.cryptoKeyEncrypterDecrypter`. docs/kms/gcp.md has the set-up.
 
 mod config;
+mod examine;
 mod table;
 mod tokens;
 
@@ -17,7 +18,7 @@ pub use config::{GcpAuth, GcpConfig};
 pub use table::TABLE;
 pub use tokens::AccessTokens;
 
-use crate::context::canonical;
+use crate::examine::{Finding, Profile};
 use crate::http::{Http, Request, Response, decode_payload};
 use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
 use config::VERSIONS;
@@ -26,6 +27,7 @@ use keyfold::{BoxFuture, KmsContext, KmsErrorKind, KmsTrace, Result, Secret, Unw
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokens::Tokens;
 use zeroize::Zeroizing;
@@ -49,7 +51,7 @@ pub type GcpKek = Layered<CloudKms>;
 pub struct CloudKms {
     config: GcpConfig,
     label: String,
-    http: Http,
+    http: Arc<Http>,
     tokens: Tokens,
 }
 
@@ -61,8 +63,10 @@ impl GcpKek {
     /// - [`Configuration`](keyfold::ErrorKind::Configuration): a name or limit is not allowed, or the CA cannot be used.
     pub fn open(config: GcpConfig) -> Result<Self> {
         config.check()?;
-        let (http, tokens, limits) =
-            (Http::new(config.ca.as_deref())?, Tokens::new(config.auth.clone()), config.limits);
+        let http = Arc::new(Http::new(config.ca.as_deref())?);
+        // The CA is that of Cloud KMS: what gives tokens is somebody else.
+        let login = if config.ca.is_some() { Arc::new(Http::new(None)?) } else { Arc::clone(&http) };
+        let (tokens, limits) = (Tokens::new(config.auth.clone(), login), config.limits);
         Self::new(CloudKms { label: config.to_string(), config, http, tokens }, limits)
     }
 
@@ -103,7 +107,7 @@ struct Context {
 
 impl Context {
     fn new(context: &KmsContext) -> Self {
-        let bytes = canonical(context);
+        let bytes = context.canonical();
         Self {
             additional_authenticated_data: BASE64.encode(&bytes),
             additional_authenticated_data_crc32c: checksum(&bytes),
@@ -166,10 +170,12 @@ impl Status {
 impl CloudKms {
     /// Calls `method` of the key, with a token, and sorts every answer but a good one.
     async fn call(&self, method: &str, body: &impl Serialize, trace: Option<&KmsTrace>) -> Attempt<Response> {
+        self.ask(Request::post(self.config.url(method)).json(body)?, trace).await
+    }
+
+    async fn ask(&self, request: Request, trace: Option<&KmsTrace>) -> Attempt<Response> {
         let token = self.tokens.token().await?;
-        let request =
-            Request::post(self.config.url(method)).secret_header("authorization", "Bearer ", &token)?.json(body)?;
-        let answer = self.http.send(request, trace).await?;
+        let answer = self.http.send(request.secret_header("authorization", "Bearer ", &token)?, trace).await?;
         if answer.status == 200 {
             return Ok(answer);
         }
@@ -226,16 +232,20 @@ impl Adapter for CloudKms {
         })
     }
 
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        if !self.is_ours(&wrapped.kek_version) {
+            let message = "the record names another CryptoKey than the configured one";
+            return Err(Failure::new(KmsErrorKind::WrongKey, message));
+        }
+        match wrapped.bytes.is_empty() {
+            true => Err(Failure::new(KmsErrorKind::InvalidCiphertext, "no wrapped key has no bytes")),
+            false => Ok(()),
+        }
+    }
+
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
-            let WrappedKey { kek_version, bytes } = request.wrapped;
-            if !self.is_ours(kek_version) {
-                let message = "the record names another CryptoKey than the configured one";
-                return Err(Failure::new(KmsErrorKind::WrongKey, message));
-            }
-            if bytes.is_empty() {
-                return Err(Failure::new(KmsErrorKind::InvalidCiphertext, "no wrapped key has no bytes"));
-            }
+            let bytes = &request.wrapped.bytes;
             let body = Decrypt {
                 ciphertext: BASE64.encode(bytes),
                 ciphertext_crc32c: checksum(bytes),
@@ -251,6 +261,14 @@ impl Adapter for CloudKms {
             }
             Ok(payload)
         })
+    }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(self.look(trace))
     }
 }
 

@@ -25,9 +25,22 @@ pub const TABLE: &[Row] = &[
         .status(&[400])
         .code("FAILED_PRECONDITION")
         .text("current state is: destroy"),
-    Row::kms(KmsErrorKind::KeyDisabled, "this version of the CryptoKey is disabled, or the key has no version in use")
+    Row::kms(KmsErrorKind::KeyDisabled, "this version of the CryptoKey is disabled, or not ready to be used")
         .status(&[400])
-        .code("FAILED_PRECONDITION"),
+        .code("FAILED_PRECONDITION")
+        .text("is not enabled"),
+    Row::kms(KmsErrorKind::KeyDisabled, "the CryptoKey has no primary version")
+        .status(&[400])
+        .code("FAILED_PRECONDITION")
+        .text("primary"),
+    // Keys in an external key manager: what fails there is an outage.
+    Row::kms(
+        KmsErrorKind::Unavailable,
+        "Cloud KMS cannot use the CryptoKey at present, perhaps an external key manager",
+    )
+    .status(&[400])
+    .code("FAILED_PRECONDITION"),
+    Row::kms(KmsErrorKind::Unavailable, "billing of the Google Cloud project is off").status(&[403]).text("billing"),
     Row::kms(KmsErrorKind::Credentials, "Google does not accept the access token, or no longer")
         .status(&[401])
         .again(Again::WithNewCredentials),
@@ -43,9 +56,8 @@ pub const TABLE: &[Row] = &[
     Row::kms(KmsErrorKind::AccessDenied, "the identity may not use the CryptoKey, or there is no such key")
         .status(&[403])
         .code("PERMISSION_DENIED"),
-    Row::kms(KmsErrorKind::KeyNotFound, "Cloud KMS has no such CryptoKey or version").status(&[404]),
+    Row::kms(KmsErrorKind::KeyNotFound, "Cloud KMS has no such CryptoKey or version").status(&[404]).code("NOT_FOUND"),
     Row::kms(KmsErrorKind::Throttled, "the quota of cryptographic requests of the project is used up").status(&[429]),
     HTTP_ROWS[1],
     HTTP_ROWS[2],
-    HTTP_ROWS[4],
 ];

@@ -1,5 +1,6 @@
 //! What an adapter says about an attempt that failed.
 
+use crate::examine::Finding;
 use keyfold::{Error, ErrorKind, KmsErrorKind, KmsTrace};
 use std::fmt;
 use std::time::Duration;
@@ -77,6 +78,21 @@ impl Failure {
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self
+    }
+
+    /// What it means where the service need not let anybody look, to [`Adapter::examine`](super::Adapter::examine): a note
+    /// that `permission` is missing, or why it cannot be told. What is worth another attempt stays a failure, and so does an
+    /// outage, which must not look like an answer.
+    ///
+    /// # Errors
+    ///
+    /// The failure itself.
+    pub fn while_looking(self, name: &'static str, permission: &str) -> Result<Finding, Self> {
+        match (self.kind, self.again) {
+            (ErrorKind::Kms(KmsErrorKind::AccessDenied), _) => Ok(Finding::not_permitted(name, permission)),
+            (_, Again::No) if !self.is_outage() => Ok(Finding::note(name, format!("cannot be told: {self}"))),
+            _ => Err(self),
+        }
     }
 
     /// The error that the caller of the operation gets.

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Total time of one operation, pauses, repetitions and logins included: 100 ms to 5 minutes.
     pub deadline: Duration,
-    /// Time of one attempt, connecting included; at most the deadline.
+    /// Time of one attempt, connecting included. The deadline ends it as well.
     pub attempt: Duration,
     /// Most attempts of one operation: 1 to 10.
     pub attempts: u32,
@@ -57,8 +57,8 @@ impl Limits {
         let rules = [
             (deadlines.contains(&self.deadline), "the deadline of a KEK is 100ms to 300s"),
             (
-                !self.attempt.is_zero() && self.attempt <= self.deadline,
-                "the timeout of an attempt is more than nothing and at most the deadline",
+                !self.attempt.is_zero() && self.attempt <= *deadlines.end(),
+                "the timeout of an attempt is more than nothing and at most 300s",
             ),
             ((1..=10).contains(&self.attempts), "a KEK is asked in 1 to 10 attempts"),
             (
@@ -72,6 +72,12 @@ impl Limits {
             Some((_, rule)) => Err(Error::new(ErrorKind::Configuration, rule)),
             None => Ok(()),
         }
+    }
+
+    /// The least time in which the silence of a service tells something: that of an attempt, or half of a deadline that is
+    /// shorter than two of them.
+    pub(super) fn patience(&self) -> Duration {
+        self.attempt.min(self.deadline / 2)
     }
 
     /// The pause before the attempt after the `failed`-th failed one (from 1); `random` is evenly distributed.

@@ -26,6 +26,7 @@ pub use failure::{Again, Failure};
 pub use limits::Limits;
 pub use table::{HTTP_ROWS, Row, sort};
 
+use crate::examine::{Examine, Finding, Profile};
 use crate::per_process::PerProcess;
 use breaker::Breaker;
 use keyfold::{
@@ -53,14 +54,36 @@ pub trait Adapter: Send + Sync + 'static {
     /// Has the service wrap 64 bytes.
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Attempt<WrappedKey>>;
 
-    /// Has the service unwrap what it wrapped. What names another service or key than the configured one is
-    /// [`WrongKey`](KmsErrorKind::WrongKey) without any request.
+    /// Refuses a wrapped key that the service need not be asked about: one that names another service or key than the
+    /// configured one is [`WrongKey`](KmsErrorKind::WrongKey). Calls nobody. Comes before the rate limit and the breaker, so
+    /// that forged records use up nothing; [`unwrap`](Self::unwrap) is only called with what passes.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the caller of the operation gets.
+    fn check(&self, _wrapped: &WrappedKey) -> Attempt<()> {
+        Ok(())
+    }
+
+    /// Has the service unwrap what it wrapped.
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>>;
+
+    /// What is known of the KEK without asking anybody; the layer adds the label.
+    fn profile(&self) -> Profile {
+        Profile::default()
+    }
+
+    /// Looks at the key for people: see [`Examine::examine`]. May be several requests, each without a change of anything. By
+    /// default the service has nothing more to tell.
+    fn examine<'a>(&'a self, _trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 }
 
 /// An [`Adapter`] under the layer: a [`Kms`].
 pub struct Layered<A> {
     shared: Arc<Shared<A>>,
+    limits: Limits,
     place: Place,
 }
 
@@ -71,7 +94,6 @@ enum Place {
 
 struct Shared<A> {
     adapter: A,
-    limits: Limits,
     state: PerProcess<State>,
 }
 
@@ -89,7 +111,18 @@ impl<A: Adapter> Layered<A> {
     pub fn new(adapter: A, limits: Limits) -> Result<Self> {
         limits.check()?;
         let state = PerProcess::new();
-        Ok(Self { shared: Arc::new(Shared { adapter, limits, state }), place: Place::Background })
+        Ok(Self { shared: Arc::new(Shared { adapter, state }), limits, place: Place::Background })
+    }
+
+    /// With another deadline, such as that of `[keks.ALIAS]` in a configuration.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): it is out of its bounds.
+    pub fn with_deadline(mut self, deadline: Duration) -> Result<Self> {
+        self.limits.deadline = deadline;
+        self.limits.check()?;
+        Ok(self)
     }
 
     /// Runs in the tokio runtime of the caller, and on its clock: for tests that pause it.
@@ -117,8 +150,8 @@ impl<A: Adapter> Layered<A> {
         F: for<'a> Fn(&'a A, &'a KmsTrace) -> BoxFuture<'a, Attempt<T>> + Send + Sync + 'static,
     {
         let own = Arc::new(KmsTrace::new());
-        let (shared, noted) = (Arc::clone(&self.shared), Arc::clone(&own));
-        let work = async move { shared.perform(&noted, attempt).await };
+        let (shared, limits, noted) = (Arc::clone(&self.shared), self.limits, Arc::clone(&own));
+        let work = async move { shared.perform(&limits, &noted, attempt).await };
         let result = match self.place {
             Place::Here => work.await,
             Place::Background => {
@@ -138,66 +171,61 @@ impl<A: Adapter> Layered<A> {
 }
 
 impl<A: Adapter> Shared<A> {
-    async fn perform<T, F>(&self, trace: &KmsTrace, attempt: F) -> Result<T>
+    async fn perform<T, F>(&self, limits: &Limits, trace: &KmsTrace, attempt: F) -> Result<T>
     where
         F: for<'a> Fn(&'a A, &'a KmsTrace) -> BoxFuture<'a, Attempt<T>>,
     {
-        let limits = &self.limits;
         let Ok(state) = self.state.get(|| Ok::<_, Infallible>(State::new()));
         let end = Instant::now() + limits.deadline;
         let mut last: Option<Failure> = None;
         let mut has_new_credentials = false;
         let mut failed = 0;
         let failure = loop {
-            if let Err(refusal) = self.enter(&state, end).await {
+            if let Err(refusal) = enter(limits, &state, end).await {
                 // What the service itself said tells more than that it is not asked again.
                 break last.unwrap_or(refusal);
             }
-            let until = end.min(Instant::now() + limits.attempt);
+            let begun = Instant::now();
+            let sent_before = trace.requests();
+            let until = end.min(begun + limits.attempt);
             let failure = match timeout_at(until, attempt(&self.adapter, trace)).await {
-                Ok(Ok(value)) => {
-                    self.record(&state, false);
-                    return Ok(value);
+                Ok(result) => {
+                    let is_outage = result.as_ref().is_err_and(Failure::is_outage);
+                    // What was found out without a request proves nothing about the service.
+                    if is_outage || trace.requests() > sent_before {
+                        self.record(limits, &state, is_outage);
+                    }
+                    match result {
+                        Ok(value) => return Ok(value),
+                        Err(failure) => failure,
+                    }
                 }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::new(KmsErrorKind::Timeout, "the key service did not answer in time"),
+                Err(_) => {
+                    // An attempt that the deadline cut short tells nothing about the service.
+                    if until - begun >= limits.patience() {
+                        self.record(limits, &state, true);
+                    }
+                    Failure::new(KmsErrorKind::Timeout, "the key service did not answer in time")
+                }
             };
-            self.record(&state, failure.is_outage());
             failed += 1;
             let pause = match failure.again {
                 Again::WithNewCredentials if !has_new_credentials => {
                     has_new_credentials = true;
-                    Duration::ZERO
+                    Some(Duration::ZERO)
                 }
-                Again::Later if failed < limits.attempts => limits.pause(failed, random(), failure.retry_after),
-                _ => break failure,
+                Again::Later if failed < limits.attempts => Some(limits.pause(failed, random(), failure.retry_after)),
+                _ => None,
             };
             tracing::debug!(kek = self.adapter.label(), kind = failure.kind.name(), ?pause, "attempt {failed} failed");
-            if Instant::now() + pause >= end {
-                break failure;
-            }
+            let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end) else { break failure };
             last = Some(failure);
             sleep(pause).await;
         };
         Err(failure.into_error(self.adapter.label(), trace))
     }
 
-    /// Waits until an attempt may be made, or says why none may.
-    async fn enter(&self, state: &State, end: Instant) -> Attempt<()> {
-        let limits = &self.limits;
-        let now = Instant::now();
-        if !state.breaker().admit(now, limits.probe_every) {
-            let message = "the key service is away and is asked again within a second";
-            return Err(Failure::new(KmsErrorKind::Unavailable, message));
-        }
-        let wait = state.rate().take(limits.rate, limits.burst, now, end);
-        let message = "this KEK is asked more often than its configured rate";
-        sleep(wait.ok_or_else(|| Failure::new(KmsErrorKind::Throttled, message))?).await;
-        Ok(())
-    }
-
-    fn record(&self, state: &State, outage: bool) {
-        let limits = &self.limits;
+    fn record(&self, limits: &Limits, state: &State, outage: bool) {
         if state.breaker().record(outage, limits.outages, Instant::now(), limits.probe_every) {
             let kek = self.adapter.label();
             match outage {
@@ -206,6 +234,20 @@ impl<A: Adapter> Shared<A> {
             }
         }
     }
+}
+
+/// Waits until an attempt may be made, or says why none may.
+async fn enter(limits: &Limits, state: &State, end: Instant) -> Attempt<()> {
+    let now = Instant::now();
+    if !state.breaker().admit(now, limits.probe_every) {
+        let message = "the key service is away and is asked again within a second";
+        return Err(Failure::new(KmsErrorKind::Unavailable, message));
+    }
+    // Who has to wait gets a turn only with time enough for an answer left.
+    let wait = state.rate().take(limits.rate, limits.burst, now, end - limits.patience());
+    let message = "this KEK is asked more often than its configured rate";
+    sleep(wait.ok_or_else(|| Failure::new(KmsErrorKind::Throttled, message))?).await;
+    Ok(())
 }
 
 impl State {
@@ -253,6 +295,10 @@ impl<A: Adapter> Kms for Layered<A> {
                 Error::new(ErrorKind::Kms(KmsErrorKind::InvalidCiphertext), "no KEK wraps that many bytes");
             return Box::pin(async { Err(TOO_LONG) });
         }
+        if let Err(failure) = self.adapter().check(request.wrapped) {
+            let error = failure.into_error(self.adapter().label(), &KmsTrace::new());
+            return Box::pin(async { Err(error) });
+        }
         let job = Arc::new((request.wrapped.clone(), request.context.clone()));
         Box::pin(self.perform(request.trace, move |adapter, trace| {
             let job = Arc::clone(&job);
@@ -261,11 +307,18 @@ impl<A: Adapter> Kms for Layered<A> {
     }
 }
 
+impl<A: Adapter> Examine for Layered<A> {
+    fn profile(&self) -> Profile {
+        Profile { label: self.adapter().label().to_owned(), ..self.adapter().profile() }
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Result<Vec<Finding>>> {
+        Box::pin(self.perform(Some(trace), |adapter, trace| adapter.examine(trace)))
+    }
+}
+
 impl<A: Adapter> fmt::Debug for Layered<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Layered")
-            .field("kek", &self.shared.adapter.label())
-            .field("limits", &self.shared.limits)
-            .finish()
+        f.debug_struct("Layered").field("kek", &self.shared.adapter.label()).field("limits", &self.limits).finish()
     }
 }

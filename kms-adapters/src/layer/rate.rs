@@ -12,12 +12,12 @@ impl Rate {
         Self { full_at: None }
     }
 
-    /// Takes a token and returns how long to wait for it; takes none if that is past `end`.
-    pub(super) fn take(&mut self, rate: f64, burst: u32, now: Instant, end: Instant) -> Option<Duration> {
+    /// Takes a token and returns how long to wait for it; takes none if one has to wait until after `latest`.
+    pub(super) fn take(&mut self, rate: f64, burst: u32, now: Instant, latest: Instant) -> Option<Duration> {
         let interval = Duration::from_secs_f64(1.0 / rate);
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + interval;
         let wait = (full_at - now).saturating_sub(interval * burst);
-        if now + wait >= end {
+        if !wait.is_zero() && now + wait > latest {
             return None;
         }
         self.full_at = Some(full_at);

@@ -88,12 +88,11 @@ pub fn sort(table: &[Row], status: u16, code: &str, message: &str) -> Failure {
 }
 
 /// What remains when a table has no row for an HTTP status of its own: the meaning that HTTP gives it. The last rows of a
-/// table of a REST service.
-pub const HTTP_ROWS: [Row; 6] = [
+/// table of a REST service. None for 403 and 404: without the service's own code or words they may come from whatever
+/// stands in front of it, and an ingress that is being replaced must not look like a revocation.
+pub const HTTP_ROWS: [Row; 4] = [
     Row::kms(KmsErrorKind::Throttled, "the key service has had too many requests").status(&[429]),
     Row::kms(KmsErrorKind::Timeout, "the key service gave up waiting for another one").status(&[408, 504]),
     Row::kms(KmsErrorKind::Unavailable, "the key service does not work at present").status(&[500, 502, 503]),
     Row::kms(KmsErrorKind::Credentials, "the key service does not accept the credentials").status(&[401]),
-    Row::kms(KmsErrorKind::AccessDenied, "the identity may not use the key").status(&[403]),
-    Row::kms(KmsErrorKind::KeyNotFound, "the key service has no such key").status(&[404]),
 ];

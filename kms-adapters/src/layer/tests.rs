@@ -10,6 +10,8 @@ type Script = Box<dyn Fn(u32, Duration) -> Step + Send + Sync>;
 enum Step {
     Answer,
     Fail(Failure),
+    FailUnsent(Failure),
+    AnswerAfter(Duration),
     Hang,
 }
 
@@ -22,13 +24,18 @@ struct Scripted {
 impl Scripted {
     async fn step(&self, trace: Option<&KmsTrace>) -> Attempt<()> {
         let number = self.attempts.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Some(trace) = trace {
+        let step = (self.script)(number, self.begun.elapsed());
+        if let (Some(trace), false) = (trace, matches!(step, Step::FailUnsent(_))) {
             trace.request_sent();
-            trace.set_request_id(&format!("id-{number}"));
+            trace.set_request_id(&format!("00000000-0000-4000-8000-{number:012}"));
         }
-        match (self.script)(number, self.begun.elapsed()) {
+        match step {
             Step::Answer => Ok(()),
-            Step::Fail(failure) => Err(failure),
+            Step::Fail(failure) | Step::FailUnsent(failure) => Err(failure),
+            Step::AnswerAfter(time) => {
+                sleep(time).await;
+                Ok(())
+            }
             Step::Hang => std::future::pending().await,
         }
     }
@@ -44,6 +51,13 @@ impl Adapter for Scripted {
             self.step(request.trace).await?;
             Ok(WrappedKey { kek_version: String::new(), bytes: request.payload.expose().to_vec() })
         })
+    }
+
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        match wrapped.kek_version.as_str() {
+            "foreign" => Err(Failure::new(KmsErrorKind::WrongKey, "of another key")),
+            _ => Ok(()),
+        }
     }
 
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
@@ -64,8 +78,12 @@ fn attempts(kms: &Layered<Scripted>) -> u32 {
 }
 
 async fn unwrap(kms: &Layered<Scripted>) -> Result<Secret<64>> {
+    unwrap_of(kms, "").await
+}
+
+async fn unwrap_of(kms: &Layered<Scripted>, version: &str) -> Result<Secret<64>> {
     let context = KmsContext::new("test", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
-    let wrapped = WrappedKey { kek_version: String::new(), bytes: vec![7; 64] };
+    let wrapped = WrappedKey { kek_version: version.to_owned(), bytes: vec![7; 64] };
     kms.unwrap(UnwrapRequest::new(&wrapped, &context)).await
 }
 
@@ -245,20 +263,103 @@ async fn a_kek_is_asked_no_faster_than_its_rate() {
     assert_eq!(attempts(&kms), 1);
 }
 
+/// Twice as many operations as the rate allows, for a minute; the service answers each within 50 ms.
+#[tokio::test(start_paused = true)]
+async fn a_healthy_service_is_not_away_because_it_is_asked_too_often() {
+    let kms = Arc::new(layered(Limits::default(), |_, _| Step::AnswerAfter(Duration::from_millis(50))));
+    let operations: Vec<_> = (0..12_000)
+        .map(|number| {
+            let kms = Arc::clone(&kms);
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(5 * number)).await;
+                unwrap(&kms).await
+            })
+        })
+        .collect();
+    let mut answered = 0;
+    for operation in operations {
+        match operation.await.unwrap() {
+            Ok(_) => answered += 1,
+            refused => assert_eq!(kind(refused), KmsErrorKind::Throttled),
+        }
+    }
+    assert!(answered >= 6_000, "only {answered} in a minute at 100 a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_the_deadline_cuts_short_is_no_outage() {
+    // The second attempt of each operation has 300 ms or less, which the service does not make.
+    let script =
+        |number: u32, _| if number % 2 == 1 { Step::Hang } else { Step::AnswerAfter(Duration::from_millis(400)) };
+    let limits = Limits { deadline: Duration::from_millis(3_300), attempts: 2, outages: 2, ..Limits::default() };
+    let kms = layered(Limits { attempt: Duration::from_secs(3), first_pause: Duration::ZERO, ..limits }, script);
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Timeout);
+    assert_eq!(attempts(&kms), 2);
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Timeout, "asked, because one outage does not open the circuit");
+    // Silence for a whole deadline counts, where that is shorter than the time of an attempt.
+    let kms = layered(Limits { deadline: Duration::from_secs(1), ..Limits::default() }, |_, _| Step::Hang);
+    for _ in 0..Limits::default().outages {
+        assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Timeout);
+    }
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn foreign_records_use_up_no_rate_and_prove_nothing_of_the_service() {
+    let limits = Limits { rate: 1.0, burst: 5, outages: 2, attempts: 1, ..Limits::default() };
+    let kms = layered(limits, |_, _| fail(KmsErrorKind::Unavailable));
+    for outage in 1..=2 {
+        for _ in 0..100 {
+            let error = unwrap_of(&kms, "foreign").await.map(drop).unwrap_err();
+            assert_eq!(error.to_string(), "of another key: scripted; nothing was sent");
+        }
+        assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Unavailable);
+        assert_eq!(attempts(&kms), outage);
+    }
+    assert_eq!(kms.adapter().begun.elapsed(), Duration::ZERO, "nobody waited for a turn");
+    assert_eq!(kind(unwrap_of(&kms, "foreign").await), KmsErrorKind::WrongKey, "also while the circuit is open");
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Unavailable);
+    assert_eq!(attempts(&kms), 2, "the circuit is still open");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_before_a_request_does_not_close_the_circuit() {
+    let script = |number: u32, _| match number {
+        3 => Step::FailUnsent(Failure::new(KmsErrorKind::Credentials, "no token file")),
+        _ => fail(KmsErrorKind::Unavailable),
+    };
+    let kms = layered(Limits { outages: 2, attempts: 1, ..Limits::default() }, script);
+    for expected in [KmsErrorKind::Unavailable, KmsErrorKind::Unavailable] {
+        assert_eq!(kind(unwrap(&kms).await), expected);
+    }
+    sleep(Limits::default().probe_every).await;
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Credentials, "the probe");
+    assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Unavailable);
+    assert_eq!(attempts(&kms), 3, "the circuit is still open");
+}
+
+#[test]
+fn an_outage_is_no_finding() {
+    let sealed = Failure::new(KmsErrorKind::Unavailable, "sealed").again(Again::No);
+    assert!(sealed.while_looking("key-rotation", "read").is_err());
+    let odd = Failure::new(KmsErrorKind::Rejected, "odd");
+    assert!(odd.while_looking("key-rotation", "read").is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn errors_name_kek_requests_and_request_id() {
     let kms = layered(Limits::default(), |number, _| {
         fail(if number < 3 { KmsErrorKind::Unavailable } else { KmsErrorKind::AccessDenied })
     });
     let error = unwrap(&kms).await.map(drop).unwrap_err();
-    assert_eq!(error.to_string(), "as told: scripted; 3 requests; request ID id-3");
+    assert_eq!(error.to_string(), "as told: scripted; 3 requests; request ID 00000000-0000-4000-8000-000000000003");
 
     let context = KmsContext::new("test", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
     let payload = Secret::with(|bytes: &mut [u8; 64]| bytes.fill(7));
     let trace = KmsTrace::new();
     let kms = layered(Limits::default(), |_, _| Step::Answer);
     kms.wrap(WrapRequest::new(&payload, &context).with_trace(&trace)).await.unwrap();
-    assert_eq!((trace.requests(), trace.request_id().as_deref()), (1, Some("id-1")));
+    assert_eq!((trace.requests(), trace.request_id().as_deref()), (1, Some("00000000-0000-4000-8000-000000000001")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -276,7 +377,6 @@ fn limits_have_bounds() {
     let wrong = [
         Limits { deadline: Duration::from_millis(99), attempt: Duration::from_millis(1), ..Limits::default() },
         Limits { deadline: Duration::from_secs(301), ..Limits::default() },
-        Limits { attempt: Duration::from_secs(11), ..Limits::default() },
         Limits { attempt: Duration::ZERO, ..Limits::default() },
         Limits { attempts: 0, ..Limits::default() },
         Limits { attempts: 11, ..Limits::default() },

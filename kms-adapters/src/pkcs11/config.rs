@@ -84,13 +84,16 @@ impl Pkcs11Config {
     /// | `pin_file`, `pin_env` | where the user PIN is; it never stands in the URI |
     /// | `mechanism` | `aes-gcm` (the default), `aes-gcm-hsm-nonce` or `aes-kwp`: see [`Wrapping`] |
     /// | `sessions` | most sessions: 4 by default |
-    /// | `deadline`, `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
+    /// | `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
     ///
     /// # Errors
     ///
     /// - [`Configuration`](ErrorKind::Configuration): names what is wrong, never a PIN.
     pub fn from_uri(uri: &str, folder: &Path) -> Result<Self> {
         let mut uri = KekUri::parse(uri, "pkcs11", folder)?;
+        if uri.has("pin-value") {
+            return Err(pin_in_uri());
+        }
         let attributes = Attributes::parse(&uri.address)?;
         let module =
             uri.take_path("module-path").ok_or_else(|| wrong("the URI of the KEK lacks an option", "module-path"))?;
@@ -154,7 +157,13 @@ impl Pkcs11Config {
 /// Token and key, for errors and logs.
 impl fmt::Display for Pkcs11Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pkcs11://{}", self.name())
+        write!(f, "pkcs11://{}", self.name())?;
+        for (name, value) in [("serial", self.serial.as_deref().map(str::as_bytes)), ("id", self.id.as_deref())] {
+            if let Some(value) = value {
+                write!(f, ";{name}={}", escaped(value))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -185,6 +194,7 @@ impl Attributes {
                 "token" => &mut found.token,
                 "serial" => &mut found.serial,
                 "object" => &mut found.object,
+                "pin-value" => return Err(pin_in_uri()),
                 // The name is not repeated: it may be a PIN in the wrong place.
                 _ => return Err(wrong("the KEK has an attribute other than token, serial, object and id", FORM)),
             };
@@ -197,12 +207,19 @@ impl Attributes {
     }
 }
 
+fn pin_in_uri() -> Error {
+    wrong(
+        "a PIN never stands in the URI of a KEK, where others read it: change it",
+        "pin_file= or pin_env= says where it is",
+    )
+}
+
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)
 }
 
-fn escaped(text: &str) -> String {
-    text.bytes().map(|b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+pub(super) fn escaped(text: impl AsRef<[u8]>) -> String {
+    text.as_ref().iter().map(|&b| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 fn unescaped(text: &str) -> Option<Vec<u8>> {

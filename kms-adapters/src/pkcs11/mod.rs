@@ -13,13 +13,15 @@
 //! it returns; the operation ends by its timeout. docs/kms/pkcs11.md has the set-up.
 
 mod config;
+mod examine;
 mod module;
+mod refused;
 mod table;
 
 pub use config::{Pkcs11Config, Wrapping};
 pub use table::TABLE;
 
-use crate::context::canonical;
+use crate::examine::{Finding, Profile};
 use crate::layer::{Adapter, Attempt, Failure, Layered};
 use crate::per_process::PerProcess;
 use cryptoki::mechanism::Mechanism;
@@ -93,6 +95,22 @@ impl Pkcs11Kek {
 }
 
 impl Hsm {
+    /// How the configured key wrapped these bytes.
+    fn wrapping_of(&self, wrapped: &WrappedKey) -> Attempt<Wrapping> {
+        let Some(wrapping) = self.config.wrapping_of(&wrapped.kek_version) else {
+            let message = "the record names another token or key than the configured one";
+            return Err(Failure::new(KmsErrorKind::WrongKey, message));
+        };
+        let len = if wrapping == Wrapping::AesKwp { KWP_LEN } else { GCM_LEN };
+        match wrapped.bytes.len() == len {
+            true => Ok(wrapping),
+            false => {
+                let message = "no key of an HSM wraps to that many bytes";
+                Err(Failure::new(KmsErrorKind::InvalidCiphertext, message))
+            }
+        }
+    }
+
     /// Does `work` in a session, on a thread that may block.
     async fn run<T: Send + 'static>(
         &self,
@@ -156,7 +174,7 @@ impl Adapter for Hsm {
 
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Attempt<WrappedKey>> {
         let payload = Secret::with(|copy: &mut [u8; 64]| copy.copy_from_slice(request.payload.expose()));
-        let aad = canonical(request.context);
+        let aad = request.context.canonical();
         let wrapping = self.config.wrapping;
         Box::pin(async move {
             let work = move |seat: &Seat| match wrapping {
@@ -173,24 +191,37 @@ impl Adapter for Hsm {
         })
     }
 
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        self.wrapping_of(wrapped).map(drop)
+    }
+
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
         Box::pin(async move {
-            let WrappedKey { kek_version, bytes } = request.wrapped;
-            let Some(wrapping) = self.config.wrapping_of(kek_version) else {
-                let message = "the record names another token or key than the configured one";
-                return Err(Failure::new(KmsErrorKind::WrongKey, message));
-            };
-            let len = if wrapping == Wrapping::AesKwp { KWP_LEN } else { GCM_LEN };
-            if bytes.len() != len {
-                let message = "no key of an HSM wraps to that many bytes";
-                return Err(Failure::new(KmsErrorKind::InvalidCiphertext, message));
-            }
-            let (bytes, aad) = (bytes.clone(), canonical(request.context));
+            let wrapping = self.wrapping_of(request.wrapped)?;
+            let (bytes, aad) = (request.wrapped.bytes.clone(), request.context.canonical());
             let work = move |seat: &Seat| match wrapping {
                 Wrapping::AesKwp => seat.unwrap(&bytes),
                 Wrapping::AesGcm | Wrapping::AesGcmHsmNonce => seat.open(&bytes, &aad),
             };
             self.run(request.trace, work).await
+        })
+    }
+
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
+    }
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        let config = Arc::clone(&self.config);
+        Box::pin(async move {
+            match self.run(Some(trace), move |seat| examine::look(&config, seat)).await {
+                // A refused login must not hide what the token showed before it.
+                Err(failure) if failure.kind == ErrorKind::Kms(KmsErrorKind::Credentials) => {
+                    let unknown = Finding::note("key-state", "cannot be told without a login");
+                    Ok(examine::pin_count(&self.config)?.into_iter().chain([unknown]).collect())
+                }
+                result => result,
+            }
         })
     }
 }
@@ -254,12 +285,11 @@ impl Seat {
         }
     }
 
-    /// Destroys a session object, whatever came of its use.
+    /// Destroys a session object, whatever came of its use. A session in which that fails is closed, which destroys it too.
     fn and_destroy<T>(&self, object: ObjectHandle, used: cryptoki::error::Result<T>) -> Attempt<T> {
         let destroyed = self.session.destroy_object(object);
-        let used = used.map_err(|error| failure(&error))?;
         destroyed.map_err(|error| failure(&error))?;
-        Ok(used)
+        used.map_err(|error| failure(&error))
     }
 }
 

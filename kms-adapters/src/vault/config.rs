@@ -88,7 +88,7 @@ impl VaultConfig {
     /// | `namespace` | the namespace |
     /// | `ca` | a PEM file with the CA to trust in place of the system's |
     /// | `tls` | `off` speaks plain HTTP to a loopback address |
-    /// | `deadline`, `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
+    /// | `timeout`, `attempts`, `rate` | limits: see [`Limits`] |
     ///
     /// # Errors
     ///

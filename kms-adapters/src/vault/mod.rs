@@ -2,8 +2,8 @@
 //!
 //! The key must be **derived** (`derived=true`): then the service authenticates the context, which it is given as
 //! base64(SHA-256(canonical context)). A key that is not derived would silently ignore it, so such a key is refused before
-//! the first wrap. That look also keeps a token with the `create` capability from making a key by encrypting under an
-//! unknown name.
+//! the first wrap; where the key's first version is retired, once the first wrap has shown the present one, and that wrap is
+//! thrown away. The look also keeps a token with the `create` capability from making a key by encrypting under an unknown name.
 //!
 //! A wrapped key is the service's ciphertext `vault:vN:BASE64` in parts: `N` is the KEK version, the decoded rest are the
 //! bytes. So no spelling but one opens, though the service itself reads several.
@@ -11,14 +11,16 @@
 //! Capabilities that a service needs: `update` on `MOUNT/encrypt/KEY` and `MOUNT/decrypt/KEY`. docs/kms/vault.md has the set-up.
 
 mod config;
+mod examine;
 mod session;
 mod table;
 
 pub use config::{VaultAuth, VaultConfig};
 pub use table::TABLE;
 
+use crate::examine::{Finding, Profile};
 use crate::http::{Http, Request, Response, decode_payload};
-use crate::layer::{Adapter, Again, Attempt, Failure, Layered};
+use crate::layer::{Adapter, Again, Attempt, Failure, Layered, sort};
 use crate::per_process::PerProcess;
 use data_encoding::BASE64;
 use keyfold::{
@@ -120,7 +122,7 @@ struct Body<'a> {
 
 impl Body<'_> {
     fn new(context: &KmsContext) -> Self {
-        Self { plaintext: None, ciphertext: None, context: Some(BASE64.encode(&context_digest(context))) }
+        Self { plaintext: None, ciphertext: None, context: Some(BASE64.encode(&Sha256::digest(context.canonical()))) }
     }
 }
 
@@ -157,17 +159,14 @@ impl Transit {
 
     /// Calls `operation` on the key, with a token.
     async fn call(&self, operation: &str, body: &Body<'_>, trace: Option<&KmsTrace>) -> Attempt<Response> {
-        let state = self.state();
-        let token = {
-            let mut session = state.session.lock().await;
-            let current = self.session(session.take(), trace).await?;
-            let token = current.token.clone();
-            *session = Some(current);
-            token
-        };
         let url = self.config.url([self.config.mount.as_str(), operation, self.config.key.as_str()]);
-        let request = self.request(url)?.secret_header("x-vault-token", "", &token)?.json(body)?;
-        let result = self.send(request, trace).await;
+        self.ask(self.request(url)?.json(body)?, trace).await
+    }
+
+    async fn ask(&self, request: Request, trace: Option<&KmsTrace>) -> Attempt<Response> {
+        let state = self.state();
+        let token = self.token(&state.session, trace).await?;
+        let result = self.send(request.secret_header("x-vault-token", "", &token)?, trace).await;
         if matches!(&result, Err(failure) if failure.again == Again::WithNewCredentials) {
             let mut session = state.session.lock().await;
             // Another thread may have got a new one meanwhile.
@@ -179,8 +178,12 @@ impl Transit {
     }
 
     fn request(&self, url: Url) -> Attempt<Request> {
+        self.with_headers(Request::post(url))
+    }
+
+    fn with_headers(&self, request: Request) -> Attempt<Request> {
         // What an agent in between may ask for, to tell requests from those that a web page was tricked into.
-        let request = Request::post(url).header("x-vault-request", "true")?;
+        let request = request.header("x-vault-request", "true")?;
         match &self.config.namespace {
             Some(namespace) => request.header("x-vault-namespace", namespace),
             None => Ok(request),
@@ -190,31 +193,32 @@ impl Transit {
     /// Sends, notes the request ID, and sorts every answer but a good one.
     async fn send(&self, request: Request, trace: Option<&KmsTrace>) -> Attempt<Response> {
         let answer = self.http.send(request, trace).await?;
-        if let (Some(trace), Ok(Named { request_id: Some(id) })) = (trace, answer.json()) {
-            trace.set_request_id(&id);
+        if let Ok(Named { request_id: Some(id) }) = answer.json() {
+            answer.note_id(trace, &id);
         }
         if answer.status == 200 {
             return Ok(answer);
         }
         let Errors { errors } = answer.json().unwrap_or_default();
-        Err(crate::layer::sort(TABLE, answer.status, "", &errors.join("; ")).retry_after(answer.retry_after()))
+        Err(sort(TABLE, answer.status, "", &errors.join("; ")).retry_after(answer.retry_after()))
     }
 
-    /// Makes sure, once per process, that the key is there and derived. Asks for something that only such a key refuses with
-    /// the words that it lacks a context; there is no request by which it could be made or used.
-    async fn check_derived(&self, trace: Option<&KmsTrace>) -> Attempt<()> {
+    /// Makes sure, once per process, that the key is there and derived. Asks `version` of it for something that only such a key
+    /// refuses with the words that it lacks a context; there is no request by which it could be made or used.
+    async fn look_at(&self, version: &str, trace: Option<&KmsTrace>) -> Attempt<Seen> {
         let state = self.state();
         if state.is_derived.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(Seen::Enough);
         }
-        let body = Body { plaintext: None, ciphertext: Some("vault:v1:AAAA"), context: None };
+        let body = Body { plaintext: None, ciphertext: Some(&format!("vault:v{version}:AAAA")), context: None };
         match self.call("decrypt", &body, trace).await.map(drop) {
             Err(failure) if failure.is(table::LACKS_CONTEXT) => {
                 state.is_derived.store(true, Ordering::Release);
-                Ok(())
+                Ok(Seen::Enough)
             }
+            Err(failure) if failure.is(table::VERSION_RETIRED) => Ok(Seen::Retired(failure)),
             // An identity that may only encrypt, such as that of an audit KEK, cannot look.
-            Err(failure) if failure.kind == ErrorKind::Kms(KmsErrorKind::AccessDenied) => Ok(()),
+            Err(failure) if failure.kind == ErrorKind::Kms(KmsErrorKind::AccessDenied) => Ok(Seen::Enough),
             Ok(()) | Err(Failure { kind: ErrorKind::Kms(KmsErrorKind::InvalidCiphertext), .. }) => {
                 Err(Failure::configuration(
                     "the transit key is not derived, so it would ignore the context: make one with derived=true",
@@ -225,6 +229,14 @@ impl Transit {
     }
 }
 
+/// What a look at the key showed.
+enum Seen {
+    /// It is derived, or this identity cannot look.
+    Enough,
+    /// It is there, and that version of it is retired: only one that is in use says whether it is derived.
+    Retired(Failure),
+}
+
 impl Adapter for Transit {
     fn label(&self) -> &str {
         &self.label
@@ -232,12 +244,23 @@ impl Adapter for Transit {
 
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Attempt<WrappedKey>> {
         Box::pin(async move {
-            self.check_derived(request.trace).await?;
+            let seen = self.look_at("1", request.trace).await?;
             let mut plaintext = Zeroizing::new(String::with_capacity(BASE64.encode_len(64)));
             BASE64.encode_append(request.payload.expose(), &mut plaintext);
             let body = Body { plaintext: Some(&plaintext), ..Body::new(request.context) };
-            self.call("encrypt", &body, request.trace).await.and_then(|answer| wrapped_key(&answer))
+            let wrapped = wrapped_key(&self.call("encrypt", &body, request.trace).await?)?;
+            if let Seen::Retired(_) = seen
+                // Retired as well within this moment: what was wrapped would not open.
+                && let Seen::Retired(failure) = self.look_at(&wrapped.kek_version, request.trace).await?
+            {
+                return Err(failure);
+            }
+            Ok(wrapped)
         })
+    }
+
+    fn check(&self, wrapped: &WrappedKey) -> Attempt<()> {
+        ciphertext(wrapped).map(drop)
     }
 
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Attempt<Secret<64>>> {
@@ -247,18 +270,14 @@ impl Adapter for Transit {
             decode_payload(answer.json::<Answer<Plaintext<'_>>>()?.data.plaintext, &BASE64)
         })
     }
-}
 
-/// SHA-256 of, for each pair: length of the name (8) ‖ name ‖ length of the value (8) ‖ value.
-fn context_digest(context: &KmsContext) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for (name, value) in context.pairs() {
-        for part in [name, &value] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
+    fn profile(&self) -> Profile {
+        examine::profile(&self.config)
     }
-    hash.finalize().into()
+
+    fn examine<'a>(&'a self, trace: &'a KmsTrace) -> BoxFuture<'a, Attempt<Vec<Finding>>> {
+        Box::pin(self.look(trace))
+    }
 }
 
 /// The text that the service knows: `vault:vN:BASE64`. A version that is not a number is refused without asking.

@@ -6,7 +6,11 @@ use crate::layer::{Again, Attempt, Failure};
 use keyfold::{ErrorKind, KmsErrorKind, KmsTrace};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+/// How long a token is used as it is after a renewal that the service did not answer.
+const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// A token in use.
 pub(super) struct Session {
@@ -55,33 +59,59 @@ impl Auth<'_> {
 }
 
 impl Transit {
-    /// A session that can be used: the given one, renewed if it is time, or another.
-    pub(super) async fn session(&self, current: Option<Session>, trace: Option<&KmsTrace>) -> Attempt<Session> {
-        let current = match &self.config.auth {
-            VaultAuth::Token(source) => {
-                let token = source.read()?;
-                match current.filter(|session| session.token.expose() == token.expose()) {
-                    Some(session) => session,
-                    // Renewed at once, which tells how long it is good for.
-                    None => Session { token, renew_at: Some(Instant::now()) },
-                }
+    /// A token that can be used: the one in use, renewed if it is time, or another.
+    pub(super) async fn token(
+        &self,
+        session: &Mutex<Option<Session>>,
+        trace: Option<&KmsTrace>,
+    ) -> Attempt<SecretText> {
+        let mut held = session.lock().await;
+        if let VaultAuth::Token(source) = &self.config.auth {
+            let token = source.read()?;
+            if held.as_ref().is_none_or(|session| session.token.expose() != token.expose()) {
+                // Renewed at once, which tells how long it is good for.
+                *held = Some(Session { token, renew_at: Some(Instant::now()) });
             }
-            _ => match current {
-                Some(session) => session,
-                None => return self.log_in(trace).await,
-            },
-        };
-        if current.renew_at.is_none_or(|at| Instant::now() < at) {
-            return Ok(current);
         }
-        match self.renew(&current.token, trace).await {
-            Err(failure) if is_refusal(&failure) => match &self.config.auth {
+        let current = self.logged_in(&mut held, trace).await?;
+        let token = current.token.clone();
+        let now = Instant::now();
+        if current.renew_at.is_none_or(|at| now < at) {
+            return Ok(token);
+        }
+        // Until then the token is used as it is: by others meanwhile, and by everybody if this comes to nothing.
+        current.renew_at = Some(now + RENEW_AGAIN_AFTER);
+        drop(held);
+        // Time is left for the request itself.
+        let renewed = match timeout(self.config.limits.attempt / 3, self.renew(&token, trace)).await {
+            Ok(Ok(renewed)) => Some(renewed),
+            Ok(Err(failure)) if is_refusal(&failure) => match &self.config.auth {
                 // Some tokens cannot be renewed: what it is good for, the request itself will show.
-                VaultAuth::Token(_) => Ok(Session { renew_at: None, ..current }),
-                _ => self.log_in(trace).await,
+                VaultAuth::Token(_) => Some(Session { token: token.clone(), renew_at: None }),
+                _ => None,
             },
-            renewed => renewed,
+            // That the service could not tells nothing about the token.
+            Ok(Err(_)) | Err(_) => return Ok(token),
+        };
+        let mut held = session.lock().await;
+        // Another thread may have got a new one meanwhile.
+        if held.as_ref().is_some_and(|session| session.token.expose() == token.expose()) {
+            *held = renewed;
         }
+        Ok(self.logged_in(&mut held, trace).await?.token.clone())
+    }
+
+    /// The session in use, or that of a login. Only a login is waited for, so that a session is never lost on the way.
+    async fn logged_in<'a>(
+        &self,
+        session: &'a mut Option<Session>,
+        trace: Option<&KmsTrace>,
+    ) -> Attempt<&'a mut Session> {
+        let current = match session.take() {
+            Some(current) => current,
+            None => self.log_in(trace).await?,
+        };
+        Ok(session.insert(current))
     }
 
     async fn renew(&self, token: &SecretText, trace: Option<&KmsTrace>) -> Attempt<Session> {

@@ -7,12 +7,13 @@ use keyfold::KmsErrorKind;
 /// What only a derived key says.
 pub(super) const LACKS_CONTEXT: &str = "the transit key is derived and was given no context";
 
+/// What a key says that is there, derived or not.
+pub(super) const VERSION_RETIRED: &str = "this version of the transit key has been retired (min_decryption_version)";
+
 /// How the answers of the transit engine and of logins are sorted.
 pub const TABLE: &[Row] = &[
     Row::configuration(LACKS_CONTEXT).status(&[400]).text("missing 'context' for key derivation"),
-    Row::kms(KmsErrorKind::KeyDisabled, "this version of the transit key has been retired (min_decryption_version)")
-        .status(&[400])
-        .text("disallowed by policy (too old)"),
+    Row::kms(KmsErrorKind::KeyDisabled, VERSION_RETIRED).status(&[400]).text("disallowed by policy (too old)"),
     Row::kms(KmsErrorKind::KeyDisabled, "the transit key has been soft-deleted")
         .status(&[400])
         .text("refusing to use soft-deleted key"),
@@ -62,6 +63,4 @@ pub const TABLE: &[Row] = &[
     HTTP_ROWS[1],
     HTTP_ROWS[2],
     HTTP_ROWS[3],
-    HTTP_ROWS[4],
-    HTTP_ROWS[5],
 ];

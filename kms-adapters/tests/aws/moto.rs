@@ -1,9 +1,9 @@
 //! The server of the tests, by what an administrator does.
 
-use crate::cloud::{post, server};
-use crate::common::here;
+use crate::common::{here, post, server};
 use keyfold_kms::aws::AwsKek;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 pub(crate) const REGION: &str = "eu-central-1";
 const ACCOUNT: &str = "123456789012";
@@ -18,7 +18,7 @@ pub(crate) struct Moto {
 impl Moto {
     /// `None`, said aloud, where no server was started.
     pub(crate) fn given() -> Option<Self> {
-        let endpoint = server("KEYFOLD_TEST_AWS", "python3 tools/moto.py COMMAND")?;
+        let endpoint = server("KEYFOLD_TEST_AWS", "python3 tools/servers/aws_kms.py COMMAND")?;
         let variable = |name: &str| std::env::var(name).expect("set together");
         let (faults, credentials) = (variable("KEYFOLD_TEST_AWS_FAULTS"), variable("KEYFOLD_TEST_AWS_CREDENTIALS"));
         Some(Self { endpoint, faults, credentials })
@@ -51,19 +51,23 @@ impl Moto {
     }
 
     pub(crate) fn kek(&self, arn: &str, profile: &str) -> AwsKek {
+        self.kek_with(arn, profile, "")
+    }
+
+    pub(crate) fn kek_with(&self, arn: &str, profile: &str, options: &str) -> AwsKek {
         let Self { endpoint, credentials, .. } = self;
-        let uri =
-            format!("awskms://{arn}?endpoint={endpoint}&credentials_file={credentials}&profile={profile}&rate=10000");
+        let uri = format!(
+            "awskms://{arn}?endpoint={endpoint}&credentials_file={credentials}&profile={profile}&rate=10000{options}"
+        );
         AwsKek::from_uri(&uri, here()).expect("opened")
     }
 
     /// By way of microburst, with a deadline that makes tests of faults short.
     pub(crate) fn faulty_kek(&self, arn: &str) -> AwsKek {
         let Self { faults, credentials, .. } = self;
-        let uri = format!(
-            "awskms://{arn}?endpoint={faults}&credentials_file={credentials}&profile=service&deadline=2s&attempts=2"
-        );
-        AwsKek::from_uri(&uri, here()).expect("opened")
+        let uri = format!("awskms://{arn}?endpoint={faults}&credentials_file={credentials}&profile=service&attempts=2");
+        let kek = AwsKek::from_uri(&uri, here()).expect("opened");
+        kek.with_deadline(Duration::from_secs(2)).expect("a deadline")
     }
 
     /// Makes microburst do this, and nothing else, until the next fault.

@@ -1,17 +1,17 @@
 //! The adapter of Azure Key Vault and Managed HSM against a fake vault of our own, which KEYFOLD_TEST_AZURE names (`./test` starts
-//! it, and so does `python3 tools/azure_vault.py cargo test …`), and against answers that are wrong. No real Azure was reachable.
+//! it, and so does `python3 tools/servers/azure_vault.py cargo test …`), and against answers that are wrong. No real Azure was reachable.
 
 #[path = "../common/mod.rs"]
 mod common;
-// Beside it, because the other tests do not need it.
-#[path = "../common/cloud.rs"]
-mod cloud;
 
 mod answers;
 mod vault;
 
-use cloud::{Classes, Logs, is_left_to_own_process, say, use_from_everywhere, use_in_forked_children};
-use common::{context, here, payload, refused, unwrap, unwrap_traced, wrap};
+use common::classes::Classes;
+use common::fork::{is_left_to_own_process, use_in_forked_children};
+use common::logs::Logs;
+use common::rest::providers;
+use common::{context, here, payload, refused, say, unwrap, unwrap_traced, use_from_everywhere, wrap};
 use keyfold::testing::{ContextBinding, block_on, kms_conformance};
 use keyfold::{ErrorKind, Kms, KmsErrorKind, KmsTrace, WrapRequest, WrappedKey};
 use keyfold_kms::azure::{AzureConfig, AzureCredentials, AzureKek, HostToken};
@@ -43,7 +43,7 @@ fn every_refusal_has_its_class() {
     let key = vault.key("RSA");
     let kek = vault.kek(&key, "auth=managed");
     let good = wrap(&kek).expect("wrapped");
-    let mut classes = Classes::of(SERVER);
+    let mut classes = Classes::of("azure", SERVER);
 
     let mut bytes = good.bytes.clone();
     *bytes.last_mut().expect("not empty") ^= 1;
@@ -221,11 +221,10 @@ fn credentials_and_payloads_are_in_no_log() {
         logs.note(&kek, wrap(&kek));
         logs.note(&kek, unwrap(&kek, &WrappedKey { bytes: vec![7; 256], ..wrapped.clone() }));
     }
-    answers::hostile(&token_file, |kek| {
-        logs.note(kek, wrap(kek));
-        logs.note(kek, unwrap(kek, &answers::wrapped()));
-    });
+    for provider in providers().iter().filter(|provider| provider.name == "azure") {
+        logs.note_hostile(provider);
+    }
     let client_secret = std::fs::read_to_string(&vault.secret).expect("the secret");
     // Tokens that the fake made begin alike.
-    logs.check(&[token, client_secret, "identity-header-canary".to_owned(), "Bearer eyJ.".to_owned()], &wrapped);
+    logs.check(&[token, client_secret, "identity-header-canary".to_owned(), "Bearer eyJ.".to_owned()], Some(&wrapped));
 }

@@ -1,7 +1,6 @@
 //! The server of the tests, by what an administrator does.
 
-use crate::cloud::{post, server};
-use crate::common::here;
+use crate::common::{here, post, server};
 use keyfold_kms::azure::AzureKek;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ pub(crate) struct Vault {
 impl Vault {
     /// `None`, said aloud, where no server was started.
     pub(crate) fn given() -> Option<Self> {
-        let address = server("KEYFOLD_TEST_AZURE", "python3 tools/azure_vault.py COMMAND")?;
+        let address = server("KEYFOLD_TEST_AZURE", "python3 tools/servers/azure_vault.py COMMAND")?;
         let variable = |name: &str| std::env::var(name).expect("set together");
         let [control, ca, secret] =
             ["KEYFOLD_TEST_AZURE_CONTROL", "KEYFOLD_TEST_AZURE_CA", "KEYFOLD_TEST_AZURE_SECRET"].map(variable);

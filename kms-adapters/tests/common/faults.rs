@@ -1,6 +1,6 @@
 //! The replies of `kms_faults.json`, and how each must be sorted. The file is read where it is: see [`shared`].
 
-use super::server::{Reply, Server, closed_address};
+use super::server::Reply;
 use keyfold::{ErrorKind, KmsErrorKind};
 use serde_json::Value;
 use std::io::Write;
@@ -48,19 +48,6 @@ impl Case {
             fault,
         }
     }
-
-    /// Where a client finds the fault: `http://…`, and the server to ask what it saw. `None`: only a TLS server could show it.
-    pub(crate) fn start(&self) -> Option<(String, Option<Server>)> {
-        match &self.fault {
-            Fault::Reply(reply) => {
-                let server = Server::always(reply.clone());
-                Some((format!("http://{}", server.address), Some(server)))
-            }
-            Fault::ConnectRefused => Some((format!("http://{}", closed_address()), None)),
-            Fault::NoSuchHost => Some(("https://key-service.invalid".to_owned(), None)),
-            Fault::WrongName => None,
-        }
-    }
 }
 
 fn reply(http: &Value) -> Reply {
@@ -98,15 +85,8 @@ pub(crate) fn shared(name: &str) -> Option<Value> {
     Some(serde_json::from_str(&text).expect("JSON"))
 }
 
-/// The cases of `provider` in kms_faults.json, or all cases; those of GenerateDataKey, which keyfold does not use, left out.
-pub(crate) fn cases(provider: Option<&str>) -> Option<Vec<Case>> {
+/// All cases of kms_faults.json.
+pub(crate) fn cases() -> Option<Vec<Case>> {
     let file = shared("kms_faults.json")?;
-    let cases = file["cases"].as_array().expect("cases").iter().map(Case::parse);
-    Some(
-        cases
-            .filter(|case| {
-                case.operation != "GenerateDataKey" && provider.is_none_or(|provider| case.provider == provider)
-            })
-            .collect(),
-    )
+    Some(file["cases"].as_array().expect("cases").iter().map(Case::parse).collect())
 }

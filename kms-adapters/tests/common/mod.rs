@@ -2,15 +2,20 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod classes;
 pub(crate) mod faults;
 pub(crate) mod fork;
 pub(crate) mod logs;
+#[cfg(feature = "http")]
+pub(crate) mod rest;
 pub(crate) mod server;
 
 use keyfold::testing::block_on;
 use keyfold::{
     Error, Kms, KmsContext, KmsTrace, Lineage, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey, wire::KeyId,
 };
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 pub(crate) const PAYLOAD: &[u8; 64] = b"KEYFOLD-CANARY-PAYLOAD:never in an error, a log or wrapped bytes";
@@ -49,4 +54,57 @@ pub(crate) fn refused<T>(result: Result<T>) -> Error {
         Ok(_) => panic!("accepted"),
         Err(error) => error,
     }
+}
+
+/// The value of a variable that names a server; `None`, said aloud, where there is none.
+pub(crate) fn server(variable: &str, how: &str) -> Option<String> {
+    let value = std::env::var(variable).ok();
+    if value.is_none() {
+        say(&format!("SKIPPED: {variable} names no server: {how} starts one"));
+    }
+    value
+}
+
+/// Not by `println!`, which the test harness swallows where a test passes.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "\n{text}");
+}
+
+/// Sends JSON to `http://…` and returns status and JSON.
+pub(crate) fn post(url: &str, headers: &[(&str, &str)], body: &serde_json::Value) -> (u16, serde_json::Value) {
+    let rest = url.strip_prefix("http://").expect("plain HTTP");
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let body = body.to_string();
+    let mut text = format!("POST /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    let mut stream = TcpStream::connect(host).expect("connected");
+    stream.write_all(text.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("received");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+/// Uses a KEK inside a runtime without I/O, blocking and waiting, after that has gone, and from eight threads.
+pub(crate) fn use_from_everywhere(make: impl Fn() -> Box<dyn Kms>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let (kek, wrapped) = runtime.block_on(async {
+        let kek = make();
+        let wrapped = wrap(&*kek).expect("wrapped, blocking inside a runtime");
+        let (payload, context, trace) = (payload(), context(), KmsTrace::new());
+        let request = WrapRequest::new(&payload, &context).with_trace(&trace);
+        kek.wrap(request).await.expect("wrapped, waiting inside a runtime");
+        assert_eq!(trace.requests(), 1);
+        (kek, wrapped)
+    });
+    drop(runtime);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert!(unwrap(&*kek, &wrapped).is_ok()));
+        }
+    });
 }

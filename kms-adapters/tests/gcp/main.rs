@@ -1,5 +1,5 @@
 //! The adapter of Google Cloud KMS against a fake of our own, which KEYFOLD_TEST_GOOGLE_KMS names (`./test` starts it, and so
-//! does `python3 tools/google_kms.py cargo test …`, which also holds it to Google's own client). No real cloud was reached.
+//! does `python3 tools/servers/google_kms.py cargo test …`; `--check` holds it to Google's own client). No real cloud was reached.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -11,10 +11,10 @@ mod fork;
 mod secrets;
 mod tokens;
 
-use common::{context, payload, refused, unwrap, unwrap_traced, wrap};
+use common::{refused, unwrap, unwrap_traced, use_from_everywhere, wrap};
 use fake::{Fake, May};
 use keyfold::testing::{ContextBinding, kms_conformance};
-use keyfold::{ErrorKind, Kms, KmsErrorKind, KmsTrace, WrapRequest, WrappedKey};
+use keyfold::{ErrorKind, KmsErrorKind, WrappedKey};
 use keyfold_kms::gcp::{GcpAuth, GcpConfig, GcpKek};
 use serde_json::json;
 use std::io::Write;
@@ -70,23 +70,10 @@ fn a_record_that_names_another_key_or_host_costs_no_request() {
 }
 
 #[test]
-fn works_inside_a_runtime_and_outside() {
+fn works_inside_a_runtime_outside_and_from_many_threads() {
     let Some(fake) = Fake::given() else { return };
     let key = fake.key();
-    // Runtimes without I/O and timers of their own.
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let kek = runtime.block_on(async { fake.kek(&key) });
-    let wrapped = runtime.block_on(async { wrap(&kek).expect("wrapped, blocking inside a runtime") });
-    let waited = runtime.block_on(async {
-        let (payload, context, trace) = (payload(), context(), KmsTrace::new());
-        kek.wrap(WrapRequest::new(&payload, &context).with_trace(&trace))
-            .await
-            .expect("wrapped, waiting inside a runtime");
-        trace.requests()
-    });
-    assert_eq!(waited, 1);
-    drop(runtime);
-    assert!(unwrap(&kek, &wrapped).is_ok(), "what was made under a runtime that has gone works on");
+    use_from_everywhere(|| Box::new(fake.kek(&key)));
 }
 
 #[test]
@@ -116,7 +103,7 @@ fn names_and_options_are_checked_before_anything_is_called() {
         format!("gcpkms://{key}?endpoint=https://kms.example/v2"),
         format!("gcpkms://{key}?endpoint=https://user:ya29.canary@kms.example"),
         format!("gcpkms://{key}?endpoint=ftp://kms.example"),
-        format!("gcpkms://{key}?deadline=1h"),
+        format!("gcpkms://{key}?timeout=1h"),
     ];
     for uri in wrong {
         let error = refused(kek(&uri));

@@ -158,13 +158,13 @@ pub(crate) struct OwnBao {
 
 impl OwnBao {
     pub(crate) fn start() -> Self {
-        let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/openbao.py");
+        let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/servers/openbao.py");
         let mut process = Command::new("python3")
             .args([tool, "--serve"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("tools/openbao.py runs");
+            .expect("tools/servers/openbao.py runs");
         let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok).take(4);
         let variables =
             lines.filter_map(|line| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));

@@ -1,5 +1,5 @@
 //! The transit adapter against a real OpenBao server, which KEYFOLD_TEST_OPENBAO names (`./test` starts one, and so does
-//! `python3 tools/openbao.py cargo test …`).
+//! `python3 tools/servers/openbao.py cargo test …`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,6 +9,7 @@ mod away;
 mod bao;
 mod fork;
 mod login;
+mod texts;
 
 use bao::Bao;
 use common::{context, refused, unwrap, unwrap_traced, wrap};
@@ -42,6 +43,28 @@ fn rotation_rewrap_on_the_server_and_retirement() {
     bao.post(&format!("transit/keys/{key}/config"), json!({ "min_decryption_version": 2 }));
     assert!(unwrap(&kek, &new).is_ok());
     assert_eq!(refused(unwrap(&kek, &old)).kind(), ErrorKind::Kms(KmsErrorKind::KeyDisabled));
+}
+
+#[test]
+fn a_key_whose_first_version_is_retired_wraps_on() {
+    let Some(bao) = Bao::given() else { return };
+    let retire_first_version = |key: &str| {
+        bao.post(&format!("transit/keys/{key}/rotate"), json!({}));
+        bao.post(&format!("transit/keys/{key}/config"), json!({ "min_decryption_version": 2 }));
+    };
+    let key = bao.derived_key();
+    let token = bao.new_token(json!({ "policies": [bao.policy(&key)] }));
+    retire_first_version(&key);
+    let kek = bao.kek_with(&key, &format!("token_file={}", bao.file(&token).display()));
+    let wrapped = wrap(&kek).expect("wrapped");
+    assert_eq!(wrapped.kek_version, "2");
+    assert!(unwrap(&kek, &wrapped).is_ok());
+    // It is looked at no less.
+    let plain = bao.key(json!({}));
+    retire_first_version(&plain);
+    let error = refused(wrap(&bao.kek(&plain)));
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    assert!(error.to_string().contains("derived=true"), "{error}");
 }
 
 #[test]

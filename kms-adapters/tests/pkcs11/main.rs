@@ -1,5 +1,5 @@
 //! The PKCS#11 adapter against tokens of SoftHSM, which KEYFOLD_TEST_PKCS11_* name (`./test` makes them, and so does
-//! `python3 tools/softhsm.py cargo test …`).
+//! `python3 tools/servers/softhsm.py cargo test …`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,9 +10,10 @@ mod logins;
 mod recorder;
 mod token;
 
-use common::{context, here, payload, refused, unwrap, unwrap_traced, wrap};
+use common::{here, payload, refused, unwrap, unwrap_traced, use_from_everywhere, wrap};
 use keyfold::testing::{ContextBinding, kms_conformance};
-use keyfold::{ErrorKind, Kms, KmsErrorKind, KmsTrace, WrapRequest, WrappedKey};
+use keyfold::{ErrorKind, KmsErrorKind, WrappedKey};
+use keyfold_kms::layer::Adapter;
 use keyfold_kms::pkcs11::Pkcs11Kek;
 use std::io::Write;
 use std::thread;
@@ -66,22 +67,9 @@ fn a_record_that_names_another_key_costs_no_call() {
 }
 
 #[test]
-fn works_inside_a_runtime_and_outside() {
+fn works_inside_a_runtime_outside_and_from_many_threads() {
     let Some(tokens) = Tokens::given() else { return };
-    // A runtime without I/O and timers of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let kek = runtime.block_on(async { tokens.kek("keyfold", "kek", "") });
-    let wrapped = runtime.block_on(async { wrap(&kek).expect("wrapped, blocking inside a runtime") });
-    let waited = runtime.block_on(async {
-        let (payload, context, trace) = (payload(), context(), KmsTrace::new());
-        kek.wrap(WrapRequest::new(&payload, &context).with_trace(&trace))
-            .await
-            .expect("wrapped, waiting inside a runtime");
-        trace.requests()
-    });
-    assert_eq!(waited, 1);
-    drop(runtime);
-    assert!(unwrap(&kek, &wrapped).is_ok(), "what was made under a runtime that has gone works on");
+    use_from_everywhere(|| Box::new(tokens.kek("keyfold", "kek", "")));
 }
 
 #[test]
@@ -112,4 +100,15 @@ fn a_library_that_is_none_is_refused() {
         assert_eq!(refused(wrap(&kek)).kind(), ErrorKind::Configuration, "{module}");
     }
     assert!(Pkcs11Kek::from_uri("pkcs11://token=a;object=b?module-path=m", here()).is_err(), "no PIN");
+}
+
+/// Two aliases of one name would be taken for one key.
+#[test]
+fn keys_that_only_serial_or_id_tell_apart_have_names_of_their_own() {
+    let label = |rest: &str| {
+        let uri = format!("pkcs11://token=t;object=o{rest}?module-path=m&pin_env=PIN");
+        Pkcs11Kek::from_uri(&uri, here()).expect("a URI").adapter().label().to_owned()
+    };
+    assert_eq!(label(""), "pkcs11://token=t;object=o");
+    assert_eq!(label(";serial=7;id=%04%41"), "pkcs11://token=t;object=o;serial=7;id=%04A");
 }

@@ -18,7 +18,8 @@ typedef struct { unsigned char version[2]; void *functions[68]; } list_t;
 typedef struct { ulong_t type; void *parameter; ulong_t length; } mechanism_t;
 typedef struct { unsigned char *iv; ulong_t iv_length; } gcm_t;
 
-enum { INITIALIZE = 0, FINALIZE = 1, TOKEN_INFO = 6, OPEN = 12, LOGIN = 18, ENCRYPT_INIT = 29, DECRYPT = 34 };
+enum { INITIALIZE = 0, FINALIZE = 1, TOKEN_INFO = 6, OPEN = 12, LOGIN = 18, CREATE = 20, DESTROY = 22, ATTRIBUTES = 24, ENCRYPT_INIT = 29, DECRYPT = 34,
+       WRAP = 60, UNWRAP = 61 };
 enum { DEVICE_ERROR = 0x30, SESSION_COUNT = 0xB1, FINAL_TRY = 0x20000, AES_GCM = 0x1087, FLAGS_AT = 96 };
 
 static list_t real, ours;
@@ -89,6 +90,32 @@ static ulong_t decrypt(ulong_t session, void *data, ulong_t length, void *out, u
     return ((ulong_t (*)(ulong_t, void *, ulong_t, void *, ulong_t *))real.functions[DECRYPT])(session, data, length, out, out_length);
 }
 
+static ulong_t create(ulong_t session, void *template, ulong_t count, ulong_t *object) {
+    note("C_CreateObject");
+    return ((ulong_t (*)(ulong_t, void *, ulong_t, ulong_t *))real.functions[CREATE])(session, template, count, object);
+}
+
+static ulong_t destroy(ulong_t session, ulong_t object) {
+    note("C_DestroyObject");
+    return ((ulong_t (*)(ulong_t, ulong_t))real.functions[DESTROY])(session, object);
+}
+
+static ulong_t attributes(ulong_t session, ulong_t object, void *template, ulong_t count) {
+    if (fault("attributes")) return DEVICE_ERROR;
+    return ((ulong_t (*)(ulong_t, ulong_t, void *, ulong_t))real.functions[ATTRIBUTES])(session, object, template, count);
+}
+
+static ulong_t wrap(ulong_t session, void *mechanism, ulong_t key, ulong_t object, void *out, ulong_t *length) {
+    if (fault("device-error")) return DEVICE_ERROR;
+    return ((ulong_t (*)(ulong_t, void *, ulong_t, ulong_t, void *, ulong_t *))real.functions[WRAP])(session, mechanism, key, object, out, length);
+}
+
+static ulong_t unwrap(ulong_t session, void *mechanism, ulong_t key, void *data, ulong_t length, void *template, ulong_t count, ulong_t *object) {
+    ulong_t result = ((ulong_t (*)(ulong_t, void *, ulong_t, void *, ulong_t, void *, ulong_t, ulong_t *))real.functions[UNWRAP])(session, mechanism, key, data, length, template, count, object);
+    if (result == 0) note("C_UnwrapKey");
+    return result;
+}
+
 ulong_t C_GetFunctionList(list_t **out) {
     void *library = dlopen(getenv("RECORDER_REAL"), RTLD_NOW | RTLD_LOCAL);
     if (!library) return DEVICE_ERROR;
@@ -102,6 +129,11 @@ ulong_t C_GetFunctionList(list_t **out) {
     ours.functions[TOKEN_INFO] = token_info;
     ours.functions[OPEN] = open_session;
     ours.functions[LOGIN] = login;
+    ours.functions[CREATE] = create;
+    ours.functions[DESTROY] = destroy;
+    ours.functions[ATTRIBUTES] = attributes;
+    ours.functions[WRAP] = wrap;
+    ours.functions[UNWRAP] = unwrap;
     ours.functions[ENCRYPT_INIT] = encrypt_init;
     ours.functions[DECRYPT] = decrypt;
     *out = &ours;

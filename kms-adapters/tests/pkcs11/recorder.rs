@@ -1,7 +1,7 @@
 //! What the adapter calls, and what it does with an HSM that behaves otherwise than SoftHSM: by a library in front of it
 //! (`recorder.c`), each test in a process of its own.
 
-use crate::common::{fork, refused, unwrap, unwrap_traced, wrap};
+use crate::common::{fork, here, refused, unwrap, unwrap_traced, wrap};
 use crate::token::Tokens;
 use keyfold::testing::{ContextBinding, kms_conformance};
 use keyfold::{ErrorKind, KmsErrorKind};
@@ -71,6 +71,20 @@ impl Recorder {
 }
 
 #[test]
+fn forked_children_do_not_try_a_pin_that_their_parent_was_refused() {
+    let Some(recorder) = Recorder::given("forked_children_do_not_try_a_pin_that_their_parent_was_refused") else {
+        return;
+    };
+    let pin = recorder.tokens.file("9999-wrong\n");
+    let uri = recorder.tokens.uri_with_pin("wrong-pin", "kek", &pin, "attempts=1");
+    let kek = Pkcs11Kek::from_uri(&uri, here()).expect("opened");
+    let is_refused = || refused(wrap(&kek)).kind() == ErrorKind::Kms(KmsErrorKind::Credentials);
+    assert!(is_refused());
+    fork::with_children(4, is_refused);
+    assert_eq!(recorder.total("C_Login"), 1, "each trial may lock the token");
+}
+
+#[test]
 fn each_process_initialises_and_logs_in_once_and_none_finalises() {
     let Some(recorder) = Recorder::given("each_process_initialises_and_logs_in_once_and_none_finalises") else {
         return;
@@ -95,7 +109,7 @@ fn each_process_initialises_and_logs_in_once_and_none_finalises() {
 #[test]
 fn a_call_that_hangs_keeps_its_session_and_nobody_else() {
     let Some(recorder) = Recorder::given("a_call_that_hangs_keeps_its_session_and_nobody_else") else { return };
-    let kek = recorder.kek("sessions=1&timeout=150ms&deadline=400ms");
+    let kek = recorder.kek("sessions=1&timeout=150ms").with_deadline(Duration::from_millis(400)).expect("a deadline");
     let other = recorder.kek("");
     let wrapped = wrap(&kek).expect("wrapped");
     recorder.fault("hang");
@@ -139,4 +153,23 @@ fn faults_of_the_hsm_have_their_class() {
     recorder.fault("");
     assert!(unwrap(&kek, &wrapped).is_ok());
     assert_eq!(recorder.total("C_OpenSession") - sessions, 2, "a session that failed is not used again");
+}
+
+/// The object holds the payload, and it can be taken out of the token.
+#[test]
+fn session_objects_are_destroyed_whatever_came_of_their_use() {
+    let Some(recorder) = Recorder::given("session_objects_are_destroyed_whatever_came_of_their_use") else { return };
+    let kek = recorder.kek("mechanism=aes-kwp&attempts=2");
+    let wrapped = wrap(&kek).expect("wrapped");
+    assert!(unwrap(&kek, &wrapped).is_ok());
+    recorder.fault("device-error");
+    assert_eq!(refused(wrap(&kek)).kind(), ErrorKind::Kms(KmsErrorKind::Unavailable));
+    recorder.fault("");
+    assert!(unwrap(&kek, &wrapped).is_ok());
+    recorder.fault("attributes");
+    assert_eq!(refused(unwrap(&kek, &wrapped)).kind(), ErrorKind::Kms(KmsErrorKind::Unavailable));
+    let made = recorder.total("C_CreateObject") + recorder.total("C_UnwrapKey");
+    // In the second attempt to unwrap no session could be opened, because that looks at the attributes of the key.
+    assert_eq!((recorder.total("C_CreateObject"), recorder.total("C_UnwrapKey")), (3, 3));
+    assert_eq!(recorder.total("C_DestroyObject"), made);
 }

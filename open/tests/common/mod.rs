@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test program uses a part of this")]
 
 use keyfold::{Keyring, Result, Value};
-use keyfold_open::Initialised;
+use keyfold_open::{Initialised, NewKeyring};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,12 +26,13 @@ pub(crate) fn postgres(schema: &str) -> Option<String> {
 
 /// Makes a keyring and a policy in `folder`, in the database `store` or in an SQLite file.
 pub(crate) fn init(folder: &Path, environment: &str, store: Option<&str>) -> Initialised {
-    let made = pollster::block_on(async {
-        match store {
-            Some(uri) => keyfold_open::init_with_store(folder, "ring", environment, uri).await,
-            None => keyfold_open::init(folder, "ring", environment).await,
-        }
-    });
+    let new = NewKeyring {
+        name: "ring".to_owned(),
+        environment: environment.to_owned(),
+        store: store.map(str::to_owned),
+        ..NewKeyring::default()
+    };
+    let made = pollster::block_on(keyfold_open::init_with(folder, &new, &keyfold_open::Options::default()));
     fs::write(policy(folder), POLICY).expect("written");
     made.expect("a keyring")
 }

@@ -101,7 +101,13 @@ pub(crate) fn world_with(name: &str, change: impl FnOnce(&str) -> String) -> Opt
     let folder = tempfile::tempdir().unwrap();
     let ring = folder.path().join("ring");
     // Key records and patients in one database, as a small deployment has them.
-    runtime.block_on(keyfold_open::init_with_store(&ring, "patients", "test", &proxied)).unwrap();
+    let new = keyfold_open::NewKeyring {
+        name: "patients".to_owned(),
+        environment: "test".to_owned(),
+        store: Some(proxied.clone()),
+        ..Default::default()
+    };
+    runtime.block_on(keyfold_open::init_with(&ring, &new, &keyfold_open::Options::default())).unwrap();
     let config = ring.join("keyfold.toml");
     std::fs::write(&config, change(&std::fs::read_to_string(&config).unwrap())).unwrap();
     copy_policy(folder.path());

@@ -1,5 +1,5 @@
-"""Holds tools/google_kms_fake.py to Google: its own Python client must take the fake for Cloud KMS, and every member of every
-request and answer must stand in the discovery document of the API, with that type. Run by `tools/google_kms.py --check`."""
+"""Holds google_kms_fake.py to Google: its own Python client must take the fake for Cloud KMS, and every member of every
+request and answer must stand in the discovery document of the API, with that type. Run by `tools/servers/google_kms.py --check`."""
 
 import json
 import os

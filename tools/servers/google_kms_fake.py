@@ -1,7 +1,7 @@
 """A fake of the Cloud KMS v1 REST API: symmetric keys, versions and their states, AAD, CRC32C, bearer tokens, permissions.
 
-tools/google_kms.py starts it; tools/check_google_kms.py holds it to Google's own client. Prints its port, then serves on the
-loopback until it is ended. Tests speak to `/fake/…`, which Google does not have:
+google_kms.py starts it with the Python of its virtual environment; google_kms_check.py holds it to Google's own client.
+Tests speak to `/fake/…`, which Google does not have:
 
     POST /fake/key      {}                                    a new key with one version; answers {"name"}
     POST /fake/token    {"permissions": [...]}                a new access token; answers {"token"}
@@ -10,7 +10,7 @@ loopback until it is ended. Tests speak to `/fake/…`, which Google does not ha
     POST /fake/fault    {"key", "times", "reply"}             the next answers are {"http_status", "http_headers", "http_body"}
     POST /fake/fault    {"key", "times", "merge"}             the next answers have other members; null leaves one out
     POST /fake/everything {}                                  an access token that may do everything; answers {"token"}
-    POST /fake/seen     {"key" or "account"}                  answers {"count"}: how many requests for it
+    POST /fake/seen     {"key" or "account" or neither}       answers {"count"}: how many requests for it, or for anything
 """
 
 import base64
@@ -18,6 +18,7 @@ import json
 import re
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -117,7 +118,7 @@ def stamp(seconds):
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-RINGS, KEYS, TOKENS, ACCOUNTS, LOGINS = set(), {}, {}, {}, Counter()
+RINGS, KEYS, TOKENS, ACCOUNTS, LOGINS, TOTAL = set(), {}, {}, {}, Counter(), Counter()
 
 
 def checked(body, name):
@@ -282,7 +283,9 @@ def control(what, body, address):
         KEYS[body["key"]].faults += [body] * body["times"]
         return {}
     if what == "seen":
-        return {"count": KEYS[body["key"]].requests if "key" in body else LOGINS[body["account"]]}
+        if "key" in body:
+            return {"count": KEYS[body["key"]].requests}
+        return {"count": LOGINS[body["account"]] if "account" in body else TOTAL["requests"]}
     if what == "everything":
         return {"token": new_token(EVERYTHING)}
     raise Refused("NOT_FOUND", "no such control")
@@ -303,6 +306,7 @@ class Handler(BaseHTTPRequestHandler):
         status, headers = 200, {}
         try:
             with LOCK:
+                TOTAL["requests"] += not where.path.startswith("/fake/")
                 if where.path == "/token":
                     status, answer = exchange(parse_qs(text.decode()))
                 else:
@@ -335,11 +339,6 @@ class Server(ThreadingHTTPServer):
     address_family = socket.AF_INET
 
 
-def main():
-    with Server(("127.0.0.1", 0), Handler) as server:
-        print(server.server_address[1], flush=True)
-        server.serve_forever()
-
-
 if __name__ == "__main__":
-    main()
+    with Server(("127.0.0.1", int(sys.argv[1])), Handler) as server:
+        server.serve_forever()

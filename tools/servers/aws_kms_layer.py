@@ -1,18 +1,8 @@
-"""AWS KMS for tests: moto (an emulator that others wrote) behind a strictness layer of ours, and microburst for faults; all
-on free ports of the loopback.
-
-    python3 tools/moto.py COMMAND...   runs COMMAND with KEYFOLD_TEST_AWS, …_FAULTS and …_CREDENTIALS set
-    python3 tools/moto.py --serve      prints them, then runs until its input ends
-    python3 tools/moto.py --check      holds the layer to boto3, the provider's own client
-
-Exits with 1 where no server can be had, otherwise as COMMAND does. `./test` imports it.
+"""AWS KMS as a service sees it, over moto. Run by aws_kms.py with the Python of its virtual environment.
 
 moto knows keys, aliases and replicas, but not what a service is told when it does something wrong. The layer adds that:
 signatures (SigV4) and what each identity may do; the states of keys; wrapped keys that name their key and its material,
 so that another key, another context and a damaged byte are told apart as AWS does; multi-Region keys; rotated material.
-
-Each profile of the credentials file is an identity. A request with the header `x-test-admin: REGION` is not signed and may do
-everything. `GET /_test/calls` says how many requests of KMS came in, refused ones too.
 """
 
 import base64
@@ -21,89 +11,16 @@ import datetime
 import hmac
 import io
 import json
-import os
 import re
 import secrets
-import shutil
 import struct
 import sys
-import tempfile
 import threading
 import uuid
-from pathlib import Path
 
-# The server imports it by the virtual environment's Python, which lacks nothing of this.
-import servers
+from aws_kms import IDENTITIES
 
-PACKAGES = ["moto[server]==5.2.5", "microburst==0.10.0"]
 ACCOUNT = "123456789012"
-# Profile: what it may do.
-IDENTITIES = {
-    "service": {"Encrypt", "Decrypt"},
-    "reader": {"Decrypt"},
-    "nobody": set(),
-    "expired": {"Encrypt", "Decrypt"},
-}
-
-
-class Server:
-    """Three ports: moto with the layer, microburst before it. `environment` is what tests need to reach them."""
-
-    def __init__(self):
-        self.python = servers.environment("moto-venv", PACKAGES)
-        self.folder = Path(tempfile.mkdtemp(prefix="test-moto-", dir=servers.TARGET))
-        self.credentials, self.processes = self.folder / "credentials", []
-        self.port, self.faults = servers.free_port(), servers.free_port()
-        self._write_credentials()
-
-    def _write_credentials(self):
-        """A secret of its own for each identity, one that is wrong, and one of nobody."""
-        def profile(name, access_key, secret, token=None):
-            text = f"[{name}]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret}\n"
-            return text + (f"aws_session_token = {token}\n" if token else "")
-
-        def key():
-            return "AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16))
-
-        access_key, token = key(), secrets.token_hex(40)
-        parts = [profile("service", access_key, secrets.token_hex(20), token)]
-        parts += [profile(name, key(), secrets.token_hex(20)) for name in IDENTITIES if name != "service"]
-        parts += [profile("forger", access_key, secrets.token_hex(20), token), profile("stranger", key(), secrets.token_hex(20))]
-        self.credentials.touch(mode=0o600)
-        self.credentials.write_text("\n".join(parts))
-
-    @property
-    def environment(self):
-        return {
-            "KEYFOLD_TEST_AWS": f"http://127.0.0.1:{self.port}",
-            "KEYFOLD_TEST_AWS_FAULTS": f"http://127.0.0.1:{self.faults}",
-            "KEYFOLD_TEST_AWS_CREDENTIALS": str(self.credentials),
-            # For the chain of credentials. Nothing of the user's own, and nobody outside of this machine is asked.
-            "AWS_SHARED_CREDENTIALS_FILE": str(self.credentials), "AWS_CONFIG_FILE": "/dev/null", "AWS_PROFILE": "service",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-
-    def start(self):
-        own = [self.python, Path(__file__).resolve(), "--layer", self.port, self.faults, self.credentials]
-        self._run(own, f"http://127.0.0.1:{self.port}/_test/calls", "moto.log")
-        burst = [self.python.parent / "microburst", "-u", f"http://127.0.0.1:{self.port}", "-p", self.faults]
-        # Its first answer loads what it knows of AWS and takes seconds.
-        self._run(burst, f"http://127.0.0.1:{self.faults}/_test/calls", "microburst.log")
-
-    def _run(self, command, url, log):
-        self.processes.append(servers.Process(command, url, self.folder / log))
-
-    def check(self):
-        import subprocess
-        return subprocess.run([self.python, Path(__file__).resolve(), "--client"], env={**os.environ, **self.environment}).returncode
-
-    def stop(self):
-        while self.processes:
-            self.processes.pop().stop()
-
-    def remove(self):
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Refused(Exception):
@@ -302,8 +219,6 @@ class Layer:
 
 def layer(port, faults, credentials):
     """Runs the server; by the virtual environment's Python."""
-    # This file is not the package of the same name.
-    sys.path.pop(0)
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, run_simple
 
@@ -318,62 +233,5 @@ def layer(port, faults, credentials):
     run_simple("127.0.0.1", int(port), app, threaded=True, request_handler=Handler)
 
 
-def client():
-    """What boto3 makes of the layer."""
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import ClientError
-
-    def kms(profile, region="eu-central-1"):
-        once = Config(retries={"total_max_attempts": 1})
-        return boto3.Session(profile_name=profile, region_name=region).client(
-            "kms", endpoint_url=os.environ["KEYFOLD_TEST_AWS"], config=once)
-
-    def admin(operation, **asked):
-        import urllib.request
-        request = urllib.request.Request(os.environ["KEYFOLD_TEST_AWS"], json.dumps(asked).encode(), {
-            "x-amz-target": f"TrentService.{operation}", "x-test-admin": "eu-central-1",
-            "content-type": "application/x-amz-json-1.1"})
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
-            return json.load(answer)
-
-    def refused(code, call, **asked):
-        try:
-            call(**asked)
-        except ClientError as error:
-            assert error.response["Error"]["Code"] == code, error
-        else:
-            raise AssertionError(f"{code} was expected")
-
-    arn = admin("CreateKey")["KeyMetadata"]["Arn"]
-    service, context = kms("service"), {"kf:env": "test"}
-    blob = service.encrypt(KeyId=arn, Plaintext=b"payload", EncryptionContext=context)
-    assert blob["KeyId"] == arn
-    blob = blob["CiphertextBlob"]
-    opened = service.decrypt(KeyId=arn, CiphertextBlob=blob, EncryptionContext=context)
-    assert (opened["Plaintext"], opened["KeyId"]) == (b"payload", arn)
-    refused("InvalidCiphertextException", service.decrypt, KeyId=arn, CiphertextBlob=blob)
-    refused("InvalidCiphertextException", service.decrypt, KeyId=arn, CiphertextBlob=b"garbage" * 9, EncryptionContext=context)
-    refused("AccessDeniedException", service.describe_key, KeyId=arn)
-    refused("AccessDeniedException", kms("reader").encrypt, KeyId=arn, Plaintext=b"x")
-    refused("InvalidSignatureException", kms("forger").encrypt, KeyId=arn, Plaintext=b"x")
-    refused("UnrecognizedClientException", kms("stranger").encrypt, KeyId=arn, Plaintext=b"x")
-    refused("ExpiredTokenException", kms("expired").encrypt, KeyId=arn, Plaintext=b"x")
-    refused("NotFoundException", service.encrypt, KeyId=arn[:-4] + "0000", Plaintext=b"x")
-    other = admin("CreateKey")["KeyMetadata"]["Arn"]
-    refused("IncorrectKeyException", service.decrypt, KeyId=other, CiphertextBlob=blob, EncryptionContext=context)
-    admin("DisableKey", KeyId=arn)
-    refused("DisabledException", service.decrypt, KeyId=arn, CiphertextBlob=blob, EncryptionContext=context)
-    admin("ScheduleKeyDeletion", KeyId=other, PendingWindowInDays=7)
-    refused("KMSInvalidStateException", service.encrypt, KeyId=other, Plaintext=b"x")
-    print("boto3 agrees with the strictness layer over moto: 14 answers")
-    return 0
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--layer"]:
-        layer(*sys.argv[2:])
-    elif sys.argv[1:] == ["--client"]:
-        sys.exit(client())
-    else:
-        sys.exit(servers.main(Server, sys.argv[1:], __doc__))
+    layer(*sys.argv[1:])

@@ -1,11 +1,6 @@
-"""Azure Key Vault and Managed HSM for tests: a fake of our own, held to Microsoft's Python client, on free ports of the loopback.
+"""A fake of Azure Key Vault and Managed HSM: keys, their versions and states, wrapping, bearer tokens, roles.
 
-    python3 tools/azure_vault.py COMMAND...   runs COMMAND with KEYFOLD_TEST_AZURE, …_CONTROL and …_CA set
-    python3 tools/azure_vault.py --serve      prints them, then runs until its input ends
-    python3 tools/azure_vault.py --check      holds the fake to azure-keyvault-keys, the provider's own client
-
-Exits with 1 where no server can be had, otherwise as COMMAND does. `./test` imports it. It is ours because the emulators that
-others wrote (azure-keyvault-emulator in Go, Lowkey Vault in Java) are not in the registries that we build from.
+azure_vault.py starts it with the Python of its virtual environment; azure_vault_check.py holds it to Microsoft's own client.
 
 One port speaks HTTPS and is the vault, its keys under `/keys`, and the authority that gives tokens (client secret, federated
 token). The other speaks HTTP: the managed identity of the machine, and `POST /_test/…` for what tests want to happen.
@@ -13,14 +8,10 @@ token). The other speaks HTTP: the managed identity of the machine, and `POST /_
 
 import base64
 import json
-import os
 import re
 import secrets
-import shutil
 import ssl
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -28,67 +19,9 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import servers
+from azure_vault import TENANT
 
-PACKAGES = ["azure-keyvault-keys==4.11.3", "azure-core==1.41.0", "cryptography>=44,<60"]
 RESOURCE = "https://vault.azure.net"
-TENANT = "11111111-2222-3333-4444-555555555555"
-VERSION = re.compile(r"[0-9a-f]{32}")
-
-
-class Server:
-    """Two ports. `environment` is what tests need to reach them."""
-
-    def __init__(self):
-        self.python, self.process = servers.environment("azure-venv", PACKAGES), None
-        if not shutil.which("openssl"):
-            raise servers.Unavailable("openssl is not installed; the server's certificate is made with it")
-        self.folder = Path(tempfile.mkdtemp(prefix="test-azure-", dir=servers.TARGET))
-        self.port, self.control = servers.free_port(), servers.free_port()
-        self.secret = secrets.token_urlsafe(24)
-        self._certificates()
-        for name in ("client-secret", "federated-token"):
-            self.folder.joinpath(name).touch(mode=0o600)
-            self.folder.joinpath(name).write_text(self.secret)
-
-    def _certificates(self):
-        """A CA, and a certificate for 127.0.0.1 and nothing else: `localhost` is the wrong name, for tests of that."""
-        path = self.folder.joinpath
-        new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        path("extensions").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n")
-        for command in (
-            [*new, "-x509", "-days", "2", "-subj", "/CN=keyfold test CA", "-keyout", path("ca.key"), "-out", path("ca.pem")],
-            [*new, "-subj", "/CN=keyfold test vault", "-keyout", path("vault.key"), "-out", path("vault.csr")],
-            ["openssl", "x509", "-req", "-days", "2", "-in", path("vault.csr"), "-CA", path("ca.pem"), "-CAkey", path("ca.key"),
-             "-CAcreateserial", "-extfile", path("extensions"), "-out", path("vault.pem")]):
-            subprocess.run(command, check=True, capture_output=True)
-
-    @property
-    def environment(self):
-        return {
-            "KEYFOLD_TEST_AZURE": f"https://127.0.0.1:{self.port}",
-            "KEYFOLD_TEST_AZURE_CONTROL": f"http://127.0.0.1:{self.control}",
-            "KEYFOLD_TEST_AZURE_CA": str(self.folder / "ca.pem"),
-            "KEYFOLD_TEST_AZURE_SECRET": str(self.folder / "client-secret"),
-            # For azure_identity, so that nobody outside of this machine is asked.
-            "AZURE_AUTHORITY_HOST": f"https://127.0.0.1:{self.port}",
-            "AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": "service",
-            "AZURE_FEDERATED_TOKEN_FILE": str(self.folder / "federated-token"),
-            "IDENTITY_ENDPOINT": f"http://127.0.0.1:{self.control}/msi/token", "IDENTITY_HEADER": "identity-header-canary",
-        }
-
-    def start(self):
-        command = [self.python, Path(__file__).resolve(), "--vault", self.port, self.control, self.folder]
-        url = f"http://127.0.0.1:{self.control}/_test/calls"
-        self.process = servers.Process(command, url, self.folder / "log")
-
-    def check(self):
-        return subprocess.run([self.python, Path(__file__).resolve(), "--client"], env={**os.environ, **self.environment}).returncode
-
-    def remove(self):
-        if self.process:
-            self.process.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Refused(Exception):
@@ -288,11 +221,11 @@ class Control(Handler):
 
 
 def vault(port, control, folder):
-    """Runs the server; by the virtual environment's Python."""
+    """Runs the server."""
     folder = Path(folder)
     Handler.vault = Vault(f"https://127.0.0.1:{port}", (folder / "client-secret").read_text())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "vault.pem", folder / "vault.key")
+    context.load_cert_chain(folder / "server.crt", folder / "server.key")
     secure = ThreadingHTTPServer(("127.0.0.1", int(port)), Secure)
     # Handshakes in the threads of the connections.
     secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
@@ -300,69 +233,5 @@ def vault(port, control, folder):
     ThreadingHTTPServer(("127.0.0.1", int(control)), Control).serve_forever()
 
 
-def client():
-    """What Microsoft's client makes of the fake."""
-    import urllib.request
-    from azure.core.credentials import AccessToken
-    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
-    from azure.keyvault.keys import KeyClient
-    from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
-
-    os.environ["REQUESTS_CA_BUNDLE"] = os.environ["KEYFOLD_TEST_AZURE_CA"]
-    url, control = os.environ["KEYFOLD_TEST_AZURE"], os.environ["KEYFOLD_TEST_AZURE_CONTROL"]
-
-    def wish(what, **asked):
-        request = urllib.request.Request(f"{control}/_test/{what}", json.dumps(asked).encode())
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
-            return json.load(answer)
-
-    class Identity:
-        def __init__(self, token):
-            self.token = token
-
-        def get_token(self, *scopes, **_):
-            assert scopes == (f"{RESOURCE}/.default",), scopes
-            return AccessToken(self.token, int(time.time()) + 3600)
-
-    def identity(name):
-        return Identity(wish("token", identity=name)["access_token"])
-
-    def cryptography(key, who):
-        return CryptographyClient(key, who, verify_challenge_resource=False, retry_total=0)
-
-    def refused(kind, code, call, *arguments):
-        try:
-            call(*arguments)
-        except kind as error:
-            assert error.error.code == code, error.error.code
-            return error
-        raise AssertionError(f"{code} was expected")
-
-    admin = KeyClient(url, identity("admin"), verify_challenge_resource=False, retry_total=0)
-    key = admin.create_rsa_key("patients", size=2048)
-    service = cryptography(key.id, identity("service"))
-    algorithm = KeyWrapAlgorithm.rsa_oaep_256
-    wrapped = service.wrap_key(algorithm, b"k" * 64)
-    assert wrapped.key_id == key.id and len(wrapped.encrypted_key) == 256
-    assert service.unwrap_key(algorithm, wrapped.encrypted_key).key == b"k" * 64
-    refused(HttpResponseError, "BadParameter", service.unwrap_key, algorithm, b"\1" * 256)
-    refused(ResourceNotFoundError, "KeyNotFound", admin.get_key, "nobody-made-this")
-    error = refused(HttpResponseError, "Forbidden", cryptography(key.id, identity("nobody")).wrap_key, algorithm, b"k" * 64)
-    assert error.error.innererror["code"] == "ForbiddenByRbac", error.error.innererror
-    refused(ClientAuthenticationError, "Unauthorized", cryptography(key.id, Identity("stale")).wrap_key, algorithm, b"k" * 64)
-    wish("enable", name="patients", enabled=False)
-    error = refused(HttpResponseError, "Forbidden", service.unwrap_key, algorithm, wrapped.encrypted_key)
-    assert error.error.innererror["code"] == "KeyDisabled", error.error.innererror
-    wish("throttle", name="patients", requests=1)
-    refused(HttpResponseError, "Throttled", service.unwrap_key, algorithm, wrapped.encrypted_key)
-    print("azure-keyvault-keys agrees with our fake vault: 9 answers")
-    return 0
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--vault"]:
-        vault(*sys.argv[2:])
-    elif sys.argv[1:] == ["--client"]:
-        sys.exit(client())
-    else:
-        sys.exit(servers.main(Server, sys.argv[1:], __doc__))
+    vault(*sys.argv[1:])

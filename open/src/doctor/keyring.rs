@@ -1,0 +1,164 @@
+//! The store, and the keyring as services open it.
+
+use super::kek::of_clock;
+use super::{Notes, Roots};
+use crate::{Options, StoreUri, is_no_answer, open_journals, open_store, open_with};
+use keyfold::config::Config;
+use keyfold::{KeyClass, KeyState, KeyStore, Keyring, Record, Result, Slot, SlotId};
+use keyfold_kms::examine::Finding;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+const DAY: u64 = 86_400;
+
+/// Looks at store, journals and high-water file, and publishes the roots.
+pub(super) fn check_store(notes: &Notes, config: &Config, folder: &Path, roots: &Roots) {
+    let found = look(notes, config, folder);
+    let found = found.map_err(|error| {
+        notes.add(Finding::problem(
+            "store",
+            format!("the key store cannot be used: {error}"),
+            "docs/CLI.md, \"Exit codes\"; docs/POSTGRES.md",
+        ));
+    });
+    roots.publish(found.ok());
+    if let Some(file) = config.high_water.as_ref().map(|file| folder.join(file)).filter(|file| !file.exists()) {
+        notes.add(Finding::warning(
+            "high-water",
+            format!("{} is missing: an older copy of the store would not be noticed", file.display()),
+            "unless this machine is new, find out where it went",
+        ));
+    }
+    match open_journals(config, folder) {
+        Ok(journals) => {
+            for journal in journals.iter().filter(|journal| !journal.exists()) {
+                notes.add(Finding::warning(
+                    "journal",
+                    format!("the journal {} is missing: what only it has is lost", journal.path().display()),
+                    "see whether its disk is there, or make it anew with keys journal",
+                ));
+            }
+        }
+        Err(error) => notes.add(Finding::problem("journal", error.to_string(), "docs/BACKUP.md")),
+    }
+}
+
+fn look(notes: &Notes, config: &Config, folder: &Path) -> Result<Vec<Record>> {
+    let store = open_store(&config.store, folder)?;
+    let now = pollster::block_on(store.now())?;
+    notes.add(Finding::note("store", "the key store opens and answers"));
+    let ours = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if matches!(StoreUri::parse(&config.store)?, StoreUri::Postgres(_)) {
+        let ahead = i64::try_from(now).unwrap_or(i64::MAX) - i64::try_from(ours).unwrap_or(i64::MAX);
+        notes.add(of_clock("the store", ahead));
+    }
+    pinned_roots(notes, config, &*store, now)
+}
+
+/// The roots that the configuration trusts and that still open keys.
+fn pinned_roots(notes: &Notes, config: &Config, store: &dyn KeyStore, now: u64) -> Result<Vec<Record>> {
+    let slot = Slot { lineage: config.keyring.lineage, class: KeyClass::Root, id: SlotId::NONE };
+    let all = pollster::block_on(store.newest(slot, usize::MAX))?;
+    for pin in &config.keyring.root_pins {
+        if !all.iter().any(|root| root.commitment() == pin) {
+            let digits: String = pin[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+            notes.add(Finding::problem(
+                "root-pins",
+                format!("no root in the store has the pin {digits}…: is it the store of this keyring?"),
+                "compare root_pins with keys list; a store that has lost keys is brought back with keys restore",
+            ));
+        }
+    }
+    let trusted = |root: &Record| config.keyring.root_pins.contains(root.commitment());
+    let roots: Vec<Record> = all.into_iter().filter(|root| trusted(root) && root.state().may_open()).collect();
+    for root in &roots {
+        let days = now.saturating_sub(root.created_at()) / DAY;
+        notes.add(Finding::note("root", format!("root {} is {}, {days} days old", root.key_id(), root.state().name())));
+    }
+    note_keks(notes, config, &roots);
+    let overdue = |age: std::time::Duration| {
+        let sealing = roots.iter().filter(|root| root.state() == KeyState::Active).max_by_key(|root| root.created_at());
+        sealing.is_some_and(|root| now.saturating_sub(root.created_at()) > age.as_secs())
+    };
+    if config.keyring.rotation.root_age.is_some_and(overdue) {
+        notes.add(Finding::warning("root", "the root is older than the configuration wants", "run keys rotate --root"));
+    }
+    Ok(roots)
+}
+
+/// Which KEKs open the roots: none should be one that the configuration has forgotten, nor the only one.
+fn note_keks(notes: &Notes, config: &Config, roots: &[Record]) {
+    const NAME: &str = "root-keks";
+    for root in roots {
+        let (known, forgotten): (Vec<_>, Vec<_>) =
+            root.kek_aliases().partition(|alias| config.keks.contains_key(*alias));
+        for alias in forgotten {
+            notes.add(Finding::warning(
+                NAME,
+                format!(
+                    "root {} is wrapped by KEK {alias}, which is not configured: it cannot be rotated",
+                    root.key_id()
+                ),
+                format!("configure it again, or run keys rewrap --drop-kek {alias}"),
+            ));
+        }
+        if let ([alias], KeyState::Active) = (&known[..], root.state()) {
+            let sentence = format!("KEK {alias} alone opens the keyring: with it every key would be lost");
+            let advice = "have a second one, kept apart: docs/RECOVERY.md".to_owned();
+            notes.add(Finding { advice, ..Finding::note(NAME, sentence) });
+        }
+    }
+}
+
+/// Opens the keyring as a service does, and verifies a record under a root. `None`, with a finding, if it does not open.
+pub(super) fn check_ring(
+    notes: &Notes,
+    path: &Path,
+    policies: &[PathBuf],
+    options: &Options,
+    roots: &Roots,
+    end: Instant,
+) -> Option<Keyring> {
+    let ring = match open_with(path, policies, options) {
+        Ok(ring) => ring,
+        Err(error) => {
+            notes.add(Finding::problem(
+                "keyring",
+                format!("does not open: {error}"),
+                "set right what it says, and see the KEKs",
+            ));
+            return None;
+        }
+    };
+    notes.add(Finding::note("keyring", "opens, with its high-water file and audit trail where it has them"));
+    match pollster::block_on(ring.list(None, 1)) {
+        Ok(page) => match page.first() {
+            Some(info) => match &info.verified {
+                Ok(()) => notes.add(Finding::note("keys", "a key record was verified under a trusted root")),
+                // The KEKs say why.
+                Err(error) if is_no_answer(error) => {
+                    notes.add(Finding::warning("keys", "no key record can be verified now", "see the KEKs"))
+                }
+                Err(error) => notes.add(Finding::problem(
+                    "keys",
+                    format!("key record {} is not vouched for: {error}", info.record.key_id()),
+                    "run keys list, and see the KEKs",
+                )),
+            },
+            None => {
+                notes.add(Finding::problem("keys", "the store has no key of this keyring", "is it the right store?"))
+            }
+        },
+        Err(error) => notes.add(Finding::problem("keys", error.to_string(), "see the store")),
+    }
+    for root in roots.wait(end).unwrap_or_default() {
+        for alias in ring.missing_keks(&root) {
+            notes.add(Finding::warning(
+                "quorum",
+                format!("root {} has no wrap by KEK {alias} yet", root.key_id()),
+                "run keys repair",
+            ));
+        }
+    }
+    Some(ring)
+}
