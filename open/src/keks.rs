@@ -179,12 +179,6 @@ pub(crate) fn open_with_id(
             let id = kek.file_id();
             Ok((within(deadline, kek), id))
         }
-        Some(("host", name)) => match options.host_keks.get(name) {
-            Some(kek) => Ok((kek.clone(), uri.to_owned())),
-            None => {
-                Err(Error::new(ErrorKind::Configuration, "this program brings no KEK of that name").with_detail(name))
-            }
-        },
         #[cfg(feature = "vault")]
         Some(("vault", _)) => remote(deadline, keyfold_kms::vault::VaultKek::from_uri(uri, folder)?),
         #[cfg(feature = "aws")]
