@@ -179,6 +179,12 @@ pub(crate) fn open_with_id(
             let id = kek.file_id();
             Ok((within(deadline, kek), id))
         }
+        Some(("host", name)) => match options.host_keks.get(name) {
+            Some(make) => Ok((make(deadline.copied())?, uri.to_owned())),
+            None => {
+                Err(Error::new(ErrorKind::Configuration, "this program brings no KEK of that name").with_detail(name))
+            }
+        },
         #[cfg(feature = "vault")]
         Some(("vault", _)) => remote(deadline, keyfold_kms::vault::VaultKek::from_uri(uri, folder)?),
         #[cfg(feature = "aws")]
