@@ -17,6 +17,7 @@ mod verify;
 pub use anchor::Anchor;
 pub use ecs::Ecs;
 pub use file::{FileAudit, files_of, lock_of};
+pub use line::event_json;
 pub use statement::{sign_statement, signed_digest, verify_statement};
 pub use verify::{
     AuditText, ChainEnd, ChainReport, Expected, Finding, FindingKind, Report, heads, is_statement, verify,

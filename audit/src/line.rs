@@ -1,9 +1,12 @@
 //! One line of an audit file: a JSON object that ends with the MAC over everything before it (FORMAT.md §15.2).
 
 use data_encoding::HEXLOWER;
-use keyfold::{ChainId, ChainStart, Error, ErrorKind, KekAlias, Lineage, Ratchet, Result, Value, WrappedKey};
+use keyfold::{
+    AuditEvent, ChainId, ChainStart, Error, ErrorKind, KekAlias, Lineage, Ratchet, Result, Value, WrappedKey,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of the format, in the first line of each chain.
@@ -116,6 +119,43 @@ impl Members<'_> {
     pub(crate) fn add_some(&mut self, name: &str, value: Option<impl Serialize>) -> Result<()> {
         value.map_or(Ok(()), |value| self.add(name, value))
     }
+
+    /// Adds how an event ended.
+    pub(crate) fn add_outcome(&mut self, event: &AuditEvent) -> Result<()> {
+        self.add("outcome", event.error.map_or("ok", |kind| kind.name()))?;
+        self.add_some("code", event.error.map(|kind| kind.code()))
+    }
+
+    /// Adds what else an event says of itself.
+    pub(crate) fn add_event(&mut self, event: &AuditEvent) -> Result<()> {
+        // Destructured so that a new member forces a decision.
+        let AuditEvent { action: _, error: _, key_id, kek, latency, field, reason, details } = event;
+        self.add_some("key_id", key_id.map(|id| id.to_string()))?;
+        self.add_some("kek", kek.as_ref().map(|alias| alias.as_str()))?;
+        self.add_some("latency_us", latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)))?;
+        self.add_some("field", field.as_ref())?;
+        self.add_some("reason", reason.as_ref())?;
+        if details.is_empty() {
+            return Ok(());
+        }
+        self.add("details", details.iter().map(|(name, value)| (*name, value)).collect::<BTreeMap<_, _>>())
+    }
+}
+
+/// `event` as a JSON object with the members that it has in an audit file, but without those that the file adds: time, keyring,
+/// chain, MAC. For sinks of other programs.
+///
+/// # Errors
+///
+/// - [`Internal`](ErrorKind::Internal): it cannot be written as JSON.
+pub fn event_json(event: &AuditEvent) -> Result<String> {
+    let mut out = vec![b'{'];
+    let mut line = Members { out: &mut out, first: true };
+    line.add("action", event.action.name())?;
+    line.add_outcome(event)?;
+    line.add_event(event)?;
+    out.push(b'}');
+    String::from_utf8(out).map_err(|error| Error::new(ErrorKind::Internal, "JSON is UTF-8").with_source(error))
 }
 
 /// A line as it was read. Nobody has vouched for it yet.

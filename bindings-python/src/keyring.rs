@@ -47,6 +47,7 @@ impl Keyring {
             passphrase: passphrase.map(passphrase_source),
             host_keks: keks.collect(),
             records: records.as_ref().map(|records| Arc::from(records.as_bytes())),
+            ..Options::default()
         };
         let mut config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?;
         if let Some(records) = records {

@@ -64,6 +64,7 @@ kinds! {
     // 1xx: the caller has to act.
     /// An argument breaks a documented rule.
     InvalidInput = 100,
+    // 101, 102, 104 and 105 are the C library's: what only a C program can do wrong.
     /// A value, context, column or file is larger than its documented limit.
     LimitExceeded = 103,
     /// The policy does not allow it; decided before any key was touched.

@@ -3,8 +3,8 @@
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::Migration;
-use crate::value::{Padding, ValueType};
-use crate::wire::{MAX_FRAME_RECORDS_LEN, Suite, TEXT_PREFIX};
+use crate::value::{Padding, TOO_LONG, ValueType};
+use crate::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, MAX_FRAME_RECORDS_LEN, MAX_VALUE_LEN, Suite, TEXT_PREFIX};
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -148,6 +148,22 @@ pub struct FieldPolicy {
 impl FieldPolicy {
     /// Enough for a root that three key services wrap.
     pub const DEFAULT_MAX_FRAME_RECORDS: usize = 4096;
+
+    /// Bytes of a sealed value whose canonical encoding has `canonical_len` bytes: what a caller's buffer must hold. Asks for no key.
+    ///
+    /// # Errors
+    ///
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): longer than [`MAX_VALUE_LEN`].
+    pub fn sealed_len(&self, canonical_len: usize) -> Result<usize> {
+        if canonical_len > MAX_VALUE_LEN {
+            return Err(TOO_LONG);
+        }
+        let overhead = match self.mode {
+            FieldMode::Randomized => FIELD_OVERHEAD,
+            FieldMode::Deterministic { .. } => DETERMINISTIC_OVERHEAD,
+        };
+        Ok(overhead - 1 + self.padding.encoded_len(canonical_len))
+    }
 
     /// A randomised field that is bound to no row.
     #[must_use]

@@ -77,6 +77,22 @@ pub enum Padding {
     Padme,
 }
 
+impl Padding {
+    /// Bytes of format byte, value and padding, for a value of `canonical_len` bytes.
+    #[inline]
+    pub(crate) fn encoded_len(self, canonical_len: usize) -> usize {
+        let plain = 1 + canonical_len;
+        match self {
+            Self::None => plain,
+            Self::Multiple(n) => (plain + 1).next_multiple_of(usize::from(n).max(1)),
+            Self::Padme => padme(plain + 1),
+        }
+    }
+}
+
+pub(crate) const TOO_LONG: Error =
+    Error::new(ErrorKind::LimitExceeded, "a field holds at most 1 MiB (1,048,576 bytes)");
+
 /// Set in the format byte when padding follows the value.
 const PADDED: u8 = 0x80;
 const PADDING_START: u8 = 0x80;
@@ -96,7 +112,9 @@ impl ValueType {
         Self::Null,
     ];
 
-    const fn from_id(id: u8) -> Option<Self> {
+    /// The type with the number `id`, as format bytes have it.
+    #[must_use]
+    pub const fn from_id(id: u8) -> Option<Self> {
         match id {
             1..=10 => Some(Self::ALL[id as usize - 1]),
             _ => None,
@@ -139,8 +157,9 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Bytes of the canonical encoding, without format byte and padding.
-    pub(crate) fn canonical_len(&self) -> usize {
+    /// Bytes of the canonical encoding (FORMAT.md §4.2), without format byte and padding.
+    #[must_use]
+    pub fn canonical_len(&self) -> usize {
         match self {
             Self::Null => 0,
             Self::Bytes(bytes) => bytes.len(),
@@ -154,7 +173,11 @@ impl<'a> Value<'a> {
     }
 
     /// Writes the canonical encoding; `out` has exactly [`canonical_len`](Self::canonical_len) bytes.
-    fn write_canonical(&self, out: &mut [u8]) {
+    ///
+    /// # Panics
+    ///
+    /// If it has another length.
+    pub fn write_canonical(&self, out: &mut [u8]) {
         match self {
             Self::Null => {}
             Self::Bytes(bytes) => out.copy_from_slice(bytes),
@@ -182,7 +205,7 @@ impl<'a> Value<'a> {
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         if self.canonical_len() > MAX_VALUE_LEN {
-            return Err(Error::new(ErrorKind::LimitExceeded, "a field holds at most 1 MiB (1,048,576 bytes)"));
+            return Err(TOO_LONG);
         }
         match self {
             Self::Decimal(text) if !is_json_number(text.as_bytes()) => {
@@ -198,12 +221,7 @@ impl<'a> Value<'a> {
     /// Bytes of format byte, value and padding.
     #[inline]
     pub(crate) fn encoded_len(&self, padding: Padding) -> usize {
-        let plain = 1 + self.canonical_len();
-        match padding {
-            Padding::None => plain,
-            Padding::Multiple(n) => (plain + 1).next_multiple_of(usize::from(n).max(1)),
-            Padding::Padme => padme(plain + 1),
-        }
+        padding.encoded_len(self.canonical_len())
     }
 
     /// Writes format byte, value and padding; `out` has exactly [`encoded_len`](Self::encoded_len) bytes.
@@ -234,7 +252,8 @@ impl<'a> Value<'a> {
     }
 
     /// The value whose canonical encoding is `bytes`; `None` if `bytes` is not canonical.
-    pub(crate) fn from_canonical(value_type: ValueType, bytes: &'a [u8]) -> Option<Self> {
+    #[must_use]
+    pub fn from_canonical(value_type: ValueType, bytes: &'a [u8]) -> Option<Self> {
         if bytes.len() > MAX_VALUE_LEN {
             return None;
         }

@@ -153,9 +153,15 @@ fn is_same(one: &Path, other: &Path) -> bool {
     place(one) == place(other) || file(one).is_some_and(|one| file(other) == Some(one))
 }
 
-/// The sink that the configuration names.
+/// The sink that the configuration names, or that of the host program.
 pub(crate) fn sink(config: &Config, folder: &Path, options: &Options) -> Result<Option<Arc<dyn AuditSink>>> {
-    let Some(audit) = &config.audit else { return Ok(None) };
+    let Some(audit) = &config.audit else { return Ok(options.audit.clone()) };
+    if options.audit.is_some() {
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            "the configuration has an [audit] section, and the program brings an audit sink: a keyring has one of them",
+        ));
+    }
     check_files(config, audit, folder)?;
     let kek = audit_kek(config, audit, folder, options)?;
     Ok(Some(Arc::new(FileAudit::open(audit, folder, &config.keyring, kek)?)))

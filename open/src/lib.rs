@@ -17,7 +17,7 @@ pub use records::{Accepted, Copies, Records, backup};
 
 use keyfold::config::Config;
 use keyfold::{
-    AuditAction, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, KmsErrorKind,
+    AuditAction, AuditSink, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, KmsErrorKind,
     MemoryHighWater, Recovery, Result,
 };
 use keyfold_kms::examine::Examine;
@@ -65,6 +65,8 @@ pub struct Options {
     pub passphrase: Option<PassphraseSource>,
     /// KEKs of the host program, which the configuration names by `host:NAME`. Without the one that it names, a KEK is away.
     pub host_keks: BTreeMap<String, HostKek>,
+    /// The audit sink of the host program, for a configuration that has no `[audit]` section.
+    pub audit: Option<Arc<dyn AuditSink>>,
     /// A [`backup`] of the key records, in the place of the store and its journals: [`open_with`] reads keys from it, and makes and
     /// changes none. For machines that do not reach the store. What was changed since is not seen.
     pub records: Option<Arc<[u8]>>,

@@ -241,25 +241,12 @@ fn introduce(chain: &Chain, file: u64, settings: &Settings, line: &mut Members<'
 
 /// The members of an event.
 fn describe(event: &AuditEvent, settings: &Settings, lost: u64, line: &mut Members<'_>) -> Result<()> {
-    // Destructured so that a new member forces a decision.
-    let AuditEvent { action: _, error, key_id, kek, latency, field, reason, details } = event;
     let keyring = &settings.keyring;
-    line.add("outcome", error.map_or("ok", |kind| kind.name()))?;
-    line.add_some("code", error.map(|kind| kind.code()))?;
+    line.add_outcome(event)?;
     line.add("keyring", &keyring.name)?;
     line.add("lineage", keyring.lineage.to_string())?;
     line.add("environment", &keyring.environment)?;
     line.add("actor", &keyring.actor)?;
-    line.add_some("key_id", key_id.map(|id| id.to_string()))?;
-    line.add_some("kek", kek.as_ref().map(|alias| alias.as_str()))?;
-    line.add_some("latency_us", latency.map(|latency| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)))?;
-    line.add_some("field", field.as_ref())?;
-    line.add_some("reason", reason.as_ref())?;
-    if !details.is_empty() {
-        line.add(
-            "details",
-            details.iter().map(|(name, value)| (*name, value)).collect::<std::collections::BTreeMap<_, _>>(),
-        )?;
-    }
+    line.add_event(event)?;
     line.add_some("lost", (lost > 0).then_some(lost))
 }
