@@ -1,0 +1,1170 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+/* Made by cbindgen; changes belong into bindings-c. */
+/*
+ * NAME
+ *     keyfold - encryption of fields of patient data under keys that a key service guards
+ *
+ * SYNOPSIS
+ *     #include <keyfold.h>
+ *     cc program.c $(pkg-config --cflags --libs keyfold)
+ *
+ * OVERVIEW
+ *     kf_keyring_open opens the keyring that a configuration file describes, kf_field_new binds a field of
+ *     its policy to a scope and a context, kf_encrypt and kf_decrypt seal and open values of the field one
+ *     by one, kf_encrypt_column and kf_decrypt_column many at a time. A sealed value is self-contained
+ *     bytes for a BLOB column; kf_to_text has a form for columns of text.
+ *
+ *     A value has a type (KF_TYPE_*) and bytes. Text, JSON, decimals and bytes are what they are;
+ *     kf_number_encode and kf_number_decode have the bytes of numbers, dates and times.
+ *
+ * RESULTS
+ *     Every function that can fail returns a kf_result: KF_OK, which is 0, or what went wrong, by who has
+ *     to act. There are no partial successes: outputs are written on KF_OK, all of them, and on no other
+ *     result, with two exceptions that their functions repeat: a kf_error is written on failure, and
+ *     decrypting that fails erases the buffer that it was given.
+ *
+ *     Most functions take a kf_error as their last argument, or NULL. It is a struct of the caller's, so
+ *     nothing is to be freed and no two threads share it. It is written when the call fails, and left
+ *     alone when it does not. Nothing is kept per thread.
+ *
+ *     Results must be looked at: compilers that can warn do. Those of functions that release are an
+ *     exception; they say whether the handle was one.
+ *
+ * ARGUMENTS
+ *     Lengths are explicit, in bytes, and no text needs a NUL behind it. KF_STR("...") is pointer and
+ *     length of a literal. Text is UTF-8; paths are bytes without NUL.
+ *
+ *     Pointers are checked. Where a length is 0 the pointer may be NULL; where it is not, NULL is
+ *     KF_ERR_NULL_POINTER. Where an argument is optional its page says what NULL stands for; `row` is
+ *     one: NULL is no row, and a pointer with length 0 is an empty one, which is something else. Lengths
+ *     beyond PTRDIFF_MAX and pointers that are not aligned are KF_ERR_INVALID_INPUT. That a pointer is
+ *     valid for the length that comes with it cannot be checked: it must be, until the call returns, and
+ *     nobody may write there meanwhile.
+ *
+ *     Buffers are the caller's. A function of pure arithmetic says how large one has to be; no call has to
+ *     be made twice, and a buffer that is too small costs no request. What is in a buffer before does not
+ *     matter. An output may not overlap an input or another output: KF_ERR_OVERLAP.
+ *
+ * HANDLES
+ *     kf_keyring, kf_field, kf_context and kf_options are handles: names, not addresses, though they are
+ *     pointers in C, so that compilers tell them apart. Do not follow one. A handle that was released, is
+ *     of another kind, or never was one is KF_ERR_INVALID_HANDLE, in every function and thread, and does
+ *     no harm. (The number of a released handle comes up again after four thousand releases of its place
+ *     on 32-bit machines, and 2^34 on 64-bit ones.)
+ *
+ *     What a handle stands for is independent of the others: a field works on after its context is
+ *     released, and options can be released once the keyring is open.
+ *
+ * THREADS
+ *     Every function may be called from every thread, and handles are shared without locks of the
+ *     caller's. What one thread releases while another one uses it goes when that use ends.
+ *
+ *     Each function says when it blocks. Those that do wait for files, for the store of key records, or for
+ *     the key service within its deadline; a warm field does not. Keyfold has threads of its own for this,
+ *     which begin when they are first needed.
+ *
+ *     After fork a child uses handles only if the parent has called kf_keyring_before_fork. No function
+ *     may be called in a signal handler.
+ *
+ * CALLBACKS
+ *     Functions of the program are called from any thread, several at once. They do not throw, longjmp or
+ *     end the thread. They are given a pointer of the program's, and say by `release` when that is no
+ *     longer needed. What they are given is valid for the call alone.
+ *
+ * SECRETS
+ *     Texts of errors hold no values, keys or contexts, and may be logged. Keys are erased from memory
+ *     when they are no longer used; values that the library copies are, too. Those in the caller's buffers
+ *     are the caller's to erase, before they are freed.
+ *
+ * PANICS
+ *     A bug in keyfold becomes KF_ERR_INTERNAL and a line on standard error; it does not unwind into C.
+ *
+ * VERSIONS
+ *     Until 1.0 each minor version has an ABI and soname of its own. Within one, functions, constants and
+ *     results are only added: structs do not change, and numbers keep their meaning.
+ */
+
+
+#ifndef KEYFOLD_H
+#define KEYFOLD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "keyfold_result.h"
+
+/** Marks functions whose result must be looked at. */
+#if defined(KF_MUST_USE)
+#elif defined(__cplusplus) && __cplusplus >= 201703L
+#define KF_MUST_USE [[nodiscard]]
+#elif defined(__GNUC__) || defined(__clang__)
+#define KF_MUST_USE __attribute__((warn_unused_result))
+#else
+#define KF_MUST_USE
+#endif
+
+/** A literal as two arguments: where it is, and how many bytes it has without its NUL. */
+#define KF_STR(literal) ("" literal), (sizeof("" literal) - 1)
+
+/** The version of this header, as kf_version has that of the library. */
+#define KF_VERSION_MAJOR 0
+#define KF_VERSION_MINOR 1
+#define KF_VERSION_PATCH 0
+#define KF_VERSION (KF_VERSION_MAJOR * 1000000 + KF_VERSION_MINOR * 1000 + KF_VERSION_PATCH)
+
+
+/**
+ * Bytes of the text of a kf_error, with the NUL that ends it.
+ */
+#define KF_ERROR_TEXT_LEN 488
+
+/**
+ * In kf_error::row: it is not about a row.
+ */
+#define KF_NO_ROW UINT64_MAX
+
+/**
+ * Bytes that sealing adds to a value, unless the policy has it padded. A deterministic field adds fewer.
+ */
+#define KF_SEALED_OVERHEAD 67
+
+/**
+ * Bytes that sealing adds to a value of a deterministic field, unless the policy has it padded.
+ */
+#define KF_DETERMINISTIC_OVERHEAD 43
+
+/**
+ * Most bytes of a value.
+ */
+#define KF_MAX_VALUE_LEN 1048576
+
+/**
+ * Most bytes of a number, date or time.
+ */
+#define KF_MAX_NUMBER_LEN 16
+
+/**
+ * Bytes of what a key service wraps.
+ */
+#define KF_PAYLOAD_LEN 64
+
+/**
+ * Most bytes of a wrapped payload.
+ */
+#define KF_MAX_WRAPPED_LEN 4096
+
+/**
+ * Most bytes of the version of a key in a key service.
+ */
+#define KF_MAX_VERSION_LEN 255
+
+/**
+ * Most bytes of a passphrase.
+ */
+#define KF_MAX_PASSPHRASE_LEN 1024
+
+/**
+ * Bytes of a key ID. The first four are the key's generation, in big-endian order.
+ */
+#define KF_KEY_ID_LEN 24
+
+/**
+ * What a key is for: kf_key_info::key_class.
+ */
+enum kf_key_class
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Authenticates key records and wraps the keyring's other keys.
+     */
+    KF_CLASS_ROOT = 1,
+    /**
+     * Seals fields of one scope, or of the keyring where no scope is used.
+     */
+    KF_CLASS_DATA = 2,
+    /**
+     * Seals deterministic fields of one partition.
+     */
+    KF_CLASS_LOOKUP = 3,
+    /**
+     * Starts audit chains.
+     */
+    KF_CLASS_AUDIT = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kf_key_class kf_key_class;
+#else
+typedef uint8_t kf_key_class;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Where a key is in its life (NIST SP 800-57): kf_key_info::state.
+ */
+enum kf_key_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Published, so that every process can open under it before anyone seals.
+     */
+    KF_STATE_PRE_ACTIVE = 1,
+    /**
+     * Seals and opens.
+     */
+    KF_STATE_ACTIVE = 2,
+    /**
+     * Opens only.
+     */
+    KF_STATE_DEACTIVATED = 3,
+    /**
+     * Opens only where the policy says so; data under it must be re-encrypted.
+     */
+    KF_STATE_COMPROMISED = 4,
+    /**
+     * Neither seals nor opens; can still be taken back.
+     */
+    KF_STATE_DESTROY_PENDING = 5,
+    /**
+     * The key is gone.
+     */
+    KF_STATE_DESTROYED = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kf_key_state kf_key_state;
+#else
+typedef uint8_t kf_key_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a value is, and what its bytes mean. Types are sealed with the value and come back with it.
+ */
+enum kf_type
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Any bytes.
+     */
+    KF_TYPE_BYTES = 1,
+    /**
+     * Text: UTF-8, never normalised.
+     */
+    KF_TYPE_TEXT = 2,
+    /**
+     * A whole number: 1 to 16 bytes, the shortest two's complement form in big-endian order. See kf_number_encode.
+     */
+    KF_TYPE_INTEGER = 3,
+    /**
+     * A decimal number as it is written, in the grammar of JSON numbers: "1.50" stays "1.50".
+     */
+    KF_TYPE_DECIMAL = 4,
+    /**
+     * An IEEE 754 double: 8 bytes in big-endian order; NaN has one form. See kf_number_encode.
+     */
+    KF_TYPE_FLOAT = 5,
+    /**
+     * True or false: one byte, 1 or 0.
+     */
+    KF_TYPE_BOOLEAN = 6,
+    /**
+     * Days since 1970-01-01 in the proleptic Gregorian calendar: 4 bytes. See kf_number_encode.
+     */
+    KF_TYPE_DATE = 7,
+    /**
+     * A point in time: seconds since 1970-01-01T00:00:00Z and nanoseconds, 8 and 4 bytes. See kf_number_encode.
+     */
+    KF_TYPE_TIMESTAMP = 8,
+    /**
+     * One JSON value as it is written, in UTF-8. Not checked.
+     */
+    KF_TYPE_JSON = 9,
+    /**
+     * Absent, where absence itself is protected: no bytes.
+     */
+    KF_TYPE_NULL = 10,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kf_type kf_type;
+#else
+typedef uint8_t kf_type;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What values are bound to besides field and row: pairs such as a tenant and a table. Not stored in sealed values.
+ */
+typedef struct kf_context kf_context;
+
+/**
+ * A field of the policy, bound to a scope and a context. Encrypts and decrypts.
+ */
+typedef struct kf_field kf_field;
+
+/**
+ * A named set of keys, which a configuration describes.
+ */
+typedef struct kf_keyring kf_keyring;
+
+/**
+ * What kf_keyring_open is told besides the configuration.
+ */
+typedef struct kf_options kf_options;
+
+/**
+ * A wrapped payload.
+ */
+typedef struct kf_wrapped kf_wrapped;
+
+/**
+ * A value that is not bytes, as C has it.
+ */
+typedef struct kf_number {
+    /**
+     * KF_TYPE_INTEGER: the number. KF_TYPE_BOOLEAN: 0 or 1. KF_TYPE_DATE: the days. KF_TYPE_TIMESTAMP: the seconds, rounded down.
+     */
+    int64_t integer;
+    /**
+     * KF_TYPE_FLOAT: the number.
+     */
+    double real;
+    /**
+     * KF_TYPE_TIMESTAMP: nanoseconds within the second, below 1,000,000,000.
+     */
+    uint32_t nanoseconds;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} kf_number;
+
+/**
+ * What went wrong, in words. The caller's; nothing has to be freed. Written when a call fails, and then completely.
+ */
+typedef struct kf_error {
+    /**
+     * The kf_result that the call returned.
+     */
+    int32_t code;
+    /**
+     * Whether the same call may succeed later without anybody changing anything.
+     */
+    bool is_retryable;
+    /**
+     * 0.
+     */
+    uint8_t reserved[3];
+    /**
+     * The row of a column that it is about, counted from 0, or KF_NO_ROW.
+     */
+    uint64_t row;
+    /**
+     * One line of UTF-8 that ends with NUL, cut where it is too long. Safe to log: it names limits, rows, fields and keys, never
+     * a value, a key byte or a context value. Not a part of the API: programs look at the code.
+     */
+    char text[KF_ERROR_TEXT_LEN];
+} kf_error;
+
+/**
+ * What a key service is told, and must bind to: it unwraps nothing under another context. It may log it. Texts are UTF-8, with a
+ * NUL behind them that their lengths do not count.
+ */
+typedef struct kf_kms_context {
+    /**
+     * The environment of the keyring ("kf:env").
+     */
+    const char *environment;
+    /**
+     * Its length.
+     */
+    size_t environment_len;
+    /**
+     * The key that is wrapped, in hexadecimal ("kf:key").
+     */
+    const char *key_id;
+    /**
+     * Its length.
+     */
+    size_t key_id_len;
+    /**
+     * The keyring, in hexadecimal ("kf:keyring").
+     */
+    const char *keyring;
+    /**
+     * Its length.
+     */
+    size_t keyring_len;
+    /**
+     * All of it in one encoding that never changes, for services that authenticate bytes.
+     */
+    const uint8_t *bytes;
+    /**
+     * Its length.
+     */
+    size_t bytes_len;
+} kf_kms_context;
+
+/**
+ * A key in a key service, which functions of the program reach. They make one attempt each; deadline, repetition with jitter, circuit
+ * breaker and rate limit are keyfold's. They run on threads of keyfold's, several at once, and may block.
+ *
+ * They return KF_OK or one of KF_ERR_KMS_*, which says whether the attempt is repeated; any other number counts as
+ * KF_ERR_KMS_REJECTED. They neither throw nor jump out, and call no function of this header on the keyring that asks them.
+ */
+typedef struct kf_kek {
+    /**
+     * Wraps KF_PAYLOAD_LEN bytes under the context: fills `wrapped`, which is all zeros before.
+     */
+    int32_t (*wrap)(void *user,
+                    const uint8_t *payload,
+                    const struct kf_kms_context *context,
+                    struct kf_wrapped *wrapped);
+    /**
+     * Unwraps what `wrap` made: writes KF_PAYLOAD_LEN bytes to `payload`.
+     */
+    int32_t (*unwrap)(void *user,
+                      const struct kf_wrapped *wrapped,
+                      const struct kf_kms_context *context,
+                      uint8_t *payload);
+    /**
+     * Called once when nobody calls the others any more, on any thread; may be NULL.
+     */
+    void (*release)(void *user);
+    /**
+     * Passed to them; may be NULL.
+     */
+    void *user;
+} kf_kek;
+
+/**
+ * Gives the passphrase of a KEK: writes it to `passphrase`, which has KF_MAX_PASSPHRASE_LEN bytes that keyfold erases afterwards, and
+ * its length to `*passphrase_len`. Returns KF_OK, or anything else if there is none.
+ */
+typedef int32_t (*kf_passphrase_fn)(void *user,
+                                    const char *alias,
+                                    size_t alias_len,
+                                    uint8_t *passphrase,
+                                    size_t *passphrase_len);
+
+/**
+ * Releases what a callback was given.
+ */
+typedef void (*kf_release_fn)(void *user);
+
+/**
+ * Records an event, which is one JSON object in UTF-8 with the members that docs/AUDIT.md gives events, but for those that an audit file
+ * adds. Returns KF_OK once it is recorded as durably as the program promises that; anything else makes the operation fail that the
+ * event is about, with KF_ERR_IO, and a key that it was to bring is not used.
+ */
+typedef int32_t (*kf_audit_fn)(void *user, const char *event, size_t event_len);
+
+/**
+ * A key as its record says.
+ */
+typedef struct kf_key_info {
+    /**
+     * Its ID.
+     */
+    uint8_t key_id[KF_KEY_ID_LEN];
+    /**
+     * Its generation: in each keyring a newer key has a higher one.
+     */
+    uint32_t generation;
+    /**
+     * What it is for: a kf_key_class.
+     */
+    uint8_t key_class;
+    /**
+     * Where it is in its life: a kf_key_state.
+     */
+    uint8_t state;
+    /**
+     * Whether a trusted root vouches for the record. Of one that is not trusted believe nothing.
+     */
+    bool is_trusted;
+    /**
+     * 0.
+     */
+    uint8_t reserved;
+    /**
+     * When it was made, in seconds since 1970 by the clock of the store.
+     */
+    uint64_t created_at;
+} kf_key_info;
+
+/**
+ * What a value was when it was sealed.
+ */
+typedef struct kf_opened {
+    /**
+     * How many bytes of the buffer are the value.
+     */
+    size_t len;
+    /**
+     * Its type: one of KF_TYPE_*.
+     */
+    uint8_t type;
+    /**
+     * Whether its key is still the one that seals. If not, encrypt the value again when convenient.
+     */
+    bool is_current;
+    /**
+     * Whether its key is compromised, so that whoever has the key can have made the value. Opens only where the configuration says so.
+     */
+    bool is_compromised;
+    /**
+     * 0.
+     */
+    uint8_t reserved[5];
+} kf_opened;
+
+/**
+ * Byte strings, one per row, in the layout of Arrow's LargeBinary: row `i` is `data[offsets[i]]` to `data[offsets[i + 1]]`.
+ */
+typedef struct kf_column {
+    /**
+     * The bytes of all rows. May be NULL if there are none.
+     */
+    const uint8_t *data;
+    /**
+     * How many.
+     */
+    size_t data_len;
+    /**
+     * Where each row begins, and where the last one ends: `rows + 1` numbers that ascend from 0 or more. May be NULL if there are no rows.
+     */
+    const int64_t *offsets;
+    /**
+     * Rows.
+     */
+    size_t rows;
+} kf_column;
+
+/**
+ * Room for byte strings, one per row, in the same layout.
+ */
+typedef struct kf_column_out {
+    /**
+     * Room for the bytes of all rows.
+     */
+    uint8_t *data;
+    /**
+     * How much.
+     */
+    size_t data_cap;
+    /**
+     * Room for `rows + 1` numbers, which will begin with 0; the last one says how many bytes were written.
+     */
+    int64_t *offsets;
+    /**
+     * For how many there is room.
+     */
+    size_t offsets_cap;
+} kf_column_out;
+
+/**
+ * What there is to know of an opened column.
+ */
+typedef struct kf_opened_column {
+    /**
+     * Rows whose key is no longer the one that seals: what waits for being encrypted again.
+     */
+    size_t outdated;
+    /**
+     * Rows whose key is compromised; they count as outdated as well.
+     */
+    size_t compromised;
+} kf_opened_column;
+
+/**
+ * What a sealed value says of itself. Not authenticated: only decrypting is.
+ */
+typedef struct kf_inspection {
+    /**
+     * The key.
+     */
+    uint8_t key_id[KF_KEY_ID_LEN];
+    /**
+     * The generation of the key.
+     */
+    uint32_t generation;
+    /**
+     * Whether it was sealed deterministically, so that equal values look equal.
+     */
+    bool is_deterministic;
+    /**
+     * Whether it is in a frame, with the records of its key in front.
+     */
+    bool is_framed;
+    /**
+     * 0.
+     */
+    uint8_t reserved[2];
+    /**
+     * Bytes of the value with its type and padding.
+     */
+    size_t encoded_len;
+} kf_inspection;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The name of a result, such as "DecryptionFailed", as documents and the other languages write it; NULL of other numbers.
+ * The text is never freed.
+ *
+ * Threads: any. Never blocks.
+ */
+const char *kf_result_name(int32_t result);
+
+/**
+ * Whether a call that returned `result` may succeed later without anybody changing anything.
+ *
+ * Threads: any. Never blocks.
+ */
+bool kf_result_is_retryable(int32_t result);
+
+/**
+ * Writes the bytes of a number, date or time of type `type` to `out`, whose `out_cap` must be at least KF_MAX_NUMBER_LEN, and how many
+ * they are to `*out_len`. Members of `number` that the type does not use are not looked at.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP; KF_ERR_INVALID_INPUT: not such a type, a date beyond 32 bits,
+ * a boolean other than 0 and 1, or too many nanoseconds.
+ */
+KF_MUST_USE
+kf_result kf_number_encode(uint8_t type,
+                           const struct kf_number *number,
+                           uint8_t *out,
+                           size_t out_cap,
+                           size_t *out_len,
+                           struct kf_error *error);
+
+/**
+ * Reads a number, date or time of type `type` from its bytes. Members of `*number` that the type does not use are 0 then.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_OVERLAP; KF_ERR_INVALID_INPUT: not such a type, or not its bytes; KF_ERR_UNSUPPORTED: a whole
+ * number beyond 64 bits, whose bytes are right.
+ */
+KF_MUST_USE
+kf_result kf_number_decode(uint8_t type,
+                           const uint8_t *value,
+                           size_t value_len,
+                           struct kf_number *number,
+                           struct kf_error *error);
+
+/**
+ * Makes options that say nothing. Release them with kf_options_free; keyrings that were opened with them keep what they need.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER.
+ */
+KF_MUST_USE
+kf_result kf_options_new(struct kf_options **options,
+                         struct kf_error *error);
+
+/**
+ * Adds the fields of a policy file. It is read when the keyring is opened.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT.
+ */
+KF_MUST_USE
+kf_result kf_options_add_policy(struct kf_options *options,
+                                const char *path,
+                                size_t path_len,
+                                struct kf_error *error);
+
+/**
+ * Turns recovery mode on, with the reason that break-glass KEKs need and that the audit trail gets: one line of 1 to 512 bytes.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT.
+ */
+KF_MUST_USE
+kf_result kf_options_set_recovery(struct kf_options *options,
+                                  const char *reason,
+                                  size_t reason_len,
+                                  struct kf_error *error);
+
+/**
+ * Has keys read from a backup of the key records (`keyfold keys backup`) in the place of the store, for machines that do not reach it.
+ * Nothing is made or changed then. The bytes are copied.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
+ */
+KF_MUST_USE
+kf_result kf_options_set_records(struct kf_options *options,
+                                 const void *records,
+                                 size_t records_len,
+                                 struct kf_error *error);
+
+/**
+ * Adds a key in a key service that the program reaches: the configuration names it by `uri = "host:NAME"`. `kek` is copied.
+ * From KF_OK on its `release` is going to be called, once, after the options and the keyrings that were opened with them are released.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER: also if `wrap` or `unwrap` is NULL; KF_ERR_INVALID_HANDLE; KF_ERR_INVALID_INPUT: the name is not
+ * UTF-8, or is there already.
+ */
+KF_MUST_USE
+kf_result kf_options_add_kek(struct kf_options *options,
+                             const char *name,
+                             size_t name_len,
+                             const struct kf_kek *kek,
+                             struct kf_error *error);
+
+/**
+ * Has `ask` give the passphrases of KEKs. It runs on threads of keyfold's when such a KEK is first used, and may block. It is given
+ * `user`, for which `release` (may be NULL) is called as kf_options_add_kek says, or when another function takes its place.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
+ */
+KF_MUST_USE
+kf_result kf_options_set_passphrase(struct kf_options *options,
+                                    kf_passphrase_fn ask,
+                                    kf_release_fn release,
+                                    void *user,
+                                    struct kf_error *error);
+
+/**
+ * Has `record` get every event of the keyring: requests to key services, changes of keys, and counts of what was sealed and opened. For
+ * configurations without an `[audit]` section. It runs on any thread, several at once, and may block; it is given `user`, for which
+ * `release` (may be NULL) is called as kf_options_add_kek says, or when another function takes its place.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
+ */
+KF_MUST_USE
+kf_result kf_options_set_audit(struct kf_options *options,
+                               kf_audit_fn record,
+                               kf_release_fn release,
+                               void *user,
+                               struct kf_error *error);
+
+/**
+ * Releases options. NULL does nothing.
+ *
+ * Threads: any. Never blocks, but for a `release` of the program's that does.
+ *
+ * Returns KF_ERR_INVALID_HANDLE.
+ */
+kf_result kf_options_free(struct kf_options *options);
+
+/**
+ * Makes an empty context. Release it with kf_context_free; fields that were made with it keep what was in it.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER.
+ */
+KF_MUST_USE
+kf_result kf_context_new(struct kf_context **context,
+                         struct kf_error *error);
+
+/**
+ * Adds a pair to a context. The value is bytes, of a text those of its UTF-8.
+ *
+ * Threads: any. Never blocks. On failure the context is as it was.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE; KF_ERR_INVALID_INPUT: the key is empty, not UTF-8, starts with "kf:" or
+ * is there already; KF_ERR_LIMIT_EXCEEDED: more than 32 pairs or 4,096 bytes.
+ */
+KF_MUST_USE
+kf_result kf_context_add(struct kf_context *context,
+                         const char *key,
+                         size_t key_len,
+                         const void *value,
+                         size_t value_len,
+                         struct kf_error *error);
+
+/**
+ * Releases a context. NULL does nothing.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_INVALID_HANDLE.
+ */
+kf_result kf_context_free(struct kf_context *context);
+
+/**
+ * Makes a keyring in `folder`, which is made if needed, for one machine and for tests: a key-encryption key in a file, an SQLite
+ * store, a configuration `keyfold.toml`. `environment` names the isolation domain; keys of another one never open in this one, and it
+ * cannot be changed later.
+ *
+ * Threads: any. Blocks for files. On failure nothing is left.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_INPUT; KF_ERR_IO: the folder holds a keyring already, or cannot be written.
+ */
+KF_MUST_USE
+kf_result kf_init(const char *folder,
+                  size_t folder_len,
+                  const char *name,
+                  size_t name_len,
+                  const char *environment,
+                  size_t environment_len,
+                  struct kf_error *error);
+
+/**
+ * Opens the keyring of the configuration file `path`. `options` may be NULL. Release the result with kf_keyring_close.
+ *
+ * One keyring per configuration is enough for a process: it owns the cache of unwrapped keys.
+ *
+ * Threads: any. Blocks for files, for a store on a server, and for the key service of an audit trail; asks no other key service yet.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT; KF_ERR_CONFIGURATION: the text says file, line and key;
+ * KF_ERR_IO, KF_ERR_STORE; KF_ERR_KMS_*: the key service of the audit trail; KF_ERR_RECORD_REJECTED, KF_ERR_MALFORMED: records that
+ * the options bring.
+ */
+KF_MUST_USE
+kf_result kf_keyring_open(const char *path,
+                          size_t path_len,
+                          const struct kf_options *options,
+                          struct kf_keyring **keyring,
+                          struct kf_error *error);
+
+/**
+ * Reads the configuration file `path` again, with `options`, and puts policy, pins, KEKs, cache and rotation in the place of what the
+ * keyring has. Fields that exist go on with the policy that they were made with.
+ *
+ * Threads: any, at the same time as others use the keyring. Blocks for files.
+ *
+ * Returns what kf_keyring_open returns. On failure the keyring goes on as it was.
+ */
+KF_MUST_USE
+kf_result kf_keyring_reload(struct kf_keyring *keyring,
+                            const char *path,
+                            size_t path_len,
+                            const struct kf_options *options,
+                            struct kf_error *error);
+
+/**
+ * Makes a new key that seals in `scope` (NULL: where no scope is used) from now on; older ones still open. Of several processes
+ * that do this at once, one makes a key. Writes the new key to `*key`, unless `key` is NULL.
+ *
+ * Threads: any. Blocks for the store, and for the key service where the root key is not in memory.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT; KF_ERR_NO_MATCHING_KEY: there is no such scope;
+ * KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE, KF_ERR_CONFLICT, KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_keyring_rotate(struct kf_keyring *keyring,
+                            const char *scope,
+                            size_t scope_len,
+                            struct kf_key_info *key,
+                            struct kf_error *error);
+
+/**
+ * Lists keys in the order of their IDs: at most `keys_cap`, beginning behind the ID `after` (KF_KEY_ID_LEN bytes; NULL: at the first).
+ * Writes them to `keys`, and how many they are to `*keys_len`; fewer than `keys_cap` are the last ones.
+ *
+ * Threads: any. Blocks for the store, and for the key service where the root key is not in memory.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT, KF_ERR_OVERLAP, KF_ERR_KMS_*, KF_ERR_STORE,
+ * KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_keyring_list(const struct kf_keyring *keyring,
+                          const uint8_t *after,
+                          struct kf_key_info *keys,
+                          size_t keys_cap,
+                          size_t *keys_len,
+                          struct kf_error *error);
+
+/**
+ * Makes the keyring ready for a fork of the process, which has to follow at once: the child can use it, its fields and all other
+ * handles then. Without it a child opens the keyring anew.
+ *
+ * Threads: any, while no other thread makes or releases handles. May block while another thread asks the store.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
+ */
+KF_MUST_USE
+kf_result kf_keyring_before_fork(struct kf_keyring *keyring);
+
+/**
+ * Closes a keyring and releases its handle; ends its audit trail. Its fields fail with KF_ERR_CLOSED from now on and are still to be
+ * released. Calls that are under way may finish; keys are erased with the last field. NULL does nothing.
+ *
+ * Threads: any. Blocks for the audit trail.
+ *
+ * Returns KF_ERR_INVALID_HANDLE.
+ */
+kf_result kf_keyring_close(struct kf_keyring *keyring);
+
+/**
+ * Binds a field of the policy to a scope (a tenant, a clinic, a device; NULL: none) and a context (NULL: the empty one). Release it with
+ * kf_field_free. Make it once, not per value: it holds the keys that it has used.
+ *
+ * Threads: any. Never blocks, and asks for no key yet.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT: not UTF-8; KF_ERR_POLICY_REFUSED: the policy has no such
+ * field; KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_field_new(const struct kf_keyring *keyring,
+                       const char *name,
+                       size_t name_len,
+                       const char *scope,
+                       size_t scope_len,
+                       const struct kf_context *context,
+                       struct kf_field **field,
+                       struct kf_error *error);
+
+/**
+ * Releases a field. NULL does nothing.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_INVALID_HANDLE.
+ */
+kf_result kf_field_free(struct kf_field *field);
+
+/**
+ * Says how many bytes kf_encrypt is going to write for a value of `value_len` bytes: no more and no fewer.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_LIMIT_EXCEEDED.
+ */
+KF_MUST_USE
+kf_result kf_sealed_len(const struct kf_field *field,
+                        size_t value_len,
+                        size_t *sealed_len,
+                        struct kf_error *error);
+
+/**
+ * Bytes that a buffer must have for opening a sealed value of `sealed_len` bytes, whatever is in it. A pure function.
+ *
+ * Threads: any. Never blocks.
+ */
+KF_MUST_USE
+size_t kf_opened_len_max(size_t sealed_len);
+
+/**
+ * Encrypts one value of type `type` (one of KF_TYPE_*) and writes the sealed value to `out`, whose `out_cap` must be at least what
+ * kf_sealed_len says. The value is bound to `row` where the policy binds rows; otherwise `row` is NULL.
+ *
+ * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+ *
+ * Threads: any, with the same field. Blocks for the store and for one request to the key service where the key that seals is not in
+ * memory or has to be renewed; otherwise never. A buffer that is too small costs no request.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_BUFFER_TOO_SMALL; KF_ERR_INVALID_INPUT: not a type, not
+ * the bytes of the type, not the type of the field, row missing or not wanted; KF_ERR_LIMIT_EXCEEDED: value or row is too long;
+ * KF_ERR_POLICY_REFUSED: the context lacks a required key; KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE;
+ * KF_ERR_RANDOMNESS_UNAVAILABLE, KF_ERR_DEADLINE_EXCEEDED, KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_encrypt(const struct kf_field *field,
+                     uint8_t type,
+                     const void *value,
+                     size_t value_len,
+                     const void *row,
+                     size_t row_len,
+                     uint8_t *out,
+                     size_t out_cap,
+                     size_t *out_len,
+                     struct kf_error *error);
+
+/**
+ * Decrypts one sealed value, bound to the row that it was encrypted with, and writes the value to `out`, whose `out_cap` must be at
+ * least kf_opened_len_max(sealed_len), although the value may be shorter.
+ *
+ * On KF_OK `*opened` says what the value is. On any other result `*opened` has not been changed, and the bytes of `out` that the call
+ * could have written are zero: kf_opened_len_max(sealed_len) of them, or `out_cap` if that is less. Where handles, pointers or lengths
+ * are refused, `out` has not been changed.
+ *
+ * Threads: any, with the same field. Blocks for the store and for one request to the key service where the key of the value is not
+ * in memory or has to be renewed; otherwise never.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_BUFFER_TOO_SMALL; KF_ERR_INVALID_INPUT: row missing or not
+ * wanted; KF_ERR_POLICY_REFUSED: the policy does not accept the suite, or the context lacks a required key; KF_ERR_MALFORMED,
+ * KF_ERR_UNSUPPORTED; KF_ERR_NO_MATCHING_KEY, KF_ERR_WRONG_SCOPE, KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE;
+ * KF_ERR_DECRYPTION_FAILED; KF_ERR_DEADLINE_EXCEEDED, KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_decrypt(const struct kf_field *field,
+                     const uint8_t *sealed,
+                     size_t sealed_len,
+                     const void *row,
+                     size_t row_len,
+                     void *out,
+                     size_t out_cap,
+                     struct kf_opened *opened,
+                     struct kf_error *error);
+
+/**
+ * Says whether a sealed value names the key that seals now. If not, encrypt the value again when convenient. Opens nothing: what a
+ * sealed value says of itself is not authenticated.
+ *
+ * Threads: any, with the same field. Blocks as kf_decrypt does.
+ *
+ * Returns what kf_decrypt returns, but for KF_ERR_DECRYPTION_FAILED.
+ */
+KF_MUST_USE
+kf_result kf_is_current(const struct kf_field *field,
+                        const uint8_t *sealed,
+                        size_t sealed_len,
+                        bool *is_current,
+                        struct kf_error *error);
+
+/**
+ * Says how many bytes kf_encrypt_column is going to write for `values`: no more and no fewer. Looks at offsets only.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_INVALID_INPUT: the offsets do not ascend within the data;
+ * KF_ERR_LIMIT_EXCEEDED: a value is too long, or all are.
+ */
+KF_MUST_USE
+kf_result kf_sealed_column_len(const struct kf_field *field,
+                               const struct kf_column *values,
+                               size_t *sealed_len,
+                               struct kf_error *error);
+
+/**
+ * Encrypts a column. `types` has the type of each row (KF_TYPE_*), `values` their bytes; `rows` what each is bound to, where the policy binds
+ * rows, and is NULL otherwise. Rows that are absent are left out by the caller, or are of KF_TYPE_NULL where absence itself is protected.
+ * `out` needs what kf_sealed_column_len says.
+ *
+ * On KF_OK all rows are written. On any other result nothing has been changed, and kf_error::row says which row it is about.
+ *
+ * Threads: any, with the same field. Blocks as kf_encrypt does.
+ *
+ * Returns what kf_encrypt returns; KF_ERR_INVALID_INPUT also where `rows` has another number of rows.
+ */
+KF_MUST_USE
+kf_result kf_encrypt_column(const struct kf_field *field,
+                            const uint8_t *types,
+                            const struct kf_column *values,
+                            const struct kf_column *rows,
+                            const struct kf_column_out *out,
+                            struct kf_error *error);
+
+/**
+ * Bytes of data that `out` must have for opening a column of `sealed_len` bytes in `rows` rows, whatever is in it. A pure function.
+ *
+ * Threads: any. Never blocks.
+ */
+KF_MUST_USE
+size_t kf_opened_column_len_max(size_t sealed_len,
+                                size_t rows);
+
+/**
+ * Decrypts a column, each row bound to what it was encrypted with, and writes types, values and offsets. `types` has room for a type per
+ * row, `out` for kf_opened_column_len_max(sealed->data_len, sealed->rows) bytes and `rows + 1` offsets. `opened` may be NULL.
+ *
+ * On KF_OK all rows are written. On any other result `types`, the offsets and `*opened` have not been changed, kf_error::row says which
+ * row it is about, and the room for data is zero or unchanged as kf_decrypt says of `out`.
+ *
+ * Threads: any, with the same field. Blocks as kf_decrypt does, for each key that is in the column.
+ *
+ * Returns what kf_decrypt returns; KF_ERR_INVALID_INPUT also where `rows` has another number of rows.
+ */
+KF_MUST_USE
+kf_result kf_decrypt_column(const struct kf_field *field,
+                            const struct kf_column *sealed,
+                            const struct kf_column *rows,
+                            uint8_t *types,
+                            size_t types_cap,
+                            const struct kf_column_out *out,
+                            struct kf_opened_column *opened,
+                            struct kf_error *error);
+
+/**
+ * Says what a sealed value says of itself.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_OVERLAP; KF_ERR_MALFORMED, KF_ERR_UNSUPPORTED: not a value that this build opens.
+ */
+KF_MUST_USE
+kf_result kf_inspect(const uint8_t *sealed,
+                     size_t sealed_len,
+                     struct kf_inspection *inspection,
+                     struct kf_error *error);
+
+/**
+ * Characters of the text form of a sealed value of `sealed_len` bytes, without a NUL behind it; SIZE_MAX if there is no such number.
+ * A pure function.
+ *
+ * Threads: any. Never blocks.
+ */
+KF_MUST_USE
+size_t kf_text_len(size_t sealed_len);
+
+/**
+ * Bytes that a buffer must have for the sealed value whose text form has `text_len` characters. A pure function.
+ *
+ * Threads: any. Never blocks.
+ */
+KF_MUST_USE
+size_t kf_text_sealed_len_max(size_t text_len);
+
+/**
+ * Writes the text form of a sealed value, for columns and documents of text: ASCII that URLs, JSON and CSV leave alone. `text_cap` must be
+ * at least kf_text_len(sealed_len). No NUL is added. On any result but KF_OK nothing has been changed.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP, KF_ERR_MALFORMED; KF_ERR_UNSUPPORTED: a frame, which has none.
+ */
+KF_MUST_USE
+kf_result kf_to_text(const uint8_t *sealed,
+                     size_t sealed_len,
+                     char *text,
+                     size_t text_cap,
+                     size_t *text_len,
+                     struct kf_error *error);
+
+/**
+ * Writes the sealed value whose text form is `text`. `sealed_cap` must be at least kf_text_sealed_len_max(text_len). On any result but KF_OK nothing
+ * has been changed.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP; KF_ERR_MALFORMED, KF_ERR_UNSUPPORTED: not the text form of a value.
+ */
+KF_MUST_USE
+kf_result kf_from_text(const char *text,
+                       size_t text_len,
+                       uint8_t *sealed,
+                       size_t sealed_cap,
+                       size_t *sealed_len,
+                       struct kf_error *error);
+
+/**
+ * The version of the library as a number: major * 1,000,000 + minor * 1,000 + patch. KF_VERSION is that of the header.
+ *
+ * Threads: any. Never blocks.
+ */
+KF_MUST_USE
+uint32_t kf_version(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* KEYFOLD_H */

@@ -1,0 +1,20 @@
+//! The C library. What it promises is written in its header, include/keyfold.h, which is made from cbindgen.toml and from the
+//! documentation of the functions here.
+//!
+//! `handle` turns what a C program holds into objects, `memory` its pointers into slices, `boundary` errors and panics into
+//! results; every other module is a part of the header.
+#![allow(non_camel_case_types, reason = "types are called as C programs call them")]
+#![allow(clippy::missing_safety_doc, reason = "what pointers must be is said once, at the head of the header")]
+
+mod boundary;
+pub mod callback;
+pub mod column;
+pub mod context;
+pub mod field;
+mod handle;
+pub mod inspect;
+pub mod keyring;
+mod memory;
+pub mod options;
+pub mod result;
+pub mod value;
