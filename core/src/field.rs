@@ -232,12 +232,17 @@ impl Encryptor {
 
     /// The key that seals, if it may be used now, with `n` values counted against its allowance.
     #[inline]
-    fn key_for(&self, n: usize, now: u64) -> Result<SealingKey> {
-        self.ring.check_open()?;
+    fn key_for(&self, n: usize) -> Result<SealingKey> {
         let key = SealingKey(self.current.key());
-        key.check_usable(now)?;
-        key.count(n as u64)?;
+        self.check(&key, n, self.ring.time())?;
         Ok(key)
+    }
+
+    #[inline]
+    fn check(&self, key: &SealingKey, n: usize, now: u64) -> Result<()> {
+        self.ring.check_open()?;
+        key.check_usable(now)?;
+        key.count(n as u64)
     }
 
     /// Bytes that [`encrypt`](Self::encrypt) makes of `value`. They depend on the type and the length of the value and on the
@@ -278,7 +283,7 @@ impl Encryptor {
     pub fn encrypt(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
         let sealed = self.len_of(value).and_then(|len| {
             let mut out = vec![0; len];
-            self.seal(value, row, &mut out, self.ring.time())?;
+            self.seal(&self.key_for(1)?, value, row, &mut out)?;
             Ok(out)
         });
         sealed.map_err(|error| self.uses.failed(error))
@@ -292,7 +297,8 @@ impl Encryptor {
     /// As for [`encrypt`](Self::encrypt), and [`InvalidInput`](ErrorKind::InvalidInput): `out` is too short. Nothing of the value is
     /// in `out`.
     pub fn encrypt_into(&self, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Result<usize> {
-        self.seal_into(value, row, out, self.ring.time()).map_err(|error| self.uses.failed(error))
+        let key = SealingKey(self.current.key());
+        self.seal_into(&key, self.ring.time(), value, row, out).map_err(|error| self.uses.failed(error))
     }
 
     /// As [`encrypt_into`](Self::encrypt_into), unless [`ready`](Self::ready) has something to do: `None`, and nothing is sealed. One
@@ -302,26 +308,33 @@ impl Encryptor {
     ///
     /// As for [`encrypt_into`](Self::encrypt_into).
     pub fn encrypt_if_ready(&self, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Result<Option<usize>> {
-        let now = self.ring.time();
-        if !self.current.is_ready(now) {
+        let (now, key) = (self.ring.time(), SealingKey(self.current.key()));
+        if !self.current.is_ready_with(key.0.as_deref(), now) {
             return Ok(None);
         }
-        self.seal_into(value, row, out, now).map(Some).map_err(|error| self.uses.failed(error))
+        self.seal_into(&key, now, value, row, out).map(Some).map_err(|error| self.uses.failed(error))
     }
 
     #[inline]
-    fn seal_into(&self, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8], now: u64) -> Result<usize> {
+    fn seal_into(
+        &self,
+        key: &SealingKey,
+        now: u64,
+        value: Value<'_>,
+        row: Option<&[u8]>,
+        out: &mut [u8],
+    ) -> Result<usize> {
         let len = self.len_of(value)?;
-        let out =
-            out.get_mut(..len).ok_or(Error::new(ErrorKind::InvalidInput, "the buffer is too short: sealed_len"))?;
-        self.seal(value, row, out, now)?;
+        let too_short = || Error::new(ErrorKind::InvalidInput, "the buffer is shorter than the sealed value");
+        let out = out.get_mut(..len).ok_or_else(too_short)?;
+        self.check(key, 1, now)?;
+        self.seal(key, value, row, out)?;
         Ok(len)
     }
 
     /// Seals a value that has been checked, into the whole of `out`.
     #[inline]
-    fn seal(&self, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8], now: u64) -> Result<()> {
-        let key = self.key_for(1, now)?;
+    fn seal(&self, key: &SealingKey, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Result<()> {
         match &key.material {
             Material::Data(xaes) => {
                 seal_value(&key.key_id, xaes, &self.bound.aad, self.policy.padding, value, row, out)?;
@@ -355,7 +368,7 @@ impl Encryptor {
         for row in 0..values.len() {
             check_type(&self.policy, &values.value(row)).map_err(|error| RowError { row, error })?;
         }
-        let key = self.key_for(values.len(), self.ring.time()).map_err(|error| RowError { row: 0, error })?;
+        let key = self.key_for(values.len()).map_err(|error| RowError { row: 0, error })?;
         let sealed = match &key.material {
             Material::Data(xaes) => {
                 let mut aad = self.bound.aad.clone();
