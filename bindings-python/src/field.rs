@@ -2,6 +2,7 @@
 
 use crate::arrow;
 use crate::errors::to_py_err;
+use crate::fork::detached;
 use crate::inspect::sealed_bytes;
 use crate::keyring::Keyring;
 use crate::many;
@@ -98,7 +99,7 @@ impl Field {
             }
         }
         let encryptor = self.encryptor(py)?;
-        let sealed = py.detach(|| encryptor.encrypt(taken.value(), row));
+        let sealed = detached(py, || encryptor.encrypt(taken.value(), row));
         Ok(PyBytes::new(py, &sealed.map_err(failed)?))
     }
 
@@ -115,7 +116,7 @@ impl Field {
             return to_python(py, opened.value());
         }
         wait(py, async { decryptor.load_keys(&[&bytes][..]).await.map_err(|failure| failure.error) })?;
-        let opened = py.detach(|| decryptor.decrypt(&bytes, row));
+        let opened = detached(py, || decryptor.decrypt(&bytes, row));
         to_python(py, opened.map_err(failed)?.value())
     }
 
@@ -168,7 +169,8 @@ impl Field {
         let py = value.py();
         let taken = Taken::from(value, self.value_type)?;
         let searcher = self.searcher(py)?;
-        let found = py.detach(|| searcher.ciphertexts(taken.value())).map_err(|error| to_py_err(py, &error, None))?;
+        let found =
+            detached(py, || searcher.ciphertexts(taken.value())).map_err(|error| to_py_err(py, &error, None))?;
         Ok(found.iter().map(|sealed| PyBytes::new(py, sealed)).collect())
     }
 
