@@ -2,6 +2,7 @@
 
 use crate::arrow;
 use crate::errors::to_py_err;
+use crate::fork::detached;
 use crate::inspect::sealed_bytes;
 use crate::keyring::Keyring;
 use crate::many;
@@ -85,13 +86,21 @@ impl Field {
         let py = value.py();
         let taken = Taken::from(value, self.value_type)?;
         let row = row_binding(row)?;
+        let failed = |error| to_py_err(py, &error, None);
+        if let Some(encryptor) = self.encryptor.get().filter(|_| taken.len() <= LONG) {
+            let len = encryptor.sealed_len(taken.value()).map_err(failed)?;
+            let mut is_sealed = false;
+            let sealed = PyBytes::new_with(py, len, |out| {
+                is_sealed = encryptor.encrypt_if_ready(taken.value(), row, out).map_err(failed)?.is_some();
+                Ok(())
+            })?;
+            if is_sealed {
+                return Ok(sealed);
+            }
+        }
         let encryptor = self.encryptor(py)?;
-        let sealed = if taken.len() > LONG {
-            py.detach(|| encryptor.encrypt(taken.value(), row))
-        } else {
-            encryptor.encrypt(taken.value(), row)
-        };
-        Ok(PyBytes::new(py, &sealed.map_err(|error| to_py_err(py, &error, None))?))
+        let sealed = detached(py, || encryptor.encrypt(taken.value(), row));
+        Ok(PyBytes::new(py, &sealed.map_err(failed)?))
     }
 
     #[pyo3(signature = (sealed, /, *, row = None))]
@@ -100,15 +109,15 @@ impl Field {
         let bytes = sealed_bytes(sealed)?;
         let row = row_binding(row)?;
         let decryptor = self.decryptor(py)?;
-        if !decryptor.holds_key_of(&bytes) {
-            wait(py, async { decryptor.load_keys(&[&bytes][..]).await.map_err(|failure| failure.error) })?;
+        let failed = |error| to_py_err(py, &error, None);
+        if bytes.len() <= LONG
+            && let Some(opened) = decryptor.decrypt_if_ready(&bytes, row).map_err(failed)?
+        {
+            return to_python(py, opened.value());
         }
-        let opened = if bytes.len() > LONG {
-            py.detach(|| decryptor.decrypt(&bytes, row))
-        } else {
-            decryptor.decrypt(&bytes, row)
-        };
-        to_python(py, opened.map_err(|error| to_py_err(py, &error, None))?.value())
+        wait(py, async { decryptor.load_keys(&[&bytes][..]).await.map_err(|failure| failure.error) })?;
+        let opened = detached(py, || decryptor.decrypt(&bytes, row));
+        to_python(py, opened.map_err(failed)?.value())
     }
 
     #[pyo3(signature = (values, /, *, rows = None))]
@@ -160,7 +169,8 @@ impl Field {
         let py = value.py();
         let taken = Taken::from(value, self.value_type)?;
         let searcher = self.searcher(py)?;
-        let found = py.detach(|| searcher.ciphertexts(taken.value())).map_err(|error| to_py_err(py, &error, None))?;
+        let found =
+            detached(py, || searcher.ciphertexts(taken.value())).map_err(|error| to_py_err(py, &error, None))?;
         Ok(found.iter().map(|sealed| PyBytes::new(py, sealed)).collect())
     }
 

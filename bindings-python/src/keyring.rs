@@ -2,6 +2,7 @@
 
 use crate::errors::to_py_err;
 use crate::field::Field;
+use crate::fork::{Inside, detached};
 use crate::host_kms::{host_kek, passphrase_source};
 use crate::value::not_utf8;
 use crate::wait::wait;
@@ -54,6 +55,8 @@ impl Keyring {
             config = config.call_method1("with_records", (records,))?;
         }
         let config = config.unbind();
+        // Nobody may fork between its opening and its registration.
+        let _inside = Inside::new(py).map_err(failed)?;
         let ring = wait(py, async { keyfold_open::open_with(&path, &policies, &options) })?;
         let ring = Py::new(py, Self { ring, config })?;
         py.import("keyfold._fork")?.getattr("register")?.call1((&ring,))?;
@@ -127,7 +130,11 @@ impl Keyring {
     }
 
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.ring.close());
+        // Refused in a child whose parent's threads held locks: closing would wait for them.
+        let _ = detached(py, || {
+            self.ring.close();
+            Ok(())
+        });
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

@@ -7,6 +7,7 @@ mod arrow;
 mod audit;
 mod errors;
 mod field;
+mod fork;
 mod host_kms;
 mod inspect;
 mod keyring;
@@ -47,6 +48,8 @@ mod _native {
     use crate::errors::error_kinds;
     #[pymodule_export]
     use crate::field::Field;
+    #[pymodule_export]
+    use crate::fork::{_begin_child, _begin_fork, _end_fork};
     #[pymodule_export]
     use crate::inspect::{Census, Inspection, census, from_text, inspect, to_text};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 use crate::errors::{at_row, invalid, is_about_the_value, row_to_py_err, to_py_err};
 use crate::field::Field;
+use crate::fork::detached;
 use crate::inspect::sealed_bytes;
 use crate::value::{RowBinding, Taken, to_python};
 use crate::wait::wait_for;
@@ -128,7 +129,8 @@ pub(crate) fn encrypt<'py>(
     };
     while let Some(chunk) = reader.next(take)? {
         let encryptor = field.encryptor(py)?;
-        let sealed = py.detach(|| encryptor.encrypt_column(&Values(&chunk.values), chunk.bindings()));
+        let seal = || Ok(encryptor.encrypt_column(&Values(&chunk.values), chunk.bindings()));
+        let sealed = detached(py, seal).map_err(|error| to_py_err(py, &error, None))?;
         let sealed = sealed.map_err(|failure| row_to_py_err(py, failure, &chunk.rows))?;
         for (index, row) in chunk.rows.iter().enumerate() {
             pad(&out, *row)?;

@@ -3,16 +3,19 @@
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 import pytest
 
 import keyfold
+from keyfold import _fork
 
 WORKERS = 8
 # A process that should take a fraction of a second and hangs fails here.
@@ -203,3 +206,99 @@ else:
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the private module has another name")
 def test_a_second_interpreter_is_refused_with_a_sentence() -> None:
     subprocess.run([sys.executable, "-c", SUBINTERPRETER], check=True, timeout=30)
+
+
+def answer_of_child(work: Callable[[], object]) -> str:
+    """What became of `work` in a forked child: empty, or its error."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = ""
+        try:
+            signal.alarm(int(PATIENCE))  # whose default action ends a child that hangs
+            work()
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writer, answer.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return answer if status == 0 else f"ended by {status}"
+
+
+@pytest.mark.parametrize("busy", ["keys", "scopes", "rotations", "keyrings", "columns"])
+def test_children_work_whatever_other_threads_do_at_the_fork(own_config: keyfold.Config, busy: str) -> None:
+    ring = own_config.open()
+    field = ring.field("any")
+    sealed = field.encrypt(1)
+    stop, failed = threading.Event(), []
+    works: dict[str, Callable[[], object]] = {
+        "keys": ring.keys,
+        "scopes": lambda: ring.field("any", scope=f"ward-{time.monotonic_ns()}").encrypt(1),
+        "rotations": ring.rotate,
+        "keyrings": lambda: own_config.open().field("any").encrypt(1),
+        "columns": lambda: field.decrypt_many(field.encrypt_many(range(5000))),
+    }
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                works[busy]()
+            except Exception as error:
+                failed.append(error)
+
+    def in_child() -> None:
+        assert field.decrypt(sealed) == 1
+        new = ring.field("any", scope=f"child-{os.getpid()}")
+        assert new.decrypt(new.encrypt(2)) == 2
+        assert len(ring.keys()) > 2
+        with own_config.open() as another:
+            assert another.field("any").decrypt(field.encrypt(3)) == 3
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        answers = [answer_of_child(in_child) for _ in range(15)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert answers == [""] * 15
+    assert failed == []
+
+
+def test_a_child_of_a_fork_that_could_not_wait_says_so(
+    own_config: keyfold.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    class Slow(keyfold.Kek):
+        def wrap(self, payload: bytes, context: dict[str, str]) -> bytes:
+            began.set()
+            may_end.wait(PATIENCE)
+            return payload
+
+        def unwrap(self, wrapped: bytes, context: dict[str, str], version: str) -> bytes:
+            return wrapped
+
+    monkeypatch.setattr(_fork, "PATIENCE", 0.1)
+    with own_config.path.open("a") as file:
+        file.write('[keks.slow]\nuri = "host:slow"\n')
+    with keyfold.Keyring.open(own_config.path, policies=own_config.policies, keks={"slow": Slow()}) as ring:
+        field = ring.field("any")
+        sealed = field.encrypt(1)
+        repair = threading.Thread(target=ring.repair)
+        repair.start()
+        assert began.wait(PATIENCE)
+        works: list[Callable[[], object]] = [ring.keys, lambda: field.encrypt_many([1]), ring.close]
+        answers = [answer_of_child(work) for work in works]
+        may_end.set()
+        repair.join()
+        assert answers[0] == answers[1] and answers[0].startswith("StoreError: this process was forked while")
+        assert answers[2] == ""
+        assert answer_of_child(lambda: ring.field("any", scope="new").encrypt(1)) == "", "the next fork waits again"
+        assert field.decrypt(sealed) == 1

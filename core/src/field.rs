@@ -22,7 +22,7 @@ use crate::keyring::{CurrentKey, Keyring, Material, OpenKey};
 use crate::keys::KeyClass;
 use crate::policy::{FieldMode, FieldPolicy, RowBinding};
 use crate::value::Value;
-use crate::wire::{HEADER_LEN, KeyId, Suite};
+use crate::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, HEADER_LEN, KeyId, Suite};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use used::Uses;
@@ -233,11 +233,39 @@ impl Encryptor {
     /// The key that seals, if it may be used now, with `n` values counted against its allowance.
     #[inline]
     fn key_for(&self, n: usize) -> Result<SealingKey> {
-        self.ring.check_open()?;
         let key = SealingKey(self.current.key());
-        key.check_usable(self.ring.time())?;
-        key.count(n as u64)?;
+        self.check(&key, n, self.ring.time())?;
         Ok(key)
+    }
+
+    #[inline]
+    fn check(&self, key: &SealingKey, n: usize, now: u64) -> Result<()> {
+        self.ring.check_open()?;
+        key.check_usable(now)?;
+        key.count(n as u64)
+    }
+
+    /// Bytes that [`encrypt`](Self::encrypt) makes of `value`. They depend on the type and the length of the value and on the
+    /// padding of the policy alone.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): wrong type, no canonical encoding.
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the value is too long.
+    #[inline]
+    pub fn sealed_len(&self, value: Value<'_>) -> Result<usize> {
+        self.len_of(value).map_err(|error| self.uses.failed(error))
+    }
+
+    #[inline]
+    fn len_of(&self, value: Value<'_>) -> Result<usize> {
+        check_type(&self.policy, &value)?;
+        value.check()?;
+        let overhead = match &self.policy.mode {
+            FieldMode::Randomized => FIELD_OVERHEAD,
+            FieldMode::Deterministic { .. } => DETERMINISTIC_OVERHEAD,
+        };
+        Ok(overhead - 1 + value.encoded_len(self.policy.padding))
     }
 
     /// Encrypts one value, bound to `row` where the policy binds rows.
@@ -253,22 +281,68 @@ impl Encryptor {
     ///   [`LimitExceeded`](ErrorKind::LimitExceeded): it has sealed as many values as the rotation policy allows.
     ///   [`ready`](Self::ready) sees to both. A key that was revoked gives the error that revoked it.
     pub fn encrypt(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
-        self.seal(value, row).map_err(|error| self.uses.failed(error))
+        let sealed = self.len_of(value).and_then(|len| {
+            let mut out = vec![0; len];
+            self.seal(&self.key_for(1)?, value, row, &mut out)?;
+            Ok(out)
+        });
+        sealed.map_err(|error| self.uses.failed(error))
+    }
+
+    /// As [`encrypt`](Self::encrypt), into the first bytes of `out`, whose number it returns: [`sealed_len`](Self::sealed_len). Allocates
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt`](Self::encrypt), and [`InvalidInput`](ErrorKind::InvalidInput): `out` is too short. Nothing of the value is
+    /// in `out`.
+    pub fn encrypt_into(&self, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Result<usize> {
+        let key = SealingKey(self.current.key());
+        self.seal_into(&key, self.ring.time(), value, row, out).map_err(|error| self.uses.failed(error))
+    }
+
+    /// As [`encrypt_into`](Self::encrypt_into), unless [`ready`](Self::ready) has something to do: `None`, and nothing is sealed. One
+    /// look at key and clock for both, for callers who must prepare to wait.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt_into`](Self::encrypt_into).
+    pub fn encrypt_if_ready(&self, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Result<Option<usize>> {
+        let (now, key) = (self.ring.time(), SealingKey(self.current.key()));
+        if !self.current.is_ready_with(key.0.as_deref(), now) {
+            return Ok(None);
+        }
+        self.seal_into(&key, now, value, row, out).map(Some).map_err(|error| self.uses.failed(error))
     }
 
     #[inline]
-    fn seal(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
-        check_type(&self.policy, &value)?;
-        let key = self.key_for(1)?;
-        let sealed = match &key.material {
-            Material::Data(xaes) => seal_value(&key.key_id, xaes, &self.bound.aad, self.policy.padding, value, row),
-            Material::Lookup { siv, .. } => {
-                let sealed = self.deterministic_seal(key.key_id, siv, row)?.column(&[value][..])?;
-                Ok(sealed.into_parts().0)
+    fn seal_into(
+        &self,
+        key: &SealingKey,
+        now: u64,
+        value: Value<'_>,
+        row: Option<&[u8]>,
+        out: &mut [u8],
+    ) -> Result<usize> {
+        let len = self.len_of(value)?;
+        let too_short = || Error::new(ErrorKind::InvalidInput, "the buffer is shorter than the sealed value");
+        let out = out.get_mut(..len).ok_or_else(too_short)?;
+        self.check(key, 1, now)?;
+        self.seal(key, value, row, out)?;
+        Ok(len)
+    }
+
+    /// Seals a value that has been checked, into the whole of `out`.
+    #[inline]
+    fn seal(&self, key: &SealingKey, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Result<()> {
+        match &key.material {
+            Material::Data(xaes) => {
+                seal_value(&key.key_id, xaes, &self.bound.aad, self.policy.padding, value, row, out)?;
             }
-        }?;
+            Material::Lookup { siv, .. } => self.deterministic_seal(key.key_id, siv, row)?.value(value, out)?,
+        }
         self.uses.count(key.key_id, Use::Sealed, 1);
-        Ok(sealed)
+        Ok(())
     }
 
     /// Encrypts a column, each value bound to its row where the policy binds rows.

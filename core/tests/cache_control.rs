@@ -43,6 +43,38 @@ fn after_invalidating_every_handle_asks_again() {
 }
 
 #[test]
+fn what_only_works_when_ready_never_asks_and_does_nothing_when_it_should() {
+    let lab = Lab::new();
+    let process = Process::quick(&lab, lab.config.clone());
+    let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+    let decryptor = decryptor(&process.ring, "plain", None).unwrap();
+    let mut out = [0; 80];
+    let len = encryptor.encrypt_if_ready(Value::Text("x"), None, &mut out).unwrap().expect("ready");
+    let sealed = out[..len].to_vec();
+    assert!(decryptor.decrypt_if_ready(&sealed, None).unwrap().is_none(), "its key is not loaded");
+    block_on(decryptor.load_keys(&[&sealed[..]][..])).unwrap();
+    lab.faults.reset();
+    let opened = decryptor.decrypt_if_ready(&sealed, None).unwrap().expect("ready");
+    assert_eq!((opened.value(), opened.is_current()), (Value::Text("x"), true));
+
+    process.ring.invalidate();
+    out.fill(0);
+    assert_eq!(encryptor.encrypt_if_ready(Value::Text("x"), None, &mut out).unwrap(), None);
+    assert_eq!(out, [0; 80], "something was sealed");
+    assert!(decryptor.decrypt_if_ready(&sealed, None).unwrap().is_none(), "its key is to be confirmed");
+    assert_eq!(lab.faults.calls(), 0, "somebody was asked");
+
+    block_on(encryptor.ready()).unwrap();
+    block_on(decryptor.load_keys(&[&sealed[..]][..])).unwrap();
+    assert!(encryptor.encrypt_if_ready(Value::Text("x"), None, &mut out).unwrap().is_some());
+    assert!(decryptor.decrypt_if_ready(&sealed, None).unwrap().is_some());
+    assert_eq!(refused(decryptor.decrypt_if_ready(&sealed, Some(b"row")), "a row"), ErrorKind::InvalidInput);
+    assert_eq!(refused(decryptor.decrypt_if_ready(&sealed[1..], None), "cut"), ErrorKind::Malformed);
+    process.ring.close();
+    assert_eq!(refused(decryptor.decrypt_if_ready(&sealed, None), "closed"), ErrorKind::Closed);
+}
+
+#[test]
 fn a_handle_whose_key_has_left_the_cache_is_invalidated_too() {
     let mut lab = Lab::new();
     lab.config.cache.max_keys = 0;

@@ -1,7 +1,7 @@
 //! Sealing values: one by one, or a column in batches that share a nonce prefix (FORMAT.md §4.4).
 
 use super::{ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows};
-use crate::aead::{GcmKey, SivKey, XaesKey};
+use crate::aead::{GcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
 use crate::error::Result;
 use crate::random;
@@ -25,7 +25,8 @@ const MAX_ROWS_PER_CHUNK: usize = 4096;
 /// Most encoded bytes in a chunk, unless its only row is longer.
 const MAX_CHUNK_LEN: usize = 8 * 1024 * 1024;
 
-/// Seals one value of a randomised field under 24 bytes from the operating system (DESIGN F3).
+/// Seals one value of a randomised field under 24 bytes from the operating system (DESIGN F3). The value is checked, and `out` has just
+/// the length that it takes. After a failure `out` holds nothing of it.
 pub(crate) fn seal_value(
     key_id: &KeyId,
     key: &XaesKey,
@@ -33,16 +34,14 @@ pub(crate) fn seal_value(
     padding: Padding,
     value: Value<'_>,
     row: Option<&[u8]>,
-) -> Result<Vec<u8>> {
-    value.check()?;
+    out: &mut [u8],
+) -> Result<()> {
     let header = header(Suite::Field, key_id);
     aad.of_one(&header, row, |aad| {
-        let mut out = vec![0; FIELD_OVERHEAD - 1 + value.encoded_len(padding)];
         out[..HEADER_LEN].copy_from_slice(&header);
         let nonce: [u8; NONCE_LEN] = random::array()?;
         let (prefix, last) = split_nonce(&nonce);
-        seal_row(&key.derive(prefix), prefix, *last, aad, value, padding, &mut out)?;
-        Ok(out)
+        seal_row(&key.derive(prefix), prefix, *last, aad, value, padding, out).inspect_err(|_| out.zeroize())
     })
 }
 
@@ -173,6 +172,21 @@ pub(crate) struct DeterministicSeal<'a> {
 }
 
 impl DeterministicSeal<'_> {
+    /// Seals a value that has been checked, into `out`, which has just the length that it takes.
+    pub(crate) fn value(&self, value: Value<'_>, out: &mut [u8]) -> Result<()> {
+        let head = header(Suite::Deterministic, &self.key_id);
+        out[..HEADER_LEN].copy_from_slice(&head);
+        self.row(&mut self.key.cipher(), &self.strings.with(&head), value, out).inspect_err(|_| out.zeroize())
+    }
+
+    /// Seals a row whose header is there.
+    fn row(&self, cipher: &mut SivCipher, strings: &[&[u8]], value: Value<'_>, out: &mut [u8]) -> Result<()> {
+        let (iv, body) = out[HEADER_LEN..].split_at_mut(TAG_LEN);
+        value.encode(self.padding, body);
+        iv.copy_from_slice(&cipher.seal(strings, body)?);
+        Ok(())
+    }
+
     pub(crate) fn column(&self, values: &(impl ColumnValues + ?Sized)) -> Result<SealedColumn, RowError> {
         let head = header(Suite::Deterministic, &self.key_id);
         let mut out = SealedColumn::with_lens((0..values.len()).map(|row| {
@@ -184,14 +198,9 @@ impl DeterministicSeal<'_> {
         let mut cipher = self.key.cipher();
         let strings = self.strings.with(&head);
         for row in 0..values.len() {
-            let (iv, body) = out.row_mut(row)[HEADER_LEN..].split_at_mut(TAG_LEN);
-            values.value(row).encode(self.padding, body);
-            match cipher.seal(&strings, body) {
-                Ok(synthetic) => iv.copy_from_slice(&synthetic),
-                Err(error) => {
-                    out.data.zeroize();
-                    return Err(RowError { row, error });
-                }
+            if let Err(error) = self.row(&mut cipher, &strings, values.value(row), out.row_mut(row)) {
+                out.data.zeroize();
+                return Err(RowError { row, error });
             }
         }
         Ok(out)

@@ -162,17 +162,6 @@ impl Decryptor {
         Ok(())
     }
 
-    /// Whether [`load_keys`](Self::load_keys) has nothing to do for `sealed`. For callers who must prepare to wait: an
-    /// interpreter's lock, an event loop. Of a frame it never says so.
-    #[inline]
-    #[must_use]
-    pub fn holds_key_of(&self, sealed: &[u8]) -> bool {
-        let now = self.ring.time();
-        let is_held = |sealed: Sealed<'_>| self.not_ready(sealed.key_id(), now).is_none();
-        !self.current.as_ref().is_some_and(|current| current.needs_renewal(now))
-            && Sealed::parse(sealed).is_ok_and(is_held)
-    }
-
     /// Whether `sealed` names the key that seals, as [`load_keys`](Self::load_keys) last saw it, of whatever values. If not, encrypt
     /// the value again when convenient. Opens nothing: what a header claims is not authenticated.
     ///
@@ -214,16 +203,37 @@ impl Decryptor {
     ///   allows; [`load_keys`](Self::load_keys) renews it. A key that was revoked gives the error that revoked it.
     /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): anything else. The plaintext has been erased.
     pub fn decrypt(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
-        self.open(sealed, row).map_err(|error| self.uses.failed(error))
+        let opened = self.ring.check_open().and_then(|()| {
+            let taken = self.take_apart(sealed)?;
+            self.open(&self.held.load(), &taken, row, self.ring.time())
+        });
+        opened.map_err(|error| self.uses.failed(error))
+    }
+
+    /// As [`decrypt`](Self::decrypt), unless [`load_keys`](Self::load_keys) has something to do for `sealed`, as it always has for a
+    /// frame: `None`. One look at key and clock for both, for callers who must prepare to wait: an interpreter's lock, an event loop.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decrypt`](Self::decrypt).
+    pub fn decrypt_if_ready(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Option<Opened>> {
+        let opened = self.ring.check_open().and_then(|()| {
+            let now = self.ring.time();
+            let taken = self.take_apart(sealed)?;
+            let held = self.held.load();
+            let is_held = |key: &Arc<OpenKey>| !key.needs_renewal(now);
+            let is_ready = !self.current.as_ref().is_some_and(|current| current.needs_renewal(now))
+                && taken.frame.is_none()
+                && held.keys.get(&taken.sealed.key_id()).is_some_and(is_held);
+            if is_ready { self.open(&held, &taken, row, now).map(Some) } else { Ok(None) }
+        });
+        opened.map_err(|error| self.uses.failed(error))
     }
 
     #[inline]
-    fn open(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
-        self.ring.check_open()?;
-        let taken = self.take_apart(sealed)?;
+    fn open(&self, held: &Held, taken: &Taken<'_>, row: Option<&[u8]>, now: u64) -> Result<Opened> {
         let sealed = taken.sealed;
-        let held = self.held.load();
-        let key = self.key_of(&held, &taken)?;
+        let key = self.key_of(held, taken, now)?;
         let value = match (sealed.suite(), &key.material) {
             (Suite::Field, Material::Data(key)) => {
                 self.bound.aad.of_one(sealed.header(), row, |aad| OpenedValue::field(key, &sealed, aad))?
@@ -270,7 +280,7 @@ impl Decryptor {
                 // The last key again, unless it or this one comes from a frame, which opens itself alone.
                 let key = match last {
                     Some(key) if taken.is_plain_under(key) && self.slot_of(taken.sealed.suite())? == key.slot => key,
-                    _ => self.key_of(&held, &taken)?,
+                    _ => self.key_of(&held, &taken, self.ring.time())?,
                 };
                 last = taken.frame.is_none().then_some(key);
                 self.open_row(key, &mut opening, &mut aad, &taken.sealed, rows.map(|r| r.bytes(row)))
@@ -309,7 +319,7 @@ impl Decryptor {
     }
 
     /// The held key of a value, which must belong to the caller's scope or partition and be accepted by the policy.
-    fn key_of<'h>(&self, held: &'h Held, taken: &Taken<'_>) -> Result<&'h OpenKey> {
+    fn key_of<'h>(&self, held: &'h Held, taken: &Taken<'_>, now: u64) -> Result<&'h OpenKey> {
         let slot = self.slot_of(taken.sealed.suite())?;
         let key_id = taken.sealed.key_id();
         let framed = taken.frame.as_ref().and_then(|frame| self.framed_key(held, frame));
@@ -321,7 +331,7 @@ impl Decryptor {
             return Err(Error::new(ErrorKind::WrongScope, "the key belongs to another scope, partition or class")
                 .with_detail(key_id.to_string()));
         }
-        key.check_usable(self.ring.time())?;
+        key.check_usable(now)?;
         Ok(key)
     }
 

@@ -29,11 +29,13 @@ pub(crate) struct CurrentKey {
 
 impl CurrentKey {
     /// The key ID that seals, as far as is known.
+    #[inline]
     pub(crate) fn key_id(&self) -> Option<KeyId> {
         self.newest.load().as_deref().copied()
     }
 
     /// The key that seals, to be checked before use; `None` before the first [`Keyring::ready`].
+    #[inline]
     pub(crate) fn key(&self) -> arc_swap::Guard<Option<Arc<OpenKey>>> {
         self.key.load()
     }
@@ -44,9 +46,15 @@ impl CurrentKey {
     }
 
     /// Whether [`Keyring::ready`] has nothing to do.
+    #[inline]
     pub(crate) fn is_ready(&self, now: u64) -> bool {
-        let key = self.key.load();
-        let Some(key) = key.as_deref() else { return false };
+        self.is_ready_with(self.key().as_deref(), now)
+    }
+
+    /// As [`is_ready`](Self::is_ready), if `key` is what [`key`](Self::key) has just given.
+    #[inline]
+    pub(crate) fn is_ready_with(&self, key: Option<&OpenKey>, now: u64) -> bool {
+        let Some(key) = key else { return false };
         let running_out = key.is_running_out() && now >= self.ask_again_at.load(Ordering::Relaxed);
         !self.check.needs_renewal(now) && !key.needs_renewal(now) && !running_out && self.key_id() == Some(key.key_id)
     }
