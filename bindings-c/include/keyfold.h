@@ -320,14 +320,9 @@ typedef struct kf_keyring kf_keyring;
 typedef struct kf_options kf_options;
 
 /**
- * A wrapped payload.
- */
-typedef struct kf_wrapped kf_wrapped;
-
-/**
  * A value that is not bytes, as C has it.
  */
-typedef struct kf_number {
+typedef struct {
     /**
      * KF_TYPE_INTEGER: the number. KF_TYPE_BOOLEAN: 0 or 1. KF_TYPE_DATE: the days. KF_TYPE_TIMESTAMP: the seconds, rounded down.
      */
@@ -349,7 +344,7 @@ typedef struct kf_number {
 /**
  * What went wrong, in words. The caller's; nothing has to be freed. Written when a call fails, and then completely.
  */
-typedef struct kf_error {
+typedef struct {
     /**
      * The kf_result that the call returned.
      */
@@ -377,7 +372,7 @@ typedef struct kf_error {
  * What a key service is told, and must bind to: it unwraps nothing under another context. It may log it. Texts are UTF-8, with a
  * NUL behind them that their lengths do not count.
  */
-typedef struct kf_kms_context {
+typedef struct {
     /**
      * The environment of the keyring ("kf:env").
      */
@@ -413,26 +408,48 @@ typedef struct kf_kms_context {
 } kf_kms_context;
 
 /**
+ * A wrapped payload.
+ */
+typedef struct {
+    /**
+     * The bytes that the service returned, of which `len` count.
+     */
+    uint8_t bytes[KF_MAX_WRAPPED_LEN];
+    /**
+     * How many.
+     */
+    size_t len;
+    /**
+     * Which version of the key wrapped it, in UTF-8, where the bytes do not say so themselves.
+     */
+    char version[256];
+    /**
+     * How many bytes of that count.
+     */
+    size_t version_len;
+} kf_wrapped;
+
+/**
  * A key in a key service, which functions of the program reach. They make one attempt each; deadline, repetition with jitter, circuit
  * breaker and rate limit are keyfold's. They run on threads of keyfold's, several at once, and may block.
  *
  * They return KF_OK or one of KF_ERR_KMS_*, which says whether the attempt is repeated; any other number counts as
  * KF_ERR_KMS_REJECTED. They neither throw nor jump out, and call no function of this header on the keyring that asks them.
  */
-typedef struct kf_kek {
+typedef struct {
     /**
      * Wraps KF_PAYLOAD_LEN bytes under the context: fills `wrapped`, which is all zeros before.
      */
     int32_t (*wrap)(void *user,
                     const uint8_t *payload,
-                    const struct kf_kms_context *context,
-                    struct kf_wrapped *wrapped);
+                    const kf_kms_context *context,
+                    kf_wrapped *wrapped);
     /**
      * Unwraps what `wrap` made: writes KF_PAYLOAD_LEN bytes to `payload`.
      */
     int32_t (*unwrap)(void *user,
-                      const struct kf_wrapped *wrapped,
-                      const struct kf_kms_context *context,
+                      const kf_wrapped *wrapped,
+                      const kf_kms_context *context,
                       uint8_t *payload);
     /**
      * Called once when nobody calls the others any more, on any thread; may be NULL.
@@ -469,7 +486,7 @@ typedef int32_t (*kf_audit_fn)(void *user, const char *event, size_t event_len);
 /**
  * A key as its record says.
  */
-typedef struct kf_key_info {
+typedef struct {
     /**
      * Its ID.
      */
@@ -503,7 +520,7 @@ typedef struct kf_key_info {
 /**
  * What a value was when it was sealed.
  */
-typedef struct kf_opened {
+typedef struct {
     /**
      * How many bytes of the buffer are the value.
      */
@@ -529,7 +546,7 @@ typedef struct kf_opened {
 /**
  * Byte strings, one per row, in the layout of Arrow's LargeBinary: row `i` is `data[offsets[i]]` to `data[offsets[i + 1]]`.
  */
-typedef struct kf_column {
+typedef struct {
     /**
      * The bytes of all rows. May be NULL if there are none.
      */
@@ -551,7 +568,7 @@ typedef struct kf_column {
 /**
  * Room for byte strings, one per row, in the same layout.
  */
-typedef struct kf_column_out {
+typedef struct {
     /**
      * Room for the bytes of all rows.
      */
@@ -573,7 +590,7 @@ typedef struct kf_column_out {
 /**
  * What there is to know of an opened column.
  */
-typedef struct kf_opened_column {
+typedef struct {
     /**
      * Rows whose key is no longer the one that seals: what waits for being encrypted again.
      */
@@ -587,7 +604,7 @@ typedef struct kf_opened_column {
 /**
  * What a sealed value says of itself. Not authenticated: only decrypting is.
  */
-typedef struct kf_inspection {
+typedef struct {
     /**
      * The key.
      */
@@ -644,11 +661,11 @@ bool kf_result_is_retryable(int32_t result);
  */
 KF_MUST_USE
 kf_result kf_number_encode(uint8_t type,
-                           const struct kf_number *number,
+                           const kf_number *number,
                            uint8_t *out,
                            size_t out_cap,
                            size_t *out_len,
-                           struct kf_error *error);
+                           kf_error *error);
 
 /**
  * Reads a number, date or time of type `type` from its bytes. Members of `*number` that the type does not use are 0 then.
@@ -662,8 +679,8 @@ KF_MUST_USE
 kf_result kf_number_decode(uint8_t type,
                            const uint8_t *value,
                            size_t value_len,
-                           struct kf_number *number,
-                           struct kf_error *error);
+                           kf_number *number,
+                           kf_error *error);
 
 /**
  * Makes options that say nothing. Release them with kf_options_free; keyrings that were opened with them keep what they need.
@@ -673,8 +690,8 @@ kf_result kf_number_decode(uint8_t type,
  * Returns KF_ERR_NULL_POINTER.
  */
 KF_MUST_USE
-kf_result kf_options_new(struct kf_options **options,
-                         struct kf_error *error);
+kf_result kf_options_new(kf_options **options,
+                         kf_error *error);
 
 /**
  * Adds the fields of a policy file. It is read when the keyring is opened.
@@ -684,10 +701,10 @@ kf_result kf_options_new(struct kf_options **options,
  * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT.
  */
 KF_MUST_USE
-kf_result kf_options_add_policy(struct kf_options *options,
+kf_result kf_options_add_policy(kf_options *options,
                                 const char *path,
                                 size_t path_len,
-                                struct kf_error *error);
+                                kf_error *error);
 
 /**
  * Turns recovery mode on, with the reason that break-glass KEKs need and that the audit trail gets: one line of 1 to 512 bytes.
@@ -697,10 +714,10 @@ kf_result kf_options_add_policy(struct kf_options *options,
  * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT.
  */
 KF_MUST_USE
-kf_result kf_options_set_recovery(struct kf_options *options,
+kf_result kf_options_set_recovery(kf_options *options,
                                   const char *reason,
                                   size_t reason_len,
-                                  struct kf_error *error);
+                                  kf_error *error);
 
 /**
  * Has keys read from a backup of the key records (`keyfold keys backup`) in the place of the store, for machines that do not reach it.
@@ -711,10 +728,10 @@ kf_result kf_options_set_recovery(struct kf_options *options,
  * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
  */
 KF_MUST_USE
-kf_result kf_options_set_records(struct kf_options *options,
+kf_result kf_options_set_records(kf_options *options,
                                  const void *records,
                                  size_t records_len,
-                                 struct kf_error *error);
+                                 kf_error *error);
 
 /**
  * Adds a key in a key service that the program reaches: the configuration names it by `uri = "host:NAME"`. `kek` is copied.
@@ -726,11 +743,11 @@ kf_result kf_options_set_records(struct kf_options *options,
  * UTF-8, or is there already.
  */
 KF_MUST_USE
-kf_result kf_options_add_kek(struct kf_options *options,
+kf_result kf_options_add_kek(kf_options *options,
                              const char *name,
                              size_t name_len,
-                             const struct kf_kek *kek,
-                             struct kf_error *error);
+                             const kf_kek *kek,
+                             kf_error *error);
 
 /**
  * Has `ask` give the passphrases of KEKs. It runs on threads of keyfold's when such a KEK is first used, and may block. It is given
@@ -741,11 +758,11 @@ kf_result kf_options_add_kek(struct kf_options *options,
  * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
  */
 KF_MUST_USE
-kf_result kf_options_set_passphrase(struct kf_options *options,
+kf_result kf_options_set_passphrase(kf_options *options,
                                     kf_passphrase_fn ask,
                                     kf_release_fn release,
                                     void *user,
-                                    struct kf_error *error);
+                                    kf_error *error);
 
 /**
  * Has `record` get every event of the keyring: requests to key services, changes of keys, and counts of what was sealed and opened. For
@@ -757,11 +774,11 @@ kf_result kf_options_set_passphrase(struct kf_options *options,
  * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
  */
 KF_MUST_USE
-kf_result kf_options_set_audit(struct kf_options *options,
+kf_result kf_options_set_audit(kf_options *options,
                                kf_audit_fn record,
                                kf_release_fn release,
                                void *user,
-                               struct kf_error *error);
+                               kf_error *error);
 
 /**
  * Releases options. NULL does nothing.
@@ -770,7 +787,7 @@ kf_result kf_options_set_audit(struct kf_options *options,
  *
  * Returns KF_ERR_INVALID_HANDLE.
  */
-kf_result kf_options_free(struct kf_options *options);
+kf_result kf_options_free(kf_options *options);
 
 /**
  * Makes an empty context. Release it with kf_context_free; fields that were made with it keep what was in it.
@@ -780,8 +797,8 @@ kf_result kf_options_free(struct kf_options *options);
  * Returns KF_ERR_NULL_POINTER.
  */
 KF_MUST_USE
-kf_result kf_context_new(struct kf_context **context,
-                         struct kf_error *error);
+kf_result kf_context_new(kf_context **context,
+                         kf_error *error);
 
 /**
  * Adds a pair to a context. The value is bytes, of a text those of its UTF-8.
@@ -792,12 +809,12 @@ kf_result kf_context_new(struct kf_context **context,
  * is there already; KF_ERR_LIMIT_EXCEEDED: more than 32 pairs or 4,096 bytes.
  */
 KF_MUST_USE
-kf_result kf_context_add(struct kf_context *context,
+kf_result kf_context_add(kf_context *context,
                          const char *key,
                          size_t key_len,
                          const void *value,
                          size_t value_len,
-                         struct kf_error *error);
+                         kf_error *error);
 
 /**
  * Releases a context. NULL does nothing.
@@ -806,16 +823,18 @@ kf_result kf_context_add(struct kf_context *context,
  *
  * Returns KF_ERR_INVALID_HANDLE.
  */
-kf_result kf_context_free(struct kf_context *context);
+kf_result kf_context_free(kf_context *context);
 
 /**
- * Makes a keyring in `folder`, which is made if needed, for one machine and for tests: a key-encryption key in a file, an SQLite
- * store, a configuration `keyfold.toml`. `environment` names the isolation domain; keys of another one never open in this one, and it
- * cannot be changed later.
+ * Makes a keyring in `folder`, which is made if needed: an SQLite store of key records, and a configuration `keyfold.toml`, in which the
+ * key-encryption key is called "kek" and is the one of the URI `kek` (NULL: a new file of one, for one machine and for tests).
+ * `environment` names the isolation domain; keys of another one never open in this one, and it cannot be changed later. `options` may
+ * be NULL; passphrases and KEKs of the program count.
  *
- * Threads: any. Blocks for files. On failure nothing is left.
+ * Threads: any. Blocks for files, and for the key service. On failure nothing is left.
  *
- * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_INPUT; KF_ERR_IO: the folder holds a keyring already, or cannot be written.
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_INVALID_INPUT; KF_ERR_CONFIGURATION: the URI is none of a KEK; KF_ERR_IO: the
+ * folder holds a keyring already, or cannot be written; KF_ERR_KMS_*.
  */
 KF_MUST_USE
 kf_result kf_init(const char *folder,
@@ -824,7 +843,10 @@ kf_result kf_init(const char *folder,
                   size_t name_len,
                   const char *environment,
                   size_t environment_len,
-                  struct kf_error *error);
+                  const char *kek,
+                  size_t kek_len,
+                  const kf_options *options,
+                  kf_error *error);
 
 /**
  * Opens the keyring of the configuration file `path`. `options` may be NULL. Release the result with kf_keyring_close.
@@ -840,9 +862,9 @@ kf_result kf_init(const char *folder,
 KF_MUST_USE
 kf_result kf_keyring_open(const char *path,
                           size_t path_len,
-                          const struct kf_options *options,
-                          struct kf_keyring **keyring,
-                          struct kf_error *error);
+                          const kf_options *options,
+                          kf_keyring **keyring,
+                          kf_error *error);
 
 /**
  * Reads the configuration file `path` again, with `options`, and puts policy, pins, KEKs, cache and rotation in the place of what the
@@ -853,11 +875,11 @@ kf_result kf_keyring_open(const char *path,
  * Returns what kf_keyring_open returns. On failure the keyring goes on as it was.
  */
 KF_MUST_USE
-kf_result kf_keyring_reload(struct kf_keyring *keyring,
+kf_result kf_keyring_reload(kf_keyring *keyring,
                             const char *path,
                             size_t path_len,
-                            const struct kf_options *options,
-                            struct kf_error *error);
+                            const kf_options *options,
+                            kf_error *error);
 
 /**
  * Makes a new key that seals in `scope` (NULL: where no scope is used) from now on; older ones still open. Of several processes
@@ -869,11 +891,11 @@ kf_result kf_keyring_reload(struct kf_keyring *keyring,
  * KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE, KF_ERR_CONFLICT, KF_ERR_CLOSED.
  */
 KF_MUST_USE
-kf_result kf_keyring_rotate(struct kf_keyring *keyring,
+kf_result kf_keyring_rotate(kf_keyring *keyring,
                             const char *scope,
                             size_t scope_len,
-                            struct kf_key_info *key,
-                            struct kf_error *error);
+                            kf_key_info *key,
+                            kf_error *error);
 
 /**
  * Lists keys in the order of their IDs: at most `keys_cap`, beginning behind the ID `after` (KF_KEY_ID_LEN bytes; NULL: at the first).
@@ -885,12 +907,12 @@ kf_result kf_keyring_rotate(struct kf_keyring *keyring,
  * KF_ERR_CLOSED.
  */
 KF_MUST_USE
-kf_result kf_keyring_list(const struct kf_keyring *keyring,
+kf_result kf_keyring_list(const kf_keyring *keyring,
                           const uint8_t *after,
-                          struct kf_key_info *keys,
+                          kf_key_info *keys,
                           size_t keys_cap,
                           size_t *keys_len,
-                          struct kf_error *error);
+                          kf_error *error);
 
 /**
  * Makes the keyring ready for a fork of the process, which has to follow at once: the child can use it, its fields and all other
@@ -901,7 +923,7 @@ kf_result kf_keyring_list(const struct kf_keyring *keyring,
  * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
  */
 KF_MUST_USE
-kf_result kf_keyring_before_fork(struct kf_keyring *keyring);
+kf_result kf_keyring_before_fork(kf_keyring *keyring);
 
 /**
  * Closes a keyring and releases its handle; ends its audit trail. Its fields fail with KF_ERR_CLOSED from now on and are still to be
@@ -911,7 +933,7 @@ kf_result kf_keyring_before_fork(struct kf_keyring *keyring);
  *
  * Returns KF_ERR_INVALID_HANDLE.
  */
-kf_result kf_keyring_close(struct kf_keyring *keyring);
+kf_result kf_keyring_close(kf_keyring *keyring);
 
 /**
  * Binds a field of the policy to a scope (a tenant, a clinic, a device; NULL: none) and a context (NULL: the empty one). Release it with
@@ -923,14 +945,14 @@ kf_result kf_keyring_close(struct kf_keyring *keyring);
  * field; KF_ERR_CLOSED.
  */
 KF_MUST_USE
-kf_result kf_field_new(const struct kf_keyring *keyring,
+kf_result kf_field_new(const kf_keyring *keyring,
                        const char *name,
                        size_t name_len,
                        const char *scope,
                        size_t scope_len,
-                       const struct kf_context *context,
-                       struct kf_field **field,
-                       struct kf_error *error);
+                       const kf_context *context,
+                       kf_field **field,
+                       kf_error *error);
 
 /**
  * Releases a field. NULL does nothing.
@@ -939,7 +961,7 @@ kf_result kf_field_new(const struct kf_keyring *keyring,
  *
  * Returns KF_ERR_INVALID_HANDLE.
  */
-kf_result kf_field_free(struct kf_field *field);
+kf_result kf_field_free(kf_field *field);
 
 /**
  * Says how many bytes kf_encrypt is going to write for a value of `value_len` bytes: no more and no fewer.
@@ -949,10 +971,10 @@ kf_result kf_field_free(struct kf_field *field);
  * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_LIMIT_EXCEEDED.
  */
 KF_MUST_USE
-kf_result kf_sealed_len(const struct kf_field *field,
+kf_result kf_sealed_len(const kf_field *field,
                         size_t value_len,
                         size_t *sealed_len,
-                        struct kf_error *error);
+                        kf_error *error);
 
 /**
  * Bytes that a buffer must have for opening a sealed value of `sealed_len` bytes, whatever is in it. A pure function.
@@ -966,7 +988,8 @@ size_t kf_opened_len_max(size_t sealed_len);
  * Encrypts one value of type `type` (one of KF_TYPE_*) and writes the sealed value to `out`, whose `out_cap` must be at least what
  * kf_sealed_len says. The value is bound to `row` where the policy binds rows; otherwise `row` is NULL.
  *
- * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+ * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed; after
+ * KF_ERR_INTERNAL `out` may have been erased.
  *
  * Threads: any, with the same field. Blocks for the store and for one request to the key service where the key that seals is not in
  * memory or has to be renewed; otherwise never. A buffer that is too small costs no request.
@@ -977,7 +1000,7 @@ size_t kf_opened_len_max(size_t sealed_len);
  * KF_ERR_RANDOMNESS_UNAVAILABLE, KF_ERR_DEADLINE_EXCEEDED, KF_ERR_CLOSED.
  */
 KF_MUST_USE
-kf_result kf_encrypt(const struct kf_field *field,
+kf_result kf_encrypt(const kf_field *field,
                      uint8_t type,
                      const void *value,
                      size_t value_len,
@@ -986,7 +1009,7 @@ kf_result kf_encrypt(const struct kf_field *field,
                      uint8_t *out,
                      size_t out_cap,
                      size_t *out_len,
-                     struct kf_error *error);
+                     kf_error *error);
 
 /**
  * Decrypts one sealed value, bound to the row that it was encrypted with, and writes the value to `out`, whose `out_cap` must be at
@@ -1005,15 +1028,15 @@ kf_result kf_encrypt(const struct kf_field *field,
  * KF_ERR_DECRYPTION_FAILED; KF_ERR_DEADLINE_EXCEEDED, KF_ERR_CLOSED.
  */
 KF_MUST_USE
-kf_result kf_decrypt(const struct kf_field *field,
+kf_result kf_decrypt(const kf_field *field,
                      const uint8_t *sealed,
                      size_t sealed_len,
                      const void *row,
                      size_t row_len,
                      void *out,
                      size_t out_cap,
-                     struct kf_opened *opened,
-                     struct kf_error *error);
+                     kf_opened *opened,
+                     kf_error *error);
 
 /**
  * Says whether a sealed value names the key that seals now. If not, encrypt the value again when convenient. Opens nothing: what a
@@ -1024,11 +1047,11 @@ kf_result kf_decrypt(const struct kf_field *field,
  * Returns what kf_decrypt returns, but for KF_ERR_DECRYPTION_FAILED.
  */
 KF_MUST_USE
-kf_result kf_is_current(const struct kf_field *field,
+kf_result kf_is_current(const kf_field *field,
                         const uint8_t *sealed,
                         size_t sealed_len,
                         bool *is_current,
-                        struct kf_error *error);
+                        kf_error *error);
 
 /**
  * Says how many bytes kf_encrypt_column is going to write for `values`: no more and no fewer. Looks at offsets only.
@@ -1039,10 +1062,10 @@ kf_result kf_is_current(const struct kf_field *field,
  * KF_ERR_LIMIT_EXCEEDED: a value is too long, or all are.
  */
 KF_MUST_USE
-kf_result kf_sealed_column_len(const struct kf_field *field,
-                               const struct kf_column *values,
+kf_result kf_sealed_column_len(const kf_field *field,
+                               const kf_column *values,
                                size_t *sealed_len,
-                               struct kf_error *error);
+                               kf_error *error);
 
 /**
  * Encrypts a column. `types` has the type of each row (KF_TYPE_*), `values` their bytes; `rows` what each is bound to, where the policy binds
@@ -1056,12 +1079,12 @@ kf_result kf_sealed_column_len(const struct kf_field *field,
  * Returns what kf_encrypt returns; KF_ERR_INVALID_INPUT also where `rows` has another number of rows.
  */
 KF_MUST_USE
-kf_result kf_encrypt_column(const struct kf_field *field,
+kf_result kf_encrypt_column(const kf_field *field,
                             const uint8_t *types,
-                            const struct kf_column *values,
-                            const struct kf_column *rows,
-                            const struct kf_column_out *out,
-                            struct kf_error *error);
+                            const kf_column *values,
+                            const kf_column *rows,
+                            const kf_column_out *out,
+                            kf_error *error);
 
 /**
  * Bytes of data that `out` must have for opening a column of `sealed_len` bytes in `rows` rows, whatever is in it. A pure function.
@@ -1084,14 +1107,14 @@ size_t kf_opened_column_len_max(size_t sealed_len,
  * Returns what kf_decrypt returns; KF_ERR_INVALID_INPUT also where `rows` has another number of rows.
  */
 KF_MUST_USE
-kf_result kf_decrypt_column(const struct kf_field *field,
-                            const struct kf_column *sealed,
-                            const struct kf_column *rows,
+kf_result kf_decrypt_column(const kf_field *field,
+                            const kf_column *sealed,
+                            const kf_column *rows,
                             uint8_t *types,
                             size_t types_cap,
-                            const struct kf_column_out *out,
-                            struct kf_opened_column *opened,
-                            struct kf_error *error);
+                            const kf_column_out *out,
+                            kf_opened_column *opened,
+                            kf_error *error);
 
 /**
  * Says what a sealed value says of itself.
@@ -1103,8 +1126,8 @@ kf_result kf_decrypt_column(const struct kf_field *field,
 KF_MUST_USE
 kf_result kf_inspect(const uint8_t *sealed,
                      size_t sealed_len,
-                     struct kf_inspection *inspection,
-                     struct kf_error *error);
+                     kf_inspection *inspection,
+                     kf_error *error);
 
 /**
  * Characters of the text form of a sealed value of `sealed_len` bytes, without a NUL behind it; SIZE_MAX if there is no such number.
@@ -1137,7 +1160,7 @@ kf_result kf_to_text(const uint8_t *sealed,
                      char *text,
                      size_t text_cap,
                      size_t *text_len,
-                     struct kf_error *error);
+                     kf_error *error);
 
 /**
  * Writes the sealed value whose text form is `text`. `sealed_cap` must be at least kf_text_sealed_len_max(text_len). On any result but KF_OK nothing
@@ -1153,7 +1176,7 @@ kf_result kf_from_text(const char *text,
                        uint8_t *sealed,
                        size_t sealed_cap,
                        size_t *sealed_len,
-                       struct kf_error *error);
+                       kf_error *error);
 
 /**
  * The version of the library as a number: major * 1,000,000 + minor * 1,000 + patch. KF_VERSION is that of the header.

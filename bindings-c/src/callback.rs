@@ -21,6 +21,8 @@ pub const KF_MAX_VERSION_LEN: usize = 255;
 /// Most bytes of a passphrase.
 pub const KF_MAX_PASSPHRASE_LEN: usize = 1024;
 
+// A service may end a version with NUL.
+const _: () = assert!(KF_MAX_VERSION_LEN + 1 == 256);
 const _: () = assert!(KF_MAX_WRAPPED_LEN == WrappedKey::MAX_LEN && KF_MAX_VERSION_LEN == WrappedKey::MAX_VERSION_LEN);
 
 /// What a key service is told, and must bind to: it unwraps nothing under another context. It may log it. Texts are UTF-8, with a
@@ -53,7 +55,7 @@ pub struct kf_wrapped {
     /// How many.
     pub len: usize,
     /// Which version of the key wrapped it, in UTF-8, where the bytes do not say so themselves.
-    pub version: [c_char; KF_MAX_VERSION_LEN + 1],
+    pub version: [c_char; 256],
     /// How many bytes of that count.
     pub version_len: usize,
 }
@@ -198,7 +200,7 @@ fn call_unwrap(unwrap: Unwrap, user: &User, wrapped: &WrappedKey, context: &KmsC
 }
 
 fn empty() -> Box<kf_wrapped> {
-    let (bytes, version) = ([0; KF_MAX_WRAPPED_LEN], [0; KF_MAX_VERSION_LEN + 1]);
+    let (bytes, version) = ([0; KF_MAX_WRAPPED_LEN], [0; 256]);
     Box::new(kf_wrapped { bytes, len: 0, version, version_len: 0 })
 }
 

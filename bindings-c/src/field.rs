@@ -7,7 +7,7 @@ use crate::keyring::kf_keyring;
 use crate::memory::{Output, input, optional, optional_text, range_of, text};
 use crate::result::{kf_error, kf_result};
 use crate::value::{KF_DETERMINISTIC_OVERHEAD, value_of};
-use keyfold::{Column, Decryptor, Encryptor, Error, Field, Opened, OpenedColumn};
+use keyfold::{Column, Decryptor, Encryptor, Error, Field, Opened, OpenedColumn, Value};
 use std::ffi::{c_char, c_void};
 use std::sync::OnceLock;
 
@@ -32,16 +32,28 @@ impl kf_field {
         Ok(self.field.policy().sealed_len(value_len)?)
     }
 
-    /// The handle that seals, under a key that may be used now.
+    /// The handle that seals; it is to be made ready.
     #[inline]
+    fn made_encryptor(&self) -> Outcome<&Encryptor> {
+        if let Some(encryptor) = self.encryptor.get() {
+            return Ok(encryptor);
+        }
+        let made = pollster::block_on(self.field.clone().encryptor())?;
+        Ok(self.encryptor.get_or_init(|| made))
+    }
+
+    /// The handle that seals, under a key that may be used now.
     pub(crate) fn encryptor(&self) -> Outcome<&Encryptor> {
-        match self.encryptor.get() {
-            Some(encryptor) if encryptor.is_ready() => Ok(encryptor),
-            Some(encryptor) => Ok(pollster::block_on(encryptor.ready())?),
-            None => {
-                let made = pollster::block_on(self.field.clone().encryptor())?;
-                Ok(self.encryptor.get_or_init(|| made))
-            }
+        Ok(pollster::block_on(self.made_encryptor()?.ready())?)
+    }
+
+    /// Seals a value into `out`; says how long that is.
+    #[inline]
+    fn seal(&self, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Outcome<usize> {
+        let encryptor = self.made_encryptor()?;
+        match encryptor.encrypt_if_ready(value, row, out)? {
+            Some(len) => Ok(len),
+            None => Ok(pollster::block_on(encryptor.ready())?.encrypt_into(value, row, out)?),
         }
     }
 
@@ -64,9 +76,10 @@ impl kf_field {
 
     fn open(&self, sealed: &[u8], row: Option<&[u8]>) -> Outcome<Opened> {
         let decryptor = self.decryptor()?;
-        if !decryptor.holds_key_of(sealed) {
-            pollster::block_on(decryptor.load_keys(&[sealed][..])).map_err(Error::from)?;
+        if let Some(opened) = decryptor.decrypt_if_ready(sealed, row)? {
+            return Ok(opened);
         }
+        pollster::block_on(decryptor.load_keys(&[sealed][..])).map_err(Error::from)?;
         Ok(decryptor.decrypt(sealed, row)?)
     }
 }
@@ -151,7 +164,8 @@ pub extern "C" fn kf_opened_len_max(sealed_len: usize) -> usize {
 /// Encrypts one value of type `type` (one of KF_TYPE_*) and writes the sealed value to `out`, whose `out_cap` must be at least what
 /// kf_sealed_len says. The value is bound to `row` where the policy binds rows; otherwise `row` is NULL.
 ///
-/// On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+/// On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed; after
+/// KF_ERR_INTERNAL `out` may have been erased.
 ///
 /// Threads: any, with the same field. Blocks for the store and for one request to the key service where the key that seals is not in
 /// memory or has to be renewed; otherwise never. A buffer that is too small costs no request.
@@ -183,12 +197,11 @@ pub unsafe extern "C" fn kf_encrypt(
         let inputs = [range_of(value), range_of(row.unwrap_or_default()), len.range()];
         out.apart_from(&inputs)?;
         len.apart_from(&inputs[..2])?;
-        let sealed = field.encryptor()?.encrypt(value_of(r#type, value)?, row)?;
-        // SAFETY: the contract of the header: both can be written; they are apart from each other and from the inputs.
-        unsafe {
-            out.set(&sealed);
-            len.set(&[sealed.len()]);
-        }
+        // SAFETY: the contract of the header: `out` can be written; it is apart from everything else.
+        let room = unsafe { out.get() };
+        let written = field.seal(value_of(r#type, value)?, row, room)?;
+        // SAFETY: as above, of `out_len`.
+        unsafe { len.set(&[written]) };
         Ok(())
     })
 }

@@ -129,7 +129,8 @@ pub unsafe extern "C" fn kf_init(
             Some(uri) => BTreeMap::from([(KekAlias::new("kek")?, uri.to_owned())]),
             None => BTreeMap::new(),
         };
-        let new = NewKeyring { name: name.to_owned(), environment: environment.to_owned(), keks, ..NewKeyring::default() };
+        let new =
+            NewKeyring { name: name.to_owned(), environment: environment.to_owned(), keks, ..NewKeyring::default() };
         pollster::block_on(keyfold_open::init_with(folder, &new, &given.options))?;
         Ok(())
     })

@@ -22,7 +22,7 @@ use crate::keyring::{CurrentKey, Keyring, Material, OpenKey};
 use crate::keys::KeyClass;
 use crate::policy::{FieldMode, FieldPolicy, RowBinding};
 use crate::value::Value;
-use crate::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, HEADER_LEN, KeyId, Suite};
+use crate::wire::{HEADER_LEN, KeyId, Suite};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use used::Uses;
@@ -261,11 +261,7 @@ impl Encryptor {
     fn len_of(&self, value: Value<'_>) -> Result<usize> {
         check_type(&self.policy, &value)?;
         value.check()?;
-        let overhead = match &self.policy.mode {
-            FieldMode::Randomized => FIELD_OVERHEAD,
-            FieldMode::Deterministic { .. } => DETERMINISTIC_OVERHEAD,
-        };
-        Ok(overhead - 1 + value.encoded_len(self.policy.padding))
+        self.policy.sealed_len(value.canonical_len())
     }
 
     /// Encrypts one value, bound to `row` where the policy binds rows.

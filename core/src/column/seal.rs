@@ -38,8 +38,9 @@ pub(crate) fn seal_value(
 ) -> Result<()> {
     let header = header(Suite::Field, key_id);
     aad.of_one(&header, row, |aad| {
-        out[..HEADER_LEN].copy_from_slice(&header);
+        // First, so that a generator that fails leaves the caller's buffer alone.
         let nonce: [u8; NONCE_LEN] = random::array()?;
+        out[..HEADER_LEN].copy_from_slice(&header);
         let (prefix, last) = split_nonce(&nonce);
         seal_row(&key.derive(prefix), prefix, *last, aad, value, padding, out).inspect_err(|_| out.zeroize())
     })

@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+"""Tests an installed C library: `bindings-c/tests/run.py PREFIX`. Needs a C compiler and pkg-config; uses clang, g++, CMake and valgrind
+where they are. With --write-abi it writes bindings-c/abi.txt instead."""
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = HERE.parent
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+POLICY = """\
+version = 1
+[fields."patient.ssn"]
+row_binding = "patient_id"
+[fields.bound]
+row_binding = "patient_id"
+[fields.any]
+row_binding = "none"
+[fields.tenant]
+row_binding = "none"
+required_context = ["tenant"]
+[fields.mrn]
+mode = "deterministic"
+type = "text"
+"""
+
+
+class Failed(Exception):
+    """What is wrong."""
+
+
+class Tests:
+    def __init__(self, prefix):
+        self.prefix, self.passed, self.failed, self.skipped = prefix, 0, 0, []
+        self.lib, self.include = prefix / "lib", prefix / "include"
+        self.environment = {
+            **os.environ,
+            "PKG_CONFIG_PATH": str(self.lib / "pkgconfig"),
+            "LD_LIBRARY_PATH": str(self.lib),
+        }
+        self.header = (self.include / "keyfold.h").read_text()
+
+    def check(self, holds, what):
+        self.passed += bool(holds)
+        self.failed += not holds
+        if not holds:
+            print(f"FAILED: {what}")
+
+    def skip(self, what):
+        self.skipped.append(what)
+        print(f"SKIPPED: {what}")
+
+    def run(self, *command, cwd=None, status=0):
+        """What the command prints, if it ends with `status`."""
+        done = subprocess.run([str(part) for part in command], cwd=cwd, env=self.environment, capture_output=True, text=True)
+        if done.returncode != status:
+            raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def program(self, source, out, *more, compiler="cc", std="c11"):
+        """Builds a program as a user would."""
+        flags = self.run("pkg-config", "--cflags", "--libs", "keyfold").split()
+        self.run(compiler, f"-std={std}", "-D_GNU_SOURCE", "-g", "-O1", *WARNINGS, *more, source, "-o", out, "-pthread", *flags)
+        return out
+
+
+def bare(header):
+    """A header without comments."""
+    return re.sub(r"//.*", "", re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL))
+
+
+def functions(header):
+    return sorted(set(re.findall(r"\b(kf_\w+)\(", bare(header))))
+
+
+def structs(header):
+    """The structs that are no handles, with their members."""
+    found = re.findall(r"typedef struct \{([^}]*)\} (kf_\w+);", bare(header))
+    member = re.compile(r"(?:\(\*(\w+)\)\(|(\w+)(?:\[\w+\])?$)")
+    split = lambda body: [" ".join(part.split()) for part in body.split(";") if part.strip()]
+    return {name: [(m := member.search(part))[1] or m[2] for part in split(body)] for body, name in found}
+
+
+def headers(tests, folder):
+    """The headers compile as every language that they are for, each alone, without a warning."""
+    versions = {"cc": ["c99", "c11", "c2x"], "c++": ["c++17", "c++20"]}
+    compilers = {"gcc": "cc", "g++": "c++"}
+    for name, kind in [("clang", "cc"), ("clang++", "c++")]:
+        path = next(filter(None, map(shutil.which, [name, *(f"{name}-{version}" for version in range(30, 10, -1))])), None)
+        if path:
+            compilers[path] = kind
+        else:
+            tests.skip(f"headers with {name}: it is not installed")
+    use = "".join(f"    (void){name};\n" for name in functions(tests.header))
+    for compiler, kind in compilers.items():
+        strict = ["-Wstrict-prototypes"] if kind == "cc" else []
+        for std in versions[kind]:
+            for header in ["keyfold.h", "keyfold_result.h"]:
+                source = folder / ("header.c" if kind == "cc" else "header.cc")
+                body = f"int main(void)\n{{\n{use}    return KF_VERSION == 0 || KF_NO_ROW == 0;\n}}\n"
+                source.write_text(f"#include <{header}>\n" + (body if header == "keyfold.h" else "int main(void) { return KF_OK; }\n"))
+                tests.run(compiler, f"-std={std}", *WARNINGS, *strict, "-fsyntax-only", "-I", tests.include, source)
+                tests.check(True, f"{header} {compiler} {std}")
+    # A result that nobody looks at is a warning, so an error here.
+    source = folder / "ignored.c"
+    source.write_text("#include <keyfold.h>\nint main(void) { kf_options_new(NULL, NULL); return 0; }\n")
+    tests.run("cc", *WARNINGS, "-c", "-o", folder / "ignored.o", "-I", tests.include, source, status=1)
+    tests.check(True, "a result must be used")
+
+
+def symbols(tests, folder):
+    """Our functions and nothing else have names, in both libraries, and the soname is the version's."""
+    names = functions(tests.header)
+    exported = re.findall(r" [A-Za-z] (\S+)", tests.run("nm", "-D", "--defined-only", tests.lib / "libkeyfold.so"))
+    tests.check(sorted(exported) == names, f"shared: {set(exported) ^ set(names)}")
+    glob = re.findall(r" [A-Z] (\S+)", tests.run("nm", "-g", "--defined-only", tests.lib / "libkeyfold.a"))
+    tests.check(sorted(glob) == names, f"static: {sorted(set(glob) ^ set(names))[:10]}")
+    version = tests.run("pkg-config", "--modversion", "keyfold").strip()
+    dynamic = tests.run("readelf", "-d", tests.lib / "libkeyfold.so")
+    abi = ".".join(version.split(".")[:2])
+    tests.check(f"[libkeyfold.so.{abi}]" in dynamic, "soname")
+    needed = set(re.findall(r"NEEDED.*\[(.*)\]", dynamic))
+    system = {"libc.so.6", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "libdl.so.2", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+    tests.check(needed <= system, f"needs {needed - system}")
+    tests.check((tests.lib / f"libkeyfold.so.{abi}").resolve() == (tests.lib / f"libkeyfold.so.{version}").resolve(), "links")
+
+
+def readme(tests, folder):
+    """The program of the README has fewer than 40 lines, builds with pkg-config, CMake and statically, and does what it says."""
+    text = (PACKAGE / "README.md").read_text()
+    program = re.search(r"```c\n(.*?)```", text, re.DOTALL)[1]
+    tests.check(len(program.splitlines()) <= 40, f"{len(program.splitlines())} lines")
+    (folder / "program.c").write_text(program)
+    (folder / "policy.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    flags = tests.run("pkg-config", "--cflags", "--libs", "keyfold").split()
+    tests.run("cc", *WARNINGS, "program.c", "-o", "program", *flags, cwd=folder)
+    ways = {"shared": folder / "program"}
+    static = tests.run("pkg-config", "--libs", "--static", "keyfold").split()
+    static = [part for part in static if part != "-lkeyfold"]
+    cflags = tests.run("pkg-config", "--cflags", "keyfold").split()
+    tests.run("cc", *WARNINGS, *cflags, "program.c", "-o", "static", tests.lib / "libkeyfold.a", *static, cwd=folder)
+    ways["static"] = folder / "static"
+    if shutil.which("cmake"):
+        (folder / "CMakeLists.txt").write_text(
+            "cmake_minimum_required(VERSION 3.16)\nproject(program C)\nfind_package(keyfold 0.1 REQUIRED)\n"
+            "foreach(kind keyfold keyfold-static)\nadd_executable(with-${kind} program.c)\n"
+            "target_link_libraries(with-${kind} PRIVATE keyfold::${kind})\nendforeach()\n")
+        tests.run("cmake", "-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={tests.prefix}", cwd=folder)
+        tests.run("cmake", "--build", "build", cwd=folder)
+        ways |= {f"CMake, {kind}": folder / "build" / f"with-{kind}" for kind in ["keyfold", "keyfold-static"]}
+    else:
+        tests.skip("the README's program with CMake: it is not installed")
+    for way, built in ways.items():
+        shutil.rmtree(folder / "ring", ignore_errors=True)
+        tests.check(tests.run(built, cwd=folder) == "999-81-5679\nanother patient's row\n", way)
+
+
+def tutorial(tests, folder):
+    """The program of docs/c.md builds without a warning and does what it says."""
+    text = (PACKAGE.parent / "docs" / "c.md").read_text()
+    (folder / "tutorial.c").write_text("\n".join(re.findall(r"```c\n(.*?)```", text, re.DOTALL)))
+    (folder / "policy.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    make_ring(tests, folder)
+    built = tests.program(folder / "tutorial.c", folder / "tutorial")
+    said = tests.run(built, folder / "ring" / "keyfold.toml", folder / "policy.toml")
+    tests.check(said == "112\nnormal  \nrow 1: DecryptionFailed\na new key seals\n", f"the tutorial said {said!r}")
+
+
+def make_ring(tests, folder):
+    """A keyring in `folder`/ring."""
+    source = folder / "make.c"
+    names = ", ".join(f'KF_STR("{name}")' for name in ["ring", "ring", "test"])
+    source.write_text(f"#include <keyfold.h>\nint main(void) {{ return kf_init({names}, NULL, 0, NULL, NULL); }}\n")
+    tests.run(tests.program(source, folder / "make"), cwd=folder)
+
+
+def suite(tests, folder, name, *arguments):
+    """One of the programs in C, which counts its own cases."""
+    built = tests.program(HERE / "c" / f"{name}.c", folder / name)
+    done = subprocess.run([built, *arguments], env=tests.environment, capture_output=True, text=True)
+    print(done.stdout, end="")
+    counts = re.search(r"^(\d+) passed, (\d+) failed$", done.stdout, re.MULTILINE)
+    if not counts or (done.returncode == 0) != (counts[2] == "0"):
+        raise Failed(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
+    tests.passed += int(counts[1])
+    tests.failed += int(counts[2])
+
+
+def values(tests, folder):
+    """What the library does when it is used as it should be."""
+    (folder / "policy.toml").write_text(POLICY)
+    suite(tests, folder, "values", folder, folder / "policy.toml")
+
+
+def misuse(tests, folder):
+    """What it does when it is not: every function is in it, and the guard pages catch what they are for."""
+    (folder / "policy.toml").write_text(POLICY)
+    source = (HERE / "c" / "misuse.c").read_text()
+    missing = [name for name in functions(tests.header) if f"{name}(" not in source]
+    tests.check(not missing, f"not misused: {missing}")
+    make_ring(tests, folder)
+    suite(tests, folder, "misuse", folder / "ring" / "keyfold.toml", folder / "policy.toml")
+    # A program that lies about its buffer dies of the guard page, so one that does not die has not been written past.
+    lie = folder / "lie.c"
+    lie.write_text(
+        '#include "check.h"\nint main(void)\n{\n    size_t len;\n    kf_number one = { 1, 0, 0, 0 };\n'
+        "    uint8_t *bytes = guarded(0, 0);\n"
+        "    return kf_number_encode(KF_TYPE_INTEGER, &one, bytes, KF_MAX_NUMBER_LEN, &len, NULL) + report() + passed + failed;\n}\n")
+    tests.run(tests.program(lie, folder / "lie", "-I", HERE / "c", "-Wno-unused-function"), status=-11)
+    tests.check(True, "guard pages")
+
+
+def leaks(tests, folder):
+    """Valgrind finds nothing in the program of the values, and does in one that reads what it has freed."""
+    if not shutil.which("valgrind"):
+        return tests.skip("valgrind is not installed")
+    (folder / "policy.toml").write_text(POLICY)
+    built = tests.program(HERE / "c" / "values.c", folder / "values")
+    grind = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite"]
+    (folder / "in").mkdir()
+    tests.run(*grind, built, folder / "in", folder / "policy.toml")
+    tests.check(True, "valgrind")
+    planted = folder / "planted.c"
+    planted.write_text(
+        "#include <keyfold.h>\n#include <stdlib.h>\nint main(void)\n{\n    char *text = (char *)malloc(4);\n    free(text);\n"
+        "    kf_context *context;\n    return kf_context_new(&context, NULL) == KF_OK && kf_context_add(context, text, 4, NULL, 0, NULL) == KF_OK;\n}\n")
+    tests.run(*grind, tests.program(planted, folder / "planted", "-Wno-use-after-free"), status=99)
+    tests.check(True, "valgrind is on")
+
+
+def abi_of(tests, folder):
+    """What a program that is built already relies on."""
+    lines = ["# What programs rely on that are built already, on 64-bit Linux. `bindings-c/tests/run.py --write-abi PREFIX` writes it.", "", "# Functions"]
+    code = bare(tests.header)
+    lines += sorted(" ".join(found.split()) + ";" for found in re.findall(r"^((?:const )?\w+ \*?kf_\w+\([^;{]*\));", code, re.MULTILINE))
+    lines += ["", "# Types of functions"]
+    lines += [" ".join(found.split()) for found in re.findall(r"^typedef [^{};]*\(\*kf_\w+\)[^;]*;", code, re.MULTILINE)]
+    result = bare((tests.include / "keyfold_result.h").read_text())
+    numbers = re.findall(r"\b(KF_\w+) = (\d+)", result + code)
+    lines += ["", "# Numbers", *[f"{name} = {number}" for name, number in numbers]]
+    skipped = {"KF_STR", "KF_MUST_USE", "KF_VERSION", "KF_VERSION_MAJOR", "KF_VERSION_MINOR", "KF_VERSION_PATCH"}
+    macros = [name for name in re.findall(r"^#define (KF_\w+)", code, re.MULTILINE) if name not in skipped]
+    source = ["#include <keyfold.h>", "#include <stdio.h>", "int main(void)", "{"]
+    source += [f'    printf("{name} = %llu\\n", (unsigned long long){name});' for name in macros]
+    source.append('    puts("\\n# Structs: size, and where each member begins");')
+    for name, members in structs(tests.header).items():
+        source.append(f'    printf("{name} %zu:", sizeof({name}));')
+        source += [f'    printf(" {member} %zu", offsetof({name}, {member}));' for member in members]
+        source.append("    puts(\"\");")
+    (folder / "abi.c").write_text("\n".join([*source, "}"]) + "\n")
+    tests.run("cc", "-I", tests.include, folder / "abi.c", "-o", folder / "abi")
+    return "\n".join(lines) + "\n" + tests.run(folder / "abi")
+
+
+def abi(tests, folder):
+    """Nothing has changed that a program relies on which is built already."""
+    if platform.machine() != "x86_64":
+        return tests.skip(f"abi.txt is that of x86_64, and this is {platform.machine()}")
+    made, committed = abi_of(tests, folder).splitlines(), (PACKAGE / "abi.txt").read_text().splitlines()
+    for line in [f"- {line}" for line in committed if line not in made] + [f"+ {line}" for line in made if line not in committed]:
+        print(line)
+    tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
+
+
+CASES = [headers, symbols, abi, readme, tutorial, values, misuse, leaks]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("prefix", type=Path, help="where bindings-c/install has put it")
+    parser.add_argument("--write-abi", action="store_true", help="write abi.txt, and test nothing")
+    parser.add_argument("--quick", action="store_true", help="without valgrind, which takes as long as all the rest")
+    options = parser.parse_args()
+    tests = Tests(options.prefix.resolve())
+    if options.write_abi:
+        with tempfile.TemporaryDirectory() as folder:
+            (PACKAGE / "abi.txt").write_text(abi_of(tests, Path(folder)))
+        return 0
+    for case in CASES:
+        if case is leaks and options.quick:
+            tests.skip("valgrind: only with --long")
+            continue
+        print(f"--- {case.__name__}: {case.__doc__}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                case(tests, Path(folder))
+            except Failed as failed:
+                tests.check(False, f"{case.__name__}: {failed}")
+    print(f"\n{tests.passed} passed, {tests.failed} failed")
+    return bool(tests.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
