@@ -77,7 +77,8 @@
  *     are the caller's to erase, before they are freed.
  *
  * PANICS
- *     A bug in keyfold becomes KF_ERR_INTERNAL and a line on standard error; it does not unwind into C.
+ *     A bug in keyfold becomes KF_ERR_INTERNAL and a line on standard error; it does not unwind into C. Where
+ *     memory runs out the process ends.
  *
  * VERSIONS
  *     Until 1.0 each minor version has an ABI and soname of its own. Within one, functions, constants and

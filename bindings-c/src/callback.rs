@@ -294,3 +294,89 @@ impl AuditSink for HostAudit {
         Err(Error::new(ErrorKind::Io, "the program's audit function refused an event").with_detail(code.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyfold::Lineage;
+    use keyfold::wire::KeyId;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    static RELEASED: AtomicUsize = AtomicUsize::new(0);
+
+    unsafe extern "C" fn release(_: *mut c_void) {
+        RELEASED.fetch_add(1, Relaxed);
+    }
+
+    /// Says what `user` says: how long the passphrase is.
+    unsafe extern "C" fn ask(
+        user: *mut c_void,
+        _: *const c_char,
+        _: usize,
+        passphrase: *mut u8,
+        len: *mut usize,
+    ) -> i32 {
+        // SAFETY: keyfold gives room for KF_MAX_PASSPHRASE_LEN bytes and a length.
+        unsafe {
+            passphrase.write_bytes(if user.addr() == 3 { 0xff } else { b'x' }, KF_MAX_PASSPHRASE_LEN);
+            *len = user.addr();
+        }
+        i32::from(user.addr() == 4)
+    }
+
+    #[test]
+    fn passphrases_are_checked_and_what_came_with_them_is_released() {
+        let alias = KekAlias::new("kek").unwrap();
+        let asked = |len: usize| {
+            let user = User::new(std::ptr::without_provenance_mut(len), Some(release));
+            passphrase_source(ask, user)(&alias)
+        };
+        assert_eq!(*asked(5).unwrap(), "xxxxx");
+        assert_eq!(asked(KF_MAX_PASSPHRASE_LEN).unwrap().len(), KF_MAX_PASSPHRASE_LEN);
+        for refused in [3, 4, KF_MAX_PASSPHRASE_LEN + 1, usize::MAX] {
+            let error = asked(refused).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{refused}");
+            assert!(!error.to_string().contains('x'), "{error}");
+        }
+        assert_eq!(RELEASED.load(Relaxed), 6);
+    }
+
+    unsafe extern "C" fn wrap(
+        user: *mut c_void,
+        _: *const u8,
+        context: *const kf_kms_context,
+        wrapped: *mut kf_wrapped,
+    ) -> i32 {
+        // SAFETY: keyfold gives both for the time of the call.
+        let (context, wrapped) = unsafe { (&*context, &mut *wrapped) };
+        assert_eq!((context.environment_len, context.key_id_len, context.keyring_len), (4, 48, 32));
+        match user.addr() {
+            1 => wrapped.len = KF_MAX_WRAPPED_LEN + 1,
+            2 => wrapped.len = usize::MAX,
+            3 => wrapped.version_len = KF_MAX_VERSION_LEN + 1,
+            4 => wrapped.version_len = usize::MAX,
+            5 => {
+                wrapped.version[0] = 0xff_u8.cast_signed() as c_char;
+                wrapped.version_len = 1;
+            }
+            _ => (wrapped.len, wrapped.version_len) = (KF_MAX_WRAPPED_LEN, KF_MAX_VERSION_LEN),
+        }
+        0
+    }
+
+    #[test]
+    fn what_a_service_says_of_lengths_is_checked() {
+        let context = KmsContext::new("test", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
+        let payload = Secret::with(|_: &mut [u8; 64]| {});
+        let wrapped = |user: usize| {
+            let user = User::new(std::ptr::without_provenance_mut(user), None);
+            call_wrap(wrap, &user, &payload, &context)
+        };
+        for refused in 1..=5 {
+            let failure = wrapped(refused).unwrap_err();
+            assert_eq!(failure.kind, ErrorKind::Kms(KmsErrorKind::MalformedResponse), "{refused}");
+        }
+        let longest = wrapped(6).unwrap();
+        assert_eq!((longest.bytes.len(), longest.kek_version.len()), (KF_MAX_WRAPPED_LEN, KF_MAX_VERSION_LEN));
+    }
+}

@@ -5,8 +5,8 @@ use crate::field::kf_field;
 use crate::handle::held;
 use crate::memory::{Output, input, one, range, range_of};
 use crate::result::{kf_error, kf_result};
-use crate::value::{KF_DETERMINISTIC_OVERHEAD, value_of};
-use keyfold::{Column, ColumnBytes, Value};
+use crate::value::{KF_DETERMINISTIC_OVERHEAD, kf_type, value_of};
+use keyfold::{Column, ColumnBytes, ColumnValues, Value};
 use std::ops::Range;
 
 /// Byte strings, one per row, in the layout of Arrow's LargeBinary: row `i` is `data[offsets[i]]` to `data[offsets[i + 1]]`.
@@ -36,6 +36,9 @@ pub struct kf_column_out {
     /// For how many there is room.
     pub offsets_cap: usize,
 }
+
+const KF_TYPE_BYTES: u8 = kf_type::KF_TYPE_BYTES as u8;
+const KF_TYPE_TEXT: u8 = kf_type::KF_TYPE_TEXT as u8;
 
 /// A column of the caller's.
 struct Given<'a> {
@@ -80,10 +83,36 @@ impl<'a> Given<'a> {
     }
 }
 
-/// The values of a column, of these types.
-fn values_of<'a>(types: &[u8], column: &'a Column<'a>) -> Outcome<Vec<Value<'a>>> {
-    let value = |(row, &id)| value_of(id, column.bytes(row)).map_err(|failure: Failure| failure.in_row(row));
-    types.iter().enumerate().map(value).collect()
+/// The values of a column with their types, all of which have been checked.
+struct Typed<'a> {
+    types: &'a [u8],
+    column: Column<'a>,
+}
+
+impl<'a> Typed<'a> {
+    fn new(types: &'a [u8], column: Column<'a>) -> Outcome<Self> {
+        for (row, &id) in types.iter().enumerate() {
+            value_of(id, column.bytes(row)).map_err(|failure| failure.in_row(row))?;
+        }
+        Ok(Self { types, column })
+    }
+}
+
+impl ColumnValues for Typed<'_> {
+    fn len(&self) -> usize {
+        self.types.len()
+    }
+
+    #[inline]
+    fn value(&self, row: usize) -> Value<'_> {
+        let bytes = self.column.bytes(row);
+        match self.types[row] {
+            KF_TYPE_BYTES => Value::Bytes(bytes),
+            // SAFETY: `new` has checked that it is UTF-8, and nobody changes it while it is borrowed.
+            KF_TYPE_TEXT => Value::Text(unsafe { str::from_utf8_unchecked(bytes) }),
+            id => value_of(id, bytes).expect("checked by new"),
+        }
+    }
 }
 
 /// Room of the caller's for a column.
@@ -190,8 +219,8 @@ pub unsafe extern "C" fn kf_encrypt_column(
         memory.extend_from_slice(&values.memory);
         memory.extend(rows.iter().flat_map(|rows| rows.memory.clone()));
         room.apart_from(&memory)?;
-        let values = values_of(types, &values.column)?;
-        let sealed = field.encryptor()?.encrypt_column(&values[..], rows.as_ref().map(|rows| &rows.column))?;
+        let values = Typed::new(types, values.column)?;
+        let sealed = field.encryptor()?.encrypt_column(&values, rows.as_ref().map(|rows| &rows.column))?;
         // SAFETY: the contract of the header: both can be written; they are apart from each other and from the inputs.
         unsafe {
             room.data.set(sealed.data());

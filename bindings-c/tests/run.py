@@ -223,7 +223,7 @@ def leaks(tests, folder):
         return tests.skip("valgrind is not installed")
     (folder / "policy.toml").write_text(POLICY)
     built = tests.program(HERE / "c" / "values.c", folder / "values")
-    grind = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite"]
+    grind = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]
     (folder / "in").mkdir()
     tests.run(*grind, built, folder / "in", folder / "policy.toml")
     tests.check(True, "valgrind")
@@ -276,7 +276,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("prefix", type=Path, help="where bindings-c/install has put it")
     parser.add_argument("--write-abi", action="store_true", help="write abi.txt, and test nothing")
-    parser.add_argument("--quick", action="store_true", help="without valgrind, which takes as long as all the rest")
     options = parser.parse_args()
     tests = Tests(options.prefix.resolve())
     if options.write_abi:
@@ -284,9 +283,6 @@ def main():
             (PACKAGE / "abi.txt").write_text(abi_of(tests, Path(folder)))
         return 0
     for case in CASES:
-        if case is leaks and options.quick:
-            tests.skip("valgrind: only with --long")
-            continue
         print(f"--- {case.__name__}: {case.__doc__}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             try:
