@@ -6,6 +6,7 @@ use keyfold_kms::layer::{Again, Attempt, Failure, Limits};
 use keyfold_open::{HostKek, PassphraseSource};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -14,8 +15,14 @@ const ENDING: Failure = Failure::new(KmsErrorKind::Unavailable, "the interpreter
 const NOT_WRAPPED: Failure = Failure::malformed("wrap() returns bytes, or a version (str) and bytes");
 const NOT_UNWRAPPED: Failure = Failure::malformed("unwrap() returns the bytes that were wrapped");
 
+/// The KEKs that objects reach, by the names that configurations give them.
+pub(crate) fn host_keks_of(objects: Option<BTreeMap<String, Py<PyAny>>>) -> BTreeMap<String, HostKek> {
+    let objects = objects.unwrap_or_default().into_iter();
+    objects.map(|(name, object)| (name.clone(), host_kek(name, object))).collect()
+}
+
 /// The KEK that the methods `wrap` and `unwrap` of `object` reach.
-pub(crate) fn host_kek(name: String, object: Py<PyAny>) -> HostKek {
+fn host_kek(name: String, object: Py<PyAny>) -> HostKek {
     let object = Arc::new(object);
     Arc::new(move |deadline| Ok(Arc::new(callback_kek(&name, deadline, &object)?)))
 }
