@@ -3,6 +3,7 @@
 use crate::errors::to_py_err;
 use crate::field::Field;
 use crate::host_kms::{host_keks_of, passphrase_source};
+use crate::log;
 use crate::value::not_utf8;
 use crate::wait::wait;
 use keyfold::{Context, KekAlias, Record, Recovery, Result, RewrapOptions};
@@ -124,8 +125,9 @@ impl Keyring {
         py.detach(|| self.ring.before_fork());
     }
 
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.ring.close());
+        log::pass_on(py)
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -134,8 +136,8 @@ impl Keyring {
 
     #[pyo3(signature = (kind, value, traceback, /))]
     #[expect(unused_variables, reason = "whatever ended the block, the keyring is closed")]
-    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) {
-        self.close(py);
+    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) -> PyResult<()> {
+        self.close(py)
     }
 
     fn __reduce__(&self) -> PyResult<()> {

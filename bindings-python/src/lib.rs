@@ -10,6 +10,7 @@ mod field;
 mod host_kms;
 mod inspect;
 mod keyring;
+mod log;
 mod many;
 mod value;
 mod wait;
@@ -36,7 +37,9 @@ mod _native {
 
     #[pymodule_init]
     fn init_module(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        check_interpreter(module.py())
+        check_interpreter(module.py())?;
+        crate::log::listen();
+        Ok(())
     }
 
     #[pymodule_export]

@@ -1,6 +1,7 @@
 //! Waiting for key services and stores without the GIL, in a way that Ctrl-C ends.
 
 use crate::errors::to_py_err;
+use crate::log;
 use keyfold::Result;
 use pyo3::prelude::*;
 use std::pin::pin;
@@ -28,16 +29,18 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T>
 
 /// As [`wait`], for `work` whose errors are still to be told apart.
 pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
-    py.detach(|| {
+    let done = py.detach(|| {
         let waker = Arc::new(Unpark(thread::current())).into();
         let mut context = Context::from_waker(&waker);
         let mut work = pin!(work);
         loop {
             if let Poll::Ready(done) = work.as_mut().poll(&mut context) {
-                return Ok(done);
+                return PyResult::Ok(done);
             }
             thread::park_timeout(SIGNALS_EVERY);
             Python::attach(|py| py.check_signals())?;
         }
-    })
+    })?;
+    log::pass_on(py)?;
+    Ok(done)
 }
