@@ -3,11 +3,13 @@
 use crate::errors::to_py_err;
 use crate::field::Field;
 use crate::fork::{Inside, detached};
-use crate::host_kms::{host_kek, passphrase_source};
+use crate::gil;
+use crate::host_kms::{host_keks_of, passphrase_source};
+use crate::log;
 use crate::value::not_utf8;
 use crate::wait::wait;
-use keyfold::{Context, Record, Recovery, RewrapOptions};
-use keyfold_open::Options;
+use keyfold::{Context, KekAlias, Record, Recovery, Result, RewrapOptions};
+use keyfold_open::{NewKeyring, Options};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMapping, PyString, PyType};
@@ -28,8 +30,8 @@ pub(crate) struct Keyring {
 impl Keyring {
     #[classmethod]
     #[pyo3(
-        signature = (path, /, *, policies = Vec::new(), recovery = None, passphrase = None, keks = None, records = None),
-        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, keks=None, records=None)"
+        signature = (path, /, *, policies = Vec::new(), recovery = None, passphrase = None, host_keks = None, records = None),
+        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, host_keks=None, records=None)"
     )]
     fn open(
         class: &Bound<'_, PyType>,
@@ -37,16 +39,15 @@ impl Keyring {
         policies: Vec<PathBuf>,
         recovery: Option<&str>,
         passphrase: Option<Py<PyAny>>,
-        keks: Option<BTreeMap<String, Py<PyAny>>>,
+        host_keks: Option<BTreeMap<String, Py<PyAny>>>,
         records: Option<Bound<'_, PyBytes>>,
     ) -> PyResult<Py<Self>> {
         let py = class.py();
         let failed = |error| to_py_err(py, &error, None);
-        let keks = keks.unwrap_or_default().into_iter().map(|(name, object)| (name.clone(), host_kek(name, object)));
         let options = Options {
             recovery: recovery.map(Recovery::with_reason).transpose().map_err(failed)?,
             passphrase: passphrase.map(passphrase_source),
-            host_keks: keks.collect(),
+            host_keks: host_keks_of(host_keks),
             records: records.as_ref().map(|records| Arc::from(records.as_bytes())),
         };
         let mut config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?;
@@ -58,7 +59,7 @@ impl Keyring {
         let _inside = Inside::new(py).map_err(failed)?;
         let ring = wait(py, async { keyfold_open::open_with(&path, &policies, &options) })?;
         let ring = Py::new(py, Self { ring, config })?;
-        py.import("keyfold._fork")?.getattr("register")?.call1((&ring,))?;
+        py.import("keyfold._process")?.getattr("register")?.call1((&ring,))?;
         Ok(ring)
     }
 
@@ -125,15 +126,16 @@ impl Keyring {
     }
 
     fn _before_fork(&self, py: Python<'_>) {
-        py.detach(|| self.ring.before_fork());
+        gil::detach(py, || self.ring.before_fork());
     }
 
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         // Refused in a child whose parent's threads held locks: closing would wait for them.
         let _ = detached(py, || {
             self.ring.close();
             Ok(())
         });
+        log::pass_on(py)
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -142,8 +144,8 @@ impl Keyring {
 
     #[pyo3(signature = (kind, value, traceback, /))]
     #[expect(unused_variables, reason = "whatever ended the block, the keyring is closed")]
-    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) {
-        self.close(py);
+    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) -> PyResult<()> {
+        self.close(py)
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -210,7 +212,25 @@ impl KeyInfo {
 }
 
 #[pyfunction]
-#[pyo3(signature = (folder, /, *, name = "keyring", environment = "development"))]
-pub(crate) fn init(py: Python<'_>, folder: PathBuf, name: &str, environment: &str) -> PyResult<PathBuf> {
-    wait(py, keyfold_open::init(&folder, name, environment)).map(|made| made.config)
+#[pyo3(
+    signature = (folder, /, *, name = "keyring", environment = "development", store = None, keks = None, passphrase = None, host_keks = None),
+    text_signature = "(folder, /, *, name='keyring', environment='development', store=None, keks=None, passphrase=None, host_keks=None)"
+)]
+#[expect(clippy::too_many_arguments, reason = "those of the function of Python, by name")]
+pub(crate) fn init(
+    py: Python<'_>,
+    folder: PathBuf,
+    name: &str,
+    environment: &str,
+    store: Option<String>,
+    keks: Option<BTreeMap<String, String>>,
+    passphrase: Option<Py<PyAny>>,
+    host_keks: Option<BTreeMap<String, Py<PyAny>>>,
+) -> PyResult<PathBuf> {
+    let keks = keks.unwrap_or_default().into_iter().map(|(alias, uri)| Ok((KekAlias::new(&alias)?, uri)));
+    let keks = keks.collect::<Result<_>>().map_err(|error| to_py_err(py, &error, None))?;
+    let passphrase = passphrase.map(passphrase_source);
+    let options = Options { passphrase, host_keks: host_keks_of(host_keks), ..Options::default() };
+    let new = NewKeyring { name: name.to_owned(), environment: environment.to_owned(), store, keks };
+    wait(py, keyfold_open::init_with(&folder, &new, &options)).map(|made| made.config)
 }
