@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -133,8 +134,15 @@ def test_a_service_that_is_away_makes_no_nulls(own_config: keyfold.Config, servi
         raise keyfold.KmsFailure("Unavailable", retryable=False)
 
     service.fail = away
-    with own_config.open(host_keks={"ward": service}) as ring, pytest.raises(keyfold.KmsError):
-        ring.field("any").decrypt_many(sealed, on_error="null")
+    for is_column in (False, True):
+        service.calls.clear()
+        with own_config.open(host_keks={"ward": service}) as ring, pytest.raises(keyfold.KmsError):
+            if is_column:
+                ring.field("any").decrypt_column(pa.array(sealed), on_error="null")
+            else:
+                ring.field("any").decrypt_many(sealed, on_error="null")
+        # Once, and not for each value.
+        assert len(service.calls) == 1
 
 
 def test_other_threads_go_on_and_ctrl_c_works_while_a_service_is_asked(own_config: keyfold.Config, service: Service) -> None:
