@@ -3,6 +3,7 @@
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import keyfold
@@ -86,3 +87,21 @@ def test_other_types(ring: keyfold.Keyring, values: list[Any], dtype: str) -> No
     naive = pd.Series(pd.to_datetime(["2024-02-29"]))
     with pytest.raises(keyfold.InvalidInput, match="time zone"):
         field.encrypt_column(naive)
+
+
+def test_rows_of_another_index_are_refused(ring: keyfold.Keyring, frame: pd.DataFrame) -> None:
+    ssn = ring.field("patient.ssn")
+    given: Any = frame["ssn"]
+    rows = frame["patient_id"]
+    sealed = given.keyfold.encrypt(ssn, row=rows)
+    shuffled = rows.sort_index()
+    for call in (given.keyfold.encrypt, sealed.keyfold.decrypt):
+        with pytest.raises(keyfold.InvalidInput, match="align") as raised:
+            call(ssn, row=shuffled)
+        assert (raised.value.code, raised.value.kind) == (100, "InvalidInput")
+        with pytest.raises(keyfold.InvalidInput, match="align"):
+            call(ssn, row=rows.reset_index(drop=True))
+    assert sealed.keyfold.decrypt(ssn, row=shuffled.reindex(sealed.index)).tolist()[0] == "a"
+    assert sealed.keyfold.decrypt(ssn, row=pa.array(rows)).tolist()[0] == "a"
+    doubled: Any = pd.concat([frame, frame])
+    assert len(doubled.keyfold.encrypt({"ssn": ssn}, row="patient_id")) == 6
