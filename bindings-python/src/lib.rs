@@ -1,5 +1,5 @@
-//! The module `keyfold._native`, which the Python package `keyfold` is made of. What its classes and functions do
-//! is written in its stub, python/keyfold/_native.pyi.
+//! The module `keyfold._native`, which the Python package `keyfold` is made of. The comments of its classes and functions are
+//! their docstrings, in Python's form; tools/stubs.py copies them into the stub, python/keyfold/_native.pyi, which has the types.
 // But for what Arrow hands over, in `arrow::capsule`.
 #![deny(unsafe_code)]
 
@@ -33,7 +33,7 @@ fn check_interpreter(py: Python<'_>) -> PyResult<()> {
     Err(PyImportError::new_err("keyfold works in the first interpreter of a process alone, not in subinterpreters"))
 }
 
-/// See python/keyfold/_native.pyi. On a free-threaded interpreter it asks for the GIL: it was never tried without.
+/// The module that `keyfold` is made of. On a free-threaded interpreter it asks for the GIL: it was never tried without.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
     use super::{Bound, PyModule, PyResult, check_interpreter};

@@ -116,7 +116,7 @@ fn only_type(data_type: DataType) -> DataType {
     }
 }
 
-/// A column of one piece. See python/keyfold/_native.pyi.
+/// A column of one piece, for whatever reads Arrow: `pyarrow.array(it)`.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct ArrowArray(pub(super) ArrayData);
 
@@ -146,7 +146,7 @@ impl ArrowArray {
     }
 }
 
-/// A column in chunks. See python/keyfold/_native.pyi.
+/// A column in chunks, for whatever reads Arrow: `pyarrow.chunked_array(it)`. May be read more than once.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct ArrowStream {
     pub(super) data_type: DataType,
