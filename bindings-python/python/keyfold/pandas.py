@@ -5,10 +5,11 @@
 
     ssn = ring.field("patient.ssn")
     frame["ssn"].keyfold.encrypt(ssn, row=frame["patient_id"])
-    frame.keyfold.encrypt({"ssn": ssn}, row="patient_id")
+    frame.keyfold.encrypt({"ssn": ssn, "mrn": ring.field("patient.mrn")}, row="patient_id")
 
-A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`. Rows go by position, not by index. Sealed columns and opened
-ones keep index and name, and have the types of Arrow (`binary[pyarrow]`, `int64[pyarrow]`); text opens as `str`.
+A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`. Rows go by position: a series of rows has the index of the values, so
+that nothing is bound to another row than it looks. Sealed columns and opened ones keep index and name, and have the types of Arrow
+(`binary[pyarrow]`, `int64[pyarrow]`); text opens as `str`.
 """
 
 from collections.abc import Mapping
@@ -16,11 +17,18 @@ from typing import Literal, cast
 
 import pandas as pd
 
-from ._errors import KeyfoldError
+from ._errors import KeyfoldError, invalid
 from ._fields import field_of
+from ._frames import without_frames
 from ._native import Field
 
 __all__ = ["FrameAccessor", "SeriesAccessor"]
+
+
+def _check_aligned(values: "pd.Series", row: object) -> None:
+    """Refuse rows that another position belongs to by their index. What has no index goes by position."""
+    if isinstance(row, pd.Series) and not row.index.equals(values.index):
+        raise invalid("the index of row is not that of the values: align it first, with row.reindex(values.index) or values.loc[row.index]")
 
 
 @pd.api.extensions.register_series_accessor("keyfold")
@@ -30,6 +38,7 @@ class SeriesAccessor:
     def __init__(self, series: "pd.Series") -> None:
         self._series = series
 
+    @without_frames
     def encrypt(
         self,
         field: Field | str,
@@ -40,10 +49,16 @@ class SeriesAccessor:
         on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> "pd.Series":
-        """Return the values sealed; see `Field.encrypt_column`."""
+        """Return the values sealed; see `Field.encrypt_column`.
+
+        Raises:
+            InvalidInput: `row` is a series whose index is not that of the values.
+        """
+        _check_aligned(self._series, row)
         sealed = field_of(field).encrypt_column(self._series, rows=row, form=form, on_error=on_error, errors=errors)
         return cast("pd.Series", sealed)
 
+    @without_frames
     def decrypt(
         self,
         field: Field | str,
@@ -54,7 +69,12 @@ class SeriesAccessor:
         on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> "pd.Series":
-        """Return the values of sealed ones, as the Arrow type `type`; see `Field.decrypt_column`."""
+        """Return the values of sealed ones, as the Arrow type `type`; see `Field.decrypt_column`.
+
+        Raises:
+            InvalidInput: `row` is a series whose index is not that of the values.
+        """
+        _check_aligned(self._series, row)
         opened = field_of(field).decrypt_column(self._series, rows=row, type=type, on_error=on_error, errors=errors)
         return cast("pd.Series", opened)
 
@@ -66,14 +86,30 @@ class FrameAccessor:
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
 
+    @without_frames
     def encrypt(self, fields: Mapping[str, Field | str], /, *, row: str | None = None) -> pd.DataFrame:
-        """Return a copy in which the columns that `fields` names are sealed, each bound to its value of the column `row`."""
-        rows = None if row is None else self._frame[row]
-        sealed = {name: SeriesAccessor(self._frame[name]).encrypt(field, row=rows) for name, field in fields.items()}
+        """Return a copy in which the columns that `fields` names are sealed: where the policy binds rows, each value to its row's
+        value of the column `row`."""
+        sealed = {
+            name: SeriesAccessor(self._frame[name]).encrypt(field, row=self._rows(field, row))
+            for name, field in _bound(fields).items()
+        }
         return self._frame.assign(**sealed)
 
+    @without_frames
     def decrypt(self, fields: Mapping[str, Field | str], /, *, row: str | None = None) -> pd.DataFrame:
         """Return a copy in which the columns that `fields` names are open."""
-        rows = None if row is None else self._frame[row]
-        opened = {name: SeriesAccessor(self._frame[name]).decrypt(field, row=rows) for name, field in fields.items()}
+        opened = {
+            name: SeriesAccessor(self._frame[name]).decrypt(field, row=self._rows(field, row))
+            for name, field in _bound(fields).items()
+        }
         return self._frame.assign(**opened)
+
+    def _rows(self, field: Field, row: str | None) -> "pd.Series | None":
+        """What values of `field` are bound to, if to anything."""
+        rows = None if row is None else self._frame[row]
+        return rows if field.binds_row else None
+
+
+def _bound(fields: Mapping[str, Field | str]) -> dict[str, Field]:
+    return {name: field_of(field) for name, field in fields.items()}

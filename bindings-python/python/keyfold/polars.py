@@ -20,6 +20,7 @@ import polars as pl
 
 from ._errors import KeyfoldError
 from ._fields import field_of
+from ._frames import without_frames
 from ._native import Field
 
 __all__ = ["ExprNamespace", "SeriesNamespace"]
@@ -56,6 +57,7 @@ def _instance(dtype: pl.DataType | type[pl.DataType] | None) -> pl.DataType | No
 def _map(
     data: pl.Expr, row: pl.Expr | None, work: Callable[[pl.Series, pl.Series | None], pl.Series], dtype: pl.DataType
 ) -> pl.Expr:
+    @without_frames
     def work_on(columns: Sequence[pl.Series]) -> pl.Series:
         try:
             return work(columns[0], columns[1] if len(columns) == 2 else None)
@@ -84,6 +86,7 @@ class ExprNamespace:
     def __init__(self, expr: pl.Expr) -> None:
         self._expr = expr
 
+    @without_frames
     def encrypt(
         self,
         field: Field | str,
@@ -98,6 +101,7 @@ class ExprNamespace:
         dtype: pl.DataType = pl.String() if form == "text" else pl.Binary()
         return _map(self._expr, row, lambda data, rows: _encrypt(data, bound, rows, form, on_error, None), dtype)
 
+    @without_frames
     def decrypt(
         self,
         field: Field | str,
@@ -129,6 +133,7 @@ class SeriesNamespace:
     def __init__(self, series: pl.Series) -> None:
         self._series = series
 
+    @without_frames
     def encrypt(
         self,
         field: Field | str,
@@ -142,6 +147,7 @@ class SeriesNamespace:
         """Return the values sealed; see `Field.encrypt_column`."""
         return _encrypt(self._series, field_of(field), row, form, on_error, errors)
 
+    @without_frames
     def decrypt(
         self,
         field: Field | str,
