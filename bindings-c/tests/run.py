@@ -185,10 +185,10 @@ def suite(tests, folder, name, *arguments):
     """One of the programs in C, which counts its own cases."""
     built = tests.program(HERE / "c" / f"{name}.c", folder / name)
     done = subprocess.run([built, *arguments], env=tests.environment, capture_output=True, text=True)
-    print(done.stdout, end="")
     counts = re.search(r"^(\d+) passed, (\d+) failed$", done.stdout, re.MULTILINE)
     if not counts or (done.returncode == 0) != (counts[2] == "0"):
         raise Failed(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
+    print(done.stdout[: counts.start()] + f"{name}: {counts[0]}")
     tests.passed += int(counts[1])
     tests.failed += int(counts[2])
 

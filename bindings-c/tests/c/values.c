@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* What the library does when it is used as it should be. Arguments: a folder that it may fill, a policy. */
 #include "check.h"
+#include <sys/wait.h>
 
 static kf_error error;
 static kf_options *options;
@@ -227,6 +228,30 @@ static void texts_and_rotation(void)
     kf_field_free(mrn);
 }
 
+/* A child uses the handles of its parent, and the store. */
+static void forks(void)
+{
+    kf_field *any = field("any", NULL, NULL);
+    uint8_t sealed[128], opened[128];
+    size_t len;
+    kf_opened what;
+    NEED(kf_encrypt(any, KF_TYPE_TEXT, KF_STR("x"), NULL, 0, sealed, sizeof sealed, &len, &error));
+    CHECK(kf_keyring_before_fork(ring) == KF_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        kf_result result = kf_decrypt(any, sealed, len, NULL, 0, opened, sizeof opened, &what, &error);
+        if (result == KF_OK)
+            result = kf_keyring_rotate(ring, NULL, 0, NULL, &error);
+        if (result == KF_OK)
+            result = kf_encrypt(any, KF_TYPE_TEXT, KF_STR("y"), NULL, 0, sealed, sizeof sealed, &len, &error);
+        _exit(result == KF_OK ? 0 : 1);
+    }
+    int status = -1;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    EXPECT(KF_OK, kf_decrypt(any, sealed, len, NULL, 0, opened, sizeof opened, &what, &error));
+    kf_field_free(any);
+}
+
 /* A key service of the program: not a secure one. */
 struct service {
     atomic_int wraps, unwraps, released;
@@ -357,8 +382,8 @@ int main(int argc, char **argv)
     contexts();
     columns();
     texts_and_rotation();
+    forks();
     callbacks(folder, policy);
-    CHECK(kf_keyring_before_fork(ring) == KF_OK);
     CHECK(kf_keyring_close(ring) == KF_OK);
     return report();
 }
