@@ -37,8 +37,8 @@ class Failed(Exception):
 
 
 class Tests:
-    def __init__(self, prefix):
-        self.prefix, self.passed, self.failed, self.skipped = prefix, 0, 0, []
+    def __init__(self, prefix, keyfold=None):
+        self.prefix, self.keyfold, self.passed, self.failed, self.skipped = prefix, keyfold, 0, 0, []
         self.lib, self.include = prefix / "lib", prefix / "include"
         self.environment = {
             **os.environ,
@@ -199,6 +199,27 @@ def values(tests, folder):
     suite(tests, folder, "values", folder, folder / "policy.toml")
 
 
+def interop(tests, folder):
+    """The command opens what C has sealed, and C what the command has, also with a copy of the key records alone."""
+    if not tests.keyfold:
+        return tests.skip("what the command has sealed: give --keyfold")
+    config, policy, copy = folder / "ring" / "keyfold.toml", folder / "policy.toml", folder / "copy"
+    make_ring(tests, folder)
+    policy.write_text(
+        'version = 1\n[fields."patient.ssn"]\nidentifier = "G"\nrow_binding = "patient_id"\ncolumns = ["ssn"]\n')
+    (folder / "plain.csv").write_text("patient_id,ssn\np-17,999-81-5679\n")
+    both = ["--config", config, "--policy", policy]
+    tests.run(tests.keyfold, "protect", *both, folder / "plain.csv", "--output", folder / "sealed.csv")
+    tests.run(tests.keyfold, "keys", "backup", "--config", config, copy)
+    sealed = (folder / "sealed.csv").read_text().splitlines()[1].split(",")[1]
+    built = tests.program(HERE / "c" / "interop.c", folder / "interop")
+    opened, text, counts = tests.run(built, config, policy, copy, sealed).splitlines()
+    tests.check(opened == "999-81-5679" and counts.endswith(" 0 failed"), f"from the command: {opened}, {counts}")
+    (folder / "c.csv").write_text(f"patient_id,ssn\np-18,{text}\n")
+    tests.run(tests.keyfold, "reveal", *both, folder / "c.csv", "--output", folder / "revealed.csv")
+    tests.check((folder / "revealed.csv").read_text() == "patient_id,ssn\np-18,sealed in C\n", "from C")
+
+
 def misuse(tests, folder):
     """What it does when it is not: every function is in it, and the guard pages catch what they are for."""
     (folder / "policy.toml").write_text(POLICY)
@@ -269,15 +290,16 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, symbols, abi, readme, tutorial, values, misuse, leaks]
+CASES = [headers, symbols, abi, readme, tutorial, values, interop, misuse, leaks]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("prefix", type=Path, help="where bindings-c/install has put it")
     parser.add_argument("--write-abi", action="store_true", help="write abi.txt, and test nothing")
+    parser.add_argument("--keyfold", type=Path, help="the command, which opens what C has sealed")
     options = parser.parse_args()
-    tests = Tests(options.prefix.resolve())
+    tests = Tests(options.prefix.resolve(), options.keyfold)
     if options.write_abi:
         with tempfile.TemporaryDirectory() as folder:
             (PACKAGE / "abi.txt").write_text(abi_of(tests, Path(folder)))
