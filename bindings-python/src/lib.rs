@@ -1,6 +1,6 @@
 //! The module `keyfold._native`, which the Python package `keyfold` is made of. What its classes and functions do
 //! is written in its stub, python/keyfold/_native.pyi.
-// But for what Arrow hands over, in `arrow::capsule`.
+// But for what Arrow hands over, in `arrow::capsule`, and for memory of long outputs, in `arrow::pages`.
 #![deny(unsafe_code)]
 
 mod arrow;

@@ -7,6 +7,7 @@ mod column;
 mod dictionary;
 mod open;
 mod output;
+mod pages;
 mod seal;
 
 pub(crate) use column::{ArrowArray, ArrowStream};
