@@ -9,14 +9,20 @@ use pyo3::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the verification of a trail found.
+/// What `verify_audit` found.
 #[pyclass(module = "keyfold", frozen, get_all)]
 pub(crate) struct AuditReport {
+    /// Whether nothing is wrong with what was checked.
     clean: bool,
+    /// Whether everything was checked under the audit KEK. If not, whoever edits the files can make them fit.
     authenticated: bool,
+    /// How many events were recorded.
     events: u64,
+    /// How many events could not be written at the time.
     lost: u64,
+    /// What is wrong, by file and line.
     findings: Vec<String>,
+    /// What is worth knowing and not wrong.
     notes: Vec<String>,
 }
 
@@ -42,6 +48,14 @@ impl AuditReport {
     }
 }
 
+/// Verify the audit trail of the configuration file `path`: that every line is what was written, and none is missing.
+///
+/// A trail is to be believed if the report is both `clean` and `authenticated`. Asks the audit KEK, which needs the right to
+/// decrypt; one that the program brings (`host:NAME`) cannot be asked here, and the trail is not authenticated then.
+///
+/// Raises:
+///     ConfigurationError: there is no `[audit]` section.
+///     StoreError: a file cannot be read.
 #[pyfunction]
 #[pyo3(signature = (path, /))]
 pub(crate) fn verify_audit(py: Python<'_>, path: PathBuf) -> PyResult<AuditReport> {

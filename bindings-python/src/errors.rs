@@ -59,7 +59,7 @@ const fn class_of(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Name, number, whether it may be repeated, and class of every kind of error.
+/// Return the name, number, `retryable` and class of every kind of error.
 #[pyfunction]
 pub(crate) fn error_kinds() -> Vec<(&'static str, u16, bool, &'static str)> {
     let kms = KmsErrorKind::ALL.iter().map(|&kind| ErrorKind::Kms(kind));

@@ -16,7 +16,14 @@ use std::sync::OnceLock;
 /// Values longer than this are sealed and opened without the GIL; for shorter ones letting go of it takes longer.
 const LONG: usize = 16 * 1024;
 
-/// A field that is bound to scope and context.
+/// A field of the policy, bound to scope and context. Make it once and share it between threads.
+///
+/// Its methods ask the store and the key service when keys are first needed or due to be renewed; the GIL is let go of for
+/// that, and for values of more than 16 KiB. Between, a call asks nobody.
+///
+/// A value is a `str`, `bytes`, `bytearray`, `memoryview`, `int` of up to 128 bits, `float`, `bool`, `date`, `datetime` with a
+/// time zone, or `Decimal`, as the policy says; each opens as it was, buffers as `bytes` and datetimes in UTC. None is no
+/// value. A buffer is copied before it is sealed.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct Field {
     /// Kept, so that it is made ready for forks as long as a field of it is used.
@@ -77,6 +84,17 @@ impl Field {
 
 #[pymethods]
 impl Field {
+    /// Return `value` sealed, bound to `row` where the policy binds rows.
+    ///
+    /// Makes the scope if the keyring has none of that name.
+    ///
+    /// Raises:
+    ///     TypeError: `value` or `row` has a type that is not listed above.
+    ///     InvalidInput: another type than the policy says, no Unicode (a lone surrogate), a datetime without a time zone, a value
+    ///         of more than 1 MiB, `row` missing, or given where the policy does not bind rows.
+    ///     PolicyRefused: a context key is missing that the policy requires.
+    ///     KeyRefused: no key of the scope seals.
+    ///     KmsError, StoreError: no key could be had; nothing was sealed.
     #[pyo3(signature = (value, /, *, row = None))]
     fn encrypt<'py>(
         &self,
@@ -103,6 +121,15 @@ impl Field {
         Ok(PyBytes::new(py, &sealed.map_err(failed)?))
     }
 
+    /// Return the value in `sealed`, in binary or text form, which must be bound to `row`.
+    ///
+    /// Raises:
+    ///     FormatError: not a sealed value, or one that this version, or Python's calendar, cannot hold.
+    ///     DecryptionFailed: value, row, context or field is not the right one; which one is not told.
+    ///     NoMatchingKey: the keyring has no such key, or no such scope.
+    ///     KeyRefused: the key belongs to another scope, or its state does not let it open.
+    ///     PolicyRefused: the policy does not accept values of this form.
+    ///     KmsError, StoreError: the key could not be had.
     #[pyo3(signature = (sealed, /, *, row = None))]
     fn decrypt<'py>(&self, sealed: &Bound<'py, PyAny>, row: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let py = sealed.py();
@@ -120,6 +147,12 @@ impl Field {
         to_python(py, opened.map_err(failed)?.value())
     }
 
+    /// Return `values` sealed, in their order, each bound to its row of `rows`. None stays None, and is not protected.
+    ///
+    /// Works in chunks without the GIL; Ctrl-C ends it within one, and nothing is returned.
+    ///
+    /// Raises:
+    ///     As `encrypt`, with the row in `.row`. InvalidInput as well where `rows` and `values` differ in number.
     #[pyo3(signature = (values, /, *, rows = None))]
     fn encrypt_many<'py>(
         &self,
@@ -129,6 +162,15 @@ impl Field {
         many::encrypt(self, values, rows)
     }
 
+    /// Return the values in `sealed`, in their order. None stays None.
+    ///
+    /// With `on_error="null"` a value that does not open becomes None, and its error, with the row in `.row`, is added to
+    /// `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all the same.
+    ///
+    /// Works in chunks without the GIL; Ctrl-C ends it within one, and nothing is returned.
+    ///
+    /// Raises:
+    ///     As `decrypt`, with the row in `.row`. InvalidInput as well where `rows` and `sealed` differ in number.
     #[pyo3(signature = (sealed, /, *, rows = None, on_error = "raise", errors = None))]
     fn decrypt_many<'py>(
         &self,
@@ -140,6 +182,27 @@ impl Field {
         many::decrypt(self, sealed, rows, on_error, errors)
     }
 
+    /// Return the column `data` sealed, each value bound to its row of `rows` where the policy binds rows. Nulls stay null.
+    ///
+    /// `data` is a column of pyarrow, Polars or pandas, and the result is one too, with the name and index of `data`; or any other
+    /// object that has Arrow's C interfaces, a relation of DuckDB with one column say, and the result is an `ArrowArray` or
+    /// `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1), decimals (with as many digits
+    /// after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
+    /// 2026-11-25, 2026-11-25T22:00:00Z), as in the command.
+    ///
+    /// Sealed values are Binary, or in text form Utf8; Large or View where `data` is. A column with a dictionary stays one in a
+    /// deterministic field, and each of its values is sealed once; in other fields it is decoded.
+    ///
+    /// `data` is not copied, but for decimals: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
+    /// nothing is returned. With `on_error="null"` a value that cannot be sealed becomes None, that is, is lost here, and its
+    /// error, with the row in `.row`, is added to `errors`.
+    ///
+    /// Raises:
+    ///     TypeError: `data` or `rows` has none of Arrow's interfaces.
+    ///     InvalidInput: a type of Arrow that is not listed, or not the policy's; data that contradicts itself; with the row in
+    ///         `.row`, a value that is not as above, a null row, or (whatever `on_error` is) too long a value or row; rows
+    ///         missing, or not wanted, or not as many as values; more than 2 GiB sealed in one array that is not Large or View.
+    ///     PolicyRefused, KeyRefused, KmsError, StoreError: as `encrypt`.
     #[pyo3(signature = (data, /, *, rows = None, form = "binary", on_error = "raise", errors = None))]
     fn encrypt_column<'py>(
         &self,
@@ -152,6 +215,24 @@ impl Field {
         arrow::encrypt(self, data, rows, form, on_error, errors)
     }
 
+    /// Return the values in the column `data`, of bytes or of text in text form, each of its row of `rows`.
+    ///
+    /// The kinds of objects are those of `encrypt_column`. The values have the Arrow type `type`, an object with
+    /// `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer");
+    /// without it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says
+    /// otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal type only what fits it.
+    /// In pandas text opens as `str`.
+    ///
+    /// With `on_error="null"` a value that does not open becomes null, and its error, with the row in `.row`, is added to
+    /// `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all the same.
+    ///
+    /// Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned. What is returned is the caller's,
+    /// and is not erased.
+    ///
+    /// Raises:
+    ///     TypeError, InvalidInput: as `encrypt_column`.
+    ///     FormatError: not a sealed value, or one that the type cannot hold without loss; with the row in `.row`.
+    ///     DecryptionFailed, NoMatchingKey, KeyRefused, PolicyRefused, KmsError, StoreError: as `decrypt`.
     #[pyo3(signature = (data, /, *, rows = None, r#type = None, on_error = "raise", errors = None))]
     fn decrypt_column<'py>(
         &self,
@@ -164,6 +245,13 @@ impl Field {
         arrow::decrypt(self, data, rows, r#type, on_error, errors)
     }
 
+    /// Return what `value` looks like in a deterministic field: one ciphertext per live key, that of the present key first.
+    ///
+    /// A row whose column equals any of them has the value.
+    ///
+    /// Raises:
+    ///     PolicyRefused: the field is not deterministic.
+    ///     TypeError, InvalidInput, KmsError, StoreError: as `encrypt`.
     #[pyo3(signature = (value, /))]
     fn search<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let py = value.py();
@@ -174,6 +262,13 @@ impl Field {
         Ok(found.iter().map(|sealed| PyBytes::new(py, sealed)).collect())
     }
 
+    /// Return whether `sealed` is under the key that seals now. If not, encrypt the value again when convenient.
+    ///
+    /// Reads the header alone, which is not authenticated.
+    ///
+    /// Raises:
+    ///     FormatError: not a sealed value.
+    ///     NoMatchingKey: there is no such scope.
     #[pyo3(signature = (sealed, /))]
     fn is_current(&self, sealed: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = sealed.py();
@@ -184,6 +279,7 @@ impl Field {
         decryptor.is_current(&bytes).map_err(|error| to_py_err(py, &error, None))
     }
 
+    /// Whether the policy binds values to their row, so that each needs one.
     #[getter]
     fn binds_row(&self) -> bool {
         self.policy().row_binding != RowBinding::None

@@ -1,5 +1,6 @@
 //! Forks: no thread is inside keyfold while the process is forked, so the child finds no lock held and no store open.
 
+use crate::gil;
 use arc_swap::ArcSwap;
 use keyfold::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
@@ -21,6 +22,8 @@ const BROKEN: Error = Error::new(
 thread_local! {
     /// How often this thread is inside: a handler of a signal, or a function that keyfold calls, may fork.
     static INSIDE: Cell<usize> = const { Cell::new(0) };
+    /// Whether keyfold has called the function of the program that this thread runs.
+    static IS_CALLED: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Default)]
@@ -56,7 +59,7 @@ pub(crate) struct Inside(Arc<Gate>);
 impl Inside {
     /// With the GIL released until it is there.
     pub(crate) fn new(py: Python<'_>) -> Result<Self> {
-        py.detach(Self::enter)
+        gil::detach(py, Self::enter)
     }
 
     fn enter() -> Result<Self> {
@@ -89,7 +92,7 @@ impl Drop for Inside {
 
 /// Runs `work`, which may wait or take locks, with the GIL released, and keeps this process from being forked meanwhile.
 pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    py.detach(|| {
+    gil::detach(py, || {
         let _inside = Inside::enter()?;
         work()
     })
@@ -98,7 +101,7 @@ pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T>
 /// Waits until no other thread is inside, and keeps all out until [`_end_fork`]: whether that was so in time. One fork after the other.
 #[pyfunction]
 pub(crate) fn _begin_fork(py: Python<'_>, patience: f64) -> bool {
-    py.detach(|| {
+    gil::detach(py, || {
         let end = Instant::now() + Duration::try_from_secs_f64(patience).unwrap_or_default();
         let gate = GATE.load_full();
         let mut state = gate.lock();
@@ -108,13 +111,20 @@ pub(crate) fn _begin_fork(py: Python<'_>, patience: f64) -> bool {
         state.is_forking = true;
         while state.inside > INSIDE.get() {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // Whoever waits for this thread stays inside as long as it waits for him.
+            if left.is_zero() || IS_CALLED.get() {
                 return false;
             }
             state = gate.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     })
+}
+
+/// This thread runs a function of the program that keyfold calls.
+#[pyfunction]
+pub(crate) fn _begin_call() {
+    IS_CALLED.set(true);
 }
 
 /// After a fork, in the parent or where there was none after all.

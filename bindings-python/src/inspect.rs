@@ -12,13 +12,19 @@ use std::collections::BTreeMap;
 /// Values of a census between two looks at signals.
 const SIGNALS_EVERY: usize = 10_000;
 
+/// What a sealed value says of itself, none of it authenticated.
 #[pyclass(module = "keyfold", frozen, get_all, eq, hash)]
 #[derive(Eq, Hash, PartialEq)]
 pub(crate) struct Inspection {
+    /// Whether equal values look equal.
     mode: &'static str,
+    /// The ID of the key that it claims, in hexadecimal.
     key_id: String,
+    /// The number of that key among all keys of the keyring.
     generation: u32,
+    /// Bytes of the value with its type and padding.
     encoded_len: usize,
+    /// Whether it travels with its key records.
     framed: bool,
 }
 
@@ -33,6 +39,10 @@ impl Inspection {
     }
 }
 
+/// Return what a sealed value, in binary or text form, says of itself. Needs no key.
+///
+/// Raises:
+///     FormatError: not a sealed value.
 #[pyfunction]
 #[pyo3(signature = (sealed, /))]
 pub(crate) fn inspect(sealed: &Bound<'_, PyAny>) -> PyResult<Inspection> {
@@ -61,6 +71,10 @@ fn inspection(bytes: &[u8]) -> Result<Inspection> {
     })
 }
 
+/// Return the text form of a sealed value, `kf1.…`, for CSV, JSON and text columns.
+///
+/// Raises:
+///     FormatError: not a sealed value, or a frame, which has no text form.
 #[pyfunction]
 #[pyo3(signature = (sealed, /))]
 pub(crate) fn to_text(py: Python<'_>, sealed: &[u8]) -> PyResult<String> {
@@ -69,6 +83,10 @@ pub(crate) fn to_text(py: Python<'_>, sealed: &[u8]) -> PyResult<String> {
     Ok(String::from_utf8(text)?)
 }
 
+/// Return the binary form of a sealed value in text form.
+///
+/// Raises:
+///     FormatError: not the text form of a sealed value. Exactly one text of each value is accepted.
 #[pyfunction]
 #[pyo3(signature = (text, /))]
 pub(crate) fn from_text<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyBytes>> {
@@ -92,11 +110,14 @@ pub(crate) fn sealed_bytes<'a>(sealed: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a,
     Ok(Cow::Owned(bytes))
 }
 
-/// What a collection of values is sealed under.
+/// How many values are sealed under which key, by what they say of themselves.
 #[pyclass(module = "keyfold", frozen, get_all)]
 pub(crate) struct Census {
+    /// Values by key ID.
     keys: BTreeMap<String, usize>,
+    /// How many were None.
     nulls: usize,
+    /// How many were no sealed values.
     not_sealed: usize,
 }
 
@@ -109,6 +130,10 @@ impl Census {
     }
 }
 
+/// Count `values`, sealed in binary or text form, by key. Needs no key and no keyring; holds the GIL.
+///
+/// Raises:
+///     TypeError: one is neither bytes nor str nor None.
 #[pyfunction]
 #[pyo3(signature = (values, /))]
 pub(crate) fn census(values: &Bound<'_, PyAny>) -> PyResult<Census> {

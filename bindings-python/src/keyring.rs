@@ -3,11 +3,13 @@
 use crate::errors::to_py_err;
 use crate::field::Field;
 use crate::fork::{Inside, detached};
-use crate::host_kms::{host_kek, passphrase_source};
+use crate::gil;
+use crate::host_kms::{host_keks_of, passphrase_source};
+use crate::log;
 use crate::value::not_utf8;
 use crate::wait::wait;
-use keyfold::{Context, Record, Recovery, RewrapOptions};
-use keyfold_open::Options;
+use keyfold::{Context, KekAlias, Record, Recovery, Result, RewrapOptions};
+use keyfold_open::{NewKeyring, Options};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMapping, PyString, PyType};
@@ -18,6 +20,11 @@ use std::sync::Arc;
 /// Records that are looked at in one step, after which signals are.
 const PAGE: usize = 256;
 
+/// An open set of keys. Make one per process and share it between threads. After `os.fork`, and what
+/// uses it, a child goes on with it and with its fields; a fork that another language makes leaves it without its key store.
+///
+/// Cannot be pickled or copied: send its `config` to other machines. As a context manager it is closed at the end. Every call
+/// that may ask a key service or the store lets go of the GIL, and Ctrl-C ends the wait.
 #[pyclass(module = "keyfold", frozen, weakref)]
 pub(crate) struct Keyring {
     ring: keyfold::Keyring,
@@ -26,10 +33,23 @@ pub(crate) struct Keyring {
 
 #[pymethods]
 impl Keyring {
+    /// Open the keyring of the configuration file `path`, with the fields of the files `policies` added.
+    ///
+    /// Asks no key service yet, but the audit KEK where there is an `[audit]` section. `recovery`, the reason for it, turns
+    /// recovery mode on. `passphrase` is called with the alias of a KEK whose passphrase is needed. `host_keks` are objects that
+    /// reach KEKs, by the NAME that the configuration gives as `uri = "host:NAME"`. `records`, of `Keyring.records`, take the place of
+    /// the store: keys are read from them, and none is made or changed.
+    ///
+    /// Raises:
+    ///     ConfigurationError: a file is wrong; the text names file, line and key.
+    ///     FormatError, KeyRefused: `records` are damaged, or of another keyring.
+    ///     StoreError: a file cannot be read, or the store cannot be opened.
+    ///     KmsError: no KEK for roots can be reached; see `.retryable`.
+    ///     InvalidInput: `recovery` is no reason: one line of 1 to 512 bytes.
     #[classmethod]
     #[pyo3(
-        signature = (path, /, *, policies = Vec::new(), recovery = None, passphrase = None, keks = None, records = None),
-        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, keks=None, records=None)"
+        signature = (path, /, *, policies = Vec::new(), recovery = None, passphrase = None, host_keks = None, records = None),
+        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, host_keks=None, records=None)"
     )]
     fn open(
         class: &Bound<'_, PyType>,
@@ -37,16 +57,15 @@ impl Keyring {
         policies: Vec<PathBuf>,
         recovery: Option<&str>,
         passphrase: Option<Py<PyAny>>,
-        keks: Option<BTreeMap<String, Py<PyAny>>>,
+        host_keks: Option<BTreeMap<String, Py<PyAny>>>,
         records: Option<Bound<'_, PyBytes>>,
     ) -> PyResult<Py<Self>> {
         let py = class.py();
         let failed = |error| to_py_err(py, &error, None);
-        let keks = keks.unwrap_or_default().into_iter().map(|(name, object)| (name.clone(), host_kek(name, object)));
         let options = Options {
             recovery: recovery.map(Recovery::with_reason).transpose().map_err(failed)?,
             passphrase: passphrase.map(passphrase_source),
-            host_keks: keks.collect(),
+            host_keks: host_keks_of(host_keks),
             records: records.as_ref().map(|records| Arc::from(records.as_bytes())),
         };
         let mut config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?;
@@ -58,15 +77,25 @@ impl Keyring {
         let _inside = Inside::new(py).map_err(failed)?;
         let ring = wait(py, async { keyfold_open::open_with(&path, &policies, &options) })?;
         let ring = Py::new(py, Self { ring, config })?;
-        py.import("keyfold._fork")?.getattr("register")?.call1((&ring,))?;
+        py.import("keyfold._process")?.getattr("register")?.call1((&ring,))?;
         Ok(ring)
     }
 
+    /// The files that the keyring was opened with, to open it elsewhere.
     #[getter]
     fn config(&self, py: Python<'_>) -> Py<PyAny> {
         self.config.clone_ref(py)
     }
 
+    /// Return the field `name` of the policy, bound to the keys of `scope` and to `context`.
+    ///
+    /// Asks nobody: the keys are fetched when the field is first used. `context` is authenticated and stored nowhere: whoever
+    /// decrypts gives an equal one. A deterministic field has a partition in the place of a scope.
+    ///
+    /// Raises:
+    ///     PolicyRefused: the policy has no such field.
+    ///     InvalidInput: a context key is empty or begins with `kf:`, or there are more than 32 pairs or 4,096 bytes.
+    ///     KeyfoldError: kind `Closed`, after `close`.
     #[pyo3(signature = (name, /, *, scope = None, context = None))]
     fn field(
         slf: &Bound<'_, Self>,
@@ -85,6 +114,10 @@ impl Keyring {
         Ok(Field::new(slf.clone().unbind(), field))
     }
 
+    /// Return every key record, in the order of key IDs. Reads the whole store.
+    ///
+    /// Raises:
+    ///     StoreError: the store failed.
     fn keys(&self, py: Python<'_>) -> PyResult<Vec<KeyInfo>> {
         let mut infos: Vec<KeyInfo> = Vec::new();
         let mut after = None;
@@ -96,11 +129,26 @@ impl Keyring {
         }
     }
 
+    /// Return a copy of all key records, for machines that do not reach the store: see `Config.with_records`.
+    ///
+    /// Holds no key in clear, and is believed nowhere without a root that a KEK opens: it may be sent in the open. Whoever has the
+    /// KEK as well has every key. The format is that of `keyfold keys backup`.
+    ///
+    /// Raises:
+    ///     StoreError: the store failed.
     fn records<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let (backup, _) = wait(py, keyfold_open::backup(&self.ring, Vec::new()))?;
         Ok(PyBytes::new(py, &backup))
     }
 
+    /// Make the keys of a partition for deterministic fields, and return the section `[lookup.NAME]` to add to the configuration.
+    ///
+    /// Equal values in fields of different partitions cannot be told to be equal: one partition per study keeps studies apart.
+    /// Keyrings that are opened after the section is there know the partition.
+    ///
+    /// Raises:
+    ///     InvalidInput: `name` is empty or too long, or the configuration has it.
+    ///     StoreError, KmsError, KeyRefused: repeating the call is safe.
     #[pyo3(signature = (name, /))]
     fn new_partition(&self, name: &Bound<'_, PyString>) -> PyResult<String> {
         let (py, name) = (name.py(), utf8(name)?);
@@ -108,6 +156,14 @@ impl Keyring {
         Ok(keyfold::config::Config::partition(name, &keys))
     }
 
+    /// Make the next key of `scope`, or of the keyring itself, and return it.
+    ///
+    /// It seals at once; where the configuration has a lead, it is `pre-active` until that has passed. Values under older keys
+    /// still open: `Field.is_current` and `census` find them. However many processes rotate at once, one new key results.
+    ///
+    /// Raises:
+    ///     NoMatchingKey: there is no such scope.
+    ///     StoreError, KmsError, KeyRefused: repeating the call is safe.
     #[pyo3(signature = (scope = None, /))]
     fn rotate(&self, py: Python<'_>, scope: Option<&Bound<'_, PyString>>) -> PyResult<KeyInfo> {
         let scope = scope.map(utf8).transpose()?;
@@ -115,6 +171,14 @@ impl Keyring {
         Ok(KeyInfo::of(&rotated.new, true))
     }
 
+    /// Make the wraps that are missing, by KEKs that were away or were configured later, and return how many were made.
+    ///
+    /// One request to unwrap each root and isolated key that lacks some, and two to each KEK that wraps it.
+    ///
+    /// Raises:
+    ///     KmsError: a KEK did not wrap; what the others wrapped stays.
+    ///     KeyRefused: no trusted root vouches for a record.
+    ///     StoreError: the store failed.
     fn repair(&self, py: Python<'_>) -> PyResult<u64> {
         let mut repair = wait(py, self.ring.rewrap(RewrapOptions::default()))?;
         while !wait(py, repair.step(PAGE))?.done {}
@@ -125,15 +189,17 @@ impl Keyring {
     }
 
     fn _before_fork(&self, py: Python<'_>) {
-        py.detach(|| self.ring.before_fork());
+        gil::detach(py, || self.ring.before_fork());
     }
 
-    fn close(&self, py: Python<'_>) {
+    /// End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on, and its keys are erased.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         // Refused in a child whose parent's threads held locks: closing would wait for them.
         let _ = detached(py, || {
             self.ring.close();
             Ok(())
         });
+        log::pass_on(py)
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -142,8 +208,8 @@ impl Keyring {
 
     #[pyo3(signature = (kind, value, traceback, /))]
     #[expect(unused_variables, reason = "whatever ended the block, the keyring is closed")]
-    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) {
-        self.close(py);
+    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) -> PyResult<()> {
+        self.close(py)
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -176,15 +242,22 @@ fn context_of(pairs: &Bound<'_, PyMapping>) -> PyResult<Context> {
     Ok(context)
 }
 
-/// A key as its record says.
+/// A key, as its record says.
 #[pyclass(module = "keyfold", frozen, get_all)]
 pub(crate) struct KeyInfo {
+    /// The key ID in hexadecimal.
     key_id: String,
+    /// Its number among all keys of the keyring: a later key has a higher one.
     generation: u32,
+    /// What it is for: "root", "data", "lookup" and others.
     kind: &'static str,
+    /// `pre-active`, `active`, `deactivated`, `compromised`, `destroy-pending` or `destroyed`.
     state: &'static str,
+    /// When it was made, in seconds since 1970 by the store's clock.
     created_at: u64,
+    /// The aliases of the KEKs that wrap it, if KEKs do.
     keks: Vec<String>,
+    /// Whether a trusted root vouches for the record.
     trusted: bool,
 }
 
@@ -209,8 +282,40 @@ impl KeyInfo {
     }
 }
 
+/// Make a keyring in `folder`, and return the path of its configuration.
+///
+/// `keks` are the URIs of the KEKs that wrap its root, by alias, as in `[keks.ALIAS]` of the configuration; each is asked to wrap and
+/// to unwrap. Without any, a new file in `folder` is the KEK, for one machine and for tests: whoever has the folder has every key.
+/// `store` is the URI of a PostgreSQL store; without it the key records are a file in `folder`. Paths in URIs are relative to `folder`,
+/// and URIs are written into the configuration as they are, passwords too. `passphrase` and `host_keks` are those of `Keyring.open`.
+///
+/// Raises:
+///     StoreError: the folder holds a keyring already, or cannot be written; or the store failed. What was there is untouched.
+///     ConfigurationError: a URI is not that of a store or KEK that this build knows, or names a KEK that `host_keks` lacks, or
+///         one of `host_keks` is named by no URI.
+///     KmsError: a KEK does not wrap or unwrap.
+///     InvalidInput: `environment` is no environment, or an alias no alias.
+///     Whatever is raised, nothing is left in `folder`.
 #[pyfunction]
-#[pyo3(signature = (folder, /, *, name = "keyring", environment = "development"))]
-pub(crate) fn init(py: Python<'_>, folder: PathBuf, name: &str, environment: &str) -> PyResult<PathBuf> {
-    wait(py, keyfold_open::init(&folder, name, environment)).map(|made| made.config)
+#[pyo3(
+    signature = (folder, /, *, name = "keyring", environment = "development", store = None, keks = None, passphrase = None, host_keks = None),
+    text_signature = "(folder, /, *, name='keyring', environment='development', store=None, keks=None, passphrase=None, host_keks=None)"
+)]
+#[expect(clippy::too_many_arguments, reason = "those of the function of Python, by name")]
+pub(crate) fn init(
+    py: Python<'_>,
+    folder: PathBuf,
+    name: &str,
+    environment: &str,
+    store: Option<String>,
+    keks: Option<BTreeMap<String, String>>,
+    passphrase: Option<Py<PyAny>>,
+    host_keks: Option<BTreeMap<String, Py<PyAny>>>,
+) -> PyResult<PathBuf> {
+    let keks = keks.unwrap_or_default().into_iter().map(|(alias, uri)| Ok((KekAlias::new(&alias)?, uri)));
+    let keks = keks.collect::<Result<_>>().map_err(|error| to_py_err(py, &error, None))?;
+    let passphrase = passphrase.map(passphrase_source);
+    let options = Options { passphrase, host_keks: host_keks_of(host_keks), ..Options::default() };
+    let new = NewKeyring { name: name.to_owned(), environment: environment.to_owned(), store, keks };
+    wait(py, keyfold_open::init_with(&folder, &new, &options)).map(|made| made.config)
 }

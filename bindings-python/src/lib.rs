@@ -1,5 +1,5 @@
-//! The module `keyfold._native`, which the Python package `keyfold` is made of. What its classes and functions do
-//! is written in its stub, python/keyfold/_native.pyi.
+//! The module `keyfold._native`, which the Python package `keyfold` is made of. The comments of its classes and functions are
+//! their docstrings, in Python's form; tools/stubs.py copies them into the stub, python/keyfold/_native.pyi, which has the types.
 // But for what Arrow hands over, in `arrow::capsule`.
 #![deny(unsafe_code)]
 
@@ -8,9 +8,12 @@ mod audit;
 mod errors;
 mod field;
 mod fork;
+mod gil;
+mod host_call;
 mod host_kms;
 mod inspect;
 mod keyring;
+mod log;
 mod many;
 mod value;
 mod wait;
@@ -30,14 +33,16 @@ fn check_interpreter(py: Python<'_>) -> PyResult<()> {
     Err(PyImportError::new_err("keyfold works in the first interpreter of a process alone, not in subinterpreters"))
 }
 
-/// See python/keyfold/_native.pyi. On a free-threaded interpreter it asks for the GIL: it was never tried without.
+/// The module that `keyfold` is made of. On a free-threaded interpreter it asks for the GIL: it was never tried without.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
     use super::{Bound, PyModule, PyResult, check_interpreter};
 
     #[pymodule_init]
     fn init_module(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        check_interpreter(module.py())
+        check_interpreter(module.py())?;
+        crate::log::listen();
+        Ok(())
     }
 
     #[pymodule_export]
@@ -49,7 +54,9 @@ mod _native {
     #[pymodule_export]
     use crate::field::Field;
     #[pymodule_export]
-    use crate::fork::{_begin_child, _begin_fork, _end_fork};
+    use crate::fork::{_begin_call, _begin_child, _begin_fork, _end_fork};
+    #[pymodule_export]
+    use crate::gil::_begin_end;
     #[pymodule_export]
     use crate::inspect::{Census, Inspection, census, from_text, inspect, to_text};
     #[pymodule_export]

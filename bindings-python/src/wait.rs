@@ -2,6 +2,8 @@
 
 use crate::errors::to_py_err;
 use crate::fork::detached;
+use crate::gil;
+use crate::log;
 use keyfold::Result;
 use pyo3::prelude::*;
 use std::pin::pin;
@@ -36,13 +38,15 @@ pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + 
         let mut work = pin!(work);
         loop {
             if let Poll::Ready(done) = work.as_mut().poll(&mut context) {
-                return Ok(Ok(done));
+                return Ok(PyResult::Ok(done));
             }
             thread::park_timeout(SIGNALS_EVERY);
-            if let Err(raised) = Python::attach(|py| py.check_signals()) {
+            if let Err(raised) = gil::attach(|py| py.check_signals()) {
                 return Ok(Err(raised));
             }
         }
     });
-    waited.unwrap_or_else(|error| Err(to_py_err(py, &error, None)))
+    let done = waited.unwrap_or_else(|error| Err(to_py_err(py, &error, None)))?;
+    log::pass_on(py)?;
+    Ok(done)
 }

@@ -1,5 +1,6 @@
 """The code of docs/python.md runs, in order and in an empty folder; so does the example of a FHIR export."""
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import keyfold
 
 ROOT = Path(__file__).parent.parent.parent
 # With its indentation, that of a list.
@@ -48,3 +51,15 @@ def test_the_example_of_a_fhir_export(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "joined" in ended.stdout
+
+
+def test_help_has_the_manual() -> None:
+    from keyfold import _native
+
+    public = [getattr(_native, name) for name in dir(_native) if not name.startswith("_")]
+    parts = [(thing, name) for thing in public if isinstance(thing, type) for name in vars(thing) if not name.startswith("_")]
+    empty = [f"{thing.__name__}.{name}" for thing, name in parts if not getattr(thing, name).__doc__]
+    empty += [thing.__name__ for thing in public if not thing.__doc__]
+    assert not empty
+    assert "Raises:" in (keyfold.Field.encrypt.__doc__ or "")
+    assert inspect.signature(keyfold.Field.encrypt).parameters.keys() == {"self", "value", "row"}

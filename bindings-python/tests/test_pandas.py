@@ -42,6 +42,25 @@ def test_frames(ring: keyfold.Keyring, frame: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(opened.astype({"age": "Int64"}), frame)
 
 
+def test_a_frame_with_fields_that_bind_rows_and_others(ring: keyfold.Keyring, frame: pd.DataFrame) -> None:
+    frame["mrn"] = ["m-1", "m-2", "m-1"]
+    keyfold.use(ring)
+    try:
+        fields = {"ssn": "patient.ssn", "mrn": "mrn"}
+        given: Any = frame
+        sealed = given.keyfold.encrypt(fields, row="patient_id")
+        assert sealed["mrn"].iloc[0] == sealed["mrn"].iloc[2] == ring.field("mrn").encrypt("m-1")
+        assert ring.field("patient.ssn").decrypt(sealed["ssn"].iloc[2], row="13") == "c"
+        pd.testing.assert_frame_equal(sealed.keyfold.decrypt(fields, row="patient_id"), frame)
+        with pytest.raises(keyfold.InvalidInput, match="a column of rows is needed"):
+            given.keyfold.encrypt(fields)
+        # Without a field that binds rows, a column that the frame has not is a mistake all the same.
+        with pytest.raises(KeyError):
+            given.keyfold.encrypt({"mrn": "mrn"}, row="patient")
+    finally:
+        keyfold.use(None)
+
+
 @pytest.mark.parametrize("dtype", ["str", "object", "string", "string[pyarrow]", "category"])
 def test_text_of_every_kind(ring: keyfold.Keyring, dtype: str) -> None:
     for name in ("any", "mrn"):

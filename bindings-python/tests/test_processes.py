@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 import keyfold
-from keyfold import _fork
+from keyfold import _process
 
 WORKERS = 8
 # A process that should take a fraction of a second and hangs fails here.
@@ -167,27 +167,90 @@ def test_a_prefork_server(ring: keyfold.Keyring) -> None:
 
 
 AT_EXIT = """
-import sys, threading, keyfold
+import atexit, sys, threading, time, pyarrow, keyfold
 ring = keyfold.Config(sys.argv[1], [sys.argv[2]]).open()
 field = ring.field("any")
 assert field.decrypt(field.encrypt(1)) == 1
 stop = threading.Event()
+column = pyarrow.array(map(str, range(50_000)))
+works = {
+    "many": lambda: field.decrypt_many(field.encrypt_many(range(2000))),
+    "column": lambda: field.decrypt_column(field.encrypt_column(column)),
+    "keys": ring.keys,
+    "keyrings": lambda: keyfold.Config(sys.argv[1], [sys.argv[2]]).open().field("any").encrypt(1),
+}
 def work():
     while True:
-        field.decrypt_many(field.encrypt_many(range(2000)))
-if sys.argv[3] == "busy":
+        works[sys.argv[3]]()
+class Slow:
+    def __del__(self):
+        time.sleep(0.05)  # the end takes a while, as with pools and loggers
+sys.slow = Slow()
+if sys.argv[3] != "idle":
     threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.05)
+atexit.register(lambda: field.encrypt_many([1]))
 """
 
 
 def test_the_interpreter_ends_cleanly(config: keyfold.Config, pytestconfig: pytest.Config) -> None:
     times = 1000 if pytestconfig.getoption("--long") else 100
     for number in range(times):
-        command = [sys.executable, "-X", "dev", "-c", AT_EXIT, str(config.path), str(config.policies[0])]
-        ended = subprocess.run(
-            [*command, "busy" if number % 2 else "idle"], capture_output=True, timeout=30, check=False
-        )
+        how = ("idle", "many", "column", "keys", "keyrings")[number % 5]
+        command = [sys.executable, "-X", "dev", "-c", AT_EXIT, str(config.path), str(config.policies[0]), how]
+        ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
         assert (ended.returncode, ended.stderr) == (0, b""), (number, ended)
+
+
+WITH_A_CALL = """
+import logging, sys, time, keyfold
+logging.getLogger("keyfold").setLevel(logging.ERROR)
+class Hanging:
+    def wrap(self, payload, context):
+        while True:
+            time.sleep(0.001)
+    def unwrap(self, wrapped, context, version):
+        return wrapped
+ring = keyfold.Config(sys.argv[1], [sys.argv[2]]).open(host_keks={"ward": Hanging()})
+try:
+    ring.repair()
+except keyfold.KmsError as error:
+    assert error.kind == "Timeout", error
+else:
+    raise SystemExit("it does not hang")
+"""
+
+
+def test_the_interpreter_ends_cleanly_while_a_key_service_of_the_program_hangs(
+    own_config: keyfold.Config, pytestconfig: pytest.Config
+) -> None:
+    with own_config.path.open("a") as file:
+        file.write('[keks.ward]\nuri = "host:ward"\ndeadline = "1s"\n')
+    for _ in range(100 if pytestconfig.getoption("--long") else 5):
+        command = [sys.executable, "-X", "dev", "-c", WITH_A_CALL, str(own_config.path), str(own_config.policies[0])]
+        ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        assert (ended.returncode, ended.stderr) == (0, b""), ended
+
+
+def test_a_key_service_of_the_program_may_fork(own_config: keyfold.Config) -> None:
+    answers = []
+
+    class Forking:
+        def wrap(self, payload: bytes, context: dict[str, str], /) -> bytes:
+            answers.append(answer_of_child(lambda: None))
+            answers.append(answer_of_child(lambda: own_config.open()))
+            return payload
+
+        def unwrap(self, wrapped: bytes, context: dict[str, str], version: str, /) -> bytes:
+            return wrapped
+
+    with own_config.path.open("a") as file:
+        file.write('[keks.ward]\nuri = "host:ward"\n')
+    with own_config.open(host_keks={"ward": Forking()}) as ring:
+        start = time.monotonic()
+        assert ring.repair() == 1
+        assert time.monotonic() - start < PATIENCE, "a fork waited for the caller of who forks"
+    assert answers[0] == "" and answers[1].startswith("StoreError: this process was forked while"), answers
 
 
 SUBINTERPRETER = """
@@ -285,10 +348,10 @@ def test_a_child_of_a_fork_that_could_not_wait_says_so(
         def unwrap(self, wrapped: bytes, context: dict[str, str], version: str) -> bytes:
             return wrapped
 
-    monkeypatch.setattr(_fork, "PATIENCE", 0.1)
+    monkeypatch.setattr(_process, "PATIENCE", 0.1)
     with own_config.path.open("a") as file:
         file.write('[keks.slow]\nuri = "host:slow"\n')
-    with keyfold.Keyring.open(own_config.path, policies=own_config.policies, keks={"slow": Slow()}) as ring:
+    with keyfold.Keyring.open(own_config.path, policies=own_config.policies, host_keks={"slow": Slow()}) as ring:
         field = ring.field("any")
         sealed = field.encrypt(1)
         repair = threading.Thread(target=ring.repair)

@@ -5,7 +5,7 @@
 
     ssn = ring.field("patient.ssn")
     frame["ssn"].keyfold.encrypt(ssn, row=frame["patient_id"])
-    frame.keyfold.encrypt({"ssn": ssn}, row="patient_id")
+    frame.keyfold.encrypt({"ssn": ssn, "mrn": ring.field("patient.mrn")}, row="patient_id")
 
 A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`. Rows go by position: a series of rows has the index of the values, so
 that nothing is bound to another row than it looks. Sealed columns and opened ones keep index and name, and have the types of Arrow
@@ -88,14 +88,28 @@ class FrameAccessor:
 
     @without_frames
     def encrypt(self, fields: Mapping[str, Field | str], /, *, row: str | None = None) -> pd.DataFrame:
-        """Return a copy in which the columns that `fields` names are sealed, each bound to its value of the column `row`."""
-        rows = None if row is None else self._frame[row]
-        sealed = {name: SeriesAccessor(self._frame[name]).encrypt(field, row=rows) for name, field in fields.items()}
+        """Return a copy in which the columns that `fields` names are sealed: where the policy binds rows, each value to its row's
+        value of the column `row`."""
+        sealed = {
+            name: SeriesAccessor(self._frame[name]).encrypt(field, row=self._rows(field, row))
+            for name, field in _bound(fields).items()
+        }
         return self._frame.assign(**sealed)
 
     @without_frames
     def decrypt(self, fields: Mapping[str, Field | str], /, *, row: str | None = None) -> pd.DataFrame:
         """Return a copy in which the columns that `fields` names are open."""
-        rows = None if row is None else self._frame[row]
-        opened = {name: SeriesAccessor(self._frame[name]).decrypt(field, row=rows) for name, field in fields.items()}
+        opened = {
+            name: SeriesAccessor(self._frame[name]).decrypt(field, row=self._rows(field, row))
+            for name, field in _bound(fields).items()
+        }
         return self._frame.assign(**opened)
+
+    def _rows(self, field: Field, row: str | None) -> "pd.Series | None":
+        """What values of `field` are bound to, if to anything."""
+        rows = None if row is None else self._frame[row]
+        return rows if field.binds_row else None
+
+
+def _bound(fields: Mapping[str, Field | str]) -> dict[str, Field]:
+    return {name: field_of(field) for name, field in fields.items()}

@@ -2,6 +2,7 @@
 
 use super::array::{Array, Kind};
 use super::capsule::{Stream, give_array, give_stream, give_type, take_array, take_type};
+use super::decimal;
 use crate::errors::to_py_err;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
@@ -79,14 +80,19 @@ impl Column {
         matches!(self.chunks, Chunks::Stream(_))
     }
 
+    /// The next chunk. One of decimals is copied: its rows are text.
     pub(super) fn next(&mut self, py: Python<'_>) -> PyResult<Option<Array>> {
-        match &mut self.chunks {
-            Chunks::One(array) => Ok(array.take()),
+        let next = match &mut self.chunks {
+            Chunks::One(array) => array.take(),
             Chunks::Stream(stream) => {
                 let next = py.detach(|| stream.next());
-                or_raise(py, next)
+                or_raise(py, next)?
             }
-        }
+        };
+        Ok(match (next, decimal::of_type(self.leaf_type())) {
+            (Some(array), Some((_, scale))) => Some(py.detach(|| decimal::spelled(array, scale))),
+            (next, _) => next,
+        })
     }
 }
 
@@ -110,7 +116,7 @@ fn only_type(data_type: DataType) -> DataType {
     }
 }
 
-/// A column of one piece. See python/keyfold/_native.pyi.
+/// A column of one piece, for whatever reads Arrow: `pyarrow.array(it)`.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct ArrowArray(pub(super) ArrayData);
 
@@ -140,7 +146,7 @@ impl ArrowArray {
     }
 }
 
-/// A column in chunks. See python/keyfold/_native.pyi.
+/// A column in chunks, for whatever reads Arrow: `pyarrow.chunked_array(it)`. May be read more than once.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct ArrowStream {
     pub(super) data_type: DataType,

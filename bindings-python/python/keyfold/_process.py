@@ -1,5 +1,9 @@
-"""Makes keyrings ready for `os.fork`: no other thread is inside keyfold, and no key store open, while the process is forked."""
+"""Forks and the end of the interpreter.
 
+No other thread is inside keyfold, and no key store open, while the process is forked; and none takes the interpreter's lock while that ends.
+"""
+
+import atexit
 import os
 from weakref import WeakSet
 
@@ -30,3 +34,4 @@ def _in_child() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_native._end_fork, after_in_child=_in_child)
+atexit.register(_native._begin_end)
