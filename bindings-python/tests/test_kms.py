@@ -1,9 +1,11 @@
 """Objects of Python as key services."""
 
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,3 +197,25 @@ def test_the_deadline_of_the_configuration_ends_an_operation(own_config: keyfold
         released.set()
     # Without it, one attempt alone takes 3 seconds.
     assert 0.9 < time.monotonic() - start < 2.5
+
+
+class Asks:
+    def __call__(self, alias: str) -> str:
+        return alias
+
+
+@pytest.mark.parametrize("through", ["ring", "field", "passphrase"])
+def test_what_refers_to_its_own_keyring_is_collected_with_it(own_config: keyfold.Config, service: Service, through: str) -> None:
+    # The fixture keeps its own.
+    again, asks = Service(), Asks()
+    again.key = service.key
+    ring = own_config.open(host_keks={"ward": again}, passphrase=asks)
+    field = ring.field("any")
+    setattr(asks if through == "passphrase" else again, "back", field if through == "field" else ring)
+    gone = [weakref.ref(ring), weakref.ref(again), weakref.ref(asks)]
+    del again, asks
+    gc.collect()
+    assert field.decrypt(field.encrypt(1)) == 1 and ring.rotate(), "what is in use stays"
+    del ring, field
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None, None]

@@ -1,5 +1,5 @@
-//! Arrow's C interfaces in capsules of Python: arrays, streams of arrays and their schemas, in and out. All the unsafe code of
-//! this package is here.
+//! Arrow's C interfaces in capsules of Python: arrays, streams of arrays and their schemas, in and out. But for one line of
+//! `lib.rs`, all the unsafe code of this package is here.
 //!
 //! A producer promises that its pointers are valid as long as what they come from is not released, and that nobody writes to
 //! the buffers meanwhile. The interface does not say how long buffers are; here their lengths follow from the type, the number
@@ -99,7 +99,8 @@ fn check_schema(schema: &FFI_ArrowSchema) -> Result<()> {
             return Err(Error::new(ErrorKind::LimitExceeded, "a type of Arrow has at most 64 levels and 4,096 parts"));
         }
         if let Some(name) = part.metadata().map_err(|_| NOT_ARROW)?.get("ARROW:extension:name") {
-            let why = "an extension type of Arrow would not open as it was: cast the column to the type it is stored as";
+            let why =
+                "an extension type of Arrow would not open as it was: cast the column to the type it is stored as";
             return Err(Error::new(ErrorKind::InvalidInput, why).with_detail(name.clone()));
         }
         for index in 0..children {
