@@ -15,6 +15,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 const ENDING: Failure = Failure::new(KmsErrorKind::Unavailable, "the interpreter is ending").again(Again::No);
+const NO_PASSPHRASE: Error = Error::new(ErrorKind::Configuration, "the function that asks for a passphrase gave none");
 const NOT_WRAPPED: Failure = Failure::malformed("wrap() returns bytes, or a version (str) and bytes");
 const NOT_UNWRAPPED: Failure = Failure::malformed("unwrap() returns the bytes that were wrapped");
 
@@ -92,12 +93,12 @@ pub(crate) fn passphrase_source(ask: HostObject) -> PassphraseSource {
     Arc::new(move |alias| {
         let asked = host_call::call(
             |py| Ok((ask.bind(py)?, (alias.as_str(),).into_pyobject(py)?)),
-            |_, answer| answer.and_then(|asked| asked.extract::<String>()).ok().map(Zeroizing::new),
+            |_, answer| match answer.and_then(|asked| Ok(asked.extract::<String>()?)) {
+                Ok(passphrase) => Ok(Zeroizing::new(passphrase)),
+                Err(raised) => Err(NO_PASSPHRASE.with_source(raised)),
+            },
         );
-        asked.flatten().ok_or_else(|| {
-            Error::new(ErrorKind::Configuration, "the function that asks for a passphrase gave none")
-                .with_detail(alias.as_str())
-        })
+        asked.unwrap_or(Err(NO_PASSPHRASE)).map_err(|error| error.with_detail(alias.as_str()))
     })
 }
 
