@@ -13,7 +13,17 @@ pub(crate) fn to_py_err(py: Python<'_>, error: &Error, row: Option<usize>) -> Py
         .get_or_try_init(py, || py.import("keyfold._errors").map(Bound::unbind))
         .and_then(|module| module.bind(py).getattr(class_of(kind)))
         .and_then(|class| class.call1((error.to_string(), kind.code(), kind.name(), error.is_retryable(), row)));
-    made.map_or_else(|failed| failed, PyErr::from_value)
+    let made = made.map_or_else(|failed| failed, PyErr::from_value);
+    if let Some(raised) = raised_by_the_program(error) {
+        made.set_cause(py, Some(raised.clone_ref(py)));
+    }
+    made
+}
+
+/// The exception of a function of the program that led to `error`, if one did.
+fn raised_by_the_program(error: &Error) -> Option<&PyErr> {
+    let mut chain = std::iter::successors(std::error::Error::source(error), |source| source.source());
+    chain.find_map(|source| source.downcast_ref())
 }
 
 /// The exception that says what is wrong with a chunk, whose values are of these `rows`.

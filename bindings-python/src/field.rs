@@ -10,6 +10,7 @@ use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
 use keyfold::{Decryptor, Encryptor, Error, FieldPolicy, RowBinding, Searcher, ValueType};
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBytes, PyList};
 use std::sync::OnceLock;
 
@@ -277,6 +278,10 @@ impl Field {
         // Of no value: only what is known of the key that seals.
         wait(py, async { decryptor.load_keys(&[] as &[&[u8]]).await.map_err(Error::from) })?;
         decryptor.is_current(&bytes).map_err(|error| to_py_err(py, &error, None))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self._ring)
     }
 
     /// Whether the policy binds values to their row, so that each needs one.

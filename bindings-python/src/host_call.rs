@@ -4,7 +4,7 @@
 //! would be ended through them (see [`gil`]).
 
 use crate::gil;
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyException};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -20,13 +20,25 @@ impl Answer {
     #[pyo3(signature = (result, error, /))]
     fn __call__(&self, result: Bound<'_, PyAny>, error: Option<Bound<'_, PyBaseException>>) {
         let take = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let py = result.py();
+        let answer = error.map_or(Ok(result), |error| Err(PyErr::from_value(error.into_any())));
+        if let Err(raised) = &answer
+            && !raised.is_instance_of::<PyException>(py)
+        {
+            *ENDING.lock().unwrap_or_else(PoisonError::into_inner) = Some(raised.clone_ref(py));
+        }
         if let Some(take) = take {
-            take(
-                result.py(),
-                error.map_or_else(|| Ok(result.clone()), |error| Err(PyErr::from_value(error.into_any()))),
-            );
+            take(py, answer);
         }
     }
+}
+
+/// What a function raised to end the program, such as `KeyboardInterrupt` or `SystemExit`, until a call that waits raises it.
+static ENDING: Mutex<Option<PyErr>> = Mutex::new(None);
+
+/// Raises what a function raised to end the program: in whichever call waits, as with a signal.
+pub(crate) fn check_ending() -> PyResult<()> {
+    ENDING.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
 }
 
 /// Calls the function that `prepare` gives, with its arguments, and waits for what `take` makes of the answer. The GIL must not be held.

@@ -138,6 +138,11 @@ impl Census {
 #[pyo3(signature = (values, /))]
 pub(crate) fn census(values: &Bound<'_, PyAny>) -> PyResult<Census> {
     let py = values.py();
+    // Whose parts would be counted one by one.
+    if values.is_instance_of::<PyString>() || values.is_instance_of::<PyBytes>() {
+        let name = values.get_type().qualname()?;
+        return Err(PyTypeError::new_err(format!("a census is of a list of sealed values, not of one {name}")));
+    }
     let mut counts: BTreeMap<KeyId, usize> = BTreeMap::new();
     let (mut nulls, mut not_sealed) = (0, 0);
     for (index, value) in values.try_iter()?.enumerate() {

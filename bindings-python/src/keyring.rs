@@ -4,7 +4,7 @@ use crate::errors::to_py_err;
 use crate::field::Field;
 use crate::fork::{Inside, detached};
 use crate::gil;
-use crate::host_kms::{host_keks_of, passphrase_source};
+use crate::host_kms::{HostObject, host_keks_of, passphrase_source};
 use crate::log;
 use crate::value::not_utf8;
 use crate::wait::wait;
@@ -12,6 +12,7 @@ use keyfold::{Context, KekAlias, Record, Recovery, Result, RewrapOptions};
 use keyfold_open::{NewKeyring, Options};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBytes, PyMapping, PyString, PyType};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ const PAGE: usize = 256;
 pub(crate) struct Keyring {
     ring: keyfold::Keyring,
     config: Py<PyAny>,
+    /// What it calls.
+    host_objects: Vec<HostObject>,
 }
 
 #[pymethods]
@@ -62,10 +65,12 @@ impl Keyring {
     ) -> PyResult<Py<Self>> {
         let py = class.py();
         let failed = |error| to_py_err(py, &error, None);
+        let passphrase = passphrase.map(HostObject::new);
+        let host_keks = objects_of(host_keks);
         let options = Options {
             recovery: recovery.map(Recovery::with_reason).transpose().map_err(failed)?,
-            passphrase: passphrase.map(passphrase_source),
-            host_keks: host_keks_of(host_keks),
+            passphrase: passphrase.clone().map(passphrase_source),
+            host_keks: host_keks_of(&host_keks),
             records: records.as_ref().map(|records| Arc::from(records.as_bytes())),
             ..Options::default()
         };
@@ -77,7 +82,8 @@ impl Keyring {
         // Nobody may fork between its opening and its registration.
         let _inside = Inside::new(py).map_err(failed)?;
         let ring = wait(py, async { keyfold_open::open_with(&path, &policies, &options) })?;
-        let ring = Py::new(py, Self { ring, config })?;
+        let host_objects = host_keks.into_values().chain(passphrase).collect();
+        let ring = Py::new(py, Self { ring, config, host_objects })?;
         py.import("keyfold._process")?.getattr("register")?.call1((&ring,))?;
         Ok(ring)
     }
@@ -213,6 +219,15 @@ impl Keyring {
         self.close(py)
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.host_objects.iter().try_for_each(|object| object.traverse(&visit))?;
+        visit.call(&self.config)
+    }
+
+    fn __clear__(&self) {
+        self.host_objects.iter().for_each(HostObject::clear);
+    }
+
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("a keyring holds keys and cannot be copied: send its `config`, and open that"))
     }
@@ -220,6 +235,10 @@ impl Keyring {
     fn __repr__(&self) -> String {
         format!("<keyfold.Keyring {}>", self.ring.lineage())
     }
+}
+
+fn objects_of(objects: Option<BTreeMap<String, Py<PyAny>>>) -> BTreeMap<String, HostObject> {
+    objects.unwrap_or_default().into_iter().map(|(name, object)| (name, HostObject::new(object))).collect()
 }
 
 fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
@@ -315,8 +334,8 @@ pub(crate) fn init(
 ) -> PyResult<PathBuf> {
     let keks = keks.unwrap_or_default().into_iter().map(|(alias, uri)| Ok((KekAlias::new(&alias)?, uri)));
     let keks = keks.collect::<Result<_>>().map_err(|error| to_py_err(py, &error, None))?;
-    let passphrase = passphrase.map(passphrase_source);
-    let options = Options { passphrase, host_keks: host_keks_of(host_keks), ..Options::default() };
+    let passphrase = passphrase.map(HostObject::new).map(passphrase_source);
+    let options = Options { passphrase, host_keks: host_keks_of(&objects_of(host_keks)), ..Options::default() };
     let new = NewKeyring { name: name.to_owned(), environment: environment.to_owned(), store, keks };
     wait(py, keyfold_open::init_with(&folder, &new, &options)).map(|made| made.config)
 }

@@ -1,6 +1,6 @@
 //! The module `keyfold._native`, which the Python package `keyfold` is made of. The comments of its classes and functions are
 //! their docstrings, in Python's form; tools/stubs.py copies them into the stub, python/keyfold/_native.pyi, which has the types.
-// But for what Arrow hands over, in `arrow::capsule`.
+// But for what Arrow hands over, in `arrow::capsule`, memory of long outputs, in `arrow::pages`, and the number of the interpreter.
 #![deny(unsafe_code)]
 
 mod arrow;
@@ -19,14 +19,18 @@ mod value;
 mod wait;
 
 use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use std::sync::OnceLock;
 
-/// Refuses an interpreter other than the first of the process: objects of that are kept for the life of the process. Each
-/// interpreter has a module `sys` of its own.
-fn check_interpreter(py: Python<'_>) -> PyResult<()> {
-    static FIRST: OnceLock<usize> = OnceLock::new();
-    let this = py.import("sys")?.as_ptr() as usize;
+/// Refuses an interpreter other than the first of the process that imports it: objects of that are kept for the life of the
+/// process.
+#[expect(unsafe_code, reason = "pyo3 does not say which interpreter it is in")]
+fn check_interpreter(_py: Python<'_>) -> PyResult<()> {
+    // Of which no number recurs in a process, as the address of whatever an interpreter has does.
+    static FIRST: OnceLock<i64> = OnceLock::new();
+    // SAFETY: the GIL is held, so there is an interpreter.
+    let this = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
     if *FIRST.get_or_init(|| this) == this {
         return Ok(());
     }

@@ -8,11 +8,14 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMemoryView, PyString};
+use std::ops::RangeInclusive;
 use zeroize::Zeroizing;
 
 /// Days from 0001-01-01, which is day 1 to Python, to 1970-01-01.
 const EPOCH_ORDINAL: i64 = 719_163;
 const SECONDS_PER_DAY: i64 = 86_400;
+/// The days that Python's calendar has, from 0001-01-01 to 9999-12-31, counted from 1970-01-01.
+const CALENDAR: RangeInclusive<i64> = 1 - EPOCH_ORDINAL..=3_652_059 - EPOCH_ORDINAL;
 
 /// One value out of a Python object, for as long as it takes to seal it. Holds the object where that is immutable,
 /// and otherwise a copy, so that nobody can change it meanwhile.
@@ -67,6 +70,9 @@ impl Taken {
             }
             let since = object.sub(library.epoch.bind(py))?;
             let days: i64 = since.getattr("days")?.extract()?;
+            if !CALENDAR.contains(&days) {
+                return Err(invalid(py, "in UTC, as which it would open, the datetime is not of the years 1 to 9999"));
+            }
             let seconds: i64 = since.getattr("seconds")?.extract()?;
             let microseconds: u32 = since.getattr("microseconds")?.extract()?;
             return Ok(Self::Timestamp { seconds: days * SECONDS_PER_DAY + seconds, nanoseconds: microseconds * 1000 });

@@ -3,6 +3,7 @@
 use crate::errors::to_py_err;
 use crate::fork::detached;
 use crate::gil;
+use crate::host_call;
 use crate::log;
 use keyfold::Result;
 use pyo3::prelude::*;
@@ -48,5 +49,6 @@ pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + 
     });
     let done = waited.unwrap_or_else(|error| Err(to_py_err(py, &error, None)))?;
     log::pass_on(py)?;
+    host_call::check_ending()?;
     Ok(done)
 }

@@ -4,6 +4,7 @@ import ctypes as c
 import threading
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -46,7 +47,7 @@ class Made:
 
     def __init__(
         self, layout: str, length: int, buffers: list[bytes | None], *, offset: int = 0, null_count: int = 0,
-        dictionary: "Made | None" = None, **others: int,
+        dictionary: "Made | None" = None, children: "list[Made | None] | None" = None, **others: int,
     ) -> None:
         self.released = 0
         self.keep: list[Any] = [None if data is None else c.create_string_buffer(data, len(data)) for data in buffers]
@@ -70,11 +71,20 @@ class Made:
             self.keep.append(dictionary)
             self.schema.dictionary = c.addressof(dictionary.schema)
             self.array.dictionary = c.addressof(dictionary.array)
+        if children is not None:
+            self.keep += [children, self.add_children(self.schema, [child and child.schema for child in children])]
+            self.keep.append(self.add_children(self.array, [child and child.array for child in children]))
         for name, value in others.items():
             setattr(self.array, name, value)
         self.capsules = (
             new_capsule(c.addressof(self.schema), b"arrow_schema", None), new_capsule(c.addressof(self.array), b"arrow_array", None)
         )
+
+    @staticmethod
+    def add_children(parent: Any, children: list[Any]) -> Any:
+        pointers = (P * len(children))(*[None if child is None else c.addressof(child) for child in children])
+        parent.n_children, parent.children = len(children), c.addressof(pointers)
+        return pointers
 
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
         return self.capsules
@@ -139,11 +149,33 @@ HOSTILE = {
     "type that is no text": lambda: Made("\xff\xff", 1, [None, b"a"]),
     "negative width": lambda: Made("w:-1", 1, [None, b"a"]),
     "structure without its child": lambda: Made("+s", 1, [None]),
+    "list without its child": lambda: Made("+l", 1, [None, ints(0, 1)]),
+    "runs with one child": lambda: Made("+r", 1, [], children=[one_text()]),
+    "child that is nowhere": lambda: Made("+s", 1, [None], children=[None]),
+    "children that are nowhere": lambda: changed(Made("+s", 1, [None], children=[one_text()]), "schema", children=None, n_children=3),
+    "negative children": lambda: changed(Made("+s", 1, [None], children=[one_text()]), "schema", n_children=-1),
+    "array without its child": lambda: Made("+s", 1, [None], children=[one_text()], n_children=0),
+    "array whose children are nowhere": lambda: changed(Made("+s", 1, [None], children=[one_text()]), "array", children=None),
+    "negative children of an array": lambda: Made("+s", 1, [None], children=[one_text()], n_children=-1),
+    "pointers to buffers that are nowhere": lambda: changed(one_text(), "array", buffers=None),
+    "no format": lambda: changed(one_text(), "schema", format=None),
+    "name that is no text": lambda: changed(one_text(), "schema", name=b"\xff"),
+    "too many parts": lambda: Made("+s", 1, [None], children=[one_text()] * 5000),
 }
 
 
+def one_text() -> Made:
+    return Made("u", 1, [None, ints(0, 1), b"a"])
+
+
+def changed(made: Made, part: str, **values: object) -> Made:
+    for name, value in values.items():
+        setattr(getattr(made, part), name, value)
+    return made
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_breaks_the_rules_is_refused(ring: keyfold.Keyring, name: str) -> None:
+def test_what_breaks_the_rules_is_refused(ring: keyfold.Keyring, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     for field in (ring.field("any"), ring.field("mrn")):
         made = HOSTILE[name]()
         if name == "no dictionary":
@@ -154,6 +186,46 @@ def test_what_breaks_the_rules_is_refused(ring: keyfold.Keyring, name: str) -> N
     bound = ring.field("patient.ssn")
     with pytest.raises(keyfold.InvalidInput):
         bound.encrypt_column(pa.array(["a"] * 2), rows=HOSTILE[name]())
+    assert capfd.readouterr().err == "", "a panic, though caught"
+
+
+def nested(levels: int) -> Made:
+    made = one_text()
+    for _ in range(levels - 1):
+        made = Made("+s", 1, [None], children=[made])
+    return made
+
+
+def test_types_may_be_nested_up_to_a_limit(ring: keyfold.Keyring) -> None:
+    field = ring.field("any")
+    assert len(field.encrypt_column(nested(2))) == 1
+    with pytest.raises(keyfold.InvalidInput, match="no column of values"):
+        field.encrypt_column(nested(64))
+    with pytest.raises(keyfold.InvalidInput, match="64 levels"):
+        field.encrypt_column(nested(65))
+    # Of any library: as many that a recursion ends the process.
+    deep = pa.string()
+    for _ in range(10_000):
+        deep = pa.list_(deep)
+    with pytest.raises(keyfold.InvalidInput, match="64 levels"):
+        field.decrypt_column(pa.array([field.encrypt("x")]), type=pa.schema([("x", deep)]))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([b"0123456789abcdef"], pa.uuid()), pa.array(["{}"], pa.json_()),
+        pa.table({"x": pa.array(["{}"], pa.json_())}), pd.Series(pd.period_range("2024-01", "2024-03", freq="M")),
+    ],
+)  # fmt: skip
+def test_types_that_are_not_what_they_are_stored_as_are_refused(ring: keyfold.Keyring, column: Any) -> None:
+    field = ring.field("any")
+    with pytest.raises(keyfold.InvalidInput, match="extension type of Arrow.*cast"):
+        field.encrypt_column(column)
+    with pytest.raises(keyfold.InvalidInput, match="extension type"):
+        field.decrypt_column(pa.array([field.encrypt("x")]), type=pa.uuid())
+    stored = pa.array([b"0123456789abcdef"], pa.uuid()).storage
+    assert field.decrypt_column(field.encrypt_column(stored)).to_pylist() == stored.to_pylist()
 
 
 def test_capsules_of_other_things_are_refused(ring: keyfold.Keyring) -> None:

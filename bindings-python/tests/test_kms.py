@@ -1,11 +1,14 @@
 """Objects of Python as key services."""
 
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pytest
@@ -195,3 +198,80 @@ def test_the_deadline_of_the_configuration_ends_an_operation(own_config: keyfold
         released.set()
     # Without it, one attempt alone takes 3 seconds.
     assert 0.9 < time.monotonic() - start < 2.5
+
+
+def with_a_passphrase_alone(config: keyfold.Config) -> None:
+    """Let a KEK with a passphrase be the only one that opens the keyring."""
+    kek = config.path.parent / "passphrase.kek"
+    kek.touch(mode=0o600)
+    kek.write_bytes((Path(__file__).parent / "data" / "passphrase.kek").read_bytes())
+    with config.path.open("a") as file:
+        file.write(f'[keks.offline]\nuri = "passphrase:{kek}"\n')
+    with config.open(passphrase=lambda alias: "correct horse battery") as ring:
+        ring.repair()
+    config.path.write_text(config.path.read_text().replace('[keks.local]\nuri = "local:local.kek"', ""))
+
+
+def test_what_the_function_for_a_passphrase_raises_is_the_cause(own_config: keyfold.Config) -> None:
+    with_a_passphrase_alone(own_config)
+    raised = LookupError("no terminal")
+
+    def ask(alias: str) -> str:
+        raise raised
+
+    with own_config.open(passphrase=ask) as ring, pytest.raises(keyfold.KmsError) as failed:
+        ring.field("any").encrypt(1)
+    assert failed.value.kind == "Credentials" and failed.value.__cause__ is raised
+    none: Any = lambda alias: None  # noqa: E731
+    with own_config.open(passphrase=none) as ring, pytest.raises(keyfold.KmsError) as failed:
+        ring.field("any").encrypt(1)
+    assert isinstance(failed.value.__cause__, TypeError)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt("at the prompt"), SystemExit(3)])
+def test_what_ends_programs_is_raised_as_it_is(own_config: keyfold.Config, service: Service, ending: BaseException) -> None:
+    def end(*_: object) -> NoReturn:
+        raise ending
+
+    service.fail = end
+    with own_config.open(host_keks={"ward": service}) as ring:
+        with pytest.raises(type(ending)) as raised:
+            ring.field("any").encrypt(1)
+        assert raised.value is ending
+        # It ends one call. That the service refused is remembered for a while, as ever.
+        with pytest.raises(keyfold.KmsError):
+            ring.field("any").encrypt(1)
+
+
+def test_a_prompt_that_is_interrupted_interrupts_the_call(own_config: keyfold.Config) -> None:
+    with_a_passphrase_alone(own_config)
+    ending = KeyboardInterrupt()
+
+    def ask(alias: str) -> str:
+        raise ending
+
+    with own_config.open(passphrase=ask) as ring, pytest.raises(KeyboardInterrupt) as raised:
+        ring.field("any").encrypt(1)
+    assert raised.value is ending
+
+
+class Asks:
+    def __call__(self, alias: str) -> str:
+        return alias
+
+
+@pytest.mark.parametrize("through", ["ring", "field", "passphrase"])
+def test_what_refers_to_its_own_keyring_is_collected_with_it(own_config: keyfold.Config, service: Service, through: str) -> None:
+    # The fixture keeps its own.
+    again, asks = Service(), Asks()
+    again.key = service.key
+    ring = own_config.open(host_keks={"ward": again}, passphrase=asks)
+    field = ring.field("any")
+    setattr(asks if through == "passphrase" else again, "back", field if through == "field" else ring)
+    gone = [weakref.ref(ring), weakref.ref(again), weakref.ref(asks)]
+    del again, asks
+    gc.collect()
+    assert field.decrypt(field.encrypt(1)) == 1 and ring.rotate(), "what is in use stays"
+    del ring, field
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None, None]

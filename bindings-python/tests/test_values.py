@@ -198,3 +198,24 @@ def test_buffers_are_copied_before_they_are_sealed(ring: keyfold.Keyring) -> Non
     assert field.decrypt(field.encrypt(memoryview(b"0123456789")[::3])) == b"0369"
     with pytest.raises(keyfold.InvalidInput):
         field.encrypt(memoryview(b"01234567").cast("I"))
+
+
+def test_datetimes_that_no_datetime_in_utc_could_hold_are_refused(ring: keyfold.Keyring) -> None:
+    field = ring.field("any")
+    west, east = (timezone(timedelta(hours=hours)) for hours in (-14, 14))
+    for edge in (datetime.max.replace(tzinfo=west), datetime.min.replace(tzinfo=east)):
+        for call in (lambda: field.encrypt(edge), lambda: field.encrypt_many([edge])):
+            with pytest.raises(keyfold.InvalidInput, match="years 1 to 9999"):
+                call()
+    for edge in (datetime.max.replace(tzinfo=east), datetime.min.replace(tzinfo=west)):
+        assert field.decrypt(field.encrypt(edge)) == edge
+    for edge in (datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)):
+        assert field.decrypt(field.encrypt(edge)) == edge
+
+
+def test_a_census_is_of_several_values(ring: keyfold.Keyring) -> None:
+    sealed = ring.field("any").encrypt("x")
+    for one in (sealed, keyfold.to_text(sealed), b"", ""):
+        with pytest.raises(TypeError, match="not of one (str|bytes)"):
+            keyfold.census(one)  # type: ignore[arg-type]
+    assert sum(keyfold.census([sealed, keyfold.to_text(sealed)]).keys.values()) == 2

@@ -223,7 +223,8 @@ fn cipher(key: &Secret<32>) -> KwpAes256 {
 
 /// Without the passphrase the KEK is away, and others are asked.
 fn as_credentials(error: Error) -> Error {
-    Error::new(ErrorKind::Kms(KmsErrorKind::Credentials), "the KEK needs its passphrase").with_detail(error.to_string())
+    let needed = Error::new(ErrorKind::Kms(KmsErrorKind::Credentials), "the KEK needs its passphrase");
+    needed.with_detail(error.to_string()).with_source(error)
 }
 
 impl Kms for PassphraseKek {

@@ -11,8 +11,9 @@ class Kek(Protocol):
     """A key-encryption key that the program reaches itself; `Keyring.open` and `init` take such objects as `host_keks`.
 
     Both methods make one attempt, and are called from several threads at once. keyfold limits, paces and repeats attempts:
-    one may take 3 seconds, and one operation 10, or the `deadline` of its section in the configuration. They raise `KmsFailure` to say what went wrong; any other exception counts
-    as a refusal, of which only the class is shown.
+    one may take 3 seconds, and one operation 10, or the `deadline` of its section in the configuration. They raise `KmsFailure`
+    to say what went wrong; any other exception counts as a refusal, of which only the class is shown. They must not use the
+    keyring that they are a KEK of: it waits for them, so both would wait until the attempt is given up.
 
     What is wrapped are keys. Python cannot erase `bytes`: copies of a key stay in memory until that is used for
     something else. An adapter in Rust or a service that keyfold knows leaves none.

@@ -96,7 +96,11 @@ class ExprNamespace:
         form: Literal["binary", "text"] = "binary",
         on_error: Literal["raise", "null"] = "raise",
     ) -> pl.Expr:
-        """Return the values sealed, as Binary, or as String in text form; see `Field.encrypt_column`."""
+        """Return the values sealed, as Binary, or as String in text form; see `Field.encrypt_column`.
+
+        Polars works once on what occurs twice in a query: two equal expressions give equal ciphertexts, and so do all rows of a
+        literal. Both show that their values are equal.
+        """
         bound = field_of(field)
         dtype: pl.DataType = pl.String() if form == "text" else pl.Binary()
         return _map(self._expr, row, lambda data, rows: _encrypt(data, bound, rows, form, on_error, None), dtype)

@@ -21,7 +21,7 @@ A field that binds its row takes the value of the column `row`; where `fields` n
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, TypeAlias
 from uuid import uuid4
 
@@ -127,11 +127,18 @@ def census(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
     return counts.groupBy("column", "what", "key_id", "generation").sum("count").withColumnRenamed("sum(count)", "count")
 
 
+class _Pickled(bytes):
+    """A pickled `Opener`. A function may hold whatever the user put there, which is not shown."""
+
+    def __repr__(self) -> str:
+        return "<keyfold.spark opener>"
+
+
 @dataclass(frozen=True)
 class _Work:
     """What an executor is to do, in a form that can be sent to it."""
 
-    opener: bytes
+    opener: _Pickled
     fields: tuple[tuple[str, str], ...]
     row: str | None
     scope: str | None
@@ -148,21 +155,29 @@ class _Work:
         return f"<keyfold.spark {', '.join(name for name, _ in self.fields)}>"
 
 
-def _open(opener: bytes, as_of: str) -> Keyring:
+# Keyrings of this process, and as of what each was opened; the oldest first.
+_rings: dict[_Pickled, tuple[str, Keyring]] = {}
+_MAX_RINGS = 16
+
+
+def _ring(opener: _Pickled, as_of: str) -> Keyring:
+    """The keyring of this process, for every task that it is given; opened anew for each new `as_of`, which takes the place of the old."""
+    known = _rings.get(opener)
+    if known is not None and as_of in ("", known[0]):
+        return known[1]
     made = pickle.loads(opener)
-    # A function may hold whatever the user put there; its own errors keep their tracebacks.
-    del opener
-    return made.open() if isinstance(made, Config) else made()
+    ring: Keyring = made.open() if isinstance(made, Config) else made()
+    _rings.pop(opener, None)
+    if len(_rings) >= _MAX_RINGS:
+        del _rings[next(iter(_rings))]
+    _rings[opener] = as_of, ring
+    return ring
 
 
-_ring = lru_cache(maxsize=16)(_open)
-"""The keyring of this process, for every task that it is given."""
-
-
-def _pickled(config: Opener) -> bytes:
+def _pickled(config: Opener) -> _Pickled:
     # By value where it is a function of the main module or a notebook, which executors cannot import.
     pickled: bytes = cloudpickle.dumps(config)  # type: ignore[no-untyped-call]
-    return pickled
+    return _Pickled(pickled)
 
 
 def _context(context: Mapping[str, str | bytes] | None) -> tuple[tuple[str, str | bytes], ...]:

@@ -1,5 +1,5 @@
-//! Arrow's C interfaces in capsules of Python: arrays, streams of arrays and their schemas, in and out. All the unsafe code of
-//! this package is here.
+//! Arrow's C interfaces in capsules of Python: arrays, streams of arrays and their schemas, in and out. But for one line of
+//! `lib.rs` and one request to the kernel in `pages`, all the unsafe code of this package is here.
 //!
 //! A producer promises that its pointers are valid as long as what they come from is not released, and that nobody writes to
 //! the buffers meanwhile. The interface does not say how long buffers are; here their lengths follow from the type, the number
@@ -29,6 +29,11 @@ const RELEASED: Error = Error::new(ErrorKind::InvalidInput, "the Arrow data has 
 /// Most rows of an array that has no bytes for them, so that a number alone does not claim memory.
 const MAX_ROWS_OF_NOTHING: usize = i32::MAX as usize;
 
+/// Most levels of a type, of which a column of values has three: a table, its column, the dictionary of that.
+const MAX_LEVELS: usize = 64;
+/// Most parts of a type at all levels, so that a few that contain each other do not become very many.
+const MAX_PARTS: usize = 4096;
+
 const NOT_ARROW: Error = Error::new(ErrorKind::InvalidInput, "what the object gives is not laid out as Arrow says");
 
 /// Moves what is in `capsule` out of it, and leaves `empty`, which has been released.
@@ -49,9 +54,72 @@ fn type_of(schema: &FFI_ArrowSchema) -> Result<DataType> {
     if schema.release().is_none() {
         return Err(RELEASED);
     }
-    // A schema without a format, or whose format is no text, panics.
+    check_schema(schema)?;
+    // What it panics at is refused above, as far as we know it.
     let parsed = catch_unwind(AssertUnwindSafe(|| DataType::try_from(schema)));
     parsed.ok().and_then(std::result::Result::ok).ok_or(NOT_ARROW)
+}
+
+/// Arrow's C schema.
+#[repr(C)]
+struct CSchema {
+    format: *const c_char,
+    name: *const c_char,
+    metadata: *const c_char,
+    flags: i64,
+    n_children: i64,
+    children: *const *const FFI_ArrowSchema,
+    dictionary: *const FFI_ArrowSchema,
+    release: Option<unsafe extern "C" fn(*mut Self)>,
+    private_data: *mut c_void,
+}
+
+const _: () = assert!(size_of::<CSchema>() == size_of::<FFI_ArrowSchema>());
+
+/// Refuses a schema that must not be parsed, since that recurses and panics, and types that are not what they are stored as.
+fn check_schema(schema: &FFI_ArrowSchema) -> Result<()> {
+    let mut found = vec![(schema, 1)];
+    let mut seen = 0;
+    while let Some((part, level)) = found.pop() {
+        seen += 1;
+        // SAFETY: both are Arrow's C schema.
+        let raw = unsafe { &*ptr::from_ref(part).cast::<CSchema>() };
+        let format = text(raw.format)?.ok_or(NOT_ARROW)?;
+        text(raw.name)?;
+        let children = usize::try_from(raw.n_children).map_err(|_| NOT_ARROW)?;
+        let needed = match format {
+            _ if !format.starts_with('+') || format == "+s" => 0,
+            "+r" => 2,
+            _ => 1,
+        };
+        if children < needed || children > 0 && raw.children.is_null() {
+            return Err(NOT_ARROW);
+        }
+        if level > MAX_LEVELS || seen + found.len() + children > MAX_PARTS {
+            return Err(Error::new(ErrorKind::LimitExceeded, "a type of Arrow has at most 64 levels and 4,096 parts"));
+        }
+        if let Some(name) = part.metadata().map_err(|_| NOT_ARROW)?.get("ARROW:extension:name") {
+            let why =
+                "an extension type of Arrow would not open as it was: cast the column to the type it is stored as";
+            return Err(Error::new(ErrorKind::InvalidInput, why).with_detail(name.clone()));
+        }
+        for index in 0..children {
+            // SAFETY: the producer promises as many pointers to children, each of which is null or valid as long as the schema.
+            let child = unsafe { raw.children.add(index).read_unaligned().as_ref() };
+            found.push((child.ok_or(NOT_ARROW)?, level + 1));
+        }
+        found.extend(part.dictionary().map(|values| (values, level + 1)));
+    }
+    Ok(())
+}
+
+/// The text at `pointer`, if there is one.
+fn text<'a>(pointer: *const c_char) -> Result<Option<&'a str>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the producer promises that it ends with a zero, and lives as long as the schema.
+    unsafe { CStr::from_ptr(pointer) }.to_str().map(Some).map_err(|_| NOT_ARROW)
 }
 
 /// The array in `array`, a capsule.
@@ -65,26 +133,42 @@ fn import(array: FFI_ArrowArray, data_type: &DataType) -> Result<Array> {
         return Err(RELEASED);
     }
     let owner = Arc::new(array);
-    // Pointers to nothing and numbers below zero panic.
-    let imported = catch_unwind(AssertUnwindSafe(|| Import { owner: &owner, part: &owner }.array(data_type)));
-    imported.unwrap_or(Err(NOT_ARROW))
+    // SAFETY: both are Arrow's C array.
+    let part = unsafe { &*ptr::from_ref(&*owner).cast::<CArray>() };
+    Import { owner: &owner, part }.array(data_type)
 }
+
+/// Arrow's C array. Its own type for the numbers and pointers of a producer, of which none is taken on trust.
+#[repr(C)]
+struct CArray {
+    length: i64,
+    null_count: i64,
+    offset: i64,
+    n_buffers: i64,
+    n_children: i64,
+    buffers: *const *const u8,
+    children: *const *const Self,
+    dictionary: *const Self,
+    release: Option<unsafe extern "C" fn(*mut Self)>,
+    private_data: *mut c_void,
+}
+
+const _: () = assert!(size_of::<CArray>() == size_of::<FFI_ArrowArray>());
 
 /// An array, or a part of it, that is looked at.
 struct Import<'a> {
     owner: &'a Arc<FFI_ArrowArray>,
-    part: &'a FFI_ArrowArray,
+    part: &'a CArray,
 }
 
-impl<'a> Import<'a> {
+impl Import<'_> {
     fn array(&self, data_type: &DataType) -> Result<Array> {
-        let (len, offset) = (self.part.len(), self.part.offset());
+        let (len, offset) = (count(self.part.length)?, count(self.part.offset)?);
         let end = offset.checked_add(len).filter(|end| isize::try_from(*end).is_ok()).ok_or(NOT_ARROW)?;
         if let DataType::Struct(fields) = data_type {
             return self.only_column(fields, offset, len);
         }
-        let needed = usize::from(*data_type != DataType::Null);
-        if self.part.num_buffers() < needed || isize::try_from(self.part.num_buffers()).is_err() {
+        if count(self.part.n_buffers)? < usize::from(*data_type != DataType::Null) {
             return Err(NOT_ARROW);
         }
         let layout = match data_type {
@@ -106,7 +190,8 @@ impl<'a> Import<'a> {
             DataType::Dictionary(keys, values) => {
                 let width = keys.primitive_width().ok_or(NOT_ARROW)?;
                 let data = self.buffer(1, end.checked_mul(width))?;
-                let part = self.part.dictionary().ok_or(NOT_ARROW)?;
+                // SAFETY: null, or valid as long as the array.
+                let part = unsafe { self.part.dictionary.as_ref() }.ok_or(NOT_ARROW)?;
                 let values = Import { owner: self.owner, part }.array(values)?;
                 Layout::Dictionary { width, is_signed: keys.is_signed_integer(), keys: data, values: Box::new(values) }
             }
@@ -125,7 +210,7 @@ impl<'a> Import<'a> {
         }
         let validity = match layout {
             Layout::Null => None,
-            _ if self.part.null_count() == 0 || self.part.buffer(0).is_null() => None,
+            _ if self.part.null_count == 0 || self.pointer(0)?.is_none() => None,
             _ => Some(self.buffer(0, Some(end.div_ceil(8)))?),
         };
         Ok(Array { len, offset, validity, layout })
@@ -136,15 +221,20 @@ impl<'a> Import<'a> {
         let [field] = &fields[..] else {
             return Err(Error::new(ErrorKind::InvalidInput, "a table is taken as a column only if it has just one"));
         };
-        if self.part.num_buffers() > 0 && self.part.null_count() != 0 && !self.part.buffer(0).is_null() {
+        if self.part.n_buffers > 0 && self.part.null_count != 0 && self.pointer(0)?.is_some() {
             return Err(Error::new(ErrorKind::InvalidInput, "a table does not have rows that are null"));
         }
-        let child = Import { owner: self.owner, part: self.part.child(0) }.array(field.data_type())?;
+        if self.part.n_children < 1 || self.part.children.is_null() {
+            return Err(NOT_ARROW);
+        }
+        // SAFETY: the producer promises as many pointers to children, each of which is null or valid as long as the array.
+        let part = unsafe { self.part.children.read_unaligned().as_ref() }.ok_or(NOT_ARROW)?;
+        let child = Import { owner: self.owner, part }.array(field.data_type())?;
         child.slice(offset, len).ok_or(NOT_ARROW)
     }
 
     fn views(&self, end: usize) -> Result<Layout> {
-        let buffers = self.part.num_buffers().checked_sub(3).ok_or(NOT_ARROW)?;
+        let buffers = count(self.part.n_buffers)?.checked_sub(3).ok_or(NOT_ARROW)?;
         let lens = self.buffer(2 + buffers, buffers.checked_mul(8))?;
         let lens = lens.as_chunks::<8>().0.iter().map(|len| usize::try_from(i64::from_ne_bytes(*len)).ok());
         let data = lens.enumerate().map(|(index, len)| self.buffer(2 + index, len)).collect::<Result<_>>()?;
@@ -162,14 +252,25 @@ impl<'a> Import<'a> {
         if len == 0 {
             return Ok(Buffer::default());
         }
-        if index >= self.part.num_buffers() {
-            return Err(NOT_ARROW);
-        }
-        let pointer = NonNull::new(self.part.buffer(index).cast_mut()).ok_or(NOT_ARROW)?;
+        let pointer = self.pointer(index)?.ok_or(NOT_ARROW)?;
         // SAFETY: the producer promises that the buffer has as many bytes as type, rows and offsets say, until the array is
         // released, which is when its last owner lets go of it.
         Ok(unsafe { Buffer::from_custom_allocation(pointer, len, self.owner.clone()) })
     }
+
+    /// Where the buffer `index` is, if anywhere.
+    fn pointer(&self, index: usize) -> Result<Option<NonNull<u8>>> {
+        if index >= count(self.part.n_buffers)? || self.part.buffers.is_null() {
+            return Err(NOT_ARROW);
+        }
+        // SAFETY: the producer promises as many pointers.
+        Ok(NonNull::new(unsafe { self.part.buffers.add(index).read_unaligned() }.cast_mut()))
+    }
+}
+
+/// A number of a producer that counts something.
+fn count(number: i64) -> Result<usize> {
+    usize::try_from(number).map_err(|_| NOT_ARROW)
 }
 
 pub(super) fn unsupported(data_type: &DataType) -> Error {
