@@ -39,9 +39,12 @@ class SeriesAccessor:
         form: Literal["binary", "text"] = "binary",
         on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
+        seal_sealed: bool = False,
     ) -> "pd.Series":
         """Return the values sealed; see `Field.encrypt_column`."""
-        sealed = field_of(field).encrypt_column(self._series, rows=row, form=form, on_error=on_error, errors=errors)
+        sealed = field_of(field).encrypt_column(
+            self._series, rows=row, form=form, on_error=on_error, errors=errors, seal_sealed=seal_sealed
+        )
         return cast("pd.Series", sealed)
 
     def decrypt(
@@ -57,6 +60,14 @@ class SeriesAccessor:
         """Return the values of sealed ones, as the Arrow type `type`; see `Field.decrypt_column`."""
         opened = field_of(field).decrypt_column(self._series, rows=row, type=type, on_error=on_error, errors=errors)
         return cast("pd.Series", opened)
+
+    def reencrypt(self, field: Field | str, /, *, row: "pd.Series | None" = None, force: bool = False) -> "pd.Series":
+        """Return what is under older keys sealed again; see `Field.reencrypt_column`."""
+        return cast("pd.Series", field_of(field).reencrypt_column(self._series, rows=row, force=force))
+
+    def is_current(self, field: Field | str, /) -> "pd.Series":
+        """Return whether each value is under the key that seals now; see `Field.is_current`."""
+        return cast("pd.Series", field_of(field).is_current(self._series))
 
 
 @pd.api.extensions.register_dataframe_accessor("keyfold")

@@ -8,10 +8,12 @@ mod dictionary;
 mod open;
 mod output;
 mod seal;
+mod sealed;
 
-pub(crate) use column::{ArrowArray, ArrowStream};
+pub(crate) use column::{ArrowArray, ArrowStream, is_column};
 pub(crate) use open::decrypt;
 pub(crate) use seal::encrypt;
+pub(crate) use sealed::{each_sealed, is_current, reencrypt};
 
 use crate::errors::{at_row, invalid, to_py_err};
 use crate::field::Field;
