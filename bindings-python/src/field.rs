@@ -212,7 +212,6 @@ impl Field {
     ///         missing, or not wanted, or not as many as values; more than 2 GiB sealed in one array that is not Large or View.
     ///     PolicyRefused, KeyRefused, KmsError, StoreError: as `encrypt`.
     #[pyo3(signature = (data, /, *, rows = None, form = "binary", on_error = "raise", errors = None, seal_sealed = false))]
-    #[expect(clippy::too_many_arguments, reason = "as many as the call has in Python")]
     fn encrypt_column<'py>(
         &self,
         data: &Bound<'py, PyAny>,

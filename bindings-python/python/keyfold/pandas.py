@@ -9,6 +9,9 @@
 
 A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`. Rows go by position, not by index. Sealed columns and opened
 ones keep index and name, and have the types of Arrow (`binary[pyarrow]`, `int64[pyarrow]`); text opens as `str`.
+
+What pandas calls missing (None, NaN, NaT, NA) is null: it is not sealed and not protected. Bytes that are written to CSV become texts like
+"b'…'", which do not open: seal with `form="text"` what goes there.
 """
 
 from collections.abc import Mapping
@@ -21,6 +24,9 @@ from ._fields import field_of
 from ._native import Field
 
 __all__ = ["FrameAccessor", "SeriesAccessor"]
+
+if not hasattr(pd.Series, "__arrow_c_stream__"):
+    raise ImportError(f"keyfold.pandas needs pandas 3, whose columns have Arrow's interface, and this is {pd.__version__}")
 
 
 @pd.api.extensions.register_series_accessor("keyfold")

@@ -78,7 +78,7 @@ impl Column {
         }
         let name = object.get_type().qualname()?;
         let known =
-            "a column is an object with __arrow_c_array__ or __arrow_c_stream__ (pyarrow, Polars, pandas, DuckDB)";
+            "a column is an object with __arrow_c_array__ or __arrow_c_stream__ (pyarrow, Polars, pandas 3, DuckDB)";
         Err(PyTypeError::new_err(format!("{known}, not {name}")))
     }
 
