@@ -1,6 +1,7 @@
 //! Verifying audit trails.
 
 use crate::errors::to_py_err;
+use crate::fork::detached;
 use crate::wait::wait;
 use keyfold::{Error, ErrorKind, Result};
 use keyfold_audit::{AuditText, Expected, Report};
@@ -58,7 +59,7 @@ impl AuditReport {
 #[pyfunction]
 #[pyo3(signature = (path, /))]
 pub(crate) fn verify_audit(py: Python<'_>, path: PathBuf) -> PyResult<AuditReport> {
-    let (texts, expected) = py.detach(|| read(&path)).map_err(|error| to_py_err(py, &error, None))?;
+    let (texts, expected) = detached(py, || read(&path)).map_err(|error| to_py_err(py, &error, None))?;
     wait(py, async { Ok(AuditReport::of(&keyfold_audit::verify(&texts, &expected).await)) })
 }
 

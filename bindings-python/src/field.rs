@@ -2,6 +2,7 @@
 
 use crate::arrow;
 use crate::errors::to_py_err;
+use crate::fork::detached;
 use crate::inspect::{refuse_sealed, sealed_bytes};
 use crate::keyring::Keyring;
 use crate::many;
@@ -123,7 +124,7 @@ impl Field {
             }
         }
         let encryptor = self.encryptor(py)?;
-        let sealed = py.detach(|| encryptor.encrypt(taken.value(), row));
+        let sealed = detached(py, || encryptor.encrypt(taken.value(), row));
         Ok(PyBytes::new(py, &sealed.map_err(failed)?))
     }
 
@@ -150,7 +151,7 @@ impl Field {
             return to_python(py, opened.value());
         }
         wait(py, async { decryptor.load_keys(&[&bytes][..]).await.map_err(|failure| failure.error) })?;
-        let opened = py.detach(|| decryptor.decrypt(&bytes, row));
+        let opened = detached(py, || decryptor.decrypt(&bytes, row));
         to_python(py, opened.map_err(failed)?.value())
     }
 
@@ -194,14 +195,14 @@ impl Field {
     ///
     /// `data` is a column of pyarrow, Polars or pandas, and the result is one too, with the name and index of `data`; or any other
     /// object that has Arrow's C interfaces, a relation of DuckDB with one column say, and the result is an `ArrowArray` or
-    /// `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1) and timestamps with a time zone
-    /// (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
+    /// `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1), decimals (with as many digits
+    /// after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
     /// 2026-11-25, 2026-11-25T22:00:00Z), as in the command.
     ///
     /// Sealed values are Binary, or in text form Utf8; Large or View where `data` is. A column with a dictionary stays one in a
     /// deterministic field, and each of its values is sealed once; in other fields it is decoded.
     ///
-    /// `data` is not copied: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
+    /// `data` is not copied, but for decimals: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
     /// nothing is returned. With `on_error="null"` a value that cannot be sealed becomes None, that is, is lost here, and its
     /// error, with the row in `.row`, is added to `errors`.
     ///
@@ -229,7 +230,7 @@ impl Field {
     /// The kinds of objects are those of `encrypt_column`. The values have the Arrow type `type`, an object with
     /// `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer");
     /// without it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says
-    /// otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text.
+    /// otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal type only what fits it.
     /// In pandas text opens as `str`.
     ///
     /// With `on_error="null"` a value that does not open becomes null, and its error, with the row in `.row`, is added to
@@ -266,7 +267,8 @@ impl Field {
         let py = value.py();
         let taken = Taken::from(value, self.value_type)?;
         let searcher = self.searcher(py)?;
-        let found = py.detach(|| searcher.ciphertexts(taken.value())).map_err(|error| to_py_err(py, &error, None))?;
+        let found =
+            detached(py, || searcher.ciphertexts(taken.value())).map_err(|error| to_py_err(py, &error, None))?;
         Ok(found.iter().map(|sealed| PyBytes::new(py, sealed)).collect())
     }
 

@@ -1,11 +1,13 @@
 //! Objects of Python as key services.
 
+use crate::host_call;
 use keyfold::{Error, ErrorKind, KmsContext, KmsErrorKind, Result, Secret, WrappedKey};
 use keyfold_kms::callback::CallbackKek;
 use keyfold_kms::layer::{Again, Attempt, Failure, Limits};
 use keyfold_open::{HostKek, PassphraseSource};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -14,8 +16,14 @@ const ENDING: Failure = Failure::new(KmsErrorKind::Unavailable, "the interpreter
 const NOT_WRAPPED: Failure = Failure::malformed("wrap() returns bytes, or a version (str) and bytes");
 const NOT_UNWRAPPED: Failure = Failure::malformed("unwrap() returns the bytes that were wrapped");
 
+/// The KEKs that objects reach, by the names that configurations give them.
+pub(crate) fn host_keks_of(objects: Option<BTreeMap<String, Py<PyAny>>>) -> BTreeMap<String, HostKek> {
+    let objects = objects.unwrap_or_default().into_iter();
+    objects.map(|(name, object)| (name.clone(), host_kek(name, object))).collect()
+}
+
 /// The KEK that the methods `wrap` and `unwrap` of `object` reach.
-pub(crate) fn host_kek(name: String, object: Py<PyAny>) -> HostKek {
+fn host_kek(name: String, object: Py<PyAny>) -> HostKek {
     let object = Arc::new(object);
     Arc::new(move |deadline| Ok(Arc::new(callback_kek(&name, deadline, &object)?)))
 }
@@ -27,32 +35,46 @@ fn callback_kek(name: &str, deadline: Option<Duration>, object: &Arc<Py<PyAny>>)
     CallbackKek::blocking(
         name,
         limits,
-        move |payload, context| attached(|py| wrap(wrapper.bind(py), payload, context)),
-        move |wrapped, context| attached(|py| unwrap(unwrapper.bind(py), wrapped, context)),
+        move |payload, context| {
+            let called = host_call::call(
+                |py| {
+                    let arguments = (PyBytes::new(py, payload.expose()), pairs_of(py, context)?).into_pyobject(py)?;
+                    Ok((wrapper.bind(py).getattr("wrap")?, arguments))
+                },
+                |py, answer| wrapped(answer.map_err(|error| failure(py, &error))?),
+            );
+            called.unwrap_or(Err(ENDING))
+        },
+        move |wrapped, context| {
+            let called = host_call::call(
+                |py| {
+                    let (bytes, version) = (PyBytes::new(py, &wrapped.bytes), &wrapped.kek_version);
+                    let arguments = (bytes, pairs_of(py, context)?, version).into_pyobject(py)?;
+                    Ok((unwrapper.bind(py).getattr("unwrap")?, arguments))
+                },
+                |py, answer| unwrapped(&answer.map_err(|error| failure(py, &error))?),
+            );
+            called.unwrap_or(Err(ENDING))
+        },
     )
 }
 
 /// The source of passphrases that `ask` is: it gets the alias of the KEK.
 pub(crate) fn passphrase_source(ask: Py<PyAny>) -> PassphraseSource {
     Arc::new(move |alias| {
-        let asked = Python::try_attach(|py| ask.call1(py, (alias.as_str(),))?.extract::<String>(py));
-        asked.and_then(|asked| asked.ok()).map(Zeroizing::new).ok_or_else(|| {
+        let asked = host_call::call(
+            |py| Ok((ask.bind(py).clone(), (alias.as_str(),).into_pyobject(py)?)),
+            |_, answer| answer.and_then(|asked| asked.extract::<String>()).ok().map(Zeroizing::new),
+        );
+        asked.flatten().ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "the function that asks for a passphrase gave none")
                 .with_detail(alias.as_str())
         })
     })
 }
 
-/// Runs `call` with the GIL. Waiting for it is no wait for the caller of keyfold, who has let go of it.
-fn attached<T>(call: impl FnOnce(Python<'_>) -> Attempt<T>) -> Attempt<T> {
-    Python::try_attach(call).unwrap_or(Err(ENDING))
-}
-
-fn wrap(object: &Bound<'_, PyAny>, payload: &Secret<64>, context: &KmsContext) -> Attempt<WrappedKey> {
-    let py = object.py();
-    let called = arguments(py, context)
-        .and_then(|context| object.call_method1("wrap", (PyBytes::new(py, payload.expose()), context)));
-    let answer = called.map_err(|error| failure(py, &error))?;
+/// What `wrap` returned.
+fn wrapped(answer: Bound<'_, PyAny>) -> Attempt<WrappedKey> {
     if let Ok(bytes) = answer.extract() {
         return Ok(WrappedKey { kek_version: String::new(), bytes });
     }
@@ -60,12 +82,8 @@ fn wrap(object: &Bound<'_, PyAny>, payload: &Secret<64>, context: &KmsContext) -
     Ok(WrappedKey { kek_version, bytes })
 }
 
-fn unwrap(object: &Bound<'_, PyAny>, wrapped: &WrappedKey, context: &KmsContext) -> Attempt<Secret<64>> {
-    let py = object.py();
-    let called = arguments(py, context).and_then(|context| {
-        object.call_method1("unwrap", (PyBytes::new(py, &wrapped.bytes), context, &wrapped.kek_version))
-    });
-    let answer = called.map_err(|error| failure(py, &error))?;
+/// What `unwrap` returned.
+fn unwrapped(answer: &Bound<'_, PyAny>) -> Attempt<Secret<64>> {
     let payload = answer.cast::<PyBytes>().map_err(|_| NOT_UNWRAPPED)?.as_bytes();
     Secret::try_with(|secret| {
         *secret = payload.try_into().map_err(|_| NOT_UNWRAPPED)?;
@@ -73,7 +91,7 @@ fn unwrap(object: &Bound<'_, PyAny>, wrapped: &WrappedKey, context: &KmsContext)
     })
 }
 
-fn arguments<'py>(py: Python<'py>, context: &KmsContext) -> PyResult<Bound<'py, PyDict>> {
+fn pairs_of<'py>(py: Python<'py>, context: &KmsContext) -> PyResult<Bound<'py, PyDict>> {
     let pairs = PyDict::new(py);
     for (name, value) in context.pairs() {
         pairs.set_item(name, value)?;

@@ -2,14 +2,18 @@
 
 use crate::errors::to_py_err;
 use crate::field::Field;
-use crate::host_kms::{host_kek, passphrase_source};
+use crate::fork::{Inside, detached};
+use crate::gil;
+use crate::host_kms::{host_keks_of, passphrase_source};
+use crate::log;
 use crate::value::not_utf8;
 use crate::wait::wait;
 use keyfold::wire::Suite;
 use keyfold::{
-    Context, Error, ErrorKind, FieldMode, FieldPolicy, Record, Recovery, RewrapOptions, RowBinding, ValueType,
+    Context, Error, ErrorKind, FieldMode, FieldPolicy, KekAlias, Record, Recovery, Result, RewrapOptions, RowBinding,
+    ValueType,
 };
-use keyfold_open::Options;
+use keyfold_open::{NewKeyring, Options};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMapping, PyString, PyType};
@@ -49,7 +53,7 @@ impl Keyring {
     /// Open the keyring of the configuration file `path`, with the fields of the files `policies` added.
     ///
     /// Asks no key service yet, but the audit KEK where there is an `[audit]` section. `recovery`, the reason for it, turns
-    /// recovery mode on. `passphrase` is called with the alias of a KEK whose passphrase is needed. `keks` are objects that
+    /// recovery mode on. `passphrase` is called with the alias of a KEK whose passphrase is needed. `host_keks` are objects that
     /// reach KEKs, by the NAME that the configuration gives as `uri = "host:NAME"`. `records`, of `Keyring.records`, take the place of
     /// the store: keys are read from them, and none is made or changed.
     ///
@@ -61,8 +65,8 @@ impl Keyring {
     ///     InvalidInput: `recovery` is no reason: one line of 1 to 512 bytes.
     #[classmethod]
     #[pyo3(
-        signature = (path, /, *, policies = None, recovery = None, passphrase = None, keks = None, records = None),
-        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, keks=None, records=None)"
+        signature = (path, /, *, policies = None, recovery = None, passphrase = None, host_keks = None, records = None),
+        text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, host_keks=None, records=None)"
     )]
     fn open(
         class: &Bound<'_, PyType>,
@@ -70,7 +74,7 @@ impl Keyring {
         policies: Option<Bound<'_, PyAny>>,
         recovery: Option<&str>,
         passphrase: Option<Py<PyAny>>,
-        keks: Option<BTreeMap<String, Py<PyAny>>>,
+        host_keks: Option<BTreeMap<String, Py<PyAny>>>,
         records: Option<Bound<'_, PyBytes>>,
     ) -> PyResult<Py<Self>> {
         let py = class.py();
@@ -84,11 +88,10 @@ impl Keyring {
                     .with_detail(detail),
             )
         })?;
-        let keks = keks.unwrap_or_default().into_iter().map(|(name, object)| (name.clone(), host_kek(name, object)));
         let options = Options {
             recovery: recovery.map(Recovery::with_reason).transpose().map_err(failed)?,
             passphrase: passphrase.map(passphrase_source),
-            host_keks: keks.collect(),
+            host_keks: host_keks_of(host_keks),
             records: records.as_ref().map(|records| Arc::from(records.as_bytes())),
         };
         let mut config = py.import("keyfold._config")?.getattr("Config")?.call1((&path, policies.clone()))?;
@@ -96,9 +99,11 @@ impl Keyring {
             config = config.call_method1("with_records", (records,))?;
         }
         let config = config.unbind();
+        // Nobody may fork between its opening and its registration.
+        let _inside = Inside::new(py).map_err(failed)?;
         let ring = wait(py, async { keyfold_open::open_with(&path, &policies, &options) })?;
         let ring = Py::new(py, Self { ring, config })?;
-        py.import("keyfold._fork")?.getattr("register")?.call1((&ring,))?;
+        py.import("keyfold._process")?.getattr("register")?.call1((&ring,))?;
         Ok(ring)
     }
 
@@ -223,12 +228,17 @@ impl Keyring {
     }
 
     fn _before_fork(&self, py: Python<'_>) {
-        py.detach(|| self.ring.before_fork());
+        gil::detach(py, || self.ring.before_fork());
     }
 
     /// End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on, and its keys are erased.
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| self.ring.close());
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        // Refused in a child whose parent's threads held locks: closing would wait for them.
+        let _ = detached(py, || {
+            self.ring.close();
+            Ok(())
+        });
+        log::pass_on(py)
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
@@ -238,8 +248,8 @@ impl Keyring {
 
     #[pyo3(signature = (kind, value, traceback, /))]
     #[expect(unused_variables, reason = "whatever ended the block, the keyring is closed")]
-    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) {
-        self.close(py);
+    fn __exit__(&self, py: Python<'_>, kind: Py<PyAny>, value: Py<PyAny>, traceback: Py<PyAny>) -> PyResult<()> {
+        self.close(py)
     }
 
     fn __reduce__(&self) -> PyResult<()> {
@@ -358,17 +368,42 @@ impl KeyInfo {
     }
 }
 
-/// Make a keyring in `folder`, for one machine and for tests, and return the path of its configuration.
+/// Make a keyring in `folder`, and return the path of its configuration.
 ///
-/// Its KEK is a file in `folder`: whoever has the folder has every key.
+/// `keks` are the URIs of the KEKs that wrap its root, by alias, as in `[keks.ALIAS]` of the configuration; each is asked to wrap and
+/// to unwrap. Without any, a new file in `folder` is the KEK, for one machine and for tests: whoever has the folder has every key.
+/// `store` is the URI of a PostgreSQL store; without it the key records are a file in `folder`. Paths in URIs are relative to `folder`,
+/// and URIs are written into the configuration as they are, passwords too. `passphrase` and `host_keks` are those of `Keyring.open`.
 ///
 /// Raises:
-///     StoreError: the folder holds a keyring already, or cannot be written; what was there is untouched.
-///     InvalidInput: `environment` is no environment.
+///     StoreError: the folder holds a keyring already, or cannot be written; or the store failed. What was there is untouched.
+///     ConfigurationError: a URI is not that of a store or KEK that this build knows, or names a KEK that `host_keks` lacks, or
+///         one of `host_keks` is named by no URI.
+///     KmsError: a KEK does not wrap or unwrap.
+///     InvalidInput: `environment` is no environment, or an alias no alias.
+///     Whatever is raised, nothing is left in `folder`.
 #[pyfunction]
-#[pyo3(signature = (folder, /, *, name = "keyring", environment = "development"))]
-pub(crate) fn init(py: Python<'_>, folder: PathBuf, name: &str, environment: &str) -> PyResult<PathBuf> {
-    wait(py, keyfold_open::init(&folder, name, environment)).map(|made| made.config)
+#[pyo3(
+    signature = (folder, /, *, name = "keyring", environment = "development", store = None, keks = None, passphrase = None, host_keks = None),
+    text_signature = "(folder, /, *, name='keyring', environment='development', store=None, keks=None, passphrase=None, host_keks=None)"
+)]
+#[expect(clippy::too_many_arguments, reason = "those of the function of Python, by name")]
+pub(crate) fn init(
+    py: Python<'_>,
+    folder: PathBuf,
+    name: &str,
+    environment: &str,
+    store: Option<String>,
+    keks: Option<BTreeMap<String, String>>,
+    passphrase: Option<Py<PyAny>>,
+    host_keks: Option<BTreeMap<String, Py<PyAny>>>,
+) -> PyResult<PathBuf> {
+    let keks = keks.unwrap_or_default().into_iter().map(|(alias, uri)| Ok((KekAlias::new(&alias)?, uri)));
+    let keks = keks.collect::<Result<_>>().map_err(|error| to_py_err(py, &error, None))?;
+    let passphrase = passphrase.map(passphrase_source);
+    let options = Options { passphrase, host_keks: host_keks_of(host_keks), ..Options::default() };
+    let new = NewKeyring { name: name.to_owned(), environment: environment.to_owned(), store, keks };
+    wait(py, keyfold_open::init_with(&folder, &new, &options)).map(|made| made.config)
 }
 
 /// The fields of a configuration and of `policies`, read from the files alone: of each whether it binds its row, and its type.

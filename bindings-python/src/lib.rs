@@ -7,9 +7,13 @@ mod arrow;
 mod audit;
 mod errors;
 mod field;
+mod fork;
+mod gil;
+mod host_call;
 mod host_kms;
 mod inspect;
 mod keyring;
+mod log;
 mod many;
 mod value;
 mod wait;
@@ -37,6 +41,7 @@ mod _native {
     #[pymodule_init]
     fn init_module(module: &Bound<'_, PyModule>) -> PyResult<()> {
         check_interpreter(module.py())?;
+        crate::log::listen();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 
@@ -48,6 +53,10 @@ mod _native {
     use crate::errors::error_kinds;
     #[pymodule_export]
     use crate::field::Field;
+    #[pymodule_export]
+    use crate::fork::{_begin_call, _begin_child, _begin_fork, _end_fork};
+    #[pymodule_export]
+    use crate::gil::_begin_end;
     #[pymodule_export]
     use crate::inspect::{Census, Inspection, census, from_text, inspect, to_text};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 use crate::errors::{at_row, invalid, is_about_the_value, row_to_py_err, to_py_err};
 use crate::field::Field;
+use crate::fork::detached;
 use crate::inspect::{refuse_sealed, sealed_bytes, without_missing};
 use crate::value::{RowBinding, Taken, to_python};
 use crate::wait::wait_for;
@@ -132,7 +133,8 @@ pub(crate) fn encrypt<'py>(
     };
     while let Some(chunk) = reader.next(take)? {
         let encryptor = field.encryptor(py)?;
-        let sealed = py.detach(|| encryptor.encrypt_column(&Values(&chunk.values), chunk.bindings()));
+        let seal = || Ok(encryptor.encrypt_column(&Values(&chunk.values), chunk.bindings()));
+        let sealed = detached(py, seal).map_err(|error| to_py_err(py, &error, None))?;
         let sealed = sealed.map_err(|failure| row_to_py_err(py, failure, &chunk.rows))?;
         for (index, row) in chunk.rows.iter().enumerate() {
             pad(&out, *row)?;
@@ -178,8 +180,15 @@ pub(crate) fn decrypt<'py>(
     while let Some(chunk) = reader.next(take)? {
         let decryptor = field.decryptor(py)?;
         let opened = match wait_for(py, open_all(decryptor, &chunk))? {
-            Err(_) if nulls => Opening::Each(wait_for(py, open_each(decryptor, &chunk))?),
-            opened => Opening::All(opened.map_err(|failure| row_to_py_err(py, failure, &chunk.rows))?),
+            Ok(opened) => Opening::All(opened),
+            Err(first) => {
+                let error = row_to_py_err(py, first.clone(), &chunk.rows);
+                // What is wrong with all of them is not asked for each.
+                if !nulls || !is_about_the_value(py, &error) {
+                    return Err(error);
+                }
+                Opening::Each(wait_for(py, open_each(decryptor, &chunk, &first))?)
+            }
         };
         for (index, &row) in chunk.rows.iter().enumerate() {
             let value = opened.value(index).map_err(|error| to_py_err(py, error, None));
@@ -214,9 +223,14 @@ async fn open_all(decryptor: &Decryptor, chunk: &Chunk<SealedValue>) -> Result<O
     decryptor.decrypt_column(&chunk.values[..], chunk.bindings())
 }
 
-async fn open_each(decryptor: &Decryptor, chunk: &Chunk<SealedValue>) -> Vec<Result<Opened>> {
+/// Opens each value alone, but the `first` that did not open: its failure has been counted.
+async fn open_each(decryptor: &Decryptor, chunk: &Chunk<SealedValue>, first: &RowError) -> Vec<Result<Opened>> {
     let mut opened = Vec::with_capacity(chunk.values.len());
     for (index, sealed) in chunk.values.iter().enumerate() {
+        if index == first.row {
+            opened.push(Err(first.error.clone()));
+            continue;
+        }
         let row = chunk.bindings().map(|bindings| bindings[index].as_ref());
         let loaded = decryptor.load_keys(slice::from_ref(sealed)).await.map_err(|failure| failure.error);
         opened.push(loaded.and_then(|()| decryptor.decrypt(sealed.as_ref(), row)));

@@ -1,6 +1,9 @@
 //! Waiting for key services and stores without the GIL, in a way that Ctrl-C ends.
 
 use crate::errors::to_py_err;
+use crate::fork::detached;
+use crate::gil;
+use crate::log;
 use keyfold::Result;
 use pyo3::prelude::*;
 use std::pin::pin;
@@ -28,16 +31,22 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T>
 
 /// As [`wait`], for `work` whose errors are still to be told apart.
 pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
-    py.detach(|| {
+    // What goes wrong outside of `work` is told apart from its own errors by the outer result.
+    let waited = detached(py, || {
         let waker = Arc::new(Unpark(thread::current())).into();
         let mut context = Context::from_waker(&waker);
         let mut work = pin!(work);
         loop {
             if let Poll::Ready(done) = work.as_mut().poll(&mut context) {
-                return Ok(done);
+                return Ok(PyResult::Ok(done));
             }
             thread::park_timeout(SIGNALS_EVERY);
-            Python::attach(|py| py.check_signals())?;
+            if let Err(raised) = gil::attach(|py| py.check_signals()) {
+                return Ok(Err(raised));
+            }
         }
-    })
+    });
+    let done = waited.unwrap_or_else(|error| Err(to_py_err(py, &error, None)))?;
+    log::pass_on(py)?;
+    Ok(done)
 }

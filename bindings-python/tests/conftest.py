@@ -27,6 +27,9 @@ required_context = ["tenant"]
 [fields.number]
 row_binding = "none"
 type = "integer"
+[fields.dose]
+row_binding = "none"
+type = "decimal"
 [fields.document]
 row_binding = "none"
 type = "json"

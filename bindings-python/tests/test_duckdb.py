@@ -59,3 +59,39 @@ def test_a_relation_of_one_column_is_a_column(ring: keyfold.Keyring, con: duckdb
     assert opened == [row[0] for row in con.sql("select ssn from patients order by id").fetchall()]
     with pytest.raises(keyfold.InvalidInput):
         field.encrypt_column(con.sql("select id, ssn from patients"))
+
+
+ROUND_TRIPS = {
+    "VARCHAR": "'é'", "TEXT": "' '", "BLOB": "'\\x00\\xff'::blob", "BOOLEAN": "true", "TINYINT": "-128", "SMALLINT": "-32768", "INTEGER": "42",
+    "BIGINT": "9223372036854775807", "UTINYINT": "255", "USMALLINT": "65535", "UINTEGER": "4294967295", "UBIGINT": "9223372036854775807",
+    "FLOAT": "1.1::float", "DOUBLE": "'nan'::double", "DATE": "'2024-02-29'::date", "TIMESTAMPTZ": "'2026-03-29 01:59:59.999999+00'::timestamptz",
+    "UUID": "'5b2074b6-5659-4535-ad77-dbeb39285681'::uuid",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sql_type", ROUND_TRIPS)
+def test_each_type_that_can_be_registered_opens_as_it_was(
+    ring: keyfold.Keyring, con: duckdb.DuckDBPyConnection, sql_type: str
+) -> None:
+    keyfold.duckdb.register(con, "it", ring.field("any"), value=sql_type)
+    keyfold.duckdb.register(con, "bound", ring.field("patient.ssn"), row=sql_type)
+    con.sql(f"create table clear as select ({ROUND_TRIPS[sql_type]})::{sql_type} as v union all select null")
+    con.sql("create table sealed as select v, encrypt_it(v) as e from clear")
+    opened = con.sql("select v is not distinct from decrypt_it(e), typeof(decrypt_it(e)) = typeof(v), count(e) from sealed group by all")
+    assert opened.fetchall() == [(True, True, 1)]
+    bound = con.sql("select decrypt_bound(encrypt_bound('value', v), v) from clear where v is not null")
+    assert bound.fetchall() == [("value",)]
+
+
+@pytest.mark.parametrize(
+    "sql_type",
+    ["BIT", "JSON", "ENUM('a', 'b')", "TIMESTAMP", "TIMESTAMP_NS", "HUGEINT", "UHUGEINT", "DECIMAL(10, 2)", "TIME", "TIMETZ", "INTERVAL", "BIGNUM", "INTEGER[]"],
+)
+def test_types_that_would_open_as_something_else_are_refused(
+    ring: keyfold.Keyring, con: duckdb.DuckDBPyConnection, sql_type: str
+) -> None:
+    before = con.sql("select count(*) from duckdb_functions()").fetchall()
+    for types in ({"value": sql_type}, {"row": sql_type}):
+        with pytest.raises(keyfold.InvalidInput, match="cast in the query"):
+            keyfold.duckdb.register(con, "it", ring.field("any"), **types)
+    assert con.sql("select count(*) from duckdb_functions()").fetchall() == before

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -48,7 +49,7 @@ def service(own_config: keyfold.Config) -> Service:
     service = Service()
     with own_config.path.open("a") as file:
         file.write('[keks.ward]\nuri = "host:ward"\n')
-    with own_config.open(keks={"ward": service}) as ring:
+    with own_config.open(host_keks={"ward": service}) as ring:
         assert ring.repair() == 1 and ring.repair() == 0
         assert [key.keks for key in ring.keys() if key.kind == "root"] == [["local", "ward"]]
     text = own_config.path.read_text().replace('[keks.local]\nuri = "local:local.kek"', "")
@@ -58,7 +59,7 @@ def service(own_config: keyfold.Config) -> Service:
 
 
 def test_one_call_opens_a_keyring(own_config: keyfold.Config, service: Service) -> None:
-    with own_config.open(keks={"ward": service}) as ring:
+    with own_config.open(host_keks={"ward": service}) as ring:
         field = ring.field("any")
         assert service.calls == []
         sealed = field.encrypt_many(range(1000))
@@ -71,11 +72,11 @@ def test_a_kek_that_is_missing_or_misspelt_is_named(own_config: keyfold.Config, 
     with pytest.raises(keyfold.ConfigurationError, match="ward"):
         own_config.open()
     with pytest.raises(keyfold.ConfigurationError, match="host:word"):
-        own_config.open(keks={"ward": service, "word": service})
+        own_config.open(host_keks={"ward": service, "word": service})
 
 
 def fails(own_config: keyfold.Config, service: Service) -> keyfold.KeyfoldError:
-    with own_config.open(keks={"ward": service}) as ring, pytest.raises(keyfold.KeyfoldError) as failed:
+    with own_config.open(host_keks={"ward": service}) as ring, pytest.raises(keyfold.KeyfoldError) as failed:
         ring.field("any").encrypt(1)
     assert CANARY not in f"{failed.value!r}{failed.value}{failed.value.__notes__ if failed.value.__cause__ else ''}"
     return failed.value
@@ -105,7 +106,7 @@ def test_failures_are_sorted_and_repeated_where_that_helps(own_config: keyfold.C
             raise keyfold.KmsFailure("Throttled")
 
     service.fail = away_once
-    with own_config.open(keks={"ward": service}) as ring:
+    with own_config.open(host_keks={"ward": service}) as ring:
         ring.field("any").encrypt(1)
     assert len(service.calls) == 2
 
@@ -126,22 +127,29 @@ def test_a_wrong_answer_is_an_error(own_config: keyfold.Config, service: Service
 
 
 def test_a_service_that_is_away_makes_no_nulls(own_config: keyfold.Config, service: Service) -> None:
-    with own_config.open(keks={"ward": service}) as ring:
+    with own_config.open(host_keks={"ward": service}) as ring:
         sealed = ring.field("any").encrypt_many(range(3))
 
     def away() -> None:
         raise keyfold.KmsFailure("Unavailable", retryable=False)
 
     service.fail = away
-    with own_config.open(keks={"ward": service}) as ring, pytest.raises(keyfold.KmsError):
-        ring.field("any").decrypt_many(sealed, on_error="null")
+    for is_column in (False, True):
+        service.calls.clear()
+        with own_config.open(host_keks={"ward": service}) as ring, pytest.raises(keyfold.KmsError):
+            if is_column:
+                ring.field("any").decrypt_column(pa.array(sealed), on_error="null")
+            else:
+                ring.field("any").decrypt_many(sealed, on_error="null")
+        # Once, and not for each value.
+        assert len(service.calls) == 1
 
 
 def test_other_threads_go_on_and_ctrl_c_works_while_a_service_is_asked(own_config: keyfold.Config, service: Service) -> None:
     released = threading.Event()
     service.fail = lambda: released.wait(30)
     try:
-        with own_config.open(keks={"ward": service}) as ring:
+        with own_config.open(host_keks={"ward": service}) as ring:
             field = ring.field("any")
             timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
             timer.start()
@@ -173,3 +181,17 @@ def test_a_passphrase_is_asked_for(own_config: keyfold.Config) -> None:
     assert asked == ["offline"] and CANARY not in str(failed.value)
     with own_config.open(passphrase=lambda alias: "correct horse battery") as ring:
         assert ring.repair() == 1
+
+
+def test_the_deadline_of_the_configuration_ends_an_operation(own_config: keyfold.Config, service: Service) -> None:
+    text = own_config.path.read_text()
+    own_config.path.write_text(text.replace('uri = "host:ward"', 'uri = "host:ward"\ndeadline = "1s"'))
+    released = threading.Event()
+    service.fail = lambda: released.wait(30)
+    start = time.monotonic()
+    try:
+        assert fails(own_config, service).kind == "Timeout"
+    finally:
+        released.set()
+    # Without it, one attempt alone takes 3 seconds.
+    assert 0.9 < time.monotonic() - start < 2.5

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import keyfold
@@ -41,6 +42,25 @@ def test_frames(ring: keyfold.Keyring, frame: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(opened.astype({"age": "Int64"}), frame)
 
 
+def test_a_frame_with_fields_that_bind_rows_and_others(ring: keyfold.Keyring, frame: pd.DataFrame) -> None:
+    frame["mrn"] = ["m-1", "m-2", "m-1"]
+    keyfold.use(ring)
+    try:
+        fields = {"ssn": "patient.ssn", "mrn": "mrn"}
+        given: Any = frame
+        sealed = given.keyfold.encrypt(fields, row="patient_id")
+        assert sealed["mrn"].iloc[0] == sealed["mrn"].iloc[2] == ring.field("mrn").encrypt("m-1")
+        assert ring.field("patient.ssn").decrypt(sealed["ssn"].iloc[2], row="13") == "c"
+        pd.testing.assert_frame_equal(sealed.keyfold.decrypt(fields, row="patient_id"), frame)
+        with pytest.raises(keyfold.InvalidInput, match="a column of rows is needed"):
+            given.keyfold.encrypt(fields)
+        # Without a field that binds rows, a column that the frame has not is a mistake all the same.
+        with pytest.raises(KeyError):
+            given.keyfold.encrypt({"mrn": "mrn"}, row="patient")
+    finally:
+        keyfold.use(None)
+
+
 @pytest.mark.parametrize("dtype", ["str", "object", "string", "string[pyarrow]", "category"])
 def test_text_of_every_kind(ring: keyfold.Keyring, dtype: str) -> None:
     for name in ("any", "mrn"):
@@ -67,3 +87,21 @@ def test_other_types(ring: keyfold.Keyring, values: list[Any], dtype: str) -> No
     naive = pd.Series(pd.to_datetime(["2024-02-29"]))
     with pytest.raises(keyfold.InvalidInput, match="time zone"):
         field.encrypt_column(naive)
+
+
+def test_rows_of_another_index_are_refused(ring: keyfold.Keyring, frame: pd.DataFrame) -> None:
+    ssn = ring.field("patient.ssn")
+    given: Any = frame["ssn"]
+    rows = frame["patient_id"]
+    sealed = given.keyfold.encrypt(ssn, row=rows)
+    shuffled = rows.sort_index()
+    for call in (given.keyfold.encrypt, sealed.keyfold.decrypt):
+        with pytest.raises(keyfold.InvalidInput, match="align") as raised:
+            call(ssn, row=shuffled)
+        assert (raised.value.code, raised.value.kind) == (100, "InvalidInput")
+        with pytest.raises(keyfold.InvalidInput, match="align"):
+            call(ssn, row=rows.reset_index(drop=True))
+    assert sealed.keyfold.decrypt(ssn, row=shuffled.reindex(sealed.index)).tolist()[0] == "a"
+    assert sealed.keyfold.decrypt(ssn, row=pa.array(rows)).tolist()[0] == "a"
+    doubled: Any = pd.concat([frame, frame])
+    assert len(doubled.keyfold.encrypt({"ssn": ssn}, row="patient_id")) == 6

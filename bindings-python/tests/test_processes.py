@@ -3,16 +3,19 @@
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 import pytest
 
 import keyfold
+from keyfold import _process
 
 WORKERS = 8
 # A process that should take a fraction of a second and hangs fails here.
@@ -164,27 +167,90 @@ def test_a_prefork_server(ring: keyfold.Keyring) -> None:
 
 
 AT_EXIT = """
-import sys, threading, keyfold
+import atexit, sys, threading, time, pyarrow, keyfold
 ring = keyfold.Config(sys.argv[1], [sys.argv[2]]).open()
 field = ring.field("any")
 assert field.decrypt(field.encrypt(1)) == 1
 stop = threading.Event()
+column = pyarrow.array(map(str, range(50_000)))
+works = {
+    "many": lambda: field.decrypt_many(field.encrypt_many(range(2000))),
+    "column": lambda: field.decrypt_column(field.encrypt_column(column)),
+    "keys": ring.keys,
+    "keyrings": lambda: keyfold.Config(sys.argv[1], [sys.argv[2]]).open().field("any").encrypt(1),
+}
 def work():
     while True:
-        field.decrypt_many(field.encrypt_many(range(2000)))
-if sys.argv[3] == "busy":
+        works[sys.argv[3]]()
+class Slow:
+    def __del__(self):
+        time.sleep(0.05)  # the end takes a while, as with pools and loggers
+sys.slow = Slow()
+if sys.argv[3] != "idle":
     threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.05)
+atexit.register(lambda: field.encrypt_many([1]))
 """
 
 
 def test_the_interpreter_ends_cleanly(config: keyfold.Config, pytestconfig: pytest.Config) -> None:
     times = 1000 if pytestconfig.getoption("--long") else 100
     for number in range(times):
-        command = [sys.executable, "-X", "dev", "-c", AT_EXIT, str(config.path), str(config.policies[0])]
-        ended = subprocess.run(
-            [*command, "busy" if number % 2 else "idle"], capture_output=True, timeout=30, check=False
-        )
+        how = ("idle", "many", "column", "keys", "keyrings")[number % 5]
+        command = [sys.executable, "-X", "dev", "-c", AT_EXIT, str(config.path), str(config.policies[0]), how]
+        ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
         assert (ended.returncode, ended.stderr) == (0, b""), (number, ended)
+
+
+WITH_A_CALL = """
+import logging, sys, time, keyfold
+logging.getLogger("keyfold").setLevel(logging.ERROR)
+class Hanging:
+    def wrap(self, payload, context):
+        while True:
+            time.sleep(0.001)
+    def unwrap(self, wrapped, context, version):
+        return wrapped
+ring = keyfold.Config(sys.argv[1], [sys.argv[2]]).open(host_keks={"ward": Hanging()})
+try:
+    ring.repair()
+except keyfold.KmsError as error:
+    assert error.kind == "Timeout", error
+else:
+    raise SystemExit("it does not hang")
+"""
+
+
+def test_the_interpreter_ends_cleanly_while_a_key_service_of_the_program_hangs(
+    own_config: keyfold.Config, pytestconfig: pytest.Config
+) -> None:
+    with own_config.path.open("a") as file:
+        file.write('[keks.ward]\nuri = "host:ward"\ndeadline = "1s"\n')
+    for _ in range(100 if pytestconfig.getoption("--long") else 5):
+        command = [sys.executable, "-X", "dev", "-c", WITH_A_CALL, str(own_config.path), str(own_config.policies[0])]
+        ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        assert (ended.returncode, ended.stderr) == (0, b""), ended
+
+
+def test_a_key_service_of_the_program_may_fork(own_config: keyfold.Config) -> None:
+    answers = []
+
+    class Forking:
+        def wrap(self, payload: bytes, context: dict[str, str], /) -> bytes:
+            answers.append(answer_of_child(lambda: None))
+            answers.append(answer_of_child(lambda: own_config.open()))
+            return payload
+
+        def unwrap(self, wrapped: bytes, context: dict[str, str], version: str, /) -> bytes:
+            return wrapped
+
+    with own_config.path.open("a") as file:
+        file.write('[keks.ward]\nuri = "host:ward"\n')
+    with own_config.open(host_keks={"ward": Forking()}) as ring:
+        start = time.monotonic()
+        assert ring.repair() == 1
+        assert time.monotonic() - start < PATIENCE, "a fork waited for the caller of who forks"
+    assert answers[0] == "" and answers[1].startswith("StoreError: this process was forked while"), answers
 
 
 SUBINTERPRETER = """
@@ -203,3 +269,99 @@ else:
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the private module has another name")
 def test_a_second_interpreter_is_refused_with_a_sentence() -> None:
     subprocess.run([sys.executable, "-c", SUBINTERPRETER], check=True, timeout=30)
+
+
+def answer_of_child(work: Callable[[], object]) -> str:
+    """What became of `work` in a forked child: empty, or its error."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = ""
+        try:
+            signal.alarm(int(PATIENCE))  # whose default action ends a child that hangs
+            work()
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writer, answer.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return answer if status == 0 else f"ended by {status}"
+
+
+@pytest.mark.parametrize("busy", ["keys", "scopes", "rotations", "keyrings", "columns"])
+def test_children_work_whatever_other_threads_do_at_the_fork(own_config: keyfold.Config, busy: str) -> None:
+    ring = own_config.open()
+    field = ring.field("any")
+    sealed = field.encrypt(1)
+    stop, failed = threading.Event(), []
+    works: dict[str, Callable[[], object]] = {
+        "keys": ring.keys,
+        "scopes": lambda: ring.field("any", scope=f"ward-{time.monotonic_ns()}").encrypt(1),
+        "rotations": ring.rotate,
+        "keyrings": lambda: own_config.open().field("any").encrypt(1),
+        "columns": lambda: field.decrypt_many(field.encrypt_many(range(5000))),
+    }
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                works[busy]()
+            except Exception as error:
+                failed.append(error)
+
+    def in_child() -> None:
+        assert field.decrypt(sealed) == 1
+        new = ring.field("any", scope=f"child-{os.getpid()}")
+        assert new.decrypt(new.encrypt(2)) == 2
+        assert len(ring.keys()) > 2
+        with own_config.open() as another:
+            assert another.field("any").decrypt(field.encrypt(3)) == 3
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        answers = [answer_of_child(in_child) for _ in range(15)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert answers == [""] * 15
+    assert failed == []
+
+
+def test_a_child_of_a_fork_that_could_not_wait_says_so(
+    own_config: keyfold.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    class Slow(keyfold.Kek):
+        def wrap(self, payload: bytes, context: dict[str, str]) -> bytes:
+            began.set()
+            may_end.wait(PATIENCE)
+            return payload
+
+        def unwrap(self, wrapped: bytes, context: dict[str, str], version: str) -> bytes:
+            return wrapped
+
+    monkeypatch.setattr(_process, "PATIENCE", 0.1)
+    with own_config.path.open("a") as file:
+        file.write('[keks.slow]\nuri = "host:slow"\n')
+    with keyfold.Keyring.open(own_config.path, policies=own_config.policies, host_keks={"slow": Slow()}) as ring:
+        field = ring.field("any")
+        sealed = field.encrypt(1)
+        repair = threading.Thread(target=ring.repair)
+        repair.start()
+        assert began.wait(PATIENCE)
+        works: list[Callable[[], object]] = [ring.keys, lambda: field.encrypt_many([1]), ring.close]
+        answers = [answer_of_child(work) for work in works]
+        may_end.set()
+        repair.join()
+        assert answers[0] == answers[1] and answers[0].startswith("StoreError: this process was forked while")
+        assert answers[2] == ""
+        assert answer_of_child(lambda: ring.field("any", scope="new").encrypt(1)) == "", "the next fork waits again"
+        assert field.decrypt(sealed) == 1

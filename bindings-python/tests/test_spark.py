@@ -103,7 +103,7 @@ def config():
     return keyfold.Config(FOLDER / "ring" / "keyfold.toml", [FOLDER / "ring" / "policy.toml"])
 
 def open_ring():
-    return config().open(keks={"ward": Service()})
+    return config().open(host_keks={"ward": Service()})
 """
 
 

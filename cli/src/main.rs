@@ -60,6 +60,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => return doctor::run(&args, &mut out),
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
+        Command::Keys(Keys::Partition(args)) => keys::partition(&args, &mut out)?,
         Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,
         Command::Keys(Keys::State(args)) => keys::change_state(&args, &mut out)?,
         Command::Keys(Keys::NewKek(args)) => keys::new_kek(&args, &mut out)?,

@@ -353,3 +353,49 @@ fn inspect_shows_binary_values_and_frames_from_files() {
     }
     inspect(&["--file", "missing"]).expect(STORAGE, &["missing"]);
 }
+
+#[test]
+fn a_partition_is_used_once_its_section_is_added() {
+    let world = World::new();
+    let policy = |partition: &str| {
+        format!(
+            "version = 1\n[fields.name]\nmode = \"deterministic\"\ntype = \"text\"\npartition = '{partition}'\ncolumns = [\"name\"]\n"
+        )
+    };
+    world.write("one.csv", "name\nAda\nAda\n");
+    let name = r#"study "7""#;
+    world.write("study.toml", policy(name));
+    world.write("default.toml", policy("default"));
+    let protect = |policy: &str| {
+        world.succeeds(&["protect", "--policy", policy, "one.csv", "--output", "sealed.csv", "--force"]);
+        let sealed = world.text("sealed.csv");
+        let cells: Vec<String> = sealed.lines().skip(1).map(str::to_owned).collect();
+        assert_eq!(cells[0], cells[1]);
+        cells[0].clone()
+    };
+    world.refuses(&["protect", "--policy", "study.toml", "one.csv", "--output", "o.csv"], common::POLICY, &["study"]);
+
+    let before = fs::read_to_string(world.config()).expect("the configuration");
+    let made = world.succeeds(&["keys", "partition", name]);
+    assert_eq!(fs::read_to_string(world.config()).expect("the configuration"), before, "printed, and no more");
+    fs::write(world.config(), format!("{before}\n{}", made.stdout_text())).expect("written");
+    let of_study = protect("study.toml");
+    assert_ne!(of_study, protect("default.toml"));
+    assert_eq!(protect("study.toml"), of_study);
+    world.succeeds(&["reveal", "--policy", "study.toml", "sealed.csv", "--output", "out.csv"]);
+    assert_eq!(world.text("out.csv"), world.text("one.csv"));
+
+    world.refuses(&["keys", "partition", name], common::USAGE, &["NAME", "has a partition of that name"]);
+    for wrong in ["", "a\nb"] {
+        world.refuses(
+            &["keys", "partition", wrong],
+            common::USAGE,
+            &["NAME", "a partition has a name of 1 to 255 bytes"],
+        );
+    }
+    let json = &world.succeeds(&["keys", "partition", "other", "--json"]).json_lines()[0];
+    assert_eq!(json["name"], "other");
+    assert!(json["section"].as_str().expect("a section").starts_with("[lookup.\"other\"]\npartition = \""));
+    assert_eq!(json["partition"].as_str().map(str::len), Some(32));
+    assert_eq!(json["seals"].as_str().map(str::len), Some(48));
+}

@@ -54,16 +54,7 @@ key_services! {
 ///   alias stands for.
 /// - Those of opening a KEK file, where no KEK for roots is left to ask.
 pub(crate) fn open_keks(config: &Config, folder: &Path, options: &Options) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
-    let is_named = |name: &str| {
-        config.keks.values().chain(config.audit_keks.values()).any(|uri| uri.strip_prefix("host:") == Some(name))
-    };
-    if let Some(name) = options.host_keks.keys().find(|name| !is_named(name)) {
-        return Err(Error::new(
-            ErrorKind::Configuration,
-            "no section of the configuration names this KEK of the program",
-        )
-        .with_detail(format!("host:{name}")));
-    }
+    check_host_keks(options, config.keks.values().chain(config.audit_keks.values()))?;
     let policy = &config.keyring;
     let use_of = |alias: &KekAlias| policy.keks.uses.get(alias).copied().unwrap_or_default();
     let mut keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::new();
@@ -116,12 +107,23 @@ pub(crate) fn open_keks(config: &Config, folder: &Path, options: &Options) -> Re
     fatal.map_or(Ok(keks), Err)
 }
 
+/// Refuses a KEK of the host program that none of `uris` names.
+fn check_host_keks<'a>(options: &Options, uris: impl Iterator<Item = &'a String> + Clone) -> Result<()> {
+    let is_named = |name: &str| uris.clone().any(|uri| uri.strip_prefix("host:") == Some(name));
+    match options.host_keks.keys().find(|name| !is_named(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(ErrorKind::Configuration, "no KEK of the keyring is this one of the program")
+            .with_detail(format!("host:{name}"))),
+    }
+}
+
 /// Opens all of `uris`, for a new keyring that each of them is to open.
 pub(crate) fn open_all(
     uris: &BTreeMap<KekAlias, String>,
     folder: &Path,
     options: &Options,
 ) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
+    check_host_keks(options, uris.values())?;
     let mut keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::new();
     let mut ids = BTreeMap::new();
     for (alias, uri) in uris {

@@ -307,7 +307,8 @@ pub async fn init(folder: &Path, name: &str, environment: &str) -> Result<Initia
 ///
 /// # Errors
 ///
-/// - [`Configuration`](ErrorKind::Configuration): a URI is not that of a PostgreSQL store or of a KEK that this build knows.
+/// - [`Configuration`](ErrorKind::Configuration): a URI is not that of a PostgreSQL store or of a KEK that this build knows, or
+///   `options` bring a KEK that no URI names.
 /// - [`Kms`](ErrorKind::Kms): a KEK does not wrap or unwrap; nothing is left.
 /// - [`Store`](ErrorKind::Store): the store cannot be reached or made. What was stored before a failure is of a lineage that
 ///   nobody uses.

@@ -46,11 +46,16 @@ class Config:
         *,
         recovery: str | None = None,
         passphrase: Callable[[str], str] | None = None,
-        keks: Mapping[str, Kek] | None = None,
+        host_keks: Mapping[str, Kek] | None = None,
     ) -> Keyring:
         """Open the keyring: see `Keyring.open`."""
         return Keyring.open(
-            self._path, policies=self._policies, recovery=recovery, passphrase=passphrase, keks=keks, records=self._records
+            self._path,
+            policies=self._policies,
+            recovery=recovery,
+            passphrase=passphrase,
+            host_keks=host_keks,
+            records=self._records,
         )
 
     def _key(self) -> tuple[Path, tuple[Path, ...], bytes | None]:

@@ -68,3 +68,8 @@ class StoreError(KeyfoldError):
 
 class KmsError(KeyfoldError):
     """The key service refused or did not answer; `kind` says which, such as `AccessDenied` or `Unavailable`."""
+
+
+def invalid(message: str) -> InvalidInput:
+    """What is wrong with an argument by a rule that only a layer in Python has."""
+    return InvalidInput(message, 100, "InvalidInput")

@@ -8,10 +8,10 @@ _RETRYABLE = {kind: retryable for kind, _, retryable, class_name in error_kinds(
 
 
 class Kek(Protocol):
-    """A key-encryption key that the program reaches itself; `Keyring.open` takes such objects as `keks`.
+    """A key-encryption key that the program reaches itself; `Keyring.open` and `init` take such objects as `host_keks`.
 
     Both methods make one attempt, and are called from several threads at once. keyfold limits, paces and repeats attempts:
-    one may take 3 seconds, and one operation 10. They raise `KmsFailure` to say what went wrong; any other exception counts
+    one may take 3 seconds, and one operation 10, or the `deadline` of its section in the configuration. They raise `KmsFailure` to say what went wrong; any other exception counts
     as a refusal, of which only the class is shown.
 
     What is wrapped are keys. Python cannot erase `bytes`: copies of a key stay in memory until that is used for

@@ -18,6 +18,13 @@ __all__ = [
     "Inspection",
     "KeyInfo",
     "Keyring",
+    "__version__",
+    "_begin_call",
+    "_begin_child",
+    "_begin_end",
+    "_begin_fork",
+    "_end_fork",
+    "_read_policy",
     "census",
     "error_kinds",
     "from_text",
@@ -47,13 +54,13 @@ class Keyring:
         policies: Sequence[str | PathLike[str]] = (),
         recovery: str | None = None,
         passphrase: Callable[[str], str] | None = None,
-        keks: Mapping[str, Kek] | None = None,
+        host_keks: Mapping[str, Kek] | None = None,
         records: bytes | None = None,
     ) -> Self:
         """Open the keyring of the configuration file `path`, with the fields of the files `policies` added.
 
         Asks no key service yet, but the audit KEK where there is an `[audit]` section. `recovery`, the reason for it, turns
-        recovery mode on. `passphrase` is called with the alias of a KEK whose passphrase is needed. `keks` are objects that
+        recovery mode on. `passphrase` is called with the alias of a KEK whose passphrase is needed. `host_keks` are objects that
         reach KEKs, by the NAME that the configuration gives as `uri = "host:NAME"`. `records`, of `Keyring.records`, take the place of
         the store: keys are read from them, and none is made or changed.
 
@@ -240,14 +247,14 @@ class Field:
 
         `data` is a column of pyarrow, Polars or pandas, and the result is one too, with the name and index of `data`; or any other
         object that has Arrow's C interfaces, a relation of DuckDB with one column say, and the result is an `ArrowArray` or
-        `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1) and timestamps with a time zone
-        (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
+        `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1), decimals (with as many digits
+        after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
         2026-11-25, 2026-11-25T22:00:00Z), as in the command.
 
         Sealed values are Binary, or in text form Utf8; Large or View where `data` is. A column with a dictionary stays one in a
         deterministic field, and each of its values is sealed once; in other fields it is decoded.
 
-        `data` is not copied: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
+        `data` is not copied, but for decimals: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
         nothing is returned. With `on_error="null"` a value that cannot be sealed becomes None, that is, is lost here, and its
         error, with the row in `.row`, is added to `errors`.
 
@@ -274,7 +281,7 @@ class Field:
         The kinds of objects are those of `encrypt_column`. The values have the Arrow type `type`, an object with
         `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer");
         without it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says
-        otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text.
+        otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal type only what fits it.
         In pandas text opens as `str`.
 
         With `on_error="null"` a value that does not open becomes null, and its error, with the row in `.row`, is added to
@@ -458,14 +465,31 @@ def census(values: Iterable[Sealed | None] | ArrowColumn, /) -> Census:
         InvalidInput: a column of neither bytes nor text.
     """
 
-def init(folder: str | PathLike[str], /, *, name: str = "keyring", environment: str = "development") -> Path:
-    """Make a keyring in `folder`, for one machine and for tests, and return the path of its configuration.
+def init(
+    folder: str | PathLike[str],
+    /,
+    *,
+    name: str = "keyring",
+    environment: str = "development",
+    store: str | None = None,
+    keks: Mapping[str, str] | None = None,
+    passphrase: Callable[[str], str] | None = None,
+    host_keks: Mapping[str, Kek] | None = None,
+) -> Path:
+    """Make a keyring in `folder`, and return the path of its configuration.
 
-    Its KEK is a file in `folder`: whoever has the folder has every key.
+    `keks` are the URIs of the KEKs that wrap its root, by alias, as in `[keks.ALIAS]` of the configuration; each is asked to wrap and
+    to unwrap. Without any, a new file in `folder` is the KEK, for one machine and for tests: whoever has the folder has every key.
+    `store` is the URI of a PostgreSQL store; without it the key records are a file in `folder`. Paths in URIs are relative to `folder`,
+    and URIs are written into the configuration as they are, passwords too. `passphrase` and `host_keks` are those of `Keyring.open`.
 
     Raises:
-        StoreError: the folder holds a keyring already, or cannot be written; what was there is untouched.
-        InvalidInput: `environment` is no environment.
+        StoreError: the folder holds a keyring already, or cannot be written; or the store failed. What was there is untouched.
+        ConfigurationError: a URI is not that of a store or KEK that this build knows, or names a KEK that `host_keks` lacks, or
+            one of `host_keks` is named by no URI.
+        KmsError: a KEK does not wrap or unwrap.
+        InvalidInput: `environment` is no environment, or an alias no alias.
+        Whatever is raised, nothing is left in `folder`.
     """
 
 def _read_policy(
@@ -505,3 +529,10 @@ def verify_audit(path: str | PathLike[str], /) -> AuditReport:
         ConfigurationError: there is no `[audit]` section.
         StoreError: a file cannot be read.
     """
+
+
+def _begin_fork(patience: float) -> bool: ...
+def _end_fork() -> None: ...
+def _begin_child(was_quiet: bool) -> None: ...
+def _begin_end() -> None: ...
+def _begin_call() -> None: ...

@@ -27,13 +27,10 @@ import polars as pl
 
 from ._errors import KeyfoldError
 from ._fields import field_of
+from ._frames import without_frames
 from ._native import Field
 
 __all__ = ["ExprNamespace", "SeriesNamespace", "decrypt", "encrypt", "is_current", "reencrypt"]
-
-OnError = Literal["raise", "null"]
-Form = Literal["binary", "text"]
-
 
 def encrypt(
     expr: pl.Expr | str,
@@ -41,8 +38,8 @@ def encrypt(
     /,
     *,
     row: pl.Expr | str | None = None,
-    form: Form = "binary",
-    on_error: OnError = "raise",
+    form: Literal["binary", "text"] = "binary",
+    on_error: Literal["raise", "null"] = "raise",
     errors: list[KeyfoldError] | None = None,
     seal_sealed: bool = False,
 ) -> pl.Expr:
@@ -67,7 +64,7 @@ def decrypt(
     *,
     row: pl.Expr | str | None = None,
     dtype: pl.DataType | type[pl.DataType] | None = None,
-    on_error: OnError = "raise",
+    on_error: Literal["raise", "null"] = "raise",
     errors: list[KeyfoldError] | None = None,
 ) -> pl.Expr:
     """Return the values of sealed ones, as `dtype`; see `Field.decrypt_column`.
@@ -118,6 +115,7 @@ def _map(
     work: Callable[[pl.Series, pl.Series | None], pl.Series],
     dtype: pl.DataType | pl.DataTypeExpr,
 ) -> pl.Expr:
+    @without_frames
     def work_on(columns: Sequence[pl.Series]) -> pl.Series:
         try:
             return work(columns[0], columns[1] if len(columns) == 2 else None)
@@ -151,14 +149,14 @@ class ExprNamespace:
     def __init__(self, expr: pl.Expr) -> None:
         self._expr = expr
 
+    @without_frames
     def encrypt(
         self,
         field: Field | str,
-        /,
         *,
         row: pl.Expr | str | None = None,
-        form: Form = "binary",
-        on_error: OnError = "raise",
+        form: Literal["binary", "text"] = "binary",
+        on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
         seal_sealed: bool = False,
     ) -> pl.Expr:
@@ -167,24 +165,24 @@ class ExprNamespace:
             self._expr, field, row=row, form=form, on_error=on_error, errors=errors, seal_sealed=seal_sealed
         )
 
+    @without_frames
     def decrypt(
         self,
         field: Field | str,
-        /,
         *,
         row: pl.Expr | str | None = None,
         dtype: pl.DataType | type[pl.DataType] | None = None,
-        on_error: OnError = "raise",
+        on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> pl.Expr:
         """Return the values of sealed ones, as `dtype`: see `keyfold.polars.decrypt`."""
         return decrypt(self._expr, field, row=row, dtype=dtype, on_error=on_error, errors=errors)
 
-    def reencrypt(self, field: Field | str, /, *, row: pl.Expr | str | None = None, force: bool = False) -> pl.Expr:
+    def reencrypt(self, field: Field | str, *, row: pl.Expr | str | None = None, force: bool = False) -> pl.Expr:
         """Return what is under older keys sealed again: see `keyfold.polars.reencrypt`."""
         return reencrypt(self._expr, field, row=row, force=force)
 
-    def is_current(self, field: Field | str, /) -> pl.Expr:
+    def is_current(self, field: Field | str) -> pl.Expr:
         """Return whether each value is under the key that seals now: see `keyfold.polars.is_current`."""
         return is_current(self._expr, field)
 
@@ -196,14 +194,14 @@ class SeriesNamespace:
     def __init__(self, series: pl.Series) -> None:
         self._series = series
 
+    @without_frames
     def encrypt(
         self,
         field: Field | str,
-        /,
         *,
         row: pl.Series | None = None,
-        form: Form = "binary",
-        on_error: OnError = "raise",
+        form: Literal["binary", "text"] = "binary",
+        on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
         seal_sealed: bool = False,
     ) -> pl.Series:
@@ -213,24 +211,26 @@ class SeriesNamespace:
         )
         return cast("pl.Series", sealed)
 
+    @without_frames
     def decrypt(
         self,
         field: Field | str,
-        /,
         *,
         row: pl.Series | None = None,
         dtype: pl.DataType | type[pl.DataType] | None = None,
-        on_error: OnError = "raise",
+        on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> pl.Series:
         """Return the values of sealed ones; see `Field.decrypt_column`."""
         opened = field_of(field).decrypt_column(self._series, rows=row, type=dtype, on_error=on_error, errors=errors)
         return cast("pl.Series", opened)
 
-    def reencrypt(self, field: Field | str, /, *, row: pl.Series | None = None, force: bool = False) -> pl.Series:
+    @without_frames
+    def reencrypt(self, field: Field | str, *, row: pl.Series | None = None, force: bool = False) -> pl.Series:
         """Return what is under older keys sealed again; see `Field.reencrypt_column`."""
         return cast("pl.Series", field_of(field).reencrypt_column(self._series, rows=row, force=force))
 
-    def is_current(self, field: Field | str, /) -> pl.Series:
+    @without_frames
+    def is_current(self, field: Field | str) -> pl.Series:
         """Return whether each value is under the key that seals now; see `Field.is_current`."""
         return cast("pl.Series", field_of(field).is_current(self._series))

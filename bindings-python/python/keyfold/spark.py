@@ -27,7 +27,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import uuid4
 
 import pyarrow as pa
@@ -39,7 +39,8 @@ from pyspark.sql.types import BinaryType, DataType, StructField, StructType
 
 from ._config import Config
 from ._errors import DecryptionFailed, FormatError, KeyfoldError, PolicyRefused, StoreError
-from ._native import Field, Keyring, _read_policy
+from ._frames import without_frames
+from ._native import Field, Keyring, _read_policy, to_text
 from ._native import census as census_of
 from ._native import inspect as inspected
 
@@ -48,6 +49,9 @@ __all__ = ["census", "decrypt", "encrypt", "reencrypt"]
 Opener: TypeAlias = Config | Callable[[], Keyring]
 """How an executor comes to a keyring."""
 
+# So long that it holds the header of a value, of which two under one key do not differ: FORMAT.md §3 and §6.
+_HEAD_LEN, _TEXT_HEAD_LEN = 26, 42
+
 _OPENED = {"bytes": "binary", "integer": "long", "float": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
 """The types of Spark as which values of the policy's types open; the others open as string."""
 
@@ -55,6 +59,7 @@ _OURS = {"text": "string", "json": "string", "bytes": "binary"}
 """Names of types in policies that Spark does not have."""
 
 
+@without_frames
 def encrypt(
     frame: DataFrame,
     fields: Mapping[str, str],
@@ -73,6 +78,7 @@ def encrypt(
     return frame.mapInArrow(partial(_encrypted, work), _with(frame.schema, dict.fromkeys(fields, BinaryType())))
 
 
+@without_frames
 def decrypt(
     frame: DataFrame,
     fields: Mapping[str, str],
@@ -109,6 +115,7 @@ def decrypt(
     return frame.mapInArrow(partial(_decrypted, work, to_arrow_schema(schema, timezone="UTC"), errors), schema)
 
 
+@without_frames
 def reencrypt(
     frame: DataFrame,
     fields: Mapping[str, str],
@@ -118,10 +125,11 @@ def reencrypt(
     scope: str | None = None,
     context: Mapping[str, str | bytes] | None = None,
 ) -> DataFrame:
-    """Return `frame` with what is not under the key that seals now sealed again, in its form. All other values stay as they are.
+    """Return `frame` with what is not under the key that seals now sealed again, in its form. All other values stay as they are: those
+    that are current, nulls, and cells that are no sealed values, which `census` counts.
 
-    See `Field.reencrypt_column`. Which key a value is under is read in its header. Opens the keyring anew in each worker, at the cost of
-    one more request to the key service, so that every earlier rotation is seen.
+    Which key a value is under is read in its header. JSON in a field to which the policy gives no type becomes text. Opens the
+    keyring anew in each worker, at the cost of one more request to the key service, so that every earlier rotation is seen.
     """
     _policy_of(config, fields, row)
     work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context), as_of=str(uuid4()))
@@ -167,6 +175,8 @@ class _Work:
 
 def _open(opener: bytes, as_of: str) -> Keyring:
     made = pickle.loads(opener)
+    # A function may hold whatever the user put there; its own errors keep their tracebacks.
+    del opener
     return made.open() if isinstance(made, Config) else made()
 
 
@@ -247,42 +257,57 @@ def _about_rows(error: DecryptionFailed, rows: Any) -> DecryptionFailed:
 
 
 def _encrypted(work: _Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    fields = work.bound()
-    for batch in batches:
-        sealed = batch
-        for name, field in fields.items():
-            sealed = _put(sealed, name, field.encrypt_column(batch.column(name), rows=_rows(batch, work, field)))
-        yield sealed
+    return map(partial(_encrypted_batch, work, work.bound()), batches)
 
 
-def _rows_opened(batch: pa.RecordBatch, work: _Work, fields: Mapping[str, Field]) -> pa.RecordBatch:
-    """`batch`, with the rows in clear where they are sealed themselves: by a field that binds none, so it can be opened first."""
+@without_frames
+def _encrypted_batch(work: _Work, fields: Mapping[str, Field], batch: pa.RecordBatch) -> pa.RecordBatch:
+    sealed = batch
+    for name, field in fields.items():
+        sealed = _put(sealed, name, field.encrypt_column(batch.column(name), rows=_rows(batch, work, field)))
+    return sealed
+
+
+def _rows_opened(
+    batch: pa.RecordBatch, work: _Work, fields: Mapping[str, Field], errors: list[KeyfoldError] | None = None
+) -> pa.RecordBatch:
+    """`batch`, with the rows in clear where they are sealed themselves: by a field that binds none, so it can be opened first.
+
+    With `errors`, rows that do not open become null, and why is added to it.
+    """
     if work.row is None or (field := fields.get(work.row)) is None:
         return batch
-    return _put(batch, work.row, field.decrypt_column(batch.column(work.row)))
+    on_error: Literal["raise", "null"] = "raise" if errors is None else "null"
+    return _put(batch, work.row, field.decrypt_column(batch.column(work.row), on_error=on_error, errors=errors))
 
 
 def _decrypted(
     work: _Work, schema: pa.Schema, errors: str | None, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    fields = work.bound()
-    for batch in batches:
-        bound_to, opened, failures = _rows_opened(batch, work, fields), batch, []
-        for name, field in fields.items():
-            failed: list[KeyfoldError] = []
-            rows = _rows(bound_to, work, field)
-            try:
-                column = field.decrypt_column(
-                    batch.column(name), rows=rows, type=schema.field(name).type,
-                    on_error="raise" if errors is None else "null", errors=failed,
-                )
-            except DecryptionFailed as error:
-                raise _about_rows(error, rows) from None
-            opened = _put(opened, name, column)
-            failures += [(error.row, f"{name}: {error.kind}") for error in failed]
-        if errors is not None:
-            opened = opened.append_column(errors, _by_row(failures, len(batch), schema.field(errors).type))
-        yield opened
+    return map(partial(_decrypted_batch, work, work.bound(), schema, errors), batches)
+
+
+@without_frames
+def _decrypted_batch(
+    work: _Work, fields: Mapping[str, Field], schema: pa.Schema, errors: str | None, batch: pa.RecordBatch
+) -> pa.RecordBatch:
+    # What is wrong with a row that does not open is said where that is opened as a column.
+    bound_to, opened, failures = _rows_opened(batch, work, fields, None if errors is None else []), batch, []
+    for name, field in fields.items():
+        failed: list[KeyfoldError] = []
+        rows = _rows(bound_to, work, field)
+        try:
+            column = field.decrypt_column(
+                batch.column(name), rows=rows, type=schema.field(name).type,
+                on_error="raise" if errors is None else "null", errors=failed,
+            )
+        except DecryptionFailed as error:
+            raise _about_rows(error, rows) from None
+        opened = _put(opened, name, column)
+        failures += [(error.row, f"{name}: {error.kind}") for error in failed]
+    if errors is not None:
+        opened = opened.append_column(errors, _by_row(failures, len(batch), schema.field(errors).type))
+    return opened
 
 
 def _by_row(failures: Iterable[tuple[int | None, str]], count: int, dtype: pa.DataType) -> pa.Array:
@@ -294,29 +319,69 @@ def _by_row(failures: Iterable[tuple[int | None, str]], count: int, dtype: pa.Da
 
 
 def _reencrypted(work: _Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    fields = work.bound()
-    for batch in batches:
-        # Rows are opened for what is to be sealed again alone.
-        old = [name for name, field in fields.items() if pc.any(pc.invert(field.is_current(batch.column(name)))).as_py()]
-        bound_to, made = _rows_opened(batch, work, fields) if old else batch, batch
-        for name in old:
-            rows = _rows(bound_to, work, fields[name])
-            made = _put(made, name, fields[name].reencrypt_column(batch.column(name), rows=rows))
-        yield made
+    return map(partial(_reencrypted_batch, work, work.bound()), batches)
+
+
+@without_frames
+def _reencrypted_batch(work: _Work, fields: Mapping[str, Field], batch: pa.RecordBatch) -> pa.RecordBatch:
+    old = {name: _under_older_keys(batch.column(name), field) for name, field in fields.items()}
+    old = {name: mask for name, mask in old.items() if pc.any(mask).as_py()}
+    bound_to, made = _rows_opened(batch, work, fields) if old else batch, batch
+    for name, mask in old.items():
+        rows = _rows(bound_to, work, fields[name])
+        made = _put(made, name, _sealed_again(batch.column(name), mask, fields[name], rows))
+    return made
+
+
+def _under_older_keys(column: pa.Array, field: Field) -> pa.Array:
+    is_text = _is_text(column)
+    heads = pc.utf8_slice_codeunits(column, 0, _TEXT_HEAD_LEN) if is_text else pc.binary_slice(column, 0, _HEAD_LEN)
+    distinct = heads.drop_null().unique()
+    older = [head for head in distinct if _is_old(column[pc.index(heads, head).as_py()].as_py(), field)]
+    return pc.is_in(heads, value_set=pa.array(older, heads.type), skip_nulls=True)
+
+
+def _is_old(value: bytes | str, field: Field) -> bool:
+    try:
+        return not field.is_current(value)
+    except FormatError:
+        return False
+
+
+def _sealed_again(column: pa.Array, old: pa.Array, field: Field, rows: pa.Array | None) -> pa.Array:
+    # Value by value: a column would give all of them one type.
+    bindings = None if rows is None else _spelled(rows.filter(old)).to_pylist()
+    values = field.decrypt_many(column.filter(old).to_pylist(), rows=bindings)
+    sealed = [value for value in field.encrypt_many(values, rows=bindings) if value is not None]
+    again = [to_text(value) for value in sealed] if _is_text(column) else sealed
+    return pc.replace_with_mask(column, old, pa.array(again, column.type))
+
+
+def _spelled(rows: pa.Array) -> pa.Array:
+    """Rows as `decrypt_many` takes them, where Arrow spells their type as keyfold does."""
+    return rows.cast(pa.string()) if pa.types.is_integer(rows.type) or pa.types.is_date(rows.type) else rows
+
+
+def _is_text(column: pa.Array) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
 def _counted(columns: tuple[str, ...], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        lines: list[tuple[str, str, str | None, int | None, int]] = []
-        for name in columns:
-            found = census_of(batch.column(name))
-            lines += [(name, "sealed", key_id, int(key_id[:8], 16), count) for key_id, count in found.keys.items()]
-            lines += [
-                (name, what, None, None, count)
-                for what, count in (("null", found.nulls), ("not sealed", found.not_sealed))
-                if count
-            ]
-        names = ["column", "what", "key_id", "generation", "count"]
-        types = [pa.string(), pa.string(), pa.string(), pa.int64(), pa.int64()]
-        transposed = zip(*lines, strict=True) if lines else [[]] * len(names)
-        yield pa.record_batch([pa.array(values, t) for values, t in zip(transposed, types, strict=True)], names)
+    return map(partial(_counted_batch, columns), batches)
+
+
+@without_frames
+def _counted_batch(columns: tuple[str, ...], batch: pa.RecordBatch) -> pa.RecordBatch:
+    lines: list[tuple[str, str, str | None, int | None, int]] = []
+    for name in columns:
+        found = census_of(batch.column(name))
+        lines += [(name, "sealed", key_id, int(key_id[:8], 16), count) for key_id, count in found.keys.items()]
+        lines += [
+            (name, what, None, None, count)
+            for what, count in (("null", found.nulls), ("not sealed", found.not_sealed))
+            if count
+        ]
+    names = ["column", "what", "key_id", "generation", "count"]
+    types = [pa.string(), pa.string(), pa.string(), pa.int64(), pa.int64()]
+    transposed = zip(*lines, strict=True) if lines else [[]] * len(names)
+    return pa.record_batch([pa.array(values, t) for values, t in zip(transposed, types, strict=True)], names)

@@ -195,7 +195,7 @@ impl Kind {
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](ErrorKind::InvalidInput): the type has no values, or is a time without a time zone.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): the type has no values, or is a timestamp without a time zone.
     pub(super) fn of(data_type: &DataType, value_type: Option<ValueType>) -> Result<Self> {
         Ok(match data_type {
             // No row is read.
@@ -223,8 +223,17 @@ impl Kind {
             DataType::Date64 => Self::Date64,
             DataType::Timestamp(unit, Some(_)) => Self::Timestamp(*unit),
             DataType::Timestamp(_, None) => {
-                let why = "a timestamp needs a time zone: without one it is no point in time";
+                let why = "a timestamp needs a time zone: without one it is no point in time. Say which one it is in \
+                           (pyarrow.compute.assume_timezone, Polars dt.replace_time_zone, pandas dt.tz_localize), or give it as text";
                 return Err(Error::new(ErrorKind::InvalidInput, why));
+            }
+            DataType::Time32(_) | DataType::Time64(_) | DataType::Duration(_) | DataType::Interval(_) => {
+                let why = "times of day, durations and intervals are no values of fields: give them as whole numbers of a unit, or as text";
+                return Err(Error::new(ErrorKind::InvalidInput, why).with_detail(data_type.to_string()));
+            }
+            // They are spelled as text when the column is read.
+            DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+                Self::Decimal
             }
             other => return Err(super::capsule::unsupported(other)),
         })

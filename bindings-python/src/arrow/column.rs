@@ -2,6 +2,7 @@
 
 use super::array::{Array, Kind};
 use super::capsule::{Stream, give_array, give_stream, give_type, take_array, take_type, unsupported};
+use super::decimal;
 use crate::errors::{at_row, invalid, invalid_with, to_py_err};
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
@@ -134,14 +135,19 @@ impl Column {
         matches!(self.chunks, Chunks::Stream(_))
     }
 
+    /// The next chunk. One of decimals is copied: its rows are text.
     pub(super) fn next(&mut self, py: Python<'_>) -> PyResult<Option<Array>> {
-        match &mut self.chunks {
-            Chunks::One(array) => Ok(array.take()),
+        let next = match &mut self.chunks {
+            Chunks::One(array) => array.take(),
             Chunks::Stream(stream) => {
                 let next = py.detach(|| stream.next());
-                or_raise(py, next)
+                or_raise(py, next)?
             }
-        }
+        };
+        Ok(match (next, decimal::of_type(self.leaf_type())) {
+            (Some(array), Some((_, scale))) => Some(py.detach(|| decimal::spelled(array, scale))),
+            (next, _) => next,
+        })
     }
 }
 

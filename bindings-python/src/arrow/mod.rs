@@ -4,6 +4,7 @@ mod array;
 mod batch;
 mod capsule;
 mod column;
+mod decimal;
 mod dictionary;
 mod open;
 mod output;

@@ -143,6 +143,7 @@ impl Open<'_> {
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the output cannot hold as much.
+    /// - Those that are not about a value, if it goes on.
     async fn batch(
         &mut self,
         decryptor: &Decryptor,
@@ -157,7 +158,9 @@ impl Open<'_> {
                 failures.push((batch.rows.get(row).copied().unwrap_or(batch.end - 1), error));
                 return Ok(());
             }
-            Err(_) => Opening::Each(open_each(decryptor, &batch).await),
+            // What is wrong with all of them is not asked for each.
+            Err(RowError { error, .. }) if !is_about_the_value(error.kind()) => return Err(error),
+            Err(first) => Opening::Each(open_each(decryptor, &batch, &first).await),
         };
         if let (Opening::All(column), Some(out)) = (&opening, &mut target.out)
             && batch.is_full()
@@ -215,9 +218,14 @@ async fn open_all(decryptor: &Decryptor, batch: &Taken<'_>) -> Result<OpenedColu
     decryptor.decrypt_column(&batch.items[..], batch.bindings.as_deref())
 }
 
-async fn open_each(decryptor: &Decryptor, batch: &Taken<'_>) -> Vec<Result<Opened>> {
+/// Opens each value alone, but the `first` that did not open: its failure has been counted.
+async fn open_each(decryptor: &Decryptor, batch: &Taken<'_>, first: &RowError) -> Vec<Result<Opened>> {
     let mut opened = Vec::with_capacity(batch.items.len());
     for (index, sealed) in batch.items.iter().enumerate() {
+        if index == first.row {
+            opened.push(Err(first.error.clone()));
+            continue;
+        }
         let row = batch.bindings.as_ref().map(|bindings| &*bindings[index]);
         let loaded = decryptor.load_keys(slice::from_ref(sealed)).await.map_err(|failure| failure.error);
         opened.push(loaded.and_then(|()| decryptor.decrypt(sealed, row)));

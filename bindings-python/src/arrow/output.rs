@@ -2,6 +2,7 @@
 
 use super::array::{Kind, per_second};
 use super::capsule::unsupported;
+use super::decimal;
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder};
 use arrow_data::{ArrayData, ByteView, MAX_INLINE_VIEW_LEN};
 use arrow_schema::{DataType, TimeUnit};
@@ -149,6 +150,10 @@ impl Output {
             Value::Null => {
                 self.push_nulls(1);
                 return Ok(());
+            }
+            Value::Decimal(text) if self.holds == ValueType::Decimal => {
+                let number = decimal::parse(text, &self.data_type).ok_or_else(|| does_not_fit(&self.data_type))?;
+                return self.push_bytes(&number);
             }
             _ if self.holds != stored_as(value.value_type()) => return Err(other_type(value, &self.data_type)),
             Value::Bytes(bytes) => return self.push_bytes(bytes),

@@ -105,10 +105,14 @@ impl Seal<'_> {
                 failures.push((batch.rows.get(row).copied().unwrap_or(batch.end - 1), error));
                 return Ok(());
             }
-            Err(_) => {
+            Err(first) => {
                 let binding = |index: usize| bindings.map(|bindings| &*bindings[index]);
-                let items = batch.items.iter().enumerate();
-                Sealed::Each(items.map(|(index, value)| encryptor.encrypt(*value, binding(index))).collect())
+                // The first failure has been counted.
+                let seal = |(index, value): (usize, &Value<'_>)| match index == first.row {
+                    true => Err(first.error.clone()),
+                    false => encryptor.encrypt(*value, binding(index)),
+                };
+                Sealed::Each(batch.items.iter().enumerate().map(seal).collect())
             }
         };
         if let Sealed::All(column) = &sealed

@@ -18,9 +18,14 @@ use keyfold::{
 use pyo3::prelude::*;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
 
 /// Rows between two looks at signals.
 const SIGNALS_EVERY: usize = 1 << 16;
+/// How long a batch waits for the key that another thread fetches: two seconds. A key that cannot be had does not stop sealing.
+const MOST_TRIES: usize = 400;
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 /// The sealed value at a place of an array that has the values, in its binary form.
 pub(super) fn sealed_at(leaf: &Array, kind: Kind, place: usize) -> Result<Cow<'_, [u8]>> {
@@ -146,6 +151,15 @@ impl Again<'_> {
         out: &mut Output,
         failures: &mut Failures,
     ) -> Result<()> {
+        // While another thread fetches a new key, `ready` lets this one go on with the old, under which all would seem current.
+        let mut tries = 0;
+        while !encryptor.is_ready() && tries < MOST_TRIES {
+            encryptor.ready().await?;
+            if !encryptor.is_ready() {
+                thread::sleep(BETWEEN_TRIES);
+            }
+            tries += 1;
+        }
         let kind = self.kind;
         let mut batch = work.batch(out.len(), |leaf, place| {
             let sealed = sealed_at(leaf, kind, place)?;

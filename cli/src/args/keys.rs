@@ -30,6 +30,9 @@ pub(crate) enum Keys {
     Shred(KeysShred),
     /// Place a legal hold on a scope, so that its keys cannot be destroyed, or lift it.
     Hold(KeysHold),
+    /// Make the keys of a partition, in which deterministic values are linkable, and print its section `[lookup.NAME]` to add to the
+    /// configuration.
+    Partition(KeysPartition),
     /// Make a file with a new local KEK, for [keks.ALIAS] of a configuration. Overwrites nothing.
     NewKek(KeysNewKek),
     /// Give every root and isolated key the wraps it should have: by KEKs that were added, by new versions of KEKs, without
@@ -39,6 +42,17 @@ pub(crate) enum Keys {
     Repair(KeysRepair),
     /// Prove that each KEK alone opens the keyring, and measure how long it takes.
     Drill(KeysDrill),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysPartition {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// The name of the partition, which the configuration must not have yet. It stands there in clear.
+    pub(crate) name: String,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

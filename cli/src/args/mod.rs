@@ -11,7 +11,8 @@ pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat}
 pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
 pub(crate) use doctor::Doctor;
 pub(crate) use keys::{
-    Keys, KeysDrill, KeysList, KeysNewKek, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState, NewState,
+    Keys, KeysDrill, KeysList, KeysNewKek, KeysPartition, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState,
+    NewState,
 };
 pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
 pub(crate) use shred::{KeysHold, KeysShred};

@@ -169,6 +169,9 @@ impl Keyring {
 
     /// Makes the keyring ready for a fork of this process, which follows at once: the child can then use it and its handles. See
     /// [`KeyStore::release`](crate::KeyStore::release). May block while another thread asks the store.
+    ///
+    /// No other thread may be in a call of any keyring until the fork is over: the child would find its locks held for ever, and the
+    /// store open.
     pub fn before_fork(&self) {
         self.inner.store.release();
         self.neighbours().iter().for_each(Self::before_fork);

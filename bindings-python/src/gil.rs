@@ -1,0 +1,82 @@
+//! The lock of the interpreter: letting go of it and taking it.
+//!
+//! Before Python 3.14 a thread that asks for the lock of an interpreter that ends is ended there and then, through all its frames; ours
+//! abort the process upon that. So once the interpreter begins to end, threads other than the one that ends it ask no more.
+
+use pyo3::prelude::*;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+/// The thread that ends the interpreter, once it has begun to.
+static ENDING: OnceLock<ThreadId> = OnceLock::new();
+/// Threads that have begun to ask and have not got the lock.
+static ASKING: AtomicUsize = AtomicUsize::new(0);
+/// How long the end waits for these.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+struct Asking;
+
+impl Asking {
+    /// `None`: this thread must not ask, since another one ends the interpreter.
+    fn new() -> Option<Self> {
+        // Counted before the look, and the end looks at the count after it has begun: one of the two sees the other.
+        ASKING.fetch_add(1, Ordering::SeqCst);
+        let asking = Self;
+        ENDING.get().is_none_or(|ending| *ending == thread::current().id()).then_some(asking)
+    }
+
+    fn or_stop() -> Self {
+        Self::new().unwrap_or_else(|| {
+            loop {
+                thread::park();
+            }
+        })
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        ASKING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Runs `work` without the lock. While another thread ends the interpreter it does not return.
+pub(crate) fn detach<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    let (done, _asking) = py.detach(|| {
+        let done = work();
+        (done, Asking::or_stop())
+    });
+    done
+}
+
+/// Runs `work` with the lock. While another thread ends the interpreter it does not return.
+pub(crate) fn attach<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
+    let asking = Asking::or_stop();
+    Python::attach(|py| {
+        drop(asking);
+        work(py)
+    })
+}
+
+/// As [`attach`]; `None`: the interpreter ends.
+pub(crate) fn try_attach<T>(work: impl FnOnce(Python<'_>) -> T) -> Option<T> {
+    let asking = Asking::new()?;
+    Python::try_attach(|py| {
+        drop(asking);
+        work(py)
+    })
+}
+
+/// The interpreter begins to end, on this thread.
+#[pyfunction]
+pub(crate) fn _begin_end(py: Python<'_>) {
+    let _ = ENDING.set(thread::current().id());
+    py.detach(|| {
+        let end = Instant::now() + PATIENCE;
+        while ASKING.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
