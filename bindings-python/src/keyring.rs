@@ -414,7 +414,7 @@ pub(crate) fn _read_policy(
     path: PathBuf,
     policies: Vec<PathBuf>,
 ) -> PyResult<BTreeMap<String, (bool, Option<&'static str>)>> {
-    let config = py.detach(|| keyfold_open::read_config(&path, &policies));
+    let config = gil::detach(py, || keyfold_open::read_config(&path, &policies));
     let config = config.map_err(|error| to_py_err(py, &error, None))?;
     let fields = config.keyring.policy.fields();
     let told = |field: &FieldPolicy| (field.row_binding != RowBinding::None, field.value_type.map(ValueType::name));

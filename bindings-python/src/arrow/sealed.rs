@@ -8,6 +8,7 @@ use super::output::{Output, bytes_like, text_like};
 use super::{OnError, each_chunk, give_back};
 use crate::errors::{at_row, to_py_err};
 use crate::field::Field;
+use crate::gil;
 use crate::inspect::taken_apart;
 use crate::wait::{wait, wait_for};
 use arrow_schema::DataType;
@@ -50,7 +51,7 @@ pub(crate) fn each_sealed(
         let mut start = 0;
         while start < array.len {
             let end = array.len.min(start + SIGNALS_EVERY);
-            py.detach(|| {
+            gil::detach(py, || {
                 for row in start..end {
                     let place = array.place(row).transpose();
                     look(place.map(|place| sealed_at(array.leaf(), kind, place?)));
