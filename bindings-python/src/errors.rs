@@ -49,6 +49,11 @@ pub(crate) fn invalid(py: Python<'_>, message: &'static str) -> PyErr {
     to_py_err(py, &Error::new(ErrorKind::InvalidInput, message), None)
 }
 
+/// As [`invalid`], with what is wrong where.
+pub(crate) fn invalid_with(py: Python<'_>, message: &'static str, detail: impl AsRef<str>) -> PyErr {
+    to_py_err(py, &Error::new(ErrorKind::InvalidInput, message).with_detail(detail), None)
+}
+
 /// The class of python/keyfold/_errors.py for `kind`.
 const fn class_of(kind: ErrorKind) -> &'static str {
     match kind {

@@ -4,7 +4,7 @@ use crate::errors::{at_row, invalid, is_about_the_value, row_to_py_err, to_py_er
 use crate::field::Field;
 use crate::fork::detached;
 use crate::gil;
-use crate::inspect::sealed_bytes;
+use crate::inspect::{refuse_sealed, sealed_bytes, without_missing};
 use crate::value::{RowBinding, Taken, to_python};
 use crate::wait::wait_for;
 use keyfold::{ColumnBytes, ColumnValues, Decryptor, Error, Opened, OpenedColumn, Result, RowError, Value};
@@ -44,7 +44,7 @@ struct Reader<'py> {
 impl<'py> Reader<'py> {
     fn new(values: &Bound<'py, PyAny>, bindings: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
         let bindings = bindings.map(|rows| rows.try_iter()).transpose()?;
-        Ok(Self { values: values.try_iter()?, bindings, row: 0 })
+        Ok(Self { values: without_missing(values)?.try_iter()?, bindings, row: 0 })
     }
 
     /// The next chunk; `None` at the end. `take` gives a value and its bytes, or `None` to leave it out.
@@ -119,6 +119,7 @@ pub(crate) fn encrypt<'py>(
     field: &Field,
     values: &Bound<'py, PyAny>,
     rows: Option<&Bound<'py, PyAny>>,
+    seal_sealed: bool,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = values.py();
     let _call = gil::Call::begin(py);
@@ -126,6 +127,9 @@ pub(crate) fn encrypt<'py>(
     let out = PyList::empty(py);
     let take = |value: &Bound<'_, PyAny>, row: usize| {
         let taken = Taken::from(value, field.value_type).map_err(|error| at_row(py, error, row))?;
+        if !seal_sealed {
+            refuse_sealed(taken.value()).map_err(|error| at_row(py, to_py_err(py, &error, None), row))?;
+        }
         let len = taken.len();
         Ok(Some((taken, len)))
     };

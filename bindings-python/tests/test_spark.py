@@ -236,3 +236,51 @@ def test_plans_show_no_context(patients: DataFrame, config: keyfold.Config, caps
     assert "canary" not in capsys.readouterr().out
     opened = keyfold.spark.decrypt(sealed, {"age": "tenant"}, config, context={"tenant": "canary-7"}, types={"age": "long"})
     assert content(opened) == content(patients)
+
+
+def test_what_the_policy_does_not_have_is_said_by_the_driver(patients: DataFrame, config: keyfold.Config, ring: keyfold.Keyring) -> None:
+    fields = {"ssn": "patient.ssn"}
+    for call in (keyfold.spark.encrypt, keyfold.spark.decrypt, keyfold.spark.reencrypt):
+        with pytest.raises(keyfold.PolicyRefused, match=r"no field 'patient\.snn' for the column 'ssn'"):
+            call(patients, {"ssn": "patient.snn"}, config, row="patient_id")
+        with pytest.raises(ValueError, match="name the column of rows"):
+            call(patients, fields, config)
+        with pytest.raises(TypeError, match="give its `config`"):
+            call(patients, fields, ring, row="patient_id")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="not str"):
+            call(patients, fields, str(config.path), row="patient_id")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="row is one of a column, not Column"):
+            call(patients, fields, config, row=patients["patient_id"])  # type: ignore[arg-type]
+        with pytest.raises(keyfold.ConfigurationError, match="defined twice"):
+            call(patients, fields, keyfold.Config(config.path, config.policies * 2), row="patient_id")
+        # Executors may have files that the driver has not.
+        call(patients, fields, keyfold.Config("/nowhere/keyfold.toml"))
+
+
+def test_types_are_those_of_the_policy_or_as_named(patients: DataFrame, config: keyfold.Config) -> None:
+    from pyspark.sql.types import DateType
+
+    sealed = keyfold.spark.encrypt(patients, FIELDS, config, row="patient_id")
+    opened = keyfold.spark.decrypt(sealed, FIELDS, config, row="patient_id", types={"ssn": "text", "seen": DateType()})
+    assert opened.schema == patients.schema
+    assert content(opened) == content(patients)
+    unread = keyfold.spark.decrypt(sealed, {"age": "number"}, config.open)
+    assert dict(unread.dtypes)["age"] == "string"
+
+
+def test_a_scope_is_of_the_fields_that_have_one(patients: DataFrame, config: keyfold.Config, ring: keyfold.Keyring) -> None:
+    fields = {"patient_id": "mrn", "ssn": "patient.ssn"}
+    sealed = keyfold.spark.encrypt(patients, fields, config, row="patient_id", scope="asthma")
+    opened = keyfold.spark.decrypt(sealed, fields, config, row="patient_id", scope="asthma")
+    assert content(opened) == content(patients)
+    by_id = {bytes(row["patient_id"]): row["ssn"] for row in sealed.collect()}
+    ssn = bytes(by_id[ring.field("mrn").encrypt("p-8")])
+    assert ring.field("patient.ssn", scope="asthma").decrypt(ssn, row="p-8") == "999-000008"
+    with pytest.raises(keyfold.KeyRefused):
+        ring.field("patient.ssn").decrypt(ssn, row="p-8")
+
+
+def test_rows_that_are_sealed_and_not_named_are_hinted_at(patients: DataFrame, config: keyfold.Config) -> None:
+    sealed = keyfold.spark.encrypt(patients, {"patient_id": "mrn", "ssn": "patient.ssn"}, config, row="patient_id")
+    with pytest.raises(PythonException, match="name it in `fields` too"):
+        keyfold.spark.decrypt(sealed, {"ssn": "patient.ssn"}, config, row="patient_id").collect()

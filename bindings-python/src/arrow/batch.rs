@@ -1,10 +1,13 @@
 //! Some rows of a column at a time: what is sealed or opened in one go, without the GIL.
 
-use super::array::{Array, Kind};
+use super::array::{Array, Kind, Layout};
 use super::column::Column;
-use crate::errors::invalid;
+use crate::errors::{at_row, invalid};
+use crate::value::RowBinding;
+use arrow_buffer::{Buffer, NullBufferBuilder};
 use keyfold::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -31,6 +34,9 @@ struct Chunk {
 
 impl Bindings {
     pub(super) fn of(rows: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if rows.is_instance_of::<PyList>() || rows.is_instance_of::<PyTuple>() {
+            return Self::of_list(rows);
+        }
         let mut column = Column::of(rows)?;
         let mut bindings = Self { chunks: Vec::new(), len: 0 };
         while let Some(array) = column.next(rows.py())? {
@@ -38,6 +44,28 @@ impl Bindings {
             bindings.chunks.push(Chunk { kind: column.kind(None), end: bindings.len, array });
         }
         Ok(bindings)
+    }
+
+    /// Of objects of Python, each as a single value takes it; None is null.
+    fn of_list(rows: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = rows.py();
+        let (mut ends, mut data, mut nulls) = (vec![0_i64], Vec::new(), NullBufferBuilder::new(0));
+        for (index, row) in rows.try_iter()?.enumerate() {
+            let row = row?;
+            if index % BATCH_ROWS == 0 {
+                py.check_signals()?;
+            }
+            nulls.append(!row.is_none());
+            if !row.is_none() {
+                data.extend_from_slice(RowBinding::from(&row).map_err(|error| at_row(py, error, index))?.as_ref());
+            }
+            ends.push(data.len() as i64);
+        }
+        let len = nulls.len();
+        let validity = nulls.finish().map(|nulls| nulls.buffer().clone());
+        let layout = Layout::Offsets64 { offsets: Buffer::from_vec(ends), data: Buffer::from_vec(data) };
+        let array = Array { len, offset: 0, validity, layout };
+        Ok(Self { chunks: vec![Chunk { array, kind: Kind::Bytes, end: len }], len })
     }
 
     /// Refuses values that are more than the bindings: `len` of them, or more.

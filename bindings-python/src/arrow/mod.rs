@@ -10,10 +10,12 @@ mod open;
 mod output;
 mod pages;
 mod seal;
+mod sealed;
 
-pub(crate) use column::{ArrowArray, ArrowStream};
+pub(crate) use column::{ArrowArray, ArrowStream, is_column};
 pub(crate) use open::decrypt;
 pub(crate) use seal::encrypt;
+pub(crate) use sealed::{each_sealed, is_current, reencrypt};
 
 use crate::errors::{at_row, invalid, to_py_err};
 use crate::field::Field;

@@ -4,14 +4,14 @@ use super::array::{Array, Kind};
 use super::batch::{Batch, Failures, Turn, Work};
 use super::column::{Column, or_raise, type_from};
 use super::output::{Output, default_type};
+use super::sealed::sealed_at;
 use super::{OnError, each_chunk, give_back};
-use crate::errors::invalid;
+use crate::errors::invalid_with;
 use crate::field::Field;
 use crate::gil;
 use crate::wait::wait_for;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
-use keyfold::wire;
 use keyfold::{Decryptor, ErrorKind, Opened, OpenedColumn, Result, RowError, Value, ValueType};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
@@ -30,10 +30,7 @@ pub(crate) fn decrypt<'py>(
     let _call = gil::Call::begin(py);
     let on_error = OnError::new(py, on_error, errors, is_about_the_value)?;
     let mut column = Column::of(given)?;
-    let kind = column.kind(None);
-    if !matches!(kind, Kind::Bytes | Kind::Text) {
-        return Err(invalid(py, "a column of sealed values is one of bytes, or of text in text form"));
-    }
+    let kind = column.sealed_kind(py)?;
     let like = column.leaf_type().clone();
     let opened_type = match wanted {
         Some(wanted) => Some(wanted_type(wanted, &like)?),
@@ -57,8 +54,11 @@ fn wanted_type(wanted: &Bound<'_, PyAny>, like: &DataType) -> PyResult<DataType>
     let Ok(name) = wanted.cast::<PyString>() else { return type_from(wanted) };
     let name = name.to_str().unwrap_or_default();
     let known = ValueType::ALL.iter().find(|known| known.name() == name && **known != ValueType::Null);
-    let known = known
-        .ok_or_else(|| invalid(wanted.py(), "type is an Arrow type, or a type of values by its name in policies"))?;
+    let known = known.ok_or_else(|| {
+        let names = ValueType::ALL.iter().filter(|known| **known != ValueType::Null).map(|known| known.name());
+        let names = names.collect::<Vec<_>>().join(", ");
+        invalid_with(wanted.py(), "type is an Arrow type, or the name of a type of values", format!("one of {names}"))
+    })?;
     Ok(default_type(*known, like))
 }
 
@@ -224,14 +224,9 @@ impl Open<'_> {
     }
 
     fn take<'a>(&self, leaf: &'a Array, place: usize) -> Result<(Cow<'a, [u8]>, usize)> {
-        let bytes = leaf.bytes(place)?;
-        if self.kind == Kind::Bytes {
-            return Ok((Cow::Borrowed(bytes), bytes.len()));
-        }
-        let mut decoded = Vec::new();
-        wire::from_text(bytes, &mut decoded)?;
-        let len = decoded.len();
-        Ok((Cow::Owned(decoded), len))
+        let sealed = sealed_at(leaf, self.kind, place)?;
+        let len = sealed.len();
+        Ok((sealed, len))
     }
 
     fn push(&mut self, work: &Work<'_>, target: &mut Target, value: Value<'_>) -> Result<()> {
