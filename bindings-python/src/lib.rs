@@ -1,6 +1,6 @@
 //! The module `keyfold._native`, which the Python package `keyfold` is made of. The comments of its classes and functions are
 //! their docstrings, in Python's form; tools/stubs.py copies them into the stub, python/keyfold/_native.pyi, which has the types.
-// But for what Arrow hands over, in `arrow::capsule`, and the number of the interpreter.
+// But for what Arrow hands over, in `arrow::capsule`, memory of long outputs, in `arrow::pages`, and the number of the interpreter.
 #![deny(unsafe_code)]
 
 mod arrow;

@@ -10,7 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::value::{Value, ValueType};
 use crate::wire::HEADER_LEN;
 use core::fmt;
-use core::ops::Range;
 use zeroize::Zeroize;
 
 /// The values of a column.
@@ -171,24 +170,25 @@ impl SealedColumn {
         (self.data, self.offsets)
     }
 
-    /// Rows of these lengths, none of which is there yet. Room for all of them is allocated.
-    fn with_lens<E>(lens: impl ExactSizeIterator<Item = Result<usize, E>>) -> Result<Self, E> {
-        let mut offsets = Vec::with_capacity(lens.len() + 1);
-        let mut end = 0_usize;
-        offsets.push(0);
-        for len in lens {
-            end += len?;
-            offsets.push(i64::try_from(end).expect("memory is smaller than 2⁶³ bytes"));
-        }
-        Ok(Self { data: Vec::with_capacity(end), offsets })
+    /// Takes all rows out and keeps their memory, for other rows.
+    pub fn clear(&mut self) {
+        self.data.clear();
+        self.offsets.clear();
     }
 
-    /// Adds the rows of `range`: the header, and zeros where the body will be. Rows are added shortly before they are
-    /// sealed, while they are in the cache.
-    fn lay_out(&mut self, header: &[u8; HEADER_LEN], range: Range<usize>) {
-        self.data.resize(self.offsets[range.end] as usize, 0);
-        for start in &self.offsets[range] {
-            self.data[*start as usize..][..HEADER_LEN].copy_from_slice(header);
+    /// The column with these buffers, for [`encrypt_column_into`](crate::Encryptor::encrypt_column_into) to add rows behind. What
+    /// lies in `data` before the first offset belongs to no row, so callers who keep their own offsets need give one alone: the
+    /// length of `data`.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): as for [`Column::new`], or the last offset is not the length of the data.
+    pub fn from_parts(data: Vec<u8>, offsets: Vec<i64>) -> Result<Self> {
+        Column::new(&data, &offsets)?;
+        if offsets.last().is_some_and(|&last| last as usize == data.len()) {
+            Ok(Self { data, offsets })
+        } else {
+            Err(Error::new(ErrorKind::InvalidInput, "the data of a column ends with its last row"))
         }
     }
 
@@ -207,9 +207,81 @@ impl SealedColumn {
         }
         out
     }
+}
 
-    fn row_mut(&mut self, row: usize) -> &mut [u8] {
-        &mut self.data[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+/// What short rows are before they are sealed: a header, and zeros.
+type Template = [u8; TEMPLATE_LEN];
+
+/// Bytes of sealed values that are short, as identifiers are.
+const TEMPLATE_LEN: usize = 96;
+
+fn template(header: &[u8; HEADER_LEN]) -> Template {
+    let mut template = [0; TEMPLATE_LEN];
+    template[..HEADER_LEN].copy_from_slice(header);
+    template
+}
+
+/// Rows that are being added to a column. Unless they all are, none is: on drop they are erased, since a row that failed half way
+/// may still hold plaintext.
+struct Added<'a> {
+    out: &'a mut SealedColumn,
+    /// Rows and bytes of the column before.
+    rows: usize,
+    len: usize,
+    is_done: bool,
+}
+
+impl<'a> Added<'a> {
+    /// Rows of these lengths, none of which is there yet. Room for all of them is allocated, so that none moves while it is sealed.
+    fn new<E>(out: &'a mut SealedColumn, lens: impl ExactSizeIterator<Item = Result<usize, E>>) -> Result<Self, E> {
+        if out.offsets.is_empty() {
+            out.offsets.push(0);
+        }
+        let (rows, len) = (ColumnBytes::len(out), out.data.len());
+        let added = Self { out, rows, len, is_done: false };
+        added.out.offsets.reserve(lens.len());
+        let mut end = len;
+        for row_len in lens {
+            end += row_len?;
+            added.out.offsets.push(i64::try_from(end).expect("memory is smaller than 2⁶³ bytes"));
+        }
+        added.out.data.reserve(end - len);
+        Ok(added)
+    }
+
+    /// Where the rows start, and where the last one ends.
+    fn offsets(&self) -> &[i64] {
+        &self.out.offsets[self.rows..]
+    }
+
+    /// Makes `row`, the next of the rows, be there: its header, and zeros. One by one, while what is written is in the cache.
+    #[inline]
+    fn lay_out(&mut self, template: &Template, row: usize) -> &mut [u8] {
+        let [start, end] = [0, 1].map(|next| self.out.offsets[self.rows + row + next] as usize);
+        let data = &mut self.out.data;
+        if end - start <= TEMPLATE_LEN && TEMPLATE_LEN <= data.capacity() - start {
+            // A copy of fixed length costs less than one that fits.
+            data.extend_from_slice(template);
+            data.truncate(end);
+        } else {
+            data.extend_from_slice(&template[..HEADER_LEN]);
+            data.resize(end, 0);
+        }
+        &mut data[start..]
+    }
+
+    fn finish(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Added<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.out.data[self.len..].zeroize();
+            self.out.data.truncate(self.len);
+            self.out.offsets.truncate(self.rows + 1);
+        }
     }
 }
 

@@ -357,31 +357,52 @@ impl Encryptor {
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
     ) -> Result<SealedColumn, RowError> {
-        self.seal_column(values, rows).inspect_err(|failure| self.uses.count_failure(failure.error.kind()))
+        let mut out = SealedColumn::default();
+        self.encrypt_column_into(values, rows, &mut out)?;
+        Ok(out)
+    }
+
+    /// As [`encrypt_column`](Self::encrypt_column), with the rows behind those that `out` has: for streams of batches, which need no
+    /// buffers of their own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt`](Self::encrypt), with the row of `values`. The rows of `out` are as before, and no others.
+    pub fn encrypt_column_into(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        out: &mut SealedColumn,
+    ) -> Result<(), RowError> {
+        self.seal_column(values, rows, out).inspect_err(|failure| self.uses.count_failure(failure.error.kind()))
     }
 
     fn seal_column(
         &self,
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
-    ) -> Result<SealedColumn, RowError> {
-        for row in 0..values.len() {
-            check_type(&self.policy, &values.value(row)).map_err(|error| RowError { row, error })?;
+        out: &mut SealedColumn,
+    ) -> Result<(), RowError> {
+        if self.policy.value_type.is_some() {
+            for row in 0..values.len() {
+                check_type(&self.policy, &values.value(row)).map_err(|error| RowError { row, error })?;
+            }
         }
         let key = self.key_for(values.len()).map_err(|error| RowError { row: 0, error })?;
-        let sealed = match &key.material {
+        match &key.material {
             Material::Data(xaes) => {
                 let mut aad = self.bound.aad.clone();
                 let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
-                FieldSeal { key_id: key.key_id, key: xaes, aad: &mut aad, padding, unlinkable }.column(values, rows)
+                let mut seal = FieldSeal { key_id: key.key_id, key: xaes, aad: &mut aad, padding, unlinkable };
+                seal.column_into(values, rows, out)?;
             }
             Material::Lookup { siv, .. } => self
                 .deterministic_seal(key.key_id, siv, rows.map(|_| &[][..]))
                 .map_err(|error| RowError { row: 0, error })?
-                .column(values),
-        }?;
-        self.uses.count(key.key_id, Use::Sealed, sealed.len() as u64);
-        Ok(sealed)
+                .column_into(values, out)?,
+        }
+        self.uses.count(key.key_id, Use::Sealed, values.len() as u64);
+        Ok(())
     }
 
     fn deterministic_seal<'a>(

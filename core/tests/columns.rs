@@ -474,3 +474,91 @@ fn a_column_of_bytes_comes_from_buffers_without_copying() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 }
+
+/// A column of a caller's that gives another value when it is asked again, or none.
+struct Fickle(std::cell::Cell<usize>, fn(usize) -> Value<'static>);
+
+impl keyfold::ColumnValues for Fickle {
+    fn len(&self) -> usize {
+        3
+    }
+
+    fn value(&self, _: usize) -> Value<'_> {
+        self.0.set(self.0.get() + 1);
+        self.1(self.0.get())
+    }
+}
+
+#[test]
+fn rows_are_added_behind_others_or_not_at_all() {
+    for field in [FieldPolicy::randomized("plain"), FieldPolicy::deterministic("plain", "default", None)] {
+        let (encryptor, decryptor) = handles(&Lab::new(), field);
+        let values = mixed();
+        let long = "x".repeat(300);
+        let mut out = SealedColumn::default();
+        let mut all = Vec::new();
+        for batch in [&values[..], &[], &[Value::Text(&long), Value::Null], &values[5..]] {
+            encryptor.encrypt_column_into(batch, NO_ROWS, &mut out).unwrap();
+            all.extend_from_slice(batch);
+        }
+        assert_equal(&open_column(&decryptor, &out), &all);
+        // What fails leaves the rows that there were, and room for others.
+        let before = out.clone();
+        let bad = [Value::Text("a"), Value::Decimal("1,5")];
+        let error = encryptor.encrypt_column_into(&bad[..], NO_ROWS, &mut out).unwrap_err();
+        assert_eq!((error.row, error.error.kind()), (1, ErrorKind::InvalidInput));
+        assert_eq!((out.data(), out.offsets()), (before.data(), before.offsets()));
+        let rows = [b"1"; 3];
+        let error = encryptor.encrypt_column_into(&values[..3], Some(&rows[..]), &mut out).unwrap_err();
+        assert_eq!(error.error.kind(), ErrorKind::InvalidInput);
+        assert_eq!((out.data(), out.offsets()), (before.data(), before.offsets()));
+        encryptor.encrypt_column_into(&values[..], NO_ROWS, &mut out).unwrap();
+        all.extend_from_slice(&values);
+        assert_equal(&open_column(&decryptor, &out), &all);
+        // Taken apart and put together, and with offsets of its last end alone.
+        let (data, offsets) = out.into_parts();
+        let mut out = SealedColumn::from_parts(data.clone(), offsets).unwrap();
+        encryptor.encrypt_column_into(&values[..1], NO_ROWS, &mut out).unwrap();
+        assert_eq!(out.len(), all.len() + 1);
+        let mut last = SealedColumn::from_parts(data.clone(), vec![data.len() as i64]).unwrap();
+        encryptor.encrypt_column_into(&values[..], NO_ROWS, &mut last).unwrap();
+        assert_eq!(last.data()[..data.len()], data);
+        assert_equal(&open_column(&decryptor, &last), &values);
+        last.clear();
+        encryptor.encrypt_column_into(&values[3..5], NO_ROWS, &mut last).unwrap();
+        assert_eq!(last.offsets()[0], 0);
+        assert_equal(&open_column(&decryptor, &last), &values[3..5]);
+    }
+    for (data, offsets) in [(vec![], vec![]), (vec![1, 2], vec![0]), (vec![1], vec![0, 2]), (vec![1, 2], vec![2, 1])] {
+        assert_eq!(SealedColumn::from_parts(data, offsets).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn what_was_added_is_erased_when_it_fails_half_way() {
+    const SECRET: &str = "MRN0004711";
+    let changes: fn(usize) -> Value<'static> = |asked| if asked < 6 { Value::Text(SECRET) } else { Value::Null };
+    let panics: fn(usize) -> Value<'static> = |asked| match asked {
+        0..6 => Value::Text(SECRET),
+        _ => panic!("as the caller's code may"),
+    };
+    for field in [FieldPolicy::randomized("plain"), FieldPolicy::deterministic("plain", "default", None)] {
+        let (encryptor, _) = handles(&Lab::new(), field);
+        for (fickle, is_panic) in [(changes, false), (panics, true)] {
+            let mut out = SealedColumn::default();
+            encryptor.encrypt_column_into(&[Value::Text("first")][..], NO_ROWS, &mut out).unwrap();
+            let before = out.clone();
+            // Asked three times for lengths, then for each row that is sealed.
+            let values = Fickle(std::cell::Cell::new(0), fickle);
+            let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                encryptor.encrypt_column_into(&values, NO_ROWS, &mut out)
+            }));
+            assert_eq!(failed.is_err(), is_panic);
+            if let Ok(sealed) = failed {
+                let error = sealed.unwrap_err();
+                assert_eq!((error.row, error.error.kind()), (2, ErrorKind::InvalidInput));
+            }
+            assert_eq!((out.data(), out.offsets()), (before.data(), before.offsets()));
+        }
+    }
+}

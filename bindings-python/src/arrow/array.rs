@@ -4,6 +4,8 @@
 use arrow_buffer::Buffer;
 use arrow_schema::{DataType, TimeUnit};
 use keyfold::{Error, ErrorKind, Result, Value, ValueType};
+use std::borrow::Cow;
+use std::ops::Range;
 
 const DAY_IN_MILLISECONDS: i64 = 86_400_000;
 const CONTRADICTION: Error = Error::new(ErrorKind::InvalidInput, "the buffers of the column contradict each other");
@@ -53,6 +55,27 @@ impl Array {
         Some(Self { offset: self.offset + offset, len, ..self })
     }
 
+    /// How many rows are not null, and how many bytes their values have together, as far as that is seen without a look at each.
+    pub(super) fn expected(&self) -> (usize, usize) {
+        let rows = match (&self.validity, &self.layout) {
+            (_, Layout::Null) => 0,
+            (Some(bits), _) if bits.len() >= (self.offset + self.len).div_ceil(8) => {
+                bits.count_set_bits_offset(self.offset, self.len)
+            }
+            _ => self.len,
+        };
+        let bytes = match &self.layout {
+            Layout::Offsets32 { data, .. } | Layout::Offsets64 { data, .. } if self.len > 0 => {
+                let first = self.ends(self.offset).map_or(0, |(start, _)| start);
+                let last = self.ends(self.offset + self.len - 1).map_or(0, |(_, end)| end.min(data.len()));
+                last.saturating_sub(first)
+            }
+            Layout::Fixed { width, .. } => rows * width,
+            _ => 0,
+        };
+        (rows, bytes)
+    }
+
     /// The array that has the values: the dictionary's, if this is one.
     pub(super) fn leaf(&self) -> &Self {
         match &self.layout {
@@ -92,15 +115,9 @@ impl Array {
     fn find(&self, at: usize) -> Option<&[u8]> {
         match &self.layout {
             Layout::Fixed { width, data } => data.get(at * width..)?.get(..*width),
-            Layout::Offsets32 { offsets, data } => {
-                let [start, end] = offsets.get(at * 4..at * 4 + 8)?.as_chunks::<4>().0 else { return None };
-                let [start, end] = [*start, *end].map(|bytes| usize::try_from(i32::from_ne_bytes(bytes)).ok());
-                data.get(start?..end?)
-            }
-            Layout::Offsets64 { offsets, data } => {
-                let [start, end] = offsets.get(at * 8..at * 8 + 16)?.as_chunks::<8>().0 else { return None };
-                let [start, end] = [*start, *end].map(|bytes| usize::try_from(i64::from_ne_bytes(bytes)).ok());
-                data.get(start?..end?)
+            Layout::Offsets32 { data, .. } | Layout::Offsets64 { data, .. } => {
+                let (start, end) = self.ends(at)?;
+                data.get(start..end)
             }
             Layout::Views { views, data } => {
                 let view = views.get(at * 16..at * 16 + 16)?;
@@ -113,6 +130,66 @@ impl Array {
             }
             Layout::Null | Layout::Bits(_) | Layout::Dictionary { .. } => None,
         }
+    }
+
+    /// Where in its data a row with offsets starts and ends.
+    #[inline]
+    fn ends(&self, at: usize) -> Option<(usize, usize)> {
+        match &self.layout {
+            Layout::Offsets32 { offsets, .. } => {
+                let [start, end] = offsets.get(at * 4..at * 4 + 8)?.as_chunks::<4>().0 else { return None };
+                let [start, end] = [*start, *end].map(|bytes| usize::try_from(i32::from_ne_bytes(bytes)).ok());
+                Some((start?, end?))
+            }
+            Layout::Offsets64 { offsets, .. } => {
+                let [start, end] = offsets.get(at * 8..at * 8 + 16)?.as_chunks::<8>().0 else { return None };
+                let [start, end] = [*start, *end].map(|bytes| usize::try_from(i64::from_ne_bytes(bytes)).ok());
+                Some((start?, end?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The bytes of `rows`, if these lie one after the other and none is null, and where in them each starts and ends.
+    fn run(&self, rows: Range<usize>) -> Option<(&[u8], impl Iterator<Item = Range<usize>>)> {
+        let (Layout::Offsets32 { data, .. } | Layout::Offsets64 { data, .. }) = &self.layout else { return None };
+        if self.validity.is_some() || rows.is_empty() {
+            return None;
+        }
+        let (first, _) = self.ends(self.offset + rows.start)?;
+        let (_, last) = self.ends(self.offset + rows.end - 1)?;
+        // An offset that leads nowhere is beyond every end.
+        let place = move |at: usize| match self.ends(at) {
+            Some((start, end)) => start.wrapping_sub(first)..end.wrapping_sub(first),
+            None => usize::MAX..usize::MAX,
+        };
+        Some((data.get(first..last)?, rows.map(move |row| place(self.offset + row))))
+    }
+
+    /// Bytes of `rows`, if these lie one after the other and none is null.
+    pub(super) fn run_len(&self, rows: Range<usize>) -> Option<usize> {
+        self.run(rows).map(|(bytes, _)| bytes.len())
+    }
+
+    /// Adds the values of `rows` to `values`, if they are text or bytes that lie one after the other and all are in order. `None`: what
+    /// it has added does not count, and a look at each row says what is wrong.
+    pub(super) fn add_values<'a>(&'a self, kind: Kind, rows: Range<usize>, values: &mut Vec<Value<'a>>) -> Option<()> {
+        let (bytes, mut places) = self.run(rows)?;
+        match kind {
+            Kind::Bytes => places.try_for_each(|place| bytes.get(place).map(|bytes| values.push(Value::Bytes(bytes)))),
+            Kind::Text => {
+                // Once for all of it; then a row is text if it begins and ends between two characters.
+                let text = str::from_utf8(bytes).ok()?;
+                places.try_for_each(|place| text.get(place).map(|text| values.push(Value::Text(text))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Adds the bytes of `rows` to `values`, as [`add_values`](Self::add_values) does.
+    pub(super) fn add_bytes<'a>(&'a self, rows: Range<usize>, values: &mut Vec<Cow<'a, [u8]>>) -> Option<()> {
+        let (bytes, mut places) = self.run(rows)?;
+        places.try_for_each(|place| bytes.get(place).map(|bytes| values.push(Cow::Borrowed(bytes))))
     }
 
     #[inline]

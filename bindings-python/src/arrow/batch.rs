@@ -6,10 +6,15 @@ use crate::errors::invalid;
 use keyfold::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use std::borrow::Cow;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
-/// Where a batch ends: some milliseconds of work, after which Ctrl-C is heard.
+/// Where a batch ends: some milliseconds of work.
 const BATCH_ROWS: usize = 1 << 14;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How long batches follow each other before Ctrl-C is heard. Not after each: where another thread runs Python, taking the GIL
+/// again may wait for its 5 milliseconds.
+const WITHOUT_GIL: Duration = Duration::from_millis(50);
 
 /// The column that a column's values are bound to.
 pub(super) struct Bindings {
@@ -80,13 +85,13 @@ pub(super) struct Work<'a> {
 /// Rows that are not as they should be, and why.
 pub(super) type Failures = Vec<(usize, Error)>;
 
-/// What is sealed or opened in one go. Null rows are left out.
+/// What is sealed or opened in one go. Null rows are left out. Used for one batch after the other, since fresh memory costs more
+/// than what is done with it here.
 pub(super) struct Batch<'a, T> {
     pub(super) items: Vec<T>,
     pub(super) bindings: Option<Vec<Cow<'a, [u8]>>>,
     /// The row of each item.
     pub(super) rows: Vec<usize>,
-    start: usize,
     /// The row after the last.
     pub(super) end: usize,
     /// Rows that are not as they should be, and so are left out as well.
@@ -94,9 +99,29 @@ pub(super) struct Batch<'a, T> {
 }
 
 impl<T> Batch<'_, T> {
-    /// Whether every row has an item.
-    pub(super) fn is_full(&self) -> bool {
-        self.items.len() == self.end - self.start
+    /// Takes all rows out, and makes room for others.
+    fn clear(&mut self, room: usize) {
+        self.items.clear();
+        self.items.reserve(room);
+        self.rows.clear();
+        self.rows.reserve(room);
+        if let Some(bindings) = &mut self.bindings {
+            bindings.clear();
+            bindings.reserve(room);
+        }
+    }
+}
+
+/// How long to go on before Ctrl-C is heard.
+pub(super) struct Turn(Instant);
+
+impl Turn {
+    pub(super) fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.0.elapsed() >= WITHOUT_GIL
     }
 }
 
@@ -105,22 +130,38 @@ impl<'a> Work<'a> {
         self.picked.map_or(self.array.len, <[usize]>::len)
     }
 
-    /// The batch that begins at row `start`. `take` gives what is at a place of the array that has the values, and its bytes.
-    pub(super) fn batch<T>(&self, start: usize, take: impl Fn(&'a Array, usize) -> Result<(T, usize)>) -> Batch<'a, T> {
-        let room = (self.len() - start).min(BATCH_ROWS);
-        let mut batch = Batch {
-            items: Vec::with_capacity(room),
-            bindings: self.bindings.map(|_| Vec::with_capacity(room)),
-            rows: Vec::with_capacity(room),
-            start,
-            end: start,
-            failures: Failures::new(),
-        };
+    /// How many rows have a value, and how many bytes these have together, as far as that is seen at once: to allocate by.
+    pub(super) fn expected(&self) -> (usize, usize) {
+        self.picked.map_or_else(|| self.array.expected(), |picked| (picked.len(), 0))
+    }
+
+    /// A batch without rows, before the first.
+    pub(super) fn batches<T>(&self) -> Batch<'a, T> {
+        let bindings = self.bindings.map(|_| Vec::new());
+        Batch { items: Vec::new(), bindings, rows: Vec::new(), end: 0, failures: Failures::new() }
+    }
+
+    /// Turns `batch` into the one after it. `take` gives what is at a place of the array that has the values, and its bytes.
+    /// `take_run` adds rows that lie one after the other all at once, none of them null, or says that they must be taken one by one.
+    pub(super) fn next<T>(
+        &self,
+        batch: &mut Batch<'a, T>,
+        take_run: impl Fn(&'a Array, Range<usize>, &mut Vec<T>) -> Option<()>,
+        take: impl Fn(&'a Array, usize) -> Result<(T, usize)>,
+    ) {
+        let start = batch.end;
+        let end = start + (self.len() - start).min(BATCH_ROWS);
+        batch.clear(end - start);
+        if self.add_run(batch, start..end, take_run) {
+            batch.end = end;
+            return;
+        }
+        batch.clear(end - start);
         let (mut bytes, mut chunk) = (0, 0);
-        while batch.end - start < room && bytes < BATCH_BYTES {
+        while batch.end < end && bytes < BATCH_BYTES {
             let row = batch.end;
             batch.end += 1;
-            match self.add(&mut batch, row, &mut chunk, &take) {
+            match self.add(batch, row, &mut chunk, &take) {
                 Ok(added) => bytes += added,
                 Err(error) => {
                     batch.failures.push((row, error));
@@ -130,7 +171,29 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        batch
+    }
+
+    fn add_run<T>(
+        &self,
+        batch: &mut Batch<'a, T>,
+        rows: Range<usize>,
+        take_run: impl Fn(&'a Array, Range<usize>, &mut Vec<T>) -> Option<()>,
+    ) -> bool {
+        let is_short = self.picked.is_none() && self.array.run_len(rows.clone()).is_some_and(|len| len < BATCH_BYTES);
+        if !is_short || take_run(self.array, rows.clone(), &mut batch.items).is_none() {
+            return false;
+        }
+        batch.rows.extend(rows.clone());
+        let (Some((bindings, first)), Some(taken)) = (self.bindings, &mut batch.bindings) else { return true };
+        let (mut bytes, mut chunk) = (0, 0);
+        rows.into_iter().all(|row| match bindings.get(first + row, &mut chunk) {
+            Ok(binding) => {
+                bytes += binding.len();
+                taken.push(binding);
+                bytes < BATCH_BYTES
+            }
+            Err(_) => false,
+        })
     }
 
     /// Adds a row to `batch`, unless it is null, and returns how many bytes it has. `chunk`: where the last row's binding was.

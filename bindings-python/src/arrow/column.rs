@@ -4,6 +4,7 @@ use super::array::{Array, Kind};
 use super::capsule::{Stream, give_array, give_stream, give_type, take_array, take_type};
 use super::decimal;
 use crate::errors::to_py_err;
+use crate::gil;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 use keyfold::{Result, ValueType};
@@ -85,12 +86,12 @@ impl Column {
         let next = match &mut self.chunks {
             Chunks::One(array) => array.take(),
             Chunks::Stream(stream) => {
-                let next = py.detach(|| stream.next());
+                let next = gil::detach(py, || stream.next());
                 or_raise(py, next)?
             }
         };
         Ok(match (next, decimal::of_type(self.leaf_type())) {
-            (Some(array), Some((_, scale))) => Some(py.detach(|| decimal::spelled(array, scale))),
+            (Some(array), Some((_, scale))) => Some(gil::detach(py, || decimal::spelled(array, scale))),
             (next, _) => next,
         })
     }

@@ -8,6 +8,7 @@ mod decimal;
 mod dictionary;
 mod open;
 mod output;
+mod pages;
 mod seal;
 
 pub(crate) use column::{ArrowArray, ArrowStream};
@@ -16,6 +17,7 @@ pub(crate) use seal::encrypt;
 
 use crate::errors::{at_row, invalid, to_py_err};
 use crate::field::Field;
+use crate::gil;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 use batch::{Bindings, Failures, Work};
@@ -83,7 +85,7 @@ fn each_chunk<T>(
         if let Some(bindings) = &bindings {
             bindings.check_room(py, end)?;
         }
-        let distinct = is_distinct.then(|| py.detach(|| Distinct::of(&array)));
+        let distinct = is_distinct.then(|| gil::detach(py, || Distinct::of(&array)));
         let picked = distinct.as_ref().map(|distinct| &distinct.places[..]);
         let bindings = bindings.as_ref().map(|bindings| (bindings, start));
         let work = Work { array: &array, picked, bindings, goes_on: on_error.nulls };

@@ -1,7 +1,7 @@
 //! Opening columns.
 
 use super::array::{Array, Kind};
-use super::batch::{Batch, Failures, Work};
+use super::batch::{Batch, Failures, Turn, Work};
 use super::column::{Column, or_raise, type_from};
 use super::output::{Output, default_type};
 use super::{OnError, each_chunk, give_back};
@@ -128,14 +128,38 @@ enum Opening {
 impl Open<'_> {
     /// Opens all rows of `work`; up to the first that fails, unless it goes on.
     fn all(&mut self, py: Python<'_>, work: &Work<'_>) -> PyResult<(Target, Failures)> {
+        let mut batch = work.batches();
         let (mut target, mut failures) = (Target::default(), Failures::new());
-        while target.len() < work.len() && (work.goes_on || failures.is_empty()) {
-            let decryptor = self.field.decryptor(py)?;
-            let done = wait_for(py, self.batch(decryptor, work, &mut target, &mut failures))?;
+        let decryptor = self.field.decryptor(py)?;
+        while batch.end < work.len() && (work.goes_on || failures.is_empty()) {
+            let done = wait_for(py, self.batches(decryptor, work, &mut batch, &mut target, &mut failures))?;
             or_raise(py, done)?;
             py.check_signals()?;
         }
         Ok((target, failures))
+    }
+
+    /// Opens batches until it is time to hear Ctrl-C.
+    ///
+    /// # Errors
+    ///
+    /// As for [`batch`](Self::batch).
+    async fn batches<'a>(
+        &mut self,
+        decryptor: &Decryptor,
+        work: &Work<'a>,
+        batch: &mut Taken<'a>,
+        target: &mut Target,
+        failures: &mut Failures,
+    ) -> Result<()> {
+        let turn = Turn::begin();
+        loop {
+            self.batch(decryptor, work, batch, target, failures).await?;
+            let has_more = batch.end < work.len() && (work.goes_on || failures.is_empty());
+            if !has_more || turn.is_over() {
+                return Ok(());
+            }
+        }
     }
 
     /// Opens the next batch.
@@ -144,15 +168,20 @@ impl Open<'_> {
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the output cannot hold as much.
     /// - Those that are not about a value, if it goes on.
-    async fn batch(
+    async fn batch<'a>(
         &mut self,
         decryptor: &Decryptor,
-        work: &Work<'_>,
+        work: &Work<'a>,
+        batch: &mut Taken<'a>,
         target: &mut Target,
         failures: &mut Failures,
     ) -> Result<()> {
-        let mut batch = work.batch(target.len(), |leaf, place| self.take(leaf, place));
-        let opening = match open_all(decryptor, &batch).await {
+        let take_run = |array: &'a Array, rows, sealed: &mut _| match self.kind {
+            Kind::Bytes => array.add_bytes(rows, sealed),
+            _ => None,
+        };
+        work.next(batch, take_run, |leaf, place| self.take(leaf, place));
+        let opening = match open_all(decryptor, batch).await {
             Ok(column) => Opening::All(column),
             Err(RowError { row, error }) if !work.goes_on => {
                 failures.push((batch.rows.get(row).copied().unwrap_or(batch.end - 1), error));
@@ -160,13 +189,15 @@ impl Open<'_> {
             }
             // What is wrong with all of them is not asked for each.
             Err(RowError { error, .. }) if !is_about_the_value(error.kind()) => return Err(error),
-            Err(first) => Opening::Each(open_each(decryptor, &batch, &first).await),
+            Err(first) => Opening::Each(open_each(decryptor, batch, &first).await),
         };
         if let (Opening::All(column), Some(out)) = (&opening, &mut target.out)
-            && batch.is_full()
+            && batch.failures.is_empty()
             && column.types().iter().all(|value_type| out.takes_as_is(*value_type))
         {
-            return out.push_all(column.data(), column.offsets());
+            out.push_all(&batch.rows, column.data(), column.offsets())?;
+            out.pad(batch.end);
+            return Ok(());
         }
         let first_new = failures.len();
         failures.append(&mut batch.failures);

@@ -3,10 +3,12 @@
 use super::array::{Kind, per_second};
 use super::capsule::unsupported;
 use super::decimal;
+use super::pages;
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBufferBuilder};
 use arrow_data::{ArrayData, ByteView, MAX_INLINE_VIEW_LEN};
 use arrow_schema::{DataType, TimeUnit};
-use keyfold::{Error, ErrorKind, Result, Value, ValueType};
+use keyfold::{Error, ErrorKind, Result, SealedColumn, Value, ValueType};
+use std::mem;
 
 /// Bytes of a buffer that views point into: small enough for their 32 bits, whatever the last value adds to it.
 const VIEW_BUFFER_LEN: usize = 64 * 1024 * 1024;
@@ -18,6 +20,8 @@ pub(super) struct Output {
     holds: ValueType,
     rows: Rows,
     nulls: NullBufferBuilder,
+    /// Bytes of rows for which there are pages.
+    ready: usize,
 }
 
 enum Rows {
@@ -60,11 +64,67 @@ impl Output {
                 None => return Err(unsupported(other)),
             },
         };
-        Ok(Self { data_type, holds, rows, nulls: NullBufferBuilder::new(len) })
+        Ok(Self { data_type, holds, rows, nulls: NullBufferBuilder::new(len), ready: 0 })
     }
 
     pub(super) fn len(&self) -> usize {
         self.nulls.len()
+    }
+
+    /// Makes room for about `len` bytes of rows of any length.
+    pub(super) fn expect(&mut self, len: usize) {
+        if let Rows::Offsets32 { data, .. } | Rows::Offsets64 { data, .. } = &mut self.rows {
+            pages::reserve(data, len);
+        }
+    }
+
+    /// Lets `add` add sealed rows behind the bytes of those that there are; afterwards `offsets` says where they lie, and
+    /// [`push_ends`](Self::push_ends) takes them as rows. `None`: the bytes of rows do not lie one after the other here.
+    pub(super) fn add_sealed<T>(
+        &mut self,
+        offsets: &mut Vec<i64>,
+        add: impl FnOnce(&mut SealedColumn) -> T,
+    ) -> Option<T> {
+        let (Rows::Offsets32 { data, .. } | Rows::Offsets64 { data, .. }) = &mut self.rows else { return None };
+        pages::prepare(data, &mut self.ready);
+        offsets.clear();
+        offsets.push(data.len() as i64);
+        let column = SealedColumn::from_parts(mem::take(data), mem::take(offsets));
+        let mut column = column.expect("no row, and the end of the data");
+        let added = add(&mut column);
+        (*data, *offsets) = column.into_parts();
+        Some(added)
+    }
+
+    /// Adds rows that [`add_sealed`](Self::add_sealed) has brought: row `rows[i]` ends at `ends[i]`, and rows between are null.
+    pub(super) fn push_ends(&mut self, rows: &[usize], ends: &[i64]) -> Result<()> {
+        self.push_moved(rows, ends, 0)
+    }
+
+    fn push_moved(&mut self, rows: &[usize], ends: &[i64], by: i64) -> Result<()> {
+        let (Some(last), Some(end)) = (rows.last(), ends.last()) else { return Ok(()) };
+        if matches!(self.rows, Rows::Offsets32 { .. }) {
+            i32::try_from(end + by).map_err(|_| TOO_MUCH)?;
+        }
+        if self.len() + rows.len() == last + 1 {
+            match &mut self.rows {
+                Rows::Offsets32 { offsets, .. } => offsets.extend(ends.iter().map(|end| (end + by) as i32)),
+                Rows::Offsets64 { offsets, .. } => offsets.extend(ends.iter().map(|end| end + by)),
+                Rows::Bits(_) | Rows::Fixed { .. } | Rows::Views { .. } => {}
+            }
+            self.nulls.append_n_non_nulls(rows.len());
+            return Ok(());
+        }
+        for (row, end) in rows.iter().zip(ends) {
+            self.pad(*row);
+            match &mut self.rows {
+                Rows::Offsets32 { offsets, .. } => offsets.push((end + by) as i32),
+                Rows::Offsets64 { offsets, .. } => offsets.push(end + by),
+                Rows::Bits(_) | Rows::Fixed { .. } | Rows::Views { .. } => {}
+            }
+            self.nulls.append_non_null();
+        }
+        Ok(())
     }
 
     /// Adds null rows until there are `len`.
@@ -106,32 +166,18 @@ impl Output {
         Ok(())
     }
 
-    /// Adds rows of bytes, or of text that is given as bytes: row `i` is `data[offsets[i]..offsets[i + 1]]`.
-    pub(super) fn push_all(&mut self, rows: &[u8], ends: &[i64]) -> Result<()> {
-        let [_, ends @ ..] = ends else { return Ok(()) };
-        match &mut self.rows {
-            Rows::Offsets32 { offsets, data } => {
-                let start = data.len() as i64;
-                i32::try_from(data.len() + rows.len()).map_err(|_| TOO_MUCH)?;
-                data.extend_from_slice(rows);
-                offsets.extend(ends.iter().map(|end| (start + end) as i32));
-            }
-            Rows::Offsets64 { offsets, data } => {
-                let start = data.len() as i64;
-                data.extend_from_slice(rows);
-                offsets.extend(ends.iter().map(|end| start + end));
-            }
-            Rows::Views { .. } | Rows::Fixed { .. } | Rows::Bits(_) => {
-                let mut start = 0;
-                return ends.iter().try_for_each(|&end| {
-                    let row = &rows[start..end as usize];
-                    start = end as usize;
-                    self.push_bytes(row)
-                });
-            }
+    /// Adds rows of bytes, or of text that is given as bytes: row `rows[i]` is `bytes[offsets[i]..offsets[i + 1]]`, and rows between
+    /// are null.
+    pub(super) fn push_all(&mut self, rows: &[usize], bytes: &[u8], offsets: &[i64]) -> Result<()> {
+        if let Rows::Offsets32 { data, .. } | Rows::Offsets64 { data, .. } = &mut self.rows {
+            let by = data.len() as i64;
+            data.extend_from_slice(bytes);
+            return self.push_moved(rows, &offsets[1..], by);
         }
-        self.nulls.append_n_non_nulls(ends.len());
-        Ok(())
+        rows.iter().zip(offsets.windows(2)).try_for_each(|(row, ends)| {
+            self.pad(*row);
+            self.push_bytes(&bytes[ends[0] as usize..ends[1] as usize])
+        })
     }
 
     /// Whether values of `value_type` lie in the array as their canonical bytes, whatever their length.
@@ -246,7 +292,7 @@ fn view(bytes: &[u8], buffers: &mut Vec<Buffer>, data: &mut Vec<u8>) -> Result<u
         return Ok(u128::from_ne_bytes(view));
     }
     if data.len() >= VIEW_BUFFER_LEN {
-        buffers.push(std::mem::take(data).into());
+        buffers.push(mem::take(data).into());
     }
     let view = ByteView::new(len, &bytes[..4]).with_offset(data.len() as u32).with_buffer_index(buffers.len() as u32);
     data.extend_from_slice(bytes);

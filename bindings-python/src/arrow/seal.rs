@@ -1,14 +1,15 @@
 //! Sealing columns.
 
-use super::array::Kind;
-use super::batch::{Failures, Work};
+use super::array::{Array, Kind};
+use super::batch::{Batch, Failures, Turn, Work};
 use super::column::{Column, or_raise};
 use super::output::{Output, bytes_like, text_like};
 use super::{OnError, each_chunk, give_back};
 use crate::errors::invalid;
 use crate::field::Field;
+use crate::fork::detached;
 use arrow_schema::DataType;
-use keyfold::wire;
+use keyfold::wire::{self, FIELD_OVERHEAD};
 use keyfold::{ColumnBytes, Encryptor, ErrorKind, FieldMode, Result, RowError, SealedColumn, Value};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -50,24 +51,55 @@ struct Seal<'a> {
     sealed_type: DataType,
 }
 
-/// The values of a batch, or what became of each.
-enum Sealed {
-    All(SealedColumn),
-    Each(Vec<Result<Vec<u8>>>),
+/// What becomes of the rows of a [`Work`], batch by batch.
+struct Sealing<'a> {
+    out: Output,
+    failures: Failures,
+    batch: Batch<'a, Value<'a>>,
+    /// Where the rows of a batch lie in `out`, if they are sealed there.
+    offsets: Vec<i64>,
+    /// The rows of a batch otherwise.
+    column: SealedColumn,
+}
+
+impl Sealing<'_> {
+    fn has_more(&self, work: &Work<'_>) -> bool {
+        self.batch.end < work.len() && (work.goes_on || self.failures.is_empty())
+    }
 }
 
 impl Seal<'_> {
     /// Seals all rows of `work`; up to the first that fails, unless it goes on.
     fn all(&self, py: Python<'_>, work: &Work<'_>) -> PyResult<(Output, Failures)> {
         let mut out = or_raise(py, Output::new(self.sealed_type.clone(), work.len()))?;
-        let mut failures = Failures::new();
-        while out.len() < work.len() && (work.goes_on || failures.is_empty()) {
+        if !self.is_text {
+            let (rows, bytes) = work.expected();
+            out.expect(rows * FIELD_OVERHEAD + bytes);
+        }
+        let (failures, batch) = (Failures::new(), work.batches());
+        let mut sealing = Sealing { out, failures, batch, offsets: Vec::new(), column: SealedColumn::default() };
+        while sealing.has_more(work) {
             let encryptor = self.field.encryptor(py)?;
-            let done = py.detach(|| self.batch(encryptor, work, &mut out, &mut failures));
+            let done = detached(py, || self.batches(encryptor, work, &mut sealing));
             or_raise(py, done)?;
             py.check_signals()?;
         }
-        Ok((out, failures))
+        Ok((sealing.out, sealing.failures))
+    }
+
+    /// Seals batches until it is time to hear Ctrl-C, or to look at the key.
+    ///
+    /// # Errors
+    ///
+    /// As for [`batch`](Self::batch).
+    fn batches<'a>(&self, encryptor: &Encryptor, work: &Work<'a>, sealing: &mut Sealing<'a>) -> Result<()> {
+        let turn = Turn::begin();
+        loop {
+            self.batch(encryptor, work, sealing)?;
+            if !sealing.has_more(work) || turn.is_over() || !encryptor.is_ready() {
+                return Ok(());
+            }
+        }
     }
 
     /// Seals the next batch.
@@ -75,15 +107,25 @@ impl Seal<'_> {
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the output cannot hold as much.
-    fn batch(&self, encryptor: &Encryptor, work: &Work<'_>, out: &mut Output, failures: &mut Failures) -> Result<()> {
-        let batch = work.batch(out.len(), |leaf, place| {
+    fn batch<'a>(&self, encryptor: &Encryptor, work: &Work<'a>, sealing: &mut Sealing<'a>) -> Result<()> {
+        let Sealing { out, failures, batch, offsets, column } = sealing;
+        let take_run = |array: &'a Array, rows, values: &mut _| array.add_values(self.kind, rows, values);
+        work.next(batch, take_run, |leaf, place| {
             let value = leaf.value(self.kind, place)?;
             let len = if let Value::Text(text) = value { text.len() } else { leaf.bytes(place).map_or(0, <[u8]>::len) };
             Ok((value, len))
         });
         let bindings = batch.bindings.as_deref();
-        let sealed = match encryptor.encrypt_column(&batch.items[..], bindings) {
-            Ok(column) => Sealed::All(column),
+        let seal = |column: &mut SealedColumn| encryptor.encrypt_column_into(&batch.items[..], bindings, column);
+        let in_place = if self.is_text { None } else { out.add_sealed(offsets, seal) };
+        let is_in_place = in_place.is_some();
+        let sealed = in_place.unwrap_or_else(|| {
+            column.clear();
+            seal(column)
+        });
+        let first_new = failures.len();
+        let each: Option<Vec<_>> = match sealed {
+            Ok(()) => None,
             Err(RowError { row, error }) if !work.goes_on => {
                 failures.push((batch.rows.get(row).copied().unwrap_or(batch.end - 1), error));
                 return Ok(());
@@ -95,40 +137,34 @@ impl Seal<'_> {
                     true => Err(first.error.clone()),
                     false => encryptor.encrypt(*value, binding(index)),
                 };
-                Sealed::Each(batch.items.iter().enumerate().map(seal).collect())
+                Some(batch.items.iter().enumerate().map(seal).collect())
             }
         };
-        if let Sealed::All(column) = &sealed
-            && !self.is_text
-            && batch.is_full()
-        {
-            return out.push_all(column.data(), column.offsets());
-        }
-        let first_new = failures.len();
-        failures.extend(batch.failures);
-        let mut text = Vec::new();
-        for (index, row) in batch.rows.iter().enumerate() {
-            let bytes = match &sealed {
-                Sealed::All(column) => column.bytes(index),
-                Sealed::Each(each) => match &each[index] {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        failures.push((*row, error.clone()));
-                        continue;
-                    }
-                },
-            };
-            out.pad(*row);
-            if self.is_text {
-                text.clear();
-                wire::push_text(bytes, &mut text)?;
-                out.push_bytes(&text)?;
-            } else {
-                out.push_bytes(bytes)?;
+        failures.append(&mut batch.failures);
+        if is_in_place && each.is_none() {
+            out.push_ends(&batch.rows, &offsets[1..])?;
+        } else {
+            for (index, row) in batch.rows.iter().enumerate() {
+                match each.as_ref().map(|each| &each[index]) {
+                    None => self.push(out, *row, column.bytes(index))?,
+                    Some(Ok(bytes)) => self.push(out, *row, bytes)?,
+                    Some(Err(error)) => failures.push((*row, error.clone())),
+                }
             }
         }
         out.pad(batch.end);
         failures[first_new..].sort_by_key(|(row, _)| *row);
         Ok(())
+    }
+
+    fn push(&self, out: &mut Output, row: usize, sealed: &[u8]) -> Result<()> {
+        out.pad(row);
+        if self.is_text {
+            let mut text = Vec::with_capacity(wire::text_len(sealed.len()));
+            wire::push_text(sealed, &mut text)?;
+            out.push_bytes(&text)
+        } else {
+            out.push_bytes(sealed)
+        }
     }
 }

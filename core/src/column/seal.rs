@@ -1,9 +1,9 @@
 //! Sealing values: one by one, or a column in batches that share a nonce prefix (FORMAT.md §4.4).
 
-use super::{ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows};
+use super::{Added, ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows, template};
 use crate::aead::{GcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::random;
 use crate::row::{seal_row, split_nonce};
 use crate::value::{Padding, Value};
@@ -55,64 +55,65 @@ pub(crate) struct FieldSeal<'a> {
 }
 
 impl FieldSeal<'_> {
-    /// Seals a column: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
-    pub(crate) fn column(
+    /// Seals a column behind what `out` has: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
+    pub(crate) fn column_into(
         &mut self,
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
-    ) -> Result<SealedColumn, RowError> {
+        out: &mut SealedColumn,
+    ) -> Result<(), RowError> {
         let n = values.len();
         check_rows(n, rows)?;
-        let mut out = SealedColumn::with_lens((0..n).map(|row| {
-            let value = values.value(row);
-            let checked = value.check().and_then(|()| self.aad.check_row(rows.map(|r| r.bytes(row))));
-            checked.map_err(RowError::at(row))?;
-            Ok(FIELD_OVERHEAD - 1 + value.encoded_len(self.padding))
-        }))?;
+        let mut added = Added::new(
+            out,
+            (0..n).map(|row| {
+                let value = values.value(row);
+                let checked = value.check().and_then(|()| self.aad.check_row(rows.map(|r| r.bytes(row))));
+                checked.map_err(RowError::at(row))?;
+                Ok(FIELD_OVERHEAD - 1 + value.encoded_len(self.padding))
+            }),
+        )?;
         let mut batch: Option<Batch> = None;
         let mut nonces = Vec::new();
         let mut start = 0;
         while start < n {
-            let end = chunk_end(&out.offsets, start);
-            let chunk_len = (out.offsets[end] - out.offsets[start]) as u64;
-            let sealed = self.chunk(values, rows, start..end, chunk_len, &mut batch, &mut nonces, &mut out);
-            if let Err(error) = sealed {
-                // A row that failed half way may still hold plaintext.
-                out.data.zeroize();
-                return Err(error);
-            }
+            let end = chunk_end(added.offsets(), start);
+            self.chunk(values, rows, start..end, &mut batch, &mut nonces, &mut added)?;
             start = end;
         }
-        Ok(out)
+        added.finish();
+        Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the loop state of `column`, split off to keep both readable")]
     fn chunk(
         &mut self,
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
         range: Range<usize>,
-        chunk_len: u64,
         batch: &mut Option<Batch>,
         nonces: &mut Vec<u8>,
-        out: &mut SealedColumn,
+        added: &mut Added<'_>,
     ) -> Result<(), RowError> {
         let first = range.start;
+        let chunk_len = (added.offsets()[range.end] - added.offsets()[first]) as u64;
         let head = header(Suite::Field, &self.key_id);
-        out.lay_out(&head, range.clone());
+        let template = template(&head);
         let batch = Batch::with_room(batch, self.key, range.len(), chunk_len).map_err(RowError::at(first))?;
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
         draw_nonces(range.len(), nonces).map_err(RowError::at(first))?;
         for (row, last) in range.zip(nonces.as_chunks::<GCM_NONCE_LEN>().0) {
             let sealed = (|| {
                 let aad = self.aad.of_row(&head, rows.map(|r| r.bytes(row)))?;
+                let out = added.lay_out(&template, row);
+                let value = values.value(row);
+                check_len(value, self.padding, out.len() + 1 - FIELD_OVERHEAD)?;
                 if self.unlinkable {
                     let nonce: [u8; NONCE_LEN] = random::array()?;
                     let (prefix, last) = split_nonce(&nonce);
                     let key = self.key.derive(prefix);
-                    return seal_row(&key, prefix, *last, aad, values.value(row), self.padding, out.row_mut(row));
+                    return seal_row(&key, prefix, *last, aad, value, self.padding, out);
                 }
-                seal_row(&batch.key, &batch.prefix, *last, aad, values.value(row), self.padding, out.row_mut(row))
+                seal_row(&batch.key, &batch.prefix, *last, aad, value, self.padding, out)
             })();
             sealed.map_err(RowError::at(row))?;
         }
@@ -155,6 +156,16 @@ fn draw_nonces(rows: usize, nonces: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a value that is not as long as it was when room was made for it: the column is the caller's code.
+#[inline]
+fn check_len(value: Value<'_>, padding: Padding, encoded_len: usize) -> Result<()> {
+    if value.encoded_len(padding) == encoded_len {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::InvalidInput, "a value of the column changed while it was sealed"))
+    }
+}
+
 /// Where the chunk that starts at row `start` ends: at most 4,096 rows and 8 MiB, at least one row.
 fn chunk_end(offsets: &[i64], start: usize) -> usize {
     let last = (start + MAX_ROWS_PER_CHUNK).min(offsets.len() - 1);
@@ -182,28 +193,42 @@ impl DeterministicSeal<'_> {
     /// Seals a row whose header is there.
     fn row(&self, cipher: &mut SivCipher, strings: &[&[u8]], value: Value<'_>, out: &mut [u8]) -> Result<()> {
         let (iv, body) = out[HEADER_LEN..].split_at_mut(TAG_LEN);
+        check_len(value, self.padding, body.len())?;
         value.encode(self.padding, body);
         iv.copy_from_slice(&cipher.seal(strings, body)?);
         Ok(())
     }
 
     pub(crate) fn column(&self, values: &(impl ColumnValues + ?Sized)) -> Result<SealedColumn, RowError> {
+        let mut out = SealedColumn::default();
+        self.column_into(values, &mut out)?;
+        Ok(out)
+    }
+
+    /// Seals a column behind what `out` has.
+    pub(crate) fn column_into(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        out: &mut SealedColumn,
+    ) -> Result<(), RowError> {
         let head = header(Suite::Deterministic, &self.key_id);
-        let mut out = SealedColumn::with_lens((0..values.len()).map(|row| {
-            let value = values.value(row);
-            value.check().map_err(RowError::at(row))?;
-            Ok(DETERMINISTIC_OVERHEAD - 1 + value.encoded_len(self.padding))
-        }))?;
-        out.lay_out(&head, 0..values.len());
+        let mut added = Added::new(
+            out,
+            (0..values.len()).map(|row| {
+                let value = values.value(row);
+                value.check().map_err(RowError::at(row))?;
+                Ok(DETERMINISTIC_OVERHEAD - 1 + value.encoded_len(self.padding))
+            }),
+        )?;
+        let template = template(&head);
         let mut cipher = self.key.cipher();
         let strings = self.strings.with(&head);
         for row in 0..values.len() {
-            if let Err(error) = self.row(&mut cipher, &strings, values.value(row), out.row_mut(row)) {
-                out.data.zeroize();
-                return Err(RowError { row, error });
-            }
+            self.row(&mut cipher, &strings, values.value(row), added.lay_out(&template, row))
+                .map_err(RowError::at(row))?;
         }
-        Ok(out)
+        added.finish();
+        Ok(())
     }
 }
 
