@@ -1,7 +1,7 @@
 //! Opening columns.
 
 use super::array::{Array, Kind};
-use super::batch::{Batch, Failures, Turn, Work};
+use super::batch::{Batch, Failures, Items, Turn, Work};
 use super::column::{Column, or_raise, type_from};
 use super::output::{Output, default_type};
 use super::{OnError, each_chunk, give_back};
@@ -15,6 +15,7 @@ use keyfold::{Decryptor, ErrorKind, Opened, OpenedColumn, Result, RowError, Valu
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::slice;
 
 pub(crate) fn decrypt<'py>(
@@ -26,7 +27,7 @@ pub(crate) fn decrypt<'py>(
     errors: Option<&Bound<'py, PyList>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();
-    let on_error = OnError::new(py, on_error, errors, is_about_the_value)?;
+    let on_error = OnError::new(py, on_error, errors, is_about_the_row)?;
     let mut column = Column::of(given)?;
     let kind = column.kind(None);
     if !matches!(kind, Kind::Bytes | Kind::Text) {
@@ -78,6 +79,11 @@ const fn is_about_the_value(kind: ErrorKind) -> bool {
     )
 }
 
+/// Whether an error says that a row cannot be opened: its value, or what it is bound to, which is null or too long.
+const fn is_about_the_row(kind: ErrorKind) -> bool {
+    is_about_the_value(kind) || matches!(kind, ErrorKind::InvalidInput | ErrorKind::LimitExceeded)
+}
+
 /// An array whose type may not be known before it has a value.
 #[derive(Default)]
 struct Target {
@@ -112,6 +118,7 @@ impl Target {
 
 struct Open<'a> {
     field: &'a Field,
+    /// How sealed values lie in the column.
     kind: Kind,
     /// The type of the sealed values.
     like: DataType,
@@ -128,7 +135,7 @@ enum Opening {
 impl Open<'_> {
     /// Opens all rows of `work`; up to the first that fails, unless it goes on.
     fn all(&mut self, py: Python<'_>, work: &Work<'_>) -> PyResult<(Target, Failures)> {
-        let mut batch = work.batches();
+        let mut batch = work.batches(Sealed { kind: self.kind, values: Vec::new() });
         let (mut target, mut failures) = (Target::default(), Failures::new());
         let decryptor = self.field.decryptor(py)?;
         while batch.end < work.len() && (work.goes_on || failures.is_empty()) {
@@ -176,11 +183,7 @@ impl Open<'_> {
         target: &mut Target,
         failures: &mut Failures,
     ) -> Result<()> {
-        let take_run = |array: &'a Array, rows, sealed: &mut _| match self.kind {
-            Kind::Bytes => array.add_bytes(rows, sealed),
-            _ => None,
-        };
-        work.next(batch, take_run, |leaf, place| self.take(leaf, place));
+        work.next(batch);
         let opening = match open_all(decryptor, batch).await {
             Ok(column) => Opening::All(column),
             Err(RowError { row, error }) if !work.goes_on => {
@@ -188,7 +191,7 @@ impl Open<'_> {
                 return Ok(());
             }
             // What is wrong with all of them is not asked for each.
-            Err(RowError { error, .. }) if !is_about_the_value(error.kind()) => return Err(error),
+            Err(RowError { error, .. }) if !is_about_the_row(error.kind()) => return Err(error),
             Err(first) => Opening::Each(open_each(decryptor, batch, &first).await),
         };
         if let (Opening::All(column), Some(out)) = (&opening, &mut target.out)
@@ -207,7 +210,10 @@ impl Open<'_> {
                 Opening::All(column) => self.push(work, target, column.value(index)),
                 Opening::Each(each) => match &each[index] {
                     Ok(opened) => self.push(work, target, opened.value()),
-                    Err(error) => Err(error.clone()),
+                    Err(error) => {
+                        failures.push((row, error.clone()));
+                        continue;
+                    }
                 },
             };
             match pushed {
@@ -219,17 +225,6 @@ impl Open<'_> {
         target.pad(batch.end);
         failures[first_new..].sort_by_key(|(row, _)| *row);
         Ok(())
-    }
-
-    fn take<'a>(&self, leaf: &'a Array, place: usize) -> Result<(Cow<'a, [u8]>, usize)> {
-        let bytes = leaf.bytes(place)?;
-        if self.kind == Kind::Bytes {
-            return Ok((Cow::Borrowed(bytes), bytes.len()));
-        }
-        let mut decoded = Vec::new();
-        wire::from_text(bytes, &mut decoded)?;
-        let len = decoded.len();
-        Ok((Cow::Owned(decoded), len))
     }
 
     fn push(&mut self, work: &Work<'_>, target: &mut Target, value: Value<'_>) -> Result<()> {
@@ -247,17 +242,49 @@ impl Open<'_> {
     }
 }
 
-type Taken<'a> = Batch<'a, Cow<'a, [u8]>>;
+/// Sealed values of a batch, in binary form.
+struct Sealed<'a> {
+    /// How they lie in the column.
+    kind: Kind,
+    values: Vec<Cow<'a, [u8]>>,
+}
+
+impl<'a> Items<'a> for Sealed<'a> {
+    fn clear(&mut self, room: usize) {
+        self.values.clear();
+        self.values.reserve(room);
+    }
+
+    fn add(&mut self, leaf: &'a Array, place: usize) -> Result<usize> {
+        let bytes = leaf.bytes(place)?;
+        let value = if self.kind == Kind::Bytes {
+            Cow::Borrowed(bytes)
+        } else {
+            let mut decoded = Vec::new();
+            wire::from_text(bytes, &mut decoded)?;
+            Cow::Owned(decoded)
+        };
+        let len = value.len();
+        self.values.push(value);
+        Ok(len)
+    }
+
+    fn add_run(&mut self, array: &'a Array, rows: Range<usize>) -> Option<()> {
+        if self.kind == Kind::Bytes { array.add_bytes(rows, &mut self.values) } else { None }
+    }
+}
+
+type Taken<'a> = Batch<'a, Sealed<'a>>;
 
 async fn open_all(decryptor: &Decryptor, batch: &Taken<'_>) -> Result<OpenedColumn, RowError> {
-    decryptor.load_keys(&batch.items[..]).await?;
-    decryptor.decrypt_column(&batch.items[..], batch.bindings.as_deref())
+    decryptor.load_keys(&batch.items.values[..]).await?;
+    decryptor.decrypt_column(&batch.items.values[..], batch.bindings.as_deref())
 }
 
 /// Opens each value alone, but the `first` that did not open: its failure has been counted.
 async fn open_each(decryptor: &Decryptor, batch: &Taken<'_>, first: &RowError) -> Vec<Result<Opened>> {
-    let mut opened = Vec::with_capacity(batch.items.len());
-    for (index, sealed) in batch.items.iter().enumerate() {
+    let mut opened = Vec::with_capacity(batch.items.values.len());
+    for (index, sealed) in batch.items.values.iter().enumerate() {
         if index == first.row {
             opened.push(Err(first.error.clone()));
             continue;
