@@ -93,7 +93,7 @@ pub(crate) fn passphrase_source(ask: HostObject) -> PassphraseSource {
     Arc::new(move |alias| {
         let asked = host_call::call(
             |py| Ok((ask.bind(py)?, (alias.as_str(),).into_pyobject(py)?)),
-            |_, answer| match answer.and_then(|asked| Ok(asked.extract::<String>()?)) {
+            |_, answer| match answer.and_then(|asked| asked.extract::<String>()) {
                 Ok(passphrase) => Ok(Zeroizing::new(passphrase)),
                 Err(raised) => Err(NO_PASSPHRASE.with_source(raised)),
             },

@@ -1,5 +1,5 @@
-//! Arrow's C interfaces in capsules of Python: arrays, streams of arrays and their schemas, in and out. The unsafe code of
-//! this package is here, but for one request to the kernel in `pages`, and the number of the interpreter in `lib.rs`.
+//! Arrow's C interfaces in capsules of Python: arrays, streams of arrays and their schemas, in and out. But for one line of
+//! `lib.rs` and one request to the kernel in `pages`, all the unsafe code of this package is here.
 //!
 //! A producer promises that its pointers are valid as long as what they come from is not released, and that nobody writes to
 //! the buffers meanwhile. The interface does not say how long buffers are; here their lengths follow from the type, the number
