@@ -311,7 +311,8 @@ def test_buffers_that_change_meanwhile(ring: keyfold.Keyring, name: str, part: s
 
     thread = threading.Thread(target=change)
     thread.start()
-    sealed, refused = [], 0
+    sealed: list[Any] = []
+    refused = 0
     try:
         end = time.monotonic() + 20
         while time.monotonic() < end and (len(sealed) < 60 or refused == 0):

@@ -84,7 +84,7 @@ def test_rows_that_do_not_open_are_reported_too(patients: DataFrame, config: key
     some = patients.where("patient_id in ('p-8', 'p-9', 'p-10')").select("patient_id", "ssn")
     sealed = keyfold.spark.encrypt(some, fields, config, row="patient_id").cache()
     first, second, _ = sorted(bytes(row["patient_id"]) for row in sealed.collect())
-    damaged = f.when(f.col("patient_id") == first, f.lit(b"damaged")).when(f.col("patient_id") == second, f.lit(None))
+    damaged = f.when(f.col("patient_id").eqNullSafe(f.lit(first)), f.lit(b"damaged")).when(f.col("patient_id").eqNullSafe(f.lit(second)), f.lit(None))
     broken = sealed.withColumn("patient_id", damaged.otherwise(f.col("patient_id")))
     with pytest.raises(PythonException):
         keyfold.spark.decrypt(broken, fields, config, row="patient_id").collect()
@@ -222,6 +222,25 @@ def test_a_census_needs_no_keyring(spark: SparkSession) -> None:
     frame = spark.createDataFrame([(b"\xf5 no value",), (None,), (b"clear",)], "mrn binary")
     found = {(row["what"], row["key_id"], row["generation"], row["count"]) for row in keyfold.spark.census(frame, ["mrn"]).collect()}
     assert found == {("not sealed", None, None, 2), ("null", None, None, 1)}
+
+
+ROWS_OF_ALL_TYPES = "true as a, 1.5d as b, float(1.1) as c, timestamp'2024-01-01 00:00:00.5' as d, date'2024-02-29' as e, 17 as f, 'x' as g, X'00ff' as h"
+
+
+def test_values_are_sealed_again_whatever_the_type_of_their_row(spark: SparkSession, own_config: keyfold.Config) -> None:
+    frame = spark.sql(f"select *, 'value' as ssn from (select {ROWS_OF_ALL_TYPES})")
+    module: Any = keyfold.spark
+    opener = module._pickled(own_config)
+    sealed = {row: keyfold.spark.encrypt(frame, {"ssn": "patient.ssn"}, own_config, row=row).toArrow() for row in "abcdefgh"}
+    with own_config.open() as ring:
+        ring.rotate()
+        field = ring.field("patient.ssn")
+        for row, table in sealed.items():
+            # As on an executor.
+            work = module._Work(opener, (("ssn", "patient.ssn"),), row, None, (), as_of="after the rotation")
+            (again,) = module._reencrypted(work, table.to_batches())
+            assert field.is_current(again.column("ssn").to_pylist()[0]), row
+            assert field.decrypt_column(again.column("ssn"), rows=again.column(row)).to_pylist() == ["value"], row
 
 
 def test_text_is_sealed_again_as_text(spark: SparkSession, own_config: keyfold.Config) -> None:

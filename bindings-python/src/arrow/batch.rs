@@ -3,7 +3,7 @@
 use super::array::{Array, Kind};
 use super::column::Column;
 use crate::errors::invalid;
-use keyfold::{Error, ErrorKind, Result};
+use keyfold::{Error, ErrorKind, Result, RowError};
 use pyo3::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -38,6 +38,12 @@ impl Bindings {
             bindings.chunks.push(Chunk { kind: column.kind(None), end: bindings.len, array });
         }
         Ok(bindings)
+    }
+
+    /// The bytes of every row.
+    pub(super) fn all(&self) -> Result<Vec<Cow<'_, [u8]>>, RowError> {
+        let mut chunk = 0;
+        (0..self.len).map(|row| self.get(row, &mut chunk).map_err(|error| RowError { row, error })).collect()
     }
 
     /// Refuses values that are more than the bindings: `len` of them, or more.

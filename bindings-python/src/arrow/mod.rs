@@ -24,9 +24,18 @@ use arrow_schema::DataType;
 use batch::{Bindings, Failures, Work};
 use column::{Column, or_raise};
 use dictionary::{Distinct, Keys};
-use keyfold::{Error, ErrorKind, Result, RowBinding};
+use keyfold::{Error, ErrorKind, Result, RowBinding, RowError};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyBytes, PyList};
+
+/// What the rows of a column are bound to: for values that are sealed one by one.
+#[pyfunction]
+pub(crate) fn _row_bindings<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let py = rows.py();
+    let bindings = Bindings::of(rows)?;
+    let all = bindings.all().map_err(|RowError { row, error }| at_row(py, to_py_err(py, &error, None), row))?;
+    Ok(all.iter().map(|bytes| PyBytes::new(py, bytes)).collect())
+}
 
 /// What becomes of rows that cannot be sealed or opened.
 struct OnError<'a, 'py> {
