@@ -64,6 +64,7 @@ impl Keyring {
         records: Option<Bound<'_, PyBytes>>,
     ) -> PyResult<Py<Self>> {
         let py = class.py();
+        let _call = gil::Call::begin(py);
         let failed = |error| to_py_err(py, &error, None);
         let passphrase = passphrase.map(HostObject::new);
         let host_keks = objects_of(host_keks);

@@ -3,6 +3,7 @@
 use crate::errors::{at_row, invalid, is_about_the_value, row_to_py_err, to_py_err};
 use crate::field::Field;
 use crate::fork::detached;
+use crate::gil;
 use crate::inspect::sealed_bytes;
 use crate::value::{RowBinding, Taken, to_python};
 use crate::wait::wait_for;
@@ -120,6 +121,7 @@ pub(crate) fn encrypt<'py>(
     rows: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = values.py();
+    let _call = gil::Call::begin(py);
     let mut reader = Reader::new(values, rows)?;
     let out = PyList::empty(py);
     let take = |value: &Bound<'_, PyAny>, row: usize| {
@@ -149,6 +151,7 @@ pub(crate) fn decrypt<'py>(
     errors: Option<&Bound<'py, PyList>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = sealed.py();
+    let _call = gil::Call::begin(py);
     let out = PyList::empty(py);
     let nulls = match on_error {
         "raise" => false,

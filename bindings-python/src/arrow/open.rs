@@ -7,6 +7,7 @@ use super::output::{Output, default_type};
 use super::{OnError, each_chunk, give_back};
 use crate::errors::invalid;
 use crate::field::Field;
+use crate::gil;
 use crate::wait::wait_for;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
@@ -27,6 +28,7 @@ pub(crate) fn decrypt<'py>(
     errors: Option<&Bound<'py, PyList>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();
+    let _call = gil::Call::begin(py);
     let on_error = OnError::new(py, on_error, errors, is_about_the_row)?;
     let mut column = Column::of(given)?;
     let kind = column.kind(None);

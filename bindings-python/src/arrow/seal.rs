@@ -9,6 +9,7 @@ use super::{OnError, each_chunk, give_back};
 use crate::errors::invalid;
 use crate::field::Field;
 use crate::fork::detached;
+use crate::gil;
 use arrow_schema::DataType;
 use keyfold::wire::{self, FIELD_OVERHEAD};
 use keyfold::{ColumnBytes, ColumnValues, Encryptor, ErrorKind, FieldMode, Result, RowError, SealedColumn};
@@ -24,6 +25,7 @@ pub(crate) fn encrypt<'py>(
     errors: Option<&Bound<'py, PyList>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();
+    let _call = gil::Call::begin(py);
     let on_error = OnError::new(py, on_error, errors, |kind| kind == ErrorKind::InvalidInput)?;
     let is_text = match form {
         "binary" => false,
