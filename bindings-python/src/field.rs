@@ -234,8 +234,9 @@ impl Field {
     /// otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal type only what fits it.
     /// In pandas text opens as `str`.
     ///
-    /// With `on_error="null"` a value that does not open becomes null, and its error, with the row in `.row`, is added to
-    /// `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all the same.
+    /// With `on_error="null"` a value that does not open, or whose row is null or too long, becomes null, and its error, with the row
+    /// in `.row`, is added to `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all
+    /// the same.
     ///
     /// Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned. What is returned is the caller's,
     /// and is not erased.

@@ -50,7 +50,7 @@ mod _native {
     }
 
     #[pymodule_export]
-    use crate::arrow::{ArrowArray, ArrowStream};
+    use crate::arrow::{_row_bindings, ArrowArray, ArrowStream};
     #[pymodule_export]
     use crate::audit::{AuditReport, verify_audit};
     #[pymodule_export]

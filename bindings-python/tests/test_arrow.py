@@ -367,3 +367,17 @@ def test_keyfold_needs_none_of_them() -> None:
         subprocess.run([sys.executable, "-c", code], check=True)
     loaded = "import sys, keyfold; print(sorted({'pyarrow', 'polars', 'pandas', 'duckdb', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_rows_that_are_null_or_too_long_cost_their_values_alone(ring: keyfold.Keyring) -> None:
+    ssn = ring.field("patient.ssn")
+    values = pa.array(["a", None, "c", "d"])
+    sealed = ssn.encrypt_column(values, rows=pa.array(["1", "2", "3", "4"]))
+    rows = pa.array(["1", None, None, "4" * 5000])
+    errors: list[keyfold.KeyfoldError] = []
+    opened = ssn.decrypt_column(sealed, rows=rows, on_error="null", errors=errors)
+    assert opened.to_pylist() == ["a", None, None, None]
+    assert [(error.row, error.kind) for error in errors] == [(2, "InvalidInput"), (3, "LimitExceeded")]
+    with pytest.raises(keyfold.InvalidInput) as raised:
+        ssn.decrypt_column(sealed, rows=rows)
+    assert raised.value.row == 2

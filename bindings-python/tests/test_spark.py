@@ -4,6 +4,7 @@ import datetime
 import os
 import shutil
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,35 @@ def test_rows_may_be_sealed_themselves(patients: DataFrame, config: keyfold.Conf
     fields = {"patient_id": "mrn", "ssn": "patient.ssn"}
     sealed = keyfold.spark.encrypt(patients, fields, config, row="patient_id")
     assert content(keyfold.spark.decrypt(sealed, fields, config, row="patient_id")) == content(patients)
+
+
+def test_rows_that_do_not_open_are_reported_too(patients: DataFrame, config: keyfold.Config) -> None:
+    from pyspark.sql import functions as f
+
+    fields = {"patient_id": "mrn", "ssn": "patient.ssn"}
+    some = patients.where("patient_id in ('p-8', 'p-9', 'p-10')").select("patient_id", "ssn")
+    sealed = keyfold.spark.encrypt(some, fields, config, row="patient_id").cache()
+    first, second, _ = sorted(bytes(row["patient_id"]) for row in sealed.collect())
+    damaged = f.when(f.col("patient_id").eqNullSafe(f.lit(first)), f.lit(b"damaged")).when(f.col("patient_id").eqNullSafe(f.lit(second)), f.lit(None))
+    broken = sealed.withColumn("patient_id", damaged.otherwise(f.col("patient_id")))
+    with pytest.raises(PythonException):
+        keyfold.spark.decrypt(broken, fields, config, row="patient_id").collect()
+    opened = keyfold.spark.decrypt(broken, fields, config, row="patient_id", errors="failed").collect()
+    found = {(row["ssn"] is None, row["patient_id"] is None, row["failed"]) for row in opened}
+    assert found == {
+        (True, True, "patient_id: Malformed, ssn: InvalidInput"), (True, True, "ssn: InvalidInput"), (False, False, None),
+    }  # fmt: skip
+
+
+def test_cells_that_are_not_sealed_stay_as_they_are(spark: SparkSession, own_config: keyfold.Config) -> None:
+    with own_config.open() as ring:
+        old = ring.field("any").encrypt("x")
+        ring.rotate()
+        frame = spark.createDataFrame([(old,), (b"no value",), (None,)], "it binary")
+        again = [row["it"] and bytes(row["it"]) for row in keyfold.spark.reencrypt(frame, {"it": "any"}, own_config).collect()]
+        assert sorted(value or b"" for value in again if value in (None, b"no value")) == [b"", b"no value"]
+        (new,) = [value for value in again if value not in (None, b"no value")]
+        assert ring.field("any").is_current(new) and ring.field("any").decrypt(new) == "x"
 
 
 COUNTING_KMS = """
@@ -194,6 +224,25 @@ def test_a_census_needs_no_keyring(spark: SparkSession) -> None:
     assert found == {("not sealed", None, None, 2), ("null", None, None, 1)}
 
 
+ROWS_OF_ALL_TYPES = "true as a, 1.5d as b, float(1.1) as c, timestamp'2024-01-01 00:00:00.5' as d, date'2024-02-29' as e, 17 as f, 'x' as g, X'00ff' as h"
+
+
+def test_values_are_sealed_again_whatever_the_type_of_their_row(spark: SparkSession, own_config: keyfold.Config) -> None:
+    frame = spark.sql(f"select *, 'value' as ssn from (select {ROWS_OF_ALL_TYPES})")
+    module: Any = keyfold.spark
+    opener = module._pickled(own_config)
+    sealed = {row: keyfold.spark.encrypt(frame, {"ssn": "patient.ssn"}, own_config, row=row).toArrow() for row in "abcdefgh"}
+    with own_config.open() as ring:
+        ring.rotate()
+        field = ring.field("patient.ssn")
+        for row, table in sealed.items():
+            # As on an executor.
+            work = module._Work(opener, (("ssn", "patient.ssn"),), row, None, (), as_of="after the rotation")
+            (again,) = module._reencrypted(work, table.to_batches())
+            assert field.is_current(again.column("ssn").to_pylist()[0]), row
+            assert field.decrypt_column(again.column("ssn"), rows=again.column(row)).to_pylist() == ["value"], row
+
+
 def test_text_is_sealed_again_as_text(spark: SparkSession, own_config: keyfold.Config) -> None:
     with own_config.open() as ring:
         field = ring.field("patient.ssn")
@@ -204,6 +253,24 @@ def test_text_is_sealed_again_as_text(spark: SparkSession, own_config: keyfold.C
         assert len(again) == 10
         for row in again:
             assert field.is_current(row["ssn"]) and field.decrypt(row["ssn"], row=str(row["id"])) == f"999-{row['id']}"
+
+
+def test_one_keyring_is_kept_however_often_it_is_opened_anew(config: keyfold.Config) -> None:
+    module: Any = keyfold.spark
+    opener = module._pickled(config)
+    assert str(config.path) not in repr(opener)
+    first = module._ring(opener, "")
+    assert module._ring(module._pickled(config), "") is first
+    later = module._ring(opener, "job 1")
+    assert later is not first
+    assert module._ring(opener, "job 1") is module._ring(opener, "") is later
+    gone = weakref.ref(later)
+    del first, later
+    assert module._ring(opener, "job 2") is not None and gone() is None
+    for number in range(40):
+        # A pickle ends where it says, so these are others of the same.
+        module._ring(module._Pickled(opener + bytes(number)), "")
+    assert len(module._rings) <= 16
 
 
 MAIN = """

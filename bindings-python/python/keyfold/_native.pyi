@@ -284,8 +284,9 @@ class Field:
         otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal type only what fits it.
         In pandas text opens as `str`.
 
-        With `on_error="null"` a value that does not open becomes null, and its error, with the row in `.row`, is added to
-        `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all the same.
+        With `on_error="null"` a value that does not open, or whose row is null or too long, becomes null, and its error, with the row
+        in `.row`, is added to `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all
+        the same.
 
         Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned. What is returned is the caller's,
         and is not erased.
@@ -531,6 +532,7 @@ def verify_audit(path: str | PathLike[str], /) -> AuditReport:
     """
 
 
+def _row_bindings(rows: ArrowColumn) -> list[bytes]: ...
 def _begin_fork(patience: float) -> bool: ...
 def _end_fork() -> None: ...
 def _begin_child(was_quiet: bool) -> None: ...

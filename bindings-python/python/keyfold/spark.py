@@ -40,7 +40,7 @@ from pyspark.sql.types import BinaryType, DataType, StructField, StructType
 from ._config import Config
 from ._errors import DecryptionFailed, FormatError, KeyfoldError, PolicyRefused, StoreError
 from ._frames import without_frames
-from ._native import Field, Keyring, _read_policy, to_text
+from ._native import Field, Keyring, _read_policy, _row_bindings, to_text
 from ._native import census as census_of
 from ._native import inspect as inspected
 
@@ -365,16 +365,11 @@ def _is_old(value: bytes | str, field: Field) -> bool:
 
 def _sealed_again(column: pa.Array, old: pa.Array, field: Field, rows: pa.Array | None) -> pa.Array:
     # Value by value: a column would give all of them one type.
-    bindings = None if rows is None else _spelled(rows.filter(old)).to_pylist()
+    bindings = None if rows is None else _row_bindings(rows.filter(old))
     values = field.decrypt_many(column.filter(old).to_pylist(), rows=bindings)
     sealed = [value for value in field.encrypt_many(values, rows=bindings) if value is not None]
     again = [to_text(value) for value in sealed] if _is_text(column) else sealed
     return pc.replace_with_mask(column, old, pa.array(again, column.type))
-
-
-def _spelled(rows: pa.Array) -> pa.Array:
-    """Rows as `decrypt_many` takes them, where Arrow spells their type as keyfold does."""
-    return rows.cast(pa.string()) if pa.types.is_integer(rows.type) or pa.types.is_date(rows.type) else rows
 
 
 def _is_text(column: pa.Array) -> bool:

@@ -1,10 +1,10 @@
 //! Opening columns.
 
-use super::array::{Array, Kind};
+use super::array::Kind;
 use super::batch::{Batch, Failures, Turn, Work};
 use super::column::{Column, or_raise, type_from};
 use super::output::{Output, default_type};
-use super::sealed::sealed_at;
+use super::sealed::Sealed;
 use super::{OnError, each_chunk, give_back};
 use crate::errors::invalid_with;
 use crate::field::Field;
@@ -15,7 +15,6 @@ use arrow_schema::DataType;
 use keyfold::{Decryptor, ErrorKind, Opened, OpenedColumn, Result, RowError, Value, ValueType};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
-use std::borrow::Cow;
 use std::slice;
 
 pub(crate) fn decrypt<'py>(
@@ -28,7 +27,7 @@ pub(crate) fn decrypt<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();
     let _call = gil::Call::begin(py);
-    let on_error = OnError::new(py, on_error, errors, is_about_the_value)?;
+    let on_error = OnError::new(py, on_error, errors, is_about_the_row)?;
     let mut column = Column::of(given)?;
     let kind = column.sealed_kind(py)?;
     let like = column.leaf_type().clone();
@@ -80,6 +79,11 @@ const fn is_about_the_value(kind: ErrorKind) -> bool {
     )
 }
 
+/// Whether an error says that a row cannot be opened: its value, or what it is bound to, which is null or too long.
+const fn is_about_the_row(kind: ErrorKind) -> bool {
+    is_about_the_value(kind) || matches!(kind, ErrorKind::InvalidInput | ErrorKind::LimitExceeded)
+}
+
 /// An array whose type may not be known before it has a value.
 #[derive(Default)]
 struct Target {
@@ -114,6 +118,7 @@ impl Target {
 
 struct Open<'a> {
     field: &'a Field,
+    /// How sealed values lie in the column.
     kind: Kind,
     /// The type of the sealed values.
     like: DataType,
@@ -130,7 +135,7 @@ enum Opening {
 impl Open<'_> {
     /// Opens all rows of `work`; up to the first that fails, unless it goes on.
     fn all(&mut self, py: Python<'_>, work: &Work<'_>) -> PyResult<(Target, Failures)> {
-        let mut batch = work.batches();
+        let mut batch = work.batches(Sealed::new(self.kind));
         let (mut target, mut failures) = (Target::default(), Failures::new());
         let decryptor = self.field.decryptor(py)?;
         while batch.end < work.len() && (work.goes_on || failures.is_empty()) {
@@ -178,11 +183,7 @@ impl Open<'_> {
         target: &mut Target,
         failures: &mut Failures,
     ) -> Result<()> {
-        let take_run = |array: &'a Array, rows, sealed: &mut _| match self.kind {
-            Kind::Bytes => array.add_bytes(rows, sealed),
-            _ => None,
-        };
-        work.next(batch, take_run, |leaf, place| self.take(leaf, place));
+        work.next(batch);
         let opening = match open_all(decryptor, batch).await {
             Ok(column) => Opening::All(column),
             Err(RowError { row, error }) if !work.goes_on => {
@@ -190,7 +191,7 @@ impl Open<'_> {
                 return Ok(());
             }
             // What is wrong with all of them is not asked for each.
-            Err(RowError { error, .. }) if !is_about_the_value(error.kind()) => return Err(error),
+            Err(RowError { error, .. }) if !is_about_the_row(error.kind()) => return Err(error),
             Err(first) => Opening::Each(open_each(decryptor, batch, &first).await),
         };
         if let (Opening::All(column), Some(out)) = (&opening, &mut target.out)
@@ -209,7 +210,10 @@ impl Open<'_> {
                 Opening::All(column) => self.push(work, target, column.value(index)),
                 Opening::Each(each) => match &each[index] {
                     Ok(opened) => self.push(work, target, opened.value()),
-                    Err(error) => Err(error.clone()),
+                    Err(error) => {
+                        failures.push((row, error.clone()));
+                        continue;
+                    }
                 },
             };
             match pushed {
@@ -221,12 +225,6 @@ impl Open<'_> {
         target.pad(batch.end);
         failures[first_new..].sort_by_key(|(row, _)| *row);
         Ok(())
-    }
-
-    fn take<'a>(&self, leaf: &'a Array, place: usize) -> Result<(Cow<'a, [u8]>, usize)> {
-        let sealed = sealed_at(leaf, self.kind, place)?;
-        let len = sealed.len();
-        Ok((sealed, len))
     }
 
     fn push(&mut self, work: &Work<'_>, target: &mut Target, value: Value<'_>) -> Result<()> {
@@ -244,17 +242,17 @@ impl Open<'_> {
     }
 }
 
-type Taken<'a> = Batch<'a, Cow<'a, [u8]>>;
+type Taken<'a> = Batch<'a, Sealed<'a>>;
 
 async fn open_all(decryptor: &Decryptor, batch: &Taken<'_>) -> Result<OpenedColumn, RowError> {
-    decryptor.load_keys(&batch.items[..]).await?;
-    decryptor.decrypt_column(&batch.items[..], batch.bindings.as_deref())
+    decryptor.load_keys(&batch.items.values[..]).await?;
+    decryptor.decrypt_column(&batch.items.values[..], batch.bindings.as_deref())
 }
 
 /// Opens each value alone, but the `first` that did not open: its failure has been counted.
 async fn open_each(decryptor: &Decryptor, batch: &Taken<'_>, first: &RowError) -> Vec<Result<Opened>> {
-    let mut opened = Vec::with_capacity(batch.items.len());
-    for (index, sealed) in batch.items.iter().enumerate() {
+    let mut opened = Vec::with_capacity(batch.items.values.len());
+    for (index, sealed) in batch.items.values.iter().enumerate() {
         if index == first.row {
             opened.push(Err(first.error.clone()));
             continue;

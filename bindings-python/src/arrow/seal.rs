@@ -1,18 +1,18 @@
 //! Sealing columns.
 
-use super::array::{Array, Kind};
+use super::array::Kind;
 use super::batch::{Batch, Failures, Turn, Work};
 use super::column::{Column, or_raise};
 use super::output::{Output, bytes_like, text_like};
+use super::values::Values;
 use super::{OnError, each_chunk, give_back};
 use crate::errors::{invalid, invalid_with};
 use crate::field::Field;
 use crate::fork::detached;
 use crate::gil;
-use crate::inspect::refuse_sealed;
 use arrow_schema::DataType;
 use keyfold::wire::{self, FIELD_OVERHEAD};
-use keyfold::{ColumnBytes, Encryptor, ErrorKind, FieldMode, Result, RowError, SealedColumn, Value};
+use keyfold::{ColumnBytes, ColumnValues, Encryptor, ErrorKind, FieldMode, Result, RowError, SealedColumn};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -71,7 +71,7 @@ struct Seal<'a> {
 struct Sealing<'a> {
     out: Output,
     failures: Failures,
-    batch: Batch<'a, Value<'a>>,
+    batch: Batch<'a, Values>,
     /// Where the rows of a batch lie in `out`, if they are sealed there.
     offsets: Vec<i64>,
     /// The rows of a batch otherwise.
@@ -92,7 +92,7 @@ impl Seal<'_> {
             let (rows, bytes) = work.expected();
             out.expect(rows * FIELD_OVERHEAD + bytes);
         }
-        let (failures, batch) = (Failures::new(), work.batches());
+        let (failures, batch) = (Failures::new(), work.batches(Values::new(self.kind, self.seal_sealed)));
         let mut sealing = Sealing { out, failures, batch, offsets: Vec::new(), column: SealedColumn::default() };
         while sealing.has_more(work) {
             let encryptor = self.field.encryptor(py)?;
@@ -125,22 +125,9 @@ impl Seal<'_> {
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the output cannot hold as much.
     fn batch<'a>(&self, encryptor: &Encryptor, work: &Work<'a>, sealing: &mut Sealing<'a>) -> Result<()> {
         let Sealing { out, failures, batch, offsets, column } = sealing;
-        let take_run = |array: &'a Array, rows, values: &mut Vec<_>| {
-            let first = values.len();
-            array.add_values(self.kind, rows, values)?;
-            let is_clear = self.seal_sealed || values[first..].iter().all(|value| refuse_sealed(*value).is_ok());
-            is_clear.then_some(())
-        };
-        work.next(batch, take_run, |leaf, place| {
-            let value = leaf.value(self.kind, place)?;
-            if !self.seal_sealed {
-                refuse_sealed(value)?;
-            }
-            let len = if let Value::Text(text) = value { text.len() } else { leaf.bytes(place).map_or(0, <[u8]>::len) };
-            Ok((value, len))
-        });
+        work.next(batch);
         let bindings = batch.bindings.as_deref();
-        let seal = |column: &mut SealedColumn| encryptor.encrypt_column_into(&batch.items[..], bindings, column);
+        let seal = |column: &mut SealedColumn| encryptor.encrypt_column_into(&batch.items, bindings, column);
         let in_place = if self.is_text { None } else { out.add_sealed(offsets, seal) };
         let is_in_place = in_place.is_some();
         let sealed = in_place.unwrap_or_else(|| {
@@ -157,11 +144,11 @@ impl Seal<'_> {
             Err(first) => {
                 let binding = |index: usize| bindings.map(|bindings| &*bindings[index]);
                 // The first failure has been counted.
-                let seal = |(index, value): (usize, &Value<'_>)| match index == first.row {
+                let seal = |index| match index == first.row {
                     true => Err(first.error.clone()),
-                    false => encryptor.encrypt(*value, binding(index)),
+                    false => encryptor.encrypt(batch.items.value(index), binding(index)),
                 };
-                Some(batch.items.iter().enumerate().map(seal).collect())
+                Some((0..batch.items.len()).map(seal).collect())
             }
         };
         failures.append(&mut batch.failures);

@@ -2,7 +2,7 @@
 //! now.
 
 use super::array::{Array, Kind};
-use super::batch::{Failures, Work};
+use super::batch::{Failures, Items, Work};
 use super::column::{Column, or_raise};
 use super::output::{Output, bytes_like, text_like};
 use super::{OnError, each_chunk, give_back};
@@ -19,6 +19,7 @@ use keyfold::{
 use pyo3::prelude::*;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
@@ -37,6 +38,37 @@ pub(super) fn sealed_at(leaf: &Array, kind: Kind, place: usize) -> Result<Cow<'_
     let mut decoded = Vec::new();
     wire::from_text(bytes, &mut decoded)?;
     Ok(Cow::Owned(decoded))
+}
+
+/// Sealed values of a batch, in binary form.
+pub(super) struct Sealed<'a> {
+    /// How they lie in the column.
+    kind: Kind,
+    pub(super) values: Vec<Cow<'a, [u8]>>,
+}
+
+impl Sealed<'_> {
+    pub(super) const fn new(kind: Kind) -> Self {
+        Self { kind, values: Vec::new() }
+    }
+}
+
+impl<'a> Items<'a> for Sealed<'a> {
+    fn clear(&mut self, room: usize) {
+        self.values.clear();
+        self.values.reserve(room);
+    }
+
+    fn add(&mut self, leaf: &'a Array, place: usize) -> Result<usize> {
+        let value = sealed_at(leaf, self.kind, place)?;
+        let len = value.len();
+        self.values.push(value);
+        Ok(len)
+    }
+
+    fn add_run(&mut self, array: &'a Array, rows: Range<usize>) -> Option<()> {
+        if self.kind == Kind::Bytes { array.add_bytes(rows, &mut self.values) } else { None }
+    }
 }
 
 /// Calls `look` for each row of the column `given`: with a sealed value, with what is wrong with it, or with nothing where it is null.
@@ -162,20 +194,15 @@ impl Again<'_> {
             tries += 1;
         }
         let kind = self.kind;
-        let mut batch = work.batches();
+        let mut batch = work.batches(Sealed::new(kind));
         batch.end = out.len();
-        let one_by_one = |_: &_, _, _: &mut Vec<_>| None;
-        work.next(&mut batch, one_by_one, |leaf, place| {
-            let sealed = sealed_at(leaf, kind, place)?;
-            let len = sealed.len();
-            Ok((sealed, len))
-        });
+        work.next(&mut batch);
         if !batch.failures.is_empty() {
             failures.append(&mut batch.failures);
             return Ok(());
         }
         let mut old = Vec::new();
-        for (index, sealed) in batch.items.iter().enumerate() {
+        for (index, sealed) in batch.items.values.iter().enumerate() {
             match self.is_stale(encryptor, decryptor, sealed).await {
                 Ok(true) => old.push(index),
                 Ok(false) => {}
@@ -185,7 +212,7 @@ impl Again<'_> {
                 }
             }
         }
-        let stale: Vec<&[u8]> = old.iter().map(|index| &*batch.items[*index]).collect();
+        let stale: Vec<&[u8]> = old.iter().map(|index| &*batch.items.values[*index]).collect();
         let bindings = batch.bindings.as_ref();
         let bindings: Option<Vec<&[u8]>> = bindings.map(|all| old.iter().map(|index| &*all[*index]).collect());
         let again = match seal_again(encryptor, decryptor, &stale, bindings.as_deref()).await {
@@ -198,7 +225,8 @@ impl Again<'_> {
         };
         let (mut again, mut text) = (old.iter().zip(&again).peekable(), Vec::new());
         for (index, row) in batch.rows.iter().enumerate() {
-            let sealed = again.next_if(|(old, _)| **old == index).map_or(&*batch.items[index], |(_, sealed)| sealed);
+            let sealed =
+                again.next_if(|(old, _)| **old == index).map_or(&*batch.items.values[index], |(_, sealed)| sealed);
             out.pad(*row);
             if kind == Kind::Bytes {
                 out.push_bytes(sealed)?;
