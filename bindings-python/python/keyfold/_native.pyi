@@ -25,6 +25,7 @@ __all__ = [
     "_begin_fork",
     "_end_fork",
     "_read_policy",
+    "_row_bindings",
     "census",
     "error_kinds",
     "from_text",

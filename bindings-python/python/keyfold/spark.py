@@ -151,6 +151,8 @@ def census(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
 class _Pickled(bytes):
     """A pickled `Opener`. A function may hold whatever the user put there, which is not shown."""
 
+    __slots__ = ()
+
     def __repr__(self) -> str:
         return "<keyfold.spark opener>"
 
