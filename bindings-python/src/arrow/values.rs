@@ -92,13 +92,15 @@ impl Items<'_> for Values {
                 }
             }
         }
+        let is_good = |value: Value<'_>| self.seal_sealed || refuse_sealed(value).is_ok();
         let is_in_order = |place: &Place| match place {
-            Place::At(range) if self.kind.is_text() => self.text.get(range.clone()).is_some(),
-            Place::At(range) => self.bytes.get(range.clone()).is_some(),
+            Place::At(range) if self.kind.is_text() => {
+                self.text.get(range.clone()).is_some_and(|text| is_good(Value::Text(text)))
+            }
+            Place::At(range) => self.bytes.get(range.clone()).is_some_and(|bytes| is_good(Value::Bytes(bytes))),
             Place::Is(_) => true,
         };
-        let is_good = |row: usize| is_in_order(&self.places[row]) && self.check(row).is_ok();
-        (0..self.places.len()).all(is_good).then_some(())
+        self.places.iter().all(is_in_order).then_some(())
     }
 }
 
@@ -107,6 +109,7 @@ impl ColumnValues for Values {
         self.places.len()
     }
 
+    #[inline]
     fn value(&self, row: usize) -> Value<'_> {
         let range = match &self.places[row] {
             Place::At(range) => range.clone(),
