@@ -203,7 +203,7 @@ impl Field {
     /// Sealed values are Binary, or in text form Utf8; Large or View where `data` is. A column with a dictionary stays one in a
     /// deterministic field, and each of its values is sealed once; in other fields it is decoded.
     ///
-    /// `data` is not copied, but for decimals: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
+    /// Of `data` no more than a batch is copied at a time, and sealed as it was read, but for decimals, of which a chunk is. Works without the GIL; Ctrl-C ends it within 50 ms, and
     /// nothing is returned. With `on_error="null"` a value that cannot be sealed becomes None, that is, is lost here, and its
     /// error, with the row in `.row`, is added to `errors`.
     ///
