@@ -249,15 +249,15 @@ class Field:
         `data` is a column of pyarrow, Polars or pandas, and the result is one too, with the name and index of `data`; or any other
         object that has Arrow's C interfaces, a relation of DuckDB with one column say, and the result is an `ArrowArray` or
         `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1), decimals (with as many digits
-        after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
-        2026-11-25, 2026-11-25T22:00:00Z), as in the command.
+        after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of
+        bytes, otherwise of the value's one spelling as text (17, 2026-11-25, 2026-11-25T22:00:00Z), as in the command.
 
         Sealed values are Binary, or in text form Utf8; Large or View where `data` is. A column with a dictionary stays one in a
         deterministic field, and each of its values is sealed once; in other fields it is decoded.
 
-        Of `data` no more than a batch is copied at a time, and sealed as it was read, but for decimals, of which a chunk is. Works without the GIL; Ctrl-C ends it within 50 ms, and
-        nothing is returned. With `on_error="null"` a value that cannot be sealed becomes None, that is, is lost here, and its
-        error, with the row in `.row`, is added to `errors`.
+        Of `data` no more than a batch is copied at a time, and sealed as it was read, but for decimals, of which a chunk is. Works
+        without the GIL; Ctrl-C ends it within 50 ms, and nothing is returned. With `on_error="null"` a value that cannot be sealed
+        becomes None, that is, is lost here, and its error, with the row in `.row`, is added to `errors`.
 
         Raises:
             TypeError: `data` or `rows` has none of Arrow's interfaces.
@@ -280,10 +280,10 @@ class Field:
         """Return the values in the column `data`, of bytes or of text in text form, each of its row of `rows`.
 
         The kinds of objects are those of `encrypt_column`. The values have the Arrow type `type`, an object with
-        `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer");
-        without it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says
-        otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal type only what fits it.
-        In pandas text opens as `str`.
+        `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer"); without
+        it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says otherwise,
+        whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal
+        type only what fits it. In pandas text opens as `str`.
 
         With `on_error="null"` a value that does not open, or whose row is null or too long, becomes null, and its error, with the row
         in `.row`, is added to `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all
