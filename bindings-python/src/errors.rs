@@ -81,3 +81,12 @@ pub(crate) fn error_kinds() -> Vec<(&'static str, u16, bool, &'static str)> {
     let all = ErrorKind::ALL.iter().copied().chain(kms);
     all.map(|kind| (kind.name(), kind.code(), Error::from(kind).is_retryable(), class_of(kind))).collect()
 }
+
+/// Whether null stands for a value that fails, as `on_error` says; otherwise its error is raised.
+pub(crate) fn lets_null_stand(py: Python<'_>, on_error: &str) -> PyResult<bool> {
+    match on_error {
+        "raise" => Ok(false),
+        "null" => Ok(true),
+        _ => Err(invalid(py, "on_error is \"raise\" or \"null\"")),
+    }
+}

@@ -1,6 +1,6 @@
 //! Many values in one call: in chunks, each without the GIL, and between them a look at signals.
 
-use crate::errors::{at_row, invalid, is_about_the_value, row_to_py_err, to_py_err};
+use crate::errors::{at_row, invalid, is_about_the_value, lets_null_stand, row_to_py_err, to_py_err};
 use crate::field::Field;
 use crate::fork::detached;
 use crate::gil;
@@ -157,11 +157,7 @@ pub(crate) fn decrypt<'py>(
     let py = sealed.py();
     let _call = gil::Call::begin(py);
     let out = PyList::empty(py);
-    let nulls = match on_error {
-        "raise" => false,
-        "null" => true,
-        _ => return Err(invalid(py, "on_error is \"raise\" or \"null\"")),
-    };
+    let nulls = lets_null_stand(py, on_error)?;
     // Raises the error of a row, or lets null stand for its value.
     let pass = |error: PyErr| match errors {
         _ if !nulls || !is_about_the_value(py, &error) => Err(error),

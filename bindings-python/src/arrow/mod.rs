@@ -18,7 +18,7 @@ pub(crate) use open::decrypt;
 pub(crate) use seal::encrypt;
 pub(crate) use sealed::{each_sealed, is_current, reencrypt};
 
-use crate::errors::{at_row, invalid, to_py_err};
+use crate::errors::{at_row, invalid, lets_null_stand, to_py_err};
 use crate::field::Field;
 use crate::gil;
 use arrow_data::ArrayData;
@@ -55,12 +55,7 @@ impl<'a, 'py> OnError<'a, 'py> {
         errors: Option<&'a Bound<'py, PyList>>,
         passes: fn(ErrorKind) -> bool,
     ) -> PyResult<Self> {
-        let nulls = match on_error {
-            "raise" => false,
-            "null" => true,
-            _ => return Err(invalid(py, "on_error is \"raise\" or \"null\"")),
-        };
-        Ok(Self { nulls, errors, passes })
+        Ok(Self { nulls: lets_null_stand(py, on_error)?, errors, passes })
     }
 
     /// Raises the error of `row`, or lets null stand for its value.

@@ -132,18 +132,31 @@ enum Opening {
     Each(Vec<Result<Opened>>),
 }
 
+/// What becomes of the rows of a [`Work`], batch by batch.
+struct Progress<'a> {
+    target: Target,
+    failures: Failures,
+    batch: Taken<'a>,
+}
+
+impl Progress<'_> {
+    fn has_more(&self, work: &Work<'_>) -> bool {
+        self.batch.end < work.len() && (work.goes_on || self.failures.is_empty())
+    }
+}
+
 impl Open<'_> {
     /// Opens all rows of `work`; up to the first that fails, unless it goes on.
     fn all(&mut self, py: Python<'_>, work: &Work<'_>) -> PyResult<(Target, Failures)> {
-        let mut batch = work.batches(Sealed::new(self.kind));
-        let (mut target, mut failures) = (Target::default(), Failures::new());
+        let batch = work.batches(Sealed::new(self.kind));
+        let mut progress = Progress { target: Target::default(), failures: Failures::new(), batch };
         let decryptor = self.field.decryptor(py)?;
-        while batch.end < work.len() && (work.goes_on || failures.is_empty()) {
-            let done = wait_for(py, self.batches(decryptor, work, &mut batch, &mut target, &mut failures))?;
+        while progress.has_more(work) {
+            let done = wait_for(py, self.batches(decryptor, work, &mut progress))?;
             or_raise(py, done)?;
             py.check_signals()?;
         }
-        Ok((target, failures))
+        Ok((progress.target, progress.failures))
     }
 
     /// Opens batches until it is time to hear Ctrl-C.
@@ -151,19 +164,11 @@ impl Open<'_> {
     /// # Errors
     ///
     /// As for [`batch`](Self::batch).
-    async fn batches<'a>(
-        &mut self,
-        decryptor: &Decryptor,
-        work: &Work<'a>,
-        batch: &mut Taken<'a>,
-        target: &mut Target,
-        failures: &mut Failures,
-    ) -> Result<()> {
+    async fn batches<'a>(&mut self, decryptor: &Decryptor, work: &Work<'a>, progress: &mut Progress<'a>) -> Result<()> {
         let turn = Turn::begin();
         loop {
-            self.batch(decryptor, work, batch, target, failures).await?;
-            let has_more = batch.end < work.len() && (work.goes_on || failures.is_empty());
-            if !has_more || turn.is_over() {
+            self.batch(decryptor, work, progress).await?;
+            if !progress.has_more(work) || turn.is_over() {
                 return Ok(());
             }
         }
@@ -175,14 +180,8 @@ impl Open<'_> {
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the output cannot hold as much.
     /// - Those that are not about a value, if it goes on.
-    async fn batch<'a>(
-        &mut self,
-        decryptor: &Decryptor,
-        work: &Work<'a>,
-        batch: &mut Taken<'a>,
-        target: &mut Target,
-        failures: &mut Failures,
-    ) -> Result<()> {
+    async fn batch<'a>(&mut self, decryptor: &Decryptor, work: &Work<'a>, progress: &mut Progress<'a>) -> Result<()> {
+        let Progress { target, failures, batch } = progress;
         work.next(batch);
         let opening = match open_all(decryptor, batch).await {
             Ok(column) => Opening::All(column),
