@@ -71,8 +71,13 @@ def devices(of: list[dict]) -> list[dict]:
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/fhir_join.py FOLDER")
     folder = Path(sys.argv[1])
-    config = keyfold.init(folder)
+    try:
+        config = keyfold.init(folder)
+    except keyfold.StoreError as error:
+        sys.exit(f"FOLDER is made anew each time: {error}")
     policy = folder / "policy.toml"
     policy.write_text(POLICY)
     exported = patients()

@@ -49,6 +49,11 @@ pub(crate) fn invalid(py: Python<'_>, message: &'static str) -> PyErr {
     to_py_err(py, &Error::new(ErrorKind::InvalidInput, message), None)
 }
 
+/// As [`invalid`], with what is wrong where.
+pub(crate) fn invalid_with(py: Python<'_>, message: &'static str, detail: impl AsRef<str>) -> PyErr {
+    to_py_err(py, &Error::new(ErrorKind::InvalidInput, message).with_detail(detail), None)
+}
+
 /// The class of python/keyfold/_errors.py for `kind`.
 const fn class_of(kind: ErrorKind) -> &'static str {
     match kind {
@@ -75,4 +80,13 @@ pub(crate) fn error_kinds() -> Vec<(&'static str, u16, bool, &'static str)> {
     let kms = KmsErrorKind::ALL.iter().map(|&kind| ErrorKind::Kms(kind));
     let all = ErrorKind::ALL.iter().copied().chain(kms);
     all.map(|kind| (kind.name(), kind.code(), Error::from(kind).is_retryable(), class_of(kind))).collect()
+}
+
+/// Whether null stands for a value that fails, as `on_error` says; otherwise its error is raised.
+pub(crate) fn lets_null_stand(py: Python<'_>, on_error: &str) -> PyResult<bool> {
+    match on_error {
+        "raise" => Ok(false),
+        "null" => Ok(true),
+        _ => Err(invalid(py, "on_error is \"raise\" or \"null\"")),
+    }
 }

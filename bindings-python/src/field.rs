@@ -3,15 +3,15 @@
 use crate::arrow;
 use crate::errors::to_py_err;
 use crate::fork::detached;
-use crate::inspect::sealed_bytes;
+use crate::inspect::{refuse_sealed, sealed_bytes};
 use crate::keyring::Keyring;
 use crate::many;
 use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
-use keyfold::{Decryptor, Encryptor, Error, FieldPolicy, RowBinding, Searcher, ValueType};
+use keyfold::{Decryptor, Encryptor, Error, FieldMode, FieldPolicy, RowBinding, Searcher, ValueType};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBool, PyBytes, PyList};
 use std::sync::OnceLock;
 
 /// Values longer than this are sealed and opened without the GIL; for shorter ones letting go of it takes longer.
@@ -31,6 +31,8 @@ pub(crate) struct Field {
     _ring: Py<Keyring>,
     field: keyfold::Field,
     pub(crate) value_type: Option<ValueType>,
+    /// Whether it is bound to a scope of that name. Which one, and the context, are for nobody's eyes.
+    has_scope: bool,
     // Made when first used. Two threads may both make one, and one of them stays: nobody waits for the other, who may be
     // asking a key service.
     encryptor: OnceLock<Encryptor>,
@@ -39,10 +41,10 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    pub(crate) fn new(ring: Py<Keyring>, field: keyfold::Field) -> Self {
+    pub(crate) fn new(ring: Py<Keyring>, field: keyfold::Field, has_scope: bool) -> Self {
         let value_type = field.policy().value_type;
         let (encryptor, decryptor, searcher) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { _ring: ring, field, value_type, encryptor, decryptor, searcher }
+        Self { _ring: ring, field, value_type, has_scope, encryptor, decryptor, searcher }
     }
 
     pub(crate) fn policy(&self) -> &FieldPolicy {
@@ -96,16 +98,21 @@ impl Field {
     ///     PolicyRefused: a context key is missing that the policy requires.
     ///     KeyRefused: no key of the scope seals.
     ///     KmsError, StoreError: no key could be had; nothing was sealed.
-    #[pyo3(signature = (value, /, *, row = None))]
+    #[pyo3(signature = (value, /, *, row = None, seal_sealed = false))]
     fn encrypt<'py>(
         &self,
         value: &Bound<'py, PyAny>,
         row: Option<&Bound<'py, PyAny>>,
+        seal_sealed: bool,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let py = value.py();
         let taken = Taken::from(value, self.value_type)?;
         let row = row_binding(row)?;
+        let row = row.as_deref();
         let failed = |error| to_py_err(py, &error, None);
+        if !seal_sealed {
+            refuse_sealed(taken.value()).map_err(failed)?;
+        }
         if let Some(encryptor) = self.encryptor.get().filter(|_| taken.len() <= LONG) {
             let len = encryptor.sealed_len(taken.value()).map_err(failed)?;
             let mut is_sealed = false;
@@ -136,6 +143,7 @@ impl Field {
         let py = sealed.py();
         let bytes = sealed_bytes(sealed)?;
         let row = row_binding(row)?;
+        let row = row.as_deref();
         let decryptor = self.decryptor(py)?;
         let failed = |error| to_py_err(py, &error, None);
         if bytes.len() <= LONG
@@ -154,13 +162,14 @@ impl Field {
     ///
     /// Raises:
     ///     As `encrypt`, with the row in `.row`. InvalidInput as well where `rows` and `values` differ in number.
-    #[pyo3(signature = (values, /, *, rows = None))]
+    #[pyo3(signature = (values, /, *, rows = None, seal_sealed = false))]
     fn encrypt_many<'py>(
         &self,
         values: &Bound<'py, PyAny>,
         rows: Option<&Bound<'py, PyAny>>,
+        seal_sealed: bool,
     ) -> PyResult<Bound<'py, PyList>> {
-        many::encrypt(self, values, rows)
+        many::encrypt(self, values, rows, seal_sealed)
     }
 
     /// Return the values in `sealed`, in their order. None stays None.
@@ -188,15 +197,15 @@ impl Field {
     /// `data` is a column of pyarrow, Polars or pandas, and the result is one too, with the name and index of `data`; or any other
     /// object that has Arrow's C interfaces, a relation of DuckDB with one column say, and the result is an `ArrowArray` or
     /// `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1), decimals (with as many digits
-    /// after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
-    /// 2026-11-25, 2026-11-25T22:00:00Z), as in the command.
+    /// after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of
+    /// bytes, otherwise of the value's one spelling as text (17, 2026-11-25, 2026-11-25T22:00:00Z), as in the command.
     ///
     /// Sealed values are Binary, or in text form Utf8; Large or View where `data` is. A column with a dictionary stays one in a
     /// deterministic field, and each of its values is sealed once; in other fields it is decoded.
     ///
-    /// `data` is not copied, but for decimals: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
-    /// nothing is returned. With `on_error="null"` a value that cannot be sealed becomes None, that is, is lost here, and its
-    /// error, with the row in `.row`, is added to `errors`.
+    /// Of `data` no more than a batch is copied at a time, and sealed as it was read, but for decimals, of which a chunk is. Works
+    /// without the GIL; Ctrl-C ends it within 50 ms, and nothing is returned. With `on_error="null"` a value that cannot be sealed
+    /// becomes None, that is, is lost here, and its error, with the row in `.row`, is added to `errors`.
     ///
     /// Raises:
     ///     TypeError: `data` or `rows` has none of Arrow's interfaces.
@@ -204,7 +213,7 @@ impl Field {
     ///         `.row`, a value that is not as above, a null row, or (whatever `on_error` is) too long a value or row; rows
     ///         missing, or not wanted, or not as many as values; more than 2 GiB sealed in one array that is not Large or View.
     ///     PolicyRefused, KeyRefused, KmsError, StoreError: as `encrypt`.
-    #[pyo3(signature = (data, /, *, rows = None, form = "binary", on_error = "raise", errors = None))]
+    #[pyo3(signature = (data, /, *, rows = None, form = "binary", on_error = "raise", errors = None, seal_sealed = false))]
     fn encrypt_column<'py>(
         &self,
         data: &Bound<'py, PyAny>,
@@ -212,20 +221,22 @@ impl Field {
         form: &str,
         on_error: &str,
         errors: Option<&Bound<'py, PyList>>,
+        seal_sealed: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        arrow::encrypt(self, data, rows, form, on_error, errors)
+        arrow::encrypt(self, data, rows, form, on_error, errors, seal_sealed)
     }
 
     /// Return the values in the column `data`, of bytes or of text in text form, each of its row of `rows`.
     ///
     /// The kinds of objects are those of `encrypt_column`. The values have the Arrow type `type`, an object with
-    /// `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer");
-    /// without it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says
-    /// otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal type only what fits it.
-    /// In pandas text opens as `str`.
+    /// `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer"); without
+    /// it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says otherwise,
+    /// whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal
+    /// type only what fits it. In pandas text opens as `str`.
     ///
-    /// With `on_error="null"` a value that does not open becomes null, and its error, with the row in `.row`, is added to
-    /// `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all the same.
+    /// With `on_error="null"` a value that does not open, or whose row is null or too long, becomes null, and its error, with the row
+    /// in `.row`, is added to `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all
+    /// the same.
     ///
     /// Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned. What is returned is the caller's,
     /// and is not erased.
@@ -263,21 +274,49 @@ impl Field {
         Ok(found.iter().map(|sealed| PyBytes::new(py, sealed)).collect())
     }
 
-    /// Return whether `sealed` is under the key that seals now. If not, encrypt the value again when convenient.
+    /// Return the column `sealed` with each value that is not under the key that seals now sealed again. All others stay byte for byte.
     ///
-    /// Reads the header alone, which is not authenticated.
+    /// `sealed` is a column of bytes or of text in text form, and the result is one of that kind; `rows` are those of the values, which
+    /// stay bound to them. A value under a compromised key is sealed again too, and with `force` every value. Type and value stay as they
+    /// are; nothing is opened for the caller. Write the result in the place of the old column: `rotate` makes the new key, this uses it.
+    ///
+    /// Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned.
     ///
     /// Raises:
-    ///     FormatError: not a sealed value.
+    ///     TypeError, InvalidInput: as `decrypt_column`.
+    ///     FormatError, DecryptionFailed, NoMatchingKey, KeyRefused: a value does not open, or is under a key of another scope or
+    ///         keyring; with the row in `.row`.
+    ///     PolicyRefused, KmsError, StoreError: as `encrypt` and `decrypt`.
+    #[pyo3(signature = (sealed, /, *, rows = None, force = false))]
+    fn reencrypt_column<'py>(
+        &self,
+        sealed: &Bound<'py, PyAny>,
+        rows: Option<&Bound<'py, PyAny>>,
+        force: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        arrow::reencrypt(self, sealed, rows, force)
+    }
+
+    /// Return whether `sealed` is under the key that seals now. If not, encrypt the value again when convenient.
+    ///
+    /// Of a column, whatever `decrypt_column` takes, a column of booleans of its kind is returned, and null stays null;
+    /// `reencrypt_column` is how to seal it again. Reads headers alone, which are not authenticated.
+    ///
+    /// Raises:
+    ///     FormatError: not a sealed value; in a column with the row in `.row`.
     ///     NoMatchingKey: there is no such scope.
     #[pyo3(signature = (sealed, /))]
-    fn is_current(&self, sealed: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn is_current<'py>(&self, sealed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = sealed.py();
+        if !sealed.is_instance_of::<PyBytes>() && arrow::is_column(sealed)? {
+            return arrow::is_current(self, sealed);
+        }
         let bytes = sealed_bytes(sealed)?;
         let decryptor = self.decryptor(py)?;
         // Of no value: only what is known of the key that seals.
         wait(py, async { decryptor.load_keys(&[] as &[&[u8]]).await.map_err(Error::from) })?;
-        decryptor.is_current(&bytes).map_err(|error| to_py_err(py, &error, None))
+        let is_current = decryptor.is_current(&bytes).map_err(|error| to_py_err(py, &error, None))?;
+        Ok(PyBool::new(py, is_current).to_owned().into_any())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -290,7 +329,17 @@ impl Field {
         self.policy().row_binding != RowBinding::None
     }
 
+    /// Whether equal values look equal.
+    #[getter]
+    fn mode(&self) -> &'static str {
+        match self.policy().mode {
+            FieldMode::Deterministic { .. } => "deterministic",
+            _ => "randomized",
+        }
+    }
+
     fn __repr__(&self) -> String {
-        format!("<keyfold.Field '{}'>", self.field.policy().name)
+        let scope = if self.has_scope { " in a scope" } else { "" };
+        format!("<keyfold.Field '{}'{scope}>", self.field.policy().name)
     }
 }

@@ -136,6 +136,7 @@ pub(crate) fn _end_fork() {
 /// After a fork, in the child. `was_quiet`: what [`_begin_fork`] said.
 #[pyfunction]
 pub(crate) fn _begin_child(was_quiet: bool) {
+    gil::begin_child();
     IS_BROKEN.fetch_or(!was_quiet, Ordering::Relaxed);
     // Its lock may be held for ever, so it is neither used nor dropped.
     std::mem::forget(GATE.swap(Arc::default()));

@@ -1,11 +1,13 @@
 //! What sealed values say of themselves. Needs no key.
 
-use crate::errors::to_py_err;
+use crate::arrow;
+use crate::errors::{invalid, to_py_err};
 use keyfold::wire::{self, Frame, KeyId, Sealed, Suite};
-use keyfold::{ErrorKind, Result};
+use keyfold::{Error, ErrorKind, Result, Value};
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyFloat, PyMemoryView, PyString};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -51,12 +53,32 @@ pub(crate) fn inspect(sealed: &Bound<'_, PyAny>) -> PyResult<Inspection> {
 }
 
 /// A sealed value, and whether it was in a frame.
-fn taken_apart(bytes: &[u8]) -> Result<(Sealed<'_>, bool)> {
+pub(crate) fn taken_apart(bytes: &[u8]) -> Result<(Sealed<'_>, bool)> {
     // Whatever is no frame is for the parser of values to refuse.
     match Frame::parse(bytes) {
         Err(error) if error.kind() == ErrorKind::Unsupported => Ok((Sealed::parse(bytes)?, false)),
         frame => Ok((frame?.sealed(), true)),
     }
+}
+
+/// Refuses to seal what is sealed already, as far as can be told: text that begins like the text form, or bytes that are a sealed
+/// value in their layout.
+///
+/// # Errors
+///
+/// - [`PolicyRefused`](ErrorKind::PolicyRefused): it is.
+#[inline]
+pub(crate) fn refuse_sealed(value: Value<'_>) -> Result<()> {
+    let is_sealed = match value {
+        Value::Text(text) => wire::looks_sealed_text(text.as_bytes()),
+        Value::Bytes(bytes) => wire::looks_sealed(bytes) && taken_apart(bytes).is_ok(),
+        _ => false,
+    };
+    if is_sealed {
+        let why = "the value looks sealed already; seal_sealed=True seals it once more";
+        return Err(Error::new(ErrorKind::PolicyRefused, why));
+    }
+    Ok(())
 }
 
 fn inspection(bytes: &[u8]) -> Result<Inspection> {
@@ -100,6 +122,10 @@ pub(crate) fn sealed_bytes<'a>(sealed: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a,
         return Ok(Cow::Borrowed(bytes.as_bytes()));
     }
     let Ok(text) = sealed.cast::<PyString>() else {
+        if sealed.is_instance_of::<PyByteArray>() || sealed.is_instance_of::<PyMemoryView>() {
+            let buffer = PyBuffer::<u8>::get(sealed).map_err(|_| invalid(sealed.py(), "a buffer is one of bytes"))?;
+            return buffer.to_vec(sealed.py()).map(Cow::Owned);
+        }
         let name = sealed.get_type().qualname()?;
         return Err(PyTypeError::new_err(format!("a sealed value is bytes, or str in text form, not {name}")));
     };
@@ -132,8 +158,11 @@ impl Census {
 
 /// Count `values`, sealed in binary or text form, by key. Needs no key and no keyring; holds the GIL.
 ///
+/// A column of pyarrow, Polars or pandas, or anything else with Arrow's C interfaces, will do as well. Nulls, NaN and NA count as null.
+///
 /// Raises:
 ///     TypeError: one is neither bytes nor str nor None.
+///     InvalidInput: a column of neither bytes nor text.
 #[pyfunction]
 #[pyo3(signature = (values, /))]
 pub(crate) fn census(values: &Bound<'_, PyAny>) -> PyResult<Census> {
@@ -143,22 +172,59 @@ pub(crate) fn census(values: &Bound<'_, PyAny>) -> PyResult<Census> {
         let name = values.get_type().qualname()?;
         return Err(PyTypeError::new_err(format!("a census is of a list of sealed values, not of one {name}")));
     }
-    let mut counts: BTreeMap<KeyId, usize> = BTreeMap::new();
-    let (mut nulls, mut not_sealed) = (0, 0);
-    for (index, value) in values.try_iter()?.enumerate() {
-        let value = value?;
-        if index % SIGNALS_EVERY == 0 {
-            py.check_signals()?;
-        }
-        match sealed_bytes(&value) {
-            _ if value.is_none() => nulls += 1,
-            Ok(bytes) => match taken_apart(&bytes) {
-                Ok((sealed, _)) => *counts.entry(sealed.key_id()).or_default() += 1,
-                Err(_) => not_sealed += 1,
-            },
-            Err(error) if error.is_instance_of::<PyTypeError>(py) => return Err(error),
-            Err(_) => not_sealed += 1,
+    let mut counts = Counts::default();
+    let values = without_missing(values)?;
+    if arrow::is_column(&values)? {
+        arrow::each_sealed(&values, |bytes| counts.add(bytes))?;
+    } else {
+        for (index, value) in values.try_iter()?.enumerate() {
+            let value = value?;
+            if index % SIGNALS_EVERY == 0 {
+                py.check_signals()?;
+            }
+            match sealed_bytes(&value) {
+                _ if value.is_none() || is_nan(&value) => counts.add(None),
+                Ok(bytes) => counts.add(Some(Ok(bytes))),
+                Err(error) if error.is_instance_of::<PyTypeError>(py) => return Err(error),
+                Err(_) => counts.not_sealed += 1,
+            }
         }
     }
-    Ok(Census { keys: counts.into_iter().map(|(key_id, n)| (key_id.to_string(), n)).collect(), nulls, not_sealed })
+    let keys = counts.keys.into_iter().map(|(key_id, n)| (key_id.to_string(), n)).collect();
+    Ok(Census { keys, nulls: counts.nulls, not_sealed: counts.not_sealed })
+}
+
+#[derive(Default)]
+struct Counts {
+    keys: BTreeMap<KeyId, usize>,
+    nulls: usize,
+    not_sealed: usize,
+}
+
+impl Counts {
+    /// Counts a value; `None`: null.
+    fn add(&mut self, value: Option<Result<Cow<'_, [u8]>>>) {
+        let Some(value) = value else {
+            self.nulls += 1;
+            return;
+        };
+        match value.as_deref().map(taken_apart) {
+            Ok(Ok((sealed, _))) => *self.keys.entry(sealed.key_id()).or_default() += 1,
+            _ => self.not_sealed += 1,
+        }
+    }
+}
+
+/// Whether `object` is not a number, which stands for what is missing in many a list that comes from NumPy.
+fn is_nan(object: &Bound<'_, PyAny>) -> bool {
+    object.cast::<PyFloat>().is_ok_and(|number| number.value().is_nan())
+}
+
+/// `values`, as a list with None for what is missing if they are of pandas, where NaN, NaT and NA are that.
+pub(crate) fn without_missing<'py>(values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let is_pandas = values.get_type().module()?.to_str().is_ok_and(|module| module.split('.').next() == Some("pandas"));
+    if is_pandas {
+        return values.py().import("keyfold._arrow")?.call_method1("without_missing", (values,));
+    }
+    Ok(values.clone())
 }

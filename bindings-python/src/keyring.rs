@@ -8,18 +8,25 @@ use crate::host_kms::{HostObject, host_keks_of, passphrase_source};
 use crate::log;
 use crate::value::not_utf8;
 use crate::wait::wait;
-use keyfold::{Context, KekAlias, Record, Recovery, Result, RewrapOptions};
+use keyfold::wire::Suite;
+use keyfold::{
+    Context, Error, ErrorKind, FieldMode, FieldPolicy, KekAlias, Record, Recovery, Result, RewrapOptions, RowBinding,
+    ValueType,
+};
 use keyfold_open::{NewKeyring, Options};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBytes, PyMapping, PyString, PyType};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Records that are looked at in one step, after which signals are.
 const PAGE: usize = 256;
+/// Most names of fields in an error.
+const SHOWN: usize = 20;
 
 /// An open set of keys. Make one per process and share it between threads. After `os.fork`, and what
 /// uses it, a child goes on with it and with its fields; a fork that another language makes leaves it without its key store.
@@ -32,6 +39,16 @@ pub(crate) struct Keyring {
     config: Py<PyAny>,
     /// What it calls.
     host_objects: Vec<HostObject>,
+}
+
+impl Keyring {
+    /// The keyring, unless it has been closed: then it does not look at its store either.
+    fn open_ring(&self, py: Python<'_>) -> PyResult<&keyfold::Keyring> {
+        if self.ring.is_closed() {
+            return Err(to_py_err(py, &Error::new(ErrorKind::Closed, "the keyring has been closed"), None));
+        }
+        Ok(&self.ring)
+    }
 }
 
 #[pymethods]
@@ -51,20 +68,30 @@ impl Keyring {
     ///     InvalidInput: `recovery` is no reason: one line of 1 to 512 bytes.
     #[classmethod]
     #[pyo3(
-        signature = (path, /, *, policies = Vec::new(), recovery = None, passphrase = None, host_keks = None, records = None),
+        signature = (path, /, *, policies = None, recovery = None, passphrase = None, host_keks = None, records = None),
         text_signature = "($cls, path, /, *, policies=(), recovery=None, passphrase=None, host_keks=None, records=None)"
     )]
     fn open(
         class: &Bound<'_, PyType>,
         path: PathBuf,
-        policies: Vec<PathBuf>,
+        policies: Option<Bound<'_, PyAny>>,
         recovery: Option<&str>,
         passphrase: Option<Py<PyAny>>,
         host_keks: Option<BTreeMap<String, Py<PyAny>>>,
         records: Option<Bound<'_, PyBytes>>,
     ) -> PyResult<Py<Self>> {
         let py = class.py();
+        let _call = gil::Call::begin(py);
         let failed = |error| to_py_err(py, &error, None);
+        let policies = policies.as_ref().map(paths).transpose()?.unwrap_or_default();
+        // In this language's words: that of the command names its options.
+        fs::metadata(&path).map_err(|error| {
+            let detail = format!("{}: {error}", path.display());
+            failed(
+                Error::new(ErrorKind::Io, "cannot read the configuration, which keyfold.init makes")
+                    .with_detail(detail),
+            )
+        })?;
         let passphrase = passphrase.map(HostObject::new);
         let host_keks = objects_of(host_keks);
         let options = Options {
@@ -97,10 +124,11 @@ impl Keyring {
     /// Return the field `name` of the policy, bound to the keys of `scope` and to `context`.
     ///
     /// Asks nobody: the keys are fetched when the field is first used. `context` is authenticated and stored nowhere: whoever
-    /// decrypts gives an equal one. A deterministic field has a partition in the place of a scope.
+    /// decrypts gives an equal one. A deterministic field has a partition in the place of a scope: `partition` in its policy.
     ///
     /// Raises:
-    ///     PolicyRefused: the policy has no such field.
+    ///     PolicyRefused: the policy has no such field, or gives it a partition, and there is a scope.
+    ///     ConfigurationError: the configuration does not have the field's partition.
     ///     InvalidInput: a context key is empty or begins with `kf:`, or there are more than 32 pairs or 4,096 bytes.
     ///     KeyfoldError: kind `Closed`, after `close`.
     #[pyo3(signature = (name, /, *, scope = None, context = None))]
@@ -111,25 +139,37 @@ impl Keyring {
         context: Option<&Bound<'_, PyMapping>>,
     ) -> PyResult<Field> {
         let py = name.py();
-        let mut field = slf.get().ring.field(utf8(name)?).map_err(|error| to_py_err(py, &error, None))?;
+        let ring = &slf.get().ring;
+        let name = utf8(name)?;
+        let mut field = match ring.field(name) {
+            Err(error) if error.kind() == ErrorKind::PolicyRefused => return Err(unknown_field(py, ring, name, error)),
+            field => field.map_err(|error| to_py_err(py, &error, None))?,
+        };
         if let Some(scope) = scope {
+            check_scope(field.policy()).map_err(|error| to_py_err(py, &error, None))?;
             field = field.scope(utf8(scope)?);
         }
         if let Some(pairs) = context {
             field = field.context(context_of(pairs)?);
         }
-        Ok(Field::new(slf.clone().unbind(), field))
+        Ok(Field::new(slf.clone().unbind(), field, scope.is_some()))
+    }
+
+    /// Return the names of the policy's fields.
+    fn fields(&self) -> Vec<String> {
+        names(&self.ring)
     }
 
     /// Return every key record, in the order of key IDs. Reads the whole store.
     ///
     /// Raises:
     ///     StoreError: the store failed.
+    ///     KeyfoldError: kind `Closed`, after `close`.
     fn keys(&self, py: Python<'_>) -> PyResult<Vec<KeyInfo>> {
         let mut infos: Vec<KeyInfo> = Vec::new();
         let mut after = None;
         loop {
-            let page = wait(py, self.ring.list(after, PAGE))?;
+            let page = wait(py, self.open_ring(py)?.list(after, PAGE))?;
             let Some(last) = page.last() else { return Ok(infos) };
             after = Some(last.record.key_id());
             infos.extend(page.iter().map(|info| KeyInfo::of(&info.record, info.verified.is_ok())));
@@ -144,7 +184,7 @@ impl Keyring {
     /// Raises:
     ///     StoreError: the store failed.
     fn records<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let (backup, _) = wait(py, keyfold_open::backup(&self.ring, Vec::new()))?;
+        let (backup, _) = wait(py, keyfold_open::backup(self.open_ring(py)?, Vec::new()))?;
         Ok(PyBytes::new(py, &backup))
     }
 
@@ -159,7 +199,7 @@ impl Keyring {
     #[pyo3(signature = (name, /))]
     fn new_partition(&self, name: &Bound<'_, PyString>) -> PyResult<String> {
         let (py, name) = (name.py(), utf8(name)?);
-        let keys = wait(py, self.ring.create_partition(name))?;
+        let keys = wait(py, self.open_ring(py)?.create_partition(name))?;
         Ok(keyfold::config::Config::partition(name, &keys))
     }
 
@@ -174,7 +214,7 @@ impl Keyring {
     #[pyo3(signature = (scope = None, /))]
     fn rotate(&self, py: Python<'_>, scope: Option<&Bound<'_, PyString>>) -> PyResult<KeyInfo> {
         let scope = scope.map(utf8).transpose()?;
-        let rotated = wait(py, self.ring.rotate_data_key(scope))?;
+        let rotated = wait(py, self.open_ring(py)?.rotate_data_key(scope))?;
         Ok(KeyInfo::of(&rotated.new, true))
     }
 
@@ -187,7 +227,7 @@ impl Keyring {
     ///     KeyRefused: no trusted root vouches for a record.
     ///     StoreError: the store failed.
     fn repair(&self, py: Python<'_>) -> PyResult<u64> {
-        let mut repair = wait(py, self.ring.rewrap(RewrapOptions::default()))?;
+        let mut repair = wait(py, self.open_ring(py)?.rewrap(RewrapOptions::default()))?;
         while !wait(py, repair.step(PAGE))?.done {}
         match repair.failures().values().next() {
             Some(error) => Err(to_py_err(py, error, None)),
@@ -209,8 +249,9 @@ impl Keyring {
         log::pass_on(py)
     }
 
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        slf.get().open_ring(slf.py())?;
+        Ok(slf.clone())
     }
 
     #[pyo3(signature = (kind, value, traceback, /))]
@@ -239,6 +280,52 @@ impl Keyring {
 
 fn objects_of(objects: Option<BTreeMap<String, Py<PyAny>>>) -> BTreeMap<String, HostObject> {
     objects.unwrap_or_default().into_iter().map(|(name, object)| (name, HostObject::new(object))).collect()
+}
+
+/// The paths in `list`. One path is none, though a text can be iterated as well.
+fn paths(list: &Bound<'_, PyAny>) -> PyResult<Vec<PathBuf>> {
+    if list.is_instance_of::<PyString>() || list.is_instance_of::<PyBytes>() || list.hasattr("__fspath__")? {
+        return Err(PyTypeError::new_err("policies is a list of paths, not one path: policies=[path]"));
+    }
+    list.try_iter()?.map(|path| path?.extract()).collect()
+}
+
+/// That the policy has no field `name`, with the names that it may have been meant for.
+fn unknown_field(py: Python<'_>, ring: &keyfold::Keyring, name: &str, error: Error) -> PyErr {
+    let names = names(ring);
+    let near = py.import("difflib").and_then(|module| module.getattr("get_close_matches")?.call1((name, &names)));
+    let near: Vec<String> = near.and_then(|near| near.extract()).unwrap_or_default();
+    let hint = match &near[..] {
+        [] => format!(
+            "it has {}; a program names fields, not columns",
+            if names.is_empty() { "none".to_owned() } else { listed(&names) }
+        ),
+        near => format!("perhaps {}", near.join(" or ")),
+    };
+    to_py_err(py, &error.with_detail(format!("{name} ({hint})")), None)
+}
+
+fn names(ring: &keyfold::Keyring) -> Vec<String> {
+    ring.policy().fields().map(|field| field.name.clone()).collect()
+}
+
+/// The first of `names`.
+fn listed(names: &[String]) -> String {
+    let rest = names.len().saturating_sub(SHOWN);
+    let shown = names[..names.len() - rest].join(", ");
+    if rest == 0 { shown } else { format!("{shown} and {rest} more") }
+}
+
+/// Refuses a scope for a field whose partition takes its place; unless values of the other mode may be in the field still.
+fn check_scope(policy: &FieldPolicy) -> Result<(), Error> {
+    match &policy.mode {
+        FieldMode::Deterministic { partition, .. } if !policy.accepted_suites.contains(&Suite::Field) => {
+            let why = "a deterministic field has a partition in the place of a scope: `partition` in its policy";
+            let detail = format!("{} is in {partition}", policy.name);
+            Err(Error::new(ErrorKind::PolicyRefused, why).with_detail(detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
@@ -338,4 +425,19 @@ pub(crate) fn init(
     let options = Options { passphrase, host_keks: host_keks_of(&objects_of(host_keks)), ..Options::default() };
     let new = NewKeyring { name: name.to_owned(), environment: environment.to_owned(), store, keks };
     wait(py, keyfold_open::init_with(&folder, &new, &options)).map(|made| made.config)
+}
+
+/// The fields of a configuration and of `policies`, read from the files alone: of each whether it binds its row, and its type.
+#[pyfunction]
+#[pyo3(signature = (path, policies, /))]
+pub(crate) fn _read_policy(
+    py: Python<'_>,
+    path: PathBuf,
+    policies: Vec<PathBuf>,
+) -> PyResult<BTreeMap<String, (bool, Option<&'static str>)>> {
+    let config = gil::detach(py, || keyfold_open::read_config(&path, &policies));
+    let config = config.map_err(|error| to_py_err(py, &error, None))?;
+    let fields = config.keyring.policy.fields();
+    let told = |field: &FieldPolicy| (field.row_binding != RowBinding::None, field.value_type.map(ValueType::name));
+    Ok(fields.map(|field| (field.name.clone(), told(field))).collect())
 }

@@ -40,17 +40,17 @@ fn check_interpreter(_py: Python<'_>) -> PyResult<()> {
 /// The module that `keyfold` is made of. On a free-threaded interpreter it asks for the GIL: it was never tried without.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
-    use super::{Bound, PyModule, PyResult, check_interpreter};
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, check_interpreter};
 
     #[pymodule_init]
     fn init_module(module: &Bound<'_, PyModule>) -> PyResult<()> {
         check_interpreter(module.py())?;
         crate::log::listen();
-        Ok(())
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 
     #[pymodule_export]
-    use crate::arrow::{ArrowArray, ArrowStream};
+    use crate::arrow::{_row_bindings, ArrowArray, ArrowStream};
     #[pymodule_export]
     use crate::audit::{AuditReport, verify_audit};
     #[pymodule_export]
@@ -64,5 +64,5 @@ mod _native {
     #[pymodule_export]
     use crate::inspect::{Census, Inspection, census, from_text, inspect, to_text};
     #[pymodule_export]
-    use crate::keyring::{KeyInfo, Keyring, init};
+    use crate::keyring::{_read_policy, KeyInfo, Keyring, init};
 }

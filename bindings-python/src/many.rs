@@ -1,9 +1,10 @@
 //! Many values in one call: in chunks, each without the GIL, and between them a look at signals.
 
-use crate::errors::{at_row, invalid, is_about_the_value, row_to_py_err, to_py_err};
+use crate::errors::{at_row, invalid, is_about_the_value, lets_null_stand, row_to_py_err, to_py_err};
 use crate::field::Field;
 use crate::fork::detached;
-use crate::inspect::sealed_bytes;
+use crate::gil;
+use crate::inspect::{refuse_sealed, sealed_bytes, without_missing};
 use crate::value::{RowBinding, Taken, to_python};
 use crate::wait::wait_for;
 use keyfold::{ColumnBytes, ColumnValues, Decryptor, Error, Opened, OpenedColumn, Result, RowError, Value};
@@ -43,7 +44,7 @@ struct Reader<'py> {
 impl<'py> Reader<'py> {
     fn new(values: &Bound<'py, PyAny>, bindings: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
         let bindings = bindings.map(|rows| rows.try_iter()).transpose()?;
-        Ok(Self { values: values.try_iter()?, bindings, row: 0 })
+        Ok(Self { values: without_missing(values)?.try_iter()?, bindings, row: 0 })
     }
 
     /// The next chunk; `None` at the end. `take` gives a value and its bytes, or `None` to leave it out.
@@ -118,12 +119,17 @@ pub(crate) fn encrypt<'py>(
     field: &Field,
     values: &Bound<'py, PyAny>,
     rows: Option<&Bound<'py, PyAny>>,
+    seal_sealed: bool,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = values.py();
+    let _call = gil::Call::begin(py);
     let mut reader = Reader::new(values, rows)?;
     let out = PyList::empty(py);
     let take = |value: &Bound<'_, PyAny>, row: usize| {
         let taken = Taken::from(value, field.value_type).map_err(|error| at_row(py, error, row))?;
+        if !seal_sealed {
+            refuse_sealed(taken.value()).map_err(|error| at_row(py, to_py_err(py, &error, None), row))?;
+        }
         let len = taken.len();
         Ok(Some((taken, len)))
     };
@@ -149,12 +155,9 @@ pub(crate) fn decrypt<'py>(
     errors: Option<&Bound<'py, PyList>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = sealed.py();
+    let _call = gil::Call::begin(py);
     let out = PyList::empty(py);
-    let nulls = match on_error {
-        "raise" => false,
-        "null" => true,
-        _ => return Err(invalid(py, "on_error is \"raise\" or \"null\"")),
-    };
+    let nulls = lets_null_stand(py, on_error)?;
     // Raises the error of a row, or lets null stand for its value.
     let pass = |error: PyErr| match errors {
         _ if !nulls || !is_about_the_value(py, &error) => Err(error),

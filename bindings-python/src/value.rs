@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMemoryView, PyString};
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use zeroize::Zeroizing;
 
@@ -63,10 +64,25 @@ impl Taken {
     fn from_library(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = object.py();
         let library = Library::of(py)?;
+        let class = object.get_type();
+        // What pandas has for values that are missing; the one for times is a datetime as well.
+        if ["NaTType", "NAType"].iter().any(|missing| class.name().is_ok_and(|name| name == *missing)) {
+            return Err(invalid(py, "NaT and NA are no values: use None for what is missing"));
+        }
+        if let Some(number) = number_of_numpy(object)? {
+            return Self::from(&number, None);
+        }
         // Before dates: every datetime is a date as well.
         if object.is_instance(library.datetime.bind(py))? {
             if object.call_method0("utcoffset")?.is_none() {
                 return Err(invalid(py, "a datetime needs a time zone: without one it is no point in time"));
+            }
+            // pandas has them; a column refuses them likewise.
+            if object.getattr_opt("nanosecond")?.is_some_and(|rest| !rest.eq(0).unwrap_or(false)) {
+                return Err(invalid(
+                    py,
+                    "a datetime is of whole microseconds: round it, as with pandas' round(\"us\")",
+                ));
             }
             let since = object.sub(library.epoch.bind(py))?;
             let days: i64 = since.getattr("days")?.extract()?;
@@ -86,7 +102,7 @@ impl Taken {
             return Ok(Self::Decimal(Zeroizing::new(object.str()?.to_str()?.to_owned())));
         }
         // The type alone: what an object says of itself may be the value.
-        let name = object.get_type().qualname()?;
+        let name = class.qualname()?;
         let known = "str, bytes, bytearray, memoryview, int, float, bool, date, datetime or Decimal";
         Err(PyTypeError::new_err(format!("a value is {known}, not {name}")))
     }
@@ -148,10 +164,30 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: Value<'_>) -> PyResult<Boun
     })
 }
 
+/// `object` as a number of Python, if it is one of NumPy. Its times are none: of those in nanoseconds it makes whole numbers.
+fn number_of_numpy<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if !object.get_type().module().is_ok_and(|module| module == "numpy") {
+        return Ok(None);
+    }
+    let Some(kind) = object.getattr_opt("dtype")?.map(|dtype| dtype.getattr("kind")).transpose()? else {
+        return Ok(None);
+    };
+    if object.getattr_opt("ndim")?.is_some_and(|ndim| !ndim.eq(0).unwrap_or(false))
+        || !["b", "i", "u", "f"].iter().any(|number| kind.eq(number).unwrap_or(false))
+    {
+        return Ok(None);
+    }
+    // A long double stays one, and is none of ours.
+    let number = object.call_method0("item")?;
+    let is_number = number.is_instance_of::<PyInt>() || number.is_instance_of::<PyFloat>();
+    Ok(is_number.then_some(number))
+}
+
 /// What a value is bound to, held for a batch.
 pub(crate) enum RowBinding {
     Text(PyBackedStr),
     Bytes(PyBackedBytes),
+    Spelled(Vec<u8>),
 }
 
 impl RowBinding {
@@ -159,7 +195,10 @@ impl RowBinding {
         if let Ok(text) = row.cast::<PyString>() {
             return text.clone().try_into().map(Self::Text).map_err(|_| not_utf8(row.py()));
         }
-        row.cast::<PyBytes>().map(|bytes| Self::Bytes(bytes.clone().into())).map_err(|_| not_a_row(row))
+        match row.cast::<PyBytes>() {
+            Ok(bytes) => Ok(Self::Bytes(bytes.clone().into())),
+            Err(_) => spelled(row).map(Self::Spelled),
+        }
     }
 }
 
@@ -168,22 +207,39 @@ impl AsRef<[u8]> for RowBinding {
         match self {
             Self::Text(text) => text.as_bytes(),
             Self::Bytes(bytes) => bytes,
+            Self::Spelled(bytes) => bytes,
         }
     }
 }
 
 /// What a single value is bound to.
-pub(crate) fn row_binding<'a>(row: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<&'a [u8]>> {
+pub(crate) fn row_binding<'a>(row: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<Cow<'a, [u8]>>> {
     let Some(row) = row else { return Ok(None) };
     if let Ok(text) = row.cast::<PyString>() {
-        return text.to_str().map(|text| Some(text.as_bytes())).map_err(|_| not_utf8(row.py()));
+        return text.to_str().map(|text| Some(Cow::Borrowed(text.as_bytes()))).map_err(|_| not_utf8(row.py()));
     }
-    row.cast::<PyBytes>().map(|bytes| Some(bytes.as_bytes())).map_err(|_| not_a_row(row))
+    match row.cast::<PyBytes>() {
+        Ok(bytes) => Ok(Some(Cow::Borrowed(bytes.as_bytes()))),
+        Err(_) => spelled(row).map(|bytes| Some(Cow::Owned(bytes))),
+    }
 }
 
-fn not_a_row(row: &Bound<'_, PyAny>) -> PyErr {
-    let name = row.get_type().qualname();
-    name.map_or_else(|failed| failed, |name| PyTypeError::new_err(format!("a row binding is str or bytes, not {name}")))
+/// The bytes of a row that is neither text nor `bytes`, as a column of rows has them: those of a buffer, and otherwise of the value's
+/// one spelling.
+fn spelled(row: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let py = row.py();
+    let taken = Taken::from(row, None).map_err(|error| {
+        if !error.is_instance_of::<PyTypeError>(py) {
+            return error;
+        }
+        let name = row.get_type().qualname().map_or_else(|_| "that".to_owned(), |name| name.to_string());
+        PyTypeError::new_err(format!("a row binding is str, bytes, int, date or another value, not {name}"))
+    })?;
+    if let Value::Bytes(bytes) = taken.value() {
+        return Ok(bytes.to_vec());
+    }
+    let text = taken.value().to_text().map(|text| text.into_owned().into_bytes());
+    text.ok_or_else(|| invalid(py, "the row is a date that cannot be written"))
 }
 
 /// Without the error of Python's codec, which holds the text.

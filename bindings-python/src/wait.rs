@@ -32,6 +32,7 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T>
 
 /// As [`wait`], for `work` whose errors are still to be told apart.
 pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
+    let _call = gil::Call::begin(py);
     // What goes wrong outside of `work` is told apart from its own errors by the outer result.
     let waited = detached(py, || {
         let waker = Arc::new(Unpark(thread::current())).into();

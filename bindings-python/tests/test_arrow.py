@@ -140,7 +140,7 @@ def test_the_type_is_that_of_the_policy(ring: keyfold.Keyring) -> None:
     assert number.decrypt_column(pa.array([], pa.binary())).type == pa.int64()
     assert number.decrypt_column(pa.nulls(2)).type == pa.int64()
     with pytest.raises(keyfold.InvalidInput, match="another type than the policy"):
-        number.encrypt_column(pa.array(["1"]), on_error="null")
+        number.encrypt_column(pa.array(["1"]), on_error="null", errors=[])
     sealed = document.encrypt_column(pa.array(['{"a": 1}', None]))
     assert document.decrypt(sealed[0].as_py()) == '{"a": 1}'
     assert document.decrypt_column(sealed).to_pylist() == ['{"a": 1}', None]
@@ -241,7 +241,7 @@ def test_rows_that_do_not_match(ring: keyfold.Keyring) -> None:
     for call, data in ((field.encrypt_column, column), (field.decrypt_column, sealed)):
         for wrong, why in ((["1"], "fewer"), (["1", "2", "3", "4"], "more"), (None, "is needed")):
             with pytest.raises(keyfold.InvalidInput, match=why):
-                call(data, rows=None if wrong is None else pa.array(wrong), on_error="null")
+                call(data, rows=None if wrong is None else pa.array(wrong), on_error="null", errors=[])
         for no_row in (None, ""):
             with pytest.raises(keyfold.InvalidInput) as raised:
                 call(data, rows=pa.array(["1", no_row, "3"]))
@@ -249,8 +249,8 @@ def test_rows_that_do_not_match(ring: keyfold.Keyring) -> None:
     for call, data in ((free.encrypt_column, column), (free.decrypt_column, free.encrypt_column(column))):
         with pytest.raises(keyfold.InvalidInput, match="not bound"):
             call(data, rows=pa.array(["1", "2", "3"]))
-    with pytest.raises(TypeError, match="not list"):
-        field.encrypt_column(column, rows=["1", "2", "3"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not dict"):
+        field.encrypt_column(column, rows={"1": "2"})  # type: ignore[arg-type]
 
 
 def test_rows_that_do_not_open_are_reported(ring: keyfold.Keyring) -> None:
@@ -367,3 +367,17 @@ def test_keyfold_needs_none_of_them() -> None:
         subprocess.run([sys.executable, "-c", code], check=True)
     loaded = "import sys, keyfold; print(sorted({'pyarrow', 'polars', 'pandas', 'duckdb', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_rows_that_are_null_or_too_long_cost_their_values_alone(ring: keyfold.Keyring) -> None:
+    ssn = ring.field("patient.ssn")
+    values = pa.array(["a", None, "c", "d"])
+    sealed = ssn.encrypt_column(values, rows=pa.array(["1", "2", "3", "4"]))
+    rows = pa.array(["1", None, None, "4" * 5000])
+    errors: list[keyfold.KeyfoldError] = []
+    opened = ssn.decrypt_column(sealed, rows=rows, on_error="null", errors=errors)
+    assert opened.to_pylist() == ["a", None, None, None]
+    assert [(error.row, error.kind) for error in errors] == [(2, "InvalidInput"), (3, "LimitExceeded")]
+    with pytest.raises(keyfold.InvalidInput) as raised:
+        ssn.decrypt_column(sealed, rows=rows)
+    assert raised.value.row == 2

@@ -39,8 +39,12 @@ def memory(name: str) -> int:
 def report_peaks(config: str, policy: str, kind: str) -> None:
     """Prints by how much memory rose above output and start, while a column was sealed and while it was opened."""
     with keyfold.Keyring.open(config, policies=[policy]) as ring:
-        field = ring.field("any")
-        column = record_numbers(2 * ROWS).cast(kind)
+        field = ring.field("mrn" if kind == "dictionary" else "any")
+        column = record_numbers(3 * ROWS if kind == "dictionary" else 2 * ROWS)
+        if kind == "dictionary":
+            column = pa.DictionaryArray.from_arrays(pa.array(np.arange(len(column), dtype=np.int32)), column)
+        else:
+            column = column.cast(kind)
         field.encrypt_column(column[:10])
         for work in (field.encrypt_column, field.decrypt_column):
             with open("/proc/self/clear_refs", "w", encoding="ascii") as clear:
@@ -50,7 +54,7 @@ def report_peaks(config: str, policy: str, kind: str) -> None:
             print(memory("VmHWM") - before - column.nbytes, given.nbytes, column.nbytes)
 
 
-@pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
 def test_memory_rises_by_little_more_than_the_output(config: keyfold.Config, kind: str) -> None:
     code = f"import test_arrow_batches as t; t.report_peaks({str(config.path)!r}, {str(config.policies[0])!r}, {kind!r})"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=os.path.dirname(__file__))
@@ -60,6 +64,31 @@ def test_memory_rises_by_little_more_than_the_output(config: keyfold.Config, kin
         assert max(given, made) > OVERHEAD
         assert extra < OVERHEAD, run.stdout
     assert len(run.stdout.splitlines()) == 2
+
+
+FEW_ROWS_OF_A_LONG_DICTIONARY = """
+import sys, resource, pyarrow as pa, keyfold
+ring = keyfold.Keyring.open(sys.argv[1], policies=[sys.argv[2]])
+mrn, field = ring.field("mrn"), ring.field("any")
+mrn.encrypt("x")
+field.encrypt("x")
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+nulls = pa.nulls(2**31 - 1)
+sealed = mrn.encrypt_column(pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), nulls))
+assert sealed.to_pylist() == [None, None], sealed
+try:
+    field.encrypt_column(nulls)
+except keyfold.InvalidInput as error:
+    assert error.kind == "LimitExceeded", error.kind
+else:
+    raise SystemExit("sealed")
+"""
+
+
+def test_memory_that_is_not_there_is_an_error(config: keyfold.Config) -> None:
+    arguments = [sys.executable, "-c", FEW_ROWS_OF_A_LONG_DICTIONARY, str(config.path), str(config.policies[0])]
+    run = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_others_run_meanwhile(ring: keyfold.Keyring) -> None:

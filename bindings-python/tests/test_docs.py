@@ -51,6 +51,9 @@ def test_the_example_of_a_fhir_export(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "joined" in ended.stdout
+    for arguments, why in (([], "usage"), ([str(tmp_path / "work")], "made anew each time")):
+        ended = subprocess.run([*command[:2], *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 1 and why in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_help_has_the_manual() -> None:
@@ -62,4 +65,4 @@ def test_help_has_the_manual() -> None:
     empty += [thing.__name__ for thing in public if not thing.__doc__]
     assert not empty
     assert "Raises:" in (keyfold.Field.encrypt.__doc__ or "")
-    assert inspect.signature(keyfold.Field.encrypt).parameters.keys() == {"self", "value", "row"}
+    assert list(inspect.signature(keyfold.Field.decrypt).parameters) == ["self", "sealed", "row"]

@@ -230,7 +230,7 @@ def test_what_the_function_for_a_passphrase_raises_is_the_cause(own_config: keyf
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt("at the prompt"), SystemExit(3)])
 def test_what_ends_programs_is_raised_as_it_is(own_config: keyfold.Config, service: Service, ending: BaseException) -> None:
-    def end(*_: object) -> NoReturn:
+    def end() -> NoReturn:
         raise ending
 
     service.fail = end
@@ -268,7 +268,7 @@ def test_what_refers_to_its_own_keyring_is_collected_with_it(own_config: keyfold
     ring = own_config.open(host_keks={"ward": again}, passphrase=asks)
     field = ring.field("any")
     setattr(asks if through == "passphrase" else again, "back", field if through == "field" else ring)
-    gone = [weakref.ref(ring), weakref.ref(again), weakref.ref(asks)]
+    gone: list[weakref.ref[Any]] = [weakref.ref(ring), weakref.ref(again), weakref.ref(asks)]
     del again, asks
     gc.collect()
     assert field.decrypt(field.encrypt(1)) == 1 and ring.rotate(), "what is in use stays"

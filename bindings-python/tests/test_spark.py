@@ -4,6 +4,7 @@ import datetime
 import os
 import shutil
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,35 @@ def test_rows_may_be_sealed_themselves(patients: DataFrame, config: keyfold.Conf
     fields = {"patient_id": "mrn", "ssn": "patient.ssn"}
     sealed = keyfold.spark.encrypt(patients, fields, config, row="patient_id")
     assert content(keyfold.spark.decrypt(sealed, fields, config, row="patient_id")) == content(patients)
+
+
+def test_rows_that_do_not_open_are_reported_too(patients: DataFrame, config: keyfold.Config) -> None:
+    from pyspark.sql import functions as f
+
+    fields = {"patient_id": "mrn", "ssn": "patient.ssn"}
+    some = patients.where("patient_id in ('p-8', 'p-9', 'p-10')").select("patient_id", "ssn")
+    sealed = keyfold.spark.encrypt(some, fields, config, row="patient_id").cache()
+    first, second, _ = sorted(bytes(row["patient_id"]) for row in sealed.collect())
+    damaged = f.when(f.col("patient_id").eqNullSafe(f.lit(first)), f.lit(b"damaged")).when(f.col("patient_id").eqNullSafe(f.lit(second)), f.lit(None))
+    broken = sealed.withColumn("patient_id", damaged.otherwise(f.col("patient_id")))
+    with pytest.raises(PythonException):
+        keyfold.spark.decrypt(broken, fields, config, row="patient_id").collect()
+    opened = keyfold.spark.decrypt(broken, fields, config, row="patient_id", errors="failed").collect()
+    found = {(row["ssn"] is None, row["patient_id"] is None, row["failed"]) for row in opened}
+    assert found == {
+        (True, True, "patient_id: Malformed, ssn: InvalidInput"), (True, True, "ssn: InvalidInput"), (False, False, None),
+    }  # fmt: skip
+
+
+def test_cells_that_are_not_sealed_stay_as_they_are(spark: SparkSession, own_config: keyfold.Config) -> None:
+    with own_config.open() as ring:
+        old = ring.field("any").encrypt("x")
+        ring.rotate()
+        frame = spark.createDataFrame([(old,), (b"no value",), (None,)], "it binary")
+        again = [row["it"] and bytes(row["it"]) for row in keyfold.spark.reencrypt(frame, {"it": "any"}, own_config).collect()]
+        assert sorted(value or b"" for value in again if value in (None, b"no value")) == [b"", b"no value"]
+        (new,) = [value for value in again if value not in (None, b"no value")]
+        assert ring.field("any").is_current(new) and ring.field("any").decrypt(new) == "x"
 
 
 COUNTING_KMS = """
@@ -194,6 +224,25 @@ def test_a_census_needs_no_keyring(spark: SparkSession) -> None:
     assert found == {("not sealed", None, None, 2), ("null", None, None, 1)}
 
 
+ROWS_OF_ALL_TYPES = "true as a, 1.5d as b, float(1.1) as c, timestamp'2024-01-01 00:00:00.5' as d, date'2024-02-29' as e, 17 as f, 'x' as g, X'00ff' as h"
+
+
+def test_values_are_sealed_again_whatever_the_type_of_their_row(spark: SparkSession, own_config: keyfold.Config) -> None:
+    frame = spark.sql(f"select *, 'value' as ssn from (select {ROWS_OF_ALL_TYPES})")
+    module: Any = keyfold.spark
+    opener = module._pickled(own_config)
+    sealed = {row: keyfold.spark.encrypt(frame, {"ssn": "patient.ssn"}, own_config, row=row).toArrow() for row in "abcdefgh"}
+    with own_config.open() as ring:
+        ring.rotate()
+        field = ring.field("patient.ssn")
+        for row, table in sealed.items():
+            # As on an executor.
+            work = module._Work(opener, (("ssn", "patient.ssn"),), row, None, (), as_of="after the rotation")
+            (again,) = module._reencrypted(work, table.to_batches())
+            assert field.is_current(again.column("ssn").to_pylist()[0]), row
+            assert field.decrypt_column(again.column("ssn"), rows=again.column(row)).to_pylist() == ["value"], row
+
+
 def test_text_is_sealed_again_as_text(spark: SparkSession, own_config: keyfold.Config) -> None:
     with own_config.open() as ring:
         field = ring.field("patient.ssn")
@@ -204,6 +253,24 @@ def test_text_is_sealed_again_as_text(spark: SparkSession, own_config: keyfold.C
         assert len(again) == 10
         for row in again:
             assert field.is_current(row["ssn"]) and field.decrypt(row["ssn"], row=str(row["id"])) == f"999-{row['id']}"
+
+
+def test_one_keyring_is_kept_however_often_it_is_opened_anew(config: keyfold.Config) -> None:
+    module: Any = keyfold.spark
+    opener = module._pickled(config)
+    assert str(config.path) not in repr(opener)
+    first = module._ring(opener, "")
+    assert module._ring(module._pickled(config), "") is first
+    later = module._ring(opener, "job 1")
+    assert later is not first
+    assert module._ring(opener, "job 1") is module._ring(opener, "") is later
+    gone = weakref.ref(later)
+    del first, later
+    assert module._ring(opener, "job 2") is not None and gone() is None
+    for number in range(40):
+        # A pickle ends where it says, so these are others of the same.
+        module._ring(module._Pickled(opener + bytes(number)), "")
+    assert len(module._rings) <= 16
 
 
 MAIN = """
@@ -236,3 +303,51 @@ def test_plans_show_no_context(patients: DataFrame, config: keyfold.Config, caps
     assert "canary" not in capsys.readouterr().out
     opened = keyfold.spark.decrypt(sealed, {"age": "tenant"}, config, context={"tenant": "canary-7"}, types={"age": "long"})
     assert content(opened) == content(patients)
+
+
+def test_what_the_policy_does_not_have_is_said_by_the_driver(patients: DataFrame, config: keyfold.Config, ring: keyfold.Keyring) -> None:
+    fields = {"ssn": "patient.ssn"}
+    for call in (keyfold.spark.encrypt, keyfold.spark.decrypt, keyfold.spark.reencrypt):
+        with pytest.raises(keyfold.PolicyRefused, match=r"no field 'patient\.snn' for the column 'ssn'"):
+            call(patients, {"ssn": "patient.snn"}, config, row="patient_id")
+        with pytest.raises(ValueError, match="name the column of rows"):
+            call(patients, fields, config)
+        with pytest.raises(TypeError, match="give its `config`"):
+            call(patients, fields, ring, row="patient_id")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="not str"):
+            call(patients, fields, str(config.path), row="patient_id")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="row is one of a column, not Column"):
+            call(patients, fields, config, row=patients["patient_id"])  # type: ignore[arg-type]
+        with pytest.raises(keyfold.ConfigurationError, match="defined twice"):
+            call(patients, fields, keyfold.Config(config.path, config.policies * 2), row="patient_id")
+        # Executors may have files that the driver has not.
+        call(patients, fields, keyfold.Config("/nowhere/keyfold.toml"))
+
+
+def test_types_are_those_of_the_policy_or_as_named(patients: DataFrame, config: keyfold.Config) -> None:
+    from pyspark.sql.types import DateType
+
+    sealed = keyfold.spark.encrypt(patients, FIELDS, config, row="patient_id")
+    opened = keyfold.spark.decrypt(sealed, FIELDS, config, row="patient_id", types={"ssn": "text", "seen": DateType()})
+    assert opened.schema == patients.schema
+    assert content(opened) == content(patients)
+    unread = keyfold.spark.decrypt(sealed, {"age": "number"}, config.open)
+    assert dict(unread.dtypes)["age"] == "string"
+
+
+def test_a_scope_is_of_the_fields_that_have_one(patients: DataFrame, config: keyfold.Config, ring: keyfold.Keyring) -> None:
+    fields = {"patient_id": "mrn", "ssn": "patient.ssn"}
+    sealed = keyfold.spark.encrypt(patients, fields, config, row="patient_id", scope="asthma")
+    opened = keyfold.spark.decrypt(sealed, fields, config, row="patient_id", scope="asthma")
+    assert content(opened) == content(patients)
+    by_id = {bytes(row["patient_id"]): row["ssn"] for row in sealed.collect()}
+    ssn = bytes(by_id[ring.field("mrn").encrypt("p-8")])
+    assert ring.field("patient.ssn", scope="asthma").decrypt(ssn, row="p-8") == "999-000008"
+    with pytest.raises(keyfold.KeyRefused):
+        ring.field("patient.ssn").decrypt(ssn, row="p-8")
+
+
+def test_rows_that_are_sealed_and_not_named_are_hinted_at(patients: DataFrame, config: keyfold.Config) -> None:
+    sealed = keyfold.spark.encrypt(patients, {"patient_id": "mrn", "ssn": "patient.ssn"}, config, row="patient_id")
+    with pytest.raises(PythonException, match="name it in `fields` too"):
+        keyfold.spark.decrypt(sealed, {"ssn": "patient.ssn"}, config, row="patient_id").collect()

@@ -174,7 +174,7 @@ def test_rows_are_given_where_the_policy_binds_them(ring: keyfold.Keyring) -> No
     with pytest.raises(keyfold.InvalidInput):
         ring.field("any").encrypt("x", row="p")
     with pytest.raises(TypeError):
-        ring.field("patient.ssn").encrypt("x", row=17)  # type: ignore[arg-type]
+        ring.field("patient.ssn").encrypt("x", row=["17"])  # type: ignore[arg-type]
 
 
 def test_buffers_are_copied_before_they_are_sealed(ring: keyfold.Keyring) -> None:

@@ -48,7 +48,7 @@ use crate::field::Field;
 use crate::high_water::{HighWater, MemoryHighWater};
 use crate::keys::{KeyClass, Lineage, SlotId};
 use crate::kms::{KekAlias, Kms};
-use crate::policy::Policy;
+use crate::policy::{FieldMode, Policy};
 use crate::record::{KeyState, Record, rejected};
 use crate::rotation::RotationPolicy;
 use crate::store::{KeyStore, Slot};
@@ -240,6 +240,7 @@ impl Keyring {
     /// # Errors
     ///
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy has no such field.
+    /// - [`Configuration`](ErrorKind::Configuration): the configuration does not have the partition of the field.
     /// - [`Closed`](ErrorKind::Closed): after [`close`](Self::close).
     pub fn field(&self, name: &str) -> Result<Field> {
         self.check_open()?;
@@ -248,6 +249,9 @@ impl Keyring {
             configured.keyring.policy.field(name).ok_or_else(|| {
                 Error::new(ErrorKind::PolicyRefused, "the policy has no such field").with_detail(name)
             })?;
+        if let FieldMode::Deterministic { partition, .. } = &policy.mode {
+            self.lookup(partition)?;
+        }
         Ok(Field::new(self.clone(), policy.clone()))
     }
 
@@ -323,9 +327,16 @@ impl Keyring {
         nanos(self.inner.clock.now())
     }
 
+    /// Whether [`close`](Self::close) has been called.
+    #[inline]
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::Acquire)
+    }
+
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.inner.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Error::new(ErrorKind::Closed, "the keyring has been closed"));
         }
         Ok(())

@@ -112,7 +112,7 @@ fn no_canary_in_anything_that_is_printed_logged_or_panicked() {
     {
         assert!(text.contains(expected), "the child did not get to {expected:?}:\n{text}");
     }
-    assert!(text.matches("panicked at").count() == 7, "the child panics on purpose:\n{text}");
+    assert!(text.matches("panicked at").count() == 6, "the child panics on purpose:\n{text}");
     if let Some(found) = find_canary(&output) {
         panic!("{found}");
     }
@@ -373,7 +373,7 @@ impl ColumnValues for Growing {
     fn value(&self, _: usize) -> Value<'_> {
         let asked = self.0.get() + 1;
         self.0.set(asked);
-        if asked > 2 { Value::Text(PLAINTEXT) } else { Value::Text("") }
+        if asked > 1 { Value::Text(PLAINTEXT) } else { Value::Text("") }
     }
 }
 
@@ -402,7 +402,8 @@ fn panics(lab: &Lab) {
     let encryptor: Encryptor =
         block_on(ring.field("plain").unwrap().scope(SCOPE).context(context()).encryptor()).unwrap();
     let none = Option::<&[&[u8]]>::None;
-    quiet("a growing value", &|| drop(encryptor.encrypt_column(&Growing(Default::default()), none)));
+    let grown = encryptor.encrypt_column(&Growing(Default::default()), none).unwrap_err();
+    println!("a growing value: {grown} {grown:?}");
     quiet("a panicking column", &|| drop(encryptor.encrypt_column(&Panicking, none)));
     let decryptor = block_on(ring.field("plain").unwrap().scope(SCOPE).context(context()).decryptor()).unwrap();
     let sealed = encryptor.encrypt_column(&values()[..], none).unwrap();

@@ -16,6 +16,8 @@ class Config:
 
     def __init__(self, path: str | PathLike[str], policies: Iterable[str | PathLike[str]] = ()) -> None:
         """Name the files; none is read. Relative paths are of the present working directory, and stay so elsewhere."""
+        if isinstance(policies, str | bytes | PathLike):
+            raise TypeError("policies is a list of paths, not one path: [path]")
         self._path = Path(path).absolute()
         self._policies = tuple(Path(policy).absolute() for policy in policies)
         self._records: bytes | None = None

@@ -10,6 +10,8 @@ def use(ring: Keyring | None, /) -> None:
 
     For notebooks and jobs that have one keyring. A program with several gives `Field` objects instead.
     """
+    if not (ring is None or isinstance(ring, Keyring)):
+        raise TypeError(f"use takes a keyring, or None, not {type(ring).__name__}")
     global _ring
     _ring = ring
 
@@ -18,6 +20,8 @@ def field_of(field: Field | str) -> Field:
     """Return `field`, or the field of that name."""
     if isinstance(field, Field):
         return field
+    if not isinstance(field, str):
+        raise TypeError(f"a field is a keyfold.Field, or its name, not {type(field).__name__}")
     if _ring is None:
         raise TypeError("a field by its name alone needs keyfold.use(ring) first")
     return _ring.field(field)

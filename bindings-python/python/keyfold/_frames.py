@@ -3,17 +3,16 @@
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
-def without_frames(call: Callable[P, T]) -> Callable[P, T]:
+def without_frames(call: Call) -> Call:
     """Return `call` such that what it raises has passed no frame that holds an argument or anything made of it."""
 
     @wraps(call)
-    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+    def called(*args: Any, **kwargs: Any) -> Any:
         handled = sys.exception()
         try:
             return call(*args, **kwargs)
@@ -22,7 +21,7 @@ def without_frames(call: Callable[P, T]) -> Callable[P, T]:
             # Alone, it does not add this frame again.
             raise
 
-    return called
+    return cast("Call", called)
 
 
 def _forget_frames(error: BaseException, handled: BaseException | None) -> None:

@@ -2,12 +2,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, final
+from typing import Any, Literal, NoReturn, Self, final, overload
 
 from ._config import Config
 from ._errors import KeyfoldError
 from ._kms import Kek
-from ._types import ArrowColumn, Opened, Value
+from ._types import ArrowColumn, ArrowRows, Opened, Sealed, Value
 
 __all__ = [
     "ArrowArray",
@@ -18,6 +18,14 @@ __all__ = [
     "Inspection",
     "KeyInfo",
     "Keyring",
+    "__version__",
+    "_begin_call",
+    "_begin_child",
+    "_begin_end",
+    "_begin_fork",
+    "_end_fork",
+    "_read_policy",
+    "_row_bindings",
     "census",
     "error_kinds",
     "from_text",
@@ -26,6 +34,8 @@ __all__ = [
     "to_text",
     "verify_audit",
 ]
+
+__version__: str
 
 @final
 class Keyring:
@@ -73,19 +83,24 @@ class Keyring:
         """Return the field `name` of the policy, bound to the keys of `scope` and to `context`.
 
         Asks nobody: the keys are fetched when the field is first used. `context` is authenticated and stored nowhere: whoever
-        decrypts gives an equal one. A deterministic field has a partition in the place of a scope.
+        decrypts gives an equal one. A deterministic field has a partition in the place of a scope: `partition` in its policy.
 
         Raises:
-            PolicyRefused: the policy has no such field.
+            PolicyRefused: the policy has no such field, or gives it a partition, and there is a scope.
+            ConfigurationError: the configuration does not have the field's partition.
             InvalidInput: a context key is empty or begins with `kf:`, or there are more than 32 pairs or 4,096 bytes.
             KeyfoldError: kind `Closed`, after `close`.
         """
+
+    def fields(self) -> list[str]:
+        """Return the names of the policy's fields."""
 
     def keys(self) -> list[KeyInfo]:
         """Return every key record, in the order of key IDs. Reads the whole store.
 
         Raises:
             StoreError: the store failed.
+            KeyfoldError: kind `Closed`, after `close`.
         """
 
     def records(self) -> bytes:
@@ -157,7 +172,11 @@ class Field:
     def binds_row(self) -> bool:
         """Whether the policy binds values to their row, so that each needs one."""
 
-    def encrypt(self, value: Value, /, *, row: str | bytes | None = None) -> bytes:
+    @property
+    def mode(self) -> Literal["randomized", "deterministic"]:
+        """Whether equal values look equal."""
+
+    def encrypt(self, value: Value, /, *, row: Value | None = None, seal_sealed: bool = False) -> bytes:
         """Return `value` sealed, bound to `row` where the policy binds rows.
 
         Makes the scope if the keyring has none of that name.
@@ -171,7 +190,7 @@ class Field:
             KmsError, StoreError: no key could be had; nothing was sealed.
         """
 
-    def decrypt(self, sealed: bytes | str, /, *, row: str | bytes | None = None) -> Opened:
+    def decrypt(self, sealed: Sealed, /, *, row: Value | None = None) -> Opened:
         """Return the value in `sealed`, in binary or text form, which must be bound to `row`.
 
         Raises:
@@ -184,7 +203,7 @@ class Field:
         """
 
     def encrypt_many(
-        self, values: Iterable[Value | None], /, *, rows: Iterable[str | bytes] | None = None
+        self, values: Iterable[Value | None], /, *, rows: Iterable[Value] | None = None, seal_sealed: bool = False
     ) -> list[bytes | None]:
         """Return `values` sealed, in their order, each bound to its row of `rows`. None stays None, and is not protected.
 
@@ -196,10 +215,10 @@ class Field:
 
     def decrypt_many(
         self,
-        sealed: Iterable[bytes | str | None],
+        sealed: Iterable[Sealed | None],
         /,
         *,
-        rows: Iterable[str | bytes] | None = None,
+        rows: Iterable[Value] | None = None,
         on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
     ) -> list[Opened]:
@@ -219,25 +238,26 @@ class Field:
         data: ArrowColumn,
         /,
         *,
-        rows: ArrowColumn | None = None,
+        rows: ArrowRows | None = None,
         form: Literal["binary", "text"] = "binary",
         on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
+        seal_sealed: bool = False,
     ) -> Any:
         """Return the column `data` sealed, each value bound to its row of `rows` where the policy binds rows. Nulls stay null.
 
         `data` is a column of pyarrow, Polars or pandas, and the result is one too, with the name and index of `data`; or any other
         object that has Arrow's C interfaces, a relation of DuckDB with one column say, and the result is an `ArrowArray` or
         `ArrowStream`. Values are text, bytes, booleans, dates, numbers (whole ones up to 2^63 - 1), decimals (with as many digits
-        after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of bytes, otherwise of the value's one spelling as text (17,
-        2026-11-25, 2026-11-25T22:00:00Z), as in the command.
+        after the point as their type has) and timestamps with a time zone (whole microseconds). Rows are any of these: the bytes of
+        bytes, otherwise of the value's one spelling as text (17, 2026-11-25, 2026-11-25T22:00:00Z), as in the command.
 
         Sealed values are Binary, or in text form Utf8; Large or View where `data` is. A column with a dictionary stays one in a
         deterministic field, and each of its values is sealed once; in other fields it is decoded.
 
-        `data` is not copied, but for decimals: it must not change meanwhile. Works in batches without the GIL; Ctrl-C ends it within one, and
-        nothing is returned. With `on_error="null"` a value that cannot be sealed becomes None, that is, is lost here, and its
-        error, with the row in `.row`, is added to `errors`.
+        Of `data` no more than a batch is copied at a time, and sealed as it was read, but for decimals, of which a chunk is. Works
+        without the GIL; Ctrl-C ends it within 50 ms, and nothing is returned. With `on_error="null"` a value that cannot be sealed
+        becomes None, that is, is lost here, and its error, with the row in `.row`, is added to `errors`.
 
         Raises:
             TypeError: `data` or `rows` has none of Arrow's interfaces.
@@ -252,7 +272,7 @@ class Field:
         data: ArrowColumn,
         /,
         *,
-        rows: ArrowColumn | None = None,
+        rows: ArrowRows | None = None,
         type: object | None = None,
         on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
@@ -260,13 +280,14 @@ class Field:
         """Return the values in the column `data`, of bytes or of text in text form, each of its row of `rows`.
 
         The kinds of objects are those of `encrypt_column`. The values have the Arrow type `type`, an object with
-        `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer");
-        without it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says
-        otherwise, whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal type only what fits it.
-        In pandas text opens as `str`.
+        `__arrow_c_schema__` such as a `pyarrow.DataType`, or the name of a type of values as policies have it ("integer"); without
+        it, that of the policy; without that, that of the first value, and text if there is none. Unless `type` says otherwise,
+        whole numbers open as int64, others as float64, timestamps in microseconds of UTC, decimals and JSON as text; as a decimal
+        type only what fits it. In pandas text opens as `str`.
 
-        With `on_error="null"` a value that does not open becomes null, and its error, with the row in `.row`, is added to
-        `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all the same.
+        With `on_error="null"` a value that does not open, or whose row is null or too long, becomes null, and its error, with the row
+        in `.row`, is added to `errors`; it should be looked at, as it may be tampering. A key service or a store that fails raises all
+        the same.
 
         Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned. What is returned is the caller's,
         and is not erased.
@@ -287,13 +308,33 @@ class Field:
             TypeError, InvalidInput, KmsError, StoreError: as `encrypt`.
         """
 
-    def is_current(self, sealed: bytes | str, /) -> bool:
-        """Return whether `sealed` is under the key that seals now. If not, encrypt the value again when convenient.
+    def reencrypt_column(self, sealed: ArrowColumn, /, *, rows: ArrowRows | None = None, force: bool = False) -> Any:
+        """Return the column `sealed` with each value that is not under the key that seals now sealed again. All others stay byte for byte.
 
-        Reads the header alone, which is not authenticated.
+        `sealed` is a column of bytes or of text in text form, and the result is one of that kind; `rows` are those of the values, which
+        stay bound to them. A value under a compromised key is sealed again too, and with `force` every value. Type and value stay as they
+        are; nothing is opened for the caller. Write the result in the place of the old column: `rotate` makes the new key, this uses it.
+
+        Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned.
 
         Raises:
-            FormatError: not a sealed value.
+            TypeError, InvalidInput: as `decrypt_column`.
+            FormatError, DecryptionFailed, NoMatchingKey, KeyRefused: a value does not open, or is under a key of another scope or
+                keyring; with the row in `.row`.
+            PolicyRefused, KmsError, StoreError: as `encrypt` and `decrypt`.
+        """
+
+    @overload
+    def is_current(self, sealed: Sealed, /) -> bool: ...
+    @overload
+    def is_current(self, sealed: ArrowColumn, /) -> Any:
+        """Return whether `sealed` is under the key that seals now. If not, encrypt the value again when convenient.
+
+        Of a column, whatever `decrypt_column` takes, a column of booleans of its kind is returned, and null stays null;
+        `reencrypt_column` is how to seal it again. Reads headers alone, which are not authenticated.
+
+        Raises:
+            FormatError: not a sealed value; in a column with the row in `.row`.
             NoMatchingKey: there is no such scope.
         """
 
@@ -416,11 +457,14 @@ class AuditReport:
     def notes(self) -> list[str]:
         """What is worth knowing and not wrong."""
 
-def census(values: Iterable[bytes | str | None], /) -> Census:
+def census(values: Iterable[Sealed | None] | ArrowColumn, /) -> Census:
     """Count `values`, sealed in binary or text form, by key. Needs no key and no keyring; holds the GIL.
+
+    A column of pyarrow, Polars or pandas, or anything else with Arrow's C interfaces, will do as well. Nulls, NaN and NA count as null.
 
     Raises:
         TypeError: one is neither bytes nor str nor None.
+        InvalidInput: a column of neither bytes nor text.
     """
 
 def init(
@@ -450,7 +494,10 @@ def init(
         Whatever is raised, nothing is left in `folder`.
     """
 
-def inspect(sealed: bytes | str, /) -> Inspection:
+def _read_policy(
+    path: str | PathLike[str], policies: Sequence[str | PathLike[str]], /
+) -> dict[str, tuple[bool, str | None]]: ...
+def inspect(sealed: Sealed, /) -> Inspection:
     """Return what a sealed value, in binary or text form, says of itself. Needs no key.
 
     Raises:
@@ -486,6 +533,7 @@ def verify_audit(path: str | PathLike[str], /) -> AuditReport:
     """
 
 
+def _row_bindings(rows: ArrowColumn) -> list[bytes]: ...
 def _begin_fork(patience: float) -> bool: ...
 def _end_fork() -> None: ...
 def _begin_child(was_quiet: bool) -> None: ...

@@ -1,5 +1,6 @@
 """Which objects are values of fields, and columns of them."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol, TypeAlias
@@ -9,6 +10,10 @@ Value: TypeAlias = str | bytes | bytearray | memoryview | int | float | bool | d
 
 Opened: TypeAlias = str | bytes | int | float | bool | date | datetime | Decimal | None
 """What decrypting gives: `bytes` for every kind of buffer, datetimes in UTC, None for a null that was sealed elsewhere."""
+
+
+Sealed: TypeAlias = bytes | bytearray | memoryview | str
+"""A sealed value: in binary form, or as `str` in text form."""
 
 
 class ArrowArrayLike(Protocol):
@@ -25,3 +30,6 @@ class ArrowStreamLike(Protocol):
 
 ArrowColumn: TypeAlias = ArrowArrayLike | ArrowStreamLike
 """A column of any library that has Arrow's C interfaces."""
+
+ArrowRows: TypeAlias = ArrowColumn | Sequence[Value | None]
+"""What a column of values is bound to: a column, or a list."""

@@ -10,6 +10,9 @@
 A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`. Rows go by position: a series of rows has the index of the values, so
 that nothing is bound to another row than it looks. Sealed columns and opened ones keep index and name, and have the types of Arrow
 (`binary[pyarrow]`, `int64[pyarrow]`); text opens as `str`.
+
+What pandas calls missing (None, NaN, NaT, NA) is null: it is not sealed and not protected. Bytes that are written to CSV become texts like
+"b'…'", which do not open: seal with `form="text"` what goes there.
 """
 
 from collections.abc import Mapping
@@ -23,6 +26,9 @@ from ._frames import without_frames
 from ._native import Field
 
 __all__ = ["FrameAccessor", "SeriesAccessor"]
+
+if not hasattr(pd.Series, "__arrow_c_stream__"):
+    raise ImportError(f"keyfold.pandas needs pandas 3, whose columns have Arrow's interface, and this is {pd.__version__}")
 
 
 def _check_aligned(values: "pd.Series", row: object) -> None:
@@ -42,12 +48,12 @@ class SeriesAccessor:
     def encrypt(
         self,
         field: Field | str,
-        /,
         *,
         row: "pd.Series | None" = None,
         form: Literal["binary", "text"] = "binary",
         on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
+        seal_sealed: bool = False,
     ) -> "pd.Series":
         """Return the values sealed; see `Field.encrypt_column`.
 
@@ -55,14 +61,15 @@ class SeriesAccessor:
             InvalidInput: `row` is a series whose index is not that of the values.
         """
         _check_aligned(self._series, row)
-        sealed = field_of(field).encrypt_column(self._series, rows=row, form=form, on_error=on_error, errors=errors)
+        sealed = field_of(field).encrypt_column(
+            self._series, rows=row, form=form, on_error=on_error, errors=errors, seal_sealed=seal_sealed
+        )
         return cast("pd.Series", sealed)
 
     @without_frames
     def decrypt(
         self,
         field: Field | str,
-        /,
         *,
         row: "pd.Series | None" = None,
         type: object | None = None,
@@ -78,6 +85,17 @@ class SeriesAccessor:
         opened = field_of(field).decrypt_column(self._series, rows=row, type=type, on_error=on_error, errors=errors)
         return cast("pd.Series", opened)
 
+    @without_frames
+    def reencrypt(self, field: Field | str, *, row: "pd.Series | None" = None, force: bool = False) -> "pd.Series":
+        """Return what is under older keys sealed again; see `Field.reencrypt_column`."""
+        _check_aligned(self._series, row)
+        return cast("pd.Series", field_of(field).reencrypt_column(self._series, rows=row, force=force))
+
+    @without_frames
+    def is_current(self, field: Field | str) -> "pd.Series":
+        """Return whether each value is under the key that seals now; see `Field.is_current`."""
+        return cast("pd.Series", field_of(field).is_current(self._series))
+
 
 @pd.api.extensions.register_dataframe_accessor("keyfold")
 class FrameAccessor:
@@ -87,7 +105,7 @@ class FrameAccessor:
         self._frame = frame
 
     @without_frames
-    def encrypt(self, fields: Mapping[str, Field | str], /, *, row: str | None = None) -> pd.DataFrame:
+    def encrypt(self, fields: Mapping[str, Field | str], *, row: str | None = None) -> pd.DataFrame:
         """Return a copy in which the columns that `fields` names are sealed: where the policy binds rows, each value to its row's
         value of the column `row`."""
         sealed = {
@@ -97,7 +115,7 @@ class FrameAccessor:
         return self._frame.assign(**sealed)
 
     @without_frames
-    def decrypt(self, fields: Mapping[str, Field | str], /, *, row: str | None = None) -> pd.DataFrame:
+    def decrypt(self, fields: Mapping[str, Field | str], *, row: str | None = None) -> pd.DataFrame:
         """Return a copy in which the columns that `fields` names are open."""
         opened = {
             name: SeriesAccessor(self._frame[name]).decrypt(field, row=self._rows(field, row))

@@ -7,14 +7,21 @@
     ssn = ring.field("patient.ssn")
     frame.with_columns(pl.col("ssn").keyfold.encrypt(ssn, row=pl.col("patient_id")))
 
-A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`. Expressions work lazily, and batch by batch in the streaming
-engine; their type is known before they run. The row in an error is that of the batch, which is the column's where there is one
-batch. The GIL is let go of while a batch is worked on. `encrypt` is not repeatable: run
-twice, the ciphertexts differ, so collect or sink what you mean to keep.
+The same as functions, which type checkers know:
+
+    frame.with_columns(keyfold.polars.encrypt(pl.col("ssn"), ssn, row=pl.col("patient_id")))
+
+A field is a `keyfold.Field`, or its name after `keyfold.use(ring)`; a `row`, and an expression of the functions, may be the name of a
+column. Expressions work lazily, and batch by batch in the streaming engine; their type is known before they run. The row in an error of
+an expression is that of the batch, as the error says: which rows of the column a batch has is not known here. Errors of a series name the
+row of the series. The GIL is let go of while a batch is worked on. `encrypt` is not repeatable: run twice, the ciphertexts differ, so
+collect or sink what you mean to keep.
+
+Null is what is missing, as always in Polars; NaN is a number, and is sealed and opened like one.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import polars as pl
 
@@ -23,31 +30,84 @@ from ._fields import field_of
 from ._frames import without_frames
 from ._native import Field
 
-__all__ = ["ExprNamespace", "SeriesNamespace"]
+__all__ = ["ExprNamespace", "SeriesNamespace", "decrypt", "encrypt", "is_current", "reencrypt"]
 
 
-def _encrypt(
-    data: pl.Series,
-    field: Field,
-    row: pl.Series | None,
-    form: Literal["binary", "text"],
-    on_error: Literal["raise", "null"],
-    errors: list[KeyfoldError] | None,
-) -> pl.Series:
-    sealed = field.encrypt_column(data, rows=row, form=form, on_error=on_error, errors=errors)
-    return cast("pl.Series", sealed)
+def encrypt(
+    expr: pl.Expr | str,
+    field: Field | str,
+    /,
+    *,
+    row: pl.Expr | str | None = None,
+    form: Literal["binary", "text"] = "binary",
+    on_error: Literal["raise", "null"] = "raise",
+    errors: list[KeyfoldError] | None = None,
+    seal_sealed: bool = False,
+) -> pl.Expr:
+    """Return the values of `expr` sealed, as Binary, or as String in text form; see `Field.encrypt_column`.
+
+    Polars works once on what occurs twice in a query: two equal expressions give equal ciphertexts, and so do all rows of a
+    literal. Both show that their values are equal.
+    """
+    bound = field_of(field)
+    if on_error == "null" and errors is None:
+        raise ValueError('what cannot be sealed is lost with on_error="null": give a list as `errors` that says what')
+
+    def work(data: pl.Series, rows: pl.Series | None) -> pl.Series:
+        sealed = bound.encrypt_column(
+            data, rows=rows, form=form, on_error=on_error, errors=errors, seal_sealed=seal_sealed
+        )
+        return cast("pl.Series", sealed)
+
+    return _map(expr, row, work, pl.String() if form == "text" else pl.Binary())
 
 
-def _decrypt(
-    data: pl.Series,
-    field: Field,
-    row: pl.Series | None,
-    dtype: pl.DataType | None,
-    on_error: Literal["raise", "null"],
-    errors: list[KeyfoldError] | None,
-) -> pl.Series:
-    wanted = None if dtype is None else pl.Schema({"": dtype})
-    return cast("pl.Series", field.decrypt_column(data, rows=row, type=wanted, on_error=on_error, errors=errors))
+def decrypt(
+    expr: pl.Expr | str,
+    field: Field | str,
+    /,
+    *,
+    row: pl.Expr | str | None = None,
+    dtype: pl.DataType | type[pl.DataType] | None = None,
+    on_error: Literal["raise", "null"] = "raise",
+    errors: list[KeyfoldError] | None = None,
+) -> pl.Expr:
+    """Return the values of sealed ones, as `dtype`; see `Field.decrypt_column`.
+
+    Without `dtype` it is that of the policy, or String where the policy gives the field none: the type of an expression must be
+    known before there is a value to look at.
+    """
+    bound = field_of(field)
+    # Of no value at all the type is what it is without a look at values.
+    no_rows = None if row is None else pl.Series(dtype=pl.Binary)
+    known: pl.DataType = _instance(dtype) or bound.decrypt_column(pl.Series(dtype=pl.Binary), rows=no_rows).dtype
+
+    def work(data: pl.Series, rows: pl.Series | None) -> pl.Series:
+        return cast("pl.Series", bound.decrypt_column(data, rows=rows, type=known, on_error=on_error, errors=errors))
+
+    return _map(expr, row, work, known)
+
+
+def reencrypt(
+    expr: pl.Expr | str, field: Field | str, /, *, row: pl.Expr | str | None = None, force: bool = False
+) -> pl.Expr:
+    """Return sealed values, with those sealed again that are not under the key that seals now; see `Field.reencrypt_column`."""
+    bound = field_of(field)
+
+    def work(data: pl.Series, rows: pl.Series | None) -> pl.Series:
+        return cast("pl.Series", bound.reencrypt_column(data, rows=rows, force=force))
+
+    return _map(expr, row, work, pl.dtype_of(_expr(expr)))
+
+
+def is_current(expr: pl.Expr | str, field: Field | str, /) -> pl.Expr:
+    """Return whether each sealed value is under the key that seals now; see `Field.is_current`."""
+    bound = field_of(field)
+    return _map(expr, None, lambda data, rows: cast("pl.Series", bound.is_current(data)), pl.Boolean())
+
+
+def _expr(expr: pl.Expr | str) -> pl.Expr:
+    return pl.col(expr) if isinstance(expr, str) else expr
 
 
 def _instance(dtype: pl.DataType | type[pl.DataType] | None) -> pl.DataType | None:
@@ -55,7 +115,10 @@ def _instance(dtype: pl.DataType | type[pl.DataType] | None) -> pl.DataType | No
 
 
 def _map(
-    data: pl.Expr, row: pl.Expr | None, work: Callable[[pl.Series, pl.Series | None], pl.Series], dtype: pl.DataType
+    data: pl.Expr | str,
+    row: pl.Expr | str | None,
+    work: Callable[[pl.Series, pl.Series | None], pl.Series],
+    dtype: pl.DataType | pl.DataTypeExpr,
 ) -> pl.Expr:
     @without_frames
     def work_on(columns: Sequence[pl.Series]) -> pl.Series:
@@ -64,7 +127,7 @@ def _map(
         except KeyfoldError as error:
             raise _lasting(error) from None
 
-    columns = [data] if row is None else [data, row]
+    columns = [_expr(data)] if row is None else [_expr(data), _expr(row)]
     return pl.map_batches(columns, work_on, return_dtype=dtype, is_elementwise=True)
 
 
@@ -75,8 +138,13 @@ def _lasting(error: KeyfoldError) -> KeyfoldError:
     def init(self: KeyfoldError, message: str) -> None:
         known.__init__(self, message, error.code, error.kind, error.retryable, error.row)
 
-    made: type[KeyfoldError] = type(known.__name__, (known,), {"__init__": init, "__module__": known.__module__})
-    return made(str(error))
+    def reduce(self: KeyfoldError) -> tuple[type[KeyfoldError], tuple[Any, ...]]:
+        # This class is known nowhere else.
+        return known, self.args
+
+    names = {"__init__": init, "__reduce__": reduce, "__module__": known.__module__}
+    made: type[KeyfoldError] = type(known.__name__, (known,), names)
+    return made(str(error) if error.row is None else f"{error} (in row {error.row} of a batch)")
 
 
 @pl.api.register_expr_namespace("keyfold")
@@ -90,44 +158,38 @@ class ExprNamespace:
     def encrypt(
         self,
         field: Field | str,
-        /,
         *,
-        row: pl.Expr | None = None,
+        row: pl.Expr | str | None = None,
         form: Literal["binary", "text"] = "binary",
         on_error: Literal["raise", "null"] = "raise",
+        errors: list[KeyfoldError] | None = None,
+        seal_sealed: bool = False,
     ) -> pl.Expr:
-        """Return the values sealed, as Binary, or as String in text form; see `Field.encrypt_column`.
-
-        Polars works once on what occurs twice in a query: two equal expressions give equal ciphertexts, and so do all rows of a
-        literal. Both show that their values are equal.
-        """
-        bound = field_of(field)
-        dtype: pl.DataType = pl.String() if form == "text" else pl.Binary()
-        return _map(self._expr, row, lambda data, rows: _encrypt(data, bound, rows, form, on_error, None), dtype)
+        """Return the values sealed: see `keyfold.polars.encrypt`."""
+        return encrypt(
+            self._expr, field, row=row, form=form, on_error=on_error, errors=errors, seal_sealed=seal_sealed
+        )
 
     @without_frames
     def decrypt(
         self,
         field: Field | str,
-        /,
         *,
-        row: pl.Expr | None = None,
+        row: pl.Expr | str | None = None,
         dtype: pl.DataType | type[pl.DataType] | None = None,
         on_error: Literal["raise", "null"] = "raise",
+        errors: list[KeyfoldError] | None = None,
     ) -> pl.Expr:
-        """Return the values of sealed ones, as `dtype`; see `Field.decrypt_column`.
+        """Return the values of sealed ones, as `dtype`: see `keyfold.polars.decrypt`."""
+        return decrypt(self._expr, field, row=row, dtype=dtype, on_error=on_error, errors=errors)
 
-        Without `dtype` it is that of the policy, or String where the policy gives the field none: the type of an expression must be
-        known before there is a value to look at.
-        """
-        bound = field_of(field)
-        # Of no value at all the type is what it is without a look at values.
-        known = _instance(dtype) or _decrypt(pl.Series(dtype=pl.Binary), bound, _no_rows(row), None, "raise", None).dtype
-        return _map(self._expr, row, lambda data, rows: _decrypt(data, bound, rows, known, on_error, None), known)
+    def reencrypt(self, field: Field | str, *, row: pl.Expr | str | None = None, force: bool = False) -> pl.Expr:
+        """Return what is under older keys sealed again: see `keyfold.polars.reencrypt`."""
+        return reencrypt(self._expr, field, row=row, force=force)
 
-
-def _no_rows(row: pl.Expr | None) -> pl.Series | None:
-    return None if row is None else pl.Series(dtype=pl.Binary)
+    def is_current(self, field: Field | str) -> pl.Expr:
+        """Return whether each value is under the key that seals now: see `keyfold.polars.is_current`."""
+        return is_current(self._expr, field)
 
 
 @pl.api.register_series_namespace("keyfold")
@@ -141,21 +203,23 @@ class SeriesNamespace:
     def encrypt(
         self,
         field: Field | str,
-        /,
         *,
         row: pl.Series | None = None,
         form: Literal["binary", "text"] = "binary",
         on_error: Literal["raise", "null"] = "raise",
         errors: list[KeyfoldError] | None = None,
+        seal_sealed: bool = False,
     ) -> pl.Series:
         """Return the values sealed; see `Field.encrypt_column`."""
-        return _encrypt(self._series, field_of(field), row, form, on_error, errors)
+        sealed = field_of(field).encrypt_column(
+            self._series, rows=row, form=form, on_error=on_error, errors=errors, seal_sealed=seal_sealed
+        )
+        return cast("pl.Series", sealed)
 
     @without_frames
     def decrypt(
         self,
         field: Field | str,
-        /,
         *,
         row: pl.Series | None = None,
         dtype: pl.DataType | type[pl.DataType] | None = None,
@@ -163,4 +227,15 @@ class SeriesNamespace:
         errors: list[KeyfoldError] | None = None,
     ) -> pl.Series:
         """Return the values of sealed ones; see `Field.decrypt_column`."""
-        return _decrypt(self._series, field_of(field), row, _instance(dtype), on_error, errors)
+        opened = field_of(field).decrypt_column(self._series, rows=row, type=dtype, on_error=on_error, errors=errors)
+        return cast("pl.Series", opened)
+
+    @without_frames
+    def reencrypt(self, field: Field | str, *, row: pl.Series | None = None, force: bool = False) -> pl.Series:
+        """Return what is under older keys sealed again; see `Field.reencrypt_column`."""
+        return cast("pl.Series", field_of(field).reencrypt_column(self._series, rows=row, force=force))
+
+    @without_frames
+    def is_current(self, field: Field | str) -> pl.Series:
+        """Return whether each value is under the key that seals now; see `Field.is_current`."""
+        return cast("pl.Series", field_of(field).is_current(self._series))

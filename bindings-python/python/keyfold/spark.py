@@ -15,7 +15,12 @@ A worker notices a rotation within the `check_every` of the configuration; `reen
 Everything is lazy, as in Spark, and nothing here collects. Sealing is not repeatable: write the sealed frame, or cache it, before it is
 used twice. What is open is Spark's to keep: it may write it to its own files, which `spark.io.encryption.enabled` encrypts.
 
-A field that binds its row takes the value of the column `row`; where `fields` names that column too, its value in clear.
+A field that binds its row takes the value of the column `row`; where `fields` names that column too, its value in clear. `scope` is of the
+fields that have one: a deterministic field has a partition in its place.
+
+What is wrong with the call is said by the driver, before there is a job: columns that the frame has not, and, where `config` is a `Config`
+whose files the driver has, fields that the policy has not and a `row` that is missing. For that the driver reads these files, and neither the
+store nor a key service.
 """
 
 import pickle
@@ -33,10 +38,11 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import BinaryType, DataType, StructField, StructType
 
 from ._config import Config
-from ._errors import FormatError, KeyfoldError
+from ._errors import DecryptionFailed, FormatError, KeyfoldError, PolicyRefused, StoreError
 from ._frames import without_frames
-from ._native import Field, Keyring, to_text
+from ._native import Field, Keyring, _read_policy, _row_bindings, to_text
 from ._native import census as census_of
+from ._native import inspect as inspected
 
 __all__ = ["census", "decrypt", "encrypt", "reencrypt"]
 
@@ -45,6 +51,12 @@ Opener: TypeAlias = Config | Callable[[], Keyring]
 
 # So long that it holds the header of a value, of which two under one key do not differ: FORMAT.md §3 and §6.
 _HEAD_LEN, _TEXT_HEAD_LEN = 26, 42
+
+_OPENED = {"bytes": "binary", "integer": "long", "float": "double", "boolean": "boolean", "date": "date", "timestamp": "timestamp"}
+"""The types of Spark as which values of the policy's types open; the others open as string."""
+
+_OURS = {"text": "string", "json": "string", "bytes": "binary"}
+"""Names of types in policies that Spark does not have."""
 
 
 @without_frames
@@ -61,6 +73,7 @@ def encrypt(
 
     What cannot be sealed fails the job, with the text of keyfold's error; see `Field.encrypt_column`.
     """
+    _policy_of(config, fields, row)
     work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context))
     return frame.mapInArrow(partial(_encrypted, work), _with(frame.schema, dict.fromkeys(fields, BinaryType())))
 
@@ -77,13 +90,20 @@ def decrypt(
     types: Mapping[str, DataType | str] | None = None,
     errors: str | None = None,
 ) -> DataFrame:
-    """Return `frame` with the columns that `fields` maps to fields of the policy open, as text where `types` names no other type.
+    """Return `frame` with the columns that `fields` maps to fields of the policy open.
+
+    They have the types that `types` names, as Spark does: `{"age": "long", "born": DateType()}`, or "text", "json" and "bytes" as policies do.
+    A name that both have is Spark's: "integer" is a whole number of 32 bits, and "float" one of 32 bits. Without a name it is the type of the
+    policy, where the driver can read that: whole numbers open as long, others as double. Otherwise it is string.
 
     A value that does not open fails the job. With `errors`, the name of a column to add, it becomes null instead, and the column
     says which of `fields` did not open and why: "ssn: DecryptionFailed". That may be tampering, so look at it. A key service or a
     store that fails ends the job all the same.
     """
-    columns: dict[str, DataType | str] = {**dict.fromkeys(fields, "string"), **(types or {})}
+    policy = _policy_of(config, fields, row)
+    known = {name: _OPENED.get(policy.get(field, (False, None))[1] or "", "string") for name, field in fields.items()}
+    asked = {name: _OURS.get(dtype, dtype) if isinstance(dtype, str) else dtype for name, dtype in (types or {}).items()}
+    columns: dict[str, DataType | str] = {**known, **asked}
     if unknown := columns.keys() - fields:
         raise ValueError(f"types for columns that are not opened: {', '.join(sorted(unknown))}")
     schema = _with(frame.schema, columns)
@@ -111,6 +131,7 @@ def reencrypt(
     Which key a value is under is read in its header. JSON in a field to which the policy gives no type becomes text. Opens the
     keyring anew in each worker, at the cost of one more request to the key service, so that every earlier rotation is seen.
     """
+    _policy_of(config, fields, row)
     work = _Work(_pickled(config), _checked(frame, fields, row), row, scope, _context(context), as_of=str(uuid4()))
     return frame.mapInArrow(partial(_reencrypted, work), frame.schema)
 
@@ -130,6 +151,8 @@ def census(frame: DataFrame, columns: Sequence[str]) -> DataFrame:
 class _Pickled(bytes):
     """A pickled `Opener`. A function may hold whatever the user put there, which is not shown."""
 
+    __slots__ = ()
+
     def __repr__(self) -> str:
         return "<keyfold.spark opener>"
 
@@ -147,8 +170,12 @@ class _Work:
     """Set where a keyring that has been open for a while does not do."""
 
     def bound(self) -> dict[str, Field]:
-        ring = _ring(self.opener, self.as_of)
-        return {name: ring.field(field, scope=self.scope, context=dict(self.context)) for name, field in self.fields}
+        ring, context, bound = _ring(self.opener, self.as_of), dict(self.context), {}
+        for name, field in self.fields:
+            bound[name] = ring.field(field, context=context)
+            if self.scope is not None and bound[name].mode == "randomized":
+                bound[name] = ring.field(field, scope=self.scope, context=context)
+        return bound
 
     def __repr__(self) -> str:
         # Spark may show it, and a context is for nobody's eyes.
@@ -191,6 +218,31 @@ def _checked(frame: DataFrame, fields: Mapping[str, str], row: str | None) -> tu
     return tuple(fields.items())
 
 
+def _policy_of(config: Opener, fields: Mapping[str, str], row: str | None) -> dict[str, tuple[bool, str | None]]:
+    """Check the arguments against each other and against the policy, and return that: of each field whether it binds its row, and its
+    type. Empty where only executors have the policy."""
+    if isinstance(config, Keyring):
+        raise TypeError("a keyring stays where it is: give its `config`, or a function that opens one")
+    if not isinstance(config, Config) and not callable(config):
+        raise TypeError(f"config is a keyfold.Config, or a function that opens a keyring, not {type(config).__name__}")
+    for name in [*fields, *fields.values(), *([] if row is None else [row])]:
+        if not isinstance(name, str):
+            raise TypeError(f"fields maps names of columns to names of fields, and row is one of a column, not {type(name).__name__}")
+    if not isinstance(config, Config):
+        return {}
+    try:
+        policy = _read_policy(config.path, config.policies)
+    except StoreError:
+        # The driver does not have the files, and need not. Executors say what is wrong if they have not either.
+        return {}
+    for column, field in fields.items():
+        if field not in policy:
+            raise PolicyRefused(f"the policy has no field {field!r} for the column {column!r}", 110, "PolicyRefused")
+        if policy[field][0] and row is None:
+            raise ValueError(f"the policy binds {field!r} to its row: name the column of rows as `row`")
+    return policy
+
+
 def _with(schema: StructType, columns: Mapping[str, DataType | str]) -> StructType:
     made = StructType()
     for field in schema.fields:
@@ -209,6 +261,16 @@ def _put(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
 def _rows(batch: pa.RecordBatch, work: _Work, field: Field) -> Any:
     """The rows that a field is bound to, if it is."""
     return batch.column(work.row) if work.row is not None and field.binds_row else None
+
+
+def _about_rows(error: DecryptionFailed, rows: Any) -> DecryptionFailed:
+    """Return `error`, with a hint where the rows are sealed: they may have been in clear when values were bound to them."""
+    try:
+        inspected(rows.drop_null()[0].as_py())
+    except (FormatError, AttributeError, IndexError, TypeError):
+        return error
+    hint = f"{error}; the column of rows is sealed: if the values were bound to rows in clear, name it in `fields` too"
+    return DecryptionFailed(hint, error.code, error.kind, error.retryable, error.row)
 
 
 def _encrypted(work: _Work, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -250,10 +312,14 @@ def _decrypted_batch(
     bound_to, opened, failures = _rows_opened(batch, work, fields, None if errors is None else []), batch, []
     for name, field in fields.items():
         failed: list[KeyfoldError] = []
-        column = field.decrypt_column(
-            batch.column(name), rows=_rows(bound_to, work, field), type=schema.field(name).type,
-            on_error="raise" if errors is None else "null", errors=failed,
-        )
+        rows = _rows(bound_to, work, field)
+        try:
+            column = field.decrypt_column(
+                batch.column(name), rows=rows, type=schema.field(name).type,
+                on_error="raise" if errors is None else "null", errors=failed,
+            )
+        except DecryptionFailed as error:
+            raise _about_rows(error, rows) from None
         opened = _put(opened, name, column)
         failures += [(error.row, f"{name}: {error.kind}") for error in failed]
     if errors is not None:
@@ -301,16 +367,11 @@ def _is_old(value: bytes | str, field: Field) -> bool:
 
 def _sealed_again(column: pa.Array, old: pa.Array, field: Field, rows: pa.Array | None) -> pa.Array:
     # Value by value: a column would give all of them one type.
-    bindings = None if rows is None else _spelled(rows.filter(old)).to_pylist()
+    bindings = None if rows is None else _row_bindings(rows.filter(old))
     values = field.decrypt_many(column.filter(old).to_pylist(), rows=bindings)
     sealed = [value for value in field.encrypt_many(values, rows=bindings) if value is not None]
     again = [to_text(value) for value in sealed] if _is_text(column) else sealed
     return pc.replace_with_mask(column, old, pa.array(again, column.type))
-
-
-def _spelled(rows: pa.Array) -> pa.Array:
-    """Rows as `decrypt_many` takes them, where Arrow spells their type as keyfold does."""
-    return rows.cast(pa.string()) if pa.types.is_integer(rows.type) or pa.types.is_date(rows.type) else rows
 
 
 def _is_text(column: pa.Array) -> bool:
@@ -325,7 +386,7 @@ def _counted(columns: tuple[str, ...], batches: Iterable[pa.RecordBatch]) -> Ite
 def _counted_batch(columns: tuple[str, ...], batch: pa.RecordBatch) -> pa.RecordBatch:
     lines: list[tuple[str, str, str | None, int | None, int]] = []
     for name in columns:
-        found = census_of(batch.column(name).to_pylist())
+        found = census_of(batch.column(name))
         lines += [(name, "sealed", key_id, int(key_id[:8], 16), count) for key_id, count in found.keys.items()]
         lines += [
             (name, what, None, None, count)

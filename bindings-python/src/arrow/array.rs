@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 const DAY_IN_MILLISECONDS: i64 = 86_400_000;
+pub(super) const NOT_UTF8: Error = Error::new(ErrorKind::InvalidInput, "the text is not UTF-8");
 const CONTRADICTION: Error = Error::new(ErrorKind::InvalidInput, "the buffers of the column contradict each other");
 
 /// An array of another program. Clones share its buffers.
@@ -151,7 +152,7 @@ impl Array {
     }
 
     /// The bytes of `rows`, if these lie one after the other and none is null, and where in them each starts and ends.
-    fn run(&self, rows: Range<usize>) -> Option<(&[u8], impl Iterator<Item = Range<usize>>)> {
+    pub(super) fn run(&self, rows: Range<usize>) -> Option<(&[u8], impl Iterator<Item = Range<usize>>)> {
         let (Layout::Offsets32 { data, .. } | Layout::Offsets64 { data, .. }) = &self.layout else { return None };
         if self.validity.is_some() || rows.is_empty() {
             return None;
@@ -171,22 +172,8 @@ impl Array {
         self.run(rows).map(|(bytes, _)| bytes.len())
     }
 
-    /// Adds the values of `rows` to `values`, if they are text or bytes that lie one after the other and all are in order. `None`: what
+    /// Adds the bytes of `rows` to `values`, if these lie one after the other and all are in order. `None`: what
     /// it has added does not count, and a look at each row says what is wrong.
-    pub(super) fn add_values<'a>(&'a self, kind: Kind, rows: Range<usize>, values: &mut Vec<Value<'a>>) -> Option<()> {
-        let (bytes, mut places) = self.run(rows)?;
-        match kind {
-            Kind::Bytes => places.try_for_each(|place| bytes.get(place).map(|bytes| values.push(Value::Bytes(bytes)))),
-            Kind::Text => {
-                // Once for all of it; then a row is text if it begins and ends between two characters.
-                let text = str::from_utf8(bytes).ok()?;
-                places.try_for_each(|place| text.get(place).map(|text| values.push(Value::Text(text))))
-            }
-            _ => None,
-        }
-    }
-
-    /// Adds the bytes of `rows` to `values`, as [`add_values`](Self::add_values) does.
     pub(super) fn add_bytes<'a>(&'a self, rows: Range<usize>, values: &mut Vec<Cow<'a, [u8]>>) -> Option<()> {
         let (bytes, mut places) = self.run(rows)?;
         places.try_for_each(|place| bytes.get(place).map(|bytes| values.push(Cow::Borrowed(bytes))))
@@ -200,15 +187,21 @@ impl Array {
     /// The value of a row, which is not null.
     #[inline]
     pub(super) fn value(&self, kind: Kind, row: usize) -> Result<Value<'_>> {
-        let text = || {
-            let text = std::str::from_utf8(self.bytes(row)?);
-            text.map_err(|_| Error::new(ErrorKind::InvalidInput, "the text is not UTF-8"))
-        };
+        let text = || str::from_utf8(self.bytes(row)?).map_err(|_| NOT_UTF8);
         Ok(match kind {
             Kind::Text => Value::Text(text()?),
             Kind::Json => Value::Json(text()?),
             Kind::Decimal => Value::Decimal(text()?),
             Kind::Bytes => Value::Bytes(self.bytes(row)?),
+            fixed => self.fixed(fixed, row)?,
+        })
+    }
+
+    /// The value of a row, which is not null, of a kind that has one width.
+    #[inline]
+    pub(super) fn fixed(&self, kind: Kind, row: usize) -> Result<Value<'static>> {
+        Ok(match kind {
+            Kind::Text | Kind::Json | Kind::Decimal | Kind::Bytes => return Err(CONTRADICTION),
             Kind::Boolean => {
                 let Layout::Bits(bits) = &self.layout else { return Err(CONTRADICTION) };
                 Value::Boolean(bit(bits, self.offset + row).ok_or(CONTRADICTION)?)
@@ -314,6 +307,11 @@ impl Kind {
             }
             other => return Err(super::capsule::unsupported(other)),
         })
+    }
+
+    /// Whether rows are text as it lies in memory.
+    pub(super) const fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::Json | Self::Decimal)
     }
 
     /// The type of the values.

@@ -1,10 +1,13 @@
 //! Some rows of a column at a time: what is sealed or opened in one go, without the GIL.
 
-use super::array::{Array, Kind};
+use super::array::{Array, Kind, Layout};
 use super::column::Column;
-use crate::errors::invalid;
-use keyfold::{Error, ErrorKind, Result};
+use crate::errors::{at_row, invalid};
+use crate::value::RowBinding;
+use arrow_buffer::{Buffer, NullBufferBuilder};
+use keyfold::{Error, ErrorKind, Result, RowError};
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -31,6 +34,9 @@ struct Chunk {
 
 impl Bindings {
     pub(super) fn of(rows: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if rows.is_instance_of::<PyList>() || rows.is_instance_of::<PyTuple>() {
+            return Self::of_list(rows);
+        }
         let mut column = Column::of(rows)?;
         let mut bindings = Self { chunks: Vec::new(), len: 0 };
         while let Some(array) = column.next(rows.py())? {
@@ -38,6 +44,34 @@ impl Bindings {
             bindings.chunks.push(Chunk { kind: column.kind(None), end: bindings.len, array });
         }
         Ok(bindings)
+    }
+
+    /// Of objects of Python, each as a single value takes it; None is null.
+    fn of_list(rows: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = rows.py();
+        let (mut ends, mut data, mut nulls) = (vec![0_i64], Vec::new(), NullBufferBuilder::new(0));
+        for (index, row) in rows.try_iter()?.enumerate() {
+            let row = row?;
+            if index % BATCH_ROWS == 0 {
+                py.check_signals()?;
+            }
+            nulls.append(!row.is_none());
+            if !row.is_none() {
+                data.extend_from_slice(RowBinding::from(&row).map_err(|error| at_row(py, error, index))?.as_ref());
+            }
+            ends.push(data.len() as i64);
+        }
+        let len = nulls.len();
+        let validity = nulls.finish().map(|nulls| nulls.buffer().clone());
+        let layout = Layout::Offsets64 { offsets: Buffer::from_vec(ends), data: Buffer::from_vec(data) };
+        let array = Array { len, offset: 0, validity, layout };
+        Ok(Self { chunks: vec![Chunk { array, kind: Kind::Bytes, end: len }], len })
+    }
+
+    /// The bytes of every row.
+    pub(super) fn all(&self) -> Result<Vec<Cow<'_, [u8]>>, RowError> {
+        let mut chunk = 0;
+        (0..self.len).map(|row| self.get(row, &mut chunk).map_err(|error| RowError { row, error })).collect()
     }
 
     /// Refuses values that are more than the bindings: `len` of them, or more.
@@ -75,7 +109,7 @@ impl Bindings {
 pub(super) struct Work<'a> {
     pub(super) array: &'a Array,
     /// Where the values are, if they are not those of the array's rows.
-    pub(super) picked: Option<&'a [usize]>,
+    pub(super) picked: Option<&'a [u32]>,
     /// What the values are bound to, and which row of it the first one has.
     pub(super) bindings: Option<(&'a Bindings, usize)>,
     /// Whether to go on after a value that is not as it should be.
@@ -85,10 +119,23 @@ pub(super) struct Work<'a> {
 /// Rows that are not as they should be, and why.
 pub(super) type Failures = Vec<(usize, Error)>;
 
+/// What the rows of a batch are collected in.
+pub(super) trait Items<'a> {
+    /// Takes all out, and makes room for others.
+    fn clear(&mut self, room: usize);
+
+    /// Adds what is at a place of the array that has the values, and returns its bytes. If that fails, nothing was added.
+    fn add(&mut self, leaf: &'a Array, place: usize) -> Result<usize>;
+
+    /// Adds rows that lie one after the other all at once. `None`: what it has added does not count, and they are to be added one by
+    /// one.
+    fn add_run(&mut self, array: &'a Array, rows: Range<usize>) -> Option<()>;
+}
+
 /// What is sealed or opened in one go. Null rows are left out. Used for one batch after the other, since fresh memory costs more
 /// than what is done with it here.
-pub(super) struct Batch<'a, T> {
-    pub(super) items: Vec<T>,
+pub(super) struct Batch<'a, I> {
+    pub(super) items: I,
     pub(super) bindings: Option<Vec<Cow<'a, [u8]>>>,
     /// The row of each item.
     pub(super) rows: Vec<usize>,
@@ -98,11 +145,10 @@ pub(super) struct Batch<'a, T> {
     pub(super) failures: Failures,
 }
 
-impl<T> Batch<'_, T> {
+impl<'a, I: Items<'a>> Batch<'a, I> {
     /// Takes all rows out, and makes room for others.
     fn clear(&mut self, room: usize) {
-        self.items.clear();
-        self.items.reserve(room);
+        self.items.clear(room);
         self.rows.clear();
         self.rows.reserve(room);
         if let Some(bindings) = &mut self.bindings {
@@ -127,7 +173,7 @@ impl Turn {
 
 impl<'a> Work<'a> {
     pub(super) fn len(&self) -> usize {
-        self.picked.map_or(self.array.len, <[usize]>::len)
+        self.picked.map_or(self.array.len, <[u32]>::len)
     }
 
     /// How many rows have a value, and how many bytes these have together, as far as that is seen at once: to allocate by.
@@ -136,23 +182,17 @@ impl<'a> Work<'a> {
     }
 
     /// A batch without rows, before the first.
-    pub(super) fn batches<T>(&self) -> Batch<'a, T> {
+    pub(super) fn batches<I: Items<'a>>(&self, items: I) -> Batch<'a, I> {
         let bindings = self.bindings.map(|_| Vec::new());
-        Batch { items: Vec::new(), bindings, rows: Vec::new(), end: 0, failures: Failures::new() }
+        Batch { items, bindings, rows: Vec::new(), end: 0, failures: Failures::new() }
     }
 
-    /// Turns `batch` into the one after it. `take` gives what is at a place of the array that has the values, and its bytes.
-    /// `take_run` adds rows that lie one after the other all at once, none of them null, or says that they must be taken one by one.
-    pub(super) fn next<T>(
-        &self,
-        batch: &mut Batch<'a, T>,
-        take_run: impl Fn(&'a Array, Range<usize>, &mut Vec<T>) -> Option<()>,
-        take: impl Fn(&'a Array, usize) -> Result<(T, usize)>,
-    ) {
+    /// Turns `batch` into the one after it.
+    pub(super) fn next<I: Items<'a>>(&self, batch: &mut Batch<'a, I>) {
         let start = batch.end;
         let end = start + (self.len() - start).min(BATCH_ROWS);
         batch.clear(end - start);
-        if self.add_run(batch, start..end, take_run) {
+        if self.add_run(batch, start..end) {
             batch.end = end;
             return;
         }
@@ -161,7 +201,7 @@ impl<'a> Work<'a> {
         while batch.end < end && bytes < BATCH_BYTES {
             let row = batch.end;
             batch.end += 1;
-            match self.add(batch, row, &mut chunk, &take) {
+            match self.add(batch, row, &mut chunk) {
                 Ok(added) => bytes += added,
                 Err(error) => {
                     batch.failures.push((row, error));
@@ -173,14 +213,9 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn add_run<T>(
-        &self,
-        batch: &mut Batch<'a, T>,
-        rows: Range<usize>,
-        take_run: impl Fn(&'a Array, Range<usize>, &mut Vec<T>) -> Option<()>,
-    ) -> bool {
+    fn add_run<I: Items<'a>>(&self, batch: &mut Batch<'a, I>, rows: Range<usize>) -> bool {
         let is_short = self.picked.is_none() && self.array.run_len(rows.clone()).is_some_and(|len| len < BATCH_BYTES);
-        if !is_short || take_run(self.array, rows.clone(), &mut batch.items).is_none() {
+        if !is_short || batch.items.add_run(self.array, rows.clone()).is_none() {
             return false;
         }
         batch.rows.extend(rows.clone());
@@ -198,21 +233,14 @@ impl<'a> Work<'a> {
 
     /// Adds a row to `batch`, unless it is null, and returns how many bytes it has. `chunk`: where the last row's binding was.
     #[inline]
-    fn add<T>(
-        &self,
-        batch: &mut Batch<'a, T>,
-        row: usize,
-        chunk: &mut usize,
-        take: &impl Fn(&'a Array, usize) -> Result<(T, usize)>,
-    ) -> Result<usize> {
+    fn add<I: Items<'a>>(&self, batch: &mut Batch<'a, I>, row: usize, chunk: &mut usize) -> Result<usize> {
         let Some(place) = self.place(row)? else { return Ok(0) };
-        let (item, mut len) = take(self.array.leaf(), place)?;
-        if let (Some((bindings, first)), Some(taken)) = (self.bindings, &mut batch.bindings) {
-            let binding = bindings.get(first + row, chunk)?;
+        let binding = self.bindings.map(|(bindings, first)| bindings.get(first + row, chunk)).transpose()?;
+        let mut len = batch.items.add(self.array.leaf(), place)?;
+        if let (Some(binding), Some(taken)) = (binding, &mut batch.bindings) {
             len += binding.len();
             taken.push(binding);
         }
-        batch.items.push(item);
         batch.rows.push(row);
         Ok(len)
     }
@@ -220,7 +248,7 @@ impl<'a> Work<'a> {
     #[inline]
     fn place(&self, row: usize) -> Result<Option<usize>> {
         match self.picked {
-            Some(picked) => Ok(Some(picked[row])),
+            Some(picked) => Ok(Some(picked[row] as usize)),
             None => self.array.place(row),
         }
     }

@@ -1,14 +1,14 @@
 //! Columns of other programs, and those that are given back.
 
 use super::array::{Array, Kind};
-use super::capsule::{Stream, give_array, give_stream, give_type, take_array, take_type};
+use super::capsule::{Stream, give_array, give_stream, give_type, take_array, take_type, unsupported};
 use super::decimal;
-use crate::errors::to_py_err;
+use crate::errors::{at_row, invalid, invalid_with, to_py_err};
 use crate::gil;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 use keyfold::{Result, ValueType};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
 
@@ -28,27 +28,67 @@ pub(super) fn or_raise<T>(py: Python<'_>, result: Result<T>) -> PyResult<T> {
     result.map_err(|error| to_py_err(py, &error, None))
 }
 
+/// Whether `object` has one of Arrow's interfaces.
+pub(crate) fn is_column(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.hasattr("__arrow_c_array__")? || object.hasattr("__arrow_c_stream__")?)
+}
+
+/// What `method` of `object` gives. An exception of it is not passed on, as it may hold a value: pyarrow's and pandas' do, of a column
+/// whose values are of several types.
+fn given_by<'py>(object: &Bound<'py, PyAny>, method: &str) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    object.call_method0(method).map_err(|error| {
+        if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
+            return error;
+        }
+        let said = py.import("keyfold._arrow").and_then(|module| {
+            let name = error.get_type(py).name()?;
+            module.getattr("not_a_column")?.call1((object, name))?.extract::<(String, Option<usize>)>()
+        });
+        match said {
+            Ok((what, row)) => {
+                let raised = invalid_with(py, "the object is not given as a column of Arrow", what);
+                match row {
+                    Some(row) => at_row(py, raised, row),
+                    None => raised,
+                }
+            }
+            Err(_) => invalid(py, "the object is not given as a column of Arrow"),
+        }
+    })
+}
+
+/// Whether objects of this class are tables: a table of one column has the type of a column of structures with one member.
+fn is_table(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let class = object.get_type();
+    Ok(class.hasattr("columns")? || class.hasattr("column_names")? || class.hasattr("read_next_batch")?)
+}
+
 impl Column {
     pub(super) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = object.py();
         if object.hasattr("__arrow_c_array__")? {
-            let given = object.call_method0("__arrow_c_array__")?;
+            let given = given_by(object, "__arrow_c_array__")?;
             let (schema, array) = given.cast::<PyTuple>()?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
             let data_type = or_raise(py, take_type(&schema)?)?;
             let array = or_raise(py, take_array(&array, &data_type)?)?;
-            return Self::new(py, data_type, Chunks::One(Some(array)));
+            return Self::new(object, data_type, Chunks::One(Some(array)));
         }
         if object.hasattr("__arrow_c_stream__")? {
-            let stream = or_raise(py, Stream::take(&object.call_method0("__arrow_c_stream__")?)?)?;
-            return Self::new(py, stream.data_type().clone(), Chunks::Stream(stream));
+            let stream = or_raise(py, Stream::take(&given_by(object, "__arrow_c_stream__")?)?)?;
+            return Self::new(object, stream.data_type().clone(), Chunks::Stream(stream));
         }
         let name = object.get_type().qualname()?;
         let known =
-            "a column is an object with __arrow_c_array__ or __arrow_c_stream__ (pyarrow, Polars, pandas, DuckDB)";
+            "a column is an object with __arrow_c_array__ or __arrow_c_stream__ (pyarrow, Polars, pandas 3, DuckDB)";
         Err(PyTypeError::new_err(format!("{known}, not {name}")))
     }
 
-    fn new(py: Python<'_>, data_type: DataType, chunks: Chunks) -> PyResult<Self> {
+    fn new(object: &Bound<'_, PyAny>, data_type: DataType, chunks: Chunks) -> PyResult<Self> {
+        let py = object.py();
+        if matches!(data_type, DataType::Struct(_)) && !is_table(object)? {
+            return or_raise(py, Err(unsupported(&data_type)));
+        }
         // A table that has more is refused when it is imported.
         let data_type = only_type(data_type);
         let column = Self { data_type, chunks };
@@ -77,6 +117,21 @@ impl Column {
         Kind::of(self.leaf_type(), value_type).expect("checked when the column was taken")
     }
 
+    /// How sealed values are read.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidInput`: the column has other values.
+    pub(super) fn sealed_kind(&self, py: Python<'_>) -> PyResult<Kind> {
+        match self.kind(None) {
+            kind @ (Kind::Bytes | Kind::Text) => Ok(kind),
+            _ => {
+                let found = self.data_type.to_string();
+                Err(invalid_with(py, "a column of sealed values is one of bytes, or of text in text form", found))
+            }
+        }
+    }
+
     pub(super) fn is_stream(&self) -> bool {
         matches!(self.chunks, Chunks::Stream(_))
     }
@@ -99,11 +154,11 @@ impl Column {
 
 /// The type that `object` stands for: an object with `__arrow_c_schema__`, of a column or of a table that has just one.
 pub(super) fn type_from(object: &Bound<'_, PyAny>) -> PyResult<DataType> {
+    let object = object.py().import("keyfold._arrow")?.call_method1("schema_of", (object,))?;
     if !object.hasattr("__arrow_c_schema__")? {
         let name = object.get_type().qualname()?;
-        return Err(PyTypeError::new_err(format!(
-            "a type is an object with __arrow_c_schema__, or a name, not {name}"
-        )));
+        let known = "a type is one of pyarrow or Polars, another object with __arrow_c_schema__, or a name";
+        return Err(PyTypeError::new_err(format!("{known}, not {name}")));
     }
     let given = take_type(&object.call_method0("__arrow_c_schema__")?)?;
     or_raise(object.py(), given).map(only_type)

@@ -10,22 +10,35 @@ mod open;
 mod output;
 mod pages;
 mod seal;
+mod sealed;
+mod values;
 
-pub(crate) use column::{ArrowArray, ArrowStream};
+pub(crate) use column::{ArrowArray, ArrowStream, is_column};
 pub(crate) use open::decrypt;
 pub(crate) use seal::encrypt;
+pub(crate) use sealed::{each_sealed, is_current, reencrypt};
 
-use crate::errors::{at_row, invalid, to_py_err};
+use crate::errors::{at_row, invalid, lets_null_stand, to_py_err};
 use crate::field::Field;
 use crate::gil;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 use batch::{Bindings, Failures, Work};
 use column::{Column, or_raise};
-use dictionary::Distinct;
-use keyfold::{Error, ErrorKind, Result, RowBinding};
+use dictionary::{Distinct, Keys};
+use keyfold::{Error, ErrorKind, Result, RowBinding, RowError};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyBytes, PyList};
+
+/// What the rows of a column are bound to: for values that are sealed one by one.
+#[pyfunction]
+pub(crate) fn _row_bindings<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let py = rows.py();
+    let _call = gil::Call::begin(py);
+    let bindings = Bindings::of(rows)?;
+    let all = bindings.all().map_err(|RowError { row, error }| at_row(py, to_py_err(py, &error, None), row))?;
+    Ok(all.iter().map(|bytes| PyBytes::new(py, bytes)).collect())
+}
 
 /// What becomes of rows that cannot be sealed or opened.
 struct OnError<'a, 'py> {
@@ -42,12 +55,7 @@ impl<'a, 'py> OnError<'a, 'py> {
         errors: Option<&'a Bound<'py, PyList>>,
         passes: fn(ErrorKind) -> bool,
     ) -> PyResult<Self> {
-        let nulls = match on_error {
-            "raise" => false,
-            "null" => true,
-            _ => return Err(invalid(py, "on_error is \"raise\" or \"null\"")),
-        };
-        Ok(Self { nulls, errors, passes })
+        Ok(Self { nulls: lets_null_stand(py, on_error)?, errors, passes })
     }
 
     /// Raises the error of `row`, or lets null stand for its value.
@@ -70,7 +78,7 @@ fn each_chunk<T>(
     is_distinct: bool,
     on_error: &OnError<'_, '_>,
     mut run: impl FnMut(&Work<'_>) -> PyResult<(T, Failures)>,
-) -> PyResult<Vec<(T, Option<Distinct>)>> {
+) -> PyResult<Vec<(T, Option<Keys>)>> {
     match (field.policy().row_binding != RowBinding::None, rows) {
         (true, None) => return Err(invalid(py, "the field is bound to its row, so a column of rows is needed")),
         (false, Some(_)) => {
@@ -86,6 +94,7 @@ fn each_chunk<T>(
             bindings.check_room(py, end)?;
         }
         let distinct = is_distinct.then(|| gil::detach(py, || Distinct::of(&array)));
+        let distinct = or_raise(py, distinct.transpose())?;
         let picked = distinct.as_ref().map(|distinct| &distinct.places[..]);
         let bindings = bindings.as_ref().map(|bindings| (bindings, start));
         let work = Work { array: &array, picked, bindings, goes_on: on_error.nulls };
@@ -97,7 +106,7 @@ fn each_chunk<T>(
         for (row, error) in failures {
             on_error.pass(py, &error, start + row)?;
         }
-        made.push((values, distinct));
+        made.push((values, distinct.map(Distinct::into_keys)));
         start = end;
     }
     if let Some(bindings) = &bindings {
@@ -111,14 +120,14 @@ fn give_back<'py>(
     given: &Bound<'py, PyAny>,
     key_type: Option<&DataType>,
     value_type: DataType,
-    chunks: Vec<(Result<ArrayData>, Option<Distinct>)>,
+    chunks: Vec<(Result<ArrayData>, Option<Keys>)>,
     is_stream: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();
     let mut arrays = Vec::with_capacity(chunks.len());
-    for (values, distinct) in chunks {
-        let array = values.and_then(|values| match (key_type, distinct) {
-            (Some(keys), Some(distinct)) => distinct.encode(keys, values),
+    for (values, keys) in chunks {
+        let array = values.and_then(|values| match (key_type, keys) {
+            (Some(key_type), Some(keys)) => keys.encode(key_type, values),
             _ => Ok(values),
         });
         arrays.push(or_raise(py, array)?);

@@ -1,20 +1,20 @@
 //! Opening columns.
 
-use super::array::{Array, Kind};
+use super::array::Kind;
 use super::batch::{Batch, Failures, Turn, Work};
 use super::column::{Column, or_raise, type_from};
 use super::output::{Output, default_type};
+use super::sealed::Sealed;
 use super::{OnError, each_chunk, give_back};
-use crate::errors::invalid;
+use crate::errors::invalid_with;
 use crate::field::Field;
+use crate::gil;
 use crate::wait::wait_for;
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
-use keyfold::wire;
 use keyfold::{Decryptor, ErrorKind, Opened, OpenedColumn, Result, RowError, Value, ValueType};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
-use std::borrow::Cow;
 use std::slice;
 
 pub(crate) fn decrypt<'py>(
@@ -26,12 +26,10 @@ pub(crate) fn decrypt<'py>(
     errors: Option<&Bound<'py, PyList>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();
-    let on_error = OnError::new(py, on_error, errors, is_about_the_value)?;
+    let _call = gil::Call::begin(py);
+    let on_error = OnError::new(py, on_error, errors, is_about_the_row)?;
     let mut column = Column::of(given)?;
-    let kind = column.kind(None);
-    if !matches!(kind, Kind::Bytes | Kind::Text) {
-        return Err(invalid(py, "a column of sealed values is one of bytes, or of text in text form"));
-    }
+    let kind = column.sealed_kind(py)?;
     let like = column.leaf_type().clone();
     let opened_type = match wanted {
         Some(wanted) => Some(wanted_type(wanted, &like)?),
@@ -55,8 +53,11 @@ fn wanted_type(wanted: &Bound<'_, PyAny>, like: &DataType) -> PyResult<DataType>
     let Ok(name) = wanted.cast::<PyString>() else { return type_from(wanted) };
     let name = name.to_str().unwrap_or_default();
     let known = ValueType::ALL.iter().find(|known| known.name() == name && **known != ValueType::Null);
-    let known = known
-        .ok_or_else(|| invalid(wanted.py(), "type is an Arrow type, or a type of values by its name in policies"))?;
+    let known = known.ok_or_else(|| {
+        let names = ValueType::ALL.iter().filter(|known| **known != ValueType::Null).map(|known| known.name());
+        let names = names.collect::<Vec<_>>().join(", ");
+        invalid_with(wanted.py(), "type is an Arrow type, or the name of a type of values", format!("one of {names}"))
+    })?;
     Ok(default_type(*known, like))
 }
 
@@ -76,6 +77,11 @@ const fn is_about_the_value(kind: ErrorKind) -> bool {
             | RecordRejected
             | PolicyRefused
     )
+}
+
+/// Whether an error says that a row cannot be opened: its value, or what it is bound to, which is null or too long.
+const fn is_about_the_row(kind: ErrorKind) -> bool {
+    is_about_the_value(kind) || matches!(kind, ErrorKind::InvalidInput | ErrorKind::LimitExceeded)
 }
 
 /// An array whose type may not be known before it has a value.
@@ -112,6 +118,7 @@ impl Target {
 
 struct Open<'a> {
     field: &'a Field,
+    /// How sealed values lie in the column.
     kind: Kind,
     /// The type of the sealed values.
     like: DataType,
@@ -125,18 +132,31 @@ enum Opening {
     Each(Vec<Result<Opened>>),
 }
 
+/// What becomes of the rows of a [`Work`], batch by batch.
+struct Progress<'a> {
+    target: Target,
+    failures: Failures,
+    batch: Taken<'a>,
+}
+
+impl Progress<'_> {
+    fn has_more(&self, work: &Work<'_>) -> bool {
+        self.batch.end < work.len() && (work.goes_on || self.failures.is_empty())
+    }
+}
+
 impl Open<'_> {
     /// Opens all rows of `work`; up to the first that fails, unless it goes on.
     fn all(&mut self, py: Python<'_>, work: &Work<'_>) -> PyResult<(Target, Failures)> {
-        let mut batch = work.batches();
-        let (mut target, mut failures) = (Target::default(), Failures::new());
+        let batch = work.batches(Sealed::new(self.kind));
+        let mut progress = Progress { target: Target::default(), failures: Failures::new(), batch };
         let decryptor = self.field.decryptor(py)?;
-        while batch.end < work.len() && (work.goes_on || failures.is_empty()) {
-            let done = wait_for(py, self.batches(decryptor, work, &mut batch, &mut target, &mut failures))?;
+        while progress.has_more(work) {
+            let done = wait_for(py, self.batches(decryptor, work, &mut progress))?;
             or_raise(py, done)?;
             py.check_signals()?;
         }
-        Ok((target, failures))
+        Ok((progress.target, progress.failures))
     }
 
     /// Opens batches until it is time to hear Ctrl-C.
@@ -144,19 +164,11 @@ impl Open<'_> {
     /// # Errors
     ///
     /// As for [`batch`](Self::batch).
-    async fn batches<'a>(
-        &mut self,
-        decryptor: &Decryptor,
-        work: &Work<'a>,
-        batch: &mut Taken<'a>,
-        target: &mut Target,
-        failures: &mut Failures,
-    ) -> Result<()> {
+    async fn batches<'a>(&mut self, decryptor: &Decryptor, work: &Work<'a>, progress: &mut Progress<'a>) -> Result<()> {
         let turn = Turn::begin();
         loop {
-            self.batch(decryptor, work, batch, target, failures).await?;
-            let has_more = batch.end < work.len() && (work.goes_on || failures.is_empty());
-            if !has_more || turn.is_over() {
+            self.batch(decryptor, work, progress).await?;
+            if !progress.has_more(work) || turn.is_over() {
                 return Ok(());
             }
         }
@@ -168,19 +180,9 @@ impl Open<'_> {
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the output cannot hold as much.
     /// - Those that are not about a value, if it goes on.
-    async fn batch<'a>(
-        &mut self,
-        decryptor: &Decryptor,
-        work: &Work<'a>,
-        batch: &mut Taken<'a>,
-        target: &mut Target,
-        failures: &mut Failures,
-    ) -> Result<()> {
-        let take_run = |array: &'a Array, rows, sealed: &mut _| match self.kind {
-            Kind::Bytes => array.add_bytes(rows, sealed),
-            _ => None,
-        };
-        work.next(batch, take_run, |leaf, place| self.take(leaf, place));
+    async fn batch<'a>(&mut self, decryptor: &Decryptor, work: &Work<'a>, progress: &mut Progress<'a>) -> Result<()> {
+        let Progress { target, failures, batch } = progress;
+        work.next(batch);
         let opening = match open_all(decryptor, batch).await {
             Ok(column) => Opening::All(column),
             Err(RowError { row, error }) if !work.goes_on => {
@@ -188,7 +190,7 @@ impl Open<'_> {
                 return Ok(());
             }
             // What is wrong with all of them is not asked for each.
-            Err(RowError { error, .. }) if !is_about_the_value(error.kind()) => return Err(error),
+            Err(RowError { error, .. }) if !is_about_the_row(error.kind()) => return Err(error),
             Err(first) => Opening::Each(open_each(decryptor, batch, &first).await),
         };
         if let (Opening::All(column), Some(out)) = (&opening, &mut target.out)
@@ -207,7 +209,10 @@ impl Open<'_> {
                 Opening::All(column) => self.push(work, target, column.value(index)),
                 Opening::Each(each) => match &each[index] {
                     Ok(opened) => self.push(work, target, opened.value()),
-                    Err(error) => Err(error.clone()),
+                    Err(error) => {
+                        failures.push((row, error.clone()));
+                        continue;
+                    }
                 },
             };
             match pushed {
@@ -219,17 +224,6 @@ impl Open<'_> {
         target.pad(batch.end);
         failures[first_new..].sort_by_key(|(row, _)| *row);
         Ok(())
-    }
-
-    fn take<'a>(&self, leaf: &'a Array, place: usize) -> Result<(Cow<'a, [u8]>, usize)> {
-        let bytes = leaf.bytes(place)?;
-        if self.kind == Kind::Bytes {
-            return Ok((Cow::Borrowed(bytes), bytes.len()));
-        }
-        let mut decoded = Vec::new();
-        wire::from_text(bytes, &mut decoded)?;
-        let len = decoded.len();
-        Ok((Cow::Owned(decoded), len))
     }
 
     fn push(&mut self, work: &Work<'_>, target: &mut Target, value: Value<'_>) -> Result<()> {
@@ -247,17 +241,17 @@ impl Open<'_> {
     }
 }
 
-type Taken<'a> = Batch<'a, Cow<'a, [u8]>>;
+type Taken<'a> = Batch<'a, Sealed<'a>>;
 
 async fn open_all(decryptor: &Decryptor, batch: &Taken<'_>) -> Result<OpenedColumn, RowError> {
-    decryptor.load_keys(&batch.items[..]).await?;
-    decryptor.decrypt_column(&batch.items[..], batch.bindings.as_deref())
+    decryptor.load_keys(&batch.items.values[..]).await?;
+    decryptor.decrypt_column(&batch.items.values[..], batch.bindings.as_deref())
 }
 
 /// Opens each value alone, but the `first` that did not open: its failure has been counted.
 async fn open_each(decryptor: &Decryptor, batch: &Taken<'_>, first: &RowError) -> Vec<Result<Opened>> {
-    let mut opened = Vec::with_capacity(batch.items.len());
-    for (index, sealed) in batch.items.iter().enumerate() {
+    let mut opened = Vec::with_capacity(batch.items.values.len());
+    for (index, sealed) in batch.items.values.iter().enumerate() {
         if index == first.row {
             opened.push(Err(first.error.clone()));
             continue;

@@ -38,29 +38,30 @@ impl Output {
     /// # Errors
     ///
     /// - [`InvalidInput`](ErrorKind::InvalidInput): values do not open as that type.
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): there is no memory for as many rows.
     pub(super) fn new(data_type: DataType, len: usize) -> Result<Self> {
         let holds = Kind::of(&data_type, None)?.value_type();
         let rows = match &data_type {
             DataType::Boolean => Rows::Bits(BooleanBufferBuilder::new(len)),
             DataType::Utf8 | DataType::Binary => {
-                let mut offsets = Vec::with_capacity(len + 1);
+                let mut offsets = with_room(len + 1)?;
                 offsets.push(0);
                 Rows::Offsets32 { offsets, data: Vec::new() }
             }
             DataType::LargeUtf8 | DataType::LargeBinary => {
-                let mut offsets = Vec::with_capacity(len + 1);
+                let mut offsets = with_room(len + 1)?;
                 offsets.push(0);
                 Rows::Offsets64 { offsets, data: Vec::new() }
             }
             DataType::Utf8View | DataType::BinaryView => {
-                Rows::Views { views: Vec::with_capacity(len), buffers: Vec::new(), data: Vec::new() }
+                Rows::Views { views: with_room(len)?, buffers: Vec::new(), data: Vec::new() }
             }
             DataType::FixedSizeBinary(width) => {
                 let width = usize::try_from(*width).map_err(|_| unsupported(&data_type))?;
-                Rows::Fixed { width, data: Vec::new() }
+                Rows::Fixed { width, data: with_room(len.saturating_mul(width))? }
             }
             other => match other.primitive_width() {
-                Some(width) => Rows::Fixed { width, data: Vec::with_capacity(len * width) },
+                Some(width) => Rows::Fixed { width, data: with_room(len.saturating_mul(width))? },
                 None => return Err(unsupported(other)),
             },
         };
@@ -235,6 +236,18 @@ impl Output {
             ArrayData::builder(self.data_type).len(len).buffers(buffers).nulls(self.nulls.finish()).align_buffers(true);
         array.build().map_err(|_| Error::new(ErrorKind::Internal, "an array that does not hold together"))
     }
+}
+
+/// A vector that has room for `len`, which may be a number that a producer gave.
+///
+/// # Errors
+///
+/// - [`LimitExceeded`](ErrorKind::LimitExceeded): there is no memory for it.
+pub(super) fn with_room<T>(len: usize) -> Result<Vec<T>> {
+    let mut made = Vec::new();
+    let room = made.try_reserve_exact(len);
+    room.map_err(|_| Error::new(ErrorKind::LimitExceeded, "there is no memory for as many rows"))?;
+    Ok(made)
 }
 
 /// The value as it lies in an array of fixed width.

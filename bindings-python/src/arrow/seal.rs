@@ -1,16 +1,18 @@
 //! Sealing columns.
 
-use super::array::{Array, Kind};
+use super::array::Kind;
 use super::batch::{Batch, Failures, Turn, Work};
 use super::column::{Column, or_raise};
 use super::output::{Output, bytes_like, text_like};
+use super::values::Values;
 use super::{OnError, each_chunk, give_back};
-use crate::errors::invalid;
+use crate::errors::{invalid, invalid_with};
 use crate::field::Field;
 use crate::fork::detached;
+use crate::gil;
 use arrow_schema::DataType;
 use keyfold::wire::{self, FIELD_OVERHEAD};
-use keyfold::{ColumnBytes, Encryptor, ErrorKind, FieldMode, Result, RowError, SealedColumn, Value};
+use keyfold::{ColumnBytes, ColumnValues, Encryptor, ErrorKind, FieldMode, Result, RowError, SealedColumn};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -21,8 +23,16 @@ pub(crate) fn encrypt<'py>(
     form: &str,
     on_error: &str,
     errors: Option<&Bound<'py, PyList>>,
+    seal_sealed: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();
+    let _call = gil::Call::begin(py);
+    if on_error == "null" && errors.is_none() {
+        return Err(invalid(
+            py,
+            "what cannot be sealed is lost with on_error=\"null\": give a list as `errors` that says what",
+        ));
+    }
     let on_error = OnError::new(py, on_error, errors, |kind| kind == ErrorKind::InvalidInput)?;
     let is_text = match form {
         "binary" => false,
@@ -32,11 +42,15 @@ pub(crate) fn encrypt<'py>(
     let mut column = Column::of(given)?;
     let kind = column.kind(field.value_type);
     // Before any row, since what is wrong with the column is not one row's error.
-    if *column.leaf_type() != DataType::Null && field.value_type.is_some_and(|expected| expected != kind.value_type()) {
-        return Err(invalid(py, "the column has another type than the policy gives the field"));
+    if let Some(expected) = field.value_type.filter(|expected| *expected != kind.value_type())
+        && *column.leaf_type() != DataType::Null
+    {
+        let (name, expected, found) = (&field.policy().name, expected.name(), column.leaf_type());
+        let detail = format!("{name} is {expected}, the column {found}");
+        return Err(invalid_with(py, "the column has another type than the policy gives the field", detail));
     }
     let sealed_type = if is_text { text_like(column.leaf_type()) } else { bytes_like(column.leaf_type()) };
-    let seal = Seal { field, kind, is_text, sealed_type };
+    let seal = Seal { field, kind, is_text, sealed_type, seal_sealed };
     let is_deterministic = matches!(field.policy().mode, FieldMode::Deterministic { .. });
     let key_type = column.key_type().filter(|_| is_deterministic).cloned();
     let chunks = each_chunk(py, field, &mut column, rows, key_type.is_some(), &on_error, |work| seal.all(py, work))?;
@@ -49,13 +63,15 @@ struct Seal<'a> {
     kind: Kind,
     is_text: bool,
     sealed_type: DataType,
+    /// Whether what looks sealed already is sealed once more.
+    seal_sealed: bool,
 }
 
 /// What becomes of the rows of a [`Work`], batch by batch.
 struct Sealing<'a> {
     out: Output,
     failures: Failures,
-    batch: Batch<'a, Value<'a>>,
+    batch: Batch<'a, Values>,
     /// Where the rows of a batch lie in `out`, if they are sealed there.
     offsets: Vec<i64>,
     /// The rows of a batch otherwise.
@@ -76,7 +92,7 @@ impl Seal<'_> {
             let (rows, bytes) = work.expected();
             out.expect(rows * FIELD_OVERHEAD + bytes);
         }
-        let (failures, batch) = (Failures::new(), work.batches());
+        let (failures, batch) = (Failures::new(), work.batches(Values::new(self.kind, self.seal_sealed)));
         let mut sealing = Sealing { out, failures, batch, offsets: Vec::new(), column: SealedColumn::default() };
         while sealing.has_more(work) {
             let encryptor = self.field.encryptor(py)?;
@@ -109,14 +125,9 @@ impl Seal<'_> {
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the output cannot hold as much.
     fn batch<'a>(&self, encryptor: &Encryptor, work: &Work<'a>, sealing: &mut Sealing<'a>) -> Result<()> {
         let Sealing { out, failures, batch, offsets, column } = sealing;
-        let take_run = |array: &'a Array, rows, values: &mut _| array.add_values(self.kind, rows, values);
-        work.next(batch, take_run, |leaf, place| {
-            let value = leaf.value(self.kind, place)?;
-            let len = if let Value::Text(text) = value { text.len() } else { leaf.bytes(place).map_or(0, <[u8]>::len) };
-            Ok((value, len))
-        });
+        work.next(batch);
         let bindings = batch.bindings.as_deref();
-        let seal = |column: &mut SealedColumn| encryptor.encrypt_column_into(&batch.items[..], bindings, column);
+        let seal = |column: &mut SealedColumn| encryptor.encrypt_column_into(&batch.items, bindings, column);
         let in_place = if self.is_text { None } else { out.add_sealed(offsets, seal) };
         let is_in_place = in_place.is_some();
         let sealed = in_place.unwrap_or_else(|| {
@@ -133,11 +144,11 @@ impl Seal<'_> {
             Err(first) => {
                 let binding = |index: usize| bindings.map(|bindings| &*bindings[index]);
                 // The first failure has been counted.
-                let seal = |(index, value): (usize, &Value<'_>)| match index == first.row {
+                let seal = |index| match index == first.row {
                     true => Err(first.error.clone()),
-                    false => encryptor.encrypt(*value, binding(index)),
+                    false => encryptor.encrypt(batch.items.value(index), binding(index)),
                 };
-                Some(batch.items.iter().enumerate().map(seal).collect())
+                Some((0..batch.items.len()).map(seal).collect())
             }
         };
         failures.append(&mut batch.failures);

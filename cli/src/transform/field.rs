@@ -145,6 +145,13 @@ impl FieldJob {
         for (row, text) in texts.iter().enumerate() {
             let (_, rest) = self.policy.split_prefix(text);
             from_text(rest.as_bytes(), &mut sealed.data).map_err(|error| match error.kind() {
+                // Nothing is passed through, since it cannot be told from a value that was lost.
+                ErrorKind::Malformed if text.is_empty() => RowFailure::new(
+                    row,
+                    Exit::Data,
+                    "the value is empty, and `protect` seals empty texts too: it was lost, or is another program's null, whose \
+                     row is to be left out; plaintext is never passed through [200 Malformed]",
+                ),
                 ErrorKind::Malformed => RowFailure::new(
                     row,
                     Exit::Data,

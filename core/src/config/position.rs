@@ -20,7 +20,9 @@ impl<'a> Origin<'a> {
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(self.text).map_err(|error| {
             let place = self.place(error.span().unwrap_or(0..0));
-            Error::new(ErrorKind::Configuration, "configuration").with_detail(format!("{place}: {}", error.message()))
+            let hint = if has_bare_dot(&place) { "; a name with a dot is put in quotes: [fields.\"a.b\"]" } else { "" };
+            Error::new(ErrorKind::Configuration, "configuration")
+                .with_detail(format!("{place}: {}{hint}", error.message()))
         })
     }
 
@@ -57,4 +59,9 @@ impl<'a> Origin<'a> {
             format!("{}:{line_number}, {key}", self.name)
         }
     }
+}
+
+/// Whether `place` ends with the header of a field whose name has a dot and no quotes, so that TOML takes it for several names.
+fn has_bare_dot(place: &str) -> bool {
+    place.rsplit_once(", [fields.").is_some_and(|(_, name)| name.contains('.') && !name.contains(['"', '\'']))
 }

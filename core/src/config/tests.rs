@@ -70,6 +70,7 @@ fn errors_name_file_line_and_key() {
         ("[keks.local]", "[keks.\"LOCAL\"]", "keyfold.toml:11, [keks.\"LOCAL\"]", "alias"),
         ("uri = \"sqlite:keys.db\"", "uri = 3", "keyfold.toml:10, uri", "string"),
         ("columns = [\"ssn\"]", "columns = [\"ssn\"", "keyfold.toml:", "array"),
+        ("[fields.\"patient.ssn\"]", "[fields.patient.ssn]", "keyfold.toml:16, [fields.patient.ssn]", "put in quotes"),
     ] {
         let text = error(from, to);
         assert!(text.contains(place) && text.contains(why), "{text}\nshould name {place} and {why}");
