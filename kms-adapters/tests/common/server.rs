@@ -131,9 +131,9 @@ impl Server {
     }
 }
 
-/// An address on which nobody listens.
+/// An address on which nobody listens. All servers of the tests are at 127.0.0.1, so none gets the port meanwhile.
 pub(crate) fn closed_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+    TcpListener::bind("127.77.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
 /// What a server reads from and writes to.
