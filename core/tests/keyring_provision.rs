@@ -10,8 +10,8 @@ use keyfold::aead::Backend;
 use keyfold::device::{Binding, Bundle, DeviceKey, PassphraseCost, Protection};
 use keyfold::testing::FakeKms;
 use keyfold::{
-    AuditAction, AuditEvent, AuditSink, Error, ErrorKind, KeyState, Keyring, KeyringConfig, Provisioned, Record, Result,
-    RotationPolicy, Secret, SlotId, Value,
+    AuditAction, AuditEvent, AuditSink, Error, ErrorKind, KeyState, Keyring, KeyringConfig, Provisioned, Record,
+    Result, RotationPolicy, Secret, SlotId, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -92,7 +92,7 @@ fn a_bundle_says_what_it_holds_and_another_one_has_another_device_id() {
     let [first, second] = [&first.bundle, &second.bundle].map(|bundle| Bundle::parse(bundle).unwrap());
     assert_eq!((first.protection(), second.protection()), (Protection::TransportKey, passphrase));
     assert_ne!(first.device_id(), second.device_id());
-    assert_eq!((first.lineage(), first.issued()), (LINEAGE, TIME * 1_000_000));
+    assert_eq!((first.lineage(), first.issued() / 1_000_000), (LINEAGE, TIME));
     let record = lab.store.find(first.key_id());
     assert_eq!((record.slot_id(), record.scope_tag()), (first.scope(), Some(scope_tag(SCOPE))));
     let free = Protection::Passphrase(PassphraseCost { salt: [9; 16], memory: 8, passes: 1, lanes: 1 });

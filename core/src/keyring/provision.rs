@@ -11,6 +11,7 @@ use crate::record::{KeyState, Record};
 use crate::store::Slot;
 use crate::wire::KeyId;
 use data_encoding::HEXLOWER;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The key of a scope, on its way to a device.
 #[derive(Clone, Debug)]
@@ -86,7 +87,7 @@ impl Keyring {
         } else {
             self.root(record.authenticator()).await?.export_child(&record)?
         };
-        let issued = self.inner.store.now().await?.saturating_mul(1_000_000);
+        let issued = issued_at(self.inner.store.now().await?);
         let issue = Issue { key_id, lineage: self.lineage(), scope: slot.id, device_id, issued, protection };
         Ok(Provisioned { bundle: issue.write(&key, transport_key)?, key: record })
     }
@@ -157,4 +158,13 @@ impl Keyring {
         }
         Ok(Revoked { slot: slot.id, keys, seals })
     }
+}
+
+/// The time of the store, which counts seconds, in microseconds: a device tells a bundle from the one before by it, and both
+/// may be made within a second.
+fn issued_at(store: u64) -> u64 {
+    let machine = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Where the two clocks agree, theirs is one time; near the end of a second they would not fit together.
+    let seconds = if machine.as_secs().abs_diff(store) <= 1 { machine.as_secs() } else { store };
+    seconds.saturating_mul(1_000_000).saturating_add(machine.subsec_micros().into())
 }
