@@ -173,6 +173,10 @@ fn install(case: &Json) -> Result<Vec<u8>, Error> {
     assert_eq!(matches!(bundle.protection(), Protection::Passphrase(_)), bytes[5] == 2);
     let transport_key = Secret::with(|key| *key = array(&case["transport_key"]));
     let mut opened = Vec::new();
+    if case["expect"] != "ok" {
+        bundle.open(Backend::RustCrypto, &transport_key)?;
+        return Ok(opened);
+    }
     for backend in Backend::ALL {
         let key = bundle.open(*backend, &transport_key)?;
         assert_eq!(key.key_id().to_string(), case["key_id"]);
@@ -192,14 +196,18 @@ fn install(case: &Json) -> Result<Vec<u8>, Error> {
 
 #[test]
 fn every_bundle_comes_to_the_result_that_it_names() {
+    let mut wrong = Vec::new();
     for case in read("bundle.json")["cases"].as_array().unwrap() {
         let found = match install(case) {
             Ok(value) if hex(&value) == case["value"] => "ok",
             Ok(_) => "another value",
             Err(error) => error.kind().name(),
         };
-        assert_eq!(found, case["expect"], "{} ({})", case["id"], case["note"]);
+        if found != case["expect"] {
+            wrong.push(format!("{} ({}): {found}, expected {}", case["id"], case["note"], case["expect"]));
+        }
     }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
