@@ -257,7 +257,7 @@ mod tests {
         let (lineage, scope) = (Lineage::from_bytes([1; 16]), SlotId::from_bytes([2; 16]));
         let key_id = DeviceKey::new(Backend::RustCrypto, &secret(5), lineage, scope, 9).key_id();
         let issue = Issue { key_id, lineage, scope, device_id: [3; 8], issued: 1 << 50, protection };
-        issue.write(&secret(5), &secret(6)).unwrap()
+        issue.write(&secret(5), &secret(6)).expect("the cost is in bounds")
     }
 
     const COST: PassphraseCost = PassphraseCost { salt: [4; 16], memory: 19_456, passes: 2, lanes: 1 };
