@@ -1,7 +1,7 @@
 // Seals and opens fields with libkeyfold, by koffi. Copy it into your program; what functions do in detail stands in keyfold.h.
 //
 // Methods wait where they have to (for the key service or the store, when a key is first needed or due to be renewed), and the
-// event loop with them; those whose names end in Async do so on a thread of koffi's.
+// event loop with them; those whose names end in Async do so on a thread of koffi's, of which 256 may be waiting at a time.
 
 import koffi from 'koffi';
 
@@ -77,16 +77,16 @@ function must(f, ...args) {
 }
 
 /**
- * The same on a thread of koffi's. What is passed must not be changed until the promise is settled. `owner` is the object of the
- * handle: the promise holds it, and the arguments, so that the garbage collector takes none of them before the call is over.
+ * The same on a thread of koffi's. What is passed must not be changed until the promise is settled. The function that koffi calls
+ * then holds the arguments, and the async method that waits for it the object of the handle: the garbage collector takes neither.
  */
-function mustAsync(owner, f, ...args) {
+function mustAsync(f, ...args) {
   return new Promise((resolve, reject) => {
     const error = {};
     f.async(...args, error, (failed, result) => {
       if (failed) reject(failed);
       else if (result !== OK) reject(new KeyfoldError(result, error));
-      else resolve([owner, args]);
+      else resolve(args);
     });
   });
 }
@@ -256,7 +256,7 @@ export class Field extends Handle {
 
   async encryptAsync(value, row = null) {
     const [out, length, call] = this.#sealing(value, row);
-    await mustAsync(this, ...call);
+    await mustAsync(...call);
     return out.subarray(0, Number(length[0]));
   }
 
@@ -279,7 +279,7 @@ export class Field extends Handle {
 
   async decryptAsync(sealed, row = null) {
     const [out, opened, call] = this.#opening(sealed, row);
-    await mustAsync(this, ...call);
+    await mustAsync(...call);
     return this.#opened(out, opened);
   }
 

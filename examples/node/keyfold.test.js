@@ -24,6 +24,9 @@ const ring = Keyring.open(config, [policy]);
 const ssn = ring.field('patient.ssn');
 after(() => rmSync(folder, { recursive: true }));
 
+setFlagsFromString('--expose-gc');
+const gc = runInNewContext('gc');
+
 const code = (expected) => (error) => error instanceof KeyfoldError && error.code === expected;
 
 test('one value', () => {
@@ -103,9 +106,16 @@ test('closing', () => {
   assert.throws(() => left.encrypt(Value.null(), 'p-17'), code(502));
 });
 
+test('the garbage collector leaves alone what a thread works with', async () => {
+  const pending = Array.from({ length: 200 }, (_, i) => ring.field('patient.ssn').encryptAsync(Value.text('x'.repeat(2 ** 18)), `p-${i}`));
+  for (let i = 0; i < 20; i++) {
+    gc();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  (await Promise.all(pending)).forEach((sealed, i) => assert.equal(ssn.decrypt(sealed, `p-${i}`).value.get().length, 2 ** 18));
+});
+
 test('the garbage collector releases what nobody closes, and nothing that is in use', async () => {
-  setFlagsFromString('--expose-gc');
-  const gc = runInNewContext('gc');
   const { kept, handle } = (() => {
     const other = Keyring.open(config, [policy]);
     return { kept: other.field('patient.ssn'), handle: other.field('patient.ssn').handle };

@@ -106,7 +106,7 @@ public final class Keyfold {
         private final long row;
 
         private Failure(int code, ByteBuffer error) {
-            super(StandardCharsets.UTF_8.decode(error.slice(16, textLen(error))).toString());
+            super(StandardCharsets.UTF_8.decode(error.slice(16, textLen(error))) + " (" + code + " " + C.kf_result_name(code) + ")");
             this.code = code;
             this.kind = C.kf_result_name(code);
             this.retryable = error.get(4) != 0;
