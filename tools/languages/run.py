@@ -38,6 +38,8 @@ row_binding = "id"
 type = "text"
 row_binding = "id"
 """
+# What Go, npm and Maven say then.
+UNREACHABLE = r"dial tcp|proxyconnect|GOPROXY=off|no such host|ECONN|ENOTFOUND|ETIMEDOUT|EAI_AGAIN|EHOSTUNREACH|Could not transfer|network"
 # Row, type, value.
 VALUES = [
     ("r-01", "text", "999-81-5679"),
@@ -83,12 +85,20 @@ def need(*commands):
         raise Missing(f"{', '.join(missing)} not installed")
 
 
+def unreachable(what, failed):
+    """`Missing` where a registry cannot be reached. Other bytes than a lock file says are a failure, and so is all else."""
+    lines = [line.strip() for line in str(failed).splitlines()[1:]]
+    if why := next((line for line in lines if re.search(UNREACHABLE, line) and not re.search("checksum|EINTEGRITY", str(failed))), None):
+        return Missing(f"{what} cannot be had: {why[:200]}")
+    return failed
+
+
 def fetch(what, *command, **how):
-    """A command that downloads what a lock file names."""
+    """A command that may download."""
     try:
         return run(*command, **how)
     except Failed as failed:
-        raise Missing(f"{what} cannot be had: {str(failed).strip()[-300:]}") from None
+        raise unreachable(what, failed) from None
 
 
 def at_least(wanted, version, name):
@@ -130,12 +140,7 @@ def java(prefix):
     at_least([17], run("javac", "-version").removeprefix("javac "), "Java")
     build = TARGET / "java"
     maven = ["mvn", "-B", "-f", EXAMPLES / "java" / "pom.xml", f"-Dkeyfold.target={build}"]
-    try:
-        said = run(*maven, "test")
-    except Failed as failed:
-        if re.search(r"Could not (resolve|transfer)|could not be resolved", str(failed)):
-            raise Missing(f"what pom.xml names cannot be had: {str(failed)[-300:]}") from None
-        raise
+    said = fetch("what pom.xml names", *maven, "test")
     return re.findall(r"Tests run: (\d+), Failures: 0, Errors: 0", said)[-1], ["java", "-cp", f"{build / 'classes'}:{build / 'lib'}/*", "values.Values"]
 
 
