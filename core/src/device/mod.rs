@@ -1,6 +1,12 @@
 //! Fields under a single provisioned key, for devices: no operating system, no allocation (DESIGN §3).
 //!
-//! Writes the same bytes as a keyring does. The device library for C grows on this.
+//! Writes the same bytes as a keyring does. The key comes in a [`Bundle`]; the device library for C rests on this.
+
+mod bundle;
+
+#[cfg(feature = "std")]
+pub(crate) use bundle::Issue;
+pub use bundle::{BUNDLE_LEN, Bundle, DEVICE_ID_LEN, PassphraseCost, Protection};
 
 use crate::aead::{Backend, XaesKey};
 use crate::context::write_aad;
