@@ -22,15 +22,17 @@ PACKAGES = [
     "gcc-arm-none-eabi", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross",
     "qemu-system-arm", "qemu-user-static", "rustc-web", "rust-web-src",
 ]
+PREFIXES = ["arm-none-eabi", "aarch64-linux-gnu", "arm-linux-gnueabihf"]
+# Targets of Rust, and the prefix of their tools.
+LINUX = {"aarch64-unknown-linux-gnu": "aarch64-linux-gnu", "armv7-unknown-linux-gnueabihf": "arm-linux-gnueabihf"}
 TOOLS = [
-    "arm-none-eabi-gcc", "arm-none-eabi-nm", "arm-none-eabi-size", "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-nm", "aarch64-linux-gnu-size",
-    "arm-linux-gnueabihf-gcc", "arm-linux-gnueabihf-nm", "arm-linux-gnueabihf-size", "qemu-system-arm", "qemu-aarch64-static",
-    "qemu-arm-static", "rustc", "rustdoc",
+    *(f"{prefix}-{name}" for prefix in PREFIXES for name in ("gcc", "ar", "ld", "nm", "objcopy", "size")),
+    "qemu-system-arm", "qemu-aarch64-static", "qemu-arm-static", "rustc", "rustdoc",
 ]
 WRAPPER = """\
 #!/bin/sh
 root=$(cd "$(dirname "$0")/.." && pwd)
-export LD_LIBRARY_PATH="$root/usr/lib/{machine}-linux-gnu${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
+export LD_LIBRARY_PATH="$root/usr/lib/{machine}-linux-gnu:$root/lib/{machine}-linux-gnu${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
 exec "$root/usr/bin/{name}" "$@"
 """
 
@@ -41,16 +43,17 @@ def tool(name):
 
 def environment():
     """For cargo: its own rustc, and its own target folder, since another rustc made what is in the usual one."""
-    return {
+    found = {
         "RUSTC": str(tool("rustc")),
         "RUSTDOC": str(tool("rustdoc")),
         "RUSTC_BOOTSTRAP": "1",
         "CARGO_TARGET_DIR": str(FOLDER / "build"),
-        "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER": str(tool("aarch64-linux-gnu-gcc")),
-        "CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER": str(tool("arm-linux-gnueabihf-gcc")),
-        "CC_aarch64_unknown_linux_gnu": str(tool("aarch64-linux-gnu-gcc")),
-        "CC_armv7_unknown_linux_gnueabihf": str(tool("arm-linux-gnueabihf-gcc")),
     }
+    for target, prefix in LINUX.items():
+        found[f"CARGO_TARGET_{target.upper().replace('-', '_')}_LINKER"] = str(tool(f"{prefix}-gcc"))
+        found[f"CC_{target.replace('-', '_')}"] = str(tool(f"{prefix}-gcc"))
+        found[f"AR_{target.replace('-', '_')}"] = str(tool(f"{prefix}-ar"))
+    return found
 
 
 def install():

@@ -3,10 +3,12 @@
 //! Writes the same bytes as a keyring does. The key comes in a [`Bundle`]; the device library for C rests on this.
 
 mod bundle;
+mod counter;
 
 #[cfg(feature = "std")]
 pub(crate) use bundle::Issue;
 pub use bundle::{BUNDLE_LEN, Bundle, DEVICE_ID_LEN, PassphraseCost, Protection};
+pub use counter::{Counter, Device, SLOT_LEN, Slots};
 
 use crate::aead::{Backend, XaesKey};
 use crate::context::write_aad;
