@@ -1,7 +1,7 @@
 //! Nonces of a device that has no trusted random generator: it counts (DESIGN F7).
 //!
 //! A nonce is device ID (8) ‖ boot counter (4) ‖ message counter (12). A boot counter is stored before the first nonce with it
-//! is made, and counts up at each start and whenever [`MESSAGES`] or [`BLOCKS`] are reached, so none comes twice.
+//! is made, and counts up at each start and whenever its messages or blocks are many (F4), so none comes twice.
 //!
 //! Of two slots the older one is written, so that a power cut at any moment leaves the newer one. Where one of them cannot be
 //! read as a counter nobody knows whether it was the newer one: then two numbers are left out, and both are written anew.
@@ -25,9 +25,9 @@ use sha2::{Digest, Sha256};
 /// Bytes of a slot.
 pub const SLOT_LEN: usize = 32;
 /// Most messages under one boot counter.
-pub const MESSAGES: u32 = 1 << 16;
+const MESSAGES: u32 = 1 << 16;
 /// Most AES blocks under one boot counter.
-pub const BLOCKS: u64 = 1 << 32;
+const BLOCKS: u64 = 1 << 32;
 
 const CHECKED_LEN: usize = DEVICE_ID_LEN + 8 + 4;
 const LABEL: &[u8] = b"keyfold/device-counter/v1";

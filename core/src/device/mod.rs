@@ -21,6 +21,20 @@ use crate::wire::{FIELD_OVERHEAD, Generation, HEADER_LEN, KeyId, NONCE_LEN, Seal
 /// Longest AAD that a device builds: header, label, name and 512 bytes of context.
 const MAX_AAD_LEN: usize = HEADER_LEN + 17 + 2 + 255 + 512;
 
+const TOO_SMALL: Error = Error::new(ErrorKind::LimitExceeded, "the output buffer is smaller than sealed_len");
+
+/// Writes the canonical bytes of `value` into the front of `out` and returns them. Cannot panic, as nothing here can.
+///
+/// # Errors
+///
+/// - [`LimitExceeded`](ErrorKind::LimitExceeded): `out` is shorter than [`canonical_len`](Value::canonical_len).
+pub fn canonical<'o>(value: &Value<'_>, out: &'o mut [u8]) -> Result<&'o mut [u8]> {
+    const SHORT: Error = Error::new(ErrorKind::LimitExceeded, "the output buffer is smaller than canonical_len");
+    let out = out.get_mut(..value.canonical_len()).ok_or(SHORT)?;
+    value.try_write_canonical(out).ok_or(SHORT)?;
+    Ok(out)
+}
+
 /// Seals and opens fields of one scope under one data key.
 pub struct DeviceKey {
     key_id: KeyId,
@@ -73,16 +87,14 @@ impl DeviceKey {
         random: impl FnOnce(&mut [u8; NONCE_LEN]) -> Result<()>,
     ) -> Result<&'o mut [u8]> {
         value.check()?;
-        let out = out
-            .get_mut(..Self::sealed_len(&value))
-            .ok_or(Error::new(ErrorKind::LimitExceeded, "the output buffer is smaller than sealed_len"))?;
+        let out = out.get_mut(..Self::sealed_len(&value)).ok_or(TOO_SMALL)?;
         let header = header(Suite::Field, &self.key_id);
         let mut buffer = [0; MAX_AAD_LEN];
         let aad = write_aad(&mut buffer, &header, binding.field, binding.pairs)?;
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce)?;
         let (prefix, last) = split_nonce(&nonce);
-        out[..HEADER_LEN].copy_from_slice(&header);
+        *out.first_chunk_mut().ok_or(TOO_SMALL)? = header;
         seal_row(&self.field.derive(prefix), prefix, *last, aad, value, Padding::None, out)?;
         Ok(out)
     }

@@ -1,0 +1,42 @@
+//! The C library of keyfold for devices: seals and opens fields of one scope under a provisioned key.
+//!
+//! What a function does is said in the header, which is made of these files (tests/header.rs). Needs no operating system and never
+//! allocates. Nothing here or in core can panic, which tests/run.py reads in the linked image.
+#![no_std]
+#![allow(non_camel_case_types, missing_docs, clippy::missing_safety_doc, reason = "names and documentation are those of the header")]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+mod counter;
+mod key;
+mod memory;
+mod passphrase;
+mod result;
+mod seal;
+mod value;
+
+pub use counter::*;
+pub use key::*;
+pub use passphrase::*;
+pub use result::kf_result;
+pub use seal::*;
+pub use value::*;
+
+#[cfg(feature = "panic-handler")]
+mod panic {
+    use core::ffi::c_char;
+    use core::panic::PanicInfo;
+
+    unsafe extern "C" {
+        /// The firmware's own, as the header says.
+        fn kfd_panicked(file: *const c_char, file_len: usize, line: u32) -> !;
+    }
+
+    #[panic_handler]
+    fn panic(info: &PanicInfo<'_>) -> ! {
+        let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
+        // SAFETY: a function of the firmware that is given a text and a number.
+        unsafe { kfd_panicked(file.as_ptr().cast(), file.len(), line) }
+    }
+}
