@@ -5,9 +5,6 @@
 #![no_std]
 #![allow(non_camel_case_types, missing_docs, clippy::missing_safety_doc, reason = "names and documentation are those of the header")]
 
-#[cfg(feature = "std")]
-extern crate std;
-
 mod counter;
 mod key;
 mod memory;
@@ -23,20 +20,27 @@ pub use result::kf_result;
 pub use seal::*;
 pub use value::*;
 
-#[cfg(feature = "panic-handler")]
-mod panic {
-    use core::ffi::c_char;
-    use core::panic::PanicInfo;
-
-    unsafe extern "C" {
-        /// The firmware's own, as the header says.
-        fn kfd_panicked(file: *const c_char, file_len: usize, line: u32) -> !;
-    }
-
-    #[panic_handler]
-    fn panic(info: &PanicInfo<'_>) -> ! {
+#[cfg(any(feature = "panic-handler", feature = "panic-abort"))]
+#[panic_handler]
+fn panicked(info: &core::panic::PanicInfo<'_>) -> ! {
+    #[cfg(feature = "panic-handler")]
+    {
+        unsafe extern "C" {
+            /// The firmware's own, as the header says.
+            fn kfd_panicked(file: *const core::ffi::c_char, file_len: usize, line: u32) -> !;
+        }
         let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
         // SAFETY: a function of the firmware that is given a text and a number.
         unsafe { kfd_panicked(file.as_ptr().cast(), file.len(), line) }
+    }
+    #[cfg(not(feature = "panic-handler"))]
+    {
+        unsafe extern "C" {
+            /// Of C's own library.
+            fn abort() -> !;
+        }
+        let _ = info;
+        // SAFETY: it may be called at any time.
+        unsafe { abort() }
     }
 }

@@ -7,7 +7,7 @@ use crate::result::{Outcome, kf_result, result};
 use crate::value::{KFD_MAX_VALUE_LEN, KFD_OPEN_EXTRA, KFD_SEALED_OVERHEAD, value_of};
 use core::ffi::{c_char, c_void};
 use core::ops::Range;
-use keyfold::device::{Binding, DeviceKey};
+use keyfold::device::{Binding, DeviceKey, MAX_CONTEXT_LEN};
 use keyfold::wire::NONCE_LEN;
 use keyfold::{Error, ErrorKind};
 use zeroize::Zeroize;
@@ -58,6 +58,8 @@ pub struct kfd_opened {
     /// 0.
     pub reserved: [u8; 3],
 }
+
+const _: () = assert!(KFD_MAX_CONTEXT_LEN == MAX_CONTEXT_LEN);
 
 const ROW: &[u8] = b"kf:row";
 

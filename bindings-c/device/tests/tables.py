@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
 VECTORS = Path(__file__).resolve().parents[3] / "testvectors"
@@ -28,13 +29,23 @@ def load(name):
     return json.loads((VECTORS / f"{name}.json").read_text())
 
 
-def bundle(key, lineage, number):
+PASSPHRASE = b"correct horse battery staple"
+
+
+def bundle(key, lineage, number, passphrase=None):
     """A bundle of a key of the vectors, whose device ID is `number`."""
-    header = b"KFDB\x01\x01" + bytes.fromhex(key["key_id"]) + lineage + bytes.fromhex(key["slot"])
-    header += number.to_bytes(8) + (1_700_000_000_000_000 + number).to_bytes(8) + bytes(28)
+    header = b"KFDB\x01" + (b"\x02" if passphrase else b"\x01") + bytes.fromhex(key["key_id"]) + lineage + bytes.fromhex(key["slot"])
+    header += number.to_bytes(8) + (1_700_000_000_000_000 + number).to_bytes(8)
+    transport_key = TRANSPORT_KEY
+    if passphrase:
+        salt, memory, passes, lanes = bytes(range(16)), 19_456, 2, 2
+        header += salt + memory.to_bytes(4) + passes.to_bytes(4) + lanes.to_bytes(4)
+        transport_key = Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory).derive(passphrase)
+    else:
+        header += bytes(28)
     binding = Hash(SHA256())
     binding.update(b"keyfold/device-bundle/v1" + header)
-    return header + aes_key_wrap_with_padding(TRANSPORT_KEY, bytes.fromhex(key["key"]) + binding.finalize())
+    return header + aes_key_wrap_with_padding(transport_key, bytes.fromhex(key["key"]) + binding.finalize())
 
 
 class Tables:
@@ -112,6 +123,9 @@ def main(out):
         f"enum {{ VECTORS_LEN = {len(cases)}, KEYS_LEN = {len(keys)}, DEFAULT_KEY = {by_scope[None]}, OTHER_KEY = {by_scope['clinic-17']} }};",
         f"static const uint8_t TRANSPORT_KEY[] = {{{','.join(map(str, TRANSPORT_KEY))}}};",
         f"static const uint8_t BUNDLES[][KFD_BUNDLE_LEN] = {{{', '.join('{' + ','.join(map(str, one)) + '}' for one in bundles)}}};",
+        f"static const char PASSPHRASE[] = \"{PASSPHRASE.decode()}\";",
+        "static const uint8_t PASSPHRASE_BUNDLE[] = {"
+        + ",".join(map(str, bundle(keys[by_scope[None]], lineage, 1000, PASSPHRASE))) + "};",
         "static const uint8_t KEY_IDS[][KFD_KEY_ID_LEN] = {"
         + ", ".join("{" + ",".join(map(str, bytes.fromhex(key["key_id"]))) + "}" for key in keys) + "};",
     ]

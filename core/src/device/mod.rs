@@ -18,8 +18,12 @@ use crate::row::{seal_row, split_nonce};
 use crate::value::{Padding, Value};
 use crate::wire::{FIELD_OVERHEAD, Generation, HEADER_LEN, KeyId, NONCE_LEN, Sealed, Suite, header};
 
-/// Longest AAD that a device builds: header, label, name and 512 bytes of context.
-const MAX_AAD_LEN: usize = HEADER_LEN + 17 + 2 + 255 + 512;
+/// Most bytes of an encoded context, row binding included, that a device has room for.
+pub const MAX_CONTEXT_LEN: usize = 512;
+/// Bytes of an AAD without name and context: header and label, and kind and length of the name.
+const FIXED_LEN: usize = HEADER_LEN + 17 + 2;
+/// Longest AAD that a device builds.
+const MAX_AAD_LEN: usize = FIXED_LEN + 255 + MAX_CONTEXT_LEN;
 
 const TOO_SMALL: Error = Error::new(ErrorKind::LimitExceeded, "the output buffer is smaller than sealed_len");
 
@@ -48,6 +52,14 @@ pub struct Binding<'a> {
     pub field: &'a str,
     /// Key/value pairs; authenticated, never stored.
     pub pairs: &'a [(&'a [u8], &'a [u8])],
+}
+
+impl Binding<'_> {
+    fn write_aad<'b>(&self, buffer: &'b mut [u8; MAX_AAD_LEN], header: &[u8; HEADER_LEN]) -> Result<&'b [u8]> {
+        // The same for names of every length.
+        let len = FIXED_LEN + self.field.len().min(255) + MAX_CONTEXT_LEN;
+        write_aad(buffer.get_mut(..len).unwrap_or_default(), header, self.field, self.pairs)
+    }
 }
 
 impl DeviceKey {
@@ -90,7 +102,7 @@ impl DeviceKey {
         let out = out.get_mut(..Self::sealed_len(&value)).ok_or(TOO_SMALL)?;
         let header = header(Suite::Field, &self.key_id);
         let mut buffer = [0; MAX_AAD_LEN];
-        let aad = write_aad(&mut buffer, &header, binding.field, binding.pairs)?;
+        let aad = binding.write_aad(&mut buffer, &header)?;
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce)?;
         let (prefix, last) = split_nonce(&nonce);
@@ -116,7 +128,7 @@ impl DeviceKey {
             return Err(ErrorKind::NoMatchingKey.into());
         }
         let mut buffer = [0; MAX_AAD_LEN];
-        let aad = write_aad(&mut buffer, sealed.header(), binding.field, binding.pairs)?;
+        let aad = binding.write_aad(&mut buffer, sealed.header())?;
         let (nonce, body) = sealed.body().split_first_chunk::<NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
         let (prefix, last) = split_nonce(nonce);
         let scratch = scratch

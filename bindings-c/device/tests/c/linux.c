@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#define _GNU_SOURCE
 #include "platform.h"
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void say(const char *text)
@@ -13,27 +16,40 @@ void say_number(uint32_t number)
     printf("%lu", (unsigned long)number);
 }
 
-enum { PAINTED = 65536, PAINT = 0xA5 };
+enum { STACK = 1 << 20, PAINT = 0xA5 };
 
-/* Paints what is below, or says how much of it is not painted any more. */
-static __attribute__((noinline)) uint32_t painted(int is_first)
+static void *run(void *work)
 {
-    volatile uint8_t below[PAINTED];
+    (*(void (**)(void))work)();
+    return NULL;
+}
+
+/* What a thread takes whose stack was painted, less what one takes that does nothing. */
+static uint32_t taken(void (*work)(void))
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    uint8_t *stack = aligned_alloc(65536, STACK);
+    memset(stack, PAINT, STACK);
+    if (pthread_attr_init(&attributes) != 0 || pthread_attr_setstack(&attributes, stack, STACK) != 0 ||
+        pthread_create(&thread, &attributes, run, &work) != 0 || pthread_join(thread, NULL) != 0)
+        abort();
     uint32_t at = 0;
-    if (is_first)
-        for (at = 0; at < PAINTED; at++)
-            below[at] = PAINT;
-    else
-        while (at < PAINTED && below[at] == PAINT)
-            at++;
-    return PAINTED - at;
+    while (at < STACK && stack[at] == PAINT)
+        at++;
+    pthread_attr_destroy(&attributes);
+    free(stack);
+    return STACK - at;
+}
+
+static void nothing(void)
+{
 }
 
 uint32_t stack_of(void (*work)(void))
 {
-    painted(1);
-    work();
-    return painted(0);
+    uint32_t before = taken(nothing), with = taken(work);
+    return with - before;
 }
 
 uint32_t instructions_of(void (*work)(void))
