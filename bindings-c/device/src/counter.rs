@@ -69,7 +69,8 @@ struct Started {
 }
 
 const MARK: usize = 0x4B46_4443;
-const _: () = assert!(size_of::<Started>() <= size_of::<kfd_counter>() && align_of::<Started>() <= align_of::<kfd_counter>());
+const _: () =
+    assert!(size_of::<Started>() <= size_of::<kfd_counter>() && align_of::<Started>() <= align_of::<kfd_counter>());
 
 /// Has what `make` returns in `counter`.
 ///
@@ -103,7 +104,10 @@ unsafe fn put(
 /// # Safety
 ///
 /// `counter` is NULL or points to a kfd_counter that nobody else uses.
-pub(crate) unsafe fn with_counter(counter: *mut kfd_counter, work: impl FnOnce(&mut CCounter) -> Outcome<()>) -> Outcome<()> {
+pub(crate) unsafe fn with_counter(
+    counter: *mut kfd_counter,
+    work: impl FnOnce(&mut CCounter) -> Outcome<()>,
+) -> Outcome<()> {
     let _ = Output::<u64>::new(counter.cast(), KFD_COUNTER_WORDS, KFD_COUNTER_WORDS)?;
     let started = counter.cast::<Started>();
     let mark = MARK ^ counter.addr();
@@ -130,7 +134,11 @@ pub(crate) unsafe fn with_counter(counter: *mut kfd_counter, work: impl FnOnce(&
 /// read or written, or does not read as it was written.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kfd_counter_create(key: *const kfd_key, slots: *const kfd_slots, counter: *mut kfd_counter) -> kf_result {
+pub unsafe extern "C" fn kfd_counter_create(
+    key: *const kfd_key,
+    slots: *const kfd_slots,
+    counter: *mut kfd_counter,
+) -> kf_result {
     // SAFETY: the contract of the header.
     result(unsafe { put(key, slots, counter, Counter::create) })
 }
@@ -143,7 +151,11 @@ pub unsafe extern "C" fn kfd_counter_create(key: *const kfd_key, slots: *const k
 /// used, and the device needs a new bundle; KF_ERR_LIMIT_EXCEEDED: the counter has come to its end, likewise.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kfd_counter_start(key: *const kfd_key, slots: *const kfd_slots, counter: *mut kfd_counter) -> kf_result {
+pub unsafe extern "C" fn kfd_counter_start(
+    key: *const kfd_key,
+    slots: *const kfd_slots,
+    counter: *mut kfd_counter,
+) -> kf_result {
     // SAFETY: the contract of the header.
     result(unsafe { put(key, slots, counter, Counter::start) })
 }

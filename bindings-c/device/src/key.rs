@@ -25,7 +25,8 @@ pub const KFD_KEY_ID_LEN: usize = 24;
 /// Bytes of a device ID.
 pub const KFD_DEVICE_ID_LEN: usize = 8;
 
-const _: () = assert!(KFD_BUNDLE_LEN == BUNDLE_LEN && KFD_KEY_ID_LEN == KeyId::LEN && KFD_DEVICE_ID_LEN == DEVICE_ID_LEN);
+const _: () =
+    assert!(KFD_BUNDLE_LEN == BUNDLE_LEN && KFD_KEY_ID_LEN == KeyId::LEN && KFD_DEVICE_ID_LEN == DEVICE_ID_LEN);
 
 /// A key, in memory of yours: static, on the stack or wherever there is room. Its members are nobody's business. It stays where it
 /// was opened: a copy is no key.
@@ -121,7 +122,11 @@ unsafe fn erase(key: *mut kfd_key) {
 }
 
 /// What a bundle that has been opened says, with its key.
-pub(crate) fn open_under(bundle: &Bundle<'_>, key: &Secret<32>, least_generation: u32) -> Outcome<(DeviceKey, kfd_key_info)> {
+pub(crate) fn open_under(
+    bundle: &Bundle<'_>,
+    key: &Secret<32>,
+    least_generation: u32,
+) -> Outcome<(DeviceKey, kfd_key_info)> {
     let opened = bundle.open(Backend::RustCrypto, key)?;
     let key_id = opened.key_id();
     if key_id.generation() < least_generation {

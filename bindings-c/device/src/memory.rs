@@ -77,7 +77,9 @@ impl<T: Copy> Output<T> {
     /// Refuses to write where one of `others` is.
     pub(crate) fn apart_from(&self, others: &[Range<usize>]) -> Outcome<()> {
         let own = self.range();
-        let meets = |other: &Range<usize>| own.start < other.end && other.start < own.end && !own.is_empty() && !other.is_empty();
+        let meets = |other: &Range<usize>| {
+            own.start < other.end && other.start < own.end && !own.is_empty() && !other.is_empty()
+        };
         if others.iter().any(meets) { Err(kf_result::OVERLAP) } else { Ok(()) }
     }
 

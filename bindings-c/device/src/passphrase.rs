@@ -69,7 +69,8 @@ pub unsafe extern "C" fn kfd_key_open_passphrase(
 ) -> kf_result {
     result((|| {
         // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
-        let (bundle, passphrase) = unsafe { (input(bundle, bundle_len)?, input::<u8>(passphrase.cast(), passphrase_len)?) };
+        let (bundle, passphrase) =
+            unsafe { (input(bundle, bundle_len)?, input::<u8>(passphrase.cast(), passphrase_len)?) };
         let place = place_for(key)?;
         place.apart_from(&[range_of(bundle), range_of(passphrase)])?;
         if passphrase.is_empty() || passphrase.len() > KFD_MAX_PASSPHRASE_LEN {
@@ -93,9 +94,19 @@ pub unsafe extern "C" fn kfd_key_open_passphrase(
     })())
 }
 
-fn derive(passphrase: &[u8], cost: &PassphraseCost, params: Params, blocks: usize, room: &mut [u8], out: &mut [u8; 32]) -> Outcome<()> {
+fn derive(
+    passphrase: &[u8],
+    cost: &PassphraseCost,
+    params: Params,
+    blocks: usize,
+    room: &mut [u8],
+    out: &mut [u8; 32],
+) -> Outcome<()> {
     let skip = room.as_ptr().align_offset(align_of::<Block>());
-    let start = room.get_mut(skip..).filter(|rest| rest.len() / size_of::<Block>() >= blocks).ok_or(kf_result::BUFFER_TOO_SMALL)?;
+    let start = room
+        .get_mut(skip..)
+        .filter(|rest| rest.len() / size_of::<Block>() >= blocks)
+        .ok_or(kf_result::BUFFER_TOO_SMALL)?;
     // SAFETY: aligned, long enough, and a block is numbers, which any bytes are.
     let memory = unsafe { slice::from_raw_parts_mut(start.as_mut_ptr().cast::<Block>(), blocks) };
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);

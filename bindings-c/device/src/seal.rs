@@ -94,7 +94,8 @@ impl<'a> Bound<'a> {
         }
         for pair in pairs {
             // SAFETY: this function's contract.
-            let (key, value) = unsafe { (input::<u8>(pair.key.cast(), pair.key_len)?, input(pair.value.cast(), pair.value_len)?) };
+            let (key, value) =
+                unsafe { (input::<u8>(pair.key.cast(), pair.key_len)?, input(pair.value.cast(), pair.value_len)?) };
             if key == ROW {
                 return Err(kf_result::INVALID_INPUT);
             }
@@ -169,11 +170,17 @@ impl<'a> Sealing<'a> {
     /// The contract of the header: pointers are NULL or valid for their lengths.
     unsafe fn new(with: &Arguments, more: Range<usize>) -> Outcome<Self> {
         if with.value_len > KFD_MAX_VALUE_LEN {
-            return Err(if isize::try_from(with.value_len).is_ok() { kf_result::LIMIT_EXCEEDED } else { kf_result::INVALID_INPUT });
+            return Err(if isize::try_from(with.value_len).is_ok() {
+                kf_result::LIMIT_EXCEEDED
+            } else {
+                kf_result::INVALID_INPUT
+            });
         }
         // SAFETY: this function's contract.
         let value = unsafe { input(with.value.cast(), with.value_len) }?;
         let len = Output::one(with.out_len)?;
+        #[cfg(kfd_planted)]
+        assert!(with.out_cap < 12_345, "planted, so that the test which looks for panics has one to find");
         let out = Output::new(with.out, with.out_cap, kfd_sealed_len(value.len()))?;
         let inputs = [range(with.key, 1), range(with.binding, 1), range_of(value), more];
         out.apart_from(&inputs)?;

@@ -24,7 +24,11 @@ fn keyfold_device_h() {
     for (line, (made, committed)) in made.lines().zip(committed.lines()).enumerate() {
         assert_eq!(committed, made, "line {}: UPDATE_HEADER=1 cargo test -p keyfold-device --test header", line + 1);
     }
-    assert_eq!(committed.len(), made.len(), "it ends elsewhere: UPDATE_HEADER=1 cargo test -p keyfold-device --test header");
+    assert_eq!(
+        committed.len(),
+        made.len(),
+        "it ends elsewhere: UPDATE_HEADER=1 cargo test -p keyfold-device --test header"
+    );
 }
 
 #[test]

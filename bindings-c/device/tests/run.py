@@ -10,6 +10,7 @@ cryptography; on Linux for ARM and on bare Cortex-M what tools/cross.py unpacks.
 import argparse
 import importlib.machinery
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -173,6 +174,16 @@ def host(tests):
     tests.check(True, "guard pages")
 
 
+def document(tests):
+    """The program of docs/firmware.md builds without a warning, and installs, starts, seals and opens."""
+    program = "\n".join(re.findall(r"```c\n(.*?)```", DOCUMENT.read_text(), re.DOTALL))
+    (tests.folder / "document.h").write_text(program)
+    out = tests.folder / "document"
+    tests.run("cc", "-std=c11", *WARNINGS, "-Wconversion", "-Wshadow", *TABLES, "-I", ROOT / "bindings-c" / "include", "-I", tests.folder,
+              HERE / "c" / "document.c", tests.folder / "host" / "lib" / "libkeyfold_device.a", "-o", out)
+    tests.count("docs/firmware.md", tests.run(out))
+
+
 def cross_is_here(tests):
     try:
         cross.install()
@@ -255,11 +266,10 @@ def main():
     with tempfile.TemporaryDirectory(prefix="keyfold-device-") as folder:
         tests = Tests(Path(folder))
         tables.main(tests.folder / "tables.h")
-        for part in (header, host):
+        for part in (header, host, document):
             part(tests)
         abi(tests, options.write_abi)
         if cross_is_here(tests):
-            import os
             os.environ.update(cross.environment())
             for name in BOARDS:
                 board(tests, name)

@@ -86,6 +86,36 @@ def expected(case, pairs, row):
     return "NoMatchingKey" if case["note"].startswith("key ID of ") else case["expect"]
 
 
+def bundle_vectors(tables):
+    """The cases of bundle.json. Those under a passphrase are for kfd_key_open_passphrase, which needs more memory than a microcontroller has."""
+    cases = []
+    for case in load("bundle")["cases"]:
+        data = bytes.fromhex(case["bundle"])
+        is_ok = case["expect"] == "ok"
+        under_passphrase = data[5:6] == b"\x02" and case["expect"] in ("ok", "DecryptionFailed")
+        binding = "{NULL, 0, NULL, 0, NULL, 0}"
+        if is_ok:
+            with_ = case["open"]
+            binding = ("{(const char *)" + tables.bytes(with_["field"].encode()) + ", " + tables.bytes(bytes.fromhex(with_["row"])) + ", "
+                       + tables.pairs(with_.get("context", [])) + "}")
+        given = lambda name: tables.bytes(bytes.fromhex(case[name]) if is_ok else None)
+        cases.append("    {" + ", ".join([
+            json.dumps(f"{case['id']} {case['note']}"), tables.bytes(data), tables.bytes(bytes.fromhex(case["transport_key"])),
+            tables.bytes(case["passphrase"].encode() if "passphrase" in case else None),
+            "KF_ERR_INVALID_INPUT" if under_passphrase else CODES[case["expect"]], CODES[case["expect"]],
+            given("key_id").split(",")[0], given("device_id").split(",")[0], str(case.get("issued", 0)) + "u", binding,
+            str(TYPES.index(case["type"]) + 1 if is_ok else 0), given("value"), given("nonce").split(",")[0], given("sealed"),
+        ]) + "},")
+    return [
+        "", "typedef struct {", "    const char *name;", "    const uint8_t *bundle;", "    size_t bundle_len;",
+        "    const uint8_t *transport_key;", "    size_t transport_key_len;", "    const uint8_t *passphrase;", "    size_t passphrase_len;",
+        "    kf_result expect, expect_passphrase;", "    const uint8_t *key_id, *device_id;", "    uint64_t issued;", "    kfd_binding binding;",
+        "    uint8_t type;", "    const uint8_t *value;", "    size_t value_len;", "    const uint8_t *nonce;", "    const uint8_t *sealed;",
+        "    size_t sealed_len;", "} bundle_vector;", "", "static const bundle_vector BUNDLE_VECTORS[] = {", *cases, "};",
+        f"enum {{ BUNDLE_VECTORS_LEN = {len(cases)} }};",
+    ]
+
+
 def main(out):
     keyring = load("keyring")
     lineage = bytes.fromhex(keyring["lineage"])
@@ -114,6 +144,7 @@ def main(out):
                 tables.bytes(bytes.fromhex(case["nonce"]) if is_sealed_here else None).split(",")[0],
                 tables.bytes(sealed), CODES[expect],
             ]) + "},")
+    of_bundles = bundle_vectors(tables)
     bundles = [bundle(key, lineage, number + 1) for number, key in enumerate(keys)]
     lines = tables.lines + [
         "", "typedef struct {", "    const char *name;", "    size_t key;", "    kfd_binding binding;", "    uint8_t type;",
@@ -129,5 +160,5 @@ def main(out):
         "static const uint8_t KEY_IDS[][KFD_KEY_ID_LEN] = {"
         + ", ".join("{" + ",".join(map(str, bytes.fromhex(key["key_id"]))) + "}" for key in keys) + "};",
     ]
-    out.write_text("\n".join(lines) + "\n")
+    out.write_text("\n".join(lines + of_bundles) + "\n")
     return len(cases), skipped

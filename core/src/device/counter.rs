@@ -94,7 +94,10 @@ impl<S: Slots> Counter<S> {
                     return Err(Error::new(ErrorKind::KeyState, why));
                 }
                 Some((found, _)) if found.issued >= device.issued => {
-                    return Err(Error::new(ErrorKind::RecordRejected, "the device has had a later bundle than this one"));
+                    return Err(Error::new(
+                        ErrorKind::RecordRejected,
+                        "the device has had a later bundle than this one",
+                    ));
                 }
                 Some(_) => {}
                 None => first = slot,

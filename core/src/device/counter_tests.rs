@@ -185,7 +185,8 @@ fn no_order_of_starts_cuts_and_bundles_repeats_a_nonce() {
             return;
         }
         for device in [X, Y] {
-            for cut in std::iter::once(None).chain((0..3).flat_map(|write| Torn::few().map(|torn| Some((write, torn))))) {
+            for cut in std::iter::once(None).chain((0..3).flat_map(|write| Torn::few().map(|torn| Some((write, torn)))))
+            {
                 let mut next = life.clone();
                 let is_cut = next.boot(device, cut);
                 if cut.is_none() || is_cut {

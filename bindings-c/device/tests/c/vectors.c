@@ -2,6 +2,9 @@
 /* Every test vector that concerns a device, bundles, and the counter, wherever this is compiled for. */
 #include "platform.h"
 #include "tables.h"
+#ifdef __linux__
+#include <stdlib.h>
+#endif
 
 static uint32_t passed, failed;
 static const char *current = "";
@@ -133,6 +136,49 @@ static void bundles(void)
     CHECK(open_key(0, 0, &key) == KF_OK && kfd_key_wipe(&key) == KF_OK && all_are(&key, sizeof key, 0));
 }
 
+static void opened_bundle(const bundle_vector *v)
+{
+    kfd_key_info info;
+    kfd_opened what;
+    size_t len;
+    union {
+        const void *from;
+        void *to;
+    } nonce = { v->nonce };
+    CHECK(kfd_key_get_info(&key, &info) == KF_OK);
+    CHECK(same(info.key_id, v->key_id, KFD_KEY_ID_LEN) && same(info.device_id, v->device_id, KFD_DEVICE_ID_LEN) && info.issued == v->issued);
+    CHECK(kfd_open(&key, &v->binding, v->sealed, v->sealed_len, room, sizeof room, &what) == KF_OK);
+    CHECK(what.value_type == v->type && what.len == v->value_len && same(room, v->value, v->value_len));
+    CHECK(kfd_seal(&key, &v->binding, v->type, v->value, v->value_len, given, nonce.to, room, sizeof room, &len) == KF_OK);
+    CHECK(len == v->sealed_len && same(room, v->sealed, len));
+}
+
+static void bundle_vectors(void)
+{
+    for (size_t at = 0; at < BUNDLE_VECTORS_LEN; at++) {
+        const bundle_vector *v = &BUNDLE_VECTORS[at];
+        current = v->name;
+        kf_result result = kfd_key_open(v->bundle, v->bundle_len, v->transport_key, v->transport_key_len, 0, &key);
+        CHECK(result == v->expect);
+        if (result == KF_OK)
+            opened_bundle(v);
+        else
+            CHECK(all_are(&key, sizeof key, 0));
+#ifdef __linux__
+        if (v->passphrase != NULL) {
+            size_t need;
+            CHECK(kfd_passphrase_work_len(v->bundle, v->bundle_len, &need) == KF_OK);
+            uint8_t *work = malloc(need);
+            result = kfd_key_open_passphrase(v->bundle, v->bundle_len, (const char *)v->passphrase, v->passphrase_len, 0, work, need, &key);
+            CHECK(result == v->expect_passphrase);
+            if (result == KF_OK)
+                opened_bundle(v);
+            free(work);
+        }
+#endif
+    }
+}
+
 static void numbers(void)
 {
     static const kfd_number SOME[] = { { 0, 0, 0, 0 }, { -1, -1.5, 999999999, 0 }, { 112, 1e300, 1, 0 }, { INT32_MAX, 0.1, 0, 0 } };
@@ -236,6 +282,7 @@ int main(void)
 {
     vectors();
     bundles();
+    bundle_vectors();
     numbers();
     counted();
     randomness();
