@@ -71,8 +71,7 @@ pub unsafe extern "C" fn kf_inspect(
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn kf_text_len(sealed_len: usize) -> usize {
-    // Four characters per three bytes must not wrap.
-    if sealed_len > usize::MAX / 2 { usize::MAX } else { wire::text_len(sealed_len) }
+    wire::text_len(sealed_len)
 }
 
 /// Bytes that a buffer must have for the sealed value whose text form has `text_len` characters. A pure function.

@@ -37,8 +37,9 @@ class Failed(Exception):
 
 
 class Tests:
-    def __init__(self, prefix, keyfold=None):
+    def __init__(self, prefix, keyfold=None, compiler="cc", flags=None):
         self.prefix, self.keyfold, self.passed, self.failed, self.skipped = prefix, keyfold, 0, 0, []
+        self.compiler, self.flags = compiler, flags
         self.lib, self.include = prefix / "lib", prefix / "include"
         self.environment = {
             **os.environ,
@@ -64,10 +65,10 @@ class Tests:
             raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def program(self, source, out, *more, compiler="cc", std="c11"):
-        """Builds a program as a user would."""
-        flags = self.run("pkg-config", "--cflags", "--libs", "keyfold").split()
-        self.run(compiler, f"-std={std}", "-D_GNU_SOURCE", "-g", "-O1", *WARNINGS, *more, source, "-o", out, "-pthread", *flags)
+    def program(self, source, out, *more):
+        """Builds a program as a user would, or as we are told to."""
+        flags = (self.flags or self.run("pkg-config", "--cflags", "--libs", "keyfold")).split()
+        self.run(self.compiler, "-std=c11", "-D_GNU_SOURCE", "-g", "-O1", *WARNINGS, *more, source, "-o", out, "-pthread", *flags)
         return out
 
 
@@ -199,6 +200,14 @@ def values(tests, folder):
     suite(tests, folder, "values", folder, folder / "policy.toml")
 
 
+def gateway(tests, folder):
+    """Search, rows that fail, a copy of the key records, passphrases, the log."""
+    (folder / "policy.toml").write_text(POLICY)
+    shutil.copy(PACKAGE.parent / "bindings-python" / "tests" / "data" / "passphrase.kek", folder)
+    (folder / "passphrase.kek").chmod(0o600)
+    suite(tests, folder, "gateway", folder, folder / "policy.toml", folder / "passphrase.kek")
+
+
 def interop(tests, folder):
     """The command opens what C has sealed, and C what the command has, also with a copy of the key records alone."""
     if not tests.keyfold:
@@ -223,11 +232,12 @@ def interop(tests, folder):
 def misuse(tests, folder):
     """What it does when it is not: every function is in it, and the guard pages catch what they are for."""
     (folder / "policy.toml").write_text(POLICY)
-    source = (HERE / "c" / "misuse.c").read_text()
+    source = "".join((HERE / "c" / name).read_text() for name in ["misuse.c", "misuse_columns.c"])
     missing = [name for name in functions(tests.header) if f"{name}(" not in source]
     tests.check(not missing, f"not misused: {missing}")
     make_ring(tests, folder)
-    suite(tests, folder, "misuse", folder / "ring" / "keyfold.toml", folder / "policy.toml")
+    for name in ["misuse", "misuse_columns"]:
+        suite(tests, folder, name, folder / "ring" / "keyfold.toml", folder / "policy.toml")
     # A program that lies about its buffer dies of the guard page, so one that does not die has not been written past.
     lie = folder / "lie.c"
     lie.write_text(
@@ -290,7 +300,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, symbols, abi, readme, tutorial, values, interop, misuse, leaks]
+CASES = [headers, symbols, abi, readme, tutorial, values, gateway, interop, misuse, leaks]
 
 
 def main():
@@ -298,13 +308,18 @@ def main():
     parser.add_argument("prefix", type=Path, help="where bindings-c/install has put it")
     parser.add_argument("--write-abi", action="store_true", help="write abi.txt, and test nothing")
     parser.add_argument("--keyfold", type=Path, help="the command, which opens what C has sealed")
+    parser.add_argument("--compiler", default="cc", help="for the programs in C")
+    parser.add_argument("--flags", help="of that compiler, with the library, in the place of what pkg-config says")
+    parser.add_argument("--cases", nargs="+", choices=[case.__name__ for case in CASES], help="only these")
     options = parser.parse_args()
-    tests = Tests(options.prefix.resolve(), options.keyfold)
+    tests = Tests(options.prefix.resolve(), options.keyfold, options.compiler, options.flags)
     if options.write_abi:
         with tempfile.TemporaryDirectory() as folder:
             (PACKAGE / "abi.txt").write_text(abi_of(tests, Path(folder)))
         return 0
     for case in CASES:
+        if options.cases and case.__name__ not in options.cases:
+            continue
         print(f"--- {case.__name__}: {case.__doc__}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             try:
