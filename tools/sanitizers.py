@@ -166,7 +166,7 @@ def planted(built, folder):
 
 def test(built, folder):
     """The tests in C."""
-    cases = ["values", "gateway", "misuse"]
+    cases = ["values", "gateway", "misuse", "sizes"]
     flags = " ".join([*FLAGS[built.kind], f"-I{PACKAGE / 'include'}", str(built.library), *SYSTEM_LIBRARIES])
     command = [sys.executable, PACKAGE / "tests" / "run.py", PACKAGE, "--compiler", built.compiler, f"--flags={flags}", "--cases", *cases]
     return subprocess.run([str(part) for part in command], env=built.environment).returncode
@@ -175,14 +175,13 @@ def test(built, folder):
 def fuzz(built, folder, sequences):
     """Sequences of calls, and whether the fuzzer finds a buffer that is one byte too short."""
     source, found = ROOT / "fuzz" / "c" / "calls.c", shared.TARGET / "fuzz"
-    found.mkdir(exist_ok=True)
-    options = ["-max_len=600", "-len_control=0", "-print_final_stats=1", "-timeout=120", "-rss_limit_mb=4096"]
+    options = ["-max_len=200", "-len_control=0", "-entropic=0", "-print_final_stats=1", "-timeout=120", "-rss_limit_mb=4096"]
 
     def run(name, runs, *more):
         program = built.program(source, folder / name, "-fsanitize=fuzzer", *more)
         (folder / f"{name}.d").mkdir()
         environment = built.to_run | {"KEYFOLD_FUZZ_FOLDER": str(folder / f"{name}.d")}
-        command = [program, f"-runs={runs}", *options]
+        command = [program, f"-runs={runs}", f"-artifact_prefix={folder}/{name}-", *options]
         return subprocess.run([str(part) for part in command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, errors="replace")
 
@@ -192,11 +191,12 @@ def fuzz(built, folder, sequences):
     if not is_on:
         print(f"FAILED: a buffer that is a byte too short was not found\n{lie.stdout[-3000:]}\n{where}")
     done = run("calls", sequences)
-    print(done.stdout[-3000:])
-    for left in folder.glob("crash-*"):
-        if done.returncode != 0:
-            shutil.copy(left, found)
-            print(f"found: {found / left.name}")
+    # Without its progress.
+    said = [line for line in done.stdout.splitlines() if not re.match(r"#\d|\s+NEW_FUNC", line)]
+    print("\n".join([*said[:40], "...", *said[-15:]] if len(said) > 60 else said))
+    for left in folder.glob("calls-*-*"):
+        found.mkdir(exist_ok=True)
+        print("found:", shutil.copy(left, found))
     made = re.search(r"number_of_executed_units: (\d+)", done.stdout)
     is_clean = done.returncode == 0 and made and int(made[1]) >= sequences
     print(f"{is_on + bool(is_clean)} passed, {(not is_on) + (not is_clean)} failed")

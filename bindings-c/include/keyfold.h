@@ -1290,7 +1290,8 @@ size_t kf_text_sealed_len_max(size_t text_len);
  *
  * Threads: any. Never blocks.
  *
- * Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP, KF_ERR_MALFORMED; KF_ERR_UNSUPPORTED: a frame, which has none.
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP; KF_ERR_MALFORMED, KF_ERR_UNSUPPORTED: not a value that this build
+ * opens, or a frame, which has no text form.
  */
 KF_MUST_USE
 kf_result kf_to_text(const uint8_t *sealed,

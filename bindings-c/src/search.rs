@@ -3,7 +3,7 @@
 use crate::boundary::{Outcome, boundary};
 use crate::field::kf_field;
 use crate::handle::held;
-use crate::memory::{Output, input, range_of};
+use crate::memory::{Output, TOO_LONG, input, range_of};
 use crate::result::{kf_error, kf_result};
 use crate::value::value_of;
 use std::ffi::c_void;
@@ -74,5 +74,5 @@ pub unsafe extern "C" fn kf_search(
 
 /// Bytes of `keys` ciphertexts.
 fn needed(sealed_len: usize, keys: usize) -> Outcome<usize> {
-    Ok(sealed_len.checked_mul(keys).ok_or(crate::memory::TOO_LONG)?)
+    sealed_len.checked_mul(keys).ok_or(TOO_LONG)
 }

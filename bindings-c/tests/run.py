@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -37,9 +38,9 @@ class Failed(Exception):
 
 
 class Tests:
-    def __init__(self, prefix, keyfold=None, compiler="cc", flags=None):
+    def __init__(self, prefix, keyfold=None, compiler="cc", flags=None, runner=()):
         self.prefix, self.keyfold, self.passed, self.failed, self.skipped = prefix, keyfold, 0, 0, []
-        self.compiler, self.flags = compiler, flags
+        self.compiler, self.flags, self.runner = compiler, flags, list(runner)
         self.lib, self.include = prefix / "lib", prefix / "include"
         self.environment = {
             **os.environ,
@@ -179,13 +180,13 @@ def make_ring(tests, folder):
     source = folder / "make.c"
     names = ", ".join(f'KF_STR("{name}")' for name in ["ring", "ring", "test"])
     source.write_text(f"#include <keyfold.h>\nint main(void) {{ return kf_init({names}, NULL, 0, NULL, NULL); }}\n")
-    tests.run(tests.program(source, folder / "make"), cwd=folder)
+    tests.run(*tests.runner, tests.program(source, folder / "make"), cwd=folder)
 
 
 def suite(tests, folder, name, *arguments):
     """One of the programs in C, which counts its own cases."""
     built = tests.program(HERE / "c" / f"{name}.c", folder / name)
-    done = subprocess.run([built, *arguments], env=tests.environment, capture_output=True, text=True)
+    done = subprocess.run([*tests.runner, built, *arguments], env=tests.environment, capture_output=True, text=True)
     counts = re.search(r"^(\d+) passed, (\d+) failed$", done.stdout, re.MULTILINE)
     if not counts or (done.returncode == 0) != (counts[2] == "0"):
         raise Failed(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -248,6 +249,23 @@ def misuse(tests, folder):
     tests.check(True, "guard pages")
 
 
+def sizes(tests, folder):
+    """Every computation of a length at the edges of size_t."""
+    (folder / "policy.toml").write_text(POLICY)
+    make_ring(tests, folder)
+    suite(tests, folder, "sizes", folder / "ring" / "keyfold.toml", folder / "policy.toml")
+
+
+def sequences(tests, folder):
+    """20,000 random sequences of calls keep what the header promises. `tools/sanitizers.py fuzz` has a real fuzzer make them."""
+    seed = secrets.randbelow(1 << 32)
+    sources = [PACKAGE.parent / "fuzz" / "c" / name for name in ["calls.c", "random.c"]]
+    built = tests.program(sources[0], folder / "calls", sources[1])
+    done = subprocess.run([*tests.runner, built, "20000", str(seed)], env=tests.environment | {"KEYFOLD_FUZZ_FOLDER": str(folder)},
+                          capture_output=True, text=True)
+    tests.check(done.returncode == 0, f"sequences of seed {seed} ended with {done.returncode}: {done.stderr[-2000:]}")
+
+
 def leaks(tests, folder):
     """Valgrind finds nothing in the program of the values, and does in one that reads what it has freed."""
     if not shutil.which("valgrind"):
@@ -300,7 +318,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, symbols, abi, readme, tutorial, values, gateway, interop, misuse, leaks]
+CASES = [headers, symbols, abi, readme, tutorial, values, gateway, interop, misuse, sizes, sequences, leaks]
 
 
 def main():
@@ -310,9 +328,10 @@ def main():
     parser.add_argument("--keyfold", type=Path, help="the command, which opens what C has sealed")
     parser.add_argument("--compiler", default="cc", help="for the programs in C")
     parser.add_argument("--flags", help="of that compiler, with the library, in the place of what pkg-config says")
+    parser.add_argument("--runner", nargs="+", default=[], help="what runs these programs, such as an emulator")
     parser.add_argument("--cases", nargs="+", choices=[case.__name__ for case in CASES], help="only these")
     options = parser.parse_args()
-    tests = Tests(options.prefix.resolve(), options.keyfold, options.compiler, options.flags)
+    tests = Tests(options.prefix.resolve(), options.keyfold, options.compiler, options.flags, options.runner)
     if options.write_abi:
         with tempfile.TemporaryDirectory() as folder:
             (PACKAGE / "abi.txt").write_text(abi_of(tests, Path(folder)))

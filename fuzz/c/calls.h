@@ -19,6 +19,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
         }                                                                              \
     } while (0)
 
+/* Bytes by which the driver lies about its buffers: set by who wants to see that this is found. */
+#ifndef SHORT
+#define SHORT 0
+#endif
+
 /* Whatever happens, it has a name, and is no bug. */
 static inline void did(kf_result result)
 {
@@ -126,14 +131,11 @@ static inline struct bytes some(size_t most)
     return told(made);
 }
 
-/* Bytes by which the driver lies about its buffers: set by who wants to see that this is found. */
-#ifndef SHORT
-#define SHORT 0
-#endif
-
 /* Room for `needed` bytes, mostly. */
 static inline struct bytes room(size_t needed)
 {
+    if (needed > 1 << 16) /* where a length is nonsense */
+        needed = 0;
     switch (pick(12)) {
     case 0: return told(exactly(needed));
     case 1: return exactly(needed > 0 ? needed - 1 : 0);
@@ -148,7 +150,7 @@ static inline struct bytes room(size_t needed)
 
 static inline bool all_are(const void *bytes, size_t len, int fill)
 {
-    for (size_t at = 0; at < len; at++)
+    for (size_t at = 0; at < len && SHORT == 0; at++)
         if (((const uint8_t *)bytes)[at] != (uint8_t)fill)
             return false;
     return true;
@@ -158,6 +160,14 @@ static inline bool all_are(const void *bytes, size_t len, int fill)
 static inline bool untouched(struct bytes given)
 {
     return given.at == NULL || given.len > PTRDIFF_MAX || all_are(given.at, given.len, FILL);
+}
+
+/* Whether the first `len` bytes are erased, if there are so many, and no others. */
+static inline bool erased(struct bytes given, size_t len)
+{
+    if (len > given.len)
+        len = given.len;
+    return all_are(given.at, len, 0) && all_are(given.at + len, given.len - len, FILL);
 }
 
 #endif
