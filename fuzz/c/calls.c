@@ -13,7 +13,7 @@ static const char POLICY[] = "version = 1\n"
 static const char *const NAMES[] = { "any", "bound", "padded", "tenant", "mrn", "nothing" };
 
 static kf_error error;
-static char config[4096], policy[4096];
+static char config[4096], policy[4200];
 static kf_keyring *ring;
 /* What costs files is done so often and no more: the store must not grow for ever. */
 static int opens = 200, rotations = 100;
@@ -268,6 +268,8 @@ static void columns(void)
     kf_column values = column(data, offsets, n), rows = column(names, name_offsets, n);
     const kf_column *bound = pick(2) ? &rows : NULL;
     did(kf_sealed_column_len(field, &values, OUT(needed), &error));
+    if (kf_sealed_column_len(field, &values, &needed, NULL) != KF_OK)
+        needed = 0;
     struct bytes out = room(needed), ends = room((n + 1) * 8);
     kf_column_out to = { out.at, out.len, (int64_t *)(void *)ends.at, ends.len <= PTRDIFF_MAX ? ends.len / 8 : ends.len };
     kf_result result = kf_encrypt_column(field, types.at, &values, bound, pick(32) ? &to : NULL, &error);
@@ -328,11 +330,11 @@ static void pure(void)
     if (result == KF_OK)
         ALWAYS(len <= KF_MAX_NUMBER_LEN && kf_number_decode(type, bytes.at, len, &two, &error) == KF_OK);
     did(kf_number_decode((uint8_t)pick(12), garbage.at, garbage.len, OUT(two), &error));
-    (void)kf_result_name((int32_t)number());
-    (void)kf_result_is_retryable((int32_t)number());
-    (void)kf_opened_len_max((size_t)number());
-    (void)kf_opened_column_len_max((size_t)number(), (size_t)number());
-    (void)kf_text_sealed_len_max((size_t)number());
+    ALWAYS(!kf_result_is_retryable(KF_OK) && kf_result_name(KF_OK) != NULL);
+    size_t long_len = (size_t)number();
+    ALWAYS(kf_opened_len_max(long_len) <= long_len && kf_opened_column_len_max(long_len, (size_t)number()) <= long_len);
+    ALWAYS(kf_text_len(long_len) > long_len || long_len > SIZE_MAX - 15);
+    ALWAYS(kf_text_sealed_len_max(long_len) <= long_len);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
