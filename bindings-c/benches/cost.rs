@@ -4,7 +4,8 @@
 //! `--test` runs one small round of each and asserts nothing. `--assert` fails when a target is missed.
 
 use keyfold::{Column, Context, Decryptor, Encryptor, Value};
-use keyfold_c::column::{kf_column, kf_column_out, kf_decrypt_column, kf_encrypt_column};
+use keyfold_c::column::{kf_column, kf_column_out, kf_encrypt_column};
+use keyfold_c::column_open::kf_decrypt_column;
 use keyfold_c::context::{kf_context_add, kf_context_new};
 use keyfold_c::field::{kf_decrypt, kf_encrypt, kf_field, kf_field_new, kf_opened};
 use keyfold_c::keyring::kf_keyring_open;

@@ -244,6 +244,35 @@ typedef uint8_t kf_key_state;
 #endif // __cplusplus
 
 /**
+ * How much a line of the log matters.
+ */
+enum kf_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Something is wrong that somebody has to look at.
+     */
+    KF_LOG_ERROR = 1,
+    /**
+     * Something is wrong, and keyfold goes on.
+     */
+    KF_LOG_WARNING = 2,
+    /**
+     * What was done to keys and configuration.
+     */
+    KF_LOG_INFO = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kf_log_level kf_log_level;
+#else
+typedef uint8_t kf_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What a value is, and what its bytes mean. Types are sealed with the value and come back with it.
  */
 enum kf_type
@@ -485,6 +514,12 @@ typedef void (*kf_release_fn)(void *user);
 typedef int32_t (*kf_audit_fn)(void *user, const char *event, size_t event_len);
 
 /**
+ * Is given a line of the log: its kf_log_level, and one line of UTF-8 without a newline, safe to store as texts of errors are. Programs
+ * do not parse it. It does not block for long, and calls no function of this header.
+ */
+typedef void (*kf_log_fn)(void *user, uint8_t level, const char *text, size_t text_len);
+
+/**
  * A key as its record says.
  */
 typedef struct {
@@ -517,6 +552,11 @@ typedef struct {
      */
     uint64_t created_at;
 } kf_key_info;
+
+/**
+ * Is given a copy of the key records, all in one piece. Returns KF_OK once it has them where they are to be.
+ */
+typedef int32_t (*kf_records_fn)(void *user, const void *records, size_t records_len);
 
 /**
  * What a value was when it was sealed.
@@ -600,6 +640,10 @@ typedef struct {
      * Rows whose key is compromised; they count as outdated as well.
      */
     size_t compromised;
+    /**
+     * Rows that did not open, which only kf_decrypt_column_each lets happen.
+     */
+    size_t failed;
 } kf_opened_column;
 
 /**
@@ -791,6 +835,19 @@ kf_result kf_options_set_audit(kf_options *options,
 kf_result kf_options_free(kf_options *options);
 
 /**
+ * Has `log` get what keyfold logs in this process, such as that one of several KEKs cannot be reached; NULL: nobody, as at first. It
+ * runs on any thread, several at once, and is given `user`, for which `release` (may be NULL) is called once, when another call of
+ * this function has taken its place and it runs no more. Where `log` is NULL neither is looked at.
+ *
+ * Threads: any. Never blocks, but for a `release` of the program's that does.
+ *
+ * Returns KF_OK.
+ */
+kf_result kf_set_log(kf_log_fn log,
+                     kf_release_fn release,
+                     void *user);
+
+/**
  * Makes an empty context. Release it with kf_context_free; fields that were made with it keep what was in it.
  *
  * Threads: any. Never blocks.
@@ -914,6 +971,22 @@ kf_result kf_keyring_list(const kf_keyring *keyring,
                           size_t keys_cap,
                           size_t *keys_len,
                           kf_error *error);
+
+/**
+ * Has `write` get a copy of all key records, for kf_options_set_records on machines that do not reach the store, and for restoring. It
+ * runs once, in this call, and is given `user`. A copy holds no key in clear, and is believed nowhere without a root that a KEK opens: it may
+ * be sent in the open. Whoever has the KEK as well has every key. The format is that of `keyfold keys backup`.
+ *
+ * Threads: any. Blocks for the store, and for `write`.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_STORE, KF_ERR_CLOSED; KF_ERR_IO: `write` did not return KF_OK, or the audit
+ * trail did not take it.
+ */
+KF_MUST_USE
+kf_result kf_keyring_records(const kf_keyring *keyring,
+                             kf_records_fn write,
+                             void *user,
+                             kf_error *error);
 
 /**
  * Makes the keyring ready for a fork of the process, which has to follow at once: the child can use it, its fields and all other
@@ -1055,6 +1128,43 @@ kf_result kf_is_current(const kf_field *field,
                         kf_error *error);
 
 /**
+ * Says how many keys the values of a deterministic field can be under: the one that seals, and those before it that the configuration
+ * has for the partition. As many ciphertexts kf_search writes, of this field always.
+ *
+ * Threads: any, with the same field. Blocks as kf_encrypt does, for each of the keys.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE; KF_ERR_POLICY_REFUSED: the field is not deterministic, or the context lacks a
+ * required key; KF_ERR_NO_MATCHING_KEY, KF_ERR_WRONG_SCOPE, KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE;
+ * KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_search_keys(const kf_field *field,
+                         size_t *keys,
+                         kf_error *error);
+
+/**
+ * Writes what a value of a deterministic field looks like when it is sealed, under each key that it can be under, the one that seals
+ * first: a row whose column equals one of them has the value. They are of one length, the one that kf_sealed_len says, and follow each
+ * other in `out`, whose `out_cap` must be at least kf_search_keys times that. For columns of text, pass each to kf_to_text.
+ *
+ * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+ *
+ * Threads: any, with the same field. Blocks as kf_search_keys does.
+ *
+ * Returns what kf_search_keys returns; KF_ERR_OVERLAP, KF_ERR_BUFFER_TOO_SMALL; KF_ERR_INVALID_INPUT: not a type, not the bytes of the
+ * type, not the type of the field; KF_ERR_LIMIT_EXCEEDED: the value is too long; KF_ERR_DEADLINE_EXCEEDED.
+ */
+KF_MUST_USE
+kf_result kf_search(const kf_field *field,
+                    uint8_t type,
+                    const void *value,
+                    size_t value_len,
+                    uint8_t *out,
+                    size_t out_cap,
+                    size_t *out_len,
+                    kf_error *error);
+
+/**
  * Says how many bytes kf_encrypt_column is going to write for `values`: no more and no fewer. Looks at offsets only.
  *
  * Threads: any. Never blocks.
@@ -1073,7 +1183,8 @@ kf_result kf_sealed_column_len(const kf_field *field,
  * rows, and is NULL otherwise. Rows that are absent are left out by the caller, or are of KF_TYPE_NULL where absence itself is protected.
  * `out` needs what kf_sealed_column_len says.
  *
- * On KF_OK all rows are written. On any other result nothing has been changed, and kf_error::row says which row it is about.
+ * On KF_OK all rows are written. On any other result nothing has been changed, and kf_error::row says which row it is about; after
+ * KF_ERR_RANDOMNESS_UNAVAILABLE and KF_ERR_INTERNAL data and offsets may have been erased.
  *
  * Threads: any, with the same field. Blocks as kf_encrypt does.
  *
@@ -1118,6 +1229,32 @@ kf_result kf_decrypt_column(const kf_field *field,
                             kf_error *error);
 
 /**
+ * Decrypts a column as kf_decrypt_column does, where a row that does not open leaves the others alone: `results` has room for a
+ * kf_result per row, which is KF_OK or says why there is none, and then its type is 0 and it has no bytes. `out` needs room for
+ * sealed->data_len bytes, since a row that is no sealed value can be of any length.
+ *
+ * On KF_OK all rows are written, be it that none of them opened: look at `opened->failed`. On any other result nothing can be opened
+ * at present, or at all; then `results` has not been changed either, and all else is as kf_decrypt_column says.
+ *
+ * Threads: any, with the same field. Blocks as kf_decrypt_column does.
+ *
+ * Returns what kf_decrypt_column returns. Only in `results` are, with a row: KF_ERR_MALFORMED, KF_ERR_UNSUPPORTED,
+ * KF_ERR_NO_MATCHING_KEY, KF_ERR_WRONG_SCOPE, KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_DECRYPTION_FAILED; KF_ERR_POLICY_REFUSED: the
+ * suite; KF_ERR_INVALID_INPUT, KF_ERR_LIMIT_EXCEEDED: what the row is bound to is empty or too long.
+ */
+KF_MUST_USE
+kf_result kf_decrypt_column_each(const kf_field *field,
+                                 const kf_column *sealed,
+                                 const kf_column *rows,
+                                 uint8_t *types,
+                                 size_t types_cap,
+                                 const kf_column_out *out,
+                                 int32_t *results,
+                                 size_t results_cap,
+                                 kf_opened_column *opened,
+                                 kf_error *error);
+
+/**
  * Says what a sealed value says of itself.
  *
  * Threads: any. Never blocks.
@@ -1153,7 +1290,8 @@ size_t kf_text_sealed_len_max(size_t text_len);
  *
  * Threads: any. Never blocks.
  *
- * Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP, KF_ERR_MALFORMED; KF_ERR_UNSUPPORTED: a frame, which has none.
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP; KF_ERR_MALFORMED, KF_ERR_UNSUPPORTED: not a value that this build
+ * opens, or a frame, which has no text form.
  */
 KF_MUST_USE
 kf_result kf_to_text(const uint8_t *sealed,

@@ -109,6 +109,10 @@ pub type kf_passphrase_fn = Option<
 /// event is about, with KF_ERR_IO, and a key that it was to bring is not used.
 pub type kf_audit_fn = Option<unsafe extern "C" fn(user: *mut c_void, event: *const c_char, event_len: usize) -> i32>;
 
+/// Is given a copy of the key records, all in one piece. Returns KF_OK once it has them where they are to be.
+pub type kf_records_fn =
+    Option<unsafe extern "C" fn(user: *mut c_void, records: *const c_void, records_len: usize) -> i32>;
+
 /// Releases what a callback was given.
 pub type kf_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
@@ -126,6 +130,10 @@ unsafe impl Sync for User {}
 impl User {
     pub(crate) fn new(pointer: *mut c_void, release: kf_release_fn) -> Self {
         Self { pointer, release }
+    }
+
+    pub(crate) fn pointer(&self) -> *mut c_void {
+        self.pointer
     }
 }
 

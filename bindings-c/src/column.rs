@@ -1,11 +1,11 @@
-//! Columns: many values in one call.
+//! Columns: many values in one call. Sealing them.
 
 use crate::boundary::{Failure, Outcome, boundary};
 use crate::field::kf_field;
 use crate::handle::held;
 use crate::memory::{Output, input, one, range, range_of};
 use crate::result::{kf_error, kf_result};
-use crate::value::{KF_DETERMINISTIC_OVERHEAD, kf_type, value_of};
+use crate::value::{KF_MAX_VALUE_LEN, kf_type, value_of};
 use keyfold::{Column, ColumnBytes, ColumnValues, Value};
 use std::ops::Range;
 
@@ -39,12 +39,16 @@ pub struct kf_column_out {
 
 const KF_TYPE_BYTES: u8 = kf_type::KF_TYPE_BYTES as u8;
 const KF_TYPE_TEXT: u8 = kf_type::KF_TYPE_TEXT as u8;
+const KF_TYPE_JSON: u8 = kf_type::KF_TYPE_JSON as u8;
 
 /// A column of the caller's.
-struct Given<'a> {
-    column: Column<'a>,
-    data_len: usize,
-    memory: [Range<usize>; 3],
+pub(crate) struct Given<'a> {
+    pub(crate) column: Column<'a>,
+    pub(crate) data_len: usize,
+    /// The bytes of all rows.
+    bytes: &'a [u8],
+    offsets: &'a [i64],
+    pub(crate) memory: [Range<usize>; 3],
 }
 
 impl<'a> Given<'a> {
@@ -53,7 +57,7 @@ impl<'a> Given<'a> {
     /// # Safety
     ///
     /// As for [`input`], of the struct and what it points to.
-    unsafe fn new(column: *const kf_column) -> Outcome<Self> {
+    pub(crate) unsafe fn new(column: *const kf_column) -> Outcome<Self> {
         // SAFETY: this function's contract.
         let given = unsafe { one(column) }?;
         // SAFETY: this function's contract.
@@ -65,7 +69,10 @@ impl<'a> Given<'a> {
             unsafe { input(given.offsets, given.rows.saturating_add(1)) }?
         };
         let memory = [range(column, 1), range_of(data), range(given.offsets, offsets.len())];
-        Ok(Self { column: Column::new(data, offsets)?, data_len: data.len(), memory })
+        let column = Column::new(data, offsets)?;
+        // There is an offset, and all are within the data.
+        let bytes = &data[offsets[0] as usize..offsets[offsets.len() - 1] as usize];
+        Ok(Self { column, data_len: data.len(), bytes, offsets, memory })
     }
 
     /// As [`new`](Self::new), where NULL means that there is none.
@@ -73,12 +80,12 @@ impl<'a> Given<'a> {
     /// # Safety
     ///
     /// As for [`new`](Self::new).
-    unsafe fn optional(column: *const kf_column) -> Outcome<Option<Self>> {
+    pub(crate) unsafe fn optional(column: *const kf_column) -> Outcome<Option<Self>> {
         // SAFETY: this function's contract.
         if column.is_null() { Ok(None) } else { unsafe { Self::new(column) }.map(Some) }
     }
 
-    fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         ColumnBytes::len(&self.column)
     }
 }
@@ -90,11 +97,21 @@ struct Typed<'a> {
 }
 
 impl<'a> Typed<'a> {
-    fn new(types: &'a [u8], column: Column<'a>) -> Outcome<Self> {
+    fn new(types: &'a [u8], values: &Given<'a>) -> Outcome<Self> {
+        // Every part of ASCII is text, so that a look at all of it at once spares one at each row.
+        let is_ascii = values.bytes.is_ascii();
         for (row, &id) in types.iter().enumerate() {
-            value_of(id, column.bytes(row)).map_err(|failure| failure.in_row(row))?;
+            let bytes = values.column.bytes(row);
+            let is_known = match id {
+                KF_TYPE_BYTES => true,
+                KF_TYPE_TEXT | KF_TYPE_JSON => is_ascii,
+                _ => false,
+            };
+            if !is_known || bytes.len() > KF_MAX_VALUE_LEN {
+                value_of(id, bytes).map_err(|failure| failure.in_row(row))?;
+            }
         }
-        Ok(Self { types, column })
+        Ok(Self { types, column: values.column })
     }
 }
 
@@ -110,15 +127,23 @@ impl ColumnValues for Typed<'_> {
             KF_TYPE_BYTES => Value::Bytes(bytes),
             // SAFETY: `new` has checked that it is UTF-8, and nobody changes it while it is borrowed.
             KF_TYPE_TEXT => Value::Text(unsafe { str::from_utf8_unchecked(bytes) }),
-            id => value_of(id, bytes).expect("checked by new"),
+            // SAFETY: as above.
+            KF_TYPE_JSON => Value::Json(unsafe { str::from_utf8_unchecked(bytes) }),
+            id => other_value(id, bytes),
         }
     }
 }
 
+/// Apart, so that the others cost no call.
+#[inline(never)]
+fn other_value(id: u8, bytes: &[u8]) -> Value<'_> {
+    value_of(id, bytes).expect("checked by Typed::new")
+}
+
 /// Room of the caller's for a column.
-struct Room {
-    data: Output<u8>,
-    offsets: Output<i64>,
+pub(crate) struct Room {
+    pub(crate) data: Output<u8>,
+    pub(crate) offsets: Output<i64>,
 }
 
 impl Room {
@@ -127,7 +152,7 @@ impl Room {
     /// # Safety
     ///
     /// `out` is NULL or can be read.
-    unsafe fn at_most(out: *const kf_column_out, data_len: usize, rows: usize) -> Outcome<Self> {
+    pub(crate) unsafe fn at_most(out: *const kf_column_out, data_len: usize, rows: usize) -> Outcome<Self> {
         // SAFETY: this function's contract.
         let out = unsafe { one(out) }?;
         Ok(Self {
@@ -137,13 +162,13 @@ impl Room {
     }
 
     /// Refuses less room than is needed.
-    fn check(&self) -> Outcome<()> {
+    pub(crate) fn check(&self) -> Outcome<()> {
         self.data.check()?;
         self.offsets.check()
     }
 
     /// Refuses to write over itself, or where something is read from.
-    fn apart_from(&self, inputs: &[Range<usize>]) -> Outcome<()> {
+    pub(crate) fn apart_from(&self, inputs: &[Range<usize>]) -> Outcome<()> {
         self.data.apart_from(inputs)?;
         self.data.apart_from(&[self.offsets.range()])?;
         self.offsets.apart_from(inputs)
@@ -170,28 +195,34 @@ pub unsafe extern "C" fn kf_sealed_column_len(
         // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
         let values = unsafe { Given::new(values) }?;
         out.apart_from(&values.memory)?;
-        let len = column_len(&field, &values.column)?;
+        let len = column_len(&field, &values)?;
         // SAFETY: the contract of the header: `sealed_len` can be written; it is apart from the inputs.
         unsafe { out.set(&[len]) };
         Ok(())
     })
 }
 
-fn column_len(field: &kf_field, values: &Column<'_>) -> Outcome<usize> {
-    let mut len = 0_usize;
-    for row in 0..ColumnBytes::len(values) {
-        let sealed = field.sealed_len(values.bytes(row).len()).map_err(|failure| failure.in_row(row))?;
-        let too_long = Failure::own(kf_result::KF_ERR_LIMIT_EXCEEDED, "the sealed column is larger than memory");
-        len = len.checked_add(sealed).filter(|&len| isize::try_from(len).is_ok()).ok_or(too_long)?;
+fn column_len(field: &kf_field, values: &Given<'_>) -> Outcome<usize> {
+    const TOO_LONG: Failure = Failure::own(kf_result::KF_ERR_LIMIT_EXCEEDED, "the sealed column is larger than memory");
+    // Neither negative nor longer than the data.
+    let lens = values.offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize);
+    let fits = |len: &usize| isize::try_from(*len).is_ok();
+    if field.is_padded() || lens.clone().any(|len| len > KF_MAX_VALUE_LEN) {
+        return lens.enumerate().try_fold(0_usize, |sum, (row, len)| {
+            let sealed = field.sealed_len(len).map_err(|failure| failure.in_row(row))?;
+            sum.checked_add(sealed).filter(fits).ok_or(TOO_LONG)
+        });
     }
-    Ok(len)
+    let overhead = field.sealed_len(0)?.checked_mul(values.rows());
+    overhead.and_then(|overhead| overhead.checked_add(values.bytes.len())).filter(fits).ok_or(TOO_LONG)
 }
 
 /// Encrypts a column. `types` has the type of each row (KF_TYPE_*), `values` their bytes; `rows` what each is bound to, where the policy binds
 /// rows, and is NULL otherwise. Rows that are absent are left out by the caller, or are of KF_TYPE_NULL where absence itself is protected.
 /// `out` needs what kf_sealed_column_len says.
 ///
-/// On KF_OK all rows are written. On any other result nothing has been changed, and kf_error::row says which row it is about.
+/// On KF_OK all rows are written. On any other result nothing has been changed, and kf_error::row says which row it is about; after
+/// KF_ERR_RANDOMNESS_UNAVAILABLE and KF_ERR_INTERNAL data and offsets may have been erased.
 ///
 /// Threads: any, with the same field. Blocks as kf_encrypt does.
 ///
@@ -213,109 +244,17 @@ pub unsafe extern "C" fn kf_encrypt_column(
         // SAFETY: as above.
         let types = unsafe { input(types, values.rows()) }?;
         // SAFETY: as above.
-        let mut room = unsafe { Room::at_most(out, column_len(&field, &values.column)?, values.rows()) }?;
+        let mut room = unsafe { Room::at_most(out, column_len(&field, &values)?, values.rows()) }?;
         room.check()?;
         let mut memory = vec![range_of(types), range(out, 1)];
         memory.extend_from_slice(&values.memory);
         memory.extend(rows.iter().flat_map(|rows| rows.memory.clone()));
         room.apart_from(&memory)?;
-        let values = Typed::new(types, values.column)?;
-        let sealed = field.encryptor()?.encrypt_column(&values, rows.as_ref().map(|rows| &rows.column))?;
+        let values = Typed::new(types, &values)?;
+        let rows = rows.as_ref().map(|rows| &rows.column);
         // SAFETY: the contract of the header: both can be written; they are apart from each other and from the inputs.
-        unsafe {
-            room.data.set(sealed.data());
-            room.offsets.set(sealed.offsets());
-        }
+        let (data, offsets) = unsafe { (room.data.get(), room.offsets.get()) };
+        field.encryptor()?.encrypt_column_into_slices(&values, rows, data, offsets)?;
         Ok(())
-    })
-}
-
-/// What there is to know of an opened column.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct kf_opened_column {
-    /// Rows whose key is no longer the one that seals: what waits for being encrypted again.
-    pub outdated: usize,
-    /// Rows whose key is compromised; they count as outdated as well.
-    pub compromised: usize,
-}
-
-/// Bytes of data that `out` must have for opening a column of `sealed_len` bytes in `rows` rows, whatever is in it. A pure function.
-///
-/// Threads: any. Never blocks.
-#[must_use]
-#[unsafe(no_mangle)]
-pub extern "C" fn kf_opened_column_len_max(sealed_len: usize, rows: usize) -> usize {
-    // A row that is shorter than this is no sealed value, and nothing is written then.
-    sealed_len.saturating_sub(rows.saturating_mul(KF_DETERMINISTIC_OVERHEAD))
-}
-
-/// Decrypts a column, each row bound to what it was encrypted with, and writes types, values and offsets. `types` has room for a type per
-/// row, `out` for kf_opened_column_len_max(sealed->data_len, sealed->rows) bytes and `rows + 1` offsets. `opened` may be NULL.
-///
-/// On KF_OK all rows are written. On any other result `types`, the offsets and `*opened` have not been changed, kf_error::row says which
-/// row it is about, and the room for data is zero or unchanged as kf_decrypt says of `out`.
-///
-/// Threads: any, with the same field. Blocks as kf_decrypt does, for each key that is in the column.
-///
-/// Returns what kf_decrypt returns; KF_ERR_INVALID_INPUT also where `rows` has another number of rows.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kf_decrypt_column(
-    field: *const kf_field,
-    sealed: *const kf_column,
-    rows: *const kf_column,
-    types: *mut u8,
-    types_cap: usize,
-    out: *const kf_column_out,
-    opened: *mut kf_opened_column,
-    error: *mut kf_error,
-) -> kf_result {
-    boundary(error, || {
-        let field = held(field)?;
-        // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
-        let (sealed, rows) = unsafe { (Given::new(sealed)?, Given::optional(rows)?) };
-        let needed = kf_opened_column_len_max(sealed.data_len, sealed.rows());
-        // SAFETY: as above.
-        let mut room = unsafe { Room::at_most(out, needed, sealed.rows()) }?;
-        let mut types = Output::at_most(types, types_cap, sealed.rows())?;
-        let mut told = if opened.is_null() { None } else { Some(Output::one(opened)?) };
-        let mut memory = vec![range(out, 1)];
-        memory.extend_from_slice(&sealed.memory);
-        memory.extend(rows.iter().flat_map(|rows| rows.memory.clone()));
-        types.apart_from(&memory)?;
-        memory.push(types.range());
-        if let Some(told) = &told {
-            told.apart_from(&memory)?;
-            memory.push(told.range());
-        }
-        room.apart_from(&memory)?;
-        let column = &sealed.column;
-        let open = || {
-            room.check()
-                .and_then(|()| types.check())
-                .and_then(|()| field.open_column(column, rows.map(|rows| rows.column)))
-        };
-        match open() {
-            Ok(values) => {
-                let ids: Vec<u8> = values.types().iter().map(|&kind| kind as u8).collect();
-                // SAFETY: the contract of the header: all can be written; they are apart from each other and from the inputs.
-                unsafe {
-                    room.data.set(values.data());
-                    room.offsets.set(values.offsets());
-                    types.set(&ids);
-                    if let Some(told) = &mut told {
-                        let (outdated, compromised) = (values.outdated(), values.compromised());
-                        told.set(&[kf_opened_column { outdated, compromised }]);
-                    }
-                }
-                Ok(())
-            }
-            Err(failure) => {
-                // SAFETY: as above.
-                unsafe { room.data.erase() };
-                Err(failure)
-            }
-        }
     })
 }

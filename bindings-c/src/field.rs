@@ -7,7 +7,10 @@ use crate::keyring::kf_keyring;
 use crate::memory::{Output, input, optional, optional_text, range_of, text};
 use crate::result::{kf_error, kf_result};
 use crate::value::{KF_DETERMINISTIC_OVERHEAD, value_of};
-use keyfold::{Column, Decryptor, Encryptor, Error, Field, Opened, OpenedColumn, Value};
+use keyfold::{
+    Column, ColumnBytes, Decryptor, Encryptor, Error, ErrorKind, Field, Opened, OpenedColumn, Padding, RowBinding,
+    Searcher, Value,
+};
 use std::ffi::{c_char, c_void};
 use std::sync::OnceLock;
 
@@ -16,6 +19,7 @@ pub struct kf_field {
     field: Field,
     encryptor: OnceLock<Encryptor>,
     decryptor: OnceLock<Decryptor>,
+    searcher: OnceLock<Searcher>,
 }
 
 impl Object for kf_field {
@@ -30,6 +34,11 @@ impl kf_field {
     #[inline]
     pub(crate) fn sealed_len(&self, value_len: usize) -> Outcome<usize> {
         Ok(self.field.policy().sealed_len(value_len)?)
+    }
+
+    /// Whether sealed values are longer by more than what sealing always adds.
+    pub(crate) fn is_padded(&self) -> bool {
+        self.field.policy().padding != Padding::None
     }
 
     /// The handle that seals; it is to be made ready.
@@ -74,7 +83,30 @@ impl kf_field {
         Ok(decryptor.decrypt_column(sealed, rows.as_ref())?)
     }
 
-    fn open(&self, sealed: &[u8], row: Option<&[u8]>) -> Outcome<Opened> {
+    /// The handle that finds values, under keys that may be used now.
+    pub(crate) fn searcher(&self) -> Outcome<&Searcher> {
+        if self.searcher.get().is_none() {
+            let made = pollster::block_on(self.field.clone().searcher())?;
+            // Of two threads that make one, either will do.
+            let _ = self.searcher.set(made);
+        }
+        let searcher = self.searcher.get().expect("set above");
+        Ok(pollster::block_on(searcher.ready())?)
+    }
+
+    /// Refuses row bindings that the policy does not want, or that are too few or many for a column of `n` rows.
+    pub(crate) fn check_rows(&self, n: usize, rows: Option<&Column<'_>>) -> Outcome<()> {
+        let is_bound = self.field.policy().row_binding != RowBinding::None;
+        let message = match rows {
+            None if is_bound => "the field is bound to its row, so row bindings are needed",
+            Some(_) if !is_bound => "the field is not bound to its row, but row bindings are given",
+            Some(rows) if ColumnBytes::len(rows) != n => "a column has one row binding per row",
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidInput, message).into())
+    }
+
+    pub(crate) fn open(&self, sealed: &[u8], row: Option<&[u8]>) -> Outcome<Opened> {
         let decryptor = self.decryptor()?;
         if let Some(opened) = decryptor.decrypt_if_ready(sealed, row)? {
             return Ok(opened);
@@ -112,7 +144,8 @@ pub unsafe extern "C" fn kf_field_new(
         if let Some(scope) = scope {
             field = field.scope(scope);
         }
-        let made = handle::give(kf_field { field, encryptor: OnceLock::new(), decryptor: OnceLock::new() })?;
+        let (encryptor, decryptor, searcher) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let made = handle::give(kf_field { field, encryptor, decryptor, searcher })?;
         // SAFETY: the contract of the header: `field` can be written.
         unsafe { out.set(&[made]) };
         Ok(())

@@ -71,8 +71,7 @@ pub unsafe extern "C" fn kf_inspect(
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn kf_text_len(sealed_len: usize) -> usize {
-    // Four characters per three bytes must not wrap.
-    if sealed_len > usize::MAX / 2 { usize::MAX } else { wire::text_len(sealed_len) }
+    wire::text_len(sealed_len)
 }
 
 /// Bytes that a buffer must have for the sealed value whose text form has `text_len` characters. A pure function.
@@ -89,7 +88,8 @@ pub extern "C" fn kf_text_sealed_len_max(text_len: usize) -> usize {
 ///
 /// Threads: any. Never blocks.
 ///
-/// Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP, KF_ERR_MALFORMED; KF_ERR_UNSUPPORTED: a frame, which has none.
+/// Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_OVERLAP; KF_ERR_MALFORMED, KF_ERR_UNSUPPORTED: not a value that this build
+/// opens, or a frame, which has no text form.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kf_to_text(
@@ -109,6 +109,8 @@ pub unsafe extern "C" fn kf_to_text(
         len.apart_from(&[range_of(sealed)])?;
         let mut made = Vec::with_capacity(kf_text_len(sealed.len()));
         wire::push_text(sealed, &mut made)?;
+        // What is no value has a text that none comes back from.
+        Sealed::parse(sealed)?;
         // SAFETY: the contract of the header: both can be written; they are apart from each other and from the input.
         unsafe {
             out.set(&made);

@@ -1,15 +1,16 @@
 //! Keyrings.
 
 use crate::boundary::boundary;
+use crate::callback::{NO_FUNCTION, kf_records_fn};
 use crate::handle::{self, Object, Table, held};
 use crate::memory::{Output, optional, optional_text, text};
 use crate::options::{given, kf_options, path};
 use crate::result::{kf_error, kf_result};
 use keyfold::wire::KeyId;
-use keyfold::{KekAlias, Keyring, Record};
+use keyfold::{AuditAction, AuditEvent, Error, ErrorKind, KekAlias, Keyring, Record};
 use keyfold_open::NewKeyring;
 use std::collections::BTreeMap;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 
 /// A named set of keys, which a configuration describes.
 pub struct kf_keyring {
@@ -253,6 +254,39 @@ pub unsafe extern "C" fn kf_keyring_list(
             len.set(&[infos.len()]);
         }
         Ok(())
+    })
+}
+
+/// Has `write` get a copy of all key records, for kf_options_set_records on machines that do not reach the store, and for restoring. It
+/// runs once, in this call, and is given `user`. A copy holds no key in clear, and is believed nowhere without a root that a KEK opens: it may
+/// be sent in the open. Whoever has the KEK as well has every key. The format is that of `keyfold keys backup`.
+///
+/// Threads: any. Blocks for the store, and for `write`.
+///
+/// Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_STORE, KF_ERR_CLOSED; KF_ERR_IO: `write` did not return KF_OK, or the audit
+/// trail did not take it.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kf_keyring_records(
+    keyring: *const kf_keyring,
+    write: kf_records_fn,
+    user: *mut c_void,
+    error: *mut kf_error,
+) -> kf_result {
+    boundary(error, || {
+        let keyring = held(keyring)?;
+        let write = write.ok_or(NO_FUNCTION)?;
+        let (copy, count) = pollster::block_on(keyfold_open::backup(&keyring.ring, Vec::new()))?;
+        // Before it leaves: what cannot be recorded does not happen.
+        keyring.ring.audit(AuditEvent::new(AuditAction::Backup).detail("records", count))?;
+        // SAFETY: the contract of the header for kf_records_fn; the bytes are valid for this call.
+        let code = unsafe { write(user, copy.as_ptr().cast(), copy.len()) };
+        if code == kf_result::KF_OK as i32 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Io, "the program's function did not take the records")
+            .with_detail(code.to_string())
+            .into())
     })
 }
 

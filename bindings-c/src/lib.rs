@@ -9,12 +9,15 @@
 mod boundary;
 pub mod callback;
 pub mod column;
+pub mod column_open;
 pub mod context;
 pub mod field;
 mod handle;
 pub mod inspect;
 pub mod keyring;
+pub mod log;
 mod memory;
 pub mod options;
 pub mod result;
+pub mod search;
 pub mod value;

@@ -8,7 +8,8 @@ use std::slice;
 use std::str;
 use zeroize::Zeroize;
 
-const TOO_LONG: Failure = Failure::own(kf_result::KF_ERR_INVALID_INPUT, "a length is larger than any object in memory");
+pub(crate) const TOO_LONG: Failure =
+    Failure::own(kf_result::KF_ERR_INVALID_INPUT, "a length is larger than any object in memory");
 const NOT_ALIGNED: Failure =
     Failure::own(kf_result::KF_ERR_INVALID_INPUT, "a pointer is not aligned for what it points to");
 const NOT_UTF8: Failure = Failure::own(kf_result::KF_ERR_INVALID_INPUT, "a text is not UTF-8");

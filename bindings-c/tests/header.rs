@@ -5,8 +5,20 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 9] =
-    ["result", "value", "options", "callback", "context", "keyring", "field", "column", "inspect"];
+const SOURCES: [&str; 12] = [
+    "result",
+    "value",
+    "options",
+    "callback",
+    "log",
+    "context",
+    "keyring",
+    "field",
+    "search",
+    "column",
+    "column_open",
+    "inspect",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -37,8 +38,9 @@ class Failed(Exception):
 
 
 class Tests:
-    def __init__(self, prefix, keyfold=None):
+    def __init__(self, prefix, keyfold=None, compiler="cc", flags=None, runner=()):
         self.prefix, self.keyfold, self.passed, self.failed, self.skipped = prefix, keyfold, 0, 0, []
+        self.compiler, self.flags, self.runner = compiler, flags, list(runner)
         self.lib, self.include = prefix / "lib", prefix / "include"
         self.environment = {
             **os.environ,
@@ -64,10 +66,10 @@ class Tests:
             raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def program(self, source, out, *more, compiler="cc", std="c11"):
-        """Builds a program as a user would."""
-        flags = self.run("pkg-config", "--cflags", "--libs", "keyfold").split()
-        self.run(compiler, f"-std={std}", "-D_GNU_SOURCE", "-g", "-O1", *WARNINGS, *more, source, "-o", out, "-pthread", *flags)
+    def program(self, source, out, *more):
+        """Builds a program as a user would, or as we are told to."""
+        flags = (self.flags or self.run("pkg-config", "--cflags", "--libs", "keyfold")).split()
+        self.run(self.compiler, "-std=c11", "-D_GNU_SOURCE", "-g", "-O1", *WARNINGS, *more, source, "-o", out, "-pthread", *flags)
         return out
 
 
@@ -178,7 +180,7 @@ def make_ring(tests, folder):
     source = folder / "make.c"
     names = ", ".join(f'KF_STR("{name}")' for name in ["ring", "ring", "test"])
     source.write_text(f"#include <keyfold.h>\nint main(void) {{ return kf_init({names}, NULL, 0, NULL, NULL); }}\n")
-    tests.run(tests.program(source, folder / "make"), cwd=folder)
+    tests.run(*tests.runner, tests.program(source, folder / "make"), cwd=folder)
 
 
 def suite(tests, folder, name, *arguments):
@@ -187,7 +189,7 @@ def suite(tests, folder, name, *arguments):
     if not source.exists():
         source, language = source.with_suffix(".cc"), {"compiler": "c++", "std": "c++17"}
     built = tests.program(source, folder / name, **language)
-    done = subprocess.run([built, *arguments], env=tests.environment, capture_output=True, text=True)
+    done = subprocess.run([*tests.runner, built, *arguments], env=tests.environment, capture_output=True, text=True)
     counts = re.search(r"^(\d+) passed, (\d+) failed$", done.stdout, re.MULTILINE)
     if not counts or (done.returncode == 0) != (counts[2] == "0"):
         raise Failed(f"{name} ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -236,6 +238,14 @@ def cpp(tests, folder):
     tests.check(True, "valgrind")
 
 
+def gateway(tests, folder):
+    """Search, rows that fail, a copy of the key records, passphrases, the log."""
+    (folder / "policy.toml").write_text(POLICY)
+    shutil.copy(PACKAGE.parent / "bindings-python" / "tests" / "data" / "passphrase.kek", folder)
+    (folder / "passphrase.kek").chmod(0o600)
+    suite(tests, folder, "gateway", folder, folder / "policy.toml", folder / "passphrase.kek")
+
+
 def interop(tests, folder):
     """The command opens what C has sealed, and C what the command has, also with a copy of the key records alone."""
     if not tests.keyfold:
@@ -260,11 +270,12 @@ def interop(tests, folder):
 def misuse(tests, folder):
     """What it does when it is not: every function is in it, and the guard pages catch what they are for."""
     (folder / "policy.toml").write_text(POLICY)
-    source = (HERE / "c" / "misuse.c").read_text()
+    source = "".join((HERE / "c" / name).read_text() for name in ["misuse.c", "misuse_columns.c"])
     missing = [name for name in functions(tests.header) if f"{name}(" not in source]
     tests.check(not missing, f"not misused: {missing}")
     make_ring(tests, folder)
-    suite(tests, folder, "misuse", folder / "ring" / "keyfold.toml", folder / "policy.toml")
+    for name in ["misuse", "misuse_columns"]:
+        suite(tests, folder, name, folder / "ring" / "keyfold.toml", folder / "policy.toml")
     # A program that lies about its buffer dies of the guard page, so one that does not die has not been written past.
     lie = folder / "lie.c"
     lie.write_text(
@@ -273,6 +284,23 @@ def misuse(tests, folder):
         "    return kf_number_encode(KF_TYPE_INTEGER, &one, bytes, KF_MAX_NUMBER_LEN, &len, NULL) + report() + passed + failed;\n}\n")
     tests.run(tests.program(lie, folder / "lie", "-I", HERE / "c", "-Wno-unused-function"), status=-11)
     tests.check(True, "guard pages")
+
+
+def sizes(tests, folder):
+    """Every computation of a length at the edges of size_t."""
+    (folder / "policy.toml").write_text(POLICY)
+    make_ring(tests, folder)
+    suite(tests, folder, "sizes", folder / "ring" / "keyfold.toml", folder / "policy.toml")
+
+
+def sequences(tests, folder):
+    """20,000 random sequences of calls keep what the header promises. `tools/sanitizers.py fuzz` has a real fuzzer make them."""
+    seed = secrets.randbelow(1 << 32)
+    sources = [PACKAGE.parent / "fuzz" / "c" / name for name in ["calls.c", "random.c"]]
+    built = tests.program(sources[0], folder / "calls", sources[1])
+    done = subprocess.run([*tests.runner, built, "20000", str(seed)], env=tests.environment | {"KEYFOLD_FUZZ_FOLDER": str(folder)},
+                          capture_output=True, text=True)
+    tests.check(done.returncode == 0, f"sequences of seed {seed} ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
 def leaks(tests, folder):
@@ -327,7 +355,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, symbols, abi, readme, tutorial, values, cpp, interop, misuse, leaks]
+CASES = [headers, symbols, abi, readme, tutorial, values, gateway, cpp, interop, misuse, sizes, sequences, leaks]
 
 
 def main():
@@ -335,13 +363,19 @@ def main():
     parser.add_argument("prefix", type=Path, help="where bindings-c/install has put it")
     parser.add_argument("--write-abi", action="store_true", help="write abi.txt, and test nothing")
     parser.add_argument("--keyfold", type=Path, help="the command, which opens what C has sealed")
+    parser.add_argument("--compiler", default="cc", help="for the programs in C")
+    parser.add_argument("--flags", help="of that compiler, with the library, in the place of what pkg-config says")
+    parser.add_argument("--runner", nargs="+", default=[], help="what runs these programs, such as an emulator")
+    parser.add_argument("--cases", nargs="+", choices=[case.__name__ for case in CASES], help="only these")
     options = parser.parse_args()
-    tests = Tests(options.prefix.resolve(), options.keyfold)
+    tests = Tests(options.prefix.resolve(), options.keyfold, options.compiler, options.flags, options.runner)
     if options.write_abi:
         with tempfile.TemporaryDirectory() as folder:
             (PACKAGE / "abi.txt").write_text(abi_of(tests, Path(folder)))
         return 0
     for case in CASES:
+        if options.cases and case.__name__ not in options.cases:
+            continue
         print(f"--- {case.__name__}: {case.__doc__}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             try:

@@ -1,14 +1,15 @@
 //! Many values at once: columns in and out, in Arrow's layout, sealed and opened in one call.
 
 mod open;
+mod rows;
 mod seal;
 
 pub(crate) use open::{OpenedValue, Opening};
+pub(crate) use rows::{Behind, SealedRows, Within};
 pub(crate) use seal::{DeterministicSeal, FieldSeal, seal_value};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::{Value, ValueType};
-use crate::wire::HEADER_LEN;
 use core::fmt;
 use zeroize::Zeroize;
 
@@ -206,82 +207,6 @@ impl SealedColumn {
             out.offsets.push(out.data.len() as i64);
         }
         out
-    }
-}
-
-/// What short rows are before they are sealed: a header, and zeros.
-type Template = [u8; TEMPLATE_LEN];
-
-/// Bytes of sealed values that are short, as identifiers are.
-const TEMPLATE_LEN: usize = 96;
-
-fn template(header: &[u8; HEADER_LEN]) -> Template {
-    let mut template = [0; TEMPLATE_LEN];
-    template[..HEADER_LEN].copy_from_slice(header);
-    template
-}
-
-/// Rows that are being added to a column. Unless they all are, none is: on drop they are erased, since a row that failed half way
-/// may still hold plaintext.
-struct Added<'a> {
-    out: &'a mut SealedColumn,
-    /// Rows and bytes of the column before.
-    rows: usize,
-    len: usize,
-    is_done: bool,
-}
-
-impl<'a> Added<'a> {
-    /// Rows of these lengths, none of which is there yet. Room for all of them is allocated, so that none moves while it is sealed.
-    fn new<E>(out: &'a mut SealedColumn, lens: impl ExactSizeIterator<Item = Result<usize, E>>) -> Result<Self, E> {
-        if out.offsets.is_empty() {
-            out.offsets.push(0);
-        }
-        let (rows, len) = (ColumnBytes::len(out), out.data.len());
-        let added = Self { out, rows, len, is_done: false };
-        added.out.offsets.reserve(lens.len());
-        let mut end = len;
-        for row_len in lens {
-            end += row_len?;
-            added.out.offsets.push(i64::try_from(end).expect("memory is smaller than 2⁶³ bytes"));
-        }
-        added.out.data.reserve(end - len);
-        Ok(added)
-    }
-
-    /// Where the rows start, and where the last one ends.
-    fn offsets(&self) -> &[i64] {
-        &self.out.offsets[self.rows..]
-    }
-
-    /// Makes `row`, the next of the rows, be there: its header, and zeros. One by one, while what is written is in the cache.
-    #[inline]
-    fn lay_out(&mut self, template: &Template, row: usize) -> &mut [u8] {
-        let [start, end] = [0, 1].map(|next| self.out.offsets[self.rows + row + next] as usize);
-        let data = &mut self.out.data;
-        if end - start <= TEMPLATE_LEN && TEMPLATE_LEN <= data.capacity() - start {
-            // A copy of fixed length costs less than one that fits.
-            data.extend_from_slice(template);
-            data.truncate(end);
-        } else {
-            data.extend_from_slice(&template[..HEADER_LEN]);
-            data.resize(end, 0);
-        }
-        &mut data[start..]
-    }
-
-    fn finish(mut self) {
-        self.is_done = true;
-    }
-}
-
-impl Drop for Added<'_> {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.out.data[self.len..].zeroize();
-            self.out.data.truncate(self.len);
-            self.out.offsets.truncate(self.rows + 1);
-        }
     }
 }
 

@@ -15,7 +15,10 @@ pub use search::Searcher;
 
 use crate::aead::SivKey;
 use crate::audit::Use;
-use crate::column::{ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, RowError, SealedColumn, seal_value};
+use crate::column::{
+    Behind, ColumnBytes, ColumnValues, DeterministicSeal, FieldSeal, RowError, SealedColumn, SealedRows, Within,
+    seal_value,
+};
 use crate::context::{Aad, Context, NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CurrentKey, Keyring, Material, OpenKey};
@@ -370,14 +373,42 @@ impl Encryptor {
         rows: Option<&(impl ColumnBytes + ?Sized)>,
         out: &mut SealedColumn,
     ) -> Result<(), RowError> {
-        self.seal_column(values, rows, out).inspect_err(|failure| self.uses.count_failure(failure.error.kind()))
+        self.seal_column(values, rows, &mut Behind::new(out))
+    }
+
+    /// As [`encrypt_column`](Self::encrypt_column), into the first bytes of `data`, whose number it returns, and the first `rows + 1` of
+    /// `offsets`. Allocates nothing that depends on the number of rows.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt`](Self::encrypt), with the row, and [`InvalidInput`](ErrorKind::InvalidInput): a buffer is too short. Nothing of
+    /// the values is in `data`: both buffers are as before, or erased where randomness ran out half way.
+    pub fn encrypt_column_into_slices(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        data: &mut [u8],
+        offsets: &mut [i64],
+    ) -> Result<usize, RowError> {
+        let mut out = Within::new(data, offsets);
+        self.seal_column(values, rows, &mut out)?;
+        Ok(out.len())
     }
 
     fn seal_column(
         &self,
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
-        out: &mut SealedColumn,
+        out: &mut impl SealedRows,
+    ) -> Result<(), RowError> {
+        self.try_seal_column(values, rows, out).inspect_err(|failure| self.uses.count_failure(failure.error.kind()))
+    }
+
+    fn try_seal_column(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        out: &mut impl SealedRows,
     ) -> Result<(), RowError> {
         if self.policy.value_type.is_some() {
             for row in 0..values.len() {

@@ -562,3 +562,48 @@ fn what_was_added_is_erased_when_it_fails_half_way() {
         }
     }
 }
+
+#[test]
+fn rows_go_into_buffers_of_the_callers_or_nothing_does() {
+    for field in [FieldPolicy::randomized("plain"), FieldPolicy::deterministic("plain", "default", None)] {
+        let (encryptor, decryptor) = handles(&Lab::new(), field);
+        let values = mixed();
+        let needed = encryptor.encrypt_column(&values[..], NO_ROWS).unwrap().data().len();
+        let (mut data, mut offsets) = (vec![7; needed + 5], vec![7; values.len() + 3]);
+        let len = encryptor.encrypt_column_into_slices(&values[..], NO_ROWS, &mut data, &mut offsets).unwrap();
+        assert_eq!((len, &data[needed..], &offsets[values.len() + 1..]), (needed, &[7; 5][..], &[7; 2][..]));
+        let sealed = Column::new(&data[..len], &offsets[..=values.len()]).unwrap();
+        block_on(decryptor.load_keys(&sealed)).unwrap();
+        assert_equal(&decryptor.decrypt_column(&sealed, NO_ROWS).unwrap(), &values);
+        // Buffers that are too short, and rows that cannot be sealed.
+        data.fill(7);
+        offsets.fill(7);
+        let bad = [Value::Text("a"), Value::Decimal("1,5")];
+        for (values, len, row) in [(&values[..], needed - 1, 0), (&bad[..], needed, 1)] {
+            let failed = encryptor.encrypt_column_into_slices(values, NO_ROWS, &mut data[..len], &mut offsets);
+            let error = failed.unwrap_err();
+            assert_eq!((error.row, error.error.kind()), (row, ErrorKind::InvalidInput));
+        }
+        let short = &mut offsets[..values.len()];
+        assert!(encryptor.encrypt_column_into_slices(&values[..], NO_ROWS, &mut data, short).is_err());
+        assert!(data.iter().all(|&byte| byte == 7) && offsets.iter().all(|&offset| offset == 7));
+        let (mut none, mut one) = ([], [7]);
+        assert_eq!(encryptor.encrypt_column_into_slices(&[][..], NO_ROWS, &mut none, &mut one).unwrap(), 0);
+        assert_eq!(one, [0]);
+        // Asked three times whether it can be sealed, three times for lengths, then for each row that is sealed.
+        let changes: [fn(usize) -> Value<'static>; 3] = [
+            |asked| if asked < 4 { Value::Text("MRN0004711") } else { Value::Null },
+            |asked| if asked < 9 { Value::Text("MRN0004711") } else { Value::Null },
+            |asked| if asked < 9 { Value::Text("MRN0004711") } else { panic!("as the caller's code may") },
+        ];
+        for change in changes {
+            data.fill(7);
+            let values = Fickle(std::cell::Cell::new(0), change);
+            let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                encryptor.encrypt_column_into_slices(&values, NO_ROWS, &mut data, &mut offsets).is_err()
+            }));
+            assert!(failed.unwrap_or(true));
+            assert!(data.iter().all(|&byte| byte == 0 || byte == 7), "what is left is erased");
+        }
+    }
+}

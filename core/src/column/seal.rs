@@ -1,9 +1,10 @@
 //! Sealing values: one by one, or a column in batches that share a nonce prefix (FORMAT.md §4.4).
 
-use super::{Added, ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows, template};
+use super::rows::{Added, Behind, CHANGED, SealedRows, template};
+use super::{ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows};
 use crate::aead::{GcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::random;
 use crate::row::{seal_row, split_nonce};
 use crate::value::{Padding, Value};
@@ -56,29 +57,28 @@ pub(crate) struct FieldSeal<'a> {
 }
 
 impl FieldSeal<'_> {
-    /// Seals a column behind what `out` has: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
+    /// Seals a column into `out`: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
     pub(crate) fn column_into(
         &mut self,
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
-        out: &mut SealedColumn,
+        out: &mut impl SealedRows,
     ) -> Result<(), RowError> {
         let n = values.len();
         check_rows(n, rows)?;
-        let mut added = Added::new(
-            out,
-            (0..n).map(|row| {
-                let value = values.value(row);
-                let checked = value.check().and_then(|()| self.aad.check_row(rows.map(|r| r.bytes(row))));
-                checked.map_err(RowError::at(row))?;
-                Ok(FIELD_OVERHEAD - 1 + value.encoded_len(self.padding))
-            }),
-        )?;
+        let len_of = |value: Value<'_>| FIELD_OVERHEAD - 1 + value.encoded_len(self.padding);
+        let check = |row| {
+            let value = values.value(row);
+            let checked = value.check().and_then(|()| self.aad.check_row(rows.map(|r| r.bytes(row))));
+            checked.map(|()| len_of(value)).map_err(RowError::at(row))
+        };
+        let len = |row| len_of(values.value(row));
+        let mut added = Added::new(out, n, check, len)?;
         let mut batch: Option<Batch> = None;
         let mut nonces = Vec::new();
         let mut start = 0;
         while start < n {
-            let end = chunk_end(added.offsets(), start);
+            let end = chunk_end(added.rows.offsets(), start);
             self.chunk(values, rows, start..end, &mut batch, &mut nonces, &mut added)?;
             start = end;
         }
@@ -93,10 +93,10 @@ impl FieldSeal<'_> {
         range: Range<usize>,
         batch: &mut Option<Batch>,
         nonces: &mut Vec<u8>,
-        added: &mut Added<'_>,
+        added: &mut Added<'_, impl SealedRows>,
     ) -> Result<(), RowError> {
         let first = range.start;
-        let chunk_len = (added.offsets()[range.end] - added.offsets()[first]) as u64;
+        let chunk_len = (added.rows.offsets()[range.end] - added.rows.offsets()[first]) as u64;
         let head = header(Suite::Field, &self.key_id);
         let template = template(&head);
         let batch = Batch::with_room(batch, self.key, range.len(), chunk_len).map_err(RowError::at(first))?;
@@ -105,7 +105,7 @@ impl FieldSeal<'_> {
         for (row, last) in range.zip(nonces.as_chunks::<GCM_NONCE_LEN>().0) {
             let sealed = (|| {
                 let aad = self.aad.of_row(&head, rows.map(|r| r.bytes(row)))?;
-                let out = added.lay_out(&template, row);
+                let out = added.rows.lay_out(&template, row);
                 let value = values.value(row);
                 check_len(value, self.padding, out.len() + 1 - FIELD_OVERHEAD)?;
                 if self.unlinkable {
@@ -160,11 +160,7 @@ fn draw_nonces(rows: usize, nonces: &mut Vec<u8>) -> Result<()> {
 /// Refuses a value that is not as long as it was when room was made for it: the column is the caller's code.
 #[inline]
 fn check_len(value: Value<'_>, padding: Padding, encoded_len: usize) -> Result<()> {
-    if value.encoded_len(padding) == encoded_len {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::InvalidInput, "a value of the column changed while it was sealed"))
-    }
+    if value.encoded_len(padding) == encoded_len { Ok(()) } else { Err(CHANGED) }
 }
 
 /// Where the chunk that starts at row `start` ends: at most 4,096 rows and 8 MiB, at least one row.
@@ -202,30 +198,30 @@ impl DeterministicSeal<'_> {
 
     pub(crate) fn column(&self, values: &(impl ColumnValues + ?Sized)) -> Result<SealedColumn, RowError> {
         let mut out = SealedColumn::default();
-        self.column_into(values, &mut out)?;
+        self.column_into(values, &mut Behind::new(&mut out))?;
         Ok(out)
     }
 
-    /// Seals a column behind what `out` has.
+    /// Seals a column into `out`.
     pub(crate) fn column_into(
         &self,
         values: &(impl ColumnValues + ?Sized),
-        out: &mut SealedColumn,
+        out: &mut impl SealedRows,
     ) -> Result<(), RowError> {
         let head = header(Suite::Deterministic, &self.key_id);
-        let mut added = Added::new(
-            out,
-            (0..values.len()).map(|row| {
-                let value = values.value(row);
-                value.check().map_err(RowError::at(row))?;
-                Ok(DETERMINISTIC_OVERHEAD - 1 + value.encoded_len(self.padding))
-            }),
-        )?;
+        let n = values.len();
+        let len_of = |value: Value<'_>| DETERMINISTIC_OVERHEAD - 1 + value.encoded_len(self.padding);
+        let check = |row| {
+            let value = values.value(row);
+            value.check().map(|()| len_of(value)).map_err(RowError::at(row))
+        };
+        let len = |row| len_of(values.value(row));
+        let added = Added::new(out, n, check, len)?;
         let template = template(&head);
         let mut cipher = self.key.cipher();
         let strings = self.strings.with(&head);
-        for row in 0..values.len() {
-            self.row(&mut cipher, &strings, values.value(row), added.lay_out(&template, row))
+        for row in 0..n {
+            self.row(&mut cipher, &strings, values.value(row), added.rows.lay_out(&template, row))
                 .map_err(RowError::at(row))?;
         }
         added.finish();

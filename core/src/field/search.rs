@@ -62,6 +62,12 @@ impl Searcher {
         &self.policy
     }
 
+    /// The keys under which it finds values: the one that seals, then the others.
+    #[must_use]
+    pub fn key_ids(&self) -> &[KeyId] {
+        &self.key_ids
+    }
+
     /// Makes sure that the keys may be used, within the times of the [`CachePolicy`](crate::CachePolicy). Await it
     /// before [`ciphertexts`](Self::ciphertexts): it costs a few loads unless there is something to do.
     ///

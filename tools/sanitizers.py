@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""Tests the C library under clang's sanitizers, which look into its Rust code as well.
+
+    python3 tools/sanitizers.py address               AddressSanitizer and UBSan: the tests in C
+    python3 tools/sanitizers.py fuzz [--sequences N]  the same, with sequences of calls that a fuzzer makes (fuzz/c)
+    python3 tools/sanitizers.py thread                ThreadSanitizer: the tests in C
+
+Each is shown a fault that it has to find first. Needs Rust; takes clang from the machine or from Debian's packages. ThreadSanitizer also
+has to look into the standard library, for which the compiler and the source are Debian's.
+"""
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import debian  # noqa: E402
+from debian import shared  # noqa: E402
+
+ROOT = shared.ROOT
+PACKAGE = ROOT / "bindings-c"
+TRIPLE = f"{platform.machine()}-unknown-linux-gnu"
+CLANG, RUST = shared.TARGET / "clang", shared.TARGET / "clang" / "rust"
+# For the fuzzer, which learns from what is run.
+COVERAGE = ["-Cpasses=sancov-module", *(f"-Cllvm-args=-sanitizer-coverage-{what}" for what in ["level=3", "inline-8bit-counters", "pc-table"])]
+FLAGS = {"address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"], "thread": ["-fsanitize=thread"]}
+SYSTEM_LIBRARIES = ["-lgcc_s", "-lpthread", "-lm", "-ldl"]
+# A guard page ends the program as it does without a sanitizer.
+OPTIONS = {"ASAN_OPTIONS": "handle_segv=0:detect_stack_use_after_return=1", "TSAN_OPTIONS": "handle_segv=0:halt_on_error=1"}
+
+# Faults of programs in C that show in Rust, and one that shows in C; the words that have to be in the report.
+FAULTS = {
+    "address": {
+        "kf_number one = { 1, 0, 0, 0 };\n    size_t len;\n    uint8_t *bytes = (uint8_t *)malloc(KF_MAX_NUMBER_LEN - 1);\n"
+        "    one.integer = INT64_MIN;\n    kf_result r = kf_number_encode(KF_TYPE_FLOAT, &one, bytes + 8, KF_MAX_NUMBER_LEN, &len, NULL);\n"
+        "    return (int)r;": ["heap-buffer-overflow", "bindings-c/src/"],
+        "char *text = (char *)malloc(4);\n    kf_context *context;\n    free(text);\n"
+        "    return kf_context_new(&context, NULL) == KF_OK && kf_context_add(context, text, 4, NULL, 0, NULL) == KF_OK;":
+            ["heap-use-after-free", "bindings-c/src/"],
+        "int most = INT32_MAX;\n    return most + argc;": ["signed integer overflow"],
+    },
+    "thread": {
+        "pthread_t other;\n    pthread_create(&other, NULL, encode, NULL);\n    encode(NULL);\n    return pthread_join(other, NULL);":
+            ["data race", "bindings-c/src/"],
+    },
+}
+PROGRAM = """\
+#include <keyfold.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+static uint8_t shared[KF_MAX_NUMBER_LEN];
+
+void *encode(void *unused)
+{{
+    kf_number one = {{ 1, 0, 0, 0 }};
+    for (int turn = 0; turn < 10000; turn++) {{
+        size_t len;
+        if (kf_number_encode(KF_TYPE_INTEGER, &one, shared, sizeof shared, &len, NULL) != KF_OK)
+            abort();
+    }}
+    return unused;
+}}
+
+int main(int argc, char **argv)
+{{
+    (void)argc, (void)argv;
+    {fault}
+}}
+"""
+
+
+def packages_of_clang(ask):
+    """Those of the newest clang that has its runtime in a package of its own."""
+    found = {int(name.removeprefix("clang-")) for name in re.findall(r"^clang-\d+", ask("search", "--names-only", "^clang-[0-9]+$"), re.MULTILINE)}
+    runtimes = {int(number) for number in re.findall(r"^libclang-rt-(\d+)-dev ", ask("search", "--names-only", "^libclang-rt-[0-9]+-dev$"), re.MULTILINE)}
+    if not found & runtimes:
+        raise shared.Unavailable("no package has clang and its sanitizers")
+    newest = max(found & runtimes)
+    return [f"clang-{newest}", f"libclang-rt-{newest}-dev", f"libclang-common-{newest}-dev", f"libllvm{newest}", f"libclang-cpp{newest}"]
+
+
+def clang():
+    """clang with its sanitizers, and the environment that it needs: the machine's, or one that was unpacked before or now."""
+    for name in ["clang", *(f"clang-{version}" for version in range(40, 13, -1))]:
+        if shutil.which(name) and has_runtime(name, {}):
+            return name, {}
+    if not list(CLANG.glob("usr/lib/llvm-*/bin/clang")):
+        debian.unpack(CLANG, packages_of_clang)
+    path = next(CLANG.glob("usr/lib/llvm-*/bin/clang"))
+    libraries = [path.parent.parent / "lib", CLANG / "usr" / "lib" / f"{platform.machine()}-linux-gnu"]
+    environment = {"LD_LIBRARY_PATH": ":".join(map(str, libraries))}
+    if not has_runtime(path, environment):
+        raise shared.Unavailable("Debian's clang was unpacked and has no sanitizers")
+    return path, environment
+
+
+def has_runtime(compiler, environment):
+    name = f"libclang_rt.asan-{platform.machine()}.a"
+    asked = subprocess.run([compiler, f"--print-file-name={name}"], capture_output=True, text=True, env={**os.environ, **environment})
+    return asked.returncode == 0 and Path(asked.stdout.strip()).is_file()
+
+
+def build(kind):
+    """The static library with the sanitizer in all of its Rust code."""
+    # What needs another rustc than the stable one needs this word only.
+    environment = {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": " ".join([f"-Zsanitizer={kind}", *(COVERAGE if kind == "address" else [])])}
+    command = ["cargo", "build", "--locked", "--profile", "ci", "--config", "profile.ci.opt-level=1", "--target", TRIPLE, "-p", "keyfold-c",
+               "--no-default-features", "--target-dir", shared.TARGET / kind]
+    if kind == "thread":
+        import cross
+        cross.install()
+        environment |= {"RUSTC": str(cross.tool("rustc")), "RUSTDOC": str(cross.tool("rustdoc"))}
+        command += ["-Zbuild-std=std,panic_unwind"]
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT, env={**os.environ, **environment})
+    return shared.TARGET / kind / TRIPLE / "ci" / "libkeyfold_c.a"
+
+
+class Built:
+    """How programs are built with a sanitizer."""
+
+    def __init__(self, kind):
+        self.kind, (self.compiler, environment) = kind, clang()
+        self.library = build(kind)
+        self.environment = {**os.environ, **environment, **OPTIONS}
+        # Runtimes are linked into programs, which need no library of clang's.
+        self.to_run = {**os.environ, **OPTIONS}
+
+    def program(self, source, out, *more):
+        command = [self.compiler, "-std=c11", "-D_GNU_SOURCE", "-g", "-O1", *FLAGS[self.kind], *more, "-I", PACKAGE / "include", source,
+                   "-o", out, self.library, *SYSTEM_LIBRARIES]
+        subprocess.run([str(part) for part in command], check=True, env=self.environment)
+        return out
+
+
+def places(program, report):
+    """Where in the sources the first stack of a report is."""
+    stack = report.split("\n\n")[0]
+    addresses = re.findall(r"\+(0x[0-9a-f]+)\)", "".join(line for line in stack.splitlines(True) if f"{program}+" in line))
+    if not addresses:
+        return ""
+    return subprocess.run(["addr2line", "-f", "-e", program, *addresses], capture_output=True, text=True).stdout
+
+
+def planted(built, folder):
+    """Whether each fault is found where it happens."""
+    passed = failed = 0
+    for fault, words in FAULTS[built.kind].items():
+        source = folder / "planted.c"
+        source.write_text(PROGRAM.format(fault=fault))
+        done = subprocess.run([built.program(source, folder / "planted")], env=built.to_run, capture_output=True, text=True)
+        said = done.stderr + places(folder / "planted", done.stderr)
+        found = done.returncode != 0 and all(word in said for word in words)
+        passed, failed = passed + found, failed + (not found)
+        if not found:
+            print(f"FAILED: {words} not found:\n{fault}\n{done.stderr[:2000]}\n{said[len(done.stderr):]}")
+    print(f"{passed} passed, {failed} failed")
+    return failed
+
+
+def test(built, folder):
+    """The tests in C."""
+    cases = ["values", "gateway", "misuse", "sizes"]
+    flags = " ".join([*FLAGS[built.kind], f"-I{PACKAGE / 'include'}", str(built.library), *SYSTEM_LIBRARIES])
+    command = [sys.executable, PACKAGE / "tests" / "run.py", PACKAGE, "--compiler", built.compiler, f"--flags={flags}", "--cases", *cases]
+    return subprocess.run([str(part) for part in command], env=built.environment).returncode
+
+
+def fuzz(built, folder, sequences):
+    """Sequences of calls, and whether the fuzzer finds a buffer that is one byte too short."""
+    source, found = ROOT / "fuzz" / "c" / "calls.c", shared.TARGET / "fuzz"
+    options = ["-max_len=200", "-len_control=0", "-entropic=0", "-print_final_stats=1", "-timeout=120", "-rss_limit_mb=4096"]
+
+    def run(name, runs, *more):
+        program = built.program(source, folder / name, "-fsanitize=fuzzer", *more)
+        (folder / f"{name}.d").mkdir()
+        environment = built.to_run | {"KEYFOLD_FUZZ_FOLDER": str(folder / f"{name}.d")}
+        command = [program, f"-runs={runs}", f"-artifact_prefix={folder}/{name}-", *options]
+        return subprocess.run([str(part) for part in command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace")
+
+    lie = run("lie", 20000, "-DSHORT=1")
+    where = places(folder / "lie", lie.stdout[lie.stdout.find("ERROR: AddressSanitizer"):])
+    is_on = lie.returncode != 0 and "heap-buffer-overflow" in lie.stdout and "bindings-c/src/" in where
+    if not is_on:
+        print(f"FAILED: a buffer that is a byte too short was not found\n{lie.stdout[-3000:]}\n{where}")
+    done = run("calls", sequences)
+    # Without its progress.
+    said = [line for line in done.stdout.splitlines() if not re.match(r"#\d|\s+NEW_FUNC", line)]
+    print("\n".join([*said[:40], "...", *said[-15:]] if len(said) > 60 else said))
+    for left in folder.glob("calls-*-*"):
+        found.mkdir(exist_ok=True)
+        print("found:", shutil.copy(left, found))
+    made = re.search(r"number_of_executed_units: (\d+)", done.stdout)
+    is_clean = done.returncode == 0 and made and int(made[1]) >= sequences
+    print(f"{is_on + bool(is_clean)} passed, {(not is_on) + (not is_clean)} failed")
+    return not (is_on and is_clean)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["address", "fuzz", "thread"])
+    parser.add_argument("--sequences", type=int, default=20000, help="how many the fuzzer makes (20000)")
+    options = parser.parse_args()
+    try:
+        built = Built("thread" if options.kind == "thread" else "address")
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            if options.kind == "fuzz":
+                return fuzz(built, folder, options.sequences)
+            failed = planted(built, folder)
+            return test(built, folder) or failed
+    except shared.Unavailable as why:
+        print(f"SKIPPED: {why}")
+        return 0
+    except subprocess.CalledProcessError as error:
+        print(error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main()))
