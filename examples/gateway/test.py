@@ -11,8 +11,10 @@ processor from arm.py, which has the program emulated.
 
 import argparse
 import base64
+import contextlib
 import json
 import os
+import pty
 import random
 import resource
 import shutil
@@ -198,6 +200,39 @@ def bundles(site):
     site.gateway("seal", site.spool, code=1)
 
 
+def at_a_terminal(site):
+    """A passphrase that is asked for twice and not shown, and bytes that are not for a terminal."""
+    passphrase = "six random words of a passphrase"
+    (site.credentials / "transport-key").unlink(missing_ok=True)
+    (site.credentials / "passphrase").touch(mode=0o600)
+    (site.credentials / "passphrase").write_text(passphrase + "\n")
+    bundle = site.folder / "typed.bundle"
+    provision = ["device", "provision", SCOPE, "--config", site.config, "--output", bundle, "--device-passphrase", "--memory", "19"]
+    code, said = typed([site.keyfold, *provision], [passphrase, passphrase[::-1]])
+    assert code == 2 and "the two passphrases differ" in said and not bundle.exists(), said
+    code, said = typed([site.keyfold, *provision], [passphrase, passphrase])
+    assert code == 0 and "words" not in said, said
+    bundle.replace(site.credentials / "bundle")
+    assert site.seal(readings(3)).keys() == site.upload().keys()
+    code, said = typed([site.keyfold, "device", "transport-key", "--output", "-"], [])
+    assert code == 2 and "not for a terminal" in said, said
+
+
+def typed(command, lines):
+    """Runs a command at a terminal of its own, at which each line is typed when something is asked; returns its code and all that was shown."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(command[0], command)
+    said, lines = b"", list(lines)
+    with contextlib.suppress(OSError):  # It has gone.
+        while part := os.read(terminal, 65536):
+            said += part
+            if lines and part.endswith(b": "):
+                os.write(terminal, lines.pop(0).encode() + b"\r")
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said.decode()
+
+
 def units(site):
     """systemd finds nothing wrong with the units, and their exposure low."""
     if not shutil.which("systemd-analyze"):
@@ -223,7 +258,7 @@ def units(site):
         assert found.returncode == 0, f"{name}: {found.stdout.splitlines()[-1:]}"
 
 
-CASES = [a_day, killed, a_year_offline, revoked, bundles, units]
+CASES = [a_day, killed, a_year_offline, revoked, bundles, at_a_terminal, units]
 
 
 def measure(site):
