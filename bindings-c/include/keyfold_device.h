@@ -24,7 +24,8 @@
  *     Functions return a kf_result (keyfold_result.h): KF_OK, which is 0, or what went wrong, by who has to
  *     act. The numbers are those of all of keyfold. Outputs are written on KF_OK, all of them, and on no other
  *     result, with two exceptions: a kfd_open that fails erases the buffer that it was given, and opening a
- *     key or starting a counter that fails leaves none. Results must be looked at; compilers that can warn do.
+ *     key or starting a counter that fails leaves none, unless it overlaps something. Results must be looked at;
+ *     compilers that can warn do.
  *
  *     Each function says what it returns. KF_ERR_INTERNAL would be a bug in keyfold.
  *
@@ -49,6 +50,7 @@
  *     same time too, with the same key, while nobody opens or wipes that key. A counter is used by one at a
  *     time; another one that meets it in use gets KF_ERR_INVALID_HANDLE, as far as that can be seen without
  *     a lock, so have one.
+ *     A process that forks goes on with a counter in one of the two only: both would make the same nonces.
  *
  *     The only thing that is waited for is what the program's own functions do. They do not call this library with
  *     the key, the counter or the buffers of the call that they are called from, and do not longjmp.
@@ -530,7 +532,8 @@ kf_result kfd_seal(const kfd_key *key,
  * Threads: any; nobody uses `*counter` meanwhile, an interrupt included: KF_ERR_INVALID_HANDLE.
  *
  * Returns what kfd_seal does, without the last one; KF_ERR_WRONG_SCOPE: the counter is not that of this key's bundle; KF_ERR_STORE: a slot
- * cannot be read or written, and nothing was sealed; KF_ERR_LIMIT_EXCEEDED also if the counter has come to its end.
+ * cannot be read or written, and nothing was sealed; KF_ERR_LIMIT_EXCEEDED also if the counter has come to its end; KF_ERR_KEY_STATE: another
+ * one was started with the same slots since.
  */
 KFD_MUST_USE
 kf_result kfd_seal_counted(const kfd_key *key,
@@ -578,7 +581,8 @@ kf_result kfd_counter_create(const kfd_key *key,
                              kfd_counter *counter);
 
 /**
- * Goes on counting after a start of the device, once for each start. Writes a slot.
+ * Goes on counting after a start of the device, once for each start. Writes a slot. A counter that was started with the same slots before
+ * ends with its 65,536 values.
  *
  * Threads: any; nobody uses `*counter` or the slots meanwhile.
  *

@@ -25,7 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ROW_LEN = 32, MAX_LINE = 65536, MAX_SEALED = MAX_LINE + KFD_SEALED_OVERHEAD };
+enum { ROW_LEN = 32, MAX_LINE = 65536, MAX_ANSWER = 64, MAX_SEALED = MAX_LINE + KFD_SEALED_OVERHEAD };
 
 static const char PATIENT[] = "telemetry.patient", READING[] = "telemetry.reading";
 
@@ -179,12 +179,33 @@ static kf_result seal_into(sqlite3_stmt *insert, int parameter, const char *fiel
     return result;
 }
 
-/* Seals a line into the open transaction, and writes its answer, which is sent when that is committed. */
+/* Answers to the lines of the open transaction. They leave when that is committed, and never if the program ends before. */
+static char answers[MAX_LINE];
+static size_t answers_len;
+
+static void answer(const char *text)
+{
+    answers_len += (size_t)snprintf(answers + answers_len, sizeof answers - answers_len, "%s\n", text);
+}
+
+static void commit(void)
+{
+    execute("COMMIT");
+    for (size_t sent = 0; sent < answers_len;) {
+        ssize_t count = write(STDOUT_FILENO, answers + sent, answers_len - sent);
+        if (count < 0)
+            fail("nobody reads the answers");
+        sent += (size_t)count;
+    }
+    answers_len = 0;
+}
+
+/* Seals a line into the open transaction, and answers it. */
 static void seal_line(sqlite3_stmt *insert, const char *line, size_t len)
 {
     const char *tab = memchr(line, '\t', len);
     if (!tab || tab == line || tab + 1 == line + len) {
-        puts("refused: not PATIENT, a tab and READING");
+        answer("refused: not PATIENT, a tab and READING");
         return;
     }
     char row[ROW_LEN + 1];
@@ -193,7 +214,7 @@ static void seal_line(sqlite3_stmt *insert, const char *line, size_t len)
     if (result == KF_OK)
         result = seal_into(insert, 3, READING, row, tab + 1, (size_t)(line + len - tab - 1));
     if (result == KF_ERR_INVALID_INPUT) {
-        puts("refused: not UTF-8");
+        answer("refused: not UTF-8");
         return;
     }
     if (result != KF_OK)
@@ -201,28 +222,29 @@ static void seal_line(sqlite3_stmt *insert, const char *line, size_t len)
     check(sqlite3_bind_text(insert, 1, row, ROW_LEN, SQLITE_TRANSIENT));
     check(sqlite3_step(insert));
     check(sqlite3_reset(insert));
-    puts(row);
+    answer(row);
 }
 
 /* All lines that have arrived meanwhile are one transaction, so that many small readings do not wait for the disk each. */
 static void seal(void)
 {
-    static char buffer[MAX_LINE], answers[MAX_LINE];
+    static char buffer[MAX_LINE];
     size_t filled = 0;
     ssize_t count;
-    setvbuf(stdout, answers, _IOFBF, sizeof answers);
     sqlite3_stmt *insert = prepare("INSERT INTO spool (row, patient, reading) VALUES (?, ?, ?)");
     while ((count = read(STDIN_FILENO, buffer + filled, sizeof buffer - filled)) > 0) {
         char *line = buffer, *end;
         filled += (size_t)count;
         execute("BEGIN IMMEDIATE");
         while ((end = memchr(line, '\n', filled - (size_t)(line - buffer)))) {
+            if (sizeof answers - answers_len < MAX_ANSWER) {
+                commit();
+                execute("BEGIN IMMEDIATE");
+            }
             seal_line(insert, line, (size_t)(end - line));
             line = end + 1;
         }
-        execute("COMMIT");
-        if (fflush(stdout) != 0)
-            fail("nobody reads the answers");
+        commit();
         filled -= (size_t)(line - buffer);
         memmove(buffer, line, filled);
         if (filled == sizeof buffer)

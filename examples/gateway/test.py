@@ -18,6 +18,7 @@ import pty
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -145,6 +146,33 @@ def killed(site):
     return f"25 kills, {len(decoded)} rows spooled, none that was answered is lost"
 
 
+def full_disk(site):
+    """A row that could not be stored is not answered, however many come at once; and half a batch is not uploaded."""
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    for count in (10, 3_000, 16_000):
+        ended = subprocess.run([site.program, "seal", site.spool], input="a\tb\n" * count, capture_output=True, text=True,
+                               env={"CREDENTIALS_DIRECTORY": str(site.credentials)}, preexec_fn=limit)
+        pending = site.pending()
+        stored = {json.loads(line)["row"] for line in pending.splitlines()}
+        assert set(ended.stdout.split()) <= stored, f"{count}: answered, and lost"
+        assert (ended.returncode == 1 and "spool: " in ended.stderr) == (count > 10), ended
+    sealed = site.seal([("a", "b")] * 16_000)
+    pending = site.pending()
+    assert len(pending) > 200_000 and stored | sealed.keys() == {json.loads(line)["row"] for line in pending.splitlines()}
+    inbox = site.folder / "inbox"
+    script = ["sh", HERE / "upload.sh", site.spool, "sh", "-c", f"cat >>'{inbox}'"]
+    inbox.unlink(missing_ok=True)
+    half = site.folder / "half"
+    half.write_text(f'#!/bin/sh\n"{site.program}" "$@" || exit\n[ "$1" != pending ] || exit 1\n')
+    half.chmod(0o700)
+    ended = subprocess.run(script, env=os.environ | {"GATEWAY": str(half)})
+    assert ended.returncode == 1 and not inbox.exists() and site.pending() == pending
+    assert site.upload().keys() == stored | sealed.keys()
+
+
 def a_year_offline(site):
     """The backend rotates four times while the gateway is away. All of it is decoded, before and after the gateway has its new key."""
     sealed = {}
@@ -258,7 +286,7 @@ def units(site):
         assert found.returncode == 0, f"{name}: {found.stdout.splitlines()[-1:]}"
 
 
-CASES = [a_day, killed, a_year_offline, revoked, bundles, at_a_terminal, units]
+CASES = [a_day, killed, full_disk, a_year_offline, revoked, bundles, at_a_terminal, units]
 
 
 def measure(site):

@@ -11,7 +11,8 @@ shift
 batch=$(mktemp)
 trap 'rm -f "$batch"' EXIT
 while
-    "${GATEWAY:-gateway}" pending "$spool" 500 >"$batch"
+    # Not half a batch: what is cut off would be forgotten as if it had been sent.
+    "${GATEWAY:-gateway}" pending "$spool" 500 >"$batch" || exit
     [ -s "$batch" ]
 do
     "$@" <"$batch"

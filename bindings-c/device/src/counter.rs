@@ -85,14 +85,14 @@ unsafe fn put(
 ) -> Outcome<()> {
     let room = Output::<u64>::new(counter.cast(), KFD_COUNTER_WORDS, KFD_COUNTER_WORDS)?;
     room.apart_from(&[range(key, 1), range(slots, 1)])?;
+    let started = counter.cast::<Started>();
+    // SAFETY: there is room, as has been seen; not a counter until it is a new one.
+    unsafe { ptr::addr_of_mut!((*started).mark).write(0) };
     // SAFETY: this function's contract.
     let (opened, slots) = unsafe { (opened(key)?, *one(slots)?) };
     let (Some(read), Some(write)) = (slots.read, slots.write) else {
         return Err(kf_result::NULL_POINTER);
     };
-    let started = counter.cast::<Started>();
-    // SAFETY: there is room, as has been seen; not a counter until it is a new one.
-    unsafe { ptr::addr_of_mut!((*started).mark).write(0) };
     let made = make(CSlots { read, write, user: slots.user }, opened.info.device())?;
     // SAFETY: likewise.
     unsafe { started.write(Started { mark: MARK ^ counter.addr(), counter: made }) };
@@ -143,7 +143,8 @@ pub unsafe extern "C" fn kfd_counter_create(
     result(unsafe { put(key, slots, counter, Counter::create) })
 }
 
-/// Goes on counting after a start of the device, once for each start. Writes a slot.
+/// Goes on counting after a start of the device, once for each start. Writes a slot. A counter that was started with the same slots before
+/// ends with its 65,536 values.
 ///
 /// Threads: any; nobody uses `*counter` or the slots meanwhile.
 ///

@@ -164,9 +164,9 @@ pub unsafe extern "C" fn kfd_key_open(
 ) -> kf_result {
     result((|| {
         // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
-        let (bundle, transport) = unsafe { (input(bundle, bundle_len)?, input(transport_key, transport_key_len)?) };
-        place_for(key)?.apart_from(&[range_of(bundle), range_of(transport)])?;
+        let inputs = unsafe { both((bundle, bundle_len), (transport_key, transport_key_len), key) }?;
         let open = || {
+            let (bundle, transport) = inputs?;
             let transport: &[u8; 32] = transport.try_into().map_err(|_| kf_result::INVALID_INPUT)?;
             let bundle = Bundle::parse(bundle)?;
             if bundle.protection() != Protection::TransportKey {
@@ -178,6 +178,25 @@ pub unsafe extern "C" fn kfd_key_open(
         // SAFETY: the contract of the header; apart from the inputs.
         unsafe { put(key, open) }
     })())
+}
+
+/// Two inputs that are apart from the key, or why they are none, which is to be said when the key has been erased.
+///
+/// # Safety
+///
+/// The contract of the header: pointers are NULL or valid for their lengths.
+pub(crate) unsafe fn both<'a>(
+    one: (*const u8, usize),
+    other: (*const u8, usize),
+    key: *mut kfd_key,
+) -> Outcome<Outcome<(&'a [u8], &'a [u8])>> {
+    let place = place_for(key)?;
+    // SAFETY: this function's contract.
+    let inputs = unsafe { input(one.0, one.1).and_then(|one| Ok((one, input(other.0, other.1)?))) };
+    if let Ok((one, other)) = inputs {
+        place.apart_from(&[range_of(one), range_of(other)])?;
+    }
+    Ok(inputs)
 }
 
 /// Room for a key.

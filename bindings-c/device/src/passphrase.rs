@@ -1,7 +1,7 @@
 //! Bundles under a passphrase, for gateways: Argon2id in memory of the caller's.
 
-use crate::key::{kfd_key, open_under, place_for, put};
-use crate::memory::{Output, input, range_of};
+use crate::key::{both, kfd_key, open_under, put};
+use crate::memory::{Output, input, range, range_of};
 use crate::result::{Outcome, kf_result, result};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use core::mem::{align_of, size_of};
@@ -69,20 +69,17 @@ pub unsafe extern "C" fn kfd_key_open_passphrase(
 ) -> kf_result {
     result((|| {
         // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
-        let (bundle, passphrase) =
-            unsafe { (input(bundle, bundle_len)?, input::<u8>(passphrase.cast(), passphrase_len)?) };
-        let place = place_for(key)?;
-        place.apart_from(&[range_of(bundle), range_of(passphrase)])?;
-        if passphrase.is_empty() || passphrase.len() > KFD_MAX_PASSPHRASE_LEN {
-            return Err(kf_result::INVALID_INPUT);
-        }
-        let parsed = Bundle::parse(bundle)?;
-        let (cost, params) = params(&parsed)?;
-        let needed = work_len(&params)?;
-        let mut room = Output::new(work, work_cap, needed)?;
-        room.apart_from(&[place.range(), range_of(bundle), range_of(passphrase)])?;
-        let blocks = params.block_count();
+        let inputs = unsafe { both((bundle, bundle_len), (passphrase.cast(), passphrase_len), key) }?;
         let open = || {
+            let (bundle, passphrase) = inputs?;
+            if passphrase.is_empty() || passphrase.len() > KFD_MAX_PASSPHRASE_LEN {
+                return Err(kf_result::INVALID_INPUT);
+            }
+            let parsed = Bundle::parse(bundle)?;
+            let (cost, params) = params(&parsed)?;
+            let blocks = params.block_count();
+            let mut room = Output::new(work, work_cap, work_len(&params)?)?;
+            room.apart_from(&[range(key, 1), range_of(bundle), range_of(passphrase)])?;
             // SAFETY: the contract of the header; apart from all else.
             let room = unsafe { room.get() };
             let transport = Secret::try_with(|out: &mut [u8; 32]| derive(passphrase, &cost, params, blocks, room, out));

@@ -246,7 +246,8 @@ pub unsafe extern "C" fn kfd_seal(
 /// Threads: any; nobody uses `*counter` meanwhile, an interrupt included: KF_ERR_INVALID_HANDLE.
 ///
 /// Returns what kfd_seal does, without the last one; KF_ERR_WRONG_SCOPE: the counter is not that of this key's bundle; KF_ERR_STORE: a slot
-/// cannot be read or written, and nothing was sealed; KF_ERR_LIMIT_EXCEEDED also if the counter has come to its end.
+/// cannot be read or written, and nothing was sealed; KF_ERR_LIMIT_EXCEEDED also if the counter has come to its end; KF_ERR_KEY_STATE: another
+/// one was started with the same slots since.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kfd_seal_counted(

@@ -150,6 +150,7 @@ impl<S: Slots> Counter<S> {
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded), [`Store`](ErrorKind::Store): as for [`start`](Self::start), where a new boot
     ///   counter is needed. Repeating the call tries again.
+    /// - [`KeyState`](ErrorKind::KeyState): likewise, and another counter has started with these slots since: only that one goes on.
     /// - Whatever `slots` returns.
     pub fn next(&mut self, sealed_len: usize, nonce: &mut [u8; NONCE_LEN]) -> Result<()> {
         // More than there are.
@@ -174,6 +175,10 @@ impl<S: Slots> Counter<S> {
 
     /// Stores the next boot counter in the older slot, and only then uses it.
     fn renew(&mut self) -> Result<()> {
+        let older = read(&mut self.slots, 1 - self.newer)?;
+        if older.is_some_and(|(device, boot)| device == self.device && boot > self.boot) {
+            return Err(Error::new(ErrorKind::KeyState, "another counter has started with these slots since"));
+        }
         self.store(1 - self.newer, self.boot.checked_add(1).ok_or(EXHAUSTED)?)?;
         self.messages = 0;
         self.blocks = 0;

@@ -207,7 +207,9 @@ fn a_slot_that_is_lost_repeats_no_nonce() {
     let mut refused = 0;
     for starts in 1..5 {
         let mut life = Life::new();
-        (0..starts).for_each(|_| drop(life.boot(X, None)));
+        for _ in 0..starts {
+            life.boot(X, None);
+        }
         life.may_create = false;
         for write in 0..4 {
             for torn in Torn::few() {
@@ -246,6 +248,27 @@ fn a_counter_is_created_once_and_never_from_nothing() {
     assert_eq!(kind(Counter::create(&memory, Device { id: [3; 8], ..Y })), Some(ErrorKind::RecordRejected));
     memory.borrow_mut().slots = [[0xFF; SLOT_LEN]; 2];
     assert_eq!(kind(Counter::start(&memory, Y)), Some(ErrorKind::KeyState));
+}
+
+/// A program that starts twice has two counters, of which one has to stop.
+#[test]
+fn two_counters_with_the_same_slots_make_no_nonce_twice() {
+    for order in 0..1 << 6_u32 {
+        let memory = RefCell::new(Memory::new());
+        let mut both = [Counter::create(&memory, X).unwrap(), Counter::start(&memory, X).unwrap()];
+        let mut used = HashSet::new();
+        for step in 0..6 {
+            let mut nonce = [0; NONCE_LEN];
+            let one = &mut both[(order >> step & 1) as usize];
+            if one.next(67, &mut nonce).is_ok() {
+                assert!(used.insert(nonce), "{order:b}");
+            }
+            one.messages = MESSAGES;
+        }
+        let [first, last] = &mut both;
+        assert!(last.renew().is_ok());
+        assert_eq!(kind(first.renew()), Some(ErrorKind::KeyState));
+    }
 }
 
 #[test]

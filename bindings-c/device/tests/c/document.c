@@ -73,6 +73,12 @@ int main(void)
     CHECK(install(BUNDLES[OTHER_KEY]) == KF_OK && start() == KF_OK);
     CHECK(install(BUNDLES[DEFAULT_KEY]) == KF_ERR_RECORD_REJECTED);
     CHECK(seal_glucose(112, "r-1", 3, sealed[1], sizeof *sealed, &len[1]) == KF_OK && memcmp(sealed[1] + 2, KEY_IDS[OTHER_KEY], 24) == 0);
+    /* With the counter lost, nothing that the device has had begins again at 0: the nonces would be the same. */
+    memset(in_slots, 0xFF, sizeof in_slots);
+    CHECK(start() == KF_ERR_KEY_STATE);
+    CHECK(install(BUNDLES[OTHER_KEY]) == KF_ERR_KEY_STATE);
+    CHECK(install(BUNDLES[DEFAULT_KEY]) == KF_ERR_RECORD_REJECTED);
+    CHECK(seal_glucose(112, "r-1", 3, sealed[1], sizeof *sealed, &len[1]) == KF_ERR_INVALID_HANDLE);
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

@@ -70,9 +70,11 @@ static void keys(void)
     kfd_key_info info;
     EXPECT(KF_ERR_INVALID_HANDLE, kfd_key_get_info(into, &info));
     EXPECT(KF_ERR_NULL_POINTER, kfd_key_open(NULL, KFD_BUNDLE_LEN, transport, 32, 0, into));
+    CHECK(all_are(into, sizeof *into, 0)); /* whatever is wrong: what was in it is no key any more */
+    memset(into, 7, sizeof *into);
     EXPECT(KF_ERR_NULL_POINTER, kfd_key_open(bundle, KFD_BUNDLE_LEN, NULL, 32, 0, into));
+    CHECK(all_are(into, sizeof *into, 0));
     EXPECT(KF_ERR_NULL_POINTER, kfd_key_open(bundle, KFD_BUNDLE_LEN, transport, 32, 0, NULL));
-    CHECK(all_are(into, sizeof *into, 7)); /* an argument is wrong: nothing is touched */
     EXPECT(KF_ERR_INVALID_INPUT, kfd_key_open(bundle, KFD_BUNDLE_LEN, transport, 32, 0, (kfd_key *)((uintptr_t)into - 4)));
     EACH_HUGE(len) {
         EXPECT(KF_ERR_INVALID_INPUT, kfd_key_open(bundle, len, transport, 32, 0, into));
@@ -131,21 +133,23 @@ static void passphrases(void)
     CHECK(need >= 19456 * 1024 && need < 19456 * 1024 + 4096);
     uint8_t *work = guarded(need, 7);
 #define OPEN(passphrase, len, work, cap) kfd_key_open_passphrase(PASSPHRASE_BUNDLE, KFD_BUNDLE_LEN, passphrase, len, 0, work, cap, into)
-    EXPECT(KF_ERR_NULL_POINTER, OPEN(NULL, len, work, need));
-    EXPECT(KF_ERR_INVALID_INPUT, OPEN(NULL, 0, work, need));
-    EXPECT(KF_ERR_INVALID_INPUT, OPEN((char *)lengthy, sizeof lengthy, work, need));
-    EXPECT(KF_ERR_NULL_POINTER, OPEN(PASSPHRASE, len, NULL, need));
-    EXPECT(KF_ERR_BUFFER_TOO_SMALL, OPEN(PASSPHRASE, len, work, need - 1));
-    EXPECT(KF_ERR_BUFFER_TOO_SMALL, OPEN(PASSPHRASE, len, work, 0));
+/* A key that was open before is none any more. */
+#define NONE_LEFT(expected, call) (memset(into, 7, sizeof *into), expect((expected), (call), #call, __LINE__), CHECK(all_are(into, sizeof *into, 0)))
+    NONE_LEFT(KF_ERR_NULL_POINTER, OPEN(NULL, len, work, need));
+    NONE_LEFT(KF_ERR_INVALID_INPUT, OPEN(NULL, 0, work, need));
+    NONE_LEFT(KF_ERR_INVALID_INPUT, OPEN((char *)lengthy, sizeof lengthy, work, need));
+    NONE_LEFT(KF_ERR_NULL_POINTER, OPEN(PASSPHRASE, len, NULL, need));
+    NONE_LEFT(KF_ERR_BUFFER_TOO_SMALL, OPEN(PASSPHRASE, len, work, need - 1));
+    NONE_LEFT(KF_ERR_BUFFER_TOO_SMALL, OPEN(PASSPHRASE, len, work, 0));
     EACH_HUGE(huge) {
-        EXPECT(KF_ERR_INVALID_INPUT, OPEN(PASSPHRASE, huge, work, need));
-        EXPECT(KF_ERR_INVALID_INPUT, OPEN(PASSPHRASE, len, work, huge));
+        NONE_LEFT(KF_ERR_INVALID_INPUT, OPEN(PASSPHRASE, huge, work, need));
+        NONE_LEFT(KF_ERR_INVALID_INPUT, OPEN(PASSPHRASE, len, work, huge));
     }
     EXPECT(KF_ERR_NULL_POINTER, kfd_key_open_passphrase(PASSPHRASE_BUNDLE, KFD_BUNDLE_LEN, PASSPHRASE, len, 0, work, need, NULL));
-    EXPECT(KF_ERR_NULL_POINTER, kfd_key_open_passphrase(NULL, KFD_BUNDLE_LEN, PASSPHRASE, len, 0, work, need, into));
-    EXPECT(KF_ERR_INVALID_INPUT, kfd_key_open_passphrase(bundle, KFD_BUNDLE_LEN, PASSPHRASE, len, 0, work, need, into));
-    EXPECT(KF_ERR_OVERLAP, kfd_key_open_passphrase(PASSPHRASE_BUNDLE, KFD_BUNDLE_LEN, (char *)work, len, 0, work, need, into));
-    CHECK(all_are(work, need, 7) && all_are(into, sizeof *into, 7));
+    NONE_LEFT(KF_ERR_NULL_POINTER, kfd_key_open_passphrase(NULL, KFD_BUNDLE_LEN, PASSPHRASE, len, 0, work, need, into));
+    NONE_LEFT(KF_ERR_INVALID_INPUT, kfd_key_open_passphrase(bundle, KFD_BUNDLE_LEN, PASSPHRASE, len, 0, work, need, into));
+    NONE_LEFT(KF_ERR_OVERLAP, kfd_key_open_passphrase(PASSPHRASE_BUNDLE, KFD_BUNDLE_LEN, (char *)work, len, 0, work, need, into));
+    CHECK(all_are(work, need, 7));
     EXPECT(KF_ERR_DECRYPTION_FAILED, OPEN(PASSPHRASE, len - 1, work, need));
     CHECK(all_are(work, need, 0) && all_are(into, sizeof *into, 0));
     EXPECT(KF_OK, OPEN(PASSPHRASE, len, work, need));
@@ -359,7 +363,6 @@ static void counters(void)
         EXPECT(KF_ERR_INVALID_HANDLE, begin[at](never, &good, counter));
         EXPECT(KF_ERR_INVALID_INPUT, begin[at](key, &good, (kfd_counter *)((uintptr_t)counter - 4)));
         EXPECT(KF_ERR_OVERLAP, begin[at](key, &good, (kfd_counter *)(void *)key));
-        CHECK(at > 0 || all_are(counter, sizeof *counter, 7));
         EXPECT(KF_ERR_STORE, begin[at](key, &unreadable, counter));
     }
     EXPECT(KF_ERR_INVALID_HANDLE, kfd_seal_counted(key, counter, &PLAIN, 1, "x", 1, out, SEALED, &len));
@@ -393,6 +396,9 @@ static void counters(void)
     EXPECT(KF_OK, COUNTED(key, counter, &PLAIN, "x", 1, out, SEALED, &len));
     CHECK(out[26 + 11] == last[3] + 1 && out[26 + 22] == 0 && out[26 + 23] == 0);
     in_use = NULL;
+    /* Starting one that fails leaves none, whatever is wrong. */
+    EXPECT(KF_ERR_INVALID_HANDLE, kfd_counter_start(never, &good, counter));
+    EXPECT(KF_ERR_INVALID_HANDLE, COUNTED(key, counter, &PLAIN, "x", 1, out, SEALED, &len));
 }
 
 static void numbers(void)
