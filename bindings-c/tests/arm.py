@@ -23,7 +23,7 @@ BUILD_STD = "-Zbuild-std=std,panic_unwind"
 
 
 def cargo(*arguments, **more):
-    """Under Rust's own flags and no others."""
+    """Cargo with the cross compilers."""
     subprocess.run(["cargo", *arguments], check=True, cwd=ROOT, env={**os.environ, **cross.environment(), **more})
 
 
