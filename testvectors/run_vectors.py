@@ -2,6 +2,7 @@
 import json
 import pathlib
 
+import bundle
 import decoder
 
 
@@ -22,4 +23,5 @@ def run(folder):
             except decoder.Refused as refused:
                 found = str(refused)
             assert found == case["expect"], f"{case['id']} ({case['note']}): {found}, expected {case['expect']}"
+    count += bundle.run(json.loads((folder / "bundle.json").read_text())["cases"])
     print(f"{count} vectors pass")

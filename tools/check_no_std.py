@@ -1,4 +1,4 @@
-"""Checks that core without features, and everything it then depends on, is free of std and of an allocator.
+"""Checks that core without features and the library for devices, and everything they depend on, are free of std and of an allocator.
 
 `cargo check` on a host cannot tell, since std is there. So: the crate says no_std, no dependency has a feature
 that needs std or alloc switched on, and, where the toolchain has a bare-metal target, it really builds for one.
@@ -20,11 +20,13 @@ def output(*command):
 def main():
     source = (ROOT / "core/src/lib.rs").read_text()
     assert '#![cfg_attr(not(feature = "std"), no_std)]' in source, "core does not say no_std"
-    tree = output("cargo", "tree", *CORE, "-e", "normal,features", "--prefix", "none", "-f", "{p} [{f}]")
-    wrong = [line for line in tree.splitlines()
-             if "[" in line and {"std", "alloc"} & set(line.rsplit("[", 1)[1].rstrip("]").split(","))]
-    assert not wrong, f"a dependency has std or alloc switched on: {wrong}"
-    print(f"no dependency of {len(set(tree.splitlines()))} lines has std or alloc switched on")
+    assert "#![no_std]" in (ROOT / "bindings-c/device/src/lib.rs").read_text(), "the library for devices does not say no_std"
+    for package in (CORE, ["-p", "keyfold-device"]):
+        tree = output("cargo", "tree", *package, "-e", "normal,features", "--prefix", "none", "-f", "{p} [{f}]")
+        wrong = [line for line in tree.splitlines()
+                 if "[" in line and {"std", "alloc"} & set(line.rsplit("[", 1)[1].rstrip("]").split(","))]
+        assert not wrong, f"a dependency has std or alloc switched on: {wrong}"
+        print(f"no dependency of {len(set(tree.splitlines()))} lines has std or alloc switched on")
     sysroot = Path(output("rustc", "--print", "sysroot").strip())
     for target in BARE_METAL:
         if (sysroot / "lib/rustlib" / target / "lib").is_dir():

@@ -71,7 +71,7 @@ impl Ecs {
 fn classify(action: &str) -> (&'static str, &'static str) {
     match action {
         "opened" => ("process", "start"),
-        "wrap" | "unwrap" | "recovery" | "break-glass" | "drill" | "probe" => ("configuration", "access"),
+        "wrap" | "unwrap" | "recovery" | "break-glass" | "drill" | "probe" | "provision" => ("configuration", "access"),
         "key-made" => ("configuration", "creation"),
         "shredded" => ("configuration", "deletion"),
         "use" => ("database", "access"),

@@ -104,10 +104,10 @@ def headers(tests, folder):
     for compiler, kind in compilers.items():
         strict = ["-Wstrict-prototypes"] if kind == "cc" else []
         for std in versions[kind]:
-            for header in ["keyfold.h", "keyfold_result.h"]:
+            for header in ["keyfold.h", "keyfold_result.h", *(["keyfold.hpp"] if kind == "c++" else [])]:
                 source = folder / ("header.c" if kind == "cc" else "header.cc")
                 body = f"int main(void)\n{{\n{use}    return KF_VERSION == 0 || KF_NO_ROW == 0;\n}}\n"
-                source.write_text(f"#include <{header}>\n" + (body if header == "keyfold.h" else "int main(void) { return KF_OK; }\n"))
+                source.write_text(f"#include <{header}>\n" + (body if header != "keyfold_result.h" else "int main(void) { return KF_OK; }\n"))
                 tests.run(compiler, f"-std={std}", *WARNINGS, *strict, "-fsyntax-only", "-I", tests.include, source)
                 tests.check(True, f"{header} {compiler} {std}")
     # A result that nobody looks at is a warning, so an error here.
@@ -184,8 +184,11 @@ def make_ring(tests, folder):
 
 
 def suite(tests, folder, name, *arguments):
-    """One of the programs in C, which counts its own cases."""
-    built = tests.program(HERE / "c" / f"{name}.c", folder / name)
+    """One of the programs in C or C++, which counts its own cases."""
+    source, language = HERE / "c" / f"{name}.c", {}
+    if not source.exists():
+        source, language = source.with_suffix(".cc"), {"compiler": "c++", "std": "c++17"}
+    built = tests.program(source, folder / name, **language)
     done = subprocess.run([*tests.runner, built, *arguments], env=tests.environment, capture_output=True, text=True)
     counts = re.search(r"^(\d+) passed, (\d+) failed$", done.stdout, re.MULTILINE)
     if not counts or (done.returncode == 0) != (counts[2] == "0"):
@@ -193,12 +196,46 @@ def suite(tests, folder, name, *arguments):
     print(done.stdout[: counts.start()] + f"{name}: {counts[0]}")
     tests.passed += int(counts[1])
     tests.failed += int(counts[2])
+    return built
 
 
 def values(tests, folder):
     """What the library does when it is used as it should be."""
     (folder / "policy.toml").write_text(POLICY)
     suite(tests, folder, "values", folder, folder / "policy.toml")
+
+
+def cpp(tests, folder):
+    """keyfold.hpp: each function is called in it, and the program of its tests finds nothing, nor does valgrind."""
+    code = bare((tests.include / "keyfold.hpp").read_text())
+    # Those that are pure are as good in C++.
+    left = {"kf_version"} | set(re.findall(r"\bsize_t (kf_\w+)\(", bare(tests.header)))
+    missing = [name for name in functions(tests.header) if name not in code and name not in left]
+    tests.check(not missing, f"not in keyfold.hpp: {missing}")
+    (folder / "policy.toml").write_text(POLICY)
+    arguments = [folder / "in", folder / "policy.toml"]
+
+    def fresh():
+        shutil.rmtree(folder / "in", ignore_errors=True)
+        (folder / "in").mkdir()
+        if tests.keyfold:
+            secret = folder / "passphrase"
+            secret.touch(mode=0o600)
+            secret.write_text("correct horse\n")
+            tests.run(tests.keyfold, "keys", "new-kek", folder / "in" / "pass.kek", "--passphrase", "--memory", "19",
+                      "--passphrase-file", secret)
+
+    if not tests.keyfold:
+        tests.skip("the passphrase of a KEK in C++: give --keyfold")
+    fresh()
+    built = suite(tests, folder, "hpp", *arguments)
+    if not shutil.which("valgrind"):
+        return tests.skip("keyfold.hpp with valgrind: it is not installed")
+    fresh()
+    # Whether values are initialised is a question to Rust's own sanitizers: valgrind does not follow ring's assembler.
+    tests.run("valgrind", "--quiet", "--error-exitcode=99", "--undef-value-errors=no", "--leak-check=full",
+              "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite", built, *arguments)
+    tests.check(True, "valgrind")
 
 
 def gateway(tests, folder):
@@ -318,7 +355,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, symbols, abi, readme, tutorial, values, gateway, interop, misuse, sizes, sequences, leaks]
+CASES = [headers, symbols, abi, readme, tutorial, values, gateway, cpp, interop, misuse, sizes, sequences, leaks]
 
 
 def main():

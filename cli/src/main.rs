@@ -5,6 +5,7 @@ mod args;
 mod audit;
 mod backfill;
 mod census;
+mod device;
 mod doctor;
 mod failure;
 mod files;
@@ -20,7 +21,7 @@ mod selftest;
 mod tables;
 mod transform;
 
-use args::{Audit, Cli, Command, Keys};
+use args::{Audit, Cli, Command, Device, Keys};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
 use std::io::{self, IsTerminal, Write};
@@ -80,6 +81,18 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             keys::shred(&args)?;
         }
         Command::Keys(Keys::Hold(args)) => keys::hold(&args, &mut out)?,
+        Command::Device(Device::Provision(args)) => {
+            // The bundle may go to standard output.
+            drop(out);
+            device::provision(&args, device::Generation::Present)?;
+        }
+        Command::Device(Device::Rotate(args)) => {
+            drop(out);
+            device::provision(&args, device::Generation::Next)?;
+        }
+        Command::Device(Device::Revoke(args)) => device::revoke(&args, &mut out)?,
+        Command::Device(Device::TransportKey(args)) => device::make_transport_key(&args)?,
+        Command::Device(Device::Inspect(args)) => device::inspect(&args, &mut out)?,
         Command::Selftest(args) => {
             let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });

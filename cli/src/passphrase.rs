@@ -1,6 +1,8 @@
 //! Passphrases: from a terminal without echo, or from a file. Never from an argument, which others can see.
 
+use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{self, Interrupt, Interrupted, Interruptible};
+use crate::opening::no_passphrase;
 use keyfold::{Error, ErrorKind, Result};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
@@ -24,15 +26,10 @@ const KILL_LINE: u8 = 21;
 /// - [`Io`](ErrorKind::Io): it cannot be read. - [`Configuration`](ErrorKind::Configuration): others may read the file, or its
 ///   first line is longer than a passphrase, or no UTF-8.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>> {
-    let failed = |error: io::Error| {
-        Error::new(ErrorKind::Io, "cannot read the passphrase file").with_detail(format!("{}: {error}", path.display()))
-    };
-    let refused = |why| Err(Error::new(ErrorKind::Configuration, why).with_detail(path.display().to_string()));
-    let mut file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.is_dir() || (metadata.is_file() && metadata.mode() & 0o077 != 0) {
-        return refused("the passphrase file must be readable by its owner alone: run chmod 600");
-    }
+    const UNREADABLE: &str = "cannot read the passphrase file";
+    let failed = |error: io::Error| unreadable(UNREADABLE, path, &error);
+    const OPEN: &str = "the passphrase file must be readable by its owner alone: run chmod 600";
+    let mut file = open_private(path, UNREADABLE, OPEN)?;
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
     let mut byte = [0];
     while line.len() <= MAX_LEN && file.read(&mut byte).map_err(failed)? == 1 && byte[0] != b'\n' {
@@ -43,8 +40,37 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>> {
     }
     match std::str::from_utf8(&line) {
         Ok(text) if line.len() <= MAX_LEN => Ok(Zeroizing::new(text.to_owned())),
-        _ => refused("the first line of the passphrase file is no passphrase: too long, or not UTF-8"),
+        _ => {
+            const NONE: &str = "the first line of the passphrase file is no passphrase: too long, or not UTF-8";
+            Err(Error::new(ErrorKind::Configuration, NONE).with_detail(path.display().to_string()))
+        }
     }
+}
+
+/// Opens a file that its owner alone may read, or a pipe. `cannot` and `open` say what is wrong.
+///
+/// # Errors
+///
+/// - [`Io`](ErrorKind::Io): it cannot be opened. - [`Configuration`](ErrorKind::Configuration): others may read it.
+pub(crate) fn open_private(path: &Path, cannot: &'static str, open: &'static str) -> Result<File> {
+    let failed = |error: io::Error| unreadable(cannot, path, &error);
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() || (metadata.is_file() && metadata.mode() & 0o077 != 0) {
+        return Err(Error::new(ErrorKind::Configuration, open).with_detail(path.display().to_string()));
+    }
+    Ok(file)
+}
+
+fn unreadable(cannot: &'static str, path: &Path, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Io, cannot).with_detail(format!("{}: {error}", path.display()))
+}
+
+/// A new passphrase, from the terminal, twice; `option` names the file instead.
+pub(crate) fn ask_twice(option: &str) -> std::result::Result<Zeroizing<String>, Failure> {
+    let first = ask_for("new passphrase: ", option).map_err(|error| no_passphrase(&error))?;
+    let second = ask_for("once more: ", option).map_err(|error| no_passphrase(&error))?;
+    if *first == *second { Ok(first) } else { Err(Failure::new(Exit::Usage, "the two passphrases differ")) }
 }
 
 /// What somebody types at the terminal of the process after `prompt`, whatever its standard input and output are.
@@ -57,13 +83,16 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>> {
 /// Ctrl-C, SIGINT, SIGTERM and SIGHUP end the process at once, with the terminal as it was before: whoever gives up at one
 /// prompt is not asked for the passphrase of the next KEK.
 pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
+    ask_for(prompt, "--passphrase-file")
+}
+
+/// As [`ask`], where the option `option` names the file instead.
+pub(crate) fn ask_for(prompt: &str, option: &str) -> Result<Zeroizing<String>> {
     let failed =
         |error: io::Error| Error::new(ErrorKind::Io, "cannot ask at the terminal").with_detail(error.to_string());
     let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| {
-        Error::new(
-            ErrorKind::Configuration,
-            "there is no terminal to ask for the passphrase at: name a file with --passphrase-file",
-        )
+        Error::new(ErrorKind::Configuration, "there is no terminal to ask for the passphrase at")
+            .with_detail(format!("name a file with {option}"))
     })?;
     let typed = interrupt::guarded(|interrupt| {
         let mut quiet = Quiet::new(&terminal, interrupt.clone())?;

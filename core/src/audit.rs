@@ -65,6 +65,10 @@ pub enum AuditAction {
     Backfill,
     /// A statement, such as a certificate, was signed under the audit KEK; the event has its digest.
     StatementSigned,
+    /// A data key left in a bundle for a device.
+    Provision,
+    /// What a device holds was taken back.
+    Revoke,
     /// Values were sealed or opened under one key, for one field, in one interval.
     Use,
 }
@@ -98,6 +102,8 @@ impl AuditAction {
             Self::Rebind => "rebind",
             Self::Backfill => "backfill",
             Self::StatementSigned => "statement-signed",
+            Self::Provision => "provision",
+            Self::Revoke => "revoke",
             Self::Use => "use",
         }
     }

@@ -47,20 +47,18 @@ impl<'a> SliceSink<'a> {
         Self { buffer, len: 0 }
     }
 
-    pub(crate) fn into_written(self) -> &'a [u8] {
-        &self.buffer[..self.len]
+    pub(crate) fn into_written(self) -> Result<&'a [u8]> {
+        self.buffer.get(..self.len).ok_or(FULL)
     }
 }
 
+const FULL: Error = Error::new(ErrorKind::LimitExceeded, "the context is longer than the buffer for it");
+
 impl Sink for SliceSink<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        let end = self.len + bytes.len();
-        let room = self
-            .buffer
-            .get_mut(self.len..end)
-            .ok_or(Error::new(ErrorKind::LimitExceeded, "the context is longer than the buffer for it"))?;
+        let room = self.buffer.get_mut(self.len..).and_then(|rest| rest.get_mut(..bytes.len())).ok_or(FULL)?;
         room.copy_from_slice(bytes);
-        self.len = end;
+        self.len += bytes.len();
         Ok(())
     }
 }
@@ -131,7 +129,7 @@ pub(crate) fn write_aad<'b>(
     for (key, value) in pairs {
         put_pair(&mut out, key, value)?;
     }
-    if out.len - start > MAX_CONTEXT_LEN { Err(TOO_LONG) } else { Ok(out.into_written()) }
+    if out.len - start > MAX_CONTEXT_LEN { Err(TOO_LONG) } else { out.into_written() }
 }
 
 #[cfg(feature = "std")]
@@ -313,7 +311,7 @@ mod with_std {
             if !self.tail.is_empty() {
                 out.put(&self.tail)?;
             }
-            let len = out.into_written().len();
+            let len = out.into_written()?.len();
             buffer[..HEADER_LEN].copy_from_slice(header);
             seal(&buffer[..len])
         }

@@ -84,9 +84,9 @@ pub use {
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
         CopyStatus, CreatedKeyring, Drill, DrillReport, Evidence, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
-        KeyringConfig, LookupKeys, Lost, MAX_SCOPE_NAME_LEN, RecordCopy, Recovery, Reparent, ReparentProgress,
-        RestorePlan, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress, Rotated, SeenElsewhere, ShredPolicy,
-        ShredScheduled, Shredded,
+        KeyringConfig, LookupKeys, Lost, MAX_SCOPE_NAME_LEN, Provisioned, RecordCopy, Recovery, Reparent,
+        ReparentProgress, RestorePlan, Revoked, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress, Rotated,
+        SeenElsewhere, ShredPolicy, ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
     migration::{Migration, MigrationPhase},

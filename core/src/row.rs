@@ -1,7 +1,7 @@
 //! One sealed row of suite 01 (FORMAT.md §4). Needs neither `std` nor an allocation, so devices use it too.
 
 use crate::aead::GcmKey;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::value::{Padding, Value};
 use crate::wire::{GCM_NONCE_LEN, HEADER_LEN, NONCE_LEN, PREFIX_LEN, TAG_LEN};
 
@@ -22,12 +22,15 @@ pub(crate) fn seal_row(
     padding: Padding,
     out: &mut [u8],
 ) -> Result<()> {
-    let (nonce, rest) = out[HEADER_LEN..].split_at_mut(NONCE_LEN);
-    let (body, tag) = rest.split_at_mut(rest.len() - TAG_LEN);
-    value.encode(padding, body);
+    // Checked, and not indexed, as devices cannot panic.
+    const TOO_SHORT: Error = Error::new(ErrorKind::Internal, "a row has no room for what is sealed into it");
+    let (_, rest) = out.split_first_chunk_mut::<HEADER_LEN>().ok_or(TOO_SHORT)?;
+    let (nonce, rest) = rest.split_first_chunk_mut::<NONCE_LEN>().ok_or(TOO_SHORT)?;
+    let (body, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(TOO_SHORT)?;
+    value.try_encode(padding, body).ok_or(TOO_SHORT)?;
     let sealed = key.seal(last, aad, body)?;
     nonce[..PREFIX_LEN].copy_from_slice(prefix);
     nonce[PREFIX_LEN..].copy_from_slice(&sealed.nonce);
-    tag.copy_from_slice(&sealed.tag);
+    *tag = sealed.tag;
     Ok(())
 }

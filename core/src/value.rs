@@ -178,20 +178,36 @@ impl<'a> Value<'a> {
     ///
     /// If it has another length.
     pub fn write_canonical(&self, out: &mut [u8]) {
+        self.try_write_canonical(out).expect("out has canonical_len bytes");
+    }
+
+    /// As [`write_canonical`](Self::write_canonical), for code that must not panic: `None` if `out` has another length.
+    pub(crate) fn try_write_canonical(&self, out: &mut [u8]) -> Option<()> {
+        fn put(out: &mut [u8], bytes: &[u8]) -> Option<()> {
+            if out.len() != bytes.len() {
+                return None;
+            }
+            out.copy_from_slice(bytes);
+            Some(())
+        }
         match self {
-            Self::Null => {}
-            Self::Bytes(bytes) => out.copy_from_slice(bytes),
-            Self::Text(text) | Self::Decimal(text) | Self::Json(text) => out.copy_from_slice(text.as_bytes()),
-            Self::Integer(number) => out.copy_from_slice(&number.to_be_bytes()[16 - out.len()..]),
+            Self::Null => put(out, &[]),
+            Self::Bytes(bytes) => put(out, bytes),
+            Self::Text(text) | Self::Decimal(text) | Self::Json(text) => put(out, text.as_bytes()),
+            Self::Integer(number) => {
+                let wide = number.to_be_bytes();
+                put(out, wide.get(wide.len().checked_sub(out.len())?..)?)
+            }
             Self::Float(number) => {
                 let bits = if number.is_nan() { 0x7FF8_0000_0000_0000 } else { number.to_bits() };
-                out.copy_from_slice(&bits.to_be_bytes());
+                put(out, &bits.to_be_bytes())
             }
-            Self::Boolean(truth) => out[0] = u8::from(*truth),
-            Self::Date(days) => out.copy_from_slice(&days.to_be_bytes()),
+            Self::Boolean(truth) => put(out, &[u8::from(*truth)]),
+            Self::Date(days) => put(out, &days.to_be_bytes()),
             Self::Timestamp { seconds, nanoseconds } => {
-                out[..8].copy_from_slice(&seconds.to_be_bytes());
-                out[8..].copy_from_slice(&nanoseconds.to_be_bytes());
+                let (whole, rest) = out.split_first_chunk_mut::<8>()?;
+                *whole = seconds.to_be_bytes();
+                put(rest, &nanoseconds.to_be_bytes())
             }
         }
     }
@@ -225,16 +241,25 @@ impl<'a> Value<'a> {
     }
 
     /// Writes format byte, value and padding; `out` has exactly [`encoded_len`](Self::encoded_len) bytes.
+    #[cfg(feature = "std")]
     #[inline]
     pub(crate) fn encode(&self, padding: Padding, out: &mut [u8]) {
-        let end = 1 + self.canonical_len();
+        self.try_encode(padding, out).expect("out has encoded_len bytes");
+    }
+
+    /// As [`encode`](Self::encode), for code that must not panic: `None` if `out` is too short.
+    #[inline]
+    pub(crate) fn try_encode(&self, padding: Padding, out: &mut [u8]) -> Option<()> {
         let flag = if padding == Padding::None { 0 } else { PADDED };
-        out[0] = self.value_type() as u8 | flag;
-        self.write_canonical(&mut out[1..end]);
-        if let Some((start, zeros)) = out[end..].split_first_mut() {
+        let (format, rest) = out.split_first_mut()?;
+        *format = self.value_type() as u8 | flag;
+        let (canonical, rest) = rest.split_at_mut_checked(self.canonical_len())?;
+        self.try_write_canonical(canonical)?;
+        if let Some((start, zeros)) = rest.split_first_mut() {
             *start = PADDING_START;
             zeros.fill(0);
         }
+        Some(())
     }
 
     /// The type and the canonical bytes of an encoded value whose tag has been verified.
@@ -317,7 +342,7 @@ fn padme(len: usize) -> usize {
 fn is_json_number(text: &[u8]) -> bool {
     fn digits(text: &[u8]) -> Option<&[u8]> {
         let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        (len > 0).then(|| &text[len..])
+        text.get(len..).filter(|_| len > 0)
     }
     let text = text.strip_prefix(b"-").unwrap_or(text);
     let whole = match text {

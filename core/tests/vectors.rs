@@ -11,9 +11,10 @@ mod world;
 
 use generate::{files, hex, to_text};
 use keyfold::aead::Backend;
+use keyfold::device::{Binding, Bundle, Protection};
 use keyfold::vectors::{self, Key};
 use keyfold::wire::{self, KeyId, Suite};
-use keyfold::{Error, ErrorKind, KeyClass, KeyringConfig, Lineage, LookupKeys, Padding, Policy, SlotId, Value};
+use keyfold::{Error, ErrorKind, KeyClass, KeyringConfig, Lineage, LookupKeys, Padding, Policy, Secret, SlotId, Value};
 use serde_json::Value as Json;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
@@ -21,8 +22,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use world::{BytesStore, Opening, World};
 
-const FILES: [&str; 7] =
-    ["keyring.json", "field.json", "deterministic.json", "value.json", "text.json", "record.json", "frame.json"];
+const FILES: [&str; 8] = [
+    "keyring.json",
+    "field.json",
+    "deterministic.json",
+    "value.json",
+    "text.json",
+    "record.json",
+    "frame.json",
+    "bundle.json",
+];
+/// Those whose cases are values that the keyring opens.
+const VALUES: std::ops::Range<usize> = 1..7;
 
 fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "testvectors", name].iter().collect()
@@ -139,7 +150,7 @@ fn every_case_comes_to_the_result_that_it_names() {
     let keyring = read("keyring.json");
     let plain = world(&keyring, &Json::Null);
     let mut wrong = Vec::new();
-    for name in &FILES[1..] {
+    for name in &FILES[VALUES] {
         for case in read(name)["cases"].as_array().unwrap() {
             let own = case.get("asked").or(case.get("missing")).map(|_| world(&keyring, case));
             let found = match run(own.as_ref().unwrap_or(&plain), case) {
@@ -150,6 +161,50 @@ fn every_case_comes_to_the_result_that_it_names() {
             if found != case["expect"] {
                 wrong.push(format!("{name} {} ({}): {found}, expected {}", case["id"], case["note"], case["expect"]));
             }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What a device makes of a bundle, and of a value under its key.
+fn install(case: &Json) -> Result<Vec<u8>, Error> {
+    let bytes = unhex(&case["bundle"]);
+    let bundle = Bundle::parse(&bytes)?;
+    assert_eq!(matches!(bundle.protection(), Protection::Passphrase(_)), bytes[5] == 2);
+    let transport_key = Secret::with(|key| *key = array(&case["transport_key"]));
+    let mut opened = Vec::new();
+    if case["expect"] != "ok" {
+        bundle.open(Backend::RustCrypto, &transport_key)?;
+        return Ok(opened);
+    }
+    for backend in Backend::ALL {
+        let key = bundle.open(*backend, &transport_key)?;
+        assert_eq!(key.key_id().to_string(), case["key_id"]);
+        assert_eq!(bundle.lineage().to_string(), case["lineage"]);
+        assert_eq!(bundle.scope().to_string(), case["slot"]);
+        assert_eq!(hex(bundle.device_id()), case["device_id"]);
+        assert_eq!(bundle.issued(), case["issued"]);
+        let (sealed, row, tenant) =
+            (unhex(&case["sealed"]), unhex(&case["open"]["row"]), unhex(&case["open"]["context"][0][1]));
+        let pairs: [(&[u8], &[u8]); 2] = [(b"kf:row", &row), (b"tenant", &tenant)];
+        let binding = Binding { field: case["open"]["field"].as_str().unwrap(), pairs: &pairs };
+        let mut scratch = [0; 256];
+        opened = vectors::canonical(key.open(&sealed, binding, &mut scratch)?);
+    }
+    Ok(opened)
+}
+
+#[test]
+fn every_bundle_comes_to_the_result_that_it_names() {
+    let mut wrong = Vec::new();
+    for case in read("bundle.json")["cases"].as_array().unwrap() {
+        let found = match install(case) {
+            Ok(value) if hex(&value) == case["value"] => "ok",
+            Ok(_) => "another value",
+            Err(error) => error.kind().name(),
+        };
+        if found != case["expect"] {
+            wrong.push(format!("{} ({}): {found}, expected {}", case["id"], case["note"], case["expect"]));
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -275,6 +330,8 @@ fn the_specification_shows_what_the_files_hold() {
         &deterministic["strings"][2],
         &find("field.json", "field-004")["aad"],
         &find("text.json", "text-004")["text"],
+        &find("bundle.json", "bundle-001")["bundle"],
+        &find("bundle.json", "bundle-001")["transport_key"],
     ];
     for json in shown.into_iter().chain(also) {
         assert!(digits.contains(json.as_str().unwrap()), "{json}");

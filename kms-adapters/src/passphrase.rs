@@ -23,6 +23,7 @@ use crate::local::LocalKek;
 use aes_kw::{KeyInit, KwpAes256};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use file::{Sealed, WRAPPED_LEN};
+use keyfold::device::PassphraseCost;
 use keyfold::{
     BoxFuture, Error, ErrorKind, Kms, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
 };
@@ -36,6 +37,9 @@ use zeroize::{Zeroize, Zeroizing};
 pub const MIN_PASSPHRASE_CHARS: usize = 12;
 /// Most bytes of a passphrase.
 pub const MAX_PASSPHRASE_LEN: usize = 4096;
+
+/// Most bytes of the passphrase of a bundle: a device has little memory.
+pub const MAX_TRANSPORT_PASSPHRASE_LEN: usize = 1024;
 
 /// Asks for the passphrase of a KEK when that is first used: at a terminal, in a file. May block.
 pub type PassphraseSource = Arc<dyn Fn() -> Result<Zeroizing<String>> + Send + Sync>;
@@ -181,6 +185,34 @@ impl Sealed {
     }
 }
 
+/// The transport key that `passphrase` makes for a new bundle of a device, with what it takes to make it again. Blocks while
+/// Argon2id runs.
+///
+/// # Errors
+///
+/// As [`PassphraseKek::create`] for the passphrase. - [`Kms`](ErrorKind::Kms) with `Unavailable`: there is not enough memory.
+/// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable).
+pub fn new_transport_key(passphrase: &str, params: Argon2Params) -> Result<(Secret<32>, PassphraseCost)> {
+    check_passphrase(passphrase)?;
+    if passphrase.len() > MAX_TRANSPORT_PASSPHRASE_LEN {
+        return Err(Error::new(ErrorKind::InvalidInput, "the passphrase of a bundle has at most 1,024 bytes"));
+    }
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| Error::from(ErrorKind::RandomnessUnavailable).with_source(error))?;
+    let Argon2Params { memory, passes, lanes } = params;
+    Ok((derive(passphrase, &salt, params)?, PassphraseCost { salt, memory, passes, lanes }))
+}
+
+/// The transport key of a bundle that was made under `passphrase`. Blocks while Argon2id runs.
+///
+/// # Errors
+///
+/// - [`LimitExceeded`](ErrorKind::LimitExceeded): the cost is out of bounds. - [`Kms`](ErrorKind::Kms) with `Unavailable`: there
+///   is not enough memory.
+pub fn transport_key(passphrase: &str, cost: &PassphraseCost) -> Result<Secret<32>> {
+    derive(passphrase, &cost.salt, Argon2Params::new(cost.memory, cost.passes, cost.lanes)?)
+}
+
 fn check_passphrase(passphrase: &str) -> Result<()> {
     let wrong = |why| Err(Error::new(ErrorKind::InvalidInput, why));
     if passphrase.chars().count() < MIN_PASSPHRASE_CHARS {
@@ -204,7 +236,7 @@ fn derive(passphrase: &str, salt: &[u8; 16], params: Argon2Params) -> Result<Sec
     let mut blocks: Vec<Block> = Vec::new();
     // Its own error: a machine may have less memory than the one on which the file was made.
     blocks.try_reserve_exact(params.block_count()).map_err(|error| {
-        Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "not enough memory to open the KEK with its passphrase")
+        Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "not enough memory for the passphrase")
             .with_detail(format!("it takes {memory} KiB"))
             .with_source(error)
     })?;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod data;
+mod device;
 mod doctor;
 mod keys;
 mod records;
@@ -9,6 +10,7 @@ mod shred;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
 pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
+pub(crate) use device::{Device, DeviceInspect, DeviceProvision, DeviceRevoke, DeviceTransportKey, Transport};
 pub(crate) use doctor::Doctor;
 pub(crate) use keys::{
     Keys, KeysDrill, KeysList, KeysNewKek, KeysPartition, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState,
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// List, rotate, back up, recover and destroy keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Provision devices with the data key of their scope, and revoke them (docs/firmware.md).
+    #[command(subcommand)]
+    Device(Device),
     /// Verify, anchor and export audit files.
     #[command(subcommand)]
     Audit(Audit),

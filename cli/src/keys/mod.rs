@@ -178,7 +178,7 @@ fn slot(id: SlotId) -> Option<String> {
     (id != SlotId::NONE).then(|| id.to_string())
 }
 
-fn time(seconds: u64) -> String {
+pub(crate) fn time(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().map(|seconds| keyfold::Value::Timestamp { seconds, nanoseconds: 0 });
     time.as_ref().and_then(keyfold::Value::to_text).map_or_else(|| seconds.to_string(), |text| text.into_owned())
 }

@@ -2,7 +2,6 @@
 
 use crate::args::KeysNewKek;
 use crate::failure::{Exit, Failure};
-use crate::opening::no_passphrase;
 use crate::{passphrase, print_failed};
 use keyfold_kms::passphrase::{Argon2Params, PassphraseKek};
 use std::io::Write;
@@ -34,7 +33,5 @@ fn passphrase(args: &KeysNewKek) -> Result<Zeroizing<String>, Failure> {
     if let Some(file) = args.passphrase_file.clone().or(named) {
         return passphrase::read(&file).map_err(Failure::of_opening);
     }
-    let first = passphrase::ask("new passphrase: ").map_err(|error| no_passphrase(&error))?;
-    let second = passphrase::ask("once more: ").map_err(|error| no_passphrase(&error))?;
-    if *first == *second { Ok(first) } else { Err(Failure::new(Exit::Usage, "the two passphrases differ")) }
+    passphrase::ask_twice("--passphrase-file")
 }

@@ -190,7 +190,11 @@ impl World {
         command.current_dir(self.data()).args(arguments);
         let transform =
             matches!(arguments.first(), Some(&("protect" | "reveal" | "rebind" | "reencrypt" | "backfill")));
-        if (transform || arguments.first() == Some(&"keys")) && !arguments.contains(&"--config") {
+        let keyring = match arguments.first() {
+            Some(&"device") => matches!(arguments.get(1), Some(&("provision" | "rotate" | "revoke"))),
+            first => transform || first == Some(&"keys"),
+        };
+        if keyring && !arguments.contains(&"--config") {
             command.arg("--config").arg(self.config());
         }
         if transform && !arguments.contains(&"--policy") {

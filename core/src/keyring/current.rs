@@ -193,7 +193,7 @@ impl Keyring {
     }
 
     /// The key that seals in the slot, after whatever rotation is due; a new one where there is none yet.
-    async fn key_to_seal(&self, current: &CurrentKey, used_up: Option<KeyId>) -> Result<KeyId> {
+    pub(super) async fn key_to_seal(&self, current: &CurrentKey, used_up: Option<KeyId>) -> Result<KeyId> {
         let slot = current.slot;
         if let Some(record) = self.advance(slot, used_up).await? {
             if used_up == Some(record.key_id()) {

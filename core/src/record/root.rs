@@ -269,10 +269,14 @@ impl RootKey {
 
     /// Unwraps the key of a record that [`verify`](Self::verify) accepted, and checks it against its commitment.
     pub(crate) fn unwrap_child(&self, record: &Record) -> Result<KeySchedule> {
-        let Some(Wrap::Root(wrap)) = record.body.wraps.iter().find(|wrap| matches!(wrap, Wrap::Root(_))) else {
-            return Err(rejected(record, "it has no wrap under its root"));
-        };
-        committed(record, &self.unwrap_child_key(record, wrap)?)
+        committed(record, &self.unwrap_child_key(record, child_wrap(record)?)?)
+    }
+
+    /// As [`unwrap_child`](Self::unwrap_child), of a key that leaves for a device: its bytes.
+    pub(crate) fn export_child(&self, record: &Record) -> Result<Secret<32>> {
+        let key = self.unwrap_child_key(record, child_wrap(record)?)?;
+        committed(record, &key)?;
+        Ok(key)
     }
 
     /// The key in one wrap of `record`, not yet checked against its commitment.
@@ -326,6 +330,12 @@ pub(crate) fn unwrapped_by_kek(record: &Record, payload: &Secret<64>) -> Result<
         ));
     }
     committed(record, &Secret::with(|k| k.copy_from_slice(key)))
+}
+
+/// The wrap of `record` under its root.
+fn child_wrap(record: &Record) -> Result<&[u8; ROOT_WRAP_LEN]> {
+    let wrap = record.body.wraps.iter().find_map(|wrap| if let Wrap::Root(bytes) = wrap { Some(bytes) } else { None });
+    wrap.ok_or_else(|| rejected(record, "it has no wrap under its root"))
 }
 
 /// A key is used only after its commitment was recomputed and compared with the record and the key ID in it.

@@ -2,6 +2,8 @@
 //!
 //! Longer than other files: one function per vector file, all from the same samples, in the order of FORMAT.md.
 
+#[path = "bundles.rs"]
+mod bundles;
 #[path = "frames.rs"]
 mod frames;
 
@@ -29,6 +31,7 @@ pub(crate) fn files() -> Vec<File> {
         make.text(),
         make.records(),
         frames::file(&make),
+        bundles::file(&make),
     ]
 }
 

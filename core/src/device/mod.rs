@@ -1,6 +1,14 @@
 //! Fields under a single provisioned key, for devices: no operating system, no allocation (DESIGN §3).
 //!
-//! Writes the same bytes as a keyring does. The device library for C grows on this.
+//! Writes the same bytes as a keyring does. The key comes in a [`Bundle`]; the device library for C rests on this.
+
+mod bundle;
+mod counter;
+
+#[cfg(feature = "std")]
+pub(crate) use bundle::Issue;
+pub use bundle::{BUNDLE_LEN, Bundle, DEVICE_ID_LEN, PassphraseCost, Protection};
+pub use counter::{Counter, Device, SLOT_LEN, Slots};
 
 use crate::aead::{Backend, XaesKey};
 use crate::context::write_aad;
@@ -10,8 +18,26 @@ use crate::row::{seal_row, split_nonce};
 use crate::value::{Padding, Value};
 use crate::wire::{FIELD_OVERHEAD, Generation, HEADER_LEN, KeyId, NONCE_LEN, Sealed, Suite, header};
 
-/// Longest AAD that a device builds: header, label, name and 512 bytes of context.
-const MAX_AAD_LEN: usize = HEADER_LEN + 17 + 2 + 255 + 512;
+/// Most bytes of an encoded context, row binding included, that a device has room for.
+pub const MAX_CONTEXT_LEN: usize = 512;
+/// Bytes of an AAD without name and context: header and label, and kind and length of the name.
+const FIXED_LEN: usize = HEADER_LEN + 17 + 2;
+/// Longest AAD that a device builds.
+const MAX_AAD_LEN: usize = FIXED_LEN + 255 + MAX_CONTEXT_LEN;
+
+const TOO_SMALL: Error = Error::new(ErrorKind::LimitExceeded, "the output buffer is smaller than sealed_len");
+
+/// Writes the canonical bytes of `value` into the front of `out` and returns them. Cannot panic, as nothing here can.
+///
+/// # Errors
+///
+/// - [`LimitExceeded`](ErrorKind::LimitExceeded): `out` is shorter than [`canonical_len`](Value::canonical_len).
+pub fn canonical<'o>(value: &Value<'_>, out: &'o mut [u8]) -> Result<&'o mut [u8]> {
+    const SHORT: Error = Error::new(ErrorKind::LimitExceeded, "the output buffer is smaller than canonical_len");
+    let out = out.get_mut(..value.canonical_len()).ok_or(SHORT)?;
+    value.try_write_canonical(out).ok_or(SHORT)?;
+    Ok(out)
+}
 
 /// Seals and opens fields of one scope under one data key.
 pub struct DeviceKey {
@@ -26,6 +52,14 @@ pub struct Binding<'a> {
     pub field: &'a str,
     /// Key/value pairs; authenticated, never stored.
     pub pairs: &'a [(&'a [u8], &'a [u8])],
+}
+
+impl Binding<'_> {
+    fn write_aad<'b>(&self, buffer: &'b mut [u8; MAX_AAD_LEN], header: &[u8; HEADER_LEN]) -> Result<&'b [u8]> {
+        // The same for names of every length.
+        let len = FIXED_LEN + self.field.len().min(255) + MAX_CONTEXT_LEN;
+        write_aad(buffer.get_mut(..len).unwrap_or_default(), header, self.field, self.pairs)
+    }
 }
 
 impl DeviceKey {
@@ -65,16 +99,14 @@ impl DeviceKey {
         random: impl FnOnce(&mut [u8; NONCE_LEN]) -> Result<()>,
     ) -> Result<&'o mut [u8]> {
         value.check()?;
-        let out = out
-            .get_mut(..Self::sealed_len(&value))
-            .ok_or(Error::new(ErrorKind::LimitExceeded, "the output buffer is smaller than sealed_len"))?;
+        let out = out.get_mut(..Self::sealed_len(&value)).ok_or(TOO_SMALL)?;
         let header = header(Suite::Field, &self.key_id);
         let mut buffer = [0; MAX_AAD_LEN];
-        let aad = write_aad(&mut buffer, &header, binding.field, binding.pairs)?;
+        let aad = binding.write_aad(&mut buffer, &header)?;
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce)?;
         let (prefix, last) = split_nonce(&nonce);
-        out[..HEADER_LEN].copy_from_slice(&header);
+        *out.first_chunk_mut().ok_or(TOO_SMALL)? = header;
         seal_row(&self.field.derive(prefix), prefix, *last, aad, value, Padding::None, out)?;
         Ok(out)
     }
@@ -96,7 +128,7 @@ impl DeviceKey {
             return Err(ErrorKind::NoMatchingKey.into());
         }
         let mut buffer = [0; MAX_AAD_LEN];
-        let aad = write_aad(&mut buffer, sealed.header(), binding.field, binding.pairs)?;
+        let aad = binding.write_aad(&mut buffer, sealed.header())?;
         let (nonce, body) = sealed.body().split_first_chunk::<NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
         let (prefix, last) = split_nonce(nonce);
         let scratch = scratch

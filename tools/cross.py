@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Compilers and emulators for devices, unpacked from Debian's packages into target/cross: nothing is installed, and no root is needed.
+
+    python3 tools/cross.py      fetches what is missing (some 300 MB) and says where the tools are
+
+Cross gcc for Linux on ARM (64 and 32 bits) and for bare Cortex-M, qemu for both, and a rustc with the source of its standard library,
+which `cargo -Zbuild-std` builds for each target.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "servers"))
+import shared  # noqa: E402
+
+FOLDER = shared.TARGET / "cross"
+PACKAGES = [
+    "gcc-arm-none-eabi", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross",
+    "qemu-system-arm", "qemu-user-static", "rustc-web", "rust-web-src",
+]
+PREFIXES = ["arm-none-eabi", "aarch64-linux-gnu", "arm-linux-gnueabihf"]
+# Targets of Rust, and the prefix of their tools.
+LINUX = {"aarch64-unknown-linux-gnu": "aarch64-linux-gnu", "armv7-unknown-linux-gnueabihf": "arm-linux-gnueabihf"}
+TOOLS = [
+    *(f"{prefix}-{name}" for prefix in PREFIXES for name in ("gcc", "ar", "ld", "nm", "objcopy", "size")),
+    "qemu-system-arm", "qemu-aarch64-static", "qemu-arm-static", "rustc", "rustdoc",
+]
+WRAPPER = """\
+#!/bin/sh
+root=$(cd "$(dirname "$0")/.." && pwd)
+export LD_LIBRARY_PATH="$root/usr/lib/{machine}-linux-gnu:$root/lib/{machine}-linux-gnu${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
+exec "$root/usr/bin/{name}" "$@"
+"""
+
+
+def tool(name):
+    return FOLDER / "bin" / name
+
+
+def environment():
+    """For cargo: its own rustc, and its own target folder, since another rustc made what is in the usual one."""
+    found = {
+        "RUSTC": str(tool("rustc")),
+        "RUSTDOC": str(tool("rustdoc")),
+        "RUSTC_BOOTSTRAP": "1",
+        "CARGO_TARGET_DIR": str(FOLDER / "build"),
+    }
+    for target, prefix in LINUX.items():
+        found[f"CARGO_TARGET_{target.upper().replace('-', '_')}_LINKER"] = str(tool(f"{prefix}-gcc"))
+        found[f"CC_{target.replace('-', '_')}"] = str(tool(f"{prefix}-gcc"))
+        found[f"AR_{target.replace('-', '_')}"] = str(tool(f"{prefix}-ar"))
+    return found
+
+
+def install():
+    """Has everything in FOLDER. Raises `shared.Unavailable` where that cannot be."""
+    stamp = FOLDER / "installed"
+    wanted = "\n".join(PACKAGES + TOOLS)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    if missing := [name for name in ("apt-get", "dpkg") if not shutil.which(name)]:
+        raise shared.Unavailable(f"cross compilers come from Debian's packages, and {' and '.join(missing)} is not here")
+    with shared.APT:
+        fetch()
+    relocate()
+    stamp.write_text(wanted)
+
+
+def fetch():
+    """Downloads what the packages need and this machine has not, and unpacks it."""
+    debs = FOLDER / "debs"
+    shutil.rmtree(debs, ignore_errors=True)
+    for folder in (debs, FOLDER / "apt" / "lists" / "partial", FOLDER / "apt" / "cache" / "archives" / "partial"):
+        folder.mkdir(parents=True, exist_ok=True)
+    # Its own state, so that it works for everybody and changes nothing of the machine's.
+    apt = ["apt-get", "-q", "-o", f"Dir::State::lists={FOLDER}/apt/lists", "-o", f"Dir::Cache={FOLDER}/apt/cache"]
+    if os.geteuid() == 0:
+        apt += ["-o", "APT::Sandbox::User=root"]
+    run(*apt, "update", cwd=debs)
+    plan = run(*apt, "install", "--simulate", "--no-install-recommends", *PACKAGES, cwd=debs)
+    missing = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
+    # What is installed is not in the plan, but the tools are to be in one place.
+    run(*apt, "download", *dict.fromkeys(missing + PACKAGES), cwd=debs)
+    for deb in debs.glob("*.deb"):
+        run("dpkg", "-x", deb, FOLDER, cwd=debs)
+    shutil.rmtree(debs)
+    shutil.rmtree(FOLDER / "apt")
+
+
+def relocate():
+    """Makes what was unpacked work from where it is."""
+    for script in FOLDER.glob("usr/*-linux-gnu*/lib/lib*.so"):
+        if script.is_file() and not script.is_symlink() and script.stat().st_size < 4096:
+            # The linker finds the files by name in its own folders.
+            script.write_text(script.read_text().replace(f"/usr/{script.parts[-3]}/lib/", ""))
+    bin_folder = FOLDER / "bin"
+    bin_folder.mkdir(exist_ok=True)
+    for name in TOOLS:
+        if not (FOLDER / "usr" / "bin" / name).exists():
+            raise shared.Unavailable(f"{name} is in none of Debian's packages here")
+        tool(name).write_text(WRAPPER.format(name=name, machine=platform.machine()))
+        tool(name).chmod(0o755)
+
+
+def run(*command, cwd):
+    done = subprocess.run([str(part) for part in command], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise shared.Unavailable(f"{' '.join(map(str, command[:8]))} failed: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    try:
+        install()
+    except shared.Unavailable as why:
+        sys.exit(str(why))
+    for name in TOOLS:
+        print(tool(name))
