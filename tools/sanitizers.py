@@ -2,7 +2,7 @@
 """Tests the C library under clang's sanitizers, which look into its Rust code as well.
 
     python3 tools/sanitizers.py address               AddressSanitizer and UBSan: the tests in C
-    python3 tools/sanitizers.py fuzz [--sequences N]  the same, with sequences of calls that a fuzzer makes (fuzz/c)
+    python3 tools/sanitizers.py fuzz [--sequences N]  the same, with random sequences of calls (fuzz/c)
     python3 tools/sanitizers.py thread                ThreadSanitizer: the tests in C
 
 Each is shown a fault that it has to find first. Needs Rust; takes clang from the machine or from Debian's packages. ThreadSanitizer also
@@ -13,6 +13,7 @@ import argparse
 import os
 import platform
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -173,40 +174,48 @@ def test(built, folder):
 
 
 def fuzz(built, folder, sequences):
-    """Sequences of calls, and whether the fuzzer finds a buffer that is one byte too short."""
-    source, found = ROOT / "fuzz" / "c" / "calls.c", shared.TARGET / "fuzz"
-    options = ["-max_len=200", "-len_control=0", "-entropic=0", "-print_final_stats=1", "-timeout=120", "-rss_limit_mb=4096"]
+    """Sequences of calls that are random, and a tenth as many by a fuzzer that learns from what is run; first, whether a buffer that is one byte
+    too short is found."""
+    targets = ROOT / "fuzz" / "c"
+    learns = ["-max_len=200", "-len_control=0", "-entropic=0", "-print_final_stats=1", "-timeout=120", "-rss_limit_mb=4096"]
 
-    def run(name, runs, *more):
-        program = built.program(source, folder / name, "-fsanitize=fuzzer", *more)
+    def run(name, sources, arguments, *flags):
+        program = built.program(targets / "calls.c", folder / name, *flags, *[targets / source for source in sources])
         (folder / f"{name}.d").mkdir()
         environment = built.to_run | {"KEYFOLD_FUZZ_FOLDER": str(folder / f"{name}.d")}
-        command = [program, f"-runs={runs}", f"-artifact_prefix={folder}/{name}-", *options]
-        return subprocess.run([str(part) for part in command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, errors="replace")
+        return subprocess.run([str(part) for part in [program, *arguments]], cwd=folder, env=environment, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace")
 
-    lie = run("lie", 20000, "-DSHORT=1")
-    where = places(folder / "lie", lie.stdout[lie.stdout.find("ERROR: AddressSanitizer"):])
-    is_on = lie.returncode != 0 and "heap-buffer-overflow" in lie.stdout and "bindings-c/src/" in where
-    if not is_on:
-        print(f"FAILED: a buffer that is a byte too short was not found\n{lie.stdout[-3000:]}\n{where}")
-    done = run("calls", sequences)
-    # Without its progress.
-    said = [line for line in done.stdout.splitlines() if not re.match(r"#\d|\s+NEW_FUNC", line)]
-    print("\n".join([*said[:40], "...", *said[-15:]] if len(said) > 60 else said))
-    for left in folder.glob("calls-*-*"):
-        found.mkdir(exist_ok=True)
-        print("found:", shutil.copy(left, found))
+    def check(what, holds, output):
+        if holds:
+            return 0
+        # Without the fuzzer's progress.
+        said = [line for line in output.splitlines() if not re.match(r"#\d|\s+NEW_FUNC", line)]
+        print(f"FAILED: {what}", *said[:40], *(["...", *said[-10:]] if len(said) > 50 else []), sep="\n")
+        return 1
+
+    lie = run("lie", ["random.c"], ["20000", "1"], "-DSHORT=1").stdout
+    where = places(folder / "lie", lie[lie.find("ERROR: AddressSanitizer"):])
+    failed = check("a buffer that is a byte too short was not found", "heap-buffer-overflow" in lie and "bindings-c/src/" in where, lie + where)
+    seed = secrets.randbelow(1 << 32)
+    done = run("random", ["random.c"], [sequences, seed])
+    failed += check(f"{sequences} random sequences of seed {seed}", done.returncode == 0 and done.stdout.endswith("done\n"), done.stdout)
+    runs = sequences // 10
+    done = run("learned", [], [f"-runs={runs}", f"-artifact_prefix={folder}/found-", *learns], "-fsanitize=fuzzer")
     made = re.search(r"number_of_executed_units: (\d+)", done.stdout)
-    is_clean = done.returncode == 0 and made and int(made[1]) >= sequences
-    print(f"{is_on + bool(is_clean)} passed, {(not is_on) + (not is_clean)} failed")
-    return not (is_on and is_clean)
+    failed += check(f"{runs} sequences of the fuzzer", done.returncode == 0 and made and int(made[1]) >= runs, done.stdout)
+    for found in folder.glob("found-*"):
+        (shared.TARGET / "fuzz").mkdir(exist_ok=True)
+        print("kept:", shutil.copy(found, shared.TARGET / "fuzz"))
+    print(f"{sequences} random sequences and {runs} of the fuzzer")
+    print(f"{3 - failed} passed, {failed} failed")
+    return failed
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["address", "fuzz", "thread"])
-    parser.add_argument("--sequences", type=int, default=20000, help="how many the fuzzer makes (20000)")
+    parser.add_argument("--sequences", type=int, default=20000, help="how many sequences of calls (20000)")
     options = parser.parse_args()
     try:
         built = Built("thread" if options.kind == "thread" else "address")

@@ -249,6 +249,8 @@ struct OpenedColumn {
     Column values;
     /// How many rows are not under the key that seals, and how many under one that is compromised.
     kf_opened_column counts;
+    /// Of decrypt_column_each: KF_OK for each row, or why there is no value.
+    std::vector<std::int32_t> results = {};
 };
 
 /// A field of the policy with scope and context. Made by Keyring::field.
@@ -312,6 +314,36 @@ public:
         });
         result.values.data_.resize(static_cast<std::size_t>(result.values.offsets_.back()));
         return result;
+    }
+
+    /// As decrypt_column, where a row that does not open leaves the others alone: look at `results`.
+    [[nodiscard]] OpenedColumn decrypt_column_each(const Column &sealed, const Column *rows = nullptr) const
+    {
+        const kf_column in = sealed.in(), of_rows = rows == nullptr ? kf_column{} : rows->in();
+        OpenedColumn result = {std::vector<std::uint8_t>(in.rows), {}, {}, std::vector<std::int32_t>(in.rows)};
+        const kf_column_out out = result.values.out(in.data_len, in.rows);
+        detail::must([&](kf_error *e) {
+            return kf_decrypt_column_each(handle_.get(), &in, rows == nullptr ? nullptr : &of_rows, result.types.data(),
+                                          result.types.size(), &out, result.results.data(), result.results.size(), &result.counts, e);
+        });
+        result.values.data_.resize(static_cast<std::size_t>(result.values.offsets_.back()));
+        return result;
+    }
+
+    /// What a value of a deterministic field looks like when it is sealed, under each key that it can be under.
+    [[nodiscard]] std::vector<Bytes> search(const Value &value) const
+    {
+        std::size_t keys, len;
+        detail::must([&](kf_error *e) { return kf_search_keys(handle_.get(), &keys, e); });
+        detail::must([&](kf_error *e) { return kf_sealed_len(handle_.get(), value.bytes_.size(), &len, e); });
+        Bytes all(keys * len);
+        detail::must([&](kf_error *e) {
+            return kf_search(handle_.get(), value.type_, value.bytes_.data(), value.bytes_.size(), all.data(), all.size(), &len, e);
+        });
+        std::vector<Bytes> found;
+        for (std::size_t key = 0, each = len / keys; key < keys; key++)
+            found.emplace_back(all.data() + key * each, all.data() + (key + 1) * each);
+        return found;
     }
 
     /// Whether a sealed value names the key that seals now.
@@ -499,6 +531,20 @@ public:
         detail::must([&](kf_error *e) { return kf_keyring_reload(handle_.get(), path.data(), path.size(), options.get(), e); });
     }
 
+    /// A copy of all key records, for Options::set_records. It holds no key in clear.
+    [[nodiscard]] Bytes records() const
+    {
+        Bytes copy;
+        const auto write = [](void *user, const void *records, std::size_t len) -> std::int32_t {
+            return detail::guard([&] {
+                const auto *begin = static_cast<const std::uint8_t *>(records);
+                static_cast<Bytes *>(user)->assign(begin, begin + len);
+            });
+        };
+        detail::must([&](kf_error *e) { return kf_keyring_records(handle_.get(), write, &copy, e); });
+        return copy;
+    }
+
     /// Before each fork whose child uses the keyring.
     void before_fork()
     {
@@ -514,6 +560,20 @@ public:
 private:
     detail::Handle<kf_keyring, kf_keyring_close> handle_;
 };
+
+/// Has `log` get what keyfold logs in this process, on any thread, several at once; what it throws is lost. An empty function: nobody.
+inline void set_log(std::function<void(kf_log_level level, std::string_view text)> log)
+{
+    using function = std::function<void(kf_log_level, std::string_view)>;
+    if (!log) {
+        kf_set_log(nullptr, nullptr, nullptr);
+        return;
+    }
+    const auto call = [](void *of, std::uint8_t level, const char *text, std::size_t len) {
+        (void)detail::guard([&] { (*static_cast<function *>(of))(static_cast<kf_log_level>(level), {text, len}); });
+    };
+    kf_set_log(call, detail::release<function>, std::make_unique<function>(std::move(log)).release());
+}
 
 /// What a sealed value says of itself. Not authenticated.
 [[nodiscard]] inline kf_inspection inspect(View sealed)

@@ -3,15 +3,18 @@
 
     examples/gateway/test.py --keyfold KEYFOLD --device FOLDER [--measure]
 
-FOLDER has the library for devices, as bindings-c/device/build writes it. Needs sqlite3.h and its library.
+FOLDER has the library for devices, as bindings-c/device/build writes it. Needs sqlite3.h and its library, or takes them for another
+processor from arm.py, which has the program emulated.
 
 --measure prints what the gateway costs instead: bytes of the program, memory, seals per second.
 """
 
 import argparse
 import base64
+import contextlib
 import json
 import os
+import pty
 import random
 import resource
 import shutil
@@ -34,10 +37,7 @@ class Site:
         self.folder, self.keyfold = folder, options.keyfold
         self.program, self.spool, self.credentials = folder / "gateway", folder / "spool.db", folder / "credentials"
         self.credentials.mkdir()
-        flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror"]
-        subprocess.run(["cc", *flags, f"-I{options.device / 'include'}", HERE / "gateway.c",
-                        options.device / "lib" / "libkeyfold_device.a", "-lsqlite3",
-                        "-Wl,--gc-sections", "-s", "-o", self.program], check=True)
+        options.build(self.program, options.device)
         self.run_keyfold("init", folder / "ring")
         self.config = folder / "ring" / "keyfold.toml"
         self.run_keyfold("device", "transport-key", "--output", self.credentials / "transport-key")
@@ -91,6 +91,14 @@ class Site:
         return self.decode(inbox.read_text())
 
 
+def build(program, device, compiler="cc", sqlite=("-lsqlite3",)):
+    """Builds the gateway."""
+    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror"]
+    library = device / "lib" / "libkeyfold_device.a"
+    subprocess.run([compiler, *flags, f"-I{device / 'include'}", HERE / "gateway.c", library, *sqlite, "-Wl,--gc-sections", "-s",
+                    "-o", program], check=True)
+
+
 def readings(count, note=""):
     return [(f"{CANARY} p-{n}", f'{{"spo2":{n},"note":"{note}"}}') for n in range(count)]
 
@@ -115,8 +123,12 @@ def killed(site):
     environment = {"CREDENTIALS_DIRECTORY": str(site.credentials)}
     answered, moments = set(), random.Random(7)
     lines = [f"{patient}\t{reading}\n".encode() for patient, reading in readings(400, "killed")]
-    for _ in range(25):
+    for kill in range(25):
         program = subprocess.Popen([site.program, "seal", site.spool], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        if kill % 2:
+            # Not while it starts, which may take longer than all the rest.
+            os.write(program.stdin.fileno(), lines[0])
+            answered.add(program.stdout.readline().decode().strip())
         # A few at a time, so that there are many transactions; the pipe holds more than all of them.
         for at in range(0, moments.randrange(len(lines)), 4):
             os.write(program.stdin.fileno(), b"".join(lines[at:at + 4]))
@@ -216,6 +228,39 @@ def bundles(site):
     site.gateway("seal", site.spool, code=1)
 
 
+def at_a_terminal(site):
+    """A passphrase that is asked for twice and not shown, and bytes that are not for a terminal."""
+    passphrase = "six random words of a passphrase"
+    (site.credentials / "transport-key").unlink(missing_ok=True)
+    (site.credentials / "passphrase").touch(mode=0o600)
+    (site.credentials / "passphrase").write_text(passphrase + "\n")
+    bundle = site.folder / "typed.bundle"
+    provision = ["device", "provision", SCOPE, "--config", site.config, "--output", bundle, "--device-passphrase", "--memory", "19"]
+    code, said = typed([site.keyfold, *provision], [passphrase, passphrase[::-1]])
+    assert code == 2 and "the two passphrases differ" in said and not bundle.exists(), said
+    code, said = typed([site.keyfold, *provision], [passphrase, passphrase])
+    assert code == 0 and "words" not in said, said
+    bundle.replace(site.credentials / "bundle")
+    assert site.seal(readings(3)).keys() == site.upload().keys()
+    code, said = typed([site.keyfold, "device", "transport-key", "--output", "-"], [])
+    assert code == 2 and "not for a terminal" in said, said
+
+
+def typed(command, lines):
+    """Runs a command at a terminal of its own, at which each line is typed when something is asked; returns its code and all that was shown."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(command[0], command)
+    said, lines = b"", list(lines)
+    with contextlib.suppress(OSError):  # It has gone.
+        while part := os.read(terminal, 65536):
+            said += part
+            if lines and part.endswith(b": "):
+                os.write(terminal, lines.pop(0).encode() + b"\r")
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said.decode()
+
+
 def units(site):
     """systemd finds nothing wrong with the units, and their exposure low."""
     if not shutil.which("systemd-analyze"):
@@ -239,6 +284,9 @@ def units(site):
     for name in ("keyfold-gateway@1.service", "keyfold-gateway-upload.service"):
         found = subprocess.run(["systemd-analyze", "security", "--offline=yes", "--threshold=15", folder / name], capture_output=True, text=True)
         assert found.returncode == 0, f"{name}: {found.stdout.splitlines()[-1:]}"
+
+
+CASES = [a_day, killed, full_disk, a_year_offline, revoked, bundles, at_a_terminal, units]
 
 
 def measure(site):
@@ -268,15 +316,22 @@ def main():
         parser.add_argument(f"--{option}", required=True, type=lambda text: Path(text).resolve())
     parser.add_argument("--measure", action="store_true")
     options = parser.parse_args()
+    options.build = build
+    if not options.measure:
+        print(f"{run(options, CASES)} passed, 0 failed")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Site(Path(folder), options))
+
+
+def run(options, cases):
+    """Runs the cases, one after the other on one site; returns how many."""
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder), options)
-        if options.measure:
-            return measure(site)
-        cases = [a_day, killed, full_disk, a_year_offline, revoked, bundles, units]
         for case in cases:
             said = case(site)
-            print(f"{case.__name__}: {said or 'as it should be'}")
-    print(f"{len(cases)} passed, 0 failed")
+            print(f"{case.__name__}: {said or 'as it should be'}", flush=True)
+    return len(cases)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,41 @@ void columns(const keyfold::Keyring &ring)
     } catch (const keyfold::Error &error) {
         CHECK(error.code() == KF_ERR_DECRYPTION_FAILED && error.row() == 0U);
     }
+    std::swap(rows, values);
+    keyfold::Column mixed;
+    mixed.push_back(sealed[0]);
+    mixed.push_back(sealed[0]);
+    mixed.push_back(sealed[2]);
+    const keyfold::OpenedColumn each = bound.decrypt_column_each(mixed, &rows);
+    CHECK(each.counts.failed == 1 && each.results == std::vector<std::int32_t>({KF_OK, KF_ERR_DECRYPTION_FAILED, KF_OK}));
+    CHECK(each.values[0] == "low" && each.values[1].size() == 0 && each.values[2] == "normal" && each.types[1] == 0);
+    EXPECT(KF_ERR_INVALID_INPUT, bound.decrypt_column_each(sealed));
+}
+
+void searching(const keyfold::Keyring &ring)
+{
+    const keyfold::Field mrn = ring.field("mrn");
+    CHECK(mrn.search(Value::text("M-17")) == std::vector<keyfold::Bytes>({mrn.encrypt(Value::text("M-17"))}));
+    EXPECT(KF_ERR_POLICY_REFUSED, ring.field("any").search(Value::text("M-17")));
+}
+
+/* A copy of the records in the place of the store, and what is logged about it. */
+void records(const keyfold::Keyring &ring, const std::string &config, const std::string &policy)
+{
+    const keyfold::Bytes sealed = ring.field("any").encrypt(Value::text("low"));
+    keyfold::Options options({policy});
+    options.set_records(ring.records());
+    CHECK(keyfold::Keyring(config, options).field("any").decrypt(sealed).value == Value::text("low"));
+    std::atomic<int> lines = 0;
+    auto alive = std::make_shared<int>(0);
+    keyfold::set_log([&lines, alive](kf_log_level level, std::string_view text) {
+        lines += level <= KF_LOG_INFO && !text.empty();
+        throw std::runtime_error("lost");
+    });
+    (void)ring.field("any", "logged").encrypt(Value::null());
+    CHECK(lines > 0 && alive.use_count() == 2);
+    keyfold::set_log(nullptr);
+    CHECK(alive.use_count() == 1);
 }
 
 void keys(keyfold::Keyring &ring, const std::string &config, const std::string &policy)
@@ -302,6 +337,8 @@ int main(int argc, char **argv)
         keyfold::Keyring ring(config, keyfold::Options({policy}));
         values(ring);
         columns(ring);
+        searching(ring);
+        records(ring, config, policy);
         keys(ring, config, policy);
         handles(config, policy);
         callbacks(folder, policy);

@@ -4,7 +4,7 @@
 //! is made, and counts up at each start and whenever its messages or blocks are many (F4), so none comes twice.
 //!
 //! Of two slots the older one is written, so that a power cut at any moment leaves the newer one. Where one of them cannot be
-//! read as a counter nobody knows whether it was the newer one: then two numbers are left out, and both are written anew.
+//! read as a counter nobody knows whether it was the newer one: then a number is left out, and both are written anew.
 //! With neither there is no going on: an erased memory under an old bundle must not count from 0 again. Nor must a bundle that a
 //! later one has replaced, so slots say when the bundle was issued.
 //!
@@ -137,9 +137,8 @@ impl<S: Slots> Counter<S> {
         };
         let mut counter = Self { slots, device, boot, newer, messages: 0, blocks: 0 };
         if found.0.is_none() || found.1.is_none() {
-            // The other one may have been newer, by one, and in use; the number that is written now is not going to be.
-            let skipped = boot.checked_add(2).ok_or(EXHAUSTED)?;
-            counter.store(1 - newer, skipped)?;
+            // The other one may have been newer, by one, and in use: this number is not going to be.
+            counter.renew()?;
         }
         counter.renew()?;
         Ok(counter)
