@@ -2,7 +2,7 @@
 
 use crate::counter::{CCounter, kfd_counter, with_counter};
 use crate::key::{Opened, kfd_key, opened};
-use crate::memory::{Output, input, one, range, range_of, text};
+use crate::memory::{Output, apart, input, one, range, range_of, text};
 use crate::result::{Outcome, kf_result, result};
 use crate::value::{KFD_MAX_VALUE_LEN, KFD_OPEN_EXTRA, KFD_SEALED_OVERHEAD, value_of};
 use core::ffi::{c_char, c_void};
@@ -76,21 +76,22 @@ impl<'a> Bound<'a> {
     /// # Safety
     ///
     /// The contract of the header: `binding` and all in it is NULL or valid for its length.
-    unsafe fn new(binding: *const kfd_binding, output: &Output<u8>) -> Outcome<Self> {
+    unsafe fn new(binding: *const kfd_binding, outputs: &[Range<usize>]) -> Outcome<Self> {
         // SAFETY: this function's contract.
         let binding = *unsafe { one(binding) }?;
         // SAFETY: this function's contract.
         let field = unsafe { text(binding.field, binding.field_len) }?;
         // SAFETY: this function's contract.
         let pairs = unsafe { input(binding.pairs, binding.pairs_len) }?;
-        output.apart_from(&[range_of(field.as_bytes()), range_of(pairs)])?;
+        apart(&range_of(field.as_bytes()), outputs)?;
+        apart(&range_of(pairs), outputs)?;
         let mut bound = Self { field, pairs: [(&[], &[]); KFD_MAX_PAIRS + 1], len: 0 };
         if pairs.len() > KFD_MAX_PAIRS {
             return Err(kf_result::LIMIT_EXCEEDED);
         }
         if !binding.row.is_null() || binding.row_len > 0 {
             // SAFETY: this function's contract.
-            bound.add(ROW, unsafe { input(binding.row.cast(), binding.row_len) }?, output)?;
+            bound.add(ROW, unsafe { input(binding.row.cast(), binding.row_len) }?, outputs)?;
         }
         for pair in pairs {
             // SAFETY: this function's contract.
@@ -99,14 +100,15 @@ impl<'a> Bound<'a> {
             if key == ROW {
                 return Err(kf_result::INVALID_INPUT);
             }
-            bound.add(key, value, output)?;
+            bound.add(key, value, outputs)?;
         }
         Ok(bound)
     }
 
     /// Inserts a pair in its place. Keys that are the same are next to each other, which core refuses.
-    fn add(&mut self, key: &'a [u8], value: &'a [u8], output: &Output<u8>) -> Outcome<()> {
-        output.apart_from(&[range_of(key), range_of(value)])?;
+    fn add(&mut self, key: &'a [u8], value: &'a [u8], outputs: &[Range<usize>]) -> Outcome<()> {
+        apart(&range_of(key), outputs)?;
+        apart(&range_of(value), outputs)?;
         let mut carried = (key, value);
         for (at, place) in self.pairs.iter_mut().enumerate() {
             if at >= self.len {
@@ -187,7 +189,7 @@ impl<'a> Sealing<'a> {
         len.apart_from(&inputs)?;
         out.apart_from(&[len.range()])?;
         // SAFETY: this function's contract.
-        let (opened, bound) = unsafe { (opened(with.key)?, Bound::new(with.binding, &out)?) };
+        let (opened, bound) = unsafe { (opened(with.key)?, Bound::new(with.binding, &[out.range(), len.range()])?) };
         Ok(Self { opened, bound, kind: with.kind, value, out, len })
     }
 
@@ -305,7 +307,7 @@ pub unsafe extern "C" fn kfd_open(
         what.apart_from(&inputs)?;
         out.apart_from(&[what.range()])?;
         // SAFETY: the contract of the header.
-        let (opened, bound) = unsafe { (self::opened(key)?, Bound::new(binding, &out)?) };
+        let (opened, bound) = unsafe { (self::opened(key)?, Bound::new(binding, &[out.range(), what.range()])?) };
         // SAFETY: apart from all else, as has been seen.
         let room = unsafe { out.get() };
         match open(&opened.key, &bound, sealed, room) {
