@@ -209,7 +209,9 @@ def bundles(site):
     transport_key = key.read_bytes()
     key.unlink()
     site.provision("provision", "--device-passphrase-file", secret, "--memory", "19")
-    assert site.seal(readings(3)).keys() == site.upload().keys()
+    for end in ("", "\n", "\r\n", "\r\nmore\n"):
+        secret.write_bytes(b"six random words of a passphrase" + end.encode())
+        assert site.seal(readings(3)).keys() == site.upload().keys()
     secret.write_text("six other words of a passphrase\n")
     assert "error 301" in site.gateway("seal", site.spool, code=1)
     secret.unlink()
