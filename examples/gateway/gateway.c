@@ -266,6 +266,8 @@ static void seal(void)
 /* The text form of a sealed value: FORMAT.md, section 6. */
 static void print_text(const char *name, const uint8_t *sealed, size_t len)
 {
+    if (len < KFD_SEALED_OVERHEAD)
+        fail("the spool is damaged: a value is too short");
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     printf("\"%s\":\"kf1.%02x%02x%02x%02x%02x.", name, sealed[1], sealed[2], sealed[3], sealed[4], sealed[5]);
     for (size_t i = 6; i < len; i += 3) {
