@@ -3,7 +3,7 @@
 use crate::counter::{CCounter, kfd_counter, with_counter};
 use crate::key::{Opened, kfd_key, opened};
 use crate::memory::{Output, apart, input, one, range, range_of, text};
-use crate::result::{Outcome, kf_result, result};
+use crate::result::{Outcome, erased, kf_result};
 use crate::value::{KFD_MAX_VALUE_LEN, KFD_OPEN_EXTRA, KFD_SEALED_OVERHEAD, value_of};
 use core::ffi::{c_char, c_void};
 use core::ops::Range;
@@ -225,7 +225,7 @@ pub unsafe extern "C" fn kfd_seal(
     out_cap: usize,
     out_len: *mut usize,
 ) -> kf_result {
-    result((|| {
+    erased(|| {
         let random = random.ok_or(kf_result::NULL_POINTER)?;
         let with = Arguments { key, binding, kind: r#type, value, value_len, out, out_cap, out_len };
         // SAFETY: the contract of the header.
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn kfd_seal(
             }
             Ok(())
         })
-    })())
+    })
 }
 
 /// As kfd_seal, with a nonce that is counted, for devices that have no random generator to be trusted. After 65,536 values, or 64 GiB, a
@@ -264,8 +264,9 @@ pub unsafe extern "C" fn kfd_seal_counted(
     out_len: *mut usize,
 ) -> kf_result {
     let with = Arguments { key, binding, kind: r#type, value, value_len, out, out_cap, out_len };
-    // SAFETY: the contract of the header.
-    result(unsafe { Sealing::new(&with, range(counter, 1)) }.and_then(|sealing| {
+    erased(|| {
+        // SAFETY: the contract of the header.
+        let sealing = unsafe { Sealing::new(&with, range(counter, 1)) }?;
         let used = |counter: &mut CCounter| {
             if counter.device() != sealing.opened.info.device() {
                 return Err(kf_result::WRONG_SCOPE);
@@ -275,7 +276,7 @@ pub unsafe extern "C" fn kfd_seal_counted(
         };
         // SAFETY: the contract of the header.
         unsafe { with_counter(counter, used) }
-    }))
+    })
 }
 
 /// Opens a sealed value, which is at the front of `out` then; what it is is in `*opened`. `out` needs kfd_open_len(sealed_len) bytes, and is
@@ -297,7 +298,7 @@ pub unsafe extern "C" fn kfd_open(
     out_cap: usize,
     opened: *mut kfd_opened,
 ) -> kf_result {
-    result((|| {
+    erased(|| {
         // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
         let sealed = unsafe { input(sealed, sealed_len) }?;
         let mut what = Output::one(opened)?;
@@ -321,7 +322,7 @@ pub unsafe extern "C" fn kfd_open(
                 Err(why)
             }
         }
-    })())
+    })
 }
 
 /// The value goes to the front of `room`, and the rest of that is erased.
