@@ -22,26 +22,8 @@ TARGETS = {
 BUILD_STD = "-Zbuild-std=std,panic_unwind"
 
 
-class Emulated(run.Tests):
-    """Programs are built for another processor, with the static library, and are scripts that run them."""
-
-    def __init__(self, name, library):
-        _, self.tools, self.emulator = TARGETS[name]
-        self.library, self.passed, self.failed, self.keyfold = library, 0, 0, None
-        self.environment, self.include = dict(os.environ), run.PACKAGE / "include"
-        self.header = (self.include / "keyfold.h").read_text()
-
-    def program(self, source, out, *more, std="c11"):
-        built = out.with_suffix(".arm")
-        self.run(cross.tool(f"{self.tools}-gcc"), f"-std={std}", "-D_GNU_SOURCE", "-g", "-O1", *run.WARNINGS, *more, "-I", self.include,
-                 source, "-o", built, "-static", self.library, "-pthread", "-ldl", "-lm")
-        out.write_text(f'#!/bin/sh\nexec {cross.tool(self.emulator)} {built} "$@"\n')
-        out.chmod(0o755)
-        return out
-
-
 def cargo(*arguments, **more):
-    """Under Rust's own flags and no others."""
+    """Cargo with the cross compilers."""
     subprocess.run(["cargo", *arguments], check=True, cwd=ROOT, env={**os.environ, **cross.environment(), **more})
 
 
@@ -56,8 +38,9 @@ def main():
         target, tools, emulator = TARGETS[name]
         cargo("build", "--locked", "--profile", "ci", "-p", "keyfold-c", "--target", target, BUILD_STD)
         made = Path(cross.environment()["CARGO_TARGET_DIR"]) / target / "ci"
-        tests = Emulated(name, made / "libkeyfold_c.a")
-        for case in (run.values, run.misuse):
+        flags = f"-I{run.PACKAGE}/include -static {made}/libkeyfold_c.a -pthread -ldl -lm"
+        tests = run.Tests(run.PACKAGE, None, cross.tool(f"{tools}-gcc"), flags, [cross.tool(emulator)])
+        for case in (run.values, run.misuse, run.sizes, run.sequences):
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     case(tests, Path(folder))

@@ -283,7 +283,7 @@ def misuse(tests, folder):
         '#include "check.h"\nint main(void)\n{\n    size_t len;\n    kf_number one = { 1, 0, 0, 0 };\n'
         "    uint8_t *bytes = guarded(0, 0);\n"
         "    return kf_number_encode(KF_TYPE_INTEGER, &one, bytes, KF_MAX_NUMBER_LEN, &len, NULL) + report() + passed + failed;\n}\n")
-    tests.run(tests.program(lie, folder / "lie", "-I", HERE / "c", "-Wno-unused-function"), status=-11)
+    tests.run(*tests.runner, tests.program(lie, folder / "lie", "-I", HERE / "c", "-Wno-unused-function"), status=-11)
     tests.check(True, "guard pages")
 
 
