@@ -61,8 +61,9 @@ pub(crate) fn revoke(args: &DeviceRevoke, out: &mut impl Write) -> Result<(), Fa
     let text = if args.json {
         json!({ "slot": revoked.slot.to_string(), "keys": keys, "seals": seals }).to_string()
     } else {
-        let seals =
-            seals.map_or_else(String::new, |seals| format!("\n{seals} seals from now on, and no device has it"));
+        let seals = seals.map_or_else(String::new, |seals| {
+            format!("\n{seals} seals from now on, and no bundle that was made before has it")
+        });
         format!(
             "{} keys of scope {} are compromised: what is sealed under them opens only where open_compromised is set, and may be \
              forged{seals}\nwhoever has the device can still open what was sealed until now: `keyfold keys shred --scope` is the \

@@ -13,7 +13,7 @@ pub(crate) enum Device {
     /// Make a new generation of the scope's key, which seals at once, and a bundle with it. What the device has sealed
     /// under the one before still opens.
     Rotate(DeviceProvision),
-    /// Mark every key of the scope compromised, and have a new one seal that no device has.
+    /// Mark every key of the scope compromised, and have a new one seal, which no bundle made before has.
     Revoke(DeviceRevoke),
     /// Make a transport key: 32 random bytes, as they are.
     TransportKey(DeviceTransportKey),

@@ -29,7 +29,7 @@ pub struct Revoked {
     pub slot: SlotId,
     /// Its keys that are compromised from now on, the newest first.
     pub keys: Vec<KeyId>,
-    /// The key that seals in their place, which no device has; `None`: none sealed before either.
+    /// The key that seals in their place, which no bundle has that was made before; `None`: none sealed before either.
     pub seals: Option<KeyId>,
 }
 
@@ -112,7 +112,7 @@ impl Keyring {
     }
 
     /// Takes back what a device of `scope` holds: every key of the scope that is in use or was becomes compromised, and a
-    /// new one, which no device has, seals. Compromised keys open only with
+    /// new one, which no bundle has that was made before, seals. Compromised keys open only with
     /// [`KeyringConfig::open_compromised`](crate::KeyringConfig::open_compromised). That makes nobody forget the keys:
     /// [`shred_scope`](Self::shred_scope) ends the scope. `reason` goes to the audit log alone.
     ///
