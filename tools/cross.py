@@ -23,8 +23,11 @@ PACKAGES = [
     "binutils-arm-none-eabi", "binutils-aarch64-linux-gnu", "binutils-arm-linux-gnueabihf",
 ]
 PREFIXES = ["arm-none-eabi", "aarch64-linux-gnu", "arm-linux-gnueabihf"]
-# Targets of Rust, and the prefix of their tools.
-LINUX = {"aarch64-unknown-linux-gnu": "aarch64-linux-gnu", "armv7-unknown-linux-gnueabihf": "arm-linux-gnueabihf"}
+# For each machine: the target of Rust, the prefix of its tools, and its emulator.
+LINUX = {
+    "aarch64": ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu", "qemu-aarch64-static"),
+    "armv7": ("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf", "qemu-arm-static"),
+}
 TOOLS = [
     *(f"{prefix}-{name}" for prefix in PREFIXES for name in ("gcc", "ar", "ld", "nm", "objcopy", "size")),
     "qemu-system-arm", "qemu-aarch64-static", "qemu-arm-static", "rustc", "rustdoc",
@@ -49,7 +52,7 @@ def environment():
         "RUSTC_BOOTSTRAP": "1",
         "CARGO_TARGET_DIR": str(FOLDER / "build"),
     }
-    for target, prefix in LINUX.items():
+    for target, prefix, _ in LINUX.values():
         found[f"CARGO_TARGET_{target.upper().replace('-', '_')}_LINKER"] = str(tool(f"{prefix}-gcc"))
         found[f"CC_{target.replace('-', '_')}"] = str(tool(f"{prefix}-gcc"))
         found[f"AR_{target.replace('-', '_')}"] = str(tool(f"{prefix}-ar"))

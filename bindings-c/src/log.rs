@@ -5,13 +5,9 @@ use crate::callback::{User, kf_release_fn};
 use crate::result::kf_result;
 use arc_swap::ArcSwapOption;
 use std::ffi::{c_char, c_void};
-use std::fmt::{Debug, Write};
 use std::ptr::null_mut;
 use std::sync::Arc;
-use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
 /// How much a line of the log matters.
 #[repr(u8)]
@@ -48,66 +44,19 @@ static LOGGER: ArcSwapOption<Logger> = ArcSwapOption::const_empty();
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kf_set_log(log: kf_log_fn, release: kf_release_fn, user: *mut c_void) -> kf_result {
     boundary(null_mut(), || {
-        // A second call finds the first one's, which is the same; nobody else sets one in a library of our own.
-        let _ = tracing::subscriber::set_global_default(Listener);
+        keyfold_open::listen(pass_on);
         LOGGER.store(log.map(|log| Arc::new(Logger { log, user: User::new(user, release) })));
         Ok(())
     })
 }
 
-struct Listener;
-
-impl Subscriber for Listener {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Other crates have their own to say, which nobody has looked at for secrets.
-        metadata.is_event() && *metadata.level() <= Level::INFO && metadata.target().starts_with("keyfold")
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::INFO)
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let Some(logger) = LOGGER.load_full() else { return };
-        let mut line = Line::default();
-        event.record(&mut line);
-        let text = format!("{}{}", line.message, line.fields).replace(['\r', '\n'], " ");
-        let level = match *event.metadata().level() {
-            Level::ERROR => kf_log_level::KF_LOG_ERROR,
-            Level::WARN => kf_log_level::KF_LOG_WARNING,
-            _ => kf_log_level::KF_LOG_INFO,
-        };
-        // SAFETY: the contract of the header for kf_log_fn; the text is valid for this call.
-        unsafe { (logger.log)(logger.user.pointer(), level as u8, text.as_ptr().cast(), text.len()) };
-    }
-
-    // No span is enabled.
-    fn new_span(&self, _span: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &Id, _values: &Record<'_>) {}
-
-    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-
-    fn enter(&self, _span: &Id) {}
-
-    fn exit(&self, _span: &Id) {}
-}
-
-/// An event as text: what it says, then its fields.
-#[derive(Default)]
-struct Line {
-    message: String,
-    fields: String,
-}
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Writing to a string does not fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
-    }
+fn pass_on(level: Level, text: String) {
+    let Some(logger) = LOGGER.load_full() else { return };
+    let level = match level {
+        Level::ERROR => kf_log_level::KF_LOG_ERROR,
+        Level::WARN => kf_log_level::KF_LOG_WARNING,
+        _ => kf_log_level::KF_LOG_INFO,
+    };
+    // SAFETY: the contract of the header for kf_log_fn; the text is valid for this call.
+    unsafe { (logger.log)(logger.user.pointer(), level as u8, text.as_ptr().cast(), text.len()) };
 }

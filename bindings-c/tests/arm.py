@@ -15,10 +15,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 import cross  # noqa: E402
 import shared  # noqa: E402
 
-TARGETS = {
-    "aarch64": ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu", "qemu-aarch64-static"),
-    "armv7": ("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf", "qemu-arm-static"),
-}
 BUILD_STD = "-Zbuild-std=std,panic_unwind"
 
 
@@ -34,8 +30,8 @@ def main():
         print(f"SKIPPED: the C library on ARM: {why}")
         return 0
     passed = failed = 0
-    for name in sys.argv[1:] or TARGETS:
-        target, tools, emulator = TARGETS[name]
+    for name in sys.argv[1:] or cross.LINUX:
+        target, tools, emulator = cross.LINUX[name]
         cargo("build", "--locked", "--profile", "ci", "-p", "keyfold-c", "--target", target, BUILD_STD)
         made = Path(cross.environment()["CARGO_TARGET_DIR"]) / target / "ci"
         flags = f"-I{run.PACKAGE}/include -static {made}/libkeyfold_c.a -pthread -ldl -lm"

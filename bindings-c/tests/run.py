@@ -13,9 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from headers import WARNINGS, bare, compilers, declarations, function_types, functions, layout
+
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 POLICY = """\
 version = 1
 [fields."patient.ssn"]
@@ -73,39 +74,14 @@ class Tests:
         return out
 
 
-def bare(header):
-    """A header without comments."""
-    return re.sub(r"//.*", "", re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL))
-
-
-def functions(header):
-    return sorted(set(re.findall(r"\b(kf_\w+)\(", bare(header))))
-
-
-def structs(header):
-    """The structs that are no handles, with their members."""
-    found = re.findall(r"typedef struct \{([^}]*)\} (kf_\w+);", bare(header))
-    member = re.compile(r"(?:\(\*(\w+)\)\(|(\w+)(?:\[\w+\])?$)")
-    split = lambda body: [" ".join(part.split()) for part in body.split(";") if part.strip()]
-    return {name: [(m := member.search(part))[1] or m[2] for part in split(body)] for body, name in found}
-
-
 def headers(tests, folder):
     """The headers compile as every language that they are for, each alone, without a warning."""
-    versions = {"cc": ["c99", "c11", "c2x"], "c++": ["c++17", "c++20"]}
-    compilers = {"gcc": "cc", "g++": "c++"}
-    for name, kind in [("clang", "cc"), ("clang++", "c++")]:
-        path = next(filter(None, map(shutil.which, [name, *(f"{name}-{version}" for version in range(30, 10, -1))])), None)
-        if path:
-            compilers[path] = kind
-        else:
-            tests.skip(f"headers with {name}: it is not installed")
-    use = "".join(f"    (void){name};\n" for name in functions(tests.header))
-    for compiler, kind in compilers.items():
-        strict = ["-Wstrict-prototypes"] if kind == "cc" else []
-        for std in versions[kind]:
-            for header in ["keyfold.h", "keyfold_result.h", *(["keyfold.hpp"] if kind == "c++" else [])]:
-                source = folder / ("header.c" if kind == "cc" else "header.cc")
+    use = "".join(f"    (void){name};\n" for name in functions(tests.header, "kf"))
+    for compiler, language, standards in compilers(tests.skip):
+        strict = ["-Wstrict-prototypes"] if language == "c" else []
+        for std in standards:
+            for header in ["keyfold.h", "keyfold_result.h", *(["keyfold.hpp"] if language == "c++" else [])]:
+                source = folder / ("header.c" if language == "c" else "header.cc")
                 body = f"int main(void)\n{{\n{use}    return KF_VERSION == 0 || KF_NO_ROW == 0;\n}}\n"
                 source.write_text(f"#include <{header}>\n" + (body if header != "keyfold_result.h" else "int main(void) { return KF_OK; }\n"))
                 tests.run(compiler, f"-std={std}", *WARNINGS, *strict, "-fsyntax-only", "-I", tests.include, source)
@@ -119,7 +95,7 @@ def headers(tests, folder):
 
 def symbols(tests, folder):
     """Our functions and nothing else have names, in both libraries, and the soname is the version's."""
-    names = functions(tests.header)
+    names = functions(tests.header, "kf")
     exported = re.findall(r" [A-Za-z] (\S+)", tests.run("nm", "-D", "--defined-only", tests.lib / "libkeyfold.so"))
     tests.check(sorted(exported) == names, f"shared: {set(exported) ^ set(names)}")
     glob = re.findall(r" [A-Z] (\S+)", tests.run("nm", "-g", "--defined-only", tests.lib / "libkeyfold.a"))
@@ -210,7 +186,7 @@ def cpp(tests, folder):
     code = bare((tests.include / "keyfold.hpp").read_text())
     # Those that are pure are as good in C++.
     left = {"kf_version"} | set(re.findall(r"\bsize_t (kf_\w+)\(", bare(tests.header)))
-    missing = [name for name in functions(tests.header) if name not in code and name not in left]
+    missing = [name for name in functions(tests.header, "kf") if name not in code and name not in left]
     tests.check(not missing, f"not in keyfold.hpp: {missing}")
     (folder / "policy.toml").write_text(POLICY)
     arguments = [folder / "in", folder / "policy.toml"]
@@ -272,7 +248,7 @@ def misuse(tests, folder):
     """What it does when it is not: every function is in it, and the guard pages catch what they are for."""
     (folder / "policy.toml").write_text(POLICY)
     source = "".join((HERE / "c" / name).read_text() for name in ["misuse.c", "misuse_columns.c"])
-    missing = [name for name in functions(tests.header) if f"{name}(" not in source]
+    missing = [name for name in functions(tests.header, "kf") if f"{name}(" not in source]
     tests.check(not missing, f"not misused: {missing}")
     make_ring(tests, folder)
     for name in ["misuse", "misuse_columns"]:
@@ -325,23 +301,15 @@ def leaks(tests, folder):
 def abi_of(tests, folder):
     """What a program that is built already relies on."""
     lines = ["# What programs rely on that are built already, on 64-bit Linux. `bindings-c/tests/run.py --write-abi PREFIX` writes it.", "", "# Functions"]
+    lines += declarations(tests.header, "kf")
+    lines += ["", "# Types of functions", *function_types(tests.header, "kf")]
     code = bare(tests.header)
-    lines += sorted(" ".join(found.split()) + ";" for found in re.findall(r"^((?:const )?\w+ \*?kf_\w+\([^;{]*\));", code, re.MULTILINE))
-    lines += ["", "# Types of functions"]
-    lines += [" ".join(found.split()) for found in re.findall(r"^typedef [^{};]*\(\*kf_\w+\)[^;]*;", code, re.MULTILINE)]
     result = bare((tests.include / "keyfold_result.h").read_text())
     numbers = re.findall(r"\b(KF_\w+) = (\d+)", result + code)
     lines += ["", "# Numbers", *[f"{name} = {number}" for name, number in numbers]]
     skipped = {"KF_STR", "KF_MUST_USE", "KF_VERSION", "KF_VERSION_MAJOR", "KF_VERSION_MINOR", "KF_VERSION_PATCH"}
     macros = [name for name in re.findall(r"^#define (KF_\w+)", code, re.MULTILINE) if name not in skipped]
-    source = ["#include <keyfold.h>", "#include <stdio.h>", "int main(void)", "{"]
-    source += [f'    printf("{name} = %llu\\n", (unsigned long long){name});' for name in macros]
-    source.append('    puts("\\n# Structs: size, and where each member begins");')
-    for name, members in structs(tests.header).items():
-        source.append(f'    printf("{name} %zu:", sizeof({name}));')
-        source += [f'    printf(" {member} %zu", offsetof({name}, {member}));' for member in members]
-        source.append("    puts(\"\");")
-    (folder / "abi.c").write_text("\n".join([*source, "}"]) + "\n")
+    (folder / "abi.c").write_text(layout(tests.header, "kf", "keyfold.h", macros))
     tests.run("cc", "-I", tests.include, folder / "abi.c", "-o", folder / "abi")
     return "\n".join(lines) + "\n" + tests.run(folder / "abi")
 

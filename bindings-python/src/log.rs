@@ -8,15 +8,11 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt::{Debug, Write};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread;
-use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
 /// The name of the logger.
 const LOGGER: &str = "keyfold";
@@ -57,8 +53,7 @@ fn queue() -> Option<MutexGuard<'static, VecDeque<Entry>>> {
 
 /// Has the events of the library queued from now on.
 pub(crate) fn listen() {
-    // Nobody else sets one: the library of this module is its own. A second module finds that of the first, which is the same.
-    let _ = tracing::subscriber::set_global_default(Listener);
+    keyfold_open::listen(enqueue);
 }
 
 /// Gives what is in the queue to the logger. An exception of its handlers and filters is reported and passed over, unless it is
@@ -101,62 +96,13 @@ fn number(level: Level) -> u8 {
     }
 }
 
-struct Listener;
-
-impl Subscriber for Listener {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Other crates have their own to say, which nobody has looked at for secrets.
-        metadata.is_event() && *metadata.level() <= Level::INFO && metadata.target().starts_with("keyfold")
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::INFO)
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text::default();
-        event.record(&mut text);
-        let entry = Entry {
-            process: process::id(),
-            level: *event.metadata().level(),
-            text: format!("{}{}", text.message, text.fields),
-        };
-        match queue() {
-            Some(mut queue) if queue.len() < MAX_WAITING => queue.push_back(entry),
-            _ => {
-                LOST.fetch_add(1, Ordering::Relaxed);
-            }
+fn enqueue(level: Level, text: String) {
+    let entry = Entry { process: process::id(), level, text };
+    match queue() {
+        Some(mut queue) if queue.len() < MAX_WAITING => queue.push_back(entry),
+        _ => {
+            LOST.fetch_add(1, Ordering::Relaxed);
         }
-        IS_PENDING.store(true, Ordering::Relaxed);
     }
-
-    // No span is enabled.
-    fn new_span(&self, _span: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &Id, _values: &Record<'_>) {}
-
-    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-
-    fn enter(&self, _span: &Id) {}
-
-    fn exit(&self, _span: &Id) {}
-}
-
-/// An event as text: what it says, then its fields.
-#[derive(Default)]
-struct Text {
-    message: String,
-    fields: String,
-}
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Writing to a string does not fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
-    }
+    IS_PENDING.store(true, Ordering::Relaxed);
 }

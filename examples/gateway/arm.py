@@ -17,8 +17,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 import cross  # noqa: E402
 import shared  # noqa: E402
 
-EMULATORS = {"aarch64-unknown-linux-gnu": "qemu-aarch64-static", "armv7-unknown-linux-gnueabihf": "qemu-arm-static"}
-
 
 def sqlite_source():
     """The folder of sqlite3.c: that of the crate which puts SQLite into the command."""
@@ -49,8 +47,8 @@ def main():
         print(f"SKIPPED: the gateway on ARM: {why}")
         return
     with tempfile.TemporaryDirectory() as folder:
-        for target, emulator in EMULATORS.items():
-            prefix, device = cross.LINUX[target], Path(folder) / target
+        for target, prefix, emulator in cross.LINUX.values():
+            device = Path(folder) / target
             subprocess.run([sys.executable, ROOT / "bindings-c" / "device" / "build", "--target", target, "--build-std", "--out", device],
                            check=True, env=os.environ | cross.environment())
             sqlite = Path(folder) / f"{prefix}-sqlite3.o"

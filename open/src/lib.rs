@@ -7,12 +7,14 @@ mod absent;
 mod audit;
 pub mod doctor;
 mod keks;
+mod log;
 mod neighbour;
 mod records;
 mod snapshot;
 
 pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
 pub use keks::{KEY_SERVICES, KeyService};
+pub use log::listen;
 pub use records::{Accepted, Copies, Records, backup};
 
 use keyfold::config::Config;

@@ -12,7 +12,6 @@ import importlib.machinery
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,14 +24,15 @@ sys.path.insert(0, str(ROOT / "bindings-c" / "tests"))
 import cross  # noqa: E402
 import shared  # noqa: E402
 import tables  # noqa: E402
+from headers import WARNINGS, bare, compilers, declarations, function_types, functions, layout  # noqa: E402
 
 loader = importlib.machinery.SourceFileLoader("build_device", str(HERE.parent / "build"))
 build_device = importlib.util.module_from_spec(importlib.util.spec_from_loader("build_device", loader))
 loader.exec_module(build_device)
 
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 # The tables hold more than each program uses.
 TABLES = ["-Wno-unused-const-variable"]
+HEADER = ROOT / "bindings-c" / "include" / "keyfold_device.h"
 DOCUMENT = ROOT / "docs" / "firmware.md"
 FIGURES = re.compile(r"(<!-- figures -->\n).*?(<!-- end -->)", re.DOTALL)
 # What a call may leave on the stack: its arguments, and registers that it saved. An expanded key has 240 bytes.
@@ -53,10 +53,6 @@ BOARDS = {
         "target": "thumbv8m.main-none-eabihf", "machine": "mps2-an505", "flash": 0x10000000, "ram": 0x38000000, "tick": 50,
         "flags": ["-mcpu=cortex-m33", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"],
     },
-}
-LINUX = {
-    "aarch64": ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu", "qemu-aarch64-static"),
-    "armv7": ("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf", "qemu-arm-static"),
 }
 
 
@@ -94,29 +90,16 @@ class Tests:
         return out
 
 
-def bare(header):
-    """A header without comments."""
-    return re.sub(r"//.*", "", re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL))
-
-
-def functions(header):
-    return sorted(set(re.findall(r"\b(kfd_\w+)\(", bare(header))))
-
-
 def header(tests):
     """The header compiles as every language that it is for, without a warning, and a result must be used."""
-    text = (ROOT / "bindings-c" / "include" / "keyfold_device.h").read_text()
-    use = "".join(f"    (void){name};\n" for name in functions(text))
+    text = HEADER.read_text()
+    use = "".join(f"    (void){name};\n" for name in functions(text, "kfd"))
     include = ["-I", ROOT / "bindings-c" / "include"]
-    for name, kind in {"gcc": "c", "clang": "c", "g++": "cc", "clang++": "cc"}.items():
-        compiler = next(filter(shutil.which, [name, *(f"{name}-{version}" for version in range(30, 10, -1))]), None)
-        if not compiler:
-            tests.skip(f"keyfold_device.h with {name}: it is not installed")
-            continue
-        for std in ["c99", "c11", "c2x"] if kind == "c" else ["c++17", "c++20"]:
-            source = tests.folder / f"header.{kind}"
+    for compiler, language, standards in compilers(tests.skip):
+        for std in standards:
+            source = tests.folder / ("header.c" if language == "c" else "header.cc")
             source.write_text(f"#include <keyfold_device.h>\nint main(void)\n{{\n{use}    return KFD_KEY_WORDS == 0;\n}}\n")
-            strict = ["-Wconversion", "-Wshadow", *(["-Wstrict-prototypes"] if kind == "c" else [])]
+            strict = ["-Wconversion", "-Wshadow", *(["-Wstrict-prototypes"] if language == "c" else [])]
             tests.run(compiler, f"-std={std}", *WARNINGS, *strict, "-fsyntax-only", *include, source)
             tests.check(True, f"{compiler} {std}")
     source = tests.folder / "ignored.c"
@@ -124,25 +107,17 @@ def header(tests):
     tests.run("cc", *WARNINGS, *include, "-c", "-o", tests.folder / "ignored.o", source, status=1)
     tests.check(True, "a result must be used")
     misuse = (HERE / "c" / "misuse.c").read_text()
-    missing = [name for name in functions(text) if f"{name}(" not in misuse and f"{name}," not in misuse and f"{name} }}" not in misuse]
+    missing = [name for name in functions(text, "kfd") if f"{name}(" not in misuse and f"{name}," not in misuse and f"{name} }}" not in misuse]
     tests.check(not missing, f"not misused: {missing}")
 
 
 def abi_of(tests, compiler, run=()):
     """What firmware relies on that is built already: functions, numbers, structs."""
-    code = bare((ROOT / "bindings-c" / "include" / "keyfold_device.h").read_text())
-    lines = sorted(" ".join(found.split()) + ";" for found in re.findall(r"^((?:const )?\w+ \*?kfd_\w+\([^;{]*\));", code, re.MULTILINE))
-    lines += [" ".join(found.split()) for found in re.findall(r"^typedef [^{};]*\(\*kfd_\w+\)[^;]*;", code, re.MULTILINE)]
-    lines += [f"{name} = {number}" for name, number in re.findall(r"\b(KFD_TYPE_\w+) = (\d+)", code)]
-    macros = [name for name in dict.fromkeys(re.findall(r"#define (KFD_\w+) \d", code))]
-    source = ["#include <keyfold_device.h>", "#include <stdio.h>", "int main(void)", "{"]
-    source += [f'    printf("{name} = %llu\\n", (unsigned long long){name});' for name in macros]
-    for body, name in re.findall(r"typedef struct \{([^}]*)\} (kfd_\w+);", code):
-        members = [re.search(r"\(\*(\w+)\)\(|(\w+)(?:\[\w+\])?$", " ".join(part.split())) for part in body.split(";") if part.strip()]
-        source.append(f'    printf("{name} %zu:", sizeof({name}));')
-        source += [f'    printf(" {m[1] or m[2]} %zu", offsetof({name}, {m[1] or m[2]}));' for m in members]
-        source.append('    puts("");')
-    (tests.folder / "abi.c").write_text("\n".join([*source, "}"]) + "\n")
+    text = HEADER.read_text()
+    lines = declarations(text, "kfd") + function_types(text, "kfd")
+    lines += [f"{name} = {number}" for name, number in re.findall(r"\b(KFD_TYPE_\w+) = (\d+)", bare(text))]
+    macros = [name for name in dict.fromkeys(re.findall(r"#define (KFD_\w+) \d", bare(text)))]
+    (tests.folder / "abi.c").write_text(layout(text, "kfd", "keyfold_device.h", macros))
     tests.run(compiler, "-std=c11", *WARNINGS, "-I", ROOT / "bindings-c" / "include", tests.folder / "abi.c", "-o", tests.folder / "abi", "-static")
     return "\n".join(lines) + "\n" + tests.run(*run, tests.folder / "abi")
 
@@ -168,9 +143,10 @@ def abi(tests, write):
 def host(tests):
     """On this machine: what it exports, vectors, misuse, and that guard pages catch what they are for."""
     library = build_device.build(None, tests.folder / "host")
-    text = (ROOT / "bindings-c" / "include" / "keyfold_device.h").read_text()
+    text = HEADER.read_text()
     exported = set(re.findall(r" T (kfd_\w+)$", tests.run("nm", "-g", "--defined-only", library), re.MULTILINE))
-    tests.check(exported == set(functions(text)), f"exported: {exported ^ set(functions(text))}")
+    declared = set(functions(text, "kfd"))
+    tests.check(exported == declared, f"exported: {exported ^ declared}")
     for program in ("vectors", "misuse"):
         tests.count(f"{program} here", tests.run(tests.compile("cc", program, library, "-pthread")))
     tests.run(tests.folder / "misuse", "lie", status=-11)
@@ -199,7 +175,7 @@ def cross_is_here(tests):
 
 def linux(tests, name):
     """Linux on ARM, emulated: vectors, misuse, size."""
-    target, prefix, emulator = LINUX[name]
+    target, prefix, emulator = cross.LINUX[name]
     library = build_device.build(target, tests.folder / name, build_std=True)
     compiler, emulator = cross.tool(f"{prefix}-gcc"), cross.tool(emulator)
     for program in ("vectors", "misuse"):
@@ -285,7 +261,7 @@ def main():
             os.environ.update(cross.environment())
             for name in BOARDS:
                 board(tests, name)
-            for name in LINUX:
+            for name in cross.LINUX:
                 linux(tests, name)
             if options.long:
                 board(tests, "Cortex-M4F", planted=True)
