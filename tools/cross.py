@@ -7,20 +7,20 @@ Cross gcc for Linux on ARM (64 and 32 bits) and for bare Cortex-M, qemu for both
 which `cargo -Zbuild-std` builds for each target.
 """
 
-import os
 import platform
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "servers"))
-import shared  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import debian  # noqa: E402
+from debian import shared  # noqa: E402
 
 FOLDER = shared.TARGET / "cross"
 PACKAGES = [
     "gcc-arm-none-eabi", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross",
     "qemu-system-arm", "qemu-user-static", "rustc-web", "rust-web-src",
+    # By name: what a machine has installed is not fetched with what needs it.
+    "binutils-arm-none-eabi", "binutils-aarch64-linux-gnu", "binutils-arm-linux-gnueabihf",
 ]
 PREFIXES = ["arm-none-eabi", "aarch64-linux-gnu", "arm-linux-gnueabihf"]
 # Targets of Rust, and the prefix of their tools.
@@ -62,33 +62,9 @@ def install():
     wanted = "\n".join(PACKAGES + TOOLS)
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    if missing := [name for name in ("apt-get", "dpkg") if not shutil.which(name)]:
-        raise shared.Unavailable(f"cross compilers come from Debian's packages, and {' and '.join(missing)} is not here")
-    with shared.APT:
-        fetch()
+    debian.unpack(FOLDER, PACKAGES)
     relocate()
     stamp.write_text(wanted)
-
-
-def fetch():
-    """Downloads what the packages need and this machine has not, and unpacks it."""
-    debs = FOLDER / "debs"
-    shutil.rmtree(debs, ignore_errors=True)
-    for folder in (debs, FOLDER / "apt" / "lists" / "partial", FOLDER / "apt" / "cache" / "archives" / "partial"):
-        folder.mkdir(parents=True, exist_ok=True)
-    # Its own state, so that it works for everybody and changes nothing of the machine's.
-    apt = ["apt-get", "-q", "-o", f"Dir::State::lists={FOLDER}/apt/lists", "-o", f"Dir::Cache={FOLDER}/apt/cache"]
-    if os.geteuid() == 0:
-        apt += ["-o", "APT::Sandbox::User=root"]
-    run(*apt, "update", cwd=debs)
-    plan = run(*apt, "install", "--simulate", "--no-install-recommends", *PACKAGES, cwd=debs)
-    missing = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
-    # What is installed is not in the plan, but the tools are to be in one place.
-    run(*apt, "download", *dict.fromkeys(missing + PACKAGES), cwd=debs)
-    for deb in debs.glob("*.deb"):
-        run("dpkg", "-x", deb, FOLDER, cwd=debs)
-    shutil.rmtree(debs)
-    shutil.rmtree(FOLDER / "apt")
 
 
 def relocate():
@@ -104,13 +80,6 @@ def relocate():
             raise shared.Unavailable(f"{name} is in none of Debian's packages here")
         tool(name).write_text(WRAPPER.format(name=name, machine=platform.machine()))
         tool(name).chmod(0o755)
-
-
-def run(*command, cwd):
-    done = subprocess.run([str(part) for part in command], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise shared.Unavailable(f"{' '.join(map(str, command[:8]))} failed: {done.stderr.strip()[-300:]}")
-    return done.stdout
 
 
 if __name__ == "__main__":

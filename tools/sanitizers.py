@@ -27,7 +27,7 @@ from debian import shared  # noqa: E402
 ROOT = shared.ROOT
 PACKAGE = ROOT / "bindings-c"
 TRIPLE = f"{platform.machine()}-unknown-linux-gnu"
-CLANG, RUST = shared.TARGET / "clang", shared.TARGET / "clang" / "rust"
+CLANG = shared.TARGET / "clang"
 # For the fuzzer, which learns from what is run.
 COVERAGE = ["-Cpasses=sancov-module", *(f"-Cllvm-args=-sanitizer-coverage-{what}" for what in ["level=3", "inline-8bit-counters", "pc-table"])]
 FLAGS = {"address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"], "thread": ["-fsanitize=thread"]}
