@@ -67,10 +67,10 @@ class Tests:
             raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def program(self, source, out, *more):
+    def program(self, source, out, *more, compiler=None, std="c11"):
         """Builds a program as a user would, or as we are told to."""
         flags = (self.flags or self.run("pkg-config", "--cflags", "--libs", "keyfold")).split()
-        self.run(self.compiler, "-std=c11", "-D_GNU_SOURCE", "-g", "-O1", *WARNINGS, *more, source, "-o", out, "-pthread", *flags)
+        self.run(compiler or self.compiler, f"-std={std}", "-D_GNU_SOURCE", "-g", "-O1", *WARNINGS, *more, source, "-o", out, "-pthread", *flags)
         return out
 
 

@@ -47,17 +47,23 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>> {
     }
 }
 
-/// Opens a file that its owner alone may read, or a pipe. `cannot` and `open` say what is wrong.
+/// Opens a file of this user's or root's that its owner alone may read, or a pipe. `cannot` and `open` say what is wrong.
 ///
 /// # Errors
 ///
-/// - [`Io`](ErrorKind::Io): it cannot be opened. - [`Configuration`](ErrorKind::Configuration): others may read it.
+/// - [`Io`](ErrorKind::Io): it cannot be opened. - [`Configuration`](ErrorKind::Configuration): others may read it, or it is theirs.
 pub(crate) fn open_private(path: &Path, cannot: &'static str, open: &'static str) -> Result<File> {
     let failed = |error: io::Error| unreadable(cannot, path, &error);
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_dir() || (metadata.is_file() && metadata.mode() & 0o077 != 0) {
         return Err(Error::new(ErrorKind::Configuration, open).with_detail(path.display().to_string()));
+    }
+    // Whoever owns it has read it, and may change it at any time.
+    let us = rustix::process::geteuid().as_raw();
+    if metadata.is_file() && metadata.uid() != us && metadata.uid() != 0 {
+        const FOREIGN: &str = "a file with a secret must belong to this user or to root";
+        return Err(Error::new(ErrorKind::Configuration, FOREIGN).with_detail(path.display().to_string()));
     }
     Ok(file)
 }

@@ -10,7 +10,7 @@ use keyfold::aead::Backend;
 use keyfold::device::{BUNDLE_LEN, Binding, Bundle, DeviceKey};
 use keyfold::{Secret, Value, wire};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -208,6 +208,16 @@ fn transport_key_files_that_are_none() {
     }
     fs::set_permissions(world.path("transport.key"), fs::Permissions::from_mode(0o640)).expect("changed");
     with("transport.key", POLICY, &["chmod 600"]);
+    // Whoever is not root cannot give a file away.
+    write_private(&world.path("foreign"), KEY_BYTES);
+    if chown(world.path("foreign"), Some(12_345), None).is_ok() {
+        with("foreign", POLICY, &["belong to this user", "foreign"]);
+        world.refuses(
+            &[&PROVISION[..5], &["--device-passphrase-file", "foreign"]].concat(),
+            POLICY,
+            &["belong to this user"],
+        );
+    }
 }
 
 #[test]
