@@ -120,11 +120,11 @@ def readme(tests, folder):
     flags = tests.run("pkg-config", "--cflags", "--libs", "keyfold").split()
     tests.run("cc", *WARNINGS, "program.c", "-o", "program", *flags, cwd=folder)
     ways = {"shared": folder / "program"}
-    static = tests.run("pkg-config", "--libs", "--static", "keyfold").split()
-    static = [part for part in static if part != "-lkeyfold"]
-    cflags = tests.run("pkg-config", "--cflags", "keyfold").split()
-    tests.run("cc", *WARNINGS, *cflags, "program.c", "-o", "static", tests.lib / "libkeyfold.a", *static, cwd=folder)
-    ways["static"] = folder / "static"
+    tests.check(not [flag for flag in flags if ".." in flag], f"pkg-config says {flags}")
+    for way, package, *more in [("static", "keyfold-static"), ("all static", "keyfold-static", "-static"), ("pkg-config --static", "keyfold", "-static")]:
+        flags = tests.run("pkg-config", "--cflags", "--libs", *(["--static"] if more else []), package).split()
+        tests.run("cc", *WARNINGS, *more, "program.c", "-o", way, *flags, cwd=folder)
+        ways[way] = folder / way
     if shutil.which("cmake"):
         (folder / "CMakeLists.txt").write_text(
             "cmake_minimum_required(VERSION 3.16)\nproject(program C)\nfind_package(keyfold 0.1 REQUIRED)\n"
@@ -136,6 +136,8 @@ def readme(tests, folder):
     else:
         tests.skip("the README's program with CMake: it is not installed")
     for way, built in ways.items():
+        is_shared = "libkeyfold" in tests.run("readelf", "-d", built)
+        tests.check(is_shared == (way in ["shared", "CMake, keyfold"]), f"{way}: is linked with the {'shared' if is_shared else 'static'} library")
         shutil.rmtree(folder / "ring", ignore_errors=True)
         tests.check(tests.run(built, cwd=folder) == "999-81-5679\nanother patient's row\n", way)
 
