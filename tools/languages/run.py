@@ -22,13 +22,6 @@ EXAMPLES = ROOT / "examples"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "languages"
 # How many values the exchange is about.
 RESULTS = 10_000
-POLICY = """\
-version = 1
-[fields.value]
-row_binding = { column = "row", path = "$.row" }
-columns = ["value"]
-paths = ["$.value"]
-"""
 RESULTS_POLICY = """\
 version = 1
 [fields."result.value"]
@@ -266,8 +259,7 @@ def build(tests, prefix):
 
 def interop(tests, programs, keyfold, folder):
     """Each opens what each has sealed."""
-    ring, policy = folder / "ring", folder / "policy.toml"
-    policy.write_text(POLICY)
+    ring, policy = folder / "ring", EXAMPLES / "values.toml"
     run(keyfold, "init", ring)
     config = ring / "keyfold.toml"
     programs = {**programs, "the command": Command(keyfold, folder)}
@@ -294,6 +286,20 @@ def interop(tests, programs, keyfold, folder):
         except Failed as failed:
             tests.check(re.search("301|DecryptionFailed", str(failed)), f"{opener} says {failed}")
     print(f"who opens what whom has sealed: {', '.join(programs)}", flush=True)
+
+
+def readmes(tests, programs, keyfold, folder):
+    """What the README of each language has sealed and opened with its program is there, and comes back."""
+    run(keyfold, "init", folder / "example")
+    config = folder / "example" / "keyfold.toml"
+    for name, program in programs.items():
+        home = EXAMPLES / name.lower().replace("+", "p")
+        if not home.exists():
+            continue
+        policy, values = re.search(r" seal ring/keyfold.toml (\S+) < (\S+) > sealed.tsv\n", (home / "README.md").read_text()).groups()
+        lines = (home / values).read_text()
+        sealed = run(*program.command, "seal", config, home / policy, text=lines)
+        tests.check(run(*program.command, "open", config, home / policy, text=sealed) == lines, f"the README of {name}")
 
 
 def exchange(tests, keyfold, python, folder):
@@ -334,6 +340,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         try:
             interop(tests, programs, options.keyfold, Path(folder))
+            readmes(tests, programs, options.keyfold, Path(folder))
             if all(needs.values()):
                 exchange(tests, options.keyfold, options.python, Path(folder))
             else:
