@@ -300,6 +300,17 @@ def readmes(tests, programs, keyfold, folder):
         lines = (home / values).read_text()
         sealed = run(*program.command, "seal", config, home / policy, text=lines)
         tests.check(run(*program.command, "open", config, home / policy, text=sealed) == lines, f"the README of {name}")
+        if name == "Node":
+            done = subprocess.run([*map(str, program.command), "seal", config, policy], env=os.environ | {"KEYFOLD_LIBRARY": "/none.so"}, capture_output=True, text=True)
+            tests.check("cannot load /none.so" in done.stderr, f"Node without the library says {done.stderr}")
+        # A line that is none is named by its number, and nothing of it is shown.
+        good = {"seal": lines.splitlines(keepends=True)[0], "open": sealed.splitlines(keepends=True)[0]}
+        wrong = {"seal": ["", "r-999", "r-999\ttext", "r-999\tinteger\tx999", "r-999\tdate\t999", "r-999\tx999\t1"],
+                 "open": ["", "r-999", "r-999\tkf1.999"]}
+        for do, line in [(do, line) for do in good for line in wrong[do]]:
+            done = subprocess.run([*map(str, program.command), do, config, home / policy], input=f"{good[do]}{line}\n", capture_output=True, encoding="utf-8")
+            said = done.stderr.strip()
+            tests.check(done.returncode == 1 and re.fullmatch("line 2 is not row.* value", said), f"{name} says of {line!r}: {done.returncode} {said}")
 
 
 def exchange(tests, keyfold, python, folder):
