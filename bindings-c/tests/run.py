@@ -86,6 +86,11 @@ def headers(tests, folder):
                 source.write_text(f"#include <{header}>\n" + (body if header != "keyfold_result.h" else "int main(void) { return KF_OK; }\n"))
                 tests.run(compiler, f"-std={std}", *WARNINGS, *strict, "-fsyntax-only", "-I", tests.include, source)
                 tests.check(True, f"{header} {compiler} {std}")
+    # keyfold.hpp says in one line what it needs.
+    source = folder / "older.cc"
+    source.write_text("#include <keyfold.hpp>\nint main() {}\n")
+    said = subprocess.run(["c++", "-std=c++11", "-fsyntax-only", "-I", tests.include, source], capture_output=True, text=True).stderr
+    tests.check("needs C++17" in said and said.count(" error: ") == 1, f"keyfold.hpp in C++11: {said}")
     # A result that nobody looks at is a warning, so an error here.
     source = folder / "ignored.c"
     source.write_text("#include <keyfold.h>\nint main(void) { kf_options_new(NULL, NULL); return 0; }\n")
