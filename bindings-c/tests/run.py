@@ -98,6 +98,16 @@ def headers(tests, folder):
     tests.check(True, "a result must be used")
 
 
+def install(tests, folder):
+    """What is missing is said before anything is built, in a line."""
+    (folder / "file").touch()
+    paths = {"not installed: cargo, ld, objcopy, ar\n": str(folder), "cannot install: ": os.environ["PATH"]}
+    for said, path in paths.items():
+        done = subprocess.run([sys.executable, PACKAGE / "install", "--prefix", folder / "file" / "in"], env={**os.environ, "PATH": path},
+                              capture_output=True, text=True)
+        tests.check(done.returncode == 1 and done.stderr.startswith(said) and done.stderr.count("\n") == 1, f"install says {done.stderr}")
+
+
 def symbols(tests, folder):
     """Our functions and nothing else have names, in both libraries, and the soname is the version's."""
     names = functions(tests.header, "kf")
@@ -331,7 +341,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, symbols, abi, readme, tutorial, values, gateway, cpp, interop, misuse, sizes, sequences, leaks]
+CASES = [headers, install, symbols, abi, readme, tutorial, values, gateway, cpp, interop, misuse, sizes, sequences, leaks]
 
 
 def main():
