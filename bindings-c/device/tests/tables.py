@@ -1,6 +1,7 @@
-"""Makes C tables of the test vectors that concern a device: every case of suite 01 and of values, and bundles."""
+"""Makes C tables of the test vectors that concern a device, every case of suite 01 and of values, and bundles: tables.py tables.h."""
 
 import json
+import sys
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
@@ -162,3 +163,9 @@ def main(out):
     ]
     out.write_text("\n".join(lines + of_bundles) + "\n")
     return len(cases), skipped
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    main(out)
