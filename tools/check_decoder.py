@@ -58,6 +58,8 @@ def main():
     keyfold = sys.argv[1]
     code = [line for line in DECODER.read_text().splitlines() if line.strip()]
     assert len(code) < 230, f"the decoder has {len(code)} lines"
+    lines = len(DECODER.read_text().splitlines())
+    assert f"a decoder of {lines} lines of Python" in (ROOT / "README.md").read_text(), f"README.md: the decoder has {lines} lines"
     print(run(sys.executable, DECODER, "--vectors", ROOT / "testvectors").strip().splitlines()[-1])
     opened = 0
     with tempfile.TemporaryDirectory() as folder:
