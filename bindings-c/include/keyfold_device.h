@@ -594,6 +594,12 @@ kf_result kfd_counter_start(const kfd_key *key,
                             const kfd_slots *slots,
                             kfd_counter *counter);
 
+/**
+ * The name of a result, such as "DecryptionFailed", or NULL where this library returns none of that number: functions of the program that it
+ * calls may. Valid for ever. Firmware that does not call it does not have the texts.
+ */
+const char *kfd_result_name(int32_t result);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

@@ -14,6 +14,7 @@
 mod counter;
 mod key;
 mod memory;
+mod name;
 mod passphrase;
 mod result;
 mod seal;
@@ -21,6 +22,7 @@ mod value;
 
 pub use counter::*;
 pub use key::*;
+pub use name::*;
 pub use passphrase::*;
 pub use result::kf_result;
 pub use seal::*;

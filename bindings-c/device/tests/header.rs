@@ -1,11 +1,12 @@
 //! The header is what cbindgen makes of the sources; `UPDATE_HEADER=1` writes it. Its results are those of the other library.
 
 use cbindgen::{Builder, Config};
+use std::ffi::CStr;
 use std::path::Path;
 use std::{env, fs};
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 5] = ["value", "key", "passphrase", "seal", "counter"];
+const SOURCES: [&str; 6] = ["value", "key", "passphrase", "seal", "counter", "name"];
 
 #[test]
 fn keyfold_device_h() {
@@ -51,4 +52,24 @@ fn results_have_the_numbers_of_the_one_list() {
     ] {
         assert!(header.contains(&format!("    {name} = {},", result.0)), "{name}");
     }
+}
+
+#[test]
+fn results_have_the_names_of_the_one_list() {
+    use keyfold::ErrorKind;
+    let name = |code: i32| {
+        let name = keyfold_device::kfd_result_name(code);
+        // SAFETY: a constant text, where it is not NULL.
+        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_str().expect("ASCII"))
+    };
+    let named: Vec<_> = ErrorKind::ALL.iter().filter(|kind| name(kind.code().into()).is_some()).collect();
+    assert!(named.len() >= 10, "{named:?}");
+    for kind in named {
+        assert_eq!(name(kind.code().into()), Some(kind.name()));
+    }
+    let own = [(0, "Ok"), (101, "NullPointer"), (102, "BufferTooSmall"), (104, "InvalidHandle"), (105, "Overlap")];
+    for (code, text) in own {
+        assert_eq!(name(code), Some(text));
+    }
+    assert_eq!((name(1), name(-1), name(404)), (None, None, None));
 }

@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -153,6 +154,14 @@ def host(tests):
     tests.check(True, "guard pages")
     said = tests.run(tests.compile("cc", "fields", library, "-static", "-pthread", "-Wl,--gc-sections"))
     measured(tests, "here", said)
+    package = ["pkg-config", "--cflags", "--libs", str(library.parent / "pkgconfig" / "keyfold_device.pc")]
+    if shutil.which("pkg-config"):
+        source = tests.folder / "package.c"
+        source.write_text('#include <keyfold_device.h>\n#include <stdio.h>\nint main(void) { return puts(kfd_result_name(KF_OK)) < 0; }\n')
+        tests.run("cc", source, *tests.run(*package).split(), "-o", tests.folder / "package")
+        tests.check(tests.run(tests.folder / "package") == "Ok\n", "keyfold_device.pc")
+    else:
+        tests.skip("keyfold_device.pc: pkg-config not installed")
 
 
 def document(tests):

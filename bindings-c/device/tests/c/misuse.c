@@ -431,6 +431,12 @@ static void numbers(void)
     CHECK(all_are(into, sizeof *into, 7));
 }
 
+static void names(void)
+{
+    CHECK(strcmp(kfd_result_name(KF_OK), "Ok") == 0 && strcmp(kfd_result_name(KF_ERR_DECRYPTION_FAILED), "DecryptionFailed") == 0);
+    CHECK(kfd_result_name(1) == NULL && kfd_result_name(-1) == NULL && kfd_result_name(INT32_MAX) == NULL);
+}
+
 int main(int argc, char **argv)
 {
     (void)argv;
@@ -450,6 +456,7 @@ int main(int argc, char **argv)
     opens();
     counters();
     numbers();
+    names();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }
