@@ -241,7 +241,7 @@ def a_year_offline(site):
 def revoked(site):
     """What a revoked gateway seals is refused."""
     kept = site.seal(readings(3))
-    site.run_keyfold("device", "revoke", SCOPE, "--config", site.config)
+    site.run_keyfold("device", "revoke", SCOPE, "--yes", "--config", site.config)
     (site.folder / "batch.ndjson").write_text(site.pending())
     refused = subprocess.run([site.keyfold, "reveal", "--config", site.config, "--policy", HERE / "policy.toml", "--scope", SCOPE,
                               site.folder / "batch.ndjson", "--output", "-"], capture_output=True, text=True)
@@ -289,6 +289,8 @@ def at_a_terminal(site):
     provision = ["device", "provision", SCOPE, "--config", site.config, "--output", bundle, "--device-passphrase", "--memory", "19"]
     code, said = typed([site.keyfold, *provision], [passphrase, passphrase[::-1]])
     assert code == 2 and "the two passphrases differ" in said and not bundle.exists(), said
+    code, said = typed([site.keyfold, *provision], ["too short"])
+    assert code == 4 and "at least 12 characters" in said and "once more" not in said, said
     code, said = typed([site.keyfold, *provision], [passphrase, passphrase])
     assert code == 0 and "words" not in said, said
     bundle.replace(site.credentials / "bundle")
