@@ -250,7 +250,8 @@ fn nothing_is_overwritten_and_nothing_half_done_is_left() {
         world.refuses(&with_output("provision", output), USAGE, &[says]);
         world.refuses(&["device", "transport-key", "--output", output], USAGE, &[says]);
     }
-    world.refuses(&with_output("provision", "no/such/folder"), STORAGE, &["no/such/folder"]);
+    let refused = world.refuses(&with_output("provision", "no/such/folder"), STORAGE, &["no/such/folder"]);
+    assert!(!refused.stderr.contains(".tmp"), "{}", refused.stderr);
     assert_eq!(fs::read(world.keys().join("keys.db")).expect("the store"), keys, "a scope was made for nothing");
 }
 
