@@ -185,6 +185,8 @@ impl Output {
                 open_unnamed(folder)
                     .map(Place::Unnamed)
                     .or_else(|_| temporary_name().tempfile_in(folder).map(Place::Named))
+                    // Without the temporary name, which is nobody's business.
+                    .map_err(|error| error.kind().into())
             }
         };
         let place = place.map_err(|error| target.error("create", error))?;
