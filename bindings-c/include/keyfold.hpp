@@ -17,6 +17,10 @@
 
 #include "keyfold.h"
 
+#if __cplusplus < 201703L
+#error "keyfold.hpp needs C++17 (-std=c++17); keyfold.h is for all versions of C++"
+#else
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -613,5 +617,7 @@ inline void set_log(std::function<void(kf_log_level level, std::string_view text
 }
 
 } // namespace keyfold
+
+#endif // C++17
 
 #endif // KEYFOLD_HPP

@@ -86,11 +86,26 @@ def headers(tests, folder):
                 source.write_text(f"#include <{header}>\n" + (body if header != "keyfold_result.h" else "int main(void) { return KF_OK; }\n"))
                 tests.run(compiler, f"-std={std}", *WARNINGS, *strict, "-fsyntax-only", "-I", tests.include, source)
                 tests.check(True, f"{header} {compiler} {std}")
+    # keyfold.hpp says in one line what it needs.
+    source = folder / "older.cc"
+    source.write_text("#include <keyfold.hpp>\nint main() {}\n")
+    said = subprocess.run(["c++", "-std=c++11", "-fsyntax-only", "-I", tests.include, source], capture_output=True, text=True).stderr
+    tests.check("needs C++17" in said and said.count(" error: ") == 1, f"keyfold.hpp in C++11: {said}")
     # A result that nobody looks at is a warning, so an error here.
     source = folder / "ignored.c"
     source.write_text("#include <keyfold.h>\nint main(void) { kf_options_new(NULL, NULL); return 0; }\n")
     tests.run("cc", *WARNINGS, "-c", "-o", folder / "ignored.o", "-I", tests.include, source, status=1)
     tests.check(True, "a result must be used")
+
+
+def install(tests, folder):
+    """What is missing is said before anything is built, in a line."""
+    (folder / "file").touch()
+    paths = {"not installed: cargo, ld, objcopy, ar\n": str(folder), "cannot install: ": os.environ["PATH"]}
+    for said, path in paths.items():
+        done = subprocess.run([sys.executable, PACKAGE / "install", "--prefix", folder / "file" / "in"], env={**os.environ, "PATH": path},
+                              capture_output=True, text=True)
+        tests.check(done.returncode == 1 and done.stderr.startswith(said) and done.stderr.count("\n") == 1, f"install says {done.stderr}")
 
 
 def symbols(tests, folder):
@@ -120,11 +135,11 @@ def readme(tests, folder):
     flags = tests.run("pkg-config", "--cflags", "--libs", "keyfold").split()
     tests.run("cc", *WARNINGS, "program.c", "-o", "program", *flags, cwd=folder)
     ways = {"shared": folder / "program"}
-    static = tests.run("pkg-config", "--libs", "--static", "keyfold").split()
-    static = [part for part in static if part != "-lkeyfold"]
-    cflags = tests.run("pkg-config", "--cflags", "keyfold").split()
-    tests.run("cc", *WARNINGS, *cflags, "program.c", "-o", "static", tests.lib / "libkeyfold.a", *static, cwd=folder)
-    ways["static"] = folder / "static"
+    tests.check(not [flag for flag in flags if ".." in flag], f"pkg-config says {flags}")
+    for way, package, *more in [("static", "keyfold-static"), ("all static", "keyfold-static", "-static"), ("pkg-config --static", "keyfold", "-static")]:
+        flags = tests.run("pkg-config", "--cflags", "--libs", *(["--static"] if more else []), package).split()
+        tests.run("cc", *WARNINGS, *more, "program.c", "-o", way, *flags, cwd=folder)
+        ways[way] = folder / way
     if shutil.which("cmake"):
         (folder / "CMakeLists.txt").write_text(
             "cmake_minimum_required(VERSION 3.16)\nproject(program C)\nfind_package(keyfold 0.1 REQUIRED)\n"
@@ -136,6 +151,8 @@ def readme(tests, folder):
     else:
         tests.skip("the README's program with CMake: it is not installed")
     for way, built in ways.items():
+        is_shared = "libkeyfold" in tests.run("readelf", "-d", built)
+        tests.check(is_shared == (way in ["shared", "CMake, keyfold"]), f"{way}: is linked with the {'shared' if is_shared else 'static'} library")
         shutil.rmtree(folder / "ring", ignore_errors=True)
         tests.check(tests.run(built, cwd=folder) == "999-81-5679\nanother patient's row\n", way)
 
@@ -324,7 +341,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, symbols, abi, readme, tutorial, values, gateway, cpp, interop, misuse, sizes, sequences, leaks]
+CASES = [headers, install, symbols, abi, readme, tutorial, values, gateway, cpp, interop, misuse, sizes, sequences, leaks]
 
 
 def main():

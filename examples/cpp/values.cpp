@@ -50,10 +50,20 @@ std::string bytes_of(const std::string &hex)
     return bytes;
 }
 
-Value parse(const std::string &line)
+/// Takes what is before the first tab off a line.
+std::string cut(std::string &line)
 {
     const std::size_t tab = line.find('\t');
-    const std::string kind = line.substr(0, tab), text = line.substr(tab + 1);
+    if (tab == std::string::npos)
+        throw std::invalid_argument("no tab");
+    std::string before = line.substr(0, tab);
+    line.erase(0, tab + 1);
+    return before;
+}
+
+Value parse(std::string text)
+{
+    const std::string kind = cut(text);
     int year, month, day;
     if (kind == "text")
         return Value::text(text);
@@ -65,7 +75,7 @@ Value parse(const std::string &line)
         return Value::bytes(bytes_of(text));
     if (kind == "null")
         return Value::null();
-    throw std::runtime_error("no such value: " + kind);
+    throw std::invalid_argument("no such type");
 }
 
 std::string spell(const Value &value)
@@ -93,15 +103,18 @@ void run(bool seals, const char *config, const char *policy)
     std::vector<std::uint8_t> types;
     keyfold::Column rows, contents;
     for (std::string line; std::getline(std::cin, line);) {
-        const std::size_t tab = line.find('\t');
-        rows.push_back(line.substr(0, tab));
-        line.erase(0, tab + 1);
-        if (seals) {
-            const Value value = parse(line);
-            types.push_back(value.type());
-            contents.push_back(value.content());
-        } else {
-            contents.push_back(keyfold::from_text(line));
+        try {
+            rows.push_back(cut(line));
+            if (seals) {
+                const Value value = parse(line);
+                types.push_back(value.type());
+                contents.push_back(value.content());
+            } else {
+                contents.push_back(keyfold::from_text(line));
+            }
+        } catch (const std::exception &) {
+            // What it is in words has the line in it, which may be a patient's.
+            throw std::runtime_error("line " + std::to_string(contents.size() + 1) + " is not " + (seals ? "row, type and value" : "row and sealed value"));
         }
     }
     if (seals) {

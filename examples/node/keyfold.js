@@ -5,7 +5,17 @@
 
 import koffi from 'koffi';
 
-const lib = koffi.load(process.env.KEYFOLD_LIBRARY ?? 'libkeyfold.so.0.1');
+const LIBRARY = process.env.KEYFOLD_LIBRARY ?? 'libkeyfold.so.0.1';
+
+function load() {
+  try {
+    return koffi.load(LIBRARY);
+  } catch (error) {
+    throw new Error(`cannot load ${LIBRARY}: set LD_LIBRARY_PATH or KEYFOLD_LIBRARY`, { cause: error });
+  }
+}
+
+const lib = load();
 
 const OK = 0;
 const NO_ROW = 2n ** 64n - 1n;

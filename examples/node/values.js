@@ -4,7 +4,7 @@
 // sealed value in text form.
 
 import { readFileSync, writeFileSync } from 'node:fs';
-import { Keyring, Type, Value, fromText, toText } from './keyfold.js';
+import { KeyfoldError, Keyring, Type, Value, fromText, toText } from './keyfold.js';
 
 const parse = {
   text: (s) => Value.text(s),
@@ -20,18 +20,34 @@ function spell(value) {
   return `${kind}\t${kind === 'bytes' ? value.bytes.toString('hex') : value.get() ?? ''}`;
 }
 
-/** The line up to the first tab, and what is behind it. */
+/** The line up to the first tab, and what is behind it, which is nothing where no tab is. */
 function cut(line) {
-  const tab = line.indexOf('\t');
-  return [line.slice(0, tab), line.slice(tab + 1)];
+  const [before] = line.split('\t', 1);
+  return [before, line.slice(before.length + 1)];
+}
+
+class Unreadable extends Error {}
+
+/** Does `what` with each line; an error would have the line in its message, which may be a patient's. */
+function each(lines, wanted, what) {
+  return lines.map((line, i) => {
+    try {
+      return what(line);
+    } catch {
+      throw new Unreadable(`line ${i + 1} is not ${wanted}`);
+    }
+  });
 }
 
 const work = {
   seal: (field, rows, lines) => {
-    const values = lines.map(cut).map(([kind, s]) => parse[kind](s));
+    const values = each(lines, 'row, type and value', (line) => {
+      const [, kind, s] = /^(.*?)\t(.*)$/s.exec(line);
+      return parse[kind](s);
+    });
     return field.encryptColumn(values, rows).map(toText);
   },
-  open: (field, rows, lines) => field.decryptColumn(lines.map(fromText), rows).map(spell),
+  open: (field, rows, lines) => field.decryptColumn(each(lines, 'row and sealed value', fromText), rows).map(spell),
 };
 
 const [what, config, policy] = process.argv.slice(2);
@@ -39,11 +55,17 @@ if (!(what in work) || !policy) {
   console.error('node values.js seal|open CONFIG POLICY < INPUT > OUTPUT');
   process.exit(2);
 }
-const ring = Keyring.open(config, [policy]);
-const field = ring.field('value');
-const lines = readFileSync(0, 'utf8').split('\n').slice(0, -1).map(cut);
-const rows = lines.map(([row]) => row);
-const done = work[what](field, rows, lines.map(([, rest]) => rest));
-writeFileSync(1, rows.map((row, i) => `${row}\t${done[i]}\n`).join(''));
-field.close();
-ring.close();
+try {
+  const ring = Keyring.open(config, [policy]);
+  const field = ring.field('value');
+  const lines = readFileSync(0, 'utf8').split('\n').slice(0, -1).map(cut);
+  const rows = lines.map(([row]) => row);
+  const done = work[what](field, rows, lines.map(([, rest]) => rest));
+  writeFileSync(1, rows.map((row, i) => `${row}\t${done[i]}\n`).join(''));
+  field.close();
+  ring.close();
+} catch (error) {
+  if (!(error instanceof Unreadable || error instanceof KeyfoldError)) throw error;
+  console.error(error.code ? `${error.code} ${error.kind}: ${error.message}` : error.message);
+  process.exit(1);
+}

@@ -37,7 +37,7 @@ use zeroize::Zeroizing;
 
 /// Longest configuration or policy file in bytes.
 const MAX_CONFIG_LEN: u64 = 4 * 1024 * 1024;
-const NO_CONFIG: &str = "cannot read the configuration (--config names one, `keyfold init DIR` makes one)";
+const NO_CONFIG: &str = "cannot read the configuration (is this its file? init makes one)";
 /// The files that [`init`] writes into its folder.
 pub const CONFIG_FILE: &str = "keyfold.toml";
 const STORE_FILE: &str = "keys.db";

@@ -22,13 +22,6 @@ EXAMPLES = ROOT / "examples"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "languages"
 # How many values the exchange is about.
 RESULTS = 10_000
-POLICY = """\
-version = 1
-[fields.value]
-row_binding = { column = "row", path = "$.row" }
-columns = ["value"]
-paths = ["$.value"]
-"""
 RESULTS_POLICY = """\
 version = 1
 [fields."result.value"]
@@ -266,8 +259,7 @@ def build(tests, prefix):
 
 def interop(tests, programs, keyfold, folder):
     """Each opens what each has sealed."""
-    ring, policy = folder / "ring", folder / "policy.toml"
-    policy.write_text(POLICY)
+    ring, policy = folder / "ring", EXAMPLES / "values.toml"
     run(keyfold, "init", ring)
     config = ring / "keyfold.toml"
     programs = {**programs, "the command": Command(keyfold, folder)}
@@ -294,6 +286,31 @@ def interop(tests, programs, keyfold, folder):
         except Failed as failed:
             tests.check(re.search("301|DecryptionFailed", str(failed)), f"{opener} says {failed}")
     print(f"who opens what whom has sealed: {', '.join(programs)}", flush=True)
+
+
+def readmes(tests, programs, keyfold, folder):
+    """What the README of each language has sealed and opened with its program is there, and comes back."""
+    run(keyfold, "init", folder / "example")
+    config = folder / "example" / "keyfold.toml"
+    for name, program in programs.items():
+        home = EXAMPLES / name.lower().replace("+", "p")
+        if not home.exists():
+            continue
+        policy, values = re.search(r" seal ring/keyfold.toml (\S+) < (\S+) > sealed.tsv\n", (home / "README.md").read_text()).groups()
+        lines = (home / values).read_text()
+        sealed = run(*program.command, "seal", config, home / policy, text=lines)
+        tests.check(run(*program.command, "open", config, home / policy, text=sealed) == lines, f"the README of {name}")
+        if name == "Node":
+            done = subprocess.run([*map(str, program.command), "seal", config, policy], env=os.environ | {"KEYFOLD_LIBRARY": "/none.so"}, capture_output=True, text=True)
+            tests.check("cannot load /none.so" in done.stderr, f"Node without the library says {done.stderr}")
+        # A line that is none is named by its number, and nothing of it is shown.
+        good = {"seal": lines.splitlines(keepends=True)[0], "open": sealed.splitlines(keepends=True)[0]}
+        wrong = {"seal": ["", "r-999", "r-999\ttext", "r-999\tinteger\tx999", "r-999\tdate\t999", "r-999\tx999\t1"],
+                 "open": ["", "r-999", "r-999\tkf1.999"]}
+        for do, line in [(do, line) for do in good for line in wrong[do]]:
+            done = subprocess.run([*map(str, program.command), do, config, home / policy], input=f"{good[do]}{line}\n", capture_output=True, encoding="utf-8")
+            said = done.stderr.strip()
+            tests.check(done.returncode == 1 and re.fullmatch("line 2 is not row.* value", said), f"{name} says of {line!r}: {done.returncode} {said}")
 
 
 def exchange(tests, keyfold, python, folder):
@@ -334,6 +351,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         try:
             interop(tests, programs, options.keyfold, Path(folder))
+            readmes(tests, programs, options.keyfold, Path(folder))
             if all(needs.values()):
                 exchange(tests, options.keyfold, options.python, Path(folder))
             else:

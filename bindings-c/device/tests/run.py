@@ -165,6 +165,19 @@ def document(tests):
     tests.count("docs/firmware.md", tests.run(out))
 
 
+def build_refuses(tests):
+    """What is missing is said in a line."""
+    (tests.folder / "file").touch()
+    cases = [
+        ("cargo is not installed", "/none", ["--out", tests.folder / "out"]),
+        ("rustup target add s390x-unknown-linux-gnu", os.environ["PATH"], ["--out", tests.folder / "out", "--target", "s390x-unknown-linux-gnu"]),
+        ("cannot build: ", os.environ["PATH"], ["--out", tests.folder / "file"]),
+    ]
+    for said, path, arguments in cases:
+        done = subprocess.run([sys.executable, HERE.parent / "build", *arguments], env={**os.environ, "PATH": path}, capture_output=True, text=True)
+        tests.check(done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1, f"build says {done.stderr}")
+
+
 def cross_is_here(tests):
     try:
         cross.install()
@@ -254,7 +267,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="keyfold-device-") as folder:
         tests = Tests(Path(folder))
         tables.main(tests.folder / "tables.h")
-        for part in (header, host, document):
+        for part in (header, host, document, build_refuses):
             part(tests)
         abi(tests, options.write_abi)
         if cross_is_here(tests):

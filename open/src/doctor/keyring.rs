@@ -103,7 +103,7 @@ fn note_keks(notes: &Notes, config: &Config, roots: &[Record]) {
             ));
         }
         if let ([alias], KeyState::Active) = (&known[..], root.state()) {
-            let sentence = format!("KEK {alias} alone opens the keyring: with it every key would be lost");
+            let sentence = format!("KEK {alias} alone opens the keyring: if it were lost, so would be every key");
             let advice = "have a second one, kept apart: docs/RECOVERY.md".to_owned();
             notes.add(Finding { advice, ..Finding::note(NAME, sentence) });
         }

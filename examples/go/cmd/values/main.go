@@ -58,10 +58,11 @@ func spell(value keyfold.Value) (string, error) {
 func seal(field *keyfold.Field, rows, lines []string) ([]string, error) {
 	values := make([]keyfold.Value, len(lines))
 	for i, line := range lines {
-		kind, text, _ := strings.Cut(line, "\t")
+		kind, text, found := strings.Cut(line, "\t")
 		var err error
-		if values[i], err = parse(kind, text); err != nil {
-			return nil, err
+		if values[i], err = parse(kind, text); !found || err != nil {
+			// The error has the value in it, which may be a patient's.
+			return nil, fmt.Errorf("line %d is not row, type and value", i+1)
 		}
 	}
 	sealed, err := field.EncryptColumn(values, rows)
@@ -82,7 +83,7 @@ func open(field *keyfold.Field, rows, lines []string) ([]string, error) {
 	for i, line := range lines {
 		var err error
 		if sealed[i], err = keyfold.FromText(line); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("line %d is not row and sealed value", i+1)
 		}
 	}
 	values, err := field.DecryptColumn(sealed, rows)

@@ -29,7 +29,10 @@ public final class Keyfold {
 
     private Keyfold() {}
 
-    /** The functions of keyfold.h, mapped directly: a call is one of JNI. A byte[] is where it is, or a copy, during the call. */
+    /**
+     * The functions of keyfold.h, mapped directly: a call is one of JNI. A byte[] is where it is, or a copy, which nobody erases: what has
+     * values in it is a Pointer.
+     */
     private static final class C {
         static {
             Native.register(C.class, LIBRARY);
@@ -37,9 +40,9 @@ public final class Keyfold {
 
         static native String kf_result_name(int result);
 
-        static native int kf_number_encode(byte type, byte[] number, byte[] out, long cap, LongByReference len, byte[] error);
+        static native int kf_number_encode(byte type, Pointer number, Pointer out, long cap, LongByReference len, byte[] error);
 
-        static native int kf_number_decode(byte type, byte[] value, long len, byte[] number, byte[] error);
+        static native int kf_number_decode(byte type, Pointer value, long len, Pointer number, byte[] error);
 
         static native int kf_init(
                 byte[] folder, long folderLen, byte[] name, long nameLen, byte[] environment, long environmentLen, byte[] kek, long kekLen,
@@ -73,11 +76,11 @@ public final class Keyfold {
         static native long kf_opened_len_max(long len);
 
         static native int kf_encrypt(
-                Pointer field, byte type, byte[] value, long len, byte[] row, long rowLen, byte[] out, long cap, LongByReference outLen,
+                Pointer field, byte type, Pointer value, long len, byte[] row, long rowLen, byte[] out, long cap, LongByReference outLen,
                 byte[] error);
 
         static native int kf_decrypt(
-                Pointer field, byte[] sealed, long len, byte[] row, long rowLen, byte[] out, long cap, byte[] opened, byte[] error);
+                Pointer field, byte[] sealed, long len, byte[] row, long rowLen, Pointer out, long cap, byte[] opened, byte[] error);
 
         static native int kf_sealed_column_len(Pointer field, Pointer values, LongByReference len, byte[] error);
 
@@ -164,6 +167,27 @@ public final class Keyfold {
         }
     }
 
+    /** Memory outside of the heap, erased before it is freed. */
+    private static final class Erased implements AutoCloseable {
+        final Memory memory;
+
+        Erased(long size) {
+            memory = new Memory(Math.max(size, 1));
+            memory.clear();
+        }
+
+        Erased(byte[] bytes) {
+            this(bytes.length);
+            memory.write(0, bytes, 0, bytes.length);
+        }
+
+        @Override
+        public void close() {
+            memory.clear();
+            memory.close();
+        }
+    }
+
     private static byte[] utf8(String text) {
         return text == null ? null : text.getBytes(StandardCharsets.UTF_8);
     }
@@ -230,12 +254,12 @@ public final class Keyfold {
         }
 
         private static Value number(Type type, long integer) {
-            byte[] number = new byte[NUMBER_LEN];
-            byte[] out = new byte[MAX_NUMBER_LEN];
             LongByReference len = new LongByReference();
-            read(number).putLong(0, integer);
-            must(error -> C.kf_number_encode(type.id(), number, out, out.length, len, error));
-            return new Value(type, Arrays.copyOf(out, (int) len.getValue()));
+            try (Erased number = new Erased(NUMBER_LEN); Erased out = new Erased(MAX_NUMBER_LEN)) {
+                number.memory.setLong(0, integer);
+                must(error -> C.kf_number_encode(type.id(), number.memory, out.memory, MAX_NUMBER_LEN, len, error));
+                return new Value(type, out.memory.getByteArray(0, (int) len.getValue()));
+            }
         }
 
         public Type type() {
@@ -262,9 +286,10 @@ public final class Keyfold {
             if (type != wanted) {
                 throw new IllegalStateException("a value of type " + type);
             }
-            byte[] number = new byte[NUMBER_LEN];
-            must(error -> C.kf_number_decode(type.id(), bytes, bytes.length, number, error));
-            return read(number).getLong(0);
+            try (Erased value = new Erased(bytes); Erased number = new Erased(NUMBER_LEN)) {
+                must(error -> C.kf_number_decode(type.id(), value.memory, bytes.length, number.memory, error));
+                return number.memory.getLong(0);
+            }
         }
 
         @Override
@@ -451,19 +476,22 @@ public final class Keyfold {
             LongByReference len = new LongByReference();
             with(error -> C.kf_sealed_len(handle, value.bytes.length, len, error));
             byte[] out = new byte[(int) len.getValue()];
-            with(error -> C.kf_encrypt(
-                    handle, value.type.id(), value.bytes, value.bytes.length, r, len(r), out, out.length, len, error));
+            try (Erased in = new Erased(value.bytes)) {
+                with(error -> C.kf_encrypt(
+                        handle, value.type.id(), in.memory, value.bytes.length, r, len(r), out, out.length, len, error));
+            }
             return Arrays.copyOf(out, (int) len.getValue());
         }
 
         public Opened decrypt(byte[] sealed, String row) {
             byte[] r = utf8(row);
-            byte[] out = new byte[(int) C.kf_opened_len_max(sealed.length)];
+            long cap = C.kf_opened_len_max(sealed.length);
             byte[] opened = new byte[OPENED_LEN];
-            with(error -> C.kf_decrypt(handle, sealed, sealed.length, r, len(r), out, out.length, opened, error));
-            byte[] bytes = Arrays.copyOf(out, (int) read(opened).getLong(0));
-            Arrays.fill(out, (byte) 0);
-            return new Opened(new Value(Type.of(opened[8]), bytes), opened[9] != 0);
+            try (Erased out = new Erased(cap)) {
+                with(error -> C.kf_decrypt(handle, sealed, sealed.length, r, len(r), out.memory, cap, opened, error));
+                byte[] bytes = out.memory.getByteArray(0, (int) read(opened).getLong(0));
+                return new Opened(new Value(Type.of(opened[8]), bytes), opened[9] != 0);
+            }
         }
 
         /** Seals many values in one call, each bound to its row; rows are null where the policy binds none. */

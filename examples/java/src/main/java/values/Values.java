@@ -10,6 +10,7 @@ import java.time.LocalDate;
 import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.function.Function;
 import keyfold.Keyfold;
 import keyfold.Keyfold.Field;
 import keyfold.Keyfold.Keyring;
@@ -23,6 +24,28 @@ import keyfold.Keyfold.Value;
  */
 public final class Values {
     private Values() {}
+
+    /** Does `work` with each line; an exception would have the line in its message, which may be a patient's. */
+    private static <T> List<T> each(List<String> lines, String wanted, Function<String, T> work) {
+        List<T> done = new ArrayList<>();
+        for (String line : lines) {
+            try {
+                done.add(work.apply(line));
+            } catch (RuntimeException refused) {
+                throw new Unreadable("line " + (done.size() + 1) + " is not " + wanted);
+            }
+        }
+        return done;
+    }
+
+    /** A line that is none of a file of values. */
+    private static final class Unreadable extends RuntimeException {
+        private static final long serialVersionUID = 1;
+
+        Unreadable(String message) {
+            super(message);
+        }
+    }
 
     private static Value parse(String line) {
         String[] parts = line.split("\t", 2);
@@ -48,25 +71,32 @@ public final class Values {
     }
 
     public static void main(String[] arguments) throws IOException {
-        if (arguments.length != 3) {
+        if (arguments.length != 3 || !List.of("seal", "open").contains(arguments[0])) {
             System.err.println("java values.Values seal|open CONFIG POLICY < INPUT > OUTPUT");
             System.exit(2);
         }
+        try {
+            run(arguments[0].equals("seal"), Path.of(arguments[1]), Path.of(arguments[2]));
+        } catch (Unreadable | Keyfold.Failure failure) {
+            System.err.println(failure.getMessage());
+            System.exit(1);
+        }
+    }
+
+    private static void run(boolean seals, Path config, Path policy) throws IOException {
         List<String> rows = new ArrayList<>();
         List<String> lines = new ArrayList<>();
         var in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = in.readLine(); line != null; line = in.readLine()) {
             String[] parts = line.split("\t", 2);
             rows.add(parts[0]);
-            lines.add(parts[1]);
+            lines.add(parts.length == 2 ? parts[1] : "");
         }
         List<String> done;
-        try (Keyring ring = Keyring.open(Path.of(arguments[1]), Path.of(arguments[2])); Field field = ring.field("value")) {
-            done = switch (arguments[0]) {
-                case "seal" -> field.encryptColumn(lines.stream().map(Values::parse).toList(), rows).stream().map(Keyfold::toText).toList();
-                case "open" -> field.decryptColumn(lines.stream().map(Keyfold::fromText).toList(), rows).stream().map(Values::spell).toList();
-                default -> throw new IllegalArgumentException(arguments[0]);
-            };
+        try (Keyring ring = Keyring.open(config, policy); Field field = ring.field("value")) {
+            done = seals
+                    ? field.encryptColumn(each(lines, "row, type and value", Values::parse), rows).stream().map(Keyfold::toText).toList()
+                    : field.decryptColumn(each(lines, "row and sealed value", Keyfold::fromText), rows).stream().map(Values::spell).toList();
         }
         var out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
         for (int row = 0; row < rows.size(); row++) {
