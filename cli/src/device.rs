@@ -8,7 +8,8 @@ use crate::{opening, passphrase, print_failed};
 use data_encoding::HEXLOWER;
 use keyfold::aead::Backend;
 use keyfold::device::{BUNDLE_LEN, Bundle, Protection};
-use keyfold::{Error, ErrorKind, Secret};
+use keyfold::wire::KeyId;
+use keyfold::{Error, ErrorKind, Keyring, Secret};
 use keyfold_kms::passphrase::{Argon2Params, new_transport_key, transport_key};
 use serde_json::{Value as Json, json};
 use std::fs::File;
@@ -30,6 +31,7 @@ pub(crate) fn provision(args: &DeviceProvision, generation: Generation) -> Resul
     let output = create(Target::from_argument(&args.output))?;
     let (key, protection) = new_transport(&args.transport, args.memory)?;
     let ring = opening::open(&args.source, &[])?;
+    warn_unrecorded(&ring, "which key leaves");
     let is_new = generation == Generation::Present && !pollster::block_on(ring.has_scope(&args.scope))?;
     let provisioned = pollster::block_on(async {
         match generation {
@@ -38,38 +40,80 @@ pub(crate) fn provision(args: &DeviceProvision, generation: Generation) -> Resul
         }
     })?;
     let to_stdout = args.output == "-";
-    write(output, &provisioned.bundle)?;
+    write(output, &provisioned.bundle).map_err(|failure| failure.add(done_already(generation, is_new)))?;
     let bundle = Bundle::parse(&provisioned.bundle)?;
+    // The latest moment: `data_messages` and `keys rotate` may come first.
+    let seals_until = ring.rotation().data_age.map(|age| provisioned.key.activated_at().saturating_add(age.as_secs()));
     let text = if args.json {
         let mut json = as_json(&bundle);
+        json["scope"] = json!(args.scope);
         json["new_scope"] = json!(is_new);
+        json["seals_until"] = json!(seals_until);
         json.to_string()
     } else {
-        let new = if is_new { "; the scope is new" } else { "" };
-        format!("{}{new}\ninstall the bundle on one device, and delete it", as_text(&bundle))
+        let scope = match (generation, is_new) {
+            (Generation::Next, _) => "the generation before still opens, in the backend",
+            (_, true) => "the scope was made now: it is a new one, or its name is misspelt",
+            (_, false) => "the scope was there: other bundles may have this key",
+        };
+        let until = seals_until.map_or_else(
+            || "until it is rotated".to_owned(),
+            |until| format!("until {} at the latest ([rotation] data_age)", time(until)),
+        );
+        format!(
+            "scope {}: {}\n{scope}\nthe backend seals under this key {until}; the device opens nothing that is sealed after that, until it \
+             has the next bundle\ninstall the bundle on one device, and delete it",
+            args.scope,
+            as_text(&bundle)
+        )
     };
-    if to_stdout { writeln!(anstream::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") }
-        .map_err(print_failed)
+    let printed = if to_stdout { writeln!(anstream::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") };
+    printed.map_err(|error| print_failed(error).add(&format!("the bundle is in {}", Path::new(&args.output).display())))
+}
+
+/// What has happened where the bundle could not be written.
+const fn done_already(generation: Generation, is_new: bool) -> &'static str {
+    match (generation, is_new) {
+        (Generation::Next, _) => {
+            "the key was rotated all the same, and seals: `keyfold device provision` makes a bundle with it"
+        }
+        (_, true) => "the scope was made all the same: repeat the command",
+        (_, false) => "no key was changed: repeat the command",
+    }
+}
+
+/// Says that nobody will be able to tell `what`.
+fn warn_unrecorded(ring: &Keyring, what: &str) {
+    if !ring.is_audited() {
+        tracing::warn!("the configuration has no [audit] section: nothing records {what}");
+    }
 }
 
 /// Takes the keys of a scope back.
 pub(crate) fn revoke(args: &DeviceRevoke, out: &mut impl Write) -> Result<(), Failure> {
     let ring = opening::open(&args.source, &[])?;
+    warn_unrecorded(&ring, if args.reason.is_some() { "this, nor the reason" } else { "this" });
     let revoked = pollster::block_on(ring.revoke_device(&args.scope, args.reason.as_deref()))?;
-    let keys: Vec<_> = revoked.keys.iter().map(ToString::to_string).collect();
+    let text_of = |keys: &[KeyId]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
     let seals = revoked.seals.map(|key_id| key_id.to_string());
     let text = if args.json {
-        json!({ "slot": revoked.slot.to_string(), "keys": keys, "seals": seals }).to_string()
+        json!({
+            "scope": args.scope, "slot": revoked.slot.to_string(), "keys": text_of(&revoked.keys),
+            "already": text_of(&revoked.already), "seals": seals,
+        })
+        .to_string()
     } else {
         let seals = seals.map_or_else(String::new, |seals| {
             format!("\n{seals} seals from now on, and no bundle that was made before has it")
         });
         format!(
-            "{} keys of scope {} are compromised: what is sealed under them opens only where open_compromised is set, and may be \
-             forged{seals}\nwhoever has the device can still open what was sealed until now: `keyfold keys shred --scope` is the \
+            "{} keys of scope {} (ID {}) are compromised from now on, and {} were already: what is sealed under them opens only where \
+             open_compromised is set, and may be forged{seals}\nwhoever has the device can still open what was sealed until now: `keyfold keys shred --scope` is the \
              end of the scope",
-            keys.len(),
-            revoked.slot
+            revoked.keys.len() - revoked.already.len(),
+            args.scope,
+            revoked.slot,
+            revoked.already.len(),
         )
     };
     writeln!(out, "{text}").map_err(print_failed)
@@ -81,21 +125,31 @@ pub(crate) fn make_transport_key(args: &DeviceTransportKey) -> Result<(), Failur
     let key = Secret::try_with(|key: &mut [u8; 32]| getrandom::fill(key))
         .map_err(|error| Error::from(ErrorKind::RandomnessUnavailable).with_source(error))?;
     write(output, key.expose())?;
-    let text = "a new transport key: put it into the device, and keep it apart from the bundle";
+    let place = if args.output == "-" { String::new() } else { format!(" in {}", Path::new(&args.output).display()) };
+    let text = format!("a new transport key{place}: put it into the device, and keep it apart from the bundle");
     writeln!(anstream::stderr(), "keyfold: {text}").map_err(print_failed)
 }
 
 /// Shows what a bundle says, and whether it opens.
 pub(crate) fn inspect(args: &DeviceInspect, out: &mut impl Write) -> Result<(), Failure> {
+    const NONE: Error = Error::new(ErrorKind::Malformed, "not a bundle for a device, or not all of one");
+    const OTHER: Error =
+        Error::new(ErrorKind::DecryptionFailed, "the passphrase is another one, or the bundle was edited");
     let failed =
         |error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", Path::new(&args.bundle).display()));
     let mut bytes = Vec::new();
     let bundle: Box<dyn Read> =
         if args.bundle == "-" { Box::new(io::stdin()) } else { Box::new(File::open(&args.bundle).map_err(failed)?) };
     bundle.take(BUNDLE_LEN as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let bundle = Bundle::parse(&bytes).map_err(|error| Failure::from(error).at(Path::new(&args.bundle).display()))?;
+    let none = |error: Error| if error.kind() == ErrorKind::Malformed { NONE } else { error };
+    let bundle =
+        Bundle::parse(&bytes).map_err(|error| Failure::from(none(error)).at(Path::new(&args.bundle).display()))?;
+    let other = |error: Error| match (error.kind(), bundle.protection()) {
+        (ErrorKind::DecryptionFailed, Protection::Passphrase(_)) => OTHER,
+        _ => error,
+    };
     let opened = match present_transport(&args.transport, &bundle)? {
-        Some(key) => bundle.open(Backend::default(), &key).map(|_| true)?,
+        Some(key) => bundle.open(Backend::default(), &key).map(|_| true).map_err(other)?,
         None => false,
     };
     let text = if args.json {
@@ -131,7 +185,7 @@ fn as_text(bundle: &Bundle<'_>) -> String {
         Protection::Passphrase(cost) => format!("a passphrase, {} MiB", cost.memory / 1024),
     };
     format!(
-        "generation {} of scope {}: {}\ndevice ID {}, issued {}, under {protection}",
+        "generation {} of scope ID {}: {}\ndevice ID {}, issued {}, under {protection}",
         bundle.key_id().generation(),
         bundle.scope(),
         bundle.key_id(),
@@ -178,16 +232,21 @@ fn present_transport(transport: &Transport, bundle: &Bundle<'_>) -> Result<Optio
 fn read_key(path: &Path) -> keyfold::Result<Secret<32>> {
     const NO_KEY: Error = Error::new(
         ErrorKind::Configuration,
-        "the transport key file is none: it holds 32 random bytes, as `keyfold device transport-key` makes them",
+        "not a transport key, which has exactly 32 random bytes: `keyfold device transport-key` makes one",
+    );
+    const ERASED: Error = Error::new(
+        ErrorKind::Configuration,
+        "not a transport key: 32 random bytes are not all the same, as those of erased storage are",
     );
     const OPEN: &str = "the transport key file must be readable by its owner alone: run chmod 600";
     let mut file = passphrase::open_private(path, "cannot read the transport key file", OPEN)?;
-    let no_key = |_| NO_KEY.with_detail(path.display().to_string());
+    let no_key = |_: io::Error| NO_KEY.with_detail(path.display().to_string());
     let key = Secret::try_with(|key: &mut [u8; 32]| file.read_exact(key)).map_err(no_key)?;
-    // One byte more, or erased storage.
-    let is_longer = file.read(&mut [0]).map_or(true, |count| count > 0);
-    if is_longer || key.expose().iter().all(|byte| *byte == key.expose()[0]) {
-        return Err(NO_KEY.with_detail(path.display().to_string()));
+    if key.expose().iter().all(|byte| *byte == key.expose()[0]) {
+        return Err(ERASED.with_detail(path.display().to_string()));
+    }
+    if file.read(&mut [0]).map_or(true, |count| count > 0) {
+        return Err(no_key(io::ErrorKind::InvalidData.into()));
     }
     Ok(key)
 }

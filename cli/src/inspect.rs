@@ -6,7 +6,7 @@ use crate::print_failed;
 use keyfold::wire::{
     FIELD_OVERHEAD, Frame, HEADER_LEN, MAX_ENCODED_LEN, MAX_FRAME_RECORDS_LEN, Sealed, Suite, TEXT_PREFIX, from_text,
 };
-use keyfold::{ErrorKind, Record, Result};
+use keyfold::{Error, ErrorKind, Record, Result};
 use serde_json::{Value as Json, json};
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
@@ -59,6 +59,9 @@ struct About {
 
 impl About {
     fn bytes(bytes: &[u8]) -> Result<Self> {
+        if bytes.starts_with(b"KFDB") {
+            return Err(Error::new(ErrorKind::Malformed, "a bundle for a device: `keyfold device inspect` shows it"));
+        }
         // Whatever is no frame, with or without a value's look, is for the parser of values to refuse.
         match Frame::parse(bytes) {
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Self::value(&Sealed::parse(bytes)?)),
@@ -128,8 +131,8 @@ impl<W: Write> Printer<'_, W> {
         let mut bytes = Vec::new();
         let about = from_text(&text.as_bytes()[start..], &mut bytes).and_then(|()| Sealed::parse(&bytes));
         let behind = if start > 0 { ", behind a prefix in clear" } else { "" };
-        let not_text = |error: keyfold::Error| match error.kind() {
-            ErrorKind::Malformed => keyfold::Error::new(ErrorKind::Malformed, "not a sealed value in text form"),
+        let not_text = |error: Error| match error.kind() {
+            ErrorKind::Malformed => Error::new(ErrorKind::Malformed, "not a sealed value in text form"),
             _ => error,
         };
         self.print(name, about.map(|sealed| About::value(&sealed)).map_err(not_text), behind)

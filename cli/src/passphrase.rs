@@ -75,6 +75,8 @@ fn unreadable(cannot: &'static str, path: &Path, error: &io::Error) -> Error {
 /// A new passphrase, from the terminal, twice; `option` names the file instead.
 pub(crate) fn ask_twice(option: &str) -> std::result::Result<Zeroizing<String>, Failure> {
     let first = ask_for("new passphrase: ", option).map_err(|error| no_passphrase(&error))?;
+    // Before it is typed twice.
+    keyfold_kms::passphrase::check_passphrase(&first)?;
     let second = ask_for("once more: ", option).map_err(|error| no_passphrase(&error))?;
     if *first == *second { Ok(first) } else { Err(Failure::new(Exit::Usage, "the two passphrases differ")) }
 }

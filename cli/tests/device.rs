@@ -90,7 +90,10 @@ fn what_a_provisioned_device_seals_is_revealed_and_the_other_way() {
     let bundle = Bundle::parse(&bytes).expect("a bundle");
     assert_eq!(json["key_id"], bundle.key_id().to_string());
     assert_eq!((&json["new_scope"], &json["protection"]), (&true.into(), &"transport-key".into()));
-    assert_eq!(json["slot"], bundle.scope().to_string());
+    assert_eq!((&json["slot"], &json["scope"]), (&bundle.scope().to_string().into(), &SCOPE.into()));
+    let issued = bundle.issued() / 1_000_000;
+    let until = json["seals_until"].as_u64().expect("a time");
+    assert!(until.abs_diff(issued + 90 * 86_400) < 60, "{until}, {issued}");
     let device = install(&world, "device.bundle");
     assert_eq!(revealed(&world, &note(&device, "21.5 °C")), "21.5 °C");
     let sealed = world.protect(&["--scope", SCOPE]).cell((1, 3)).clone();
@@ -115,16 +118,18 @@ fn what_a_provisioned_device_seals_is_revealed_and_the_other_way() {
 fn after_a_rotation_both_generations_open_and_after_a_revocation_neither() {
     let world = world();
     world.refuses(&with_output("rotate", "second.bundle"), KEY, &["no such scope"]);
-    world.refuses(&["device", "revoke", SCOPE], KEY, &["no such scope"]);
+    world.refuses(&["device", "revoke", SCOPE, "--yes"], KEY, &["no such scope"]);
     world.succeeds(&PROVISION);
     let rotated = world.succeeds(&with_output("rotate", "second.bundle"));
-    assert!(rotated.stdout_text().contains("generation"), "{}", rotated.stdout_text());
+    for says in ["scope device-88: generation", "data_age", "generation before still opens"] {
+        assert!(rotated.stdout_text().contains(says), "{}", rotated.stdout_text());
+    }
     let (old, new) = (install(&world, "device.bundle"), install(&world, "second.bundle"));
     assert!(old.key_id().generation() < new.key_id().generation());
     for device in [&old, &new] {
         assert_eq!(revealed(&world, &note(device, "x")), "x");
     }
-    let revoked = world.succeeds(&["device", "revoke", SCOPE, "--reason", "stolen"]);
+    let revoked = world.succeeds(&["device", "revoke", SCOPE, "--yes", "--reason", "stolen"]);
     for says in ["2 keys of scope", "open_compromised", "keys shred --scope"] {
         assert!(revoked.stdout_text().contains(says), "{}", revoked.stdout_text());
     }
@@ -139,8 +144,13 @@ fn after_a_rotation_both_generations_open_and_after_a_revocation_neither() {
     // The one that seals now goes to the next device.
     world.succeeds(&with_output("provision", "third.bundle"));
     assert_eq!(revealed(&world, &note(&install(&world, "third.bundle"), "x")), "x");
-    let again = world.succeeds(&["device", "revoke", SCOPE, "--json"]).json_lines();
-    assert_eq!(again[0]["keys"].as_array().map(Vec::len), Some(3));
+    let again = world.succeeds(&["device", "revoke", SCOPE, "--yes", "--json"]).json_lines();
+    let count = |name: &str| again[0][name].as_array().map(Vec::len);
+    assert_eq!((count("keys"), count("already")), (Some(3), Some(2)));
+    world.refuses(&["device", "revoke", SCOPE], USAGE, &["--yes"]);
+    let text = world.succeeds(&["device", "revoke", SCOPE, "--yes"]);
+    assert!(text.stdout_text().starts_with("1 keys of scope device-88 (ID "), "{}", text.stdout_text());
+    assert!(text.stdout_text().contains("and 3 were already"), "{}", text.stdout_text());
 }
 
 #[test]
@@ -153,7 +163,7 @@ fn no_bundle_of_a_scope_that_ends() {
     for command in ["provision", "rotate"] {
         world.refuses(&with_output(command, "second.bundle"), KEY, &["--cancel"]);
     }
-    world.refuses(&["device", "revoke", SCOPE], KEY, &["--cancel"]);
+    world.refuses(&["device", "revoke", SCOPE, "--yes"], KEY, &["--cancel"]);
     world.refuses(&["reveal", "device.csv", "--output", "new.csv", "--scope", SCOPE], KEY, &["destroy-pending"]);
 }
 
@@ -240,14 +250,55 @@ fn nothing_is_overwritten_and_nothing_half_done_is_left() {
         world.refuses(&with_output("provision", output), USAGE, &[says]);
         world.refuses(&["device", "transport-key", "--output", output], USAGE, &[says]);
     }
-    world.refuses(&with_output("provision", "no/such/folder"), STORAGE, &["no/such/folder"]);
+    let refused = world.refuses(&with_output("provision", "no/such/folder"), STORAGE, &["no/such/folder"]);
+    assert!(!refused.stderr.contains(".tmp"), "{}", refused.stderr);
     assert_eq!(fs::read(world.keys().join("keys.db")).expect("the store"), keys, "a scope was made for nothing");
+}
+
+#[test]
+fn a_bundle_that_cannot_be_written_says_what_was_done() {
+    let world = world();
+    let full = |command: &str, says: &str| {
+        let disk = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
+        let ended = world.command(&with_output(command, "-")).stdout(disk).output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(STORAGE) && stderr.contains(says), "{stderr}");
+    };
+    full("provision", "the scope was made all the same");
+    full("provision", "no key was changed");
+    let keys = || world.succeeds(&["keys", "list", "--json"]).json_lines().len();
+    let before = keys();
+    full("rotate", "the key was rotated all the same");
+    assert_eq!(keys(), before + 1);
+    let disk = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
+    let ended = world.command(&PROVISION).stdout(disk).output().expect("it runs");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(STORAGE) && stderr.contains("the bundle is in device.bundle"), "{stderr}");
+    assert_eq!(world.read("device.bundle").len(), BUNDLE_LEN);
+}
+
+#[test]
+fn what_nobody_records_is_said() {
+    let world = world();
+    for (arguments, says) in [
+        (&PROVISION[..], "nothing records which key leaves"),
+        (&with_output("rotate", "second.bundle"), "nothing records which key leaves"),
+        (&["device", "revoke", SCOPE, "--yes", "--reason", "stolen"], "nothing records this, nor the reason"),
+    ] {
+        let run = world.succeeds(arguments);
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+    }
+    let audited = Audited::new();
+    write_private(&audited.0.path("transport.key"), KEY_BYTES);
+    let run = audited.0.succeeds(&PROVISION);
+    assert!(!run.stderr.contains("nothing records"), "{}", run.stderr);
 }
 
 #[test]
 fn a_transport_key_is_made() {
     let world = world();
-    world.succeeds(&["device", "transport-key", "--output", "new.key"]);
+    let made = world.succeeds(&["device", "transport-key", "--output", "new.key"]);
+    assert!(made.stderr.contains("in new.key"), "{}", made.stderr);
     let key = world.read("new.key");
     assert_eq!(key.len(), 32);
     assert_eq!(fs::metadata(world.path("new.key")).expect("metadata").permissions().mode() & 0o7777, 0o600);
@@ -295,7 +346,7 @@ fn a_bundle_under_a_passphrase() {
     let opened = with("--device-passphrase-file", "passphrase").expect(0, &[]);
     assert!(opened.stdout_text().ends_with("it opens\n"), "{}", opened.stdout_text());
     write_private(&world.path("wrong"), "Passphrase4711 of other words\n");
-    let wrong = with("--device-passphrase-file", "wrong").expect(KEY, &["the transport key is another one"]);
+    let wrong = with("--device-passphrase-file", "wrong").expect(KEY, &["the passphrase is another one"]);
     with("--transport-key", "transport.key").expect(USAGE, &["with a passphrase"]);
     without_terminal(&world, &[&inspect[..], &["--device-passphrase"]].concat())
         .expect(USAGE, &["there is no terminal", "--device-passphrase-file"]);
@@ -359,6 +410,10 @@ fn a_bundle_that_was_edited_anywhere_or_is_under_another_key_does_not_open() {
     let shown = world.succeeds(&inspect[..3]);
     assert!(shown.stdout_text().contains("nothing of this is proven"), "{}", shown.stdout_text());
     world.refuses(&["device", "inspect", "nowhere"], STORAGE, &["nowhere"]);
+    world.write("other.file", "id,name\n1,2\n");
+    world.refuses(&["device", "inspect", "other.file"], DATA, &["other.file", "not a bundle"]);
+    let value = world.run(&["inspect", "--file", "device.bundle"]);
+    assert!(value.stdout_text().contains("`keyfold device inspect` shows it"), "{}", value.stdout_text());
 }
 
 #[test]
@@ -368,7 +423,7 @@ fn an_export_is_recorded_before_the_bundle_is_there_or_does_not_happen() {
     write_private(&world.path("transport.key"), KEY_BYTES);
     world.succeeds(&PROVISION);
     world.succeeds(&with_output("rotate", "second.bundle"));
-    world.succeeds(&["device", "revoke", SCOPE, "--reason", "stolen"]);
+    world.succeeds(&["device", "revoke", SCOPE, "--yes", "--reason", "stolen"]);
     let text = fs::read_to_string(audited.file()).expect("the audit file");
     let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let of = |action: &str| events.iter().filter(|event| event["action"] == action).collect::<Vec<_>>();

@@ -189,7 +189,12 @@ fn what_a_revoked_device_seals_opens_no_more_and_the_backend_goes_on() {
     // Another device takes its place, and is revoked in turn.
     let replacement = device(&provision(&ring, SCOPE).unwrap());
     assert_eq!(Some(replacement.key_id()), revoked.seals);
-    assert_eq!(block_on(ring.revoke_device(SCOPE, None)).unwrap().keys.len(), 3);
+    let again = block_on(ring.revoke_device(SCOPE, None)).unwrap();
+    assert_eq!(
+        (again.keys.len(), again.already),
+        (3, revoked.keys),
+        "those of before, and the one that took their place"
+    );
     assert_eq!(refused(reveal(&ring, Some(SCOPE), &seal_on(&replacement, "x")), "revoked"), ErrorKind::KeyState);
     assert_eq!(refused(block_on(ring.revoke_device("no such", None)), "no scope"), ErrorKind::NoMatchingKey);
 }

@@ -2,7 +2,7 @@
  * A gateway: seals readings of sensors into a spool, with no network and no key service, until a backend has them.
  *
  *   gateway seal SPOOL            reads lines PATIENT <tab> READING, seals both, and answers each line, in order: the ID of its row,
- *                                 once it would survive a power cut, or "refused: " and why
+ *                                 once it would survive a power cut, or "refused: " and why. A line has at most 65,535 bytes
  *   gateway pending SPOOL [MAX]   prints what waits, one JSON object per line; needs no key
  *   gateway done SPOOL            reads IDs of rows that the backend has confirmed, and forgets them; needs no key
  *
@@ -28,6 +28,7 @@
 enum { ROW_LEN = 32, MAX_LINE = 65536, MAX_ANSWER = 64, MAX_SEALED = MAX_LINE + KFD_SEALED_OVERHEAD };
 
 static const char PATIENT[] = "telemetry.patient", READING[] = "telemetry.reading";
+static const char TOO_LONG[] = "refused: a line has at most 65535 bytes";
 
 static kfd_key key;
 static sqlite3 *spool;
@@ -62,10 +63,11 @@ static sqlite3_stmt *prepare(const char *sql)
     return statement;
 }
 
-static void open_spool(const char *path)
+/* Who only reads or forgets makes none: a path that is mistaken would say that nothing waits. */
+static void open_spool(const char *path, int may_create)
 {
     umask(0077);
-    if (sqlite3_open(path, &spool) != SQLITE_OK)
+    if (sqlite3_open_v2(path, &spool, SQLITE_OPEN_READWRITE | (may_create ? SQLITE_OPEN_CREATE : 0), NULL) != SQLITE_OK)
         fail("%s: %s", path, sqlite3_errmsg(spool));
     sqlite3_busy_timeout(spool, 10000);
     execute("PRAGMA journal_mode = WAL");
@@ -204,9 +206,10 @@ static void commit(void)
     answers_len = 0;
 }
 
-/* Seals a line into the open transaction, and answers it. */
+/* Seals a line into the open transaction, and answers it. Its end may be that of other systems, CR LF. */
 static void seal_line(sqlite3_stmt *insert, const char *line, size_t len)
 {
+    len -= len > 0 && line[len - 1] == '\r';
     const char *tab = memchr(line, '\t', len);
     if (!tab || tab == line || tab + 1 == line + len) {
         answer("refused: not PATIENT, a tab and READING");
@@ -234,6 +237,7 @@ static void seal(void)
 {
     static char buffer[MAX_LINE];
     size_t filled = 0;
+    int is_too_long = 0;
     ssize_t count;
     sqlite3_stmt *insert = prepare("INSERT INTO spool (row, patient, reading) VALUES (?, ?, ?)");
     while ((count = read(STDIN_FILENO, buffer + filled, sizeof buffer - filled)) > 0) {
@@ -245,18 +249,25 @@ static void seal(void)
                 commit();
                 execute("BEGIN IMMEDIATE");
             }
-            seal_line(insert, line, (size_t)(end - line));
+            if (is_too_long)
+                answer(TOO_LONG);
+            else
+                seal_line(insert, line, (size_t)(end - line));
+            is_too_long = 0;
             line = end + 1;
         }
         commit();
         filled -= (size_t)(line - buffer);
         memmove(buffer, line, filled);
-        if (filled == sizeof buffer)
-            fail("a line has more than %d bytes", MAX_LINE - 1);
+        if (filled == sizeof buffer) {
+            /* It is read to its end and refused there, so that the answers stay in order. */
+            is_too_long = 1;
+            filled = 0;
+        }
     }
     explicit_bzero(buffer, sizeof buffer);
     kfd_key_wipe(&key);
-    if (count < 0 || filled)
+    if (count < 0 || filled || is_too_long)
         fail(count < 0 ? "the input cannot be read" : "the last line has no end, and was not sealed");
     check(sqlite3_finalize(insert));
 }
@@ -281,10 +292,10 @@ static void print_text(const char *name, const uint8_t *sealed, size_t len)
     putchar('"');
 }
 
-static void pending(const char *max)
+static void pending(int64_t max)
 {
     sqlite3_stmt *rows = prepare("SELECT row, patient, reading FROM spool ORDER BY id LIMIT ?");
-    check(sqlite3_bind_int64(rows, 1, atoll(max)));
+    check(sqlite3_bind_int64(rows, 1, max));
     int result;
     while ((result = sqlite3_step(rows)) == SQLITE_ROW) {
         printf("{\"row\":\"%s\",", (const char *)sqlite3_column_text(rows, 0));
@@ -305,7 +316,9 @@ static void done(void)
     sqlite3_stmt *forget = prepare("DELETE FROM spool WHERE row = ?");
     execute("BEGIN IMMEDIATE");
     while (fgets(row, sizeof row, stdin)) {
-        check(sqlite3_bind_text(forget, 1, row, (int)strcspn(row, "\n"), SQLITE_TRANSIENT));
+        if (strspn(row, "0123456789abcdef") != ROW_LEN || (row[ROW_LEN] && row[ROW_LEN] != '\n'))
+            fail("what is no ID of a row was said to be done: nothing is forgotten");
+        check(sqlite3_bind_text(forget, 1, row, ROW_LEN, SQLITE_TRANSIENT));
         check(sqlite3_step(forget));
         check(sqlite3_reset(forget));
     }
@@ -320,17 +333,20 @@ int main(int count, char **arguments)
     prctl(PR_SET_DUMPABLE, 0);
     const char *verb = count >= 3 ? arguments[1] : "";
     int is_pending = !strcmp(verb, "pending");
-    if (count > 3 + is_pending || (strcmp(verb, "seal") && strcmp(verb, "done") && !is_pending)) {
+    int is_seal = !strcmp(verb, "seal");
+    char *end = "";
+    int64_t max = is_pending && count == 4 ? strtoll(arguments[3], &end, 10) : 1000;
+    if (count > 3 + is_pending || (!is_seal && strcmp(verb, "done") && !is_pending) || *end || max < 1) {
         fputs("usage: gateway seal SPOOL | gateway pending SPOOL [MAX] | gateway done SPOOL\n", stderr);
         return 2;
     }
-    open_spool(arguments[2]);
+    open_spool(arguments[2], is_seal);
     if (is_pending)
-        pending(count == 4 ? arguments[3] : "1000");
-    else if (!strcmp(verb, "done"))
-        done();
-    else
+        pending(max);
+    else if (is_seal)
         open_key(), seal();
+    else
+        done();
     if (sqlite3_close(spool) != SQLITE_OK)
         fail("the spool is in use");
     return 0;

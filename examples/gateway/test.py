@@ -115,8 +115,42 @@ def a_day(site):
     assert [answer.split(":")[0] == "refused" for answer in answers] == [False, True, True, True, False], answers
     assert sorted(site.upload().values()) == [("p-1", "97"), ("p-2", "98")]
     assert "has no end" in site.gateway("seal", site.spool, text="p-1\t97", code=1)
-    assert "more than" in site.gateway("seal", site.spool, text="p" * 70_000, code=1)
     site.gateway("seal", site.spool, "too many", code=2)
+
+
+def lines(site):
+    """A line that is too long is refused like any other, whatever comes before and after; one from Windows has no CR in it."""
+    longest = "p\t" + "9" * 65_533
+    for at in (0, 1, 65_534):
+        before = "a\tb\n" * 3 + "p" * at
+        text = f"{before}\n{longest}\n{longest}9\n{'9' * 500_000}\np-2\t98\r\n"
+        answers = site.gateway("seal", site.spool, text=text).splitlines()
+        assert [answer.split(":")[0] == "refused" for answer in answers] == [False] * 3 + [True, False, True, True, False], answers
+        assert "65535" in answers[-2]
+        assert list(site.upload().values())[-2:] == [("p", "9" * 65_533), ("p-2", "98")]
+    assert "has no end" in site.gateway("seal", site.spool, text="9" * 70_000, code=1)
+    assert "has no end" in site.gateway("seal", site.spool, text="9" * 65_536, code=1)
+
+
+def command_line(site):
+    """What is wrong with it is said, by the script for uploading as well, and makes no spool."""
+    (row,) = site.seal([("a", "b")])
+    for number in ("abc", "-5", "0", "5x", "9" * 30 + "x"):
+        site.gateway("pending", site.spool, number, code=2)
+    for nonsense in ("x", row[1:], row + "0", row.upper() if row.upper() != row else "A" * 32, f"{row}\nx"):
+        assert "no ID of a row" in site.gateway("done", site.spool, text=nonsense + "\n", code=1)
+    assert row in site.pending(), "nothing is forgotten"
+    missing, no_spool = site.folder / "missing.db", site.folder / "no-spool.db"
+    no_spool.write_text("These are no pages of a database.\n" * 100)
+    for spool in (missing, no_spool):
+        for verb in ("pending", "done"):
+            site.gateway(verb, spool, code=1)
+    for program, spool in ((site.program, missing), (site.program, no_spool), (site.folder / "no-program", site.spool)):
+        ended = subprocess.run(["sh", HERE / "upload.sh", spool, "cat"], env=os.environ | {"GATEWAY": str(program)}, capture_output=True)
+        assert ended.returncode != 0 and not ended.stdout, f"{program}, {spool}: {ended}"
+    assert not missing.exists()
+    ended = subprocess.run(["sh", HERE / "upload.sh", site.spool, "false"], env=os.environ | {"GATEWAY": str(site.program)})
+    assert ended.returncode != 0 and site.upload() == {row: ("a", "b")}
 
 
 def killed(site):
@@ -207,7 +241,7 @@ def a_year_offline(site):
 def revoked(site):
     """What a revoked gateway seals is refused."""
     kept = site.seal(readings(3))
-    site.run_keyfold("device", "revoke", SCOPE, "--config", site.config)
+    site.run_keyfold("device", "revoke", SCOPE, "--yes", "--config", site.config)
     (site.folder / "batch.ndjson").write_text(site.pending())
     refused = subprocess.run([site.keyfold, "reveal", "--config", site.config, "--policy", HERE / "policy.toml", "--scope", SCOPE,
                               site.folder / "batch.ndjson", "--output", "-"], capture_output=True, text=True)
@@ -255,6 +289,8 @@ def at_a_terminal(site):
     provision = ["device", "provision", SCOPE, "--config", site.config, "--output", bundle, "--device-passphrase", "--memory", "19"]
     code, said = typed([site.keyfold, *provision], [passphrase, passphrase[::-1]])
     assert code == 2 and "the two passphrases differ" in said and not bundle.exists(), said
+    code, said = typed([site.keyfold, *provision], ["too short"])
+    assert code == 4 and "at least 12 characters" in said and "once more" not in said, said
     code, said = typed([site.keyfold, *provision], [passphrase, passphrase])
     assert code == 0 and "words" not in said, said
     bundle.replace(site.credentials / "bundle")
@@ -303,7 +339,7 @@ def units(site):
         assert found.returncode == 0, f"{name}: {found.stdout.splitlines()[-1:]}"
 
 
-CASES = [a_day, killed, full_disk, damaged, a_year_offline, revoked, bundles, at_a_terminal, units]
+CASES = [a_day, lines, command_line, killed, full_disk, damaged, a_year_offline, revoked, bundles, at_a_terminal, units]
 
 
 def measure(site):

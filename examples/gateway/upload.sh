@@ -2,7 +2,7 @@
 # Hands what waits in a spool to a backend, and forgets what that has taken. Needs no key.
 #
 #   upload.sh SPOOL COMMAND…     COMMAND reads JSON lines and succeeds once the backend has them durably:
-#   upload.sh /var/lib/keyfold-gateway/spool.db curl --fail --silent --show-error --cert gateway.pem --data-binary @- https://…
+#   upload.sh /var/lib/keyfold-gateway/spool.db curl --fail --silent --show-error --cert client.pem --data-binary @- https://…
 #
 # What was sent twice, since an answer was lost, has the same row: the backend keeps one.
 set -eu

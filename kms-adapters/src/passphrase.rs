@@ -213,7 +213,13 @@ pub fn transport_key(passphrase: &str, cost: &PassphraseCost) -> Result<Secret<3
     derive(passphrase, &cost.salt, Argon2Params::new(cost.memory, cost.passes, cost.lanes)?)
 }
 
-fn check_passphrase(passphrase: &str) -> Result<()> {
+/// Whether a new KEK or bundle may be under `passphrase`.
+///
+/// # Errors
+///
+/// - [`InvalidInput`](ErrorKind::InvalidInput): it has fewer than [`MIN_PASSPHRASE_CHARS`] characters, more than
+///   [`MAX_PASSPHRASE_LEN`] bytes, or control characters.
+pub fn check_passphrase(passphrase: &str) -> Result<()> {
     let wrong = |why| Err(Error::new(ErrorKind::InvalidInput, why));
     if passphrase.chars().count() < MIN_PASSPHRASE_CHARS {
         return wrong("a passphrase has at least 12 characters: take several random words");

@@ -124,8 +124,9 @@ pub(crate) unsafe fn with_counter(
     }
 }
 
-/// Begins to count for a bundle that this device has never had, before the bundle is stored on the device. Both slots are written; a bundle
-/// that was there before cannot be used with a counter any more. `*slots` is copied; what its `user` points to has to stay.
+/// Begins to count for a bundle that this device has never had. Both slots are written; a bundle that was there before cannot be used with a
+/// counter any more: until this returns, a power cut may leave either in use, so the device keeps both. `*slots` is copied; what its `user`
+/// points to has to stay.
 ///
 /// Threads: any; nobody uses `*counter` or the slots meanwhile.
 ///

@@ -149,9 +149,9 @@ pub(crate) fn open_under(
 ///
 /// Threads: any; nobody uses `*key` meanwhile.
 ///
-/// Returns KF_ERR_NULL_POINTER, KF_ERR_OVERLAP; KF_ERR_INVALID_INPUT: a wrong length or alignment, or the bundle is under a passphrase;
-/// KF_ERR_MALFORMED: not a bundle; KF_ERR_UNSUPPORTED: a bundle of a version that this build does not know; KF_ERR_DECRYPTION_FAILED: the
-/// transport key is another one, or the bundle was changed; KF_ERR_RECORD_REJECTED: an old bundle.
+/// Returns KF_ERR_NULL_POINTER, KF_ERR_OVERLAP; KF_ERR_INVALID_INPUT: a transport key of another length, a wrong alignment, or the bundle is
+/// under a passphrase; KF_ERR_MALFORMED: not a bundle, or not all of one; KF_ERR_UNSUPPORTED: a bundle of a version that this build does not
+/// know; KF_ERR_DECRYPTION_FAILED: the transport key is another one, or the bundle was changed; KF_ERR_RECORD_REJECTED: an old bundle.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kfd_key_open(

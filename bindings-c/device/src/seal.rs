@@ -210,7 +210,7 @@ impl<'a> Sealing<'a> {
 ///
 /// Returns KF_ERR_NULL_POINTER, KF_ERR_BUFFER_TOO_SMALL, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_INVALID_INPUT: not the bytes of a
 /// value of the type, or a binding that no value may have; KF_ERR_LIMIT_EXCEEDED: value, name or context are too long;
-/// KF_ERR_RANDOMNESS_UNAVAILABLE: `random` returned something else than KF_OK.
+/// KF_ERR_RANDOMNESS_UNAVAILABLE: `random` returned something else than KF_OK, or bytes that are all the same.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kfd_seal(
@@ -281,6 +281,9 @@ pub unsafe extern "C" fn kfd_seal_counted(
 
 /// Opens a sealed value, which is at the front of `out` then; what it is is in `*opened`. `out` needs kfd_open_len(sealed_len) bytes, and is
 /// erased behind the value. If opening fails, these bytes are erased, unless it is for an argument (1xx).
+///
+/// One key opens what is sealed under that key: after a rotation of the scope the backend seals under the next one, and what it has sealed before
+/// takes the one before. Keep the key of the bundle before open in a second kfd_key, and try both.
 ///
 /// Threads: any.
 ///

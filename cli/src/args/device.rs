@@ -25,10 +25,10 @@ pub(crate) enum Device {
 #[derive(Args, Debug)]
 #[group(id = "transport", multiple = false)]
 pub(crate) struct Transport {
-    /// A file of 32 bytes, or a pipe: the transport key, which the device has already.
+    /// A file of 32 bytes, or a pipe by its name, such as /dev/stdin: the transport key, which the device has already.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) transport_key: Option<PathBuf>,
-    /// Protect the bundle by a passphrase of at least 12 characters, which is asked for. For gateways: it takes memory.
+    /// The bundle is under a passphrase of at least 12 characters, which is asked for. For gateways: it takes memory.
     #[arg(long)]
     pub(crate) device_passphrase: bool,
     /// As --device-passphrase, read from the first line of FILE, which may be a pipe.
@@ -48,7 +48,7 @@ pub(crate) struct DeviceProvision {
     pub(crate) output: OsString,
     #[command(flatten)]
     pub(crate) transport: Transport,
-    /// With a passphrase: memory that each guess takes, in MiB, and the device as well when it opens the bundle.
+    /// With a passphrase: memory that each guess takes, in MiB, and the device as well when it opens the bundle; 19 to 1024.
     #[arg(long, value_name = "MIB", default_value_t = 64, conflicts_with = "transport_key",
         value_parser = clap::value_parser!(u32).range(19..=1024))]
     pub(crate) memory: u32,
@@ -64,7 +64,10 @@ pub(crate) struct DeviceRevoke {
     /// The scope. Other users of this machine can see the name: never name a patient.
     #[arg(value_parser = parse_scope)]
     pub(crate) scope: String,
-    /// Why, for the audit log: never about a patient.
+    /// Really: it cannot be taken back, and a device that has the key which seals now loses it, too.
+    #[arg(long, required = true)]
+    pub(crate) yes: bool,
+    /// Why, for the audit log: never about a patient. Without an audit log it is nowhere.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     /// Print the result as one JSON object.

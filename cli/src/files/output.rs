@@ -182,9 +182,14 @@ impl Output {
                 let folder = folder_of(path);
                 // Any failure leads to the fallback; if the folder itself is the trouble, that one
                 // fails for the same reason, and says so.
-                open_unnamed(folder)
-                    .map(Place::Unnamed)
-                    .or_else(|_| temporary_name().tempfile_in(folder).map(Place::Named))
+                open_unnamed(folder).map(Place::Unnamed).or_else(|first| {
+                    // The text of the second has the temporary name, which is nobody's business.
+                    let text_of = |second: io::Error| match first.kind() == second.kind() {
+                        true => first,
+                        false => second.kind().into(),
+                    };
+                    temporary_name().tempfile_in(folder).map(Place::Named).map_err(text_of)
+                })
             }
         };
         let place = place.map_err(|error| target.error("create", error))?;

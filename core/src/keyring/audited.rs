@@ -120,6 +120,12 @@ impl Keyring {
         self.inner.audit.0.sink.set(sink).map_err(refused)
     }
 
+    /// Whether there is a sink.
+    #[must_use]
+    pub fn is_audited(&self) -> bool {
+        self.inner.audit.is_on()
+    }
+
     /// Records an event of the caller's own, such as a restore, beside those of the keyring. Does nothing without a sink.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub struct Revoked {
     pub slot: SlotId,
     /// Its keys that are compromised from now on, the newest first.
     pub keys: Vec<KeyId>,
+    /// Those of them that were compromised before.
+    pub already: Vec<KeyId>,
     /// The key that seals in their place, which no bundle has that was made before; `None`: none sealed before either.
     pub seals: Option<KeyId>,
 }
@@ -143,11 +145,13 @@ impl Keyring {
             self.refuse_before_end(newest)?;
             return Err(wrong_state(newest));
         }
-        let mut keys = Vec::new();
+        let (mut keys, mut already) = (Vec::new(), Vec::new());
         // The newest first: one that waits to seal must not take the place of the one that does.
         for record in records.iter().filter(|record| !ended(record)) {
             // Repeated after a failure, it finds some that are.
-            if record.state() != KeyState::Compromised {
+            if record.state() == KeyState::Compromised {
+                already.push(record.key_id());
+            } else {
                 self.change_state(record.key_id(), KeyState::Compromised).await?;
             }
             keys.push(record.key_id());
@@ -156,7 +160,7 @@ impl Keyring {
         if seals.is_some_and(|seals| keys.contains(&seals)) {
             return Err(Error::new(ErrorKind::Conflict, "others change the keys of the scope: repeat the call"));
         }
-        Ok(Revoked { slot: slot.id, keys, seals })
+        Ok(Revoked { slot: slot.id, keys, already, seals })
     }
 }
 
