@@ -145,7 +145,7 @@ static void open_key(void)
     if (result == KF_ERR_RECORD_REJECTED)
         fail("the bundle is older than one that was installed here before");
     if (result != KF_OK)
-        fail("the bundle does not open: error %d", (int)result);
+        fail("the bundle does not open: %s (%d)", kfd_result_name(result), (int)result);
 
     kfd_key_info info;
     if (kfd_key_get_info(&key, &info) != KF_OK)
@@ -225,7 +225,7 @@ static void seal_line(sqlite3_stmt *insert, const char *line, size_t len)
         return;
     }
     if (result != KF_OK)
-        fail("cannot seal: error %d", (int)result);
+        fail("cannot seal: %s (%d)", kfd_result_name(result), (int)result);
     check(sqlite3_bind_text(insert, 1, row, ROW_LEN, SQLITE_TRANSIENT));
     check(sqlite3_step(insert));
     check(sqlite3_reset(insert));
