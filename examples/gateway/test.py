@@ -262,7 +262,7 @@ def bundles(site):
         secret.write_bytes(b"six random words of a passphrase" + end.encode())
         assert site.seal(readings(3)).keys() == site.upload().keys()
     secret.write_text("six other words of a passphrase\n")
-    assert "error 301" in site.gateway("seal", site.spool, code=1)
+    assert "DecryptionFailed (301)" in site.gateway("seal", site.spool, code=1)
     secret.unlink()
     assert "neither" in site.gateway("seal", site.spool, code=1)
     key.touch(mode=0o600)
@@ -274,7 +274,7 @@ def bundles(site):
         assert "gateway: the bundle" in site.gateway("seal", site.spool, code=1), at
     bundle.write_bytes(good)
     key.write_bytes(bytes(range(32)))
-    assert "error 301" in site.gateway("seal", site.spool, code=1)
+    assert "DecryptionFailed (301)" in site.gateway("seal", site.spool, code=1)
     bundle.unlink()
     site.gateway("seal", site.spool, code=1)
 
