@@ -2,7 +2,8 @@
 //
 // keyfold.hpp - keyfold.h for C++17: handles that release themselves, and exceptions.
 //
-// What functions do, when they block, and what they return stands in keyfold.h; here is only what differs.
+// What functions do, when they block, and what they return stands in keyfold.h; here is only what differs. It is one file, however
+// long, so that one file is what a program copies.
 //
 // Failures are exceptions of type keyfold::Error, since constructors fail here that C++17 has no other way out of; programs
 // without exceptions use keyfold.h. No exception passes through C: what a function of the program throws becomes a result.

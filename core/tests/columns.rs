@@ -1,4 +1,5 @@
 //! Columns: equal to single values, within the limits of a nonce prefix, and all or nothing (DESIGN F3 to F6).
+//! Long, because each rule is tried on every way that a column is sealed by.
 #![cfg(all(feature = "testing", feature = "hazmat"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 

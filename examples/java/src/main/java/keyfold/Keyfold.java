@@ -1,3 +1,4 @@
+// One file, however long, so that one file is what a program copies.
 package keyfold;
 
 import com.sun.jna.Memory;
