@@ -143,7 +143,7 @@ class Built:
 def places(program, report):
     """Where in the sources the first stack of a report is."""
     stack = report.split("\n\n")[0]
-    addresses = re.findall(r"\+(0x[0-9a-f]+)\)", "".join(line for line in stack.splitlines(True) if f"{program}+" in line))
+    addresses = re.findall(r"\+(0x[0-9a-f]+)\)", "".join(line for line in stack.splitlines(True) if f"{program.name}+" in line))
     if not addresses:
         return ""
     return subprocess.run(["addr2line", "-f", "-e", program, *addresses], capture_output=True, text=True).stdout
@@ -207,7 +207,7 @@ def fuzz(built, folder, sequences):
     for found in folder.glob("found-*"):
         (shared.TARGET / "fuzz").mkdir(exist_ok=True)
         print("kept:", shutil.copy(found, shared.TARGET / "fuzz"))
-    print(f"{sequences} random sequences and {runs} of the fuzzer")
+    print(f"{sequences} random sequences of seed {seed}, and {runs} of the fuzzer")
     print(f"{3 - failed} passed, {failed} failed")
     return failed
 

@@ -454,6 +454,13 @@ public:
     }
 
     const kf_options *get() const noexcept { return handle_.get(); }
+    /// As get, where something is: C would take NULL for options that say nothing, and leave out the audit trail.
+    const kf_options *given() const
+    {
+        if (!handle_)
+            throw Error(KF_ERR_NULL_POINTER);
+        return handle_.get();
+    }
 
 private:
     detail::Handle<kf_options, kf_options_free> handle_;
@@ -466,7 +473,7 @@ inline void init(std::string_view folder, std::string_view name, std::string_vie
     const detail::Optional uri(kek);
     detail::must([&](kf_error *e) {
         return kf_init(folder.data(), folder.size(), name.data(), name.size(), environment.data(), environment.size(), uri.data,
-                       uri.size, options == nullptr ? nullptr : options->get(), e);
+                       uri.size, options == nullptr ? nullptr : options->given(), e);
     });
 }
 
@@ -476,7 +483,7 @@ public:
     explicit Keyring(std::string_view path, const Options &options = {})
     {
         kf_keyring *made;
-        detail::must([&](kf_error *e) { return kf_keyring_open(path.data(), path.size(), options.get(), &made, e); });
+        detail::must([&](kf_error *e) { return kf_keyring_open(path.data(), path.size(), options.given(), &made, e); });
         handle_.reset(made);
     }
 
@@ -528,7 +535,7 @@ public:
 
     void reload(std::string_view path, const Options &options = {})
     {
-        detail::must([&](kf_error *e) { return kf_keyring_reload(handle_.get(), path.data(), path.size(), options.get(), e); });
+        detail::must([&](kf_error *e) { return kf_keyring_reload(handle_.get(), path.data(), path.size(), options.given(), e); });
     }
 
     /// A copy of all key records, for Options::set_records. It holds no key in clear.

@@ -57,8 +57,8 @@
  *
  * SECRETS
  *     A kfd_key is a secret. kfd_key_wipe erases it; do that before its memory is used for anything else. What
- *     the library derives from it is erased before a call returns, as are values in buffers of its own. Compilers
- *     may leave copies on the stack, which nothing in C or Rust can rule out.
+ *     the library derives from it is erased before a call returns, as are values in buffers of its own, and the stack
+ *     that a call which has a key in its hands has used. Registers are not, nor what an interrupt has saved of them.
  *
  *     Comparisons of tags take constant time, and AES is bit-sliced where the processor has no instructions
  *     for it. Power analysis and faults are not defended.

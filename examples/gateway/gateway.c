@@ -105,11 +105,15 @@ static kf_result open_under_passphrase(const uint8_t *bundle, size_t len, char *
     kf_result result = kfd_passphrase_work_len(bundle, len, &needed);
     if (result != KF_OK)
         return result;
-    char *end = memchr(passphrase, '\n', passphrase_len);
+    /* The first line, as the command reads it. */
+    size_t line = 0;
+    while (line < passphrase_len && passphrase[line] != '\n')
+        line++;
+    line -= line > 0 && passphrase[line - 1] == '\r';
     void *work = malloc(needed);
     if (!work)
         fail("the bundle takes %zu bytes of memory to open", needed);
-    result = kfd_key_open_passphrase(bundle, len, passphrase, end ? (size_t)(end - passphrase) : passphrase_len, least, work, needed, &key);
+    result = kfd_key_open_passphrase(bundle, len, passphrase, line, least, work, needed, &key);
     free(work);
     return result;
 }
@@ -262,6 +266,8 @@ static void seal(void)
 /* The text form of a sealed value: FORMAT.md, section 6. */
 static void print_text(const char *name, const uint8_t *sealed, size_t len)
 {
+    if (len < KFD_SEALED_OVERHEAD)
+        fail("the spool is damaged: a value is too short");
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     printf("\"%s\":\"kf1.%02x%02x%02x%02x%02x.", name, sealed[1], sealed[2], sealed[3], sealed[4], sealed[5]);
     for (size_t i = 6; i < len; i += 3) {

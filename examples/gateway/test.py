@@ -19,6 +19,7 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -173,6 +174,20 @@ def full_disk(site):
     assert site.upload().keys() == stored | sealed.keys()
 
 
+def damaged(site):
+    """A value in the spool that is none is said, and not read beyond its end."""
+    (row,) = site.seal([("a", "b")])
+    for column, short in (("patient", b""), ("reading", b"\xf5\x01\0\0")):
+        with contextlib.closing(sqlite3.connect(site.spool)) as spool:
+            (was,) = spool.execute(f"SELECT {column} FROM spool WHERE row = ?", (row,)).fetchone()
+            spool.execute(f"UPDATE spool SET {column} = ? WHERE row = ?", (short, row))
+            spool.commit()
+            assert "the spool is damaged" in site.gateway("pending", site.spool, code=1)
+            spool.execute(f"UPDATE spool SET {column} = ? WHERE row = ?", (was, row))
+            spool.commit()
+    assert site.upload() == {row: ("a", "b")}
+
+
 def a_year_offline(site):
     """The backend rotates four times while the gateway is away. All of it is decoded, before and after the gateway has its new key."""
     sealed = {}
@@ -209,7 +224,9 @@ def bundles(site):
     transport_key = key.read_bytes()
     key.unlink()
     site.provision("provision", "--device-passphrase-file", secret, "--memory", "19")
-    assert site.seal(readings(3)).keys() == site.upload().keys()
+    for end in ("", "\n", "\r\n", "\r\nmore\n"):
+        secret.write_bytes(b"six random words of a passphrase" + end.encode())
+        assert site.seal(readings(3)).keys() == site.upload().keys()
     secret.write_text("six other words of a passphrase\n")
     assert "error 301" in site.gateway("seal", site.spool, code=1)
     secret.unlink()
@@ -286,7 +303,7 @@ def units(site):
         assert found.returncode == 0, f"{name}: {found.stdout.splitlines()[-1:]}"
 
 
-CASES = [a_day, killed, full_disk, a_year_offline, revoked, bundles, at_a_terminal, units]
+CASES = [a_day, killed, full_disk, damaged, a_year_offline, revoked, bundles, at_a_terminal, units]
 
 
 def measure(site):

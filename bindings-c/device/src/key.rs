@@ -1,7 +1,7 @@
 //! Keys, in memory of the caller's.
 
 use crate::memory::{Output, input, one, range, range_of};
-use crate::result::{Outcome, kf_result, result};
+use crate::result::{Outcome, erased, kf_result, result};
 use core::mem::{align_of, size_of};
 use core::ptr;
 use keyfold::Secret;
@@ -162,7 +162,7 @@ pub unsafe extern "C" fn kfd_key_open(
     least_generation: u32,
     key: *mut kfd_key,
 ) -> kf_result {
-    result((|| {
+    erased(|| {
         // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
         let inputs = unsafe { both((bundle, bundle_len), (transport_key, transport_key_len), key) }?;
         let open = || {
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn kfd_key_open(
         };
         // SAFETY: the contract of the header; apart from the inputs.
         unsafe { put(key, open) }
-    })())
+    })
 }
 
 /// Two inputs that are apart from the key, or why they are none, which is to be said when the key has been erased.

@@ -76,11 +76,7 @@ impl<T: Copy> Output<T> {
 
     /// Refuses to write where one of `others` is.
     pub(crate) fn apart_from(&self, others: &[Range<usize>]) -> Outcome<()> {
-        let own = self.range();
-        let meets = |other: &Range<usize>| {
-            own.start < other.end && other.start < own.end && !own.is_empty() && !other.is_empty()
-        };
-        if others.iter().any(meets) { Err(kf_result::OVERLAP) } else { Ok(()) }
+        apart(&self.range(), others)
     }
 
     /// The room. What is in it is the caller's business and may be anything.
@@ -103,6 +99,13 @@ impl<T: Copy> Output<T> {
         // SAFETY: this function's contract.
         unsafe { self.data.write(value) }
     }
+}
+
+/// Refuses memory that is in two places at once.
+pub(crate) fn apart(one: &Range<usize>, others: &[Range<usize>]) -> Outcome<()> {
+    let meets =
+        |other: &Range<usize>| one.start < other.end && other.start < one.end && !one.is_empty() && !other.is_empty();
+    if others.iter().any(meets) { Err(kf_result::OVERLAP) } else { Ok(()) }
 }
 
 /// The addresses of `len` elements at `data`.

@@ -2,7 +2,7 @@
 
 use crate::key::{both, kfd_key, open_under, put};
 use crate::memory::{Output, input, range, range_of};
-use crate::result::{Outcome, kf_result, result};
+use crate::result::{Outcome, erased, kf_result, result};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use core::mem::{align_of, size_of};
 use core::slice;
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn kfd_key_open_passphrase(
     work_cap: usize,
     key: *mut kfd_key,
 ) -> kf_result {
-    result((|| {
+    erased(|| {
         // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
         let inputs = unsafe { both((bundle, bundle_len), (passphrase.cast(), passphrase_len), key) }?;
         let open = || {
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn kfd_key_open_passphrase(
         };
         // SAFETY: the contract of the header; apart from the inputs.
         unsafe { put(key, open) }
-    })())
+    })
 }
 
 fn derive(

@@ -2,8 +2,8 @@
 
 use crate::counter::{CCounter, kfd_counter, with_counter};
 use crate::key::{Opened, kfd_key, opened};
-use crate::memory::{Output, input, one, range, range_of, text};
-use crate::result::{Outcome, kf_result, result};
+use crate::memory::{Output, apart, input, one, range, range_of, text};
+use crate::result::{Outcome, erased, kf_result};
 use crate::value::{KFD_MAX_VALUE_LEN, KFD_OPEN_EXTRA, KFD_SEALED_OVERHEAD, value_of};
 use core::ffi::{c_char, c_void};
 use core::ops::Range;
@@ -76,21 +76,22 @@ impl<'a> Bound<'a> {
     /// # Safety
     ///
     /// The contract of the header: `binding` and all in it is NULL or valid for its length.
-    unsafe fn new(binding: *const kfd_binding, output: &Output<u8>) -> Outcome<Self> {
+    unsafe fn new(binding: *const kfd_binding, outputs: &[Range<usize>]) -> Outcome<Self> {
         // SAFETY: this function's contract.
         let binding = *unsafe { one(binding) }?;
         // SAFETY: this function's contract.
         let field = unsafe { text(binding.field, binding.field_len) }?;
         // SAFETY: this function's contract.
         let pairs = unsafe { input(binding.pairs, binding.pairs_len) }?;
-        output.apart_from(&[range_of(field.as_bytes()), range_of(pairs)])?;
+        apart(&range_of(field.as_bytes()), outputs)?;
+        apart(&range_of(pairs), outputs)?;
         let mut bound = Self { field, pairs: [(&[], &[]); KFD_MAX_PAIRS + 1], len: 0 };
         if pairs.len() > KFD_MAX_PAIRS {
             return Err(kf_result::LIMIT_EXCEEDED);
         }
         if !binding.row.is_null() || binding.row_len > 0 {
             // SAFETY: this function's contract.
-            bound.add(ROW, unsafe { input(binding.row.cast(), binding.row_len) }?, output)?;
+            bound.add(ROW, unsafe { input(binding.row.cast(), binding.row_len) }?, outputs)?;
         }
         for pair in pairs {
             // SAFETY: this function's contract.
@@ -99,14 +100,15 @@ impl<'a> Bound<'a> {
             if key == ROW {
                 return Err(kf_result::INVALID_INPUT);
             }
-            bound.add(key, value, output)?;
+            bound.add(key, value, outputs)?;
         }
         Ok(bound)
     }
 
     /// Inserts a pair in its place. Keys that are the same are next to each other, which core refuses.
-    fn add(&mut self, key: &'a [u8], value: &'a [u8], output: &Output<u8>) -> Outcome<()> {
-        output.apart_from(&[range_of(key), range_of(value)])?;
+    fn add(&mut self, key: &'a [u8], value: &'a [u8], outputs: &[Range<usize>]) -> Outcome<()> {
+        apart(&range_of(key), outputs)?;
+        apart(&range_of(value), outputs)?;
         let mut carried = (key, value);
         for (at, place) in self.pairs.iter_mut().enumerate() {
             if at >= self.len {
@@ -187,7 +189,7 @@ impl<'a> Sealing<'a> {
         len.apart_from(&inputs)?;
         out.apart_from(&[len.range()])?;
         // SAFETY: this function's contract.
-        let (opened, bound) = unsafe { (opened(with.key)?, Bound::new(with.binding, &out)?) };
+        let (opened, bound) = unsafe { (opened(with.key)?, Bound::new(with.binding, &[out.range(), len.range()])?) };
         Ok(Self { opened, bound, kind: with.kind, value, out, len })
     }
 
@@ -223,7 +225,7 @@ pub unsafe extern "C" fn kfd_seal(
     out_cap: usize,
     out_len: *mut usize,
 ) -> kf_result {
-    result((|| {
+    erased(|| {
         let random = random.ok_or(kf_result::NULL_POINTER)?;
         let with = Arguments { key, binding, kind: r#type, value, value_len, out, out_cap, out_len };
         // SAFETY: the contract of the header.
@@ -237,7 +239,7 @@ pub unsafe extern "C" fn kfd_seal(
             }
             Ok(())
         })
-    })())
+    })
 }
 
 /// As kfd_seal, with a nonce that is counted, for devices that have no random generator to be trusted. After 65,536 values, or 64 GiB, a
@@ -262,8 +264,9 @@ pub unsafe extern "C" fn kfd_seal_counted(
     out_len: *mut usize,
 ) -> kf_result {
     let with = Arguments { key, binding, kind: r#type, value, value_len, out, out_cap, out_len };
-    // SAFETY: the contract of the header.
-    result(unsafe { Sealing::new(&with, range(counter, 1)) }.and_then(|sealing| {
+    erased(|| {
+        // SAFETY: the contract of the header.
+        let sealing = unsafe { Sealing::new(&with, range(counter, 1)) }?;
         let used = |counter: &mut CCounter| {
             if counter.device() != sealing.opened.info.device() {
                 return Err(kf_result::WRONG_SCOPE);
@@ -273,7 +276,7 @@ pub unsafe extern "C" fn kfd_seal_counted(
         };
         // SAFETY: the contract of the header.
         unsafe { with_counter(counter, used) }
-    }))
+    })
 }
 
 /// Opens a sealed value, which is at the front of `out` then; what it is is in `*opened`. `out` needs kfd_open_len(sealed_len) bytes, and is
@@ -295,7 +298,7 @@ pub unsafe extern "C" fn kfd_open(
     out_cap: usize,
     opened: *mut kfd_opened,
 ) -> kf_result {
-    result((|| {
+    erased(|| {
         // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
         let sealed = unsafe { input(sealed, sealed_len) }?;
         let mut what = Output::one(opened)?;
@@ -305,7 +308,7 @@ pub unsafe extern "C" fn kfd_open(
         what.apart_from(&inputs)?;
         out.apart_from(&[what.range()])?;
         // SAFETY: the contract of the header.
-        let (opened, bound) = unsafe { (self::opened(key)?, Bound::new(binding, &out)?) };
+        let (opened, bound) = unsafe { (self::opened(key)?, Bound::new(binding, &[out.range(), what.range()])?) };
         // SAFETY: apart from all else, as has been seen.
         let room = unsafe { out.get() };
         match open(&opened.key, &bound, sealed, room) {
@@ -319,7 +322,7 @@ pub unsafe extern "C" fn kfd_open(
                 Err(why)
             }
         }
-    })())
+    })
 }
 
 /// The value goes to the front of `room`, and the rest of that is erased.

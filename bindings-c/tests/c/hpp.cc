@@ -191,6 +191,13 @@ void handles(const std::string &config, const std::string &policy)
     EXPECT(KF_ERR_NULL_POINTER, ring.rotate());
     EXPECT(KF_ERR_NULL_POINTER, ring.before_fork());
     CHECK(other.get() != nullptr && moved.get() != nullptr);
+    /* No options is not what was in them: an audit trail, say. */
+    keyfold::Options options({policy});
+    const keyfold::Options taken = std::move(options);
+    EXPECT(KF_ERR_NULL_POINTER, keyfold::Keyring(config, options));
+    EXPECT(KF_ERR_NULL_POINTER, other.reload(config, options));
+    EXPECT(KF_ERR_NULL_POINTER, keyfold::init("unused", "n", "e", std::nullopt, &options));
+    CHECK(keyfold::Keyring(config, taken).get() != nullptr);
 
     std::vector<std::thread> threads;
     for (int thread = 0; thread < 4; thread++)

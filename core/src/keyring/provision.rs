@@ -38,7 +38,7 @@ impl Keyring {
     /// says. Makes the scope if there is none. Whoever opens the bundle seals and opens what is under that key, until the
     /// scope is shredded; he sees no other key.
     ///
-    /// The event is recorded before the bundle is returned: without it there is none.
+    /// The event is recorded before the bundle is returned: where the policy of the sink is to refuse, there is none without it.
     ///
     /// # Errors
     ///

@@ -37,10 +37,12 @@ static void open_value(void)
 
 static int measure(const char *name, void (*work)(void))
 {
-    uint32_t stack = stack_of(work), instructions = instructions_of(work);
+    uint32_t left, stack = stack_of(work, &left), instructions = instructions_of(work);
     say(name);
     say(" stack ");
     say_number(stack);
+    say(" left ");
+    say_number(left);
     say(" instructions ");
     say_number(instructions);
     say("\n");

@@ -25,7 +25,7 @@ static void *run(void *work)
 }
 
 /* What a thread takes whose stack was painted, less what one takes that does nothing. */
-static uint32_t taken(void (*work)(void))
+static uint32_t taken(void (*work)(void), uint32_t *left)
 {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -37,6 +37,9 @@ static uint32_t taken(void (*work)(void))
     uint32_t at = 0;
     while (at < STACK && stack[at] == PAINT)
         at++;
+    *left = 0;
+    for (uint32_t byte = at; byte < STACK; byte++)
+        *left += stack[byte] != PAINT && stack[byte] != 0;
     pthread_attr_destroy(&attributes);
     free(stack);
     return STACK - at;
@@ -46,9 +49,10 @@ static void nothing(void)
 {
 }
 
-uint32_t stack_of(void (*work)(void))
+uint32_t stack_of(void (*work)(void), uint32_t *left)
 {
-    uint32_t before = taken(nothing), with = taken(work);
+    uint32_t before_left, before = taken(nothing, &before_left), with = taken(work, left);
+    *left -= *left < before_left ? *left : before_left;
     return with - before;
 }
 

@@ -260,6 +260,8 @@ static void seals(void)
     pairs[1] = pairs[2];
     BINDING(KF_ERR_OVERLAP, b.row = out);
     BINDING(KF_ERR_OVERLAP, (b.field = (const char *)out, b.field_len = 1));
+    BINDING(KF_ERR_OVERLAP, (b.row = &len, b.row_len = 1));
+    BINDING(KF_ERR_OVERLAP, (b.field = (const char *)&len, b.field_len = 1));
     CHECK(all_are(out, SEALED, 7) && len == 99);
 
     /* The order of pairs is not bound. */
@@ -303,6 +305,8 @@ static void opens(void)
         EXPECT(KF_ERR_INVALID_INPUT, kfd_open(key, &PLAIN, sealed, SEALED, room, huge, &what));
     }
     EXPECT(KF_ERR_OVERLAP, kfd_open(key, &PLAIN, sealed, SEALED, sealed, ROOM, &what));
+    const kfd_binding over = { "f", 1, &what, 1, NULL, 0 };
+    EXPECT(KF_ERR_OVERLAP, kfd_open(key, &over, sealed, SEALED, room, ROOM, &what));
     EXPECT(KF_ERR_OVERLAP, kfd_open(key, &PLAIN, sealed, SEALED, key, ROOM, &what));
     EXPECT(KF_ERR_OVERLAP, kfd_open(key, &PLAIN, sealed, SEALED, room, ROOM, (kfd_opened *)(void *)key));
     CHECK(all_are(room, ROOM, 7) && what.len == 99);

@@ -79,7 +79,7 @@ __attribute__((section(".vectors"), used)) static const struct {
 } VECTOR_TABLE = { _stack, { reset, fault, fault, fault, fault, fault } };
 
 /* All of the free memory below this function's own frame is painted, so what `work` has touched shows. */
-__attribute__((noinline)) uint32_t stack_of(void (*work)(void))
+__attribute__((noinline)) uint32_t stack_of(void (*work)(void), uint32_t *left)
 {
     uint32_t *here;
     __asm__ volatile("mov %0, sp" : "=r"(here));
@@ -89,6 +89,9 @@ __attribute__((noinline)) uint32_t stack_of(void (*work)(void))
     const volatile uint32_t *touched = _bss_end;
     while (touched < here && *touched == PAINT)
         touched++;
+    *left = 0;
+    for (const volatile uint32_t *at = touched; at < here; at++)
+        *left += *at != PAINT && *at != 0 ? 4 : 0;
     return (uint32_t)(here - touched) * 4;
 }
 
