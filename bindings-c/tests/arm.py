@@ -46,7 +46,7 @@ def main():
         print(f"{name}: libkeyfold.so has {int(sizes[0]):,} bytes of code and {int(sizes[1]) + int(sizes[2]):,} of data")
         runner = f"CARGO_TARGET_{target.upper().replace('-', '_')}_RUNNER"
         cargo("test", "--locked", "--profile", "ci", "-p", "keyfold", "--features", "testing,hazmat", "--test", "vectors", "--target", target,
-              BUILD_STD, **{runner: str(cross.tool(emulator))})
+              BUILD_STD, **{runner: f"{cross.tool(emulator)} -L {cross.FOLDER}/usr/{tools}"})
         passed, failed = passed + tests.passed, failed + tests.failed
     print(f"\n{passed} passed, {failed} failed")
     return bool(failed)
