@@ -167,7 +167,7 @@ def planted(built, folder):
 
 def test(built, folder):
     """The tests in C."""
-    cases = ["values", "gateway", "misuse", "sizes"]
+    cases = ["values", "operation", "misuse", "sizes"]
     flags = " ".join([*FLAGS[built.kind], f"-I{PACKAGE / 'include'}", str(built.library), *SYSTEM_LIBRARIES])
     command = [sys.executable, PACKAGE / "tests" / "run.py", PACKAGE, "--compiler", built.compiler, f"--flags={flags}", "--cases", *cases]
     return subprocess.run([str(part) for part in command], env=built.environment).returncode

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Made by cbindgen; changes belong into bindings-c. */
+/* Made by cbindgen; changes belong into bindings-c. One file, however long: it is all that is needed offline. */
 /*
  * NAME
  *     keyfold - encryption of fields of patient data under keys that a key service guards

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
-/* Made by cbindgen; changes belong into bindings-c/device. */
+/* Made by cbindgen; changes belong into bindings-c/device. One file, however long: it is all that is needed offline. */
 /*
  * NAME
  *     keyfold_device - encryption of fields on devices, under a key that a backend provisions

@@ -233,12 +233,12 @@ def cpp(tests, folder):
     tests.check(True, "valgrind")
 
 
-def gateway(tests, folder):
+def operation(tests, folder):
     """Search, rows that fail, a copy of the key records, passphrases, the log."""
     (folder / "policy.toml").write_text(POLICY)
     shutil.copy(PACKAGE.parent / "bindings-python" / "tests" / "data" / "passphrase.kek", folder)
     (folder / "passphrase.kek").chmod(0o600)
-    suite(tests, folder, "gateway", folder, folder / "policy.toml", folder / "passphrase.kek")
+    suite(tests, folder, "operation", folder, folder / "policy.toml", folder / "passphrase.kek")
 
 
 def interop(tests, folder):
@@ -342,7 +342,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, install, symbols, abi, readme, tutorial, values, gateway, cpp, interop, misuse, sizes, sequences, leaks]
+CASES = [headers, install, symbols, abi, readme, tutorial, values, operation, cpp, interop, misuse, sizes, sequences, leaks]
 
 
 def main():

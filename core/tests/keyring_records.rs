@@ -3,8 +3,6 @@
 //! The attacker may encrypt under the KEK and write the store, but not decrypt.
 //!
 //! Longer than other files: one attacker, whose forgeries share the records, keys and stores that they are made of.
-//!
-//! Longer than other files: every attack on records shares the offsets and forgers at its top.
 #![cfg(all(feature = "testing", feature = "hazmat"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
