@@ -17,9 +17,11 @@ import shared
 
 MODULES = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so"]
 # By what tests do with them: use, log in with a wrong PIN, pull out, log out, fork.
-TOKENS = ["keyfold", "wrong-pin", "removed", "log-out", "forked"]
-# Labels and IDs on the first token; the others have the first key alone.
-KEYS = [("kek", "01"), ("deleted", "02"), ("disabled", "03"), ("twice", "04"), ("twice", "05")]
+# Labels and IDs of the keys on each token. What changes keys has tokens of its own: SoftHSM in other processes reads a token
+# anew once a key of it has changed, and may meet a file that is half written.
+KEK = ("kek", "01")
+TOKENS = {"keyfold": [KEK, ("twice", "04"), ("twice", "05")], "changed": [("deleted", "02"), ("disabled", "03")], "wrong-pin": [KEK],
+          "removed": [KEK], "log-out": [KEK], "forked": [KEK]}
 
 
 def module():
@@ -49,11 +51,11 @@ class Server(shared.Server):
         (self.folder / "softhsm2.conf").write_text(
             f"directories.tokendir = {self.folder / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n")
         environment = {**os.environ, **self.environment}
-        for token in TOKENS:
+        for token, keys in TOKENS.items():
             # A throw-away PIN may stand on a command line; that of a real token may not.
             self.run("softhsm2-util", "--init-token", "--free", "--label", token, "--so-pin", secrets.token_hex(8), "--pin",
                      self.pin, env=environment)
-            for label, key_id in KEYS if token == TOKENS[0] else KEYS[:1]:
+            for label, key_id in keys:
                 self.run("pkcs11-tool", "--module", self.module, "--token-label", token, "--login", "--pin", self.pin, "--keygen",
                          "--key-type", "AES:32", "--label", label, "--id", key_id, "--sensitive", env=environment)
 

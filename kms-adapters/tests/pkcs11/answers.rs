@@ -41,9 +41,9 @@ fn contexts_and_bytes(tokens: &Tokens, answers: &mut Classes) {
 
 fn keys(tokens: &Tokens, answers: &mut Classes) {
     let mut add = |what, kind, error| answers.add(what, ErrorKind::Kms(kind), error);
-    let (gcm, kwp) = (tokens.kek("keyfold", "disabled", ""), tokens.kek("keyfold", "disabled", "mechanism=aes-kwp"));
+    let (gcm, kwp) = (tokens.kek("changed", "disabled", ""), tokens.kek("changed", "disabled", "mechanism=aes-kwp"));
     let wrapped = [wrap(&gcm).expect("wrapped"), wrap(&kwp).expect("wrapped")];
-    let session = tokens.session("keyfold");
+    let session = tokens.session("changed");
     let off = [Attribute::Encrypt(false), Attribute::Decrypt(false), Attribute::Wrap(false), Attribute::Unwrap(false)];
     session.update_attributes(Tokens::find(&session, "disabled")[0], &off).expect("disabled");
     add("disabled: AES-GCM wrap", KmsErrorKind::KeyDisabled, refused(wrap(&gcm)));
@@ -52,7 +52,7 @@ fn keys(tokens: &Tokens, answers: &mut Classes) {
     add("disabled: AES-KWP unwrap", KmsErrorKind::KeyDisabled, refused(unwrap(&kwp, &wrapped[1])));
     assert!(wrap(&tokens.kek("keyfold", "kek", "")).is_ok());
 
-    let kek = tokens.kek("keyfold", "deleted", "");
+    let kek = tokens.kek("changed", "deleted", "");
     let wrapped = wrap(&kek).expect("wrapped");
     session.destroy_object(Tokens::find(&session, "deleted")[0]).expect("destroyed");
     add("destroyed while it was in use", KmsErrorKind::KeyNotFound, refused(unwrap(&kek, &wrapped)));
