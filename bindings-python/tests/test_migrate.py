@@ -59,6 +59,10 @@ def test_a_column_is_imported(ring: keyfold.Keyring, make: Callable[[Any], Any],
     assert field.decrypt_many([None if pd.isna(each) else each for each in as_list(sealed)], rows=ROWS) == SSNS
     texts = migrate.import_column(old[:2], migrate.AesGcm(KEY), field, rows=rows[:2], aad=rows[:2], form="text")
     assert [each[:4] for each in as_list(texts)] == ["kf1."] * 2
+    errors: list[keyfold.KeyfoldError] = []
+    moved = migrate.import_column(old, migrate.AesGcm(KEY), field, rows=rows, aad=make(["p-0"] * 5000), on_error="null", errors=errors)
+    assert [error.row for error in errors] == [row for row, ssn in enumerate(SSNS) if row and ssn]
+    assert sum(not pd.isna(each) for each in as_list(moved)) == 1
     if kind is pd.Series:
         assert list(sealed.index) == list(range(7, 5007)) and sealed.name == "ssn"
 
@@ -151,7 +155,7 @@ def test_fernet(ring: keyfold.Keyring) -> None:
         with pytest.raises((keyfold.DecryptionFailed, keyfold.FormatError)):
             migrate.Fernet(keys).open(bad, None)
     with pytest.raises(keyfold.InvalidInput, match="no associated data"):
-        migrate.import_column(old, migrate.Fernet(keys), field, rows=ROWS[:6], aad=ROWS[:6])
+        migrate.import_column(old, migrate.Fernet(keys), field, rows=ROWS[:6], aad=ROWS[:6], on_error="null", errors=[])
     wrong: list[Any] = [[], "x", b"x" * 44]
     for key in wrong:
         with pytest.raises(keyfold.InvalidInput):

@@ -97,6 +97,7 @@ def test_bad_rows_of_a_table(ring: keyfold.Keyring, table: Table) -> None:
     assert done[0][0] == 7
     report = job.run(max_errors=1)
     assert (report.sealed, [(error.key, error.error and error.error.kind) for error in report.errors]) == (8, [(8, "DecryptionFailed")])
+    assert [error.error and error.error.row for error in report.errors] == [None]
     assert job.verify().missing == 1
 
 

@@ -204,14 +204,12 @@ class AwsEncryptionSdk:
         """Return the plaintext; see `Reader.open`. A key service that fails raises what the SDK does."""
         message, wanted = _decoded(sealed, self._encoding), dict(self._context(aad))
         try:
-            plaintext, header = self._client.decrypt(source=message, keyring=self._keyring, encryption_context=wanted)
+            # It compares these pairs, and lets others be.
+            plaintext, _ = self._client.decrypt(source=message, keyring=self._keyring, encryption_context=wanted)
         except self._errors as error:
             if _is_of_service(error):
                 raise
             raise _failed() from None
-        # Other keyrings than those of the SDK may not compare.
-        if any(header.encryption_context.get(key) != value for key, value in wanted.items()):
-            raise _failed()
         return bytes(plaintext)
 
 
