@@ -8,6 +8,8 @@ mod seal;
 
 pub use open::{DocumentBody, DocumentOpener, OpenedDocument};
 pub use seal::{DocumentSealer, DocumentValue, SealedDocument};
+#[cfg(feature = "hazmat")]
+pub(crate) use {manifest::Entries, seal::seal_bodies};
 
 use crate::aead::{Backend, GcmKey};
 use crate::context::{BoundContext, Context, NameKind, put_name};
@@ -156,7 +158,7 @@ impl Bound {
     /// The keys of the document with this header, bound to `row`.
     fn keys(&self, key: &OpenKey, header: &DocumentHeader, row: Option<&[u8]>) -> Result<DocumentKeys> {
         let Material::Data(_, purpose) = &key.material else { return Err(crate::field::WRONG_CLASS) };
-        self.context.of_row(row, |context| DocumentKeys::derive(purpose, header, context))
+        self.context.of_row(row, |context| DocumentKeys::new(derive_keys(purpose, header, context)))
     }
 }
 
@@ -167,13 +169,15 @@ pub(crate) struct DocumentKeys {
 }
 
 impl DocumentKeys {
-    pub(crate) fn derive(purpose: &Secret<32>, header: &DocumentHeader, [a, b, c, d]: [&[u8]; 4]) -> Self {
-        let parts = [&header.as_bytes()[..], a, b, c, d];
-        Self {
-            gcm: GcmKey::new(Backend::default(), expand_sha256(purpose, KEY_LABEL, &parts).expose()),
-            mac: expand_sha256(purpose, MAC_LABEL, &parts),
-        }
+    pub(crate) fn new([key, mac]: [Secret<32>; 2]) -> Self {
+        Self { gcm: GcmKey::new(Backend::default(), key.expose()), mac }
     }
+}
+
+/// The key of a document's bodies and that of its manifest, from the purpose key of suite 05 and the parts of its context.
+pub(crate) fn derive_keys(purpose: &Secret<32>, header: &DocumentHeader, [a, b, c, d]: [&[u8]; 4]) -> [Secret<32>; 2] {
+    let parts = [&header.as_bytes()[..], a, b, c, d];
+    [KEY_LABEL, MAC_LABEL].map(|label| expand_sha256(purpose, label, &parts))
 }
 
 /// Writes the AAD of a body: label, name of the field, path. `out` is used again for every value.

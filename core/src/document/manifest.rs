@@ -31,7 +31,7 @@ pub(crate) struct Entries<'a>(Vec<Entry<'a>>);
 
 impl<'a> Entries<'a> {
     /// The values of a document; `None` if two are at the same path.
-    pub(super) fn new(
+    pub(crate) fn new(
         bodies: impl Iterator<Item = (&'a str, &'a [u8])>,
         beside: &'a [Beside<'a>],
     ) -> Result<Option<Self>> {
@@ -45,7 +45,7 @@ impl<'a> Entries<'a> {
     }
 
     /// sequence (8) ‖ HMAC-SHA-256(MAC key, label ‖ sequence ‖ count (4) ‖ entries)
-    pub(super) fn manifest(&self, keys: &DocumentKeys, sequence: u64) -> Result<[u8; MANIFEST_LEN]> {
+    pub(crate) fn manifest(&self, keys: &DocumentKeys, sequence: u64) -> Result<[u8; MANIFEST_LEN]> {
         let mut mac = Hmac::<Sha256>::new_from_slice(keys.mac.expose()).expect("HMAC takes keys of any length");
         mac.update(&[LABEL.len() as u8]);
         mac.update(LABEL);
@@ -72,7 +72,7 @@ impl<'a> Entries<'a> {
     }
 
     /// The sequence that `manifest` vouches for; `None` if it is not the manifest of these values.
-    pub(super) fn verify(&self, keys: &DocumentKeys, manifest: &[u8; MANIFEST_LEN]) -> Result<Option<u64>> {
+    pub(crate) fn verify(&self, keys: &DocumentKeys, manifest: &[u8; MANIFEST_LEN]) -> Result<Option<u64>> {
         let sequence = u64::from_be_bytes(*manifest.first_chunk().expect("a manifest has 40 bytes"));
         let is_genuine = bool::from(self.manifest(keys, sequence)?.ct_eq(manifest));
         Ok(is_genuine.then_some(sequence))
