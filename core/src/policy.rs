@@ -297,6 +297,9 @@ impl FieldPolicy {
         if self.keep_prefix.is_some() {
             return Err("keep_prefix is for deterministic fields");
         }
+        if !self.columns.is_empty() {
+            return Err("a field of documents has paths, and no columns");
+        }
         if self.migration.is_some() {
             return Err("a field of documents has no migration: protect the documents anew");
         }
