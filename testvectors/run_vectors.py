@@ -4,6 +4,7 @@ import pathlib
 
 import bundle
 import decoder
+import document
 
 
 def run(folder):
@@ -24,4 +25,6 @@ def run(folder):
                 found = str(refused)
             assert found == case["expect"], f"{case['id']} ({case['note']}): {found}, expected {case['expect']}"
     count += bundle.run(json.loads((folder / "bundle.json").read_text())["cases"])
+    keyring = decoder.Keyring(ring, ring["keks"], records)
+    count += document.run(keyring, json.loads((folder / "document.json").read_text())["cases"])
     print(f"{count} vectors pass")

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cache;
+mod document;
 mod duration;
 mod field;
 mod keks;
@@ -19,6 +20,7 @@ use crate::policy::Policy;
 use audit::AuditToml;
 pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
+use document::DocumentToml;
 use field::FieldToml;
 use keks::{KekToml, RecoveryToml};
 use position::{Origin, Spanned};
@@ -82,6 +84,8 @@ struct ConfigToml {
     #[serde(default)]
     lookup: BTreeMap<String, LookupToml>,
     #[serde(default)]
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
+    #[serde(default)]
     fields: BTreeMap<String, Spanned<FieldToml>>,
 }
 
@@ -89,6 +93,8 @@ struct ConfigToml {
 #[serde(deny_unknown_fields)]
 struct PolicyToml {
     version: Spanned<u32>,
+    #[serde(default)]
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
     fields: BTreeMap<String, Spanned<FieldToml>>,
 }
@@ -219,7 +225,7 @@ impl Config {
             };
             config.keyring.lookup.insert(name, keys);
         }
-        config.add_fields(&origin, file.fields)?;
+        config.add_fields(&origin, file.documents, file.fields)?;
         Ok(config)
     }
 
@@ -236,19 +242,27 @@ impl Config {
         scope.keks.iter().map(of).collect()
     }
 
-    /// Adds the fields of a policy file; `origin` names it in errors.
+    /// Adds the fields and documents of a policy file; `origin` names it in errors.
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when a field is defined already.
+    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when one of them is defined already.
     pub fn add_policy(&mut self, text: &str, origin: &str) -> Result<()> {
         let origin = Origin::new(origin, text);
         let file: PolicyToml = origin.parse()?;
         origin.check_version(&file.version, VERSION)?;
-        self.add_fields(&origin, file.fields)
+        self.add_fields(&origin, file.documents, file.fields)
     }
 
-    fn add_fields(&mut self, origin: &Origin<'_>, fields: BTreeMap<String, Spanned<FieldToml>>) -> Result<()> {
+    fn add_fields(
+        &mut self,
+        origin: &Origin<'_>,
+        documents: BTreeMap<String, Spanned<DocumentToml>>,
+        fields: BTreeMap<String, Spanned<FieldToml>>,
+    ) -> Result<()> {
+        for (name, document) in documents {
+            origin.at(&document, |toml| self.keyring.policy.add_document(toml.to_policy(&name)?))?;
+        }
         for (name, field) in fields {
             origin.at(&field, |toml| self.keyring.policy.add(toml.to_policy(&name)?))?;
         }

@@ -45,6 +45,7 @@ pub use shred::{Hold, ShredPolicy, ShredScheduled, Shredded};
 use crate::aead::Backend;
 use crate::cache::{Cache, CachePolicy, Epoch, Lease, Recent};
 use crate::clock::{Clock, SystemClock, nanos};
+use crate::document::Documents;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
 use crate::high_water::{HighWater, MemoryHighWater};
@@ -255,6 +256,21 @@ impl Keyring {
             self.lookup(partition)?;
         }
         Ok(Field::new(self.clone(), policy.clone()))
+    }
+
+    /// The documents of the kind `name` of the policy, to be bound to scope and context.
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy has no such documents.
+    /// - [`Closed`](ErrorKind::Closed): after [`close`](Self::close).
+    pub fn documents(&self, name: &str) -> Result<Documents> {
+        self.check_open()?;
+        let policy = &self.configured().keyring.policy;
+        let document = policy.document(name).ok_or_else(|| {
+            Error::new(ErrorKind::PolicyRefused, "the policy has no such documents").with_detail(name)
+        })?;
+        Ok(Documents::new(self.clone(), document.clone(), policy))
     }
 
     /// The policy, as of now.

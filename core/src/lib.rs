@@ -7,6 +7,7 @@
 //! - [`Policy`]: what is encrypted how; [`config`] reads it from `keyfold.toml`.
 //! - [`Kms`] and [`KeyStore`]: the two traits to implement for another key service or database, with a
 //!   conformance suite for each in `testing`.
+//! - [`Documents`]: many values of one record that are sealed together, under one header.
 //! - [`wire`]: key IDs, suites, the text form, frames. Needs no key.
 //!
 //! # What it does not do
@@ -36,6 +37,8 @@ mod clock;
 mod column;
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "std")]
+mod document;
 #[cfg(feature = "std")]
 mod field;
 #[cfg(feature = "std")]
@@ -80,6 +83,9 @@ pub use {
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
+    document::{
+        Beside, DocumentBody, DocumentOpener, DocumentSealer, DocumentValue, Documents, OpenedDocument, SealedDocument,
+    },
     field::{Decryptor, Encryptor, Field, Opened, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
@@ -90,7 +96,10 @@ pub use {
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
     migration::{Migration, MigrationPhase},
-    policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
+    policy::{
+        DocumentPolicy, FieldMode, FieldPolicy, HeaderPlace, HipaaClass, ManifestRule, Name, Policy, RowBinding,
+        Spelling,
+    },
     record::{KeyState, Record},
     rotation::RotationPolicy,
     store::{KeyStore, RecordChange, Remainder, Slot},

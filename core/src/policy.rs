@@ -1,10 +1,15 @@
 //! What is encrypted how. A policy is data; `config` reads it from files.
 
+mod document;
+pub use document::{DocumentPolicy, HeaderPlace, ManifestRule};
+
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::Migration;
 use crate::value::{Padding, TOO_LONG, ValueType};
-use crate::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, MAX_FRAME_RECORDS_LEN, MAX_VALUE_LEN, Suite, TEXT_PREFIX};
+use crate::wire::{
+    BODY_OVERHEAD, DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, MAX_FRAME_RECORDS_LEN, MAX_VALUE_LEN, Suite, TEXT_PREFIX,
+};
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,6 +29,9 @@ pub enum FieldMode {
         /// Fields with the same join group and partition give equal ciphertexts for equal values.
         join_group: Option<String>,
     },
+    /// Suite 05: sealed together with the other values of its document, under the document's own key, and bound to its path in it.
+    /// The sections of documents in the policy say what else is bound.
+    Document,
 }
 
 /// Whether a field is bound to its row, so that values cannot be swapped between rows.
@@ -161,6 +169,7 @@ impl FieldPolicy {
         let overhead = match self.mode {
             FieldMode::Randomized => FIELD_OVERHEAD,
             FieldMode::Deterministic { .. } => DETERMINISTIC_OVERHEAD,
+            FieldMode::Document => BODY_OVERHEAD,
         };
         Ok(overhead - 1 + self.padding.encoded_len(canonical_len))
     }
@@ -195,6 +204,12 @@ impl FieldPolicy {
         let mode =
             FieldMode::Deterministic { partition: partition.to_owned(), join_group: join_group.map(str::to_owned) };
         Self { mode, accepted_suites: vec![Suite::Deterministic], ..Self::randomized(name) }
+    }
+
+    /// A field of documents.
+    #[must_use]
+    pub fn document(name: &str) -> Self {
+        Self { mode: FieldMode::Document, accepted_suites: vec![Suite::Document], ..Self::randomized(name) }
     }
 
     /// Splits a text into the prefix that stays in clear and the rest that is sealed.
@@ -263,6 +278,33 @@ impl FieldPolicy {
                     return wrong("a field that accepts suite 02 is deterministic, so that its partition is known");
                 }
             }
+            FieldMode::Document => self.check_of_document().or_else(wrong)?,
+        }
+        if self.mode != FieldMode::Document && self.accepted_suites.contains(&Suite::Document) {
+            return wrong("suite 05 is for fields with mode = \"document\"");
+        }
+        Ok(())
+    }
+
+    /// What a field of documents leaves to its document.
+    fn check_of_document(&self) -> Result<(), &'static str> {
+        if self.accepted_suites != [Suite::Document] {
+            return Err("a field of documents accepts suite 05 alone");
+        }
+        if self.row_binding != RowBinding::None {
+            return Err("a field of documents is bound to its document, whose section says what that is bound to");
+        }
+        if self.keep_prefix.is_some() {
+            return Err("keep_prefix is for deterministic fields");
+        }
+        if !self.columns.is_empty() {
+            return Err("a field of documents has paths, and no columns");
+        }
+        if self.migration.is_some() {
+            return Err("a field of documents has no migration: protect the documents anew");
+        }
+        if self.unlinkable {
+            return Err("the values of one document are linked by being in it, so unlinkable cannot be kept");
         }
         Ok(())
     }
@@ -272,10 +314,11 @@ pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_LEN && !name.chars().any(char::is_control)
 }
 
-/// The fields that a program knows, by name. Cheap to clone.
+/// The fields and documents that a program knows, by name. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     fields: Arc<BTreeMap<Name, Arc<FieldPolicy>>>,
+    documents: Arc<BTreeMap<Name, Arc<DocumentPolicy>>>,
 }
 
 impl Policy {
@@ -313,6 +356,31 @@ impl Policy {
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Arc<FieldPolicy>> {
         self.fields.get(name)
+    }
+
+    /// Adds a kind of documents.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): it breaks a rule, or is there already.
+    pub fn add_document(&mut self, document: DocumentPolicy) -> Result<()> {
+        document.check()?;
+        if self.documents.contains_key(&document.name) {
+            return Err(Error::new(ErrorKind::Configuration, "a document is defined twice").with_detail(&document.name));
+        }
+        Arc::make_mut(&mut self.documents).insert(document.name.clone(), Arc::new(document));
+        Ok(())
+    }
+
+    /// The kind of documents with this name.
+    #[must_use]
+    pub fn document(&self, name: &str) -> Option<&Arc<DocumentPolicy>> {
+        self.documents.get(name)
+    }
+
+    /// All kinds of documents, by name.
+    pub fn documents(&self) -> impl Iterator<Item = &Arc<DocumentPolicy>> {
+        self.documents.values()
     }
 
     /// All fields, by name.

@@ -15,14 +15,14 @@ use keyfold::device::{Binding, Bundle, Protection};
 use keyfold::vectors::{self, Key};
 use keyfold::wire::{self, KeyId, Suite};
 use keyfold::{Error, ErrorKind, KeyClass, KeyringConfig, Lineage, LookupKeys, Padding, Policy, Secret, SlotId, Value};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use world::{BytesStore, Opening, World};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "keyring.json",
     "field.json",
     "deterministic.json",
@@ -31,6 +31,7 @@ const FILES: [&str; 8] = [
     "record.json",
     "frame.json",
     "bundle.json",
+    "document.json",
 ];
 /// Those whose cases are values that the keyring opens.
 const VALUES: std::ops::Range<usize> = 1..7;
@@ -201,6 +202,27 @@ fn every_bundle_comes_to_the_result_that_it_names() {
         let found = match install(case) {
             Ok(value) if hex(&value) == case["value"] => "ok",
             Ok(_) => "another value",
+            Err(error) => error.kind().name(),
+        };
+        if found != case["expect"] {
+            wrong.push(format!("{} ({}): {found}, expected {}", case["id"], case["note"], case["expect"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_document_comes_to_the_result_that_it_names() {
+    let plain = world(&read("keyring.json"), &Json::Null);
+    let mut wrong = Vec::new();
+    for case in read("document.json")["cases"].as_array().unwrap() {
+        let found = match generate::documents::open(&plain, case) {
+            Ok((values, sequence)) => {
+                let expected =
+                    case["bodies"].as_array().unwrap().iter().map(|body| json!([body["type"], body["value"]]));
+                let found = values.iter().map(|(kind, value)| json!([kind, value]));
+                if found.eq(expected) && json!(sequence) == case["sequence"] { "ok" } else { "another value" }
+            }
             Err(error) => error.kind().name(),
         };
         if found != case["expect"] {

@@ -60,6 +60,7 @@ enum ModeToml {
     #[default]
     Randomized,
     Deterministic,
+    Document,
 }
 
 #[derive(Default, Deserialize)]
@@ -115,6 +116,10 @@ impl FieldToml {
                 }
                 FieldPolicy::randomized(name)
             }
+            ModeToml::Document if self.partition.is_some() || self.join_group.is_some() => {
+                return Err(wrong("partition and join_group are for deterministic fields"));
+            }
+            ModeToml::Document => FieldPolicy::document(name),
             ModeToml::Deterministic => {
                 let partition = self.partition.as_deref().unwrap_or("default");
                 FieldPolicy::deterministic(name, partition, self.join_group.as_deref())
@@ -182,10 +187,10 @@ impl FieldToml {
 }
 
 fn parse_suite(id: &str) -> Result<Suite> {
-    [Suite::Field, Suite::Deterministic, Suite::Frame]
+    [Suite::Field, Suite::Deterministic, Suite::Frame, Suite::Document]
         .into_iter()
         .find(|suite| suite.to_string() == id)
-        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\", \"02\" and \"03\""))
+        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\", \"02\", \"03\" and \"05\""))
 }
 
 fn parse_type(name: &str) -> Result<ValueType> {

@@ -53,16 +53,26 @@ pub(crate) struct OpenKey {
     state: AtomicU8,
 }
 
+/// Bytes of a secret on the heap, about.
+const SECRET: usize = 48;
+
 #[allow(clippy::large_enum_variant, reason = "one per key, behind an Arc")]
 pub(crate) enum Material {
-    Data(XaesKey),
-    Lookup { siv: SivKey, scope_names: Secret<32> },
+    /// The key of fields, and that of documents.
+    Data(XaesKey, Secret<32>),
+    Lookup {
+        siv: SivKey,
+        scope_names: Secret<32>,
+    },
 }
 
 impl Material {
     pub(crate) fn of(class: KeyClass, schedule: &KeySchedule, backend: Backend) -> Option<Self> {
         match class {
-            KeyClass::Data => Some(Self::Data(XaesKey::new(backend, &schedule.expand(Purpose::Field)))),
+            KeyClass::Data => Some(Self::Data(
+                XaesKey::new(backend, &schedule.expand(Purpose::Field)),
+                schedule.expand(Purpose::Document),
+            )),
             KeyClass::Lookup => Some(Self::Lookup {
                 siv: SivKey::new(schedule.expand(Purpose::Deterministic)),
                 scope_names: schedule.expand(Purpose::ScopeNames),
@@ -147,7 +157,7 @@ impl OpenKey {
 
     /// Bytes of a key that seals.
     pub(crate) const fn sealing_size() -> usize {
-        size_of::<Self>() + size_of::<Allowance>()
+        size_of::<Self>() + SECRET + size_of::<Allowance>()
     }
 }
 
@@ -158,14 +168,15 @@ impl Cached for OpenKey {
 
     fn size(&self) -> usize {
         let beside = match self.material {
-            Material::Data(_)
+            Material::Data(..)
                 if self.limit.is_some() && self.state.load(Ordering::Relaxed) == KeyState::Active.id() =>
             {
-                size_of::<Allowance>()
+                SECRET + size_of::<Allowance>()
             }
-            Material::Data(_) => 0,
+            // One secret.
+            Material::Data(..) => SECRET,
             // Three secrets.
-            Material::Lookup { .. } => 3 * 48,
+            Material::Lookup { .. } => 3 * SECRET,
         };
         size_of::<Self>() + beside
     }

@@ -4,6 +4,8 @@
 
 #[path = "bundles.rs"]
 mod bundles;
+#[path = "documents.rs"]
+pub(crate) mod documents;
 #[path = "frames.rs"]
 mod frames;
 
@@ -32,6 +34,7 @@ pub(crate) fn files() -> Vec<File> {
         make.records(),
         frames::file(&make),
         bundles::file(&make),
+        documents::file(&make),
     ]
 }
 
