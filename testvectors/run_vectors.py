@@ -4,6 +4,7 @@ import pathlib
 
 import bundle
 import decoder
+import lookup
 
 
 def run(folder):
@@ -24,4 +25,6 @@ def run(folder):
                 found = str(refused)
             assert found == case["expect"], f"{case['id']} ({case['note']}): {found}, expected {case['expect']}"
     count += bundle.run(json.loads((folder / "bundle.json").read_text())["cases"])
+    indexes, formats = (json.loads((folder / f"{file}.json").read_text())["cases"] for file in ("index", "fpe"))
+    count += lookup.run(decoder.Keyring(ring, ring["keks"], records), indexes, formats)
     print(f"{count} vectors pass")

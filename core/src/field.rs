@@ -3,6 +3,9 @@
 mod clear;
 mod decryptor;
 mod framed;
+mod index;
+mod live;
+mod preserve;
 mod rebind;
 mod search;
 mod used;
@@ -10,6 +13,8 @@ mod used;
 pub use clear::Revealed;
 pub use decryptor::{Decryptor, Opened};
 use decryptor::{Held, Slots};
+pub use index::Indexer;
+pub use preserve::FormatPreserver;
 pub use rebind::Rebinder;
 pub use search::Searcher;
 
@@ -87,6 +92,7 @@ impl Field {
                 self.ring.current(self.ring.slot(KeyClass::Lookup, keys.partition), Some(keys.seals))
             }
             FieldMode::Randomized => self.ring.current(self.ring.data_slot_or_new(self.scope.as_deref()).await?, None),
+            FieldMode::FormatPreserving { .. } => return Err(no_suite(&self.policy)),
         };
         self.ring.ready(&current).await?;
         let uses = Uses::new(&self.ring, &self.policy.name);
@@ -105,6 +111,9 @@ impl Field {
 
     async fn make_decryptor(self) -> Result<Decryptor> {
         let bound = self.bind()?;
+        if let FieldMode::FormatPreserving { .. } = &self.policy.mode {
+            return Err(no_suite(&self.policy));
+        }
         let mut slots = Slots::default();
         let mut current = None;
         if self.policy.accepted_suites.contains(&Suite::Field) {
@@ -134,13 +143,18 @@ impl Field {
         })
     }
 
-    fn bind(&self) -> Result<Bound> {
+    fn check_context(&self) -> Result<()> {
         for required in &self.policy.required_context {
             if !self.context.keys().any(|key| key == required) {
                 return Err(Error::new(ErrorKind::PolicyRefused, "the policy requires a context key that is missing")
                     .with_detail(format!("field {}, key {required}", self.policy.name)));
             }
         }
+        Ok(())
+    }
+
+    fn bind(&self) -> Result<Bound> {
+        self.check_context()?;
         let (kind, name) = match &self.policy.mode {
             FieldMode::Deterministic { join_group: Some(group), .. } => (NameKind::JoinGroup, group),
             _ => (NameKind::Field, &self.policy.name),
@@ -453,6 +467,15 @@ impl core::fmt::Debug for Encryptor {
 }
 
 const WRONG_CLASS: Error = Error::new(ErrorKind::WrongScope, "the key is of a class that the suite does not use");
+
+#[cold]
+fn no_suite(policy: &FieldPolicy) -> Error {
+    Error::new(
+        ErrorKind::PolicyRefused,
+        "values that keep their format have no suite: Field::format_preserver replaces them",
+    )
+    .with_detail(format!("field {}", policy.name))
+}
 
 #[cold]
 fn not_accepted(policy: &FieldPolicy, suite: Suite) -> Error {

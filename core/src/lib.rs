@@ -45,6 +45,8 @@ mod keyring;
 #[cfg(feature = "std")]
 mod kms;
 #[cfg(feature = "std")]
+mod lookup;
+#[cfg(feature = "std")]
 mod migration;
 #[cfg(feature = "std")]
 mod observe;
@@ -80,7 +82,7 @@ pub use {
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
-    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Revealed, Searcher},
+    field::{Decryptor, Encryptor, Field, FormatPreserver, Indexer, Opened, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
         CopyStatus, CreatedKeyring, Drill, DrillReport, Evidence, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
@@ -89,8 +91,9 @@ pub use {
         SeenElsewhere, ShredPolicy, ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
+    lookup::{DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, Token, Tokens, most_bits},
     migration::{Migration, MigrationPhase},
-    policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
+    policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling, check_shown_bits},
     record::{KeyState, Record},
     rotation::RotationPolicy,
     store::{KeyStore, RecordChange, Remainder, Slot},

@@ -2,6 +2,7 @@
 
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lookup::{Format, IndexPolicy, most_bits};
 use crate::migration::Migration;
 use crate::value::{Padding, TOO_LONG, ValueType};
 use crate::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, MAX_FRAME_RECORDS_LEN, MAX_VALUE_LEN, Suite, TEXT_PREFIX};
@@ -23,6 +24,14 @@ pub enum FieldMode {
         partition: String,
         /// Fields with the same join group and partition give equal ciphertexts for equal values.
         join_group: Option<String>,
+    },
+    /// FF1: the value is replaced by another one of the same format, for systems that accept no other. Shows which rows are equal and how
+    /// long values are, and **is not authenticated**: whatever was changed opens to some value.
+    FormatPreserving {
+        /// The partition, with exactly one key, inside which values are linkable.
+        partition: String,
+        /// The format.
+        format: Format,
     },
 }
 
@@ -141,6 +150,8 @@ pub struct FieldPolicy {
     pub only_if: BTreeMap<String, String>,
     /// Whether a file may lack the field's column.
     pub optional: bool,
+    /// What may be looked up of it without opening values.
+    pub indexes: Vec<IndexPolicy>,
     /// Whether values that are not sealed yet may be read, and for how long.
     pub migration: Option<Migration>,
 }
@@ -154,6 +165,7 @@ impl FieldPolicy {
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): longer than [`MAX_VALUE_LEN`].
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the field is format-preserving, so nothing is sealed.
     pub fn sealed_len(&self, canonical_len: usize) -> Result<usize> {
         if canonical_len > MAX_VALUE_LEN {
             return Err(TOO_LONG);
@@ -161,6 +173,9 @@ impl FieldPolicy {
         let overhead = match self.mode {
             FieldMode::Randomized => FIELD_OVERHEAD,
             FieldMode::Deterministic { .. } => DETERMINISTIC_OVERHEAD,
+            FieldMode::FormatPreserving { .. } => {
+                return Err(Error::new(ErrorKind::PolicyRefused, "values that keep their format have no sealed form"));
+            }
         };
         Ok(overhead - 1 + self.padding.encoded_len(canonical_len))
     }
@@ -185,6 +200,7 @@ impl FieldPolicy {
             paths: Vec::new(),
             only_if: BTreeMap::new(),
             optional: false,
+            indexes: Vec::new(),
             migration: None,
         }
     }
@@ -195,6 +211,25 @@ impl FieldPolicy {
         let mode =
             FieldMode::Deterministic { partition: partition.to_owned(), join_group: join_group.map(str::to_owned) };
         Self { mode, accepted_suites: vec![Suite::Deterministic], ..Self::randomized(name) }
+    }
+
+    /// A format-preserving field of `partition`.
+    #[must_use]
+    pub fn format_preserving(name: &str, partition: &str, format: Format) -> Self {
+        let mode = FieldMode::FormatPreserving { partition: partition.to_owned(), format };
+        let value_type = Some(format.value_type());
+        Self { mode, value_type, accepted_suites: Vec::new(), ..Self::randomized(name) }
+    }
+
+    /// The partitions whose keys the field and its indexes use.
+    pub fn partitions(&self) -> impl Iterator<Item = &str> {
+        let own = match &self.mode {
+            FieldMode::Deterministic { partition, .. } | FieldMode::FormatPreserving { partition, .. } => {
+                Some(partition.as_str())
+            }
+            FieldMode::Randomized => None,
+        };
+        own.into_iter().chain(self.indexes.iter().map(|index| index.partition.as_str()))
     }
 
     /// Splits a text into the prefix that stays in clear and the rest that is sealed.
@@ -218,10 +253,11 @@ impl FieldPolicy {
         if !is_name(&self.name) {
             return wrong("a field's name has 1 to 255 bytes and no control characters");
         }
-        if self.accepted_suites.is_empty() {
+        let keeps_format = matches!(self.mode, FieldMode::FormatPreserving { .. });
+        if self.accepted_suites.is_empty() && !keeps_format {
             return wrong("the list of accepted suites is empty");
         }
-        if self.accepted_suites.iter().all(|&suite| suite == Suite::Frame) {
+        if !keeps_format && self.accepted_suites.iter().all(|&suite| suite == Suite::Frame) {
             return wrong("a field that accepts frames, suite 03, also accepts the suite of the values inside");
         }
         if !(1..=MAX_FRAME_RECORDS_LEN).contains(&self.max_frame_records) {
@@ -255,6 +291,24 @@ impl FieldPolicy {
                     return wrong("keep_prefix is not empty and not the start of a sealed text");
                 }
             }
+            FieldMode::FormatPreserving { partition, format } => {
+                if !is_name(partition) {
+                    return wrong("partitions and join groups have names of 1 to 255 bytes without control characters");
+                }
+                if let Err(why) = format.check() {
+                    return wrong(why);
+                }
+                if self.value_type.is_some_and(|given| given != format.value_type()) {
+                    return wrong("a format-preserving field is of the type text, or timestamp with that format");
+                }
+                let sealed = !self.accepted_suites.is_empty() || self.padding != Padding::None || self.unlinkable;
+                let placed = self.row_binding != RowBinding::None || self.keep_prefix.is_some();
+                if sealed || placed || self.migration.is_some() {
+                    return wrong(
+                        "a format-preserving value is replaced, not sealed: no suites, row binding, padding, prefix or migration",
+                    );
+                }
+            }
             FieldMode::Randomized => {
                 if self.keep_prefix.is_some() {
                     return wrong("keep_prefix is for deterministic fields");
@@ -264,8 +318,37 @@ impl FieldPolicy {
                 }
             }
         }
+        for (at, index) in self.indexes.iter().enumerate() {
+            index.check().map_err(|error| {
+                let detail = format!("field {}, {}", self.name, error.detail());
+                error.with_detail(detail)
+            })?;
+            let others = &self.indexes[..at];
+            if others.iter().any(|other| other.name == index.name) {
+                return wrong("two indexes of a field have the same name");
+            }
+            if index.column.is_some() && others.iter().any(|other| other.column == index.column) {
+                return wrong("two indexes of a field have the same column");
+            }
+        }
         Ok(())
     }
+}
+
+/// Checks that the indexes of `fields`, which are those of one table, do not show more of a row than `rows` rows allow: see [`most_bits`].
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): they do.
+pub fn check_shown_bits<'f>(rows: u64, fields: impl IntoIterator<Item = &'f FieldPolicy>) -> Result<()> {
+    let shown: usize = fields.into_iter().flat_map(|field| &field.indexes).map(IndexPolicy::shown_bits).sum();
+    let most = most_bits(rows);
+    if shown <= most {
+        return Ok(());
+    }
+    let why = "the indexes together show too much of a row; those of full width are not counted";
+    Err(Error::new(ErrorKind::Configuration, why)
+        .with_detail(format!("{shown} bits, of which {rows} rows allow {most}")))
 }
 
 pub(crate) fn is_name(name: &str) -> bool {

@@ -73,7 +73,9 @@ impl Key {
         let purposes: &[Purpose] = match self.class {
             KeyClass::Root => &[Purpose::RecordMac, Purpose::ChildWrap, Purpose::Endorsement],
             KeyClass::Data => &[Purpose::Field],
-            KeyClass::Lookup => &[Purpose::Deterministic, Purpose::ScopeNames],
+            KeyClass::Lookup => {
+                &[Purpose::Deterministic, Purpose::ScopeNames, Purpose::Index, Purpose::FormatPreserving]
+            }
             KeyClass::Audit => &[],
         };
         let schedule = self.schedule();

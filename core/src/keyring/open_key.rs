@@ -56,7 +56,7 @@ pub(crate) struct OpenKey {
 #[allow(clippy::large_enum_variant, reason = "one per key, behind an Arc")]
 pub(crate) enum Material {
     Data(XaesKey),
-    Lookup { siv: SivKey, scope_names: Secret<32> },
+    Lookup { siv: SivKey, scope_names: Secret<32>, index: Secret<32>, format_preserving: Secret<32> },
 }
 
 impl Material {
@@ -66,6 +66,8 @@ impl Material {
             KeyClass::Lookup => Some(Self::Lookup {
                 siv: SivKey::new(schedule.expand(Purpose::Deterministic)),
                 scope_names: schedule.expand(Purpose::ScopeNames),
+                index: schedule.expand(Purpose::Index),
+                format_preserving: schedule.expand(Purpose::FormatPreserving),
             }),
             KeyClass::Root | KeyClass::Audit => None,
         }
@@ -90,6 +92,19 @@ impl OpenKey {
     #[inline]
     pub(crate) fn is_compromised(&self) -> bool {
         self.state.load(Ordering::Relaxed) == KeyState::Compromised.id()
+    }
+
+    /// Refuses a key that its record no longer lets seal.
+    ///
+    /// # Errors
+    ///
+    /// - [`KeyState`](ErrorKind::KeyState): it only opens.
+    pub(crate) fn check_seals(&self) -> Result<()> {
+        if self.state.load(Ordering::Relaxed) == KeyState::Active.id() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::KeyState, "the key that the configuration names for sealing only opens")
+            .with_detail(self.key_id.to_string()))
     }
 
     pub(crate) fn set_state(&self, state: KeyState) {
@@ -164,8 +179,8 @@ impl Cached for OpenKey {
                 size_of::<Allowance>()
             }
             Material::Data(_) => 0,
-            // Three secrets.
-            Material::Lookup { .. } => 3 * 48,
+            // Five secrets.
+            Material::Lookup { .. } => 5 * 48,
         };
         size_of::<Self>() + beside
     }

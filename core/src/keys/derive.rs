@@ -16,13 +16,15 @@ pub(crate) enum Purpose {
     Field,
     Deterministic,
     ScopeNames,
+    Index,
+    FormatPreserving,
     AuditChain,
 }
 
 impl Purpose {
     /// Every purpose with the length of its output in bytes.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Commitment,
         Self::RecordMac,
         Self::ChildWrap,
@@ -30,6 +32,8 @@ impl Purpose {
         Self::Field,
         Self::Deterministic,
         Self::ScopeNames,
+        Self::Index,
+        Self::FormatPreserving,
         Self::AuditChain,
     ];
 
@@ -42,6 +46,8 @@ impl Purpose {
             Self::Field => b"keyfold/v1/data/01-field",
             Self::Deterministic => b"keyfold/v1/lookup/02-deterministic",
             Self::ScopeNames => b"keyfold/v1/lookup/scope-names",
+            Self::Index => b"keyfold/v1/lookup/index",
+            Self::FormatPreserving => b"keyfold/v1/lookup/format-preserving",
             Self::AuditChain => b"keyfold/v1/audit/chain",
         }
     }

@@ -6,6 +6,8 @@
 mod bundles;
 #[path = "frames.rs"]
 mod frames;
+#[path = "lookups.rs"]
+pub(crate) mod lookups;
 
 use crate::world::{ALIAS, ENVIRONMENT, Member, Opening, TIME, World, bytes, kek, kek_id, kwp, lineage, members, slot};
 use keyfold::aead::Backend;
@@ -32,6 +34,8 @@ pub(crate) fn files() -> Vec<File> {
         make.records(),
         frames::file(&make),
         bundles::file(&make),
+        lookups::indexes(&make),
+        lookups::formats(&make),
     ]
 }
 
