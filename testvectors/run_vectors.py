@@ -5,6 +5,7 @@ import pathlib
 import bundle
 import decoder
 import document
+import lookup
 
 
 def run(folder):
@@ -27,4 +28,6 @@ def run(folder):
     count += bundle.run(json.loads((folder / "bundle.json").read_text())["cases"])
     keyring = decoder.Keyring(ring, ring["keks"], records)
     count += document.run(keyring, json.loads((folder / "document.json").read_text())["cases"])
+    indexes, formats = (json.loads((folder / f"{file}.json").read_text())["cases"] for file in ("index", "fpe"))
+    count += lookup.run(decoder.Keyring(ring, ring["keks"], records), indexes, formats)
     print(f"{count} vectors pass")

@@ -6,6 +6,7 @@ mod document;
 mod duration;
 mod field;
 mod keks;
+mod lookup;
 mod position;
 mod rotation;
 mod shred;
@@ -16,7 +17,7 @@ mod tests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
-use crate::policy::Policy;
+use crate::policy::{Policy, check_shown_bits};
 use audit::AuditToml;
 pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
@@ -83,6 +84,7 @@ struct ConfigToml {
     scopes: BTreeMap<String, Spanned<ScopeToml>>,
     #[serde(default)]
     lookup: BTreeMap<String, LookupToml>,
+    rows: Option<Spanned<u64>>,
     #[serde(default)]
     documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
@@ -93,6 +95,7 @@ struct ConfigToml {
 #[serde(deny_unknown_fields)]
 struct PolicyToml {
     version: Spanned<u32>,
+    rows: Option<Spanned<u64>>,
     #[serde(default)]
     documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
@@ -225,7 +228,7 @@ impl Config {
             };
             config.keyring.lookup.insert(name, keys);
         }
-        config.add_fields(&origin, file.documents, file.fields)?;
+        config.add_fields(&origin, file.documents, file.fields, file.rows.as_ref())?;
         Ok(config)
     }
 
@@ -251,22 +254,32 @@ impl Config {
         let origin = Origin::new(origin, text);
         let file: PolicyToml = origin.parse()?;
         origin.check_version(&file.version, VERSION)?;
-        self.add_fields(&origin, file.documents, file.fields)
+        self.add_fields(&origin, file.documents, file.fields, file.rows.as_ref())
     }
 
+    /// `rows`: how many the table of these fields has, where the file says so.
     fn add_fields(
         &mut self,
         origin: &Origin<'_>,
         documents: BTreeMap<String, Spanned<DocumentToml>>,
         fields: BTreeMap<String, Spanned<FieldToml>>,
+        rows: Option<&Spanned<u64>>,
     ) -> Result<()> {
         for (name, document) in documents {
             origin.at(&document, |toml| self.keyring.policy.add_document(toml.to_policy(&name)?))?;
         }
+        let mut added = Vec::with_capacity(fields.len());
         for (name, field) in fields {
-            origin.at(&field, |toml| self.keyring.policy.add(toml.to_policy(&name)?))?;
+            origin.at(&field, |toml| {
+                let field = toml.to_policy(&name)?;
+                added.push(field.clone());
+                self.keyring.policy.add(field)
+            })?;
         }
-        Ok(())
+        match rows {
+            Some(rows) => origin.at(rows, |rows| check_shown_bits(*rows, &added)),
+            None => Ok(()),
+        }
     }
 
     /// The text of a configuration file for a keyring that was just made.

@@ -400,6 +400,11 @@ mod with_std {
             Ok(Self { name: named, context: encoded })
         }
 
+        /// name ‖ context, of which each part states its length.
+        pub(crate) fn to_bytes(&self) -> Vec<u8> {
+            [&self.name[..], &self.context].concat()
+        }
+
         pub(crate) fn with<'a>(&'a self, header: &'a [u8; HEADER_LEN]) -> [&'a [u8]; 3] {
             [header, &self.name, &self.context]
         }

@@ -3,6 +3,9 @@
 mod clear;
 mod decryptor;
 mod framed;
+mod index;
+mod live;
+mod preserve;
 mod rebind;
 mod search;
 pub(crate) mod used;
@@ -10,6 +13,8 @@ pub(crate) mod used;
 pub use clear::Revealed;
 pub use decryptor::{Decryptor, Opened};
 use decryptor::{Held, Slots};
+pub use index::Indexer;
+pub use preserve::FormatPreserver;
 pub use rebind::Rebinder;
 pub use search::Searcher;
 
@@ -88,6 +93,7 @@ impl Field {
             }
             FieldMode::Randomized => self.ring.current(self.ring.data_slot_or_new(self.scope.as_deref()).await?, None),
             FieldMode::Document => return Err(of_documents(&self.policy)),
+            FieldMode::FormatPreserving { .. } => return Err(no_suite(&self.policy)),
         };
         self.ring.ready(&current).await?;
         let uses = Uses::new(&self.ring, &self.policy.name);
@@ -106,8 +112,10 @@ impl Field {
 
     async fn make_decryptor(self) -> Result<Decryptor> {
         let bound = self.bind()?;
-        if self.policy.mode == FieldMode::Document {
-            return Err(of_documents(&self.policy));
+        match &self.policy.mode {
+            FieldMode::Document => return Err(of_documents(&self.policy)),
+            FieldMode::FormatPreserving { .. } => return Err(no_suite(&self.policy)),
+            _ => {}
         }
         let mut slots = Slots::default();
         let mut current = None;
@@ -138,13 +146,18 @@ impl Field {
         })
     }
 
-    fn bind(&self) -> Result<Bound> {
+    fn check_context(&self) -> Result<()> {
         for required in &self.policy.required_context {
             if !self.context.keys().any(|key| key == required) {
                 return Err(Error::new(ErrorKind::PolicyRefused, "the policy requires a context key that is missing")
                     .with_detail(format!("field {}, key {required}", self.policy.name)));
             }
         }
+        Ok(())
+    }
+
+    fn bind(&self) -> Result<Bound> {
+        self.check_context()?;
         let (kind, name) = match &self.policy.mode {
             FieldMode::Deterministic { join_group: Some(group), .. } => (NameKind::JoinGroup, group),
             _ => (NameKind::Field, &self.policy.name),
@@ -463,6 +476,15 @@ pub(crate) const WRONG_CLASS: Error =
 fn of_documents(policy: &FieldPolicy) -> Error {
     Error::new(ErrorKind::PolicyRefused, "the values of the field are sealed and opened with their documents")
         .with_detail(format!("field {}", policy.name))
+}
+
+#[cold]
+fn no_suite(policy: &FieldPolicy) -> Error {
+    Error::new(
+        ErrorKind::PolicyRefused,
+        "values that keep their format have no suite: Field::format_preserver replaces them",
+    )
+    .with_detail(format!("field {}", policy.name))
 }
 
 #[cold]

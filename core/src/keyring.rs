@@ -51,7 +51,7 @@ use crate::field::Field;
 use crate::high_water::{HighWater, MemoryHighWater};
 use crate::keys::{KeyClass, Lineage, SlotId};
 use crate::kms::{KekAlias, Kms};
-use crate::policy::{FieldMode, Policy};
+use crate::policy::Policy;
 use crate::record::{KeyState, Record, rejected};
 use crate::rotation::RotationPolicy;
 use crate::store::{KeyStore, Slot};
@@ -252,7 +252,7 @@ impl Keyring {
             configured.keyring.policy.field(name).ok_or_else(|| {
                 Error::new(ErrorKind::PolicyRefused, "the policy has no such field").with_detail(name)
             })?;
-        if let FieldMode::Deterministic { partition, .. } = &policy.mode {
+        for partition in policy.partitions() {
             self.lookup(partition)?;
         }
         Ok(Field::new(self.clone(), policy.clone()))

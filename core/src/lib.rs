@@ -48,6 +48,8 @@ mod keyring;
 #[cfg(feature = "std")]
 mod kms;
 #[cfg(feature = "std")]
+mod lookup;
+#[cfg(feature = "std")]
 mod migration;
 #[cfg(feature = "std")]
 mod observe;
@@ -86,7 +88,7 @@ pub use {
     document::{
         Beside, DocumentBody, DocumentOpener, DocumentSealer, DocumentValue, Documents, OpenedDocument, SealedDocument,
     },
-    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Revealed, Searcher},
+    field::{Decryptor, Encryptor, Field, FormatPreserver, Indexer, Opened, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
         CopyStatus, CreatedKeyring, Drill, DrillReport, Evidence, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
@@ -95,10 +97,11 @@ pub use {
         SeenElsewhere, ShredPolicy, ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
+    lookup::{DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, Token, Tokens, most_bits},
     migration::{Migration, MigrationPhase},
     policy::{
         DocumentPolicy, FieldMode, FieldPolicy, HeaderPlace, HipaaClass, ManifestRule, Name, Policy, RowBinding,
-        Spelling,
+        Spelling, check_shown_bits,
     },
     record::{KeyState, Record},
     rotation::RotationPolicy,

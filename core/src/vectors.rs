@@ -76,7 +76,9 @@ impl Key {
         let purposes: &[Purpose] = match self.class {
             KeyClass::Root => &[Purpose::RecordMac, Purpose::ChildWrap, Purpose::Endorsement],
             KeyClass::Data => &[Purpose::Field, Purpose::Document],
-            KeyClass::Lookup => &[Purpose::Deterministic, Purpose::ScopeNames],
+            KeyClass::Lookup => {
+                &[Purpose::Deterministic, Purpose::ScopeNames, Purpose::Index, Purpose::FormatPreserving]
+            }
             KeyClass::Audit => &[],
         };
         let schedule = self.schedule();

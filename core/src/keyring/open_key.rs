@@ -63,6 +63,8 @@ pub(crate) enum Material {
     Lookup {
         siv: SivKey,
         scope_names: Secret<32>,
+        index: Secret<32>,
+        format_preserving: Secret<32>,
     },
 }
 
@@ -76,6 +78,8 @@ impl Material {
             KeyClass::Lookup => Some(Self::Lookup {
                 siv: SivKey::new(schedule.expand(Purpose::Deterministic)),
                 scope_names: schedule.expand(Purpose::ScopeNames),
+                index: schedule.expand(Purpose::Index),
+                format_preserving: schedule.expand(Purpose::FormatPreserving),
             }),
             KeyClass::Root | KeyClass::Audit => None,
         }
@@ -100,6 +104,19 @@ impl OpenKey {
     #[inline]
     pub(crate) fn is_compromised(&self) -> bool {
         self.state.load(Ordering::Relaxed) == KeyState::Compromised.id()
+    }
+
+    /// Refuses a key that its record no longer lets seal.
+    ///
+    /// # Errors
+    ///
+    /// - [`KeyState`](ErrorKind::KeyState): it only opens.
+    pub(crate) fn check_seals(&self) -> Result<()> {
+        if self.state.load(Ordering::Relaxed) == KeyState::Active.id() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::KeyState, "the key that the configuration names for sealing only opens")
+            .with_detail(self.key_id.to_string()))
     }
 
     pub(crate) fn set_state(&self, state: KeyState) {
@@ -175,8 +192,8 @@ impl Cached for OpenKey {
             }
             // One secret.
             Material::Data(..) => SECRET,
-            // Three secrets.
-            Material::Lookup { .. } => 3 * SECRET,
+            // Five secrets.
+            Material::Lookup { .. } => 5 * SECRET,
         };
         size_of::<Self>() + beside
     }

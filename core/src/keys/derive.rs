@@ -17,13 +17,15 @@ pub(crate) enum Purpose {
     Document,
     Deterministic,
     ScopeNames,
+    Index,
+    FormatPreserving,
     AuditChain,
 }
 
 impl Purpose {
     /// Every purpose with the length of its output in bytes.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Commitment,
         Self::RecordMac,
         Self::ChildWrap,
@@ -32,6 +34,8 @@ impl Purpose {
         Self::Document,
         Self::Deterministic,
         Self::ScopeNames,
+        Self::Index,
+        Self::FormatPreserving,
         Self::AuditChain,
     ];
 
@@ -45,6 +49,8 @@ impl Purpose {
             Self::Document => b"keyfold/v1/data/05-document",
             Self::Deterministic => b"keyfold/v1/lookup/02-deterministic",
             Self::ScopeNames => b"keyfold/v1/lookup/scope-names",
+            Self::Index => b"keyfold/v1/lookup/index",
+            Self::FormatPreserving => b"keyfold/v1/lookup/format-preserving",
             Self::AuditChain => b"keyfold/v1/audit/chain",
         }
     }

@@ -8,6 +8,8 @@ mod bundles;
 pub(crate) mod documents;
 #[path = "frames.rs"]
 mod frames;
+#[path = "lookups.rs"]
+pub(crate) mod lookups;
 
 use crate::world::{ALIAS, ENVIRONMENT, Member, Opening, TIME, World, bytes, kek, kek_id, kwp, lineage, members, slot};
 use keyfold::aead::Backend;
@@ -35,6 +37,8 @@ pub(crate) fn files() -> Vec<File> {
         frames::file(&make),
         bundles::file(&make),
         documents::file(&make),
+        lookups::indexes(&make),
+        lookups::formats(&make),
     ]
 }
 
