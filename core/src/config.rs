@@ -219,7 +219,7 @@ impl Config {
             };
             config.keyring.lookup.insert(name, keys);
         }
-        config.add_fields(&origin, file.fields)?;
+        add_fields(&mut config.keyring.policy, &origin, file.fields)?;
         Ok(config)
     }
 
@@ -242,17 +242,7 @@ impl Config {
     ///
     /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when a field is defined already.
     pub fn add_policy(&mut self, text: &str, origin: &str) -> Result<()> {
-        let origin = Origin::new(origin, text);
-        let file: PolicyToml = origin.parse()?;
-        origin.check_version(&file.version, VERSION)?;
-        self.add_fields(&origin, file.fields)
-    }
-
-    fn add_fields(&mut self, origin: &Origin<'_>, fields: BTreeMap<String, Spanned<FieldToml>>) -> Result<()> {
-        for (name, field) in fields {
-            origin.at(&field, |toml| self.keyring.policy.add(toml.to_policy(&name)?))?;
-        }
-        Ok(())
+        add_policy(&mut self.keyring.policy, text, origin)
     }
 
     /// The text of a configuration file for a keyring that was just made.
@@ -310,6 +300,25 @@ impl Config {
         let opens = keys.opens.iter().map(|key_id| format!("\"{key_id}\"")).collect::<Vec<_>>().join(", ");
         format!("[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = [{opens}]", keys.partition, keys.seals)
     }
+}
+
+/// Adds the fields of a policy file to `policy`, without a keyring; `origin` names the file in errors.
+///
+/// # Errors
+///
+/// As for [`Config::add_policy`].
+pub fn add_policy(policy: &mut Policy, text: &str, origin: &str) -> Result<()> {
+    let origin = Origin::new(origin, text);
+    let file: PolicyToml = origin.parse()?;
+    origin.check_version(&file.version, VERSION)?;
+    add_fields(policy, &origin, file.fields)
+}
+
+fn add_fields(policy: &mut Policy, origin: &Origin<'_>, fields: BTreeMap<String, Spanned<FieldToml>>) -> Result<()> {
+    for (name, field) in fields {
+        origin.at(&field, |toml| policy.add(toml.to_policy(&name)?))?;
+    }
+    Ok(())
 }
 
 /// The pin of a root as the configuration writes it: its commitment in lower-case hexadecimal.
