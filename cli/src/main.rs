@@ -16,6 +16,7 @@ mod opening;
 mod outputs;
 mod passphrase;
 mod reencrypt;
+mod report;
 mod reseal;
 mod selftest;
 mod tables;
@@ -59,6 +60,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Census(args) => census::run(&args, &mut out)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Doctor(args) => return doctor::run(&args, &mut out),
+        Command::Report(args) => {
+            // The report may go to standard output.
+            drop(out);
+            report::run(&args)?;
+        }
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
         Command::Keys(Keys::Partition(args)) => keys::partition(&args, &mut out)?,

@@ -228,7 +228,7 @@ impl Config {
             };
             config.keyring.lookup.insert(name, keys);
         }
-        config.add_fields(&origin, file.documents, file.fields, file.rows.as_ref())?;
+        add_fields(&mut config.keyring.policy, &origin, file.documents, file.fields, file.rows.as_ref())?;
         Ok(config)
     }
 
@@ -251,35 +251,7 @@ impl Config {
     ///
     /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when one of them is defined already.
     pub fn add_policy(&mut self, text: &str, origin: &str) -> Result<()> {
-        let origin = Origin::new(origin, text);
-        let file: PolicyToml = origin.parse()?;
-        origin.check_version(&file.version, VERSION)?;
-        self.add_fields(&origin, file.documents, file.fields, file.rows.as_ref())
-    }
-
-    /// `rows`: how many the table of these fields has, where the file says so.
-    fn add_fields(
-        &mut self,
-        origin: &Origin<'_>,
-        documents: BTreeMap<String, Spanned<DocumentToml>>,
-        fields: BTreeMap<String, Spanned<FieldToml>>,
-        rows: Option<&Spanned<u64>>,
-    ) -> Result<()> {
-        for (name, document) in documents {
-            origin.at(&document, |toml| self.keyring.policy.add_document(toml.to_policy(&name)?))?;
-        }
-        let mut added = Vec::with_capacity(fields.len());
-        for (name, field) in fields {
-            origin.at(&field, |toml| {
-                let field = toml.to_policy(&name)?;
-                added.push(field.clone());
-                self.keyring.policy.add(field)
-            })?;
-        }
-        match rows {
-            Some(rows) => origin.at(rows, |rows| check_shown_bits(*rows, &added)),
-            None => Ok(()),
-        }
+        add_policy(&mut self.keyring.policy, text, origin)
     }
 
     /// The text of a configuration file for a keyring that was just made.
@@ -336,6 +308,43 @@ impl Config {
         let name = format!("\"{}\"", name.replace('\\', r"\\").replace('"', "\\\""));
         let opens = keys.opens.iter().map(|key_id| format!("\"{key_id}\"")).collect::<Vec<_>>().join(", ");
         format!("[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = [{opens}]", keys.partition, keys.seals)
+    }
+}
+
+/// Adds the fields of a policy file to `policy`, without a keyring; `origin` names the file in errors.
+///
+/// # Errors
+///
+/// As for [`Config::add_policy`].
+pub fn add_policy(policy: &mut Policy, text: &str, origin: &str) -> Result<()> {
+    let origin = Origin::new(origin, text);
+    let file: PolicyToml = origin.parse()?;
+    origin.check_version(&file.version, VERSION)?;
+    add_fields(policy, &origin, file.documents, file.fields, file.rows.as_ref())
+}
+
+/// `rows`: how many the table of these fields has, where the file says so.
+fn add_fields(
+    policy: &mut Policy,
+    origin: &Origin<'_>,
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
+    fields: BTreeMap<String, Spanned<FieldToml>>,
+    rows: Option<&Spanned<u64>>,
+) -> Result<()> {
+    for (name, document) in documents {
+        origin.at(&document, |toml| policy.add_document(toml.to_policy(&name)?))?;
+    }
+    let mut added = Vec::with_capacity(fields.len());
+    for (name, field) in fields {
+        origin.at(&field, |toml| {
+            let field = toml.to_policy(&name)?;
+            added.push(field.clone());
+            policy.add(field)
+        })?;
+    }
+    match rows {
+        Some(rows) => origin.at(rows, |rows| check_shown_bits(*rows, &added)),
+        None => Ok(()),
     }
 }
 

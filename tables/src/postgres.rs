@@ -11,6 +11,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{Arguments, ConnectOptions, Connection, Encode, Postgres, Row as _, Type};
 use std::fmt;
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The schema of a table that names none.
@@ -130,6 +131,27 @@ impl PostgresTable {
             table.columns.push(Column { name: name.clone(), kind, nullable: !column.not_null });
         }
         Ok(table)
+    }
+
+    /// Tables of the schema and their columns.
+    pub(crate) fn columns_of(uri: &str, folder: &Path) -> Result<Vec<(String, String)>> {
+        let settings = PostgresSettings::parse_with(uri, folder, SCHEMA)?;
+        let mut database = Self {
+            schema: settings.schema().to_owned(),
+            table: String::new(),
+            key: String::new(),
+            key_type: KeyType::Integer,
+            columns: Vec::new(),
+            connection: None,
+            settings,
+        };
+        let sql = "SELECT c.relname::text, a.attname::text FROM pg_catalog.pg_class c \
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+            WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.relname, a.attnum";
+        let rows = database.fetch(Statement::new(sql.to_owned()).bind(database.schema.clone()))?;
+        let read = |row: &PgRow| -> Result<(String, String), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+        rows.iter().map(|row| read(row).map_err(|error| database.failed(error))).collect()
     }
 
     pub(crate) fn server(&self) -> &str {

@@ -6,6 +6,7 @@ mod device;
 mod doctor;
 mod keys;
 mod records;
+mod report;
 mod shred;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
@@ -17,6 +18,7 @@ pub(crate) use keys::{
     NewState,
 };
 pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
+pub(crate) use report::{Report, ReportFormat, ServiceFiles};
 pub(crate) use shred::{KeysHold, KeysShred};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Say what is well and what is not about a configuration: KEKs, store, keyring, files (docs/DOCTOR.md).
     Doctor(Doctor),
+    /// Write an evidence report: encryption matrix, keys, audit trail, control map (docs/REPORT.md).
+    Report(Report),
     /// List, rotate, back up, recover and destroy keys.
     #[command(subcommand)]
     Keys(Keys),
