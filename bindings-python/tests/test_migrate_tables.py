@@ -85,6 +85,17 @@ def test_a_table_is_imported_and_verified(ring: keyfold.Keyring, table: Table) -
         job.verify(max_errors=1)
 
 
+def test_a_transaction_of_the_caller_is_not_undone(ring: keyfold.Keyring, table: Table) -> None:
+    table.insert(3)
+    cursor = table.connection.cursor()
+    cursor.execute("DELETE FROM patients WHERE id = 2")
+    for call in (table.job(ring.field("patient.ssn")).run, table.job(ring.field("patient.ssn")).verify):
+        with pytest.raises(keyfold.InvalidInput, match="transaction open"):
+            call()
+    table.connection.commit()
+    assert table.job(ring.field("patient.ssn")).run().sealed == 2
+
+
 def test_bad_rows_of_a_table(ring: keyfold.Keyring, table: Table) -> None:
     table.insert(20)
     # Of another row, which its associated data tells.

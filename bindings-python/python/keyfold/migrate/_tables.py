@@ -99,6 +99,7 @@ class TableImport:
             FormatError, NoMatchingKey, DecryptionFailed, InvalidInput: there are more than `max_errors` of these. The batch is not
                 written; those before it are.
             KmsError, StoreError, and what the library of the old values or the database raises: likewise.
+            InvalidInput: the connection has a transaction open, which is left as it is.
         """
         report = TableReport()
         for batch in self._batches(f"{self._source} IS NOT NULL AND {self._target} IS NULL"):
@@ -139,6 +140,7 @@ class TableImport:
 
     def _batches(self, where: str) -> Iterator[list[tuple[Any, ...]]]:
         """Yield rows of key, row, old value, new value and associated data, along the key."""
+        _check_idle(self._connection)
         columns = ", ".join([self._key, self._rows, self._source, self._target, self._aad])
         last: list[Any] = []
         while True:
@@ -197,6 +199,13 @@ def _same(old: Any, new: Any) -> bool:
 
 def _unequal(count: int) -> KeyfoldError:
     return FormatError(f"{count} rows have errors or unequal values", 200, "Malformed")
+
+
+def _check_idle(connection: Any) -> None:
+    """Refuse a connection with a transaction open, as `sqlite3` or `psycopg` tell: what it has done would be undone."""
+    status = getattr(getattr(connection, "info", None), "transaction_status", 0)
+    if getattr(connection, "in_transaction", False) or status != 0:
+        raise invalid("the connection has a transaction open: commit it first")
 
 
 def _mark(connection: Any) -> str:
