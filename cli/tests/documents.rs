@@ -62,7 +62,7 @@ fn pretty(n: u8) -> String {
 
 fn bundle() -> String {
     format!(
-        "{{\"resourceType\":\"Bundle\",\n \"id\":\"Canáry7391 b\",\"entry\":[\n{{\"resource\":{} }},\n{{\"resource\" : {}}},{{\"resource\":{{\"resourceType\":\"Observation\",\"subject\":{{\"reference\":\"Patient/Canáry7391-1\"}}}}}}]}}\n",
+        "{{\"resourceType\":\"Bundle\",\n \"id\":\"Canáry7391 b\",\"entry\":[\n{{\"resource\":{} }},\n{{\"resource\" : {}}},{{\"resource\":{{\"resourceType\":\"Observation\",\"id\":\"Canáry7391 o\",\"subject\":{{\"reference\":\"Patient/Canáry7391-1\"}}}}}}]}}\n",
         patient(1),
         pretty(2)
     )
@@ -100,7 +100,7 @@ fn documents_come_back_byte_for_byte_and_still_join() {
             world.succeeds(&World::reveal(name));
             assert_eq!(world.text("out"), text, "{header} {name}");
             if name == "in.json" {
-                assert_eq!(sealed.lines().count(), text.lines().count() - 6, "an array of lines became one value");
+                assert!(sealed.lines().count() > 10 && sealed.lines().count() < text.lines().count(), "one array became one value");
             }
         }
         let sealed: Value = serde_json::from_str(&world.seal("bundle.json", &bundle())).expect("JSON");
@@ -300,7 +300,7 @@ fn a_header_is_inspected_and_counted() {
     let body = sealed["birthDate"].as_str().expect("a text");
     assert!(world.run(&["inspect", body]).expect(DATA, &[]).stdout_text().contains("header of the document"));
     world.write("sealed.ndjson", sealed.to_string() + "\n");
-    let counted = world.succeeds(&["census", "--file", "sealed.ndjson", "--json"]);
+    let counted = world.succeeds(&["census", "sealed.ndjson", "--json"]);
     let text = counted.stdout_text();
     assert!(text.contains("$._keyfold.document") && !text.contains("\"malformed\":1"), "{text}");
 }
