@@ -11,6 +11,7 @@ mod header;
 mod locate;
 mod path;
 mod shape;
+mod simple;
 mod value;
 
 pub use error::JsonError;

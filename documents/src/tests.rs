@@ -219,3 +219,46 @@ proptest! {
         }
     }
 }
+
+/// What `rules` select, by the quick way and by the engine of paths.
+fn both(line: &str, path: &str) -> [Result<Vec<Located>, String>; 2] {
+    let document = Document::parse(line.as_bytes(), 1).expect("JSON");
+    // A second rule that selects nothing and is not simple makes the engine do it.
+    let quick = rules(&[("r", path)]).locate(&document).map_err(|error| error.to_string());
+    let engine = rules(&[("r", path), ("none", "$..['no such member']")]).locate(&document);
+    [quick, engine.map_err(|error| error.to_string())]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn simple_paths_select_what_the_engine_selects(
+        line in json(),
+        steps in vec(prop_oneof![Just(".a1"), Just("[*]"), Just(".*"), Just("[0]"), Just("[1]"), Just("['a1']")], 0..4),
+    ) {
+        let path = format!("${}", steps.concat());
+        let [quick, engine] = both(&line, &path);
+        prop_assert_eq!(quick, engine, "{}", path);
+    }
+}
+
+#[test]
+fn what_is_settled_selects_the_same_afterwards() {
+    let of = |paths: &[&str]| JsonRules::compile(paths.iter().map(|path| (*path, *path))).expect("good paths");
+    assert!(
+        of(&["$.id", "$.name[*].family", "$.name[*].given[*]"]).is_settled([("$.id", true), ("$.resourceType", false)])
+    );
+    for (paths, other) in [
+        (&["$.name", "$.name[*].family"][..], ("$.id", true)),
+        (&["$.id"], ("$.id", false)),
+        (&["$.a"], ("$.a.id", true)),
+        (&["$.a.id"], ("$.a", true)),
+        (&["$.*"], ("$.resourceType", false)),
+        (&["$..id"], ("$.x", true)),
+        (&["$.id"], ("$..x", true)),
+        (&["$.name[?@.use == 'official'].family"], ("$.id", true)),
+    ] {
+        assert!(!of(paths).is_settled([other]), "{paths:?} {other:?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! JSON, a document per line or one in the whole file: the values that the policy's paths select are replaced, every other byte stays.
 
+mod check;
 mod documents;
 mod rebind;
 mod reencrypt;
@@ -16,7 +17,6 @@ use crate::files::json::{
 };
 use crate::files::output::{Output, Target};
 use documents::Kind;
-use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX};
 use keyfold::{FieldPolicy, ManifestRule, RowBinding};
 use serde_json_path::JsonPath;
 use std::collections::HashMap;
@@ -61,6 +61,8 @@ struct Rules {
     /// The field of each path.
     field_of_path: Vec<usize>,
     rows: Vec<(usize, JsonRules)>,
+    /// Whether they select the same in what was protected, whatever the document.
+    settled: bool,
 }
 
 /// A document of a batch, with what was found in it. A line has several where a kind of documents has its root inside.
@@ -368,7 +370,13 @@ impl<'j> NdjsonJob<'j> {
                 rows.push((row, JsonRules::compile([("row binding", &self.row_paths[row])])?));
             }
         }
-        let rules = Arc::new(Rules { paths: JsonRules::compile(named)?, field_of_path, rows });
+        let paths = JsonRules::compile(named)?;
+        let conditions = self.fields.iter().flat_map(|field| field.policy.only_if.keys());
+        let conditions =
+            conditions.chain(self.kinds.iter().flat_map(Kind::conditions)).map(|path| (path.as_str(), false));
+        let bindings = rows.iter().map(|(row, _)| (self.row_paths[*row].as_str(), true));
+        let settled = self.kinds.iter().all(|kind| kind.root.is_none()) && paths.is_settled(conditions.chain(bindings));
+        let rules = Arc::new(Rules { paths, field_of_path, rows, settled });
         known.insert(of, rules.clone());
         Ok(rules)
     }
@@ -424,91 +432,6 @@ impl<'j> NdjsonJob<'j> {
         };
         bound.filter(|text| !text.is_empty()).ok_or_else(|| wrong("is not a text or a number, or is empty"))
     }
-
-    /// After protecting: the same paths must select the same values, or they could not be revealed. After revealing:
-    /// counts what still looks sealed.
-    fn check_output(&self, lines: &[Line<'_>], out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
-        let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
-        match self.direction {
-            Direction::Protect { .. } | Direction::Rebind | Direction::Reencrypt if out.len() > max_len => {
-                let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
-                return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
-            }
-            Direction::Protect { .. } => {
-                let same = self.looks_the_same(lines, out, number, |line, again| {
-                    Ok(bindings_of(&again.rules, &again.document, &again.found)?
-                        == bindings_of(&line.rules, &line.document, &line.found)?)
-                })?;
-                if !same {
-                    let why = "a filter, an only_if or a row binding of the policy looks at a value that the policy protects, so the document could not be revealed";
-                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
-                }
-            }
-            Direction::Rebind | Direction::Reencrypt => {
-                if !self.looks_the_same(lines, out, number, |_, _| Ok(true))? {
-                    let why = "a filter or an only_if of the policy looks at a value that was replaced, so the document could not be revealed";
-                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
-                }
-            }
-            Direction::Reveal => {
-                let text = std::str::from_utf8(out).unwrap_or_default();
-                counts.still_sealed += count_sealed(text);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a line that was written has the same documents, in which the paths select the same values.
-    fn looks_the_same(
-        &self,
-        lines: &[Line<'_>],
-        out: &[u8],
-        number: u64,
-        also: impl Fn(&Line<'_>, &Line<'_>) -> Result<bool, Failure>,
-    ) -> Result<bool, Failure> {
-        let again = self.lines_of(out, 0, number, true)?;
-        if again.len() != lines.len() {
-            return Ok(false);
-        }
-        for (line, again) in lines.iter().zip(&again) {
-            if !selects_the_same(line, again) || !also(line, again)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// Whether the paths select the same values as before.
-fn selects_the_same(line: &Line<'_>, again: &Line<'_>) -> bool {
-    let places =
-        |line: &Line<'_>| line.found.iter().map(|located| (located.rule, located.path.clone())).collect::<Vec<_>>();
-    Arc::ptr_eq(&again.rules, &line.rules) && again.kind == line.kind && places(again) == places(line)
-}
-
-/// A row binding: which of the protected values it is, or else what it says in clear.
-type Binding = (Option<usize>, Option<Zeroizing<String>>);
-
-/// The row bindings of a document.
-fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Result<Vec<Binding>, Failure> {
-    let mut bindings = Vec::new();
-    for (_, paths) in &rules.rows {
-        for place in paths.locate(document)? {
-            let protected = found.iter().position(|located| located.span == place.span);
-            let clear = if protected.is_none() { scalar_text(Some(document.token(place.span)?)) } else { None };
-            bindings.push((protected, clear));
-        }
-    }
-    Ok(bindings)
-}
-
-/// How many values in `text` look sealed. A hint for people, not a decision.
-fn count_sealed(text: &str) -> u64 {
-    let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
-    let looks =
-        |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
-    let values = text.match_indices(TEXT_PREFIX).filter(|(at, _)| looks(*at)).count();
-    (values + text.matches(BODY_TEXT_PREFIX).count()) as u64
 }
 
 /// Where the values of `field` are in a batch.

@@ -107,6 +107,11 @@ impl Kind {
         Ok(best)
     }
 
+    /// The paths that its conditions look at.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &String> {
+        self.policy.only_if.keys()
+    }
+
     pub(super) fn place(&self) -> Place {
         Place(self.policy.header)
     }
