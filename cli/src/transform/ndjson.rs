@@ -1,5 +1,6 @@
 //! NDJSON: the values that the policy's paths select are replaced, every other byte stays.
 
+mod index;
 mod rebind;
 mod reencrypt;
 mod values;
@@ -7,7 +8,7 @@ mod values;
 use super::field::{FieldJob, RowFailure};
 use super::merges::Merges;
 use super::progress::Progress;
-use super::{Counts, Direction, Done, Job, pump};
+use super::{Counts, Direction, Done, Job, pump, unauthenticated};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::files::json::{Document, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, splice};
@@ -42,6 +43,8 @@ struct NdjsonJob<'j> {
     selected: Vec<AtomicBool>,
     /// The compiled paths for each set of fields that apply to a document.
     rules: Mutex<HashMap<Vec<usize>, Arc<Rules>>>,
+    /// The members that indexes have at the top of documents, with the place of each.
+    members: Vec<(String, JsonRules)>,
 }
 
 /// The paths of the fields that apply to a document, and of their row bindings.
@@ -75,6 +78,7 @@ pub(super) fn run(
     counts: &mut Counts,
 ) -> Result<Output, Failure> {
     let plan = NdjsonJob::plan(job)?;
+    counts.unauthenticated = unauthenticated(&plan.fields);
     let mut source = LineSource::new(input, job.direction.limit(MAX_LINE_LEN));
     let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
@@ -129,6 +133,7 @@ impl<'j> NdjsonJob<'j> {
             row_paths,
             row_of_field,
             rules: Mutex::default(),
+            members: index::members(&job.ring.policy())?,
         };
         // Compile every path now, so that a wrong one is reported before anything is read.
         plan.rules_for((0..plan.fields.len()).collect())?;
@@ -140,6 +145,7 @@ impl<'j> NdjsonJob<'j> {
         let lines = self.lines(batch, &mut counts)?;
         let mut replacements: Vec<Vec<Option<Replacement>>> =
             lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        let mut members: Vec<index::Members> = lines.iter().map(|_| index::Members::new()).collect();
         match (self.direction, self.rebound) {
             (_, Some(row_path)) => self.rebind(batch, &lines, row_path, &mut replacements, &mut counts)?,
             (Direction::Reencrypt, None) => self.reencrypt(batch, &lines, &mut replacements, &mut counts)?,
@@ -148,19 +154,25 @@ impl<'j> NdjsonJob<'j> {
                     let places = places_of(&lines, field);
                     if !places.is_empty() {
                         self.transform_field(batch, &lines, field, &places, &mut replacements, &mut counts)?;
+                        if let Direction::Protect { .. } = self.direction {
+                            self.add_tokens(batch, &lines, field, &places, &mut members)?;
+                        }
                     }
                 }
                 counts.values += lines.iter().map(|line| line.found.len() as u64).sum::<u64>();
             }
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(batch.raw_len() * 2));
-        let mut next = lines.iter().zip(replacements);
+        let mut next = lines.iter().zip(replacements).zip(members);
         batch.render(&mut bytes, |index, out| {
-            let Some((line, replaced)) = next.next().filter(|(line, _)| line.index == index) else {
+            let Some(((line, replaced), members)) = next.next().filter(|((line, _), _)| line.index == index) else {
                 return Err(Failure::new(Exit::Internal, "a line has no replacement"));
             };
             let start = out.len();
-            splice(batch.line(index), replaced.into_iter().flatten(), out);
+            let edits = self.member_edits(line, &members)?;
+            let mut replaced: Vec<Replacement> = replaced.into_iter().flatten().chain(edits).collect();
+            replaced.sort_by_key(|(span, _)| span.start);
+            splice(batch.line(index), replaced, out);
             self.check_output(line, &out[start..], batch.number(index), &mut counts)
         })?;
         Ok(Done { bytes, counts })
@@ -243,8 +255,9 @@ impl<'j> NdjsonJob<'j> {
             }
             Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
                 let (texts, opened) = reveal(job, &tokens, rows.as_deref()).map_err(at)?;
-                counts.outdated += opened.outdated() as u64;
-                counts.compromised += opened.compromised() as u64;
+                let (outdated, compromised) = opened.counts();
+                counts.outdated += outdated;
+                counts.compromised += compromised;
                 texts
             }
         };
