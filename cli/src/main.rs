@@ -9,6 +9,7 @@ mod device;
 mod doctor;
 mod failure;
 mod files;
+mod index;
 mod init;
 mod inspect;
 mod keys;
@@ -22,7 +23,7 @@ mod selftest;
 mod tables;
 mod transform;
 
-use args::{Audit, Cli, Command, Device, Keys};
+use args::{Audit, Cli, Command, Device, Index, Keys};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
 use std::io::{self, IsTerminal, Write};
@@ -57,6 +58,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Rebind(args) => transform::rebind(&args)?,
         Command::Reencrypt(args) => return reencrypt::run(&args),
         Command::Backfill(args) => return backfill::run(&args),
+        Command::Index(Index::Advise(args)) => return index::advise(&args, &mut out),
+        Command::Index(Index::Backfill(args)) => return index::backfill(&args),
         Command::Census(args) => census::run(&args, &mut out)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Doctor(args) => return doctor::run(&args, &mut out),

@@ -63,7 +63,6 @@ impl<'a> Document<'a> {
     }
 
     /// The line as written, without its terminator.
-    #[cfg(test)]
     pub fn text(&self) -> &'a str {
         self.text
     }

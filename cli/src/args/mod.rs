@@ -4,6 +4,7 @@ mod audit;
 mod data;
 mod device;
 mod doctor;
+mod index;
 mod keys;
 mod records;
 mod report;
@@ -13,6 +14,7 @@ pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat}
 pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
 pub(crate) use device::{Device, DeviceInspect, DeviceProvision, DeviceRevoke, DeviceTransportKey, Transport};
 pub(crate) use doctor::Doctor;
+pub(crate) use index::{Index, IndexAdvise, IndexBackfill, Kind};
 pub(crate) use keys::{
     Keys, KeysDrill, KeysList, KeysNewKek, KeysPartition, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState,
     NewState,
@@ -70,6 +72,9 @@ pub(crate) enum Command {
     Reencrypt(Reencrypt),
     /// Seal the values of a live plaintext column into another one, step by step (docs/MIGRATION.md).
     Backfill(Backfill),
+    /// Say how many bits an index should have, and write its tokens into tables (docs/LOOKUP.md).
+    #[command(subcommand)]
+    Index(Index),
     /// Count sealed values by suite and generation, in files and tables, without any key.
     Census(Census),
     /// Show suite, generation and key ID of sealed values, without any key.

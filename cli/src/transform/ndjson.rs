@@ -2,6 +2,7 @@
 
 mod check;
 mod documents;
+mod index;
 mod rebind;
 mod reencrypt;
 mod values;
@@ -9,7 +10,7 @@ mod values;
 use super::field::{FieldJob, RowFailure};
 use super::merges::Merges;
 use super::progress::Progress;
-use super::{Counts, Direction, Done, Job, pump};
+use super::{Counts, Direction, Done, Job, pump, unauthenticated};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::files::json::{
@@ -50,6 +51,8 @@ struct NdjsonJob<'j> {
     selected: Vec<AtomicBool>,
     /// The compiled paths for whatever applies to a document.
     rules: Mutex<HashMap<Applies, Arc<Rules>>>,
+    /// The members that indexes have at the top of documents, with the place of each.
+    members: Vec<(String, JsonRules)>,
 }
 
 /// What applies to a document: the kind whose values are sealed together, and fields.
@@ -93,6 +96,7 @@ pub(super) fn run(
     counts: &mut Counts,
 ) -> Result<Output, Failure> {
     let plan = NdjsonJob::plan(job, whole)?;
+    counts.unauthenticated = unauthenticated(&plan.fields);
     let max_len = job.direction.limit(MAX_LINE_LEN);
     let mut source = if whole { LineSource::whole(input, max_len) } else { LineSource::new(input, max_len) };
     let mut output = Output::create(target, job.args.force)?;
@@ -151,6 +155,7 @@ impl<'j> NdjsonJob<'j> {
             row_paths,
             row_of_field,
             rules: Mutex::default(),
+            members: index::members(&job.ring.policy())?,
         };
         // Compile every path now, so that a wrong one is reported before anything is read.
         plan.rules_for(None, (0..plan.fields.len()).collect())?;
@@ -162,14 +167,21 @@ impl<'j> NdjsonJob<'j> {
         let lines = self.lines(batch, &mut counts)?;
         let mut replacements: Vec<Vec<Option<Replacement>>> =
             lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        let mut members: Vec<index::Members> = lines.iter().map(|_| index::Members::new()).collect();
         match (self.direction, self.rebound) {
             (_, Some(row_path)) => self.rebind(batch, &lines, row_path, &mut replacements, &mut counts)?,
             (Direction::Reencrypt, None) => self.reencrypt(batch, &lines, &mut replacements, &mut counts)?,
             _ => {
                 for field in 0..self.fields.len() {
                     let places = places_of(&lines, field);
-                    if !places.is_empty() && !self.fields[field].is_of_documents() {
+                    if places.is_empty() {
+                        continue;
+                    }
+                    if !self.fields[field].is_of_documents() {
                         self.transform_field(batch, &lines, field, &places, &mut replacements, &mut counts)?;
+                    }
+                    if let Direction::Protect { .. } = self.direction {
+                        self.add_tokens(batch, &lines, field, &places, &mut members)?;
                     }
                 }
                 self.transform_documents(batch, &lines, &mut replacements, &mut counts)?;
@@ -177,14 +189,16 @@ impl<'j> NdjsonJob<'j> {
             }
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(batch.raw_len() * 2));
-        let mut next = lines.iter().zip(replacements).peekable();
+        let mut next = lines.iter().zip(replacements).zip(members).peekable();
         let mut first = 0;
         batch.render(&mut bytes, |index, out| {
             let mut changes: Vec<Replacement> = Vec::new();
             let mut of_line = 0;
-            while let Some((line, replaced)) = next.next_if(|(line, _)| line.index == index) {
+            while let Some(((line, replaced), members)) = next.next_if(|((line, _), _)| line.index == index) {
                 let at = line.document.offset();
-                changes.extend(replaced.into_iter().flatten().map(|(span, new)| (at + span.start..at + span.end, new)));
+                let edits = self.member_edits(line, &members)?;
+                let replaced = replaced.into_iter().flatten().chain(edits);
+                changes.extend(replaced.map(|(span, new)| (at + span.start..at + span.end, new)));
                 of_line += 1;
             }
             let lines = &lines[first..first + of_line];
@@ -327,8 +341,9 @@ impl<'j> NdjsonJob<'j> {
             }
             Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
                 let (texts, opened) = reveal(job, &tokens, rows.as_deref(), self.one_line()).map_err(at)?;
-                counts.outdated += opened.outdated() as u64;
-                counts.compromised += opened.compromised() as u64;
+                let (outdated, compromised) = opened.counts();
+                counts.outdated += outdated;
+                counts.compromised += compromised;
                 texts
             }
         };

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Name, is_name};
+use crate::value::Value;
+use zeroize::Zeroizing;
 
 /// A blind index of a field: short keyed hashes of a normal form of its values, to be stored beside them and compared.
 ///
@@ -139,6 +141,15 @@ impl IndexPolicy {
     #[must_use]
     pub fn shown_bits(&self) -> usize {
         if self.is_full_width() { 0 } else { usize::from(self.bits) * self.tokens_per_value() }
+    }
+
+    /// What is compared of a value, one byte string per token: values with an equal one share that token. In clear.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): the value has no normal form of this kind.
+    pub fn normal_forms(&self, value: &Value<'_>) -> Result<Vec<Zeroizing<Vec<u8>>>> {
+        Ok(self.kind.normal_forms(value)?.into_iter().map(|(_, form)| form).collect())
     }
 
     /// Checks the rules that concern this index alone.

@@ -4,8 +4,8 @@ use super::documents::looks_sealed;
 use crate::failure::{Exit, Failure};
 use crate::files::json::{Token, push_string};
 use crate::transform::Direction;
-use crate::transform::field::{FieldJob, RowFailure, push_sealed};
-use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, OpenedColumn, Spelling, Value, ValueType};
+use crate::transform::field::{FieldJob, Protected, Revealed, RowFailure, push_sealed};
+use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, Spelling, Value, ValueType};
 use zeroize::Zeroizing;
 
 /// New texts of values, as JSON.
@@ -20,8 +20,21 @@ pub(super) fn protect(job: &FieldJob, tokens: &[Token<'_>], rows: Option<&[&[u8]
         prefixes.push(prefix);
         values.push(value);
     }
-    let sealed = job.protect(&values, rows)?;
-    Ok(prefixes.iter().enumerate().map(|(row, prefix)| sealed_string(prefix, sealed.bytes(row))).collect())
+    Ok(match job.protect(&values, rows)? {
+        Protected::Sealed(sealed) => {
+            prefixes.iter().enumerate().map(|(row, prefix)| sealed_string(prefix, sealed.bytes(row))).collect()
+        }
+        Protected::Replaced(texts) => texts.iter().map(|text| text_string(text.as_bytes())).collect(),
+    })
+}
+
+/// The values of tokens, without the prefixes that stay in clear.
+pub(super) fn values_of<'t>(job: &FieldJob, tokens: &'t [Token<'_>]) -> Result<Vec<Value<'t>>, RowFailure> {
+    let value = |(row, token)| match value_of(&job.policy, token) {
+        Ok((_, value)) => Ok(value),
+        Err(failure) => Err(RowFailure { row, failure }),
+    };
+    tokens.iter().enumerate().map(value).collect()
 }
 
 /// The JSON string of a sealed value behind the prefix that stays in clear.
@@ -48,9 +61,15 @@ pub(super) fn reveal(
     tokens: &[Token<'_>],
     rows: Option<&[&[u8]]>,
     one_line: bool,
-) -> Result<(Texts, OpenedColumn), RowFailure> {
+) -> Result<(Texts, Revealed), RowFailure> {
     let texts = sealed_texts(tokens)?;
-    let opened = job.reveal(&texts, rows)?;
+    let opened = match job.reveal(&texts, rows)? {
+        Revealed::Opened(opened) => opened,
+        Revealed::Replaced(replaced) => {
+            let json = replaced.iter().map(|text| text_string(text.as_bytes())).collect();
+            return Ok((json, Revealed::Replaced(replaced)));
+        }
+    };
     let json = texts.iter().enumerate().map(|(row, text)| {
         let (prefix, _) = job.policy.split_prefix(text);
         let mut out = Zeroizing::new(Vec::new());
@@ -58,7 +77,7 @@ pub(super) fn reveal(
         Ok(out)
     });
     let json = json.collect::<Result<_, RowFailure>>()?;
-    Ok((json, opened))
+    Ok((json, Revealed::Opened(opened)))
 }
 
 /// What the strings say; anything else is not sealed.
