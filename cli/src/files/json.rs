@@ -56,7 +56,6 @@ impl<'a> Document<'a> {
     }
 
     /// The line as written, without its terminator.
-    #[cfg(test)]
     pub(crate) fn text(&self) -> &'a str {
         self.text
     }
