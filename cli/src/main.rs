@@ -16,14 +16,16 @@ mod keys;
 mod opening;
 mod outputs;
 mod passphrase;
+mod policy;
 mod reencrypt;
 mod report;
 mod reseal;
+mod scan;
 mod selftest;
 mod tables;
 mod transform;
 
-use args::{Audit, Cli, Command, Device, Index, Keys};
+use args::{Audit, Cli, Command, Device, Index, Keys, Policy};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
 use std::io::{self, IsTerminal, Write};
@@ -63,6 +65,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Census(args) => census::run(&args, &mut out)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Doctor(args) => return doctor::run(&args, &mut out),
+        Command::Policy(Policy::Check(args)) => return policy::check(&args, &mut out),
+        Command::Policy(Policy::Diff(args)) => return policy::diff(&args, &mut out),
+        Command::Scan(args) => return scan::run(&args, &mut out),
         Command::Report(args) => {
             // The report may go to standard output.
             drop(out);

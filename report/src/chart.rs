@@ -69,7 +69,7 @@ impl Chart {
 
     /// The same numbers.
     pub(crate) fn table(&self) -> Table {
-        let mut head = vec![if self.shape == Shape::Steps || self.labels.iter().all(|label| label.len() == 10) {
+        let mut head = vec![if self.shape == Shape::Steps || self.labels.iter().all(|label| is_date(label)) {
             "Date"
         } else {
             "Age"
@@ -196,10 +196,14 @@ impl Chart {
         let stride = self.labels.len().div_ceil(MAX_LABELS).max(1);
         for (at, label) in self.labels.iter().enumerate().step_by(stride) {
             // Of a date, month and day are enough here.
-            let short = if label.len() == 10 { label.get(5..).unwrap_or(label) } else { label };
+            let short = if is_date(label) { label.get(5..).unwrap_or(label) } else { label };
             push_label(out, LEFT + slot * (at as f64 + 0.5), "middle", short);
         }
     }
+}
+
+fn is_date(label: &str) -> bool {
+    time::parse(label).is_some()
 }
 
 fn push_label(out: &mut String, x: f64, anchor: &str, label: &str) {
@@ -220,6 +224,9 @@ mod tests {
         assert!(chart.description().contains("opened: highest 1073 at 2026-11-30, last 1073."));
         assert_eq!(chart.table().rows.len(), 30);
         let svg = chart.svg("c1");
+        assert!(svg.contains(">11-01<") && !svg.contains(">2026-11-01<"), "the year is left out");
+        let ages = Chart::bars("Key ages", "keys", vec!["to 30 days".to_owned()], vec![("data".to_owned(), vec![1])]);
+        assert!(ages.svg("c2").contains(">to 30 days<"), "as long as a date, and none");
         assert!(!svg.contains("NaN") && !svg.contains("style=") && svg.contains("aria-labelledby=\"c1-t c1-d\""));
     }
 

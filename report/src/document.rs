@@ -139,7 +139,7 @@ fn matrix(report: &Report) -> Section {
     };
     let rows = report.fields.iter().map(row).collect();
     let head = ["Field", "Service", "Protection", "Bound to", "Keys", "Shows"];
-    let intro = "What no policy names is in clear.";
+    let intro = "What no policy names is in clear: keyfold policy check and keyfold scan look for it.";
     Section {
         title: "Encryption of each service and field",
         blocks: vec![Block::Text(intro.to_owned()), table("Encryption configuration matrix", &head, rows)],

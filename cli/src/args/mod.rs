@@ -6,6 +6,7 @@ mod device;
 mod doctor;
 mod index;
 mod keys;
+mod policy;
 mod records;
 mod report;
 mod shred;
@@ -19,6 +20,7 @@ pub(crate) use keys::{
     Keys, KeysDrill, KeysList, KeysNewKek, KeysPartition, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState,
     NewState,
 };
+pub(crate) use policy::{Policy, PolicyCheck, PolicyDiff, Rules, Scan};
 pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
 pub(crate) use report::{Report, ReportFormat, ServiceFiles};
 pub(crate) use shred::{KeysHold, KeysShred};
@@ -81,6 +83,11 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Say what is well and what is not about a configuration: KEKs, store, keyring, files (docs/DOCTOR.md).
     Doctor(Doctor),
+    /// Check policies, before data meets them.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Find data in clear where the policy says sealed, without any key; say places, never values (docs/POLICY.md).
+    Scan(Scan),
     /// Write an evidence report: encryption matrix, keys, audit trail, control map (docs/REPORT.md).
     Report(Report),
     /// List, rotate, back up, recover and destroy keys.

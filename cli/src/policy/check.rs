@@ -1,0 +1,153 @@
+//! `keyfold policy check`: every column that is classified has a rule, and one that is strong enough.
+
+use super::schema::{At, Classified, Schema};
+use super::strength::weaknesses;
+use crate::args::PolicyCheck;
+use crate::failure::{Exit, Failure, Printable};
+use crate::print_failed;
+use keyfold::{FieldPolicy, Policy};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What is wrong with a column.
+struct Finding {
+    name: &'static str,
+    place: String,
+    what: String,
+}
+
+/// Prints what is wrong. Ends with 3 if anything is.
+pub(crate) fn check(args: &PolicyCheck, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let policy = super::read(&args.rules)?;
+    let baseline =
+        args.baseline.as_ref().map(|file| keyfold_open::read_policies(std::slice::from_ref(file))).transpose();
+    let baseline = baseline.map_err(Failure::of_opening)?;
+    let tables = args.database.as_ref().map(|uri| keyfold_tables::columns(uri, Path::new("."))).transpose()?;
+    let schema = match (&args.schema, &tables) {
+        (Some(file), _) => Schema::read(file)?,
+        (None, Some(tables)) => Schema::guess(tables),
+        (None, None) => return Err(Failure::new(Exit::Usage, "--schema or --database")),
+    };
+    let mut findings: Vec<Finding> =
+        schema.classified.iter().flat_map(|column| judge(column, &policy, baseline.as_ref())).collect();
+    let mut notes = notes(&policy, &schema);
+    if let Some(tables) = &tables {
+        let (unclassified, missing) = schema.compare(tables);
+        findings.extend(unclassified.into_iter().map(|place| Finding {
+            name: "unclassified",
+            place,
+            what: "the schema file says nothing of this column: classify it, or list it under clear".to_owned(),
+        }));
+        notes.extend(missing.into_iter().map(|place| format!("{place}: the database has no such column")));
+    }
+    let ok = findings.is_empty();
+    if args.json {
+        let list = findings
+            .iter()
+            .map(|finding| json!({ "name": finding.name, "place": finding.place, "what": finding.what }));
+        let list: Vec<Json> = list.collect();
+        let said = json!({ "ok": ok, "classified": schema.classified.len(), "findings": list, "notes": notes });
+        writeln!(out, "{said}").map_err(print_failed)?;
+    } else {
+        print(&findings, &notes, schema.classified.len(), out).map_err(print_failed)?;
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(Exit::Policy as u8) })
+}
+
+fn print(findings: &[Finding], notes: &[String], classified: usize, out: &mut impl Write) -> std::io::Result<()> {
+    for Finding { name, place, what } in findings {
+        writeln!(out, "{}: {name}: {}", Printable(place), Printable(what))?;
+    }
+    for note in notes {
+        writeln!(out, "note: {}", Printable(note))?;
+    }
+    writeln!(out, "{classified} columns and paths are classified; {} findings", findings.len())
+}
+
+/// What is wrong with one column.
+fn judge(column: &Classified, policy: &Policy, baseline: Option<&Policy>) -> Vec<Finding> {
+    let finding = |name, what| Finding { name, place: column.place.clone(), what };
+    let class =
+        format!("({}) {}{}", column.class, column.class.title(), if column.guessed { ", by its name" } else { "" });
+    let rules = rules(column, policy);
+    if rules.is_empty() {
+        let what = match &column.field {
+            Some(field) => format!("{class}: the policy has no field {field}"),
+            None => format!("{class}: no rule, so it is in clear"),
+        };
+        return vec![finding("no-rule", what)];
+    }
+    let mut found = Vec::new();
+    for rule in rules {
+        // A guess is no reason to doubt what the policy says.
+        match rule.identifier {
+            Some(other) if other != column.class && !column.guessed => {
+                found.push(finding("other-class", format!("field {} says ({other}), the schema {class}", rule.name)));
+            }
+            _ => {}
+        }
+        for bar in baseline.iter().flat_map(|baseline| bars(column, rule, baseline)) {
+            let weaker = weaknesses(rule, bar).into_iter();
+            found.extend(
+                weaker.map(|what| finding("weaker", format!("field {} against {}: {what}", rule.name, bar.name))),
+            );
+        }
+    }
+    found
+}
+
+/// The rules that hold for a column.
+fn rules<'p>(column: &Classified, policy: &'p Policy) -> Vec<&'p FieldPolicy> {
+    if let Some(field) = &column.field {
+        return policy.field(field).map(|field| &**field).into_iter().collect();
+    }
+    policy.fields().map(|field| &**field).filter(|field| holds(field, &column.at)).collect()
+}
+
+fn holds(field: &FieldPolicy, at: &At) -> bool {
+    match at {
+        At::Column(name) => field.columns.contains(name),
+        At::Path(path, only_if) => {
+            field.paths.iter().any(|known| covers(known, path)) && is_met(&field.only_if, only_if)
+        }
+    }
+}
+
+/// Whether what `known` selects is sealed with all of `path` in it.
+fn covers(known: &str, path: &str) -> bool {
+    path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+fn is_met(needed: &BTreeMap<String, String>, given: &BTreeMap<String, String>) -> bool {
+    needed.iter().all(|(path, value)| given.get(path) == Some(value))
+}
+
+/// The rules of the baseline that a rule is held to: of the same name or place, or else of the same class.
+fn bars<'b>(column: &Classified, rule: &FieldPolicy, baseline: &'b Policy) -> Vec<&'b FieldPolicy> {
+    let all = || baseline.fields().map(|field| &**field);
+    let near: Vec<_> = all().filter(|bar| bar.name == rule.name || holds(bar, &column.at)).collect();
+    if near.is_empty() { all().filter(|bar| bar.identifier == Some(column.class)).collect() } else { near }
+}
+
+/// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed.
+fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
+    let is_known = |field: &FieldPolicy| {
+        schema.classified.iter().any(|column| column.field.as_ref() == Some(&field.name) || holds(field, &column.at))
+    };
+    let fields = policy.fields().filter(|field| field.identifier.is_some() && !is_known(field));
+    fields.map(|field| format!("field {}: nothing that is classified is held by it", field.name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_path_covers_what_is_in_it() {
+        assert!(covers("$.name", "$.name") && covers("$.name", "$.name[*].family") && covers("$.a", "$.a.b"));
+        assert!(!covers("$.name", "$.names") && !covers("$.name[*].family", "$.name"));
+    }
+}

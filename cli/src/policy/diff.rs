@@ -1,0 +1,297 @@
+//! `keyfold policy diff`: what a change of policy does to data that is there.
+
+use crate::args::PolicyDiff;
+use crate::failure::{Exit, Failure, Printable};
+use crate::print_failed;
+use keyfold::{FieldMode, FieldPolicy, MigrationPhase, Policy, RowBinding};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a change means, the worst first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Effect {
+    /// Values that are there do not open any more.
+    Unreadable,
+    /// What was sealed is in clear from now on.
+    Clear,
+    /// Values that are there are not found or joined any more until they are sealed again.
+    Unmatched,
+    /// Values that are there are protected less, or differently, than new ones until they are sealed again.
+    Reencrypt,
+    /// Data that is in clear is sealed from now on, and must be first.
+    Seal,
+    /// Good to know.
+    Note,
+}
+
+impl Effect {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Clear => "clear",
+            Self::Unmatched => "unmatched",
+            Self::Reencrypt => "reencrypt",
+            Self::Seal => "seal",
+            Self::Note => "note",
+        }
+    }
+
+    const fn is_loss(self) -> bool {
+        matches!(self, Self::Unreadable | Self::Clear)
+    }
+}
+
+struct Change {
+    effect: Effect,
+    field: String,
+    what: String,
+}
+
+/// Prints what the change does. Ends with 3 if data would be lost or in clear.
+pub(crate) fn diff(args: &PolicyDiff, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let read = |path: &Path| keyfold_open::read_policies(&[path.to_owned()]).map_err(Failure::of_opening);
+    let mut changes = changes(&read(&args.old)?, &read(&args.new)?);
+    changes.sort_by(|a, b| (a.effect, &a.field).cmp(&(b.effect, &b.field)));
+    let ok = !changes.iter().any(|change| change.effect.is_loss());
+    if args.json {
+        let list = changes
+            .iter()
+            .map(|change| json!({ "effect": change.effect.name(), "field": change.field, "what": change.what }));
+        writeln!(out, "{}", json!({ "ok": ok, "changes": list.collect::<Vec<Json>>() })).map_err(print_failed)?;
+    } else {
+        for Change { effect, field, what } in &changes {
+            writeln!(out, "{}: {}: {}", Printable(field), effect.name(), Printable(what)).map_err(print_failed)?;
+        }
+        let verdict = match (changes.is_empty(), ok) {
+            (true, _) => "nothing changes",
+            (false, true) => "nothing that is there is lost",
+            (false, false) => "DATA WOULD BE LOST OR IN CLEAR",
+        };
+        writeln!(out, "{verdict}").map_err(print_failed)?;
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(Exit::Policy as u8) })
+}
+
+fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
+    let mut found = Vec::new();
+    for before in old.fields() {
+        match new.field(&before.name) {
+            Some(after) => compare(before, after, &mut found),
+            None => gone(before, old, new, &mut found),
+        }
+        for place in places(before) {
+            if !new.fields().any(|field| places(field).contains(&place)) {
+                let what = format!("{place} has no rule any more: new data is in clear there");
+                found.push(Change { effect: Effect::Clear, field: before.name.clone(), what });
+            }
+        }
+    }
+    for after in new.fields() {
+        for place in places(after) {
+            if !old.fields().any(|field| places(field).contains(&place)) {
+                let what =
+                    format!("{place} is sealed from now on: protect what is there, or migrate it (docs/MIGRATION.md)");
+                found.push(Change { effect: Effect::Seal, field: after.name.clone(), what });
+            }
+        }
+        if old.field(&after.name).is_none() && places(after).is_empty() {
+            found.push(Change { effect: Effect::Note, field: after.name.clone(), what: "the field is new".to_owned() });
+        }
+    }
+    found
+}
+
+/// Where a field is.
+fn places(field: &FieldPolicy) -> BTreeSet<String> {
+    let only_if = match field.only_if.is_empty() {
+        true => String::new(),
+        false => format!(
+            " if {}",
+            field.only_if.iter().map(|(path, value)| format!("{path} = {value:?}")).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    let columns = field.columns.iter().map(|column| format!("column {column}"));
+    columns.chain(field.paths.iter().map(|path| format!("path {path}{only_if}"))).collect()
+}
+
+/// A field that is not there any more, perhaps because it has another name now.
+fn gone(before: &FieldPolicy, old: &Policy, new: &Policy, found: &mut Vec<Change>) {
+    let ours = places(before);
+    let is_heir =
+        |field: &&std::sync::Arc<FieldPolicy>| old.field(&field.name).is_none() && !places(field).is_disjoint(&ours);
+    let mut add = |effect, what: String| found.push(Change { effect, field: before.name.clone(), what });
+    match new.fields().find(is_heir) {
+        Some(heir) if group(before).is_some() && group(before) == group(heir) => {
+            add(
+                Effect::Note,
+                format!("it is named {} now; values of a join group are not bound to the name", heir.name),
+            );
+            compare(before, heir, found);
+        }
+        Some(heir) => add(
+            Effect::Unreadable,
+            format!(
+                "it is named {} now: values are bound to the name, and do not open under another. Keep the name",
+                heir.name
+            ),
+        ),
+        None => add(
+            Effect::Unreadable,
+            "it is gone: nobody opens its values with this policy. Reveal them first".to_owned(),
+        ),
+    }
+}
+
+fn group(field: &FieldPolicy) -> Option<(&str, &str)> {
+    match &field.mode {
+        FieldMode::Deterministic { partition, join_group: Some(group) } => Some((partition, group)),
+        _ => None,
+    }
+}
+
+fn is_deterministic(field: &FieldPolicy) -> bool {
+    matches!(field.mode, FieldMode::Deterministic { .. })
+}
+
+/// What is different in a field that is there before and after.
+fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
+    let mut add = |effect, what: String| found.push(Change { effect, field: before.name.clone(), what });
+    if is_deterministic(before) != is_deterministic(after) {
+        let own = before
+            .accepted_suites
+            .iter()
+            .filter(|suite| !after.accepted_suites.contains(suite))
+            .map(ToString::to_string);
+        let lost: Vec<_> = own.collect();
+        match lost.is_empty() {
+            true => add(Effect::Reencrypt, format!("it becomes {}: reencrypt seals what is there again", mode(after))),
+            false => add(
+                Effect::Unreadable,
+                format!(
+                    "it becomes {}, and values of suite {} are refused: set accept until reencrypt has sealed them again",
+                    mode(after),
+                    lost.join(", ")
+                ),
+            ),
+        }
+    } else {
+        for suite in before.accepted_suites.iter().filter(|suite| !after.accepted_suites.contains(suite)) {
+            add(Effect::Unreadable, format!("values of suite {suite} are refused"));
+        }
+    }
+    if let (
+        FieldMode::Deterministic { partition: p, join_group: g },
+        FieldMode::Deterministic { partition: q, join_group: h },
+    ) = (&before.mode, &after.mode)
+    {
+        if p != q {
+            add(Effect::Unreadable, format!("its partition was {p} and is {q}: the keys of {p} are not asked"));
+        }
+        if g != h {
+            let what = "its join group changes, which values are bound to: they do not open, and are not found";
+            add(Effect::Unreadable, what.to_owned());
+        }
+        if before.padding != after.padding {
+            add(
+                Effect::Unmatched,
+                "its padding changes: equal values differ until reencrypt has sealed the old ones again".to_owned(),
+            );
+        }
+        if before.keep_prefix != after.keep_prefix {
+            add(Effect::Unmatched, "the prefix that it keeps in clear changes: old and new values differ".to_owned());
+        }
+    } else if before.padding != after.padding {
+        add(Effect::Reencrypt, "its padding changes: old values keep theirs until they are sealed again".to_owned());
+    }
+    match (&before.row_binding, &after.row_binding) {
+        (RowBinding::None, RowBinding::Bound { .. }) => {
+            add(Effect::Unreadable, "it is bound to its row from now on: values that are not do not open".to_owned());
+        }
+        (RowBinding::Bound { .. }, RowBinding::None) => {
+            add(Effect::Unreadable, "it is not bound to its row any more: values that are do not open".to_owned());
+        }
+        (RowBinding::Bound { column: a, path: b }, RowBinding::Bound { column: c, path: d }) => {
+            let moved = |old: &Option<String>, new: &Option<String>| old.is_some() && old != new;
+            if moved(a, c) || moved(b, d) {
+                let what =
+                    "its row is named by another column or path: values open only where that holds the same text";
+                add(Effect::Unreadable, what.to_owned());
+            }
+        }
+        _ => {}
+    }
+    for key in after.required_context.difference(&before.required_context) {
+        add(
+            Effect::Unreadable,
+            format!("it requires the context key {key}: values that were sealed without it do not open"),
+        );
+    }
+    for key in before.required_context.difference(&after.required_context) {
+        add(
+            Effect::Note,
+            format!(
+                "it does not require the context key {key} any more: values that were sealed with it still need it"
+            ),
+        );
+    }
+    note(before, after, &mut add);
+}
+
+/// What changes for new data alone.
+fn note(before: &FieldPolicy, after: &FieldPolicy, add: &mut impl FnMut(Effect, String)) {
+    let named = |value: Option<keyfold::ValueType>| value.map_or("any", keyfold::ValueType::name);
+    if before.value_type != after.value_type {
+        let what = format!(
+            "its type was {} and is {}: values that are there keep theirs",
+            named(before.value_type),
+            named(after.value_type)
+        );
+        add(if is_deterministic(after) { Effect::Unmatched } else { Effect::Note }, what);
+    }
+    if before.spelling != after.spelling {
+        add(Effect::Note, "unusual spellings are treated in another way".to_owned());
+    }
+    if before.unlinkable != after.unlinkable {
+        add(
+            Effect::Reencrypt,
+            "whether rows show that they were written together changes for new values alone".to_owned(),
+        );
+    }
+    if before.max_frame_records > after.max_frame_records {
+        add(Effect::Note, "frames with more bytes of key records are refused".to_owned());
+    }
+    let clear = |field: &FieldPolicy| field.migration.as_ref().map(|migration| migration.phase);
+    match (clear(before), clear(after)) {
+        (Some(MigrationPhase::DualWrite), Some(MigrationPhase::CutOver) | None) => {
+            add(Effect::Note, "values in clear are not read any more: backfill --verify first".to_owned());
+        }
+        (None | Some(MigrationPhase::CutOver), Some(MigrationPhase::DualWrite)) => {
+            add(Effect::Note, "values in clear may be read until the migration ends".to_owned());
+        }
+        _ => {}
+    }
+    let mut changed = |what: &str, before: &dyn Debug, after: &dyn Debug| {
+        let (before, after) = (format!("{before:?}"), format!("{after:?}"));
+        if before != after {
+            add(Effect::Note, format!("{what} was {before} and is {after}"));
+        }
+    };
+    changed(
+        "identifier",
+        &before.identifier.map(keyfold::HipaaClass::letter),
+        &after.identifier.map(keyfold::HipaaClass::letter),
+    );
+    changed("optional", &before.optional, &after.optional);
+}
+
+const fn mode(field: &FieldPolicy) -> &'static str {
+    match field.mode {
+        FieldMode::Randomized => "randomized",
+        FieldMode::Deterministic { .. } => "deterministic",
+        _ => "of another mode",
+    }
+}

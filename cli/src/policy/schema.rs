@@ -1,0 +1,235 @@
+//! Which columns and paths hold which identifier: a file of the customer's, or a guess by names.
+
+use crate::failure::{Exit, Failure};
+use keyfold::HipaaClass;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// A column or path with the identifier that it holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Classified {
+    /// `TABLE.COLUMN`, or `DOCUMENT PATH`.
+    pub(crate) place: String,
+    pub(crate) at: At,
+    pub(crate) class: HipaaClass,
+    /// The field that holds it, where the schema says so.
+    pub(crate) field: Option<String>,
+    /// Whether the class is a guess by the name.
+    pub(crate) guessed: bool,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum At {
+    Column(String),
+    /// In documents whose members equal these strings.
+    Path(String, BTreeMap<String, String>),
+}
+
+/// The classification of a database and of documents.
+#[derive(Debug, Default)]
+pub(crate) struct Schema {
+    pub(crate) classified: Vec<Classified>,
+    /// Of each table, the columns that somebody has looked at.
+    reviewed: BTreeMap<String, BTreeSet<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SchemaToml {
+    version: u32,
+    #[serde(default)]
+    tables: BTreeMap<String, TableToml>,
+    #[serde(default)]
+    documents: BTreeMap<String, DocumentToml>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableToml {
+    #[serde(default)]
+    columns: BTreeMap<String, ColumnToml>,
+    /// Columns that hold no identifier.
+    #[serde(default)]
+    clear: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DocumentToml {
+    #[serde(default)]
+    only_if: BTreeMap<String, String>,
+    paths: BTreeMap<String, ColumnToml>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a letter from A to R, or { identifier = …, field = … }")]
+enum ColumnToml {
+    Letter(char),
+    Table(FieldToml),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FieldToml {
+    identifier: char,
+    field: Option<String>,
+}
+
+impl ColumnToml {
+    fn parts(self) -> (char, Option<String>) {
+        match self {
+            Self::Letter(letter) => (letter, None),
+            Self::Table(FieldToml { identifier, field }) => (identifier, field),
+        }
+    }
+}
+
+impl Schema {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", path.display())))?;
+        Self::parse(&text).map_err(|why| Failure::new(Exit::Policy, why).at(path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: SchemaToml = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            format!("line {line}: {}", error.message())
+        })?;
+        if file.version != 1 {
+            return Err("this build reads version 1".to_owned());
+        }
+        let mut schema = Self::default();
+        let classify = |place: &str, column: ColumnToml, at: At| {
+            let (letter, field) = column.parts();
+            let class = HipaaClass::new(letter)
+                .ok_or_else(|| format!("{place}: a letter from A to R, of 45 CFR 164.514(b)(2)(i)"))?;
+            Ok::<_, String>(Classified { place: place.to_owned(), at, class, field, guessed: false })
+        };
+        for (table, TableToml { columns, clear }) in file.tables {
+            let reviewed = schema.reviewed.entry(table.clone()).or_default();
+            reviewed.extend(clear);
+            for (name, column) in columns {
+                if !reviewed.insert(name.clone()) {
+                    return Err(format!("{table}.{name} is classified and clear as well"));
+                }
+                schema.classified.push(classify(&format!("{table}.{name}"), column, At::Column(name))?);
+            }
+        }
+        for (document, DocumentToml { only_if, paths }) in file.documents {
+            for (path, column) in paths {
+                let at = At::Path(path.clone(), only_if.clone());
+                schema.classified.push(classify(&format!("{document} {path}"), column, at)?);
+            }
+        }
+        Ok(schema)
+    }
+
+    /// What names of columns say of themselves.
+    pub(crate) fn guess(tables: &BTreeMap<String, Vec<String>>) -> Self {
+        let mut schema = Self::default();
+        for (table, columns) in tables {
+            for column in columns {
+                if let Some(class) = guess(column) {
+                    let (place, at) = (format!("{table}.{column}"), At::Column(column.clone()));
+                    schema.classified.push(Classified { place, at, class, field: None, guessed: true });
+                }
+                schema.reviewed.entry(table.clone()).or_default().insert(column.clone());
+            }
+        }
+        schema
+    }
+
+    /// Columns of the database that nobody has classified, and columns of the schema that the database does not have.
+    pub(crate) fn compare(&self, tables: &BTreeMap<String, Vec<String>>) -> (Vec<String>, Vec<String>) {
+        let all = |tables: &mut dyn Iterator<Item = (&String, Vec<&String>)>| -> BTreeSet<String> {
+            tables
+                .flat_map(|(table, columns)| columns.into_iter().map(move |column| format!("{table}.{column}")))
+                .collect()
+        };
+        let there = all(&mut tables.iter().map(|(table, columns)| (table, columns.iter().collect())));
+        let known = all(&mut self.reviewed.iter().map(|(table, columns)| (table, columns.iter().collect())));
+        (there.difference(&known).cloned().collect(), known.difference(&there).cloned().collect())
+    }
+}
+
+/// The class that the name of a column suggests.
+fn guess(column: &str) -> Option<HipaaClass> {
+    const WORDS: [(&str, char); 34] = [
+        ("ssn", 'G'),
+        ("socialsecurity", 'G'),
+        ("mrn", 'H'),
+        ("medicalrecord", 'H'),
+        ("email", 'F'),
+        ("fax", 'E'),
+        ("phone", 'D'),
+        ("mobile", 'D'),
+        ("telecom", 'D'),
+        ("birth", 'C'),
+        ("dob", 'C'),
+        ("death", 'C'),
+        ("deceased", 'C'),
+        ("admission", 'C'),
+        ("discharge", 'C'),
+        ("firstname", 'A'),
+        ("lastname", 'A'),
+        ("givenname", 'A'),
+        ("familyname", 'A'),
+        ("surname", 'A'),
+        ("patientname", 'A'),
+        ("street", 'B'),
+        ("address", 'B'),
+        ("city", 'B'),
+        ("zip", 'B'),
+        ("postal", 'B'),
+        ("latitude", 'B'),
+        ("longitude", 'B'),
+        ("member", 'I'),
+        ("account", 'J'),
+        ("license", 'K'),
+        ("licence", 'K'),
+        ("serial", 'M'),
+        ("passport", 'R'),
+    ];
+    let plain: String = column.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    let found = WORDS.iter().find(|(word, _)| plain.contains(word));
+    found.and_then(|(_, letter)| HipaaClass::new(*letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_and_their_errors() {
+        let schema = Schema::parse(
+            "version = 1\n[tables.patients]\nclear = [\"state\"]\ncolumns = { ssn = \"G\", name = { identifier = \"A\", field = \"patient.name\" } }\n\
+             [documents.Patient]\nonly_if = { \"$.resourceType\" = \"Patient\" }\npaths = { \"$.name\" = \"A\" }\n",
+        )
+        .expect("a schema");
+        let places: Vec<_> =
+            schema.classified.iter().map(|column| (column.place.as_str(), column.class.letter())).collect();
+        assert_eq!(places, [("patients.name", 'A'), ("patients.ssn", 'G'), ("Patient $.name", 'A')]);
+        for (wrong, why) in [
+            ("version = 2\n", "version 1"),
+            ("version = 1\n[tables.p]\ncolumns = { ssn = \"Z\" }\n", "from A to R"),
+            ("version = 1\n[tables.p]\ncolumns = { ssn = \"G\" }\nclear = [\"ssn\"]\n", "clear as well"),
+            ("version = 1\n[tables.p]\nclean = []\n", "line 3"),
+        ] {
+            let error = Schema::parse(wrong).expect_err(wrong);
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_guessed() {
+        for (name, letter) in
+            [("SSN", 'G'), ("e_mail", 'F'), ("Birth_Date", 'C'), ("zip_code", 'B'), ("last_name", 'A'), ("phone2", 'D')]
+        {
+            assert_eq!(guess(name).map(HipaaClass::letter), Some(letter), "{name}");
+        }
+        assert_eq!(guess("gender"), None);
+    }
+}

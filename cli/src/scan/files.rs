@@ -1,0 +1,258 @@
+//! Looking through files: CSV by column, JSON by path.
+
+use super::Found;
+use super::hints::Hints;
+use super::judge::{self, Verdict};
+use crate::args::{Format, Scan};
+use crate::failure::{Exit, Failure};
+use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
+use crate::files::interrupt::{Interrupt, Interruptible};
+use crate::files::json::{Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Token};
+use crate::transform::{Input, format_of};
+use keyfold::{FieldPolicy, Policy};
+use serde_json_path::JsonPath;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Sealed values are a third longer than what they seal.
+const SEALED_GROWTH: usize = 2;
+/// Longest file of one JSON document.
+const MAX_DOCUMENT_LEN: u64 = 64 * 1024 * 1024;
+
+pub(super) fn scan(
+    args: &Scan,
+    input: &OsStr,
+    policy: &Policy,
+    hints: Option<&Hints>,
+    interrupt: &Interrupt,
+    found: &mut Found,
+) -> Result<(), Failure> {
+    let format = args.format.map_or_else(|| format_of(input), Ok);
+    let source = found.source.clone();
+    let format = format.map_err(|failure| failure.at(&source))?;
+    let reader = Interruptible::new(Input::open(input)?, interrupt.clone());
+    let scanned = match format {
+        Format::Csv => scan_csv(reader, args.delimiter, policy, hints, found),
+        Format::Ndjson => JsonFields::new(policy).and_then(|mut fields| scan_lines(reader, &mut fields, hints, found)),
+        Format::Json => JsonFields::new(policy).and_then(|mut fields| scan_document(reader, &mut fields, hints, found)),
+    };
+    scanned.map_err(|failure| failure.at(source))
+}
+
+fn scan_csv(
+    input: impl Read,
+    delimiter: u8,
+    policy: &Policy,
+    hints: Option<&Hints>,
+    found: &mut Found,
+) -> Result<(), Failure> {
+    // A column may be that of several fields; all of them must be content.
+    let fields: Vec<(String, &Arc<FieldPolicy>)> =
+        policy.fields().flat_map(|field| field.columns.iter().map(move |column| (column.clone(), field))).collect();
+    let options = CsvOptions {
+        delimiter,
+        columns: fields.iter().map(|(column, _)| column.clone()).collect(),
+        max_field_len: DEFAULT_MAX_FIELD_LEN * SEALED_GROWTH,
+        max_row_len: MAX_ROW_LEN * SEALED_GROWTH,
+    };
+    let mut source = CsvSource::new(input, options)?;
+    let positions = source.positions().to_vec();
+    for (position, (_, field)) in positions.iter().zip(&fields) {
+        if position.is_none() {
+            found.absent(&field.name);
+        }
+    }
+    let others: Vec<usize> = (0..source.header().len()).filter(|at| !positions.contains(&Some(*at))).collect();
+    while let Some(batch) = source.next_batch()? {
+        for row in 0..batch.rows() {
+            for (position, (_, field)) in positions.iter().zip(&fields) {
+                let Some(position) = *position else { continue };
+                let verdict = match std::str::from_utf8(batch.cell(row, position)) {
+                    Ok(text) => judge::text(field, text),
+                    Err(_) => judge::bytes(field, batch.cell(row, position)),
+                };
+                note(verdict, &field.name, found, || batch.place(row, position).to_string());
+            }
+            for &position in others.iter().filter(|_| hints.is_some()) {
+                let text = String::from_utf8_lossy(batch.cell(row, position));
+                add_hints(&text, hints, found, || batch.place(row, position).to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn note(verdict: Verdict, field: &str, found: &mut Found, place: impl FnOnce() -> String) {
+    match verdict {
+        Verdict::Empty => {}
+        Verdict::Sealed => found.sealed += 1,
+        Verdict::Wrong(what) => found.add(field, what, place),
+    }
+}
+
+fn add_hints(text: &str, hints: Option<&Hints>, found: &mut Found, place: impl Fn() -> String) {
+    if judge::is_sealed(text) {
+        return;
+    }
+    for what in hints.into_iter().flat_map(|hints| hints.of(text)) {
+        found.hint(what, &place);
+    }
+}
+
+/// The fields of a policy that have paths, ready to be looked for.
+struct JsonFields {
+    fields: Vec<JsonField>,
+}
+
+struct JsonField {
+    policy: Arc<FieldPolicy>,
+    conditions: Vec<(JsonPath, String)>,
+    rules: JsonRules,
+    /// Whether a document has had a value of it.
+    seen: bool,
+}
+
+impl JsonFields {
+    fn new(policy: &Policy) -> Result<Self, Failure> {
+        let of = |field: &Arc<FieldPolicy>| {
+            let condition = |(path, expected): (&String, &String)| {
+                let wrong = |error| Failure::new(Exit::Policy, format!("field {}: only_if: {error}", field.name));
+                Ok::<_, Failure>((JsonPath::parse(path).map_err(wrong)?, expected.clone()))
+            };
+            Ok(JsonField {
+                conditions: field.only_if.iter().map(condition).collect::<Result<_, Failure>>()?,
+                rules: JsonRules::compile(field.paths.iter().map(|path| (field.name.as_str(), path)))?,
+                policy: field.clone(),
+                seen: false,
+            })
+        };
+        let fields = policy.fields().filter(|field| !field.paths.is_empty()).map(of).collect::<Result<_, Failure>>()?;
+        Ok(Self { fields })
+    }
+
+    fn scan(
+        &mut self,
+        document: &Document<'_>,
+        hints: Option<&Hints>,
+        found: &mut Found,
+        line: Option<u64>,
+    ) -> Result<(), Failure> {
+        let place = |at: usize| match line {
+            Some(line) => format!("line {line}, byte {}", at + 1),
+            None => format!("byte {}", at + 1),
+        };
+        let mut taken: Vec<Range<usize>> = Vec::new();
+        let mut is_matched = false;
+        for field in &mut self.fields {
+            let holds = |(path, expected): &(JsonPath, String)| {
+                let nodes = path.query(document.value()).all();
+                nodes.len() == 1 && nodes[0].as_str() == Some(expected)
+            };
+            if !field.conditions.iter().all(holds) {
+                continue;
+            }
+            is_matched = true;
+            let located = match field.rules.locate(document) {
+                Ok(located) => located,
+                // What the path means is hidden from it, so it is not sealed.
+                Err(JsonError::Shape { .. }) => {
+                    field.seen = true;
+                    found.add(&field.policy.name, "of another shape than the path", || place(0));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for value in located {
+                field.seen = true;
+                let verdict = match document.token(value.span.clone())? {
+                    Token::String { text, .. } => judge::text(&field.policy, &text),
+                    Token::Null => Verdict::Empty,
+                    _ => Verdict::Wrong("in clear"),
+                };
+                note(verdict, &field.policy.name, found, || place(value.span.start));
+                taken.push(value.span);
+            }
+        }
+        found.unmatched += u64::from(!is_matched);
+        if hints.is_some() {
+            for (at, text) in strings(document.text()) {
+                if !taken.iter().any(|span| span.contains(&at)) {
+                    add_hints(&text, hints, found, || place(at));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, found: &mut Found) {
+        self.fields.iter().filter(|field| !field.seen).for_each(|field| found.absent(&field.policy.name));
+    }
+}
+
+fn scan_lines(
+    input: impl Read,
+    fields: &mut JsonFields,
+    hints: Option<&Hints>,
+    found: &mut Found,
+) -> Result<(), Failure> {
+    let mut source = LineSource::new(input, MAX_LINE_LEN * SEALED_GROWTH);
+    while let Some(batch) = source.next_batch()? {
+        for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
+            let document = Document::parse(batch.line(index), batch.number(index))?;
+            fields.scan(&document, hints, found, Some(batch.number(index)))?;
+        }
+    }
+    fields.end(found);
+    Ok(())
+}
+
+fn scan_document(
+    input: impl Read,
+    fields: &mut JsonFields,
+    hints: Option<&Hints>,
+    found: &mut Found,
+) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    let read = input.take(MAX_DOCUMENT_LEN + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::from(JsonError::Io(error)))?;
+    if bytes.len() as u64 > MAX_DOCUMENT_LEN {
+        return Err(Failure::new(
+            Exit::Data,
+            "the document is longer than 64 MiB: give one document per line (.ndjson)",
+        ));
+    }
+    let document = Document::parse(&bytes, 1)?;
+    fields.scan(&document, hints, found, None)?;
+    fields.end(found);
+    Ok(())
+}
+
+/// The strings of a JSON text, names of members among them, and where each begins. The text has been parsed before.
+fn strings(text: &str) -> impl Iterator<Item = (usize, String)> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at + bytes.get(at..)?.iter().position(|&byte| byte == b'"')?;
+        let mut end = start + 1;
+        while *bytes.get(end)? != b'"' {
+            end += if bytes[end] == b'\\' { 2 } else { 1 };
+        }
+        at = end + 1;
+        Some((start, serde_json::from_str(&text[start..at]).unwrap_or_default()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::strings;
+
+    #[test]
+    fn strings_with_escapes_and_names() {
+        let found: Vec<_> = strings(r#"{"a\"b": ["\u0031\\", "", 7, "x"]}"#).collect();
+        let texts: Vec<_> = found.iter().map(|(at, text)| (*at, text.as_str())).collect();
+        assert_eq!(texts, [(1, "a\"b"), (10, "1\\"), (22, ""), (29, "x")]);
+        assert_eq!(strings("12").count(), 0);
+    }
+}

@@ -1,0 +1,240 @@
+//! `keyfold policy`: what is classified has a rule that is strong enough, and what a change does to data is told.
+
+mod common;
+#[path = "../../tables/tests/common/mod.rs"]
+mod database;
+
+use common::{POLICY, STORAGE, USAGE, World, run};
+use database::databases;
+use serde_json::Value as Json;
+
+const SCHEMA: &str = r#"version = 1
+[tables.patients]
+columns = { patient_id = "R", name = "A", ssn = "G" }
+clear = ["note", "state"]
+
+[documents.Patient]
+paths = { "$.id" = "R", "$.name" = "A", "$.ssn" = "G" }
+"#;
+
+fn world() -> World {
+    let world = World::new();
+    world.write("schema.toml", SCHEMA);
+    world
+}
+
+/// `policy check` with the exit code and the findings: name and place.
+fn check(world: &World, arguments: &[&str], code: i32) -> Vec<(String, String)> {
+    let run =
+        world.run(&[&["policy", "check", "--policy", "policy.toml", "--json"], arguments].concat()).expect(code, &[]);
+    let said = &run.json_lines()[0];
+    assert_eq!(said["ok"], code == 0);
+    let text = |finding: &Json, name: &str| finding[name].as_str().expect("a text").to_owned();
+    let findings = said["findings"].as_array().expect("findings");
+    findings.iter().map(|finding| (text(finding, "name"), text(finding, "place"))).collect()
+}
+
+fn pair(name: &str, place: &str) -> (String, String) {
+    (name.to_owned(), place.to_owned())
+}
+
+#[test]
+fn what_is_classified_has_a_rule() {
+    let world = world();
+    assert_eq!(check(&world, &["--schema", "schema.toml"], 0), []);
+    // No key is needed.
+    std::fs::rename(world.keys(), world.path("hidden")).expect("hidden");
+    world.write(
+        "schema.toml",
+        SCHEMA.replace("ssn = \"G\"", "ssn = \"G\", mrn = \"H\"").replace("\"$.ssn\"", "\"$.contact[*].phone\""),
+    );
+    assert_eq!(
+        check(&world, &["--schema", "schema.toml"], POLICY),
+        [pair("no-rule", "patients.mrn"), pair("no-rule", "Patient $.contact[*].phone")]
+    );
+    world.write("schema.toml", SCHEMA.replace("name = \"A\"", "name = \"D\""));
+    assert_eq!(check(&world, &["--schema", "schema.toml"], POLICY), [pair("other-class", "patients.name")]);
+    world.write("schema.toml", SCHEMA.replace("name = \"A\"", "full = { identifier = \"A\", field = \"patient.name\" }, nick = { identifier = \"A\", field = \"patient.nick\" }"));
+    assert_eq!(check(&world, &["--schema", "schema.toml"], POLICY), [pair("no-rule", "patients.nick")]);
+    let text =
+        world.run(&["policy", "check", "--policy", "policy.toml", "--schema", "schema.toml"]).expect(POLICY, &[]);
+    assert!(text.stdout_text().contains("patients.nick: no-rule: (A) names: the policy has no field patient.nick"));
+    world.write("schema.toml", "version = 1\n[tables.p]\ncolumn = {}\n");
+    world.refuses(
+        &["policy", "check", "--policy", "policy.toml", "--schema", "schema.toml"],
+        POLICY,
+        &["schema.toml: line 3"],
+    );
+    world.refuses(&["policy", "check", "--policy", "policy.toml", "--schema", "missing"], STORAGE, &["missing"]);
+    world.refuses(&["policy", "check", "--policy", "policy.toml"], USAGE, &["--schema"]);
+}
+
+#[test]
+fn a_rule_is_no_weaker_than_the_baseline() {
+    let world = world();
+    world.write("baseline.toml", common::POLICY_FILE);
+    let arguments = ["--schema", "schema.toml", "--baseline", "baseline.toml"];
+    assert_eq!(check(&world, &arguments, 0), []);
+    for (from, to) in [
+        (
+            "identifier = \"G\"\nrow_binding = { column = \"patient_id\", path = \"$.id\" }",
+            "identifier = \"G\"\nrow_binding = \"none\"",
+        ),
+        (
+            "identifier = \"G\"\nrow_binding = { column = \"patient_id\", path = \"$.id\" }",
+            "identifier = \"G\"\nmode = \"deterministic\"",
+        ),
+        ("identifier = \"G\"", "identifier = \"G\"\naccept = [\"01\", \"03\"]"),
+        ("identifier = \"G\"", "identifier = \"G\"\nmigration = { until = \"2040-01-01\", phase = \"dual-write\" }"),
+    ] {
+        assert!(common::POLICY_FILE.contains(from));
+        world.write("policy.toml", common::POLICY_FILE.replace(from, to));
+        assert_eq!(
+            check(&world, &arguments, POLICY),
+            [pair("weaker", "patients.ssn"), pair("weaker", "Patient $.ssn")],
+            "{to}"
+        );
+    }
+    // A rule of another name and place is held to those of its class.
+    world.write(
+        "policy.toml",
+        common::POLICY_FILE.replace("patient.ssn", "patient.number").replace("\"ssn\"", "\"number\"").replace(
+            "identifier = \"G\"\nrow_binding = { column = \"patient_id\", path = \"$.id\" }",
+            "identifier = \"G\"\nrow_binding = \"none\"",
+        ),
+    );
+    world.write("schema.toml", "version = 1\n[tables.patients.columns]\nnumber = \"G\"\n");
+    assert_eq!(check(&world, &arguments, POLICY), [pair("weaker", "patients.number")]);
+    for (key, value) in [("padding", "32"), ("required_context", "[\"tenant\"]"), ("unlinkable", "true")] {
+        world.write("policy.toml", common::POLICY_FILE);
+        world.write("schema.toml", SCHEMA);
+        world.write(
+            "baseline.toml",
+            common::POLICY_FILE.replace("identifier = \"G\"", &format!("identifier = \"G\"\n{key} = {value}")),
+        );
+        assert_eq!(check(&world, &arguments, POLICY).len(), 2, "{key}");
+    }
+}
+
+#[test]
+fn every_column_of_a_database_is_classified() {
+    for database in databases() {
+        let world = world();
+        database.sql("CREATE TABLE patients (patient_id TEXT PRIMARY KEY, name TEXT, ssn TEXT, note TEXT, state TEXT)");
+        let uri = database.uri.clone();
+        assert_eq!(check(&world, &["--schema", "schema.toml", "--database", &uri], 0), []);
+        database.sql("ALTER TABLE patients ADD COLUMN e_mail TEXT");
+        database.sql("CREATE TABLE visits (id INTEGER PRIMARY KEY)");
+        assert_eq!(
+            check(&world, &["--schema", "schema.toml", "--database", &uri], POLICY),
+            [pair("unclassified", "patients.e_mail"), pair("unclassified", "visits.id")]
+        );
+        // Without a schema, by the names.
+        assert_eq!(check(&world, &["--database", &uri], POLICY), [pair("no-rule", "patients.e_mail")]);
+    }
+}
+
+/// `policy diff` from the usual policy to `new`, with the exit code: effects and what is said.
+fn diff(world: &World, new: &str, code: i32) -> Vec<(String, String)> {
+    world.write("new.toml", new);
+    let run = world.run(&["policy", "diff", "policy.toml", "new.toml", "--json"]).expect(code, &[]);
+    let said = &run.json_lines()[0];
+    assert_eq!(said["ok"], code == 0);
+    let text = |change: &Json, name: &str| change[name].as_str().expect("a text").to_owned();
+    said["changes"]
+        .as_array()
+        .expect("changes")
+        .iter()
+        .map(|change| (text(change, "effect"), text(change, "what")))
+        .collect()
+}
+
+#[test]
+fn what_a_change_does_to_data_is_told() {
+    let world = World::new();
+    let old = common::POLICY_FILE;
+    assert_eq!(diff(&world, old, 0), []);
+    assert_eq!(world.succeeds(&["policy", "diff", "policy.toml", "new.toml"]).stdout_text(), "nothing changes\n");
+    for (from, to, code, effects) in [
+        ("patient.ssn", "patient.number", POLICY, &["unreadable"][..]),
+        ("[fields.\"patient.id\"]", "[fields.\"person.id\"]", 0, &["note"]),
+        ("join_group = \"patient.id\"", "join_group = \"other\"", POLICY, &["unreadable"]),
+        ("mode = \"deterministic\"", "mode = \"deterministic\"\npartition = \"study\"", POLICY, &["unreadable"]),
+        ("identifier = \"G\"", "identifier = \"G\"\nrequired_context = [\"tenant\"]", POLICY, &["unreadable"]),
+        ("identifier = \"G\"", "identifier = \"H\"", 0, &["note"]),
+        ("identifier = \"G\"", "identifier = \"G\"\npadding = 32", 0, &["reencrypt"]),
+        (
+            "identifier = \"G\"\nrow_binding = { column = \"patient_id\", path = \"$.id\" }",
+            "identifier = \"G\"\nrow_binding = \"none\"",
+            POLICY,
+            &["unreadable"],
+        ),
+        (
+            "identifier = \"G\"\nrow_binding = { column = \"patient_id\", path = \"$.id\" }",
+            "identifier = \"G\"\nrow_binding = { column = \"id\", path = \"$.id\" }",
+            POLICY,
+            &["unreadable"],
+        ),
+        (
+            "identifier = \"G\"\nrow_binding = { column = \"patient_id\", path = \"$.id\" }",
+            "identifier = \"G\"\nmode = \"deterministic\"",
+            POLICY,
+            &["unreadable", "unreadable"],
+        ),
+        (
+            "identifier = \"G\"\nrow_binding = { column = \"patient_id\", path = \"$.id\" }",
+            "identifier = \"G\"\nmode = \"deterministic\"\naccept = [\"01\", \"02\"]",
+            POLICY,
+            &["unreadable", "reencrypt"],
+        ),
+        (
+            "columns = [\"note\"]",
+            "columns = [\"note\"]\nmode = \"deterministic\"\naccept = [\"01\", \"02\"]",
+            0,
+            &["reencrypt"],
+        ),
+        ("columns = [\"ssn\"]", "columns = []", POLICY, &["clear"]),
+        ("columns = [\"note\"]", "columns = [\"note\", \"state\"]", 0, &["seal"]),
+    ] {
+        assert!(old.contains(from));
+        let changes = diff(&world, &old.replace(from, to), code);
+        let found: Vec<_> = changes.iter().map(|(effect, _)| effect.as_str()).collect();
+        assert_eq!(found, effects, "{to}: {changes:?}");
+    }
+    let without = old.split("[fields.\"patient.note\"]").next().expect("a part");
+    let effects: Vec<_> = diff(&world, without, POLICY).into_iter().map(|(effect, _)| effect).collect();
+    assert_eq!(effects, ["unreadable", "clear", "clear"]);
+    let text = world.run(&["policy", "diff", "policy.toml", "new.toml"]).expect(POLICY, &[]);
+    assert!(text.stdout_text().ends_with("DATA WOULD BE LOST OR IN CLEAR\n"));
+}
+
+#[test]
+fn what_is_said_of_a_change_is_so() {
+    // Protected under the old policy, revealed under the new one.
+    let world = World::new();
+    world.protect(&[]);
+    let opens = |policy: &str| {
+        world.write("new.toml", policy);
+        let arguments = ["reveal", "--policy", "new.toml", "sealed.csv", "--output", "out.csv", "--force"];
+        run(&mut world.command(&arguments), b"").code == Some(0)
+    };
+    let old = common::POLICY_FILE;
+    let binding = "identifier = \"G\"\nrow_binding = { column = \"patient_id\", path = \"$.id\" }";
+    for (from, to) in [
+        ("patient.ssn", "patient.number"),
+        ("[fields.\"patient.id\"]", "[fields.\"person.id\"]"),
+        ("join_group = \"patient.id\"", "join_group = \"other\""),
+        ("identifier = \"G\"", "identifier = \"G\"\npadding = 32"),
+        (binding, "identifier = \"G\"\nrow_binding = \"none\""),
+        (binding, "identifier = \"G\"\nmode = \"deterministic\""),
+        (binding, "identifier = \"G\"\nmode = \"deterministic\"\naccept = [\"01\", \"02\"]"),
+        ("columns = [\"note\"]", "columns = [\"note\"]\nmode = \"deterministic\"\naccept = [\"01\", \"02\"]"),
+        ("identifier = \"G\"", "identifier = \"G\"\ntype = \"text\""),
+    ] {
+        assert!(old.contains(from));
+        let new = old.replace(from, to);
+        world.write("new.toml", &new);
+        let said = world.run(&["policy", "diff", "policy.toml", "new.toml"]);
+        assert_eq!(opens(&new), said.code == Some(0), "{to}: {}", said.stdout_text());
+    }
+}

@@ -1,0 +1,156 @@
+//! `keyfold scan` finds what is in clear, needs no key, and says places, never values.
+
+mod common;
+#[path = "common/tables.rs"]
+mod tables;
+
+use common::{CANARY, DATA, POLICY, USAGE, World, contains};
+use serde_json::{Value as Json, json};
+use tables::{FIELDS, Hospital, databases};
+
+/// The result of a scan that ends with `code`, in which no value stands.
+fn scan(world: &World, arguments: &[&str], code: i32) -> Json {
+    let run = world.run(&[&["scan", "--policy", "policy.toml", "--json"], arguments].concat()).expect(code, &[]);
+    assert!(!contains(&run.stdout, CANARY.as_bytes()) && !contains(&run.stdout, b"ry7391"), "a value is printed");
+    run.json_lines().remove(0)
+}
+
+fn findings(found: &Json) -> Vec<(String, String, u64)> {
+    let of = |finding: &Json| {
+        let text = |name: &str| finding[name].as_str().expect("a text").to_owned();
+        (text("field"), text("what"), finding["values"].as_u64().expect("a number"))
+    };
+    found["findings"].as_array().expect("findings").iter().map(of).collect()
+}
+
+#[test]
+fn a_protected_file_passes_and_what_was_put_back_in_clear_is_found() {
+    let world = World::new();
+    world.protect(&[]);
+    // No key is needed.
+    std::fs::rename(world.keys(), world.path("hidden")).expect("hidden");
+    let found = scan(&world, &["sealed.csv"], 0);
+    assert_eq!((&found["sealed"], &found["findings"]), (&12.into(), &json!([])), "the empty cell as well");
+    let found = scan(&world, &["in.csv"], DATA);
+    assert_eq!(findings(&found).iter().map(|(_, _, n)| n).sum::<u64>(), 11);
+    let sealed = world.text("sealed.csv");
+    let cell = sealed.lines().nth(2).and_then(|row| row.split(',').nth(2)).expect("a cell");
+    for (name, other, what) in [
+        ("clear", format!("{CANARY}-222"), "in clear"),
+        ("before", format!("{CANARY} {cell}"), "in clear"),
+        ("behind", format!("{cell} {CANARY}"), "damaged, or in clear"),
+        ("cut", cell[..cell.len() - 5].to_owned(), "damaged, or in clear"),
+        // The name of another suite: nothing says that it is sealed as the policy wants.
+        ("suite", cell.replace("kf1.01", "kf1.02"), "sealed under a suite that the policy refuses"),
+    ] {
+        world.write("other.csv", sealed.replace(cell, &other));
+        let found = scan(&world, &["other.csv"], DATA);
+        let expected = if name == "cut" && findings(&found).is_empty() { continue } else { what };
+        assert_eq!(findings(&found), [("patient.ssn".to_owned(), expected.to_owned(), 1)], "{name}");
+        assert_eq!(found["places"][0]["place"], "row 2 (line 3), column 3 (\"ssn\")");
+    }
+}
+
+#[test]
+fn documents_by_line_and_as_a_whole() {
+    let world = World::new();
+    let line = |id: u32, ssn: &str| {
+        format!("{{\"id\":\"{CANARY}-{id}\",\"name\":\"{CANARY}\",\"ssn\":{ssn},\"note\":null}}\n")
+    };
+    world.write("in.ndjson", line(1, "\"1\"") + &line(2, "\"2\""));
+    world.succeeds(&["protect", "in.ndjson", "--output", "sealed.ndjson"]);
+    assert_eq!(scan(&world, &["sealed.ndjson"], 0)["sealed"], 8, "null as well");
+    let sealed = world.text("sealed.ndjson");
+    let first = sealed.lines().next().expect("a line");
+    world.write("two.ndjson", format!("{first}\n\n{}", line(3, "17")));
+    let found = scan(&world, &["two.ndjson"], DATA);
+    assert_eq!(findings(&found).len(), 3);
+    assert!(
+        found["places"]
+            .as_array()
+            .expect("places")
+            .iter()
+            .all(|place| place["place"].as_str().expect("a text").starts_with("line 3, byte "))
+    );
+    world.write("one.json", first);
+    assert_eq!(scan(&world, &["one.json"], 0)["sealed"], 4);
+    world.write("one.json", line(3, "{\"deep\": 1}"));
+    assert_eq!(findings(&scan(&world, &["one.json"], DATA)).len(), 3);
+    // A document that hides its values from the path.
+    world.write("policy.toml", "version = 1\n[fields.f]\npaths = [\"$.list[*].ssn\"]\nrow_binding = \"none\"\n");
+    world.write("one.json", format!("{{\"list\": {{\"ssn\": \"{CANARY}\"}}}}"));
+    assert_eq!(findings(&scan(&world, &["one.json"], DATA))[0].1, "of another shape than the path");
+    world.write("one.json", "{\"list\": []}");
+    assert_eq!(scan(&world, &["one.json"], 0)["absent"][0]["field"], "f");
+    world.write(
+        "policy.toml",
+        "version = 1\n[fields.f]\npaths = [\"$.ssn\"]\nrow_binding = \"none\"\nonly_if = { \"$.type\" = \"A\" }\n",
+    );
+    world.write("one.json", "{\"type\": \"B\", \"ssn\": \"1\"}");
+    assert_eq!(scan(&world, &["one.json"], 0)["unmatched"], 1);
+}
+
+#[test]
+fn hints_are_told_from_findings() {
+    let world = World::new();
+    world.protect(&[]);
+    world.write("notes.csv", "patient_id,name,ssn,note,state\n,,,,call 555-123-4567\n,,,,999-81-5679 or a@b.example\n");
+    assert_eq!(scan(&world, &["notes.csv"], 0)["hints"], json!({}));
+    let found = scan(&world, &["--patterns", "notes.csv"], 0);
+    assert_eq!(found["hints"], json!({"a social security number": 1, "a telephone number": 1, "an e-mail address": 1}));
+    assert_eq!(found["places"][0]["place"], "row 1 (line 2), column 5");
+    scan(&world, &["--patterns", "--strict", "notes.csv"], DATA);
+    scan(&world, &["--patterns", "--strict", "sealed.csv"], 0);
+    world.write("one.json", "{\"other\": {\"a@b.example\": [\"\\u0039\\u0039\\u0039-81-5679\"]}}");
+    let found = scan(&world, &["--patterns", "one.json"], 0);
+    assert_eq!(found["hints"], json!({"a social security number": 1, "an e-mail address": 1}));
+    let text =
+        world.run(&["scan", "--policy", "policy.toml", "--patterns", "--places", "1", "notes.csv"]).expect(0, &[]);
+    assert!(
+        !text.stdout_text().contains("999-81")
+            && text.stdout_text().lines().filter(|line| line.contains("row ")).count() == 1
+    );
+}
+
+#[test]
+fn tables_are_looked_through_without_a_key() {
+    for database in databases() {
+        let hospital = Hospital::new(database);
+        hospital.add(0..30, None);
+        let run = |arguments: &[&str], code| {
+            let uri = hospital.database.uri.clone();
+            let table = ["--sql", &uri, "--table", "patients", "--key", "id", "--batch-rows", "7"];
+            scan(&hospital.world, &[&table[..], &FIELDS[..], arguments].concat(), code)
+        };
+        let found = run(&[], 0);
+        assert_eq!((&found["sealed"], &found["findings"]), (&60.into(), &json!([])));
+        hospital.database.sql(&format!("UPDATE patients SET name = '{CANARY} Änne' WHERE id = 17"));
+        hospital.database.sql("UPDATE patients SET clinic = 'a@b.example' WHERE id = 3");
+        let found = run(&["--patterns"], DATA);
+        assert_eq!(findings(&found), [("patient.name".to_owned(), "in clear".to_owned(), 1)]);
+        assert_eq!(found["hints"], json!({"an e-mail address": 1}));
+        let places: Vec<_> = found["places"]
+            .as_array()
+            .expect("places")
+            .iter()
+            .map(|place| place["place"].as_str().expect("a text"))
+            .collect();
+        assert_eq!(places, ["row 4, column \"clinic\"", "row 18, column \"name\""]);
+    }
+}
+
+#[test]
+fn what_cannot_be_looked_through_is_refused() {
+    let world = World::new();
+    world.write("a.csv", "x\n\"y\n");
+    for (arguments, code, says) in [
+        (&["scan", "in.csv"][..], USAGE, "--policy"),
+        (&["scan", "--policy", "policy.toml"], USAGE, "FILES"),
+        (&["scan", "--policy", "policy.toml", "--strict", "in.csv"], USAGE, "--patterns"),
+        (&["scan", "--policy", "policy.toml", "policy.toml"], USAGE, "--format"),
+        (&["scan", "--policy", "policy.toml", "a.csv"], DATA, "a.csv"),
+        (&["scan", "--policy", "in.csv", "in.csv"], POLICY, "in.csv"),
+    ] {
+        world.refuses(arguments, code, &[says]);
+    }
+}
