@@ -3,6 +3,7 @@
 
 mod csv;
 mod field;
+mod hl7;
 mod merges;
 mod ndjson;
 mod progress;
@@ -56,7 +57,7 @@ struct Done {
 struct Counts {
     /// Bytes of the input.
     input_len: u64,
-    /// CSV rows or JSON documents.
+    /// CSV rows, JSON documents or HL7 messages.
     records: u64,
     /// Values that were encrypted or decrypted.
     values: u64,
@@ -66,7 +67,7 @@ struct Counts {
     outdated: u64,
     /// Values under a compromised key.
     compromised: u64,
-    /// JSON documents that were passed through.
+    /// JSON documents or HL7 messages that were passed through.
     unmatched: u64,
     /// Values that look sealed after revealing, because no rule covers them.
     still_sealed: u64,
@@ -97,7 +98,7 @@ impl Counts {
     }
 }
 
-/// What both formats need to know.
+/// What every format needs to know.
 struct Job<'a> {
     args: &'a Transform,
     direction: Direction,
@@ -108,8 +109,8 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Refuses fields that say where they are in the other format only: the same data in this one would stay in clear.
-    /// `missing` tells whether a field lacks a locator for this format and for the other.
+    /// Refuses fields that say where they are in other formats only: the same data in this one would stay in clear.
+    /// `missing` tells whether a field lacks a locator for this format and for all others.
     fn refuse_other_format(&self, missing: impl Fn(&FieldPolicy) -> (bool, bool), what: &str) -> Result<(), Failure> {
         match self.ring.policy().fields().find(|field| !field.optional && missing(field) == (true, false)) {
             None => Ok(()),
@@ -185,6 +186,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         match format {
             Format::Csv => csv::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
             Format::Ndjson => ndjson::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
+            Format::Hl7 => hl7::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
         }
     };
     progress.finish();
@@ -272,7 +274,7 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
         }
         if counts.unmatched > 0 {
             line.push_str(&format!(
-                "; {} documents passed through, since no field of the policy applies",
+                "; {} of them passed through, since no field of the policy applies",
                 counts.unmatched
             ));
         }
@@ -293,10 +295,10 @@ pub(crate) fn format_of(input: &OsStr) -> Result<Format, Failure> {
     match Path::new(input).extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
         Some("csv") => Ok(Format::Csv),
         Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
-        _ => Err(Failure::new(
-            Exit::Usage,
-            "the input's name does not tell its format; say --format csv or --format ndjson",
-        )),
+        Some("hl7") => Ok(Format::Hl7),
+        _ => {
+            Err(Failure::new(Exit::Usage, "the input's name does not tell its format; say --format csv, ndjson or hl7"))
+        }
     }
 }
 

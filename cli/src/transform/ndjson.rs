@@ -85,7 +85,10 @@ pub(super) fn run(
 
 impl<'j> NdjsonJob<'j> {
     fn plan(job: &Job<'j>) -> Result<Self, Failure> {
-        job.refuse_other_format(|field| (field.paths.is_empty(), field.columns.is_empty()), "paths")?;
+        job.refuse_other_format(
+            |field| (field.paths.is_empty(), field.columns.is_empty() && field.segments.is_empty()),
+            "paths",
+        )?;
         let mut fields = job.fields(|field| !field.paths.is_empty())?;
         if fields.is_empty() {
             return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has JSON paths"));
@@ -399,7 +402,7 @@ fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Res
 }
 
 /// How many values in `text` look sealed. A hint for people, not a decision.
-fn count_sealed(text: &str) -> u64 {
+pub(super) fn count_sealed(text: &str) -> u64 {
     let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
     let looks =
         |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
@@ -423,7 +426,7 @@ fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, Failure> {
     match &policy.row_binding {
         RowBinding::Bound { path: Some(path), .. } => Ok(Some(path)),
         RowBinding::Bound { path: None, .. } => {
-            let why = "its row_binding names no JSONPath; write { column = …, path = … }";
+            let why = "its row_binding names no JSONPath; write { path = … }";
             Err(Failure::new(Exit::Policy, format!("field {}: {why}", policy.name)))
         }
         _ => Ok(None),
