@@ -53,7 +53,7 @@ impl Handles {
     /// Those of a randomised field that is bound to tenant and row.
     #[must_use]
     pub fn randomized() -> Self {
-        let row_binding = RowBinding::Bound { column: None, path: None };
+        let row_binding = RowBinding::Bound { column: None, path: None, segment: None };
         Self::new(FieldPolicy { row_binding, ..FieldPolicy::randomized(FIELD) })
     }
 
@@ -70,7 +70,7 @@ impl Handles {
     /// Those of `count` scopes of one keyring, with the policy of [`randomized`](Self::randomized).
     #[must_use]
     pub fn of_scopes(count: usize) -> Vec<Self> {
-        let row_binding = RowBinding::Bound { column: None, path: None };
+        let row_binding = RowBinding::Bound { column: None, path: None, segment: None };
         let keyring = keyring(FieldPolicy { row_binding, ..FieldPolicy::randomized(FIELD) });
         (0..count).map(|n| Self::of(&keyring, Some(&format!("device-{n}")))).collect()
     }

@@ -1,6 +1,7 @@
 //! Why the command ends without success: a message for people and an exit code for scripts.
 
 use crate::files::csv::CsvError;
+use crate::files::hl7::Hl7Error;
 use crate::files::interrupt::Interrupted;
 use crate::files::json::JsonError;
 use crate::files::output::OutputError;
@@ -120,6 +121,16 @@ impl From<JsonError> for Failure {
         match &error {
             JsonError::Io(cause) => Self::of_input(cause, &error),
             JsonError::Path { .. } => Self::new(Exit::Policy, error.to_string()),
+            _ => Self::new(Exit::Data, error.to_string()),
+        }
+    }
+}
+
+impl From<Hl7Error> for Failure {
+    fn from(error: Hl7Error) -> Self {
+        match &error {
+            Hl7Error::Io(cause) => Self::of_input(cause, &error),
+            Hl7Error::Path { .. } | Hl7Error::Overlap { .. } => Self::new(Exit::Policy, error.to_string()),
             _ => Self::new(Exit::Data, error.to_string()),
         }
     }

@@ -53,6 +53,8 @@ pub enum RowBinding {
         column: Option<String>,
         /// The JSONPath of the identifier in JSON documents.
         path: Option<String>,
+        /// The place of the identifier in HL7 v2 messages, such as `PID-3.1`.
+        segment: Option<String>,
     },
     /// Not bound, and the policy says so.
     None,
@@ -154,6 +156,8 @@ pub struct FieldPolicy {
     pub columns: Vec<String>,
     /// JSONPath expressions (RFC 9535) of the field in JSON documents.
     pub paths: Vec<String>,
+    /// Places of the field in HL7 v2 messages, such as `PID-5` or `PID-3.1`.
+    pub segments: Vec<String>,
     /// JSON members, by JSONPath, that must equal these strings for [`paths`](Self::paths) to apply.
     pub only_if: BTreeMap<String, String>,
     /// Whether a file may lack the field's column.
@@ -207,6 +211,7 @@ impl FieldPolicy {
             identifier: None,
             columns: Vec::new(),
             paths: Vec::new(),
+            segments: Vec::new(),
             only_if: BTreeMap::new(),
             optional: false,
             indexes: Vec::new(),

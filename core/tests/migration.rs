@@ -18,7 +18,7 @@ const CANARY: &str = "canary-4711";
 fn policy(name: &str, until: &str, phase: MigrationPhase) -> FieldPolicy {
     FieldPolicy {
         value_type: Some(ValueType::Text),
-        row_binding: RowBinding::Bound { column: Some("id".to_owned()), path: None },
+        row_binding: RowBinding::Bound { column: Some("id".to_owned()), path: None, segment: None },
         migration: Some(Migration::until(until, phase).unwrap()),
         ..FieldPolicy::randomized(name)
     }

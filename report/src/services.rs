@@ -3,7 +3,7 @@
 use crate::evidence::{Evidence, Service};
 use crate::time;
 use keyfold::config::Config;
-use keyfold::{FieldMode, FieldPolicy, KekAlias, KekUse, KeyClass, KeyState, Padding, RowBinding};
+use keyfold::{FieldMode, FieldPolicy, IndexPolicy, KekAlias, KekUse, KeyClass, KeyState, Padding, RowBinding};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub struct FieldRow {
     /// How lengths are blurred.
     pub padding: String,
     /// How values are found.
-    pub index: &'static str,
+    pub index: String,
     /// What whoever sees the sealed values learns.
     pub shows: &'static str,
     /// When its keys are replaced.
@@ -89,12 +89,33 @@ fn mode(policy: &FieldPolicy) -> Mode {
             index: "equal values are equal",
             shows: "which values are equal, and their length",
         },
+        FieldMode::Document => Mode {
+            name: "document",
+            algorithm: "AES-256-GCM under a key of each document, key commitment",
+            index: "none",
+            shows: if policy.padding == Padding::None { "length" } else { "blurred length" },
+        },
+        FieldMode::FormatPreserving { .. } => Mode {
+            name: "format-preserving",
+            algorithm: "FF1, not authenticated",
+            index: "equal values are equal",
+            shows: "which values are equal, their length and what does not vary",
+        },
         _ => Mode {
             name: "other",
             algorithm: "as its suite says",
             index: "see docs/CONFIG.md",
             shows: "see docs/CONFIG.md",
         },
+    }
+}
+
+/// What of the values may be looked up: as the mode allows, and by each index.
+fn indexes(of_mode: &str, policy: &FieldPolicy) -> String {
+    let of = |index: &IndexPolicy| format!("{} of {} bits", index.kind.name(), index.bits);
+    match policy.indexes.is_empty() {
+        true => of_mode.to_owned(),
+        false => policy.indexes.iter().map(of).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -111,7 +132,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
     let keyring = &service.config.keyring;
     let Mode { name, algorithm, index, shows } = mode(policy);
     let partition = match &policy.mode {
-        FieldMode::Deterministic { partition, .. } => Some(partition),
+        FieldMode::Deterministic { partition, .. } | FieldMode::FormatPreserving { partition, .. } => Some(partition),
         _ => None,
     };
     let sealing = partition.and_then(|partition| keyring.lookup.get(partition)).map(|keys| keys.seals);
@@ -134,8 +155,8 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             None => "data key of the scope that the caller names".to_owned(),
         },
         row_binding: match &policy.row_binding {
-            RowBinding::Bound { column, path } => {
-                Some([column, path].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
+            RowBinding::Bound { column, path, segment } => {
+                Some([column, path, segment].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
             }
             _ => None,
         },
@@ -146,7 +167,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             Padding::Padme => "Padmé".to_owned(),
             _ => "other".to_owned(),
         },
-        index,
+        index: indexes(index, policy),
         shows,
         rotation: match (partition, keyring.rotation.data_age) {
             (Some(_), _) => "by hand".to_owned(),

@@ -73,10 +73,10 @@ pub(crate) enum LedgerKeys {
 
 #[derive(Args, Debug)]
 pub(crate) struct Census {
-    /// CSV and NDJSON files; - for standard input.
+    /// CSV, NDJSON and HL7 files; - for standard input.
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "sql", conflicts_with = "sql")]
     pub(crate) files: Vec<OsString>,
-    /// The format of the files; by default from their extensions (.csv, .ndjson, .jsonl).
+    /// The format of the files; by default from their extensions (.csv, .ndjson, .jsonl, .hl7).
     #[arg(long)]
     pub(crate) format: Option<Format>,
     /// The character between CSV fields.
@@ -118,13 +118,13 @@ pub(crate) struct Reencrypt {
     /// The output; - for standard output. Appears in one step when everything has succeeded.
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "sql")]
     pub(crate) output: Option<OsString>,
-    /// The format; by default from the extension of the input (.csv, .ndjson, .jsonl).
+    /// The format; by default from the extension of the input (.csv, .ndjson, .jsonl, .hl7).
     #[arg(long)]
     pub(crate) format: Option<Format>,
     /// The character between CSV fields.
     #[arg(long, default_value = ",", value_parser = parse_delimiter)]
     pub(crate) delimiter: u8,
-    /// Pass JSON documents to which no field of the policy applies through unchanged, instead of refusing them.
+    /// Pass JSON documents and HL7 messages to which no field of the policy applies through unchanged, instead of refusing them.
     #[arg(long)]
     pub(crate) pass_unmatched: bool,
     /// Threads that encrypt; by default one per core.

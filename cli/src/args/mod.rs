@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Init(Init),
     /// Make the tables of a PostgreSQL key store, or bring older ones up to date.
     Migrate(Migrate),
-    /// Encrypt the fields of a CSV or NDJSON file that the policy names.
+    /// Encrypt the fields of a CSV, NDJSON or HL7 file that the policy names.
     Protect(Protect),
     /// Decrypt the fields of a protected file. Never passes plaintext through.
     Reveal(Transform),
@@ -160,6 +160,8 @@ pub(crate) enum Format {
     Json,
     /// One JSON document per line.
     Ndjson,
+    /// HL7 v2 messages (docs/HL7.md).
+    Hl7,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -217,7 +219,7 @@ pub(crate) struct Transform {
     /// The output; - for standard output. Appears in one step when everything has succeeded.
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: OsString,
-    /// The format; by default from the extension of the input (.csv, .ndjson, .jsonl).
+    /// The format; by default from the extension of the input (.csv, .ndjson, .jsonl, .hl7).
     #[arg(long)]
     pub(crate) format: Option<Format>,
     /// The character between CSV fields.
@@ -233,7 +235,7 @@ pub(crate) struct Transform {
     /// Replace the output if it exists.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Pass JSON documents to which no field of the policy applies through unchanged, instead of refusing them.
+    /// Pass JSON documents and HL7 messages to which no field of the policy applies through unchanged, instead of refusing them.
     #[arg(long)]
     pub(crate) pass_unmatched: bool,
     /// Threads that encrypt; by default one per core.

@@ -1,9 +1,10 @@
-//! Counting in files: CSV by column, NDJSON by path.
+//! Counting in files: CSV by column, NDJSON by path, HL7 by segment and field.
 
 use super::{Seen, Tally, name_of};
 use crate::args::Format;
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
+use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::json::{Document, LineSource, MAX_LINE_LEN};
 use crate::transform::{Input, format_of};
@@ -34,6 +35,7 @@ pub(crate) fn count_file(
         Format::Csv => count_csv(reader, delimiter, wanted, Tally::new(&place, wanted, with_ids)),
         Format::Json => count_json(LineSource::whole(reader, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
         Format::Ndjson => count_json(LineSource::new(reader, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Hl7 => count_hl7(reader, wanted, Tally::new(&place, wanted, with_ids)),
     }
     .map_err(at)
 }
@@ -90,6 +92,42 @@ fn count_json(mut source: LineSource<impl Read>, wanted: &[String], mut tally: T
         }
     }
     Ok(tally)
+}
+
+fn count_hl7(input: impl Read, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {
+    let wanted: Vec<_> = wanted.iter().map(|path| SegmentPath::parse(path)).collect::<Result<_, _>>()?;
+    let rules = SegmentRules::new(wanted)?;
+    let mut source = MessageSource::new(input, MAX_MESSAGE_LEN * SEALED_GROWTH);
+    let mut columns: HashMap<SegmentPath, usize> = HashMap::new();
+    while let Some(batch) = source.next_batch()? {
+        for (raw, number) in batch.messages() {
+            let Some(message) = Message::parse(raw, number)? else { continue };
+            tally.rows += 1;
+            if !rules.paths().is_empty() {
+                for located in message.locate(&rules)? {
+                    tally.add(located.rule, seen(&raw[located.span]))?;
+                }
+                continue;
+            }
+            message.walk(|path, value| {
+                let column = match columns.get(&path) {
+                    Some(&column) => column,
+                    None => {
+                        let column = tally.push(path.to_string())?;
+                        columns.insert(path, column);
+                        column
+                    }
+                };
+                tally.add(column, seen(value))
+            })?;
+        }
+    }
+    Ok(tally)
+}
+
+/// A value of an HL7 message, where two quotes say that there is none.
+fn seen(value: &[u8]) -> Seen {
+    if value == b"\"\"" { Seen::Null } else { Seen::bytes(value) }
 }
 
 /// Every value that is no object and no array, by its path; items of arrays share one.

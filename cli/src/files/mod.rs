@@ -2,10 +2,11 @@
 //! replacing the output in one step. Nothing here knows about keys.
 //!
 //! No error and no `Debug` output of these modules contains what a cell or a JSON token holds.
-//! They name rows, lines, columns and byte offsets, and such column names, rule names and JSON
-//! paths as the policy speaks of.
+//! They name rows, lines, columns, messages, segments and byte offsets, and such column names, rule
+//! names and paths as the policy speaks of.
 
 pub(crate) mod csv;
+pub(crate) mod hl7;
 pub(crate) mod interrupt;
 pub(crate) mod json;
 pub(crate) mod output;

@@ -89,6 +89,8 @@ struct LookUpField {
     field: String,
     columns: Vec<String>,
     paths: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    segments: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -223,6 +225,7 @@ impl Certificate {
                     field: field.name.clone(),
                     columns: field.columns.clone(),
                     paths: field.paths.clone(),
+                    segments: field.segments.clone(),
                 });
             }
             let travels = field.accepted_suites.contains(&Suite::Frame) && !self.isolated;
@@ -350,8 +353,8 @@ impl Certificate {
         }
         text.push_str(&format!("\n  caches are gone by {} by the store's clock", time(self.caches.gone_by)));
         for field in self.look_up_fields.iter().flatten() {
-            let columns = field.columns.iter().chain(&field.paths).cloned().collect::<Vec<_>>().join(", ");
-            text.push_str(&format!("\n  delete the values of the look-up field {} ({columns}) yourself", field.field));
+            let places = [&field.columns[..], &field.paths, &field.segments].concat().join(", ");
+            text.push_str(&format!("\n  delete the values of the look-up field {} ({places}) yourself", field.field));
         }
         match &self.frames {
             None => text.push_str(&format!("\n  look-up fields and frames: {NO_FIELDS}")),

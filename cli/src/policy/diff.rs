@@ -115,7 +115,8 @@ fn places(field: &FieldPolicy) -> BTreeSet<String> {
         ),
     };
     let columns = field.columns.iter().map(|column| format!("column {column}"));
-    columns.chain(field.paths.iter().map(|path| format!("path {path}{only_if}"))).collect()
+    let paths = field.paths.iter().map(|path| format!("path {path}{only_if}"));
+    columns.chain(paths).chain(field.segments.iter().map(|segment| format!("segment {segment}"))).collect()
 }
 
 /// A field that is not there any more, perhaps because it has another name now.
@@ -157,10 +158,37 @@ fn is_deterministic(field: &FieldPolicy) -> bool {
     matches!(field.mode, FieldMode::Deterministic { .. })
 }
 
+fn keeps_format(field: &FieldPolicy) -> bool {
+    matches!(field.mode, FieldMode::FormatPreserving { .. })
+}
+
+/// Indexes that are new, gone or other ones: what is stored of them is written again by `index backfill`.
+fn indexes(before: &FieldPolicy, after: &FieldPolicy, add: &mut impl FnMut(Effect, String)) {
+    for index in &after.indexes {
+        match before.indexes.iter().find(|old| old.name == index.name) {
+            None => add(Effect::Note, format!("its index {} is new: index backfill writes it", index.name)),
+            Some(old) if (&old.kind, old.bits, &old.partition) != (&index.kind, index.bits, &index.partition) => {
+                let what = format!("its index {} changes: old tokens are not found until index backfill", index.name);
+                add(Effect::Unmatched, what);
+            }
+            Some(_) => {}
+        }
+    }
+    for old in before.indexes.iter().filter(|old| !after.indexes.iter().any(|index| index.name == old.name)) {
+        add(Effect::Note, format!("its index {} is gone: drop what is stored of it", old.name));
+    }
+}
+
 /// What is different in a field that is there before and after.
 fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
     let mut add = |effect, what: String| found.push(Change { effect, field: before.name.clone(), what });
-    if is_deterministic(before) != is_deterministic(after) {
+    if keeps_format(before) || keeps_format(after) {
+        if before.mode != after.mode {
+            let what =
+                format!("it becomes {}, and values that keep their format say no key: reveal them first", mode(after));
+            add(Effect::Unreadable, what);
+        }
+    } else if mode(before) != mode(after) {
         let own = before
             .accepted_suites
             .iter()
@@ -214,11 +242,13 @@ fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
         (RowBinding::Bound { .. }, RowBinding::None) => {
             add(Effect::Unreadable, "it is not bound to its row any more: values that are do not open".to_owned());
         }
-        (RowBinding::Bound { column: a, path: b }, RowBinding::Bound { column: c, path: d }) => {
+        (
+            RowBinding::Bound { column: a, path: b, segment: c },
+            RowBinding::Bound { column: d, path: e, segment: f },
+        ) => {
             let moved = |old: &Option<String>, new: &Option<String>| old.is_some() && old != new;
-            if moved(a, c) || moved(b, d) {
-                let what =
-                    "its row is named by another column or path: values open only where that holds the same text";
+            if moved(a, d) || moved(b, e) || moved(c, f) {
+                let what = "its row is named by another column, path or segment: values open only where that holds the same text";
                 add(Effect::Unreadable, what.to_owned());
             }
         }
@@ -238,6 +268,7 @@ fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
             ),
         );
     }
+    indexes(before, after, &mut add);
     note(before, after, &mut add);
 }
 
@@ -292,6 +323,8 @@ const fn mode(field: &FieldPolicy) -> &'static str {
     match field.mode {
         FieldMode::Randomized => "randomized",
         FieldMode::Deterministic { .. } => "deterministic",
+        FieldMode::Document => "one of documents",
+        FieldMode::FormatPreserving { .. } => "format-preserving",
         _ => "of another mode",
     }
 }

@@ -8,6 +8,8 @@ fn rank(rule: &FieldPolicy) -> (u8, &'static str) {
     match (&rule.mode, &rule.row_binding) {
         (FieldMode::Randomized, RowBinding::Bound { .. }) => (4, "randomized and bound to its row"),
         (FieldMode::Randomized, _) => (3, "randomized"),
+        // Bound to its place in its document, and with that to its row.
+        (FieldMode::Document, _) => (4, "sealed with its document"),
         (FieldMode::Deterministic { .. }, _) => (2, "deterministic"),
         // Modes that neither authenticate nor hide as much: formats that are kept, and tokens.
         _ => (1, "format-preserving or a token"),
@@ -46,6 +48,12 @@ pub(super) fn weaknesses(rule: &FieldPolicy, bar: &FieldPolicy) -> Vec<String> {
     if rule.keep_prefix.is_some() && rule.keep_prefix != bar.keep_prefix {
         found.push("it keeps a prefix in clear".to_owned());
     }
+    for index in &rule.indexes {
+        let allowed = bar.indexes.iter().filter(|other| other.kind == index.kind).map(|other| other.bits).max();
+        if allowed.is_none_or(|bits| index.bits > bits) {
+            found.push(format!("its index {} shows more than those of the baseline", index.name));
+        }
+    }
     let group = |rule: &FieldPolicy| match &rule.mode {
         FieldMode::Deterministic { join_group, .. } => join_group.clone(),
         _ => None,
@@ -67,7 +75,7 @@ mod tests {
     use super::*;
 
     fn bound(name: &str) -> FieldPolicy {
-        let row_binding = RowBinding::Bound { column: Some("id".to_owned()), path: None };
+        let row_binding = RowBinding::Bound { column: Some("id".to_owned()), path: None, segment: None };
         FieldPolicy { row_binding, ..FieldPolicy::randomized(name) }
     }
 

@@ -3,6 +3,7 @@
 use crate::args::{Reencrypt, Transform};
 use crate::census::{EXTENT, Seen, Tally, count_file};
 use crate::failure::{Exit, Failure};
+use crate::files::hl7::SegmentPath;
 use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
 use crate::reseal::Resealer;
@@ -135,7 +136,9 @@ pub(super) fn look_at_file(job: &Transform, sealing: &[Resealer], interrupt: &In
     for column in tally.columns().iter().filter(|column| !column.values.is_empty() || column.malformed > 0) {
         let is_of = |cipher: &&Resealer| {
             let policy = cipher.policy();
-            policy.columns.contains(&column.name) || policy.paths.contains(&column.name)
+            policy.columns.contains(&column.name)
+                || policy.paths.contains(&column.name)
+                || is_at(&policy.segments, &column.name)
         };
         let own = sealing.iter().find(is_of);
         let mut found = FieldFound {
@@ -156,6 +159,13 @@ pub(super) fn look_at_file(job: &Transform, sealing: &[Resealer], interrupt: &In
         fields.push(found);
     }
     Ok(Found { place: tally.place.clone(), file: Some(file), rows: tally.rows, fields })
+}
+
+/// Whether one of `segments` is at `place` of an HL7 message, where `PID-3` is `PID-3.1` as well if it has no components.
+fn is_at(segments: &[String], place: &str) -> bool {
+    let path = |text: &str| SegmentPath::parse(text).ok();
+    let Some(place) = path(place) else { return false };
+    segments.iter().filter_map(|segment| path(segment)).any(|segment| segment.overlaps(&place))
 }
 
 /// Path, length and SHA-256 of a file.

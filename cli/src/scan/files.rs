@@ -1,4 +1,4 @@
-//! Looking through files: CSV by column, JSON by path.
+//! Looking through files: CSV by column, JSON by path, HL7 by segment.
 
 use super::Found;
 use super::hints::Hints;
@@ -6,6 +6,7 @@ use super::judge::{self, Verdict};
 use crate::args::{Format, Scan};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
+use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::json::{Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Token};
 use crate::transform::{Input, format_of};
@@ -36,6 +37,7 @@ pub(super) fn scan(
     let scanned = match format {
         Format::Csv => scan_csv(reader, args.delimiter, policy, hints, found),
         Format::Ndjson => JsonFields::new(policy).and_then(|mut fields| scan_lines(reader, &mut fields, hints, found)),
+        Format::Hl7 => scan_hl7(reader, policy, hints, found),
         Format::Json => JsonFields::new(policy).and_then(|mut fields| scan_document(reader, &mut fields, hints, found)),
     };
     scanned.map_err(|failure| failure.at(source))
@@ -189,6 +191,49 @@ impl JsonFields {
     fn end(&self, found: &mut Found) {
         self.fields.iter().filter(|field| !field.seen).for_each(|field| found.absent(&field.policy.name));
     }
+}
+
+fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mut Found) -> Result<(), Failure> {
+    let mut paths = Vec::new();
+    let mut fields = Vec::new();
+    for field in policy.fields() {
+        for path in &field.segments {
+            paths.push(SegmentPath::parse(path)?);
+            fields.push(field);
+        }
+    }
+    let rules = SegmentRules::new(paths)?;
+    let mut seen = vec![false; fields.len()];
+    let mut source = MessageSource::new(input, MAX_MESSAGE_LEN * SEALED_GROWTH);
+    while let Some(batch) = source.next_batch()? {
+        for (raw, number) in batch.messages() {
+            let Some(message) = Message::parse(raw, number)? else { continue };
+            let place = |path: &str| format!("message {number}, {path}");
+            for located in message.locate(&rules)? {
+                let (field, path) = (fields[located.rule], rules.path(located.rule).to_string());
+                seen[located.rule] = true;
+                let verdict = match std::str::from_utf8(&raw[located.span.clone()]) {
+                    Ok(text) => judge::text(field, text),
+                    Err(_) => judge::bytes(field, &raw[located.span.clone()]),
+                };
+                note(verdict, &field.name, found, || place(&path));
+            }
+            if hints.is_some() {
+                message.walk(|path, value| {
+                    if !rules.paths().iter().any(|known| known.overlaps(&path)) {
+                        add_hints(&String::from_utf8_lossy(value), hints, found, || place(&path.to_string()));
+                    }
+                    Ok::<(), Failure>(())
+                })?;
+            }
+        }
+    }
+    for (field, seen) in fields.iter().zip(seen) {
+        if !seen {
+            found.absent(&field.name);
+        }
+    }
+    Ok(())
 }
 
 fn scan_lines(

@@ -64,7 +64,10 @@ pub(super) fn run(
             named.insert(column.clone());
         }
     }
-    job.refuse_other_format(|field| (field.columns.is_empty(), field.paths.is_empty()), "columns")?;
+    job.refuse_other_format(
+        |field| (field.columns.is_empty(), field.paths.is_empty() && field.segments.is_empty()),
+        "columns",
+    )?;
     let index_columns = index_columns(&job.ring.policy())?;
     named.extend(index_columns.iter().cloned());
     let named: Vec<String> = named.into_iter().collect();
@@ -151,7 +154,7 @@ impl<'j> CsvJob<'j> {
             let name = match &field.policy.row_binding {
                 RowBinding::Bound { column: Some(name), .. } => name,
                 RowBinding::Bound { column: None, .. } => {
-                    let why = "its row_binding names no CSV column; write { column = …, path = … }";
+                    let why = "its row_binding names no CSV column; write { column = … }";
                     return Err(Failure::new(Exit::Policy, format!("field {}: {why}", field.policy.name)));
                 }
                 _ => continue,

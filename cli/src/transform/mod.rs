@@ -3,6 +3,7 @@
 
 mod csv;
 mod field;
+mod hl7;
 mod merges;
 mod ndjson;
 mod progress;
@@ -58,7 +59,7 @@ struct Done {
 struct Counts {
     /// Bytes of the input.
     input_len: u64,
-    /// CSV rows or JSON documents.
+    /// CSV rows, JSON documents or HL7 messages.
     records: u64,
     /// Values that were encrypted or decrypted.
     values: u64,
@@ -68,7 +69,7 @@ struct Counts {
     outdated: u64,
     /// Values under a compromised key.
     compromised: u64,
-    /// JSON documents that were passed through.
+    /// JSON documents or HL7 messages that were passed through.
     unmatched: u64,
     /// Values that look sealed after revealing, because no rule covers them.
     still_sealed: u64,
@@ -101,7 +102,7 @@ impl Counts {
     }
 }
 
-/// What both formats need to know.
+/// What every format needs to know.
 struct Job<'a> {
     args: &'a Transform,
     direction: Direction,
@@ -112,8 +113,8 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Refuses fields that say where they are in the other format only: the same data in this one would stay in clear.
-    /// `missing` tells whether a field lacks a locator for this format and for the other.
+    /// Refuses fields that say where they are in other formats only: the same data in this one would stay in clear.
+    /// `missing` tells whether a field lacks a locator for this format and for all others.
     fn refuse_other_format(&self, missing: impl Fn(&FieldPolicy) -> (bool, bool), what: &str) -> Result<(), Failure> {
         match self.ring.policy().fields().find(|field| !field.optional && missing(field) == (true, false)) {
             None => Ok(()),
@@ -214,6 +215,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
                 let whole = format == Format::Json;
                 ndjson::run(&job, reader, whole, target, &interrupt, &mut progress, &mut counts)
             }
+            Format::Hl7 => hl7::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
         }
     };
     progress.finish();
@@ -311,7 +313,7 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
         }
         if counts.unmatched > 0 {
             line.push_str(&format!(
-                "; {} documents passed through, since no field of the policy applies",
+                "; {} of them passed through, since no field of the policy applies",
                 counts.unmatched
             ));
         }
@@ -333,9 +335,10 @@ pub(crate) fn format_of(input: &OsStr) -> Result<Format, Failure> {
         Some("csv") => Ok(Format::Csv),
         Some("json") => Ok(Format::Json),
         Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
+        Some("hl7") => Ok(Format::Hl7),
         _ => Err(Failure::new(
             Exit::Usage,
-            "the input's name does not tell its format; say --format csv, --format json or --format ndjson",
+            "the input's name does not tell its format; say --format csv, json, ndjson or hl7",
         )),
     }
 }

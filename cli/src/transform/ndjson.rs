@@ -7,6 +7,8 @@ mod rebind;
 mod reencrypt;
 mod values;
 
+pub(super) use check::count_sealed;
+
 use super::field::{FieldJob, RowFailure};
 use super::merges::Merges;
 use super::progress::Progress;
@@ -108,7 +110,10 @@ pub(super) fn run(
 
 impl<'j> NdjsonJob<'j> {
     fn plan(job: &Job<'j>, whole: bool) -> Result<Self, Failure> {
-        job.refuse_other_format(|field| (field.paths.is_empty(), field.columns.is_empty()), "paths")?;
+        job.refuse_other_format(
+            |field| (field.paths.is_empty(), field.columns.is_empty() && field.segments.is_empty()),
+            "paths",
+        )?;
         let mut fields = job.fields(|field| !field.paths.is_empty())?;
         if fields.is_empty() {
             return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has JSON paths"));
@@ -466,7 +471,7 @@ fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, Failure> {
     match &policy.row_binding {
         RowBinding::Bound { path: Some(path), .. } => Ok(Some(path)),
         RowBinding::Bound { path: None, .. } => {
-            let why = "its row_binding names no JSONPath; write { column = …, path = … }";
+            let why = "its row_binding names no JSONPath; write { path = … }";
             Err(Failure::new(Exit::Policy, format!("field {}: {why}", policy.name)))
         }
         _ => Ok(None),

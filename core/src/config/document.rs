@@ -42,7 +42,9 @@ impl DocumentToml {
         let base = DocumentPolicy::new(name);
         let row_binding = match self.row_binding.as_str() {
             "none" => RowBinding::None,
-            path if path.starts_with('$') => RowBinding::Bound { column: None, path: Some(path.to_owned()) },
+            path if path.starts_with('$') => {
+                RowBinding::Bound { column: None, path: Some(path.to_owned()), segment: None }
+            }
             _ => {
                 return Err(Error::new(
                     ErrorKind::Configuration,

@@ -25,6 +25,8 @@ pub(super) struct FieldToml {
     #[serde(default)]
     paths: Vec<String>,
     #[serde(default)]
+    segments: Vec<String>,
+    #[serde(default)]
     only_if: BTreeMap<String, String>,
     #[serde(default)]
     required_context: BTreeSet<String>,
@@ -80,10 +82,10 @@ enum SpellingToml {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a column, a JSONPath, { column = …, path = … } or \"none\"")]
+#[serde(untagged, expecting = "expected a column, a JSONPath, { column = …, path = …, segment = … } or \"none\"")]
 enum RowBindingToml {
     Name(String),
-    Both(RowBindingTable),
+    Each(RowBindingTable),
 }
 
 #[derive(Deserialize)]
@@ -91,6 +93,7 @@ enum RowBindingToml {
 struct RowBindingTable {
     column: Option<String>,
     path: Option<String>,
+    segment: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +172,7 @@ impl FieldToml {
             identifier: self.identifier.map(parse_identifier).transpose()?,
             columns: self.columns.clone(),
             paths: self.paths.clone(),
+            segments: self.segments.clone(),
             only_if: self.only_if.clone(),
             optional: self.optional,
             indexes: self.index.iter().map(|(name, toml)| toml.to_policy(name, partition)).collect::<Result<_>>()?,
@@ -181,20 +185,23 @@ impl FieldToml {
         let bound = |column: Option<&String>, path: Option<&String>| RowBinding::Bound {
             column: column.cloned(),
             path: path.cloned(),
+            segment: None,
         };
         match &self.row_binding {
             None if self.identifier.is_some() && *mode == FieldMode::Randomized => Err(wrong(
-                "an identifier must be bound to its row: set row_binding to the column or path of an immutable \
+                "an identifier must be bound to its row: set row_binding to the column, path or segment of an immutable \
                  identifier, or to \"none\" if values may be swapped between rows",
             )),
             None => Ok(RowBinding::None),
             Some(RowBindingToml::Name(name)) if name == "none" => Ok(RowBinding::None),
             Some(RowBindingToml::Name(name)) if name.starts_with('$') => Ok(bound(None, Some(name))),
             Some(RowBindingToml::Name(name)) => Ok(bound(Some(name), None)),
-            Some(RowBindingToml::Both(RowBindingTable { column: None, path: None })) => {
-                Err(wrong("row_binding names neither a column nor a path"))
+            Some(RowBindingToml::Each(RowBindingTable { column: None, path: None, segment: None })) => {
+                Err(wrong("row_binding names no column, no path and no segment"))
             }
-            Some(RowBindingToml::Both(table)) => Ok(bound(table.column.as_ref(), table.path.as_ref())),
+            Some(RowBindingToml::Each(RowBindingTable { column, path, segment })) => {
+                Ok(RowBinding::Bound { column: column.clone(), path: path.clone(), segment: segment.clone() })
+            }
         }
     }
 

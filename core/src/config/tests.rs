@@ -46,6 +46,19 @@ fn a_whole_file() {
     assert_eq!(config.keyring.lookup["default"].seals.generation(), 3);
 }
 
+#[test]
+fn places_in_every_format() {
+    let each = r#"row_binding = { column = "id", path = "$.id", segment = "PID-3.1" }
+segments = ["PID-19", "NK1-37"]"#;
+    let config = CONFIG.replace("padding = 16\n", "").replace(r#"row_binding = "patient_id""#, each);
+    let config = Config::parse(&config, "keyfold.toml").unwrap();
+    let ssn = config.keyring.policy.field("patient.ssn").unwrap();
+    assert_eq!(ssn.segments, ["PID-19", "NK1-37"]);
+    let [column, path, segment] = ["id", "$.id", "PID-3.1"].map(|name| Some(name.to_owned()));
+    assert_eq!(ssn.row_binding, crate::policy::RowBinding::Bound { column, path, segment });
+    assert!(error(r#"row_binding = "patient_id""#, "row_binding = {}").contains("no column, no path and no segment"));
+}
+
 struct HipaaClassOf;
 impl HipaaClassOf {
     fn g() -> Option<crate::policy::HipaaClass> {

@@ -136,7 +136,7 @@ pub fn in_state(parts: RecordParts<'_>, state: KeyState) -> RecordParts<'_> {
 }
 
 pub fn bound(name: &str) -> FieldPolicy {
-    let row_binding = RowBinding::Bound { column: Some("id".to_owned()), path: None };
+    let row_binding = RowBinding::Bound { column: Some("id".to_owned()), path: None, segment: None };
     FieldPolicy { row_binding, ..FieldPolicy::randomized(name) }
 }
 

@@ -289,7 +289,7 @@ impl Opening {
             None => FieldPolicy::randomized(&self.field),
         };
         if self.row_bound {
-            policy.row_binding = RowBinding::Bound { column: Some("id".into()), path: None };
+            policy.row_binding = RowBinding::Bound { column: Some("id".into()), path: None, segment: None };
         }
         policy.required_context = self.required_context.iter().cloned().collect();
         if !self.accept.is_empty() {

@@ -95,7 +95,7 @@ fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Res
 }
 
 /// How many values in `text` look sealed. A hint for people, not a decision.
-fn count_sealed(text: &str) -> u64 {
+pub(in crate::transform) fn count_sealed(text: &str) -> u64 {
     let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
     let looks =
         |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
