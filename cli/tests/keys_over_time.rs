@@ -62,6 +62,10 @@ fn a_key_is_rotated_by_the_policy_when_it_is_next_used() {
 #[test]
 fn reparenting_lets_the_old_pin_go() {
     let world = World::new();
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let journal = "[store]\njournal = \"file:keys.journal\"";
+    fs::write(world.config(), config.replace("[store]", journal)).expect("written");
+    world.run(&["keys", "journal"]).expect(0, &[]);
     world.protect(&["--scope", "clinic"]);
     let rotated = world.run(&["keys", "rotate", "--root", "--json"]).expect(0, &[]).json_lines();
     let pin = rotated[0]["root_pin"].as_str().expect("a pin").to_owned();
@@ -78,6 +82,10 @@ fn reparenting_lets_the_old_pin_go() {
     // The root that was replaced is no sign of tampering.
     let list = world.run(&["keys", "list"]).expect(0, &[]);
     assert!(list.stdout_text().contains("not pinned any more, and no key needs it"), "{}", list.stdout_text());
+    // Nor are its older records in a journal, in which it still seals.
+    world.run(&["keys", "verify", "--journal"]).expect(0, &[]);
+    let doctor = run(keyfold().args(["doctor", "--config"]).arg(world.config()), b"").expect(0, &[]);
+    assert!(doctor.stdout_text().contains("0 problems"), "{}", doctor.stdout_text());
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Synthea's patients, and the examples: back byte for byte, joinable, and with no identifier left in any disguise.
+//! Synthea's patients, and the examples, under the ready-made policies: back byte for byte, joinable, and with no identifier left
+//! in any disguise.
 
 mod common;
 
 use common::{World, argument, repository, shared};
-use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::{BASE32_NOPAD, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -55,6 +56,11 @@ fn identifiers_of(resource: &Value, out: &mut BTreeSet<String>) {
     ] {
         resource.pointer(pointer).into_iter().for_each(|value| leaves(value, out));
     }
+    // The narrative is sealed as a whole; none of its sentences may be anywhere else either.
+    let narrative = resource.pointer("/text/div").and_then(Value::as_str).unwrap_or_default();
+    let sentences =
+        narrative.split(['<', '>']).map(str::trim).filter(|part| part.len() >= 8 && !part.starts_with("div "));
+    out.extend(sentences.map(str::to_owned));
     let items = |member: &str| resource[member].as_array().cloned().unwrap_or_default();
     for name in items("name") {
         ["family", "given", "prefix", "suffix", "text"].iter().for_each(|part| leaves(&name[part], out));
@@ -110,24 +116,30 @@ fn parse_csv(text: &str) -> Vec<Vec<String>> {
 
 /// The spellings in which a value might survive, in lower case.
 fn disguises(value: &str) -> Vec<String> {
-    let mut forms = vec![value.to_owned(), value.chars().rev().collect(), HEXLOWER.encode(value.as_bytes())];
+    let utf16 = |bytes: fn(u16) -> [u8; 2]| value.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let mut forms = vec![value.to_owned(), value.chars().rev().collect(), BASE32_NOPAD.encode(value.as_bytes())];
     forms.push(value.bytes().map(|byte| format!("%{byte:02x}")).collect());
     forms.push(url_encoded(value, false));
     forms.push(url_encoded(value, true));
-    // Inside of something longer, base64 starts at one of three places; its ends depend on the neighbours.
-    for skip in 0..3 {
-        let shifted = [&[0; 2][..skip], value.as_bytes()].concat();
-        for text in [BASE64_NOPAD.encode(&shifted), BASE64URL_NOPAD.encode(&shifted)] {
-            forms.push(text.get((skip * 8).div_ceil(6)..shifted.len() * 8 / 6).unwrap_or_default().to_owned());
+    for bytes in [value.as_bytes().to_vec(), utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)] {
+        forms.push(HEXLOWER.encode(&bytes));
+        // Inside of something longer, base64 starts at one of three places; its ends depend on the neighbours.
+        for skip in 0..3 {
+            let shifted = [&[0; 2][..skip], &bytes].concat();
+            for text in [BASE64_NOPAD.encode(&shifted), BASE64URL_NOPAD.encode(&shifted)] {
+                forms.push(text.get((skip * 8).div_ceil(6)..shifted.len() * 8 / 6).unwrap_or_default().to_owned());
+            }
         }
     }
     let digits: String = value.chars().filter(char::is_ascii_digit).collect();
     if digits.len() >= 9 {
         forms.push(digits);
     }
-    forms.push(
-        value.chars().map(|c| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", c as u32) }).collect(),
-    );
+    let escaped = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+    forms.push(value.chars().map(|c| if c.is_ascii() { c.to_string() } else { escaped(c) }).collect());
+    forms.push(value.chars().map(escaped).collect());
+    forms.push(value.chars().map(|c| format!("&#{};", c as u32)).collect());
+    forms.push(value.chars().map(|c| format!("&#x{:x};", c as u32)).collect());
     forms.iter().map(|form| form.to_lowercase()).collect()
 }
 
@@ -187,9 +199,9 @@ fn check_absent(identifiers: &BTreeSet<String>, protected: &str) {
 fn synthea_comes_back_joins_and_shows_nothing() {
     let Some(folder) = shared("data/synthea") else { return };
     let world = World::new();
-    let csv = world.round_trip(&folder.join("patients.csv"), "examples/synthea/patients-csv.toml");
-    let patients = world.round_trip(&folder.join("Patient.ndjson"), "examples/synthea/fhir.toml");
-    let devices = world.round_trip(&folder.join("Device.ndjson"), "examples/synthea/fhir.toml");
+    let csv = world.round_trip(&folder.join("patients.csv"), "policies/csv-safe-harbor.toml");
+    let patients = world.round_trip(&folder.join("Patient.ndjson"), "policies/fhir-r4.toml");
+    let devices = world.round_trip(&folder.join("Device.ndjson"), "policies/fhir-r4.toml");
 
     let read = |name: &str| fs::read_to_string(folder.join(name)).expect("data");
     let mut identifiers = cells_of(&read("patients.csv"), &["gender", "state", "language", "prefix"]);
@@ -257,6 +269,70 @@ fn the_examples_come_back_and_show_nothing() {
     // The same patients in both: they join across the formats.
     let ids: BTreeSet<String> = parse_csv(&csv).into_iter().skip(1).map(|row| row[0].clone()).collect();
     assert!(documents(&ndjson).iter().all(|patient| ids.contains(patient["id"].as_str().expect("an ID"))));
+}
+
+#[test]
+fn every_resource_of_the_policy_comes_back_joins_and_shows_nothing() {
+    let world = World::new();
+    let sealed = world.round_trip(&repository("policies/resources.ndjson"), "policies/fhir-r4.toml");
+    let planted = fs::read_to_string(repository("policies/resources.identifiers")).expect("the list");
+    let identifiers: BTreeSet<String> =
+        planted.lines().map(|line| serde_json::from_str(line).expect("a text")).collect();
+    assert!(identifiers.len() > 1500, "{} identifiers", identifiers.len());
+    check_absent(&identifiers, &sealed);
+    // Every field has a value there: the policy without `optional` refuses none.
+    let policy = fs::read_to_string(repository("policies/fhir-r4.toml")).expect("the policy");
+    world.write("strict.toml", policy.replace("\noptional = true", ""));
+    let resources = repository("policies/resources.ndjson");
+    world.succeeds(&["protect", argument(&resources), "--output", "strict.ndjson", "--policy", "strict.toml"]);
+
+    let plain = fs::read_to_string(repository("policies/resources.ndjson")).expect("resources");
+    let (plain, sealed) = (documents(&plain), documents(&sealed));
+    let ids = |of: &[Value]| of.iter().map(|each| each["id"].as_str().expect("an ID").to_owned()).collect::<Vec<_>>();
+    let sealed_id: BTreeMap<String, String> = ids(&plain).into_iter().zip(ids(&sealed)).collect();
+    // Each reference to a resource of the file is its sealed ID, behind the type that stays in clear.
+    let joins = ["/patient", "/subject", "/encounter", "/device", "/hasMember/0"];
+    let mut joined = BTreeMap::<&str, usize>::new();
+    for (plain, sealed) in plain.iter().zip(&sealed) {
+        for pointer in joins {
+            let of =
+                |value: &Value| value.pointer(pointer).and_then(|found| found["reference"].as_str().map(str::to_owned));
+            let (Some(plain), Some(sealed)) = (of(plain), of(sealed)) else { continue };
+            let (kind, id) = plain.split_once('/').expect("a type and an ID");
+            if let Some(id) = sealed_id.get(id) {
+                assert_eq!(sealed, format!("{kind}/{id}"));
+                *joined.entry(pointer).or_default() += 1;
+            }
+        }
+    }
+    assert_eq!(joined.len(), joins.len(), "{joined:?}");
+    let patients = sealed.iter().filter(|each| each["resourceType"] == "Patient");
+    assert!(patients.clone().count() > 4 && patients.clone().all(|each| each["multipleBirthInteger"].is_string()));
+    // What the policy leaves for analysis, and an age, which it does not.
+    let results = sealed.iter().filter(|each| each["resourceType"] == "Observation");
+    let (ages, others): (Vec<_>, Vec<_>) = results.partition(|each| each["code"]["coding"][0]["code"] == "30525-0");
+    assert!(!ages.is_empty() && ages.iter().all(|each| each["valueQuantity"].is_string()));
+    assert!(others.iter().any(|each| each["valueQuantity"]["value"].is_number()));
+    assert!(others.iter().all(|each| each["component"][1]["valueQuantity"]["value"].is_number()));
+}
+
+#[test]
+fn every_clause_of_safe_harbor_has_a_column() {
+    // A flat file with every column that the policy knows, each value of its own.
+    let policy = fs::read_to_string(repository("policies/csv-safe-harbor.toml")).expect("the policy");
+    let of = |key: &str| {
+        let lines = policy.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix(" = "));
+        lines.map(|value| value.trim_matches(['[', ']', '"']).to_owned()).collect::<Vec<_>>()
+    };
+    let clauses = BTreeSet::from_iter(of("identifier"));
+    assert_eq!(clauses, ('A'..='R').map(String::from).collect());
+    let columns = of("columns");
+    let world = World::new();
+    let row = |row: usize| columns.iter().map(|column| format!("{column}-{row}-value")).collect::<Vec<_>>().join(",");
+    let rows = (0..40).map(row).collect::<Vec<_>>().join("\n");
+    world.write("flat.csv", format!("{}\n{rows}\n", columns.join(",")));
+    let sealed = world.round_trip(&world.path("flat.csv"), "policies/csv-safe-harbor.toml");
+    check_absent(&cells_of(&world.text("flat.csv"), &[]), &sealed);
 }
 
 #[test]

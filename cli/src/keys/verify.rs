@@ -87,11 +87,12 @@ impl Report {
             .filter(|stored| newest.get(&stored.key_id()).is_none_or(|known| stored.sequence() > known.sequence()));
         let behind = behind.map(Record::key_id).collect();
         let refused = pollster::block_on(records.ring.check_copies(copies))?;
-        // A root that is not pinned any more and on which nothing depends is nothing.
+        // A root that is not pinned any more and on which nothing depends is nothing, nor are older records of it, which a
+        // journal keeps.
         let parents: Vec<_> = newest.values().filter(|record| record.authenticator() != record.key_id()).collect();
         let harmless = |record: &Record| {
             record.class() == keyfold::KeyClass::Root
-                && record.state() != KeyState::Active
+                && newest.get(&record.key_id()).is_some_and(|known| known.state() != KeyState::Active)
                 && !parents.iter().any(|child| child.authenticator() == record.key_id())
         };
         let bad = refused.iter().any(|(record, _)| !harmless(record));

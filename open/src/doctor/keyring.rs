@@ -4,7 +4,7 @@ use super::kek::of_clock;
 use super::{Notes, Roots};
 use crate::{Options, StoreUri, is_no_answer, open_journals, open_store, open_with};
 use keyfold::config::Config;
-use keyfold::{KeyClass, KeyState, KeyStore, Keyring, Record, Result, Slot, SlotId};
+use keyfold::{KeyClass, KeyInfo, KeyState, KeyStore, Keyring, Record, Result, Slot, SlotId};
 use keyfold_kms::examine::Finding;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -110,6 +110,24 @@ fn note_keks(notes: &Notes, config: &Config, roots: &[Record]) {
     }
 }
 
+/// The first key, passing over roots that were replaced and whose pins are gone: nobody needs to vouch for them.
+fn first_that_counts(ring: &Keyring) -> Result<Option<KeyInfo>> {
+    let mut after = None;
+    loop {
+        let page = pollster::block_on(ring.list(after, 1))?;
+        match page.into_iter().next() {
+            Some(info)
+                if info.record.class() == KeyClass::Root
+                    && info.record.state() != KeyState::Active
+                    && info.verified.as_ref().is_err_and(|error| !is_no_answer(error)) =>
+            {
+                after = Some(info.record.key_id());
+            }
+            found => return Ok(found),
+        }
+    }
+}
+
 /// Opens the keyring as a service does, and verifies a record under a root. `None`, with a finding, if it does not open.
 pub(super) fn check_ring(
     notes: &Notes,
@@ -131,8 +149,8 @@ pub(super) fn check_ring(
         }
     };
     notes.add(Finding::note("keyring", "opens, with its high-water file and audit trail where it has them"));
-    match pollster::block_on(ring.list(None, 1)) {
-        Ok(page) => match page.first() {
+    match first_that_counts(&ring) {
+        Ok(found) => match found {
             Some(info) => match &info.verified {
                 Ok(()) => notes.add(Finding::note("keys", "a key record was verified under a trusted root")),
                 // The KEKs say why.
