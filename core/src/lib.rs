@@ -91,7 +91,10 @@ pub use {
         SeenElsewhere, ShredPolicy, ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
-    lookup::{DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, Token, Tokens, most_bits},
+    lookup::{
+        DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, Token, TokenAlphabet, TokenForm, Tokens,
+        most_bits,
+    },
     migration::{Migration, MigrationPhase},
     policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling, check_shown_bits},
     record::{KeyState, Record},
