@@ -334,6 +334,8 @@ impl Field {
     fn mode(&self) -> &'static str {
         match self.policy().mode {
             FieldMode::Deterministic { .. } => "deterministic",
+            FieldMode::FormatPreserving { .. } => "format-preserving",
+            FieldMode::Token { .. } => "token",
             _ => "randomized",
         }
     }

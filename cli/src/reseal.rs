@@ -49,7 +49,7 @@ impl Resealer {
     ///
     /// Those of [`Decryptor::key_state`]: the key is none of this field in this scope, so that nobody knows.
     pub(crate) async fn is_stale(&self, suite: Suite, key_id: KeyId) -> Result<bool> {
-        let own = if matches!(self.policy().mode, FieldMode::Deterministic { .. }) {
+        let own = if matches!(self.policy().mode, FieldMode::Deterministic { .. } | FieldMode::Token { .. }) {
             Suite::Deterministic
         } else {
             Suite::Field

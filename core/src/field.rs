@@ -87,7 +87,7 @@ impl Field {
     async fn make_encryptor(self) -> Result<Encryptor> {
         let bound = self.bind()?;
         let current = match &self.policy.mode {
-            FieldMode::Deterministic { partition, .. } => {
+            FieldMode::Deterministic { partition, .. } | FieldMode::Token { partition, .. } => {
                 let keys = self.ring.lookup(partition)?;
                 self.ring.current(self.ring.slot(KeyClass::Lookup, keys.partition), Some(keys.seals))
             }
@@ -124,7 +124,7 @@ impl Field {
             slots.data = Some(slot);
             current = Some(self.ring.current(slot, None));
         }
-        if let FieldMode::Deterministic { partition, .. } = &self.policy.mode {
+        if let Some(partition) = self.policy.deterministic_partition() {
             let keys = self.ring.lookup(partition)?;
             let slot = self.ring.slot(KeyClass::Lookup, keys.partition);
             slots.lookup = Some(slot);

@@ -97,7 +97,10 @@ pub use {
         SeenElsewhere, ShredPolicy, ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
-    lookup::{DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, Token, Tokens, most_bits},
+    lookup::{
+        DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, Token, TokenAlphabet, TokenForm, Tokens,
+        most_bits,
+    },
     migration::{Migration, MigrationPhase},
     policy::{
         DocumentPolicy, FieldMode, FieldPolicy, HeaderPlace, HipaaClass, ManifestRule, Name, Policy, RowBinding,

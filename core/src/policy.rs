@@ -5,7 +5,7 @@ pub use document::{DocumentPolicy, HeaderPlace, ManifestRule};
 
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lookup::{Format, IndexPolicy, most_bits};
+use crate::lookup::{Format, IndexPolicy, TokenForm, most_bits};
 use crate::migration::Migration;
 use crate::value::{Padding, TOO_LONG, ValueType};
 use crate::wire::{
@@ -40,6 +40,14 @@ pub enum FieldMode {
         partition: String,
         /// The format.
         format: Format,
+    },
+    /// A random token stands in the place of the value, which a table of tokens holds, sealed with suite 02 so that each value is there once. The
+    /// handles of the field seal, find and open what is in that table.
+    Token {
+        /// The partition: a study, whose tokens nobody can link with those of another one.
+        partition: String,
+        /// How tokens look.
+        form: TokenForm,
     },
 }
 
@@ -184,7 +192,7 @@ impl FieldPolicy {
         }
         let overhead = match self.mode {
             FieldMode::Randomized => FIELD_OVERHEAD,
-            FieldMode::Deterministic { .. } => DETERMINISTIC_OVERHEAD,
+            FieldMode::Deterministic { .. } | FieldMode::Token { .. } => DETERMINISTIC_OVERHEAD,
             FieldMode::Document => BODY_OVERHEAD,
             FieldMode::FormatPreserving { .. } => {
                 return Err(Error::new(ErrorKind::PolicyRefused, "values that keep their format have no sealed form"));
@@ -241,12 +249,27 @@ impl FieldPolicy {
         Self { mode, value_type, accepted_suites: Vec::new(), ..Self::randomized(name) }
     }
 
+    /// A field of random tokens in `partition`.
+    #[must_use]
+    pub fn token(name: &str, partition: &str, form: TokenForm) -> Self {
+        let mode = FieldMode::Token { partition: partition.to_owned(), form };
+        Self { mode, accepted_suites: vec![Suite::Deterministic], ..Self::randomized(name) }
+    }
+
+    /// The partition of the suite 02 values of the field; `None`: it has none.
+    pub(crate) fn deterministic_partition(&self) -> Option<&str> {
+        match &self.mode {
+            FieldMode::Deterministic { partition, .. } | FieldMode::Token { partition, .. } => Some(partition),
+            FieldMode::Randomized | FieldMode::Document | FieldMode::FormatPreserving { .. } => None,
+        }
+    }
+
     /// The partitions whose keys the field and its indexes use.
     pub fn partitions(&self) -> impl Iterator<Item = &str> {
         let own = match &self.mode {
-            FieldMode::Deterministic { partition, .. } | FieldMode::FormatPreserving { partition, .. } => {
-                Some(partition.as_str())
-            }
+            FieldMode::Deterministic { partition, .. }
+            | FieldMode::FormatPreserving { partition, .. }
+            | FieldMode::Token { partition, .. } => Some(partition.as_str()),
             FieldMode::Randomized | FieldMode::Document => None,
         };
         own.into_iter().chain(self.indexes.iter().map(|index| index.partition.as_str()))
@@ -326,6 +349,23 @@ impl FieldPolicy {
                 if sealed || placed || self.migration.is_some() {
                     return wrong(
                         "a format-preserving value is replaced, not sealed: no suites, row binding, padding, prefix or migration",
+                    );
+                }
+            }
+            FieldMode::Token { partition, form } => {
+                if !is_name(partition) {
+                    return wrong("partitions and join groups have names of 1 to 255 bytes without control characters");
+                }
+                if !form.is_good() {
+                    return wrong(
+                        "a token has 20 to 64 digits, 16 to 64 hexadecimal ones, or 11 to 64 letters and digits",
+                    );
+                }
+                let sealed = self.padding != Padding::None || self.unlinkable;
+                let placed = self.row_binding != RowBinding::None || self.keep_prefix.is_some();
+                if sealed || placed || self.migration.is_some() || self.accepted_suites != [Suite::Deterministic] {
+                    return wrong(
+                        "a token stands for its value in any row: no row binding, padding, prefix or migration",
                     );
                 }
             }

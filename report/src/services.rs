@@ -101,6 +101,12 @@ fn mode(policy: &FieldPolicy) -> Mode {
             index: "equal values are equal",
             shows: "which values are equal, their length and what does not vary",
         },
+        FieldMode::Token { .. } => Mode {
+            name: "token",
+            algorithm: "a random token; AES-256-SIV in the token table",
+            index: "equal values have equal tokens",
+            shows: "which values are equal",
+        },
         _ => Mode {
             name: "other",
             algorithm: "as its suite says",
@@ -132,7 +138,9 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
     let keyring = &service.config.keyring;
     let Mode { name, algorithm, index, shows } = mode(policy);
     let partition = match &policy.mode {
-        FieldMode::Deterministic { partition, .. } | FieldMode::FormatPreserving { partition, .. } => Some(partition),
+        FieldMode::Deterministic { partition, .. }
+        | FieldMode::FormatPreserving { partition, .. }
+        | FieldMode::Token { partition, .. } => Some(partition),
         _ => None,
     };
     let sealing = partition.and_then(|partition| keyring.lookup.get(partition)).map(|keys| keys.seals);

@@ -11,9 +11,11 @@ mod cell;
 mod name;
 mod postgres;
 mod sqlite;
+mod tokens;
 
 pub use cell::{Cell, RowKey};
 pub use name::TableName;
+pub use tokens::{TokenSpace, TokenTable};
 
 use keyfold::{Error, ErrorKind, Result};
 use postgres::PostgresTable;

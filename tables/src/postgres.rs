@@ -1,26 +1,28 @@
 //! Tables in PostgreSQL databases.
 
+mod session;
+
+pub(crate) use session::{DEADLOCK, Failure, SERIALIZATION, Session};
+
 use crate::name::quote;
 use crate::{
     Cell, Change, Column, ColumnKind, Extent, Guard, INHERITED, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE,
     Row, RowKey, no_such,
 };
-use keyfold::{BoxFuture, Error, ErrorKind, Result};
+use keyfold::Result;
 use keyfold_store::PostgresSettings;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
-use sqlx::{Arguments, ConnectOptions, Connection, Encode, Postgres, Row as _, Type};
+use sqlx::{Arguments, Connection, Encode, Postgres, Row as _, Type};
 use std::fmt;
 use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The schema of a table that names none.
-const SCHEMA: &str = "public";
+pub(crate) const SCHEMA: &str = "public";
 
 pub(crate) struct PostgresTable {
-    settings: PostgresSettings,
-    /// `None` after a failure, until the next call connects again.
-    connection: Option<PgConnection>,
+    session: Session,
     schema: String,
     table: String,
     key: String,
@@ -99,9 +101,10 @@ impl PostgresTable {
             key_type: KeyType::Integer,
             columns: Vec::new(),
             types: Vec::new(),
-            connection: None,
-            settings,
+            session: Session::new(settings, &location.table.to_string()),
         };
+        table.session.schema.clone_from(&table.schema);
+        table.session.place = table.name();
         let described = table.describe()?;
         if described.is_empty() {
             return Err(no_such(NO_TABLE, &table.table, location));
@@ -140,27 +143,21 @@ impl PostgresTable {
     /// Tables of the schema and their columns.
     pub(crate) fn columns_of(uri: &str, folder: &Path) -> Result<Vec<(String, String)>> {
         let settings = PostgresSettings::parse_with(uri, folder, SCHEMA)?;
-        let mut database = Self {
-            schema: settings.schema().to_owned(),
-            table: String::new(),
-            key: String::new(),
-            key_type: KeyType::Integer,
-            columns: Vec::new(),
-            types: Vec::new(),
-            connection: None,
-            settings,
-        };
+        let schema = settings.schema().to_owned();
+        let mut session = Session::new(settings, "the tables");
         let sql = "SELECT c.relname::text, a.attname::text FROM pg_catalog.pg_class c \
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
             WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.relname, a.attnum";
-        let rows = database.fetch(Statement::new(sql.to_owned()).bind(database.schema.clone()))?;
+        let query = Statement::new(sql.to_owned()).bind(schema);
+        let done = session.run(move |connection| Box::pin(query.fetch(connection)));
+        let rows = done.map_err(|failure| session.error(failure))?;
         let read = |row: &PgRow| -> Result<(String, String), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
-        rows.iter().map(|row| read(row).map_err(|error| database.failed(error))).collect()
+        rows.iter().map(|row| read(row).map_err(|error| session.failed(error))).collect()
     }
 
     pub(crate) fn server(&self) -> &str {
-        self.settings.server()
+        self.session.server()
     }
 
     /// The table with its schema, quoted.
@@ -192,7 +189,7 @@ impl PostgresTable {
                 sql_type: row.try_get(5)?,
             })
         };
-        rows.iter().map(|row| read(row).map_err(|error| self.failed(error))).collect()
+        rows.iter().map(|row| read(row).map_err(|error| self.session.failed(error))).collect()
     }
 
     /// The key, told from a column of the answer that is named like it.
@@ -244,7 +241,7 @@ impl PostgresTable {
 
     fn read(&mut self, query: Statement) -> Result<Vec<Row>> {
         let rows = self.fetch(query)?;
-        rows.iter().map(|row| self.row(row).map_err(|error| self.failed(error))).collect()
+        rows.iter().map(|row| self.row(row).map_err(|error| self.session.failed(error))).collect()
     }
 
     fn row(&self, row: &PgRow) -> Result<Row, sqlx::Error> {
@@ -280,7 +277,7 @@ impl PostgresTable {
                 }
             }
         }
-        let done = self.run(move |connection| {
+        let done = self.session.run(move |connection| {
             Box::pin(async move {
                 let mut transaction = connection.begin().await?;
                 let mut made = Vec::new();
@@ -309,7 +306,7 @@ impl PostgresTable {
             {
                 Ok(made)
             }
-            Err(failure) => Err(self.error(failure)),
+            Err(failure) => Err(self.session.error(failure)),
         }
     }
 
@@ -356,67 +353,8 @@ impl PostgresTable {
     }
 
     fn fetch(&mut self, query: Statement) -> Result<Vec<PgRow>> {
-        let done = self.run(move |connection| Box::pin(query.fetch(connection)));
-        done.map_err(|failure| self.error(failure))
-    }
-
-    /// Runs `work` within the deadline. A connection on which it failed is closed, which rolls back.
-    fn run<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut PgConnection) -> BoxFuture<'_, Result<T, sqlx::Error>> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let (connection, deadline) = (self.connection.take(), self.settings.deadline());
-        let (options, schema) = (self.settings.options().clone(), self.schema.clone());
-        let attempt = async move {
-            let mut connection = match connection {
-                Some(connection) => connection,
-                None => connect(&options, &schema, deadline.as_millis()).await?,
-            };
-            let done = work(&mut connection).await?;
-            Ok::<_, sqlx::Error>((connection, done))
-        };
-        let (connection, done) = keyfold_background::block(async move {
-            Ok(match tokio::time::timeout(deadline, attempt).await {
-                Ok(Ok((connection, done))) => (Some(connection), Ok(done)),
-                Ok(Err(error)) => (None, Err(Failure::Database(error))),
-                Err(_) => (None, Err(Failure::NoAnswer)),
-            })
-        })
-        .map_err(Failure::Background)?;
-        self.connection = connection;
-        done
-    }
-
-    fn failed(&self, error: sqlx::Error) -> Error {
-        self.error(Failure::Database(error))
-    }
-
-    fn error(&self, failure: Failure) -> Error {
-        let store = |message| Error::new(ErrorKind::Store, message);
-        let server = self.server();
-        match failure {
-            Failure::Background(error) => error,
-            Failure::NoAnswer => {
-                let seconds = self.settings.deadline().as_secs();
-                let detail = format!(
-                    "{server}: {seconds} s; deadline=SECONDS in its URI changes that, fewer rows at once may do"
-                );
-                store("the database of the table did not answer in time").with_detail(detail)
-            }
-            Failure::Database(sqlx::Error::Database(error)) => {
-                let code = error.code().unwrap_or_default().into_owned();
-                let (message, may_repeat) = meaning(&code);
-                // What a statement, a constraint or a trigger says of a row may hold its values.
-                let said = if may_repeat { format!(": {}", error.message()) } else { String::new() };
-                store(message).with_detail(format!("{server}, {}{said} (SQLSTATE {code})", self.name()))
-            }
-            Failure::Database(error @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_))) => {
-                store("the database of the table cannot be reached, or the connection broke")
-                    .with_detail(format!("{server}: {error}"))
-                    .with_source(error)
-            }
-            Failure::Database(_) => store("the database of the table failed").with_detail(server),
-        }
+        let done = self.session.run(move |connection| Box::pin(query.fetch(connection)));
+        done.map_err(|failure| self.session.error(failure))
     }
 }
 
@@ -424,44 +362,6 @@ impl fmt::Debug for PostgresTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PostgresTable({}, {})", self.server(), self.name())
     }
-}
-
-impl Drop for PostgresTable {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            // Says goodbye on its own thread; the server notices either way.
-            let _ = keyfold_background::block(async move {
-                let _ = connection.close().await;
-                Ok(())
-            });
-        }
-    }
-}
-
-/// Connects, and sets the session up: commits are on disk when they return, dates have one spelling, names that the table's
-/// triggers use are found in its schema. Where a policy would hide rows, a query is an error instead.
-async fn connect(
-    options: &sqlx::postgres::PgConnectOptions,
-    schema: &str,
-    limit: u128,
-) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = options.connect().await?;
-    sqlx::query(
-        "SELECT pg_catalog.set_config('search_path', $1, false), \
-            pg_catalog.set_config('statement_timeout', $2, false), \
-            pg_catalog.set_config('idle_in_transaction_session_timeout', $2, false), \
-            pg_catalog.set_config('datestyle', 'ISO', false), \
-            pg_catalog.set_config('default_transaction_isolation', 'read committed', false), \
-            pg_catalog.set_config('row_security', 'off', false), \
-            CASE WHEN pg_catalog.current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') \
-                 THEN pg_catalog.set_config('synchronous_commit', 'on', false) END",
-    )
-    .bind(format!("pg_catalog, {}, pg_temp", quote(schema)))
-    .bind(limit.to_string())
-    .persistent(false)
-    .execute(&mut connection)
-    .await?;
-    Ok(connection)
 }
 
 struct Described {
@@ -474,33 +374,4 @@ struct Described {
     inherited: bool,
     /// As SQL spells it.
     sql_type: String,
-}
-
-enum Failure {
-    Database(sqlx::Error),
-    NoAnswer,
-    Background(Error),
-}
-
-/// SQLSTATE codes, from PostgreSQL's Appendix A.
-const SERIALIZATION: &str = "40001";
-const DEADLOCK: &str = "40P01";
-
-/// What a code means, and whether the server's text names nothing but tables, columns, roles and the server itself.
-fn meaning(code: &str) -> (&'static str, bool) {
-    match code {
-        "42501" => ("the database role lacks a privilege on the table", true),
-        "25006" => ("the database is read only: a standby, or default_transaction_read_only", true),
-        "28P01" | "28000" => ("the database refused the user or the password", true),
-        "3D000" => ("the database does not exist", true),
-        "53100" => ("the disk of the database is full", true),
-        "57014" | "55P03" | "25P03" => ("the database of the table did not answer in time", true),
-        "22001" => ("a sealed value is longer than the column allows: make the column TEXT or BYTEA", false),
-        "23502" => ("the column may not be null: ALTER TABLE … ALTER COLUMN … DROP NOT NULL first", false),
-        _ if code.starts_with("23") => ("a constraint of the table refuses a change", false),
-        _ if code.starts_with("P0") => ("a trigger of the table refuses a change", false),
-        _ if code.starts_with("57P") => ("the database is shutting down or starting", true),
-        _ if code.starts_with("42") || code.starts_with("53") => ("the database of the table failed", true),
-        _ => ("the database of the table failed", false),
-    }
 }

@@ -25,15 +25,7 @@ pub(crate) struct SqliteTable {
 
 impl SqliteTable {
     pub(crate) fn open(file: &Path, location: &Location<'_>, access: Access) -> Result<Self> {
-        let flags = match access {
-            Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
-        };
-        let cannot = |error: rusqlite::Error| failed(error).with_detail(format!("{}", file.display()));
-        let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(cannot)?;
-        connection.busy_timeout(BUSY).map_err(failed)?;
-        // What is replaced may be in clear: overwrite it. A commit is on disk when it returns.
-        connection.execute_batch("PRAGMA secure_delete = ON; PRAGMA synchronous = FULL").map_err(cannot)?;
+        let connection = connect(file, access)?;
         let (schema, table) = (location.table.schema.as_deref().unwrap_or("main"), &location.table.table);
         let known: Option<String> = connection
             .query_row(
@@ -133,6 +125,20 @@ impl SqliteTable {
         transaction.commit().map_err(failed)?;
         Ok(made)
     }
+}
+
+/// Opens a file that exists.
+pub(crate) fn connect(file: &Path, access: Access) -> Result<Connection> {
+    let flags = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let cannot = |error: rusqlite::Error| failed(error).with_detail(format!("{}", file.display()));
+    let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(cannot)?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
+    // What is replaced may be in clear: overwrite it. A commit is on disk when it returns.
+    connection.execute_batch("PRAGMA secure_delete = ON; PRAGMA synchronous = FULL").map_err(cannot)?;
+    Ok(connection)
 }
 
 /// A column as it is read: numbers as text, so that what is compared later is what was read.
@@ -241,7 +247,7 @@ fn utf8(text: &[u8]) -> Result<&str> {
     std::str::from_utf8(text).map_err(|_| Error::new(ErrorKind::Store, "the table holds a text that is not UTF-8"))
 }
 
-fn failed(error: rusqlite::Error) -> Error {
+pub(crate) fn failed(error: rusqlite::Error) -> Error {
     let message = match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
             "the database is locked by another process for longer than ten seconds"

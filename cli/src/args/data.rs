@@ -170,6 +170,9 @@ impl Reencrypt {
             delimiter: self.delimiter,
             scope: self.binding.scope.clone(),
             context: self.binding.context.clone(),
+            // What is re-encrypted holds tokens, which stay as they are.
+            tokens: None,
+            token_table: TableName { schema: None, table: String::new() },
             force: self.force,
             pass_unmatched: self.pass_unmatched,
             threads: self.threads,
@@ -230,6 +233,6 @@ pub(crate) struct Backfill {
     pub(crate) json: bool,
 }
 
-fn parse_table(text: &str) -> Result<TableName, String> {
+pub(super) fn parse_table(text: &str) -> Result<TableName, String> {
     text.parse().map_err(|error: keyfold::Error| error.to_string())
 }

@@ -28,6 +28,7 @@ pub(crate) use shred::{KeysHold, KeysShred};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use keyfold::KekAlias;
 use keyfold_open::KEY_SERVICES;
+use keyfold_tables::TableName;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -232,6 +233,13 @@ pub(crate) struct Transform {
     /// Binds every value to a context pair, such as tenant=clinic-17. May be repeated. Visible like --scope.
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub(crate) context: Vec<(String, String)>,
+    /// The database with the table of random tokens, for fields with mode = "token" (docs/LOOKUP.md): sqlite:FILE or
+    /// postgres://USER@HOST/DATABASE, without a password, since others can see it.
+    #[arg(long, value_name = "URI")]
+    pub(crate) tokens: Option<String>,
+    /// The table of random tokens: TABLE or SCHEMA.TABLE.
+    #[arg(long, value_name = "TABLE", default_value = "keyfold_tokens", value_parser = data::parse_table)]
+    pub(crate) token_table: TableName,
     /// Replace the output if it exists.
     #[arg(long)]
     pub(crate) force: bool,

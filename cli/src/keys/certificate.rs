@@ -219,13 +219,17 @@ impl Certificate {
         let look_up = self.look_up_fields.get_or_insert_default();
         let framed = &mut self.frames.get_or_insert_default().fields;
         for field in fields {
-            let deterministic = matches!(field.mode, FieldMode::Deterministic { .. });
-            if deterministic && !look_up.iter().any(|known| known.field == field.name) {
+            // What is sealed under the scope's keys goes with them; what partitions made stays.
+            let stays = !matches!(field.mode, FieldMode::Randomized | FieldMode::Document);
+            let own = if stays { field.columns.clone() } else { Vec::new() };
+            let columns: Vec<String> =
+                own.into_iter().chain(field.indexes.iter().filter_map(|index| index.column.clone())).collect();
+            if (stays || !field.indexes.is_empty()) && !look_up.iter().any(|known| known.field == field.name) {
                 look_up.push(LookUpField {
                     field: field.name.clone(),
-                    columns: field.columns.clone(),
-                    paths: field.paths.clone(),
-                    segments: field.segments.clone(),
+                    columns,
+                    paths: if stays { field.paths.clone() } else { Vec::new() },
+                    segments: if stays { field.segments.clone() } else { Vec::new() },
                 });
             }
             let travels = field.accepted_suites.contains(&Suite::Frame) && !self.isolated;

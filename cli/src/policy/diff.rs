@@ -158,8 +158,9 @@ fn is_deterministic(field: &FieldPolicy) -> bool {
     matches!(field.mode, FieldMode::Deterministic { .. })
 }
 
-fn keeps_format(field: &FieldPolicy) -> bool {
-    matches!(field.mode, FieldMode::FormatPreserving { .. })
+/// Whether values are replaced by texts that say no key.
+fn is_replaced(field: &FieldPolicy) -> bool {
+    matches!(field.mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. })
 }
 
 /// Indexes that are new, gone or other ones: what is stored of them is written again by `index backfill`.
@@ -182,10 +183,10 @@ fn indexes(before: &FieldPolicy, after: &FieldPolicy, add: &mut impl FnMut(Effec
 /// What is different in a field that is there before and after.
 fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
     let mut add = |effect, what: String| found.push(Change { effect, field: before.name.clone(), what });
-    if keeps_format(before) || keeps_format(after) {
+    if is_replaced(before) || is_replaced(after) {
         if before.mode != after.mode {
             let what =
-                format!("it becomes {}, and values that keep their format say no key: reveal them first", mode(after));
+                format!("it becomes {}, and values that are replaced rather than sealed say no key: reveal them first", mode(after));
             add(Effect::Unreadable, what);
         }
     } else if mode(before) != mode(after) {
@@ -325,6 +326,7 @@ const fn mode(field: &FieldPolicy) -> &'static str {
         FieldMode::Deterministic { .. } => "deterministic",
         FieldMode::Document => "one of documents",
         FieldMode::FormatPreserving { .. } => "format-preserving",
+        FieldMode::Token { .. } => "one of random tokens",
         _ => "of another mode",
     }
 }

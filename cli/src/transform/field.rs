@@ -1,6 +1,7 @@
 //! One field of a file job: its cipher, and texts in and out of it.
 
 use super::Direction;
+use super::random::{TokenJob, Tokens};
 use super::tokens::IndexJob;
 use crate::failure::{Exit, Failure};
 use crate::reseal::Resealer;
@@ -31,12 +32,14 @@ struct Cipher {
     reencrypt: Option<Box<Resealer>>,
     /// Either way, of values that keep their format.
     preserve: Option<Box<FormatPreserver>>,
+    /// Either way, of values that have tokens.
+    tokens: Option<Box<TokenJob>>,
 }
 
 /// A column after protecting it.
 pub(super) enum Protected {
     Sealed(SealedColumn),
-    /// In another value's format: texts as they stand.
+    /// In another value's format, or by a token: texts as they stand.
     Replaced(Vec<Zeroizing<String>>),
 }
 
@@ -108,13 +111,22 @@ impl From<RowError> for RowFailure {
 }
 
 impl FieldJob {
-    pub(super) fn new(policy: Arc<FieldPolicy>, field: Field, direction: Direction) -> Result<Self, Failure> {
+    pub(super) fn new(
+        policy: Arc<FieldPolicy>,
+        field: Field,
+        direction: Direction,
+        tokens: Option<&Tokens>,
+    ) -> Result<Self, Failure> {
         let mut job = Self { policy, cipher: Cipher::default(), indexes: Vec::new() };
         if let Direction::Protect { .. } = direction {
             job.indexes = IndexJob::of(&job.policy, &field)?;
         }
         if job.is_of_documents() {
             // Its values have no cipher of their own: see the documents.
+            return Ok(job);
+        }
+        if let Some(tokens) = TokenJob::new(&job.policy, &field, tokens)? {
+            job.cipher.tokens = Some(Box::new(tokens));
             return Ok(job);
         }
         if job.keeps_format() {
@@ -160,6 +172,9 @@ impl FieldJob {
 
     /// Protects the values of a batch.
     pub(super) fn protect(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<Protected, RowFailure> {
+        if let Some(tokens) = &self.cipher.tokens {
+            return tokens.protect(values).map(Protected::Replaced);
+        }
         let Some(preserver) = &self.cipher.preserve else {
             return self.seal(values, rows).map(Protected::Sealed);
         };
@@ -174,6 +189,9 @@ impl FieldJob {
 
     /// Reveals the texts of a batch. A text that is not sealed is refused, never passed through.
     pub(super) fn reveal(&self, texts: &[&str], rows: Option<&[&[u8]]>) -> Result<Revealed, RowFailure> {
+        if let Some(tokens) = &self.cipher.tokens {
+            return tokens.reveal(texts).map(Revealed::Opened);
+        }
         match &self.cipher.preserve {
             None => self.open(texts, rows).map(Revealed::Opened),
             Some(preserver) => Ok(Revealed::Replaced(preserver.decrypt_column(texts)?)),

@@ -7,6 +7,7 @@ mod hl7;
 mod merges;
 mod ndjson;
 mod progress;
+mod random;
 mod tokens;
 
 use crate::args::{Format, Rebind, Transform};
@@ -14,8 +15,8 @@ use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
 use crate::files::pipeline;
-use crate::opening;
 use crate::reseal::refuse_new_scope;
+use crate::{opening, outputs};
 use field::FieldJob;
 use keyfold::{AuditAction, AuditEvent, Context, FieldMode, FieldPolicy, Keyring};
 use merges::Merges;
@@ -147,9 +148,12 @@ impl Job<'_> {
     /// The fields of the policy that `keep` chooses, with their keys.
     fn fields(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<Vec<FieldJob>, Failure> {
         let policy = self.ring.policy();
-        // Values that keep their format say no key: there is nothing to renew, and no row that they are bound to.
+        // Tokens, and values that keep their format, say no key: there is nothing to renew, and no row that they are bound to.
         let moves = matches!(self.direction, Direction::Rebind | Direction::Reencrypt);
-        let stays = |field: &FieldPolicy| moves && matches!(field.mode, FieldMode::FormatPreserving { .. });
+        let stays = |field: &FieldPolicy| {
+            moves && matches!(field.mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. })
+        };
+        let tokens = self.tokens()?;
         let chosen = policy.fields().filter(|field| keep(field) && !stays(field));
         chosen
             .map(|policy| {
@@ -157,7 +161,7 @@ impl Job<'_> {
                 if let Some(scope) = &self.args.scope {
                     field = field.scope(scope);
                 }
-                FieldJob::new(policy.clone(), field, self.direction)
+                FieldJob::new(policy.clone(), field, self.direction, tokens.as_ref())
                     .map_err(|failure| failure.at(format!("field {}", policy.name)))
             })
             .collect()
@@ -203,6 +207,10 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     }
     if let Some(map) = merges.file() {
         target.refuse_own(map)?;
+    }
+    if args.output != "-" {
+        let output = [("--output", Some(Path::new(&args.output)))];
+        outputs::refuse(&output, None, &[], args.tokens.as_deref())?;
     }
     let len = input.len();
     let mut progress = Progress::new(direction, len);

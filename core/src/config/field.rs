@@ -1,6 +1,6 @@
 //! `[fields.NAME]`: from the file to a [`FieldPolicy`].
 
-use super::lookup::{FormatToml, IndexToml};
+use super::lookup::{FormatToml, IndexToml, token_form};
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::{Migration, MigrationPhase};
 use crate::policy::{FieldMode, FieldPolicy, HipaaClass, RowBinding, Spelling};
@@ -46,6 +46,8 @@ pub(super) struct FieldToml {
     from: Option<String>,
     until: Option<String>,
     unit: Option<String>,
+    alphabet: Option<String>,
+    length: Option<u8>,
     migration: Option<MigrationToml>,
 }
 
@@ -71,6 +73,7 @@ enum ModeToml {
     Deterministic,
     Document,
     FormatPreserving,
+    Token,
 }
 
 #[derive(Default, Deserialize)]
@@ -129,6 +132,9 @@ impl FieldToml {
         if !matches!(self.mode, ModeToml::FormatPreserving) && !format.is_empty() {
             return Err(wrong("format, from, until and unit are for mode = \"format-preserving\""));
         }
+        if !matches!(self.mode, ModeToml::Token) && (self.alphabet.is_some() || self.length.is_some()) {
+            return Err(wrong("alphabet and length are for mode = \"token\""));
+        }
         let partition = self.partition.as_deref().unwrap_or("default");
         let base = match self.mode {
             ModeToml::Randomized => {
@@ -147,6 +153,12 @@ impl FieldToml {
                     return Err(wrong("join_group is for deterministic fields"));
                 }
                 FieldPolicy::format_preserving(name, partition, format.to_format()?)
+            }
+            ModeToml::Token => {
+                if self.join_group.is_some() {
+                    return Err(wrong("join_group is for deterministic fields"));
+                }
+                FieldPolicy::token(name, partition, token_form(self.alphabet.as_deref(), self.length)?)
             }
         };
         let accepted_suites = match &self.accept {

@@ -2,7 +2,7 @@
 
 use super::field::wrong;
 use crate::error::Result;
-use crate::lookup::{DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit};
+use crate::lookup::{DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, TokenAlphabet, TokenForm};
 use crate::value::{Value, ValueType};
 use serde::Deserialize;
 
@@ -131,4 +131,23 @@ impl FormatToml<'_> {
         };
         Ok(Format::Timestamp { from: time(self.from)?, until: time(self.until)?, unit })
     }
+}
+
+/// The form of random tokens.
+pub(super) fn token_form(alphabet: Option<&str>, length: Option<u8>) -> Result<TokenForm> {
+    let usual = TokenForm::default();
+    let alphabet = match alphabet {
+        None => usual.alphabet,
+        Some(name) => TokenAlphabet::ALL
+            .into_iter()
+            .find(|known| known.name() == name)
+            .ok_or_else(|| wrong("alphabet is \"digits\", \"hex\" or \"alphanumeric\""))?,
+    };
+    // 128 bits at least, where nothing else is said.
+    let length = length.unwrap_or(match alphabet {
+        TokenAlphabet::Digits => 39,
+        TokenAlphabet::Hex => 32,
+        TokenAlphabet::Alphanumeric => usual.length,
+    });
+    Ok(TokenForm { alphabet, length })
 }

@@ -7,7 +7,7 @@ use crate::audit::Use;
 use crate::column::DeterministicSeal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{Keyring, Material, OpenKey};
-use crate::policy::{FieldMode, FieldPolicy};
+use crate::policy::FieldPolicy;
 use crate::value::Value;
 use crate::wire::KeyId;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl Field {
     ///   [`decryptor`](Self::decryptor).
     pub async fn searcher(self) -> Result<Searcher> {
         let bound = self.bind()?;
-        let FieldMode::Deterministic { partition, .. } = &self.policy.mode else {
+        let Some(partition) = self.policy.deterministic_partition() else {
             return Err(Error::new(ErrorKind::PolicyRefused, "only values of a deterministic field can be found")
                 .with_detail(&self.policy.name));
         };

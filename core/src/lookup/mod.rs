@@ -5,6 +5,7 @@ mod ff1;
 mod format;
 mod index;
 mod normal;
+mod random;
 mod token;
 
 #[cfg(feature = "hazmat")]
@@ -12,4 +13,5 @@ pub(crate) use ff1::Ff1;
 pub use format::{Format, TimeUnit};
 pub(crate) use format::{FormatKey, Way};
 pub use index::{DatePart, IndexKind, IndexPolicy, PhoneRule, most_bits};
+pub use random::{TokenAlphabet, TokenForm};
 pub use token::{Token, Tokens};

@@ -1,0 +1,93 @@
+//! `keyfold index advise`: what it says of a column, from values or a histogram, and that it shows none of them.
+
+mod common;
+
+use common::{CANARY, DATA, POLICY, USAGE, World};
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+
+/// 6,000 rows of which the names repeat like names do, the numbers never, and the genders always.
+fn patients() -> (String, BTreeMap<String, u64>) {
+    let mut text = "name,number,gender,phone\n".to_owned();
+    let mut names = BTreeMap::new();
+    for row in 0..6_000_u64 {
+        let rank = row % (1 + row / 4);
+        let name = format!("{CANARY} {rank}");
+        *names.entry(name.clone()).or_default() += 1;
+        let gender = if row % 2 == 0 { "f" } else { "m" };
+        let phone = if row % 10 == 0 { "none".to_owned() } else { format!("0{}", 30_000_000 + row) };
+        // Spelled in several ways: the index does not tell them apart.
+        let name = if row % 3 == 0 { name.to_uppercase() } else { name };
+        text.push_str(&format!("{name},{row:09},{gender},{phone}\n"));
+    }
+    (text, names)
+}
+
+fn advise(world: &World, arguments: &[&str]) -> Json {
+    let run = world.succeeds(&[&["index", "advise"], arguments, &["--json"]].concat());
+    assert!(!run.stdout_text().contains("ry7391"), "a value is shown");
+    run.json_lines().remove(0)
+}
+
+#[test]
+fn values_and_their_histogram_come_to_the_same() {
+    let world = World::new();
+    let (text, names) = patients();
+    world.write("in.csv", &text);
+    let histogram: String = names.iter().map(|(name, count)| format!("{name},{count}\n")).collect();
+    world.write("histogram.csv", format!("value,rows\n{histogram}"));
+    let folded = ["--kind", "case-folded", "--bits", "11"];
+    let of_values = advise(&world, &[&["in.csv", "--column", "name"], &folded[..]].concat());
+    let of_histogram =
+        advise(&world, &[&["histogram.csv", "--column", "value", "--count", "rows"], &folded[..]].concat());
+    assert_eq!(of_values["rows"], 6_000);
+    assert_eq!(of_values["distinct"], names.len());
+    for member in ["rows", "distinct", "recommended", "allowed_bits", "unique"] {
+        assert_eq!(of_values[member], of_histogram[member], "{member}");
+    }
+    let of_bits =
+        |advice: &Json| advice["bits"].as_array().expect("a list").iter().find(|line| line["bits"] == 11).cloned();
+    let [line, same] = [of_bits(&of_values), of_bits(&of_histogram)].map(|line| line.expect("11 bits"));
+    // (rows − rows with the value) / 2¹¹, for a query that looks for the value of a random row.
+    let matches: f64 = names.values().map(|count| (count * count) as f64 / 6_000.0).sum();
+    let expected = (6_000.0 - matches) / 2048.0;
+    for line in [&line, &same] {
+        assert!((line["false_matches"].as_f64().expect("a number") - expected).abs() < 1e-6, "{line}");
+    }
+    assert!((of_values["matches"].as_f64().expect("a number") - matches).abs() < 1e-6);
+    // log₂ 6,000 − 3 is 9.55.
+    assert_eq!((&of_values["allowed_bits"], &of_values["unique"]), (&Json::from(9), &Json::from(false)));
+    let text = world.succeeds(&[&["index", "advise", "in.csv", "--column", "name"], &folded[..]].concat());
+    assert!(text.stdout_text().contains("<- recommended") && !text.stdout_text().contains("ry7391"));
+    let fewer = advise(&world, &["in.csv", "--column", "name", "--kind", "case-folded", "--other-bits", "4"]);
+    assert_eq!(fewer["allowed_bits"], 5);
+}
+
+#[test]
+fn unique_numbers_may_have_full_width_and_genders_no_index() {
+    let world = World::new();
+    world.write("in.csv", patients().0);
+    let numbers = advise(&world, &["in.csv", "--column", "number", "--kind", "digits"]);
+    assert_eq!((&numbers["recommended"], &numbers["unique"]), (&Json::from(63), &Json::from(true)));
+    let gender = ["index", "advise", "in.csv", "--column", "gender"];
+    world.refuses(&gender, POLICY, &["few values", "2 distinct values", "--force"]);
+    world.succeeds(&[&gender[..], &["--force"]].concat());
+    let phones = advise(
+        &world,
+        &["in.csv", "--column", "phone", "--kind", "phone", "--country-code", "49", "--trunk-prefix", "0"],
+    );
+    assert_eq!((&phones["rows"], &phones["refused"]), (&Json::from(5_400), &Json::from(600)));
+    let prefixes = advise(&world, &["in.csv", "--column", "number", "--kind", "prefix", "--length", "8", "--force"]);
+    assert!(prefixes["bits"].as_array().expect("a list").iter().all(|line| line["bits"].as_u64() <= Some(16)));
+
+    world.refuses(&["index", "advise", "in.csv", "--column", "none"], USAGE, &["no column"]);
+    world.refuses(&["index", "advise", "in.csv", "--column", "name", "--kind", "prefix"], USAGE, &["--length"]);
+    world.refuses(&["index", "advise", "in.csv", "--column", "name", "--bits", "64"], USAGE, &["1 to 63 bits, or 256"]);
+    world.refuses(
+        &["index", "advise", "in.csv", "--column", "name", "--count", "gender"],
+        DATA,
+        &["no number of rows"],
+    );
+    world.write("empty.csv", "name\n\"\"\n");
+    world.refuses(&["index", "advise", "empty.csv", "--column", "name"], DATA, &["no row"]);
+}
