@@ -6,6 +6,8 @@
 //!
 //! - *matches*: rows with the value, Σ c² / N.
 //! - *false matches*: rows with another value and the same token by chance, Σ (c / N) · (N − c) / M. What a search opens for nothing.
+//!   This is the mean over all keys. Under one key the figure spreads around it with variance (4 / N²) · (1/M) · (1 − 1/M) · Σ c² · c′² over pairs of values:
+//!   little where no value is frequent, and so much where one is that the mean says little of any key.
 //! - *guessed*: the share of rows whose value is the commonest of those with their token. Whoever knew for each token the commonest value, from
 //!   a leak say, would be right so often: Σ (c / N) · (1 − 1/M)^r, where r values come before it in order of frequency.
 //! - *told*: the share of rows whose value whoever knows all frequencies tells from the frequency of its token: values whose count differs from the next
