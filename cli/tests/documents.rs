@@ -84,7 +84,7 @@ impl World {
         sealed
     }
 
-    fn reveal<'a>(name: &'a str) -> [&'a str; 7] {
+    fn reveal(name: &str) -> [&str; 7] {
         ["reveal", name, "--output", "out", "--force", "--policy", "documents.toml"]
     }
 }
@@ -100,7 +100,10 @@ fn documents_come_back_byte_for_byte_and_still_join() {
             world.succeeds(&World::reveal(name));
             assert_eq!(world.text("out"), text, "{header} {name}");
             if name == "in.json" {
-                assert!(sealed.lines().count() > 10 && sealed.lines().count() < text.lines().count(), "one array became one value");
+                assert!(
+                    sealed.lines().count() > 10 && sealed.lines().count() < text.lines().count(),
+                    "one array became one value"
+                );
             }
         }
         let sealed: Value = serde_json::from_str(&world.seal("bundle.json", &bundle())).expect("JSON");
