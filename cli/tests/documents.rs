@@ -84,7 +84,7 @@ impl World {
         sealed
     }
 
-    fn reveal<'a>(name: &'a str) -> [&'a str; 7] {
+    fn reveal(name: &str) -> [&str; 7] {
         ["reveal", name, "--output", "out", "--force", "--policy", "documents.toml"]
     }
 }

@@ -70,18 +70,23 @@ impl JsonRules {
     /// a path expects an array, so that what the path means would not be selected. [`JsonError::TooManyValues`].
     pub fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
         // The engine says what is wrong, if something is.
-        let wanted = match self.find(&document.value) {
+        let mut wanted = match self.find(&document.value) {
             Some(wanted) => wanted,
             None => self.query(document)?,
         };
         let mut found = Vec::new();
         if wanted.nodes.is_empty() {
-            return Ok(found);
+            return Ok(Vec::new());
         }
         let walk = Walk { wanted: &wanted, node: 0, text: document.text, found: &mut found };
         walk.deserialize(&mut serde_json::Deserializer::from_str(document.text))
             .map_err(|error| JsonError::of_parser(&error, document.line))?;
-        Ok(found)
+        let nodes = &mut wanted.nodes;
+        let located = |(node, span): (usize, Range<usize>)| {
+            let node = &mut nodes[node];
+            Located { rule: node.rule, span, path: std::mem::take(&mut node.path) }
+        };
+        Ok(found.into_iter().map(located).collect())
     }
 }
 
@@ -223,7 +228,8 @@ struct Walk<'w, 'v> {
     wanted: &'w Wanted<'v>,
     node: usize,
     text: &'w str,
-    found: &'w mut Vec<Located>,
+    /// Nodes that are selected, and where they are.
+    found: &'w mut Vec<(usize, Range<usize>)>,
 }
 
 impl Walk<'_, '_> {
@@ -250,7 +256,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
         if self.text.get(span.clone()) != Some(raw) {
             return Err(D::Error::custom("not borrowed from the line"));
         }
-        self.found.push(Located { rule: self.node().rule, span, path: self.node().path.clone() });
+        self.found.push((self.node, span));
         Ok(())
     }
 }

@@ -5,18 +5,36 @@ use std::fmt::Write as _;
 
 /// The text of a path. `serde_json_path` does not escape names, so that two places could have one text.
 pub(crate) fn normalized<'p, 'v: 'p>(path: impl IntoIterator<Item = &'p PathElement<'v>>) -> String {
-    let mut out = String::from("$");
+    let mut out = String::with_capacity(48);
+    out.push('$');
     for element in path {
         match element {
             PathElement::Name(name) => push_name(name, &mut out),
-            PathElement::Index(index) => write!(out, "[{index}]").expect("memory takes all writes"),
+            PathElement::Index(index) => {
+                out.push('[');
+                push_number(*index, &mut out);
+                out.push(']');
+            }
         }
     }
     out
 }
 
+/// Formatting would take longer than all else here.
+fn push_number(number: usize, out: &mut String) {
+    if number >= 10 {
+        push_number(number / 10, out);
+    }
+    out.push(char::from(b'0' + (number % 10) as u8));
+}
+
 fn push_name(name: &str, out: &mut String) {
     out.push_str("['");
+    if name.bytes().all(|byte| byte >= b' ' && byte != b'\'' && byte != b'\\') {
+        out.push_str(name);
+        out.push_str("']");
+        return;
+    }
     for character in name.chars() {
         match character {
             '\'' | '\\' => out.extend(['\\', character]),

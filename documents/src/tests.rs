@@ -220,6 +220,23 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_string_is_canonical_if_our_serialiser_writes_it_so(text in "\\PC{0,8}|[\\x00-\\x7f]{0,8}", raw in "\"[ -~é\\x00\\x1f\\x7f]{0,6}\"?") {
+        let written = serde_json::to_string(&text).expect("a string");
+        let parsed = Token::parse(&written);
+        prop_assert_eq!(parsed.as_ref(), Some(&Token::String { text, raw: &written, canonical: true }));
+        let expected = serde_json::from_str::<String>(&raw).ok();
+        match Token::parse(&raw) {
+            Some(Token::String { text, canonical, .. }) => {
+                prop_assert_eq!(canonical, serde_json::to_string(&text).expect("a string") == raw);
+                prop_assert_eq!(Some(text), expected);
+            }
+            other => prop_assert!(other.is_none() && expected.is_none()),
+        }
+    }
+}
+
 /// What `rules` select, by the quick way and by the engine of paths.
 fn both(line: &str, path: &str) -> [Result<Vec<Located>, String>; 2] {
     let document = Document::parse(line.as_bytes(), 1).expect("JSON");

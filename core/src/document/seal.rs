@@ -133,10 +133,10 @@ impl DocumentSealer {
         key.check_usable(self.bound.ring.time())?;
         key.count(values.len() as u64)?;
         // All values are in memory and checked, so a snapshot taken from here on can only repeat identical bytes (DESIGN F4).
-        let id: [u8; DOCUMENT_ID_LEN] = random::array()?;
-        let header = DocumentHeader::new(&key.key_id, &id);
-        let mut nonces = vec![0; values.len() * GCM_NONCE_LEN];
-        random::fill(&mut nonces)?;
+        let mut drawn = vec![0; DOCUMENT_ID_LEN + values.len() * GCM_NONCE_LEN];
+        random::fill(&mut drawn)?;
+        let (id, nonces) = drawn.split_first_chunk::<DOCUMENT_ID_LEN>().ok_or(ErrorKind::Internal)?;
+        let header = DocumentHeader::new(&key.key_id, id);
         let keys = self.bound.keys(key, &header, row)?;
         let mut data = vec![0; len];
         let padding = |i: usize| fields[i].policy.padding;
