@@ -291,6 +291,7 @@ fn hostile_input() {
         ("{\"name\":\"Canáry7391\"}\n", &["no HL7 v2"]),
         ("MSH|^~\\&|A\rPID|1||||Canáry7391\nCanáry7391|\r", &["segment 3"]),
         ("MSH|^~\\&|A\rPID|1||||Canáry7391\rCan", &["segment 3", "no name"]),
+        ("MSH|^~\\&|A\rPID|1||||x\nNTE|Canáry7391\r", &["segment 3", "ends as no other does"]),
         ("MSH|^^\\&|A\rPID|1||||Canáry7391\r", &["two delimiters"]),
         ("MSH|^~\\_|A\rPID|1||||Canáry7391\r", &["occurs in sealed values"]),
         ("MSH|^~\\&|A|||||||||||||||SHIFT-JIS\rPID|1||||Canáry7391\r", &["segment 1", "character set"]),
