@@ -4,11 +4,13 @@
 //! - [`FileAudit`]: the sink that a keyring writes to. Any number of threads and processes share one file.
 //! - [`verify`]: what is wrong with such files, by file and line.
 //! - [`sign_statement`], [`verify_statement`]: a single statement, such as a certificate, as a file of its own.
+//! - [`Event`]: an event as it is in a file, for reports.
 //! - [`Ecs`]: events as the Elastic Common Schema names them.
 #![forbid(unsafe_code)]
 
 mod anchor;
 mod ecs;
+mod event;
 mod file;
 mod line;
 mod statement;
@@ -16,6 +18,7 @@ mod verify;
 
 pub use anchor::Anchor;
 pub use ecs::Ecs;
+pub use event::Event;
 pub use file::{FileAudit, files_of, lock_of};
 pub use line::event_json;
 pub use statement::{sign_statement, signed_digest, verify_statement};

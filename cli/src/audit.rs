@@ -4,7 +4,7 @@ mod export;
 mod verify;
 
 pub(crate) use export::export;
-pub(crate) use verify::verify;
+pub(crate) use verify::{verify, verify_trail};
 
 use crate::args::AuditFiles;
 use crate::failure::{Exit, Failure};

@@ -4,7 +4,8 @@ use crate::args::Inspect;
 use crate::failure::{Exit, Failure};
 use crate::print_failed;
 use keyfold::wire::{
-    FIELD_OVERHEAD, Frame, HEADER_LEN, MAX_ENCODED_LEN, MAX_FRAME_RECORDS_LEN, Sealed, Suite, TEXT_PREFIX, from_text,
+    BODY_TEXT_PREFIX, DocumentHeader, FIELD_OVERHEAD, Frame, HEADER_LEN, MAX_ENCODED_LEN, MAX_FRAME_RECORDS_LEN,
+    Sealed, Suite, TEXT_PREFIX, from_text,
 };
 use keyfold::{Error, ErrorKind, Record, Result};
 use serde_json::{Value as Json, json};
@@ -62,10 +63,23 @@ impl About {
         if bytes.starts_with(b"KFDB") {
             return Err(Error::new(ErrorKind::Malformed, "a bundle for a device: `keyfold device inspect` shows it"));
         }
+        if let Ok(header) = DocumentHeader::parse(bytes) {
+            return Ok(Self::document(&header));
+        }
         // Whatever is no frame, with or without a value's look, is for the parser of values to refuse.
         match Frame::parse(bytes) {
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Self::value(&Sealed::parse(bytes)?)),
             frame => Ok(Self::frame(&frame?)),
+        }
+    }
+
+    fn document(header: &DocumentHeader) -> Self {
+        let key_id = header.key_id();
+        Self {
+            text: format!("suite 05 (document), generation {}, key ID {key_id}: the header", key_id.generation()),
+            json: json!({
+                "suite": "05", "kind": "document", "generation": key_id.generation(), "key_id": key_id.to_string(),
+            }),
         }
     }
 
@@ -127,6 +141,13 @@ struct Printer<'a, W> {
 
 impl<W: Write> Printer<'_, W> {
     fn print_text(&mut self, name: &str, text: &str) -> Result<(), Failure> {
+        if let Ok(header) = DocumentHeader::from_text(text) {
+            return self.print(name, Ok(About::document(&header)), "");
+        }
+        if text.starts_with(BODY_TEXT_PREFIX) {
+            let why = "a value of a document: the header of the document says its key";
+            return self.print(name, Err(Error::new(ErrorKind::Unsupported, why)), "");
+        }
         let start = text.find(TEXT_PREFIX).unwrap_or(0);
         let mut bytes = Vec::new();
         let about = from_text(&text.as_bytes()[start..], &mut bytes).and_then(|()| Sealed::parse(&bytes));

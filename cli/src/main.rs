@@ -9,6 +9,7 @@ mod device;
 mod doctor;
 mod failure;
 mod files;
+mod index;
 mod init;
 mod inspect;
 mod keys;
@@ -16,12 +17,13 @@ mod opening;
 mod outputs;
 mod passphrase;
 mod reencrypt;
+mod report;
 mod reseal;
 mod selftest;
 mod tables;
 mod transform;
 
-use args::{Audit, Cli, Command, Device, Keys};
+use args::{Audit, Cli, Command, Device, Index, Keys};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
 use std::io::{self, IsTerminal, Write};
@@ -56,9 +58,16 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Rebind(args) => transform::rebind(&args)?,
         Command::Reencrypt(args) => return reencrypt::run(&args),
         Command::Backfill(args) => return backfill::run(&args),
+        Command::Index(Index::Advise(args)) => return index::advise(&args, &mut out),
+        Command::Index(Index::Backfill(args)) => return index::backfill(&args),
         Command::Census(args) => census::run(&args, &mut out)?,
         Command::Inspect(args) => return inspect::run(&args, &mut out),
         Command::Doctor(args) => return doctor::run(&args, &mut out),
+        Command::Report(args) => {
+            // The report may go to standard output.
+            drop(out);
+            report::run(&args)?;
+        }
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
         Command::Keys(Keys::Partition(args)) => keys::partition(&args, &mut out)?,

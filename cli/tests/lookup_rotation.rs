@@ -1,98 +1,74 @@
-//! `keyfold reencrypt` where a look-up key was replaced: deterministic values under the old one are sealed again, so that all of
-//! them join once more. No command makes a second look-up key yet, so the test does, from the bytes of the root.
+//! A look-up key is replaced by the steps that `keys rotate --partition` prints: published, sealing, retired. At each of them everything is
+//! found, and at the end nothing is left under the old key: deterministic values in files by `keyfold reencrypt`, tokens of indexes in tables
+//! by `keyfold index backfill`.
 
 mod common;
+#[path = "common/tables.rs"]
+mod tables;
 
-use common::{PATIENTS, World, argument, keyfold, run};
-use keyfold::config::Config;
-use keyfold::vectors::{Key, RecordParts, WrapParts};
-use keyfold::wire::KeyId;
-use keyfold::{
-    BoxFuture, KekAlias, KeyClass, KeyState, KeyStore, Keyring, Kms, MemoryHighWater, Record, Result, Secret, SlotId,
-    UnwrapRequest, WrapRequest, WrappedKey,
-};
-use keyfold_kms::local::LocalKek;
-use keyfold_store::SqliteStore;
-use std::collections::{BTreeMap, BTreeSet};
+use common::{DATA, KEY, PATIENTS, POLICY, Run, USAGE, World};
+use keyfold::Value;
+use keyfold_tables::Cell;
+use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use tables::{Database, databases};
 
-/// A KEK that remembers what it wraps.
-struct Watched {
-    inner: LocalKek,
-    root: Arc<Mutex<Option<[u8; 32]>>>,
+const INDEXED: &str = r#"version = 1
+
+[fields."patient.ssn"]
+identifier = "G"
+row_binding = "patient_id"
+[fields."patient.ssn".index.lookup]
+kind = "digits"
+bits = 63
+column = "ssn_index"
+"#;
+
+/// The sections of the partition `default` for each step, by `keys rotate --partition`.
+struct Sections {
+    before: String,
+    publish: String,
+    seal: String,
+    retire: String,
 }
 
-impl Kms for Watched {
-    fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
-        let key = request.payload.expose().first_chunk().expect("a key").to_owned();
-        *self.root.lock().expect("not poisoned") = Some(key);
-        self.inner.wrap(request)
-    }
-
-    fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
-        self.inner.unwrap(request)
+fn rotate(world: &World) -> Sections {
+    let run = world.succeeds(&["keys", "rotate", "--partition", "default", "--json"]);
+    let json: Json = run.json_lines().remove(0);
+    let section = |name: &str| json[name].as_str().expect("a section").to_owned();
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let start = config.find("[lookup.").expect("a section");
+    let end = config[start..].find("]\n\n").map_or(config.len(), |end| start + end + 1);
+    Sections {
+        before: config[start..end].trim_end().to_owned(),
+        publish: section("publish"),
+        seal: section("seal"),
+        retire: section("retire"),
     }
 }
 
-/// Makes a keyring in `folder` with two look-up keys, of which the first seals; returns its configuration and both IDs.
-fn keyring(folder: &Path) -> (String, KeyId, KeyId) {
-    let root = Arc::default();
-    let kek = Watched { inner: LocalKek::create(folder.join("local.kek")).expect("a KEK"), root: Arc::clone(&root) };
-    let alias = KekAlias::new("local").expect("an alias");
-    let store = Arc::new(SqliteStore::create(folder.join("keys.db")).expect("a store"));
-    let keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::from([(alias.clone(), Arc::new(kek) as Arc<dyn Kms>)]);
-    let marks = Arc::new(MemoryHighWater::default());
-    let created = pollster::block_on(Keyring::create("test", "test", store.clone(), keks, marks)).expect("a keyring");
-    let lineage = created.config.lineage;
-    let lookup = created.config.lookup["default"].clone();
-    let bytes = root.lock().expect("not poisoned").expect("the root was wrapped");
-    let root = Key { bytes, lineage, class: KeyClass::Root, slot: SlotId::NONE, generation: created.root.generation() };
-    assert_eq!(root.key_id(), created.root);
-    let generation =
-        pollster::block_on(store.allocate_generation(lineage, lookup.seals.generation())).expect("a number");
-    let second = Key { bytes: [9; 32], lineage, class: KeyClass::Lookup, slot: lookup.partition, generation };
-    let wrapped = second.wrap(&root, &[3; 24]).expect("wrapped").to_vec();
-    let now = pollster::block_on(store.now()).expect("a time");
-    let record = RecordParts {
-        key: second,
-        root,
-        state: KeyState::Active,
-        scope_tag: None,
-        sequence: 1,
-        times: [now; 3],
-        environment: "test",
-        wraps: vec![WrapParts { kind: 1, alias: String::new(), version: String::new(), bytes: wrapped }],
-        endorser: None,
-        extensions: Vec::new(),
-    };
-    let record = Record::parse(&record.to_bytes()).expect("a record");
-    pollster::block_on(store.insert(&record, Some(lookup.seals))).expect("stored");
-    let keks = BTreeMap::from([(alias, "local:local.kek".to_owned())]);
-    (Config::template(&created, "sqlite:keys.db", "keys.high-water", &keks), lookup.seals, second.key_id())
+/// Puts the section of a step in the place of the one that is there.
+fn configure(world: &World, from: &str, to: &str) {
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    // `init` spells the name of the partition as `keys partition` does.
+    assert!(config.contains(from), "{from} is not in {config}");
+    fs::write(world.config(), config.replace(from, to)).expect("written");
 }
 
 #[test]
 fn values_under_the_old_lookup_key_are_sealed_again() {
     let world = World::new();
-    let folder = world.path("ring");
-    fs::create_dir(&folder).expect("a folder");
-    let (config, first, second) = keyring(&folder);
-    let path = folder.join("keyfold.toml");
-    fs::write(&path, &config).expect("written");
-    let command = |arguments: &[&str]| {
-        let mut command = keyfold();
-        command.current_dir(world.data()).args(arguments);
-        run(command.args(["--config", argument(&path), "--policy", "policy.toml"]), b"")
+    world.protect(&[]);
+    let steps = rotate(&world);
+    configure(&world, &steps.before, &steps.publish);
+    world.succeeds(&["protect", "in.csv", "--output", "published.csv"]);
+    let firsts = |file: &str| -> Vec<String> {
+        world.text(file).lines().map(|line| line.split(',').next().expect("a cell").to_owned()).collect()
     };
-    command(&["protect", "in.csv", "--output", "sealed.csv"]).expect(0, &[]);
-    // The second one seals, and the first still opens.
-    let [first, second] = [first.to_string(), second.to_string()];
-    fs::write(&path, config.replace(&first, &second).replace("opens = []", &format!("opens = [\"{first}\"]")))
-        .expect("written");
-    let summary =
-        command(&["reencrypt", "sealed.csv", "--output", "out.csv", "--statement", "s", "--json"]).expect(0, &[]);
+    assert_eq!(firsts("published.csv"), firsts("sealed.csv"), "published, and not yet in use");
+    configure(&world, &steps.publish, &steps.seal);
+    let summary = world.succeeds(&["reencrypt", "sealed.csv", "--output", "out.csv", "--statement", "s", "--json"]);
     assert!(
         summary.stderr.contains("\"outdated\":3") && summary.stderr.contains("\"values\":12"),
         "{}",
@@ -102,19 +78,195 @@ fn values_under_the_old_lookup_key_are_sealed_again() {
         let census = world.succeeds(&["census", file, "--column", "patient_id", "--key-ids", "-"]);
         census.stdout_text().lines().map(|line| line.split('\t').next().expect("an ID").to_owned()).collect()
     };
-    assert_eq!(ids("sealed.csv"), BTreeSet::from([first]));
-    assert_eq!(ids("out.csv"), BTreeSet::from([second]));
+    assert!(ids("sealed.csv").is_disjoint(&ids("out.csv")));
+    assert!(ids("out.csv").iter().all(|id| steps.retire.contains(id)));
     // What is randomised stays byte for byte, although it is bound to what has changed.
     let cells = |file: &str| -> Vec<String> {
         world.text(file).lines().map(|line| line.split_once(',').expect("two cells").1.to_owned()).collect()
     };
     assert_eq!(cells("sealed.csv"), cells("out.csv"));
     // They join with what is sealed now.
-    command(&["protect", "in.csv", "--output", "new.csv"]).expect(0, &[]);
-    let firsts = |file: &str| -> Vec<String> {
-        world.text(file).lines().map(|line| line.split(',').next().expect("a cell").to_owned()).collect()
-    };
+    world.succeeds(&["protect", "in.csv", "--output", "new.csv"]);
     assert_eq!(firsts("out.csv"), firsts("new.csv"));
-    command(&["reveal", "out.csv", "--output", "clear.csv"]).expect(0, &[]);
+    configure(&world, &steps.seal, &steps.retire);
+    world.succeeds(&["reveal", "out.csv", "--output", "clear.csv"]);
     assert_eq!(world.text("clear.csv"), PATIENTS);
+}
+
+#[test]
+fn a_partition_whose_values_say_no_key_is_not_rotated() {
+    let world = World::new();
+    let formats = "version = 1\n[fields.mrn]\nmode = \"format-preserving\"\nformat = \"digits\"\ncolumns = [\"mrn\"]\n";
+    world.write("formats.toml", formats);
+    let rotate = ["keys", "rotate", "--partition", "default"];
+    world.refuses(&[&rotate[..], &["--policy", "formats.toml"]].concat(), POLICY, &["field mrn", "another partition"]);
+    world.refuses(&["keys", "rotate", "--partition", "none"], POLICY, &["no [lookup] section"]);
+    let steps = world.succeeds(&rotate);
+    assert_eq!(steps.stdout_text().matches("[lookup.\"default\"]").count(), 3, "{}", steps.stdout_text());
+}
+
+struct Clinic {
+    world: World,
+    database: Database,
+}
+
+fn ssn(id: usize) -> String {
+    format!("{:03}-{:02}-{:04}", id % 900, id % 90, id)
+}
+
+impl Clinic {
+    fn new(database: Database) -> Self {
+        let world = World::new();
+        world.write("policy.toml", INDEXED);
+        database.sql(&format!(
+            "CREATE TABLE patients (id INTEGER NOT NULL PRIMARY KEY, patient_id TEXT, ssn {}, ssn_index BIGINT)",
+            database.bytes()
+        ));
+        Self { world, database }
+    }
+
+    fn ring(&self) -> keyfold::Keyring {
+        keyfold_open::open(&self.world.config(), &[self.world.path("policy.toml")]).expect("it opens")
+    }
+
+    /// Patients, as a program writes them that knows the index, or one that does not yet.
+    fn add(&self, ids: std::ops::Range<usize>, indexed: bool) {
+        let ring = self.ring();
+        let field = ring.field("patient.ssn").expect("a field");
+        let encryptor = pollster::block_on(field.clone().encryptor()).expect("a key");
+        let indexer = pollster::block_on(field.indexer("lookup")).expect("a key");
+        let row = |id: usize| {
+            let text = ssn(id);
+            let sealed = encryptor.encrypt(Value::Text(&text), Some(id.to_string().as_bytes())).expect("sealed");
+            let token = if indexed {
+                indexer.tokens(Value::Text(&text)).expect("a token")[0].to_string()
+            } else {
+                "NULL".into()
+            };
+            format!("({id}, '{id}', {}, {token})", self.database.literal(&data_encoding::HEXLOWER.encode(&sealed)))
+        };
+        let rows: Vec<String> = ids.map(row).collect();
+        self.database.sql(&format!("INSERT INTO patients VALUES {}", rows.join(", ")));
+    }
+
+    /// Each of these patients is found by their number, as whoever is configured now searches.
+    #[track_caller]
+    fn finds(&self, ids: impl IntoIterator<Item = usize>) {
+        let ring = self.ring();
+        let field = ring.field("patient.ssn").expect("a field");
+        let indexer = pollster::block_on(field.clone().indexer("lookup")).expect("a key");
+        let decryptor = pollster::block_on(field.decryptor()).expect("a key");
+        let rows = self.database.rows("patients", "id", &["patient_id", "ssn", "ssn_index"]);
+        for id in ids {
+            // Spelled in another way.
+            let text = ssn(id).replace('-', " ");
+            let wanted = indexer.search_tokens(Value::Text(&text)).expect("tokens");
+            let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+            let is_found = |cell: &Cell| matches!(cell, Cell::Text(token) if wanted.contains(token));
+            let found: Vec<_> = rows.iter().filter(|row| is_found(&row.cells[2])).collect();
+            assert_eq!(found.len(), 1, "patient {id}");
+            let sealed = found[0].cells[1].as_bytes().expect("a value");
+            pollster::block_on(decryptor.load_keys(&[sealed][..])).expect("keys");
+            let opened = decryptor.decrypt(sealed, found[0].cells[0].as_bytes()).expect("it opens");
+            assert!(opened.value() == Value::Text(&ssn(id)));
+        }
+    }
+
+    fn backfill(&self, more: &[&str]) -> Run {
+        let table = ["index", "backfill", "--sql", &self.database.uri, "--table", "patients", "--key", "id"];
+        let config = self.world.config();
+        let fields = ["--field", "patient.ssn", "--from", "ssn", "--index", "lookup", "--json", "--config"];
+        let own = [common::argument(&config), "--policy", "policy.toml"];
+        self.world.run(&[&table[..], &fields, &own, more].concat())
+    }
+
+    #[track_caller]
+    fn counts(&self, more: &[&str], code: i32, expected: [(&str, u64); 3]) {
+        let summary = self.backfill(more).expect(code, &[]).summary();
+        for (name, count) in expected {
+            assert_eq!(summary[name], count, "{name} of {summary}");
+        }
+    }
+}
+
+#[test]
+fn everything_is_found_at_each_step() {
+    for database in databases() {
+        let clinic = Clinic::new(database);
+        // An index is added to a table that has values.
+        clinic.add(0..200, false);
+        clinic.database.sql("INSERT INTO patients VALUES (9000, '9000', NULL, 7)");
+        clinic.counts(&["--verify"], DATA, [("written", 201), ("right", 0), ("empty", 1)]);
+        clinic.counts(&["--batch-rows", "64"], 0, [("written", 201), ("right", 0), ("empty", 1)]);
+        clinic.counts(&["--verify"], 0, [("written", 0), ("right", 200), ("empty", 1)]);
+        clinic.finds([0, 63, 64, 199]);
+
+        let steps = rotate(&clinic.world);
+        // Some processes write under the new key while others have only been told that it is there.
+        configure(&clinic.world, &steps.before, &steps.publish);
+        clinic.add(200..210, true);
+        configure(&clinic.world, &steps.publish, &steps.seal);
+        clinic.add(210..220, true);
+        for (from, to) in [(&steps.seal, &steps.publish), (&steps.publish, &steps.seal)] {
+            configure(&clinic.world, from, to);
+            clinic.finds([0, 199, 200, 209, 210, 219]);
+        }
+        // Half way, and to the end.
+        clinic.database.sql("CREATE TABLE halted AS SELECT * FROM patients WHERE id >= 100");
+        clinic.database.sql("DELETE FROM patients WHERE id >= 100 AND id < 9000");
+        clinic.counts(&[], 0, [("written", 100), ("right", 0), ("empty", 1)]);
+        clinic.database.sql("INSERT INTO patients SELECT * FROM halted WHERE id < 9000");
+        clinic.finds([0, 99, 100, 199, 200, 219]);
+        clinic.counts(&["--checkpoint", "c"], 0, [("written", 110), ("right", 110), ("empty", 1)]);
+        assert!(!clinic.world.path("c").exists(), "the walk has ended");
+        configure(&clinic.world, &steps.seal, &steps.retire);
+        clinic.finds((0..220).step_by(7));
+        clinic.counts(&["--verify"], 0, [("written", 0), ("right", 220), ("empty", 1)]);
+
+        // What does not open keeps its token, and is named.
+        clinic.database.sql("UPDATE patients SET patient_id = 'x', ssn_index = 1 WHERE id = 5");
+        clinic.backfill(&[]).expect(KEY, &["DecryptionFailed"]);
+        clinic.backfill(&["--errors", "e"]).expect(KEY, &[]);
+        let rows = clinic.database.rows("patients", "id", &["ssn_index"]);
+        assert!(rows[5].cells[0] == Cell::Text("1".to_owned().into()));
+        clinic.backfill(&["--to", "ssn"]).expect(USAGE, &["read for the values"]);
+        clinic.backfill(&["--to", "patient_id"]).expect(USAGE, &["read for the values"]);
+    }
+}
+
+#[test]
+fn prefixes_and_whole_hashes_have_columns_of_their_own() {
+    for database in databases() {
+        let clinic = Clinic::new(database);
+        let policy = INDEXED.replace("kind = \"digits\"\nbits = 63", "kind = \"exact\"\nbits = 256")
+            + "[fields.\"patient.ssn\".index.start]\nkind = \"prefix\"\nlength = [3, 5]\nbits = 8\n";
+        clinic.world.write("policy.toml", policy);
+        clinic.add(0..5, false);
+        let (bytes, array) = if clinic.database.is_postgres() { ("BYTEA", "BIGINT[]") } else { ("BLOB", "TEXT") };
+        clinic.database.sql(&format!(
+            "ALTER TABLE patients ADD COLUMN whole {bytes}; ALTER TABLE patients ADD COLUMN start {array}"
+        ));
+        clinic.counts(&["--to", "whole"], 0, [("written", 5), ("right", 0), ("empty", 0)]);
+        clinic.backfill(&["--to", "ssn_index"]).expect(POLICY, &["256 bits"]);
+        let start = ["--index", "start", "--to", "start"];
+        let table = ["index", "backfill", "--sql", &clinic.database.uri, "--table", "patients", "--key", "id"];
+        let config = clinic.world.config();
+        let fields = [
+            "--field",
+            "patient.ssn",
+            "--from",
+            "ssn",
+            "--config",
+            common::argument(&config),
+            "--policy",
+            "policy.toml",
+        ];
+        clinic.world.succeeds(&[&table[..], &fields, &start].concat());
+        let rows = clinic.database.rows("patients", "id", &["whole", "start"]);
+        for row in rows {
+            assert_eq!(row.cells[0].as_bytes().map(<[u8]>::len), Some(32));
+            let start = row.cells[1].as_bytes().expect("a list");
+            assert!(start.starts_with(b"{") && start.iter().filter(|byte| **byte == b',').count() == 1);
+        }
+    }
 }

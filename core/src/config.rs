@@ -2,9 +2,11 @@
 
 mod audit;
 mod cache;
+mod document;
 mod duration;
 mod field;
 mod keks;
+mod lookup;
 mod position;
 mod rotation;
 mod shred;
@@ -15,10 +17,11 @@ mod tests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
-use crate::policy::Policy;
+use crate::policy::{Policy, check_shown_bits};
 use audit::AuditToml;
 pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
+use document::DocumentToml;
 use field::FieldToml;
 use keks::{KekToml, RecoveryToml};
 use position::{Origin, Spanned};
@@ -81,6 +84,9 @@ struct ConfigToml {
     scopes: BTreeMap<String, Spanned<ScopeToml>>,
     #[serde(default)]
     lookup: BTreeMap<String, LookupToml>,
+    rows: Option<Spanned<u64>>,
+    #[serde(default)]
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
     fields: BTreeMap<String, Spanned<FieldToml>>,
 }
@@ -89,6 +95,9 @@ struct ConfigToml {
 #[serde(deny_unknown_fields)]
 struct PolicyToml {
     version: Spanned<u32>,
+    rows: Option<Spanned<u64>>,
+    #[serde(default)]
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
     fields: BTreeMap<String, Spanned<FieldToml>>,
 }
@@ -219,7 +228,7 @@ impl Config {
             };
             config.keyring.lookup.insert(name, keys);
         }
-        config.add_fields(&origin, file.fields)?;
+        add_fields(&mut config.keyring.policy, &origin, file.documents, file.fields, file.rows.as_ref())?;
         Ok(config)
     }
 
@@ -236,23 +245,13 @@ impl Config {
         scope.keks.iter().map(of).collect()
     }
 
-    /// Adds the fields of a policy file; `origin` names it in errors.
+    /// Adds the fields and documents of a policy file; `origin` names it in errors.
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when a field is defined already.
+    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when one of them is defined already.
     pub fn add_policy(&mut self, text: &str, origin: &str) -> Result<()> {
-        let origin = Origin::new(origin, text);
-        let file: PolicyToml = origin.parse()?;
-        origin.check_version(&file.version, VERSION)?;
-        self.add_fields(&origin, file.fields)
-    }
-
-    fn add_fields(&mut self, origin: &Origin<'_>, fields: BTreeMap<String, Spanned<FieldToml>>) -> Result<()> {
-        for (name, field) in fields {
-            origin.at(&field, |toml| self.keyring.policy.add(toml.to_policy(&name)?))?;
-        }
-        Ok(())
+        add_policy(&mut self.keyring.policy, text, origin)
     }
 
     /// The text of a configuration file for a keyring that was just made.
@@ -309,6 +308,43 @@ impl Config {
         let name = format!("\"{}\"", name.replace('\\', r"\\").replace('"', "\\\""));
         let opens = keys.opens.iter().map(|key_id| format!("\"{key_id}\"")).collect::<Vec<_>>().join(", ");
         format!("[lookup.{name}]\npartition = \"{}\"\nseals = \"{}\"\nopens = [{opens}]", keys.partition, keys.seals)
+    }
+}
+
+/// Adds the fields of a policy file to `policy`, without a keyring; `origin` names the file in errors.
+///
+/// # Errors
+///
+/// As for [`Config::add_policy`].
+pub fn add_policy(policy: &mut Policy, text: &str, origin: &str) -> Result<()> {
+    let origin = Origin::new(origin, text);
+    let file: PolicyToml = origin.parse()?;
+    origin.check_version(&file.version, VERSION)?;
+    add_fields(policy, &origin, file.documents, file.fields, file.rows.as_ref())
+}
+
+/// `rows`: how many the table of these fields has, where the file says so.
+fn add_fields(
+    policy: &mut Policy,
+    origin: &Origin<'_>,
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
+    fields: BTreeMap<String, Spanned<FieldToml>>,
+    rows: Option<&Spanned<u64>>,
+) -> Result<()> {
+    for (name, document) in documents {
+        origin.at(&document, |toml| policy.add_document(toml.to_policy(&name)?))?;
+    }
+    let mut added = Vec::with_capacity(fields.len());
+    for (name, field) in fields {
+        origin.at(&field, |toml| {
+            let field = toml.to_policy(&name)?;
+            added.push(field.clone());
+            policy.add(field)
+        })?;
+    }
+    match rows {
+        Some(rows) => origin.at(rows, |rows| check_shown_bits(*rows, &added)),
+        None => Ok(()),
     }
 }
 

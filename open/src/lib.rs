@@ -15,12 +15,12 @@ mod snapshot;
 pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
 pub use keks::{KEY_SERVICES, KeyService};
 pub use log::listen;
-pub use records::{Accepted, Copies, Records, backup};
+pub use records::{Accepted, Copies, Records, backup, stored_records};
 
 use keyfold::config::Config;
 use keyfold::{
     AuditAction, AuditSink, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, KmsErrorKind,
-    MemoryHighWater, Recovery, Result,
+    MemoryHighWater, Policy, Recovery, Result,
 };
 use keyfold_kms::examine::Examine;
 use keyfold_kms::local::LocalKek;
@@ -91,6 +91,20 @@ impl std::fmt::Debug for Options {
 /// - [`Io`](ErrorKind::Io): a file cannot be read. - [`Configuration`](ErrorKind::Configuration): names file, line and key.
 pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
     read(path, policies).map(|(config, _)| config)
+}
+
+/// Reads policy files alone: what they say needs no keyring.
+///
+/// # Errors
+///
+/// As for [`read_config`].
+pub fn read_policies(policies: &[PathBuf]) -> Result<Policy> {
+    let mut policy = Policy::new();
+    for path in policies {
+        let text = read_text(path, "cannot read the policy")?;
+        keyfold::config::add_policy(&mut policy, &text, &path.display().to_string())?;
+    }
+    Ok(policy)
 }
 
 /// As [`read_config`], with a digest of all files: of each its length in 8 bytes and its text.

@@ -325,6 +325,24 @@ pub async fn backup<W: Write>(ring: &Keyring, out: W) -> Result<(W, u64)> {
     writer.finish().map_err(failed)
 }
 
+/// The records of the keyring of the configuration file `path` as its store has them: nobody has vouched for them, no KEK is asked, and
+/// nothing is recorded. For reports; whoever uses keys opens the keyring.
+///
+/// # Errors
+///
+/// Those of [`read_config`](crate::read_config) and of opening and reading the store.
+pub fn stored_records(path: &Path) -> Result<Vec<Record>> {
+    let (config, _) = read_with(path, &[], &Options::default())?;
+    let store = open_store(&config.store, folder_of(path))?;
+    let (mut records, mut after) = (Vec::new(), None);
+    loop {
+        let page = pollster::block_on(store.list(config.keyring.lineage, after, PAGE))?;
+        let Some(last) = page.last() else { return Ok(records) };
+        after = Some(last.key_id());
+        records.extend(page);
+    }
+}
+
 async fn each_stored<E: From<Error>>(ring: &Keyring, mut each: impl FnMut(Record) -> Result<(), E>) -> Result<(), E> {
     let mut after = None;
     loop {

@@ -18,6 +18,7 @@ pub use name::TableName;
 use keyfold::{Error, ErrorKind, Result};
 use postgres::PostgresTable;
 use sqlite::SqliteTable;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Most rows in a page or batch.
@@ -111,6 +112,31 @@ pub struct Change<'a> {
     pub guard: Guard,
 }
 
+/// The tables of a database with their columns, in the order of their names: of a PostgreSQL database those of the schema of the URI,
+/// views and partitions aside; of an SQLite file all but its own. `uri` and `folder` are as in [`Location`].
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): the URI. - [`Store`](ErrorKind::Store): the database cannot be reached or read.
+pub fn columns(uri: &str, folder: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let found = match uri.split_once(':') {
+        Some(("sqlite", file)) => sqlite::columns(&folder.join(file))?,
+        Some(("postgres" | "postgresql", _)) => PostgresTable::columns_of(uri, folder)?,
+        other => return Err(unknown_database(other)),
+    };
+    let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (table, column) in found {
+        tables.entry(table).or_default().push(column);
+    }
+    Ok(tables)
+}
+
+/// The error of a URI, whose rest may hold a password.
+fn unknown_database(parts: Option<(&str, &str)>) -> Error {
+    wrong("the database is not one that this build knows: sqlite:FILE or postgres://USER@HOST/DATABASE")
+        .with_detail(parts.map_or("no scheme", |(scheme, _)| scheme))
+}
+
 /// An open table.
 #[derive(Debug)]
 pub struct Table {
@@ -143,13 +169,7 @@ impl Table {
                 let table = PostgresTable::open(location)?;
                 (format!("postgres:{}", table.server()), Backend::Postgres(Box::new(table)))
             }
-            // The rest of the URI may hold a password.
-            other => {
-                return Err(wrong(
-                    "the database is not one that this build knows: sqlite:FILE or postgres://USER@HOST/DATABASE",
-                )
-                .with_detail(other.map_or("no scheme", |(scheme, _)| scheme)));
-            }
+            other => return Err(unknown_database(other)),
         };
         let place = match &backend {
             Backend::Sqlite(_) => format!("{place} table {}", location.table),

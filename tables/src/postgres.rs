@@ -11,6 +11,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::{Arguments, ConnectOptions, Connection, Encode, Postgres, Row as _, Type};
 use std::fmt;
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The schema of a table that names none.
@@ -25,6 +26,8 @@ pub(crate) struct PostgresTable {
     key: String,
     key_type: KeyType,
     pub(crate) columns: Vec<Column>,
+    /// Their types, as SQL spells them.
+    types: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +98,7 @@ impl PostgresTable {
             key: location.key.to_owned(),
             key_type: KeyType::Integer,
             columns: Vec::new(),
+            types: Vec::new(),
             connection: None,
             settings,
         };
@@ -128,8 +132,31 @@ impl PostgresTable {
                 _ => ColumnKind::Other,
             };
             table.columns.push(Column { name: name.clone(), kind, nullable: !column.not_null });
+            table.types.push(column.sql_type.clone());
         }
         Ok(table)
+    }
+
+    /// Tables of the schema and their columns.
+    pub(crate) fn columns_of(uri: &str, folder: &Path) -> Result<Vec<(String, String)>> {
+        let settings = PostgresSettings::parse_with(uri, folder, SCHEMA)?;
+        let mut database = Self {
+            schema: settings.schema().to_owned(),
+            table: String::new(),
+            key: String::new(),
+            key_type: KeyType::Integer,
+            columns: Vec::new(),
+            types: Vec::new(),
+            connection: None,
+            settings,
+        };
+        let sql = "SELECT c.relname::text, a.attname::text FROM pg_catalog.pg_class c \
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+            WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.relname, a.attnum";
+        let rows = database.fetch(Statement::new(sql.to_owned()).bind(database.schema.clone()))?;
+        let read = |row: &PgRow| -> Result<(String, String), sqlx::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+        rows.iter().map(|row| read(row).map_err(|error| database.failed(error))).collect()
     }
 
     pub(crate) fn server(&self) -> &str {
@@ -147,7 +174,8 @@ impl PostgresTable {
                 coalesce(b.typname, t.typname)::text, a.attnotnull, \
                 EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid \
                     AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indcollation[0] = a.attcollation), \
-                c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid) \
+                c.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid), \
+                pg_catalog.format_type(a.atttypid, a.atttypmod) \
             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype \
@@ -161,6 +189,7 @@ impl PostgresTable {
                 not_null: row.try_get(2)?,
                 unique: row.try_get(3)?,
                 inherited: row.try_get(4)?,
+                sql_type: row.try_get(5)?,
             })
         };
         rows.iter().map(|row| read(row).map_err(|error| self.failed(error))).collect()
@@ -286,6 +315,7 @@ impl PostgresTable {
 
     /// One statement for all changes of a column. Returns the indexes of those that it makes.
     fn update(&self, column: usize, guard: Guard, changes: &[(usize, &Change<'_>)]) -> Statement {
+        let sql_type = &self.types[column];
         let (column, binary) = (&self.columns[column], self.columns[column].kind == ColumnKind::Binary);
         let (name, key) = (quote(&column.name), quote(&self.key));
         let values = if binary { "bytea[]" } else { "text[]" };
@@ -301,8 +331,11 @@ impl PostgresTable {
             // Byte by byte: by another collation, two sealed texts may be equal.
             (Guard::Column, false) => (values, format!("t.{name}::text COLLATE \"C\" IS NOT DISTINCT FROM n.guard")),
         };
-        // Nothing but nulls is ever put into a column of another type.
-        let new = if column.kind == ColumnKind::Other { "NULL" } else { "n.new" };
+        // A column of another type, such as one of numbers, takes what its texts spell.
+        let new = match column.kind {
+            ColumnKind::Other => format!("n.new::{sql_type}"),
+            _ => "n.new".to_owned(),
+        };
         let sql = format!(
             "UPDATE {} AS t SET {name} = {new} \
              FROM unnest($1::int8[], $2::{keys}, $3::{values}, $4::{guards}) AS n(i, key, new, guard) \
@@ -439,6 +472,8 @@ struct Described {
     unique: bool,
     /// Whether other tables inherit from the table, with keys of their own.
     inherited: bool,
+    /// As SQL spells it.
+    sql_type: String,
 }
 
 enum Failure {

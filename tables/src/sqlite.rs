@@ -155,6 +155,23 @@ struct Described {
     primary: i64,
 }
 
+/// Tables and their columns.
+pub(crate) fn columns(file: &Path) -> Result<Vec<(String, String)>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let cannot = |error: rusqlite::Error| failed(error).with_detail(format!("{}", file.display()));
+    let connection = Connection::open_with_flags(file, flags).map_err(cannot)?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
+    let sql = "SELECT list.name, info.name FROM pragma_table_list AS list JOIN pragma_table_xinfo(list.name, list.schema) AS info \
+               WHERE list.schema = 'main' AND list.type = 'table' AND list.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+               ORDER BY list.name, info.cid";
+    let read = || -> rusqlite::Result<Vec<_>> {
+        let mut statement = connection.prepare(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    };
+    read().map_err(cannot)
+}
+
 fn describe(connection: &Connection, schema: &str, table: &str) -> rusqlite::Result<Vec<Described>> {
     let sql = "SELECT name, upper(type), \"notnull\", pk FROM pragma_table_xinfo(?2, ?1)";
     let mut statement = connection.prepare(sql)?;

@@ -138,6 +138,13 @@ pub(crate) struct KeysRotate {
     /// Rotate the data key of this scope instead of the keyring's own.
     #[arg(long, value_name = "NAME", value_parser = parse_scope, conflicts_with = "root")]
     pub(crate) scope: Option<String>,
+    /// Make a new look-up key of this partition, and print its section `[lookup.NAME]` for each step of docs/LOOKUP.md: the new key is
+    /// published, then seals, then the old one is retired.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["root", "scope", "now"])]
+    pub(crate) partition: Option<String>,
+    /// With --partition: a policy file, so that fields that keep their format are known. May be repeated.
+    #[arg(long, value_name = "FILE", requires = "partition", value_hint = ValueHint::FilePath)]
+    pub(crate) policy: Vec<PathBuf>,
     /// Rotate the root key, and print the pin of the new one.
     #[arg(long)]
     pub(crate) root: bool,

@@ -4,19 +4,23 @@ mod audit;
 mod data;
 mod device;
 mod doctor;
+mod index;
 mod keys;
 mod records;
+mod report;
 mod shred;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
 pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
 pub(crate) use device::{Device, DeviceInspect, DeviceProvision, DeviceRevoke, DeviceTransportKey, Transport};
 pub(crate) use doctor::Doctor;
+pub(crate) use index::{Index, IndexAdvise, IndexBackfill, Kind};
 pub(crate) use keys::{
     Keys, KeysDrill, KeysList, KeysNewKek, KeysPartition, KeysRepair, KeysReparent, KeysRewrap, KeysRotate, KeysState,
     NewState,
 };
 pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
+pub(crate) use report::{Report, ReportFormat, ServiceFiles};
 pub(crate) use shred::{KeysHold, KeysShred};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -68,12 +72,17 @@ pub(crate) enum Command {
     Reencrypt(Reencrypt),
     /// Seal the values of a live plaintext column into another one, step by step (docs/MIGRATION.md).
     Backfill(Backfill),
+    /// Say how many bits an index should have, and write its tokens into tables (docs/LOOKUP.md).
+    #[command(subcommand)]
+    Index(Index),
     /// Count sealed values by suite and generation, in files and tables, without any key.
     Census(Census),
     /// Show suite, generation and key ID of sealed values, without any key.
     Inspect(Inspect),
     /// Say what is well and what is not about a configuration: KEKs, store, keyring, files (docs/DOCTOR.md).
     Doctor(Doctor),
+    /// Write an evidence report: encryption matrix, keys, audit trail, control map (docs/REPORT.md).
+    Report(Report),
     /// List, rotate, back up, recover and destroy keys.
     #[command(subcommand)]
     Keys(Keys),
@@ -140,6 +149,8 @@ pub(crate) struct Migrate {
 pub(crate) enum Format {
     /// Comma-separated values with a header (RFC 4180).
     Csv,
+    /// One JSON document in the whole file.
+    Json,
     /// One JSON document per line.
     Ndjson,
 }

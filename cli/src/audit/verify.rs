@@ -6,6 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::print_failed;
 use keyfold::KekAlias;
 use keyfold_audit::{AuditText, ChainEnd, Expected, Report};
+use keyfold_open::AuditTrail;
 use serde_json::{Value as Json, json};
 use std::fmt;
 use std::io::Write;
@@ -66,6 +67,25 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
         (true, false) => ExitCode::from(Exit::Key as u8),
         (false, _) => ExitCode::from(Exit::Data as u8),
     })
+}
+
+/// Verifies a trail with its anchors, under those KEKs that it still has. Returns the files, too. A trail that nobody has written to yet has
+/// none; anchors that are missing otherwise are a finding.
+pub(crate) fn verify_trail(trail: AuditTrail) -> Result<(Vec<AuditText>, Report), Failure> {
+    let texts = trail.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let anchors = |path: &PathBuf| match path.exists() {
+        true => read_anchors(path),
+        false => Ok((path.display().to_string(), String::new())),
+    };
+    let are_expected = |path: &&PathBuf| !texts.is_empty() || path.exists();
+    let expected = Expected {
+        anchors: trail.anchors.iter().filter(are_expected).map(anchors).collect::<Result<_, _>>()?,
+        keks: trail.keks,
+        lineage: Some(trail.lineage),
+        from_file: None,
+    };
+    let report = pollster::block_on(keyfold_audit::verify(&texts, &expected));
+    Ok((texts, report))
 }
 
 fn print(report: &Report, signed: &[Signed], forgeable: &[KekAlias], out: &mut impl Write) -> std::io::Result<()> {

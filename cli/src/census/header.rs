@@ -1,7 +1,7 @@
 //! What the first bytes of a value say. Nothing is opened: this is what a value claims.
 
 use keyfold::ErrorKind;
-use keyfold::wire::{HEADER_LEN, KeyId, MAGIC, Suite, TEXT_PREFIX, from_text};
+use keyfold::wire::{BODY_TEXT_PREFIX, DocumentHeader, HEADER_LEN, KeyId, MAGIC, Suite, TEXT_PREFIX, from_text};
 use keyfold_tables::Cell;
 
 /// Bytes or characters of each value that are enough, behind a prefix in clear of ordinary length.
@@ -17,6 +17,8 @@ pub(crate) enum Seen {
     Empty,
     /// It does not look sealed.
     Clear,
+    /// A value of a document, whose header says the key.
+    Part,
     /// It looks sealed, and is damaged or of a suite that this build does not know.
     Malformed,
     Sealed(Suite, KeyId),
@@ -48,6 +50,12 @@ impl Seen {
 
     /// A text, which may have a prefix in clear.
     pub(crate) fn text(text: &str) -> Self {
+        if text.starts_with(BODY_TEXT_PREFIX) {
+            return Self::Part;
+        }
+        if let Ok(header) = DocumentHeader::from_text(text) {
+            return Self::Sealed(Suite::Document, header.key_id());
+        }
         let Some(at) = text.find(TEXT_PREFIX) else {
             return if text.is_empty() { Self::Empty } else { Self::Clear };
         };
@@ -103,6 +111,7 @@ mod tests {
             (Seen::text(""), Seen::Empty),
             (Seen::bytes(b""), Seen::Empty),
             (Seen::text("999-81-5679"), Seen::Clear),
+            (Seen::text("kf1d.AAAA"), Seen::Part),
             (Seen::text("see kf1.txt"), Seen::Clear),
             (Seen::bytes(&[0xFF, 0]), Seen::Clear),
             (Seen::text(&text[..TEXT_LEN - 1]), Seen::Malformed),

@@ -57,6 +57,7 @@ pub(crate) fn print(
         for (what, count) in [
             ("in clear", column.clear),
             ("damaged, or of a suite that this build does not know", column.malformed),
+            ("of documents, whose headers have the key", column.parts),
             ("empty", column.empty),
             ("null", column.nulls),
         ] {
@@ -70,7 +71,10 @@ pub(crate) fn print(
 
 /// The columns that somebody has named, and others in which something looks sealed: their names may be somebody's data.
 fn shown(tally: &Tally) -> impl Iterator<Item = &Column> {
-    tally.columns().iter().filter(|column| tally.named || !column.values.is_empty() || column.malformed > 0)
+    tally
+        .columns()
+        .iter()
+        .filter(|column| tally.named || !column.values.is_empty() || column.malformed + column.parts > 0)
 }
 
 type Generation = (u8, u32, Option<&'static str>);
@@ -96,6 +100,7 @@ fn json_line(tally: &Tally, states: Option<&HashMap<KeyId, &'static str>>) -> se
                 .collect();
             json!({
                 "column": column.name, "generations": generations, "clear": column.clear, "malformed": column.malformed,
+                "parts": column.parts,
                 "empty": column.empty, "null": column.nulls,
             })
         })

@@ -32,6 +32,8 @@ pub(crate) struct Column {
     pub(crate) empty: u64,
     pub(crate) clear: u64,
     pub(crate) malformed: u64,
+    /// Values of documents, whose headers are counted by key.
+    pub(crate) parts: u64,
     /// By suite, generation, and key ID if they are remembered.
     pub(crate) values: BTreeMap<(u8, u32, Option<KeyId>), u64>,
 }
@@ -72,6 +74,7 @@ impl Tally {
             Seen::Empty => column.empty += 1,
             Seen::Clear => column.clear += 1,
             Seen::Malformed => column.malformed += 1,
+            Seen::Part => column.parts += 1,
             Seen::Sealed(suite, key_id) => {
                 let entry = (suite.id(), key_id.generation(), self.with_ids.then_some(key_id));
                 let before = column.values.len();
@@ -108,6 +111,7 @@ impl Tally {
                     .collect();
                 json!({
                     "nulls": column.nulls, "empty": column.empty, "clear": column.clear, "malformed": column.malformed,
+                    "parts": column.parts,
                     "values": values,
                 })
             })
@@ -128,6 +132,7 @@ impl Tally {
             column.empty = json["empty"].as_u64()?;
             column.clear = json["clear"].as_u64()?;
             column.malformed = json["malformed"].as_u64()?;
+            column.parts = json["parts"].as_u64().unwrap_or(0);
             for value in json["values"].as_array()? {
                 let suite = u8::try_from(value[0].as_u64()?).ok().filter(|&suite| Suite::from_id(suite).is_ok())?;
                 let generation = u32::try_from(value[1].as_u64()?).ok()?;

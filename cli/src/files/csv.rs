@@ -60,7 +60,8 @@ struct Header {
     /// Not for messages: in a file without a header they are the first patient.
     names: Vec<String>,
     /// Everything from the first byte to the line terminator after the header, both included.
-    raw: Vec<u8>,
+    /// One row.
+    batch: CsvBatch,
     /// Where each of the policy's columns is.
     positions: Vec<Option<usize>>,
 }
@@ -116,8 +117,9 @@ impl<R: Read> CsvSource<R> {
         // csv-core drops a byte order mark from whatever it reads first. That is done below, and
         // once is enough, so give it a first read in which nothing happens.
         let _ = parser.read_field(b"-", &mut []);
-        let header = Header { names: Vec::new(), raw: Vec::new(), positions: Vec::new() };
         let shared = Arc::new(Shared { delimiter: options.delimiter, width: 0, names: Vec::new() });
+        let batch = CsvBatch::new(Draft::new(Vec::new(), 0), Arc::clone(&shared), 0, 1);
+        let header = Header { names: Vec::new(), batch, positions: Vec::new() };
         let unused = vec![0; 4096].into_boxed_slice();
         let (limited, ahead) = (Vec::new(), Vec::new());
         let (cells_hint, rows, lines) = (0, 0, 0);
@@ -139,7 +141,12 @@ impl<R: Read> CsvSource<R> {
         self.ahead = draft.raw.split_off(draft.position);
         self.lines = super::count_lines(&draft.raw);
         let width = draft.cells.len();
-        let header = CsvBatch::new(draft, Arc::new(Shared { delimiter: 0, width, names: Vec::new() }), 0, 1);
+        let header = CsvBatch::new(
+            draft,
+            Arc::new(Shared { delimiter: self.options.delimiter, width, names: Vec::new() }),
+            0,
+            1,
+        );
         let name = |column| match std::str::from_utf8(header.cell(0, column)) {
             Ok(name) => Ok(name.to_owned()),
             Err(_) => Err(CsvError::HeaderNotUtf8 { position: column + 1 }),
@@ -157,7 +164,7 @@ impl<R: Read> CsvSource<R> {
         self.limited = (0..width).map(|column| positions.contains(&Some(column))).collect();
         let shared = Shared { delimiter: self.options.delimiter, width, names: names.iter().map(public).collect() };
         self.shared = Arc::new(shared);
-        self.header = Header { names, raw: header.into_raw(), positions };
+        self.header = Header { names, batch: header, positions };
         Ok(())
     }
 
@@ -166,9 +173,13 @@ impl<R: Read> CsvSource<R> {
         &self.header.names
     }
 
-    /// The header as written, with any byte order mark and its line terminator.
-    pub(crate) fn header_raw(&self) -> &[u8] {
-        &self.header.raw
+    /// The header as written, with any byte order mark and its line terminator, but without the columns `dropped` and with the
+    /// columns `added` at its end.
+    pub(crate) fn header_changed(&self, dropped: &[usize], added: &[String]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let write = |_, k: usize, out: &mut Vec<u8>| out.extend_from_slice(added[k].as_bytes());
+        self.header.batch.render_changed(&[], dropped, added.len(), &mut out, |_, _, _| {}, write);
+        out
     }
 
     /// Where the columns of [`CsvOptions::columns`] are, in that order; `None` if the file has no
@@ -179,7 +190,7 @@ impl<R: Read> CsvSource<R> {
 
     /// Reads the next batch: at most 4,096 rows, and no row after the one that reaches 8 MiB.
     ///
-    /// The batches' bytes, in order and after [`header_raw`](Self::header_raw), are the whole file;
+    /// The batches' bytes, in order and after the header, are the whole file;
     /// a batch of blank lines has bytes but no rows. Returns `None` at the end.
     ///
     /// # Errors

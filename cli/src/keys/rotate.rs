@@ -2,17 +2,21 @@
 
 use super::time;
 use crate::args::KeysRotate;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::init::hex;
 use crate::opening;
 use crate::print_failed;
-use keyfold::{KekAlias, KeyState, Keyring, Record, Rotated};
+use keyfold::config::Config;
+use keyfold::{KekAlias, KeyState, Keyring, LookupKeys, Record, Rotated};
 use serde_json::json;
 use std::io::Write;
 
 /// Makes a new generation of the keyring's data key, of a scope's, or of the root.
 pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Failure> {
-    let ring = opening::open(&args.source, &[])?;
+    let ring = opening::open(&args.source, &args.policy)?;
+    if let Some(name) = &args.partition {
+        return rotate_partition(&ring, name, args.json, out);
+    }
     let rotated = pollster::block_on(rotated(&ring, args))?;
     let new = rotated.new.key_id();
     let pin = hex(rotated.new.commitment());
@@ -52,6 +56,34 @@ pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Fail
             ));
         }
         text
+    };
+    writeln!(out, "{text}").map_err(print_failed)
+}
+
+/// Makes a new look-up key. Which key seals is the configuration's word, so nothing changes before somebody edits that.
+fn rotate_partition(ring: &Keyring, name: &str, json: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let keys = pollster::block_on(ring.rotate_lookup_key(name))?;
+    let Some((&new, older)) = keys.opens.split_last() else {
+        return Err(Failure::new(Exit::Internal, "the new key is missing"));
+    };
+    let section = |seals, opens| Config::partition(name, &LookupKeys { partition: keys.partition, seals, opens });
+    let publish = section(keys.seals, keys.opens.clone());
+    let seal = section(new, [&[keys.seals], older].concat());
+    let retire = section(new, Vec::new());
+    let text = if json {
+        json!({
+            "name": name, "new": new.to_string(), "old": keys.seals.to_string(),
+            "publish": publish, "seal": seal, "retire": retire,
+        })
+        .to_string()
+    } else {
+        format!(
+            "# generation {} of the partition is there, and nobody uses it yet.\n\
+             # 1. In every configuration, so that what others write under it is found:\n{publish}\n\n\
+             # 2. When all processes have that, so that it is written under it:\n{seal}\n\n\
+             # 3. When `keyfold index backfill` and `keyfold reencrypt` have left nothing under older ones:\n{retire}",
+            new.generation()
+        )
     };
     writeln!(out, "{text}").map_err(print_failed)
 }

@@ -58,7 +58,8 @@ impl FieldFound {
         let Seen::Sealed(suite, key_id) = seen else {
             *match seen {
                 Seen::Clear => &mut self.clear,
-                Seen::Malformed => &mut self.malformed,
+                // A value of a document has no key of its own here, whatever put it into a column.
+                Seen::Malformed | Seen::Part => &mut self.malformed,
                 _ => &mut self.empty,
             } += count;
             return Ok(());

@@ -3,17 +3,16 @@
 mod rebind;
 mod reencrypt;
 
-use super::field::{FieldJob, RowFailure, push_sealed};
+use super::field::{FieldJob, Protected, Revealed, RowFailure};
 use super::merges::Merges;
 use super::progress::Progress;
-use super::{Counts, Direction, Done, Job, pump};
+use super::{Counts, Direction, Done, Job, pump, tokens, unauthenticated};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::files::interrupt::Interrupt;
 use crate::files::json::Token;
 use crate::files::output::{Output, Target};
-use keyfold::wire::text_len;
-use keyfold::{ColumnBytes, OpenedColumn, RowBinding, SealedColumn, Value, ValueType};
+use keyfold::{OpenedColumn, RowBinding, Value, ValueType};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -45,6 +44,8 @@ struct CsvJob<'j> {
     fields: Vec<FieldJob>,
     /// Columns that are row bindings of others come first.
     columns: Vec<ColumnJob>,
+    /// Where columns of indexes are, which reveal removes.
+    dropped: Vec<usize>,
 }
 
 pub(super) fn run(
@@ -64,6 +65,8 @@ pub(super) fn run(
         }
     }
     job.refuse_other_format(|field| (field.columns.is_empty(), field.paths.is_empty()), "columns")?;
+    let index_columns = index_columns(&job.ring.policy())?;
+    named.extend(index_columns.iter().cloned());
     let named: Vec<String> = named.into_iter().collect();
     if named.is_empty() {
         return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies names a CSV column"));
@@ -77,14 +80,29 @@ pub(super) fn run(
     let mut source = CsvSource::new(input, options)?;
     let position = |name: &str| named.iter().position(|n| n == name).and_then(|index| source.positions()[index]);
     refuse_similar(source.header(), &named)?;
-    let plan = CsvJob::plan(job, &position)?;
+    let mut plan = CsvJob::plan(job, &position)?;
+    let present: Vec<usize> = index_columns.iter().filter_map(|name| position(name)).collect();
+    let mut added = Vec::new();
+    match job.direction {
+        Direction::Protect { .. } => {
+            if let Some(column) = present.first() {
+                let why = "it has the name of an index's column, which protect writes; drop it first";
+                return Err(Failure::new(Exit::Policy, why).at(format!("header: column {}", column + 1)));
+            }
+            added = plan.indexes().map(|(_, index)| index.column.clone()).collect();
+        }
+        Direction::Reveal => plan.dropped = present.clone(),
+        Direction::Rebind | Direction::Reencrypt => {}
+    }
+    counts.unauthenticated = unauthenticated(&plan.fields);
     if job.direction != Direction::Reveal {
         let sealed: Vec<usize> = plan.columns.iter().map(|job| job.column).collect();
-        let clear = source.header().iter().enumerate().filter(|(index, _)| !sealed.contains(index));
+        let covered = |index: &usize| sealed.contains(index) || present.contains(index);
+        let clear = source.header().iter().enumerate().filter(|(index, _)| !covered(index));
         counts.clear_columns = clear.map(|(_, name)| name.clone()).collect();
     }
     let mut output = Output::create(target, job.args.force)?;
-    output.write(source.header_raw())?;
+    output.write(&source.header_changed(&plan.dropped, &added))?;
     let read = || source.next_batch().map_err(Failure::from);
     pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
     Ok(output)
@@ -158,7 +176,14 @@ impl<'j> CsvJob<'j> {
             }
             _ => None,
         };
-        Ok(Self { direction: job.direction, merges: job.merges, rebound, fields, columns })
+        Ok(Self { direction: job.direction, merges: job.merges, rebound, fields, columns, dropped: Vec::new() })
+    }
+
+    /// The indexes that get columns, each with the column job whose values it finds.
+    fn indexes(&self) -> impl Iterator<Item = (usize, &tokens::IndexJob)> {
+        let of_column =
+            |(k, job): (usize, &ColumnJob)| self.fields[job.field].indexes.iter().map(move |index| (k, index));
+        self.columns.iter().enumerate().flat_map(of_column)
     }
 
     fn transform(&self, batch: &CsvBatch) -> Result<Done, Failure> {
@@ -179,25 +204,30 @@ impl<'j> CsvJob<'j> {
         match self.direction {
             Direction::Protect { .. } => {
                 bytes.reserve(batch.raw_len() + batch.rows() * columns.len() * 112);
-                let sealed = self.protect(batch)?;
-                self.check_lengths(batch, &sealed)?;
-                batch.render(&columns, &mut bytes, |row, k, out| {
+                let (sealed, tokens) = self.protect(batch)?;
+                self.check_lengths(batch, &sealed, &tokens)?;
+                let replacement = |row: usize, k: usize, out: &mut Vec<u8>| {
                     out.extend_from_slice(self.prefix(batch, row, k));
-                    push_sealed(sealed[k].bytes(row), out);
+                    sealed[k].push(row, out);
+                };
+                batch.render_changed(&columns, &[], tokens.len(), &mut bytes, replacement, |row, k, out| {
+                    out.extend_from_slice(tokens[k][row].as_bytes());
                 });
             }
             Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
                 bytes.reserve(batch.raw_len());
                 let opened = self.reveal(batch)?;
                 for (k, column) in opened.iter().enumerate() {
-                    counts.outdated += column.outdated() as u64;
-                    counts.compromised += column.compromised() as u64;
+                    let (outdated, compromised) = column.counts();
+                    counts.outdated += outdated;
+                    counts.compromised += compromised;
                     self.check_texts(batch, k, column)?;
                 }
-                batch.render(&columns, &mut bytes, |row, k, out| {
+                let replacement = |row: usize, k: usize, out: &mut Vec<u8>| {
                     out.extend_from_slice(self.prefix(batch, row, k));
-                    out.extend_from_slice(opened[k].value(row).to_text().unwrap_or_default().as_bytes());
-                });
+                    out.extend_from_slice(opened[k].text(row).unwrap_or_default().as_bytes());
+                };
+                batch.render_changed(&columns, &self.dropped, 0, &mut bytes, replacement, |_, _, _| {});
             }
         }
         Ok(Done { bytes, counts })
@@ -215,9 +245,12 @@ impl<'j> CsvJob<'j> {
         }
     }
 
-    fn protect(&self, batch: &CsvBatch) -> Result<Vec<SealedColumn>, Failure> {
+    /// The columns, and the cells of the indexes' columns.
+    fn protect(&self, batch: &CsvBatch) -> Result<(Vec<Protected>, Vec<Vec<String>>), Failure> {
         let mut bindings = None;
-        self.columns
+        let mut cells = Vec::new();
+        let columns = self
+            .columns
             .iter()
             .map(|job| {
                 let field = &self.fields[job.field];
@@ -237,12 +270,18 @@ impl<'j> CsvJob<'j> {
                     values.push(value.map_err(|error| Failure::from(error).at(batch.place(row, job.column)))?);
                 }
                 let rows = self.rows(batch, job, &[], &mut bindings)?;
+                for index in &field.indexes {
+                    let tokens = index.tokens(&values).map_err(|failure| at(batch, job, failure))?;
+                    let cell = |tokens: &Vec<keyfold::Token>| tokens::cell(index.is_list(), tokens);
+                    cells.push(tokens.iter().map(cell).collect());
+                }
                 field.protect(&values, rows.as_deref()).map_err(|failure| at(batch, job, failure))
             })
-            .collect()
+            .collect::<Result<_, Failure>>()?;
+        Ok((columns, cells))
     }
 
-    fn reveal(&self, batch: &CsvBatch) -> Result<Vec<OpenedColumn>, Failure> {
+    fn reveal(&self, batch: &CsvBatch) -> Result<Vec<Revealed>, Failure> {
         let mut opened = Vec::with_capacity(self.columns.len());
         let mut bindings = None;
         for job in &self.columns {
@@ -262,14 +301,17 @@ impl<'j> CsvJob<'j> {
         &self,
         batch: &'b CsvBatch,
         job: &ColumnJob,
-        opened: &[OpenedColumn],
+        opened: &[Revealed],
         latest: &'l mut Option<(RowSource, Vec<Cow<'b, [u8]>>)>,
     ) -> Result<Option<Vec<&'l [u8]>>, Failure> {
         let Some(source) = job.row else { return Ok(None) };
         if latest.as_ref().is_none_or(|(known, _)| *known != source) {
             let clear = match source {
                 RowSource::Clear(_) => None,
-                RowSource::Protected(index) => opened.get(index),
+                RowSource::Protected(index) => match opened.get(index) {
+                    Some(Revealed::Opened(column)) => Some(column),
+                    _ => None,
+                },
             };
             *latest = Some((source, self.bindings(batch, source, clear)?));
         }
@@ -315,10 +357,12 @@ impl<'j> CsvJob<'j> {
     }
 
     /// Refuses rows that would be too long to be revealed.
-    fn check_lengths(&self, batch: &CsvBatch, sealed: &[SealedColumn]) -> Result<(), Failure> {
+    fn check_lengths(&self, batch: &CsvBatch, sealed: &[Protected], tokens: &[Vec<String>]) -> Result<(), Failure> {
         let max_len = Direction::Reveal.limit(MAX_ROW_LEN);
         for row in 0..batch.rows() {
-            let sealed_len: usize = sealed.iter().map(|column| text_len(column.bytes(row).len())).sum();
+            let sealed_len = sealed.iter().map(|column| column.text_len(row)).sum::<usize>()
+                // Each with a delimiter, and quotes where it is a list.
+                + tokens.iter().map(|column| column[row].len() + 3).sum::<usize>();
             // Quick, and exact only where it matters: the texts that are replaced are still in the row's length.
             let mut len = batch.row_len(row) + sealed_len;
             if len > max_len {
@@ -333,13 +377,34 @@ impl<'j> CsvJob<'j> {
     }
 
     /// Refuses values that a CSV cell cannot hold.
-    fn check_texts(&self, batch: &CsvBatch, k: usize, opened: &OpenedColumn) -> Result<(), Failure> {
-        match (0..opened.len()).find(|&row| opened.value(row).to_text().is_none()) {
+    fn check_texts(&self, batch: &CsvBatch, k: usize, opened: &Revealed) -> Result<(), Failure> {
+        match (0..opened.len()).find(|&row| opened.text(row).is_none()) {
             Some(row) => {
                 Err(Failure::new(Exit::Data, "the value has no text form").at(batch.place(row, self.columns[k].column)))
             }
             None => Ok(()),
         }
+    }
+}
+
+/// The columns of all indexes. A column of the file has one name, so an index has one field with one column.
+fn index_columns(policy: &keyfold::Policy) -> Result<BTreeSet<String>, Failure> {
+    let mut names = BTreeSet::new();
+    for field in policy.fields() {
+        for column in field.indexes.iter().filter_map(|index| index.column.as_ref()) {
+            let refused = |why: &str| Err(Failure::new(Exit::Policy, format!("field {}: {why}", field.name)));
+            if field.columns.len() > 1 {
+                return refused("it has several columns, so no index of it can have one: give each column a field");
+            }
+            if !names.insert(column.clone()) {
+                return refused(&format!("two indexes have the column {column:?}"));
+            }
+        }
+    }
+    let taken = policy.fields().flat_map(|field| &field.columns).find(|column| names.contains(*column));
+    match taken {
+        Some(column) => Err(Failure::new(Exit::Policy, format!("the column {column:?} is a field's and an index's"))),
+        None => Ok(names),
     }
 }
 

@@ -1,19 +1,25 @@
 //! One field of a file job: its cipher, and texts in and out of it.
 
 use super::Direction;
+use super::tokens::IndexJob;
 use crate::failure::{Exit, Failure};
 use crate::reseal::Resealer;
+use keyfold::wire::text_len;
 use keyfold::wire::{from_text, looks_sealed_text, push_text};
 use keyfold::{
-    ColumnBytes, Decryptor, Encryptor, ErrorKind, Field, FieldMode, FieldPolicy, OpenedColumn, Rebinder, RowBinding,
-    RowError, SealedColumn, Value,
+    ColumnBytes, Decryptor, Encryptor, ErrorKind, Field, FieldMode, FieldPolicy, FormatPreserver, OpenedColumn,
+    Rebinder, RowBinding, RowError, SealedColumn, Value,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// A field with its keys.
 pub(super) struct FieldJob {
     pub(super) policy: Arc<FieldPolicy>,
     cipher: Cipher,
+    /// The indexes that are written beside its values.
+    pub(super) indexes: Vec<IndexJob>,
 }
 
 /// What a field needs for what is done with it.
@@ -23,6 +29,64 @@ struct Cipher {
     reveal: Option<Box<Decryptor>>,
     rebind: Option<Box<Rebinder>>,
     reencrypt: Option<Box<Resealer>>,
+    /// Either way, of values that keep their format.
+    preserve: Option<Box<FormatPreserver>>,
+}
+
+/// A column after protecting it.
+pub(super) enum Protected {
+    Sealed(SealedColumn),
+    /// In another value's format: texts as they stand.
+    Replaced(Vec<Zeroizing<String>>),
+}
+
+impl Protected {
+    /// Appends the text of a row.
+    pub(super) fn push(&self, row: usize, out: &mut Vec<u8>) {
+        match self {
+            Self::Sealed(column) => push_sealed(column.bytes(row), out),
+            Self::Replaced(texts) => out.extend_from_slice(texts[row].as_bytes()),
+        }
+    }
+
+    /// Bytes of the text of a row.
+    pub(super) fn text_len(&self, row: usize) -> usize {
+        match self {
+            Self::Sealed(column) => text_len(column.bytes(row).len()),
+            Self::Replaced(texts) => texts[row].len(),
+        }
+    }
+}
+
+/// A column after revealing it.
+pub(super) enum Revealed {
+    Opened(OpenedColumn),
+    Replaced(Vec<Zeroizing<String>>),
+}
+
+impl Revealed {
+    /// The text of a row; `None` if the value has none.
+    pub(super) fn text(&self, row: usize) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Opened(column) => column.value(row).to_text(),
+            Self::Replaced(texts) => Some(texts[row].as_str().into()),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Opened(column) => column.len(),
+            Self::Replaced(texts) => texts.len(),
+        }
+    }
+
+    /// Values under an old key, and under a compromised one.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        match self {
+            Self::Opened(column) => (column.outdated() as u64, column.compromised() as u64),
+            Self::Replaced(_) => (0, 0),
+        }
+    }
 }
 
 /// A row of a batch that failed, and why; the caller knows where the row is in the file.
@@ -45,7 +109,18 @@ impl From<RowError> for RowFailure {
 
 impl FieldJob {
     pub(super) fn new(policy: Arc<FieldPolicy>, field: Field, direction: Direction) -> Result<Self, Failure> {
-        let mut job = Self { policy, cipher: Cipher::default() };
+        let mut job = Self { policy, cipher: Cipher::default(), indexes: Vec::new() };
+        if let Direction::Protect { .. } = direction {
+            job.indexes = IndexJob::of(&job.policy, &field)?;
+        }
+        if job.is_of_documents() {
+            // Its values have no cipher of their own: see the documents.
+            return Ok(job);
+        }
+        if job.keeps_format() {
+            job.cipher.preserve = Some(Box::new(pollster::block_on(field.format_preserver())?));
+            return Ok(job);
+        }
         // Rebinding leaves alone what is not bound, unless it is the identifier: a deterministic field.
         let is_identifier = direction == Direction::Rebind && job.is_deterministic();
         let opens_identifier = direction == Direction::Reencrypt && job.is_deterministic();
@@ -68,13 +143,45 @@ impl FieldJob {
         matches!(self.policy.mode, FieldMode::Deterministic { .. })
     }
 
+    /// Whether the values are sealed and opened with their documents.
+    pub(super) fn is_of_documents(&self) -> bool {
+        self.policy.mode == FieldMode::Document
+    }
+
+    /// Whether the values are replaced by others of their format, which nothing authenticates.
+    pub(super) fn keeps_format(&self) -> bool {
+        matches!(self.policy.mode, FieldMode::FormatPreserving { .. })
+    }
+
     /// Whether the values are bound to their row.
     pub(super) fn is_bound(&self) -> bool {
         self.policy.row_binding != RowBinding::None
     }
 
+    /// Protects the values of a batch.
+    pub(super) fn protect(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<Protected, RowFailure> {
+        let Some(preserver) = &self.cipher.preserve else {
+            return self.seal(values, rows).map(Protected::Sealed);
+        };
+        let text = |(row, value): (usize, &Value<'_>)| match value {
+            Value::Null => Err(RowFailure::new(row, Exit::Data, "a null has no format to keep")),
+            _ => Ok(Zeroizing::new(value.to_text().unwrap_or_default().into_owned())),
+        };
+        let texts: Vec<Zeroizing<String>> = values.iter().enumerate().map(text).collect::<Result<_, _>>()?;
+        let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
+        Ok(Protected::Replaced(preserver.encrypt_column(&texts)?))
+    }
+
+    /// Reveals the texts of a batch. A text that is not sealed is refused, never passed through.
+    pub(super) fn reveal(&self, texts: &[&str], rows: Option<&[&[u8]]>) -> Result<Revealed, RowFailure> {
+        match &self.cipher.preserve {
+            None => self.open(texts, rows).map(Revealed::Opened),
+            Some(preserver) => Ok(Revealed::Replaced(preserver.decrypt_column(texts)?)),
+        }
+    }
+
     /// Encrypts the values of a batch.
-    pub(super) fn protect(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<SealedColumn, RowFailure> {
+    pub(super) fn seal(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<SealedColumn, RowFailure> {
         let Some(encryptor) = &self.cipher.protect else {
             return Err(RowFailure::new(0, Exit::Internal, "a job that does not encrypt was asked to"));
         };
@@ -82,7 +189,7 @@ impl FieldJob {
     }
 
     /// Decrypts the sealed texts of a batch. A text that is not sealed is refused, never passed through.
-    pub(super) fn reveal(&self, texts: &[&str], rows: Option<&[&[u8]]>) -> Result<OpenedColumn, RowFailure> {
+    pub(super) fn open(&self, texts: &[&str], rows: Option<&[&[u8]]>) -> Result<OpenedColumn, RowFailure> {
         let Some(decryptor) = &self.cipher.reveal else {
             return Err(RowFailure::new(0, Exit::Internal, "a job that does not decrypt was asked to"));
         };

@@ -6,6 +6,7 @@ mod field;
 mod merges;
 mod ndjson;
 mod progress;
+mod tokens;
 
 use crate::args::{Format, Rebind, Transform};
 use crate::failure::{Exit, Failure};
@@ -15,7 +16,7 @@ use crate::files::pipeline;
 use crate::opening;
 use crate::reseal::refuse_new_scope;
 use field::FieldJob;
-use keyfold::{AuditAction, AuditEvent, Context, FieldPolicy, Keyring};
+use keyfold::{AuditAction, AuditEvent, Context, FieldMode, FieldPolicy, Keyring};
 use merges::Merges;
 use progress::Progress;
 use serde_json::json;
@@ -24,6 +25,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+pub(crate) use tokens::cell as token_cell;
 use zeroize::Zeroizing;
 
 /// How much longer than what protect reads a cell, a row or a line may be that reveal reads: a sealed text is a third
@@ -72,6 +74,8 @@ struct Counts {
     still_sealed: u64,
     /// Columns of a CSV file that were not protected.
     clear_columns: Vec<String>,
+    /// Fields whose values keep their format, so that nothing shows whether they were changed.
+    unauthenticated: Vec<String>,
 }
 
 impl Direction {
@@ -123,10 +127,29 @@ impl Job<'_> {
         }
     }
 
+    /// Refuses to replace identifiers whose indexes the file has: their tokens would still find the old ones.
+    fn refuse_indexed_identifiers(&self) -> Result<(), Failure> {
+        let policy = self.ring.policy();
+        let is_indexed = |field: &&std::sync::Arc<FieldPolicy>| {
+            let may_be_identifier = matches!(field.mode, FieldMode::Deterministic { .. });
+            may_be_identifier && field.indexes.iter().any(|index| index.column.is_some())
+        };
+        match policy.fields().find(is_indexed) {
+            None => Ok(()),
+            Some(field) => {
+                let why = "rebind does not write indexes anew; reveal the file, change it and protect it";
+                Err(Failure::new(Exit::Policy, format!("field {}: {why}", field.name)))
+            }
+        }
+    }
+
     /// The fields of the policy that `keep` chooses, with their keys.
     fn fields(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<Vec<FieldJob>, Failure> {
         let policy = self.ring.policy();
-        let chosen = policy.fields().filter(|field| keep(field));
+        // Values that keep their format say no key: there is nothing to renew, and no row that they are bound to.
+        let moves = matches!(self.direction, Direction::Rebind | Direction::Reencrypt);
+        let stays = |field: &FieldPolicy| moves && matches!(field.mode, FieldMode::FormatPreserving { .. });
+        let chosen = policy.fields().filter(|field| keep(field) && !stays(field));
         chosen
             .map(|policy| {
                 let mut field = self.ring.field(&policy.name)?.context(self.context.clone());
@@ -159,6 +182,9 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let job = Job { args, direction, ring: &ring, context, merges };
+    if direction == Direction::Rebind {
+        job.refuse_indexed_identifiers()?;
+    }
     if direction == Direction::Reencrypt {
         refuse_new_scope(&ring, args.scope.as_deref())?;
     }
@@ -184,7 +210,10 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         let reader = Interruptible::new(input, interrupt.clone());
         match format {
             Format::Csv => csv::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
-            Format::Ndjson => ndjson::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
+            Format::Json | Format::Ndjson => {
+                let whole = format == Format::Json;
+                ndjson::run(&job, reader, whole, target, &interrupt, &mut progress, &mut counts)
+            }
         }
     };
     progress.finish();
@@ -209,6 +238,11 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     }
     report(args, direction, counts);
     Ok(interrupt)
+}
+
+/// The names of the fields whose values nothing authenticates.
+fn unauthenticated(fields: &[FieldJob]) -> Vec<String> {
+    fields.iter().filter(|field| field.keeps_format()).map(|field| field.policy.name.clone()).collect()
 }
 
 /// Runs batches through `work` and writes what comes out, in order.
@@ -247,6 +281,7 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             "direction": verb, "records": counts.records, "values": counts.values, "outdated": counts.outdated,
             "compromised": counts.compromised, "rebound": counts.rebound, "unmatched": counts.unmatched,
             "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
+            "unauthenticated": counts.unauthenticated,
         })
         .to_string()
     } else {
@@ -270,6 +305,10 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             let names: Vec<String> = counts.clear_columns.iter().map(|name| format!("{name:?}")).collect();
             line.push_str(&format!("; in clear: {}", names.join(", ")));
         }
+        if !counts.unauthenticated.is_empty() {
+            let names = counts.unauthenticated.join(", ");
+            line.push_str(&format!("; not authenticated, since the format is kept: {names}"));
+        }
         if counts.unmatched > 0 {
             line.push_str(&format!(
                 "; {} documents passed through, since no field of the policy applies",
@@ -292,10 +331,11 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
 pub(crate) fn format_of(input: &OsStr) -> Result<Format, Failure> {
     match Path::new(input).extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
         Some("csv") => Ok(Format::Csv),
+        Some("json") => Ok(Format::Json),
         Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
         _ => Err(Failure::new(
             Exit::Usage,
-            "the input's name does not tell its format; say --format csv or --format ndjson",
+            "the input's name does not tell its format; say --format csv, --format json or --format ndjson",
         )),
     }
 }

@@ -1,5 +1,8 @@
-//! NDJSON: the values that the policy's paths select are replaced, every other byte stays.
+//! JSON, a document per line or one in the whole file: the values that the policy's paths select are replaced, every other byte stays.
 
+mod check;
+mod documents;
+mod index;
 mod rebind;
 mod reencrypt;
 mod values;
@@ -7,13 +10,15 @@ mod values;
 use super::field::{FieldJob, RowFailure};
 use super::merges::Merges;
 use super::progress::Progress;
-use super::{Counts, Direction, Done, Job, pump};
+use super::{Counts, Direction, Done, Job, pump, unauthenticated};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::files::json::{Document, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, splice};
+use crate::files::json::{
+    Document, HeaderTexts, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, splice,
+};
 use crate::files::output::{Output, Target};
-use keyfold::wire::TEXT_PREFIX;
-use keyfold::{FieldPolicy, RowBinding};
+use documents::Kind;
+use keyfold::{FieldPolicy, ManifestRule, RowBinding};
 use serde_json_path::JsonPath;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -30,8 +35,12 @@ struct NdjsonJob<'j> {
     /// When rebinding: which of the row bindings holds the identifiers that are replaced.
     rebound: Option<usize>,
     pass_unmatched: bool,
-    /// Deterministic fields first, since others may be bound to them.
+    /// Whether the file is one document, over any number of lines.
+    whole: bool,
+    /// Deterministic fields first, since others may be bound to them; those of documents last.
     fields: Vec<FieldJob>,
+    /// The kinds of documents whose values are sealed together.
+    kinds: Vec<Kind>,
     /// Per field: members that must have these strings.
     conditions: Vec<Vec<(JsonPath, String)>>,
     /// Distinct row bindings, and which of them each field has.
@@ -40,9 +49,14 @@ struct NdjsonJob<'j> {
     /// Per field: whether it applied to a document, and whether its paths selected a value.
     applied: Vec<AtomicBool>,
     selected: Vec<AtomicBool>,
-    /// The compiled paths for each set of fields that apply to a document.
-    rules: Mutex<HashMap<Vec<usize>, Arc<Rules>>>,
+    /// The compiled paths for whatever applies to a document.
+    rules: Mutex<HashMap<Applies, Arc<Rules>>>,
+    /// The members that indexes have at the top of documents, with the place of each.
+    members: Vec<(String, JsonRules)>,
 }
+
+/// What applies to a document: the kind whose values are sealed together, and fields.
+type Applies = (Option<usize>, Vec<usize>);
 
 /// The paths of the fields that apply to a document, and of their row bindings.
 struct Rules {
@@ -50,14 +64,20 @@ struct Rules {
     /// The field of each path.
     field_of_path: Vec<usize>,
     rows: Vec<(usize, JsonRules)>,
+    /// Whether they select the same in what was protected, whatever the document.
+    settled: bool,
 }
 
-/// A document of a batch, with what was found in it.
+/// A document of a batch, with what was found in it. A line has several where a kind of documents has its root inside.
 struct Line<'b> {
     index: usize,
     document: Document<'b>,
     found: Vec<Located>,
     rules: Arc<Rules>,
+    /// The kind of documents, if it is one whose values are sealed together.
+    kind: Option<usize>,
+    /// What the header of a protected document says, and where it is.
+    header: Option<(HeaderTexts, Range<usize>)>,
 }
 
 /// The new text of a value: where it goes, and what.
@@ -69,13 +89,16 @@ type Place = (usize, usize);
 pub(super) fn run(
     job: &Job<'_>,
     input: impl Read + Send,
+    whole: bool,
     target: Target,
     interrupt: &Interrupt,
     progress: &mut Progress,
     counts: &mut Counts,
 ) -> Result<Output, Failure> {
-    let plan = NdjsonJob::plan(job)?;
-    let mut source = LineSource::new(input, job.direction.limit(MAX_LINE_LEN));
+    let plan = NdjsonJob::plan(job, whole)?;
+    counts.unauthenticated = unauthenticated(&plan.fields);
+    let max_len = job.direction.limit(MAX_LINE_LEN);
+    let mut source = if whole { LineSource::whole(input, max_len) } else { LineSource::new(input, max_len) };
     let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
     pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
@@ -84,13 +107,13 @@ pub(super) fn run(
 }
 
 impl<'j> NdjsonJob<'j> {
-    fn plan(job: &Job<'j>) -> Result<Self, Failure> {
+    fn plan(job: &Job<'j>, whole: bool) -> Result<Self, Failure> {
         job.refuse_other_format(|field| (field.paths.is_empty(), field.columns.is_empty()), "paths")?;
         let mut fields = job.fields(|field| !field.paths.is_empty())?;
         if fields.is_empty() {
             return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has JSON paths"));
         }
-        fields.sort_by_key(|field| !field.is_deterministic());
+        fields.sort_by_key(|field| (field.is_of_documents(), !field.is_deterministic()));
         let mut row_paths: Vec<String> = Vec::new();
         let mut row_of_field = Vec::new();
         let mut conditions = Vec::new();
@@ -108,6 +131,7 @@ impl<'j> NdjsonJob<'j> {
             });
             conditions.push(compiled.collect::<Result<_, Failure>>()?);
         }
+        let kinds = Kind::all(job, &mut row_paths, fields.iter().any(FieldJob::is_of_documents))?;
         let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
         let rebound = match job.direction {
             Direction::Rebind => {
@@ -122,16 +146,19 @@ impl<'j> NdjsonJob<'j> {
             merges: job.merges,
             rebound,
             pass_unmatched: job.args.pass_unmatched,
+            whole,
             applied: flags(),
             selected: flags(),
             fields,
+            kinds,
             conditions,
             row_paths,
             row_of_field,
             rules: Mutex::default(),
+            members: index::members(&job.ring.policy())?,
         };
         // Compile every path now, so that a wrong one is reported before anything is read.
-        plan.rules_for((0..plan.fields.len()).collect())?;
+        plan.rules_for(None, (0..plan.fields.len()).collect())?;
         Ok(plan)
     }
 
@@ -140,28 +167,46 @@ impl<'j> NdjsonJob<'j> {
         let lines = self.lines(batch, &mut counts)?;
         let mut replacements: Vec<Vec<Option<Replacement>>> =
             lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        let mut members: Vec<index::Members> = lines.iter().map(|_| index::Members::new()).collect();
         match (self.direction, self.rebound) {
             (_, Some(row_path)) => self.rebind(batch, &lines, row_path, &mut replacements, &mut counts)?,
             (Direction::Reencrypt, None) => self.reencrypt(batch, &lines, &mut replacements, &mut counts)?,
             _ => {
                 for field in 0..self.fields.len() {
                     let places = places_of(&lines, field);
-                    if !places.is_empty() {
+                    if places.is_empty() {
+                        continue;
+                    }
+                    if !self.fields[field].is_of_documents() {
                         self.transform_field(batch, &lines, field, &places, &mut replacements, &mut counts)?;
                     }
+                    if let Direction::Protect { .. } = self.direction {
+                        self.add_tokens(batch, &lines, field, &places, &mut members)?;
+                    }
                 }
+                self.transform_documents(batch, &lines, &mut replacements, &mut counts)?;
                 counts.values += lines.iter().map(|line| line.found.len() as u64).sum::<u64>();
             }
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(batch.raw_len() * 2));
-        let mut next = lines.iter().zip(replacements);
+        let mut next = lines.iter().zip(replacements).zip(members).peekable();
+        let mut first = 0;
         batch.render(&mut bytes, |index, out| {
-            let Some((line, replaced)) = next.next().filter(|(line, _)| line.index == index) else {
-                return Err(Failure::new(Exit::Internal, "a line has no replacement"));
-            };
+            let mut changes: Vec<Replacement> = Vec::new();
+            let mut of_line = 0;
+            while let Some(((line, replaced), members)) = next.next_if(|((line, _), _)| line.index == index) {
+                let at = line.document.offset();
+                let edits = self.member_edits(line, &members)?;
+                let replaced = replaced.into_iter().flatten().chain(edits);
+                changes.extend(replaced.map(|(span, new)| (at + span.start..at + span.end, new)));
+                of_line += 1;
+            }
+            let lines = &lines[first..first + of_line];
+            first += of_line;
+            changes.sort_by_key(|(span, _)| (span.start, span.end));
             let start = out.len();
-            splice(batch.line(index), replaced.into_iter().flatten(), out);
-            self.check_output(line, &out[start..], batch.number(index), &mut counts)
+            splice(batch.line(index), changes, out);
+            self.check_output(lines, &out[start..], batch.number(index), &mut counts)
         })?;
         Ok(Done { bytes, counts })
     }
@@ -170,23 +215,76 @@ impl<'j> NdjsonJob<'j> {
     fn lines<'b>(&self, batch: &'b LineBatch, counts: &mut Counts) -> Result<Vec<Line<'b>>, Failure> {
         let mut lines = Vec::with_capacity(batch.len());
         for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
-            let document = Document::parse(batch.line(index), batch.number(index))?;
-            let rules = self.rules_for(self.applicable(&document))?;
-            let found = rules.paths.locate(&document)?;
-            if found.is_empty() {
+            let has_header = !matches!(self.direction, Direction::Protect { .. });
+            let of_line = self.lines_of(batch.line(index), index, batch.number(index), has_header)?;
+            if of_line.iter().all(|line| line.found.is_empty() && line.header.is_none()) {
                 self.refuse_unmatched(batch.number(index))?;
                 counts.unmatched += 1;
             }
-            for &field in &rules.field_of_path {
-                self.applied[field].store(true, Ordering::Relaxed);
-            }
-            for located in &found {
-                self.selected[rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
+            for line in &of_line {
+                for &field in &line.rules.field_of_path {
+                    self.applied[field].store(true, Ordering::Relaxed);
+                }
+                for located in &line.found {
+                    self.selected[line.rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
+                }
             }
             counts.records += 1;
-            lines.push(Line { index, document, found, rules });
+            lines.extend(of_line);
         }
         Ok(lines)
+    }
+
+    /// The documents of one line: the whole, and those that the kind of it has inside.
+    fn lines_of<'b>(
+        &self,
+        text: &'b [u8],
+        index: usize,
+        number: u64,
+        has_header: bool,
+    ) -> Result<Vec<Line<'b>>, Failure> {
+        let mut whole = Document::parse(text, number)?;
+        let kind = Kind::of(&self.kinds, &whole).map_err(|failure| failure.at(format!("line {number}")))?;
+        let inside = match kind.and_then(|kind| self.kinds[kind].root.as_ref()) {
+            Some(root) => root.take(&mut whole)?,
+            None => return Ok(vec![self.line(whole, index, number, kind, has_header)?]),
+        };
+        let mut lines = vec![self.line(whole, index, number, None, has_header)?];
+        for document in inside {
+            lines.push(self.line(document, index, number, kind, has_header)?);
+        }
+        Ok(lines)
+    }
+
+    fn line<'b>(
+        &self,
+        mut document: Document<'b>,
+        index: usize,
+        number: u64,
+        kind: Option<usize>,
+        has_header: bool,
+    ) -> Result<Line<'b>, Failure> {
+        let place = kind.filter(|_| has_header).map(|kind| self.kinds[kind].place());
+        let header = place.map(|place| place.take(&mut document)).transpose()?.flatten();
+        let fields = self.applicable(&document);
+        // What no field applies to is no document of the kind: another type of resource, say.
+        let is_document = header.is_some()
+            || fields.iter().any(|&field| self.fields[field].is_of_documents())
+            || kind.is_some_and(|kind| self.kinds[kind].manifest() != ManifestRule::None) && !fields.is_empty();
+        let kind = kind.filter(|_| is_document);
+        let rules = self.rules_for(kind, fields)?;
+        let found = rules.paths.locate(&document)?;
+        let of_documents = |located: &Located| self.fields[rules.field_of_path[located.rule]].is_of_documents();
+        if kind.is_none() && found.iter().any(of_documents) {
+            let why = "a field of documents is in the line, but no [documents] section of the policy applies to it";
+            return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
+        }
+        Ok(Line { index, document, found, rules, kind, header: header.map(|(texts, (span, _))| (texts, span)) })
+    }
+
+    /// Whether a value with line feeds would break the format.
+    fn one_line(&self) -> bool {
+        !self.whole
     }
 
     fn refuse_unmatched(&self, number: u64) -> Result<(), Failure> {
@@ -242,9 +340,10 @@ impl<'j> NdjsonJob<'j> {
                 protect(job, &tokens, rows.as_deref()).map_err(at)?
             }
             Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
-                let (texts, opened) = reveal(job, &tokens, rows.as_deref()).map_err(at)?;
-                counts.outdated += opened.outdated() as u64;
-                counts.compromised += opened.compromised() as u64;
+                let (texts, opened) = reveal(job, &tokens, rows.as_deref(), self.one_line()).map_err(at)?;
+                let (outdated, compromised) = opened.counts();
+                counts.outdated += outdated;
+                counts.compromised += compromised;
                 texts
             }
         };
@@ -263,26 +362,37 @@ impl<'j> NdjsonJob<'j> {
         (0..self.fields.len()).filter(|&field| self.conditions[field].iter().all(holds)).collect()
     }
 
-    fn rules_for(&self, fields: Vec<usize>) -> Result<Arc<Rules>, Failure> {
+    fn rules_for(&self, kind: Option<usize>, fields: Vec<usize>) -> Result<Arc<Rules>, Failure> {
         // The map only ever grows by whole entries, so a panic elsewhere leaves it good.
         let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rules) = known.get(&fields) {
+        let of = (kind, fields);
+        if let Some(rules) = known.get(&of) {
             return Ok(rules.clone());
         }
+        let fields = &of.1;
         let mut named = Vec::new();
         let mut field_of_path = Vec::new();
         let mut rows: Vec<(usize, JsonRules)> = Vec::new();
-        for &field in &fields {
+        for &field in fields {
             for path in &self.fields[field].policy.paths {
                 named.push((self.fields[field].policy.name.clone(), path.clone()));
                 field_of_path.push(field);
             }
-            if let Some(row) = self.row_of_field[field].filter(|row| rows.iter().all(|(known, _)| known != row)) {
+        }
+        let of_kind = kind.and_then(|kind| self.kinds[kind].row_path);
+        for row in fields.iter().filter_map(|&field| self.row_of_field[field]).chain(of_kind) {
+            if rows.iter().all(|(known, _)| *known != row) {
                 rows.push((row, JsonRules::compile([("row binding", &self.row_paths[row])])?));
             }
         }
-        let rules = Arc::new(Rules { paths: JsonRules::compile(named)?, field_of_path, rows });
-        known.insert(fields, rules.clone());
+        let paths = JsonRules::compile(named)?;
+        let conditions = self.fields.iter().flat_map(|field| field.policy.only_if.keys());
+        let conditions =
+            conditions.chain(self.kinds.iter().flat_map(Kind::conditions)).map(|path| (path.as_str(), false));
+        let bindings = rows.iter().map(|(row, _)| (self.row_paths[*row].as_str(), true));
+        let settled = self.kinds.iter().all(|kind| kind.root.is_none()) && paths.is_settled(conditions.chain(bindings));
+        let rules = Arc::new(Rules { paths, field_of_path, rows, settled });
+        known.insert(of, rules.clone());
         Ok(rules)
     }
 
@@ -337,73 +447,6 @@ impl<'j> NdjsonJob<'j> {
         };
         bound.filter(|text| !text.is_empty()).ok_or_else(|| wrong("is not a text or a number, or is empty"))
     }
-
-    /// After protecting: the same paths must select the same values, or they could not be revealed. After revealing:
-    /// counts what still looks sealed.
-    fn check_output(&self, line: &Line<'_>, out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
-        let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
-        match self.direction {
-            Direction::Protect { .. } | Direction::Rebind | Direction::Reencrypt if out.len() > max_len => {
-                let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
-                return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
-            }
-            Direction::Protect { .. } => {
-                let document = Document::parse(out, number)?;
-                let again = self.rules_for(self.applicable(&document))?;
-                let found = again.paths.locate(&document)?;
-                let same = selects_the_same(&again, &found, line)
-                    && bindings_of(&again, &document, &found)?
-                        == bindings_of(&line.rules, &line.document, &line.found)?;
-                if !same {
-                    let why = "a filter, an only_if or a row binding of the policy looks at a value that the policy protects, so the document could not be revealed";
-                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
-                }
-            }
-            Direction::Rebind | Direction::Reencrypt => {
-                let document = Document::parse(out, number)?;
-                let again = self.rules_for(self.applicable(&document))?;
-                if !selects_the_same(&again, &again.paths.locate(&document)?, line) {
-                    let why = "a filter or an only_if of the policy looks at a value that was replaced, so the document could not be revealed";
-                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
-                }
-            }
-            Direction::Reveal => {
-                let text = std::str::from_utf8(out).unwrap_or_default();
-                counts.still_sealed += count_sealed(text);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether the paths select the same values as before.
-fn selects_the_same(rules: &Arc<Rules>, found: &[Located], line: &Line<'_>) -> bool {
-    let rules_of = |found: &[Located]| found.iter().map(|located| located.rule).collect::<Vec<_>>();
-    Arc::ptr_eq(rules, &line.rules) && rules_of(found) == rules_of(&line.found)
-}
-
-/// A row binding: which of the protected values it is, or else what it says in clear.
-type Binding = (Option<usize>, Option<Zeroizing<String>>);
-
-/// The row bindings of a document.
-fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Result<Vec<Binding>, Failure> {
-    let mut bindings = Vec::new();
-    for (_, paths) in &rules.rows {
-        for place in paths.locate(document)? {
-            let protected = found.iter().position(|located| located.span == place.span);
-            let clear = if protected.is_none() { scalar_text(Some(document.token(place.span)?)) } else { None };
-            bindings.push((protected, clear));
-        }
-    }
-    Ok(bindings)
-}
-
-/// How many values in `text` look sealed. A hint for people, not a decision.
-fn count_sealed(text: &str) -> u64 {
-    let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
-    let looks =
-        |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
-    text.match_indices(TEXT_PREFIX).filter(|(at, _)| looks(*at)).count() as u64
 }
 
 /// Where the values of `field` are in a batch.

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
 use crate::keys::{KeyClass, KeyIdentity, Lineage, Secret, SlotId};
 use crate::kms::{KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
-use crate::policy::{Policy, is_name};
+use crate::policy::{FieldMode, FieldPolicy, Policy, is_name};
 use crate::random;
 use crate::record::{KeyState, NewKey, NewRecord, Record, RootKey};
 use crate::rotation::RotationPolicy;
@@ -106,6 +106,32 @@ impl Keyring {
         let slot = self.slot(KeyClass::Lookup, partition);
         let record = self.insert_data_key(slot, None, KeyState::Active, None).await?;
         Ok(LookupKeys { partition, seals: record.key_id(), opens: Vec::new() })
+    }
+
+    /// Makes the next lookup key of the partition `name` under the current root, durable in the store, and returns the keys of the partition
+    /// with the new one as the last of `opens`. It is in use once configurations name it: publish these keys everywhere, so that whatever
+    /// is written under the new one is found, and then let it seal.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): the configuration has no such partition.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): a field of the policy keeps its format in this partition; its values say no key, so
+    ///   there can be one only.
+    /// - [`Conflict`](ErrorKind::Conflict): another process has made one at the same moment.
+    /// - [`Store`](ErrorKind::Store), [`Kms`](ErrorKind::Kms), [`RecordRejected`](ErrorKind::RecordRejected): repeating the call is
+    ///   safe; a key that was made meanwhile is one that nobody uses.
+    pub async fn rotate_lookup_key(&self, name: &str) -> Result<LookupKeys> {
+        let mut keys = self.lookup(name)?;
+        let keeps_format = |field: &&Arc<FieldPolicy>| matches!(&field.mode, FieldMode::FormatPreserving { partition, .. } if partition == name);
+        if let Some(field) = self.policy().fields().find(keeps_format) {
+            let why =
+                "a field keeps its format in this partition, so that its values say no key: make another partition";
+            return Err(Error::new(ErrorKind::PolicyRefused, why).with_detail(format!("field {}", field.name)));
+        }
+        let slot = self.slot(KeyClass::Lookup, keys.partition);
+        let newest = self.newest(slot, 1).await?;
+        keys.opens.push(self.insert_data_key(slot, None, KeyState::Active, newest.first()).await?.key_id());
+        Ok(keys)
     }
 
     /// Makes the next data key of `slot` under the current root, if `expected_head` is still its newest.

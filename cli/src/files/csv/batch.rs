@@ -113,10 +113,6 @@ impl CsvBatch {
         Self { raw, cells, texts, unescaped, shared, first_row, first_line }
     }
 
-    pub(super) fn into_raw(self) -> Vec<u8> {
-        self.raw
-    }
-
     /// Number of rows. 0 for a batch of blank lines.
     pub(crate) fn rows(&self) -> usize {
         self.cells.len() / self.shared.width
@@ -219,13 +215,59 @@ impl CsvBatch {
                 let cell = self.at(row, columns[k]);
                 out.extend_from_slice(&self.raw[copied..cell.start()]);
                 copied = cell.end();
-                self.replace(cell, out, |out| replacement(row, k, out));
+                self.replace(cell, self.shared.width, out, |out| replacement(row, k, out));
             }
         }
         out.extend_from_slice(&self.raw[copied..]);
     }
 
-    fn replace(&self, cell: Cell, out: &mut Vec<u8>, text: impl FnOnce(&mut Vec<u8>)) {
+    /// As [`render`](Self::render), but without the columns `dropped`, and with `added` more columns at the end of each row, whose cells
+    /// `addition(row, k, out)` appends, unescaped. What is dropped takes the delimiter before it along, or behind it in the first column.
+    pub(crate) fn render_changed(
+        &self,
+        columns: &[usize],
+        dropped: &[usize],
+        added: usize,
+        out: &mut Vec<u8>,
+        mut replacement: impl FnMut(usize, usize, &mut Vec<u8>),
+        mut addition: impl FnMut(usize, usize, &mut Vec<u8>),
+    ) {
+        if dropped.is_empty() && added == 0 {
+            return self.render(columns, out, replacement);
+        }
+        let replaced: Vec<Option<usize>> =
+            (0..self.shared.width).map(|column| columns.iter().position(|known| *known == column)).collect();
+        let width = self.shared.width - dropped.len() + added;
+        let new_cell = Cell { start: 0, end: 0 };
+        let mut copied = 0;
+        for row in 0..self.rows() {
+            out.extend_from_slice(&self.raw[copied..self.at(row, 0).start()]);
+            let mut is_first = true;
+            for (column, replaced) in replaced.iter().enumerate() {
+                if dropped.contains(&column) {
+                    continue;
+                }
+                if !is_first {
+                    out.push(self.shared.delimiter);
+                }
+                is_first = false;
+                let cell = self.at(row, column);
+                match replaced {
+                    Some(k) => self.replace(cell, width, out, |out| replacement(row, *k, out)),
+                    None => out.extend_from_slice(&self.raw[cell.start()..cell.end()]),
+                }
+            }
+            for k in 0..added {
+                out.push(self.shared.delimiter);
+                self.replace(new_cell, width, out, |out| addition(row, k, out));
+            }
+            copied = self.at(row, self.shared.width - 1).end();
+        }
+        out.extend_from_slice(&self.raw[copied..]);
+    }
+
+    /// Writes a cell of a file of `width` columns.
+    fn replace(&self, cell: Cell, width: usize, out: &mut Vec<u8>, text: impl FnOnce(&mut Vec<u8>)) {
         let quoted = self.is_quoted(cell);
         let start = out.len();
         if quoted {
@@ -235,7 +277,7 @@ impl CsvBatch {
         text(out);
         let special = Special::of(&out[text_start..], self.shared.delimiter);
         if !quoted {
-            let blank = self.shared.width == 1 && out.len() == text_start;
+            let blank = width == 1 && out.len() == text_start;
             if !(special.quotes || special.separators || blank) {
                 return;
             }

@@ -29,7 +29,7 @@ fn read(file: &[u8], piece: usize, options: CsvOptions) -> Result<Parts, CsvErro
     while let Some(batch) = source.next_batch()? {
         batches.push(batch);
     }
-    Ok((source.header().to_vec(), source.header_raw().to_vec(), batches))
+    Ok((source.header().to_vec(), source.header_changed(&[], &[]), batches))
 }
 
 fn rows(batches: &[CsvBatch], width: usize) -> Vec<Vec<Vec<u8>>> {

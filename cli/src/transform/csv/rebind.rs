@@ -25,7 +25,7 @@ impl CsvJob<'_> {
                 let job = &self.columns[index];
                 let texts: Vec<&str> =
                     (0..batch.rows()).map(|row| batch.text(row, job.column)).collect::<Result<_, _>>()?;
-                Some(self.fields[job.field].reveal(&texts, None).map_err(|failure| at(batch, job, failure))?)
+                Some(self.fields[job.field].open(&texts, None).map_err(|failure| at(batch, job, failure))?)
             }
         };
         let bindings = self.bindings(batch, source, clear.as_ref())?;
@@ -98,7 +98,7 @@ impl CsvJob<'_> {
                 Failure::from(error).at(format!("the new identifier of {}", batch.place(moved.row, job.column)))
             })?);
         }
-        let sealed = field.protect(&values, None).map_err(|mut failure| {
+        let sealed = field.seal(&values, None).map_err(|mut failure| {
             failure.row = moved.get(failure.row).map_or(0, |moved| moved.row);
             at(batch, job, failure)
         })?;

@@ -3,8 +3,8 @@
 use super::{CsvJob, RowSource, at};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, MAX_ROW_LEN};
+use crate::transform::field::Revealed;
 use crate::transform::{Counts, Direction, Done};
-use keyfold::OpenedColumn;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
@@ -67,13 +67,14 @@ impl CsvJob<'_> {
         &self,
         batch: &CsvBatch,
         row: Option<RowSource>,
-        opened: &mut Vec<OpenedColumn>,
+        opened: &mut Vec<Revealed>,
     ) -> Result<(), Failure> {
         let Some(RowSource::Protected(index)) = row else { return Ok(()) };
         for job in self.columns.iter().take(index + 1).skip(opened.len()) {
             let cells: Vec<&str> =
                 (0..batch.rows()).map(|row| batch.text(row, job.column)).collect::<Result<_, _>>()?;
-            opened.push(self.fields[job.field].reveal(&cells, None).map_err(|failure| at(batch, job, failure))?);
+            let column = self.fields[job.field].open(&cells, None).map_err(|failure| at(batch, job, failure))?;
+            opened.push(Revealed::Opened(column));
         }
         Ok(())
     }

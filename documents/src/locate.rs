@@ -6,24 +6,30 @@ use std::ops::Range;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use serde_json_path::{JsonPath, NormalizedPath, PathElement};
+use serde_json_path::{JsonPath, PathElement};
 
+use super::path::normalized;
 use super::shape::Shapes;
+use super::simple::Simple;
 use super::{Document, JsonError};
 
 /// Named JSON paths (RFC 9535).
-pub(crate) struct JsonRules {
+pub struct JsonRules {
     rules: Vec<(String, JsonPath)>,
     shapes: Shapes,
+    /// The paths once more, if all of them are simple.
+    simple: Option<Vec<Simple>>,
 }
 
 /// A value that a rule selects.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Located {
+pub struct Located {
     /// Which rule, in the order given to [`JsonRules::compile`].
-    pub(crate) rule: usize,
-    /// Where the value is in the line: from its first byte to its last, without white space.
-    pub(crate) span: Range<usize>,
+    pub rule: usize,
+    /// Where the value is in the text of the document: from its first byte to its last, without white space.
+    pub span: Range<usize>,
+    /// Its normalized path in the document (RFC 9535 §2.7).
+    pub path: String,
 }
 
 impl JsonRules {
@@ -32,17 +38,21 @@ impl JsonRules {
     /// # Errors
     ///
     /// [`JsonError::Path`].
-    pub(crate) fn compile<N, P>(rules: impl IntoIterator<Item = (N, P)>) -> Result<Self, JsonError>
+    pub fn compile<N, P>(rules: impl IntoIterator<Item = (N, P)>) -> Result<Self, JsonError>
     where
         N: Into<String>,
         P: AsRef<str>,
     {
-        let mut compiled = Self { rules: Vec::new(), shapes: Shapes::default() };
+        let mut compiled = Self { rules: Vec::new(), shapes: Shapes::default(), simple: Some(Vec::new()) };
         for (name, path) in rules {
             let rule = name.into();
             match JsonPath::parse(path.as_ref()) {
                 Ok(parsed) => {
                     compiled.shapes.add(compiled.rules.len(), path.as_ref());
+                    compiled.simple = compiled.simple.zip(Simple::parse(path.as_ref())).map(|(mut all, simple)| {
+                        all.push(simple);
+                        all
+                    });
                     compiled.rules.push((rule, parsed));
                 }
                 Err(error) => return Err(JsonError::Path { rule, reason: error.to_string() }),
@@ -58,21 +68,12 @@ impl JsonRules {
     /// [`JsonError::Overlap`]: such a value could not be replaced by two rules at once. A rule that
     /// selects the same value in two ways is fine. [`JsonError::Shape`]: the document holds, say, an object where
     /// a path expects an array, so that what the path means would not be selected. [`JsonError::TooManyValues`].
-    pub(crate) fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
-        if let Some((rule, prefix)) = self.shapes.misfit(&document.value) {
-            let (rule, prefix) = (self.rules[rule].0.clone(), prefix.to_owned());
-            return Err(JsonError::Shape { line: document.line, rule, prefix });
-        }
-        let mut wanted = Wanted::default();
-        for (rule, (name, path)) in self.rules.iter().enumerate() {
-            for node in path.query_located(&document.value).dedup() {
-                wanted.insert(node.location(), rule).map_err(|other| JsonError::Overlap {
-                    line: document.line,
-                    first: self.rules[other].0.clone(),
-                    second: name.clone(),
-                })?;
-            }
-        }
+    pub fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
+        // The engine says what is wrong, if something is.
+        let wanted = match self.find(&document.value) {
+            Some(wanted) => wanted,
+            None => self.query(document)?,
+        };
         let mut found = Vec::new();
         if wanted.nodes.is_empty() {
             return Ok(found);
@@ -81,6 +82,84 @@ impl JsonRules {
         walk.deserialize(&mut serde_json::Deserializer::from_str(document.text))
             .map_err(|error| JsonError::of_parser(&error, document.line))?;
         Ok(found)
+    }
+}
+
+impl JsonRules {
+    /// Takes every value that a rule selects out of `document`, as a document of its own: paths start there, and nothing leads from
+    /// `document` into it any more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`locate`](Self::locate).
+    pub fn take<'a>(&self, document: &mut Document<'a>) -> Result<Vec<Document<'a>>, JsonError> {
+        let found = self.locate(document)?;
+        let mut pointers = std::collections::HashMap::new();
+        for (_, path) in &self.rules {
+            for node in path.query_located(&document.value) {
+                pointers.insert(normalized(node.location().iter()), node.location().to_json_pointer());
+            }
+        }
+        let part = |located: Located| {
+            let value = document.value.pointer_mut(pointers.get(&located.path)?).map(serde_json::Value::take)?;
+            let text = document.text.get(located.span.clone())?;
+            Some(Document { text, value, line: document.line, offset: document.offset + located.span.start })
+        };
+        // Every path that was located leads to a value.
+        Ok(found.into_iter().filter_map(part).collect())
+    }
+}
+
+impl JsonRules {
+    /// What simple rules select; `None` if not all of them are simple, or there is something to complain about.
+    fn find<'v>(&self, value: &'v serde_json::Value) -> Option<Wanted<'v>> {
+        let mut wanted = Wanted::default();
+        for (rule, path) in self.simple.as_ref()?.iter().enumerate() {
+            let mut overlaps = false;
+            let mut insert = |place: &[PathElement<'v>]| overlaps |= wanted.insert(place, rule).is_err();
+            path.find(value, &mut insert).ok()?;
+            if overlaps {
+                return None;
+            }
+        }
+        Some(wanted)
+    }
+
+    /// What rules select, by the engine of paths.
+    fn query<'v>(&self, document: &'v Document<'_>) -> Result<Wanted<'v>, JsonError> {
+        if let Some((rule, prefix)) = self.shapes.misfit(&document.value) {
+            let (rule, prefix) = (self.rules[rule].0.clone(), prefix.to_owned());
+            return Err(JsonError::Shape { line: document.line, rule, prefix });
+        }
+        let mut wanted = Wanted::default();
+        for (rule, (name, path)) in self.rules.iter().enumerate() {
+            for node in path.query_located(&document.value).dedup() {
+                let place: Vec<PathElement<'v>> = node.location().iter().cloned().collect();
+                wanted.insert(&place, rule).map_err(|other| JsonError::Overlap {
+                    line: document.line,
+                    first: self.rules[other].0.clone(),
+                    second: name.clone(),
+                })?;
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether replacing what the rules select by texts changes nothing about what they and `others`, which are paths too, select, so
+    /// that it need not be looked at again: all are simple, and none leads into what another selects. Of `others` those that
+    /// are allowed `to_select` may be the path of a rule.
+    #[must_use]
+    pub fn is_settled<'p>(&self, others: impl IntoIterator<Item = (&'p str, bool)>) -> bool {
+        let Some(simple) = &self.simple else { return false };
+        let apart = |a: &Simple, b: &Simple| a.len() == b.len() || !a.can_meet(b);
+        let rules = simple.iter().enumerate().all(|(at, a)| simple[..at].iter().all(|b| apart(a, b)));
+        rules
+            && others.into_iter().all(|(path, to_select)| {
+                let is_apart = |other: &Simple| {
+                    simple.iter().all(|rule| !rule.can_meet(other) || to_select && rule.len() == other.len())
+                };
+                Simple::parse(path).is_some_and(|other| is_apart(&other))
+            })
     }
 }
 
@@ -95,6 +174,8 @@ struct Wanted<'v> {
 struct Node<'v> {
     /// The rule that selects this value or something in it.
     rule: usize,
+    /// The normalized path of a value that is selected.
+    path: String,
     members: BTreeMap<&'v str, usize>,
     items: BTreeMap<usize, usize>,
 }
@@ -108,13 +189,13 @@ impl Node<'_> {
 
 impl<'v> Wanted<'v> {
     /// Adds `path` for `rule`; fails with the rule of an overlapping path.
-    fn insert(&mut self, path: &NormalizedPath<'v>, rule: usize) -> Result<(), usize> {
+    fn insert(&mut self, path: &[PathElement<'v>], rule: usize) -> Result<(), usize> {
         let mut at = 0;
         let mut is_new = self.nodes.is_empty();
         if is_new {
             self.nodes.push(Node { rule, ..Node::default() });
         }
-        for element in path.iter() {
+        for element in path {
             let next = self.nodes.len();
             let node = &mut self.nodes[at];
             if !is_new && node.is_selected() {
@@ -129,7 +210,11 @@ impl<'v> Wanted<'v> {
                 self.nodes.push(Node { rule, ..Node::default() });
             }
         }
-        if is_new { Ok(()) } else { Err(self.nodes[at].rule) }
+        if !is_new {
+            return Err(self.nodes[at].rule);
+        }
+        self.nodes[at].path = normalized(path);
+        Ok(())
     }
 }
 
@@ -165,7 +250,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
         if self.text.get(span.clone()) != Some(raw) {
             return Err(D::Error::custom("not borrowed from the line"));
         }
-        self.found.push(Located { rule: self.node().rule, span });
+        self.found.push(Located { rule: self.node().rule, span, path: self.node().path.clone() });
         Ok(())
     }
 }

@@ -1,0 +1,194 @@
+//! What an index finds and shows, from how often each value occurs. The arithmetic takes tokens for random, which those of HMAC are to
+//! whoever lacks the key, and rounds nothing.
+//!
+//! With N rows that have a value, counts c of the D distinct values, and M = 2^bits tokens. A query looks for the value of a row, each row
+//! as likely as any other.
+//!
+//! - *matches*: rows with the value, Σ c² / N.
+//! - *false matches*: rows with another value and the same token by chance, Σ (c / N) · (N − c) / M. What a search opens for nothing.
+//! - *guessed*: the share of rows whose value is the commonest of those with their token. Whoever knew for each token the commonest value, from
+//!   a leak say, would be right so often: Σ (c / N) · (1 − 1/M)^r, where r values come before it in order of frequency.
+//! - *told*: the share of rows whose value whoever knows all frequencies tells from the frequency of its token: values whose count differs from the next
+//!   ones in order by more than twice σ, where σ² = Σ c² / M is the noise that chance adds to a token. With full width σ is 0, so these are the
+//!   values that no other is as frequent as.
+
+use keyfold::{IndexPolicy, most_bits};
+
+/// How often each distinct value occurs, most frequent first.
+pub(super) struct Histogram {
+    counts: Vec<u64>,
+    rows: u64,
+    /// Σ c²
+    squares: f64,
+}
+
+/// What an index of so many bits finds and shows.
+pub(super) struct Figures {
+    pub(super) bits: u16,
+    pub(super) false_matches: f64,
+    pub(super) guessed: f64,
+    pub(super) told: f64,
+}
+
+/// Below this entropy, in bits, whoever knows the frequencies reads the column: a year of birth has 6 to 7, a birthday 8.5.
+const MIN_ENTROPY: f64 = 8.0;
+/// The same if one value has a larger share of the rows.
+const MAX_SHARE: f64 = 0.1;
+/// Fewer rows say nothing about whether values are unique.
+const MIN_ROWS: u64 = 1000;
+
+impl Histogram {
+    pub(super) fn new(counts: impl IntoIterator<Item = u64>) -> Self {
+        let mut counts: Vec<u64> = counts.into_iter().filter(|count| *count > 0).collect();
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        let rows = counts.iter().sum();
+        let squares = counts.iter().map(|count| *count as f64 * *count as f64).sum();
+        Self { counts, rows, squares }
+    }
+
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(super) fn distinct(&self) -> u64 {
+        self.counts.len() as u64
+    }
+
+    fn share(&self, count: u64) -> f64 {
+        count as f64 / self.rows as f64
+    }
+
+    /// The share of rows that have the commonest value.
+    pub(super) fn top_share(&self) -> f64 {
+        self.counts.first().map_or(0.0, |count| self.share(*count))
+    }
+
+    /// Shannon's, in bits.
+    pub(super) fn entropy(&self) -> f64 {
+        // Not −0 for a single value.
+        self.counts.iter().map(|count| self.share(*count) * -self.share(*count).log2()).sum::<f64>() + 0.0
+    }
+
+    /// Rows with the value of a query.
+    pub(super) fn matches(&self) -> f64 {
+        self.squares / self.rows as f64
+    }
+
+    pub(super) fn figures(&self, bits: u16) -> Figures {
+        let tokens = f64::from(bits).exp2();
+        let spared = 1.0 - 1.0 / tokens;
+        let by_rank = self.counts.iter().enumerate();
+        let guessed = by_rank.map(|(rank, count)| self.share(*count) * spared.powf(rank as f64)).sum();
+        let noise = if bits >= IndexPolicy::MAX_INTEGER { 0.0 } else { 2.0 * (self.squares / tokens).sqrt() };
+        let apart = |a: Option<&u64>, b: u64| a.is_none_or(|a| a.abs_diff(b) as f64 > noise);
+        let stands_out = |at: usize, count: u64| {
+            let before = at.checked_sub(1).and_then(|at| self.counts.get(at));
+            // Less than the noise of an empty token is not seen at all.
+            apart(before, count) && apart(self.counts.get(at + 1), count) && count as f64 > noise
+        };
+        let told = self.counts.iter().enumerate().filter(|(at, count)| stands_out(*at, **count));
+        let told = told.map(|(_, count)| self.share(*count)).sum();
+        Figures { bits, false_matches: (self.rows as f64 - self.matches()) / tokens, guessed, told }
+    }
+
+    /// Why the column should not be indexed at all.
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        if self.entropy() < MIN_ENTROPY {
+            return Some(
+                "the column has few values, such as a gender or a year of birth: the frequency of a token tells the value",
+            );
+        }
+        if self.top_share() > MAX_SHARE {
+            return Some("more than a tenth of the rows have one value: its token is told by its frequency");
+        }
+        None
+    }
+
+    /// Whether nearly every row has a value of its own, so that full width shows little.
+    pub(super) fn is_unique(&self) -> bool {
+        self.rows >= MIN_ROWS && self.counts.len() as f64 >= 0.95 * self.rows as f64
+    }
+
+    /// The bits to choose: full width for what is unique; otherwise what the rows allow beside other indexes, and no more than leaves four
+    /// distinct values to a token. 0: none.
+    pub(super) fn recommended(&self, other_bits: usize) -> u16 {
+        if self.is_unique() {
+            return IndexPolicy::MAX_INTEGER;
+        }
+        let allowed = most_bits(self.rows).saturating_sub(other_bits);
+        let distinct = self.distinct().checked_ilog2().unwrap_or(0).saturating_sub(2) as usize;
+        u16::try_from(allowed.min(distinct)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyfold::IndexKind;
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-9
+    }
+
+    #[test]
+    fn figures_by_hand() {
+        // Three values: 4, 2 and 2 rows, one bit.
+        let histogram = Histogram::new([2, 4, 0, 2]);
+        assert_eq!((histogram.rows(), histogram.distinct()), (8, 3));
+        assert!(
+            close(histogram.entropy(), 1.5) && close(histogram.top_share(), 0.5) && close(histogram.matches(), 3.0)
+        );
+        let figures = histogram.figures(1);
+        assert!(close(figures.false_matches, 2.5));
+        assert!(close(figures.guessed, 0.5 + 0.25 * 0.5 + 0.25 * 0.25));
+        assert!(close(figures.told, 0.0));
+        let full = histogram.figures(256);
+        assert!(full.false_matches < 1e-70 && close(full.guessed, 1.0) && close(full.told, 0.5));
+    }
+
+    #[test]
+    fn what_has_few_values_is_refused() {
+        let gender = Histogram::new([5_000, 5_100, 12]);
+        let year_of_birth = Histogram::new((0..100).map(|year| 100 + year));
+        let common = Histogram::new((0..2_000).map(|n| if n == 0 { 1_000 } else { 1 }));
+        for histogram in [&gender, &year_of_birth, &common, &Histogram::new([7])] {
+            assert!(histogram.refusal().is_some());
+        }
+        let birthdays = Histogram::new((0..366).map(|day| 2_700 + day % 60));
+        assert!(birthdays.refusal().is_none());
+        assert_eq!(birthdays.recommended(0), 6, "four days to a token, and more than the 16 bits of a million rows");
+        assert_eq!(birthdays.recommended(14), 2);
+        assert_eq!(birthdays.recommended(17), 0);
+        let numbers = Histogram::new((0..10_000).map(|_| 1));
+        assert!(numbers.is_unique() && numbers.recommended(0) == 63);
+        let names = Histogram::new((1..20_000).map(|rank| 1 + 40_000 / rank));
+        assert!(names.refusal().is_none() && !names.is_unique());
+        assert_eq!(usize::from(names.recommended(0)), most_bits(names.rows()).min(12));
+    }
+
+    /// The advisor's false matches are those of real tokens, counted, over many queries.
+    #[test]
+    fn false_matches_are_what_tokens_do() {
+        let values: Vec<(String, u64)> = (1..3_000_u64).map(|n| (format!("name {n}"), 1 + 3_000 / n)).collect();
+        let histogram = Histogram::new(values.iter().map(|(_, count)| *count));
+        let bits = 8;
+        // Any function that looks random will do: SHA-256 in the place of HMAC.
+        use sha2::{Digest, Sha256};
+        let mut measured = 0.0;
+        let rounds = 16_u8;
+        for round in 0..rounds {
+            let token = |text: &str| Sha256::new().chain_update([round]).chain_update(text).finalize()[0];
+            let mut rows_of = [0_u64; 256];
+            for (value, count) in &values {
+                rows_of[usize::from(token(value))] += count;
+            }
+            let per_query = |(value, count): &(String, u64)| {
+                histogram.share(*count) * (rows_of[usize::from(token(value))] - count) as f64
+            };
+            measured += values.iter().map(per_query).sum::<f64>() / f64::from(rounds);
+        }
+        let expected = histogram.figures(bits).false_matches;
+        assert!((measured / expected - 1.0).abs() < 0.1, "{measured}, expected {expected}");
+        assert_eq!(IndexPolicy::new("i", IndexKind::Exact, bits).shown_bits(), 8);
+    }
+}

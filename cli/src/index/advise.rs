@@ -1,0 +1,197 @@
+//! `keyfold index advise`: reads how often each value occurs, and says what that means. Values are counted by a salted hash, and never shown.
+
+use super::advice::{Figures, Histogram};
+use crate::args::{IndexAdvise, Kind};
+use crate::failure::{Exit, Failure};
+use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
+use crate::print_failed;
+use crate::transform::Input;
+use keyfold::{DatePart, IndexKind, IndexPolicy, PhoneRule, Value, most_bits};
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Bits that are always looked at.
+const USUAL: [u16; 10] = [4, 6, 8, 10, 12, 14, 16, 20, 24, 63];
+
+/// What was read.
+#[derive(Default)]
+struct Read {
+    counts: HashMap<[u8; 16], u64>,
+    /// Rows without a value to find.
+    empty: u64,
+    /// Rows whose value the kind refuses.
+    refused: u64,
+}
+
+pub(crate) fn advise(args: &IndexAdvise, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let index = IndexPolicy::new("advised", kind(args)?, 1);
+    index.check().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let is_wrong = |bits: &u16| !(1..=IndexPolicy::MAX_INTEGER).contains(bits) && *bits != IndexPolicy::FULL;
+    if let Some(bits) = args.bits.iter().copied().find(is_wrong) {
+        return Err(Failure::new(Exit::Usage, format!("--bits {bits}: an index has 1 to 63 bits, or 256")));
+    }
+    let read = read(args, &index)?;
+    let histogram = Histogram::new(read.counts.values().copied());
+    if histogram.rows() == 0 {
+        return Err(Failure::new(Exit::Data, "no row has a value to find"));
+    }
+    if let (Some(why), false) = (histogram.refusal(), args.force) {
+        let said = format!(
+            "{why} ({} distinct values, {:.1} bits of entropy, {:.1} % of the rows with the commonest); --force advises all the same",
+            histogram.distinct(),
+            histogram.entropy(),
+            100.0 * histogram.top_share()
+        );
+        return Err(Failure::new(Exit::Policy, said));
+    }
+    let recommended = match histogram.recommended(args.other_bits) {
+        bits if args.kind == Kind::Prefix => bits.min(IndexPolicy::MAX_PREFIX),
+        bits => bits,
+    };
+    let most = if args.kind == Kind::Prefix { IndexPolicy::MAX_PREFIX } else { IndexPolicy::FULL };
+    let bits: BTreeSet<u16> = USUAL.into_iter().chain(args.bits.iter().copied()).chain([recommended]).collect();
+    let figures: Vec<Figures> =
+        bits.into_iter().filter(|bits| (1..=most).contains(bits)).map(|bits| histogram.figures(bits)).collect();
+    let text = if args.json {
+        to_json(args, &histogram, &read, recommended, &figures).to_string()
+    } else {
+        to_text(args, &histogram, &read, recommended, &figures)
+    };
+    writeln!(out, "{text}").map_err(print_failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn to_json(args: &IndexAdvise, histogram: &Histogram, read: &Read, recommended: u16, figures: &[Figures]) -> Json {
+    let lines: Vec<Json> = figures
+        .iter()
+        .map(|line| {
+            json!({
+                "bits": line.bits, "false_matches": line.false_matches, "guessed": line.guessed, "told": line.told,
+            })
+        })
+        .collect();
+    json!({
+        "rows": histogram.rows(), "distinct": histogram.distinct(), "empty": read.empty, "refused": read.refused,
+        "entropy": histogram.entropy(), "top_share": histogram.top_share(), "matches": histogram.matches(),
+        "unique": histogram.is_unique(), "allowed_bits": most_bits(histogram.rows()).saturating_sub(args.other_bits),
+        "recommended": recommended, "bits": lines,
+    })
+}
+
+fn to_text(args: &IndexAdvise, histogram: &Histogram, read: &Read, recommended: u16, figures: &[Figures]) -> String {
+    let mut text = format!(
+        "{} rows with a value, {} distinct; {} without, {} refused\n\
+         entropy {:.1} bits; the commonest value has {:.4} % of the rows; a query finds {:.2} rows with its value\n\n\
+         bits   false matches per query   rows guessed right   rows told by frequency\n",
+        histogram.rows(),
+        histogram.distinct(),
+        read.empty,
+        read.refused,
+        histogram.entropy(),
+        100.0 * histogram.top_share(),
+        histogram.matches()
+    );
+    for line in figures {
+        let mark = if line.bits == recommended { "  <- recommended" } else { "" };
+        text.push_str(&format!(
+            "{:4}   {:23.2}   {:16.3} %   {:20.3} %{mark}\n",
+            line.bits,
+            line.false_matches,
+            100.0 * line.guessed,
+            100.0 * line.told
+        ));
+    }
+    let allowed = most_bits(histogram.rows()).saturating_sub(args.other_bits);
+    text.push_str(&match recommended {
+        0 => "\nno index: the rows are too few, or other indexes show as much of them as may be shown".to_owned(),
+        _ if histogram.is_unique() => {
+            "\nnearly every value is unique: full width, 63 bits or 256, shows which rows are equal, which few are"
+                .to_owned()
+        }
+        _ => format!("\nall indexes of the table that are not of full width may show {allowed} bits more together"),
+    });
+    text
+}
+
+fn kind(args: &IndexAdvise) -> Result<IndexKind, Failure> {
+    let usage = |why: &str| Err(Failure::new(Exit::Usage, why));
+    let given = [
+        (args.part.is_some(), Kind::DatePart, "--part is for --kind date-part"),
+        (args.length.is_some(), Kind::Prefix, "--length is for --kind prefix"),
+        (args.country_code.is_some(), Kind::Phone, "--country-code is for --kind phone"),
+    ];
+    if let Some((_, _, why)) = given.iter().find(|(given, kind, _)| *given && *kind != args.kind) {
+        return usage(why);
+    }
+    Ok(match args.kind {
+        Kind::Exact => IndexKind::Exact,
+        Kind::CaseFolded => IndexKind::CaseFolded,
+        Kind::Digits => IndexKind::Digits,
+        Kind::Date => IndexKind::Date,
+        Kind::DatePart => match DatePart::ALL.into_iter().find(|part| args.part.as_deref() == Some(part.name())) {
+            Some(part) => IndexKind::DatePart(part),
+            None => return usage("--kind date-part needs --part"),
+        },
+        Kind::Phone => IndexKind::Phone(PhoneRule {
+            country_code: args.country_code.clone(),
+            trunk_prefix: args.trunk_prefix.clone(),
+        }),
+        Kind::Prefix => match args.length {
+            Some(length) => IndexKind::Prefix(vec![length]),
+            None => return usage("--kind prefix needs --length"),
+        },
+    })
+}
+
+fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
+    let columns: Vec<String> = [Some(&args.column), args.count.as_ref()].into_iter().flatten().cloned().collect();
+    let options = CsvOptions {
+        delimiter: args.delimiter,
+        columns: columns.clone(),
+        max_field_len: DEFAULT_MAX_FIELD_LEN,
+        max_row_len: MAX_ROW_LEN,
+    };
+    let mut source = CsvSource::new(Input::open(&args.input)?, options)?;
+    let positions: Vec<usize> = columns
+        .iter()
+        .zip(source.positions())
+        .map(|(name, position)| {
+            position.ok_or_else(|| Failure::new(Exit::Usage, format!("the input has no column {name:?}")))
+        })
+        .collect::<Result<_, _>>()?;
+    // So that what is in memory, or swapped out, is no list of values.
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| Failure::new(Exit::System, format!("no random numbers: {error}")))?;
+    let mut read = Read::default();
+    while let Some(batch) = source.next_batch()? {
+        for row in 0..batch.rows() {
+            let rows = match positions.get(1) {
+                Some(&column) => count(&batch, row, column)?,
+                None => 1,
+            };
+            match index.normal_forms(&Value::Text(batch.text(row, positions[0])?)) {
+                Err(_) => read.refused += rows,
+                Ok(forms) => match forms.first() {
+                    None => read.empty += rows,
+                    // An exact index has a token for the empty text; it tells that there is nothing.
+                    Some(_) if batch.cell(row, positions[0]).is_empty() => read.empty += rows,
+                    Some(form) => {
+                        let digest: [u8; 32] =
+                            Sha256::new().chain_update(salt).chain_update(&form[..]).finalize().into();
+                        let start = digest.first_chunk().copied().unwrap_or_default();
+                        *read.counts.entry(start).or_default() += rows;
+                    }
+                },
+            }
+        }
+    }
+    Ok(read)
+}
+
+fn count(batch: &CsvBatch, row: usize, column: usize) -> Result<u64, Failure> {
+    let number = batch.text(row, column)?.trim().parse().ok().filter(|count| *count <= 1 << 40);
+    number.ok_or_else(|| Failure::new(Exit::Data, "the cell is no number of rows").at(batch.place(row, column)))
+}

@@ -1,0 +1,264 @@
+//! `keyfold index backfill`: each token of a table is what the key that seals makes of the value beside it. Rows that others write
+//! meanwhile are read again; may be stopped anywhere and repeated.
+
+use crate::args::IndexBackfill;
+use crate::failure::{Exit, Failure};
+use crate::files::interrupt::Interrupt;
+use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Stored, Trouble, settle};
+use crate::{opening, outputs};
+use keyfold::{AuditAction, AuditEvent, Context, Error, ErrorKind, IndexPolicy, Indexer, Keyring, Token};
+use keyfold_tables::{Access, Cell, ColumnKind, Extent, Guard, Row, Table};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::HashMap;
+use std::io::Write;
+use std::process::ExitCode;
+use zeroize::Zeroizing;
+
+/// Contexts whose handles are held at once.
+const MAX_HELD: usize = 1024;
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+struct Counts {
+    rows: u64,
+    /// Tokens that are written, or with --verify are not what they should be.
+    written: u64,
+    /// Those that were right.
+    right: u64,
+    /// Rows without a sealed value.
+    empty: u64,
+    failed: u64,
+    gone: u64,
+    busy: u64,
+}
+
+struct Job<'a> {
+    ring: &'a Keyring,
+    args: &'a IndexBackfill,
+    table: Table,
+    bindings: Bindings,
+    ledger: Ledger,
+    counts: Counts,
+    to: usize,
+    context_columns: Vec<(String, usize)>,
+    /// By the values of the context that are in columns.
+    indexers: HashMap<Vec<String>, Indexer>,
+}
+
+pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
+    let interrupt =
+        Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
+    let written = [("--errors", args.errors.errors.as_deref()), ("--checkpoint", args.walk.checkpoint.as_deref())];
+    outputs::refuse(&written, outputs::keyring(&args.source, &args.policy), &[], Some(&args.sql))?;
+    let ring = opening::open(&args.source, &args.policy)?;
+    let policy = ring.policy();
+    let no_field = || Failure::new(Exit::Policy, format!("the policy has no field {}", args.field));
+    let field = policy.field(&args.field).ok_or_else(no_field)?;
+    let index = field.indexes.iter().find(|index| index.name == args.index);
+    let no_index = || Failure::new(Exit::Policy, format!("field {}: it has no index {}", args.field, args.index));
+    let index = index.ok_or_else(no_index)?;
+    let no_column = || Failure::new(Exit::Usage, "the policy names no column for the index; --to does");
+    let to = args.to.as_ref().or(index.column.as_ref()).ok_or_else(no_column)?;
+    let mut columns = Columns::default();
+    let fields = [(args.field.clone(), args.from.clone())];
+    let bindings = Bindings::new(&ring, &fields, &args.binding, &mut columns, false)?;
+    let taken = columns.0.contains(to);
+    let to = columns.add(to);
+    if taken {
+        return Err(Failure::new(Exit::Usage, "the column for tokens is one that is read for the values"));
+    }
+    let context_columns =
+        args.binding.context_column.iter().map(|(key, column)| (key.clone(), columns.add(column))).collect();
+    let access = if args.verify { Access::Read } else { Access::Write };
+    let table = tables::open(&args.sql, &args.walk, &columns.0, access)?;
+    check_column(&table, to, index)?;
+    let walk = json!({
+        "what": "index", "place": table.place(), "key": args.walk.key, "field": args.field, "from": args.from, "index": args.index,
+        "to": columns.0[to], "row": args.binding.row, "scope_column": args.binding.scope_column,
+        "context_columns": args.binding.context_column, "bound": bindings.identity(),
+        "seals": seals(&ring, args)?,
+    });
+    let mut checkpoint = Checkpoint::open(args.walk.checkpoint.as_deref(), walk)?;
+    let (counts, mut ledger) = if checkpoint.is_resumed() {
+        let counts: Counts = checkpoint.counts()?;
+        (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
+    } else {
+        let ledger = Ledger::new(&args.errors, false)?;
+        checkpoint.save(None, json!({ "counts": Counts::default(), "ledger": ledger.state() }))?;
+        (Counts::default(), ledger)
+    };
+    ledger.open()?;
+    let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
+    let indexers = HashMap::new();
+    let mut job = Job { ring: &ring, args, table, bindings, ledger, counts, to, context_columns, indexers };
+    let done = job.walk(&pace, &mut checkpoint);
+    job.record(done.is_ok())?;
+    if done.is_ok() || !checkpoint.is_kept() {
+        job.ledger.remove_empty()?;
+    }
+    done.map_err(|failure| failure.add("what was written stays: start it again, and it goes on"))?;
+    job.report();
+    checkpoint.remove()?;
+    let counts = &job.counts;
+    Ok(ExitCode::from(match job.ledger.exit_code() {
+        0 if counts.busy > 0 || args.verify && counts.written > 0 => Exit::Data as u8,
+        code => code,
+    }))
+}
+
+/// The key that makes the tokens, which a checkpoint is bound to: under another one all rows are to be looked at again.
+fn seals(ring: &Keyring, args: &IndexBackfill) -> Result<String, Failure> {
+    let indexer = pollster::block_on(ring.field(&args.field)?.context(context(args, &[])?).indexer(&args.index))?;
+    Ok(indexer.key_ids()[0].to_string())
+}
+
+/// The context of a row: the pairs of the arguments, and `more` from its columns, or empty values in their places.
+fn context(args: &IndexBackfill, more: &[(String, String)]) -> Result<Context, Error> {
+    let missing = args.binding.context_column.iter().map(|(key, _)| (key.clone(), String::new()));
+    let of_columns: Vec<(String, String)> = if more.is_empty() { missing.collect() } else { more.to_vec() };
+    let pairs = args.binding.context.iter().chain(&of_columns);
+    pairs.into_iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value))
+}
+
+fn check_column(table: &Table, to: usize, index: &IndexPolicy) -> Result<(), Failure> {
+    let why = match table.kind(to) {
+        ColumnKind::Binary if index.bits != IndexPolicy::FULL || index.tokens_per_value() > 1 => {
+            "the column for tokens is binary, which is for one token of 256 bits"
+        }
+        ColumnKind::Other if index.bits == IndexPolicy::FULL => {
+            "the column for tokens is one of numbers, and the index has 256 bits: make it BYTEA, BLOB or TEXT"
+        }
+        _ if !table.is_nullable(to) => "the column for tokens may not be null, and rows without a value have no token",
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Exit::Policy, why).at(table.place()))
+}
+
+/// The cell that holds these tokens.
+fn cell(kind: ColumnKind, is_list: bool, tokens: &[Token]) -> Cell {
+    match (kind, tokens) {
+        (_, []) => Cell::Null,
+        (ColumnKind::Binary, [Token::Bytes(bytes), ..]) => Cell::Bytes(Zeroizing::new(bytes.to_vec())),
+        _ => Cell::Text(Zeroizing::new(crate::transform::token_cell(is_list, tokens))),
+    }
+}
+
+impl Job<'_> {
+    fn walk(&mut self, pace: &Pace, checkpoint: &mut Checkpoint) -> Result<(), Failure> {
+        let mut rows = Rows::new(pace, checkpoint.after.clone(), Extent::Whole, "indexing");
+        while let Some(page) = rows.next(&mut self.table)? {
+            let last = page.last().map(|row| row.key.clone());
+            self.counts.rows += page.len() as u64;
+            self.batch(page)?;
+            if checkpoint.is_kept() {
+                self.ledger.sync()?;
+                checkpoint.save(last.as_ref(), json!({ "counts": self.counts, "ledger": self.ledger.state() }))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, page: Vec<Row>) -> Result<(), Failure> {
+        let Self { ring, args, table, bindings, ledger, counts, to, context_columns, indexers } = self;
+        let policy = ring.policy().field(&args.field).cloned();
+        let policy = policy.ok_or_else(|| Failure::new(Exit::Internal, "a field is gone"))?;
+        let (place, kind, to) = (table.place().to_owned(), table.kind(*to), *to);
+        // The whole row: a token is true of the value that was read.
+        let settled = settle(table, page, &[to], Guard::Row, !args.verify, |row, _| {
+            let mut next = || -> Result<Option<Cell>, Trouble> {
+                let Some(stored) = Stored::of(&row.cells[bindings.column(0)], &policy)? else {
+                    counts.empty += 1;
+                    return Ok((row.cells[to] != Cell::Null).then_some(Cell::Null));
+                };
+                let bound = bindings.bind(row)?;
+                let binding = bindings.row_of(&bound, 0)?;
+                let opened =
+                    pollster::block_on(bound.ciphers[0].open(&stored.sealed, binding.as_ref().map(|row| &row[..])))?;
+                let indexer = indexer_of(ring, args, context_columns, row, indexers)?;
+                let tokens = indexer.tokens(opened.value())?;
+                let cell = cell(kind, indexer.index().tokens_per_value() > 1, &tokens);
+                if cell == row.cells[to] {
+                    counts.right += 1;
+                    return Ok(None);
+                }
+                Ok(Some(cell))
+            };
+            match next() {
+                Ok(cell) => Ok(cell.map(|cell| (cell, ()))),
+                Err(Trouble::Run(error)) => Err(error.into()),
+                Err(Trouble::Value(error)) => {
+                    counts.failed += 1;
+                    ledger.record(&place, &row.key, bindings.name(0), error)?;
+                    Ok(None)
+                }
+            }
+        })?;
+        counts.written += settled.made.len() as u64;
+        counts.gone += settled.gone;
+        counts.busy += settled.busy;
+        Ok(())
+    }
+
+    fn record(&self, finished: bool) -> Result<(), Failure> {
+        if self.args.verify {
+            return Ok(());
+        }
+        let counts = &self.counts;
+        let mut event = AuditEvent::new(AuditAction::Backfill)
+            .detail("step", "index")
+            .detail("finished", finished)
+            .detail("rows", counts.rows)
+            .detail("written", counts.written)
+            .detail("failed", counts.failed);
+        event.field = Some(self.args.field.clone());
+        Ok(self.ring.audit(event)?)
+    }
+
+    fn report(&self) {
+        let counts = &self.counts;
+        let line = if self.args.json {
+            let mut json = json!(counts);
+            json["verify"] = self.args.verify.into();
+            json.to_string()
+        } else {
+            let verb = if self.args.verify { "not what they should be" } else { "written" };
+            format!(
+                "{} rows; {} tokens {verb}; {} right; {} rows without a value; {} left because of errors; {} deleted meanwhile; {} busy",
+                counts.rows, counts.written, counts.right, counts.empty, counts.failed, counts.gone, counts.busy
+            )
+        };
+        // The work is done: a closed standard error is no reason to fail.
+        let _ = writeln!(anstream::stderr(), "{line}");
+    }
+}
+
+/// The index in the context of a row.
+fn indexer_of<'i>(
+    ring: &Keyring,
+    args: &IndexBackfill,
+    columns: &[(String, usize)],
+    row: &Row,
+    held: &'i mut HashMap<Vec<String>, Indexer>,
+) -> Result<&'i Indexer, Trouble> {
+    let value = |(key, column): &(String, usize)| match &row.cells[*column] {
+        Cell::Text(text) => Ok((key.clone(), text.to_string())),
+        _ => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the column that names a context value of the row is null or not text",
+        )),
+    };
+    let more: Vec<(String, String)> = columns.iter().map(value).collect::<Result<_, _>>()?;
+    let names: Vec<String> = more.iter().map(|(_, value)| value.clone()).collect();
+    if held.len() == MAX_HELD && !held.contains_key(&names) {
+        held.clear();
+    }
+    let indexer = match held.entry(names) {
+        std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+        std::collections::hash_map::Entry::Vacant(entry) => {
+            let field = ring.field(&args.field).map_err(Trouble::Run)?.context(context(args, &more)?);
+            entry.insert(pollster::block_on(field.indexer(&args.index)).map_err(Trouble::Run)?)
+        }
+    };
+    pollster::block_on(indexer.ready())?;
+    Ok(indexer)
+}

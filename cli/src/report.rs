@@ -1,0 +1,97 @@
+//! `keyfold report`: what configuration, key records and audit trail show, for people who review it.
+
+use crate::args::{Report as Args, ReportFormat, ServiceFiles};
+use crate::failure::{Exit, Failure};
+use crate::files::output::{Output, Target};
+use crate::{audit, opening, outputs};
+use keyfold::config::Config;
+use keyfold_open::is_no_answer;
+use keyfold_report::{Evidence, Key, Prices, Report, Service, Trail, Watch};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Records that are read from the store at once.
+const PAGE: usize = 1000;
+
+/// Writes the report. Changes nothing; with `--verify` the trail has, as of every command, that the keyring was opened.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let target = (args.output != "-").then(|| Path::new(&args.output));
+    let inputs: Vec<&OsStr> = args.prices.iter().map(|file| file.as_os_str()).collect();
+    outputs::refuse(&[("--output", target)], outputs::keyring(&args.source, &args.policy), &inputs, None)?;
+    let mut output = Output::create(Target::from_argument(&args.output), args.force)?;
+    let config = read(&args.source.config, &args.policy)?;
+    let mut services = vec![Service::new(config)];
+    for ServiceFiles { config, policies } in &args.service {
+        services.push(Service::new(read(config, policies)?));
+    }
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // The trail first: opening the keyring adds to it.
+    let trail = trail(args, services.first())?;
+    let evidence = Evidence {
+        at: args.at.unwrap_or_else(now),
+        keys: keys(args)?,
+        services,
+        trail,
+        watch: Watch { hours: args.hours.clone(), burst: args.burst },
+        prices: prices(args.prices.as_deref())?,
+    };
+    let report = Report::new(&evidence);
+    let text = match args.format {
+        ReportFormat::Md => report.to_markdown(),
+        ReportFormat::Json => format!("{:#}\n", report.to_json()),
+        ReportFormat::Html => report.to_html(),
+    };
+    output.write(text.as_bytes())?;
+    Ok(output.commit()?)
+}
+
+fn read(config: &Path, policies: &[PathBuf]) -> Result<Config, Failure> {
+    keyfold_open::read_config(config, policies).map_err(Failure::of_opening)
+}
+
+fn prices(file: Option<&Path>) -> Result<Prices, Failure> {
+    let Some(file) = file else { return Ok(Prices::built_in()) };
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", file.display())))?;
+    Prices::parse(&text).map_err(|error| Failure::new(Exit::Policy, format!("{}: {error}", file.display())))
+}
+
+fn trail(args: &Args, service: Option<&Service>) -> Result<Option<Trail>, Failure> {
+    if service.is_none_or(|service| service.config.audit.is_none()) {
+        return Ok(None);
+    }
+    let mut found = keyfold_open::audit_trail(&args.source.config).map_err(Failure::of_opening)?;
+    if !args.verify {
+        found.keks.clear();
+    }
+    let forgeable = found.forgeable.iter().map(ToString::to_string).collect();
+    let (files, verification) = audit::verify_trail(found)?;
+    Ok(Some(Trail { files, verification, forgeable }))
+}
+
+fn keys(args: &Args) -> Result<Vec<Key>, Failure> {
+    if !args.verify {
+        let records = keyfold_open::stored_records(&args.source.config).map_err(Failure::of_opening)?;
+        return Ok(records.into_iter().map(|record| Key { record, verified: None }).collect());
+    }
+    let ring = opening::open(&args.source, &args.policy)?;
+    let (mut keys, mut after) = (Vec::new(), None);
+    loop {
+        let page = pollster::block_on(ring.list(after, PAGE))?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.record.key_id());
+        keys.extend(page.into_iter().map(|info| Key {
+            verified: match &info.verified {
+                Ok(()) => Some(true),
+                // That nobody answered says nothing of the record.
+                Err(error) if is_no_answer(error) => None,
+                Err(_) => Some(false),
+            },
+            record: info.record,
+        }));
+    }
+    ring.close();
+    Ok(keys)
+}

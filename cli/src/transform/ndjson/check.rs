@@ -1,0 +1,104 @@
+//! Whether what was written can be read again.
+
+use super::values::scalar_text;
+use super::{Line, NdjsonJob, Rules};
+use crate::failure::{Exit, Failure};
+use crate::files::json::{Document, Located, MAX_LINE_LEN};
+use crate::transform::{Counts, Direction};
+use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+impl NdjsonJob<'_> {
+    /// After protecting: the same paths must select the same values, or they could not be revealed. After revealing:
+    /// counts what still looks sealed.
+    pub(super) fn check_output(
+        &self,
+        lines: &[Line<'_>],
+        out: &[u8],
+        number: u64,
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
+        let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
+        match self.direction {
+            Direction::Protect { .. } | Direction::Rebind | Direction::Reencrypt if out.len() > max_len => {
+                let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
+                return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
+            }
+            Direction::Protect { .. } if lines.iter().all(|line| line.rules.settled) => {}
+            Direction::Protect { .. } => {
+                let same = self.looks_the_same(lines, out, number, |line, again| {
+                    Ok(bindings_of(&again.rules, &again.document, &again.found)?
+                        == bindings_of(&line.rules, &line.document, &line.found)?)
+                })?;
+                if !same {
+                    let why = "a filter, an only_if or a row binding of the policy looks at a value that the policy protects, so the document could not be revealed";
+                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
+                }
+            }
+            Direction::Rebind | Direction::Reencrypt => {
+                if !self.looks_the_same(lines, out, number, |_, _| Ok(true))? {
+                    let why = "a filter or an only_if of the policy looks at a value that was replaced, so the document could not be revealed";
+                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
+                }
+            }
+            Direction::Reveal => {
+                let text = std::str::from_utf8(out).unwrap_or_default();
+                counts.still_sealed += count_sealed(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a line that was written has the same documents, in which the paths select the same values.
+    fn looks_the_same(
+        &self,
+        lines: &[Line<'_>],
+        out: &[u8],
+        number: u64,
+        also: impl Fn(&Line<'_>, &Line<'_>) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let again = self.lines_of(out, 0, number, true)?;
+        if again.len() != lines.len() {
+            return Ok(false);
+        }
+        for (line, again) in lines.iter().zip(&again) {
+            if !selects_the_same(line, again) || !also(line, again)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether the paths select the same values as before.
+fn selects_the_same(line: &Line<'_>, again: &Line<'_>) -> bool {
+    let places =
+        |line: &Line<'_>| line.found.iter().map(|located| (located.rule, located.path.clone())).collect::<Vec<_>>();
+    Arc::ptr_eq(&again.rules, &line.rules) && again.kind == line.kind && places(again) == places(line)
+}
+
+/// A row binding: which of the protected values it is, or else what it says in clear.
+type Binding = (Option<usize>, Option<Zeroizing<String>>);
+
+/// The row bindings of a document.
+fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Result<Vec<Binding>, Failure> {
+    let mut bindings = Vec::new();
+    for (_, paths) in &rules.rows {
+        for place in paths.locate(document)? {
+            let protected = found.iter().position(|located| located.span == place.span);
+            let clear = if protected.is_none() { scalar_text(Some(document.token(place.span)?)) } else { None };
+            bindings.push((protected, clear));
+        }
+    }
+    Ok(bindings)
+}
+
+/// How many values in `text` look sealed. A hint for people, not a decision.
+fn count_sealed(text: &str) -> u64 {
+    let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
+    let looks =
+        |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
+    let values = text.match_indices(TEXT_PREFIX).filter(|(at, _)| looks(*at)).count();
+    (values + text.matches(BODY_TEXT_PREFIX).count()) as u64
+}

@@ -1,0 +1,161 @@
+//! Tokens of indexes beside protected values, and values that keep their format, in files.
+
+mod common;
+
+use common::{DATA, POLICY, World, contains};
+
+const LOOKUP_POLICY: &str = r#"version = 1
+rows = 1000000
+
+[fields."patient.ssn"]
+identifier = "G"
+row_binding = { column = "id", path = "$.id" }
+columns = ["ssn"]
+paths = ["$.ssn"]
+[fields."patient.ssn".index.lookup]
+kind = "digits"
+bits = 63
+column = "ssn_index"
+[fields."patient.ssn".index.whole]
+kind = "exact"
+bits = 256
+column = "ssn_whole"
+
+[fields."patient.name"]
+row_binding = "none"
+columns = ["name"]
+paths = ["$.name[*]"]
+[fields."patient.name".index.start]
+kind = "prefix"
+length = [3, 4]
+bits = 6
+column = "name_start"
+
+[fields."patient.mrn"]
+mode = "format-preserving"
+format = "digits"
+columns = ["mrn"]
+paths = ["$.mrn"]
+"#;
+
+const CSV: &str = "id,ssn,name,mrn,state\r
+1,111-22-3333,Canáry7391 Änne,123-4567,KS\r
+2,111223333,\"Canáry7391, \"\"Bob\"\"\",765-4321,MO\r
+3,,,000-0000,\"\"\r
+";
+
+fn world() -> World {
+    let world = World::new();
+    world.write("policy.toml", LOOKUP_POLICY);
+    world.write("in.csv", CSV);
+    world
+}
+
+#[test]
+fn columns_of_indexes_come_and_go() {
+    let world = world();
+    let run = world.succeeds(&["protect", "in.csv", "--output", "sealed.csv"]);
+    assert!(run.stderr.contains("in clear: \"id\", \"state\"; not authenticated"), "{}", run.stderr);
+    let sealed = world.text("sealed.csv");
+    let mut lines = sealed.lines();
+    assert_eq!(lines.next().unwrap_or_default(), "id,ssn,name,mrn,state,name_start,ssn_index,ssn_whole");
+    let rows: Vec<&str> = lines.collect();
+    let ends: Vec<(&str, &str, &str)> = rows
+        .iter()
+        .map(|row| {
+            let (rest, whole) = row.rsplit_once(',').expect("a cell");
+            let (rest, index) = rest.rsplit_once(',').expect("a cell");
+            let start = rest.find("\"{").map_or("", |at| &rest[at..]);
+            (index, whole, start)
+        })
+        .collect();
+    // The digits are equal, the texts are not; what is empty has nothing to find but the fact that it is.
+    assert!(ends[0].0.parse::<i64>().is_ok() && ends[0].0 == ends[1].0 && ends[0].1 != ends[1].1);
+    assert!(ends[0].1.len() == 64 && ends[0].2.starts_with("\"{") && ends[0].2 == ends[1].2);
+    assert_eq!((ends[2].0, ends[2].2), ("", ""));
+    assert!(!sealed.contains("Canáry7391") && !sealed.contains("123-4567"));
+    world.succeeds(&["reveal", "sealed.csv", "--output", "back.csv"]);
+    assert_eq!(world.text("back.csv"), CSV);
+
+    // A column of an index is dropped wherever it stands; one that is in the way is not overwritten.
+    let moved: String = sealed
+        .lines()
+        .map(|line| {
+            let cells: Vec<&str> = line.splitn(2, ',').collect();
+            format!(
+                "{},{},{}\n",
+                if cells[0] == "id" { "ssn_index" } else { "7" },
+                cells[0],
+                cells[1].replace("ssn_index", "other")
+            )
+        })
+        .collect();
+    world.write("moved.csv", moved);
+    world.succeeds(&["reveal", "moved.csv", "--output", "moved-back.csv"]);
+    assert!(world.text("moved-back.csv").starts_with("id,ssn,name,mrn,state,other\n1,111-22-3333,"));
+    world.write("in.csv", CSV.replace("state", "ssn_index"));
+    world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &["column 5", "index"]);
+    world.write("in.csv", CSV.replace("state", "SSN_index"));
+    world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &["case or white space"]);
+}
+
+#[test]
+fn members_of_indexes_come_and_go() {
+    let world = world();
+    let lines = concat!(
+        r#"{"id":"1","ssn":"111-22-3333","name":["Canáry7391"],"mrn":"123-4567"}"#,
+        "\n",
+        r#"  { "id" : "2", "ssn" : null, "name" : ["Canáry7391", "Änne"], "mrn": "7654321" }"#,
+        "\n",
+        r#"{"id":"3","ssn":"111223333"}"#,
+        "\n"
+    );
+    world.write("in.ndjson", lines);
+    world.succeeds(&["protect", "in.ndjson", "--output", "sealed.ndjson"]);
+    let sealed: Vec<serde_json::Value> =
+        world.text("sealed.ndjson").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(sealed[0]["ssn_index"].is_i64() && sealed[0]["ssn_index"] == sealed[2]["ssn_index"]);
+    assert_eq!(sealed[0]["ssn_whole"].as_str().map(str::len), Some(64));
+    assert!(sealed[1]["ssn_index"].is_null() && sealed[1].get("ssn_index").is_some());
+    assert!((3..=4).contains(&sealed[1]["name_start"].as_array().map_or(0, Vec::len)));
+    assert!(sealed[2].get("name_start").is_none());
+    assert!(!contains(&world.read("sealed.ndjson"), "Canáry7391".as_bytes()));
+    world.succeeds(&["reveal", "sealed.ndjson", "--output", "back.ndjson"]);
+    assert_eq!(world.text("back.ndjson"), lines);
+
+    world.write("in.ndjson", r#"{"id":"1","ssn":"1","ssn_index":7}"#);
+    world.refuses(&["protect", "in.ndjson", "--output", "x.ndjson"], POLICY, &["ssn_index", "already"]);
+}
+
+#[test]
+fn values_that_cannot_keep_their_format_are_refused() {
+    let world = world();
+    for (from, to, says) in
+        [("123-4567", "12345", "row 1"), ("765-4321", "A765-4321", "row 2"), ("000-0000", "", "row 3")]
+    {
+        world.write("in.csv", CSV.replace(from, to));
+        world.refuses(&["protect", "in.csv", "--output", "x.csv"], DATA, &[says, "mrn"]);
+    }
+    world.write("in.ndjson", r#"{"id":"1","ssn":"1","name":[],"mrn":null}"#);
+    world.refuses(&["protect", "in.ndjson", "--output", "x.ndjson"], DATA, &["line 1", "patient.mrn"]);
+    // There is nothing to renew in such a value, and the tokens stay what they are.
+    world.write("in.csv", CSV);
+    world.succeeds(&["protect", "in.csv", "--output", "sealed.csv"]);
+    world.succeeds(&["reencrypt", "sealed.csv", "--output", "again.csv"]);
+    assert_eq!(world.read("again.csv"), world.read("sealed.csv"));
+}
+
+#[test]
+fn policies_whose_columns_cannot_be_meant_are_refused() {
+    let world = world();
+    for (from, to, says) in [
+        ("column = \"ssn_whole\"", "column = \"ssn_index\"", "same column"),
+        ("column = \"name_start\"", "column = \"ssn_index\"", "two indexes"),
+        ("column = \"name_start\"", "column = \"mrn\"", "a field's and an index's"),
+        ("columns = [\"name\"]", "columns = [\"name\", \"state\"]", "several columns"),
+        ("rows = 1000000", "rows = 1000", "12 bits, of which 1000 rows allow 6"),
+    ] {
+        world.write("policy.toml", LOOKUP_POLICY.replace(from, to));
+        world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &[says]);
+    }
+}

@@ -1,0 +1,143 @@
+//! Evidence reports (docs/REPORT.md): what the configuration, the key records and the audit trail of a keyring show, for people who
+//! review it.
+//!
+//! [`Report::new`] is a pure function of its [`Evidence`]: it reads no file, asks no key service and knows no clock, so the same evidence
+//! gives the same report. It is JSON, Markdown, or one HTML file that needs nothing else.
+#![forbid(unsafe_code)]
+
+mod chart;
+mod controls;
+mod cost;
+mod document;
+mod evidence;
+mod hours;
+mod html;
+mod inventory;
+mod markdown;
+mod retention;
+mod services;
+mod time;
+mod trail;
+
+pub use controls::{Control, Row, controls};
+pub use cost::{Cost, Price, Prices};
+pub use evidence::{Evidence, Key, Service, Trail, Watch};
+pub use hours::Hours;
+pub use inventory::{Inventory, KeyRow};
+pub use retention::Retention;
+pub use services::{FieldRow, KekRow};
+pub use time::parse as parse_time;
+pub use trail::{Anomaly, AuditSummary, Calls, DayUse, Happening};
+
+use serde::Serialize;
+
+/// A report. Its JSON form has every member; docs/REPORT.md says what they mean.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The version of Keyfold.
+    pub version: &'static str,
+    /// When it was made (RFC 3339).
+    pub at: String,
+    /// The name of the keyring, for people.
+    pub keyring: String,
+    /// Its environment.
+    pub environment: String,
+    /// What identifies it.
+    pub lineage: String,
+    /// The services.
+    pub services: Vec<String>,
+    /// The encryption configuration matrix.
+    pub fields: Vec<FieldRow>,
+    /// The KEKs.
+    pub keks: Vec<KekRow>,
+    /// The keys.
+    pub keys: Inventory,
+    /// The audit trail; `None`: nothing is recorded.
+    pub audit: Option<AuditSummary>,
+    /// Usual hours.
+    pub hours: Option<String>,
+    /// What a burst is: so many times a median hour.
+    pub burst: u32,
+    /// What KEKs cost, where prices are known.
+    pub costs: Vec<Cost>,
+    /// The prices.
+    pub prices: Prices,
+    /// What would be lost before six years have passed.
+    pub retention: Vec<Retention>,
+    /// The control map.
+    pub controls: Vec<Row>,
+}
+
+impl Report {
+    /// The report of `evidence`.
+    #[must_use]
+    pub fn new(evidence: &Evidence) -> Self {
+        let keyring = evidence.services.first().map(|service| &service.config.keyring);
+        let audit = evidence.trail.as_ref().map(|trail| AuditSummary::new(evidence, trail));
+        let (keys, keks) = (Inventory::new(evidence), services::keks(evidence));
+        let mut report = Self {
+            version: env!("CARGO_PKG_VERSION"),
+            at: time::rfc3339(evidence.at),
+            keyring: keyring.map(|keyring| keyring.name.clone()).unwrap_or_default(),
+            environment: keyring.map(|keyring| keyring.environment.clone()).unwrap_or_default(),
+            lineage: keyring.map(|keyring| keyring.lineage.to_string()).unwrap_or_default(),
+            services: evidence.services.iter().map(|service| service.name.clone()).collect(),
+            fields: services::fields(evidence),
+            costs: audit.as_ref().map_or_else(Vec::new, |audit| audit.costs(evidence, &keks)),
+            retention: retention::warnings(evidence, &keys, audit.as_ref()),
+            hours: evidence.watch.hours.as_ref().map(ToString::to_string),
+            burst: evidence.watch.burst,
+            prices: evidence.prices.clone(),
+            controls: Vec::new(),
+            keks,
+            keys,
+            audit,
+        };
+        report.controls = controls::rows(evidence, &report);
+        report
+    }
+
+    /// The report as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("names are texts, and numbers are finite")
+    }
+
+    /// The report as Markdown.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        markdown::render(self)
+    }
+
+    /// The report as one HTML file, which loads nothing and runs nothing.
+    #[must_use]
+    pub fn to_html(&self) -> String {
+        html::render(self)
+    }
+
+    fn title(&self) -> String {
+        format!("Keyfold evidence report: {}", self.keyring)
+    }
+
+    /// Fields that are bound to their row.
+    fn bound(&self) -> usize {
+        self.fields.iter().filter(|field| field.row_binding.is_some()).count()
+    }
+
+    /// Fields with the letter of an identifier.
+    fn classified(&self) -> usize {
+        self.fields.iter().filter(|field| field.identifier.is_some()).count()
+    }
+}
+
+impl AuditSummary {
+    /// What verification said, in one sentence.
+    fn verdict(&self) -> String {
+        match (self.events, self.clean, self.authenticated) {
+            (0, true, _) => "nothing is recorded yet".to_owned(),
+            (_, true, true) => "verified under the audit KEK, nothing is wrong".to_owned(),
+            (_, true, false) => "only the structure was checked, which whoever edits the files can make fit (--verify asks the audit KEK)".to_owned(),
+            (_, false, _) => format!("NOT WHAT WAS WRITTEN: {} findings", self.findings.len()),
+        }
+    }
+}

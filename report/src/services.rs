@@ -1,0 +1,220 @@
+//! The configuration matrix: what each service encrypts how, and which KEKs there are.
+
+use crate::evidence::{Evidence, Service};
+use crate::time;
+use keyfold::config::Config;
+use keyfold::{FieldMode, FieldPolicy, KekAlias, KekUse, KeyClass, KeyState, Padding, RowBinding};
+use serde::Serialize;
+use std::time::Duration;
+
+/// How one field of one service is encrypted.
+#[derive(Clone, Debug, Serialize)]
+pub struct FieldRow {
+    /// The service.
+    pub service: String,
+    /// The field.
+    pub field: String,
+    /// The letter of the HIPAA identifier that it is, (A) to (R).
+    pub identifier: Option<char>,
+    /// What the letter stands for.
+    pub identifier_title: Option<&'static str>,
+    /// The mode of the policy.
+    pub mode: &'static str,
+    /// Suites that are opened.
+    pub suites: Vec<String>,
+    /// The algorithm, with its key length.
+    pub algorithm: &'static str,
+    /// The type of the values.
+    pub value_type: &'static str,
+    /// Which keys seal.
+    pub keys: String,
+    /// The column or path that a value cannot be moved away from.
+    pub row_binding: Option<String>,
+    /// Context keys that are required.
+    pub required_context: Vec<String>,
+    /// How lengths are blurred.
+    pub padding: String,
+    /// How values are found.
+    pub index: &'static str,
+    /// What whoever sees the sealed values learns.
+    pub shows: &'static str,
+    /// When its keys are replaced.
+    pub rotation: String,
+    /// When the newest of its keys was made (RFC 3339).
+    pub last_rotation: Option<String>,
+    /// KEKs that wrap the roots of its keys.
+    pub keks: Vec<String>,
+    /// Whether values in clear may still be read.
+    pub migrates: bool,
+}
+
+/// A KEK of the configuration.
+#[derive(Clone, Debug, Serialize)]
+pub struct KekRow {
+    /// Its alias.
+    pub kek: String,
+    /// The scheme of its URI, which says what sort of key service it is in. The rest of the URI is not in a report.
+    pub scheme: String,
+    /// The same for people.
+    pub service: &'static str,
+    /// What it wraps.
+    pub wraps: &'static str,
+    /// When it is asked.
+    pub used: &'static str,
+    /// `compromised` or `retired`, if it is one of them.
+    pub state: Option<&'static str>,
+    /// Records that are wrapped by it now.
+    pub records: usize,
+}
+
+/// What there is to say of a mode.
+struct Mode {
+    name: &'static str,
+    algorithm: &'static str,
+    index: &'static str,
+    shows: &'static str,
+}
+
+fn mode(policy: &FieldPolicy) -> Mode {
+    match &policy.mode {
+        FieldMode::Randomized => Mode {
+            name: "randomized",
+            algorithm: "XAES-256-GCM, key commitment",
+            index: "none",
+            shows: if policy.padding == Padding::None { "length" } else { "blurred length" },
+        },
+        FieldMode::Deterministic { .. } => Mode {
+            name: "deterministic",
+            algorithm: "AES-256-SIV",
+            index: "equal values are equal",
+            shows: "which values are equal, and their length",
+        },
+        _ => Mode {
+            name: "other",
+            algorithm: "as its suite says",
+            index: "see docs/CONFIG.md",
+            shows: "see docs/CONFIG.md",
+        },
+    }
+}
+
+/// The fields of every service, in the order of services and names.
+pub(crate) fn fields(evidence: &Evidence) -> Vec<FieldRow> {
+    let of = |service: &Service| {
+        let fields = service.config.keyring.policy.fields();
+        fields.map(|policy| field(evidence, service, policy)).collect::<Vec<_>>()
+    };
+    evidence.services.iter().flat_map(of).collect()
+}
+
+fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldRow {
+    let keyring = &service.config.keyring;
+    let Mode { name, algorithm, index, shows } = mode(policy);
+    let partition = match &policy.mode {
+        FieldMode::Deterministic { partition, .. } => Some(partition),
+        _ => None,
+    };
+    let sealing = partition.and_then(|partition| keyring.lookup.get(partition)).map(|keys| keys.seals);
+    let is_its_key = |key: &&crate::evidence::Key| match partition {
+        Some(_) => Some(key.record.key_id()) == sealing,
+        None => key.record.class() == KeyClass::Data && key.record.state() != KeyState::Destroyed,
+    };
+    let made = evidence.keys.iter().filter(is_its_key).map(|key| key.record.created_at()).max();
+    FieldRow {
+        service: service.name.clone(),
+        field: policy.name.clone(),
+        identifier: policy.identifier.map(keyfold::HipaaClass::letter),
+        identifier_title: policy.identifier.map(keyfold::HipaaClass::title),
+        mode: name,
+        suites: policy.accepted_suites.iter().map(ToString::to_string).collect(),
+        algorithm,
+        value_type: policy.value_type.map_or("any", keyfold::ValueType::name),
+        keys: match partition {
+            Some(partition) => format!("look-up key of partition {partition}"),
+            None => "data key of the scope that the caller names".to_owned(),
+        },
+        row_binding: match &policy.row_binding {
+            RowBinding::Bound { column, path } => {
+                Some([column, path].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
+            }
+            _ => None,
+        },
+        required_context: policy.required_context.iter().cloned().collect(),
+        padding: match policy.padding {
+            Padding::None => "none".to_owned(),
+            Padding::Multiple(n) => format!("to a multiple of {n} bytes"),
+            Padding::Padme => "Padmé".to_owned(),
+            _ => "other".to_owned(),
+        },
+        index,
+        shows,
+        rotation: match (partition, keyring.rotation.data_age) {
+            (Some(_), _) => "by hand".to_owned(),
+            (None, Some(age)) => format!("after {}", time::length(age.as_secs())),
+            (None, None) => "by hand".to_owned(),
+        },
+        last_rotation: made.map(time::rfc3339),
+        keks: service
+            .config
+            .keks
+            .keys()
+            .filter(|alias| wraps_roots(&service.config, alias))
+            .map(ToString::to_string)
+            .collect(),
+        migrates: policy.migration.is_some(),
+    }
+}
+
+fn wraps_roots(config: &Config, alias: &KekAlias) -> bool {
+    !config.keyring.scope_keks.contains(alias)
+}
+
+/// The KEKs of the first service, those for audit chains among them.
+pub(crate) fn keks(evidence: &Evidence) -> Vec<KekRow> {
+    let Some(Service { config, .. }) = evidence.services.first() else { return Vec::new() };
+    let policy = &config.keyring.keks;
+    let row = |alias: &KekAlias, uri: &str, wraps| {
+        let scheme = uri.split_once(':').map_or(uri, |(scheme, _)| scheme);
+        KekRow {
+            kek: alias.to_string(),
+            scheme: scheme.to_owned(),
+            service: key_service(scheme),
+            wraps,
+            used: match policy.uses.get(alias).copied().unwrap_or_default() {
+                KekUse::Always => "always",
+                KekUse::Recovery => "in recovery mode",
+                KekUse::BreakGlass => "break-glass, with a reason",
+            },
+            state: match () {
+                () if policy.compromised.contains(alias) => Some("compromised"),
+                () if policy.retired.contains(alias) => Some("retired"),
+                () => None,
+            },
+            records: evidence.keys.iter().filter(|key| key.record.kek_aliases().any(|known| known == alias)).count(),
+        }
+    };
+    let of_keys = config
+        .keks
+        .iter()
+        .map(|(alias, uri)| row(alias, uri, if wraps_roots(config, alias) { "roots" } else { "isolated scopes" }));
+    of_keys.chain(config.audit_keks.iter().map(|(alias, uri)| row(alias, uri, "audit chains"))).collect()
+}
+
+fn key_service(scheme: &str) -> &'static str {
+    match scheme {
+        "local" => "file",
+        "passphrase" => "file with a passphrase",
+        "host" => "the program itself",
+        "awskms" => "AWS KMS",
+        "azurekv" => "Azure Key Vault",
+        "gcpkms" => "Google Cloud KMS",
+        "pkcs11" => "HSM by PKCS#11",
+        "vault" => "Vault or OpenBao",
+        _ => "other",
+    }
+}
+
+/// An age of the rotation policy for people.
+pub(crate) fn age(age: Option<Duration>) -> String {
+    age.map_or_else(|| "never by age".to_owned(), |age| format!("after {}", time::length(age.as_secs())))
+}
