@@ -4,6 +4,8 @@ import pathlib
 
 import bundle
 import decoder
+import document
+import lookup
 
 
 def run(folder):
@@ -24,4 +26,8 @@ def run(folder):
                 found = str(refused)
             assert found == case["expect"], f"{case['id']} ({case['note']}): {found}, expected {case['expect']}"
     count += bundle.run(json.loads((folder / "bundle.json").read_text())["cases"])
+    keyring = decoder.Keyring(ring, ring["keks"], records)
+    count += document.run(keyring, json.loads((folder / "document.json").read_text())["cases"])
+    indexes, formats = (json.loads((folder / f"{file}.json").read_text())["cases"] for file in ("index", "fpe"))
+    count += lookup.run(decoder.Keyring(ring, ring["keks"], records), indexes, formats)
     print(f"{count} vectors pass")

@@ -193,6 +193,11 @@ impl SealedColumn {
         }
     }
 
+    /// The column with these buffers, whose offsets the caller has made himself.
+    pub(crate) const fn of_parts(data: Vec<u8>, offsets: Vec<i64>) -> Self {
+        Self { data, offsets }
+    }
+
     /// The same values, each behind `head`.
     pub(crate) fn each_behind(&self, head: &[u8]) -> Self {
         let rows = ColumnBytes::len(self);

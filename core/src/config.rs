@@ -2,9 +2,11 @@
 
 mod audit;
 mod cache;
+mod document;
 mod duration;
 mod field;
 mod keks;
+mod lookup;
 mod position;
 mod rotation;
 mod shred;
@@ -15,10 +17,11 @@ mod tests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
-use crate::policy::Policy;
+use crate::policy::{Policy, check_shown_bits};
 use audit::AuditToml;
 pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
+use document::DocumentToml;
 use field::FieldToml;
 use keks::{KekToml, RecoveryToml};
 use position::{Origin, Spanned};
@@ -81,6 +84,9 @@ struct ConfigToml {
     scopes: BTreeMap<String, Spanned<ScopeToml>>,
     #[serde(default)]
     lookup: BTreeMap<String, LookupToml>,
+    rows: Option<Spanned<u64>>,
+    #[serde(default)]
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
     fields: BTreeMap<String, Spanned<FieldToml>>,
 }
@@ -89,6 +95,9 @@ struct ConfigToml {
 #[serde(deny_unknown_fields)]
 struct PolicyToml {
     version: Spanned<u32>,
+    rows: Option<Spanned<u64>>,
+    #[serde(default)]
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
     fields: BTreeMap<String, Spanned<FieldToml>>,
 }
@@ -219,7 +228,7 @@ impl Config {
             };
             config.keyring.lookup.insert(name, keys);
         }
-        add_fields(&mut config.keyring.policy, &origin, file.fields)?;
+        add_fields(&mut config.keyring.policy, &origin, file.documents, file.fields, file.rows.as_ref())?;
         Ok(config)
     }
 
@@ -236,11 +245,11 @@ impl Config {
         scope.keks.iter().map(of).collect()
     }
 
-    /// Adds the fields of a policy file; `origin` names it in errors.
+    /// Adds the fields and documents of a policy file; `origin` names it in errors.
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when a field is defined already.
+    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key; also when one of them is defined already.
     pub fn add_policy(&mut self, text: &str, origin: &str) -> Result<()> {
         add_policy(&mut self.keyring.policy, text, origin)
     }
@@ -311,14 +320,32 @@ pub fn add_policy(policy: &mut Policy, text: &str, origin: &str) -> Result<()> {
     let origin = Origin::new(origin, text);
     let file: PolicyToml = origin.parse()?;
     origin.check_version(&file.version, VERSION)?;
-    add_fields(policy, &origin, file.fields)
+    add_fields(policy, &origin, file.documents, file.fields, file.rows.as_ref())
 }
 
-fn add_fields(policy: &mut Policy, origin: &Origin<'_>, fields: BTreeMap<String, Spanned<FieldToml>>) -> Result<()> {
-    for (name, field) in fields {
-        origin.at(&field, |toml| policy.add(toml.to_policy(&name)?))?;
+/// `rows`: how many the table of these fields has, where the file says so.
+fn add_fields(
+    policy: &mut Policy,
+    origin: &Origin<'_>,
+    documents: BTreeMap<String, Spanned<DocumentToml>>,
+    fields: BTreeMap<String, Spanned<FieldToml>>,
+    rows: Option<&Spanned<u64>>,
+) -> Result<()> {
+    for (name, document) in documents {
+        origin.at(&document, |toml| policy.add_document(toml.to_policy(&name)?))?;
     }
-    Ok(())
+    let mut added = Vec::with_capacity(fields.len());
+    for (name, field) in fields {
+        origin.at(&field, |toml| {
+            let field = toml.to_policy(&name)?;
+            added.push(field.clone());
+            policy.add(field)
+        })?;
+    }
+    match rows {
+        Some(rows) => origin.at(rows, |rows| check_shown_bits(*rows, &added)),
+        None => Ok(()),
+    }
 }
 
 /// The pin of a root as the configuration writes it: its commitment in lower-case hexadecimal.

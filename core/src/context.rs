@@ -29,7 +29,7 @@ pub(crate) enum NameKind {
 #[cfg(feature = "std")]
 pub use with_std::Context;
 #[cfg(feature = "std")]
-pub(crate) use with_std::{Aad, Strings};
+pub(crate) use with_std::{Aad, BoundContext, Strings};
 
 /// Where encoded parts go: a growing vector, or a buffer of fixed size on a device.
 pub(crate) trait Sink {
@@ -71,7 +71,7 @@ pub(crate) fn put_head(out: &mut impl Sink, header: &[u8; HEADER_LEN], kind: Nam
     put_name(out, kind, name)
 }
 
-fn put_name(out: &mut impl Sink, kind: NameKind, name: &str) -> Result<()> {
+pub(crate) fn put_name(out: &mut impl Sink, kind: NameKind, name: &str) -> Result<()> {
     let len = u8::try_from(name.len())
         .map_err(|_| Error::new(ErrorKind::LimitExceeded, "a field's name has at most 255 bytes"))?;
     out.put(&[kind as u8, len])?;
@@ -323,19 +323,62 @@ mod with_std {
         /// As for [`of_row`](Self::of_row).
         #[inline]
         pub(crate) fn check_row(&self, row: Option<&[u8]>) -> Result<()> {
-            match row {
-                None if self.row_bound => Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    "the field is bound to its row, so a row binding is needed",
-                )),
-                Some(_) if !self.row_bound => Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    "the field is not bound to its row, but a row binding is given",
-                )),
-                Some([]) => Err(Error::new(ErrorKind::InvalidInput, "the row binding is empty")),
-                Some(row) if row.len() > self.max_row_len => Err(TOO_LONG),
-                _ => Ok(()),
+            check_row(row, self.row_bound, self.max_row_len)
+        }
+    }
+
+    #[inline]
+    fn check_row(row: Option<&[u8]>, row_bound: bool, max_row_len: usize) -> Result<()> {
+        match row {
+            None if row_bound => {
+                Err(Error::new(ErrorKind::InvalidInput, "the field is bound to its row, so a row binding is needed"))
             }
+            Some(_) if !row_bound => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the field is not bound to its row, but a row binding is given",
+            )),
+            Some([]) => Err(Error::new(ErrorKind::InvalidInput, "the row binding is empty")),
+            Some(row) if row.len() > max_row_len => Err(TOO_LONG),
+            _ => Ok(()),
+        }
+    }
+
+    /// The encoded context of each document of suite 05, its row binding within it (FORMAT.md §18.3).
+    pub(crate) struct BoundContext {
+        /// The number of pairs, those whose keys sort before the row binding's, and that key.
+        head: Vec<u8>,
+        tail: Vec<u8>,
+        row_bound: bool,
+        max_row_len: usize,
+    }
+
+    impl BoundContext {
+        /// # Errors
+        ///
+        /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the context leaves no room for a row binding.
+        pub(crate) fn new(context: &Context, row_bound: bool) -> Result<Self> {
+            let (mut head, mut tail) = (vec![context.count(row_bound)], Vec::new());
+            context.put_where(&mut head, |key| key < ROW_KEY)?;
+            context.put_where(&mut tail, |key| key > ROW_KEY)?;
+            if row_bound {
+                put_part(&mut head, ROW_KEY)?;
+            }
+            let used = head.len() + tail.len() + if row_bound { 2 } else { 0 };
+            let max_row_len = MAX_CONTEXT_LEN.checked_sub(used).ok_or(TOO_LONG)?;
+            Ok(Self { head, tail, row_bound, max_row_len })
+        }
+
+        /// Passes the parts of the context of a document bound to `row` to `derive`.
+        ///
+        /// # Errors
+        ///
+        /// As for [`Aad::of_row`].
+        pub(crate) fn of_row<T>(&self, row: Option<&[u8]>, derive: impl FnOnce([&[u8]; 4]) -> T) -> Result<T> {
+            check_row(row, self.row_bound, self.max_row_len)?;
+            Ok(match row {
+                Some(row) => derive([&self.head, &part_len(row)?, row, &self.tail]),
+                None => derive([&self.head, &[], &[], &self.tail]),
+            })
         }
     }
 
@@ -355,6 +398,11 @@ mod with_std {
             let mut named = Vec::new();
             put_name(&mut named, kind, name)?;
             Ok(Self { name: named, context: encoded })
+        }
+
+        /// name ‖ context, of which each part states its length.
+        pub(crate) fn to_bytes(&self) -> Vec<u8> {
+            [&self.name[..], &self.context].concat()
         }
 
         pub(crate) fn with<'a>(&'a self, header: &'a [u8; HEADER_LEN]) -> [&'a [u8]; 3] {

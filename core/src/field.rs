@@ -3,13 +3,18 @@
 mod clear;
 mod decryptor;
 mod framed;
+mod index;
+mod live;
+mod preserve;
 mod rebind;
 mod search;
-mod used;
+pub(crate) mod used;
 
 pub use clear::Revealed;
 pub use decryptor::{Decryptor, Opened};
 use decryptor::{Held, Slots};
+pub use index::Indexer;
+pub use preserve::FormatPreserver;
 pub use rebind::Rebinder;
 pub use search::Searcher;
 
@@ -87,6 +92,8 @@ impl Field {
                 self.ring.current(self.ring.slot(KeyClass::Lookup, keys.partition), Some(keys.seals))
             }
             FieldMode::Randomized => self.ring.current(self.ring.data_slot_or_new(self.scope.as_deref()).await?, None),
+            FieldMode::Document => return Err(of_documents(&self.policy)),
+            FieldMode::FormatPreserving { .. } => return Err(no_suite(&self.policy)),
         };
         self.ring.ready(&current).await?;
         let uses = Uses::new(&self.ring, &self.policy.name);
@@ -105,6 +112,11 @@ impl Field {
 
     async fn make_decryptor(self) -> Result<Decryptor> {
         let bound = self.bind()?;
+        match &self.policy.mode {
+            FieldMode::Document => return Err(of_documents(&self.policy)),
+            FieldMode::FormatPreserving { .. } => return Err(no_suite(&self.policy)),
+            _ => {}
+        }
         let mut slots = Slots::default();
         let mut current = None;
         if self.policy.accepted_suites.contains(&Suite::Field) {
@@ -134,13 +146,18 @@ impl Field {
         })
     }
 
-    fn bind(&self) -> Result<Bound> {
+    fn check_context(&self) -> Result<()> {
         for required in &self.policy.required_context {
             if !self.context.keys().any(|key| key == required) {
                 return Err(Error::new(ErrorKind::PolicyRefused, "the policy requires a context key that is missing")
                     .with_detail(format!("field {}, key {required}", self.policy.name)));
             }
         }
+        Ok(())
+    }
+
+    fn bind(&self) -> Result<Bound> {
+        self.check_context()?;
         let (kind, name) = match &self.policy.mode {
             FieldMode::Deterministic { join_group: Some(group), .. } => (NameKind::JoinGroup, group),
             _ => (NameKind::Field, &self.policy.name),
@@ -335,7 +352,7 @@ impl Encryptor {
     #[inline]
     fn seal(&self, key: &SealingKey, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Result<()> {
         match &key.material {
-            Material::Data(xaes) => {
+            Material::Data(xaes, _) => {
                 seal_value(&key.key_id, xaes, &self.bound.aad, self.policy.padding, value, row, out)?;
             }
             Material::Lookup { siv, .. } => self.deterministic_seal(key.key_id, siv, row)?.value(value, out)?,
@@ -417,7 +434,7 @@ impl Encryptor {
         }
         let key = self.key_for(values.len()).map_err(|error| RowError { row: 0, error })?;
         match &key.material {
-            Material::Data(xaes) => {
+            Material::Data(xaes, _) => {
                 let mut aad = self.bound.aad.clone();
                 let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
                 let mut seal = FieldSeal { key_id: key.key_id, key: xaes, aad: &mut aad, padding, unlinkable };
@@ -452,7 +469,23 @@ impl core::fmt::Debug for Encryptor {
     }
 }
 
-const WRONG_CLASS: Error = Error::new(ErrorKind::WrongScope, "the key is of a class that the suite does not use");
+pub(crate) const WRONG_CLASS: Error =
+    Error::new(ErrorKind::WrongScope, "the key is of a class that the suite does not use");
+
+#[cold]
+fn of_documents(policy: &FieldPolicy) -> Error {
+    Error::new(ErrorKind::PolicyRefused, "the values of the field are sealed and opened with their documents")
+        .with_detail(format!("field {}", policy.name))
+}
+
+#[cold]
+fn no_suite(policy: &FieldPolicy) -> Error {
+    Error::new(
+        ErrorKind::PolicyRefused,
+        "values that keep their format have no suite: Field::format_preserver replaces them",
+    )
+    .with_detail(format!("field {}", policy.name))
+}
 
 #[cold]
 fn not_accepted(policy: &FieldPolicy, suite: Suite) -> Error {
@@ -461,7 +494,7 @@ fn not_accepted(policy: &FieldPolicy, suite: Suite) -> Error {
 }
 
 #[inline]
-fn check_type(policy: &FieldPolicy, value: &Value<'_>) -> Result<()> {
+pub(crate) fn check_type(policy: &FieldPolicy, value: &Value<'_>) -> Result<()> {
     match policy.value_type {
         Some(expected) if expected != value.value_type() && !matches!(value, Value::Null) => {
             Err(Error::new(ErrorKind::InvalidInput, "the value has another type than the policy gives the field")

@@ -45,12 +45,13 @@ pub use shred::{Hold, ShredPolicy, ShredScheduled, Shredded};
 use crate::aead::Backend;
 use crate::cache::{Cache, CachePolicy, Epoch, Lease, Recent};
 use crate::clock::{Clock, SystemClock, nanos};
+use crate::document::Documents;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
 use crate::high_water::{HighWater, MemoryHighWater};
 use crate::keys::{KeyClass, Lineage, SlotId};
 use crate::kms::{KekAlias, Kms};
-use crate::policy::{FieldMode, Policy};
+use crate::policy::Policy;
 use crate::record::{KeyState, Record, rejected};
 use crate::rotation::RotationPolicy;
 use crate::store::{KeyStore, Slot};
@@ -251,10 +252,25 @@ impl Keyring {
             configured.keyring.policy.field(name).ok_or_else(|| {
                 Error::new(ErrorKind::PolicyRefused, "the policy has no such field").with_detail(name)
             })?;
-        if let FieldMode::Deterministic { partition, .. } = &policy.mode {
+        for partition in policy.partitions() {
             self.lookup(partition)?;
         }
         Ok(Field::new(self.clone(), policy.clone()))
+    }
+
+    /// The documents of the kind `name` of the policy, to be bound to scope and context.
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy has no such documents.
+    /// - [`Closed`](ErrorKind::Closed): after [`close`](Self::close).
+    pub fn documents(&self, name: &str) -> Result<Documents> {
+        self.check_open()?;
+        let policy = &self.configured().keyring.policy;
+        let document = policy.document(name).ok_or_else(|| {
+            Error::new(ErrorKind::PolicyRefused, "the policy has no such documents").with_detail(name)
+        })?;
+        Ok(Documents::new(self.clone(), document.clone(), policy))
     }
 
     /// The policy, as of now.

@@ -7,6 +7,7 @@
 //! - [`Policy`]: what is encrypted how; [`config`] reads it from `keyfold.toml`.
 //! - [`Kms`] and [`KeyStore`]: the two traits to implement for another key service or database, with a
 //!   conformance suite for each in `testing`.
+//! - [`Documents`]: many values of one record that are sealed together, under one header.
 //! - [`wire`]: key IDs, suites, the text form, frames. Needs no key.
 //!
 //! # What it does not do
@@ -37,6 +38,8 @@ mod column;
 #[cfg(feature = "config")]
 pub mod config;
 #[cfg(feature = "std")]
+mod document;
+#[cfg(feature = "std")]
 mod field;
 #[cfg(feature = "std")]
 mod high_water;
@@ -44,6 +47,8 @@ mod high_water;
 mod keyring;
 #[cfg(feature = "std")]
 mod kms;
+#[cfg(feature = "std")]
+mod lookup;
 #[cfg(feature = "std")]
 mod migration;
 #[cfg(feature = "std")]
@@ -80,7 +85,10 @@ pub use {
     clock::{Clock, SystemClock},
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
-    field::{Decryptor, Encryptor, Field, Opened, Rebinder, Revealed, Searcher},
+    document::{
+        Beside, DocumentBody, DocumentOpener, DocumentSealer, DocumentValue, Documents, OpenedDocument, SealedDocument,
+    },
+    field::{Decryptor, Encryptor, Field, FormatPreserver, Indexer, Opened, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
         CopyStatus, CreatedKeyring, Drill, DrillReport, Evidence, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,
@@ -89,8 +97,12 @@ pub use {
         SeenElsewhere, ShredPolicy, ShredScheduled, Shredded,
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
+    lookup::{DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, Token, Tokens, most_bits},
     migration::{Migration, MigrationPhase},
-    policy::{FieldMode, FieldPolicy, HipaaClass, Name, Policy, RowBinding, Spelling},
+    policy::{
+        DocumentPolicy, FieldMode, FieldPolicy, HeaderPlace, HipaaClass, ManifestRule, Name, Policy, RowBinding,
+        Spelling, check_shown_bits,
+    },
     record::{KeyState, Record},
     rotation::RotationPolicy,
     store::{KeyStore, RecordChange, Remainder, Slot},

@@ -1,10 +1,16 @@
 //! What is encrypted how. A policy is data; `config` reads it from files.
 
+mod document;
+pub use document::{DocumentPolicy, HeaderPlace, ManifestRule};
+
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lookup::{Format, IndexPolicy, most_bits};
 use crate::migration::Migration;
 use crate::value::{Padding, TOO_LONG, ValueType};
-use crate::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, MAX_FRAME_RECORDS_LEN, MAX_VALUE_LEN, Suite, TEXT_PREFIX};
+use crate::wire::{
+    BODY_OVERHEAD, DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, MAX_FRAME_RECORDS_LEN, MAX_VALUE_LEN, Suite, TEXT_PREFIX,
+};
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +29,17 @@ pub enum FieldMode {
         partition: String,
         /// Fields with the same join group and partition give equal ciphertexts for equal values.
         join_group: Option<String>,
+    },
+    /// Suite 05: sealed together with the other values of its document, under the document's own key, and bound to its path in it.
+    /// The sections of documents in the policy say what else is bound.
+    Document,
+    /// FF1: the value is replaced by another one of the same format, for systems that accept no other. Shows which rows are equal and how
+    /// long values are, and **is not authenticated**: whatever was changed opens to some value.
+    FormatPreserving {
+        /// The partition, with exactly one key, inside which values are linkable.
+        partition: String,
+        /// The format.
+        format: Format,
     },
 }
 
@@ -141,6 +158,8 @@ pub struct FieldPolicy {
     pub only_if: BTreeMap<String, String>,
     /// Whether a file may lack the field's column.
     pub optional: bool,
+    /// What may be looked up of it without opening values.
+    pub indexes: Vec<IndexPolicy>,
     /// Whether values that are not sealed yet may be read, and for how long.
     pub migration: Option<Migration>,
 }
@@ -154,6 +173,7 @@ impl FieldPolicy {
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): longer than [`MAX_VALUE_LEN`].
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the field is format-preserving, so nothing is sealed.
     pub fn sealed_len(&self, canonical_len: usize) -> Result<usize> {
         if canonical_len > MAX_VALUE_LEN {
             return Err(TOO_LONG);
@@ -161,6 +181,10 @@ impl FieldPolicy {
         let overhead = match self.mode {
             FieldMode::Randomized => FIELD_OVERHEAD,
             FieldMode::Deterministic { .. } => DETERMINISTIC_OVERHEAD,
+            FieldMode::Document => BODY_OVERHEAD,
+            FieldMode::FormatPreserving { .. } => {
+                return Err(Error::new(ErrorKind::PolicyRefused, "values that keep their format have no sealed form"));
+            }
         };
         Ok(overhead - 1 + self.padding.encoded_len(canonical_len))
     }
@@ -185,6 +209,7 @@ impl FieldPolicy {
             paths: Vec::new(),
             only_if: BTreeMap::new(),
             optional: false,
+            indexes: Vec::new(),
             migration: None,
         }
     }
@@ -195,6 +220,31 @@ impl FieldPolicy {
         let mode =
             FieldMode::Deterministic { partition: partition.to_owned(), join_group: join_group.map(str::to_owned) };
         Self { mode, accepted_suites: vec![Suite::Deterministic], ..Self::randomized(name) }
+    }
+
+    /// A field of documents.
+    #[must_use]
+    pub fn document(name: &str) -> Self {
+        Self { mode: FieldMode::Document, accepted_suites: vec![Suite::Document], ..Self::randomized(name) }
+    }
+
+    /// A format-preserving field of `partition`.
+    #[must_use]
+    pub fn format_preserving(name: &str, partition: &str, format: Format) -> Self {
+        let mode = FieldMode::FormatPreserving { partition: partition.to_owned(), format };
+        let value_type = Some(format.value_type());
+        Self { mode, value_type, accepted_suites: Vec::new(), ..Self::randomized(name) }
+    }
+
+    /// The partitions whose keys the field and its indexes use.
+    pub fn partitions(&self) -> impl Iterator<Item = &str> {
+        let own = match &self.mode {
+            FieldMode::Deterministic { partition, .. } | FieldMode::FormatPreserving { partition, .. } => {
+                Some(partition.as_str())
+            }
+            FieldMode::Randomized | FieldMode::Document => None,
+        };
+        own.into_iter().chain(self.indexes.iter().map(|index| index.partition.as_str()))
     }
 
     /// Splits a text into the prefix that stays in clear and the rest that is sealed.
@@ -218,10 +268,11 @@ impl FieldPolicy {
         if !is_name(&self.name) {
             return wrong("a field's name has 1 to 255 bytes and no control characters");
         }
-        if self.accepted_suites.is_empty() {
+        let keeps_format = matches!(self.mode, FieldMode::FormatPreserving { .. });
+        if self.accepted_suites.is_empty() && !keeps_format {
             return wrong("the list of accepted suites is empty");
         }
-        if self.accepted_suites.iter().all(|&suite| suite == Suite::Frame) {
+        if !keeps_format && self.accepted_suites.iter().all(|&suite| suite == Suite::Frame) {
             return wrong("a field that accepts frames, suite 03, also accepts the suite of the values inside");
         }
         if !(1..=MAX_FRAME_RECORDS_LEN).contains(&self.max_frame_records) {
@@ -255,6 +306,24 @@ impl FieldPolicy {
                     return wrong("keep_prefix is not empty and not the start of a sealed text");
                 }
             }
+            FieldMode::FormatPreserving { partition, format } => {
+                if !is_name(partition) {
+                    return wrong("partitions and join groups have names of 1 to 255 bytes without control characters");
+                }
+                if let Err(why) = format.check() {
+                    return wrong(why);
+                }
+                if self.value_type.is_some_and(|given| given != format.value_type()) {
+                    return wrong("a format-preserving field is of the type text, or timestamp with that format");
+                }
+                let sealed = !self.accepted_suites.is_empty() || self.padding != Padding::None || self.unlinkable;
+                let placed = self.row_binding != RowBinding::None || self.keep_prefix.is_some();
+                if sealed || placed || self.migration.is_some() {
+                    return wrong(
+                        "a format-preserving value is replaced, not sealed: no suites, row binding, padding, prefix or migration",
+                    );
+                }
+            }
             FieldMode::Randomized => {
                 if self.keep_prefix.is_some() {
                     return wrong("keep_prefix is for deterministic fields");
@@ -263,19 +332,76 @@ impl FieldPolicy {
                     return wrong("a field that accepts suite 02 is deterministic, so that its partition is known");
                 }
             }
+            FieldMode::Document => self.check_of_document().or_else(wrong)?,
+        }
+        if self.mode != FieldMode::Document && self.accepted_suites.contains(&Suite::Document) {
+            return wrong("suite 05 is for fields with mode = \"document\"");
+        }
+        for (at, index) in self.indexes.iter().enumerate() {
+            index.check().map_err(|error| {
+                let detail = format!("field {}, {}", self.name, error.detail());
+                error.with_detail(detail)
+            })?;
+            let others = &self.indexes[..at];
+            if others.iter().any(|other| other.name == index.name) {
+                return wrong("two indexes of a field have the same name");
+            }
+            if index.column.is_some() && others.iter().any(|other| other.column == index.column) {
+                return wrong("two indexes of a field have the same column");
+            }
         }
         Ok(())
     }
+
+    /// What a field of documents leaves to its document.
+    fn check_of_document(&self) -> Result<(), &'static str> {
+        if self.accepted_suites != [Suite::Document] {
+            return Err("a field of documents accepts suite 05 alone");
+        }
+        if self.row_binding != RowBinding::None {
+            return Err("a field of documents is bound to its document, whose section says what that is bound to");
+        }
+        if self.keep_prefix.is_some() {
+            return Err("keep_prefix is for deterministic fields");
+        }
+        if !self.columns.is_empty() {
+            return Err("a field of documents has paths, and no columns");
+        }
+        if self.migration.is_some() {
+            return Err("a field of documents has no migration: protect the documents anew");
+        }
+        if self.unlinkable {
+            return Err("the values of one document are linked by being in it, so unlinkable cannot be kept");
+        }
+        Ok(())
+    }
+}
+
+/// Checks that the indexes of `fields`, which are those of one table, do not show more of a row than `rows` rows allow: see [`most_bits`].
+///
+/// # Errors
+///
+/// - [`Configuration`](ErrorKind::Configuration): they do.
+pub fn check_shown_bits<'f>(rows: u64, fields: impl IntoIterator<Item = &'f FieldPolicy>) -> Result<()> {
+    let shown: usize = fields.into_iter().flat_map(|field| &field.indexes).map(IndexPolicy::shown_bits).sum();
+    let most = most_bits(rows);
+    if shown <= most {
+        return Ok(());
+    }
+    let why = "the indexes together show too much of a row; those of full width are not counted";
+    Err(Error::new(ErrorKind::Configuration, why)
+        .with_detail(format!("{shown} bits, of which {rows} rows allow {most}")))
 }
 
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_LEN && !name.chars().any(char::is_control)
 }
 
-/// The fields that a program knows, by name. Cheap to clone.
+/// The fields and documents that a program knows, by name. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     fields: Arc<BTreeMap<Name, Arc<FieldPolicy>>>,
+    documents: Arc<BTreeMap<Name, Arc<DocumentPolicy>>>,
 }
 
 impl Policy {
@@ -313,6 +439,31 @@ impl Policy {
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Arc<FieldPolicy>> {
         self.fields.get(name)
+    }
+
+    /// Adds a kind of documents.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): it breaks a rule, or is there already.
+    pub fn add_document(&mut self, document: DocumentPolicy) -> Result<()> {
+        document.check()?;
+        if self.documents.contains_key(&document.name) {
+            return Err(Error::new(ErrorKind::Configuration, "a document is defined twice").with_detail(&document.name));
+        }
+        Arc::make_mut(&mut self.documents).insert(document.name.clone(), Arc::new(document));
+        Ok(())
+    }
+
+    /// The kind of documents with this name.
+    #[must_use]
+    pub fn document(&self, name: &str) -> Option<&Arc<DocumentPolicy>> {
+        self.documents.get(name)
+    }
+
+    /// All kinds of documents, by name.
+    pub fn documents(&self) -> impl Iterator<Item = &Arc<DocumentPolicy>> {
+        self.documents.values()
     }
 
     /// All fields, by name.

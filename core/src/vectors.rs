@@ -3,6 +3,9 @@
 //! Repeating a nonce breaks AES-GCM, and a record made here is vouched for by whatever root the caller holds:
 //! never use this to protect data. The raw primitives are in [`crate::aead::hazmat`].
 
+mod document;
+pub use document::{Document, body_aad};
+
 use crate::aead::hazmat::{aes256siv_seal, cmac_aes256, xaes256gcm_seal};
 use crate::aead::{Backend, XaesKey};
 use crate::context::{Aad, Context, NameKind, Strings};
@@ -72,8 +75,10 @@ impl Key {
     pub fn purpose_keys(&self) -> Vec<(&'static str, Vec<u8>)> {
         let purposes: &[Purpose] = match self.class {
             KeyClass::Root => &[Purpose::RecordMac, Purpose::ChildWrap, Purpose::Endorsement],
-            KeyClass::Data => &[Purpose::Field],
-            KeyClass::Lookup => &[Purpose::Deterministic, Purpose::ScopeNames],
+            KeyClass::Data => &[Purpose::Field, Purpose::Document],
+            KeyClass::Lookup => {
+                &[Purpose::Deterministic, Purpose::ScopeNames, Purpose::Index, Purpose::FormatPreserving]
+            }
             KeyClass::Audit => &[],
         };
         let schedule = self.schedule();

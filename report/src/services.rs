@@ -35,7 +35,7 @@ pub struct FieldRow {
     /// How lengths are blurred.
     pub padding: String,
     /// How values are found.
-    pub index: &'static str,
+    pub index: String,
     /// What whoever sees the sealed values learns.
     pub shows: &'static str,
     /// When its keys are replaced.
@@ -89,6 +89,18 @@ fn mode(policy: &FieldPolicy) -> Mode {
             index: "equal values are equal",
             shows: "which values are equal, and their length",
         },
+        FieldMode::Document => Mode {
+            name: "document",
+            algorithm: "AES-256-GCM, a key of its own for each document",
+            index: "none",
+            shows: if policy.padding == Padding::None { "length" } else { "blurred length" },
+        },
+        FieldMode::FormatPreserving { .. } => Mode {
+            name: "format-preserving",
+            algorithm: "FF1 with AES-256, NOT AUTHENTICATED",
+            index: "equal values are equal",
+            shows: "which values are equal, their format and length",
+        },
         _ => Mode {
             name: "other",
             algorithm: "as its suite says",
@@ -111,7 +123,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
     let keyring = &service.config.keyring;
     let Mode { name, algorithm, index, shows } = mode(policy);
     let partition = match &policy.mode {
-        FieldMode::Deterministic { partition, .. } => Some(partition),
+        FieldMode::Deterministic { partition, .. } | FieldMode::FormatPreserving { partition, .. } => Some(partition),
         _ => None,
     };
     let sealing = partition.and_then(|partition| keyring.lookup.get(partition)).map(|keys| keys.seals);
@@ -133,11 +145,13 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             Some(partition) => format!("look-up key of partition {partition}"),
             None => "data key of the scope that the caller names".to_owned(),
         },
-        row_binding: match &policy.row_binding {
-            RowBinding::Bound { column, path } => {
-                Some([column, path].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
+        row_binding: match &policy.mode {
+            // Such values are bound to their path in the document, and that to what its section says.
+            FieldMode::Document => {
+                let kinds = keyring.policy.documents().filter_map(|kind| bound(&kind.row_binding));
+                Some(kinds.collect::<Vec<_>>().join(", ")).filter(|bound| !bound.is_empty())
             }
-            _ => None,
+            _ => bound(&policy.row_binding),
         },
         required_context: policy.required_context.iter().cloned().collect(),
         padding: match policy.padding {
@@ -146,7 +160,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             Padding::Padme => "Padmé".to_owned(),
             _ => "other".to_owned(),
         },
-        index,
+        index: indexes(policy, index),
         shows,
         rotation: match (partition, keyring.rotation.data_age) {
             (Some(_), _) => "by hand".to_owned(),
@@ -163,6 +177,22 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             .collect(),
         migrates: policy.migration.is_some(),
     }
+}
+
+/// The column or path of a binding.
+fn bound(binding: &RowBinding) -> Option<String> {
+    let RowBinding::Bound { column, path } = binding else { return None };
+    Some([column, path].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
+}
+
+/// What the mode lets find, and each blind index.
+fn indexes(policy: &FieldPolicy, by_mode: &str) -> String {
+    let blind = policy.indexes.iter();
+    let blind = blind.map(|index| {
+        format!("{} ({}, {} bits, partition {})", index.name, index.kind.name(), index.bits, index.partition)
+    });
+    let by_mode = (by_mode != "none" || policy.indexes.is_empty()).then(|| by_mode.to_owned());
+    by_mode.into_iter().chain(blind).collect::<Vec<_>>().join("; ")
 }
 
 fn wraps_roots(config: &Config, alias: &KekAlias) -> bool {

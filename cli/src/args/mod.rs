@@ -151,6 +151,8 @@ pub(crate) struct Migrate {
 pub(crate) enum Format {
     /// Comma-separated values with a header (RFC 4180).
     Csv,
+    /// One JSON document in the whole file.
+    Json,
     /// One JSON document per line.
     Ndjson,
 }

@@ -14,6 +14,7 @@ use std::io::Read;
 
 /// Sealed values are a third longer than what they seal.
 const SEALED_GROWTH: usize = 2;
+const MAX_LEN: usize = MAX_LINE_LEN * SEALED_GROWTH;
 
 /// Counts the values of a file. Without `wanted` names, columns and paths in which nothing looks sealed are left out: in a file
 /// without a header their names are somebody's data.
@@ -31,7 +32,8 @@ pub(crate) fn count_file(
     let reader = Interruptible::new(Input::open(input)?, interrupt.clone());
     match format {
         Format::Csv => count_csv(reader, delimiter, wanted, Tally::new(&place, wanted, with_ids)),
-        Format::Ndjson => count_ndjson(reader, wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Json => count_json(LineSource::whole(reader, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Ndjson => count_json(LineSource::new(reader, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
     }
     .map_err(at)
 }
@@ -65,8 +67,7 @@ fn count_csv(input: impl Read, delimiter: u8, wanted: &[String], mut tally: Tall
     Ok(tally)
 }
 
-fn count_ndjson(input: impl Read, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {
-    let mut source = LineSource::new(input, MAX_LINE_LEN * SEALED_GROWTH);
+fn count_json(mut source: LineSource<impl Read>, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {
     let mut paths: HashMap<String, usize> = wanted.iter().cloned().zip(0..).collect();
     while let Some(batch) = source.next_batch()? {
         for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {

@@ -1,8 +1,8 @@
 //! Whether a value is sealed as its field says.
 
 use crate::census::Seen;
-use keyfold::FieldPolicy;
-use keyfold::wire::{from_text, looks_sealed_text};
+use keyfold::wire::{BODY_TEXT_PREFIX, body_from_text, from_text, looks_sealed_text};
+use keyfold::{FieldMode, FieldPolicy};
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -10,6 +10,8 @@ pub(super) enum Verdict {
     /// There is nothing.
     Empty,
     Sealed,
+    /// It keeps its format, so that nobody can tell.
+    Untold,
     /// What is wrong.
     Wrong(&'static str),
 }
@@ -19,6 +21,17 @@ const CLEAR: Verdict = Verdict::Wrong("in clear");
 /// A whole text: what stands before or behind a sealed value is in clear, unless the policy keeps that prefix.
 pub(super) fn text(field: &FieldPolicy, text: &str) -> Verdict {
     let (_, rest) = field.split_prefix(text);
+    match field.mode {
+        FieldMode::Document if !text.is_empty() => {
+            return match text.starts_with(BODY_TEXT_PREFIX) {
+                true if body_from_text(text.as_bytes(), &mut Vec::new()).is_ok() => Verdict::Sealed,
+                true => Verdict::Wrong("damaged, or in clear"),
+                false => CLEAR,
+            };
+        }
+        FieldMode::FormatPreserving { .. } => return Verdict::Untold,
+        _ => {}
+    }
     if rest.is_empty() {
         return if text.is_empty() { Verdict::Empty } else { CLEAR };
     }
@@ -34,6 +47,9 @@ pub(super) fn text(field: &FieldPolicy, text: &str) -> Verdict {
 
 /// A value in binary form, or a text that a driver hands out as bytes.
 pub(super) fn bytes(field: &FieldPolicy, bytes: &[u8]) -> Verdict {
+    if matches!(field.mode, FieldMode::FormatPreserving { .. }) {
+        return Verdict::Untold;
+    }
     match Seen::bytes(bytes) {
         Seen::Null | Seen::Empty => Verdict::Empty,
         Seen::Sealed(suite, _) if field.accepted_suites.contains(&suite) => Verdict::Sealed,
@@ -45,5 +61,7 @@ pub(super) fn bytes(field: &FieldPolicy, bytes: &[u8]) -> Verdict {
 
 /// Whether a text of any column is sealed as a whole.
 pub(super) fn is_sealed(text: &str) -> bool {
-    looks_sealed_text(text.as_bytes()) && from_text(text.as_bytes(), &mut Vec::new()).is_ok()
+    let mut sealed = Vec::new();
+    let is_value = looks_sealed_text(text.as_bytes()) && from_text(text.as_bytes(), &mut sealed).is_ok();
+    is_value || body_from_text(text.as_bytes(), &mut sealed).is_ok()
 }

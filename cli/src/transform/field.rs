@@ -46,6 +46,10 @@ impl From<RowError> for RowFailure {
 impl FieldJob {
     pub(super) fn new(policy: Arc<FieldPolicy>, field: Field, direction: Direction) -> Result<Self, Failure> {
         let mut job = Self { policy, cipher: Cipher::default() };
+        if job.is_of_documents() {
+            // Its values have no cipher of their own: see the documents.
+            return Ok(job);
+        }
         // Rebinding leaves alone what is not bound, unless it is the identifier: a deterministic field.
         let is_identifier = direction == Direction::Rebind && job.is_deterministic();
         let opens_identifier = direction == Direction::Reencrypt && job.is_deterministic();
@@ -66,6 +70,11 @@ impl FieldJob {
 
     pub(super) fn is_deterministic(&self) -> bool {
         matches!(self.policy.mode, FieldMode::Deterministic { .. })
+    }
+
+    /// Whether the values are sealed and opened with their documents.
+    pub(super) fn is_of_documents(&self) -> bool {
+        self.policy.mode == FieldMode::Document
     }
 
     /// Whether the values are bound to their row.

@@ -184,7 +184,10 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         let reader = Interruptible::new(input, interrupt.clone());
         match format {
             Format::Csv => csv::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
-            Format::Ndjson => ndjson::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
+            Format::Json | Format::Ndjson => {
+                let whole = format == Format::Json;
+                ndjson::run(&job, reader, whole, target, &interrupt, &mut progress, &mut counts)
+            }
         }
     };
     progress.finish();
@@ -292,10 +295,11 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
 pub(crate) fn format_of(input: &OsStr) -> Result<Format, Failure> {
     match Path::new(input).extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase).as_deref() {
         Some("csv") => Ok(Format::Csv),
+        Some("json") => Ok(Format::Json),
         Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
         _ => Err(Failure::new(
             Exit::Usage,
-            "the input's name does not tell its format; say --format csv or --format ndjson",
+            "the input's name does not tell its format; say --format csv, --format json or --format ndjson",
         )),
     }
 }

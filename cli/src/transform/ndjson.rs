@@ -1,5 +1,6 @@
-//! NDJSON: the values that the policy's paths select are replaced, every other byte stays.
+//! JSON, a document per line or one in the whole file: the values that the policy's paths select are replaced, every other byte stays.
 
+mod documents;
 mod rebind;
 mod reencrypt;
 mod values;
@@ -10,10 +11,13 @@ use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::files::json::{Document, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, splice};
+use crate::files::json::{
+    Document, HeaderTexts, JsonRules, LineBatch, LineSource, Located, MAX_LINE_LEN, Token, splice,
+};
 use crate::files::output::{Output, Target};
-use keyfold::wire::TEXT_PREFIX;
-use keyfold::{FieldPolicy, RowBinding};
+use documents::Kind;
+use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX};
+use keyfold::{FieldPolicy, ManifestRule, RowBinding};
 use serde_json_path::JsonPath;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -30,8 +34,12 @@ struct NdjsonJob<'j> {
     /// When rebinding: which of the row bindings holds the identifiers that are replaced.
     rebound: Option<usize>,
     pass_unmatched: bool,
-    /// Deterministic fields first, since others may be bound to them.
+    /// Whether the file is one document, over any number of lines.
+    whole: bool,
+    /// Deterministic fields first, since others may be bound to them; those of documents last.
     fields: Vec<FieldJob>,
+    /// The kinds of documents whose values are sealed together.
+    kinds: Vec<Kind>,
     /// Per field: members that must have these strings.
     conditions: Vec<Vec<(JsonPath, String)>>,
     /// Distinct row bindings, and which of them each field has.
@@ -40,9 +48,12 @@ struct NdjsonJob<'j> {
     /// Per field: whether it applied to a document, and whether its paths selected a value.
     applied: Vec<AtomicBool>,
     selected: Vec<AtomicBool>,
-    /// The compiled paths for each set of fields that apply to a document.
-    rules: Mutex<HashMap<Vec<usize>, Arc<Rules>>>,
+    /// The compiled paths for whatever applies to a document.
+    rules: Mutex<HashMap<Applies, Arc<Rules>>>,
 }
+
+/// What applies to a document: the kind whose values are sealed together, and fields.
+type Applies = (Option<usize>, Vec<usize>);
 
 /// The paths of the fields that apply to a document, and of their row bindings.
 struct Rules {
@@ -52,12 +63,16 @@ struct Rules {
     rows: Vec<(usize, JsonRules)>,
 }
 
-/// A document of a batch, with what was found in it.
+/// A document of a batch, with what was found in it. A line has several where a kind of documents has its root inside.
 struct Line<'b> {
     index: usize,
     document: Document<'b>,
     found: Vec<Located>,
     rules: Arc<Rules>,
+    /// The kind of documents, if it is one whose values are sealed together.
+    kind: Option<usize>,
+    /// What the header of a protected document says, and where it is.
+    header: Option<(HeaderTexts, Range<usize>)>,
 }
 
 /// The new text of a value: where it goes, and what.
@@ -69,13 +84,15 @@ type Place = (usize, usize);
 pub(super) fn run(
     job: &Job<'_>,
     input: impl Read + Send,
+    whole: bool,
     target: Target,
     interrupt: &Interrupt,
     progress: &mut Progress,
     counts: &mut Counts,
 ) -> Result<Output, Failure> {
-    let plan = NdjsonJob::plan(job)?;
-    let mut source = LineSource::new(input, job.direction.limit(MAX_LINE_LEN));
+    let plan = NdjsonJob::plan(job, whole)?;
+    let max_len = job.direction.limit(MAX_LINE_LEN);
+    let mut source = if whole { LineSource::whole(input, max_len) } else { LineSource::new(input, max_len) };
     let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
     pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
@@ -84,13 +101,13 @@ pub(super) fn run(
 }
 
 impl<'j> NdjsonJob<'j> {
-    fn plan(job: &Job<'j>) -> Result<Self, Failure> {
+    fn plan(job: &Job<'j>, whole: bool) -> Result<Self, Failure> {
         job.refuse_other_format(|field| (field.paths.is_empty(), field.columns.is_empty()), "paths")?;
         let mut fields = job.fields(|field| !field.paths.is_empty())?;
         if fields.is_empty() {
             return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has JSON paths"));
         }
-        fields.sort_by_key(|field| !field.is_deterministic());
+        fields.sort_by_key(|field| (field.is_of_documents(), !field.is_deterministic()));
         let mut row_paths: Vec<String> = Vec::new();
         let mut row_of_field = Vec::new();
         let mut conditions = Vec::new();
@@ -108,6 +125,7 @@ impl<'j> NdjsonJob<'j> {
             });
             conditions.push(compiled.collect::<Result<_, Failure>>()?);
         }
+        let kinds = Kind::all(job, &mut row_paths, fields.iter().any(FieldJob::is_of_documents))?;
         let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
         let rebound = match job.direction {
             Direction::Rebind => {
@@ -122,16 +140,18 @@ impl<'j> NdjsonJob<'j> {
             merges: job.merges,
             rebound,
             pass_unmatched: job.args.pass_unmatched,
+            whole,
             applied: flags(),
             selected: flags(),
             fields,
+            kinds,
             conditions,
             row_paths,
             row_of_field,
             rules: Mutex::default(),
         };
         // Compile every path now, so that a wrong one is reported before anything is read.
-        plan.rules_for((0..plan.fields.len()).collect())?;
+        plan.rules_for(None, (0..plan.fields.len()).collect())?;
         Ok(plan)
     }
 
@@ -146,22 +166,31 @@ impl<'j> NdjsonJob<'j> {
             _ => {
                 for field in 0..self.fields.len() {
                     let places = places_of(&lines, field);
-                    if !places.is_empty() {
+                    if !places.is_empty() && !self.fields[field].is_of_documents() {
                         self.transform_field(batch, &lines, field, &places, &mut replacements, &mut counts)?;
                     }
                 }
+                self.transform_documents(batch, &lines, &mut replacements, &mut counts)?;
                 counts.values += lines.iter().map(|line| line.found.len() as u64).sum::<u64>();
             }
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(batch.raw_len() * 2));
-        let mut next = lines.iter().zip(replacements);
+        let mut next = lines.iter().zip(replacements).peekable();
+        let mut first = 0;
         batch.render(&mut bytes, |index, out| {
-            let Some((line, replaced)) = next.next().filter(|(line, _)| line.index == index) else {
-                return Err(Failure::new(Exit::Internal, "a line has no replacement"));
-            };
+            let mut changes: Vec<Replacement> = Vec::new();
+            let mut of_line = 0;
+            while let Some((line, replaced)) = next.next_if(|(line, _)| line.index == index) {
+                let at = line.document.offset();
+                changes.extend(replaced.into_iter().flatten().map(|(span, new)| (at + span.start..at + span.end, new)));
+                of_line += 1;
+            }
+            let lines = &lines[first..first + of_line];
+            first += of_line;
+            changes.sort_by_key(|(span, _)| (span.start, span.end));
             let start = out.len();
-            splice(batch.line(index), replaced.into_iter().flatten(), out);
-            self.check_output(line, &out[start..], batch.number(index), &mut counts)
+            splice(batch.line(index), changes, out);
+            self.check_output(lines, &out[start..], batch.number(index), &mut counts)
         })?;
         Ok(Done { bytes, counts })
     }
@@ -170,23 +199,76 @@ impl<'j> NdjsonJob<'j> {
     fn lines<'b>(&self, batch: &'b LineBatch, counts: &mut Counts) -> Result<Vec<Line<'b>>, Failure> {
         let mut lines = Vec::with_capacity(batch.len());
         for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
-            let document = Document::parse(batch.line(index), batch.number(index))?;
-            let rules = self.rules_for(self.applicable(&document))?;
-            let found = rules.paths.locate(&document)?;
-            if found.is_empty() {
+            let has_header = !matches!(self.direction, Direction::Protect { .. });
+            let of_line = self.lines_of(batch.line(index), index, batch.number(index), has_header)?;
+            if of_line.iter().all(|line| line.found.is_empty() && line.header.is_none()) {
                 self.refuse_unmatched(batch.number(index))?;
                 counts.unmatched += 1;
             }
-            for &field in &rules.field_of_path {
-                self.applied[field].store(true, Ordering::Relaxed);
-            }
-            for located in &found {
-                self.selected[rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
+            for line in &of_line {
+                for &field in &line.rules.field_of_path {
+                    self.applied[field].store(true, Ordering::Relaxed);
+                }
+                for located in &line.found {
+                    self.selected[line.rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
+                }
             }
             counts.records += 1;
-            lines.push(Line { index, document, found, rules });
+            lines.extend(of_line);
         }
         Ok(lines)
+    }
+
+    /// The documents of one line: the whole, and those that the kind of it has inside.
+    fn lines_of<'b>(
+        &self,
+        text: &'b [u8],
+        index: usize,
+        number: u64,
+        has_header: bool,
+    ) -> Result<Vec<Line<'b>>, Failure> {
+        let mut whole = Document::parse(text, number)?;
+        let kind = Kind::of(&self.kinds, &whole).map_err(|failure| failure.at(format!("line {number}")))?;
+        let inside = match kind.and_then(|kind| self.kinds[kind].root.as_ref()) {
+            Some(root) => root.take(&mut whole)?,
+            None => return Ok(vec![self.line(whole, index, number, kind, has_header)?]),
+        };
+        let mut lines = vec![self.line(whole, index, number, None, has_header)?];
+        for document in inside {
+            lines.push(self.line(document, index, number, kind, has_header)?);
+        }
+        Ok(lines)
+    }
+
+    fn line<'b>(
+        &self,
+        mut document: Document<'b>,
+        index: usize,
+        number: u64,
+        kind: Option<usize>,
+        has_header: bool,
+    ) -> Result<Line<'b>, Failure> {
+        let place = kind.filter(|_| has_header).map(|kind| self.kinds[kind].place());
+        let header = place.map(|place| place.take(&mut document)).transpose()?.flatten();
+        let fields = self.applicable(&document);
+        // What no field applies to is no document of the kind: another type of resource, say.
+        let is_document = header.is_some()
+            || fields.iter().any(|&field| self.fields[field].is_of_documents())
+            || kind.is_some_and(|kind| self.kinds[kind].manifest() != ManifestRule::None) && !fields.is_empty();
+        let kind = kind.filter(|_| is_document);
+        let rules = self.rules_for(kind, fields)?;
+        let found = rules.paths.locate(&document)?;
+        let of_documents = |located: &Located| self.fields[rules.field_of_path[located.rule]].is_of_documents();
+        if kind.is_none() && found.iter().any(of_documents) {
+            let why = "a field of documents is in the line, but no [documents] section of the policy applies to it";
+            return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
+        }
+        Ok(Line { index, document, found, rules, kind, header: header.map(|(texts, (span, _))| (texts, span)) })
+    }
+
+    /// Whether a value with line feeds would break the format.
+    fn one_line(&self) -> bool {
+        !self.whole
     }
 
     fn refuse_unmatched(&self, number: u64) -> Result<(), Failure> {
@@ -242,7 +324,7 @@ impl<'j> NdjsonJob<'j> {
                 protect(job, &tokens, rows.as_deref()).map_err(at)?
             }
             Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
-                let (texts, opened) = reveal(job, &tokens, rows.as_deref()).map_err(at)?;
+                let (texts, opened) = reveal(job, &tokens, rows.as_deref(), self.one_line()).map_err(at)?;
                 counts.outdated += opened.outdated() as u64;
                 counts.compromised += opened.compromised() as u64;
                 texts
@@ -263,26 +345,31 @@ impl<'j> NdjsonJob<'j> {
         (0..self.fields.len()).filter(|&field| self.conditions[field].iter().all(holds)).collect()
     }
 
-    fn rules_for(&self, fields: Vec<usize>) -> Result<Arc<Rules>, Failure> {
+    fn rules_for(&self, kind: Option<usize>, fields: Vec<usize>) -> Result<Arc<Rules>, Failure> {
         // The map only ever grows by whole entries, so a panic elsewhere leaves it good.
         let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rules) = known.get(&fields) {
+        let of = (kind, fields);
+        if let Some(rules) = known.get(&of) {
             return Ok(rules.clone());
         }
+        let fields = &of.1;
         let mut named = Vec::new();
         let mut field_of_path = Vec::new();
         let mut rows: Vec<(usize, JsonRules)> = Vec::new();
-        for &field in &fields {
+        for &field in fields {
             for path in &self.fields[field].policy.paths {
                 named.push((self.fields[field].policy.name.clone(), path.clone()));
                 field_of_path.push(field);
             }
-            if let Some(row) = self.row_of_field[field].filter(|row| rows.iter().all(|(known, _)| known != row)) {
+        }
+        let of_kind = kind.and_then(|kind| self.kinds[kind].row_path);
+        for row in fields.iter().filter_map(|&field| self.row_of_field[field]).chain(of_kind) {
+            if rows.iter().all(|(known, _)| *known != row) {
                 rows.push((row, JsonRules::compile([("row binding", &self.row_paths[row])])?));
             }
         }
         let rules = Arc::new(Rules { paths: JsonRules::compile(named)?, field_of_path, rows });
-        known.insert(fields, rules.clone());
+        known.insert(of, rules.clone());
         Ok(rules)
     }
 
@@ -340,7 +427,7 @@ impl<'j> NdjsonJob<'j> {
 
     /// After protecting: the same paths must select the same values, or they could not be revealed. After revealing:
     /// counts what still looks sealed.
-    fn check_output(&self, line: &Line<'_>, out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
+    fn check_output(&self, lines: &[Line<'_>], out: &[u8], number: u64, counts: &mut Counts) -> Result<(), Failure> {
         let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
         match self.direction {
             Direction::Protect { .. } | Direction::Rebind | Direction::Reencrypt if out.len() > max_len => {
@@ -348,21 +435,17 @@ impl<'j> NdjsonJob<'j> {
                 return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
             }
             Direction::Protect { .. } => {
-                let document = Document::parse(out, number)?;
-                let again = self.rules_for(self.applicable(&document))?;
-                let found = again.paths.locate(&document)?;
-                let same = selects_the_same(&again, &found, line)
-                    && bindings_of(&again, &document, &found)?
-                        == bindings_of(&line.rules, &line.document, &line.found)?;
+                let same = self.looks_the_same(lines, out, number, |line, again| {
+                    Ok(bindings_of(&again.rules, &again.document, &again.found)?
+                        == bindings_of(&line.rules, &line.document, &line.found)?)
+                })?;
                 if !same {
                     let why = "a filter, an only_if or a row binding of the policy looks at a value that the policy protects, so the document could not be revealed";
                     return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
                 }
             }
             Direction::Rebind | Direction::Reencrypt => {
-                let document = Document::parse(out, number)?;
-                let again = self.rules_for(self.applicable(&document))?;
-                if !selects_the_same(&again, &again.paths.locate(&document)?, line) {
+                if !self.looks_the_same(lines, out, number, |_, _| Ok(true))? {
                     let why = "a filter or an only_if of the policy looks at a value that was replaced, so the document could not be revealed";
                     return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
                 }
@@ -374,12 +457,33 @@ impl<'j> NdjsonJob<'j> {
         }
         Ok(())
     }
+
+    /// Whether a line that was written has the same documents, in which the paths select the same values.
+    fn looks_the_same(
+        &self,
+        lines: &[Line<'_>],
+        out: &[u8],
+        number: u64,
+        also: impl Fn(&Line<'_>, &Line<'_>) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let again = self.lines_of(out, 0, number, true)?;
+        if again.len() != lines.len() {
+            return Ok(false);
+        }
+        for (line, again) in lines.iter().zip(&again) {
+            if !selects_the_same(line, again) || !also(line, again)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Whether the paths select the same values as before.
-fn selects_the_same(rules: &Arc<Rules>, found: &[Located], line: &Line<'_>) -> bool {
-    let rules_of = |found: &[Located]| found.iter().map(|located| located.rule).collect::<Vec<_>>();
-    Arc::ptr_eq(rules, &line.rules) && rules_of(found) == rules_of(&line.found)
+fn selects_the_same(line: &Line<'_>, again: &Line<'_>) -> bool {
+    let places =
+        |line: &Line<'_>| line.found.iter().map(|located| (located.rule, located.path.clone())).collect::<Vec<_>>();
+    Arc::ptr_eq(&again.rules, &line.rules) && again.kind == line.kind && places(again) == places(line)
 }
 
 /// A row binding: which of the protected values it is, or else what it says in clear.
@@ -403,7 +507,8 @@ fn count_sealed(text: &str) -> u64 {
     let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
     let looks =
         |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
-    text.match_indices(TEXT_PREFIX).filter(|(at, _)| looks(*at)).count() as u64
+    let values = text.match_indices(TEXT_PREFIX).filter(|(at, _)| looks(*at)).count();
+    (values + text.matches(BODY_TEXT_PREFIX).count()) as u64
 }
 
 /// Where the values of `field` are in a batch.

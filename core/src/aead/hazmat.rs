@@ -151,3 +151,17 @@ pub fn chacha20_key_stream(key: &[u8; 32], nonce: &[u8; 12], out: &mut [u8]) {
     out.fill(0);
     chacha20::ChaCha20::new(key.into(), nonce.into()).apply_keystream(out);
 }
+
+/// FF1 with AES-256: the numerals of `radix` that stand in the place of `numerals`, or for which those stand.
+///
+/// # Errors
+///
+/// - [`InvalidInput`](crate::ErrorKind::InvalidInput): fewer than 10⁶ values have so many numerals, or one is none of the radix.
+///
+/// # Panics
+///
+/// If the radix is not 2 to 65,536.
+pub fn ff1_aes256(key: &[u8; 32], radix: u32, tweak: &[u8], numerals: Vec<u16>, encrypt: bool) -> Result<Vec<u16>> {
+    let ff1 = crate::lookup::Ff1::new(&Secret::with(|k| *k = *key), radix);
+    if encrypt { ff1.encrypt(tweak, numerals) } else { ff1.decrypt(tweak, numerals) }
+}

@@ -6,7 +6,9 @@ use crate::context::Strings;
 use crate::error::{ErrorKind, Result};
 use crate::row::split_nonce;
 use crate::value::{Value, ValueType};
-use crate::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, KeyId, NONCE_LEN, PREFIX_LEN, Sealed, TAG_LEN};
+use crate::wire::{
+    DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, GCM_NONCE_LEN, KeyId, NONCE_LEN, PREFIX_LEN, Sealed, TAG_LEN,
+};
 use zeroize::Zeroize;
 
 /// One opened value. Erased on drop.
@@ -81,6 +83,15 @@ impl Opening {
         self.take(start, body.len() - TAG_LEN, opened)
     }
 
+    /// Opens a suite 05 body under the key of its document.
+    pub(crate) fn body(&mut self, key: &GcmKey, body: &[u8], aad: &[u8]) -> Result<()> {
+        let (nonce, body) = body.split_first_chunk::<GCM_NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
+        let start = self.out.data.0.len();
+        self.out.data.0.extend_from_slice(body);
+        let opened = key.open(*nonce, aad, &mut self.out.data.0[start..]).is_ok();
+        self.take(start, body.len() - TAG_LEN, opened)
+    }
+
     /// Opens a suite 02 value under `key`.
     pub(crate) fn deterministic(&mut self, key: &SivKey, sealed: &Sealed<'_>, strings: &Strings) -> Result<()> {
         let (iv, body) = sealed.body().split_first_chunk::<TAG_LEN>().ok_or(ErrorKind::Malformed)?;
@@ -132,14 +143,16 @@ impl PrefixCache {
     /// Rows of up to this many interleaved batches open without deriving again.
     const SLOTS: usize = 64;
 
-    fn new() -> Self {
-        let mut slots = Vec::new();
-        slots.resize_with(Self::SLOTS, || None);
-        Self { slots }
+    const fn new() -> Self {
+        // The table is made with its first entry, since it is large and only fields of suite 01 need it.
+        Self { slots: Vec::new() }
     }
 
     #[inline]
     fn get(&mut self, key: &XaesKey, key_id: KeyId, prefix: &[u8; PREFIX_LEN]) -> &GcmKey {
+        if self.slots.is_empty() {
+            self.slots.resize_with(Self::SLOTS, || None);
+        }
         // Prefixes are random; whoever chooses colliding ones only makes his own rows slower.
         let slot = &mut self.slots[usize::from(prefix[0]) % Self::SLOTS];
         let hit = slot.as_ref().is_some_and(|(id, known, _)| *id == key_id && known == prefix);

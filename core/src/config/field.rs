@@ -1,5 +1,6 @@
 //! `[fields.NAME]`: from the file to a [`FieldPolicy`].
 
+use super::lookup::{FormatToml, IndexToml};
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::{Migration, MigrationPhase};
 use crate::policy::{FieldMode, FieldPolicy, HipaaClass, RowBinding, Spelling};
@@ -37,6 +38,12 @@ pub(super) struct FieldToml {
     spelling: SpellingToml,
     #[serde(default)]
     optional: bool,
+    #[serde(default)]
+    index: BTreeMap<String, IndexToml>,
+    format: Option<String>,
+    from: Option<String>,
+    until: Option<String>,
+    unit: Option<String>,
     migration: Option<MigrationToml>,
 }
 
@@ -55,11 +62,13 @@ enum PhaseToml {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum ModeToml {
     #[default]
     Randomized,
     Deterministic,
+    Document,
+    FormatPreserving,
 }
 
 #[derive(Default, Deserialize)]
@@ -102,12 +111,22 @@ impl MigrationToml {
     }
 }
 
-fn wrong(why: &'static str) -> Error {
+pub(super) fn wrong(why: &'static str) -> Error {
     Error::new(ErrorKind::Configuration, why)
 }
 
 impl FieldToml {
     pub(super) fn to_policy(&self, name: &str) -> Result<FieldPolicy> {
+        let format = FormatToml {
+            format: self.format.as_deref(),
+            from: self.from.as_deref(),
+            until: self.until.as_deref(),
+            unit: self.unit.as_deref(),
+        };
+        if !matches!(self.mode, ModeToml::FormatPreserving) && !format.is_empty() {
+            return Err(wrong("format, from, until and unit are for mode = \"format-preserving\""));
+        }
+        let partition = self.partition.as_deref().unwrap_or("default");
         let base = match self.mode {
             ModeToml::Randomized => {
                 if self.partition.is_some() || self.join_group.is_some() {
@@ -115,9 +134,16 @@ impl FieldToml {
                 }
                 FieldPolicy::randomized(name)
             }
-            ModeToml::Deterministic => {
-                let partition = self.partition.as_deref().unwrap_or("default");
-                FieldPolicy::deterministic(name, partition, self.join_group.as_deref())
+            ModeToml::Document if self.partition.is_some() || self.join_group.is_some() => {
+                return Err(wrong("partition and join_group are for deterministic fields"));
+            }
+            ModeToml::Document => FieldPolicy::document(name),
+            ModeToml::Deterministic => FieldPolicy::deterministic(name, partition, self.join_group.as_deref()),
+            ModeToml::FormatPreserving => {
+                if self.join_group.is_some() {
+                    return Err(wrong("join_group is for deterministic fields"));
+                }
+                FieldPolicy::format_preserving(name, partition, format.to_format()?)
             }
         };
         let accepted_suites = match &self.accept {
@@ -128,7 +154,7 @@ impl FieldToml {
             return Err(wrong("max_frame_records is for fields that accept frames: accept = [\"01\", \"03\"]"));
         }
         Ok(FieldPolicy {
-            value_type: self.value_type.as_deref().map(parse_type).transpose()?,
+            value_type: self.value_type.as_deref().map(parse_type).transpose()?.or(base.value_type),
             padding: self.padding()?,
             unlinkable: self.unlinkable,
             required_context: self.required_context.clone(),
@@ -145,6 +171,7 @@ impl FieldToml {
             paths: self.paths.clone(),
             only_if: self.only_if.clone(),
             optional: self.optional,
+            indexes: self.index.iter().map(|(name, toml)| toml.to_policy(name, partition)).collect::<Result<_>>()?,
             migration: self.migration.as_ref().map(MigrationToml::to_migration).transpose()?,
             ..base
         })
@@ -182,10 +209,10 @@ impl FieldToml {
 }
 
 fn parse_suite(id: &str) -> Result<Suite> {
-    [Suite::Field, Suite::Deterministic, Suite::Frame]
+    [Suite::Field, Suite::Deterministic, Suite::Frame, Suite::Document]
         .into_iter()
         .find(|suite| suite.to_string() == id)
-        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\", \"02\" and \"03\""))
+        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\", \"02\", \"03\" and \"05\""))
 }
 
 fn parse_type(name: &str) -> Result<ValueType> {

@@ -357,3 +357,70 @@ fn a_partition_that_is_added_is_read_back() {
         assert_eq!(config.keyring.lookup[name], keys);
     }
 }
+
+#[test]
+fn indexes_and_formats() {
+    let policy = |text: &str| {
+        let mut config = Config::parse(&CONFIG.replace("padding = 16\n", ""), "keyfold.toml")?;
+        config.add_policy(&format!("version = 1\n{text}"), "policy.toml")?;
+        Ok::<_, Error>(config.keyring.policy)
+    };
+    let good = policy(
+        r#"
+rows = 1000000
+[fields.name]
+[fields.name.index.start]
+kind = "prefix"
+length = [3, 4]
+bits = 5
+column = "name_start"
+[fields.name.index.phone]
+kind = "phone"
+country_code = "49"
+trunk_prefix = "0"
+bits = 6
+partition = "study"
+[fields.name.index.whole]
+kind = "case-folded"
+bits = 256
+[fields.visit]
+mode = "format-preserving"
+format = "timestamp"
+from = "2024-01-01T00:00:00Z"
+until = "2026-01-01T00:00:00Z"
+unit = "minute"
+"#,
+    )
+    .unwrap();
+    let name = good.field("name").unwrap();
+    assert_eq!(name.indexes.iter().map(|index| &*index.name).collect::<Vec<_>>(), ["phone", "start", "whole"]);
+    assert_eq!(name.partitions().collect::<Vec<_>>(), ["study", "default", "default"]);
+    assert_eq!(good.field("visit").unwrap().value_type, Some(crate::value::ValueType::Timestamp));
+    let index = |text: &str| policy(&format!("[fields.x.index.y]\nbits = 8\n{text}")).unwrap_err().to_string();
+    let field = |text: &str| policy(&format!("[fields.x]\n{text}")).unwrap_err().to_string();
+    for (found, expected) in [
+        (index("kind = \"exact\"\npart = \"year\""), "date-part"),
+        (index("kind = \"date-part\""), "month-day"),
+        (index("kind = \"prefix\""), "length = 3"),
+        (index("kind = \"prefix\"\nlength = 2"), "from 3 to 32"),
+        (index("kind = \"digits\"\ncountry_code = \"1\""), "phone"),
+        (index("kind = \"sounds-like\""), "unknown variant"),
+        (field("format = \"digits\""), "format-preserving"),
+        (field("mode = \"format-preserving\""), "format is"),
+        (field("mode = \"format-preserving\"\nformat = \"date\""), "too few dates"),
+        (field("mode = \"format-preserving\"\nformat = \"digits\"\nunit = \"second\""), "timestamp"),
+        (field("mode = \"format-preserving\"\nformat = \"digits\"\nrow_binding = \"id\""), "replaced, not sealed"),
+        (
+            field(
+                "mode = \"format-preserving\"\nformat = \"timestamp\"\nunit = \"minute\"\nfrom = \"2024-01-01T00:00:00Z\"\nuntil = \"2025-01-01T00:00:00Z\"",
+            ),
+            "1,000,000",
+        ),
+        (
+            policy("rows = 100000\n[fields.x.index.y]\nkind = \"exact\"\nbits = 14").unwrap_err().to_string(),
+            "policy.toml:2, rows: the indexes together show too much of a row; those of full width are not counted: 14 bits, of which 100000 rows allow 13",
+        ),
+    ] {
+        assert!(found.contains(expected), "{found} has no {expected:?}");
+    }
+}

@@ -1,18 +1,15 @@
 //! Finding values of a deterministic field while its keys are being replaced (DESIGN F20).
 
+use super::live::LiveKeys;
 use super::used::Uses;
 use super::{Bound, Field, WRONG_CLASS, check_type};
 use crate::audit::Use;
-use crate::cache::Cached;
 use crate::column::DeterministicSeal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{Keyring, Material, OpenKey};
-use crate::keys::KeyClass;
 use crate::policy::{FieldMode, FieldPolicy};
-use crate::store::Slot;
 use crate::value::Value;
 use crate::wire::KeyId;
-use arc_swap::ArcSwap;
 use std::sync::Arc;
 
 impl Field {
@@ -29,13 +26,10 @@ impl Field {
             return Err(Error::new(ErrorKind::PolicyRefused, "only values of a deterministic field can be found")
                 .with_detail(&self.policy.name));
         };
-        let keys = self.ring.lookup(partition)?;
-        let slot = self.ring.slot(KeyClass::Lookup, keys.partition);
-        let mut key_ids = vec![keys.seals];
-        key_ids.extend(keys.opens.into_iter().filter(|key_id| *key_id != keys.seals));
+        let keys = LiveKeys::of(&self.ring, partition)?;
         let uses = Uses::new(&self.ring, &self.policy.name);
         let (ring, policy) = (self.ring, self.policy);
-        let searcher = Searcher { ring, policy, bound, slot, key_ids, held: ArcSwap::default(), uses };
+        let searcher = Searcher { ring, policy, bound, keys, uses };
         searcher.ready().await?;
         Ok(searcher)
     }
@@ -47,11 +41,7 @@ pub struct Searcher {
     ring: Keyring,
     policy: Arc<FieldPolicy>,
     bound: Bound,
-    slot: Slot,
-    /// The key that seals, then the others.
-    key_ids: Vec<KeyId>,
-    /// The keys, in that order. Replaced as a whole.
-    held: ArcSwap<Vec<Arc<OpenKey>>>,
+    keys: LiveKeys,
     uses: Uses,
 }
 
@@ -65,7 +55,7 @@ impl Searcher {
     /// The keys under which it finds values: the one that seals, then the others.
     #[must_use]
     pub fn key_ids(&self) -> &[KeyId] {
-        &self.key_ids
+        self.keys.key_ids()
     }
 
     /// Makes sure that the keys may be used, within the times of the [`CachePolicy`](crate::CachePolicy). Await it
@@ -75,22 +65,8 @@ impl Searcher {
     ///
     /// As for [`Field::searcher`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
     pub async fn ready(&self) -> Result<&Self> {
-        self.make_ready().await.map_err(|error| self.uses.failed(error))?;
+        self.keys.ready(&self.ring).await.map_err(|error| self.uses.failed(error))?;
         Ok(self)
-    }
-
-    async fn make_ready(&self) -> Result<()> {
-        self.ring.check_open()?;
-        let now = self.ring.time();
-        let held = self.held.load();
-        if held.len() != self.key_ids.len() || held.iter().any(|key| key.needs_renewal(now)) {
-            let mut keys = Vec::with_capacity(self.key_ids.len());
-            for &key_id in &self.key_ids {
-                keys.push(self.ring.acquire(key_id, self.slot).await?);
-            }
-            self.held.store(Arc::new(keys));
-        }
-        Ok(())
     }
 
     /// What `value` looks like when it is sealed: one ciphertext per key, the one of the key that seals first. A row
@@ -119,7 +95,7 @@ impl Searcher {
             self.uses.count(key_id, Use::Searched, 1);
             Ok(sealed)
         };
-        self.held.load().iter().map(one).collect()
+        self.keys.held().iter().map(one).collect()
     }
 }
 
@@ -127,7 +103,7 @@ impl core::fmt::Debug for Searcher {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Searcher")
             .field("field", &self.policy.name)
-            .field("keys", &self.key_ids)
+            .field("keys", &self.key_ids())
             .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The counts of one handle, by key. Without an audit sink it is nothing.
-pub(super) struct Uses(Option<Counting>);
+pub(crate) struct Uses(Option<Counting>);
 
 struct Counting {
     audit: Audit,
@@ -19,20 +19,20 @@ struct Counting {
 }
 
 impl Uses {
-    pub(super) fn new(ring: &Keyring, field: &str) -> Self {
+    pub(crate) fn new(ring: &Keyring, field: &str) -> Self {
         let audit = ring.audit_of();
         let counting = || Counting { audit: audit.clone(), field: field.into(), cells: ArcSwap::default() };
         Self(audit.is_on().then(counting))
     }
 
     /// A batch that is counted at its end, once per key, if it ends well.
-    pub(super) fn batch(&self, used: Use) -> Batch<'_> {
+    pub(crate) fn batch(&self, used: Use) -> Batch<'_> {
         Batch { uses: self, used, run: None, counts: BTreeMap::new() }
     }
 
     /// Counts `n` values under a key.
     #[inline]
-    pub(super) fn count(&self, key_id: KeyId, used: Use, n: u64) {
+    pub(crate) fn count(&self, key_id: KeyId, used: Use, n: u64) {
         if let Some(counting) = &self.0 {
             counting.cell(Some(key_id), |cell| cell.count(used, n));
         }
@@ -40,13 +40,13 @@ impl Uses {
 
     /// Counts a failure, and returns its error.
     #[cold]
-    pub(super) fn failed(&self, error: Error) -> Error {
+    pub(crate) fn failed(&self, error: Error) -> Error {
         self.count_failure(error.kind());
         error
     }
 
     #[cold]
-    pub(super) fn count_failure(&self, kind: ErrorKind) {
+    pub(crate) fn count_failure(&self, kind: ErrorKind) {
         if let Some(counting) = &self.0 {
             // Whoever invents values chooses their key IDs, so they are not told apart.
             counting.cell(None, |cell| cell.count_failures(kind, 1));
@@ -76,7 +76,7 @@ impl Counting {
 }
 
 /// The values of a batch, by key.
-pub(super) struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     uses: &'a Uses,
     used: Use,
     /// The key of the last values, and how many they are.
@@ -86,7 +86,7 @@ pub(super) struct Batch<'a> {
 
 impl Batch<'_> {
     #[inline]
-    pub(super) fn add(&mut self, key_id: KeyId) {
+    pub(crate) fn add(&mut self, key_id: KeyId) {
         match &mut self.run {
             Some((last, n)) if *last == key_id => *n += 1,
             _ => self.begin_run(key_id),
@@ -99,7 +99,7 @@ impl Batch<'_> {
         }
     }
 
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for (key_id, n) in self.counts.into_iter().chain(self.run) {
             self.uses.count(key_id, self.used, n);
         }

@@ -53,19 +53,33 @@ pub(crate) struct OpenKey {
     state: AtomicU8,
 }
 
+/// Bytes of a secret on the heap, about.
+const SECRET: usize = 48;
+
 #[allow(clippy::large_enum_variant, reason = "one per key, behind an Arc")]
 pub(crate) enum Material {
-    Data(XaesKey),
-    Lookup { siv: SivKey, scope_names: Secret<32> },
+    /// The key of fields, and that of documents.
+    Data(XaesKey, Secret<32>),
+    Lookup {
+        siv: SivKey,
+        scope_names: Secret<32>,
+        index: Secret<32>,
+        format_preserving: Secret<32>,
+    },
 }
 
 impl Material {
     pub(crate) fn of(class: KeyClass, schedule: &KeySchedule, backend: Backend) -> Option<Self> {
         match class {
-            KeyClass::Data => Some(Self::Data(XaesKey::new(backend, &schedule.expand(Purpose::Field)))),
+            KeyClass::Data => Some(Self::Data(
+                XaesKey::new(backend, &schedule.expand(Purpose::Field)),
+                schedule.expand(Purpose::Document),
+            )),
             KeyClass::Lookup => Some(Self::Lookup {
                 siv: SivKey::new(schedule.expand(Purpose::Deterministic)),
                 scope_names: schedule.expand(Purpose::ScopeNames),
+                index: schedule.expand(Purpose::Index),
+                format_preserving: schedule.expand(Purpose::FormatPreserving),
             }),
             KeyClass::Root | KeyClass::Audit => None,
         }
@@ -90,6 +104,19 @@ impl OpenKey {
     #[inline]
     pub(crate) fn is_compromised(&self) -> bool {
         self.state.load(Ordering::Relaxed) == KeyState::Compromised.id()
+    }
+
+    /// Refuses a key that its record no longer lets seal.
+    ///
+    /// # Errors
+    ///
+    /// - [`KeyState`](ErrorKind::KeyState): it only opens.
+    pub(crate) fn check_seals(&self) -> Result<()> {
+        if self.state.load(Ordering::Relaxed) == KeyState::Active.id() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::KeyState, "the key that the configuration names for sealing only opens")
+            .with_detail(self.key_id.to_string()))
     }
 
     pub(crate) fn set_state(&self, state: KeyState) {
@@ -147,7 +174,7 @@ impl OpenKey {
 
     /// Bytes of a key that seals.
     pub(crate) const fn sealing_size() -> usize {
-        size_of::<Self>() + size_of::<Allowance>()
+        size_of::<Self>() + SECRET + size_of::<Allowance>()
     }
 }
 
@@ -158,14 +185,15 @@ impl Cached for OpenKey {
 
     fn size(&self) -> usize {
         let beside = match self.material {
-            Material::Data(_)
+            Material::Data(..)
                 if self.limit.is_some() && self.state.load(Ordering::Relaxed) == KeyState::Active.id() =>
             {
-                size_of::<Allowance>()
+                SECRET + size_of::<Allowance>()
             }
-            Material::Data(_) => 0,
-            // Three secrets.
-            Material::Lookup { .. } => 3 * 48,
+            // One secret.
+            Material::Data(..) => SECRET,
+            // Five secrets.
+            Material::Lookup { .. } => 5 * SECRET,
         };
         size_of::<Self>() + beside
     }

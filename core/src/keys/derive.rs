@@ -14,22 +14,28 @@ pub(crate) enum Purpose {
     ChildWrap,
     Endorsement,
     Field,
+    Document,
     Deterministic,
     ScopeNames,
+    Index,
+    FormatPreserving,
     AuditChain,
 }
 
 impl Purpose {
     /// Every purpose with the length of its output in bytes.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Commitment,
         Self::RecordMac,
         Self::ChildWrap,
         Self::Endorsement,
         Self::Field,
+        Self::Document,
         Self::Deterministic,
         Self::ScopeNames,
+        Self::Index,
+        Self::FormatPreserving,
         Self::AuditChain,
     ];
 
@@ -40,8 +46,11 @@ impl Purpose {
             Self::ChildWrap => b"keyfold/v1/root/child-wrap",
             Self::Endorsement => b"keyfold/v1/root/endorsement",
             Self::Field => b"keyfold/v1/data/01-field",
+            Self::Document => b"keyfold/v1/data/05-document",
             Self::Deterministic => b"keyfold/v1/lookup/02-deterministic",
             Self::ScopeNames => b"keyfold/v1/lookup/scope-names",
+            Self::Index => b"keyfold/v1/lookup/index",
+            Self::FormatPreserving => b"keyfold/v1/lookup/format-preserving",
             Self::AuditChain => b"keyfold/v1/audit/chain",
         }
     }
@@ -83,6 +92,16 @@ impl KeySchedule {
     pub(crate) fn key_id(&self) -> KeyId {
         KeyId::new(self.identity.generation, &self.commitment())
     }
+}
+
+/// HKDF-Expand(`key`, label length (1) ‖ label ‖ `parts`, 32): the keys of one document (FORMAT.md §18.3).
+#[cfg(feature = "std")]
+pub(crate) fn expand_sha256(key: &Secret<32>, label: &[u8], parts: &[&[u8]]) -> Secret<32> {
+    let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).expect("the key is as long as the hash");
+    let len = [label.len() as u8];
+    let mut info: Vec<&[u8]> = vec![&len, label];
+    info.extend_from_slice(parts);
+    Secret::with(|out| hkdf.expand_multi_info(&info, out).expect("HKDF-SHA-256 allows 8,160 bytes"))
 }
 
 /// HMAC-SHA-256 (FIPS 198-1) over the concatenation of `parts`.

@@ -1,5 +1,7 @@
 //! The bytes: key IDs, suites, sealed values, their text form, frames, key records. Never sees a key. (docs/FORMAT.md)
 
+#[cfg(feature = "std")]
+pub(crate) mod document;
 mod frame;
 mod key_id;
 mod reader;
@@ -11,6 +13,11 @@ mod text;
 #[cfg(feature = "std")]
 mod value;
 
+#[cfg(feature = "std")]
+pub use document::{
+    BODY_OVERHEAD, BODY_TEXT_PREFIX, DOCUMENT_HEADER_LEN, DOCUMENT_ID_LEN, DocumentHeader, MANIFEST_LEN, MAX_BODIES,
+    MAX_PATH_LEN, body_from_text, manifest_from_text, manifest_text, push_body_text,
+};
 pub use frame::Frame;
 #[cfg(feature = "std")]
 pub(crate) use frame::frame_head;

@@ -17,7 +17,13 @@ pub enum Suite {
     Deterministic = 0x02,
     /// 03: a frame, a value of another suite that travels with its key records. Taken apart by [`Frame`](super::Frame).
     Frame = 0x03,
+    /// 05: a document, whose values have one header together. Never a value by itself.
+    Document = 0x05,
 }
+
+/// A value never has this suite alone.
+pub(crate) const NOT_A_VALUE: Error =
+    Error::new(ErrorKind::Unsupported, "the header of a document, which is no value: documents are opened as a whole");
 
 impl Suite {
     /// The byte that stands for this suite.
@@ -36,10 +42,8 @@ impl Suite {
             0x01 => Ok(Self::Field),
             0x02 => Ok(Self::Deterministic),
             0x03 => Ok(Self::Frame),
-            0x04 | 0x05 => Err(Error::new(
-                ErrorKind::Unsupported,
-                "suites 04 (stream) and 05 (document) are reserved; this build cannot open them",
-            )),
+            0x05 => Ok(Self::Document),
+            0x04 => Err(Error::new(ErrorKind::Unsupported, "suite 04 (stream) is reserved; this build cannot open it")),
             0x06 | 0x07 => {
                 Err(Error::new(ErrorKind::Unsupported, "suites 06 and 07 are reserved for public-key sealing"))
             }
@@ -88,6 +92,7 @@ impl<'a> Sealed<'a> {
                     "a frame, which is not expected here: take its value out",
                 ));
             }
+            Suite::Document => return Err(NOT_A_VALUE),
         };
         if bytes.len() < overhead || bytes.len() > overhead - 1 + MAX_ENCODED_LEN {
             return Err(ErrorKind::Malformed.into());
@@ -116,8 +121,8 @@ impl<'a> Sealed<'a> {
         self.body.len()
             - match self.suite {
                 Suite::Field => NONCE_LEN + TAG_LEN,
-                // A frame is not taken apart into this.
-                Suite::Deterministic | Suite::Frame => TAG_LEN,
+                // Frames and documents are not taken apart into this.
+                Suite::Deterministic | Suite::Frame | Suite::Document => TAG_LEN,
             }
     }
 

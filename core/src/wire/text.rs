@@ -1,5 +1,7 @@
 //! The text form of sealed values, for CSV, JSON and text columns (FORMAT.md §6).
 
+use super::document::BODY_TEXT_PREFIX;
+use super::sealed::NOT_A_VALUE;
 use super::{HEADER_LEN, KeyId, MAGIC, MAX_ENCODED_LEN, NONCE_LEN, Suite, TAG_LEN};
 use crate::error::{Error, ErrorKind, Result};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -37,6 +39,9 @@ pub fn push_text(sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
     if sealed[1] == Suite::Frame.id() {
         return Err(NO_TEXT_FORM);
     }
+    if sealed[1] == Suite::Document.id() {
+        return Err(NOT_A_VALUE);
+    }
     out.extend_from_slice(TEXT_PREFIX.as_bytes());
     let start = out.len();
     out.resize(start + 10, 0);
@@ -70,8 +75,10 @@ pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
         return Err(ErrorKind::Malformed.into());
     }
     // What follows is only known for suites that this build opens.
-    if Suite::from_id(head[0])? == Suite::Frame {
-        return Err(NO_TEXT_FORM);
+    match Suite::from_id(head[0])? {
+        Suite::Frame => return Err(NO_TEXT_FORM),
+        Suite::Document => return Err(NOT_A_VALUE),
+        Suite::Field | Suite::Deterministic => {}
     }
     if text.len() > MAX_TEXT_LEN {
         return Err(ErrorKind::Malformed.into());
@@ -95,7 +102,7 @@ pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
 /// Whether `text` starts like the text form of a sealed value. A hint for tools, never a security decision.
 #[must_use]
 pub fn looks_sealed_text(text: &[u8]) -> bool {
-    text.starts_with(TEXT_PREFIX.as_bytes())
+    text.starts_with(TEXT_PREFIX.as_bytes()) || text.starts_with(BODY_TEXT_PREFIX.as_bytes())
 }
 
 #[cfg(test)]

@@ -4,8 +4,12 @@
 
 #[path = "bundles.rs"]
 mod bundles;
+#[path = "documents.rs"]
+pub(crate) mod documents;
 #[path = "frames.rs"]
 mod frames;
+#[path = "lookups.rs"]
+pub(crate) mod lookups;
 
 use crate::world::{ALIAS, ENVIRONMENT, Member, Opening, TIME, World, bytes, kek, kek_id, kwp, lineage, members, slot};
 use keyfold::aead::Backend;
@@ -32,6 +36,9 @@ pub(crate) fn files() -> Vec<File> {
         make.records(),
         frames::file(&make),
         bundles::file(&make),
+        documents::file(&make),
+        lookups::indexes(&make),
+        lookups::formats(&make),
     ]
 }
 

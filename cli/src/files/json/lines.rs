@@ -25,12 +25,19 @@ pub(crate) struct LineSource<R> {
     lines: u64,
     /// A byte order mark may come only in front of everything.
     at_start: bool,
+    /// Whether line feeds end lines; otherwise the whole file is one.
+    splits: bool,
 }
 
 impl<R: Read> LineSource<R> {
     /// Reads nothing yet.
     pub(crate) fn new(input: R, max_line_len: usize) -> Self {
-        Self { input, max_line_len, ahead: Vec::new(), lines: 0, at_start: true }
+        Self { input, max_line_len, ahead: Vec::new(), lines: 0, at_start: true, splits: true }
+    }
+
+    /// As [`new`](Self::new), for a file that is one JSON value over any number of lines: it is one line here.
+    pub(crate) fn whole(input: R, max_len: usize) -> Self {
+        Self { splits: false, ..Self::new(input, max_len) }
     }
 
     /// Reads the next batch: at most 4,096 lines, and none after the one that reaches 4 MiB.
@@ -72,7 +79,7 @@ impl<R: Read> LineSource<R> {
     fn find_end(&mut self, raw: &mut Vec<u8>, start: usize, line: u64) -> Result<Option<usize>, JsonError> {
         let mut searched = start;
         loop {
-            let found = raw[searched..].iter().position(|&byte| byte == b'\n');
+            let found = if self.splits { raw[searched..].iter().position(|&byte| byte == b'\n') } else { None };
             let end = found.map_or(raw.len(), |at| searched + at + 1);
             // Two bytes for the terminator, whatever it is.
             if end - start > self.max_line_len + 2 {

@@ -1,7 +1,9 @@
 //! Values in and out of JSON tokens.
 
+use super::documents::looks_sealed;
 use crate::failure::{Exit, Failure};
 use crate::files::json::{Token, push_string};
+use crate::transform::Direction;
 use crate::transform::field::{FieldJob, RowFailure, push_sealed};
 use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, OpenedColumn, Spelling, Value, ValueType};
 use zeroize::Zeroizing;
@@ -45,13 +47,14 @@ pub(super) fn reveal(
     job: &FieldJob,
     tokens: &[Token<'_>],
     rows: Option<&[&[u8]]>,
+    one_line: bool,
 ) -> Result<(Texts, OpenedColumn), RowFailure> {
     let texts = sealed_texts(tokens)?;
     let opened = job.reveal(&texts, rows)?;
     let json = texts.iter().enumerate().map(|(row, text)| {
         let (prefix, _) = job.policy.split_prefix(text);
         let mut out = Zeroizing::new(Vec::new());
-        push_value(prefix, &opened.value(row), &mut out).map_err(|failure| RowFailure { row, failure })?;
+        push_value(prefix, &opened.value(row), one_line, &mut out).map_err(|failure| RowFailure { row, failure })?;
         Ok(out)
     });
     let json = json.collect::<Result<_, RowFailure>>()?;
@@ -66,6 +69,18 @@ pub(super) fn sealed_texts<'t>(tokens: &'t [Token<'_>]) -> Result<Vec<&'t str>, 
         _ => Err(RowFailure::new(row, Exit::Data, not_sealed)),
     });
     texts.collect()
+}
+
+/// The value of a token of a document.
+pub(super) fn protect_value<'t>(
+    policy: &FieldPolicy,
+    token: &'t Token<'_>,
+    direction: Direction,
+) -> Result<Value<'t>, Failure> {
+    if !matches!(direction, Direction::Protect { seal_sealed: true }) && looks_sealed(token) {
+        return Err(Failure::new(Exit::Policy, "the value looks sealed already; --seal-sealed encrypts it once more"));
+    }
+    value_of(policy, token).map(|(_, value)| value)
 }
 
 /// The prefix that stays in clear and the value of a token, by the type that the policy gives the field.
@@ -112,13 +127,13 @@ fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, 
 }
 
 /// Appends the JSON spelling of a value that was opened.
-fn push_value(prefix: &str, value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+pub(super) fn push_value(prefix: &str, value: &Value<'_>, one_line: bool, out: &mut Vec<u8>) -> Result<(), Failure> {
     let text = value.to_text().ok_or_else(|| Failure::new(Exit::Data, "the value has no JSON form"))?;
     let is_number = |text: &str| matches!(Token::parse(text), Some(Token::Number(_)));
     match value.value_type() {
         ValueType::Null => out.extend_from_slice(b"null"),
         // Sealed by somebody else, perhaps from a CSV cell: it must stay one value on one line.
-        ValueType::Json if Token::parse(&text).is_none() || text.contains(['\n', '\r']) => {
+        ValueType::Json if Token::parse(&text).is_none() || one_line && text.contains(['\n', '\r']) => {
             return Err(Failure::new(Exit::Data, "the value is not JSON on one line"));
         }
         ValueType::Float if !is_number(&text) => return Err(Failure::new(Exit::Data, "JSON has no such number")),

@@ -8,22 +8,25 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, M
 use serde_json::value::RawValue;
 use serde_json_path::{JsonPath, NormalizedPath, PathElement};
 
+use super::path::normalized;
 use super::shape::Shapes;
 use super::{Document, JsonError};
 
 /// Named JSON paths (RFC 9535).
-pub(crate) struct JsonRules {
+pub struct JsonRules {
     rules: Vec<(String, JsonPath)>,
     shapes: Shapes,
 }
 
 /// A value that a rule selects.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Located {
+pub struct Located {
     /// Which rule, in the order given to [`JsonRules::compile`].
-    pub(crate) rule: usize,
-    /// Where the value is in the line: from its first byte to its last, without white space.
-    pub(crate) span: Range<usize>,
+    pub rule: usize,
+    /// Where the value is in the text of the document: from its first byte to its last, without white space.
+    pub span: Range<usize>,
+    /// Its normalized path in the document (RFC 9535 §2.7).
+    pub path: String,
 }
 
 impl JsonRules {
@@ -32,7 +35,7 @@ impl JsonRules {
     /// # Errors
     ///
     /// [`JsonError::Path`].
-    pub(crate) fn compile<N, P>(rules: impl IntoIterator<Item = (N, P)>) -> Result<Self, JsonError>
+    pub fn compile<N, P>(rules: impl IntoIterator<Item = (N, P)>) -> Result<Self, JsonError>
     where
         N: Into<String>,
         P: AsRef<str>,
@@ -58,7 +61,7 @@ impl JsonRules {
     /// [`JsonError::Overlap`]: such a value could not be replaced by two rules at once. A rule that
     /// selects the same value in two ways is fine. [`JsonError::Shape`]: the document holds, say, an object where
     /// a path expects an array, so that what the path means would not be selected. [`JsonError::TooManyValues`].
-    pub(crate) fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
+    pub fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
         if let Some((rule, prefix)) = self.shapes.misfit(&document.value) {
             let (rule, prefix) = (self.rules[rule].0.clone(), prefix.to_owned());
             return Err(JsonError::Shape { line: document.line, rule, prefix });
@@ -66,10 +69,8 @@ impl JsonRules {
         let mut wanted = Wanted::default();
         for (rule, (name, path)) in self.rules.iter().enumerate() {
             for node in path.query_located(&document.value).dedup() {
-                wanted.insert(node.location(), rule).map_err(|other| JsonError::Overlap {
-                    line: document.line,
-                    first: self.rules[other].0.clone(),
-                    second: name.clone(),
+                wanted.insert(node.location(), rule, normalized(node.location())).map_err(|other| {
+                    JsonError::Overlap { line: document.line, first: self.rules[other].0.clone(), second: name.clone() }
                 })?;
             }
         }
@@ -84,6 +85,31 @@ impl JsonRules {
     }
 }
 
+impl JsonRules {
+    /// Takes every value that a rule selects out of `document`, as a document of its own: paths start there, and nothing leads from
+    /// `document` into it any more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`locate`](Self::locate).
+    pub fn take<'a>(&self, document: &mut Document<'a>) -> Result<Vec<Document<'a>>, JsonError> {
+        let found = self.locate(document)?;
+        let mut pointers = std::collections::HashMap::new();
+        for (_, path) in &self.rules {
+            for node in path.query_located(&document.value) {
+                pointers.insert(normalized(node.location()), node.location().to_json_pointer());
+            }
+        }
+        let part = |located: Located| {
+            let value = document.value.pointer_mut(pointers.get(&located.path)?).map(serde_json::Value::take)?;
+            let text = document.text.get(located.span.clone())?;
+            Some(Document { text, value, line: document.line, offset: document.offset + located.span.start })
+        };
+        // Every path that was located leads to a value.
+        Ok(found.into_iter().filter_map(part).collect())
+    }
+}
+
 /// The wanted paths of a line as a tree, so that one pass over the line finds them all.
 #[derive(Default)]
 struct Wanted<'v> {
@@ -95,6 +121,8 @@ struct Wanted<'v> {
 struct Node<'v> {
     /// The rule that selects this value or something in it.
     rule: usize,
+    /// The normalized path of a value that is selected.
+    path: String,
     members: BTreeMap<&'v str, usize>,
     items: BTreeMap<usize, usize>,
 }
@@ -108,7 +136,7 @@ impl Node<'_> {
 
 impl<'v> Wanted<'v> {
     /// Adds `path` for `rule`; fails with the rule of an overlapping path.
-    fn insert(&mut self, path: &NormalizedPath<'v>, rule: usize) -> Result<(), usize> {
+    fn insert(&mut self, path: &NormalizedPath<'v>, rule: usize, normalized: String) -> Result<(), usize> {
         let mut at = 0;
         let mut is_new = self.nodes.is_empty();
         if is_new {
@@ -129,7 +157,11 @@ impl<'v> Wanted<'v> {
                 self.nodes.push(Node { rule, ..Node::default() });
             }
         }
-        if is_new { Ok(()) } else { Err(self.nodes[at].rule) }
+        if !is_new {
+            return Err(self.nodes[at].rule);
+        }
+        self.nodes[at].path = normalized;
+        Ok(())
     }
 }
 
@@ -165,7 +197,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
         if self.text.get(span.clone()) != Some(raw) {
             return Err(D::Error::custom("not borrowed from the line"));
         }
-        self.found.push(Located { rule: self.node().rule, span });
+        self.found.push(Located { rule: self.node().rule, span, path: self.node().path.clone() });
         Ok(())
     }
 }

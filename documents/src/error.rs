@@ -7,7 +7,8 @@ use serde_json::error::Category;
 
 /// Why a JSON path or a line is refused. Columns are bytes, from 1.
 #[derive(Debug)]
-pub(crate) enum JsonError {
+#[allow(missing_docs, reason = "what the fields are is said by the names, and what they mean by the variant")]
+pub enum JsonError {
     /// The input cannot be read.
     Io(io::Error),
     /// The path of a rule is not one of RFC 9535.
@@ -25,6 +26,8 @@ pub(crate) enum JsonError {
     Overlap { line: u64, first: String, second: String },
     /// The document has another shape than the path of a rule expects at `prefix`, a part of that path.
     Shape { line: u64, rule: String, prefix: String },
+    /// Something that stands where the header of a document does, and is none.
+    Header { line: u64, reason: &'static str },
     /// A line has more than [`MAX_VALUES`](super::MAX_VALUES) values.
     TooManyValues { line: u64 },
 }
@@ -32,6 +35,8 @@ pub(crate) enum JsonError {
 impl JsonError {
     /// Takes from `error` only what cannot quote the input.
     pub(super) fn of_parser(error: &serde_json::Error, line: u64) -> Self {
+        // A value over several lines is counted from its first.
+        let line = line + (error.line() as u64).saturating_sub(1);
         let column = error.column().max(1);
         match error.classify() {
             // The only error of our own visitor. serde's, which quote the value that was not
@@ -78,6 +83,7 @@ impl fmt::Display for JsonError {
                     "line {line}: {rule:?} cannot be applied, since {prefix} is not what its path expects there (an array, an object)"
                 )
             }
+            Self::Header { line, reason } => write!(f, "line {line}: {reason}"),
             Self::TooManyValues { line } => write!(f, "line {line}: more than {} values", super::MAX_VALUES),
         }
     }

@@ -1,0 +1,284 @@
+//! Documents whose values are sealed together: one header, a body in the place of each value, a manifest over all of them.
+
+use super::values::{protect_value, push_value, scalar_text, sealed_texts};
+use super::{Line, NdjsonJob, Replacement, RowFailure};
+use crate::failure::{Exit, Failure};
+use crate::files::json::{Document, HeaderTexts, JsonRules, LineBatch, Place, Token};
+use crate::transform::{Counts, Direction, Job};
+use keyfold::wire::{
+    DocumentHeader, body_from_text, looks_sealed_text, manifest_from_text, manifest_text, push_body_text,
+};
+use keyfold::{
+    Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentSealer, DocumentValue, ErrorKind,
+    ManifestRule, RowBinding,
+};
+use serde_json_path::JsonPath;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// A kind of documents, with its keys.
+pub(super) struct Kind {
+    policy: Arc<DocumentPolicy>,
+    conditions: Vec<(JsonPath, String)>,
+    /// Where its documents are in a line; `None`: they are whole lines.
+    pub(super) root: Option<JsonRules>,
+    /// Which of the row bindings of the job.
+    pub(super) row_path: Option<usize>,
+    sealer: Option<DocumentSealer>,
+    opener: Option<DocumentOpener>,
+}
+
+impl Kind {
+    /// The kinds of the policy; their row bindings are added to `row_paths`. None if no field is one of documents.
+    pub(super) fn all(job: &Job<'_>, row_paths: &mut Vec<String>, is_needed: bool) -> Result<Vec<Self>, Failure> {
+        let policy = job.ring.policy();
+        if !is_needed {
+            return Ok(Vec::new());
+        }
+        if matches!(job.direction, Direction::Rebind | Direction::Reencrypt) {
+            let why =
+                "the policy has fields of documents, which are sealed as a whole: reveal the file and protect it again";
+            return Err(Failure::new(Exit::Policy, why));
+        }
+        policy.documents().map(|policy| Self::new(job, policy, row_paths)).collect()
+    }
+
+    fn new(job: &Job<'_>, policy: &Arc<DocumentPolicy>, row_paths: &mut Vec<String>) -> Result<Self, Failure> {
+        let at = |failure: Failure| failure.at(format!("document {}", policy.name));
+        let mut documents = job.ring.documents(&policy.name)?.context(job.context.clone());
+        if let Some(scope) = &job.args.scope {
+            documents = documents.scope(scope);
+        }
+        let condition = |(path, expected): (&String, &String)| {
+            let parsed = JsonPath::parse(path);
+            let parsed = parsed.map_err(|error| Failure::new(Exit::Policy, format!("only_if: {error}")))?;
+            Ok((parsed, expected.clone()))
+        };
+        let row_path = match &policy.row_binding {
+            RowBinding::Bound { path: Some(path), .. } => {
+                Some(row_paths.iter().position(|known| known == path).unwrap_or_else(|| {
+                    row_paths.push(path.clone());
+                    row_paths.len() - 1
+                }))
+            }
+            RowBinding::Bound { path: None, .. } => {
+                return Err(at(Failure::new(Exit::Policy, "its row_binding names no JSONPath")));
+            }
+            _ => None,
+        };
+        let (mut sealer, mut opener) = (None, None);
+        match job.direction {
+            Direction::Protect { .. } => {
+                sealer = Some(pollster::block_on(documents.sealer()).map_err(|error| at(error.into()))?);
+            }
+            _ => opener = Some(pollster::block_on(documents.opener()).map_err(|error| at(error.into()))?),
+        }
+        let root = if policy.root == "$" { None } else { Some(JsonRules::compile([("root", &policy.root)])?) };
+        Ok(Self {
+            policy: policy.clone(),
+            conditions: policy.only_if.iter().map(condition).collect::<Result<_, Failure>>().map_err(at)?,
+            root,
+            row_path,
+            sealer,
+            opener,
+        })
+    }
+
+    /// The kind of a line: of those whose conditions it meets, the one with the most.
+    pub(super) fn of(kinds: &[Self], document: &Document<'_>) -> Result<Option<usize>, Failure> {
+        let holds = |(path, expected): &(JsonPath, String)| {
+            let nodes = path.query(document.value()).all();
+            nodes.len() == 1 && nodes[0].as_str() == Some(expected)
+        };
+        let mut best: Option<usize> = None;
+        for (at, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.conditions.iter().all(holds)) {
+            match best.map(|best| &kinds[best]) {
+                Some(other) if other.conditions.len() == kind.conditions.len() => {
+                    let why = format!(
+                        "the documents {} and {} of the policy both apply, under as many conditions",
+                        other.policy.name, kind.policy.name
+                    );
+                    return Err(Failure::new(Exit::Policy, why));
+                }
+                Some(other) if other.conditions.len() > kind.conditions.len() => {}
+                _ => best = Some(at),
+            }
+        }
+        Ok(best)
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place(self.policy.header)
+    }
+
+    pub(super) fn manifest(&self) -> ManifestRule {
+        self.policy.manifest
+    }
+}
+
+impl NdjsonJob<'_> {
+    /// Seals or opens every document of a batch whose values are sealed together. Values of other suites have been replaced already.
+    pub(super) fn transform_documents(
+        &self,
+        batch: &LineBatch,
+        lines: &[Line<'_>],
+        replacements: &mut [Vec<Option<Replacement>>],
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
+        for (line, replaced) in lines.iter().zip(replacements) {
+            let Some(kind) = line.kind.map(|kind| &self.kinds[kind]) else { continue };
+            let done = match (&kind.sealer, &kind.opener) {
+                (Some(sealer), _) => self.seal_document(line, kind, sealer, replaced),
+                (None, Some(opener)) => self.open_document(line, kind, opener, replaced, counts),
+                (None, None) => Err(Failure::new(Exit::Internal, "documents without keys")),
+            };
+            done.map_err(|failure| {
+                failure.at(format!("line {}, document {}", batch.number(line.index), kind.policy.name))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn seal_document(
+        &self,
+        line: &Line<'_>,
+        kind: &Kind,
+        sealer: &DocumentSealer,
+        replaced: &mut Vec<Option<Replacement>>,
+    ) -> Result<(), Failure> {
+        let row = self.document_row(line, kind, replaced)?;
+        let (own, other) = self.split(line);
+        let tokens = tokens(line, &own)?;
+        let mut values = Vec::with_capacity(own.len());
+        for (&found, token) in own.iter().zip(&tokens) {
+            let located = &line.found[found];
+            let policy = &self.fields[line.rules.field_of_path[located.rule]].policy;
+            let value = protect_value(policy, token, self.direction);
+            let value = value.map_err(|failure| failure.at(format!("field {}", policy.name)))?;
+            values.push(DocumentValue { field: &policy.name, path: &located.path, value });
+        }
+        let mut texts = Vec::with_capacity(other.len());
+        for &found in &other {
+            texts.push(sealed_text(replaced[found].as_ref())?);
+        }
+        let beside: Vec<_> = other.iter().zip(&texts).map(|(&found, text)| beside(line, found, text)).collect();
+        let sealed = sealer.seal(row.as_ref().map(|row| row.as_bytes()), &values, &beside, 1)?;
+        let header =
+            HeaderTexts { document: sealed.header.to_text(), manifest: sealed.manifest.as_ref().map(manifest_text) };
+        let (span, text) = kind.place().insert(&line.document, &header)?;
+        for (i, &found) in own.iter().enumerate() {
+            let mut text = vec![b'"'];
+            push_body_text(sealed.bodies.bytes(i), &mut text);
+            text.push(b'"');
+            replaced[found] = Some((line.found[found].span.clone(), Zeroizing::new(text)));
+        }
+        replaced.push(Some((span, Zeroizing::new(text))));
+        Ok(())
+    }
+
+    fn open_document(
+        &self,
+        line: &Line<'_>,
+        kind: &Kind,
+        opener: &DocumentOpener,
+        replaced: &mut Vec<Option<Replacement>>,
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
+        let (own, other) = self.split(line);
+        let Some((header, span)) = &line.header else {
+            return match (own.is_empty(), kind.policy.manifest) {
+                (false, _) => Err(Failure::new(
+                    Exit::Data,
+                    "the document has no header, so its values cannot be opened; plaintext is never passed through [200 Malformed]",
+                )),
+                (true, ManifestRule::Required) => Err(Failure::new(
+                    Exit::Policy,
+                    "the document has no header, so no manifest, which the policy requires",
+                )),
+                (true, _) => Ok(()),
+            };
+        };
+        let row = self.document_row(line, kind, replaced)?;
+        let (own_tokens, other_tokens) = (tokens(line, &own)?, tokens(line, &other)?);
+        let at_field = |failure: RowFailure, found: &[usize]| {
+            let rule = line.found[found[failure.row]].rule;
+            failure.failure.at(format!("field {}", self.fields[line.rules.field_of_path[rule]].policy.name))
+        };
+        let texts = sealed_texts(&own_tokens).map_err(|failure| at_field(failure, &own))?;
+        let others = sealed_texts(&other_tokens).map_err(|failure| at_field(failure, &other))?;
+        let mut bytes = Vec::with_capacity(own.len());
+        for (row, text) in texts.iter().enumerate() {
+            let mut body = Vec::new();
+            let read = body_from_text(text.as_bytes(), &mut body);
+            read.map_err(|_| {
+                let why = "the value is not sealed, or damaged; plaintext is never passed through [200 Malformed]";
+                at_field(RowFailure::new(row, Exit::Data, why), &own)
+            })?;
+            bytes.push(body);
+        }
+        let of = |found: usize| {
+            (&*self.fields[line.rules.field_of_path[line.found[found].rule]].policy.name, &*line.found[found].path)
+        };
+        let bodies: Vec<_> = own
+            .iter()
+            .zip(&bytes)
+            .map(|(&found, body)| DocumentBody { field: of(found).0, path: of(found).1, body })
+            .collect();
+        let beside: Vec<_> = other.iter().zip(&others).map(|(&found, text)| beside(line, found, text)).collect();
+        let damaged = |error: keyfold::Error| match error.kind() {
+            ErrorKind::Malformed => Failure::new(Exit::Data, "the header of the document is damaged [200 Malformed]"),
+            _ => error.into(),
+        };
+        let sealed = DocumentHeader::from_text(&header.document).map_err(damaged)?;
+        let manifest = header.manifest.as_deref().map(manifest_from_text).transpose().map_err(damaged)?;
+        pollster::block_on(opener.load_key(&sealed))?;
+        let row = row.as_ref().map(|row| row.as_bytes());
+        let opened = opener.open(&sealed, row, &bodies, &beside, manifest.as_ref())?;
+        counts.outdated += if opened.is_current() { 0 } else { own.len() as u64 };
+        counts.compromised += if opened.is_compromised() { own.len() as u64 } else { 0 };
+        for (i, &found) in own.iter().enumerate() {
+            let mut out = Zeroizing::new(Vec::new());
+            push_value("", &opened.values().value(i), self.one_line(), &mut out)?;
+            replaced[found] = Some((line.found[found].span.clone(), out));
+        }
+        replaced.push(Some((span.clone(), Zeroizing::default())));
+        Ok(())
+    }
+
+    /// What a document is bound to, in clear.
+    fn document_row(
+        &self,
+        line: &Line<'_>,
+        kind: &Kind,
+        replaced: &[Option<Replacement>],
+    ) -> Result<Option<Zeroizing<String>>, Failure> {
+        kind.row_path.map(|row_path| self.row_binding(line, row_path, replaced)).transpose()
+    }
+
+    /// The values of the document itself, and those of other suites: which of those that were found.
+    fn split(&self, line: &Line<'_>) -> (Vec<usize>, Vec<usize>) {
+        (0..line.found.len())
+            .partition(|&found| self.fields[line.rules.field_of_path[line.found[found].rule]].is_of_documents())
+    }
+}
+
+fn tokens<'b>(line: &Line<'b>, found: &[usize]) -> Result<Vec<Token<'b>>, Failure> {
+    let tokens = found.iter().map(|&found| line.document.token(line.found[found].span.clone()));
+    Ok(tokens.collect::<Result<_, _>>()?)
+}
+
+fn beside<'a>(line: &'a Line<'_>, found: usize, text: &'a str) -> Beside<'a> {
+    Beside { path: &line.found[found].path, sealed: text.as_bytes() }
+}
+
+/// What the JSON string of a value says that was sealed by itself.
+fn sealed_text(replaced: Option<&Replacement>) -> Result<Zeroizing<String>, Failure> {
+    let json = replaced.and_then(|(_, text)| std::str::from_utf8(text).ok());
+    let text = scalar_text(json.and_then(Token::parse));
+    text.ok_or_else(|| Failure::new(Exit::Internal, "a value of the document was not sealed before it"))
+}
+
+/// Whether a value looks sealed already, as part of a document or alone.
+pub(super) fn looks_sealed(token: &Token<'_>) -> bool {
+    matches!(token, Token::String { text, .. } if looks_sealed_text(text.as_bytes()))
+}

@@ -1,0 +1,189 @@
+//! Sealing documents.
+
+use super::manifest::Entries;
+use super::{Beside, Bound, DocumentKeys, check_count, write_aad};
+use crate::audit::Use;
+use crate::column::{ColumnBytes, SealedColumn};
+use crate::error::{Error, ErrorKind, Result};
+use crate::field::check_type;
+use crate::keyring::{CurrentKey, OpenKey};
+use crate::policy::{DocumentPolicy, ManifestRule};
+use crate::random;
+use crate::value::{Padding, Value};
+use crate::wire::{BODY_OVERHEAD, DOCUMENT_ID_LEN, DocumentHeader, GCM_NONCE_LEN, KeyId, MANIFEST_LEN, TAG_LEN};
+use std::sync::Arc;
+use zeroize::Zeroize;
+
+/// A value to be sealed in a document.
+#[derive(Clone, Copy)]
+pub struct DocumentValue<'a> {
+    /// The field: one with [`FieldMode::Document`](crate::FieldMode::Document).
+    pub field: &'a str,
+    /// Where the value stands in the document: of JSON its normalized path (RFC 9535 §2.7), from the document's root. The value is bound
+    /// to it.
+    pub path: &'a str,
+    /// The value.
+    pub value: Value<'a>,
+}
+
+/// What takes the place of a document's values.
+pub struct SealedDocument {
+    /// The header, once per document.
+    pub header: DocumentHeader,
+    /// The body of each value, in the order in which they were given: 29 bytes more than the value, and padding.
+    pub bodies: SealedColumn,
+    /// The manifest, unless the policy wants none.
+    pub manifest: Option<[u8; MANIFEST_LEN]>,
+}
+
+impl core::fmt::Debug for SealedDocument {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SealedDocument")
+            .field("header", &self.header)
+            .field("bodies", &self.bodies.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Seals documents of one kind under one scope and context. Cannot open; shared freely between threads.
+pub struct DocumentSealer {
+    pub(super) bound: Bound,
+    pub(super) current: Arc<CurrentKey>,
+}
+
+impl DocumentSealer {
+    /// The policy of the documents.
+    #[must_use]
+    pub fn policy(&self) -> &DocumentPolicy {
+        &self.bound.policy
+    }
+
+    /// The key that sealed last, or would now; [`ready`](Self::ready) may bring another.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.current.key().as_deref().expect("a handle is made ready before it is given out").key_id
+    }
+
+    /// Makes sure that the handle seals under the current key: see [`Encryptor::ready`](crate::Encryptor::ready).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Encryptor::ready`](crate::Encryptor::ready).
+    pub async fn ready(&self) -> Result<&Self> {
+        self.bound.ring.ready(&self.current).await.map_err(|error| self.bound.uses.failed(error))?;
+        Ok(self)
+    }
+
+    /// Whether [`ready`](Self::ready) has nothing to do.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.current.is_ready(self.bound.ring.time())
+    }
+
+    /// Seals the values of one document, under keys of its own and bound to `row` where the policy binds documents.
+    ///
+    /// The manifest, where the policy has it written, covers `values`, `beside` and `sequence`, which the caller may count up with each
+    /// state of the document; nothing else depends on it.
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): a field that is none of documents.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): two values at one path, a value of the wrong type or without canonical encoding, row
+    ///   binding missing or not wanted.
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than 2²⁰ values, a value, path or row binding that is too long, or a key that
+    ///   has sealed as many values as the rotation policy allows.
+    /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable), [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): as for
+    ///   [`Encryptor::encrypt`](crate::Encryptor::encrypt).
+    ///
+    /// Nothing is returned after an error.
+    pub fn seal(
+        &self,
+        row: Option<&[u8]>,
+        values: &[DocumentValue<'_>],
+        beside: &[Beside<'_>],
+        sequence: u64,
+    ) -> Result<SealedDocument> {
+        let sealed = self.try_seal(row, values, beside, sequence);
+        sealed.map_err(|error| self.bound.uses.failed(error))
+    }
+
+    fn try_seal(
+        &self,
+        row: Option<&[u8]>,
+        values: &[DocumentValue<'_>],
+        beside: &[Beside<'_>],
+        sequence: u64,
+    ) -> Result<SealedDocument> {
+        check_count(values.len())?;
+        let mut fields = Vec::with_capacity(values.len());
+        let mut offsets = Vec::with_capacity(values.len() + 1);
+        let mut len = 0;
+        offsets.push(0);
+        for value in values {
+            let field = self.bound.field(value.field)?;
+            check_type(&field.policy, &value.value)?;
+            value.value.check()?;
+            len += BODY_OVERHEAD - 1 + value.value.encoded_len(field.policy.padding);
+            offsets.push(len as i64);
+            fields.push(field);
+        }
+        let held = self.current.key();
+        let key: &OpenKey = held.as_deref().expect("a handle is made ready before it is given out");
+        self.bound.ring.check_open()?;
+        key.check_usable(self.bound.ring.time())?;
+        key.count(values.len() as u64)?;
+        // All values are in memory and checked, so a snapshot taken from here on can only repeat identical bytes (DESIGN F4).
+        let id: [u8; DOCUMENT_ID_LEN] = random::array()?;
+        let header = DocumentHeader::new(&key.key_id, &id);
+        let mut nonces = vec![0; values.len() * GCM_NONCE_LEN];
+        random::fill(&mut nonces)?;
+        let keys = self.bound.keys(key, &header, row)?;
+        let mut data = vec![0; len];
+        let padding = |i: usize| fields[i].policy.padding;
+        seal_bodies(&keys, values, padding, nonces.as_chunks().0, &offsets, &mut data)?;
+        let bodies = SealedColumn::of_parts(data, offsets);
+        let of_values = values.iter().enumerate().map(|(i, value)| (value.path, bodies.bytes(i)));
+        let entries = Entries::new(of_values, beside)?
+            .ok_or(Error::new(ErrorKind::InvalidInput, "two values of a document are at the same path"))?;
+        let manifest = match self.bound.policy.manifest {
+            ManifestRule::None => None,
+            ManifestRule::Required | ManifestRule::Written => Some(entries.manifest(&keys, sequence)?),
+        };
+        fields.iter().for_each(|field| field.uses.count(key.key_id, Use::Sealed, 1));
+        Ok(SealedDocument { header, bodies, manifest })
+    }
+}
+
+/// Seals each value into its part of `data`; erases all of them after a failure.
+pub(crate) fn seal_bodies(
+    keys: &DocumentKeys,
+    values: &[DocumentValue<'_>],
+    padding: impl Fn(usize) -> Padding,
+    nonces: &[[u8; GCM_NONCE_LEN]],
+    offsets: &[i64],
+    data: &mut [u8],
+) -> Result<()> {
+    let mut aad = Vec::with_capacity(256);
+    let mut seal_all = |data: &mut [u8]| {
+        for (i, (value, nonce)) in values.iter().zip(nonces).enumerate() {
+            write_aad(&mut aad, value.field, value.path)?;
+            let out = &mut data[offsets[i] as usize..offsets[i + 1] as usize];
+            let (body, tag) = out[GCM_NONCE_LEN..].split_last_chunk_mut::<TAG_LEN>().ok_or(ErrorKind::Internal)?;
+            value.value.encode(padding(i), body);
+            let sealed = keys.gcm.seal(*nonce, &aad, body)?;
+            *tag = sealed.tag;
+            out[..GCM_NONCE_LEN].copy_from_slice(&sealed.nonce);
+        }
+        Ok(())
+    };
+    seal_all(data).inspect_err(|_| data.zeroize())
+}
+
+impl core::fmt::Debug for DocumentSealer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("DocumentSealer")
+            .field("document", &self.bound.policy.name)
+            .field("key_id", &self.key_id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,220 @@
+//! Blind indexes and values that keep their format (DESIGN F21, F22), through a keyring.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::lab::*;
+use common::{block_on, refused};
+use keyfold::{
+    Context, DatePart, ErrorKind, FieldPolicy, Format, FormatPreserver, IndexKind, IndexPolicy, Indexer, KeyClass,
+    KeyState, Keyring, KeyringConfig, Policy, Token, Value, ValueType,
+};
+use std::collections::HashSet;
+
+const NEW_LOOKUP: u32 = 9;
+
+fn index(name: &str, kind: IndexKind, bits: u16, partition: &str) -> IndexPolicy {
+    IndexPolicy { partition: partition.to_owned(), ..IndexPolicy::new(name, kind, bits) }
+}
+
+/// `ssn` and `other` with the same indexes, `formatted` and `formatted2` with the same format, `study` in the other partition.
+fn lab() -> (Lab, KeyringConfig) {
+    let lab = Lab::new();
+    let mut policy = Policy::new();
+    for name in ["ssn", "other"] {
+        let mut field = FieldPolicy::randomized(name);
+        field.indexes = vec![
+            index("whole", IndexKind::Exact, 256, "default"),
+            index("digits", IndexKind::Digits, 63, "default"),
+            index("short", IndexKind::Digits, 12, "default"),
+            index("study", IndexKind::Digits, 63, "other"),
+            index("start", IndexKind::Prefix(vec![3, 5]), 8, "default"),
+            index("born", IndexKind::DatePart(DatePart::MonthDay), 6, "default"),
+        ];
+        policy.add(field).unwrap();
+    }
+    policy.add(FieldPolicy::format_preserving("formatted", "default", Format::Digits)).unwrap();
+    policy.add(FieldPolicy::format_preserving("formatted2", "default", Format::Digits)).unwrap();
+    policy.add(FieldPolicy::format_preserving("study", "other", Format::Digits)).unwrap();
+    let config = KeyringConfig { policy, ..lab.config.clone() };
+    (lab, config)
+}
+
+fn indexer(ring: &Keyring, field: &str, name: &str) -> keyfold::Result<Indexer> {
+    block_on(ring.field(field)?.indexer(name))
+}
+
+fn preserver(ring: &Keyring, field: &str) -> keyfold::Result<FormatPreserver> {
+    block_on(ring.field(field)?.format_preserver())
+}
+
+/// The same keyring after the next look-up key was published and seals.
+fn rotated(lab: &Lab, mut config: KeyringConfig) -> KeyringConfig {
+    let next = ours(KeyClass::Lookup, DEFAULT_PARTITION, NEW_LOOKUP);
+    lab.store.plant(&record(&child_parts(next, root())));
+    let keys = config.lookup.get_mut("default").unwrap();
+    keys.opens = vec![keys.seals];
+    keys.seals = next.key_id();
+    config
+}
+
+#[test]
+fn what_was_written_is_found_at_each_step_of_a_rotation() {
+    let (lab, config) = lab();
+    let value = Value::Text("123-45-6789");
+    let before = indexer(&lab.process_with(config.clone()), "ssn", "short").unwrap();
+    let old = before.tokens(value).unwrap();
+    assert_eq!(old, before.search_tokens(Value::Text("123 45 6789")).unwrap());
+    assert!(matches!(old[..], [Token::Integer(0..4096)]));
+
+    let sealing_new = rotated(&lab, config);
+    // Published first: what seals is the old key still.
+    let mut published = sealing_new.clone();
+    let keys = published.lookup.get_mut("default").unwrap();
+    (keys.seals, keys.opens) = (keys.opens[0], vec![keys.seals]);
+    let between = indexer(&lab.process_with(published), "ssn", "short").unwrap();
+    let after = indexer(&lab.process_with(sealing_new.clone()), "ssn", "short").unwrap();
+    let new = after.tokens(value).unwrap();
+    assert_ne!(new, old);
+    assert_eq!(between.tokens(value).unwrap(), old);
+    for (searcher, first, second) in [(&between, &old, &new), (&after, &new, &old)] {
+        assert_eq!(searcher.search_tokens(value).unwrap(), [first[0], second[0]]);
+    }
+    // Retired: the old key is named nowhere.
+    let mut retired = sealing_new;
+    retired.lookup.get_mut("default").unwrap().opens.clear();
+    let last = indexer(&lab.process_with(retired), "ssn", "short").unwrap();
+    assert_eq!(last.search_tokens(value).unwrap(), new);
+}
+
+#[test]
+fn tokens_differ_between_fields_partitions_contexts_indexes_and_keyrings() {
+    let (lab, config) = lab();
+    let ring = lab.process_with(config);
+    let value = Value::Text("123456789");
+    let of = |field: &str, name: &str, context: Context| {
+        block_on(ring.field(field).unwrap().context(context).indexer(name)).unwrap().tokens(value).unwrap()
+    };
+    let tenant = |name: &str| Context::new().with("tenant", name).unwrap();
+    let all = [
+        of("ssn", "digits", Context::new()),
+        of("other", "digits", Context::new()),
+        of("ssn", "study", Context::new()),
+        of("ssn", "digits", tenant("a")),
+        of("ssn", "digits", tenant("b")),
+        of("ssn", "whole", Context::new()),
+    ];
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+    // Not the first bits of one another, although the hash is over the same digits.
+    let [Token::Integer(wide)] = of("ssn", "digits", Context::new())[..] else { panic!("an integer") };
+    let [Token::Integer(short)] = of("ssn", "short", Context::new())[..] else { panic!("an integer") };
+    assert_ne!(wide >> (63 - 12), short);
+    assert!(matches!(of("ssn", "whole", Context::new())[..], [Token::Bytes(_)]));
+}
+
+#[test]
+fn prefixes_find_what_starts_with_them() {
+    let (lab, config) = lab();
+    let start = indexer(&lab.process_with(config), "ssn", "start").unwrap();
+    let stored = start.tokens(Value::Text("Müller")).unwrap();
+    assert!(stored.len() == 2 && stored.is_sorted());
+    for prefix in ["mül", "MÜLL", "Müller", "Mülle"] {
+        let [token] = start.search_tokens(Value::Text(prefix)).unwrap()[..] else { panic!("one key") };
+        assert!(stored.contains(&token), "{prefix}");
+    }
+    assert_eq!(start.tokens(Value::Text("Mü")).unwrap().len(), 2);
+    assert_eq!(refused(start.search_tokens(Value::Text("Mü")), "too short"), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn columns_are_as_single_values() {
+    let (lab, config) = lab();
+    let ring = lab.process_with(config);
+    let born = indexer(&ring, "ssn", "born").unwrap();
+    let values = [Value::Date(0), Value::Null, Value::Text("2000-02-29"), Value::Text("")];
+    let column = born.tokens_column(&values[..]).unwrap();
+    for (value, tokens) in values.iter().zip(&column) {
+        assert_eq!(&born.tokens(*value).unwrap(), tokens);
+    }
+    assert_eq!(column.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1, 0]);
+    let failed = born.tokens_column(&[Value::Date(0), Value::Text("29.2.2000")][..]).unwrap_err();
+    assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::InvalidInput));
+}
+
+#[test]
+fn what_cannot_be_indexed_is_refused() {
+    let (lab, config) = lab();
+    let ring = lab.process_with(config.clone());
+    assert_eq!(refused(indexer(&ring, "ssn", "none"), "no such index"), ErrorKind::PolicyRefused);
+    let whole = indexer(&ring, "ssn", "whole").unwrap();
+    assert_eq!(refused(whole.search_tokens(Value::Null), "a null"), ErrorKind::InvalidInput);
+    assert_eq!(refused(whole.tokens(Value::Decimal("x")), "no number"), ErrorKind::InvalidInput);
+    ring.close();
+    assert_eq!(refused(whole.tokens(Value::Text("x")), "closed"), ErrorKind::Closed);
+    assert_eq!(refused(whole.search_tokens(Value::Text("x")), "closed"), ErrorKind::Closed);
+    assert_eq!(refused(block_on(whole.ready()), "closed"), ErrorKind::Closed);
+
+    // A retired key finds, but writes nothing more.
+    let retired = ours(KeyClass::Lookup, DEFAULT_PARTITION, LOOKUP);
+    lab.store.plant(&record(&in_state(child_parts(retired, root()), KeyState::Deactivated)));
+    let ring = lab.process_with(config.clone());
+    let whole = indexer(&ring, "ssn", "whole").unwrap();
+    assert!(whole.search_tokens(Value::Text("x")).is_ok());
+    assert_eq!(refused(whole.tokens(Value::Text("x")), "retired"), ErrorKind::KeyState);
+    let formatted = preserver(&ring, "formatted").unwrap();
+    assert!(formatted.decrypt("123456").is_ok());
+    assert_eq!(refused(formatted.encrypt("123456"), "retired"), ErrorKind::KeyState);
+
+    let mut missing = config;
+    missing.lookup.remove("other");
+    assert_eq!(refused(lab.process_with(missing).field("ssn"), "no partition"), ErrorKind::Configuration);
+}
+
+#[test]
+fn formats_stay_and_differ_between_fields_and_partitions() {
+    let (lab, config) = lab();
+    let ring = lab.process_with(config.clone());
+    let text = "123-45-6789";
+    let encrypted: Vec<String> =
+        ["formatted", "formatted2", "study"].map(|f| preserver(&ring, f).unwrap().encrypt(text).unwrap()).into();
+    for (field, encrypted) in ["formatted", "formatted2", "study"].iter().zip(&encrypted) {
+        assert_eq!((encrypted.len(), encrypted.as_bytes()[3], encrypted.as_bytes()[6]), (11, b'-', b'-'));
+        assert_eq!(*preserver(&ring, field).unwrap().decrypt(encrypted).unwrap(), text);
+    }
+    assert_eq!(encrypted.iter().collect::<HashSet<_>>().len(), 3);
+    let formatted = preserver(&ring, "formatted").unwrap();
+    let failed = formatted.encrypt_column(&["123456", "12345"]).unwrap_err();
+    assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::InvalidInput));
+
+    // Nothing else opens or seals such a field, and it opens no other.
+    assert_eq!(refused(encryptor(&ring, "formatted", None), "no suite"), ErrorKind::PolicyRefused);
+    assert_eq!(refused(decryptor(&ring, "formatted", None), "no suite"), ErrorKind::PolicyRefused);
+    assert_eq!(refused(preserver(&ring, "ssn"), "randomised"), ErrorKind::PolicyRefused);
+    // With two keys nobody could say which one a value is under.
+    let two = rotated(&lab, config);
+    assert_eq!(refused(preserver(&lab.process_with(two), "formatted"), "two keys"), ErrorKind::Configuration);
+}
+
+#[test]
+fn policies_that_cannot_be_meant_are_refused() {
+    let bad = |change: &dyn Fn(&mut FieldPolicy)| {
+        let mut field = FieldPolicy::format_preserving("f", "default", Format::Digits);
+        change(&mut field);
+        assert_eq!(field.check().unwrap_err().kind(), ErrorKind::Configuration);
+    };
+    bad(&|field| field.value_type = Some(ValueType::Integer));
+    bad(&|field| field.unlinkable = true);
+    bad(&|field| field.keep_prefix = Some("x".into()));
+    bad(&|field| field.accepted_suites = vec![keyfold::wire::Suite::Deterministic]);
+    bad(&|field| field.row_binding = bound("x").row_binding);
+    bad(&|field| field.indexes = vec![IndexPolicy::new("a", IndexKind::Exact, 64)]);
+    bad(&|field| field.indexes = vec![IndexPolicy::new("a", IndexKind::Exact, 8); 2]);
+    let mut field = FieldPolicy::randomized("f");
+    field.indexes = vec![
+        IndexPolicy::new("a", IndexKind::Exact, 10),
+        IndexPolicy::new("b", IndexKind::Prefix(vec![3, 4]), 3),
+        IndexPolicy::new("c", IndexKind::Exact, 256),
+    ];
+    assert!(keyfold::check_shown_bits(1_000_000, [&field]).is_ok(), "16 bits of 16");
+    assert_eq!(keyfold::check_shown_bits(500_000, [&field]).unwrap_err().kind(), ErrorKind::Configuration);
+}

@@ -1,0 +1,351 @@
+//! The vectors of documents (FORMAT.md §18). Parts are in text form, so that the texts are tested with them.
+
+use super::{Cases, File, Maker, head, hex};
+use crate::world::{World, bytes};
+use keyfold::testing::block_on;
+use keyfold::vectors::{self, Document, body_aad};
+use keyfold::wire::{DocumentHeader, body_from_text, manifest_from_text, manifest_text, push_body_text};
+use keyfold::{
+    Beside, Context, DocumentBody, DocumentPolicy, DocumentValue, Error, FieldPolicy, ManifestRule, Padding, Policy,
+    Result, RowBinding, Value,
+};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
+
+/// A value: field, path, what it is, padding.
+type Member = (&'static str, &'static str, Value<'static>, Padding);
+
+struct Plan {
+    key: &'static str,
+    scope: Option<&'static str>,
+    context: Vec<(&'static str, &'static str)>,
+    row: Option<&'static str>,
+    values: Vec<Member>,
+    beside: Vec<(&'static str, String)>,
+    sequence: u64,
+}
+
+impl Plan {
+    fn context(&self) -> Context {
+        self.context.iter().fold(Context::new(), |context, (k, v)| context.with(k, v).expect("a good context"))
+    }
+
+    fn document(&self, make: &Maker, label: &str) -> Document {
+        let id = bytes(&format!("document {label}"));
+        Document::new(&make.key(self.key), &id, &self.context(), self.row.map(str::as_bytes)).expect("a good context")
+    }
+
+    /// The case, with every intermediate value.
+    fn seal(&self, make: &Maker, label: &str) -> Json {
+        let document = self.document(make, label);
+        let mut bodies = Vec::new();
+        let mut shown = Vec::new();
+        for (i, &(field, path, value, padding)) in self.values.iter().enumerate() {
+            let nonce = bytes(&format!("body {label} {i}"));
+            let body = document.body(DocumentValue { field, path, value }, padding, &nonce).expect("short");
+            shown.push(json!({
+                "field": field, "path": path, "body": text_of(&body), "type": value.value_type().name(),
+                "value": hex(vectors::canonical(value)), "aad": hex(body_aad(field, path).expect("short")),
+                "encoded": hex(vectors::encode(value, padding).expect("short")), "nonce": hex(nonce),
+            }));
+            bodies.push((path, body));
+        }
+        let bodies: Vec<(&str, &[u8])> = bodies.iter().map(|(path, body)| (*path, &body[..])).collect();
+        let beside: Vec<_> = self.beside.iter().map(|(path, text)| Beside { path, sealed: text.as_bytes() }).collect();
+        let manifest = document.manifest(&bodies, &beside, self.sequence).expect("paths differ");
+        let mut case = json!({
+            "manifest_rule": "required", "header": document.header.to_text(), "bodies": shown,
+            "beside": self.beside, "manifest": manifest_text(&manifest), "sequence": self.sequence, "expect": "ok",
+            "header_bytes": hex(document.header.as_bytes()), "manifest_bytes": hex(manifest),
+            "document_key": hex(document.key), "manifest_key": hex(document.mac_key),
+            "context": self.context.iter().map(|(k, v)| json!([k, hex(v)])).collect::<Vec<_>>(),
+        });
+        if let Some(scope) = self.scope {
+            case["scope"] = json!(scope);
+        }
+        if let Some(row) = self.row {
+            (case["row"], case["row_bound"]) = (json!(hex(row)), json!(true));
+        }
+        case
+    }
+}
+
+fn text_of(body: &[u8]) -> String {
+    let mut text = Vec::new();
+    push_body_text(body, &mut text);
+    String::from_utf8(text).expect("ASCII")
+}
+
+fn bytes_of(text: &Json) -> Vec<u8> {
+    let mut body = Vec::new();
+    body_from_text(text.as_str().expect("a text").as_bytes(), &mut body).expect("a body");
+    body
+}
+
+pub(super) fn file(make: &Maker) -> File {
+    let mut cases = Cases("document", Vec::new());
+    let reference = "Patient/kf1.020000000c.c6VUaw".to_owned();
+    let patient = Plan {
+        key: "data",
+        scope: None,
+        context: vec![("tenant", "t1")],
+        row: Some("patient-1"),
+        values: vec![
+            ("patient.name", "$['name'][0]['family']", Value::Text("Lovelace"), Padding::None),
+            ("patient.name", "$['name'][0]['given'][0]", Value::Text("Ada"), Padding::None),
+            ("patient.name", "$['name'][0]['given'][1]", Value::Text("Ada"), Padding::None),
+            ("patient.birth", "$['birthDate']", Value::Date(-56_270), Padding::None),
+            ("patient.note", "$['text']['div']", Value::Text("short"), Padding::Multiple(16)),
+        ],
+        beside: vec![("$['managingOrganization']['reference']", reference)],
+        sequence: 1,
+    };
+    let whole = patient.seal(make, "patient");
+    cases.push("a resource with a row, a context, padding and a manifest over a deterministic value", whole.clone());
+    let clinic = Plan { key: "clinic-17", scope: Some("clinic-17"), context: vec![], row: None, ..plan(&patient) };
+    cases.push("of a scope, bound to no row and no context", clinic.seal(make, "clinic"));
+    let odd = Plan {
+        key: "data-old",
+        values: vec![
+            ("a", "$", Value::Json("[1, 2]"), Padding::Padme),
+            ("a", "$['\\'\\u000b\\\\é']", Value::Null, Padding::None),
+            ("a", "$['Z'][10]", Value::Integer(-129), Padding::None),
+            ("a", "$['Z'][9]", Value::Boolean(true), Padding::None),
+        ],
+        beside: vec![],
+        sequence: u64::MAX,
+        ..plan(&patient)
+    };
+    cases.push("under an old key; paths in the order of their bytes, escaped as RFC 9535 says", odd.seal(make, "odd"));
+    let empty = Plan { values: vec![], beside: vec![], sequence: 0, ..plan(&patient) };
+    cases.push("without protected values", empty.seal(make, "empty"));
+    let mut free = whole.clone();
+    (free["manifest"], free["sequence"]) = (Json::Null, Json::Null);
+    free["manifest_rule"] = json!("written");
+    cases.push("the manifest taken out where the policy does not require it: opens", free.clone());
+    let mut dropped = free.clone();
+    dropped["bodies"].as_array_mut().expect("a list").remove(1);
+    cases.push("without a manifest nothing shows that a value was deleted: opens", dropped);
+
+    let other = Plan { row: Some("patient-2"), ..plan(&patient) }.seal(make, "other");
+    let older = plan(&patient).seal(make, "older");
+    Negative { cases: &mut cases, whole, free, other, older }.all();
+    ("document.json", head("documents: what opens, and what must not"), cases.1)
+}
+
+fn plan(of: &Plan) -> Plan {
+    Plan { context: of.context.clone(), values: of.values.clone(), beside: of.beside.clone(), ..*of }
+}
+
+struct Negative<'a> {
+    cases: &'a mut Cases,
+    /// The whole document, the same without its manifest where none is required, that of another row, an older state.
+    whole: Json,
+    free: Json,
+    other: Json,
+    older: Json,
+}
+
+impl Negative<'_> {
+    /// A case made from `base` by `change`; what only explains the good one is left out.
+    fn put(&mut self, note: &str, expect: &str, base: &Json, change: impl FnOnce(&mut Json)) {
+        let mut case = base.clone();
+        change(&mut case);
+        let map = case.as_object_mut().expect("an object");
+        for explained in ["header_bytes", "manifest_bytes", "document_key", "manifest_key", "sequence"] {
+            map.remove(explained);
+        }
+        for body in map["bodies"].as_array_mut().expect("a list") {
+            let body = body.as_object_mut().expect("an object");
+            body.retain(|key, _| ["field", "path", "body"].contains(&key.as_str()));
+        }
+        map.insert("expect".into(), json!(expect));
+        self.cases.push(note, case);
+    }
+
+    fn both(&mut self, note: &str, expect: &str, change: impl Fn(&mut Json)) {
+        let (whole, free) = (self.whole.clone(), self.free.clone());
+        self.put(&format!("{note}, with a manifest"), expect, &whole, &change);
+        self.put(&format!("{note}, without one"), expect, &free, &change);
+    }
+
+    fn all(mut self) {
+        let failed = "DecryptionFailed";
+        let (other, older) = (self.other.clone(), self.older.clone());
+        for (note, from) in [("of another row", &other), ("of an older state", &older)] {
+            for i in [0, 3] {
+                self.both(&format!("body {i} is that {note}"), failed, |case| {
+                    case["bodies"][i]["body"] = from["bodies"][i]["body"].clone();
+                });
+            }
+            self.both(&format!("the header is that {note}"), failed, |case| case["header"] = from["header"].clone());
+            let whole = self.whole.clone();
+            self.put(&format!("the manifest is that {note}"), failed, &whole, |case| {
+                case["manifest"] = from["manifest"].clone();
+            });
+        }
+        self.both("two bodies of one field are swapped", failed, |case| {
+            let body = case["bodies"][1]["body"].take();
+            case["bodies"][1]["body"] = case["bodies"][2]["body"].take();
+            case["bodies"][2]["body"] = body;
+        });
+        self.both("a body is copied over another", failed, |case| {
+            case["bodies"][2]["body"] = case["bodies"][1]["body"].clone();
+        });
+        self.both("a body is at another path", failed, |case| {
+            case["bodies"][0]["path"] = json!("$['name'][1]['family']")
+        });
+        self.both("a path is spelt otherwise", failed, |case| case["bodies"][0]["path"] = json!("$.name[0].family"));
+        self.both("a body is taken for another field", failed, |case| {
+            case["bodies"][0]["field"] = json!("patient.birth")
+        });
+        self.both("another row", failed, |case| case["row"] = json!(hex("patient-2")));
+        self.both("no context", failed, |case| case["context"] = json!([]));
+        let (whole, free) = (self.whole.clone(), self.free.clone());
+        self.put("a body is deleted", failed, &whole, |case| drop(list(case, "bodies").remove(4)));
+        self.put("all bodies are deleted", failed, &whole, |case| list(case, "bodies").clear());
+        self.put("a body is added", failed, &whole, |case| {
+            let mut body = case["bodies"][0].clone();
+            body["path"] = json!("$['name'][1]['family']");
+            list(case, "bodies").push(body);
+        });
+        self.put("the deterministic value is another", failed, &whole, |case| {
+            case["beside"][0][1] = json!("Patient/kf1.020000000c.AAAAAA");
+        });
+        self.put("the deterministic value is elsewhere", failed, &whole, |case| case["beside"][0][0] = json!("$['x']"));
+        self.put("the deterministic value is deleted", failed, &whole, |case| case["beside"] = json!([]));
+        self.put("the manifest is taken out", "PolicyRefused", &whole, |case| case["manifest"] = Json::Null);
+        self.put("the manifest and all values are taken out", "PolicyRefused", &whole, |case| {
+            (case["manifest"], case["bodies"]) = (Json::Null, json!([]));
+        });
+        for at in [0, 7, 8, 39] {
+            self.put(&format!("byte {at} of the manifest: one bit flipped"), failed, &whole, |case| {
+                let mut manifest = manifest_from_text(case["manifest"].as_str().expect("a text")).expect("a manifest");
+                manifest[at] ^= 1;
+                case["manifest"] = json!(manifest_text(&manifest));
+            });
+        }
+        for (at, expect) in [(2, "NoMatchingKey"), (25, "NoMatchingKey"), (26, failed), (49, failed)] {
+            self.put(&format!("byte {at} of the header: one bit flipped"), expect, &free, |case| {
+                let mut header =
+                    *DocumentHeader::from_text(case["header"].as_str().expect("a text")).expect("a header").as_bytes();
+                header[at] ^= 4;
+                case["header"] = json!(DocumentHeader::parse(&header).expect("a header").to_text());
+            });
+        }
+        for at in [0, 11, 12, 36] {
+            self.put(&format!("byte {at} of a body: one bit flipped"), failed, &free, |case| {
+                let mut body = bytes_of(&case["bodies"][0]["body"]);
+                body[at] ^= 0x40;
+                case["bodies"][0]["body"] = json!(text_of(&body));
+            });
+        }
+        self.put("a body is cut by a byte", failed, &free, |case| {
+            let body = bytes_of(&case["bodies"][0]["body"]);
+            case["bodies"][0]["body"] = json!(text_of(&body[..body.len() - 1]));
+        });
+        self.put("a body of 28 bytes", "Malformed", &free, |case| {
+            case["bodies"][0]["body"] = json!(text_of(&bytes_of(&case["bodies"][0]["body"])[..28]));
+        });
+        self.put("two bodies at one path", "Malformed", &free, |case| {
+            case["bodies"][1]["path"] = case["bodies"][0]["path"].clone();
+        });
+        self.put("another scope", "WrongScope", &free, |case| case["scope"] = json!("clinic-17"));
+        self.put("no row where one is bound", "InvalidInput", &free, |case| {
+            drop(case.as_object_mut().expect("an object").remove("row"));
+        });
+        self.put("a row where none is bound", "InvalidInput", &free, |case| case["row_bound"] = json!(false));
+        self.texts(&free);
+    }
+
+    fn texts(&mut self, free: &Json) {
+        let changed = |text: &Json, from: &str, to: &str| json!(text.as_str().expect("a text").replacen(from, to, 1));
+        for (note, from, to) in [
+            ("a header of suite 01", "kf1.05", "kf1.01"),
+            ("a header of another version", "kf1.", "kf2."),
+            ("a header with an upper-case digit", "kf1.0500000005", "kf1.050000000A"),
+            ("a header with seven digits of generation", "kf1.0500000005", "kf1.050000005"),
+            ("a header with padding", ".", ".="),
+            ("a header with white space", "kf1", " kf1"),
+        ] {
+            self.put(note, "Malformed", free, |case| case["header"] = changed(&case["header"], from, to));
+        }
+        self.put("a header that is cut", "Malformed", free, |case| {
+            let text = case["header"].as_str().expect("a text");
+            case["header"] = json!(text[..text.len() - 2]);
+        });
+        self.put("no header", "Malformed", free, |case| case["header"] = json!(""));
+        for (note, from, to) in [
+            ("a body with the start of a value", "kf1d.", "kf1."),
+            ("a body with padding", "kf1d.", "kf1d.="),
+            ("a body that is in clear", "kf1d.", ""),
+        ] {
+            self.put(note, "Malformed", free, |case| {
+                case["bodies"][0]["body"] = changed(&case["bodies"][0]["body"], from, to);
+            });
+        }
+        let whole = self.whole.clone();
+        self.put("a manifest that is cut", "Malformed", &whole, |case| {
+            let text = case["manifest"].as_str().expect("a text");
+            case["manifest"] = json!(text[..text.len() - 4]);
+        });
+        self.put("a manifest with other letters", "Malformed", &whole, |case| {
+            case["manifest"] = json!("+".repeat(54));
+        });
+    }
+}
+
+fn list<'j>(case: &'j mut Json, name: &str) -> &'j mut Vec<Json> {
+    case[name].as_array_mut().expect("a list")
+}
+
+/// The type and the canonical bytes of a value that was opened.
+type Found = (&'static str, String);
+
+/// What a case comes to: type and canonical bytes of each value, and the sequence.
+pub(crate) fn open(world: &World, case: &Json) -> Result<(Vec<Found>, Option<u64>)> {
+    let text = |json: &Json| json.as_str().expect("a text").to_owned();
+    let unhex = |json: &Json| data_encoding::HEXLOWER.decode(json.as_str().expect("a text").as_bytes()).expect("hex");
+    let bodies: Vec<_> = case["bodies"].as_array().expect("a list").iter().collect();
+    let mut policy = Policy::new();
+    for field in bodies.iter().map(|body| text(&body["field"])).collect::<BTreeSet<_>>() {
+        policy.add(FieldPolicy::document(&field))?;
+    }
+    policy.add_document(DocumentPolicy {
+        row_binding: match case["row_bound"] == true {
+            true => RowBinding::Bound { column: None, path: Some("$.id".into()) },
+            false => RowBinding::None,
+        },
+        manifest: if case["manifest_rule"] == "required" { ManifestRule::Required } else { ManifestRule::Written },
+        ..DocumentPolicy::new("d")
+    })?;
+    let context = case["context"].as_array().expect("a list").iter();
+    let context = context.fold(Context::new(), |context, pair| {
+        context.with(pair[0].as_str().expect("a text"), unhex(&pair[1])).expect("a good context")
+    });
+    let mut documents = world.keyring(policy)?.documents("d")?.context(context);
+    if let Some(scope) = case["scope"].as_str() {
+        documents = documents.scope(scope);
+    }
+    let header = DocumentHeader::from_text(&text(&case["header"]))?;
+    let manifest = case["manifest"].as_str().map(manifest_from_text).transpose()?;
+    let parsed = bodies.iter().map(|body| {
+        let mut bytes = Vec::new();
+        body_from_text(text(&body["body"]).as_bytes(), &mut bytes)?;
+        Ok((text(&body["field"]), text(&body["path"]), bytes))
+    });
+    let parsed = parsed.collect::<Result<Vec<_>, Error>>()?;
+    let opener = block_on(documents.opener())?;
+    block_on(opener.load_key(&header))?;
+    let bodies: Vec<_> = parsed.iter().map(|(field, path, body)| DocumentBody { field, path, body }).collect();
+    let beside: Vec<_> =
+        case["beside"].as_array().expect("a list").iter().map(|b| (text(&b[0]), text(&b[1]))).collect();
+    let beside: Vec<_> = beside.iter().map(|(path, sealed)| Beside { path, sealed: sealed.as_bytes() }).collect();
+    let row = case.get("row").map(unhex);
+    let opened = opener.open(&header, row.as_deref(), &bodies, &beside, manifest.as_ref())?;
+    let values = (0..opened.values().len()).map(|row| {
+        let value = opened.values().value(row);
+        (value.value_type().name(), hex(vectors::canonical(value)))
+    });
+    Ok((values.collect(), opened.sequence()))
+}

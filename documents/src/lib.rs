@@ -1,0 +1,174 @@
+//! JSON documents whose values are found by path and replaced in place, and the header that a protected one has.
+//!
+//! Nothing here knows about keys. No error and no `Debug` output contains what a JSON token holds; they name lines, columns, rules and
+//! the paths of the policy.
+//!
+//! A line is parsed to evaluate paths on it, but never written from what was parsed: only the bytes
+//! of the replaced values change, so numbers, escapes, key order and white space survive.
+
+mod error;
+mod header;
+mod locate;
+mod path;
+mod shape;
+mod value;
+
+pub use error::JsonError;
+pub use header::{Change, HeaderTexts, Place};
+pub use locate::{JsonRules, Located};
+
+use std::fmt;
+use std::ops::Range;
+
+use serde_json::Value;
+
+/// Most values in a line: what a line means takes far more memory than what it says.
+pub const MAX_VALUES: usize = 1 << 17;
+
+/// A line of JSON: its text, and what it means.
+///
+/// Has no `Debug`: it holds plaintext.
+pub struct Document<'a> {
+    text: &'a str,
+    value: Value,
+    line: u64,
+    /// Where the text starts in that of the line.
+    offset: usize,
+}
+
+impl<'a> Document<'a> {
+    /// Parses the content of line `line` (from 1, for messages).
+    ///
+    /// # Errors
+    ///
+    /// - [`NotUtf8`](JsonError::NotUtf8), [`Invalid`](JsonError::Invalid).
+    /// - [`TooManyValues`](JsonError::TooManyValues).
+    /// - [`DuplicateMember`](JsonError::DuplicateMember): readers differ in which of the two they
+    ///   see, and the one that paths do not see would stay in clear.
+    pub fn parse(content: &'a [u8], line: u64) -> Result<Self, JsonError> {
+        let text = std::str::from_utf8(content)
+            .map_err(|error| JsonError::NotUtf8 { line, column: error.valid_up_to() + 1 })?;
+        // Every value but the first follows one of these; inside of strings they count as well, which is on the safe side.
+        if content.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > MAX_VALUES {
+            return Err(JsonError::TooManyValues { line });
+        }
+        let value = value::parse(text).map_err(|error| JsonError::of_parser(&error, line))?;
+        Ok(Self { text, value, line, offset: 0 })
+    }
+
+    /// What the line means. Large numbers have lost digits here.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The line as written, without its terminator.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Where the document starts in the line: 0, unless it was [taken](JsonRules::take) out of another one.
+    pub const fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The token at `span`, as [`JsonRules::locate`] found it.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](JsonError::Invalid): there is no JSON value at this place.
+    pub fn token(&self, span: Range<usize>) -> Result<Token<'a>, JsonError> {
+        let column = span.start + 1;
+        let invalid = || JsonError::Invalid { line: self.line, column, reason: "no value here".to_owned() };
+        self.text.get(span).and_then(Token::parse).ok_or_else(invalid)
+    }
+}
+
+/// A JSON value as written.
+#[derive(Clone, Eq, PartialEq)]
+pub enum Token<'a> {
+    /// A string.
+    String {
+        /// What it says.
+        text: String,
+        /// With quotes and escapes.
+        raw: &'a str,
+        /// Whether our serialiser writes `text` as `raw`, so that `text` alone restores the bytes.
+        canonical: bool,
+    },
+    /// A number, as its literal.
+    Number(&'a str),
+    /// `true` or `false`.
+    Bool(bool),
+    /// `null`.
+    Null,
+    /// An array, raw.
+    Array(&'a str),
+    /// An object, raw.
+    Object(&'a str),
+}
+
+impl<'a> Token<'a> {
+    /// Reads a single JSON value that fills `raw`; `None` if it is none.
+    pub fn parse(raw: &'a str) -> Option<Self> {
+        // Refuses white space and anything else around the value. Cheap next to what follows.
+        let value: &serde_json::value::RawValue = serde_json::from_str(raw).ok()?;
+        if value.get() != raw {
+            return None;
+        }
+        Some(match raw.as_bytes().first()? {
+            b'"' => {
+                let text: String = serde_json::from_str(raw).ok()?;
+                let canonical = serde_json::to_string(&text).is_ok_and(|written| written == raw);
+                Self::String { text, raw, canonical }
+            }
+            b't' => Self::Bool(true),
+            b'f' => Self::Bool(false),
+            b'n' => Self::Null,
+            b'[' => Self::Array(raw),
+            b'{' => Self::Object(raw),
+            _ => Self::Number(raw),
+        })
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::String { text: _, raw: _, canonical: _ } => "String(..)",
+            Self::Number(_) => "Number(..)",
+            Self::Bool(_) => "Bool(..)",
+            Self::Null => "Null",
+            Self::Array(_) => "Array(..)",
+            Self::Object(_) => "Object(..)",
+        })
+    }
+}
+
+/// Appends `text` to `out` as a JSON string, in the one spelling that
+/// [`canonical`](Token::String::canonical) speaks of.
+pub fn push_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a string is always JSON and memory takes all writes");
+}
+
+/// Appends `line` to `out` with the given spans replaced, and every other byte as it is.
+///
+/// # Panics
+///
+/// If the spans are not in ascending order, overlap, or reach past the end.
+pub fn splice<T: AsRef<[u8]>>(
+    line: &[u8],
+    replacements: impl IntoIterator<Item = (Range<usize>, T)>,
+    out: &mut Vec<u8>,
+) {
+    let mut copied = 0;
+    for (span, new) in replacements {
+        out.extend_from_slice(&line[copied..span.start]);
+        out.extend_from_slice(new.as_ref());
+        copied = span.end;
+    }
+    out.extend_from_slice(&line[copied..]);
+}
+
+#[cfg(test)]
+mod tests;

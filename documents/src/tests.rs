@@ -1,0 +1,221 @@
+use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn rules(paths: &[(&str, &str)]) -> JsonRules {
+    JsonRules::compile(paths.iter().copied()).expect("valid paths")
+}
+
+/// The rule and the raw token of every place that is found.
+fn tokens(line: &str, paths: &[(&str, &str)]) -> Result<Vec<(usize, String)>, String> {
+    let document = Document::parse(line.as_bytes(), 7).map_err(|error| error.to_string())?;
+    let found = rules(paths).locate(&document).map_err(|error| error.to_string())?;
+    Ok(found.into_iter().map(|found| (found.rule, line[found.span].to_owned())).collect())
+}
+
+#[test]
+fn finds_the_bytes_of_every_path() {
+    let line =
+        r#" { "i\u0064" : "a\u0062" , "x":[1.50, -0 ,{"y" : 1e2,"z":null}],"o" :{ } , "":[true,false],"é":"ü"} "#;
+    let found = |path| tokens(line, &[("r", path)]).expect("valid").into_iter().map(|t| t.1).collect::<Vec<_>>();
+    assert_eq!(found("$.id"), [r#""a\u0062""#]);
+    assert_eq!(found("$.x[0]"), ["1.50"]);
+    assert_eq!(found("$.x[1]"), ["-0"]);
+    assert_eq!(found("$.x[-1].y"), ["1e2"]);
+    assert_eq!(found("$.x[2]"), [r#"{"y" : 1e2,"z":null}"#]);
+    assert_eq!(found("$.o"), ["{ }"]);
+    assert_eq!(found("$[''][*]"), ["true", "false"]);
+    assert_eq!(found("$['é']"), [r#""ü""#]);
+    assert_eq!(found("$..z"), ["null"]);
+    assert_eq!(found("$"), [line.trim()]);
+    assert_eq!(found("$.nothing"), [""; 0]);
+    assert_eq!(found("$.x[?@.y == 100].z"), ["null"]);
+    // Selected twice by one rule, but one value.
+    assert_eq!(found("$['id','id']"), [r#""a\u0062""#]);
+}
+
+#[test]
+fn many_rules_in_the_order_of_the_line() {
+    let line = r#"{"a":{"b":1,"c":[2,3]},"d":4}"#;
+    let paths = [("d", "$.d"), ("c", "$.a.c[*]"), ("b", "$.a.b")];
+    let expected = [(2, "1"), (1, "2"), (1, "3"), (0, "4")].map(|(rule, raw)| (rule, raw.to_owned()));
+    assert_eq!(tokens(line, &paths).expect("valid"), expected);
+}
+
+#[test]
+fn overlaps_are_refused_by_name() {
+    let line = r#"{"a":[{"b":1}],"id":{"id":1}}"#;
+    let overlap = |first, second| tokens(line, &[("one", first), ("two", second)]).expect_err("overlap");
+    let both = "line 7: \"one\" and \"two\" both select the same value or a part of it";
+    for (first, second) in
+        [("$.a[0].b", "$..b"), ("$.a", "$.a[0].b"), ("$.a[0].b", "$.a"), ("$", "$.a"), ("$.a", "$"), ("$", "$")]
+    {
+        assert_eq!(overlap(first, second), both);
+    }
+    let alone = tokens(line, &[("one", "$..id")]).expect_err("overlap");
+    assert!(alone.starts_with("line 7: \"one\" selects a value and a part of it"), "{alone}");
+    tokens(line, &[("one", "$.a[0].b"), ("two", "$.id.id")]).expect("apart");
+}
+
+#[test]
+fn duplicate_members_are_refused_everywhere() {
+    let cases = [
+        r#"{"SECRET":1,"SECRET":2}"#,
+        r#"{"SECRET":1,"SECR\u0045T":2}"#,
+        r#"[1,{"a":[{"SECRET":1,"b":2,"SECRET":1}]}]"#,
+        r#"{"SECRET":{"a":1},"SECRET":{"b":1}}"#,
+    ];
+    for line in cases {
+        let error = Document::parse(line.as_bytes(), 3).err().expect("refused");
+        assert!(matches!(error, JsonError::DuplicateMember { line: 3, .. }), "{error}");
+        assert!(!format!("{error} {error:?}").contains("SECR"));
+    }
+    assert!(Document::parse(br#"{"a":{"a":[{"a":1},{"a":1}]}}"#, 1).is_ok());
+}
+
+#[test]
+fn names_the_place_and_not_the_content() {
+    let cases: [(&[u8], &str); 12] = [
+        (b"{\"a\":\"SECRET\xFF\"}", "line 3, column 13: not UTF-8"),
+        (b"{\"a\":SECRET}", "line 3, column 6: not valid JSON: expected value"),
+        (b"{\"a\":\"SECRET\"", "line 3, column 13: not valid JSON: EOF while parsing an object"),
+        (b"{\"a\":\"SECRET", "line 3, column 12: not valid JSON: EOF while parsing a string"),
+        (b"{\"a\":\"SECRET\"} SECRET", "line 3, column 16: not valid JSON: trailing characters"),
+        (b"{} {}", "line 3, column 4: not valid JSON: trailing characters"),
+        (b"{\"SECRET\",1}", "line 3, column 10: not valid JSON: expected `:`"),
+        (b"[\"SECRET\\q\"]", "line 3, column 10: not valid JSON: invalid escape"),
+        (b"[\"SECRET\\ud800\"]", "line 3, column 15: not valid JSON: unexpected end of hex escape"),
+        (b"{1:\"SECRET\"}", "line 3, column 2: not valid JSON: key must be a string"),
+        (b"[123456789e999]", "line 3, column 14: not valid JSON: number out of range"),
+        (b" ", "line 3, column 1: not valid JSON: EOF while parsing a value"),
+    ];
+    for (line, expected) in cases {
+        let error = Document::parse(line, 3).err().expect("refused");
+        assert_eq!(error.to_string(), expected);
+        assert!(!format!("{error:?}").contains("SECRET"));
+    }
+    let deep = "[".repeat(1000) + &"]".repeat(1000);
+    let error = Document::parse(deep.as_bytes(), 1).err().expect("refused").to_string();
+    assert!(error.ends_with("recursion limit exceeded"), "{error}");
+    let error = JsonRules::compile([("patient.mrn", "$.a[")]).err().expect("refused").to_string();
+    assert!(error.starts_with("path of \"patient.mrn\": "), "{error}");
+}
+
+#[test]
+fn tokens_know_whether_they_are_canonical() {
+    let string = |raw: &str| match Token::parse(raw) {
+        Some(Token::String { text, raw: same, canonical }) => {
+            assert_eq!(same, raw);
+            (text, canonical)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(string(r#""""#), (String::new(), true));
+    assert_eq!(string("\"Zoë \\n \\\" \u{1F600}\""), ("Zoë \n \" \u{1F600}".to_owned(), true));
+    assert_eq!(string(r#""Zo\u00eb""#), ("Zoë".to_owned(), false));
+    assert_eq!(string(r#""a\/b""#), ("a/b".to_owned(), false));
+    assert_eq!(string(r#""\u000A""#), ("\n".to_owned(), false));
+    assert_eq!(string(r#""\ud83d\ude00""#), ("\u{1F600}".to_owned(), false));
+    let kinds = ["1.50", "-0", "true", "false", "null", "[1, 2]", "{ }"].map(|raw| Token::parse(raw).expect("valid"));
+    let expected = [
+        Token::Number("1.50"),
+        Token::Number("-0"),
+        Token::Bool(true),
+        Token::Bool(false),
+        Token::Null,
+        Token::Array("[1, 2]"),
+        Token::Object("{ }"),
+    ];
+    assert!(kinds == expected);
+    for bad in ["", " 1", "1 ", "1,2", "tru", "\"a", "\"a\"b", "\"\\ud800\"", "01", "NaN"] {
+        assert!(Token::parse(bad).is_none(), "{bad}");
+    }
+    let secret =
+        [r#""SECRET""#, "[\"SECRET\"]", "{\"SECRET\":1}", "74207281"].map(|raw| format!("{:?}", Token::parse(raw)));
+    assert_eq!(secret, ["Some(String(..))", "Some(Array(..))", "Some(Object(..))", "Some(Number(..))"]);
+    let mut out = Vec::new();
+    push_string("Zoë \"\n", &mut out);
+    assert!(
+        Token::parse(std::str::from_utf8(&out).expect("UTF-8"))
+            .is_some_and(|t| matches!(t, Token::String { canonical: true, .. }))
+    );
+}
+
+#[test]
+fn splices() {
+    let mut out = b">".to_vec();
+    splice(br#"{"a":1 ,"b":2}"#, [(5..6, "\"kf1\""), (12..13, "")], &mut out);
+    assert_eq!(out, br#">{"a":"kf1" ,"b":}"#);
+}
+
+/// JSON text with the spellings that a parser would lose.
+fn json() -> impl Strategy<Value = String> {
+    let space = prop_oneof![Just(""), Just(" "), Just("\t ")];
+    let leaf = prop_oneof![
+        Just("1.50".to_owned()),
+        Just("-0".to_owned()),
+        Just("1E+2".to_owned()),
+        Just("12345678901234567890123".to_owned()),
+        Just("null".to_owned()),
+        Just(r#""\u00e9\/\ud83d\ude00""#.to_owned()),
+        "\\PC{0,4}".prop_map(|text| serde_json::to_string(&text).expect("a string")),
+    ];
+    leaf.prop_recursive(4, 40, 5, move |inner| {
+        let item = (space.clone(), inner, space.clone()).prop_map(|(a, value, b)| format!("{a}{value}{b}"));
+        prop_oneof![
+            vec(item.clone(), 0..5).prop_map(|items| format!("[{}]", items.join(","))),
+            vec((item, any::<bool>()), 0..5).prop_map(|items| {
+                // Every other name starts with an escape; the number keeps the names apart.
+                let name = |n: usize, escaped| if escaped { format!(r#""\u0061{n}""#) } else { format!("\"a{n}\"") };
+                let member = |(n, (value, escaped)): (usize, (String, bool))| format!("{} :{value}", name(n, escaped));
+                format!("{{{}}}", items.into_iter().enumerate().map(member).collect::<Vec<_>>().join(","))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn every_path_leads_to_its_own_bytes(line in json(), path in prop_oneof![
+        Just("$"), Just("$.*"), Just("$.*.*"), Just("$.a0"), Just("$..a1"), Just("$[1].a0"), Just("$[::2]"), Just("$.a2[0]"),
+    ]) {
+        let document = Document::parse(line.as_bytes(), 1).expect("valid");
+        prop_assert_eq!(document.text(), &line);
+        let selected = serde_json_path::JsonPath::parse(path).expect("valid").query(document.value()).all();
+        match rules(&[("r", path)]).locate(&document) {
+            // Only `..` can select something inside of what it selects.
+            Err(JsonError::Overlap { .. }) => prop_assert_eq!(path, "$..a1"),
+            Err(JsonError::Shape { .. }) => {}
+            Err(error) => panic!("{error}"),
+            Ok(found) => {
+                let raw = |found: &Located| &line[found.span.clone()];
+                let values: Vec<serde_json::Value> = found.iter().map(|f| serde_json::from_str(raw(f)).expect("JSON")).collect();
+                prop_assert_eq!(values.len(), selected.len());
+                for value in &values {
+                    prop_assert!(selected.contains(&value));
+                }
+                prop_assert!(found.windows(2).all(|pair| pair[0].span.end < pair[1].span.start));
+                for place in &found {
+                    prop_assert!(document.token(place.span.clone()).is_ok());
+                }
+                let (mut same, mut sealed) = (Vec::new(), Vec::new());
+                splice(line.as_bytes(), found.iter().map(|f| (f.span.clone(), raw(f))), &mut same);
+                prop_assert_eq!(same, line.as_bytes());
+                // What replaces the values is found again at the same paths, and restores the line.
+                splice(line.as_bytes(), found.iter().map(|f| (f.span.clone(), serde_json::to_string(raw(f)).expect("a string"))), &mut sealed);
+                let sealed = String::from_utf8(sealed).expect("UTF-8");
+                let document = Document::parse(sealed.as_bytes(), 1).expect("valid");
+                let again = rules(&[("r", path)]).locate(&document).expect("no more overlaps than before");
+                let open = |f: &Located| match document.token(f.span.clone()) {
+                    Ok(Token::String { text, canonical: true, .. }) => text,
+                    _ => panic!("not what was put there"),
+                };
+                let mut restored = Vec::new();
+                splice(sealed.as_bytes(), again.iter().map(|f| (f.span.clone(), open(f))), &mut restored);
+                prop_assert_eq!(restored, line.as_bytes());
+            }
+        }
+    }
+}

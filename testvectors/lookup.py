@@ -1,0 +1,145 @@
+"""Tokens of blind indexes and format-preserving encryption: a second implementation of docs/FORMAT.md §17. Not for production."""
+import datetime, hmac, math, re, struct, unicodedata
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+import decoder
+from decoder import check
+
+KINDS = ["exact", "case-folded", "digits", "date", "date-part", "phone", "prefix"]
+PARTS = {"year": (1, slice(0, 4)), "year-month": (2, slice(0, 7)), "month-day": (3, slice(5, None))}
+FORMATS = {"digits": (1, 10), "alphanumeric": (2, 36), "luhn": (3, 10), "timestamp": (4, 2)}
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+EPOCH = datetime.datetime(1970, 1, 1)
+
+def bound(case):  # name and context, as in §4.3
+    name, pairs = case["field"].encode(), sorted((k.encode(), bytes.fromhex(v)) for k, v in case["context"])
+    parts = b"".join(struct.pack(">H", len(part)) + part for pair in pairs for part in pair)
+    return bytes([1, len(name)]) + name + bytes([len(pairs)]) + parts
+
+def fold(text):  # §17.2; Python's tables are older than the library's, so vectors have old characters only
+    check(all(unicodedata.category(c) != "Cn" for c in text), "InvalidInput")
+    for form in ("NFD", "NFKC"):
+        text = unicodedata.normalize(form, text).casefold()
+    return " ".join(word for word in unicodedata.normalize("NFKC", text).split(" ") if word)
+
+def date(name, value):
+    if name == "text":
+        check(not value or re.fullmatch(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}", value), "InvalidInput")
+        return decoder.attempt("InvalidInput", ValueError, lambda: value and datetime.date.fromisoformat(value.decode()).isoformat())
+    check(name in ("date", "timestamp"), "InvalidInput")
+    days = struct.unpack(">i", value)[0] if name == "date" else struct.unpack(">qI", value)[0] // 86400
+    return decoder.attempt("InvalidInput", OverflowError, lambda: (EPOCH + datetime.timedelta(days)).date().isoformat())
+
+def phone(text, country, trunk):
+    text = text.strip(" ")
+    if not text:
+        return ""
+    check(re.fullmatch(r"\+?[0-9 ./()\u00a0-]*", text), "InvalidInput")
+    digits = re.sub("[^0-9]", "", text)
+    if text[0] != "+":
+        check(country or digits.startswith("00"), "InvalidInput")
+        digits = digits[2:] if digits.startswith("00") else country + digits.removeprefix(trunk or "")
+    check(7 <= len(digits) <= 15 and digits[0] != "0", "InvalidInput")
+    return digits
+
+def normal_forms(index, name, value):  # pairs of parameter and bytes
+    if name == "null":
+        return []
+    kind = index["kind"]
+    if kind == "exact":
+        return [(0, bytes([decoder.TYPES.index(name) + 1]) + value)]
+    if kind in ("date", "date-part"):
+        number, part = PARTS[index["part"]] if kind == "date-part" else (0, slice(None))
+        form = date(name, value)
+        return [(number, form[part].encode())] if form else []
+    check(name == "text" or kind == "digits" and name == "integer", "InvalidInput")
+    text = str(int.from_bytes(value, "big", signed=True)) if name == "integer" else value.decode()
+    if kind == "digits":
+        check(not any(c not in "0123456789" and unicodedata.category(c)[0] == "N" for c in text), "InvalidInput")
+    form = {"digits": lambda: re.sub("[^0-9]", "", text), "phone": lambda: phone(text, index["country_code"], index["trunk_prefix"])}.get(kind, lambda: fold(text))()
+    lengths = index["length"] if kind == "prefix" else [0]
+    return [(n, form[:n or None].encode()) for n in lengths] if form else []
+
+def tokens(key, case):  # §17.1
+    index, found, messages = case["index"], [], []
+    for parameter, form in normal_forms(index, case["type"], bytes.fromhex(case["value"])):
+        rule = struct.pack(">BBBH", KINDS.index(index["kind"]) + 1, parameter, 1, index["bits"])
+        messages.append(b"\x10keyfold/index/v1" + bound(case) + rule + form)
+        mac = hmac.digest(decoder.derive(key, b"keyfold/v1/lookup/index"), messages[-1], "sha256")
+        found.append(mac.hex() if index["bits"] == 256 else int.from_bytes(mac[:8], "big") >> 64 - index["bits"])
+    return messages, sorted(found)
+
+def number(numerals, radix):
+    value = 0
+    for numeral in numerals:
+        value = value * radix + numeral
+    return value
+
+def ff1(key, radix, tweak, x, sign):  # NIST SP 800-38G, algorithms 7 and 8
+    check(radix ** len(x) >= 10**6, "InvalidInput")
+    block = lambda data: Cipher(algorithms.AES256(key), modes.ECB()).encryptor().update(data)
+    n, u = len(x), len(x) // 2
+    v, a, b = n - u, x[: n // 2], x[n // 2 :]
+    size = ((radix**v - 1).bit_length() + 7) // 8
+    d = 4 * math.ceil(size / 4) + 4
+    p = bytes([1, 2, 1]) + radix.to_bytes(3, "big") + bytes([10, u % 256]) + struct.pack(">II", n, len(tweak))
+    for i in range(10)[::sign]:
+        if sign < 0:
+            a, b = b, a
+        q = tweak + bytes((-len(tweak) - size - 1) % 16) + bytes([i]) + number(b, radix).to_bytes(size, "big")
+        r = bytes(16)
+        for at in range(0, len(p + q), 16):
+            r = block(bytes(one ^ other for one, other in zip(r, (p + q)[at : at + 16])))
+        s = r + b"".join(block((int.from_bytes(r, "big") ^ j).to_bytes(16, "big")) for j in range(1, math.ceil(d / 16)))
+        m = u if i % 2 == 0 else v
+        c = (number(a, radix) + sign * int.from_bytes(s[:d], "big")) % radix**m
+        digits = [c // radix**k % radix for k in range(m)][::-1]
+        a, b = (b, digits) if sign > 0 else (digits, b)
+    return a + b
+
+def luhn(digits):
+    return -sum(sum(divmod(digit * (2 - at % 2), 10)) for at, digit in enumerate(digits[::-1])) % 10
+
+def preserve(key, case, text, sign):  # §17.4; sign 1 encrypts, -1 decrypts
+    spec = case["format"]
+    identity, radix = FORMATS[spec["format"]]
+    key, tweak = decoder.derive(key, b"keyfold/v1/lookup/format-preserving"), b"\x0ekeyfold/fpe/v1" + bound(case) + bytes([identity])
+    if spec["format"] == "timestamp":
+        tweak += struct.pack(">qqB", spec["from"], spec["until"], spec["unit"])
+        check(re.fullmatch(r"[0-9-]{10}T[0-9:]{8}Z", text, re.ASCII), "InvalidInput")
+        seconds = (datetime.datetime.fromisoformat(text[:-1]) - EPOCH) // datetime.timedelta(seconds=1)
+        index, rest = divmod(seconds - spec["from"], spec["unit"])
+        count = (spec["until"] - spec["from"]) // spec["unit"]
+        check(rest == 0 and 0 <= index < count, "InvalidInput")
+        width = (count - 1).bit_length()
+        while True:
+            index = number(ff1(key, 2, tweak, [index >> bit & 1 for bit in range(width)[::-1]], sign), 2)
+            if index < count:
+                return (EPOCH + datetime.timedelta(seconds=spec["from"] + index * spec["unit"])).isoformat() + "Z", tweak
+    check(all(c in ALPHABET[:radix] or 32 <= ord(c) < 127 and not c.isalnum() for c in text), "InvalidInput")
+    numerals = [ALPHABET.index(c) for c in text if c in ALPHABET[:radix]]
+    if spec["format"] == "luhn":
+        check(numerals and numerals[-1] == luhn(numerals[:-1]), "InvalidInput")
+        replaced = ff1(key, radix, tweak, numerals[:-1], sign)
+        replaced.append(luhn(replaced))
+    else:
+        replaced = ff1(key, radix, tweak, numerals, sign)
+    replaced = iter(replaced)
+    return "".join(ALPHABET[next(replaced)] if c in ALPHABET[:radix] else c for c in text), tweak
+
+def run(keyring, indexes, formats):
+    for case in indexes + formats:
+        try:
+            slot, key = keyring.lookup[case["partition"]], (bytes(32), bytes(37))
+            if "key_id" in case:
+                key = keyring.key(bytes.fromhex(case["key_id"]), decoder.LOOKUP, slot)
+            if "index" in case:
+                messages, found = tokens(key, case)
+                same = [message.hex() for message in messages] == case["messages"] and found == case["tokens"]
+            else:
+                encrypted, tweak = preserve(key, case, case["text"], 1)
+                same = (encrypted, tweak.hex()) == (case["encrypted"], case["tweak"]) and preserve(key, case, encrypted, -1)[0] == case["text"]
+            found = "ok" if same else "another value"
+        except decoder.Refused as refused:
+            found = str(refused)
+        assert found == case["expect"], f"{case['id']} ({case['note']}): {found}, expected {case['expect']}"
+    return len(indexes + formats)
