@@ -111,7 +111,7 @@ fn sealer() -> DocumentSealer {
     for path in PATHS {
         config.policy.add(FieldPolicy::document(path)).expect("a new field");
     }
-    let row_binding = RowBinding::Bound { column: None, path: Some("$.id".into()) };
+    let row_binding = RowBinding::Bound { column: None, path: Some("$.id".into()), segment: None };
     config.policy.add_document(DocumentPolicy { row_binding, ..DocumentPolicy::new("patient") }).expect("the first");
     let ring = Keyring::open(config, store, keks, high_water).expect("it was just made");
     block_on(ring.documents("patient").expect("it was just added").sealer()).expect("the keyring has a data key")

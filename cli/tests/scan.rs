@@ -91,6 +91,41 @@ fn documents_by_line_and_as_a_whole() {
 }
 
 #[test]
+fn documents_that_are_sealed_as_a_whole() {
+    let world = World::new();
+    world.write(
+        "policy.toml",
+        "version = 1\n[documents.patient]\nrow_binding = \"$.id\"\nroot = \"$.entry[*].resource\"\n\
+         [fields.name]\nmode = \"document\"\nidentifier = \"A\"\npaths = [\"$.name\"]\n",
+    );
+    let resource = |id: u32| format!("{{\"resource\":{{\"id\":\"{id}\",\"name\":\"{CANARY}\"}}}}");
+    world.write("in.ndjson", format!("{{\"entry\":[{},{}]}}\n", resource(1), resource(2)));
+    assert_eq!(findings(&scan(&world, &["in.ndjson"], DATA)), [("name".to_owned(), "in clear".to_owned(), 2)]);
+    world.succeeds(&["protect", "in.ndjson", "--output", "sealed.ndjson"]);
+    let found = scan(&world, &["sealed.ndjson"], 0);
+    assert_eq!((&found["sealed"], &found["unmatched"]), (&2.into(), &0.into()));
+    let sealed = world.text("sealed.ndjson");
+    let body = sealed.split('"').find(|text| text.starts_with("kf1d.")).expect("a body");
+    world.write("cut.ndjson", sealed.replace(body, "kf1d.x"));
+    assert_eq!(
+        findings(&scan(&world, &["cut.ndjson"], DATA)),
+        [("name".to_owned(), "damaged, or in clear".to_owned(), 1)]
+    );
+}
+
+#[test]
+fn values_that_keep_their_format_are_said_not_to_be_told() {
+    let world = World::new();
+    world.write(
+        "policy.toml",
+        "version = 1\n[fields.ssn]\nmode = \"format-preserving\"\nformat = \"digits\"\ncolumns = [\"ssn\"]\n",
+    );
+    world.write("numbers.csv", "ssn\n999815679\n");
+    let found = scan(&world, &["numbers.csv"], 0);
+    assert_eq!((&found["untold"], &found["sealed"]), (&json!(["ssn"]), &0.into()));
+}
+
+#[test]
 fn hints_are_told_from_findings() {
     let world = World::new();
     world.protect(&[]);

@@ -29,7 +29,7 @@ fn config(lab: &Lab) -> KeyringConfig {
     }
     policy.add(FieldPolicy { padding: Padding::Padme, ..FieldPolicy::document("padded") }).unwrap();
     policy.add(FieldPolicy { value_type: Some(ValueType::Integer), ..FieldPolicy::document("count") }).unwrap();
-    let bound = RowBinding::Bound { column: None, path: Some("$.id".into()) };
+    let bound = RowBinding::Bound { column: None, path: Some("$.id".into()), segment: None };
     let patient = DocumentPolicy { row_binding: bound, ..DocumentPolicy::new("patient") };
     for (name, manifest) in
         [("patient", ManifestRule::Required), ("written", ManifestRule::Written), ("none", ManifestRule::None)]

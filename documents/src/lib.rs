@@ -64,6 +64,7 @@ impl<'a> Document<'a> {
     }
 
     /// The line as written, without its terminator.
+    #[must_use]
     pub fn text(&self) -> &'a str {
         self.text
     }

@@ -3,7 +3,7 @@
 use crate::evidence::{Evidence, Service};
 use crate::time;
 use keyfold::config::Config;
-use keyfold::{FieldMode, FieldPolicy, IndexPolicy, KekAlias, KekUse, KeyClass, KeyState, Padding, RowBinding};
+use keyfold::{FieldMode, FieldPolicy, KekAlias, KekUse, KeyClass, KeyState, Padding, RowBinding};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -91,19 +91,19 @@ fn mode(policy: &FieldPolicy) -> Mode {
         },
         FieldMode::Document => Mode {
             name: "document",
-            algorithm: "AES-256-GCM under a key of each document, key commitment",
+            algorithm: "AES-256-GCM, a key of its own for each document",
             index: "none",
             shows: if policy.padding == Padding::None { "length" } else { "blurred length" },
         },
         FieldMode::FormatPreserving { .. } => Mode {
             name: "format-preserving",
-            algorithm: "FF1, not authenticated",
+            algorithm: "FF1 with AES-256, NOT AUTHENTICATED",
             index: "equal values are equal",
-            shows: "which values are equal, their length and what does not vary",
+            shows: "which values are equal, their format and length",
         },
         FieldMode::Token { .. } => Mode {
             name: "token",
-            algorithm: "a random token; AES-256-SIV in the token table",
+            algorithm: "random tokens; AES-256-SIV in the token table",
             index: "equal values have equal tokens",
             shows: "which values are equal",
         },
@@ -113,15 +113,6 @@ fn mode(policy: &FieldPolicy) -> Mode {
             index: "see docs/CONFIG.md",
             shows: "see docs/CONFIG.md",
         },
-    }
-}
-
-/// What of the values may be looked up: as the mode allows, and by each index.
-fn indexes(of_mode: &str, policy: &FieldPolicy) -> String {
-    let of = |index: &IndexPolicy| format!("{} of {} bits", index.kind.name(), index.bits);
-    match policy.indexes.is_empty() {
-        true => of_mode.to_owned(),
-        false => policy.indexes.iter().map(of).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -162,11 +153,13 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             Some(partition) => format!("look-up key of partition {partition}"),
             None => "data key of the scope that the caller names".to_owned(),
         },
-        row_binding: match &policy.row_binding {
-            RowBinding::Bound { column, path, segment } => {
-                Some([column, path, segment].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
+        row_binding: match &policy.mode {
+            // Such values are bound to their path in the document, and that to what its section says.
+            FieldMode::Document => {
+                let kinds = keyring.policy.documents().filter_map(|kind| bound(&kind.row_binding));
+                Some(kinds.collect::<Vec<_>>().join(", ")).filter(|bound| !bound.is_empty())
             }
-            _ => None,
+            _ => bound(&policy.row_binding),
         },
         required_context: policy.required_context.iter().cloned().collect(),
         padding: match policy.padding {
@@ -175,7 +168,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             Padding::Padme => "Padmé".to_owned(),
             _ => "other".to_owned(),
         },
-        index: indexes(index, policy),
+        index: indexes(policy, index),
         shows,
         rotation: match (partition, keyring.rotation.data_age) {
             (Some(_), _) => "by hand".to_owned(),
@@ -192,6 +185,22 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             .collect(),
         migrates: policy.migration.is_some(),
     }
+}
+
+/// The column or path of a binding.
+fn bound(binding: &RowBinding) -> Option<String> {
+    let RowBinding::Bound { column, path, segment } = binding else { return None };
+    Some([column, path, segment].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
+}
+
+/// What the mode lets find, and each blind index.
+fn indexes(policy: &FieldPolicy, by_mode: &str) -> String {
+    let blind = policy.indexes.iter();
+    let blind = blind.map(|index| {
+        format!("{} ({}, {} bits, partition {})", index.name, index.kind.name(), index.bits, index.partition)
+    });
+    let by_mode = (by_mode != "none" || policy.indexes.is_empty()).then(|| by_mode.to_owned());
+    by_mode.into_iter().chain(blind).collect::<Vec<_>>().join("; ")
 }
 
 fn wraps_roots(config: &Config, alias: &KekAlias) -> bool {

@@ -63,7 +63,7 @@ pub(crate) struct Scan {
     /// CSV, NDJSON and JSON files; - for standard input.
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "sql", conflicts_with = "sql")]
     pub(crate) files: Vec<OsString>,
-    /// The format of the files; by default from their extensions (.csv, .ndjson, .jsonl, and .json for one document).
+    /// The format of the files; by default from their extensions (.csv, .ndjson, .jsonl, .json).
     #[arg(long)]
     pub(crate) format: Option<Format>,
     /// The character between CSV fields.

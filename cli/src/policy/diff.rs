@@ -3,11 +3,12 @@
 use crate::args::PolicyDiff;
 use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
-use keyfold::{FieldMode, FieldPolicy, MigrationPhase, Policy, RowBinding};
+use keyfold::{FieldMode, FieldPolicy, ManifestRule, MigrationPhase, Policy, RowBinding};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io::Write;
+use std::mem::discriminant;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -78,6 +79,7 @@ pub(crate) fn diff(args: &PolicyDiff, out: &mut impl Write) -> Result<ExitCode, 
 
 fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
     let mut found = Vec::new();
+    compare_documents(old, new, &mut found);
     for before in old.fields() {
         match new.field(&before.name) {
             Some(after) => compare(before, after, &mut found),
@@ -163,33 +165,15 @@ fn is_replaced(field: &FieldPolicy) -> bool {
     matches!(field.mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. })
 }
 
-/// Indexes that are new, gone or other ones: what is stored of them is written again by `index backfill`.
-fn indexes(before: &FieldPolicy, after: &FieldPolicy, add: &mut impl FnMut(Effect, String)) {
-    for index in &after.indexes {
-        match before.indexes.iter().find(|old| old.name == index.name) {
-            None => add(Effect::Note, format!("its index {} is new: index backfill writes it", index.name)),
-            Some(old) if (&old.kind, old.bits, &old.partition) != (&index.kind, index.bits, &index.partition) => {
-                let what = format!("its index {} changes: old tokens are not found until index backfill", index.name);
-                add(Effect::Unmatched, what);
-            }
-            Some(_) => {}
-        }
-    }
-    for old in before.indexes.iter().filter(|old| !after.indexes.iter().any(|index| index.name == old.name)) {
-        add(Effect::Note, format!("its index {} is gone: drop what is stored of it", old.name));
-    }
-}
-
 /// What is different in a field that is there before and after.
 fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
     let mut add = |effect, what: String| found.push(Change { effect, field: before.name.clone(), what });
     if is_replaced(before) || is_replaced(after) {
         if before.mode != after.mode {
-            let what =
-                format!("it becomes {}, and values that are replaced rather than sealed say no key: reveal them first", mode(after));
-            add(Effect::Unreadable, what);
+            let what = "values are replaced rather than sealed before or after, with another partition, format or mode: reveal it before, and protect it again";
+            add(Effect::Unreadable, what.to_owned());
         }
-    } else if mode(before) != mode(after) {
+    } else if discriminant(&before.mode) != discriminant(&after.mode) {
         let own = before
             .accepted_suites
             .iter()
@@ -269,8 +253,75 @@ fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
             ),
         );
     }
-    indexes(before, after, &mut add);
+    compare_indexes(before, after, &mut add);
     note(before, after, &mut add);
+}
+
+/// What becomes of tokens that are stored.
+fn compare_indexes(before: &FieldPolicy, after: &FieldPolicy, add: &mut impl FnMut(Effect, String)) {
+    for index in &before.indexes {
+        match after.indexes.iter().find(|other| other.name == index.name) {
+            None => add(Effect::Unmatched, format!("index {} is gone: nothing is found by it", index.name)),
+            Some(other)
+                if (&index.kind, index.bits, &index.partition) != (&other.kind, other.bits, &other.partition) =>
+            {
+                add(
+                    Effect::Unmatched,
+                    format!(
+                        "index {} has another kind, partition or number of bits: its tokens are made anew",
+                        index.name
+                    ),
+                )
+            }
+            Some(_) => {}
+        }
+    }
+    for index in after.indexes.iter().filter(|index| before.indexes.iter().all(|other| other.name != index.name)) {
+        add(Effect::Seal, format!("index {} is new: tokens of the rows that are there are to be made", index.name));
+    }
+}
+
+/// What is different in a kind of documents.
+fn compare_documents(old: &Policy, new: &Policy, found: &mut Vec<Change>) {
+    for before in old.documents() {
+        let mut add =
+            |effect, what: String| found.push(Change { effect, field: format!("documents {}", before.name), what });
+        let Some(after) = new.document(&before.name) else {
+            add(
+                Effect::Unreadable,
+                "the section is gone: unless another one applies, its documents do not open".to_owned(),
+            );
+            continue;
+        };
+        if before.row_binding != after.row_binding {
+            add(
+                Effect::Unreadable,
+                "its row binding changes: documents open only where the new one holds the same text".to_owned(),
+            );
+        }
+        for key in after.required_context.difference(&before.required_context) {
+            add(
+                Effect::Unreadable,
+                format!("it requires the context key {key}: documents that were sealed without it do not open"),
+            );
+        }
+        if before.header != after.header {
+            add(Effect::Unreadable, "the header is looked for in another place".to_owned());
+        }
+        match (before.manifest, after.manifest) {
+            (ManifestRule::None, ManifestRule::Required) => {
+                add(
+                    Effect::Unreadable,
+                    "a manifest is required, which documents that are there do not have".to_owned(),
+                );
+            }
+            (was, is) if was != is => add(Effect::Note, "the rule for manifests changes".to_owned()),
+            _ => {}
+        }
+        if before.root != after.root || before.only_if != after.only_if {
+            add(Effect::Unreadable, "root or only_if change: what was a document may be none any more".to_owned());
+        }
+    }
 }
 
 /// What changes for new data alone.
@@ -324,7 +375,7 @@ const fn mode(field: &FieldPolicy) -> &'static str {
     match field.mode {
         FieldMode::Randomized => "randomized",
         FieldMode::Deterministic { .. } => "deterministic",
-        FieldMode::Document => "one of documents",
+        FieldMode::Document => "a field of documents",
         FieldMode::FormatPreserving { .. } => "format-preserving",
         FieldMode::Token { .. } => "one of random tokens",
         _ => "of another mode",

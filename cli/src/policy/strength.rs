@@ -8,7 +8,7 @@ fn rank(rule: &FieldPolicy) -> (u8, &'static str) {
     match (&rule.mode, &rule.row_binding) {
         (FieldMode::Randomized, RowBinding::Bound { .. }) => (4, "randomized and bound to its row"),
         (FieldMode::Randomized, _) => (3, "randomized"),
-        // Bound to its place in its document, and with that to its row.
+        // Such a value opens at its path of its document alone.
         (FieldMode::Document, _) => (4, "sealed with its document"),
         (FieldMode::Deterministic { .. }, _) => (2, "deterministic"),
         // Modes that neither authenticate nor hide as much: formats that are kept, and tokens.
@@ -44,6 +44,18 @@ pub(super) fn weaknesses(rule: &FieldPolicy, bar: &FieldPolicy) -> Vec<String> {
         && !rule.unlinkable
     {
         found.push("rows show that they were written together".to_owned());
+    }
+    for index in &rule.indexes {
+        let same = bar.indexes.iter().filter(|known| known.kind == index.kind);
+        match same.map(|known| known.bits).max() {
+            // Equal values show in the baseline as well.
+            None if least <= 2 => {}
+            None => found.push(format!("it has an index {}, {}", index.name, index.kind.name())),
+            Some(bits) if index.bits > bits => {
+                found.push(format!("its index {} has {} bits, the baseline {bits}", index.name, index.bits));
+            }
+            Some(_) => {}
+        }
     }
     if rule.keep_prefix.is_some() && rule.keep_prefix != bar.keep_prefix {
         found.push("it keeps a prefix in clear".to_owned());

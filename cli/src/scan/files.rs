@@ -8,10 +8,11 @@ use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::files::interrupt::{Interrupt, Interruptible};
-use crate::files::json::{Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Token};
+use crate::files::json::{Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Place, Token};
 use crate::transform::{Input, format_of};
-use keyfold::{FieldPolicy, Policy};
+use keyfold::{DocumentPolicy, FieldPolicy, Policy};
 use serde_json_path::JsonPath;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::ops::Range;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 
 /// Sealed values are a third longer than what they seal.
 const SEALED_GROWTH: usize = 2;
-/// Longest file of one JSON document.
-const MAX_DOCUMENT_LEN: u64 = 64 * 1024 * 1024;
+/// Longest line, and longest file of one document.
+const MAX_LEN: usize = MAX_LINE_LEN * SEALED_GROWTH;
 
 pub(super) fn scan(
     args: &Scan,
@@ -30,15 +31,14 @@ pub(super) fn scan(
     interrupt: &Interrupt,
     found: &mut Found,
 ) -> Result<(), Failure> {
-    let format = args.format.map_or_else(|| format_of(input), Ok);
     let source = found.source.clone();
-    let format = format.map_err(|failure| failure.at(&source))?;
+    let format = args.format.map_or_else(|| format_of(input), Ok).map_err(|failure| failure.at(&source))?;
     let reader = Interruptible::new(Input::open(input)?, interrupt.clone());
     let scanned = match format {
         Format::Csv => scan_csv(reader, args.delimiter, policy, hints, found),
-        Format::Ndjson => JsonFields::new(policy).and_then(|mut fields| scan_lines(reader, &mut fields, hints, found)),
+        Format::Ndjson => scan_json(LineSource::new(reader, MAX_LEN), format, policy, hints, found),
+        Format::Json => scan_json(LineSource::whole(reader, MAX_LEN), format, policy, hints, found),
         Format::Hl7 => scan_hl7(reader, policy, hints, found),
-        Format::Json => JsonFields::new(policy).and_then(|mut fields| scan_document(reader, &mut fields, hints, found)),
     };
     scanned.map_err(|failure| failure.at(source))
 }
@@ -75,7 +75,7 @@ fn scan_csv(
                     Ok(text) => judge::text(field, text),
                     Err(_) => judge::bytes(field, batch.cell(row, position)),
                 };
-                note(verdict, &field.name, found, || batch.place(row, position).to_string());
+                found.judged(verdict, &field.name, || batch.place(row, position).to_string());
             }
             for &position in others.iter().filter(|_| hints.is_some()) {
                 let text = String::from_utf8_lossy(batch.cell(row, position));
@@ -84,14 +84,6 @@ fn scan_csv(
         }
     }
     Ok(())
-}
-
-fn note(verdict: Verdict, field: &str, found: &mut Found, place: impl FnOnce() -> String) {
-    match verdict {
-        Verdict::Empty => {}
-        Verdict::Sealed => found.sealed += 1,
-        Verdict::Wrong(what) => found.add(field, what, place),
-    }
 }
 
 fn add_hints(text: &str, hints: Option<&Hints>, found: &mut Found, place: impl Fn() -> String) {
@@ -103,65 +95,126 @@ fn add_hints(text: &str, hints: Option<&Hints>, found: &mut Found, place: impl F
     }
 }
 
-/// The fields of a policy that have paths, ready to be looked for.
+/// The fields of a policy that have paths, and its kinds of documents, ready to be looked for.
 struct JsonFields {
     fields: Vec<JsonField>,
+    kinds: Vec<Kind>,
 }
 
 struct JsonField {
     policy: Arc<FieldPolicy>,
-    conditions: Vec<(JsonPath, String)>,
+    conditions: Conditions,
     rules: JsonRules,
     /// Whether a document has had a value of it.
     seen: bool,
 }
 
+/// A kind of documents whose values are sealed together.
+struct Kind {
+    conditions: Conditions,
+    /// Where its documents are; `None`: they are whole lines.
+    root: Option<JsonRules>,
+    header: Place,
+}
+
+/// Members that must equal texts.
+struct Conditions(Vec<(JsonPath, String)>);
+
+impl Conditions {
+    fn new(of: &str, only_if: &BTreeMap<String, String>) -> Result<Self, Failure> {
+        let condition = |(path, expected): (&String, &String)| {
+            let wrong = |error| Failure::new(Exit::Policy, format!("{of}: only_if: {error}"));
+            Ok((JsonPath::parse(path).map_err(wrong)?, expected.clone()))
+        };
+        only_if.iter().map(condition).collect::<Result<_, Failure>>().map(Self)
+    }
+
+    fn hold(&self, document: &Document<'_>) -> bool {
+        self.0.iter().all(|(path, expected)| {
+            let nodes = path.query(document.value()).all();
+            nodes.len() == 1 && nodes[0].as_str() == Some(expected)
+        })
+    }
+}
+
 impl JsonFields {
     fn new(policy: &Policy) -> Result<Self, Failure> {
         let of = |field: &Arc<FieldPolicy>| {
-            let condition = |(path, expected): (&String, &String)| {
-                let wrong = |error| Failure::new(Exit::Policy, format!("field {}: only_if: {error}", field.name));
-                Ok::<_, Failure>((JsonPath::parse(path).map_err(wrong)?, expected.clone()))
-            };
             Ok(JsonField {
-                conditions: field.only_if.iter().map(condition).collect::<Result<_, Failure>>()?,
+                conditions: Conditions::new(&format!("field {}", field.name), &field.only_if)?,
                 rules: JsonRules::compile(field.paths.iter().map(|path| (field.name.as_str(), path)))?,
                 policy: field.clone(),
                 seen: false,
             })
         };
+        let kind = |kind: &Arc<DocumentPolicy>| {
+            Ok(Kind {
+                conditions: Conditions::new(&format!("document {}", kind.name), &kind.only_if)?,
+                root: if kind.root == "$" { None } else { Some(JsonRules::compile([("root", &kind.root)])?) },
+                header: Place(kind.header),
+            })
+        };
         let fields = policy.fields().filter(|field| !field.paths.is_empty()).map(of).collect::<Result<_, Failure>>()?;
-        Ok(Self { fields })
+        Ok(Self { fields, kinds: policy.documents().map(kind).collect::<Result<_, Failure>>()? })
     }
 
+    /// Looks at a line, or a file that is one document, and at the documents inside of it.
     fn scan(
         &mut self,
-        document: &Document<'_>,
+        mut whole: Document<'_>,
         hints: Option<&Hints>,
         found: &mut Found,
         line: Option<u64>,
     ) -> Result<(), Failure> {
-        let place = |at: usize| match line {
-            Some(line) => format!("line {line}, byte {}", at + 1),
-            None => format!("byte {}", at + 1),
+        let text = whole.text();
+        // Of kinds that apply, the one with the most conditions, as when the document is protected.
+        let kinds = self.kinds.iter().filter(|kind| kind.conditions.hold(&whole));
+        let kind = kinds.max_by_key(|kind| kind.conditions.0.len());
+        let mut documents = match kind.and_then(|kind| kind.root.as_ref()) {
+            Some(root) => root.take(&mut whole)?,
+            None => Vec::new(),
         };
-        let mut taken: Vec<Range<usize>> = Vec::new();
-        let mut is_matched = false;
-        for field in &mut self.fields {
-            let holds = |(path, expected): &(JsonPath, String)| {
-                let nodes = path.query(document.value()).all();
-                nodes.len() == 1 && nodes[0].as_str() == Some(expected)
-            };
-            if !field.conditions.iter().all(holds) {
-                continue;
+        documents.push(whole);
+        if let Some(kind) = kind {
+            for document in &mut documents {
+                // The header is no value, and may stand where a path leads.
+                kind.header.take(document)?;
             }
+        }
+        let mut taken = Vec::new();
+        let mut is_matched = false;
+        for document in &documents {
+            is_matched |= self.scan_fields(document, found, line, &mut taken)?;
+        }
+        found.unmatched += u64::from(!is_matched);
+        if hints.is_some() {
+            for (at, string) in strings(text) {
+                if !taken.iter().any(|span| span.contains(&at)) {
+                    add_hints(&string, hints, found, || place(line, at));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the values of every field that applies to a document; whether there is one. Adds to `taken` where they are.
+    fn scan_fields(
+        &mut self,
+        document: &Document<'_>,
+        found: &mut Found,
+        line: Option<u64>,
+        taken: &mut Vec<Range<usize>>,
+    ) -> Result<bool, Failure> {
+        let offset = document.offset();
+        let mut is_matched = false;
+        for field in self.fields.iter_mut().filter(|field| field.conditions.hold(document)) {
             is_matched = true;
             let located = match field.rules.locate(document) {
                 Ok(located) => located,
                 // What the path means is hidden from it, so it is not sealed.
                 Err(JsonError::Shape { .. }) => {
                     field.seen = true;
-                    found.add(&field.policy.name, "of another shape than the path", || place(0));
+                    found.add(&field.policy.name, "of another shape than the path", || place(line, offset));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -173,19 +226,12 @@ impl JsonFields {
                     Token::Null => Verdict::Empty,
                     _ => Verdict::Wrong("in clear"),
                 };
-                note(verdict, &field.policy.name, found, || place(value.span.start));
-                taken.push(value.span);
+                let span = offset + value.span.start..offset + value.span.end;
+                found.judged(verdict, &field.policy.name, || place(line, span.start));
+                taken.push(span);
             }
         }
-        found.unmatched += u64::from(!is_matched);
-        if hints.is_some() {
-            for (at, text) in strings(document.text()) {
-                if !taken.iter().any(|span| span.contains(&at)) {
-                    add_hints(&text, hints, found, || place(at));
-                }
-            }
-        }
-        Ok(())
+        Ok(is_matched)
     }
 
     fn end(&self, found: &mut Found) {
@@ -216,7 +262,7 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
                     Ok(text) => judge::text(field, text),
                     Err(_) => judge::bytes(field, &raw[located.span.clone()]),
                 };
-                note(verdict, &field.name, found, || place(&path));
+                found.judged(verdict, &field.name, || place(&path));
             }
             if hints.is_some() {
                 message.walk(|path, value| {
@@ -236,42 +282,31 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
     Ok(())
 }
 
-fn scan_lines(
-    input: impl Read,
-    fields: &mut JsonFields,
+fn scan_json(
+    mut source: LineSource<impl Read>,
+    format: Format,
+    policy: &Policy,
     hints: Option<&Hints>,
     found: &mut Found,
 ) -> Result<(), Failure> {
-    let mut source = LineSource::new(input, MAX_LINE_LEN * SEALED_GROWTH);
+    let mut fields = JsonFields::new(policy)?;
     while let Some(batch) = source.next_batch()? {
         for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
             let document = Document::parse(batch.line(index), batch.number(index))?;
-            fields.scan(&document, hints, found, Some(batch.number(index)))?;
+            let line = (format == Format::Ndjson).then(|| batch.number(index));
+            fields.scan(document, hints, found, line)?;
         }
     }
     fields.end(found);
     Ok(())
 }
 
-fn scan_document(
-    input: impl Read,
-    fields: &mut JsonFields,
-    hints: Option<&Hints>,
-    found: &mut Found,
-) -> Result<(), Failure> {
-    let mut bytes = Vec::new();
-    let read = input.take(MAX_DOCUMENT_LEN + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::from(JsonError::Io(error)))?;
-    if bytes.len() as u64 > MAX_DOCUMENT_LEN {
-        return Err(Failure::new(
-            Exit::Data,
-            "the document is longer than 64 MiB: give one document per line (.ndjson)",
-        ));
+/// A byte of a line, or of a file that is one document; from 1.
+fn place(line: Option<u64>, at: usize) -> String {
+    match line {
+        Some(line) => format!("line {line}, byte {}", at + 1),
+        None => format!("byte {}", at + 1),
     }
-    let document = Document::parse(&bytes, 1)?;
-    fields.scan(&document, hints, found, None)?;
-    fields.end(found);
-    Ok(())
 }
 
 /// The strings of a JSON text, names of members among them, and where each begins. The text has been parsed before.

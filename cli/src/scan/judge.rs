@@ -1,8 +1,8 @@
 //! Whether a value is sealed as its field says.
 
 use crate::census::Seen;
-use keyfold::FieldPolicy;
 use keyfold::wire::{BODY_TEXT_PREFIX, Suite, body_from_text, from_text, looks_sealed_text};
+use keyfold::{FieldMode, FieldPolicy};
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -10,6 +10,8 @@ pub(super) enum Verdict {
     /// There is nothing.
     Empty,
     Sealed,
+    /// It keeps its format or is a random token, so that nobody can tell.
+    Untold,
     /// What is wrong.
     Wrong(&'static str),
 }
@@ -19,6 +21,9 @@ const DAMAGED: Verdict = Verdict::Wrong("damaged, or in clear");
 
 /// A whole text: what stands before or behind a sealed value is in clear, unless the policy keeps that prefix.
 pub(super) fn text(field: &FieldPolicy, text: &str) -> Verdict {
+    if is_replaced(field) {
+        return Verdict::Untold;
+    }
     let (_, rest) = field.split_prefix(text);
     if rest.is_empty() {
         return if text.is_empty() { Verdict::Empty } else { CLEAR };
@@ -39,6 +44,11 @@ pub(super) fn text(field: &FieldPolicy, text: &str) -> Verdict {
     }
 }
 
+/// Whether values are replaced by others that look like values in clear.
+fn is_replaced(field: &FieldPolicy) -> bool {
+    matches!(field.mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. })
+}
+
 /// A well-formed value of a suite.
 fn suite(field: &FieldPolicy, suite: Suite) -> Verdict {
     match field.accepted_suites.contains(&suite) {
@@ -49,6 +59,9 @@ fn suite(field: &FieldPolicy, suite: Suite) -> Verdict {
 
 /// A value in binary form, or a text that a driver hands out as bytes.
 pub(super) fn bytes(field: &FieldPolicy, bytes: &[u8]) -> Verdict {
+    if is_replaced(field) {
+        return Verdict::Untold;
+    }
     match Seen::bytes(bytes) {
         Seen::Null | Seen::Empty => Verdict::Empty,
         Seen::Sealed(found, _) => suite(field, found),
@@ -60,5 +73,7 @@ pub(super) fn bytes(field: &FieldPolicy, bytes: &[u8]) -> Verdict {
 
 /// Whether a text of any column is sealed as a whole.
 pub(super) fn is_sealed(text: &str) -> bool {
-    looks_sealed_text(text.as_bytes()) && from_text(text.as_bytes(), &mut Vec::new()).is_ok()
+    let mut sealed = Vec::new();
+    let is_value = looks_sealed_text(text.as_bytes()) && from_text(text.as_bytes(), &mut sealed).is_ok();
+    is_value || body_from_text(text.as_bytes(), &mut sealed).is_ok()
 }

@@ -11,8 +11,9 @@ use crate::failure::{Exit, Failure, Printable};
 use crate::files::interrupt::Interrupt;
 use crate::print_failed;
 use hints::Hints;
+use judge::Verdict;
 use serde_json::{Value as Json, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -54,6 +55,8 @@ struct Found {
     /// The first of both: source, place, and what.
     places: Vec<(String, String, String)>,
     max_places: usize,
+    /// Fields whose values keep their format.
+    untold: BTreeSet<String>,
     /// Documents that no field applies to.
     unmatched: u64,
     /// Fields of which a source has nothing: perhaps a column has another name.
@@ -69,6 +72,7 @@ impl Found {
             hints: BTreeMap::new(),
             places: Vec::new(),
             max_places,
+            untold: BTreeSet::new(),
             unmatched: 0,
             absent: Vec::new(),
         }
@@ -81,6 +85,15 @@ impl Found {
     fn add(&mut self, field: &str, what: &'static str, place: impl FnOnce() -> String) {
         *self.findings.entry((field.to_owned(), what)).or_default() += 1;
         self.add_place(place, || format!("{field}: {what}"));
+    }
+
+    fn judged(&mut self, verdict: Verdict, field: &str, place: impl FnOnce() -> String) {
+        match verdict {
+            Verdict::Empty => {}
+            Verdict::Sealed => self.sealed += 1,
+            Verdict::Untold => drop(self.untold.insert(field.to_owned())),
+            Verdict::Wrong(what) => self.add(field, what, place),
+        }
     }
 
     fn hint(&mut self, what: &'static str, place: impl FnOnce() -> String) {
@@ -111,6 +124,7 @@ impl Found {
         json!({
             "ok": self.findings.is_empty(), "sealed": self.sealed, "findings": findings.collect::<Vec<_>>(), "hints": self.hints,
             "places": places.collect::<Vec<_>>(), "unmatched": self.unmatched, "absent": absent.collect::<Vec<_>>(),
+            "untold": self.untold,
         })
     }
 
@@ -126,6 +140,13 @@ impl Found {
         }
         for (source, field) in &self.absent {
             writeln!(out, "note: {}: nothing of field {}", Printable(source), Printable(field))?;
+        }
+        for field in &self.untold {
+            writeln!(
+                out,
+                "note: values of field {} keep their format: nobody can tell them from values in clear",
+                Printable(field)
+            )?;
         }
         if self.unmatched > 0 {
             writeln!(out, "note: no field applies to {} documents", self.unmatched)?;

@@ -49,11 +49,7 @@ pub(super) fn scan(
             for ((cell, field), column) in row.cells.iter().zip(&fields).zip(&columns) {
                 let place = || format!("row {number}, column {column:?}");
                 match field {
-                    Some(field) => match judge(field, cell) {
-                        Verdict::Empty => {}
-                        Verdict::Sealed => found.sealed += 1,
-                        Verdict::Wrong(what) => found.add(&field.name, what, place),
-                    },
+                    Some(field) => found.judged(judge(field, cell), &field.name, place),
                     None => hint(cell, hints, found, place),
                 }
             }

@@ -313,7 +313,7 @@ pub(crate) fn open(world: &World, case: &Json) -> Result<(Vec<Found>, Option<u64
     }
     policy.add_document(DocumentPolicy {
         row_binding: match case["row_bound"] == true {
-            true => RowBinding::Bound { column: None, path: Some("$.id".into()) },
+            true => RowBinding::Bound { column: None, path: Some("$.id".into()), segment: None },
             false => RowBinding::None,
         },
         manifest: if case["manifest_rule"] == "required" { ManifestRule::Required } else { ManifestRule::Written },
