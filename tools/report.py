@@ -162,7 +162,7 @@ def make(keyfold, folder):
     with (ring / "keyfold.toml").open("a") as config:
         config.write(AUDIT)
     config = ["--config", ring / "keyfold.toml"]
-    policy = ["--policy", ROOT / "examples" / "synthea" / "fhir.toml", "--policy", ROOT / "examples" / "synthea" / "patients-csv.toml"]
+    policy = ["--policy", ROOT / "policies" / "fhir-r4.toml", "--policy", ROOT / "policies" / "csv-safe-harbor.toml"]
     run("keys", "repair", *config)
     run("keys", "rotate", *config)
     run("keys", "drill", *config)
