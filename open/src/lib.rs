@@ -1,4 +1,5 @@
-//! From a `keyfold.toml` to an open keyring: picks the store and the key services that its URIs name.
+//! From a `keyfold.toml` to an open keyring: picks the store and the key services that its URIs name. A little over 500 lines: one call
+//! from the file to the ring.
 //!
 //! The command line, the Python wheel and the C library all open keyrings through here.
 #![forbid(unsafe_code)]

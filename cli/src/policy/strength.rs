@@ -60,12 +60,6 @@ pub(super) fn weaknesses(rule: &FieldPolicy, bar: &FieldPolicy) -> Vec<String> {
     if rule.keep_prefix.is_some() && rule.keep_prefix != bar.keep_prefix {
         found.push("it keeps a prefix in clear".to_owned());
     }
-    for index in &rule.indexes {
-        let allowed = bar.indexes.iter().filter(|other| other.kind == index.kind).map(|other| other.bits).max();
-        if allowed.is_none_or(|bits| index.bits > bits) {
-            found.push(format!("its index {} shows more than those of the baseline", index.name));
-        }
-    }
     let group = |rule: &FieldPolicy| match &rule.mode {
         FieldMode::Deterministic { join_group, .. } => join_group.clone(),
         _ => None,
@@ -99,6 +93,23 @@ mod tests {
                 assert_eq!(weaknesses(rule, bar).is_empty(), a >= b, "{a} {b}");
             }
         }
+    }
+
+    #[test]
+    fn an_index_that_shows_more_is_said_once() {
+        let index = |bits| keyfold::IndexPolicy {
+            name: "lookup".to_owned(),
+            kind: keyfold::IndexKind::Digits,
+            bits,
+            partition: "default".to_owned(),
+            column: None,
+        };
+        let indexed = |bits| FieldPolicy { indexes: vec![index(bits)], ..bound("f") };
+        assert_eq!(weaknesses(&indexed(8), &bound("f")).len(), 1);
+        assert_eq!(weaknesses(&indexed(16), &indexed(8)).len(), 1);
+        assert!(weaknesses(&indexed(8), &indexed(16)).is_empty());
+        let deterministic = FieldPolicy::deterministic("f", "default", None);
+        assert!(weaknesses(&indexed(63), &deterministic).is_empty(), "equal values show there as well");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What every key store must do.
+//! What every key store must do. A little over 500 lines: one suite, which each store runs as a whole.
 
 use super::{SampleRecord, block_on, sample_records};
 use crate::error::{ErrorKind, Result};
