@@ -363,7 +363,9 @@ fn costs_follow_the_prices_that_are_given() {
     let audited = Audited::new();
     let world = &audited.0;
     world.protect(&[]);
-    assert_eq!(json(world, &[])["costs"], Json::Array(vec![]), "a file costs nothing");
+    let without = json(world, &[]);
+    assert_eq!((&without["costs"], &without["prices"]), (&Json::Array(vec![]), &Json::Null), "a file costs nothing");
+    assert!(report(world, &[]).expect(0, &[]).stdout_text().contains("No prices were given"));
     world.write(
         "prices.toml",
         "as_of = \"2026-01-01\"\ncurrency = \"EUR\"\n[[provider]]\nscheme = \"local\"\nname = \"drawer\"\nkey_month = 2.5\nper_10000_requests = 1.0\nsource = \"-\"\n",

@@ -172,7 +172,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
         value_type: policy.value_type.map_or("any", keyfold::ValueType::name),
         keys: match partition {
             Some(partition) => format!("look-up key of partition {partition}"),
-            None => "data key of the scope that the caller names".to_owned(),
+            None => "data key of the scope".to_owned(),
         },
         row_binding: match &policy.mode {
             // Such values are bound to their path in the document, and that to what its section says.
