@@ -132,6 +132,14 @@ type Replacement = (Range<usize>, Zeroizing<Vec<u8>>);
 /// A value of a batch: in which line, and which of the values found there.
 type Place = (usize, usize);
 
+/// Documents whose values were replaced. Has no `Debug`: it may hold plaintext.
+pub struct Transformed {
+    /// The new texts, in the order of the old ones.
+    pub texts: Vec<Zeroizing<Vec<u8>>>,
+    /// What was done.
+    pub counts: DocumentCounts,
+}
+
 /// Documents whose values were replaced, about to be written. Holds plaintext.
 pub struct Changed<'c, 'b> {
     cipher: &'c DocumentCipher<'c>,
@@ -303,10 +311,7 @@ impl<'m> DocumentCipher<'m> {
     /// # Errors
     ///
     /// As for [`transform`](Self::transform) and [`Changed::push_next`].
-    pub fn transform_all(
-        &self,
-        texts: &[DocumentText<'_>],
-    ) -> Result<(Vec<Zeroizing<Vec<u8>>>, DocumentCounts), DocumentError> {
+    pub fn transform_all(&self, texts: &[DocumentText<'_>]) -> Result<Transformed, DocumentError> {
         let mut changed = self.transform(texts)?;
         let mut all = Vec::with_capacity(texts.len());
         for text in texts {
@@ -314,7 +319,7 @@ impl<'m> DocumentCipher<'m> {
             changed.push_next(&mut out)?;
             all.push(out);
         }
-        Ok((all, changed.counts()))
+        Ok(Transformed { texts: all, counts: changed.counts() })
     }
 
     /// The documents of all texts, and what the paths select in them.

@@ -19,8 +19,8 @@ mod simple;
 mod value;
 
 pub use cipher::{
-    Changed, DocumentCipher, DocumentCounts, DocumentOptions, DocumentText, MAX_TEXT_LEN, RowMap, UNMATCHED,
-    count_sealed,
+    Changed, DocumentCipher, DocumentCounts, DocumentOptions, DocumentText, MAX_TEXT_LEN, RowMap, Transformed,
+    UNMATCHED, count_sealed,
 };
 pub use document_error::{Cause, DocumentError};
 pub use error::JsonError;
