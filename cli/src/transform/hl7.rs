@@ -3,11 +3,9 @@
 mod reencrypt;
 mod spelling;
 
-use super::field::{FieldJob, RowFailure};
-use super::ndjson::count_sealed;
 use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, RowFailure};
 use crate::files::hl7::{
     Hl7Error, Located, MAX_MESSAGE_LEN, Message, MessageBatch, MessageSource, SegmentPath, SegmentRules,
 };
@@ -15,6 +13,7 @@ use crate::files::interrupt::Interrupt;
 use crate::files::json::splice;
 use crate::files::output::{Output, Target};
 use keyfold::{FieldPolicy, RowBinding, Value, ValueType};
+use keyfold_documents::{FieldCipher, count_sealed, refuse_elsewhere};
 use spelling::Spelled;
 use std::collections::HashMap;
 use std::io::Read;
@@ -25,7 +24,7 @@ struct Hl7Job {
     direction: Direction,
     pass_unmatched: bool,
     /// Deterministic fields first, since others may be bound to them.
-    fields: Vec<FieldJob>,
+    fields: Vec<FieldCipher>,
     rules: SegmentRules,
     /// The field of each rule.
     field_of_rule: Vec<usize>,
@@ -85,19 +84,21 @@ impl Hl7Job {
     /// that the policy has wrong is found here.
     fn plan(job: &Job<'_>) -> Result<Self, Failure> {
         let elsewhere = |field: &FieldPolicy| field.columns.is_empty() && field.paths.is_empty();
-        job.refuse_other_format(|field| (field.segments.is_empty(), elsewhere(field)), "segments")?;
-        let mut fields = job.fields(|field| !field.segments.is_empty())?;
+        let has_segments = |field: &FieldPolicy| !field.segments.is_empty();
+        let keys = job.keys(has_segments)?;
+        refuse_elsewhere(&job.ring.policy(), |field| (field.segments.is_empty(), elsewhere(field)), "segments")?;
+        let mut fields = keys.fields(has_segments)?;
         if fields.is_empty() {
             return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has HL7 segments"));
         }
         fields.sort_by_key(|field| !field.is_deterministic());
         let (mut paths, mut field_of_rule) = (Vec::new(), Vec::new());
         for (index, field) in fields.iter().enumerate() {
-            let of_field = |failure: Failure| failure.at(format!("field {}", field.policy.name));
-            if field.policy.value_type == Some(ValueType::Json) {
+            let of_field = |failure: Failure| failure.at(format!("field {}", field.policy().name));
+            if field.policy().value_type == Some(ValueType::Json) {
                 return Err(of_field(Failure::new(Exit::Policy, "values of HL7 messages are no JSON")));
             }
-            for path in &field.policy.segments {
+            for path in &field.policy().segments {
                 paths.push(SegmentPath::parse(path).map_err(|error| of_field(error.into()))?);
                 field_of_rule.push(index);
             }
@@ -105,8 +106,8 @@ impl Hl7Job {
         let rules = SegmentRules::new(paths)?;
         let (mut rows, mut row_of_field): (Vec<RowPath>, _) = (Vec::new(), Vec::new());
         for field in &fields {
-            let of_field = |failure: Failure| failure.at(format!("field {}", field.policy.name));
-            let path = match &field.policy.row_binding {
+            let of_field = |failure: Failure| failure.at(format!("field {}", field.policy().name));
+            let path = match &field.policy().row_binding {
                 RowBinding::Bound { segment: Some(path), .. } => SegmentPath::parse(path).map_err(Failure::from),
                 RowBinding::Bound { segment: None, .. } => {
                     let why = "its row_binding names no HL7 segment; write { segment = … }";
@@ -126,7 +127,7 @@ impl Hl7Job {
                     "is bound to {path}, but {} is protected: it must be the same place, of a deterministic field",
                     rules.path(rule)
                 );
-                return Err(Failure::new(Exit::Policy, format!("field {} {why}", field.policy.name)));
+                return Err(Failure::new(Exit::Policy, format!("field {} {why}", field.policy().name)));
             }
             let row = rows.iter().position(|known| known.path == path).unwrap_or_else(|| {
                 rows.push(RowPath { path, rule });
@@ -203,12 +204,12 @@ impl Hl7Job {
     /// Refuses fields that selected nothing in any message: a path with a typo leaves values in clear.
     fn refuse_unused(&self) -> Result<(), Failure> {
         let unused =
-            |index: &usize| !self.selected[*index].load(Ordering::Relaxed) && !self.fields[*index].policy.optional;
+            |index: &usize| !self.selected[*index].load(Ordering::Relaxed) && !self.fields[*index].policy().optional;
         match (0..self.fields.len()).find(unused) {
             None => Ok(()),
             Some(index) => {
                 let why = "its segments have no value in the whole input (a typo?); optional = true in the policy allows that";
-                Err(Failure::new(Exit::Policy, format!("field {}: {why}", self.fields[index].policy.name)))
+                Err(Failure::new(Exit::Policy, format!("field {}: {why}", self.fields[index].policy().name)))
             }
         }
     }
@@ -234,20 +235,20 @@ impl Hl7Job {
                 let mut values = Vec::with_capacity(texts.len());
                 for (row, text) in texts.iter().enumerate() {
                     if !seal_sealed {
-                        job.refuse_sealed(row, text).map_err(at)?;
+                        job.refuse_sealed(row, text).map_err(RowFailure::from).map_err(at)?;
                     }
-                    let rest = job.policy.split_prefix(text).1;
-                    values.push(match job.policy.value_type.unwrap_or(ValueType::Text) {
+                    let rest = job.policy().split_prefix(text).1;
+                    values.push(match job.policy().value_type.unwrap_or(ValueType::Text) {
                         ValueType::Text => Value::Text(rest),
                         other => Value::from_text(other, rest)
                             .map_err(|error| at(RowFailure { row, failure: error.into() }))?,
                     });
                 }
-                let sealed = job.protect(&values, rows.as_deref()).map_err(at)?;
+                let sealed = job.protect(&values, rows.as_deref()).map_err(RowFailure::from).map_err(at)?;
                 for (row, place) in places.iter().enumerate() {
                     let mut new = Zeroizing::new(
                         spelled[row]
-                            .spell(job.policy.split_prefix(texts[row]).0)
+                            .spell(job.policy().split_prefix(texts[row]).0)
                             .map_err(|failure| at(RowFailure { row, failure }))?,
                     );
                     sealed.push(row, &mut new);
@@ -256,14 +257,14 @@ impl Hl7Job {
                 }
             }
             _ => {
-                let opened = job.reveal(&texts, rows.as_deref()).map_err(at)?;
+                let opened = job.reveal(&texts, rows.as_deref()).map_err(RowFailure::from).map_err(at)?;
                 let (outdated, compromised) = opened.counts();
                 counts.outdated += outdated;
                 counts.compromised += compromised;
                 for (row, place) in places.iter().enumerate() {
                     let none = || RowFailure::new(row, Exit::Data, "the value has no text form");
                     let rest = opened.text(row).ok_or_else(none).map_err(at)?;
-                    let text = Zeroizing::new(format!("{}{rest}", job.policy.split_prefix(texts[row]).0));
+                    let text = Zeroizing::new(format!("{}{rest}", job.policy().split_prefix(texts[row]).0));
                     let new = spelled[row].spell(&text).map_err(|failure| at(RowFailure { row, failure }))?;
                     replacements[place.0][place.1] = Some(Zeroizing::new(new));
                     self.remember(items, *place, &text, identifiers);
@@ -277,7 +278,7 @@ impl Hl7Job {
     fn at(&self, items: &[Item<'_>], field: usize, places: &[Place], failure: RowFailure) -> Failure {
         let (item, index) = places[failure.row];
         let (message, located) = (&items[item].message, &items[item].found[index]);
-        let (path, name) = (self.rules.path(located.rule), &self.fields[field].policy.name);
+        let (path, name) = (self.rules.path(located.rule), &self.fields[field].policy().name);
         let (number, segment) = (message.number(), located.segment + 1);
         failure.failure.at(format!("message {number}, segment {segment}, {path}, field {name}"))
     }
@@ -291,7 +292,7 @@ impl Hl7Job {
     ) -> Result<Vec<Spelled<'i>>, RowFailure> {
         let spelled = places.iter().enumerate().map(|(row, &(item, index))| {
             let Item { message, found } = &items[item];
-            let (policy, path) = (&self.fields[field].policy, self.rules.path(found[index].rule));
+            let (policy, path) = (&self.fields[field].policy(), self.rules.path(found[index].rule));
             Spelled::read(policy, path, message, found[index].span.clone())
                 .map_err(|failure| RowFailure { row, failure })
         });
