@@ -103,7 +103,7 @@ pub use {
     },
     migration::{Migration, MigrationPhase},
     policy::{
-        DocumentPolicy, FieldMode, FieldPolicy, HeaderPlace, HipaaClass, ManifestRule, Name, Policy, RowBinding,
+        DocumentPolicy, FieldMode, FieldPolicy, HeaderPlace, HipaaClass, Hl7Policy, ManifestRule, Name, Policy, RowBinding,
         Spelling, check_shown_bits,
     },
     record::{KeyState, Record},
