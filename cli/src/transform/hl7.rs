@@ -6,8 +6,6 @@ mod reencrypt;
 mod rows;
 mod spelling;
 
-use super::field::FieldJob;
-use super::ndjson::count_sealed;
 use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump, unauthenticated};
 use crate::failure::{Exit, Failure};
@@ -20,6 +18,7 @@ use crate::files::output::{Output, Target};
 use clear::Clear;
 use column::{Column, Outcome};
 use keyfold::{FieldPolicy, ValueType};
+use keyfold_documents::{FieldCipher, count_sealed, refuse_elsewhere};
 use rows::RowPlaces;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +28,7 @@ struct Hl7Job {
     direction: Direction,
     pass_unmatched: bool,
     /// Deterministic fields first, since others may be bound to them.
-    fields: Vec<FieldJob>,
+    fields: Vec<FieldCipher>,
     rules: SegmentRules,
     /// The field of each rule.
     field_of_rule: Vec<usize>,
@@ -79,23 +78,28 @@ impl Hl7Job {
     /// that the policy has wrong is found here.
     fn plan(job: &Job<'_>) -> Result<Self, Failure> {
         let elsewhere = |field: &FieldPolicy| field.columns.is_empty() && field.paths.is_empty();
-        job.refuse_other_format(|field| (field.segments.is_empty(), elsewhere(field)), "segments")?;
-        let mut fields = job.fields(|field| !field.segments.is_empty())?;
+        let has_segments = |field: &FieldPolicy| !field.segments.is_empty();
+        let keys = job.keys(has_segments)?;
+        refuse_elsewhere(&job.ring.policy(), |field| (field.segments.is_empty(), elsewhere(field)), "segments")?;
+        let mut fields = keys.fields(has_segments)?;
         if fields.is_empty() {
             return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has HL7 segments"));
         }
         fields.sort_by_key(|field| !field.is_deterministic());
         let (mut paths, mut field_of_rule) = (Vec::new(), Vec::new());
         for (index, field) in fields.iter().enumerate() {
-            let of_field = |failure: Failure| failure.at(format!("field {}", field.policy.name));
-            if field.policy.value_type == Some(ValueType::Json) {
+            let of_field = |failure: Failure| failure.at(format!("field {}", field.policy().name));
+            if field.policy().value_type == Some(ValueType::Json) {
                 return Err(of_field(Failure::new(Exit::Policy, "values of HL7 messages are no JSON")));
             }
             // What it says could as well be meant for the segments.
-            if field.policy.paths.is_empty() && !field.policy.only_if.is_empty() {
-                return Err(of_field(Failure::new(Exit::Policy, "only_if is about JSON paths, and it has segments alone")));
+            if field.policy().paths.is_empty() && !field.policy().only_if.is_empty() {
+                return Err(of_field(Failure::new(
+                    Exit::Policy,
+                    "only_if is about JSON paths, and it has segments alone",
+                )));
             }
-            for path in &field.policy.segments {
+            for path in &field.policy().segments {
                 paths.push(SegmentPath::parse(path).map_err(|error| of_field(error.into()))?);
                 field_of_rule.push(index);
             }
@@ -103,8 +107,8 @@ impl Hl7Job {
         let rules = SegmentRules::new(paths)?;
         let is_deterministic = |rule: usize| fields[field_of_rule[rule]].is_deterministic();
         let rows = fields.iter().map(|field| {
-            RowPlaces::of(&field.policy, &rules, is_deterministic)
-                .map_err(|failure| failure.at(format!("field {}", field.policy.name)))
+            RowPlaces::of(field.policy(), &rules, is_deterministic)
+                .map_err(|failure| failure.at(format!("field {}", field.policy().name)))
         });
         let rows = rows.collect::<Result<_, _>>()?;
         let clear = Clear::new(job.ring.policy().hl7(), &rules).map_err(|failure| failure.at("[hl7]"))?;
@@ -179,12 +183,12 @@ impl Hl7Job {
     /// Refuses fields that selected nothing in any message: a path with a typo leaves values in clear.
     fn refuse_unused(&self) -> Result<(), Failure> {
         let unused =
-            |index: &usize| !self.selected[*index].load(Ordering::Relaxed) && !self.fields[*index].policy.optional;
+            |index: &usize| !self.selected[*index].load(Ordering::Relaxed) && !self.fields[*index].policy().optional;
         match (0..self.fields.len()).find(unused) {
             None => Ok(()),
             Some(index) => {
                 let why = "its segments have no value in the whole input (a typo?); optional = true in the policy allows that";
-                Err(Failure::new(Exit::Policy, format!("field {}: {why}", self.fields[index].policy.name)))
+                Err(Failure::new(Exit::Policy, format!("field {}: {why}", self.fields[index].policy().name)))
             }
         }
     }

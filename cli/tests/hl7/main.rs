@@ -263,7 +263,10 @@ fn what_the_policy_has_wrong() {
         (one("type = \"json\"\nsegments = [\"PID-5\"]"), &["no JSON"]),
         (one("row_binding = \"$.id\"\nsegments = [\"PID-5\"]"), &["field f", "names no HL7 segment"]),
         (one("row_binding = { segment = \"PID\" }\nsegments = [\"PID-5\"]"), &["field f", "SEG-FIELD"]),
-        (one("row_binding = { segments = [\"PID\", \"MSH-10?\"] }\nsegments = [\"PID-5\"]"), &["field f", "question mark"]),
+        (
+            one("row_binding = { segments = [\"PID\", \"MSH-10?\"] }\nsegments = [\"PID-5\"]"),
+            &["field f", "question mark"],
+        ),
         (one("row_binding = { segments = [\"PID-3.1?\"] }\nsegments = [\"PID-5\"]"), &["field f", "SEG-FIELD"]),
         (
             one("row_binding = { segments = [\"PID-3\", \"PID-5\"] }\nsegments = [\"PID-5\"]"),

@@ -68,7 +68,13 @@ fn what_a_result_is_about_cannot_be_changed() {
     let segments: Vec<&str> = sealed.split_inclusive('\r').collect();
     let with_order = |order: &[usize]| order.iter().map(|&at| segments[at]).collect::<String>();
     for (what, moved) in [
-        ("the codes of two tests", sealed.replacen("GLU^Glucose", "#", 1).replacen("K^Potassium", "GLU^Glucose", 1).replace('#', "K^Potassium")),
+        (
+            "the codes of two tests",
+            sealed
+                .replacen("GLU^Glucose", "#", 1)
+                .replacen("K^Potassium", "GLU^Glucose", 1)
+                .replace('#', "K^Potassium"),
+        ),
         ("a unit", sealed.replacen("mg/dL", "mmol/L", 1)),
         ("a type", sealed.replacen("|NM|", "|TX|", 1)),
         ("a sub-ID", sealed.replacen("GLU^Glucose||", "GLU^Glucose|1|", 1)),

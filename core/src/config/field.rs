@@ -85,7 +85,10 @@ enum SpellingToml {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a column, a JSONPath, { column = …, path = …, segment = … or segments = […] } or \"none\"")]
+#[serde(
+    untagged,
+    expecting = "expected a column, a JSONPath, { column = …, path = …, segment = … or segments = […] } or \"none\""
+)]
 enum RowBindingToml {
     Name(String),
     Each(RowBindingTable),

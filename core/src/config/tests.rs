@@ -83,7 +83,10 @@ segments = ["PID-19", "NK1-37"]"#;
         (r#"{ segment = "PID-3.1", segments = ["MSH-10"] }"#, "either segment or segments"),
         ("{ segments = [] }", "no column, no path and no segment"),
     ] {
-        assert!(error(r#"row_binding = "patient_id""#, &format!("row_binding = {binding}")).contains(says), "{binding}");
+        assert!(
+            error(r#"row_binding = "patient_id""#, &format!("row_binding = {binding}")).contains(says),
+            "{binding}"
+        );
     }
     assert!(error(r#"row_binding = "patient_id""#, "row_binding = {}").contains("no column, no path and no segment"));
 }

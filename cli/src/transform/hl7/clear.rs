@@ -59,7 +59,8 @@ impl Clear {
                 }
                 Some(listed) if listed.has(&path) => Ok(()),
                 Some(_) => {
-                    let why = "the policy neither seals it nor lists it under clear in [hl7], so it would stay in clear";
+                    let why =
+                        "the policy neither seals it nor lists it under clear in [hl7], so it would stay in clear";
                     Err(refused(format!("{path}: {why}")))
                 }
             }

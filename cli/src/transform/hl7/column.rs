@@ -2,9 +2,9 @@
 
 use super::spelling::Spelled;
 use super::{Counts, Hl7Job, Item, Place};
-use crate::failure::{Exit, Failure};
-use crate::transform::field::{FieldJob, RowFailure};
+use crate::failure::{Exit, Failure, RowFailure};
 use keyfold::{Value, ValueType};
+use keyfold_documents::FieldCipher;
 use std::collections::HashMap;
 use zeroize::Zeroizing;
 
@@ -46,7 +46,7 @@ impl<'i> Column<'i> {
         let mut column = Self { plan, items, field, places, spelled: Vec::with_capacity(places.len()) };
         for (row, &(item, index)) in places.iter().enumerate() {
             let Item { message, found } = &items[item];
-            let (policy, path) = (&column.job().policy, plan.rules.path(found[index].rule));
+            let (policy, path) = (column.job().policy(), plan.rules.path(found[index].rule));
             let spelled = Spelled::read(policy, path, message, found[index].span.clone());
             let spelled = spelled.map_err(|failure| column.at(RowFailure { row, failure }))?;
             column.spelled.push(spelled);
@@ -54,7 +54,7 @@ impl<'i> Column<'i> {
         Ok(column)
     }
 
-    pub(super) fn job(&self) -> &'i FieldJob {
+    pub(super) fn job(&self) -> &'i FieldCipher {
         &self.plan.fields[self.field]
     }
 
@@ -63,36 +63,37 @@ impl<'i> Column<'i> {
     }
 
     /// A failure, and where that is.
-    pub(super) fn at(&self, failure: RowFailure) -> Failure {
+    pub(super) fn at(&self, failure: impl Into<RowFailure>) -> Failure {
+        let failure = failure.into();
         let (item, index) = self.places[failure.row];
         let (message, located) = (&self.items[item].message, &self.items[item].found[index]);
-        let (path, name) = (self.plan.rules.path(located.rule), &self.job().policy.name);
+        let (path, name) = (self.plan.rules.path(located.rule), &self.job().policy().name);
         let (number, segment) = (message.number(), located.segment + 1);
         failure.failure.at(format!("message {number}, segment {segment}, {path}, field {name}"))
     }
 
     /// Encrypts the values.
     pub(super) fn protect(&self, seal_sealed: bool, outcome: &mut Outcome) -> Result<(), Failure> {
-        let (job, at) = (self.job(), |failure| self.at(failure));
+        let job = self.job();
         let texts = self.texts();
         let mut values = Vec::with_capacity(texts.len());
         for (row, text) in texts.iter().enumerate() {
             if !seal_sealed {
-                job.refuse_sealed(row, text).map_err(at)?;
+                job.refuse_sealed(row, text).map_err(|error| self.at(error))?;
             }
-            let rest = job.policy.split_prefix(text).1;
-            values.push(match job.policy.value_type.unwrap_or(ValueType::Text) {
+            let rest = job.policy().split_prefix(text).1;
+            values.push(match job.policy().value_type.unwrap_or(ValueType::Text) {
                 ValueType::Text => Value::Text(rest),
                 other => {
-                    Value::from_text(other, rest).map_err(|error| at(RowFailure { row, failure: error.into() }))?
+                    Value::from_text(other, rest).map_err(|error| self.at(RowFailure { row, failure: error.into() }))?
                 }
             });
         }
-        let bindings = self.bindings(&outcome.identifiers).map_err(at)?;
+        let bindings = self.bindings(&outcome.identifiers).map_err(|error| self.at(error))?;
         let rows = bindings.as_ref().map(|bindings| bindings.iter().map(|row| row.as_slice()).collect::<Vec<_>>());
-        let sealed = job.protect(&values, rows.as_deref()).map_err(at)?;
+        let sealed = job.protect(&values, rows.as_deref()).map_err(|error| self.at(error))?;
         for (row, text) in texts.iter().enumerate() {
-            let new = self.spell(row, job.policy.split_prefix(text).0)?;
+            let new = self.spell(row, job.policy().split_prefix(text).0)?;
             let mut new = Zeroizing::new(new);
             sealed.push(row, &mut new);
             self.replace(row, new, outcome);
@@ -103,18 +104,18 @@ impl<'i> Column<'i> {
 
     /// Decrypts the values.
     pub(super) fn reveal(&self, outcome: &mut Outcome) -> Result<(), Failure> {
-        let (job, at) = (self.job(), |failure| self.at(failure));
+        let job = self.job();
         let texts = self.texts();
-        let bindings = self.bindings(&outcome.identifiers).map_err(at)?;
+        let bindings = self.bindings(&outcome.identifiers).map_err(|error| self.at(error))?;
         let rows = bindings.as_ref().map(|bindings| bindings.iter().map(|row| row.as_slice()).collect::<Vec<_>>());
-        let opened = job.reveal(&texts, rows.as_deref()).map_err(at)?;
+        let opened = job.reveal(&texts, rows.as_deref()).map_err(|error| self.at(error))?;
         let (outdated, compromised) = opened.counts();
         outcome.counts.outdated += outdated;
         outcome.counts.compromised += compromised;
         for (row, text) in texts.iter().enumerate() {
-            let none = || at(RowFailure::new(row, Exit::Data, "the value has no text form"));
+            let none = || self.at(RowFailure::new(row, Exit::Data, "the value has no text form"));
             let rest = opened.text(row).ok_or_else(none)?;
-            let text = Zeroizing::new(format!("{}{rest}", job.policy.split_prefix(text).0));
+            let text = Zeroizing::new(format!("{}{rest}", job.policy().split_prefix(text).0));
             self.replace(row, Zeroizing::new(self.spell(row, &text)?), outcome);
             self.remember(row, &text, outcome);
         }

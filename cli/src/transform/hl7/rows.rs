@@ -2,9 +2,8 @@
 
 use super::column::{Column, Identifiers};
 use super::{Hl7Job, Item};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, RowFailure};
 use crate::files::hl7::{SegmentPath, SegmentRules, segment_id};
-use crate::transform::field::RowFailure;
 use keyfold::{FieldPolicy, RowBinding};
 use zeroize::Zeroizing;
 
@@ -148,14 +147,11 @@ impl Column<'_> {
         let Some(&segment) = segments.get(before.saturating_sub(1)) else {
             return match optional {
                 true => Ok(Zeroizing::default()),
-                false => {
-                    Err(wrong(&format!("the row binding {path} is not in the message: it has no such segment")))
-                }
+                false => Err(wrong(&format!("the row binding {path} is not in the message: it has no such segment"))),
             };
         };
-        let wrong = |why: &str| {
-            wrong(&format!("the row binding {path}, in segment {} of the message, {why}", segment + 1))
-        };
+        let wrong =
+            |why: &str| wrong(&format!("the row binding {path}, in segment {} of the message, {why}", segment + 1));
         let Some(span) = message.first(path, segment) else {
             return if optional { Ok(Zeroizing::default()) } else { Err(wrong("is empty")) };
         };
@@ -186,7 +182,8 @@ mod tests {
         };
         assert_eq!(bytes(&["MRN-1"]), b"MRN-1", "as in other formats");
         assert_eq!(bytes(&["MRN-1", "", "ä"]), b"\0\0\0\x05MRN-1\0\0\0\0\0\0\0\x02\xc3\xa4", "as docs/HL7.md says");
-        let lists: [&[&str]; 6] = [&["ab", "c"], &["a", "bc"], &["abc", ""], &["", "abc"], &["c", "ab"], &["ab", "c", ""]];
+        let lists: [&[&str]; 6] =
+            [&["ab", "c"], &["a", "bc"], &["abc", ""], &["", "abc"], &["c", "ab"], &["ab", "c", ""]];
         for (at, list) in lists.iter().enumerate() {
             assert!(lists[at + 1..].iter().all(|other| bytes(other) != bytes(list)), "{list:?}");
         }
