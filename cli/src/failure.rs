@@ -5,7 +5,8 @@ use crate::files::hl7::Hl7Error;
 use crate::files::interrupt::Interrupted;
 use crate::files::json::JsonError;
 use crate::files::output::OutputError;
-use keyfold::{Error, ErrorKind};
+use keyfold::{Error, ErrorKind, RowError};
+use keyfold_documents::{Cause, DocumentError, LOOKS_SEALED, UNMATCHED};
 use std::fmt::{self, Write as _};
 
 /// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
@@ -89,7 +90,13 @@ impl From<Error> for Failure {
             ErrorKind::RandomnessUnavailable | ErrorKind::DeadlineExceeded | ErrorKind::Closed => Exit::System,
             _ => Exit::Internal,
         };
-        Self::new(exit, format!("{error} [{} {}]", error.kind().code(), error.kind().name()))
+        let text = error.to_string();
+        let failure = Self::new(exit, format!("{text} [{} {}]", error.kind().code(), error.kind().name()));
+        match text.as_str() {
+            LOOKS_SEALED => failure.add("--seal-sealed encrypts it once more"),
+            UNMATCHED => failure.add("--pass-unmatched would pass it through as it is"),
+            _ => failure,
+        }
     }
 }
 
@@ -113,6 +120,35 @@ impl From<CsvError> for Failure {
             CsvError::Io(cause) => Self::of_input(cause, &error),
             _ => Self::new(Exit::Data, error.to_string()),
         }
+    }
+}
+
+impl From<DocumentError> for Failure {
+    fn from(error: DocumentError) -> Self {
+        let place = error.place();
+        let failure = match error.into_cause() {
+            Cause::Json(error) => error.into(),
+            Cause::Refused(error) => Self::from(error),
+        };
+        if place.is_empty() { failure } else { failure.at(place) }
+    }
+}
+
+/// A row of a batch that failed, and why; the caller knows where the row is in the file.
+pub(crate) struct RowFailure {
+    pub(crate) row: usize,
+    pub(crate) failure: Failure,
+}
+
+impl RowFailure {
+    pub(crate) fn new(row: usize, exit: Exit, message: &str) -> Self {
+        Self { row, failure: Failure::new(exit, message) }
+    }
+}
+
+impl From<RowError> for RowFailure {
+    fn from(error: RowError) -> Self {
+        Self { row: error.row, failure: error.error.into() }
     }
 }
 

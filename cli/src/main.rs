@@ -19,7 +19,6 @@ mod passphrase;
 mod policy;
 mod reencrypt;
 mod report;
-mod reseal;
 mod scan;
 mod selftest;
 mod tables;

@@ -19,6 +19,16 @@ pub(crate) fn records(source: &Source, policies: &[PathBuf]) -> Result<Records, 
     Records::open(&source.config, policies, &options(source)?).map_err(Failure::of_opening)
 }
 
+/// Refuses a scope that the keyring does not have: sealing would make it.
+pub(crate) fn refuse_new_scope(ring: &Keyring, scope: Option<&str>) -> Result<(), Failure> {
+    match scope {
+        Some(scope) if !pollster::block_on(ring.has_scope(scope))? => {
+            Err(Failure::new(Exit::Key, "the keyring has no scope of the name that --scope gives"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the command line says beside the configuration.
 pub(crate) fn options(source: &Source) -> Result<Options, Failure> {
     let recovery = match &source.recovery {

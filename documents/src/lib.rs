@@ -1,12 +1,16 @@
-//! JSON documents whose values are found by path and replaced in place, and the header that a protected one has.
+//! JSON documents that are protected and revealed by policy: [`DocumentCipher`], and what it stands on.
 //!
-//! Nothing here knows about keys. No error and no `Debug` output contains what a JSON token holds; they name lines, columns, rules and
-//! the paths of the policy.
+//! - [`Document`], [`JsonRules`], [`Place`] and [`splice`] find values by path and replace them in place. They know no keys. A text is
+//!   parsed to evaluate paths on it, but never written from what was parsed: only the bytes of the replaced values change, so numbers,
+//!   escapes, key order and white space survive.
+//! - [`FieldKeys`] and [`FieldCipher`] are the fields of a policy with their keys, for columns of values of any format.
 //!
-//! A line is parsed to evaluate paths on it, but never written from what was parsed: only the bytes
-//! of the replaced values change, so numbers, escapes, key order and white space survive.
+//! No error and no `Debug` output contains what a JSON token holds; they name lines, columns, rules and the paths of the policy.
 
+mod cipher;
+mod document_error;
 mod error;
+mod field;
 mod header;
 mod locate;
 mod path;
@@ -14,7 +18,16 @@ mod shape;
 mod simple;
 mod value;
 
+pub use cipher::{
+    Changed, DocumentCipher, DocumentCounts, DocumentOptions, DocumentText, MAX_TEXT_LEN, RowMap, Transformed,
+    UNMATCHED, count_sealed,
+};
+pub use document_error::{Cause, DocumentError};
 pub use error::JsonError;
+pub use field::{
+    Direction, FieldCipher, FieldIndex, FieldKeys, LOOKS_SEALED, Protected, Resealed, Resealer, Revealed, SharedTokens,
+    TokenStore, push_sealed, refuse_elsewhere, same,
+};
 pub use header::{Change, HeaderTexts, Place};
 pub use locate::{JsonRules, Located};
 

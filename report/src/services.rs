@@ -211,7 +211,8 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
 /// The column or path of a binding.
 fn bound(binding: &RowBinding) -> Option<String> {
     let RowBinding::Bound { column, path, segment } = binding else { return None };
-    Some([column, path, segment].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
+    let places = [column, path].into_iter().flatten().chain(segment.iter().flatten());
+    Some(places.cloned().collect::<Vec<_>>().join(", "))
 }
 
 /// Which kinds of documents have a manifest. Any of them may apply to a document: that hangs on its members in clear.

@@ -1,8 +1,8 @@
 //! The plaintext of a row beside what is sealed of it.
 
-use crate::reseal::{Resealer, same};
 use crate::tables::{Form, Stored, Trouble};
 use keyfold::{Error, ErrorKind, FieldPolicy, Result, Value, ValueType};
+use keyfold_documents::{Resealer, same};
 use keyfold_tables::{Cell, ColumnKind};
 use serde_json::value::RawValue;
 

@@ -5,6 +5,6 @@ mod lines;
 mod tests;
 
 pub(crate) use keyfold_documents::{
-    Document, HeaderTexts, JsonError, JsonRules, Located, Place, Token, push_string, splice,
+    Document, JsonError, JsonRules, MAX_TEXT_LEN as MAX_LINE_LEN, Place, Token, splice,
 };
-pub(crate) use lines::{LineBatch, LineSource, MAX_LINE_LEN};
+pub(crate) use lines::{LineBatch, LineSource};

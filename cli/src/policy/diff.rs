@@ -236,7 +236,7 @@ fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
             RowBinding::Bound { column: d, path: e, segment: f },
         ) => {
             let moved = |old: &Option<String>, new: &Option<String>| old.is_some() && old != new;
-            if moved(a, d) || moved(b, e) || moved(c, f) {
+            if moved(a, d) || moved(b, e) || (c.is_some() && c != f) {
                 let what = "its row is named by another column, path or segment: values open only where that holds the same text";
                 add(Effect::Unreadable, what.to_owned());
             }

@@ -8,10 +8,11 @@ mod table;
 use crate::args::Reencrypt;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::reseal::{Resealer, refuse_new_scope};
+use crate::opening::refuse_new_scope;
 use crate::transform::{self, Direction};
 use crate::{opening, outputs};
 use keyfold::{Context, Keyring};
+use keyfold_documents::Resealer;
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -3,9 +3,10 @@
 use super::{Stored, Trouble};
 use crate::args::Binding;
 use crate::failure::{Exit, Failure};
-use crate::reseal::{Resealer, refuse_new_scope};
+use crate::opening::refuse_new_scope;
 use data_encoding::HEXLOWER;
 use keyfold::{Context, Error, ErrorKind, FieldPolicy, Keyring, RowBinding};
+use keyfold_documents::Resealer;
 use keyfold_tables::{Cell, Row};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};

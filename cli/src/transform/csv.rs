@@ -3,7 +3,6 @@
 mod rebind;
 mod reencrypt;
 
-use super::field::{FieldJob, Protected, Revealed, RowFailure};
 use super::merges::Merges;
 use super::progress::Progress;
 use super::{Counts, Direction, Done, Job, pump, tokens, unauthenticated};
@@ -12,7 +11,8 @@ use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, 
 use crate::files::interrupt::Interrupt;
 use crate::files::json::Token;
 use crate::files::output::{Output, Target};
-use keyfold::{OpenedColumn, RowBinding, Value, ValueType};
+use keyfold::{OpenedColumn, RowBinding, RowError, Value, ValueType};
+use keyfold_documents::{FieldCipher, FieldIndex, Protected, Revealed, refuse_elsewhere};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -41,7 +41,7 @@ struct CsvJob<'j> {
     merges: &'j Merges,
     /// When rebinding: where the identifiers are that are replaced.
     rebound: Option<RowSource>,
-    fields: Vec<FieldJob>,
+    fields: Vec<FieldCipher>,
     /// Columns that are row bindings of others come first.
     columns: Vec<ColumnJob>,
     /// Where columns of indexes are, which reveal removes.
@@ -64,7 +64,8 @@ pub(super) fn run(
             named.insert(column.clone());
         }
     }
-    job.refuse_other_format(
+    refuse_elsewhere(
+        &policy,
         |field| (field.columns.is_empty(), field.paths.is_empty() && field.segments.is_empty()),
         "columns",
     )?;
@@ -92,7 +93,7 @@ pub(super) fn run(
                 let why = "it has the name of an index's column, which protect writes; drop it first";
                 return Err(Failure::new(Exit::Policy, why).at(format!("header: column {}", column + 1)));
             }
-            added = plan.indexes().map(|(_, index)| index.column.clone()).collect();
+            added = plan.indexes().map(|(_, index)| index.column().to_owned()).collect();
         }
         Direction::Reveal => plan.dropped = present.clone(),
         Direction::Rebind | Direction::Reencrypt => {}
@@ -126,7 +127,7 @@ impl<'j> CsvJob<'j> {
                 return Err(missing(&field.name, column));
             }
         }
-        let mut fields = job.fields(present)?;
+        let mut fields = job.keys(present)?.fields(present)?;
         if fields.is_empty() {
             return Err(Failure::new(
                 Exit::Policy,
@@ -137,12 +138,12 @@ impl<'j> CsvJob<'j> {
         fields.sort_by_key(|field| !field.is_deterministic());
         let mut columns: Vec<ColumnJob> = Vec::new();
         for (index, field) in fields.iter().enumerate() {
-            for name in &field.policy.columns {
+            for name in &field.policy().columns {
                 let Some(column) = position(name) else { continue };
                 if columns.iter().any(|other| other.column == column) {
                     return Err(Failure::new(
                         Exit::Policy,
-                        format!("field {}: two fields name the column {name:?}", field.policy.name),
+                        format!("field {}: two fields name the column {name:?}", field.policy().name),
                     ));
                 }
                 columns.push(ColumnJob { column, field: index, row: None });
@@ -151,19 +152,19 @@ impl<'j> CsvJob<'j> {
         let mut bound_to: Vec<(&str, RowSource)> = Vec::new();
         for index in 0..columns.len() {
             let field = &fields[columns[index].field];
-            let name = match &field.policy.row_binding {
+            let name = match &field.policy().row_binding {
                 RowBinding::Bound { column: Some(name), .. } => name,
                 RowBinding::Bound { column: None, .. } => {
                     let why = "its row_binding names no CSV column; write { column = … }";
-                    return Err(Failure::new(Exit::Policy, format!("field {}: {why}", field.policy.name)));
+                    return Err(Failure::new(Exit::Policy, format!("field {}: {why}", field.policy().name)));
                 }
                 _ => continue,
             };
-            let column = position(name).ok_or_else(|| missing(&field.policy.name, name))?;
+            let column = position(name).ok_or_else(|| missing(&field.policy().name, name))?;
             let protected = columns.iter().position(|other| other.column == column);
             if protected.is_some_and(|at| !fields[columns[at].field].is_deterministic()) {
                 let why = format!("is bound to the column {name:?}, which is protected and so must be deterministic");
-                return Err(Failure::new(Exit::Policy, format!("field {} {why}", field.policy.name)));
+                return Err(Failure::new(Exit::Policy, format!("field {} {why}", field.policy().name)));
             }
             let source = protected.map_or(RowSource::Clear(column), RowSource::Protected);
             columns[index].row = Some(source);
@@ -183,9 +184,9 @@ impl<'j> CsvJob<'j> {
     }
 
     /// The indexes that get columns, each with the column job whose values it finds.
-    fn indexes(&self) -> impl Iterator<Item = (usize, &tokens::IndexJob)> {
+    fn indexes(&self) -> impl Iterator<Item = (usize, &FieldIndex)> {
         let of_column =
-            |(k, job): (usize, &ColumnJob)| self.fields[job.field].indexes.iter().map(move |index| (k, index));
+            |(k, job): (usize, &ColumnJob)| self.fields[job.field].indexes().iter().map(move |index| (k, index));
         self.columns.iter().enumerate().flat_map(of_column)
     }
 
@@ -239,7 +240,7 @@ impl<'j> CsvJob<'j> {
     /// The part of a cell that stays in clear.
     fn prefix<'b>(&self, batch: &'b CsvBatch, row: usize, k: usize) -> &'b [u8] {
         let job = &self.columns[k];
-        match self.fields[job.field].policy.keep_prefix.as_deref() {
+        match self.fields[job.field].policy().keep_prefix.as_deref() {
             Some(prefix) => {
                 let cell = batch.cell(row, job.column);
                 if cell.starts_with(prefix.as_bytes()) { &cell[..prefix.len()] } else { b"" }
@@ -257,14 +258,14 @@ impl<'j> CsvJob<'j> {
             .iter()
             .map(|job| {
                 let field = &self.fields[job.field];
-                let value_type = field.policy.value_type.unwrap_or(ValueType::Text);
+                let value_type = field.policy().value_type.unwrap_or(ValueType::Text);
                 let mut values = Vec::with_capacity(batch.rows());
                 for row in 0..batch.rows() {
                     let text = batch.text(row, job.column)?;
                     if self.direction == (Direction::Protect { seal_sealed: false }) {
                         field.refuse_sealed(row, text).map_err(|failure| at(batch, job, failure))?;
                     }
-                    let (_, rest) = field.policy.split_prefix(text);
+                    let (_, rest) = field.policy().split_prefix(text);
                     if value_type == ValueType::Json && (Token::parse(rest).is_none() || rest.contains(['\n', '\r'])) {
                         return Err(Failure::new(Exit::Data, "the cell is not JSON on one line")
                             .at(batch.place(row, job.column)));
@@ -273,7 +274,7 @@ impl<'j> CsvJob<'j> {
                     values.push(value.map_err(|error| Failure::from(error).at(batch.place(row, job.column)))?);
                 }
                 let rows = self.rows(batch, job, &[], &mut bindings)?;
-                for index in &field.indexes {
+                for index in field.indexes() {
                     let tokens = index.tokens(&values).map_err(|failure| at(batch, job, failure))?;
                     let cell = |tokens: &Vec<keyfold::Token>| tokens::cell(index.is_list(), tokens);
                     cells.push(tokens.iter().map(cell).collect());
@@ -333,7 +334,7 @@ impl<'j> CsvJob<'j> {
             let text = batch.text(row, column)?;
             let bound = match (source, clear) {
                 (RowSource::Protected(index), Some(opened)) => {
-                    let (prefix, _) = self.fields[self.columns[index].field].policy.split_prefix(text);
+                    let (prefix, _) = self.fields[self.columns[index].field].policy().split_prefix(text);
                     let rest = opened.value(row).to_text().unwrap_or_default();
                     format!("{prefix}{rest}").into_bytes().into()
                 }
@@ -425,6 +426,6 @@ fn refuse_similar(header: &[String], named: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn at(batch: &CsvBatch, job: &ColumnJob, failure: RowFailure) -> Failure {
-    failure.failure.at(batch.place(failure.row, job.column))
+fn at(batch: &CsvBatch, job: &ColumnJob, failed: RowError) -> Failure {
+    Failure::from(failed.error).at(batch.place(failed.row, job.column))
 }

@@ -45,7 +45,7 @@ impl Merges {
     }
 
     /// The merge of the row with this identifier, which counts as found from now on.
-    pub(super) fn find(&self, row: &[u8]) -> Option<&Merge> {
+    pub(super) fn merge(&self, row: &[u8]) -> Option<&Merge> {
         let index = self.merges.binary_search_by(|merge| merge.from.as_bytes().cmp(row)).ok()?;
         let merge = &self.merges[index];
         merge.found.store(true, Ordering::Relaxed);

@@ -2,7 +2,6 @@
 //! under its name when everything has succeeded.
 
 mod csv;
-mod field;
 mod hl7;
 mod merges;
 mod ndjson;
@@ -15,10 +14,11 @@ use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
 use crate::files::pipeline;
-use crate::reseal::refuse_new_scope;
-use crate::{opening, outputs};
-use field::FieldJob;
+use crate::opening::{self, refuse_new_scope};
+use crate::outputs;
 use keyfold::{AuditAction, AuditEvent, Context, FieldMode, FieldPolicy, Keyring};
+pub(crate) use keyfold_documents::Direction;
+use keyfold_documents::{FieldCipher, FieldKeys};
 use merges::Merges;
 use progress::Progress;
 use serde_json::json;
@@ -29,24 +29,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 pub(crate) use tokens::cell as token_cell;
 use zeroize::Zeroizing;
-
-/// How much longer than what protect reads a cell, a row or a line may be that reveal reads: a sealed text is a third
-/// longer than its value, and protect refuses what would be longer than this.
-const SEALED_GROWTH: usize = 2;
-
-/// Which way.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Direction {
-    Protect {
-        /// Encrypts values that look sealed already once more.
-        seal_sealed: bool,
-    },
-    Reveal,
-    /// From protected to protected: values get another row.
-    Rebind,
-    /// From protected to protected: values get the current key.
-    Reencrypt,
-}
 
 /// A batch after the cipher: what is to be written, and what it was.
 struct Done {
@@ -80,16 +62,6 @@ struct Counts {
     unauthenticated: Vec<String>,
 }
 
-impl Direction {
-    /// The limit of the input in this direction, where that of protect is `max_len`.
-    const fn limit(self, max_len: usize) -> usize {
-        match self {
-            Self::Protect { .. } => max_len,
-            Self::Reveal | Self::Rebind | Self::Reencrypt => max_len * SEALED_GROWTH,
-        }
-    }
-}
-
 impl Counts {
     fn add(&mut self, other: Self) {
         self.input_len += other.input_len;
@@ -114,21 +86,6 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Refuses fields that say where they are in other formats only: the same data in this one would stay in clear.
-    /// `missing` tells whether a field lacks a locator for this format and for all others.
-    fn refuse_other_format(&self, missing: impl Fn(&FieldPolicy) -> (bool, bool), what: &str) -> Result<(), Failure> {
-        match self.ring.policy().fields().find(|field| !field.optional && missing(field) == (true, false)) {
-            None => Ok(()),
-            Some(field) => Err(Failure::new(
-                Exit::Policy,
-                format!(
-                    "field {}: the policy gives it no {what}, so it would stay in clear; optional = true allows that",
-                    field.name
-                ),
-            )),
-        }
-    }
-
     /// Refuses to replace identifiers whose indexes the file has: their tokens would still find the old ones.
     fn refuse_indexed_identifiers(&self) -> Result<(), Failure> {
         let policy = self.ring.policy();
@@ -145,26 +102,15 @@ impl Job<'_> {
         }
     }
 
-    /// The fields of the policy that `keep` chooses, with their keys.
-    fn fields(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<Vec<FieldJob>, Failure> {
-        let policy = self.ring.policy();
-        // Tokens, and values that keep their format, say no key: there is nothing to renew, and no row that they are bound to.
-        let moves = matches!(self.direction, Direction::Rebind | Direction::Reencrypt);
-        let stays = |field: &FieldPolicy| {
-            moves && matches!(field.mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. })
-        };
-        let tokens = self.tokens()?;
-        let chosen = policy.fields().filter(|field| keep(field) && !stays(field));
-        chosen
-            .map(|policy| {
-                let mut field = self.ring.field(&policy.name)?.context(self.context.clone());
-                if let Some(scope) = &self.args.scope {
-                    field = field.scope(scope);
-                }
-                FieldJob::new(policy.clone(), field, self.direction, tokens.as_ref())
-                    .map_err(|failure| failure.at(format!("field {}", policy.name)))
-            })
-            .collect()
+    /// The keys of the fields that `keep` chooses.
+    fn keys(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<FieldKeys<'_>, Failure> {
+        Ok(FieldKeys {
+            ring: self.ring,
+            direction: self.direction,
+            scope: self.args.scope.as_deref(),
+            context: self.context.clone(),
+            tokens: self.tokens(keep)?,
+        })
     }
 }
 
@@ -251,8 +197,8 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
 }
 
 /// The names of the fields whose values nothing authenticates.
-fn unauthenticated(fields: &[FieldJob]) -> Vec<String> {
-    fields.iter().filter(|field| field.keeps_format()).map(|field| field.policy.name.clone()).collect()
+fn unauthenticated(fields: &[FieldCipher]) -> Vec<String> {
+    fields.iter().filter(|field| field.keeps_format()).map(|field| field.policy().name.clone()).collect()
 }
 
 /// Runs batches through `work` and writes what comes out, in order.

@@ -1,82 +1,50 @@
-//! Random tokens in the place of values, which a table holds.
+//! The table of random tokens that `--tokens` names.
 
 use super::Job;
-use super::field::RowFailure;
 use crate::failure::{Exit, Failure};
-use keyfold::{Decryptor, Field, FieldMode, FieldPolicy, OpenedColumn, Searcher, TokenForm, Value};
+use keyfold::{Error, FieldMode, FieldPolicy};
+use keyfold_documents::{Direction, SharedTokens, TokenStore};
 use keyfold_tables::{TokenSpace, TokenTable};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use zeroize::Zeroizing;
+use std::sync::{Arc, Mutex};
 
-/// One table for all fields and threads.
-pub(super) type Tokens = Arc<Mutex<TokenTable>>;
+struct Table(TokenTable);
 
-/// A field whose values have tokens.
-pub(super) struct TokenJob {
-    table: Tokens,
-    space: TokenSpace,
-    form: TokenForm,
-    searcher: Searcher,
-    decryptor: Decryptor,
+impl TokenStore for Table {
+    fn tokens(
+        &mut self,
+        field: &str,
+        partition: &str,
+        values: &[Vec<Vec<u8>>],
+        draw: &mut dyn FnMut() -> Result<String, Error>,
+    ) -> Result<Vec<String>, Error> {
+        self.0.tokens(&space(field, partition), values, draw)
+    }
+
+    fn values(&mut self, field: &str, partition: &str, tokens: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        self.0.values(&space(field, partition), tokens)
+    }
+}
+
+fn space(field: &str, partition: &str) -> TokenSpace {
+    TokenSpace { field: field.to_owned(), partition: partition.to_owned() }
 }
 
 impl Job<'_> {
-    /// The table that `--tokens` names, if any.
-    pub(super) fn tokens(&self) -> Result<Option<Tokens>, Failure> {
-        let Some(uri) = &self.args.tokens else { return Ok(None) };
-        let table = TokenTable::open(uri, Path::new("."), &self.args.token_table);
-        Ok(Some(Arc::new(Mutex::new(table?))))
-    }
-}
-
-impl TokenJob {
-    /// `None`: the field is of another mode.
-    pub(super) fn new(policy: &FieldPolicy, field: &Field, tokens: Option<&Tokens>) -> Result<Option<Self>, Failure> {
-        let FieldMode::Token { partition, form } = &policy.mode else { return Ok(None) };
-        let Some(table) = tokens else {
-            return Err(Failure::new(
-                Exit::Usage,
-                "its values have random tokens: --tokens names the database with their table",
-            ));
+    /// The table, if the command line names one; it must if one of the fields that `keep` chooses has tokens.
+    pub(super) fn tokens(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<Option<SharedTokens>, Failure> {
+        let Some(uri) = &self.args.tokens else {
+            let resolves = matches!(self.direction, Direction::Protect { .. } | Direction::Reveal);
+            let needs = |field: &FieldPolicy| keep(field) && matches!(field.mode, FieldMode::Token { .. });
+            return match self.ring.policy().fields().find(|field| resolves && needs(field)) {
+                None => Ok(None),
+                Some(field) => {
+                    let why = "its values have random tokens: --tokens names the database with their table";
+                    Err(Failure::new(Exit::Usage, why).at(format!("field {}", field.name)))
+                }
+            };
         };
-        Ok(Some(Self {
-            table: Arc::clone(table),
-            space: TokenSpace { field: policy.name.clone(), partition: partition.clone() },
-            form: *form,
-            searcher: pollster::block_on(field.clone().searcher())?,
-            decryptor: pollster::block_on(field.clone().decryptor())?,
-        }))
-    }
-
-    /// The tokens of a batch, made where there are none.
-    pub(super) fn protect(&self, values: &[Value<'_>]) -> Result<Vec<Zeroizing<String>>, RowFailure> {
-        let at = |row| move |error: keyfold::Error| RowFailure { row, failure: error.into() };
-        pollster::block_on(self.searcher.ready()).map_err(at(0))?;
-        let forms = |(row, value): (usize, &Value<'_>)| match value {
-            Value::Null => Err(RowFailure::new(row, Exit::Data, "a null has no token")),
-            value => self.searcher.ciphertexts(*value).map_err(at(row)),
-        };
-        let forms: Vec<Vec<Vec<u8>>> = values.iter().enumerate().map(forms).collect::<Result<_, _>>()?;
-        // Its methods leave it as it was where they fail.
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = table.tokens(&self.space, &forms, || self.form.draw()).map_err(at(0))?;
-        Ok(tokens.into_iter().map(Zeroizing::new).collect())
-    }
-
-    /// The values of a batch of tokens.
-    pub(super) fn reveal(&self, tokens: &[&str]) -> Result<OpenedColumn, RowFailure> {
-        let at = |row| move |error: keyfold::Error| RowFailure { row, failure: error.into() };
-        if let Some(row) = tokens.iter().position(|token| !self.form.fits(&Value::Text(token))) {
-            return Err(RowFailure::new(row, Exit::Data, "the value is no token; plaintext is never passed through"));
-        }
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let sealed = table.values(&self.space, tokens).map_err(at(0))?;
-        drop(table);
-        let missing = |row| RowFailure::new(row, Exit::Data, "the table of tokens does not have the token");
-        let found = |(row, value): (usize, Option<Vec<u8>>)| value.ok_or_else(|| missing(row));
-        let sealed: Vec<Vec<u8>> = sealed.into_iter().enumerate().map(found).collect::<Result<_, _>>()?;
-        pollster::block_on(self.decryptor.load_keys(&sealed[..]))?;
-        Ok(self.decryptor.decrypt_column(&sealed[..], None::<&[&[u8]]>)?)
+        let table = TokenTable::open(uri, Path::new("."), &self.args.token_table)?;
+        Ok(Some(Arc::new(Mutex::new(Table(table)))))
     }
 }

@@ -11,9 +11,6 @@ const MAX_BATCH_LINES: usize = 4096;
 /// A batch ends with the line that reaches this many bytes.
 const MAX_BATCH_LEN: usize = 1024 * 1024;
 
-/// Most bytes in a line that is not sealed yet. Twice this is fine, too: offsets into a batch fit in 32 bits.
-pub(crate) const MAX_LINE_LEN: usize = 16 * 1024 * 1024;
-
 /// Reads lines from `R` in batches.
 pub(crate) struct LineSource<R> {
     input: R,
@@ -61,7 +58,7 @@ impl<R: Read> LineSource<R> {
             }
             let content = content.strip_suffix(b"\n").unwrap_or(content);
             let content = content.strip_suffix(b"\r").unwrap_or(content);
-            // At most MAX_BATCH_LEN + max_line_len and a chunk, far below 2³².
+            // At most MAX_BATCH_LEN + max_line_len and a chunk: far below 2³², as max_line_len is at most twice MAX_LINE_LEN.
             lines.push((content_start as u32, (content_start + content.len()) as u32));
             start = end;
         }

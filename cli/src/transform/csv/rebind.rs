@@ -3,10 +3,10 @@
 use super::{CsvJob, RowSource, at};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, MAX_ROW_LEN};
-use crate::transform::field::push_sealed;
 use crate::transform::merges::Merge;
 use crate::transform::{Counts, Direction, Done};
 use keyfold::{ColumnBytes, Value};
+use keyfold_documents::push_sealed;
 use zeroize::Zeroizing;
 
 /// A row whose identifier the map replaces.
@@ -34,7 +34,7 @@ impl CsvJob<'_> {
             .enumerate()
             .filter_map(|(row, from)| {
                 let from = Zeroizing::new(from.into_owned());
-                Some(Moved { row, merge: self.merges.find(&from)?, from })
+                Some(Moved { row, merge: self.merges.merge(&from)?, from })
             })
             .collect();
         let mut columns = vec![self.column_of(source)];
@@ -90,7 +90,7 @@ impl CsvJob<'_> {
         };
         let job = &self.columns[index];
         let field = &self.fields[job.field];
-        let split: Vec<(&str, &str)> = moved.iter().map(|moved| field.policy.split_prefix(&moved.merge.to)).collect();
+        let split: Vec<(&str, &str)> = moved.iter().map(|moved| field.policy().split_prefix(&moved.merge.to)).collect();
         let mut values = Vec::with_capacity(moved.len());
         for (moved, (_, rest)) in moved.iter().zip(&split) {
             let value = Value::from_text(types[moved.row], rest);

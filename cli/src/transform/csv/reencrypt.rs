@@ -3,8 +3,8 @@
 use super::{CsvJob, RowSource, at};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, MAX_ROW_LEN};
-use crate::transform::field::Revealed;
 use crate::transform::{Counts, Direction, Done};
+use keyfold_documents::Revealed;
 use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 

@@ -1,36 +1,38 @@
 //! Documents that get another identifier.
 
 use super::values::{protect, sealed_string, sealed_texts};
-use super::{Line, NdjsonJob, Replacement, places_of};
-use crate::failure::{Exit, Failure};
-use crate::files::json::{LineBatch, Token, push_string};
-use crate::transform::Counts;
-use crate::transform::field::RowFailure;
-use crate::transform::merges::Merge;
-use keyfold::ColumnBytes;
+use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed, places_of};
+use crate::{DocumentError, Token, push_string};
+use keyfold::{ColumnBytes, ErrorKind};
 use std::collections::HashMap;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
+/// Which rows take the place of which.
+pub trait RowMap: Sync {
+    /// What replaces the identifier `from`, if anything does.
+    fn find(&self, from: &[u8]) -> Option<&str>;
+}
+
 /// A document whose identifier the map replaces.
 struct Moved<'m> {
     from: Zeroizing<String>,
-    merge: &'m Merge,
+    to: &'m str,
 }
 
 /// The identifier of a document: where it is, and which of the protected values it is, if it is one.
 type Identifier = (Range<usize>, Option<usize>);
 
-impl NdjsonJob<'_> {
+impl DocumentCipher<'_> {
     /// Replaces the identifiers at `row_path` that the map names, and seals what is bound to them for their new row.
     pub(super) fn rebind(
         &self,
-        batch: &LineBatch,
         lines: &[Line<'_>],
         row_path: usize,
+        map: &dyn RowMap,
         replacements: &mut [Vec<Option<Replacement>>],
-        counts: &mut Counts,
-    ) -> Result<(), Failure> {
+        counts: &mut DocumentCounts,
+    ) -> Result<(), DocumentError> {
         let identifiers: Vec<Option<Identifier>> =
             lines.iter().map(|line| identifier(line, row_path)).collect::<Result<_, _>>()?;
         let protected = |line: usize| identifiers[line].as_ref().and_then(|(_, found)| *found);
@@ -39,36 +41,35 @@ impl NdjsonJob<'_> {
             let mut places = places_of(lines, field);
             places.retain(|&(line, found)| protected(line) == Some(found));
             if !places.is_empty() {
-                self.transform_field(batch, lines, field, &places, replacements, counts)?;
+                self.transform_field(lines, field, &places, replacements, counts)?;
             }
         }
         let mut moved: HashMap<usize, Moved<'_>> = HashMap::new();
         for (at, line) in lines.iter().enumerate() {
             let opened: Vec<_> = replacements[at].iter_mut().map(Option::take).collect();
-            let place = |failure: Failure| failure.at(format!("line {}", batch.number(line.index)));
             let from = match self.row_binding(line, row_path, &opened) {
-                Err(failure) if self.has_bound(line, row_path) => return Err(place(failure)),
+                Err(error) if self.has_bound(line, row_path) => return Err(line.failed(error)),
                 // Nothing is bound to what is no identifier, or not there.
                 Err(_) => continue,
                 Ok(from) => from,
             };
-            let Some(merge) = self.merges.find(from.as_bytes()) else { continue };
+            let Some(to) = map.find(from.as_bytes()) else { continue };
             if let Some((span, found)) = &identifiers[at] {
-                let new = self.new_identifier(line, span, *found, &opened, merge).map_err(place)?;
+                let new = self.new_identifier(line, span, *found, &opened, to).map_err(|error| line.failed(error))?;
                 let replacement = Some((span.clone(), new));
                 match *found {
                     Some(found) => replacements[at][found] = replacement,
                     None => replacements[at].push(replacement),
                 }
             }
-            moved.insert(at, Moved { from, merge });
+            moved.insert(at, Moved { from, to });
         }
         counts.rebound += moved.len() as u64;
         for field in (0..self.fields.len()).filter(|&field| self.row_of_field[field] == Some(row_path)) {
             let mut places = places_of(lines, field);
             places.retain(|(line, _)| moved.contains_key(line));
             counts.values += places.len() as u64;
-            self.rebind_field(batch, lines, field, &places, &moved, replacements)?;
+            self.rebind_field(lines, field, &places, &moved, replacements)?;
         }
         // An identifier in clear is none of the protected values: it takes its place in the order of the line.
         for &line in moved.keys() {
@@ -89,34 +90,36 @@ impl NdjsonJob<'_> {
         span: &Range<usize>,
         protected: Option<usize>,
         opened: &[Option<Replacement>],
-        merge: &Merge,
-    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let wrong = || Failure::new(Exit::Data, "the identifier is no JSON value");
+        to: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
+        let wrong = || DocumentError::new(ErrorKind::InvalidInput, "the identifier is no JSON value");
         let Some(found) = protected else {
-            return identifier_like(&line.document.token(span.clone())?, merge);
+            return identifier_like(&line.document.token(span.clone())?, to);
         };
         let parse = |text| std::str::from_utf8(text).ok().and_then(Token::parse).ok_or_else(wrong);
         let old = opened[found].as_ref().map(|(_, text)| &text[..]).ok_or_else(wrong)?;
-        let new = identifier_like(&parse(old)?, merge)?;
+        let new = identifier_like(&parse(old)?, to)?;
         let job = &self.fields[line.rules.field_of_path[line.found[found].rule]];
-        let sealed = protect(job, &[parse(&new)?], None).map_err(|failure| failure.failure)?;
+        let sealed = protect(job, &[parse(&new)?], None).map_err(|failed| failed.error)?;
         sealed.into_iter().next().ok_or_else(wrong)
     }
 
     /// Seals the values of one field for their new rows.
     fn rebind_field(
         &self,
-        batch: &LineBatch,
         lines: &[Line<'_>],
         field: usize,
         places: &[(usize, usize)],
         moved: &HashMap<usize, Moved<'_>>,
         replacements: &mut [Vec<Option<Replacement>>],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
-        let at = |failure: RowFailure| {
-            let number = places.get(failure.row).map_or(0, |&(line, _)| batch.number(lines[line].index));
-            failure.failure.at(format!("line {number}, field {}", job.policy.name))
+        let at = |failed: RowFailed| {
+            let error = failed.error.of_field(&job.policy().name);
+            match places.get(failed.row) {
+                Some(&(line, _)) => lines[line].failed(error),
+                None => error,
+            }
         };
         let tokens: Vec<Token<'_>> = places
             .iter()
@@ -124,8 +127,8 @@ impl NdjsonJob<'_> {
             .collect::<Result<_, _>>()?;
         let texts = sealed_texts(&tokens).map_err(at)?;
         let from: Vec<&[u8]> = places.iter().map(|(line, _)| moved[line].from.as_bytes()).collect();
-        let to: Vec<&[u8]> = places.iter().map(|(line, _)| moved[line].merge.to.as_bytes()).collect();
-        let rebound = job.rebind(&texts, &from, &to).map_err(at)?;
+        let to: Vec<&[u8]> = places.iter().map(|(line, _)| moved[line].to.as_bytes()).collect();
+        let rebound = job.rebind(&texts, &from, &to).map_err(RowFailed::from).map_err(at)?;
         for (row, &(line, found)) in places.iter().enumerate() {
             let text = sealed_string("", rebound.bytes(row));
             replacements[line][found] = Some((lines[line].found[found].span.clone(), text));
@@ -135,7 +138,7 @@ impl NdjsonJob<'_> {
 }
 
 /// Where the identifier of a document is; `None` if it is not there once, or no field that is bound to it applies.
-fn identifier(line: &Line<'_>, row_path: usize) -> Result<Option<Identifier>, Failure> {
+fn identifier(line: &Line<'_>, row_path: usize) -> Result<Option<Identifier>, DocumentError> {
     let Some((_, rules)) = line.rules.rows.iter().find(|(known, _)| *known == row_path) else { return Ok(None) };
     let places = rules.locate(&line.document)?;
     let [place] = &places[..] else { return Ok(None) };
@@ -144,18 +147,18 @@ fn identifier(line: &Line<'_>, row_path: usize) -> Result<Option<Identifier>, Fa
 }
 
 /// The new identifier, spelled as the old one was: as a string or as a number.
-fn identifier_like(old: &Token<'_>, merge: &Merge) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn identifier_like(old: &Token<'_>, to: &str) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
     match old {
-        Token::Number(_) if matches!(Token::parse(&merge.to), Some(Token::Number(_))) => {
-            Ok(Zeroizing::new(merge.to.as_bytes().to_vec()))
+        Token::Number(_) if matches!(Token::parse(to), Some(Token::Number(_))) => {
+            Ok(Zeroizing::new(to.as_bytes().to_vec()))
         }
         Token::Number(_) => {
             let why = "the identifier is a number, and the one that the map puts in its place is not";
-            Err(Failure::new(Exit::Data, why))
+            Err(DocumentError::new(ErrorKind::InvalidInput, why))
         }
         _ => {
             let mut text = Vec::new();
-            push_string(&merge.to, &mut text);
+            push_string(to, &mut text);
             Ok(Zeroizing::new(text))
         }
     }

@@ -2,11 +2,10 @@
 //! byte.
 
 use super::values::values_of;
-use super::{Line, NdjsonJob, Place, Replacement, RowFailure};
-use crate::failure::{Exit, Failure};
-use crate::files::json::{JsonRules, LineBatch, Token as JsonToken, push_string};
-use crate::transform::{Direction, tokens};
-use keyfold::{Policy, Token};
+use super::{DocumentCipher, Line, Place, Replacement, RowFailed, refused};
+use crate::field::Direction;
+use crate::{DocumentError, JsonRules, Token as JsonToken, push_string};
+use keyfold::{ErrorKind, Policy, Token};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use zeroize::Zeroizing;
@@ -15,13 +14,12 @@ use zeroize::Zeroizing;
 pub(super) type Members = BTreeMap<String, (bool, Vec<Token>)>;
 
 /// The members of all indexes, each with where it is in a document.
-pub(super) fn members(policy: &Policy) -> Result<Vec<(String, JsonRules)>, Failure> {
+pub(super) fn members(policy: &Policy) -> Result<Vec<(String, JsonRules)>, DocumentError> {
     let mut members: Vec<(String, JsonRules)> = Vec::new();
     for field in policy.fields().filter(|field| !field.paths.is_empty()) {
         for name in field.indexes.iter().filter_map(|index| index.column.as_ref()) {
             if members.iter().any(|(known, _)| known == name) {
-                let why = format!("field {}: two indexes have the member {name:?}", field.name);
-                return Err(Failure::new(Exit::Policy, why));
+                return Err(refused("two indexes have the same member").with_detail(name).of_field(&field.name));
             }
             let mut quoted = Vec::new();
             push_string(name, &mut quoted);
@@ -32,32 +30,29 @@ pub(super) fn members(policy: &Policy) -> Result<Vec<(String, JsonRules)>, Failu
     Ok(members)
 }
 
-impl NdjsonJob<'_> {
+impl DocumentCipher<'_> {
     /// Adds the tokens of one field in a batch to those of its documents.
     pub(super) fn add_tokens(
         &self,
-        batch: &LineBatch,
         lines: &[Line<'_>],
         field: usize,
         places: &[Place],
         members: &mut [Members],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
-        if job.indexes.is_empty() {
+        if job.indexes().is_empty() {
             return Ok(());
         }
-        let at = |failure: RowFailure| {
-            let line = &lines[places[failure.row].0];
-            failure.failure.at(format!("line {}, field {}", batch.number(line.index), job.policy.name))
-        };
+        let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
         let json: Vec<JsonToken<'_>> = places
             .iter()
             .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
             .collect::<Result<_, _>>()?;
         let values = values_of(job, &json).map_err(at)?;
-        for index in &job.indexes {
-            for (&(line, _), tokens) in places.iter().zip(index.tokens(&values).map_err(at)?) {
-                let (is_list, all) = members[line].entry(index.column.clone()).or_insert((index.is_list(), Vec::new()));
+        for index in job.indexes() {
+            for (&(line, _), tokens) in places.iter().zip(index.tokens(&values).map_err(RowFailed::from).map_err(at)?) {
+                let (is_list, all) =
+                    members[line].entry(index.column().to_owned()).or_insert((index.is_list(), Vec::new()));
                 // Several values of one document: which token belongs to which does not show.
                 *is_list |= !all.is_empty();
                 all.extend(tokens);
@@ -69,27 +64,24 @@ impl NdjsonJob<'_> {
     }
 
     /// What changes in a document beside its values.
-    pub(super) fn member_edits(&self, line: &Line<'_>, members: &Members) -> Result<Vec<Replacement>, Failure> {
+    pub(super) fn member_edits(&self, line: &Line<'_>, members: &Members) -> Result<Vec<Replacement>, DocumentError> {
         let text = line.document.text();
         match self.direction {
             Direction::Protect { .. } if !members.is_empty() => {
-                let at = |why: &str| Failure::new(Exit::Data, format!("{why}, so it has no place for an index"));
+                let no_object = "the document is no object, so it has no place for an index";
                 let brace = text.find(|c: char| !c.is_ascii_whitespace()).filter(|at| text[*at..].starts_with('{'));
-                let start = brace.ok_or_else(|| at("the document is no object"))? + 1;
+                let start = brace.ok_or_else(|| DocumentError::new(ErrorKind::InvalidInput, no_object))? + 1;
                 let mut added = String::new();
                 for (name, rules) in &self.members {
                     if !rules.locate(&line.document)?.is_empty() {
-                        return Err(Failure::new(
-                            Exit::Policy,
-                            format!("the document has the index's member {name:?} already"),
-                        ));
+                        return Err(refused("the document has the member of an index already").with_detail(name));
                     }
                     let Some((is_list, tokens)) = members.get(name) else { continue };
                     let mut quoted = Vec::new();
                     push_string(name, &mut quoted);
                     added.push_str(&String::from_utf8_lossy(&quoted));
                     added.push(':');
-                    added.push_str(&tokens::json(*is_list, tokens));
+                    added.push_str(&json(*is_list, tokens));
                     added.push(',');
                 }
                 Ok(vec![(start..start, Zeroizing::new(added.into_bytes()))])
@@ -103,6 +95,19 @@ impl NdjsonJob<'_> {
             }
             _ => Ok(Vec::new()),
         }
+    }
+}
+
+/// The tokens as JSON: a number, or a text of hexadecimal digits, or a list of them; `null` if there is none.
+fn json(is_list: bool, tokens: &[Token]) -> String {
+    let one = |token: &Token| match token {
+        Token::Integer(_) => token.to_string(),
+        Token::Bytes(_) => format!("\"{token}\""),
+    };
+    match tokens {
+        [] => "null".to_owned(),
+        [token] if !is_list => one(token),
+        _ => format!("[{}]", tokens.iter().map(one).collect::<Vec<_>>().join(",")),
     }
 }
 

@@ -1,15 +1,16 @@
 //! Whether what was written can be read again.
 
 use super::values::scalar_text;
-use super::{Line, NdjsonJob, Rules};
-use crate::failure::{Exit, Failure};
-use crate::files::json::{Document, Located, MAX_LINE_LEN};
-use crate::transform::{Counts, Direction};
+use super::{DocumentCipher, DocumentCounts, Line, MAX_TEXT_LEN, Rules, refused};
+use crate::field::Direction;
+use crate::{Document, DocumentError, Located};
+use keyfold::ErrorKind;
 use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX};
 use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
-impl NdjsonJob<'_> {
+impl DocumentCipher<'_> {
     /// After protecting: the same paths must select the same values, or they could not be revealed. After revealing:
     /// counts what still looks sealed.
     pub(super) fn check_output(
@@ -17,13 +18,13 @@ impl NdjsonJob<'_> {
         lines: &[Line<'_>],
         out: &[u8],
         number: u64,
-        counts: &mut Counts,
-    ) -> Result<(), Failure> {
-        let max_len = Direction::Reveal.limit(MAX_LINE_LEN);
+        counts: &mut DocumentCounts,
+    ) -> Result<(), DocumentError> {
+        let max_len = Direction::Reveal.limit(MAX_TEXT_LEN);
         match self.direction {
             Direction::Protect { .. } | Direction::Rebind | Direction::Reencrypt if out.len() > max_len => {
-                let why = format!("the protected line would be longer than {max_len} bytes, and could not be revealed");
-                return Err(Failure::new(Exit::Data, why).at(format!("line {number}")));
+                let why = "the protected document would be too long, and could not be revealed";
+                return Err(DocumentError::new(ErrorKind::LimitExceeded, why).with_detail(format!("{max_len} bytes")));
             }
             Direction::Protect { .. } if lines.iter().all(|line| line.rules.settled) => {}
             Direction::Protect { .. } => {
@@ -33,13 +34,13 @@ impl NdjsonJob<'_> {
                 })?;
                 if !same {
                     let why = "a filter, an only_if or a row binding of the policy looks at a value that the policy protects, so the document could not be revealed";
-                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
+                    return Err(refused(why));
                 }
             }
             Direction::Rebind | Direction::Reencrypt => {
                 if !self.looks_the_same(lines, out, number, |_, _| Ok(true))? {
                     let why = "a filter or an only_if of the policy looks at a value that was replaced, so the document could not be revealed";
-                    return Err(Failure::new(Exit::Policy, why).at(format!("line {number}")));
+                    return Err(refused(why));
                 }
             }
             Direction::Reveal => {
@@ -56,8 +57,8 @@ impl NdjsonJob<'_> {
         lines: &[Line<'_>],
         out: &[u8],
         number: u64,
-        also: impl Fn(&Line<'_>, &Line<'_>) -> Result<bool, Failure>,
-    ) -> Result<bool, Failure> {
+        also: impl Fn(&Line<'_>, &Line<'_>) -> Result<bool, DocumentError>,
+    ) -> Result<bool, DocumentError> {
         let again = self.lines_of(out, 0, number, true)?;
         if again.len() != lines.len() {
             return Ok(false);
@@ -82,7 +83,7 @@ fn selects_the_same(line: &Line<'_>, again: &Line<'_>) -> bool {
 type Binding = (Option<usize>, Option<Zeroizing<String>>);
 
 /// The row bindings of a document.
-fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Result<Vec<Binding>, Failure> {
+fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Result<Vec<Binding>, DocumentError> {
     let mut bindings = Vec::new();
     for (_, paths) in &rules.rows {
         for place in paths.locate(document)? {
@@ -95,7 +96,7 @@ fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Res
 }
 
 /// How many values in `text` look sealed. A hint for people, not a decision.
-pub(in crate::transform) fn count_sealed(text: &str) -> u64 {
+pub fn count_sealed(text: &str) -> u64 {
     let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
     let looks =
         |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));

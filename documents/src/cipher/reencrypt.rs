@@ -1,21 +1,17 @@
 //! Values of documents that are under an older key, under the current one.
 
 use super::values::{sealed_texts, text_string};
-use super::{Line, NdjsonJob, Place, Replacement, places_of};
-use crate::failure::Failure;
-use crate::files::json::{LineBatch, Token};
-use crate::transform::Counts;
-use crate::transform::field::RowFailure;
+use super::{DocumentCipher, DocumentCounts, Line, Place, Replacement, RowFailed, places_of};
+use crate::{DocumentError, Token};
 
-impl NdjsonJob<'_> {
+impl DocumentCipher<'_> {
     /// Seals what is stale in a batch again.
     pub(super) fn reencrypt(
         &self,
-        batch: &LineBatch,
         lines: &[Line<'_>],
         replacements: &mut [Vec<Option<Replacement>>],
-        counts: &mut Counts,
-    ) -> Result<(), Failure> {
+        counts: &mut DocumentCounts,
+    ) -> Result<(), DocumentError> {
         let mut opened: Vec<Vec<Option<Replacement>>> =
             lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
         for field in 0..self.fields.len() {
@@ -24,10 +20,10 @@ impl NdjsonJob<'_> {
                 continue;
             }
             counts.values += places.len() as u64;
-            self.reencrypt_field(batch, lines, field, &places, &opened, replacements, counts)?;
+            self.reencrypt_field(lines, field, &places, &opened, replacements, counts)?;
             // Others may be bound to it, and come later.
             if self.fields[field].is_deterministic() && self.row_of_field.iter().any(Option::is_some) {
-                self.transform_field(batch, lines, field, &places, &mut opened, &mut Counts::default())?;
+                self.transform_field(lines, field, &places, &mut opened, &mut DocumentCounts::default())?;
             }
         }
         Ok(())
@@ -36,25 +32,21 @@ impl NdjsonJob<'_> {
     #[allow(clippy::too_many_arguments, reason = "what a batch is, and where it goes")]
     fn reencrypt_field(
         &self,
-        batch: &LineBatch,
         lines: &[Line<'_>],
         field: usize,
         places: &[Place],
         opened: &[Vec<Option<Replacement>>],
         replacements: &mut [Vec<Option<Replacement>>],
-        counts: &mut Counts,
-    ) -> Result<(), Failure> {
+        counts: &mut DocumentCounts,
+    ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
-        let at = |failure: RowFailure| {
-            let line = &lines[places[failure.row].0];
-            failure.failure.at(format!("line {}, field {}", batch.number(line.index), job.policy.name))
-        };
+        let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
         let tokens: Vec<Token<'_>> = places
             .iter()
             .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
             .collect::<Result<_, _>>()?;
         let texts = sealed_texts(&tokens).map_err(at)?;
-        let stale = job.stale(&texts).map_err(at)?;
+        let stale = job.stale(&texts).map_err(RowFailed::from).map_err(at)?;
         counts.outdated += stale.len() as u64;
         if stale.is_empty() {
             return Ok(());
@@ -63,7 +55,8 @@ impl NdjsonJob<'_> {
         for (row, sealed) in stale {
             let (line, found) = places[row];
             let binding = bindings.as_ref().map(|bindings| bindings[&line].as_bytes());
-            let (text, compromised) = job.reseal(row, texts[row], &sealed, binding).map_err(at)?;
+            let (text, compromised) =
+                job.reseal(row, texts[row], &sealed, binding).map_err(RowFailed::from).map_err(at)?;
             counts.compromised += u64::from(compromised);
             replacements[line][found] = Some((lines[line].found[found].span.clone(), text_string(&text)));
         }

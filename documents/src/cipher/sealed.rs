@@ -1,10 +1,9 @@
 //! Documents whose values are sealed together: one header, a body in the place of each value, a manifest over all of them.
 
 use super::values::{protect_value, push_value, scalar_text, sealed_texts};
-use super::{Line, NdjsonJob, Replacement, RowFailure};
-use crate::failure::{Exit, Failure};
-use crate::files::json::{Document, HeaderTexts, JsonRules, LineBatch, Place, Token};
-use crate::transform::{Counts, Direction, Job};
+use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed, condition, refused};
+use crate::field::{Direction, FieldKeys};
+use crate::{Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
 use keyfold::wire::{
     DocumentHeader, body_from_text, looks_sealed_text, manifest_from_text, manifest_text, push_body_text,
 };
@@ -30,30 +29,31 @@ pub(super) struct Kind {
 
 impl Kind {
     /// The kinds of the policy; their row bindings are added to `row_paths`. None if no field is one of documents.
-    pub(super) fn all(job: &Job<'_>, row_paths: &mut Vec<String>, is_needed: bool) -> Result<Vec<Self>, Failure> {
-        let policy = job.ring.policy();
+    pub(super) fn all(
+        keys: &FieldKeys<'_>,
+        row_paths: &mut Vec<String>,
+        is_needed: bool,
+    ) -> Result<Vec<Self>, DocumentError> {
         if !is_needed {
             return Ok(Vec::new());
         }
-        if matches!(job.direction, Direction::Rebind | Direction::Reencrypt) {
-            let why =
-                "the policy has fields of documents, which are sealed as a whole: reveal the file and protect it again";
-            return Err(Failure::new(Exit::Policy, why));
+        if matches!(keys.direction, Direction::Rebind | Direction::Reencrypt) {
+            return Err(refused(
+                "the policy has fields of documents, which are sealed as a whole: reveal the file and protect it again",
+            ));
         }
-        policy.documents().map(|policy| Self::new(job, policy, row_paths)).collect()
+        let of_kind = |policy: &Arc<DocumentPolicy>| {
+            Self::new(keys, policy, row_paths).map_err(|error| error.of_document(&policy.name))
+        };
+        keys.ring.policy().documents().map(of_kind).collect()
     }
 
-    fn new(job: &Job<'_>, policy: &Arc<DocumentPolicy>, row_paths: &mut Vec<String>) -> Result<Self, Failure> {
-        let at = |failure: Failure| failure.at(format!("document {}", policy.name));
-        let mut documents = job.ring.documents(&policy.name)?.context(job.context.clone());
-        if let Some(scope) = &job.args.scope {
-            documents = documents.scope(scope);
-        }
-        let condition = |(path, expected): (&String, &String)| {
-            let parsed = JsonPath::parse(path);
-            let parsed = parsed.map_err(|error| Failure::new(Exit::Policy, format!("only_if: {error}")))?;
-            Ok((parsed, expected.clone()))
-        };
+    fn new(
+        keys: &FieldKeys<'_>,
+        policy: &Arc<DocumentPolicy>,
+        row_paths: &mut Vec<String>,
+    ) -> Result<Self, DocumentError> {
+        let documents = keys.documents(&policy.name)?;
         let row_path = match &policy.row_binding {
             RowBinding::Bound { path: Some(path), .. } => {
                 Some(row_paths.iter().position(|known| known == path).unwrap_or_else(|| {
@@ -61,31 +61,21 @@ impl Kind {
                     row_paths.len() - 1
                 }))
             }
-            RowBinding::Bound { path: None, .. } => {
-                return Err(at(Failure::new(Exit::Policy, "its row_binding names no JSONPath")));
-            }
+            RowBinding::Bound { path: None, .. } => return Err(refused("its row_binding names no JSONPath")),
             _ => None,
         };
         let (mut sealer, mut opener) = (None, None);
-        match job.direction {
-            Direction::Protect { .. } => {
-                sealer = Some(pollster::block_on(documents.sealer()).map_err(|error| at(error.into()))?);
-            }
-            _ => opener = Some(pollster::block_on(documents.opener()).map_err(|error| at(error.into()))?),
+        match keys.direction {
+            Direction::Protect { .. } => sealer = Some(pollster::block_on(documents.sealer())?),
+            _ => opener = Some(pollster::block_on(documents.opener())?),
         }
         let root = if policy.root == "$" { None } else { Some(JsonRules::compile([("root", &policy.root)])?) };
-        Ok(Self {
-            policy: policy.clone(),
-            conditions: policy.only_if.iter().map(condition).collect::<Result<_, Failure>>().map_err(at)?,
-            root,
-            row_path,
-            sealer,
-            opener,
-        })
+        let conditions = policy.only_if.iter().map(condition).collect::<Result<_, DocumentError>>()?;
+        Ok(Self { policy: policy.clone(), conditions, root, row_path, sealer, opener })
     }
 
     /// The kind of a line: of those whose conditions it meets, the one with the most.
-    pub(super) fn of(kinds: &[Self], document: &Document<'_>) -> Result<Option<usize>, Failure> {
+    pub(super) fn of(kinds: &[Self], document: &Document<'_>) -> Result<Option<usize>, DocumentError> {
         let holds = |(path, expected): &(JsonPath, String)| {
             let nodes = path.query(document.value()).all();
             nodes.len() == 1 && nodes[0].as_str() == Some(expected)
@@ -94,11 +84,8 @@ impl Kind {
         for (at, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.conditions.iter().all(holds)) {
             match best.map(|best| &kinds[best]) {
                 Some(other) if other.conditions.len() == kind.conditions.len() => {
-                    let why = format!(
-                        "the documents {} and {} of the policy both apply, under as many conditions",
-                        other.policy.name, kind.policy.name
-                    );
-                    return Err(Failure::new(Exit::Policy, why));
+                    let why = "two kinds of documents of the policy both apply, under as many conditions";
+                    return Err(refused(why).with_detail(format!("{}, {}", other.policy.name, kind.policy.name)));
                 }
                 Some(other) if other.conditions.len() > kind.conditions.len() => {}
                 _ => best = Some(at),
@@ -121,25 +108,22 @@ impl Kind {
     }
 }
 
-impl NdjsonJob<'_> {
+impl DocumentCipher<'_> {
     /// Seals or opens every document of a batch whose values are sealed together. Values of other suites have been replaced already.
     pub(super) fn transform_documents(
         &self,
-        batch: &LineBatch,
         lines: &[Line<'_>],
         replacements: &mut [Vec<Option<Replacement>>],
-        counts: &mut Counts,
-    ) -> Result<(), Failure> {
+        counts: &mut DocumentCounts,
+    ) -> Result<(), DocumentError> {
         for (line, replaced) in lines.iter().zip(replacements) {
             let Some(kind) = line.kind.map(|kind| &self.kinds[kind]) else { continue };
             let done = match (&kind.sealer, &kind.opener) {
                 (Some(sealer), _) => self.seal_document(line, kind, sealer, replaced),
                 (None, Some(opener)) => self.open_document(line, kind, opener, replaced, counts),
-                (None, None) => Err(Failure::new(Exit::Internal, "documents without keys")),
+                (None, None) => Err(DocumentError::new(ErrorKind::Internal, "documents without keys")),
             };
-            done.map_err(|failure| {
-                failure.at(format!("line {}, document {}", batch.number(line.index), kind.policy.name))
-            })?;
+            done.map_err(|error| line.failed(error.of_document(&kind.policy.name)))?;
         }
         Ok(())
     }
@@ -150,16 +134,16 @@ impl NdjsonJob<'_> {
         kind: &Kind,
         sealer: &DocumentSealer,
         replaced: &mut Vec<Option<Replacement>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DocumentError> {
         let row = self.document_row(line, kind, replaced)?;
         let (own, other) = self.split(line);
         let tokens = tokens(line, &own)?;
         let mut values = Vec::with_capacity(own.len());
         for (&found, token) in own.iter().zip(&tokens) {
             let located = &line.found[found];
-            let policy = &self.fields[line.rules.field_of_path[located.rule]].policy;
+            let policy = &self.fields[line.rules.field_of_path[located.rule]].policy();
             let value = protect_value(policy, token, self.direction);
-            let value = value.map_err(|failure| failure.at(format!("field {}", policy.name)))?;
+            let value = value.map_err(|error| error.of_field(&policy.name))?;
             values.push(DocumentValue { field: &policy.name, path: &located.path, value });
         }
         let mut texts = Vec::with_capacity(other.len());
@@ -187,17 +171,17 @@ impl NdjsonJob<'_> {
         kind: &Kind,
         opener: &DocumentOpener,
         replaced: &mut Vec<Option<Replacement>>,
-        counts: &mut Counts,
-    ) -> Result<(), Failure> {
+        counts: &mut DocumentCounts,
+    ) -> Result<(), DocumentError> {
         let (own, other) = self.split(line);
         let Some((header, span)) = &line.header else {
             return match (own.is_empty(), kind.policy.manifest) {
-                (false, _) => Err(Failure::new(
-                    Exit::Data,
-                    "the document has no header, so its values cannot be opened; plaintext is never passed through [200 Malformed]",
+                (false, _) => Err(DocumentError::new(
+                    ErrorKind::Malformed,
+                    "the document has no header, so its values cannot be opened; plaintext is never passed through",
                 )),
-                (true, ManifestRule::Required) => Err(Failure::new(
-                    Exit::Policy,
+                (true, ManifestRule::Required) => Err(DocumentError::new(
+                    ErrorKind::PolicyRefused,
                     "the document has no header, so no manifest, which the policy requires",
                 )),
                 (true, _) => Ok(()),
@@ -205,24 +189,24 @@ impl NdjsonJob<'_> {
         };
         let row = self.document_row(line, kind, replaced)?;
         let (own_tokens, other_tokens) = (tokens(line, &own)?, tokens(line, &other)?);
-        let at_field = |failure: RowFailure, found: &[usize]| {
-            let rule = line.found[found[failure.row]].rule;
-            failure.failure.at(format!("field {}", self.fields[line.rules.field_of_path[rule]].policy.name))
+        let at_field = |failed: RowFailed, found: &[usize]| {
+            let rule = line.found[found[failed.row]].rule;
+            failed.error.of_field(&self.fields[line.rules.field_of_path[rule]].policy().name)
         };
-        let texts = sealed_texts(&own_tokens).map_err(|failure| at_field(failure, &own))?;
-        let others = sealed_texts(&other_tokens).map_err(|failure| at_field(failure, &other))?;
+        let texts = sealed_texts(&own_tokens).map_err(|failed| at_field(failed, &own))?;
+        let others = sealed_texts(&other_tokens).map_err(|failed| at_field(failed, &other))?;
         let mut bytes = Vec::with_capacity(own.len());
         for (row, text) in texts.iter().enumerate() {
             let mut body = Vec::new();
             let read = body_from_text(text.as_bytes(), &mut body);
             read.map_err(|_| {
                 let why = "the value is not sealed, or damaged; plaintext is never passed through [200 Malformed]";
-                at_field(RowFailure::new(row, Exit::Data, why), &own)
+                at_field(RowFailed::new(row, ErrorKind::InvalidInput, why), &own)
             })?;
             bytes.push(body);
         }
         let of = |found: usize| {
-            (&*self.fields[line.rules.field_of_path[line.found[found].rule]].policy.name, &*line.found[found].path)
+            (&*self.fields[line.rules.field_of_path[line.found[found].rule]].policy().name, &*line.found[found].path)
         };
         let bodies: Vec<_> = own
             .iter()
@@ -231,7 +215,7 @@ impl NdjsonJob<'_> {
             .collect();
         let beside: Vec<_> = other.iter().zip(&others).map(|(&found, text)| beside(line, found, text)).collect();
         let damaged = |error: keyfold::Error| match error.kind() {
-            ErrorKind::Malformed => Failure::new(Exit::Data, "the header of the document is damaged [200 Malformed]"),
+            ErrorKind::Malformed => DocumentError::new(ErrorKind::Malformed, "the header of the document is damaged"),
             _ => error.into(),
         };
         let sealed = DocumentHeader::from_text(&header.document).map_err(damaged)?;
@@ -256,7 +240,7 @@ impl NdjsonJob<'_> {
         line: &Line<'_>,
         kind: &Kind,
         replaced: &[Option<Replacement>],
-    ) -> Result<Option<Zeroizing<String>>, Failure> {
+    ) -> Result<Option<Zeroizing<String>>, DocumentError> {
         kind.row_path.map(|row_path| self.row_binding(line, row_path, replaced)).transpose()
     }
 
@@ -267,7 +251,7 @@ impl NdjsonJob<'_> {
     }
 }
 
-fn tokens<'b>(line: &Line<'b>, found: &[usize]) -> Result<Vec<Token<'b>>, Failure> {
+fn tokens<'b>(line: &Line<'b>, found: &[usize]) -> Result<Vec<Token<'b>>, DocumentError> {
     let tokens = found.iter().map(|&found| line.document.token(line.found[found].span.clone()));
     Ok(tokens.collect::<Result<_, _>>()?)
 }
@@ -277,10 +261,10 @@ fn beside<'a>(line: &'a Line<'_>, found: usize, text: &'a str) -> Beside<'a> {
 }
 
 /// What the JSON string of a value says that was sealed by itself.
-fn sealed_text(replaced: Option<&Replacement>) -> Result<Zeroizing<String>, Failure> {
+fn sealed_text(replaced: Option<&Replacement>) -> Result<Zeroizing<String>, DocumentError> {
     let json = replaced.and_then(|(_, text)| std::str::from_utf8(text).ok());
     let text = scalar_text(json.and_then(Token::parse));
-    text.ok_or_else(|| Failure::new(Exit::Internal, "a value of the document was not sealed before it"))
+    text.ok_or_else(|| DocumentError::new(ErrorKind::Internal, "a value of the document was not sealed before it"))
 }
 
 /// Whether a value looks sealed already, as part of a document or alone.

@@ -1,10 +1,9 @@
 //! Values in and out of JSON tokens.
 
-use super::documents::looks_sealed;
-use crate::failure::{Exit, Failure};
-use crate::files::json::{Token, push_string};
-use crate::transform::Direction;
-use crate::transform::field::{FieldJob, Protected, Revealed, RowFailure, push_sealed};
+use super::RowFailed;
+use super::sealed::looks_sealed;
+use crate::field::{Direction, FieldCipher, LOOKS_SEALED, Protected, Revealed, push_sealed};
+use crate::{DocumentError, Token, push_string};
 use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, Spelling, Value, ValueType};
 use zeroize::Zeroizing;
 
@@ -12,11 +11,11 @@ use zeroize::Zeroizing;
 type Texts = Vec<Zeroizing<Vec<u8>>>;
 
 /// The JSON strings of sealed values.
-pub(super) fn protect(job: &FieldJob, tokens: &[Token<'_>], rows: Option<&[&[u8]]>) -> Result<Texts, RowFailure> {
+pub(super) fn protect(job: &FieldCipher, tokens: &[Token<'_>], rows: Option<&[&[u8]]>) -> Result<Texts, RowFailed> {
     let mut values = Vec::with_capacity(tokens.len());
     let mut prefixes = Vec::with_capacity(tokens.len());
     for (row, token) in tokens.iter().enumerate() {
-        let (prefix, value) = value_of(&job.policy, token).map_err(|failure| RowFailure { row, failure })?;
+        let (prefix, value) = value_of(job.policy(), token).map_err(|error| RowFailed { row, error })?;
         prefixes.push(prefix);
         values.push(value);
     }
@@ -29,10 +28,10 @@ pub(super) fn protect(job: &FieldJob, tokens: &[Token<'_>], rows: Option<&[&[u8]
 }
 
 /// The values of tokens, without the prefixes that stay in clear.
-pub(super) fn values_of<'t>(job: &FieldJob, tokens: &'t [Token<'_>]) -> Result<Vec<Value<'t>>, RowFailure> {
-    let value = |(row, token)| match value_of(&job.policy, token) {
+pub(super) fn values_of<'t>(job: &FieldCipher, tokens: &'t [Token<'_>]) -> Result<Vec<Value<'t>>, RowFailed> {
+    let value = |(row, token)| match value_of(job.policy(), token) {
         Ok((_, value)) => Ok(value),
-        Err(failure) => Err(RowFailure { row, failure }),
+        Err(error) => Err(RowFailed { row, error }),
     };
     tokens.iter().enumerate().map(value).collect()
 }
@@ -57,11 +56,11 @@ pub(super) fn text_string(text: &[u8]) -> Zeroizing<Vec<u8>> {
 
 /// What is sealed in JSON strings, as JSON and as it was opened.
 pub(super) fn reveal(
-    job: &FieldJob,
+    job: &FieldCipher,
     tokens: &[Token<'_>],
     rows: Option<&[&[u8]]>,
     one_line: bool,
-) -> Result<(Texts, Revealed), RowFailure> {
+) -> Result<(Texts, Revealed), RowFailed> {
     let texts = sealed_texts(tokens)?;
     let opened = match job.reveal(&texts, rows)? {
         Revealed::Opened(opened) => opened,
@@ -71,21 +70,21 @@ pub(super) fn reveal(
         }
     };
     let json = texts.iter().enumerate().map(|(row, text)| {
-        let (prefix, _) = job.policy.split_prefix(text);
+        let (prefix, _) = job.policy().split_prefix(text);
         let mut out = Zeroizing::new(Vec::new());
-        push_value(prefix, &opened.value(row), one_line, &mut out).map_err(|failure| RowFailure { row, failure })?;
+        push_value(prefix, &opened.value(row), one_line, &mut out).map_err(|error| RowFailed { row, error })?;
         Ok(out)
     });
-    let json = json.collect::<Result<_, RowFailure>>()?;
+    let json = json.collect::<Result<_, RowFailed>>()?;
     Ok((json, Revealed::Opened(opened)))
 }
 
 /// What the strings say; anything else is not sealed.
-pub(super) fn sealed_texts<'t>(tokens: &'t [Token<'_>]) -> Result<Vec<&'t str>, RowFailure> {
+pub(super) fn sealed_texts<'t>(tokens: &'t [Token<'_>]) -> Result<Vec<&'t str>, RowFailed> {
     let not_sealed = "the value is not sealed; plaintext is never passed through [200 Malformed]";
     let texts = tokens.iter().enumerate().map(|(row, token)| match token {
         Token::String { text, .. } => Ok(text.as_str()),
-        _ => Err(RowFailure::new(row, Exit::Data, not_sealed)),
+        _ => Err(RowFailed::new(row, ErrorKind::InvalidInput, not_sealed)),
     });
     texts.collect()
 }
@@ -95,18 +94,18 @@ pub(super) fn protect_value<'t>(
     policy: &FieldPolicy,
     token: &'t Token<'_>,
     direction: Direction,
-) -> Result<Value<'t>, Failure> {
+) -> Result<Value<'t>, DocumentError> {
     if !matches!(direction, Direction::Protect { seal_sealed: true }) && looks_sealed(token) {
-        return Err(Failure::new(Exit::Policy, "the value looks sealed already; --seal-sealed encrypts it once more"));
+        return Err(DocumentError::new(ErrorKind::PolicyRefused, LOOKS_SEALED));
     }
     value_of(policy, token).map(|(_, value)| value)
 }
 
 /// The prefix that stays in clear and the value of a token, by the type that the policy gives the field.
-fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, Value<'t>), Failure> {
+fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, Value<'t>), DocumentError> {
     let mismatch = || {
         let expected = policy.value_type.map_or("any", ValueType::name);
-        Failure::new(Exit::Data, format!("the value is not of the field's type, {expected}"))
+        DocumentError::new(ErrorKind::InvalidInput, "the value is not of the field's type").with_detail(expected)
     };
     match (token, policy.value_type) {
         (Token::Null, _) => Ok(("", Value::Null)),
@@ -121,7 +120,7 @@ fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, 
             }
             if matches!(policy.mode, keyfold::FieldMode::Deterministic { .. }) || policy.value_type.is_some() {
                 let why = "the string is spelled with unusual escapes, so it would not join or come back; spelling = \"normalise\" in the policy accepts it";
-                return Err(Failure::new(Exit::Data, why));
+                return Err(DocumentError::new(ErrorKind::InvalidInput, why));
             }
             Ok(("", Value::Json(raw)))
         }
@@ -146,16 +145,24 @@ fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, 
 }
 
 /// Appends the JSON spelling of a value that was opened.
-pub(super) fn push_value(prefix: &str, value: &Value<'_>, one_line: bool, out: &mut Vec<u8>) -> Result<(), Failure> {
-    let text = value.to_text().ok_or_else(|| Failure::new(Exit::Data, "the value has no JSON form"))?;
+pub(super) fn push_value(
+    prefix: &str,
+    value: &Value<'_>,
+    one_line: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), DocumentError> {
+    let text =
+        value.to_text().ok_or_else(|| DocumentError::new(ErrorKind::InvalidInput, "the value has no JSON form"))?;
     let is_number = |text: &str| matches!(Token::parse(text), Some(Token::Number(_)));
     match value.value_type() {
         ValueType::Null => out.extend_from_slice(b"null"),
         // Sealed by somebody else, perhaps from a CSV cell: it must stay one value on one line.
         ValueType::Json if Token::parse(&text).is_none() || one_line && text.contains(['\n', '\r']) => {
-            return Err(Failure::new(Exit::Data, "the value is not JSON on one line"));
+            return Err(DocumentError::new(ErrorKind::InvalidInput, "the value is not JSON on one line"));
         }
-        ValueType::Float if !is_number(&text) => return Err(Failure::new(Exit::Data, "JSON has no such number")),
+        ValueType::Float if !is_number(&text) => {
+            return Err(DocumentError::new(ErrorKind::InvalidInput, "JSON has no such number"));
+        }
         ValueType::Json | ValueType::Integer | ValueType::Decimal | ValueType::Float | ValueType::Boolean => {
             out.extend_from_slice(text.as_bytes());
         }

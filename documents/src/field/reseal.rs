@@ -1,16 +1,13 @@
 //! One field with its keys, in one scope and context: which values are under an older key, and the same values under the
 //! current one.
 
-use crate::failure::{Exit, Failure};
 use keyfold::wire::{Frame, KeyId, MAGIC, Sealed, Suite};
-use keyfold::{
-    Decryptor, Encryptor, Error, ErrorKind, Field, FieldMode, FieldPolicy, KeyState, Keyring, Opened, Result, Value,
-};
+use keyfold::{Decryptor, Encryptor, Error, ErrorKind, Field, FieldMode, FieldPolicy, KeyState, Opened, Result, Value};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 /// A field that is opened and sealed.
-pub(crate) struct Resealer {
+pub struct Resealer {
     encryptor: Encryptor,
     decryptor: Decryptor,
     /// Of keys of this field and scope that were met, by suite: no more than there are.
@@ -18,27 +15,35 @@ pub(crate) struct Resealer {
 }
 
 /// A value under the current key.
-pub(crate) struct Resealed {
-    pub(crate) bytes: Vec<u8>,
+pub struct Resealed {
+    /// The value, sealed.
+    pub bytes: Vec<u8>,
     /// Whether the old one was under a compromised key: whoever has that can have made it.
-    pub(crate) compromised: bool,
+    pub compromised: bool,
 }
 
 impl Resealer {
     /// Acquires the current key. Makes the scope if there is none of that name.
-    pub(crate) async fn new(field: Field) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Field::encryptor`] and [`Field::decryptor`].
+    pub async fn new(field: Field) -> Result<Self> {
         let decryptor = field.clone().decryptor();
         // The encryptor first: a new scope is made by it alone.
         let encryptor = field.encryptor().await?;
         Ok(Self { encryptor, decryptor: decryptor.await?, states: Mutex::default() })
     }
 
-    pub(crate) fn policy(&self) -> &FieldPolicy {
+    /// The policy of the field.
+    #[must_use]
+    pub fn policy(&self) -> &FieldPolicy {
         self.encryptor.policy()
     }
 
     /// The key that seals.
-    pub(crate) fn key_id(&self) -> KeyId {
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
         self.encryptor.key_id()
     }
 
@@ -48,7 +53,7 @@ impl Resealer {
     /// # Errors
     ///
     /// Those of [`Decryptor::key_state`]: the key is none of this field in this scope, so that nobody knows.
-    pub(crate) async fn is_stale(&self, suite: Suite, key_id: KeyId) -> Result<bool> {
+    pub async fn is_stale(&self, suite: Suite, key_id: KeyId) -> Result<bool> {
         let own = if matches!(self.policy().mode, FieldMode::Deterministic { .. } | FieldMode::Token { .. }) {
             Suite::Deterministic
         } else {
@@ -75,8 +80,8 @@ impl Resealer {
     ///
     /// # Errors
     ///
-    /// As for [`header`] and [`is_stale`](Self::is_stale).
-    pub(crate) async fn needs(&self, sealed: &[u8]) -> Result<bool> {
+    /// [`Malformed`](ErrorKind::Malformed), [`Unsupported`](ErrorKind::Unsupported); those of [`is_stale`](Self::is_stale).
+    pub async fn needs(&self, sealed: &[u8]) -> Result<bool> {
         let (suite, key_id) = header(sealed)?;
         self.is_stale(suite, key_id).await
     }
@@ -86,7 +91,7 @@ impl Resealer {
     /// # Errors
     ///
     /// Those of acquiring its key and of [`Decryptor::decrypt`].
-    pub(crate) async fn open(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
+    pub async fn open(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Opened> {
         self.decryptor.load_keys(&[sealed][..]).await.map_err(|error| error.error)?;
         self.decryptor.decrypt(sealed, row)
     }
@@ -97,7 +102,7 @@ impl Resealer {
     ///
     /// Those of [`Encryptor::ready`] and [`Encryptor::encrypt`]. [`Internal`](ErrorKind::Internal): what was sealed does not open
     /// to the same value.
-    pub(crate) async fn seal(&self, value: Value<'_>, row: Option<&[u8]>, framed: bool) -> Result<Vec<u8>> {
+    pub async fn seal(&self, value: Value<'_>, row: Option<&[u8]>, framed: bool) -> Result<Vec<u8>> {
         self.encryptor.ready().await?;
         let sealed = match framed {
             true => self.encryptor.encrypt_framed(value, row).await?,
@@ -115,20 +120,10 @@ impl Resealer {
     /// # Errors
     ///
     /// As for [`open`](Self::open) and [`seal`](Self::seal).
-    pub(crate) async fn reseal(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Resealed> {
+    pub async fn reseal(&self, sealed: &[u8], row: Option<&[u8]>) -> Result<Resealed> {
         let opened = self.open(sealed, row).await?;
         let bytes = self.seal(opened.value(), row, is_frame(sealed)).await?;
         Ok(Resealed { bytes, compromised: opened.is_compromised() })
-    }
-}
-
-/// Refuses a scope that the keyring does not have: sealing would make it.
-pub(crate) fn refuse_new_scope(ring: &Keyring, scope: Option<&str>) -> Result<(), Failure> {
-    match scope {
-        Some(scope) if !pollster::block_on(ring.has_scope(scope))? => {
-            Err(Failure::new(Exit::Key, "the keyring has no scope of the name that --scope gives"))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -147,7 +142,8 @@ fn header(sealed: &[u8]) -> Result<(Suite, KeyId)> {
 }
 
 /// Whether two values are the same, bit by bit: a float that is no number equals itself here.
-pub(crate) fn same(a: &Value<'_>, b: &Value<'_>) -> bool {
+#[must_use]
+pub fn same(a: &Value<'_>, b: &Value<'_>) -> bool {
     match (a, b) {
         (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
         _ => a == b,

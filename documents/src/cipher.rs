@@ -1,0 +1,618 @@
+//! Documents by policy: the values that its paths select are replaced, every other byte stays.
+
+mod check;
+mod members;
+mod rebind;
+mod reencrypt;
+mod sealed;
+mod values;
+
+pub use check::count_sealed;
+pub use rebind::RowMap;
+
+use crate::field::{Direction, FieldCipher, FieldKeys, refuse_elsewhere};
+use crate::{Document, DocumentError, HeaderTexts, JsonRules, Located, Token, splice};
+use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowBinding, RowError};
+use sealed::Kind;
+use serde_json_path::JsonPath;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use values::{protect, reveal, scalar_text};
+use zeroize::Zeroizing;
+
+/// Most bytes in the text of a document that is not sealed yet.
+pub const MAX_TEXT_LEN: usize = 16 * 1024 * 1024;
+
+/// What an error says of a document that no field of the policy applies to.
+pub const UNMATCHED: &str = "no field of the policy applies to anything in the document";
+
+/// How documents are taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DocumentOptions {
+    /// Passes documents that no field of the policy applies to as they are, instead of refusing them.
+    pub pass_unmatched: bool,
+    /// Whether a text may go over several lines: a JSON file instead of a line of NDJSON. Otherwise values with line feeds are refused on
+    /// the way back.
+    pub many_lines: bool,
+}
+
+/// A text that is one JSON document.
+#[derive(Clone, Copy)]
+pub struct DocumentText<'a> {
+    /// UTF-8, without a byte order mark.
+    pub content: &'a [u8],
+    /// The number of its first line, for messages.
+    pub line: u64,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DocumentCounts {
+    /// Values that were encrypted or decrypted.
+    pub values: u64,
+    /// Documents whose identifier was replaced.
+    pub rebound: u64,
+    /// Values whose key no longer seals.
+    pub outdated: u64,
+    /// Values under a compromised key: whoever has that can have made them.
+    pub compromised: u64,
+    /// Documents that were passed through, since no field applies.
+    pub unmatched: u64,
+    /// Values that look sealed after revealing, because no rule covers them. A hint for people.
+    pub still_sealed: u64,
+}
+
+/// Protects or reveals JSON documents by policy: made once, shared between threads.
+///
+/// Blocks while keys are acquired. Fields of a document may be of any mode: those whose values are sealed together
+/// ([`FieldMode::Document`](keyfold::FieldMode::Document)) need a `[documents]` section of the policy that applies.
+pub struct DocumentCipher<'m> {
+    direction: Direction,
+    options: DocumentOptions,
+    /// When rebinding: which of the row bindings holds the identifiers that are replaced, and by what.
+    moves: Option<(usize, &'m dyn RowMap)>,
+    /// Deterministic fields first, since others may be bound to them; those of documents last.
+    fields: Vec<FieldCipher>,
+    /// The kinds of documents whose values are sealed together.
+    kinds: Vec<Kind>,
+    /// Per field: members that must have these strings.
+    conditions: Vec<Vec<(JsonPath, String)>>,
+    /// Distinct row bindings, and which of them each field has.
+    row_paths: Vec<String>,
+    row_of_field: Vec<Option<usize>>,
+    /// Per field: whether it applied to a document, and whether its paths selected a value.
+    applied: Vec<AtomicBool>,
+    selected: Vec<AtomicBool>,
+    /// The compiled paths for whatever applies to a document.
+    rules: Mutex<HashMap<Applies, Arc<Rules>>>,
+    /// The members that indexes have at the top of documents, with the place of each.
+    members: Vec<(String, JsonRules)>,
+}
+
+/// What applies to a document: the kind whose values are sealed together, and fields.
+type Applies = (Option<usize>, Vec<usize>);
+
+/// The paths of the fields that apply to a document, and of their row bindings.
+struct Rules {
+    paths: JsonRules,
+    /// The field of each path.
+    field_of_path: Vec<usize>,
+    rows: Vec<(usize, JsonRules)>,
+    /// Whether they select the same in what was protected, whatever the document.
+    settled: bool,
+}
+
+/// A document of a batch, with what was found in it. A line has several where a kind of documents has its root inside.
+struct Line<'b> {
+    /// Of the text, and the number of its line.
+    index: usize,
+    number: u64,
+    document: Document<'b>,
+    found: Vec<Located>,
+    rules: Arc<Rules>,
+    /// The kind of documents, if it is one whose values are sealed together.
+    kind: Option<usize>,
+    /// What the header of a protected document says, and where it is.
+    header: Option<(HeaderTexts, Range<usize>)>,
+}
+
+impl Line<'_> {
+    /// An error in this document.
+    fn failed(&self, error: impl Into<DocumentError>) -> DocumentError {
+        error.into().in_text(self.index, self.number)
+    }
+}
+
+/// The new text of a value: where it goes, and what.
+type Replacement = (Range<usize>, Zeroizing<Vec<u8>>);
+
+/// A value of a batch: in which line, and which of the values found there.
+type Place = (usize, usize);
+
+/// Documents whose values were replaced. Has no `Debug`: it may hold plaintext.
+pub struct Transformed {
+    /// The new texts, in the order of the old ones.
+    pub texts: Vec<Zeroizing<Vec<u8>>>,
+    /// What was done.
+    pub counts: DocumentCounts,
+}
+
+/// Documents whose values were replaced, about to be written. Holds plaintext.
+pub struct Changed<'c, 'b> {
+    cipher: &'c DocumentCipher<'c>,
+    texts: &'b [DocumentText<'b>],
+    lines: Vec<Line<'b>>,
+    /// Per text.
+    changes: Vec<Vec<Replacement>>,
+    /// The text that is written next.
+    next: usize,
+    counts: DocumentCounts,
+}
+
+impl Changed<'_, '_> {
+    /// Appends the next text to `out`: each once, in their order.
+    ///
+    /// # Errors
+    ///
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): what was protected could not be revealed, since a path or condition looks at it.
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): it would be too long for that.
+    /// - [`Internal`](ErrorKind::Internal): there is no further text.
+    pub fn push_next(&mut self, out: &mut Vec<u8>) -> Result<(), DocumentError> {
+        let index = self.next;
+        let Some(text) = self.texts.get(index) else {
+            return Err(DocumentError::new(ErrorKind::Internal, "there is no further document"));
+        };
+        self.next += 1;
+        let start = out.len();
+        splice(text.content, std::mem::take(&mut self.changes[index]), out);
+        let first = self.lines.partition_point(|line| line.index < index);
+        let behind = self.lines.partition_point(|line| line.index <= index);
+        let checked = self.cipher.check_output(&self.lines[first..behind], &out[start..], text.line, &mut self.counts);
+        checked.map_err(|error| error.in_text(index, text.line))
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn counts(&self) -> DocumentCounts {
+        self.counts
+    }
+}
+
+impl<'m> DocumentCipher<'m> {
+    /// Acquires the keys of all fields that have paths, and compiles these.
+    ///
+    /// # Errors
+    ///
+    /// - As for [`FieldKeys::fields`] and [`refuse_elsewhere`].
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): no field has paths; a row binding has no path; documents whose values are sealed
+    ///   together cannot be rebound or re-encrypted; two indexes have one member.
+    /// - [`Configuration`](ErrorKind::Configuration): a path is not one of RFC 9535.
+    pub fn new(keys: &FieldKeys<'_>, options: DocumentOptions) -> Result<Self, DocumentError> {
+        refuse_elsewhere(
+            &keys.ring.policy(),
+            |field| (field.paths.is_empty(), field.columns.is_empty() && field.segments.is_empty()),
+            "paths",
+        )?;
+        let mut fields = keys.fields(|field| !field.paths.is_empty())?;
+        if fields.is_empty() {
+            return Err(refused("no field of the configuration or the policies has JSON paths"));
+        }
+        fields.sort_by_key(|field| (field.is_of_documents(), !field.is_deterministic()));
+        let mut row_paths: Vec<String> = Vec::new();
+        let mut row_of_field = Vec::new();
+        let mut conditions = Vec::new();
+        for field in &fields {
+            row_of_field.push(row_path(field.policy())?.map(|path| {
+                row_paths.iter().position(|known| known == path).unwrap_or_else(|| {
+                    row_paths.push(path.to_owned());
+                    row_paths.len() - 1
+                })
+            }));
+            let compiled = field.policy().only_if.iter().map(condition).collect::<Result<_, DocumentError>>();
+            conditions.push(compiled.map_err(|error| error.of_field(&field.policy().name))?);
+        }
+        let kinds = Kind::all(keys, &mut row_paths, fields.iter().any(FieldCipher::is_of_documents))?;
+        let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
+        let made = Self {
+            direction: keys.direction,
+            options,
+            moves: None,
+            applied: flags(),
+            selected: flags(),
+            fields,
+            kinds,
+            conditions,
+            row_paths,
+            row_of_field,
+            rules: Mutex::default(),
+            members: members::members(&keys.ring.policy())?,
+        };
+        // Compile every path now, so that a wrong one is reported before anything is read.
+        made.rules_for(None, (0..made.fields.len()).collect())?;
+        Ok(made)
+    }
+
+    /// The fields that have paths.
+    #[must_use]
+    pub fn fields(&self) -> &[FieldCipher] {
+        &self.fields
+    }
+
+    /// The distinct row bindings.
+    #[must_use]
+    pub fn row_paths(&self) -> &[String] {
+        &self.row_paths
+    }
+
+    /// Where values get another row: the identifiers at `row_path`, one of [`row_paths`](Self::row_paths), are replaced as `map` says.
+    #[must_use]
+    pub fn moving(mut self, row_path: &str, map: &'m dyn RowMap) -> Self {
+        self.moves = self.row_paths.iter().position(|path| path == row_path).map(|row| (row, map));
+        self
+    }
+
+    /// Replaces the values of documents, which [`Changed`] then writes.
+    ///
+    /// # Errors
+    ///
+    /// The first of any text; none of them is then of use. The kinds that its cause has are those of [`FieldCipher`],
+    /// [`DocumentSealer::seal`](keyfold::DocumentSealer::seal), [`DocumentOpener::open`](keyfold::DocumentOpener::open), and
+    ///
+    /// - [`InvalidInput`](ErrorKind::InvalidInput), [`LimitExceeded`](ErrorKind::LimitExceeded): a text is no JSON that paths can be
+    ///   applied to, a value has another type than the policy says, a row binding is not there once.
+    /// - [`Malformed`](ErrorKind::Malformed): something that should be sealed is not.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): no field applies ([`UNMATCHED`]), a value looks sealed already
+    ///   ([`LOOKS_SEALED`](crate::LOOKS_SEALED)), a manifest is missing.
+    pub fn transform<'c, 'b>(&'c self, texts: &'b [DocumentText<'b>]) -> Result<Changed<'c, 'b>, DocumentError> {
+        let mut counts = DocumentCounts::default();
+        let lines = self.lines(texts, &mut counts)?;
+        let mut replacements: Vec<Vec<Option<Replacement>>> =
+            lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        let mut members: Vec<members::Members> = lines.iter().map(|_| members::Members::new()).collect();
+        match (self.direction, self.moves) {
+            (_, Some((row_path, map))) => self.rebind(&lines, row_path, map, &mut replacements, &mut counts)?,
+            (Direction::Reencrypt, None) => self.reencrypt(&lines, &mut replacements, &mut counts)?,
+            _ => {
+                for field in 0..self.fields.len() {
+                    let places = places_of(&lines, field);
+                    if places.is_empty() {
+                        continue;
+                    }
+                    if !self.fields[field].is_of_documents() {
+                        self.transform_field(&lines, field, &places, &mut replacements, &mut counts)?;
+                    }
+                    if let Direction::Protect { .. } = self.direction {
+                        self.add_tokens(&lines, field, &places, &mut members)?;
+                    }
+                }
+                self.transform_documents(&lines, &mut replacements, &mut counts)?;
+                counts.values += lines.iter().map(|line| line.found.len() as u64).sum::<u64>();
+            }
+        }
+        let mut changes: Vec<Vec<Replacement>> = Vec::with_capacity(texts.len());
+        changes.resize_with(texts.len(), Vec::new);
+        for ((line, replaced), members) in lines.iter().zip(replacements).zip(members) {
+            let at = line.document.offset();
+            let edits = self.member_edits(line, &members).map_err(|error| line.failed(error))?;
+            let replaced = replaced.into_iter().flatten().chain(edits);
+            changes[line.index].extend(replaced.map(|(span, new)| (at + span.start..at + span.end, new)));
+        }
+        for changes in &mut changes {
+            changes.sort_by_key(|(span, _)| (span.start, span.end));
+        }
+        Ok(Changed { cipher: self, texts, lines, changes, next: 0, counts })
+    }
+
+    /// As [`transform`](Self::transform), with the new texts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`transform`](Self::transform) and [`Changed::push_next`].
+    pub fn transform_all(&self, texts: &[DocumentText<'_>]) -> Result<Transformed, DocumentError> {
+        let mut changed = self.transform(texts)?;
+        let mut all = Vec::with_capacity(texts.len());
+        for text in texts {
+            let mut out = Zeroizing::new(Vec::with_capacity(text.content.len() * 2));
+            changed.push_next(&mut out)?;
+            all.push(out);
+        }
+        Ok(Transformed { texts: all, counts: changed.counts() })
+    }
+
+    /// The documents of all texts, and what the paths select in them.
+    fn lines<'b>(
+        &self,
+        texts: &[DocumentText<'b>],
+        counts: &mut DocumentCounts,
+    ) -> Result<Vec<Line<'b>>, DocumentError> {
+        let mut lines = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            let has_header = !matches!(self.direction, Direction::Protect { .. });
+            let of_line = self.lines_of(text.content, index, text.line, has_header);
+            let of_line = of_line.map_err(|error| error.in_text(index, text.line))?;
+            if of_line.iter().all(|line| line.found.is_empty() && line.header.is_none()) {
+                if !self.options.pass_unmatched {
+                    return Err(refused(UNMATCHED).in_text(index, text.line));
+                }
+                counts.unmatched += 1;
+            }
+            for line in &of_line {
+                for &field in &line.rules.field_of_path {
+                    self.applied[field].store(true, Ordering::Relaxed);
+                }
+                for located in &line.found {
+                    self.selected[line.rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
+                }
+            }
+            lines.extend(of_line);
+        }
+        Ok(lines)
+    }
+
+    /// The documents of one line: the whole, and those that the kind of it has inside.
+    fn lines_of<'b>(
+        &self,
+        text: &'b [u8],
+        index: usize,
+        number: u64,
+        has_header: bool,
+    ) -> Result<Vec<Line<'b>>, DocumentError> {
+        let mut whole = Document::parse(text, number)?;
+        let kind = Kind::of(&self.kinds, &whole)?;
+        let inside = match kind.and_then(|kind| self.kinds[kind].root.as_ref()) {
+            Some(root) => root.take(&mut whole)?,
+            None => return Ok(vec![self.line(whole, index, number, kind, has_header)?]),
+        };
+        let mut lines = vec![self.line(whole, index, number, None, has_header)?];
+        for document in inside {
+            lines.push(self.line(document, index, number, kind, has_header)?);
+        }
+        Ok(lines)
+    }
+
+    fn line<'b>(
+        &self,
+        mut document: Document<'b>,
+        index: usize,
+        number: u64,
+        kind: Option<usize>,
+        has_header: bool,
+    ) -> Result<Line<'b>, DocumentError> {
+        let place = kind.filter(|_| has_header).map(|kind| self.kinds[kind].place());
+        let header = place.map(|place| place.take(&mut document)).transpose()?.flatten();
+        let fields = self.applicable(&document);
+        // What no field applies to is no document of the kind: another type of resource, say.
+        let is_document = header.is_some()
+            || fields.iter().any(|&field| self.fields[field].is_of_documents())
+            || kind.is_some_and(|kind| self.kinds[kind].manifest() != ManifestRule::None) && !fields.is_empty();
+        let kind = kind.filter(|_| is_document);
+        let rules = self.rules_for(kind, fields)?;
+        let found = rules.paths.locate(&document)?;
+        let of_documents = |located: &Located| self.fields[rules.field_of_path[located.rule]].is_of_documents();
+        if kind.is_none() && found.iter().any(of_documents) {
+            return Err(refused(
+                "a field of documents is in the document, but no [documents] section of the policy applies to it",
+            ));
+        }
+        Ok(Line { index, number, document, found, rules, kind, header: header.map(|(texts, (span, _))| (texts, span)) })
+    }
+
+    /// Whether a value with line feeds would break the format.
+    fn one_line(&self) -> bool {
+        !self.options.many_lines
+    }
+
+    /// Refuses fields that applied to documents and never selected anything in all that was transformed so far: a path with a typo
+    /// leaves values in clear.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyRefused`](ErrorKind::PolicyRefused).
+    pub fn refuse_unused(&self) -> Result<(), DocumentError> {
+        for (index, field) in self.fields.iter().enumerate() {
+            let (applied, selected) = (&self.applied[index], &self.selected[index]);
+            if applied.load(Ordering::Relaxed) && !selected.load(Ordering::Relaxed) && !field.policy().optional {
+                let why =
+                    "its paths select nothing in the whole input (a typo?); optional = true in the policy allows that";
+                return Err(refused(why).of_field(&field.policy().name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Encrypts or decrypts the values of one field in a batch.
+    fn transform_field(
+        &self,
+        lines: &[Line<'_>],
+        field: usize,
+        places: &[Place],
+        replacements: &mut [Vec<Option<Replacement>>],
+        counts: &mut DocumentCounts,
+    ) -> Result<(), DocumentError> {
+        let job = &self.fields[field];
+        let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
+        let bindings = self.rows(lines, field, places, replacements).map_err(at)?;
+        let rows: Option<Vec<&[u8]>> =
+            bindings.as_ref().map(|bindings| places.iter().map(|(line, _)| bindings[line].as_bytes()).collect());
+        let tokens: Vec<Token<'_>> = places
+            .iter()
+            .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
+            .collect::<Result<_, _>>()?;
+        let texts = match self.direction {
+            Direction::Protect { seal_sealed } => {
+                for (row, token) in tokens.iter().enumerate() {
+                    if let (Token::String { text, .. }, false) = (token, seal_sealed) {
+                        job.refuse_sealed(row, text).map_err(RowFailed::from).map_err(at)?;
+                    }
+                }
+                protect(job, &tokens, rows.as_deref()).map_err(at)?
+            }
+            Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
+                let (texts, opened) = reveal(job, &tokens, rows.as_deref(), self.one_line()).map_err(at)?;
+                let (outdated, compromised) = opened.counts();
+                counts.outdated += outdated;
+                counts.compromised += compromised;
+                texts
+            }
+        };
+        for (&(line, found), text) in places.iter().zip(texts) {
+            replacements[line][found] = Some((lines[line].found[found].span.clone(), text));
+        }
+        Ok(())
+    }
+
+    /// The fields whose conditions a document meets.
+    fn applicable(&self, document: &Document<'_>) -> Vec<usize> {
+        let holds = |(path, expected): &(JsonPath, String)| {
+            let nodes = path.query(document.value()).all();
+            nodes.len() == 1 && nodes[0].as_str() == Some(expected)
+        };
+        (0..self.fields.len()).filter(|&field| self.conditions[field].iter().all(holds)).collect()
+    }
+
+    fn rules_for(&self, kind: Option<usize>, fields: Vec<usize>) -> Result<Arc<Rules>, DocumentError> {
+        // The map only ever grows by whole entries, so a panic elsewhere leaves it good.
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = (kind, fields);
+        if let Some(rules) = known.get(&of) {
+            return Ok(rules.clone());
+        }
+        let fields = &of.1;
+        let mut named = Vec::new();
+        let mut field_of_path = Vec::new();
+        let mut rows: Vec<(usize, JsonRules)> = Vec::new();
+        for &field in fields {
+            for path in &self.fields[field].policy().paths {
+                named.push((self.fields[field].policy().name.clone(), path.clone()));
+                field_of_path.push(field);
+            }
+        }
+        let of_kind = kind.and_then(|kind| self.kinds[kind].row_path);
+        for row in fields.iter().filter_map(|&field| self.row_of_field[field]).chain(of_kind) {
+            if rows.iter().all(|(known, _)| *known != row) {
+                rows.push((row, JsonRules::compile([("row binding", &self.row_paths[row])])?));
+            }
+        }
+        let paths = JsonRules::compile(named)?;
+        let conditions = self.fields.iter().flat_map(|field| field.policy().only_if.keys());
+        let conditions =
+            conditions.chain(self.kinds.iter().flat_map(Kind::conditions)).map(|path| (path.as_str(), false));
+        let bindings = rows.iter().map(|(row, _)| (self.row_paths[*row].as_str(), true));
+        let settled = self.kinds.iter().all(|kind| kind.root.is_none()) && paths.is_settled(conditions.chain(bindings));
+        let rules = Arc::new(Rules { paths, field_of_path, rows, settled });
+        known.insert(of, rules.clone());
+        Ok(rules)
+    }
+
+    /// The row binding of each line that has values of a field: what stands at the path of the binding, in clear.
+    fn rows(
+        &self,
+        lines: &[Line<'_>],
+        field: usize,
+        places: &[Place],
+        replacements: &[Vec<Option<Replacement>>],
+    ) -> Result<Option<HashMap<usize, Zeroizing<String>>>, RowFailed> {
+        let Some(row_path) = self.row_of_field[field].filter(|_| self.fields[field].is_bound()) else {
+            return Ok(None);
+        };
+        let mut rows = HashMap::new();
+        for (at, &(line, _)) in places.iter().enumerate() {
+            if let Entry::Vacant(row) = rows.entry(line) {
+                let binding = self.row_binding(&lines[line], row_path, &replacements[line]);
+                row.insert(binding.map_err(|error| RowFailed { row: at, error })?);
+            }
+        }
+        Ok(Some(rows))
+    }
+
+    fn row_binding(
+        &self,
+        line: &Line<'_>,
+        row_path: usize,
+        replacements: &[Option<Replacement>],
+    ) -> Result<Zeroizing<String>, DocumentError> {
+        let path = &self.row_paths[row_path];
+        let wrong = |why: &'static str| DocumentError::new(ErrorKind::InvalidInput, why).with_detail(path);
+        let rules = line.rules.rows.iter().find(|(known, _)| *known == row_path).map(|(_, rules)| rules);
+        let found = rules.map(|rules| rules.locate(&line.document)).transpose()?.unwrap_or_default();
+        let [place] = &found[..] else {
+            let selected = match found.len() {
+                0 => "the row binding selects no value, but must select exactly one",
+                _ => "the row binding selects several values, but must select exactly one",
+            };
+            return Err(wrong(selected));
+        };
+        let protected = line.found.iter().position(|other| other.span == place.span);
+        let bound = match (protected, self.direction) {
+            (Some(at), _) if !self.fields[line.rules.field_of_path[line.found[at].rule]].is_deterministic() => {
+                return Err(refused("the row binding is protected and so must be deterministic").with_detail(path));
+            }
+            // Deterministic fields come first, so this one has been opened already.
+            (Some(at), Direction::Reveal | Direction::Rebind | Direction::Reencrypt) => {
+                let opened = replacements[at].as_ref().and_then(|(_, text)| std::str::from_utf8(text).ok());
+                scalar_text(opened.and_then(Token::parse))
+            }
+            _ => scalar_text(Some(line.document.token(place.span.clone())?)),
+        };
+        bound
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| wrong("the row binding is not a text or a number, or is empty"))
+    }
+}
+
+/// Where the values of `field` are in a batch.
+fn places_of(lines: &[Line<'_>], field: usize) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (line, found) in
+        lines.iter().enumerate().flat_map(|(at, line)| line.found.iter().enumerate().map(move |(i, _)| (at, i)))
+    {
+        if lines[line].rules.field_of_path[lines[line].found[found].rule] == field {
+            places.push((line, found));
+        }
+    }
+    places
+}
+
+fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, DocumentError> {
+    match &policy.row_binding {
+        RowBinding::Bound { path: Some(path), .. } => Ok(Some(path)),
+        RowBinding::Bound { path: None, .. } => {
+            Err(refused("its row_binding names no JSONPath; write { path = … }").of_field(&policy.name))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn condition((path, expected): (&String, &String)) -> Result<(JsonPath, String), DocumentError> {
+    let wrong = |error: serde_json_path::ParseError| {
+        let error = Error::new(ErrorKind::Configuration, "only_if is no JSONPath").with_detail(error.to_string());
+        DocumentError::from(error)
+    };
+    Ok((JsonPath::parse(path).map_err(wrong)?, expected.clone()))
+}
+
+/// What the policy does not allow.
+fn refused(why: &'static str) -> DocumentError {
+    DocumentError::new(ErrorKind::PolicyRefused, why)
+}
+
+/// A value of a batch that was refused, and why; the caller knows where it is.
+struct RowFailed {
+    row: usize,
+    error: DocumentError,
+}
+
+impl RowFailed {
+    fn new(row: usize, kind: ErrorKind, why: &'static str) -> Self {
+        Self { row, error: DocumentError::new(kind, why) }
+    }
+}
+
+impl From<RowError> for RowFailed {
+    fn from(failed: RowError) -> Self {
+        Self { row: failed.row, error: failed.error.into() }
+    }
+}
