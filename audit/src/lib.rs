@@ -18,7 +18,7 @@ mod verify;
 
 pub use anchor::Anchor;
 pub use ecs::Ecs;
-pub use event::Event;
+pub use event::{Event, NoLine};
 pub use file::{FileAudit, files_of, lock_of};
 pub use line::event_json;
 pub use statement::{sign_statement, signed_digest, verify_statement};

@@ -73,11 +73,23 @@ fn overview(report: &Report) -> Section {
         row![
             "Fields",
             format!(
-                "{}, {} of them identifiers, {} bound to their row",
+                "{}, {} of them identifiers, {} bound to their row; {}",
                 report.fields.len(),
                 report.classified(),
-                report.bound()
+                report.bound(),
+                match report.unauthenticated().len() {
+                    0 => "all authenticated".to_owned(),
+                    n => format!("{n} NOT AUTHENTICATED"),
+                }
             )
+        ],
+        row![
+            "KEKs",
+            match report.keks.iter().filter(|kek| kek.beside && kek.wraps != "audit chains").count() {
+                0 => format!("{}, none of them a file beside the key records", report.keks.len()),
+                n =>
+                    format!("{}, {n} OF THEM BESIDE THE KEY RECORDS: whoever has both has the keys", report.keks.len()),
+            }
         ],
         row![
             "Keys",
@@ -125,9 +137,14 @@ fn matrix(report: &Report) -> Section {
                 field.migrates.then(|| "IN MIGRATION: values in clear may be read".to_owned()),
             ]),
             lines([
+                (!field.authenticated).then(|| "NOT AUTHENTICATED".to_owned()),
                 Some(field.row_binding.as_ref().map_or_else(|| "no row".to_owned(), |row| format!("row: {row}"))),
                 (!field.required_context.is_empty()).then(|| format!("context: {}", field.required_context.join(", "))),
             ]),
+            match &field.manifest {
+                Some(manifest) => Cell(manifest.split("; ").map(str::to_owned).collect()),
+                None => "-".into(),
+            },
             lines([
                 Some(field.keys.clone()),
                 Some(format!("replaced {}", field.rotation)),
@@ -138,8 +155,9 @@ fn matrix(report: &Report) -> Section {
         ]
     };
     let rows = report.fields.iter().map(row).collect();
-    let head = ["Field", "Service", "Protection", "Bound to", "Keys", "Shows"];
-    let intro = "What no policy names is in clear: keyfold policy check and keyfold scan look for it.";
+    let head = ["Field", "Service", "Protection", "Bound to", "Manifest", "Keys", "Shows"];
+    let intro = "What no policy names is in clear: keyfold policy check and keyfold scan look for it. A manifest is of a kind of JSON documents: \
+        without one, values that are taken out of a document are not missed. Which kind applies to a document hangs on its members in clear.";
     Section {
         title: "Encryption of each service and field",
         blocks: vec![Block::Text(intro.to_owned()), table("Encryption configuration matrix", &head, rows)],
@@ -200,7 +218,7 @@ fn inventory(report: &Report) -> Section {
     let row = |kek: &crate::KekRow| {
         row![
             kek.kek.as_str(),
-            kek.service,
+            format!("{}, {}", kek.service, kek.place),
             format!("{}, {} records", kek.wraps, kek.records),
             kek.state.map_or_else(|| kek.used.to_owned(), |state| format!("{}; {state}", kek.used)),
         ]
@@ -269,6 +287,8 @@ fn audit(report: &Report) -> Section {
                 row!["Values searched for", total.searched.to_string()],
                 row!["Values that did not open or were refused", total.failed.to_string()],
                 row!["Events that could not be recorded", audit.lost.to_string()],
+                row!["Events dated after this report, left out", audit.later.to_string()],
+                row!["Lines that are no events, left out", audit.unread.to_string()],
                 row![
                     "Lines behind the last anchors",
                     audit.gap.map_or_else(|| "there are no anchors".to_owned(), |gap| gap.to_string())
@@ -286,10 +306,15 @@ fn audit(report: &Report) -> Section {
     ];
     let labels = audit.days.iter().map(|day| day.day.clone()).collect();
     blocks.push(Block::Chart(Chart::bars("Opens per day", "values, over the last 30 days", labels, series)));
-    blocks.push(Block::Text(match &report.hours {
-        Some(hours) => format!("An anomaly is worth a look and need not be wrong. Usual hours are {hours}; a burst is more than {} times a median hour.", report.burst),
-        None => format!("An anomaly is worth a look and need not be wrong. No usual hours were given (--hours); a burst is more than {} times a median hour.", report.burst),
-    }));
+    let hours = match &report.hours {
+        Some(hours) => format!("Usual hours are {hours}"),
+        None => "No usual hours were given (--hours)".to_owned(),
+    };
+    blocks.push(Block::Text(format!(
+        "An anomaly is worth a look and need not be wrong. {hours}; a burst is more than {} times a median hour of the actor before, in his first \
+         hours of those of others, and more than {} values where there is nothing to compare with.",
+        report.burst, report.burst_first
+    )));
     let rows: Vec<_> = audit
         .anomalies
         .iter()

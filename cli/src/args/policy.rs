@@ -32,9 +32,13 @@ pub(crate) struct PolicyCheck {
     #[arg(long, value_name = "FILE", required_unless_present = "database", value_hint = ValueHint::FilePath)]
     pub(crate) schema: Option<PathBuf>,
     /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE (docs/POSTGRES.md), without a password, since others can see
-    /// it. Each of its columns must be in the schema file; without that file, columns are classified by their names, as a guess.
+    /// it. Each of its columns must be in the schema file; without that file, columns are classified by their names, as a guess, and
+    /// those whose names say nothing must be named by the policy.
     #[arg(long, value_name = "URI")]
     pub(crate) database: Option<String>,
+    /// Pass columns whose names say nothing, with a note for each.
+    #[arg(long, requires = "database", conflicts_with = "schema")]
+    pub(crate) guess_only: bool,
     /// A policy whose rules are the least that is allowed.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) baseline: Option<PathBuf>,

@@ -48,9 +48,13 @@ pub(crate) struct Report {
     /// another time is an anomaly.
     #[arg(long, value_name = "HOURS")]
     pub(crate) hours: Option<Hours>,
-    /// An hour in which one actor opens more than so many times as many values of a field as in his median hour is an anomaly.
+    /// An hour in which one actor opens more than so many times as many values of a field as in his median hour before is an anomaly. His
+    /// first three hours are held against those of others.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub(crate) burst: u32,
+    /// Where there is nothing to compare with, an hour with more than so many opened values of a field is an anomaly.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) burst_first: u64,
     /// Prices of key services, in the form of report/src/prices.toml; by default those that this build has, with their date.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) prices: Option<PathBuf>,

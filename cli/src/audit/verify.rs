@@ -1,6 +1,6 @@
 //! `keyfold audit verify`
 
-use super::read;
+use super::{each_line, read};
 use crate::args::AuditVerify;
 use crate::failure::{Exit, Failure};
 use crate::print_failed;
@@ -69,9 +69,9 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
     })
 }
 
-/// Verifies a trail with its anchors, under those KEKs that it still has. Returns the files, too. A trail that nobody has written to yet has
-/// none; anchors that are missing otherwise are a finding.
-pub(crate) fn verify_trail(trail: AuditTrail) -> Result<(Vec<AuditText>, Report), Failure> {
+/// Verifies a trail with its anchors, under those KEKs that it still has. A trail that nobody has written to yet has none; anchors that are
+/// missing otherwise are a finding.
+pub(crate) fn verify_trail(trail: AuditTrail) -> Result<Report, Failure> {
     let texts = trail.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let anchors = |path: &PathBuf| match path.exists() {
         true => read_anchors(path),
@@ -84,8 +84,7 @@ pub(crate) fn verify_trail(trail: AuditTrail) -> Result<(Vec<AuditText>, Report)
         lineage: Some(trail.lineage),
         from_file: None,
     };
-    let report = pollster::block_on(keyfold_audit::verify(&texts, &expected));
-    Ok((texts, report))
+    Ok(pollster::block_on(keyfold_audit::verify(&texts, &expected)))
 }
 
 fn print(report: &Report, signed: &[Signed], forgeable: &[KekAlias], out: &mut impl Write) -> std::io::Result<()> {
@@ -169,13 +168,15 @@ fn look_up(statements: &[&AuditText], trail: &[PathBuf]) -> Result<Vec<Signed>, 
     };
     let mut signed: Vec<_> = statements.iter().map(sha256).collect();
     for path in if signed.is_empty() { &[] } else { trail } {
-        let text = read(path)?;
-        for (index, line) in text.bytes.split(|&byte| byte == b'\n').enumerate() {
-            let Some(digest) = keyfold_audit::signed_digest(line) else { continue };
+        let mut number = 0;
+        each_line(path, |line| {
+            number += 1;
+            let Some(digest) = keyfold_audit::signed_digest(line) else { return Ok(()) };
             for statement in signed.iter_mut().filter(|statement| statement.sha256 == digest) {
-                statement.recorded_at.get_or_insert_with(|| (text.name.clone(), index as u64 + 1));
+                statement.recorded_at.get_or_insert_with(|| (path.display().to_string(), number));
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(signed)
 }
