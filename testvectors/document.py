@@ -12,8 +12,8 @@ def base64url(text):
     check(base64.urlsafe_b64encode(decoded).decode().rstrip("=") == text, "Malformed")
     return decoded
 
-def expand(key, label, header, context):  # §18.3
-    return HKDFExpand(hashes.SHA256(), 32, bytes([len(label)]) + label + header + context).derive(key)
+def expand(key, label, header, has_manifest, context):  # §18.3
+    return HKDFExpand(hashes.SHA256(), 32, bytes([len(label)]) + label + header + bytes([has_manifest]) + context).derive(key)
 
 def sized(path):
     check(len(path.encode()) <= 65535, "LimitExceeded")
@@ -45,10 +45,10 @@ def open_document(ring, header, bodies, beside, manifest, manifest_rule, scope=N
         entries = [(body["path"].encode(), b"\1" + sized(body["path"]) + found[-16:]) for body, found in zip(bodies, sealed)]
         entries += [(path.encode(), b"\2" + sized(path) + struct.pack(">Q", len(text.encode())) + text.encode()) for path, text in beside]
         message = bytes([len(label)]) + label + manifest[:8] + struct.pack(">I", len(entries)) + b"".join(entry for _, entry in sorted(entries))
-        mac = hmac.digest(expand(key, label, header, encoded), message, "sha256")
+        mac = hmac.digest(expand(key, label, header, True, encoded), message, "sha256")
         check(hmac.compare_digest(mac, manifest[8:]), "DecryptionFailed")
         sequence = int.from_bytes(manifest[:8], "big")
-    cipher, values = aead.AESGCM(expand(key, b"keyfold/document/v1/key", header, encoded)), []
+    cipher, values = aead.AESGCM(expand(key, b"keyfold/document/v1/key", header, manifest is not None, encoded)), []
     for body, found in zip(bodies, sealed):  # §18.4
         name = body["field"].encode()
         aad = b"\x13keyfold/document/v1\1" + bytes([len(name)]) + name + sized(body["path"])

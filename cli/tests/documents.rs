@@ -250,6 +250,52 @@ fn what_lacks_its_header_or_manifest_is_refused() {
     world.succeeds(&World::reveal("older.ndjson"));
 }
 
+/// Which section applies hangs on a member in clear, so a section that requires no manifest must not help who takes it out.
+#[test]
+fn a_kind_that_requires_no_manifest_does_not_open_what_was_sealed_with_one() {
+    let world = World::new();
+    let lax = |manifest: &str| {
+        format!(
+            r#"version = 1
+[documents.strict]
+only_if = {{ "$.kind" = "strict" }}
+row_binding = "none"
+manifest = "required"
+[documents.lax]
+row_binding = "none"
+manifest = "{manifest}"
+[fields."p.x"]
+mode = "document"
+paths = ["$.x", "$.y"]
+"#
+        )
+    };
+    for manifest in ["none", "written"] {
+        world.write("documents.toml", lax(manifest));
+        let sealed: Value = serde_json::from_str(
+            &world.seal("in.ndjson", "{\"kind\":\"strict\",\"x\":\"Canáry7391\",\"y\":\"Canáry7391\"}\n"),
+        )
+        .expect("JSON");
+        let reveal = |change: &dyn Fn(&mut Value)| {
+            let mut changed = sealed.clone();
+            changed["kind"] = "other".into();
+            change(&mut changed);
+            world.write("changed.ndjson", changed.to_string() + "\n");
+            world.run(&World::reveal("changed.ndjson"))
+        };
+        let manifest_out = |d: &mut Value| drop(d["_keyfold"].as_object_mut().and_then(|m| m.remove("manifest")));
+        reveal(&manifest_out).expect(KEY, &["DecryptionFailed"]);
+        let and_value = |d: &mut Value| {
+            manifest_out(d);
+            d.as_object_mut().and_then(|members| members.remove("y"));
+        };
+        reveal(&and_value).expect(KEY, &["DecryptionFailed"]);
+        // By its manifest it still opens, and only whole.
+        reveal(&|_| ()).expect(0, &[]);
+        reveal(&|d| drop(d.as_object_mut().and_then(|m| m.remove("y")))).expect(KEY, &["DecryptionFailed"]);
+    }
+}
+
 #[test]
 fn what_cannot_be_protected_is_refused() {
     let world = World::with("member", "required");

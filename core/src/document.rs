@@ -155,10 +155,16 @@ impl Bound {
         })
     }
 
-    /// The keys of the document with this header, bound to `row`.
-    fn keys(&self, key: &OpenKey, header: &DocumentHeader, row: Option<&[u8]>) -> Result<DocumentKeys> {
+    /// The keys of the document with this header, bound to `row`, and to whether it has a manifest.
+    fn keys(
+        &self,
+        key: &OpenKey,
+        header: &DocumentHeader,
+        has_manifest: bool,
+        row: Option<&[u8]>,
+    ) -> Result<DocumentKeys> {
         let Material::Data(_, purpose) = &key.material else { return Err(crate::field::WRONG_CLASS) };
-        self.context.of_row(row, |context| DocumentKeys::new(derive_keys(purpose, header, context)))
+        self.context.of_row(row, |context| DocumentKeys::new(derive_keys(purpose, header, has_manifest, context)))
     }
 }
 
@@ -174,9 +180,16 @@ impl DocumentKeys {
     }
 }
 
-/// The key of a document's bodies and that of its manifest, from the purpose key of suite 05 and the parts of its context.
-pub(crate) fn derive_keys(purpose: &Secret<32>, header: &DocumentHeader, [a, b, c, d]: [&[u8]; 4]) -> [Secret<32>; 2] {
-    let parts = [&header.as_bytes()[..], a, b, c, d];
+/// The key of a document's bodies and that of its manifest, from the purpose key of suite 05 and the parts of its context. A document
+/// with a manifest has other keys than one without, so that nobody takes the manifest out, whatever the policy says of the kind that the
+/// document claims to be.
+pub(crate) fn derive_keys(
+    purpose: &Secret<32>,
+    header: &DocumentHeader,
+    has_manifest: bool,
+    [a, b, c, d]: [&[u8]; 4],
+) -> [Secret<32>; 2] {
+    let parts = [&header.as_bytes()[..], &[u8::from(has_manifest)], a, b, c, d];
     [KEY_LABEL, MAC_LABEL].map(|label| expand_sha256(purpose, label, &parts))
 }
 

@@ -195,13 +195,31 @@ fn every_move_copy_and_deletion_is_refused_under_a_manifest_and_every_move_of_a_
 }
 
 #[test]
-fn a_manifest_that_was_taken_out_is_refused_where_the_policy_requires_it() {
+fn a_manifest_that_was_taken_out_is_refused() {
     let lab = Lab::new();
     let ring = lab.process_with(config(&lab));
     let mut stored = seal(kind(&ring, "patient"), Some("p1"), &VALUES, "m").unwrap();
     stored.manifest = None;
     assert_eq!(refused(open(kind(&ring, "patient"), Some("p1"), &stored), "none"), ErrorKind::PolicyRefused);
-    assert!(open(kind(&ring, "written"), Some("p1"), &stored).is_ok());
+    // Nor by a kind that requires none, as an attacker may choose: values that were sealed with a manifest do not open without.
+    for name in ["written", "none"] {
+        let mut stored = stored.clone();
+        while !stored.bodies.is_empty() {
+            let opened = open(kind(&ring, name), Some("p1"), &stored);
+            assert_eq!(refused(opened, name), ErrorKind::DecryptionFailed);
+            stored.bodies.pop();
+        }
+    }
+    // The other way round: what has none gets none, and is no document of a kind that requires one.
+    let mut without = seal(kind(&ring, "none"), Some("p1"), &VALUES, "m").unwrap();
+    assert!(without.manifest.is_none());
+    assert!(open(kind(&ring, "written"), Some("p1"), &without).is_ok());
+    assert_eq!(refused(open(kind(&ring, "patient"), Some("p1"), &without), "none"), ErrorKind::PolicyRefused);
+    let whole = seal(kind(&ring, "patient"), Some("p1"), &VALUES, "m").unwrap();
+    without.manifest = whole.manifest;
+    for name in ["patient", "written", "none"] {
+        assert_eq!(refused(open(kind(&ring, name), Some("p1"), &without), name), ErrorKind::DecryptionFailed);
+    }
     // With all of its values gone as well.
     stored.bodies.clear();
     assert_eq!(refused(open(kind(&ring, "patient"), Some("p1"), &stored), "empty"), ErrorKind::PolicyRefused);

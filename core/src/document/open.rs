@@ -123,7 +123,8 @@ impl DocumentOpener {
         self.current.key_id() == Some(header.key_id())
     }
 
-    /// Opens the values of one document. Its key must be held. A manifest that is there is verified, whatever the policy says.
+    /// Opens the values of one document. Its key must be held. A manifest that is there is verified, whatever the policy says; values that
+    /// were sealed with one do not open without it.
     ///
     /// `bodies` and `beside` are all protected values that the document has now; the manifest says whether these are they.
     ///
@@ -136,7 +137,8 @@ impl DocumentOpener {
     /// - [`InvalidInput`](ErrorKind::InvalidInput): row binding missing or not wanted.
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than 2²⁰ values, or a path that is too long.
     /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): anything else: a body of another document, path or field, another row or
-    ///   context, a manifest of other values.
+    ///   context, a manifest of other values, or none where values were
+    ///   sealed with one.
     ///
     /// The plaintext of all values has been erased after an error.
     pub fn open(
@@ -178,7 +180,7 @@ impl DocumentOpener {
                 .with_detail(header.key_id().to_string())
         })?;
         key.check_usable(self.bound.ring.time())?;
-        let keys = self.bound.keys(key, header, row)?;
+        let keys = self.bound.keys(key, header, manifest.is_some(), row)?;
         let sequence = match manifest {
             None => None,
             Some(manifest) => Some(entries.verify(&keys, manifest)?.ok_or(ErrorKind::DecryptionFailed)?),

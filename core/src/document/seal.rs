@@ -137,7 +137,8 @@ impl DocumentSealer {
         random::fill(&mut drawn)?;
         let (id, nonces) = drawn.split_first_chunk::<DOCUMENT_ID_LEN>().ok_or(ErrorKind::Internal)?;
         let header = DocumentHeader::new(&key.key_id, id);
-        let keys = self.bound.keys(key, &header, row)?;
+        let has_manifest = self.bound.policy.manifest != ManifestRule::None;
+        let keys = self.bound.keys(key, &header, has_manifest, row)?;
         let mut data = vec![0; len];
         let padding = |i: usize| fields[i].policy.padding;
         seal_bodies(&keys, values, padding, nonces.as_chunks().0, &offsets, &mut data)?;
@@ -145,10 +146,7 @@ impl DocumentSealer {
         let of_values = values.iter().enumerate().map(|(i, value)| (value.path, bodies.bytes(i)));
         let entries = Entries::new(of_values, beside)?
             .ok_or(Error::new(ErrorKind::InvalidInput, "two values of a document are at the same path"))?;
-        let manifest = match self.bound.policy.manifest {
-            ManifestRule::None => None,
-            ManifestRule::Required | ManifestRule::Written => Some(entries.manifest(&keys, sequence)?),
-        };
+        let manifest = has_manifest.then(|| entries.manifest(&keys, sequence)).transpose()?;
         fields.iter().for_each(|field| field.uses.count(key.key_id, Use::Sealed, 1));
         Ok(SealedDocument { header, bodies, manifest })
     }

@@ -20,9 +20,10 @@ pub enum ManifestRule {
     /// Written; a document without one is refused.
     #[default]
     Required,
-    /// Written, and verified where it is there. Whoever can write documents can take it out.
+    /// Written, and verified where it is there; documents that were sealed without one open too. It cannot be taken out of a document
+    /// that has values, but such a document can be emptied of them.
     Written,
-    /// Not written; verified where it is there.
+    /// Not written; verified where it is there, and values that were sealed with one do not open without it.
     None,
 }
 

@@ -19,17 +19,23 @@ pub struct Document {
 }
 
 impl Document {
-    /// The document with this random ID under `key`.
+    /// The document with this random ID under `key`, with or without a manifest.
     ///
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded), [`InvalidInput`](ErrorKind::InvalidInput): a context or row binding that no document
     ///   has.
-    pub fn new(key: &Key, document_id: &[u8; DOCUMENT_ID_LEN], context: &Context, row: Option<&[u8]>) -> Result<Self> {
+    pub fn new(
+        key: &Key,
+        document_id: &[u8; DOCUMENT_ID_LEN],
+        has_manifest: bool,
+        context: &Context,
+        row: Option<&[u8]>,
+    ) -> Result<Self> {
         let header = DocumentHeader::new(&key.key_id(), document_id);
         let purpose = key.schedule().expand(Purpose::Document);
         let keys = BoundContext::new(context, row.is_some())?
-            .of_row(row, |context| derive_keys(&purpose, &header, context))?;
+            .of_row(row, |context| derive_keys(&purpose, &header, has_manifest, context))?;
         let [key, mac_key] = keys.map(|key| *key.expose());
         Ok(Self { header, key, mac_key })
     }

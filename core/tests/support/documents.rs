@@ -22,7 +22,8 @@ struct Plan {
     row: Option<&'static str>,
     values: Vec<Member>,
     beside: Vec<(&'static str, String)>,
-    sequence: u64,
+    /// `None`: sealed without a manifest.
+    sequence: Option<u64>,
 }
 
 impl Plan {
@@ -32,7 +33,8 @@ impl Plan {
 
     fn document(&self, make: &Maker, label: &str) -> Document {
         let id = bytes(&format!("document {label}"));
-        Document::new(&make.key(self.key), &id, &self.context(), self.row.map(str::as_bytes)).expect("a good context")
+        let (context, row) = (self.context(), self.row.map(str::as_bytes));
+        Document::new(&make.key(self.key), &id, self.sequence.is_some(), &context, row).expect("a good context")
     }
 
     /// The case, with every intermediate value.
@@ -52,14 +54,18 @@ impl Plan {
         }
         let bodies: Vec<(&str, &[u8])> = bodies.iter().map(|(path, body)| (*path, &body[..])).collect();
         let beside: Vec<_> = self.beside.iter().map(|(path, text)| Beside { path, sealed: text.as_bytes() }).collect();
-        let manifest = document.manifest(&bodies, &beside, self.sequence).expect("paths differ");
         let mut case = json!({
-            "manifest_rule": "required", "header": document.header.to_text(), "bodies": shown,
-            "beside": self.beside, "manifest": manifest_text(&manifest), "sequence": self.sequence, "expect": "ok",
-            "header_bytes": hex(document.header.as_bytes()), "manifest_bytes": hex(manifest),
-            "document_key": hex(document.key), "manifest_key": hex(document.mac_key),
+            "manifest_rule": "none", "header": document.header.to_text(), "bodies": shown,
+            "beside": self.beside, "manifest": null, "expect": "ok",
+            "header_bytes": hex(document.header.as_bytes()), "document_key": hex(document.key),
             "context": self.context.iter().map(|(k, v)| json!([k, hex(v)])).collect::<Vec<_>>(),
         });
+        if let Some(sequence) = self.sequence {
+            let manifest = document.manifest(&bodies, &beside, sequence).expect("paths differ");
+            (case["manifest_rule"], case["sequence"]) = (json!("required"), json!(sequence));
+            (case["manifest"], case["manifest_bytes"]) = (json!(manifest_text(&manifest)), json!(hex(manifest)));
+            case["manifest_key"] = json!(hex(document.mac_key));
+        }
         if let Some(scope) = self.scope {
             case["scope"] = json!(scope);
         }
@@ -98,7 +104,7 @@ pub(super) fn file(make: &Maker) -> File {
             ("patient.note", "$['text']['div']", Value::Text("short"), Padding::Multiple(16)),
         ],
         beside: vec![("$['managingOrganization']['reference']", reference)],
-        sequence: 1,
+        sequence: Some(1),
     };
     let whole = patient.seal(make, "patient");
     cases.push("a resource with a row, a context, padding and a manifest over a deterministic value", whole.clone());
@@ -113,23 +119,36 @@ pub(super) fn file(make: &Maker) -> File {
             ("a", "$['Z'][9]", Value::Boolean(true), Padding::None),
         ],
         beside: vec![],
-        sequence: u64::MAX,
+        sequence: Some(u64::MAX),
         ..plan(&patient)
     };
     cases.push("under an old key; paths in the order of their bytes, escaped as RFC 9535 says", odd.seal(make, "odd"));
-    let empty = Plan { values: vec![], beside: vec![], sequence: 0, ..plan(&patient) };
+    let empty = Plan { values: vec![], beside: vec![], sequence: Some(0), ..plan(&patient) };
     cases.push("without protected values", empty.seal(make, "empty"));
-    let mut free = whole.clone();
-    (free["manifest"], free["sequence"]) = (Json::Null, Json::Null);
-    free["manifest_rule"] = json!("written");
-    cases.push("the manifest taken out where the policy does not require it: opens", free.clone());
+    let without = Plan { sequence: None, ..plan(&patient) };
+    let free = without.seal(make, "free");
+    cases.push("sealed without a manifest", free.clone());
+    for (note, case, rule) in [
+        ("without a manifest, which the policy writes and does not require", &free, "written"),
+        ("with a manifest, which the policy writes and does not require", &whole, "written"),
+        ("with a manifest, which the policy does not write", &whole, "none"),
+    ] {
+        let mut case = case.clone();
+        case["manifest_rule"] = json!(rule);
+        cases.push(note, case);
+    }
     let mut dropped = free.clone();
     dropped["bodies"].as_array_mut().expect("a list").remove(1);
     cases.push("without a manifest nothing shows that a value was deleted: opens", dropped);
 
-    let other = Plan { row: Some("patient-2"), ..plan(&patient) }.seal(make, "other");
-    let older = plan(&patient).seal(make, "older");
-    Negative { cases: &mut cases, whole, free, other, older }.all();
+    let others = |of: &Plan, other: &str, older: &str| {
+        (Plan { row: Some("patient-2"), ..plan(of) }.seal(make, other), plan(of).seal(make, older))
+    };
+    let (other, older) = others(&patient, "other", "older");
+    let (free_other, free_older) = others(&without, "free other", "free older");
+    let whole = Family { one: whole, other, older };
+    let free = Family { one: free, other: free_other, older: free_older };
+    Negative { cases: &mut cases, whole, free }.all();
     ("document.json", head("documents: what opens, and what must not"), cases.1)
 }
 
@@ -137,13 +156,20 @@ fn plan(of: &Plan) -> Plan {
     Plan { context: of.context.clone(), values: of.values.clone(), beside: of.beside.clone(), ..*of }
 }
 
-struct Negative<'a> {
-    cases: &'a mut Cases,
-    /// The whole document, the same without its manifest where none is required, that of another row, an older state.
-    whole: Json,
-    free: Json,
+/// A document, that of another row, and an older state of it.
+#[derive(Clone)]
+struct Family {
+    one: Json,
     other: Json,
     older: Json,
+}
+
+struct Negative<'a> {
+    cases: &'a mut Cases,
+    /// With a manifest.
+    whole: Family,
+    /// Sealed without one.
+    free: Family,
 }
 
 impl Negative<'_> {
@@ -164,24 +190,36 @@ impl Negative<'_> {
     }
 
     fn both(&mut self, note: &str, expect: &str, change: impl Fn(&mut Json)) {
-        let (whole, free) = (self.whole.clone(), self.free.clone());
-        self.put(&format!("{note}, with a manifest"), expect, &whole, &change);
-        self.put(&format!("{note}, without one"), expect, &free, &change);
+        self.mix(note, expect, |case, _| change(case));
+    }
+
+    /// As `both`, with something of the documents beside that one.
+    fn mix(&mut self, note: &str, expect: &str, change: impl Fn(&mut Json, &Family)) {
+        for (note, family) in [
+            (format!("{note}, with a manifest"), self.whole.clone()),
+            (format!("{note}, without one"), self.free.clone()),
+        ] {
+            self.put(&note, expect, &family.one, |case| change(case, &family));
+        }
     }
 
     fn all(mut self) {
         let failed = "DecryptionFailed";
-        let (other, older) = (self.other.clone(), self.older.clone());
-        for (note, from) in [("of another row", &other), ("of an older state", &older)] {
+        type Pick = fn(&Family) -> &Json;
+        let picks: [(&str, Pick); 2] =
+            [("of another row", |family| &family.other), ("of an older state", |family| &family.older)];
+        for (note, from) in picks {
             for i in [0, 3] {
-                self.both(&format!("body {i} is that {note}"), failed, |case| {
-                    case["bodies"][i]["body"] = from["bodies"][i]["body"].clone();
+                self.mix(&format!("body {i} is that {note}"), failed, |case, family| {
+                    case["bodies"][i]["body"] = from(family)["bodies"][i]["body"].clone();
                 });
             }
-            self.both(&format!("the header is that {note}"), failed, |case| case["header"] = from["header"].clone());
+            self.mix(&format!("the header is that {note}"), failed, |case, family| {
+                case["header"] = from(family)["header"].clone();
+            });
             let whole = self.whole.clone();
-            self.put(&format!("the manifest is that {note}"), failed, &whole, |case| {
-                case["manifest"] = from["manifest"].clone();
+            self.put(&format!("the manifest is that {note}"), failed, &whole.one, |case| {
+                case["manifest"] = from(&whole)["manifest"].clone();
             });
         }
         self.both("two bodies of one field are swapped", failed, |case| {
@@ -201,7 +239,7 @@ impl Negative<'_> {
         });
         self.both("another row", failed, |case| case["row"] = json!(hex("patient-2")));
         self.both("no context", failed, |case| case["context"] = json!([]));
-        let (whole, free) = (self.whole.clone(), self.free.clone());
+        let (whole, free) = (self.whole.one.clone(), self.free.one.clone());
         self.put("a body is deleted", failed, &whole, |case| drop(list(case, "bodies").remove(4)));
         self.put("all bodies are deleted", failed, &whole, |case| list(case, "bodies").clear());
         self.put("a body is added", failed, &whole, |case| {
@@ -214,9 +252,23 @@ impl Negative<'_> {
         });
         self.put("the deterministic value is elsewhere", failed, &whole, |case| case["beside"][0][0] = json!("$['x']"));
         self.put("the deterministic value is deleted", failed, &whole, |case| case["beside"] = json!([]));
-        self.put("the manifest is taken out", "PolicyRefused", &whole, |case| case["manifest"] = Json::Null);
+        for (rule, expect) in [("required", "PolicyRefused"), ("written", failed), ("none", failed)] {
+            self.put(&format!("the manifest is taken out, read as {rule}"), expect, &whole, |case| {
+                (case["manifest"], case["manifest_rule"]) = (Json::Null, json!(rule));
+            });
+            self.put(&format!("the manifest and a value are taken out, read as {rule}"), expect, &whole, |case| {
+                (case["manifest"], case["manifest_rule"]) = (Json::Null, json!(rule));
+                drop(list(case, "bodies").remove(1));
+            });
+        }
         self.put("the manifest and all values are taken out", "PolicyRefused", &whole, |case| {
             (case["manifest"], case["bodies"]) = (Json::Null, json!([]));
+        });
+        self.put("sealed without a manifest where the policy requires one", "PolicyRefused", &free, |case| {
+            case["manifest_rule"] = json!("required");
+        });
+        self.put("a manifest is put into a document that was sealed without one", failed, &free, |case| {
+            case["manifest"] = whole["manifest"].clone();
         });
         for at in [0, 7, 8, 39] {
             self.put(&format!("byte {at} of the manifest: one bit flipped"), failed, &whole, |case| {
@@ -284,7 +336,7 @@ impl Negative<'_> {
                 case["bodies"][0]["body"] = changed(&case["bodies"][0]["body"], from, to);
             });
         }
-        let whole = self.whole.clone();
+        let whole = self.whole.one.clone();
         self.put("a manifest that is cut", "Malformed", &whole, |case| {
             let text = case["manifest"].as_str().expect("a text");
             case["manifest"] = json!(text[..text.len() - 4]);
@@ -316,7 +368,11 @@ pub(crate) fn open(world: &World, case: &Json) -> Result<(Vec<Found>, Option<u64
             true => RowBinding::Bound { column: None, path: Some("$.id".into()), segment: None },
             false => RowBinding::None,
         },
-        manifest: if case["manifest_rule"] == "required" { ManifestRule::Required } else { ManifestRule::Written },
+        manifest: match case["manifest_rule"].as_str().expect("a text") {
+            "required" => ManifestRule::Required,
+            "written" => ManifestRule::Written,
+            _ => ManifestRule::None,
+        },
         ..DocumentPolicy::new("d")
     })?;
     let context = case["context"].as_array().expect("a list").iter();
