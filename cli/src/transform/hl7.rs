@@ -143,7 +143,7 @@ impl Hl7Job {
             let start = bytes.len();
             let spans = item.found.iter().map(|located| located.span.clone());
             let changed = spans.zip(replaced).filter_map(|(span, new)| Some((span, new?)));
-            splice(item.message.raw(), changed, &mut bytes);
+            splice(item.message.raw(), changed, &mut bytes)?;
             self.check_output(item, &bytes[start..], &mut counts)?;
         }
         Ok(Done { bytes, counts })

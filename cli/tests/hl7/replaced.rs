@@ -20,8 +20,8 @@ row_binding = { segment = "MSH-10" }
 segments = ["PID-5"]
 "#;
 
-const MESSAGES: &str = "MSH|^~\\&|A|||||||1\rPID|1||||Canáry7391||||||||||||Canáry7391-77^^^H|123-45-6789\r\
-                        MSH!@#$%!A!!!!!!!2\rPID!1!!!!Canáry7391!!!!!!!!!!!!Canáry7391-77@@@H!987-65-4321\r";
+const MESSAGES: &str = "MSH|^~\\&|A|||||||1\rPID|1||||Canáry7391|||||||||||||Canáry7391-77^^^H|123-45-6789\r\
+                        MSH!@#$%!A!!!!!!!2\rPID!1!!!!Canáry7391!!!!!!!!!!!!!Canáry7391-77@@@H!987-65-4321\r";
 
 const TOKENS: &[&str] = &["--tokens", "sqlite:tokens.db"];
 
