@@ -5,12 +5,13 @@ use super::strength::weaknesses;
 use crate::args::PolicyCheck;
 use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
-use keyfold::{FieldPolicy, Policy};
+use keyfold::{FieldMode, FieldPolicy, Policy};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// What is wrong with a column.
 struct Finding {
@@ -132,13 +133,28 @@ fn bars<'b>(column: &Classified, rule: &FieldPolicy, baseline: &'b Policy) -> Ve
     if near.is_empty() { all().filter(|bar| bar.identifier == Some(column.class)).collect() } else { near }
 }
 
-/// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed.
+/// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed. And what a field shows, or lets
+/// others change, by the choice of its mode and its indexes.
 fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
     let is_known = |field: &FieldPolicy| {
         schema.classified.iter().any(|column| column.field.as_ref() == Some(&field.name) || holds(field, &column.at))
     };
     let fields = policy.fields().filter(|field| field.identifier.is_some() && !is_known(field));
-    fields.map(|field| format!("field {}: nothing that is classified is held by it", field.name)).collect()
+    let unheld = fields.map(|field| format!("field {}: nothing that is classified is held by it", field.name));
+    let is_free = |field: &&Arc<FieldPolicy>| matches!(field.mode, FieldMode::FormatPreserving { .. });
+    let free = policy.fields().filter(is_free).map(|field| {
+        format!(
+            "field {}: its values keep their format, and are NOT AUTHENTICATED: what was changed is not noticed",
+            field.name
+        )
+    });
+    let unchecked = policy.fields().filter(|field| field.has_unchecked_indexes()).map(|field| {
+        format!(
+            "field {}: without rows in its file nobody checks what the indexes of a table show together",
+            field.name
+        )
+    });
+    unheld.chain(free).chain(unchecked).collect()
 }
 
 #[cfg(test)]
