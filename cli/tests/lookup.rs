@@ -117,7 +117,8 @@ fn that_nobody_checks_what_indexes_show_is_said() {
     assert!(!run.stderr.contains("show together: patient.name, patient.ssn"), "{}", run.stderr);
     let config = world.config();
     let doctor = ["doctor", "--json", "--config", common::argument(&config), "--policy", "policy.toml"];
-    let doctor = world.run(&doctor).stdout_text();
+    let doctor = world.run(&doctor);
+    let doctor = doctor.stdout_text();
     assert!(
         doctor.contains("field patient.name: nobody checks")
             && doctor.contains("field patient.ssn: index lookup shows which rows are equal"),

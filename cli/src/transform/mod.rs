@@ -191,7 +191,8 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     }
     output.commit()?;
     if matches!(direction, Direction::Protect { .. }) {
-        let unchecked = ring.policy().fields().filter(|field| field.has_unchecked_indexes());
+        let policy = ring.policy();
+        let unchecked = policy.fields().filter(|field| field.has_unchecked_indexes());
         counts.unchecked_indexes = unchecked.map(|field| field.name.clone()).collect();
     }
     if direction == Direction::Reencrypt {

@@ -2,7 +2,8 @@
 
 use crate::args::IndexBackfill;
 use crate::failure::{Exit, Failure};
-use keyfold::{Error, Field, FieldMode, FieldPolicy, IndexPolicy, Indexer, KeyId, Prover, Token, Value};
+use keyfold::wire::KeyId;
+use keyfold::{Error, Field, FieldMode, FieldPolicy, IndexPolicy, Indexer, Prover, Token, Value};
 use keyfold_tables::{Cell, ColumnKind, Row, Table};
 use zeroize::Zeroizing;
 
