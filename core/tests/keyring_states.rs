@@ -274,6 +274,32 @@ fn roots_and_configured_keys_stay() {
     assert_eq!(refused(block_on(ring.change_state(unknown, KeyState::Compromised)), "?"), ErrorKind::NoMatchingKey);
 }
 
+/// Which look-up key seals the configuration says: the end of another one neither makes a key nor retires any.
+#[test]
+fn the_end_of_a_lookup_key_leaves_the_others_of_its_partition_alone() {
+    for state in [KeyState::Deactivated, KeyState::Compromised, KeyState::DestroyPending] {
+        for is_newest in [false, true] {
+            let lab = Lab::new();
+            let next = ours(KeyClass::Lookup, DEFAULT_PARTITION, 9);
+            lab.store.plant(&record(&child_parts(next, root())));
+            let mut config = lab.config.clone();
+            let keys = config.lookup.get_mut("default").unwrap();
+            let old = keys.seals;
+            // The newest one is that of a rotation that was given up.
+            let (seals, ended) = if is_newest { (old, next.key_id()) } else { (next.key_id(), old) };
+            keys.seals = seals;
+            let ring = lab.process_with(config);
+            let count = block_on(ring.list(None, 1000)).unwrap().len();
+            block_on(ring.change_state(ended, state)).unwrap();
+            let after = block_on(ring.list(None, 1000)).unwrap();
+            assert_eq!(after.len(), count);
+            let of = |key_id| after.iter().find(|info| info.record.key_id() == key_id).unwrap().record.state();
+            assert_eq!((of(ended), of(seals)), (state, KeyState::Active));
+            encryptor(&ring, "mrn", None).unwrap().encrypt(keyfold::Value::Text("M-1"), None).unwrap();
+        }
+    }
+}
+
 #[test]
 fn roots_do_not_run_away_from_the_pins() {
     let lab = Lab::new();
