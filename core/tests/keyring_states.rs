@@ -1,11 +1,7 @@
 //! States of single keys by hand, and how far roots may run ahead of the pins (DESIGN K3, §5 States).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{block_on, refused};
+use crate::common::lab::*;
+use crate::common::{block_on, refused};
 use keyfold::{ErrorKind, HighWater, KeyClass, KeyState, Keyring, KeyringConfig, MemoryHighWater, SlotId};
 use std::sync::Arc;
 use std::time::Duration;

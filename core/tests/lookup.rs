@@ -1,10 +1,7 @@
 //! Blind indexes and values that keep their format (DESIGN F21, F22), through a keyring.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{block_on, refused};
+use crate::common::lab::*;
+use crate::common::{block_on, refused};
 use keyfold::{
     Context, DatePart, ErrorKind, FieldPolicy, Format, FormatPreserver, IndexKind, IndexPolicy, Indexer, KeyClass,
     KeyState, Keyring, KeyringConfig, Policy, Prover, Token, TokenForm, Value, ValueType,

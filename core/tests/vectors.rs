@@ -1,14 +1,11 @@
 //! Runs testvectors/: every case must come to exactly the result that it names (FORMAT.md §11).
 //!
-//! `KEYFOLD_WRITE_VECTORS=1 cargo test -p keyfold --features hazmat,testing --test vectors` writes the files anew.
-
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+//! `KEYFOLD_WRITE_VECTORS=1 cargo test -p keyfold --features hazmat,testing --test all vectors::` writes the files anew.
 
 #[path = "support/generate.rs"]
 mod generate;
-#[path = "support/world.rs"]
-mod world;
 
+use crate::world::{BytesStore, Opening, World};
 use generate::{files, hex, lookups, to_text};
 use keyfold::aead::Backend;
 use keyfold::device::{Binding, Bundle, Protection};
@@ -23,7 +20,6 @@ use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use world::{BytesStore, Opening, World};
 
 const FILES: [&str; 9] = [
     "keyring.json",

@@ -51,7 +51,7 @@ fn formats_and_tokens_come_back() {
     assert!(run.stderr.contains("not authenticated, since the format is kept: ssn"), "{}", run.stderr);
 
     world.succeeds(&["keys", "rotate"]);
-    world.succeeds(&["reencrypt", "sealed.hl7", "--output", "new.hl7"]);
+    world.succeeds(&["reencrypt", "sealed.hl7", "--output", "new.hl7", "--statement", "s.json"]);
     let new = world.text("new.hl7");
     assert_eq!((field(&new, "PID", 18), field(&new, "PID", 19)), (field(first, "PID", 18), ssn.as_str()));
     assert_ne!(field(&new, "PID", 5), field(first, "PID", 5));
