@@ -22,9 +22,9 @@ const PAGE: usize = 1000;
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let target = (args.output != "-").then(|| Path::new(&args.output));
     let inputs: Vec<&OsStr> = args.prices.iter().map(|file| file.as_os_str()).collect();
-    outputs::refuse(&[("--output", target)], outputs::keyring(&args.source, &args.policy), &inputs, None)?;
+    outputs::refuse(&[("--output", target)], outputs::keyring(&args.source, &args.policies.policy), &inputs, None)?;
     let mut output = Output::create(Target::from_argument(&args.output), args.force)?;
-    let config = read(&args.source.config, &args.policy)?;
+    let config = read(&args.source.config, &args.policies.policy)?;
     let mut services = vec![Service::new(config)];
     for ServiceFiles { config, policies } in &args.service {
         services.push(Service::new(read(config, policies)?));
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         services,
         trail: None,
         watch: Watch { hours: args.hours.clone(), burst: args.burst, unknown_max: args.burst_first },
-        prices: prices(args.prices.as_deref())?,
+        prices: args.prices.as_deref().map(prices).transpose()?,
         places: places(&args.source.config)?,
     };
     // The trail first: opening the keyring adds to it.
@@ -56,8 +56,7 @@ fn read(config: &Path, policies: &[PathBuf]) -> Result<Config, Failure> {
     keyfold_open::read_config(config, policies).map_err(Failure::of_opening)
 }
 
-fn prices(file: Option<&Path>) -> Result<Prices, Failure> {
-    let Some(file) = file else { return Ok(Prices::built_in()) };
+fn prices(file: &Path) -> Result<Prices, Failure> {
     let text = fs::read_to_string(file)
         .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", file.display())))?;
     Prices::parse(&text).map_err(|error| Failure::new(Exit::Policy, format!("{}: {error}", file.display())))
@@ -114,7 +113,7 @@ fn keys(args: &Args) -> Result<Vec<Key>, Failure> {
         let records = keyfold_open::stored_records(&args.source.config).map_err(Failure::of_opening)?;
         return Ok(records.into_iter().map(|record| Key { record, verified: None }).collect());
     }
-    let ring = opening::open(&args.source, &args.policy)?;
+    let ring = opening::open(&args.source, &args.policies.policy)?;
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let page = pollster::block_on(ring.list(after, PAGE))?;

@@ -323,7 +323,7 @@ fn or_none(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Prices, Service, Trail, Watch};
+    use crate::{Service, Trail, Watch};
     use keyfold::config::Config;
 
     #[test]
@@ -340,7 +340,7 @@ mod tests {
             keys: Vec::new(),
             trail: None::<Trail>,
             watch: Watch { hours: None, burst: 10, unknown_max: 10_000 },
-            prices: Prices::built_in(),
+            prices: None,
             places: BTreeMap::new(),
         };
         let report = Report::new(&evidence);

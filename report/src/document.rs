@@ -3,6 +3,7 @@
 use crate::time;
 use crate::{Report, chart::Chart};
 use keyfold::KeyState;
+use std::collections::BTreeMap;
 
 /// A part of the report.
 pub(crate) struct Section {
@@ -145,22 +146,40 @@ fn matrix(report: &Report) -> Section {
                 Some(manifest) => Cell(manifest.split("; ").map(str::to_owned).collect()),
                 None => "-".into(),
             },
-            lines([
-                Some(field.keys.clone()),
-                Some(format!("replaced {}", field.rotation)),
-                field.last_rotation.as_ref().map(|last| format!("newest of {}", moment(last))),
-                Some(format!("KEKs: {}", field.keks.join(", "))),
-            ]),
+            field.keys.clone().into(),
             lines([Some(field.shows.to_owned()), Some(format!("index: {}", field.index))]),
         ]
     };
     let rows = report.fields.iter().map(row).collect();
     let head = ["Field", "Service", "Protection", "Bound to", "Manifest", "Keys", "Shows"];
+    // Many fields have the same keys.
+    let mut keys: BTreeMap<_, usize> = BTreeMap::new();
+    for field in &report.fields {
+        let crate::FieldRow { service, keys: which, rotation, last_rotation, keks, .. } = field;
+        *keys.entry((service, which, rotation, last_rotation, keks)).or_default() += 1;
+    }
+    let of_keys = keys.into_iter().map(|((service, which, rotation, last, keks), fields)| {
+        row![
+            which.as_str(),
+            service.as_str(),
+            fields.to_string(),
+            rotation.as_str(),
+            last.as_ref().map_or_else(|| "none is there".to_owned(), |last| moment(last)),
+            keks.join(", "),
+        ]
+    });
+    let of_keys = of_keys.collect();
+    let head_of_keys = ["Keys", "Service", "Fields", "Replaced", "Newest made", "KEKs"];
     let intro = "What no policy names is in clear: keyfold policy check and keyfold scan look for it. A manifest is of a kind of JSON documents: \
-        without one, values that are taken out of a document are not missed. Which kind applies to a document hangs on its members in clear.";
+        without one, values that are taken out of a document are not missed. Which kind applies hangs on members in clear; values that were sealed \
+        with a manifest do not open without it, but where none is required a document that was emptied of its values passes.";
     Section {
         title: "Encryption of each service and field",
-        blocks: vec![Block::Text(intro.to_owned()), table("Encryption configuration matrix", &head, rows)],
+        blocks: vec![
+            Block::Text(intro.to_owned()),
+            table("Encryption configuration matrix", &head, rows),
+            table("Keys of these fields", &head_of_keys, of_keys),
+        ],
     }
 }
 
@@ -207,6 +226,7 @@ fn inventory(report: &Report) -> Section {
             lines([
                 key.overdue_days.map(|days| format!("OVERDUE by {days} days")),
                 (key.verified == Some(false)).then(|| "NOT VOUCHED FOR".to_owned()),
+                key.retired.then(|| "not pinned any more, and no key needs it".to_owned()),
                 key.held_since.as_ref().map(|since| format!("legal hold since {}", moment(since))),
                 (!key.keks.is_empty()).then(|| format!("KEKs: {}", key.keks.join(", "))),
             ]),
@@ -356,27 +376,35 @@ fn calls(report: &Report) -> Section {
     };
     let head = ["KEK", "Operations", "Failed", "Requests over a network", "Time"];
     let mut blocks = vec![table("Calls of key services in the trail", &head, audit.calls.iter().map(row).collect())];
+    let amount = |cost: Option<f64>| cost.map_or_else(|| "not known".to_owned(), |cost| format!("{cost:.2}"));
     let row = |cost: &crate::Cost| {
-        row![
-            cost.kek.as_str(),
-            cost.provider.as_str(),
-            cost.requests_month.to_string(),
-            format!("{:.2}", cost.key_month),
-            format!("{:.2}", cost.requests_cost_month),
+        vec![
+            lines([Some(cost.kek.clone()), cost.provider.clone()]),
+            cost.requests_month.to_string().into(),
+            amount(cost.key_month).into(),
+            amount(cost.requests_cost_month).into(),
         ]
     };
-    blocks.push(Block::Text(format!(
-        "The estimate takes prices of {} in {} as an input (--prices FILE); nobody looked them up for this report. It counts what the trail \
-         records, without the audit KEK, free tiers, taxes and what other programs ask.",
-        report.prices.as_of, report.prices.currency
-    )));
+    const COUNTED: &str =
+        "It counts what the trail records, without the audit KEK, free tiers, taxes and what other programs ask.";
+    blocks.push(Block::Text(match &report.prices {
+        None => format!("No prices were given (--prices FILE), so that there is no estimate of costs. {COUNTED}"),
+        Some(prices) => {
+            let source = |price: &crate::Price| format!("{} ({})", price.name, price.source);
+            let sources = prices.providers.iter().map(source).collect::<Vec<_>>().join(", ");
+            format!(
+                "The estimate takes prices of {} in {} as an input: {sources}. {COUNTED}",
+                prices.as_of, prices.currency
+            )
+        }
+    }));
+    let caption = match &report.prices {
+        Some(prices) => format!("Requests and estimated cost per month in {}", prices.currency),
+        None => "Requests per month".to_owned(),
+    };
     blocks.push(match report.costs.is_empty() {
-        true => Block::Text("No KEK is in a key service whose prices are known.".to_owned()),
-        false => table(
-            format!("Estimated cost per month in {}", report.prices.currency),
-            &["KEK", "Price list", "Requests", "Key", "Requests cost"],
-            report.costs.iter().map(row).collect(),
-        ),
+        true => Block::Text("No KEK is in a key service that is asked over a network.".to_owned()),
+        false => table(caption, &["KEK", "Requests", "Key", "Requests cost"], report.costs.iter().map(row).collect()),
     });
     Section { title, blocks }
 }

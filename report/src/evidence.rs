@@ -19,8 +19,8 @@ pub struct Evidence {
     pub trail: Option<Trail>,
     /// What counts as an anomaly.
     pub watch: Watch,
-    /// What requests to key services cost.
-    pub prices: Prices,
+    /// What requests to key services cost; `None`: nobody has said.
+    pub prices: Option<Prices>,
     /// Where the KEKs that are files lie.
     pub places: BTreeMap<KekAlias, KekPlace>,
 }

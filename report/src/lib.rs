@@ -64,10 +64,10 @@ pub struct Report {
     pub burst: u32,
     /// Likewise, where nobody can say what is usual: more than so many values.
     pub burst_first: u64,
-    /// What KEKs cost, where prices are known.
+    /// What KEKs in key services are asked a month, and cost where prices were given.
     pub costs: Vec<Cost>,
-    /// The prices.
-    pub prices: Prices,
+    /// The prices that were given.
+    pub prices: Option<Prices>,
     /// What would be lost before six years have passed.
     pub retention: Vec<Retention>,
     /// The control map.

@@ -160,21 +160,24 @@ impl AuditSummary {
         Some((time::minute(seconds), at.saturating_sub(seconds)))
     }
 
-    /// What each KEK costs a month, where prices are known, at the rate of the trail.
+    /// What each KEK in a key service is asked a month, at the rate of the trail, and what that costs.
     pub(crate) fn costs(&self, evidence: &Evidence, keks: &[KekRow]) -> Vec<Cost> {
-        let span = |first: &String| evidence.at.saturating_sub(time::parse(first)?).checked_add(0);
+        let span = |first: &String| Some(evidence.at.saturating_sub(time::parse(first)?));
         // Of less than a day nobody can tell a month.
         let seconds = self.first.as_ref().and_then(span).unwrap_or(0).max(DAY);
         let of = |kek: &KekRow| {
-            let price = evidence.prices.of(&kek.scheme)?;
+            let price = evidence.prices.as_ref().and_then(|prices| prices.of(&kek.scheme));
+            if price.is_none() && matches!(kek.scheme.as_str(), "local" | "passphrase" | "host") {
+                return None;
+            }
             let requests = self.calls.iter().find(|calls| calls.kek == kek.kek).map_or(0, |calls| calls.requests);
             let requests_month = (requests as f64 / seconds as f64 * MONTH).ceil();
             Some(Cost {
                 kek: kek.kek.clone(),
-                provider: price.name.clone(),
                 requests_month: requests_month as u64,
-                key_month: price.key_month,
-                requests_cost_month: requests_month / 1e4 * price.per_10000_requests,
+                provider: price.map(|price| price.name.clone()),
+                key_month: price.map(|price| price.key_month),
+                requests_cost_month: price.map(|price| requests_month / 1e4 * price.per_10000_requests),
             })
         };
         keks.iter().filter_map(of).collect()

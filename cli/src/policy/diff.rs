@@ -1,5 +1,7 @@
 //! `keyfold policy diff`: what a change of policy does to data that is there.
 
+mod hl7;
+
 use super::documents;
 use crate::args::PolicyDiff;
 use crate::failure::{Exit, Failure, Printable};
@@ -84,6 +86,7 @@ pub(crate) fn diff(args: &PolicyDiff, out: &mut impl Write) -> Result<ExitCode, 
 fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
     let mut found = Vec::new();
     compare_documents(old, new, &mut found);
+    hl7::compare(old.hl7(), new.hl7(), &mut found);
     for before in old.fields() {
         match new.field(&before.name) {
             Some(after) => compare(before, after, &mut found),
@@ -322,7 +325,7 @@ fn compare_documents(old: &Policy, new: &Policy, found: &mut Vec<Change>) {
             (was, is) if documents::notices_less(is, was) => add(
                 Effect::Weaker,
                 format!(
-                    "its manifest was {:?} and is {:?}: values that are dropped are not missed",
+                    "its manifest was {:?} and is {:?}: documents that are emptied of their values are not missed, and with none new ones that lack some",
                     documents::name(was),
                     documents::name(is)
                 ),

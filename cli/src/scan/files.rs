@@ -251,7 +251,7 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
             }
             if hints.is_some() {
                 message.walk(|path, value| {
-                    if !rules.paths().iter().any(|known| known.overlaps(&path)) {
+                    if !rules.select(&path) {
                         add_hints(&String::from_utf8_lossy(value), hints, found, || place(&path.to_string()));
                     }
                     Ok::<(), Failure>(())
