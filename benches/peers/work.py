@@ -85,8 +85,7 @@ class Peer:
     kms_is: ClassVar[str] = "counted in the process"
     # What a reader must know to compare; shown below the table.
     note: ClassVar[str] = ""
-    has_one = True
-    has_threads = True
+    has_one = has_large = has_handle = has_threads = True
     # A program that this peer needs besides its packages.
     program: ClassVar[str | None] = None
 

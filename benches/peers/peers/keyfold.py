@@ -1,13 +1,13 @@
 """keyfold itself: `encrypt_column` of Arrow with a row binding for each value; `Field.encrypt` where values come one by one.
 
-Its columns are documented as the fast way in docs/python.md. Nonces, row bindings and key commitment are part of what is measured.
+Its columns are documented as the fast way in docs/python.md. Nonces, row bindings and key commitment are part of what is measured. keyfold
+needs no package, but columns come from one: pyarrow is imported where there is a column, and counts where memory of a column is measured.
 """
 
 from pathlib import Path
 from typing import Any
 
 import keyfold
-import pyarrow as pa
 import work
 
 POLICY = f'version = 1\n[fields."{work.FIELD}"]\ntype = "bytes"\nrow_binding = "row"\ncolumns = ["mrn"]\n'
@@ -55,6 +55,8 @@ class Peer(work.Peer):
         return work.rows(count)
 
     def column(self, values: list[bytes]) -> Any:
+        import pyarrow as pa
+
         return pa.array(values, pa.binary()), pa.array(self.bindings(len(values)), pa.binary())
 
     def seal_column(self, column: Any) -> Any:

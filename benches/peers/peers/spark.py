@@ -25,8 +25,9 @@ class Peer(work.Peer):
     setting = "`aes_encrypt(…, 'GCM', 'DEFAULT', '', aad)`, `local[2]`, warm"
     source = "https://spark.apache.org/docs/latest/api/sql/#aes_encrypt"
     note = "reads the column from Parquet and counts the result's bytes, which is part of its time; the key stands in the query's plan"
-    has_one = False
-    has_threads = False
+    has_one = has_large = False
+    # A process has one session, and that has two threads.
+    has_handle = has_threads = False
     program = "java"
 
     def __init__(self, folder: Path, kms: work.Kms) -> None:
@@ -41,11 +42,7 @@ class Peer(work.Peer):
             builder = builder.config(name, value)
         self.session = builder.getOrCreate()
         self.jvm = self.session.sparkContext._gateway.proc.pid
-        self.key, self.folder, self.memory = f.lit(kms.secret()), folder, 0
-
-    def close(self) -> None:
-        self.memory = self.peak_memory()
-        self.session.stop()
+        self.key, self.folder = f.lit(kms.secret()), folder
 
     def aad(self) -> Any:
         return f.concat(f.lit(work.SAME_FOR_ALL_ROWS), f.col("row"))
@@ -88,4 +85,4 @@ class Peer(work.Peer):
         return super().cpu() + sum(map(int, parts[11:13])) / TICKS
 
     def peak_memory(self) -> int:
-        return self.memory or super().peak_memory() + work.peak_of(self.jvm)
+        return super().peak_memory() + work.peak_of(self.jvm)
