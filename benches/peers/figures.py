@@ -59,6 +59,11 @@ def memory_of(found, name):
     return spread([run["peak"] / 1e6 for run in runs])[0], spread([(run["peak"] - run["before"]) / 1e6 for run in runs])[0]
 
 
+def peak_of(found, name):
+    memory = memory_of(found, name)
+    return memory[0] if memory else None
+
+
 def calls_of(found, name, way):
     """KMS calls for a million values in new handles, along the line through the two numbers that were counted."""
     counted = sorted((int(count), made[way]) for count, made in found["peers"][name]["calls"].items())
@@ -85,10 +90,10 @@ def ahead(found):
             if ratio and ratio[0] < 1:
                 sure = "" if ratio[2] < 1 else ", within the spread"
                 better.append((name, words, f"×{number(ratio[0])} ({number(ratio[1])} to {number(ratio[2])}{sure})"))
-        for words, of, unit in (("bytes per value", bytes_of, " bytes"), ("memory", lambda found, name: (memory_of(found, name) or [None])[0], " MB")):
+        for words, of, unit in (("bytes per value", bytes_of, "bytes"), ("memory", peak_of, "MB")):
             theirs, ours = of(found, name), of(found, base)
             if theirs is not None and ours is not None and theirs < ours:
-                better.append((name, words, f"{number(theirs)} instead of {number(ours)}{unit}"))
+                better.append((name, words, f"{number(theirs)} instead of {number(ours)} {unit}"))
         for way in ("seal", "open"):
             theirs, ours = calls_of(found, name, way), calls_of(found, base, way)
             if theirs is not None and ours is not None and theirs < ours:

@@ -96,7 +96,8 @@ def install(names, wheel):
             if needs["program"] and not shutil.which(needs["program"]):
                 raise Skipped(f"{needs['program']} is not installed")
             packages = [package for package in needs["packages"] if package != "keyfold"]
-            pip("--constraint", HERE / "constraints.txt", *packages)
+            if packages:
+                pip("--constraint", HERE / "constraints.txt", *packages)
         except Skipped as why:
             skipped[name] = str(why)
     pip("--no-deps", "--force-reinstall", wheel)

@@ -1,7 +1,7 @@
 """AESGCM of `cryptography`, with a key that its caller has unwrapped: what a program does that wants no library.
 
 Fastest setting: one object per key, as its documentation says, and for a column the nonces of all rows by one `os.urandom`. The nonce
-goes before the ciphertext, as it has to be kept. There is no key ID, no commitment, no version, and a limit of 2^32 values per key.
+goes before the ciphertext, as it has to be kept. (`encrypt_into` one buffer is slower: slices of a memoryview cost more than bytes.) There is no key ID, no commitment, no version, and a limit of 2^32 values per key.
 https://cryptography.io/en/stable/hazmat/primitives/aead/#cryptography.hazmat.primitives.ciphers.aead.AESGCM
 """
 

@@ -1,8 +1,8 @@
 """ironcore-alloy, standalone, standard documents: `encrypt_batch` and `decrypt_batch`, each document one field.
 
-Standalone is its only mode without IronCore's own service, and batches are its documented way for many documents. Its caller unwraps the
+Standalone is its only mode without IronCore's own service, and batches are what its API has for many documents. Its caller unwraps the
 secret. AES-256-GCM with a key per document, authenticated with the tenant by the header; no associated data.
-https://github.com/IronCoreLabs/ironcore-alloy, https://ironcorelabs.com/docs/alloy/
+https://pypi.org/project/ironcore-alloy/
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import work
 class Peer(work.Peer):
     packages = ["ironcore-alloy"]
     setting = "standalone, standard, `encrypt_batch`"
-    source = "https://ironcorelabs.com/docs/alloy/"
+    source = "https://pypi.org/project/ironcore-alloy/"
     binds = "nothing"
     note = "keeps a wrapped document key beside each value, which is counted with it"
 

@@ -3,7 +3,7 @@
 Fastest documented setting: double wrapping, which is the default and saves calls of the KMS, key material in the file; neither dictionary
 nor compression, of which values that differ have no use. Keys of 256 bits, as all others have. It encrypts and authenticates *pages*
 with their position in the file, not values: it has no value that could stand alone in a row of a database.
-https://arrow.apache.org/docs/python/parquet.html#parquet-modular-encryption-columnar-encryption
+https://arrow.apache.org/docs/dev/python/parquet/parquet_encryption.html
 """
 
 import base64
@@ -34,7 +34,7 @@ class Client(pe.KmsClient):  # type: ignore[misc]
 class Peer(work.Peer):
     packages = ["pyarrow"]
     setting = "a file in memory, one column, double wrapping, 256 bits, no dictionary, no compression"
-    source = "https://arrow.apache.org/docs/python/parquet.html"
+    source = "https://arrow.apache.org/docs/dev/python/parquet/parquet_encryption.html"
     binds = "column"
     note = "encrypts pages and not values: one nonce and tag for thousands of rows, which can only be read from the file, and together"
     has_one = False
