@@ -15,6 +15,7 @@ work once, in an order that is shuffled with a fixed seed, and is compared with 
 
 import argparse
 import ast
+import contextlib
 import datetime
 import hashlib
 import json
@@ -100,7 +101,10 @@ def install(names, wheel):
                 pip("--constraint", HERE / "constraints.txt", *packages)
         except Skipped as why:
             skipped[name] = str(why)
-    pip("--no-deps", "--force-reinstall", wheel)
+    try:
+        pip("--no-deps", "--force-reinstall", wheel)
+    except Skipped as why:
+        raise SystemExit(f"{wheel}: {why}") from None
     return skipped
 
 
@@ -145,15 +149,19 @@ class Worker:
         return json.loads(line)
 
     def order(self, *what):
-        self.process.stdin.write(" ".join(map(str, what)) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(" ".join(map(str, what)) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Skipped(last_line(self.folder)) from None
 
     def do(self, *what):
         self.order(*what)
         return self.answer()
 
     def end(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
         self.log.close()
 
@@ -187,7 +195,9 @@ def alone(worker, *arguments):
     """One answer of a new process of a peer, and what the process took: wall time in nanoseconds."""
     command = [VENV / "bin" / "python", HERE / "worker.py", worker.name, worker.folder, *map(str, arguments)]
     start = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=worker.log, text=True, env=environment(), check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=worker.log, text=True, env=environment())
+    if done.returncode != 0:
+        raise Skipped(last_line(worker.folder))
     return json.loads(done.stdout) | {"wall": (time.monotonic() - start) * 1e9}
 
 
@@ -223,28 +233,54 @@ def two_processes(pair, rows):
     return 2 * took[0] / took[1]
 
 
-def measure(workers, pairs, options):
+def take_turns(workers, skipped, each):
+    """Calls `each` with every worker. One that fails is no longer measured, and says why; without keyfold nothing can be compared."""
+    for worker in list(workers):
+        try:
+            each(worker)
+        except Skipped as why:
+            skip(skipped, worker.name, why)
+            workers.remove(worker)
+
+
+def skip(skipped, name, why):
+    if name in ("keyfold", "rust/keyfold"):
+        raise SystemExit(f"{name}: {why}")
+    skipped[name] = str(why)
+    say(f"SKIPPED: {name}: {why}")
+
+
+def measure(workers, skipped, pairs, options):
     shuffle, amounts = random.Random(SEED), {}
-    for worker in workers:
+
+    def warm(worker):
         say(f"warming up: {worker.name}")
         amounts[worker.name] = counts(worker, options)
-    reference = {name: [] for name in pairs}
-    for number in range(options.rounds):
-        say(f"round {number + 1} of {options.rounds}")
-        for work in [*WORKS, "cold"]:
-            able = [worker for worker in workers if work in worker.about["works"]]
-            shuffle.shuffle(able)
-            for worker in able:
-                took = alone(worker, "--cold") if work == "cold" else worker.do(work, amounts[worker.name][work])
-                worker.rounds.setdefault(work, []).append(took)
-        for name, pair in pairs.items():
-            reference[name].append(two_processes(pair, options.rows))
-    for worker in workers:
+
+    def turn(worker):
+        if work in worker.about["works"]:
+            took = alone(worker, "--cold") if work == "cold" else worker.do(work, amounts[worker.name][work])
+            worker.rounds.setdefault(work, []).append(took)
+
+    def count(worker):
         if "calls" in worker.about["works"]:
             say(f"KMS calls and memory: {worker.name}")
             few, many = 100, 1_000 if options.quick else 10_000
             worker.calls = {str(count): worker.do("calls", count) for count in (few, many)}
             worker.memory = [alone(worker, "--memory", options.rows) for _ in range(1 if options.quick else 3)]
+
+    take_turns(workers, skipped, warm)
+    reference, order = {name: [] for name in pairs}, list(workers)
+    for number in range(options.rounds):
+        say(f"round {number + 1} of {options.rounds}")
+        for work in [*WORKS, "cold"]:
+            shuffle.shuffle(workers)
+            take_turns(workers, skipped, turn)
+        for name, pair in pairs.items():
+            if pair[0] in workers:
+                reference[name].append(two_processes(pair, options.rows))
+    workers.sort(key=order.index)
+    take_turns(workers, skipped, count)
     return reference
 
 
@@ -295,7 +331,8 @@ def start(python, rust, options, folder, wheel):
         try:
             program = built_rust(options.features)
         except Skipped as why:
-            skipped |= {f"rust/{name}": str(why) for name in rust}
+            for name in rust:
+                skipped[f"rust/{name}"] = str(why)
             rust = []
     for name in [*python, *(f"rust/{name}" for name in rust)]:
         place = folder / name
@@ -307,8 +344,7 @@ def start(python, rust, options, folder, wheel):
             plain = name.removeprefix("rust/")
             workers.append(python_worker(name, place) if plain == name else rust_worker(program, plain, place))
         except Skipped as why:
-            skipped[name] = str(why)
-            say(f"SKIPPED: {name}: {why}")
+            skip(skipped, name, why)
     return workers, skipped, program
 
 
@@ -335,7 +371,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="keyfold-peers-") as place:
         folder = Path(place)
         workers, skipped, program = start(python, rust, options, folder, wheel)
-        every += workers
+        every += workers  # also those that fail later
         by_name, pairs = {worker.name: worker for worker in workers}, {}
         try:
             if "aesgcm" in by_name:
@@ -343,7 +379,7 @@ def main():
             if "rust/ring" in by_name:
                 pairs["rust"] = [by_name["rust/ring"], rust_worker(program, "ring", folder / "rust/second")]
             every += [pair[1] for pair in pairs.values()]
-            reference = measure(workers, pairs, options)
+            reference = measure(workers, skipped, pairs, options)
         finally:
             for worker in every:
                 worker.end()

@@ -86,7 +86,7 @@ def table(found):
     warning = "**A quick run, to see that it works: its numbers mean nothing.**\n\n" if found["quick"] else ""
     machine_gain = "; ".join(
         f"a second *process* of {'`cryptography`' if language == 'python' else 'ring'} gained {number(spread(gains)[0])}"
-        for language, gains in found["two_processes"].items())
+        for language, gains in found["two_processes"].items() if gains)
     parts = [
         "<!-- Written by benches/peers/run.py. -->\n\n", warning,
         f"{found['date']}; {host['processor']}, {host['cores']} cores, {host['system']}, Python {host['python']}; load average {found['load'][0]:.1f} "
