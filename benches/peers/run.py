@@ -289,7 +289,7 @@ def machine():
     return {"processor": model, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
 
 
-def results(workers, skipped, reference, options, wheel, load):
+def results(workers, skipped, reference, options, wheel, load, minutes):
     def of(worker):
         return worker.about | {"rounds": worker.rounds, "calls": getattr(worker, "calls", {}), "memory": getattr(worker, "memory", [])}
 
@@ -297,7 +297,7 @@ def results(workers, skipped, reference, options, wheel, load):
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"), "machine": machine(), "load": [load, os.getloadavg()[0]],
         "wheel": {"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "how": wheel["how"]},
-        "quick": options.quick, "seed": SEED, "rounds": options.rounds, "rows": options.rows,
+        "minutes": round(minutes, 1), "quick": options.quick, "seed": SEED, "rounds": options.rounds, "rows": options.rows,
         "peers": {worker.name: of(worker) for worker in workers}, "skipped": skipped, "two_processes": reference,
     }
 
@@ -367,7 +367,7 @@ def main():
     out = options.out or (TARGET / "peers-quick" if options.quick else HERE / "results")
     python, rust = chosen(options)
     wheel = {"file": options.wheel, "how": "as given"} if options.wheel else {"file": built_wheel(), "how": "built with --release"}
-    load, every = os.getloadavg()[0], []
+    load, begun, every = os.getloadavg()[0], time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="keyfold-peers-") as place:
         folder = Path(place)
         workers, skipped, program = start(python, rust, options, folder, wheel)
@@ -383,7 +383,7 @@ def main():
         finally:
             for worker in every:
                 worker.end()
-    write(results(workers, skipped, reference, options, wheel, load), out)
+    write(results(workers, skipped, reference, options, wheel, load, (time.monotonic() - begun) / 60), out)
     say(f"{len(workers)} measured, {len(skipped)} skipped")
     for name, why in skipped.items():
         say(f"SKIPPED: {name}: {why}")

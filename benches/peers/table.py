@@ -90,7 +90,7 @@ def table(found):
     parts = [
         "<!-- Written by benches/peers/run.py. -->\n\n", warning,
         f"{found['date']}; {host['processor']}, {host['cores']} cores, {host['system']}, Python {host['python']}; load average {found['load'][0]:.1f} "
-        f"at the start and {found['load'][1]:.1f} at the end. {found['rounds']} rounds, columns of {found['rows']:,} rows, seed {found['seed']}. "
+        f"at the start and {found['load'][1]:.1f} at the end of {found['minutes']} minutes. {found['rounds']} rounds, columns of {found['rows']:,} rows, seed {found['seed']}. "
         f"`{wheel['name']}` {wheel['how']}, SHA-256 {wheel['sha256'][:16]}….\n\n",
         "Values of 16 bytes with an AAD of 100, a different one for each row where the peer has any. CPU time per value, of all threads, unless it says "
         "wall: medians of the rounds. Behind × is how many times keyfold's time in the same round it is, with the 5th and 95th percentile of rounds; "

@@ -38,7 +38,7 @@ def found():
         one |= {"calls": {}, "memory": [], "rounds": {work: one["rounds"][work] for work in ("one", "column", "large", "threads")}}
     return {
         "date": "2026-11-26 12:00 UTC", "machine": {"processor": "P", "cores": 2, "system": "S", "python": "3.11"}, "load": [0.1, 0.2],
-        "wheel": {"name": "keyfold.whl", "sha256": "ab" * 32, "how": "built with --release"}, "quick": False, "seed": 1, "rounds": ROUNDS, "rows": 10,
+        "wheel": {"name": "keyfold.whl", "sha256": "ab" * 32, "how": "built with --release"}, "minutes": 20.5, "quick": False, "seed": 1, "rounds": ROUNDS, "rows": 10,
         "peers": peers | rust, "skipped": {"gone": "pip: no such package"}, "two_processes": {"python": [1.9] * ROUNDS},
     }
 
@@ -71,7 +71,7 @@ class Figures(unittest.TestCase):
 class Written(unittest.TestCase):
     def test_table_says_machine_spread_exceptions_and_what_was_skipped(self):
         text = table.table(found())
-        for part in ("2 cores", "11 rounds", "abababababababab", "105; ×", "**205**", "has no key ID", "Skipped: 1",
+        for part in ("2 cores", "11 rounds", "20.5 minutes", "abababababababab", "105; ×", "**205**", "has no key ID", "Skipped: 1",
                      "gone: pip: no such package", "a second *process* of `cryptography` gained 1.9", "1,000,001", "package 1.0"):
             self.assertIn(part, text)
         self.assertNotIn("numbers mean nothing", text)
