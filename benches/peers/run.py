@@ -186,7 +186,7 @@ def rust_worker(program, name, folder):
                                   "esdk": ["aws-esdk"]}
     worker.about |= {
         "versions": {crate: versions[crate] for crate in crates.get(name, [name])}, "source": "benches/peers/rust", "kms_is": "none: a key in memory",
-        "binds": "column" if name == "esdk" else "row", "works": ["one", "column", "large", "threads"],
+        "binds": "column" if name == "esdk" else "row",
         "note": "is the bare cipher: no key ID, so no rotation, and no commitment" if name in ("ring", "aws_lc_rs", "rustcrypto") else ""}
     return worker
 

@@ -128,4 +128,8 @@ impl<C: Cipher> Peer for Bare<C> {
         }
         Column::Together(out)
     }
+
+    fn shared(&self) -> Option<&(dyn Peer + Sync)> {
+        Some(self)
+    }
 }

@@ -3,7 +3,7 @@
 use crate::{Column, Peer, Rows};
 use keyfold::Value;
 use keyfold::testing::block_on;
-use keyfold_benches::{Handles, VALUE_LEN, seal};
+use keyfold_benches::{Handles, seal};
 
 pub(crate) struct Keyfold(Handles);
 
@@ -35,6 +35,10 @@ impl Peer for Keyfold {
         let Column::Keyfold(sealed) = sealed else { unreachable!("seal_column makes no other") };
         let opened = self.0.decryptor.decrypt_column(sealed, Some(&rows.arrow.rows())).expect("just sealed");
         Column::KeyfoldOpened(opened)
+    }
+
+    fn shared(&self) -> Option<&(dyn Peer + Sync)> {
+        Some(self)
     }
 
     /// The row alone: keyfold makes an AAD of 100 bytes of it.
