@@ -3,7 +3,7 @@
 //! It has no cache of data keys for raw keyrings (<https://docs.aws.amazon.com/encryption-sdk/latest/developer-guide/data-key-caching.html>), so
 //! a value has a data key of its own. Its context is the same for all rows, as in ../peers/esdk.py.
 
-use crate::Peer;
+use crate::{Opened, Peer};
 use aws_esdk::client::Client;
 use aws_esdk::material_providers::client::Client as Materials;
 use aws_esdk::material_providers::types::keyring::KeyringRef;
@@ -58,10 +58,10 @@ impl Peer for Esdk {
         sealed.ciphertext.expect("a ciphertext").into_inner()
     }
 
-    fn open(&self, sealed: &[u8], _: &[u8]) -> Vec<u8> {
+    fn open(&self, sealed: &[u8], _: &[u8]) -> Opened {
         let request = self.client.decrypt().ciphertext(sealed).keyring(self.keyring.clone());
         let opened = self.runtime.block_on(request.send()).expect("sealed by this keyring");
-        opened.plaintext.expect("a plaintext").into_inner()
+        Opened::Bytes(opened.plaintext.expect("a plaintext").into_inner())
     }
 
     fn shared(&self) -> Option<&(dyn Peer + Sync)> {

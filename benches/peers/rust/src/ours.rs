@@ -1,6 +1,6 @@
 //! keyfold itself, with a key in memory: nonces, row bindings and key commitment are part of what is measured.
 
-use crate::{Column, Peer, Rows};
+use crate::{Column, Opened, Peer, Rows};
 use keyfold::Value;
 use keyfold::testing::block_on;
 use keyfold_benches::{Handles, seal};
@@ -21,10 +21,8 @@ impl Peer for Keyfold {
         self.0.encryptor.encrypt(Value::Bytes(value), Some(row)).expect("well-formed")
     }
 
-    fn open(&self, sealed: &[u8], row: &[u8]) -> Vec<u8> {
-        let opened = self.0.decryptor.decrypt(sealed, Some(row)).expect("just sealed");
-        let Value::Bytes(value) = opened.value() else { unreachable!("bytes were sealed") };
-        value.to_vec()
+    fn open(&self, sealed: &[u8], row: &[u8]) -> Opened {
+        Opened::Keyfold(self.0.decryptor.decrypt(sealed, Some(row)).expect("just sealed"))
     }
 
     fn seal_column(&self, rows: &Rows) -> Column {

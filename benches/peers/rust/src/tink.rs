@@ -2,7 +2,7 @@
 //!
 //! https://docs.rs/tink-aead/0.3.0/tink_aead/. Neither has more settings than its template.
 
-use crate::Peer;
+use crate::{Opened, Peer};
 
 pub(crate) struct Tink(Box<dyn tink_core::Aead>);
 
@@ -25,8 +25,8 @@ impl Peer for Tink {
         self.0.encrypt(value, aad).expect("short enough")
     }
 
-    fn open(&self, sealed: &[u8], aad: &[u8]) -> Vec<u8> {
-        self.0.decrypt(sealed, aad).expect("sealed by this key")
+    fn open(&self, sealed: &[u8], aad: &[u8]) -> Opened {
+        Opened::Bytes(self.0.decrypt(sealed, aad).expect("sealed by this key"))
     }
 
     /// Not even its trait can be: `tink_core::Aead` is neither `Send` nor `Sync`.
