@@ -105,7 +105,8 @@ def ahead(found):
 
 
 def number(value):
-    """Three digits that mean something, all of a large one."""
-    if value >= 1000:
-        return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:.3g}" if value >= 1 else f"{value:.2f}"
+    """Three digits, and no exponent."""
+    if value < 0.995:
+        return f"{value:.2f}"
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 1000 else f"{rounded:g}"

@@ -39,7 +39,14 @@ VENV = TARGET / "peers-venv"
 SEED = 20261126
 # In the order of the table. keyfold is what all of these are compared with, rust/keyfold what those of Rust are.
 PYTHON = ["keyfold", "keyfold_many", "aesgcm", "fernet", "tink", "tink_envelope", "asherah", "mongocrypt", "alloy", "esdk", "spark", "parquet"]
-RUST = ["keyfold", "ring", "aws_lc_rs", "rustcrypto", "tink", "tink_envelope", "esdk"]
+BARE = "is the bare cipher: no key ID, so no rotation, and no commitment"
+USERSPACE = "draws its nonces from a generator in the process, where all others here ask the kernel for each value that is sealed alone"
+# Of those in Rust the crate, and what a reader must know.
+RUST = {
+    "keyfold": ("keyfold", ""), "ring": ("ring", BARE), "aws_lc_rs": ("aws-lc-rs", BARE), "rustcrypto": ("aes-gcm", BARE),
+    "tink": ("tink-aead", USERSPACE), "tink_envelope": ("tink-aead", f"makes a key per value, and {USERSPACE}"),
+    "esdk": ("aws-esdk", "has no cache of data keys, and a context per message, here the same for all rows"),
+}
 # What each peer does in a round, besides a cold start.
 WORKS = ["one", "column", "large", "threads", "handle"]
 # Large values in memory that malloc keeps. Otherwise a megabyte is a measurement of page faults, for some peers and not for others.
@@ -182,12 +189,10 @@ def python_worker(name, folder):
 
 def rust_worker(program, name, folder):
     worker = Worker(f"rust/{name}", [program, name], folder)
-    versions, crates = locked(), {"tink": ["tink-aead"], "tink_envelope": ["tink-aead"], "aws_lc_rs": ["aws-lc-rs"], "rustcrypto": ["aes-gcm"],
-                                  "esdk": ["aws-esdk"]}
+    crate, note = RUST[name]
     worker.about |= {
-        "versions": {crate: versions[crate] for crate in crates.get(name, [name])}, "source": "benches/peers/rust", "kms_is": "none: a key in memory",
-        "binds": "column" if name == "esdk" else "row",
-        "note": "is the bare cipher: no key ID, so no rotation, and no commitment" if name in ("ring", "aws_lc_rs", "rustcrypto") else ""}
+        "versions": {crate: locked()[crate]}, "source": f"https://docs.rs/{crate}", "kms_is": "none: a key in memory",
+        "binds": "column" if name == "esdk" else "row", "note": note}
     return worker
 
 

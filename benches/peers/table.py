@@ -9,6 +9,8 @@ REASONS = {
     "memory": "keyfold's columns come from pyarrow, whose import is most of it; keyfold_many has none",
     "a cold process": "keyfold opens a store of key records (SQLite) and checks them under the root, where others read one wrapped key",
     "new handles": "keyfold opens a store of key records (SQLite) and checks them under the root, where others read one wrapped key",
+    "sealing a column": "keyfold makes each row's AAD itself, where peers find theirs ready, and a format byte and a header for each value",
+    "opening a column": "keyfold makes each row's AAD itself, where peers find theirs ready, and reads a header and a format byte of each value",
     "sealing one value": "keyfold derives a key per call from a nonce of 24 bytes, so that nonces need not be counted; a column derives one for a batch of rows",
     "opening one value": "keyfold derives the value's key from its nonce",
     "what a second thread gains": "wall time, so it is the figure that other work on the machine disturbs most; beside it stands what two processes gained",

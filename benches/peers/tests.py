@@ -65,7 +65,7 @@ class Figures(unittest.TestCase):
         self.assertEqual({words for name, words in better if name == "rust/ring"}, {"bytes per value"})
 
     def test_numbers_have_three_digits(self):
-        self.assertEqual([figures.number(it) for it in (0.123, 1.0, 12.34, 123.4, 1234.0, 158_321.0)], ["0.12", "1", "12.3", "123", "1,230", "158,000"])
+        self.assertEqual([figures.number(it) for it in (0.123, 0.997, 12.34, 123.4, 999.7, 158_321.0)], ["0.12", "0.997", "12.3", "123", "1,000", "158,000"])
 
 
 class Written(unittest.TestCase):
