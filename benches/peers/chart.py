@@ -42,7 +42,7 @@ def bars(title, below, series, body, logarithmic=True):
     for row, (name, spreads) in enumerate(body):
         y = TOP + ROW * row
         out.append(f'<text x="{LEFT - 10}" y="{y + 18}" text-anchor="end">{escape(name)}</text>')
-        colours = OURS if name.rpartition("/")[2] == "keyfold" else THEIRS
+        colours = OURS if "keyfold" in name else THEIRS
         for which, spread in enumerate(spreads):
             top = y + which * (BAR + 2)
             if spread is None:

@@ -191,7 +191,7 @@ def rust_worker(program, name, folder):
     worker = Worker(f"rust/{name}", [program, name], folder)
     crate, note = RUST[name]
     worker.about |= {
-        "versions": {crate: locked()[crate]}, "source": f"https://docs.rs/{crate}", "kms_is": "none: a key in memory",
+        "versions": {crate: locked()[crate]}, "source": "core" if name == "keyfold" else f"https://docs.rs/{crate}", "kms_is": "none: a key in memory",
         "binds": "column" if name == "esdk" else "row", "note": note}
     return worker
 
