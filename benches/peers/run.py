@@ -213,7 +213,8 @@ def counts(worker, options):
     """How often a peer does each work in a round: as long as to be measured well, and no longer."""
     short = 0.02 if options.quick else 0.2
     amounts = {"column": options.rows, "handle": 1, "large": 1 if options.quick else 8}
-    for _ in range(4 if worker.name == "spark" else 1):  # in which the JVM compiles
+    compiling = 4 if options.quick else 12  # rounds in which the JVM compiles
+    for _ in range(compiling if worker.name == "spark" else 1):
         each = worker.do("column", options.rows)["seal"]
     amounts["threads"] = max(500, min(1_000_000, round(short * 1e9 / each)))
     if "one" in worker.about["works"]:

@@ -24,7 +24,10 @@ class Peer(work.Peer):
     packages = ["pyspark"]
     setting = "`aes_encrypt(…, 'GCM', 'DEFAULT', '', aad)`, `local[2]`, warm"
     source = "https://spark.apache.org/docs/latest/api/sql/#aes_encrypt"
-    note = "reads the column from Parquet and counts the result's bytes, which is part of its time; the key stands in the query's plan"
+    note = (
+        "reads the column from Parquet and counts the result's bytes, which with the start of each job is a large part of its time "
+        "(benches/python/spark.py has 10⁶ rows and more); the key stands in the query's plan"
+    )
     has_one = has_large = False
     # A process has one session, and that has two threads.
     has_handle = has_threads = False
