@@ -1,0 +1,1 @@
+"""Peers, each with the setting that is measured."""
