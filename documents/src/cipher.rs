@@ -1,4 +1,6 @@
 //! Documents by policy: the values that its paths select are replaced, every other byte stays.
+//!
+//! Over 600 lines: what is planned, found and replaced hangs together, and the parts that can be told from it are modules.
 
 mod check;
 mod members;
@@ -10,15 +12,14 @@ mod values;
 pub use check::count_sealed;
 pub use rebind::RowMap;
 
-use crate::field::{Direction, FieldCipher, FieldKeys, refuse_elsewhere};
+use crate::field::{Direction, FieldCipher, FieldKeys, Locator, Used};
 use crate::{Document, DocumentError, HeaderTexts, Inserted, JsonRules, Located, Token, splice};
-use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowBinding, RowError};
+use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowError};
 use sealed::Kind;
 use serde_json_path::JsonPath;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use values::{protect, reveal, scalar_text};
 use zeroize::Zeroizing;
@@ -74,7 +75,7 @@ pub struct DocumentCipher<'m> {
     options: DocumentOptions,
     /// When rebinding: which of the row bindings holds the identifiers that are replaced, and by what.
     moves: Option<(usize, &'m dyn RowMap)>,
-    /// Deterministic fields first, since others may be bound to them; those of documents last.
+    /// Deterministic fields and tokens first, since others may be bound to them; those of documents last.
     fields: Vec<FieldCipher>,
     /// The kinds of documents whose values are sealed together.
     kinds: Vec<Kind>,
@@ -83,9 +84,7 @@ pub struct DocumentCipher<'m> {
     /// Distinct row bindings, and which of them each field has.
     row_paths: Vec<String>,
     row_of_field: Vec<Option<usize>>,
-    /// Per field: whether it applied to a document, and whether its paths selected a value.
-    applied: Vec<AtomicBool>,
-    selected: Vec<AtomicBool>,
+    used: Used,
     /// The compiled paths for whatever applies to a document.
     rules: Mutex<HashMap<Applies, Arc<Rules>>>,
     /// The members that indexes have at the top of documents.
@@ -193,21 +192,14 @@ impl<'m> DocumentCipher<'m> {
     ///
     /// # Errors
     ///
-    /// - As for [`FieldKeys::fields`] and [`refuse_elsewhere`].
+    /// - As for [`FieldKeys::fields`] and [`Locator::refuse_elsewhere`].
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): no field has paths; a row binding has no path; documents whose values are sealed
     ///   together cannot be rebound or re-encrypted; two indexes have one member.
     /// - [`Configuration`](ErrorKind::Configuration): a path is not one of RFC 9535.
     pub fn new(keys: &FieldKeys<'_>, options: DocumentOptions) -> Result<Self, DocumentError> {
-        refuse_elsewhere(
-            &keys.ring.policy(),
-            |field| (field.paths.is_empty(), field.columns.is_empty() && field.segments.is_empty()),
-            "paths",
-        )?;
-        let mut fields = keys.fields(|field| !field.paths.is_empty())?;
-        if fields.is_empty() {
-            return Err(refused("no field of the configuration or the policies has JSON paths"));
-        }
-        fields.sort_by_key(|field| (field.is_of_documents(), !field.is_deterministic()));
+        Locator::Paths.refuse_elsewhere(&keys.ring.policy())?;
+        let none = "no field of the configuration or the policies has JSON paths";
+        let fields = keys.plan(|field| !field.paths.is_empty(), none)?;
         let mut row_paths: Vec<String> = Vec::new();
         let mut row_of_field = Vec::new();
         let mut conditions = Vec::new();
@@ -223,13 +215,11 @@ impl<'m> DocumentCipher<'m> {
         }
         let kinds = Kind::all(keys, &mut row_paths, fields.iter().any(FieldCipher::is_of_documents))?;
         let members = members::members(&keys.ring.policy(), &kinds)?;
-        let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
         let made = Self {
             direction: keys.direction,
             options,
             moves: None,
-            applied: flags(),
-            selected: flags(),
+            used: Used::new(fields.len()),
             fields,
             kinds,
             conditions,
@@ -355,10 +345,10 @@ impl<'m> DocumentCipher<'m> {
             }
             for line in &of_line {
                 for &field in &line.rules.field_of_path {
-                    self.applied[field].store(true, Ordering::Relaxed);
+                    self.used.applied(field);
                 }
                 for located in &line.found {
-                    self.selected[line.rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
+                    self.used.selected(line.rules.field_of_path[located.rule]);
                 }
             }
             lines.extend(of_line);
@@ -457,15 +447,7 @@ impl<'m> DocumentCipher<'m> {
     ///
     /// [`PolicyRefused`](ErrorKind::PolicyRefused).
     pub fn refuse_unused(&self) -> Result<(), DocumentError> {
-        for (index, field) in self.fields.iter().enumerate() {
-            let (applied, selected) = (&self.applied[index], &self.selected[index]);
-            if applied.load(Ordering::Relaxed) && !selected.load(Ordering::Relaxed) && !field.policy().optional {
-                let why =
-                    "its paths select nothing in the whole input (a typo?); optional = true in the policy allows that";
-                return Err(refused(why).of_field(&field.policy().name));
-            }
-        }
-        Ok(())
+        self.used.refuse_unused(&self.fields)
     }
 
     /// Encrypts or decrypts the values of one field in a batch.
@@ -595,10 +577,12 @@ impl<'m> DocumentCipher<'m> {
         };
         let protected = line.found.iter().position(|other| other.span == place.span);
         let bound = match (protected, self.direction) {
-            (Some(at), _) if !self.fields[line.rules.field_of_path[line.found[at].rule]].is_deterministic() => {
-                return Err(refused("the row binding is protected and so must be deterministic").with_detail(path));
+            (Some(at), _) if !self.fields[line.rules.field_of_path[line.found[at].rule]].may_be_row() => {
+                return Err(
+                    refused("the row binding is protected and so must be deterministic, or a token").with_detail(path)
+                );
             }
-            // Deterministic fields come first, so this one has been opened already.
+            // Such fields come first, so this one has been opened already.
             (Some(at), Direction::Reveal | Direction::Rebind | Direction::Reencrypt) => {
                 let opened = replacements[at].as_ref().and_then(|(_, text)| std::str::from_utf8(text).ok());
                 scalar_text(opened.and_then(Token::parse))
@@ -625,13 +609,9 @@ fn places_of(lines: &[Line<'_>], field: usize) -> Vec<Place> {
 }
 
 fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, DocumentError> {
-    match &policy.row_binding {
-        RowBinding::Bound { path: Some(path), .. } => Ok(Some(path)),
-        RowBinding::Bound { path: None, .. } => {
-            Err(refused("its row_binding names no JSONPath; write { path = … }").of_field(&policy.name))
-        }
-        _ => Ok(None),
-    }
+    let row =
+        Locator::Paths.row(&policy.row_binding).map_err(|error| DocumentError::from(error).of_field(&policy.name));
+    Ok(row?.and_then(|paths| paths.first()).map(String::as_str))
 }
 
 fn condition((path, expected): (&String, &String)) -> Result<(JsonPath, String), DocumentError> {

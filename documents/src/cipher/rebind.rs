@@ -37,7 +37,7 @@ impl DocumentCipher<'_> {
             lines.iter().map(|line| identifier(line, row_path)).collect::<Result<_, _>>()?;
         let protected = |line: usize| identifiers[line].as_ref().and_then(|(_, found)| *found);
         // Those that are protected are opened, to be looked up; most are then left as they were.
-        for field in (0..self.fields.len()).filter(|&field| self.fields[field].is_deterministic()) {
+        for field in (0..self.fields.len()).filter(|&field| self.fields[field].may_be_row()) {
             let mut places = places_of(lines, field);
             places.retain(|&(line, found)| protected(line) == Some(found));
             if !places.is_empty() {
