@@ -27,12 +27,14 @@ paths = ["$.birthDate"]
 row_binding = "$.id"
 "#;
 
-/// Tokens, each with its sealed value.
+/// A token and its sealed value.
+type Row = (String, Vec<u8>);
+
 #[derive(Clone, Default)]
-struct Store(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Store(Arc<Mutex<Vec<Row>>>);
 
 impl Store {
-    fn rows(&self) -> MutexGuard<'_, Vec<(String, Vec<u8>)>> {
+    fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
