@@ -171,7 +171,8 @@ fn matrix(report: &Report) -> Section {
     let of_keys = of_keys.collect();
     let head_of_keys = ["Keys", "Service", "Fields", "Replaced", "Newest made", "KEKs"];
     let intro = "What no policy names is in clear: keyfold policy check and keyfold scan look for it. A manifest is of a kind of JSON documents: \
-        without one, values that are taken out of a document are not missed. Which kind applies to a document hangs on its members in clear.";
+        without one, values that are taken out of a document are not missed. Which kind applies hangs on members in clear; values that were sealed \
+        with a manifest do not open without it, but where none is required a document that was emptied of its values passes.";
     Section {
         title: "Encryption of each service and field",
         blocks: vec![
@@ -225,6 +226,7 @@ fn inventory(report: &Report) -> Section {
             lines([
                 key.overdue_days.map(|days| format!("OVERDUE by {days} days")),
                 (key.verified == Some(false)).then(|| "NOT VOUCHED FOR".to_owned()),
+                key.retired.then(|| "not pinned any more, and no key needs it".to_owned()),
                 key.held_since.as_ref().map(|since| format!("legal hold since {}", moment(since))),
                 (!key.keks.is_empty()).then(|| format!("KEKs: {}", key.keks.join(", "))),
             ]),

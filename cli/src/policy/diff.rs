@@ -325,7 +325,7 @@ fn compare_documents(old: &Policy, new: &Policy, found: &mut Vec<Change>) {
             (was, is) if documents::notices_less(is, was) => add(
                 Effect::Weaker,
                 format!(
-                    "its manifest was {:?} and is {:?}: values that are dropped are not missed",
+                    "its manifest was {:?} and is {:?}: documents that are emptied of their values are not missed, and with none new ones that lack some",
                     documents::name(was),
                     documents::name(is)
                 ),
