@@ -437,15 +437,11 @@ impl<'m> DocumentCipher<'m> {
         Ok(Line { index, number, document, found, rules, kind, header, inserted })
     }
 
-    /// Whether nothing of the policy applies to a document. One that gets a manifest may have no value, if a field would select one;
-    /// what should have a manifest on the way back is refused with the documents.
+    /// Whether no field selects anything in a document. What should have a manifest on the way back is refused with the documents.
     fn is_unmatched(&self, line: &Line<'_>) -> bool {
-        let manifest = line.kind.map_or(ManifestRule::None, |kind| self.kinds[kind].manifest());
-        let may_be_empty = match self.direction {
-            Direction::Protect { .. } => manifest != ManifestRule::None && !line.rules.field_of_path.is_empty(),
-            _ => manifest == ManifestRule::Required || line.header.is_some(),
-        };
-        line.found.is_empty() && !may_be_empty
+        let is_required = line.kind.is_some_and(|kind| self.kinds[kind].manifest() == ManifestRule::Required);
+        let is_protected = !matches!(self.direction, Direction::Protect { .. }) && is_required;
+        line.found.is_empty() && line.header.is_none() && !is_protected
     }
 
     /// Whether a value with line feeds would break the format.
