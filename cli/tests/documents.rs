@@ -302,7 +302,7 @@ fn what_cannot_be_protected_is_refused() {
     let sealed = world.seal("in.ndjson", &(patient(1) + "\n"));
     let protect = |name| ["protect", name, "--output", "out", "--force", "--policy", "documents.toml"];
     world.write("sealed.ndjson", &sealed);
-    world.refuses(&protect("sealed.ndjson"), POLICY, &["looks sealed already"]);
+    world.refuses(&protect("sealed.ndjson"), DATA, &["has a header already"]);
     let twice = protect("sealed.ndjson").into_iter().chain(["--seal-sealed"]).collect::<Vec<_>>();
     world.refuses(&twice, DATA, &["has a header already"]);
     for verb in ["reencrypt", "rebind"] {
@@ -337,13 +337,15 @@ fn what_cannot_be_protected_is_refused() {
     }
     let world = World::with("fhir-extension", "required");
     // Where it cannot be told from the document's own extensions, the header is a member.
-    let sealed = world.seal("in.ndjson", "{\"resourceType\":\"Patient\",\"id\":\"x\",\"extension\":[]}\n");
+    let sealed = world.seal("in.ndjson", &(patient(1).replace(r#"[{"url":"u","valueInteger":1}]"#, "[]") + "\n"));
     assert!(sealed.starts_with("{\"_keyfold\":"), "{sealed}");
 }
 
 #[test]
 fn a_resource_of_a_bundle_that_no_field_covers_is_refused_and_told_by_scan() {
-    let world = World::with("member", "required");
+    let world = World::new();
+    let unbound = policy("member", "required").replace("row_binding = \"$.id\"", "row_binding = \"none\"");
+    world.write("documents.toml", unbound);
     let other = r#"{"resourceType":"RelatedPerson","name":"clear"}"#;
     world.write(
         "bundle.json",

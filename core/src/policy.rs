@@ -158,7 +158,7 @@ pub struct FieldPolicy {
     pub accepted_suites: Vec<Suite>,
     /// Most bytes of key records in a frame, sealed or opened; at most [`MAX_FRAME_RECORDS_LEN`].
     pub max_frame_records: usize,
-    /// Start of a text that stays in clear in front of the sealed rest, such as `Patient/`. Deterministic fields only.
+    /// Start of a text that stays in clear in front of the sealed rest, such as `Patient/`. Deterministic fields and tokens only.
     pub keep_prefix: Option<String>,
     /// What to do with unusual JSON spellings.
     pub spelling: Spelling,
@@ -375,16 +375,19 @@ impl FieldPolicy {
                     );
                 }
                 let sealed = self.padding != Padding::None || self.unlinkable;
-                let placed = self.row_binding != RowBinding::None || self.keep_prefix.is_some();
+                let placed = self.row_binding != RowBinding::None;
                 if sealed || placed || self.migration.is_some() || self.accepted_suites != [Suite::Deterministic] {
+                    return wrong("a token stands for its value in any row: no row binding, padding or migration");
+                }
+                if self.keep_prefix.as_deref().is_some_and(|prefix| prefix.bytes().all(|b| b.is_ascii_alphanumeric())) {
                     return wrong(
-                        "a token stands for its value in any row: no row binding, padding, prefix or migration",
+                        "keep_prefix of tokens has a character that no token has, such as the slash of Patient/",
                     );
                 }
             }
             FieldMode::Randomized => {
                 if self.keep_prefix.is_some() {
-                    return wrong("keep_prefix is for deterministic fields");
+                    return wrong("keep_prefix is for deterministic fields and tokens");
                 }
                 if self.accepted_suites.contains(&Suite::Deterministic) {
                     return wrong("a field that accepts suite 02 is deterministic, so that its partition is known");

@@ -1,4 +1,6 @@
 //! Documents by policy: the values that its paths select are replaced, every other byte stays.
+//!
+//! Over 600 lines: what is planned, found and replaced hangs together, and the parts that can be told from it are modules.
 
 mod check;
 mod members;
@@ -10,14 +12,13 @@ mod values;
 pub use check::count_sealed;
 pub use rebind::RowMap;
 
-use crate::field::{Direction, FieldCipher, FieldKeys, refuse_elsewhere};
+use crate::field::{Direction, FieldCipher, FieldKeys, Locator, Used};
 use crate::{Conditions, Document, DocumentError, HeaderTexts, Inserted, JsonRules, Located, Token, splice};
-use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowBinding, RowError};
+use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowError};
 use sealed::Kind;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use values::{protect, reveal, scalar_text};
 use zeroize::Zeroizing;
@@ -73,7 +74,7 @@ pub struct DocumentCipher<'m> {
     options: DocumentOptions,
     /// When rebinding: which of the row bindings holds the identifiers that are replaced, and by what.
     moves: Option<(usize, &'m dyn RowMap)>,
-    /// Deterministic fields first, since others may be bound to them; those of documents last.
+    /// Deterministic fields and tokens first, since others may be bound to them; those of documents last.
     fields: Vec<FieldCipher>,
     /// The kinds of documents whose values are sealed together.
     kinds: Vec<Kind>,
@@ -85,9 +86,7 @@ pub struct DocumentCipher<'m> {
     /// Distinct row bindings, and which of them each field has.
     row_paths: Vec<String>,
     row_of_field: Vec<Option<usize>>,
-    /// Per field: whether it applied to a document, and whether its paths selected a value.
-    applied: Vec<AtomicBool>,
-    selected: Vec<AtomicBool>,
+    used: Used,
     /// The compiled paths for whatever applies to a document.
     rules: Mutex<HashMap<Applies, Arc<Rules>>>,
     /// The members that indexes have at the top of documents.
@@ -195,21 +194,14 @@ impl<'m> DocumentCipher<'m> {
     ///
     /// # Errors
     ///
-    /// - As for [`FieldKeys::fields`] and [`refuse_elsewhere`].
+    /// - As for [`FieldKeys::fields`] and [`Locator::refuse_elsewhere`].
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): no field has paths; a row binding has no path; documents whose values are sealed
     ///   together cannot be rebound or re-encrypted; two indexes have one member.
     /// - [`Configuration`](ErrorKind::Configuration): a path is not one of RFC 9535.
     pub fn new(keys: &FieldKeys<'_>, options: DocumentOptions) -> Result<Self, DocumentError> {
-        refuse_elsewhere(
-            &keys.ring.policy(),
-            |field| (field.paths.is_empty(), field.columns.is_empty() && field.segments.is_empty()),
-            "paths",
-        )?;
-        let mut fields = keys.fields(|field| !field.paths.is_empty())?;
-        if fields.is_empty() {
-            return Err(refused("no field of the configuration or the policies has JSON paths"));
-        }
-        fields.sort_by_key(|field| (field.is_of_documents(), !field.is_deterministic()));
+        Locator::Paths.refuse_elsewhere(&keys.ring.policy())?;
+        let none = "no field of the configuration or the policies has JSON paths";
+        let fields = keys.plan(|field| !field.paths.is_empty(), none)?;
         let mut row_paths: Vec<String> = Vec::new();
         let mut row_of_field = Vec::new();
         let mut distinct: Vec<&BTreeMap<String, String>> = Vec::new();
@@ -231,7 +223,6 @@ impl<'m> DocumentCipher<'m> {
         }
         let kinds = Kind::all(keys, &mut row_paths, fields.iter().any(FieldCipher::is_of_documents))?;
         let members = members::members(&keys.ring.policy(), &kinds)?;
-        let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
         let of_kinds = || kinds.iter().flat_map(Kind::conditions).map(|path| (path.as_str(), false));
         let roots_are_settled =
             kinds.iter().filter_map(|kind| kind.root.as_ref()).all(|root| root.is_settled(of_kinds()));
@@ -239,8 +230,7 @@ impl<'m> DocumentCipher<'m> {
             direction: keys.direction,
             options,
             moves: None,
-            applied: flags(),
-            selected: flags(),
+            used: Used::new(fields.len()),
             fields,
             kinds,
             conditions,
@@ -368,10 +358,10 @@ impl<'m> DocumentCipher<'m> {
             }
             for line in &of_line {
                 for &field in &line.rules.field_of_path {
-                    self.applied[field].store(true, Ordering::Relaxed);
+                    self.used.applied(field);
                 }
                 for located in &line.found {
-                    self.selected[line.rules.field_of_path[located.rule]].store(true, Ordering::Relaxed);
+                    self.used.selected(line.rules.field_of_path[located.rule]);
                 }
             }
             lines.extend(of_line);
@@ -448,15 +438,11 @@ impl<'m> DocumentCipher<'m> {
         Ok(Line { index, number, document, found, rules, kind, header, inserted })
     }
 
-    /// Whether nothing of the policy applies to a document. One that gets a manifest may have no value, if a field would select one;
-    /// what should have a manifest on the way back is refused with the documents.
+    /// Whether no field selects anything in a document. What should have a manifest on the way back is refused with the documents.
     fn is_unmatched(&self, line: &Line<'_>) -> bool {
-        let manifest = line.kind.map_or(ManifestRule::None, |kind| self.kinds[kind].manifest());
-        let may_be_empty = match self.direction {
-            Direction::Protect { .. } => manifest != ManifestRule::None && !line.rules.field_of_path.is_empty(),
-            _ => manifest == ManifestRule::Required || line.header.is_some(),
-        };
-        line.found.is_empty() && !may_be_empty
+        let is_required = line.kind.is_some_and(|kind| self.kinds[kind].manifest() == ManifestRule::Required);
+        let is_protected = !matches!(self.direction, Direction::Protect { .. }) && is_required;
+        line.found.is_empty() && line.header.is_none() && !is_protected
     }
 
     /// Whether a value with line feeds would break the format.
@@ -471,15 +457,7 @@ impl<'m> DocumentCipher<'m> {
     ///
     /// [`PolicyRefused`](ErrorKind::PolicyRefused).
     pub fn refuse_unused(&self) -> Result<(), DocumentError> {
-        for (index, field) in self.fields.iter().enumerate() {
-            let (applied, selected) = (&self.applied[index], &self.selected[index]);
-            if applied.load(Ordering::Relaxed) && !selected.load(Ordering::Relaxed) && !field.policy().optional {
-                let why =
-                    "its paths select nothing in the whole input (a typo?); optional = true in the policy allows that";
-                return Err(refused(why).of_field(&field.policy().name));
-            }
-        }
-        Ok(())
+        self.used.refuse_unused(&self.fields)
     }
 
     /// Where the values of each field are in a batch.
@@ -617,10 +595,12 @@ impl<'m> DocumentCipher<'m> {
         };
         let protected = line.found.iter().position(|other| other.span == place.span);
         let bound = match (protected, self.direction) {
-            (Some(at), _) if !self.fields[line.rules.field_of_path[line.found[at].rule]].is_deterministic() => {
-                return Err(refused("the row binding is protected and so must be deterministic").with_detail(path));
+            (Some(at), _) if !self.fields[line.rules.field_of_path[line.found[at].rule]].may_be_row() => {
+                return Err(
+                    refused("the row binding is protected and so must be deterministic, or a token").with_detail(path)
+                );
             }
-            // Deterministic fields come first, so this one has been opened already.
+            // Such fields come first, so this one has been opened already.
             (Some(at), Direction::Reveal | Direction::Rebind | Direction::Reencrypt) => {
                 let opened = replacements[at].as_ref().and_then(|(_, text)| std::str::from_utf8(text).ok());
                 scalar_text(opened.and_then(Token::parse))
@@ -634,13 +614,9 @@ impl<'m> DocumentCipher<'m> {
 }
 
 fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, DocumentError> {
-    match &policy.row_binding {
-        RowBinding::Bound { path: Some(path), .. } => Ok(Some(path)),
-        RowBinding::Bound { path: None, .. } => {
-            Err(refused("its row_binding names no JSONPath; write { path = … }").of_field(&policy.name))
-        }
-        _ => Ok(None),
-    }
+    let row =
+        Locator::Paths.row(&policy.row_binding).map_err(|error| DocumentError::from(error).of_field(&policy.name));
+    Ok(row?.and_then(|paths| paths.first()).map(String::as_str))
 }
 
 fn compile(only_if: &BTreeMap<String, String>) -> Result<Conditions, DocumentError> {

@@ -88,6 +88,7 @@ impl DocumentError {
             Cause::Json(JsonError::Path { .. }) => ErrorKind::Configuration,
             Cause::Json(JsonError::Io(_)) => ErrorKind::Io,
             Cause::Json(JsonError::LineTooLong { .. } | JsonError::TooManyValues { .. }) => ErrorKind::LimitExceeded,
+            Cause::Json(JsonError::DamagedHeader { .. }) => ErrorKind::Malformed,
             Cause::Json(_) => ErrorKind::InvalidInput,
         }
     }

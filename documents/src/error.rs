@@ -26,8 +26,10 @@ pub enum JsonError {
     Overlap { line: u64, first: String, second: String },
     /// The document has another shape than the path of a rule expects at `prefix`, a part of that path.
     Shape { line: u64, rule: String, prefix: String },
-    /// Something that stands where the header of a document does, and is none.
+    /// A header of a document that is there and may not be, or has no place.
     Header { line: u64, reason: &'static str },
+    /// Something that stands where the header of a document does, and is none, or the second.
+    DamagedHeader { line: u64, reason: &'static str },
     /// A line has more than [`MAX_VALUES`](super::MAX_VALUES) values.
     TooManyValues { line: u64 },
 }
@@ -84,6 +86,7 @@ impl fmt::Display for JsonError {
                 )
             }
             Self::Header { line, reason } => write!(f, "line {line}: {reason}"),
+            Self::DamagedHeader { line, reason } => write!(f, "line {line}: {reason} [200 Malformed]"),
             Self::TooManyValues { line } => write!(f, "line {line}: more than {} values", super::MAX_VALUES),
         }
     }

@@ -2,11 +2,13 @@
 
 mod index;
 mod keys;
+mod plan;
 mod reseal;
 mod tokens;
 
 pub use index::FieldIndex;
-pub use keys::{FieldKeys, refuse_elsewhere};
+pub use keys::FieldKeys;
+pub use plan::{Locator, Used};
 pub use reseal::{Resealed, Resealer, same};
 pub use tokens::{FieldTokens, SharedTokens, TokenStore};
 
@@ -200,6 +202,12 @@ impl FieldCipher {
         matches!(self.policy.mode, FieldMode::Deterministic { .. })
     }
 
+    /// Whether other values may be bound to these, as their row: equal ones have equal texts, and they open by themselves.
+    #[must_use]
+    pub fn may_be_row(&self) -> bool {
+        self.is_deterministic() || matches!(self.policy.mode, FieldMode::Token { .. })
+    }
+
     /// Whether the values are sealed and opened with their documents.
     #[must_use]
     pub fn is_of_documents(&self) -> bool {
@@ -251,7 +259,7 @@ impl FieldCipher {
     /// - [`InvalidInput`](ErrorKind::InvalidInput): something else than a token, or one that the store of tokens does not have.
     pub fn reveal(&self, texts: &[&str], rows: Option<&[&[u8]]>) -> Result<Revealed, RowError> {
         if let Some(tokens) = &self.cipher.tokens {
-            return tokens.reveal(texts).map(Revealed::Opened);
+            return self.resolve(tokens.as_ref(), texts).map(Revealed::Opened);
         }
         match &self.cipher.preserve {
             None => self.open(texts, rows).map(Revealed::Opened),
@@ -271,13 +279,16 @@ impl FieldCipher {
         encryptor.encrypt_column(values, rows)
     }
 
-    /// Decrypts the sealed texts of a batch. A text that is not sealed is refused, never passed through.
+    /// Decrypts the sealed texts of a batch, or finds the values of tokens. A text that is not sealed is refused, never passed through.
     ///
     /// # Errors
     ///
     /// - [`Malformed`](ErrorKind::Malformed): a text is not sealed.
     /// - As for [`Decryptor::load_keys`] and [`Decryptor::decrypt_column`].
     pub fn open(&self, texts: &[&str], rows: Option<&[&[u8]]>) -> Result<OpenedColumn, RowError> {
+        if let Some(tokens) = &self.cipher.tokens {
+            return self.resolve(tokens.as_ref(), texts);
+        }
         let Some(decryptor) = &self.cipher.reveal else {
             return Err(refused(0, ErrorKind::Internal, "a job that does not decrypt was asked to"));
         };
@@ -287,6 +298,12 @@ impl FieldCipher {
             Some(rows) => decryptor.decrypt_column(&sealed, Some(&Rows(rows)))?,
             None => decryptor.decrypt_column(&sealed, None::<&Rows<'_>>)?,
         })
+    }
+
+    /// The values of tokens behind the prefix that stays in clear.
+    fn resolve(&self, tokens: &dyn FieldTokens, texts: &[&str]) -> Result<OpenedColumn, RowError> {
+        let texts: Vec<&str> = texts.iter().map(|text| self.policy.split_prefix(text).1).collect();
+        tokens.reveal(&texts)
     }
 
     /// Moves the sealed texts of a batch from the rows `from` to the rows `to`.
@@ -304,13 +321,16 @@ impl FieldCipher {
         rebinder.rebind_column(&sealed, &Rows(from), &Rows(to))
     }
 
-    /// The values of a batch that are to be sealed again: where they are, and their binary form.
+    /// The values of a batch that are to be sealed again: where they are, and their binary form. None of tokens, which say no key.
     ///
     /// # Errors
     ///
     /// - [`Malformed`](ErrorKind::Malformed): a text is not sealed.
     /// - As for [`Resealer::needs`].
     pub fn stale(&self, texts: &[&str]) -> Result<Vec<(usize, Vec<u8>)>, RowError> {
+        if self.cipher.tokens.is_some() {
+            return Ok(Vec::new());
+        }
         let sealed = self.sealed(texts)?;
         let resealer = self.resealer()?;
         let mut stale = Vec::new();

@@ -87,7 +87,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`Header`](JsonError::Header).
+    /// [`Header`](JsonError::Header), [`DamagedHeader`](JsonError::DamagedHeader).
     pub fn refuse_header(self, document: &Document<'_>) -> Result<(), JsonError> {
         let reason = "the document has a header already, so it is protected";
         match self.index(document)? {
@@ -101,10 +101,10 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// - [`Header`](JsonError::Header): two headers, or one with other members.
+    /// - [`DamagedHeader`](JsonError::DamagedHeader): two headers, or one with other members.
     pub fn take(self, document: &mut Document<'_>) -> Result<Option<(HeaderTexts, Inserted)>, JsonError> {
         let line = document.line;
-        let damaged = || JsonError::Header { line, reason: "the header of the document is damaged [200 Malformed]" };
+        let damaged = || JsonError::DamagedHeader { line, reason: "the header of the document is damaged" };
         let Some(index) = self.index(document)? else { return Ok(None) };
         let text = document.text;
         let tree = document.tree_mut();
@@ -140,7 +140,7 @@ impl Place {
         let mut found = member.into_iter().chain(items).filter(is_ours);
         match (found.next(), found.next()) {
             (_, Some(_)) => {
-                Err(JsonError::Header { line: document.line, reason: "the document has two headers [200 Malformed]" })
+                Err(JsonError::DamagedHeader { line: document.line, reason: "the document has two headers" })
             }
             (found, None) => Ok(found),
         }
@@ -283,7 +283,7 @@ mod tests {
             r#"{"_keyfold":{"document":"x","manifest":1}}"#,
             r#"{"_keyfold":{"document":"x","more":"y"}}"#,
         ] {
-            assert!(matches!(member.take(&mut parse(wrong)), Err(JsonError::Header { .. })), "{wrong}");
+            assert!(matches!(member.take(&mut parse(wrong)), Err(JsonError::DamagedHeader { .. })), "{wrong}");
         }
         let entry = |parts: &str| format!(r#"{{"extension":[{{"url":"{URL}","extension":[{parts}]}}]}}"#);
         let good = r#"{"url":"document","valueString":"x"}"#;
@@ -291,7 +291,7 @@ mod tests {
         assert!(place.take(&mut parse(&entry(good))).expect("good").is_some());
         for wrong in ["", r#"{"url":"manifest","valueString":"x"}"#, &format!("{good},{good}"), &format!("{good},1,2")]
         {
-            assert!(matches!(place.take(&mut parse(&entry(wrong))), Err(JsonError::Header { .. })), "{wrong}");
+            assert!(matches!(place.take(&mut parse(&entry(wrong))), Err(JsonError::DamagedHeader { .. })), "{wrong}");
         }
         let twice = format!(r#"{{"extension":[{{"url":"{URL}"}},{{"url":"{URL}"}}]}}"#);
         assert!(place.take(&mut parse(&twice)).is_err());

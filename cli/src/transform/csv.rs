@@ -12,7 +12,7 @@ use crate::files::interrupt::Interrupt;
 use crate::files::json::Token;
 use crate::files::output::{Output, Target};
 use keyfold::{OpenedColumn, RowBinding, RowError, Value, ValueType};
-use keyfold_documents::{FieldCipher, FieldIndex, Protected, Revealed, refuse_elsewhere};
+use keyfold_documents::{FieldCipher, FieldIndex, Locator, Protected, Revealed};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -64,11 +64,7 @@ pub(super) fn run(
             named.insert(column.clone());
         }
     }
-    refuse_elsewhere(
-        &policy,
-        |field| (field.columns.is_empty(), field.paths.is_empty() && field.segments.is_empty()),
-        "columns",
-    )?;
+    Locator::Columns.refuse_elsewhere(&policy)?;
     let index_columns = index_columns(&job.ring.policy())?;
     named.extend(index_columns.iter().cloned());
     let named: Vec<String> = named.into_iter().collect();
@@ -127,15 +123,8 @@ impl<'j> CsvJob<'j> {
                 return Err(missing(&field.name, column));
             }
         }
-        let mut fields = job.keys(present)?.fields(present)?;
-        if fields.is_empty() {
-            return Err(Failure::new(
-                Exit::Policy,
-                "the input has none of the policy's columns (another delimiter? no header?); nothing was written",
-            ));
-        }
-        // Deterministic columns may be what others are bound to, so they are opened first.
-        fields.sort_by_key(|field| !field.is_deterministic());
+        let none = "the input has none of the policy's columns (another delimiter? no header?); nothing was written";
+        let fields = job.keys(present)?.plan(present, none)?;
         let mut columns: Vec<ColumnJob> = Vec::new();
         for (index, field) in fields.iter().enumerate() {
             for name in &field.policy().columns {
@@ -152,18 +141,16 @@ impl<'j> CsvJob<'j> {
         let mut bound_to: Vec<(&str, RowSource)> = Vec::new();
         for index in 0..columns.len() {
             let field = &fields[columns[index].field];
-            let name = match &field.policy().row_binding {
-                RowBinding::Bound { column: Some(name), .. } => name,
-                RowBinding::Bound { column: None, .. } => {
-                    let why = "its row_binding names no CSV column; write { column = … }";
-                    return Err(Failure::new(Exit::Policy, format!("field {}: {why}", field.policy().name)));
-                }
-                _ => continue,
-            };
+            let row = Locator::Columns
+                .row(&field.policy().row_binding)
+                .map_err(|error| Failure::from(error).at(format!("field {}", field.policy().name)))?;
+            let Some(name) = row.and_then(|names| names.first()) else { continue };
             let column = position(name).ok_or_else(|| missing(&field.policy().name, name))?;
             let protected = columns.iter().position(|other| other.column == column);
-            if protected.is_some_and(|at| !fields[columns[at].field].is_deterministic()) {
-                let why = format!("is bound to the column {name:?}, which is protected and so must be deterministic");
+            if protected.is_some_and(|at| !fields[columns[at].field].may_be_row()) {
+                let why = format!(
+                    "is bound to the column {name:?}, which is protected and so must be deterministic, or a token"
+                );
                 return Err(Failure::new(Exit::Policy, format!("field {} {why}", field.policy().name)));
             }
             let source = protected.map_or(RowSource::Clear(column), RowSource::Protected);

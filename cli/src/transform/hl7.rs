@@ -18,10 +18,9 @@ use crate::files::output::{Output, Target};
 use clear::Clear;
 use column::{Column, Outcome};
 use keyfold::{FieldPolicy, ValueType};
-use keyfold_documents::{FieldCipher, count_sealed, refuse_elsewhere};
+use keyfold_documents::{FieldCipher, Locator, Used, count_sealed};
 use rows::RowPlaces;
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 struct Hl7Job {
@@ -35,8 +34,7 @@ struct Hl7Job {
     /// What the values of each field are bound to.
     rows: Vec<Option<RowPlaces>>,
     clear: Clear,
-    /// Per field: whether something was selected.
-    selected: Vec<AtomicBool>,
+    used: Used,
 }
 
 /// A message of a batch, with what was found in it.
@@ -66,9 +64,7 @@ pub(super) fn run(
     let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
     pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
-    if counts.records > 0 {
-        plan.refuse_unused()?;
-    }
+    plan.used.refuse_unused(&plan.fields)?;
     counts.clear_columns = plan.clear.into_left();
     Ok(output)
 }
@@ -77,15 +73,10 @@ impl Hl7Job {
     /// What is replaced, in which order, bound to what. Paths meet or they do not, whatever the messages are, so everything
     /// that the policy has wrong is found here.
     fn plan(job: &Job<'_>) -> Result<Self, Failure> {
-        let elsewhere = |field: &FieldPolicy| field.columns.is_empty() && field.paths.is_empty();
+        Locator::Segments.refuse_elsewhere(&job.ring.policy())?;
         let has_segments = |field: &FieldPolicy| !field.segments.is_empty();
-        let keys = job.keys(has_segments)?;
-        refuse_elsewhere(&job.ring.policy(), |field| (field.segments.is_empty(), elsewhere(field)), "segments")?;
-        let mut fields = keys.fields(has_segments)?;
-        if fields.is_empty() {
-            return Err(Failure::new(Exit::Policy, "no field of the configuration or the policies has HL7 segments"));
-        }
-        fields.sort_by_key(|field| !field.is_deterministic());
+        let none = "no field of the configuration or the policies has HL7 segments";
+        let fields = job.keys(has_segments)?.plan(has_segments, none)?;
         let (mut paths, mut field_of_rule) = (Vec::new(), Vec::new());
         for (index, field) in fields.iter().enumerate() {
             let of_field = |failure: Failure| failure.at(format!("field {}", field.policy().name));
@@ -105,16 +96,16 @@ impl Hl7Job {
             }
         }
         let rules = SegmentRules::new(paths)?;
-        let is_deterministic = |rule: usize| fields[field_of_rule[rule]].is_deterministic();
+        let may_be_row = |rule: usize| fields[field_of_rule[rule]].may_be_row();
         let rows = fields.iter().map(|field| {
-            RowPlaces::of(field.policy(), &rules, is_deterministic)
+            RowPlaces::of(field.policy(), &rules, may_be_row)
                 .map_err(|failure| failure.at(format!("field {}", field.policy().name)))
         });
         let rows = rows.collect::<Result<_, _>>()?;
         let clear = Clear::new(job.ring.policy().hl7(), &rules).map_err(|failure| failure.at("[hl7]"))?;
-        let selected = fields.iter().map(|_| AtomicBool::new(false)).collect();
+        let used = Used::new(fields.len());
         let (direction, pass_unmatched) = (job.direction, job.args.pass_unmatched);
-        Ok(Self { direction, pass_unmatched, fields, rules, field_of_rule, rows, clear, selected })
+        Ok(Self { direction, pass_unmatched, fields, rules, field_of_rule, rows, clear, used })
     }
 
     fn transform(&self, batch: &MessageBatch) -> Result<Done, Failure> {
@@ -163,8 +154,9 @@ impl Hl7Job {
             counts.unmatched += 1;
         }
         for located in &found {
-            self.selected[self.field_of_rule[located.rule]].store(true, Ordering::Relaxed);
+            self.used.selected(self.field_of_rule[located.rule]);
         }
+        (0..self.fields.len()).for_each(|field| self.used.applied(field));
         counts.records += 1;
         Ok(Item { message, found })
     }
@@ -178,19 +170,6 @@ impl Hl7Job {
             }
         }
         places
-    }
-
-    /// Refuses fields that selected nothing in any message: a path with a typo leaves values in clear.
-    fn refuse_unused(&self) -> Result<(), Failure> {
-        let unused =
-            |index: &usize| !self.selected[*index].load(Ordering::Relaxed) && !self.fields[*index].policy().optional;
-        match (0..self.fields.len()).find(unused) {
-            None => Ok(()),
-            Some(index) => {
-                let why = "its segments have no value in the whole input (a typo?); optional = true in the policy allows that";
-                Err(Failure::new(Exit::Policy, format!("field {}: {why}", self.fields[index].policy().name)))
-            }
-        }
     }
 
     /// Whether values are bound to what this rule selects.

@@ -2,8 +2,8 @@
 
 use super::Job;
 use crate::failure::{Exit, Failure};
-use keyfold::{Error, Field, FieldMode, FieldPolicy, OpenedColumn, RowError, Value};
-use keyfold_documents::{Direction, FieldTokens, SharedTokens, TokenStore};
+use keyfold::{Error, Field, FieldPolicy, OpenedColumn, RowError, Value};
+use keyfold_documents::{FieldTokens, SharedTokens, TokenStore};
 use keyfold_tables::{TokenTable, Tokenizer};
 use std::path::Path;
 use std::sync::Arc;
@@ -35,9 +35,9 @@ impl Job<'_> {
     /// The table, if the command line names one; it must if one of the fields that `keep` chooses has tokens.
     pub(super) fn tokens(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<Option<SharedTokens>, Failure> {
         let Some(uri) = &self.args.tokens else {
-            let resolves = matches!(self.direction, Direction::Protect { .. } | Direction::Reveal);
-            let needs = |field: &FieldPolicy| keep(field) && matches!(field.mode, FieldMode::Token { .. });
-            return match self.ring.policy().fields().find(|field| resolves && needs(field)) {
+            let policy = self.ring.policy();
+            let needs = |field: &FieldPolicy| keep(field) && self.direction.needs_tokens(&policy, field);
+            return match policy.fields().find(|field| needs(field)) {
                 None => Ok(None),
                 Some(field) => {
                     let why = "its values have random tokens: --tokens names the database with their table";

@@ -281,7 +281,7 @@ fn what_the_policy_has_wrong() {
         (one("segments = [\"PID-6\"]"), &["message 1", "--pass-unmatched"]),
         (
             one("segments = [\"PID-5\"]\n[fields.g]\nsegments = [\"PID-6\"]"),
-            &["field g", "no value in the whole input", "optional"],
+            &["field g", "nothing in the whole input", "optional"],
         ),
     ] {
         World::refuses_protect(&policy, message, POLICY, says);

@@ -38,7 +38,7 @@ impl DocumentCipher<'_> {
         let protected = |line: usize| identifiers[line].as_ref().and_then(|(_, found)| *found);
         // Those that are protected are opened, to be looked up; most are then left as they were.
         let all = self.places(lines);
-        for field in (0..self.fields.len()).filter(|&field| self.fields[field].is_deterministic()) {
+        for field in (0..self.fields.len()).filter(|&field| self.fields[field].may_be_row()) {
             let mut places = all[field].clone();
             places.retain(|&(line, found)| protected(line) == Some(found));
             if !places.is_empty() {

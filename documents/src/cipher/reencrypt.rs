@@ -21,7 +21,7 @@ impl DocumentCipher<'_> {
             counts.values += places.len() as u64;
             self.reencrypt_field(lines, field, &places, &opened, replacements, counts)?;
             // Others may be bound to it, and come later.
-            if self.fields[field].is_deterministic() && self.row_of_field.iter().any(Option::is_some) {
+            if self.fields[field].may_be_row() && self.row_of_field.iter().any(Option::is_some) {
                 self.transform_field(lines, field, &places, &mut opened, &mut DocumentCounts::default())?;
             }
         }

@@ -2,14 +2,14 @@
 
 use super::values::{protect_value, push_value, scalar_text, sealed_texts};
 use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed, compile, refused};
-use crate::field::{Direction, FieldKeys};
+use crate::field::{Direction, FieldKeys, Locator};
 use crate::{Conditions, Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
 use keyfold::wire::{
     DocumentHeader, body_from_text, looks_sealed_text, manifest_from_text, manifest_text, push_body_text,
 };
 use keyfold::{
     Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentSealer, DocumentValue, ErrorKind,
-    ManifestRule, RowBinding,
+    ManifestRule,
 };
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -53,16 +53,12 @@ impl Kind {
         row_paths: &mut Vec<String>,
     ) -> Result<Self, DocumentError> {
         let documents = keys.documents(&policy.name)?;
-        let row_path = match &policy.row_binding {
-            RowBinding::Bound { path: Some(path), .. } => {
-                Some(row_paths.iter().position(|known| known == path).unwrap_or_else(|| {
-                    row_paths.push(path.clone());
-                    row_paths.len() - 1
-                }))
-            }
-            RowBinding::Bound { path: None, .. } => return Err(refused("its row_binding names no JSONPath")),
-            _ => None,
-        };
+        let row_path = Locator::Paths.row(&policy.row_binding)?.and_then(|paths| paths.first()).map(|path| {
+            row_paths.iter().position(|known| known == path).unwrap_or_else(|| {
+                row_paths.push(path.clone());
+                row_paths.len() - 1
+            })
+        });
         let (mut sealer, mut opener) = (None, None);
         match keys.direction {
             Direction::Protect { .. } => sealer = Some(pollster::block_on(documents.sealer())?),
@@ -177,7 +173,7 @@ impl DocumentCipher<'_> {
         line: &Line<'_>,
         kind: &Kind,
         opener: &DocumentOpener,
-        replaced: &mut Vec<Option<Replacement>>,
+        replaced: &mut [Option<Replacement>],
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let (own, other) = self.split(line);

@@ -23,7 +23,11 @@ pub(super) fn protect(job: &FieldCipher, tokens: &[Token<'_>], rows: Option<&[&[
         Protected::Sealed(sealed) => {
             prefixes.iter().enumerate().map(|(row, prefix)| sealed_string(prefix, sealed.bytes(row))).collect()
         }
-        Protected::Replaced(texts) => texts.iter().map(|text| text_string(text.as_bytes())).collect(),
+        Protected::Replaced(texts) => prefixes
+            .iter()
+            .zip(&texts)
+            .map(|(prefix, text)| text_string([prefix.as_bytes(), text.as_bytes()].concat().as_slice()))
+            .collect(),
     })
 }
 

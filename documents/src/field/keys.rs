@@ -2,7 +2,7 @@
 
 use super::{Direction, FieldCipher, SharedTokens};
 use crate::DocumentError;
-use keyfold::{Context, Documents, Error, ErrorKind, FieldMode, FieldPolicy, Keyring, Policy};
+use keyfold::{Context, Documents, Error, FieldMode, FieldPolicy, Keyring, Policy, RowBinding};
 
 /// Whose keys, for what: the keyring, the direction, and what values are bound to beside their rows.
 ///
@@ -26,14 +26,16 @@ impl FieldKeys<'_> {
     ///
     /// # Errors
     ///
-    /// Those of acquiring the keys of a field, with its name. [`PolicyRefused`](ErrorKind::PolicyRefused): its values have random tokens,
+    /// Those of acquiring the keys of a field, with its name. [`PolicyRefused`](keyfold::ErrorKind::PolicyRefused): its values have random tokens,
     /// and there is nothing that holds them.
     pub fn fields(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<Vec<FieldCipher>, DocumentError> {
         let policy = self.ring.policy();
         // Tokens, and values that keep their format, say no key: there is nothing to renew, and no row that they are bound to.
         let moves = matches!(self.direction, Direction::Rebind | Direction::Reencrypt);
-        let stays = |field: &FieldPolicy| {
-            moves && matches!(field.mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. })
+        let stays = |field: &FieldPolicy| match field.mode {
+            FieldMode::FormatPreserving { .. } => moves,
+            FieldMode::Token { .. } => !self.direction.needs_tokens(&policy, field),
+            _ => false,
         };
         let cipher = |policy: &std::sync::Arc<FieldPolicy>| {
             let mut field = self.ring.field(&policy.name)?.context(self.context.clone());
@@ -56,23 +58,20 @@ impl FieldKeys<'_> {
     }
 }
 
-/// Refuses fields that say where they are in other formats only: the same data in this one would stay in clear.
-/// `missing` tells whether a field lacks a locator for this format and for all others; `what` is the locator.
-///
-/// # Errors
-///
-/// [`PolicyRefused`](ErrorKind::PolicyRefused).
-pub fn refuse_elsewhere(
-    policy: &Policy,
-    missing: impl Fn(&FieldPolicy) -> (bool, bool),
-    what: &str,
-) -> Result<(), DocumentError> {
-    match policy.fields().find(|field| !field.optional && missing(field) == (true, false)) {
-        None => Ok(()),
-        Some(field) => {
-            let why = "the policy does not say where it is in this format, so it would stay in clear; optional = true allows that";
-            let error = Error::new(ErrorKind::PolicyRefused, why).with_detail(format!("no {what}"));
-            Err(DocumentError::from(error).of_field(&field.name))
-        }
+impl Direction {
+    /// Whether the tokens of `field` are looked up in this direction: where values keep their keys or rows, only if some are bound to these.
+    #[must_use]
+    pub fn needs_tokens(self, policy: &Policy, field: &FieldPolicy) -> bool {
+        let is_row = |binding: &RowBinding| match binding {
+            RowBinding::Bound { column, path, segment } => {
+                column.as_ref().is_some_and(|column| field.columns.contains(column))
+                    || path.as_ref().is_some_and(|path| field.paths.contains(path))
+                    || segment.iter().flatten().any(|place| field.segments.contains(place))
+            }
+            _ => false,
+        };
+        matches!(field.mode, FieldMode::Token { .. })
+            && (matches!(self, Self::Protect { .. } | Self::Reveal)
+                || policy.fields().any(|other| is_row(&other.row_binding)))
     }
 }

@@ -116,6 +116,22 @@ fn changes(sealed: &[Value; 2]) -> Vec<Change> {
 }
 
 #[test]
+fn a_manifest_cannot_be_taken_off() {
+    for (header, manifest) in
+        [("member", "required"), ("fhir-extension", "required"), ("member", "written"), ("fhir-extension", "written")]
+    {
+        let lab = Lab::new(&policy(header, manifest));
+        let mut sealed: Value = serde_json::from_str(&lab.returns(&patient(1).to_string())).expect("JSON");
+        match sealed.get_mut("_keyfold").and_then(Value::as_object_mut) {
+            Some(members) => drop(members.remove("manifest").expect("a manifest")),
+            None => drop(sealed["extension"][1]["extension"].as_array_mut().and_then(Vec::pop).expect("a manifest")),
+        }
+        let kind = if manifest == "required" { ErrorKind::PolicyRefused } else { ErrorKind::DecryptionFailed };
+        lab.refuses(keyfold_documents::Direction::Reveal, &sealed.to_string(), kind, "document resource");
+    }
+}
+
+#[test]
 fn no_protected_value_can_be_moved() {
     for header in ["member", "fhir-extension"] {
         for manifest in ["required", "written", "none"] {

@@ -90,8 +90,10 @@ fn a_resource_that_lost_its_header_is_refused_whatever_it_says_to_be() {
 
 #[test]
 fn a_document_without_a_value_has_a_header() {
-    let lab = Lab::new(&policy("required", "member"));
     let text = r#"{"resourceType":"Patient","active":true}"#;
+    // Fields apply, and none selects anything: as it may have what the policy forgot, it passes on request only.
+    Lab::new(&policy("required", "member")).refuses(PROTECT, text, ErrorKind::PolicyRefused, UNMATCHED);
+    let lab = Lab::new(&policy("required", "member")).passing_unmatched();
     let sealed = lab.returns(text);
     assert!(sealed.contains("_keyfold"), "{sealed}");
     lab.refuses(Direction::Reveal, text, ErrorKind::PolicyRefused, "no header");

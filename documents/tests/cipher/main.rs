@@ -3,11 +3,12 @@
 mod attacks;
 mod bundles;
 mod inserted;
+mod tokens;
 
 use keyfold::testing::{FakeKms, block_on};
 use keyfold::{Context, ErrorKind, KekAlias, Keyring, Kms, MemoryHighWater};
 use keyfold_documents::{
-    Direction, DocumentCipher, DocumentCounts, DocumentError, DocumentOptions, DocumentText, FieldKeys,
+    Direction, DocumentCipher, DocumentCounts, DocumentError, DocumentOptions, DocumentText, FieldKeys, SharedTokens,
 };
 use keyfold_store::MemoryStore;
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ const PROTECT: Direction = Direction::Protect { seal_sealed: false };
 struct Lab {
     ring: Keyring,
     options: DocumentOptions,
+    tokens: Option<SharedTokens>,
 }
 
 type Outcome = Result<(String, DocumentCounts), DocumentError>;
@@ -33,7 +35,7 @@ impl Lab {
         let mut config = block_on(created).expect("an empty store takes a keyring").config;
         keyfold::config::add_policy(&mut config.policy, policy, "policy.toml").expect("a policy");
         let ring = Keyring::open(config, store, keks, high_water).expect("it was just made");
-        Self { ring, options: DocumentOptions { many_lines: true, ..DocumentOptions::default() } }
+        Self { ring, options: DocumentOptions { many_lines: true, ..DocumentOptions::default() }, tokens: None }
     }
 
     fn passing_unmatched(mut self) -> Self {
@@ -42,7 +44,8 @@ impl Lab {
     }
 
     fn cipher(&self, direction: Direction) -> Result<DocumentCipher<'static>, DocumentError> {
-        let keys = FieldKeys { ring: &self.ring, direction, scope: None, context: Context::new(), tokens: None };
+        let (ring, tokens) = (&self.ring, self.tokens.clone());
+        let keys = FieldKeys { ring, direction, scope: None, context: Context::new(), tokens };
         DocumentCipher::new(&keys, self.options)
     }
 

@@ -52,7 +52,7 @@ impl CsvJob<'_> {
                 at(batch, job, failure)
             })?;
             columns.push(job.column);
-            texts.push((0..moved.len()).map(|index| text_of(b"", rebound.bytes(index))).collect());
+            texts.push((0..moved.len()).map(|index| text_of(rebound.bytes(index))).collect());
             counts.values += moved.len() as u64;
         }
         counts.rebound = moved.len() as u64;
@@ -98,16 +98,21 @@ impl CsvJob<'_> {
                 Failure::from(error).at(format!("the new identifier of {}", batch.place(moved.row, job.column)))
             })?);
         }
-        let sealed = field.seal(&values, None).map_err(|mut failure| {
+        let protected = field.protect(&values, None).map_err(|mut failure| {
             failure.row = moved.get(failure.row).map_or(0, |moved| moved.row);
             at(batch, job, failure)
         })?;
-        Ok(split.iter().enumerate().map(|(row, (prefix, _))| text_of(prefix.as_bytes(), sealed.bytes(row))).collect())
+        let text = |(row, (prefix, _)): (usize, &(&str, &str))| {
+            let mut text = prefix.as_bytes().to_vec();
+            protected.push(row, &mut text);
+            text
+        };
+        Ok(split.iter().enumerate().map(text).collect())
     }
 }
 
-fn text_of(prefix: &[u8], sealed: &[u8]) -> Vec<u8> {
-    let mut text = prefix.to_vec();
+fn text_of(sealed: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
     push_sealed(sealed, &mut text);
     text
 }

@@ -4,7 +4,8 @@ use super::column::{Column, Identifiers};
 use super::{Hl7Job, Item};
 use crate::failure::{Exit, Failure, RowFailure};
 use crate::files::hl7::{SegmentPath, SegmentRules, segment_id};
-use keyfold::{FieldPolicy, RowBinding};
+use keyfold::FieldPolicy;
+use keyfold_documents::Locator;
 use zeroize::Zeroizing;
 
 /// The places whose texts are the row binding of a field, in order.
@@ -22,16 +23,10 @@ impl RowPlaces {
     pub(super) fn of(
         field: &FieldPolicy,
         rules: &SegmentRules,
-        is_deterministic: impl Fn(usize) -> bool,
+        may_be_row: impl Fn(usize) -> bool,
     ) -> Result<Option<Self>, Failure> {
         let wrong = |why: &str| Failure::new(Exit::Policy, why);
-        let places = match &field.row_binding {
-            RowBinding::Bound { segment: Some(places), .. } => places,
-            RowBinding::Bound { segment: None, .. } => {
-                return Err(wrong("its row_binding names no HL7 segment; write { segment = … }"));
-            }
-            _ => return Ok(None),
-        };
+        let Some(places) = Locator::Segments.row(&field.row_binding)? else { return Ok(None) };
         let read = |place: &String| {
             if let (Some(id), true) = (segment_id(place), places.len() > 1) {
                 return Ok(RowPlace::Segment(id));
@@ -43,8 +38,8 @@ impl RowPlaces {
             let path = SegmentPath::parse(path)?;
             let rule = rules.paths().iter().position(|other| other.overlaps(&path));
             match rule {
-                Some(rule) if *rules.path(rule) != path || !is_deterministic(rule) => {
-                    let why = "is protected: it must be the same place, of a deterministic field";
+                Some(rule) if *rules.path(rule) != path || !may_be_row(rule) => {
+                    let why = "is protected: it must be the same place, of a deterministic field or a token";
                     Err(wrong(&format!("is bound to {path}, but {} {why}", rules.path(rule))))
                 }
                 _ => Ok(RowPlace::Text { path, optional, rule }),
