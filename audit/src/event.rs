@@ -16,12 +16,21 @@ pub struct Event {
     members: Map<String, Json>,
 }
 
+/// A line that no writer writes: damage, or the remains of a write that a crash cut off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NoLine;
+
 impl Event {
-    /// The event of a line, without its line feed; `None`: the line is no event.
-    #[must_use]
-    pub fn read(line: &[u8]) -> Option<Self> {
-        let line = ReadLine::parse(line).filter(ReadLine::is_event)?;
-        Some(Self { chain: line.chain, time: line.time, action: line.action, members: line.members })
+    /// The event of a line, without its line feed; `None`: the line is one of those that hold a file together.
+    ///
+    /// # Errors
+    ///
+    /// - [`NoLine`]: no writer writes such a line.
+    pub fn read(line: &[u8]) -> Result<Option<Self>, NoLine> {
+        let line = ReadLine::parse(line).ok_or(NoLine)?;
+        let is_event = line.is_event();
+        let event = Self { chain: line.chain, time: line.time, action: line.action, members: line.members };
+        Ok(is_event.then_some(event))
     }
 
     /// A member that is a text, such as `outcome`, `actor`, `key_id`, `kek` or `field`.

@@ -220,20 +220,78 @@ impl<'a> ReadLine<'a> {
 
     /// What a header says of its chain, and under which KEK.
     pub(crate) fn start(&self) -> Option<(ChainStart, KekAlias)> {
-        if !self.is_header() || self.number("format")? != FORMAT {
-            return None;
-        }
-        let bytes = |name| HEXLOWER.decode(self.text(name)?.as_bytes()).ok();
-        let wrapped = WrappedKey { kek_version: self.text("kek_version")?.to_owned(), bytes: bytes("wrapped")? };
-        let start = ChainStart {
-            id: self.chain,
-            lineage: self.text("lineage")?.parse::<Lineage>().ok()?,
-            environment: self.text("environment")?.to_owned(),
-            commitment: bytes("commitment")?.try_into().ok()?,
-            wrapped,
-        };
-        Some((start, KekAlias::new(self.text("kek")?).ok()?))
+        if self.is_header() { start_of(self.chain, &self.members) } else { None }
     }
+}
+
+/// What the members of a header say of its chain, and under which KEK.
+fn start_of(chain: ChainId, members: &Map<String, Json>) -> Option<(ChainStart, KekAlias)> {
+    if members.get("format")?.as_u64()? != FORMAT {
+        return None;
+    }
+    let text = |name| members.get(name)?.as_str();
+    let bytes = |name| HEXLOWER.decode(text(name)?.as_bytes()).ok();
+    let start = ChainStart {
+        id: chain,
+        lineage: text("lineage")?.parse::<Lineage>().ok()?,
+        environment: text("environment")?.to_owned(),
+        commitment: bytes("commitment")?.try_into().ok()?,
+        wrapped: WrappedKey { kek_version: text("kek_version")?.to_owned(), bytes: bytes("wrapped")? },
+    };
+    Some((start, KekAlias::new(text("kek")?).ok()?))
+}
+
+/// What verification keeps of a line: a trail has millions of them, and what they say is read again where it is needed.
+#[derive(Debug)]
+pub(crate) struct Brief {
+    pub(crate) chain: ChainId,
+    pub(crate) seq: u64,
+    pub(crate) at: u64,
+    pub(crate) mac: [u8; 32],
+    /// Events that could not be recorded before it.
+    pub(crate) lost: u64,
+    /// Action and members of the lines that hold a file together, and of statements.
+    said: Option<Box<(String, Map<String, Json>)>>,
+}
+
+impl Brief {
+    pub(crate) fn new(line: ReadLine<'_>) -> Self {
+        let lost = line.number("lost").unwrap_or(0);
+        let is_kept = !line.is_event() || line.action == STATEMENT;
+        let ReadLine { chain, seq, at, mac, action, members, .. } = line;
+        Self { chain, seq, at, mac, lost, said: is_kept.then(|| Box::new((action, members))) }
+    }
+
+    /// The action, unless it is that of an event.
+    pub(crate) fn action(&self) -> Option<&str> {
+        self.said.as_ref().map(|said| said.0.as_str())
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.said.as_ref()?.1.get(name)?.as_str()
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.said.as_ref()?.1.get(name)?.as_u64()
+    }
+
+    pub(crate) fn is_header(&self) -> bool {
+        matches!(self.action(), Some(BEGUN | CONTINUED))
+    }
+
+    pub(crate) fn is_event(&self) -> bool {
+        matches!(self.action(), None | Some(STATEMENT))
+    }
+
+    /// As [`ReadLine::start`].
+    pub(crate) fn start(&self) -> Option<(ChainStart, KekAlias)> {
+        if self.is_header() { start_of(self.chain, &self.said.as_ref()?.1) } else { None }
+    }
+}
+
+/// What the MAC of a line covers, which has been parsed before.
+pub(crate) fn covered(line: &[u8]) -> &[u8] {
+    &line[..line.len().saturating_sub(MAC_LEN)]
 }
 
 /// The time of day in UTC, to the millisecond (RFC 3339).

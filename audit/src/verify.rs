@@ -4,16 +4,20 @@ mod anchored;
 mod chain;
 mod keys;
 mod order;
+mod parsed;
 mod report;
 
 pub use report::{ChainEnd, ChainReport, Finding, FindingKind, Report};
 
 use crate::anchor::Anchor;
-use crate::line::{ReadLine, STATEMENT};
 use chain::{Entry, Extent, check_chain};
-use keyfold::{ChainId, KekAlias, Kms, Lineage};
+use keyfold::{ChainId, Error, ErrorKind, KekAlias, Kms, Lineage, Result};
+use keyfold_store::files::io_error;
 use keys::Keys;
+use parsed::Parsed;
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A file to be verified.
@@ -39,76 +43,88 @@ pub struct Expected {
     pub from_file: Option<u64>,
 }
 
-/// A file that was taken apart.
-struct Parsed<'a> {
-    name: &'a str,
-    /// What its first line says.
-    number: Option<u64>,
-    lines: Vec<Line<'a>>,
-}
-
-struct Line<'a> {
-    /// Where it begins, in bytes.
-    offset: u64,
-    bytes: &'a [u8],
-    /// Whether a line feed ends it.
-    whole: bool,
-    parsed: Option<ReadLine<'a>>,
-}
-
 /// Verifies audit files, in any order: those of one name, all of them or the latest ones. Statements among them are verified each by
 /// itself, without anchors.
 ///
 /// One request to a key service per chain, which needs the right to decrypt.
+///
+/// # Panics
+///
+/// Never: what is in memory can be read.
 pub async fn verify(files: &[AuditText], expected: &Expected) -> Report {
-    let parsed = files.iter().map(Parsed::new);
-    let (statements, mut trail): (Vec<_>, Vec<_>) = parsed.partition(Parsed::is_statement);
+    let parsed = files.iter().map(Parsed::of_text).collect::<io::Result<_>>().expect("memory can be read");
+    verify_parsed(parsed, expected).await.expect("memory can be read")
+}
+
+/// As [`verify`], of files that are not read into memory: some 150 bytes are kept of each line, and the line is read again when its MAC is checked.
+///
+/// # Errors
+///
+/// - [`Io`](keyfold::ErrorKind::Io): a file cannot be read, or has a line of more than 64 MiB.
+pub async fn verify_files(files: &[PathBuf], expected: &Expected) -> Result<Report> {
+    let of_file =
+        |path: &PathBuf| Parsed::of_file(path).map_err(|error| io_error("cannot read the audit file", path, error));
+    let parsed = files.iter().map(of_file).collect::<Result<_>>()?;
+    let again = |error: io::Error| {
+        Error::new(ErrorKind::Io, "cannot read a line of an audit file again").with_detail(error.to_string())
+    };
+    verify_parsed(parsed, expected).await.map_err(again)
+}
+
+async fn verify_parsed(files: Vec<Parsed<'_>>, expected: &Expected) -> io::Result<Report> {
+    let (statements, mut trail): (Vec<_>, Vec<_>) = files.into_iter().partition(Parsed::is_statement);
     trail.sort_by_key(|file| file.number);
-    let mut report = Report::new(trail.iter().chain(&statements).map(|file| (file.name, file.lines.len())));
+    let mut report = Report::new(trail.iter().chain(&statements).map(|file| (file.name.as_str(), file.lines.len())));
     let anchors = read_anchors(&expected.anchors, &mut report);
     if !trail.is_empty() || anchors.is_some() {
         let first_anchored = || anchors.iter().flatten().map(|anchor| anchor.file).min();
         order::check_first(&trail, expected.from_file.or_else(first_anchored), &mut report);
-        check_files(&trail, expected, anchors.as_deref(), &mut report).await;
+        check_files(&trail, expected, anchors.as_deref(), &mut report).await?;
     }
     for statement in &statements {
-        check_files(std::slice::from_ref(statement), expected, None, &mut report).await;
+        check_files(std::slice::from_ref(statement), expected, None, &mut report).await?;
     }
     report.finish();
-    report
+    Ok(report)
 }
 
 /// Whether the file is a signed statement, and no file of a trail.
 #[must_use]
 pub fn is_statement(file: &AuditText) -> bool {
-    Parsed::new(file).is_statement()
+    Parsed::of_text(file).is_ok_and(|file| file.is_statement())
 }
 
 /// Checks files that belong together, in the order of their numbers.
-async fn check_files(parsed: &[Parsed<'_>], expected: &Expected, anchors: Option<&[Anchor]>, report: &mut Report) {
+async fn check_files(
+    parsed: &[Parsed<'_>],
+    expected: &Expected,
+    anchors: Option<&[Anchor]>,
+    report: &mut Report,
+) -> io::Result<()> {
     order::check(parsed, report);
     let mut chains: BTreeMap<ChainId, Vec<Entry<'_>>> = BTreeMap::new();
-    for (file, parsed) in parsed.iter().enumerate() {
-        for (index, line) in parsed.lines.iter().enumerate() {
-            if let Some(read) = &line.parsed {
-                let entry = Entry { line: read, bytes: line.bytes, file, name: parsed.name, number: index as u64 + 1 };
-                chains.entry(read.chain).or_default().push(entry);
+    for (order, file) in parsed.iter().enumerate() {
+        for (index, line) in file.lines.iter().enumerate() {
+            if let Some(brief) = &line.brief {
+                let entry = Entry { line: brief, file, order: order as u32, index: index as u32 };
+                chains.entry(brief.chain).or_default().push(entry);
             }
         }
     }
-    order::check_fragments(parsed, &chains, report);
+    order::check_fragments(parsed, &chains, report)?;
     let extent = Extent {
         lowest: parsed.iter().find_map(|file| file.number).or(expected.from_file).unwrap_or(1),
         lines: parsed.iter().map(|file| file.lines.len() as u64).sum(),
     };
     let mut keys = Keys::new(expected);
     for entries in chains.values_mut() {
-        check_chain(entries, extent, &mut keys, report).await;
+        check_chain(entries, extent, &mut keys, report).await?;
     }
     keys.report(report);
     if let Some(anchors) = anchors {
         anchored::check(anchors, &chains, extent.lowest, report);
     }
+    Ok(())
 }
 
 /// The anchors of all files; `None`: there is no such file.
@@ -140,9 +156,8 @@ fn read_anchors(files: &[(String, String)], report: &mut Report) -> Option<Vec<A
 #[must_use]
 pub fn heads(files: &[AuditText]) -> Vec<Anchor> {
     let mut heads = BTreeMap::new();
-    for file in files {
-        let parsed = Parsed::new(file);
-        for line in parsed.lines.iter().filter_map(|line| line.parsed.as_ref()) {
+    for parsed in files.iter().filter_map(|file| Parsed::of_text(file).ok()) {
+        for line in parsed.lines.iter().filter_map(|line| line.brief.as_ref()) {
             let head = Anchor { file: parsed.number.unwrap_or(1), chain: line.chain, seq: line.seq, mac: line.mac };
             let known = heads.entry(line.chain).or_insert_with(|| head.clone());
             if known.seq < head.seq {
@@ -151,24 +166,4 @@ pub fn heads(files: &[AuditText]) -> Vec<Anchor> {
         }
     }
     heads.into_values().collect()
-}
-
-impl<'a> Parsed<'a> {
-    fn new(file: &'a AuditText) -> Self {
-        let mut lines: Vec<Line<'_>> = Vec::new();
-        let mut offset = 0;
-        for bytes in file.bytes.split_inclusive(|&byte| byte == b'\n') {
-            let (content, whole) = bytes.strip_suffix(b"\n").map_or((bytes, false), |content| (content, true));
-            let parsed = if whole { ReadLine::parse(content) } else { None };
-            lines.push(Line { offset, bytes: content, whole, parsed });
-            offset += bytes.len() as u64;
-        }
-        let number = lines.iter().find_map(|line| line.parsed.as_ref().filter(|line| line.is_header())?.number("file"));
-        Self { name: &file.name, number, lines }
-    }
-
-    /// The two lines of a statement. A file that has more is checked as a part of a trail.
-    fn is_statement(&self) -> bool {
-        matches!(&self.lines[..], [_, line] if line.parsed.as_ref().is_some_and(|line| line.action == STATEMENT))
-    }
 }

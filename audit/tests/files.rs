@@ -299,3 +299,34 @@ fn events_for_a_siem_have_what_the_schema_requires() {
     assert_eq!(failed["event"]["reason"], "disaster \"drill\"\nof May");
     assert_eq!(files_of(&trail.path()).unwrap().len(), 1);
 }
+
+#[test]
+fn files_are_verified_where_they_are_as_in_memory() {
+    let trail = rotated();
+    let paths = files_of(&trail.path()).unwrap();
+    assert!(paths.len() > 1, "{paths:?}");
+    let on_disk = || pollster::block_on(keyfold_audit::verify_files(&paths, &trail.expected())).unwrap();
+    let texts = || -> Vec<_> {
+        let text = |path: &std::path::PathBuf| AuditText { name: path.display().to_string(), ..text(path) };
+        paths.iter().map(text).collect()
+    };
+    assert!(on_disk().is_clean() && on_disk().is_authenticated());
+    assert_eq!(on_disk(), verify(&texts(), &trail.expected()));
+    // Damage of each kind is told alike.
+    let good = std::fs::read(&paths[0]).unwrap();
+    let all = lines(&good);
+    let edited = String::from_utf8(good.clone()).unwrap().replacen("\"sealed\":\"", "\"sealed\":\"9", 1).into_bytes();
+    for bytes in [
+        edited,
+        [&all[..5], &all[6..]].concat().concat(),
+        [&all[..5], &all[4..]].concat().concat(),
+        good[..good.len() - 9].to_vec(),
+    ] {
+        std::fs::write(&paths[0], bytes).unwrap();
+        assert!(!on_disk().is_clean() || on_disk().notes.len() > 1);
+        assert_eq!(on_disk(), verify(&texts(), &trail.expected()));
+    }
+    std::fs::remove_file(&paths[0]).unwrap();
+    let error = pollster::block_on(keyfold_audit::verify_files(&paths, &trail.expected())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+}

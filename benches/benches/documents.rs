@@ -89,7 +89,7 @@ fn protect(sealer: &DocumentSealer, rules: &JsonRules) -> (Vec<u8>, usize) {
     let sealed = sealer.seal(Some(b"01332066-fca8-cce4-d9b7-75b7fd1e2004"), &values, &[], 1).expect("it seals");
     let header =
         HeaderTexts { document: sealed.header.to_text(), manifest: sealed.manifest.as_ref().map(manifest_text) };
-    let mut changes = vec![Place(HeaderPlace::Member).insert(&document, &header).expect("no header yet")];
+    let mut changes = vec![Place(HeaderPlace::Member).insert(&document, &found, &header).expect("no header yet")];
     for (i, found) in found.iter().enumerate() {
         let mut text = vec![b'"'];
         push_body_text(sealed.bodies.bytes(i), &mut text);
@@ -97,7 +97,7 @@ fn protect(sealer: &DocumentSealer, rules: &JsonRules) -> (Vec<u8>, usize) {
         changes.push((found.span.clone(), text));
     }
     let mut out = Vec::with_capacity(PATIENT.len() * 2);
-    splice(PATIENT.as_bytes(), changes, &mut out);
+    splice(PATIENT.as_bytes(), changes, &mut out).expect("no two overlap");
     (out, found.len())
 }
 

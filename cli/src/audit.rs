@@ -10,7 +10,8 @@ use crate::args::AuditFiles;
 use crate::failure::{Exit, Failure};
 use crate::print_failed;
 use keyfold_audit::AuditText;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Prints the heads of all chains, as lines of an anchor file.
@@ -32,6 +33,27 @@ fn files(args: &AuditFiles) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::new(Exit::Storage, "there is no audit file yet"));
     }
     Ok(trail.files)
+}
+
+/// Longest line: a statement may list every key of a keyring.
+const MAX_LINE_LEN: u64 = 64 * 1024 * 1024;
+
+/// Hands each line of a file to `each`, without its line feed, and holds one at a time.
+pub(crate) fn each_line(path: &Path, mut each: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut input = BufReader::new(File::open(path).map_err(|error| cannot_read(path, &error))?);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let len = input.by_ref().take(MAX_LINE_LEN).read_until(b'\n', &mut line);
+        if len.map_err(|error| cannot_read(path, &error))? == 0 {
+            return Ok(());
+        }
+        let content = line.strip_suffix(b"\n");
+        if content.is_none() && line.len() as u64 == MAX_LINE_LEN {
+            return Err(Failure::new(Exit::Data, format!("{}: a line is longer than 64 MiB", path.display())));
+        }
+        each(content.unwrap_or(&line))?;
+    }
 }
 
 fn read(path: &Path) -> Result<AuditText, Failure> {

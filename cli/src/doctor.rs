@@ -19,7 +19,7 @@ pub(crate) fn run(args: &Doctor, out: &mut impl Write) -> Result<ExitCode, Failu
     let interrupt = Interrupt::install()
         .map_err(|error| Failure::new(Exit::System, format!("cannot watch for signals: {error}")))?;
     let stop = || interrupt.check().is_err();
-    let reports = match doctor::examine(&args.source.config, &args.policy, &options, &checkup, &stop) {
+    let reports = match doctor::examine(&args.source.config, &args.policies.policy, &options, &checkup, &stop) {
         Ok(reports) => reports,
         Err(error) => {
             if args.json {

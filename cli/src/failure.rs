@@ -67,8 +67,8 @@ impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.chars().try_for_each(|c| match c {
             '\n' => f.write_char(c),
-            c if c.is_control() => write!(f, "{}", c.escape_default()),
-            c => f.write_char(c),
+            c if keyfold_report::is_plain(c) => f.write_char(c),
+            c => write!(f, "{}", c.escape_default()),
         })
     }
 }

@@ -28,6 +28,7 @@ use args::{Audit, Cli, Command, Device, Index, Keys, Policy};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
 use std::io::{self, IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use tracing_subscriber::filter::Targets;
@@ -36,10 +37,12 @@ use transform::Direction;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = set_up_log(&cli.log).and_then(|()| run(cli.command));
+    // A panic has said what it has to say when it gets here. It is a bug, and ends with the code of one.
+    let result = catch_unwind(AssertUnwindSafe(|| set_up_log(&cli.log).and_then(|()| run(cli.command))));
     match result {
-        Ok(code) => code,
-        Err(failure) => {
+        Err(_) => ExitCode::from(Exit::Internal as u8),
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => {
             // Nothing is left to tell anyone if standard error is gone, too.
             let _ = writeln!(anstream::stderr(), "keyfold: {failure}");
             ExitCode::from(failure.code)

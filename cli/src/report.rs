@@ -4,11 +4,14 @@ use crate::args::{Report as Args, ReportFormat, ServiceFiles};
 use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, Target};
 use crate::{audit, opening, outputs};
+use keyfold::KekAlias;
 use keyfold::config::Config;
 use keyfold_open::is_no_answer;
-use keyfold_report::{Evidence, Key, Prices, Report, Service, Trail, Watch};
+use keyfold_report::{Evidence, KekPlace, Key, Prices, Report, Service, Trail, Watch};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,24 +22,26 @@ const PAGE: usize = 1000;
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let target = (args.output != "-").then(|| Path::new(&args.output));
     let inputs: Vec<&OsStr> = args.prices.iter().map(|file| file.as_os_str()).collect();
-    outputs::refuse(&[("--output", target)], outputs::keyring(&args.source, &args.policy), &inputs, None)?;
+    outputs::refuse(&[("--output", target)], outputs::keyring(&args.source, &args.policies.policy), &inputs, None)?;
     let mut output = Output::create(Target::from_argument(&args.output), args.force)?;
-    let config = read(&args.source.config, &args.policy)?;
+    let config = read(&args.source.config, &args.policies.policy)?;
     let mut services = vec![Service::new(config)];
     for ServiceFiles { config, policies } in &args.service {
         services.push(Service::new(read(config, policies)?));
     }
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    // The trail first: opening the keyring adds to it.
-    let trail = trail(args, services.first())?;
-    let evidence = Evidence {
+    let mut evidence = Evidence {
         at: args.at.unwrap_or_else(now),
-        keys: keys(args)?,
+        keys: Vec::new(),
         services,
-        trail,
-        watch: Watch { hours: args.hours.clone(), burst: args.burst },
-        prices: prices(args.prices.as_deref())?,
+        trail: None,
+        watch: Watch { hours: args.hours.clone(), burst: args.burst, unknown_max: args.burst_first },
+        prices: args.prices.as_deref().map(prices).transpose()?,
+        places: places(&args.source.config)?,
     };
+    // The trail first: opening the keyring adds to it.
+    read_trail(args, &mut evidence)?;
+    evidence.keys = keys(args)?;
     let report = Report::new(&evidence);
     let text = match args.format {
         ReportFormat::Md => report.to_markdown(),
@@ -51,24 +56,56 @@ fn read(config: &Path, policies: &[PathBuf]) -> Result<Config, Failure> {
     keyfold_open::read_config(config, policies).map_err(Failure::of_opening)
 }
 
-fn prices(file: Option<&Path>) -> Result<Prices, Failure> {
-    let Some(file) = file else { return Ok(Prices::built_in()) };
+fn prices(file: &Path) -> Result<Prices, Failure> {
     let text = fs::read_to_string(file)
         .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", file.display())))?;
     Prices::parse(&text).map_err(|error| Failure::new(Exit::Policy, format!("{}: {error}", file.display())))
 }
 
-fn trail(args: &Args, service: Option<&Service>) -> Result<Option<Trail>, Failure> {
-    if service.is_none_or(|service| service.config.audit.is_none()) {
-        return Ok(None);
+/// Reads the audit files line by line, after they have been verified.
+fn read_trail(args: &Args, evidence: &mut Evidence) -> Result<(), Failure> {
+    if evidence.services.first().is_none_or(|service| service.config.audit.is_none()) {
+        return Ok(());
     }
     let mut found = keyfold_open::audit_trail(&args.source.config).map_err(Failure::of_opening)?;
     if !args.verify {
         found.keks.clear();
     }
     let forgeable = found.forgeable.iter().map(ToString::to_string).collect();
-    let (files, verification) = audit::verify_trail(found)?;
-    Ok(Some(Trail { files, verification, forgeable }))
+    let files = found.files.clone();
+    let verification = audit::verify_trail(found)?;
+    let lines: BTreeMap<String, u64> = verification.files.iter().cloned().collect();
+    evidence.trail = Some(Trail::new(verification, forgeable));
+    for file in files {
+        let mut left = lines.get(&file.display().to_string()).copied().unwrap_or(0);
+        audit::each_line(&file, |line| {
+            // What was written since then has not been verified.
+            if left > 0 {
+                left -= 1;
+                evidence.read_line(line);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// How far each KEK that is a file is from the key records.
+fn places(config: &Path) -> Result<BTreeMap<KekAlias, KekPlace>, Failure> {
+    let places = keyfold_open::places(config).map_err(Failure::of_opening)?;
+    let folder = |file: &Path| fs::canonicalize(file).ok()?.parent().map(Path::to_owned);
+    let device = |file: &Path| fs::metadata(file).ok().map(|meta| meta.dev());
+    let of = |file: &PathBuf| {
+        let (own, here) = (folder(file), device(file));
+        let is_near = |place: KekPlace, is: &dyn Fn(&PathBuf) -> bool| places.records.iter().any(is).then_some(place);
+        match own {
+            None => KekPlace::Missing,
+            Some(own) => is_near(KekPlace::SameFolder, &|records| folder(records).as_ref() == Some(&own))
+                .or_else(|| is_near(KekPlace::SameFileSystem, &|records| here.is_some() && device(records) == here))
+                .unwrap_or(KekPlace::Apart),
+        }
+    };
+    Ok(places.keks.iter().map(|(alias, file)| (alias.clone(), of(file))).collect())
 }
 
 fn keys(args: &Args) -> Result<Vec<Key>, Failure> {
@@ -76,7 +113,7 @@ fn keys(args: &Args) -> Result<Vec<Key>, Failure> {
         let records = keyfold_open::stored_records(&args.source.config).map_err(Failure::of_opening)?;
         return Ok(records.into_iter().map(|record| Key { record, verified: None }).collect());
     }
-    let ring = opening::open(&args.source, &args.policy)?;
+    let ring = opening::open(&args.source, &args.policies.policy)?;
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let page = pollster::block_on(ring.list(after, PAGE))?;

@@ -336,8 +336,29 @@ fn what_cannot_be_protected_is_refused() {
         world.refuses(&protect("in.ndjson"), POLICY, &[says]);
     }
     let world = World::with("fhir-extension", "required");
-    world.write("in.ndjson", "{\"resourceType\":\"Patient\",\"id\":\"x\",\"extension\":[]}\n");
-    world.refuses(&protect("in.ndjson"), DATA, &["no array with items"]);
+    // Where it cannot be told from the document's own extensions, the header is a member.
+    let sealed = world.seal("in.ndjson", "{\"resourceType\":\"Patient\",\"id\":\"x\",\"extension\":[]}\n");
+    assert!(sealed.starts_with("{\"_keyfold\":"), "{sealed}");
+}
+
+#[test]
+fn a_resource_of_a_bundle_that_no_field_covers_is_refused_and_told_by_scan() {
+    let world = World::with("member", "required");
+    let other = r#"{"resourceType":"RelatedPerson","name":"clear"}"#;
+    world.write(
+        "bundle.json",
+        bundle().replace("},{\"resource\":{\"res", &format!("}},{{\"resource\":{other}}},{{\"resource\":{{\"res")),
+    );
+    let protect = ["protect", "bundle.json", "--output", "sealed.json", "--policy", "documents.toml"];
+    world.refuses(&protect, POLICY, &["line 1, document bundle", "no field of the policy", "--pass-unmatched"]);
+    let summary = world.succeeds(&[&protect[..], &["--pass-unmatched", "--json"]].concat()).summary();
+    assert_eq!(summary["unmatched"], 1);
+    let scan = ["scan", "sealed.json", "--policy", "documents.toml"];
+    assert_eq!(world.succeeds(&[&scan[..], &["--json"]].concat()).json_lines().remove(0)["unmatched"], 1);
+    assert!(world.succeeds(&scan).stdout_text().contains("no field applies to 1 documents"));
+    // It has a header as all of them, so that none can pass for one that never had.
+    world.succeeds(&World::reveal("sealed.json"));
+    assert_eq!(world.text("out"), world.text("bundle.json"));
 }
 
 #[test]

@@ -1,7 +1,10 @@
-//! A stream that does not fit: what goes in comes out, and neither side ever holds much of it.
+//! A stream that does not fit: what goes in comes out, and neither side ever holds much of it. Nor does a report of its trail.
 
+#[path = "common/audited.rs"]
+mod audited;
 mod common;
 
+use audited::Audited;
 use common::World;
 use std::fmt::Write as _;
 use std::fs;
@@ -76,4 +79,38 @@ fn a_stream_of_any_length_needs_little_memory() {
         println!("peak resident size: {} MiB", peak / 1024);
         assert!((1..MAX_RESIDENT_KIB).contains(&peak), "{peak} KiB");
     }
+}
+
+/// Lines of the long trail.
+const LINES: usize = 300_000;
+
+#[test]
+fn a_report_holds_little_of_a_long_trail() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    let mut text = String::new();
+    for seq in 0..LINES {
+        let at = text.len();
+        writeln!(
+            text,
+            "{{\"chain\":\"{}\",\"seq\":{seq},\"at\":{at},\"time\":\"2031-03-{:02}T{:02}:00:00Z\",\"action\":\"use\",\"outcome\":\"ok\",\
+             \"keyring\":\"default\",\"environment\":\"development\",\"actor\":\"patient-api\",\"key_id\":\"00000001{}\",\
+             \"field\":\"patient.ssn\",\"details\":{{\"opened\":\"3\",\"sealed\":\"1\"}},\"mac\":\"{}\"}}",
+            "ab".repeat(16),
+            1 + seq % 28,
+            seq % 24,
+            "cd".repeat(8),
+            "00".repeat(32)
+        )
+        .expect("memory");
+    }
+    fs::write(audited.file(), &text).expect("written");
+    let mut command = world.command(&["report", "--format", "json", "--output", "report.json", "--at", "2031-03-31"]);
+    let child = command.arg("--config").arg(world.config()).stderr(Stdio::null()).spawn().expect("it starts");
+    let (peak, code) = watch(child);
+    assert_eq!(code, Some(0));
+    let report: serde_json::Value = serde_json::from_str(&world.text("report.json")).expect("JSON");
+    assert_eq!((&report["audit"]["events"], &report["audit"]["total"]["opened"]), (&LINES.into(), &(3 * LINES).into()));
+    println!("peak resident size: {} MiB, of a trail of {} MiB", peak / 1024, text.len() >> 20);
+    assert!((1..text.len() as u64 / 1024).contains(&peak), "{peak} KiB");
 }

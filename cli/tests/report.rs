@@ -154,14 +154,158 @@ fn anomalies_are_told_from_ordinary_days() {
     events.extend(["08", "09", "10", "11"].map(|hour| (&*format!("2031-03-27T{hour}:30:00Z").leak(), "export", 5000)));
     write_trail(&audited.file(), &events);
     let quiet = json(world, &["--at", AT]);
-    assert_eq!(kinds(&quiet), [("burst", "2031-03-27 12:00")]);
+    // In his first hours `export` is held against the other one.
+    let bursts = ["12", "10", "09", "08"].map(|hour| ("burst", &*format!("2031-03-27 {hour}:00").leak()));
+    assert_eq!(kinds(&quiet), bursts);
     let watched = json(world, &["--at", AT, "--hours", "mon-fri 07:00-19:00"]);
-    assert_eq!(kinds(&watched), [("outside-hours", "2031-03-28"), ("burst", "2031-03-27 12:00")]);
+    let all: Vec<_> = std::iter::once(("outside-hours", "2031-03-28")).chain(bursts).collect();
+    assert_eq!(kinds(&watched), all);
     assert_eq!(kinds(&json(world, &["--at", AT, "--burst", "60"])), []);
-    assert_eq!(kinds(&json(world, &["--at", "2031-03-27T11:30:00Z"])), [], "later events are left out");
+    // Later events are in no figure but the one that says so.
+    let earlier = json(world, &["--at", "2031-03-27T09:20:00Z"]);
+    assert_eq!(kinds(&earlier), [("future", "2031-03-28 02:10"), ("future", "2031-03-27 11:30")]);
+    assert_eq!((&earlier["audit"]["later"], &earlier["audit"]["total"]["opened"]), (&7.into(), &5210.into()));
     let days = watched["audit"]["days"].as_array().expect("days");
     assert_eq!((days.len(), &days[29]["day"]), (30, &"2031-03-31".into()));
     assert_eq!((&days[25]["day"], &days[25]["opened"]), (&"2031-03-27".into(), &25_400.into()));
+}
+
+#[test]
+fn a_new_actor_and_a_clock_that_is_ahead_are_anomalies() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    let ordinary =
+        ["08", "09", "10", "11"].map(|hour| (&*format!("2031-03-27T{hour}:10:00Z").leak(), "patient-api", 100));
+    let with = |more: &[(&'static str, &'static str, u64)]| {
+        write_trail(&audited.file(), &[&ordinary[..], more].concat());
+        json(world, &["--at", AT])
+    };
+    assert_eq!(kinds(&with(&[])), []);
+    let stolen = with(&[("2031-03-27T12:10:00Z", "intruder", 1_000_000)]);
+    assert_eq!(kinds(&stolen), [("burst", "2031-03-27 12:00")]);
+    assert!(stolen["audit"]["anomalies"][0]["what"].as_str().expect("words").contains("first hours of intruder"));
+    assert_eq!(stolen["audit"]["actors"], serde_json::json!(["intruder", "patient-api"]));
+    let ahead = with(&[("2031-04-30T12:10:00Z", "intruder", 900_000)]);
+    assert_eq!(kinds(&ahead), [("future", "2031-04-30 12:10")]);
+    let what = ahead["audit"]["anomalies"][0]["what"].as_str().expect("words");
+    assert!(what.contains("900000 opened values") && what.contains("intruder"), "{what}");
+    assert_eq!((&ahead["audit"]["later"], &ahead["audit"]["total"]["opened"]), (&1.into(), &400.into()));
+    // What is no event is counted as well.
+    let text = fs::read_to_string(audited.file()).expect("the trail");
+    fs::write(audited.file(), text.replacen("\"action\"", "\"acton\"", 1)).expect("written");
+    let damaged = json(world, &["--at", AT]);
+    assert_eq!(damaged["audit"]["unread"], 1);
+    assert!(kinds(&damaged).iter().any(|(kind, _)| *kind == "unreadable"));
+}
+
+#[test]
+fn a_kek_beside_the_key_records_is_said() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    let place = |made: &Json| (made["keks"][0]["place"].clone(), made["keks"][0]["beside"].clone());
+    let separation = |made: &Json| {
+        let controls = made["controls"].as_array().expect("controls").clone();
+        let row = controls.into_iter().find(|row| row["clause"] == "unreadable health information").expect("a row");
+        row["measured"].to_string()
+    };
+    let beside = json(world, &[]);
+    assert_eq!(place(&beside), ("IN THE FOLDER OF THE KEY RECORDS".into(), true.into()));
+    assert!(separation(&beside).contains("IN THE FOLDER OF THE KEY RECORDS"));
+    assert!(report(world, &[]).expect(0, &[]).stdout_text().contains("1 OF THEM BESIDE THE KEY RECORDS"));
+    // In another folder, of the same disk.
+    fs::create_dir(world.path("safe")).expect("a folder");
+    fs::rename(world.keys().join("local.kek"), world.path("safe/local.kek")).expect("moved");
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    let uri = format!("local:{}", world.path("safe/local.kek").display());
+    fs::write(world.config(), config.replace("local:local.kek", &uri)).expect("written");
+    assert_eq!(place(&json(world, &[])), ("ON THE FILE SYSTEM OF THE KEY RECORDS".into(), true.into()));
+    fs::remove_file(world.path("safe/local.kek")).expect("removed");
+    let gone = json(world, &[]);
+    assert_eq!(place(&gone), ("the file is not on this machine".into(), false.into()));
+    assert!(!separation(&gone).contains("FOLDER"));
+}
+
+#[test]
+fn the_first_key_is_no_rotation() {
+    let world = World::new();
+    let rotations = |world: &World, class: &str| json(world, &[])["keys"]["rotations"][class]["count"].clone();
+    world.protect(&["--scope", "one"]);
+    world.protect(&["--scope", "two"]);
+    assert_eq!((rotations(&world, "data"), rotations(&world, "root")), (0.into(), 0.into()));
+    let text = report(&world, &[]).expect(0, &[]);
+    assert!(text.stdout_text().contains("no data key took the place of another one yet"));
+    world.succeeds(&["keys", "rotate"]);
+    assert_eq!((rotations(&world, "data"), rotations(&world, "root")), (1.into(), 0.into()));
+    assert!(report(&world, &[]).expect(0, &[]).stdout_text().contains("1 of data keys, the last "));
+}
+
+#[test]
+fn names_that_are_not_what_they_look_like_are_shown_as_they_are() {
+    let world = World::new();
+    world.write(
+        "odd.toml",
+        "version = 1\n[fields.\"patient.\u{202e}nss\u{200b}\"]\nidentifier = \"G\"\nrow_binding = \"none\"\n",
+    );
+    for format in ["md", "html"] {
+        let made = report(&world, &["--policy", "odd.toml", "--format", format]).expect(0, &[]);
+        let text = made.stdout_text().replace("\\\\", "\\");
+        assert!(text.contains("patient.\\u{202e}nss\\u{200b}"), "{format}");
+        assert!(!text.contains(['\u{202e}', '\u{200b}']), "{format}");
+    }
+    let diff = world.run(&["policy", "diff", "policy.toml", "odd.toml"]);
+    assert!(!diff.stdout_text().contains(['\u{202e}', '\u{200b}']), "{}", diff.stdout_text());
+}
+
+/// Tokens, indexes, a format that is kept, and documents with and without a manifest.
+const MODERN: &str = r#"version = 1
+[documents.patient]
+only_if = { "$.resourceType" = "Patient" }
+row_binding = "$.id"
+[documents.device]
+only_if = { "$.resourceType" = "Device" }
+row_binding = "$.id"
+manifest = "none"
+[fields."p.name"]
+identifier = "A"
+mode = "document"
+paths = ["$.name"]
+[fields."p.code"]
+mode = "token"
+columns = ["code"]
+[fields."p.number"]
+mode = "format-preserving"
+format = "digits"
+columns = ["number"]
+[fields."p.mrn"]
+identifier = "H"
+row_binding = "none"
+columns = ["mrn"]
+[fields."p.mrn".index.lookup]
+kind = "digits"
+bits = 12
+"#;
+
+#[test]
+fn tokens_indexes_formats_and_manifests_are_in_the_matrix() {
+    let world = World::new();
+    world.write("modern.toml", MODERN);
+    let made = json(&world, &["--policy", "modern.toml"]);
+    let fields = made["fields"].as_array().expect("fields");
+    let field = |name: &str| fields.iter().find(|field| field["field"] == name).expect("the field").clone();
+    assert_eq!(field("p.name")["manifest"], "device: NONE; patient: required");
+    assert_eq!((&field("p.name")["authenticated"], &field("p.number")["authenticated"]), (&true.into(), &false.into()));
+    assert!(field("p.mrn")["index"].as_str().expect("a text").contains("lookup (digits, 12 bits"));
+    let text = report(&world, &["--policy", "modern.toml"]).expect(0, &[]);
+    for said in [
+        "1 format-preserving, NOT AUTHENTICATED",
+        "[documents]: device (manifest NONE), patient (manifest required)",
+        "mode = \"token\": p.code",
+        "fields of random tokens: p.code; derived, so no such codes: patient.id (deterministic), p.number (format-preserving)",
+        "blind indexes: p.mrn: lookup (digits, 12 bits",
+    ] {
+        let said = said.replace('[', "\\[").replace(']', "\\]");
+        assert!(text.stdout_text().contains(&said), "{said}");
+    }
 }
 
 #[test]
@@ -219,7 +363,9 @@ fn costs_follow_the_prices_that_are_given() {
     let audited = Audited::new();
     let world = &audited.0;
     world.protect(&[]);
-    assert_eq!(json(world, &[])["costs"], Json::Array(vec![]), "a file costs nothing");
+    let without = json(world, &[]);
+    assert_eq!((&without["costs"], &without["prices"]), (&Json::Array(vec![]), &Json::Null), "a file costs nothing");
+    assert!(report(world, &[]).expect(0, &[]).stdout_text().contains("No prices were given"));
     world.write(
         "prices.toml",
         "as_of = \"2026-01-01\"\ncurrency = \"EUR\"\n[[provider]]\nscheme = \"local\"\nname = \"drawer\"\nkey_month = 2.5\nper_10000_requests = 1.0\nsource = \"-\"\n",
@@ -265,6 +411,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder").to_owned()
 }
 
+/// Whether a text has a test of this name, and not only a function.
+fn has_test(text: &str, function: &str) -> bool {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let at = lines.iter().position(|line| line.starts_with("fn ") && line.contains(&format!("fn {function}(")));
+    let before =
+        |at: usize| lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+    at.is_some_and(|at| before(at).any(|line| line.contains("test]")))
+}
+
 #[test]
 fn every_row_of_the_control_map_names_what_exists() {
     let steps = Command::new(root().join("test")).arg("--list").output().ok().filter(|done| done.status.success());
@@ -285,7 +440,7 @@ fn every_row_of_the_control_map_names_what_exists() {
                 }
                 (None, Some((file, function))) => {
                     let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-                    assert!(text.contains(&format!("fn {function}(")), "{row}: there is no test {test}");
+                    assert!(has_test(&text, function), "{row}: there is no test {test}");
                 }
                 (None, None) => panic!("{row}: {test} is neither a step of ./test nor FILE::FUNCTION"),
             }
@@ -293,8 +448,53 @@ fn every_row_of_the_control_map_names_what_exists() {
     }
     for command in commands {
         let words: Vec<_> = command.split(' ').collect();
-        assert_eq!(words[0], "keyfold", "{command}");
-        let help = run(keyfold().args(&words[1..]).arg("--help"), b"").expect(0, &[]);
-        assert!(help.stdout_text().contains(&format!("Usage: {command} ")), "{command}: {}", help.stdout_text());
+        match words[..] {
+            ["python3", file] => assert!(root().join(file).exists(), "there is no {file}"),
+            ["keyfold", ..] => {
+                let help = run(keyfold().args(&words[1..]).arg("--help"), b"").expect(0, &[]);
+                assert!(
+                    help.stdout_text().contains(&format!("Usage: {command} ")),
+                    "{command}: {}",
+                    help.stdout_text()
+                );
+            }
+            _ => panic!("{command} is neither of keyfold nor of tools"),
+        }
     }
+}
+
+/// The text of all files of Rust in a folder, or of the file of its name.
+fn rust_of(path: &Path) -> String {
+    let mut text = fs::read_to_string(path.with_extension("rs")).unwrap_or_default();
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            text.push_str(&rust_of(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(path).expect("a text"));
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_of_the_threat_model_exists() {
+    let model = fs::read_to_string(root().join("docs/THREAT-MODEL.md")).expect("the threat model");
+    let mut count = 0;
+    for name in model.split('`').skip(1).step_by(2) {
+        let Some((file, test)) = name.split_once("::") else { continue };
+        // A file may have modules.
+        let test = test.rsplit("::").next().unwrap_or(test);
+        let Some((folder, file)) = file.split_once('/').filter(|(folder, _)| *folder != "crate") else { continue };
+        let folder = root().join(folder);
+        let text: String = ["tests", "src", ""].map(|part| rust_of(&folder.join(part).join(file))).concat();
+        let is_there = match test.strip_suffix(['*', '…']) {
+            Some("") => text.contains("#[test]"),
+            Some(start) => text.contains(&format!("fn {start}")),
+            None => has_test(&text, test),
+        };
+        assert!(is_there, "docs/THREAT-MODEL.md: there is no test {name}");
+        count += 1;
+    }
+    assert!(count > 50, "{count} tests were found");
 }

@@ -5,6 +5,7 @@ mod cache;
 mod document;
 mod duration;
 mod field;
+mod hl7;
 mod keks;
 mod lookup;
 mod position;
@@ -23,6 +24,7 @@ pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
 use document::DocumentToml;
 use field::FieldToml;
+use hl7::Hl7Toml;
 use keks::{KekToml, RecoveryToml};
 use position::{Origin, Spanned};
 use rotation::RotationToml;
@@ -85,6 +87,7 @@ struct ConfigToml {
     #[serde(default)]
     lookup: BTreeMap<String, LookupToml>,
     rows: Option<Spanned<u64>>,
+    hl7: Option<Hl7Toml>,
     #[serde(default)]
     documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
@@ -96,6 +99,7 @@ struct ConfigToml {
 struct PolicyToml {
     version: Spanned<u32>,
     rows: Option<Spanned<u64>>,
+    hl7: Option<Hl7Toml>,
     #[serde(default)]
     documents: BTreeMap<String, Spanned<DocumentToml>>,
     #[serde(default)]
@@ -228,6 +232,7 @@ impl Config {
             };
             config.keyring.lookup.insert(name, keys);
         }
+        hl7::add(&mut config.keyring.policy, file.hl7);
         add_fields(&mut config.keyring.policy, &origin, file.documents, file.fields, file.rows.as_ref())?;
         Ok(config)
     }
@@ -320,6 +325,7 @@ pub fn add_policy(policy: &mut Policy, text: &str, origin: &str) -> Result<()> {
     let origin = Origin::new(origin, text);
     let file: PolicyToml = origin.parse()?;
     origin.check_version(&file.version, VERSION)?;
+    hl7::add(policy, file.hl7);
     add_fields(policy, &origin, file.documents, file.fields, file.rows.as_ref())
 }
 

@@ -103,8 +103,8 @@ pub use {
     },
     migration::{Migration, MigrationPhase},
     policy::{
-        DocumentPolicy, FieldMode, FieldPolicy, HeaderPlace, HipaaClass, ManifestRule, Name, Policy, RowBinding,
-        Spelling, check_shown_bits,
+        DocumentPolicy, FieldMode, FieldPolicy, HeaderPlace, HipaaClass, Hl7Policy, ManifestRule, Name, Policy,
+        RowBinding, Spelling, check_shown_bits,
     },
     record::{KeyState, Record},
     rotation::RotationPolicy,

@@ -3,7 +3,9 @@
 //! A little over 500 lines: the rules of each mode are checked side by side, so that none is forgotten of a new one.
 
 mod document;
+mod hl7;
 pub use document::{DocumentPolicy, HeaderPlace, ManifestRule};
+pub use hl7::Hl7Policy;
 
 use crate::context::MAX_NAME_LEN;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,8 +65,8 @@ pub enum RowBinding {
         column: Option<String>,
         /// The JSONPath of the identifier in JSON documents.
         path: Option<String>,
-        /// The place of the identifier in HL7 v2 messages, such as `PID-3.1`.
-        segment: Option<String>,
+        /// The place of the identifier in HL7 v2 messages, such as `PID-3.1`; or several, whose texts are bound together (docs/HL7.md).
+        segment: Option<Vec<String>>,
     },
     /// Not bound, and the policy says so.
     None,
@@ -449,6 +451,7 @@ pub(crate) fn is_name(name: &str) -> bool {
 pub struct Policy {
     fields: Arc<BTreeMap<Name, Arc<FieldPolicy>>>,
     documents: Arc<BTreeMap<Name, Arc<DocumentPolicy>>>,
+    hl7: Arc<Hl7Policy>,
 }
 
 impl Policy {
@@ -511,6 +514,17 @@ impl Policy {
     /// All kinds of documents, by name.
     pub fn documents(&self) -> impl Iterator<Item = &Arc<DocumentPolicy>> {
         self.documents.values()
+    }
+
+    /// Adds what may be in HL7 v2 messages: lists of several files are one.
+    pub fn add_hl7(&mut self, hl7: Hl7Policy) {
+        Arc::make_mut(&mut self.hl7).add(hl7);
+    }
+
+    /// What may be in HL7 v2 messages beside the values of fields.
+    #[must_use]
+    pub fn hl7(&self) -> &Hl7Policy {
+        &self.hl7
     }
 
     /// All fields, by name.

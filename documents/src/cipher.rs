@@ -11,7 +11,7 @@ pub use check::count_sealed;
 pub use rebind::RowMap;
 
 use crate::field::{Direction, FieldCipher, FieldKeys, refuse_elsewhere};
-use crate::{Document, DocumentError, HeaderTexts, JsonError, JsonRules, Located, Token, splice};
+use crate::{Document, DocumentError, HeaderTexts, Inserted, JsonError, JsonRules, Located, Token, splice};
 use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowBinding, RowError};
 use sealed::Kind;
 use serde_json_path::JsonPath;
@@ -88,15 +88,19 @@ pub struct DocumentCipher<'m> {
     selected: Vec<AtomicBool>,
     /// The compiled paths for whatever applies to a document.
     rules: Mutex<HashMap<Applies, Arc<Rules>>>,
-    /// The members that indexes have at the top of documents, with the place of each.
-    members: Vec<(String, JsonRules)>,
+    /// The members that indexes have at the top of documents.
+    members: Vec<String>,
 }
+
+/// Most combinations of fields whose compiled paths are kept.
+const MAX_RULES: usize = 256;
 
 /// What applies to a document: the kind whose values are sealed together, and fields.
 type Applies = (Option<usize>, Vec<usize>);
 
 /// The paths of the fields that apply to a document, and of their row bindings.
 struct Rules {
+    of: Applies,
     paths: JsonRules,
     /// The field of each path.
     field_of_path: Vec<usize>,
@@ -115,8 +119,10 @@ struct Line<'b> {
     rules: Arc<Rules>,
     /// The kind of documents, if it is one whose values are sealed together.
     kind: Option<usize>,
-    /// What the header of a protected document says, and where it is.
-    header: Option<(HeaderTexts, Range<usize>)>,
+    /// What the header of a protected document says.
+    header: Option<HeaderTexts>,
+    /// What protecting had put in.
+    inserted: Vec<Inserted>,
 }
 
 impl Line<'_> {
@@ -167,7 +173,8 @@ impl Changed<'_, '_> {
         };
         self.next += 1;
         let start = out.len();
-        splice(text.content, std::mem::take(&mut self.changes[index]), out);
+        let spliced = splice(text.content, std::mem::take(&mut self.changes[index]), out);
+        spliced.map_err(|error| DocumentError::from(error).in_text(index, text.line))?;
         let first = self.lines.partition_point(|line| line.index < index);
         let behind = self.lines.partition_point(|line| line.index <= index);
         let checked = self.cipher.check_output(&self.lines[first..behind], &out[start..], text.line, &mut self.counts);
@@ -215,6 +222,7 @@ impl<'m> DocumentCipher<'m> {
             conditions.push(compiled.map_err(|error| error.of_field(&field.policy().name))?);
         }
         let kinds = Kind::all(keys, &mut row_paths, fields.iter().any(FieldCipher::is_of_documents))?;
+        let members = members::members(&keys.ring.policy(), &kinds)?;
         let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
         let made = Self {
             direction: keys.direction,
@@ -228,7 +236,7 @@ impl<'m> DocumentCipher<'m> {
             row_paths,
             row_of_field,
             rules: Mutex::default(),
-            members: members::members(&keys.ring.policy())?,
+            members,
         };
         // Compile every path now, so that a wrong one is reported before anything is read.
         made.rules_for(None, (0..made.fields.len()).collect())?;
@@ -296,7 +304,7 @@ impl<'m> DocumentCipher<'m> {
         changes.resize_with(texts.len(), Vec::new);
         for ((line, replaced), members) in lines.iter().zip(replacements).zip(members) {
             let at = line.document.offset();
-            let edits = self.member_edits(line, &members).map_err(|error| line.failed(error))?;
+            let edits = self.member_edits(line, members).map_err(|error| line.failed(error))?;
             let replaced = replaced.into_iter().flatten().chain(edits);
             changes[line.index].extend(replaced.map(|(span, new)| (at + span.start..at + span.end, new)));
         }
@@ -338,9 +346,15 @@ impl<'m> DocumentCipher<'m> {
             let has_header = !matches!(self.direction, Direction::Protect { .. });
             let of_line = self.lines_of(text.content, index, text.line, has_header);
             let of_line = of_line.map_err(|error| error.in_text(index, text.line))?;
-            if of_line.iter().all(|line| line.found.is_empty() && line.header.is_none()) {
+            // Of a line with documents inside these count, each by itself, and not what they are in.
+            let documents = if of_line.len() > 1 { &of_line[1..] } else { &of_line[..] };
+            for line in documents.iter().filter(|line| self.is_unmatched(line)) {
                 if !self.options.pass_unmatched {
-                    return Err(refused(UNMATCHED).in_text(index, text.line));
+                    let error = refused(UNMATCHED);
+                    return Err(line.failed(match line.kind {
+                        Some(kind) if of_line.len() > 1 => error.of_document(self.kinds[kind].name()),
+                        _ => error,
+                    }));
                 }
                 counts.unmatched += 1;
             }
@@ -367,12 +381,17 @@ impl<'m> DocumentCipher<'m> {
     ) -> Result<Vec<Line<'b>>, DocumentError> {
         let mut whole = Document::parse(text, number)?;
         let kind = Kind::of(&self.kinds, &whole)?;
-        let inside = match kind.and_then(|kind| self.kinds[kind].root.as_ref()) {
-            Some(root) => root.take(&mut whole)?,
-            None => return Ok(vec![self.line(whole, index, number, kind, has_header)?]),
+        let Some((root_of, root)) = kind.and_then(|kind| Some((kind, self.kinds[kind].root.as_ref()?))) else {
+            return Ok(vec![self.line(whole, index, number, kind, has_header)?]);
         };
+        let inside = root.take(&mut whole)?;
         let mut lines = vec![self.line(whole, index, number, None, has_header)?];
         for document in inside {
+            if !document.value().is_object() {
+                let why = "the root of the documents leads to something that is no object";
+                let error = DocumentError::new(ErrorKind::InvalidInput, why);
+                return Err(error.of_document(self.kinds[root_of].name()));
+            }
             lines.push(self.line(document, index, number, kind, has_header)?);
         }
         Ok(lines)
@@ -386,14 +405,29 @@ impl<'m> DocumentCipher<'m> {
         kind: Option<usize>,
         has_header: bool,
     ) -> Result<Line<'b>, DocumentError> {
-        let place = kind.filter(|_| has_header).map(|kind| self.kinds[kind].place());
-        let header = place.map(|place| place.take(&mut document)).transpose()?.flatten();
+        let (mut header, mut inserted) = (None, Vec::new());
+        let place = kind.map(|kind| self.kinds[kind].place());
+        if has_header {
+            inserted = self.take_members(&mut document);
+            if let Some((texts, place)) = place.map(|place| place.take(&mut document)).transpose()?.flatten() {
+                header = Some(texts);
+                inserted.push(place);
+            }
+        } else {
+            // Even where nothing is put in: what stands there would be taken for ours.
+            self.refuse_members(&document)?;
+            place.map(|place| place.refuse_header(&document)).transpose()?;
+        }
         let fields = self.applicable(&document);
-        // What no field applies to is no document of the kind: another type of resource, say.
-        let is_document = header.is_some()
-            || fields.iter().any(|&field| self.fields[field].is_of_documents())
-            || kind.is_some_and(|kind| self.kinds[kind].manifest() != ManifestRule::None) && !fields.is_empty();
-        let kind = kind.filter(|_| is_document);
+        // A kind with manifests has a header in each document, so that a document without one is known to have lost it.
+        let is_document = |kind: &usize| {
+            let manifest = match has_header {
+                false => self.kinds[*kind].manifest() != ManifestRule::None,
+                true => self.kinds[*kind].manifest() == ManifestRule::Required,
+            };
+            manifest || header.is_some() || fields.iter().any(|&field| self.fields[field].is_of_documents())
+        };
+        let kind = kind.filter(is_document);
         let rules = self.rules_for(kind, fields)?;
         let found = rules.paths.locate(&document)?;
         let of_documents = |located: &Located| self.fields[rules.field_of_path[located.rule]].is_of_documents();
@@ -402,7 +436,18 @@ impl<'m> DocumentCipher<'m> {
                 "a field of documents is in the document, but no [documents] section of the policy applies to it",
             ));
         }
-        Ok(Line { index, number, document, found, rules, kind, header: header.map(|(texts, (span, _))| (texts, span)) })
+        Ok(Line { index, number, document, found, rules, kind, header, inserted })
+    }
+
+    /// Whether nothing of the policy applies to a document. One that gets a manifest may have no value, if a field would select one;
+    /// what should have a manifest on the way back is refused with the documents.
+    fn is_unmatched(&self, line: &Line<'_>) -> bool {
+        let manifest = line.kind.map_or(ManifestRule::None, |kind| self.kinds[kind].manifest());
+        let may_be_empty = match self.direction {
+            Direction::Protect { .. } => manifest != ManifestRule::None && !line.rules.field_of_path.is_empty(),
+            _ => manifest == ManifestRule::Required || line.header.is_some(),
+        };
+        line.found.is_empty() && !may_be_empty
     }
 
     /// Whether a value with line feeds would break the format.
@@ -479,9 +524,9 @@ impl<'m> DocumentCipher<'m> {
     }
 
     fn rules_for(&self, kind: Option<usize>, fields: Vec<usize>) -> Result<Arc<Rules>, DocumentError> {
+        let of = (kind, fields);
         // The map only ever grows by whole entries, so a panic elsewhere leaves it good.
         let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = (kind, fields);
         if let Some(rules) = known.get(&of) {
             return Ok(rules.clone());
         }
@@ -507,8 +552,11 @@ impl<'m> DocumentCipher<'m> {
             conditions.chain(self.kinds.iter().flat_map(Kind::conditions)).map(|path| (path.as_str(), false));
         let bindings = rows.iter().map(|(row, _)| (self.row_paths[*row].as_str(), true));
         let settled = self.kinds.iter().all(|kind| kind.root.is_none()) && paths.is_settled(conditions.chain(bindings));
-        let rules = Arc::new(Rules { paths, field_of_path, rows, settled });
-        known.insert(of, rules.clone());
+        let rules = Arc::new(Rules { of, paths, field_of_path, rows, settled });
+        // Documents choose what applies, so that hostile ones could have every combination.
+        if known.len() < MAX_RULES {
+            known.insert(rules.of.clone(), rules.clone());
+        }
         Ok(rules)
     }
 

@@ -1,14 +1,14 @@
 //! The header of a protected document in its JSON (FORMAT.md §18.6): put in, found, and taken out with every other byte as it was.
 
-use super::{Document, JsonError, push_string};
+use super::span::{item_span, value_span};
+use super::{Document, JsonError, Located, push_string};
 use keyfold::HeaderPlace;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
-use std::fmt;
 use std::ops::Range;
 
+/// The member that holds a header.
 const MEMBER: &str = "_keyfold";
+/// The member in which FHIR has extensions.
 const EXTENSION: &str = "extension";
 const URL: &str = "urn:keyfold:document:v1";
 
@@ -29,114 +29,136 @@ pub type Change = (Range<usize>, Vec<u8>);
 pub struct Place(pub HeaderPlace);
 
 impl Place {
-    /// What puts `header` into `document`, which must have none.
+    /// Whether a header may stand in the member `name`.
+    pub(crate) fn has_member(self, name: &str) -> bool {
+        name == MEMBER || self.0 == HeaderPlace::FhirExtension && name == EXTENSION
+    }
+
+    /// What puts `header` into `document`, of which the values at `replaced` are replaced.
+    ///
+    /// A header goes into the member `extension` only if it can be told there from the document's own: not where that member is a value
+    /// itself, or something else than an array with items. Then it stands in the member `_keyfold`.
     ///
     /// # Errors
     ///
-    /// - [`Header`](JsonError::Header): the document is no object, has a header already, or a member `extension` that is no array
-    ///   with items.
-    pub fn insert(self, document: &Document<'_>, header: &HeaderTexts) -> Result<Change, JsonError> {
+    /// - [`Header`](JsonError::Header): the document is no object, or has a header already, or is replaced as a whole.
+    pub fn insert(
+        self,
+        document: &Document<'_>,
+        replaced: &[Located],
+        header: &HeaderTexts,
+    ) -> Result<Change, JsonError> {
         let wrong = |reason| JsonError::Header { line: document.line, reason };
         let Value::Object(members) = &document.value else { return Err(wrong("a document is a JSON object")) };
-        if self.index(document)?.is_some() {
-            return Err(wrong("the document has a header already, so it is protected"));
+        self.refuse_header(document)?;
+        if replaced.iter().any(|located| located.path == "$") {
+            return Err(wrong("the document is a value as a whole, so its header has no place"));
         }
+        let is_replaced = replaced.iter().any(|located| located.path == "$['extension']");
         let mut text = Vec::new();
-        let behind_brace = |text: Vec<u8>| {
-            let at = document.text.find('{').map_or(0, |at| at + 1);
-            let mut text = text;
-            if !members.is_empty() {
-                text.push(b',');
-            }
-            Ok((at..at, text))
-        };
-        match (self.0, members.get(EXTENSION)) {
-            (HeaderPlace::FhirExtension, Some(Value::Array(items))) if !items.is_empty() => {
-                let last = item_span(document, items.len() - 1)
-                    .ok_or_else(|| wrong("the array extension has no last item"))?;
+        match members.get(EXTENSION).filter(|_| self.0 == HeaderPlace::FhirExtension) {
+            Some(Value::Array(items)) if !items.is_empty() && !is_replaced => {
+                let array = value_span(document.text, EXTENSION);
+                let last = array.and_then(|array| item_span(document.text, array, items.len() - 1));
+                let (last, _) = last.ok_or_else(|| wrong("the array extension has no last item"))?;
                 text.push(b',');
                 push_entry(header, &mut text);
-                Ok((last.end..last.end, text))
+                return Ok((last.end..last.end, text));
             }
-            (HeaderPlace::FhirExtension, Some(_)) => {
-                Err(wrong("the member extension is no array with items, as FHIR has it, so the header has no place"))
-            }
-            (HeaderPlace::FhirExtension, None) => {
+            None if self.0 == HeaderPlace::FhirExtension => {
                 text.extend_from_slice(b"\"extension\":[");
                 push_entry(header, &mut text);
                 text.push(b']');
-                behind_brace(text)
             }
-            (_, _) => {
-                text.extend_from_slice(b"\"_keyfold\":{\"document\":");
-                push_string(&header.document, &mut text);
-                if let Some(manifest) = &header.manifest {
-                    text.extend_from_slice(b",\"manifest\":");
-                    push_string(manifest, &mut text);
-                }
-                text.push(b'}');
-                behind_brace(text)
-            }
+            _ => push_member(header, &mut text),
+        }
+        if !members.is_empty() {
+            text.push(b',');
+        }
+        let at = document.text.find('{').map_or(0, |at| at + 1);
+        Ok((at..at, text))
+    }
+
+    /// Refuses a document that has a header.
+    ///
+    /// # Errors
+    ///
+    /// [`Header`](JsonError::Header).
+    pub fn refuse_header(self, document: &Document<'_>) -> Result<(), JsonError> {
+        let reason = "the document has a header already, so it is protected";
+        match self.index(document)? {
+            None => Ok(()),
+            Some(_) => Err(JsonError::Header { line: document.line, reason }),
         }
     }
 
-    /// Takes the header out of what `document` means, so that paths lead as if it were not there; its text is left. Returns what the
-    /// header says, and the change that takes it out of the text.
+    /// Takes the header out of `document`, so that paths see the document as it was before it was protected. Returns what it says and
+    /// where it stands; `None`: there is none.
     ///
     /// # Errors
     ///
     /// - [`Header`](JsonError::Header): two headers, or one with other members.
-    pub fn take(self, document: &mut Document<'_>) -> Result<Option<(HeaderTexts, Change)>, JsonError> {
+    pub fn take(self, document: &mut Document<'_>) -> Result<Option<(HeaderTexts, Inserted)>, JsonError> {
         let line = document.line;
         let damaged = || JsonError::Header { line, reason: "the header of the document is damaged [200 Malformed]" };
-        let Some(index) = self.index(document)? else { return Ok(None) };
-        let (header, span) = match index {
-            Index::Member => {
-                let value = document.value.as_object_mut().and_then(|members| members.remove(MEMBER));
-                (
-                    value.and_then(|value| of_member(&value)),
-                    member_span(document.text, MEMBER).map(|span| with_comma(document.text, span)),
-                )
+        let (header, place) = match self.index(document)? {
+            None => return Ok(None),
+            Some(Index::Member) => {
+                let header = document.value.get(MEMBER).and_then(of_member);
+                (header, document.take_member(MEMBER).map(Inserted::Member))
             }
-            Index::Item(at) => {
-                let span = item_span(document, at);
+            Some(Index::Item(at)) => {
                 let items = document.value.get_mut(EXTENSION).and_then(Value::as_array_mut).ok_or_else(damaged)?;
                 let header = of_entry(&items.remove(at));
                 if items.is_empty() {
-                    document.value.as_object_mut().map(|members| members.remove(EXTENSION));
-                    (header, member_span(document.text, EXTENSION).map(|span| with_comma(document.text, span)))
+                    (header, document.take_member(EXTENSION).map(Inserted::Member))
                 } else {
-                    (header, span.map(|span| item_with_comma(document.text, span)))
+                    let array = value_span(document.text, EXTENSION);
+                    let span = array.and_then(|array| item_span(document.text, array, at));
+                    (header, span.map(|(_, with_comma)| Inserted::Item(with_comma)))
                 }
             }
         };
-        let header = header.ok_or_else(damaged)?;
-        Ok(Some((header, (span.ok_or_else(damaged)?, Vec::new()))))
+        Ok(Some((header.ok_or_else(damaged)?, place.ok_or_else(damaged)?)))
     }
 
     fn index(self, document: &Document<'_>) -> Result<Option<Index>, JsonError> {
-        match self.0 {
-            HeaderPlace::FhirExtension => {
-                let items = document.value.get(EXTENSION).and_then(Value::as_array);
-                let ours = |item: &Value| item.get("url").and_then(Value::as_str) == Some(URL);
-                let mut found =
-                    items.into_iter().flatten().enumerate().filter(|(_, item)| ours(item)).map(|(at, _)| at);
-                match (found.next(), found.next()) {
-                    (_, Some(_)) => Err(JsonError::Header {
-                        line: document.line,
-                        reason: "the document has two headers [200 Malformed]",
-                    }),
-                    (found, None) => Ok(found.map(Index::Item)),
-                }
+        let member = document.value.get(MEMBER).map(|_| Index::Member);
+        let items = document.value.get(EXTENSION).filter(|_| self.0 == HeaderPlace::FhirExtension);
+        let ours = |item: &Value| item.get("url").and_then(Value::as_str) == Some(URL);
+        let items = items.and_then(Value::as_array).into_iter().flatten().enumerate();
+        let mut found = member.into_iter().chain(items.filter(|(_, item)| ours(item)).map(|(at, _)| Index::Item(at)));
+        match (found.next(), found.next()) {
+            (_, Some(_)) => {
+                Err(JsonError::Header { line: document.line, reason: "the document has two headers [200 Malformed]" })
             }
-            _ => Ok(document.value.get(MEMBER).map(|_| Index::Member)),
+            (found, None) => Ok(found),
         }
     }
+}
+
+/// What was inserted into a document.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Inserted {
+    /// A member: where its value is.
+    Member(Range<usize>),
+    /// An item of an array: where it is, with its comma.
+    Item(Range<usize>),
 }
 
 enum Index {
     Member,
     Item(usize),
+}
+
+fn push_member(header: &HeaderTexts, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"_keyfold\":{\"document\":");
+    push_string(&header.document, out);
+    if let Some(manifest) = &header.manifest {
+        out.extend_from_slice(b",\"manifest\":");
+        push_string(manifest, out);
+    }
+    out.push(b'}');
 }
 
 fn push_entry(header: &HeaderTexts, out: &mut Vec<u8>) {
@@ -170,93 +192,6 @@ fn of_entry(entry: &Value) -> Option<HeaderTexts> {
         .then_some(HeaderTexts { document: text(0, "document")?, manifest })
 }
 
-/// The member `name` of the object `text`, from its name to the end of its value; `None` if its name is spelled with escapes.
-fn member_span(text: &str, name: &str) -> Option<Range<usize>> {
-    let value = value_span(text, name)?;
-    let before = text[..value.start].trim_end().strip_suffix(':')?.trim_end();
-    let start = before.strip_suffix('"')?.strip_suffix(name)?.strip_suffix('"')?.len();
-    Some(start..value.end)
-}
-
-/// The span, and the comma that separates it from what follows, or from what is before it.
-fn with_comma(text: &str, span: Range<usize>) -> Range<usize> {
-    let behind = text[span.end..].trim_start();
-    if behind.starts_with(',') {
-        return span.start..text.len() - behind.len() + 1;
-    }
-    item_with_comma(text, span)
-}
-
-/// The span, and the comma before it, or else the one behind.
-fn item_with_comma(text: &str, span: Range<usize>) -> Range<usize> {
-    if let Some(before) = text[..span.start].trim_end().strip_suffix(',') {
-        return before.len()..span.end;
-    }
-    let behind = text[span.end..].trim_start();
-    if behind.starts_with(',') { span.start..text.len() - behind.len() + 1 } else { span }
-}
-
-/// Where the value of the member `name` of the object `text` is.
-fn value_span(text: &str, name: &str) -> Option<Range<usize>> {
-    let raw = serde_json::Deserializer::from_str(text).deserialize_map(FindMember(name)).ok()??;
-    span_of(text, raw)
-}
-
-/// Where the item `index` of the member `extension` is.
-fn item_span(document: &Document<'_>, index: usize) -> Option<Range<usize>> {
-    let array = value_span(document.text, EXTENSION)?;
-    let text = &document.text[array.clone()];
-    let raw = serde_json::Deserializer::from_str(text).deserialize_seq(FindItem(index)).ok()??;
-    let span = span_of(text, raw)?;
-    Some(array.start + span.start..array.start + span.end)
-}
-
-/// Where `part`, which is a part of `text`, is in it.
-fn span_of(text: &str, part: &RawValue) -> Option<Range<usize>> {
-    let start = (part.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-    Some(start..start + part.get().len())
-}
-
-struct FindMember<'n>(&'n str);
-
-impl<'de> Visitor<'de> for FindMember<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(name) = members.next_key::<std::borrow::Cow<'de, str>>()? {
-            match name == self.0 {
-                true => found = Some(members.next_value()?),
-                false => drop(members.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(found)
-    }
-}
-
-struct FindItem(usize);
-
-impl<'de> Visitor<'de> for FindItem {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        for _ in 0..self.0 {
-            items.next_element::<IgnoredAny>()?;
-        }
-        let found = items.next_element()?;
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(found)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,16 +207,26 @@ mod tests {
 
     fn changed(text: &str, change: Change) -> String {
         let mut out = Vec::new();
-        splice(text.as_bytes(), [change], &mut out);
+        splice(text.as_bytes(), [change], &mut out).expect("one change");
         String::from_utf8(out).expect("UTF-8")
     }
 
-    const DOCUMENTS: [&str; 8] = [
+    fn removal(text: &str, inserted: Inserted) -> Change {
+        let span = match inserted {
+            Inserted::Member(value) => crate::span::removals(text, vec![value]).remove(0),
+            Inserted::Item(span) => span,
+        };
+        (span, Vec::new())
+    }
+
+    const DOCUMENTS: [&str; 10] = [
         "{}",
         " { \n} ",
         r#"{"a":1}"#,
         "{\n  \"a\" : [1, {}],\n  \"z\": null\n}\n",
         r#"{"extension":[{"url":"x"}]}"#,
+        r#"{"extension":[]}"#,
+        r#"{"extension":"kf1d.x","a":1}"#,
         "{\"a\":1,\n \"extension\" : [ {\"url\":\"x\"} , 2\n ] }",
         r#"{"extension":[[1,"]"]],"b":"\"_keyfold\":"}"#,
         r#"{"a":{"_keyfold":{"document":"other"}}}"#,
@@ -291,19 +236,20 @@ mod tests {
     fn what_was_put_in_is_taken_out_again() {
         for place in [HeaderPlace::Member, HeaderPlace::FhirExtension].map(Place) {
             for (text, manifest) in DOCUMENTS.into_iter().flat_map(|text| [(text, true), (text, false)]) {
-                let with = changed(text, place.insert(&parse(text), &header(manifest)).expect("it has a place"));
+                let with = changed(text, place.insert(&parse(text), &[], &header(manifest)).expect("it has a place"));
                 let mut document = parse(&with);
-                assert!(place.insert(&document, &header(manifest)).is_err(), "twice: {with}");
-                let (found, change) = place.take(&mut document).expect("good").expect("there");
+                assert!(place.insert(&document, &[], &header(manifest)).is_err(), "twice: {with}");
+                let (found, inserted) = place.take(&mut document).expect("good").expect("there");
                 assert_eq!(found, header(manifest));
+                let change = removal(&with, inserted);
                 assert_eq!(document.value, parse(text).value, "{with}");
                 assert_eq!(changed(&with, change), text);
                 assert!(place.take(&mut parse(text)).expect("good").is_none());
             }
         }
         let place = Place(HeaderPlace::FhirExtension);
-        for text in ["[]", "1", r#"{"extension":[]}"#, r#"{"extension":{}}"#] {
-            assert!(place.insert(&parse(text), &header(true)).is_err(), "{text}");
+        for text in ["[]", "1"] {
+            assert!(place.insert(&parse(text), &[], &header(true)).is_err(), "{text}");
         }
     }
 
@@ -312,9 +258,11 @@ mod tests {
         let member = Place(HeaderPlace::Member);
         for (text, without) in [
             ("{ \"a\" : 1 , \"_keyfold\" : { \"manifest\" : \"m\", \"document\":\"kf1.05\"} }", "{ \"a\" : 1  }"),
+            (r#"{"_keyf\u006fld":{"document":"kf1.05","manifest":"m"},"a":1}"#, r#"{"a":1}"#),
             ("{\n \"_keyfold\":{\"document\":\"kf1.05\",\"manifest\":\"m\"} }", "{\n  }"),
         ] {
-            let (found, change) = member.take(&mut parse(text)).expect("good").expect("there");
+            let (found, inserted) = member.take(&mut parse(text)).expect("good").expect("there");
+            let change = removal(text, inserted);
             assert_eq!((found, changed(text, change)), (header(true), without.to_owned()));
         }
         for wrong in [
@@ -323,7 +271,6 @@ mod tests {
             r#"{"_keyfold":{"document":1}}"#,
             r#"{"_keyfold":{"document":"x","manifest":1}}"#,
             r#"{"_keyfold":{"document":"x","more":"y"}}"#,
-            r#"{"_keyf\u006fld":{"document":"x"}}"#,
         ] {
             assert!(matches!(member.take(&mut parse(wrong)), Err(JsonError::Header { .. })), "{wrong}");
         }
@@ -337,5 +284,7 @@ mod tests {
         }
         let twice = format!(r#"{{"extension":[{{"url":"{URL}"}},{{"url":"{URL}"}}]}}"#);
         assert!(place.take(&mut parse(&twice)).is_err());
+        let both = format!(r#"{{"_keyfold":{{"document":"x"}},"extension":[{{"url":"{URL}","extension":[{good}]}}]}}"#);
+        assert!(place.take(&mut parse(&both)).is_err());
     }
 }

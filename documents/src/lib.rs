@@ -16,6 +16,7 @@ mod locate;
 mod path;
 mod shape;
 mod simple;
+mod span;
 mod value;
 
 pub use cipher::{
@@ -28,9 +29,10 @@ pub use field::{
     Direction, FieldCipher, FieldIndex, FieldKeys, LOOKS_SEALED, Protected, Resealed, Resealer, Revealed, SharedTokens,
     TokenStore, push_sealed, refuse_elsewhere, same,
 };
-pub use header::{Change, HeaderTexts, Place};
+pub use header::{Change, HeaderTexts, Inserted, Place};
 pub use locate::{JsonRules, Located};
 
+use keyfold::{Error, ErrorKind};
 use std::fmt;
 use std::ops::Range;
 
@@ -85,6 +87,13 @@ impl<'a> Document<'a> {
     /// Where the document starts in the line: 0, unless it was [taken](JsonRules::take) out of another one.
     pub const fn offset(&self) -> usize {
         self.offset
+    }
+
+    /// Takes a member of the object that the document is out of what it means, so that no path leads there; its text is left. Returns
+    /// where the value is in that; `None`: there is no such member.
+    pub(crate) fn take_member(&mut self, name: &str) -> Option<Range<usize>> {
+        self.value.as_object_mut()?.remove(name)?;
+        span::value_span(self.text, name)
     }
 
     /// The token at `span`, as [`JsonRules::locate`] found it.
@@ -172,23 +181,25 @@ pub fn push_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string is always JSON and memory takes all writes");
 }
 
-/// Appends `line` to `out` with the given spans replaced, and every other byte as it is.
+/// Appends `line` to `out` with the given spans replaced, and every other byte as it is. Spans are in ascending order.
 ///
-/// # Panics
+/// # Errors
 ///
-/// If the spans are not in ascending order, overlap, or reach past the end.
+/// [`PolicyRefused`](ErrorKind::PolicyRefused): two spans overlap, or one reaches past the end; `out` is then of no use.
 pub fn splice<T: AsRef<[u8]>>(
     line: &[u8],
     replacements: impl IntoIterator<Item = (Range<usize>, T)>,
     out: &mut Vec<u8>,
-) {
+) -> Result<(), Error> {
+    let overlap = || Error::new(ErrorKind::PolicyRefused, "a value that is replaced is a part of another one");
     let mut copied = 0;
     for (span, new) in replacements {
-        out.extend_from_slice(&line[copied..span.start]);
+        out.extend_from_slice(line.get(copied..span.start).ok_or_else(overlap)?);
         out.extend_from_slice(new.as_ref());
         copied = span.end;
     }
-    out.extend_from_slice(&line[copied..]);
+    out.extend_from_slice(line.get(copied..).ok_or_else(overlap)?);
+    Ok(())
 }
 
 #[cfg(test)]

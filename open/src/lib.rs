@@ -16,7 +16,7 @@ mod snapshot;
 pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
 pub use keks::{KEY_SERVICES, KeyService};
 pub use log::listen;
-pub use records::{Accepted, Copies, Records, backup, stored_records};
+pub use records::{Accepted, Copies, Places, Records, backup, places, stored_records};
 
 use keyfold::config::Config;
 use keyfold::{

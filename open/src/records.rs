@@ -1,10 +1,12 @@
 //! The key records of a keyring as a whole: journals, backups and restoring.
 
-use crate::{Options, StoreUri, folder_of, open_high_water, open_journals, open_ring, open_store, read_with};
+use crate::{
+    Options, StoreUri, folder_of, journal_file, open_high_water, open_journals, open_ring, open_store, read_with,
+};
 use keyfold::config::Config;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{
-    CopyStatus, Error, ErrorKind, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy, RestorePlan, Result,
+    CopyStatus, Error, ErrorKind, KekAlias, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy, RestorePlan, Result,
     SeenElsewhere,
 };
 use keyfold_store::{
@@ -341,6 +343,37 @@ pub fn stored_records(path: &Path) -> Result<Vec<Record>> {
         after = Some(last.key_id());
         records.extend(page);
     }
+}
+
+/// Where the KEKs and the key records of a keyring are on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// The files of KEKs that are files. What key services need, and audit KEKs, are not among them.
+    pub keks: BTreeMap<KekAlias, PathBuf>,
+    /// The files with key records: the store, unless it is in a server, and journals.
+    pub records: Vec<PathBuf>,
+}
+
+/// The places of the keyring of the configuration file `path`. Looks at none of them.
+///
+/// # Errors
+///
+/// Those of [`read_config`](crate::read_config).
+pub fn places(path: &Path) -> Result<Places> {
+    let (config, _) = read_with(path, &[], &Options::default())?;
+    let folder = folder_of(path);
+    let keks = config.keks.iter().filter_map(|(alias, uri)| {
+        let (scheme, file) = uri.split_once(':')?;
+        matches!(scheme, "local" | "passphrase").then(|| (alias.clone(), folder.join(file)))
+    });
+    let mut records = Vec::new();
+    if let StoreUri::Sqlite(file) = StoreUri::parse(&config.store)? {
+        records.push(folder.join(file));
+    }
+    for uri in &config.journals {
+        records.push(folder.join(journal_file(uri)?));
+    }
+    Ok(Places { keks: keks.collect(), records })
 }
 
 async fn each_stored<E: From<Error>>(ring: &Keyring, mut each: impl FnMut(Record) -> Result<(), E>) -> Result<(), E> {

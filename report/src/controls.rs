@@ -3,10 +3,11 @@
 //! The map is data (`controls.toml`), in our own words; nothing in it is legal advice.
 
 use crate::evidence::Evidence;
-use crate::{Report, time};
+use crate::{FieldRow, Report, time};
 use keyfold::KeyState;
 use keyfold::config::OnAuditFailure;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One row of the map.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,7 +26,7 @@ pub struct Control {
     pub settings: Vec<String>,
     /// Names of measurements, likewise.
     pub evidence: Vec<String>,
-    /// Commands that produce the evidence again.
+    /// Commands that produce the evidence again: of `keyfold`, or `python3 tools/FILE` in the source.
     #[serde(default)]
     pub commands: Vec<String>,
     /// Tests that prove the mechanism: `FILE::FUNCTION`, or `./test STEP`.
@@ -85,7 +86,24 @@ fn counted(n: usize, what: &str) -> String {
 fn setting(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
     let config = &evidence.services.first()?.config;
     Some(match name {
-        "fields" => format!("[fields]: {}", counted(report.fields.len(), "field")),
+        "fields" => {
+            let mut modes: BTreeMap<&str, usize> = BTreeMap::new();
+            report.fields.iter().for_each(|field| *modes.entry(field.mode).or_default() += 1);
+            let modes: Vec<_> = modes.iter().map(|(mode, n)| format!("{n} {mode}")).collect();
+            format!("[fields]: {} ({})", counted(report.fields.len(), "field"), or_none(&modes.join(", ")))
+        }
+        "tokens" => format!("mode = \"token\": {}", named(report, |field| field.mode == "token")),
+        "formats" => {
+            format!("mode = \"format-preserving\": {}", named(report, |field| field.mode == "format-preserving"))
+        }
+        "documents" => {
+            let policies = evidence.services.iter().map(|service| &service.config.keyring.policy);
+            let kinds = policies.flat_map(|policy| policy.documents());
+            let kinds: Vec<_> = kinds
+                .map(|kind| format!("{} (manifest {})", kind.name, crate::services::manifest_rule(kind)))
+                .collect();
+            format!("[documents]: {}", or_none(&kinds.join(", ")))
+        }
         "row-binding" => {
             format!("row_binding: set for {} of {}", report.bound(), counted(report.fields.len(), "field"))
         }
@@ -150,14 +168,51 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
     };
     Some(match name {
         "coverage" => {
-            let deterministic = report.fields.iter().filter(|field| field.mode == "deterministic").count();
+            let of = |is: fn(&FieldRow) -> bool| report.fields.iter().filter(|field| is(field)).count();
             format!(
-                "{} of {} are sealed by policy, {} of them deterministic; {} may still be read in clear (migration)",
-                counted(report.fields.len(), "field"),
+                "the policies of {} name {}: {} sealed and authenticated ({} of them deterministic), {} replaced by tokens, {} \
+                 format-preserving, NOT AUTHENTICATED; {} may still be read in clear (migration). What is stored was not looked at: keyfold scan does",
                 counted(report.services.len(), "service"),
-                deterministic,
-                report.fields.iter().filter(|field| field.migrates).count()
+                counted(report.fields.len(), "field"),
+                of(|field| field.mode != "token" && field.authenticated),
+                of(|field| field.mode == "deterministic"),
+                of(|field| field.mode == "token"),
+                of(|field| field.mode == "format-preserving"),
+                of(|field| field.migrates),
             )
+        }
+        "authenticity" => match report.unauthenticated().len() {
+            0 => "every field is authenticated".to_owned(),
+            _ => format!("NOT AUTHENTICATED: {}", named(report, |field| !field.authenticated)),
+        },
+        "manifests" => {
+            let mut said: Vec<_> = report.fields.iter().filter_map(|field| field.manifest.as_deref()).collect();
+            said.sort_unstable();
+            said.dedup();
+            match said.is_empty() {
+                true => "no manifest: a value that is taken out of a record is not missed".to_owned(),
+                false => {
+                    format!("manifests of documents, by which values that are dropped are missed: {}", said.join("; "))
+                }
+            }
+        }
+        "tokens" => {
+            let by = |mode| named(report, |field| field.mode == mode);
+            format!(
+                "fields of random tokens: {}; derived, so no such codes: {} (deterministic), {} (format-preserving)",
+                by("token"),
+                by("deterministic"),
+                by("format-preserving")
+            )
+        }
+        "indexes" => {
+            let indexed: Vec<_> = report
+                .fields
+                .iter()
+                .filter(|field| field.index.contains(" bits"))
+                .map(|field| format!("{}: {}", field.field, field.index))
+                .collect();
+            format!("blind indexes: {}", or_none(&indexed.join("; ")))
         }
         "algorithms" => {
             let mut names: Vec<_> = report.fields.iter().map(|field| field.algorithm).collect();
@@ -189,10 +244,11 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
             }
         ),
         "overdue" => format!("{} overdue for rotation", counted(report.keys.overdue, "key")),
-        "kek-count" => format!(
-            "{} of the keyring, none of them in the key store",
-            counted(report.keks.iter().filter(|kek| kek.wraps != "audit chains").count(), "KEK")
-        ),
+        "separation" => {
+            let keks = report.keks.iter().filter(|kek| kek.wraps != "audit chains");
+            let said: Vec<_> = keks.map(|kek| format!("KEK {} ({}) is {}", kek.kek, kek.service, kek.place)).collect();
+            or_none(&said.join("; ")).to_owned()
+        }
         "trail" => audit(&|audit| {
             format!(
                 "{} events from {} to {}; {}",
@@ -202,6 +258,7 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
                 audit.verdict()
             )
         }),
+        "actors" => audit(&|audit| format!("actors that the trail names: {}", or_none(&audit.actors.join(", ")))),
         "opened" => audit(&|audit| format!("{} values opened, {} failures", audit.total.opened, audit.total.failed)),
         "anomalies" => audit(&|audit| {
             format!("{} to look at", counted(audit.anomalies.len(), "anomaly").replace("anomalys", "anomalies"))
@@ -210,7 +267,21 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
         "backup" => latest("backup", "backup of the key records"),
         "restore" => latest("restore", "restore"),
         "reencrypt" => latest("reencrypt", "re-encryption"),
-        "root-rotation" | "rotation" => latest("key-made", "new key"),
+        "rotation" => {
+            let of = |class: &str| {
+                let rotations = report.keys.rotations.get(class).cloned().unwrap_or_default();
+                match rotations.latest.as_deref().and_then(time::parse) {
+                    Some(when) => format!(
+                        "{} of {class} keys, the last {} ago on {}",
+                        rotations.count,
+                        time::length(evidence.at.saturating_sub(when)),
+                        time::minute(when)
+                    ),
+                    None => format!("no {class} key took the place of another one yet"),
+                }
+            };
+            format!("rotations by the key records: {}", ["data", "lookup", "root"].map(of).join("; "))
+        }
         "shredded" => latest("shredded", "destruction of a scope"),
         "break-glass" => audit(&|audit| {
             let uses =
@@ -237,6 +308,14 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
     })
 }
 
+/// Names of fields, or that there is none.
+fn named(report: &Report, is: impl Fn(&FieldRow) -> bool) -> String {
+    let mut names: Vec<_> = report.fields.iter().filter(|field| is(field)).map(|field| field.field.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    or_none(&names.join(", ")).to_owned()
+}
+
 fn or_none(text: &str) -> &str {
     if text.is_empty() { "none" } else { text }
 }
@@ -244,6 +323,32 @@ fn or_none(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Service, Trail, Watch};
+    use keyfold::config::Config;
+
+    #[test]
+    fn every_name_of_a_setting_and_of_evidence_is_known() {
+        let text = format!(
+            "version = 1\n[keyring]\nname = \"clinic\"\nenvironment = \"test\"\nlineage = \"{:032x}\"\nroot_pins = [\"{:064}\"]\nscope_names = \"{:048}\"\n\
+             [store]\nuri = \"sqlite:keys.db\"\n[keks.local]\nuri = \"local:local.kek\"\n",
+            1, 0, 0
+        );
+        let config = Config::parse(&text, "keyfold.toml").expect("a configuration");
+        let evidence = Evidence {
+            at: 1_900_000_000,
+            services: vec![Service::new(config)],
+            keys: Vec::new(),
+            trail: None::<Trail>,
+            watch: Watch { hours: None, burst: 10, unknown_max: 10_000 },
+            prices: None,
+            places: BTreeMap::new(),
+        };
+        let report = Report::new(&evidence);
+        for Row { control, setting, measured } in &report.controls {
+            let row = format!("{} {}", control.source, control.clause);
+            assert_eq!((setting.len(), measured.len()), (control.settings.len(), control.evidence.len()), "{row}");
+        }
+    }
 
     #[test]
     fn every_row_names_what_is_known_and_what_proves_it() {

@@ -1,4 +1,4 @@
-//! What requests to key services cost: an estimate from prices that are an input.
+//! What requests to key services cost: an estimate from prices that are an input. There are none in here: they change, and nobody would look them up.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,17 +32,7 @@ pub struct Price {
 }
 
 impl Prices {
-    /// The prices that this build was made with.
-    ///
-    /// # Panics
-    ///
-    /// Never: a test reads them.
-    #[must_use]
-    pub fn built_in() -> Self {
-        Self::parse(include_str!("prices.toml")).expect("the file in the source is right")
-    }
-
-    /// Prices of a file in the form of `report/src/prices.toml`.
+    /// Prices of a file in the form that docs/REPORT.md shows.
     ///
     /// # Errors
     ///
@@ -56,17 +46,17 @@ impl Prices {
     }
 }
 
-/// What one KEK costs per month.
+/// What one KEK in a key service is asked per month, and what that costs where its price is known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
     /// The KEK.
     pub kek: String,
-    /// What people call its key service.
-    pub provider: String,
     /// Requests per month, at the rate of the trail.
     pub requests_month: u64,
+    /// What people call its key service.
+    pub provider: Option<String>,
     /// Of the key itself.
-    pub key_month: f64,
+    pub key_month: Option<f64>,
     /// Of the requests.
-    pub requests_cost_month: f64,
+    pub requests_cost_month: Option<f64>,
 }

@@ -3,6 +3,7 @@
 use crate::time;
 use crate::{Report, chart::Chart};
 use keyfold::KeyState;
+use std::collections::BTreeMap;
 
 /// A part of the report.
 pub(crate) struct Section {
@@ -73,11 +74,23 @@ fn overview(report: &Report) -> Section {
         row![
             "Fields",
             format!(
-                "{}, {} of them identifiers, {} bound to their row",
+                "{}, {} of them identifiers, {} bound to their row; {}",
                 report.fields.len(),
                 report.classified(),
-                report.bound()
+                report.bound(),
+                match report.unauthenticated().len() {
+                    0 => "all authenticated".to_owned(),
+                    n => format!("{n} NOT AUTHENTICATED"),
+                }
             )
+        ],
+        row![
+            "KEKs",
+            match report.keks.iter().filter(|kek| kek.beside && kek.wraps != "audit chains").count() {
+                0 => format!("{}, none of them a file beside the key records", report.keks.len()),
+                n =>
+                    format!("{}, {n} OF THEM BESIDE THE KEY RECORDS: whoever has both has the keys", report.keks.len()),
+            }
         ],
         row![
             "Keys",
@@ -125,24 +138,48 @@ fn matrix(report: &Report) -> Section {
                 field.migrates.then(|| "IN MIGRATION: values in clear may be read".to_owned()),
             ]),
             lines([
+                (!field.authenticated).then(|| "NOT AUTHENTICATED".to_owned()),
                 Some(field.row_binding.as_ref().map_or_else(|| "no row".to_owned(), |row| format!("row: {row}"))),
                 (!field.required_context.is_empty()).then(|| format!("context: {}", field.required_context.join(", "))),
             ]),
-            lines([
-                Some(field.keys.clone()),
-                Some(format!("replaced {}", field.rotation)),
-                field.last_rotation.as_ref().map(|last| format!("newest of {}", moment(last))),
-                Some(format!("KEKs: {}", field.keks.join(", "))),
-            ]),
+            match &field.manifest {
+                Some(manifest) => Cell(manifest.split("; ").map(str::to_owned).collect()),
+                None => "-".into(),
+            },
+            field.keys.clone().into(),
             lines([Some(field.shows.to_owned()), Some(format!("index: {}", field.index))]),
         ]
     };
     let rows = report.fields.iter().map(row).collect();
-    let head = ["Field", "Service", "Protection", "Bound to", "Keys", "Shows"];
-    let intro = "What no policy names is in clear: keyfold policy check and keyfold scan look for it.";
+    let head = ["Field", "Service", "Protection", "Bound to", "Manifest", "Keys", "Shows"];
+    // Many fields have the same keys.
+    let mut keys: BTreeMap<_, usize> = BTreeMap::new();
+    for field in &report.fields {
+        let crate::FieldRow { service, keys: which, rotation, last_rotation, keks, .. } = field;
+        *keys.entry((service, which, rotation, last_rotation, keks)).or_default() += 1;
+    }
+    let of_keys = keys.into_iter().map(|((service, which, rotation, last, keks), fields)| {
+        row![
+            which.as_str(),
+            service.as_str(),
+            fields.to_string(),
+            rotation.as_str(),
+            last.as_ref().map_or_else(|| "none is there".to_owned(), |last| moment(last)),
+            keks.join(", "),
+        ]
+    });
+    let of_keys = of_keys.collect();
+    let head_of_keys = ["Keys", "Service", "Fields", "Replaced", "Newest made", "KEKs"];
+    let intro = "What no policy names is in clear: keyfold policy check and keyfold scan look for it. A manifest is of a kind of JSON documents: \
+        without one, values that are taken out of a document are not missed. Which kind applies hangs on members in clear; values that were sealed \
+        with a manifest do not open without it, but where none is required a document that was emptied of its values passes.";
     Section {
         title: "Encryption of each service and field",
-        blocks: vec![Block::Text(intro.to_owned()), table("Encryption configuration matrix", &head, rows)],
+        blocks: vec![
+            Block::Text(intro.to_owned()),
+            table("Encryption configuration matrix", &head, rows),
+            table("Keys of these fields", &head_of_keys, of_keys),
+        ],
     }
 }
 
@@ -200,7 +237,7 @@ fn inventory(report: &Report) -> Section {
     let row = |kek: &crate::KekRow| {
         row![
             kek.kek.as_str(),
-            kek.service,
+            format!("{}, {}", kek.service, kek.place),
             format!("{}, {} records", kek.wraps, kek.records),
             kek.state.map_or_else(|| kek.used.to_owned(), |state| format!("{}; {state}", kek.used)),
         ]
@@ -269,6 +306,8 @@ fn audit(report: &Report) -> Section {
                 row!["Values searched for", total.searched.to_string()],
                 row!["Values that did not open or were refused", total.failed.to_string()],
                 row!["Events that could not be recorded", audit.lost.to_string()],
+                row!["Events dated after this report, left out", audit.later.to_string()],
+                row!["Lines that are no events, left out", audit.unread.to_string()],
                 row![
                     "Lines behind the last anchors",
                     audit.gap.map_or_else(|| "there are no anchors".to_owned(), |gap| gap.to_string())
@@ -286,10 +325,15 @@ fn audit(report: &Report) -> Section {
     ];
     let labels = audit.days.iter().map(|day| day.day.clone()).collect();
     blocks.push(Block::Chart(Chart::bars("Opens per day", "values, over the last 30 days", labels, series)));
-    blocks.push(Block::Text(match &report.hours {
-        Some(hours) => format!("An anomaly is worth a look and need not be wrong. Usual hours are {hours}; a burst is more than {} times a median hour.", report.burst),
-        None => format!("An anomaly is worth a look and need not be wrong. No usual hours were given (--hours); a burst is more than {} times a median hour.", report.burst),
-    }));
+    let hours = match &report.hours {
+        Some(hours) => format!("Usual hours are {hours}"),
+        None => "No usual hours were given (--hours)".to_owned(),
+    };
+    blocks.push(Block::Text(format!(
+        "An anomaly is worth a look and need not be wrong. {hours}; a burst is more than {} times a median hour of the actor before, in his first \
+         hours of those of others, and more than {} values where there is nothing to compare with.",
+        report.burst, report.burst_first
+    )));
     let rows: Vec<_> = audit
         .anomalies
         .iter()
@@ -331,27 +375,35 @@ fn calls(report: &Report) -> Section {
     };
     let head = ["KEK", "Operations", "Failed", "Requests over a network", "Time"];
     let mut blocks = vec![table("Calls of key services in the trail", &head, audit.calls.iter().map(row).collect())];
+    let amount = |cost: Option<f64>| cost.map_or_else(|| "not known".to_owned(), |cost| format!("{cost:.2}"));
     let row = |cost: &crate::Cost| {
-        row![
-            cost.kek.as_str(),
-            cost.provider.as_str(),
-            cost.requests_month.to_string(),
-            format!("{:.2}", cost.key_month),
-            format!("{:.2}", cost.requests_cost_month),
+        vec![
+            lines([Some(cost.kek.clone()), cost.provider.clone()]),
+            cost.requests_month.to_string().into(),
+            amount(cost.key_month).into(),
+            amount(cost.requests_cost_month).into(),
         ]
     };
-    blocks.push(Block::Text(format!(
-        "The estimate takes prices of {} in {} as an input (--prices FILE); nobody looked them up for this report. It counts what the trail \
-         records, without the audit KEK, free tiers, taxes and what other programs ask.",
-        report.prices.as_of, report.prices.currency
-    )));
+    const COUNTED: &str =
+        "It counts what the trail records, without the audit KEK, free tiers, taxes and what other programs ask.";
+    blocks.push(Block::Text(match &report.prices {
+        None => format!("No prices were given (--prices FILE), so that there is no estimate of costs. {COUNTED}"),
+        Some(prices) => {
+            let source = |price: &crate::Price| format!("{} ({})", price.name, price.source);
+            let sources = prices.providers.iter().map(source).collect::<Vec<_>>().join(", ");
+            format!(
+                "The estimate takes prices of {} in {} as an input: {sources}. {COUNTED}",
+                prices.as_of, prices.currency
+            )
+        }
+    }));
+    let caption = match &report.prices {
+        Some(prices) => format!("Requests and estimated cost per month in {}", prices.currency),
+        None => "Requests per month".to_owned(),
+    };
     blocks.push(match report.costs.is_empty() {
-        true => Block::Text("No KEK is in a key service whose prices are known.".to_owned()),
-        false => table(
-            format!("Estimated cost per month in {}", report.prices.currency),
-            &["KEK", "Price list", "Requests", "Key", "Requests cost"],
-            report.costs.iter().map(row).collect(),
-        ),
+        true => Block::Text("No KEK is in a key service that is asked over a network.".to_owned()),
+        false => table(caption, &["KEK", "Requests", "Key", "Requests cost"], report.costs.iter().map(row).collect()),
     });
     Section { title, blocks }
 }

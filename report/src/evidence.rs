@@ -1,10 +1,11 @@
 //! What a report is made from.
 
 use crate::cost::Prices;
+use crate::counts::Counts;
 use crate::hours::Hours;
-use keyfold::Record;
 use keyfold::config::Config;
-use keyfold_audit::AuditText;
+use keyfold::{KekAlias, Record};
+use std::collections::BTreeMap;
 
 /// What there is to be seen of a keyring. Holds no key and no value.
 pub struct Evidence {
@@ -18,8 +19,32 @@ pub struct Evidence {
     pub trail: Option<Trail>,
     /// What counts as an anomaly.
     pub watch: Watch,
-    /// What requests to key services cost.
-    pub prices: Prices,
+    /// What requests to key services cost; `None`: nobody has said.
+    pub prices: Option<Prices>,
+    /// Where the KEKs that are files lie.
+    pub places: BTreeMap<KekAlias, KekPlace>,
+}
+
+impl Evidence {
+    /// Takes the next line of the audit files, without its line feed, in any order of files. Does nothing without a [`trail`](Self::trail).
+    pub fn read_line(&mut self, line: &[u8]) {
+        if let Some(trail) = &mut self.trail {
+            trail.counts.add(line, self.at, &self.watch);
+        }
+    }
+}
+
+/// How far a KEK that is a file is from the key records that it opens: the store, its journals.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum KekPlace {
+    /// In the folder of a file with key records.
+    SameFolder,
+    /// On the file system of such a file.
+    SameFileSystem,
+    /// On a file system without key records, which may be in a database server.
+    Apart,
+    /// The file is not here.
+    Missing,
 }
 
 /// A service, as its configuration describes it.
@@ -47,20 +72,29 @@ pub struct Key {
     pub verified: Option<bool>,
 }
 
-/// The audit files, and what their verification said.
+/// The audit files, in numbers, and what their verification said.
 pub struct Trail {
-    /// The files, oldest first.
-    pub files: Vec<AuditText>,
     /// What is wrong with them.
-    pub verification: keyfold_audit::Report,
+    pub(crate) verification: keyfold_audit::Report,
     /// Audit KEKs under which whoever runs a service could forge chains.
-    pub forgeable: Vec<String>,
+    pub(crate) forgeable: Vec<String>,
+    pub(crate) counts: Counts,
+}
+
+impl Trail {
+    /// A trail whose lines [`Evidence::read_line`] takes next.
+    #[must_use]
+    pub fn new(verification: keyfold_audit::Report, forgeable: Vec<String>) -> Self {
+        Self { verification, forgeable, counts: Counts::default() }
+    }
 }
 
 /// What counts as an anomaly.
 pub struct Watch {
     /// When values are usually opened and keys changed; `None`: at any time.
     pub hours: Option<Hours>,
-    /// An hour in which one actor opens more than so many times as many values of a field as in his median hour is a burst.
+    /// An hour in which one actor opens more than so many times as many values of a field as in a median hour before is a burst.
     pub burst: u32,
+    /// Most values of a field that an actor opens in an hour where nobody can say what is usual.
+    pub unknown_max: u64,
 }

@@ -1,7 +1,7 @@
 //! The report as one HTML file. It has no script, loads nothing, and its policy forbids both.
 
-use crate::Report;
 use crate::document::{Block, Cell, Table, sections};
+use crate::{Report, text};
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -92,17 +92,16 @@ fn push_table(table: &Table, out: &mut String) {
 }
 
 /// Names come from configurations: none of them becomes markup.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+pub(crate) fn escape(said: &str) -> String {
+    let mut out = String::with_capacity(said.len());
+    for c in said.chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.extend(c.escape_default()),
-            c => out.push(c),
+            c => text::push(&mut out, c),
         }
     }
     out

@@ -50,8 +50,19 @@ pub struct Inventory {
     pub data_rotation: String,
     /// Likewise roots.
     pub root_rotation: String,
+    /// By class, keys that took the place of another one.
+    pub rotations: BTreeMap<&'static str, Rotations>,
     /// Every key, the newest generation first.
     pub keys: Vec<KeyRow>,
+}
+
+/// Keys that took the place of an older one of the same class and slot: the first key of a scope or partition replaces none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Rotations {
+    /// How many there are.
+    pub count: usize,
+    /// When the latest was made (RFC 3339).
+    pub latest: Option<String>,
 }
 
 /// Ages in days up to which keys are counted together.
@@ -111,6 +122,7 @@ impl Inventory {
             overdue: keys.iter().filter(|key| key.overdue_days.is_some()).count(),
             data_rotation: crate::services::age(rotation.data_age),
             root_rotation: crate::services::age(rotation.root_age),
+            rotations: rotations(&keys),
             keys,
         }
     }
@@ -149,4 +161,23 @@ impl Inventory {
         }
         (days, counts)
     }
+}
+
+/// What the key records say of rotations.
+fn rotations(keys: &[KeyRow]) -> BTreeMap<&'static str, Rotations> {
+    let mut first: BTreeMap<_, u32> = BTreeMap::new();
+    let place = |key: &KeyRow| (key.class, key.slot.clone());
+    for key in keys {
+        let generation = first.entry(place(key)).or_insert(key.generation);
+        *generation = key.generation.min(*generation);
+    }
+    let mut found: BTreeMap<&'static str, Rotations> = BTreeMap::new();
+    for key in keys {
+        let rotations = found.entry(key.class).or_default();
+        if first.get(&place(key)) != Some(&key.generation) {
+            rotations.count += 1;
+            rotations.latest = rotations.latest.take().max(Some(key.created_at.clone()));
+        }
+    }
+    found
 }

@@ -5,9 +5,11 @@
 //! gives the same report. It is JSON, Markdown, or one HTML file that needs nothing else.
 #![forbid(unsafe_code)]
 
+mod anomalies;
 mod chart;
 mod controls;
 mod cost;
+mod counts;
 mod document;
 mod evidence;
 mod hours;
@@ -16,16 +18,18 @@ mod inventory;
 mod markdown;
 mod retention;
 mod services;
+mod text;
 mod time;
 mod trail;
 
 pub use controls::{Control, Row, controls};
 pub use cost::{Cost, Price, Prices};
-pub use evidence::{Evidence, Key, Service, Trail, Watch};
+pub use evidence::{Evidence, KekPlace, Key, Service, Trail, Watch};
 pub use hours::Hours;
-pub use inventory::{Inventory, KeyRow};
+pub use inventory::{Inventory, KeyRow, Rotations};
 pub use retention::Retention;
 pub use services::{FieldRow, KekRow};
+pub use text::is_plain;
 pub use time::parse as parse_time;
 pub use trail::{Anomaly, AuditSummary, Calls, DayUse, Happening};
 
@@ -56,12 +60,14 @@ pub struct Report {
     pub audit: Option<AuditSummary>,
     /// Usual hours.
     pub hours: Option<String>,
-    /// What a burst is: so many times a median hour.
+    /// What a burst is: so many times a median hour before.
     pub burst: u32,
-    /// What KEKs cost, where prices are known.
+    /// Likewise, where nobody can say what is usual: more than so many values.
+    pub burst_first: u64,
+    /// What KEKs in key services are asked a month, and cost where prices were given.
     pub costs: Vec<Cost>,
-    /// The prices.
-    pub prices: Prices,
+    /// The prices that were given.
+    pub prices: Option<Prices>,
     /// What would be lost before six years have passed.
     pub retention: Vec<Retention>,
     /// The control map.
@@ -87,6 +93,7 @@ impl Report {
             retention: retention::warnings(evidence, &keys, audit.as_ref()),
             hours: evidence.watch.hours.as_ref().map(ToString::to_string),
             burst: evidence.watch.burst,
+            burst_first: evidence.watch.unknown_max,
             prices: evidence.prices.clone(),
             controls: Vec::new(),
             keks,
@@ -122,6 +129,11 @@ impl Report {
     /// Fields that are bound to their row.
     fn bound(&self) -> usize {
         self.fields.iter().filter(|field| field.row_binding.is_some()).count()
+    }
+
+    /// Fields whose values anybody can change without its being noticed.
+    fn unauthenticated(&self) -> Vec<&FieldRow> {
+        self.fields.iter().filter(|field| !field.authenticated).collect()
     }
 
     /// Fields with the letter of an identifier.

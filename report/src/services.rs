@@ -1,9 +1,12 @@
 //! The configuration matrix: what each service encrypts how, and which KEKs there are.
 
-use crate::evidence::{Evidence, Service};
+use crate::evidence::{Evidence, KekPlace, Service};
 use crate::time;
 use keyfold::config::Config;
-use keyfold::{FieldMode, FieldPolicy, KekAlias, KekUse, KeyClass, KeyState, Padding, RowBinding};
+use keyfold::{
+    DocumentPolicy, FieldMode, FieldPolicy, KekAlias, KekUse, KeyClass, KeyState, ManifestRule, Padding, Policy,
+    RowBinding,
+};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -24,6 +27,11 @@ pub struct FieldRow {
     pub suites: Vec<String>,
     /// The algorithm, with its key length.
     pub algorithm: &'static str,
+    /// Whether a value that was changed is refused.
+    pub authenticated: bool,
+    /// Of a field in JSON documents, which kinds of them have a manifest, by which values that were dropped or exchanged are missed;
+    /// `None`: there are no documents that are sealed as such.
+    pub manifest: Option<String>,
     /// The type of the values.
     pub value_type: &'static str,
     /// Which keys seal.
@@ -34,7 +42,7 @@ pub struct FieldRow {
     pub required_context: Vec<String>,
     /// How lengths are blurred.
     pub padding: String,
-    /// How values are found.
+    /// How values are found: by the mode, and by each blind index with its bits.
     pub index: String,
     /// What whoever sees the sealed values learns.
     pub shows: &'static str,
@@ -65,12 +73,17 @@ pub struct KekRow {
     pub state: Option<&'static str>,
     /// Records that are wrapped by it now.
     pub records: usize,
+    /// How far it is from the key records.
+    pub place: &'static str,
+    /// Whether it lies beside them: in their folder, or on their file system.
+    pub beside: bool,
 }
 
 /// What there is to say of a mode.
 struct Mode {
     name: &'static str,
     algorithm: &'static str,
+    authenticated: bool,
     index: &'static str,
     shows: &'static str,
 }
@@ -80,36 +93,42 @@ fn mode(policy: &FieldPolicy) -> Mode {
         FieldMode::Randomized => Mode {
             name: "randomized",
             algorithm: "XAES-256-GCM, key commitment",
+            authenticated: true,
             index: "none",
             shows: if policy.padding == Padding::None { "length" } else { "blurred length" },
         },
         FieldMode::Deterministic { .. } => Mode {
             name: "deterministic",
             algorithm: "AES-256-SIV",
+            authenticated: true,
             index: "equal values are equal",
             shows: "which values are equal, and their length",
         },
         FieldMode::Document => Mode {
             name: "document",
             algorithm: "AES-256-GCM, a key of its own for each document",
+            authenticated: true,
             index: "none",
             shows: if policy.padding == Padding::None { "length" } else { "blurred length" },
         },
         FieldMode::FormatPreserving { .. } => Mode {
             name: "format-preserving",
             algorithm: "FF1 with AES-256, NOT AUTHENTICATED",
+            authenticated: false,
             index: "equal values are equal",
             shows: "which values are equal, their format and length",
         },
         FieldMode::Token { .. } => Mode {
             name: "token",
-            algorithm: "random tokens; AES-256-SIV in the token table",
+            algorithm: "random tokens; AES-256-SIV in the token table, WHICH TOKEN STANDS FOR WHICH VALUE IS NOT AUTHENTICATED",
+            authenticated: false,
             index: "equal values have equal tokens",
             shows: "which values are equal",
         },
         _ => Mode {
             name: "other",
             algorithm: "as its suite says",
+            authenticated: false,
             index: "see docs/CONFIG.md",
             shows: "see docs/CONFIG.md",
         },
@@ -127,7 +146,7 @@ pub(crate) fn fields(evidence: &Evidence) -> Vec<FieldRow> {
 
 fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldRow {
     let keyring = &service.config.keyring;
-    let Mode { name, algorithm, index, shows } = mode(policy);
+    let Mode { name, algorithm, authenticated, index, shows } = mode(policy);
     let partition = match &policy.mode {
         FieldMode::Deterministic { partition, .. }
         | FieldMode::FormatPreserving { partition, .. }
@@ -148,10 +167,12 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
         mode: name,
         suites: policy.accepted_suites.iter().map(ToString::to_string).collect(),
         algorithm,
+        authenticated,
+        manifest: manifest(policy, &keyring.policy),
         value_type: policy.value_type.map_or("any", keyfold::ValueType::name),
         keys: match partition {
             Some(partition) => format!("look-up key of partition {partition}"),
-            None => "data key of the scope that the caller names".to_owned(),
+            None => "data key of the scope".to_owned(),
         },
         row_binding: match &policy.mode {
             // Such values are bound to their path in the document, and that to what its section says.
@@ -190,7 +211,23 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
 /// The column or path of a binding.
 fn bound(binding: &RowBinding) -> Option<String> {
     let RowBinding::Bound { column, path, segment } = binding else { return None };
-    Some([column, path, segment].into_iter().flatten().cloned().collect::<Vec<_>>().join(", "))
+    let places = [column, path].into_iter().flatten().chain(segment.iter().flatten());
+    Some(places.cloned().collect::<Vec<_>>().join(", "))
+}
+
+/// Which kinds of documents have a manifest. Any of them may apply to a document: that hangs on its members in clear.
+fn manifest(field: &FieldPolicy, policy: &Policy) -> Option<String> {
+    let kinds: Vec<_> = policy.documents().map(|kind| format!("{}: {}", kind.name, manifest_rule(kind))).collect();
+    (!field.paths.is_empty() && !kinds.is_empty()).then(|| kinds.join("; "))
+}
+
+/// The rule for manifests of a kind of documents.
+pub(crate) fn manifest_rule(kind: &DocumentPolicy) -> &'static str {
+    match kind.manifest {
+        ManifestRule::Required => "required",
+        ManifestRule::Written => "WRITTEN, NOT REQUIRED",
+        ManifestRule::None => "NONE",
+    }
 }
 
 /// What the mode lets find, and each blind index.
@@ -213,6 +250,7 @@ pub(crate) fn keks(evidence: &Evidence) -> Vec<KekRow> {
     let policy = &config.keyring.keks;
     let row = |alias: &KekAlias, uri: &str, wraps| {
         let scheme = uri.split_once(':').map_or(uri, |(scheme, _)| scheme);
+        let place = evidence.places.get(alias).copied();
         KekRow {
             kek: alias.to_string(),
             scheme: scheme.to_owned(),
@@ -229,6 +267,15 @@ pub(crate) fn keks(evidence: &Evidence) -> Vec<KekRow> {
                 () => None,
             },
             records: evidence.keys.iter().filter(|key| key.record.kek_aliases().any(|known| known == alias)).count(),
+            place: match place {
+                Some(KekPlace::SameFolder) => "IN THE FOLDER OF THE KEY RECORDS",
+                Some(KekPlace::SameFileSystem) => "ON THE FILE SYSTEM OF THE KEY RECORDS",
+                Some(KekPlace::Apart) => "on a file system without key records",
+                Some(KekPlace::Missing) => "the file is not on this machine",
+                None if scheme == "host" => "where the program has it",
+                None => "in a key service",
+            },
+            beside: matches!(place, Some(KekPlace::SameFolder | KekPlace::SameFileSystem)),
         }
     };
     let of_keys = config

@@ -1,19 +1,16 @@
 //! What the audit trail says: history, uses per day, requests to key services, and what is worth a look.
 
+use crate::anomalies;
 use crate::cost::Cost;
+use crate::counts::{CallCounts, Counts, first_day};
 use crate::evidence::{Evidence, Trail};
 use crate::services::KekRow;
-use crate::time::{self, DAY, HOUR};
-use keyfold_audit::Event;
+use crate::time::{self, DAY};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Days of the table and chart of uses.
 pub(crate) const DAYS: u64 = 30;
-/// Fewest values in an hour that are a burst, however few there are otherwise.
-const BURST_MIN: u64 = 100;
-/// Fewest other hours without which nobody can say what is usual.
-const BURST_HOURS: usize = 3;
 /// Seconds of a month, for rates.
 const MONTH: f64 = 30.44 * DAY as f64;
 
@@ -38,8 +35,14 @@ pub struct AuditSummary {
     pub first: Option<String>,
     /// Likewise.
     pub last: Option<String>,
+    /// Who is named in it, by the word of the services' own configurations.
+    pub actors: Vec<String>,
     /// Events that could not be recorded.
     pub lost: u64,
+    /// Events that are dated after the report: in no other number of it.
+    pub later: u64,
+    /// Lines that are no events, likewise.
+    pub unread: u64,
     /// Sealed, opened and searched values, and failures, of each of the last 30 days.
     pub days: Vec<DayUse>,
     /// The same over the whole trail.
@@ -70,7 +73,7 @@ pub struct DayUse {
 /// Something that is worth a look. It need not be wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Anomaly {
-    /// Its name: `burst`, `failures`, `outside-hours`, `break-glass`, `recovery`, `clear-values`, `lost-events`.
+    /// Its name: `burst`, `failures`, `outside-hours`, `break-glass`, `recovery`, `clear-values`, `lost-events`, `future`, `unreadable`.
     pub kind: &'static str,
     /// When: a day or an hour (UTC).
     pub at: String,
@@ -120,97 +123,33 @@ pub struct Calls {
     pub longest_ms: Option<f64>,
 }
 
-/// Actions that belong in the history.
-const HISTORY: [&str; 18] = [
-    "key-made",
-    "state-changed",
-    "reparent",
-    "rewrap",
-    "drill",
-    "backup",
-    "restore",
-    "shred-scheduled",
-    "shred-cancelled",
-    "shredded",
-    "shred-confirmed",
-    "hold-placed",
-    "hold-lifted",
-    "provision",
-    "revoke",
-    "reencrypt",
-    "reconfigured",
-    "statement-signed",
-];
-
-/// Of them, those that change keys.
-const CHANGES: [&str; 10] = [
-    "key-made",
-    "state-changed",
-    "reparent",
-    "rewrap",
-    "restore",
-    "shred-scheduled",
-    "shredded",
-    "hold-lifted",
-    "provision",
-    "revoke",
-];
-
-/// An event and when it was, in seconds.
-struct At {
-    seconds: u64,
-    event: Event,
-}
-
-impl At {
-    fn text(&self, name: &str) -> String {
-        self.event.text(name).unwrap_or_default().to_owned()
-    }
-
-    fn count(&self, name: &str) -> u64 {
-        self.event.detail(name).and_then(|text| text.parse().ok()).unwrap_or(0)
-    }
-
-    fn failed(&self) -> bool {
-        self.event.text("outcome").is_some_and(|outcome| outcome != "ok")
-    }
-
-    /// Failures that a `use` counts, by class.
-    fn failures(&self) -> impl Iterator<Item = (&str, u64)> {
-        let is_use = self.event.action == "use";
-        // Classes of errors begin with a capital, what was used does not.
-        let details =
-            self.event.details().filter(move |(name, _)| is_use && name.starts_with(|c: char| c.is_ascii_uppercase()));
-        details.map(|(name, count)| (name, count.parse().unwrap_or(0)))
-    }
-
-    fn milliseconds(&self) -> Option<f64> {
-        self.event.number("latency_us").map(|micros| micros as f64 / 1e3)
-    }
-}
-
 impl AuditSummary {
     pub(crate) fn new(evidence: &Evidence, trail: &Trail) -> Self {
-        let events = read(trail, evidence.at);
         let report = &trail.verification;
-        let mut total = DayUse { day: "all".to_owned(), ..DayUse::default() };
-        events.iter().for_each(|event| add(&mut total, event));
+        let counts = &trail.counts;
+        let time = |found: &Option<(u64, String)>| found.as_ref().map(|(_, time)| time.clone());
+        let first = first_day(evidence.at);
+        let day =
+            |n: u64| DayUse { day: time::date((first + n) * DAY), ..counts.days.get(&n).cloned().unwrap_or_default() };
         Self {
             authenticated: report.is_authenticated() && !report.chains.is_empty(),
             clean: report.is_clean(),
             findings: report.findings.iter().map(ToString::to_string).collect(),
             gap: report.gap(),
             forgeable: trail.forgeable.clone(),
-            files: trail.files.len(),
-            events: events.len() as u64,
-            first: events.first().map(|event| event.event.time.clone()),
-            last: events.last().map(|event| event.event.time.clone()),
-            lost: events.iter().filter_map(|event| event.event.number("lost")).sum(),
-            days: days(&events, evidence.at),
-            total,
-            anomalies: anomalies(&events, evidence),
-            history: history(&events),
-            calls: calls(&events),
+            files: report.files.len(),
+            events: counts.events,
+            first: time(&counts.first),
+            last: time(&counts.last),
+            actors: counts.actors.iter().cloned().collect(),
+            lost: counts.lost,
+            later: counts.later.values().map(|later| later.events).sum(),
+            unread: counts.unread,
+            days: (0..DAYS).map(day).collect(),
+            total: DayUse { day: "all".to_owned(), ..counts.total.clone() },
+            anomalies: anomalies::find(counts, &evidence.watch),
+            history: history(counts),
+            calls: counts.calls.iter().map(|(kek, calls)| Calls::new(kek, calls)).collect(),
         }
     }
 
@@ -221,221 +160,52 @@ impl AuditSummary {
         Some((time::minute(seconds), at.saturating_sub(seconds)))
     }
 
-    /// What each KEK costs a month, where prices are known, at the rate of the trail.
+    /// What each KEK in a key service is asked a month, at the rate of the trail, and what that costs.
     pub(crate) fn costs(&self, evidence: &Evidence, keks: &[KekRow]) -> Vec<Cost> {
-        let span = |first: &String| evidence.at.saturating_sub(time::parse(first)?).checked_add(0);
+        let span = |first: &String| Some(evidence.at.saturating_sub(time::parse(first)?));
         // Of less than a day nobody can tell a month.
         let seconds = self.first.as_ref().and_then(span).unwrap_or(0).max(DAY);
         let of = |kek: &KekRow| {
-            let price = evidence.prices.of(&kek.scheme)?;
+            let price = evidence.prices.as_ref().and_then(|prices| prices.of(&kek.scheme));
+            if price.is_none() && matches!(kek.scheme.as_str(), "local" | "passphrase" | "host") {
+                return None;
+            }
             let requests = self.calls.iter().find(|calls| calls.kek == kek.kek).map_or(0, |calls| calls.requests);
             let requests_month = (requests as f64 / seconds as f64 * MONTH).ceil();
             Some(Cost {
                 kek: kek.kek.clone(),
-                provider: price.name.clone(),
                 requests_month: requests_month as u64,
-                key_month: price.key_month,
-                requests_cost_month: requests_month / 1e4 * price.per_10000_requests,
+                provider: price.map(|price| price.name.clone()),
+                key_month: price.map(|price| price.key_month),
+                requests_cost_month: price.map(|price| requests_month / 1e4 * price.per_10000_requests),
             })
         };
         keks.iter().filter_map(of).collect()
     }
 }
 
-/// The events up to a time, in the order of their times.
-fn read(trail: &Trail, until: u64) -> Vec<At> {
-    let mut events = Vec::new();
-    for file in &trail.files {
-        for event in file.bytes.split(|&byte| byte == b'\n').filter_map(Event::read) {
-            match time::parse(&event.time) {
-                Some(seconds) if seconds <= until => events.push(At { seconds, event }),
-                _ => {}
-            }
-        }
-    }
-    events.sort_by(|a, b| (a.seconds, &a.event.time).cmp(&(b.seconds, &b.event.time)));
-    events
+/// What happened to keys, the latest first.
+fn history(counts: &Counts) -> Vec<Happening> {
+    let mut events: Vec<_> = counts.history.iter().collect();
+    // Stable: what a clock puts into one moment stays in the order in which it was written.
+    events.sort_by(|(a, one), (b, other)| (a, &one.time).cmp(&(b, &other.time)));
+    events.into_iter().rev().map(|(_, happening)| happening.clone()).collect()
 }
 
-fn add(sum: &mut DayUse, event: &At) {
-    sum.sealed += event.count("sealed");
-    sum.opened += event.count("opened");
-    sum.searched += event.count("searched");
-    sum.failed += event.failures().map(|(_, n)| n).sum::<u64>();
-}
-
-fn days(events: &[At], at: u64) -> Vec<DayUse> {
-    let first = (at / DAY + 1).saturating_sub(DAYS) * DAY;
-    let mut days: Vec<_> =
-        (0..DAYS).map(|n| DayUse { day: time::date(first + n * DAY), ..DayUse::default() }).collect();
-    for event in events.iter().filter(|event| event.event.action == "use" && event.seconds >= first) {
-        if let Some(day) = days.get_mut(((event.seconds - first) / DAY) as usize) {
-            add(day, event);
-        }
-    }
-    days
-}
-
-fn history(events: &[At]) -> Vec<Happening> {
-    let of = |at: &At| Happening {
-        time: at.event.time.clone(),
-        action: at.event.action.clone(),
-        outcome: at.text("outcome"),
-        actor: at.text("actor"),
-        key_id: at.event.text("key_id").map(str::to_owned),
-        kek: at.event.text("kek").map(str::to_owned),
-        took_ms: at.milliseconds(),
-        details: at.event.details().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-    };
-    events.iter().rev().filter(|at| HISTORY.contains(&at.event.action.as_str())).map(of).collect()
-}
-
-fn calls(events: &[At]) -> Vec<Calls> {
-    let asked = |at: &&At| {
-        matches!(at.event.action.as_str(), "wrap" | "unwrap" | "recovery" | "break-glass" | "drill" | "probe")
-    };
-    let mut by_kek: BTreeMap<String, Vec<&At>> = BTreeMap::new();
-    for at in events.iter().filter(asked) {
-        if let Some(kek) = at.event.text("kek") {
-            by_kek.entry(kek.to_owned()).or_default().push(at);
-        }
-    }
-    let of = |(kek, events): (String, Vec<&At>)| {
-        let count = |action: &str| events.iter().filter(|at| at.event.action == action).count() as u64;
-        let mut took: Vec<_> = events.iter().filter_map(|at| at.milliseconds()).collect();
+impl Calls {
+    fn new(kek: &str, counts: &CallCounts) -> Self {
+        let CallCounts { wraps, unwraps, other, failed, requests, took } = counts;
+        let mut took = took.clone();
         took.sort_by(f64::total_cmp);
-        let (wraps, unwraps) = (count("wrap"), count("unwrap"));
-        Calls {
-            kek,
-            wraps,
-            unwraps,
-            other: events.len() as u64 - wraps - unwraps,
-            failed: events.iter().filter(|at| at.failed()).count() as u64,
-            requests: events.iter().map(|at| at.count("requests")).sum(),
+        Self {
+            kek: kek.to_owned(),
+            wraps: *wraps,
+            unwraps: *unwraps,
+            other: *other,
+            failed: *failed,
+            requests: *requests,
             median_ms: took.get(took.len() / 2).copied(),
             longest_ms: took.last().copied(),
         }
-    };
-    by_kek.into_iter().map(of).collect()
-}
-
-fn anomalies(events: &[At], evidence: &Evidence) -> Vec<Anomaly> {
-    let mut found = bursts(events, evidence.watch.burst);
-    found.extend(failures(events));
-    found.extend(outside_hours(events, evidence));
-    found.extend(singly(events));
-    found.sort_by(|a, b| (&b.at, a.kind, &a.what).cmp(&(&a.at, b.kind, &b.what)));
-    found
-}
-
-/// Hours in which an actor opened far more values of a field than he usually does in one.
-fn bursts(events: &[At], factor: u32) -> Vec<Anomaly> {
-    let mut hours: BTreeMap<(String, String), BTreeMap<u64, u64>> = BTreeMap::new();
-    for at in events.iter().filter(|at| at.event.action == "use" && at.count("opened") > 0) {
-        let of = hours.entry((at.text("actor"), at.text("field"))).or_default();
-        *of.entry(at.seconds / HOUR).or_default() += at.count("opened");
     }
-    let mut found = Vec::new();
-    for ((actor, field), hours) in hours {
-        for (&hour, &opened) in hours.iter().filter(|(_, opened)| **opened >= BURST_MIN) {
-            let mut others: Vec<_> =
-                hours.iter().filter(|(other, _)| **other != hour).map(|(_, opened)| *opened).collect();
-            if others.len() < BURST_HOURS {
-                continue;
-            }
-            others.sort_unstable();
-            let median = others[others.len() / 2];
-            if opened > median.saturating_mul(factor.into()) {
-                found.push(Anomaly {
-                    kind: "burst",
-                    at: time::minute(hour * HOUR),
-                    what: format!(
-                        "{actor} opened {opened} values of {field} within this hour; {median} in a median one"
-                    ),
-                });
-            }
-        }
-    }
-    found
-}
-
-/// What failed, by day, actor and class.
-fn failures(events: &[At]) -> Vec<Anomaly> {
-    let mut counts: BTreeMap<(String, String, String), u64> = BTreeMap::new();
-    for at in events {
-        let day = time::date(at.seconds);
-        for (class, n) in at.failures() {
-            let what = format!("values of {}: {class}", at.text("field"));
-            *counts.entry((day.clone(), at.text("actor"), what)).or_default() += n;
-        }
-        if at.event.action != "use" && at.failed() {
-            let what = format!("{}: {}", at.event.action, at.text("outcome"));
-            *counts.entry((day, at.text("actor"), what)).or_default() += 1;
-        }
-    }
-    let of = |((at, actor, what), n): ((String, String, String), u64)| Anomaly {
-        kind: "failures",
-        at,
-        what: format!("{n} times, of {actor}, {what}"),
-    };
-    counts.into_iter().map(of).collect()
-}
-
-/// Values that were opened, and keys that were changed, when nobody should be at work.
-fn outside_hours(events: &[At], evidence: &Evidence) -> Vec<Anomaly> {
-    let Some(hours) = &evidence.watch.hours else { return Vec::new() };
-    let mut counts: BTreeMap<(String, String), (u64, BTreeSet<&str>)> = BTreeMap::new();
-    for at in events.iter().filter(|at| !hours.contain(at.seconds)) {
-        let changed = CHANGES.iter().find(|action| **action == at.event.action);
-        let opened = at.count("opened");
-        if (at.event.action == "use" && opened > 0) || changed.is_some() {
-            let (values, changes) = counts.entry((time::date(at.seconds), at.text("actor"))).or_default();
-            *values += if changed.is_none() { opened } else { 0 };
-            changes.extend(changed);
-        }
-    }
-    let of = |((at, actor), (values, changes)): ((String, String), (u64, BTreeSet<&str>))| {
-        let mut what = Vec::new();
-        if values > 0 {
-            what.push(format!("opened {values} values"));
-        }
-        if !changes.is_empty() {
-            what.push(format!("changed keys ({})", changes.into_iter().collect::<Vec<_>>().join(", ")));
-        }
-        Anomaly { kind: "outside-hours", at, what: format!("{actor} {}", what.join(" and ")) }
-    };
-    counts.into_iter().map(of).collect()
-}
-
-/// What is worth a look each time.
-fn singly(events: &[At]) -> Vec<Anomaly> {
-    let mut found = Vec::new();
-    for at in events {
-        let (kind, what) = match at.event.action.as_str() {
-            "break-glass" => (
-                "break-glass",
-                format!("{} had KEK {} asked; the trail has the reason", at.text("actor"), at.text("kek")),
-            ),
-            "recovery" => {
-                ("recovery", format!("{} had KEK {} asked in recovery mode", at.text("actor"), at.text("kek")))
-            }
-            "use" if at.count("clear") > 0 => (
-                "clear-values",
-                format!(
-                    "{} read {} values of {} that are not sealed yet",
-                    at.text("actor"),
-                    at.count("clear"),
-                    at.text("field")
-                ),
-            ),
-            _ => continue,
-        };
-        found.push(Anomaly { kind, at: time::minute(at.seconds), what });
-    }
-    for at in events.iter().filter(|at| at.event.number("lost").unwrap_or(0) > 0) {
-        let lost = at.event.number("lost").unwrap_or(0);
-        let what = format!("{lost} events of {} could not be recorded before this time", at.text("actor"));
-        found.push(Anomaly { kind: "lost-events", at: time::minute(at.seconds), what });
-    }
-    found
 }

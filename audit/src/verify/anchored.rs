@@ -13,10 +13,10 @@ pub(super) fn check(anchors: &[Anchor], chains: &BTreeMap<ChainId, Vec<Entry<'_>
         if let Some(entries) = chains.get(&anchor.chain) {
             let line = entries.binary_search_by_key(&anchor.seq, |entry| entry.line.seq).ok().map(|at| &entries[at]);
             if let Some(entry) =
-                line.filter(|entry| entry.line.mac != anchor.mac && !report.has(entry.name, entry.number))
+                line.filter(|entry| entry.line.mac != anchor.mac && !report.has(entry.name(), entry.number()))
             {
                 let detail = "the anchors know another line, or another one before it".to_owned();
-                report.add(entry.name, Some(entry.number), FindingKind::Edited, detail);
+                report.add(entry.name(), Some(entry.number()), FindingKind::Edited, detail);
             }
         }
         let known = latest.entry(anchor.chain).or_insert(anchor);
@@ -39,7 +39,7 @@ pub(super) fn check(anchors: &[Anchor], chains: &BTreeMap<ChainId, Vec<Entry<'_>
                 format!("lines {from} to {to} are missing")
             };
             let detail = format!("{lines} at the end of chain {id}");
-            report.add(last.name, Some(last.number), FindingKind::MissingTail, detail);
+            report.add(last.name(), Some(last.number()), FindingKind::MissingTail, detail);
         }
     }
     for chain in &mut report.chains {

@@ -1,32 +1,50 @@
 //! One chain: its lines in the order of their numbers, each under its key.
 
 use super::keys::Keys;
+use super::parsed::Parsed;
 use super::{ChainEnd, ChainReport, FindingKind, Report};
-use crate::line::{BEGUN, ENDED, ReadLine, STATEMENT};
+use crate::line::{BEGUN, Brief, ENDED, STATEMENT, covered};
 use data_encoding::HEXLOWER;
 use keyfold::Ratchet;
+use std::borrow::Cow;
+use std::io;
 
 /// No chain has a line with this number or a higher one.
 const MAX_LINES: u64 = 1 << 24;
 
 /// A line in its place.
 pub(super) struct Entry<'a> {
-    pub(super) line: &'a ReadLine<'a>,
-    pub(super) bytes: &'a [u8],
-    /// Which of the files.
-    pub(super) file: usize,
-    pub(super) name: &'a str,
-    /// From 1.
-    pub(super) number: u64,
+    pub(super) line: &'a Brief,
+    pub(super) file: &'a Parsed<'a>,
+    /// Which of the files, and which of its lines; from 0.
+    pub(super) order: u32,
+    pub(super) index: u32,
 }
 
-impl Entry<'_> {
-    pub(super) fn add(&self, report: &mut Report, kind: FindingKind, detail: impl Into<String>) {
-        report.add(self.name, Some(self.number), kind, detail.into());
+impl<'a> Entry<'a> {
+    pub(super) fn name(&self) -> &'a str {
+        &self.file.name
     }
 
-    fn place(&self) -> (usize, u64) {
-        (self.file, self.number)
+    /// The number of the line, from 1.
+    pub(super) fn number(&self) -> u64 {
+        u64::from(self.index) + 1
+    }
+
+    pub(super) fn add(&self, report: &mut Report, kind: FindingKind, detail: impl Into<String>) {
+        report.add(self.name(), Some(self.number()), kind, detail.into());
+    }
+
+    fn bytes(&self) -> io::Result<Cow<'a, [u8]>> {
+        self.file.bytes(&self.file.lines[self.index as usize])
+    }
+
+    fn place(&self) -> (u32, u32) {
+        (self.order, self.index)
+    }
+
+    fn is_named(&self, report: &Report) -> bool {
+        report.has(self.name(), self.number())
     }
 }
 
@@ -40,31 +58,36 @@ pub(super) struct Extent {
 }
 
 /// Checks the lines of one chain and reports on it. Sorts the lines by number.
-pub(super) async fn check_chain(entries: &mut [Entry<'_>], extent: Extent, keys: &mut Keys<'_>, report: &mut Report) {
+pub(super) async fn check_chain(
+    entries: &mut [Entry<'_>],
+    extent: Extent,
+    keys: &mut Keys<'_>,
+    report: &mut Report,
+) -> io::Result<()> {
     // Stable: of two lines with one number the one that was met first stays first.
     entries.sort_by_key(|entry| entry.line.seq);
     let entries = &*entries;
-    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
     let key = keys.of_chain(entries, report).await;
     let authenticated = key.is_some();
     let mut walk = Walk { previous: None, sound: true, key, reach: extent.lines };
     walk.begin(first, extent.lowest, report);
     for (index, entry) in entries.iter().enumerate() {
         let before = index.checked_sub(1).map(|before| &entries[before]);
-        walk.line(entry, before, report);
+        walk.line(entry, before, report)?;
     }
-    let numbers = |entry: &&Entry<'_>| entry.line.number("lost");
     report.chains.push(ChainReport {
         id: first.line.chain,
         lines: entries.len() as u64,
         events: entries.iter().filter(|entry| entry.line.is_event()).count() as u64,
-        lost: entries.iter().filter_map(|entry| numbers(&entry)).sum(),
+        lost: entries.iter().map(|entry| entry.line.lost).sum(),
         authenticated,
-        end: if matches!(last.line.action.as_str(), ENDED | STATEMENT) { ChainEnd::Closed } else { ChainEnd::Open },
+        end: if matches!(last.line.action(), Some(ENDED | STATEMENT)) { ChainEnd::Closed } else { ChainEnd::Open },
         head: (last.line.seq, last.line.mac),
         after_anchor: None,
-        statement: last.line.text("kind").filter(|_| last.line.action == STATEMENT).map(str::to_owned),
+        statement: last.line.text("kind").filter(|_| last.line.action() == Some(STATEMENT)).map(str::to_owned),
     });
+    Ok(())
 }
 
 /// Goes through a chain from line to line.
@@ -84,7 +107,7 @@ impl Walk {
     fn begin(&mut self, first: &Entry<'_>, lowest: u64, report: &mut Report) {
         if first.line.seq == 0 {
             self.previous = Some([0; 32]);
-            if first.line.action != BEGUN {
+            if first.line.action() != Some(BEGUN) {
                 first.add(report, FindingKind::Edited, "the first line of a chain says what the chain is");
             }
             return;
@@ -101,11 +124,11 @@ impl Walk {
         }
     }
 
-    fn line(&mut self, entry: &Entry<'_>, before: Option<&Entry<'_>>, report: &mut Report) {
+    fn line(&mut self, entry: &Entry<'_>, before: Option<&Entry<'_>>, report: &mut Report) -> io::Result<()> {
         let line = entry.line;
         if let Some(before) = before {
             if before.line.seq == line.seq {
-                return self.again(entry, before, report);
+                return again(entry, before, report);
             }
             if before.line.seq + 1 < line.seq {
                 entry.add(report, FindingKind::Deleted, missing(before.line.seq + 1, line.seq));
@@ -113,13 +136,10 @@ impl Walk {
                 let stated = line.text("previous").and_then(|text| HEXLOWER.decode(text.as_bytes()).ok());
                 self.previous = stated.and_then(|bytes| bytes.try_into().ok());
             }
-            if entry.place() < before.place()
-                && !report.has(entry.name, entry.number)
-                && !report.has(before.name, before.number)
-            {
+            if entry.place() < before.place() && !entry.is_named(report) && !before.is_named(report) {
                 entry.add(report, FindingKind::Reordered, "an earlier line of its chain stands behind it");
             }
-            if before.line.action == ENDED {
+            if before.line.action() == Some(ENDED) {
                 entry.add(report, FindingKind::Edited, "its chain had ended");
             }
         }
@@ -129,7 +149,7 @@ impl Walk {
             let detail = "it and what follows in its chain cannot be checked, since more lines than the files have are missing before it";
             entry.add(report, FindingKind::Unchecked, detail);
         }
-        match (self.verifies(line), self.sound) {
+        match (self.verifies(entry)?, self.sound) {
             (Some(true), _) => self.sound = true,
             (Some(false), true) => {
                 entry.add(report, FindingKind::Edited, "it is not what was written");
@@ -155,33 +175,33 @@ impl Walk {
             (None, _) => {}
         }
         self.previous = Some(line.mac);
-    }
-
-    /// A second line with one number: the same again, or one that somebody made up.
-    fn again(&mut self, entry: &Entry<'_>, before: &Entry<'_>, report: &mut Report) {
-        if entry.bytes == before.bytes {
-            entry.add(
-                report,
-                FindingKind::Duplicated,
-                format!("it stands at {}:{} already", before.name, before.number),
-            );
-        } else {
-            let detail = format!("{}:{} has the same number in the chain", before.name, before.number);
-            entry.add(report, FindingKind::Edited, detail);
-        }
+        Ok(())
     }
 
     /// Whether the line is what was written; `None`: that cannot be told.
-    fn verifies(&mut self, line: &ReadLine<'_>) -> Option<bool> {
-        let ratchet = self.key.as_mut()?;
+    fn verifies(&mut self, entry: &Entry<'_>) -> io::Result<Option<bool>> {
+        let line = entry.line;
+        let Some(ratchet) = &mut self.key else { return Ok(None) };
         if line.seq >= MAX_LINES {
-            return Some(false);
+            return Ok(Some(false));
         }
         while ratchet.seq() < line.seq {
             ratchet.step();
         }
-        Some(ratchet.verifies(&self.previous?, line.covered, &line.mac))
+        let Some(previous) = &self.previous else { return Ok(None) };
+        Ok(Some(ratchet.verifies(previous, covered(&entry.bytes()?), &line.mac)))
     }
+}
+
+/// A second line with one number: the same again, or one that somebody made up.
+fn again(entry: &Entry<'_>, before: &Entry<'_>, report: &mut Report) -> io::Result<()> {
+    let (name, number) = (before.name(), before.number());
+    if entry.bytes()? == before.bytes()? {
+        entry.add(report, FindingKind::Duplicated, format!("it stands at {name}:{number} already"));
+    } else {
+        entry.add(report, FindingKind::Edited, format!("{name}:{number} has the same number in the chain"));
+    }
+    Ok(())
 }
 
 fn missing(from: u64, to: u64) -> String {

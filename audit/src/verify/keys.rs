@@ -51,7 +51,7 @@ impl<'a> Keys<'a> {
             };
             // A chain has a header in each file, and the first one says it.
             if causes.insert(detail.clone()) {
-                self.closed.push(Closed { name: entry.name.to_owned(), number: entry.number, cause, detail });
+                self.closed.push(Closed { name: entry.name().to_owned(), number: entry.number(), cause, detail });
             }
         }
         None

@@ -1,10 +1,12 @@
 //! Whether the files follow each other, and whether each line is where it was written. Needs no key.
 
 use super::chain::Entry;
-use super::{FindingKind, Line, Parsed, Report};
+use super::parsed::{Line, Parsed};
+use super::{FindingKind, Report};
 use crate::line::{FILE_ENDED, ReadLine};
 use keyfold::ChainId;
 use std::collections::BTreeMap;
+use std::io;
 
 /// The fewest bytes of a MAC with what stands before it: a line that was cut off by a crash does not have so many.
 const MAC_MEMBER: &[u8] = b",\"mac\":\"";
@@ -16,7 +18,7 @@ pub(super) fn check(files: &[Parsed<'_>], report: &mut Report) {
     }
     for pair in files.windows(2) {
         if let (Some(before), Some(after)) = (pair[0].number, pair[1].number) {
-            let name = pair[1].name;
+            let name = &pair[1].name;
             if before == after {
                 let detail = format!("it says that it is file {after}, as {} does", pair[0].name);
                 report.add(name, None, FindingKind::Duplicated, detail);
@@ -31,9 +33,10 @@ pub(super) fn check(files: &[Parsed<'_>], report: &mut Report) {
         }
     }
     if let Some(last) = files.last() {
-        let next = last.lines.iter().filter_map(|line| line.parsed.as_ref()).find(|line| line.action == FILE_ENDED);
+        let mut lines = last.lines.iter().filter_map(|line| line.brief.as_ref());
+        let next = lines.find(|line| line.action() == Some(FILE_ENDED));
         if let Some(next) = next.and_then(|line| line.number("next")) {
-            report.add(last.name, None, FindingKind::MissingFile, format!("file {next} follows it and is missing"));
+            report.add(&last.name, None, FindingKind::MissingFile, format!("file {next} follows it and is missing"));
         }
     }
     if let Some(first) = files.iter().find_map(|file| file.number).filter(|&first| first > 1) {
@@ -43,7 +46,7 @@ pub(super) fn check(files: &[Parsed<'_>], report: &mut Report) {
 
 /// Misses the files from number `first` to the first one that is there.
 pub(super) fn check_first(files: &[Parsed<'_>], first: Option<u64>, report: &mut Report) {
-    let lowest = files.iter().find_map(|file| Some((file.name, file.number?)));
+    let lowest = files.iter().find_map(|file| Some((&file.name, file.number?)));
     let Some((first, (name, lowest))) = first.zip(lowest).filter(|(first, (_, lowest))| first < lowest) else { return };
     let files = if first + 1 == lowest {
         format!("file {first} is missing")
@@ -61,7 +64,7 @@ fn check_places(file: &Parsed<'_>, report: &mut Report) {
         .iter()
         .enumerate()
         .filter_map(|(index, line)| {
-            Some((index as u64 + 1, i128::from(line.offset) - i128::from(line.parsed.as_ref()?.at)))
+            Some((index as u64 + 1, i128::from(line.offset) - i128::from(line.brief.as_ref()?.at)))
         })
         .collect();
     let mut shift = 0;
@@ -71,28 +74,32 @@ fn check_places(file: &Parsed<'_>, report: &mut Report) {
         }
         // A single line that does not fit in was moved here; from where something was put in or taken out, none fits.
         if placed.get(index + 1).is_some_and(|&(_, next)| next == shift) {
-            report.add(file.name, Some(number), FindingKind::Reordered, "it was written at another place".to_owned());
+            report.add(&file.name, Some(number), FindingKind::Reordered, "it was written at another place".to_owned());
             continue;
         }
         let (bytes, what) = ((own - shift).unsigned_abs(), if own > shift { "put in" } else { "taken out" });
-        report.add(file.name, Some(number), FindingKind::Shifted, format!("{bytes} bytes were {what} before it"));
+        report.add(&file.name, Some(number), FindingKind::Shifted, format!("{bytes} bytes were {what} before it"));
         shift = own;
     }
 }
 
 /// Lines that are none: the remains of a write that a crash cut off, or damage.
-pub(super) fn check_fragments(files: &[Parsed<'_>], chains: &BTreeMap<ChainId, Vec<Entry<'_>>>, report: &mut Report) {
+pub(super) fn check_fragments(
+    files: &[Parsed<'_>],
+    chains: &BTreeMap<ChainId, Vec<Entry<'_>>>,
+    report: &mut Report,
+) -> io::Result<()> {
     for file in files {
-        for (index, line) in file.lines.iter().enumerate().filter(|(_, line)| line.parsed.is_none()) {
+        for (index, line) in file.lines.iter().enumerate().filter(|(_, line)| line.brief.is_none()) {
             let number = index as u64 + 1;
-            if is_cut_off(line, chains) {
+            if is_cut_off(line, &file.bytes(line)?, chains) {
                 report.notes.push(format!(
                     "{}:{number}: the line is cut off: its writer crashed, or is writing; its chain ends before it",
                     file.name
                 ));
             } else {
                 report.add(
-                    file.name,
+                    &file.name,
                     Some(number),
                     FindingKind::NoLine,
                     "it is not a line of an audit file".to_owned(),
@@ -100,22 +107,21 @@ pub(super) fn check_fragments(files: &[Parsed<'_>], chains: &BTreeMap<ChainId, V
             }
         }
     }
+    Ok(())
 }
 
 /// Whether a line is the beginning of one, which its chain does not go on behind.
-fn is_cut_off(line: &Line<'_>, chains: &BTreeMap<ChainId, Vec<Entry<'_>>>) -> bool {
-    let mac_at = line.bytes.windows(MAC_MEMBER.len()).position(|window| window == MAC_MEMBER);
-    let has_mac = mac_at.is_some_and(|at| line.bytes.len() - at - MAC_MEMBER.len() >= DIGITS);
+fn is_cut_off(line: &Line, bytes: &[u8], chains: &BTreeMap<ChainId, Vec<Entry<'_>>>) -> bool {
+    let mac_at = bytes.windows(MAC_MEMBER.len()).position(|window| window == MAC_MEMBER);
+    let has_mac = mac_at.is_some_and(|at| bytes.len() - at - MAC_MEMBER.len() >= DIGITS);
     // With all of its MAC, only the end can be missing.
-    let completes = |end: &&[u8]| ReadLine::parse(&[line.bytes, end].concat()).is_some();
-    if has_mac && ![&b""[..], b"}", b"\"}"].iter().any(completes)
-        || !has_mac && line.bytes.ends_with(b"\"}") && line.whole
-    {
+    let completes = |end: &&[u8]| ReadLine::parse(&[bytes, end].concat()).is_some();
+    if has_mac && ![&b""[..], b"}", b"\"}"].iter().any(completes) || !has_mac && bytes.ends_with(b"\"}") && line.whole {
         return false;
     }
-    let Some(rest) = std::str::from_utf8(line.bytes).ok().and_then(|text| text.strip_prefix("{\"chain\":\"")) else {
+    let Some(rest) = std::str::from_utf8(bytes).ok().and_then(|text| text.strip_prefix("{\"chain\":\"")) else {
         // Less than the beginning.
-        return b"{\"chain\":\"".starts_with(line.bytes);
+        return b"{\"chain\":\"".starts_with(bytes);
     };
     let Some((chain, rest)) = rest.split_once("\",\"seq\":") else { return true };
     let seq = rest.split_once(',').and_then(|(seq, _)| seq.parse::<u64>().ok());

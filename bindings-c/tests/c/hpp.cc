@@ -146,7 +146,7 @@ void lookups(const keyfold::Keyring &ring)
     EXPECT(KF_ERR_POLICY_REFUSED, ring.field("any").format_decrypt("12-34-567"));
 
     const keyfold::Documents documents = ring.documents("clinic-17", {{"tenant", "a"}}), lax = ring.documents(std::nullopt, {}, KF_PASS_UNMATCHED);
-    const std::string text = "{\"name\" : \"Ada\"}", sealed = documents.protect(text);
+    const std::string text = "{\"kind\": \"patient\", \"name\" : \"Ada\"}", sealed = documents.protect(text);
     CHECK(sealed.find("Ada") == std::string::npos && documents.reveal(sealed) == text && documents.get() != nullptr);
     documents.refuse_unused();
     EXPECT(KF_ERR_DECRYPTION_FAILED, ring.documents("clinic-17").reveal(sealed));

@@ -4,7 +4,7 @@
 #include "check.h"
 #include <pthread.h>
 
-static const char NUMBER[] = "999-81-5679", TEXT[] = "{ \"id\": \"p-17\", \"ssn\": \"999-81-5679\",\n\"name\":[\"Ada\",\"Ada\"], \"n\" : 1.50 }";
+static const char NUMBER[] = "999-81-5679", TEXT[] = "{ \"kind\":\"patient\", \"id\": \"p-17\", \"ssn\": \"999-81-5679\",\n\"name\":[\"Ada\",\"Ada\"], \"n\" : 1.50 }";
 static kf_error error;
 static kf_keyring *ring;
 

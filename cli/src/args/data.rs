@@ -1,6 +1,6 @@
 //! `keyfold census`, `keyfold reencrypt`, `keyfold backfill`: what is stored, in files and SQL tables.
 
-use super::{Format, Source, Transform, parse_delimiter, parse_pair, parse_scope};
+use super::{Format, Policies, Source, Transform, parse_delimiter, parse_pair, parse_scope};
 use clap::{Args, ValueEnum, ValueHint};
 use keyfold_tables::TableName;
 use std::ffi::OsString;
@@ -25,6 +25,31 @@ pub(crate) struct Walk {
     /// a row; readable by its owner alone.
     #[arg(long, value_name = "FILE", requires = "sql", value_hint = ValueHint::FilePath)]
     pub(crate) checkpoint: Option<PathBuf>,
+}
+
+/// The table that a command works on.
+#[derive(Args, Debug)]
+pub(crate) struct Table {
+    /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE (docs/POSTGRES.md), without a password, since others can
+    /// see it.
+    #[arg(long, value_name = "URI", requires_all = ["table", "key"])]
+    pub(crate) sql: String,
+    #[command(flatten)]
+    pub(crate) walk: Walk,
+}
+
+/// Columns of a table that hold fields, for commands that take files as well.
+#[derive(Args, Debug)]
+pub(crate) struct Columns {
+    /// The database whose table is meant, instead of a file: sqlite:FILE or postgres://USER@HOST/DATABASE (docs/POSTGRES.md), without
+    /// a password, since others can see it. To look at it, a standby will do.
+    #[arg(long, value_name = "URI", requires_all = ["table", "key", "field"])]
+    pub(crate) sql: Option<String>,
+    #[command(flatten)]
+    pub(crate) walk: Walk,
+    /// A field of the policy and the column that holds it. May be repeated.
+    #[arg(long, value_name = "NAME=COLUMN", requires = "sql", value_parser = parse_pair)]
+    pub(crate) field: Vec<(String, String)>,
 }
 
 /// Whose keys the values of a row are under, and what they are bound to.
@@ -109,9 +134,8 @@ pub(crate) struct Census {
 pub(crate) struct Reencrypt {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// A policy file whose fields are added to those of the configuration. May be repeated.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) policy: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) policies: Policies,
     /// The protected file; - for standard input.
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "sql", conflicts_with = "sql", requires = "output")]
     pub(crate) input: Option<OsString>,
@@ -130,15 +154,8 @@ pub(crate) struct Reencrypt {
     /// Threads that encrypt; by default one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
-    /// The database whose table is changed in place, instead of a file: sqlite:FILE or postgres://USER@HOST/DATABASE
-    /// (docs/POSTGRES.md), without a password, since others can see it.
-    #[arg(long, value_name = "URI", requires_all = ["table", "key", "field"])]
-    pub(crate) sql: Option<String>,
     #[command(flatten)]
-    pub(crate) walk: Walk,
-    /// A field of the policy and the column that holds it. May be repeated.
-    #[arg(long, value_name = "NAME=COLUMN", requires = "sql", value_parser = parse_pair)]
-    pub(crate) field: Vec<(String, String)>,
+    pub(crate) columns: Columns,
     #[command(flatten)]
     pub(crate) binding: Binding,
     #[command(flatten)]
@@ -163,7 +180,7 @@ impl Reencrypt {
     pub(crate) fn transform(&self) -> Transform {
         Transform {
             source: self.source.clone(),
-            policy: self.policy.clone(),
+            policies: self.policies.clone(),
             input: self.input.clone().unwrap_or_default(),
             output: self.output.clone().unwrap_or_default(),
             format: self.format,
@@ -185,15 +202,10 @@ impl Reencrypt {
 pub(crate) struct Backfill {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// A policy file whose fields are added to those of the configuration. May be repeated.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) policy: Vec<PathBuf>,
-    /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE (docs/POSTGRES.md), without a password, since others can
-    /// see it.
-    #[arg(long, value_name = "URI", requires_all = ["table", "key"])]
-    pub(crate) sql: String,
     #[command(flatten)]
-    pub(crate) walk: Walk,
+    pub(crate) policies: Policies,
+    #[command(flatten)]
+    pub(crate) table: Table,
     /// The column that holds plaintext.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) from: String,

@@ -1,18 +1,16 @@
 //! The arguments of `keyfold doctor`.
 
-use super::Source;
 use super::keys::parse_alias;
-use clap::{Args, ValueHint};
+use super::{Policies, Source};
+use clap::Args;
 use keyfold::KekAlias;
-use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// A policy file whose fields are added to those of the configuration. May be repeated.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) policy: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) policies: Policies,
     /// Ask this KEK, and of the KEKs no other; one for recovery or with a passphrase, too. May be repeated.
     #[arg(long, value_name = "ALIAS", value_parser = parse_alias)]
     pub(crate) kek: Vec<KekAlias>,

@@ -1,9 +1,8 @@
 //! `keyfold index`: blind indexes.
 
-use super::{Binding, Errors, Source, Walk, parse_delimiter};
+use super::{Binding, Errors, Policies, Source, Table, parse_delimiter};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Index {
@@ -79,15 +78,10 @@ pub(crate) struct IndexAdvise {
 pub(crate) struct IndexBackfill {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// A policy file whose fields are added to those of the configuration. May be repeated.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) policy: Vec<PathBuf>,
-    /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE (docs/POSTGRES.md), without a password, since others can
-    /// see it.
-    #[arg(long, value_name = "URI", requires_all = ["table", "key"])]
-    pub(crate) sql: String,
     #[command(flatten)]
-    pub(crate) walk: Walk,
+    pub(crate) policies: Policies,
+    #[command(flatten)]
+    pub(crate) table: Table,
     /// The field of the policy.
     #[arg(long, value_name = "NAME")]
     pub(crate) field: String,

@@ -12,7 +12,7 @@ mod report;
 mod shred;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
-pub(crate) use data::{Backfill, Binding, Census, Errors, LedgerKeys, Reencrypt, Walk};
+pub(crate) use data::{Backfill, Binding, Census, Columns, Errors, LedgerKeys, Reencrypt, Table, Walk};
 pub(crate) use device::{Device, DeviceInspect, DeviceProvision, DeviceRevoke, DeviceTransportKey, Transport};
 pub(crate) use doctor::Doctor;
 pub(crate) use index::{Index, IndexAdvise, IndexBackfill, Kind};
@@ -179,6 +179,14 @@ pub(crate) struct Source {
     pub(crate) passphrase: PassphraseFile,
 }
 
+/// Policies beside those of the configuration.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Policies {
+    /// A policy file whose fields are added to those of the configuration. May be repeated.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) policy: Vec<PathBuf>,
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PassphraseFile {
     /// Read the passphrase of a KEK from the first line of FILE, which may be a pipe, instead of asking at the terminal: of
@@ -211,9 +219,8 @@ fn split_alias(text: &OsStr) -> Option<(KekAlias, PathBuf)> {
 pub(crate) struct Transform {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// A policy file whose fields are added to those of the configuration. May be repeated.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) policy: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) policies: Policies,
     /// The input; - for standard input.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) input: OsString,

@@ -1,6 +1,6 @@
 //! The arguments of `keyfold policy` and `keyfold scan`.
 
-use super::{Format, Walk, parse_delimiter, parse_pair};
+use super::{Columns, Format, parse_delimiter};
 use clap::{Args, Subcommand, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -32,9 +32,13 @@ pub(crate) struct PolicyCheck {
     #[arg(long, value_name = "FILE", required_unless_present = "database", value_hint = ValueHint::FilePath)]
     pub(crate) schema: Option<PathBuf>,
     /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE (docs/POSTGRES.md), without a password, since others can see
-    /// it. Each of its columns must be in the schema file; without that file, columns are classified by their names, as a guess.
+    /// it. Each of its columns must be in the schema file; without that file, columns are classified by their names, as a guess, and
+    /// those whose names say nothing must be named by the policy.
     #[arg(long, value_name = "URI")]
     pub(crate) database: Option<String>,
+    /// Pass columns whose names say nothing, with a note for each.
+    #[arg(long, requires = "database", conflicts_with = "schema")]
+    pub(crate) guess_only: bool,
     /// A policy whose rules are the least that is allowed.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) baseline: Option<PathBuf>,
@@ -69,15 +73,8 @@ pub(crate) struct Scan {
     /// The character between CSV fields.
     #[arg(long, default_value = ",", value_parser = parse_delimiter)]
     pub(crate) delimiter: u8,
-    /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE (docs/POSTGRES.md), without a password, since others can
-    /// see it. A standby will do.
-    #[arg(long, value_name = "URI", requires_all = ["table", "key", "field"])]
-    pub(crate) sql: Option<String>,
     #[command(flatten)]
-    pub(crate) walk: Walk,
-    /// A field of the policy and the column that holds it. May be repeated.
-    #[arg(long, value_name = "NAME=COLUMN", requires = "sql", value_parser = parse_pair)]
-    pub(crate) field: Vec<(String, String)>,
+    pub(crate) columns: Columns,
     /// Also look for what looks like a social security number, an e-mail address, a telephone or a medical record number in all other
     /// values. These are hints, which may be wrong both ways.
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! The arguments of `keyfold report`.
 
-use super::Source;
+use super::{Policies, Source};
 use clap::{Args, ValueEnum, ValueHint};
 use keyfold_report::{Hours, parse_time};
 use std::ffi::OsString;
@@ -20,9 +20,8 @@ pub(crate) enum ReportFormat {
 pub(crate) struct Report {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// A policy file whose fields are added to those of the configuration. May be repeated.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) policy: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) policies: Policies,
     /// Another service that uses the keyring: its configuration, and its policies behind commas. Its fields are in the matrix as
     /// well. May be repeated.
     #[arg(long, value_name = "CONFIG[,POLICY]…", value_parser = parse_service)]
@@ -48,10 +47,14 @@ pub(crate) struct Report {
     /// another time is an anomaly.
     #[arg(long, value_name = "HOURS")]
     pub(crate) hours: Option<Hours>,
-    /// An hour in which one actor opens more than so many times as many values of a field as in his median hour is an anomaly.
+    /// An hour in which one actor opens more than so many times as many values of a field as in his median hour before is an anomaly. His
+    /// first three hours are held against those of others.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub(crate) burst: u32,
-    /// Prices of key services, in the form of report/src/prices.toml; by default those that this build has, with their date.
+    /// Where there is nothing to compare with, an hour with more than so many opened values of a field is an anomaly.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) burst_first: u64,
+    /// Prices of key services, in the form that docs/REPORT.md shows. Without it the report has requests per month, and no cost.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) prices: Option<PathBuf>,
 }

@@ -1,6 +1,6 @@
 //! `keyfold audit verify`
 
-use super::read;
+use super::{cannot_read, each_line, read};
 use crate::args::AuditVerify;
 use crate::failure::{Exit, Failure};
 use crate::print_failed;
@@ -9,7 +9,8 @@ use keyfold_audit::{AuditText, ChainEnd, Expected, Report};
 use keyfold_open::AuditTrail;
 use serde_json::{Value as Json, json};
 use std::fmt;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,21 +40,21 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
         expected.lineage = Some(trail.lineage);
         (forgeable, trail_files) = (trail.forgeable, trail.files);
     }
-    let texts = paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-    let statements: Vec<_> = texts.iter().filter(|text| keyfold_audit::is_statement(text)).collect();
+    let found = paths.iter().map(|path| statement(path)).collect::<Result<Vec<_>, _>>()?;
+    let statements: Vec<_> = found.into_iter().flatten().collect();
     // Anchors are those of the trail: what the configuration names is one even where nothing, or something else, is left of it.
-    if named.is_empty() || statements.len() < texts.len() {
+    if named.is_empty() || statements.len() < paths.len() {
         expected.anchors =
             anchors.iter().map(|path| read_anchors(path)).collect::<Result<_, _>>().or_else(|error| {
                 // Where nothing was ever written, both are missing.
-                if texts.is_empty() { Ok(Vec::new()) } else { Err(error) }
+                if paths.is_empty() { Ok(Vec::new()) } else { Err(error) }
             })?;
     }
-    if texts.is_empty() && expected.anchors.iter().all(|(_, text)| text.is_empty()) {
+    if paths.is_empty() && expected.anchors.iter().all(|(_, text)| text.is_empty()) {
         return Err(Failure::new(Exit::Storage, "there is no audit file yet"));
     }
     let signed = if named.is_empty() { Vec::new() } else { look_up(&statements, &trail_files)? };
-    let report = pollster::block_on(keyfold_audit::verify(&texts, &expected));
+    let report = pollster::block_on(keyfold_audit::verify_files(&paths, &expected))?;
     if args.json {
         let mut json = report.to_json();
         json["statements"] = signed.iter().map(Signed::json).collect();
@@ -69,23 +70,21 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
     })
 }
 
-/// Verifies a trail with its anchors, under those KEKs that it still has. Returns the files, too. A trail that nobody has written to yet has
-/// none; anchors that are missing otherwise are a finding.
-pub(crate) fn verify_trail(trail: AuditTrail) -> Result<(Vec<AuditText>, Report), Failure> {
-    let texts = trail.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+/// Verifies a trail with its anchors, under those KEKs that it still has. A trail that nobody has written to yet has none; anchors that are
+/// missing otherwise are a finding.
+pub(crate) fn verify_trail(trail: AuditTrail) -> Result<Report, Failure> {
     let anchors = |path: &PathBuf| match path.exists() {
         true => read_anchors(path),
         false => Ok((path.display().to_string(), String::new())),
     };
-    let are_expected = |path: &&PathBuf| !texts.is_empty() || path.exists();
+    let are_expected = |path: &&PathBuf| !trail.files.is_empty() || path.exists();
     let expected = Expected {
         anchors: trail.anchors.iter().filter(are_expected).map(anchors).collect::<Result<_, _>>()?,
         keks: trail.keks,
         lineage: Some(trail.lineage),
         from_file: None,
     };
-    let report = pollster::block_on(keyfold_audit::verify(&texts, &expected));
-    Ok((texts, report))
+    Ok(pollster::block_on(keyfold_audit::verify_files(&trail.files, &expected))?)
 }
 
 fn print(report: &Report, signed: &[Signed], forgeable: &[KekAlias], out: &mut impl Write) -> std::io::Result<()> {
@@ -160,22 +159,33 @@ impl fmt::Display for Signed {
     }
 }
 
+/// The file, if it is a statement, which has two lines. A pipe, which gives its bytes once, is none.
+fn statement(path: &Path) -> Result<Option<AuditText>, Failure> {
+    let file = File::open(path).map_err(|error| cannot_read(path, &error))?;
+    let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+    let has_two = is_file && BufReader::new(file).split(b'\n').take(3).count() == 2;
+    let text = if has_two { Some(read(path)?) } else { None };
+    Ok(text.filter(keyfold_audit::is_statement))
+}
+
 /// Looks for the digests of statements in the files of a trail. Verifies nothing.
-fn look_up(statements: &[&AuditText], trail: &[PathBuf]) -> Result<Vec<Signed>, Failure> {
-    let sha256 = |text: &&AuditText| Signed {
+fn look_up(statements: &[AuditText], trail: &[PathBuf]) -> Result<Vec<Signed>, Failure> {
+    let sha256 = |text: &AuditText| Signed {
         file: text.name.clone(),
         sha256: keyfold_open::statement_digest(&text.bytes),
         recorded_at: None,
     };
     let mut signed: Vec<_> = statements.iter().map(sha256).collect();
     for path in if signed.is_empty() { &[] } else { trail } {
-        let text = read(path)?;
-        for (index, line) in text.bytes.split(|&byte| byte == b'\n').enumerate() {
-            let Some(digest) = keyfold_audit::signed_digest(line) else { continue };
+        let mut number = 0;
+        each_line(path, |line| {
+            number += 1;
+            let Some(digest) = keyfold_audit::signed_digest(line) else { return Ok(()) };
             for statement in signed.iter_mut().filter(|statement| statement.sha256 == digest) {
-                statement.recorded_at.get_or_insert_with(|| (text.name.clone(), index as u64 + 1));
+                statement.recorded_at.get_or_insert_with(|| (path.display().to_string(), number));
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(signed)
 }

@@ -22,9 +22,10 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let step = Step::of(args);
-    let outputs = [("--errors", args.errors.errors.as_deref()), ("--checkpoint", args.walk.checkpoint.as_deref())];
-    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policy), &[], Some(&args.sql))?;
-    let ring = opening::open(&args.source, &args.policy)?;
+    let outputs =
+        [("--errors", args.errors.errors.as_deref()), ("--checkpoint", args.table.walk.checkpoint.as_deref())];
+    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policies.policy), &[], Some(&args.table.sql))?;
+    let ring = opening::open(&args.source, &args.policies.policy)?;
     let policy = ring.policy();
     let policy = policy.field(&args.field);
     let policy = policy.ok_or_else(|| Failure::new(Exit::Policy, format!("the policy has no field {}", args.field)))?;
@@ -46,14 +47,14 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
         return Err(Failure::new(Exit::Usage, "--from and --to are the same column"));
     }
     let access = if step == Step::Verify || args.dry_run { Access::Read } else { Access::Write };
-    let table = tables::open(&args.sql, &args.walk, &columns.0, access)?;
+    let table = tables::open(&args.table.sql, &args.table.walk, &columns.0, access)?;
     check_columns(&table, policy, from, bindings.column(0), step, args.empty_erased)?;
     let walk = json!({
-        "what": "backfill", "step": step.name(), "place": table.place(), "key": args.walk.key, "from": args.from, "to": args.to,
+        "what": "backfill", "step": step.name(), "place": table.place(), "key": args.table.walk.key, "from": args.from, "to": args.to,
         "field": args.field, "row": args.binding.row, "scope_column": args.binding.scope_column,
         "context_columns": args.binding.context_column, "bound": bindings.identity(),
     });
-    let mut checkpoint = Checkpoint::open(args.walk.checkpoint.as_deref(), walk)?;
+    let mut checkpoint = Checkpoint::open(args.table.walk.checkpoint.as_deref(), walk)?;
     let (counts, mut ledger) = if checkpoint.is_resumed() {
         let counts: Counts = checkpoint.counts()?;
         (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
@@ -63,7 +64,8 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
         (Counts::default(), ledger)
     };
     ledger.open()?;
-    let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
+    let pace =
+        Pace { interrupt, batch_rows: args.table.walk.batch_rows, rows_per_second: args.table.walk.rows_per_second };
     let mut job = Job { table, bindings, ledger, counts, from, step, write: !args.dry_run, erased };
     let done = job.run(&pace, &mut checkpoint);
     record(&ring, args, &job, &done)?;

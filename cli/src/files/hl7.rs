@@ -12,7 +12,7 @@ mod source;
 pub(crate) use delimiters::Delimiters;
 pub(crate) use error::Hl7Error;
 pub(crate) use message::{Located, Message};
-pub(crate) use path::{SegmentPath, SegmentRules};
+pub(crate) use path::{SegmentPath, SegmentRules, segment_id};
 pub(crate) use source::{MAX_MESSAGE_LEN, MessageBatch, MessageSource};
 
 /// Most values in a message, and most segments: what is known about each takes more memory than it does.

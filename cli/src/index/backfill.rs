@@ -48,9 +48,10 @@ struct Job<'a> {
 pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
-    let written = [("--errors", args.errors.errors.as_deref()), ("--checkpoint", args.walk.checkpoint.as_deref())];
-    outputs::refuse(&written, outputs::keyring(&args.source, &args.policy), &[], Some(&args.sql))?;
-    let ring = opening::open(&args.source, &args.policy)?;
+    let written =
+        [("--errors", args.errors.errors.as_deref()), ("--checkpoint", args.table.walk.checkpoint.as_deref())];
+    outputs::refuse(&written, outputs::keyring(&args.source, &args.policies.policy), &[], Some(&args.table.sql))?;
+    let ring = opening::open(&args.source, &args.policies.policy)?;
     let policy = ring.policy();
     let no_field = || Failure::new(Exit::Policy, format!("the policy has no field {}", args.field));
     let field = policy.field(&args.field).ok_or_else(no_field)?;
@@ -70,15 +71,15 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let context_columns =
         args.binding.context_column.iter().map(|(key, column)| (key.clone(), columns.add(column))).collect();
     let access = if args.verify { Access::Read } else { Access::Write };
-    let table = tables::open(&args.sql, &args.walk, &columns.0, access)?;
+    let table = tables::open(&args.table.sql, &args.table.walk, &columns.0, access)?;
     check_column(&table, to, index)?;
     let walk = json!({
-        "what": "index", "place": table.place(), "key": args.walk.key, "field": args.field, "from": args.from, "index": args.index,
+        "what": "index", "place": table.place(), "key": args.table.walk.key, "field": args.field, "from": args.from, "index": args.index,
         "to": columns.0[to], "row": args.binding.row, "scope_column": args.binding.scope_column,
         "context_columns": args.binding.context_column, "bound": bindings.identity(),
         "seals": seals(&ring, args)?,
     });
-    let mut checkpoint = Checkpoint::open(args.walk.checkpoint.as_deref(), walk)?;
+    let mut checkpoint = Checkpoint::open(args.table.walk.checkpoint.as_deref(), walk)?;
     let (counts, mut ledger) = if checkpoint.is_resumed() {
         let counts: Counts = checkpoint.counts()?;
         (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
@@ -88,7 +89,8 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
         (Counts::default(), ledger)
     };
     ledger.open()?;
-    let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
+    let pace =
+        Pace { interrupt, batch_rows: args.table.walk.batch_rows, rows_per_second: args.table.walk.rows_per_second };
     let indexers = HashMap::new();
     let mut job = Job { ring: &ring, args, table, bindings, ledger, counts, to, context_columns, indexers };
     let done = job.walk(&pace, &mut checkpoint);

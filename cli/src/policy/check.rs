@@ -1,7 +1,8 @@
 //! `keyfold policy check`: every column that is classified has a rule, and one that is strong enough.
 
+use super::documents;
 use super::schema::{At, Classified, Schema};
-use super::strength::weaknesses;
+use super::strength::{Rule, weaknesses};
 use crate::args::PolicyCheck;
 use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
@@ -33,14 +34,27 @@ pub(crate) fn check(args: &PolicyCheck, out: &mut impl Write) -> Result<ExitCode
     };
     let mut findings: Vec<Finding> =
         schema.classified.iter().flat_map(|column| judge(column, &policy, baseline.as_ref())).collect();
+    findings.extend(baseline.iter().flat_map(|baseline| judge_documents(&policy, baseline)));
     let mut notes = notes(&policy, &schema);
     if let Some(tables) = &tables {
         let (unclassified, missing) = schema.compare(tables);
-        findings.extend(unclassified.into_iter().map(|place| Finding {
-            name: "unclassified",
-            place,
-            what: "the schema file says nothing of this column: classify it, or list it under clear".to_owned(),
-        }));
+        let is_known = |place: &String| {
+            // Without a schema file, what the policy names has been thought of as well.
+            args.schema.is_none() && place.split_once('.').is_some_and(|(_, column)| is_named(column, &policy))
+        };
+        let unclassified: Vec<_> = unclassified.into_iter().filter(|place| !is_known(place)).collect();
+        match args.guess_only {
+            true => notes.extend(unclassified.iter().map(|place| format!("{place}: its name says nothing; nobody has looked"))),
+            false => findings.extend(unclassified.into_iter().map(|place| Finding {
+                name: "unclassified",
+                place,
+                what: match args.schema {
+                    Some(_) => "the schema file says nothing of this column: classify it, or list it under clear",
+                    None => "its name says nothing of what it holds: write a schema file, or take the guess alone (--guess-only)",
+                }
+                .to_owned(),
+            })),
+        }
         notes.extend(missing.into_iter().map(|place| format!("{place}: the database has no such column")));
     }
     let ok = findings.is_empty();
@@ -82,6 +96,11 @@ fn judge(column: &Classified, policy: &Policy, baseline: Option<&Policy>) -> Vec
     }
     let mut found = Vec::new();
     for rule in rules {
+        if let (Some(field), At::Path(..)) = (&column.field, &column.at)
+            && !holds(rule, &column.at)
+        {
+            found.push(finding("elsewhere", format!("{class}: field {field} has no path that leads here")));
+        }
         // A guess is no reason to doubt what the policy says.
         match rule.identifier {
             Some(other) if other != column.class && !column.guessed => {
@@ -90,10 +109,26 @@ fn judge(column: &Classified, policy: &Policy, baseline: Option<&Policy>) -> Vec
             _ => {}
         }
         for bar in baseline.iter().flat_map(|baseline| bars(column, rule, baseline)) {
-            let weaker = weaknesses(rule, bar).into_iter();
+            let weaker = weaknesses(Rule { field: rule, policy }, bar).into_iter();
             found.extend(
-                weaker.map(|what| finding("weaker", format!("field {} against {}: {what}", rule.name, bar.name))),
+                weaker.map(|what| finding("weaker", format!("field {} against {}: {what}", rule.name, bar.field.name))),
             );
+        }
+    }
+    found
+}
+
+/// Kinds of documents that are weaker than those of the baseline.
+fn judge_documents(policy: &Policy, baseline: &Policy) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for kind in policy.documents() {
+        for bar in documents::bars(kind, baseline) {
+            let weaker = documents::weaknesses(kind, bar).into_iter();
+            found.extend(weaker.map(|what| Finding {
+                name: "weaker",
+                place: format!("documents {}", kind.name),
+                what: format!("against {} of the baseline: {what}", bar.name),
+            }));
         }
     }
     found
@@ -126,10 +161,19 @@ fn is_met(needed: &BTreeMap<String, String>, given: &BTreeMap<String, String>) -
 }
 
 /// The rules of the baseline that a rule is held to: of the same name or place, or else of the same class.
-fn bars<'b>(column: &Classified, rule: &FieldPolicy, baseline: &'b Policy) -> Vec<&'b FieldPolicy> {
-    let all = || baseline.fields().map(|field| &**field);
-    let near: Vec<_> = all().filter(|bar| bar.name == rule.name || holds(bar, &column.at)).collect();
-    if near.is_empty() { all().filter(|bar| bar.identifier == Some(column.class)).collect() } else { near }
+fn bars<'b>(column: &Classified, rule: &FieldPolicy, baseline: &'b Policy) -> Vec<Rule<'b>> {
+    let all = || baseline.fields().map(|field| Rule { field: &**field, policy: baseline });
+    let near: Vec<_> = all().filter(|bar| bar.field.name == rule.name || holds(bar.field, &column.at)).collect();
+    if near.is_empty() { all().filter(|bar| bar.field.identifier == Some(column.class)).collect() } else { near }
+}
+
+/// Whether the policy names a column: for a field, or for the tokens of an index.
+fn is_named(column: &str, policy: &Policy) -> bool {
+    let names = |field: &FieldPolicy| {
+        field.columns.iter().any(|known| known == column)
+            || field.indexes.iter().any(|index| index.column.as_deref() == Some(column))
+    };
+    policy.fields().any(|field| names(field))
 }
 
 /// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed.
@@ -138,7 +182,20 @@ fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
         schema.classified.iter().any(|column| column.field.as_ref() == Some(&field.name) || holds(field, &column.at))
     };
     let fields = policy.fields().filter(|field| field.identifier.is_some() && !is_known(field));
-    fields.map(|field| format!("field {}: nothing that is classified is held by it", field.name)).collect()
+    let idle = fields.map(|field| format!("field {}: nothing that is classified is held by it", field.name));
+    idle.chain(schema.classified.iter().filter_map(|column| on_its_word(column, policy))).collect()
+}
+
+/// A column of which the schema alone says that a field holds it: no policy names columns of SQL tables, so that only a look at the data can tell.
+fn on_its_word(column: &Classified, policy: &Policy) -> Option<String> {
+    let (At::Column(name), Some(field)) = (&column.at, &column.field) else { return None };
+    let is_elsewhere = policy.field(field).is_some_and(|rule| !holds(rule, &column.at));
+    is_elsewhere.then(|| {
+        format!(
+            "{}: that field {field} holds it is the schema's word: keyfold scan --sql … --field {field}={name} looks whether it is sealed",
+            column.place
+        )
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! `keyfold policy diff`: what a change of policy does to data that is there.
 
+mod hl7;
+
+use super::documents;
 use crate::args::PolicyDiff;
 use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
@@ -19,6 +22,8 @@ enum Effect {
     Unreadable,
     /// What was sealed is in clear from now on.
     Clear,
+    /// A change of protected documents that was noticed is not noticed any more.
+    Weaker,
     /// Values that are there are not found or joined any more until they are sealed again.
     Unmatched,
     /// Values that are there are protected less, or differently, than new ones until they are sealed again.
@@ -34,6 +39,7 @@ impl Effect {
         match self {
             Self::Unreadable => "unreadable",
             Self::Clear => "clear",
+            Self::Weaker => "weaker",
             Self::Unmatched => "unmatched",
             Self::Reencrypt => "reencrypt",
             Self::Seal => "seal",
@@ -42,7 +48,7 @@ impl Effect {
     }
 
     const fn is_loss(self) -> bool {
-        matches!(self, Self::Unreadable | Self::Clear)
+        matches!(self, Self::Unreadable | Self::Clear | Self::Weaker)
     }
 }
 
@@ -52,7 +58,7 @@ struct Change {
     what: String,
 }
 
-/// Prints what the change does. Ends with 3 if data would be lost or in clear.
+/// Prints what the change does. Ends with 3 if data would be lost, in clear, or less guarded.
 pub(crate) fn diff(args: &PolicyDiff, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let read = |path: &Path| keyfold_open::read_policies(&[path.to_owned()]).map_err(Failure::of_opening);
     let mut changes = changes(&read(&args.old)?, &read(&args.new)?);
@@ -70,7 +76,7 @@ pub(crate) fn diff(args: &PolicyDiff, out: &mut impl Write) -> Result<ExitCode, 
         let verdict = match (changes.is_empty(), ok) {
             (true, _) => "nothing changes",
             (false, true) => "nothing that is there is lost",
-            (false, false) => "DATA WOULD BE LOST OR IN CLEAR",
+            (false, false) => "DATA WOULD BE LOST, IN CLEAR OR LESS GUARDED",
         };
         writeln!(out, "{verdict}").map_err(print_failed)?;
     }
@@ -80,6 +86,7 @@ pub(crate) fn diff(args: &PolicyDiff, out: &mut impl Write) -> Result<ExitCode, 
 fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
     let mut found = Vec::new();
     compare_documents(old, new, &mut found);
+    hl7::compare(old.hl7(), new.hl7(), &mut found);
     for before in old.fields() {
         match new.field(&before.name) {
             Some(after) => compare(before, after, &mut found),
@@ -232,7 +239,7 @@ fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
             RowBinding::Bound { column: d, path: e, segment: f },
         ) => {
             let moved = |old: &Option<String>, new: &Option<String>| old.is_some() && old != new;
-            if moved(a, d) || moved(b, e) || moved(c, f) {
+            if moved(a, d) || moved(b, e) || (c.is_some() && c != f) {
                 let what = "its row is named by another column, path or segment: values open only where that holds the same text";
                 add(Effect::Unreadable, what.to_owned());
             }
@@ -315,12 +322,41 @@ fn compare_documents(old: &Policy, new: &Policy, found: &mut Vec<Change>) {
                     "a manifest is required, which documents that are there do not have".to_owned(),
                 );
             }
-            (was, is) if was != is => add(Effect::Note, "the rule for manifests changes".to_owned()),
+            (was, is) if documents::notices_less(is, was) => add(
+                Effect::Weaker,
+                format!(
+                    "its manifest was {:?} and is {:?}: documents that are emptied of their values are not missed, and with none new ones that lack some",
+                    documents::name(was),
+                    documents::name(is)
+                ),
+            ),
+            (was, is) if was != is => add(
+                Effect::Note,
+                format!("its manifest was {:?} and is {:?}", documents::name(was), documents::name(is)),
+            ),
             _ => {}
+        }
+        for key in before.required_context.difference(&after.required_context) {
+            let what = format!(
+                "it does not require the context key {key} any more: documents that were sealed with it still need it"
+            );
+            add(Effect::Note, what);
         }
         if before.root != after.root || before.only_if != after.only_if {
             add(Effect::Unreadable, "root or only_if change: what was a document may be none any more".to_owned());
         }
+    }
+    for after in new.documents().filter(|after| old.document(&after.name).is_none()) {
+        let field = format!("documents {}", after.name);
+        let mut weaker = Vec::new();
+        for before in documents::bars(after, old) {
+            let of = |what| format!("the section is new; against {}: {what}", before.name);
+            weaker.extend(documents::weaknesses(after, before).into_iter().map(of));
+        }
+        if weaker.is_empty() {
+            found.push(Change { effect: Effect::Note, field: field.clone(), what: "the section is new".to_owned() });
+        }
+        found.extend(weaker.into_iter().map(|what| Change { effect: Effect::Weaker, field: field.clone(), what }));
     }
 }
 

@@ -127,7 +127,7 @@ impl Schema {
         Ok(schema)
     }
 
-    /// What names of columns say of themselves.
+    /// What names of columns say of themselves. Those that say nothing have not been looked at.
     pub(crate) fn guess(tables: &BTreeMap<String, Vec<String>>) -> Self {
         let mut schema = Self::default();
         for (table, columns) in tables {
@@ -135,8 +135,8 @@ impl Schema {
                 if let Some(class) = guess(column) {
                     let (place, at) = (format!("{table}.{column}"), At::Column(column.clone()));
                     schema.classified.push(Classified { place, at, class, field: None, guessed: true });
+                    schema.reviewed.entry(table.clone()).or_default().insert(column.clone());
                 }
-                schema.reviewed.entry(table.clone()).or_default().insert(column.clone());
             }
         }
         schema
@@ -155,47 +155,132 @@ impl Schema {
     }
 }
 
+/// What names of columns contain, and the class that this suggests. The first that fits is taken.
+const PARTS: [(&str, char); 65] = [
+    ("ssn", 'G'),
+    ("socialsecurity", 'G'),
+    ("mrn", 'H'),
+    ("medicalrecord", 'H'),
+    ("chartnumber", 'H'),
+    ("email", 'F'),
+    ("fax", 'E'),
+    ("phone", 'D'),
+    ("mobile", 'D'),
+    ("telecom", 'D'),
+    ("pager", 'D'),
+    ("birth", 'C'),
+    ("death", 'C'),
+    ("deceased", 'C'),
+    ("admission", 'C'),
+    ("admitted", 'C'),
+    ("discharge", 'C'),
+    ("street", 'B'),
+    ("ipaddr", 'O'),
+    ("macaddr", 'M'),
+    ("address", 'B'),
+    ("county", 'B'),
+    ("precinct", 'B'),
+    ("parish", 'B'),
+    ("zip", 'B'),
+    ("postal", 'B'),
+    ("postcode", 'B'),
+    ("latitude", 'B'),
+    ("longitude", 'B'),
+    ("geolocation", 'B'),
+    ("member", 'I'),
+    ("beneficiary", 'I'),
+    ("subscriber", 'I'),
+    ("insurance", 'I'),
+    ("account", 'J'),
+    ("iban", 'J'),
+    ("creditcard", 'J'),
+    ("licenseplate", 'L'),
+    ("license", 'K'),
+    ("licence", 'K'),
+    ("certificate", 'K'),
+    ("vehicle", 'L'),
+    ("numberplate", 'L'),
+    ("serial", 'M'),
+    ("website", 'N'),
+    ("homepage", 'N'),
+    ("ipv4", 'O'),
+    ("ipv6", 'O'),
+    ("fingerprint", 'P'),
+    ("voiceprint", 'P'),
+    ("biometric", 'P'),
+    ("retina", 'P'),
+    ("photo", 'Q'),
+    ("portrait", 'Q'),
+    ("passport", 'R'),
+    ("username", 'A'),
+    ("firstname", 'A'),
+    ("lastname", 'A'),
+    ("givenname", 'A'),
+    ("familyname", 'A'),
+    ("fullname", 'A'),
+    ("surname", 'A'),
+    ("maiden", 'A'),
+    ("patientname", 'A'),
+    ("nickname", 'A'),
+];
+
+/// Words of names, as `full_name` and `homeAddress2` have two: as a part of another word they say nothing.
+const WORDS: [(&str, char); 29] = [
+    ("name", 'A'),
+    ("initials", 'A'),
+    ("dob", 'C'),
+    ("dod", 'C'),
+    ("age", 'C'),
+    ("tel", 'D'),
+    ("cell", 'D'),
+    ("lat", 'B'),
+    ("lon", 'B'),
+    ("lng", 'B'),
+    ("city", 'B'),
+    ("town", 'B'),
+    ("geo", 'B'),
+    ("vin", 'L'),
+    ("plate", 'L'),
+    ("imei", 'M'),
+    ("udi", 'M'),
+    ("mac", 'M'),
+    ("url", 'N'),
+    ("uri", 'N'),
+    ("ip", 'O'),
+    ("iris", 'P'),
+    ("face", 'Q'),
+    ("image", 'Q'),
+    ("picture", 'Q'),
+    // Free text holds what people wrote.
+    ("note", 'R'),
+    ("notes", 'R'),
+    ("comment", 'R'),
+    ("narrative", 'R'),
+];
+
 /// The class that the name of a column suggests.
 fn guess(column: &str) -> Option<HipaaClass> {
-    const WORDS: [(&str, char); 34] = [
-        ("ssn", 'G'),
-        ("socialsecurity", 'G'),
-        ("mrn", 'H'),
-        ("medicalrecord", 'H'),
-        ("email", 'F'),
-        ("fax", 'E'),
-        ("phone", 'D'),
-        ("mobile", 'D'),
-        ("telecom", 'D'),
-        ("birth", 'C'),
-        ("dob", 'C'),
-        ("death", 'C'),
-        ("deceased", 'C'),
-        ("admission", 'C'),
-        ("discharge", 'C'),
-        ("firstname", 'A'),
-        ("lastname", 'A'),
-        ("givenname", 'A'),
-        ("familyname", 'A'),
-        ("surname", 'A'),
-        ("patientname", 'A'),
-        ("street", 'B'),
-        ("address", 'B'),
-        ("city", 'B'),
-        ("zip", 'B'),
-        ("postal", 'B'),
-        ("latitude", 'B'),
-        ("longitude", 'B'),
-        ("member", 'I'),
-        ("account", 'J'),
-        ("license", 'K'),
-        ("licence", 'K'),
-        ("serial", 'M'),
-        ("passport", 'R'),
-    ];
     let plain: String = column.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    let found = WORDS.iter().find(|(word, _)| plain.contains(word));
+    let words = words(column);
+    let part = PARTS.iter().find(|(part, _)| plain.contains(part));
+    let found = part.or_else(|| WORDS.iter().find(|(word, _)| words.iter().any(|known| known == word)));
     found.and_then(|(_, letter)| HipaaClass::new(*letter))
+}
+
+/// The words of a name, in lower case: apart from each other by what is no letter, or by a capital behind a small letter.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_small = false;
+    for c in name.chars() {
+        if !c.is_ascii_alphabetic() || (was_small && c.is_ascii_uppercase()) {
+            words.push(String::new());
+        }
+        was_small = c.is_ascii_lowercase();
+        if let (true, Some(word)) = (c.is_ascii_alphabetic(), words.last_mut()) {
+            word.push(c.to_ascii_lowercase());
+        }
+    }
+    words
 }
 
 #[cfg(test)]
@@ -225,11 +310,32 @@ mod tests {
 
     #[test]
     fn names_are_guessed() {
-        for (name, letter) in
-            [("SSN", 'G'), ("e_mail", 'F'), ("Birth_Date", 'C'), ("zip_code", 'B'), ("last_name", 'A'), ("phone2", 'D')]
-        {
-            assert_eq!(guess(name).map(HipaaClass::letter), Some(letter), "{name}");
+        for (letter, names) in [
+            ('A', &["last_name", "name", "full_name", "displayName"][..]),
+            ('B', &["zip_code", "county", "lat"]),
+            ('C', &["Birth_Date", "age", "ageYears"]),
+            ('D', &["phone2", "tel"]),
+            ('F', &["e_mail"]),
+            ('G', &["SSN"]),
+            ('L', &["vin"]),
+            ('N', &["url", "profile_url"]),
+            ('O', &["ip", "client_ip", "ip_address"]),
+            ('Q', &["photo", "face_image"]),
+            ('R', &["note", "clinical_notes"]),
+        ] {
+            for name in names {
+                assert_eq!(guess(name).map(HipaaClass::letter), Some(letter), "{name}");
+            }
         }
-        assert_eq!(guess("gender"), None);
+        for name in ["gender", "state", "language", "page_count", "description", "giving", "status", "ethnicity"] {
+            assert_eq!(guess(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_guessed_was_not_looked_at() {
+        let tables = [("patients".to_owned(), ["ssn", "gender"].map(str::to_owned).into())].into();
+        let (unclassified, missing) = Schema::guess(&tables).compare(&tables);
+        assert_eq!((unclassified, missing), (vec!["patients.gender".to_owned()], vec![]));
     }
 }

@@ -1,15 +1,26 @@
 //! Which of two rules protects less (docs/POLICY.md has the order).
 
+use super::documents;
 use keyfold::wire::Suite;
-use keyfold::{FieldMode, FieldPolicy, MigrationPhase, Padding, RowBinding};
+use keyfold::{FieldMode, FieldPolicy, MigrationPhase, Padding, Policy, RowBinding};
+
+/// A rule, in the policy that says what documents are.
+#[derive(Clone, Copy)]
+pub(super) struct Rule<'p> {
+    pub(super) field: &'p FieldPolicy,
+    pub(super) policy: &'p Policy,
+}
 
 /// How much a rule hides: the higher, the more. What has no rule is 0.
-fn rank(rule: &FieldPolicy) -> (u8, &'static str) {
-    match (&rule.mode, &rule.row_binding) {
+fn rank(rule: Rule<'_>) -> (u8, &'static str) {
+    match (&rule.field.mode, &rule.field.row_binding) {
         (FieldMode::Randomized, RowBinding::Bound { .. }) => (4, "randomized and bound to its row"),
         (FieldMode::Randomized, _) => (3, "randomized"),
-        // Such a value opens at its path of its document alone.
-        (FieldMode::Document, _) => (4, "sealed with its document"),
+        // Such a value opens at its path of its document alone, but the document may be moved, and a value be dropped.
+        (FieldMode::Document, _) if documents::are_whole(rule.policy) => {
+            (4, "sealed with its document, which is bound and has a manifest")
+        }
+        (FieldMode::Document, _) => (3, "sealed with a document that is not bound, or may lack its manifest"),
         (FieldMode::Deterministic { .. }, _) => (2, "deterministic"),
         // Modes that neither authenticate nor hide as much: formats that are kept, and tokens.
         _ => (1, "format-preserving or a token"),
@@ -17,9 +28,10 @@ fn rank(rule: &FieldPolicy) -> (u8, &'static str) {
 }
 
 /// In what `rule` is weaker than `bar`; nothing: it is as strong or stronger.
-pub(super) fn weaknesses(rule: &FieldPolicy, bar: &FieldPolicy) -> Vec<String> {
+pub(super) fn weaknesses(rule: Rule<'_>, bar: Rule<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let ((ours, is), (least, asked)) = (rank(rule), rank(bar));
+    let (rule, bar) = (rule.field, bar.field);
     if ours < least {
         found.push(format!("it is {is}, the baseline {asked}"));
     }
@@ -79,6 +91,12 @@ pub(super) fn weaknesses(rule: &FieldPolicy, bar: &FieldPolicy) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyfold::{DocumentPolicy, ManifestRule};
+
+    fn weaknesses(rule: &FieldPolicy, bar: &FieldPolicy) -> Vec<String> {
+        let policy = Policy::default();
+        super::weaknesses(Rule { field: rule, policy: &policy }, Rule { field: bar, policy: &policy })
+    }
 
     fn bound(name: &str) -> FieldPolicy {
         let row_binding = RowBinding::Bound { column: Some("id".to_owned()), path: None, segment: None };
@@ -134,5 +152,22 @@ mod tests {
         }
         let joined = FieldPolicy::deterministic("f", "default", Some("g"));
         assert_eq!(weaknesses(&joined, &FieldPolicy::deterministic("f", "default", None)).len(), 1);
+    }
+
+    #[test]
+    fn a_field_of_documents_is_as_strong_as_they_are() {
+        let with = |manifest, row_binding: &RowBinding| {
+            let mut policy = Policy::default();
+            let kind = DocumentPolicy { manifest, row_binding: row_binding.clone(), ..DocumentPolicy::new("patient") };
+            policy.add_document(kind).expect("a kind");
+            policy
+        };
+        let (field, other) = (FieldPolicy::document("f"), bound("f"));
+        let to = RowBinding::Bound { column: None, path: Some("$.id".to_owned()), segment: None };
+        let bar = Rule { field: &other, policy: &Policy::default() };
+        let weaknesses = |policy: &Policy| super::weaknesses(Rule { field: &field, policy }, bar).len();
+        assert_eq!(weaknesses(&with(ManifestRule::Required, &to)), 0);
+        assert_eq!(weaknesses(&with(ManifestRule::Written, &to)), 1);
+        assert_eq!(weaknesses(&with(ManifestRule::Required, &RowBinding::None)), 1);
     }
 }

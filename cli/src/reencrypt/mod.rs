@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &Reencrypt) -> Result<ExitCode, Failure> {
-    match &args.sql {
+    match &args.columns.sql {
         Some(sql) => table::run(args, sql).map(ExitCode::from),
         None => file(args).map(|()| ExitCode::SUCCESS),
     }
@@ -31,10 +31,10 @@ fn file(args: &Reencrypt) -> Result<(), Failure> {
     }
     let output = Some(Path::new(&job.output));
     let outputs = [("--output", output), ("--statement", Some(&**path))];
-    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policy), &[&job.input], None)?;
+    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policies.policy), &[&job.input], None)?;
     statement::refuse_existing(path, args.force)?;
     // What counts is the key that sealed when the run began.
-    let ring = opening::open(&args.source, &args.policy)?;
+    let ring = opening::open(&args.source, &args.policies.policy)?;
     let sealing = sealing(&ring, args)?;
     let interrupt = transform::run(&job, Direction::Reencrypt)?;
     let found = statement::look_at_file(&job, &sealing, &interrupt)?;

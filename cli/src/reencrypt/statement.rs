@@ -165,7 +165,7 @@ pub(super) fn look_at_file(job: &Transform, sealing: &[Resealer], interrupt: &In
 fn is_at(segments: &[String], place: &str) -> bool {
     let path = |text: &str| SegmentPath::parse(text).ok();
     let Some(place) = path(place) else { return false };
-    segments.iter().filter_map(|segment| path(segment)).any(|segment| segment.overlaps(&place))
+    segments.iter().filter_map(|segment| path(segment)).any(|segment| segment.overlaps(&place.to_first_part()))
 }
 
 /// Path, length and SHA-256 of a file.
@@ -248,4 +248,18 @@ fn now() -> Option<String> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let seconds = i64::try_from(since.as_secs()).ok()?;
     Value::Timestamp { seconds, nanoseconds: 0 }.to_text().map(|text| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_at;
+
+    #[test]
+    fn a_field_without_components_is_its_own_first_one() {
+        let at = |segment: &str, place: &str| is_at(&[segment.to_owned()], place);
+        assert!(
+            at("PID-3.1", "PID-3") && at("PID-3.1", "PID-3.1") && at("PID-11", "PID-11") && at("PID-11", "PID-11.2")
+        );
+        assert!(!at("PID-3.7", "PID-3") && !at("PID-3.1", "PID-3.7") && !at("PID-5", "PID-3"));
+    }
 }

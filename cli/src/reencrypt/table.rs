@@ -28,23 +28,23 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
     let interrupt = install()?;
     // A dry run may be given what the real one will be, and writes none of it.
     let statement = args.statement.as_deref().filter(|_| !args.dry_run);
-    let file = args.walk.checkpoint.as_deref();
+    let file = args.columns.walk.checkpoint.as_deref();
     let outputs = [
         ("--statement", args.statement.as_deref()),
         ("--errors", args.errors.errors.as_deref()),
         ("--checkpoint", file),
     ];
-    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policy), &[], Some(sql))?;
+    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policies.policy), &[], Some(sql))?;
     if let Some(path) = statement {
         statement::refuse_existing(path, args.force)?;
     }
-    let ring = opening::open(&args.source, &args.policy)?;
+    let ring = opening::open(&args.source, &args.policies.policy)?;
     let mut columns = Columns::default();
-    let bindings = Bindings::new(&ring, &args.field, &args.binding, &mut columns, false)?;
+    let bindings = Bindings::new(&ring, &args.columns.field, &args.binding, &mut columns, false)?;
     let access = if args.dry_run { Access::Read } else { Access::Write };
-    let table = tables::open(sql, &args.walk, &columns.0, access)?;
+    let table = tables::open(sql, &args.columns.walk, &columns.0, access)?;
     let walk = json!({
-        "what": "reencrypt", "place": table.place(), "key": args.walk.key, "fields": args.field, "row": args.binding.row,
+        "what": "reencrypt", "place": table.place(), "key": args.columns.walk.key, "fields": args.columns.field, "row": args.binding.row,
         "scope_column": args.binding.scope_column, "context_columns": args.binding.context_column,
         "bound": bindings.identity(),
     });
@@ -60,7 +60,11 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
         (Counts::default(), ledger)
     };
     ledger.open()?;
-    let pace = Pace { interrupt, batch_rows: args.walk.batch_rows, rows_per_second: args.walk.rows_per_second };
+    let pace = Pace {
+        interrupt,
+        batch_rows: args.columns.walk.batch_rows,
+        rows_per_second: args.columns.walk.rows_per_second,
+    };
     let mut job = Job { table, bindings, ledger, counts, dry_run: args.dry_run };
     let done = job.run(&pace, &mut checkpoint);
     record(&ring, &job.counts, args.dry_run, &done)?;

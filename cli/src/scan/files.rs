@@ -182,11 +182,12 @@ impl JsonFields {
             }
         }
         let mut taken = Vec::new();
-        let mut is_matched = false;
-        for document in &documents {
-            is_matched |= self.scan_fields(document, found, line, &mut taken)?;
+        // The whole is the last, and counts for itself only if nothing is inside.
+        let counted = (documents.len() - 1).max(1);
+        for (at, document) in documents.iter().enumerate() {
+            let is_matched = self.scan_fields(document, found, line, &mut taken)?;
+            found.unmatched += u64::from(!is_matched && at < counted);
         }
-        found.unmatched += u64::from(!is_matched);
         if hints.is_some() {
             for (at, string) in strings(text) {
                 if !taken.iter().any(|span| span.contains(&at)) {

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let hints = args.patterns.then(Hints::new).transpose()?;
     let mut found = Found::new(args.places);
-    match &args.sql {
+    match &args.columns.sql {
         Some(sql) => table::scan(args, sql, &policy, hints.as_ref(), &interrupt, &mut found)?,
         None => {
             for file in &args.files {

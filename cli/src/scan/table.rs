@@ -23,7 +23,7 @@ pub(super) fn scan(
 ) -> Result<(), Failure> {
     let mut fields: Vec<Option<&Arc<FieldPolicy>>> = Vec::new();
     let mut columns: Vec<String> = Vec::new();
-    for (name, column) in &args.field {
+    for (name, column) in &args.columns.field {
         let missing = || Failure::new(Exit::Policy, format!("the policy has no field {name:?}"));
         fields.push(Some(policy.field(name).ok_or_else(missing)?));
         columns.push(column.clone());
@@ -33,12 +33,12 @@ pub(super) fn scan(
         fields.extend(others.iter().map(|_| None));
         columns.extend(others);
     }
-    let mut table = tables::open(sql, &args.walk, &columns, Access::Read)?;
+    let mut table = tables::open(sql, &args.columns.walk, &columns, Access::Read)?;
     found.begin(table.place());
     let pace = Pace {
         interrupt: interrupt.clone(),
-        batch_rows: args.walk.batch_rows,
-        rows_per_second: args.walk.rows_per_second,
+        batch_rows: args.columns.walk.batch_rows,
+        rows_per_second: args.columns.walk.rows_per_second,
     };
     // All of each value: what follows a sealed one would be in clear.
     let mut rows = Rows::new(&pace, None, Extent::Whole, "scanning");
@@ -76,7 +76,7 @@ fn hint(cell: &Cell, hints: Option<&Hints>, found: &mut Found, place: impl Fn() 
 
 /// Columns of the table that no field is named for. A table of another schema than that of the URI has none here.
 fn other_columns(args: &Scan, sql: &str, known: &[String]) -> Result<Vec<String>, Failure> {
-    let Some(table) = &args.walk.table else { return Ok(Vec::new()) };
+    let Some(table) = &args.columns.walk.table else { return Ok(Vec::new()) };
     if table.schema.is_some() {
         return Err(Failure::new(
             Exit::Usage,

@@ -1,21 +1,25 @@
 //! HL7 v2: the values at the policy's segments are replaced, every other byte stays.
 
+mod clear;
+mod column;
 mod reencrypt;
+mod rows;
 mod spelling;
 
 use super::progress::Progress;
-use super::{Counts, Direction, Done, Job, pump};
-use crate::failure::{Exit, Failure, RowFailure};
+use super::{Counts, Direction, Done, Job, pump, unauthenticated};
+use crate::failure::{Exit, Failure};
 use crate::files::hl7::{
     Hl7Error, Located, MAX_MESSAGE_LEN, Message, MessageBatch, MessageSource, SegmentPath, SegmentRules,
 };
 use crate::files::interrupt::Interrupt;
 use crate::files::json::splice;
 use crate::files::output::{Output, Target};
-use keyfold::{FieldPolicy, RowBinding, Value, ValueType};
+use clear::Clear;
+use column::{Column, Outcome};
+use keyfold::{FieldPolicy, ValueType};
 use keyfold_documents::{FieldCipher, count_sealed, refuse_elsewhere};
-use spelling::Spelled;
-use std::collections::HashMap;
+use rows::RowPlaces;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
@@ -28,17 +32,11 @@ struct Hl7Job {
     rules: SegmentRules,
     /// The field of each rule.
     field_of_rule: Vec<usize>,
-    /// Distinct row bindings, and which of them each field has.
-    rows: Vec<RowPath>,
-    row_of_field: Vec<Option<usize>>,
+    /// What the values of each field are bound to.
+    rows: Vec<Option<RowPlaces>>,
+    clear: Clear,
     /// Per field: whether something was selected.
     selected: Vec<AtomicBool>,
-}
-
-/// Where a row binding is, and which rule protects it, if one does.
-struct RowPath {
-    path: SegmentPath,
-    rule: Option<usize>,
 }
 
 /// A message of a batch, with what was found in it.
@@ -49,12 +47,6 @@ struct Item<'b> {
 
 /// A value of a batch: in which message, and which of the values found there.
 type Place = (usize, usize);
-
-/// What takes the place of each value that was found, per message.
-type Replacements = Vec<Vec<Option<Zeroizing<Vec<u8>>>>>;
-
-/// What identifiers say in clear, where values are bound to them.
-type Identifiers = HashMap<Place, Zeroizing<String>>;
 
 pub(super) fn run(
     job: &Job<'_>,
@@ -69,6 +61,7 @@ pub(super) fn run(
         return Err(Failure::new(Exit::Usage, why));
     }
     let plan = Hl7Job::plan(job)?;
+    counts.unauthenticated = unauthenticated(&plan.fields);
     let mut source = MessageSource::new(input, job.direction.limit(MAX_MESSAGE_LEN));
     let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
@@ -76,6 +69,7 @@ pub(super) fn run(
     if counts.records > 0 {
         plan.refuse_unused()?;
     }
+    counts.clear_columns = plan.clear.into_left();
     Ok(output)
 }
 
@@ -98,46 +92,29 @@ impl Hl7Job {
             if field.policy().value_type == Some(ValueType::Json) {
                 return Err(of_field(Failure::new(Exit::Policy, "values of HL7 messages are no JSON")));
             }
+            // What it says could as well be meant for the segments.
+            if field.policy().paths.is_empty() && !field.policy().only_if.is_empty() {
+                return Err(of_field(Failure::new(
+                    Exit::Policy,
+                    "only_if is about JSON paths, and it has segments alone",
+                )));
+            }
             for path in &field.policy().segments {
                 paths.push(SegmentPath::parse(path).map_err(|error| of_field(error.into()))?);
                 field_of_rule.push(index);
             }
         }
         let rules = SegmentRules::new(paths)?;
-        let (mut rows, mut row_of_field): (Vec<RowPath>, _) = (Vec::new(), Vec::new());
-        for field in &fields {
-            let of_field = |failure: Failure| failure.at(format!("field {}", field.policy().name));
-            let path = match &field.policy().row_binding {
-                RowBinding::Bound { segment: Some(path), .. } => SegmentPath::parse(path).map_err(Failure::from),
-                RowBinding::Bound { segment: None, .. } => {
-                    let why = "its row_binding names no HL7 segment; write { segment = … }";
-                    Err(Failure::new(Exit::Policy, why))
-                }
-                _ => {
-                    row_of_field.push(None);
-                    continue;
-                }
-            };
-            let path = path.map_err(of_field)?;
-            let rule = rules.paths().iter().position(|other| other.overlaps(&path));
-            if let Some(rule) = rule
-                && (*rules.path(rule) != path || !fields[field_of_rule[rule]].is_deterministic())
-            {
-                let why = format!(
-                    "is bound to {path}, but {} is protected: it must be the same place, of a deterministic field",
-                    rules.path(rule)
-                );
-                return Err(Failure::new(Exit::Policy, format!("field {} {why}", field.policy().name)));
-            }
-            let row = rows.iter().position(|known| known.path == path).unwrap_or_else(|| {
-                rows.push(RowPath { path, rule });
-                rows.len() - 1
-            });
-            row_of_field.push(Some(row));
-        }
+        let is_deterministic = |rule: usize| fields[field_of_rule[rule]].is_deterministic();
+        let rows = fields.iter().map(|field| {
+            RowPlaces::of(field.policy(), &rules, is_deterministic)
+                .map_err(|failure| failure.at(format!("field {}", field.policy().name)))
+        });
+        let rows = rows.collect::<Result<_, _>>()?;
+        let clear = Clear::new(job.ring.policy().hl7(), &rules).map_err(|failure| failure.at("[hl7]"))?;
         let selected = fields.iter().map(|_| AtomicBool::new(false)).collect();
         let (direction, pass_unmatched) = (job.direction, job.args.pass_unmatched);
-        Ok(Self { direction, pass_unmatched, fields, rules, field_of_rule, rows, row_of_field, selected })
+        Ok(Self { direction, pass_unmatched, fields, rules, field_of_rule, rows, clear, selected })
     }
 
     fn transform(&self, batch: &MessageBatch) -> Result<Done, Failure> {
@@ -152,22 +129,21 @@ impl Hl7Job {
                 None => bytes.extend_from_slice(raw),
             }
         }
-        let mut replacements: Replacements = items.iter().map(|item| vec![None; item.found.len()]).collect();
-        let mut identifiers = Identifiers::new();
+        let mut outcome = Outcome::new(&items, counts);
         for (field, places) in self.places(&items).iter().enumerate().filter(|(_, places)| !places.is_empty()) {
-            counts.values += places.len() as u64;
+            let column = Column::read(self, &items, field, places)?;
             match self.direction {
-                Direction::Reencrypt => {
-                    self.reencrypt(&items, field, places, &mut identifiers, &mut replacements, &mut counts)?;
-                }
-                _ => self.transform_field(&items, field, places, &mut identifiers, &mut replacements, &mut counts)?,
+                Direction::Protect { seal_sealed } => column.protect(seal_sealed, &mut outcome)?,
+                Direction::Reencrypt => column.reencrypt(&mut outcome)?,
+                Direction::Reveal | Direction::Rebind => column.reveal(&mut outcome)?,
             }
         }
+        let Outcome { replacements, mut counts, .. } = outcome;
         for (item, replaced) in items.iter().zip(replacements) {
             let start = bytes.len();
             let spans = item.found.iter().map(|located| located.span.clone());
             let changed = spans.zip(replaced).filter_map(|(span, new)| Some((span, new?)));
-            splice(item.message.raw(), changed, &mut bytes);
+            splice(item.message.raw(), changed, &mut bytes)?;
             self.check_output(item, &bytes[start..], &mut counts)?;
         }
         Ok(Done { bytes, counts })
@@ -175,6 +151,9 @@ impl Hl7Job {
 
     /// A message, and what the policy selects in it.
     fn item<'b>(&self, message: Message<'b>, counts: &mut Counts) -> Result<Item<'b>, Failure> {
+        if matches!(self.direction, Direction::Protect { .. }) {
+            self.clear.check(&message, &self.rules)?;
+        }
         let found = message.locate(&self.rules)?;
         if found.is_empty() {
             if !self.pass_unmatched {
@@ -214,162 +193,9 @@ impl Hl7Job {
         }
     }
 
-    /// Encrypts or decrypts the values of one field in a batch.
-    fn transform_field(
-        &self,
-        items: &[Item<'_>],
-        field: usize,
-        places: &[Place],
-        identifiers: &mut Identifiers,
-        replacements: &mut Replacements,
-        counts: &mut Counts,
-    ) -> Result<(), Failure> {
-        let job = &self.fields[field];
-        let at = |failure: RowFailure| self.at(items, field, places, failure);
-        let spelled = self.spelled(items, field, places).map_err(at)?;
-        let bindings = self.bindings(items, field, places, identifiers).map_err(at)?;
-        let rows = bindings.as_ref().map(Bindings::rows);
-        let texts: Vec<&str> = spelled.iter().map(Spelled::text).collect();
-        match self.direction {
-            Direction::Protect { seal_sealed } => {
-                let mut values = Vec::with_capacity(texts.len());
-                for (row, text) in texts.iter().enumerate() {
-                    if !seal_sealed {
-                        job.refuse_sealed(row, text).map_err(RowFailure::from).map_err(at)?;
-                    }
-                    let rest = job.policy().split_prefix(text).1;
-                    values.push(match job.policy().value_type.unwrap_or(ValueType::Text) {
-                        ValueType::Text => Value::Text(rest),
-                        other => Value::from_text(other, rest)
-                            .map_err(|error| at(RowFailure { row, failure: error.into() }))?,
-                    });
-                }
-                let sealed = job.protect(&values, rows.as_deref()).map_err(RowFailure::from).map_err(at)?;
-                for (row, place) in places.iter().enumerate() {
-                    let mut new = Zeroizing::new(
-                        spelled[row]
-                            .spell(job.policy().split_prefix(texts[row]).0)
-                            .map_err(|failure| at(RowFailure { row, failure }))?,
-                    );
-                    sealed.push(row, &mut new);
-                    replacements[place.0][place.1] = Some(new);
-                    self.remember(items, *place, texts[row], identifiers);
-                }
-            }
-            _ => {
-                let opened = job.reveal(&texts, rows.as_deref()).map_err(RowFailure::from).map_err(at)?;
-                let (outdated, compromised) = opened.counts();
-                counts.outdated += outdated;
-                counts.compromised += compromised;
-                for (row, place) in places.iter().enumerate() {
-                    let none = || RowFailure::new(row, Exit::Data, "the value has no text form");
-                    let rest = opened.text(row).ok_or_else(none).map_err(at)?;
-                    let text = Zeroizing::new(format!("{}{rest}", job.policy().split_prefix(texts[row]).0));
-                    let new = spelled[row].spell(&text).map_err(|failure| at(RowFailure { row, failure }))?;
-                    replacements[place.0][place.1] = Some(Zeroizing::new(new));
-                    self.remember(items, *place, &text, identifiers);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The failure of one of `places`, and where that is.
-    fn at(&self, items: &[Item<'_>], field: usize, places: &[Place], failure: RowFailure) -> Failure {
-        let (item, index) = places[failure.row];
-        let (message, located) = (&items[item].message, &items[item].found[index]);
-        let (path, name) = (self.rules.path(located.rule), &self.fields[field].policy().name);
-        let (number, segment) = (message.number(), located.segment + 1);
-        failure.failure.at(format!("message {number}, segment {segment}, {path}, field {name}"))
-    }
-
-    /// The texts of a field's values, spelled as they are sealed.
-    fn spelled<'i>(
-        &'i self,
-        items: &'i [Item<'_>],
-        field: usize,
-        places: &[Place],
-    ) -> Result<Vec<Spelled<'i>>, RowFailure> {
-        let spelled = places.iter().enumerate().map(|(row, &(item, index))| {
-            let Item { message, found } = &items[item];
-            let (policy, path) = (&self.fields[field].policy(), self.rules.path(found[index].rule));
-            Spelled::read(policy, path, message, found[index].span.clone())
-                .map_err(|failure| RowFailure { row, failure })
-        });
-        spelled.collect()
-    }
-
-    /// Keeps what an identifier says, if values are bound to it.
-    fn remember(&self, items: &[Item<'_>], place: Place, text: &str, identifiers: &mut Identifiers) {
-        let rule = items[place.0].found[place.1].rule;
-        if self.rows.iter().any(|row| row.rule == Some(rule)) {
-            identifiers.insert(place, Zeroizing::new(text.to_owned()));
-        }
-    }
-
-    /// The row bindings of a field's values: the identifier in the segment of the value or in the last one before it, or
-    /// else in the first one of the message.
-    fn bindings(
-        &self,
-        items: &[Item<'_>],
-        field: usize,
-        places: &[Place],
-        identifiers: &Identifiers,
-    ) -> Result<Option<Bindings>, RowFailure> {
-        let Some(row) = self.row_of_field[field] else { return Ok(None) };
-        let path = &self.rows[row].path;
-        let mut bindings = Bindings { texts: Vec::new(), of_value: Vec::with_capacity(places.len()) };
-        // The segments of the latest message that hold the identifier, and which of them was the latest.
-        let mut latest: Option<(usize, Vec<usize>, usize)> = None;
-        for (at, &(item, index)) in places.iter().enumerate() {
-            let Item { message, found } = &items[item];
-            if latest.as_ref().is_none_or(|(known, ..)| *known != item) {
-                latest = Some((item, message.segments_of(path), usize::MAX));
-            }
-            let Some((_, segments, bound)) = &mut latest else { continue };
-            let before = segments.partition_point(|&segment| segment <= found[index].segment);
-            let failed = |failure: Failure| RowFailure { row: at, failure };
-            let Some(&segment) = segments.get(before.saturating_sub(1)) else {
-                let why = format!("the row binding {path} is not in the message: it has no such segment");
-                return Err(failed(Failure::new(Exit::Data, why)));
-            };
-            if *bound != segment {
-                bindings.texts.push(self.binding(items, item, row, segment, identifiers).map_err(failed)?);
-                *bound = segment;
-            }
-            bindings.of_value.push(bindings.texts.len() - 1);
-        }
-        Ok(Some(bindings))
-    }
-
-    fn binding(
-        &self,
-        items: &[Item<'_>],
-        item: usize,
-        row: usize,
-        segment: usize,
-        identifiers: &Identifiers,
-    ) -> Result<Zeroizing<String>, Failure> {
-        let (RowPath { path, rule }, Item { message, found }) = (&self.rows[row], &items[item]);
-        let wrong = |why: &str| {
-            Failure::new(
-                Exit::Data,
-                format!("the row binding {path}, in segment {} of the message, {why}", segment + 1),
-            )
-        };
-        let span = message.first(path, segment).ok_or_else(|| wrong("is empty"))?;
-        let text = match rule {
-            Some(_) => {
-                let index = found.binary_search_by_key(&span.start, |located| located.span.start);
-                let text = index.ok().and_then(|index| identifiers.get(&(item, index)));
-                text.cloned().ok_or_else(|| Failure::new(Exit::Internal, "a protected row binding was not opened"))?
-            }
-            None => {
-                let text = message.text(span).and_then(|text| message.delimiters().to_standard(text)).map_err(wrong)?;
-                Zeroizing::new(text.into_owned())
-            }
-        };
-        if *text == "\"\"" { Err(wrong("is null")) } else { Ok(text) }
+    /// Whether values are bound to what this rule selects.
+    fn is_identifier(&self, rule: usize) -> bool {
+        self.rows.iter().flatten().any(|row| row.is_bound_to(rule))
     }
 
     /// After protecting: refuses what could not be revealed. After revealing: counts what still looks sealed.
@@ -383,17 +209,5 @@ impl Hl7Job {
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// The row bindings of values: texts, and which of them each value has.
-struct Bindings {
-    texts: Vec<Zeroizing<String>>,
-    of_value: Vec<usize>,
-}
-
-impl Bindings {
-    fn rows(&self) -> Vec<&[u8]> {
-        self.of_value.iter().map(|&text| self.texts[text].as_bytes()).collect()
     }
 }

@@ -129,7 +129,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let format = args.format.map_or_else(|| format_of(&args.input), Ok)?;
-    let ring = opening::open(&args.source, &args.policy)?;
+    let ring = opening::open(&args.source, &args.policies.policy)?;
     let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let job = Job { args, direction, ring: &ring, context, merges };
@@ -148,7 +148,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     let target = Target::from_argument(&args.output);
     let input = Input::open(&args.input)?;
     target.refuse_input(input.file())?;
-    for file in keyfold_open::own_files(&args.source.config, &args.policy)? {
+    for file in keyfold_open::own_files(&args.source.config, &args.policies.policy)? {
         target.refuse_own(&file)?;
     }
     if let Some(map) = merges.file() {

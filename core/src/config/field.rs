@@ -85,7 +85,10 @@ enum SpellingToml {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a column, a JSONPath, { column = …, path = …, segment = … } or \"none\"")]
+#[serde(
+    untagged,
+    expecting = "expected a column, a JSONPath, { column = …, path = …, segment = … or segments = […] } or \"none\""
+)]
 enum RowBindingToml {
     Name(String),
     Each(RowBindingTable),
@@ -97,6 +100,7 @@ struct RowBindingTable {
     column: Option<String>,
     path: Option<String>,
     segment: Option<String>,
+    segments: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -208,11 +212,16 @@ impl FieldToml {
             Some(RowBindingToml::Name(name)) if name == "none" => Ok(RowBinding::None),
             Some(RowBindingToml::Name(name)) if name.starts_with('$') => Ok(bound(None, Some(name))),
             Some(RowBindingToml::Name(name)) => Ok(bound(Some(name), None)),
-            Some(RowBindingToml::Each(RowBindingTable { column: None, path: None, segment: None })) => {
-                Err(wrong("row_binding names no column, no path and no segment"))
-            }
-            Some(RowBindingToml::Each(RowBindingTable { column, path, segment })) => {
-                Ok(RowBinding::Bound { column: column.clone(), path: path.clone(), segment: segment.clone() })
+            Some(RowBindingToml::Each(RowBindingTable { column, path, segment, segments })) => {
+                let segment = match (segment, segments) {
+                    (Some(_), Some(_)) => return Err(wrong("row_binding has either segment or segments")),
+                    (Some(segment), None) => Some(vec![segment.clone()]),
+                    (None, segments) => segments.clone(),
+                };
+                if column.is_none() && path.is_none() && segment.as_ref().is_none_or(Vec::is_empty) {
+                    return Err(wrong("row_binding names no column, no path and no segment"));
+                }
+                Ok(RowBinding::Bound { column: column.clone(), path: path.clone(), segment })
             }
         }
     }

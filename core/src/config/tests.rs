@@ -47,6 +47,20 @@ fn a_whole_file() {
 }
 
 #[test]
+fn what_hl7_messages_may_have_is_one_list_of_all_files() {
+    let mut config = Config::parse(CONFIG, "keyfold.toml").unwrap();
+    assert_eq!(config.keyring.policy.hl7(), &crate::policy::Hl7Policy::default());
+    config.add_policy("version = 1\n[hl7]\nclear = [\"PID-8\"]\n", "a.toml").unwrap();
+    assert!(config.keyring.policy.hl7().versions.is_none());
+    config.add_policy("version = 1\n[hl7]\nversions = [\"2.5\"]\nclear = [\"SFT\"]\n", "b.toml").unwrap();
+    let hl7 = config.keyring.policy.hl7();
+    assert_eq!(hl7.versions.iter().flatten().collect::<Vec<_>>(), ["2.5"]);
+    assert_eq!(hl7.clear.iter().flatten().collect::<Vec<_>>(), ["PID-8", "SFT"]);
+    let unknown = config.add_policy("version = 1\n[hl7]\nclaer = []\n", "c.toml").unwrap_err();
+    assert!(unknown.to_string().contains("claer"), "{unknown}");
+}
+
+#[test]
 fn places_in_every_format() {
     let each = r#"row_binding = { column = "id", path = "$.id", segment = "PID-3.1" }
 segments = ["PID-19", "NK1-37"]"#;
@@ -54,8 +68,26 @@ segments = ["PID-19", "NK1-37"]"#;
     let config = Config::parse(&config, "keyfold.toml").unwrap();
     let ssn = config.keyring.policy.field("patient.ssn").unwrap();
     assert_eq!(ssn.segments, ["PID-19", "NK1-37"]);
-    let [column, path, segment] = ["id", "$.id", "PID-3.1"].map(|name| Some(name.to_owned()));
-    assert_eq!(ssn.row_binding, crate::policy::RowBinding::Bound { column, path, segment });
+    let [column, path] = ["id", "$.id"].map(|name| Some(name.to_owned()));
+    let of_segments = |places: &[&str]| crate::policy::RowBinding::Bound {
+        column: column.clone(),
+        path: path.clone(),
+        segment: Some(places.iter().map(|&place| place.to_owned()).collect()),
+    };
+    assert_eq!(ssn.row_binding, of_segments(&["PID-3.1"]));
+    let several = r#"row_binding = { column = "id", path = "$.id", segments = ["PID-3.1", "MSH-10"] }"#;
+    let config = Config::parse(&CONFIG.replace(r#"row_binding = "patient_id""#, several), "keyfold.toml").unwrap();
+    let ssn = config.keyring.policy.field("patient.ssn").unwrap();
+    assert_eq!(ssn.row_binding, of_segments(&["PID-3.1", "MSH-10"]));
+    for (binding, says) in [
+        (r#"{ segment = "PID-3.1", segments = ["MSH-10"] }"#, "either segment or segments"),
+        ("{ segments = [] }", "no column, no path and no segment"),
+    ] {
+        assert!(
+            error(r#"row_binding = "patient_id""#, &format!("row_binding = {binding}")).contains(says),
+            "{binding}"
+        );
+    }
     assert!(error(r#"row_binding = "patient_id""#, "row_binding = {}").contains("no column, no path and no segment"));
 }
 

@@ -6,7 +6,6 @@ use crate::field::Direction;
 use crate::{Document, DocumentError, Located};
 use keyfold::ErrorKind;
 use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX};
-use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -76,7 +75,7 @@ impl DocumentCipher<'_> {
 fn selects_the_same(line: &Line<'_>, again: &Line<'_>) -> bool {
     let places =
         |line: &Line<'_>| line.found.iter().map(|located| (located.rule, located.path.clone())).collect::<Vec<_>>();
-    Arc::ptr_eq(&again.rules, &line.rules) && again.kind == line.kind && places(again) == places(line)
+    again.rules.of == line.rules.of && again.kind == line.kind && places(again) == places(line)
 }
 
 /// A row binding: which of the protected values it is, or else what it says in clear.

@@ -1,30 +1,41 @@
 //! Tokens of indexes as members at the top of documents: written behind the opening brace, so that taking them away again restores every
 //! byte.
 
+use super::sealed::Kind;
 use super::values::values_of;
 use super::{DocumentCipher, Line, Place, Replacement, RowFailed, refused};
 use crate::field::Direction;
-use crate::{DocumentError, JsonRules, Token as JsonToken, push_string};
-use keyfold::{ErrorKind, Policy, Token};
+use crate::span::removals;
+use crate::{Document, DocumentError, Inserted, Token as JsonToken, push_string};
+use keyfold::{Error, ErrorKind, Policy, Token};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// The tokens of a document by member, and whether they stand as a list whatever their number.
-pub(super) type Members = BTreeMap<String, (bool, Vec<Token>)>;
+/// The tokens of a document by member.
+pub(super) type Members = BTreeMap<String, Tokens>;
 
-/// The members of all indexes, each with where it is in a document.
-pub(super) fn members(policy: &Policy) -> Result<Vec<(String, JsonRules)>, DocumentError> {
-    let mut members: Vec<(String, JsonRules)> = Vec::new();
+/// The tokens of one index in a document.
+#[derive(Default)]
+pub(super) struct Tokens {
+    /// Whether they stand as a list whatever their number.
+    is_list: bool,
+    bits: u16,
+    tokens: Vec<Token>,
+}
+
+/// The members of all indexes.
+pub(super) fn members(policy: &Policy, kinds: &[Kind]) -> Result<Vec<String>, DocumentError> {
+    let mut members: Vec<String> = Vec::new();
     for field in policy.fields().filter(|field| !field.paths.is_empty()) {
         for name in field.indexes.iter().filter_map(|index| index.column.as_ref()) {
-            if members.iter().any(|(known, _)| known == name) {
-                return Err(refused("two indexes have the same member").with_detail(name).of_field(&field.name));
+            let wrong = |why| refused(why).with_detail(name).of_field(&field.name);
+            if members.contains(name) {
+                return Err(wrong("two indexes have the same member"));
             }
-            let mut quoted = Vec::new();
-            push_string(name, &mut quoted);
-            let path = format!("$[{}]", String::from_utf8_lossy(&quoted));
-            members.push((name.clone(), JsonRules::compile([("index", &path)])?));
+            if kinds.iter().any(|kind| kind.place().has_member(name)) {
+                return Err(wrong("the member of an index is the one in which the headers of documents stand"));
+            }
+            members.push(name.clone());
         }
     }
     Ok(members)
@@ -51,111 +62,99 @@ impl DocumentCipher<'_> {
         let values = values_of(job, &json).map_err(at)?;
         for index in job.indexes() {
             for (&(line, _), tokens) in places.iter().zip(index.tokens(&values).map_err(RowFailed::from).map_err(at)?) {
-                let (is_list, all) =
-                    members[line].entry(index.column().to_owned()).or_insert((index.is_list(), Vec::new()));
+                let all = members[line].entry(index.column().to_owned()).or_default();
+                all.bits = index.bits();
                 // Several values of one document: which token belongs to which does not show.
-                *is_list |= !all.is_empty();
-                all.extend(tokens);
-                all.sort_unstable();
-                all.dedup();
+                all.is_list |= index.is_list() || !all.tokens.is_empty();
+                all.tokens.extend(tokens);
             }
         }
         Ok(())
     }
 
+    /// Refuses a document that has a member of an index already: on the way back it would be taken for ours.
+    pub(super) fn refuse_members(&self, document: &Document<'_>) -> Result<(), DocumentError> {
+        match self.members.iter().find(|name| document.value().get(name.as_str()).is_some()) {
+            None => Ok(()),
+            Some(name) => Err(refused("the document has the member of an index already").with_detail(name)),
+        }
+    }
+
+    /// Takes the members of indexes out of what a protected document means.
+    pub(super) fn take_members(&self, document: &mut Document<'_>) -> Vec<Inserted> {
+        self.members.iter().filter_map(|name| document.take_member(name).map(Inserted::Member)).collect()
+    }
+
     /// What changes in a document beside its values.
-    pub(super) fn member_edits(&self, line: &Line<'_>, members: &Members) -> Result<Vec<Replacement>, DocumentError> {
+    pub(super) fn member_edits(
+        &self,
+        line: &Line<'_>,
+        mut members: Members,
+    ) -> Result<Vec<Replacement>, DocumentError> {
         let text = line.document.text();
         match self.direction {
             Direction::Protect { .. } if !members.is_empty() => {
                 let no_object = "the document is no object, so it has no place for an index";
                 let brace = text.find(|c: char| !c.is_ascii_whitespace()).filter(|at| text[*at..].starts_with('{'));
                 let start = brace.ok_or_else(|| DocumentError::new(ErrorKind::InvalidInput, no_object))? + 1;
-                let mut added = String::new();
-                for (name, rules) in &self.members {
-                    if !rules.locate(&line.document)?.is_empty() {
-                        return Err(refused("the document has the member of an index already").with_detail(name));
-                    }
-                    let Some((is_list, tokens)) = members.get(name) else { continue };
-                    let mut quoted = Vec::new();
-                    push_string(name, &mut quoted);
-                    added.push_str(&String::from_utf8_lossy(&quoted));
-                    added.push(':');
-                    added.push_str(&json(*is_list, tokens));
-                    added.push(',');
+                let mut added = Vec::new();
+                for name in &self.members {
+                    let Some(tokens) = members.remove(name) else { continue };
+                    push_string(name, &mut added);
+                    added.push(b':');
+                    added.extend_from_slice(tokens.json()?.as_bytes());
+                    added.push(b',');
                 }
-                Ok(vec![(start..start, Zeroizing::new(added.into_bytes()))])
+                Ok(vec![(start..start, Zeroizing::new(added))])
             }
             Direction::Reveal => {
-                let mut values = Vec::new();
-                for (_, rules) in &self.members {
-                    values.extend(rules.locate(&line.document)?.into_iter().map(|found| found.span));
+                let (mut members, mut spans) = (Vec::new(), Vec::new());
+                for inserted in &line.inserted {
+                    match inserted {
+                        Inserted::Member(value) => members.push(value.clone()),
+                        Inserted::Item(span) => spans.push(span.clone()),
+                    }
                 }
-                Ok(member_spans(text, values).into_iter().map(|span| (span, Zeroizing::default())).collect())
+                spans.extend(removals(text, members));
+                Ok(spans.into_iter().map(|span| (span, Zeroizing::default())).collect())
             }
             _ => Ok(Vec::new()),
         }
     }
 }
 
-/// The tokens as JSON: a number, or a text of hexadecimal digits, or a list of them; `null` if there is none.
-fn json(is_list: bool, tokens: &[Token]) -> String {
-    let one = |token: &Token| match token {
-        Token::Integer(_) => token.to_string(),
-        Token::Bytes(_) => format!("\"{token}\""),
+impl Tokens {
+    /// A number, or a text of hexadecimal digits, or a list of them; `null` if there is none. Of equal tokens all but one give way to
+    /// random ones, so that a document does not tell whether two of its values are equal.
+    fn json(mut self) -> Result<String, Error> {
+        let count = self.tokens.len();
+        self.tokens.sort_unstable();
+        self.tokens.dedup();
+        while self.tokens.len() < count {
+            self.tokens.push(random(self.bits)?);
+        }
+        self.tokens.sort_unstable();
+        let one = |token: &Token| match token {
+            Token::Integer(_) => token.to_string(),
+            Token::Bytes(_) => format!("\"{token}\""),
+        };
+        Ok(match &self.tokens[..] {
+            [] => "null".to_owned(),
+            [token] if !self.is_list => one(token),
+            tokens => format!("[{}]", tokens.iter().map(one).collect::<Vec<_>>().join(",")),
+        })
+    }
+}
+
+/// A token that finds nothing but by chance.
+fn random(bits: u16) -> Result<Token, Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Error::from(ErrorKind::RandomnessUnavailable).with_source(error))?;
+    let Some(shift) = 64_u32.checked_sub(u32::from(bits)).filter(|shift| *shift > 0) else {
+        return Ok(Token::Bytes(bytes));
     };
-    match tokens {
-        [] => "null".to_owned(),
-        [token] if !is_list => one(token),
-        _ => format!("[{}]", tokens.iter().map(one).collect::<Vec<_>>().join(",")),
-    }
-}
-
-/// The members of these values, each run of them with the comma behind it, or else the one before it.
-fn member_spans(text: &str, values: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    let bytes = text.as_bytes();
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    let mut members: Vec<Range<usize>> =
-        values.into_iter().map(|value| name_start(bytes, value.start)..value.end).collect();
-    members.sort_by_key(|member| member.start);
-    for member in members {
-        let joins = |run: &Range<usize>| text[run.end..member.start].trim_matches([' ', '\t', '\r', '\n']) == ",";
-        match runs.last_mut().filter(|run| joins(run)) {
-            Some(run) => run.end = member.end,
-            None => runs.push(member),
-        }
-    }
-    let is_space = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_whitespace);
-    for run in &mut runs {
-        let mut end = run.end;
-        while is_space(end) {
-            end += 1;
-        }
-        if bytes.get(end) == Some(&b',') {
-            run.end = end + 1;
-            continue;
-        }
-        let mut start = run.start;
-        while start > 0 && is_space(start - 1) {
-            start -= 1;
-        }
-        if start > 0 && bytes[start - 1] == b',' {
-            run.start = start - 1;
-        }
-    }
-    runs
-}
-
-/// Where the name begins whose value begins at `value`: back over the colon to its closing quote, and on to its opening one.
-fn name_start(bytes: &[u8], value: usize) -> usize {
-    let closing = bytes[..value].iter().rposition(|byte| *byte == b'"').unwrap_or_default();
-    let opening = (0..closing).rev().find(|at| bytes[*at] == b'"' && !is_escaped(bytes, *at));
-    opening.unwrap_or_default()
-}
-
-/// Whether an odd number of backslashes stands before `at`.
-fn is_escaped(bytes: &[u8], at: usize) -> bool {
-    bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
+    let number = bytes.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)).unbounded_shr(shift);
+    Ok(Token::Integer(i64::try_from(number).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -163,26 +162,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_go_with_their_commas() {
-        for (text, left) in [
-            (r#"{"i":1,"a":2}"#, r#"{"a":2}"#),
-            (r#"{"a":2 , "i" : 1 }"#, r#"{"a":2  }"#),
-            (r#"{"a":2,"i":1,"b":3}"#, r#"{"a":2,"b":3}"#),
-            (r#"{"i":1}"#, "{}"),
-            (r#"{"x\"i":1,"a":2}"#, r#"{"a":2}"#),
-            (r#"{"a":2,"i":1, "j":1}"#, r#"{"a":2}"#),
-            (r#"{"i":1,"j":1,"a":2}"#, r#"{"a":2}"#),
-            (r#"{"i":1,"a":2,"j":1}"#, r#"{"a":2}"#),
-        ] {
-            let values = text.match_indices('1').map(|(at, _)| at..at + 1).collect();
-            let mut out = String::new();
-            let mut copied = 0;
-            for span in member_spans(text, values) {
-                out.push_str(&text[copied..span.start]);
-                copied = span.end;
-            }
-            out.push_str(&text[copied..]);
-            assert_eq!(out, left);
-        }
+    fn equal_tokens_do_not_show() {
+        let json = |tokens: &[i64], is_list| {
+            let tokens = tokens.iter().map(|number| Token::Integer(*number)).collect();
+            Tokens { is_list, bits: 63, tokens }.json().expect("random bytes")
+        };
+        assert_eq!(json(&[], true), "null");
+        assert_eq!(json(&[7], false), "7");
+        assert_eq!(json(&[9, 7], true), "[7,9]");
+        let padded: Vec<i64> = serde_json::from_str(&json(&[7, 9, 7, 7], true)).expect("a list");
+        assert!(padded.len() == 4 && padded.is_sorted());
+        assert!([7, 9].iter().all(|token| padded.iter().filter(|other| *other == token).count() == 1));
+        assert!((0..200).all(|_| matches!(random(3), Ok(Token::Integer(0..8)))));
+        assert!(matches!(random(256), Ok(Token::Bytes(_))));
     }
 }

@@ -99,6 +99,10 @@ impl Kind {
         self.policy.only_if.keys()
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.policy.name
+    }
+
     pub(super) fn place(&self) -> Place {
         Place(self.policy.header)
     }
@@ -154,7 +158,7 @@ impl DocumentCipher<'_> {
         let sealed = sealer.seal(row.as_ref().map(|row| row.as_bytes()), &values, &beside, 1)?;
         let header =
             HeaderTexts { document: sealed.header.to_text(), manifest: sealed.manifest.as_ref().map(manifest_text) };
-        let (span, text) = kind.place().insert(&line.document, &header)?;
+        let (span, text) = kind.place().insert(&line.document, &line.found, &header)?;
         for (i, &found) in own.iter().enumerate() {
             let mut text = vec![b'"'];
             push_body_text(sealed.bodies.bytes(i), &mut text);
@@ -174,7 +178,7 @@ impl DocumentCipher<'_> {
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let (own, other) = self.split(line);
-        let Some((header, span)) = &line.header else {
+        let Some(header) = &line.header else {
             return match (own.is_empty(), kind.policy.manifest) {
                 (false, _) => Err(DocumentError::new(
                     ErrorKind::Malformed,
@@ -230,7 +234,6 @@ impl DocumentCipher<'_> {
             push_value("", &opened.values().value(i), self.one_line(), &mut out)?;
             replaced[found] = Some((line.found[found].span.clone(), out));
         }
-        replaced.push(Some((span.clone(), Zeroizing::default())));
         Ok(())
     }
 

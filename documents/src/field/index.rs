@@ -34,6 +34,12 @@ impl FieldIndex {
         self.indexer.tokens_column(values)
     }
 
+    /// The bits of its tokens.
+    #[must_use]
+    pub fn bits(&self) -> u16 {
+        self.indexer.index().bits
+    }
+
     /// Whether a value may have several tokens, so that they always stand as a list.
     #[must_use]
     pub fn is_list(&self) -> bool {

@@ -25,11 +25,12 @@ struct Segment {
     span: Range<usize>,
 }
 
-/// A value: which rule selects it, in which segment it is (from 0), and its bytes.
+/// A value: which rule selects it, in which segment it is (from 0), in which repetition (from 1), and its bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Located {
     pub(crate) rule: usize,
     pub(crate) segment: usize,
+    pub(crate) repetition: usize,
     pub(crate) span: Range<usize>,
 }
 
@@ -151,11 +152,11 @@ impl<'a> Message<'a> {
                 wanted = later;
                 let now = &now[now.partition_point(|&rule| rules.path(rule).field < number)..];
                 if !now.is_empty() {
-                    for repetition in self.split(field, self.delimiters.repetition) {
-                        let values = now.iter().map(|&rule| (rule, self.part(repetition.clone(), rules.path(rule))));
+                    for (repetition, whole) in (1..).zip(self.split(field, self.delimiters.repetition)) {
+                        let values = now.iter().map(|&rule| (rule, self.part(whole.clone(), rules.path(rule))));
                         let values =
                             values.filter_map(|(rule, span)| Some((rule, span.filter(|span| !span.is_empty())?)));
-                        found.extend(values.map(|(rule, span)| Located { rule, segment: index, span }));
+                        found.extend(values.map(|(rule, span)| Located { rule, segment: index, repetition, span }));
                         if found.len() > MAX_VALUES {
                             return Err(Hl7Error::TooMany { message: self.number });
                         }
@@ -197,9 +198,9 @@ impl<'a> Message<'a> {
         Ok(())
     }
 
-    /// The indexes of the segments that `path` is in.
-    pub(crate) fn segments_of(&self, path: &SegmentPath) -> Vec<usize> {
-        (0..self.segments.len()).filter(|&index| self.segments[index].id == path.segment).collect()
+    /// The indexes of the segments of this name.
+    pub(crate) fn segments_of(&self, id: [u8; 3]) -> Vec<usize> {
+        (0..self.segments.len()).filter(|&index| self.segments[index].id == id).collect()
     }
 
     /// The value of `path` in one of its segments, in the first repetition; `None` if it is not there or empty.

@@ -28,10 +28,7 @@ impl SegmentPath {
         let wrong = |reason| Hl7Error::Path { path: text.to_owned(), reason };
         let shape = "write SEG-FIELD[.COMPONENT[.SUBCOMPONENT]], such as PID-3.1";
         let (segment, places) = text.split_once('-').ok_or_else(|| wrong(shape))?;
-        let segment = <[u8; 3]>::try_from(segment.as_bytes()).map_err(|_| wrong(shape))?;
-        if !is_segment_id(&segment) {
-            return Err(wrong(shape));
-        }
+        let segment = segment_id(segment).ok_or_else(|| wrong(shape))?;
         // Rust's parser would take a sign and leading zeros, too.
         let number = |digits: &str| match digits.as_bytes() {
             [b'1'..=b'9', ..] => digits.parse::<u32>().map_err(|_| wrong(shape)),
@@ -46,10 +43,38 @@ impl SegmentPath {
         if BATCH_SEGMENTS.contains(&&segment) {
             return Err(wrong("segments of files and batches stay as they are"));
         }
-        if segment == *b"MSH" && matches!(field, 1 | 2 | 18) {
-            return Err(wrong("messages are read by their delimiters and character set, which stay as they are"));
+        let path = Self { segment, field, component, subcomponent };
+        match path.is_needed_to_read() {
+            true => Err(wrong("messages are read by their delimiters and character set, which stay as they are")),
+            false => Ok(path),
         }
-        Ok(Self { segment, field, component, subcomponent })
+    }
+
+    /// Whether it is of the delimiters or the character set.
+    pub(crate) const fn is_needed_to_read(&self) -> bool {
+        matches!((&self.segment, self.field), (b"MSH", 1 | 2 | 18))
+    }
+
+    /// The segment that it is in.
+    pub(crate) const fn segment(&self) -> [u8; 3] {
+        self.segment
+    }
+
+    /// The field that it is in.
+    pub(crate) const fn to_field(self) -> Self {
+        Self { component: None, subcomponent: None, ..self }
+    }
+
+    /// The part that a value without parts is: a field without components is its own first one.
+    pub(crate) fn to_first_part(self) -> Self {
+        Self { component: self.component.or(Some(1)), subcomponent: self.subcomponent.or(Some(1)), ..self }
+    }
+
+    /// Where one value is: in which of the segments of its name, in which repetition, both from 1: `OBX[2]-5[1]`.
+    pub(crate) fn place(&self, segment: usize, repetition: usize) -> String {
+        let parts = [self.component, self.subcomponent].into_iter().flatten().map(|number| format!(".{number}"));
+        let parts = parts.collect::<String>();
+        format!("{}[{segment}]-{}[{repetition}]{parts}", self.segment.escape_ascii(), self.field)
     }
 
     /// Whether the two select the same value, or one selects a part of what the other selects.
@@ -66,6 +91,11 @@ impl fmt::Display for SegmentPath {
         write!(f, "{}-{}", self.segment.escape_ascii(), self.field)?;
         [self.component, self.subcomponent].iter().flatten().try_for_each(|number| write!(f, ".{number}"))
     }
+}
+
+/// The name of a segment, where `text` is one.
+pub(crate) fn segment_id(text: &str) -> Option<[u8; 3]> {
+    <[u8; 3]>::try_from(text.as_bytes()).ok().filter(|id| is_segment_id(id))
 }
 
 /// Whether these bytes are the name of a segment: a letter, then letters or digits, upper case.
@@ -110,8 +140,14 @@ impl SegmentRules {
         &self.paths
     }
 
+    /// Whether a rule selects the value at `path`, which has no parts.
+    pub(crate) fn select(&self, path: &SegmentPath) -> bool {
+        let path = path.to_first_part();
+        self.of(path.segment).iter().any(|&rule| self.paths[rule].overlaps(&path))
+    }
+
     /// The rules for a segment.
-    pub(super) fn of(&self, segment: [u8; 3]) -> &[usize] {
+    pub(crate) fn of(&self, segment: [u8; 3]) -> &[usize] {
         self.by_segment.get(&segment).map_or(&[], Vec::as_slice)
     }
 }

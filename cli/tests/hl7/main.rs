@@ -1,6 +1,10 @@
 //! HL7 v2 messages: every byte comes back, what the policy names is sealed, and nothing that was moved or made up is revealed.
 
+mod clear;
+#[path = "../common/mod.rs"]
 mod common;
+mod moves;
+mod replaced;
 
 use common::{DATA, KEY, POLICY, USAGE, World, argument, contains, repository};
 use std::fs;
@@ -259,6 +263,16 @@ fn what_the_policy_has_wrong() {
         (one("type = \"json\"\nsegments = [\"PID-5\"]"), &["no JSON"]),
         (one("row_binding = \"$.id\"\nsegments = [\"PID-5\"]"), &["field f", "names no HL7 segment"]),
         (one("row_binding = { segment = \"PID\" }\nsegments = [\"PID-5\"]"), &["field f", "SEG-FIELD"]),
+        (
+            one("row_binding = { segments = [\"PID\", \"MSH-10?\"] }\nsegments = [\"PID-5\"]"),
+            &["field f", "question mark"],
+        ),
+        (one("row_binding = { segments = [\"PID-3.1?\"] }\nsegments = [\"PID-5\"]"), &["field f", "SEG-FIELD"]),
+        (
+            one("row_binding = { segments = [\"PID-3\", \"PID-5\"] }\nsegments = [\"PID-5\"]"),
+            &["is bound to PID-5", "PID-5 is protected"],
+        ),
+        (one("only_if = { \"PID-8\" = \"F\" }\nsegments = [\"PID-5\"]"), &["field f", "only_if is about JSON paths"]),
         (
             one("row_binding = { segment = \"PID-5.1\" }\nsegments = [\"PID-5\"]"),
             &["is bound to PID-5.1", "PID-5 is protected"],

@@ -1,0 +1,253 @@
+//! What a trail adds up to, line by line. Of what happens with every value only sums are kept, so that memory grows with the hours, actors and
+//! fields of a trail, and with what happened to keys, but not with its length.
+
+use crate::evidence::Watch;
+use crate::time::{self, DAY, HOUR};
+use crate::trail::{Anomaly, DAYS, DayUse, Happening};
+use keyfold_audit::{Event, NoLine};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Actions that belong in the history.
+const HISTORY: [&str; 18] = [
+    "key-made",
+    "state-changed",
+    "reparent",
+    "rewrap",
+    "drill",
+    "backup",
+    "restore",
+    "shred-scheduled",
+    "shred-cancelled",
+    "shredded",
+    "shred-confirmed",
+    "hold-placed",
+    "hold-lifted",
+    "provision",
+    "revoke",
+    "reencrypt",
+    "reconfigured",
+    "statement-signed",
+];
+
+/// Of them, those that change keys.
+const CHANGES: [&str; 10] = [
+    "key-made",
+    "state-changed",
+    "reparent",
+    "rewrap",
+    "restore",
+    "shred-scheduled",
+    "shredded",
+    "hold-lifted",
+    "provision",
+    "revoke",
+];
+
+/// An actor and a field.
+pub(crate) type Pair = (String, String);
+
+/// The sums.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) events: u64,
+    /// When the first and the last event were, in seconds, and as they say it.
+    pub(crate) first: Option<(u64, String)>,
+    pub(crate) last: Option<(u64, String)>,
+    pub(crate) actors: BTreeSet<String>,
+    pub(crate) lost: u64,
+    /// Lines that are none, and events without a time.
+    pub(crate) unread: u64,
+    pub(crate) total: DayUse,
+    /// Of the last days, from day 0 of the chart on.
+    pub(crate) days: BTreeMap<u64, DayUse>,
+    pub(crate) history: Vec<(u64, Happening)>,
+    pub(crate) calls: BTreeMap<String, CallCounts>,
+    /// Opened values of an hour, by actor and field.
+    pub(crate) opened: BTreeMap<Pair, BTreeMap<u64, u64>>,
+    /// By day, actor and what failed.
+    pub(crate) failures: BTreeMap<(u64, String, String), u64>,
+    /// Opened values and changes of keys outside of usual hours, by day and actor.
+    pub(crate) outside: BTreeMap<(u64, String), (u64, BTreeSet<&'static str>)>,
+    /// Values in clear that were read, by hour, actor and field.
+    pub(crate) clear: BTreeMap<(u64, String, String), u64>,
+    /// Events that are dated after the report, by actor.
+    pub(crate) later: BTreeMap<String, Later>,
+    /// What is worth a look each time.
+    pub(crate) singly: Vec<Anomaly>,
+}
+
+/// Events that are dated after the report.
+#[derive(Default)]
+pub(crate) struct Later {
+    pub(crate) events: u64,
+    pub(crate) opened: u64,
+    pub(crate) last: u64,
+}
+
+/// Requests to one KEK.
+#[derive(Default)]
+pub(crate) struct CallCounts {
+    pub(crate) wraps: u64,
+    pub(crate) unwraps: u64,
+    pub(crate) other: u64,
+    pub(crate) failed: u64,
+    pub(crate) requests: u64,
+    /// How long each took, in milliseconds.
+    pub(crate) took: Vec<f64>,
+}
+
+impl Counts {
+    /// Adds a line, without its line feed. `at`: the time of the report.
+    pub(crate) fn add(&mut self, line: &[u8], at: u64, watch: &Watch) {
+        let event = match Event::read(line) {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(NoLine) => return self.unread += 1,
+        };
+        let Some(seconds) = time::parse(&event.time) else { return self.unread += 1 };
+        let actor = event.text("actor").unwrap_or_default().to_owned();
+        if seconds > at {
+            let later = self.later.entry(actor).or_default();
+            later.events += 1;
+            later.opened += count(&event, "opened");
+            later.last = later.last.max(seconds);
+            return;
+        }
+        self.events += 1;
+        if !self.actors.contains(&actor) {
+            self.actors.insert(actor.clone());
+        }
+        let time = (seconds, event.time.clone());
+        if self.first.as_ref().is_none_or(|first| time < *first) {
+            self.first = Some(time.clone());
+        }
+        if self.last.as_ref().is_none_or(|last| time > *last) {
+            self.last = Some(time);
+        }
+        match event.action.as_str() {
+            "use" => self.add_use(&event, seconds, at, &actor),
+            action => {
+                if HISTORY.contains(&action) {
+                    self.history.push((seconds, happening(&event, &actor)));
+                }
+                if failed(&event) {
+                    let what = format!("{action}: {}", event.text("outcome").unwrap_or_default());
+                    *self.failures.entry((seconds / DAY, actor.clone(), what)).or_default() += 1;
+                }
+                self.add_call(&event);
+            }
+        }
+        self.add_outside(&event, seconds, watch, &actor);
+        self.add_singly(&event, seconds, &actor);
+    }
+
+    fn add_use(&mut self, event: &Event, seconds: u64, at: u64, actor: &str) {
+        let field = event.text("field").unwrap_or_default();
+        add(&mut self.total, event);
+        let first = first_day(at);
+        if let Some(day) = (seconds / DAY).checked_sub(first) {
+            add(self.days.entry(day).or_default(), event);
+        }
+        let opened = count(event, "opened");
+        if opened > 0 {
+            let hours = self.opened.entry((actor.to_owned(), field.to_owned())).or_default();
+            *hours.entry(seconds / HOUR).or_default() += opened;
+        }
+        for (class, n) in failures(event) {
+            let what = format!("values of {field}: {class}");
+            *self.failures.entry((seconds / DAY, actor.to_owned(), what)).or_default() += n;
+        }
+        let clear = count(event, "clear");
+        if clear > 0 {
+            *self.clear.entry((seconds / HOUR, actor.to_owned(), field.to_owned())).or_default() += clear;
+        }
+    }
+
+    fn add_call(&mut self, event: &Event) {
+        let action = event.action.as_str();
+        let is_asked = matches!(action, "wrap" | "unwrap" | "recovery" | "break-glass" | "drill" | "probe");
+        let Some(kek) = event.text("kek").filter(|_| is_asked) else { return };
+        let calls = self.calls.entry(kek.to_owned()).or_default();
+        match action {
+            "wrap" => calls.wraps += 1,
+            "unwrap" => calls.unwraps += 1,
+            _ => calls.other += 1,
+        }
+        calls.failed += u64::from(failed(event));
+        calls.requests += count(event, "requests");
+        calls.took.extend(milliseconds(event));
+    }
+
+    /// Values that were opened, and keys that were changed, when nobody should be at work.
+    fn add_outside(&mut self, event: &Event, seconds: u64, watch: &Watch, actor: &str) {
+        if watch.hours.as_ref().is_none_or(|hours| hours.contain(seconds)) {
+            return;
+        }
+        let changed = CHANGES.iter().find(|action| **action == event.action);
+        let opened = if event.action == "use" { count(event, "opened") } else { 0 };
+        if opened > 0 || changed.is_some() {
+            let (values, changes) = self.outside.entry((seconds / DAY, actor.to_owned())).or_default();
+            *values += opened;
+            changes.extend(changed);
+        }
+    }
+
+    fn add_singly(&mut self, event: &Event, seconds: u64, actor: &str) {
+        let mut add = |kind, what: String| self.singly.push(Anomaly { kind, at: time::minute(seconds), what });
+        let kek = event.text("kek").unwrap_or_default();
+        match event.action.as_str() {
+            "break-glass" => add("break-glass", format!("{actor} had KEK {kek} asked; the trail has the reason")),
+            "recovery" => add("recovery", format!("{actor} had KEK {kek} asked in recovery mode")),
+            _ => {}
+        }
+        let lost = event.number("lost").unwrap_or(0);
+        if lost > 0 {
+            add("lost-events", format!("{lost} events of {actor} could not be recorded before this time"));
+            self.lost += lost;
+        }
+    }
+}
+
+/// The first day of the table and chart of uses, in days since 1970.
+pub(crate) fn first_day(at: u64) -> u64 {
+    (at / DAY + 1).saturating_sub(DAYS)
+}
+
+fn count(event: &Event, name: &str) -> u64 {
+    event.detail(name).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn failed(event: &Event) -> bool {
+    event.text("outcome").is_some_and(|outcome| outcome != "ok")
+}
+
+/// Failures that a `use` counts, by class.
+fn failures(event: &Event) -> impl Iterator<Item = (&str, u64)> {
+    // Classes of errors begin with a capital, what was used does not.
+    let classes = event.details().filter(|(name, _)| name.starts_with(|c: char| c.is_ascii_uppercase()));
+    classes.map(|(name, count)| (name, count.parse().unwrap_or(0)))
+}
+
+fn milliseconds(event: &Event) -> Option<f64> {
+    event.number("latency_us").map(|micros| micros as f64 / 1e3)
+}
+
+fn add(sum: &mut DayUse, event: &Event) {
+    sum.sealed += count(event, "sealed");
+    sum.opened += count(event, "opened");
+    sum.searched += count(event, "searched");
+    sum.failed += failures(event).map(|(_, n)| n).sum::<u64>();
+}
+
+fn happening(event: &Event, actor: &str) -> Happening {
+    Happening {
+        time: event.time.clone(),
+        action: event.action.clone(),
+        outcome: event.text("outcome").unwrap_or_default().to_owned(),
+        actor: actor.to_owned(),
+        key_id: event.text("key_id").map(str::to_owned),
+        kek: event.text("kek").map(str::to_owned),
+        took_ms: milliseconds(event),
+        details: event.details().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+    }
+}
