@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes made-up Patient, Device, Encounter and Observation resources, and the list of what identifies somebody in them.
+"""Writes made-up Patient, Device, Encounter and Observation resources, alone and in Bundles, and the list of what identifies somebody in them.
 
     python3 policies/resources.py            writes resources.ndjson and resources.identifiers beside this file
     python3 policies/resources.py --check    says whether both are what it writes
@@ -232,6 +232,9 @@ def observation(name, owner, visit, own_device, at):
     if code == "30525-0":
         # Not planted: a short number is anywhere. That it is sealed shows by its place.
         resource["valueQuantity"] = {"value": 90 + number(name, 9), "unit": unit}
+        if at % 8 == 3:
+            # The code may be any of the codings.
+            resource["code"]["coding"].insert(0, {"system": "http://example.org/codes", "code": "AGE-AT-VISIT"})
     elif at % 5 == 1:
         resource["valueString"] = plant(f"Seen with {person(owner)['name']}, see chart {digits(name + 'chart', 8)}")
     elif at % 5 == 2:
@@ -241,11 +244,40 @@ def observation(name, owner, visit, own_device, at):
     resource["component"] = [
         {"code": {"text": "comment"}, "valueString": plant(f"Relative of {person(owner)['family']}, {digits(name + 'rel', 8)}")},
         {"code": {"text": what}, "valueQuantity": {"value": number(name + "c", 300) / 10, "unit": unit}},
+        {
+            "code": {"coding": [{"system": "http://example.org/codes", "code": "AGE"}, {"system": "http://loinc.org", "code": "30525-0"}]},
+            "valueQuantity": {"value": 90 + number(name + "age", 9), "unit": "a"},
+        },
     ]
     if at:
         resource["hasMember"] = [reference("Observation", name[:-1] + str(at - 1))]
         resource["derivedFrom"] = [reference("Media", name + "media", "Picture " + digits(name + "pic", 9))]
     return resource
+
+
+def bundle(owner):
+    """What a server answers that was asked for everything about a patient."""
+    name, visit = owner + "-bundle", owner + "-visit0"
+    inside = [patient(owner), device(f"{owner}-device", owner), encounter(visit, owner), observation(visit + "-o0", owner, visit, f"{owner}-device", 3)]
+
+    def entry(resource):
+        kind, id = resource["resourceType"], resource["id"]
+        return {
+            "link": [{"relation": "self", "url": plant(f"https://fhir.example/{kind}/{id}")}], "fullUrl": plant("urn:uuid:" + id),
+            "_fullUrl": extension(name + kind), "resource": resource, "search": {"mode": "match"},
+            "request": {"method": "PUT", "url": plant(f"{kind}/{id}"), "ifMatch": plant(f'W/"{digits(name + kind, 9)}"')},
+            "response": {
+                "status": "200", "location": plant(f"{kind}/{id}/_history/{digits(name + kind + 'h', 9)}"), "lastModified": moment(name + kind),
+                "outcome": {"resourceType": "OperationOutcome", "issue": [{"diagnostics": plant(f"{person(owner)['name']} was merged")}]},
+            },
+        }
+
+    return {
+        "resourceType": "Bundle", "id": plant(uuid(name)), "identifier": {"value": plant("BUNDLE-" + digits(name, 9))},
+        "meta": {"lastUpdated": moment(name + "meta")}, "type": "searchset", "timestamp": moment(name),
+        "link": [{"relation": "self", "url": plant(f"https://fhir.example/Patient/{uuid(owner)}/$everything")}],
+        "entry": [entry(resource) for resource in inside],
+    }
 
 
 def resources():
@@ -258,6 +290,7 @@ def resources():
             for result in range(3):
                 name, at_all = f"{owner}-visit{visit}-o{result}", result + visit * 2 + at
                 yield observation(name, owner, f"{owner}-visit{visit}", f"{owner}-device", at_all)
+    yield bundle("p1")
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Tokens of blind indexes and format-preserving encryption: a second implementation of docs/FORMAT.md §17. Not for production."""
+"""Tokens of blind indexes, format-preserving encryption, proofs of random tokens: a second implementation of docs/FORMAT.md §17. Not for production."""
 import datetime, hmac, math, re, struct, unicodedata
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 import decoder
@@ -29,15 +29,17 @@ def date(name, value):
     days = struct.unpack(">i", value)[0] if name == "date" else struct.unpack(">qI", value)[0] // 86400
     return decoder.attempt("InvalidInput", OverflowError, lambda: (EPOCH + datetime.timedelta(days)).date().isoformat())
 
-def phone(text, country, trunk):
+def phone(text, country, trunk, international):
     text = text.strip(" ")
     if not text:
         return ""
     check(re.fullmatch(r"\+?[0-9 ./()\u00a0-]*", text), "InvalidInput")
     digits = re.sub("[^0-9]", "", text)
-    if text[0] != "+":
-        check(country or digits.startswith("00"), "InvalidInput")
-        digits = digits[2:] if digits.startswith("00") else country + digits.removeprefix(trunk or "")
+    prefix = "" if text[0] == "+" else next((p for p in ("00", international) if p and digits.startswith(p)), None)
+    check(prefix is not None or country, "InvalidInput")
+    check(prefix is None or not re.search(r"\([^()0-9]*0[^()0-9]*\)", text), "InvalidInput")
+    digits = digits[len(prefix) :] if prefix is not None else country + digits.removeprefix(trunk or "")
+    check(digits[:1] != "1" or len(digits) == 11, "InvalidInput")
     check(7 <= len(digits) <= 15 and digits[0] != "0", "InvalidInput")
     return digits
 
@@ -55,7 +57,7 @@ def normal_forms(index, name, value):  # pairs of parameter and bytes
     text = str(int.from_bytes(value, "big", signed=True)) if name == "integer" else value.decode()
     if kind == "digits":
         check(not any(c not in "0123456789" and unicodedata.category(c)[0] == "N" for c in text), "InvalidInput")
-    form = {"digits": lambda: re.sub("[^0-9]", "", text), "phone": lambda: phone(text, index["country_code"], index["trunk_prefix"])}.get(kind, lambda: fold(text))()
+    form = {"digits": lambda: re.sub("[^0-9]", "", text), "phone": lambda: phone(text, index["country_code"], index["trunk_prefix"], index["international_prefix"])}.get(kind, lambda: fold(text))()
     lengths = index["length"] if kind == "prefix" else [0]
     return [(n, form[:n or None].encode()) for n in lengths] if form else []
 
@@ -126,8 +128,15 @@ def preserve(key, case, text, sign):  # §17.4; sign 1 encrypts, -1 decrypts
     replaced = iter(replaced)
     return "".join(ALPHABET[next(replaced)] if c in ALPHABET[:radix] else c for c in text), tweak
 
-def run(keyring, indexes, formats):
-    for case in indexes + formats:
+def prove(key, case):  # §17.5
+    value = bytes([decoder.TYPES.index(case["type"]) + 1]) + bytes.fromhex(case["value"])
+    message = b"\x10keyfold/token/v1" + bound(case) + bytes([len(case["token"])]) + case["token"].encode() + value
+    proof = hmac.digest(decoder.derive(key, b"keyfold/v1/lookup/token-proof"), message, "sha256")
+    check(hmac.compare_digest(proof, bytes.fromhex(case["proof"])), "DecryptionFailed")
+    return message
+
+def run(keyring, indexes, formats, proofs):
+    for case in indexes + formats + proofs:
         try:
             slot, key = keyring.lookup[case["partition"]], (bytes(32), bytes(37))
             if "key_id" in case:
@@ -135,6 +144,8 @@ def run(keyring, indexes, formats):
             if "index" in case:
                 messages, found = tokens(key, case)
                 same = [message.hex() for message in messages] == case["messages"] and found == case["tokens"]
+            elif "proof" in case:
+                same = prove(key, case).hex() == case["message"]
             else:
                 encrypted, tweak = preserve(key, case, case["text"], 1)
                 same = (encrypted, tweak.hex()) == (case["encrypted"], case["tweak"]) and preserve(key, case, encrypted, -1)[0] == case["text"]
@@ -142,4 +153,4 @@ def run(keyring, indexes, formats):
         except decoder.Refused as refused:
             found = str(refused)
         assert found == case["expect"], f"{case['id']} ({case['note']}): {found}, expected {case['expect']}"
-    return len(indexes + formats)
+    return len(indexes + formats + proofs)

@@ -28,6 +28,6 @@ def run(folder):
     count += bundle.run(json.loads((folder / "bundle.json").read_text())["cases"])
     keyring = decoder.Keyring(ring, ring["keks"], records)
     count += document.run(keyring, json.loads((folder / "document.json").read_text())["cases"])
-    indexes, formats = (json.loads((folder / f"{file}.json").read_text())["cases"] for file in ("index", "fpe"))
-    count += lookup.run(decoder.Keyring(ring, ring["keks"], records), indexes, formats)
+    lookups = [json.loads((folder / f"{file}.json").read_text())["cases"] for file in ("index", "fpe", "token")]
+    count += lookup.run(decoder.Keyring(ring, ring["keks"], records), *lookups)
     print(f"{count} vectors pass")

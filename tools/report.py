@@ -47,11 +47,12 @@ POLICY = """
 version = 1
 rows = 1000000
 [documents.letter]
-only_if = { "$.kind" = "letter" }
+only_if = { "$.resourceType" = "Letter" }
 row_binding = "$.id"
 manifest = "written"
 [fields."letter.text"]
 mode = "document"
+only_if = { "$.resourceType" = "Letter" }
 paths = ["$.text"]
 [fields."study.code"]
 identifier = "R"

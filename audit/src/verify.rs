@@ -56,7 +56,7 @@ pub async fn verify(files: &[AuditText], expected: &Expected) -> Report {
     verify_parsed(parsed, expected).await.expect("memory can be read")
 }
 
-/// As [`verify`], of files that are not read into memory: some 150 bytes are kept of each line, and the line is read again when its MAC is checked.
+/// As [`verify`], of files that are not read into memory: some 130 bytes are kept of each line, and the line is read again when its MAC is checked.
 ///
 /// # Errors
 ///

@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
 POLICY = """\
 version = 1
+rows = 1000000
 [fields."patient.ssn"]
 row_binding = "patient_id"
 [fields.bound]
@@ -34,6 +35,7 @@ type = "text"
 [fields.mrn.index.exact]
 kind = "exact"
 bits = 256
+unique = true
 [fields.mrn.index.start]
 kind = "prefix"
 length = [3]
@@ -60,10 +62,12 @@ paths = ["$.ssn"]
 [fields."patient.ssn".index.lookup]
 kind = "digits"
 bits = 63
+unique = true
 column = "ssn_index"
 [fields."patient.ssn".index.whole]
 kind = "exact"
 bits = 256
+unique = true
 [fields."patient.name"]
 mode = "document"
 paths = ["$.name[*]"]

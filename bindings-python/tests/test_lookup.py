@@ -21,9 +21,11 @@ row_binding = "id"
 [fields."patient.ssn".index.lookup]
 kind = "digits"
 bits = 63
+unique = true
 [fields."patient.ssn".index.whole]
 kind = "exact"
 bits = 256
+unique = true
 [fields."patient.name"]
 row_binding = "none"
 type = "text"
@@ -47,6 +49,7 @@ required_context = ["tenant"]
 [fields.bound.index.exact]
 kind = "exact"
 bits = 256
+unique = true
 """
 SSN = "999-81-5679"
 

@@ -153,7 +153,10 @@ impl<W: Write> Printer<'_, W> {
         let about = from_text(&text.as_bytes()[start..], &mut bytes).and_then(|()| Sealed::parse(&bytes));
         let behind = if start > 0 { ", behind a prefix in clear" } else { "" };
         let not_text = |error: Error| match error.kind() {
-            ErrorKind::Malformed => Error::new(ErrorKind::Malformed, "not a sealed value in text form"),
+            ErrorKind::Malformed => Error::new(
+                ErrorKind::Malformed,
+                "not a sealed value in text form; a random token, or a value that keeps its format and that nothing authenticates, looks like any other text",
+            ),
             _ => error,
         };
         self.print(name, about.map(|sealed| About::value(&sealed)).map_err(not_text), behind)

@@ -77,8 +77,24 @@ fn unique_numbers_may_have_full_width_and_genders_no_index() {
         &["in.csv", "--column", "phone", "--kind", "phone", "--country-code", "49", "--trunk-prefix", "0"],
     );
     assert_eq!((&phones["rows"], &phones["refused"]), (&Json::from(5_400), &Json::from(600)));
-    let prefixes = advise(&world, &["in.csv", "--column", "number", "--kind", "prefix", "--length", "8", "--force"]);
-    assert!(prefixes["bits"].as_array().expect("a list").iter().all(|line| line["bits"].as_u64() <= Some(16)));
+    let prefixes = ["in.csv", "--column", "number", "--kind", "prefix", "--length", "9"];
+    let whole = advise(&world, &prefixes);
+    assert!(whole["bits"].as_array().expect("a list").iter().all(|line| line["bits"].as_u64() <= Some(16)));
+    // All differ, and yet they have no full width, but what the policy allows: 9 bits for one token, 3 for each of three.
+    assert_eq!((&whole["recommended"], &whole["unique"]), (&Json::from(9), &Json::from(false)));
+    let three = advise(&world, &[&prefixes[..], &["--length", "8", "--length", "7", "--bits", "3"]].concat());
+    assert_eq!((&three["recommended"], &three["allowed_bits"]), (&Json::from(3), &Json::from(9)));
+    let line = three["bits"].as_array().expect("a list").iter().find(|line| line["bits"] == 3).expect("3 bits");
+    // Of 7, 8 and 9 digits: 60 and 600 prefixes of 100 and 10 rows, and 6,000. Any of three tokens may be that of a query.
+    for (length, same) in [100.0, 10.0, 1.0].into_iter().enumerate() {
+        let expected = (6_000.0 - same) * (1.0 - 0.875_f64.powi(3));
+        assert!((line["by_length"][length].as_f64().expect("a number") - expected).abs() < 1e-6, "{line}");
+    }
+    assert_eq!(line["false_matches"], line["by_length"][2]);
+    for text in [&prefixes[..], &[&prefixes[..], &["--length", "8"]].concat()] {
+        let run = world.succeeds(&[&["index", "advise"], text].concat());
+        assert!(!run.stdout_text().contains("-0.000") && !run.stdout_text().contains("full width,"));
+    }
 
     world.refuses(&["index", "advise", "in.csv", "--column", "none"], USAGE, &["no column"]);
     world.refuses(&["index", "advise", "in.csv", "--column", "name", "--kind", "prefix"], USAGE, &["--length"]);

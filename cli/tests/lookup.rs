@@ -15,10 +15,12 @@ paths = ["$.ssn"]
 [fields."patient.ssn".index.lookup]
 kind = "digits"
 bits = 63
+unique = true
 column = "ssn_index"
 [fields."patient.ssn".index.whole]
 kind = "exact"
 bits = 256
+unique = true
 column = "ssn_whole"
 
 [fields."patient.name"]
@@ -100,6 +102,31 @@ fn columns_of_indexes_come_and_go() {
 }
 
 #[test]
+fn that_nobody_checks_what_indexes_show_is_said() {
+    let world = world();
+    let run = world.succeeds(&["protect", "in.csv", "--output", "sealed.csv"]);
+    assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    world.write("policy.toml", LOOKUP_POLICY.replace("rows = 1000000\n", ""));
+    let run = world.succeeds(&["protect", "in.csv", "--output", "sealed.csv", "--force"]);
+    assert!(
+        run.stderr.contains("WARNING") && run.stderr.contains("rows") && run.stderr.contains("patient.name"),
+        "{}",
+        run.stderr
+    );
+    // The ones of full width alone are said to be unique.
+    assert!(!run.stderr.contains("show together: patient.name, patient.ssn"), "{}", run.stderr);
+    let config = world.config();
+    let doctor = ["doctor", "--json", "--config", common::argument(&config), "--policy", "policy.toml"];
+    let doctor = world.run(&doctor);
+    let doctor = doctor.stdout_text();
+    assert!(
+        doctor.contains("field patient.name: nobody checks")
+            && doctor.contains("field patient.ssn: index lookup shows which rows are equal"),
+        "{doctor}"
+    );
+}
+
+#[test]
 fn members_of_indexes_come_and_go() {
     let world = world();
     let lines = concat!(
@@ -154,6 +181,8 @@ fn policies_whose_columns_cannot_be_meant_are_refused() {
         ("column = \"name_start\"", "column = \"mrn\"", "a field's and an index's"),
         ("columns = [\"name\"]", "columns = [\"name\", \"state\"]", "several columns"),
         ("rows = 1000000", "rows = 1000", "12 bits, of which 1000 rows allow 6"),
+        ("bits = 63\nunique = true", "bits = 63", "unique = true"),
+        ("length = [3, 4]", "length = [3, 4]\nunique = true", "full width"),
     ] {
         world.write("policy.toml", LOOKUP_POLICY.replace(from, to));
         world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &[says]);

@@ -22,6 +22,7 @@ row_binding = "patient_id"
 [fields."patient.ssn".index.lookup]
 kind = "digits"
 bits = 63
+unique = true
 column = "ssn_index"
 "#;
 
@@ -103,6 +104,35 @@ fn a_partition_whose_values_say_no_key_is_not_rotated() {
     world.refuses(&["keys", "rotate", "--partition", "none"], POLICY, &["no [lookup] section"]);
     let steps = world.succeeds(&rotate);
     assert_eq!(steps.stdout_text().matches("[lookup.\"default\"]").count(), 3, "{}", steps.stdout_text());
+}
+
+/// Once it is retired, the old key may be marked compromised, or be taken for so: the one that seals is none of its business.
+#[test]
+fn the_end_of_an_old_lookup_key_leaves_the_one_that_seals_alone() {
+    for state in ["compromised", "deactivated", "destroy-pending"] {
+        let world = World::new();
+        let steps = rotate(&world);
+        let id = |section: &str| section.split('"').find(|part| part.len() == 48).expect("a key ID").to_owned();
+        let (old, new) = (
+            id(&steps.publish[steps.publish.find("seals").expect("a key")..]),
+            id(&steps.retire[steps.retire.find("seals").expect("a key")..]),
+        );
+        let keys = || {
+            let run = world.succeeds(&["keys", "list", "--json"]);
+            let of = |json: &Json| (json["key_id"].as_str().unwrap_or_default().to_owned(), json["state"].clone());
+            run.json_lines().iter().map(of).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        world.refuses(&["keys", "state", &old, state], POLICY, &["names"]);
+        configure(&world, &steps.before, &steps.retire);
+        let before = keys();
+        world.succeeds(&["keys", "state", &old, state]);
+        let after = keys();
+        assert_eq!(after.len(), before.len(), "no other key is made");
+        assert_eq!((&after[&old], &after[&new]), (&Json::from(state), &Json::from("active")));
+        assert!(before.iter().all(|(key, was)| *key == old || after[key] == *was));
+        world.succeeds(&["protect", "in.csv", "--output", "out.csv"]);
+        world.succeeds(&["reveal", "out.csv", "--output", "back.csv"]);
+    }
 }
 
 struct Clinic {

@@ -240,6 +240,27 @@ fn the_first_key_is_no_rotation() {
 }
 
 #[test]
+fn a_root_that_was_retired_is_no_sign_of_tampering() {
+    let world = World::new();
+    world.protect(&[]);
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    let rotated = world.run(&["keys", "rotate", "--root", "--json"]).expect(0, &[]);
+    let pin = rotated.json_lines()[0]["root_pin"].as_str().expect("a pin").to_owned();
+    let line = |pins: &str| {
+        let old = config.lines().find(|line| line.starts_with("root_pins")).expect("pins");
+        fs::write(world.config(), config.replace(old, &format!("root_pins = [{pins}]"))).expect("written");
+    };
+    let old = config.split("root_pins = [").nth(1).expect("pins").split(']').next().expect("pins");
+    line(&format!("\"{pin}\", {old}"));
+    world.succeeds(&["keys", "reparent"]);
+    line(&format!("\"{pin}\""));
+    let made = json(&world, &["--verify"]);
+    assert_eq!((&made["keys"]["verified"], &made["keys"]["refused"]), (&true.into(), &0.into()));
+    let text = report(&world, &["--verify"]).expect(0, &[]);
+    assert!(text.stdout_text().contains("not pinned any more, and no key needs it"));
+}
+
+#[test]
 fn names_that_are_not_what_they_look_like_are_shown_as_they_are() {
     let world = World::new();
     world.write(

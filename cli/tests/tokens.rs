@@ -4,7 +4,7 @@ mod common;
 #[path = "common/tables.rs"]
 mod tables;
 
-use common::{CANARY, DATA, USAGE, World, contains};
+use common::{CANARY, DATA, KEY, POLICY, USAGE, World, contains};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use tables::databases;
@@ -75,7 +75,7 @@ fn a_value_has_one_token_in_each_study_however_many_ask_at_once() {
         );
 
         // The table tells no value, and neither does a token.
-        for row in database.rows("keyfold_tokens", "token", &["field", "partition", "value"]) {
+        for row in database.rows("keyfold_tokens", "token", &["field", "partition", "value", "proof"]) {
             let cells = row.cells.iter().filter_map(|cell| cell.as_bytes());
             assert!(cells.into_iter().all(|cell| !contains(cell, CANARY.as_bytes())));
         }
@@ -120,10 +120,155 @@ fn tokens_survive_a_new_lookup_key() {
         // The values in the table are sealed again in place, and the tokens stay.
         let table = ["reencrypt", "--sql", &database.uri, "--table", "keyfold_tokens", "--key", "token"];
         world.succeeds(&[&table[..], &["--field", "patient.mrn=value"]].concat());
+        // And so are the proofs, of which those for the new value are under the new key already.
+        let proofs = |more: &[&str], code: i32, [written, right]: [u64; 2]| {
+            let table = ["index", "backfill", "--sql", &database.uri, "--table", "keyfold_tokens", "--key", "token"];
+            let config = world.config();
+            let own = ["--config", common::argument(&config), "--policy", "policy.toml", "--json"];
+            let field = ["--field", "patient.mrn", "--from", "value"];
+            let summary = world.run(&[&table[..], &field, &own, more].concat()).expect(code, &[]).summary();
+            assert_eq!((&summary["written"], &summary["right"]), (&written.into(), &right.into()), "{summary}");
+        };
+        proofs(&["--verify"], DATA, [2, 1]);
+        proofs(&[], 0, [2, 1]);
+        proofs(&["--verify"], 0, [0, 3]);
         let sealing = fs::read_to_string(world.config()).expect("a configuration");
         fs::write(world.config(), sealing.replace(&section("seal"), &section("retire"))).expect("written");
         assert_eq!(protect("c.csv"), after);
         world.succeeds(&["reveal", "a.csv", "--output", "back.csv", "--tokens", &database.uri]);
         assert_eq!(world.text("back.csv"), format!("mrn,other\n{CANARY}-1,x\n{CANARY}-2,x\n"));
+        // Nothing that was changed by somebody without the key is proven anew.
+        database.sql("UPDATE keyfold_tokens SET proof = value");
+        proofs(&[], KEY, [0, 0]);
     }
+}
+
+/// Whoever can write the table, and lacks the look-up key, does not get a token accepted for another patient.
+#[test]
+fn rows_that_were_exchanged_copied_or_forged_are_refused() {
+    for database in databases() {
+        let world = World::new();
+        database.sql(&documented(if database.is_postgres() { "postgresql" } else { "sqlite" }));
+        let two = policy("default") + "[fields.other]\nmode = \"token\"\nlength = 11\ncolumns = [\"other\"]\n";
+        world.write("policy.toml", two);
+        let text = format!("mrn,other\n{CANARY}-1,{CANARY}-3\n{CANARY}-2,{CANARY}-4\n");
+        world.write("in.csv", &text);
+        let uri = ["--tokens", &database.uri];
+        world.succeeds(&[&["protect", "in.csv", "--output", "sealed.csv"], &uri[..]].concat());
+        let [first, second] = &tokens(&world, "sealed.csv")[..] else { panic!("two rows") };
+        database.sql("CREATE TABLE saved AS SELECT * FROM keyfold_tokens");
+        let of = |token: &str, column: &str| format!("(SELECT {column} FROM saved WHERE token = '{token}')");
+        let reveal = [&["reveal", "sealed.csv", "--output", "back.csv", "--force"], &uri[..]].concat();
+        let protect = [&["protect", "in.csv", "--output", "again.csv", "--force"], &uri[..]].concat();
+        world.write("second.csv", format!("mrn,other\n{second},\n"));
+        let reveal_second = [&["reveal", "second.csv", "--output", "x.csv"], &uri[..]].concat();
+        let set = |token: &str, column: &str, from: &str| {
+            format!("UPDATE keyfold_tokens SET {column} = {} WHERE token = '{token}'", of(from, column))
+        };
+        let nothing = database.literal("00");
+        let exchanged = format!(
+            "UPDATE keyfold_tokens SET value = {nothing} WHERE token = '{first}'; {}; {}",
+            set(second, "value", first),
+            set(first, "value", second)
+        );
+        let renamed = format!(
+            "UPDATE keyfold_tokens SET token = 'away' WHERE token = '{first}'; \
+             UPDATE keyfold_tokens SET token = '{first}' WHERE token = '{second}'; \
+             UPDATE keyfold_tokens SET token = '{second}' WHERE token = 'away'"
+        );
+        let gone = format!("DELETE FROM keyfold_tokens WHERE token = '{first}'");
+        let changes = [
+            exchanged.clone(),
+            format!("{exchanged}; {}; {}", set(second, "proof", first), set(first, "proof", second)),
+            renamed,
+            format!("{gone}; {}", set(second, "value", first)),
+            format!("{gone}; {}; {}", set(second, "value", first), set(second, "proof", first)),
+            format!("UPDATE keyfold_tokens SET proof = {nothing} WHERE field = 'patient.mrn'"),
+        ];
+        for change in &changes {
+            database.sql(change);
+            world.refuses(&reveal_second, KEY, &["row 1", "exchanged, copied or forged"]);
+            // Neither is a row that is in the place of another believed on the way there.
+            let run = world.run(&protect);
+            assert_ne!(run.code, Some(0), "{change}: {}", run.stderr);
+            database.sql("DELETE FROM keyfold_tokens; INSERT INTO keyfold_tokens SELECT * FROM saved");
+            world.succeeds(&reveal);
+            assert_eq!(world.text("back.csv"), text);
+        }
+        // A row that was added for a token that nobody drew, from what is there.
+        database.sql(&format!(
+            "DELETE FROM keyfold_tokens WHERE token = '{second}'; \
+             INSERT INTO keyfold_tokens SELECT field, partition, 'AAAAAAAAAAA', value, proof FROM saved WHERE token = '{second}'"
+        ));
+        world.write("forged.csv", "mrn,other\nAAAAAAAAAAA,\n");
+        world.refuses(&[&["reveal", "forged.csv", "--output", "x.csv"], &uri[..]].concat(), KEY, &["row 1", "forged"]);
+    }
+}
+
+#[test]
+fn a_table_that_could_hold_two_tokens_of_a_value_is_refused() {
+    for database in databases() {
+        let world = World::new();
+        let sql = documented(if database.is_postgres() { "postgresql" } else { "sqlite" });
+        world.write("policy.toml", policy("default"));
+        world.write("in.csv", format!("mrn,other\n{CANARY}-1,x\n"));
+        let protect = ["protect", "in.csv", "--output", "x.csv", "--tokens", &database.uri];
+        world.refuses(&protect, POLICY, &["no such table"]);
+        let unique = "UNIQUE (field, partition, value)";
+        assert!(sql.contains(unique));
+        for (from, to, says) in [
+            (unique, "CHECK (true)", "two tokens"),
+            (unique, "UNIQUE (field, value, proof)", "two tokens"),
+            (" PRIMARY KEY", "", "two tokens"),
+            (" PRIMARY KEY", " UNIQUE", ""),
+            ("proof", "prove", "lacks a column"),
+        ] {
+            // SQLite took a word for true only lately.
+            let changed = sql.replace(from, to).replace("(true)", "(1 = 1)");
+            assert_ne!(changed, sql);
+            database.sql(&changed);
+            match says {
+                "" => drop(world.succeeds(&protect)),
+                says => drop(world.refuses(&protect, POLICY, &[says])),
+            }
+            database.sql("DROP TABLE keyfold_tokens");
+        }
+        if database.is_postgres() {
+            let later = sql.replace(unique, &format!("{unique} DEFERRABLE"));
+            database.sql(&later);
+            world.refuses(&protect, POLICY, &["two tokens"]);
+            // Several at once, none of which would see what the others do, if the session did not say otherwise than the role.
+            let (role, schema) = (format!("role_{}", database.schema), &database.schema);
+            database.sql(&format!(
+                "DROP TABLE keyfold_tokens; {sql}; CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA {schema} TO {role}; \
+                 GRANT SELECT, INSERT ON keyfold_tokens TO {role}; ALTER ROLE {role} SET default_transaction_isolation = 'repeatable read'"
+            ));
+            let uri = format!("postgres://{role}:x@{}", database.uri.rsplit_once('@').expect("a host").1);
+            std::thread::scope(|scope| {
+                for n in 0..4 {
+                    let (world, uri) = (&world, &uri);
+                    scope.spawn(move || {
+                        world.succeeds(&["protect", "in.csv", "--output", &format!("{n}.csv"), "--tokens", uri]);
+                    });
+                }
+            });
+            database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+            assert!((1..4).all(|n| tokens(&world, &format!("{n}.csv")) == tokens(&world, "0.csv")));
+        }
+    }
+}
+
+#[test]
+fn the_empty_text_stands_for_itself() {
+    let database = databases().remove(0);
+    let world = World::new();
+    database.sql(&documented("sqlite"));
+    world.write("policy.toml", policy("default"));
+    let text = format!("mrn,other\n{CANARY}-1,x\n,y\n,z\n");
+    world.write("in.csv", &text);
+    world.succeeds(&["protect", "in.csv", "--output", "sealed.csv", "--tokens", &database.uri]);
+    assert_eq!(tokens(&world, "sealed.csv")[1..], ["", ""]);
+    assert_eq!(database.rows("keyfold_tokens", "token", &["field"]).len(), 1);
+    world.succeeds(&["reveal", "sealed.csv", "--output", "back.csv", "--tokens", &database.uri]);
+    assert_eq!(world.text("back.csv"), text);
 }

@@ -18,7 +18,7 @@ mod tests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
-use crate::policy::{Policy, check_shown_bits};
+use crate::policy::{FieldPolicy, Policy, check_shown_bits};
 use audit::AuditToml;
 pub use audit::{AuditConfig, OnAuditFailure};
 use cache::CacheToml;
@@ -343,7 +343,7 @@ fn add_fields(
     let mut added = Vec::with_capacity(fields.len());
     for (name, field) in fields {
         origin.at(&field, |toml| {
-            let field = toml.to_policy(&name)?;
+            let field = FieldPolicy { table_rows: rows.map(|rows| *rows.get_ref()), ..toml.to_policy(&name)? };
             added.push(field.clone());
             policy.add(field)
         })?;

@@ -8,6 +8,7 @@ mod framed;
 mod index;
 mod live;
 mod preserve;
+mod prove;
 mod rebind;
 mod search;
 pub(crate) mod used;
@@ -17,6 +18,7 @@ pub use decryptor::{Decryptor, Opened};
 use decryptor::{Held, Slots};
 pub use index::Indexer;
 pub use preserve::FormatPreserver;
+pub use prove::Prover;
 pub use rebind::Rebinder;
 pub use search::Searcher;
 

@@ -88,7 +88,7 @@ pub use {
     document::{
         Beside, DocumentBody, DocumentOpener, DocumentSealer, DocumentValue, Documents, OpenedDocument, SealedDocument,
     },
-    field::{Decryptor, Encryptor, Field, FormatPreserver, Indexer, Opened, Rebinder, Revealed, Searcher},
+    field::{Decryptor, Encryptor, Field, FormatPreserver, Indexer, Opened, Prover, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},
     keyring::{
         CopyStatus, CreatedKeyring, Drill, DrillReport, Evidence, Hold, KekCalls, KekPolicy, KekUse, KeyInfo, Keyring,

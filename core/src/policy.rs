@@ -176,6 +176,8 @@ pub struct FieldPolicy {
     pub optional: bool,
     /// What may be looked up of it without opening values.
     pub indexes: Vec<IndexPolicy>,
+    /// Rows of the table that holds the field, where the policy says how many: see [`check_shown_bits`].
+    pub table_rows: Option<u64>,
     /// Whether values that are not sealed yet may be read, and for how long.
     pub migration: Option<Migration>,
 }
@@ -227,8 +229,15 @@ impl FieldPolicy {
             only_if: BTreeMap::new(),
             optional: false,
             indexes: Vec::new(),
+            table_rows: None,
             migration: None,
         }
+    }
+
+    /// Whether its indexes show something, and nobody has checked that it is not too much: the policy does not say how many rows there are.
+    #[must_use]
+    pub fn has_unchecked_indexes(&self) -> bool {
+        self.table_rows.is_none() && self.indexes.iter().any(|index| !index.is_full_width())
     }
 
     /// A deterministic field of `partition`.

@@ -76,9 +76,13 @@ impl Key {
         let purposes: &[Purpose] = match self.class {
             KeyClass::Root => &[Purpose::RecordMac, Purpose::ChildWrap, Purpose::Endorsement],
             KeyClass::Data => &[Purpose::Field, Purpose::Document],
-            KeyClass::Lookup => {
-                &[Purpose::Deterministic, Purpose::ScopeNames, Purpose::Index, Purpose::FormatPreserving]
-            }
+            KeyClass::Lookup => &[
+                Purpose::Deterministic,
+                Purpose::ScopeNames,
+                Purpose::Index,
+                Purpose::FormatPreserving,
+                Purpose::TokenProof,
+            ],
             KeyClass::Audit => &[],
         };
         let schedule = self.schedule();

@@ -1,12 +1,8 @@
 //! What a keyring tells its audit sink: every request to a key service, every key, and counts of every value.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::cache::TestClock;
-use common::lab::*;
-use common::{FaultyMarks, block_on, open};
+use crate::common::cache::TestClock;
+use crate::common::lab::*;
+use crate::common::{FaultyMarks, block_on, open};
 use keyfold::wire::KeyId;
 use keyfold::{
     AuditAction, AuditEvent, AuditSink, BoxFuture, Context, Error, ErrorKind, KeyState, Keyring, Kms, KmsErrorKind,

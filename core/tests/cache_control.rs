@@ -1,12 +1,8 @@
 //! `invalidate`, `refresh`, `reload` and `close`, also while others are at work (DESIGN K17; FAILURES B14).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::cache::Process;
-use common::lab::*;
-use common::{Shuffle, block_on, refused};
+use crate::common::cache::Process;
+use crate::common::lab::*;
+use crate::common::{Shuffle, block_on, refused};
 use keyfold::{BoxFuture, CachePolicy, ErrorKind, KeyringConfig, KmsErrorKind, Value};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};

@@ -1,12 +1,8 @@
 //! What the cache refuses to hold, to be filled with and to be evaded by (FAILURES B3, B5, B9).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::cache::Process;
-use common::lab::*;
-use common::{Shuffle, block_on};
+use crate::common::cache::Process;
+use crate::common::lab::*;
+use crate::common::{Shuffle, block_on};
 use keyfold::wire::KeyId;
 use keyfold::{CachePolicy, ErrorKind, RotationPolicy, Value};
 use std::collections::BTreeMap;

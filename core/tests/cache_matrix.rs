@@ -2,14 +2,10 @@
 //! what store and key service are asked (FAILURES N18: Asherah's matrix for keys that are leased).
 //!
 //! A root never leaves the cache before the keys under it, which hold it; so of nine states in the cache seven exist.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::cache::Process;
-use common::lab::*;
-use common::{block_on, open};
+use crate::common::cache::Process;
+use crate::common::lab::*;
+use crate::common::{block_on, open};
 use keyfold::{ErrorKind, KeyClass, KeyState, Value};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

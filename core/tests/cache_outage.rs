@@ -1,12 +1,8 @@
 //! How long keys are used while nobody answers, and how soon they are not when somebody says no (DESIGN K9, K17).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::block_on;
-use common::cache::Process;
-use common::lab::*;
+use crate::common::block_on;
+use crate::common::cache::Process;
+use crate::common::lab::*;
 use keyfold::{CachePolicy, Decryptor, Encryptor, ErrorKind, KeyState, KmsErrorKind, Result, Value};
 use std::time::Duration;
 

@@ -1,12 +1,8 @@
 //! Columns: equal to single values, within the limits of a nonce prefix, and all or nothing (DESIGN F3 to F6).
 //! Long, because each rule is tried on every way that a column is sealed by.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{Shuffle, block_on, open};
+use crate::common::lab::*;
+use crate::common::{Shuffle, block_on, open};
 use keyfold::wire::{FIELD_OVERHEAD, KeyId};
 use keyfold::{
     Column, ColumnBytes, Decryptor, Encryptor, ErrorKind, FieldPolicy, KeyringConfig, OpenedColumn, Padding, Policy,

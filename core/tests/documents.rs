@@ -1,10 +1,7 @@
 //! Documents of suite 05: what their values are bound to, and what a manifest adds (FORMAT.md §18, DESIGN F18).
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{block_on, refused};
+use crate::common::lab::*;
+use crate::common::{block_on, refused};
 use keyfold::wire::{DocumentHeader, MANIFEST_LEN, MAX_BODIES};
 use keyfold::{
     Beside, ColumnBytes, Context, DocumentBody, DocumentPolicy, DocumentValue, Documents, Error, ErrorKind,

@@ -2,16 +2,11 @@
 //!
 //! Longer than other files: one place for what a frame may and may not do, with the sites that the tests share.
 
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
-
-mod common;
-
-use common::lab::{
+use crate::common::lab::{
     ALIAS, DATA, ENVIRONMENT, LOOKUP, Lab, child_parts, data, in_state, ours, record, root, root_parts, scope_id,
     scope_tag, sealed_under, theirs, wrap_by_kek,
 };
-use common::{FaultyMarks, block_on, open, refused};
+use crate::common::{FaultyMarks, block_on, open, refused};
 use keyfold::testing::FakeKms;
 use keyfold::vectors::{Key, RecordParts};
 use keyfold::wire::{Frame, KeyId, Sealed, Suite};

@@ -1,13 +1,9 @@
 //! What a keyring opens and for whom: swaps, key services, policies, states (DESIGN F11 to F13, K5 to K9).
 //!
 //! Longer than other files: one place for what a keyring promises, with the places and keyrings that the tests share.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{FaultyMarks, block_on, open, refused};
+use crate::common::lab::*;
+use crate::common::{FaultyMarks, block_on, open, refused};
 use keyfold::testing::FakeKms;
 use keyfold::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, Suite};
 use keyfold::{

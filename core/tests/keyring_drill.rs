@@ -1,12 +1,8 @@
 //! Drills: what each KEK opens by itself (DESIGN K11).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::regions::{Regions, Sink};
-use common::{block_on, refused};
+use crate::common::lab::*;
+use crate::common::regions::{Regions, Sink};
+use crate::common::{block_on, refused};
 use keyfold::{AuditAction, Drill, DrillReport, ErrorKind, KekPolicy, KekUse, KeyringConfig, KmsErrorKind, Recovery};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,11 +1,7 @@
 //! Isolated scopes (DESIGN K1): wrapped by KEKs of their own, vouched for by the root.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{FaultyMarks, block_on, refused};
+use crate::common::lab::*;
+use crate::common::{FaultyMarks, block_on, refused};
 use keyfold::testing::FakeKms;
 use keyfold::{ErrorKind, KekAlias, KeyClass, KeyState, Keyring, KeyringConfig, Kms, KmsErrorKind, Record};
 use std::collections::{BTreeMap, BTreeSet};

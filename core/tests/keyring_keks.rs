@@ -1,13 +1,9 @@
 //! Several KEKs per keyring: who is asked, in which order, after which answer, and who must wrap (DESIGN K7 to K11).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::cache::TestClock;
-use common::lab::*;
-use common::regions::{Regions, Sink, wrapped_by};
-use common::{block_on, refused};
+use crate::common::cache::TestClock;
+use crate::common::lab::*;
+use crate::common::regions::{Regions, Sink, wrapped_by};
+use crate::common::{block_on, refused};
 use keyfold::{
     AuditAction, CachePolicy, ErrorKind, KekPolicy, KekUse, KeyringConfig, KmsErrorKind, Recovery, RotationPolicy,
 };

@@ -1,11 +1,7 @@
 //! Devices with a key of their own: what a bundle holds, what rotation, revocation and shredding do to it, and who is told.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{FaultyMarks, block_on, refused};
+use crate::common::lab::*;
+use crate::common::{FaultyMarks, block_on, refused};
 use keyfold::aead::Backend;
 use keyfold::device::{Binding, Bundle, DeviceKey, PassphraseCost, Protection};
 use keyfold::testing::FakeKms;

@@ -3,13 +3,9 @@
 //! The attacker may encrypt under the KEK and write the store, but not decrypt.
 //!
 //! Longer than other files: one attacker, whose forgeries share the records, keys and stores that they are made of.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{open, refused};
+use crate::common::lab::*;
+use crate::common::{open, refused};
 use keyfold::vectors::{Key, RecordParts, WrapParts};
 use keyfold::{ErrorKind, KeyClass, KeyState, Keyring, KeyringConfig, KmsErrorKind, Lineage, Record, Result, SlotId};
 

@@ -1,11 +1,7 @@
 //! Reparenting: every key under the current root, whatever happens on the way (DESIGN K3, K14).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{FaultyMarks, Shuffle, block_on, open, refused};
+use crate::common::lab::*;
+use crate::common::{FaultyMarks, Shuffle, block_on, open, refused};
 use keyfold::{ErrorKind, KeyClass, KeyState, Keyring, Record, ReparentProgress, Result, SlotId, Value};
 use std::sync::Arc;
 

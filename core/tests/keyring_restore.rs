@@ -1,12 +1,8 @@
 //! Restoring (DESIGN K12): copies of every age and honesty are put together, and no key is lost, no destroyed one comes back,
 //! no generation is used twice.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{Shuffle, block_on, refused};
+use crate::common::lab::*;
+use crate::common::{Shuffle, block_on, refused};
 use keyfold::wire::KeyId;
 use keyfold::{
     CopyStatus, ErrorKind, Evidence, HighWaterMark, KeyClass, KeyState, KmsErrorKind, Lost, Record, RecordCopy,

@@ -1,12 +1,8 @@
 //! Rewrapping: the same keys under other KEKs, whatever happens on the way (DESIGN K11, K14).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::regions::{Regions, Sink, wrapped_by};
-use common::{block_on, refused};
+use crate::common::lab::*;
+use crate::common::regions::{Regions, Sink, wrapped_by};
+use crate::common::{block_on, refused};
 use keyfold::{
     AuditAction, ErrorKind, KekPolicy, KekUse, KeyClass, KeyState, Keyring, KeyringConfig, KmsErrorKind, Record,
     Result, Rewrap, RewrapOptions, RewrapPlan, RewrapProgress, SlotId,

@@ -1,14 +1,10 @@
 //! Rotation: what a new generation changes, races, and a failure at every call (DESIGN K3, K12, K13).
 //!
 //! A little longer than other files: the stores that hold a rotation up belong to its tests.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::store::LabStore;
-use common::{FaultyMarks, Shuffle, block_on, open, refused};
+use crate::common::lab::*;
+use crate::common::store::LabStore;
+use crate::common::{FaultyMarks, Shuffle, block_on, open, refused};
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{
     BoxFuture, ErrorKind, KeyClass, KeyState, KeyStore, Keyring, KeyringConfig, Lineage, Record, RecordChange, Result,

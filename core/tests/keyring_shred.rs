@@ -1,12 +1,8 @@
 //! Shredding and legal hold (DESIGN K15): states, waiting, races, failures at every call, and how soon others notice.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::cache::Process;
-use common::lab::*;
-use common::{block_on, refused};
+use crate::common::cache::Process;
+use crate::common::lab::*;
+use crate::common::{block_on, refused};
 use keyfold::{AuditAction, AuditEvent, AuditSink, ErrorKind, KeyState, Keyring, Result, Shredded};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,11 +1,7 @@
 //! States of single keys by hand, and how far roots may run ahead of the pins (DESIGN K3, §5 States).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{block_on, refused};
+use crate::common::lab::*;
+use crate::common::{block_on, refused};
 use keyfold::{ErrorKind, HighWater, KeyClass, KeyState, Keyring, KeyringConfig, MemoryHighWater, SlotId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,6 +268,32 @@ fn roots_and_configured_keys_stay() {
     }
     let unknown = keyfold::wire::KeyId::from_bytes([9; 24]);
     assert_eq!(refused(block_on(ring.change_state(unknown, KeyState::Compromised)), "?"), ErrorKind::NoMatchingKey);
+}
+
+/// Which look-up key seals the configuration says: the end of another one neither makes a key nor retires any.
+#[test]
+fn the_end_of_a_lookup_key_leaves_the_others_of_its_partition_alone() {
+    for state in [KeyState::Deactivated, KeyState::Compromised, KeyState::DestroyPending] {
+        for is_newest in [false, true] {
+            let lab = Lab::new();
+            let next = ours(KeyClass::Lookup, DEFAULT_PARTITION, 9);
+            lab.store.plant(&record(&child_parts(next, root())));
+            let mut config = lab.config.clone();
+            let keys = config.lookup.get_mut("default").unwrap();
+            let old = keys.seals;
+            // The newest one is that of a rotation that was given up.
+            let (seals, ended) = if is_newest { (old, next.key_id()) } else { (next.key_id(), old) };
+            keys.seals = seals;
+            let ring = lab.process_with(config);
+            let count = block_on(ring.list(None, 1000)).unwrap().len();
+            block_on(ring.change_state(ended, state)).unwrap();
+            let after = block_on(ring.list(None, 1000)).unwrap();
+            assert_eq!(after.len(), count);
+            let of = |key_id| after.iter().find(|info| info.record.key_id() == key_id).unwrap().record.state();
+            assert_eq!((of(ended), of(seals)), (state, KeyState::Active));
+            encryptor(&ring, "mrn", None).unwrap().encrypt(keyfold::Value::Text("M-1"), None).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -1,11 +1,7 @@
 //! Rotation by age, by messages and with a lead, by the store's clock alone (DESIGN K13).
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{Shuffle, block_on, refused};
+use crate::common::lab::*;
+use crate::common::{Shuffle, block_on, refused};
 use keyfold::vectors::RecordParts;
 use keyfold::wire::KeyId;
 use keyfold::{Clock, ErrorKind, KeyClass, KeyState, Keyring, KeyringConfig, Record, RotationPolicy, SlotId, Value};

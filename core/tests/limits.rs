@@ -1,15 +1,9 @@
 //! The limits that a process enforces (docs/LIMITS.md).
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
-
-#[allow(dead_code, reason = "shared with the test of the vectors")]
-#[path = "support/world.rs"]
-mod world;
-
+use crate::world::World;
 use keyfold::testing::block_on;
 use keyfold::{ColumnBytes, Encryptor, ErrorKind, FieldPolicy, Padding, Policy, SealedColumn, Value};
 use std::collections::{HashMap, HashSet};
-use world::World;
 
 fn encryptor(change: impl FnOnce(&mut FieldPolicy)) -> (Encryptor, keyfold::Decryptor) {
     let mut field = FieldPolicy::randomized("f");

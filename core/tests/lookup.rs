@@ -1,20 +1,17 @@
 //! Blind indexes and values that keep their format (DESIGN F21, F22), through a keyring.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{block_on, refused};
+use crate::common::lab::*;
+use crate::common::{block_on, refused};
 use keyfold::{
     Context, DatePart, ErrorKind, FieldPolicy, Format, FormatPreserver, IndexKind, IndexPolicy, Indexer, KeyClass,
-    KeyState, Keyring, KeyringConfig, Policy, Token, Value, ValueType,
+    KeyState, Keyring, KeyringConfig, Policy, Prover, Token, TokenForm, Value, ValueType,
 };
 use std::collections::HashSet;
 
 const NEW_LOOKUP: u32 = 9;
 
 fn index(name: &str, kind: IndexKind, bits: u16, partition: &str) -> IndexPolicy {
-    IndexPolicy { partition: partition.to_owned(), ..IndexPolicy::new(name, kind, bits) }
+    IndexPolicy { partition: partition.to_owned(), unique: bits >= 63, ..IndexPolicy::new(name, kind, bits) }
 }
 
 /// `ssn` and `other` with the same indexes, `formatted` and `formatted2` with the same format, `study` in the other partition.
@@ -46,6 +43,10 @@ fn indexer(ring: &Keyring, field: &str, name: &str) -> keyfold::Result<Indexer> 
 
 fn preserver(ring: &Keyring, field: &str) -> keyfold::Result<FormatPreserver> {
     block_on(ring.field(field)?.format_preserver())
+}
+
+fn prover(ring: &Keyring, field: &str) -> keyfold::Result<Prover> {
+    block_on(ring.field(field)?.prover())
 }
 
 /// The same keyring after the next look-up key was published and seals.
@@ -171,6 +172,44 @@ fn what_cannot_be_indexed_is_refused() {
 }
 
 #[test]
+fn proofs_hold_for_their_field_and_partition_under_every_live_key() {
+    let (lab, mut config) = lab();
+    for (name, partition) in [("mrn-token", "default"), ("other-token", "default"), ("study-token", "other")] {
+        config.policy.add(FieldPolicy::token(name, partition, TokenForm::default())).unwrap();
+    }
+    let token = TokenForm::default().draw().unwrap();
+    let value = Value::Text("M-1");
+    let ring = lab.process_with(config.clone());
+    let mrn = prover(&ring, "mrn-token").unwrap();
+    let old = mrn.prove(&token, value).unwrap();
+    mrn.check(&token, value, &old).unwrap();
+    for other in ["other-token", "study-token"] {
+        let other = prover(&ring, other).unwrap();
+        assert_eq!(refused(other.check(&token, value, &old), "another field"), ErrorKind::DecryptionFailed);
+    }
+    assert_eq!(refused(mrn.prove("short", value), "no token"), ErrorKind::InvalidInput);
+    assert_eq!(refused(mrn.check(&token, Value::Decimal("x"), &old), "no number"), ErrorKind::InvalidInput);
+    assert_eq!(refused(mrn.check(&token, value, &[]), "none"), ErrorKind::DecryptionFailed);
+    assert_eq!(refused(prover(&ring, "ssn"), "randomised"), ErrorKind::PolicyRefused);
+
+    // Both keys are believed while both are named, and then the new one alone.
+    let mut both = rotated(&lab, config);
+    let after = prover(&lab.process_with(both.clone()), "mrn-token").unwrap();
+    let new = after.prove(&token, value).unwrap();
+    assert_ne!(old, new);
+    for proof in [old, new] {
+        after.check(&token, value, &proof).unwrap();
+    }
+    both.lookup.get_mut("default").unwrap().opens.clear();
+    let retired = prover(&lab.process_with(both), "mrn-token").unwrap();
+    retired.check(&token, value, &new).unwrap();
+    assert_eq!(refused(retired.check(&token, value, &old), "retired"), ErrorKind::DecryptionFailed);
+    ring.close();
+    assert_eq!(refused(mrn.prove(&token, value), "closed"), ErrorKind::Closed);
+    assert_eq!(refused(mrn.check(&token, value, &old), "closed"), ErrorKind::Closed);
+}
+
+#[test]
 fn formats_stay_and_differ_between_fields_and_partitions() {
     let (lab, config) = lab();
     let ring = lab.process_with(config.clone());
@@ -213,7 +252,7 @@ fn policies_that_cannot_be_meant_are_refused() {
     field.indexes = vec![
         IndexPolicy::new("a", IndexKind::Exact, 10),
         IndexPolicy::new("b", IndexKind::Prefix(vec![3, 4]), 3),
-        IndexPolicy::new("c", IndexKind::Exact, 256),
+        IndexPolicy::unique("c", IndexKind::Exact, 256),
     ];
     assert!(keyfold::check_shown_bits(1_000_000, [&field]).is_ok(), "16 bits of 16");
     assert_eq!(keyfold::check_shown_bits(500_000, [&field]).unwrap_err().kind(), ErrorKind::Configuration);

@@ -1,11 +1,8 @@
 //! Reading a field while its plaintext column is being migrated (DESIGN F17): plaintext passes only where the policy says so, and
 //! never instead of a value that does not open.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{block_on, open, refused};
+use crate::common::lab::*;
+use crate::common::{block_on, open, refused};
 use keyfold::{
     AuditAction, AuditEvent, AuditSink, Decryptor, Error, ErrorKind, FieldPolicy, Keyring, Migration, MigrationPhase,
     Result, Revealed, RowBinding, Value, ValueType,

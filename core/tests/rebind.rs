@@ -1,10 +1,7 @@
 //! Moving values to another row, on purpose (DESIGN F12).
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{block_on, open, refused};
+use crate::common::lab::*;
+use crate::common::{block_on, open, refused};
 use keyfold::{ColumnBytes, ErrorKind, KeyState, Keyring, KeyringConfig, Rebinder, Result, Value};
 
 fn rebinder(ring: &Keyring, field: &str, scope: Option<&str>) -> Result<Rebinder> {

@@ -1,9 +1,6 @@
 //! Sealed values as members of structs: text in JSON, bytes in CBOR, and nothing that is not one.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
+use crate::common::lab::*;
 use keyfold::ErrorKind;
 use keyfold::wire::SealedValue;
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,7 @@
 //! Finding deterministic values while their keys are being replaced (DESIGN F20).
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{block_on, refused};
+use crate::common::lab::*;
+use crate::common::{block_on, refused};
 use keyfold::{ErrorKind, KeyClass, Keyring, KeyringConfig, Value};
 
 const NEW_LOOKUP: u32 = 9;

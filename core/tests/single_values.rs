@@ -1,11 +1,7 @@
 //! Single values in a caller's buffer: what `encrypt` makes, or nothing.
-#![cfg(all(feature = "testing", feature = "hazmat"))]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
-mod common;
-
-use common::lab::*;
-use common::{open, refused};
+use crate::common::lab::*;
+use crate::common::{open, refused};
 use keyfold::{ErrorKind, FieldMode, FieldPolicy, KeyringConfig, Padding, Policy, Value, ValueType};
 
 const SENTINEL: u8 = 0xA5;

@@ -1,14 +1,11 @@
 //! Runs testvectors/: every case must come to exactly the result that it names (FORMAT.md §11).
 //!
-//! `KEYFOLD_WRITE_VECTORS=1 cargo test -p keyfold --features hazmat,testing --test vectors` writes the files anew.
-
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+//! `KEYFOLD_WRITE_VECTORS=1 cargo test -p keyfold --features hazmat,testing --test all vectors::` writes the files anew.
 
 #[path = "support/generate.rs"]
 mod generate;
-#[path = "support/world.rs"]
-mod world;
 
+use crate::world::{BytesStore, Opening, World};
 use generate::{files, hex, lookups, to_text};
 use keyfold::aead::Backend;
 use keyfold::device::{Binding, Bundle, Protection};
@@ -23,7 +20,6 @@ use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use world::{BytesStore, Opening, World};
 
 const FILES: [&str; 9] = [
     "keyring.json",
@@ -37,7 +33,7 @@ const FILES: [&str; 9] = [
     "document.json",
 ];
 /// Those of FORMAT.md §17, whose values say nothing that could be wrong but their form.
-const LOOKUPS: [&str; 2] = ["index.json", "fpe.json"];
+const LOOKUPS: [&str; 3] = ["index.json", "fpe.json", "token.json"];
 /// Those whose cases are values that the keyring opens.
 const VALUES: std::ops::Range<usize> = 1..7;
 
@@ -404,9 +400,14 @@ fn the_specification_shows_what_the_files_hold() {
     let counts = format!("hold {positive} positive and {} negative cases", cases.len() - positive);
     assert!(spec.contains(&counts), "FORMAT.md §11 should say that the files {counts}");
     let lookups = LOOKUPS.map(|name| read(name)["cases"].as_array().unwrap().len());
-    let counts = format!("`index.json` holds {} cases, and `fpe.json` {}", lookups[0], lookups[1]);
-    assert!(spec.contains(&counts), "FORMAT.md §17.5 should say that {counts}");
-    for json in [&find("index.json", "index-003")["messages"][0], &find("fpe.json", "fpe-003")["tweak"]] {
+    let counts =
+        format!("`index.json` holds {} cases, `fpe.json` {}, and `token.json` {}", lookups[0], lookups[1], lookups[2]);
+    assert!(spec.contains(&counts), "FORMAT.md §17.6 should say that {counts}");
+    for json in [
+        &find("index.json", "index-003")["messages"][0],
+        &find("fpe.json", "fpe-003")["tweak"],
+        &find("token.json", "token-001")["message"],
+    ] {
         assert!(digits.contains(json.as_str().unwrap()), "{json}");
     }
     for json in [&find("index.json", "index-012")["tokens"][0], &find("fpe.json", "fpe-001")["encrypted"]] {

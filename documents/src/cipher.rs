@@ -11,12 +11,11 @@ pub use check::count_sealed;
 pub use rebind::RowMap;
 
 use crate::field::{Direction, FieldCipher, FieldKeys, refuse_elsewhere};
-use crate::{Document, DocumentError, HeaderTexts, Inserted, JsonError, JsonRules, Located, Token, splice};
+use crate::{Conditions, Document, DocumentError, HeaderTexts, Inserted, JsonError, JsonRules, Located, Token, splice};
 use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowBinding, RowError};
 use sealed::Kind;
-use serde_json_path::JsonPath;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,8 +77,11 @@ pub struct DocumentCipher<'m> {
     fields: Vec<FieldCipher>,
     /// The kinds of documents whose values are sealed together.
     kinds: Vec<Kind>,
-    /// Per field: members that must have these strings.
-    conditions: Vec<Vec<(JsonPath, String)>>,
+    /// The distinct conditions of fields, and which of them each field has.
+    conditions: Vec<Conditions>,
+    condition_of_field: Vec<usize>,
+    /// Whether no condition of a kind looks into the documents that another one has inside.
+    roots_are_settled: bool,
     /// Distinct row bindings, and which of them each field has.
     row_paths: Vec<String>,
     row_of_field: Vec<Option<usize>>,
@@ -92,11 +94,11 @@ pub struct DocumentCipher<'m> {
     members: Vec<String>,
 }
 
-/// Most combinations of fields whose compiled paths are kept.
+/// Most combinations of conditions whose compiled paths are kept.
 const MAX_RULES: usize = 256;
 
-/// What applies to a document: the kind whose values are sealed together, and fields.
-type Applies = (Option<usize>, Vec<usize>);
+/// What applies to a document: the kind whose values are sealed together, and which of the distinct conditions of fields hold.
+type Applies = (Option<usize>, Vec<bool>);
 
 /// The paths of the fields that apply to a document, and of their row bindings.
 struct Rules {
@@ -210,7 +212,8 @@ impl<'m> DocumentCipher<'m> {
         fields.sort_by_key(|field| (field.is_of_documents(), !field.is_deterministic()));
         let mut row_paths: Vec<String> = Vec::new();
         let mut row_of_field = Vec::new();
-        let mut conditions = Vec::new();
+        let mut distinct: Vec<&BTreeMap<String, String>> = Vec::new();
+        let (mut conditions, mut condition_of_field) = (Vec::new(), Vec::new());
         for field in &fields {
             row_of_field.push(row_path(field.policy())?.map(|path| {
                 row_paths.iter().position(|known| known == path).unwrap_or_else(|| {
@@ -218,12 +221,20 @@ impl<'m> DocumentCipher<'m> {
                     row_paths.len() - 1
                 })
             }));
-            let compiled = field.policy().only_if.iter().map(condition).collect::<Result<_, DocumentError>>();
-            conditions.push(compiled.map_err(|error| error.of_field(&field.policy().name))?);
+            let only_if = &field.policy().only_if;
+            let known = distinct.iter().position(|known| *known == only_if);
+            condition_of_field.push(known.unwrap_or(distinct.len()));
+            if known.is_none() {
+                distinct.push(only_if);
+                conditions.push(compile(only_if).map_err(|error| error.of_field(&field.policy().name))?);
+            }
         }
         let kinds = Kind::all(keys, &mut row_paths, fields.iter().any(FieldCipher::is_of_documents))?;
         let members = members::members(&keys.ring.policy(), &kinds)?;
         let flags = || fields.iter().map(|_| AtomicBool::new(false)).collect();
+        let of_kinds = || kinds.iter().flat_map(Kind::conditions).map(|path| (path.as_str(), false));
+        let roots_are_settled =
+            kinds.iter().filter_map(|kind| kind.root.as_ref()).all(|root| root.is_settled(of_kinds()));
         let made = Self {
             direction: keys.direction,
             options,
@@ -233,13 +244,15 @@ impl<'m> DocumentCipher<'m> {
             fields,
             kinds,
             conditions,
+            condition_of_field,
+            roots_are_settled,
             row_paths,
             row_of_field,
             rules: Mutex::default(),
             members,
         };
         // Compile every path now, so that a wrong one is reported before anything is read.
-        made.rules_for(None, (0..made.fields.len()).collect())?;
+        made.rules_for(None, made.conditions.iter().map(|_| true).collect())?;
         Ok(made)
     }
 
@@ -284,8 +297,7 @@ impl<'m> DocumentCipher<'m> {
             (_, Some((row_path, map))) => self.rebind(&lines, row_path, map, &mut replacements, &mut counts)?,
             (Direction::Reencrypt, None) => self.reencrypt(&lines, &mut replacements, &mut counts)?,
             _ => {
-                for field in 0..self.fields.len() {
-                    let places = places_of(&lines, field);
+                for (field, places) in self.places(&lines).into_iter().enumerate() {
                     if places.is_empty() {
                         continue;
                     }
@@ -387,7 +399,7 @@ impl<'m> DocumentCipher<'m> {
         let inside = root.take(&mut whole)?;
         let mut lines = vec![self.line(whole, index, number, None, has_header)?];
         for document in inside {
-            if !document.value().is_object() {
+            if !document.is_object() {
                 let why = "the root of the documents leads to something that is no object";
                 let error = DocumentError::new(ErrorKind::InvalidInput, why);
                 return Err(error.of_document(self.kinds[root_of].name()));
@@ -418,17 +430,18 @@ impl<'m> DocumentCipher<'m> {
             self.refuse_members(&document)?;
             place.map(|place| place.refuse_header(&document)).transpose()?;
         }
-        let fields = self.applicable(&document);
+        let holding: Vec<bool> = self.conditions.iter().map(|conditions| conditions.hold(&document)).collect();
         // A kind with manifests has a header in each document, so that a document without one is known to have lost it.
         let is_document = |kind: &usize| {
             let manifest = match has_header {
                 false => self.kinds[*kind].manifest() != ManifestRule::None,
                 true => self.kinds[*kind].manifest() == ManifestRule::Required,
             };
-            manifest || header.is_some() || fields.iter().any(|&field| self.fields[field].is_of_documents())
+            let has_own = || self.fields_under(&holding).any(|field| self.fields[field].is_of_documents());
+            manifest || header.is_some() || has_own()
         };
         let kind = kind.filter(is_document);
-        let rules = self.rules_for(kind, fields)?;
+        let rules = self.rules_for(kind, holding)?;
         let found = rules.paths.locate(&document)?;
         let of_documents = |located: &Located| self.fields[rules.field_of_path[located.rule]].is_of_documents();
         if kind.is_none() && found.iter().any(of_documents) {
@@ -473,6 +486,17 @@ impl<'m> DocumentCipher<'m> {
         Ok(())
     }
 
+    /// Where the values of each field are in a batch.
+    fn places(&self, lines: &[Line<'_>]) -> Vec<Vec<Place>> {
+        let mut places = vec![Vec::new(); self.fields.len()];
+        for (at, line) in lines.iter().enumerate() {
+            for (found, located) in line.found.iter().enumerate() {
+                places[line.rules.field_of_path[located.rule]].push((at, found));
+            }
+        }
+        places
+    }
+
     /// Encrypts or decrypts the values of one field in a batch.
     fn transform_field(
         &self,
@@ -514,27 +538,23 @@ impl<'m> DocumentCipher<'m> {
         Ok(())
     }
 
-    /// The fields whose conditions a document meets.
-    fn applicable(&self, document: &Document<'_>) -> Vec<usize> {
-        let holds = |(path, expected): &(JsonPath, String)| {
-            let nodes = path.query(document.value()).all();
-            nodes.len() == 1 && nodes[0].as_str() == Some(expected)
-        };
-        (0..self.fields.len()).filter(|&field| self.conditions[field].iter().all(holds)).collect()
+    /// The fields whose conditions hold.
+    fn fields_under<'s>(&'s self, holding: &'s [bool]) -> impl Iterator<Item = usize> + 's {
+        (0..self.fields.len()).filter(|&field| holding[self.condition_of_field[field]])
     }
 
-    fn rules_for(&self, kind: Option<usize>, fields: Vec<usize>) -> Result<Arc<Rules>, DocumentError> {
-        let of = (kind, fields);
+    fn rules_for(&self, kind: Option<usize>, holding: Vec<bool>) -> Result<Arc<Rules>, DocumentError> {
+        let of = (kind, holding);
         // The map only ever grows by whole entries, so a panic elsewhere leaves it good.
         let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rules) = known.get(&of) {
             return Ok(rules.clone());
         }
-        let fields = &of.1;
+        let fields: Vec<usize> = self.fields_under(&of.1).collect();
         let mut named = Vec::new();
         let mut field_of_path = Vec::new();
         let mut rows: Vec<(usize, JsonRules)> = Vec::new();
-        for &field in fields {
+        for &field in &fields {
             for path in &self.fields[field].policy().paths {
                 named.push((self.fields[field].policy().name.clone(), path.clone()));
                 field_of_path.push(field);
@@ -551,7 +571,8 @@ impl<'m> DocumentCipher<'m> {
         let conditions =
             conditions.chain(self.kinds.iter().flat_map(Kind::conditions)).map(|path| (path.as_str(), false));
         let bindings = rows.iter().map(|(row, _)| (self.row_paths[*row].as_str(), true));
-        let settled = self.kinds.iter().all(|kind| kind.root.is_none()) && paths.is_settled(conditions.chain(bindings));
+        let roots = self.kinds.iter().filter_map(|kind| kind.root.as_ref().map(|_| (kind.root_path(), false)));
+        let settled = self.roots_are_settled && paths.is_settled(conditions.chain(bindings).chain(roots));
         let rules = Arc::new(Rules { of, paths, field_of_path, rows, settled });
         // Documents choose what applies, so that hostile ones could have every combination.
         if known.len() < MAX_RULES {
@@ -616,19 +637,6 @@ impl<'m> DocumentCipher<'m> {
     }
 }
 
-/// Where the values of `field` are in a batch.
-fn places_of(lines: &[Line<'_>], field: usize) -> Vec<Place> {
-    let mut places = Vec::new();
-    for (line, found) in
-        lines.iter().enumerate().flat_map(|(at, line)| line.found.iter().enumerate().map(move |(i, _)| (at, i)))
-    {
-        if lines[line].rules.field_of_path[lines[line].found[found].rule] == field {
-            places.push((line, found));
-        }
-    }
-    places
-}
-
 fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, DocumentError> {
     match &policy.row_binding {
         RowBinding::Bound { path: Some(path), .. } => Ok(Some(path)),
@@ -639,12 +647,11 @@ fn row_path(policy: &FieldPolicy) -> Result<Option<&str>, DocumentError> {
     }
 }
 
-fn condition((path, expected): (&String, &String)) -> Result<(JsonPath, String), DocumentError> {
-    let wrong = |error: serde_json_path::ParseError| {
-        let error = Error::new(ErrorKind::Configuration, "only_if is no JSONPath").with_detail(error.to_string());
-        DocumentError::from(error)
+fn compile(only_if: &BTreeMap<String, String>) -> Result<Conditions, DocumentError> {
+    let wrong = |error: crate::JsonError| {
+        Error::new(ErrorKind::Configuration, "only_if is no JSONPath").with_detail(error.to_string()).into()
     };
-    Ok((JsonPath::parse(path).map_err(wrong)?, expected.clone()))
+    Conditions::compile("only_if", only_if).map_err(wrong)
 }
 
 /// What the policy does not allow.

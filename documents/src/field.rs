@@ -8,7 +8,7 @@ mod tokens;
 pub use index::FieldIndex;
 pub use keys::{FieldKeys, refuse_elsewhere};
 pub use reseal::{Resealed, Resealer, same};
-pub use tokens::{SharedTokens, TokenStore};
+pub use tokens::{FieldTokens, SharedTokens, TokenStore};
 
 use keyfold::wire::text_len;
 use keyfold::wire::{from_text, looks_sealed_text, push_text};
@@ -18,7 +18,6 @@ use keyfold::{
 };
 use std::borrow::Cow;
 use std::sync::Arc;
-use tokens::TokenCipher;
 use zeroize::Zeroizing;
 
 /// What an error says where a value that is to be protected is sealed already.
@@ -72,7 +71,7 @@ struct Cipher {
     /// Either way, of values that keep their format.
     preserve: Option<Box<FormatPreserver>>,
     /// Either way, of values that have tokens.
-    tokens: Option<Box<TokenCipher>>,
+    tokens: Option<Box<dyn FieldTokens>>,
 }
 
 /// A column after protecting it.
@@ -155,8 +154,10 @@ impl FieldCipher {
             // Its values have no cipher of their own: see the documents.
             return Ok(made);
         }
-        if let Some(tokens) = TokenCipher::new(&made.policy, &field, tokens)? {
-            made.cipher.tokens = Some(Box::new(tokens));
+        if let FieldMode::Token { .. } = made.policy.mode {
+            let missing = "its values have random tokens, and nothing was given that holds them";
+            let store = tokens.ok_or_else(|| Error::new(ErrorKind::PolicyRefused, missing))?;
+            made.cipher.tokens = Some(store.of(field)?);
             return Ok(made);
         }
         if made.keeps_format() {
@@ -227,7 +228,8 @@ impl FieldCipher {
     /// - [`Internal`](ErrorKind::Internal): the cipher is of another direction, here and below.
     pub fn protect(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<Protected, RowError> {
         if let Some(tokens) = &self.cipher.tokens {
-            return tokens.protect(values).map(Protected::Replaced);
+            let tokens = tokens.protect(values)?;
+            return Ok(Protected::Replaced(tokens.into_iter().map(Zeroizing::new).collect()));
         }
         let Some(preserver) = &self.cipher.preserve else {
             return self.seal(values, rows).map(Protected::Sealed);

@@ -1,6 +1,7 @@
 //! The header of a protected document in its JSON (FORMAT.md §18.6): put in, found, and taken out with every other byte as it was.
 
-use super::span::{item_span, value_span};
+use super::span::item_with_comma;
+use super::tree::{Kind, NodeId};
 use super::{Document, JsonError, Located, push_string};
 use keyfold::HeaderPlace;
 use serde_json::Value;
@@ -49,30 +50,33 @@ impl Place {
         header: &HeaderTexts,
     ) -> Result<Change, JsonError> {
         let wrong = |reason| JsonError::Header { line: document.line, reason };
-        let Value::Object(members) = &document.value else { return Err(wrong("a document is a JSON object")) };
+        let tree = &document.tree;
+        if !document.is_object() {
+            return Err(wrong("a document is a JSON object"));
+        }
         self.refuse_header(document)?;
         if replaced.iter().any(|located| located.path == "$") {
             return Err(wrong("the document is a value as a whole, so its header has no place"));
         }
         let is_replaced = replaced.iter().any(|located| located.path == "$['extension']");
         let mut text = Vec::new();
-        match members.get(EXTENSION).filter(|_| self.0 == HeaderPlace::FhirExtension) {
-            Some(Value::Array(items)) if !items.is_empty() && !is_replaced => {
-                let array = value_span(document.text, EXTENSION);
-                let last = array.and_then(|array| item_span(document.text, array, items.len() - 1));
-                let (last, _) = last.ok_or_else(|| wrong("the array extension has no last item"))?;
+        let extension = tree.member(0, EXTENSION).filter(|_| self.0 == HeaderPlace::FhirExtension);
+        let last = extension.filter(|array| tree.kind(*array) == Kind::Array && !is_replaced);
+        match (extension, last.and_then(|array| tree.children(array).last())) {
+            (_, Some(last)) => {
+                let end = tree.span(last).end;
                 text.push(b',');
                 push_entry(header, &mut text);
-                return Ok((last.end..last.end, text));
+                return Ok((end..end, text));
             }
-            None if self.0 == HeaderPlace::FhirExtension => {
+            (None, _) if self.0 == HeaderPlace::FhirExtension => {
                 text.extend_from_slice(b"\"extension\":[");
                 push_entry(header, &mut text);
                 text.push(b']');
             }
             _ => push_member(header, &mut text),
         }
-        if !members.is_empty() {
+        if tree.children(0).next().is_some() {
             text.push(b',');
         }
         let at = document.text.find('{').map_or(0, |at| at + 1);
@@ -101,33 +105,39 @@ impl Place {
     pub fn take(self, document: &mut Document<'_>) -> Result<Option<(HeaderTexts, Inserted)>, JsonError> {
         let line = document.line;
         let damaged = || JsonError::Header { line, reason: "the header of the document is damaged [200 Malformed]" };
-        let (header, place) = match self.index(document)? {
-            None => return Ok(None),
-            Some(Index::Member) => {
-                let header = document.value.get(MEMBER).and_then(of_member);
-                (header, document.take_member(MEMBER).map(Inserted::Member))
+        let Some(index) = self.index(document)? else { return Ok(None) };
+        let text = document.text;
+        let tree = document.tree_mut();
+        let (header, place) = match index {
+            Index::Member(member) => {
+                tree.hide(member);
+                (of_member(&tree.value_of(member)), Inserted::Member(tree.span(member)))
             }
-            Some(Index::Item(at)) => {
-                let items = document.value.get_mut(EXTENSION).and_then(Value::as_array_mut).ok_or_else(damaged)?;
-                let header = of_entry(&items.remove(at));
-                if items.is_empty() {
-                    (header, document.take_member(EXTENSION).map(Inserted::Member))
+            Index::Item(array, item) => {
+                tree.hide(item);
+                let header = of_entry(&tree.value_of(item));
+                if tree.children(array).next().is_none() {
+                    tree.hide(array);
+                    (header, Inserted::Member(tree.span(array)))
                 } else {
-                    let array = value_span(document.text, EXTENSION);
-                    let span = array.and_then(|array| item_span(document.text, array, at));
-                    (header, span.map(|(_, with_comma)| Inserted::Item(with_comma)))
+                    (header, Inserted::Item(item_with_comma(text, tree.span(item))))
                 }
             }
         };
-        Ok(Some((header.ok_or_else(damaged)?, place.ok_or_else(damaged)?)))
+        Ok(Some((header.ok_or_else(damaged)?, place)))
     }
 
     fn index(self, document: &Document<'_>) -> Result<Option<Index>, JsonError> {
-        let member = document.value.get(MEMBER).map(|_| Index::Member);
-        let items = document.value.get(EXTENSION).filter(|_| self.0 == HeaderPlace::FhirExtension);
-        let ours = |item: &Value| item.get("url").and_then(Value::as_str) == Some(URL);
-        let items = items.and_then(Value::as_array).into_iter().flatten().enumerate();
-        let mut found = member.into_iter().chain(items.filter(|(_, item)| ours(item)).map(|(at, _)| Index::Item(at)));
+        let tree = &document.tree;
+        let member = tree.member(0, MEMBER).map(Index::Member);
+        let array = tree.member(0, EXTENSION).filter(|_| self.0 == HeaderPlace::FhirExtension);
+        let items = array.filter(|array| tree.kind(*array) == Kind::Array).into_iter();
+        let items = items.flat_map(|array| tree.children(array).map(move |item| Index::Item(array, item)));
+        let is_ours = |found: &Index| match found {
+            Index::Member(_) => true,
+            Index::Item(_, item) => tree.member(*item, "url").is_some_and(|url| tree.is_text(url, URL)),
+        };
+        let mut found = member.into_iter().chain(items).filter(is_ours);
         match (found.next(), found.next()) {
             (_, Some(_)) => {
                 Err(JsonError::Header { line: document.line, reason: "the document has two headers [200 Malformed]" })
@@ -147,8 +157,9 @@ pub enum Inserted {
 }
 
 enum Index {
-    Member,
-    Item(usize),
+    Member(NodeId),
+    /// The array, and the item.
+    Item(NodeId, NodeId),
 }
 
 fn push_member(header: &HeaderTexts, out: &mut Vec<u8>) {
@@ -242,7 +253,7 @@ mod tests {
                 let (found, inserted) = place.take(&mut document).expect("good").expect("there");
                 assert_eq!(found, header(manifest));
                 let change = removal(&with, inserted);
-                assert_eq!(document.value, parse(text).value, "{with}");
+                assert_eq!(document.value(), parse(text).value(), "{with}");
                 assert_eq!(changed(&with, change), text);
                 assert!(place.take(&mut parse(text)).expect("good").is_none());
             }

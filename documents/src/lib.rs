@@ -8,26 +8,31 @@
 //! No error and no `Debug` output contains what a JSON token holds; they name lines, columns, rules and the paths of the policy.
 
 mod cipher;
+mod condition;
 mod document_error;
 mod error;
 mod field;
+mod filter;
 mod header;
 mod locate;
+mod matcher;
 mod path;
 mod shape;
 mod simple;
 mod span;
+mod tree;
 mod value;
 
 pub use cipher::{
     Changed, DocumentCipher, DocumentCounts, DocumentOptions, DocumentText, MAX_TEXT_LEN, RowMap, Transformed,
     UNMATCHED, count_sealed,
 };
+pub use condition::Conditions;
 pub use document_error::{Cause, DocumentError};
 pub use error::JsonError;
 pub use field::{
-    Direction, FieldCipher, FieldIndex, FieldKeys, LOOKS_SEALED, Protected, Resealed, Resealer, Revealed, SharedTokens,
-    TokenStore, push_sealed, refuse_elsewhere, same,
+    Direction, FieldCipher, FieldIndex, FieldKeys, FieldTokens, LOOKS_SEALED, Protected, Resealed, Resealer, Revealed,
+    SharedTokens, TokenStore, push_sealed, refuse_elsewhere, same,
 };
 pub use header::{Change, HeaderTexts, Inserted, Place};
 pub use locate::{JsonRules, Located};
@@ -35,8 +40,10 @@ pub use locate::{JsonRules, Located};
 use keyfold::{Error, ErrorKind};
 use std::fmt;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use serde_json::Value;
+use tree::{Kind, Tree};
 
 /// Most values in a line: what a line means takes far more memory than what it says.
 pub const MAX_VALUES: usize = 1 << 17;
@@ -46,7 +53,9 @@ pub const MAX_VALUES: usize = 1 << 17;
 /// Has no `Debug`: it holds plaintext.
 pub struct Document<'a> {
     text: &'a str,
-    value: Value,
+    tree: Tree<'a>,
+    /// What the tree means, if somebody wants to know.
+    value: OnceLock<Value>,
     line: u64,
     /// Where the text starts in that of the line.
     offset: usize,
@@ -69,13 +78,33 @@ impl<'a> Document<'a> {
         if is_long && content.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > MAX_VALUES {
             return Err(JsonError::TooManyValues { line });
         }
-        let value = value::parse(text).map_err(|error| JsonError::of_parser(&error, line))?;
-        Ok(Self { text, value, line, offset: 0 })
+        let tree = match Tree::parse(text) {
+            Some(tree) => tree,
+            None => {
+                let what = value::parse(text).err().map(|error| JsonError::of_parser(&error, line));
+                let reason = "longer than 4 GiB".to_owned();
+                return Err(what.unwrap_or(JsonError::Invalid { line, column: 1, reason }));
+            }
+        };
+        Ok(Self { text, tree, value: OnceLock::new(), line, offset: 0 })
     }
 
     /// What the line means. Large numbers have lost digits here.
     pub fn value(&self) -> &Value {
-        &self.value
+        self.value.get_or_init(|| self.tree.to_value())
+    }
+
+    /// A value as a document of its own.
+    fn part(&self, node: tree::NodeId) -> Self {
+        let span = self.tree.span(node);
+        let (tree, offset) = (self.tree.part(node), self.offset + span.start);
+        Self { text: &self.text[span], tree, value: OnceLock::new(), line: self.line, offset }
+    }
+
+    /// The tree, to be changed.
+    fn tree_mut(&mut self) -> &mut Tree<'a> {
+        self.value = OnceLock::new();
+        &mut self.tree
     }
 
     /// The line as written, without its terminator.
@@ -92,8 +121,18 @@ impl<'a> Document<'a> {
     /// Takes a member of the object that the document is out of what it means, so that no path leads there; its text is left. Returns
     /// where the value is in that; `None`: there is no such member.
     pub(crate) fn take_member(&mut self, name: &str) -> Option<Range<usize>> {
-        self.value.as_object_mut()?.remove(name)?;
-        span::value_span(self.text, name)
+        let member = self.tree.member(0, name)?;
+        self.tree_mut().hide(member);
+        Some(self.tree.span(member))
+    }
+
+    /// Whether the object that the document is has a member of this name.
+    pub(crate) fn has_member(&self, name: &str) -> bool {
+        self.tree.member(0, name).is_some()
+    }
+
+    pub(crate) fn is_object(&self) -> bool {
+        self.tree.kind(0) == Kind::Object
     }
 
     /// The token at `span`, as [`JsonRules::locate`] found it.
@@ -104,7 +143,17 @@ impl<'a> Document<'a> {
     pub fn token(&self, span: Range<usize>) -> Result<Token<'a>, JsonError> {
         let column = span.start + 1;
         let invalid = || JsonError::Invalid { line: self.line, column, reason: "no value here".to_owned() };
-        self.text.get(span).and_then(Token::parse).ok_or_else(invalid)
+        let raw = self.text.get(span.clone()).ok_or_else(invalid)?;
+        let known = self.tree.at(&span).map(|node| (self.tree.kind(node), self.tree.has_escapes(node)));
+        Ok(match known {
+            Some((Kind::Object, _)) => Token::Object(raw),
+            Some((Kind::Array, _)) => Token::Array(raw),
+            Some((Kind::Number, _)) => Token::Number(raw),
+            Some((Kind::String, false)) => {
+                Token::String { text: raw[1..raw.len() - 1].to_owned(), raw, canonical: true }
+            }
+            _ => Token::parse(raw).ok_or_else(invalid)?,
+        })
     }
 }
 

@@ -1,24 +1,29 @@
 //! From the paths of a policy to the bytes of a line.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json_path::{JsonPath, PathElement};
 
+use super::matcher::{Match, Matcher, Misfit};
 use super::path::normalized;
 use super::shape::Shapes;
 use super::simple::Simple;
+use super::tree::{NodeId, Tree};
 use super::{Document, JsonError};
 
 /// Named JSON paths (RFC 9535).
 pub struct JsonRules {
-    rules: Vec<(String, JsonPath)>,
+    rules: Vec<Rule>,
     shapes: Shapes,
-    /// The paths once more, if all of them are simple.
-    simple: Option<Vec<Simple>>,
+    /// The simple paths together.
+    matcher: Matcher,
+}
+
+struct Rule {
+    name: String,
+    path: JsonPath,
+    /// The path once more, if it is a simple one.
+    simple: Option<Simple>,
 }
 
 /// A value that a rule selects.
@@ -43,20 +48,19 @@ impl JsonRules {
         N: Into<String>,
         P: AsRef<str>,
     {
-        let mut compiled = Self { rules: Vec::new(), shapes: Shapes::default(), simple: Some(Vec::new()) };
+        let mut compiled = Self { rules: Vec::new(), shapes: Shapes::default(), matcher: Matcher::default() };
         for (name, path) in rules {
-            let rule = name.into();
-            match JsonPath::parse(path.as_ref()) {
-                Ok(parsed) => {
-                    compiled.shapes.add(compiled.rules.len(), path.as_ref());
-                    compiled.simple = compiled.simple.zip(Simple::parse(path.as_ref())).map(|(mut all, simple)| {
-                        all.push(simple);
-                        all
-                    });
-                    compiled.rules.push((rule, parsed));
-                }
-                Err(error) => return Err(JsonError::Path { rule, reason: error.to_string() }),
+            let (name, text) = (name.into(), path.as_ref());
+            let path = match JsonPath::parse(text) {
+                Ok(path) => path,
+                Err(error) => return Err(JsonError::Path { rule: name, reason: error.to_string() }),
+            };
+            let (at, simple) = (compiled.rules.len(), Simple::parse(text));
+            compiled.shapes.add(at, text);
+            if let Some(simple) = &simple {
+                compiled.matcher.add(at, simple);
             }
+            compiled.rules.push(Rule { name, path, simple });
         }
         Ok(compiled)
     }
@@ -67,30 +71,13 @@ impl JsonRules {
     ///
     /// [`JsonError::Overlap`]: such a value could not be replaced by two rules at once. A rule that
     /// selects the same value in two ways is fine. [`JsonError::Shape`]: the document holds, say, an object where
-    /// a path expects an array, so that what the path means would not be selected. [`JsonError::TooManyValues`].
+    /// a path expects an array, so that what the path means would not be selected.
     pub fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
-        // The engine says what is wrong, if something is.
-        let mut wanted = match self.find(&document.value) {
-            Some(wanted) => wanted,
-            None => self.query(document)?,
-        };
-        let mut found = Vec::new();
-        if wanted.nodes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let walk = Walk { wanted: &wanted, node: 0, text: document.text, found: &mut found };
-        walk.deserialize(&mut serde_json::Deserializer::from_str(document.text))
-            .map_err(|error| JsonError::of_parser(&error, document.line))?;
-        let nodes = &mut wanted.nodes;
-        let located = |(node, span): (usize, Range<usize>)| {
-            let node = &mut nodes[node];
-            Located { rule: node.rule, span, path: std::mem::take(&mut node.path) }
-        };
-        Ok(found.into_iter().map(located).collect())
+        let located =
+            |found: Match| Located { rule: found.rule, span: document.tree.span(found.node), path: found.path };
+        Ok(self.matches(document)?.into_iter().map(located).collect())
     }
-}
 
-impl JsonRules {
     /// Takes every value that a rule selects out of `document`, as a document of its own: paths start there, and nothing leads from
     /// `document` into it any more.
     ///
@@ -98,219 +85,74 @@ impl JsonRules {
     ///
     /// As for [`locate`](Self::locate).
     pub fn take<'a>(&self, document: &mut Document<'a>) -> Result<Vec<Document<'a>>, JsonError> {
-        let found = self.locate(document)?;
-        let mut pointers = std::collections::HashMap::new();
-        for (_, path) in &self.rules {
-            for node in path.query_located(&document.value) {
-                pointers.insert(normalized(node.location().iter()), node.location().to_json_pointer());
-            }
-        }
-        let part = |located: Located| {
-            let value = document.value.pointer_mut(pointers.get(&located.path)?).map(serde_json::Value::take)?;
-            let text = document.text.get(located.span.clone())?;
-            Some(Document { text, value, line: document.line, offset: document.offset + located.span.start })
+        let found = self.matches(document)?;
+        let parts = found.iter().map(|found| document.part(found.node)).collect();
+        let tree = document.tree_mut();
+        found.iter().for_each(|found| tree.empty(found.node));
+        Ok(parts)
+    }
+
+    fn matches(&self, document: &Document<'_>) -> Result<Vec<Match>, JsonError> {
+        let (tree, line) = (&document.tree, document.line);
+        let shape = |rule: usize, prefix: &str| {
+            Err(JsonError::Shape { line, rule: self.rules[rule].name.clone(), prefix: prefix.to_owned() })
         };
-        // Every path that was located leads to a value.
-        Ok(found.into_iter().filter_map(part).collect())
-    }
-}
-
-impl JsonRules {
-    /// What simple rules select; `None` if not all of them are simple, or there is something to complain about.
-    fn find<'v>(&self, value: &'v serde_json::Value) -> Option<Wanted<'v>> {
-        let mut wanted = Wanted::default();
-        for (rule, path) in self.simple.as_ref()?.iter().enumerate() {
-            let mut overlaps = false;
-            let mut insert = |place: &[PathElement<'v>]| overlaps |= wanted.insert(place, rule).is_err();
-            path.find(value, &mut insert).ok()?;
-            if overlaps {
-                return None;
+        let simple = self.matcher.run(tree);
+        let others = || self.rules.iter().enumerate().filter(|(_, rule)| rule.simple.is_none());
+        // Which part of a path it is that does not fit is looked for when something is known to be wrong, or cannot be known.
+        if (simple.is_err() || others().next().is_some())
+            && let Some((rule, prefix)) = self.shapes.misfit(document.value())
+        {
+            return shape(rule, prefix);
+        }
+        let mut found = match simple {
+            Ok(found) => found,
+            Err(Misfit(rule)) => return shape(rule, "a part of it"),
+        };
+        for (rule, other) in others() {
+            for node in other.path.query_located(document.value()).dedup() {
+                let path = normalized(node.location().iter());
+                found.extend(place(tree, node.location().iter()).map(|node| Match { rule, node, path }));
             }
         }
-        Some(wanted)
-    }
-
-    /// What rules select, by the engine of paths.
-    fn query<'v>(&self, document: &'v Document<'_>) -> Result<Wanted<'v>, JsonError> {
-        if let Some((rule, prefix)) = self.shapes.misfit(&document.value) {
-            let (rule, prefix) = (self.rules[rule].0.clone(), prefix.to_owned());
-            return Err(JsonError::Shape { line: document.line, rule, prefix });
-        }
-        let mut wanted = Wanted::default();
-        for (rule, (name, path)) in self.rules.iter().enumerate() {
-            for node in path.query_located(&document.value).dedup() {
-                let place: Vec<PathElement<'v>> = node.location().iter().cloned().collect();
-                wanted.insert(&place, rule).map_err(|other| JsonError::Overlap {
-                    line: document.line,
-                    first: self.rules[other].0.clone(),
-                    second: name.clone(),
-                })?;
+        found.sort_by_key(|found| found.node);
+        let overlap = found.windows(2).find(|pair| pair[1].node < tree.end(pair[0].node));
+        match overlap.map(|pair| (pair[0].rule.min(pair[1].rule), pair[0].rule.max(pair[1].rule))) {
+            None => Ok(found),
+            Some((first, second)) => {
+                let [first, second] = [first, second].map(|rule| self.rules[rule].name.clone());
+                Err(JsonError::Overlap { line, first, second })
             }
         }
-        Ok(wanted)
     }
 
     /// Whether replacing what the rules select by texts changes nothing about what they and `others`, which are paths too, select, so
-    /// that it need not be looked at again: all are simple, and none leads into what another selects. Of `others` those that
-    /// are allowed `to_select` may be the path of a rule.
+    /// that it need not be looked at again: all are simple, none leads into what another selects, and no filter looks there. Of
+    /// `others` those that are allowed `to_select` may be the path of a rule.
     #[must_use]
     pub fn is_settled<'p>(&self, others: impl IntoIterator<Item = (&'p str, bool)>) -> bool {
-        let Some(simple) = &self.simple else { return false };
-        let apart = |a: &Simple, b: &Simple| a.len() == b.len() || !a.can_meet(b);
-        let rules = simple.iter().enumerate().all(|(at, a)| simple[..at].iter().all(|b| apart(a, b)));
-        rules
+        let simple: Option<Vec<&Simple>> = self.rules.iter().map(|rule| rule.simple.as_ref()).collect();
+        let Some(simple) = simple else { return false };
+        let is_same_depth = |a: &Simple, b: &Simple| a.steps().len() == b.steps().len();
+        let stays = |path: &Simple| simple.iter().all(|rule| !rule.can_meet(path));
+        let has_settled_filters = |path: &Simple| path.looks_at().iter().all(stays);
+        simple
+            .iter()
+            .enumerate()
+            .all(|(at, a)| has_settled_filters(a) && simple[..at].iter().all(|b| is_same_depth(a, b) || !a.can_meet(b)))
             && others.into_iter().all(|(path, to_select)| {
-                let is_apart = |other: &Simple| {
-                    simple.iter().all(|rule| !rule.can_meet(other) || to_select && rule.len() == other.len())
-                };
-                Simple::parse(path).is_some_and(|other| is_apart(&other))
+                Simple::parse(path).is_some_and(|other| {
+                    let may_select = |rule: &&Simple| to_select && is_same_depth(rule, &other);
+                    has_settled_filters(&other) && simple.iter().all(|rule| !rule.can_meet(&other) || may_select(rule))
+                })
             })
     }
 }
 
-/// The wanted paths of a line as a tree, so that one pass over the line finds them all.
-#[derive(Default)]
-struct Wanted<'v> {
-    /// The first is the root, if there is any.
-    nodes: Vec<Node<'v>>,
-}
-
-#[derive(Default)]
-struct Node<'v> {
-    /// The rule that selects this value or something in it.
-    rule: usize,
-    /// The normalized path of a value that is selected.
-    path: String,
-    members: BTreeMap<&'v str, usize>,
-    items: BTreeMap<usize, usize>,
-}
-
-impl Node<'_> {
-    /// Every node is made for a path that leads to it or through it, so this one ends here.
-    fn is_selected(&self) -> bool {
-        self.members.is_empty() && self.items.is_empty()
-    }
-}
-
-impl<'v> Wanted<'v> {
-    /// Adds `path` for `rule`; fails with the rule of an overlapping path.
-    fn insert(&mut self, path: &[PathElement<'v>], rule: usize) -> Result<(), usize> {
-        let mut at = 0;
-        let mut is_new = self.nodes.is_empty();
-        if is_new {
-            self.nodes.push(Node { rule, ..Node::default() });
-        }
-        for element in path {
-            let next = self.nodes.len();
-            let node = &mut self.nodes[at];
-            if !is_new && node.is_selected() {
-                return Err(node.rule);
-            }
-            at = match element {
-                PathElement::Name(name) => *node.members.entry(name).or_insert(next),
-                PathElement::Index(index) => *node.items.entry(*index).or_insert(next),
-            };
-            is_new = at == next;
-            if is_new {
-                self.nodes.push(Node { rule, ..Node::default() });
-            }
-        }
-        if !is_new {
-            return Err(self.nodes[at].rule);
-        }
-        self.nodes[at].path = normalized(path);
-        Ok(())
-    }
-}
-
-/// Reads one value and records the wanted places in it.
-struct Walk<'w, 'v> {
-    wanted: &'w Wanted<'v>,
-    node: usize,
-    text: &'w str,
-    /// Nodes that are selected, and where they are.
-    found: &'w mut Vec<(usize, Range<usize>)>,
-}
-
-impl Walk<'_, '_> {
-    fn node(&self) -> &Node<'_> {
-        &self.wanted.nodes[self.node]
-    }
-
-    fn child(&mut self, node: usize) -> Walk<'_, '_> {
-        Walk { wanted: self.wanted, node, text: self.text, found: self.found }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if !self.node().is_selected() {
-            return deserializer.deserialize_any(self);
-        }
-        // Borrowed, so its place in memory is its place in the line.
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let start = (raw.as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize);
-        let span = start..start.wrapping_add(raw.len());
-        if self.text.get(span.clone()) != Some(raw) {
-            return Err(D::Error::custom("not borrowed from the line"));
-        }
-        self.found.push((self.node, span));
-        Ok(())
-    }
-}
-
-impl<'de> Visitor<'de> for Walk<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the array or object that the path was found in")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        while let Some(child) = members.next_key_seed(FindMember(self.node()))? {
-            match child {
-                Some(node) => members.next_value_seed(self.child(node))?,
-                None => members.next_value::<IgnoredAny>().map(drop)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        for index in 0.. {
-            let more = match self.node().items.get(&index).copied() {
-                Some(node) => items.next_element_seed(self.child(node))?,
-                None => items.next_element::<IgnoredAny>()?.map(drop),
-            };
-            if more.is_none() {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Looks a member name up, after its escapes are resolved, without keeping it.
-struct FindMember<'w, 'v>(&'w Node<'v>);
-
-impl<'de> DeserializeSeed<'de> for FindMember<'_, '_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for FindMember<'_, '_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.members.get(name).copied())
-    }
+/// The value that a path of the engine leads to.
+fn place<'p, 'v: 'p>(tree: &Tree<'_>, path: impl IntoIterator<Item = &'p PathElement<'v>>) -> Option<NodeId> {
+    path.into_iter().try_fold(0, |node, element| match element {
+        PathElement::Name(name) => tree.member(node, name),
+        PathElement::Index(index) => tree.item(node, *index),
+    })
 }

@@ -1,115 +1,189 @@
-//! Paths of names, indices and wildcards alone, which nearly all are: found by descending once, where a whole engine of queries is not needed.
+//! Paths of names, indices, wildcards and filters of texts, which nearly all are: a whole engine of queries is not needed for them.
 
-use serde_json::Value;
-use serde_json_path::PathElement;
+use super::filter::Filter;
+use super::tree::{Kind, NodeId, Tree};
 
 /// One step of a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Step {
-    /// `.name`, `['name']`: expects an object.
-    Name(String),
+pub(super) enum Step {
+    /// `.name`, `['name']`, `['name', 'other']`: expects an object.
+    Names(Vec<String>),
     /// `[3]`: expects an array.
     Item(usize),
     /// `[*]`: expects an array.
     Items,
     /// `.*`: expects an object or an array.
     Every,
+    /// `[?…]`: expects an array.
+    Filter(Filter),
 }
 
-/// A path without filters, slices, `..` and indices from the end.
+impl Step {
+    /// What a step that leads to one value at most leads to.
+    pub(super) fn only(&self, tree: &Tree<'_>, node: NodeId) -> Option<NodeId> {
+        match self {
+            Self::Names(names) => names.first().and_then(|name| tree.member(node, name)),
+            Self::Item(index) => tree.item(node, *index),
+            Self::Items | Self::Every | Self::Filter(_) => None,
+        }
+    }
+
+    /// Whether the step can lead from a value of this kind. What is null leads nowhere, and fits every path.
+    pub(super) fn fits(&self, kind: Kind) -> bool {
+        match self {
+            _ if kind == Kind::Null => true,
+            Self::Names(_) => kind == Kind::Object,
+            Self::Item(_) | Self::Items | Self::Filter(_) => kind == Kind::Array,
+            Self::Every => matches!(kind, Kind::Object | Kind::Array),
+        }
+    }
+
+    /// Whether two steps from one value can lead to one value.
+    fn can_meet(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Every, _) | (_, Self::Every) => true,
+            (Self::Names(names), Self::Names(others)) => names.iter().any(|name| others.contains(name)),
+            (Self::Names(_), _) | (_, Self::Names(_)) => false,
+            (Self::Item(index), Self::Item(other)) => index == other,
+            _ => true,
+        }
+    }
+}
+
+/// A path without slices, `..`, indices from the end, functions, and filters of other shapes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Simple(Vec<Step>);
-
-/// The document has another shape than the path expects.
-#[derive(Debug)]
-pub(super) struct Misfit;
 
 impl Simple {
     /// Reads a path that the engine has parsed; `None` if it is another one, or spelled in an unusual way.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut rest = text.strip_prefix('$')?;
-        let mut steps = Vec::new();
-        while !rest.is_empty() {
-            let (step, behind) = step(rest)?;
-            steps.push(step);
-            rest = behind;
-        }
-        Some(Self(steps))
+        let mut cursor = Cursor { rest: text.strip_prefix('$')? };
+        let steps = cursor.steps()?;
+        cursor.rest.is_empty().then_some(Self(steps))
     }
 
-    /// Calls `found` with every place in `value` that the path leads to.
-    pub(super) fn find<'v>(&self, value: &'v Value, found: &mut impl FnMut(&[PathElement<'v>])) -> Result<(), Misfit> {
-        descend(value, &self.0, &mut Vec::with_capacity(self.0.len()), found)
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The paths that its filters look at.
+    pub(super) fn looks_at(&self) -> Vec<Self> {
+        let mut paths = Vec::new();
+        look(&[], &self.0, &mut paths);
+        paths
     }
 
     /// Whether the two paths can lead to one value, or one of them to a part of what the other leads to.
     pub(super) fn can_meet(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(a, b)| match (a, b) {
-            (Step::Every, _) | (_, Step::Every) => true,
-            (Step::Items, Step::Items | Step::Item(_)) | (Step::Item(_), Step::Items) => true,
-            (a, b) => a == b,
-        })
-    }
-
-    /// The number of steps.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.0.iter().zip(&other.0).all(|(a, b)| a.can_meet(b))
     }
 }
 
-fn step(text: &str) -> Option<(Step, &str)> {
-    if let Some(name) = text.strip_prefix('.') {
-        if let Some(behind) = name.strip_prefix('*') {
-            return Some((Step::Every, behind));
+/// Adds what the filters of `steps`, which start at `prefix`, look at.
+fn look(prefix: &[Step], steps: &[Step], paths: &mut Vec<Simple>) {
+    // Inside of a filter, an object has items as well.
+    let any = |step: &Step| match step {
+        Step::Items | Step::Filter(_) => Step::Every,
+        step => step.clone(),
+    };
+    let mut place = prefix.to_vec();
+    for step in steps {
+        place.push(match step {
+            Step::Filter(_) if prefix.is_empty() => Step::Items,
+            step if prefix.is_empty() => step.clone(),
+            step => any(step),
+        });
+        let Step::Filter(filter) = step else { continue };
+        filter.looks_at(&mut |inside| {
+            paths.push(Simple(place.iter().cloned().chain(inside.iter().map(any)).collect()));
+            look(&place, inside, paths);
+        });
+    }
+}
+
+/// What is left of the text of a path.
+pub(super) struct Cursor<'t> {
+    rest: &'t str,
+}
+
+impl Cursor<'_> {
+    pub(super) fn space(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+    }
+
+    fn take(&mut self, token: &str) -> bool {
+        let behind = self.rest.strip_prefix(token);
+        self.rest = behind.unwrap_or(self.rest);
+        behind.is_some()
+    }
+
+    /// Takes a token and the space before it.
+    pub(super) fn take_spaced(&mut self, token: &str) -> bool {
+        let behind = self.rest.trim_start_matches([' ', '\t', '\n', '\r']).strip_prefix(token);
+        self.rest = behind.unwrap_or(self.rest);
+        behind.is_some()
+    }
+
+    /// Whether one of these follows, behind space.
+    pub(super) fn starts_spaced(&self, characters: [char; 2]) -> bool {
+        self.rest.trim_start_matches([' ', '\t', '\n', '\r']).starts_with(characters)
+    }
+
+    /// The steps that follow.
+    pub(super) fn steps(&mut self) -> Option<Vec<Step>> {
+        let mut steps = Vec::new();
+        loop {
+            if self.take_spaced("[") {
+                steps.push(self.bracket()?);
+            } else if self.take_spaced(".") {
+                let step = if self.take("*") { Step::Every } else { Step::Names(vec![self.name()?]) };
+                steps.push(step);
+            } else {
+                return Some(steps);
+            }
         }
+    }
+
+    /// What follows an opening bracket, and its end.
+    fn bracket(&mut self) -> Option<Step> {
+        self.space();
+        let step = if self.take("*") {
+            Step::Items
+        } else if self.take("?") {
+            Step::Filter(Filter::parse(self)?)
+        } else if self.rest.starts_with(['\'', '"']) {
+            let mut names = vec![self.string()?];
+            while self.take_spaced(",") {
+                self.space();
+                let name = self.string()?;
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            Step::Names(names)
+        } else {
+            let len = self.rest.find(|character: char| !character.is_ascii_digit())?;
+            let (index, behind) = self.rest.split_at(len);
+            self.rest = behind;
+            Step::Item(index.parse().ok()?)
+        };
+        self.take_spaced("]").then_some(step)
+    }
+
+    fn name(&mut self) -> Option<String> {
         let is_plain = |character: char| character.is_ascii_alphanumeric() || character == '_' || !character.is_ascii();
-        let len = name.find(|character| !is_plain(character)).unwrap_or(name.len());
-        return (len > 0).then(|| (Step::Name(name[..len].to_owned()), &name[len..]));
+        let len = self.rest.find(|character| !is_plain(character)).unwrap_or(self.rest.len());
+        let (name, behind) = self.rest.split_at(len);
+        self.rest = behind;
+        (len > 0).then(|| name.to_owned())
     }
-    let (inside, behind) = text.strip_prefix('[')?.split_once(']')?;
-    let step = match inside.strip_prefix('\'').and_then(|name| name.strip_suffix('\'')) {
-        Some(name) if !name.contains(['\'', '\\', '"']) => Step::Name(name.to_owned()),
-        Some(_) => return None,
-        None if inside == "*" => Step::Items,
-        None => Step::Item(inside.parse().ok().filter(|index: &usize| index.to_string() == inside)?),
-    };
-    Some((step, behind))
-}
 
-fn descend<'v>(
-    value: &'v Value,
-    steps: &[Step],
-    place: &mut Vec<PathElement<'v>>,
-    found: &mut impl FnMut(&[PathElement<'v>]),
-) -> Result<(), Misfit> {
-    let Some((step, behind)) = steps.split_first() else {
-        found(place);
-        return Ok(());
-    };
-    let mut into = |element, value: &'v Value, place: &mut Vec<PathElement<'v>>| {
-        place.push(element);
-        descend(value, behind, place, found)?;
-        place.pop();
-        Ok(())
-    };
-    match (step, value) {
-        // What is absent or null fits every shape.
-        (_, Value::Null) => Ok(()),
-        (Step::Name(name), Value::Object(members)) => match members.get_key_value(name) {
-            Some((name, value)) => into(PathElement::Name(name), value, place),
-            None => Ok(()),
-        },
-        (Step::Every, Value::Object(members)) => {
-            members.iter().try_for_each(|(name, value)| into(PathElement::Name(name), value, place))
-        }
-        (Step::Item(index), Value::Array(items)) => match items.get(*index) {
-            Some(value) => into(PathElement::Index(*index), value, place),
-            None => Ok(()),
-        },
-        (Step::Items | Step::Every, Value::Array(items)) => {
-            items.iter().enumerate().try_for_each(|(index, value)| into(PathElement::Index(index), value, place))
-        }
-        _ => Err(Misfit),
+    /// A string without escapes.
+    pub(super) fn string(&mut self) -> Option<String> {
+        let quote = self.rest.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
+        let (text, behind) = self.rest[1..].split_once(quote)?;
+        self.rest = behind;
+        (!text.contains('\\')).then(|| text.to_owned())
     }
 }
 
@@ -125,21 +199,41 @@ mod tests {
     fn paths_that_are_not_simple_are_left_to_the_engine() {
         for path in [
             "$..a",
-            "$[?@.a]",
             "$[1:2]",
             "$[-1]",
             "$['a\\'']",
-            "$[\"a\"]",
-            "$ .a",
-            "$[ 1 ]",
             "$[0,1]",
-            "$['a','b']",
+            "$['a',0]",
             "$.a-b",
+            "$[?@.a == 1]",
+            "$[?@.a < 'b']",
+            "$[?'b' == @.a]",
+            "$[?$.a]",
+            "$[?length(@.a) == 1]",
+            "$[?@.a == 'b', 1]",
+            "$[?@..a]",
         ] {
             assert_eq!(Simple::parse(path), None, "{path}");
         }
-        assert_eq!(simple("$['a'][0].b[*].*").len(), 5);
-        assert_eq!(simple("$").len(), 0);
+        assert_eq!(simple("$['a'][0].b[*].*").steps().len(), 5);
+        assert_eq!(simple("$").steps().len(), 0);
+        assert_eq!(
+            simple("$ ['a',\n \"b\" , 'a'] [ ? @ .x=='1'||@.x == \"2\" ]"),
+            simple("$['a','b'][?@.x=='1'||@.x=='2']")
+        );
+    }
+
+    #[test]
+    fn conditions_on_one_text_are_one() {
+        let Step::Filter(filter) = simple("$[?@.a != '1' && @.a != '2' && @.b == '3']").steps()[0].clone() else {
+            panic!()
+        };
+        let Filter::All(all) = filter else { panic!("{filter:?}") };
+        assert!(matches!(&all[0], Filter::Text { texts, is_one: false, .. } if texts == &["1", "2"]));
+        assert_eq!(all.len(), 2);
+        // One of the two differs from any text.
+        let Step::Filter(filter) = simple("$[?@.a != '1' || @.a != '2']").steps()[0].clone() else { panic!() };
+        assert!(matches!(filter, Filter::Any(any) if any.len() == 2));
     }
 
     #[test]
@@ -152,9 +246,21 @@ mod tests {
             ("$.a[1].b", "$.a[3].b", false),
             ("$.*.b", "$.a.b.c", true),
             ("$.a[*].b", "$.a[*].c", false),
+            ("$.a[?@.x == 'y'].b", "$.a[*].b", true),
+            ("$.a[?@.x == 'y'].b", "$.a[2]['c','b']", true),
+            ("$.a[?@.x == 'y'].b", "$.a[*]['c','d']", false),
             ("$", "$.a", true),
         ] {
             assert_eq!((simple(a).can_meet(&simple(b)), simple(b).can_meet(&simple(a))), (meet, meet), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn what_filters_look_at_is_known() {
+        let of = |path| simple(path).looks_at();
+        assert_eq!(of("$.a[*].b"), []);
+        assert_eq!(of("$.a[?@.b == 'x' || @.c.d != 'y'].e"), [simple("$.a[*].b"), simple("$.a[*].c.d")]);
+        let nested = ["$.a[*].b.*", "$.a[*].b.*.c"].map(simple);
+        assert_eq!(of("$.a[?@.b[?@.c == 'x']].e"), nested);
     }
 }

@@ -1,8 +1,5 @@
 //! Where members and items stand in the text of a document, and what removes them so that every other byte stays.
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-use std::fmt;
 use std::ops::Range;
 
 /// What removes the members of these values from the object that `text` is: each run of them with the comma behind it, or else the one
@@ -53,75 +50,13 @@ fn is_escaped(bytes: &[u8], at: usize) -> bool {
     bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// Where the value of the member `name` of the object `text` is.
-pub(crate) fn value_span(text: &str, name: &str) -> Option<Range<usize>> {
-    let raw = serde_json::Deserializer::from_str(text).deserialize_map(FindMember(name)).ok()??;
-    span_of(text, raw)
-}
-
-/// Where the item `index` of the array at `array` is, and it with its comma: the one before it, or else the one behind.
-pub(crate) fn item_span(text: &str, array: Range<usize>, index: usize) -> Option<(Range<usize>, Range<usize>)> {
-    let inside = text.get(array.clone())?;
-    let raw = serde_json::Deserializer::from_str(inside).deserialize_seq(FindItem(index)).ok()??;
-    let span = span_of(inside, raw)?;
-    let with_comma = item_with_comma(inside, span.clone());
-    let shift = |span: Range<usize>| array.start + span.start..array.start + span.end;
-    Some((shift(span), shift(with_comma)))
-}
-
 /// The span, and the comma before it, or else the one behind.
-fn item_with_comma(text: &str, span: Range<usize>) -> Range<usize> {
+pub(crate) fn item_with_comma(text: &str, span: Range<usize>) -> Range<usize> {
     if let Some(before) = text[..span.start].trim_end().strip_suffix(',') {
         return before.len()..span.end;
     }
     let behind = text[span.end..].trim_start();
     if behind.starts_with(',') { span.start..text.len() - behind.len() + 1 } else { span }
-}
-
-/// Where `part`, which is a part of `text`, is in it.
-fn span_of(text: &str, part: &RawValue) -> Option<Range<usize>> {
-    let start = (part.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-    Some(start..start + part.get().len())
-}
-
-struct FindMember<'n>(&'n str);
-
-impl<'de> Visitor<'de> for FindMember<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(name) = members.next_key::<std::borrow::Cow<'de, str>>()? {
-            match name == self.0 {
-                true => found = Some(members.next_value()?),
-                false => drop(members.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(found)
-    }
-}
-
-struct FindItem(usize);
-
-impl<'de> Visitor<'de> for FindItem {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        for _ in 0..self.0 {
-            items.next_element::<IgnoredAny>()?;
-        }
-        let found = items.next_element()?;
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

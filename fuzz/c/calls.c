@@ -9,7 +9,7 @@ static const char POLICY[] = "version = 1\n"
                              "[fields.bound]\nrow_binding = \"row\"\n"
                              "[fields.padded]\nrow_binding = \"none\"\npadding = \"padme\"\n"
                              "[fields.tenant]\nrow_binding = \"none\"\nrequired_context = [\"tenant\"]\n"
-                             "[fields.mrn]\nmode = \"deterministic\"\n[fields.mrn.index.exact]\nkind = \"exact\"\nbits = 256\n"
+                             "[fields.mrn]\nmode = \"deterministic\"\n[fields.mrn.index.exact]\nkind = \"exact\"\nbits = 256\nunique = true\n"
                              "[fields.format]\nmode = \"format-preserving\"\nformat = \"digits\"\n"
                              "[fields.name]\nmode = \"document\"\npaths = [\"$.name\"]\n[documents.all]\nrow_binding = \"none\"\n";
 static const char *const NAMES[] = { "any", "bound", "padded", "tenant", "mrn", "format", "nothing" };

@@ -139,9 +139,10 @@ impl Chart {
             let at = y(value);
             let _ = write!(
                 out,
-                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 6.0,
-                at + 4.0
+                at + 4.0,
+                short(value)
             );
         }
         for (n, (name, _)) in self.series.iter().enumerate() {
@@ -211,6 +212,20 @@ fn push_label(out: &mut String, x: f64, anchor: &str, label: &str) {
         write!(out, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>", BOTTOM + 18.0, escape(label));
 }
 
+/// A number of the axis, which has room for few digits. The ceiling and its half are round.
+fn short(value: u64) -> String {
+    let of = |unit: u64, name| match value % unit {
+        0 => format!("{}{name}", value / unit),
+        rest => format!("{}.{}{name}", value / unit, rest * 10 / unit),
+    };
+    match value {
+        0..100_000 => value.to_string(),
+        100_000..1_000_000 => of(1000, "k"),
+        1_000_000..1_000_000_000 => of(1_000_000, "M"),
+        _ => of(1_000_000_000, "G"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,5 +263,11 @@ mod tests {
             vec![("data".to_owned(), vec![1])],
         );
         assert!(!one.svg("c").contains("NaN"));
+    }
+
+    #[test]
+    fn numbers_of_the_axis_are_short() {
+        let shown = [0, 99_999, 100_000, 250_000, 1_000_000, 2_500_000, 50_000_000, 5_000_000_000].map(short);
+        assert_eq!(shown, ["0", "99999", "100k", "250k", "1M", "2.5M", "50M", "5G"]);
     }
 }

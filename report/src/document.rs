@@ -226,6 +226,7 @@ fn inventory(report: &Report) -> Section {
             lines([
                 key.overdue_days.map(|days| format!("OVERDUE by {days} days")),
                 (key.verified == Some(false)).then(|| "NOT VOUCHED FOR".to_owned()),
+                key.retired.then(|| "not pinned any more, and no key needs it".to_owned()),
                 key.held_since.as_ref().map(|since| format!("legal hold since {}", moment(since))),
                 (!key.keks.is_empty()).then(|| format!("KEKs: {}", key.keks.join(", "))),
             ]),

@@ -31,6 +31,8 @@ pub struct KeyRow {
     pub held_since: Option<String>,
     /// Whether a trusted root vouches for its record; `None`: nobody has looked.
     pub verified: Option<bool>,
+    /// Whether it is a root that was retired: not pinned any more, so that nobody vouches for it, and no key needs it.
+    pub retired: bool,
     /// Days since it should have been replaced.
     pub overdue_days: Option<u64>,
 }
@@ -83,8 +85,14 @@ impl Inventory {
             }
         }
         let sealing: BTreeSet<_> = newest.into_values().collect();
+        let not_root = |key: &&Key| key.record.class() != KeyClass::Root;
+        let needed: BTreeSet<_> = evidence.keys.iter().filter(not_root).map(|key| key.record.authenticator()).collect();
         let row = |key: &Key| {
             let record = &key.record;
+            let is_retired = key.verified == Some(false)
+                && record.class() == KeyClass::Root
+                && record.state() != KeyState::Active
+                && !needed.contains(&record.key_id());
             let age = evidence.at.saturating_sub(record.created_at());
             let allowed = match record.class() {
                 KeyClass::Data => rotation.data_age,
@@ -105,7 +113,8 @@ impl Inventory {
                 age_days: age / DAY,
                 keks: record.kek_aliases().map(ToString::to_string).collect(),
                 held_since: record.held_since().map(time::rfc3339),
-                verified: key.verified,
+                verified: key.verified.filter(|_| !is_retired),
+                retired: is_retired,
                 overdue_days: overdue.map(|seconds| seconds / DAY),
             }
         };
@@ -117,7 +126,7 @@ impl Inventory {
         }
         Self {
             counts,
-            verified: !keys.is_empty() && keys.iter().all(|key| key.verified.is_some()),
+            verified: !keys.is_empty() && keys.iter().all(|key| key.verified.is_some() || key.retired),
             refused: keys.iter().filter(|key| key.verified == Some(false)).count(),
             overdue: keys.iter().filter(|key| key.overdue_days.is_some()).count(),
             data_rotation: crate::services::age(rotation.data_age),

@@ -8,6 +8,7 @@ use keyfold::{
     RowBinding,
 };
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How one field of one service is encrypted.
@@ -217,7 +218,13 @@ fn bound(binding: &RowBinding) -> Option<String> {
 
 /// Which kinds of documents have a manifest. Any of them may apply to a document: that hangs on its members in clear.
 fn manifest(field: &FieldPolicy, policy: &Policy) -> Option<String> {
-    let kinds: Vec<_> = policy.documents().map(|kind| format!("{}: {}", kind.name, manifest_rule(kind))).collect();
+    // Both look at the same document where that is the whole one, and cannot both hold if they ask for other texts.
+    let may_apply = |kind: &&Arc<DocumentPolicy>| {
+        let is_other = |(path, text): (&String, &String)| field.only_if.get(path).is_some_and(|own| own != text);
+        kind.root != "$" || !kind.only_if.iter().any(is_other)
+    };
+    let kinds = policy.documents().filter(may_apply);
+    let kinds: Vec<_> = kinds.map(|kind| format!("{}: {}", kind.name, manifest_rule(kind))).collect();
     (!field.paths.is_empty() && !kinds.is_empty()).then(|| kinds.join("; "))
 }
 

@@ -15,7 +15,7 @@ mod tokens;
 
 pub use cell::{Cell, RowKey};
 pub use name::TableName;
-pub use tokens::{TokenSpace, TokenTable};
+pub use tokens::{TokenTable, Tokenizer};
 
 use keyfold::{Error, ErrorKind, Result};
 use postgres::PostgresTable;

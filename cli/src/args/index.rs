@@ -8,8 +8,8 @@ use std::ffi::OsString;
 pub(crate) enum Index {
     /// Say what an index of a column would find and show with how many bits. Prints no value; asks for no key.
     Advise(IndexAdvise),
-    /// Write the tokens of an index beside the sealed values of a table, under the key that seals: for a new index, and when the look-up key was
-    /// replaced.
+    /// Write the tokens of an index beside the sealed values of a table, or the proofs of a table of random tokens, under the key that seals: for a new
+    /// index, and when the look-up key was replaced.
     Backfill(Box<IndexBackfill>),
 }
 
@@ -51,15 +51,18 @@ pub(crate) struct IndexAdvise {
     /// Of --kind date-part: year, year-month or month-day.
     #[arg(long, value_name = "PART", value_parser = ["year", "year-month", "month-day"])]
     pub(crate) part: Option<String>,
-    /// Of --kind prefix: characters, 3 to 32.
+    /// Of --kind prefix: characters, 3 to 32. May be repeated: then each row has a token per length.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=32))]
-    pub(crate) length: Option<u8>,
+    pub(crate) length: Vec<u8>,
     /// Of --kind phone: what numbers without a country code get in front, such as 49.
     #[arg(long, value_name = "DIGITS")]
     pub(crate) country_code: Option<String>,
     /// Of --kind phone: what such numbers lose first, such as 0.
     #[arg(long, value_name = "DIGITS", requires = "country_code")]
     pub(crate) trunk_prefix: Option<String>,
+    /// Of --kind phone: what says, beside + and 00, that a country code follows, such as 011.
+    #[arg(long, value_name = "DIGITS")]
+    pub(crate) international_prefix: Option<String>,
     /// Bits to look at beside the usual ones: 1 to 63, or 256. May be repeated.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) bits: Vec<u16>,
@@ -88,11 +91,12 @@ pub(crate) struct IndexBackfill {
     /// The column that holds its sealed values.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) from: String,
-    /// The index of the field.
+    /// The index of the field. Left out of a field with random tokens: then --key is the column of its tokens, and the proof of each row is checked and written
+    /// anew.
     #[arg(long, value_name = "NAME")]
-    pub(crate) index: String,
+    pub(crate) index: Option<String>,
     /// The column for its tokens: of integers, of bytes for 256 bits, of an array of integers for prefixes, or of text for any. By default the
-    /// column that the policy names.
+    /// column that the policy names. For proofs: of bytes, by default proof.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) to: Option<String>,
     #[command(flatten)]

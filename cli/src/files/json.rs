@@ -5,6 +5,6 @@ mod lines;
 mod tests;
 
 pub(crate) use keyfold_documents::{
-    Document, JsonError, JsonRules, MAX_TEXT_LEN as MAX_LINE_LEN, Place, Token, splice,
+    Conditions, Document, JsonError, JsonRules, MAX_TEXT_LEN as MAX_LINE_LEN, Place, Token, splice,
 };
 pub(crate) use lines::{LineBatch, LineSource};

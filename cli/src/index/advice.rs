@@ -5,14 +5,17 @@
 //! as likely as any other.
 //!
 //! - *matches*: rows with the value, Σ c² / N.
-//! - *false matches*: rows with another value and the same token by chance, Σ (c / N) · (N − c) / M. What a search opens for nothing.
-//!   This is the mean over all keys. Under one key the figure spreads around it with variance (4 / N²) · (1/M) · (1 − 1/M) · Σ c² · c′² over pairs of values:
+//! - *false matches*: rows with another value and a token of that number by chance, Σ (c / N) · (N − c) · (1 − (1 − 1/M)^L), where each row has L tokens: of prefixes
+//!   one per length, otherwise one, for which it is 1/M. What a search opens for nothing. This is the mean over all keys. Under one key the figure spreads around it with variance (4 / N²) · (1/M) · (1 − 1/M) · Σ c² · c′² over pairs of values:
 //!   little where no value is frequent, and so much where one is that the mean says little of any key.
 //! - *guessed*: the share of rows whose value is the commonest of those with their token. Whoever knew for each token the commonest value, from
 //!   a leak say, would be right so often: Σ (c / N) · (1 − 1/M)^r, where r values come before it in order of frequency.
 //! - *told*: the share of rows whose value whoever knows all frequencies tells from the frequency of its token: values whose count differs from the next
 //!   ones in order by more than twice σ, where σ² = Σ c² / M is the noise that chance adds to a token. With full width σ is 0, so these are the
 //!   values that no other is as frequent as.
+//!
+//! Of prefixes of several lengths, *guessed* and *told* are those of the longest, for one token of L · bits bits: at most so much, since starts that are
+//! shared make more of the tokens equal.
 
 use keyfold::{IndexPolicy, most_bits};
 
@@ -24,10 +27,19 @@ pub(super) struct Histogram {
     squares: f64,
 }
 
+/// A column as an index sees it.
+pub(super) struct Column {
+    /// Of prefixes one per length, the shortest first; otherwise one. All have as many rows.
+    histograms: Vec<Histogram>,
+    /// The most bits that a token of the kind may have.
+    max_bits: u16,
+}
+
 /// What an index of so many bits finds and shows.
 pub(super) struct Figures {
     pub(super) bits: u16,
-    pub(super) false_matches: f64,
+    /// For each histogram, of a query for a value of it.
+    pub(super) false_matches: Vec<f64>,
     pub(super) guessed: f64,
     pub(super) told: f64,
 }
@@ -76,7 +88,8 @@ impl Histogram {
         self.squares / self.rows as f64
     }
 
-    pub(super) fn figures(&self, bits: u16) -> Figures {
+    /// The shares that are guessed and told by tokens of so many bits.
+    fn shown(&self, bits: u16) -> (f64, f64) {
         let tokens = f64::from(bits).exp2();
         let spared = 1.0 - 1.0 / tokens;
         let by_rank = self.counts.iter().enumerate();
@@ -89,8 +102,9 @@ impl Histogram {
             apart(before, count) && apart(self.counts.get(at + 1), count) && count as f64 > noise
         };
         let told = self.counts.iter().enumerate().filter(|(at, count)| stands_out(*at, **count));
-        let told = told.map(|(_, count)| self.share(*count)).sum();
-        Figures { bits, false_matches: (self.rows as f64 - self.matches()) / tokens, guessed, told }
+        let told = told.map(|(_, count)| self.share(*count)).sum::<f64>();
+        // Not −0 for no value.
+        (guessed, told + 0.0)
     }
 
     /// Why the column should not be indexed at all.
@@ -105,10 +119,47 @@ impl Histogram {
         }
         None
     }
+}
+
+impl Column {
+    /// `histograms` is not empty.
+    pub(super) fn new(histograms: Vec<Histogram>, max_bits: u16) -> Self {
+        Self { histograms, max_bits }
+    }
+
+    /// Those of each token that a row has.
+    pub(super) fn histograms(&self) -> &[Histogram] {
+        &self.histograms
+    }
+
+    /// That of the shortest prefix, which shows the most by its frequency.
+    pub(super) fn coarsest(&self) -> &Histogram {
+        &self.histograms[0]
+    }
+
+    fn tokens_per_row(&self) -> usize {
+        self.histograms.len()
+    }
+
+    pub(super) fn figures(&self, bits: u16) -> Figures {
+        let tokens = f64::from(bits).exp2();
+        // 1 − (1 − 1/M)^L, also where M is so large that 1 − 1/M is 1.
+        let shared = -(self.tokens_per_row() as f64 * (-1.0 / tokens).ln_1p()).exp_m1();
+        let false_matches = |of: &Histogram| (of.rows as f64 - of.matches()) * shared;
+        let all_bits = bits.saturating_mul(u16::try_from(self.tokens_per_row()).unwrap_or(u16::MAX));
+        let (guessed, told) = self.histograms.last().map_or((0.0, 0.0), |finest| finest.shown(all_bits));
+        Figures { bits, false_matches: self.histograms.iter().map(false_matches).collect(), guessed, told }
+    }
 
     /// Whether nearly every row has a value of its own, so that full width shows little.
     pub(super) fn is_unique(&self) -> bool {
-        self.rows >= MIN_ROWS && self.counts.len() as f64 >= 0.95 * self.rows as f64
+        let Histogram { counts, rows, .. } = self.coarsest();
+        self.max_bits >= IndexPolicy::MAX_INTEGER && *rows >= MIN_ROWS && counts.len() as f64 >= 0.95 * *rows as f64
+    }
+
+    /// The bits that all tokens of a row may have together, beside other indexes.
+    pub(super) fn allowed_bits(&self, other_bits: usize) -> usize {
+        most_bits(self.coarsest().rows).saturating_sub(other_bits)
     }
 
     /// The bits to choose: full width for what is unique; otherwise what the rows allow beside other indexes, and no more than leaves four
@@ -117,9 +168,9 @@ impl Histogram {
         if self.is_unique() {
             return IndexPolicy::MAX_INTEGER;
         }
-        let allowed = most_bits(self.rows).saturating_sub(other_bits);
-        let distinct = self.distinct().checked_ilog2().unwrap_or(0).saturating_sub(2) as usize;
-        u16::try_from(allowed.min(distinct)).unwrap_or_default()
+        let distinct = self.coarsest().distinct().checked_ilog2().unwrap_or(0).saturating_sub(2) as usize;
+        let allowed = self.allowed_bits(other_bits) / self.tokens_per_row();
+        u16::try_from(allowed.min(distinct)).unwrap_or_default().min(self.max_bits)
     }
 }
 
@@ -132,6 +183,10 @@ mod tests {
         (a - b).abs() < 1e-9
     }
 
+    fn column(counts: impl IntoIterator<Item = u64>) -> Column {
+        Column::new(vec![Histogram::new(counts)], IndexPolicy::FULL)
+    }
+
     #[test]
     fn figures_by_hand() {
         // Three values: 4, 2 and 2 rows, one bit.
@@ -140,12 +195,19 @@ mod tests {
         assert!(
             close(histogram.entropy(), 1.5) && close(histogram.top_share(), 0.5) && close(histogram.matches(), 3.0)
         );
-        let figures = histogram.figures(1);
-        assert!(close(figures.false_matches, 2.5));
+        let one = column([2, 4, 2]);
+        let figures = one.figures(1);
+        assert!(close(figures.false_matches[0], 2.5));
         assert!(close(figures.guessed, 0.5 + 0.25 * 0.5 + 0.25 * 0.25));
-        assert!(close(figures.told, 0.0));
-        let full = histogram.figures(256);
-        assert!(full.false_matches < 1e-70 && close(full.guessed, 1.0) && close(full.told, 0.5));
+        assert_eq!(format!("{:.3}", figures.told), "0.000");
+        let full = one.figures(256);
+        let false_matches = full.false_matches[0];
+        assert!(false_matches > 0.0 && false_matches < 1e-70 && close(full.guessed, 1.0) && close(full.told, 0.5));
+        // Two tokens to a row, of the same rows by their starts and as they are: three of four miss both of one bit.
+        let both = Column::new(vec![Histogram::new([4, 4]), Histogram::new([2, 4, 2])], IndexPolicy::MAX_PREFIX);
+        let figures = both.figures(1);
+        assert!(close(figures.false_matches[0], 4.0 * 0.75) && close(figures.false_matches[1], 5.0 * 0.75));
+        assert!(close(figures.guessed, one.figures(2).guessed));
     }
 
     #[test]
@@ -156,41 +218,67 @@ mod tests {
         for histogram in [&gender, &year_of_birth, &common, &Histogram::new([7])] {
             assert!(histogram.refusal().is_some());
         }
-        let birthdays = Histogram::new((0..366).map(|day| 2_700 + day % 60));
-        assert!(birthdays.refusal().is_none());
+        let birthdays = column((0..366).map(|day| 2_700 + day % 60));
+        assert!(birthdays.coarsest().refusal().is_none());
         assert_eq!(birthdays.recommended(0), 6, "four days to a token, and more than the 16 bits of a million rows");
         assert_eq!(birthdays.recommended(14), 2);
         assert_eq!(birthdays.recommended(17), 0);
-        let numbers = Histogram::new((0..10_000).map(|_| 1));
+        let numbers = column((0..10_000).map(|_| 1));
         assert!(numbers.is_unique() && numbers.recommended(0) == 63);
-        let names = Histogram::new((1..20_000).map(|rank| 1 + 40_000 / rank));
-        assert!(names.refusal().is_none() && !names.is_unique());
-        assert_eq!(usize::from(names.recommended(0)), most_bits(names.rows()).min(12));
+        let names = column((1..20_000).map(|rank| 1 + 40_000 / rank));
+        assert!(names.coarsest().refusal().is_none() && !names.is_unique());
+        assert_eq!(usize::from(names.recommended(0)), most_bits(names.coarsest().rows()).min(12));
+        // A prefix is never of full width, and the policy counts the bits of each of its tokens.
+        for lengths in 1..=8 {
+            let starts = (0..lengths).map(|_| Histogram::new((0..1_000).map(|_| 1))).collect();
+            let starts = Column::new(starts, IndexPolicy::MAX_PREFIX);
+            assert!(!starts.is_unique());
+            assert_eq!((most_bits(1_000), usize::from(starts.recommended(0))), (6, 6 / lengths), "{lengths}");
+        }
     }
 
-    /// The advisor's false matches are those of real tokens, counted, over many queries.
+    /// The advisor's false matches are those of tokens, counted, over many keys: of names, and of names with their starts.
     #[test]
     fn false_matches_are_what_tokens_do() {
-        let values: Vec<(String, u64)> = (1..3_000_u64).map(|n| (format!("name {n}"), 1 + 3_000 / n)).collect();
-        let histogram = Histogram::new(values.iter().map(|(_, count)| *count));
-        let bits = 8;
-        // Any function that looks random will do: SHA-256 in the place of HMAC.
         use sha2::{Digest, Sha256};
-        let mut measured = 0.0;
-        let rounds = 16_u8;
-        for round in 0..rounds {
-            let token = |text: &str| Sha256::new().chain_update([round]).chain_update(text).finalize()[0];
-            let mut rows_of = [0_u64; 256];
-            for (value, count) in &values {
-                rows_of[usize::from(token(value))] += count;
-            }
-            let per_query = |(value, count): &(String, u64)| {
-                histogram.share(*count) * (rows_of[usize::from(token(value))] - count) as f64
+        let values: Vec<(String, u64)> = (1..3_000_u64).map(|n| (format!("{n:04}"), 1 + 3_000 / n)).collect();
+        let bits = 8;
+        for lengths in [&[4][..], &[2, 3, 4]] {
+            let of_length = |length: &usize| {
+                let mut counts = std::collections::BTreeMap::<&str, u64>::new();
+                for (value, count) in &values {
+                    *counts.entry(&value[..*length]).or_default() += count;
+                }
+                Histogram::new(counts.into_values())
             };
-            measured += values.iter().map(per_query).sum::<f64>() / f64::from(rounds);
+            let column = Column::new(lengths.iter().map(of_length).collect(), IndexPolicy::MAX_PREFIX);
+            let expected = column.figures(bits).false_matches;
+            let rounds = 16_u8;
+            for (&length, expected) in lengths.iter().zip(expected) {
+                let mut measured = 0.0;
+                for round in 0..rounds {
+                    // Any function that looks random will do: SHA-256 in the place of HMAC.
+                    let token = |start: &str| Sha256::new().chain_update([round]).chain_update(start).finalize()[0];
+                    // By token, the rows that have it; and those of them that have the start as well.
+                    let (mut rows_of, mut same) = ([0_u64; 256], std::collections::BTreeMap::<&str, u64>::new());
+                    for (value, count) in &values {
+                        let tokens: std::collections::BTreeSet<u8> =
+                            lengths.iter().map(|end| token(&value[..*end])).collect();
+                        tokens.into_iter().for_each(|token| rows_of[usize::from(token)] += count);
+                        *same.entry(&value[..length]).or_default() += count;
+                    }
+                    let rows = column.coarsest().rows() as f64;
+                    let per_query = |(start, count): (&&str, &u64)| {
+                        *count as f64 / rows * (rows_of[usize::from(token(start))] - count) as f64
+                    };
+                    measured += same.iter().map(per_query).sum::<f64>() / f64::from(rounds);
+                }
+                assert!(
+                    (measured / expected - 1.0).abs() < 0.1,
+                    "{lengths:?}, {length}: {measured}, expected {expected}"
+                );
+            }
         }
-        let expected = histogram.figures(bits).false_matches;
-        assert!((measured / expected - 1.0).abs() < 0.1, "{measured}, expected {expected}");
         assert_eq!(IndexPolicy::new("i", IndexKind::Exact, bits).shown_bits(), 8);
     }
 }

@@ -1,12 +1,12 @@
 //! `keyfold index advise`: reads how often each value occurs, and says what that means. Values are counted by a salted hash, and never shown.
 
-use super::advice::{Figures, Histogram};
+use super::advice::{Column, Figures, Histogram};
 use crate::args::{IndexAdvise, Kind};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::print_failed;
 use crate::transform::Input;
-use keyfold::{DatePart, IndexKind, IndexPolicy, PhoneRule, Value, most_bits};
+use keyfold::{DatePart, IndexKind, IndexPolicy, PhoneRule, Value};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
@@ -19,7 +19,8 @@ const USUAL: [u16; 10] = [4, 6, 8, 10, 12, 14, 16, 20, 24, 63];
 /// What was read.
 #[derive(Default)]
 struct Read {
-    counts: HashMap<[u8; 16], u64>,
+    /// For each token that a row has: of prefixes one per length.
+    counts: Vec<HashMap<[u8; 16], u64>>,
     /// Rows without a value to find.
     empty: u64,
     /// Rows whose value the kind refuses.
@@ -34,7 +35,10 @@ pub(crate) fn advise(args: &IndexAdvise, out: &mut impl Write) -> Result<ExitCod
         return Err(Failure::new(Exit::Usage, format!("--bits {bits}: an index has 1 to 63 bits, or 256")));
     }
     let read = read(args, &index)?;
-    let histogram = Histogram::new(read.counts.values().copied());
+    let histograms = read.counts.iter().map(|counts| Histogram::new(counts.values().copied()));
+    let max_bits = if args.kind == Kind::Prefix { IndexPolicy::MAX_PREFIX } else { IndexPolicy::FULL };
+    let column = Column::new(histograms.collect(), max_bits);
+    let histogram = column.coarsest();
     if histogram.rows() == 0 {
         return Err(Failure::new(Exit::Data, "no row has a value to find"));
     }
@@ -47,45 +51,55 @@ pub(crate) fn advise(args: &IndexAdvise, out: &mut impl Write) -> Result<ExitCod
         );
         return Err(Failure::new(Exit::Policy, said));
     }
-    let recommended = match histogram.recommended(args.other_bits) {
-        bits if args.kind == Kind::Prefix => bits.min(IndexPolicy::MAX_PREFIX),
-        bits => bits,
-    };
-    let most = if args.kind == Kind::Prefix { IndexPolicy::MAX_PREFIX } else { IndexPolicy::FULL };
+    let recommended = column.recommended(args.other_bits);
     let bits: BTreeSet<u16> = USUAL.into_iter().chain(args.bits.iter().copied()).chain([recommended]).collect();
     let figures: Vec<Figures> =
-        bits.into_iter().filter(|bits| (1..=most).contains(bits)).map(|bits| histogram.figures(bits)).collect();
+        bits.into_iter().filter(|bits| (1..=max_bits).contains(bits)).map(|bits| column.figures(bits)).collect();
     let text = if args.json {
-        to_json(args, &histogram, &read, recommended, &figures).to_string()
+        to_json(args, &column, &read, recommended, &figures).to_string()
     } else {
-        to_text(args, &histogram, &read, recommended, &figures)
+        to_text(args, &column, &read, recommended, &figures)
     };
     writeln!(out, "{text}").map_err(print_failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn to_json(args: &IndexAdvise, histogram: &Histogram, read: &Read, recommended: u16, figures: &[Figures]) -> Json {
+fn to_json(args: &IndexAdvise, column: &Column, read: &Read, recommended: u16, figures: &[Figures]) -> Json {
+    let histogram = column.coarsest();
     let lines: Vec<Json> = figures
         .iter()
         .map(|line| {
-            json!({
-                "bits": line.bits, "false_matches": line.false_matches, "guessed": line.guessed, "told": line.told,
-            })
+            let mut json = json!({
+                "bits": line.bits, "false_matches": worst(line), "guessed": line.guessed, "told": line.told,
+            });
+            if args.kind == Kind::Prefix {
+                json["by_length"] = json!(line.false_matches);
+            }
+            json
         })
         .collect();
-    json!({
+    let mut json = json!({
         "rows": histogram.rows(), "distinct": histogram.distinct(), "empty": read.empty, "refused": read.refused,
         "entropy": histogram.entropy(), "top_share": histogram.top_share(), "matches": histogram.matches(),
-        "unique": histogram.is_unique(), "allowed_bits": most_bits(histogram.rows()).saturating_sub(args.other_bits),
-        "recommended": recommended, "bits": lines,
-    })
+        "unique": column.is_unique(), "allowed_bits": column.allowed_bits(args.other_bits), "recommended": recommended, "bits": lines,
+    });
+    if args.kind == Kind::Prefix {
+        let of_length = |(length, of): (&u8, &Histogram)| json!({ "length": length, "distinct": of.distinct(), "matches": of.matches() });
+        json["lengths"] = lengths(args).iter().zip(column.histograms()).map(of_length).collect();
+    }
+    json
 }
 
-fn to_text(args: &IndexAdvise, histogram: &Histogram, read: &Read, recommended: u16, figures: &[Figures]) -> String {
+/// Of prefixes of several lengths a query for the longest has the most.
+fn worst(line: &Figures) -> f64 {
+    line.false_matches.iter().copied().fold(0.0, f64::max)
+}
+
+fn to_text(args: &IndexAdvise, column: &Column, read: &Read, recommended: u16, figures: &[Figures]) -> String {
+    let histogram = column.coarsest();
     let mut text = format!(
         "{} rows with a value, {} distinct; {} without, {} refused\n\
-         entropy {:.1} bits; the commonest value has {:.4} % of the rows; a query finds {:.2} rows with its value\n\n\
-         bits   false matches per query   rows guessed right   rows told by frequency\n",
+         entropy {:.1} bits; the commonest value has {:.4} % of the rows; a query finds {:.2} rows with its value\n",
         histogram.rows(),
         histogram.distinct(),
         read.empty,
@@ -94,21 +108,35 @@ fn to_text(args: &IndexAdvise, histogram: &Histogram, read: &Read, recommended: 
         100.0 * histogram.top_share(),
         histogram.matches()
     );
+    if column.histograms().len() > 1 {
+        text.push_str(&format!(
+            "these are of prefixes of {} characters; each row has one token per length:\n",
+            lengths(args)[0]
+        ));
+        for (length, of) in lengths(args).iter().zip(column.histograms()) {
+            let (distinct, matches) = (of.distinct(), of.matches());
+            text.push_str(&format!(
+                "  {length} characters: {distinct} distinct; a query finds {matches:.2} rows with its prefix\n"
+            ));
+        }
+    }
+    text.push_str("\nbits   false matches per query   rows guessed right   rows told by frequency\n");
     for line in figures {
         let mark = if line.bits == recommended { "  <- recommended" } else { "" };
         text.push_str(&format!(
             "{:4}   {:23.2}   {:16.3} %   {:20.3} %{mark}\n",
             line.bits,
-            line.false_matches,
+            worst(line),
             100.0 * line.guessed,
             100.0 * line.told
         ));
     }
-    let allowed = most_bits(histogram.rows()).saturating_sub(args.other_bits);
+    let allowed = column.allowed_bits(args.other_bits);
     text.push_str(&match recommended {
         0 => "\nno index: the rows are too few, or other indexes show as much of them as may be shown".to_owned(),
-        _ if histogram.is_unique() => {
-            "\nnearly every value is unique: full width, 63 bits or 256, shows which rows are equal, which few are"
+        _ if column.is_unique() => {
+            "\nnearly every value is unique: full width, 63 bits or 256, shows which rows are equal, which few are; so it is if this was the whole \
+             table, and no sample of it"
                 .to_owned()
         }
         _ => format!("\nall indexes of the table that are not of full width may show {allowed} bits more together"),
@@ -116,12 +144,18 @@ fn to_text(args: &IndexAdvise, histogram: &Histogram, read: &Read, recommended: 
     text
 }
 
+/// Of prefixes, ascending.
+fn lengths(args: &IndexAdvise) -> Vec<u8> {
+    args.length.iter().copied().collect::<BTreeSet<u8>>().into_iter().collect()
+}
+
 fn kind(args: &IndexAdvise) -> Result<IndexKind, Failure> {
     let usage = |why: &str| Err(Failure::new(Exit::Usage, why));
     let given = [
         (args.part.is_some(), Kind::DatePart, "--part is for --kind date-part"),
-        (args.length.is_some(), Kind::Prefix, "--length is for --kind prefix"),
+        (!args.length.is_empty(), Kind::Prefix, "--length is for --kind prefix"),
         (args.country_code.is_some(), Kind::Phone, "--country-code is for --kind phone"),
+        (args.international_prefix.is_some(), Kind::Phone, "--international-prefix is for --kind phone"),
     ];
     if let Some((_, _, why)) = given.iter().find(|(given, kind, _)| *given && *kind != args.kind) {
         return usage(why);
@@ -138,10 +172,11 @@ fn kind(args: &IndexAdvise) -> Result<IndexKind, Failure> {
         Kind::Phone => IndexKind::Phone(PhoneRule {
             country_code: args.country_code.clone(),
             trunk_prefix: args.trunk_prefix.clone(),
+            international_prefix: args.international_prefix.clone(),
         }),
-        Kind::Prefix => match args.length {
-            Some(length) => IndexKind::Prefix(vec![length]),
-            None => return usage("--kind prefix needs --length"),
+        Kind::Prefix => match &lengths(args)[..] {
+            [] => return usage("--kind prefix needs --length"),
+            lengths => IndexKind::Prefix(lengths.to_vec()),
         },
     })
 }
@@ -165,7 +200,7 @@ fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
     // So that what is in memory, or swapped out, is no list of values.
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|error| Failure::new(Exit::System, format!("no random numbers: {error}")))?;
-    let mut read = Read::default();
+    let mut read = Read { counts: vec![HashMap::new(); index.tokens_per_value()], ..Read::default() };
     while let Some(batch) = source.next_batch()? {
         for row in 0..batch.rows() {
             let rows = match positions.get(1) {
@@ -178,11 +213,12 @@ fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
                     None => read.empty += rows,
                     // An exact index has a token for the empty text; it tells that there is nothing.
                     Some(_) if batch.cell(row, positions[0]).is_empty() => read.empty += rows,
-                    Some(form) => {
-                        let digest: [u8; 32] =
-                            Sha256::new().chain_update(salt).chain_update(&form[..]).finalize().into();
-                        let start = digest.first_chunk().copied().unwrap_or_default();
-                        *read.counts.entry(start).or_default() += rows;
+                    Some(_) => {
+                        for (form, counts) in forms.iter().zip(&mut read.counts) {
+                            let digest: [u8; 32] =
+                                Sha256::new().chain_update(salt).chain_update(&form[..]).finalize().into();
+                            *counts.entry(digest.first_chunk().copied().unwrap_or_default()).or_default() += rows;
+                        }
                     }
                 },
             }

@@ -1,19 +1,21 @@
-//! `keyfold index backfill`: each token of a table is what the key that seals makes of the value beside it. Rows that others write
-//! meanwhile are read again; may be stopped anywhere and repeated.
+//! `keyfold index backfill`: each token of an index, or proof of a random token, is what the key that seals makes of the value beside it. Rows that
+//! others write meanwhile are read again; may be stopped anywhere and repeated.
+
+mod maker;
 
 use crate::args::IndexBackfill;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Stored, Trouble, settle};
 use crate::{opening, outputs};
-use keyfold::{AuditAction, AuditEvent, Context, Error, ErrorKind, IndexPolicy, Indexer, Keyring, Token};
-use keyfold_tables::{Access, Cell, ColumnKind, Extent, Guard, Row, Table};
+use keyfold::{AuditAction, AuditEvent, Context, Error, ErrorKind, FieldPolicy, Keyring};
+use keyfold_tables::{Access, Cell, Extent, Guard, Row, Table};
+use maker::Maker;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
-use zeroize::Zeroizing;
 
 /// Contexts whose handles are held at once.
 const MAX_HELD: usize = 1024;
@@ -42,7 +44,7 @@ struct Job<'a> {
     to: usize,
     context_columns: Vec<(String, usize)>,
     /// By the values of the context that are in columns.
-    indexers: HashMap<Vec<String>, Indexer>,
+    makers: HashMap<Vec<String>, Maker>,
 }
 
 pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
@@ -55,16 +57,12 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let policy = ring.policy();
     let no_field = || Failure::new(Exit::Policy, format!("the policy has no field {}", args.field));
     let field = policy.field(&args.field).ok_or_else(no_field)?;
-    let index = field.indexes.iter().find(|index| index.name == args.index);
-    let no_index = || Failure::new(Exit::Policy, format!("field {}: it has no index {}", args.field, args.index));
-    let index = index.ok_or_else(no_index)?;
-    let no_column = || Failure::new(Exit::Usage, "the policy names no column for the index; --to does");
-    let to = args.to.as_ref().or(index.column.as_ref()).ok_or_else(no_column)?;
+    let to = destination(args, field)?;
     let mut columns = Columns::default();
     let fields = [(args.field.clone(), args.from.clone())];
     let bindings = Bindings::new(&ring, &fields, &args.binding, &mut columns, false)?;
-    let taken = columns.0.contains(to);
-    let to = columns.add(to);
+    let taken = columns.0.contains(&to);
+    let to = columns.add(&to);
     if taken {
         return Err(Failure::new(Exit::Usage, "the column for tokens is one that is read for the values"));
     }
@@ -72,7 +70,7 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
         args.binding.context_column.iter().map(|(key, column)| (key.clone(), columns.add(column))).collect();
     let access = if args.verify { Access::Read } else { Access::Write };
     let table = tables::open(&args.table.sql, &args.table.walk, &columns.0, access)?;
-    check_column(&table, to, index)?;
+    maker::check_column(&table, to, maker::index(args, field)?)?;
     let walk = json!({
         "what": "index", "place": table.place(), "key": args.table.walk.key, "field": args.field, "from": args.from, "index": args.index,
         "to": columns.0[to], "row": args.binding.row, "scope_column": args.binding.scope_column,
@@ -91,8 +89,8 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     ledger.open()?;
     let pace =
         Pace { interrupt, batch_rows: args.table.walk.batch_rows, rows_per_second: args.table.walk.rows_per_second };
-    let indexers = HashMap::new();
-    let mut job = Job { ring: &ring, args, table, bindings, ledger, counts, to, context_columns, indexers };
+    let makers = HashMap::new();
+    let mut job = Job { ring: &ring, args, table, bindings, ledger, counts, to, context_columns, makers };
     let done = job.walk(&pace, &mut checkpoint);
     job.record(done.is_ok())?;
     if done.is_ok() || !checkpoint.is_kept() {
@@ -108,10 +106,20 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     }))
 }
 
+/// The column that is written.
+fn destination(args: &IndexBackfill, field: &FieldPolicy) -> Result<String, Failure> {
+    let of_policy = match maker::index(args, field)? {
+        Some(index) => index.column.clone(),
+        None => Some("proof".to_owned()),
+    };
+    let no_column = || Failure::new(Exit::Usage, "the policy names no column for the index; --to does");
+    args.to.clone().or(of_policy).ok_or_else(no_column)
+}
+
 /// The key that makes the tokens, which a checkpoint is bound to: under another one all rows are to be looked at again.
 fn seals(ring: &Keyring, args: &IndexBackfill) -> Result<String, Failure> {
-    let indexer = pollster::block_on(ring.field(&args.field)?.context(context(args, &[])?).indexer(&args.index))?;
-    Ok(indexer.key_ids()[0].to_string())
+    let field = ring.field(&args.field)?.context(context(args, &[])?);
+    Ok(Maker::new(args, field)?.seals().to_string())
 }
 
 /// The context of a row: the pairs of the arguments, and `more` from its columns, or empty values in their places.
@@ -120,29 +128,6 @@ fn context(args: &IndexBackfill, more: &[(String, String)]) -> Result<Context, E
     let of_columns: Vec<(String, String)> = if more.is_empty() { missing.collect() } else { more.to_vec() };
     let pairs = args.binding.context.iter().chain(&of_columns);
     pairs.into_iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value))
-}
-
-fn check_column(table: &Table, to: usize, index: &IndexPolicy) -> Result<(), Failure> {
-    let why = match table.kind(to) {
-        ColumnKind::Binary if index.bits != IndexPolicy::FULL || index.tokens_per_value() > 1 => {
-            "the column for tokens is binary, which is for one token of 256 bits"
-        }
-        ColumnKind::Other if index.bits == IndexPolicy::FULL => {
-            "the column for tokens is one of numbers, and the index has 256 bits: make it BYTEA, BLOB or TEXT"
-        }
-        _ if !table.is_nullable(to) => "the column for tokens may not be null, and rows without a value have no token",
-        _ => return Ok(()),
-    };
-    Err(Failure::new(Exit::Policy, why).at(table.place()))
-}
-
-/// The cell that holds these tokens.
-fn cell(kind: ColumnKind, is_list: bool, tokens: &[Token]) -> Cell {
-    match (kind, tokens) {
-        (_, []) => Cell::Null,
-        (ColumnKind::Binary, [Token::Bytes(bytes), ..]) => Cell::Bytes(Zeroizing::new(bytes.to_vec())),
-        _ => Cell::Text(Zeroizing::new(crate::transform::token_cell(is_list, tokens))),
-    }
 }
 
 impl Job<'_> {
@@ -161,7 +146,7 @@ impl Job<'_> {
     }
 
     fn batch(&mut self, page: Vec<Row>) -> Result<(), Failure> {
-        let Self { ring, args, table, bindings, ledger, counts, to, context_columns, indexers } = self;
+        let Self { ring, args, table, bindings, ledger, counts, to, context_columns, makers } = self;
         let policy = ring.policy().field(&args.field).cloned();
         let policy = policy.ok_or_else(|| Failure::new(Exit::Internal, "a field is gone"))?;
         let (place, kind, to) = (table.place().to_owned(), table.kind(*to), *to);
@@ -176,9 +161,8 @@ impl Job<'_> {
                 let binding = bindings.row_of(&bound, 0)?;
                 let opened =
                     pollster::block_on(bound.ciphers[0].open(&stored.sealed, binding.as_ref().map(|row| &row[..])))?;
-                let indexer = indexer_of(ring, args, context_columns, row, indexers)?;
-                let tokens = indexer.tokens(opened.value())?;
-                let cell = cell(kind, indexer.index().tokens_per_value() > 1, &tokens);
+                let maker = maker_of(ring, args, context_columns, row, makers)?;
+                let cell = maker.cell(kind, row, &row.cells[to], opened.value())?;
                 if cell == row.cells[to] {
                     counts.right += 1;
                     return Ok(None);
@@ -207,7 +191,7 @@ impl Job<'_> {
         }
         let counts = &self.counts;
         let mut event = AuditEvent::new(AuditAction::Backfill)
-            .detail("step", "index")
+            .detail("step", if self.args.index.is_some() { "index" } else { "proof" })
             .detail("finished", finished)
             .detail("rows", counts.rows)
             .detail("written", counts.written)
@@ -234,14 +218,14 @@ impl Job<'_> {
     }
 }
 
-/// The index in the context of a row.
-fn indexer_of<'i>(
+/// What makes the tokens of a row, in its context.
+fn maker_of<'m>(
     ring: &Keyring,
     args: &IndexBackfill,
     columns: &[(String, usize)],
     row: &Row,
-    held: &'i mut HashMap<Vec<String>, Indexer>,
-) -> Result<&'i Indexer, Trouble> {
+    held: &'m mut HashMap<Vec<String>, Maker>,
+) -> Result<&'m Maker, Trouble> {
     let value = |(key, column): &(String, usize)| match &row.cells[*column] {
         Cell::Text(text) => Ok((key.clone(), text.to_string())),
         _ => Err(Error::new(
@@ -254,13 +238,13 @@ fn indexer_of<'i>(
     if held.len() == MAX_HELD && !held.contains_key(&names) {
         held.clear();
     }
-    let indexer = match held.entry(names) {
+    let maker = match held.entry(names) {
         std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
         std::collections::hash_map::Entry::Vacant(entry) => {
             let field = ring.field(&args.field).map_err(Trouble::Run)?.context(context(args, &more)?);
-            entry.insert(pollster::block_on(field.indexer(&args.index)).map_err(Trouble::Run)?)
+            entry.insert(Maker::new(args, field).map_err(Trouble::Run)?)
         }
     };
-    pollster::block_on(indexer.ready())?;
-    Ok(indexer)
+    maker.ready()?;
+    Ok(maker)
 }

@@ -6,12 +6,13 @@ use super::strength::{Rule, weaknesses};
 use crate::args::PolicyCheck;
 use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
-use keyfold::{FieldPolicy, Policy};
+use keyfold::{FieldMode, FieldPolicy, Policy};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// What is wrong with a column.
 struct Finding {
@@ -176,14 +177,29 @@ fn is_named(column: &str, policy: &Policy) -> bool {
     policy.fields().any(|field| names(field))
 }
 
-/// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed.
+/// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed. And what a field shows, or lets
+/// others change, by the choice of its mode and its indexes.
 fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
     let is_known = |field: &FieldPolicy| {
         schema.classified.iter().any(|column| column.field.as_ref() == Some(&field.name) || holds(field, &column.at))
     };
     let fields = policy.fields().filter(|field| field.identifier.is_some() && !is_known(field));
     let idle = fields.map(|field| format!("field {}: nothing that is classified is held by it", field.name));
-    idle.chain(schema.classified.iter().filter_map(|column| on_its_word(column, policy))).collect()
+    let is_free = |field: &&Arc<FieldPolicy>| matches!(field.mode, FieldMode::FormatPreserving { .. });
+    let free = policy.fields().filter(is_free).map(|field| {
+        format!(
+            "field {}: its values keep their format, and are NOT AUTHENTICATED: what was changed is not noticed",
+            field.name
+        )
+    });
+    let unchecked = policy.fields().filter(|field| field.has_unchecked_indexes()).map(|field| {
+        format!(
+            "field {}: without rows in its file nobody checks what the indexes of a table show together",
+            field.name
+        )
+    });
+    let on_its_word = schema.classified.iter().filter_map(|column| on_its_word(column, policy));
+    idle.chain(on_its_word).chain(free).chain(unchecked).collect()
 }
 
 /// A column of which the schema alone says that a field holds it: no policy names columns of SQL tables, so that only a look at the data can tell.

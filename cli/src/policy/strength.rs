@@ -121,6 +121,7 @@ mod tests {
             bits,
             partition: "default".to_owned(),
             column: None,
+            unique: bits >= 63,
         };
         let indexed = |bits| FieldPolicy { indexes: vec![index(bits)], ..bound("f") };
         assert_eq!(weaknesses(&indexed(8), &bound("f")).len(), 1);

@@ -11,7 +11,7 @@ use crate::files::interrupt::Interrupt;
 use crate::opening::refuse_new_scope;
 use crate::transform::{self, Direction};
 use crate::{opening, outputs};
-use keyfold::{Context, Keyring};
+use keyfold::{Context, FieldMode, Keyring};
 use keyfold_documents::Resealer;
 use std::path::Path;
 use std::process::ExitCode;
@@ -48,7 +48,9 @@ fn sealing(ring: &Keyring, args: &Reencrypt) -> Result<Vec<Resealer>, Failure> {
         args.binding.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let mut sealing = Vec::new();
-    for policy in ring.policy().fields() {
+    // What stands for values has no key in it that could be replaced: it stays as it is.
+    let stays = |mode: &FieldMode| matches!(mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. });
+    for policy in ring.policy().fields().filter(|field| !stays(&field.mode)) {
         let mut field = ring.field(&policy.name)?.context(context.clone());
         if let Some(scope) = &args.binding.scope {
             field = field.scope(scope);

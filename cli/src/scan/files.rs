@@ -8,10 +8,9 @@ use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::files::interrupt::{Interrupt, Interruptible};
-use crate::files::json::{Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Place, Token};
+use crate::files::json::{Conditions, Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Place, Token};
 use crate::transform::{Input, format_of};
 use keyfold::{DocumentPolicy, FieldPolicy, Policy};
-use serde_json_path::JsonPath;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -117,31 +116,16 @@ struct Kind {
     header: Place,
 }
 
-/// Members that must equal texts.
-struct Conditions(Vec<(JsonPath, String)>);
-
-impl Conditions {
-    fn new(of: &str, only_if: &BTreeMap<String, String>) -> Result<Self, Failure> {
-        let condition = |(path, expected): (&String, &String)| {
-            let wrong = |error| Failure::new(Exit::Policy, format!("{of}: only_if: {error}"));
-            Ok((JsonPath::parse(path).map_err(wrong)?, expected.clone()))
-        };
-        only_if.iter().map(condition).collect::<Result<_, Failure>>().map(Self)
-    }
-
-    fn hold(&self, document: &Document<'_>) -> bool {
-        self.0.iter().all(|(path, expected)| {
-            let nodes = path.query(document.value()).all();
-            nodes.len() == 1 && nodes[0].as_str() == Some(expected)
-        })
-    }
+fn compile(of: &str, only_if: &BTreeMap<String, String>) -> Result<Conditions, Failure> {
+    let wrong = |error: JsonError| Failure::new(Exit::Policy, format!("{of}: only_if: {error}"));
+    Conditions::compile("only_if", only_if).map_err(wrong)
 }
 
 impl JsonFields {
     fn new(policy: &Policy) -> Result<Self, Failure> {
         let of = |field: &Arc<FieldPolicy>| {
             Ok(JsonField {
-                conditions: Conditions::new(&format!("field {}", field.name), &field.only_if)?,
+                conditions: compile(&format!("field {}", field.name), &field.only_if)?,
                 rules: JsonRules::compile(field.paths.iter().map(|path| (field.name.as_str(), path)))?,
                 policy: field.clone(),
                 seen: false,
@@ -149,7 +133,7 @@ impl JsonFields {
         };
         let kind = |kind: &Arc<DocumentPolicy>| {
             Ok(Kind {
-                conditions: Conditions::new(&format!("document {}", kind.name), &kind.only_if)?,
+                conditions: compile(&format!("document {}", kind.name), &kind.only_if)?,
                 root: if kind.root == "$" { None } else { Some(JsonRules::compile([("root", &kind.root)])?) },
                 header: Place(kind.header),
             })
@@ -169,7 +153,7 @@ impl JsonFields {
         let text = whole.text();
         // Of kinds that apply, the one with the most conditions, as when the document is protected.
         let kinds = self.kinds.iter().filter(|kind| kind.conditions.hold(&whole));
-        let kind = kinds.max_by_key(|kind| kind.conditions.0.len());
+        let kind = kinds.max_by_key(|kind| kind.conditions.len());
         let mut documents = match kind.and_then(|kind| kind.root.as_ref()) {
             Some(root) => root.take(&mut whole)?,
             None => Vec::new(),
@@ -267,7 +251,7 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
             }
             if hints.is_some() {
                 message.walk(|path, value| {
-                    if !rules.paths().iter().any(|known| known.overlaps(&path)) {
+                    if !rules.select(&path) {
                         add_hints(&String::from_utf8_lossy(value), hints, found, || place(&path.to_string()));
                     }
                     Ok::<(), Failure>(())

@@ -14,6 +14,9 @@ use facts::{GcmFact, MacFact, SivFact, WrapFact};
 /// What computes everything but AES-256-GCM, whatever the backend.
 const RUST_CRYPTO: &str = "RustCrypto";
 
+/// What computes FF1, on the AES of RustCrypto.
+const FPE: &str = "fpe";
+
 /// Runs everything.
 pub(super) fn run() -> Vec<KnownAnswers> {
     let row = |primitive, backend, tally| KnownAnswers { primitive, backend, tally };
@@ -27,6 +30,7 @@ pub(super) fn run() -> Vec<KnownAnswers> {
     rows.push(row("AES-256-KW", RUST_CRYPTO, key_wrap()));
     rows.push(row("AES-256-KWP", RUST_CRYPTO, key_wrap_with_padding()));
     rows.push(row("ChaCha20", RUST_CRYPTO, chacha20()));
+    rows.push(row("FF1-AES-256", FPE, ff1()));
     rows
 }
 
@@ -163,6 +167,17 @@ fn chacha20() -> Tally {
         let check = primitive::chacha20(&array(key), &array(nonce), *counter, &bytes(plaintext), &bytes(expected));
         tally.record(source, check);
     }
+    tally
+}
+
+fn ff1() -> Tally {
+    let mut tally = Tally::default();
+    for (source, key, radix, tweak, plaintext, expected) in facts::FF1 {
+        tally.record(source, primitive::ff1(&array(key), *radix, &bytes(tweak), plaintext, expected));
+    }
+    let too_few = primitive::ff1(&[0; 32], 10, &[], "12345", "");
+    let refused = if too_few.is_err() { Ok(()) } else { Err("a domain of 100,000 values was accepted".into()) };
+    tally.record("SP 800-38G Rev. 1, fewer than 1,000,000 values", refused);
     tally
 }
 

@@ -204,3 +204,17 @@ pub(super) fn chacha20(key: &[u8; 32], nonce: &[u8; 12], counter: usize, plainte
 fn same(computed: &[u8], expected: &[u8], otherwise: &str) -> Check {
     if computed == expected { Ok(()) } else { Err(otherwise.into()) }
 }
+
+/// FF1 of texts of the digits 0 to 9 and a to z, there and back.
+pub(super) fn ff1(key: &[u8; 32], radix: u32, tweak: &[u8], plaintext: &str, expected: &str) -> Check {
+    let numerals = |text: &str| -> Vec<u16> {
+        text.chars().filter_map(|c| c.to_digit(36).and_then(|numeral| numeral.try_into().ok())).collect()
+    };
+    let run = |from: &str, encrypt| {
+        hazmat::ff1_aes256(key, radix, tweak, numerals(from), encrypt).map_err(|error| error.to_string())
+    };
+    if run(plaintext, true)? != numerals(expected) {
+        return Err("encrypted to other numerals".into());
+    }
+    if run(expected, false)? == numerals(plaintext) { Ok(()) } else { Err("decrypted to other numerals".into()) }
+}

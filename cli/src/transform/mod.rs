@@ -60,6 +60,8 @@ struct Counts {
     clear_columns: Vec<String>,
     /// Fields whose values keep their format, so that nothing shows whether they were changed.
     unauthenticated: Vec<String>,
+    /// Fields whose indexes show nobody knows how much of a row.
+    unchecked_indexes: Vec<String>,
 }
 
 impl Counts {
@@ -188,6 +190,11 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         ring.audit(event.detail("values", counts.values))?;
     }
     output.commit()?;
+    if matches!(direction, Direction::Protect { .. }) {
+        let policy = ring.policy();
+        let unchecked = policy.fields().filter(|field| field.has_unchecked_indexes());
+        counts.unchecked_indexes = unchecked.map(|field| field.name.clone()).collect();
+    }
     if direction == Direction::Reencrypt {
         let event = AuditEvent::new(AuditAction::Reencrypt);
         ring.audit(event.detail("rows", counts.records).detail("resealed", counts.outdated))?;
@@ -237,7 +244,7 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             "direction": verb, "records": counts.records, "values": counts.values, "outdated": counts.outdated,
             "compromised": counts.compromised, "rebound": counts.rebound, "unmatched": counts.unmatched,
             "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
-            "unauthenticated": counts.unauthenticated,
+            "unauthenticated": counts.unauthenticated, "unchecked_indexes": counts.unchecked_indexes,
         })
         .to_string()
     } else {
@@ -264,6 +271,12 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
         if !counts.unauthenticated.is_empty() {
             let names = counts.unauthenticated.join(", ");
             line.push_str(&format!("; not authenticated, since the format is kept: {names}"));
+        }
+        if !counts.unchecked_indexes.is_empty() {
+            let names = counts.unchecked_indexes.join(", ");
+            line.push_str(&format!(
+                "; WARNING: without `rows` in the policy nobody checks what their indexes show together: {names}"
+            ));
         }
         if counts.unmatched > 0 {
             line.push_str(&format!(

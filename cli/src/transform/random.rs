@@ -2,32 +2,33 @@
 
 use super::Job;
 use crate::failure::{Exit, Failure};
-use keyfold::{Error, FieldMode, FieldPolicy};
-use keyfold_documents::{Direction, SharedTokens, TokenStore};
-use keyfold_tables::{TokenSpace, TokenTable};
+use keyfold::{Error, Field, FieldMode, FieldPolicy, OpenedColumn, RowError, Value};
+use keyfold_documents::{Direction, FieldTokens, SharedTokens, TokenStore};
+use keyfold_tables::{TokenTable, Tokenizer};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-struct Table(TokenTable);
+struct Table(Arc<TokenTable>);
 
 impl TokenStore for Table {
-    fn tokens(
-        &mut self,
-        field: &str,
-        partition: &str,
-        values: &[Vec<Vec<u8>>],
-        draw: &mut dyn FnMut() -> Result<String, Error>,
-    ) -> Result<Vec<String>, Error> {
-        self.0.tokens(&space(field, partition), values, draw)
-    }
-
-    fn values(&mut self, field: &str, partition: &str, tokens: &[&str]) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        self.0.values(&space(field, partition), tokens)
+    fn of(&self, field: Field) -> Result<Box<dyn FieldTokens>, Error> {
+        Ok(Box::new(OfField { table: Arc::clone(&self.0), tokenizer: Tokenizer::new(field)? }))
     }
 }
 
-fn space(field: &str, partition: &str) -> TokenSpace {
-    TokenSpace { field: field.to_owned(), partition: partition.to_owned() }
+struct OfField {
+    table: Arc<TokenTable>,
+    tokenizer: Tokenizer,
+}
+
+impl FieldTokens for OfField {
+    fn protect(&self, values: &[Value<'_>]) -> Result<Vec<String>, RowError> {
+        self.tokenizer.tokens(&self.table, values)
+    }
+
+    fn reveal(&self, tokens: &[&str]) -> Result<OpenedColumn, RowError> {
+        self.tokenizer.values(&self.table, tokens)
+    }
 }
 
 impl Job<'_> {
@@ -45,6 +46,6 @@ impl Job<'_> {
             };
         };
         let table = TokenTable::open(uri, Path::new("."), &self.args.token_table)?;
-        Ok(Some(Arc::new(Mutex::new(Table(table)))))
+        Ok(Some(Arc::new(Table(Arc::new(table)))))
     }
 }

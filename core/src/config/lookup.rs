@@ -17,6 +17,9 @@ pub(super) struct IndexToml {
     length: Option<LengthToml>,
     country_code: Option<String>,
     trunk_prefix: Option<String>,
+    international_prefix: Option<String>,
+    #[serde(default)]
+    unique: bool,
 }
 
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
@@ -48,8 +51,11 @@ impl IndexToml {
         if self.length.is_some() && !is(KindToml::Prefix) {
             return Err(wrong("length is for an index of the kind prefix"));
         }
-        if (self.country_code.is_some() || self.trunk_prefix.is_some()) && !is(KindToml::Phone) {
-            return Err(wrong("country_code and trunk_prefix are for an index of the kind phone"));
+        let of_phones = [&self.country_code, &self.trunk_prefix, &self.international_prefix];
+        if of_phones.iter().any(|key| key.is_some()) && !is(KindToml::Phone) {
+            return Err(wrong(
+                "country_code, trunk_prefix and international_prefix are for an index of the kind phone",
+            ));
         }
         let kind = match self.kind {
             KindToml::Exact => IndexKind::Exact,
@@ -60,6 +66,7 @@ impl IndexToml {
             KindToml::Phone => IndexKind::Phone(PhoneRule {
                 country_code: self.country_code.clone(),
                 trunk_prefix: self.trunk_prefix.clone(),
+                international_prefix: self.international_prefix.clone(),
             }),
             KindToml::Prefix => IndexKind::Prefix(match &self.length {
                 Some(LengthToml::One(length)) => vec![*length],
@@ -68,7 +75,8 @@ impl IndexToml {
             }),
         };
         let partition = self.partition.as_deref().unwrap_or(partition).to_owned();
-        Ok(IndexPolicy { partition, column: self.column.clone(), ..IndexPolicy::new(name, kind, self.bits) })
+        let (column, unique) = (self.column.clone(), self.unique);
+        Ok(IndexPolicy { partition, column, unique, ..IndexPolicy::new(name, kind, self.bits) })
     }
 
     fn part(&self) -> Result<DatePart> {

@@ -428,6 +428,7 @@ partition = "study"
 [fields.name.index.whole]
 kind = "case-folded"
 bits = 256
+unique = true
 [fields.visit]
 mode = "format-preserving"
 format = "timestamp"
@@ -450,6 +451,8 @@ unit = "minute"
         (index("kind = \"prefix\"\nlength = 2"), "from 3 to 32"),
         (index("kind = \"digits\"\ncountry_code = \"1\""), "phone"),
         (index("kind = \"sounds-like\""), "unknown variant"),
+        (index("kind = \"exact\"\ninternational_prefix = \"011\""), "phone"),
+        (index("kind = \"exact\"\nunique = true"), "full width"),
         (field("format = \"digits\""), "format-preserving"),
         (field("length = 20"), "token"),
         (field("mode = \"token\"\nlength = 10"), "20 to 64 digits"),

@@ -65,6 +65,7 @@ pub(crate) enum Material {
         scope_names: Secret<32>,
         index: Secret<32>,
         format_preserving: Secret<32>,
+        token_proof: Secret<32>,
     },
 }
 
@@ -80,6 +81,7 @@ impl Material {
                 scope_names: schedule.expand(Purpose::ScopeNames),
                 index: schedule.expand(Purpose::Index),
                 format_preserving: schedule.expand(Purpose::FormatPreserving),
+                token_proof: schedule.expand(Purpose::TokenProof),
             }),
             KeyClass::Root | KeyClass::Audit => None,
         }

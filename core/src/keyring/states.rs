@@ -25,7 +25,7 @@ impl Keyring {
     ///
     /// A data key that seals and is marked compromised gets a successor first, which seals at once; one that is
     /// deactivated does not, so that nothing is sealed in its scope until somebody rotates it, or until a key that is
-    /// published already takes over. A root is taken out of service only when
+    /// published already takes over. Other look-up keys stay as they are, since the configuration says which of them seals. A root is taken out of service only when
     /// nothing depends on it any more: rotate it and [`reparent`](Self::reparent) first.
     ///
     /// A key waits between `DestroyPending` and `Destroyed` as long as [`ShredPolicy`](crate::ShredPolicy) says. This keyring stops using the
@@ -52,7 +52,9 @@ impl Keyring {
         if state == KeyState::Destroyed && record.state().may_become(state) {
             self.refuse_to_destroy(&record, self.inner.store.now().await?)?;
         }
-        if record.state() == KeyState::Active && record.state().may_become(state) {
+        // Which look-up key seals the configuration says, and not which is the newest: the others of its partition stay as they are.
+        let succeeds = record.class() != KeyClass::Lookup;
+        if succeeds && record.state() == KeyState::Active && record.state().may_become(state) {
             // What a rotation left that stopped half way must not seal in its place.
             self.deactivate_before(record.slot(), &record).await?;
             if state == KeyState::Compromised {

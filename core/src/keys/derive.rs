@@ -19,13 +19,14 @@ pub(crate) enum Purpose {
     ScopeNames,
     Index,
     FormatPreserving,
+    TokenProof,
     AuditChain,
 }
 
 impl Purpose {
     /// Every purpose with the length of its output in bytes.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Commitment,
         Self::RecordMac,
         Self::ChildWrap,
@@ -36,6 +37,7 @@ impl Purpose {
         Self::ScopeNames,
         Self::Index,
         Self::FormatPreserving,
+        Self::TokenProof,
         Self::AuditChain,
     ];
 
@@ -51,6 +53,7 @@ impl Purpose {
             Self::ScopeNames => b"keyfold/v1/lookup/scope-names",
             Self::Index => b"keyfold/v1/lookup/index",
             Self::FormatPreserving => b"keyfold/v1/lookup/format-preserving",
+            Self::TokenProof => b"keyfold/v1/lookup/token-proof",
             Self::AuditChain => b"keyfold/v1/audit/chain",
         }
     }

@@ -21,6 +21,8 @@ pub struct IndexPolicy {
     pub partition: Name,
     /// The CSV column, or the member at the top of a JSON document, that files have for it.
     pub column: Option<String>,
+    /// Whether nearly every row of the table has a value of its own. Said of each index of full width, and of no other.
+    pub unique: bool,
 }
 
 /// What of a value is compared.
@@ -77,6 +79,8 @@ pub struct PhoneRule {
     pub country_code: Option<String>,
     /// Dropped from the front of such numbers first: `0` in much of Europe, `1` in North America.
     pub trunk_prefix: Option<String>,
+    /// What says, beside `+` and `00`, that a country code follows: `011` in North America.
+    pub international_prefix: Option<String>,
 }
 
 impl IndexKind {
@@ -115,10 +119,16 @@ impl IndexPolicy {
     /// Most bits of a prefix: prefixes are guessed easily.
     pub const MAX_PREFIX: u16 = 16;
 
-    /// An index of the partition `default` that no file has a column for.
+    /// An index of the partition `default` that no file has a column for, of values that repeat.
     #[must_use]
     pub fn new(name: &str, kind: IndexKind, bits: u16) -> Self {
-        Self { name: name.to_owned(), kind, bits, partition: "default".to_owned(), column: None }
+        Self { name: name.to_owned(), kind, bits, partition: "default".to_owned(), column: None, unique: false }
+    }
+
+    /// As [`new`](Self::new), of full width, for values that nearly every row has one of its own of.
+    #[must_use]
+    pub fn unique(name: &str, kind: IndexKind, bits: u16) -> Self {
+        Self { unique: true, ..Self::new(name, kind, bits) }
     }
 
     /// Tokens of each value: one, or for prefixes one per length.
@@ -167,6 +177,15 @@ impl IndexPolicy {
         if !matches!(self.bits, 1..=Self::MAX_INTEGER | Self::FULL) {
             return wrong("bits is 1 to 63 for a column of integers, or 256 for one of bytes");
         }
+        if self.is_full_width() && !self.unique {
+            return wrong(
+                "63 or 256 bits show which rows are equal: for values that nearly every row has one of its own of, which unique = true says; \
+                 fewer bits for others",
+            );
+        }
+        if self.unique && !self.is_full_width() {
+            return wrong("unique = true is for an index of full width: 63 or 256 bits");
+        }
         match &self.kind {
             IndexKind::Prefix(lengths) => {
                 let in_order = lengths.is_sorted_by(|a, b| a < b);
@@ -191,6 +210,9 @@ impl IndexPolicy {
                 }
                 if !digits(&rule.trunk_prefix, 2) || rule.country_code.is_none() && rule.trunk_prefix.is_some() {
                     return wrong("trunk_prefix is 1 or 2 digits, and goes with country_code");
+                }
+                if !digits(&rule.international_prefix, 5) {
+                    return wrong("international_prefix is 1 to 5 digits, such as \"011\"");
                 }
             }
             _ => {}
@@ -233,12 +255,16 @@ mod tests {
             assert_eq!(prefix(lengths, bits).unwrap_err().kind(), ErrorKind::Configuration);
         }
         for (bits, good) in [(0, false), (1, true), (63, true), (64, false), (255, false), (256, true), (257, false)] {
-            assert_eq!(IndexPolicy::new("e", IndexKind::Exact, bits).check().is_ok(), good, "{bits}");
+            let index = IndexPolicy { unique: bits >= 63, ..IndexPolicy::new("e", IndexKind::Exact, bits) };
+            assert_eq!(index.check().is_ok(), good, "{bits}");
+            // Full width is for what is unique, in writing, and the other way round.
+            assert!(IndexPolicy { unique: !index.unique, ..index }.check().is_err(), "{bits}");
         }
         let phone = |country_code: Option<&str>, trunk_prefix: Option<&str>| {
             let rule = PhoneRule {
                 country_code: country_code.map(str::to_owned),
                 trunk_prefix: trunk_prefix.map(str::to_owned),
+                international_prefix: None,
             };
             IndexPolicy::new("t", IndexKind::Phone(rule), 16).check().is_ok()
         };
@@ -246,6 +272,6 @@ mod tests {
         assert!(!phone(Some("049"), None) && !phone(Some("+49"), None) && !phone(None, Some("0")));
         let index = IndexPolicy::new("p", IndexKind::Prefix(vec![3, 5]), 6);
         assert_eq!((index.tokens_per_value(), index.shown_bits(), index.is_full_width()), (2, 12, false));
-        assert_eq!(IndexPolicy::new("e", IndexKind::Exact, 256).shown_bits(), 0);
+        assert_eq!(IndexPolicy::unique("e", IndexKind::Exact, 256).shown_bits(), 0);
     }
 }

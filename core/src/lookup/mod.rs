@@ -5,6 +5,7 @@ mod ff1;
 mod format;
 mod index;
 mod normal;
+pub(crate) mod proof;
 mod random;
 mod token;
 

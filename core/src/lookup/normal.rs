@@ -155,16 +155,28 @@ impl PhoneRule {
         if text.is_empty() {
             return Ok(None);
         }
-        let is_international = text.starts_with('+');
+        let has_plus = text.starts_with('+');
         let mut digits = Zeroizing::new(String::with_capacity(text.len() + 3));
-        for c in text[usize::from(is_international)..].chars() {
+        // Where a bracket was opened, and whether there was one with a zero alone in it.
+        let (mut bracketed, mut has_optional_zero) = (None, false);
+        for c in text[usize::from(has_plus)..].chars() {
             match c {
                 '0'..='9' => digits.push(c),
-                ' ' | '-' | '.' | '/' | '(' | ')' | '\u{a0}' => {}
+                '(' => bracketed = Some(digits.len()),
+                ')' => has_optional_zero |= bracketed.take().is_some_and(|at| &digits[at..] == "0"),
+                ' ' | '-' | '.' | '/' | '\u{a0}' => {}
                 _ => return Err(wrong("a telephone number has digits, spaces and the characters + - . / ( ) only")),
             }
         }
-        let number = match (is_international, digits.strip_prefix("00"), &self.country_code) {
+        let prefixes = ["00"].into_iter().chain(self.international_prefix.as_deref());
+        let behind = prefixes.filter_map(|prefix| digits.strip_prefix(prefix)).next();
+        let is_international = has_plus || behind.is_some();
+        if is_international && has_optional_zero {
+            return Err(wrong(
+                "the telephone number has (0) behind its country code, which is part of it in some countries and not in others",
+            ));
+        }
+        let number = match (has_plus, behind, &self.country_code) {
             (true, ..) => digits,
             (false, Some(rest), _) => Zeroizing::new(rest.to_owned()),
             (false, None, Some(country)) => {
@@ -175,6 +187,10 @@ impl PhoneRule {
                 return Err(wrong("the telephone number has no country code, and the index has no country_code"));
             }
         };
+        // Otherwise a number with the prefix 011 would be one of North America.
+        if number.starts_with('1') && number.len() != 11 {
+            return Err(wrong("a telephone number with the country code 1 has 10 more digits"));
+        }
         if !(7..=15).contains(&number.len()) || number.starts_with('0') {
             return Err(wrong(
                 "a telephone number has 7 to 15 digits with its country code, which does not start with 0",
@@ -242,17 +258,33 @@ mod tests {
         let none = IndexKind::Phone(PhoneRule::default());
         assert_eq!(form(&none, "+1 (555) 010-4477"), "15550104477");
         assert_eq!(form(&none, "0049 30 901820"), "4930901820");
-        for text in ["555 0104", "+1 555 010-4477 x12", "+49", "+0 555 010 4477", "+1234567890123456", "tel"] {
+        for text in ["555 0104", "+1 555 010-4477 x12", "+49", "+0 555 010 4477", "+2345678901234567", "tel"] {
+            refused(&none, Value::Text(text));
+        }
+        // Whether the 0 belongs to the number depends on the country, and 10 digits follow a 1.
+        for text in ["+49 (0)30 901820", "0049 ( 0 ) 30 901820", "+1 555 010 447", "+1 555 010 44771"] {
             refused(&none, Value::Text(text));
         }
         let rule = |country: &str, trunk: &str| {
-            IndexKind::Phone(PhoneRule { country_code: Some(country.into()), trunk_prefix: Some(trunk.into()) })
+            IndexKind::Phone(PhoneRule {
+                country_code: Some(country.into()),
+                trunk_prefix: Some(trunk.into()),
+                international_prefix: None,
+            })
         };
         let america = rule("1", "1");
         for same in ["+1 555 010 4477", "1-555-010-4477", "(555) 010-4477", "555.010.4477", "001 555 010 4477"] {
             assert_eq!(form(&america, same), "15550104477", "{same}");
         }
         assert_eq!(form(&rule("49", "0"), "030/901820"), form(&none, "+49 30 901820"));
+        assert_eq!(form(&rule("49", "0"), "(0) 30/901820"), form(&none, "+49 30 901820"));
+        refused(&america, Value::Text("011 49 30 901820"));
+        let IndexKind::Phone(american) = america else { panic!("a rule for numbers") };
+        let abroad = IndexKind::Phone(PhoneRule { international_prefix: Some("011".into()), ..american });
+        for same in ["011 49 30 901820", "00 49 30 901820", "+49 30 901820"] {
+            assert_eq!(form(&abroad, same), "4930901820", "{same}");
+        }
+        refused(&abroad, Value::Text("011 49 (0)30 901820"));
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(crate) fn files() -> Vec<File> {
         documents::file(&make),
         lookups::indexes(&make),
         lookups::formats(&make),
+        lookups::proofs(&make),
     ]
 }
 

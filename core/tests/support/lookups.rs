@@ -6,8 +6,8 @@ use keyfold::aead::hazmat::hmac_sha256;
 use keyfold::testing::block_on;
 use keyfold::vectors::{self, Key};
 use keyfold::{
-    Context, DatePart, ErrorKind, FieldPolicy, Format, IndexKind, IndexPolicy, PhoneRule, Policy, TimeUnit, Token,
-    Value,
+    Context, DatePart, ErrorKind, FieldPolicy, Format, IndexKind, IndexPolicy, PhoneRule, Policy, Prover, TimeUnit,
+    Token, TokenAlphabet, TokenForm, Value,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -44,6 +44,7 @@ fn index_json(index: &IndexPolicy) -> Json {
         IndexKind::Phone(rule) => {
             map.insert("country_code".into(), json!(rule.country_code));
             map.insert("trunk_prefix".into(), json!(rule.trunk_prefix));
+            map.insert("international_prefix".into(), json!(rule.international_prefix));
         }
         _ => {}
     }
@@ -80,7 +81,9 @@ type Indexed = (&'static str, IndexKind, u16, Pairs, Value<'static>, Vec<Form>);
 type Formatted = (&'static str, Format, Pairs, &'static str);
 
 fn phone(country: Option<&str>, trunk: Option<&str>) -> IndexKind {
-    IndexKind::Phone(PhoneRule { country_code: country.map(str::to_owned), trunk_prefix: trunk.map(str::to_owned) })
+    let international_prefix = (country == Some("1")).then(|| "011".to_owned());
+    let (country_code, trunk_prefix) = (country.map(str::to_owned), trunk.map(str::to_owned));
+    IndexKind::Phone(PhoneRule { country_code, trunk_prefix, international_prefix })
 }
 
 pub(super) fn indexes(make: &Maker) -> File {
@@ -113,6 +116,8 @@ pub(super) fn indexes(make: &Maker) -> File {
         ("with 00", phone(Some("49"), None), 16, &[], text("001/555 010.4477"), vec![(0, "15550104477")]),
         ("national", phone(Some("49"), Some("0")), 16, &[], text("030 901820"), vec![(0, "4930901820")]),
         ("without trunk prefix", phone(Some("1"), Some("1")), 16, &[], text("555-010-4477"), vec![(0, "15550104477")]),
+        ("with 011", phone(Some("1"), Some("1")), 16, &[], text("011 49 30 901820"), vec![(0, "4930901820")]),
+        ("(0) of a country", phone(Some("49"), Some("0")), 16, &[], text("(0)30/901820"), vec![(0, "4930901820")]),
         ("prefixes", Prefix(vec![3, 5]), 8, &[], text("M\u{fc}ller"), vec![(3, "m\u{fc}l"), (5, "m\u{fc}lle")]),
         ("of a short text", Prefix(vec![3, 5]), 16, &[], text("MU\u{308}"), vec![(3, "m\u{fc}"), (5, "m\u{fc}")]),
     ];
@@ -129,7 +134,11 @@ pub(super) fn indexes(make: &Maker) -> File {
         ("no country code", phone(None, None), text("555-010-4477")),
         ("an extension", phone(Some("1"), None), text("555-010-4477 x3")),
         ("too short", phone(None, None), text("+49110")),
-        ("too long", phone(None, None), text("+1234567890123456")),
+        ("too long", phone(None, None), text("+2345678901234567")),
+        ("a zero in brackets", phone(None, None), text("+49 ( 0 )30 901820")),
+        ("the same behind 00", phone(Some("49"), Some("0")), text("0049(0)30 901820")),
+        ("9 digits behind 1", phone(None, None), text("+1 555 010 447")),
+        ("11 digits behind 1", phone(None, None), text("001 149 30 901820")),
         ("a country code with 0", phone(None, None), text("+0 555 010 4477")),
     ];
     for (note, kind, bits, context, value, forms) in good {
@@ -193,7 +202,7 @@ pub(crate) fn run(
 ) -> Result<(Vec<Token>, Vec<Token>), ErrorKind> {
     let mut policy = Policy::new();
     let mut field = FieldPolicy::randomized(FIELD);
-    field.indexes = vec![index.clone()];
+    field.indexes = vec![IndexPolicy { unique: index.is_full_width(), ..index.clone() }];
     policy.add(field).expect("a good policy");
     let ring = world.keyring(policy).expect("a keyring");
     let field = ring.field(FIELD).expect("the field").context(context_of(context));
@@ -280,6 +289,91 @@ pub(super) fn formats(make: &Maker) -> File {
         );
     }
     ("fpe.json", head("format-preserving encryption (FORMAT.md §17.4)"), cases.1)
+}
+
+/// The tokens of these cases: 11 letters and digits.
+const TOKENS: [&str; 2] = ["0123456789A", "zyxwvutsrqp"];
+
+pub(super) fn proofs(make: &Maker) -> File {
+    let mut cases = Cases("token", Vec::new());
+    let key = make.key("lookup-default");
+    let mac_key = purpose(&key, "keyfold/v1/lookup/token-proof");
+    let tenant: Pairs = &[("tenant", "t")];
+    let text = Value::Text("123-45-6789");
+    let message = |context: Pairs, token: &str, value: Value<'_>| -> Vec<u8> {
+        let encoded = [&[type_id(value)][..], &vectors::canonical(value)].concat();
+        [&b"\x10keyfold/token/v1"[..], &bound(context), &[token.len() as u8], token.as_bytes(), &encoded].concat()
+    };
+    let mut push = |note: &str, context: Pairs, token: &str, value: Value<'_>, proof: &[u8]| {
+        let checked = check_proof(&make.world, context, token, value, proof);
+        let expect = checked.err().map_or("ok", |kind| kind.name());
+        cases.push(
+            note,
+            json!({
+                "field": FIELD, "partition": "default", "context": context_json(context), "key_id": key.key_id().to_string(),
+                "token": token, "type": value.value_type().name(), "value": hex(vectors::canonical(value)),
+                "message": hex(message(context, token, value)), "proof": hex(proof), "expect": expect,
+            }),
+        );
+        expect
+    };
+    let good: [(&str, Pairs, &str, Value<'_>); 4] = [
+        ("a text", &[], TOKENS[0], text),
+        ("another token of it", &[], TOKENS[1], text),
+        ("with a context", tenant, TOKENS[0], text),
+        ("a number", &[], TOKENS[0], Value::Integer(65)),
+    ];
+    for (note, context, token, value) in good {
+        let proof = hmac_sha256(&mac_key, &message(context, token, value));
+        assert_eq!(make_proof(&make.world, context, token, value), Ok(proof), "{note}");
+        assert_eq!(push(note, context, token, value, &proof), "ok", "{note}");
+    }
+    let proof = hmac_sha256(&mac_key, &message(&[], TOKENS[0], text));
+    let other = hmac_sha256(&purpose(&key, "keyfold/v1/lookup/index"), &message(&[], TOKENS[0], text));
+    let bad: [(&str, Pairs, &str, Value<'_>, &[u8]); 6] = [
+        ("of another token", &[], TOKENS[1], text, &proof),
+        ("of another value", &[], TOKENS[0], Value::Text("123-45-6780"), &proof),
+        ("of a value of another type", &[], TOKENS[0], Value::Bytes(b"123-45-6789"), &proof),
+        ("of another context", tenant, TOKENS[0], text, &proof),
+        ("cut off", &[], TOKENS[0], text, &proof[..31]),
+        ("under the key of indexes", &[], TOKENS[0], text, &other),
+    ];
+    for (note, context, token, value, proof) in bad {
+        assert_eq!(push(note, context, token, value, proof), "DecryptionFailed", "{note}");
+    }
+    ("token.json", head("proofs of random tokens (FORMAT.md §17.5)"), cases.1)
+}
+
+/// The first byte of an encoded value.
+fn type_id(value: Value<'_>) -> u8 {
+    match value {
+        Value::Bytes(_) => 1,
+        Value::Text(_) => 2,
+        Value::Integer(_) => 3,
+        _ => panic!("no case has such a value"),
+    }
+}
+
+fn make_proof(world: &World, context: Pairs, token: &str, value: Value<'_>) -> Result<[u8; 32], ErrorKind> {
+    prover(world, context).prove(token, value).map_err(|error| error.kind())
+}
+
+pub(crate) fn check_proof(
+    world: &World,
+    context: &[(&str, &str)],
+    token: &str,
+    value: Value<'_>,
+    proof: &[u8],
+) -> Result<(), ErrorKind> {
+    prover(world, context).check(token, value, proof).map_err(|error| error.kind())
+}
+
+fn prover(world: &World, context: &[(&str, &str)]) -> Prover {
+    let mut policy = Policy::new();
+    let form = TokenForm { alphabet: TokenAlphabet::Alphanumeric, length: 11 };
+    policy.add(FieldPolicy::token(FIELD, "default", form)).expect("a good policy");
+    let ring = world.keyring(policy).expect("a keyring");
+    block_on(ring.field(FIELD).expect("the field").context(context_of(context)).prover()).expect("its keys")
 }
 
 /// A text encrypted, and decrypted again.

@@ -74,7 +74,7 @@ impl DocumentCipher<'_> {
 
     /// Refuses a document that has a member of an index already: on the way back it would be taken for ours.
     pub(super) fn refuse_members(&self, document: &Document<'_>) -> Result<(), DocumentError> {
-        match self.members.iter().find(|name| document.value().get(name.as_str()).is_some()) {
+        match self.members.iter().find(|name| document.has_member(name)) {
             None => Ok(()),
             Some(name) => Err(refused("the document has the member of an index already").with_detail(name)),
         }

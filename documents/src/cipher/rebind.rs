@@ -1,7 +1,7 @@
 //! Documents that get another identifier.
 
 use super::values::{protect, sealed_string, sealed_texts};
-use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed, places_of};
+use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed};
 use crate::{DocumentError, Token, push_string};
 use keyfold::{ColumnBytes, ErrorKind};
 use std::collections::HashMap;
@@ -37,8 +37,9 @@ impl DocumentCipher<'_> {
             lines.iter().map(|line| identifier(line, row_path)).collect::<Result<_, _>>()?;
         let protected = |line: usize| identifiers[line].as_ref().and_then(|(_, found)| *found);
         // Those that are protected are opened, to be looked up; most are then left as they were.
+        let all = self.places(lines);
         for field in (0..self.fields.len()).filter(|&field| self.fields[field].is_deterministic()) {
-            let mut places = places_of(lines, field);
+            let mut places = all[field].clone();
             places.retain(|&(line, found)| protected(line) == Some(found));
             if !places.is_empty() {
                 self.transform_field(lines, field, &places, replacements, counts)?;
@@ -66,7 +67,7 @@ impl DocumentCipher<'_> {
         }
         counts.rebound += moved.len() as u64;
         for field in (0..self.fields.len()).filter(|&field| self.row_of_field[field] == Some(row_path)) {
-            let mut places = places_of(lines, field);
+            let mut places = all[field].clone();
             places.retain(|(line, _)| moved.contains_key(line));
             counts.values += places.len() as u64;
             self.rebind_field(lines, field, &places, &moved, replacements)?;

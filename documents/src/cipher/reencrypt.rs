@@ -1,7 +1,7 @@
 //! Values of documents that are under an older key, under the current one.
 
 use super::values::{sealed_texts, text_string};
-use super::{DocumentCipher, DocumentCounts, Line, Place, Replacement, RowFailed, places_of};
+use super::{DocumentCipher, DocumentCounts, Line, Place, Replacement, RowFailed};
 use crate::{DocumentError, Token};
 
 impl DocumentCipher<'_> {
@@ -14,8 +14,7 @@ impl DocumentCipher<'_> {
     ) -> Result<(), DocumentError> {
         let mut opened: Vec<Vec<Option<Replacement>>> =
             lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
-        for field in 0..self.fields.len() {
-            let places = places_of(lines, field);
+        for (field, places) in self.places(lines).into_iter().enumerate() {
             if places.is_empty() {
                 continue;
             }

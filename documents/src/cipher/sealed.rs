@@ -1,9 +1,9 @@
 //! Documents whose values are sealed together: one header, a body in the place of each value, a manifest over all of them.
 
 use super::values::{protect_value, push_value, scalar_text, sealed_texts};
-use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed, condition, refused};
+use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed, compile, refused};
 use crate::field::{Direction, FieldKeys};
-use crate::{Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
+use crate::{Conditions, Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
 use keyfold::wire::{
     DocumentHeader, body_from_text, looks_sealed_text, manifest_from_text, manifest_text, push_body_text,
 };
@@ -11,14 +11,13 @@ use keyfold::{
     Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentSealer, DocumentValue, ErrorKind,
     ManifestRule, RowBinding,
 };
-use serde_json_path::JsonPath;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// A kind of documents, with its keys.
 pub(super) struct Kind {
     policy: Arc<DocumentPolicy>,
-    conditions: Vec<(JsonPath, String)>,
+    conditions: Conditions,
     /// Where its documents are in a line; `None`: they are whole lines.
     pub(super) root: Option<JsonRules>,
     /// Which of the row bindings of the job.
@@ -70,18 +69,14 @@ impl Kind {
             _ => opener = Some(pollster::block_on(documents.opener())?),
         }
         let root = if policy.root == "$" { None } else { Some(JsonRules::compile([("root", &policy.root)])?) };
-        let conditions = policy.only_if.iter().map(condition).collect::<Result<_, DocumentError>>()?;
+        let conditions = compile(&policy.only_if)?;
         Ok(Self { policy: policy.clone(), conditions, root, row_path, sealer, opener })
     }
 
     /// The kind of a line: of those whose conditions it meets, the one with the most.
     pub(super) fn of(kinds: &[Self], document: &Document<'_>) -> Result<Option<usize>, DocumentError> {
-        let holds = |(path, expected): &(JsonPath, String)| {
-            let nodes = path.query(document.value()).all();
-            nodes.len() == 1 && nodes[0].as_str() == Some(expected)
-        };
         let mut best: Option<usize> = None;
-        for (at, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.conditions.iter().all(holds)) {
+        for (at, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.conditions.hold(document)) {
             match best.map(|best| &kinds[best]) {
                 Some(other) if other.conditions.len() == kind.conditions.len() => {
                     let why = "two kinds of documents of the policy both apply, under as many conditions";
@@ -101,6 +96,11 @@ impl Kind {
 
     pub(super) fn name(&self) -> &str {
         &self.policy.name
+    }
+
+    /// The path of its documents.
+    pub(super) fn root_path(&self) -> &str {
+        &self.policy.root
     }
 
     pub(super) fn place(&self) -> Place {
@@ -160,8 +160,11 @@ impl DocumentCipher<'_> {
             HeaderTexts { document: sealed.header.to_text(), manifest: sealed.manifest.as_ref().map(manifest_text) };
         let (span, text) = kind.place().insert(&line.document, &line.found, &header)?;
         for (i, &found) in own.iter().enumerate() {
-            let mut text = vec![b'"'];
-            push_body_text(sealed.bodies.bytes(i), &mut text);
+            let body = sealed.bodies.bytes(i);
+            // Base64url, the prefix and quotes.
+            let mut text = Vec::with_capacity(body.len() * 4 / 3 + 16);
+            text.push(b'"');
+            push_body_text(body, &mut text);
             text.push(b'"');
             replaced[found] = Some((line.found[found].span.clone(), Zeroizing::new(text)));
         }
@@ -201,7 +204,7 @@ impl DocumentCipher<'_> {
         let others = sealed_texts(&other_tokens).map_err(|failed| at_field(failed, &other))?;
         let mut bytes = Vec::with_capacity(own.len());
         for (row, text) in texts.iter().enumerate() {
-            let mut body = Vec::new();
+            let mut body = Vec::with_capacity(text.len());
             let read = body_from_text(text.as_bytes(), &mut body);
             read.map_err(|_| {
                 let why = "the value is not sealed, or damaged; plaintext is never passed through";

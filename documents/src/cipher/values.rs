@@ -153,6 +153,8 @@ pub(super) fn push_value(
 ) -> Result<(), DocumentError> {
     let text =
         value.to_text().ok_or_else(|| DocumentError::new(ErrorKind::InvalidInput, "the value has no JSON form"))?;
+    // Where it grows later, plaintext is left behind.
+    out.reserve(text.len() + 2);
     let is_number = |text: &str| matches!(Token::parse(text), Some(Token::Number(_)));
     match value.value_type() {
         ValueType::Null => out.extend_from_slice(b"null"),
@@ -166,6 +168,7 @@ pub(super) fn push_value(
         ValueType::Json | ValueType::Integer | ValueType::Decimal | ValueType::Float | ValueType::Boolean => {
             out.extend_from_slice(text.as_bytes());
         }
+        _ if prefix.is_empty() => push_string(&text, out),
         _ => push_string(&format!("{prefix}{text}"), out),
     }
     Ok(())

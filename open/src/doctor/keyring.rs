@@ -149,6 +149,7 @@ pub(super) fn check_ring(
         }
     };
     notes.add(Finding::note("keyring", "opens, with its high-water file and audit trail where it has them"));
+    note_indexes(notes, &ring);
     match first_that_counts(&ring) {
         Ok(found) => match found {
             Some(info) => match &info.verified {
@@ -179,4 +180,26 @@ pub(super) fn check_ring(
         }
     }
     Some(ring)
+}
+
+/// What indexes show of rows.
+fn note_indexes(notes: &Notes, ring: &Keyring) {
+    const NAME: &str = "indexes";
+    for field in ring.policy().fields() {
+        if field.has_unchecked_indexes() {
+            notes.add(Finding::warning(
+                NAME,
+                format!("field {}: nobody checks what the indexes of its table show together of a row", field.name),
+                "say how many rows the table has: rows = 1000000 at the top of the policy file (docs/LOOKUP.md)",
+            ));
+        }
+        for index in field.indexes.iter().filter(|index| index.unique) {
+            let sentence = format!(
+                "field {}: index {} shows which rows are equal; the policy says that few are",
+                field.name, index.name
+            );
+            let advice = "keyfold index advise says whether that is so".to_owned();
+            notes.add(Finding { advice, ..Finding::note(NAME, sentence) });
+        }
+    }
 }

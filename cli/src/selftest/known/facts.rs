@@ -1,5 +1,5 @@
 //! The facts, each with its source. All were recomputed with another implementation (OpenSSL, through Python's
-//! `cryptography`) before they were written down here.
+//! `cryptography`, and of FF1 `testvectors/lookup.py`) before they were written down here.
 
 /// AES-256-GCM or XAES-256-GCM: `sealed` is ciphertext ‖ tag.
 pub(super) struct GcmFact {
@@ -351,5 +351,33 @@ pub(super) const CHACHA20: &[(&str, &str, &str, usize, &str, &str)] = &[
         "6e2e359a2568f98041ba0728dd0d6981e97e7aec1d4360c20a27afccfd9fae0bf91b65c5524733ab8f59\
             3dabcd62b3571639d624e65152ab8f530c359f0861d807ca0dbf500d6a6156a38e088a22b65e52bc514d\
             16ccf806818ce91ab77937365af90bbf74a35be6b40b8eedf2785e42874d",
+    ),
+];
+
+/// Source, key, radix, tweak, plaintext, ciphertext.
+pub(super) const FF1: &[(&str, &str, u32, &str, &str, &str)] = &[
+    (
+        "NIST samples for SP 800-38G, FF1, sample 7",
+        "2b7e151628aed2a6abf7158809cf4f3cef4359d8d580aa4f7f036d6f04fc6a94",
+        10,
+        "",
+        "0123456789",
+        "6657667009",
+    ),
+    (
+        "NIST samples for SP 800-38G, FF1, sample 8",
+        "2b7e151628aed2a6abf7158809cf4f3cef4359d8d580aa4f7f036d6f04fc6a94",
+        10,
+        "39383736353433323130",
+        "0123456789",
+        "1001623463",
+    ),
+    (
+        "NIST samples for SP 800-38G, FF1, sample 9",
+        "2b7e151628aed2a6abf7158809cf4f3cef4359d8d580aa4f7f036d6f04fc6a94",
+        36,
+        "3737373770717273373737",
+        "0123456789abcdefghi",
+        "xs8a0azh2avyalyzuwd",
     ),
 ];
