@@ -77,17 +77,14 @@ pub(crate) fn replace<'py>(preserver: &Preserver, way: Way, given: &Bound<'py, P
 }
 
 /// What `work` makes of each chunk of `column`, batch by batch, with the handle that `ready` gives. Of a dictionary every row is worked on.
-fn each_batch<H: Sync, T: Send>(
+fn each_batch<H: Send + Sync, T: Send>(
     py: Python<'_>,
     column: &mut Column,
     kind: Kind,
     new: impl Fn(usize) -> Result<T>,
     ready: impl Fn() -> PyResult<H>,
     work: impl Fn(&H, &Batch<'_, Values>, &mut T) -> Result<(), RowError> + Sync,
-) -> PyResult<Vec<T>>
-where
-    H: Send,
-{
+) -> PyResult<Vec<T>> {
     let (mut made, mut start) = (Vec::new(), 0);
     while let Some(array) = column.next(py)? {
         let rows = Work { array: &array, picked: None, bindings: None, goes_on: false };

@@ -177,7 +177,7 @@ impl DocumentCipher<'_> {
         line: &Line<'_>,
         kind: &Kind,
         opener: &DocumentOpener,
-        replaced: &mut Vec<Option<Replacement>>,
+        replaced: &mut [Option<Replacement>],
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let (own, other) = self.split(line);
