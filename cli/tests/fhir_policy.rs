@@ -157,7 +157,7 @@ fn bundles_hold_resources_as_lines_do() {
     inside["id"] = "x".into();
     for (resource, why) in [
         (json!({ "resourceType": "RelatedPerson", "id": "x" }), "no field of the policy applies"),
-        (inside, "looks at a value that the policy protects"),
+        (inside, "must be deterministic: $.id"),
     ] {
         let mut unknown = json!({ "resourceType": "Bundle", "type": "collection", "entry": [entry(1)] });
         unknown["entry"][0]["resource"] = resource;

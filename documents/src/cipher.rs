@@ -317,6 +317,7 @@ impl<'m> DocumentCipher<'m> {
         for ((line, replaced), members) in lines.iter().zip(replacements).zip(members) {
             let at = line.document.offset();
             let edits = self.member_edits(line, members).map_err(|error| line.failed(error))?;
+            changes[line.index].reserve(replaced.len() + edits.len());
             let replaced = replaced.into_iter().flatten().chain(edits);
             changes[line.index].extend(replaced.map(|(span, new)| (at + span.start..at + span.end, new)));
         }
