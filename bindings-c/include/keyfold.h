@@ -12,7 +12,9 @@
  *     kf_keyring_open opens the keyring that a configuration file describes, kf_field_new binds a field of
  *     its policy to a scope and a context, kf_encrypt and kf_decrypt seal and open values of the field one
  *     by one, kf_encrypt_column and kf_decrypt_column many at a time. A sealed value is self-contained
- *     bytes for a BLOB column; kf_to_text has a form for columns of text.
+ *     bytes for a BLOB column; kf_to_text has a form for columns of text. kf_index_new makes the tokens
+ *     by which values are found, kf_format_encrypt values that keep their format, and kf_documents_new
+ *     protects JSON documents by the paths of the policy.
  *
  *     A value has a type (KF_TYPE_*) and bytes. Text, JSON, decimals and bytes are what they are;
  *     kf_number_encode and kf_number_decode have the bytes of numbers, dates and times.
@@ -46,7 +48,7 @@
  *     matter. An output may not overlap an input or another output: KF_ERR_OVERLAP.
  *
  * HANDLES
- *     kf_keyring, kf_field, kf_context and kf_options are handles: names, not addresses, though they are
+ *     kf_keyring, kf_field, kf_index, kf_documents, kf_context and kf_options are handles: names, not addresses, though they are
  *     pointers in C, so that compilers tell them apart. Do not follow one. A handle that was released, is
  *     of another kind, or never was one is KF_ERR_INVALID_HANDLE, in every function and thread, and does
  *     no harm. (The number of a released handle comes up again after four thousand releases of its place
@@ -168,6 +170,21 @@
  * Bytes of a key ID. The first four are the key's generation, in big-endian order.
  */
 #define KF_KEY_ID_LEN 24
+
+/**
+ * Most tokens of one value: an index of prefixes has one for each of its lengths.
+ */
+#define KF_MAX_TOKENS 8
+
+/**
+ * Flag of kf_documents_new: documents that no field of the policy applies to pass as they are, instead of being refused.
+ */
+#define KF_PASS_UNMATCHED 1
+
+/**
+ * Flag of kf_documents_new: values that look sealed already are sealed once more, instead of being refused.
+ */
+#define KF_SEAL_SEALED 2
 
 /**
  * What a key is for: kf_key_info::key_class.
@@ -335,9 +352,19 @@ typedef uint8_t kf_type;
 typedef struct kf_context kf_context;
 
 /**
+ * What protects and reveals JSON documents by the paths of the policy, under a scope and a context.
+ */
+typedef struct kf_documents kf_documents;
+
+/**
  * A field of the policy, bound to a scope and a context. Encrypts and decrypts.
  */
 typedef struct kf_field kf_field;
+
+/**
+ * A blind index of a field: what is stored beside its values so that they are found without being opened.
+ */
+typedef struct kf_index kf_index;
 
 /**
  * A named set of keys, which a configuration describes.
@@ -583,6 +610,25 @@ typedef struct {
      */
     uint8_t reserved[5];
 } kf_opened;
+
+/**
+ * What a database stores and compares in the place of a value.
+ */
+typedef struct {
+    /**
+     * Of an index of at most 63 bits: the token, never negative. Otherwise -1.
+     */
+    int64_t integer;
+    /**
+     * Of an index of 256 bits: the token. Otherwise zero.
+     */
+    uint8_t bytes[32];
+} kf_token;
+
+/**
+ * Is given a JSON document, all in one piece, which is erased when it returns. Returns KF_OK once it has it where it is to be.
+ */
+typedef int32_t (*kf_document_fn)(void *user, const char *text, size_t text_len);
 
 /**
  * Byte strings, one per row, in the layout of Arrow's LargeBinary: row `i` is `data[offsets[i]]` to `data[offsets[i + 1]]`.
@@ -1163,6 +1209,212 @@ kf_result kf_search(const kf_field *field,
                     size_t out_cap,
                     size_t *out_len,
                     kf_error *error);
+
+/**
+ * Takes the blind index of a field that has this name in the policy. Release it with kf_index_free. It has the context of the field; scope
+ * and row play no part. Make it once, not per value: it holds the keys that it has used.
+ *
+ * Threads: any. Never blocks, and asks for no key yet.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE; KF_ERR_INVALID_INPUT: not UTF-8; KF_ERR_POLICY_REFUSED: the field has no such index.
+ */
+KF_MUST_USE
+kf_result kf_index_new(const kf_field *field,
+                       const char *name,
+                       size_t name_len,
+                       kf_index **index,
+                       kf_error *error);
+
+/**
+ * Releases an index. NULL does nothing.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_INVALID_HANDLE.
+ */
+kf_result kf_index_free(kf_index *index);
+
+/**
+ * Says under how many keys a value is looked for: the one that writers use, and the others that the configuration has for the partition.
+ * As many tokens kf_index_search writes, of this index always.
+ *
+ * Threads: any, with the same index. Blocks as kf_encrypt does, for each of the keys.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE; KF_ERR_POLICY_REFUSED: the context lacks a required key; KF_ERR_NO_MATCHING_KEY,
+ * KF_ERR_WRONG_SCOPE, KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE, KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_index_keys(const kf_index *index,
+                        size_t *keys,
+                        kf_error *error);
+
+/**
+ * Writes what to store of a value: one token; of prefixes one per length, in ascending order; none of a null and of what has nothing to
+ * find, an empty text say. `tokens_cap` is at least KF_MAX_TOKENS.
+ *
+ * On KF_OK `*tokens_len` has the number of tokens written. On any other result neither `tokens` nor `*tokens_len` has been changed.
+ *
+ * Threads: any, with the same index. Blocks as kf_index_keys does.
+ *
+ * Returns what kf_index_keys returns; KF_ERR_OVERLAP, KF_ERR_BUFFER_TOO_SMALL; KF_ERR_INVALID_INPUT: not a type, not the bytes of the
+ * type, not the type of the field, or the index has no normal form of the value (no telephone number, no date); KF_ERR_LIMIT_EXCEEDED: the
+ * value is too long; KF_ERR_DEADLINE_EXCEEDED.
+ */
+KF_MUST_USE
+kf_result kf_index_tokens(const kf_index *index,
+                          uint8_t type,
+                          const void *value,
+                          size_t value_len,
+                          kf_token *tokens,
+                          size_t tokens_cap,
+                          size_t *tokens_len,
+                          kf_error *error);
+
+/**
+ * Writes what to look for to find a value: a token under each key, the one that writers use first. A row that has any of them may have the
+ * value, or start with it; open it and compare. `tokens_cap` is at least what kf_index_keys says.
+ *
+ * On KF_OK `*tokens_len` has the number of tokens written. On any other result neither `tokens` nor `*tokens_len` has been changed.
+ *
+ * Threads: any, with the same index. Blocks as kf_index_keys does.
+ *
+ * Returns what kf_index_tokens returns; KF_ERR_INVALID_INPUT also where there is nothing to find, or the prefix is shorter than the shortest
+ * of the index.
+ */
+KF_MUST_USE
+kf_result kf_index_search(const kf_index *index,
+                          uint8_t type,
+                          const void *value,
+                          size_t value_len,
+                          kf_token *tokens,
+                          size_t tokens_cap,
+                          size_t *tokens_len,
+                          kf_error *error);
+
+/**
+ * Writes the text that stands in the place of a text, of a field whose mode is "format-preserving": as long, with the same separators.
+ * `out_cap` is at least `text_len`.
+ *
+ * NOT AUTHENTICATED: every text of the format opens to some value, so what was changed, moved to another row or sealed under another key is
+ * not noticed. Equal texts are replaced by equal ones. Bound to the field, its context, the partition and the format, to no row and no scope.
+ *
+ * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+ *
+ * Threads: any, with the same field. Blocks as kf_encrypt does.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP, KF_ERR_BUFFER_TOO_SMALL; KF_ERR_INVALID_INPUT: not UTF-8, not of the
+ * format, or fewer than 1,000,000 texts are; KF_ERR_LIMIT_EXCEEDED: more than 256 characters would vary; KF_ERR_POLICY_REFUSED: the field
+ * has another mode, or the context lacks a required key; KF_ERR_CONFIGURATION: the partition has more than one key; KF_ERR_NO_MATCHING_KEY,
+ * KF_ERR_WRONG_SCOPE, KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE, KF_ERR_DEADLINE_EXCEEDED, KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_format_encrypt(const kf_field *field,
+                            const char *text,
+                            size_t text_len,
+                            char *out,
+                            size_t out_cap,
+                            size_t *out_len,
+                            kf_error *error);
+
+/**
+ * Writes the text that kf_format_encrypt was given. Nothing shows whether it has made this one. `out_cap` is at least `text_len`.
+ *
+ * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+ *
+ * Threads: any, with the same field. Blocks as kf_decrypt does.
+ *
+ * Returns what kf_format_encrypt returns.
+ */
+KF_MUST_USE
+kf_result kf_format_decrypt(const kf_field *field,
+                            const char *text,
+                            size_t text_len,
+                            char *out,
+                            size_t out_cap,
+                            size_t *out_len,
+                            kf_error *error);
+
+/**
+ * Makes what protects and reveals JSON documents by the paths of the policy, under a scope (NULL: none) and a context (NULL: the empty one).
+ * `flags` is 0, or KF_PASS_UNMATCHED, KF_SEAL_SEALED or both. Release it with kf_documents_free. Make it once, not per document: it holds
+ * the keys that it has used.
+ *
+ * Fields may be of any mode but "token". Those of mode "document" are sealed together, under one header and, as the section [documents] of
+ * the policy says, a manifest that shows which protected values there are. What the command protects is revealed here, and the other way
+ * round.
+ *
+ * Threads: any. Never blocks, and asks for no key yet.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE; KF_ERR_INVALID_INPUT: not UTF-8, or not a flag.
+ */
+KF_MUST_USE
+kf_result kf_documents_new(const kf_keyring *keyring,
+                           const char *scope,
+                           size_t scope_len,
+                           const kf_context *context,
+                           uint32_t flags,
+                           kf_documents **documents,
+                           kf_error *error);
+
+/**
+ * Releases what kf_documents_new has made. NULL does nothing.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_INVALID_HANDLE.
+ */
+kf_result kf_documents_free(kf_documents *documents);
+
+/**
+ * Has `write` get a JSON document with the values protected that the policy's paths select; every other byte is as it was. `write` runs once,
+ * in this call, and is given `user`: how long the text becomes depends on what is in it, so there is no size to be asked for. It may use
+ * keyfold.
+ *
+ * Threads: any, with the same documents. Blocks as kf_encrypt does, for each key, and for `write`.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE; KF_ERR_INVALID_INPUT: not one JSON document, two members of one name, a value of
+ * another type than the policy says, a row binding that is not there once; KF_ERR_LIMIT_EXCEEDED: more than 16 MiB, or a value is too long;
+ * KF_ERR_POLICY_REFUSED: no field applies, a value looks sealed already, the policy does not say where a field is in JSON, a field has
+ * random tokens, the context lacks a required key; KF_ERR_CONFIGURATION: a path is not one of RFC 9535; KF_ERR_KEY_STATE,
+ * KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE, KF_ERR_RANDOMNESS_UNAVAILABLE, KF_ERR_DEADLINE_EXCEEDED, KF_ERR_CLOSED; KF_ERR_IO: `write`
+ * did not return KF_OK. Only then has `write` run.
+ */
+KF_MUST_USE
+kf_result kf_document_protect(const kf_documents *documents,
+                              const char *text,
+                              size_t text_len,
+                              kf_document_fn write,
+                              void *user,
+                              kf_error *error);
+
+/**
+ * Has `write` get a protected JSON document as it was, byte for byte, as kf_document_protect says.
+ *
+ * Threads: any, with the same documents. Blocks as kf_decrypt does, for each key, and for `write`.
+ *
+ * Returns what kf_document_protect returns; KF_ERR_MALFORMED: a value is not sealed, or a header is damaged; KF_ERR_POLICY_REFUSED also
+ * where a manifest is missing that is required; KF_ERR_NO_MATCHING_KEY, KF_ERR_WRONG_SCOPE; KF_ERR_DECRYPTION_FAILED: values were moved,
+ * copied, dropped or changed, or scope, context or row is not the right one.
+ */
+KF_MUST_USE
+kf_result kf_document_reveal(const kf_documents *documents,
+                             const char *text,
+                             size_t text_len,
+                             kf_document_fn write,
+                             void *user,
+                             kf_error *error);
+
+/**
+ * Refuses fields that applied to documents and selected nothing in all that were protected so far: a path with a typo leaves values in clear.
+ * Call it after the last document, as the command does at the end of a file.
+ *
+ * Threads: any, with the same documents. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE; KF_ERR_POLICY_REFUSED: a field selected nothing, and is not `optional` in the policy.
+ */
+KF_MUST_USE
+kf_result kf_documents_refuse_unused(const kf_documents *documents,
+                                     kf_error *error);
 
 /**
  * Says how many bytes kf_encrypt_column is going to write for `values`: no more and no fewer. Looks at offsets only.

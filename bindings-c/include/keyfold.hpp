@@ -258,6 +258,70 @@ struct OpenedColumn {
     std::vector<std::int32_t> results = {};
 };
 
+/// A blind index of a field. Made by Field::index.
+class Index {
+public:
+    /// What to store of a value: one token, of prefixes one per length, of nothing none.
+    [[nodiscard]] std::vector<kf_token> tokens(const Value &value) const { return made(kf_index_tokens, value, KF_MAX_TOKENS); }
+
+    /// What to look for to find a value: a token under each key.
+    [[nodiscard]] std::vector<kf_token> search(const Value &value) const
+    {
+        std::size_t keys;
+        detail::must([&](kf_error *e) { return kf_index_keys(handle_.get(), &keys, e); });
+        return made(kf_index_search, value, keys);
+    }
+
+    const kf_index *get() const noexcept { return handle_.get(); }
+
+private:
+    template <typename Way> std::vector<kf_token> made(Way way, const Value &value, std::size_t cap) const
+    {
+        std::vector<kf_token> tokens(cap);
+        std::size_t len;
+        const View content = value.content();
+        detail::must([&](kf_error *e) {
+            return way(handle_.get(), value.type(), content.data(), content.size(), tokens.data(), tokens.size(), &len, e);
+        });
+        tokens.resize(len);
+        return tokens;
+    }
+
+    friend class Field;
+    explicit Index(kf_index *handle) : handle_(handle) {}
+    detail::Handle<kf_index, kf_index_free> handle_;
+};
+
+/// JSON documents that are protected and revealed by the policy's paths. Made by Keyring::documents.
+class Documents {
+public:
+    [[nodiscard]] std::string protect(std::string_view text) const { return made(kf_document_protect, text); }
+    /// The text as it was. Nothing erases it.
+    [[nodiscard]] std::string reveal(std::string_view text) const { return made(kf_document_reveal, text); }
+    /// After the last document: refuses fields that applied and never selected anything.
+    void refuse_unused() const
+    {
+        detail::must([&](kf_error *e) { return kf_documents_refuse_unused(handle_.get(), e); });
+    }
+
+    const kf_documents *get() const noexcept { return handle_.get(); }
+
+private:
+    template <typename Way> std::string made(Way way, std::string_view text) const
+    {
+        std::string out;
+        const auto write = [](void *user, const char *document, std::size_t len) -> std::int32_t {
+            return detail::guard([&] { static_cast<std::string *>(user)->assign(document, len); });
+        };
+        detail::must([&](kf_error *e) { return way(handle_.get(), text.data(), text.size(), write, &out, e); });
+        return out;
+    }
+
+    friend class Keyring;
+    explicit Documents(kf_documents *handle) : handle_(handle) {}
+    detail::Handle<kf_documents, kf_documents_free> handle_;
+};
+
 /// A field of the policy with scope and context. Made by Keyring::field.
 class Field {
 public:
@@ -359,9 +423,31 @@ public:
         return is_current;
     }
 
+    /// The blind index of the field that has this name in the policy.
+    [[nodiscard]] Index index(std::string_view name) const
+    {
+        kf_index *made;
+        detail::must([&](kf_error *e) { return kf_index_new(handle_.get(), name.data(), name.size(), &made, e); });
+        return Index(made);
+    }
+
+    /// What stands in the place of a text that keeps its format. Not authenticated.
+    [[nodiscard]] std::string format_encrypt(std::string_view text) const { return replaced(kf_format_encrypt, text); }
+    /// What such a text stands for.
+    [[nodiscard]] std::string format_decrypt(std::string_view text) const { return replaced(kf_format_decrypt, text); }
+
     const kf_field *get() const noexcept { return handle_.get(); }
 
 private:
+    template <typename Way> std::string replaced(Way way, std::string_view text) const
+    {
+        std::string out(text.size(), '\0');
+        std::size_t len;
+        detail::must([&](kf_error *e) { return way(handle_.get(), text.data(), text.size(), out.data(), out.size(), &len, e); });
+        out.resize(len);
+        return out;
+    }
+
     friend class Keyring;
     explicit Field(kf_field *handle) : handle_(handle) {}
     detail::Handle<kf_field, kf_field_free> handle_;
@@ -496,22 +582,25 @@ public:
     [[nodiscard]] Field field(std::string_view name, std::optional<View> scope = std::nullopt,
                                        const Context &pairs = {}) const
     {
-        detail::Handle<kf_context, kf_context_free> context;
-        if (!pairs.empty()) {
-            kf_context *made;
-            detail::must([&](kf_error *e) { return kf_context_new(&made, e); });
-            context.reset(made);
-        }
-        for (const auto &[key, value] : pairs)
-            detail::must([&, &key = key, &value = value](kf_error *e) {
-                return kf_context_add(context.get(), key.data(), key.size(), value.data(), value.size(), e);
-            });
+        const auto context = context_of(pairs);
         const detail::Optional of(scope);
         kf_field *made;
         detail::must([&](kf_error *e) {
             return kf_field_new(handle_.get(), name.data(), name.size(), of.data, of.size, context.get(), &made, e);
         });
         return Field(made);
+    }
+
+    /// What protects and reveals JSON documents. `flags`: KF_PASS_UNMATCHED, KF_SEAL_SEALED.
+    [[nodiscard]] Documents documents(std::optional<View> scope = std::nullopt, const Context &pairs = {}, std::uint32_t flags = 0) const
+    {
+        const auto context = context_of(pairs);
+        const detail::Optional of(scope);
+        kf_documents *made;
+        detail::must([&](kf_error *e) {
+            return kf_documents_new(handle_.get(), of.data, of.size, context.get(), flags, &made, e);
+        });
+        return Documents(made);
     }
 
     /// Makes a new key that seals from now on; older ones still open.
@@ -570,6 +659,21 @@ public:
     const kf_keyring *get() const noexcept { return handle_.get(); }
 
 private:
+    static detail::Handle<kf_context, kf_context_free> context_of(const Context &pairs)
+    {
+        detail::Handle<kf_context, kf_context_free> context;
+        if (!pairs.empty()) {
+            kf_context *made;
+            detail::must([&](kf_error *e) { return kf_context_new(&made, e); });
+            context.reset(made);
+        }
+        for (const auto &[key, value] : pairs)
+            detail::must([&, &key = key, &value = value](kf_error *e) {
+                return kf_context_add(context.get(), key.data(), key.size(), value.data(), value.size(), e);
+            });
+        return context;
+    }
+
     detail::Handle<kf_keyring, kf_keyring_close> handle_;
 };
 

@@ -113,6 +113,9 @@ pub type kf_audit_fn = Option<unsafe extern "C" fn(user: *mut c_void, event: *co
 pub type kf_records_fn =
     Option<unsafe extern "C" fn(user: *mut c_void, records: *const c_void, records_len: usize) -> i32>;
 
+/// Is given a JSON document, all in one piece, which is erased when it returns. Returns KF_OK once it has it where it is to be.
+pub type kf_document_fn = Option<unsafe extern "C" fn(user: *mut c_void, text: *const c_char, text_len: usize) -> i32>;
+
 /// Releases what a callback was given.
 pub type kf_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 

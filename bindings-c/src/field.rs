@@ -8,8 +8,8 @@ use crate::memory::{Output, input, optional, optional_text, range_of, text};
 use crate::result::{kf_error, kf_result};
 use crate::value::{KF_DETERMINISTIC_OVERHEAD, value_of};
 use keyfold::{
-    Column, ColumnBytes, Decryptor, Encryptor, Error, ErrorKind, Field, Opened, OpenedColumn, Padding, RowBinding,
-    Searcher, Value,
+    Column, ColumnBytes, Decryptor, Encryptor, Error, ErrorKind, Field, FieldPolicy, FormatPreserver, Opened,
+    OpenedColumn, Padding, RowBinding, Searcher, Value,
 };
 use std::ffi::{c_char, c_void};
 use std::sync::OnceLock;
@@ -20,6 +20,7 @@ pub struct kf_field {
     encryptor: OnceLock<Encryptor>,
     decryptor: OnceLock<Decryptor>,
     searcher: OnceLock<Searcher>,
+    preserver: OnceLock<FormatPreserver>,
 }
 
 impl Object for kf_field {
@@ -30,6 +31,14 @@ impl Object for kf_field {
 }
 
 impl kf_field {
+    pub(crate) fn field(&self) -> &Field {
+        &self.field
+    }
+
+    pub(crate) fn policy(&self) -> &FieldPolicy {
+        self.field.policy()
+    }
+
     /// Bytes of a sealed value whose bytes are `value_len`.
     #[inline]
     pub(crate) fn sealed_len(&self, value_len: usize) -> Outcome<usize> {
@@ -94,6 +103,17 @@ impl kf_field {
         Ok(pollster::block_on(searcher.ready())?)
     }
 
+    /// The handle that replaces values by others of their format, under a key that may be used now.
+    pub(crate) fn preserver(&self) -> Outcome<&FormatPreserver> {
+        if self.preserver.get().is_none() {
+            let made = pollster::block_on(self.field.clone().format_preserver())?;
+            // Of two threads that make one, either will do.
+            let _ = self.preserver.set(made);
+        }
+        let preserver = self.preserver.get().expect("set above");
+        Ok(pollster::block_on(preserver.ready())?)
+    }
+
     /// Refuses row bindings that the policy does not want, or that are too few or many for a column of `n` rows.
     pub(crate) fn check_rows(&self, n: usize, rows: Option<&Column<'_>>) -> Outcome<()> {
         let is_bound = self.field.policy().row_binding != RowBinding::None;
@@ -144,8 +164,13 @@ pub unsafe extern "C" fn kf_field_new(
         if let Some(scope) = scope {
             field = field.scope(scope);
         }
-        let (encryptor, decryptor, searcher) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        let made = handle::give(kf_field { field, encryptor, decryptor, searcher })?;
+        let made = handle::give(kf_field {
+            field,
+            encryptor: OnceLock::new(),
+            decryptor: OnceLock::new(),
+            searcher: OnceLock::new(),
+            preserver: OnceLock::new(),
+        })?;
         // SAFETY: the contract of the header: `field` can be written.
         unsafe { out.set(&[made]) };
         Ok(())

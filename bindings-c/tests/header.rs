@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     "result",
     "value",
     "options",
@@ -15,6 +15,8 @@ const SOURCES: [&str; 12] = [
     "keyring",
     "field",
     "search",
+    "lookup",
+    "documents",
     "column",
     "column_open",
     "inspect",

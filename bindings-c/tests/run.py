@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
 POLICY = """\
 version = 1
+rows = 1000000
 [fields."patient.ssn"]
 row_binding = "patient_id"
 [fields.bound]
@@ -31,7 +32,64 @@ required_context = ["tenant"]
 [fields.mrn]
 mode = "deterministic"
 type = "text"
+[fields.mrn.index.exact]
+kind = "exact"
+bits = 256
+unique = true
+[fields.mrn.index.start]
+kind = "prefix"
+length = [3]
+bits = 4
+[fields.format]
+mode = "format-preserving"
+format = "digits"
+[fields.name]
+mode = "document"
+paths = ["$.name"]
+only_if = { "$.kind" = "patient" }
+[documents.all]
+row_binding = "none"
+only_if = { "$.kind" = "patient" }
 """
+# Of indexes, formats and documents.
+LOOKUP_POLICY = """\
+version = 1
+rows = 1000000
+[fields."patient.ssn"]
+row_binding = { column = "id", path = "$.id" }
+columns = ["ssn"]
+paths = ["$.ssn"]
+[fields."patient.ssn".index.lookup]
+kind = "digits"
+bits = 63
+unique = true
+column = "ssn_index"
+[fields."patient.ssn".index.whole]
+kind = "exact"
+bits = 256
+unique = true
+[fields."patient.name"]
+mode = "document"
+paths = ["$.name[*]"]
+only_if = { "$.kind" = "patient" }
+[fields."patient.name".index.start]
+kind = "prefix"
+length = [3, 4]
+bits = 6
+[fields."patient.mrn"]
+mode = "format-preserving"
+format = "digits"
+columns = ["mrn"]
+paths = ["$.mrn"]
+optional = true
+[documents.patient]
+row_binding = "$.id"
+only_if = { "$.kind" = "patient" }
+"""
+# Undefined values are not looked for in what seals much: ring's gcm_ghash_avx makes zeros by xoring copies of whatever three registers hold
+# ("subtle way to zero" in ghash-x86_64.pl). If that is undefined, as rests of the stack are, valgrind takes the tag for undefined too,
+# of which no bit depends on it.
+GRIND = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]
 
 
 class Failed(Exception):
@@ -166,7 +224,7 @@ def tutorial(tests, folder):
     make_ring(tests, folder)
     built = tests.program(folder / "tutorial.c", folder / "tutorial")
     said = tests.run(built, folder / "ring" / "keyfold.toml", folder / "policy.toml")
-    tests.check(said == "112\nnormal  \nrow 1: DecryptionFailed\na new key seals\n", f"the tutorial said {said!r}")
+    tests.check(said == '112\nnormal  \nrow 1: DecryptionFailed\na new key seals\n{ "id": "p-17", "name": "Ada" }\n', f"the tutorial said {said!r}")
 
 
 def make_ring(tests, folder):
@@ -226,10 +284,7 @@ def cpp(tests, folder):
     if not shutil.which("valgrind"):
         return tests.skip("keyfold.hpp with valgrind: it is not installed")
     fresh()
-    # ring's gcm_ghash_avx makes zeros by xoring copies of whatever three registers hold ("subtle way to zero" in ghash-x86_64.pl). If
-    # that is undefined, as rests of the stack are, valgrind takes the tag for undefined too, of which no bit depends on it.
-    tests.run("valgrind", "--quiet", "--error-exitcode=99", "--undef-value-errors=no", "--leak-check=full",
-              "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite", built, *arguments)
+    tests.run(*GRIND, "--undef-value-errors=no", built, *arguments)
     tests.check(True, "valgrind")
 
 
@@ -262,14 +317,42 @@ def interop(tests, folder):
     tests.check((folder / "revealed.csv").read_text() == "patient_id,ssn\np-18,sealed in C\n", "from C")
 
 
+def lookup(tests, folder):
+    """Tokens, formats and documents are those of the command, in both directions; valgrind finds nothing."""
+    if not tests.keyfold:
+        return tests.skip("tokens and documents of the command: give --keyfold")
+    config, policy, program = folder / "ring" / "keyfold.toml", folder / "policy.toml", folder / "lookup"
+    make_ring(tests, folder)
+    policy.write_text(LOOKUP_POLICY)
+    text = re.search(r'TEXT\[\] = "(.*)";', (HERE / "c" / "lookup.c").read_text())[1].encode().decode("unicode_escape")
+    (folder / "plain.json").write_text(text)
+    (folder / "plain.csv").write_text("id,ssn,mrn\np-17,999-81-5679,999-81-5679\n")
+    both, no_documents = ["--config", config, "--policy", policy], folder / "columns.toml"
+    no_documents.write_text(re.sub(r'\[fields."patient.name"\].*?(?=\[fields."patient.mrn"\])', "", LOOKUP_POLICY, flags=re.DOTALL).replace(LOOKUP_POLICY[LOOKUP_POLICY.index("[documents"):], ""))
+    tests.run(tests.keyfold, "protect", *both, folder / "plain.json", "--output", folder / "sealed.json")
+    tests.run(tests.keyfold, "protect", "--config", config, "--policy", no_documents, folder / "plain.csv", "--output", folder / "sealed.csv")
+    names, row = [line.split(",") for line in (folder / "sealed.csv").read_text().splitlines()]
+    sealed = dict(zip(names, row))
+    arguments = [config, policy, (folder / "sealed.json").read_text(), sealed["ssn_index"], sealed["mrn"]]
+    built = suite(tests, folder, "lookup", *arguments)
+    for way in ["", ", with valgrind"]:
+        grind = [*GRIND, "--undef-value-errors=no"] if way else []
+        if way and not shutil.which("valgrind"):
+            return tests.skip("tokens and documents with valgrind: it is not installed")
+        said = tests.run(*grind, built, *arguments)
+        (folder / "c.json").write_text(said[: said.rindex("}") + 1])
+        tests.run(tests.keyfold, "reveal", *both, folder / "c.json", "--output", folder / "back.json", "--force")
+        tests.check((folder / "back.json").read_text() == text, "the command reveals a document of C" + way)
+
+
 def misuse(tests, folder):
     """What it does when it is not: every function is in it, and the guard pages catch what they are for."""
     (folder / "policy.toml").write_text(POLICY)
-    source = "".join((HERE / "c" / name).read_text() for name in ["misuse.c", "misuse_columns.c"])
+    source = "".join((HERE / "c" / name).read_text() for name in ["misuse.c", "misuse_columns.c", "misuse_lookup.c"])
     missing = [name for name in functions(tests.header, "kf") if f"{name}(" not in source]
     tests.check(not missing, f"not misused: {missing}")
     make_ring(tests, folder)
-    for name in ["misuse", "misuse_columns"]:
+    for name in ["misuse", "misuse_columns", "misuse_lookup"]:
         suite(tests, folder, name, folder / "ring" / "keyfold.toml", folder / "policy.toml")
     # A program that lies about its buffer dies of the guard page, so one that does not die has not been written past.
     lie = folder / "lie.c"
@@ -304,15 +387,14 @@ def leaks(tests, folder):
         return tests.skip("valgrind is not installed")
     (folder / "policy.toml").write_text(POLICY)
     built = tests.program(HERE / "c" / "values.c", folder / "values")
-    grind = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]
     (folder / "in").mkdir()
-    tests.run(*grind, built, folder / "in", folder / "policy.toml")
+    tests.run(*GRIND, built, folder / "in", folder / "policy.toml")
     tests.check(True, "valgrind")
     planted = folder / "planted.c"
     planted.write_text(
         "#include <keyfold.h>\n#include <stdlib.h>\nint main(void)\n{\n    char *text = (char *)malloc(4);\n    free(text);\n"
         "    kf_context *context;\n    return kf_context_new(&context, NULL) == KF_OK && kf_context_add(context, text, 4, NULL, 0, NULL) == KF_OK;\n}\n")
-    tests.run(*grind, tests.program(planted, folder / "planted", "-Wno-use-after-free"), status=99)
+    tests.run(*GRIND, tests.program(planted, folder / "planted", "-Wno-use-after-free"), status=99)
     tests.check(True, "valgrind is on")
 
 
@@ -342,7 +424,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, install, symbols, abi, readme, tutorial, values, operation, cpp, interop, misuse, sizes, sequences, leaks]
+CASES = [headers, install, symbols, abi, readme, tutorial, values, operation, cpp, interop, lookup, misuse, sizes, sequences, leaks]
 
 
 def main():

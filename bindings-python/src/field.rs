@@ -4,14 +4,15 @@ use crate::arrow;
 use crate::errors::to_py_err;
 use crate::fork::detached;
 use crate::inspect::{refuse_sealed, sealed_bytes};
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, utf8};
+use crate::lookup::{Index, Preserver};
 use crate::many;
 use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
-use keyfold::{Decryptor, Encryptor, Error, FieldMode, FieldPolicy, RowBinding, Searcher, ValueType};
+use keyfold::{Decryptor, Encryptor, Error, ErrorKind, FieldMode, FieldPolicy, RowBinding, Searcher, ValueType};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::types::{PyBool, PyBytes, PyList};
+use pyo3::types::{PyBool, PyBytes, PyList, PyString};
 use std::sync::OnceLock;
 
 /// Values longer than this are sealed and opened without the GIL; for shorter ones letting go of it takes longer.
@@ -28,7 +29,7 @@ const LONG: usize = 16 * 1024;
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct Field {
     /// Kept, so that it is made ready for forks as long as a field of it is used.
-    _ring: Py<Keyring>,
+    ring: Py<Keyring>,
     field: keyfold::Field,
     pub(crate) value_type: Option<ValueType>,
     /// Whether it is bound to a scope of that name. Which one, and the context, are for nobody's eyes.
@@ -44,7 +45,7 @@ impl Field {
     pub(crate) fn new(ring: Py<Keyring>, field: keyfold::Field, has_scope: bool) -> Self {
         let value_type = field.policy().value_type;
         let (encryptor, decryptor, searcher) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { _ring: ring, field, value_type, has_scope, encryptor, decryptor, searcher }
+        Self { ring, field, value_type, has_scope, encryptor, decryptor, searcher }
     }
 
     pub(crate) fn policy(&self) -> &FieldPolicy {
@@ -274,6 +275,29 @@ impl Field {
         Ok(found.iter().map(|sealed| PyBytes::new(py, sealed)).collect())
     }
 
+    /// Return the blind index `name` of the field: tokens to store beside its values, by which they are found. Asks nobody yet.
+    ///
+    /// Raises:
+    ///     PolicyRefused: the policy gives the field no such index.
+    #[pyo3(signature = (name, /))]
+    fn index(&self, name: &Bound<'_, PyString>) -> PyResult<Index> {
+        let (py, name) = (name.py(), utf8(name)?);
+        let index = Index::new(self.ring.clone_ref(py), self.field.clone(), name);
+        index.map_err(|error| to_py_err(py, &error, None))
+    }
+
+    /// Return what replaces values of a field whose mode is "format-preserving", which `encrypt` refuses. NOT AUTHENTICATED.
+    ///
+    /// Raises:
+    ///     PolicyRefused: the values of the field do not keep their format.
+    fn format_preserver(&self, py: Python<'_>) -> PyResult<Preserver> {
+        let FieldMode::FormatPreserving { .. } = self.policy().mode else {
+            let why = Error::new(ErrorKind::PolicyRefused, "the values of this field do not keep their format");
+            return Err(to_py_err(py, &why.with_detail(&self.policy().name), None));
+        };
+        Ok(Preserver::new(self.ring.clone_ref(py), self.field.clone()))
+    }
+
     /// Return the column `sealed` with each value that is not under the key that seals now sealed again. All others stay byte for byte.
     ///
     /// `sealed` is a column of bytes or of text in text form, and the result is one of that kind; `rows` are those of the values, which
@@ -320,7 +344,7 @@ impl Field {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self._ring)
+        visit.call(&self.ring)
     }
 
     /// Whether the policy binds values to their row, so that each needs one.
@@ -329,13 +353,17 @@ impl Field {
         self.policy().row_binding != RowBinding::None
     }
 
-    /// Whether equal values look equal.
+    /// How values are protected: of "randomized" equal values look different, of "deterministic", "format-preserving" and "token" equal.
+    ///
+    /// Values of "format-preserving" are replaced by `format_preserver`, those of "document" as parts of documents, by
+    /// `Keyring.documents`; those of "token" by the command `keyfold`, with its table.
     #[getter]
     fn mode(&self) -> &'static str {
         match self.policy().mode {
             FieldMode::Deterministic { .. } => "deterministic",
             FieldMode::FormatPreserving { .. } => "format-preserving",
             FieldMode::Token { .. } => "token",
+            FieldMode::Document => "document",
             _ => "randomized",
         }
     }

@@ -1,5 +1,6 @@
 //! Keyrings.
 
+use crate::documents::Documents;
 use crate::errors::to_py_err;
 use crate::field::Field;
 use crate::fork::{Inside, detached};
@@ -43,7 +44,7 @@ pub(crate) struct Keyring {
 
 impl Keyring {
     /// The keyring, unless it has been closed: then it does not look at its store either.
-    fn open_ring(&self, py: Python<'_>) -> PyResult<&keyfold::Keyring> {
+    pub(crate) fn open_ring(&self, py: Python<'_>) -> PyResult<&keyfold::Keyring> {
         if self.ring.is_closed() {
             return Err(to_py_err(py, &Error::new(ErrorKind::Closed, "the keyring has been closed"), None));
         }
@@ -153,6 +154,26 @@ impl Keyring {
             field = field.context(context_of(pairs)?);
         }
         Ok(Field::new(slf.clone().unbind(), field, scope.is_some()))
+    }
+
+    /// Return what protects and reveals JSON documents by the policy's paths, bound to the keys of `scope` and to `context`.
+    ///
+    /// Asks nobody: keys are fetched when it is first used. `pass_unmatched=True` passes documents that no field applies to as they are,
+    /// instead of refusing them; `seal_sealed=True` protects values that look sealed already once more.
+    ///
+    /// Raises:
+    ///     InvalidInput: as `field`.
+    #[pyo3(signature = (*, scope = None, context = None, pass_unmatched = false, seal_sealed = false))]
+    fn documents(
+        slf: &Bound<'_, Self>,
+        scope: Option<&Bound<'_, PyString>>,
+        context: Option<&Bound<'_, PyMapping>>,
+        pass_unmatched: bool,
+        seal_sealed: bool,
+    ) -> PyResult<Documents> {
+        let scope = scope.map(|scope| utf8(scope).map(str::to_owned)).transpose()?;
+        let context = context.map(context_of).transpose()?.unwrap_or_default();
+        Ok(Documents::new(slf.clone().unbind(), scope, context, pass_unmatched, seal_sealed))
     }
 
     /// Return the names of the policy's fields.
@@ -328,7 +349,7 @@ fn check_scope(policy: &FieldPolicy) -> Result<(), Error> {
     }
 }
 
-fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+pub(crate) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
     text.to_str().map_err(|_| not_utf8(text.py()))
 }
 

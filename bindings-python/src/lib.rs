@@ -5,6 +5,7 @@
 
 mod arrow;
 mod audit;
+mod documents;
 mod errors;
 mod field;
 mod fork;
@@ -14,6 +15,7 @@ mod host_kms;
 mod inspect;
 mod keyring;
 mod log;
+mod lookup;
 mod many;
 mod value;
 mod wait;
@@ -54,6 +56,8 @@ mod _native {
     #[pymodule_export]
     use crate::audit::{AuditReport, verify_audit};
     #[pymodule_export]
+    use crate::documents::Documents;
+    #[pymodule_export]
     use crate::errors::error_kinds;
     #[pymodule_export]
     use crate::field::Field;
@@ -65,4 +69,6 @@ mod _native {
     use crate::inspect::{Census, Inspection, census, from_text, inspect, to_text};
     #[pymodule_export]
     use crate::keyring::{_read_policy, KeyInfo, Keyring, init};
+    #[pymodule_export]
+    use crate::lookup::{Index, Preserver};
 }

@@ -5,6 +5,7 @@ use crate::field::Field;
 use crate::fork::detached;
 use crate::gil;
 use crate::inspect::{refuse_sealed, sealed_bytes, without_missing};
+use crate::lookup::{Index, Preserver, Way, text_of, tokens_to_python};
 use crate::value::{RowBinding, Taken, to_python};
 use crate::wait::wait_for;
 use keyfold::{ColumnBytes, ColumnValues, Decryptor, Error, Opened, OpenedColumn, Result, RowError, Value};
@@ -196,6 +197,62 @@ pub(crate) fn decrypt<'py>(
                 Ok(value) => out.append(value)?,
                 Err(error) => pass(at_row(py, error, row))?,
             }
+        }
+        pad(&out, chunk.end)?;
+    }
+    Ok(out)
+}
+
+/// The tokens of each value.
+pub(crate) fn tokens<'py>(index: &Index, values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let py = values.py();
+    let _call = gil::Call::begin(py);
+    let mut reader = Reader::new(values, None)?;
+    let out = PyList::empty(py);
+    let take = |value: &Bound<'_, PyAny>, row: usize| {
+        let taken = Taken::from(value, index.value_type()).map_err(|error| at_row(py, error, row))?;
+        let len = taken.len();
+        Ok(Some((taken, len)))
+    };
+    while let Some(chunk) = reader.next(take)? {
+        let indexer = index.indexer(py)?;
+        let made = detached(py, || Ok(indexer.tokens_column(&Values(&chunk.values))));
+        let made = made.map_err(|error| to_py_err(py, &error, None))?;
+        let made = made.map_err(|failure| row_to_py_err(py, failure, &chunk.rows))?;
+        // None has no tokens.
+        let mut made = chunk.rows.iter().zip(&made).peekable();
+        for row in out.len()..chunk.end {
+            let of_row = made.next_if(|(at, _)| **at == row).map_or(&[][..], |(_, tokens)| tokens);
+            out.append(tokens_to_python(py, of_row)?)?;
+        }
+    }
+    Ok(out)
+}
+
+/// What stands in the place of each text that keeps its format, or what it stands for.
+pub(crate) fn replace<'py>(
+    preserver: &Preserver,
+    way: Way,
+    values: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyList>> {
+    let py = values.py();
+    let _call = gil::Call::begin(py);
+    let mut reader = Reader::new(values, None)?;
+    let out = PyList::empty(py);
+    let take = |value: &Bound<'_, PyAny>, row: usize| {
+        let text = text_of(value).map_err(|error| at_row(py, error, row))?;
+        let len = text.len();
+        Ok(Some((text, len)))
+    };
+    while let Some(chunk) = reader.next(take)? {
+        let preserver = preserver.preserver(py)?;
+        let texts: Vec<&str> = chunk.values.iter().map(|text| &**text).collect();
+        let replaced = detached(py, || Ok(way.column(preserver, &texts)));
+        let replaced = replaced.map_err(|error| to_py_err(py, &error, None))?;
+        let replaced = replaced.map_err(|failure| row_to_py_err(py, failure, &chunk.rows))?;
+        for (text, row) in replaced.iter().zip(&chunk.rows) {
+            pad(&out, *row)?;
+            out.append(text.as_str())?;
         }
         pad(&out, chunk.end)?;
     }

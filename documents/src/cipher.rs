@@ -13,7 +13,7 @@ pub use check::count_sealed;
 pub use rebind::RowMap;
 
 use crate::field::{Direction, FieldCipher, FieldKeys, Locator, Used};
-use crate::{Conditions, Document, DocumentError, HeaderTexts, Inserted, JsonRules, Located, Token, splice};
+use crate::{Conditions, Document, DocumentError, HeaderTexts, Inserted, JsonError, JsonRules, Located, Token, splice};
 use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowError};
 use sealed::Kind;
 use std::collections::hash_map::Entry;
@@ -340,7 +340,12 @@ impl<'m> DocumentCipher<'m> {
         counts: &mut DocumentCounts,
     ) -> Result<Vec<Line<'b>>, DocumentError> {
         let mut lines = Vec::with_capacity(texts.len());
+        let max_len = self.direction.limit(MAX_TEXT_LEN);
         for (index, text) in texts.iter().enumerate() {
+            if text.content.len() > max_len {
+                let too_long = DocumentError::from(JsonError::LineTooLong { line: text.line, max_len });
+                return Err(too_long.in_text(index, text.line));
+            }
             let has_header = !matches!(self.direction, Direction::Protect { .. });
             let of_line = self.lines_of(text.content, index, text.line, has_header);
             let of_line = of_line.map_err(|error| error.in_text(index, text.line))?;

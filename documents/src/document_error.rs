@@ -125,6 +125,22 @@ impl std::error::Error for DocumentError {
     }
 }
 
+impl From<DocumentError> for Error {
+    /// The same as an error of the keyring, whose text has the place behind the rest.
+    fn from(error: DocumentError) -> Self {
+        let (kind, place) = (error.kind(), error.place());
+        match error.into_cause() {
+            Cause::Json(error) => Self::new(kind, "the document is refused").with_detail(error.to_string()),
+            Cause::Refused(error) if place.is_empty() => error,
+            Cause::Refused(error) if error.detail().is_empty() => error.with_detail(place),
+            Cause::Refused(error) => {
+                let detail = format!("{}; {place}", error.detail());
+                error.with_detail(detail)
+            }
+        }
+    }
+}
+
 impl From<JsonError> for DocumentError {
     fn from(error: JsonError) -> Self {
         Cause::Json(error).into()

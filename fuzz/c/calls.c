@@ -9,8 +9,10 @@ static const char POLICY[] = "version = 1\n"
                              "[fields.bound]\nrow_binding = \"row\"\n"
                              "[fields.padded]\nrow_binding = \"none\"\npadding = \"padme\"\n"
                              "[fields.tenant]\nrow_binding = \"none\"\nrequired_context = [\"tenant\"]\n"
-                             "[fields.mrn]\nmode = \"deterministic\"\n";
-static const char *const NAMES[] = { "any", "bound", "padded", "tenant", "mrn", "nothing" };
+                             "[fields.mrn]\nmode = \"deterministic\"\n[fields.mrn.index.exact]\nkind = \"exact\"\nbits = 256\nunique = true\n"
+                             "[fields.format]\nmode = \"format-preserving\"\nformat = \"digits\"\n"
+                             "[fields.name]\nmode = \"document\"\npaths = [\"$.name\"]\n[documents.all]\nrow_binding = \"none\"\n";
+static const char *const NAMES[] = { "any", "bound", "padded", "tenant", "mrn", "format", "nothing" };
 
 static kf_error error;
 static char config[4096], policy[4200];
@@ -43,6 +45,8 @@ static kf_field *fields[SLOTS];
 static kf_context *contexts[SLOTS];
 static kf_options *options[SLOTS];
 static kf_keyring *rings[SLOTS];
+static kf_index *indexes[SLOTS];
+static kf_documents *documents[SLOTS];
 /* What was sealed last, for opening. */
 static uint8_t pool[SLOTS][256];
 static size_t pool_len[SLOTS];
@@ -155,7 +159,7 @@ static void field_calls(void)
     /* Few: each scope that seals gets a key. */
     static const char *const SCOPES[] = { "a", "b", "\xff", "" };
     struct bytes name = some(8), scope = told(text(SCOPES[pick(4)]));
-    const char *known = NAMES[pick(6)];
+    const char *known = NAMES[pick(7)];
     size_t len = 0;
     switch (pick(4)) {
     case 0:
@@ -243,6 +247,94 @@ static void search(void)
     kf_result result = kf_search(field, (uint8_t)pick(12), value.at, value.len, out.at, out.len, OUT(len), &error);
     did(result);
     ALWAYS(result == KF_OK ? len == keys * each : len == 77);
+}
+
+static void lookups(void)
+{
+    kf_index **slot = &indexes[pick(SLOTS)];
+    const kf_index *index = (kf_index *)handle((void *const *)indexes);
+    struct bytes name = told(text("exact")), value = some(40), out = room(KF_MAX_TOKENS * sizeof(kf_token));
+    size_t keys = 1, len = 77;
+    if (pick(3) == 0) {
+        kf_index *made = *slot;
+        kf_result result = kf_index_new(A_FIELD, (char *)name.at, name.len, &made, &error);
+        did(result);
+        ALWAYS(result == KF_OK || made == *slot);
+        if (result == KF_OK)
+            (void)kf_index_free(*slot);
+        *slot = made;
+    } else if (pick(16) == 0) {
+        did(kf_index_free((kf_index *)handle((void *const *)indexes)));
+    }
+    did(kf_index_keys(index, OUT(keys), &error));
+    uint8_t type = (uint8_t)pick(12);
+    kf_token *tokens = (kf_token *)(void *)out.at;
+    size_t cap = out.len / sizeof(kf_token);
+    kf_result result = pick(2) ? kf_index_tokens(index, type, value.at, value.len, tokens, cap, OUT(len), &error)
+                               : kf_index_search(index, type, value.at, value.len, tokens, cap, OUT(len), &error);
+    did(result);
+    ALWAYS(result == KF_OK ? len <= KF_MAX_TOKENS : len == 77 && untouched(out));
+}
+
+static void format(void)
+{
+    const kf_field *field = A_FIELD;
+    struct bytes given = pick(2) ? told(text("123-4567")) : some(20), out = pick(8) ? room(given.len) : given;
+    size_t len = 77, back_len;
+    kf_result result = kf_format_encrypt(field, (char *)given.at, given.len, (char *)out.at, out.len, OUT(len), &error);
+    did(result);
+    if (result == KF_OK) {
+        struct bytes back = exactly(len);
+        ALWAYS(kf_format_decrypt(field, (char *)out.at, len, (char *)back.at, back.len, &back_len, &error) == KF_OK);
+        ALWAYS(back_len == given.len && memcmp(back.at, given.at, back_len) == 0);
+    } else {
+        ALWAYS(len == 77 && (out.at == given.at || untouched(out)));
+    }
+    did(kf_format_decrypt(A_FIELD, (char *)given.at, given.len, (char *)out.at, out.len, OUT(len), &error));
+}
+
+/* What a document became. */
+static struct {
+    char bytes[1024];
+    size_t len;
+} became;
+
+static int32_t take_document(void *user, const char *document, size_t document_len)
+{
+    ALWAYS(user == &became && document != NULL);
+    became.len = document_len < sizeof became.bytes ? document_len : 0;
+    memcpy(became.bytes, document, became.len);
+    return pick(16) ? KF_OK : 1;
+}
+
+static void document_calls(void)
+{
+    kf_documents **slot = &documents[pick(SLOTS)];
+    const kf_documents *all = (kf_documents *)handle((void *const *)documents);
+    struct bytes given = pick(4) ? told(text("{ \"name\" : \"Ada\", \"n\": 1.50 }")) : some(40);
+    if (pick(4) == 0) {
+        kf_documents *made = *slot;
+        kf_result result = kf_documents_new(A_RING, NULL, 0, pick(2) ? NULL : A_CONTEXT, (uint32_t)pick(5), &made, &error);
+        did(result);
+        ALWAYS(result == KF_OK || made == *slot);
+        if (result == KF_OK)
+            (void)kf_documents_free(*slot);
+        *slot = made;
+    } else if (pick(16) == 0) {
+        did(kf_documents_free((kf_documents *)handle((void *const *)documents)));
+    }
+    kf_document_fn take = pick(16) ? take_document : NULL;
+    kf_result result = kf_document_protect(all, (char *)given.at, given.len, take, &became, &error);
+    did(result);
+    if (result == KF_OK && became.len > 0) {
+        struct bytes sealed_text = exactly(became.len);
+        memcpy(sealed_text.at, became.bytes, became.len);
+        if (pick(4) == 0)
+            sealed_text.at[number() % sealed_text.len] ^= (uint8_t)(1 + pick(255));
+        did(kf_document_reveal(all, (char *)sealed_text.at, sealed_text.len, take_document, &became, &error));
+    }
+    did(kf_document_reveal(all, (char *)given.at, given.len, take, &became, &error));
+    did(kf_documents_refuse_unused(all, &error));
 }
 
 /* A column of `data`: offsets that mostly are in order. */
@@ -343,7 +435,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     ALWAYS(kf_field_new(ring, KF_STR("any"), NULL, 0, NULL, &fields[0], &error) == KF_OK);
     ALWAYS(kf_field_new(ring, KF_STR("bound"), NULL, 0, NULL, &fields[1], &error) == KF_OK);
     ALWAYS(kf_field_new(ring, KF_STR("mrn"), NULL, 0, NULL, &fields[2], &error) == KF_OK);
-    static void (*const calls[])(void) = { context_calls, option_calls, keyring_calls, field_calls, encrypt, encrypt, decrypt, decrypt, search, columns, columns, pure };
+    ALWAYS(kf_field_new(ring, KF_STR("format"), NULL, 0, NULL, &fields[3], &error) == KF_OK);
+    ALWAYS(kf_index_new(fields[2], KF_STR("exact"), &indexes[0], &error) == KF_OK);
+    ALWAYS(kf_documents_new(ring, NULL, 0, NULL, 0, &documents[0], &error) == KF_OK);
+    static void (*const calls[])(void) = { context_calls, option_calls, keyring_calls, field_calls, encrypt, encrypt, decrypt, decrypt, search, lookups, format, document_calls, columns, columns, pure };
     while (more()) {
         calls[pick(sizeof calls / sizeof *calls)]();
         give_back();
@@ -353,7 +448,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         (void)kf_context_free(contexts[slot]);
         (void)kf_options_free(options[slot]);
         (void)kf_keyring_close(rings[slot]);
+        (void)kf_index_free(indexes[slot]);
+        (void)kf_documents_free(documents[slot]);
         fields[slot] = NULL, contexts[slot] = NULL, options[slot] = NULL, rings[slot] = NULL;
+        indexes[slot] = NULL, documents[slot] = NULL;
     }
     return 0;
 }

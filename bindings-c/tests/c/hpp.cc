@@ -127,6 +127,33 @@ void searching(const keyfold::Keyring &ring)
     EXPECT(KF_ERR_POLICY_REFUSED, ring.field("any").search(Value::text("M-17")));
 }
 
+void lookups(const keyfold::Keyring &ring)
+{
+    keyfold::Field mrn = ring.field("mrn");
+    const keyfold::Index exact = mrn.index("exact"), start = mrn.index("start");
+    { const keyfold::Field gone = std::move(mrn); }
+    const std::vector<kf_token> tokens = exact.tokens(Value::text("M-17")), found = exact.search(Value::text("M-17"));
+    CHECK(tokens.size() == 1 && found.size() == 1 && std::memcmp(tokens[0].bytes, found[0].bytes, 32) == 0 && found[0].integer == -1);
+    CHECK(exact.tokens(Value::null()).empty() && exact.get() != nullptr);
+    CHECK(start.tokens(Value::text("Lovelace"))[0].integer == start.search(Value::text("LOV"))[0].integer);
+    EXPECT(KF_ERR_INVALID_INPUT, start.search(Value::text("L")));
+    EXPECT(KF_ERR_POLICY_REFUSED, ring.field("any").index("exact"));
+
+    const keyfold::Field format = ring.field("format");
+    const std::string replaced = format.format_encrypt("12-34-567");
+    CHECK(replaced != "12-34-567" && replaced[2] == '-' && format.format_decrypt(replaced) == "12-34-567");
+    EXPECT(KF_ERR_INVALID_INPUT, format.format_encrypt("1"));
+    EXPECT(KF_ERR_POLICY_REFUSED, ring.field("any").format_decrypt("12-34-567"));
+
+    const keyfold::Documents documents = ring.documents("clinic-17", {{"tenant", "a"}}), lax = ring.documents(std::nullopt, {}, KF_PASS_UNMATCHED);
+    const std::string text = "{\"kind\": \"patient\", \"name\" : \"Ada\"}", sealed = documents.protect(text);
+    CHECK(sealed.find("Ada") == std::string::npos && documents.reveal(sealed) == text && documents.get() != nullptr);
+    documents.refuse_unused();
+    EXPECT(KF_ERR_DECRYPTION_FAILED, ring.documents("clinic-17").reveal(sealed));
+    EXPECT(KF_ERR_POLICY_REFUSED, documents.protect("{}"));
+    CHECK(lax.protect("{}") == "{}");
+}
+
 /* A copy of the records in the place of the store, and what is logged about it. */
 void records(const keyfold::Keyring &ring, const std::string &config, const std::string &policy)
 {
@@ -345,6 +372,7 @@ int main(int argc, char **argv)
         values(ring);
         columns(ring);
         searching(ring);
+        lookups(ring);
         records(ring, config, policy);
         keys(ring, config, policy);
         handles(config, policy);

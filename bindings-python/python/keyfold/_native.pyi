@@ -2,19 +2,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, final, overload
+from typing import Any, Literal, NoReturn, Self, TypeVar, final, overload
 
 from ._config import Config
 from ._errors import KeyfoldError
 from ._kms import Kek
-from ._types import ArrowColumn, ArrowRows, Opened, Sealed, Value
+from ._types import ArrowColumn, ArrowRows, Opened, Sealed, Token, Value
 
 __all__ = [
     "ArrowArray",
     "ArrowStream",
     "AuditReport",
     "Census",
+    "Documents",
     "Field",
+    "FormatPreserver",
+    "Index",
     "Inspection",
     "KeyInfo",
     "Keyring",
@@ -34,6 +37,8 @@ __all__ = [
     "to_text",
     "verify_audit",
 ]
+
+_Text = TypeVar("_Text", bound=str | bytes)
 
 __version__: str
 
@@ -90,6 +95,23 @@ class Keyring:
             ConfigurationError: the configuration does not have the field's partition.
             InvalidInput: a context key is empty or begins with `kf:`, or there are more than 32 pairs or 4,096 bytes.
             KeyfoldError: kind `Closed`, after `close`.
+        """
+
+    def documents(
+        self,
+        *,
+        scope: str | None = None,
+        context: Mapping[str, str | bytes] | None = None,
+        pass_unmatched: bool = False,
+        seal_sealed: bool = False,
+    ) -> Documents:
+        """Return what protects and reveals JSON documents by the policy's paths, bound to the keys of `scope` and to `context`.
+
+        Asks nobody: keys are fetched when it is first used. `pass_unmatched=True` passes documents that no field applies to as they are,
+        instead of refusing them; `seal_sealed=True` protects values that look sealed already once more.
+
+        Raises:
+            InvalidInput: as `field`.
         """
 
     def fields(self) -> list[str]:
@@ -173,8 +195,12 @@ class Field:
         """Whether the policy binds values to their row, so that each needs one."""
 
     @property
-    def mode(self) -> Literal["randomized", "deterministic"]:
-        """Whether equal values look equal."""
+    def mode(self) -> Literal["randomized", "deterministic", "format-preserving", "token", "document"]:
+        """How values are protected: of "randomized" equal values look different, of "deterministic", "format-preserving" and "token" equal.
+
+        Values of "format-preserving" are replaced by `format_preserver`, those of "document" as parts of documents, by
+        `Keyring.documents`; those of "token" by the command `keyfold`, with its table.
+        """
 
     def encrypt(self, value: Value, /, *, row: Value | None = None, seal_sealed: bool = False) -> bytes:
         """Return `value` sealed, bound to `row` where the policy binds rows.
@@ -308,6 +334,20 @@ class Field:
             TypeError, InvalidInput, KmsError, StoreError: as `encrypt`.
         """
 
+    def index(self, name: str, /) -> Index:
+        """Return the blind index `name` of the field: tokens to store beside its values, by which they are found. Asks nobody yet.
+
+        Raises:
+            PolicyRefused: the policy gives the field no such index.
+        """
+
+    def format_preserver(self) -> FormatPreserver:
+        """Return what replaces values of a field whose mode is "format-preserving", which `encrypt` refuses. NOT AUTHENTICATED.
+
+        Raises:
+            PolicyRefused: the values of the field do not keep their format.
+        """
+
     def reencrypt_column(self, sealed: ArrowColumn, /, *, rows: ArrowRows | None = None, force: bool = False) -> Any:
         """Return the column `sealed` with each value that is not under the key that seals now sealed again. All others stay byte for byte.
 
@@ -336,6 +376,171 @@ class Field:
         Raises:
             FormatError: not a sealed value; in a column with the row in `.row`.
             NoMatchingKey: there is no such scope.
+        """
+
+@final
+class Index:
+    """A blind index of a field: what is stored beside its values so that they are found without being opened.
+
+    A token is an `int` of 0 to 2^63 - 1, or 32 `bytes` where the policy says `bits = 256`. Rows with equal tokens may have equal
+    values, and whoever searches opens what he finds and compares. Tokens are bound to the field, the context and the partition, to no
+    row and no scope. Make it once and share it between threads.
+    """
+
+    def tokens(self, value: Value, /) -> list[Token]:
+        """Return what to store of `value`: one token; of prefixes one per length, sorted; none of what has nothing to find, an empty text say.
+
+        Raises:
+            TypeError: `value` has a type that `Field` does not list.
+            InvalidInput: another type than the policy says, or the index has no normal form of it: no telephone number, no date.
+            PolicyRefused: a context key is missing that the policy requires.
+            KeyRefused, KmsError, StoreError: no key of the partition could be had.
+        """
+
+    def tokens_many(self, values: Iterable[Value | None], /) -> list[list[Token]]:
+        """Return the tokens of each of `values`, in their order; none of None.
+
+        Works in chunks without the GIL; Ctrl-C ends it within one, and nothing is returned.
+
+        Raises:
+            As `tokens`, with the row in `.row`.
+        """
+
+    def tokens_column(self, data: ArrowColumn, /) -> Any:
+        """Return the column of the tokens of `data`, whatever `Field.encrypt_column` takes: int64, or binary for 256 bits.
+
+        What has no token is null. Of an index of prefixes it is a column of lists of these, since a value has several.
+
+        Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned.
+
+        Raises:
+            As `tokens`, with the row in `.row`; TypeError, InvalidInput: as `Field.encrypt_column`.
+        """
+
+    def search_tokens(self, value: Value, /) -> list[Token]:
+        """Return what to look for to find `value`: one token per live key of the partition, that of the present key first.
+
+        A row that has any of them may have the value, or start with it.
+
+        Raises:
+            As `tokens`. InvalidInput as well where there is nothing to find, or the prefix is shorter than the shortest of the index.
+        """
+
+@final
+class FormatPreserver:
+    """Replaces texts of a field by others of the same format, and back: for systems that take nothing else. NOT AUTHENTICATED.
+
+    Every text of the format opens to some value: what was changed, moved to another row or sealed under another key is not noticed.
+    Equal values are replaced by equal ones. Bound to the field, its context, the partition and the format, to no row and no scope.
+    Make it once and share it between threads.
+    """
+
+    def encrypt(self, value: str, /) -> str:
+        """Return the text that stands in the place of `value`: as long, with the same separators.
+
+        Raises:
+            InvalidInput: not of the format; or fewer than 1,000,000 texts are, or it has more than 256 characters that vary.
+            PolicyRefused: the values of the field do not keep their format, or a context key is missing.
+            ConfigurationError: the partition has more than one key, and a value does not say its own.
+            KeyRefused, KmsError, StoreError: the key could not be had.
+        """
+
+    def decrypt(self, text: str, /) -> str:
+        """Return the value that `text` stands for. Nothing shows whether `encrypt` has made it.
+
+        Raises:
+            As `encrypt`.
+        """
+
+    def encrypt_many(self, values: Iterable[str | None], /) -> list[str | None]:
+        """Return what stands in the place of each of `values`, in their order. None stays None, and is not protected.
+
+        Works in chunks without the GIL; Ctrl-C ends it within one, and nothing is returned.
+
+        Raises:
+            As `encrypt`, with the row in `.row`.
+        """
+
+    def decrypt_many(self, texts: Iterable[str | None], /) -> list[str | None]:
+        """Return the value that each of `texts` stands for, in their order. None stays None.
+
+        Raises:
+            As `encrypt`, with the row in `.row`.
+        """
+
+    def encrypt_column(self, data: ArrowColumn, /) -> Any:
+        """Return the column of text `data` with each value replaced, as the kind of object that `data` is. Nulls stay null.
+
+        Works in batches without the GIL; Ctrl-C ends it within one, and nothing is returned.
+
+        Raises:
+            As `encrypt`, with the row in `.row`; TypeError: `data` has none of Arrow's interfaces; InvalidInput: it is not of text.
+        """
+
+    def decrypt_column(self, data: ArrowColumn, /) -> Any:
+        """Return the column of text `data` with the value that each text stands for. Nulls stay null.
+
+        Raises:
+            As `encrypt_column`.
+        """
+
+@final
+class Documents:
+    """JSON documents whose values the paths of the policy select: replaced in place, every other byte as it is. Make it once and share it
+    between threads.
+
+    Fields may be of any mode but "token". Those of "document" are sealed together, under one header and, as the `[documents]` section
+    says, a manifest that shows which protected values there are. What the command `keyfold` protects is revealed here, and the other way
+    round.
+
+    Its methods ask the store and the key service when keys are first needed or due to be renewed, and let go of the GIL.
+    """
+
+    def protect(self, document: _Text, /) -> _Text:
+        """Return the JSON text `document`, `str` or `bytes`, with the values protected that the policy's paths select.
+
+        Raises:
+            TypeError: `document` is neither.
+            InvalidInput: not one JSON document, two members of one name, more than 16 MiB; a value of another type than the policy says;
+                the row binding is not there once.
+            PolicyRefused: no field applies; a value looks sealed already; the policy does not say where a field is in JSON; a field has
+                random tokens, which the command alone has a table of; a context key is missing.
+            ConfigurationError: a path is not one of RFC 9535.
+            KeyRefused, KmsError, StoreError: no key could be had; nothing was sealed.
+        """
+
+    def reveal(self, document: _Text, /) -> _Text:
+        """Return the protected JSON text `document` as it was, byte for byte.
+
+        Raises:
+            TypeError, PolicyRefused, ConfigurationError: as `protect`. PolicyRefused as well where a manifest is missing that is required.
+            InvalidInput, FormatError: a value is not sealed; plaintext is never passed through.
+            DecryptionFailed: values were moved, copied, dropped or changed, or scope, context or row is not the right one.
+            NoMatchingKey, KeyRefused, KmsError, StoreError: as `Field.decrypt`.
+        """
+
+    def protect_many(self, documents: Iterable[_Text], /) -> list[_Text]:
+        """Return all `documents` protected, in their order.
+
+        Works in chunks without the GIL; Ctrl-C ends it within one, and nothing is returned.
+
+        Raises:
+            As `protect`, with the number of the document, from 0, in `.row`.
+        """
+
+    def reveal_many(self, documents: Iterable[_Text], /) -> list[_Text]:
+        """Return all `documents` revealed, in their order.
+
+        Raises:
+            As `reveal`, with the number of the document, from 0, in `.row`.
+        """
+
+    def refuse_unused(self) -> None:
+        """Refuse fields that applied to documents and selected nothing in all that were protected so far: a path with a typo leaves values in
+        clear. Call it after the last document, as the command does at the end of a file.
+
+        Raises:
+            PolicyRefused: a field selected nothing, and is not `optional` in the policy.
         """
 
 @final

@@ -15,6 +15,9 @@ Opened: TypeAlias = str | bytes | int | float | bool | date | datetime | Decimal
 Sealed: TypeAlias = bytes | bytearray | memoryview | str
 """A sealed value: in binary form, or as `str` in text form."""
 
+Token: TypeAlias = int | bytes
+"""What a blind index stores and compares: a number of at most 63 bits, or 32 bytes."""
+
 
 class ArrowArrayLike(Protocol):
     """A column of one piece: a pyarrow `Array`, and what else has Arrow's C data interface."""

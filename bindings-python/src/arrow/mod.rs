@@ -6,6 +6,7 @@ mod capsule;
 mod column;
 mod decimal;
 mod dictionary;
+mod lookup;
 mod open;
 mod output;
 mod pages;
@@ -14,6 +15,7 @@ mod sealed;
 mod values;
 
 pub(crate) use column::{ArrowArray, ArrowStream, is_column};
+pub(crate) use lookup::{replace, tokens};
 pub(crate) use open::decrypt;
 pub(crate) use seal::encrypt;
 pub(crate) use sealed::{each_sealed, is_current, reencrypt};

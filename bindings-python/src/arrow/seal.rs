@@ -12,7 +12,9 @@ use crate::fork::detached;
 use crate::gil;
 use arrow_schema::DataType;
 use keyfold::wire::{self, FIELD_OVERHEAD};
-use keyfold::{ColumnBytes, ColumnValues, Encryptor, ErrorKind, FieldMode, Result, RowError, SealedColumn};
+use keyfold::{
+    ColumnBytes, ColumnValues, Encryptor, ErrorKind, FieldMode, FieldPolicy, Result, RowError, SealedColumn,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -41,14 +43,7 @@ pub(crate) fn encrypt<'py>(
     };
     let mut column = Column::of(given)?;
     let kind = column.kind(field.value_type);
-    // Before any row, since what is wrong with the column is not one row's error.
-    if let Some(expected) = field.value_type.filter(|expected| *expected != kind.value_type())
-        && *column.leaf_type() != DataType::Null
-    {
-        let (name, expected, found) = (&field.policy().name, expected.name(), column.leaf_type());
-        let detail = format!("{name} is {expected}, the column {found}");
-        return Err(invalid_with(py, "the column has another type than the policy gives the field", detail));
-    }
+    check_type(py, field.policy(), &column, kind)?;
     let sealed_type = if is_text { text_like(column.leaf_type()) } else { bytes_like(column.leaf_type()) };
     let seal = Seal { field, kind, is_text, sealed_type, seal_sealed };
     let is_deterministic = matches!(field.policy().mode, FieldMode::Deterministic { .. });
@@ -56,6 +51,17 @@ pub(crate) fn encrypt<'py>(
     let chunks = each_chunk(py, field, &mut column, rows, key_type.is_some(), &on_error, |work| seal.all(py, work))?;
     let chunks = chunks.into_iter().map(|(out, distinct)| (out.finish(), distinct)).collect();
     give_back(given, key_type.as_ref(), seal.sealed_type, chunks, column.is_stream())
+}
+
+/// Refuses a column of another type than the policy gives the field: before any row, since that is not one row's error.
+pub(super) fn check_type(py: Python<'_>, policy: &FieldPolicy, column: &Column, kind: Kind) -> PyResult<()> {
+    match policy.value_type.filter(|expected| *expected != kind.value_type()) {
+        Some(expected) if *column.leaf_type() != DataType::Null => {
+            let detail = format!("{} is {}, the column {}", policy.name, expected.name(), column.leaf_type());
+            Err(invalid_with(py, "the column has another type than the policy gives the field", detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Seal<'a> {

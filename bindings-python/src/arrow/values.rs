@@ -30,6 +30,14 @@ impl Values {
         Self { kind, seal_sealed, text: Zeroizing::default(), bytes: Zeroizing::default(), places: Vec::new() }
     }
 
+    /// A row of text.
+    pub(super) fn text(&self, row: usize) -> &str {
+        match self.value(row) {
+            Value::Text(text) => text,
+            _ => "",
+        }
+    }
+
     /// Refuses a row that is sealed already.
     fn check(&self, row: usize) -> Result<()> {
         if self.seal_sealed { Ok(()) } else { refuse_sealed(self.value(row)) }

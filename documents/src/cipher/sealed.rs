@@ -203,8 +203,8 @@ impl DocumentCipher<'_> {
             let mut body = Vec::with_capacity(text.len());
             let read = body_from_text(text.as_bytes(), &mut body);
             read.map_err(|_| {
-                let why = "the value is not sealed, or damaged; plaintext is never passed through [200 Malformed]";
-                at_field(RowFailed::new(row, ErrorKind::InvalidInput, why), &own)
+                let why = "the value is not sealed, or damaged; plaintext is never passed through";
+                at_field(RowFailed::new(row, ErrorKind::Malformed, why), &own)
             })?;
             bytes.push(body);
         }

@@ -85,10 +85,10 @@ pub(super) fn reveal(
 
 /// What the strings say; anything else is not sealed.
 pub(super) fn sealed_texts<'t>(tokens: &'t [Token<'_>]) -> Result<Vec<&'t str>, RowFailed> {
-    let not_sealed = "the value is not sealed; plaintext is never passed through [200 Malformed]";
+    let not_sealed = "the value is not sealed; plaintext is never passed through";
     let texts = tokens.iter().enumerate().map(|(row, token)| match token {
         Token::String { text, .. } => Ok(text.as_str()),
-        _ => Err(RowFailed::new(row, ErrorKind::InvalidInput, not_sealed)),
+        _ => Err(RowFailed::new(row, ErrorKind::Malformed, not_sealed)),
     });
     texts.collect()
 }
