@@ -73,11 +73,11 @@ fn a_search_finds_as_much_for_nothing_as_advised() {
     let histogram: String = names.iter().map(|(name, count)| format!("{name},{count}\n")).collect();
     world.write("histogram.csv", format!("name,rows\n{histogram}"));
     let advised = |bits: u16, kind: &[&str]| -> Vec<f64> {
-        let bits = bits.to_string();
+        let text = bits.to_string();
         let advise =
-            ["index", "advise", "histogram.csv", "--column", "name", "--count", "rows", "--json", "--bits", &bits];
+            ["index", "advise", "histogram.csv", "--column", "name", "--count", "rows", "--json", "--bits", &text];
         let json = world.succeeds(&[&advise[..], kind].concat()).json_lines().remove(0);
-        let line = json["bits"].as_array().expect("a list").iter().find(|line| line["bits"].to_string() == bits);
+        let line = json["bits"].as_array().expect("a list").iter().find(|line| line["bits"] == bits);
         let line = line.expect("the bits");
         let number = |json: &serde_json::Value| json.as_f64().expect("a number");
         line["by_length"]

@@ -132,8 +132,11 @@ fn a_frame_opens_where_the_store_lacks_the_records_and_is_stripped_where_it_has_
 #[test]
 fn columns_and_deterministic_values_travel_too() {
     let here = lab();
-    let missing =
-        [data(DATA).key_id(), ours(KeyClass::Lookup, common::lab::DEFAULT_PARTITION, LOOKUP).key_id(), root().key_id()];
+    let missing = [
+        data(DATA).key_id(),
+        ours(KeyClass::Lookup, crate::common::lab::DEFAULT_PARTITION, LOOKUP).key_id(),
+        root().key_id(),
+    ];
     let there = site(&here, &missing);
     let (sender, receiver) = (here.process(), there.process());
     let values = [Value::Text("p-1"), Value::Integer(7), Value::Null];
@@ -367,8 +370,10 @@ fn a_hostile_frame_costs_each_key_service_one_request_at_most() {
     let mut config = there.config.clone();
     config.cache = CachePolicy { negative: Duration::from_secs(1), ..config.cache };
     let (own, other) = (there.kek(), FakeKms::new());
-    let keks: BTreeMap<KekAlias, Arc<dyn Kms>> =
-        BTreeMap::from([(common::lab::alias(ALIAS), own), (common::lab::alias("other"), Arc::new(other.clone()) as _)]);
+    let keks: BTreeMap<KekAlias, Arc<dyn Kms>> = BTreeMap::from([
+        (crate::common::lab::alias(ALIAS), own),
+        (crate::common::lab::alias("other"), Arc::new(other.clone()) as _),
+    ]);
     let open_ring = |clock: &Arc<VirtualClock>| {
         let store = Arc::new(there.store.clone());
         Keyring::open_with_clock(config.clone(), store, keks.clone(), Arc::new(FaultyMarks::default()), clock.clone())
@@ -427,7 +432,7 @@ fn travelling_root() -> Key {
 impl RootFlood {
     fn new(root: Key) -> Self {
         let mut here = lab();
-        here.config = here.pinning(&[common::lab::root().commitment(), travelling_root().commitment()]);
+        here.config = here.pinning(&[crate::common::lab::root().commitment(), travelling_root().commitment()]);
         here.add_scope("b", 50);
         let there = site(&here, &[]);
         let clock = Arc::new(VirtualClock::default());
@@ -545,7 +550,7 @@ fn forged_roots_that_nobody_knows_cost_ten_requests_a_second_over_all_slots() {
             assert_eq!(flood.run(None, is_of_another_generation).1, 10);
         }
         // Meanwhile the keyring's own keys, the slot that is not flooded and frames under roots that are in memory.
-        let sealed = sealed_under(&data(common::lab::OLD_DATA), &[1; 24], "own");
+        let sealed = sealed_under(&data(crate::common::lab::OLD_DATA), &[1; 24], "own");
         assert_eq!(text_in(&flood.ring, &sealed).unwrap(), "own");
         assert_eq!(text_in(&flood.ring, &known).unwrap(), "genuine");
         flood.clock.advance(1);
@@ -679,7 +684,7 @@ fn a_flood_of_forged_frames_is_slowed_down_and_hurts_nobody_else() {
     assert!(there.faults.log().iter().filter(|call| **call == "get").count() <= 2_000);
     // What is in memory opens, keys of the store are looked up, and after a moment genuine frames are heard again.
     assert_eq!(text_in(&ring, &genuine).unwrap(), "genuine");
-    let sealed = sealed_under(&data(common::lab::OLD_DATA), &[1; 24], "own");
+    let sealed = sealed_under(&data(crate::common::lab::OLD_DATA), &[1; 24], "own");
     assert_eq!(text_in(&ring, &sealed).unwrap(), "own");
     let other = frame_under(&here.kms, data(501), "other");
     assert_eq!(refused(text_in(&ring, &other), "during the flood"), ErrorKind::LimitExceeded);

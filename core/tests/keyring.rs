@@ -96,7 +96,7 @@ fn three_rings() -> Vec<Keyring> {
         config
     };
     let create = |environment: &str| {
-        let store = Arc::new(common::store::LabStore::default());
+        let store = Arc::new(crate::common::store::LabStore::default());
         let created = block_on(Keyring::create("second", environment, store.clone(), lab.keks(), marks())).unwrap();
         let mut config = KeyringConfig { policy: policy(), ..created.config };
         let partition = config.lookup["default"].clone();
@@ -397,7 +397,7 @@ fn creating_costs_one_wrap_and_one_check_per_kek() {
         .zip(&services)
         .map(|(name, kms)| (alias(name), Arc::new(kms.clone()) as Arc<dyn Kms>))
         .collect();
-    let store = common::store::LabStore::default();
+    let store = crate::common::store::LabStore::default();
     let created = block_on(Keyring::create("new", "test", Arc::new(store.clone()), keks.clone(), marks())).unwrap();
     for kms in &services {
         assert_eq!((kms.wrap_count(), kms.unwrap_count()), (1, 1));
@@ -419,14 +419,14 @@ fn creating_refuses_a_kek_that_does_not_unwrap_what_it_wraps() {
         break_it(&bad);
         let keks: BTreeMap<KekAlias, Arc<dyn Kms>> =
             BTreeMap::from([(alias("a"), Arc::new(good) as Arc<dyn Kms>), (alias("b"), Arc::new(bad) as Arc<dyn Kms>)]);
-        let store = common::store::LabStore::default();
+        let store = crate::common::store::LabStore::default();
         let result = block_on(Keyring::create("new", "test", Arc::new(store.clone()), keks, marks()));
         let Err(error) = result else { panic!("accepted") };
         assert!(matches!(error.kind(), ErrorKind::Kms(_) | ErrorKind::RecordRejected), "{error:?}");
         assert!(error.to_string().contains("KEK b"), "{error}");
         assert!(store.all().is_empty(), "nothing was stored");
     }
-    let store = Arc::new(common::store::LabStore::default());
+    let store = Arc::new(crate::common::store::LabStore::default());
     let none = block_on(Keyring::create("new", "test", store.clone(), BTreeMap::new(), marks()));
     assert_eq!(refused(none, "no KEK"), ErrorKind::Configuration);
     for environment in ["", "Prod", "a b", "a/b", &"x".repeat(65)] {

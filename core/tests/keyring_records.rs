@@ -73,7 +73,7 @@ fn the_lab_is_an_honest_keyring() {
 }
 
 fn block_on_list(ring: &Keyring) -> Vec<(Record, Result<()>)> {
-    let infos = common::block_on(ring.list(None, 1000)).unwrap();
+    let infos = crate::common::block_on(ring.list(None, 1000)).unwrap();
     infos.into_iter().map(|info| (info.record, info.verified)).collect()
 }
 
@@ -200,12 +200,12 @@ fn planted_records_do_not_take_over_sealing() {
             ring.invalidate();
             if what == "a root alone" {
                 assert_eq!(refused(seal(ring, Some("new scope"), "x"), what), ErrorKind::RecordRejected);
-                assert_eq!(refused(common::block_on(ring.rotate_root()), what), ErrorKind::RecordRejected);
+                assert_eq!(refused(crate::common::block_on(ring.rotate_root()), what), ErrorKind::RecordRejected);
             } else {
                 assert_eq!(refused(seal(ring, None, "x"), what), ErrorKind::RecordRejected, "{what}");
             }
             assert_eq!(
-                refused(common::block_on(ring.rotate_data_key(None)), what),
+                refused(crate::common::block_on(ring.rotate_data_key(None)), what),
                 ErrorKind::RecordRejected,
                 "{what}"
             );
@@ -230,7 +230,8 @@ fn a_pinned_root_with_another_key_inside_is_refused() {
     });
     let context = keyfold::KmsContext::new(ENVIRONMENT, LINEAGE, root().key_id());
     let kms: &dyn keyfold::Kms = &lab.kms;
-    parts.wraps[0].bytes = common::block_on(kms.wrap(keyfold::WrapRequest::new(&payload, &context))).unwrap().bytes;
+    parts.wraps[0].bytes =
+        crate::common::block_on(kms.wrap(keyfold::WrapRequest::new(&payload, &context))).unwrap().bytes;
     // The MAC under the attacker's key with the identity of the true root.
     let impostor = Key { bytes: their_root().bytes, ..root() };
     let signed = record(&parts);
@@ -410,7 +411,7 @@ fn a_retired_key_is_not_made_to_seal_again() {
 fn a_retired_root_is_not_made_to_wrap_again() {
     let lab = Lab::new();
     let ring = lab.process();
-    common::block_on(ring.rotate_root()).unwrap();
+    crate::common::block_on(ring.rotate_root()).unwrap();
     let new_root = lab.store.of_slot(slot(KeyClass::Root, SlotId::NONE))[0].clone();
     let old = lab.store.find(root().key_id());
     assert_eq!(old.state(), KeyState::Deactivated);
@@ -489,7 +490,7 @@ fn a_store_put_back_to_before_a_rotation_is_noticed() {
     let ring = lab.process();
     let sealed = seal(&ring, None, "before").unwrap();
     let before = lab.store.snapshot();
-    let rotated = common::block_on(ring.rotate_data_key(None)).unwrap();
+    let rotated = crate::common::block_on(ring.rotate_data_key(None)).unwrap();
     let newer = seal(&ring, None, "after").unwrap();
     assert_eq!(key_id_of(&newer), rotated.new.key_id());
     let after = lab.store.snapshot();
@@ -498,7 +499,7 @@ fn a_store_put_back_to_before_a_rotation_is_noticed() {
     for ring in [&ring, &lab.process()] {
         ring.invalidate();
         assert_eq!(refused(seal(ring, None, "x"), "replay"), ErrorKind::RecordRejected);
-        assert_eq!(refused(common::block_on(ring.rotate_data_key(None)), "replay"), ErrorKind::RecordRejected);
+        assert_eq!(refused(crate::common::block_on(ring.rotate_data_key(None)), "replay"), ErrorKind::RecordRejected);
     }
     assert_eq!(refused(reveal(&lab.process(), None, &sealed), "replay"), ErrorKind::RecordRejected);
     lab.store.restore(&after);
@@ -516,7 +517,7 @@ fn a_process_that_rotated_but_never_sealed_notices_too() {
             seal(&ring, None, "in memory").unwrap();
         }
         let before = lab.store.snapshot();
-        common::block_on(ring.rotate_data_key(None)).unwrap();
+        crate::common::block_on(ring.rotate_data_key(None)).unwrap();
         lab.store.restore(&before);
         assert_eq!(refused(seal(&ring, None, "x"), "replay"), ErrorKind::RecordRejected, "warm: {warm}");
     }
@@ -553,7 +554,7 @@ fn lab_record_active() -> Record {
 fn a_store_that_hides_the_newest_generation_is_noticed() {
     let lab = Lab::new();
     let ring = lab.process();
-    let new = common::block_on(ring.rotate_data_key(None)).unwrap().new;
+    let new = crate::common::block_on(ring.rotate_data_key(None)).unwrap().new;
     seal(&ring, None, "x").unwrap();
     lab.store.state().hidden.insert(new.key_id());
     ring.invalidate();
@@ -620,7 +621,7 @@ fn no_generation_is_given_twice() {
     let lab = Lab::new();
     let ring = lab.process();
     let before = lab.store.snapshot();
-    let first = common::block_on(ring.rotate_data_key(None)).unwrap().new.key_id().generation();
+    let first = crate::common::block_on(ring.rotate_data_key(None)).unwrap().new.key_id().generation();
     // The store is put back: its counter forgets the number, the marks of this machine do not.
     lab.store.restore(&before);
     for ring in [&ring, &lab.process()] {
@@ -751,7 +752,7 @@ fn block_on_list_one(ring: &Keyring, key_id: keyfold::wire::KeyId) -> Result<()>
     let mut after = *key_id.as_bytes();
     after[23] = after[23].wrapping_sub(1);
     let after = keyfold::wire::KeyId::from_bytes(after);
-    common::block_on(ring.list(Some(after), 1)).unwrap().remove(0).verified
+    crate::common::block_on(ring.list(Some(after), 1)).unwrap().remove(0).verified
 }
 
 #[test]

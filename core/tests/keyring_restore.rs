@@ -51,7 +51,7 @@ impl Year {
 
     /// Only these records are left.
     fn back_to(&self, records: &[Record]) {
-        *self.lab.store.state() = common::store::State::default();
+        *self.lab.store.state() = crate::common::store::State::default();
         records.iter().for_each(|record| self.lab.store.plant(record));
     }
 

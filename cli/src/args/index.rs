@@ -7,7 +7,7 @@ use std::ffi::OsString;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Index {
     /// Say what an index of a column would find and show with how many bits. Prints no value; asks for no key.
-    Advise(IndexAdvise),
+    Advise(Box<IndexAdvise>),
     /// Write the tokens of an index beside the sealed values of a table, or the proofs of a table of random tokens, under the key that seals: for a new
     /// index, and when the look-up key was replaced.
     Backfill(Box<IndexBackfill>),

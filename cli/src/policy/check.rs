@@ -163,7 +163,7 @@ fn is_met(needed: &BTreeMap<String, String>, given: &BTreeMap<String, String>) -
 
 /// The rules of the baseline that a rule is held to: of the same name or place, or else of the same class.
 fn bars<'b>(column: &Classified, rule: &FieldPolicy, baseline: &'b Policy) -> Vec<Rule<'b>> {
-    let all = || baseline.fields().map(|field| Rule { field: &**field, policy: baseline });
+    let all = || baseline.fields().map(|field| Rule { field, policy: baseline });
     let near: Vec<_> = all().filter(|bar| bar.field.name == rule.name || holds(bar.field, &column.at)).collect();
     if near.is_empty() { all().filter(|bar| bar.field.identifier == Some(column.class)).collect() } else { near }
 }

@@ -8,7 +8,7 @@ const NEWER: &str = "MSH|^~\\&|A|||||||7|P|2.8\rPID|1||Canáry7391-1|||||F||||||
     NK1|1||SPO|||||||||||||||||||||||||||||||||||||^PRN^PH^^1^620^Canáry7391\r\
     PDA|S72^Fracture|Canáry7391 Hospital\rPRT|1|AD||AP|^Canáry7391\r";
 
-fn protect<'a>(policy: &'a str) -> [&'a str; 6] {
+fn protect(policy: &str) -> [&str; 6] {
     ["protect", "in.hl7", "--output", "out", "--policy", policy]
 }
 
