@@ -215,7 +215,7 @@ fn a_table_that_could_hold_two_tokens_of_a_value_is_refused() {
         let sql = documented(if database.is_postgres() { "postgresql" } else { "sqlite" });
         world.write("policy.toml", policy("default"));
         world.write("in.csv", format!("mrn,other\n{CANARY}-1,x\n"));
-        let protect = ["protect", "in.csv", "--output", "x.csv", "--tokens", &database.uri];
+        let protect = ["protect", "in.csv", "--output", "x.csv", "--force", "--tokens", &database.uri];
         database.sql("CREATE TABLE unrelated (k INTEGER)");
         world.refuses(&protect, POLICY, &["no such table"]);
         let unique = "UNIQUE (field, partition, value)";
