@@ -5,12 +5,8 @@
 //! missed. Times are by the wall clock, since most of the work is the server's.
 
 use keyfold::config::Config;
-use keyfold::{
-    Decryptor, FieldPolicy, IndexKind, IndexPolicy, Indexer, KekAlias, Keyring, Kms, MemoryHighWater, RowBinding,
-    Token, Value,
-};
-use keyfold_benches::spread;
-use keyfold_store::MemoryStore;
+use keyfold::{ColumnBytes, Decryptor, Indexer, Keyring, Token, Value};
+use pollster::block_on;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 use std::collections::{BTreeMap, BTreeSet};
