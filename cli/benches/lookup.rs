@@ -269,6 +269,8 @@ async fn through_index(
     let query = sqlx::query("SELECT patient_id, ssn FROM sealed WHERE ssn_index = ANY ($1)").bind(tokens);
     let rows = query.fetch_all(connection).await.expect("rows");
     let mut found: Vec<String> = Vec::new();
+    let values: Vec<&[u8]> = rows.iter().map(|row| row.get(1)).collect();
+    block_on(decryptor.load_keys(&values[..])).expect("keys");
     for row in &rows {
         let (id, sealed): (String, &[u8]) = (row.get(0), row.get(1));
         let opened = decryptor.decrypt(sealed, Some(id.as_bytes())).expect("it opens");
