@@ -5,12 +5,8 @@
 //! missed. Times are by the wall clock, since most of the work is the server's.
 
 use keyfold::config::Config;
-use keyfold::{
-    Decryptor, FieldPolicy, IndexKind, IndexPolicy, Indexer, KekAlias, Keyring, Kms, MemoryHighWater, RowBinding,
-    Token, Value,
-};
-use keyfold_benches::spread;
-use keyfold_store::MemoryStore;
+use keyfold::{ColumnBytes, Decryptor, Indexer, Keyring, Token, Value};
+use pollster::block_on;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -273,6 +269,8 @@ async fn through_index(
     let query = sqlx::query("SELECT patient_id, ssn FROM sealed WHERE ssn_index = ANY ($1)").bind(tokens);
     let rows = query.fetch_all(connection).await.expect("rows");
     let mut found: Vec<String> = Vec::new();
+    let values: Vec<&[u8]> = rows.iter().map(|row| row.get(1)).collect();
+    block_on(decryptor.load_keys(&values[..])).expect("keys");
     for row in &rows {
         let (id, sealed): (String, &[u8]) = (row.get(0), row.get(1));
         let opened = decryptor.decrypt(sealed, Some(id.as_bytes())).expect("it opens");

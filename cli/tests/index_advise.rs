@@ -82,7 +82,8 @@ fn unique_numbers_may_have_full_width_and_genders_no_index() {
     assert!(whole["bits"].as_array().expect("a list").iter().all(|line| line["bits"].as_u64() <= Some(16)));
     // All differ, and yet they have no full width, but what the policy allows: 9 bits for one token, 3 for each of three.
     assert_eq!((&whole["recommended"], &whole["unique"]), (&Json::from(9), &Json::from(false)));
-    let three = advise(&world, &[&prefixes[..], &["--length", "8", "--length", "7", "--bits", "3"]].concat());
+    let three =
+        advise(&world, &[&prefixes[..], &["--length", "8", "--length", "7", "--bits", "3", "--force"]].concat());
     assert_eq!((&three["recommended"], &three["allowed_bits"]), (&Json::from(3), &Json::from(9)));
     let line = three["bits"].as_array().expect("a list").iter().find(|line| line["bits"] == 3).expect("3 bits");
     // Of 7, 8 and 9 digits: 60 and 600 prefixes of 100 and 10 rows, and 6,000. Any of three tokens may be that of a query.

@@ -273,7 +273,7 @@ fn roots_and_configured_keys_stay() {
 /// Which look-up key seals the configuration says: the end of another one neither makes a key nor retires any.
 #[test]
 fn the_end_of_a_lookup_key_leaves_the_others_of_its_partition_alone() {
-    for state in [KeyState::Deactivated, KeyState::Compromised, KeyState::DestroyPending] {
+    for state in [KeyState::Deactivated, KeyState::Compromised] {
         for is_newest in [false, true] {
             let lab = Lab::new();
             let next = ours(KeyClass::Lookup, DEFAULT_PARTITION, 9);
