@@ -315,7 +315,17 @@ fn tokens_indexes_formats_and_manifests_are_in_the_matrix() {
     let field = |name: &str| fields.iter().find(|field| field["field"] == name).expect("the field").clone();
     assert_eq!(field("p.name")["manifest"], "device: NONE; patient: required");
     assert_eq!((&field("p.name")["authenticated"], &field("p.number")["authenticated"]), (&true.into(), &false.into()));
-    assert!(field("p.mrn")["index"].as_str().expect("a text").contains("lookup (digits, 12 bits"));
+    assert_eq!(field("p.code")["authenticated"], true);
+    let index = |policy: &str| {
+        world.write("modern.toml", policy);
+        let made = json(&world, &["--policy", "modern.toml"]);
+        let fields = made["fields"].as_array().expect("fields");
+        let field = fields.iter().find(|field| field["field"] == "p.mrn").expect("the field");
+        field["index"].as_str().expect("a text").to_owned()
+    };
+    let rows = MODERN.replace("[fields.\"p.mrn\"]\n", "[fields.\"p.mrn\"]\nrows = 1000000\n");
+    assert_eq!(index(&rows), "lookup (digits, 12 bits, partition default); rows = 1000000");
+    assert_eq!(index(MODERN), "lookup (digits, 12 bits, partition default); NO ROWS STATED, SO THE BITS ARE UNCHECKED");
     let text = report(&world, &["--policy", "modern.toml"]).expect(0, &[]);
     for said in [
         "1 format-preserving, NOT AUTHENTICATED",

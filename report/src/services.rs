@@ -121,8 +121,8 @@ fn mode(policy: &FieldPolicy) -> Mode {
         },
         FieldMode::Token { .. } => Mode {
             name: "token",
-            algorithm: "random tokens; AES-256-SIV in the token table, WHICH TOKEN STANDS FOR WHICH VALUE IS NOT AUTHENTICATED",
-            authenticated: false,
+            algorithm: "random tokens; in the token table AES-256-SIV, and HMAC-SHA-256 over token and value",
+            authenticated: true,
             index: "equal values have equal tokens",
             shows: "which values are equal",
         },
@@ -237,14 +237,18 @@ pub(crate) fn manifest_rule(kind: &DocumentPolicy) -> &'static str {
     }
 }
 
-/// What the mode lets find, and each blind index.
+/// What the mode lets find, and each blind index, with the rows that their bits were checked against.
 fn indexes(policy: &FieldPolicy, by_mode: &str) -> String {
     let blind = policy.indexes.iter();
     let blind = blind.map(|index| {
         format!("{} ({}, {} bits, partition {})", index.name, index.kind.name(), index.bits, index.partition)
     });
     let by_mode = (by_mode != "none" || policy.indexes.is_empty()).then(|| by_mode.to_owned());
-    by_mode.into_iter().chain(blind).collect::<Vec<_>>().join("; ")
+    let rows = match policy.table_rows {
+        Some(rows) => Some(format!("rows = {rows}")),
+        None => policy.has_unchecked_indexes().then(|| "NO ROWS STATED, SO THE BITS ARE UNCHECKED".to_owned()),
+    };
+    by_mode.into_iter().chain(blind).chain(rows).collect::<Vec<_>>().join("; ")
 }
 
 fn wraps_roots(config: &Config, alias: &KekAlias) -> bool {
