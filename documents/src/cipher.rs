@@ -374,7 +374,7 @@ impl<'m> DocumentCipher<'m> {
         Ok(lines)
     }
 
-    /// The documents of one line: the whole, and those that the kind of it has inside.
+    /// The documents of one line: the whole, and those that a kind has inside of it, which are no part of the whole then.
     fn lines_of<'b>(
         &self,
         text: &'b [u8],
@@ -383,12 +383,12 @@ impl<'m> DocumentCipher<'m> {
         has_header: bool,
     ) -> Result<Vec<Line<'b>>, DocumentError> {
         let mut whole = Document::parse(text, number)?;
-        let kind = Kind::of(&self.kinds, &whole)?;
+        let [around, kind] = Kind::of(&self.kinds, &whole)?;
         let Some((root_of, root)) = kind.and_then(|kind| Some((kind, self.kinds[kind].root.as_ref()?))) else {
-            return Ok(vec![self.line(whole, index, number, kind, has_header)?]);
+            return Ok(vec![self.line(whole, index, number, around, has_header)?]);
         };
         let inside = root.take(&mut whole)?;
-        let mut lines = vec![self.line(whole, index, number, None, has_header)?];
+        let mut lines = vec![self.line(whole, index, number, around, has_header)?];
         for document in inside {
             if !document.is_object() {
                 let why = "the root of the documents leads to something that is no object";

@@ -230,7 +230,7 @@ impl FieldCipher {
     ///
     /// # Errors
     ///
-    /// - As for [`Encryptor::encrypt_column`], or [`FormatPreserver::encrypt_column`].
+    /// - As for [`Encryptor::ready`] and [`Encryptor::encrypt_column`], or those of [`FormatPreserver`].
     /// - [`InvalidInput`](ErrorKind::InvalidInput): a null that would need a token or a format.
     /// - What the store of tokens fails with.
     /// - [`Internal`](ErrorKind::Internal): the cipher is of another direction, here and below.
@@ -248,6 +248,7 @@ impl FieldCipher {
         };
         let texts: Vec<Zeroizing<String>> = values.iter().enumerate().map(text).collect::<Result<_, _>>()?;
         let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
+        pollster::block_on(preserver.ready()).map_err(of_batch)?;
         Ok(Protected::Replaced(preserver.encrypt_column(&texts)?))
     }
 
@@ -263,7 +264,10 @@ impl FieldCipher {
         }
         match &self.cipher.preserve {
             None => self.open(texts, rows).map(Revealed::Opened),
-            Some(preserver) => Ok(Revealed::Replaced(preserver.decrypt_column(texts)?)),
+            Some(preserver) => {
+                pollster::block_on(preserver.ready()).map_err(of_batch)?;
+                Ok(Revealed::Replaced(preserver.decrypt_column(texts)?))
+            }
         }
     }
 
@@ -271,11 +275,12 @@ impl FieldCipher {
     ///
     /// # Errors
     ///
-    /// As for [`Encryptor::encrypt_column`].
+    /// As for [`Encryptor::ready`] and [`Encryptor::encrypt_column`].
     pub fn seal(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<SealedColumn, RowError> {
         let Some(encryptor) = &self.cipher.protect else {
             return Err(refused(0, ErrorKind::Internal, "a job that does not encrypt was asked to"));
         };
+        pollster::block_on(encryptor.ready()).map_err(of_batch)?;
         encryptor.encrypt_column(values, rows)
     }
 
@@ -401,6 +406,11 @@ impl FieldCipher {
 
 fn refused(row: usize, kind: ErrorKind, why: &'static str) -> RowError {
     RowError { row, error: Error::new(kind, why) }
+}
+
+/// An error of a whole batch, which its first row stands for.
+fn of_batch(error: Error) -> RowError {
+    RowError { row: 0, error }
 }
 
 /// Appends the text form of a sealed value.

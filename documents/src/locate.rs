@@ -142,8 +142,11 @@ impl JsonRules {
             .all(|(at, a)| has_settled_filters(a) && simple[..at].iter().all(|b| is_same_depth(a, b) || !a.can_meet(b)))
             && others.into_iter().all(|(path, to_select)| {
                 Simple::parse(path).is_some_and(|other| {
+                    // Conditions go through objects as through arrays.
+                    let filters = other.looks_at().iter().map(Simple::of_condition).all(|path| stays(&path));
+                    let other = other.of_condition();
                     let may_select = |rule: &&Simple| to_select && is_same_depth(rule, &other);
-                    has_settled_filters(&other) && simple.iter().all(|rule| !rule.can_meet(&other) || may_select(rule))
+                    filters && simple.iter().all(|rule| !rule.can_meet(&other) || may_select(rule))
                 })
             })
     }

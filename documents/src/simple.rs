@@ -66,7 +66,12 @@ impl Simple {
         &self.0
     }
 
-    /// The paths that its filters look at.
+    /// Where it leads as the path of a condition, which unlike that of a field may go through objects and arrays alike.
+    pub(super) fn of_condition(&self) -> Self {
+        Self(self.0.iter().map(any).collect())
+    }
+
+    /// The paths that its filters look at, whether it is that of a field or of a condition.
     pub(super) fn looks_at(&self) -> Vec<Self> {
         let mut paths = Vec::new();
         look(&[], &self.0, &mut paths);
@@ -79,13 +84,16 @@ impl Simple {
     }
 }
 
-/// Adds what the filters of `steps`, which start at `prefix`, look at.
-fn look(prefix: &[Step], steps: &[Step], paths: &mut Vec<Simple>) {
-    // Inside of a filter, an object has items as well.
-    let any = |step: &Step| match step {
+/// A step of a path that goes through whatever is there, where an object has items as well: that of a filter, or of a condition.
+fn any(step: &Step) -> Step {
+    match step {
         Step::Items | Step::Filter(_) => Step::Every,
         step => step.clone(),
-    };
+    }
+}
+
+/// Adds what the filters of `steps`, which start at `prefix`, look at.
+fn look(prefix: &[Step], steps: &[Step], paths: &mut Vec<Simple>) {
     let mut place = prefix.to_vec();
     for step in steps {
         place.push(match step {

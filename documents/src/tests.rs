@@ -429,6 +429,10 @@ fn what_is_settled_selects_the_same_afterwards() {
         (&["$.name[?@.use[?@.x == 'y']].family", "$.name[*].use"], ("$.id", true)),
         (&["$.name[?length(@.use) == 1].family"], ("$.id", true)),
         (&["$.b[*].c"], ("$.b[?@.c == 'd'].a", false)),
+        (&["$.a.b"], ("$.a[*]", false)),
+        (&["$.a.b"], ("$.a[?@ == 'x']", false)),
+        (&["$.a.b.c"], ("$.a[?@.c == 'x'].d", false)),
+        (&["$.b"], ("$[*]", false)),
     ] {
         assert!(!of(paths).is_settled([other]), "{paths:?} {other:?}");
     }

@@ -154,6 +154,17 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// How many strings inside of `node` start with `prefix`, which needs no escapes, at any depth.
+    pub(crate) fn count_starting(&self, node: NodeId, prefix: &str) -> usize {
+        match self.kind(node) {
+            Kind::String if self.has_escapes(node) => {
+                usize::from(self.string(node).is_some_and(|string| string.starts_with(prefix)))
+            }
+            Kind::String => usize::from(self.text[self.span(node)][1..].starts_with(prefix)),
+            _ => self.children(node).map(|child| self.count_starting(child, prefix)).sum(),
+        }
+    }
+
     /// What a string says.
     pub(crate) fn string(&self, node: NodeId) -> Option<String> {
         serde_json::from_str(&self.text[self.span(node)]).ok()

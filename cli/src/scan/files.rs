@@ -151,20 +151,28 @@ impl JsonFields {
         line: Option<u64>,
     ) -> Result<(), Failure> {
         let text = whole.text();
-        // Of kinds that apply, the one with the most conditions, as when the document is protected.
-        let kinds = self.kinds.iter().filter(|kind| kind.conditions.hold(&whole));
-        let kind = kinds.max_by_key(|kind| kind.conditions.len());
-        let mut documents = match kind.and_then(|kind| kind.root.as_ref()) {
+        // Of kinds that apply, those with the most conditions, as when the document is protected.
+        let holding: Vec<&Kind> = self.kinds.iter().filter(|kind| kind.conditions.hold(&whole)).collect();
+        let most = holding.iter().map(|kind| kind.conditions.len()).max();
+        let of = |is_inside: bool| {
+            let mut kinds = holding.iter().filter(|kind| kind.root.is_some() == is_inside);
+            kinds.find(|kind| Some(kind.conditions.len()) == most)
+        };
+        let [around, inside] = [false, true].map(of);
+        let mut documents = match inside.and_then(|kind| kind.root.as_ref()) {
             Some(root) => root.take(&mut whole)?,
             None => Vec::new(),
         };
-        documents.push(whole);
-        if let Some(kind) = kind {
+        // Headers are no values, and may stand where a path leads.
+        if let Some(kind) = inside {
             for document in &mut documents {
-                // The header is no value, and may stand where a path leads.
                 kind.header.take(document)?;
             }
         }
+        if let Some(kind) = around {
+            kind.header.take(&mut whole)?;
+        }
+        documents.push(whole);
         let mut taken = Vec::new();
         // The whole is the last, and counts for itself only if nothing is inside.
         let counted = (documents.len() - 1).max(1);

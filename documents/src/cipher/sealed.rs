@@ -5,7 +5,8 @@ use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed, compil
 use crate::field::{Direction, FieldKeys, Locator};
 use crate::{Conditions, Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
 use keyfold::wire::{
-    DocumentHeader, body_from_text, looks_sealed_text, manifest_from_text, manifest_text, push_body_text,
+    BODY_TEXT_PREFIX, DocumentHeader, body_from_text, looks_sealed_text, manifest_from_text, manifest_text,
+    push_body_text,
 };
 use keyfold::{
     Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentSealer, DocumentValue, ErrorKind,
@@ -69,20 +70,20 @@ impl Kind {
         Ok(Self { policy: policy.clone(), conditions, root, row_path, sealer, opener })
     }
 
-    /// The kind of a line: of those whose conditions it meets, the one with the most.
-    pub(super) fn of(kinds: &[Self], document: &Document<'_>) -> Result<Option<usize>, DocumentError> {
-        let mut best: Option<usize> = None;
-        for (at, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.conditions.hold(document)) {
-            match best.map(|best| &kinds[best]) {
-                Some(other) if other.conditions.len() == kind.conditions.len() => {
-                    let why = "two kinds of documents of the policy both apply, under as many conditions";
-                    return Err(refused(why).with_detail(format!("{}, {}", other.policy.name, kind.policy.name)));
-                }
-                Some(other) if other.conditions.len() > kind.conditions.len() => {}
-                _ => best = Some(at),
+    /// The kind of a line and that of the documents inside of it: of those whose conditions the line meets, the ones with the most.
+    pub(super) fn of(kinds: &[Self], document: &Document<'_>) -> Result<[Option<usize>; 2], DocumentError> {
+        let holding: Vec<usize> = (0..kinds.len()).filter(|at| kinds[*at].conditions.hold(document)).collect();
+        let most = holding.iter().map(|at| kinds[*at].conditions.len()).max();
+        let mut chosen: [Option<usize>; 2] = [None; 2];
+        for at in holding.into_iter().filter(|at| Some(kinds[*at].conditions.len()) == most) {
+            if let Some(other) = chosen[usize::from(kinds[at].root.is_some())].replace(at) {
+                let why = "two kinds of documents of the policy both apply, under as many conditions";
+                return Err(
+                    refused(why).with_detail(format!("{}, {}", kinds[other].policy.name, kinds[at].policy.name))
+                );
             }
         }
-        Ok(best)
+        Ok(chosen)
     }
 
     /// The paths that its conditions look at.
@@ -116,6 +117,9 @@ impl DocumentCipher<'_> {
         replacements: &mut [Vec<Option<Replacement>>],
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
+        for sealer in self.kinds.iter().filter_map(|kind| kind.sealer.as_ref()) {
+            pollster::block_on(sealer.ready())?;
+        }
         for (line, replaced) in lines.iter().zip(replacements) {
             let Some(kind) = line.kind.map(|kind| &self.kinds[kind]) else { continue };
             let done = match (&kind.sealer, &kind.opener) {
@@ -152,6 +156,11 @@ impl DocumentCipher<'_> {
         }
         let beside: Vec<_> = other.iter().zip(&texts).map(|(&found, text)| beside(line, found, text)).collect();
         let sealed = sealer.seal(row.as_ref().map(|row| row.as_bytes()), &values, &beside, 1)?;
+        if sealed.manifest.is_none() && strays(line) > 0 {
+            return Err(refused(
+                "a value that no field covers looks like one of a protected document, so the document could not be revealed",
+            ));
+        }
         let header =
             HeaderTexts { document: sealed.header.to_text(), manifest: sealed.manifest.as_ref().map(manifest_text) };
         let (span, text) = kind.place().insert(&line.document, &line.found, &header)?;
@@ -190,6 +199,11 @@ impl DocumentCipher<'_> {
                 (true, _) => Ok(()),
             };
         };
+        // A manifest says which values there are. Without one a value that the policy covers no longer would stay, without its header.
+        if header.manifest.is_none() && strays(line) > 0 {
+            let why = "a protected value of the document is covered by no field of the policy, and would be lost with its header";
+            return Err(refused(why));
+        }
         let row = self.document_row(line, kind, replaced)?;
         let (own_tokens, other_tokens) = (tokens(line, &own)?, tokens(line, &other)?);
         let at_field = |failed: RowFailed, found: &[usize]| {
@@ -260,6 +274,14 @@ fn tokens<'b>(line: &Line<'b>, found: &[usize]) -> Result<Vec<Token<'b>>, Docume
 
 fn beside<'a>(line: &'a Line<'_>, found: usize, text: &'a str) -> Beside<'a> {
     Beside { path: &line.found[found].path, sealed: text.as_bytes() }
+}
+
+/// How many values that look like those of a protected document no field covers.
+fn strays(line: &Line<'_>) -> usize {
+    let tree = &line.document.tree;
+    let covered = line.found.iter().filter_map(|located| tree.at(&located.span));
+    let covered: usize = covered.map(|node| tree.count_starting(node, BODY_TEXT_PREFIX)).sum();
+    tree.count_starting(0, BODY_TEXT_PREFIX).saturating_sub(covered)
 }
 
 /// What the JSON string of a value says that was sealed by itself.

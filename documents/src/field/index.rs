@@ -29,8 +29,9 @@ impl FieldIndex {
     ///
     /// # Errors
     ///
-    /// As for [`Indexer::tokens_column`].
+    /// As for [`Indexer::ready`] and [`Indexer::tokens_column`].
     pub fn tokens(&self, values: &[Value<'_>]) -> Result<Vec<Vec<Token>>, RowError> {
+        pollster::block_on(self.indexer.ready()).map_err(super::of_batch)?;
         self.indexer.tokens_column(values)
     }
 

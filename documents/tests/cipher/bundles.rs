@@ -108,3 +108,49 @@ fn a_value_that_holds_other_documents_is_refused() {
     let lab = Lab::new(&policy);
     lab.refuses(PROTECT, &bundle(&[patient()]), ErrorKind::PolicyRefused, "part of another");
 }
+
+const AROUND: &str = r#"[fields.url]
+mode = "document"
+paths = ["$.entry[*].request['url', 'etag']"]
+only_if = { "$.resourceType" = "Bundle" }
+[documents.around]
+row_binding = "none"
+only_if = { "$.resourceType" = "Bundle" }
+"#;
+
+#[test]
+fn what_is_around_documents_can_be_a_document_itself() {
+    let entry = |n: u8| json!({ "request": { "url": format!("Patient/{n}"), "etag": "1" }, "resource": patient() });
+    let text = json!({ "resourceType": "Bundle", "entry": [entry(1), entry(2)] }).to_string();
+    for header in ["member", "fhir-extension"] {
+        let lab = Lab::new(&(policy("required", header) + AROUND));
+        let sealed = lab.returns(&text);
+        assert_eq!(sealed.matches("kf1.05").count(), 3, "{sealed}");
+        let sealed: Value = serde_json::from_str(&sealed).expect("JSON");
+        let urls = ["/entry/0/request/url", "/entry/0/request/etag", "/entry/1/request/url", "/entry/1/request/etag"];
+        for (at, url) in urls.iter().enumerate() {
+            for other in &urls[..at] {
+                let mut swapped = sealed.clone();
+                let taken = swapped.pointer(url).expect("it is there").clone();
+                let there = std::mem::replace(swapped.pointer_mut(other).expect("it is there"), taken);
+                *swapped.pointer_mut(url).expect("it is there") = there;
+                lab.refuses(Direction::Reveal, &swapped.to_string(), ErrorKind::DecryptionFailed, "around");
+            }
+            let mut dropped = sealed.clone();
+            let (parent, name) = url.rsplit_once('/').expect("a place");
+            dropped.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object").remove(name);
+            lab.refuses(Direction::Reveal, &dropped.to_string(), ErrorKind::DecryptionFailed, "around");
+        }
+        let mut reordered = sealed.clone();
+        reordered["entry"].as_array_mut().expect("entries").reverse();
+        lab.refuses(Direction::Reveal, &reordered.to_string(), ErrorKind::DecryptionFailed, "around");
+        let mut bare = sealed.clone();
+        let members = bare.as_object_mut().expect("an object");
+        assert!(members.remove("_keyfold").or_else(|| members.remove("extension")).is_some());
+        lab.refuses(Direction::Reveal, &bare.to_string(), ErrorKind::Malformed, "around");
+        for entry in bare["entry"].as_array_mut().expect("entries") {
+            entry.as_object_mut().expect("an object").remove("request");
+        }
+        lab.refuses(Direction::Reveal, &bare.to_string(), ErrorKind::PolicyRefused, "around");
+    }
+}

@@ -12,7 +12,7 @@ fn field(name: &str, path: &str, mode: &str) -> String {
 }
 
 fn index(field: &str, name: &str, column: &str) -> String {
-    format!("[fields.{field}.index.{name}]\nkind = \"exact\"\nbits = 63\ncolumn = \"{column}\"\n")
+    format!("[fields.{field}.index.{name}]\nkind = \"exact\"\nbits = 63\nunique = true\ncolumn = \"{column}\"\n")
 }
 
 fn documents(header: &str, manifest: &str) -> String {
@@ -165,4 +165,41 @@ fn conditions_of_documents_do_not_fill_the_memory() {
         assert_eq!(counts.values, u64::from(set.count_ones()) + 1);
         assert_eq!(crate::run(&reveal, &sealed).expect("revealed").0, text);
     }
+}
+
+#[test]
+fn a_header_stays_where_a_value_would_be_left_without_it() {
+    // On the way back the condition meets the text that stands in the place of the value.
+    let conditions = r#"version = 1
+[fields.b]
+mode = "document"
+paths = ["$.a.b"]
+only_if = { "$.a[?@=='x']" = "x" }
+[documents.d]
+row_binding = "none"
+only_if = { "$.a[*]" = "x" }
+manifest = "none"
+[documents.e]
+row_binding = "none"
+manifest = "none"
+"#;
+    Lab::new(conditions).refuses(PROTECT, r#"{"a":{"b":"x","c":"1"}}"#, ErrorKind::PolicyRefused, "looks at a value");
+    let lab = Lab::new(
+        r#"version = 1
+[fields.a]
+mode = "document"
+paths = ["$.a"]
+[fields.b]
+mode = "document"
+optional = true
+paths = ["$.b"]
+only_if = { "$.kind" = "x" }
+[documents.d]
+row_binding = "none"
+manifest = "none"
+"#,
+    );
+    let sealed = lab.returns(r#"{"kind":"x","a":"1","b":"2"}"#).replace("\"x\"", "\"y\"");
+    lab.refuses(Direction::Reveal, &sealed, ErrorKind::PolicyRefused, "would be lost");
+    lab.refuses(PROTECT, r#"{"a":"1","b":"kf1d.AAAA"}"#, ErrorKind::PolicyRefused, "could not be revealed");
 }
