@@ -2,11 +2,12 @@
 
 mod attacks;
 mod bundles;
+mod handles;
 mod inserted;
 mod tokens;
 
 use keyfold::testing::{FakeKms, block_on};
-use keyfold::{Context, ErrorKind, KekAlias, Keyring, Kms, MemoryHighWater};
+use keyfold::{Clock, Context, ErrorKind, KekAlias, Keyring, Kms, MemoryHighWater, SystemClock};
 use keyfold_documents::{
     Direction, DocumentCipher, DocumentCounts, DocumentError, DocumentOptions, DocumentText, FieldKeys, SharedTokens,
 };
@@ -27,6 +28,10 @@ type Outcome = Result<(String, DocumentCounts), DocumentError>;
 
 impl Lab {
     fn new(policy: &str) -> Self {
+        Self::with_clock(policy, Arc::new(SystemClock))
+    }
+
+    fn with_clock(policy: &str, clock: Arc<dyn Clock>) -> Self {
         let store = Arc::new(MemoryStore::new());
         let kms: Arc<dyn Kms> = Arc::new(FakeKms::new());
         let keks = BTreeMap::from([(KekAlias::new("test").expect("an alias"), kms)]);
@@ -34,7 +39,7 @@ impl Lab {
         let created = Keyring::create("test", "test", store.clone(), keks.clone(), high_water.clone());
         let mut config = block_on(created).expect("an empty store takes a keyring").config;
         keyfold::config::add_policy(&mut config.policy, policy, "policy.toml").expect("a policy");
-        let ring = Keyring::open(config, store, keks, high_water).expect("it was just made");
+        let ring = Keyring::open_with_clock(config, store, keks, high_water, clock).expect("it was just made");
         Self { ring, options: DocumentOptions { many_lines: true, ..DocumentOptions::default() }, tokens: None }
     }
 
