@@ -7,6 +7,7 @@
 use serde_json::Value;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What kind of value a node is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,8 +25,8 @@ pub(crate) enum Kind {
 pub(crate) struct Tree<'a> {
     text: &'a str,
     nodes: Vec<Node>,
-    /// The names of members that are spelled with escapes.
-    names: Vec<String>,
+    /// The names of members that are spelled with escapes: shared with all parts, of which there may be many.
+    names: Arc<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -67,7 +68,7 @@ impl<'a> Tree<'a> {
     /// Reads `text`; `None` if it is not JSON, nests too deeply, has two members of one name in an object, or is longer than 4 GiB.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         u32::try_from(text.len()).ok()?;
-        let tree = Tree { text, nodes: Vec::with_capacity(text.len() / 16 + 1), names: Vec::new() };
+        let tree = Tree { text, nodes: Vec::with_capacity(text.len() / 16 + 1), names: Arc::default() };
         let mut parser = Parser { tree, bytes: text.as_bytes(), at: 0, members: Vec::new() };
         parser.space();
         parser.value(Name::None, 0)?;
@@ -198,7 +199,7 @@ impl<'a> Tree<'a> {
         let (whole, inside) = (&self.nodes[node], &self.nodes[node + 1..self.end(node)]);
         let whole = moved(&Node { name: Name::None, ..*whole });
         let nodes = std::iter::once(whole).chain(inside.iter().map(moved)).collect();
-        Self { text: &self.text[span], nodes, names: self.names.clone() }
+        Self { text: &self.text[span], nodes, names: Arc::clone(&self.names) }
     }
 
     /// What the document means. Large numbers lose digits.
@@ -306,7 +307,8 @@ impl Parser<'_> {
             let name = match self.string()? {
                 false => Name::Plain(start as u32 + 1, self.at as u32 - 1),
                 true => {
-                    self.tree.names.push(serde_json::from_str(&self.tree.text[start..self.at]).ok()?);
+                    let name = serde_json::from_str(&self.tree.text[start..self.at]).ok()?;
+                    Arc::make_mut(&mut self.tree.names).push(name);
                     Name::Escaped(self.tree.names.len() as u32 - 1)
                 }
             };
@@ -412,5 +414,18 @@ impl Parser<'_> {
         let count = self.bytes[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.at += count;
         (count > 0).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_share_names_with_escapes() {
+        let tree = Tree::parse(r#"[{"\u0061":1},{"\u0061":2}]"#).expect("JSON");
+        let parts: Vec<_> = tree.children(0).map(|node| tree.part(node)).collect();
+        assert!(parts.len() == 2 && parts.iter().all(|part| Arc::ptr_eq(&part.names, &tree.names)));
+        assert!(parts.iter().all(|part| part.member(0, "a").is_some()));
     }
 }

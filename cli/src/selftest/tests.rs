@@ -260,7 +260,7 @@ fn a_folder_without_cases_fails() {
     let (ok, text) = selftest_text(Some(empty.path()));
     assert!(!ok);
     assert!(
-        text.ends_with("the vector folder holds no case that can be run\n77 passed, 0 failed, 0 skipped\n"),
+        text.ends_with("the vector folder holds no case that can be run\n81 passed, 0 failed, 0 skipped\n"),
         "{text}"
     );
 
