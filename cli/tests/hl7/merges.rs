@@ -17,9 +17,9 @@ const OTHER_IDS: [usize; 7] = [3, 5, 6, 9, 13, 15, 16];
 /// Which values of its second message are no IDs: MSH-7, EVN-2, PID-5.
 const NO_IDS: [usize; 3] = [10, 11, 14];
 
-/// [`MERGES`], protected under the ready-made policy, which is `policy.toml` from now on.
-fn merges() -> (World, String) {
-    let world = World::hl7("version = 1\n", MERGES);
+/// `messages`, protected under the ready-made policy, which is `policy.toml` from now on.
+fn merges(messages: &str) -> (World, String) {
+    let world = World::hl7("version = 1\n", messages);
     std::fs::copy(repository(SAFE_HARBOR), world.data().join("policy.toml")).expect("copied");
     let sealed = world.round_trip("in.hl7", &[]);
     (world, sealed)
@@ -41,27 +41,44 @@ fn with(messages: &str, changed: &[(&Range<usize>, &str)]) -> String {
     out
 }
 
-#[test]
-fn no_two_values_of_merges_can_be_exchanged() {
-    let (world, sealed) = merges();
-    let values = sealed_values(&sealed);
-    assert_eq!(values.len(), 17);
+/// No two values can be exchanged. How many there are, and how many of them are IDs.
+#[track_caller]
+fn refuses_exchanges(world: &World, sealed: &str) -> (usize, usize) {
+    let values = sealed_values(sealed);
     let is_id = |value: &Range<usize>| sealed[value.clone()].starts_with("kf1.02");
-    assert_eq!(values.iter().filter(|value| is_id(value)).count(), OTHER_IDS.len() + 3);
     for (at, first) in values.iter().enumerate() {
         for second in &values[at + 1..] {
             let (code, says) = match is_id(first) == is_id(second) {
                 true => (KEY, "DecryptionFailed"),
                 false => (POLICY, "PolicyRefused"),
             };
-            world.refuses_reveal(&swapped(&sealed, first, second), code, &["field ", says]);
+            world.refuses_reveal(&swapped(sealed, first, second), code, &["field ", says]);
         }
     }
+    (values.len(), values.iter().filter(|value| is_id(value)).count())
+}
+
+#[test]
+fn no_two_values_of_merges_can_be_exchanged() {
+    let (world, sealed) = merges(MERGES);
+    assert_eq!(refuses_exchanges(&world, &sealed), (17, OTHER_IDS.len() + 3));
+}
+
+#[test]
+fn no_two_patients_who_are_deleted_can_be_exchanged() {
+    // Of whom the message has the ID and nothing else.
+    let message = |number: u32| {
+        format!(
+            "MSH|^~\\&|ADT||||20260101||ADT^A23|A-{number}|P|2.5.1\rEVN|A23|20260102\rPID|||Canáry7391-{number}^^^H\r"
+        )
+    };
+    let (world, sealed) = merges(&[message(1), message(2)].concat());
+    assert_eq!(refuses_exchanges(&world, &sealed), (6, 2));
 }
 
 #[test]
 fn an_id_cannot_be_changed_added_or_removed() {
-    let (world, sealed) = merges();
+    let (world, sealed) = merges(MERGES);
     let values = sealed_values(&sealed);
     let refuses = |moved: &str| world.refuses_reveal(moved, KEY, &["DecryptionFailed"]);
     for at in OTHER_IDS {
@@ -83,7 +100,7 @@ fn an_id_cannot_be_changed_added_or_removed() {
 
 #[test]
 fn one_value_that_is_left_is_enough_and_without_any_nothing_shows() {
-    let (world, sealed) = merges();
+    let (world, sealed) = merges(MERGES);
     let values = sealed_values(&sealed);
     let exchanged = |emptied: &[usize]| {
         let (id, prior) = (&values[13], &values[15]);

@@ -93,10 +93,11 @@ impl<'i> Column<'i> {
         let rows = bindings.as_ref().map(|bindings| bindings.iter().map(|row| row.as_slice()).collect::<Vec<_>>());
         let sealed = job.protect(&values, rows.as_deref()).map_err(|error| self.at(error))?;
         for (row, text) in texts.iter().enumerate() {
-            let new = self.spell(row, job.policy().split_prefix(text).0)?;
-            let mut new = Zeroizing::new(new);
+            let mut new = Zeroizing::new(job.policy().split_prefix(text).0.as_bytes().to_vec());
             sealed.push(row, &mut new);
-            self.replace(row, new, outcome);
+            // A value that keeps its format keeps its delimiters, which may be others in this message.
+            let new = self.spell(row, &String::from_utf8_lossy(&new))?;
+            self.replace(row, Zeroizing::new(new), outcome);
             self.remember(row, text, outcome);
         }
         Ok(())
