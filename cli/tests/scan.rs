@@ -114,6 +114,35 @@ fn documents_that_are_sealed_as_a_whole() {
 }
 
 #[test]
+fn messages_with_what_the_policy_does_not_list() {
+    let world = World::new();
+    world.write(
+        "policy.toml",
+        "version = 1\n[hl7]\nversions = [\"2.5\"]\nclear = [\"MSH-10\", \"MSH-12\", \"PID-1\"]\n\
+         [fields.name]\nsegments = [\"PID-5\"]\nrow_binding = \"none\"\n",
+    );
+    world.write("in.hl7", format!("MSH|^~\\&||||||||7||2.5\rPID|1||||{CANARY}\r"));
+    world.succeeds(&["protect", "in.hl7", "--output", "sealed.hl7"]);
+    let found = scan(&world, &["sealed.hl7"], 0);
+    assert_eq!((&found["sealed"], &found["unmatched"]), (&1.into(), &0.into()));
+    let sealed = world.text("sealed.hl7");
+    world.write("other.hl7", format!("{sealed}ZPI|1|{CANARY}^x|\r"));
+    let found = scan(&world, &["other.hl7"], DATA);
+    assert_eq!(findings(&found), [("hl7".to_owned(), "in clear, and not listed under [hl7]".to_owned(), 3)]);
+    assert_eq!(found["places"][1]["place"], "message 1, ZPI-2.1");
+    world.write("other.hl7", sealed.replace("|2.5\r", "|2.9\r"));
+    let version = "of a version that is not listed under [hl7]".to_owned();
+    assert_eq!(findings(&scan(&world, &["other.hl7"], DATA)), [("hl7".to_owned(), version, 1)]);
+    world.write("other.hl7", format!("{sealed}MSH|^~\\&||||||||8||2.5\r"));
+    assert_eq!(scan(&world, &["other.hl7"], 0)["unmatched"], 1);
+    // Without a list, what no field selects is no finding.
+    let policy = world.text("policy.toml").replace("clear = [\"MSH-10\", \"MSH-12\", \"PID-1\"]\n", "");
+    world.write("policy.toml", policy);
+    world.write("other.hl7", format!("{sealed}ZPI|1|{CANARY}\r"));
+    scan(&world, &["other.hl7"], 0);
+}
+
+#[test]
 fn values_that_keep_their_format_are_said_not_to_be_told() {
     let world = World::new();
     world.write(

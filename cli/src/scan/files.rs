@@ -9,7 +9,7 @@ use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LE
 use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::json::{Conditions, Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Place, Token};
-use crate::transform::{Input, format_of};
+use crate::transform::{Clear, Input, format_of};
 use keyfold::{DocumentPolicy, FieldPolicy, Policy};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -242,13 +242,16 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
         }
     }
     let rules = SegmentRules::new(paths)?;
+    let clear = Clear::new(policy.hl7(), &rules).map_err(|failure| failure.at("[hl7]"))?;
     let mut seen = vec![false; fields.len()];
     let mut source = MessageSource::new(input, MAX_MESSAGE_LEN * SEALED_GROWTH);
     while let Some(batch) = source.next_batch()? {
         for (raw, number) in batch.messages() {
             let Some(message) = Message::parse(raw, number)? else { continue };
             let place = |path: &str| format!("message {number}, {path}");
-            for located in message.locate(&rules)? {
+            let located = message.locate(&rules)?;
+            found.unmatched += u64::from(located.is_empty());
+            for located in located {
                 let (field, path) = (fields[located.rule], rules.path(located.rule).to_string());
                 seen[located.rule] = true;
                 let verdict = match std::str::from_utf8(&raw[located.span.clone()]) {
@@ -256,6 +259,17 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
                     Err(_) => judge::bytes(field, &raw[located.span.clone()]),
                 };
                 found.judged(verdict, &field.name, || place(&path));
+            }
+            if clear.other_versions(&message).is_some() {
+                found.add("hl7", "of a version that is not listed under [hl7]", || place("MSH-12"));
+            }
+            if clear.is_listed() {
+                clear.unlisted(&message, &rules, |path, value| {
+                    if !judge::is_sealed(&String::from_utf8_lossy(value)) {
+                        found.add("hl7", "in clear, and not listed under [hl7]", || place(&path.to_string()));
+                    }
+                    Ok::<(), Failure>(())
+                })?;
             }
             if hints.is_some() {
                 message.walk(|path, value| {

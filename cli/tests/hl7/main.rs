@@ -3,6 +3,7 @@
 mod clear;
 #[path = "../common/mod.rs"]
 mod common;
+mod merges;
 mod moves;
 mod replaced;
 
@@ -266,6 +267,23 @@ fn what_the_policy_has_wrong() {
         (
             one("row_binding = { segments = [\"PID\", \"MSH-10?\"] }\nsegments = [\"PID-5\"]"),
             &["field f", "question mark"],
+        ),
+        (
+            one("row_binding = { segments = [\"PID\", \"PID[*]-3[*].1\"] }\nsegments = [\"PID-5\"]"),
+            &["field f", "question mark or [*]"],
+        ),
+        (
+            one("row_binding = { segments = [\"MSH-10\", \"PID-3[*].1\"] }\nsegments = [\"PID-5\"]"),
+            &["field f", "write PID[*]-3[*].1, not PID-3[*].1"],
+        ),
+        (
+            one("row_binding = { segments = [\"MSH-10\", \"PID[*]-3[*]1\"] }\nsegments = [\"PID-5\"]"),
+            &["field f", "write PID[*]-31[*], not PID[*]-3[*]1"],
+        ),
+        (one("row_binding = { segments = [\"PID[*]-3[*]\"] }\nsegments = [\"PID-5\"]"), &["field f", "SEG-FIELD"]),
+        (
+            one("row_binding = { segments = [\"MSH-10\", \"PID[*]-5[*].1\"] }\nsegments = [\"PID-5\"]"),
+            &["is bound to PID-5.1", "PID-5 is protected"],
         ),
         (one("row_binding = { segments = [\"PID-3.1?\"] }\nsegments = [\"PID-5\"]"), &["field f", "SEG-FIELD"]),
         (

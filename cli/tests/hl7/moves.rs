@@ -38,7 +38,8 @@ fn values(messages: &str, segment: &str, number: usize) -> Vec<Range<usize>> {
     found
 }
 
-fn swapped(messages: &str, first: &Range<usize>, second: &Range<usize>) -> String {
+/// `messages` with two values exchanged.
+pub(super) fn swapped(messages: &str, first: &Range<usize>, second: &Range<usize>) -> String {
     let [before, a, between, b, after] =
         [0..first.start, first.clone(), first.end..second.start, second.clone(), second.end..messages.len()]
             .map(|span| &messages[span]);

@@ -1,7 +1,7 @@
 //! Values that others stand for: of the same format, or random tokens.
 
 use super::common::{DATA, POLICY, USAGE, World, repository};
-use super::field;
+use super::{field, one};
 use std::fs;
 
 const FIELDS: &str = r#"version = 1
@@ -77,4 +77,35 @@ fn what_is_neither_is_refused() {
     let bound = FIELDS.replace("MSH-10", "PID-19");
     world.write("policy.toml", bound);
     world.refuses(&[&["protect", "in.hl7", "--output", "out"], TOKENS].concat(), POLICY, &["deterministic field"]);
+}
+
+#[test]
+fn a_format_has_the_delimiters_of_its_message() {
+    let policy = |more: &str| {
+        one(&format!("mode = \"format-preserving\"\nformat = \"alphanumeric\"\n{more}segments = [\"PID-18\"]"))
+    };
+    let message = |delimiters: &str, value: &str| format!("MSH|{delimiters}|A\rPID{}{value}\r", "|".repeat(18));
+    let messages = [
+        message("^~\\&", "CANARY7391^EFGH34"),
+        // What is a component here is a repetition by the standard.
+        message("~^\\&", "CANARY7391~EFGH34"),
+        message("$~\\&", "CANARY7391$EFGH34"),
+        message("^~\\$", "A1^B2$C3D4"),
+    ];
+    let world = World::hl7(&policy(""), &messages.concat());
+    let sealed = world.round_trip("in.hl7", &[]);
+    let shape = |text: &str| text.replace(|c: char| c.is_ascii_alphanumeric(), "x");
+    assert_eq!(shape(&sealed), shape(&messages.concat()));
+    let values: Vec<&str> =
+        sealed.split('\r').filter_map(|segment| segment.strip_prefix("PID||||||||||||||||||")).collect();
+    assert!(values.len() == 4 && !sealed.contains("CANARY7391"), "{sealed}");
+    assert_eq!(values[1].replace('~', "^"), values[0], "the delimiters make no difference");
+    assert_eq!(values[2].replace('$', "^"), values[0]);
+    // The letters of escapes are no letters of the value.
+    let escaped = message("^~\\&", "A1\\T\\B2C3D4");
+    World::refuses_protect(&policy(""), &escaped, DATA, &["PID-18, field f", "escapes", "normalise"]);
+    let world = World::hl7(&policy("spelling = \"normalise\"\n"), &escaped);
+    let sealed = world.round_trip("in.hl7", &[]);
+    let (before, behind) = field(&sealed, "PID", 18).split_once("\\T\\").expect("the escape");
+    assert!(before.len() == 2 && behind.len() == 6 && format!("{before}{behind}") != "A1B2C3D4", "{sealed}");
 }

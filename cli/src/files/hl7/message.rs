@@ -210,6 +210,15 @@ impl<'a> Message<'a> {
         self.part(repetition, path).filter(|span| !span.is_empty())
     }
 
+    /// The values of `path` in one of its segments, each with its repetition (from 1). What is empty is no value.
+    pub(crate) fn each(&self, path: &SegmentPath, segment: usize) -> Vec<(usize, Range<usize>)> {
+        let field = self.fields(&self.segments[segment]).find(|(number, _)| *number == path.field);
+        let Some((_, field)) = field else { return Vec::new() };
+        let repetitions = (1..).zip(self.split(field, self.delimiters.repetition));
+        let values = repetitions.filter_map(|(repetition, whole)| Some((repetition, self.part(whole, path)?)));
+        values.filter(|(_, span)| !span.is_empty()).collect()
+    }
+
     /// The text at `span`.
     ///
     /// # Errors

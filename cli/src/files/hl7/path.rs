@@ -70,8 +70,9 @@ impl SegmentPath {
         Self { component: self.component.or(Some(1)), subcomponent: self.subcomponent.or(Some(1)), ..self }
     }
 
-    /// Where one value is: in which of the segments of its name, in which repetition, both from 1: `OBX[2]-5[1]`.
-    pub(crate) fn place(&self, segment: usize, repetition: usize) -> String {
+    /// Where one value is: in which of the segments of its name, in which repetition, both from 1: `OBX[2]-5[1]`. With `*` for
+    /// both, all of its values.
+    pub(crate) fn place(&self, segment: impl fmt::Display, repetition: impl fmt::Display) -> String {
         let parts = [self.component, self.subcomponent].into_iter().flatten().map(|number| format!(".{number}"));
         let parts = parts.collect::<String>();
         format!("{}[{segment}]-{}[{repetition}]{parts}", self.segment.escape_ascii(), self.field)

@@ -92,11 +92,13 @@ impl<'i> Column<'i> {
         let bindings = self.bindings(&outcome.identifiers).map_err(|error| self.at(error))?;
         let rows = bindings.as_ref().map(|bindings| bindings.iter().map(|row| row.as_slice()).collect::<Vec<_>>());
         let sealed = job.protect(&values, rows.as_deref()).map_err(|error| self.at(error))?;
+        outcome.counts.values += texts.len() as u64;
         for (row, text) in texts.iter().enumerate() {
-            let new = self.spell(row, job.policy().split_prefix(text).0)?;
-            let mut new = Zeroizing::new(new);
+            let mut new = Zeroizing::new(job.policy().split_prefix(text).0.as_bytes().to_vec());
             sealed.push(row, &mut new);
-            self.replace(row, new, outcome);
+            // A value that keeps its format keeps its delimiters, which may be others in this message.
+            let new = self.spell(row, &String::from_utf8_lossy(&new))?;
+            self.replace(row, Zeroizing::new(new), outcome);
             self.remember(row, text, outcome);
         }
         Ok(())
@@ -110,6 +112,7 @@ impl<'i> Column<'i> {
         let rows = bindings.as_ref().map(|bindings| bindings.iter().map(|row| row.as_slice()).collect::<Vec<_>>());
         let opened = job.reveal(&texts, rows.as_deref()).map_err(|error| self.at(error))?;
         let (outdated, compromised) = opened.counts();
+        outcome.counts.values += texts.len() as u64;
         outcome.counts.outdated += outdated;
         outcome.counts.compromised += compromised;
         for (row, text) in texts.iter().enumerate() {
@@ -130,7 +133,6 @@ impl<'i> Column<'i> {
     pub(super) fn replace(&self, row: usize, new: Zeroizing<Vec<u8>>, outcome: &mut Outcome) {
         let (item, index) = self.places[row];
         outcome.replacements[item][index] = Some(new);
-        outcome.counts.values += 1;
     }
 
     /// Keeps what an identifier says, if values are bound to it.

@@ -27,11 +27,10 @@ impl<'i> Spelled<'i> {
         let (text, spelling) = (message.text(span).map_err(wrong)?, policy.spelling);
         let text = match spelling {
             Spelling::Normalise => message.delimiters().decode(text),
-            Spelling::Keep if is_deterministic(policy) && message.delimiters().has_escape(text) => {
-                Err("the value has escapes, so it would not join with others that are spelled without; \
-                 spelling = \"normalise\" in the policy accepts it")
-            }
-            Spelling::Keep => message.delimiters().to_standard(text),
+            Spelling::Keep => match without_escapes(policy) {
+                Some(why) if message.delimiters().has_escape(text) => Err(why),
+                _ => message.delimiters().to_standard(text),
+            },
         };
         Ok(Self { text: text.map_err(wrong)?, spelling, path, message })
     }
@@ -57,6 +56,17 @@ impl<'i> Spelled<'i> {
     }
 }
 
-fn is_deterministic(policy: &FieldPolicy) -> bool {
-    matches!(policy.mode, FieldMode::Deterministic { .. })
+/// Why a value that keeps its spelling must have no escapes.
+fn without_escapes(policy: &FieldPolicy) -> Option<&'static str> {
+    match policy.mode {
+        FieldMode::Deterministic { .. } => Some(
+            "the value has escapes, so it would not join with others that are spelled without; \
+             spelling = \"normalise\" in the policy accepts it",
+        ),
+        FieldMode::FormatPreserving { .. } => Some(
+            "the value has escapes, whose letters and digits would be replaced as well; \
+             spelling = \"normalise\" in the policy accepts it",
+        ),
+        _ => None,
+    }
 }
