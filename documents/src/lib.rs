@@ -73,9 +73,7 @@ impl<'a> Document<'a> {
     pub fn parse(content: &'a [u8], line: u64) -> Result<Self, JsonError> {
         let text = std::str::from_utf8(content)
             .map_err(|error| JsonError::NotUtf8 { line, column: error.valid_up_to() + 1 })?;
-        // Every value but the first follows one of these; inside of strings they count as well, which is on the safe side.
-        let is_long = content.len() > MAX_VALUES;
-        if is_long && content.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > MAX_VALUES {
+        if has_too_many_values(content) {
             return Err(JsonError::TooManyValues { line });
         }
         let tree = match Tree::parse(text) {
@@ -155,6 +153,13 @@ impl<'a> Document<'a> {
             _ => Token::parse(raw).ok_or_else(invalid)?,
         })
     }
+}
+
+/// Whether a text has more values than are read.
+fn has_too_many_values(content: &[u8]) -> bool {
+    // Every value but the first follows one of these; inside of strings they count as well, which is on the safe side.
+    let values = || content.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    content.len() > MAX_VALUES && values() > MAX_VALUES
 }
 
 /// A JSON value as written.

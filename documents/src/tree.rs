@@ -27,6 +27,8 @@ pub(crate) struct Tree<'a> {
     nodes: Vec<Node>,
     /// The names of members that are spelled with escapes: shared with all parts, of which there may be many.
     names: Arc<Vec<String>>,
+    /// How deep values nest in the text that was read.
+    depth: usize,
 }
 
 #[derive(Clone)]
@@ -68,12 +70,17 @@ impl<'a> Tree<'a> {
     /// Reads `text`; `None` if it is not JSON, nests too deeply, has two members of one name in an object, or is longer than 4 GiB.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         u32::try_from(text.len()).ok()?;
-        let tree = Tree { text, nodes: Vec::with_capacity(text.len() / 16 + 1), names: Arc::default() };
+        let tree = Tree { text, nodes: Vec::with_capacity(text.len() / 16 + 1), names: Arc::default(), depth: 0 };
         let mut parser = Parser { tree, bytes: text.as_bytes(), at: 0, members: Vec::new() };
         parser.space();
         parser.value(Name::None, 0)?;
         parser.space();
         (parser.at == text.len()).then_some(parser.tree)
+    }
+
+    /// Whether the text may nest too deeply once `levels` more were put into it.
+    pub(crate) fn is_deep(&self, levels: usize) -> bool {
+        self.depth + levels > MAX_DEPTH
     }
 
     pub(crate) fn kind(&self, node: NodeId) -> Kind {
@@ -199,7 +206,7 @@ impl<'a> Tree<'a> {
         let (whole, inside) = (&self.nodes[node], &self.nodes[node + 1..self.end(node)]);
         let whole = moved(&Node { name: Name::None, ..*whole });
         let nodes = std::iter::once(whole).chain(inside.iter().map(moved)).collect();
-        Self { text: &self.text[span], nodes, names: Arc::clone(&self.names) }
+        Self { text: &self.text[span], nodes, names: Arc::clone(&self.names), depth: self.depth }
     }
 
     /// What the document means. Large numbers lose digits.
@@ -293,6 +300,7 @@ impl Parser<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Option<()> {
+        self.tree.depth = self.tree.depth.max(depth);
         let first = self.members.len();
         self.at += 1;
         self.space();
@@ -345,6 +353,7 @@ impl Parser<'_> {
     }
 
     fn array(&mut self, depth: usize) -> Option<()> {
+        self.tree.depth = self.tree.depth.max(depth);
         self.at += 1;
         self.space();
         if depth > MAX_DEPTH || self.take(b']').is_some() {

@@ -3,7 +3,7 @@
 use super::values::scalar_text;
 use super::{DocumentCipher, DocumentCounts, Line, MAX_TEXT_LEN, Rules, refused};
 use crate::field::Direction;
-use crate::{Document, DocumentError, Located};
+use crate::{Document, DocumentError, Located, MAX_VALUES, has_too_many_values};
 use keyfold::ErrorKind;
 use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX};
 
@@ -25,7 +25,13 @@ impl DocumentCipher<'_> {
                 let why = "the protected document would be too long, and could not be revealed";
                 return Err(DocumentError::new(ErrorKind::LimitExceeded, why).with_detail(format!("{max_len} bytes")));
             }
-            Direction::Protect { .. } if lines.iter().all(|line| line.rules.settled) => {}
+            Direction::Protect { .. } if has_too_many_values(out) => {
+                let why = "the protected document would have too many values, headers and tokens among them, and could not be revealed";
+                return Err(
+                    DocumentError::new(ErrorKind::LimitExceeded, why).with_detail(format!("{MAX_VALUES} values"))
+                );
+            }
+            Direction::Protect { .. } if lines.iter().all(is_settled) => {}
             Direction::Protect { .. } => {
                 let same = self.looks_the_same(lines, out, number, |line, again| {
                     Ok(bindings_of(&again.rules, &again.document, &again.found)?
@@ -69,6 +75,14 @@ impl DocumentCipher<'_> {
         }
         Ok(true)
     }
+}
+
+/// Levels that a header or a list of tokens may need below the root of a document.
+const HEADER_DEPTH: usize = 4;
+
+/// Whether what was protected need not be read again to know that it can be revealed.
+fn is_settled(line: &Line<'_>) -> bool {
+    line.rules.settled && !line.document.tree.is_deep(HEADER_DEPTH)
 }
 
 /// Whether the paths select the same values as before.

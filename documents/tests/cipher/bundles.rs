@@ -154,3 +154,31 @@ fn what_is_around_documents_can_be_a_document_itself() {
         lab.refuses(Direction::Reveal, &bare.to_string(), ErrorKind::PolicyRefused, "around");
     }
 }
+
+#[test]
+fn what_would_be_too_large_to_be_revealed_is_refused() {
+    let lab = Lab::new(&policy("required", "member"));
+    let fits: Vec<Value> = (0..14_000).map(|_| patient()).collect();
+    lab.returns(&bundle(&fits));
+    // Three members more for each header.
+    let more: Vec<Value> = (0..20_000).map(|_| patient()).collect();
+    lab.refuses(PROTECT, &bundle(&more), ErrorKind::LimitExceeded, "too many values");
+    for header in ["member", "fhir-extension"] {
+        let lab = Lab::new(&policy("required", header));
+        for depth in 115..127 {
+            let mut deep = patient();
+            deep["other"] = (3..depth).fold(json!([]), |inside, _| json!([inside]));
+            let text = deep.to_string();
+            if let Ok((sealed, _)) = lab.run(PROTECT, &text) {
+                assert_eq!(lab.reveal(&sealed).expect("it is revealed").0, text, "{header}, {depth}");
+            }
+            // Where the root itself is deep in the line.
+            let nested = (3..depth).fold(deep["name"].clone(), |inside, _| json!({ "a": inside }));
+            let text =
+                json!({ "resourceType": "Bundle", "entry": [{ "resource": patient() }], "x": nested }).to_string();
+            if let Ok((sealed, _)) = lab.run(PROTECT, &text) {
+                assert_eq!(lab.reveal(&sealed).expect("it is revealed").0, text, "{header}, {depth}");
+            }
+        }
+    }
+}
