@@ -9,7 +9,7 @@ use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LE
 use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::json::{Conditions, Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Place, Token};
-use crate::transform::{Input, format_of};
+use crate::transform::{Clear, Input, format_of};
 use keyfold::{DocumentPolicy, FieldPolicy, Policy};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -190,7 +190,8 @@ impl JsonFields {
         Ok(())
     }
 
-    /// Looks at the values of every field that applies to a document; whether there is one. Adds to `taken` where they are.
+    /// Looks at the values of every field that applies to a document; whether one selects anything, without which protecting refuses the
+    /// document. Adds to `taken` where they are.
     fn scan_fields(
         &mut self,
         document: &Document<'_>,
@@ -201,19 +202,18 @@ impl JsonFields {
         let offset = document.offset();
         let mut is_matched = false;
         for field in self.fields.iter_mut().filter(|field| field.conditions.hold(document)) {
-            is_matched = true;
             let located = match field.rules.locate(document) {
                 Ok(located) => located,
                 // What the path means is hidden from it, so it is not sealed.
                 Err(JsonError::Shape { .. }) => {
-                    field.seen = true;
+                    (field.seen, is_matched) = (true, true);
                     found.add(&field.policy.name, "of another shape than the path", || place(line, offset));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
             for value in located {
-                field.seen = true;
+                (field.seen, is_matched) = (true, true);
                 let verdict = match document.token(value.span.clone())? {
                     Token::String { text, .. } => judge::text(&field.policy, &text),
                     Token::Null => Verdict::Empty,
@@ -242,13 +242,26 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
         }
     }
     let rules = SegmentRules::new(paths)?;
+    let clear = Clear::new(policy.hl7(), &rules).map_err(|failure| failure.at("[hl7]"))?;
     let mut seen = vec![false; fields.len()];
     let mut source = MessageSource::new(input, MAX_MESSAGE_LEN * SEALED_GROWTH);
     while let Some(batch) = source.next_batch()? {
         for (raw, number) in batch.messages() {
             let Some(message) = Message::parse(raw, number)? else { continue };
             let place = |path: &str| format!("message {number}, {path}");
-            for located in message.locate(&rules)? {
+            if clear.other_version(&message).is_some() {
+                found.elsewhere("MSH-12", "of a version that the policy was not made for", || place("MSH-12"));
+            }
+            clear.find(&message, &rules, |path, value| {
+                let path = path.to_string();
+                if !judge::is_sealed(&String::from_utf8_lossy(value)) {
+                    found.elsewhere(&path, "neither sealed nor listed under clear in [hl7]", || place(&path));
+                }
+                Ok(())
+            })?;
+            let values = message.locate(&rules)?;
+            found.unmatched += u64::from(values.is_empty());
+            for located in values {
                 let (field, path) = (fields[located.rule], rules.path(located.rule).to_string());
                 seen[located.rule] = true;
                 let verdict = match std::str::from_utf8(&raw[located.span.clone()]) {
@@ -272,6 +285,7 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
             found.absent(&field.name);
         }
     }
+    found.clear_columns.extend(clear.into_left());
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::files::hl7::{
 use crate::files::interrupt::Interrupt;
 use crate::files::json::splice;
 use crate::files::output::{Output, Target};
-use clear::Clear;
+pub(crate) use clear::Clear;
 use column::{Column, Outcome};
 use keyfold::{FieldPolicy, ValueType};
 use keyfold_documents::{FieldCipher, Locator, Used, count_sealed};

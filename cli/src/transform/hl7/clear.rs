@@ -13,7 +13,7 @@ const MAX_LEFT: usize = 500;
 const VERSION: &str = "MSH-12.1";
 
 /// What may stay in clear.
-pub(super) struct Clear {
+pub(crate) struct Clear {
     /// The place of the version, and those that the policy was made for.
     versions: Option<(SegmentPath, BTreeSet<String>)>,
     listed: Option<Listed>,
@@ -29,7 +29,7 @@ struct Listed {
 
 impl Clear {
     /// `rules`: what is sealed.
-    pub(super) fn new(policy: &Hl7Policy, rules: &SegmentRules) -> Result<Self, Failure> {
+    pub(crate) fn new(policy: &Hl7Policy, rules: &SegmentRules) -> Result<Self, Failure> {
         let versions = policy.versions.clone();
         let versions = versions.map(|known| SegmentPath::parse(VERSION).map(|path| (path, known))).transpose()?;
         let listed = policy.clear.as_ref().map(|clear| Listed::new(clear, rules)).transpose()?;
@@ -39,13 +39,30 @@ impl Clear {
     /// Refuses a message that the policy was not made for, and what it neither seals nor lists; or keeps in mind what stays in clear.
     pub(super) fn check(&self, message: &Message<'_>, rules: &SegmentRules) -> Result<(), Failure> {
         let refused = |why: String| Failure::new(Exit::Policy, why).at(format!("message {}", message.number()));
-        if let Some((path, known)) = &self.versions {
-            let version = message.first(path, 0).and_then(|span| message.text(span).ok()).unwrap_or_default();
-            if !known.contains(version) {
-                let why = "the version of the message, MSH-12, is none of those in [hl7] of the policy";
-                return Err(refused(format!("{why}: {}", Vec::from_iter(known.iter().map(String::as_str)).join(", "))));
-            }
+        if let Some(known) = self.other_version(message) {
+            let why = "the version of the message, MSH-12, is none of those in [hl7] of the policy";
+            return Err(refused(format!("{why}: {}", Vec::from_iter(known.iter().map(String::as_str)).join(", "))));
         }
+        self.find(message, rules, |path, _| {
+            let why = "the policy neither seals it nor lists it under clear in [hl7], so it would stay in clear";
+            Err(refused(format!("{path}: {why}")))
+        })
+    }
+
+    /// The versions that the policy was made for, if a message is of another one.
+    pub(crate) fn other_version(&self, message: &Message<'_>) -> Option<&BTreeSet<String>> {
+        let (path, known) = self.versions.as_ref()?;
+        let version = message.first(path, 0).and_then(|span| message.text(span).ok()).unwrap_or_default();
+        (!known.contains(version)).then_some(known)
+    }
+
+    /// Hands what the policy neither seals nor lists to `unlisted`. If it lists nothing at all, keeps in mind what stays in clear instead.
+    pub(crate) fn find(
+        &self,
+        message: &Message<'_>,
+        rules: &SegmentRules,
+        mut unlisted: impl FnMut(SegmentPath, &[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut left = HashSet::new();
         message.walk(|path, value| {
             if value.is_empty() || path.is_needed_to_read() || rules.select(&path) {
@@ -58,11 +75,7 @@ impl Clear {
                     Ok(())
                 }
                 Some(listed) if listed.has(&path) => Ok(()),
-                Some(_) => {
-                    let why =
-                        "the policy neither seals it nor lists it under clear in [hl7], so it would stay in clear";
-                    Err(refused(format!("{path}: {why}")))
-                }
+                Some(_) => unlisted(path, value),
             }
         })?;
         if left.is_empty() {
@@ -79,7 +92,7 @@ impl Clear {
     }
 
     /// What was left in clear and is not listed.
-    pub(super) fn into_left(self) -> Vec<String> {
+    pub(crate) fn into_left(self) -> Vec<String> {
         self.left.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
     }
 }
