@@ -81,13 +81,74 @@ fn documents_by_line_and_as_a_whole() {
     world.write("one.json", format!("{{\"list\": {{\"ssn\": \"{CANARY}\"}}}}"));
     assert_eq!(findings(&scan(&world, &["one.json"], DATA))[0].1, "of another shape than the path");
     world.write("one.json", "{\"list\": []}");
-    assert_eq!(scan(&world, &["one.json"], 0)["absent"][0]["field"], "f");
+    let found = scan(&world, &["one.json"], DATA);
+    assert_eq!((&found["absent"][0]["field"], &found["unmatched"]), (&"f".into(), &1.into()), "as for protect");
     world.write(
         "policy.toml",
         "version = 1\n[fields.f]\npaths = [\"$.ssn\"]\nrow_binding = \"none\"\nonly_if = { \"$.type\" = \"A\" }\n",
     );
     world.write("one.json", "{\"type\": \"B\", \"ssn\": \"1\"}");
-    assert_eq!(scan(&world, &["one.json"], 0)["unmatched"], 1);
+    let found = scan(&world, &["one.json"], DATA);
+    assert_eq!((&found["unmatched"], &found["ok"]), (&1.into(), &false.into()));
+    let found = scan(&world, &["one.json", "--pass-unmatched"], 0);
+    assert_eq!((&found["unmatched"], &found["ok"]), (&1.into(), &true.into()));
+    // A field applies, and selects nothing.
+    world.write("one.json", "{\"type\": \"A\", \"social\": \"1\"}");
+    assert_eq!(scan(&world, &["one.json"], DATA)["unmatched"], 1);
+    let run = world.run(&["scan", "--policy", "policy.toml", "one.json"]).expect(DATA, &[]);
+    for said in ["no field of the policy selects anything in 1 document or message", "--pass-unmatched"] {
+        assert!(run.stdout_text().contains(said), "{said}");
+    }
+}
+
+/// A message of version 2.5 whose name is sealed under the policy below.
+const MESSAGE: &str = "MSH|^~\\&|A|||||||7|P|2.5\rPID|1||||Canáry7391\r";
+
+fn hl7(world: &World, rules: &str) -> String {
+    let field = "[fields.name]\nrow_binding = \"none\"\nsegments = [\"PID-5\"]\n";
+    world.write("policy.toml", format!("version = 1\n{rules}{field}"));
+    world.write("in.hl7", MESSAGE);
+    world.succeeds(&["protect", "in.hl7", "--output", "sealed.hl7"]);
+    world.text("sealed.hl7")
+}
+
+#[test]
+fn messages_have_nothing_in_clear_that_the_policy_does_not_list() {
+    let world = World::new();
+    let sealed = hl7(&world, "[hl7]\nversions = [\"2.5\"]\nclear = [\"MSH\", \"PID-1\"]\n");
+    let found = scan(&world, &["sealed.hl7"], 0);
+    assert_eq!((&found["sealed"], &found["elsewhere"], &found["clear_columns"]), (&1.into(), &json!([]), &json!([])));
+    world.write("more.hl7", format!("{sealed}ZPI|1|{CANARY}|999-81-5679\rNK1|{CANARY}~x\r"));
+    let found = scan(&world, &["more.hl7"], DATA);
+    let what = "neither sealed nor listed under clear in [hl7]";
+    let of = |place: &str, n: u64| json!({"place": place, "what": what, "values": n});
+    assert_eq!(found["elsewhere"], json!([of("NK1-1", 2), of("ZPI-1", 1), of("ZPI-2", 1), of("ZPI-3", 1)]));
+    assert_eq!((&found["ok"], &found["places"][0]["place"]), (&false.into(), &"message 1, ZPI-1".into()));
+    let run = world.run(&["scan", "--policy", "policy.toml", "more.hl7"]).expect(DATA, &[]);
+    for said in ["ZPI-3: 1 value is neither sealed", "NK1-1: 2 values are neither sealed", "DATA IS NOT SEALED"] {
+        assert!(run.stdout_text().contains(said), "{}", run.stdout_text());
+    }
+    world.write("other.hl7", sealed.replace("|2.5\r", "|2.9\r"));
+    let found = scan(&world, &["other.hl7"], DATA);
+    assert_eq!(found["elsewhere"][0]["place"], "MSH-12");
+    // However many places a sender makes up.
+    world.write("many.hl7", format!("{sealed}ZPI|{}\r", "x|".repeat(9000)));
+    let found = scan(&world, &["many.hl7"], DATA);
+    let places = found["elsewhere"].as_array().expect("places");
+    assert_eq!((places.len(), places.iter().filter_map(|place| place["values"].as_u64()).sum::<u64>()), (501, 9000));
+}
+
+#[test]
+fn messages_without_a_sealed_value_are_counted_and_places_without_a_list_told() {
+    let world = World::new();
+    let sealed = hl7(&world, "");
+    let found = scan(&world, &["sealed.hl7"], 0);
+    assert_eq!((&found["clear_columns"], &found["elsewhere"]), (&json!(["MSH", "PID-1"]), &json!([])));
+    let run = world.succeeds(&["scan", "--policy", "policy.toml", "sealed.hl7"]);
+    assert!(run.stdout_text().contains("in clear: \"MSH\", \"PID-1\""), "{}", run.stdout_text());
+    world.write("two.hl7", format!("{sealed}MSH|^~\\&|A\rNK1|1|{CANARY}\r"));
+    assert_eq!(scan(&world, &["two.hl7"], DATA)["unmatched"], 1);
+    assert_eq!(scan(&world, &["two.hl7", "--pass-unmatched"], 0)["clear_columns"], json!(["MSH", "NK1", "PID-1"]));
 }
 
 #[test]
@@ -114,35 +175,6 @@ fn documents_that_are_sealed_as_a_whole() {
 }
 
 #[test]
-fn messages_with_what_the_policy_does_not_list() {
-    let world = World::new();
-    world.write(
-        "policy.toml",
-        "version = 1\n[hl7]\nversions = [\"2.5\"]\nclear = [\"MSH-10\", \"MSH-12\", \"PID-1\"]\n\
-         [fields.name]\nsegments = [\"PID-5\"]\nrow_binding = \"none\"\n",
-    );
-    world.write("in.hl7", format!("MSH|^~\\&||||||||7||2.5\rPID|1||||{CANARY}\r"));
-    world.succeeds(&["protect", "in.hl7", "--output", "sealed.hl7"]);
-    let found = scan(&world, &["sealed.hl7"], 0);
-    assert_eq!((&found["sealed"], &found["unmatched"]), (&1.into(), &0.into()));
-    let sealed = world.text("sealed.hl7");
-    world.write("other.hl7", format!("{sealed}ZPI|1|{CANARY}^x|\r"));
-    let found = scan(&world, &["other.hl7"], DATA);
-    assert_eq!(findings(&found), [("hl7".to_owned(), "in clear, and not listed under [hl7]".to_owned(), 3)]);
-    assert_eq!(found["places"][1]["place"], "message 1, ZPI-2.1");
-    world.write("other.hl7", sealed.replace("|2.5\r", "|2.9\r"));
-    let version = "of a version that is not listed under [hl7]".to_owned();
-    assert_eq!(findings(&scan(&world, &["other.hl7"], DATA)), [("hl7".to_owned(), version, 1)]);
-    world.write("other.hl7", format!("{sealed}MSH|^~\\&||||||||8||2.5\r"));
-    assert_eq!(scan(&world, &["other.hl7"], 0)["unmatched"], 1);
-    // Without a list, what no field selects is no finding.
-    let policy = world.text("policy.toml").replace("clear = [\"MSH-10\", \"MSH-12\", \"PID-1\"]\n", "");
-    world.write("policy.toml", policy);
-    world.write("other.hl7", format!("{sealed}ZPI|1|{CANARY}\r"));
-    scan(&world, &["other.hl7"], 0);
-}
-
-#[test]
 fn values_that_keep_their_format_are_said_not_to_be_told() {
     let world = World::new();
     world.write(
@@ -152,6 +184,23 @@ fn values_that_keep_their_format_are_said_not_to_be_told() {
     world.write("numbers.csv", "ssn\n999815679\n");
     let found = scan(&world, &["numbers.csv"], 0);
     assert_eq!((&found["untold"], &found["sealed"]), (&json!(["ssn"]), &0.into()));
+}
+
+#[test]
+fn what_has_not_the_form_of_a_token_is_in_clear() {
+    let world = World::new();
+    world.write(
+        "policy.toml",
+        "version = 1\n[fields.mrn]\nmode = \"token\"\ncolumns = [\"mrn\"]\npaths = [\"$.mrn\"]\nrow_binding = \"none\"\n",
+    );
+    let clear = |n: u64| [("mrn".to_owned(), "in clear: not of the form of a token".to_owned(), n)];
+    world.write("in.csv", "mrn\nMRN-0001\n0123456789abcdefABCDEF\n999-81-5679\n\"\"\n");
+    let found = scan(&world, &["in.csv"], DATA);
+    assert_eq!((findings(&found).as_slice(), &found["untold"]), (&clear(2)[..], &json!(["mrn"])));
+    world.write("in.json", "{\"mrn\": \"MRN-0001\"}");
+    assert_eq!(findings(&scan(&world, &["in.json"], DATA)), clear(1));
+    world.write("in.json", "{\"mrn\": \"0123456789abcdefABCDEF\"}");
+    assert_eq!(scan(&world, &["in.json"], 0)["untold"], json!(["mrn"]));
 }
 
 #[test]
@@ -166,7 +215,7 @@ fn hints_are_told_from_findings() {
     scan(&world, &["--patterns", "--strict", "notes.csv"], DATA);
     scan(&world, &["--patterns", "--strict", "sealed.csv"], 0);
     world.write("one.json", "{\"other\": {\"a@b.example\": [\"\\u0039\\u0039\\u0039-81-5679\"]}}");
-    let found = scan(&world, &["--patterns", "one.json"], 0);
+    let found = scan(&world, &["--patterns", "--pass-unmatched", "one.json"], 0);
     assert_eq!(found["hints"], json!({"a social security number": 1, "an e-mail address": 1}));
     let text =
         world.run(&["scan", "--policy", "policy.toml", "--patterns", "--places", "1", "notes.csv"]).expect(0, &[]);

@@ -64,10 +64,10 @@ pub(crate) struct PolicyDiff {
 pub(crate) struct Scan {
     #[command(flatten)]
     pub(crate) rules: Rules,
-    /// CSV, NDJSON and JSON files; - for standard input.
+    /// CSV, NDJSON, JSON and HL7 files; - for standard input.
     #[arg(value_hint = ValueHint::FilePath, required_unless_present = "sql", conflicts_with = "sql")]
     pub(crate) files: Vec<OsString>,
-    /// The format of the files; by default from their extensions (.csv, .ndjson, .jsonl, .json).
+    /// The format of the files; by default from their extensions (.csv, .ndjson, .jsonl, .json, .hl7).
     #[arg(long)]
     pub(crate) format: Option<Format>,
     /// The character between CSV fields.
@@ -82,6 +82,9 @@ pub(crate) struct Scan {
     /// End with 4 for hints, too.
     #[arg(long, requires = "patterns")]
     pub(crate) strict: bool,
+    /// Do not end with 4 for JSON documents and HL7 messages in which no field of the policy selects anything: they are counted alone.
+    #[arg(long, conflicts_with = "sql")]
+    pub(crate) pass_unmatched: bool,
     /// Most places that are printed; all are counted.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) places: usize,

@@ -190,7 +190,8 @@ impl JsonFields {
         Ok(())
     }
 
-    /// Looks at the values of every field that applies to a document; whether there is one. Adds to `taken` where they are.
+    /// Looks at the values of every field that applies to a document; whether one selects anything, without which protecting refuses the
+    /// document. Adds to `taken` where they are.
     fn scan_fields(
         &mut self,
         document: &Document<'_>,
@@ -201,19 +202,18 @@ impl JsonFields {
         let offset = document.offset();
         let mut is_matched = false;
         for field in self.fields.iter_mut().filter(|field| field.conditions.hold(document)) {
-            is_matched = true;
             let located = match field.rules.locate(document) {
                 Ok(located) => located,
                 // What the path means is hidden from it, so it is not sealed.
                 Err(JsonError::Shape { .. }) => {
-                    field.seen = true;
+                    (field.seen, is_matched) = (true, true);
                     found.add(&field.policy.name, "of another shape than the path", || place(line, offset));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
             for value in located {
-                field.seen = true;
+                (field.seen, is_matched) = (true, true);
                 let verdict = match document.token(value.span.clone())? {
                     Token::String { text, .. } => judge::text(&field.policy, &text),
                     Token::Null => Verdict::Empty,
@@ -249,9 +249,19 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
         for (raw, number) in batch.messages() {
             let Some(message) = Message::parse(raw, number)? else { continue };
             let place = |path: &str| format!("message {number}, {path}");
-            let located = message.locate(&rules)?;
-            found.unmatched += u64::from(located.is_empty());
-            for located in located {
+            if clear.other_version(&message).is_some() {
+                found.elsewhere("MSH-12", "of a version that the policy was not made for", || place("MSH-12"));
+            }
+            clear.find(&message, &rules, |path, value| {
+                let path = path.to_string();
+                if !judge::is_sealed(&String::from_utf8_lossy(value)) {
+                    found.elsewhere(&path, "neither sealed nor listed under clear in [hl7]", || place(&path));
+                }
+                Ok(())
+            })?;
+            let values = message.locate(&rules)?;
+            found.unmatched += u64::from(values.is_empty());
+            for located in values {
                 let (field, path) = (fields[located.rule], rules.path(located.rule).to_string());
                 seen[located.rule] = true;
                 let verdict = match std::str::from_utf8(&raw[located.span.clone()]) {
@@ -259,17 +269,6 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
                     Err(_) => judge::bytes(field, &raw[located.span.clone()]),
                 };
                 found.judged(verdict, &field.name, || place(&path));
-            }
-            if clear.other_versions(&message).is_some() {
-                found.add("hl7", "of a version that is not listed under [hl7]", || place("MSH-12"));
-            }
-            if clear.is_listed() {
-                clear.unlisted(&message, &rules, |path, value| {
-                    if !judge::is_sealed(&String::from_utf8_lossy(value)) {
-                        found.add("hl7", "in clear, and not listed under [hl7]", || place(&path.to_string()));
-                    }
-                    Ok::<(), Failure>(())
-                })?;
             }
             if hints.is_some() {
                 message.walk(|path, value| {
@@ -286,6 +285,7 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
             found.absent(&field.name);
         }
     }
+    found.clear_columns.extend(clear.into_left());
     Ok(())
 }
 

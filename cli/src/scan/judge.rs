@@ -2,7 +2,7 @@
 
 use crate::census::Seen;
 use keyfold::wire::{BODY_TEXT_PREFIX, Suite, body_from_text, from_text, looks_sealed_text};
-use keyfold::{FieldMode, FieldPolicy};
+use keyfold::{FieldMode, FieldPolicy, Value};
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -10,19 +10,20 @@ pub(super) enum Verdict {
     /// There is nothing.
     Empty,
     Sealed,
-    /// It keeps its format or is a random token, so that nobody can tell.
+    /// It keeps its format or has that of a random token, so that nobody can tell.
     Untold,
     /// What is wrong.
     Wrong(&'static str),
 }
 
 const CLEAR: Verdict = Verdict::Wrong("in clear");
+const NO_TOKEN: Verdict = Verdict::Wrong("in clear: not of the form of a token");
 const DAMAGED: Verdict = Verdict::Wrong("damaged, or in clear");
 
 /// A whole text: what stands before or behind a sealed value is in clear, unless the policy keeps that prefix.
 pub(super) fn text(field: &FieldPolicy, text: &str) -> Verdict {
-    if is_replaced(field) {
-        return Verdict::Untold;
+    if let Some(verdict) = replaced(field, text) {
+        return verdict;
     }
     let (_, rest) = field.split_prefix(text);
     if rest.is_empty() {
@@ -44,9 +45,17 @@ pub(super) fn text(field: &FieldPolicy, text: &str) -> Verdict {
     }
 }
 
-/// Whether values are replaced by others that look like values in clear.
-fn is_replaced(field: &FieldPolicy) -> bool {
-    matches!(field.mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. })
+/// What a text is where values are replaced by others that look like values in clear. Tokens have a form at least.
+fn replaced(field: &FieldPolicy, text: &str) -> Option<Verdict> {
+    match &field.mode {
+        FieldMode::FormatPreserving { .. } => Some(Verdict::Untold),
+        FieldMode::Token { .. } if text.is_empty() => Some(Verdict::Empty),
+        FieldMode::Token { form, .. } => {
+            let (_, rest) = field.split_prefix(text);
+            Some(if form.fits(&Value::Text(rest)) { Verdict::Untold } else { NO_TOKEN })
+        }
+        _ => None,
+    }
 }
 
 /// A well-formed value of a suite.
@@ -59,8 +68,9 @@ fn suite(field: &FieldPolicy, suite: Suite) -> Verdict {
 
 /// A value in binary form, or a text that a driver hands out as bytes.
 pub(super) fn bytes(field: &FieldPolicy, bytes: &[u8]) -> Verdict {
-    if is_replaced(field) {
-        return Verdict::Untold;
+    // What is no text is no token.
+    if let Some(verdict) = replaced(field, &String::from_utf8_lossy(bytes)) {
+        return verdict;
     }
     match Seen::bytes(bytes) {
         Seen::Null | Seen::Empty => Verdict::Empty,

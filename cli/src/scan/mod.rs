@@ -17,13 +17,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Prints what was found. Ends with 4 if anything is in clear.
+/// Prints what was found. Ends with 4 if anything is in clear, or if a document has nothing that a field selects, unless that is to pass.
 pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let policy = crate::policy::read(&args.rules)?;
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let hints = args.patterns.then(Hints::new).transpose()?;
-    let mut found = Found::new(args.places);
+    let mut found = Found::new(args.places, args.pass_unmatched);
     match &args.columns.sql {
         Some(sql) => table::scan(args, sql, &policy, hints.as_ref(), &interrupt, &mut found)?,
         None => {
@@ -38,8 +38,15 @@ pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure
     } else {
         found.print(out).map_err(print_failed)?;
     }
-    let bad = found.in_clear() > 0 || (args.strict && !found.hints.is_empty());
+    let bad = !found.is_ok() || (args.strict && !found.hints.is_empty());
     Ok(if bad { ExitCode::from(Exit::Data as u8) } else { ExitCode::SUCCESS })
+}
+
+/// Most places of messages that are told one by one: who makes up messages cannot make the list of them longer.
+const MAX_ELSEWHERE: usize = 500;
+
+fn values_are(n: u64) -> String {
+    if n == 1 { "1 value is".to_owned() } else { format!("{n} values are") }
 }
 
 /// What was found.
@@ -57,14 +64,19 @@ struct Found {
     max_places: usize,
     /// Fields whose values keep their format.
     untold: BTreeSet<String>,
-    /// Documents that no field applies to.
+    /// Documents and messages in which no field selects anything.
     unmatched: u64,
+    pass_unmatched: bool,
+    /// Of HL7 messages: by place that no field has, and what is wrong.
+    elsewhere: BTreeMap<(String, &'static str), u64>,
+    /// Fields and segments of HL7 messages that stay in clear, where the policy has no list of them.
+    clear_columns: BTreeSet<String>,
     /// Fields of which a source has nothing: perhaps a column has another name.
     absent: Vec<(String, String)>,
 }
 
 impl Found {
-    fn new(max_places: usize) -> Self {
+    fn new(max_places: usize, pass_unmatched: bool) -> Self {
         Self {
             source: String::new(),
             sealed: 0,
@@ -74,6 +86,9 @@ impl Found {
             max_places,
             untold: BTreeSet::new(),
             unmatched: 0,
+            pass_unmatched,
+            elsewhere: BTreeMap::new(),
+            clear_columns: BTreeSet::new(),
             absent: Vec::new(),
         }
     }
@@ -85,6 +100,15 @@ impl Found {
     fn add(&mut self, field: &str, what: &'static str, place: impl FnOnce() -> String) {
         *self.findings.entry((field.to_owned(), what)).or_default() += 1;
         self.add_place(place, || format!("{field}: {what}"));
+    }
+
+    /// Something in a message that is of no field.
+    fn elsewhere(&mut self, path: &str, what: &'static str, place: impl FnOnce() -> String) {
+        let key = (path.to_owned(), what);
+        let is_shown = self.elsewhere.len() < MAX_ELSEWHERE || self.elsewhere.contains_key(&key);
+        let key = if is_shown { key } else { ("other places".to_owned(), what) };
+        *self.elsewhere.entry(key).or_default() += 1;
+        self.add_place(place, || what.to_owned());
     }
 
     fn judged(&mut self, verdict: Verdict, field: &str, place: impl FnOnce() -> String) {
@@ -111,8 +135,12 @@ impl Found {
         self.absent.push((self.source.clone(), field.to_owned()));
     }
 
-    fn in_clear(&self) -> u64 {
-        self.findings.values().sum()
+    fn is_sealed(&self) -> bool {
+        self.findings.is_empty() && self.elsewhere.is_empty()
+    }
+
+    fn is_ok(&self) -> bool {
+        self.is_sealed() && (self.unmatched == 0 || self.pass_unmatched)
     }
 
     fn json(&self) -> Json {
@@ -121,10 +149,12 @@ impl Found {
         let places =
             self.places.iter().map(|(source, place, what)| json!({ "source": source, "place": place, "what": what }));
         let absent = self.absent.iter().map(|(source, field)| json!({ "source": source, "field": field }));
+        let elsewhere = self.elsewhere.iter();
+        let elsewhere = elsewhere.map(|((place, what), n)| json!({ "place": place, "what": what, "values": n }));
         json!({
-            "ok": self.findings.is_empty(), "sealed": self.sealed, "findings": findings.collect::<Vec<_>>(), "hints": self.hints,
+            "ok": self.is_ok(), "sealed": self.sealed, "findings": findings.collect::<Vec<_>>(), "hints": self.hints,
             "places": places.collect::<Vec<_>>(), "unmatched": self.unmatched, "absent": absent.collect::<Vec<_>>(),
-            "untold": self.untold,
+            "untold": self.untold, "elsewhere": elsewhere.collect::<Vec<_>>(), "clear_columns": self.clear_columns,
         })
     }
 
@@ -133,7 +163,10 @@ impl Found {
             writeln!(out, "{}: {place}: {}", Printable(source), Printable(what))?;
         }
         for ((field, what), n) in &self.findings {
-            writeln!(out, "field {}: {n} values are {what}", Printable(field))?;
+            writeln!(out, "field {}: {} {what}", Printable(field), values_are(*n))?;
+        }
+        for ((place, what), n) in &self.elsewhere {
+            writeln!(out, "{}: {} {what}", Printable(place), values_are(*n))?;
         }
         for (what, n) in &self.hints {
             writeln!(out, "hint: {n} other values look like {what}")?;
@@ -144,15 +177,27 @@ impl Found {
         for field in &self.untold {
             writeln!(
                 out,
-                "note: values of field {} keep their format: nobody can tell them from values in clear",
+                "note: values of field {} keep their format, or have that of tokens: nobody can tell them from such values in clear",
                 Printable(field)
             )?;
         }
-        if self.unmatched > 0 {
-            writeln!(out, "note: no field applies to {} documents", self.unmatched)?;
+        if !self.clear_columns.is_empty() {
+            let names: Vec<String> = self.clear_columns.iter().map(|name| format!("{name:?}")).collect();
+            writeln!(out, "note: in clear: {}; [hl7] of the policy has no list of what may be", names.join(", "))?;
         }
-        let verdict =
-            if self.findings.is_empty() { "nothing is in clear that the policy names" } else { "DATA IS NOT SEALED" };
+        if self.unmatched > 0 {
+            let documents = if self.unmatched == 1 { "document or message" } else { "documents or messages" };
+            let what = format!("no field of the policy selects anything in {} {documents}", self.unmatched);
+            match self.pass_unmatched {
+                true => writeln!(out, "note: {what}")?,
+                false => writeln!(out, "{what}; --pass-unmatched would pass them")?,
+            }
+        }
+        let verdict = match () {
+            () if !self.is_sealed() => "DATA IS NOT SEALED",
+            () if !self.is_ok() => "DOCUMENTS ARE AS THEY WERE",
+            () => "nothing is in clear that the policy names",
+        };
         writeln!(out, "{} values are sealed; {verdict}", self.sealed)
     }
 }

@@ -29,10 +29,6 @@ struct Listed {
 
 impl Clear {
     /// `rules`: what is sealed.
-    ///
-    /// # Errors
-    ///
-    /// [`Exit::Policy`]: the list is not one of places, or contradicts the rules.
     pub(crate) fn new(policy: &Hl7Policy, rules: &SegmentRules) -> Result<Self, Failure> {
         let versions = policy.versions.clone();
         let versions = versions.map(|known| SegmentPath::parse(VERSION).map(|path| (path, known))).transpose()?;
@@ -43,20 +39,43 @@ impl Clear {
     /// Refuses a message that the policy was not made for, and what it neither seals nor lists; or keeps in mind what stays in clear.
     pub(super) fn check(&self, message: &Message<'_>, rules: &SegmentRules) -> Result<(), Failure> {
         let refused = |why: String| Failure::new(Exit::Policy, why).at(format!("message {}", message.number()));
-        if let Some(known) = self.other_versions(message) {
+        if let Some(known) = self.other_version(message) {
             let why = "the version of the message, MSH-12, is none of those in [hl7] of the policy";
             return Err(refused(format!("{why}: {}", Vec::from_iter(known.iter().map(String::as_str)).join(", "))));
         }
+        self.find(message, rules, |path, _| {
+            let why = "the policy neither seals it nor lists it under clear in [hl7], so it would stay in clear";
+            Err(refused(format!("{path}: {why}")))
+        })
+    }
+
+    /// The versions that the policy was made for, if a message is of another one.
+    pub(crate) fn other_version(&self, message: &Message<'_>) -> Option<&BTreeSet<String>> {
+        let (path, known) = self.versions.as_ref()?;
+        let version = message.first(path, 0).and_then(|span| message.text(span).ok()).unwrap_or_default();
+        (!known.contains(version)).then_some(known)
+    }
+
+    /// Hands what the policy neither seals nor lists to `unlisted`. If it lists nothing at all, keeps in mind what stays in clear instead.
+    pub(crate) fn find(
+        &self,
+        message: &Message<'_>,
+        rules: &SegmentRules,
+        mut unlisted: impl FnMut(SegmentPath, &[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut left = HashSet::new();
-        self.unlisted(message, rules, |path, _| match self.listed {
-            None => {
-                let named = !rules.of(path.segment()).is_empty();
-                left.insert((path.segment(), named.then(|| path.to_field())));
-                Ok(())
+        message.walk(|path, value| {
+            if value.is_empty() || path.is_needed_to_read() || rules.select(&path) {
+                return Ok(());
             }
-            Some(_) => {
-                let why = "the policy neither seals it nor lists it under clear in [hl7], so it would stay in clear";
-                Err(refused(format!("{path}: {why}")))
+            match &self.listed {
+                None => {
+                    let named = !rules.of(path.segment()).is_empty();
+                    left.insert((path.segment(), named.then(|| path.to_field())));
+                    Ok(())
+                }
+                Some(listed) if listed.has(&path) => Ok(()),
+                Some(_) => unlisted(path, value),
             }
         })?;
         if left.is_empty() {
@@ -72,40 +91,8 @@ impl Clear {
         Ok(())
     }
 
-    /// The versions that the policy was made for, if the message is of none of them.
-    pub(crate) fn other_versions(&self, message: &Message<'_>) -> Option<&BTreeSet<String>> {
-        let (path, known) = self.versions.as_ref()?;
-        let version = message.first(path, 0).and_then(|span| message.text(span).ok()).unwrap_or_default();
-        (!known.contains(version)).then_some(known)
-    }
-
-    /// Whether the policy lists what stays in clear.
-    pub(crate) const fn is_listed(&self) -> bool {
-        self.listed.is_some()
-    }
-
-    /// Hands every value that no rule selects, and that is not listed, to `found`, with its path.
-    ///
-    /// # Errors
-    ///
-    /// The first of `found`.
-    pub(crate) fn unlisted<'a, E>(
-        &self,
-        message: &Message<'a>,
-        rules: &SegmentRules,
-        mut found: impl FnMut(SegmentPath, &'a [u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        message.walk(|path, value| {
-            let is_known = value.is_empty() || path.is_needed_to_read() || rules.select(&path);
-            match is_known || self.listed.as_ref().is_some_and(|listed| listed.has(&path)) {
-                true => Ok(()),
-                false => found(path, value),
-            }
-        })
-    }
-
     /// What was left in clear and is not listed.
-    pub(super) fn into_left(self) -> Vec<String> {
+    pub(crate) fn into_left(self) -> Vec<String> {
         self.left.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
     }
 }
