@@ -154,8 +154,8 @@ fn anomalies_are_told_from_ordinary_days() {
     events.extend(["08", "09", "10", "11"].map(|hour| (&*format!("2031-03-27T{hour}:30:00Z").leak(), "export", 5000)));
     write_trail(&audited.file(), &events);
     let quiet = json(world, &["--at", AT]);
-    // In his first hours `export` is held against the other one.
-    let bursts = ["12", "10", "09", "08"].map(|hour| ("burst", &*format!("2031-03-27 {hour}:00").leak()));
+    // Until he has been seen for long `export` is held against the other one.
+    let bursts = ["12", "11", "10", "09", "08"].map(|hour| ("burst", &*format!("2031-03-27 {hour}:00").leak()));
     assert_eq!(kinds(&quiet), bursts);
     let watched = json(world, &["--at", AT, "--hours", "mon-fri 07:00-19:00"]);
     let all: Vec<_> = std::iter::once(("outside-hours", "2031-03-28")).chain(bursts).collect();
@@ -182,8 +182,14 @@ fn a_new_actor_and_a_clock_that_is_ahead_are_anomalies() {
     };
     assert_eq!(kinds(&with(&[])), []);
     let stolen = with(&[("2031-03-27T12:10:00Z", "intruder", 1_000_000)]);
-    assert_eq!(kinds(&stolen), [("burst", "2031-03-27 12:00")]);
-    assert!(stolen["audit"]["anomalies"][0]["what"].as_str().expect("words").contains("first hours of intruder"));
+    assert_eq!(kinds(&stolen), [("burst", "2031-03-27 12:00")], "the first day of a trail has new actors alone");
+    let later = with(&[("2031-03-28T12:10:00Z", "intruder", 7), ("2031-03-28T13:10:00Z", "another", 8)]);
+    assert_eq!(kinds(&later), [("new-actor", "2031-03-28")]);
+    let what = later["audit"]["anomalies"][0]["what"].as_str().expect("words");
+    assert_eq!(what, "another, intruder opened values for the first time, 15 of them on this day");
+    assert!(
+        stolen["audit"]["anomalies"][0]["what"].as_str().expect("words").contains("intruder is not known for long")
+    );
     assert_eq!(stolen["audit"]["actors"], serde_json::json!(["intruder", "patient-api"]));
     let ahead = with(&[("2031-04-30T12:10:00Z", "intruder", 900_000)]);
     assert_eq!(kinds(&ahead), [("future", "2031-04-30 12:10")]);
@@ -323,10 +329,28 @@ fn tokens_indexes_formats_and_manifests_are_in_the_matrix() {
         let field = fields.iter().find(|field| field["field"] == "p.mrn").expect("the field");
         field["index"].as_str().expect("a text").to_owned()
     };
-    let rows = MODERN.replace("[fields.\"p.mrn\"]\n", "[fields.\"p.mrn\"]\nrows = 1000000\n");
+    let rows = MODERN.replace("version = 1\n", "version = 1\nrows = 1000000\n");
     assert_eq!(index(&rows), "lookup (digits, 12 bits, partition default); rows = 1000000");
     assert_eq!(index(MODERN), "lookup (digits, 12 bits, partition default); NO ROWS STATED, SO THE BITS ARE UNCHECKED");
+    let shows = |policy: &str| {
+        world.write("modern.toml", policy);
+        let made = json(&world, &["--policy", "modern.toml"]);
+        let fields = made["fields"].as_array().expect("fields");
+        let field = fields.iter().find(|field| field["field"] == "p.mrn").expect("the field");
+        field["shows"].as_str().expect("a text").to_owned()
+    };
+    assert_eq!(shows(&rows), "length; by index lookup in part which values are equal");
+    let wide = MODERN.replace("bits = 12", "bits = 62");
+    assert_eq!(shows(&wide), "length; by index lookup WHICH VALUES ARE EQUAL, unless checked bits say otherwise");
+    let unique = MODERN.replace("bits = 12", "bits = 63\nunique = true");
+    assert_eq!(shows(&unique), "length; by index lookup which values are equal");
+    world.write("modern.toml", MODERN);
     let text = report(&world, &["--policy", "modern.toml"]).expect(0, &[]);
+    assert!(text.stdout_text().contains("row: $.id") && !text.stdout_text().contains("$.id, $.id"), "once");
+    assert!(!text.stdout_text().contains("suite <br>") && text.stdout_text().contains("1 retention warning "));
+    let formats = made["controls"].as_array().expect("controls").iter().find(|row| row["clause"] == "FF1");
+    let measured = &formats.expect("the row")["measured"];
+    assert_eq!(*measured, serde_json::json!(["format-preserving, NOT AUTHENTICATED: p.number"]));
     for said in [
         "1 format-preserving, NOT AUTHENTICATED",
         "[documents]: device (manifest NONE), patient (manifest required)",

@@ -5,17 +5,27 @@ use crate::evidence::Watch;
 use crate::time::{self, DAY, HOUR};
 use crate::trail::Anomaly;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// Fewest values in an hour that are a burst, however few there are otherwise.
 const BURST_MIN: u64 = 100;
 /// Fewest hours to compare with.
 const BURST_HOURS: usize = 3;
+/// Hours in which an actor has opened values of a field, and hours since the first of them, before he is known: two weeks.
+pub(crate) const KNOWN_HOURS: usize = 100;
+const KNOWN_SINCE: u64 = 14 * HOURS_OF_DAY;
+const HOURS_OF_DAY: u64 = DAY / HOUR;
+/// Most new actors that are named.
+const NAMED: usize = 5;
+
+/// Opened values of each hour, by actor and field.
+type Opened = BTreeMap<Pair, BTreeMap<u64, u64>>;
 
 /// All of them, the latest first.
 pub(crate) fn find(counts: &Counts, watch: &Watch) -> Vec<Anomaly> {
     let mut found = counts.singly.clone();
     bursts(&counts.opened, watch, &mut found);
+    new_actors(&counts.opened, &mut found);
     let mut add = |kind, at, what| found.push(Anomaly { kind, at, what });
     for ((day, actor, what), n) in &counts.failures {
         add("failures", time::date(day * DAY), format!("{n} times, of {actor}, {what}"));
@@ -51,58 +61,120 @@ pub(crate) fn find(counts: &Counts, watch: &Watch) -> Vec<Anomaly> {
     found
 }
 
-/// Hours in which an actor opened far more values of a field than is usual. What is usual is what he opened in his hours before; of his first
-/// ones, what other actors open. Later hours of his own are no excuse: whoever steals an identity would make them himself.
-fn bursts(opened: &BTreeMap<Pair, BTreeMap<u64, u64>>, watch: &Watch, found: &mut Vec<Anomaly>) {
-    for ((actor, field), hours) in opened {
-        let mut before = Median::default();
-        let mut others = None;
-        for (&hour, &values) in hours {
-            let own = before.value().filter(|_| before.len() >= BURST_HOURS);
-            let usual = match own {
-                Some(median) => Usual::Own(median),
-                None => *others.get_or_insert_with(|| of_others(opened, actor, field)),
-            };
-            before.add(values);
-            let (limit, than) = match usual {
-                Usual::Own(median) => {
-                    (median.saturating_mul(watch.burst.into()), format!("{median} in a median hour before"))
+/// Hours in which an actor opened far more values of a field than is usual, or of all fields together, where none of them says it already.
+fn bursts(opened: &Opened, watch: &Watch, found: &mut Vec<Anomaly>) {
+    let mut totals = Opened::new();
+    for ((actor, _), hours) in opened {
+        let total = totals.entry((actor.clone(), "all fields".to_owned())).or_default();
+        hours.iter().for_each(|(hour, values)| *total.entry(*hour).or_default() += values);
+    }
+    let mut told = BTreeSet::new();
+    for (sums, of_fields) in [(opened, true), (&totals, false)] {
+        for ((actor, field), hours) in sums {
+            for Burst { hour, values, than } in bursts_of(sums, actor, field, hours, watch) {
+                if told.insert((actor, hour)) || of_fields {
+                    let what = format!("{actor} opened {values} values of {field} within this hour, {than}");
+                    found.push(Anomaly { kind: "burst", at: time::minute(hour * HOUR), what });
                 }
-                Usual::Others(median) => (
-                    median.saturating_mul(watch.burst.into()),
-                    format!("in one of the first hours of {actor}; {median} in a median hour of others"),
-                ),
-                Usual::Unknown => {
-                    (watch.unknown_max, "and nobody has opened enough before to say what is usual".to_owned())
-                }
-            };
-            if values >= BURST_MIN && values > limit {
-                found.push(Anomaly {
-                    kind: "burst",
-                    at: time::minute(hour * HOUR),
-                    what: format!("{actor} opened {values} values of {field} within this hour, {than}"),
-                });
             }
         }
     }
+}
+
+struct Burst {
+    hour: u64,
+    values: u64,
+    /// What it is more than.
+    than: String,
+}
+
+/// What is usual is what an actor opened in his hours before, once he is known for long; later hours of his own are no excuse: whoever steals
+/// an identity would make them himself. Until then he could make what is usual step by step, so that it is the least that it ever was for
+/// him, and no more than what others open.
+fn bursts_of(sums: &Opened, actor: &str, field: &str, hours: &BTreeMap<u64, u64>, watch: &Watch) -> Vec<Burst> {
+    let (mut before, mut least, mut others, mut found) = (Median::default(), u64::MAX, None, Vec::new());
+    let first = hours.keys().next().copied().unwrap_or_default();
+    for (&hour, &values) in hours {
+        let own = before.value().filter(|_| before.len() >= BURST_HOURS);
+        least = least.min(own.unwrap_or(u64::MAX));
+        let is_known = before.len() >= KNOWN_HOURS && hour - first >= KNOWN_SINCE;
+        let usual = match own {
+            Some(median) if is_known => Usual::Own(median),
+            _ => match *others.get_or_insert_with(|| of_others(sums, actor, field)) {
+                Usual::Others(median) if median < least => Usual::Others(median),
+                other if own.is_none() => other,
+                _ => Usual::Least(least),
+            },
+        };
+        before.add(values);
+        let (limit, than) = match usual {
+            Usual::Own(median) => {
+                (median.saturating_mul(watch.burst.into()), format!("{median} in a median hour before"))
+            }
+            Usual::Least(median) => (
+                median.saturating_mul(watch.burst.into()),
+                format!("{median} in a median hour when that was least, and {actor} is not known for long"),
+            ),
+            Usual::Others(median) => (
+                median.saturating_mul(watch.burst.into()),
+                format!("{median} in a median hour of others, and {actor} is not known for long"),
+            ),
+            Usual::Unknown => {
+                (watch.unknown_max, "and nobody has opened enough before to say what is usual".to_owned())
+            }
+        };
+        if values >= BURST_MIN && values > limit {
+            found.push(Burst { hour, values, than });
+        }
+    }
+    found
 }
 
 /// How many values of a field are usual in an hour.
 #[derive(Clone, Copy)]
 enum Usual {
     Own(u64),
+    Least(u64),
     Others(u64),
     Unknown,
 }
 
-fn of_others(opened: &BTreeMap<Pair, BTreeMap<u64, u64>>, actor: &str, field: &str) -> Usual {
-    let others = opened.iter().filter(|((other, of), _)| other != actor && of == field);
+fn of_others(sums: &Opened, actor: &str, field: &str) -> Usual {
+    let others = sums.iter().filter(|((other, of), _)| other != actor && of == field);
     let mut hours: Vec<u64> = others.flat_map(|(_, hours)| hours.values().copied()).collect();
     if hours.len() < BURST_HOURS {
         return Usual::Unknown;
     }
     hours.sort_unstable();
     Usual::Others(hours[hours.len() / 2])
+}
+
+/// Actors that open values for the first time, together for each day: what one of many names opens need not be a burst. Whoever is there
+/// within a day of the first value that anybody opened is not new.
+fn new_actors(opened: &Opened, found: &mut Vec<Anomaly>) {
+    let mut first_of: BTreeMap<&str, u64> = BTreeMap::new();
+    for ((actor, _), hours) in opened {
+        for &hour in hours.keys().take(1) {
+            let first = first_of.entry(actor).or_insert(hour);
+            *first = hour.min(*first);
+        }
+    }
+    let Some(begin) = first_of.values().min().copied() else { return };
+    let mut days: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for (actor, first) in first_of.iter().filter(|(_, first)| **first - begin >= HOURS_OF_DAY) {
+        days.entry(first / HOURS_OF_DAY).or_default().push(actor);
+    }
+    for (day, actors) in days {
+        let of_day = day * HOURS_OF_DAY..(day + 1) * HOURS_OF_DAY;
+        // Names are in order.
+        let new = opened.iter().filter(|((actor, _), _)| actors.binary_search(&actor.as_str()).is_ok());
+        let values: u64 = new.flat_map(|(_, hours)| hours.range(of_day.clone())).map(|(_, values)| values).sum();
+        let more = actors.len().saturating_sub(NAMED);
+        let names = actors[..actors.len() - more].join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let what = format!("{names}{more} opened values for the first time, {values} of them on this day");
+        found.push(Anomaly { kind: "new-actor", at: time::date(day * DAY), what });
+    }
 }
 
 /// The median of numbers that come one after the other: the lower half in one heap, the upper half, which has the median, in the other.
@@ -166,7 +238,73 @@ mod tests {
         // A new actor is held against others, however often he does it again afterwards.
         let api = ("api", &[100, 100, 100, 100][..]);
         assert_eq!(found(&[api, ("thief", &[1_000_000])]).len(), 1);
-        assert_eq!(found(&[api, ("thief", &[1_000_000; 5])]).len(), BURST_HOURS);
+        assert_eq!(found(&[api, ("thief", &[1_000_000; 5])]).len(), 5);
         assert_eq!(found(&[api, ("export", &[1000; 5])]), [] as [&str; 0]);
+    }
+
+    /// What `actor` opened, in each hour as many values, of one field.
+    fn opened(all: &[(&str, &str, &[u64])]) -> Opened {
+        let hours = |values: &[u64]| values.iter().enumerate().map(|(hour, n)| (hour as u64, *n)).collect();
+        all.iter().map(|(actor, field, values)| (((*actor).into(), (*field).into()), hours(values))).collect()
+    }
+
+    fn found(opened: &Opened) -> Vec<String> {
+        let mut found = Vec::new();
+        bursts(opened, &Watch { hours: None, burst: 10, unknown_max: 10_000 }, &mut found);
+        found.into_iter().map(|anomaly| format!("{} {}", anomaly.at, anomaly.what)).collect()
+    }
+
+    #[test]
+    fn who_is_new_does_not_become_usual_step_by_step() {
+        let ramp = [1000, 1000, 1000, 10_000, 10_000, 10_000, 100_000, 100_000, 100_000, 100_000, 100_000, 100_000];
+        let mut hours = ramp.to_vec();
+        hours.push(1_000_000);
+        // Ten times what others open is the most; without others ten times his own least.
+        assert_eq!(found(&opened(&[("api", "f", &[100; 20]), ("thief", "f", &hours)])).len(), 10);
+        assert_eq!(found(&opened(&[("thief", "f", &hours)])).len(), 7);
+    }
+
+    #[test]
+    fn who_is_known_for_long_is_held_against_himself() {
+        let export = |hours: u64, last: u64| {
+            let values = (0..hours).map(|n| (n * last / hours, 5000)).chain([(last, 5000)]);
+            let mut all = opened(&[("api", "f", &[100; 20])]);
+            all.insert(("export".into(), "f".into()), values.collect());
+            found(&all).into_iter().filter(|what| what.starts_with(&time::minute(last * HOUR))).count()
+        };
+        assert_eq!(export(KNOWN_HOURS as u64, KNOWN_SINCE), 0);
+        assert_eq!(export(KNOWN_HOURS as u64 - 1, KNOWN_SINCE), 1, "too few hours");
+        assert_eq!(export(KNOWN_HOURS as u64, KNOWN_SINCE - 1), 1, "too few days");
+    }
+
+    #[test]
+    fn values_that_are_spread_over_fields_add_up() {
+        let fields: Vec<String> = (0..114).map(|n| format!("f{n:03}")).collect();
+        let spread = fields.iter().map(|field| ("thief", field.as_str(), &[99_u64][..]));
+        let mut all: Vec<_> = spread.collect();
+        let alone = found(&opened(&all));
+        assert_eq!(alone.len(), 1, "{alone:?}");
+        assert!(alone[0].contains("thief opened 11286 values of all fields"), "{alone:?}");
+        all.push(("api", "f000", &[100, 100, 100]));
+        assert_eq!(found(&opened(&all)).len(), 1);
+        // What a field says already is not said again.
+        let two = opened(&[("thief", "f", &[20_000]), ("thief", "g", &[1])]);
+        assert_eq!(found(&two).len(), 1);
+        assert!(found(&two)[0].contains("values of f "));
+    }
+
+    #[test]
+    fn new_actors_are_told_together() {
+        let mut all = opened(&[("api", "f", &[100; 30])]);
+        let mut found = Vec::new();
+        new_actors(&all, &mut found);
+        assert!(found.is_empty(), "a trail begins with somebody");
+        for name in ["a", "b", "c", "d", "e", "f", "g"] {
+            all.insert((name.into(), "f".into()), [(47, 9), (48, 1000)].into());
+        }
+        new_actors(&all, &mut found);
+        let said: Vec<_> = found.iter().map(|anomaly| (anomaly.kind, &*anomaly.at, &*anomaly.what)).collect();
+        let what = "a, b, c, d, e and 2 more opened values for the first time, 63 of them on this day";
+        assert_eq!(said, [("new-actor", "1970-01-02", what)]);
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn rows(evidence: &Evidence, report: &Report) -> Vec<Row> {
     controls().into_iter().map(of).collect()
 }
 
-fn counted(n: usize, what: &str) -> String {
+pub(crate) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
@@ -196,6 +196,10 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
                 }
             }
         }
+        "formats" => format!(
+            "format-preserving, NOT AUTHENTICATED: {}",
+            named(report, |field| field.mode == "format-preserving")
+        ),
         "tokens" => {
             let by = |mode| named(report, |field| field.mode == mode);
             format!(

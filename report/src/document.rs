@@ -1,5 +1,7 @@
 //! The report as headings, texts, tables and charts, from which Markdown and HTML are made alike.
 
+use crate::anomalies::KNOWN_HOURS;
+use crate::controls::counted;
 use crate::time;
 use crate::{Report, chart::Chart};
 use keyfold::KeyState;
@@ -117,9 +119,12 @@ fn overview(report: &Report) -> Section {
     rows.push(row![
         "To look at",
         format!(
-            "{} anomalies, {} retention warnings",
-            report.audit.as_ref().map_or(0, |audit| audit.anomalies.len()),
-            report.retention.len()
+            "{}, {}",
+            match report.audit.as_ref().map_or(0, |audit| audit.anomalies.len()) {
+                1 => "1 anomaly".to_owned(),
+                n => format!("{n} anomalies"),
+            },
+            counted(report.retention.len(), "retention warning")
         )
     ]);
     Section { title: "Overview", blocks: vec![table("The keyring at a glance", &["What", "State"], rows)] }
@@ -132,7 +137,11 @@ fn matrix(report: &Report) -> Section {
             lines([Some(field.field.clone()), class.or_else(|| Some("no identifier".to_owned()))]),
             field.service.clone().into(),
             lines([
-                Some(format!("{}, suite {}", field.mode, field.suites.join(", "))),
+                // Values that keep their format are of none.
+                Some(match field.suites.is_empty() {
+                    true => field.mode.to_owned(),
+                    false => format!("{}, suite {}", field.mode, field.suites.join(", ")),
+                }),
                 Some(field.algorithm.to_owned()),
                 Some(format!("type {}, padding {}", field.value_type, field.padding)),
                 field.migrates.then(|| "IN MIGRATION: values in clear may be read".to_owned()),
@@ -147,7 +156,7 @@ fn matrix(report: &Report) -> Section {
                 None => "-".into(),
             },
             field.keys.clone().into(),
-            lines([Some(field.shows.to_owned()), Some(format!("index: {}", field.index))]),
+            lines([Some(field.shows.clone()), Some(format!("index: {}", field.index))]),
         ]
     };
     let rows = report.fields.iter().map(row).collect();
@@ -331,8 +340,9 @@ fn audit(report: &Report) -> Section {
         None => "No usual hours were given (--hours)".to_owned(),
     };
     blocks.push(Block::Text(format!(
-        "An anomaly is worth a look and need not be wrong. {hours}; a burst is more than {} times a median hour of the actor before, in his first \
-         hours of those of others, and more than {} values where there is nothing to compare with.",
+        "An anomaly is worth a look and need not be wrong. {hours}; a burst is more than {} times a median hour of the actor before, of an \
+         actor who is not known for two weeks and {KNOWN_HOURS} hours the smaller of that and of others, and more than {} values where there is \
+         nothing to compare with.",
         report.burst, report.burst_first
     )));
     let rows: Vec<_> = audit

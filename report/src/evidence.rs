@@ -93,7 +93,8 @@ impl Trail {
 pub struct Watch {
     /// When values are usually opened and keys changed; `None`: at any time.
     pub hours: Option<Hours>,
-    /// An hour in which one actor opens more than so many times as many values of a field as in a median hour before is a burst.
+    /// An hour in which one actor opens more than so many times as many values of a field, or of all, as in a median hour before is a burst;
+    /// for who is not known for long that of others, if it is less.
     pub burst: u32,
     /// Most values of a field that an actor opens in an hour where nobody can say what is usual.
     pub unknown_max: u64,

@@ -8,6 +8,7 @@ use keyfold::{
     RowBinding,
 };
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ pub struct FieldRow {
     /// How values are found: by the mode, and by each blind index with its bits.
     pub index: String,
     /// What whoever sees the sealed values learns.
-    pub shows: &'static str,
+    pub shows: String,
     /// When its keys are replaced.
     pub rotation: String,
     /// When the newest of its keys was made (RFC 3339).
@@ -178,8 +179,9 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
         row_binding: match &policy.mode {
             // Such values are bound to their path in the document, and that to what its section says.
             FieldMode::Document => {
-                let kinds = keyring.policy.documents().filter_map(|kind| bound(&kind.row_binding));
-                Some(kinds.collect::<Vec<_>>().join(", ")).filter(|bound| !bound.is_empty())
+                let kinds: BTreeSet<_> =
+                    keyring.policy.documents().filter_map(|kind| bound(&kind.row_binding)).collect();
+                Some(Vec::from_iter(kinds).join(", ")).filter(|bound| !bound.is_empty())
             }
             _ => bound(&policy.row_binding),
         },
@@ -191,7 +193,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             _ => "other".to_owned(),
         },
         index: indexes(policy, index),
-        shows,
+        shows: shown(policy, shows),
         rotation: match (partition, keyring.rotation.data_age) {
             (Some(_), _) => "by hand".to_owned(),
             (None, Some(age)) => format!("after {}", time::length(age.as_secs())),
@@ -235,6 +237,20 @@ pub(crate) fn manifest_rule(kind: &DocumentPolicy) -> &'static str {
         ManifestRule::Written => "WRITTEN, NOT REQUIRED",
         ManifestRule::None => "NONE",
     }
+}
+
+/// What the mode shows, and each blind index. Bits that were not checked against the rows of the table may be so many that hardly two values
+/// share a token by chance.
+fn shown(policy: &FieldPolicy, by_mode: &str) -> String {
+    let of = |index: &keyfold::IndexPolicy| {
+        let what = match () {
+            () if index.is_full_width() => "which values are equal",
+            () if policy.table_rows.is_some() => "in part which values are equal",
+            () => "WHICH VALUES ARE EQUAL, unless checked bits say otherwise",
+        };
+        format!("by index {} {what}", index.name)
+    };
+    std::iter::once(by_mode.to_owned()).chain(policy.indexes.iter().map(of)).collect::<Vec<_>>().join("; ")
 }
 
 /// What the mode lets find, and each blind index, with the rows that their bits were checked against.

@@ -73,7 +73,7 @@ pub struct DayUse {
 /// Something that is worth a look. It need not be wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Anomaly {
-    /// Its name: `burst`, `failures`, `outside-hours`, `break-glass`, `recovery`, `clear-values`, `lost-events`, `future`, `unreadable`.
+    /// Its name: `burst`, `new-actor`, `failures`, `outside-hours`, `break-glass`, `recovery`, `clear-values`, `lost-events`, `future`, `unreadable`.
     pub kind: &'static str,
     /// When: a day or an hour (UTC).
     pub at: String,

@@ -47,8 +47,8 @@ pub(crate) struct Report {
     /// another time is an anomaly.
     #[arg(long, value_name = "HOURS")]
     pub(crate) hours: Option<Hours>,
-    /// An hour in which one actor opens more than so many times as many values of a field as in his median hour before is an anomaly. His
-    /// first three hours are held against those of others.
+    /// An hour in which one actor opens more than so many times as many values of a field, or of all fields, as in his median hour before is
+    /// an anomaly. Until he has opened values in 100 hours of two weeks and more, he is held against others as well.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub(crate) burst: u32,
     /// Where there is nothing to compare with, an hour with more than so many opened values of a field is an anomaly.
