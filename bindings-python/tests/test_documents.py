@@ -95,7 +95,7 @@ def test_many_at_once(ring: keyfold.Keyring) -> None:
     # More than a chunk.
     long = TEXT.replace('"n":1.50', '"n":"' + "x" * 400_000 + '"')
     assert documents.reveal_many(documents.protect_many([long] * 7)) == [long] * 7
-    for wrong, error in [("{", keyfold.InvalidInput), ('{"x":1}', keyfold.InvalidInput), (sealed[0], keyfold.PolicyRefused)]:
+    for wrong, error in [("{", keyfold.InvalidInput), ('{"x":1}', keyfold.PolicyRefused), (sealed[0], keyfold.PolicyRefused)]:
         with pytest.raises(error) as refused:
             documents.protect_many([TEXT, wrong, TEXT])
         assert refused.value.row == 1
