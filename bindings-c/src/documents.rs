@@ -58,14 +58,18 @@ impl kf_documents {
     ///
     /// # Safety
     ///
-    /// `write` is a function of the program's that may be called with `user`.
+    /// `text` is NULL or valid for `text_len` bytes; `write` is a function of the program's that may be called with `user`.
     unsafe fn transform(
         &self,
         direction: Direction,
-        text: &[u8],
-        write: unsafe extern "C" fn(*mut c_void, *const c_char, usize) -> i32,
+        text: *const c_char,
+        text_len: usize,
+        write: kf_document_fn,
         user: *mut c_void,
     ) -> Outcome<()> {
+        let write = write.ok_or(NO_FUNCTION)?;
+        // SAFETY: this function's contract.
+        let text = unsafe { input(text.cast::<u8>(), text_len) }?;
         let texts = [DocumentText { content: text, line: 1 }];
         let made = self.cipher(direction)?.transform_all(&texts).map_err(Error::from)?;
         let made = made.texts.first().map_or(&[][..], |text| text);
@@ -155,12 +159,9 @@ pub unsafe extern "C" fn kf_document_protect(
 ) -> kf_result {
     boundary(error, || {
         let documents = held(documents)?;
-        let write = write.ok_or(NO_FUNCTION)?;
-        // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
-        let text = unsafe { input(text.cast::<u8>(), text_len) }?;
         let direction = Direction::Protect { seal_sealed: documents.flags & KF_SEAL_SEALED != 0 };
-        // SAFETY: the contract of the header for kf_document_fn.
-        unsafe { documents.transform(direction, text, write, user) }
+        // SAFETY: the contract of the header: pointers are NULL or valid for their lengths, and that of kf_document_fn.
+        unsafe { documents.transform(direction, text, text_len, write, user) }
     })
 }
 
@@ -183,11 +184,8 @@ pub unsafe extern "C" fn kf_document_reveal(
 ) -> kf_result {
     boundary(error, || {
         let documents = held(documents)?;
-        let write = write.ok_or(NO_FUNCTION)?;
-        // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
-        let text = unsafe { input(text.cast::<u8>(), text_len) }?;
-        // SAFETY: the contract of the header for kf_document_fn.
-        unsafe { documents.transform(Direction::Reveal, text, write, user) }
+        // SAFETY: the contract of the header: pointers are NULL or valid for their lengths, and that of kf_document_fn.
+        unsafe { documents.transform(Direction::Reveal, text, text_len, write, user) }
     })
 }
 
