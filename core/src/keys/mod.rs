@@ -6,7 +6,7 @@ mod secret;
 
 pub(crate) use derive::{KeySchedule, Purpose};
 #[cfg(feature = "std")]
-pub(crate) use derive::{expand_sha256, hmac_sha256};
+pub(crate) use derive::{expand_sha256, expand_sha512, hmac_sha256};
 #[cfg(feature = "std")]
 pub use identity::ChainId;
 pub(crate) use identity::KeyIdentity;
