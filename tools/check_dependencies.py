@@ -23,9 +23,14 @@ def parts(version):
 
 def main():
     packages = load("Cargo.lock")["package"]
-    banned = set(load("deny.toml")["bans"]["deny"])
+    # Banned everywhere, or but for those that may need it.
+    banned = dict((ban, []) if isinstance(ban, str) else (ban["name"], ban["wrappers"]) for ban in load("deny.toml")["bans"]["deny"])
     floors = load("tools/floors.toml")["floors"]
-    problems = [f"{p['name']} {p['version']} is banned by deny.toml" for p in packages if p["name"] in banned]
+    problems = [f"{p['name']} {p['version']} is banned by deny.toml" for p in packages if banned.get(p["name"]) == []]
+    for package in packages:
+        for needed in {dependency.split()[0] for dependency in package.get("dependencies", [])}:
+            if banned.get(needed) and package["name"] not in banned[needed]:
+                problems.append(f"{package['name']} needs {needed}, which deny.toml allows {', '.join(banned[needed])} alone")
     checked = 0
     for package in packages:
         if package["name"] in floors:

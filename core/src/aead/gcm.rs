@@ -9,9 +9,11 @@ use zeroize::Zeroize;
 
 /// An AES-256-GCM key, expanded for its backend.
 ///
-/// RustCrypto erases it on drop; ring does not erase keys (docs/THREAT-MODEL.md §5).
+/// RustCrypto and aws-lc-rs erase it on drop; ring does not erase keys (docs/THREAT-MODEL.md §5).
 #[allow(clippy::large_enum_variant, reason = "one lives per nonce prefix, and a box would cost a cache miss per value")]
 pub(crate) enum GcmKey {
+    #[cfg(feature = "aws-lc-rs")]
+    AwsLcRs(aws_lc_rs::aead::LessSafeKey),
     #[cfg(feature = "ring")]
     Ring(ring::aead::LessSafeKey),
     RustCrypto(Aes256Gcm),
@@ -27,6 +29,11 @@ pub(crate) struct SealedWith {
 impl GcmKey {
     pub(crate) fn new(backend: Backend, key: &[u8; 32]) -> Self {
         match backend {
+            #[cfg(feature = "aws-lc-rs")]
+            Backend::AwsLcRs => {
+                let key = aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM, key);
+                Self::AwsLcRs(aws_lc_rs::aead::LessSafeKey::new(key.expect("the key has 32 bytes")))
+            }
             #[cfg(feature = "ring")]
             Backend::Ring => {
                 let key = ring::aead::UnboundKey::new(&ring::aead::AES_256_GCM, key).expect("the key has 32 bytes");
@@ -45,6 +52,13 @@ impl GcmKey {
     pub(crate) fn seal(&self, proposed: [u8; GCM_NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Result<SealedWith> {
         const TOO_LONG: Error = Error::new(ErrorKind::LimitExceeded, "longer than AES-GCM allows");
         let tag = match self {
+            #[cfg(feature = "aws-lc-rs")]
+            Self::AwsLcRs(key) => {
+                let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(proposed);
+                let aad = aws_lc_rs::aead::Aad::from(aad);
+                let tag = key.seal_in_place_separate_tag(nonce, aad, body).map_err(|_| TOO_LONG)?;
+                tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes")
+            }
             #[cfg(feature = "ring")]
             Self::Ring(key) => {
                 let nonce = ring::aead::Nonce::assume_unique_for_key(proposed);
@@ -76,6 +90,11 @@ impl GcmKey {
             return Err(OpenFailed);
         };
         let opened = match self {
+            #[cfg(feature = "aws-lc-rs")]
+            Self::AwsLcRs(key) => {
+                let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(nonce);
+                key.open_in_place(nonce, aws_lc_rs::aead::Aad::from(aad), body_and_tag).is_ok()
+            }
             #[cfg(feature = "ring")]
             Self::Ring(key) => {
                 let nonce = ring::aead::Nonce::assume_unique_for_key(nonce);

@@ -15,10 +15,13 @@ pub(crate) use gcm::GcmKey;
 pub(crate) use siv::{SivCipher, SivKey};
 pub(crate) use xaes::XaesKey;
 
-/// Which library computes AES-256-GCM.
+/// Which library computes AES-256-GCM: the first of [`ALL`](Self::ALL), chosen when the program is built.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Backend {
+    /// aws-lc-rs, for bulk speed. For XAES key derivation and AES-SIV it stands beside RustCrypto as ring does. Not its validated module.
+    #[cfg(feature = "aws-lc-rs")]
+    AwsLcRs,
     /// ring. It exposes no AES block, so XAES key derivation and AES-SIV are RustCrypto under it too.
     #[cfg(feature = "ring")]
     Ring,
@@ -29,6 +32,8 @@ pub enum Backend {
 impl Backend {
     /// Every backend of this build.
     pub const ALL: &'static [Self] = &[
+        #[cfg(feature = "aws-lc-rs")]
+        Self::AwsLcRs,
         #[cfg(feature = "ring")]
         Self::Ring,
         Self::RustCrypto,
@@ -38,6 +43,8 @@ impl Backend {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            #[cfg(feature = "aws-lc-rs")]
+            Self::AwsLcRs => "aws-lc-rs",
             #[cfg(feature = "ring")]
             Self::Ring => "ring",
             Self::RustCrypto => "RustCrypto",
@@ -46,7 +53,7 @@ impl Backend {
 }
 
 impl Default for Backend {
-    /// ring where it is built in, RustCrypto elsewhere.
+    /// aws-lc-rs where it is built in, else ring, else RustCrypto.
     fn default() -> Self {
         Self::ALL[0]
     }

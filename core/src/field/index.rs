@@ -1,13 +1,12 @@
 //! Tokens of a blind index: what a writer stores beside a value, and what a reader looks for (DESIGN F21).
 
 use super::live::LiveKeys;
-use super::used::Uses;
 use super::{Field, WRONG_CLASS, check_type};
 use crate::audit::Use;
 use crate::column::{ColumnValues, RowError};
 use crate::context::{NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{Keyring, Material, OpenKey};
+use crate::keyring::{Material, OpenKey};
 use crate::keys::Secret;
 use crate::lookup::{IndexPolicy, Token, Tokens};
 use crate::policy::FieldPolicy;
@@ -29,11 +28,10 @@ impl Field {
             return Err(Error::new(ErrorKind::PolicyRefused, "the field has no such index")
                 .with_detail(format!("{}, index {name}", self.policy.name)));
         };
-        let keys = LiveKeys::of(&self.ring, &self.policy.indexes[at].partition)?;
+        let keys = LiveKeys::of(self.ring, &self.policy.name, &self.policy.indexes[at].partition)?;
         let bound = Strings::new(NameKind::Field, &self.policy.name, &self.context)?;
         let head = IndexPolicy::head(&bound.to_bytes());
-        let uses = Uses::new(&self.ring, &self.policy.name);
-        let indexer = Indexer { ring: self.ring, policy: self.policy, at, head, keys, uses };
+        let indexer = Indexer { policy: self.policy, at, head, keys };
         indexer.ready().await?;
         Ok(indexer)
     }
@@ -41,13 +39,11 @@ impl Field {
 
 /// Makes the tokens of one index of a field. Opens no value. Shared freely between threads.
 pub struct Indexer {
-    ring: Keyring,
     policy: Arc<FieldPolicy>,
     /// Which of the field's indexes.
     at: usize,
     head: Vec<u8>,
     keys: LiveKeys,
-    uses: Uses,
 }
 
 impl Indexer {
@@ -76,7 +72,7 @@ impl Indexer {
     ///
     /// As for [`Field::indexer`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
     pub async fn ready(&self) -> Result<&Self> {
-        self.keys.ready(&self.ring).await.map_err(|error| self.uses.failed(error))?;
+        self.keys.ready().await?;
         Ok(self)
     }
 
@@ -90,12 +86,12 @@ impl Indexer {
     /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): a key has been held for as long as the cache policy allows;
     ///   [`ready`](Self::ready) renews it. A key that was revoked gives the error that revoked it.
     pub fn tokens(&self, value: Value<'_>) -> Result<Tokens> {
-        let tokens = self.keys.sealing(&self.ring).and_then(|key| {
+        let tokens = self.keys.sealing().and_then(|key| {
             let tokens = self.tokens_under(&key, &value)?;
-            self.uses.count(key.key_id, Use::Sealed, 1);
+            self.keys.uses.count(key.key_id, Use::Sealed, 1);
             Ok(tokens)
         });
-        tokens.map_err(|error| self.uses.failed(error))
+        tokens.map_err(|error| self.keys.uses.failed(error))
     }
 
     /// As [`tokens`](Self::tokens), for each row of a column.
@@ -104,11 +100,11 @@ impl Indexer {
     ///
     /// As for [`tokens`](Self::tokens), with the row. Nothing is returned for the other rows.
     pub fn tokens_column(&self, values: &(impl ColumnValues + ?Sized)) -> Result<Vec<Tokens>, RowError> {
-        let failed = |row| move |error| RowError { row, error: self.uses.failed(error) };
-        let key = self.keys.sealing(&self.ring).map_err(failed(0))?;
+        let failed = |row| move |error| RowError { row, error: self.keys.uses.failed(error) };
+        let key = self.keys.sealing().map_err(failed(0))?;
         let of_row = |row| self.tokens_under(&key, &values.value(row)).map_err(failed(row));
         let tokens: Vec<Tokens> = (0..values.len()).map(of_row).collect::<Result<_, _>>()?;
-        self.uses.count(key.key_id, Use::Sealed, values.len() as u64);
+        self.keys.uses.count(key.key_id, Use::Sealed, values.len() as u64);
         Ok(tokens)
     }
 
@@ -126,18 +122,17 @@ impl Indexer {
     ///   shortest of the index.
     /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): as for [`tokens`](Self::tokens).
     pub fn search_tokens(&self, value: Value<'_>) -> Result<Vec<Token>> {
-        self.search(&value).map_err(|error| self.uses.failed(error))
+        self.search(&value).map_err(|error| self.keys.uses.failed(error))
     }
 
     fn search(&self, value: &Value<'_>) -> Result<Vec<Token>> {
-        self.ring.check_open()?;
+        let now = self.keys.now()?;
         check_type(&self.policy, value)?;
-        let now = self.ring.time();
         let one = |key: &Arc<OpenKey>| {
             key.check_usable(now)?;
             let token = self.index().search_token(index_key(key)?, &self.head, value)?;
             let nothing = || Error::new(ErrorKind::InvalidInput, "the value has nothing to find");
-            self.uses.count(key.key_id, Use::Searched, 1);
+            self.keys.uses.count(key.key_id, Use::Searched, 1);
             token.ok_or_else(nothing)
         };
         self.keys.held().iter().map(one).collect()

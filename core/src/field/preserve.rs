@@ -1,13 +1,12 @@
 //! Values that keep their format (DESIGN F22): FF1, not authenticated.
 
 use super::live::LiveKeys;
-use super::used::Uses;
 use super::{Field, WRONG_CLASS};
 use crate::audit::Use;
 use crate::column::RowError;
 use crate::context::{NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{Keyring, Material, OpenKey};
+use crate::keyring::{Material, OpenKey};
 use crate::lookup::{Format, FormatKey, Way};
 use crate::policy::{FieldMode, FieldPolicy};
 use crate::wire::KeyId;
@@ -28,7 +27,7 @@ impl Field {
             return Err(Error::new(ErrorKind::PolicyRefused, "the values of this field do not keep their format")
                 .with_detail(&self.policy.name));
         };
-        let keys = LiveKeys::of(&self.ring, partition)?;
+        let keys = LiveKeys::of(self.ring, &self.policy.name, partition)?;
         if keys.key_ids().len() != 1 {
             let why =
                 "a format-preserving value does not say its key, so its partition has exactly one: opens must be empty";
@@ -36,8 +35,7 @@ impl Field {
         }
         let format = *format;
         let tweak = format.tweak(&Strings::new(NameKind::Field, &self.policy.name, &self.context)?.to_bytes());
-        let uses = Uses::new(&self.ring, &self.policy.name);
-        let preserver = FormatPreserver { ring: self.ring, policy: self.policy, format, tweak, keys, uses };
+        let preserver = FormatPreserver { policy: self.policy, format, tweak, keys };
         preserver.ready().await?;
         Ok(preserver)
     }
@@ -48,12 +46,10 @@ impl Field {
 /// **Not authenticated.** Every text of the format opens to some value: what was changed, moved to another row, or sealed under another key is not
 /// noticed. Equal values are replaced by equal ones. Bound to the field, its context, the partition and the format; to no row and no scope.
 pub struct FormatPreserver {
-    ring: Keyring,
     policy: Arc<FieldPolicy>,
     format: Format,
     tweak: Vec<u8>,
     keys: LiveKeys,
-    uses: Uses,
 }
 
 impl FormatPreserver {
@@ -76,7 +72,7 @@ impl FormatPreserver {
     ///
     /// As for [`Field::format_preserver`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
     pub async fn ready(&self) -> Result<&Self> {
-        self.keys.ready(&self.ring).await.map_err(|error| self.uses.failed(error))?;
+        self.keys.ready().await?;
         Ok(self)
     }
 
@@ -123,26 +119,15 @@ impl FormatPreserver {
     }
 
     fn column(&self, way: Way, texts: &[&str]) -> Result<Vec<Zeroizing<String>>, RowError> {
-        let failed = |row| move |error| RowError { row, error: self.uses.failed(error) };
-        let key = self.key(way).map_err(failed(0))?;
+        let failed = |row| move |error| RowError { row, error: self.keys.uses.failed(error) };
+        let key = if way == Way::Encrypt { self.keys.sealing() } else { self.keys.first() }.map_err(failed(0))?;
         let Material::Lookup { format_preserving, .. } = &key.material else { return Err(failed(0)(WRONG_CLASS)) };
         let cipher = FormatKey::new(self.format, &self.tweak, format_preserving);
         let one = |(row, text): (usize, &&str)| cipher.apply(way, text).map_err(failed(row));
         let replaced = texts.iter().enumerate().map(one).collect::<Result<_, _>>()?;
         let used = if way == Way::Encrypt { Use::Sealed } else { Use::Opened };
-        self.uses.count(key.key_id, used, texts.len() as u64);
+        self.keys.uses.count(key.key_id, used, texts.len() as u64);
         Ok(replaced)
-    }
-
-    fn key(&self, way: Way) -> Result<Arc<OpenKey>> {
-        if way == Way::Encrypt {
-            return self.keys.sealing(&self.ring);
-        }
-        self.ring.check_open()?;
-        let held = self.keys.held();
-        let key = held.first().ok_or_else(|| Error::new(ErrorKind::Internal, "a handle is made ready first"))?;
-        key.check_usable(self.ring.time())?;
-        Ok(key.clone())
     }
 }
 

@@ -1,11 +1,10 @@
 //! Proofs that a row of a token table is as a holder of the look-up key wrote it (DESIGN F22).
 
 use super::live::LiveKeys;
-use super::used::Uses;
 use super::{Field, WRONG_CLASS, check_type};
 use crate::context::{NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{Keyring, Material, OpenKey};
+use crate::keyring::{Material, OpenKey};
 use crate::keys::Secret;
 use crate::lookup::{TokenForm, proof};
 use crate::policy::{FieldMode, FieldPolicy};
@@ -30,10 +29,9 @@ impl Field {
             return Err(Error::new(ErrorKind::PolicyRefused, "the values of this field have no random tokens")
                 .with_detail(&self.policy.name));
         };
-        let (keys, form) = (LiveKeys::of(&self.ring, partition)?, *form);
+        let (keys, form) = (LiveKeys::of(self.ring, &self.policy.name, partition)?, *form);
         let head = proof::head(&Strings::new(NameKind::Field, &self.policy.name, &self.context)?.to_bytes());
-        let uses = Uses::new(&self.ring, &self.policy.name);
-        let prover = Prover { ring: self.ring, policy: self.policy, form, head, keys, uses };
+        let prover = Prover { policy: self.policy, form, head, keys };
         prover.ready().await?;
         Ok(prover)
     }
@@ -44,12 +42,10 @@ impl Field {
 ///
 /// It does not show that a row was deleted, or put back as it once was.
 pub struct Prover {
-    ring: Keyring,
     policy: Arc<FieldPolicy>,
     form: TokenForm,
     head: Vec<u8>,
     keys: LiveKeys,
-    uses: Uses,
 }
 
 impl Prover {
@@ -72,7 +68,7 @@ impl Prover {
     ///
     /// As for [`Field::prover`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
     pub async fn ready(&self) -> Result<&Self> {
-        self.keys.ready(&self.ring).await.map_err(|error| self.uses.failed(error))?;
+        self.keys.ready().await?;
         Ok(self)
     }
 
@@ -87,11 +83,11 @@ impl Prover {
     ///   [`ready`](Self::ready) renews it. A key that was revoked gives the error that revoked it.
     pub fn prove(&self, token: &str, value: Value<'_>) -> Result<[u8; 32]> {
         let prove = || {
-            let key = self.keys.sealing(&self.ring)?;
+            let key = self.keys.sealing()?;
             self.check_input(token, &value)?;
             proof::proof(proof_key(&key)?, &self.head, token, &value)
         };
-        prove().map_err(|error| self.uses.failed(error))
+        prove().map_err(|error| self.keys.uses.failed(error))
     }
 
     /// Makes sure that `proof` was made by [`prove`](Self::prove) for the same token and value, under one of the keys.
@@ -101,13 +97,12 @@ impl Prover {
     /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): it was not. Nothing of the row is to be believed.
     /// - As for [`prove`](Self::prove); a key that only opens will do.
     pub fn check(&self, token: &str, value: Value<'_>, proof: &[u8]) -> Result<()> {
-        self.is_proof(token, &value, proof).map_err(|error| self.uses.failed(error))
+        self.is_proof(token, &value, proof).map_err(|error| self.keys.uses.failed(error))
     }
 
     fn is_proof(&self, token: &str, value: &Value<'_>, proof: &[u8]) -> Result<()> {
-        self.ring.check_open()?;
+        let now = self.keys.now()?;
         self.check_input(token, value)?;
-        let now = self.ring.time();
         for key in self.keys.held().iter() {
             key.check_usable(now)?;
             if bool::from(proof::proof(proof_key(key)?, &self.head, token, value)?[..].ct_eq(proof)) {

@@ -1,12 +1,11 @@
 //! Finding values of a deterministic field while its keys are being replaced (DESIGN F20).
 
 use super::live::LiveKeys;
-use super::used::Uses;
 use super::{Bound, Field, WRONG_CLASS, check_type};
 use crate::audit::Use;
 use crate::column::DeterministicSeal;
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{Keyring, Material, OpenKey};
+use crate::keyring::{Material, OpenKey};
 use crate::policy::FieldPolicy;
 use crate::value::Value;
 use crate::wire::KeyId;
@@ -26,10 +25,8 @@ impl Field {
             return Err(Error::new(ErrorKind::PolicyRefused, "only values of a deterministic field can be found")
                 .with_detail(&self.policy.name));
         };
-        let keys = LiveKeys::of(&self.ring, partition)?;
-        let uses = Uses::new(&self.ring, &self.policy.name);
-        let (ring, policy) = (self.ring, self.policy);
-        let searcher = Searcher { ring, policy, bound, keys, uses };
+        let keys = LiveKeys::of(self.ring, &self.policy.name, partition)?;
+        let searcher = Searcher { policy: self.policy, bound, keys };
         searcher.ready().await?;
         Ok(searcher)
     }
@@ -38,11 +35,9 @@ impl Field {
 /// Says what a value of one field looks like in the database, under each key under which it may have been sealed.
 /// Shared freely between threads.
 pub struct Searcher {
-    ring: Keyring,
     policy: Arc<FieldPolicy>,
     bound: Bound,
     keys: LiveKeys,
-    uses: Uses,
 }
 
 impl Searcher {
@@ -65,7 +60,7 @@ impl Searcher {
     ///
     /// As for [`Field::searcher`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
     pub async fn ready(&self) -> Result<&Self> {
-        self.keys.ready(&self.ring).await.map_err(|error| self.uses.failed(error))?;
+        self.keys.ready().await?;
         Ok(self)
     }
 
@@ -79,20 +74,19 @@ impl Searcher {
     /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): a key has been held for as long as the cache policy allows;
     ///   [`ready`](Self::ready) renews it. A key that was revoked gives the error that revoked it.
     pub fn ciphertexts(&self, value: Value<'_>) -> Result<Vec<Vec<u8>>> {
-        self.seal(value).map_err(|error| self.uses.failed(error))
+        self.seal(value).map_err(|error| self.keys.uses.failed(error))
     }
 
     fn seal(&self, value: Value<'_>) -> Result<Vec<Vec<u8>>> {
-        self.ring.check_open()?;
+        let now = self.keys.now()?;
         check_type(&self.policy, &value)?;
-        let now = self.ring.time();
         let one = |key: &Arc<OpenKey>| {
             key.check_usable(now)?;
             let Material::Lookup { siv, .. } = &key.material else { return Err(WRONG_CLASS) };
             let (key_id, padding) = (key.key_id, self.policy.padding);
             let seal = DeterministicSeal { key_id, key: siv, strings: &self.bound.strings, padding };
             let sealed = seal.column(&[value][..])?.into_parts().0;
-            self.uses.count(key_id, Use::Searched, 1);
+            self.keys.uses.count(key_id, Use::Searched, 1);
             Ok(sealed)
         };
         self.keys.held().iter().map(one).collect()
