@@ -1,8 +1,6 @@
 //! Tokens of indexes beside protected values, and values that keep their format, in files.
 
-mod common;
-
-use common::{DATA, POLICY, World, contains};
+use crate::common::{self, DATA, POLICY, World, contains};
 
 const LOOKUP_POLICY: &str = r#"version = 1
 rows = 1000000

@@ -1,11 +1,7 @@
 //! `keyfold report`: what it says is what there is, it says no secret, and its control map names what exists.
 
-#[path = "common/audited.rs"]
-mod audited;
-mod common;
-
-use audited::Audited;
-use common::{CANARY, POLICY, Run, STORAGE, USAGE, World, argument, contains, keyfold, run};
+use crate::audited::Audited;
+use crate::common::{self, CANARY, POLICY, Run, STORAGE, USAGE, World, argument, contains, keyfold, run};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
