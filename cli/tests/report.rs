@@ -216,6 +216,13 @@ fn a_kek_beside_the_key_records_is_said() {
     };
     let beside = json(world, &[]);
     assert_eq!(place(&beside), ("IN THE FOLDER OF THE KEY RECORDS".into(), true.into()));
+    // So does one that wraps audit chains alone: it is no key service.
+    let audit = &beside["keks"][1];
+    assert_eq!(
+        (&audit["wraps"], &audit["place"], &audit["beside"]),
+        (&"audit chains".into(), &"IN THE FOLDER OF THE KEY RECORDS".into(), &true.into())
+    );
+    assert!(!beside.to_string().contains("in a key service"));
     assert!(separation(&beside).contains("IN THE FOLDER OF THE KEY RECORDS"));
     assert!(report(world, &[]).expect(0, &[]).stdout_text().contains("1 OF THEM BESIDE THE KEY RECORDS"));
     // In another folder, of the same disk.
