@@ -93,6 +93,71 @@ fn a_value_has_one_token_in_each_study_however_many_ask_at_once() {
     }
 }
 
+/// Protecting twice would put tokens in the place of tokens.
+#[test]
+fn what_has_a_token_is_not_given_another_one() {
+    for database in databases() {
+        let world = World::new();
+        database.sql(&documented(if database.is_postgres() { "postgresql" } else { "sqlite" }));
+        world.write(
+            "policy.toml",
+            policy("default")
+                .replace("columns =", "keep_prefix = \"MRN/\"\nsegments = [\"PID-3.1\"]\ncolumns =")
+                .replace("\"$.mrn\"", "\"$.mrn\", \"$.all[*]\""),
+        );
+        let uri = ["--tokens", &database.uri];
+        // Of the form of a token, and none.
+        let clear = "ABCDEFGHIJK";
+        for (file, text, twice) in [
+            ("in.csv", format!("mrn,other\n{clear},x\nMRN/{CANARY}-2,x\n"), "row 1"),
+            ("in.ndjson", format!("{{\"mrn\":\"{CANARY}-1\",\"all\":[\"{clear}\",\"MRN/b\"]}}\n"), "line 1"),
+            ("in.hl7", format!("MSH|^~\\&|A|B|C|D|||ADT^A01|1|P|2.5\rPID|1||{clear}^^^H~{CANARY}-3\r"), "PID-3.1"),
+        ] {
+            let protect = |input: &str, more: &[&'static str]| -> Vec<String> {
+                let arguments = [
+                    "protect",
+                    input,
+                    "--output",
+                    "out",
+                    "--force",
+                    "--format",
+                    file.rsplit('.').next().expect("a format"),
+                ];
+                arguments.iter().chain(&uri).chain(more).map(|argument| (*argument).to_owned()).collect()
+            };
+            let run = |arguments: Vec<String>| world.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+            world.write(file, &text);
+            run(protect(file, &[])).expect(0, &[]);
+            let sealed = world.read("out");
+            world.write("sealed", &sealed);
+            let before = database.rows("keyfold_tokens", "token", &["field"]).len();
+            let again = run(protect("sealed", &[])).expect(POLICY, &[twice, "random token", "--seal-sealed"]);
+            assert!(!again.stderr.contains(clear) && !again.stderr.contains("ry7391"));
+            assert_eq!(database.rows("keyfold_tokens", "token", &["field"]).len(), before);
+            // On purpose; and what only looks like a token is none.
+            run(protect("sealed", &["--seal-sealed"])).expect(0, &[]);
+            world.write("twice", world.read("out"));
+            run(protect(file, &[])).expect(0, &[]);
+            assert_eq!(world.read("out"), sealed);
+            for _ in 0..2 {
+                let mut reveal = protect("twice", &[]);
+                reveal[0] = "reveal".to_owned();
+                run(reveal).expect(0, &[]);
+                world.write("twice", world.read("out"));
+            }
+            assert_eq!(world.text("out"), text);
+        }
+        // A token that somebody without the key has put into the table is nobody's.
+        world.write("in.csv", "mrn,other\nKKKKKKKKKKK,x\n");
+        database.sql(
+            "INSERT INTO keyfold_tokens SELECT field, partition, 'KKKKKKKKKKK', proof, proof FROM keyfold_tokens WHERE token = (SELECT min(token) FROM keyfold_tokens)",
+        );
+        let forged = [&["protect", "in.csv", "--output", "x.csv"], &uri[..]].concat();
+        let run = world.run(&forged);
+        assert_ne!(run.code, Some(0), "{}", run.stderr);
+    }
+}
+
 #[test]
 fn tokens_survive_a_new_lookup_key() {
     for database in databases() {

@@ -275,6 +275,9 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
         }
         if !counts.unchecked_indexes.is_empty() {
             let names = counts.unchecked_indexes.join(", ");
+            if direction != Direction::Reveal {
+                line.push_str(" (nor does it show if they had been protected before)");
+            }
             line.push_str(&format!(
                 "; WARNING: without `rows` in the policy nobody checks what their indexes show together: {names}"
             ));
