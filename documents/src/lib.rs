@@ -36,6 +36,7 @@ pub use field::{
 };
 pub use header::{Change, HeaderTexts, Inserted, Place};
 pub use locate::{JsonRules, Located};
+pub use simple::Coverage;
 
 use keyfold::{Error, ErrorKind};
 use std::fmt;
