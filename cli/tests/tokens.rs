@@ -327,6 +327,43 @@ fn a_table_that_could_hold_two_tokens_of_a_value_is_refused() {
     }
 }
 
+/// What is bound to a token opens with the value that the token stands for alone, when it is sealed again as well.
+#[test]
+fn values_that_are_bound_to_tokens_are_sealed_again() {
+    for database in databases() {
+        let world = World::new();
+        database.sql(&documented(if database.is_postgres() { "postgresql" } else { "sqlite" }));
+        let bound = "[fields.name]\nrow_binding = { column = \"mrn\", path = \"$.mrn\", segment = \"PID-3.1\" }\n\
+                     columns = [\"name\"]\npaths = [\"$.name\"]\nsegments = [\"PID-5\"]\n";
+        let token = policy("default").replace("columns =", "segments = [\"PID-3.1\"]\ncolumns =");
+        world.write("policy.toml", format!("{token}{bound}"));
+        let tokens = ["--tokens", &database.uri];
+        for (file, text) in [
+            ("in.csv", format!("mrn,name\n{CANARY}-1,{CANARY} N1\n{CANARY}-2,{CANARY} N2\n")),
+            ("in.ndjson", format!("{{\"mrn\":\"{CANARY}-1\",\"name\":\"{CANARY} N1\"}}\n")),
+            ("in.hl7", format!("MSH|^~\\&|A|B|C|D|||ADT^A01|1|P|2.5\rPID|1||{CANARY}-1||{CANARY} N1\r")),
+        ] {
+            let output = |name: &str| format!("{name}.{}", file.rsplit('.').next().expect("a format"));
+            let (sealed, newer, back) = (output("sealed"), output("newer"), output("back"));
+            world.write(file, &text);
+            world.succeeds(&[&["protect", file, "--output", &sealed], &tokens[..]].concat());
+            world.succeeds(&["keys", "rotate"]);
+            let again = ["reencrypt", &sealed, "--output", &newer, "--statement", &format!("{newer}.statement")];
+            world.refuses(&again, USAGE, &["patient.mrn", "--tokens names the database"]);
+            let run = world.succeeds(&[&again[..], &tokens[..], &["--json"]].concat());
+            let lines = text.matches(" N").count();
+            assert!(run.stderr.contains(&format!("\"outdated\":{lines},")), "{file}: {}", run.stderr);
+            world.succeeds(&[&["reveal", &newer, "--output", &back], &tokens[..]].concat());
+            assert_eq!(world.text(&back), text);
+            let summary = world.run(&[&["reveal", &newer, "--output", "-", "--json"], &tokens[..]].concat()).summary();
+            assert_eq!(summary["outdated"], 0, "{file}");
+        }
+        // Another table of tokens is none of this file.
+        let sql = ["reencrypt", "--sql", &database.uri, "--table", "t", "--key", "k", "--field", "name=name"];
+        world.refuses(&[&sql[..], &tokens[..]].concat(), USAGE, &["--tokens"]);
+    }
+}
+
 #[test]
 fn the_empty_text_stands_for_itself() {
     let database = databases().remove(0);
