@@ -248,7 +248,7 @@ impl<'j> CsvJob<'j> {
                 let value_type = field.policy().value_type.unwrap_or(ValueType::Text);
                 let mut values = Vec::with_capacity(batch.rows());
                 for row in 0..batch.rows() {
-                    let text = batch.text(row, job.column)?;
+                    let text = batch.replaceable(row, job.column)?;
                     if self.direction == (Direction::Protect { seal_sealed: false }) {
                         field.refuse_sealed(row, text).map_err(|failure| at(batch, job, failure))?;
                     }
