@@ -267,6 +267,48 @@ fn columns_of_indexes_are_known() {
     }
 }
 
+/// What `index advise` refuses by its values, a policy refuses by what it knows of them.
+#[test]
+fn indexes_of_few_values_are_refused() {
+    let world = world();
+    world.write("schema.toml", "version = 1\n");
+    let policy = |name: &str, field: &str, index: &str| {
+        format!(
+            "version = 1\n[fields.\"{name}\"]\nrow_binding = \"none\"\n{field}\n[fields.\"{name}\".index.i]\n{index}\n"
+        )
+    };
+    let arguments = ["--schema", "schema.toml"];
+    let (exact, year) = ("kind = \"exact\"\nbits = 8", "kind = \"date-part\"\npart = \"year\"\nbits = 4");
+    for (name, field, index, place) in [
+        ("patient.gender", "", exact, "field patient.gender"),
+        ("a", "columns = [\"maritalStatus\"]", exact, "field a"),
+        ("a", "paths = [\"$.race\"]", exact, "field a"),
+        ("patient.birth", "", year, "field patient.birth"),
+    ] {
+        world.write("policy.toml", policy(name, field, index));
+        assert_eq!(check(&world, &arguments, POLICY), [pair("few-values", place)]);
+        world.write("policy.toml", policy(name, field, &format!("{index}\nfew_values = true")));
+        assert_eq!(check(&world, &arguments, 0), []);
+    }
+    // Of full width in all but name; of two values whatever the name is.
+    for (field, index, says) in [
+        ("columns = [\"x\"]", "kind = \"exact\"\nbits = 62", "more than 24 bits"),
+        ("columns = [\"x\"]", "kind = \"prefix\"\nlength = [3, 4]\nbits = 13", "more than 24 bits"),
+        ("type = \"boolean\"\ncolumns = [\"x\"]", "kind = \"exact\"\nbits = 2", "few_values"),
+        ("columns = [\"x\"]", "kind = \"exact\"\nbits = 63\nunique = true\nfew_values = true", "unique or few_values"),
+    ] {
+        world.write("policy.toml", policy("a", field, index));
+        for command in [
+            &["policy", "check", "--policy", "policy.toml", "--schema", "schema.toml"][..],
+            &["protect", "in.csv", "--output", "x.csv"],
+        ] {
+            world.refuses(command, POLICY, &["policy.toml", says]);
+        }
+    }
+    world.write("policy.toml", policy("a", "columns = [\"x\"]", "kind = \"exact\"\nbits = 24"));
+    assert_eq!(check(&world, &arguments, 0), []);
+}
+
 #[test]
 fn a_path_of_which_parts_have_rules_is_told_from_one_without() {
     let world = world();

@@ -347,7 +347,7 @@ fn tokens_indexes_formats_and_manifests_are_in_the_matrix() {
         field["shows"].as_str().expect("a text").to_owned()
     };
     assert_eq!(shows(&rows), "length; by index lookup in part which values are equal");
-    let wide = MODERN.replace("bits = 12", "bits = 62");
+    let wide = MODERN.replace("bits = 12", "bits = 24");
     assert_eq!(shows(&wide), "length; by index lookup WHICH VALUES ARE EQUAL, unless checked bits say otherwise");
     let unique = MODERN.replace("bits = 12", "bits = 63\nunique = true");
     assert_eq!(shows(&unique), "length; by index lookup which values are equal");

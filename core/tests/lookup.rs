@@ -294,5 +294,17 @@ fn policies_that_cannot_be_meant_are_refused() {
         IndexPolicy::unique("c", IndexKind::Exact, 256),
     ];
     assert!(keyfold::check_shown_bits(1_000_000, [&field]).is_ok(), "16 bits of 16");
+    // Without rows 24 bits at most, of all indexes together.
+    let with = |bits: u16, rows: Option<u64>| {
+        let indexes = vec![IndexPolicy::new("a", IndexKind::Exact, bits), IndexPolicy::new("b", IndexKind::Exact, 4)];
+        FieldPolicy { indexes, table_rows: rows, ..FieldPolicy::randomized("f") }.check().is_ok()
+    };
+    assert_eq!([(20, None), (21, None), (21, Some(1 << 40))].map(|(bits, rows)| with(bits, rows)), [true, false, true]);
+    // Of two values it is known that they are few.
+    let of_truth = |few_values: bool| {
+        let indexes = vec![IndexPolicy { few_values, ..IndexPolicy::new("a", IndexKind::Exact, 2) }];
+        FieldPolicy { indexes, value_type: Some(ValueType::Boolean), ..FieldPolicy::randomized("f") }.check().is_ok()
+    };
+    assert_eq!([of_truth(false), of_truth(true)], [false, true]);
     assert_eq!(keyfold::check_shown_bits(500_000, [&field]).unwrap_err().kind(), ErrorKind::Configuration);
 }

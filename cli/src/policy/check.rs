@@ -1,12 +1,12 @@
 //! `keyfold policy check`: every column that is classified has a rule, and one that is strong enough.
 
 use super::documents;
-use super::schema::{At, Classified, Schema};
+use super::schema::{self, At, Classified, Schema};
 use super::strength::{Rule, weaknesses};
 use crate::args::PolicyCheck;
 use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
-use keyfold::{FieldMode, FieldPolicy, Policy};
+use keyfold::{DatePart, FieldMode, FieldPolicy, IndexKind, IndexPolicy, Policy};
 use keyfold_documents::Coverage;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ pub(crate) fn check(args: &PolicyCheck, out: &mut impl Write) -> Result<ExitCode
     let mut findings: Vec<Finding> =
         schema.classified.iter().flat_map(|column| judge(column, &policy, baseline.as_ref())).collect();
     findings.extend(baseline.iter().flat_map(|baseline| judge_documents(&policy, baseline)));
+    findings.extend(policy.fields().flat_map(|field| few_values(field)));
     let mut notes = notes(&policy, &schema);
     if let Some(tables) = &tables {
         let (unclassified, missing) = schema.compare(tables);
@@ -140,6 +141,24 @@ fn judge_documents(policy: &Policy, baseline: &Policy) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Indexes of what has few values, by the kind or by the names of the field: whoever sees the table reads them from how often each token is there.
+fn few_values(field: &FieldPolicy) -> Vec<Finding> {
+    let names = [&field.name].into_iter().chain(&field.columns).chain(&field.paths).chain(&field.segments);
+    let is_named = names.into_iter().any(|name| schema::has_few_values(name));
+    let is_few = |index: &&IndexPolicy| {
+        !index.few_values && (is_named || matches!(index.kind, IndexKind::DatePart(DatePart::Year)))
+    };
+    let finding = |index: &IndexPolicy| Finding {
+        name: "few-values",
+        place: format!("field {}", field.name),
+        what: format!(
+            "index {}: few values, which the frequencies of its tokens tell; keyfold index advise counts them, few_values = true accepts it",
+            index.name
+        ),
+    };
+    field.indexes.iter().filter(is_few).map(finding).collect()
 }
 
 /// The rules that hold for a column: for its values, or where it is that of an index, for what its tokens are of. For a path that no rule holds for as a

@@ -23,6 +23,8 @@ pub(super) struct IndexToml {
     #[serde(default)]
     unique: bool,
     #[serde(default)]
+    few_values: bool,
+    #[serde(default)]
     on_unindexable: OnUnindexableToml,
 }
 
@@ -87,7 +89,7 @@ impl IndexToml {
             }),
         };
         let partition = self.partition.as_deref().unwrap_or(partition).to_owned();
-        let (column, unique) = (self.column.clone(), self.unique);
+        let (column, unique, few_values) = (self.column.clone(), self.unique, self.few_values);
         let on_unindexable = match self.on_unindexable {
             OnUnindexableToml::Refuse => OnUnindexable::Refuse,
             OnUnindexableToml::Skip => OnUnindexable::Skip,
@@ -96,6 +98,7 @@ impl IndexToml {
             partition,
             column,
             unique,
+            few_values,
             on_unindexable,
             ..IndexPolicy::new(name, kind, self.bits)
         })

@@ -24,6 +24,8 @@ pub struct IndexPolicy {
     pub column: Option<String>,
     /// Whether nearly every row of the table has a value of its own. Said of each index of full width, and of no other.
     pub unique: bool,
+    /// Whether the column may have few values, such as a gender, which the frequencies of its tokens tell whatever their bits.
+    pub few_values: bool,
     /// What becomes of values that it cannot take.
     pub on_unindexable: OnUnindexable,
 }
@@ -143,6 +145,7 @@ impl IndexPolicy {
             partition: "default".to_owned(),
             column: None,
             unique: false,
+            few_values: false,
             on_unindexable: OnUnindexable::default(),
         }
     }
@@ -234,6 +237,11 @@ impl IndexPolicy {
         }
         if self.unique && !self.is_full_width() {
             return wrong("unique = true is for an index of full width: 63 or 256 bits");
+        }
+        if self.unique && self.few_values {
+            return wrong(
+                "a column of which nearly every row has a value of its own does not have few values: unique or few_values",
+            );
         }
         match &self.kind {
             IndexKind::Prefix(lengths) => {
