@@ -118,6 +118,28 @@ fn what_an_index_cannot_take_is_refused_or_counted() {
     world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &["policy.toml", "refuse"]);
 }
 
+/// A message has no place for tokens: nobody would notice that they are missing.
+#[test]
+fn indexes_of_messages_are_refused() {
+    let world = World::new();
+    let policy = |column: &str| {
+        format!(
+            "version = 1\nrows = 1000000\n[fields.name]\nsegments = [\"PID-5\"]\n\
+             [fields.name.index.lookup]\nkind = \"case-folded\"\nbits = 6\n{column}"
+        )
+    };
+    world.write("in.hl7", "MSH|^~\\&|A|B|C|D|||ADT^A01|1|P|2.5\rPID|1||7||Canáry7391\r");
+    let protect = ["protect", "in.hl7", "--output", "sealed.hl7"];
+    world.write("policy.toml", policy("column = \"name_index\"\n"));
+    world.refuses(&protect, POLICY, &["field name", "no message has a place", "\"name_index\""]);
+    world.write("policy.toml", policy(""));
+    world.succeeds(&protect);
+    // What was protected is revealed under either.
+    world.write("policy.toml", policy("column = \"name_index\"\n"));
+    world.succeeds(&["reveal", "sealed.hl7", "--output", "back.hl7"]);
+    assert_eq!(world.text("back.hl7"), world.text("in.hl7"));
+}
+
 #[test]
 fn columns_of_indexes_come_and_go() {
     let world = world();
