@@ -261,6 +261,24 @@ fn everything_is_found_at_each_step() {
 }
 
 #[test]
+fn values_that_an_index_cannot_take_are_errors_or_counted() {
+    for database in databases() {
+        let clinic = Clinic::new(database);
+        // None of the numbers is a date.
+        let dates = INDEXED.replace("kind = \"digits\"", "kind = \"date\"");
+        clinic.world.write("policy.toml", &dates);
+        clinic.add(0..5, false);
+        clinic.database.sql("UPDATE patients SET ssn_index = 9 WHERE id = 2");
+        clinic.backfill(&[]).expect(DATA, &["InvalidInput"]);
+        clinic.counts(&["--errors", "e"], DATA, [("failed", 5), ("unindexed", 0), ("written", 0)]);
+        clinic.world.write("policy.toml", dates.replace("kind = ", "on_unindexable = \"skip\"\nkind = "));
+        clinic.counts(&["--verify"], DATA, [("unindexed", 5), ("written", 1), ("right", 4)]);
+        clinic.counts(&[], 0, [("unindexed", 5), ("written", 1), ("right", 4)]);
+        clinic.counts(&["--verify"], 0, [("unindexed", 5), ("written", 0), ("right", 5)]);
+    }
+}
+
+#[test]
 fn prefixes_and_whole_hashes_have_columns_of_their_own() {
     for database in databases() {
         let clinic = Clinic::new(database);

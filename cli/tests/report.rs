@@ -212,6 +212,13 @@ fn a_kek_beside_the_key_records_is_said() {
     };
     let beside = json(world, &[]);
     assert_eq!(place(&beside), ("IN THE FOLDER OF THE KEY RECORDS".into(), true.into()));
+    // So does one that wraps audit chains alone: it is no key service.
+    let audit = &beside["keks"][1];
+    assert_eq!(
+        (&audit["wraps"], &audit["place"], &audit["beside"]),
+        (&"audit chains".into(), &"IN THE FOLDER OF THE KEY RECORDS".into(), &true.into())
+    );
+    assert!(!beside.to_string().contains("in a key service"));
     assert!(separation(&beside).contains("IN THE FOLDER OF THE KEY RECORDS"));
     assert!(report(world, &[]).expect(0, &[]).stdout_text().contains("1 OF THEM BESIDE THE KEY RECORDS"));
     // In another folder, of the same disk.
@@ -336,7 +343,7 @@ fn tokens_indexes_formats_and_manifests_are_in_the_matrix() {
         field["shows"].as_str().expect("a text").to_owned()
     };
     assert_eq!(shows(&rows), "length; by index lookup in part which values are equal");
-    let wide = MODERN.replace("bits = 12", "bits = 62");
+    let wide = MODERN.replace("bits = 12", "bits = 24");
     assert_eq!(shows(&wide), "length; by index lookup WHICH VALUES ARE EQUAL, unless checked bits say otherwise");
     let unique = MODERN.replace("bits = 12", "bits = 63\nunique = true");
     assert_eq!(shows(&unique), "length; by index lookup which values are equal");

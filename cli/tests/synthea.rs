@@ -320,8 +320,8 @@ fn every_resource_of_the_policy_comes_back_joins_and_shows_nothing() {
     };
     let (ages, others): (Vec<_>, Vec<_>) = results.partition(is_age);
     assert!(ages.iter().any(|each| each["code"]["coding"][0]["code"] != "30525-0"));
-    assert!(ages.iter().chain(&others).all(|each| each["component"][2]["valueQuantity"].is_string()));
-    assert!(!ages.is_empty() && ages.iter().all(|each| each["valueQuantity"].is_string()));
+    assert!(ages.iter().chain(&others).all(|each| each["component"][2]["valueQuantity"]["value"].is_string()));
+    assert!(!ages.is_empty() && ages.iter().all(|each| each["valueQuantity"]["value"].is_string()));
     assert!(others.iter().any(|each| each["valueQuantity"]["value"].is_number()));
     assert!(others.iter().all(|each| each["component"][1]["valueQuantity"]["value"].is_number()));
 }

@@ -61,6 +61,8 @@ pub struct DocumentCounts {
     pub compromised: u64,
     /// Documents that were passed through, since no field applies.
     pub unmatched: u64,
+    /// Values that an index cannot take, and that have no token in it, for each index.
+    pub unindexed: u64,
     /// Values that look sealed after revealing, because no rule covers them. A hint for people.
     pub still_sealed: u64,
 }
@@ -295,7 +297,7 @@ impl<'m> DocumentCipher<'m> {
                         self.transform_field(&lines, field, &places, &mut replacements, &mut counts)?;
                     }
                     if let Direction::Protect { .. } = self.direction {
-                        self.add_tokens(&lines, field, &places, &mut members)?;
+                        self.add_tokens(&lines, field, &places, &mut members, &mut counts)?;
                     }
                 }
                 self.transform_documents(&lines, &mut replacements, &mut counts)?;

@@ -31,11 +31,12 @@ pub use condition::Conditions;
 pub use document_error::{Cause, DocumentError};
 pub use error::JsonError;
 pub use field::{
-    Direction, FieldCipher, FieldIndex, FieldKeys, FieldTokens, LOOKS_SEALED, Locator, Protected, Resealed, Resealer,
-    Revealed, SharedTokens, TokenStore, Used, push_sealed, same,
+    Direction, FieldCipher, FieldIndex, FieldKeys, FieldTokens, IS_TOKEN, LOOKS_SEALED, Locator, Protected, Resealed,
+    Resealer, Revealed, SharedTokens, TokenStore, Used, push_sealed, same,
 };
 pub use header::{Change, HeaderTexts, Inserted, Place};
 pub use locate::{JsonRules, Located};
+pub use simple::Coverage;
 
 use keyfold::{Error, ErrorKind};
 use std::fmt;

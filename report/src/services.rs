@@ -330,8 +330,11 @@ pub(crate) fn keks(evidence: &Evidence) -> Vec<KekRow> {
                 Some(KekPlace::SameFileSystem) => "ON THE FILE SYSTEM OF THE KEY RECORDS",
                 Some(KekPlace::Apart) => "on a file system without key records",
                 Some(KekPlace::Missing) => "the file is not on this machine",
-                None if scheme == "host" => "where the program has it",
-                None => "in a key service",
+                None => match scheme {
+                    "local" | "passphrase" => "in a file, where was not looked",
+                    "host" => "where the program has it",
+                    _ => "in a key service",
+                },
             },
             beside: matches!(place, Some(KekPlace::SameFolder | KekPlace::SameFileSystem)),
         }

@@ -265,7 +265,7 @@ pub(crate) struct Transform {
 pub(crate) struct Protect {
     #[command(flatten)]
     pub(crate) transform: Transform,
-    /// Encrypt values that look sealed already once more, instead of refusing them.
+    /// Encrypt values that look sealed already, or are random tokens, once more, instead of refusing them.
     #[arg(long)]
     pub(crate) seal_sealed: bool,
 }

@@ -3,7 +3,7 @@
 
 use super::sealed::Kind;
 use super::values::values_of;
-use super::{DocumentCipher, Line, Place, Replacement, RowFailed, refused};
+use super::{DocumentCipher, DocumentCounts, Line, Place, Replacement, RowFailed, refused};
 use crate::field::Direction;
 use crate::span::removals;
 use crate::{Document, DocumentError, Inserted, Token as JsonToken, push_string};
@@ -49,6 +49,7 @@ impl DocumentCipher<'_> {
         field: usize,
         places: &[Place],
         members: &mut [Members],
+        counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
         if job.indexes().is_empty() {
@@ -61,7 +62,9 @@ impl DocumentCipher<'_> {
             .collect::<Result<_, _>>()?;
         let values = values_of(job, &json).map_err(at)?;
         for index in job.indexes() {
-            for (&(line, _), tokens) in places.iter().zip(index.tokens(&values).map_err(RowFailed::from).map_err(at)?) {
+            let (tokens, skipped) = index.tokens(&values).map_err(RowFailed::from).map_err(at)?;
+            counts.unindexed += skipped;
+            for (&(line, _), tokens) in places.iter().zip(tokens) {
                 let all = members[line].entry(index.column().to_owned()).or_default();
                 all.bits = index.bits();
                 // Several values of one document: which token belongs to which does not show.
