@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde_json_path::{JsonPath, PathElement};
 
-use super::matcher::{Match, Matcher, Misfit};
+use super::matcher::{Matcher, Misfit};
 use super::path::normalized;
 use super::shape::Shapes;
 use super::simple::Simple;
@@ -35,6 +35,48 @@ pub struct Located {
     pub span: Range<usize>,
     /// Its normalized path in the document (RFC 9535 §2.7).
     pub path: String,
+}
+
+/// What rules select in a document, in the order of its text: as [`Located`], with all paths in one text.
+#[derive(Default)]
+pub(crate) struct Selection {
+    pub(crate) values: Vec<Match>,
+    paths: String,
+}
+
+/// A value that a rule selects.
+#[derive(Clone)]
+pub(crate) struct Match {
+    pub(crate) rule: usize,
+    pub(crate) node: NodeId,
+    path: Range<usize>,
+}
+
+impl Selection {
+    pub(crate) fn push(&mut self, rule: usize, node: NodeId, path: &str) {
+        if self.values.is_empty() {
+            self.values.reserve(16);
+            self.paths.reserve(512);
+        }
+        let start = self.paths.len();
+        self.paths.push_str(path);
+        self.values.push(Match { rule, node, path: start..self.paths.len() });
+    }
+
+    /// The normalized path of a value.
+    pub(crate) fn path(&self, at: usize) -> &str {
+        &self.paths[self.values[at].path.clone()]
+    }
+
+    /// Which rules select what, in the order of the document.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, &str)> {
+        (0..self.values.len()).map(|at| (self.values[at].rule, self.path(at)))
+    }
+
+    /// Which of the values a node is.
+    pub(crate) fn position(&self, node: NodeId) -> Option<usize> {
+        self.values.binary_search_by_key(&node, |found| found.node).ok()
+    }
 }
 
 impl JsonRules {
@@ -73,9 +115,13 @@ impl JsonRules {
     /// selects the same value in two ways is fine. [`JsonError::Shape`]: the document holds, say, an object where
     /// a path expects an array, so that what the path means would not be selected.
     pub fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
-        let located =
-            |found: Match| Located { rule: found.rule, span: document.tree.span(found.node), path: found.path };
-        Ok(self.matches(document)?.into_iter().map(located).collect())
+        let found = self.select(document)?;
+        let located = |(at, value): (usize, &Match)| Located {
+            rule: value.rule,
+            span: document.tree.span(value.node),
+            path: found.path(at).to_owned(),
+        };
+        Ok(found.values.iter().enumerate().map(located).collect())
     }
 
     /// Takes every value that a rule selects out of `document`, as a document of its own: paths start there, and nothing leads from
@@ -85,14 +131,15 @@ impl JsonRules {
     ///
     /// As for [`locate`](Self::locate).
     pub fn take<'a>(&self, document: &mut Document<'a>) -> Result<Vec<Document<'a>>, JsonError> {
-        let found = self.matches(document)?;
+        let found = self.select(document)?.values;
         let parts = found.iter().map(|found| document.part(found.node)).collect();
         let tree = document.tree_mut();
         found.iter().for_each(|found| tree.empty(found.node));
         Ok(parts)
     }
 
-    fn matches(&self, document: &Document<'_>) -> Result<Vec<Match>, JsonError> {
+    /// As [`locate`](Self::locate).
+    pub(crate) fn select(&self, document: &Document<'_>) -> Result<Selection, JsonError> {
         let (tree, line) = (&document.tree, document.line);
         let shape = |rule: usize, prefix: &str| {
             Err(JsonError::Shape { line, rule: self.rules[rule].name.clone(), prefix: prefix.to_owned() })
@@ -111,12 +158,13 @@ impl JsonRules {
         };
         for (rule, other) in others() {
             for node in other.path.query_located(document.value()).dedup() {
-                let path = normalized(node.location().iter());
-                found.extend(place(tree, node.location().iter()).map(|node| Match { rule, node, path }));
+                if let Some(value) = place(tree, node.location().iter()) {
+                    found.push(rule, value, &normalized(node.location().iter()));
+                }
             }
         }
-        found.sort_by_key(|found| found.node);
-        let overlap = found.windows(2).find(|pair| pair[1].node < tree.end(pair[0].node));
+        found.values.sort_by_key(|found| found.node);
+        let overlap = found.values.windows(2).find(|pair| pair[1].node < tree.end(pair[0].node));
         match overlap.map(|pair| (pair[0].rule.min(pair[1].rule), pair[0].rule.max(pair[1].rule))) {
             None => Ok(found),
             Some((first, second)) => {
@@ -124,6 +172,13 @@ impl JsonRules {
                 Err(JsonError::Overlap { line, first, second })
             }
         }
+    }
+
+    /// The value that a rule selects which is alone and can select one at most; `None`: it is another rule, or selects nothing. What
+    /// [`select`](Self::select) says, without a walk.
+    pub(crate) fn only(&self, tree: &Tree<'_>) -> Option<NodeId> {
+        let [Rule { simple: Some(path), .. }] = &self.rules[..] else { return None };
+        path.steps().iter().try_fold(0, |node, step| step.only(tree, node))
     }
 
     /// Whether replacing what the rules select by texts changes nothing about what they and `others`, which are paths too, select, so

@@ -5,19 +5,24 @@ use std::fmt::Write as _;
 
 /// The text of a path. `serde_json_path` does not escape names, so that two places could have one text.
 pub(crate) fn normalized<'p, 'v: 'p>(path: impl IntoIterator<Item = &'p PathElement<'v>>) -> String {
-    let mut out = String::with_capacity(48);
-    out.push('$');
+    let mut out = ROOT.to_owned();
     for element in path {
         match element {
             PathElement::Name(name) => push_name(name, &mut out),
-            PathElement::Index(index) => {
-                out.push('[');
-                push_number(*index, &mut out);
-                out.push(']');
-            }
+            PathElement::Index(index) => push_index(*index, &mut out),
         }
     }
     out
+}
+
+/// The path of the whole document.
+pub(crate) const ROOT: &str = "$";
+
+/// Leads on to an item.
+pub(crate) fn push_index(index: usize, out: &mut String) {
+    out.push('[');
+    push_number(index, out);
+    out.push(']');
 }
 
 /// Formatting would take longer than all else here.
@@ -28,7 +33,8 @@ fn push_number(number: usize, out: &mut String) {
     out.push(char::from(b'0' + (number % 10) as u8));
 }
 
-fn push_name(name: &str, out: &mut String) {
+/// Leads on to a member.
+pub(crate) fn push_name(name: &str, out: &mut String) {
     out.push_str("['");
     if name.bytes().all(|byte| byte >= b' ' && byte != b'\'' && byte != b'\\') {
         out.push_str(name);

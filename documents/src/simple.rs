@@ -22,7 +22,10 @@ impl Step {
     /// What a step that leads to one value at most leads to.
     pub(super) fn only(&self, tree: &Tree<'_>, node: NodeId) -> Option<NodeId> {
         match self {
-            Self::Names(names) => names.first().and_then(|name| tree.member(node, name)),
+            Self::Names(names) => match &names[..] {
+                [name] => tree.member(node, name),
+                _ => None,
+            },
             Self::Item(index) => tree.item(node, *index),
             Self::Items | Self::Every | Self::Filter(_) => None,
         }

@@ -25,8 +25,8 @@ pub(crate) enum Kind {
 pub(crate) struct Tree<'a> {
     text: &'a str,
     nodes: Vec<Node>,
-    /// The names of members that are spelled with escapes: shared with all parts, of which there may be many.
-    names: Arc<Vec<String>>,
+    /// The names of members that are spelled with escapes, if there are any: shared with all parts, of which there may be many.
+    names: Option<Arc<Vec<String>>>,
     /// How deep values nest in the text that was read.
     depth: usize,
 }
@@ -70,8 +70,8 @@ impl<'a> Tree<'a> {
     /// Reads `text`; `None` if it is not JSON, nests too deeply, has two members of one name in an object, or is longer than 4 GiB.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         u32::try_from(text.len()).ok()?;
-        let tree = Tree { text, nodes: Vec::with_capacity(text.len() / 16 + 1), names: Arc::default(), depth: 0 };
-        let mut parser = Parser { tree, bytes: text.as_bytes(), at: 0, members: Vec::new() };
+        let tree = Tree { text, nodes: Vec::with_capacity(text.len() / 16 + 1), names: None, depth: 0 };
+        let mut parser = Parser { tree, bytes: text.as_bytes(), at: 0, members: Vec::with_capacity(FEW_MEMBERS) };
         parser.space();
         parser.value(Name::None, 0)?;
         parser.space();
@@ -113,7 +113,7 @@ impl<'a> Tree<'a> {
         match self.nodes[node].name {
             Name::None => "",
             Name::Plain(start, end) => &self.text[start as usize..end as usize],
-            Name::Escaped(index) => &self.names[index as usize],
+            Name::Escaped(index) => self.names.as_ref().map_or("", |names| &names[index as usize]),
         }
     }
 
@@ -141,8 +141,10 @@ impl<'a> Tree<'a> {
 
     /// The member `name` of an object.
     pub(crate) fn member(&self, node: NodeId, name: &str) -> Option<NodeId> {
-        let mut members = self.children(node).filter(|_| self.kind(node) == Kind::Object);
-        members.find(|member| self.name(*member) == name)
+        if self.kind(node) != Kind::Object {
+            return None;
+        }
+        self.children(node).find(|member| self.name_len(*member) == name.len() && self.name(*member) == name)
     }
 
     /// The item `index` of an array.
@@ -173,9 +175,14 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// What a string says.
+    /// What a string says; `None`: it is none.
     pub(crate) fn string(&self, node: NodeId) -> Option<String> {
-        serde_json::from_str(&self.text[self.span(node)]).ok()
+        let text = &self.text[self.span(node)];
+        match self.kind(node) {
+            Kind::String if !self.has_escapes(node) => Some(text[1..text.len() - 1].to_owned()),
+            Kind::String => serde_json::from_str(text).ok(),
+            _ => None,
+        }
     }
 
     /// Takes a member or an item out, as if it were not there; the text is left.
@@ -206,7 +213,7 @@ impl<'a> Tree<'a> {
         let (whole, inside) = (&self.nodes[node], &self.nodes[node + 1..self.end(node)]);
         let whole = moved(&Node { name: Name::None, ..*whole });
         let nodes = std::iter::once(whole).chain(inside.iter().map(moved)).collect();
-        Self { text: &self.text[span], nodes, names: Arc::clone(&self.names), depth: self.depth }
+        Self { text: &self.text[span], nodes, names: self.names.clone(), depth: self.depth }
     }
 
     /// What the document means. Large numbers lose digits.
@@ -215,7 +222,7 @@ impl<'a> Tree<'a> {
     }
 
     /// What a value means.
-    pub(crate) fn value_of(&self, node: NodeId) -> Value {
+    fn value_of(&self, node: NodeId) -> Value {
         match self.kind(node) {
             Kind::Object => {
                 self.children(node).map(|child| (self.name(child).to_owned(), self.value_of(child))).collect()
@@ -316,8 +323,9 @@ impl Parser<'_> {
                 false => Name::Plain(start as u32 + 1, self.at as u32 - 1),
                 true => {
                     let name = serde_json::from_str(&self.tree.text[start..self.at]).ok()?;
-                    Arc::make_mut(&mut self.tree.names).push(name);
-                    Name::Escaped(self.tree.names.len() as u32 - 1)
+                    let names = Arc::make_mut(self.tree.names.get_or_insert_default());
+                    names.push(name);
+                    Name::Escaped(names.len() as u32 - 1)
                 }
             };
             self.space();
@@ -434,7 +442,8 @@ mod tests {
     fn parts_share_names_with_escapes() {
         let tree = Tree::parse(r#"[{"\u0061":1},{"\u0061":2}]"#).expect("JSON");
         let parts: Vec<_> = tree.children(0).map(|node| tree.part(node)).collect();
-        assert!(parts.len() == 2 && parts.iter().all(|part| Arc::ptr_eq(&part.names, &tree.names)));
+        let names = |tree: &Tree<'_>| tree.names.as_ref().map(Arc::as_ptr);
+        assert!(parts.len() == 2 && parts.iter().all(|part| names(part).is_some() && names(part) == names(&tree)));
         assert!(parts.iter().all(|part| part.member(0, "a").is_some()));
     }
 }

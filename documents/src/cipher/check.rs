@@ -1,9 +1,9 @@
 //! Whether what was written can be read again.
 
 use super::values::scalar_text;
-use super::{DocumentCipher, DocumentCounts, Line, MAX_TEXT_LEN, Rules, refused};
+use super::{DocumentCipher, DocumentCounts, Line, MAX_TEXT_LEN, refused};
 use crate::field::Direction;
-use crate::{Document, DocumentError, Located, MAX_VALUES, has_too_many_values};
+use crate::{DocumentError, MAX_VALUES, has_too_many_values};
 use keyfold::ErrorKind;
 use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX};
 
@@ -33,10 +33,8 @@ impl DocumentCipher<'_> {
             }
             Direction::Protect { .. } if lines.iter().all(is_settled) => {}
             Direction::Protect { .. } => {
-                let same = self.looks_the_same(lines, out, number, |line, again| {
-                    Ok(bindings_of(&again.rules, &again.document, &again.found)?
-                        == bindings_of(&line.rules, &line.document, &line.found)?)
-                })?;
+                let same = self
+                    .looks_the_same(lines, out, number, |line, again| Ok(bindings_of(again)? == bindings_of(line)?))?;
                 if !same {
                     let why = "a filter, an only_if or a row binding of the policy looks at a value that the policy protects, so the document could not be revealed";
                     return Err(refused(why));
@@ -87,22 +85,20 @@ fn is_settled(line: &Line<'_>) -> bool {
 
 /// Whether the paths select the same values as before.
 fn selects_the_same(line: &Line<'_>, again: &Line<'_>) -> bool {
-    let places =
-        |line: &Line<'_>| line.found.iter().map(|located| (located.rule, located.path.clone())).collect::<Vec<_>>();
-    again.rules.of == line.rules.of && again.kind == line.kind && places(again) == places(line)
+    again.rules.of == line.rules.of && again.kind == line.kind && again.found.places().eq(line.found.places())
 }
 
 /// A row binding: which of the protected values it is, or else what it says in clear.
 type Binding = (Option<usize>, Option<Zeroizing<String>>);
 
 /// The row bindings of a document.
-fn bindings_of(rules: &Rules, document: &Document<'_>, found: &[Located]) -> Result<Vec<Binding>, DocumentError> {
+fn bindings_of(line: &Line<'_>) -> Result<Vec<Binding>, DocumentError> {
     let mut bindings = Vec::new();
-    for (_, paths) in &rules.rows {
-        for place in paths.locate(document)? {
-            let protected = found.iter().position(|located| located.span == place.span);
-            let clear = if protected.is_none() { scalar_text(Some(document.token(place.span)?)) } else { None };
-            bindings.push((protected, clear));
+    for (row_path, _) in &line.rules.rows {
+        for node in line.row(*row_path)? {
+            let protected = line.found.position(node);
+            let clear = if protected.is_none() { scalar_text(Some(line.document.token_of(node))) } else { None };
+            bindings.push((protected, clear.map(|text| Zeroizing::new(text.into_owned()))));
         }
     }
     Ok(bindings)
