@@ -167,6 +167,8 @@ impl Line<'_> {
 
 /// About as many bytes as a sealed value has beside its own.
 const SEALED_ROOM: usize = 72;
+/// About as many changes as a header and tokens are.
+const HEADER_CHANGES: usize = 3;
 /// About as many bytes as a header takes.
 const HEADER_ROOM: usize = 200;
 
@@ -211,7 +213,8 @@ impl Changed<'_, '_> {
         let first = self.lines.partition_point(|line| line.index < index);
         let behind = self.lines.partition_point(|line| line.index <= index);
         let lines = &self.lines[first..behind];
-        let mut changes: Vec<(Range<usize>, &[u8])> = Vec::new();
+        let values = lines.iter().map(|line| line.found.values.len() + HEADER_CHANGES);
+        let mut changes: Vec<(Range<usize>, &[u8])> = Vec::with_capacity(values.sum());
         for (line, replaced) in lines.iter().zip(&self.replaced[first..behind]) {
             let at = line.document.offset();
             let new = replaced.changes(|found| line.document.tree.span(line.found.values[found].node));

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use serde_json_path::{JsonPath, PathElement};
+use serde_json_path::JsonPath;
 
 use super::matcher::{Matcher, Misfit};
-use super::path::normalized;
 use super::shape::Shapes;
 use super::simple::Simple;
 use super::tree::{NodeId, Tree};
@@ -156,29 +155,45 @@ impl JsonRules {
             Ok(found) => found,
             Err(Misfit(rule)) => return shape(rule, "a part of it"),
         };
-        for (rule, other) in others() {
-            for node in other.path.query_located(document.value()).dedup() {
-                if let Some(value) = place(tree, node.location().iter()) {
-                    found.push(rule, value, &normalized(node.location().iter()));
-                }
+        if others().next().is_some() {
+            let value = document.value();
+            let nodes = tree.nodes_of(value);
+            let mut selected: Vec<(NodeId, usize)> = Vec::new();
+            for (rule, other) in others() {
+                let of_rule = other.path.query(value);
+                selected.extend(of_rule.iter().map(|value| (nodes[&std::ptr::from_ref(*value)], rule)));
             }
+            // A path may lead to a value in several ways.
+            selected.sort_unstable();
+            selected.dedup();
+            // Before paths are written, which are long where values nest.
+            if let Some((first, second)) = overlap(tree, selected.iter().copied()) {
+                return self.overlaps(line, first, second);
+            }
+            tree.visit_paths(selected.iter().map(|(node, _)| *node), &mut |at, path| {
+                let (node, rule) = selected[at];
+                found.push(rule, node, path);
+            });
+            found.values.sort_by_key(|found| found.node);
         }
-        found.values.sort_by_key(|found| found.node);
-        let overlap = found.values.windows(2).find(|pair| pair[1].node < tree.end(pair[0].node));
-        match overlap.map(|pair| (pair[0].rule.min(pair[1].rule), pair[0].rule.max(pair[1].rule))) {
+        match overlap(tree, found.values.iter().map(|found| (found.node, found.rule))) {
             None => Ok(found),
-            Some((first, second)) => {
-                let [first, second] = [first, second].map(|rule| self.rules[rule].name.clone());
-                Err(JsonError::Overlap { line, first, second })
-            }
+            Some((first, second)) => self.overlaps(line, first, second),
         }
+    }
+
+    fn overlaps<T>(&self, line: u64, first: usize, second: usize) -> Result<T, JsonError> {
+        let [first, second] = [first.min(second), first.max(second)].map(|rule| self.rules[rule].name.clone());
+        Err(JsonError::Overlap { line, first, second })
     }
 
     /// The value that a rule selects which is alone and can select one at most; `None`: it is another rule, or selects nothing. What
     /// [`select`](Self::select) says, without a walk.
     pub(crate) fn only(&self, tree: &Tree<'_>) -> Option<NodeId> {
-        let [Rule { simple: Some(path), .. }] = &self.rules[..] else { return None };
-        path.steps().iter().try_fold(0, |node, step| step.only(tree, node))
+        match &self.rules[..] {
+            [Rule { simple: Some(path), .. }] => path.only(tree),
+            _ => None,
+        }
     }
 
     /// Whether replacing what the rules select by texts changes nothing about what they and `others`, which are paths too, select, so
@@ -207,10 +222,8 @@ impl JsonRules {
     }
 }
 
-/// The value that a path of the engine leads to.
-fn place<'p, 'v: 'p>(tree: &Tree<'_>, path: impl IntoIterator<Item = &'p PathElement<'v>>) -> Option<NodeId> {
-    path.into_iter().try_fold(0, |node, element| match element {
-        PathElement::Name(name) => tree.member(node, name),
-        PathElement::Index(index) => tree.item(node, *index),
-    })
+/// The rules of two values, in the order of the document, of which one is the other or a part of it.
+fn overlap(tree: &Tree<'_>, found: impl Iterator<Item = (NodeId, usize)> + Clone) -> Option<(usize, usize)> {
+    let mut pairs = found.clone().zip(found.skip(1));
+    pairs.find(|((node, _), (next, _))| *next < tree.end(*node)).map(|((_, first), (_, second))| (first, second))
 }

@@ -1,9 +1,11 @@
 //! Normalized paths (RFC 9535 §2.7): the one spelling of where a value stands, to which it is bound (FORMAT.md §18.4).
 
+#[cfg(test)]
 use serde_json_path::PathElement;
 use std::fmt::Write as _;
 
-/// The text of a path. `serde_json_path` does not escape names, so that two places could have one text.
+/// The text of a path of the engine, which does not escape names itself, so that two places could have one text.
+#[cfg(test)]
 pub(crate) fn normalized<'p, 'v: 'p>(path: impl IntoIterator<Item = &'p PathElement<'v>>) -> String {
     let mut out = ROOT.to_owned();
     for element in path {

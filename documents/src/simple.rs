@@ -69,6 +69,11 @@ impl Simple {
         &self.0
     }
 
+    /// What it leads to, if each of its steps leads to one value at most; `None` also if one can lead to several.
+    pub(super) fn only(&self, tree: &Tree<'_>) -> Option<NodeId> {
+        self.0.iter().try_fold(0, |node, step| step.only(tree, node))
+    }
+
     /// Where it leads as the path of a condition, which unlike that of a field may go through objects and arrays alike.
     pub(super) fn of_condition(&self) -> Self {
         Self(self.0.iter().map(any).collect())

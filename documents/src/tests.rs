@@ -437,3 +437,29 @@ fn what_is_settled_selects_the_same_afterwards() {
         assert!(!of(paths).is_settled([other]), "{paths:?} {other:?}");
     }
 }
+
+#[test]
+fn paths_with_descendants_take_steps_as_the_document_has_values() {
+    let steps = |text: &str, path: &str| {
+        let document = Document::parse(text.as_bytes(), 1).expect("JSON");
+        let before = tree::STEPS.get();
+        let found = rules(&[("r", path)]).locate(&document).expect("no overlaps");
+        (found.len(), tree::STEPS.get() - before)
+    };
+    let nested = |levels: usize| format!("{}[[{{\"a\":1}}]]{}", "{\"b\":".repeat(levels), "}".repeat(levels));
+    let list = |text: &str, count: usize| format!("[{}]", vec![text; count].join(","));
+    let members = |count: usize| {
+        let members: Vec<String> = (0..count).map(|n| format!("\"n{n}\":{{\"a\":{n}}}")).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    for path in ["$..a", "$[::1]..a", "$[?length(@) >= 0]..a"] {
+        for item in ["{\"a\":1}".to_owned(), nested(20)] {
+            let text = |count| list(&item, count);
+            let [(few, steps_of_few), (many, steps_of_many)] = [100, 1000].map(|count| steps(&text(count), path));
+            assert_eq!((few, many), (100, 1000), "{path}");
+            assert!(steps_of_many <= steps_of_few * 10 + 100, "{path}: {steps_of_few}, {steps_of_many}");
+        }
+    }
+    let [(few, steps_of_few), (many, steps_of_many)] = [100, 1000].map(|count| steps(&members(count), "$..a"));
+    assert!((few, many) == (100, 1000) && steps_of_many <= steps_of_few * 10 + 100, "{steps_of_few}, {steps_of_many}");
+}

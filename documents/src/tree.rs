@@ -4,8 +4,10 @@
 //! find them. What is JSON is what serde_json says: it is asked about every text that is refused here, about strings with escapes and
 //! numbers with exponents; a test compares the rest.
 
+use super::path::{ROOT, push_index, push_name};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -133,6 +135,8 @@ impl<'a> Tree<'a> {
         };
         std::iter::from_fn(move || {
             let child = (next < end).then_some(next)?;
+            #[cfg(test)]
+            STEPS.set(STEPS.get() + 1);
             next = self.end(child);
             Some(child)
         })
@@ -221,6 +225,56 @@ impl<'a> Tree<'a> {
         self.value_of(0)
     }
 
+    /// The node of each value inside of `value`, which is what the document means.
+    pub(crate) fn nodes_of<'v>(&self, value: &'v Value) -> HashMap<*const Value, NodeId> {
+        let mut nodes = HashMap::with_capacity(self.nodes.len());
+        let mut rest: Vec<(NodeId, &'v Value)> = vec![(0, value)];
+        while let Some((node, value)) = rest.pop() {
+            nodes.insert(std::ptr::from_ref(value), node);
+            match value {
+                Value::Array(items) => rest.extend(self.children(node).zip(items)),
+                Value::Object(members) => {
+                    rest.extend(self.children(node).filter_map(|child| Some((child, members.get(self.name(child))?))));
+                }
+                _ => {}
+            }
+        }
+        nodes
+    }
+
+    /// Calls `found` with the number and the normalized path of each of these nodes, which ascend: in one walk over the document, since
+    /// each item knows its index only from those before it.
+    pub(crate) fn visit_paths(&self, nodes: impl Iterator<Item = NodeId>, found: &mut impl FnMut(usize, &str)) {
+        let mut nodes = nodes.enumerate().peekable();
+        self.visit_path(0, &mut ROOT.to_owned(), &mut nodes, found);
+    }
+
+    fn visit_path(
+        &self,
+        node: NodeId,
+        path: &mut String,
+        nodes: &mut Peekable<impl Iterator<Item = (usize, NodeId)>>,
+        found: &mut impl FnMut(usize, &str),
+    ) {
+        while let Some((at, _)) = nodes.next_if(|(_, next)| *next == node) {
+            found(at, path);
+        }
+        for (index, child) in self.children(node).enumerate() {
+            match nodes.peek() {
+                None => return,
+                Some((_, next)) if *next >= self.end(child) => continue,
+                Some(_) => {}
+            }
+            let len = path.len();
+            match self.kind(node) {
+                Kind::Object => push_name(self.name(child), path),
+                _ => push_index(index, path),
+            }
+            self.visit_path(child, path, nodes, found);
+            path.truncate(len);
+        }
+    }
+
     /// What a value means.
     fn value_of(&self, node: NodeId) -> Value {
         match self.kind(node) {
@@ -235,6 +289,12 @@ impl<'a> Tree<'a> {
             }
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many members and items the thread has looked at.
+    pub(crate) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// How many bytes go before the first that a string cannot have as it is: a quote, a backslash or a control character.
@@ -354,7 +414,15 @@ impl Parser<'_> {
         };
         let members = &self.members[first..];
         if members.len() <= FEW_MEMBERS {
-            return members.iter().enumerate().any(|(at, a)| members[..at].iter().any(|b| is_same(a, b)));
+            // Most have another length or another last byte than all before them.
+            let mut marks = 0_u64;
+            return members.iter().enumerate().any(|(at, a)| {
+                let last = name(a).as_bytes().last().copied().unwrap_or_default();
+                let mark = 1_u64 << ((self.tree.name_len(*a as usize) + 7 * usize::from(last)) % 64);
+                let may_be_known = marks & mark != 0;
+                marks |= mark;
+                may_be_known && members[..at].iter().any(|b| is_same(a, b))
+            });
         }
         let mut seen = HashSet::with_capacity(members.len());
         !members.iter().all(|member| seen.insert(name(member)))

@@ -106,9 +106,12 @@ fn bindings_of(line: &Line<'_>) -> Result<Vec<Binding>, DocumentError> {
 
 /// How many values in `text` look sealed. A hint for people, not a decision.
 pub fn count_sealed(text: &str) -> u64 {
-    let digits = |at: usize| text.as_bytes().get(at + TEXT_PREFIX.len()..).and_then(|rest| rest.first_chunk::<11>());
-    let looks =
-        |at: usize| digits(at).is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit));
-    let values = text.match_indices(TEXT_PREFIX).filter(|(at, _)| looks(*at)).count();
-    (values + text.matches(BODY_TEXT_PREFIX).count()) as u64
+    // Both prefixes begin with it, and it is seldom: all else is passed over quickly.
+    const FIRST: char = 'k';
+    let is_value = |rest: &str| {
+        let digits = rest.strip_prefix(TEXT_PREFIX).and_then(|rest| rest.as_bytes().first_chunk::<11>());
+        digits.is_some_and(|[suite @ .., dot]| *dot == b'.' && suite.iter().all(u8::is_ascii_hexdigit))
+    };
+    let looks = |at: usize| text[at..].starts_with(BODY_TEXT_PREFIX) || is_value(&text[at..]);
+    text.match_indices(FIRST).filter(|(at, _)| looks(*at)).count() as u64
 }
