@@ -255,6 +255,86 @@ def observation(name, owner, visit, own_device, at):
     return resource
 
 
+CODING = {"system": "http://example.org/codes", "version": "1", "code": "c1", "display": "A code", "userSelected": True}
+CONCEPT = {"coding": [CODING], "text": "A concept"}
+QUANTITY = {"value": 1.5, "comparator": "<", "unit": "mg", "system": "http://unitsofmeasure.org", "code": "mg"}
+RANGE = {"low": QUANTITY, "high": QUANTITY}
+SAMPLES = {"origin": QUANTITY, "period": 10, "factor": 1, "lowerLimit": 0, "upperLimit": 9, "dimensions": 1, "data": "1 2 3"}
+REFERENCE_RANGE = RANGE | {"type": CONCEPT, "appliesTo": [CONCEPT], "age": RANGE, "text": "Of adults"}
+MEASURED = {"dataAbsentReason": CONCEPT, "interpretation": [CONCEPT], "referenceRange": [REFERENCE_RANGE]}
+VALUES = {"Quantity": QUANTITY, "CodeableConcept": CONCEPT, "Range": RANGE, "Ratio": {"numerator": QUANTITY, "denominator": QUANTITY}, "SampledData": SAMPLES}
+# Every element that the policy leaves in clear.
+CLEAR = {
+    "Patient": {
+        "active": True, "maritalStatus": CONCEPT, "communication": [{"language": CONCEPT, "preferred": True}],
+    },
+    "Device": {
+        "definition": {"reference": "DeviceDefinition/pump", "type": "DeviceDefinition", "display": "A pump"},
+        "statusReason": [CONCEPT], "manufacturer": "Pumps", "modelNumber": "M1", "partNumber": "P1", "safety": [CONCEPT],
+        "specialization": [{"systemType": CONCEPT, "version": "1"}], "property": [{"type": CONCEPT, "valueQuantity": [QUANTITY], "valueCode": [CONCEPT]}],
+    },
+    "Encounter": {
+        "class": CODING, "classHistory": [{"class": CODING, "period": {"start": "2020"}}], "serviceType": CONCEPT, "priority": CONCEPT, "reasonCode": [CONCEPT],
+        "diagnosis": [{"condition": {"reference": "Condition/c"}, "use": CONCEPT, "rank": 1}], "length": QUANTITY,
+    },
+    "Observation": MEASURED | {"bodySite": CONCEPT, "method": CONCEPT},
+}
+BACKBONES = {
+    "classHistory", "communication", "component", "deviceName", "diagnosis", "hospitalization", "link", "participant", "property", "referenceRange",
+    "specialization", "statusHistory", "udiCarrier", "version",
+}
+
+
+def worn(value, name, member=""):
+    """`value` with an extension and an `id` on every element, primitive ones as well, each of them planted."""
+    if isinstance(value, list):
+        return [worn(item, f"{name}.{at}", member) for at, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    made = {key: worn(item, f"{name}.{key}", key) for key, item in value.items()}
+    if "resourceType" not in value:
+        made.setdefault("id", plant("e" + digits(name + "id", 9)))
+        made.setdefault("extension", extension(name)["extension"])
+    if member in BACKBONES:
+        made["modifierExtension"] = extension(name + "m")["extension"]
+    for key, item in value.items():
+        items = item if isinstance(item, list) else [item]
+        if key in ("id", "resourceType", "url") or key[0] == "_" or any(isinstance(each, dict) for each in items):
+            continue
+        hung = [extension(f"{name}.{key}.{at}") for at in range(len(items))]
+        made.setdefault("_" + key, hung if isinstance(item, list) else hung[0])
+    return made
+
+
+def plain(resource):
+    return resource
+
+
+def all_worn(resource):
+    """The resource with all that may stay in clear, and everything that R4 lets hang on its elements."""
+    kind, name = resource["resourceType"], resource["id"]
+    whole = resource | CLEAR[kind]
+    whole["meta"] = whole["meta"] | {"security": [CODING]}
+    whole["identifier"] = [identifier | {"use": "usual", "type": CONCEPT} for identifier in whole["identifier"]]
+    if kind == "Patient":
+        whole["telecom"][0]["rank"] = 1
+    if kind == "Device":
+        whole["udiCarrier"][0]["entryType"] = "barcode"
+        whole["version"][0]["type"] = CONCEPT
+    if kind == "Encounter":
+        codes = {"admitSource": CONCEPT, "reAdmission": CONCEPT, "dischargeDisposition": CONCEPT}
+        whole["hospitalization"] |= codes | {"dietPreference": [CONCEPT], "specialCourtesy": [CONCEPT], "specialArrangement": [CONCEPT]}
+        whole["participant"][0]["type"] = [CONCEPT]
+        whole["location"][0] |= {"physicalType": CONCEPT, "modifierExtension": extension(name + "room")["extension"]}
+    if kind == "Observation":
+        whole["component"] = whole["component"] + [{"code": CONCEPT, "value" + of: value} | MEASURED for of, value in VALUES.items()]
+        age, aged = {"coding": [{"system": "http://loinc.org", "code": "30525-0"}]}, plant("Aged " + digits(name + "aged", 9))
+        stage = {"coding": [CODING | {"code": digits(name + "stage", 9), "display": aged}], "text": aged}
+        values = VALUES | {"CodeableConcept": stage, "SampledData": SAMPLES | {"data": aged}, "String": aged, "Integer": 95, "Boolean": True}
+        whole["component"] += [{"code": age, "value" + of: value} for of, value in values.items()]
+    return worn(whole, name)
+
+
 def bundle(owner):
     """What a server answers that was asked for everything about a patient."""
     name, visit = owner + "-bundle", owner + "-visit0"
@@ -264,7 +344,7 @@ def bundle(owner):
         kind, id = resource["resourceType"], resource["id"]
         return {
             "link": [{"relation": "self", "url": plant(f"https://fhir.example/{kind}/{id}")}], "fullUrl": plant("urn:uuid:" + id),
-            "_fullUrl": extension(name + kind), "resource": resource, "search": {"mode": "match"},
+            "_fullUrl": extension(name + kind), "id": plant("entry" + digits(name + kind + "e", 9)), "resource": resource, "search": {"mode": "match"},
             "request": {"method": "PUT", "url": plant(f"{kind}/{id}"), "ifMatch": plant(f'W/"{digits(name + kind, 9)}"')},
             "response": {
                 "status": "200", "location": plant(f"{kind}/{id}/_history/{digits(name + kind + 'h', 9)}"), "lastModified": moment(name + kind),
@@ -283,13 +363,15 @@ def bundle(owner):
 def resources():
     for at in range(PATIENTS):
         owner = f"p{at}"
-        yield patient(owner)
-        yield device(f"{owner}-device", owner)
+        # Of everything that may hang on an element, one resource of each type has all.
+        wear = all_worn if at == 0 else plain
+        yield wear(patient(owner))
+        yield wear(device(f"{owner}-device", owner))
         for visit in range(2):
-            yield encounter(f"{owner}-visit{visit}", owner)
+            yield (wear if visit == 0 else plain)(encounter(f"{owner}-visit{visit}", owner))
             for result in range(3):
                 name, at_all = f"{owner}-visit{visit}-o{result}", result + visit * 2 + at
-                yield observation(name, owner, f"{owner}-visit{visit}", f"{owner}-device", at_all)
+                yield (wear if at_all == 0 else plain)(observation(name, owner, f"{owner}-visit{visit}", f"{owner}-device", at_all))
     yield bundle("p1")
 
 

@@ -6,7 +6,7 @@ use crate::files::interrupt::Interrupted;
 use crate::files::json::JsonError;
 use crate::files::output::OutputError;
 use keyfold::{Error, ErrorKind, RowError};
-use keyfold_documents::{Cause, DocumentError, LOOKS_SEALED, UNMATCHED};
+use keyfold_documents::{Cause, DocumentError, IS_TOKEN, LOOKS_SEALED, UNMATCHED};
 use std::fmt::{self, Write as _};
 
 /// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
@@ -93,7 +93,7 @@ impl From<Error> for Failure {
         let text = error.to_string();
         let failure = Self::new(exit, format!("{text} [{} {}]", error.kind().code(), error.kind().name()));
         match text.as_str() {
-            LOOKS_SEALED => failure.add("--seal-sealed encrypts it once more"),
+            LOOKS_SEALED | IS_TOKEN => failure.add("--seal-sealed encrypts it once more"),
             UNMATCHED => failure.add("--pass-unmatched would pass it through as it is"),
             _ => failure,
         }

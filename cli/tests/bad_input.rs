@@ -1,8 +1,6 @@
 //! Inputs that are refused: with the place, without the value, and with nothing under the final name.
 
-mod common;
-
-use common::{CANARY, DATA, PATIENTS, POLICY, STORAGE, USAGE, World};
+use crate::common::{CANARY, DATA, PATIENTS, POLICY, STORAGE, USAGE, World};
 
 const HEADER: &str = "patient_id,name,ssn,note,state\n";
 
@@ -46,6 +44,17 @@ fn csv_that_is_not_csv() {
     refuses(csv("2,Canáry7391,Canáry7391,a,b,c\n"), &["row 2 (line 3)", "5 cells expected", "6 found"]);
     refuses(csv("2,\"Canáry7391,x,y,z\n3,a,b,c,d\n"), &["row 2 (line 3)", "column 2 (\"name\")", "never closed"]);
     refuses(csv("2,\"Canáry7391\"x,y,z,a\n"), &["row 2 (line 3)", "column 2 (\"name\")", "after its closing quote"]);
+    // Quotes in the middle, or at the end, of a cell that has none around it: it could not come back so.
+    for cell in ["Canáry7391 \"x\"", "5'10\"", " \"Canáry7391\""] {
+        let says = ["row 2 (line 3)", "column 2 (\"name\")", "has a quote and is not quoted"];
+        world.refuses_content("bad.csv", csv(&format!("2,{cell},y,z,a\n")), false, &says);
+        // Of what stays in clear every byte stays.
+        let clear = csv(&format!("2,Canáry7391,y,z,{cell}\n"));
+        world.write("clear.csv", &clear);
+        world.succeeds(&["protect", "clear.csv", "--output", "sealed.csv", "--force"]);
+        world.succeeds(&["reveal", "sealed.csv", "--output", "back.csv", "--force"]);
+        assert_eq!(world.text("back.csv"), clear);
+    }
     refuses(format!("patient_id,name,ssn,ssn,note\n{row}"), &["columns 3 and 4", "same name", "\"ssn\""]);
     // Without a header the first patient would be one: such names are not repeated.
     refuses(format!("Canáry7391,Canáry7391,ssn,note,x\n{row}"), &["columns 1 and 2", "same name"]);

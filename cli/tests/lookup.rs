@@ -1,8 +1,6 @@
 //! Tokens of indexes beside protected values, and values that keep their format, in files.
 
-mod common;
-
-use common::{DATA, POLICY, World, contains};
+use crate::common::{self, DATA, POLICY, World, contains};
 
 const LOOKUP_POLICY: &str = r#"version = 1
 rows = 1000000
@@ -51,6 +49,93 @@ fn world() -> World {
     world.write("policy.toml", LOOKUP_POLICY);
     world.write("in.csv", CSV);
     world
+}
+
+/// One value among many that an index cannot take refuses all, or has no token and is counted: as the policy says, in every format.
+#[test]
+fn what_an_index_cannot_take_is_refused_or_counted() {
+    let world = World::new();
+    let policy = |rest: &str| {
+        format!(
+            "version = 1\nrows = 1000000\n[fields.phone]\ncolumns = [\"phone\"]\npaths = [\"$.phone\", \"$.more[*]\"]\n\
+             [fields.phone.index.lookup]\nkind = \"phone\"\nbits = 6\ncolumn = \"phone_index\"\n{rest}\
+             [fields.number]\ncolumns = [\"number\"]\npaths = [\"$.number\"]\n\
+             [fields.number.index.lookup]\nkind = \"digits\"\nbits = 6\ncolumn = \"number_index\"\n{rest}"
+        )
+    };
+    // The last one has nothing to find, which is no fault: an empty text.
+    let good = "phone,number\n+1 555 010 4477,12\n,\n";
+    let lines = "{\"phone\":\"+1 555 010 4477\",\"more\":[\"+1 555 010 4478\",\"none\"],\"number\":\"n/a\"}\n";
+    let bad = [
+        ("in.csv", "none,12", "\"phone\""),
+        ("in.csv", "+1 555 010 4477,n/a", "\"number\""),
+        ("in.ndjson", lines, "field "),
+    ];
+    for skip in ["", "on_unindexable = \"refuse\"\n", "on_unindexable = \"skip\"\n"] {
+        world.write("policy.toml", policy(skip));
+        world.write("in.csv", good);
+        let run = world.succeeds(&["protect", "in.csv", "--output", "out.csv", "--force", "--json"]);
+        assert_eq!(run.summary()["unindexed"], 0);
+        for (file, row, says) in bad {
+            let is_csv = file == "in.csv";
+            let text = if is_csv { format!("{good}{row}\n") } else { row.to_owned() };
+            world.write(file, &text);
+            let protect = ["protect", file, "--output", &format!("sealed.{file}"), "--force", "--json"];
+            if !skip.contains("skip") {
+                let run = world.refuses(&protect, DATA, &[says]);
+                assert!(!run.stderr.contains("none") && !run.stderr.contains("n/a"), "{}", run.stderr);
+                continue;
+            }
+            let run = world.succeeds(&protect);
+            assert_eq!(run.summary()["unindexed"], if is_csv { 1 } else { 2 }, "{file}");
+            let said = world.succeeds(&protect[..5]);
+            assert!(
+                said.stderr.contains("values have no token, since their index cannot take them"),
+                "{}",
+                said.stderr
+            );
+            let sealed = world.text(&format!("sealed.{file}"));
+            if is_csv {
+                let cells: Vec<&str> = sealed.lines().nth(3).expect("a row").rsplitn(3, ',').collect();
+                let [phone, number] = [cells[0], cells[1]].map(str::is_empty);
+                assert_eq!([phone, number], [row.starts_with("none"), row.ends_with("n/a")], "{sealed}");
+            }
+            world.succeeds(&[
+                "reveal",
+                &format!("sealed.{file}"),
+                "--output",
+                "back",
+                "--force",
+                "--format",
+                &file[3..],
+            ]);
+            assert_eq!(world.text("back"), text);
+        }
+    }
+    world.write("policy.toml", policy("on_unindexable = \"maybe\"\n"));
+    world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &["policy.toml", "refuse"]);
+}
+
+/// A message has no place for tokens: nobody would notice that they are missing.
+#[test]
+fn indexes_of_messages_are_refused() {
+    let world = World::new();
+    let policy = |column: &str| {
+        format!(
+            "version = 1\nrows = 1000000\n[fields.name]\nsegments = [\"PID-5\"]\n\
+             [fields.name.index.lookup]\nkind = \"case-folded\"\nbits = 6\n{column}"
+        )
+    };
+    world.write("in.hl7", "MSH|^~\\&|A|B|C|D|||ADT^A01|1|P|2.5\rPID|1||7||Canáry7391\r");
+    let protect = ["protect", "in.hl7", "--output", "sealed.hl7"];
+    world.write("policy.toml", policy("column = \"name_index\"\n"));
+    world.refuses(&protect, POLICY, &["field name", "no message has a place", "\"name_index\""]);
+    world.write("policy.toml", policy(""));
+    world.succeeds(&protect);
+    // What was protected is revealed under either.
+    world.write("policy.toml", policy("column = \"name_index\"\n"));
+    world.succeeds(&["reveal", "sealed.hl7", "--output", "back.hl7"]);
+    assert_eq!(world.text("back.hl7"), world.text("in.hl7"));
 }
 
 #[test]

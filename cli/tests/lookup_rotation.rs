@@ -2,17 +2,13 @@
 //! found, and at the end nothing is left under the old key: deterministic values in files by `keyfold reencrypt`, tokens of indexes in tables
 //! by `keyfold index backfill`.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::{DATA, KEY, PATIENTS, POLICY, Run, USAGE, World};
+use crate::common::{self, DATA, KEY, PATIENTS, POLICY, Run, USAGE, World};
+use crate::tables::{Database, databases};
 use keyfold::Value;
 use keyfold_tables::Cell;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
-use tables::{Database, databases};
 
 const INDEXED: &str = r#"version = 1
 
@@ -261,6 +257,24 @@ fn everything_is_found_at_each_step() {
         assert!(rows[5].cells[0] == Cell::Text("1".to_owned().into()));
         clinic.backfill(&["--to", "ssn"]).expect(USAGE, &["read for the values"]);
         clinic.backfill(&["--to", "patient_id"]).expect(USAGE, &["read for the values"]);
+    }
+}
+
+#[test]
+fn values_that_an_index_cannot_take_are_errors_or_counted() {
+    for database in databases() {
+        let clinic = Clinic::new(database);
+        // None of the numbers is a date.
+        let dates = INDEXED.replace("kind = \"digits\"", "kind = \"date\"");
+        clinic.world.write("policy.toml", &dates);
+        clinic.add(0..5, false);
+        clinic.database.sql("UPDATE patients SET ssn_index = 9 WHERE id = 2");
+        clinic.backfill(&[]).expect(DATA, &["InvalidInput"]);
+        clinic.counts(&["--errors", "e"], DATA, [("failed", 5), ("unindexed", 0), ("written", 0)]);
+        clinic.world.write("policy.toml", dates.replace("kind = ", "on_unindexable = \"skip\"\nkind = "));
+        clinic.counts(&["--verify"], DATA, [("unindexed", 5), ("written", 1), ("right", 4)]);
+        clinic.counts(&[], 0, [("unindexed", 5), ("written", 1), ("right", 4)]);
+        clinic.counts(&["--verify"], 0, [("unindexed", 5), ("written", 0), ("right", 5)]);
     }
 }
 

@@ -1,11 +1,7 @@
 //! `keyfold policy`: what is classified has a rule that is strong enough, and what a change does to data is told.
 
-mod common;
-#[path = "../../tables/tests/common/mod.rs"]
-mod database;
-
-use common::{POLICY, STORAGE, USAGE, World, run};
-use database::databases;
+use crate::common::{self, POLICY, STORAGE, USAGE, World, run};
+use crate::tables::databases;
 use serde_json::Value as Json;
 
 const SCHEMA: &str = r#"version = 1
@@ -230,6 +226,123 @@ fn a_field_that_is_named_for_a_path_leads_there() {
     assert_eq!(check(&world, &["--schema", "schema.toml"], 0), []);
     let run = world.run(&["policy", "check", "--policy", "policy.toml", "--schema", "schema.toml"]).expect(0, &[]);
     assert!(run.stdout_text().contains("note: p.sealed: that field patient.ssn holds it is the schema's word"));
+}
+
+/// The tokens of an index are no identifiers in clear.
+#[test]
+fn columns_of_indexes_are_known() {
+    let indexed =
+        "[fields.\"patient.ssn\".index.lookup]\nkind = \"digits\"\nbits = 63\nunique = true\ncolumn = \"ssn_index\"\n";
+    for database in databases() {
+        let world = world();
+        database.sql("CREATE TABLE patients (patient_id TEXT PRIMARY KEY, name TEXT, ssn TEXT, ssn_index BIGINT, note TEXT, state TEXT)");
+        let uri = database.uri.clone();
+        // Without the index the same column is one.
+        let finding = [pair("unclassified", "patients.ssn_index")];
+        assert_eq!(check(&world, &["--schema", "schema.toml", "--database", &uri], POLICY), finding);
+        assert_eq!(
+            check(&world, &["--database", &uri, "--guess-only"], POLICY),
+            [pair("no-rule", "patients.ssn_index")]
+        );
+        world.write("policy.toml", format!("{}{indexed}", common::POLICY_FILE));
+        assert_eq!(check(&world, &["--schema", "schema.toml", "--database", &uri], 0), []);
+        assert_eq!(check(&world, &["--database", &uri, "--guess-only"], 0), []);
+        world.write(
+            "schema.toml",
+            SCHEMA
+                .replace("ssn = \"G\"", "ssn = \"G\", ssn_index = \"G\"")
+                .replace("\"$.ssn\"", "\"$.ssn_index\" = \"G\", \"$.ssn\""),
+        );
+        let arguments = ["--schema", "schema.toml", "--database", &uri];
+        assert_eq!(check(&world, &arguments, 0), []);
+        // What it is of has that rule, which a baseline may ask more of.
+        world.write("baseline.toml", common::POLICY_FILE);
+        let weaker = ["patients.ssn", "patients.ssn_index", "Patient $.ssn", "Patient $.ssn_index"];
+        let found = check(&world, &[&arguments[..], &["--baseline", "baseline.toml"]].concat(), POLICY);
+        assert_eq!(found, weaker.map(|place| pair("weaker", place)));
+    }
+}
+
+/// What `index advise` refuses by its values, a policy refuses by what it knows of them.
+#[test]
+fn indexes_of_few_values_are_refused() {
+    let world = world();
+    world.write("schema.toml", "version = 1\n");
+    let policy = |name: &str, field: &str, index: &str| {
+        format!(
+            "version = 1\n[fields.\"{name}\"]\nrow_binding = \"none\"\n{field}\n[fields.\"{name}\".index.i]\n{index}\n"
+        )
+    };
+    let arguments = ["--schema", "schema.toml"];
+    let (exact, year) = ("kind = \"exact\"\nbits = 8", "kind = \"date-part\"\npart = \"year\"\nbits = 4");
+    for (name, field, index, place) in [
+        ("patient.gender", "", exact, "field patient.gender"),
+        ("a", "columns = [\"maritalStatus\"]", exact, "field a"),
+        ("a", "paths = [\"$.race\"]", exact, "field a"),
+        ("patient.birth", "", year, "field patient.birth"),
+    ] {
+        world.write("policy.toml", policy(name, field, index));
+        assert_eq!(check(&world, &arguments, POLICY), [pair("few-values", place)]);
+        world.write("policy.toml", policy(name, field, &format!("{index}\nfew_values = true")));
+        assert_eq!(check(&world, &arguments, 0), []);
+    }
+    // Of full width in all but name; of two values whatever the name is.
+    for (field, index, says) in [
+        ("columns = [\"x\"]", "kind = \"exact\"\nbits = 62", "more than 24 bits"),
+        ("columns = [\"x\"]", "kind = \"prefix\"\nlength = [3, 4]\nbits = 13", "more than 24 bits"),
+        ("type = \"boolean\"\ncolumns = [\"x\"]", "kind = \"exact\"\nbits = 2", "few_values"),
+        ("columns = [\"x\"]", "kind = \"exact\"\nbits = 63\nunique = true\nfew_values = true", "unique or few_values"),
+    ] {
+        world.write("policy.toml", policy("a", field, index));
+        for command in [
+            &["policy", "check", "--policy", "policy.toml", "--schema", "schema.toml"][..],
+            &["protect", "in.csv", "--output", "x.csv"],
+        ] {
+            world.refuses(command, POLICY, &["policy.toml", says]);
+        }
+    }
+    world.write("policy.toml", policy("a", "columns = [\"x\"]", "kind = \"exact\"\nbits = 24"));
+    assert_eq!(check(&world, &arguments, 0), []);
+}
+
+#[test]
+fn a_path_of_which_parts_have_rules_is_told_from_one_without() {
+    let world = world();
+    let policy = |paths: &str| {
+        format!(
+            "version = 1\n[fields.\"patient.name\"]\nidentifier = \"A\"\nrow_binding = \"none\"\npaths = [{paths}]\n"
+        )
+    };
+    let schema = |paths: &str| format!("version = 1\n[documents.Patient]\npaths = {{ {paths} }}\n");
+    let family = "\"$.name[*].family\", \"$.name[*].given[*]\"";
+    let parts = |place: &str| vec![pair("in-parts", place)];
+    for (policy_paths, schema_paths, found) in [
+        (family, "\"$.name\" = \"A\"", parts("Patient $.name")),
+        (family, "\"$.name[*].given\" = \"A\"", parts("Patient $.name[*].given")),
+        (family, "\"$.name\" = { identifier = \"A\", field = \"patient.name\" }", parts("Patient $.name")),
+        (family, "\"$.name[*].family\" = \"A\", \"$.name[*].given[*]\" = \"A\"", vec![]),
+        (family, "\"$.name[0].family\" = \"A\"", vec![]),
+        (family, "\"$.name[*].text\" = \"A\"", vec![pair("no-rule", "Patient $.name[*].text")]),
+        (family, "\"$.names\" = \"A\"", vec![pair("no-rule", "Patient $.names")]),
+        ("\"$.name[*]['family', 'given']\"", "\"$.name[*].given\" = \"A\"", vec![]),
+        ("\"$.name[?@.use == 'official'].family\"", "\"$.name[*].family\" = \"A\"", parts("Patient $.name[*].family")),
+        ("\"$.name[?@.use == 'official']\"", "\"$.name[?@.use == 'official'].family\" = \"A\"", vec![]),
+    ] {
+        world.write("policy.toml", policy(policy_paths));
+        world.write("schema.toml", schema(schema_paths));
+        let code = if found.is_empty() { 0 } else { POLICY };
+        assert_eq!(check(&world, &["--schema", "schema.toml"], code), found, "{policy_paths} {schema_paths}");
+    }
+    world.write("policy.toml", policy(family));
+    world.write("schema.toml", schema("\"$.name\" = \"A\""));
+    let text =
+        world.run(&["policy", "check", "--policy", "policy.toml", "--schema", "schema.toml"]).expect(POLICY, &[]);
+    let said = "of $.name there are rules for $.name[*].family, $.name[*].given[*] alone";
+    assert!(
+        text.stdout_text().contains(said) && !text.stdout_text().contains("nothing that is classified"),
+        "{}",
+        text.stdout_text()
+    );
 }
 
 /// `policy diff` from the usual policy to `new`, with the exit code: effects and what is said.

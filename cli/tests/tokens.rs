@@ -1,13 +1,9 @@
 //! Random tokens in the place of values, with their table in SQLite and PostgreSQL.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::{CANARY, DATA, KEY, POLICY, USAGE, World, contains};
+use crate::common::{self, CANARY, DATA, KEY, POLICY, USAGE, World, contains};
+use crate::tables::databases;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use tables::databases;
 
 fn policy(partition: &str) -> String {
     format!(
@@ -90,6 +86,71 @@ fn a_value_has_one_token_in_each_study_however_many_ask_at_once() {
         assert_eq!(world.text("sealed.ndjson"), format!("{{\"mrn\":\"{}\"}}\n", first[7]));
         world.succeeds(&["reveal", "sealed.ndjson", "--output", "back.ndjson", "--tokens", &database.uri]);
         assert_eq!(world.text("back.ndjson"), json);
+    }
+}
+
+/// Protecting twice would put tokens in the place of tokens.
+#[test]
+fn what_has_a_token_is_not_given_another_one() {
+    for database in databases() {
+        let world = World::new();
+        database.sql(&documented(if database.is_postgres() { "postgresql" } else { "sqlite" }));
+        world.write(
+            "policy.toml",
+            policy("default")
+                .replace("columns =", "keep_prefix = \"MRN/\"\nsegments = [\"PID-3.1\"]\ncolumns =")
+                .replace("\"$.mrn\"", "\"$.mrn\", \"$.all[*]\""),
+        );
+        let uri = ["--tokens", &database.uri];
+        // Of the form of a token, and none.
+        let clear = "ABCDEFGHIJK";
+        for (file, text, twice) in [
+            ("in.csv", format!("mrn,other\n{clear},x\nMRN/{CANARY}-2,x\n"), "row 1"),
+            ("in.ndjson", format!("{{\"mrn\":\"{CANARY}-1\",\"all\":[\"{clear}\",\"MRN/b\"]}}\n"), "line 1"),
+            ("in.hl7", format!("MSH|^~\\&|A|B|C|D|||ADT^A01|1|P|2.5\rPID|1||{clear}^^^H~{CANARY}-3\r"), "PID-3.1"),
+        ] {
+            let protect = |input: &str, more: &[&'static str]| -> Vec<String> {
+                let arguments = [
+                    "protect",
+                    input,
+                    "--output",
+                    "out",
+                    "--force",
+                    "--format",
+                    file.rsplit('.').next().expect("a format"),
+                ];
+                arguments.iter().chain(&uri).chain(more).map(|argument| (*argument).to_owned()).collect()
+            };
+            let run = |arguments: Vec<String>| world.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+            world.write(file, &text);
+            run(protect(file, &[])).expect(0, &[]);
+            let sealed = world.read("out");
+            world.write("sealed", &sealed);
+            let before = database.rows("keyfold_tokens", "token", &["field"]).len();
+            let again = run(protect("sealed", &[])).expect(POLICY, &[twice, "random token", "--seal-sealed"]);
+            assert!(!again.stderr.contains(clear) && !again.stderr.contains("ry7391"));
+            assert_eq!(database.rows("keyfold_tokens", "token", &["field"]).len(), before);
+            // On purpose; and what only looks like a token is none.
+            run(protect("sealed", &["--seal-sealed"])).expect(0, &[]);
+            world.write("twice", world.read("out"));
+            run(protect(file, &[])).expect(0, &[]);
+            assert_eq!(world.read("out"), sealed);
+            for _ in 0..2 {
+                let mut reveal = protect("twice", &[]);
+                reveal[0] = "reveal".to_owned();
+                run(reveal).expect(0, &[]);
+                world.write("twice", world.read("out"));
+            }
+            assert_eq!(world.text("out"), text);
+        }
+        // A token that somebody without the key has put into the table is nobody's.
+        world.write("in.csv", "mrn,other\nKKKKKKKKKKK,x\n");
+        database.sql(
+            "INSERT INTO keyfold_tokens SELECT field, partition, 'KKKKKKKKKKK', proof, proof FROM keyfold_tokens WHERE token = (SELECT min(token) FROM keyfold_tokens)",
+        );
+        let forged = [&["protect", "in.csv", "--output", "x.csv"], &uri[..]].concat();
+        let run = world.run(&forged);
+        assert_ne!(run.code, Some(0), "{}", run.stderr);
     }
 }
 
@@ -259,6 +320,43 @@ fn a_table_that_could_hold_two_tokens_of_a_value_is_refused() {
             database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
             assert!((1..4).all(|n| tokens(&world, &format!("{n}.csv")) == tokens(&world, "0.csv")));
         }
+    }
+}
+
+/// What is bound to a token opens with the value that the token stands for alone, when it is sealed again as well.
+#[test]
+fn values_that_are_bound_to_tokens_are_sealed_again() {
+    for database in databases() {
+        let world = World::new();
+        database.sql(&documented(if database.is_postgres() { "postgresql" } else { "sqlite" }));
+        let bound = "[fields.name]\nrow_binding = { column = \"mrn\", path = \"$.mrn\", segment = \"PID-3.1\" }\n\
+                     columns = [\"name\"]\npaths = [\"$.name\"]\nsegments = [\"PID-5\"]\n";
+        let token = policy("default").replace("columns =", "segments = [\"PID-3.1\"]\ncolumns =");
+        world.write("policy.toml", format!("{token}{bound}"));
+        let tokens = ["--tokens", &database.uri];
+        for (file, text) in [
+            ("in.csv", format!("mrn,name\n{CANARY}-1,{CANARY} N1\n{CANARY}-2,{CANARY} N2\n")),
+            ("in.ndjson", format!("{{\"mrn\":\"{CANARY}-1\",\"name\":\"{CANARY} N1\"}}\n")),
+            ("in.hl7", format!("MSH|^~\\&|A|B|C|D|||ADT^A01|1|P|2.5\rPID|1||{CANARY}-1||{CANARY} N1\r")),
+        ] {
+            let output = |name: &str| format!("{name}.{}", file.rsplit('.').next().expect("a format"));
+            let (sealed, newer, back) = (output("sealed"), output("newer"), output("back"));
+            world.write(file, &text);
+            world.succeeds(&[&["protect", file, "--output", &sealed], &tokens[..]].concat());
+            world.succeeds(&["keys", "rotate"]);
+            let again = ["reencrypt", &sealed, "--output", &newer, "--statement", &format!("{newer}.statement")];
+            world.refuses(&again, USAGE, &["patient.mrn", "--tokens names the database"]);
+            let run = world.succeeds(&[&again[..], &tokens[..], &["--json"]].concat());
+            let lines = text.matches(" N").count();
+            assert!(run.stderr.contains(&format!("\"outdated\":{lines},")), "{file}: {}", run.stderr);
+            world.succeeds(&[&["reveal", &newer, "--output", &back], &tokens[..]].concat());
+            assert_eq!(world.text(&back), text);
+            let summary = world.run(&[&["reveal", &newer, "--output", "-", "--json"], &tokens[..]].concat()).summary();
+            assert_eq!(summary["outdated"], 0, "{file}");
+        }
+        // Another table of tokens is none of this file.
+        let sql = ["reencrypt", "--sql", &database.uri, "--table", "t", "--key", "k", "--field", "name=name"];
+        world.refuses(&[&sql[..], &tokens[..]].concat(), USAGE, &["--tokens"]);
     }
 }
 

@@ -101,8 +101,8 @@ pub use {
     },
     kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey},
     lookup::{
-        DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, Token, TokenAlphabet, TokenForm, Tokens,
-        most_bits,
+        DatePart, Format, IndexKind, IndexPolicy, OnUnindexable, PhoneRule, TimeUnit, Token, TokenAlphabet, TokenForm,
+        Tokens, most_bits,
     },
     migration::{Migration, MigrationPhase},
     policy::{

@@ -59,6 +59,10 @@ mod facade {
         counter!("keyfold_clear_values_total").increment(1);
     }
 
+    pub(crate) fn unindexed_value() {
+        counter!("keyfold_unindexed_values_total").increment(1);
+    }
+
     pub(crate) fn oldest_generation(generation: u32) {
         gauge!("keyfold_oldest_generation_in_use").set(generation);
     }
@@ -80,6 +84,7 @@ mod facade {
     pub(crate) fn rotation_failed(_: &'static str) {}
     pub(crate) fn unknown_key(_: &'static str) {}
     pub(crate) fn clear_value() {}
+    pub(crate) fn unindexed_value() {}
     pub(crate) fn oldest_generation(_: u32) {}
 }
 

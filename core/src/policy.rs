@@ -415,6 +415,18 @@ impl FieldPolicy {
         if self.mode != FieldMode::Document && self.accepted_suites.contains(&Suite::Document) {
             return wrong("suite 05 is for fields with mode = \"document\"");
         }
+        if self.value_type == Some(ValueType::Boolean) && self.indexes.iter().any(|index| !index.few_values) {
+            return wrong(
+                "a boolean has two values, which the tokens of an index tell; few_values = true accepts that",
+            );
+        }
+        let shown: usize = self.indexes.iter().map(IndexPolicy::shown_bits).sum();
+        if self.table_rows.is_none() && shown > most_bits(UNSTATED_ROWS) {
+            return wrong(
+                "its indexes show more than 24 bits of a row together: state the rows of the table, or let what nearly every row has one of its own of \
+                 have full width, with unique = true",
+            );
+        }
         for (at, index) in self.indexes.iter().enumerate() {
             index.check().map_err(|error| {
                 let detail = format!("field {}, {}", self.name, error.detail());
@@ -490,6 +502,9 @@ pub fn check_shown_bits<'f>(rows: u64, fields: impl IntoIterator<Item = &'f Fiel
     Err(Error::new(ErrorKind::Configuration, why)
         .with_detail(format!("{shown} bits, of which {rows} rows allow {most}")))
 }
+
+/// More rows than most tables have: where a policy does not state them, its indexes are held to these at least.
+const UNSTATED_ROWS: u64 = 1 << 28;
 
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_LEN && !name.chars().any(char::is_control)

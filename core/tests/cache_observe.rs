@@ -9,7 +9,8 @@ use common::cache::Process;
 use common::lab::*;
 use common::regions::Regions;
 use keyfold::{
-    ErrorKind, FieldPolicy, KekPolicy, KeyringConfig, KmsErrorKind, Migration, MigrationPhase, Recovery, Value,
+    ErrorKind, FieldPolicy, IndexKind, IndexPolicy, KekPolicy, KeyringConfig, KmsErrorKind, Migration, MigrationPhase,
+    OnUnindexable, Recovery, Value,
 };
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
@@ -27,9 +28,14 @@ fn a_day(lab: &Lab) {
     let mut config = lab.config.clone();
     let migration = Migration::until("2999-12-31", MigrationPhase::DualWrite).unwrap();
     config.policy.add(FieldPolicy { migration: Some(migration), ..FieldPolicy::randomized("moving") }).unwrap();
+    let on_unindexable = OnUnindexable::Skip;
+    let dates = IndexPolicy { on_unindexable, ..IndexPolicy::new("i", IndexKind::Date, 8) };
+    config.policy.add(FieldPolicy { indexes: vec![dates], ..FieldPolicy::randomized("indexed") }).unwrap();
     let process = Process::quick(lab, config);
     let ring = &process.ring;
     let value = seal(ring, Some(CANARY), CANARY).unwrap();
+    let indexer = block_on(ring.field("indexed").unwrap().indexer("i")).unwrap();
+    assert_eq!(indexer.tokens(Value::Text(CANARY)).unwrap(), []);
     for _ in 0..3 {
         assert!(reveal(ring, Some(CANARY), &value).is_ok());
     }
@@ -150,6 +156,8 @@ fn every_documented_metric_is_there_and_no_other() {
     assert_eq!(sum("keyfold_unknown_key_ids_total", "looked up"), 1000);
     assert_eq!(sum("keyfold_unknown_key_ids_total", "refused"), 1);
     assert!(sum("keyfold_kek_bad_wraps_total", "first") >= 1);
+    let unindexed = &seen[&("keyfold_unindexed_values_total".to_owned(), "counter")];
+    assert!(matches!(unindexed[..], [(_, DebugValue::Counter(1))]));
     assert_eq!(sum("keyfold_kek_missing_wraps_total", "second"), 1);
     assert!(sum("keyfold_recovery_unwraps_total", "third") >= 1);
 }

@@ -4,7 +4,7 @@ use crate::common::lab::*;
 use crate::common::{block_on, refused};
 use keyfold::{
     Context, DatePart, ErrorKind, FieldPolicy, Format, FormatPreserver, IndexKind, IndexPolicy, Indexer, KeyClass,
-    KeyState, Keyring, KeyringConfig, Policy, Prover, Token, TokenForm, Value, ValueType,
+    KeyState, Keyring, KeyringConfig, OnUnindexable, Policy, Prover, Token, TokenForm, Value, ValueType,
 };
 use std::collections::HashSet;
 
@@ -234,6 +234,45 @@ fn formats_stay_and_differ_between_fields_and_partitions() {
     assert_eq!(refused(preserver(&lab.process_with(two), "formatted"), "two keys"), ErrorKind::Configuration);
 }
 
+/// What an index cannot take is refused, or has no token: never the one without the policy saying so.
+#[test]
+fn what_an_index_cannot_take_is_refused_or_skipped() {
+    let (lab, mut config) = lab();
+    let mut field = FieldPolicy::randomized("f");
+    for (name, kind) in [("digits", IndexKind::Digits), ("date", IndexKind::Date), ("folded", IndexKind::CaseFolded)] {
+        let refuse = index(&format!("{name} or nothing"), kind.clone(), 4, "default");
+        field.indexes.push(IndexPolicy { on_unindexable: OnUnindexable::Skip, ..index(name, kind, 4, "default") });
+        field.indexes.push(refuse);
+    }
+    config.policy.add(field).unwrap();
+    let ring = lab.process_with(config);
+    for (name, bad, good) in [
+        ("digits", "n/a", "a1"),
+        ("digits", "\u{661}", "1"),
+        ("date", "n/a", "2000-02-29"),
+        ("folded", "a\u{378}", "a"),
+    ] {
+        let (skip, refuse) =
+            (indexer(&ring, "f", name).unwrap(), indexer(&ring, "f", &format!("{name} or nothing")).unwrap());
+        let values = [Value::Text(bad), Value::Text(good), Value::Text(""), Value::Text(" "), Value::Null];
+        let counts = |indexer: &Indexer| {
+            let of =
+                |value: &Value<'_>| indexer.tokens(*value).map(|tokens| tokens.len()).map_err(|error| error.kind());
+            values.iter().map(of).collect::<Vec<_>>()
+        };
+        let is_date = name == "date";
+        let blank = if is_date { Err(ErrorKind::InvalidInput) } else { Ok(0) };
+        assert_eq!(counts(&refuse), [Err(ErrorKind::InvalidInput), Ok(1), Ok(0), blank, Ok(0)], "{name}");
+        assert_eq!(counts(&skip), [Ok(0), Ok(1), Ok(0), Ok(0), Ok(0)], "{name}");
+        assert_eq!(values.map(|value| skip.index().skips(&value)), [true, false, false, is_date, false], "{name}");
+        let failed = refuse.tokens_column(&[values[1], values[0]][..]).unwrap_err();
+        assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::InvalidInput));
+        assert_eq!(skip.tokens_column(&[values[1], values[0]][..]).unwrap()[1], []);
+        // Whoever looks for it is told.
+        assert_eq!(skip.search_tokens(values[0]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}
+
 #[test]
 fn policies_that_cannot_be_meant_are_refused() {
     let bad = |change: &dyn Fn(&mut FieldPolicy)| {
@@ -255,5 +294,17 @@ fn policies_that_cannot_be_meant_are_refused() {
         IndexPolicy::unique("c", IndexKind::Exact, 256),
     ];
     assert!(keyfold::check_shown_bits(1_000_000, [&field]).is_ok(), "16 bits of 16");
+    // Without rows 24 bits at most, of all indexes together.
+    let with = |bits: u16, rows: Option<u64>| {
+        let indexes = vec![IndexPolicy::new("a", IndexKind::Exact, bits), IndexPolicy::new("b", IndexKind::Exact, 4)];
+        FieldPolicy { indexes, table_rows: rows, ..FieldPolicy::randomized("f") }.check().is_ok()
+    };
+    assert_eq!([(20, None), (21, None), (21, Some(1 << 40))].map(|(bits, rows)| with(bits, rows)), [true, false, true]);
+    // Of two values it is known that they are few.
+    let of_truth = |few_values: bool| {
+        let indexes = vec![IndexPolicy { few_values, ..IndexPolicy::new("a", IndexKind::Exact, 2) }];
+        FieldPolicy { indexes, value_type: Some(ValueType::Boolean), ..FieldPolicy::randomized("f") }.check().is_ok()
+    };
+    assert_eq!([of_truth(false), of_truth(true)], [false, true]);
     assert_eq!(keyfold::check_shown_bits(500_000, [&field]).unwrap_err().kind(), ErrorKind::Configuration);
 }

@@ -25,6 +25,9 @@ use zeroize::Zeroizing;
 /// What an error says where a value that is to be protected is sealed already.
 pub const LOOKS_SEALED: &str = "the value looks sealed already";
 
+/// What an error says where a value that is to get a random token is one already.
+pub const IS_TOKEN: &str = "the value is a random token of the field already";
+
 /// How much longer than what is protected a text may be that is revealed: a sealed text is a third longer than its value, and
 /// what would be longer than this is not protected.
 const SEALED_GROWTH: usize = 2;
@@ -34,7 +37,7 @@ const SEALED_GROWTH: usize = 2;
 pub enum Direction {
     /// From clear to protected.
     Protect {
-        /// Encrypts values that look sealed already once more.
+        /// Encrypts values that look sealed, or are random tokens of their field, once more.
         seal_sealed: bool,
     },
     /// From protected to clear.
@@ -61,6 +64,8 @@ pub struct FieldCipher {
     policy: Arc<FieldPolicy>,
     cipher: Cipher,
     indexes: Vec<FieldIndex>,
+    /// Whether what is a token of the field may get another one.
+    seal_sealed: bool,
 }
 
 /// What a field needs for what is done with it.
@@ -148,7 +153,8 @@ impl FieldCipher {
         direction: Direction,
         tokens: Option<&SharedTokens>,
     ) -> Result<Self, Error> {
-        let mut made = Self { policy, cipher: Cipher::default(), indexes: Vec::new() };
+        let seal_sealed = direction == Direction::Protect { seal_sealed: true };
+        let mut made = Self { policy, cipher: Cipher::default(), indexes: Vec::new(), seal_sealed };
         if let Direction::Protect { .. } = direction {
             made.indexes = FieldIndex::of(&made.policy, &field)?;
         }
@@ -232,10 +238,14 @@ impl FieldCipher {
     ///
     /// - As for [`Encryptor::ready`] and [`Encryptor::encrypt_column`], or those of [`FormatPreserver`].
     /// - [`InvalidInput`](ErrorKind::InvalidInput): a null that would need a token or a format.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused), with the text [`IS_TOKEN`]: the value is a token of the field already.
     /// - What the store of tokens fails with.
     /// - [`Internal`](ErrorKind::Internal): the cipher is of another direction, here and below.
     pub fn protect(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<Protected, RowError> {
         if let Some(tokens) = &self.cipher.tokens {
+            if let (false, Some(row)) = (self.seal_sealed, tokens.known(values)?) {
+                return Err(refused(row, ErrorKind::PolicyRefused, IS_TOKEN));
+            }
             let tokens = tokens.protect(values)?;
             return Ok(Protected::Replaced(tokens.into_iter().map(Zeroizing::new).collect()));
         }

@@ -22,7 +22,10 @@ impl Step {
     /// What a step that leads to one value at most leads to.
     pub(super) fn only(&self, tree: &Tree<'_>, node: NodeId) -> Option<NodeId> {
         match self {
-            Self::Names(names) => names.first().and_then(|name| tree.member(node, name)),
+            Self::Names(names) => match &names[..] {
+                [name] => tree.member(node, name),
+                _ => None,
+            },
             Self::Item(index) => tree.item(node, *index),
             Self::Items | Self::Every | Self::Filter(_) => None,
         }
@@ -35,6 +38,16 @@ impl Step {
             Self::Names(_) => kind == Kind::Object,
             Self::Item(_) | Self::Items | Self::Filter(_) => kind == Kind::Array,
             Self::Every => matches!(kind, Kind::Object | Kind::Array),
+        }
+    }
+
+    /// Whether the step leads to whatever another one leads to.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Every, _) => true,
+            (Self::Names(names), Self::Names(others)) => others.iter().all(|name| names.contains(name)),
+            (Self::Items, Self::Items | Self::Item(_) | Self::Filter(_)) => true,
+            _ => self == other,
         }
     }
 
@@ -66,6 +79,11 @@ impl Simple {
         &self.0
     }
 
+    /// What it leads to, if each of its steps leads to one value at most; `None` also if one can lead to several.
+    pub(super) fn only(&self, tree: &Tree<'_>) -> Option<NodeId> {
+        self.0.iter().try_fold(0, |node, step| step.only(tree, node))
+    }
+
     /// Where it leads as the path of a condition, which unlike that of a field may go through objects and arrays alike.
     pub(super) fn of_condition(&self) -> Self {
         Self(self.0.iter().map(any).collect())
@@ -81,6 +99,42 @@ impl Simple {
     /// Whether the two paths can lead to one value, or one of them to a part of what the other leads to.
     pub(super) fn can_meet(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a.can_meet(b))
+    }
+}
+
+/// How much of what one path selects another one does, with all that is in it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Coverage {
+    /// Nothing.
+    None,
+    /// Perhaps some of it, or parts of it: a filter, or names in it, decide.
+    Parts,
+    /// All of it, whatever the document.
+    All,
+}
+
+impl Coverage {
+    /// How much of `path` the path `known` selects. Of paths with slices, `..` and the like, what their texts tell.
+    #[must_use]
+    pub fn of(path: &str, known: &str) -> Self {
+        let (covers, meets) = match (Simple::parse(path), Simple::parse(known)) {
+            (Some(path), Some(known)) => {
+                let is_longer = known.0.len() > path.0.len();
+                let covers = !is_longer && known.0.iter().zip(&path.0).all(|(known, step)| known.covers(step));
+                (covers, known.can_meet(&path))
+            }
+            _ => {
+                let starts = |path: &str, start: &str| {
+                    path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                };
+                (starts(path, known), starts(known, path))
+            }
+        };
+        match (covers, meets) {
+            (true, _) => Self::All,
+            (false, true) => Self::Parts,
+            (false, false) => Self::None,
+        }
     }
 }
 
@@ -260,6 +314,30 @@ mod tests {
             ("$", "$.a", true),
         ] {
             assert_eq!((simple(a).can_meet(&simple(b)), simple(b).can_meet(&simple(a))), (meet, meet), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn how_much_of_a_path_is_covered() {
+        for (path, known, coverage) in [
+            ("$.name", "$.name", Coverage::All),
+            ("$.name[*].family", "$.name", Coverage::All),
+            ("$.name[*].family", "$['name'][*]['given', 'family']", Coverage::All),
+            ("$.name[2]", "$.name[*]", Coverage::All),
+            ("$.a[?@.b == 'c'].d", "$.a[*].d", Coverage::All),
+            ("$.a[?@.b == 'c'].d", "$.a[?@.b == 'c']", Coverage::All),
+            ("$.a.b", "$.*", Coverage::All),
+            ("$..a.b", "$..a", Coverage::All),
+            ("$.name", "$.name[*].family", Coverage::Parts),
+            ("$.name[*]['given', 'family']", "$.name[*].family", Coverage::Parts),
+            ("$.name[*]", "$.name[2]", Coverage::Parts),
+            ("$.a[*].d", "$.a[?@.b == 'c'].d", Coverage::Parts),
+            ("$.a", "$.a[1:2]", Coverage::Parts),
+            ("$.names", "$.name", Coverage::None),
+            ("$.name[*].family", "$.name[*].given", Coverage::None),
+            ("$.a[1:2]", "$.b", Coverage::None),
+        ] {
+            assert_eq!(Coverage::of(path, known), coverage, "{path} {known}");
         }
     }
 

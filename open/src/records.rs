@@ -348,7 +348,7 @@ pub fn stored_records(path: &Path) -> Result<Vec<Record>> {
 /// Where the KEKs and the key records of a keyring are on this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
-    /// The files of KEKs that are files. What key services need, and audit KEKs, are not among them.
+    /// The files of KEKs that are files, of audit KEKs as well. What key services need is not among them.
     pub keks: BTreeMap<KekAlias, PathBuf>,
     /// The files with key records: the store, unless it is in a server, and journals.
     pub records: Vec<PathBuf>,
@@ -362,7 +362,7 @@ pub struct Places {
 pub fn places(path: &Path) -> Result<Places> {
     let (config, _) = read_with(path, &[], &Options::default())?;
     let folder = folder_of(path);
-    let keks = config.keks.iter().filter_map(|(alias, uri)| {
+    let keks = config.keks.iter().chain(&config.audit_keks).filter_map(|(alias, uri)| {
         let (scheme, file) = uri.split_once(':')?;
         matches!(scheme, "local" | "passphrase").then(|| (alias.clone(), folder.join(file)))
     });

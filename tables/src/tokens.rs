@@ -6,6 +6,7 @@ pub use table::TokenTable;
 
 use keyfold::{Decryptor, Error, ErrorKind, Field, FieldMode, OpenedColumn, Prover, Result, RowError};
 use keyfold::{Searcher, TokenForm, Value};
+use std::borrow::Cow;
 use table::{Drawn, Space};
 
 /// How often a token is drawn again that another value has already.
@@ -90,6 +91,29 @@ impl Tokenizer {
         Ok(Drawn { forms: self.searcher.ciphertexts(value)?, token, proof })
     }
 
+    /// The first of `values` that is a token of the field already: whoever protects a file twice would put tokens in the place of tokens. The table is asked
+    /// for values of the form of a token alone.
+    ///
+    /// # Errors
+    ///
+    /// With the row.
+    ///
+    /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): somebody without the look-up key has put the token into the table.
+    /// - [`Configuration`](ErrorKind::Configuration), [`Store`](ErrorKind::Store): as for [`tokens`](Self::tokens).
+    /// - Those of [`Decryptor::decrypt_column`].
+    pub fn known(&self, table: &TokenTable, values: &[Value<'_>]) -> Result<Option<usize>, RowError> {
+        let texts = values.iter().enumerate().filter_map(|(row, value)| Some((row, plain_text(value)?)));
+        let like: Vec<(usize, Cow<'_, str>)> = texts.filter(|(_, text)| self.form.fits(&Value::Text(text))).collect();
+        let Some((first, _)) = like.first() else { return Ok(None) };
+        let tokens: Vec<&str> = like.iter().map(|(_, text)| &**text).collect();
+        let found = table.find(&self.space, &tokens).map_err(at(*first))?.iter().position(Option::is_some);
+        let Some(found) = found else { return Ok(None) };
+        let row = like[found].0;
+        // A row that is not proven is nobody's token, but no reason to go on either.
+        self.values(table, &tokens[found..=found]).map_err(|failed| RowError { row, ..failed })?;
+        Ok(Some(row))
+    }
+
     /// The value of each token.
     ///
     /// # Errors
@@ -133,6 +157,14 @@ impl Tokenizer {
         pollster::block_on(self.searcher.ready()).map_err(at(0))?;
         pollster::block_on(self.prover.ready()).map_err(at(0))?;
         Ok(())
+    }
+}
+
+/// The text of a value, of a JSON string as well.
+fn plain_text<'v>(value: &Value<'v>) -> Option<Cow<'v, str>> {
+    match value {
+        Value::Json(raw) => raw.strip_prefix('"')?.strip_suffix('"').map(Cow::Borrowed),
+        value => value.to_text(),
     }
 }
 

@@ -154,6 +154,13 @@ pub(crate) struct Reencrypt {
     /// Threads that encrypt; by default one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
+    /// Of a file whose values are bound to random tokens, which stay as they are: the database with their table (docs/LOOKUP.md),
+    /// sqlite:FILE or postgres://USER@HOST/DATABASE, without a password, since others can see it.
+    #[arg(long, value_name = "URI", conflicts_with = "sql")]
+    pub(crate) tokens: Option<String>,
+    /// The table of random tokens: TABLE or SCHEMA.TABLE.
+    #[arg(long, value_name = "TABLE", default_value = "keyfold_tokens", value_parser = parse_table)]
+    pub(crate) token_table: TableName,
     #[command(flatten)]
     pub(crate) columns: Columns,
     #[command(flatten)]
@@ -187,9 +194,8 @@ impl Reencrypt {
             delimiter: self.delimiter,
             scope: self.binding.scope.clone(),
             context: self.binding.context.clone(),
-            // What is re-encrypted holds tokens, which stay as they are.
-            tokens: None,
-            token_table: TableName { schema: None, table: String::new() },
+            tokens: self.tokens.clone(),
+            token_table: self.token_table.clone(),
             force: self.force,
             pass_unmatched: self.pass_unmatched,
             threads: self.threads,

@@ -291,7 +291,7 @@ pub(crate) struct Protect {
     pub(crate) transform: Transform,
     #[command(flatten)]
     pub(crate) whole: Whole,
-    /// Encrypt values that look sealed already once more, instead of refusing them.
+    /// Encrypt values that look sealed already, or are random tokens, once more, instead of refusing them.
     #[arg(long)]
     pub(crate) seal_sealed: bool,
 }

@@ -29,6 +29,9 @@ struct Counts {
     right: u64,
     /// Rows without a sealed value.
     empty: u64,
+    /// Rows whose value the index cannot take: they have no token.
+    #[serde(default)]
+    unindexed: u64,
     failed: u64,
     gone: u64,
     busy: u64,
@@ -163,6 +166,7 @@ impl Job<'_> {
                     pollster::block_on(bound.ciphers[0].open(&stored.sealed, binding.as_ref().map(|row| &row[..])))?;
                 let maker = maker_of(ring, args, context_columns, row, makers)?;
                 let cell = maker.cell(kind, row, &row.cells[to], opened.value())?;
+                counts.unindexed += u64::from(cell == Cell::Null && maker.skips(&opened.value()));
                 if cell == row.cells[to] {
                     counts.right += 1;
                     return Ok(None);
@@ -209,8 +213,16 @@ impl Job<'_> {
         } else {
             let verb = if self.args.verify { "not what they should be" } else { "written" };
             format!(
-                "{} rows; {} tokens {verb}; {} right; {} rows without a value; {} left because of errors; {} deleted meanwhile; {} busy",
-                counts.rows, counts.written, counts.right, counts.empty, counts.failed, counts.gone, counts.busy
+                "{} rows; {} tokens {verb}; {} right; {} rows without a value; {} without a token, since the index cannot take their value; \
+                 {} left because of errors; {} deleted meanwhile; {} busy",
+                counts.rows,
+                counts.written,
+                counts.right,
+                counts.empty,
+                counts.unindexed,
+                counts.failed,
+                counts.gone,
+                counts.busy
             )
         };
         // The work is done: a closed standard error is no reason to fail.

@@ -1,12 +1,13 @@
 //! `keyfold policy check`: every column that is classified has a rule, and one that is strong enough.
 
 use super::documents;
-use super::schema::{At, Classified, Schema};
+use super::schema::{self, At, Classified, Schema};
 use super::strength::{Rule, weaknesses};
 use crate::args::PolicyCheck;
 use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
-use keyfold::{FieldMode, FieldPolicy, Policy};
+use keyfold::{DatePart, FieldMode, FieldPolicy, IndexKind, IndexPolicy, Policy};
+use keyfold_documents::Coverage;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -36,12 +37,13 @@ pub(crate) fn check(args: &PolicyCheck, out: &mut impl Write) -> Result<ExitCode
     let mut findings: Vec<Finding> =
         schema.classified.iter().flat_map(|column| judge(column, &policy, baseline.as_ref())).collect();
     findings.extend(baseline.iter().flat_map(|baseline| judge_documents(&policy, baseline)));
+    findings.extend(policy.fields().flat_map(|field| few_values(field)));
     let mut notes = notes(&policy, &schema);
     if let Some(tables) = &tables {
         let (unclassified, missing) = schema.compare(tables);
         let is_known = |place: &String| {
-            // Without a schema file, what the policy names has been thought of as well.
-            args.schema.is_none() && place.split_once('.').is_some_and(|(_, column)| is_named(column, &policy))
+            let column = place.split_once('.').map(|(_, column)| column);
+            column.is_some_and(|column| is_named(column, &policy, args.schema.is_some()))
         };
         let unclassified: Vec<_> = unclassified.into_iter().filter(|place| !is_known(place)).collect();
         match args.guess_only {
@@ -96,12 +98,18 @@ fn judge(column: &Classified, policy: &Policy, baseline: Option<&Policy>) -> Vec
         return vec![finding("no-rule", what)];
     }
     let mut found = Vec::new();
+    let is_whole = rules.iter().any(|rule| holds(rule, &column.at) || is_of_index(rule, &column.at));
+    if let (At::Path(at, _), false) = (&column.at, is_whole) {
+        let parts: Vec<_> = rules.iter().flat_map(|rule| parts(rule, &column.at)).collect();
+        found.push(match (&parts[..], &column.field) {
+            ([], Some(field)) => finding("elsewhere", format!("{class}: field {field} has no path that leads here")),
+            _ => {
+                let why = "what else is there is in clear; classify the parts one by one";
+                finding("in-parts", format!("{class}: of {at} there are rules for {} alone: {why}", parts.join(", ")))
+            }
+        });
+    }
     for rule in rules {
-        if let (Some(field), At::Path(..)) = (&column.field, &column.at)
-            && !holds(rule, &column.at)
-        {
-            found.push(finding("elsewhere", format!("{class}: field {field} has no path that leads here")));
-        }
         // A guess is no reason to doubt what the policy says.
         match rule.identifier {
             Some(other) if other != column.class && !column.guessed => {
@@ -135,26 +143,63 @@ fn judge_documents(policy: &Policy, baseline: &Policy) -> Vec<Finding> {
     found
 }
 
-/// The rules that hold for a column.
+/// Indexes of what has few values, by the kind or by the names of the field: whoever sees the table reads them from how often each token is there.
+fn few_values(field: &FieldPolicy) -> Vec<Finding> {
+    let names = [&field.name].into_iter().chain(&field.columns).chain(&field.paths).chain(&field.segments);
+    let is_named = names.into_iter().any(|name| schema::has_few_values(name));
+    let is_few = |index: &&IndexPolicy| {
+        !index.few_values && (is_named || matches!(index.kind, IndexKind::DatePart(DatePart::Year)))
+    };
+    let finding = |index: &IndexPolicy| Finding {
+        name: "few-values",
+        place: format!("field {}", field.name),
+        what: format!(
+            "index {}: few values, which the frequencies of its tokens tell; keyfold index advise counts them, few_values = true accepts it",
+            index.name
+        ),
+    };
+    field.indexes.iter().filter(is_few).map(finding).collect()
+}
+
+/// The rules that hold for a column: for its values, or where it is that of an index, for what its tokens are of. For a path that no rule holds for as a
+/// whole, those for parts of it.
 fn rules<'p>(column: &Classified, policy: &'p Policy) -> Vec<&'p FieldPolicy> {
     if let Some(field) = &column.field {
         return policy.field(field).map(|field| &**field).into_iter().collect();
     }
-    policy.fields().map(|field| &**field).filter(|field| holds(field, &column.at)).collect()
+    let all = || policy.fields().map(|field| &**field);
+    let whole: Vec<_> = all().filter(|field| holds(field, &column.at) || is_of_index(field, &column.at)).collect();
+    if whole.is_empty() { all().filter(|field| !parts(field, &column.at).is_empty()).collect() } else { whole }
 }
 
 fn holds(field: &FieldPolicy, at: &At) -> bool {
     match at {
         At::Column(name) => field.columns.contains(name),
         At::Path(path, only_if) => {
-            field.paths.iter().any(|known| covers(known, path)) && is_met(&field.only_if, only_if)
+            let covers = |known: &String| Coverage::of(path, known) == Coverage::All;
+            field.paths.iter().any(covers) && is_met(&field.only_if, only_if)
         }
     }
 }
 
-/// Whether what `known` selects is sealed with all of `path` in it.
-fn covers(known: &str, path: &str) -> bool {
-    path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+/// Whether an index of the field has its tokens there, beside the values: they are no values in clear.
+fn is_of_index(field: &FieldPolicy, at: &At) -> bool {
+    let columns = || field.indexes.iter().filter_map(|index| index.column.as_deref());
+    match at {
+        At::Column(name) => columns().any(|column| column == name),
+        At::Path(path, only_if) => {
+            let is_member = |column: &str| Coverage::of(path, &format!("$['{column}']")) == Coverage::All;
+            !field.paths.is_empty() && columns().any(is_member) && is_met(&field.only_if, only_if)
+        }
+    }
+}
+
+/// The paths of the field that lead to a part of what is there, and not to all of it.
+fn parts<'f>(field: &'f FieldPolicy, at: &At) -> Vec<&'f str> {
+    let At::Path(path, only_if) = at else { return Vec::new() };
+    let is_part = |known: &&String| Coverage::of(path, known) == Coverage::Parts;
+    let paths = field.paths.iter().filter(is_part).filter(|_| is_met(&field.only_if, only_if));
+    paths.map(String::as_str).collect()
 }
 
 fn is_met(needed: &BTreeMap<String, String>, given: &BTreeMap<String, String>) -> bool {
@@ -168,20 +213,18 @@ fn bars<'b>(column: &Classified, rule: &FieldPolicy, baseline: &'b Policy) -> Ve
     if near.is_empty() { all().filter(|bar| bar.field.identifier == Some(column.class)).collect() } else { near }
 }
 
-/// Whether the policy names a column: for a field, or for the tokens of an index.
-fn is_named(column: &str, policy: &Policy) -> bool {
-    let names = |field: &FieldPolicy| {
-        field.columns.iter().any(|known| known == column)
-            || field.indexes.iter().any(|index| index.column.as_deref() == Some(column))
-    };
-    policy.fields().any(|field| names(field))
+/// Whether nobody has to classify a column: it has the tokens of an index; or there is no schema file, and the policy names it for a field.
+fn is_named(column: &str, policy: &Policy, has_schema: bool) -> bool {
+    let at = At::Column(column.to_owned());
+    policy.fields().any(|field| is_of_index(field, &at) || !has_schema && holds(field, &at))
 }
 
 /// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed. And what a field shows, or lets
 /// others change, by the choice of its mode and its indexes.
 fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
     let is_known = |field: &FieldPolicy| {
-        schema.classified.iter().any(|column| column.field.as_ref() == Some(&field.name) || holds(field, &column.at))
+        let is_its = |column: &Classified| holds(field, &column.at) || !parts(field, &column.at).is_empty();
+        schema.classified.iter().any(|column| column.field.as_ref() == Some(&field.name) || is_its(column))
     };
     let fields = policy.fields().filter(|field| field.identifier.is_some() && !is_known(field));
     let idle = fields.map(|field| format!("field {}: nothing that is classified is held by it", field.name));
@@ -205,22 +248,12 @@ fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
 /// A column of which the schema alone says that a field holds it: no policy names columns of SQL tables, so that only a look at the data can tell.
 fn on_its_word(column: &Classified, policy: &Policy) -> Option<String> {
     let (At::Column(name), Some(field)) = (&column.at, &column.field) else { return None };
-    let is_elsewhere = policy.field(field).is_some_and(|rule| !holds(rule, &column.at));
+    let is_elsewhere =
+        policy.field(field).is_some_and(|rule| !holds(rule, &column.at) && !is_of_index(rule, &column.at));
     is_elsewhere.then(|| {
         format!(
             "{}: that field {field} holds it is the schema's word: keyfold scan --sql … --field {field}={name} looks whether it is sealed",
             column.place
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::covers;
-
-    #[test]
-    fn a_path_covers_what_is_in_it() {
-        assert!(covers("$.name", "$.name") && covers("$.name", "$.name[*].family") && covers("$.a", "$.a.b"));
-        assert!(!covers("$.name", "$.names") && !covers("$.name[*].family", "$.name"));
-    }
 }

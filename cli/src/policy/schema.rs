@@ -258,6 +258,29 @@ const WORDS: [(&str, char); 29] = [
     ("narrative", 'R'),
 ];
 
+/// Words of names of what has few values.
+const FEW: [&str; 13] = [
+    "gender",
+    "sex",
+    "race",
+    "ethnicity",
+    "religion",
+    "marital",
+    "language",
+    "nationality",
+    "citizenship",
+    "birthyear",
+    "year",
+    "deceased",
+    "smoker",
+];
+
+/// Whether the last name in the name of a field, a column or a path suggests that there are few values.
+pub(super) fn has_few_values(name: &str) -> bool {
+    let last = name.rsplit(['.', '[', ']']).find(|part| part.chars().any(char::is_alphabetic)).unwrap_or_default();
+    words(last).iter().any(|word| FEW.contains(&word.as_str()))
+}
+
 /// The class that the name of a column suggests.
 fn guess(column: &str) -> Option<HipaaClass> {
     let plain: String = column.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
@@ -329,6 +352,18 @@ mod tests {
         }
         for name in ["gender", "state", "language", "page_count", "description", "giving", "status", "ethnicity"] {
             assert_eq!(guess(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_say_what_has_few_values() {
+        for name in
+            ["gender", "patient.gender", "birth_year", "maritalStatus", "$.name[*].sex", "$['race'][0]", "$.gender[*]"]
+        {
+            assert!(has_few_values(name), "{name}");
+        }
+        for name in ["name", "gender.note", "sextant", "PID-8", "birth_date", "$.race[*].id"] {
+            assert!(!has_few_values(name), "{name}");
         }
     }
 

@@ -31,7 +31,12 @@ fn file(args: &Reencrypt) -> Result<(), Failure> {
     }
     let output = Some(Path::new(&job.output));
     let outputs = [("--output", output), ("--statement", Some(&**path))];
-    outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policies.policy), &[&job.input], None)?;
+    outputs::refuse(
+        &outputs,
+        outputs::keyring(&args.source, &args.policies.policy),
+        &[&job.input],
+        args.tokens.as_deref(),
+    )?;
     statement::refuse_existing(path, args.force)?;
     // What counts is the key that sealed when the run began.
     let ring = opening::open(&args.source, &args.policies.policy)?;

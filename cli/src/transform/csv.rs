@@ -195,7 +195,7 @@ impl<'j> CsvJob<'j> {
         match self.direction {
             Direction::Protect { .. } => {
                 bytes.reserve(batch.raw_len() + batch.rows() * columns.len() * 112);
-                let (sealed, tokens) = self.protect(batch)?;
+                let (sealed, tokens) = self.protect(batch, &mut counts)?;
                 self.check_lengths(batch, &sealed, &tokens)?;
                 let replacement = |row: usize, k: usize, out: &mut Vec<u8>| {
                     out.extend_from_slice(self.prefix(batch, row, k));
@@ -237,7 +237,7 @@ impl<'j> CsvJob<'j> {
     }
 
     /// The columns, and the cells of the indexes' columns.
-    fn protect(&self, batch: &CsvBatch) -> Result<(Vec<Protected>, Vec<Vec<String>>), Failure> {
+    fn protect(&self, batch: &CsvBatch, counts: &mut Counts) -> Result<(Vec<Protected>, Vec<Vec<String>>), Failure> {
         let mut bindings = None;
         let mut cells = Vec::new();
         let columns = self
@@ -248,7 +248,7 @@ impl<'j> CsvJob<'j> {
                 let value_type = field.policy().value_type.unwrap_or(ValueType::Text);
                 let mut values = Vec::with_capacity(batch.rows());
                 for row in 0..batch.rows() {
-                    let text = batch.text(row, job.column)?;
+                    let text = batch.replaceable(row, job.column)?;
                     if self.direction == (Direction::Protect { seal_sealed: false }) {
                         field.refuse_sealed(row, text).map_err(|failure| at(batch, job, failure))?;
                     }
@@ -262,7 +262,8 @@ impl<'j> CsvJob<'j> {
                 }
                 let rows = self.rows(batch, job, &[], &mut bindings)?;
                 for index in field.indexes() {
-                    let tokens = index.tokens(&values).map_err(|failure| at(batch, job, failure))?;
+                    let (tokens, skipped) = index.tokens(&values).map_err(|failure| at(batch, job, failure))?;
+                    counts.unindexed += skipped;
                     let cell = |tokens: &Vec<keyfold::Token>| tokens::cell(index.is_list(), tokens);
                     cells.push(tokens.iter().map(cell).collect());
                 }

@@ -83,6 +83,11 @@ impl Hl7Job {
             if field.policy().value_type == Some(ValueType::Json) {
                 return Err(of_field(Failure::new(Exit::Policy, "values of HL7 messages are no JSON")));
             }
+            if let (Some(index), Direction::Protect { .. }) = (field.indexes().first(), job.direction) {
+                let why = "no message has a place for the tokens of its index";
+                let how = "give the segments a field of their own without it, or the index no column";
+                return Err(of_field(Failure::new(Exit::Policy, format!("{why}, column {:?}: {how}", index.column()))));
+            }
             // What it says could as well be meant for the segments.
             if field.policy().paths.is_empty() && !field.policy().only_if.is_empty() {
                 return Err(of_field(Failure::new(

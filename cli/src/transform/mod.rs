@@ -57,6 +57,8 @@ struct Counts {
     compromised: u64,
     /// JSON documents or HL7 messages that were passed through.
     unmatched: u64,
+    /// Values that an index cannot take, and that have no token in it, for each index.
+    unindexed: u64,
     /// Values that look sealed after revealing, because no rule covers them.
     still_sealed: u64,
     /// Columns of a CSV file that were not protected.
@@ -76,6 +78,7 @@ impl Counts {
         self.outdated += other.outdated;
         self.compromised += other.compromised;
         self.unmatched += other.unmatched;
+        self.unindexed += other.unindexed;
         self.still_sealed += other.still_sealed;
     }
 }
@@ -247,7 +250,7 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             "direction": verb, "records": counts.records, "values": counts.values, "outdated": counts.outdated,
             "compromised": counts.compromised, "rebound": counts.rebound, "unmatched": counts.unmatched,
             "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
-            "unauthenticated": counts.unauthenticated, "unchecked_indexes": counts.unchecked_indexes,
+            "unauthenticated": counts.unauthenticated, "unindexed": counts.unindexed, "unchecked_indexes": counts.unchecked_indexes,
         })
         .to_string()
     } else {
@@ -274,12 +277,18 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
         if !counts.unauthenticated.is_empty() {
             let names = counts.unauthenticated.join(", ");
             line.push_str(&format!("; not authenticated, since the format is kept: {names}"));
+            if direction != Direction::Reveal {
+                line.push_str(" (nor does it show if they had been protected before)");
+            }
         }
         if !counts.unchecked_indexes.is_empty() {
             let names = counts.unchecked_indexes.join(", ");
             line.push_str(&format!(
                 "; WARNING: without `rows` in the policy nobody checks what their indexes show together: {names}"
             ));
+        }
+        if counts.unindexed > 0 {
+            line.push_str(&format!("; {} values have no token, since their index cannot take them", counts.unindexed));
         }
         if counts.unmatched > 0 {
             line.push_str(&format!(

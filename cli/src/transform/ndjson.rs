@@ -53,6 +53,7 @@ fn transform(cipher: &DocumentCipher<'_>, batch: &LineBatch) -> Result<Done, Fai
         outdated: done.outdated,
         compromised: done.compromised,
         unmatched: done.unmatched,
+        unindexed: done.unindexed,
         still_sealed: done.still_sealed,
         ..Counts::default()
     };

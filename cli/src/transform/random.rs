@@ -26,6 +26,10 @@ impl FieldTokens for OfField {
         self.tokenizer.tokens(&self.table, values)
     }
 
+    fn known(&self, values: &[Value<'_>]) -> Result<Option<usize>, RowError> {
+        self.tokenizer.known(&self.table, values)
+    }
+
     fn reveal(&self, tokens: &[&str]) -> Result<OpenedColumn, RowError> {
         self.tokenizer.values(&self.table, tokens)
     }

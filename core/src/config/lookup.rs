@@ -2,7 +2,9 @@
 
 use super::field::wrong;
 use crate::error::Result;
-use crate::lookup::{DatePart, Format, IndexKind, IndexPolicy, PhoneRule, TimeUnit, TokenAlphabet, TokenForm};
+use crate::lookup::{
+    DatePart, Format, IndexKind, IndexPolicy, OnUnindexable, PhoneRule, TimeUnit, TokenAlphabet, TokenForm,
+};
 use crate::value::{Value, ValueType};
 use serde::Deserialize;
 
@@ -20,6 +22,18 @@ pub(super) struct IndexToml {
     international_prefix: Option<String>,
     #[serde(default)]
     unique: bool,
+    #[serde(default)]
+    few_values: bool,
+    #[serde(default)]
+    on_unindexable: OnUnindexableToml,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnUnindexableToml {
+    #[default]
+    Refuse,
+    Skip,
 }
 
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
@@ -75,8 +89,19 @@ impl IndexToml {
             }),
         };
         let partition = self.partition.as_deref().unwrap_or(partition).to_owned();
-        let (column, unique) = (self.column.clone(), self.unique);
-        Ok(IndexPolicy { partition, column, unique, ..IndexPolicy::new(name, kind, self.bits) })
+        let (column, unique, few_values) = (self.column.clone(), self.unique, self.few_values);
+        let on_unindexable = match self.on_unindexable {
+            OnUnindexableToml::Refuse => OnUnindexable::Refuse,
+            OnUnindexableToml::Skip => OnUnindexable::Skip,
+        };
+        Ok(IndexPolicy {
+            partition,
+            column,
+            unique,
+            few_values,
+            on_unindexable,
+            ..IndexPolicy::new(name, kind, self.bits)
+        })
     }
 
     fn part(&self) -> Result<DatePart> {

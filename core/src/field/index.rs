@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{Material, OpenKey};
 use crate::keys::Secret;
 use crate::lookup::{IndexPolicy, Token, Tokens};
+use crate::observe;
 use crate::policy::FieldPolicy;
 use crate::value::Value;
 use crate::wire::KeyId;
@@ -76,12 +77,13 @@ impl Indexer {
         Ok(self)
     }
 
-    /// What a writer stores of `value`: one token, of prefixes one per length, sorted; none of a null or of what has nothing to find, such as an
-    /// empty text. Under the key that seals.
+    /// What a writer stores of `value`: one token, of prefixes one per length, sorted; none of a null or an empty text. Under the key that seals.
+    /// What the index cannot take (no telephone number, no date, no digit) has none either, where the policy
+    /// [skips](crate::OnUnindexable::Skip) it: then it is counted (`keyfold_unindexed_values_total`), and [`IndexPolicy::skips`] says so.
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](ErrorKind::InvalidInput): wrong type, or the index has no normal form of it (no telephone number, no date).
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): wrong type, or the index cannot take it and the policy refuses that.
     /// - [`KeyState`](ErrorKind::KeyState): the key only opens.
     /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): a key has been held for as long as the cache policy allows;
     ///   [`ready`](Self::ready) renews it. A key that was revoked gives the error that revoked it.
@@ -110,7 +112,11 @@ impl Indexer {
 
     fn tokens_under(&self, key: &OpenKey, value: &Value<'_>) -> Result<Tokens> {
         check_type(&self.policy, value)?;
-        self.index().tokens(index_key(key)?, &self.head, value)
+        let tokens = self.index().tokens(index_key(key)?, &self.head, value)?;
+        Ok(tokens.unwrap_or_else(|| {
+            observe::unindexed_value();
+            Tokens::new()
+        }))
     }
 
     /// What to look for: one token per key, the one that writers use first. A row that has any of them may have the value, or start with it; open it

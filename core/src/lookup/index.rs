@@ -1,5 +1,6 @@
 //! Blind indexes (FORMAT.md §17.1): what may be looked up of a field, and in how many bits.
 
+use super::normal::Normal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Name, is_name};
 use crate::value::Value;
@@ -23,6 +24,21 @@ pub struct IndexPolicy {
     pub column: Option<String>,
     /// Whether nearly every row of the table has a value of its own. Said of each index of full width, and of no other.
     pub unique: bool,
+    /// Whether the column may have few values, such as a gender, which the frequencies of its tokens tell whatever their bits.
+    pub few_values: bool,
+    /// What becomes of values that it cannot take.
+    pub on_unindexable: OnUnindexable,
+}
+
+/// What becomes of a value that an index cannot take: it has no normal form of the kind, or an empty one though it is no null and no empty text,
+/// such as a telephone number `n/a`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnUnindexable {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It has no token, so that nobody finds it, and is counted.
+    Skip,
 }
 
 /// What of a value is compared.
@@ -122,7 +138,16 @@ impl IndexPolicy {
     /// An index of the partition `default` that no file has a column for, of values that repeat.
     #[must_use]
     pub fn new(name: &str, kind: IndexKind, bits: u16) -> Self {
-        Self { name: name.to_owned(), kind, bits, partition: "default".to_owned(), column: None, unique: false }
+        Self {
+            name: name.to_owned(),
+            kind,
+            bits,
+            partition: "default".to_owned(),
+            column: None,
+            unique: false,
+            few_values: false,
+            on_unindexable: OnUnindexable::default(),
+        }
     }
 
     /// As [`new`](Self::new), of full width, for values that nearly every row has one of its own of.
@@ -157,9 +182,36 @@ impl IndexPolicy {
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](ErrorKind::InvalidInput): the value has no normal form of this kind.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): the index cannot take the value, and [`OnUnindexable::Refuse`].
     pub fn normal_forms(&self, value: &Value<'_>) -> Result<Vec<Zeroizing<Vec<u8>>>> {
-        Ok(self.kind.normal_forms(value)?.into_iter().map(|(_, form)| form).collect())
+        Ok(self.stored_forms(value)?.unwrap_or_default().into_iter().map(|(_, form)| form).collect())
+    }
+
+    /// Whether the index cannot take the value, which therefore has no token: [`OnUnindexable::Skip`].
+    #[must_use]
+    pub fn skips(&self, value: &Value<'_>) -> bool {
+        matches!(self.stored_forms(value), Ok(None))
+    }
+
+    /// The normal forms of a value that is stored, none where there is nothing to find; `None`: it is skipped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`normal_forms`](Self::normal_forms).
+    pub(super) fn stored_forms(&self, value: &Value<'_>) -> Result<Option<Vec<Normal>>> {
+        let is_blank = matches!(value, Value::Null) || matches!(value, Value::Text(text) if text.trim().is_empty());
+        let forms = self.kind.normal_forms(value).and_then(|forms| match forms.is_empty() && !is_blank {
+            true => {
+                Err(Error::new(ErrorKind::InvalidInput, "the value has nothing that an index of this kind could find"))
+            }
+            false => Ok(forms),
+        });
+        match forms {
+            Err(error) if error.kind() == ErrorKind::InvalidInput && self.on_unindexable == OnUnindexable::Skip => {
+                Ok(None)
+            }
+            forms => forms.map(Some),
+        }
     }
 
     /// Checks the rules that concern this index alone.
@@ -185,6 +237,11 @@ impl IndexPolicy {
         }
         if self.unique && !self.is_full_width() {
             return wrong("unique = true is for an index of full width: 63 or 256 bits");
+        }
+        if self.unique && self.few_values {
+            return wrong(
+                "a column of which nearly every row has a value of its own does not have few values: unique or few_values",
+            );
         }
         match &self.kind {
             IndexKind::Prefix(lengths) => {

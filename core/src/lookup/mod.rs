@@ -13,6 +13,6 @@ mod token;
 pub(crate) use ff1::Ff1;
 pub use format::{Format, TimeUnit};
 pub(crate) use format::{FormatKey, Way};
-pub use index::{DatePart, IndexKind, IndexPolicy, PhoneRule, most_bits};
+pub use index::{DatePart, IndexKind, IndexPolicy, OnUnindexable, PhoneRule, most_bits};
 pub use random::{TokenAlphabet, TokenForm};
 pub use token::{Token, Tokens};

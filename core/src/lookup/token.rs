@@ -15,7 +15,7 @@ pub enum Token {
     Bytes([u8; 32]),
 }
 
-/// The tokens of one value, none for nulls and empty texts; or of all rows of a column, row by row.
+/// The tokens of one value, none for nulls, empty texts and what is skipped; or of all rows of a column, row by row.
 pub type Tokens = Vec<Token>;
 
 /// Starts what is hashed.
@@ -37,17 +37,17 @@ impl IndexPolicy {
         [&[LABEL.len() as u8], LABEL, bound].concat()
     }
 
-    /// The tokens that are stored of a value, sorted.
+    /// The tokens that are stored of a value, sorted; `None`: the index cannot take it, and skips it.
     ///
     /// # Errors
     ///
-    /// - [`InvalidInput`](crate::ErrorKind::InvalidInput): the value has no normal form of this kind.
-    pub(crate) fn tokens(&self, key: &Secret<32>, head: &[u8], value: &Value<'_>) -> Result<Tokens> {
-        let forms = self.kind.normal_forms(value)?;
+    /// As for [`normal_forms`](Self::normal_forms).
+    pub(crate) fn tokens(&self, key: &Secret<32>, head: &[u8], value: &Value<'_>) -> Result<Option<Tokens>> {
+        let Some(forms) = self.stored_forms(value)? else { return Ok(None) };
         let mut tokens: Tokens = forms.iter().map(|form| self.token(key, head, form)).collect();
         // In the order of lengths a column would say which token belongs to which.
         tokens.sort_unstable();
-        Ok(tokens)
+        Ok(Some(tokens))
     }
 
     /// The token of a value that is looked for; `None` if nothing is found by it.

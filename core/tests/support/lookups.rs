@@ -6,8 +6,8 @@ use keyfold::aead::hazmat::hmac_sha256;
 use keyfold::testing::block_on;
 use keyfold::vectors::{self, Key};
 use keyfold::{
-    Context, DatePart, ErrorKind, FieldPolicy, Format, IndexKind, IndexPolicy, PhoneRule, Policy, Prover, TimeUnit,
-    Token, TokenAlphabet, TokenForm, Value,
+    Context, DatePart, ErrorKind, FieldPolicy, Format, IndexKind, IndexPolicy, OnUnindexable, PhoneRule, Policy,
+    Prover, TimeUnit, Token, TokenAlphabet, TokenForm, Value,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -142,7 +142,9 @@ pub(super) fn indexes(make: &Maker) -> File {
         ("a country code with 0", phone(None, None), text("+0 555 010 4477")),
     ];
     for (note, kind, bits, context, value, forms) in good {
-        let index = IndexPolicy::new("i", kind, bits);
+        // What of a value is compared is the format's; whether one of which nothing is may be stored is the policy's.
+        let on_unindexable = if forms.is_empty() { OnUnindexable::Skip } else { OnUnindexable::Refuse };
+        let index = IndexPolicy { on_unindexable, ..IndexPolicy::new("i", kind, bits) };
         let (tokens, _) = run(&make.world, &index, context, value).expect("a good value");
         let key = make.key("lookup-default");
         let mac_key = purpose(&key, "keyfold/v1/lookup/index");

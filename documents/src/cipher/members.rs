@@ -1,15 +1,15 @@
 //! Tokens of indexes as members at the top of documents: written behind the opening brace, so that taking them away again restores every
 //! byte.
 
+use super::replaced::Replaced;
 use super::sealed::Kind;
 use super::values::values_of;
-use super::{DocumentCipher, Line, Place, Replacement, RowFailed, refused};
+use super::{DocumentCipher, DocumentCounts, Line, Place, RowFailed, refused};
 use crate::field::Direction;
 use crate::span::removals;
 use crate::{Document, DocumentError, Inserted, Token as JsonToken, push_string};
 use keyfold::{Error, ErrorKind, Policy, Token};
 use std::collections::BTreeMap;
-use zeroize::Zeroizing;
 
 /// The tokens of a document by member.
 pub(super) type Members = BTreeMap<String, Tokens>;
@@ -49,19 +49,19 @@ impl DocumentCipher<'_> {
         field: usize,
         places: &[Place],
         members: &mut [Members],
+        counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
         if job.indexes().is_empty() {
             return Ok(());
         }
         let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
-        let json: Vec<JsonToken<'_>> = places
-            .iter()
-            .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
-            .collect::<Result<_, _>>()?;
+        let json: Vec<JsonToken<'_>> = places.iter().map(|&(line, found)| lines[line].token(found)).collect();
         let values = values_of(job, &json).map_err(at)?;
         for index in job.indexes() {
-            for (&(line, _), tokens) in places.iter().zip(index.tokens(&values).map_err(RowFailed::from).map_err(at)?) {
+            let (tokens, skipped) = index.tokens(&values).map_err(RowFailed::from).map_err(at)?;
+            counts.unindexed += skipped;
+            for (&(line, _), tokens) in places.iter().zip(tokens) {
                 let all = members[line].entry(index.column().to_owned()).or_default();
                 all.bits = index.bits();
                 // Several values of one document: which token belongs to which does not show.
@@ -86,27 +86,29 @@ impl DocumentCipher<'_> {
     }
 
     /// What changes in a document beside its values.
-    pub(super) fn member_edits(
+    pub(super) fn edit_members(
         &self,
         line: &Line<'_>,
         mut members: Members,
-    ) -> Result<Vec<Replacement>, DocumentError> {
+        replaced: &mut Replaced,
+    ) -> Result<(), DocumentError> {
         let text = line.document.text();
         match self.direction {
-            Direction::Protect { .. } if !members.is_empty() => {
+            Direction::Protect { .. } if !members.is_empty() => replaced.add(|out| {
                 let no_object = "the document is no object, so it has no place for an index";
                 let brace = text.find(|c: char| !c.is_ascii_whitespace()).filter(|at| text[*at..].starts_with('{'));
                 let start = brace.ok_or_else(|| DocumentError::new(ErrorKind::InvalidInput, no_object))? + 1;
-                let mut added = Vec::new();
                 for name in &self.members {
                     let Some(tokens) = members.remove(name) else { continue };
-                    push_string(name, &mut added);
-                    added.push(b':');
-                    added.extend_from_slice(tokens.json()?.as_bytes());
-                    added.push(b',');
+                    let json = tokens.json()?;
+                    let out = out.with_room(name.len() + json.len() + 4);
+                    push_string(name, out);
+                    out.push(b':');
+                    out.extend_from_slice(json.as_bytes());
+                    out.push(b',');
                 }
-                Ok(vec![(start..start, Zeroizing::new(added))])
-            }
+                Ok(start..start)
+            }),
             Direction::Reveal => {
                 let (mut members, mut spans) = (Vec::new(), Vec::new());
                 for inserted in &line.inserted {
@@ -116,9 +118,9 @@ impl DocumentCipher<'_> {
                     }
                 }
                 spans.extend(removals(text, members));
-                Ok(spans.into_iter().map(|span| (span, Zeroizing::default())).collect())
+                spans.into_iter().try_for_each(|span| replaced.add(|_| Ok(span)))
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(()),
         }
     }
 }

@@ -25,14 +25,17 @@ impl FieldIndex {
         &self.column
     }
 
-    /// The tokens of each value of a batch.
+    /// The tokens of each value of a batch, and how many values the index cannot take, which the policy leaves without one.
     ///
     /// # Errors
     ///
     /// As for [`Indexer::ready`] and [`Indexer::tokens_column`].
-    pub fn tokens(&self, values: &[Value<'_>]) -> Result<Vec<Vec<Token>>, RowError> {
+    pub fn tokens(&self, values: &[Value<'_>]) -> Result<(Vec<Vec<Token>>, u64), RowError> {
         pollster::block_on(self.indexer.ready()).map_err(super::of_batch)?;
-        self.indexer.tokens_column(values)
+        let tokens = self.indexer.tokens_column(values)?;
+        let without = values.iter().zip(&tokens).filter(|(_, tokens)| tokens.is_empty());
+        let skipped = without.filter(|(value, _)| self.indexer.index().skips(value)).count() as u64;
+        Ok((tokens, skipped))
     }
 
     /// The bits of its tokens.

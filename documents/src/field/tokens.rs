@@ -22,6 +22,13 @@ pub trait FieldTokens: Send + Sync {
     /// With the row: a null, an entry of the store that is not proven, and those of the store and the keys.
     fn protect(&self, values: &[Value<'_>]) -> Result<Vec<String>, RowError>;
 
+    /// The first value of a batch that is a token of the field already, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// With the row: an entry of the store that is not proven, and those of the store and the keys.
+    fn known(&self, values: &[Value<'_>]) -> Result<Option<usize>, RowError>;
+
     /// The value of each token of a batch.
     ///
     /// # Errors

@@ -72,6 +72,14 @@ impl FieldTokens for OfField {
         values.iter().enumerate().map(&mut token).collect()
     }
 
+    fn known(&self, values: &[keyfold::Value<'_>]) -> Result<Option<usize>, RowError> {
+        let rows = self.store.rows();
+        let is_token = |value: &keyfold::Value<'_>| {
+            rows.iter().any(|(token, _)| value.to_text().is_some_and(|text| text == token.as_str()))
+        };
+        Ok(values.iter().position(is_token))
+    }
+
     fn reveal(&self, tokens: &[&str]) -> Result<OpenedColumn, RowError> {
         let rows = self.store.rows();
         let value = |(row, token): (usize, &&str)| {

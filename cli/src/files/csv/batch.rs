@@ -145,7 +145,6 @@ impl CsvBatch {
     }
 
     /// Whether the cell is written with quotes around it.
-    #[cfg(test)]
     pub(crate) fn was_quoted(&self, row: usize, column: usize) -> bool {
         self.is_quoted(self.at(row, column))
     }
@@ -158,6 +157,19 @@ impl CsvBatch {
     pub(crate) fn text(&self, row: usize, column: usize) -> Result<&str, CsvError> {
         let text = std::str::from_utf8(self.cell(row, column));
         text.map_err(|_| CsvError::NotUtf8 { place: self.place(row, column) })
+    }
+
+    /// The text of a cell that is to be replaced, and to come back as it is written.
+    ///
+    /// # Errors
+    ///
+    /// [`CsvError::NotUtf8`]; [`CsvError::BareQuote`]: only with quotes around it could a cell that is written anew hold those in it.
+    pub(crate) fn replaceable(&self, row: usize, column: usize) -> Result<&str, CsvError> {
+        let text = self.text(row, column)?;
+        match text.contains('"') && !self.was_quoted(row, column) {
+            true => Err(CsvError::BareQuote { place: self.place(row, column) }),
+            false => Ok(text),
+        }
     }
 
     /// Where a cell is in the file, for a message. Counts the batch's lines, so not for every cell.

@@ -72,6 +72,8 @@ pub(crate) enum CsvError {
     OpenQuote { place: CsvPlace },
     /// A quoted cell goes on after its closing quote.
     AfterQuote { place: CsvPlace },
+    /// A cell that is replaced has quotes in it and none around it: when its text comes back, it would be spelled otherwise.
+    BareQuote { place: CsvPlace },
     /// A cell that must be text is not UTF-8.
     NotUtf8 { place: CsvPlace },
 }
@@ -108,6 +110,10 @@ impl fmt::Display for CsvError {
             }
             Self::OpenQuote { place } => write!(f, "{place}: the quoted cell is never closed"),
             Self::AfterQuote { place } => write!(f, "{place}: the cell goes on after its closing quote"),
+            Self::BareQuote { place } => write!(
+                f,
+                "{place}: the cell has a quote and is not quoted: put quotes around it and double those in it, or revealing would spell it otherwise"
+            ),
             Self::NotUtf8 { place } => write!(f, "{place}: the cell is not UTF-8"),
         }
     }

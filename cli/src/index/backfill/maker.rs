@@ -70,6 +70,11 @@ impl Maker {
         }
     }
 
+    /// Whether the index cannot take `value`, which has no token therefore.
+    pub(super) fn skips(&self, value: &Value<'_>) -> bool {
+        matches!(self, Self::Tokens(indexer) if indexer.index().skips(value))
+    }
+
     /// The cell beside `value`, where `present` is. A proof is renewed, and never made for a row that has none.
     pub(super) fn cell(&self, kind: ColumnKind, row: &Row, present: &Cell, value: Value<'_>) -> Result<Cell, Error> {
         match self {
