@@ -128,6 +128,16 @@ impl Coverage {
             (false, false) => Self::None,
         }
     }
+
+    /// Whether the path `known` selects all of what `path` selects as a part of something else: `$.name` does so for `$.name[*].family`.
+    #[must_use]
+    pub fn is_around(path: &str, known: &str) -> bool {
+        let is_shorter = match (Simple::parse(path), Simple::parse(known)) {
+            (Some(path), Some(known)) => known.0.len() < path.0.len(),
+            _ => known.len() < path.len(),
+        };
+        is_shorter && Self::of(path, known) == Self::All
+    }
 }
 
 /// A step of a path that goes through whatever is there, where an object has items as well: that of a filter, or of a condition.
