@@ -16,6 +16,7 @@ use crate::files::output::{Output, Target};
 use crate::files::pipeline;
 use crate::opening::{self, refuse_new_scope};
 use crate::outputs;
+pub(crate) use csv::similar;
 pub(crate) use hl7::Clear;
 use keyfold::{AuditAction, AuditEvent, Context, FieldMode, FieldPolicy, Keyring};
 pub(crate) use keyfold_documents::Direction;
