@@ -131,7 +131,7 @@ struct Line<'b> {
 impl Line<'_> {
     /// An error in this document.
     fn failed(&self, error: impl Into<DocumentError>) -> DocumentError {
-        error.into().in_text(self.index, self.number)
+        error.into().in_text(self.index, self.number).in_part(self.document.offset())
     }
 }
 
@@ -353,11 +353,14 @@ impl<'m> DocumentCipher<'m> {
             let of_line = of_line.map_err(|error| error.in_text(index, text.line))?;
             // Of a line with documents inside these count, each by itself, and not what they are in.
             let documents = if of_line.len() > 1 { &of_line[1..] } else { &of_line[..] };
-            for line in documents.iter().filter(|line| self.is_unmatched(line)) {
+            for (at, line) in documents.iter().enumerate().filter(|(_, line)| self.is_unmatched(line)) {
                 if !self.options.pass_unmatched {
                     let error = refused(UNMATCHED);
                     return Err(line.failed(match line.kind {
-                        Some(kind) if of_line.len() > 1 => error.of_document(self.kinds[kind].name()),
+                        Some(kind) if of_line.len() > 1 => {
+                            let kind = &self.kinds[kind];
+                            error.of_document(&format!("{}, number {} at {}", kind.name(), at + 1, kind.root_path()))
+                        }
                         _ => error,
                     }));
                 }
@@ -397,7 +400,9 @@ impl<'m> DocumentCipher<'m> {
                 let error = DocumentError::new(ErrorKind::InvalidInput, why);
                 return Err(error.of_document(self.kinds[root_of].name()));
             }
-            lines.push(self.line(document, index, number, kind, has_header)?);
+            let offset = document.offset();
+            let line = self.line(document, index, number, kind, has_header);
+            lines.push(line.map_err(|error| error.in_part(offset))?);
         }
         Ok(lines)
     }
