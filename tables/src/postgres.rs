@@ -134,7 +134,9 @@ impl PostgresTable {
                 "text" | "varchar" => ColumnKind::Text,
                 _ => ColumnKind::Other,
             };
-            table.columns.push(Column { name: name.clone(), kind, nullable: !column.not_null });
+            // The name of an array's type is that of its items' behind a `_`.
+            let list = column.base_type.starts_with('_');
+            table.columns.push(Column { name: name.clone(), kind, list, nullable: !column.not_null });
             table.types.push(column.sql_type.clone());
         }
         Ok(table)

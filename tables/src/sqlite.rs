@@ -46,7 +46,8 @@ impl SqliteTable {
         }
         let columns = location.columns.iter().map(|name| {
             let column = find(name).ok_or_else(|| no_such(NO_COLUMN, name, location))?;
-            Ok(Column { name: column.name.clone(), kind: kind_of(&column.declared), nullable: !column.not_null })
+            let kind = kind_of(&column.declared);
+            Ok(Column { name: column.name.clone(), kind, list: false, nullable: !column.not_null })
         });
         let columns = columns.collect::<Result<_>>()?;
         Ok(Self { connection, table: format!("{}.{}", quote(schema), quote(table)), key: quote(location.key), columns })
