@@ -163,7 +163,7 @@ impl Bound {
         has_manifest: bool,
         row: Option<&[u8]>,
     ) -> Result<DocumentKeys> {
-        let Material::Data(_, purpose) = &key.material else { return Err(crate::field::WRONG_CLASS) };
+        let Material::Data { document: purpose, .. } = &key.material else { return Err(crate::field::WRONG_CLASS) };
         self.context.of_row(row, |context| DocumentKeys::new(derive_keys(purpose, header, has_manifest, context)))
     }
 }

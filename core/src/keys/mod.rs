@@ -5,7 +5,7 @@ mod identity;
 mod secret;
 
 #[cfg(feature = "std")]
-pub(crate) use derive::{Expander, hmac_sha256};
+pub(crate) use derive::{Expander, expand_sha512, hmac_sha256};
 pub(crate) use derive::{KeySchedule, Purpose};
 #[cfg(feature = "std")]
 pub use identity::ChainId;
