@@ -6,6 +6,7 @@ import bundle
 import decoder
 import document
 import lookup
+import stream
 
 
 def run(folder):
@@ -28,6 +29,7 @@ def run(folder):
     count += bundle.run(json.loads((folder / "bundle.json").read_text())["cases"])
     keyring = decoder.Keyring(ring, ring["keks"], records)
     count += document.run(keyring, json.loads((folder / "document.json").read_text())["cases"])
+    count += stream.run(keyring, json.loads((folder / "stream.json").read_text())["cases"])
     lookups = [json.loads((folder / f"{file}.json").read_text())["cases"] for file in ("index", "fpe", "token")]
     count += lookup.run(decoder.Keyring(ring, ring["keks"], records), *lookups)
     print(f"{count} vectors pass")

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let config = read(&args.source.config, &args.policies.policy)?;
     let mut services = vec![Service::new(config)];
     for ServiceFiles { config, policies } in &args.service {
-        services.push(Service::new(read(config, policies)?));
+        services.push(Service::new(of_keyring(config, read(config, policies)?, &services[0].config)?));
     }
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut evidence = Evidence {
@@ -54,6 +54,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 fn read(config: &Path, policies: &[PathBuf]) -> Result<Config, Failure> {
     keyfold_open::read_config(config, policies).map_err(Failure::of_opening)
+}
+
+/// The configuration of another service, if it uses the keyring that the report is of.
+fn of_keyring(file: &Path, config: Config, reported: &Config) -> Result<Config, Failure> {
+    let (own, other) = (&reported.keyring, &config.keyring);
+    if (own.lineage, &own.environment) == (other.lineage, &other.environment) {
+        return Ok(config);
+    }
+    let why = format!(
+        "--service {}: it uses another keyring, lineage {} in {}, and the report is of lineage {} in {}",
+        file.display(),
+        other.lineage,
+        other.environment,
+        own.lineage,
+        own.environment
+    );
+    Err(Failure::new(Exit::Policy, why))
 }
 
 fn prices(file: &Path) -> Result<Prices, Failure> {

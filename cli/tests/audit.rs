@@ -1,11 +1,7 @@
 //! `[audit]` and `keyfold audit`: what every command leaves in the audit file, and what verification says of it.
 
-#[path = "common/audited.rs"]
-mod audited;
-mod common;
-
-use audited::Audited;
-use common::{CANARY, DATA, KEY, POLICY, STORAGE, argument, contains};
+use crate::audited::Audited;
+use crate::common::{self, CANARY, DATA, KEY, POLICY, STORAGE, argument, contains};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write;

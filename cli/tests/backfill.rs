@@ -1,10 +1,7 @@
 //! From a plaintext column to a sealed one by the steps of docs/MIGRATION.md, on SQLite and PostgreSQL.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::{CANARY, DATA, POLICY, Run, USAGE, World, contains, repository};
+use crate::common::{CANARY, DATA, POLICY, Run, USAGE, World, contains, repository};
+use crate::tables::{Database, databases, sealed};
 use keyfold::Value;
 use keyfold_tables::{Cell, Row};
 use serde_json::Value as Json;
@@ -13,7 +10,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
-use tables::{Database, databases, sealed};
 
 const PHASES: &str = r#"version = 1
 

@@ -1,8 +1,6 @@
 //! Journal, backup and restore by the command, as docs/BACKUP.md describes them: what is lost, and what is not.
 
-mod common;
-
-use common::{KEY, PATIENTS, POLICY, STORAGE, USAGE, World, argument, contains};
+use crate::common::{self, KEY, PATIENTS, POLICY, STORAGE, USAGE, World, argument, contains};
 use std::fs;
 use std::path::PathBuf;
 

@@ -1,8 +1,6 @@
 //! Inputs that are refused: with the place, without the value, and with nothing under the final name.
 
-mod common;
-
-use common::{CANARY, DATA, PATIENTS, POLICY, STORAGE, USAGE, World};
+use crate::common::{CANARY, DATA, PATIENTS, POLICY, STORAGE, USAGE, World};
 
 const HEADER: &str = "patient_id,name,ssn,note,state\n";
 

@@ -1,8 +1,6 @@
 //! Configurations, policies, key files and stores that are refused, and that nothing is changed by the attempt.
 
-mod common;
-
-use common::{KEY, KMS, POLICY, STORAGE, USAGE, World, argument, snapshot};
+use crate::common::{KEY, KMS, POLICY, STORAGE, USAGE, World, argument, snapshot};
 use rusqlite::Connection;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};

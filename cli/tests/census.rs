@@ -1,17 +1,13 @@
 //! `keyfold census` counts what a naive count counts, needs no key, and goes on where it was stopped.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::{DATA, POLICY, USAGE, World, keyfold, run};
+use crate::common::{self, DATA, POLICY, USAGE, World, keyfold, run};
+use crate::tables::{Hospital, databases, key_id};
 use keyfold::wire::{Sealed, TEXT_PREFIX};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use tables::{Hospital, databases, key_id};
 
 const CENSUS: [&str; 4] = ["--column", "ssn", "--column", "name"];
 

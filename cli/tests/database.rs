@@ -1,8 +1,6 @@
 //! A keyring whose store is a PostgreSQL database, by the command alone.
 
-mod common;
-
-use common::{PATIENTS, POLICY, STORAGE, World, keyfold, run};
+use crate::common::{self, PATIENTS, POLICY, STORAGE, World, keyfold, run};
 use std::io::Write;
 
 #[test]

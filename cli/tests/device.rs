@@ -1,11 +1,7 @@
 //! `keyfold device`: bundles, from the keyring to a device and back, and everything that must not leave one behind.
 
-#[path = "common/audited.rs"]
-mod audited;
-mod common;
-
-use audited::Audited;
-use common::{DATA, KEY, POLICY, Run, STORAGE, Table, USAGE, World, argument, contains, repository, run};
+use crate::audited::Audited;
+use crate::common::{DATA, KEY, POLICY, Run, STORAGE, Table, USAGE, World, argument, contains, repository, run};
 use keyfold::aead::Backend;
 use keyfold::device::{BUNDLE_LEN, Binding, Bundle, DeviceKey};
 use keyfold::{Secret, Value, wire};

@@ -1,8 +1,6 @@
 //! Documents whose values are sealed together: back byte for byte, joinable, and with no value that can be moved, copied or dropped.
 
-mod common;
-
-use common::{DATA, KEY, POLICY, World, shared};
+use crate::common::{DATA, KEY, POLICY, World, shared};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,8 +1,6 @@
 //! What the ready-made policy for FHIR promises of whole resources: what a value costs, and that none can be moved, copied or dropped.
 
-mod common;
-
-use common::{DATA, KEY, POLICY, World, repository};
+use crate::common::{DATA, KEY, POLICY, World, repository};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 
@@ -50,7 +48,7 @@ impl World {
     }
 
     /// The resources after protecting them.
-    fn seal(&self, resources: &[Value]) -> Vec<Value> {
+    fn seal_resources(&self, resources: &[Value]) -> Vec<Value> {
         let text: String = resources.iter().map(|resource| format!("{resource}\n")).collect();
         self.write("in.ndjson", &text);
         self.succeeds(&["protect", "in.ndjson", "--output", "sealed.ndjson", "--force", "--policy", "fhir.toml"]);
@@ -73,7 +71,7 @@ impl World {
 fn a_patient_with_15_values_pays_50_bytes_once_and_29_per_value() {
     let world = World::with_policy();
     let plain = patient(1);
-    let sealed = world.seal(std::slice::from_ref(&plain)).remove(0);
+    let sealed = world.seal_resources(std::slice::from_ref(&plain)).remove(0);
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let header = text(&sealed["_keyfold"]["document"]);
     let (start, rest) = header.rsplit_once('.').expect("three parts");
@@ -95,7 +93,7 @@ fn a_patient_with_15_values_pays_50_bytes_once_and_29_per_value() {
 #[test]
 fn no_value_of_a_resource_can_be_moved_copied_or_dropped() {
     let world = World::with_policy();
-    let sealed: [Value; 2] = world.seal(&[patient(1), patient(2)]).try_into().expect("two");
+    let sealed: [Value; 2] = world.seal_resources(&[patient(1), patient(2)]).try_into().expect("two");
     let [one, two] = &sealed;
     let at = |place: &str| one.pointer(place).expect("it is there").clone();
     let set = |place: &str, value: Value| {
@@ -139,7 +137,7 @@ fn bundles_hold_resources_as_lines_do() {
     let world = World::with_policy();
     let entry = |n: u8| json!({ "fullUrl": format!("urn:uuid:Canáry7391-{n}"), "resource": patient(n) });
     let bundle = json!({ "resourceType": "Bundle", "type": "collection", "entry": [entry(1), entry(2)] });
-    let sealed = world.seal(&[bundle.clone(), patient(1)]);
+    let sealed = world.seal_resources(&[bundle.clone(), patient(1)]);
     world.succeeds(&["reveal", "sealed.ndjson", "--output", "out", "--force", "--policy", "fhir.toml"]);
     assert_eq!(world.text("out"), world.text("in.ndjson"));
     let resource = |at: usize| &sealed[0]["entry"][at]["resource"];
@@ -191,7 +189,7 @@ fn an_age_is_sealed_whichever_coding_says_so() {
             "component": [{ "code": component, "valueQuantity": { "value": 98 } }, { "code": { "text": "Age" }, "valueInteger": 3 }],
         })
     };
-    let sealed = world.seal(&[observation("1", &age, &rate), observation("2", &rate, &age)]);
+    let sealed = world.seal_resources(&[observation("1", &age, &rate), observation("2", &rate, &age)]);
     let shows = |resource: &Value| {
         [&resource["valueQuantity"], &resource["component"][0]["valueQuantity"]].map(|value| value["value"].is_number())
     };

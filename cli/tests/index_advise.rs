@@ -1,8 +1,6 @@
 //! `keyfold index advise`: what it says of a column, from values or a histogram, and that it shows none of them.
 
-mod common;
-
-use common::{CANARY, DATA, POLICY, USAGE, World};
+use crate::common::{CANARY, DATA, POLICY, USAGE, World};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 

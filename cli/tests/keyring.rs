@@ -1,8 +1,6 @@
 //! `init`, `keys` and `inspect`.
 
-mod common;
-
-use common::{DATA, KEY, PATIENTS, STORAGE, World, argument, keyfold, run, snapshot};
+use crate::common::{self, DATA, KEY, PATIENTS, STORAGE, World, argument, keyfold, run, snapshot};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

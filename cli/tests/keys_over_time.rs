@@ -1,8 +1,6 @@
 //! Keys over time by command: leads, ages, reparenting, states, isolated scopes.
 
-mod common;
-
-use common::{KEY, PATIENTS, STORAGE, World, keyfold, run};
+use crate::common::{self, KEY, PATIENTS, STORAGE, World, keyfold, run};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! Whatever the policy names is sealed, or nothing is written: typos, other shapes and other formats are refused.
 
-mod common;
-
-use common::{DATA, POLICY, USAGE, World};
+use crate::common::{self, DATA, POLICY, USAGE, World};
 
 const BINDING: &str = "row_binding = \"none\"\n";
 

@@ -4,16 +4,12 @@
 //! Under one key the figure varies. Its standard deviation is √(2 · 2^bits) · Σ p² of the advisor's, for shares p of the values (docs/LOOKUP.md): here 5.5 % of it for
 //! names in 10 bits, about 1 % for starts in 5. The mean over 40 keys has a √40th of that, so that 10 % is more than ten standard deviations.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::World;
+use crate::common::World;
+use crate::tables::databases;
 use keyfold::config::Config;
 use keyfold::{Indexer, Token, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use tables::databases;
 
 const ROWS: usize = 100_000;
 const KEYS: usize = 40;

@@ -1,16 +1,12 @@
 //! The SQL of docs/LOOKUP.md, as it stands there: schema, insert, look-up by number and by start, a number once, stale rows.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::World;
+use crate::common::{self, World};
+use crate::tables::{Database, databases};
 use keyfold::{Decryptor, Encryptor, Indexer, Keyring, Token, Value};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Executor, Row};
 use std::collections::BTreeMap;
 use std::fs;
-use tables::{Database, databases};
 
 /// The statements of a database, by name.
 fn recipes(tag: &str) -> BTreeMap<String, String> {

@@ -2,17 +2,13 @@
 //! found, and at the end nothing is left under the old key: deterministic values in files by `keyfold reencrypt`, tokens of indexes in tables
 //! by `keyfold index backfill`.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::{DATA, KEY, PATIENTS, POLICY, Run, USAGE, World};
+use crate::common::{self, DATA, KEY, PATIENTS, POLICY, Run, USAGE, World};
+use crate::tables::{Database, databases};
 use keyfold::Value;
 use keyfold_tables::Cell;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
-use tables::{Database, databases};
 
 const INDEXED: &str = r#"version = 1
 

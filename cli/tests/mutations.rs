@@ -1,9 +1,7 @@
 //! One damaged value in a file: refused with the class that FORMAT.md names for the byte. Every bit and every length
 //! is the business of the core's tests; here a sample goes through the whole command.
 
-mod common;
-
-use common::{DATA, KEY, POLICY, Table, World};
+use crate::common::{self, DATA, KEY, POLICY, Table, World};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 
 /// Where in the table a value of the suite is, and how long its shortest value is in bytes.

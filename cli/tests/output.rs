@@ -1,9 +1,7 @@
 //! Where the output goes: never over anything without `--force`, never over what is no regular file, whole or not at
 //! all.
 
-mod common;
-
-use common::{CANARY, PATIENTS, STORAGE, USAGE, World, argument, check_silence, contains, run, snapshot};
+use crate::common::{self, CANARY, PATIENTS, STORAGE, USAGE, World, argument, check_silence, contains, run, snapshot};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,11 +1,7 @@
 //! `keyfold policy`: what is classified has a rule that is strong enough, and what a change does to data is told.
 
-mod common;
-#[path = "../../tables/tests/common/mod.rs"]
-mod database;
-
-use common::{POLICY, STORAGE, USAGE, World, run};
-use database::databases;
+use crate::common::{self, POLICY, STORAGE, USAGE, World, run};
+use crate::tables::databases;
 use serde_json::Value as Json;
 
 const SCHEMA: &str = r#"version = 1

@@ -1,8 +1,6 @@
 //! Rows get another identifier, with all that is bound to it, and nothing else changes.
 
-mod common;
-
-use common::{DATA, KEY, PATIENTS, POLICY, USAGE, World, argument, contains};
+use crate::common::{self, DATA, KEY, PATIENTS, POLICY, USAGE, World, argument, contains};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,8 +1,6 @@
 //! Recovery: KEKs with a passphrase, recovery mode and break-glass, without a terminal; and docs/RECOVERY.md, line by line.
 
-mod common;
-
-use common::{KMS, PATIENTS, Run, STORAGE, USAGE, World, keyfold, repository, run};
+use crate::common::{self, KMS, PATIENTS, Run, STORAGE, USAGE, World, keyfold, repository, run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

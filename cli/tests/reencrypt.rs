@@ -2,11 +2,8 @@
 //! value is lost, and the statement is there exactly when nothing is left. Longer than most files: one verb, and all its tests
 //! share how a hospital is set up and counted.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::{DATA, KEY, POLICY, Run, STORAGE, USAGE, World, contains};
+use crate::common::{self, DATA, KEY, POLICY, Run, STORAGE, USAGE, World, contains};
+use crate::tables::{self, Hospital, databases, key_id, name, patient, sealed, ssn};
 use keyfold::wire::SealedValue;
 use keyfold::{ErrorKind, Value};
 use serde_json::{Value as Json, json};
@@ -15,7 +12,6 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
-use tables::{Hospital, databases, key_id, name, patient, sealed, ssn};
 
 fn hospitals() -> impl Iterator<Item = Hospital> {
     databases().into_iter().map(Hospital::new)

@@ -1,11 +1,7 @@
 //! `keyfold report`: what it says is what there is, it says no secret, and its control map names what exists.
 
-#[path = "common/audited.rs"]
-mod audited;
-mod common;
-
-use audited::Audited;
-use common::{CANARY, POLICY, Run, STORAGE, USAGE, World, argument, contains, keyfold, run};
+use crate::audited::Audited;
+use crate::common::{self, CANARY, POLICY, Run, STORAGE, USAGE, World, argument, contains, keyfold, run};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -362,7 +358,7 @@ fn tokens_indexes_formats_and_manifests_are_in_the_matrix() {
         "1 format-preserving, NOT AUTHENTICATED",
         "[documents]: device (manifest NONE), patient (manifest required)",
         "mode = \"token\": p.code",
-        "fields of random tokens: p.code; derived, so no such codes: patient.id (deterministic), p.number (format-preserving)",
+        "fields of random tokens: p.code; derived, so no such codes: patient.id (deterministic), p.number (format-preserving), p.mrn (tokens of blind indexes)",
         "blind indexes: p.mrn: lookup (digits, 12 bits",
     ] {
         let said = said.replace('[', "\\[").replace(']', "\\]");
@@ -449,6 +445,71 @@ fn another_service_has_its_rows_in_the_matrix() {
     let fields: BTreeSet<_> =
         made["fields"].as_array().expect("fields").iter().map(|field| field["field"].as_str()).collect();
     assert!(fields.contains(&Some("device.serial")) && fields.contains(&Some("patient.ssn")));
+
+    let other = World::new();
+    let service = format!("{},other.toml", other.config().display());
+    report(&world, &["--service", &service]).expect(POLICY, &["another keyring", "lineage"]);
+}
+
+#[test]
+fn keys_of_blind_indexes_are_keys_of_the_field() {
+    let world = World::new();
+    world.write("modern.toml", MODERN);
+    let made = json(&world, &["--policy", "modern.toml"]);
+    let field = |name: &str| {
+        let fields = made["fields"].as_array().expect("fields");
+        let keys =
+            fields.iter().find(|field| field["field"] == name).expect("the field")["keys"].as_array().expect("keys");
+        keys.iter().map(|keys| keys["keys"].as_str().expect("a text").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(field("p.mrn"), ["data key of the scope", "look-up key of partition default"]);
+    assert_eq!(field("p.name"), ["data key of the scope"]);
+    let text = report(&world, &["--policy", "modern.toml"]).expect(0, &[]);
+    assert!(text.stdout_text().contains("p.mrn (tokens of blind indexes)"));
+}
+
+#[test]
+fn of_no_fields_nothing_is_said() {
+    let world = World::new();
+    let mut command = world.command(&["report"]);
+    let text = run(command.arg("--config").arg(world.config()), b"").expect(0, &[]);
+    assert!(text.stdout_text().contains("NO FIELD WAS GIVEN TO THIS REPORT"));
+    for said in ["all authenticated", "every field is authenticated"] {
+        assert!(!text.stdout_text().contains(said), "{said}");
+    }
+}
+
+#[test]
+fn a_report_of_the_past_leaves_out_keys_that_were_not_there() {
+    let world = World::new();
+    let made = json(&world, &["--at", "2020-01-01"]);
+    assert_eq!((&made["keys"]["keys"], &made["keys"]["counts"]), (&serde_json::json!([]), &serde_json::json!({})));
+    let later = made["keys"]["later"].as_u64().expect("a number");
+    assert!(later > 0 && json(&world, &[])["keys"]["later"] == 0);
+    let text = report(&world, &["--at", "2020-01-01"]).expect(0, &[]);
+    assert!(text.stdout_text().contains(&format!("Left out: {later} keys, made after this report's time")));
+}
+
+#[test]
+fn that_a_key_was_compromised_outlives_the_state() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    let key = json(world, &[])["keys"]["keys"]
+        .as_array()
+        .expect("keys")
+        .iter()
+        .find(|key| key["class"] == "data")
+        .expect("a key")["key_id"]
+        .as_str()
+        .expect("an ID")
+        .to_owned();
+    world.succeeds(&["keys", "state", &key, "compromised"]);
+    world.succeeds(&["keys", "state", &key, "destroy-pending"]);
+    let made = json(world, &[]);
+    assert!(kinds(&made).iter().any(|(kind, _)| *kind == "compromised"), "{:?}", kinds(&made));
+    let text = report(world, &[]).expect(0, &[]);
+    assert!(text.stdout_text().contains("1 destroy-pending; 1 MARKED COMPROMISED by the trail, the last on "));
 }
 
 #[test]

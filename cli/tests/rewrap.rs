@@ -1,8 +1,6 @@
 //! A change of KEK by command: planned, done, stopped half way, refused; repairs and drills.
 
-mod common;
-
-use common::{KEY, KMS, POLICY, World, keyfold, run};
+use crate::common::{self, KEY, KMS, POLICY, World, keyfold, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;

@@ -1,8 +1,6 @@
 //! Files of every shape come back byte for byte, through files and through pipes.
 
-mod common;
-
-use common::{CANARY, DATA, PATIENTS, POLICY, USAGE, World, contains, run};
+use crate::common::{self, CANARY, DATA, PATIENTS, POLICY, USAGE, World, contains, run};
 use std::fmt::Write;
 
 impl World {

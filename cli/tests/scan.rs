@@ -1,12 +1,8 @@
 //! `keyfold scan` finds what is in clear, needs no key, and says places, never values.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::{CANARY, DATA, POLICY, USAGE, World, contains};
+use crate::common::{CANARY, DATA, POLICY, USAGE, World, contains};
+use crate::tables::{FIELDS, Hospital, databases};
 use serde_json::{Value as Json, json};
-use tables::{FIELDS, Hospital, databases};
 
 /// The result of a scan that ends with `code`, in which no value stands.
 fn scan(world: &World, arguments: &[&str], code: i32) -> Json {

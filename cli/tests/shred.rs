@@ -1,8 +1,6 @@
 //! Shredding by the command: what is left of the keys in every file, what the certificate says, and legal hold.
 
-mod common;
-
-use common::{DATA, KEY, POLICY, STORAGE, USAGE, World, contains, keyfold, run};
+use crate::common::{self, DATA, KEY, POLICY, STORAGE, USAGE, World, contains, keyfold, run};
 use keyfold::KeyClass;
 use serde_json::Value as Json;
 use std::fs;

@@ -1,12 +1,8 @@
 //! Statements that are signed under the audit KEK, from the command that makes them to those that believe them; and that
 //! every action on keys is in the audit file.
 
-#[path = "common/audited.rs"]
-mod audited;
-mod common;
-
-use audited::Audited;
-use common::{CANARY, DATA, KEY, KMS, POLICY, World, argument, contains, keyfold, run, snapshot};
+use crate::audited::Audited;
+use crate::common::{CANARY, DATA, KEY, KMS, POLICY, World, argument, contains, keyfold, run, snapshot};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 use std::fs;

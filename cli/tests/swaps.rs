@@ -1,9 +1,7 @@
 //! What may not be moved: sealed values between rows, columns, scopes, contexts, keyrings and join groups. And what
 //! `protect` and `reveal` refuse to take for what it is not.
 
-mod common;
-
-use common::{DATA, KEY, PATIENTS, POLICY, Table, World};
+use crate::common::{self, DATA, KEY, PATIENTS, POLICY, Table, World};
 
 const REVEAL: [&str; 4] = ["reveal", "moved.csv", "--output", "out.csv"];
 

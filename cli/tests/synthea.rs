@@ -1,9 +1,7 @@
 //! Synthea's patients, and the examples, under the ready-made policies: back byte for byte, joinable, and with no identifier left
 //! in any disguise.
 
-mod common;
-
-use common::{World, argument, repository, shared};
+use crate::common::{World, argument, repository, shared};
 use data_encoding::{BASE32_NOPAD, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};

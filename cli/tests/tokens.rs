@@ -1,13 +1,9 @@
 //! Random tokens in the place of values, with their table in SQLite and PostgreSQL.
 
-mod common;
-#[path = "common/tables.rs"]
-mod tables;
-
-use common::{CANARY, DATA, KEY, POLICY, USAGE, World, contains};
+use crate::common::{self, CANARY, DATA, KEY, POLICY, USAGE, World, contains};
+use crate::tables::databases;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use tables::databases;
 
 fn policy(partition: &str) -> String {
     format!(

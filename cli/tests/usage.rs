@@ -1,8 +1,6 @@
 //! What the argument parser makes: help, completions, man pages, and refusals with exit code 2.
 
-mod common;
-
-use common::{USAGE, World, keyfold, run};
+use crate::common::{self, USAGE, World, keyfold, run};
 use std::fs;
 
 #[test]

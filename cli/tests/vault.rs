@@ -1,10 +1,6 @@
 //! A scope whose KEK is in OpenBao, by the command alone.
 
-#![cfg(feature = "vault")]
-
-mod common;
-
-use common::{PATIENTS, World};
+use crate::common::{self, PATIENTS, World};
 use keyfold_kms::credentials::SecretText;
 use keyfold_kms::http::{Http, Request};
 use std::fs;

@@ -16,10 +16,10 @@ use crate::context::{BoundContext, Context, NameKind, put_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::used::Uses;
 use crate::keyring::{Keyring, Material, OpenKey};
-use crate::keys::{Secret, expand_sha256};
+use crate::keys::{Expander, Secret};
 use crate::policy::{DocumentPolicy, FieldMode, FieldPolicy, Policy, RowBinding};
 use crate::wire::{DocumentHeader, MAX_BODIES, MAX_PATH_LEN};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Starts the AAD of a body.
@@ -138,7 +138,7 @@ struct Bound {
     ring: Keyring,
     policy: Arc<DocumentPolicy>,
     context: BoundContext,
-    fields: BTreeMap<String, BoundField>,
+    fields: HashMap<String, BoundField>,
     /// Failures of whole documents.
     uses: Uses,
 }
@@ -163,7 +163,7 @@ impl Bound {
         has_manifest: bool,
         row: Option<&[u8]>,
     ) -> Result<DocumentKeys> {
-        let Material::Data(_, purpose) = &key.material else { return Err(crate::field::WRONG_CLASS) };
+        let Material::Data { document: purpose, .. } = &key.material else { return Err(crate::field::WRONG_CLASS) };
         self.context.of_row(row, |context| DocumentKeys::new(derive_keys(purpose, header, has_manifest, context)))
     }
 }
@@ -189,8 +189,9 @@ pub(crate) fn derive_keys(
     has_manifest: bool,
     [a, b, c, d]: [&[u8]; 4],
 ) -> [Secret<32>; 2] {
-    let parts = [&header.as_bytes()[..], &[u8::from(has_manifest)], a, b, c, d];
-    [KEY_LABEL, MAC_LABEL].map(|label| expand_sha256(purpose, label, &parts))
+    let (purpose, has_manifest) = (Expander::new(purpose), [u8::from(has_manifest)]);
+    [KEY_LABEL, MAC_LABEL]
+        .map(|label| purpose.expand(&[&[label.len() as u8], label, header.as_bytes(), &has_manifest, a, b, c, d]))
 }
 
 /// Writes the AAD of a body: label, name of the field, path. `out` is used again for every value.

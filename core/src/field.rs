@@ -11,6 +11,7 @@ mod preserve;
 mod prove;
 mod rebind;
 mod search;
+mod stream;
 pub(crate) mod used;
 
 pub use clear::Revealed;
@@ -97,6 +98,7 @@ impl Field {
             }
             FieldMode::Randomized => self.ring.current(self.ring.data_slot_or_new(self.scope.as_deref()).await?, None),
             FieldMode::Document => return Err(of_documents(&self.policy)),
+            FieldMode::Stream => return Err(of_streams(&self.policy)),
             FieldMode::FormatPreserving { .. } => return Err(no_suite(&self.policy)),
         };
         self.ring.ready(&current).await?;
@@ -118,6 +120,7 @@ impl Field {
         let bound = self.bind()?;
         match &self.policy.mode {
             FieldMode::Document => return Err(of_documents(&self.policy)),
+            FieldMode::Stream => return Err(of_streams(&self.policy)),
             FieldMode::FormatPreserving { .. } => return Err(no_suite(&self.policy)),
             _ => {}
         }
@@ -356,7 +359,7 @@ impl Encryptor {
     #[inline]
     fn seal(&self, key: &SealingKey, value: Value<'_>, row: Option<&[u8]>, out: &mut [u8]) -> Result<()> {
         match &key.material {
-            Material::Data(xaes, _) => {
+            Material::Data { field: xaes, .. } => {
                 seal_value(&key.key_id, xaes, &self.bound.aad, self.policy.padding, value, row, out)?;
             }
             Material::Lookup { siv, .. } => self.deterministic_seal(key.key_id, siv, row)?.value(value, out)?,
@@ -438,7 +441,7 @@ impl Encryptor {
         }
         let key = self.key_for(values.len()).map_err(|error| RowError { row: 0, error })?;
         match &key.material {
-            Material::Data(xaes, _) => {
+            Material::Data { field: xaes, .. } => {
                 let mut aad = self.bound.aad.clone();
                 let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
                 let mut seal = FieldSeal { key_id: key.key_id, key: xaes, aad: &mut aad, padding, unlinkable };
@@ -480,6 +483,15 @@ pub(crate) const WRONG_CLASS: Error =
 fn of_documents(policy: &FieldPolicy) -> Error {
     Error::new(ErrorKind::PolicyRefused, "the values of the field are sealed and opened with their documents")
         .with_detail(format!("field {}", policy.name))
+}
+
+#[cold]
+fn of_streams(policy: &FieldPolicy) -> Error {
+    Error::new(
+        ErrorKind::PolicyRefused,
+        "the field is one of streams: Field::stream_sealer and Field::stream_opener make its handles",
+    )
+    .with_detail(format!("field {}", policy.name))
 }
 
 #[cold]

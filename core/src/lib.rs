@@ -7,6 +7,7 @@
 //! - [`Policy`]: what is encrypted how; [`config`] reads it from `keyfold.toml`.
 //! - [`Kms`] and [`KeyStore`]: the two traits to implement for another key service or database, with a
 //!   conformance suite for each in `testing`.
+//! - [`StreamSealer`], [`StreamOpener`]: files and other data of any length, piece by piece.
 //! - [`Documents`]: many values of one record that are sealed together, under one header.
 //! - [`wire`]: key IDs, suites, the text form, frames. Needs no key.
 //!
@@ -66,6 +67,8 @@ mod share;
 #[cfg(feature = "std")]
 mod store;
 #[cfg(feature = "std")]
+mod stream;
+#[cfg(feature = "std")]
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -109,4 +112,8 @@ pub use {
     record::{KeyState, Record},
     rotation::RotationPolicy,
     store::{KeyStore, RecordChange, Remainder, Slot},
+    stream::{
+        OpeningStream, SealingStream, StreamOpener, StreamProgress, StreamRanges, StreamReader, StreamSealer,
+        StreamWriter,
+    },
 };

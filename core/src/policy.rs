@@ -37,6 +37,8 @@ pub enum FieldMode {
     /// Suite 05: sealed together with the other values of its document, under the document's own key, and bound to its path in it.
     /// The sections of documents in the policy say what else is bound.
     Document,
+    /// Suite 04: data of any length, such as a file or an image, sealed and opened piece by piece.
+    Stream,
     /// FF1: the value is replaced by another one of the same format, for systems that accept no other. Shows which rows are equal and how
     /// long values are, and **is not authenticated**: whatever was changed opens to some value.
     FormatPreserving {
@@ -200,6 +202,9 @@ impl FieldPolicy {
             FieldMode::Randomized => FIELD_OVERHEAD,
             FieldMode::Deterministic { .. } | FieldMode::Token { .. } => DETERMINISTIC_OVERHEAD,
             FieldMode::Document => BODY_OVERHEAD,
+            FieldMode::Stream => {
+                return Err(Error::new(ErrorKind::PolicyRefused, "the field is one of streams, which are no values"));
+            }
             FieldMode::FormatPreserving { .. } => {
                 return Err(Error::new(ErrorKind::PolicyRefused, "values that keep their format have no sealed form"));
             }
@@ -254,6 +259,12 @@ impl FieldPolicy {
         Self { mode: FieldMode::Document, accepted_suites: vec![Suite::Document], ..Self::randomized(name) }
     }
 
+    /// A field of streams that is bound to no row.
+    #[must_use]
+    pub fn stream(name: &str) -> Self {
+        Self { mode: FieldMode::Stream, accepted_suites: vec![Suite::Stream], ..Self::randomized(name) }
+    }
+
     /// A format-preserving field of `partition`.
     #[must_use]
     pub fn format_preserving(name: &str, partition: &str, format: Format) -> Self {
@@ -273,7 +284,9 @@ impl FieldPolicy {
     pub(crate) fn deterministic_partition(&self) -> Option<&str> {
         match &self.mode {
             FieldMode::Deterministic { partition, .. } | FieldMode::Token { partition, .. } => Some(partition),
-            FieldMode::Randomized | FieldMode::Document | FieldMode::FormatPreserving { .. } => None,
+            FieldMode::Randomized | FieldMode::Stream | FieldMode::Document | FieldMode::FormatPreserving { .. } => {
+                None
+            }
         }
     }
 
@@ -283,7 +296,7 @@ impl FieldPolicy {
             FieldMode::Deterministic { partition, .. }
             | FieldMode::FormatPreserving { partition, .. }
             | FieldMode::Token { partition, .. } => Some(partition.as_str()),
-            FieldMode::Randomized | FieldMode::Document => None,
+            FieldMode::Randomized | FieldMode::Stream | FieldMode::Document => None,
         };
         own.into_iter().chain(self.indexes.iter().map(|index| index.partition.as_str()))
     }
@@ -394,6 +407,10 @@ impl FieldPolicy {
                 }
             }
             FieldMode::Document => self.check_of_document().or_else(wrong)?,
+            FieldMode::Stream => self.check_of_stream().or_else(wrong)?,
+        }
+        if self.mode != FieldMode::Stream && self.accepted_suites.contains(&Suite::Stream) {
+            return wrong("suite 04 is for fields with mode = \"stream\"");
         }
         if self.mode != FieldMode::Document && self.accepted_suites.contains(&Suite::Document) {
             return wrong("suite 05 is for fields with mode = \"document\"");
@@ -422,6 +439,26 @@ impl FieldPolicy {
             if index.column.is_some() && others.iter().any(|other| other.column == index.column) {
                 return wrong("two indexes of a field have the same column");
             }
+        }
+        Ok(())
+    }
+
+    /// What only values have.
+    fn check_of_stream(&self) -> Result<(), &'static str> {
+        if self.accepted_suites != [Suite::Stream] {
+            return Err("a field of streams accepts suite 04 alone");
+        }
+        if self.value_type.is_some_and(|given| given != ValueType::Bytes) {
+            return Err("a stream is of the type bytes");
+        }
+        if !(self.columns.is_empty() && self.paths.is_empty() && self.segments.is_empty() && self.only_if.is_empty()) {
+            return Err("a stream is a file of its own, and stands in no column, path or segment");
+        }
+        if self.padding != Padding::None || self.unlinkable || self.keep_prefix.is_some() || self.migration.is_some() {
+            return Err("a stream has no padding, prefix or migration, and is linked to no other one");
+        }
+        if !self.indexes.is_empty() || self.optional {
+            return Err("a stream has no index, and no table may lack it");
         }
         Ok(())
     }

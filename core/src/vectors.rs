@@ -4,7 +4,9 @@
 //! never use this to protect data. The raw primitives are in [`crate::aead::hazmat`].
 
 mod document;
+mod stream;
 pub use document::{Document, body_aad};
+pub use stream::{Cobblestone, Stream};
 
 use crate::aead::hazmat::{aes256siv_seal, cmac_aes256, xaes256gcm_seal};
 use crate::aead::{Backend, XaesKey};
@@ -75,7 +77,7 @@ impl Key {
     pub fn purpose_keys(&self) -> Vec<(&'static str, Vec<u8>)> {
         let purposes: &[Purpose] = match self.class {
             KeyClass::Root => &[Purpose::RecordMac, Purpose::ChildWrap, Purpose::Endorsement],
-            KeyClass::Data => &[Purpose::Field, Purpose::Document],
+            KeyClass::Data => &[Purpose::Field, Purpose::Stream, Purpose::Document],
             KeyClass::Lookup => &[
                 Purpose::Deterministic,
                 Purpose::ScopeNames,

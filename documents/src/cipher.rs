@@ -6,6 +6,7 @@ mod check;
 mod members;
 mod rebind;
 mod reencrypt;
+mod replaced;
 mod sealed;
 mod values;
 
@@ -13,8 +14,11 @@ pub use check::count_sealed;
 pub use rebind::RowMap;
 
 use crate::field::{Direction, FieldCipher, FieldKeys, Locator, Used};
-use crate::{Conditions, Document, DocumentError, HeaderTexts, Inserted, JsonError, JsonRules, Located, Token, splice};
+use crate::locate::{Match, Selection};
+use crate::tree::NodeId;
+use crate::{Conditions, Document, DocumentError, HeaderTexts, Inserted, JsonError, JsonRules, Token, splice};
 use keyfold::{Error, ErrorKind, FieldPolicy, ManifestRule, RowError};
+use replaced::Replaced;
 use sealed::Kind;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -118,7 +122,7 @@ struct Line<'b> {
     index: usize,
     number: u64,
     document: Document<'b>,
-    found: Vec<Located>,
+    found: Selection,
     rules: Arc<Rules>,
     /// The kind of documents, if it is one whose values are sealed together.
     kind: Option<usize>,
@@ -133,10 +137,42 @@ impl Line<'_> {
     fn failed(&self, error: impl Into<DocumentError>) -> DocumentError {
         error.into().in_text(self.index, self.number).in_part(self.document.offset())
     }
+
+    /// The field of a value that was found.
+    fn field_of(&self, found: usize) -> usize {
+        self.rules.field_of_path[self.found.values[found].rule]
+    }
+
+    fn token(&self, found: usize) -> Token<'_> {
+        self.document.token_of(self.found.values[found].node)
+    }
+
+    /// The values at the path of a row binding.
+    fn row(&self, row_path: usize) -> Result<Vec<NodeId>, JsonError> {
+        let Some((_, rules)) = self.rules.rows.iter().find(|(known, _)| *known == row_path) else {
+            return Ok(Vec::new());
+        };
+        match rules.only(&self.document.tree) {
+            Some(node) => Ok(vec![node]),
+            None => Ok(rules.select(&self.document)?.values.iter().map(|found| found.node).collect()),
+        }
+    }
+
+    /// What is to be replaced in it; nothing is yet.
+    fn replaced(&self) -> Replaced {
+        let span = |found: &Match| self.document.tree.span(found.node).len();
+        // A sealed value is a third longer in its text, and has a header, a nonce and a tag.
+        let len = self.found.values.iter().map(|found| span(found) * 3 / 2 + SEALED_ROOM).sum::<usize>();
+        Replaced::new(self.found.values.len(), len + HEADER_ROOM)
+    }
 }
 
-/// The new text of a value: where it goes, and what.
-type Replacement = (Range<usize>, Zeroizing<Vec<u8>>);
+/// About as many bytes as a sealed value has beside its own.
+const SEALED_ROOM: usize = 72;
+/// About as many changes as a header and tokens are.
+const HEADER_CHANGES: usize = 3;
+/// About as many bytes as a header takes.
+const HEADER_ROOM: usize = 200;
 
 /// A value of a batch: in which line, and which of the values found there.
 type Place = (usize, usize);
@@ -154,8 +190,8 @@ pub struct Changed<'c, 'b> {
     cipher: &'c DocumentCipher<'c>,
     texts: &'b [DocumentText<'b>],
     lines: Vec<Line<'b>>,
-    /// Per text.
-    changes: Vec<Vec<Replacement>>,
+    /// Per line.
+    replaced: Vec<Replaced>,
     /// The text that is written next.
     next: usize,
     counts: DocumentCounts,
@@ -176,11 +212,20 @@ impl Changed<'_, '_> {
         };
         self.next += 1;
         let start = out.len();
-        let spliced = splice(text.content, std::mem::take(&mut self.changes[index]), out);
-        spliced.map_err(|error| DocumentError::from(error).in_text(index, text.line))?;
         let first = self.lines.partition_point(|line| line.index < index);
         let behind = self.lines.partition_point(|line| line.index <= index);
-        let checked = self.cipher.check_output(&self.lines[first..behind], &out[start..], text.line, &mut self.counts);
+        let lines = &self.lines[first..behind];
+        let values = lines.iter().map(|line| line.found.values.len() + HEADER_CHANGES);
+        let mut changes: Vec<(Range<usize>, &[u8])> = Vec::with_capacity(values.sum());
+        for (line, replaced) in lines.iter().zip(&self.replaced[first..behind]) {
+            let at = line.document.offset();
+            let new = replaced.changes(|found| line.document.tree.span(line.found.values[found].node));
+            changes.extend(new.map(|(span, new)| (at + span.start..at + span.end, new)));
+        }
+        changes.sort_by_key(|(span, _)| (span.start, span.end));
+        let spliced = splice(text.content, changes, out);
+        spliced.map_err(|error| DocumentError::from(error).in_text(index, text.line))?;
+        let checked = self.cipher.check_output(lines, &out[start..], text.line, &mut self.counts);
         checked.map_err(|error| error.in_text(index, text.line))
     }
 
@@ -282,41 +327,31 @@ impl<'m> DocumentCipher<'m> {
     pub fn transform<'c, 'b>(&'c self, texts: &'b [DocumentText<'b>]) -> Result<Changed<'c, 'b>, DocumentError> {
         let mut counts = DocumentCounts::default();
         let lines = self.lines(texts, &mut counts)?;
-        let mut replacements: Vec<Vec<Option<Replacement>>> =
-            lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        let mut replaced: Vec<Replaced> = lines.iter().map(Line::replaced).collect();
         let mut members: Vec<members::Members> = lines.iter().map(|_| members::Members::new()).collect();
         match (self.direction, self.moves) {
-            (_, Some((row_path, map))) => self.rebind(&lines, row_path, map, &mut replacements, &mut counts)?,
-            (Direction::Reencrypt, None) => self.reencrypt(&lines, &mut replacements, &mut counts)?,
+            (_, Some((row_path, map))) => self.rebind(&lines, row_path, map, &mut replaced, &mut counts)?,
+            (Direction::Reencrypt, None) => self.reencrypt(&lines, &mut replaced, &mut counts)?,
             _ => {
                 for (field, places) in self.places(&lines).into_iter().enumerate() {
                     if places.is_empty() {
                         continue;
                     }
                     if !self.fields[field].is_of_documents() {
-                        self.transform_field(&lines, field, &places, &mut replacements, &mut counts)?;
+                        self.transform_field(&lines, field, &places, &mut replaced, &mut counts)?;
                     }
                     if let Direction::Protect { .. } = self.direction {
                         self.add_tokens(&lines, field, &places, &mut members, &mut counts)?;
                     }
                 }
-                self.transform_documents(&lines, &mut replacements, &mut counts)?;
-                counts.values += lines.iter().map(|line| line.found.len() as u64).sum::<u64>();
+                self.transform_documents(&lines, &mut replaced, &mut counts)?;
+                counts.values += lines.iter().map(|line| line.found.values.len() as u64).sum::<u64>();
             }
         }
-        let mut changes: Vec<Vec<Replacement>> = Vec::with_capacity(texts.len());
-        changes.resize_with(texts.len(), Vec::new);
-        for ((line, replaced), members) in lines.iter().zip(replacements).zip(members) {
-            let at = line.document.offset();
-            let edits = self.member_edits(line, members).map_err(|error| line.failed(error))?;
-            changes[line.index].reserve(replaced.len() + edits.len());
-            let replaced = replaced.into_iter().flatten().chain(edits);
-            changes[line.index].extend(replaced.map(|(span, new)| (at + span.start..at + span.end, new)));
+        for ((line, replaced), members) in lines.iter().zip(&mut replaced).zip(members) {
+            self.edit_members(line, members, replaced).map_err(|error| line.failed(error))?;
         }
-        for changes in &mut changes {
-            changes.sort_by_key(|(span, _)| (span.start, span.end));
-        }
-        Ok(Changed { cipher: self, texts, lines, changes, next: 0, counts })
+        Ok(Changed { cipher: self, texts, lines, replaced, next: 0, counts })
     }
 
     /// As [`transform`](Self::transform), with the new texts.
@@ -342,6 +377,7 @@ impl<'m> DocumentCipher<'m> {
         counts: &mut DocumentCounts,
     ) -> Result<Vec<Line<'b>>, DocumentError> {
         let mut lines = Vec::with_capacity(texts.len());
+        let mut applied: Option<Arc<Rules>> = None;
         let max_len = self.direction.limit(MAX_TEXT_LEN);
         for (index, text) in texts.iter().enumerate() {
             if text.content.len() > max_len {
@@ -367,11 +403,12 @@ impl<'m> DocumentCipher<'m> {
                 counts.unmatched += 1;
             }
             for line in &of_line {
-                for &field in &line.rules.field_of_path {
-                    self.used.applied(field);
+                if !applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, &line.rules)) {
+                    line.rules.field_of_path.iter().for_each(|&field| self.used.applied(field));
+                    applied = Some(line.rules.clone());
                 }
-                for located in &line.found {
-                    self.used.selected(line.rules.field_of_path[located.rule]);
+                for found in &line.found.values {
+                    self.used.selected(line.rules.field_of_path[found.rule]);
                 }
             }
             lines.extend(of_line);
@@ -440,9 +477,9 @@ impl<'m> DocumentCipher<'m> {
         };
         let kind = kind.filter(is_document);
         let rules = self.rules_for(kind, holding)?;
-        let found = rules.paths.locate(&document)?;
-        let of_documents = |located: &Located| self.fields[rules.field_of_path[located.rule]].is_of_documents();
-        if kind.is_none() && found.iter().any(of_documents) {
+        let found = rules.paths.select(&document)?;
+        let of_documents = |found: &Match| self.fields[rules.field_of_path[found.rule]].is_of_documents();
+        if kind.is_none() && found.values.iter().any(of_documents) {
             return Err(refused(
                 "a field of documents is in the document, but no [documents] section of the policy applies to it",
             ));
@@ -454,7 +491,7 @@ impl<'m> DocumentCipher<'m> {
     fn is_unmatched(&self, line: &Line<'_>) -> bool {
         let is_required = line.kind.is_some_and(|kind| self.kinds[kind].manifest() == ManifestRule::Required);
         let is_protected = !matches!(self.direction, Direction::Protect { .. }) && is_required;
-        line.found.is_empty() && line.header.is_none() && !is_protected
+        line.found.values.is_empty() && line.header.is_none() && !is_protected
     }
 
     /// Whether a value with line feeds would break the format.
@@ -476,8 +513,8 @@ impl<'m> DocumentCipher<'m> {
     fn places(&self, lines: &[Line<'_>]) -> Vec<Vec<Place>> {
         let mut places = vec![Vec::new(); self.fields.len()];
         for (at, line) in lines.iter().enumerate() {
-            for (found, located) in line.found.iter().enumerate() {
-                places[line.rules.field_of_path[located.rule]].push((at, found));
+            for found in 0..line.found.values.len() {
+                places[line.field_of(found)].push((at, found));
             }
         }
         places
@@ -489,37 +526,36 @@ impl<'m> DocumentCipher<'m> {
         lines: &[Line<'_>],
         field: usize,
         places: &[Place],
-        replacements: &mut [Vec<Option<Replacement>>],
+        replaced: &mut [Replaced],
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
         let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
-        let bindings = self.rows(lines, field, places, replacements).map_err(at)?;
+        let bindings = self.rows(lines, field, places, replaced).map_err(at)?;
         let rows: Option<Vec<&[u8]>> =
             bindings.as_ref().map(|bindings| places.iter().map(|(line, _)| bindings[line].as_bytes()).collect());
-        let tokens: Vec<Token<'_>> = places
-            .iter()
-            .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
-            .collect::<Result<_, _>>()?;
-        let texts = match self.direction {
+        let tokens: Vec<Token<'_>> = places.iter().map(|&(line, found)| lines[line].token(found)).collect();
+        match self.direction {
             Direction::Protect { seal_sealed } => {
                 for (row, token) in tokens.iter().enumerate() {
                     if let (Token::String { text, .. }, false) = (token, seal_sealed) {
                         job.refuse_sealed(row, text).map_err(RowFailed::from).map_err(at)?;
                     }
                 }
-                protect(job, &tokens, rows.as_deref()).map_err(at)?
+                let texts = protect(job, &tokens, rows.as_deref()).map_err(at)?;
+                for (row, &(line, found)) in places.iter().enumerate() {
+                    replaced[line].set(found, |out| texts.push(row, out));
+                }
             }
             Direction::Reveal | Direction::Rebind | Direction::Reencrypt => {
-                let (texts, opened) = reveal(job, &tokens, rows.as_deref(), self.one_line()).map_err(at)?;
-                let (outdated, compromised) = opened.counts();
+                let texts = reveal(job, &tokens, rows.as_deref(), self.one_line()).map_err(at)?;
+                let (outdated, compromised) = texts.counts();
                 counts.outdated += outdated;
                 counts.compromised += compromised;
-                texts
+                for (row, &(line, found)) in places.iter().enumerate() {
+                    replaced[line].try_set(found, |out| texts.push(row, out)).map_err(at)?;
+                }
             }
-        };
-        for (&(line, found), text) in places.iter().zip(texts) {
-            replacements[line][found] = Some((lines[line].found[found].span.clone(), text));
         }
         Ok(())
     }
@@ -573,7 +609,7 @@ impl<'m> DocumentCipher<'m> {
         lines: &[Line<'_>],
         field: usize,
         places: &[Place],
-        replacements: &[Vec<Option<Replacement>>],
+        replaced: &[Replaced],
     ) -> Result<Option<HashMap<usize, Zeroizing<String>>>, RowFailed> {
         let Some(row_path) = self.row_of_field[field].filter(|_| self.fields[field].is_bound()) else {
             return Ok(None);
@@ -581,7 +617,7 @@ impl<'m> DocumentCipher<'m> {
         let mut rows = HashMap::new();
         for (at, &(line, _)) in places.iter().enumerate() {
             if let Entry::Vacant(row) = rows.entry(line) {
-                let binding = self.row_binding(&lines[line], row_path, &replacements[line]);
+                let binding = self.row_binding(&lines[line], row_path, &replaced[line]);
                 row.insert(binding.map_err(|error| RowFailed { row: at, error })?);
             }
         }
@@ -592,35 +628,31 @@ impl<'m> DocumentCipher<'m> {
         &self,
         line: &Line<'_>,
         row_path: usize,
-        replacements: &[Option<Replacement>],
+        replaced: &Replaced,
     ) -> Result<Zeroizing<String>, DocumentError> {
         let path = &self.row_paths[row_path];
         let wrong = |why: &'static str| DocumentError::new(ErrorKind::InvalidInput, why).with_detail(path);
-        let rules = line.rules.rows.iter().find(|(known, _)| *known == row_path).map(|(_, rules)| rules);
-        let found = rules.map(|rules| rules.locate(&line.document)).transpose()?.unwrap_or_default();
-        let [place] = &found[..] else {
-            let selected = match found.len() {
-                0 => "the row binding selects no value, but must select exactly one",
-                _ => "the row binding selects several values, but must select exactly one",
-            };
-            return Err(wrong(selected));
+        let node = match &line.row(row_path)?[..] {
+            [node] => *node,
+            [] => return Err(wrong("the row binding selects no value, but must select exactly one")),
+            _ => return Err(wrong("the row binding selects several values, but must select exactly one")),
         };
-        let protected = line.found.iter().position(|other| other.span == place.span);
-        let bound = match (protected, self.direction) {
-            (Some(at), _) if !self.fields[line.rules.field_of_path[line.found[at].rule]].may_be_row() => {
+        let bound = match (line.found.position(node), self.direction) {
+            (Some(at), _) if !self.fields[line.field_of(at)].may_be_row() => {
                 return Err(
                     refused("the row binding is protected and so must be deterministic, or a token").with_detail(path)
                 );
             }
             // Such fields come first, so this one has been opened already.
             (Some(at), Direction::Reveal | Direction::Rebind | Direction::Reencrypt) => {
-                let opened = replacements[at].as_ref().and_then(|(_, text)| std::str::from_utf8(text).ok());
+                let opened = replaced.get(at).and_then(|text| std::str::from_utf8(text).ok());
                 scalar_text(opened.and_then(Token::parse))
             }
-            _ => scalar_text(Some(line.document.token(place.span.clone())?)),
+            _ => scalar_text(Some(line.document.token_of(node))),
         };
         bound
             .filter(|text| !text.is_empty())
+            .map(|text| Zeroizing::new(text.into_owned()))
             .ok_or_else(|| wrong("the row binding is not a text or a number, or is empty"))
     }
 }

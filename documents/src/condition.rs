@@ -45,7 +45,10 @@ impl Conditions {
     pub fn hold(&self, document: &Document<'_>) -> bool {
         let tree = &document.tree;
         self.0.iter().all(|condition| match &condition.simple {
-            Some(path) => leads(tree, 0, path.steps(), &|node| tree.is_text(node, &condition.expected)),
+            Some(path) => match path.only(tree) {
+                Some(node) => tree.is_text(node, &condition.expected),
+                None => leads(tree, 0, path.steps(), &|node| tree.is_text(node, &condition.expected)),
+            },
             None => {
                 let nodes = condition.path.query(document.value());
                 nodes.iter().any(|node| node.as_str() == Some(&condition.expected))

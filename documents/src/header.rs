@@ -1,10 +1,10 @@
 //! The header of a protected document in its JSON (FORMAT.md §18.6): put in, found, and taken out with every other byte as it was.
 
+use super::locate::Selection;
 use super::span::item_with_comma;
-use super::tree::{Kind, NodeId};
-use super::{Document, JsonError, Located, push_string};
+use super::tree::{Kind, NodeId, Tree};
+use super::{Document, JsonError, push_string};
 use keyfold::HeaderPlace;
-use serde_json::Value;
 use std::ops::Range;
 
 /// The member that holds a header.
@@ -22,9 +22,6 @@ pub struct HeaderTexts {
     pub manifest: Option<String>,
 }
 
-/// A change of a document's text: what the span is replaced by.
-pub type Change = (Range<usize>, Vec<u8>);
-
 /// Where the header stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Place(pub HeaderPlace);
@@ -35,52 +32,48 @@ impl Place {
         name == MEMBER || self.0 == HeaderPlace::FhirExtension && name == EXTENSION
     }
 
-    /// What puts `header` into `document`, of which the values at `replaced` are replaced.
+    /// Where `header` goes in `document`, which has none, and of which the values that were `found` are replaced; what is put there is appended to `out`.
     ///
     /// A header goes into the member `extension` only if it can be told there from the document's own: not where that member is a value
     /// itself, or something else than an array with items. Then it stands in the member `_keyfold`.
     ///
     /// # Errors
     ///
-    /// - [`Header`](JsonError::Header): the document is no object, or has a header already, or is replaced as a whole.
-    pub fn insert(
+    /// - [`Header`](JsonError::Header): the document is no object, or is replaced as a whole.
+    pub(crate) fn insert(
         self,
         document: &Document<'_>,
-        replaced: &[Located],
+        found: &Selection,
         header: &HeaderTexts,
-    ) -> Result<Change, JsonError> {
+        out: &mut Vec<u8>,
+    ) -> Result<usize, JsonError> {
         let wrong = |reason| JsonError::Header { line: document.line, reason };
         let tree = &document.tree;
         if !document.is_object() {
             return Err(wrong("a document is a JSON object"));
         }
-        self.refuse_header(document)?;
-        if replaced.iter().any(|located| located.path == "$") {
+        if found.position(0).is_some() {
             return Err(wrong("the document is a value as a whole, so its header has no place"));
         }
-        let is_replaced = replaced.iter().any(|located| located.path == "$['extension']");
-        let mut text = Vec::new();
         let extension = tree.member(0, EXTENSION).filter(|_| self.0 == HeaderPlace::FhirExtension);
-        let last = extension.filter(|array| tree.kind(*array) == Kind::Array && !is_replaced);
+        let last = extension.filter(|array| tree.kind(*array) == Kind::Array && found.position(*array).is_none());
         match (extension, last.and_then(|array| tree.children(array).last())) {
             (_, Some(last)) => {
-                let end = tree.span(last).end;
-                text.push(b',');
-                push_entry(header, &mut text);
-                return Ok((end..end, text));
+                out.push(b',');
+                push_entry(header, out);
+                return Ok(tree.span(last).end);
             }
             (None, _) if self.0 == HeaderPlace::FhirExtension => {
-                text.extend_from_slice(b"\"extension\":[");
-                push_entry(header, &mut text);
-                text.push(b']');
+                out.extend_from_slice(b"\"extension\":[");
+                push_entry(header, out);
+                out.push(b']');
             }
-            _ => push_member(header, &mut text),
+            _ => push_member(header, out),
         }
         if tree.children(0).next().is_some() {
-            text.push(b',');
+            out.push(b',');
         }
-        let at = document.text.find('{').map_or(0, |at| at + 1);
-        Ok((at..at, text))
+        Ok(tree.span(0).start + 1)
     }
 
     /// Refuses a document that has a header.
@@ -111,11 +104,11 @@ impl Place {
         let (header, place) = match index {
             Index::Member(member) => {
                 tree.hide(member);
-                (of_member(&tree.value_of(member)), Inserted::Member(tree.span(member)))
+                (of_member(tree, member), Inserted::Member(tree.span(member)))
             }
             Index::Item(array, item) => {
                 tree.hide(item);
-                let header = of_entry(&tree.value_of(item));
+                let header = of_entry(tree, item);
                 if tree.children(array).next().is_none() {
                     tree.hide(array);
                     (header, Inserted::Member(tree.span(array)))
@@ -184,22 +177,22 @@ fn push_entry(header: &HeaderTexts, out: &mut Vec<u8>) {
     out.extend_from_slice(b"}]}");
 }
 
-fn of_member(value: &Value) -> Option<HeaderTexts> {
-    let members = value.as_object()?;
-    let text = |name| members.get(name).map(|value| value.as_str().map(str::to_owned));
-    let (document, manifest) = (text("document")??, text("manifest"));
+fn of_member(tree: &Tree<'_>, member: NodeId) -> Option<HeaderTexts> {
+    let document = tree.string(tree.member(member, "document")?)?;
+    let manifest = tree.member(member, "manifest").map(|manifest| tree.string(manifest));
     let header = HeaderTexts { document, manifest: manifest.map_or(Some(None), |text| text.map(Some))? };
-    (members.len() == 1 + usize::from(header.manifest.is_some())).then_some(header)
+    (tree.children(member).count() == 1 + usize::from(header.manifest.is_some())).then_some(header)
 }
 
-fn of_entry(entry: &Value) -> Option<HeaderTexts> {
-    let parts = entry.get("extension")?.as_array()?;
+fn of_entry(tree: &Tree<'_>, entry: NodeId) -> Option<HeaderTexts> {
+    let list = tree.member(entry, EXTENSION).filter(|list| tree.kind(*list) == Kind::Array)?;
+    let parts = tree.children(list).count();
     let text = |at: usize, url: &str| {
-        let part = parts.get(at)?.as_object().filter(|part| part.len() == 2)?;
-        (part.get("url")?.as_str()? == url).then(|| part.get("valueString")?.as_str().map(str::to_owned))?
+        let part = tree.item(list, at).filter(|part| tree.children(*part).count() == 2)?;
+        tree.is_text(tree.member(part, "url")?, url).then(|| tree.string(tree.member(part, "valueString")?))?
     };
-    let manifest = if parts.len() == 2 { Some(text(1, "manifest")?) } else { None };
-    (entry.as_object()?.len() == 2 && parts.len() <= 2)
+    let manifest = if parts == 2 { Some(text(1, "manifest")?) } else { None };
+    (tree.children(entry).count() == 2 && parts <= 2)
         .then_some(HeaderTexts { document: text(0, "document")?, manifest })
 }
 
@@ -214,6 +207,15 @@ mod tests {
 
     fn parse(text: &str) -> Document<'_> {
         Document::parse(text.as_bytes(), 1).expect("JSON")
+    }
+
+    type Change = (Range<usize>, Vec<u8>);
+
+    /// What puts a header into a document of which nothing is replaced.
+    fn insertion(place: Place, document: &Document<'_>, header: &HeaderTexts) -> Result<Change, JsonError> {
+        let mut text = Vec::new();
+        let at = place.insert(document, &Selection::default(), header, &mut text)?;
+        Ok((at..at, text))
     }
 
     fn changed(text: &str, change: Change) -> String {
@@ -247,9 +249,9 @@ mod tests {
     fn what_was_put_in_is_taken_out_again() {
         for place in [HeaderPlace::Member, HeaderPlace::FhirExtension].map(Place) {
             for (text, manifest) in DOCUMENTS.into_iter().flat_map(|text| [(text, true), (text, false)]) {
-                let with = changed(text, place.insert(&parse(text), &[], &header(manifest)).expect("it has a place"));
+                let with = changed(text, insertion(place, &parse(text), &header(manifest)).expect("it has a place"));
                 let mut document = parse(&with);
-                assert!(place.insert(&document, &[], &header(manifest)).is_err(), "twice: {with}");
+                assert!(place.refuse_header(&document).is_err(), "twice: {with}");
                 let (found, inserted) = place.take(&mut document).expect("good").expect("there");
                 assert_eq!(found, header(manifest));
                 let change = removal(&with, inserted);
@@ -260,7 +262,7 @@ mod tests {
         }
         let place = Place(HeaderPlace::FhirExtension);
         for text in ["[]", "1"] {
-            assert!(place.insert(&parse(text), &[], &header(true)).is_err(), "{text}");
+            assert!(insertion(place, &parse(text), &header(true)).is_err(), "{text}");
         }
     }
 

@@ -10,6 +10,7 @@
 mod cipher;
 mod condition;
 mod document_error;
+mod erased;
 mod error;
 mod field;
 mod filter;
@@ -34,17 +35,18 @@ pub use field::{
     Direction, FieldCipher, FieldIndex, FieldKeys, FieldTokens, IS_TOKEN, LOOKS_SEALED, Locator, Protected, Resealed,
     Resealer, Revealed, SharedTokens, TokenStore, Used, push_sealed, same,
 };
-pub use header::{Change, HeaderTexts, Inserted, Place};
+pub use header::{HeaderTexts, Inserted, Place};
 pub use locate::{JsonRules, Located};
 pub use simple::Coverage;
 
 use keyfold::{Error, ErrorKind};
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use tree::{Kind, Tree};
+use tree::{Kind, NodeId, Tree};
 
 /// Most values in a line: what a line means takes far more memory than what it says.
 pub const MAX_VALUES: usize = 1 << 17;
@@ -94,7 +96,7 @@ impl<'a> Document<'a> {
     }
 
     /// A value as a document of its own.
-    fn part(&self, node: tree::NodeId) -> Self {
+    fn part(&self, node: NodeId) -> Self {
         let span = self.tree.span(node);
         let (tree, offset) = (self.tree.part(node), self.offset + span.start);
         Self { text: &self.text[span], tree, value: OnceLock::new(), line: self.line, offset }
@@ -143,16 +145,24 @@ impl<'a> Document<'a> {
         let column = span.start + 1;
         let invalid = || JsonError::Invalid { line: self.line, column, reason: "no value here".to_owned() };
         let raw = self.text.get(span.clone()).ok_or_else(invalid)?;
-        let known = self.tree.at(&span).map(|node| (self.tree.kind(node), self.tree.has_escapes(node)));
-        Ok(match known {
-            Some((Kind::Object, _)) => Token::Object(raw),
-            Some((Kind::Array, _)) => Token::Array(raw),
-            Some((Kind::Number, _)) => Token::Number(raw),
-            Some((Kind::String, false)) => {
-                Token::String { text: raw[1..raw.len() - 1].to_owned(), raw, canonical: true }
+        match self.tree.at(&span) {
+            Some(node) => Ok(self.token_of(node)),
+            None => Token::parse(raw).ok_or_else(invalid),
+        }
+    }
+
+    /// The token of a value.
+    pub(crate) fn token_of(&self, node: NodeId) -> Token<'a> {
+        let raw = &self.text[self.tree.span(node)];
+        match self.tree.kind(node) {
+            Kind::Object => Token::Object(raw),
+            Kind::Array => Token::Array(raw),
+            Kind::Number => Token::Number(raw),
+            Kind::String if !self.tree.has_escapes(node) => {
+                Token::String { text: raw[1..raw.len() - 1].into(), raw, canonical: true }
             }
-            _ => Token::parse(raw).ok_or_else(invalid)?,
-        })
+            Kind::String | Kind::Bool | Kind::Null => Token::parse(raw).expect("it was read as a value before"),
+        }
     }
 }
 
@@ -169,7 +179,7 @@ pub enum Token<'a> {
     /// A string.
     String {
         /// What it says.
-        text: String,
+        text: Cow<'a, str>,
         /// With quotes and escapes.
         raw: &'a str,
         /// Whether our serialiser writes `text` as `raw`, so that `text` alone restores the bytes.
@@ -194,7 +204,7 @@ impl<'a> Token<'a> {
         if let Some(text) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))
             && text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
         {
-            return Some(Self::String { text: text.to_owned(), raw, canonical: true });
+            return Some(Self::String { text: text.into(), raw, canonical: true });
         }
         // Refuses white space and anything else around the value. Cheap next to what follows.
         let value: &serde_json::value::RawValue = serde_json::from_str(raw).ok()?;
@@ -205,7 +215,7 @@ impl<'a> Token<'a> {
             b'"' => {
                 let text: String = serde_json::from_str(raw).ok()?;
                 let canonical = serde_json::to_string(&text).is_ok_and(|written| written == raw);
-                Self::String { text, raw, canonical }
+                Self::String { text: text.into(), raw, canonical }
             }
             b't' => Self::Bool(true),
             b'f' => Self::Bool(false),

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use serde_json_path::{JsonPath, PathElement};
+use serde_json_path::JsonPath;
 
-use super::matcher::{Match, Matcher, Misfit};
-use super::path::normalized;
+use super::matcher::{Matcher, Misfit};
 use super::shape::Shapes;
 use super::simple::Simple;
 use super::tree::{NodeId, Tree};
@@ -35,6 +34,48 @@ pub struct Located {
     pub span: Range<usize>,
     /// Its normalized path in the document (RFC 9535 §2.7).
     pub path: String,
+}
+
+/// What rules select in a document, in the order of its text: as [`Located`], with all paths in one text.
+#[derive(Default)]
+pub(crate) struct Selection {
+    pub(crate) values: Vec<Match>,
+    paths: String,
+}
+
+/// A value that a rule selects.
+#[derive(Clone)]
+pub(crate) struct Match {
+    pub(crate) rule: usize,
+    pub(crate) node: NodeId,
+    path: Range<usize>,
+}
+
+impl Selection {
+    pub(crate) fn push(&mut self, rule: usize, node: NodeId, path: &str) {
+        if self.values.is_empty() {
+            self.values.reserve(16);
+            self.paths.reserve(512);
+        }
+        let start = self.paths.len();
+        self.paths.push_str(path);
+        self.values.push(Match { rule, node, path: start..self.paths.len() });
+    }
+
+    /// The normalized path of a value.
+    pub(crate) fn path(&self, at: usize) -> &str {
+        &self.paths[self.values[at].path.clone()]
+    }
+
+    /// Which rules select what, in the order of the document.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, &str)> {
+        (0..self.values.len()).map(|at| (self.values[at].rule, self.path(at)))
+    }
+
+    /// Which of the values a node is.
+    pub(crate) fn position(&self, node: NodeId) -> Option<usize> {
+        self.values.binary_search_by_key(&node, |found| found.node).ok()
+    }
 }
 
 impl JsonRules {
@@ -73,9 +114,13 @@ impl JsonRules {
     /// selects the same value in two ways is fine. [`JsonError::Shape`]: the document holds, say, an object where
     /// a path expects an array, so that what the path means would not be selected.
     pub fn locate(&self, document: &Document<'_>) -> Result<Vec<Located>, JsonError> {
-        let located =
-            |found: Match| Located { rule: found.rule, span: document.tree.span(found.node), path: found.path };
-        Ok(self.matches(document)?.into_iter().map(located).collect())
+        let found = self.select(document)?;
+        let located = |(at, value): (usize, &Match)| Located {
+            rule: value.rule,
+            span: document.tree.span(value.node),
+            path: found.path(at).to_owned(),
+        };
+        Ok(found.values.iter().enumerate().map(located).collect())
     }
 
     /// Takes every value that a rule selects out of `document`, as a document of its own: paths start there, and nothing leads from
@@ -85,14 +130,15 @@ impl JsonRules {
     ///
     /// As for [`locate`](Self::locate).
     pub fn take<'a>(&self, document: &mut Document<'a>) -> Result<Vec<Document<'a>>, JsonError> {
-        let found = self.matches(document)?;
+        let found = self.select(document)?.values;
         let parts = found.iter().map(|found| document.part(found.node)).collect();
         let tree = document.tree_mut();
         found.iter().for_each(|found| tree.empty(found.node));
         Ok(parts)
     }
 
-    fn matches(&self, document: &Document<'_>) -> Result<Vec<Match>, JsonError> {
+    /// As [`locate`](Self::locate).
+    pub(crate) fn select(&self, document: &Document<'_>) -> Result<Selection, JsonError> {
         let (tree, line) = (&document.tree, document.line);
         let shape = |rule: usize, prefix: &str| {
             Err(JsonError::Shape { line, rule: self.rules[rule].name.clone(), prefix: prefix.to_owned() })
@@ -109,20 +155,44 @@ impl JsonRules {
             Ok(found) => found,
             Err(Misfit(rule)) => return shape(rule, "a part of it"),
         };
-        for (rule, other) in others() {
-            for node in other.path.query_located(document.value()).dedup() {
-                let path = normalized(node.location().iter());
-                found.extend(place(tree, node.location().iter()).map(|node| Match { rule, node, path }));
+        if others().next().is_some() {
+            let value = document.value();
+            let nodes = tree.nodes_of(value);
+            let mut selected: Vec<(NodeId, usize)> = Vec::new();
+            for (rule, other) in others() {
+                let of_rule = other.path.query(value);
+                selected.extend(of_rule.iter().map(|value| (nodes[&std::ptr::from_ref(*value)], rule)));
             }
+            // A path may lead to a value in several ways.
+            selected.sort_unstable();
+            selected.dedup();
+            // Before paths are written, which are long where values nest.
+            if let Some((first, second)) = overlap(tree, selected.iter().copied()) {
+                return self.overlaps(line, first, second);
+            }
+            tree.visit_paths(selected.iter().map(|(node, _)| *node), &mut |at, path| {
+                let (node, rule) = selected[at];
+                found.push(rule, node, path);
+            });
+            found.values.sort_by_key(|found| found.node);
         }
-        found.sort_by_key(|found| found.node);
-        let overlap = found.windows(2).find(|pair| pair[1].node < tree.end(pair[0].node));
-        match overlap.map(|pair| (pair[0].rule.min(pair[1].rule), pair[0].rule.max(pair[1].rule))) {
+        match overlap(tree, found.values.iter().map(|found| (found.node, found.rule))) {
             None => Ok(found),
-            Some((first, second)) => {
-                let [first, second] = [first, second].map(|rule| self.rules[rule].name.clone());
-                Err(JsonError::Overlap { line, first, second })
-            }
+            Some((first, second)) => self.overlaps(line, first, second),
+        }
+    }
+
+    fn overlaps<T>(&self, line: u64, first: usize, second: usize) -> Result<T, JsonError> {
+        let [first, second] = [first.min(second), first.max(second)].map(|rule| self.rules[rule].name.clone());
+        Err(JsonError::Overlap { line, first, second })
+    }
+
+    /// The value that a rule selects which is alone and can select one at most; `None`: it is another rule, or selects nothing. What
+    /// [`select`](Self::select) says, without a walk.
+    pub(crate) fn only(&self, tree: &Tree<'_>) -> Option<NodeId> {
+        match &self.rules[..] {
+            [Rule { simple: Some(path), .. }] => path.only(tree),
+            _ => None,
         }
     }
 
@@ -152,10 +222,8 @@ impl JsonRules {
     }
 }
 
-/// The value that a path of the engine leads to.
-fn place<'p, 'v: 'p>(tree: &Tree<'_>, path: impl IntoIterator<Item = &'p PathElement<'v>>) -> Option<NodeId> {
-    path.into_iter().try_fold(0, |node, element| match element {
-        PathElement::Name(name) => tree.member(node, name),
-        PathElement::Index(index) => tree.item(node, *index),
-    })
+/// The rules of two values, in the order of the document, of which one is the other or a part of it.
+fn overlap(tree: &Tree<'_>, found: impl Iterator<Item = (NodeId, usize)> + Clone) -> Option<(usize, usize)> {
+    let mut pairs = found.clone().zip(found.skip(1));
+    pairs.find(|((node, _), (next, _))| *next < tree.end(*node)).map(|((_, first), (_, second))| (first, second))
 }

@@ -1,10 +1,10 @@
 //! All simple paths of a policy at once: one walk over a document says what each of them selects.
 
 use super::filter::Filter;
+use super::locate::Selection;
+use super::path::{ROOT, push_index, push_name};
 use super::simple::{Simple, Step};
 use super::tree::{Kind, NodeId, Tree};
-use serde_json_path::PathElement;
-use std::cmp::Ordering;
 
 /// The paths as a tree of their steps: paths that begin alike share them.
 #[derive(Default)]
@@ -22,20 +22,11 @@ struct State {
     through: usize,
     /// The steps that lead on, of each kind once.
     kinds: Vec<Step>,
-    /// By name, in [`order`].
-    names: Vec<(String, usize)>,
+    names: Names,
     items: Vec<(usize, usize)>,
     every_item: Option<usize>,
     every: Option<usize>,
     filters: Vec<(Filter, usize)>,
-}
-
-/// A value that a rule selects.
-pub(super) struct Match {
-    pub(super) rule: usize,
-    pub(super) node: NodeId,
-    /// Its normalized path.
-    pub(super) path: String,
 }
 
 /// The document has another shape than the path of this rule expects.
@@ -85,20 +76,23 @@ impl Matcher {
 
     fn lead_to_member(&mut self, from: usize, name: &str) -> usize {
         let next = self.states.len();
-        let names = &mut self.states[from].names;
-        match names.binary_search_by(|(known, _)| order(known, name)) {
-            Ok(at) => names[at].1,
-            Err(at) => {
-                names.insert(at, (name.to_owned(), next));
-                self.states.push(State::default());
-                next
-            }
+        let state = self.states[from].names.get_or_insert(name, next);
+        if state == next {
+            self.states.push(State::default());
         }
+        state
     }
 
     /// What the paths select, in the order of the document. A rule may select a value only once.
-    pub(super) fn run(&self, tree: &Tree<'_>) -> Result<Vec<Match>, Misfit> {
-        let mut walk = Walk { matcher: self, tree, active: Vec::new(), place: Vec::new(), found: Vec::new() };
+    pub(super) fn run(&self, tree: &Tree<'_>) -> Result<Selection, Misfit> {
+        let mut walk = Walk {
+            matcher: self,
+            tree,
+            active: Vec::with_capacity(16),
+            place: String::with_capacity(64),
+            found: Selection::default(),
+        };
+        walk.place.push_str(ROOT);
         if !self.states.is_empty() {
             walk.active.push(0);
             walk.visit(0, 0)?;
@@ -107,9 +101,28 @@ impl Matcher {
     }
 }
 
-/// The order of names: by length first, since most then differ without being read.
-fn order(a: &str, b: &str) -> Ordering {
-    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+/// The states that names of members lead to. By the length of the name, since few names that are looked for have any of these.
+#[derive(Default)]
+struct Names(Vec<Vec<(String, usize)>>);
+
+impl Names {
+    fn get(&self, name: &str) -> Option<usize> {
+        let (_, state) = self.0.get(name.len())?.iter().find(|(known, _)| known == name)?;
+        Some(*state)
+    }
+
+    /// The state of a name, which is `next` if it has none yet.
+    fn get_or_insert(&mut self, name: &str, next: usize) -> usize {
+        if self.0.len() <= name.len() {
+            self.0.resize_with(name.len() + 1, Vec::new);
+        }
+        let of_length = &mut self.0[name.len()];
+        if let Some((_, state)) = of_length.iter().find(|(known, _)| known == name) {
+            return *state;
+        }
+        of_length.push((name.to_owned(), next));
+        next
+    }
 }
 
 fn find_or_push<K: Clone + PartialEq>(known: &mut Vec<(K, usize)>, key: &K, next: usize) -> usize {
@@ -125,23 +138,22 @@ struct Walk<'w, 't> {
     tree: &'t Tree<'t>,
     /// The states at the value that is visited and at those around it, one after the other.
     active: Vec<usize>,
-    /// Where the value is.
-    place: Vec<PathElement<'t>>,
-    found: Vec<Match>,
+    /// The normalized path of the value.
+    place: String,
+    found: Selection,
 }
 
-impl<'t> Walk<'_, 't> {
+impl Walk<'_, '_> {
     /// Visits a value that has the active states from `from` on.
     fn visit(&mut self, node: NodeId, from: usize) -> Result<(), Misfit> {
         let (to, kind) = (self.active.len(), self.tree.kind(node));
-        let first = self.found.len();
+        let first = self.found.values.len();
         let mut leads_on = false;
         for at in from..to {
             let state = &self.matcher.states[self.active[at]];
             for &rule in &state.rules {
-                if self.found[first..].iter().all(|found| found.rule != rule) {
-                    let path = super::path::normalized(&self.place);
-                    self.found.push(Match { rule, node, path });
+                if self.found.values[first..].iter().all(|found| found.rule != rule) {
+                    self.found.push(rule, node, &self.place);
                 }
             }
             if !state.kinds.iter().all(|step| step.fits(kind)) {
@@ -158,8 +170,7 @@ impl<'t> Walk<'_, 't> {
                 let state = &self.matcher.states[self.active[at]];
                 self.active.extend(state.every);
                 if kind == Kind::Object {
-                    let found = state.names.binary_search_by(|(known, _)| order(known, name));
-                    self.active.extend(found.ok().map(|at| state.names[at].1));
+                    self.active.extend(state.names.get(name));
                     continue;
                 }
                 self.active.extend(state.every_item);
@@ -168,9 +179,13 @@ impl<'t> Walk<'_, 't> {
                 self.active.extend(state.filters.iter().filter(holds).map(|(_, next)| *next));
             }
             if self.active.len() > to {
-                self.place.push(if kind == Kind::Object { PathElement::Name(name) } else { PathElement::Index(index) });
+                let len = self.place.len();
+                match kind {
+                    Kind::Object => push_name(name, &mut self.place),
+                    _ => push_index(index, &mut self.place),
+                }
                 self.visit(child, to)?;
-                self.place.pop();
+                self.place.truncate(len);
                 self.active.truncate(to);
             }
         }

@@ -1,23 +1,30 @@
 //! Normalized paths (RFC 9535 §2.7): the one spelling of where a value stands, to which it is bound (FORMAT.md §18.4).
 
+#[cfg(test)]
 use serde_json_path::PathElement;
 use std::fmt::Write as _;
 
-/// The text of a path. `serde_json_path` does not escape names, so that two places could have one text.
+/// The text of a path of the engine, which does not escape names itself, so that two places could have one text.
+#[cfg(test)]
 pub(crate) fn normalized<'p, 'v: 'p>(path: impl IntoIterator<Item = &'p PathElement<'v>>) -> String {
-    let mut out = String::with_capacity(48);
-    out.push('$');
+    let mut out = ROOT.to_owned();
     for element in path {
         match element {
             PathElement::Name(name) => push_name(name, &mut out),
-            PathElement::Index(index) => {
-                out.push('[');
-                push_number(*index, &mut out);
-                out.push(']');
-            }
+            PathElement::Index(index) => push_index(*index, &mut out),
         }
     }
     out
+}
+
+/// The path of the whole document.
+pub(crate) const ROOT: &str = "$";
+
+/// Leads on to an item.
+pub(crate) fn push_index(index: usize, out: &mut String) {
+    out.push('[');
+    push_number(index, out);
+    out.push(']');
 }
 
 /// Formatting would take longer than all else here.
@@ -28,7 +35,8 @@ fn push_number(number: usize, out: &mut String) {
     out.push(char::from(b'0' + (number % 10) as u8));
 }
 
-fn push_name(name: &str, out: &mut String) {
+/// Leads on to a member.
+pub(crate) fn push_name(name: &str, out: &mut String) {
     out.push_str("['");
     if name.bytes().all(|byte| byte >= b' ' && byte != b'\'' && byte != b'\\') {
         out.push_str(name);

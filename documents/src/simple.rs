@@ -22,7 +22,10 @@ impl Step {
     /// What a step that leads to one value at most leads to.
     pub(super) fn only(&self, tree: &Tree<'_>, node: NodeId) -> Option<NodeId> {
         match self {
-            Self::Names(names) => names.first().and_then(|name| tree.member(node, name)),
+            Self::Names(names) => match &names[..] {
+                [name] => tree.member(node, name),
+                _ => None,
+            },
             Self::Item(index) => tree.item(node, *index),
             Self::Items | Self::Every | Self::Filter(_) => None,
         }
@@ -74,6 +77,11 @@ impl Simple {
 
     pub(super) fn steps(&self) -> &[Step] {
         &self.0
+    }
+
+    /// What it leads to, if each of its steps leads to one value at most; `None` also if one can lead to several.
+    pub(super) fn only(&self, tree: &Tree<'_>) -> Option<NodeId> {
+        self.0.iter().try_fold(0, |node, step| step.only(tree, node))
     }
 
     /// Where it leads as the path of a condition, which unlike that of a field may go through objects and arrays alike.

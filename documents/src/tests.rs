@@ -106,7 +106,7 @@ fn tokens_know_whether_they_are_canonical() {
     let string = |raw: &str| match Token::parse(raw) {
         Some(Token::String { text, raw: same, canonical }) => {
             assert_eq!(same, raw);
-            (text, canonical)
+            (text.into_owned(), canonical)
         }
         other => panic!("{other:?}"),
     };
@@ -209,7 +209,7 @@ proptest! {
                 let document = Document::parse(sealed.as_bytes(), 1).expect("valid");
                 let again = rules(&[("r", path)]).locate(&document).expect("no more overlaps than before");
                 let open = |f: &Located| match document.token(f.span.clone()) {
-                    Ok(Token::String { text, canonical: true, .. }) => text,
+                    Ok(Token::String { text, canonical: true, .. }) => text.into_owned(),
                     _ => panic!("not what was put there"),
                 };
                 let mut restored = Vec::new();
@@ -225,13 +225,13 @@ proptest! {
     fn a_string_is_canonical_if_our_serialiser_writes_it_so(text in "\\PC{0,8}|[\\x00-\\x7f]{0,8}", raw in "\"[ -~é\\x00\\x1f\\x7f]{0,6}\"?") {
         let written = serde_json::to_string(&text).expect("a string");
         let parsed = Token::parse(&written);
-        prop_assert_eq!(parsed.as_ref(), Some(&Token::String { text, raw: &written, canonical: true }));
+        prop_assert_eq!(parsed.as_ref(), Some(&Token::String { text: text.into(), raw: &written, canonical: true }));
         // serde_json takes space behind the string as well, which is no part of it.
         let expected = serde_json::from_str::<String>(&raw).ok().filter(|_| raw.ends_with('"'));
         match Token::parse(&raw) {
             Some(Token::String { text, canonical, .. }) => {
                 prop_assert_eq!(canonical, serde_json::to_string(&text).expect("a string") == raw);
-                prop_assert_eq!(Some(text), expected);
+                prop_assert_eq!(Some(text.into_owned()), expected);
             }
             other => prop_assert!(other.is_none() && expected.is_none()),
         }
@@ -436,4 +436,30 @@ fn what_is_settled_selects_the_same_afterwards() {
     ] {
         assert!(!of(paths).is_settled([other]), "{paths:?} {other:?}");
     }
+}
+
+#[test]
+fn paths_with_descendants_take_steps_as_the_document_has_values() {
+    let steps = |text: &str, path: &str| {
+        let document = Document::parse(text.as_bytes(), 1).expect("JSON");
+        let before = tree::STEPS.get();
+        let found = rules(&[("r", path)]).locate(&document).expect("no overlaps");
+        (found.len(), tree::STEPS.get() - before)
+    };
+    let nested = |levels: usize| format!("{}[[{{\"a\":1}}]]{}", "{\"b\":".repeat(levels), "}".repeat(levels));
+    let list = |text: &str, count: usize| format!("[{}]", vec![text; count].join(","));
+    let members = |count: usize| {
+        let members: Vec<String> = (0..count).map(|n| format!("\"n{n}\":{{\"a\":{n}}}")).collect();
+        format!("{{{}}}", members.join(","))
+    };
+    for path in ["$..a", "$[::1]..a", "$[?length(@) >= 0]..a"] {
+        for item in ["{\"a\":1}".to_owned(), nested(20)] {
+            let text = |count| list(&item, count);
+            let [(few, steps_of_few), (many, steps_of_many)] = [100, 1000].map(|count| steps(&text(count), path));
+            assert_eq!((few, many), (100, 1000), "{path}");
+            assert!(steps_of_many <= steps_of_few * 10 + 100, "{path}: {steps_of_few}, {steps_of_many}");
+        }
+    }
+    let [(few, steps_of_few), (many, steps_of_many)] = [100, 1000].map(|count| steps(&members(count), "$..a"));
+    assert!((few, many) == (100, 1000) && steps_of_many <= steps_of_few * 10 + 100, "{steps_of_few}, {steps_of_many}");
 }

@@ -4,8 +4,10 @@
 //! find them. What is JSON is what serde_json says: it is asked about every text that is refused here, about strings with escapes and
 //! numbers with exponents; a test compares the rest.
 
+use super::path::{ROOT, push_index, push_name};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,8 +27,8 @@ pub(crate) enum Kind {
 pub(crate) struct Tree<'a> {
     text: &'a str,
     nodes: Vec<Node>,
-    /// The names of members that are spelled with escapes: shared with all parts, of which there may be many.
-    names: Arc<Vec<String>>,
+    /// The names of members that are spelled with escapes, if there are any: shared with all parts, of which there may be many.
+    names: Option<Arc<Vec<String>>>,
     /// How deep values nest in the text that was read.
     depth: usize,
 }
@@ -70,8 +72,8 @@ impl<'a> Tree<'a> {
     /// Reads `text`; `None` if it is not JSON, nests too deeply, has two members of one name in an object, or is longer than 4 GiB.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         u32::try_from(text.len()).ok()?;
-        let tree = Tree { text, nodes: Vec::with_capacity(text.len() / 16 + 1), names: Arc::default(), depth: 0 };
-        let mut parser = Parser { tree, bytes: text.as_bytes(), at: 0, members: Vec::new() };
+        let tree = Tree { text, nodes: Vec::with_capacity(text.len() / 16 + 1), names: None, depth: 0 };
+        let mut parser = Parser { tree, bytes: text.as_bytes(), at: 0, members: Vec::with_capacity(FEW_MEMBERS) };
         parser.space();
         parser.value(Name::None, 0)?;
         parser.space();
@@ -113,7 +115,7 @@ impl<'a> Tree<'a> {
         match self.nodes[node].name {
             Name::None => "",
             Name::Plain(start, end) => &self.text[start as usize..end as usize],
-            Name::Escaped(index) => &self.names[index as usize],
+            Name::Escaped(index) => self.names.as_ref().map_or("", |names| &names[index as usize]),
         }
     }
 
@@ -133,6 +135,8 @@ impl<'a> Tree<'a> {
         };
         std::iter::from_fn(move || {
             let child = (next < end).then_some(next)?;
+            #[cfg(test)]
+            STEPS.set(STEPS.get() + 1);
             next = self.end(child);
             Some(child)
         })
@@ -141,8 +145,10 @@ impl<'a> Tree<'a> {
 
     /// The member `name` of an object.
     pub(crate) fn member(&self, node: NodeId, name: &str) -> Option<NodeId> {
-        let mut members = self.children(node).filter(|_| self.kind(node) == Kind::Object);
-        members.find(|member| self.name(*member) == name)
+        if self.kind(node) != Kind::Object {
+            return None;
+        }
+        self.children(node).find(|member| self.name_len(*member) == name.len() && self.name(*member) == name)
     }
 
     /// The item `index` of an array.
@@ -173,9 +179,14 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// What a string says.
+    /// What a string says; `None`: it is none.
     pub(crate) fn string(&self, node: NodeId) -> Option<String> {
-        serde_json::from_str(&self.text[self.span(node)]).ok()
+        let text = &self.text[self.span(node)];
+        match self.kind(node) {
+            Kind::String if !self.has_escapes(node) => Some(text[1..text.len() - 1].to_owned()),
+            Kind::String => serde_json::from_str(text).ok(),
+            _ => None,
+        }
     }
 
     /// Takes a member or an item out, as if it were not there; the text is left.
@@ -206,7 +217,7 @@ impl<'a> Tree<'a> {
         let (whole, inside) = (&self.nodes[node], &self.nodes[node + 1..self.end(node)]);
         let whole = moved(&Node { name: Name::None, ..*whole });
         let nodes = std::iter::once(whole).chain(inside.iter().map(moved)).collect();
-        Self { text: &self.text[span], nodes, names: Arc::clone(&self.names), depth: self.depth }
+        Self { text: &self.text[span], nodes, names: self.names.clone(), depth: self.depth }
     }
 
     /// What the document means. Large numbers lose digits.
@@ -214,8 +225,58 @@ impl<'a> Tree<'a> {
         self.value_of(0)
     }
 
+    /// The node of each value inside of `value`, which is what the document means.
+    pub(crate) fn nodes_of<'v>(&self, value: &'v Value) -> HashMap<*const Value, NodeId> {
+        let mut nodes = HashMap::with_capacity(self.nodes.len());
+        let mut rest: Vec<(NodeId, &'v Value)> = vec![(0, value)];
+        while let Some((node, value)) = rest.pop() {
+            nodes.insert(std::ptr::from_ref(value), node);
+            match value {
+                Value::Array(items) => rest.extend(self.children(node).zip(items)),
+                Value::Object(members) => {
+                    rest.extend(self.children(node).filter_map(|child| Some((child, members.get(self.name(child))?))));
+                }
+                _ => {}
+            }
+        }
+        nodes
+    }
+
+    /// Calls `found` with the number and the normalized path of each of these nodes, which ascend: in one walk over the document, since
+    /// each item knows its index only from those before it.
+    pub(crate) fn visit_paths(&self, nodes: impl Iterator<Item = NodeId>, found: &mut impl FnMut(usize, &str)) {
+        let mut nodes = nodes.enumerate().peekable();
+        self.visit_path(0, &mut ROOT.to_owned(), &mut nodes, found);
+    }
+
+    fn visit_path(
+        &self,
+        node: NodeId,
+        path: &mut String,
+        nodes: &mut Peekable<impl Iterator<Item = (usize, NodeId)>>,
+        found: &mut impl FnMut(usize, &str),
+    ) {
+        while let Some((at, _)) = nodes.next_if(|(_, next)| *next == node) {
+            found(at, path);
+        }
+        for (index, child) in self.children(node).enumerate() {
+            match nodes.peek() {
+                None => return,
+                Some((_, next)) if *next >= self.end(child) => continue,
+                Some(_) => {}
+            }
+            let len = path.len();
+            match self.kind(node) {
+                Kind::Object => push_name(self.name(child), path),
+                _ => push_index(index, path),
+            }
+            self.visit_path(child, path, nodes, found);
+            path.truncate(len);
+        }
+    }
+
     /// What a value means.
-    pub(crate) fn value_of(&self, node: NodeId) -> Value {
+    fn value_of(&self, node: NodeId) -> Value {
         match self.kind(node) {
             Kind::Object => {
                 self.children(node).map(|child| (self.name(child).to_owned(), self.value_of(child))).collect()
@@ -228,6 +289,12 @@ impl<'a> Tree<'a> {
             }
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many members and items the thread has looked at.
+    pub(crate) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// How many bytes go before the first that a string cannot have as it is: a quote, a backslash or a control character.
@@ -316,8 +383,9 @@ impl Parser<'_> {
                 false => Name::Plain(start as u32 + 1, self.at as u32 - 1),
                 true => {
                     let name = serde_json::from_str(&self.tree.text[start..self.at]).ok()?;
-                    Arc::make_mut(&mut self.tree.names).push(name);
-                    Name::Escaped(self.tree.names.len() as u32 - 1)
+                    let names = Arc::make_mut(self.tree.names.get_or_insert_default());
+                    names.push(name);
+                    Name::Escaped(names.len() as u32 - 1)
                 }
             };
             self.space();
@@ -346,7 +414,15 @@ impl Parser<'_> {
         };
         let members = &self.members[first..];
         if members.len() <= FEW_MEMBERS {
-            return members.iter().enumerate().any(|(at, a)| members[..at].iter().any(|b| is_same(a, b)));
+            // Most have another length or another last byte than all before them.
+            let mut marks = 0_u64;
+            return members.iter().enumerate().any(|(at, a)| {
+                let last = name(a).as_bytes().last().copied().unwrap_or_default();
+                let mark = 1_u64 << ((self.tree.name_len(*a as usize) + 7 * usize::from(last)) % 64);
+                let may_be_known = marks & mark != 0;
+                marks |= mark;
+                may_be_known && members[..at].iter().any(|b| is_same(a, b))
+            });
         }
         let mut seen = HashSet::with_capacity(members.len());
         !members.iter().all(|member| seen.insert(name(member)))
@@ -434,7 +510,8 @@ mod tests {
     fn parts_share_names_with_escapes() {
         let tree = Tree::parse(r#"[{"\u0061":1},{"\u0061":2}]"#).expect("JSON");
         let parts: Vec<_> = tree.children(0).map(|node| tree.part(node)).collect();
-        assert!(parts.len() == 2 && parts.iter().all(|part| Arc::ptr_eq(&part.names, &tree.names)));
+        let names = |tree: &Tree<'_>| tree.names.as_ref().map(Arc::as_ptr);
+        assert!(parts.len() == 2 && parts.iter().all(|part| names(part).is_some() && names(part) == names(&tree)));
         assert!(parts.iter().all(|part| part.member(0, "a").is_some()));
     }
 }

@@ -4,10 +4,9 @@
 
 use crate::evidence::Evidence;
 use crate::{FieldRow, Report, time};
-use keyfold::KeyState;
 use keyfold::config::OnAuditFailure;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One row of the map.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -182,17 +181,18 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
             )
         }
         "authenticity" => match report.unauthenticated().len() {
+            0 if report.fields.is_empty() => report.authenticity(),
             0 => "every field is authenticated".to_owned(),
             _ => format!("NOT AUTHENTICATED: {}", named(report, |field| !field.authenticated)),
         },
         "manifests" => {
-            let mut said: Vec<_> = report.fields.iter().filter_map(|field| field.manifest.as_deref()).collect();
-            said.sort_unstable();
-            said.dedup();
+            let said = report.fields.iter().filter_map(|field| field.manifest.as_deref());
+            let said: BTreeSet<_> = said.flat_map(|manifests| manifests.split("; ")).collect();
             match said.is_empty() {
                 true => "no manifest: a value that is taken out of a record is not missed".to_owned(),
                 false => {
-                    format!("manifests of documents, by which values that are dropped are missed: {}", said.join("; "))
+                    let said = Vec::from_iter(said).join("; ");
+                    format!("manifests of documents, by which values that are dropped are missed: {said}")
                 }
             }
         }
@@ -203,17 +203,18 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
         "tokens" => {
             let by = |mode| named(report, |field| field.mode == mode);
             format!(
-                "fields of random tokens: {}; derived, so no such codes: {} (deterministic), {} (format-preserving)",
+                "fields of random tokens: {}; derived, so no such codes: {} (deterministic), {} (format-preserving), {} (tokens of blind indexes)",
                 by("token"),
                 by("deterministic"),
-                by("format-preserving")
+                by("format-preserving"),
+                named(report, FieldRow::is_indexed)
             )
         }
         "indexes" => {
             let indexed: Vec<_> = report
                 .fields
                 .iter()
-                .filter(|field| field.index.contains(" bits"))
+                .filter(|field| field.is_indexed())
                 .map(|field| format!("{}: {}", field.field, field.index))
                 .collect();
             format!("blind indexes: {}", or_none(&indexed.join("; ")))
@@ -236,11 +237,8 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
             format!("identifier classes with a field: {}; without: {}", or_none(&letters), or_none(&missing))
         }
         "keys" => format!(
-            "{}: {} active, {} compromised, {} destroyed; records {}",
-            counted(report.keys.keys.len(), "key"),
-            report.keys.in_state(KeyState::Active),
-            report.keys.in_state(KeyState::Compromised),
-            report.keys.in_state(KeyState::Destroyed),
+            "{}; records {}",
+            report.keys_by_state(),
             match (report.keys.verified, report.keys.refused) {
                 (true, 0) => "verified under a trusted root".to_owned(),
                 (true, refused) => format!("NOT ALL VERIFIED: {refused} refused"),

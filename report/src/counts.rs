@@ -198,6 +198,14 @@ impl Counts {
         match event.action.as_str() {
             "break-glass" => add("break-glass", format!("{actor} had KEK {kek} asked; the trail has the reason")),
             "recovery" => add("recovery", format!("{actor} had KEK {kek} asked in recovery mode")),
+            // Whatever state comes after it.
+            _ if event.detail("state") == Some("compromised") && !failed(event) => {
+                let key = event.text("key_id").unwrap_or("-");
+                add(
+                    "compromised",
+                    format!("{actor} marked key {key} as compromised: what it sealed may be read, and forged"),
+                );
+            }
             _ => {}
         }
         let lost = event.number("lost").unwrap_or(0);

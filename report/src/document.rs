@@ -4,7 +4,6 @@ use crate::anomalies::KNOWN_HOURS;
 use crate::controls::counted;
 use crate::time;
 use crate::{Report, chart::Chart};
-use keyfold::KeyState;
 use std::collections::BTreeMap;
 
 /// A part of the report.
@@ -80,10 +79,7 @@ fn overview(report: &Report) -> Section {
                 report.fields.len(),
                 report.classified(),
                 report.bound(),
-                match report.unauthenticated().len() {
-                    0 => "all authenticated".to_owned(),
-                    n => format!("{n} NOT AUTHENTICATED"),
-                }
+                report.authenticity()
             )
         ],
         row![
@@ -97,10 +93,8 @@ fn overview(report: &Report) -> Section {
         row![
             "Keys",
             format!(
-                "{}: {} active, {} compromised, {} overdue; {}",
-                report.keys.keys.len(),
-                report.keys.in_state(KeyState::Active),
-                report.keys.in_state(KeyState::Compromised),
+                "{}, {} overdue; {}",
+                report.keys_by_state(),
                 report.keys.overdue,
                 match (report.keys.verified, report.keys.refused) {
                     (true, 0) => "records verified under a trusted root".to_owned(),
@@ -155,7 +149,7 @@ fn matrix(report: &Report) -> Section {
                 Some(manifest) => Cell(manifest.split("; ").map(str::to_owned).collect()),
                 None => "-".into(),
             },
-            field.keys.clone().into(),
+            lines(field.keys.iter().map(|keys| Some(keys.keys.clone()))),
             lines([Some(field.shows.clone()), Some(format!("index: {}", field.index))]),
         ]
     };
@@ -164,16 +158,17 @@ fn matrix(report: &Report) -> Section {
     // Many fields have the same keys.
     let mut keys: BTreeMap<_, usize> = BTreeMap::new();
     for field in &report.fields {
-        let crate::FieldRow { service, keys: which, rotation, last_rotation, keks, .. } = field;
-        *keys.entry((service, which, rotation, last_rotation, keks)).or_default() += 1;
+        for of_field in &field.keys {
+            *keys.entry((&field.service, of_field, &field.keks)).or_default() += 1;
+        }
     }
-    let of_keys = keys.into_iter().map(|((service, which, rotation, last, keks), fields)| {
+    let of_keys = keys.into_iter().map(|((service, of_field, keks), fields)| {
         row![
-            which.as_str(),
+            of_field.keys.as_str(),
             service.as_str(),
             fields.to_string(),
-            rotation.as_str(),
-            last.as_ref().map_or_else(|| "none is there".to_owned(), |last| moment(last)),
+            of_field.rotation.as_str(),
+            of_field.last_rotation.as_ref().map_or_else(|| "none is there".to_owned(), |last| moment(last)),
             keks.join(", "),
         ]
     });
@@ -198,9 +193,13 @@ fn inventory(report: &Report) -> Section {
         .counts
         .iter()
         .flat_map(|(class, states)| states.iter().map(move |(state, n)| row![*class, *state, n.to_string()]));
+    let later = match keys.later {
+        0 => String::new(),
+        n => format!(" Left out: {}, made after this report's time.", counted(n, "key")),
+    };
     let mut blocks = vec![
         Block::Text(format!(
-            "Data keys are replaced {}, roots {}, when a process next asks which key seals; look-up keys by hand.",
+            "Data keys are replaced {}, roots {}, when a process next asks which key seals; look-up keys by hand.{later}",
             keys.data_rotation, keys.root_rotation
         )),
         table("Keys by class and state", &["Class", "State", "Keys"], counts.collect()),
@@ -234,6 +233,8 @@ fn inventory(report: &Report) -> Section {
             lines([Some(moment(&key.created_at)), Some(format!("{} days old", key.age_days))]),
             lines([
                 key.overdue_days.map(|days| format!("OVERDUE by {days} days")),
+                key.changed_later
+                    .then(|| format!("IN THIS STATE SINCE {}, after this report's time", moment(&key.changed_at))),
                 (key.verified == Some(false)).then(|| "NOT VOUCHED FOR".to_owned()),
                 key.retired.then(|| "not pinned any more, and no key needs it".to_owned()),
                 key.held_since.as_ref().map(|since| format!("legal hold since {}", moment(since))),

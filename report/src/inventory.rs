@@ -1,5 +1,6 @@
 //! The keys: how old they are, in which state, and what is due.
 
+use crate::controls::counted;
 use crate::evidence::{Evidence, Key};
 use crate::time::{self, DAY};
 use keyfold::{KeyClass, KeyState, SlotId};
@@ -23,6 +24,8 @@ pub struct KeyRow {
     pub created_at: String,
     /// When its state last changed.
     pub changed_at: String,
+    /// Whether that was after the time of the report, when it was in another state, which no record tells.
+    pub changed_later: bool,
     /// Its age in whole days.
     pub age_days: u64,
     /// The KEKs that wrap it; none where a root does.
@@ -48,6 +51,8 @@ pub struct Inventory {
     pub refused: usize,
     /// Active keys that should have been replaced.
     pub overdue: usize,
+    /// Keys that were made after the time of the report: in no other number of it.
+    pub later: usize,
     /// After how long data keys and roots are replaced.
     pub data_rotation: String,
     /// Likewise roots.
@@ -76,7 +81,8 @@ impl Inventory {
         let rotation = evidence.services.first().map(|service| service.config.keyring.rotation).unwrap_or_default();
         // Of each slot the newest key that seals is the one whose age counts; the ones before it only open.
         let mut newest: BTreeMap<_, _> = BTreeMap::new();
-        for key in &evidence.keys {
+        let made = || evidence.keys.iter().filter(|key| key.record.created_at() <= evidence.at);
+        for key in made() {
             let record = &key.record;
             if record.state() == KeyState::Active {
                 let slot = (record.class().name(), record.slot_id().to_string());
@@ -86,7 +92,7 @@ impl Inventory {
         }
         let sealing: BTreeSet<_> = newest.into_values().collect();
         let not_root = |key: &&Key| key.record.class() != KeyClass::Root;
-        let needed: BTreeSet<_> = evidence.keys.iter().filter(not_root).map(|key| key.record.authenticator()).collect();
+        let needed: BTreeSet<_> = made().filter(not_root).map(|key| key.record.authenticator()).collect();
         let row = |key: &Key| {
             let record = &key.record;
             let is_retired = key.verified == Some(false)
@@ -110,6 +116,7 @@ impl Inventory {
                 slot: (record.slot_id() != SlotId::NONE).then(|| record.slot_id().to_string()),
                 created_at: time::rfc3339(record.created_at()),
                 changed_at: time::rfc3339(record.changed_at()),
+                changed_later: record.changed_at() > evidence.at,
                 age_days: age / DAY,
                 keks: record.kek_aliases().map(ToString::to_string).collect(),
                 held_since: record.held_since().map(time::rfc3339),
@@ -118,7 +125,7 @@ impl Inventory {
                 overdue_days: overdue.map(|seconds| seconds / DAY),
             }
         };
-        let mut keys: Vec<_> = evidence.keys.iter().map(row).collect();
+        let mut keys: Vec<_> = made().map(row).collect();
         keys.sort_by(|a, b| b.generation.cmp(&a.generation).then_with(|| a.key_id.cmp(&b.key_id)));
         let mut counts: BTreeMap<&'static str, BTreeMap<&'static str, usize>> = BTreeMap::new();
         for key in &keys {
@@ -129,6 +136,7 @@ impl Inventory {
             verified: !keys.is_empty() && keys.iter().all(|key| key.verified.is_some() || key.retired),
             refused: keys.iter().filter(|key| key.verified == Some(false)).count(),
             overdue: keys.iter().filter(|key| key.overdue_days.is_some()).count(),
+            later: evidence.keys.len() - keys.len(),
             data_rotation: crate::services::age(rotation.data_age),
             root_rotation: crate::services::age(rotation.root_age),
             rotations: rotations(&keys),
@@ -136,9 +144,14 @@ impl Inventory {
         }
     }
 
-    /// Keys in a state.
-    pub(crate) fn in_state(&self, state: KeyState) -> usize {
-        self.counts.values().filter_map(|states| states.get(state.name())).sum()
+    /// How many keys there are in each state, active and compromised ones always named.
+    pub(crate) fn by_state(&self) -> String {
+        let mut sums = BTreeMap::from([(KeyState::Active.name(), 0), (KeyState::Compromised.name(), 0)]);
+        for (state, n) in self.counts.values().flatten() {
+            *sums.entry(state).or_default() += n;
+        }
+        let sums: Vec<_> = sums.into_iter().map(|(state, n)| format!("{n} {state}")).collect();
+        format!("{}: {}", counted(self.keys.len(), "key"), sums.join(", "))
     }
 
     /// How many keys of each class are how old, those that are gone aside.

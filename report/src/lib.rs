@@ -28,7 +28,7 @@ pub use evidence::{Evidence, KekPlace, Key, Service, Trail, Watch};
 pub use hours::Hours;
 pub use inventory::{Inventory, KeyRow, Rotations};
 pub use retention::Retention;
-pub use services::{FieldRow, KekRow};
+pub use services::{FieldKeys, FieldRow, KekRow};
 pub use text::is_plain;
 pub use time::parse as parse_time;
 pub use trail::{Anomaly, AuditSummary, Calls, DayUse, Happening};
@@ -134,6 +134,27 @@ impl Report {
     /// Fields whose values anybody can change without its being noticed.
     fn unauthenticated(&self) -> Vec<&FieldRow> {
         self.fields.iter().filter(|field| !field.authenticated).collect()
+    }
+
+    /// Keys by state, and how many the trail says were ever compromised: what comes after that state hides it.
+    fn keys_by_state(&self) -> String {
+        let marked = self.audit.as_ref().map_or_else(Vec::new, AuditSummary::compromised);
+        match marked.first() {
+            None => self.keys.by_state(),
+            Some((latest, _)) => {
+                let ids: std::collections::BTreeSet<_> = marked.iter().map(|(_, id)| id).collect();
+                format!("{}; {} MARKED COMPROMISED by the trail, the last on {latest}", self.keys.by_state(), ids.len())
+            }
+        }
+    }
+
+    /// Whether every field is authenticated, in words; of no fields nothing can be said.
+    fn authenticity(&self) -> String {
+        match (self.fields.len(), self.unauthenticated().len()) {
+            (0, _) => "NO FIELD WAS GIVEN TO THIS REPORT (--policy)".to_owned(),
+            (_, 0) => "all authenticated".to_owned(),
+            (_, n) => format!("{n} NOT AUTHENTICATED"),
+        }
     }
 
     /// Fields with the letter of an identifier.

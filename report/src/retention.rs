@@ -88,8 +88,15 @@ pub(crate) fn warnings(evidence: &Evidence, keys: &Inventory, audit: Option<&Aud
         if !ids.is_empty() {
             let named = ids.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
             let more = if ids.len() > MAX_NAMED { " and others" } else { "" };
-            let what = format!("{} keys {what} ({named}{more}): documentation under them cannot be read", ids.len());
-            add(warning, what, "a legal hold (keys hold) keeps a scope; keep the certificates of those that are gone");
+            let what = format!(
+                "{} keys {what} ({named}{more}): documentation that is under them still, or in a copy, cannot be read then",
+                ids.len()
+            );
+            add(
+                warning,
+                what,
+                "keyfold census counts what is under them; a legal hold (keys hold) keeps a scope; keep the certificates of those that are gone",
+            );
         }
     }
     if audit.is_some_and(|audit| audit.latest("backup", evidence.at).is_none()) && config.journals.is_empty() {

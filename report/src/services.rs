@@ -5,7 +5,7 @@ use crate::time;
 use keyfold::config::Config;
 use keyfold::{
     DocumentPolicy, FieldMode, FieldPolicy, KekAlias, KekUse, KeyClass, KeyState, ManifestRule, Padding, Policy,
-    RowBinding,
+    Record, RowBinding,
 };
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -36,8 +36,8 @@ pub struct FieldRow {
     pub manifest: Option<String>,
     /// The type of the values.
     pub value_type: &'static str,
-    /// Which keys seal.
-    pub keys: String,
+    /// Which keys seal, and which make the tokens of its blind indexes.
+    pub keys: Vec<FieldKeys>,
     /// The column or path that a value cannot be moved away from.
     pub row_binding: Option<String>,
     /// Context keys that are required.
@@ -48,14 +48,28 @@ pub struct FieldRow {
     pub index: String,
     /// What whoever sees the sealed values learns.
     pub shows: String,
-    /// When its keys are replaced.
-    pub rotation: String,
-    /// When the newest of its keys was made (RFC 3339).
-    pub last_rotation: Option<String>,
     /// KEKs that wrap the roots of its keys.
     pub keks: Vec<String>,
     /// Whether values in clear may still be read.
     pub migrates: bool,
+}
+
+impl FieldRow {
+    /// Whether it has blind indexes.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.index.contains(" bits")
+    }
+}
+
+/// Keys that values of a field, or their tokens, are under.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct FieldKeys {
+    /// Which.
+    pub keys: String,
+    /// When they are replaced.
+    pub rotation: String,
+    /// When the newest of them was made (RFC 3339).
+    pub last_rotation: Option<String>,
 }
 
 /// A KEK of the configuration.
@@ -149,18 +163,6 @@ pub(crate) fn fields(evidence: &Evidence) -> Vec<FieldRow> {
 fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldRow {
     let keyring = &service.config.keyring;
     let Mode { name, algorithm, authenticated, index, shows } = mode(policy);
-    let partition = match &policy.mode {
-        FieldMode::Deterministic { partition, .. }
-        | FieldMode::FormatPreserving { partition, .. }
-        | FieldMode::Token { partition, .. } => Some(partition),
-        _ => None,
-    };
-    let sealing = partition.and_then(|partition| keyring.lookup.get(partition)).map(|keys| keys.seals);
-    let is_its_key = |key: &&crate::evidence::Key| match partition {
-        Some(_) => Some(key.record.key_id()) == sealing,
-        None => key.record.class() == KeyClass::Data && key.record.state() != KeyState::Destroyed,
-    };
-    let made = evidence.keys.iter().filter(is_its_key).map(|key| key.record.created_at()).max();
     FieldRow {
         service: service.name.clone(),
         field: policy.name.clone(),
@@ -172,10 +174,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
         authenticated,
         manifest: manifest(policy, &keyring.policy),
         value_type: policy.value_type.map_or("any", keyfold::ValueType::name),
-        keys: match partition {
-            Some(partition) => format!("look-up key of partition {partition}"),
-            None => "data key of the scope".to_owned(),
-        },
+        keys: keys(evidence, service, policy),
         row_binding: match &policy.mode {
             // Such values are bound to their path in the document, and that to what its section says.
             FieldMode::Document => {
@@ -194,12 +193,6 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
         },
         index: indexes(policy, index),
         shows: shown(policy, shows),
-        rotation: match (partition, keyring.rotation.data_age) {
-            (Some(_), _) => "by hand".to_owned(),
-            (None, Some(age)) => format!("after {}", time::length(age.as_secs())),
-            (None, None) => "by hand".to_owned(),
-        },
-        last_rotation: made.map(time::rfc3339),
         keks: service
             .config
             .keks
@@ -209,6 +202,44 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
             .collect(),
         migrates: policy.migration.is_some(),
     }
+}
+
+/// The keys that seal values of a field, then those that make the tokens of its indexes, each once.
+fn keys(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> Vec<FieldKeys> {
+    let keyring = &service.config.keyring;
+    let newest = |is: &dyn Fn(&Record) -> bool| {
+        let made = evidence.keys.iter().map(|key| &key.record).filter(|record| is(record)).map(Record::created_at);
+        made.max().map(time::rfc3339)
+    };
+    let of_scope = || FieldKeys {
+        keys: "data key of the scope".to_owned(),
+        rotation: keyring
+            .rotation
+            .data_age
+            .map_or_else(|| "by hand".to_owned(), |age| format!("after {}", time::length(age.as_secs()))),
+        last_rotation: newest(&|record| record.class() == KeyClass::Data && record.state() != KeyState::Destroyed),
+    };
+    let of_partition = |partition: &String| {
+        let seals = keyring.lookup.get(partition).map(|keys| keys.seals);
+        FieldKeys {
+            keys: format!("look-up key of partition {partition}"),
+            rotation: "by hand".to_owned(),
+            last_rotation: newest(&|record| Some(record.key_id()) == seals),
+        }
+    };
+    let sealing = match &policy.mode {
+        FieldMode::Deterministic { partition, .. }
+        | FieldMode::FormatPreserving { partition, .. }
+        | FieldMode::Token { partition, .. } => of_partition(partition),
+        _ => of_scope(),
+    };
+    let mut keys = vec![sealing];
+    for made in policy.indexes.iter().map(|index| of_partition(&index.partition)) {
+        if !keys.contains(&made) {
+            keys.push(made);
+        }
+    }
+    keys
 }
 
 /// The column or path of a binding.

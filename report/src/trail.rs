@@ -73,7 +73,7 @@ pub struct DayUse {
 /// Something that is worth a look. It need not be wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Anomaly {
-    /// Its name: `burst`, `new-actor`, `failures`, `outside-hours`, `break-glass`, `recovery`, `clear-values`, `lost-events`, `future`, `unreadable`.
+    /// Its name: `burst`, `new-actor`, `failures`, `outside-hours`, `break-glass`, `recovery`, `compromised`, `clear-values`, `lost-events`, `future`, `unreadable`.
     pub kind: &'static str,
     /// When: a day or an hour (UTC).
     pub at: String,
@@ -158,6 +158,16 @@ impl AuditSummary {
         let found = self.history.iter().find(|happening| happening.action == action && happening.outcome == "ok")?;
         let seconds = time::parse(&found.time)?;
         Some((time::minute(seconds), at.saturating_sub(seconds)))
+    }
+
+    /// When which keys were marked compromised, the latest first.
+    pub(crate) fn compromised(&self) -> Vec<(String, &str)> {
+        let marked = self.history.iter().filter(|happening| {
+            happening.outcome == "ok" && happening.details.get("state").is_some_and(|state| state == "compromised")
+        });
+        marked
+            .filter_map(|happening| Some((time::minute(time::parse(&happening.time)?), happening.key_id.as_deref()?)))
+            .collect()
     }
 
     /// What each KEK in a key service is asked a month, at the rate of the trail, and what that costs.

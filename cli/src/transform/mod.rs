@@ -264,10 +264,11 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             line.push_str(&format!(", of which {} have a new identifier", counts.rebound));
         }
         if counts.compromised > 0 {
-            line.push_str(&format!(
-                "; {} values are under a compromised key and may be forged: seal them again",
-                counts.compromised
-            ));
+            let told = match direction {
+                Direction::Reencrypt => "were under a compromised key and may have been forged",
+                _ => "are under a compromised key and may be forged: seal them again",
+            };
+            line.push_str(&format!("; {} values {told}", counts.compromised));
         }
         if !counts.clear_columns.is_empty() {
             let names: Vec<String> = counts.clear_columns.iter().map(|name| format!("{name:?}")).collect();

@@ -72,6 +72,7 @@ enum ModeToml {
     Randomized,
     Deterministic,
     Document,
+    Stream,
     FormatPreserving,
     Token,
 }
@@ -147,10 +148,11 @@ impl FieldToml {
                 }
                 FieldPolicy::randomized(name)
             }
-            ModeToml::Document if self.partition.is_some() || self.join_group.is_some() => {
+            ModeToml::Document | ModeToml::Stream if self.partition.is_some() || self.join_group.is_some() => {
                 return Err(wrong("partition and join_group are for deterministic fields"));
             }
             ModeToml::Document => FieldPolicy::document(name),
+            ModeToml::Stream => FieldPolicy::stream(name),
             ModeToml::Deterministic => FieldPolicy::deterministic(name, partition, self.join_group.as_deref()),
             ModeToml::FormatPreserving => {
                 if self.join_group.is_some() {
@@ -204,10 +206,12 @@ impl FieldToml {
             segment: None,
         };
         match &self.row_binding {
-            None if self.identifier.is_some() && *mode == FieldMode::Randomized => Err(wrong(
-                "an identifier must be bound to its row: set row_binding to the column, path or segment of an immutable \
+            None if self.identifier.is_some() && matches!(mode, FieldMode::Randomized | FieldMode::Stream) => {
+                Err(wrong(
+                    "an identifier must be bound to its row: set row_binding to the column, path or segment of an immutable \
                  identifier, or to \"none\" if values may be swapped between rows",
-            )),
+                ))
+            }
             None => Ok(RowBinding::None),
             Some(RowBindingToml::Name(name)) if name == "none" => Ok(RowBinding::None),
             Some(RowBindingToml::Name(name)) if name.starts_with('$') => Ok(bound(None, Some(name))),
@@ -237,10 +241,10 @@ impl FieldToml {
 }
 
 fn parse_suite(id: &str) -> Result<Suite> {
-    [Suite::Field, Suite::Deterministic, Suite::Frame, Suite::Document]
+    [Suite::Field, Suite::Deterministic, Suite::Frame, Suite::Stream, Suite::Document]
         .into_iter()
         .find(|suite| suite.to_string() == id)
-        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\", \"02\", \"03\" and \"05\""))
+        .ok_or_else(|| wrong("accept lists suites that this build opens: \"01\", \"02\", \"03\", \"04\" and \"05\""))
 }
 
 fn parse_type(name: &str) -> Result<ValueType> {

@@ -235,7 +235,7 @@ impl Decryptor {
         let sealed = taken.sealed;
         let key = self.key_of(held, taken, now)?;
         let value = match (sealed.suite(), &key.material) {
-            (Suite::Field, Material::Data(key, _)) => {
+            (Suite::Field, Material::Data { field: key, .. }) => {
                 self.bound.aad.of_one(sealed.header(), row, |aad| OpenedValue::field(key, &sealed, aad))?
             }
             (Suite::Deterministic, Material::Lookup { siv, .. }) => {
@@ -308,7 +308,9 @@ impl Decryptor {
         row: Option<&[u8]>,
     ) -> Result<KeyId> {
         match (sealed.suite(), &key.material) {
-            (Suite::Field, Material::Data(key, _)) => opening.field(key, sealed, aad.of_row(sealed.header(), row)?)?,
+            (Suite::Field, Material::Data { field: key, .. }) => {
+                opening.field(key, sealed, aad.of_row(sealed.header(), row)?)?
+            }
             (Suite::Deterministic, Material::Lookup { siv, .. }) => {
                 refuse_row(row)?;
                 opening.deterministic(siv, sealed, &self.bound.strings)?;
@@ -346,7 +348,7 @@ impl Decryptor {
             Suite::Field => self.slots.data,
             Suite::Deterministic => self.slots.lookup,
             // What is in the frame must belong somewhere; the frame itself is `take_apart`'s.
-            Suite::Frame | Suite::Document => None,
+            Suite::Frame | Suite::Stream | Suite::Document => None,
         };
         slot.filter(|_| self.policy.accepted_suites.contains(&suite)).ok_or_else(|| not_accepted(&self.policy, suite))
     }

@@ -148,7 +148,7 @@ impl Indexer {
 fn index_key(key: &OpenKey) -> Result<&Secret<32>> {
     match &key.material {
         Material::Lookup { index, .. } => Ok(index),
-        Material::Data(..) => Err(WRONG_CLASS),
+        Material::Data { .. } => Err(WRONG_CLASS),
     }
 }
 

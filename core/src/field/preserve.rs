@@ -6,7 +6,7 @@ use crate::audit::Use;
 use crate::column::RowError;
 use crate::context::{NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{Material, OpenKey};
+use crate::keyring::Material;
 use crate::lookup::{Format, FormatKey, Way};
 use crate::policy::{FieldMode, FieldPolicy};
 use crate::wire::KeyId;

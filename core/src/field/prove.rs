@@ -124,7 +124,7 @@ impl Prover {
 fn proof_key(key: &OpenKey) -> Result<&Secret<32>> {
     match &key.material {
         Material::Lookup { token_proof, .. } => Ok(token_proof),
-        Material::Data(..) => Err(WRONG_CLASS),
+        Material::Data { .. } => Err(WRONG_CLASS),
     }
 }
 

@@ -58,8 +58,11 @@ const SECRET: usize = 48;
 
 #[allow(clippy::large_enum_variant, reason = "one per key, behind an Arc")]
 pub(crate) enum Material {
-    /// The key of fields, and that of documents.
-    Data(XaesKey, Secret<32>),
+    Data {
+        field: XaesKey,
+        stream: Secret<32>,
+        document: Secret<32>,
+    },
     Lookup {
         siv: SivKey,
         scope_names: Secret<32>,
@@ -72,10 +75,11 @@ pub(crate) enum Material {
 impl Material {
     pub(crate) fn of(class: KeyClass, schedule: &KeySchedule, backend: Backend) -> Option<Self> {
         match class {
-            KeyClass::Data => Some(Self::Data(
-                XaesKey::new(backend, &schedule.expand(Purpose::Field)),
-                schedule.expand(Purpose::Document),
-            )),
+            KeyClass::Data => Some(Self::Data {
+                field: XaesKey::new(backend, &schedule.expand(Purpose::Field)),
+                stream: schedule.expand(Purpose::Stream),
+                document: schedule.expand(Purpose::Document),
+            }),
             KeyClass::Lookup => Some(Self::Lookup {
                 siv: SivKey::new(schedule.expand(Purpose::Deterministic)),
                 scope_names: schedule.expand(Purpose::ScopeNames),
@@ -176,7 +180,7 @@ impl OpenKey {
 
     /// Bytes of a key that seals.
     pub(crate) const fn sealing_size() -> usize {
-        size_of::<Self>() + SECRET + size_of::<Allowance>()
+        size_of::<Self>() + 2 * SECRET + size_of::<Allowance>()
     }
 }
 
@@ -187,13 +191,13 @@ impl Cached for OpenKey {
 
     fn size(&self) -> usize {
         let beside = match self.material {
-            Material::Data(..)
+            Material::Data { .. }
                 if self.limit.is_some() && self.state.load(Ordering::Relaxed) == KeyState::Active.id() =>
             {
-                SECRET + size_of::<Allowance>()
+                2 * SECRET + size_of::<Allowance>()
             }
-            // One secret.
-            Material::Data(..) => SECRET,
+            // Two secrets.
+            Material::Data { .. } => 2 * SECRET,
             // Five secrets.
             Material::Lookup { .. } => 5 * SECRET,
         };

@@ -107,7 +107,7 @@ impl Keyring {
         let key = self.acquire(scope_names, self.slot(KeyClass::Lookup, SlotId::NONE)).await?;
         match &key.material {
             Material::Lookup { scope_names, .. } => Ok(hmac_sha256(scope_names, &[name.as_bytes()])),
-            Material::Data(..) => Err(Error::new(ErrorKind::Internal, "a lookup key has lookup material")),
+            Material::Data { .. } => Err(Error::new(ErrorKind::Internal, "a lookup key has lookup material")),
         }
     }
 

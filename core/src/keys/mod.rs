@@ -4,9 +4,9 @@ mod derive;
 mod identity;
 mod secret;
 
-pub(crate) use derive::{KeySchedule, Purpose};
 #[cfg(feature = "std")]
-pub(crate) use derive::{expand_sha256, hmac_sha256};
+pub(crate) use derive::{Expander, expand_sha512, hmac_sha256};
+pub(crate) use derive::{KeySchedule, Purpose};
 #[cfg(feature = "std")]
 pub use identity::ChainId;
 pub(crate) use identity::KeyIdentity;

@@ -3,7 +3,7 @@
 use super::{GCM_NONCE_LEN, HEADER_LEN, KeyId, MAGIC, MAX_ENCODED_LEN, Suite, TAG_LEN, header};
 use crate::error::{Error, ErrorKind, Result};
 use core::fmt;
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::{BASE64URL_NOPAD, Encoding, HEXLOWER};
 
 /// Bytes of the random part of a header.
 pub const DOCUMENT_ID_LEN: usize = 24;
@@ -22,6 +22,10 @@ pub const BODY_TEXT_PREFIX: &str = "kf1d.";
 
 /// `kf1.05` ‖ generation (8 hex) ‖ `.`
 const HEADER_TEXT_PREFIX: &str = "kf1.05";
+/// Characters of the text form of a header.
+const HEADER_TEXT_LEN: usize = 74;
+/// Magic, suite and generation: the bytes that the text form spells in hexadecimal.
+const SPELLED_LEN: usize = 6;
 /// Longer text cannot be a body of any size, and is refused before it is decoded.
 const MAX_BODY_TEXT_LEN: usize = BODY_TEXT_PREFIX.len() + (BODY_OVERHEAD - 1 + MAX_ENCODED_LEN).div_ceil(3) * 4;
 
@@ -62,19 +66,24 @@ impl DocumentHeader {
     pub fn from_text(text: &str) -> Result<Self> {
         let rest = text.strip_prefix(HEADER_TEXT_PREFIX).ok_or(ErrorKind::Malformed)?;
         let (generation, rest) = rest.split_once('.').ok_or(ErrorKind::Malformed)?;
-        let generation = HEXLOWER.decode(generation.as_bytes()).map_err(|_| ErrorKind::Malformed)?;
-        let rest = BASE64URL_NOPAD.decode(rest.as_bytes()).map_err(|_| ErrorKind::Malformed)?;
-        if generation.len() != 4 {
-            return Err(ErrorKind::Malformed.into());
-        }
-        Self::parse(&[&[MAGIC, Suite::Document.id()], &generation[..], &rest].concat())
+        let mut bytes = [0; DOCUMENT_HEADER_LEN];
+        (bytes[0], bytes[1]) = (MAGIC, Suite::Document.id());
+        let (head, tail) = bytes[2..].split_at_mut(SPELLED_LEN - 2);
+        decode_exactly(&HEXLOWER, generation, head)?;
+        decode_exactly(&BASE64URL_NOPAD, rest, tail)?;
+        Ok(Self(bytes))
     }
 
     /// The text form: `kf1.05`, generation, `.`, base64url of the rest. 74 characters.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let (head, rest) = self.0.split_at(6);
-        format!("{HEADER_TEXT_PREFIX}{}.{}", HEXLOWER.encode(&head[2..]), BASE64URL_NOPAD.encode(rest))
+        let (head, rest) = self.0.split_at(SPELLED_LEN);
+        let mut text = String::with_capacity(HEADER_TEXT_LEN);
+        text.push_str(HEADER_TEXT_PREFIX);
+        HEXLOWER.encode_append(&head[2..], &mut text);
+        text.push('.');
+        BASE64URL_NOPAD.encode_append(rest, &mut text);
+        text
     }
 
     /// The 50 bytes.
@@ -133,8 +142,16 @@ pub fn manifest_text(manifest: &[u8; MANIFEST_LEN]) -> String {
 ///
 /// - [`Malformed`](ErrorKind::Malformed): not the text form of a manifest.
 pub fn manifest_from_text(text: &str) -> Result<[u8; MANIFEST_LEN]> {
-    let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| ErrorKind::Malformed)?;
-    Ok(bytes.try_into().map_err(|_| ErrorKind::Malformed)?)
+    let mut manifest = [0; MANIFEST_LEN];
+    decode_exactly(&BASE64URL_NOPAD, text, &mut manifest)?;
+    Ok(manifest)
+}
+
+/// Refuses a text that does not fill `out`.
+fn decode_exactly(encoding: &Encoding, text: &str, out: &mut [u8]) -> Result<()> {
+    let fits = encoding.decode_len(text.len()) == Ok(out.len());
+    let decoded = fits && encoding.decode_mut(text.as_bytes(), out) == Ok(out.len());
+    if decoded { Ok(()) } else { Err(ErrorKind::Malformed.into()) }
 }
 
 /// Refuses what cannot be the body of a value, whatever the key.
@@ -159,7 +176,7 @@ mod tests {
     fn every_part_has_one_text() {
         let header = DocumentHeader::new(&KeyId::from_bytes([7; 24]), &[0xA5; 24]);
         let text = header.to_text();
-        assert_eq!(text.len(), 74);
+        assert_eq!(text.len(), HEADER_TEXT_LEN);
         assert_eq!(DocumentHeader::from_text(&text).unwrap(), header);
         assert_eq!(header.key_id(), KeyId::from_bytes([7; 24]));
         for wrong in

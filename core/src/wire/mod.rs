@@ -9,6 +9,8 @@ mod reader;
 pub(crate) mod record;
 mod sealed;
 #[cfg(feature = "std")]
+pub(crate) mod stream;
+#[cfg(feature = "std")]
 mod text;
 #[cfg(feature = "std")]
 mod value;
@@ -25,6 +27,11 @@ pub use key_id::{Generation, KeyId};
 pub(crate) use reader::Reader;
 pub(crate) use sealed::header;
 pub use sealed::{Sealed, Suite, looks_sealed};
+#[cfg(feature = "std")]
+pub use stream::{
+    CHUNK_LEN, MAX_CHUNKS, MAX_STREAM_LEN, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, STREAM_SALT_LEN, StreamHeader,
+    opened_stream_len, sealed_stream_len,
+};
 #[cfg(feature = "std")]
 pub use text::{TEXT_PREFIX, from_text, looks_sealed_text, push_text, text_len};
 #[cfg(feature = "std")]
@@ -48,7 +55,7 @@ pub const PREFIX_LEN: usize = 12;
 pub const GCM_NONCE_LEN: usize = 12;
 /// Bytes of an authentication tag or synthetic IV.
 pub const TAG_LEN: usize = 16;
-/// Longest value of a field, before the format byte and padding. Larger data goes to a stream (FORMAT.md §10).
+/// Longest value of a field, before the format byte and padding. Larger data goes to a stream (FORMAT.md §19).
 pub const MAX_VALUE_LEN: usize = 1024 * 1024;
 /// Longest encoded value: format byte, value and padding.
 pub const MAX_ENCODED_LEN: usize = 1 + MAX_VALUE_LEN + 64 * 1024;

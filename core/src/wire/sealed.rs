@@ -17,6 +17,8 @@ pub enum Suite {
     Deterministic = 0x02,
     /// 03: a frame, a value of another suite that travels with its key records. Taken apart by [`Frame`](super::Frame).
     Frame = 0x03,
+    /// 04: a stream of chunks, of any length. Never a value by itself.
+    Stream = 0x04,
     /// 05: a document, whose values have one header together. Never a value by itself.
     Document = 0x05,
 }
@@ -24,6 +26,9 @@ pub enum Suite {
 /// A value never has this suite alone.
 pub(crate) const NOT_A_VALUE: Error =
     Error::new(ErrorKind::Unsupported, "the header of a document, which is no value: documents are opened as a whole");
+/// Nor this one.
+pub(crate) const A_STREAM: Error =
+    Error::new(ErrorKind::Unsupported, "a stream, which is no value: it is opened piece by piece");
 
 impl Suite {
     /// The byte that stands for this suite.
@@ -42,8 +47,8 @@ impl Suite {
             0x01 => Ok(Self::Field),
             0x02 => Ok(Self::Deterministic),
             0x03 => Ok(Self::Frame),
+            0x04 => Ok(Self::Stream),
             0x05 => Ok(Self::Document),
-            0x04 => Err(Error::new(ErrorKind::Unsupported, "suite 04 (stream) is reserved; this build cannot open it")),
             0x06 | 0x07 => {
                 Err(Error::new(ErrorKind::Unsupported, "suites 06 and 07 are reserved for public-key sealing"))
             }
@@ -92,6 +97,7 @@ impl<'a> Sealed<'a> {
                     "a frame, which is not expected here: take its value out",
                 ));
             }
+            Suite::Stream => return Err(A_STREAM),
             Suite::Document => return Err(NOT_A_VALUE),
         };
         if bytes.len() < overhead || bytes.len() > overhead - 1 + MAX_ENCODED_LEN {
@@ -121,8 +127,8 @@ impl<'a> Sealed<'a> {
         self.body.len()
             - match self.suite {
                 Suite::Field => NONCE_LEN + TAG_LEN,
-                // Frames and documents are not taken apart into this.
-                Suite::Deterministic | Suite::Frame | Suite::Document => TAG_LEN,
+                // Frames, streams and documents are not taken apart into this.
+                Suite::Deterministic | Suite::Frame | Suite::Stream | Suite::Document => TAG_LEN,
             }
     }
 

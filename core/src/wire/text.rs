@@ -1,7 +1,7 @@
 //! The text form of sealed values, for CSV, JSON and text columns (FORMAT.md §6).
 
 use super::document::BODY_TEXT_PREFIX;
-use super::sealed::NOT_A_VALUE;
+use super::sealed::{A_STREAM, NOT_A_VALUE};
 use super::{HEADER_LEN, KeyId, MAGIC, MAX_ENCODED_LEN, NONCE_LEN, Suite, TAG_LEN};
 use crate::error::{Error, ErrorKind, Result};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -38,6 +38,9 @@ pub fn push_text(sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
     }
     if sealed[1] == Suite::Frame.id() {
         return Err(NO_TEXT_FORM);
+    }
+    if sealed[1] == Suite::Stream.id() {
+        return Err(A_STREAM);
     }
     if sealed[1] == Suite::Document.id() {
         return Err(NOT_A_VALUE);
@@ -77,6 +80,7 @@ pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
     // What follows is only known for suites that this build opens.
     match Suite::from_id(head[0])? {
         Suite::Frame => return Err(NO_TEXT_FORM),
+        Suite::Stream => return Err(A_STREAM),
         Suite::Document => return Err(NOT_A_VALUE),
         Suite::Field | Suite::Deterministic => {}
     }

@@ -10,6 +10,8 @@ pub(crate) mod documents;
 mod frames;
 #[path = "lookups.rs"]
 pub(crate) mod lookups;
+#[path = "streams.rs"]
+pub(crate) mod streams;
 
 use crate::world::{ALIAS, ENVIRONMENT, Member, Opening, TIME, World, bytes, kek, kek_id, kwp, lineage, members, slot};
 use keyfold::aead::Backend;
@@ -37,6 +39,7 @@ pub(crate) fn files() -> Vec<File> {
         frames::file(&make),
         bundles::file(&make),
         documents::file(&make),
+        streams::file(&make),
         lookups::indexes(&make),
         lookups::formats(&make),
         lookups::proofs(&make),

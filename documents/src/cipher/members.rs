@@ -1,15 +1,18 @@
 //! Tokens of indexes as members at the top of documents: written behind the opening brace, so that taking them away again restores every
 //! byte.
 
+use super::replaced::Replaced;
 use super::sealed::Kind;
 use super::values::values_of;
-use super::{DocumentCipher, DocumentCounts, Line, Place, Replacement, RowFailed, refused};
+use super::{DocumentCipher, DocumentCounts, Line, Place, RowFailed, refused};
 use crate::field::Direction;
 use crate::span::removals;
 use crate::{Document, DocumentError, Inserted, Token as JsonToken, push_string};
 use keyfold::{Error, ErrorKind, Policy, Token};
 use std::collections::BTreeMap;
-use zeroize::Zeroizing;
+
+/// Bits of the integers that a reader of JSON keeps who takes numbers for `double` (RFC 7493 §2.2).
+const EXACT_BITS: u16 = 53;
 
 /// The tokens of a document by member.
 pub(super) type Members = BTreeMap<String, Tokens>;
@@ -56,10 +59,7 @@ impl DocumentCipher<'_> {
             return Ok(());
         }
         let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
-        let json: Vec<JsonToken<'_>> = places
-            .iter()
-            .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
-            .collect::<Result<_, _>>()?;
+        let json: Vec<JsonToken<'_>> = places.iter().map(|&(line, found)| lines[line].token(found)).collect();
         let values = values_of(job, &json).map_err(at)?;
         for index in job.indexes() {
             let (tokens, skipped) = index.tokens(&values).map_err(RowFailed::from).map_err(at)?;
@@ -89,27 +89,29 @@ impl DocumentCipher<'_> {
     }
 
     /// What changes in a document beside its values.
-    pub(super) fn member_edits(
+    pub(super) fn edit_members(
         &self,
         line: &Line<'_>,
         mut members: Members,
-    ) -> Result<Vec<Replacement>, DocumentError> {
+        replaced: &mut Replaced,
+    ) -> Result<(), DocumentError> {
         let text = line.document.text();
         match self.direction {
-            Direction::Protect { .. } if !members.is_empty() => {
+            Direction::Protect { .. } if !members.is_empty() => replaced.add(|out| {
                 let no_object = "the document is no object, so it has no place for an index";
                 let brace = text.find(|c: char| !c.is_ascii_whitespace()).filter(|at| text[*at..].starts_with('{'));
                 let start = brace.ok_or_else(|| DocumentError::new(ErrorKind::InvalidInput, no_object))? + 1;
-                let mut added = Vec::new();
                 for name in &self.members {
                     let Some(tokens) = members.remove(name) else { continue };
-                    push_string(name, &mut added);
-                    added.push(b':');
-                    added.extend_from_slice(tokens.json()?.as_bytes());
-                    added.push(b',');
+                    let json = tokens.json()?;
+                    let out = out.with_room(name.len() + json.len() + 4);
+                    push_string(name, out);
+                    out.push(b':');
+                    out.extend_from_slice(json.as_bytes());
+                    out.push(b',');
                 }
-                Ok(vec![(start..start, Zeroizing::new(added))])
-            }
+                Ok(start..start)
+            }),
             Direction::Reveal => {
                 let (mut members, mut spans) = (Vec::new(), Vec::new());
                 for inserted in &line.inserted {
@@ -119,15 +121,15 @@ impl DocumentCipher<'_> {
                     }
                 }
                 spans.extend(removals(text, members));
-                Ok(spans.into_iter().map(|span| (span, Zeroizing::default())).collect())
+                spans.into_iter().try_for_each(|span| replaced.add(|_| Ok(span)))
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(()),
         }
     }
 }
 
 impl Tokens {
-    /// A number, or a text of hexadecimal digits, or a list of them; `null` if there is none. Of equal tokens all but one give way to
+    /// A number, or a text of digits where a number could exceed what all readers of JSON keep (RFC 7493 §2.2), or of hexadecimal digits, or a list of them; `null` if there is none. Of equal tokens all but one give way to
     /// random ones, so that a document does not tell whether two of its values are equal.
     fn json(mut self) -> Result<String, Error> {
         let count = self.tokens.len();
@@ -138,8 +140,8 @@ impl Tokens {
         }
         self.tokens.sort_unstable();
         let one = |token: &Token| match token {
-            Token::Integer(_) => token.to_string(),
-            Token::Bytes(_) => format!("\"{token}\""),
+            Token::Integer(_) if self.bits <= EXACT_BITS => token.to_string(),
+            _ => format!("\"{token}\""),
         };
         Ok(match &self.tokens[..] {
             [] => "null".to_owned(),
@@ -168,7 +170,7 @@ mod tests {
     fn equal_tokens_do_not_show() {
         let json = |tokens: &[i64], is_list| {
             let tokens = tokens.iter().map(|number| Token::Integer(*number)).collect();
-            Tokens { is_list, bits: 63, tokens }.json().expect("random bytes")
+            Tokens { is_list, bits: 53, tokens }.json().expect("random bytes")
         };
         assert_eq!(json(&[], true), "null");
         assert_eq!(json(&[7], false), "7");
@@ -176,6 +178,8 @@ mod tests {
         let padded: Vec<i64> = serde_json::from_str(&json(&[7, 9, 7, 7], true)).expect("a list");
         assert!(padded.len() == 4 && padded.is_sorted());
         assert!([7, 9].iter().all(|token| padded.iter().filter(|other| *other == token).count() == 1));
+        let wide = Tokens { is_list: true, bits: 54, tokens: vec![Token::Integer(1 << 53), Token::Integer(7)] };
+        assert_eq!(wide.json().expect("two numbers"), r#"["7","9007199254740992"]"#);
         assert!((0..200).all(|_| matches!(random(3), Ok(Token::Integer(0..8)))));
         assert!(matches!(random(256), Ok(Token::Bytes(_))));
     }

@@ -1,7 +1,8 @@
 //! Values of documents that are under an older key, under the current one.
 
-use super::values::{sealed_texts, text_string};
-use super::{DocumentCipher, DocumentCounts, Line, Place, Replacement, RowFailed};
+use super::replaced::Replaced;
+use super::values::{push_text, sealed_texts};
+use super::{DocumentCipher, DocumentCounts, Line, Place, RowFailed};
 use crate::{DocumentError, Token};
 
 impl DocumentCipher<'_> {
@@ -9,17 +10,16 @@ impl DocumentCipher<'_> {
     pub(super) fn reencrypt(
         &self,
         lines: &[Line<'_>],
-        replacements: &mut [Vec<Option<Replacement>>],
+        replaced: &mut [Replaced],
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
-        let mut opened: Vec<Vec<Option<Replacement>>> =
-            lines.iter().map(|line| line.found.iter().map(|_| None).collect()).collect();
+        let mut opened: Vec<Replaced> = lines.iter().map(Line::replaced).collect();
         for (field, places) in self.places(lines).into_iter().enumerate() {
             if places.is_empty() {
                 continue;
             }
             counts.values += places.len() as u64;
-            self.reencrypt_field(lines, field, &places, &opened, replacements, counts)?;
+            self.reencrypt_field(lines, field, &places, &opened, replaced, counts)?;
             // Others may be bound to it, and come later.
             if self.fields[field].may_be_row() && self.row_of_field.iter().any(Option::is_some) {
                 self.transform_field(lines, field, &places, &mut opened, &mut DocumentCounts::default())?;
@@ -34,16 +34,13 @@ impl DocumentCipher<'_> {
         lines: &[Line<'_>],
         field: usize,
         places: &[Place],
-        opened: &[Vec<Option<Replacement>>],
-        replacements: &mut [Vec<Option<Replacement>>],
+        opened: &[Replaced],
+        replaced: &mut [Replaced],
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
         let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
-        let tokens: Vec<Token<'_>> = places
-            .iter()
-            .map(|&(line, found)| lines[line].document.token(lines[line].found[found].span.clone()))
-            .collect::<Result<_, _>>()?;
+        let tokens: Vec<Token<'_>> = places.iter().map(|&(line, found)| lines[line].token(found)).collect();
         let texts = sealed_texts(&tokens).map_err(at)?;
         let stale = job.stale(&texts).map_err(RowFailed::from).map_err(at)?;
         counts.outdated += stale.len() as u64;
@@ -57,7 +54,7 @@ impl DocumentCipher<'_> {
             let (text, compromised) =
                 job.reseal(row, texts[row], &sealed, binding).map_err(RowFailed::from).map_err(at)?;
             counts.compromised += u64::from(compromised);
-            replacements[line][found] = Some((lines[line].found[found].span.clone(), text_string(&text)));
+            replaced[line].set(found, |out| push_text(&String::from_utf8_lossy(&text), out));
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Documents whose values are sealed together: one header, a body in the place of each value, a manifest over all of them.
 
+use super::replaced::Replaced;
 use super::values::{protect_value, push_value, scalar_text, sealed_texts};
-use super::{DocumentCipher, DocumentCounts, Line, Replacement, RowFailed, compile, refused};
+use super::{DocumentCipher, DocumentCounts, HEADER_ROOM, Line, RowFailed, compile, refused};
 use crate::field::{Direction, FieldKeys, Locator};
 use crate::{Conditions, Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
 use keyfold::wire::{
@@ -12,6 +13,7 @@ use keyfold::{
     Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentSealer, DocumentValue, ErrorKind,
     ManifestRule,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -114,13 +116,13 @@ impl DocumentCipher<'_> {
     pub(super) fn transform_documents(
         &self,
         lines: &[Line<'_>],
-        replacements: &mut [Vec<Option<Replacement>>],
+        replaced: &mut [Replaced],
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         for sealer in self.kinds.iter().filter_map(|kind| kind.sealer.as_ref()) {
             pollster::block_on(sealer.ready())?;
         }
-        for (line, replaced) in lines.iter().zip(replacements) {
+        for (line, replaced) in lines.iter().zip(replaced) {
             let Some(kind) = line.kind.map(|kind| &self.kinds[kind]) else { continue };
             let done = match (&kind.sealer, &kind.opener) {
                 (Some(sealer), _) => self.seal_document(line, kind, sealer, replaced),
@@ -137,44 +139,45 @@ impl DocumentCipher<'_> {
         line: &Line<'_>,
         kind: &Kind,
         sealer: &DocumentSealer,
-        replaced: &mut Vec<Option<Replacement>>,
+        replaced: &mut Replaced,
     ) -> Result<(), DocumentError> {
         let row = self.document_row(line, kind, replaced)?;
         let (own, other) = self.split(line);
-        let tokens = tokens(line, &own)?;
+        let tokens = tokens(line, &own);
         let mut values = Vec::with_capacity(own.len());
         for (&found, token) in own.iter().zip(&tokens) {
-            let located = &line.found[found];
-            let policy = &self.fields[line.rules.field_of_path[located.rule]].policy();
+            let policy = self.fields[line.field_of(found)].policy();
             let value = protect_value(policy, token, self.direction);
             let value = value.map_err(|error| error.of_field(&policy.name))?;
-            values.push(DocumentValue { field: &policy.name, path: &located.path, value });
+            values.push(DocumentValue { field: &policy.name, path: line.found.path(found), value });
         }
-        let mut texts = Vec::with_capacity(other.len());
-        for &found in &other {
-            texts.push(sealed_text(replaced[found].as_ref())?);
-        }
-        let beside: Vec<_> = other.iter().zip(&texts).map(|(&found, text)| beside(line, found, text)).collect();
-        let sealed = sealer.seal(row.as_ref().map(|row| row.as_bytes()), &values, &beside, 1)?;
+        let sealed = {
+            let texts = other.iter().map(|&found| sealed_text(replaced.get(found)));
+            let texts = texts.collect::<Result<Vec<_>, _>>()?;
+            let beside: Vec<_> = other.iter().zip(&texts).map(|(&found, text)| beside(line, found, text)).collect();
+            sealer.seal(row.as_ref().map(|row| row.as_bytes()), &values, &beside, 1)?
+        };
         if sealed.manifest.is_none() && strays(line) > 0 {
             return Err(refused(
                 "a value that no field covers looks like one of a protected document, so the document could not be revealed",
             ));
         }
-        let header =
-            HeaderTexts { document: sealed.header.to_text(), manifest: sealed.manifest.as_ref().map(manifest_text) };
-        let (span, text) = kind.place().insert(&line.document, &line.found, &header)?;
         for (i, &found) in own.iter().enumerate() {
             let body = sealed.bodies.bytes(i);
-            // Base64url, the prefix and quotes.
-            let mut text = Vec::with_capacity(body.len() * 4 / 3 + 16);
-            text.push(b'"');
-            push_body_text(body, &mut text);
-            text.push(b'"');
-            replaced[found] = Some((line.found[found].span.clone(), Zeroizing::new(text)));
+            replaced.set(found, |out| {
+                // Base64url, the prefix and quotes.
+                let out = out.with_room(body.len() * 4 / 3 + 16);
+                out.push(b'"');
+                push_body_text(body, out);
+                out.push(b'"');
+            });
         }
-        replaced.push(Some((span, Zeroizing::new(text))));
-        Ok(())
+        let header =
+            HeaderTexts { document: sealed.header.to_text(), manifest: sealed.manifest.as_ref().map(manifest_text) };
+        replaced.add(|out| {
+            let at = kind.place().insert(&line.document, &line.found, &header, out.with_room(HEADER_ROOM))?;
+            Ok(at..at)
+        })
     }
 
     fn open_document(
@@ -182,7 +185,7 @@ impl DocumentCipher<'_> {
         line: &Line<'_>,
         kind: &Kind,
         opener: &DocumentOpener,
-        replaced: &mut [Option<Replacement>],
+        replaced: &mut Replaced,
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let (own, other) = self.split(line);
@@ -205,31 +208,28 @@ impl DocumentCipher<'_> {
             return Err(refused(why));
         }
         let row = self.document_row(line, kind, replaced)?;
-        let (own_tokens, other_tokens) = (tokens(line, &own)?, tokens(line, &other)?);
+        let (own_tokens, other_tokens) = (tokens(line, &own), tokens(line, &other));
         let at_field = |failed: RowFailed, found: &[usize]| {
-            let rule = line.found[found[failed.row]].rule;
-            failed.error.of_field(&self.fields[line.rules.field_of_path[rule]].policy().name)
+            failed.error.of_field(&self.fields[line.field_of(found[failed.row])].policy().name)
         };
         let texts = sealed_texts(&own_tokens).map_err(|failed| at_field(failed, &own))?;
         let others = sealed_texts(&other_tokens).map_err(|failed| at_field(failed, &other))?;
-        let mut bytes = Vec::with_capacity(own.len());
+        let mut data = Vec::with_capacity(texts.iter().map(|text| text.len()).sum());
+        let mut ends = Vec::with_capacity(own.len());
         for (row, text) in texts.iter().enumerate() {
-            let mut body = Vec::with_capacity(text.len());
-            let read = body_from_text(text.as_bytes(), &mut body);
-            read.map_err(|_| {
+            body_from_text(text.as_bytes(), &mut data).map_err(|_| {
                 let why = "the value is not sealed, or damaged; plaintext is never passed through";
                 at_field(RowFailed::new(row, ErrorKind::Malformed, why), &own)
             })?;
-            bytes.push(body);
+            ends.push(data.len());
         }
-        let of = |found: usize| {
-            (&*self.fields[line.rules.field_of_path[line.found[found].rule]].policy().name, &*line.found[found].path)
-        };
-        let bodies: Vec<_> = own
-            .iter()
-            .zip(&bytes)
-            .map(|(&found, body)| DocumentBody { field: of(found).0, path: of(found).1, body })
-            .collect();
+        let mut bodies = Vec::with_capacity(own.len());
+        let mut start = 0;
+        for (&found, &end) in own.iter().zip(&ends) {
+            let field = &self.fields[line.field_of(found)].policy().name;
+            bodies.push(DocumentBody { field, path: line.found.path(found), body: &data[start..end] });
+            start = end;
+        }
         let beside: Vec<_> = other.iter().zip(&others).map(|(&found, text)| beside(line, found, text)).collect();
         let damaged = |error: keyfold::Error| match error.kind() {
             ErrorKind::Malformed => DocumentError::new(ErrorKind::Malformed, "the header of the document is damaged"),
@@ -243,9 +243,7 @@ impl DocumentCipher<'_> {
         counts.outdated += if opened.is_current() { 0 } else { own.len() as u64 };
         counts.compromised += if opened.is_compromised() { own.len() as u64 } else { 0 };
         for (i, &found) in own.iter().enumerate() {
-            let mut out = Zeroizing::new(Vec::new());
-            push_value("", &opened.values().value(i), self.one_line(), &mut out)?;
-            replaced[found] = Some((line.found[found].span.clone(), out));
+            replaced.try_set(found, |out| push_value("", &opened.values().value(i), self.one_line(), out))?;
         }
         Ok(())
     }
@@ -255,38 +253,35 @@ impl DocumentCipher<'_> {
         &self,
         line: &Line<'_>,
         kind: &Kind,
-        replaced: &[Option<Replacement>],
+        replaced: &Replaced,
     ) -> Result<Option<Zeroizing<String>>, DocumentError> {
         kind.row_path.map(|row_path| self.row_binding(line, row_path, replaced)).transpose()
     }
 
     /// The values of the document itself, and those of other suites: which of those that were found.
     fn split(&self, line: &Line<'_>) -> (Vec<usize>, Vec<usize>) {
-        (0..line.found.len())
-            .partition(|&found| self.fields[line.rules.field_of_path[line.found[found].rule]].is_of_documents())
+        (0..line.found.values.len()).partition(|&found| self.fields[line.field_of(found)].is_of_documents())
     }
 }
 
-fn tokens<'b>(line: &Line<'b>, found: &[usize]) -> Result<Vec<Token<'b>>, DocumentError> {
-    let tokens = found.iter().map(|&found| line.document.token(line.found[found].span.clone()));
-    Ok(tokens.collect::<Result<_, _>>()?)
+fn tokens<'l>(line: &'l Line<'_>, found: &[usize]) -> Vec<Token<'l>> {
+    found.iter().map(|&found| line.token(found)).collect()
 }
 
 fn beside<'a>(line: &'a Line<'_>, found: usize, text: &'a str) -> Beside<'a> {
-    Beside { path: &line.found[found].path, sealed: text.as_bytes() }
+    Beside { path: line.found.path(found), sealed: text.as_bytes() }
 }
 
 /// How many values that look like those of a protected document no field covers.
 fn strays(line: &Line<'_>) -> usize {
     let tree = &line.document.tree;
-    let covered = line.found.iter().filter_map(|located| tree.at(&located.span));
-    let covered: usize = covered.map(|node| tree.count_starting(node, BODY_TEXT_PREFIX)).sum();
+    let covered: usize = line.found.values.iter().map(|found| tree.count_starting(found.node, BODY_TEXT_PREFIX)).sum();
     tree.count_starting(0, BODY_TEXT_PREFIX).saturating_sub(covered)
 }
 
 /// What the JSON string of a value says that was sealed by itself.
-fn sealed_text(replaced: Option<&Replacement>) -> Result<Zeroizing<String>, DocumentError> {
-    let json = replaced.and_then(|(_, text)| std::str::from_utf8(text).ok());
+fn sealed_text(replaced: Option<&[u8]>) -> Result<Cow<'_, str>, DocumentError> {
+    let json = replaced.and_then(|text| std::str::from_utf8(text).ok());
     let text = scalar_text(json.and_then(Token::parse));
     text.ok_or_else(|| DocumentError::new(ErrorKind::Internal, "a value of the document was not sealed before it"))
 }

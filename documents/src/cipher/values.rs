@@ -2,16 +2,30 @@
 
 use super::RowFailed;
 use super::sealed::looks_sealed;
+use crate::erased::Erased;
 use crate::field::{Direction, FieldCipher, LOOKS_SEALED, Protected, Revealed, push_sealed};
 use crate::{DocumentError, Token, push_string};
+use keyfold::wire::text_len;
 use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, Spelling, Value, ValueType};
+use std::borrow::Cow;
 use zeroize::Zeroizing;
 
-/// New texts of values, as JSON.
-type Texts = Vec<Zeroizing<Vec<u8>>>;
+/// Bytes of the quotes around a string.
+const QUOTES: usize = 2;
 
-/// The JSON strings of sealed values.
-pub(super) fn protect(job: &FieldCipher, tokens: &[Token<'_>], rows: Option<&[&[u8]]>) -> Result<Texts, RowFailed> {
+/// Values of a batch that were protected, by the row.
+pub(super) struct ProtectedTexts<'t> {
+    /// What stays in clear before each.
+    prefixes: Vec<&'t str>,
+    protected: Protected,
+}
+
+/// Protects the values of tokens.
+pub(super) fn protect<'t>(
+    job: &FieldCipher,
+    tokens: &'t [Token<'_>],
+    rows: Option<&[&[u8]]>,
+) -> Result<ProtectedTexts<'t>, RowFailed> {
     let mut values = Vec::with_capacity(tokens.len());
     let mut prefixes = Vec::with_capacity(tokens.len());
     for (row, token) in tokens.iter().enumerate() {
@@ -19,16 +33,18 @@ pub(super) fn protect(job: &FieldCipher, tokens: &[Token<'_>], rows: Option<&[&[
         prefixes.push(prefix);
         values.push(value);
     }
-    Ok(match job.protect(&values, rows)? {
-        Protected::Sealed(sealed) => {
-            prefixes.iter().enumerate().map(|(row, prefix)| sealed_string(prefix, sealed.bytes(row))).collect()
+    Ok(ProtectedTexts { prefixes, protected: job.protect(&values, rows)? })
+}
+
+impl ProtectedTexts<'_> {
+    /// Appends the JSON string of a row.
+    pub(super) fn push(&self, row: usize, out: &mut Erased) {
+        let prefix = self.prefixes[row];
+        match &self.protected {
+            Protected::Sealed(sealed) => push_sealed_string(prefix, sealed.bytes(row), out),
+            Protected::Replaced(texts) => push_prefixed(prefix, &texts[row], out),
         }
-        Protected::Replaced(texts) => prefixes
-            .iter()
-            .zip(&texts)
-            .map(|(prefix, text)| text_string([prefix.as_bytes(), text.as_bytes()].concat().as_slice()))
-            .collect(),
-    })
+    }
 }
 
 /// The values of tokens, without the prefixes that stay in clear.
@@ -40,54 +56,77 @@ pub(super) fn values_of<'t>(job: &FieldCipher, tokens: &'t [Token<'_>]) -> Resul
     tokens.iter().enumerate().map(value).collect()
 }
 
-/// The JSON string of a sealed value behind the prefix that stays in clear.
-pub(super) fn sealed_string(prefix: &str, sealed: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut text = Vec::new();
+/// Appends the JSON string of a sealed value behind the prefix that stays in clear.
+pub(super) fn push_sealed_string(prefix: &str, sealed: &[u8], out: &mut Erased) {
+    let out = out.with_room(prefix.len() + text_len(sealed.len()) + QUOTES);
     // The text form has no character that JSON would escape; the prefix may.
-    push_string(prefix, &mut text);
-    text.pop();
-    push_sealed(sealed, &mut text);
-    text.push(b'"');
-    Zeroizing::new(text)
+    push_string(prefix, out);
+    out.pop();
+    push_sealed(sealed, out);
+    out.push(b'"');
 }
 
-/// The JSON string of a sealed text.
-pub(super) fn text_string(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut out = Vec::new();
-    push_string(&String::from_utf8_lossy(text), &mut out);
-    Zeroizing::new(out)
+/// Appends the JSON string of a text.
+pub(super) fn push_text(text: &str, out: &mut Erased) {
+    push_string(text, out.with_room(text.len() + QUOTES));
 }
 
-/// What is sealed in JSON strings, as JSON and as it was opened.
-pub(super) fn reveal(
+/// Appends the JSON string of a text behind its prefix.
+fn push_prefixed(prefix: &str, text: &str, out: &mut Erased) {
+    if prefix.is_empty() {
+        return push_text(text, out);
+    }
+    // Erased, as it may be what was protected.
+    let mut whole = Zeroizing::new(String::with_capacity(prefix.len() + text.len()));
+    whole.push_str(prefix);
+    whole.push_str(text);
+    push_text(&whole, out);
+}
+
+/// Values of a batch that were opened, by the row.
+pub(super) struct RevealedTexts<'t> {
+    prefixes: Vec<&'t str>,
+    revealed: Revealed,
+    one_line: bool,
+}
+
+/// Opens what is sealed in JSON strings.
+pub(super) fn reveal<'t>(
     job: &FieldCipher,
-    tokens: &[Token<'_>],
+    tokens: &'t [Token<'_>],
     rows: Option<&[&[u8]]>,
     one_line: bool,
-) -> Result<(Texts, Revealed), RowFailed> {
+) -> Result<RevealedTexts<'t>, RowFailed> {
     let texts = sealed_texts(tokens)?;
-    let opened = match job.reveal(&texts, rows)? {
-        Revealed::Opened(opened) => opened,
-        Revealed::Replaced(replaced) => {
-            let json = replaced.iter().map(|text| text_string(text.as_bytes())).collect();
-            return Ok((json, Revealed::Replaced(replaced)));
+    let revealed = job.reveal(&texts, rows)?;
+    let prefixes = texts.into_iter().map(|text| job.policy().split_prefix(text).0).collect();
+    Ok(RevealedTexts { prefixes, revealed, one_line })
+}
+
+impl RevealedTexts<'_> {
+    /// Values under an old key, and under a compromised one.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        self.revealed.counts()
+    }
+
+    /// Appends the JSON of a row.
+    pub(super) fn push(&self, row: usize, out: &mut Erased) -> Result<(), RowFailed> {
+        match &self.revealed {
+            Revealed::Opened(opened) => push_value(self.prefixes[row], &opened.value(row), self.one_line, out)
+                .map_err(|error| RowFailed { row, error }),
+            Revealed::Replaced(texts) => {
+                push_text(&texts[row], out);
+                Ok(())
+            }
         }
-    };
-    let json = texts.iter().enumerate().map(|(row, text)| {
-        let (prefix, _) = job.policy().split_prefix(text);
-        let mut out = Zeroizing::new(Vec::new());
-        push_value(prefix, &opened.value(row), one_line, &mut out).map_err(|error| RowFailed { row, error })?;
-        Ok(out)
-    });
-    let json = json.collect::<Result<_, RowFailed>>()?;
-    Ok((json, Revealed::Opened(opened)))
+    }
 }
 
 /// What the strings say; anything else is not sealed.
 pub(super) fn sealed_texts<'t>(tokens: &'t [Token<'_>]) -> Result<Vec<&'t str>, RowFailed> {
     let not_sealed = "the value is not sealed; plaintext is never passed through";
     let texts = tokens.iter().enumerate().map(|(row, token)| match token {
-        Token::String { text, .. } => Ok(text.as_str()),
+        Token::String { text, .. } => Ok(&**text),
         _ => Err(RowFailed::new(row, ErrorKind::Malformed, not_sealed)),
     });
     texts.collect()
@@ -153,15 +192,13 @@ pub(super) fn push_value(
     prefix: &str,
     value: &Value<'_>,
     one_line: bool,
-    out: &mut Vec<u8>,
+    out: &mut Erased,
 ) -> Result<(), DocumentError> {
     let text =
         value.to_text().ok_or_else(|| DocumentError::new(ErrorKind::InvalidInput, "the value has no JSON form"))?;
-    // Where it grows later, plaintext is left behind.
-    out.reserve(text.len() + 2);
     let is_number = |text: &str| matches!(Token::parse(text), Some(Token::Number(_)));
     match value.value_type() {
-        ValueType::Null => out.extend_from_slice(b"null"),
+        ValueType::Null => out.with_room(4).extend_from_slice(b"null"),
         // Sealed by somebody else, perhaps from a CSV cell: it must stay one value on one line.
         ValueType::Json if Token::parse(&text).is_none() || one_line && text.contains(['\n', '\r']) => {
             return Err(DocumentError::new(ErrorKind::InvalidInput, "the value is not JSON on one line"));
@@ -170,19 +207,18 @@ pub(super) fn push_value(
             return Err(DocumentError::new(ErrorKind::InvalidInput, "JSON has no such number"));
         }
         ValueType::Json | ValueType::Integer | ValueType::Decimal | ValueType::Float | ValueType::Boolean => {
-            out.extend_from_slice(text.as_bytes());
+            out.with_room(text.len()).extend_from_slice(text.as_bytes());
         }
-        _ if prefix.is_empty() => push_string(&text, out),
-        _ => push_string(&format!("{prefix}{text}"), out),
+        _ => push_prefixed(prefix, &text, out),
     }
     Ok(())
 }
 
 /// The text of a string, or the literal of a number.
-pub(super) fn scalar_text(token: Option<Token<'_>>) -> Option<Zeroizing<String>> {
+pub(super) fn scalar_text(token: Option<Token<'_>>) -> Option<Cow<'_, str>> {
     match token? {
-        Token::String { text, .. } => Some(Zeroizing::new(text)),
-        Token::Number(literal) => Some(Zeroizing::new(literal.to_owned())),
+        Token::String { text, .. } => Some(text),
+        Token::Number(literal) => Some(literal.into()),
         _ => None,
     }
 }

@@ -1,0 +1,209 @@
+//! What a stream costs beside ring that seals and opens the same chunks of 16 KiB where they are: 256 KiB at a time, in turns, in one thread. What either side
+//! reads and writes is the same.
+//!
+//! `--test` runs one small round and asserts nothing. `--assert` fails when the target is missed.
+
+use keyfold::testing::{FakeKms, block_on};
+use keyfold::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader};
+use keyfold::{FieldPolicy, KekAlias, Keyring, Kms, MemoryHighWater, StreamOpener, StreamSealer};
+use keyfold_benches::{Comparison, per_row};
+use keyfold_store::MemoryStore;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::io::{Read, Write, sink};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Most that a stream may cost, as a multiple of ring: 0.9 of its throughput (issue 9).
+const TARGET: f64 = 1.0 / 0.9;
+/// Chunks that are sealed at once.
+const BATCH: usize = 16;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let given = |name: &str| arguments.iter().any(|argument| argument == name);
+    let test = given("--test");
+    let mut compare = Comparison { rounds: if test { 1 } else { 101 }, failed: false };
+    let batches = if test { 2 } else { 64 };
+    let (sealer, opener) = handles();
+    println!("{:<34} {:>10} {:>10}   ratio (5th to 95th percentile)", "ns of CPU time per chunk", "keyfold", "ring");
+    in_place(&mut compare, &sealer, &opener, batches);
+    whole(&mut compare, &sealer, &opener, batches);
+    if given("--assert") && compare.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// ring with everything ready, and the nonces that a stream has.
+struct Bare(LessSafeKey);
+
+impl Bare {
+    fn new() -> Self {
+        Self(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("32 bytes")))
+    }
+
+    fn nonce(number: usize) -> Nonce {
+        let mut nonce = [9; 12];
+        nonce[4..].copy_from_slice(&(number as u64).to_be_bytes());
+        Nonce::assume_unique_for_key(nonce)
+    }
+
+    fn seal(&self, number: usize, chunk: &mut [u8]) {
+        let (body, tag) = chunk.split_at_mut(chunk.len() - 16);
+        let sealed = self.0.seal_in_place_separate_tag(Self::nonce(number), Aad::empty(), body).expect("short");
+        tag.copy_from_slice(sealed.as_ref());
+    }
+
+    fn open(&self, number: usize, chunk: &mut [u8]) {
+        self.0.open_in_place(Self::nonce(number), Aad::empty(), chunk).expect("just sealed");
+    }
+}
+
+/// Chunks that are in a buffer of the caller already.
+fn in_place(compare: &mut Comparison, sealer: &StreamSealer, opener: &StreamOpener, batches: usize) {
+    let bare = Bare::new();
+    let [mut ours, mut theirs] = [0, 1].map(|_| vec![1; BATCH * SEALED_CHUNK_LEN]);
+    let chunks = batches * BATCH;
+    compare.report(
+        "seal in place",
+        TARGET,
+        || {
+            per_row(chunks, || {
+                let mut stream = sealer.begin(None).expect("ready");
+                (0..batches).for_each(|_| stream.seal_in_place(black_box(&mut ours)).expect("whole chunks"));
+            })
+        },
+        || {
+            per_row(chunks, || {
+                for batch in 0..batches {
+                    let numbered = black_box(&mut theirs).chunks_mut(SEALED_CHUNK_LEN).zip(batch * BATCH..);
+                    numbered.for_each(|(chunk, number)| bare.seal(number, chunk));
+                }
+            })
+        },
+    );
+    let mut stream = sealer.begin(None).expect("ready");
+    let header = *stream.header();
+    let mut sealed = vec![1; chunks * SEALED_CHUNK_LEN];
+    stream.seal_in_place(&mut sealed).expect("whole chunks");
+    let mut bare_sealed = vec![1; chunks * SEALED_CHUNK_LEN];
+    bare_sealed.chunks_mut(SEALED_CHUNK_LEN).zip(0..).for_each(|(chunk, number)| bare.seal(number, chunk));
+    // Opening consumes what was sealed, so both sides open a copy that is made outside of the measured time.
+    let [mut ours, mut theirs] = [0, 1].map(|_| vec![0; chunks * SEALED_CHUNK_LEN]);
+    compare.report(
+        "open in place",
+        TARGET,
+        || {
+            ours.copy_from_slice(&sealed);
+            per_row(chunks, || {
+                let mut stream = opener.begin(&header, None).expect("loaded");
+                for batch in ours.chunks_mut(BATCH * SEALED_CHUNK_LEN) {
+                    stream.open_in_place(black_box(batch)).expect("just sealed");
+                }
+            })
+        },
+        || {
+            theirs.copy_from_slice(&bare_sealed);
+            per_row(chunks, || {
+                for (chunk, number) in black_box(&mut theirs).chunks_mut(SEALED_CHUNK_LEN).zip(0..) {
+                    bare.open(number, chunk);
+                }
+            })
+        },
+    );
+}
+
+/// From a reader to a writer, in memory: either side copies what it reads to where it is sealed.
+fn whole(compare: &mut Comparison, sealer: &StreamSealer, opener: &StreamOpener, batches: usize) {
+    let bare = Bare::new();
+    let chunks = batches * BATCH;
+    let one = NonZeroUsize::MIN;
+    let plaintext = vec![1; chunks * CHUNK_LEN];
+    let mut buffer = vec![0; BATCH * SEALED_CHUNK_LEN];
+    let seal_bare = |buffer: &mut Vec<u8>, out: &mut dyn Write| {
+        let (mut input, mut number) = (&plaintext[..], 0);
+        for _ in 0..batches {
+            for chunk in buffer.chunks_mut(SEALED_CHUNK_LEN) {
+                input.read_exact(&mut chunk[..CHUNK_LEN]).expect("it is there");
+                bare.seal(number, chunk);
+                number += 1;
+            }
+            out.write_all(buffer).expect("memory");
+        }
+    };
+    let mut bare_sealed = Vec::new();
+    seal_bare(&mut buffer, &mut bare_sealed);
+    compare.report(
+        "seal_all",
+        TARGET,
+        || {
+            let stream = sealer.begin(None).expect("ready");
+            per_row(chunks, || stream.seal_all(&mut &plaintext[..], &mut sink(), one, |_| Ok(())).expect("memory"))
+        },
+        || per_row(chunks, || seal_bare(&mut buffer, &mut sink())),
+    );
+    compare.report(
+        "StreamWriter",
+        TARGET,
+        || {
+            let mut writer = sealer.begin(None).expect("ready").into_writer(sink()).expect("memory");
+            per_row(chunks, || {
+                writer.write_all(&plaintext).expect("memory");
+                writer.finish().expect("memory")
+            })
+        },
+        || per_row(chunks, || seal_bare(&mut buffer, &mut sink())),
+    );
+    let mut sealed = Vec::new();
+    let stream = sealer.begin(None).expect("ready");
+    stream.seal_all(&mut &plaintext[..], &mut sealed, one, |_| Ok(())).expect("memory");
+    let header = StreamHeader::parse(&sealed).expect("just sealed");
+    let body = &sealed[STREAM_HEADER_LEN..];
+    let mut open_bare = || {
+        let mut input = &bare_sealed[..];
+        let mut number = 0;
+        for _ in 0..batches {
+            input.read_exact(&mut buffer).expect("it is there");
+            for chunk in buffer.chunks_mut(SEALED_CHUNK_LEN) {
+                bare.open(number, chunk);
+                sink().write_all(&chunk[..CHUNK_LEN]).expect("memory");
+                number += 1;
+            }
+        }
+    };
+    compare.report(
+        "open_all",
+        TARGET,
+        || {
+            let stream = opener.begin(&header, None).expect("loaded");
+            per_row(chunks, || stream.open_all(&mut &*body, &mut sink(), one, |_| Ok(())).expect("just sealed"))
+        },
+        || per_row(chunks, &mut open_bare),
+    );
+    let mut large = vec![0; 256 * 1024];
+    compare.report(
+        "StreamReader, by 256 KiB",
+        TARGET,
+        || {
+            let mut reader = opener.begin(&header, None).expect("loaded").into_reader(body);
+            per_row(chunks, || while reader.read(&mut large).expect("just sealed") > 0 {})
+        },
+        || per_row(chunks, &mut open_bare),
+    );
+}
+
+fn handles() -> (StreamSealer, StreamOpener) {
+    let kms: Arc<dyn Kms> = Arc::new(FakeKms::new());
+    let keks = BTreeMap::from([(KekAlias::new("bench").expect("an alias"), kms)]);
+    let (store, high_water) = (Arc::new(MemoryStore::new()), Arc::new(MemoryHighWater::default()));
+    let created = Keyring::create("bench", "bench", store.clone(), keks.clone(), high_water.clone());
+    let mut config = block_on(created).expect("an empty store takes a keyring").config;
+    config.policy.add(FieldPolicy::stream("image")).expect("a good field");
+    let ring = Keyring::open(config, store, keks, high_water).expect("it was just made");
+    let field = || ring.field("image").expect("of the policy");
+    let sealer = block_on(field().stream_sealer()).expect("it seals");
+    let opener = block_on(field().stream_opener()).expect("it opens");
+    let header = *sealer.begin(None).expect("ready").header();
+    block_on(opener.load_key(&header)).expect("its own key");
+    (sealer, opener)
+}

@@ -1,0 +1,167 @@
+//! Streams: data of any length that is sealed and opened piece by piece (FORMAT.md §19, DESIGN F23).
+//!
+//! Chunks are sealed and opened where they are: in the buffer of the caller, of an adapter, or of a thread. Nothing here waits.
+
+mod chunks;
+mod open;
+mod pump;
+mod range;
+mod read;
+mod seal;
+mod write;
+
+pub(crate) use chunks::{Chunks, binding, derive};
+pub use open::{OpeningStream, StreamOpener};
+pub use range::StreamRanges;
+pub use read::StreamReader;
+pub use seal::{SealingStream, StreamSealer};
+pub use write::StreamWriter;
+
+use crate::cache::Cached;
+use crate::context::BoundContext;
+use crate::error::{Error, ErrorKind, Result};
+use crate::field::used::Uses;
+use crate::keyring::{Keyring, Material, OpenKey};
+use crate::policy::FieldPolicy;
+use crate::wire::stream::STREAM_COMMITMENT_LEN;
+use crate::wire::{HEADER_LEN, STREAM_SALT_LEN};
+use std::sync::Arc;
+
+/// What all streams of a handle are bound to.
+pub(crate) struct Bound {
+    pub(crate) ring: Keyring,
+    pub(crate) policy: Arc<FieldPolicy>,
+    pub(crate) context: BoundContext,
+    pub(crate) uses: Uses,
+}
+
+impl Bound {
+    /// The key, base nonce and commitment of one stream.
+    fn derive(
+        &self,
+        key: &OpenKey,
+        head: &[u8; HEADER_LEN],
+        salt: &[u8; STREAM_SALT_LEN],
+        row: Option<&[u8]>,
+    ) -> Result<(Chunks, [u8; STREAM_COMMITMENT_LEN])> {
+        let Material::Data { stream, .. } = &key.material else { return Err(crate::field::WRONG_CLASS) };
+        let binding = self.context.of_row(row, |context| binding(head, &self.policy.name, context))??;
+        Ok(Chunks::new(&derive(stream, salt, &binding)))
+    }
+}
+
+/// The key of a stream that is under way: asked before each call whether it still may be used, since a stream can take longer than a lease.
+struct Held {
+    bound: Arc<Bound>,
+    key: Arc<OpenKey>,
+    /// Why a call failed: so does every one that follows.
+    failed: Option<Error>,
+}
+
+impl Held {
+    /// Refuses what would not be sealed or opened now.
+    fn check(&self) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.bound.ring.check_open()?;
+        self.key.check_usable(self.bound.ring.time())
+    }
+
+    /// Does `work` if the key may be used.
+    fn with<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = self.check().and_then(|()| work());
+        done.map_err(|error| self.fail(error))
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        // A lease that ran out can be renewed; nothing else gets better.
+        if self.failed.is_none() && error.kind() != ErrorKind::DeadlineExceeded {
+            self.failed = Some(error.clone());
+            self.bound.uses.count_failure(error.kind());
+        }
+        error
+    }
+
+    fn needs_renewal(&self) -> bool {
+        self.key.needs_renewal(self.bound.ring.time())
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        if self.needs_renewal() {
+            let renewed = Box::pin(self.bound.ring.renew_held(&self.key)).await;
+            self.key = renewed.map_err(|error| self.bound.uses.failed(error))?;
+        }
+        Ok(())
+    }
+}
+
+/// How far [`SealingStream::seal_all`] or [`OpeningStream::open_all`] is. Stopping the work is up to the error that the caller returns.
+pub struct StreamProgress<'a> {
+    held: &'a mut Held,
+    read: u64,
+}
+
+impl<'a> StreamProgress<'a> {
+    const fn new(held: &'a mut Held, read: u64) -> Self {
+        Self { held, read }
+    }
+
+    /// Bytes of input that were read, the header not counted.
+    #[must_use]
+    pub const fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Whether [`renew`](Self::renew) has something to do.
+    #[must_use]
+    pub fn needs_renewal(&self) -> bool {
+        self.held.needs_renewal()
+    }
+
+    /// Has the key of the stream confirmed when that is due: see [`SealingStream::renew`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`SealingStream::renew`].
+    pub async fn renew(&mut self) -> Result<()> {
+        self.held.renew().await
+    }
+}
+
+/// An error as the traits of `std::io` carry it: [`std::io::Error::get_ref`] gives it back.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::InvalidInput | ErrorKind::LimitExceeded => std::io::ErrorKind::InvalidInput,
+            ErrorKind::Malformed | ErrorKind::DecryptionFailed => std::io::ErrorKind::InvalidData,
+            _ => std::io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// The error inside of an error of `std::io`, or one of kind [`Io`](ErrorKind::Io) around it.
+fn from_io(error: std::io::Error, why: &'static str) -> Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(inner) => inner.clone(),
+        None => Error::new(ErrorKind::Io, why).with_source(error),
+    }
+}
+
+const UNREADABLE: &str = "the input of a stream cannot be read";
+const UNWRITABLE: &str = "the output of a stream cannot be written";
+
+/// Fills `buffer` from the front as far as there is input, and says how far.
+fn read_full(input: &mut impl std::io::Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

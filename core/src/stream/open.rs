@@ -1,0 +1,326 @@
+//! Opening streams.
+
+use super::chunks::{check_last, check_whole, opened_parts};
+use super::{Bound, Chunks, Held, StreamProgress, StreamRanges, StreamReader, pump};
+use crate::audit::Use;
+use crate::cache::Cached;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keyring::{CurrentKey, OpenKey};
+use crate::policy::FieldPolicy;
+use crate::store::Slot;
+use crate::wire::stream::CUT;
+use crate::wire::{CHUNK_LEN, KeyId, SEALED_CHUNK_LEN, StreamHeader, TAG_LEN};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, Write};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+/// Opens streams of one field under one scope and context. Cannot seal; shared freely between threads.
+pub struct StreamOpener {
+    bound: Arc<Bound>,
+    slot: Slot,
+    current: Arc<CurrentKey>,
+    /// The keys that were loaded. Replaced as a whole, so that readers on many threads never meet.
+    held: ArcSwap<BTreeMap<KeyId, Arc<OpenKey>>>,
+}
+
+impl StreamOpener {
+    pub(crate) fn new(bound: Bound, slot: Slot, current: Arc<CurrentKey>) -> Self {
+        Self { bound: Arc::new(bound), slot, current, held: ArcSwap::default() }
+    }
+
+    /// The policy of the field.
+    #[must_use]
+    pub fn policy(&self) -> &FieldPolicy {
+        &self.bound.policy
+    }
+
+    /// Acquires the key of the stream with this header unless the handle holds it, and has it renewed when that is due. Costs a few loads
+    /// when there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey), [`WrongScope`](ErrorKind::WrongScope),
+    ///   [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState), [`Kms`](ErrorKind::Kms),
+    ///   [`Store`](ErrorKind::Store), [`Closed`](ErrorKind::Closed).
+    pub async fn load_key(&self, header: &StreamHeader) -> Result<()> {
+        self.load(header.key_id()).await.map_err(|error| self.bound.uses.failed(error))
+    }
+
+    async fn load(&self, key_id: KeyId) -> Result<()> {
+        let (ring, now) = (&self.bound.ring, self.bound.ring.time());
+        if self.current.needs_renewal(now) {
+            Box::pin(ring.look_at_newest(&self.current)).await;
+        }
+        let held = self.held.load().get(&key_id).cloned();
+        let key = match held {
+            Some(key) if !key.needs_renewal(now) => return Ok(()),
+            Some(key) => Box::pin(ring.renew_held(&key)).await?,
+            None => Box::pin(ring.acquire(key_id, self.slot)).await?,
+        };
+        self.held.rcu(|held| {
+            let mut held = BTreeMap::clone(held);
+            held.insert(key_id, key.clone());
+            held
+        });
+        Ok(())
+    }
+
+    /// Whether `header` names the key that seals, as [`load_key`](Self::load_key) last saw it. What a header claims is not authenticated.
+    #[must_use]
+    pub fn is_current(&self, header: &StreamHeader) -> bool {
+        self.current.key_id() == Some(header.key_id())
+    }
+
+    /// Begins to open the stream with this header. Its key must be held. A header that opens is of a stream that was sealed for this field,
+    /// context and row; what follows it is verified piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey), [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): as for
+    ///   [`Decryptor::decrypt`](crate::Decryptor::decrypt); [`load_key`](Self::load_key) sees to both.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput), [`LimitExceeded`](ErrorKind::LimitExceeded): row binding missing, not wanted or too long.
+    /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): another field, context or row, or the header was changed.
+    pub fn begin(&self, header: &StreamHeader, row: Option<&[u8]>) -> Result<OpeningStream> {
+        self.try_begin(header, row).map_err(|error| self.bound.uses.failed(error))
+    }
+
+    fn try_begin(&self, header: &StreamHeader, row: Option<&[u8]>) -> Result<OpeningStream> {
+        self.bound.ring.check_open()?;
+        let key = self.held.load().get(&header.key_id()).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::NoMatchingKey, "the handle does not hold the key: call load_key first")
+                .with_detail(header.key_id().to_string())
+        })?;
+        key.check_usable(self.bound.ring.time())?;
+        let (chunks, commitment) = self.bound.derive(&key, header.head(), header.salt(), row)?;
+        if !bool::from(commitment.ct_eq(header.commitment())) {
+            return Err(ErrorKind::DecryptionFailed.into());
+        }
+        self.bound.uses.count(key.key_id, Use::Opened, 1);
+        let held = Held { bound: self.bound.clone(), key, failed: None };
+        Ok(OpeningStream { held, chunks, next: 0, pending: Vec::with_capacity(SEALED_CHUNK_LEN) })
+    }
+}
+
+impl core::fmt::Debug for StreamOpener {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("StreamOpener").field("field", &self.bound.policy.name).finish_non_exhaustive()
+    }
+}
+
+/// A stream that is being opened: takes what follows its header, in order, and gives out verified plaintext.
+///
+/// What was given out is where it was put, but whether it is all of it shows at the end: only if [`finish`](Self::finish) succeeds is the
+/// stream complete. Act on nothing that must be whole before that.
+pub struct OpeningStream {
+    pub(super) held: Held,
+    pub(super) chunks: Chunks,
+    /// Number of the next chunk.
+    pub(super) next: u64,
+    /// What was given of a chunk that is not full, sealed.
+    pending: Vec<u8>,
+}
+
+impl OpeningStream {
+    /// Whether the key is compromised: whoever has it can have made the stream.
+    #[must_use]
+    pub fn is_compromised(&self) -> bool {
+        self.held.key.is_compromised()
+    }
+
+    /// Whether [`renew`](Self::renew) has something to do.
+    #[must_use]
+    pub fn needs_renewal(&self) -> bool {
+        self.held.needs_renewal()
+    }
+
+    /// Has the key of the stream confirmed when that is due. A stream that takes longer than the
+    /// [`CachePolicy`](crate::CachePolicy) lets a key be used awaits this now and then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`StreamOpener::load_key`].
+    pub async fn renew(&mut self) -> Result<()> {
+        self.held.renew().await
+    }
+
+    /// Appends the plaintext of the chunks that `sealed` completes to `out`, and keeps the rest for the next call.
+    ///
+    /// # Errors
+    ///
+    /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): a chunk was changed, moved, repeated or left out.
+    /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more chunks than a stream has.
+    /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): the key has been held for as long as the cache policy allows;
+    ///   [`renew`](Self::renew) and repeat. A key that was revoked gives the error that revoked it.
+    /// - [`Closed`](ErrorKind::Closed): after [`Keyring::close`](crate::Keyring::close).
+    ///
+    /// Nothing of `sealed` was taken, `out` is as before, and the plaintext of this call has been erased. But for `DeadlineExceeded` every
+    /// later call fails as well.
+    pub fn update(&mut self, sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let whole = (self.pending.len() + sealed.len()) / SEALED_CHUNK_LEN;
+        if whole == 0 {
+            self.held.with(|| Ok(()))?;
+            self.pending.extend_from_slice(sealed);
+            return Ok(());
+        }
+        let start = out.len();
+        out.reserve(whole * CHUNK_LEN + TAG_LEN);
+        let (first, rest) = sealed.split_at(SEALED_CHUNK_LEN - self.pending.len());
+        let (full, rest) = rest.split_at((whole - 1) * SEALED_CHUNK_LEN);
+        let (keys, pending, mut next) = (&self.chunks, &self.pending, self.next);
+        let opened = self.held.with(|| {
+            let mut at = start;
+            out.extend_from_slice(pending);
+            for part in core::iter::once(first).chain(full.chunks_exact(SEALED_CHUNK_LEN)) {
+                // The tag of each chunk makes room for the next one.
+                out.extend_from_slice(part);
+                keys.open(next, &mut out[at..])?;
+                at += CHUNK_LEN;
+                out.truncate(at);
+                next += 1;
+            }
+            Ok(())
+        });
+        opened.inspect_err(|_| {
+            out[start..].zeroize();
+            out.truncate(start);
+        })?;
+        self.next = next;
+        self.pending.clear();
+        self.pending.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Appends the plaintext of the last chunk to `out`: now it is known that the stream is complete.
+    ///
+    /// # Errors
+    ///
+    /// - [`Malformed`](ErrorKind::Malformed): the stream was cut, or never finished. Of all that was given out, none is missing before
+    ///   where it ends.
+    /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): cut within a chunk, lengthened, or the last chunk was changed.
+    /// - The others of [`update`](Self::update).
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<()> {
+        let start = out.len();
+        let pending = core::mem::take(&mut self.pending);
+        if pending.len() < TAG_LEN {
+            return Err(self.held.fail(CUT));
+        }
+        out.extend_from_slice(&pending);
+        if let Err(error) = self.open(&mut out[start..]) {
+            out.truncate(start);
+            return Err(error);
+        }
+        out.truncate(out.len() - TAG_LEN);
+        Ok(())
+    }
+
+    /// Opens whole chunks where they are, without copying: `buffer` has a multiple of 16,400 bytes. The plaintext of each takes the first
+    /// 16,384 of its bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`update`](Self::update), and [`InvalidInput`](ErrorKind::InvalidInput): another length, or [`update`](Self::update) was called
+    /// before and holds back a part of a chunk. Of a chunk that does not open
+    /// nothing is left: all of `buffer` has been erased. After any other error it is as before.
+    pub fn open_in_place(&mut self, buffer: &mut [u8]) -> Result<()> {
+        check_whole(buffer)?;
+        self.check_nothing_pending()?;
+        self.open(buffer)
+    }
+
+    /// Opens the last chunk where it is: 16 to 16,399 bytes, of which the plaintext takes all but the last 16. Now it is known that the
+    /// stream is complete.
+    ///
+    /// # Errors
+    ///
+    /// As for [`finish`](Self::finish) and [`open_in_place`](Self::open_in_place).
+    pub fn finish_in_place(mut self, chunk: &mut [u8]) -> Result<()> {
+        self.check_nothing_pending()?;
+        if chunk.len() < TAG_LEN {
+            return Err(self.held.fail(CUT));
+        }
+        check_last(chunk)?;
+        self.open(chunk)
+    }
+
+    /// A reader of the plaintext, from the front to the end. `input` stands behind the header.
+    #[must_use]
+    pub fn into_reader<R: Read>(self, input: R) -> StreamReader<R> {
+        StreamReader::new(self, input)
+    }
+
+    /// A reader of any part of the plaintext. `input` stands behind the header.
+    ///
+    /// # Errors
+    ///
+    /// Those of `input`, when it is asked where it stands.
+    pub fn into_ranges<R: Read + Seek>(self, input: R) -> std::io::Result<StreamRanges<R>> {
+        StreamRanges::new(self, input)
+    }
+
+    /// Opens everything that `input`, which stands behind the header, has, and writes the plaintext to `output`; returns its bytes.
+    ///
+    /// `threads` open at once, while the calling thread reads and writes in order; with one, that is the calling thread. Memory: 512 KiB per
+    /// thread, however long the stream is. `progress` is called after each 256 KiB that were read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`update`](Self::update) and [`finish`](Self::finish), those of `progress`, and [`Io`](ErrorKind::Io): `input` or `output`
+    /// failed. What was written was verified, but is not all.
+    pub fn open_all(
+        mut self,
+        input: &mut impl Read,
+        output: &mut impl Write,
+        threads: NonZeroUsize,
+        mut progress: impl FnMut(&mut StreamProgress<'_>) -> Result<()>,
+    ) -> Result<u64> {
+        if self.next > 0 || !self.pending.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidInput, "the stream has begun: open_all opens all of it"));
+        }
+        let (chunks, held, mut read, mut written) = (&self.chunks, &mut self.held, 0, 0);
+        let pumped = pump::run(
+            threads,
+            |batch| {
+                held.check()?;
+                read += batch.read_sealed(input)?;
+                progress(&mut StreamProgress::new(held, read))
+            },
+            |batch| chunks.open(batch.first(), batch.bytes_mut()),
+            |batch| {
+                opened_parts(batch.bytes()).try_for_each(|part| {
+                    written += part.len() as u64;
+                    pump::put(output, part)
+                })
+            },
+        );
+        pumped.map_err(|error| self.held.fail(error))?;
+        Ok(written)
+    }
+
+    /// Opens the next chunks where they are.
+    pub(super) fn open(&mut self, buffer: &mut [u8]) -> Result<()> {
+        let (keys, next) = (&self.chunks, self.next);
+        self.held.with(|| keys.open(next, buffer))?;
+        self.next += buffer.len().div_ceil(SEALED_CHUNK_LEN) as u64;
+        Ok(())
+    }
+
+    fn check_nothing_pending(&self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the stream holds back a part of a chunk, which only update and finish open",
+        ))
+    }
+}
+
+impl core::fmt::Debug for OpeningStream {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("OpeningStream").field("chunks", &self.next).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,647 @@
+//! Streams of suite 04: what every kind of reader makes of what an attacker makes of them (FORMAT.md §19, DESIGN F23).
+
+use crate::common::cache::Process;
+use crate::common::lab::*;
+use crate::common::{block_on, refused};
+use keyfold::wire::{
+    CHUNK_LEN, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader, Suite, opened_stream_len, sealed_stream_len,
+};
+use keyfold::{
+    Context, Error, ErrorKind, FieldPolicy, KeyState, Keyring, KeyringConfig, OpeningStream, Policy, Result, Rotated,
+    RotationPolicy, SealingStream, StreamRanges, ValueType,
+};
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+const CHUNK: usize = CHUNK_LEN;
+/// Around all the lengths at which something changes.
+const LENGTHS: [usize; 9] = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 16 * CHUNK, 16 * CHUNK + 5, 70 * CHUNK - 1];
+
+/// The fields `image` and `film`, and `scan`, which is bound to its row.
+fn config(lab: &Lab) -> KeyringConfig {
+    let mut policy = policy();
+    for name in ["image", "film"] {
+        policy.add(FieldPolicy::stream(name)).unwrap();
+    }
+    let row_binding = bound("scan").row_binding;
+    policy.add(FieldPolicy { row_binding, ..FieldPolicy::stream("scan") }).unwrap();
+    KeyringConfig { policy, ..lab.config.clone() }
+}
+
+fn context(tenant: &str) -> Context {
+    Context::new().with("tenant", tenant).unwrap()
+}
+
+fn begin(ring: &Keyring, field: &str, row: Option<&str>) -> Result<SealingStream> {
+    block_on(ring.field(field)?.context(context("t1")).stream_sealer())?.begin(row.map(str::as_bytes))
+}
+
+fn begin_to_open(ring: &Keyring, field: &str, tenant: &str, row: Option<&str>, sealed: &[u8]) -> Result<OpeningStream> {
+    let opener = block_on(ring.field(field)?.context(context(tenant)).stream_opener())?;
+    let header = StreamHeader::parse(sealed)?;
+    block_on(opener.load_key(&header))?;
+    opener.begin(&header, row.map(str::as_bytes))
+}
+
+/// Bytes that differ wherever chunks could be mistaken for each other.
+fn plaintext(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i / CHUNK * 37 + i % 251) as u8).collect()
+}
+
+fn threads(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+fn seal_bytes(ring: &Keyring, plaintext: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let stream = begin(ring, "image", None).unwrap();
+    let sealed = stream.seal_all(&mut &*plaintext, &mut out, threads(1), |_| Ok(())).unwrap();
+    assert_eq!(sealed, plaintext.len() as u64);
+    out
+}
+
+fn unwrapped(error: &io::Error) -> Error {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).expect("an error of ours").clone()
+}
+
+/// What was released, and how it ended.
+type Outcome = (Vec<u8>, Result<()>);
+
+/// Reads by `read` until it ends.
+fn drain(reader: &mut impl Read, size: usize) -> Outcome {
+    let (mut out, mut buffer) = (Vec::new(), vec![0; size]);
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return (out, Ok(())),
+            Ok(n) => out.extend_from_slice(&buffer[..n]),
+            Err(error) => {
+                let first = unwrapped(&error);
+                // It keeps failing.
+                assert_eq!(unwrapped(&reader.read(&mut buffer).unwrap_err()).kind(), first.kind());
+                return (out, Err(first));
+            }
+        }
+    }
+}
+
+/// Opens in every way that there is; all must agree about the end, and release nothing but a start of `expected`.
+fn open_every_way(begin: impl Fn() -> Result<OpeningStream>, sealed: &[u8], expected: &[u8]) -> Result<()> {
+    let chunks = sealed.get(STREAM_HEADER_LEN..).unwrap_or_default();
+    let mut outcomes: Vec<(String, Outcome)> = Vec::new();
+    for piece in [1000, SEALED_CHUNK_LEN, 100_000] {
+        let (mut stream, mut out) = (begin()?, Vec::new());
+        let updated = chunks.chunks(piece).try_for_each(|piece| stream.update(piece, &mut out));
+        let ended = updated.and_then(|()| stream.finish(&mut out));
+        outcomes.push((format!("pushed by {piece}"), (out, ended)));
+    }
+    for size in [7777, SEALED_CHUNK_LEN - 1, SEALED_CHUNK_LEN, 50_000] {
+        outcomes.push((format!("read by {size}"), drain(&mut begin()?.into_reader(chunks), size)));
+    }
+    outcomes.push(("ranges".to_owned(), drain(&mut begin()?.into_ranges(Cursor::new(chunks)).unwrap(), 10_000)));
+    for n in [1, 2, 5] {
+        let mut out = Vec::new();
+        let opened = begin()?.open_all(&mut &*chunks, &mut out, threads(n), |_| Ok(()));
+        if let Ok(written) = opened {
+            assert_eq!(written, out.len() as u64);
+        }
+        outcomes.push((format!("{n} threads"), (out, opened.map(drop))));
+    }
+    let ended = outcomes[0].1.1.clone();
+    for (how, (released, outcome)) in outcomes {
+        assert_eq!(outcome.as_ref().err().map(Error::kind), ended.as_ref().err().map(Error::kind), "{how}");
+        assert!(expected.starts_with(&released), "{how} released what was not sealed there");
+        if outcome.is_ok() {
+            assert!(released == expected, "{how}: complete, but for {} of {}", released.len(), expected.len());
+        }
+    }
+    ended
+}
+
+#[test]
+fn every_length_is_sealed_and_opened_in_every_way() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    for len in LENGTHS {
+        let plaintext = plaintext(len);
+        let expected_len = sealed_stream_len(len as u64).unwrap();
+        let mut all = vec![seal_bytes(&ring, &plaintext)];
+        for n in [2, 5] {
+            let (stream, mut out) = (begin(&ring, "image", None).unwrap(), Vec::new());
+            stream.seal_all(&mut &*plaintext, &mut out, threads(n), |_| Ok(())).unwrap();
+            all.push(out);
+        }
+        for piece in [1000, CHUNK, 100_000] {
+            let mut stream = begin(&ring, "image", None).unwrap();
+            let mut out = stream.header().as_bytes().to_vec();
+            plaintext.chunks(piece).for_each(|piece| stream.update(piece, &mut out).unwrap());
+            stream.finish(&mut out).unwrap();
+            all.push(out);
+            let mut writer = begin(&ring, "image", None).unwrap().into_writer(Vec::new()).unwrap();
+            plaintext.chunks(piece).for_each(|piece| writer.write_all(piece).unwrap());
+            all.push(writer.finish().unwrap());
+        }
+        let mut in_place = begin(&ring, "image", None).unwrap();
+        let mut out = in_place.header().as_bytes().to_vec();
+        let (full, last) = plaintext.as_chunks::<CHUNK>();
+        let mut buffer: Vec<u8> = full.iter().flat_map(|chunk| [&chunk[..], &[0; 16]].concat()).collect();
+        in_place.seal_in_place(&mut buffer).unwrap();
+        let mut last = [last, &[0; 16]].concat();
+        in_place.finish_in_place(&mut last).unwrap();
+        all.push([&out[..], &buffer, &last].concat());
+        out.clear();
+        for sealed in all {
+            assert_eq!(sealed.len() as u64, expected_len);
+            assert_eq!(opened_stream_len(expected_len).unwrap(), len as u64);
+            open_every_way(|| begin_to_open(&ring, "image", "t1", None, &sealed), &sealed, &plaintext).unwrap();
+        }
+        // In place.
+        let sealed = seal_bytes(&ring, &plaintext);
+        let mut stream = begin_to_open(&ring, "image", "t1", None, &sealed).unwrap();
+        let mut buffer = sealed[STREAM_HEADER_LEN..].to_vec();
+        let whole = buffer.len() / SEALED_CHUNK_LEN * SEALED_CHUNK_LEN;
+        let (full, last) = buffer.split_at_mut(whole);
+        stream.open_in_place(full).unwrap();
+        stream.finish_in_place(last).unwrap();
+        let opened = buffer.chunks(SEALED_CHUNK_LEN).flat_map(|chunk| &chunk[..chunk.len() - 16]);
+        assert!(opened.eq(&plaintext));
+    }
+}
+
+/// Three full chunks and a short one of two streams of one key, and what can be made of them.
+#[test]
+fn chunks_stay_where_they_were_put() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let plaintext = plaintext(3 * CHUNK + 100);
+    let [one, other] = [0, 1].map(|_| seal_bytes(&ring, &plaintext));
+    let parts = |sealed: &[u8]| -> Vec<Vec<u8>> {
+        sealed[STREAM_HEADER_LEN..].chunks(SEALED_CHUNK_LEN).map(<[u8]>::to_vec).collect()
+    };
+    let ([a, b, c, d], theirs): ([Vec<u8>; 4], _) = (parts(&one).try_into().unwrap(), parts(&other));
+    let check = |what: &str, chunks: &[&[u8]], expected: Option<ErrorKind>| {
+        let sealed = [&one[..STREAM_HEADER_LEN], &chunks.concat()].concat();
+        let opened = open_every_way(|| begin_to_open(&ring, "image", "t1", None, &sealed), &sealed, &plaintext);
+        assert_eq!(opened.err().map(|error| error.kind()), expected, "{what}");
+    };
+    let (failed, cut) = (Some(ErrorKind::DecryptionFailed), Some(ErrorKind::Malformed));
+    check("unchanged", &[&a, &b, &c, &d], None);
+    for (n, left) in [&[][..], &[&a[..]], &[&a, &b], &[&a, &b, &c]].into_iter().enumerate() {
+        check(&format!("cut behind chunk {n}"), left, cut);
+    }
+    for left in 0..16 {
+        check("cut to less than a tag", &[&a, &b[..left]], cut);
+        check("cut to less than a tag", &[&a, &b, &c, &d[..left]], cut);
+    }
+    for left in [16, 17, 100, SEALED_CHUNK_LEN - 1] {
+        check("cut within a chunk", &[&a, &b[..left]], failed);
+    }
+    check("the last one cut", &[&a, &b, &c, &d[..115]], failed);
+    check("exchanged", &[&b, &a, &c, &d], failed);
+    check("exchanged", &[&a, &c, &b, &d], failed);
+    check("repeated", &[&a, &a, &b, &c, &d], failed);
+    check("repeated in the place of the next", &[&a, &b, &b, &d], failed);
+    check("left out", &[&a, &c, &d], failed);
+    check("the first left out", &[&b, &c, &d], failed);
+    check("the last one too early", &[&a, &b, &d], failed);
+    check("bytes added", &[&a, &b, &c, &d, b"x"], failed);
+    check("a chunk added", &[&a, &b, &c, &d, &a], failed);
+    check("the last one twice", &[&a, &b, &c, &d, &d], failed);
+    for i in 0..4 {
+        let ours = [&a, &b, &c, &d];
+        let spliced: Vec<&[u8]> = (0..4).map(|j| if i == j { &theirs[j][..] } else { ours[j] }).collect();
+        check(&format!("chunk {i} of another stream of the key"), &spliced, failed);
+    }
+    let rest: Vec<&[u8]> = [&a[..]].into_iter().chain(theirs[1..].iter().map(|chunk| &chunk[..])).collect();
+    check("the rest of another stream", &rest, failed);
+}
+
+#[test]
+fn every_bit_flip_and_every_truncation_is_refused() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let plaintext = plaintext(40);
+    let sealed = seal_bytes(&ring, &plaintext);
+    let open = |sealed: &[u8]| {
+        open_every_way(|| begin_to_open(&ring, "image", "t1", None, sealed), sealed, &plaintext).map_err(|e| e.kind())
+    };
+    assert_eq!(open(&sealed), Ok(()));
+    for bit in 0..sealed.len() * 8 {
+        let mut flipped = sealed.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let expected = match bit / 8 {
+            0 => ErrorKind::Malformed,
+            1 | 26 => ErrorKind::Unsupported,
+            2..26 => ErrorKind::NoMatchingKey,
+            _ => ErrorKind::DecryptionFailed,
+        };
+        assert_eq!(open(&flipped), Err(expected), "bit {bit}");
+    }
+    for len in 0..sealed.len() {
+        let expected = if len < STREAM_HEADER_LEN + 16 { ErrorKind::Malformed } else { ErrorKind::DecryptionFailed };
+        assert_eq!(open(&sealed[..len]), Err(expected), "{len} bytes");
+    }
+}
+
+#[test]
+fn field_context_row_and_scope_are_bound() {
+    let lab = Lab::new();
+    lab.add_scope("clinic", 20);
+    lab.add_scope("other-clinic", 21);
+    let ring = lab.process_with(config(&lab));
+    let sealed = seal_bytes(&ring, b"x");
+    let kind = |field, tenant, row, sealed: &[u8]| refused(begin_to_open(&ring, field, tenant, row, sealed), field);
+    assert_eq!(kind("film", "t1", None, &sealed), ErrorKind::DecryptionFailed);
+    assert_eq!(kind("image", "t2", None, &sealed), ErrorKind::DecryptionFailed);
+    assert_eq!(kind("image", "t1", Some("r"), &sealed), ErrorKind::InvalidInput);
+    assert_eq!(kind("scan", "t1", Some("r"), &sealed), ErrorKind::DecryptionFailed);
+    assert_eq!(refused(begin(&ring, "scan", None), "no row"), ErrorKind::InvalidInput);
+    assert_eq!(refused(begin(&ring, "scan", Some("")), "an empty row"), ErrorKind::InvalidInput);
+    assert_eq!(refused(begin(&ring, "scan", Some(&"r".repeat(4096))), "a long row"), ErrorKind::LimitExceeded);
+    let mut scan = begin(&ring, "scan", Some("row-1")).unwrap().into_writer(Vec::new()).unwrap();
+    scan.write_all(b"x").unwrap();
+    let scan = scan.finish().unwrap();
+    assert_eq!(kind("scan", "t1", Some("row-2"), &scan), ErrorKind::DecryptionFailed);
+    assert_eq!(kind("scan", "t1", None, &scan), ErrorKind::InvalidInput);
+    let opened = || begin_to_open(&ring, "scan", "t1", Some("row-1"), &scan);
+    open_every_way(opened, &scan, b"x").unwrap();
+    // Another scope's key is refused before it is used, and a scope is made by sealing only.
+    let field = |scope: &str| ring.field("image").unwrap().scope(scope);
+    let mut stream = block_on(field("clinic").stream_sealer()).unwrap().begin(None).unwrap();
+    let header = *stream.header();
+    stream.update(b"x", &mut Vec::new()).unwrap();
+    let opener = block_on(field("other-clinic").stream_opener()).unwrap();
+    assert_eq!(refused(block_on(opener.load_key(&header)), "another scope"), ErrorKind::WrongScope);
+    assert_eq!(refused(opener.begin(&header, None), "not loaded"), ErrorKind::NoMatchingKey);
+    assert_eq!(refused(block_on(field("new").stream_opener()), "no such scope"), ErrorKind::NoMatchingKey);
+}
+
+#[test]
+fn a_field_is_of_values_or_of_streams() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let field = |name| ring.field(name).unwrap();
+    assert_eq!(refused(encryptor(&ring, "image", None), "values"), ErrorKind::PolicyRefused);
+    assert_eq!(refused(decryptor(&ring, "image", None), "values"), ErrorKind::PolicyRefused);
+    assert_eq!(refused(block_on(field("plain").stream_sealer()), "a stream"), ErrorKind::PolicyRefused);
+    assert_eq!(refused(block_on(field("plain").stream_opener()), "a stream"), ErrorKind::PolicyRefused);
+    let sealed = seal_bytes(&ring, b"x");
+    let value = decryptor(&ring, "plain", None).unwrap().decrypt(&sealed, None);
+    assert_eq!(refused(value, "a stream as a value"), ErrorKind::Unsupported);
+    assert_eq!(
+        refused(StreamHeader::parse(&seal(&ring, None, &"x".repeat(99)).unwrap()), "a value as a stream"),
+        ErrorKind::Unsupported
+    );
+    let mut text = Vec::new();
+    assert_eq!(refused(keyfold::wire::push_text(&sealed, &mut text), "a text form"), ErrorKind::Unsupported);
+    let check = |field: FieldPolicy| Policy::new().add(field).map_err(|error: Error| error.kind());
+    let stream = FieldPolicy::stream("f");
+    assert_eq!(check(FieldPolicy { value_type: Some(ValueType::Bytes), ..stream.clone() }), Ok(()));
+    for wrong in [
+        FieldPolicy { accepted_suites: vec![Suite::Stream, Suite::Field], ..stream.clone() },
+        FieldPolicy { accepted_suites: vec![Suite::Stream], ..FieldPolicy::randomized("f") },
+        FieldPolicy { value_type: Some(ValueType::Text), ..stream.clone() },
+        FieldPolicy { columns: vec!["a".into()], ..stream.clone() },
+        FieldPolicy { paths: vec!["$.a".into()], ..stream.clone() },
+        FieldPolicy { unlinkable: true, ..stream.clone() },
+        FieldPolicy { padding: keyfold::Padding::Padme, ..stream.clone() },
+        FieldPolicy { optional: true, ..stream.clone() },
+    ] {
+        assert_eq!(check(wrong), Err(ErrorKind::Configuration));
+    }
+    let required = FieldPolicy { required_context: ["tenant".into()].into(), ..stream };
+    let mut policy = Policy::new();
+    policy.add(required).unwrap();
+    let ring = lab.process_with(KeyringConfig { policy, ..lab.config.clone() });
+    assert_eq!(refused(block_on(ring.field("f").unwrap().stream_sealer()), "no context"), ErrorKind::PolicyRefused);
+}
+
+/// Counts the bytes that are read of it.
+struct Counting<'a>(Cursor<&'a [u8]>, &'a Cell<usize>);
+
+impl Read for Counting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        self.1.set(self.1.get() + n);
+        Ok(n)
+    }
+}
+
+impl Seek for Counting<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+#[test]
+fn a_range_costs_its_chunks_and_does_not_prove_the_length() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let plaintext = plaintext(1000 * CHUNK + 7);
+    let sealed = seal_bytes(&ring, &plaintext);
+    let read = Cell::new(0);
+    let ranges = |sealed: &'static [u8], read: &'static Cell<usize>| {
+        let stream = begin_to_open(&ring, "image", "t1", None, sealed).unwrap();
+        let mut input = Counting(Cursor::new(sealed), read);
+        input.seek(SeekFrom::Start(STREAM_HEADER_LEN as u64)).unwrap();
+        stream.into_ranges(input).unwrap()
+    };
+    let (sealed, read): (&'static [u8], &'static Cell<usize>) = (sealed.leak(), Box::leak(Box::new(read)));
+    let byte_at = |ranges: &mut StreamRanges<_>, at: u64| {
+        let mut byte = [0];
+        ranges.seek(SeekFrom::Start(at)).unwrap();
+        ranges.read(&mut byte).map(|n| (n, byte[0])).map_err(|error| unwrapped(&error).kind())
+    };
+    let mut whole = ranges(sealed, read);
+    for at in [500 * CHUNK + 3, 0, plaintext.len() - 1, 999 * CHUNK + 16_383] {
+        read.set(0);
+        assert_eq!(byte_at(&mut whole, at as u64).unwrap(), (1, plaintext[at]));
+        assert_eq!(read.get(), if at == plaintext.len() - 1 { 7 + 16 } else { SEALED_CHUNK_LEN }, "at {at}");
+        read.set(0);
+        assert_eq!(byte_at(&mut whole, at as u64 / 2 * 2).unwrap().0, 1);
+        assert_eq!(read.get(), 0, "the chunk is there");
+    }
+    for end in [plaintext.len() as u64, plaintext.len() as u64 + 1, 2000 * CHUNK as u64, u64::MAX / 2, u64::MAX] {
+        assert_eq!(byte_at(&mut ranges(sealed, read), end).unwrap().0, 0, "behind the end at {end}");
+    }
+    let mut tail = Vec::new();
+    let mut from_end = ranges(sealed, read);
+    assert_eq!(from_end.seek(SeekFrom::End(-20_000)).unwrap(), plaintext.len() as u64 - 20_000);
+    from_end.read_to_end(&mut tail).unwrap();
+    assert!(tail == plaintext[plaintext.len() - 20_000..]);
+    assert_eq!(from_end.seek(SeekFrom::Current(0)).unwrap(), plaintext.len() as u64);
+    let before = from_end.seek(SeekFrom::Current(i64::MIN)).unwrap_err();
+    assert_eq!(unwrapped(&before).kind(), ErrorKind::InvalidInput);
+    // Cut between two chunks: what is left is readable, and nobody is told that it is all.
+    let cut = &sealed[..STREAM_HEADER_LEN + 600 * SEALED_CHUNK_LEN];
+    let mut short = ranges(cut, read);
+    assert_eq!(byte_at(&mut short, 500 * CHUNK as u64).unwrap(), (1, plaintext[500 * CHUNK]));
+    assert_eq!(byte_at(&mut short, 600 * CHUNK as u64), Err(ErrorKind::Malformed));
+    assert_eq!(unwrapped(&short.verified_len().unwrap_err()).kind(), ErrorKind::Malformed);
+    assert_eq!(unwrapped(&short.seek(SeekFrom::End(0)).unwrap_err()).kind(), ErrorKind::Malformed);
+    // Lengths that are possible, but not true.
+    for len in [17, SEALED_CHUNK_LEN - 1] {
+        let cut = &sealed[..STREAM_HEADER_LEN + 600 * SEALED_CHUNK_LEN + len];
+        assert_eq!(unwrapped(&ranges(cut, read).verified_len().unwrap_err()).kind(), ErrorKind::DecryptionFailed);
+    }
+    // The last chunk of the whole stream at the place where this one ends.
+    let moved = [cut, &sealed[STREAM_HEADER_LEN + 1000 * SEALED_CHUNK_LEN..]].concat().leak();
+    assert_eq!(unwrapped(&ranges(moved, read).verified_len().unwrap_err()).kind(), ErrorKind::DecryptionFailed);
+}
+
+/// Fails at some byte.
+struct Failing<T>(T, usize);
+
+impl<T: Read> Read for Failing<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.1 == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let n = buffer.len().min(self.1);
+        let n = self.0.read(&mut buffer[..n])?;
+        self.1 -= n;
+        Ok(n)
+    }
+}
+
+impl<T: Write> Write for Failing<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.1 == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let n = self.0.write(&bytes[..bytes.len().min(self.1)])?;
+        self.1 -= n;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_never_finished_is_not_complete() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let plaintext = plaintext(2 * CHUNK);
+    let open = |sealed: &[u8]| {
+        open_every_way(|| begin_to_open(&ring, "image", "t1", None, sealed), sealed, &plaintext).map_err(|e| e.kind())
+    };
+    // A writer that is dropped, at a boundary of chunks even.
+    let mut sealed = Vec::new();
+    let mut writer = begin(&ring, "image", None).unwrap().into_writer(&mut sealed).unwrap();
+    writer.write_all(&plaintext).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    assert_eq!(sealed.len(), STREAM_HEADER_LEN + 2 * SEALED_CHUNK_LEN);
+    assert_eq!(open(&sealed), Err(ErrorKind::Malformed));
+    // Inputs and outputs that fail, at any place: an error, and never a complete stream.
+    for at in [0, 50, STREAM_HEADER_LEN, 20_000, STREAM_HEADER_LEN + SEALED_CHUNK_LEN, 32_898] {
+        for n in [1, 3] {
+            let (stream, mut out) = (begin(&ring, "image", None).unwrap(), Vec::new());
+            let short = at.min(plaintext.len() - 1);
+            let failed = stream.seal_all(&mut Failing(&plaintext[..], short), &mut out, threads(n), |_| Ok(()));
+            assert_eq!(refused(failed, "input"), ErrorKind::Io);
+            assert!(open(&out).is_err());
+            let (stream, mut out) = (begin(&ring, "image", None).unwrap(), Vec::new());
+            let failed = stream.seal_all(&mut &*plaintext, &mut Failing(&mut out, at), threads(n), |_| Ok(()));
+            assert_eq!(refused(failed, "output"), ErrorKind::Io);
+            assert!(open(&out).is_err());
+        }
+        let mut out = Vec::new();
+        let written = begin(&ring, "image", None).unwrap().into_writer(Failing(&mut out, at)).and_then(|mut writer| {
+            let written = writer.write_all(&plaintext);
+            if written.is_err() {
+                // What is written after a failure is not taken for its successor.
+                assert!(writer.write_all(b"more").is_err());
+            }
+            writer.finish().map(drop)
+        });
+        assert!(written.is_err());
+        assert!(open(&out).is_err());
+        let whole = seal_bytes(&ring, &plaintext);
+        let chunks = &whole[STREAM_HEADER_LEN..];
+        let stream = begin_to_open(&ring, "image", "t1", None, &whole).unwrap();
+        let (released, ended) = drain(&mut stream.into_reader(Failing(chunks, at.min(chunks.len() - 1))), 100_000);
+        assert!(plaintext.starts_with(&released));
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Io);
+    }
+    // The caller stops it.
+    let stop = |_: &mut keyfold::StreamProgress<'_>| Err(Error::new(ErrorKind::Closed, "enough"));
+    let (stream, mut out) = (begin(&ring, "image", None).unwrap(), Vec::new());
+    assert_eq!(refused(stream.seal_all(&mut &*plaintext, &mut out, threads(2), stop), "stop"), ErrorKind::Closed);
+    assert!(open(&out).is_err());
+}
+
+#[test]
+fn the_ways_of_one_stream_do_not_mix() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let mut out = Vec::new();
+    let mut stream = begin(&ring, "image", None).unwrap();
+    for wrong in [1, SEALED_CHUNK_LEN - 1, SEALED_CHUNK_LEN + 1] {
+        assert_eq!(refused(stream.seal_in_place(&mut vec![7; wrong]), "length"), ErrorKind::InvalidInput);
+    }
+    stream.update(b"abc", &mut out).unwrap();
+    let mut buffer = vec![7; SEALED_CHUNK_LEN];
+    assert_eq!(refused(stream.seal_in_place(&mut buffer), "held back"), ErrorKind::InvalidInput);
+    assert!(buffer.iter().all(|byte| *byte == 7));
+    let all = stream.seal_all(&mut io::empty(), &mut io::sink(), threads(1), |_| Ok(()));
+    assert_eq!(refused(all, "begun"), ErrorKind::InvalidInput);
+    for wrong in [0, 15, SEALED_CHUNK_LEN] {
+        let last = begin(&ring, "image", None).unwrap().finish_in_place(&mut vec![0; wrong]);
+        assert_eq!(refused(last, "the last chunk"), ErrorKind::InvalidInput, "{wrong}");
+    }
+    let sealed = seal_bytes(&ring, &plaintext(CHUNK + 1));
+    let begin = || begin_to_open(&ring, "image", "t1", None, &sealed).unwrap();
+    let mut stream = begin();
+    stream.update(&sealed[STREAM_HEADER_LEN..][..5], &mut out).unwrap();
+    assert_eq!(refused(stream.open_in_place(&mut buffer), "held back"), ErrorKind::InvalidInput);
+    let all = stream.open_all(&mut io::empty(), &mut io::sink(), threads(1), |_| Ok(()));
+    assert_eq!(refused(all, "begun"), ErrorKind::InvalidInput);
+    assert_eq!(refused(begin().finish_in_place(&mut [0; 15]), "cut"), ErrorKind::Malformed);
+    assert_eq!(refused(begin().finish_in_place(&mut buffer), "full"), ErrorKind::InvalidInput);
+    // A buffer that fails is left without anything of the plaintext, and the stream fails from then on.
+    let mut stream = begin();
+    let mut chunks = [&sealed[STREAM_HEADER_LEN..][..SEALED_CHUNK_LEN]; 2].concat();
+    assert_eq!(refused(stream.open_in_place(&mut chunks), "twice"), ErrorKind::DecryptionFailed);
+    assert!(chunks.iter().all(|byte| *byte == 0));
+    let mut good = sealed[STREAM_HEADER_LEN..][..SEALED_CHUNK_LEN].to_vec();
+    assert_eq!(refused(stream.open_in_place(&mut good), "afterwards"), ErrorKind::DecryptionFailed);
+    // Lines.
+    let text = seal_bytes(&ring, b"one\ntwo\n");
+    let stream = begin_to_open(&ring, "image", "t1", None, &text).unwrap();
+    let lines: Vec<String> = stream.into_reader(&text[STREAM_HEADER_LEN..]).lines().map(Result::unwrap).collect();
+    assert_eq!(lines, ["one", "two"]);
+}
+
+#[test]
+fn keys_rotate_and_end_while_streams_are_under_way() {
+    let lab = Lab::new();
+    let process = Process::quick(&lab, config(&lab));
+    let ring = &process.ring;
+    let sealer = block_on(ring.field("image").unwrap().context(context("t1")).stream_sealer()).unwrap();
+    let mut stream = sealer.begin(None).unwrap();
+    let mut sealed = stream.header().as_bytes().to_vec();
+    stream.update(&plaintext(CHUNK), &mut sealed).unwrap();
+    let Rotated { new, .. } = block_on(ring.rotate_data_key(None)).unwrap();
+    process.clock.advance(Duration::from_secs(120));
+    // The stream goes on under its own key; the next one begins under the new one.
+    stream.update(b"more", &mut sealed).unwrap();
+    assert_eq!(block_on(sealer.ready()).unwrap().begin(None).unwrap().header().key_id(), new.key_id());
+    // A day later its key must be confirmed first, and nothing was lost.
+    process.clock.advance(Duration::from_secs(86_400));
+    assert!(stream.needs_renewal());
+    assert_eq!(refused(stream.update(b" of it", &mut sealed), "too old"), ErrorKind::DeadlineExceeded);
+    block_on(stream.renew()).unwrap();
+    stream.update(b" of it", &mut sealed).unwrap();
+    stream.finish(&mut sealed).unwrap();
+    let expected = [&plaintext(CHUNK)[..], b"more of it"].concat();
+    let begin = || begin_to_open(ring, "image", "t1", None, &sealed);
+    open_every_way(begin, &sealed, &expected).unwrap();
+    let opener = block_on(ring.field("image").unwrap().context(context("t1")).stream_opener()).unwrap();
+    assert!(!opener.is_current(&StreamHeader::parse(&sealed).unwrap()));
+    // The same for a reader, a writer, and whole streams, which renew as they go.
+    let mut reader = begin().unwrap().into_reader(&sealed[STREAM_HEADER_LEN..]);
+    let mut start = [0; 10];
+    reader.read_exact(&mut start).unwrap();
+    process.clock.advance(Duration::from_secs(86_400));
+    let late = reader.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(unwrapped(&late).kind(), ErrorKind::DeadlineExceeded);
+    block_on(reader.renew()).unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert!(rest == expected[CHUNK..], "what the chunk in memory had left was read before the error");
+    block_on(sealer.ready()).unwrap();
+    let mut writer = sealer.begin(None).unwrap().into_writer(Vec::new()).unwrap();
+    process.clock.advance(Duration::from_secs(86_400));
+    assert!(writer.write_all(&plaintext(CHUNK)).is_err());
+    block_on(writer.renew()).unwrap();
+    writer.write_all(&plaintext(CHUNK)).unwrap();
+    writer.finish().unwrap();
+    block_on(sealer.ready()).unwrap();
+    let long = plaintext(100 * CHUNK);
+    let sealed_all = |renew: bool| {
+        block_on(sealer.ready()).unwrap();
+        sealer.begin(None).unwrap().seal_all(&mut &*long, &mut io::sink(), threads(2), |progress| {
+            process.clock.advance(Duration::from_secs(3_000));
+            if renew && progress.needs_renewal() { block_on(progress.renew()) } else { Ok(()) }
+        })
+    };
+    assert_eq!(sealed_all(true).unwrap(), long.len() as u64);
+    assert_eq!(refused(sealed_all(false), "too old"), ErrorKind::DeadlineExceeded);
+    // A key that is found to be compromised ends what is under way when it is confirmed.
+    block_on(sealer.ready()).unwrap();
+    let mut stream = sealer.begin(None).unwrap();
+    block_on(lab.process().change_state(new.key_id(), KeyState::Compromised)).unwrap();
+    process.clock.advance(Duration::from_secs(700));
+    assert!(block_on(stream.renew()).is_err());
+    assert!(stream.update(&long, &mut sealed).is_err());
+    ring.close();
+    assert_eq!(refused(sealer.begin(None), "closed"), ErrorKind::Closed);
+}
+
+#[test]
+fn a_stream_counts_as_one_value() {
+    let lab = Lab::new();
+    let rotation = RotationPolicy { data_messages: Some(3), ..RotationPolicy::default() };
+    let ring = lab.process_with(KeyringConfig { rotation, ..config(&lab) });
+    let sealer = block_on(ring.field("image").unwrap().stream_sealer()).unwrap();
+    for _ in 0..3 {
+        sealer.begin(None).unwrap().update(&plaintext(5 * CHUNK), &mut Vec::new()).unwrap();
+    }
+    assert_eq!(refused(sealer.begin(None), "one too many"), ErrorKind::LimitExceeded);
+    let before = sealer.key_id();
+    block_on(sealer.ready()).unwrap();
+    assert_ne!(sealer.begin(None).unwrap().header().key_id(), before);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// However plaintext is cut into pieces, and whichever pieces are then read, the bytes are the same.
+    #[test]
+    fn pieces_of_any_size(
+        len in 0_usize..5 * CHUNK,
+        pieces in prop::collection::vec(1_usize..40_000, 1..12),
+        ranges in prop::collection::vec((0_u64..6 * CHUNK as u64, 1_usize..40_000), 1..12),
+    ) {
+        let lab = Lab::new();
+        let ring = lab.process_with(config(&lab));
+        let plaintext = plaintext(len);
+        let mut writer = begin(&ring, "image", None).unwrap().into_writer(Vec::new()).unwrap();
+        let mut rest = &plaintext[..];
+        for piece in pieces.iter().cycle() {
+            let (now, later) = rest.split_at(rest.len().min(*piece));
+            writer.write_all(now).unwrap();
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let sealed = writer.finish().unwrap();
+        let stream = || begin_to_open(&ring, "image", "t1", None, &sealed).unwrap();
+        let (mut pushed, mut opened, mut rest) = (stream(), Vec::new(), &sealed[STREAM_HEADER_LEN..]);
+        for piece in pieces.iter().rev().cycle() {
+            let (now, later) = rest.split_at(rest.len().min(*piece));
+            pushed.update(now, &mut opened).unwrap();
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        pushed.finish(&mut opened).unwrap();
+        prop_assert!(opened == plaintext);
+        let mut reader = stream().into_ranges(Cursor::new(&sealed[STREAM_HEADER_LEN..])).unwrap();
+        for (at, len) in ranges {
+            let mut found = Vec::new();
+            reader.seek(SeekFrom::Start(at)).unwrap();
+            Read::by_ref(&mut reader).take(len as u64).read_to_end(&mut found).unwrap();
+            let start = plaintext.len().min(at as usize);
+            prop_assert!(found == plaintext[start..plaintext.len().min(start + len)]);
+        }
+        prop_assert_eq!(reader.verified_len().unwrap(), plaintext.len() as u64);
+    }
+}
