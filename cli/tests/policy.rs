@@ -317,7 +317,10 @@ fn a_path_of_which_parts_have_rules_is_told_from_one_without() {
     let parts = |place: &str| vec![pair("in-parts", place)];
     for (policy_paths, schema_paths, found) in [
         (family, "\"$.name\" = \"A\"", parts("Patient $.name")),
-        (family, "\"$.name[*].given\" = \"A\"", parts("Patient $.name[*].given")),
+        // All items of an array are all of it.
+        (family, "\"$.name[*].given\" = \"A\"", vec![]),
+        // A part may be of another class than the whole.
+        (family, "\"$.name\" = \"B\"", parts("Patient $.name")),
         (family, "\"$.name\" = { identifier = \"A\", field = \"patient.name\" }", parts("Patient $.name")),
         (family, "\"$.name[*].family\" = \"A\", \"$.name[*].given[*]\" = \"A\"", vec![]),
         (family, "\"$.name[0].family\" = \"A\"", vec![]),

@@ -112,7 +112,7 @@ fn judge(column: &Classified, policy: &Policy, baseline: Option<&Policy>) -> Vec
         found.push(match (&parts[..], &column.field) {
             ([], Some(field)) => finding("elsewhere", format!("{class}: field {field} has no path that leads here")),
             _ => {
-                let why = "what else is there is in clear; classify the parts one by one";
+                let why = "what they leave is in clear; classify the parts one by one";
                 finding("in-parts", format!("{class}: of {at} there are rules for {} alone: {why}", parts.join(", ")))
             }
         });
@@ -120,7 +120,8 @@ fn judge(column: &Classified, policy: &Policy, baseline: Option<&Policy>) -> Vec
     for rule in rules {
         // A guess is no reason to doubt what the policy says.
         match rule.identifier {
-            Some(other) if other != column.class && !column.guessed => {
+            // Nor is one class for parts that may have several.
+            Some(other) if other != column.class && !column.guessed && (is_whole || column.field.is_some()) => {
                 found.push(finding("other-class", format!("field {} says ({other}), the schema {class}", rule.name)));
             }
             _ => {}
@@ -222,11 +223,12 @@ fn is_of_index(field: &FieldPolicy, at: &At) -> bool {
 }
 
 /// The paths of the field that lead to a part of what is there, and not to all of it.
-fn parts<'f>(field: &'f FieldPolicy, at: &At) -> Vec<&'f str> {
+fn parts(field: &FieldPolicy, at: &At) -> Vec<String> {
     let At::Path(path, only_if) = at else { return Vec::new() };
     let is_part = |known: &&String| Coverage::of(path, known) == Coverage::Parts;
     let paths = field.paths.iter().filter(is_part).filter(|_| is_met(&field.only_if, only_if));
-    paths.map(String::as_str).collect()
+    // A long path may go over several lines.
+    paths.map(|path| path.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 fn is_met(needed: &BTreeMap<String, String>, given: &BTreeMap<String, String>) -> bool {
