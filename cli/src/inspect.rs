@@ -4,8 +4,8 @@ use crate::args::Inspect;
 use crate::failure::{Exit, Failure};
 use crate::print_failed;
 use keyfold::wire::{
-    BODY_TEXT_PREFIX, DocumentHeader, FIELD_OVERHEAD, Frame, HEADER_LEN, MAX_ENCODED_LEN, MAX_FRAME_RECORDS_LEN,
-    Sealed, Suite, TEXT_PREFIX, from_text,
+    BODY_TEXT_PREFIX, DocumentHeader, FIELD_OVERHEAD, Frame, HEADER_LEN, MAGIC, MAX_ENCODED_LEN, MAX_FRAME_RECORDS_LEN,
+    Sealed, StreamHeader, Suite, TEXT_PREFIX, from_text, opened_stream_len,
 };
 use keyfold::{Error, ErrorKind, Record, Result};
 use serde_json::{Value as Json, json};
@@ -16,6 +16,8 @@ use std::process::ExitCode;
 
 /// Longest line on standard input: the text form of the longest value is shorter.
 const MAX_LINE_LEN: u64 = 2 * 1024 * 1024;
+/// How every stream begins.
+const STREAM_START: [u8; 2] = [MAGIC, Suite::Stream.id()];
 /// Nothing that is sealed in one piece is longer.
 const MAX_FILE_LEN: usize = HEADER_LEN + 4 + MAX_FRAME_RECORDS_LEN + FIELD_OVERHEAD + MAX_ENCODED_LEN;
 
@@ -39,17 +41,22 @@ pub(crate) fn run(args: &Inspect, out: &mut impl Write) -> Result<ExitCode, Fail
         }
     }
     for path in &args.file {
-        let bytes = read(path)
+        let (bytes, len) = read(path)
             .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", path.display())))?;
-        printer.print(&path.display().to_string(), About::bytes(&bytes), "")?;
+        let about = StreamHeader::parse(&bytes).and_then(|header| About::stream(&header, len));
+        let about = if bytes.starts_with(&STREAM_START) { about } else { About::bytes(&bytes) };
+        printer.print(&path.display().to_string(), about, "")?;
     }
     Ok(if printer.all_good { ExitCode::SUCCESS } else { ExitCode::from(Exit::Data as u8) })
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// As much of a file as a value can have, and how many bytes the file has, or the pipe if it is short.
+fn read(path: &Path) -> io::Result<(Vec<u8>, u64)> {
+    let (mut bytes, mut file) = (Vec::new(), File::open(path)?);
+    let metadata = file.metadata()?;
+    Read::by_ref(&mut file).take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes)?;
+    let len = if metadata.is_file() { metadata.len() } else { bytes.len() as u64 };
+    Ok((bytes, len))
 }
 
 /// What can be said of a value, for people and for scripts.
@@ -81,6 +88,20 @@ impl About {
                 "suite": "05", "kind": "document", "generation": key_id.generation(), "key_id": key_id.to_string(),
             }),
         }
+    }
+
+    /// What the length says is true if nobody has cut the stream: that shows when it is opened.
+    fn stream(header: &StreamHeader, len: u64) -> Result<Self> {
+        let (key_id, len) = (header.key_id(), opened_stream_len(len)?);
+        Ok(Self {
+            text: format!(
+                "suite 04 (stream, AES-256-GCM in chunks of 16 KiB), generation {}, key ID {key_id}, {len} bytes in clear if it is whole",
+                key_id.generation()
+            ),
+            json: json!({
+                "suite": "04", "kind": "stream", "generation": key_id.generation(), "key_id": key_id.to_string(), "len": len,
+            }),
+        })
     }
 
     fn value(sealed: &Sealed<'_>) -> Self {

@@ -21,10 +21,11 @@ mod reencrypt;
 mod report;
 mod scan;
 mod selftest;
+mod stream;
 mod tables;
 mod transform;
 
-use args::{Audit, Cli, Command, Device, Index, Keys, Policy};
+use args::{Audit, Cli, Command, Device, Index, Keys, Policy, Transform, Whole};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
 use std::io::{self, IsTerminal, Write};
@@ -56,9 +57,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Init(args) => init::run(&args, &mut out)?,
         Command::Migrate(args) => init::migrate(&args, &mut out)?,
         Command::Protect(args) => {
-            drop(transform::run(&args.transform, Direction::Protect { seal_sealed: args.seal_sealed })?);
+            let direction = Direction::Protect { seal_sealed: args.seal_sealed };
+            protect_or_reveal(&args.transform, &args.whole, direction)?;
         }
-        Command::Reveal(args) => drop(transform::run(&args, Direction::Reveal)?),
+        Command::Reveal(args) => protect_or_reveal(&args.transform, &args.whole, Direction::Reveal)?,
         Command::Rebind(args) => transform::rebind(&args)?,
         Command::Reencrypt(args) => return reencrypt::run(&args),
         Command::Backfill(args) => return backfill::run(&args),
@@ -121,6 +123,14 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Man { folder } => write_man_pages(&folder)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fields in files, or whole files.
+fn protect_or_reveal(transform: &Transform, whole: &Whole, direction: Direction) -> Result<(), Failure> {
+    match &whole.stream {
+        Some(field) => stream::run(transform, whole, field, direction),
+        None => transform::run(transform, direction).map(drop),
+    }
 }
 
 fn write_man_pages(folder: &Path) -> Result<(), Failure> {

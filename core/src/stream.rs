@@ -54,15 +54,23 @@ impl Bound {
 struct Held {
     bound: Arc<Bound>,
     key: Arc<OpenKey>,
+    /// The only process that may go on, of a stream that is being sealed: after a fork two would seal with the same nonces.
+    process: Option<u32>,
     /// Why a call failed: so does every one that follows.
     failed: Option<Error>,
 }
+
+const FORKED: Error =
+    Error::new(ErrorKind::Closed, "the stream was begun in another process, and after a fork only that one may go on");
 
 impl Held {
     /// Refuses what would not be sealed or opened now.
     fn check(&self) -> Result<()> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
+        }
+        if self.process.is_some_and(|process| process != std::process::id()) {
+            return Err(FORKED);
         }
         self.bound.ring.check_open()?;
         self.key.check_usable(self.bound.ring.time())

@@ -163,14 +163,8 @@ fn streams_of_any_length_take_the_same_memory() {
                 "{what} with {threads} threads: {} and {} allocations, {} and {} bytes",
                 short.0, long.0, short.1, long.1
             );
-            // Threads start and end when they like, and 40 chunks are fewer batches than four of them have buffers for.
-            let more = if threads.get() == 1 { 0 } else { 16 };
-            assert!(
-                long.0 <= short.0 + more,
-                "{what} with {threads} threads: {} allocations, then {}",
-                short.0,
-                long.0
-            );
+            // Other threads allocate as well, those of the tests' program too: but not 4,000 times for 4,000 chunks, nor 250 times for as many batches.
+            assert!(long.0 <= short.0 + 64, "{what} with {threads} threads: {} allocations, then {}", short.0, long.0);
             let most = if threads.get() == 1 { 350_000 } else { threads.get() * (512 * 1024 + 16_384) + 65_536 };
             assert!(long.1 <= most, "{what} with {threads} threads: {} bytes", long.1);
         }

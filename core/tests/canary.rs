@@ -16,6 +16,7 @@ use keyfold::{
     Padding, Policy, Secret, SlotId, Value, ValueType,
 };
 use std::fmt::{Debug, Display};
+use std::io::{Cursor, Read, Write};
 use std::process::Command;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record as SpanRecord};
@@ -217,6 +218,7 @@ fn canary_ring(lab: &Lab) -> Keyring {
     policy.add(FieldPolicy { padding: Padding::Padme, ..FieldPolicy::randomized("plain") }).unwrap();
     policy.add(FieldPolicy { value_type: Some(ValueType::Date), ..FieldPolicy::randomized("date") }).unwrap();
     policy.add(FieldPolicy::deterministic("mrn", "default", None)).unwrap();
+    policy.add(FieldPolicy { row_binding: bound("image").row_binding, ..FieldPolicy::stream("image") }).unwrap();
     let ring = lab.process_with(KeyringConfig { policy, ..lab.config.clone() });
     show(&ring);
     show(ring.policy());
@@ -255,9 +257,40 @@ fn handles(lab: &Lab) {
             show(decryptor.decrypt_column(&column, rows).unwrap());
         }
     }
+    streams(&ring);
     block_on(ring.rotate_data_key(Some(SCOPE))).unwrap();
     show(block_on(ring.rotate_root()).unwrap());
     show(block_on(ring.list(None, 100)).unwrap());
+}
+
+fn streams(ring: &Keyring) {
+    let field = || ring.field("image").unwrap().scope("canary").context(context());
+    let sealer = block_on(field().stream_sealer()).unwrap();
+    let opener = block_on(field().stream_opener()).unwrap();
+    let row = Some(ROW.as_bytes());
+    show((&sealer, &opener));
+    let mut stream = sealer.begin(row).unwrap();
+    let mut sealed = stream.header().as_bytes().to_vec();
+    stream.update(PLAINTEXT.as_bytes(), &mut sealed).unwrap();
+    show((&stream, stream.header()));
+    show_error(stream.seal_in_place(&mut PLAINTEXT.as_bytes().to_vec()));
+    stream.finish(&mut sealed).unwrap();
+    let mut writer = sealer.begin(row).unwrap().into_writer(Vec::new()).unwrap();
+    writer.write_all(PLAINTEXT.as_bytes()).unwrap();
+    show(&writer);
+    let header = keyfold::wire::StreamHeader::parse(&sealed).unwrap();
+    let chunks = &sealed[keyfold::wire::STREAM_HEADER_LEN..];
+    block_on(opener.load_key(&header)).unwrap();
+    show_error(opener.begin(&header, Some(CONTEXT.as_bytes())));
+    show_error(keyfold::wire::StreamHeader::parse(PLAINTEXT.as_bytes()));
+    let begin = || opener.begin(&header, row).unwrap();
+    show(begin());
+    let mut reader = begin().into_reader(chunks);
+    let mut ranges = begin().into_ranges(Cursor::new(chunks)).unwrap();
+    assert!(reader.read(&mut [0]).unwrap() == 1 && ranges.read(&mut [0]).unwrap() == 1);
+    show((&reader, &ranges));
+    show_error(begin().finish_in_place(&mut PLAINTEXT.as_bytes().to_vec()));
+    show_error(begin().into_reader(PLAINTEXT.as_bytes()).read(&mut [0; 100]));
 }
 
 fn failures(lab: &Lab) {

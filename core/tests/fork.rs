@@ -4,8 +4,9 @@
 
 mod common;
 
+use common::block_on;
 use common::lab::*;
-use keyfold::{ColumnBytes, Encryptor, Value};
+use keyfold::{ColumnBytes, Encryptor, ErrorKind, FieldPolicy, Value};
 use std::io::{PipeReader, Read, Write, pipe};
 
 const CHILDREN: usize = 64;
@@ -49,6 +50,36 @@ fn child(encryptor: &Encryptor) -> (libc::pid_t, PipeReader) {
         }
         pid => (pid, reader),
     }
+}
+
+/// The nonces of a stream are fixed when it begins, so of two processes that have it only one may go on.
+#[test]
+fn a_stream_goes_on_in_the_process_that_began_it() {
+    let lab = Lab::new();
+    let mut config = lab.config.clone();
+    config.policy.add(FieldPolicy::stream("image")).unwrap();
+    let ring = lab.process_with(config);
+    let sealer = block_on(ring.field("image").unwrap().stream_sealer()).unwrap();
+    let mut stream = sealer.begin(None).unwrap();
+    let mut out = Vec::with_capacity(100_000);
+    stream.update(&[1; 20_000], &mut out).unwrap();
+    // SAFETY: as above; the child allocates nothing, and leaves by `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            let kind = stream.update(&[2; 20_000], &mut out).map_err(|error| error.kind());
+            // SAFETY: as above.
+            unsafe { libc::_exit(i32::from(kind != Err(ErrorKind::Closed))) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            assert_eq!(status, 0, "the child went on with the stream");
+        }
+    }
+    stream.update(&[3; 20_000], &mut out).unwrap();
+    stream.finish(&mut out).unwrap();
 }
 
 fn first_duplicate(all: &mut [Nonce]) -> Option<Nonce> {

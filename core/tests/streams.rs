@@ -3,6 +3,7 @@
 use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::{block_on, refused};
+use keyfold::aead::Backend;
 use keyfold::wire::{
     CHUNK_LEN, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader, Suite, opened_stream_len, sealed_stream_len,
 };
@@ -391,6 +392,62 @@ fn a_range_costs_its_chunks_and_does_not_prove_the_length() {
     assert_eq!(unwrapped(&ranges(moved, read).verified_len().unwrap_err()).kind(), ErrorKind::DecryptionFailed);
 }
 
+/// A stream of zeros of any length that is sealed where it is read.
+struct Sealed {
+    stream: keyfold::vectors::Stream,
+    len: u64,
+    position: u64,
+    read: u64,
+}
+
+impl Read for Sealed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let at = self.position.checked_sub(STREAM_HEADER_LEN as u64).expect("behind the header");
+        let (number, offset) = (at / SEALED_CHUNK_LEN as u64, (at % SEALED_CHUNK_LEN as u64) as usize);
+        let mut chunk = vec![0; (self.len - number * CHUNK as u64).min(CHUNK as u64) as usize];
+        let mut nonce = self.stream.message.base_nonce;
+        nonce[4..].iter_mut().zip(number.to_be_bytes()).for_each(|(byte, other)| *byte ^= other);
+        let key = &self.stream.message.key;
+        let tag = keyfold::aead::hazmat::aes256gcm_seal(Backend::default(), key, nonce, &[], &mut chunk).unwrap();
+        chunk.extend_from_slice(&tag);
+        let n = buffer.len().min(chunk.len() - offset);
+        buffer[..n].copy_from_slice(&chunk[offset..][..n]);
+        (self.position, self.read) = (self.position + n as u64, self.read + n as u64);
+        Ok(n)
+    }
+}
+
+impl Seek for Sealed {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.position = match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::Current(by) => self.position.checked_add_signed(by).expect("within"),
+            SeekFrom::End(by) => sealed_stream_len(self.len).unwrap().checked_add_signed(by).expect("within"),
+        };
+        Ok(self.position)
+    }
+}
+
+#[test]
+fn a_byte_of_a_gigabyte_costs_one_chunk() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    for len in [1 << 30, (1 << 30) + 5, 1 << 50] {
+        let stream = keyfold::vectors::Stream::new(&data(DATA), &[7; 24], "image", &context("t1"), None).unwrap();
+        let opening = begin_to_open(&ring, "image", "t1", None, stream.header.as_bytes()).unwrap();
+        let input = Sealed { stream, len, position: STREAM_HEADER_LEN as u64, read: 0 };
+        let mut ranges = opening.into_ranges(input).unwrap();
+        for at in [len / 2, 3, len - CHUNK as u64 - 1] {
+            let mut byte = [1];
+            assert_eq!(ranges.seek(SeekFrom::Start(at)).unwrap(), at);
+            assert_eq!((ranges.read(&mut byte).unwrap(), byte), (1, [0]));
+        }
+        assert_eq!(ranges.verified_len().unwrap(), len);
+        let last = len % CHUNK as u64 + 16;
+        assert_eq!(ranges.into_inner().read, 3 * SEALED_CHUNK_LEN as u64 + last, "{len}");
+    }
+}
+
 /// Fails at some byte.
 struct Failing<T>(T, usize);
 
@@ -490,6 +547,10 @@ fn the_ways_of_one_stream_do_not_mix() {
     assert!(buffer.iter().all(|byte| *byte == 7));
     let all = stream.seal_all(&mut io::empty(), &mut io::sink(), threads(1), |_| Ok(()));
     assert_eq!(refused(all, "begun"), ErrorKind::InvalidInput);
+    let mut stream = begin(&ring, "image", None).unwrap();
+    stream.update(b"abc", &mut out).unwrap();
+    let writer = stream.into_writer(io::sink()).map_err(|error| unwrapped(&error));
+    assert_eq!(refused(writer, "begun"), ErrorKind::InvalidInput);
     for wrong in [0, 15, SEALED_CHUNK_LEN] {
         let last = begin(&ring, "image", None).unwrap().finish_in_place(&mut vec![0; wrong]);
         assert_eq!(refused(last, "the last chunk"), ErrorKind::InvalidInput, "{wrong}");
@@ -501,8 +562,22 @@ fn the_ways_of_one_stream_do_not_mix() {
     assert_eq!(refused(stream.open_in_place(&mut buffer), "held back"), ErrorKind::InvalidInput);
     let all = stream.open_all(&mut io::empty(), &mut io::sink(), threads(1), |_| Ok(()));
     assert_eq!(refused(all, "begun"), ErrorKind::InvalidInput);
+    let mut stream = begin();
+    stream.update(&sealed[STREAM_HEADER_LEN..][..5], &mut out).unwrap();
+    let read = drain(&mut stream.into_reader(io::empty()), 10).1;
+    assert_eq!(refused(read, "begun"), ErrorKind::InvalidInput);
     assert_eq!(refused(begin().finish_in_place(&mut [0; 15]), "cut"), ErrorKind::Malformed);
     assert_eq!(refused(begin().finish_in_place(&mut buffer), "full"), ErrorKind::InvalidInput);
+    let mut stream = begin();
+    for (number, len, expected) in [(1, 17, 1), (0, SEALED_CHUNK_LEN, CHUNK)] {
+        let mut chunk = sealed[STREAM_HEADER_LEN + number * SEALED_CHUNK_LEN..][..len].to_vec();
+        assert_eq!(stream.open_chunk(number as u64, &mut chunk).unwrap(), expected);
+        assert_eq!(chunk[0], plaintext(CHUNK + 1)[number * CHUNK]);
+    }
+    assert_eq!(refused(stream.open_chunk(0, &mut [0; 15]), "cut"), ErrorKind::Malformed);
+    assert_eq!(refused(stream.open_chunk(0, &mut vec![0; SEALED_CHUNK_LEN + 1]), "long"), ErrorKind::InvalidInput);
+    let mut moved = sealed[STREAM_HEADER_LEN..][..SEALED_CHUNK_LEN].to_vec();
+    assert_eq!(refused(stream.open_chunk(1, &mut moved), "moved"), ErrorKind::DecryptionFailed);
     // A buffer that fails is left without anything of the plaintext, and the stream fails from then on.
     let mut stream = begin();
     let mut chunks = [&sealed[STREAM_HEADER_LEN..][..SEALED_CHUNK_LEN]; 2].concat();

@@ -127,6 +127,13 @@ fn mode(policy: &FieldPolicy) -> Mode {
             index: "none",
             shows: if policy.padding == Padding::None { "length" } else { "blurred length" },
         },
+        FieldMode::Stream => Mode {
+            name: "stream",
+            algorithm: "AES-256-GCM in chunks, a key of its own for each stream, key commitment",
+            authenticated: true,
+            index: "none",
+            shows: "length",
+        },
         FieldMode::FormatPreserving { .. } => Mode {
             name: "format-preserving",
             algorithm: "FF1 with AES-256, NOT AUTHENTICATED",

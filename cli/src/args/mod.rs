@@ -65,10 +65,10 @@ pub(crate) enum Command {
     Init(Init),
     /// Make the tables of a PostgreSQL key store, or bring older ones up to date.
     Migrate(Migrate),
-    /// Encrypt the fields of a CSV, NDJSON or HL7 file that the policy names.
+    /// Encrypt the fields of a CSV, NDJSON or HL7 file that the policy names, or whole files.
     Protect(Protect),
-    /// Decrypt the fields of a protected file. Never passes plaintext through.
-    Reveal(Transform),
+    /// Decrypt the fields of a protected file, or whole files. Never passes plaintext through.
+    Reveal(Reveal),
     /// Move the values of rows to other rows of a protected file, such as those of patients that were merged.
     Rebind(Rebind),
     /// Seal what is under older generations again, in a file or in the columns of a table.
@@ -261,10 +261,36 @@ pub(crate) struct Transform {
     pub(crate) json: bool,
 }
 
+/// Whole files, instead of fields in them.
+#[derive(Args, Debug)]
+pub(crate) struct Whole {
+    /// Take the input as a whole, whatever it is, for this field with mode = "stream" (docs/STREAMS.md). A folder stands for all files below
+    /// it, which go to the folder --output: protected ones with .kfs behind their names.
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["format", "delimiter", "tokens", "token_table", "pass_unmatched"])]
+    pub(crate) stream: Option<String>,
+    /// Where the policy binds the field to its row: a file, which may be a pipe, whose only line says the row. The files of a folder are
+    /// bound to their names in it.
+    #[arg(long, value_name = "FILE", requires = "stream", value_hint = ValueHint::FilePath)]
+    pub(crate) row_file: Option<PathBuf>,
+    /// Of a folder, keep what is there already, after it was opened and compared with the other side byte for byte.
+    #[arg(long, requires = "stream")]
+    pub(crate) resume: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Reveal {
+    #[command(flatten)]
+    pub(crate) transform: Transform,
+    #[command(flatten)]
+    pub(crate) whole: Whole,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Protect {
     #[command(flatten)]
     pub(crate) transform: Transform,
+    #[command(flatten)]
+    pub(crate) whole: Whole,
     /// Encrypt values that look sealed already, or are random tokens, once more, instead of refusing them.
     #[arg(long)]
     pub(crate) seal_sealed: bool,

@@ -8,6 +8,7 @@ use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, Se
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::json::{Document, LineSource, MAX_LINE_LEN};
 use crate::transform::{Input, format_of};
+use keyfold::wire::{StreamHeader, Suite};
 use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -29,8 +30,14 @@ pub(crate) fn count_file(
 ) -> Result<Tally, Failure> {
     let place = name_of(input);
     let at = |failure: Failure| failure.at(&place);
+    let opened = Input::open(input)?;
+    if format.is_none()
+        && let Some(header) = opened.stream_header()
+    {
+        return one_stream(&header, wanted, Tally::new(&place, wanted, with_ids)).map_err(at);
+    }
     let format = format.map_or_else(|| format_of(input), Ok).map_err(at)?;
-    let reader = Interruptible::new(Input::open(input)?, interrupt.clone());
+    let reader = Interruptible::new(opened, interrupt.clone());
     match format {
         Format::Csv => count_csv(reader, delimiter, wanted, Tally::new(&place, wanted, with_ids)),
         Format::Json => count_json(LineSource::whole(reader, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
@@ -38,6 +45,17 @@ pub(crate) fn count_file(
         Format::Hl7 => count_hl7(reader, wanted, Tally::new(&place, wanted, with_ids)),
     }
     .map_err(at)
+}
+
+/// A file that is a stream is one value.
+fn one_stream(header: &StreamHeader, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {
+    if !wanted.is_empty() {
+        return Err(Failure::new(Exit::Data, "a stream has no columns"));
+    }
+    let place = tally.push("(stream)".to_owned())?;
+    tally.rows = 1;
+    tally.add(place, Seen::Sealed(Suite::Stream, header.key_id()))?;
+    Ok(tally)
 }
 
 fn count_csv(input: impl Read, delimiter: u8, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {

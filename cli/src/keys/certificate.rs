@@ -220,7 +220,7 @@ impl Certificate {
         let framed = &mut self.frames.get_or_insert_default().fields;
         for field in fields {
             // What is sealed under the scope's keys goes with them; what partitions made stays.
-            let stays = !matches!(field.mode, FieldMode::Randomized | FieldMode::Document);
+            let stays = !matches!(field.mode, FieldMode::Randomized | FieldMode::Stream | FieldMode::Document);
             let own = if stays { field.columns.clone() } else { Vec::new() };
             let columns: Vec<String> =
                 own.into_iter().chain(field.indexes.iter().filter_map(|index| index.column.clone())).collect();

@@ -473,6 +473,7 @@ const fn mode(field: &FieldPolicy) -> &'static str {
         FieldMode::Randomized => "randomized",
         FieldMode::Deterministic { .. } => "deterministic",
         FieldMode::Document => "a field of documents",
+        FieldMode::Stream => "a field of streams",
         FieldMode::FormatPreserving { .. } => "format-preserving, which is not authenticated",
         FieldMode::Token { .. } => "one of random tokens",
         _ => "of another mode",

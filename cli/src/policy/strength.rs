@@ -14,6 +14,8 @@ pub(super) struct Rule<'p> {
 /// How much a rule hides: the higher, the more. What has no rule is 0.
 fn rank(rule: Rule<'_>) -> (u8, &'static str) {
     match (&rule.field.mode, &rule.field.row_binding) {
+        (FieldMode::Stream, RowBinding::Bound { .. }) => (4, "a stream that is bound to its row"),
+        (FieldMode::Stream, _) => (3, "a stream"),
         (FieldMode::Randomized, RowBinding::Bound { .. }) => (4, "randomized and bound to its row"),
         (FieldMode::Randomized, _) => (3, "randomized"),
         // Such a value opens at its path of its document alone, but the document may be moved, and a value be dropped.

@@ -18,6 +18,7 @@ use crate::opening::{self, refuse_new_scope};
 use crate::outputs;
 pub(crate) use csv::similar;
 pub(crate) use hl7::Clear;
+use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
 use keyfold::{AuditAction, AuditEvent, Context, FieldMode, FieldPolicy, Keyring};
 pub(crate) use keyfold_documents::Direction;
 use keyfold_documents::{FieldCipher, FieldKeys};
@@ -28,6 +29,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 pub(crate) use tokens::cell as token_cell;
 use zeroize::Zeroizing;
@@ -341,12 +343,20 @@ impl Input {
         Ok(Self(file))
     }
 
-    const fn file(&self) -> &File {
+    pub(crate) const fn file(&self) -> &File {
         &self.0
     }
 
+    /// The header of the stream that a file is. Standard input is none: what was looked at would be missing.
+    pub(crate) fn stream_header(&self) -> Option<StreamHeader> {
+        let mut head = [0; STREAM_HEADER_LEN];
+        self.len()?;
+        let n = self.0.read_at(&mut head, 0).ok()?;
+        StreamHeader::parse(&head[..n]).ok()
+    }
+
     /// Bytes to come, where that is known.
-    fn len(&self) -> Option<u64> {
+    pub(crate) fn len(&self) -> Option<u64> {
         self.0.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 }

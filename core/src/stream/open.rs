@@ -100,7 +100,7 @@ impl StreamOpener {
             return Err(ErrorKind::DecryptionFailed.into());
         }
         self.bound.uses.count(key.key_id, Use::Opened, 1);
-        let held = Held { bound: self.bound.clone(), key, failed: None };
+        let held = Held { bound: self.bound.clone(), key, process: None, failed: None };
         Ok(OpeningStream { held, chunks, next: 0, pending: Vec::with_capacity(SEALED_CHUNK_LEN) })
     }
 }
@@ -117,9 +117,9 @@ impl core::fmt::Debug for StreamOpener {
 /// stream complete. Act on nothing that must be whole before that.
 pub struct OpeningStream {
     pub(super) held: Held,
-    pub(super) chunks: Chunks,
+    chunks: Chunks,
     /// Number of the next chunk.
-    pub(super) next: u64,
+    next: u64,
     /// What was given of a chunk that is not full, sealed.
     pending: Vec<u8>,
 }
@@ -246,9 +246,30 @@ impl OpeningStream {
         self.open(chunk)
     }
 
-    /// A reader of the plaintext, from the front to the end. `input` stands behind the header.
+    /// Opens the chunk `number` where it is, in any order: for those who read parts of a stream themselves. Returns the bytes of plaintext, which take the first places of
+    /// `chunk`: [`CHUNK_LEN`](crate::wire::CHUNK_LEN), or fewer of the last one, which alone proves how long the stream is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open_in_place`](Self::open_in_place), with [`InvalidInput`](ErrorKind::InvalidInput) for more than 16,400 bytes, and
+    /// [`Malformed`](ErrorKind::Malformed) for fewer than 16: the stream ends before its last chunk.
+    pub fn open_chunk(&mut self, number: u64, chunk: &mut [u8]) -> Result<usize> {
+        if chunk.len() > SEALED_CHUNK_LEN {
+            return Err(Error::new(ErrorKind::InvalidInput, "a chunk with its tag has at most 16,400 bytes"));
+        }
+        let len = chunk.len().checked_sub(TAG_LEN).ok_or(CUT)?;
+        let keys = &self.chunks;
+        self.held.with(|| keys.open(number, chunk))?;
+        Ok(len)
+    }
+
+    /// A reader of the plaintext, from the front to the end. `input` stands behind the header. If a part was opened or is held back already, reading
+    /// fails with [`InvalidInput`](ErrorKind::InvalidInput).
     #[must_use]
-    pub fn into_reader<R: Read>(self, input: R) -> StreamReader<R> {
+    pub fn into_reader<R: Read>(mut self, input: R) -> StreamReader<R> {
+        if let Err(error) = self.check_fresh() {
+            self.held.fail(error);
+        }
         StreamReader::new(self, input)
     }
 
@@ -277,9 +298,7 @@ impl OpeningStream {
         threads: NonZeroUsize,
         mut progress: impl FnMut(&mut StreamProgress<'_>) -> Result<()>,
     ) -> Result<u64> {
-        if self.next > 0 || !self.pending.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "the stream has begun: open_all opens all of it"));
-        }
+        self.check_fresh()?;
         let (chunks, held, mut read, mut written) = (&self.chunks, &mut self.held, 0, 0);
         let pumped = pump::run(
             threads,
@@ -306,6 +325,13 @@ impl OpeningStream {
         self.held.with(|| keys.open(next, buffer))?;
         self.next += buffer.len().div_ceil(SEALED_CHUNK_LEN) as u64;
         Ok(())
+    }
+
+    fn check_fresh(&self) -> Result<()> {
+        if self.next == 0 && self.pending.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, "a part of the stream is opened or held back already"))
     }
 
     fn check_nothing_pending(&self) -> Result<()> {

@@ -69,6 +69,13 @@ impl Batch {
     }
 }
 
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // Erasing is much faster for what has been cleared, since all of it is spare capacity then.
+        self.buffer.clear();
+    }
+}
+
 pub(super) fn put(output: &mut impl Write, bytes: &[u8]) -> Result<()> {
     output.write_all(bytes).map_err(|error| from_io(error, UNWRITABLE))
 }

@@ -95,9 +95,7 @@ impl<R: Read + Seek> StreamRanges<R> {
         if n < TAG_LEN {
             return Ok(None);
         }
-        self.stream.next = number;
-        self.stream.open(&mut self.chunk[..n])?;
-        let len = n - TAG_LEN;
+        let len = self.stream.open_chunk(number, &mut self.chunk[..n])?;
         self.opened = Some((number, len));
         if len < CHUNK_LEN {
             self.len = Some(number * CHUNK_LEN as u64 + len as u64);

@@ -82,7 +82,7 @@ impl StreamSealer {
         })?;
         self.bound.uses.count(key.key_id, Use::Sealed, 1);
         Ok(SealingStream {
-            held: Held { bound: self.bound.clone(), key, failed: None },
+            held: Held { bound: self.bound.clone(), key, process: Some(std::process::id()), failed: None },
             header,
             chunks: chunks.ok_or(ErrorKind::Internal)?,
             next: 0,
@@ -103,6 +103,9 @@ impl core::fmt::Debug for StreamSealer {
 /// A stream that is being sealed: its [`header`](Self::header) comes first, then what the calls give, in order.
 ///
 /// Only [`finish`](Self::finish) makes it complete. A stream that was dropped before is refused at its end, whatever was read of it until then.
+///
+/// Its nonces are fixed when it begins, so nothing may seal it twice: after a fork only the process that began it goes on ([`Closed`](ErrorKind::Closed) in others). **A
+/// snapshot of a machine that is resumed twice in the middle of a stream cannot be noticed** (docs/LIMITS.md).
 pub struct SealingStream {
     pub(super) held: Held,
     header: StreamHeader,
@@ -168,7 +171,8 @@ impl SealingStream {
             out.truncate(start);
             return Err(error);
         }
-        self.pending.zeroize();
+        // Written over, and erased at the end.
+        self.pending.clear();
         self.pending.extend_from_slice(rest);
         Ok(())
     }
@@ -219,8 +223,9 @@ impl SealingStream {
     ///
     /// # Errors
     ///
-    /// Those of `output`.
+    /// Those of `output`, and [`InvalidInput`](ErrorKind::InvalidInput) if something was sealed or held back before.
     pub fn into_writer<W: Write>(self, output: W) -> std::io::Result<StreamWriter<W>> {
+        self.check_fresh()?;
         StreamWriter::new(self, output)
     }
 
@@ -240,9 +245,7 @@ impl SealingStream {
         threads: NonZeroUsize,
         mut progress: impl FnMut(&mut StreamProgress<'_>) -> Result<()>,
     ) -> Result<u64> {
-        if self.next > 0 || !self.pending.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "the stream has begun: seal_all seals all of it"));
-        }
+        self.check_fresh()?;
         let (chunks, held, mut read) = (&*self.chunks, &mut self.held, 0);
         let pumped = pump::put(output, self.header.as_bytes()).and_then(|()| {
             pump::run(
@@ -278,6 +281,13 @@ impl SealingStream {
     fn check_room(&mut self, chunks: u64) -> Result<()> {
         let (next, room) = (self.next, MAX_CHUNKS - 1);
         self.held.with(|| if chunks <= room.saturating_sub(next) || chunks == 0 { Ok(()) } else { Err(TOO_LONG) })
+    }
+
+    fn check_fresh(&self) -> Result<()> {
+        if self.next == 0 && self.pending.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, "a part of the stream is sealed or held back already"))
     }
 
     fn check_nothing_pending(&self) -> Result<()> {

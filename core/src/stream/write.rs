@@ -4,7 +4,7 @@ use super::{SealingStream, UNWRITABLE, from_io};
 use crate::error::Result;
 use crate::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, StreamHeader, TAG_LEN};
 use std::io::{self, Write};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Seals what is written to it and passes it on, chunk by chunk. Made by [`SealingStream::into_writer`].
 ///
@@ -66,7 +66,8 @@ impl<W: Write> StreamWriter<W> {
             return Err(error);
         }
         let written = self.output.write_all(&self.chunk).map_err(|error| from_io(error, UNWRITABLE));
-        self.chunk.zeroize();
+        // It is ciphertext now.
+        self.chunk.clear();
         // A part of the chunk may be out, so nothing can follow.
         written.map_err(|error| self.stream.held.fail(error))
     }

@@ -1,0 +1,309 @@
+//! `protect --stream` and `reveal --stream`: whole files, and all files below a folder, as streams of a field (docs/STREAMS.md).
+
+mod folder;
+mod progress;
+
+use crate::args::{Transform, Whole};
+use crate::failure::{Exit, Failure};
+use crate::files::interrupt::{Interrupt, Interruptible};
+use crate::files::output::{Output, OutputError, Target};
+use crate::opening;
+use crate::outputs;
+use crate::transform::{Direction, Input};
+use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
+use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamReader, StreamSealer};
+use progress::Progress;
+use serde_json::json;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+/// Most threads that seal or open: more would wait for the one that reads and writes, and each has buffers.
+const MAX_THREADS: usize = 16;
+/// Longest row binding with its line end.
+const MAX_ROW_LEN: u64 = 4096;
+
+/// Protects or reveals what the command line names.
+pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direction) -> Result<(), Failure> {
+    let interrupt =
+        Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
+    let ring = opening::open(&args.source, &args.policies.policy)?;
+    let row = whole.row_file.as_deref().map(read_row).transpose()?;
+    let mut job = Job::new(args, whole, field, direction, &ring, interrupt.clone())?;
+    let is_folder = args.input != "-" && fs::metadata(&args.input).is_ok_and(|metadata| metadata.is_dir());
+    let done = if is_folder { folder::run(&mut job, row.is_some()) } else { one_file(&mut job, row.as_deref()) };
+    job.progress.finish();
+    // A signal also ends the program that feeds our pipe, and the error that follows is not the cause.
+    match interrupt.check() {
+        Err(interrupted) if args.output == "-" => {
+            Err(Failure::from(interrupted).add("standard output has a part of the data only: discard it"))
+        }
+        Err(interrupted) => Err(Failure::from(interrupted).add(&job.what_is_done(is_folder))),
+        Ok(()) => done,
+    }?;
+    job.report();
+    Ok(())
+}
+
+/// What was done, for the summary.
+#[derive(Default)]
+struct Counts {
+    files: u64,
+    /// Bytes in clear.
+    bytes: u64,
+    /// Files of a folder that were there already, with the right content.
+    kept: u64,
+    /// Streams whose key no longer seals.
+    outdated: u64,
+    /// Streams under a compromised key.
+    compromised: u64,
+}
+
+/// Whoever protects needs the opener to compare with what is there.
+enum Handles {
+    Seal(StreamSealer, Option<StreamOpener>),
+    Open(StreamOpener),
+}
+
+struct Job<'a> {
+    args: &'a Transform,
+    whole: &'a Whole,
+    direction: Direction,
+    handles: Handles,
+    threads: NonZeroUsize,
+    interrupt: Interrupt,
+    progress: Progress,
+    counts: Counts,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        args: &'a Transform,
+        whole: &'a Whole,
+        field: &str,
+        direction: Direction,
+        ring: &Keyring,
+        interrupt: Interrupt,
+    ) -> Result<Self, Failure> {
+        let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
+        let context = context.map_err(|error| Failure::of_argument("--context", error))?;
+        let field = ring.field(field)?.context(context);
+        let field = args.scope.iter().fold(field, |field: Field, scope| field.scope(scope));
+        let handles = if let Direction::Protect { .. } = direction {
+            if let Some(scope) = &args.scope
+                && !pollster::block_on(ring.has_scope(scope))?
+            {
+                // Also a misspelt name gets here: whoever reads this can tell.
+                let _ = writeln!(anstream::stderr(), "the scope is new: a key is made for it");
+            }
+            let sealer = pollster::block_on(field.clone().stream_sealer())?;
+            let opener = if whole.resume { Some(pollster::block_on(field.stream_opener())?) } else { None };
+            Handles::Seal(sealer, opener)
+        } else {
+            Handles::Open(pollster::block_on(field.stream_opener())?)
+        };
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = args.threads.map_or_else(cores, usize::from).min(MAX_THREADS);
+        Ok(Self {
+            args,
+            whole,
+            direction,
+            handles,
+            threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
+            interrupt,
+            progress: Progress::new(direction, None),
+            counts: Counts::default(),
+        })
+    }
+
+    /// Seals or opens what `input` has into `output`, which is to be committed if that succeeds.
+    fn transform(&mut self, mut input: impl Read, row: Option<&[u8]>, output: &mut Output) -> Result<(), Failure> {
+        let mut head = [0; STREAM_HEADER_LEN];
+        let head = read_head(&mut input, &mut head)?;
+        let mut sink = Sink { output, failed: None };
+        let (interrupt, progress, before) = (&self.interrupt, &self.progress, self.counts.bytes);
+        let watch = |stream: &mut StreamProgress<'_>| {
+            if interrupt.check().is_err() {
+                return Err(Error::new(ErrorKind::Closed, "interrupted"));
+            }
+            progress.at(before + stream.read());
+            if stream.needs_renewal() { pollster::block_on(stream.renew()) } else { Ok(()) }
+        };
+        let done = match (&self.handles, self.direction) {
+            (Handles::Seal(sealer, _), Direction::Protect { seal_sealed }) => {
+                if !seal_sealed && StreamHeader::parse(head).is_ok() {
+                    let why = "it is a stream already, and nothing was sealed; --seal-sealed encrypts it once more";
+                    return Err(Failure::new(Exit::Policy, why));
+                }
+                pollster::block_on(sealer.ready())?;
+                sealer.begin(row)?.seal_all(&mut head.chain(input), &mut sink, self.threads, watch)
+            }
+            (Handles::Open(opener) | Handles::Seal(_, Some(opener)), _) => {
+                let header = StreamHeader::parse(head)?;
+                pollster::block_on(opener.load_key(&header))?;
+                let stream = opener.begin(&header, row)?;
+                self.counts.compromised += u64::from(stream.is_compromised());
+                self.counts.outdated += u64::from(!opener.is_current(&header));
+                stream.open_all(&mut input, &mut sink, self.threads, watch)
+            }
+            (Handles::Seal(..), _) => Err(ErrorKind::Internal.into()),
+        };
+        let failed = sink.failed;
+        let bytes = done.map_err(|error| failed.map_or_else(|| error.into(), Failure::from))?;
+        self.counts.bytes += bytes;
+        self.counts.files += 1;
+        Ok(())
+    }
+
+    /// Whether the stream in `sealed` opens to exactly what `clear` has.
+    fn is_same(&self, sealed: &mut File, clear: &mut File, row: Option<&[u8]>) -> Result<bool, Failure> {
+        let (Handles::Open(opener) | Handles::Seal(_, Some(opener))) = &self.handles else { return Ok(false) };
+        let mut head = [0; STREAM_HEADER_LEN];
+        let Ok(header) = StreamHeader::parse(read_head(sealed, &mut head)?) else { return Ok(false) };
+        pollster::block_on(opener.load_key(&header))?;
+        // Of another field, context or row: another stream than the one that is asked for.
+        let Ok(stream) = opener.begin(&header, row) else { return Ok(false) };
+        let mut reader = stream.into_reader(sealed);
+        let [mut ours, mut theirs] = [0, 1].map(|_| zeroize::Zeroizing::new(vec![0; 256 * 1024]));
+        loop {
+            self.interrupt.check()?;
+            if reader.needs_renewal() {
+                pollster::block_on(reader.renew())?;
+            }
+            let Ok(n) = fill(&mut reader, &mut ours) else { return Ok(false) };
+            let m = fill(clear, &mut theirs).map_err(unreadable)?;
+            if ours[..n] != theirs[..m] {
+                return Ok(false);
+            }
+            if n == 0 {
+                return Ok(StreamReader::is_complete(&reader));
+            }
+        }
+    }
+
+    fn what_is_done(&self, is_folder: bool) -> String {
+        match (is_folder, self.counts.files) {
+            (true, n) if n > 0 => format!("{n} files are written, whole; --resume goes on behind them"),
+            _ => "no file was written".to_owned(),
+        }
+    }
+
+    fn report(&self) {
+        let verb = if matches!(self.direction, Direction::Reveal) { "revealed" } else { "protected" };
+        let Counts { files, bytes, kept, outdated, compromised } = self.counts;
+        let line = if self.args.json {
+            json!({
+                "direction": verb, "streams": files, "bytes": bytes, "kept": kept, "outdated": outdated,
+                "compromised": compromised,
+            })
+            .to_string()
+        } else {
+            let mut line = format!("{verb} {files} streams of {bytes} bytes");
+            if kept > 0 {
+                line.push_str(&format!("; {kept} were there already, with the same content"));
+            }
+            if outdated > 0 {
+                line.push_str(&format!("; {outdated} are under an old generation"));
+            }
+            if compromised > 0 {
+                line.push_str(&format!(
+                    "; {compromised} are under a compromised key and may be forged: seal them again"
+                ));
+            }
+            line
+        };
+        // The work is done and committed: a closed standard error is no reason to fail.
+        let _ = writeln!(anstream::stderr(), "{line}");
+    }
+}
+
+/// One file or standard input, to one file or standard output.
+fn one_file(job: &mut Job<'_>, row: Option<&[u8]>) -> Result<(), Failure> {
+    let args = job.args;
+    if job.whole.resume {
+        return Err(Failure::new(Exit::Usage, "--resume is for folders: a single file appears whole or not at all"));
+    }
+    let target = Target::from_argument(&args.output);
+    let input = Input::open(&args.input)?;
+    target.refuse_input(input.file())?;
+    for file in keyfold_open::own_files(&args.source.config, &args.policies.policy)? {
+        target.refuse_own(&file)?;
+    }
+    if args.output != "-" {
+        outputs::refuse(&[("--output", Some(Path::new(&args.output)))], None, &[], None)?;
+    }
+    job.progress = Progress::new(job.direction, input.len());
+    let mut output = Output::create(target, args.force)?;
+    let done = job.transform(Interruptible::new(input, job.interrupt.clone()), row, &mut output);
+    done.map_err(|failure| match args.output == "-" {
+        true => failure.add("standard output has a part of the data only: discard it"),
+        false => failure,
+    })?;
+    job.interrupt.check()?;
+    Ok(output.commit()?)
+}
+
+/// What seals writes here; remembers why it could not.
+struct Sink<'o> {
+    output: &'o mut Output,
+    failed: Option<OutputError>,
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.output.write(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                self.failed = Some(error);
+                Err(io::ErrorKind::Other.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Fills `buffer` as far as there is input; how far.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The first bytes of a stream, or of what may be one.
+fn read_head<'h>(input: &mut impl Read, head: &'h mut [u8; STREAM_HEADER_LEN]) -> Result<&'h [u8], Failure> {
+    let n = fill(input, head).map_err(unreadable)?;
+    Ok(&head[..n])
+}
+
+fn unreadable(error: io::Error) -> Failure {
+    Failure::new(Exit::Storage, format!("cannot read the input: {error}"))
+}
+
+/// The row binding: the first line of a file.
+fn read_row(file: &Path) -> Result<Vec<u8>, Failure> {
+    let cannot = |why: String| Failure::new(Exit::Storage, format!("cannot read {}: {why}", file.display()));
+    let mut row = Vec::new();
+    let opened = File::open(file).and_then(|file| file.take(MAX_ROW_LEN + 1).read_to_end(&mut row));
+    opened.map_err(|error| cannot(error.to_string()))?;
+    if row.len() as u64 > MAX_ROW_LEN {
+        return Err(Failure::new(Exit::Data, "the row binding is one line of at most 4,095 bytes"));
+    }
+    if let Some(line) = row.strip_suffix(b"\n") {
+        row.truncate(line.len());
+    }
+    if row.is_empty() || row.contains(&b'\n') {
+        return Err(Failure::new(Exit::Data, "the row binding is one line, and not empty"));
+    }
+    Ok(row)
+}

@@ -1,0 +1,31 @@
+//! A progress line on standard error, if that is a terminal.
+
+use crate::transform::Direction;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    /// `len` is how many bytes the input has, if that is known.
+    pub(super) fn new(direction: Direction, len: Option<u64>) -> Self {
+        // Hidden by itself where standard error is not a terminal.
+        let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr());
+        let style = match len {
+            Some(_) => "{prefix} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
+            None => "{prefix} {spinner} {bytes}, {bytes_per_sec}, {elapsed}",
+        };
+        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(if matches!(direction, Direction::Reveal) { "revealing" } else { "protecting" });
+        Self(bar)
+    }
+
+    pub(super) fn at(&self, bytes: u64) {
+        if !self.0.is_hidden() {
+            self.0.set_position(bytes);
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

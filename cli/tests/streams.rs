@@ -1,0 +1,338 @@
+//! Whole files as streams: what goes in comes out, nothing half done appears, and what is not whole is refused (docs/STREAMS.md).
+
+mod common;
+
+use common::{CANARY, DATA, KEY, POLICY, STORAGE, USAGE, World, contains, run, snapshot};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+const RULES: &str = r#"version = 1
+[fields.image]
+mode = "stream"
+[fields.scan]
+mode = "stream"
+row_binding = "id"
+[fields.export]
+mode = "stream"
+required_context = ["tenant"]
+[fields.name]
+columns = ["name"]
+"#;
+
+/// Bytes that no message may have, of any length.
+fn content(len: usize) -> Vec<u8> {
+    CANARY.bytes().chain((0..).map(|i| (i % 251) as u8)).take(len).collect()
+}
+
+fn world() -> World {
+    let world = World::new();
+    world.write("policy.toml", RULES);
+    world
+}
+
+/// `in` protected as `sealed` and revealed as `back`.
+const PROTECT: [&str; 6] = ["protect", "--stream", "image", "in", "--output", "sealed"];
+const REVEAL: [&str; 6] = ["reveal", "--stream", "image", "sealed", "--output", "back"];
+
+#[test]
+fn files_of_any_length_come_back() {
+    let world = world();
+    for len in [0, 1, 16_383, 16_384, 16_385, 1_000_000, 5_000_000] {
+        world.write("in", content(len));
+        let run = world.succeeds(&[&PROTECT[..], &["--force", "--json"]].concat());
+        assert_eq!((&run.summary()["streams"], &run.summary()["bytes"]), (&1.into(), &len.into()));
+        let sealed = world.read("sealed");
+        assert_eq!(sealed.len(), 83 + len + 16 * (len / 16_384 + 1));
+        assert!(!contains(&sealed, CANARY.as_bytes()));
+        world.succeeds(&[&REVEAL[..], &["--force"]].concat());
+        assert!(world.read("back") == content(len), "{len} bytes");
+        let run = world.succeeds(&["inspect", "--file", "sealed", "--json"]);
+        assert_eq!((&run.json_lines()[0]["kind"], &run.json_lines()[0]["len"]), (&"stream".into(), &len.into()));
+        for threads in ["1", "3", "200"] {
+            world.succeeds(&[&PROTECT[..], &["--force", "--threads", threads]].concat());
+            world.succeeds(&[&REVEAL[..], &["--force", "--threads", threads]].concat());
+            assert!(world.read("back") == content(len), "{len} bytes, {threads} threads");
+        }
+    }
+    world.succeeds(&["keys", "rotate"]);
+    world
+        .succeeds(&["reveal", "--stream", "image", "sealed", "--output", "later"])
+        .expect(0, &["under an old generation"]);
+    let census = world.succeeds(&["census", "sealed", "--json"]);
+    let found = &census.json_lines()[0]["columns"][0]["generations"][0];
+    assert_eq!((&found["suite"], &found["values"]), (&"04".into(), &1.into()));
+}
+
+#[test]
+fn pipes_carry_streams() {
+    let world = world();
+    let plain = content(3_000_000);
+    let sealed =
+        run(&mut world.command(&["protect", "--stream", "image", "-", "--output", "-"]), &plain).expect(0, &[]);
+    let opened = ["reveal", "--stream", "image", "-", "--output", "-"];
+    let back = run(&mut world.command(&opened), &sealed.stdout).expect(0, &["revealed 1 streams of 3000000 bytes"]);
+    assert!(back.stdout == plain);
+    // Between two chunks: what was there comes out, and the exit code says that it is not all.
+    let mut child =
+        world.command(&opened).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let cut = sealed.stdout[..83 + 50 * 16_400].to_vec();
+    let mut stdin = child.stdin.take().unwrap();
+    let feeder = thread::spawn(move || stdin.write_all(&cut));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(DATA), "{said}");
+    assert!(said.contains("cut, or never finished") && said.contains("discard it"), "{said}");
+    assert!(plain.starts_with(&output.stdout));
+    // A reader that goes away.
+    let mut child = world.command(&["protect", "--stream", "image", "-", "--output", "-"]);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().unwrap();
+    let feeder = thread::spawn(move || stdin.write_all(&plain));
+    let output = child.wait_with_output().unwrap();
+    drop(feeder.join().unwrap());
+    assert_eq!(output.status.code(), Some(STORAGE), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_is_not_as_it_was_sealed_leaves_no_file() {
+    let world = world();
+    world.write("in", content(100_000));
+    world.succeeds(&PROTECT);
+    let sealed = world.read("sealed");
+    let refuses = |sealed: &[u8], code: i32, says: &str| {
+        world.write("sealed", sealed);
+        drop(world.refuses(&REVEAL, code, &[says]));
+    };
+    for len in [0, 40, 83, 83 + 16_400, 83 + 3 * 16_400, sealed.len() - 1, sealed.len() - 2000] {
+        let is_length = len < 99 || (len - 83) % 16_400 < 16;
+        refuses(
+            &sealed[..len],
+            if is_length { DATA } else { KEY },
+            if is_length { "Malformed" } else { "DecryptionFailed" },
+        );
+    }
+    refuses(&[&sealed[..], b"x"].concat(), KEY, "DecryptionFailed");
+    for at in [30, 60, 100, 50_000, sealed.len() - 1] {
+        let mut flipped = sealed.clone();
+        flipped[at] ^= 4;
+        refuses(&flipped, KEY, "DecryptionFailed");
+    }
+    refuses(&content(1000), DATA, "Malformed");
+    world.write("sealed", &sealed);
+    let reveal = |more: &[&'static str]| [&["reveal", "sealed", "--output", "back"][..], more].concat();
+    world.refuses(&reveal(&["--stream", "export", "--context", "tenant=t"]), KEY, &["DecryptionFailed"]);
+    world.refuses(&reveal(&["--stream", "image", "--context", "tenant=t"]), KEY, &["DecryptionFailed"]);
+    world.refuses(&reveal(&["--stream", "image", "--scope", "no such"]), KEY, &["NoMatchingKey"]);
+    world.refuses(&reveal(&["--stream", "export"]), POLICY, &["context key that is missing"]);
+    world.succeeds(&["protect", "--stream", "image", "in", "--output", "of-scope", "--scope", "clinic"]);
+    world.refuses(&["reveal", "--stream", "image", "of-scope", "--output", "back"], KEY, &["WrongScope"]);
+    world.succeeds(&["reveal", "--stream", "image", "of-scope", "--output", "back", "--scope", "clinic"]);
+    assert!(world.read("back") == content(100_000));
+}
+
+#[test]
+fn a_row_is_read_from_a_file() {
+    let world = world();
+    world.write("in", content(10));
+    world.write("row", "Canáry7391-id-1\n");
+    world.write("other", "Canáry7391-id-2");
+    let protect =
+        |more: &[&'static str]| [&["protect", "--stream", "scan", "in", "--output", "sealed"][..], more].concat();
+    world.refuses(&protect(&[]), DATA, &["row binding is needed"]);
+    world.succeeds(&protect(&["--row-file", "row"]));
+    let reveal =
+        |more: &[&'static str]| [&["reveal", "--stream", "scan", "sealed", "--output", "back"][..], more].concat();
+    world.refuses(&reveal(&["--row-file", "other"]), KEY, &["DecryptionFailed"]);
+    world.refuses(&reveal(&[]), DATA, &["row binding is needed"]);
+    world.succeeds(&reveal(&["--row-file", "row"]));
+    assert_eq!(world.read("back"), content(10));
+    for (bad, code) in [("", DATA), ("\n", DATA), ("a\nb", DATA), (&"x".repeat(5000)[..], DATA)] {
+        world.write("bad", bad);
+        world.refuses(&reveal(&["--row-file", "bad", "--force"]), code, &["row binding is one line"]);
+    }
+    world.refuses(&reveal(&["--row-file", "missing", "--force"]), STORAGE, &["cannot read missing"]);
+    let unbound = [&PROTECT[..], &["--row-file", "row", "--force"]].concat();
+    world.refuses(&unbound, DATA, &["not bound to its row"]);
+}
+
+#[test]
+fn wrong_command_lines_are_refused() {
+    let world = world();
+    world.write("in", content(10));
+    let with = |more: &[&'static str]| [&PROTECT[..], more].concat();
+    for more in [&["--format", "csv"][..], &["--delimiter", ";"], &["--tokens", "sqlite:t"], &["--pass-unmatched"]] {
+        world.refuses(&with(more), USAGE, &["cannot be used with"]);
+    }
+    for flags in [&["--resume"][..], &["--row-file", "in"]] {
+        world.refuses(&[&["protect", "in.csv", "--output", "out"][..], flags].concat(), USAGE, &["--stream"]);
+    }
+    world.refuses(&with(&["--resume"]), USAGE, &["--resume is for folders"]);
+    world.refuses(&["protect", "--stream", "name", "in", "--output", "o"], POLICY, &["none of streams"]);
+    world.refuses(&["protect", "--stream", "missing", "in", "--output", "o"], POLICY, &["no such field"]);
+    world.refuses(&["protect", "--stream", "image", "missing", "--output", "o"], STORAGE, &["cannot read missing"]);
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "in", "--force"], USAGE, &["also the input"]);
+    world.refuses(
+        &["protect", "--stream", "image", "in", "--output", "policy.toml", "--force"],
+        USAGE,
+        &["never overwritten"],
+    );
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "no/folder"], STORAGE, &["cannot create"]);
+    world.succeeds(&PROTECT);
+    world.refuses(&PROTECT, USAGE, &["already exists"]);
+    // Twice is a mistake, unless it is meant.
+    world.refuses(&["protect", "--stream", "image", "sealed", "--output", "o"], POLICY, &["--seal-sealed"]);
+    world.succeeds(&["protect", "--stream", "image", "sealed", "--output", "twice", "--seal-sealed"]);
+    world.succeeds(&["reveal", "--stream", "image", "twice", "--output", "once"]);
+    assert_eq!(world.read("once"), world.read("sealed"));
+}
+
+/// Every file below a folder.
+fn tree(world: &World, folder: &str) -> Vec<(String, Vec<u8>)> {
+    let (mut found, mut todo) = (Vec::new(), vec![world.path(folder)]);
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let name = path.strip_prefix(world.path(folder)).unwrap().to_str().unwrap().to_owned();
+            found.push((name, fs::read(path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn folders_go_file_by_file_and_resume_by_comparing() {
+    let world = world();
+    fs::create_dir_all(world.path("in/a/b")).unwrap();
+    fs::create_dir_all(world.path("in/empty")).unwrap();
+    for (name, len) in [("one", 5), ("a/two.dcm", 20_000), ("a/b/three", 0), ("z.kfs", 16_384)] {
+        fs::write(world.path("in").join(name), content(len)).unwrap();
+    }
+    let protect =
+        |more: &[&'static str]| [&["protect", "--stream", "scan", "in", "--output", "sealed"][..], more].concat();
+    let reveal =
+        |more: &[&'static str]| [&["reveal", "--stream", "scan", "sealed", "--output", "back"][..], more].concat();
+    world.succeeds(&protect(&[])).expect(0, &["protected 4 streams of 36389 bytes"]);
+    let sealed = tree(&world, "sealed");
+    let names: Vec<&str> = sealed.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["a/b/three.kfs", "a/two.dcm.kfs", "one.kfs", "z.kfs.kfs"]);
+    world.succeeds(&reveal(&[]));
+    assert!(tree(&world, "back") == tree(&world, "in"));
+    // Again: everything is there.
+    world.refuses(&protect(&[]), USAGE, &["already exists", "--resume"]);
+    world.succeeds(&protect(&["--resume"])).expect(0, &["protected 0 streams", "4 were there already"]);
+    assert!(tree(&world, "sealed") == sealed, "what is there was not sealed anew");
+    world.succeeds(&reveal(&["--resume"])).expect(0, &["4 were there already"]);
+    // One is missing, one was changed since.
+    fs::remove_file(world.path("sealed/one.kfs")).unwrap();
+    world.succeeds(&protect(&["--resume"])).expect(0, &["protected 1 streams of 5 bytes", "3 were there"]);
+    fs::write(world.path("in/a/two.dcm"), content(20_001)).unwrap();
+    world.run(&protect(&["--resume"])).expect(USAGE, &["a/two.dcm", "with another content; --force replaces it"]);
+    world.succeeds(&protect(&["--resume", "--force"])).expect(0, &["protected 1 streams of 20001 bytes"]);
+    // A stream that was exchanged for another one, and one that was cut.
+    fs::copy(world.path("sealed/one.kfs"), world.path("sealed/z.kfs.kfs")).unwrap();
+    world.run(&protect(&["--resume"])).expect(USAGE, &["z.kfs", "with another content"]);
+    fs::remove_dir_all(world.path("back")).unwrap();
+    world.run(&reveal(&[])).expect(KEY, &["z.kfs.kfs", "DecryptionFailed"]);
+    assert!(tree(&world, "back").iter().all(|(name, bytes)| fs::read(world.path("in").join(name)).unwrap() == *bytes));
+    fs::write(world.path("sealed/z.kfs.kfs"), &sealed[3].1[..83 + 16_400]).unwrap();
+    world.run(&reveal(&["--resume"])).expect(DATA, &["cut, or never finished"]);
+    assert!(!world.path("back/z.kfs").exists());
+}
+
+#[test]
+fn folders_with_surprises_are_refused_before_anything_is_written() {
+    let world = world();
+    fs::create_dir(world.path("in")).unwrap();
+    fs::write(world.path("in/one"), content(5)).unwrap();
+    let protect = ["protect", "--stream", "image", "in", "--output", "sealed"];
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "-"], USAGE, &["go to a folder"]);
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "in"], USAGE, &["contain each other"]);
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "in/sealed"], USAGE, &["contain each other"]);
+    world.refuses(&[&protect[..], &["--row-file", "policy.toml"]].concat(), DATA, &["row binding is one line"]);
+    world.write("row", "r");
+    world.refuses(&[&protect[..], &["--row-file", "row"]].concat(), USAGE, &["bound to their names"]);
+    std::os::unix::fs::symlink("one", world.path("in/two")).unwrap();
+    world.refuses(&protect, DATA, &["in/two is no regular file"]);
+    fs::remove_file(world.path("in/two")).unwrap();
+    world.succeeds(&protect);
+    fs::write(world.path("sealed/readme"), "x").unwrap();
+    world.refuses(&["reveal", "--stream", "image", "sealed", "--output", "back"], DATA, &["does not end in .kfs"]);
+    // A name that is a pipe where the output should be.
+    fs::remove_file(world.path("sealed/readme")).unwrap();
+    fs::create_dir_all(world.path("back/one")).unwrap();
+    world.run(&["reveal", "--stream", "image", "sealed", "--output", "back", "--force"]).expect(USAGE, &["a folder"]);
+}
+
+#[test]
+fn a_signal_leaves_no_half_of_a_stream() {
+    for (input, output) in [("-", "out"), ("-", "-")] {
+        let world = world();
+        let before = snapshot(&world.data());
+        let mut child = world.command(&["protect", "--stream", "image", input, "--output", output]);
+        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let reader = thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+        let feeder = thread::spawn(move || while stdin.write_all(&[7; 50_000]).is_ok() {});
+        thread::sleep(Duration::from_millis(1500));
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        feeder.join().unwrap();
+        reader.join().unwrap().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{said}");
+        let expected = if output == "-" { "discard it" } else { "no file was written" };
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(snapshot(&world.data()), before);
+    }
+}
+
+/// The greatest resident size of a process so far, in KiB.
+fn peak_kib(child: &Child) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// 256 MiB, or KEYFOLD_STREAM_MIB, through protect and reveal, each in less than 32 MiB.
+#[test]
+fn a_stream_of_any_length_needs_little_memory() {
+    const MIB: usize = 1 << 20;
+    const MOST_KIB: u64 = 32 * 1024;
+    let len = std::env::var("KEYFOLD_STREAM_MIB").map_or(256, |mib| mib.parse().expect("a number"));
+    let world = world();
+    let start = |verb: &str, input: Stdio| {
+        let mut command = world.command(&[verb, "--stream", "image", "-", "--output", "-"]);
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts")
+    };
+    let mut protect = start("protect", Stdio::piped());
+    let mut reveal = start("reveal", protect.stdout.take().expect("a pipe").into());
+    let (mut into, mut out) = (protect.stdin.take().expect("a pipe"), reveal.stdout.take().expect("a pipe"));
+    let base = content(MIB);
+    let part = move |n: usize| [&n.to_le_bytes()[..], &base[8..]].concat();
+    let sent = part.clone();
+    let feeder = thread::spawn(move || (0..len).try_for_each(|n| into.write_all(&sent(n))));
+    let (mut buffer, mut peaks) = (vec![0; MIB], [0; 2]);
+    for n in 0..len {
+        out.read_exact(&mut buffer).expect("as much as went in");
+        assert!(buffer == part(n), "part {n} came back changed");
+        for (peak, child) in peaks.iter_mut().zip([&protect, &reveal]) {
+            *peak = peak_kib(child).unwrap_or(*peak).max(*peak);
+        }
+    }
+    assert_eq!(out.read(&mut buffer).expect("the end"), 0);
+    feeder.join().expect("the feeder").expect("all was read");
+    for child in [&mut protect, &mut reveal] {
+        assert!(child.wait().expect("a status").success());
+    }
+    println!("{len} MiB; peak resident sizes: {peaks:?} KiB");
+    assert!(peaks.iter().all(|peak| (1..MOST_KIB).contains(peak)), "{peaks:?} KiB");
+}
