@@ -13,6 +13,7 @@ mod values;
 pub use check::count_sealed;
 pub use rebind::RowMap;
 
+use crate::condition::Latest;
 use crate::field::{Direction, FieldCipher, FieldKeys, Locator, Used};
 use crate::locate::{Match, Selection};
 use crate::tree::NodeId;
@@ -383,7 +384,7 @@ impl<'m> DocumentCipher<'m> {
                 return Err(too_long.in_text(index, text.line));
             }
             let has_header = !matches!(self.direction, Direction::Protect { .. });
-            let of_line = self.lines_of(text.content, index, text.line, has_header);
+            let of_line = self.lines_of(text.content, index, text.line, has_header, applied.as_ref());
             let of_line = of_line.map_err(|error| error.in_text(index, text.line))?;
             // Of a line with documents inside these count, each by itself, and not what they are in.
             let documents = if of_line.len() > 1 { &of_line[1..] } else { &of_line[..] };
@@ -418,21 +419,22 @@ impl<'m> DocumentCipher<'m> {
         index: usize,
         number: u64,
         has_header: bool,
+        latest: Option<&Arc<Rules>>,
     ) -> Result<Vec<Line<'b>>, DocumentError> {
         let mut whole = Document::parse(text, number)?;
         let [around, kind] = Kind::of(&self.kinds, &whole)?;
         let Some((root_of, root)) = kind.and_then(|kind| Some((kind, self.kinds[kind].root.as_ref()?))) else {
-            return Ok(vec![self.line(whole, index, number, around, has_header)?]);
+            return Ok(vec![self.line(whole, index, number, around, has_header, latest)?]);
         };
         let inside = root.take(&mut whole)?;
-        let mut lines = vec![self.line(whole, index, number, around, has_header)?];
+        let mut lines = vec![self.line(whole, index, number, around, has_header, latest)?];
         for document in inside {
             if !document.is_object() {
                 let why = "the root of the documents leads to something that is no object";
                 let error = DocumentError::new(ErrorKind::InvalidInput, why);
                 return Err(error.of_document(self.kinds[root_of].name()));
             }
-            lines.push(self.line(document, index, number, kind, has_header)?);
+            lines.push(self.line(document, index, number, kind, has_header, lines.last().map(|line| &line.rules))?);
         }
         Ok(lines)
     }
@@ -444,6 +446,7 @@ impl<'m> DocumentCipher<'m> {
         number: u64,
         kind: Option<usize>,
         has_header: bool,
+        latest: Option<&Arc<Rules>>,
     ) -> Result<Line<'b>, DocumentError> {
         let (mut header, mut inserted) = (None, Vec::new());
         let place = kind.map(|kind| self.kinds[kind].place());
@@ -458,7 +461,9 @@ impl<'m> DocumentCipher<'m> {
             self.refuse_members(&document)?;
             place.map(|place| place.refuse_header(&document)).transpose()?;
         }
-        let holding: Vec<bool> = self.conditions.iter().map(|conditions| conditions.hold(&document)).collect();
+        let mut path = Latest::default();
+        let holding: Vec<bool> =
+            self.conditions.iter().map(|conditions| conditions.hold_with(&document, &mut path)).collect();
         // A kind with manifests has a header in each document, so that a document without one is known to have lost it.
         let is_document = |kind: &usize| {
             let manifest = match has_header {
@@ -469,7 +474,10 @@ impl<'m> DocumentCipher<'m> {
             manifest || header.is_some() || has_own()
         };
         let kind = kind.filter(is_document);
-        let rules = self.rules_for(kind, holding)?;
+        let rules = match latest.filter(|latest| latest.of.0 == kind && latest.of.1 == holding) {
+            Some(latest) => latest.clone(),
+            None => self.rules_for(kind, holding)?,
+        };
         let found = rules.paths.select(&document)?;
         let of_documents = |found: &Match| self.fields[rules.field_of_path[found.rule]].is_of_documents();
         if kind.is_none() && found.values.iter().any(of_documents) {
@@ -502,12 +510,15 @@ impl<'m> DocumentCipher<'m> {
         self.used.refuse_unused(&self.fields)
     }
 
-    /// Where the values of each field are in a batch.
+    /// Where the values of each field are in a batch; but of those that are sealed with their documents, unless they have indexes.
     fn places(&self, lines: &[Line<'_>]) -> Vec<Vec<Place>> {
         let mut places = vec![Vec::new(); self.fields.len()];
         for (at, line) in lines.iter().enumerate() {
             for found in 0..line.found.values.len() {
-                places[line.field_of(found)].push((at, found));
+                let field = line.field_of(found);
+                if !self.fields[field].is_of_documents() || !self.fields[field].indexes().is_empty() {
+                    places[field].push((at, found));
+                }
             }
         }
         places

@@ -62,7 +62,7 @@ impl DocumentCipher<'_> {
         number: u64,
         also: impl Fn(&Line<'_>, &Line<'_>) -> Result<bool, DocumentError>,
     ) -> Result<bool, DocumentError> {
-        let again = self.lines_of(out, 0, number, true)?;
+        let again = self.lines_of(out, 0, number, true, None)?;
         if again.len() != lines.len() {
             return Ok(false);
         }
