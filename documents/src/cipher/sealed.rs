@@ -1,8 +1,10 @@
 //! Documents whose values are sealed together: one header, a body in the place of each value, a manifest over all of them.
 
+use super::lines::{HEADER_ROOM, Line};
+use super::plan::compile;
 use super::replaced::Replaced;
 use super::values::{NOT_SEALED, protect_value, push_value, scalar_text};
-use super::{DocumentCipher, DocumentCounts, HEADER_ROOM, Line, Place as Found, RowFailed, compile, refused};
+use super::{DocumentCipher, DocumentCounts, Place as Found, RowFailed, refused};
 use crate::condition::Latest;
 use crate::field::{Direction, FieldKeys, Locator};
 use crate::{Conditions, Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
