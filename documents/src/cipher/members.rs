@@ -1,10 +1,11 @@
 //! Tokens of indexes as members at the top of documents: written behind the opening brace, so that taking them away again restores every
 //! byte.
 
+use super::lines::Line;
 use super::replaced::Replaced;
 use super::sealed::Kind;
 use super::values::values_of;
-use super::{DocumentCipher, DocumentCounts, Line, Place, RowFailed, refused};
+use super::{DocumentCipher, DocumentCounts, Place, RowFailed, refused};
 use crate::field::Direction;
 use crate::span::removals;
 use crate::{Document, DocumentError, Inserted, Token as JsonToken, push_string};
