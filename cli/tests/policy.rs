@@ -285,6 +285,7 @@ fn indexes_of_few_values_are_refused() {
         world.write("policy.toml", policy(name, field, &format!("{index}\nfew_values = true")));
         assert_eq!(check(&world, &arguments, 0), []);
     }
+    world.write("schema.toml", "version = 1\n[tables.p.columns]\nx = { identifier = \"R\", field = \"a\" }\n");
     // Of full width in all but name; of two values whatever the name is.
     for (field, index, says) in [
         ("columns = [\"x\"]", "kind = \"exact\"\nbits = 62", "more than 24 bits"),
@@ -420,6 +421,7 @@ fn a_wider_rule_is_no_loss_of_one() {
     for (old, new, found) in [
         ("$.name[*].given", "$.name[*]['family', 'given']", vec!["seal"]),
         ("$.name[*].family", "$.name", vec!["unreadable", "seal"]),
+        ("$.name", "$.name[*]", vec!["unreadable"]),
         ("$.name", "$.name[*].family", vec!["clear"]),
         ("$.name", "$.names", vec!["clear", "seal"]),
     ] {

@@ -1,6 +1,6 @@
 //! `keyfold scan` finds what is in clear, needs no key, and says places, never values.
 
-use crate::common::{CANARY, DATA, POLICY, USAGE, World, contains};
+use crate::common::{self, CANARY, DATA, POLICY, USAGE, World, contains};
 use crate::tables::{FIELDS, Hospital, databases};
 use serde_json::{Value as Json, json};
 

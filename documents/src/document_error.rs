@@ -106,7 +106,8 @@ impl DocumentError {
     pub fn place(&self) -> String {
         let line = self.0.line.filter(|_| matches!(self.0.cause, Cause::Refused(_))).map(|line| format!("line {line}"));
         let named = |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} {name}"));
-        let byte = self.0.byte.map(|byte| format!("byte {byte}"));
+        let of = if line.is_some() { "" } else { "the document at " };
+        let byte = self.0.byte.map(|byte| format!("{of}byte {byte}"));
         let parts = [line, byte, named("document", &self.0.document), named("field", &self.0.field)];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }

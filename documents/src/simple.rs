@@ -139,14 +139,15 @@ impl Coverage {
         }
     }
 
-    /// Whether the path `known` selects all of what `path` selects as a part of something else: `$.name` does so for `$.name[*].family`.
+    /// Whether the path `known` selects what `path` selects as the same values, rather than as parts of others or by its parts: `$.name` and
+    /// `$.name[*].family[*]` do not for `$.name[*].family`, whose values they seal in another way.
     #[must_use]
-    pub fn is_around(path: &str, known: &str) -> bool {
-        let is_shorter = match (Simple::parse(path), Simple::parse(known)) {
-            (Some(path), Some(known)) => known.0.len() < path.0.len(),
-            _ => known.len() < path.len(),
+    pub fn is_same(path: &str, known: &str) -> bool {
+        let is_as_deep = match (Simple::parse(path), Simple::parse(known)) {
+            (Some(path), Some(known)) => known.0.len() == path.0.len(),
+            _ => known == path,
         };
-        is_shorter && Self::of(path, known) == Self::All
+        is_as_deep && Self::of(path, known) == Self::All
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::name::quote;
 use crate::{
     Access, Cell, Change, Column, ColumnKind, Extent, Guard, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE, Row,
-    RowKey, no_such,
+    RowKey, no_such, wrong,
 };
 use keyfold::{Error, ErrorKind, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -36,7 +36,7 @@ impl SqliteTable {
             .optional()
             .map_err(failed)?;
         if known.is_none() {
-            return Err(no_such(NO_TABLE, table, location));
+            return Err(wrong(NO_TABLE).with_detail(location.table.to_string()));
         }
         let described = describe(&connection, schema, table).map_err(failed)?;
         let find = |name: &str| described.iter().find(|column| column.name == name);

@@ -196,15 +196,11 @@ pub(super) fn holds(field: &FieldPolicy, at: &At) -> bool {
     }
 }
 
-/// Whether a field that holds what is there seals it with something that it is in alone.
-pub(super) fn holds_around(field: &FieldPolicy, at: &At) -> bool {
+/// Whether a field that holds what is there seals it with something that it is in alone, or by its parts.
+pub(super) fn holds_otherwise(field: &FieldPolicy, at: &At) -> bool {
     match at {
         At::Column(_) => false,
-        At::Path(path, _) => {
-            let is_own =
-                |known: &String| Coverage::of(path, known) == Coverage::All && !Coverage::is_around(path, known);
-            !field.paths.iter().any(is_own)
-        }
+        At::Path(path, _) => !field.paths.iter().any(|known| Coverage::is_same(path, known)),
         At::Segment(path) => !field.segments.contains(path),
     }
 }

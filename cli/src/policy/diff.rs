@@ -2,7 +2,7 @@
 
 mod hl7;
 
-use super::check::{holds, holds_around};
+use super::check::{holds, holds_otherwise};
 use super::documents;
 use super::schema::At;
 use super::strength::{Rule, weaknesses};
@@ -124,9 +124,9 @@ fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
 fn left(before: &FieldPolicy, after: Option<&Arc<FieldPolicy>>, place: &At, new: &Policy) -> Option<(Effect, String)> {
     if let Some(after) = after.filter(|after| holds(after, place)) {
         let what = format!(
-            "{place} is sealed as a part of something else from now on: values that are there do not open. Reveal them first"
+            "{place} is sealed with what it is in, or in parts, from now on: values that are there do not open. Reveal them first"
         );
-        return holds_around(after, place).then_some((Effect::Unreadable, what));
+        return holds_otherwise(after, place).then_some((Effect::Unreadable, what));
     }
     if let Some(other) = new.fields().find(|field| holds(field, place)) {
         // Of a field that is gone, `gone` tells.

@@ -45,7 +45,8 @@ impl fmt::Display for At {
             Self::Column(name) => write!(f, "column {name}"),
             Self::Segment(path) => write!(f, "segment {path}"),
             Self::Path(path, only_if) => {
-                write!(f, "path {path}")?;
+                // A long path may go over several lines.
+                write!(f, "path {}", path.split_whitespace().collect::<Vec<_>>().join(" "))?;
                 only_if.iter().enumerate().try_for_each(|(at, (path, value))| {
                     write!(f, "{} {path} = {value:?}", if at == 0 { " if" } else { "," })
                 })
