@@ -14,7 +14,8 @@
  *     by one, kf_encrypt_column and kf_decrypt_column many at a time. A sealed value is self-contained
  *     bytes for a BLOB column; kf_to_text has a form for columns of text. kf_index_new makes the tokens
  *     by which values are found, kf_format_encrypt values that keep their format, and kf_documents_new
- *     protects JSON documents by the paths of the policy.
+ *     protects JSON documents by the paths of the policy. kf_stream_seal and kf_stream_open are for files and other
+ *     data of any length, piece by piece, kf_stream_reader_new for any part of it.
  *
  *     A value has a type (KF_TYPE_*) and bytes. Text, JSON, decimals and bytes are what they are;
  *     kf_number_encode and kf_number_decode have the bytes of numbers, dates and times.
@@ -48,8 +49,8 @@
  *     matter. An output may not overlap an input or another output: KF_ERR_OVERLAP.
  *
  * HANDLES
- *     kf_keyring, kf_field, kf_index, kf_documents, kf_context and kf_options are handles: names, not addresses, though they are
- *     pointers in C, so that compilers tell them apart. Do not follow one. A handle that was released, is
+ *     kf_keyring, kf_field, kf_index, kf_documents, kf_stream, kf_stream_reader, kf_context and kf_options are handles: names, not
+ *     addresses, though they are pointers in C, so that compilers tell them apart. Do not follow one. A handle that was released, is
  *     of another kind, or never was one is KF_ERR_INVALID_HANDLE, in every function and thread, and does
  *     no harm. (The number of a released handle comes up again after four thousand releases of its place
  *     on 32-bit machines, and 2^34 on 64-bit ones.)
@@ -185,6 +186,16 @@
  * Flag of kf_documents_new: values that look sealed already are sealed once more, instead of being refused.
  */
 #define KF_SEAL_SEALED 2
+
+/**
+ * Bytes of the header of a stream.
+ */
+#define KF_STREAM_HEADER_LEN 83
+
+/**
+ * Bytes of plaintext in every chunk of a stream but the last.
+ */
+#define KF_STREAM_CHUNK_LEN 16384
 
 /**
  * What a key is for: kf_key_info::key_class.
@@ -375,6 +386,16 @@ typedef struct kf_keyring kf_keyring;
  * What kf_keyring_open is told besides the configuration.
  */
 typedef struct kf_options kf_options;
+
+/**
+ * A stream that is being sealed or opened piece by piece, in order.
+ */
+typedef struct kf_stream kf_stream;
+
+/**
+ * A stream of which any part can be read.
+ */
+typedef struct kf_stream_reader kf_stream_reader;
 
 /**
  * A value that is not bytes, as C has it.
@@ -629,6 +650,12 @@ typedef struct {
  * Is given a JSON document, all in one piece, which is erased when it returns. Returns KF_OK once it has it where it is to be.
  */
 typedef int32_t (*kf_document_fn)(void *user, const char *text, size_t text_len);
+
+/**
+ * Reads up to `len` bytes of a sealed stream, from `offset` on, into `out`, and says how many in `*read`, which is 0 before: none only where the stream ends. Returns
+ * KF_OK, or anything else if it cannot.
+ */
+typedef int32_t (*kf_read_at_fn)(void *user, uint64_t offset, void *out, size_t len, size_t *read);
 
 /**
  * Byte strings, one per row, in the layout of Arrow's LargeBinary: row `i` is `data[offsets[i]]` to `data[offsets[i + 1]]`.
@@ -1415,6 +1442,168 @@ kf_result kf_document_reveal(const kf_documents *documents,
 KF_MUST_USE
 kf_result kf_documents_refuse_unused(const kf_documents *documents,
                                      kf_error *error);
+
+/**
+ * Bytes that `out` of kf_stream_update must have for `input_len` bytes of input, and of kf_stream_finish for 0, although fewer may be written. A pure
+ * function.
+ *
+ * Threads: any. Never blocks.
+ */
+KF_MUST_USE
+size_t kf_stream_out_len_max(size_t input_len);
+
+/**
+ * Begins to seal a stream for a field with mode = "stream", bound to `row` where the policy binds it; otherwise `row` is NULL. Writes the header, the first
+ * KF_STREAM_HEADER_LEN bytes of the stream, to `header`; what kf_stream_update and kf_stream_finish write follows it, in order. Release the
+ * stream with kf_stream_free.
+ *
+ * Only kf_stream_finish makes the stream complete: one that was released before is refused at its end, whatever is read of it until then.
+ *
+ * Threads: any, with the same field. Blocks as kf_encrypt does.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_BUFFER_TOO_SMALL; KF_ERR_INVALID_INPUT: row missing or not wanted;
+ * KF_ERR_LIMIT_EXCEEDED: the row is too long; KF_ERR_POLICY_REFUSED: the field is none of streams, or the context lacks a required key; KF_ERR_KEY_STATE,
+ * KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE; KF_ERR_RANDOMNESS_UNAVAILABLE, KF_ERR_DEADLINE_EXCEEDED, KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_stream_seal(const kf_field *field,
+                         const void *row,
+                         size_t row_len,
+                         uint8_t *header,
+                         size_t header_cap,
+                         kf_stream **stream,
+                         kf_error *error);
+
+/**
+ * Begins to open the stream that starts with `header`, KF_STREAM_HEADER_LEN bytes, for a field with mode = "stream", bound to the row that it was sealed with.
+ * What follows the header goes to kf_stream_update, in order, and gives plaintext that was verified. Release the stream with kf_stream_free.
+ *
+ * **Plaintext is not final until kf_stream_finish has returned KF_OK.** What was given out before stands where it was put, but may not be all: act on nothing that
+ * must be whole before that.
+ *
+ * Threads: any, with the same field. Blocks as kf_decrypt does.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_INVALID_INPUT: row missing or not wanted; KF_ERR_POLICY_REFUSED: the
+ * field is none of streams, or the context lacks a required key; KF_ERR_MALFORMED, KF_ERR_UNSUPPORTED: not the header of a stream; KF_ERR_NO_MATCHING_KEY,
+ * KF_ERR_WRONG_SCOPE, KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE; KF_ERR_DECRYPTION_FAILED: another field, context or
+ * row; KF_ERR_DEADLINE_EXCEEDED, KF_ERR_CLOSED.
+ */
+KF_MUST_USE
+kf_result kf_stream_open(const kf_field *field,
+                         const uint8_t *header,
+                         size_t header_len,
+                         const void *row,
+                         size_t row_len,
+                         kf_stream **stream,
+                         kf_error *error);
+
+/**
+ * Seals or opens the next bytes of a stream, any number of them: writes the chunks that they complete to `out`, whose `out_cap` must be at least what
+ * kf_stream_out_len_max says, and holds back the rest. `*out_len` may be 0.
+ *
+ * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed, and nothing of `input` was
+ * taken; after KF_ERR_DECRYPTION_FAILED every further call fails.
+ *
+ * Threads: any; calls with one stream wait for each other. Blocks for the store and for one request to the key service where the key of the
+ * stream has to be confirmed, which is seldom.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_BUFFER_TOO_SMALL; KF_ERR_LIMIT_EXCEEDED: more than 4 PiB; KF_ERR_DECRYPTION_FAILED: a
+ * chunk was changed, moved, repeated or left out; KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_KMS_*, KF_ERR_STORE, KF_ERR_DEADLINE_EXCEEDED;
+ * KF_ERR_CLOSED: the keyring is closed, or the stream is finished.
+ */
+KF_MUST_USE
+kf_result kf_stream_update(kf_stream *stream,
+                           const void *input,
+                           size_t input_len,
+                           void *out,
+                           size_t out_cap,
+                           size_t *out_len,
+                           kf_error *error);
+
+/**
+ * Seals or opens the last chunk of a stream, from what was held back, and writes it to `out`, whose `out_cap` must be at least kf_stream_out_len_max(0). On
+ * KF_OK the stream is complete: of one that was opened it is known now that nothing is missing. The handle is still to be released.
+ *
+ * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+ *
+ * Threads, blocking: as for kf_stream_update.
+ *
+ * Returns what kf_stream_update does, and KF_ERR_MALFORMED: the stream that was opened was cut, or never finished. KF_ERR_DECRYPTION_FAILED is also one that
+ * was cut within a chunk, or lengthened.
+ */
+KF_MUST_USE
+kf_result kf_stream_finish(kf_stream *stream,
+                           void *out,
+                           size_t out_cap,
+                           size_t *out_len,
+                           kf_error *error);
+
+/**
+ * Releases a stream, finished or not. NULL does nothing.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_INVALID_HANDLE.
+ */
+kf_result kf_stream_free(kf_stream *stream);
+
+/**
+ * Makes a reader of any part of a stream of `sealed_len` bytes, header included, which `read_at` reads; it is called in this call and in those that read,
+ * one at a time, and given `user`. Release the reader with kf_stream_reader_free, before what `user` stands for.
+ *
+ * Threads: any, with the same field. Blocks as kf_decrypt does, and for `read_at`.
+ *
+ * Returns what kf_stream_open does; KF_ERR_IO: `read_at` did not return KF_OK.
+ */
+KF_MUST_USE
+kf_result kf_stream_reader_new(const kf_field *field,
+                               uint64_t sealed_len,
+                               kf_read_at_fn read_at,
+                               void *user,
+                               const void *row,
+                               size_t row_len,
+                               kf_stream_reader **reader,
+                               kf_error *error);
+
+/**
+ * Reads plaintext from `offset` on into `out`, and says in `*out_len` how much: `out_cap` bytes, or fewer where the stream ends, which was verified then. Asks
+ * `read_at` for one chunk where that is enough. What was read proves nothing about what follows it.
+ *
+ * On any other result than KF_OK `*out_len` has not been changed, and `out` is zero.
+ *
+ * Threads: any; calls with one reader wait for each other. Blocks for `read_at`, and as kf_stream_update does.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_DECRYPTION_FAILED: a chunk was changed, moved, repeated or left
+ * out; KF_ERR_MALFORMED: the stream was cut, or never finished, and `offset` is behind that; KF_ERR_IO; and those of keys.
+ */
+KF_MUST_USE
+kf_result kf_stream_read_at(kf_stream_reader *reader,
+                            uint64_t offset,
+                            void *out,
+                            size_t out_cap,
+                            size_t *out_len,
+                            kf_error *error);
+
+/**
+ * Says how many bytes of plaintext the stream has, after it has opened the last chunk: so nobody has cut or lengthened it.
+ *
+ * Threads, blocking: as for kf_stream_read_at.
+ *
+ * Returns what kf_stream_read_at does.
+ */
+KF_MUST_USE
+kf_result kf_stream_verified_len(kf_stream_reader *reader,
+                                 uint64_t *len,
+                                 kf_error *error);
+
+/**
+ * Releases a reader. NULL does nothing.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_INVALID_HANDLE.
+ */
+kf_result kf_stream_reader_free(kf_stream_reader *reader);
 
 /**
  * Says how many bytes kf_encrypt_column is going to write for `values`: no more and no fewer. Looks at offsets only.

@@ -322,6 +322,84 @@ private:
     detail::Handle<kf_documents, kf_documents_free> handle_;
 };
 
+/// A stream that is sealed or opened piece by piece. Made by Field::seal_stream and Field::open_stream.
+class Stream {
+public:
+    /// Of a stream that is sealed: its first KF_STREAM_HEADER_LEN bytes.
+    const Bytes &header() const noexcept { return header_; }
+
+    /// The chunks that `piece` completes: sealed, or plaintext that was verified, which is not final until finish() has returned.
+    [[nodiscard]] Secret update(View piece)
+    {
+        return made(kf_stream_out_len_max(piece.size()), [&](Secret &out, std::size_t *len, kf_error *e) {
+            return kf_stream_update(handle_.get(), piece.data(), piece.size(), out.data(), out.size(), len, e);
+        });
+    }
+
+    /// The last chunk: now the stream is complete. A stream that is destroyed before is not.
+    [[nodiscard]] Secret finish()
+    {
+        return made(kf_stream_out_len_max(0), [&](Secret &out, std::size_t *len, kf_error *e) {
+            return kf_stream_finish(handle_.get(), out.data(), out.size(), len, e);
+        });
+    }
+
+    kf_stream *get() const noexcept { return handle_.get(); }
+
+private:
+    template <typename Call> Secret made(std::size_t room, Call call)
+    {
+        Secret out(room);
+        std::size_t len;
+        detail::must([&](kf_error *e) { return call(out, &len, e); });
+        out.resize(len);
+        return out;
+    }
+
+    friend class Field;
+    explicit Stream(kf_stream *handle, Bytes header = {}) : handle_(handle), header_(std::move(header)) {}
+    detail::Handle<kf_stream, kf_stream_free> handle_;
+    Bytes header_;
+};
+
+/// A stream of which any part can be read. Made by Field::stream_reader.
+class StreamReader {
+public:
+    /// Reads up to `len` bytes of the sealed stream at `offset` to `out`, and says how many: none only where it ends.
+    using ReadAt = std::function<std::size_t(std::uint64_t offset, void *out, std::size_t len)>;
+
+    /// `len` bytes of plaintext from `offset` on, or fewer where the stream ends, which was verified then.
+    [[nodiscard]] Secret read_at(std::uint64_t offset, std::size_t len)
+    {
+        Secret out(len);
+        detail::must([&](kf_error *e) { return kf_stream_read_at(handle_.get(), offset, out.data(), out.size(), &len, e); });
+        out.resize(len);
+        return out;
+    }
+
+    /// Bytes of plaintext, after the last chunk was opened.
+    [[nodiscard]] std::uint64_t verified_len()
+    {
+        std::uint64_t len;
+        detail::must([&](kf_error *e) { return kf_stream_verified_len(handle_.get(), &len, e); });
+        return len;
+    }
+
+    kf_stream_reader *get() const noexcept { return handle_.get(); }
+
+private:
+    static std::int32_t call(void *user, std::uint64_t offset, void *out, std::size_t len, std::size_t *read)
+    {
+        return detail::guard([&] { *read = (*static_cast<ReadAt *>(user))(offset, out, len); });
+    }
+
+    friend class Field;
+    StreamReader() = default;
+    /// Outlives the handle, whose calls use it.
+    std::unique_ptr<ReadAt> read_;
+    detail::Handle<kf_stream_reader, kf_stream_reader_free> handle_;
+};
+
 /// A field of the policy with scope and context. Made by Keyring::field.
 class Field {
 public:
@@ -337,6 +415,43 @@ public:
         });
         sealed.resize(len);
         return sealed;
+    }
+
+    /// Begins to seal a stream: see kf_stream_seal.
+    [[nodiscard]] Stream seal_stream(Row row = std::nullopt) const
+    {
+        Bytes header(KF_STREAM_HEADER_LEN);
+        const detail::Optional bound(row);
+        kf_stream *made;
+        detail::must([&](kf_error *e) {
+            return kf_stream_seal(handle_.get(), bound.data, bound.size, header.data(), header.size(), &made, e);
+        });
+        return Stream(made, std::move(header));
+    }
+
+    /// Begins to open the stream with this header: see kf_stream_open.
+    [[nodiscard]] Stream open_stream(View header, Row row = std::nullopt) const
+    {
+        const detail::Optional bound(row);
+        kf_stream *made;
+        detail::must([&](kf_error *e) {
+            return kf_stream_open(handle_.get(), header.data(), header.size(), bound.data, bound.size, &made, e);
+        });
+        return Stream(made);
+    }
+
+    /// A reader of any part of the stream of `sealed_len` bytes that `read` reads.
+    [[nodiscard]] StreamReader stream_reader(std::uint64_t sealed_len, StreamReader::ReadAt read, Row row = std::nullopt) const
+    {
+        StreamReader reader;
+        reader.read_ = std::make_unique<StreamReader::ReadAt>(std::move(read));
+        const detail::Optional bound(row);
+        kf_stream_reader *made;
+        detail::must([&](kf_error *e) {
+            return kf_stream_reader_new(handle_.get(), sealed_len, StreamReader::call, reader.read_.get(), bound.data, bound.size, &made, e);
+        });
+        reader.handle_.reset(made);
+        return reader;
     }
 
     [[nodiscard]] Opened decrypt(View sealed, Row row = std::nullopt) const

@@ -116,6 +116,11 @@ pub type kf_records_fn =
 /// Is given a JSON document, all in one piece, which is erased when it returns. Returns KF_OK once it has it where it is to be.
 pub type kf_document_fn = Option<unsafe extern "C" fn(user: *mut c_void, text: *const c_char, text_len: usize) -> i32>;
 
+/// Reads up to `len` bytes of a sealed stream, from `offset` on, into `out`, and says how many in `*read`, which is 0 before: none only where the stream ends. Returns
+/// KF_OK, or anything else if it cannot.
+pub type kf_read_at_fn =
+    Option<unsafe extern "C" fn(user: *mut c_void, offset: u64, out: *mut c_void, len: usize, read: *mut usize) -> i32>;
+
 /// Releases what a callback was given.
 pub type kf_release_fn = Option<unsafe extern "C" fn(user: *mut c_void)>;
 

@@ -9,7 +9,7 @@ use crate::result::{kf_error, kf_result};
 use crate::value::{KF_DETERMINISTIC_OVERHEAD, value_of};
 use keyfold::{
     Column, ColumnBytes, Decryptor, Encryptor, Error, ErrorKind, Field, FieldPolicy, FormatPreserver, Opened,
-    OpenedColumn, Padding, RowBinding, Searcher, Value,
+    OpenedColumn, Padding, RowBinding, Searcher, StreamOpener, StreamSealer, Value,
 };
 use std::ffi::{c_char, c_void};
 use std::sync::OnceLock;
@@ -21,6 +21,8 @@ pub struct kf_field {
     decryptor: OnceLock<Decryptor>,
     searcher: OnceLock<Searcher>,
     preserver: OnceLock<FormatPreserver>,
+    stream_sealer: OnceLock<StreamSealer>,
+    stream_opener: OnceLock<StreamOpener>,
 }
 
 impl Object for kf_field {
@@ -114,6 +116,27 @@ impl kf_field {
         Ok(pollster::block_on(preserver.ready())?)
     }
 
+    /// The handle that seals streams, under a key that may be used now.
+    pub(crate) fn stream_sealer(&self) -> Outcome<&StreamSealer> {
+        if self.stream_sealer.get().is_none() {
+            let made = pollster::block_on(self.field.clone().stream_sealer())?;
+            // Of two threads that make one, either will do.
+            let _ = self.stream_sealer.set(made);
+        }
+        let sealer = self.stream_sealer.get().expect("set above");
+        Ok(pollster::block_on(sealer.ready())?)
+    }
+
+    /// The handle that opens streams; their keys are to be loaded.
+    pub(crate) fn stream_opener(&self) -> Outcome<&StreamOpener> {
+        if self.stream_opener.get().is_none() {
+            let made = pollster::block_on(self.field.clone().stream_opener())?;
+            // Of two threads that make one, either will do.
+            let _ = self.stream_opener.set(made);
+        }
+        Ok(self.stream_opener.get().expect("set above"))
+    }
+
     /// Refuses row bindings that the policy does not want, or that are too few or many for a column of `n` rows.
     pub(crate) fn check_rows(&self, n: usize, rows: Option<&Column<'_>>) -> Outcome<()> {
         let is_bound = self.field.policy().row_binding != RowBinding::None;
@@ -170,6 +193,8 @@ pub unsafe extern "C" fn kf_field_new(
             decryptor: OnceLock::new(),
             searcher: OnceLock::new(),
             preserver: OnceLock::new(),
+            stream_sealer: OnceLock::new(),
+            stream_opener: OnceLock::new(),
         })?;
         // SAFETY: the contract of the header: `field` can be written.
         unsafe { out.set(&[made]) };

@@ -22,4 +22,5 @@ mod memory;
 pub mod options;
 pub mod result;
 pub mod search;
+pub mod stream;
 pub mod value;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "result",
     "value",
     "options",
@@ -17,6 +17,7 @@ const SOURCES: [&str; 14] = [
     "search",
     "lookup",
     "documents",
+    "stream",
     "column",
     "column_open",
     "inspect",

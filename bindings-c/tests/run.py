@@ -43,6 +43,8 @@ bits = 4
 [fields.format]
 mode = "format-preserving"
 format = "digits"
+[fields.image]
+mode = "stream"
 [fields.name]
 mode = "document"
 paths = ["$.name"]
@@ -224,7 +226,7 @@ def tutorial(tests, folder):
     make_ring(tests, folder)
     built = tests.program(folder / "tutorial.c", folder / "tutorial")
     said = tests.run(built, folder / "ring" / "keyfold.toml", folder / "policy.toml")
-    tests.check(said == '112\nnormal  \nrow 1: DecryptionFailed\na new key seals\n{ "id": "p-17", "name": "Ada" }\n', f"the tutorial said {said!r}")
+    tests.check(said == '112\nnormal  \nrow 1: DecryptionFailed\na new key seals\n{ "id": "p-17", "name": "Ada" }\nDICM\n', f"the tutorial said {said!r}")
 
 
 def make_ring(tests, folder):
@@ -345,14 +347,35 @@ def lookup(tests, folder):
         tests.check((folder / "back.json").read_text() == text, "the command reveals a document of C" + way)
 
 
+def streams(tests, folder):
+    """Streams are pushed and pulled, the command's too, and it opens those of C; valgrind finds nothing."""
+    if not tests.keyfold:
+        return tests.skip("streams of the command: give --keyfold")
+    config, policy = folder / "ring" / "keyfold.toml", folder / "policy.toml"
+    make_ring(tests, folder)
+    policy.write_text('version = 1\n[fields.image]\nmode = "stream"\n[fields.scan]\nmode = "stream"\n')
+    plain = bytes(i % 251 for i in range(100_000))
+    (folder / "plain").write_bytes(plain)
+    both = ["--config", config, "--policy", policy, "--stream", "image"]
+    tests.run(tests.keyfold, "protect", *both, folder / "plain", "--output", folder / "sealed")
+    arguments = [config, policy, folder / "sealed", folder / "made"]
+    built = suite(tests, folder, "streams", *arguments)
+    tests.run(tests.keyfold, "reveal", *both, folder / "made", "--output", folder / "back")
+    tests.check((folder / "back").read_bytes() == plain, "the command reveals a stream of C")
+    if not shutil.which("valgrind"):
+        return tests.skip("streams with valgrind: it is not installed")
+    tests.run(*GRIND, "--undef-value-errors=no", built, *arguments)
+    tests.check(True, "valgrind")
+
+
 def misuse(tests, folder):
     """What it does when it is not: every function is in it, and the guard pages catch what they are for."""
     (folder / "policy.toml").write_text(POLICY)
-    source = "".join((HERE / "c" / name).read_text() for name in ["misuse.c", "misuse_columns.c", "misuse_lookup.c"])
+    source = "".join((HERE / "c" / name).read_text() for name in ["misuse.c", "misuse_columns.c", "misuse_lookup.c", "misuse_streams.c"])
     missing = [name for name in functions(tests.header, "kf") if f"{name}(" not in source]
     tests.check(not missing, f"not misused: {missing}")
     make_ring(tests, folder)
-    for name in ["misuse", "misuse_columns", "misuse_lookup"]:
+    for name in ["misuse", "misuse_columns", "misuse_lookup", "misuse_streams"]:
         suite(tests, folder, name, folder / "ring" / "keyfold.toml", folder / "policy.toml")
     # A program that lies about its buffer dies of the guard page, so one that does not die has not been written past.
     lie = folder / "lie.c"
@@ -424,7 +447,7 @@ def abi(tests, folder):
     tests.check(made == committed, "abi.txt is another: if that is meant, bindings-c/tests/run.py --write-abi PREFIX")
 
 
-CASES = [headers, install, symbols, abi, readme, tutorial, values, operation, cpp, interop, lookup, misuse, sizes, sequences, leaks]
+CASES = [headers, install, symbols, abi, readme, tutorial, values, operation, cpp, interop, lookup, streams, misuse, sizes, sequences, leaks]
 
 
 def main():

@@ -7,9 +7,13 @@ use crate::inspect::{refuse_sealed, sealed_bytes};
 use crate::keyring::{Keyring, utf8};
 use crate::lookup::{Index, Preserver};
 use crate::many;
+use crate::stream::{Opening, Sealing, header_of};
 use crate::value::{Taken, row_binding, to_python};
 use crate::wait::wait;
-use keyfold::{Decryptor, Encryptor, Error, ErrorKind, FieldMode, FieldPolicy, RowBinding, Searcher, ValueType};
+use keyfold::{
+    Decryptor, Encryptor, Error, ErrorKind, FieldMode, FieldPolicy, RowBinding, Searcher, StreamOpener, StreamSealer,
+    ValueType,
+};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBool, PyBytes, PyList, PyString};
@@ -39,13 +43,24 @@ pub(crate) struct Field {
     encryptor: OnceLock<Encryptor>,
     decryptor: OnceLock<Decryptor>,
     searcher: OnceLock<Searcher>,
+    stream_sealer: OnceLock<StreamSealer>,
+    stream_opener: OnceLock<StreamOpener>,
 }
 
 impl Field {
     pub(crate) fn new(ring: Py<Keyring>, field: keyfold::Field, has_scope: bool) -> Self {
         let value_type = field.policy().value_type;
-        let (encryptor, decryptor, searcher) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { ring, field, value_type, has_scope, encryptor, decryptor, searcher }
+        Self {
+            ring,
+            field,
+            value_type,
+            has_scope,
+            encryptor: OnceLock::new(),
+            decryptor: OnceLock::new(),
+            searcher: OnceLock::new(),
+            stream_sealer: OnceLock::new(),
+            stream_opener: OnceLock::new(),
+        }
     }
 
     pub(crate) fn policy(&self) -> &FieldPolicy {
@@ -275,6 +290,59 @@ impl Field {
         Ok(found.iter().map(|sealed| PyBytes::new(py, sealed)).collect())
     }
 
+    /// Return a binary file object that seals what is written to it into `file` ("wb"), or reads plaintext from the stream in `file` ("rb"),
+    /// which must be bound to `row`. For fields whose mode is "stream".
+    ///
+    /// `file` is any binary file object: an open file, a socket's, one of fsspec. It is not closed. "wb" is an `io.BufferedIOBase`: only
+    /// closing it, or leaving its `with` block without an exception, makes the stream complete. "rb" is an `io.BufferedReader`, and seekable if
+    /// `file` is: a byte elsewhere costs one chunk of 16 KiB. It tells an end only where the stream ends; a stream that was cut or never finished
+    /// raises in its place. What was read before says nothing about what follows.
+    ///
+    /// Raises:
+    ///     FormatError: not a stream, or cut.
+    ///     DecryptionFailed: stream, row, context or field is not the right one; which one is not told. Also while reading.
+    ///     PolicyRefused: the field is none of streams.
+    ///     InvalidInput: `row` missing, or given where the policy does not bind rows; another mode than "rb" and "wb".
+    ///     NoMatchingKey, KeyRefused, KmsError, StoreError: as `decrypt` and `encrypt`.
+    #[pyo3(signature = (file, mode = "rb", /, *, row = None))]
+    fn open_stream<'py>(
+        slf: &Bound<'py, Self>,
+        file: &Bound<'py, PyAny>,
+        mode: &str,
+        row: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("keyfold._streams")?.call_method1("open_stream", (slf, file, mode, row))
+    }
+
+    /// Begin to seal a stream.
+    fn _seal_stream(&self, py: Python<'_>, row: Option<&Bound<'_, PyAny>>) -> PyResult<Sealing> {
+        let row = row_binding(row)?;
+        let sealer = match self.stream_sealer.get() {
+            Some(sealer) => wait(py, sealer.ready())?,
+            None => {
+                let made = wait(py, self.field.clone().stream_sealer())?;
+                self.stream_sealer.get_or_init(|| made)
+            }
+        };
+        let stream = sealer.begin(row.as_deref()).map_err(|error| to_py_err(py, &error, None))?;
+        Ok(Sealing::new(self.ring.clone_ref(py), stream))
+    }
+
+    /// Begin to open the stream that starts with `header`.
+    fn _open_stream(&self, py: Python<'_>, header: &[u8], row: Option<&Bound<'_, PyAny>>) -> PyResult<Opening> {
+        let (header, row) = (header_of(py, header)?, row_binding(row)?);
+        let opener = match self.stream_opener.get() {
+            Some(opener) => opener,
+            None => {
+                let made = wait(py, self.field.clone().stream_opener())?;
+                self.stream_opener.get_or_init(|| made)
+            }
+        };
+        wait(py, opener.load_key(&header))?;
+        let stream = opener.begin(&header, row.as_deref()).map_err(|error| to_py_err(py, &error, None))?;
+        Ok(Opening::new(self.ring.clone_ref(py), stream))
+    }
+
     /// Return the blind index `name` of the field: tokens to store beside its values, by which they are found. Asks nobody yet.
     ///
     /// Raises:
@@ -356,7 +424,7 @@ impl Field {
     /// How values are protected: of "randomized" equal values look different, of "deterministic", "format-preserving" and "token" equal.
     ///
     /// Values of "format-preserving" are replaced by `format_preserver`, those of "document" as parts of documents, by
-    /// `Keyring.documents`; those of "token" by the command `keyfold`, with its table.
+    /// `Keyring.documents`; those of "stream" by `open_stream`; those of "token" by the command `keyfold`, with its table.
     #[getter]
     fn mode(&self) -> &'static str {
         match self.policy().mode {
@@ -364,6 +432,7 @@ impl Field {
             FieldMode::FormatPreserving { .. } => "format-preserving",
             FieldMode::Token { .. } => "token",
             FieldMode::Document => "document",
+            FieldMode::Stream => "stream",
             _ => "randomized",
         }
     }

@@ -17,6 +17,7 @@ mod keyring;
 mod log;
 mod lookup;
 mod many;
+mod stream;
 mod value;
 mod wait;
 
@@ -71,4 +72,6 @@ mod _native {
     use crate::keyring::{_read_policy, KeyInfo, Keyring, init};
     #[pymodule_export]
     use crate::lookup::{Index, Preserver};
+    #[pymodule_export]
+    use crate::stream::{Opening, Sealing};
 }

@@ -130,8 +130,9 @@ impl<'a> Job<'a> {
             progress.at(before + stream.read());
             if stream.needs_renewal() { pollster::block_on(stream.renew()) } else { Ok(()) }
         };
-        let done = match (&self.handles, self.direction) {
-            (Handles::Seal(sealer, _), Direction::Protect { seal_sealed }) => {
+        let done = match &self.handles {
+            Handles::Seal(sealer, _) => {
+                let seal_sealed = matches!(self.direction, Direction::Protect { seal_sealed: true });
                 if !seal_sealed && StreamHeader::parse(head).is_ok() {
                     let why = "it is a stream already, and nothing was sealed; --seal-sealed encrypts it once more";
                     return Err(Failure::new(Exit::Policy, why));
@@ -139,7 +140,7 @@ impl<'a> Job<'a> {
                 pollster::block_on(sealer.ready())?;
                 sealer.begin(row)?.seal_all(&mut head.chain(input), &mut sink, self.threads, watch)
             }
-            (Handles::Open(opener) | Handles::Seal(_, Some(opener)), _) => {
+            Handles::Open(opener) => {
                 let header = StreamHeader::parse(head)?;
                 pollster::block_on(opener.load_key(&header))?;
                 let stream = opener.begin(&header, row)?;
@@ -147,7 +148,6 @@ impl<'a> Job<'a> {
                 self.counts.outdated += u64::from(!opener.is_current(&header));
                 stream.open_all(&mut input, &mut sink, self.threads, watch)
             }
-            (Handles::Seal(..), _) => Err(ErrorKind::Internal.into()),
         };
         let failed = sink.failed;
         let bytes = done.map_err(|error| failed.map_or_else(|| error.into(), Failure::from))?;

@@ -154,6 +154,33 @@ void lookups(const keyfold::Keyring &ring)
     CHECK(lax.protect("{}") == "{}");
 }
 
+/* Streams, pushed and pulled. */
+void streams(const keyfold::Keyring &ring)
+{
+    const keyfold::Field image = ring.field("image");
+    const std::string text(40000, 'x');
+    keyfold::Stream sealing = image.seal_stream();
+    keyfold::Bytes sealed = sealing.header();
+    const keyfold::Secret most = sealing.update(text), last = sealing.finish();
+    sealed.insert(sealed.end(), most.begin(), most.end());
+    sealed.insert(sealed.end(), last.begin(), last.end());
+    CHECK(sealed.size() == KF_STREAM_HEADER_LEN + text.size() + 3 * 16 && sealing.get() != nullptr);
+    const keyfold::View header(sealed.data(), KF_STREAM_HEADER_LEN);
+    keyfold::Stream opening = image.open_stream(header);
+    const keyfold::Secret first = opening.update({sealed.data() + header.size(), sealed.size() - header.size()}), rest = opening.finish();
+    CHECK(std::string(first.begin(), first.end()) + std::string(rest.begin(), rest.end()) == text);
+    EXPECT(KF_ERR_CLOSED, opening.finish());
+    EXPECT(KF_ERR_MALFORMED, image.open_stream(header).finish());
+    EXPECT(KF_ERR_POLICY_REFUSED, ring.field("any").seal_stream());
+    keyfold::StreamReader reader = image.stream_reader(sealed.size(), [&](std::uint64_t offset, void *out, std::size_t len) {
+        const std::size_t n = std::min(len, sealed.size() - static_cast<std::size_t>(offset));
+        std::memcpy(out, sealed.data() + offset, n);
+        return n;
+    });
+    CHECK(reader.verified_len() == text.size() && reader.read_at(39990, 100).size() == 10 && reader.get() != nullptr);
+    EXPECT(KF_ERR_IO, image.stream_reader(100, [](std::uint64_t, void *, std::size_t) -> std::size_t { throw std::runtime_error("lost"); }));
+}
+
 /* A copy of the records in the place of the store, and what is logged about it. */
 void records(const keyfold::Keyring &ring, const std::string &config, const std::string &policy)
 {
@@ -373,6 +400,7 @@ int main(int argc, char **argv)
         columns(ring);
         searching(ring);
         lookups(ring);
+        streams(ring);
         records(ring, config, policy);
         keys(ring, config, policy);
         handles(config, policy);

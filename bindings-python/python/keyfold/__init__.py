@@ -46,6 +46,7 @@ from ._native import (
     to_text,
     verify_audit,
 )
+from ._streams import StreamReader, StreamWriter
 from ._types import Opened, Value
 
 __all__ = [
@@ -74,6 +75,8 @@ __all__ = [
     "Opened",
     "PolicyRefused",
     "StoreError",
+    "StreamReader",
+    "StreamWriter",
     "Value",
     "__version__",
     "census",

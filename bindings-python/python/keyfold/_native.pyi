@@ -1,12 +1,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BufferedReader
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar, final, overload
+from typing import IO, Any, Literal, NoReturn, Self, TypeVar, final, overload
 
 from ._config import Config
 from ._errors import KeyfoldError
 from ._kms import Kek
+from ._streams import StreamWriter
 from ._types import ArrowColumn, ArrowRows, Opened, Sealed, Token, Value
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "Inspection",
     "KeyInfo",
     "Keyring",
+    "_OpeningStream",
+    "_SealingStream",
     "__version__",
     "_begin_call",
     "_begin_child",
@@ -41,6 +45,20 @@ __all__ = [
 _Text = TypeVar("_Text", bound=str | bytes)
 
 __version__: str
+
+@final
+class _SealingStream:
+    def header(self) -> bytes:
+        """The first 83 bytes of the stream."""
+    def update(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Return the chunks that `data` completes."""
+    def finish(self) -> bytes:
+        """Return the last chunk."""
+
+@final
+class _OpeningStream:
+    def open_chunk(self, number: int, chunk: bytes) -> bytearray:
+        """Return the plaintext of the chunk `number`."""
 
 @final
 class Keyring:
@@ -195,11 +213,11 @@ class Field:
         """Whether the policy binds values to their row, so that each needs one."""
 
     @property
-    def mode(self) -> Literal["randomized", "deterministic", "format-preserving", "token", "document"]:
+    def mode(self) -> Literal["randomized", "deterministic", "format-preserving", "token", "document", "stream"]:
         """How values are protected: of "randomized" equal values look different, of "deterministic", "format-preserving" and "token" equal.
 
         Values of "format-preserving" are replaced by `format_preserver`, those of "document" as parts of documents, by
-        `Keyring.documents`; those of "token" by the command `keyfold`, with its table.
+        `Keyring.documents`; those of "stream" by `open_stream`; those of "token" by the command `keyfold`, with its table.
         """
 
     def encrypt(self, value: Value, /, *, row: Value | None = None, seal_sealed: bool = False) -> bytes:
@@ -334,6 +352,34 @@ class Field:
             TypeError, InvalidInput, KmsError, StoreError: as `encrypt`.
         """
 
+    @overload
+    def open_stream(
+        self, file: IO[bytes], mode: Literal["rb"] = "rb", /, *, row: Value | None = None
+    ) -> BufferedReader: ...
+    @overload
+    def open_stream(self, file: IO[bytes], mode: Literal["wb"], /, *, row: Value | None = None) -> StreamWriter: ...
+    @overload
+    def open_stream(
+        self, file: IO[bytes], mode: str, /, *, row: Value | None = None
+    ) -> BufferedReader | StreamWriter:
+        """Return a binary file object that seals what is written to it into `file` ("wb"), or reads plaintext from the stream in `file` ("rb"),
+        which must be bound to `row`. For fields whose mode is "stream".
+
+        `file` is any binary file object: an open file, a socket's, one of fsspec. It is not closed. "wb" is an `io.BufferedIOBase`: only
+        closing it, or leaving its `with` block without an exception, makes the stream complete. "rb" is an `io.BufferedReader`, and seekable if
+        `file` is: a byte elsewhere costs one chunk of 16 KiB. It tells an end only where the stream ends; a stream that was cut or never finished
+        raises in its place. What was read before says nothing about what follows.
+
+        Raises:
+            FormatError: not a stream, or cut.
+            DecryptionFailed: stream, row, context or field is not the right one; which one is not told. Also while reading.
+            PolicyRefused: the field is none of streams.
+            InvalidInput: `row` missing, or given where the policy does not bind rows; another mode than "rb" and "wb".
+            NoMatchingKey, KeyRefused, KmsError, StoreError: as `decrypt` and `encrypt`.
+        """
+
+    def _seal_stream(self, row: Value | None) -> _SealingStream: ...
+    def _open_stream(self, header: bytes, row: Value | None) -> _OpeningStream: ...
     def index(self, name: str, /) -> Index:
         """Return the blind index `name` of the field: tokens to store beside its values, by which they are found. Asks nobody yet.
 

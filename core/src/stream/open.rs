@@ -254,6 +254,7 @@ impl OpeningStream {
     /// As for [`open_in_place`](Self::open_in_place), with [`InvalidInput`](ErrorKind::InvalidInput) for more than 16,400 bytes, and
     /// [`Malformed`](ErrorKind::Malformed) for fewer than 16: the stream ends before its last chunk.
     pub fn open_chunk(&mut self, number: u64, chunk: &mut [u8]) -> Result<usize> {
+        self.held.check()?;
         if chunk.len() > SEALED_CHUNK_LEN {
             return Err(Error::new(ErrorKind::InvalidInput, "a chunk with its tag has at most 16,400 bytes"));
         }
