@@ -1,14 +1,16 @@
-//! What protecting and revealing documents costs beside reading and writing their JSON: FHIR Patient resources under the ready-made policy
+//! What protecting and revealing documents costs beside reading and writing their JSON: FHIR resources under the ready-made policy
 //! `policies/fhir-r4.toml`, with its filters and lists of names, through the code that the command uses for a batch of lines, against
-//! `serde_json` that parses and prints the same lines. In turns, in one thread.
+//! `serde_json` that parses and prints the same lines. In turns, in one thread. Beside each the cryptography of protecting them, alone.
 //!
 //! `--test` runs one small round and asserts nothing. `--assert` fails when the target is missed.
 
 use keyfold::testing::{FakeKms, block_on};
-use keyfold::{Context, KekAlias, Keyring, Kms, MemoryHighWater};
-use keyfold_benches::{Comparison, per_row};
+use keyfold::{Column, Context, KekAlias, Keyring, Kms, MemoryHighWater, Value};
+use keyfold_benches::{Comparison, Handles, per_row, spread};
 use keyfold_documents::{Direction, DocumentCipher, DocumentOptions, DocumentText, FieldKeys};
 use keyfold_store::MemoryStore;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Prk};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -18,6 +20,9 @@ use std::sync::Arc;
 const TARGET: f64 = 2.0;
 
 const POLICY: &str = include_str!("../../policies/fhir-r4.toml");
+
+/// Patients, Devices, Encounters, Observations and a Bundle in which every field of the policy has a value.
+const RESOURCES: &str = include_str!("../../policies/resources.ndjson");
 
 /// Lines of a batch.
 const LINES: usize = 100;
@@ -38,13 +43,24 @@ fn main() -> ExitCode {
     );
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     compare_both("a Patient", &vec![PATIENT.to_owned(); if test { 2 } else { LINES }], &ciphers, &mut compare);
+    let mut all = Vec::new();
     for name in ["Patient", "Device"] {
         match std::fs::read_to_string(format!("{}/../../shared/data/synthea/{name}.ndjson", env!("CARGO_MANIFEST_DIR")))
         {
-            Ok(text) => compare_both(&format!("Synthea's {name}s"), &lines(&text), &ciphers, &mut compare),
+            Ok(text) => {
+                all.extend(lines(&text));
+                compare_both(&format!("Synthea's {name}s"), &lines(&text), &ciphers, &mut compare);
+            }
             Err(_) => println!("SKIPPED: Synthea's {name}s are not there"),
         }
     }
+    if !all.is_empty() {
+        compare_both("both of Synthea's files", &all, &ciphers, &mut compare);
+    }
+    let (bundles, alone): (Vec<String>, Vec<String>) =
+        lines(RESOURCES).into_iter().partition(|line| line.contains("\"Bundle\""));
+    compare_both("made-up resources of all kinds", &alone, &ciphers, &mut compare);
+    compare_both("a made-up Bundle", &vec![bundles[0].clone(); if test { 2 } else { 10 }], &ciphers, &mut compare);
     if given("--assert") && compare.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -57,6 +73,10 @@ fn compare_both(what: &str, lines: &[String], [protect, reveal]: &[DocumentCiphe
     assert!(back == plain.join(&b'\n'), "byte for byte");
     let len = |lines: &[&[u8]]| lines.iter().map(|line| line.len()).sum::<usize>() / lines.len();
     println!("{what}: {} bytes, {} values, {} bytes protected", len(&plain), values / plain.len() as u64, len(&sealed));
+    let bare = Bare::new(&sealed);
+    let all: Vec<f64> = (0..compare.rounds).map(|_| per_row(plain.len(), || bare.run())).collect();
+    let (median, low, high) = spread(all);
+    println!("{:<34} {median:>7.1} ns ({low:.1} to {high:.1})", "  cryptography of protect alone");
     for (way, cipher, lines) in [("protect", protect, &plain), ("reveal", reveal, &sealed)] {
         let ours = || per_row(lines.len(), || transform(cipher, lines));
         let bare = || per_row(lines.len(), || lines.iter().map(|line| parse_and_print(line)).sum::<usize>());
@@ -77,6 +97,74 @@ fn transform(cipher: &DocumentCipher<'_>, lines: &[&[u8]]) -> (Vec<u8>, u64) {
         changed.push_next(&mut out).expect("it can be read again");
     }
     (out, changed.counts().values)
+}
+
+/// The cryptography of documents that were protected, for as many values of the same lengths: random bytes, the two keys of each document,
+/// a body for each value, a manifest, and the deterministic values.
+struct Bare {
+    /// Of each document: the encoded lengths of its values, and the length of what its manifest authenticates.
+    documents: Vec<(Vec<usize>, usize)>,
+    deterministic: Handles,
+    /// How many deterministic values there are.
+    identifiers: usize,
+}
+
+/// Bytes of what is authenticated with a body: label, field, path.
+const AAD: [u8; 80] = [7; 80];
+/// Bytes of the path of a value, as long as most are.
+const PATH_LEN: usize = 30;
+/// Bytes of what a key is derived from: label, header, context with an identifier.
+const INFO: [u8; 125] = [7; 125];
+
+impl Bare {
+    fn new(sealed: &[&[u8]]) -> Self {
+        let texts = |line: &str, prefix: &str| {
+            let rest = line.split(prefix).skip(1);
+            rest.map(|rest| rest.find('"').expect("it is in a string")).collect::<Vec<usize>>()
+        };
+        let (mut documents, mut identifiers) = (Vec::new(), 0);
+        for line in sealed.iter().map(|line| std::str::from_utf8(line).expect("UTF-8")) {
+            // A Bundle is several documents, of which each has a part of the values: a part of the same length here.
+            let count = line.matches("kf1.05").count();
+            let bodies: Vec<usize> = texts(line, "kf1d.").iter().map(|len| len * 3 / 4 - 28).collect();
+            let beside = texts(line, "kf1.02");
+            identifiers += beside.len();
+            let manifest = bodies.len() * (PATH_LEN + 19) + beside.iter().map(|len| PATH_LEN + 17 + len).sum::<usize>();
+            let share = bodies.len().div_ceil(count).max(1);
+            documents.extend(bodies.chunks(share).map(|part| (part.to_vec(), 41 + manifest / count)));
+        }
+        Self { documents, deterministic: Handles::deterministic(), identifiers }
+    }
+
+    fn run(&self) {
+        let drawn = self.documents.iter().map(|(bodies, _)| 24 + 12 * bodies.len()).sum();
+        let mut drawn = vec![0; drawn];
+        getrandom::fill(&mut drawn).expect("the system has randomness");
+        let mut nonces = drawn.as_chunks::<12>().0.iter();
+        let purpose = Prk::new_less_safe(HKDF_SHA256, &[7; 32]);
+        let mut buffer = vec![7; 1 << 20];
+        for (bodies, manifest) in &self.documents {
+            let [key, mac] = [0; 2].map(|_| {
+                let mut key = [0; 32];
+                purpose
+                    .expand(&[black_box(&INFO)], HKDF_SHA256)
+                    .and_then(|key_of| key_of.fill(&mut key))
+                    .expect("short");
+                key
+            });
+            let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).expect("32 bytes"));
+            for len in bodies {
+                let nonce = Nonce::assume_unique_for_key(*nonces.next().expect("as many as values"));
+                let sealed = key.seal_in_place_separate_tag(nonce, Aad::from(AAD), &mut buffer[..*len]);
+                black_box(sealed.expect("short").as_ref());
+            }
+            let mac = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &mac);
+            black_box(ring::hmac::sign(&mac, &buffer[..*manifest]));
+        }
+        let values = vec![Value::Text("00009e75-0771-a4cf-c70c-01038f9c5904"); self.identifiers];
+        let sealed = self.deterministic.encryptor.encrypt_column(&values[..], None::<&Column<'_>>);
+        black_box(sealed.expect("good values"));
+    }
 }
 
 fn parse_and_print(line: &[u8]) -> usize {

@@ -350,7 +350,19 @@ fn a_resource_of_a_bundle_that_no_field_covers_is_refused_and_told_by_scan() {
         bundle().replace("},{\"resource\":{\"res", &format!("}},{{\"resource\":{other}}},{{\"resource\":{{\"res")),
     );
     let protect = ["protect", "bundle.json", "--output", "sealed.json", "--policy", "documents.toml"];
-    world.refuses(&protect, POLICY, &["line 1, document bundle", "no field of the policy", "--pass-unmatched"]);
+    let at = world.text("bundle.json").find(other).expect("the resource") + 1;
+    let place = format!("line 1, byte {at}, document bundle, number 3 at $.entry[*].resource: no field of the policy");
+    world.refuses(&protect, POLICY, &[&place, "--pass-unmatched"]);
+    // So do other errors say which of the documents it is.
+    let found = world.text("bundle.json");
+    for (inside, code, place) in [
+        (r#"{"resourceType":"Patient","birthDate":"kf1d.AAAA"}"#, POLICY, "line 1, byte"),
+        (r#"{"_keyfold":{},"birthDate":"1"}"#, DATA, "the document at byte"),
+    ] {
+        world.write("other.json", found.replace(other, inside));
+        let protect = ["protect", "other.json", "--output", "x", "--policy", "documents.toml"];
+        world.refuses(&protect, code, &[&format!("{place} {at}")]);
+    }
     let summary = world.succeeds(&[&protect[..], &["--pass-unmatched", "--json"]].concat()).summary();
     assert_eq!(summary["unmatched"], 1);
     let scan = ["scan", "sealed.json", "--policy", "documents.toml"];

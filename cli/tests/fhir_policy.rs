@@ -220,7 +220,7 @@ fn an_age_is_sealed_whichever_coding_says_so() {
         let id = format!("Canáry7391-{kind}");
         all.push(json!({ "resourceType": "Observation", "id": id, "code": age, kind: value, "component": [{ "code": age, kind: value }] }));
     }
-    let sealed = world.seal(&all);
+    let sealed = world.seal_resources(&all);
     assert!(sealed.iter().all(|resource| !resource.to_string().contains("97317")));
     world.succeeds(&["reveal", "sealed.ndjson", "--output", "out", "--force", "--policy", "fhir.toml"]);
     assert_eq!(world.text("out"), world.text("in.ndjson"));

@@ -104,5 +104,41 @@ fn unique_numbers_may_have_full_width_and_genders_no_index() {
         &["no number of rows"],
     );
     world.write("empty.csv", "name\n\"\"\n");
-    world.refuses(&["index", "advise", "empty.csv", "--column", "name"], DATA, &["no row"]);
+    world.refuses(&["index", "advise", "empty.csv", "--column", "name"], DATA, &["no row", "1 empty, 0 refused"]);
+}
+
+/// A sample of a column says little, which is not that the column has few values.
+#[test]
+fn few_rows_are_told_from_few_values() {
+    let world = World::new();
+    let row = |n: u32| format!("{:09},{},555-{:03}-{:04}\n", n * 7_919, if n % 2 == 0 { "f" } else { "m" }, n, n * 31);
+    let rows: String = (0..120).map(row).collect();
+    world.write("in.csv", format!("number,gender,phone\n{rows}"));
+    let advise = |column: &'static str, more: &[&'static str]| {
+        [&["index", "advise", "in.csv", "--column", column], more].concat()
+    };
+    let run = world
+        .run(&advise("number", &["--kind", "digits"]))
+        .expect(POLICY, &["120 rows", "too few", "the whole table", "--force"]);
+    assert!(!run.stderr.contains("few values, such as"), "{}", run.stderr);
+    world.refuses(&advise("gender", &[]), POLICY, &["few values, such as a gender"]);
+    // What a kind refuses is not a lack of values.
+    world.refuses(
+        &advise("phone", &["--kind", "phone"]),
+        DATA,
+        &["no row has a value", "0 empty, 120 refused", "--country-code"],
+    );
+    world.refuses(
+        &advise("number", &["--kind", "date"]),
+        DATA,
+        &["no row has a value", "120 refused by the kind date"],
+    );
+    let mixed: String =
+        (0..2_000).map(|n: u32| if n % 100 == 0 { format!("+4930{n:07}\n") } else { format!("{n:09}\n") }).collect();
+    world.write("in.csv", format!("phone\n{mixed}"));
+    world.refuses(
+        &advise("phone", &["--kind", "phone"]),
+        POLICY,
+        &["1980 more rows are refused by the kind phone", "--country-code"],
+    );
 }

@@ -280,5 +280,30 @@ fn the_recipes_of_the_document_do_what_they_say() {
         assert_eq!(after.by_number(&mut store, "007 45 6789"), ["patient-7"]);
         assert_eq!(after.insert_once(&mut store, 102, "007456789"), 0);
         assert_eq!(after.insert(&mut store, 102, "007456789", "Twice"), Some(1), "the constraint alone does not do");
+
+        // Prefix tokens in a table of their own are made anew by way of a column.
+        let Backend::Sqlite(_) = store.backend else { continue };
+        let config_file = world.config();
+        let table = ["--sql", &database.uri, "--table", "patients", "--key", "id", "--row", "patient_id"];
+        let field = ["--field", "patient.name", "--from", "name", "--index", "start", "--policy", "policy.toml"];
+        let backfill =
+            [&["index", "backfill", "--config", common::argument(&config_file)], &table[..], &field].concat();
+        let batch = |store: &mut Store, name: &str| {
+            let sql = store.recipes[name].clone();
+            let Backend::Sqlite(connection) = &mut store.backend else { panic!("SQLite") };
+            connection.execute_batch(&sql).expect(name);
+        };
+        batch(&mut store, "starts-column");
+        world.succeeds(&backfill);
+        batch(&mut store, "starts");
+        world.succeeds(&[&backfill[..], &["--verify"]].concat());
+        let config = fs::read_to_string(world.config()).expect("a configuration");
+        fs::write(world.config(), config.replace(&section("seal"), &section("retire"))).expect("written");
+        let retired = Program::new(&world);
+        let starts = |store: &mut Store, start: &str| retired.by_start(store, start).len();
+        assert_eq!((starts(&mut store, "mey"), starts(&mut store, "Meyerh"), starts(&mut store, "ÅNG")), (30, 10, 10));
+        assert_eq!(starts(&mut store, "twi"), 1);
+        batch(&mut store, "starts-end");
+        assert_eq!(starts(&mut store, "mey"), 30);
     }
 }

@@ -251,7 +251,10 @@ fn everything_is_found_at_each_step() {
 
         // What does not open keeps its token, and is named.
         clinic.database.sql("UPDATE patients SET patient_id = 'x', ssn_index = 1 WHERE id = 5");
-        clinic.backfill(&[]).expect(KEY, &["DecryptionFailed"]);
+        let run = clinic.backfill(&[]).expect(KEY, &["DecryptionFailed"]);
+        assert!(!run.stderr.contains("start it again"), "it ends there again: {}", run.stderr);
+        let run = clinic.backfill(&["--verify"]).expect(KEY, &["DecryptionFailed"]);
+        assert!(!run.stderr.contains("start it again") && !run.stderr.contains("what was written"), "{}", run.stderr);
         clinic.backfill(&["--errors", "e"]).expect(KEY, &[]);
         let rows = clinic.database.rows("patients", "id", &["ssn_index"]);
         assert!(rows[5].cells[0] == Cell::Text("1".to_owned().into()));
@@ -312,5 +315,20 @@ fn prefixes_and_whole_hashes_have_columns_of_their_own() {
             let start = row.cells[1].as_bytes().expect("a list");
             assert!(start.starts_with(b"{") && start.iter().filter(|byte| **byte == b',').count() == 1);
         }
+        // Columns that are another's, or for one token, are refused before anything is written.
+        let before = clinic.database.rows("patients", "id", &["whole", "start", "ssn_index"]);
+        let to = |index: &str, column: &str, says: &[&str]| {
+            let own = ["--index", index, "--to", column];
+            clinic.world.refuses(&[&table[..], &fields, &own].concat(), POLICY, says);
+        };
+        to("start", "ssn_index", &["ssn_index", "of index lookup of field patient.ssn"]);
+        clinic.database.sql("ALTER TABLE patients ADD COLUMN number BIGINT");
+        to("start", "number", &["several tokens", "TEXT"]);
+        if clinic.database.is_postgres() {
+            clinic.world.write("policy.toml", INDEXED);
+            to("lookup", "start", &["an array", "one token"]);
+        }
+        let after = clinic.database.rows("patients", "id", &["whole", "start", "ssn_index"]);
+        assert!(before.iter().zip(&after).all(|(before, after)| before.cells == after.cells));
     }
 }

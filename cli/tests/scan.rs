@@ -1,6 +1,6 @@
 //! `keyfold scan` finds what is in clear, needs no key, and says places, never values.
 
-use crate::common::{CANARY, DATA, POLICY, USAGE, World, contains};
+use crate::common::{self, CANARY, DATA, POLICY, USAGE, World, contains};
 use crate::tables::{FIELDS, Hospital, databases};
 use serde_json::{Value as Json, json};
 
@@ -78,7 +78,7 @@ fn documents_by_line_and_as_a_whole() {
     assert_eq!(findings(&scan(&world, &["one.json"], DATA))[0].1, "of another shape than the path");
     world.write("one.json", "{\"list\": []}");
     let found = scan(&world, &["one.json"], DATA);
-    assert_eq!((&found["absent"][0]["field"], &found["unmatched"]), (&"f".into(), &1.into()), "as for protect");
+    assert_eq!((&found["missing"][0]["field"], &found["unmatched"]), (&"f".into(), &1.into()), "as for protect");
     world.write(
         "policy.toml",
         "version = 1\n[fields.f]\npaths = [\"$.ssn\"]\nrow_binding = \"none\"\nonly_if = { \"$.type\" = \"A\" }\n",
@@ -95,6 +95,85 @@ fn documents_by_line_and_as_a_whole() {
     for said in ["no field of the policy selects anything in 1 document or message", "--pass-unmatched"] {
         assert!(run.stdout_text().contains(said), "{said}");
     }
+}
+
+/// What `protect` and `reveal` refuse, a scan finds.
+#[test]
+fn what_is_not_there_or_spelled_in_another_way_is_a_finding() {
+    let world = World::new();
+    let field = |rules: &str| {
+        format!(
+            "version = 1\n[fields.s]\nrow_binding = \"none\"\n{rules}\n[fields.t]\nrow_binding = \"none\"\ncolumns = [\"t\"]\npaths = [\"$.t\"]\n"
+        )
+    };
+    let ssn = "columns = [\"ssn\"]\npaths = [\"$.ssn\"]";
+    world.write("clear.csv", "ssn,t\n1,2\n");
+    world.write("policy.toml", field(ssn));
+    world.succeeds(&["protect", "clear.csv", "--output", "sealed.csv"]);
+    let sealed = world.text("sealed.csv");
+    scan(&world, &["sealed.csv"], 0);
+    let missing = |found: &Json| -> Vec<String> {
+        let list = found["missing"].as_array().expect("a list");
+        list.iter()
+            .map(|one| format!("{} {}", one["field"].as_str().expect("a name"), one["what"].as_str().expect("a text")))
+            .collect()
+    };
+    for header in ["SSN,t", " ssn,t", "Ssn ,t"] {
+        world.write("other.csv", sealed.replace("ssn,t", header));
+        let optional = field(&format!("{ssn}\noptional = true"));
+        for policy in [field(ssn), optional] {
+            world.write("policy.toml", policy);
+            world.refuses(&["protect", "other.csv", "--output", "x"], POLICY, &["case or white space"]);
+            let found = missing(&scan(&world, &["other.csv"], DATA));
+            assert!(
+                found.len() == 1 && found[0].contains("header: column 1") && found[0].contains("case or white space"),
+                "{found:?}"
+            );
+        }
+    }
+    world.write("other.csv", sealed.replace("ssn,t", "number,t"));
+    world.write("policy.toml", field(ssn));
+    let found = missing(&scan(&world, &["other.csv"], DATA));
+    assert!(found.len() == 1 && found[0].contains("not optional"), "{found:?}");
+    let run = world.run(&["scan", "--policy", "policy.toml", "other.csv"]).expect(DATA, &[]);
+    assert!(
+        run.stdout_text().contains("other.csv: field s: nothing of it is there")
+            && run.stdout_text().ends_with("A FIELD IS NOT THERE\n"),
+        "{}",
+        run.stdout_text()
+    );
+    // A field that applies, and selects nothing in the whole input.
+    world.write("clear.ndjson", "{\"number\":\"1\",\"t\":\"2\"}\n");
+    world.refuses(&["protect", "clear.ndjson", "--output", "x"], POLICY, &["field s"]);
+    world.write("policy.toml", field("paths = [\"$.ssn\"]\noptional = true"));
+    world.succeeds(&["protect", "clear.ndjson", "--output", "sealed.ndjson"]);
+    assert_eq!(scan(&world, &["sealed.ndjson"], 0)["missing"], json!([]));
+    world.write("policy.toml", field("paths = [\"$.ssn\"]"));
+    assert_eq!(missing(&scan(&world, &["sealed.ndjson"], DATA)).len(), 1);
+    world.write("policy.toml", field("paths = [\"$.ssn\"]\nonly_if = { \"$.a\" = \"b\" }"));
+    assert_eq!(scan(&world, &["sealed.ndjson"], 0)["absent"][0]["field"], "s");
+}
+
+#[test]
+fn fields_that_did_not_apply_or_are_optional_are_one_line() {
+    let world = World::new();
+    let field = |name: &str, rules: &str| format!("[fields.{name}]\nrow_binding = \"none\"\n{rules}\n");
+    let fields = [
+        field("a", "paths = [\"$.a\"]"),
+        field("b", "paths = [\"$.b\"]\noptional = true"),
+        field("c", "paths = [\"$.c\"]\nonly_if = { \"$.t\" = \"C\" }"),
+    ];
+    world.write("policy.toml", format!("version = 1\n{}", fields.concat()));
+    world.write("in.ndjson", "{\"a\":\"1\"}\n");
+    world.succeeds(&["protect", "in.ndjson", "--output", "sealed.ndjson"]);
+    let run = world.succeeds(&["scan", "--policy", "policy.toml", "sealed.ndjson"]);
+    let notes: Vec<_> = run.stdout_text().lines().filter(|line| line.starts_with("note:")).collect();
+    assert_eq!(
+        notes,
+        ["note: sealed.ndjson: nothing of 2 fields that are optional or did not apply (--json names them)"]
+    );
+    let found = scan(&world, &["sealed.ndjson"], 0);
+    assert_eq!(found["absent"].as_array().map(Vec::len), Some(2));
 }
 
 /// A message of version 2.5 whose name is sealed under the policy below.
@@ -211,6 +290,10 @@ fn hints_are_told_from_findings() {
     scan(&world, &["--patterns", "--strict", "notes.csv"], DATA);
     scan(&world, &["--patterns", "--strict", "sealed.csv"], 0);
     world.write("one.json", "{\"other\": {\"a@b.example\": [\"\\u0039\\u0039\\u0039-81-5679\"]}}");
+    world.write(
+        "policy.toml",
+        common::POLICY_FILE.replace("[\"$.", "[\"$.x.").replace("columns", "optional = true\ncolumns"),
+    );
     let found = scan(&world, &["--patterns", "--pass-unmatched", "one.json"], 0);
     assert_eq!(found["hints"], json!({"a social security number": 1, "an e-mail address": 1}));
     let text =

@@ -117,6 +117,23 @@ fn a_statement_of_reencryption() {
     assert!(verified.stdout_text().contains("statement: reencrypted"), "{}", verified.stdout_text());
     assert_eq!((&body(world, "statement")["rows"], &body(world, "statement")["unsigned"]), (&json!(3), &Json::Null));
     assert_edits_are_found(&audited, "statement", None);
+    // One that is not signed proves nothing, and is no forgery either.
+    world.write("unsigned", "{\"version\":1,\"unsigned\":true}\n");
+    let run = audited.audit(&["audit", "verify", "unsigned"]).expect(KEY, &[]);
+    let says = ["unsigned: not signed: nothing vouches for it", "NOT SIGNED"];
+    assert!(
+        says.iter().all(|text| run.stdout_text().contains(text)) && !run.stdout_text().contains("NOT WHAT WAS WRITTEN"),
+        "{}",
+        run.stdout_text()
+    );
+    let run = audited.audit(&["audit", "verify", "--json", "unsigned"]).expect(KEY, &[]);
+    assert_eq!(run.json_lines()[0]["unsigned"], json!(["unsigned"]));
+    // Beside others, which are verified as ever.
+    audited.audit(&["audit", "verify", "unsigned", "statement"]).expect(KEY, &[]);
+    world.write("edited", world.text("statement").replace("\"rows\":3", "\"rows\":4"));
+    audited.audit(&["audit", "verify", "unsigned", "edited"]).expect(DATA, &[]);
+    world.write("none", "{\"version\":1,\"unsigned\":false}\n");
+    audited.audit(&["audit", "verify", "none"]).expect(DATA, &[]);
     // What is signed is still not a certificate.
     world.write("certificate.json", world.read("statement"));
     world.refuses(&CONFIRM, DATA, &["another kind"]);

@@ -7,7 +7,7 @@ mod open;
 mod seal;
 
 pub use open::{DocumentBody, DocumentOpener, OpenedDocument};
-pub use seal::{DocumentSealer, DocumentValue, SealedDocument};
+pub use seal::{DocumentSealer, DocumentToSeal, DocumentValue, SealedDocument};
 #[cfg(feature = "hazmat")]
 pub(crate) use {manifest::Entries, seal::seal_bodies};
 

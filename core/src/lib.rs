@@ -89,7 +89,8 @@ pub use {
     column::{Column, ColumnBytes, ColumnValues, OpenedColumn, RowError, SealedColumn},
     context::Context,
     document::{
-        Beside, DocumentBody, DocumentOpener, DocumentSealer, DocumentValue, Documents, OpenedDocument, SealedDocument,
+        Beside, DocumentBody, DocumentOpener, DocumentSealer, DocumentToSeal, DocumentValue, Documents, OpenedDocument,
+        SealedDocument,
     },
     field::{Decryptor, Encryptor, Field, FormatPreserver, Indexer, Opened, Prover, Rebinder, Revealed, Searcher},
     high_water::{HighWater, HighWaterMark, MemoryHighWater},

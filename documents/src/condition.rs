@@ -2,6 +2,7 @@
 
 use super::filter::leads;
 use super::simple::Simple;
+use super::tree::{NodeId, Tree};
 use super::{Document, JsonError};
 use serde_json_path::JsonPath;
 
@@ -9,6 +10,7 @@ use serde_json_path::JsonPath;
 pub struct Conditions(Vec<Condition>);
 
 struct Condition {
+    text: String,
     path: JsonPath,
     simple: Option<Simple>,
     expected: String,
@@ -32,6 +34,7 @@ impl Conditions {
                 reason: error.to_string(),
             };
             Ok(Condition {
+                text: path.as_ref().to_owned(),
                 path: parsed.map_err(wrong)?,
                 simple: Simple::parse(path.as_ref()),
                 expected: expected.into(),
@@ -43,9 +46,14 @@ impl Conditions {
     /// Whether each path leads to its text in `document`, if perhaps to other values as well.
     #[must_use]
     pub fn hold(&self, document: &Document<'_>) -> bool {
+        self.hold_with(document, &mut Latest::default())
+    }
+
+    /// As [`hold`](Self::hold), for one condition after the other on the same document.
+    pub(crate) fn hold_with<'c>(&'c self, document: &Document<'_>, latest: &mut Latest<'c>) -> bool {
         let tree = &document.tree;
         self.0.iter().all(|condition| match &condition.simple {
-            Some(path) => match path.only(tree) {
+            Some(path) => match latest.only(condition, path, tree) {
                 Some(node) => tree.is_text(node, &condition.expected),
                 None => leads(tree, 0, path.steps(), &|node| tree.is_text(node, &condition.expected)),
             },
@@ -66,5 +74,18 @@ impl Conditions {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// The path that was looked at last in a document, and the one value to which it leads: most conditions have one path.
+#[derive(Default)]
+pub(crate) struct Latest<'c>(Option<(&'c str, Option<NodeId>)>);
+
+impl<'c> Latest<'c> {
+    fn only(&mut self, condition: &'c Condition, path: &Simple, tree: &Tree<'_>) -> Option<NodeId> {
+        match self.0 {
+            Some((text, node)) if text == condition.text => node,
+            _ => self.0.insert((&condition.text, path.only(tree))).1,
+        }
     }
 }

@@ -12,6 +12,7 @@ pub struct DocumentError(Box<Parts>);
 struct Parts {
     index: Option<usize>,
     line: Option<u64>,
+    byte: Option<usize>,
     document: Option<String>,
     field: Option<String>,
     cause: Cause,
@@ -43,6 +44,12 @@ impl DocumentError {
     pub(crate) fn in_text(mut self, index: usize, line: u64) -> Self {
         self.0.index.get_or_insert(index);
         self.0.line.get_or_insert(line);
+        self
+    }
+
+    /// In a document inside of the text, which starts at this byte of it, from 0.
+    pub(crate) fn in_part(mut self, offset: usize) -> Self {
+        self.0.byte = self.0.byte.or((offset > 0).then_some(offset + 1));
         self
     }
 
@@ -93,12 +100,15 @@ impl DocumentError {
         }
     }
 
-    /// Where it is: line, document and field, as far as they are known; empty if nothing is. What is wrong with JSON says its line itself.
+    /// Where it is: line, byte at which a document inside of it starts, document and field, as far as they are known; empty if nothing is. What is wrong
+    /// with JSON says its line itself.
     #[must_use]
     pub fn place(&self) -> String {
         let line = self.0.line.filter(|_| matches!(self.0.cause, Cause::Refused(_))).map(|line| format!("line {line}"));
         let named = |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} {name}"));
-        let parts = [line, named("document", &self.0.document), named("field", &self.0.field)];
+        let of = if line.is_some() { "" } else { "the document at " };
+        let byte = self.0.byte.map(|byte| format!("{of}byte {byte}"));
+        let parts = [line, byte, named("document", &self.0.document), named("field", &self.0.field)];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
@@ -155,6 +165,6 @@ impl From<Error> for DocumentError {
 
 impl From<Cause> for DocumentError {
     fn from(cause: Cause) -> Self {
-        Self(Box::new(Parts { index: None, line: None, document: None, field: None, cause }))
+        Self(Box::new(Parts { index: None, line: None, byte: None, document: None, field: None, cause }))
     }
 }

@@ -81,6 +81,20 @@ struct Cipher {
     tokens: Option<Box<dyn FieldTokens>>,
 }
 
+/// Replaces the texts that are not empty. An empty one has no format to keep and stands for itself, as it does among tokens.
+fn replace_filled(
+    texts: &[&str],
+    replace: impl FnOnce(&[&str]) -> Result<Vec<Zeroizing<String>>, RowError>,
+) -> Result<Vec<Zeroizing<String>>, RowError> {
+    let rows: Vec<usize> = (0..texts.len()).filter(|row| !texts[*row].is_empty()).collect();
+    let filled: Vec<&str> = rows.iter().map(|row| texts[*row]).collect();
+    let replaced = replace(&filled)
+        .map_err(|RowError { row, error }| RowError { row: rows.get(row).copied().unwrap_or(row), error })?;
+    let mut all = vec![Zeroizing::default(); texts.len()];
+    rows.into_iter().zip(replaced).for_each(|(row, text)| all[row] = text);
+    Ok(all)
+}
+
 /// A column after protecting it.
 pub enum Protected {
     /// Sealed values.
@@ -259,7 +273,7 @@ impl FieldCipher {
         let texts: Vec<Zeroizing<String>> = values.iter().enumerate().map(text).collect::<Result<_, _>>()?;
         let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
         pollster::block_on(preserver.ready()).map_err(of_batch)?;
-        Ok(Protected::Replaced(preserver.encrypt_column(&texts)?))
+        Ok(Protected::Replaced(replace_filled(&texts, |filled| preserver.encrypt_column(filled))?))
     }
 
     /// Reveals the texts of a batch. A text that is not sealed is refused, never passed through.
@@ -276,7 +290,7 @@ impl FieldCipher {
             None => self.open(texts, rows).map(Revealed::Opened),
             Some(preserver) => {
                 pollster::block_on(preserver.ready()).map_err(of_batch)?;
-                Ok(Revealed::Replaced(preserver.decrypt_column(texts)?))
+                Ok(Revealed::Replaced(replace_filled(texts, |filled| preserver.decrypt_column(filled))?))
             }
         }
     }

@@ -202,7 +202,7 @@ impl<'a> Token<'a> {
     pub fn parse(raw: &'a str) -> Option<Self> {
         // Nearly all values: a string that needs no escapes, and so has one spelling.
         if let Some(text) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))
-            && text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
+            && tree::plain_len(text.as_bytes()) == text.len()
         {
             return Some(Self::String { text: text.into(), raw, canonical: true });
         }

@@ -103,24 +103,33 @@ impl Matcher {
 
 /// The states that names of members lead to. By the length of the name, since few names that are looked for have any of these.
 #[derive(Default)]
-struct Names(Vec<Vec<(String, usize)>>);
+struct Names(Vec<Vec<NamedState>>);
+
+struct NamedState {
+    name: String,
+    /// The step of normalized paths that leads to it.
+    step: String,
+    state: usize,
+}
 
 impl Names {
-    fn get(&self, name: &str) -> Option<usize> {
-        let (_, state) = self.0.get(name.len())?.iter().find(|(known, _)| known == name)?;
-        Some(*state)
+    fn get(&self, name: &str) -> Option<&NamedState> {
+        // Of those of one length most differ in the last byte.
+        let last = |name: &str| name.as_bytes().last().copied();
+        self.0.get(name.len())?.iter().find(|known| last(&known.name) == last(name) && known.name == name)
     }
 
     /// The state of a name, which is `next` if it has none yet.
     fn get_or_insert(&mut self, name: &str, next: usize) -> usize {
+        if let Some(known) = self.get(name) {
+            return known.state;
+        }
         if self.0.len() <= name.len() {
             self.0.resize_with(name.len() + 1, Vec::new);
         }
-        let of_length = &mut self.0[name.len()];
-        if let Some((_, state)) = of_length.iter().find(|(known, _)| known == name) {
-            return *state;
-        }
-        of_length.push((name.to_owned(), next));
+        let mut step = String::new();
+        push_name(name, &mut step);
+        self.0[name.len()].push(NamedState { name: name.to_owned(), step, state: next });
         next
     }
 }
@@ -166,11 +175,15 @@ impl Walk<'_, '_> {
         }
         for (index, child) in self.tree.children(node).enumerate() {
             let name = if kind == Kind::Object { self.tree.name(child) } else { "" };
+            let mut step = None;
             for at in from..to {
                 let state = &self.matcher.states[self.active[at]];
                 self.active.extend(state.every);
                 if kind == Kind::Object {
-                    self.active.extend(state.names.get(name));
+                    if let Some(named) = state.names.get(name) {
+                        self.active.push(named.state);
+                        step = Some(&*named.step);
+                    }
                     continue;
                 }
                 self.active.extend(state.every_item);
@@ -180,9 +193,10 @@ impl Walk<'_, '_> {
             }
             if self.active.len() > to {
                 let len = self.place.len();
-                match kind {
-                    Kind::Object => push_name(name, &mut self.place),
-                    _ => push_index(index, &mut self.place),
+                match (step, kind) {
+                    (Some(step), _) => self.place.push_str(step),
+                    (None, Kind::Object) => push_name(name, &mut self.place),
+                    (None, _) => push_index(index, &mut self.place),
                 }
                 self.visit(child, to)?;
                 self.place.truncate(len);

@@ -119,8 +119,10 @@ impl Coverage {
     pub fn of(path: &str, known: &str) -> Self {
         let (covers, meets) = match (Simple::parse(path), Simple::parse(known)) {
             (Some(path), Some(known)) => {
-                let is_longer = known.0.len() > path.0.len();
-                let covers = !is_longer && known.0.iter().zip(&path.0).all(|(known, step)| known.covers(step));
+                // All items of an array are all of it; the members of an object have names besides.
+                let behind = known.0.get(path.0.len()..).unwrap_or_default();
+                let is_all = behind.iter().all(|step| *step == Step::Items);
+                let covers = is_all && known.0.iter().zip(&path.0).all(|(known, step)| known.covers(step));
                 (covers, known.can_meet(&path))
             }
             _ => {
@@ -135,6 +137,17 @@ impl Coverage {
             (false, true) => Self::Parts,
             (false, false) => Self::None,
         }
+    }
+
+    /// Whether the path `known` selects what `path` selects as the same values, rather than as parts of others or by its parts: `$.name` and
+    /// `$.name[*].family[*]` do not for `$.name[*].family`, whose values they seal in another way.
+    #[must_use]
+    pub fn is_same(path: &str, known: &str) -> bool {
+        let is_as_deep = match (Simple::parse(path), Simple::parse(known)) {
+            (Some(path), Some(known)) => known.0.len() == path.0.len(),
+            _ => known == path,
+        };
+        is_as_deep && Self::of(path, known) == Self::All
     }
 }
 
@@ -328,11 +341,15 @@ mod tests {
             ("$.a[?@.b == 'c'].d", "$.a[?@.b == 'c']", Coverage::All),
             ("$.a.b", "$.*", Coverage::All),
             ("$..a.b", "$..a", Coverage::All),
+            ("$.a[*].line", "$.a[*].line[*]", Coverage::All),
             ("$.name", "$.name[*].family", Coverage::Parts),
             ("$.name[*]['given', 'family']", "$.name[*].family", Coverage::Parts),
             ("$.name[*]", "$.name[2]", Coverage::Parts),
             ("$.a[*].d", "$.a[?@.b == 'c'].d", Coverage::Parts),
             ("$.a", "$.a[1:2]", Coverage::Parts),
+            ("$.a", "$.a[*].b", Coverage::Parts),
+            ("$.a", "$.a[0]", Coverage::Parts),
+            ("$.a", "$.a.*", Coverage::Parts),
             ("$.names", "$.name", Coverage::None),
             ("$.name[*].family", "$.name[*].given", Coverage::None),
             ("$.a[1:2]", "$.b", Coverage::None),

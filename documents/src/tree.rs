@@ -298,20 +298,22 @@ thread_local! {
 }
 
 /// How many bytes go before the first that a string cannot have as it is: a quote, a backslash or a control character.
-fn plain_len(bytes: &[u8]) -> usize {
+pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     // The lowest byte that is marked is a zero; those above it may not be.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-    let mut len = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+    let ends = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
+    // Compilers make one comparison of many of these. Sealed values are long.
+    let has_end = |chunk: &[u8; 32]| chunk.iter().fold(false, |found, byte| found | ends(byte));
+    let mut len = 32 * bytes.as_chunks().0.iter().take_while(|chunk| !has_end(chunk)).count();
+    for chunk in bytes[len..].as_chunks().0 {
+        let word = u64::from_le_bytes(*chunk);
         let ends = zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c)) | zeros(word & (ONES * 0xe0));
         if ends != 0 {
             return len + ends.trailing_zeros() as usize / 8;
         }
         len += 8;
     }
-    let ends = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
     len + bytes[len..].iter().position(ends).unwrap_or(bytes.len() - len)
 }
 

@@ -76,6 +76,7 @@ pub enum ColumnKind {
 struct Column {
     name: String,
     kind: ColumnKind,
+    list: bool,
     nullable: bool,
 }
 
@@ -196,6 +197,19 @@ impl Table {
         match &self.backend {
             Backend::Sqlite(table) => table.columns[column].kind,
             Backend::Postgres(table) => table.columns[column].kind,
+        }
+    }
+
+    /// Whether a column is an array, which only PostgreSQL has.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such column in [`Location::columns`].
+    #[must_use]
+    pub fn is_list(&self, column: usize) -> bool {
+        match &self.backend {
+            Backend::Sqlite(table) => table.columns[column].list,
+            Backend::Postgres(table) => table.columns[column].list,
         }
     }
 

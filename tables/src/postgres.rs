@@ -7,7 +7,7 @@ pub(crate) use session::{DEADLOCK, Failure, SERIALIZATION, Session};
 use crate::name::quote;
 use crate::{
     Cell, Change, Column, ColumnKind, Extent, Guard, INHERITED, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE,
-    Row, RowKey, no_such,
+    Row, RowKey, no_such, wrong,
 };
 use keyfold::Result;
 use keyfold_store::PostgresSettings;
@@ -107,7 +107,7 @@ impl PostgresTable {
         table.session.place = table.name();
         let described = table.describe()?;
         if described.is_empty() {
-            return Err(no_such(NO_TABLE, &table.table, location));
+            return Err(wrong(NO_TABLE).with_detail(location.table.to_string()));
         }
         if described[0].inherited {
             return Err(no_such(INHERITED, &table.table, location));
@@ -134,7 +134,9 @@ impl PostgresTable {
                 "text" | "varchar" => ColumnKind::Text,
                 _ => ColumnKind::Other,
             };
-            table.columns.push(Column { name: name.clone(), kind, nullable: !column.not_null });
+            // The name of an array's type is that of its items' behind a `_`.
+            let list = column.base_type.starts_with('_');
+            table.columns.push(Column { name: name.clone(), kind, list, nullable: !column.not_null });
             table.types.push(column.sql_type.clone());
         }
         Ok(table)

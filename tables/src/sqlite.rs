@@ -3,7 +3,7 @@
 use crate::name::quote;
 use crate::{
     Access, Cell, Change, Column, ColumnKind, Extent, Guard, KEY_TYPE, Location, NO_COLUMN, NO_TABLE, NOT_UNIQUE, Row,
-    RowKey, no_such,
+    RowKey, no_such, wrong,
 };
 use keyfold::{Error, ErrorKind, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -36,7 +36,7 @@ impl SqliteTable {
             .optional()
             .map_err(failed)?;
         if known.is_none() {
-            return Err(no_such(NO_TABLE, table, location));
+            return Err(wrong(NO_TABLE).with_detail(location.table.to_string()));
         }
         let described = describe(&connection, schema, table).map_err(failed)?;
         let find = |name: &str| described.iter().find(|column| column.name == name);
@@ -46,7 +46,8 @@ impl SqliteTable {
         }
         let columns = location.columns.iter().map(|name| {
             let column = find(name).ok_or_else(|| no_such(NO_COLUMN, name, location))?;
-            Ok(Column { name: column.name.clone(), kind: kind_of(&column.declared), nullable: !column.not_null })
+            let kind = kind_of(&column.declared);
+            Ok(Column { name: column.name.clone(), kind, list: false, nullable: !column.not_null })
         });
         let columns = columns.collect::<Result<_>>()?;
         Ok(Self { connection, table: format!("{}.{}", quote(schema), quote(table)), key: quote(location.key), columns })

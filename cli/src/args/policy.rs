@@ -1,7 +1,7 @@
 //! The arguments of `keyfold policy` and `keyfold scan`.
 
 use super::{Columns, Format, parse_delimiter};
-use clap::{Args, Subcommand, ValueHint};
+use clap::{ArgGroup, Args, Subcommand, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -25,11 +25,12 @@ pub(crate) enum Policy {
 }
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("classification").args(["schema", "database"]).required(true).multiple(true))]
 pub(crate) struct PolicyCheck {
     #[command(flatten)]
     pub(crate) rules: Rules,
     /// A file that says which columns and JSON paths hold which identifier (docs/POLICY.md).
-    #[arg(long, value_name = "FILE", required_unless_present = "database", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) schema: Option<PathBuf>,
     /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE (docs/POSTGRES.md), without a password, since others can see
     /// it. Each of its columns must be in the schema file; without that file, columns are classified by their names, as a guess, and

@@ -1,6 +1,6 @@
 //! `keyfold audit verify`
 
-use super::{cannot_read, each_line, read};
+use super::{MAX_LINE_LEN, cannot_read, each_line, read};
 use crate::args::AuditVerify;
 use crate::failure::{Exit, Failure};
 use crate::print_failed;
@@ -17,6 +17,7 @@ use std::process::ExitCode;
 /// Prints what is wrong. Fails if anything is, or if the files could not be checked under the audit KEK.
 pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let named = &args.files.files;
+    let unsigned = named.iter().filter(|path| is_unsigned(path)).cloned().collect::<Vec<_>>();
     let trail = match keyfold_open::audit_trail(&args.files.source.config) {
         Ok(trail) => Some(trail),
         Err(error) if named.is_empty() => return Err(Failure::of_opening(error)),
@@ -28,6 +29,7 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
     };
     let mut expected = Expected { from_file: args.from_file, ..Expected::default() };
     let (mut paths, mut anchors) = (named.clone(), args.anchors.clone());
+    paths.retain(|path| !unsigned.contains(path));
     let (mut forgeable, mut trail_files) = (Vec::new(), Vec::new());
     if let Some(trail) = trail {
         if named.is_empty() {
@@ -50,7 +52,7 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
                 if paths.is_empty() { Ok(Vec::new()) } else { Err(error) }
             })?;
     }
-    if paths.is_empty() && expected.anchors.iter().all(|(_, text)| text.is_empty()) {
+    if unsigned.is_empty() && paths.is_empty() && expected.anchors.iter().all(|(_, text)| text.is_empty()) {
         return Err(Failure::new(Exit::Storage, "there is no audit file yet"));
     }
     let signed = if named.is_empty() { Vec::new() } else { look_up(&statements, &trail_files)? };
@@ -58,12 +60,20 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
     if args.json {
         let mut json = report.to_json();
         json["statements"] = signed.iter().map(Signed::json).collect();
+        json["unsigned"] = unsigned.iter().map(|path| path.display().to_string()).collect();
         json["forgeable_keks"] = forgeable.iter().map(KekAlias::as_str).collect();
         writeln!(out, "{json}").map_err(print_failed)?;
     } else {
-        print(&report, &signed, &forgeable, out).map_err(print_failed)?;
+        for path in &unsigned {
+            writeln!(out, "{}: not signed: nothing vouches for it", path.display()).map_err(print_failed)?;
+        }
+        if paths.is_empty() && !unsigned.is_empty() {
+            writeln!(out, "NOT SIGNED").map_err(print_failed)?;
+        } else {
+            print(&report, &signed, &forgeable, out).map_err(print_failed)?;
+        }
     }
-    Ok(match (report.is_clean(), report.is_authenticated()) {
+    Ok(match (report.is_clean(), report.is_authenticated() && unsigned.is_empty()) {
         (true, true) => ExitCode::SUCCESS,
         (true, false) => ExitCode::from(Exit::Key as u8),
         (false, _) => ExitCode::from(Exit::Data as u8),
@@ -166,6 +176,15 @@ fn statement(path: &Path) -> Result<Option<AuditText>, Failure> {
     let has_two = is_file && BufReader::new(file).split(b'\n').take(3).count() == 2;
     let text = if has_two { Some(read(path)?) } else { None };
     Ok(text.filter(keyfold_audit::is_statement))
+}
+
+/// Whether the file is a statement or a certificate that says itself that it is not signed, where the configuration has no audit trail. A file that cannot be
+/// read, or is no file, is something else.
+fn is_unsigned(path: &Path) -> bool {
+    let is_file = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_LINE_LEN);
+    let bytes = if is_file { std::fs::read(path).ok() } else { None };
+    let json = bytes.and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok());
+    json.is_some_and(|json| json["unsigned"] == true)
 }
 
 /// Looks for the digests of statements in the files of a trail. Verifies nothing.

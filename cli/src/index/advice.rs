@@ -109,6 +109,10 @@ impl Histogram {
 
     /// Why the column should not be indexed at all.
     pub(super) fn refusal(&self) -> Option<&'static str> {
+        // So few rows cannot have the entropy, whatever the column holds.
+        if self.rows < MIN_ROWS && self.distinct() * 4 >= self.rows && self.entropy() < MIN_ENTROPY {
+            return Some("too few to tell whether values repeat: give the whole table");
+        }
         if self.entropy() < MIN_ENTROPY {
             return Some(
                 "the column has few values, such as a gender or a year of birth: the frequency of a token tells the value",

@@ -6,6 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::print_failed;
 use crate::transform::Input;
+use clap::ValueEnum;
 use keyfold::{DatePart, IndexKind, IndexPolicy, PhoneRule, Value};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
@@ -40,11 +41,17 @@ pub(crate) fn advise(args: &IndexAdvise, out: &mut impl Write) -> Result<ExitCod
     let column = Column::new(histograms.collect(), max_bits);
     let histogram = column.coarsest();
     if histogram.rows() == 0 {
-        return Err(Failure::new(Exit::Data, "no row has a value to find"));
+        let said = format!("no row has a value to find: {} empty, {}", read.empty, refused(args, &read));
+        return Err(Failure::new(Exit::Data, said));
     }
     if let (Some(why), false) = (histogram.refusal(), args.force) {
+        let more = match read.refused {
+            0 => String::new(),
+            _ => format!("; {}", refused(args, &read).replacen("refused", "more rows are refused", 1)),
+        };
         let said = format!(
-            "{why} ({} distinct values, {:.1} bits of entropy, {:.1} % of the rows with the commonest); --force advises all the same",
+            "{why} ({} rows, {} distinct values, {:.1} bits of entropy, {:.1} % of the rows with the commonest{more}); --force advises all the same",
+            histogram.rows(),
             histogram.distinct(),
             histogram.entropy(),
             100.0 * histogram.top_share()
@@ -62,6 +69,16 @@ pub(crate) fn advise(args: &IndexAdvise, out: &mut impl Write) -> Result<ExitCod
     };
     writeln!(out, "{text}").map_err(print_failed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many rows have a value that the kind refuses, and why that may be.
+fn refused(args: &IndexAdvise, read: &Read) -> String {
+    let kind = args.kind.to_possible_value().map_or_else(String::new, |kind| kind.get_name().to_owned());
+    let hint = match args.kind {
+        Kind::Phone if args.country_code.is_none() => " (--country-code says what numbers without one get)",
+        _ => "",
+    };
+    format!("{} refused by the kind {kind}{hint}", read.refused)
 }
 
 fn to_json(args: &IndexAdvise, column: &Column, read: &Read, recommended: u16, figures: &[Figures]) -> Json {

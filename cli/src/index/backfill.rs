@@ -8,7 +8,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Stored, Trouble, settle};
 use crate::{opening, outputs};
-use keyfold::{AuditAction, AuditEvent, Context, Error, ErrorKind, FieldPolicy, Keyring};
+use keyfold::{AuditAction, AuditEvent, Context, Error, ErrorKind, FieldPolicy, IndexPolicy, Keyring, Policy};
 use keyfold_tables::{Access, Cell, Extent, Guard, Row, Table};
 use maker::Maker;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,7 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let no_field = || Failure::new(Exit::Policy, format!("the policy has no field {}", args.field));
     let field = policy.field(&args.field).ok_or_else(no_field)?;
     let to = destination(args, field)?;
+    refuse_taken(args, &policy, &to)?;
     let mut columns = Columns::default();
     let fields = [(args.field.clone(), args.from.clone())];
     let bindings = Bindings::new(&ring, &fields, &args.binding, &mut columns, false)?;
@@ -99,7 +100,19 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     if done.is_ok() || !checkpoint.is_kept() {
         job.ledger.remove_empty()?;
     }
-    done.map_err(|failure| failure.add("what was written stays: start it again, and it goes on"))?;
+    // What is wrong with a row or the policy is wrong the next time as well.
+    let goes_on = |failure: Failure| match failure.code {
+        code if [Exit::Data, Exit::Policy, Exit::Key].iter().any(|exit| *exit as u8 == code) => {
+            if args.verify {
+                failure
+            } else {
+                failure.add("what was written before it stays")
+            }
+        }
+        _ if args.verify => failure.add("start it again"),
+        _ => failure.add("what was written stays: start it again, and it goes on"),
+    };
+    done.map_err(goes_on)?;
     job.report();
     checkpoint.remove()?;
     let counts = &job.counts;
@@ -117,6 +130,25 @@ fn destination(args: &IndexBackfill, field: &FieldPolicy) -> Result<String, Fail
     };
     let no_column = || Failure::new(Exit::Usage, "the policy names no column for the index; --to does");
     args.to.clone().or(of_policy).ok_or_else(no_column)
+}
+
+/// Refuses a column that the policy gives to something else.
+fn refuse_taken(args: &IndexBackfill, policy: &Policy, to: &str) -> Result<(), Failure> {
+    let refused = |of: String| {
+        let why = format!("the column {to:?} is that {of}: tokens would be written over what is there");
+        Err(Failure::new(Exit::Policy, why))
+    };
+    for field in policy.fields() {
+        if field.columns.iter().any(|column| column == to) {
+            return refused(format!("of field {}", field.name));
+        }
+        let is_other = |index: &IndexPolicy| field.name != args.field || args.index.as_ref() != Some(&index.name);
+        let mut others = field.indexes.iter().filter(|index| is_other(index));
+        if let Some(index) = others.find(|index| index.column.as_deref() == Some(to)) {
+            return refused(format!("of index {} of field {}", index.name, field.name));
+        }
+    }
+    Ok(())
 }
 
 /// The key that makes the tokens, which a checkpoint is bound to: under another one all rows are to be looked at again.

@@ -60,13 +60,21 @@ pub(crate) fn check(args: &PolicyCheck, out: &mut impl Write) -> Result<ExitCode
         }
         notes.extend(missing.into_iter().map(|place| format!("{place}: the database has no such column")));
     }
+    if schema.classified.is_empty() {
+        let what = "nothing is classified as an identifier: is the schema file empty, or made wrongly?".to_owned();
+        findings.push(Finding { name: "empty", place: "schema".to_owned(), what });
+    }
+    let idle = idle(&policy, &schema);
+    notes.splice(0..0, notes_of_idle(&idle, &schema));
     let ok = findings.is_empty();
     if args.json {
         let list = findings
             .iter()
             .map(|finding| json!({ "name": finding.name, "place": finding.place, "what": finding.what }));
         let list: Vec<Json> = list.collect();
-        let said = json!({ "ok": ok, "classified": schema.classified.len(), "findings": list, "notes": notes });
+        let idle: Vec<&str> = idle.iter().map(|field| &*field.name).collect();
+        let said =
+            json!({ "ok": ok, "classified": schema.classified.len(), "findings": list, "notes": notes, "idle": idle });
         writeln!(out, "{said}").map_err(print_failed)?;
     } else {
         print(&findings, &notes, schema.classified.len(), out).map_err(print_failed)?;
@@ -104,7 +112,7 @@ fn judge(column: &Classified, policy: &Policy, baseline: Option<&Policy>) -> Vec
         found.push(match (&parts[..], &column.field) {
             ([], Some(field)) => finding("elsewhere", format!("{class}: field {field} has no path that leads here")),
             _ => {
-                let why = "what else is there is in clear; classify the parts one by one";
+                let why = "what they leave is in clear; classify the parts one by one";
                 finding("in-parts", format!("{class}: of {at} there are rules for {} alone: {why}", parts.join(", ")))
             }
         });
@@ -112,7 +120,8 @@ fn judge(column: &Classified, policy: &Policy, baseline: Option<&Policy>) -> Vec
     for rule in rules {
         // A guess is no reason to doubt what the policy says.
         match rule.identifier {
-            Some(other) if other != column.class && !column.guessed => {
+            // Nor is one class for parts that may have several.
+            Some(other) if other != column.class && !column.guessed && (is_whole || column.field.is_some()) => {
                 found.push(finding("other-class", format!("field {} says ({other}), the schema {class}", rule.name)));
             }
             _ => {}
@@ -172,13 +181,27 @@ fn rules<'p>(column: &Classified, policy: &'p Policy) -> Vec<&'p FieldPolicy> {
     if whole.is_empty() { all().filter(|field| !parts(field, &column.at).is_empty()).collect() } else { whole }
 }
 
-fn holds(field: &FieldPolicy, at: &At) -> bool {
+/// Whether a field seals what is there, by itself or with something that it is in.
+pub(super) fn holds(field: &FieldPolicy, at: &At) -> bool {
     match at {
         At::Column(name) => field.columns.contains(name),
         At::Path(path, only_if) => {
             let covers = |known: &String| Coverage::of(path, known) == Coverage::All;
             field.paths.iter().any(covers) && is_met(&field.only_if, only_if)
         }
+        At::Segment(path) => {
+            let is_in = |known: &String| path.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            field.segments.iter().any(|known| known == path || is_in(known))
+        }
+    }
+}
+
+/// Whether a field that holds what is there seals it with something that it is in alone, or by its parts.
+pub(super) fn holds_otherwise(field: &FieldPolicy, at: &At) -> bool {
+    match at {
+        At::Column(_) => false,
+        At::Path(path, _) => !field.paths.iter().any(|known| Coverage::is_same(path, known)),
+        At::Segment(path) => !field.segments.contains(path),
     }
 }
 
@@ -191,15 +214,17 @@ fn is_of_index(field: &FieldPolicy, at: &At) -> bool {
             let is_member = |column: &str| Coverage::of(path, &format!("$['{column}']")) == Coverage::All;
             !field.paths.is_empty() && columns().any(is_member) && is_met(&field.only_if, only_if)
         }
+        At::Segment(_) => false,
     }
 }
 
 /// The paths of the field that lead to a part of what is there, and not to all of it.
-fn parts<'f>(field: &'f FieldPolicy, at: &At) -> Vec<&'f str> {
+fn parts(field: &FieldPolicy, at: &At) -> Vec<String> {
     let At::Path(path, only_if) = at else { return Vec::new() };
     let is_part = |known: &&String| Coverage::of(path, known) == Coverage::Parts;
     let paths = field.paths.iter().filter(is_part).filter(|_| is_met(&field.only_if, only_if));
-    paths.map(String::as_str).collect()
+    // A long path may go over several lines.
+    paths.map(|path| path.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 fn is_met(needed: &BTreeMap<String, String>, given: &BTreeMap<String, String>) -> bool {
@@ -219,15 +244,35 @@ fn is_named(column: &str, policy: &Policy, has_schema: bool) -> bool {
     policy.fields().any(|field| is_of_index(field, &at) || !has_schema && holds(field, &at))
 }
 
-/// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed. And what a field shows, or lets
-/// others change, by the choice of its mode and its indexes.
-fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
+/// Fields with an identifier that no column of the schema has: they may be of another place, or a name has changed.
+fn idle<'p>(policy: &'p Policy, schema: &Schema) -> Vec<&'p FieldPolicy> {
     let is_known = |field: &FieldPolicy| {
         let is_its = |column: &Classified| holds(field, &column.at) || !parts(field, &column.at).is_empty();
         schema.classified.iter().any(|column| column.field.as_ref() == Some(&field.name) || is_its(column))
     };
-    let fields = policy.fields().filter(|field| field.identifier.is_some() && !is_known(field));
-    let idle = fields.map(|field| format!("field {}: nothing that is classified is held by it", field.name));
+    policy.fields().map(|field| &**field).filter(|field| field.identifier.is_some() && !is_known(field)).collect()
+}
+
+/// A note for each of these fields; one for all that are optional, that apply to some documents alone, or of whose kind of places the schema has none.
+fn notes_of_idle(idle: &[&FieldPolicy], schema: &Schema) -> Vec<String> {
+    let has = |is_kind: fn(&At) -> bool| schema.classified.iter().any(|column| is_kind(&column.at));
+    let (has_columns, has_paths) = (has(|at| matches!(at, At::Column(_))), has(|at| matches!(at, At::Path(..))));
+    let is_expected = |field: &&FieldPolicy| {
+        let may_be_there = has_columns && !field.columns.is_empty() || has_paths && !field.paths.is_empty();
+        field.optional || !field.only_if.is_empty() || !may_be_there
+    };
+    let (expected, others): (Vec<&FieldPolicy>, Vec<&FieldPolicy>) = idle.iter().copied().partition(is_expected);
+    let mut notes: Vec<String> =
+        others.iter().map(|field| format!("field {}: nothing that is classified is held by it", field.name)).collect();
+    if !expected.is_empty() {
+        let what = "nothing that is classified is held by them; they are optional, apply to some documents alone, or the schema has no such places";
+        notes.push(format!("{} more fields: {what} (--json names them)", expected.len()));
+    }
+    notes
+}
+
+/// What a field shows, or lets others change, by the choice of its mode and its indexes.
+fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
     let is_free = |field: &&Arc<FieldPolicy>| matches!(field.mode, FieldMode::FormatPreserving { .. });
     let free = policy.fields().filter(is_free).map(|field| {
         format!(
@@ -242,7 +287,7 @@ fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
         )
     });
     let on_its_word = schema.classified.iter().filter_map(|column| on_its_word(column, policy));
-    idle.chain(on_its_word).chain(free).chain(unchecked).collect()
+    on_its_word.chain(free).chain(unchecked).collect()
 }
 
 /// A column of which the schema alone says that a field holds it: no policy names columns of SQL tables, so that only a look at the data can tell.

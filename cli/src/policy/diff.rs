@@ -2,18 +2,21 @@
 
 mod hl7;
 
+use super::check::{holds, holds_otherwise};
 use super::documents;
+use super::schema::At;
+use super::strength::{Rule, weaknesses};
 use crate::args::PolicyDiff;
 use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
-use keyfold::{FieldMode, FieldPolicy, ManifestRule, MigrationPhase, Policy, RowBinding};
+use keyfold::{FieldMode, FieldPolicy, HipaaClass, ManifestRule, MigrationPhase, Policy, RowBinding};
+use keyfold_documents::Coverage;
 use serde_json::{Value as Json, json};
-use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::io::Write;
 use std::mem::discriminant;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// What a change means, the worst first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -22,7 +25,7 @@ enum Effect {
     Unreadable,
     /// What was sealed is in clear from now on.
     Clear,
-    /// A change of protected documents that was noticed is not noticed any more.
+    /// New values are guarded less than those that are there: docs/POLICY.md says what is weaker.
     Weaker,
     /// Values that are there are not found or joined any more until they are sealed again.
     Unmatched,
@@ -88,51 +91,105 @@ fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
     compare_documents(old, new, &mut found);
     hl7::compare(old.hl7(), new.hl7(), &mut found);
     for before in old.fields() {
-        match new.field(&before.name) {
+        let after = new.field(&before.name);
+        match after {
             Some(after) => compare(before, after, &mut found),
             None => gone(before, old, new, &mut found),
         }
-        for place in places(before) {
-            if !new.fields().any(|field| places(field).contains(&place)) {
-                let what = format!("{place} has no rule any more: new data is in clear there");
-                found.push(Change { effect: Effect::Clear, field: before.name.clone(), what });
-            }
-        }
+        let places = At::of(before);
+        found.extend(places.iter().filter_map(|place| left(before, after, place, new)).map(|(effect, what)| Change {
+            effect,
+            field: before.name.clone(),
+            what,
+        }));
     }
     for after in new.fields() {
-        for place in places(after) {
-            if !old.fields().any(|field| places(field).contains(&place)) {
+        let places = At::of(after);
+        for place in &places {
+            if !old.fields().any(|field| holds(field, place)) {
                 let what =
                     format!("{place} is sealed from now on: protect what is there, or migrate it (docs/MIGRATION.md)");
                 found.push(Change { effect: Effect::Seal, field: after.name.clone(), what });
             }
         }
-        if old.field(&after.name).is_none() && places(after).is_empty() {
+        if old.field(&after.name).is_none() && places.is_empty() {
             found.push(Change { effect: Effect::Note, field: after.name.clone(), what: "the field is new".to_owned() });
         }
+        found.extend(weaker(after, old, new));
     }
     found
 }
 
-/// Where a field is.
-fn places(field: &FieldPolicy) -> BTreeSet<String> {
-    let only_if = match field.only_if.is_empty() {
-        true => String::new(),
-        false => format!(
-            " if {}",
-            field.only_if.iter().map(|(path, value)| format!("{path} = {value:?}")).collect::<Vec<_>>().join(", ")
-        ),
+/// What becomes of a place of the field `before`, which is `after` now, where that does not seal it as before.
+fn left(before: &FieldPolicy, after: Option<&Arc<FieldPolicy>>, place: &At, new: &Policy) -> Option<(Effect, String)> {
+    if let Some(after) = after.filter(|after| holds(after, place)) {
+        let what = format!(
+            "{place} is sealed with what it is in, or in parts, from now on: values that are there do not open. Reveal them first"
+        );
+        return holds_otherwise(after, place).then_some((Effect::Unreadable, what));
+    }
+    if let Some(other) = new.fields().find(|field| holds(field, place)) {
+        // Of a field that is gone, `gone` tells.
+        let opens = after.is_none() || group(before).is_some() && group(before) == group(other);
+        let what = format!(
+            "{place} is held by field {} now: values are bound to the name, and do not open under another",
+            other.name
+        );
+        return (!opens).then_some((Effect::Unreadable, what));
+    }
+    let parts: Vec<String> = new
+        .fields()
+        .flat_map(|field| At::of(field))
+        .filter(|part| is_part(part, place))
+        .map(|part| part.to_string())
+        .collect();
+    let what = match parts.is_empty() {
+        true => format!("{place} has no rule any more: new data is in clear there"),
+        false => {
+            format!("of {place} only {} is sealed from now on: what else is new there is in clear", parts.join(", "))
+        }
     };
-    let columns = field.columns.iter().map(|column| format!("column {column}"));
-    let paths = field.paths.iter().map(|path| format!("path {path}{only_if}"));
-    columns.chain(paths).chain(field.segments.iter().map(|segment| format!("segment {segment}"))).collect()
+    Some((Effect::Clear, what))
+}
+
+/// Whether one place is a part of another, or the same in some documents alone.
+fn is_part(part: &At, place: &At) -> bool {
+    match (part, place) {
+        (At::Path(part, _), At::Path(path, _)) => Coverage::of(path, part) != Coverage::None,
+        (At::Segment(part), At::Segment(path)) => {
+            part.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        }
+        _ => false,
+    }
+}
+
+/// In what a rule is weaker than the old ones of its name, or of places that the field of its name did not have: what `policy check` says of it too.
+fn weaker(after: &FieldPolicy, old: &Policy, new: &Policy) -> Vec<Change> {
+    let same = old.field(&after.name);
+    let taken: Vec<At> =
+        At::of(after).into_iter().filter(|place| !same.is_some_and(|before| holds(before, place))).collect();
+    let is_bar = |bar: &&Arc<FieldPolicy>| bar.name == after.name || taken.iter().any(|place| holds(bar, place));
+    let mut found = Vec::new();
+    for bar in old.fields().filter(is_bar) {
+        // Where both are of documents, the sections are compared by themselves.
+        let is_of_documents = [after, bar].iter().all(|field| field.mode == FieldMode::Document);
+        let policy = if is_of_documents { new } else { old };
+        let against = if bar.name == after.name { String::new() } else { format!("against {}: ", bar.name) };
+        let weaker = weaknesses(Rule { field: after, policy: new }, Rule { field: bar, policy });
+        found.extend(weaker.into_iter().map(|what| Change {
+            effect: Effect::Weaker,
+            field: after.name.clone(),
+            what: format!("{against}{what}"),
+        }));
+    }
+    found
 }
 
 /// A field that is not there any more, perhaps because it has another name now.
 fn gone(before: &FieldPolicy, old: &Policy, new: &Policy, found: &mut Vec<Change>) {
-    let ours = places(before);
+    let ours = At::of(before);
     let is_heir =
-        |field: &&std::sync::Arc<FieldPolicy>| old.field(&field.name).is_none() && !places(field).is_disjoint(&ours);
+        |field: &&Arc<FieldPolicy>| old.field(&field.name).is_none() && ours.iter().any(|place| holds(field, place));
     let mut add = |effect, what: String| found.push(Change { effect, field: before.name.clone(), what });
     match new.fields().find(is_heir) {
         Some(heir) if group(before).is_some() && group(before) == group(heir) => {
@@ -253,12 +310,7 @@ fn compare(before: &FieldPolicy, after: &FieldPolicy, found: &mut Vec<Change>) {
         );
     }
     for key in before.required_context.difference(&after.required_context) {
-        add(
-            Effect::Note,
-            format!(
-                "it does not require the context key {key} any more: values that were sealed with it still need it"
-            ),
-        );
+        add(Effect::Note, format!("values that were sealed with the context key {key} still need it"));
     }
     compare_indexes(before, after, &mut add);
     note(before, after, &mut add);
@@ -280,8 +332,28 @@ fn compare_indexes(before: &FieldPolicy, after: &FieldPolicy, add: &mut impl FnM
                     ),
                 )
             }
+            Some(other) if index.column.is_some() && index.column != other.column => {
+                let what = "reveal does not remove it from files that have it, and nobody searches it. Rename it there";
+                add(
+                    Effect::Unmatched,
+                    format!(
+                        "the column of index {} was {}: {what}",
+                        index.name,
+                        index.column.as_deref().unwrap_or_default()
+                    ),
+                );
+            }
+            Some(other) if index != other => {
+                add(Effect::Note, format!("index {} has another column, or takes and skips other values", index.name))
+            }
             Some(_) => {}
         }
+    }
+    let rows = |field: &FieldPolicy| field.table_rows.filter(|_| !field.indexes.is_empty());
+    if let (Some(was), Some(is)) = (rows(before), rows(after))
+        && was != is
+    {
+        add(Effect::Note, format!("rows was {was} and is {is}, by which the sum of what indexes show is checked"));
     }
     for index in after.indexes.iter().filter(|index| before.indexes.iter().all(|other| other.name != index.name)) {
         add(Effect::Seal, format!("index {} is new: tokens of the rows that are there are to be made", index.name));
@@ -322,14 +394,6 @@ fn compare_documents(old: &Policy, new: &Policy, found: &mut Vec<Change>) {
                     "a manifest is required, which documents that are there do not have".to_owned(),
                 );
             }
-            (was, is) if documents::notices_less(is, was) => add(
-                Effect::Weaker,
-                format!(
-                    "its manifest was {:?} and is {:?}: documents that are emptied of their values are not missed, and with none new ones that lack some",
-                    documents::name(was),
-                    documents::name(is)
-                ),
-            ),
             (was, is) if was != is => add(
                 Effect::Note,
                 format!("its manifest was {:?} and is {:?}", documents::name(was), documents::name(is)),
@@ -337,23 +401,25 @@ fn compare_documents(old: &Policy, new: &Policy, found: &mut Vec<Change>) {
             _ => {}
         }
         for key in before.required_context.difference(&after.required_context) {
-            let what = format!(
-                "it does not require the context key {key} any more: documents that were sealed with it still need it"
-            );
-            add(Effect::Note, what);
+            add(Effect::Note, format!("documents that were sealed with the context key {key} still need it"));
         }
         if before.root != after.root || before.only_if != after.only_if {
             add(Effect::Unreadable, "root or only_if change: what was a document may be none any more".to_owned());
         }
     }
-    for after in new.documents().filter(|after| old.document(&after.name).is_none()) {
+    for after in new.documents() {
         let field = format!("documents {}", after.name);
+        let is_new = old.document(&after.name).is_none();
         let mut weaker = Vec::new();
         for before in documents::bars(after, old) {
-            let of = |what| format!("the section is new; against {}: {what}", before.name);
+            let of = |what| match (is_new, before.name == after.name) {
+                (true, _) => format!("the section is new; against {}: {what}", before.name),
+                (false, true) => what,
+                (false, false) => format!("against {}: {what}", before.name),
+            };
             weaker.extend(documents::weaknesses(after, before).into_iter().map(of));
         }
-        if weaker.is_empty() {
+        if is_new && weaker.is_empty() {
             found.push(Change { effect: Effect::Note, field: field.clone(), what: "the section is new".to_owned() });
         }
         found.extend(weaker.into_iter().map(|what| Change { effect: Effect::Weaker, field: field.clone(), what }));
@@ -374,37 +440,32 @@ fn note(before: &FieldPolicy, after: &FieldPolicy, add: &mut impl FnMut(Effect, 
     if before.spelling != after.spelling {
         add(Effect::Note, "unusual spellings are treated in another way".to_owned());
     }
-    if before.unlinkable != after.unlinkable {
+    if after.unlinkable && !before.unlinkable {
         add(
             Effect::Reencrypt,
-            "whether rows show that they were written together changes for new values alone".to_owned(),
+            "new rows do not show that they were written together; old ones do until they are sealed again".to_owned(),
         );
     }
     if before.max_frame_records > after.max_frame_records {
         add(Effect::Note, "frames with more bytes of key records are refused".to_owned());
     }
-    let clear = |field: &FieldPolicy| field.migration.as_ref().map(|migration| migration.phase);
-    match (clear(before), clear(after)) {
-        (Some(MigrationPhase::DualWrite), Some(MigrationPhase::CutOver) | None) => {
-            add(Effect::Note, "values in clear are not read any more: backfill --verify first".to_owned());
-        }
-        (None | Some(MigrationPhase::CutOver), Some(MigrationPhase::DualWrite)) => {
-            add(Effect::Note, "values in clear may be read until the migration ends".to_owned());
-        }
-        _ => {}
+    let reads_clear = |field: &FieldPolicy| {
+        field.migration.as_ref().is_some_and(|migration| migration.phase == MigrationPhase::DualWrite)
+    };
+    if reads_clear(before) && !reads_clear(after) {
+        add(Effect::Note, "values in clear are not read any more: backfill --verify first".to_owned());
     }
-    let mut changed = |what: &str, before: &dyn Debug, after: &dyn Debug| {
-        let (before, after) = (format!("{before:?}"), format!("{after:?}"));
+    let mut changed = |what: &str, before: String, after: String| {
         if before != after {
             add(Effect::Note, format!("{what} was {before} and is {after}"));
         }
     };
-    changed(
-        "identifier",
-        &before.identifier.map(keyfold::HipaaClass::letter),
-        &after.identifier.map(keyfold::HipaaClass::letter),
-    );
-    changed("optional", &before.optional, &after.optional);
+    let letter = |class: Option<HipaaClass>| class.map_or("none".to_owned(), |class| class.letter().to_string());
+    changed("identifier", letter(before.identifier), letter(after.identifier));
+    // Otherwise it is weaker.
+    if before.optional && !after.optional {
+        add(Effect::Note, "it is not optional any more: an input that lacks it is refused".to_owned());
+    }
 }
 
 const fn mode(field: &FieldPolicy) -> &'static str {

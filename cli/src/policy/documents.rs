@@ -18,7 +18,7 @@ pub(super) const fn name(rule: ManifestRule) -> &'static str {
 }
 
 /// Whether one rule for manifests notices less than another.
-pub(super) const fn notices_less(rule: ManifestRule, bar: ManifestRule) -> bool {
+const fn notices_less(rule: ManifestRule, bar: ManifestRule) -> bool {
     rank(rule).0 < rank(bar).0
 }
 
@@ -43,7 +43,10 @@ pub(super) fn bars<'p>(kind: &DocumentPolicy, policy: &'p Policy) -> Vec<&'p Doc
 pub(super) fn weaknesses(kind: &DocumentPolicy, bar: &DocumentPolicy) -> Vec<String> {
     let mut found = Vec::new();
     if notices_less(kind.manifest, bar.manifest) {
-        found.push(format!("its manifest is {:?}, there {:?}", name(kind.manifest), name(bar.manifest)));
+        let (is, asked) = (name(kind.manifest), name(bar.manifest));
+        found.push(format!(
+            "its manifest is {is:?}, not {asked:?}: documents that are emptied of their values are not missed, and with none new ones that lack some"
+        ));
     }
     if let (RowBinding::None, RowBinding::Bound { .. }) = (&kind.row_binding, &bar.row_binding) {
         found.push("its documents are bound to no row".to_owned());

@@ -1,9 +1,10 @@
 //! Which columns and paths hold which identifier: a file of the customer's, or a guess by names.
 
 use crate::failure::{Exit, Failure};
-use keyfold::HipaaClass;
+use keyfold::{FieldPolicy, HipaaClass};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -25,6 +26,33 @@ pub(crate) enum At {
     Column(String),
     /// In documents whose members equal these strings.
     Path(String, BTreeMap<String, String>),
+    /// In HL7 v2 messages, of which schemas say nothing: a place of a policy.
+    Segment(String),
+}
+
+impl At {
+    /// The places of a field.
+    pub(crate) fn of(field: &FieldPolicy) -> Vec<Self> {
+        let columns = field.columns.iter().cloned().map(Self::Column);
+        let paths = field.paths.iter().map(|path| Self::Path(path.clone(), field.only_if.clone()));
+        columns.chain(paths).chain(field.segments.iter().cloned().map(Self::Segment)).collect()
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Column(name) => write!(f, "column {name}"),
+            Self::Segment(path) => write!(f, "segment {path}"),
+            Self::Path(path, only_if) => {
+                // A long path may go over several lines.
+                write!(f, "path {}", path.split_whitespace().collect::<Vec<_>>().join(" "))?;
+                only_if.iter().enumerate().try_for_each(|(at, (path, value))| {
+                    write!(f, "{} {path} = {value:?}", if at == 0 { " if" } else { "," })
+                })
+            }
+        }
+    }
 }
 
 /// The classification of a database and of documents.

@@ -35,15 +35,15 @@ pub(super) fn weaknesses(rule: Rule<'_>, bar: Rule<'_>) -> Vec<String> {
     let ((ours, is), (least, asked)) = (rank(rule), rank(bar));
     let (rule, bar) = (rule.field, bar.field);
     if ours < least {
-        found.push(format!("it is {is}, the baseline {asked}"));
+        found.push(format!("it is {is}, not {asked}"));
     }
     if let (Padding::None, Padding::Multiple(_) | Padding::Padme) = (rule.padding, bar.padding) {
-        found.push("it shows lengths that the baseline pads".to_owned());
+        found.push("it shows lengths: nothing pads them".to_owned());
     }
     if let (Padding::Multiple(ours), Padding::Multiple(least)) = (rule.padding, bar.padding)
         && ours < least
     {
-        found.push(format!("it pads to {ours} bytes, the baseline to {least}"));
+        found.push(format!("it pads to {ours} bytes, not to {least}"));
     }
     for key in bar.required_context.difference(&rule.required_context) {
         found.push(format!("it does not require the context key {key}"));
@@ -62,14 +62,20 @@ pub(super) fn weaknesses(rule: Rule<'_>, bar: Rule<'_>) -> Vec<String> {
     for index in &rule.indexes {
         let same = bar.indexes.iter().filter(|known| known.kind == index.kind);
         match same.map(|known| known.bits).max() {
-            // Equal values show in the baseline as well.
+            // Equal values show under the bar as well.
             None if least <= 2 => {}
             None => found.push(format!("it has an index {}, {}", index.name, index.kind.name())),
             Some(bits) if index.bits > bits => {
-                found.push(format!("its index {} has {} bits, the baseline {bits}", index.name, index.bits));
+                found.push(format!("its index {} has {} bits, not {bits}", index.name, index.bits));
             }
             Some(_) => {}
         }
+    }
+    if rule.has_unchecked_indexes() && bar.table_rows.is_some() {
+        found.push("without rows in its file nobody checks what the indexes of a table show together".to_owned());
+    }
+    if rule.optional && !bar.optional {
+        found.push("it is optional: an input that lacks it passes".to_owned());
     }
     if rule.keep_prefix.is_some() && rule.keep_prefix != bar.keep_prefix {
         found.push("it keeps a prefix in clear".to_owned());
@@ -148,6 +154,7 @@ mod tests {
             FieldPolicy { unlinkable: false, ..bar.clone() },
             FieldPolicy { required_context: Default::default(), ..bar.clone() },
             FieldPolicy { accepted_suites: vec![Suite::Field, Suite::Frame], ..bar.clone() },
+            FieldPolicy { optional: true, ..bar.clone() },
         ];
         for rule in weaker {
             assert_eq!(weaknesses(&rule, &bar).len(), 1);

@@ -9,9 +9,9 @@ use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LE
 use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::json::{Conditions, Document, JsonError, JsonRules, LineSource, MAX_LINE_LEN, Place, Token};
-use crate::transform::{Clear, Input, format_of};
-use keyfold::{DocumentPolicy, FieldPolicy, Policy};
-use std::collections::BTreeMap;
+use crate::transform::{Clear, Input, format_of, similar};
+use keyfold::{DocumentPolicy, FieldPolicy, Policy, RowBinding};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::ops::Range;
@@ -60,9 +60,10 @@ fn scan_csv(
     };
     let mut source = CsvSource::new(input, options)?;
     let positions = source.positions().to_vec();
+    let misnamed = add_misnamed(source.header(), policy, found);
     for (position, (_, field)) in positions.iter().zip(&fields) {
-        if position.is_none() {
-            found.absent(&field.name);
+        if position.is_none() && !misnamed.contains(&field.name) {
+            found.absent(field, true);
         }
     }
     let others: Vec<usize> = (0..source.header().len()).filter(|at| !positions.contains(&Some(*at))).collect();
@@ -85,6 +86,32 @@ fn scan_csv(
     Ok(())
 }
 
+/// Finds columns that protecting refuses, since their names are nearly those of the policy; returns the fields whose columns they seem to be.
+fn add_misnamed(header: &[String], policy: &Policy, found: &mut Found) -> BTreeSet<String> {
+    let mut owners: BTreeMap<String, &FieldPolicy> = BTreeMap::new();
+    for field in policy.fields().filter(|field| !field.columns.is_empty()) {
+        let row = match &field.row_binding {
+            RowBinding::Bound { column, .. } => column.as_ref(),
+            _ => None,
+        };
+        let indexes = field.indexes.iter().filter_map(|index| index.column.as_ref());
+        for column in row.into_iter().chain(indexes) {
+            owners.entry(column.clone()).or_insert(field);
+        }
+    }
+    for field in policy.fields() {
+        owners.extend(field.columns.iter().map(|column| (column.clone(), &**field)));
+    }
+    let named: Vec<String> = owners.keys().cloned().collect();
+    let mut misnamed = BTreeSet::new();
+    for (name, place, why) in similar(header, &named) {
+        let field = &owners[name].name;
+        found.missing(field, format!("{place}: {why}"));
+        misnamed.insert(field.clone());
+    }
+    misnamed
+}
+
 fn add_hints(text: &str, hints: Option<&Hints>, found: &mut Found, place: impl Fn() -> String) {
     if judge::is_sealed(text) {
         return;
@@ -104,6 +131,8 @@ struct JsonField {
     policy: Arc<FieldPolicy>,
     conditions: Conditions,
     rules: JsonRules,
+    /// Whether it applied to a document.
+    applied: bool,
     /// Whether a document has had a value of it.
     seen: bool,
 }
@@ -128,6 +157,7 @@ impl JsonFields {
                 conditions: compile(&format!("field {}", field.name), &field.only_if)?,
                 rules: JsonRules::compile(field.paths.iter().map(|path| (field.name.as_str(), path)))?,
                 policy: field.clone(),
+                applied: false,
                 seen: false,
             })
         };
@@ -202,6 +232,7 @@ impl JsonFields {
         let offset = document.offset();
         let mut is_matched = false;
         for field in self.fields.iter_mut().filter(|field| field.conditions.hold(document)) {
+            field.applied = true;
             let located = match field.rules.locate(document) {
                 Ok(located) => located,
                 // What the path means is hidden from it, so it is not sealed.
@@ -228,7 +259,8 @@ impl JsonFields {
     }
 
     fn end(&self, found: &mut Found) {
-        self.fields.iter().filter(|field| !field.seen).for_each(|field| found.absent(&field.policy.name));
+        let unseen = self.fields.iter().filter(|field| !field.seen);
+        unseen.for_each(|field| found.absent(&field.policy, field.applied));
     }
 }
 
@@ -243,11 +275,12 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
     }
     let rules = SegmentRules::new(paths)?;
     let clear = Clear::new(policy.hl7(), &rules).map_err(|failure| failure.at("[hl7]"))?;
-    let mut seen = vec![false; fields.len()];
+    let (mut has_messages, mut seen) = (false, BTreeSet::new());
     let mut source = MessageSource::new(input, MAX_MESSAGE_LEN * SEALED_GROWTH);
     while let Some(batch) = source.next_batch()? {
         for (raw, number) in batch.messages() {
             let Some(message) = Message::parse(raw, number)? else { continue };
+            has_messages = true;
             let place = |path: &str| format!("message {number}, {path}");
             if clear.other_version(&message).is_some() {
                 found.elsewhere("MSH-12", "of a version that the policy was not made for", || place("MSH-12"));
@@ -263,7 +296,7 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
             found.unmatched += u64::from(values.is_empty());
             for located in values {
                 let (field, path) = (fields[located.rule], rules.path(located.rule).to_string());
-                seen[located.rule] = true;
+                seen.insert(&field.name);
                 let verdict = match std::str::from_utf8(&raw[located.span.clone()]) {
                     Ok(text) => judge::text(field, text),
                     Err(_) => judge::bytes(field, &raw[located.span.clone()]),
@@ -280,10 +313,8 @@ fn scan_hl7(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mu
             }
         }
     }
-    for (field, seen) in fields.iter().zip(seen) {
-        if !seen {
-            found.absent(&field.name);
-        }
+    for field in policy.fields().filter(|field| !field.segments.is_empty() && !seen.contains(&field.name)) {
+        found.absent(field, has_messages);
     }
     found.clear_columns.extend(clear.into_left());
     Ok(())

@@ -12,6 +12,7 @@ use crate::files::interrupt::Interrupt;
 use crate::print_failed;
 use hints::Hints;
 use judge::Verdict;
+use keyfold::FieldPolicy;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -71,8 +72,10 @@ struct Found {
     elsewhere: BTreeMap<(String, &'static str), u64>,
     /// Fields and segments of HL7 messages that stay in clear, where the policy has no list of them.
     clear_columns: BTreeSet<String>,
-    /// Fields of which a source has nothing: perhaps a column has another name.
+    /// Fields of which a source has nothing, and may have nothing.
     absent: Vec<(String, String)>,
+    /// Fields of which a source should have something, and what is wrong: perhaps a column has another name.
+    missing: Vec<(String, String, String)>,
 }
 
 impl Found {
@@ -90,6 +93,7 @@ impl Found {
             elsewhere: BTreeMap::new(),
             clear_columns: BTreeSet::new(),
             absent: Vec::new(),
+            missing: Vec::new(),
         }
     }
 
@@ -131,8 +135,19 @@ impl Found {
         }
     }
 
-    fn absent(&mut self, field: &str) {
-        self.absent.push((self.source.clone(), field.to_owned()));
+    /// A source has nothing of a field, which is what protecting refuses if the field applied to something in it and is not optional.
+    fn absent(&mut self, field: &FieldPolicy, applied: bool) {
+        match applied && !field.optional {
+            true => {
+                let why = "nothing of it is there, and it is not optional: perhaps a column or member has another name";
+                self.missing(&field.name, why.to_owned());
+            }
+            false => self.absent.push((self.source.clone(), field.name.clone())),
+        }
+    }
+
+    fn missing(&mut self, field: &str, what: String) {
+        self.missing.push((self.source.clone(), field.to_owned(), what));
     }
 
     fn is_sealed(&self) -> bool {
@@ -140,7 +155,7 @@ impl Found {
     }
 
     fn is_ok(&self) -> bool {
-        self.is_sealed() && (self.unmatched == 0 || self.pass_unmatched)
+        self.is_sealed() && self.missing.is_empty() && (self.unmatched == 0 || self.pass_unmatched)
     }
 
     fn json(&self) -> Json {
@@ -149,11 +164,14 @@ impl Found {
         let places =
             self.places.iter().map(|(source, place, what)| json!({ "source": source, "place": place, "what": what }));
         let absent = self.absent.iter().map(|(source, field)| json!({ "source": source, "field": field }));
+        let missing = self.missing.iter();
+        let missing = missing.map(|(source, field, what)| json!({ "source": source, "field": field, "what": what }));
         let elsewhere = self.elsewhere.iter();
         let elsewhere = elsewhere.map(|((place, what), n)| json!({ "place": place, "what": what, "values": n }));
         json!({
             "ok": self.is_ok(), "sealed": self.sealed, "findings": findings.collect::<Vec<_>>(), "hints": self.hints,
             "places": places.collect::<Vec<_>>(), "unmatched": self.unmatched, "absent": absent.collect::<Vec<_>>(),
+            "missing": missing.collect::<Vec<_>>(),
             "untold": self.untold, "elsewhere": elsewhere.collect::<Vec<_>>(), "clear_columns": self.clear_columns,
         })
     }
@@ -171,8 +189,14 @@ impl Found {
         for (what, n) in &self.hints {
             writeln!(out, "hint: {n} other values look like {what}")?;
         }
-        for (source, field) in &self.absent {
-            writeln!(out, "note: {}: nothing of field {}", Printable(source), Printable(field))?;
+        for (source, field, what) in &self.missing {
+            writeln!(out, "{}: field {}: {}", Printable(source), Printable(field), Printable(what))?;
+        }
+        for absent in self.absent.chunk_by(|(source, _), (next, _)| source == next) {
+            let fields =
+                if absent.len() == 1 { "1 field that is" } else { &format!("{} fields that are", absent.len()) };
+            let source = Printable(&absent[0].0);
+            writeln!(out, "note: {source}: nothing of {fields} optional or did not apply (--json names them)")?;
         }
         for field in &self.untold {
             writeln!(
@@ -195,6 +219,7 @@ impl Found {
         }
         let verdict = match () {
             () if !self.is_sealed() => "DATA IS NOT SEALED",
+            () if !self.missing.is_empty() => "A FIELD IS NOT THERE",
             () if !self.is_ok() => "DOCUMENTS ARE AS THEY WERE",
             () => "nothing is in clear that the policy names",
         };

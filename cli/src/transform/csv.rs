@@ -402,16 +402,23 @@ fn index_columns(policy: &keyfold::Policy) -> Result<BTreeSet<String>, Failure> 
 
 /// Refuses a column whose name differs from one of the policy in case or white space only: it would stay in clear.
 fn refuse_similar(header: &[String], named: &[String]) -> Result<(), Failure> {
-    let folded = |name: &str| name.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').to_lowercase();
-    for (index, column) in header.iter().enumerate().filter(|(_, column)| !named.contains(column)) {
-        if let Some(similar) = named.iter().find(|name| folded(name) == folded(column)) {
-            let why = format!(
-                "its name differs from the policy's {similar:?} in case or white space only, so it would stay in clear"
-            );
-            return Err(Failure::new(Exit::Policy, why).at(format!("header: column {}", index + 1)));
-        }
+    match similar(header, named).next() {
+        Some((_, at, why)) => Err(Failure::new(Exit::Policy, why).at(at)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Columns of a header whose names differ from one of `named` in case or white space only: which of these, where it is, and what is wrong.
+pub(crate) fn similar<'n>(header: &[String], named: &'n [String]) -> impl Iterator<Item = (&'n str, String, String)> {
+    let folded = |name: &str| name.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}').to_lowercase();
+    let others = header.iter().enumerate().filter(|(_, column)| !named.contains(column));
+    others.filter_map(move |(index, column)| {
+        let similar = named.iter().find(|name| folded(name) == folded(column))?;
+        let why = format!(
+            "its name differs from the policy's {similar:?} in case or white space only, so it would stay in clear"
+        );
+        Some((similar.as_str(), format!("header: column {}", index + 1), why))
+    })
 }
 
 fn at(batch: &CsvBatch, job: &ColumnJob, failed: RowError) -> Failure {

@@ -16,6 +16,7 @@ use crate::files::output::{Output, Target};
 use crate::files::pipeline;
 use crate::opening::{self, refuse_new_scope};
 use crate::outputs;
+pub(crate) use csv::similar;
 pub(crate) use hl7::Clear;
 use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
 use keyfold::{AuditAction, AuditEvent, Context, FieldMode, FieldPolicy, Keyring};
@@ -265,10 +266,11 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             line.push_str(&format!(", of which {} have a new identifier", counts.rebound));
         }
         if counts.compromised > 0 {
-            line.push_str(&format!(
-                "; {} values are under a compromised key and may be forged: seal them again",
-                counts.compromised
-            ));
+            let told = match direction {
+                Direction::Reencrypt => "were under a compromised key and may have been forged",
+                _ => "are under a compromised key and may be forged: seal them again",
+            };
+            line.push_str(&format!("; {} values {told}", counts.compromised));
         }
         if !counts.clear_columns.is_empty() {
             let names: Vec<String> = counts.clear_columns.iter().map(|name| format!("{name:?}")).collect();

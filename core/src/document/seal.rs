@@ -1,9 +1,9 @@
 //! Sealing documents.
 
 use super::manifest::Entries;
-use super::{Beside, Bound, DocumentKeys, check_count, write_aad};
+use super::{Beside, Bound, BoundField, DocumentKeys, check_count, write_aad};
 use crate::audit::Use;
-use crate::column::{ColumnBytes, SealedColumn};
+use crate::column::{ColumnBytes, RowError, SealedColumn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::check_type;
 use crate::keyring::{CurrentKey, OpenKey};
@@ -24,6 +24,19 @@ pub struct DocumentValue<'a> {
     pub path: &'a str,
     /// The value.
     pub value: Value<'a>,
+}
+
+/// A document to be sealed: see [`DocumentSealer::seal`].
+#[derive(Clone, Copy)]
+pub struct DocumentToSeal<'a> {
+    /// What it is bound to, where the policy binds documents.
+    pub row: Option<&'a [u8]>,
+    /// Its values.
+    pub values: &'a [DocumentValue<'a>],
+    /// Its values of other suites, which the manifest covers.
+    pub beside: &'a [Beside<'a>],
+    /// What the manifest vouches for besides.
+    pub sequence: u64,
 }
 
 /// What takes the place of a document's values.
@@ -103,17 +116,48 @@ impl DocumentSealer {
         beside: &[Beside<'_>],
         sequence: u64,
     ) -> Result<SealedDocument> {
-        let sealed = self.try_seal(row, values, beside, sequence);
-        sealed.map_err(|error| self.bound.uses.failed(error))
+        let document = DocumentToSeal { row, values, beside, sequence };
+        let mut sealed = self.seal_all(&[document])?;
+        sealed.pop().ok_or_else(|| ErrorKind::Internal.into())
     }
 
-    fn try_seal(
-        &self,
-        row: Option<&[u8]>,
-        values: &[DocumentValue<'_>],
-        beside: &[Beside<'_>],
-        sequence: u64,
-    ) -> Result<SealedDocument> {
+    /// As [`seal`](Self::seal), of many documents, in their order: what is random in all of them takes one request to the operating
+    /// system.
+    ///
+    /// # Errors
+    ///
+    /// As for [`seal`](Self::seal), with the number of the document as the row. Nothing is returned for the others.
+    pub fn seal_all(&self, documents: &[DocumentToSeal<'_>]) -> Result<Vec<SealedDocument>, RowError> {
+        self.try_seal_all(documents).inspect_err(|failure| self.bound.uses.count_failure(failure.error.kind()))
+    }
+
+    fn try_seal_all(&self, documents: &[DocumentToSeal<'_>]) -> Result<Vec<SealedDocument>, RowError> {
+        let mut layouts = Vec::with_capacity(documents.len());
+        for (row, document) in documents.iter().enumerate() {
+            layouts.push(self.lay_out(document.values).map_err(|error| RowError { row, error })?);
+        }
+        let of_all = |error| RowError { row: 0, error };
+        let values = documents.iter().map(|document| document.values.len()).sum::<usize>();
+        let held = self.current.key();
+        let key: &OpenKey = held.as_deref().expect("a handle is made ready before it is given out");
+        self.bound.ring.check_open().map_err(of_all)?;
+        key.check_usable(self.bound.ring.time()).map_err(of_all)?;
+        key.count(values as u64).map_err(of_all)?;
+        // All values are in memory and checked, so a snapshot taken from here on can only repeat identical bytes (DESIGN F4).
+        let mut drawn = vec![0; documents.len() * DOCUMENT_ID_LEN + values * GCM_NONCE_LEN];
+        random::fill(&mut drawn).map_err(of_all)?;
+        let mut rest = &drawn[..];
+        let mut sealed = Vec::with_capacity(documents.len());
+        for (row, (document, layout)) in documents.iter().zip(layouts).enumerate() {
+            let (drawn, behind) = rest.split_at(DOCUMENT_ID_LEN + document.values.len() * GCM_NONCE_LEN);
+            rest = behind;
+            sealed.push(self.seal_one(key, document, layout, drawn).map_err(|error| RowError { row, error })?);
+        }
+        Ok(sealed)
+    }
+
+    /// Checks the values of a document.
+    fn lay_out(&self, values: &[DocumentValue<'_>]) -> Result<Layout<'_>> {
         check_count(values.len())?;
         let mut fields = Vec::with_capacity(values.len());
         let mut offsets = Vec::with_capacity(values.len() + 1);
@@ -127,14 +171,18 @@ impl DocumentSealer {
             offsets.push(len as i64);
             fields.push(field);
         }
-        let held = self.current.key();
-        let key: &OpenKey = held.as_deref().expect("a handle is made ready before it is given out");
-        self.bound.ring.check_open()?;
-        key.check_usable(self.bound.ring.time())?;
-        key.count(values.len() as u64)?;
-        // All values are in memory and checked, so a snapshot taken from here on can only repeat identical bytes (DESIGN F4).
-        let mut drawn = vec![0; DOCUMENT_ID_LEN + values.len() * GCM_NONCE_LEN];
-        random::fill(&mut drawn)?;
+        Ok(Layout { fields, offsets, len })
+    }
+
+    /// Seals a document under the ID and the nonces that were drawn for it.
+    fn seal_one(
+        &self,
+        key: &OpenKey,
+        document: &DocumentToSeal<'_>,
+        Layout { fields, offsets, len }: Layout<'_>,
+        drawn: &[u8],
+    ) -> Result<SealedDocument> {
+        let DocumentToSeal { row, values, beside, sequence } = *document;
         let (id, nonces) = drawn.split_first_chunk::<DOCUMENT_ID_LEN>().ok_or(ErrorKind::Internal)?;
         let header = DocumentHeader::new(&key.key_id, id);
         let has_manifest = self.bound.policy.manifest != ManifestRule::None;
@@ -150,6 +198,13 @@ impl DocumentSealer {
         fields.iter().for_each(|field| field.uses.count(key.key_id, Use::Sealed, 1));
         Ok(SealedDocument { header, bodies, manifest })
     }
+}
+
+/// The fields of a document's values, and where their bodies will be.
+struct Layout<'a> {
+    fields: Vec<&'a BoundField>,
+    offsets: Vec<i64>,
+    len: usize,
 }
 
 /// Seals each value into its part of `data`; erases all of them after a failure.

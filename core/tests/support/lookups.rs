@@ -203,7 +203,7 @@ pub(crate) fn run(
     value: Value<'_>,
 ) -> Result<(Vec<Token>, Vec<Token>), ErrorKind> {
     let mut policy = Policy::new();
-    let mut field = FieldPolicy::randomized(FIELD);
+    let mut field = FieldPolicy { table_rows: Some(1 << 40), ..FieldPolicy::randomized(FIELD) };
     field.indexes = vec![IndexPolicy { unique: index.is_full_width(), ..index.clone() }];
     policy.add(field).expect("a good policy");
     let ring = world.keyring(policy).expect("a keyring");

@@ -1,7 +1,8 @@
 //! Whether what was written can be read again.
 
+use super::lines::Line;
 use super::values::scalar_text;
-use super::{DocumentCipher, DocumentCounts, Line, MAX_TEXT_LEN, refused};
+use super::{DocumentCipher, DocumentCounts, MAX_TEXT_LEN, refused};
 use crate::field::Direction;
 use crate::{DocumentError, MAX_VALUES, has_too_many_values};
 use keyfold::ErrorKind;
@@ -62,7 +63,7 @@ impl DocumentCipher<'_> {
         number: u64,
         also: impl Fn(&Line<'_>, &Line<'_>) -> Result<bool, DocumentError>,
     ) -> Result<bool, DocumentError> {
-        let again = self.lines_of(out, 0, number, true)?;
+        let again = self.lines_of(out, 0, number, true, None)?;
         if again.len() != lines.len() {
             return Ok(false);
         }

@@ -1,15 +1,19 @@
 //! Tokens of indexes as members at the top of documents: written behind the opening brace, so that taking them away again restores every
 //! byte.
 
+use super::lines::Line;
 use super::replaced::Replaced;
 use super::sealed::Kind;
 use super::values::values_of;
-use super::{DocumentCipher, DocumentCounts, Line, Place, RowFailed, refused};
+use super::{DocumentCipher, DocumentCounts, Place, RowFailed, refused};
 use crate::field::Direction;
 use crate::span::removals;
 use crate::{Document, DocumentError, Inserted, Token as JsonToken, push_string};
 use keyfold::{Error, ErrorKind, Policy, Token};
 use std::collections::BTreeMap;
+
+/// Bits of the integers that a reader of JSON keeps who takes numbers for `double` (RFC 7493 §2.2).
+const EXACT_BITS: u16 = 53;
 
 /// The tokens of a document by member.
 pub(super) type Members = BTreeMap<String, Tokens>;
@@ -126,7 +130,7 @@ impl DocumentCipher<'_> {
 }
 
 impl Tokens {
-    /// A number, or a text of hexadecimal digits, or a list of them; `null` if there is none. Of equal tokens all but one give way to
+    /// A number, or a text of digits where a number could exceed what all readers of JSON keep (RFC 7493 §2.2), or of hexadecimal digits, or a list of them; `null` if there is none. Of equal tokens all but one give way to
     /// random ones, so that a document does not tell whether two of its values are equal.
     fn json(mut self) -> Result<String, Error> {
         let count = self.tokens.len();
@@ -137,8 +141,8 @@ impl Tokens {
         }
         self.tokens.sort_unstable();
         let one = |token: &Token| match token {
-            Token::Integer(_) => token.to_string(),
-            Token::Bytes(_) => format!("\"{token}\""),
+            Token::Integer(_) if self.bits <= EXACT_BITS => token.to_string(),
+            _ => format!("\"{token}\""),
         };
         Ok(match &self.tokens[..] {
             [] => "null".to_owned(),
@@ -167,7 +171,7 @@ mod tests {
     fn equal_tokens_do_not_show() {
         let json = |tokens: &[i64], is_list| {
             let tokens = tokens.iter().map(|number| Token::Integer(*number)).collect();
-            Tokens { is_list, bits: 63, tokens }.json().expect("random bytes")
+            Tokens { is_list, bits: 53, tokens }.json().expect("random bytes")
         };
         assert_eq!(json(&[], true), "null");
         assert_eq!(json(&[7], false), "7");
@@ -175,6 +179,8 @@ mod tests {
         let padded: Vec<i64> = serde_json::from_str(&json(&[7, 9, 7, 7], true)).expect("a list");
         assert!(padded.len() == 4 && padded.is_sorted());
         assert!([7, 9].iter().all(|token| padded.iter().filter(|other| *other == token).count() == 1));
+        let wide = Tokens { is_list: true, bits: 54, tokens: vec![Token::Integer(1 << 53), Token::Integer(7)] };
+        assert_eq!(wide.json().expect("two numbers"), r#"["7","9007199254740992"]"#);
         assert!((0..200).all(|_| matches!(random(3), Ok(Token::Integer(0..8)))));
         assert!(matches!(random(256), Ok(Token::Bytes(_))));
     }

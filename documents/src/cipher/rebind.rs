@@ -1,8 +1,9 @@
 //! Documents that get another identifier.
 
+use super::lines::Line;
 use super::replaced::Replaced;
 use super::values::{protect, push_sealed_string, push_text, sealed_texts};
-use super::{DocumentCipher, DocumentCounts, Line, RowFailed};
+use super::{DocumentCipher, DocumentCounts, RowFailed};
 use crate::erased::Erased;
 use crate::tree::NodeId;
 use crate::{DocumentError, Token};

@@ -1,8 +1,9 @@
 //! Values of documents that are under an older key, under the current one.
 
+use super::lines::Line;
 use super::replaced::Replaced;
 use super::values::{push_text, sealed_texts};
-use super::{DocumentCipher, DocumentCounts, Line, Place, RowFailed};
+use super::{DocumentCipher, DocumentCounts, Place, RowFailed};
 use crate::{DocumentError, Token};
 
 impl DocumentCipher<'_> {

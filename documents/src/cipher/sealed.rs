@@ -1,8 +1,11 @@
 //! Documents whose values are sealed together: one header, a body in the place of each value, a manifest over all of them.
 
+use super::lines::{HEADER_ROOM, Line};
+use super::plan::compile;
 use super::replaced::Replaced;
-use super::values::{protect_value, push_value, scalar_text, sealed_texts};
-use super::{DocumentCipher, DocumentCounts, HEADER_ROOM, Line, RowFailed, compile, refused};
+use super::values::{NOT_SEALED, protect_value, push_value, scalar_text};
+use super::{DocumentCipher, DocumentCounts, Place as Found, RowFailed, refused};
+use crate::condition::Latest;
 use crate::field::{Direction, FieldKeys, Locator};
 use crate::{Conditions, Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
 use keyfold::wire::{
@@ -10,8 +13,8 @@ use keyfold::wire::{
     push_body_text,
 };
 use keyfold::{
-    Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentSealer, DocumentValue, ErrorKind,
-    ManifestRule,
+    Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentSealer, DocumentToSeal, DocumentValue,
+    ErrorKind, ManifestRule, RowError, SealedDocument,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -74,7 +77,9 @@ impl Kind {
 
     /// The kind of a line and that of the documents inside of it: of those whose conditions the line meets, the ones with the most.
     pub(super) fn of(kinds: &[Self], document: &Document<'_>) -> Result<[Option<usize>; 2], DocumentError> {
-        let holding: Vec<usize> = (0..kinds.len()).filter(|at| kinds[*at].conditions.hold(document)).collect();
+        let mut latest = Latest::default();
+        let holds = |at: &usize| kinds[*at].conditions.hold_with(document, &mut latest);
+        let holding: Vec<usize> = (0..kinds.len()).filter(holds).collect();
         let most = holding.iter().map(|at| kinds[*at].conditions.len()).max();
         let mut chosen: [Option<usize>; 2] = [None; 2];
         for at in holding.into_iter().filter(|at| Some(kinds[*at].conditions.len()) == most) {
@@ -119,50 +124,91 @@ impl DocumentCipher<'_> {
         replaced: &mut [Replaced],
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
-        for sealer in self.kinds.iter().filter_map(|kind| kind.sealer.as_ref()) {
-            pollster::block_on(sealer.ready())?;
-        }
-        for (line, replaced) in lines.iter().zip(replaced) {
-            let Some(kind) = line.kind.map(|kind| &self.kinds[kind]) else { continue };
-            let done = match (&kind.sealer, &kind.opener) {
-                (Some(sealer), _) => self.seal_document(line, kind, sealer, replaced),
-                (None, Some(opener)) => self.open_document(line, kind, opener, replaced, counts),
-                (None, None) => Err(DocumentError::new(ErrorKind::Internal, "documents without keys")),
-            };
-            done.map_err(|error| line.failed(error.of_document(&kind.policy.name)))?;
+        for (at, kind) in self.kinds.iter().enumerate() {
+            let of_kind = (0..lines.len()).filter(|&line| lines[line].kind == Some(at));
+            match (&kind.sealer, &kind.opener) {
+                (Some(sealer), _) => self.seal_documents(lines, kind, sealer, of_kind.collect(), replaced)?,
+                (None, Some(opener)) => {
+                    for line in of_kind {
+                        let done = self.open_document(&lines[line], kind, opener, &mut replaced[line], counts);
+                        done.map_err(|error| lines[line].failed(error.of_document(kind.name())))?;
+                    }
+                }
+                (None, None) => return Err(DocumentError::new(ErrorKind::Internal, "documents without keys")),
+            }
         }
         Ok(())
     }
 
-    fn seal_document(
+    /// Seals the documents of one kind.
+    fn seal_documents(
+        &self,
+        lines: &[Line<'_>],
+        kind: &Kind,
+        sealer: &DocumentSealer,
+        of_kind: Vec<usize>,
+        replaced: &mut [Replaced],
+    ) -> Result<(), DocumentError> {
+        pollster::block_on(sealer.ready())?;
+        let in_line = |line: usize| move |error: DocumentError| lines[line].failed(error.of_document(kind.name()));
+        let mut rows = Vec::with_capacity(of_kind.len());
+        for &line in &of_kind {
+            rows.push(self.document_row(&lines[line], kind, &replaced[line]).map_err(in_line(line))?);
+        }
+        let (own, other): (Vec<Found>, Vec<Found>) = of_kind
+            .iter()
+            .flat_map(|&line| (0..lines[line].found.values.len()).map(move |found| (line, found)))
+            .partition(|&(line, found)| self.fields[lines[line].field_of(found)].is_of_documents());
+        let tokens: Vec<Token<'_>> = own.iter().map(|&(line, found)| lines[line].token(found)).collect();
+        let mut values = Vec::with_capacity(own.len());
+        for (&(line, found), token) in own.iter().zip(&tokens) {
+            let policy = self.fields[lines[line].field_of(found)].policy();
+            let value = protect_value(policy, token, self.direction);
+            let value = value.map_err(|error| in_line(line)(error.of_field(&policy.name)))?;
+            values.push(DocumentValue { field: &policy.name, path: lines[line].found.path(found), value });
+        }
+        let sealed = {
+            let mut texts = Vec::with_capacity(other.len());
+            for &(line, found) in &other {
+                texts.push(sealed_text(replaced[line].get(found)).map_err(in_line(line))?);
+            }
+            let beside = other.iter().zip(&texts).map(|(&(line, found), text)| beside(&lines[line], found, text));
+            let beside: Vec<_> = beside.collect();
+            let parts = of_lines(&of_kind, &own, &values).zip(of_lines(&of_kind, &other, &beside));
+            let documents: Vec<_> = parts
+                .zip(&rows)
+                .map(|((values, beside), row)| DocumentToSeal {
+                    row: row.as_ref().map(|row| row.as_bytes()),
+                    values,
+                    beside,
+                    sequence: 1,
+                })
+                .collect();
+            let failed = |failed: RowError| in_line(of_kind[failed.row])(failed.error.into());
+            sealer.seal_all(&documents).map_err(failed)?
+        };
+        for ((&line, sealed), own) in of_kind.iter().zip(&sealed).zip(of_lines(&of_kind, &own, &own)) {
+            let put = self.put_sealed(&lines[line], kind, sealed, own, &mut replaced[line]);
+            put.map_err(in_line(line))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the bodies and the header of a sealed document where they belong.
+    fn put_sealed(
         &self,
         line: &Line<'_>,
         kind: &Kind,
-        sealer: &DocumentSealer,
+        sealed: &SealedDocument,
+        own: &[Found],
         replaced: &mut Replaced,
     ) -> Result<(), DocumentError> {
-        let row = self.document_row(line, kind, replaced)?;
-        let (own, other) = self.split(line);
-        let tokens = tokens(line, &own);
-        let mut values = Vec::with_capacity(own.len());
-        for (&found, token) in own.iter().zip(&tokens) {
-            let policy = self.fields[line.field_of(found)].policy();
-            let value = protect_value(policy, token, self.direction);
-            let value = value.map_err(|error| error.of_field(&policy.name))?;
-            values.push(DocumentValue { field: &policy.name, path: line.found.path(found), value });
-        }
-        let sealed = {
-            let texts = other.iter().map(|&found| sealed_text(replaced.get(found)));
-            let texts = texts.collect::<Result<Vec<_>, _>>()?;
-            let beside: Vec<_> = other.iter().zip(&texts).map(|(&found, text)| beside(line, found, text)).collect();
-            sealer.seal(row.as_ref().map(|row| row.as_bytes()), &values, &beside, 1)?
-        };
         if sealed.manifest.is_none() && strays(line) > 0 {
             return Err(refused(
                 "a value that no field covers looks like one of a protected document, so the document could not be revealed",
             ));
         }
-        for (i, &found) in own.iter().enumerate() {
+        for (i, &(_, found)) in own.iter().enumerate() {
             let body = sealed.bodies.bytes(i);
             replaced.set(found, |out| {
                 // Base64url, the prefix and quotes.
@@ -208,16 +254,18 @@ impl DocumentCipher<'_> {
             return Err(refused(why));
         }
         let row = self.document_row(line, kind, replaced)?;
-        let (own_tokens, other_tokens) = (tokens(line, &own), tokens(line, &other));
         let at_field = |failed: RowFailed, found: &[usize]| {
             failed.error.of_field(&self.fields[line.field_of(found[failed.row])].policy().name)
         };
-        let texts = sealed_texts(&own_tokens).map_err(|failed| at_field(failed, &own))?;
-        let others = sealed_texts(&other_tokens).map_err(|failed| at_field(failed, &other))?;
-        let mut data = Vec::with_capacity(texts.iter().map(|text| text.len()).sum());
-        let mut ends = Vec::with_capacity(own.len());
-        for (row, text) in texts.iter().enumerate() {
-            body_from_text(text.as_bytes(), &mut data).map_err(|_| {
+        let sealed_text = |found: &[usize], row: usize| match line.token(found[row]) {
+            Token::String { text, .. } => Ok(text),
+            _ => Err(at_field(RowFailed::new(row, ErrorKind::Malformed, NOT_SEALED), found)),
+        };
+        let others = (0..other.len()).map(|row| sealed_text(&other, row)).collect::<Result<Vec<_>, _>>()?;
+        let len = own.iter().map(|&found| line.document.tree.span(line.found.values[found].node).len()).sum();
+        let (mut data, mut ends) = (Vec::with_capacity(len), Vec::with_capacity(own.len()));
+        for row in 0..own.len() {
+            body_from_text(sealed_text(&own, row)?.as_bytes(), &mut data).map_err(|_| {
                 let why = "the value is not sealed, or damaged; plaintext is never passed through";
                 at_field(RowFailed::new(row, ErrorKind::Malformed, why), &own)
             })?;
@@ -264,8 +312,13 @@ impl DocumentCipher<'_> {
     }
 }
 
-fn tokens<'l>(line: &'l Line<'_>, found: &[usize]) -> Vec<Token<'l>> {
-    found.iter().map(|&found| line.token(found)).collect()
+/// Of things that have these places, those of each line.
+fn of_lines<'p, T>(lines: &'p [usize], places: &'p [Found], things: &'p [T]) -> impl Iterator<Item = &'p [T]> {
+    let mut start = 0;
+    lines.iter().map(move |line| {
+        let end = start + places[start..].iter().take_while(|(of, _)| of == line).count();
+        &things[std::mem::replace(&mut start, end)..end]
+    })
 }
 
 fn beside<'a>(line: &'a Line<'_>, found: usize, text: &'a str) -> Beside<'a> {

@@ -122,12 +122,14 @@ impl RevealedTexts<'_> {
     }
 }
 
+/// What an error says of something else than a string where a sealed value should be.
+pub(super) const NOT_SEALED: &str = "the value is not sealed; plaintext is never passed through";
+
 /// What the strings say; anything else is not sealed.
 pub(super) fn sealed_texts<'t>(tokens: &'t [Token<'_>]) -> Result<Vec<&'t str>, RowFailed> {
-    let not_sealed = "the value is not sealed; plaintext is never passed through";
     let texts = tokens.iter().enumerate().map(|(row, token)| match token {
         Token::String { text, .. } => Ok(&**text),
-        _ => Err(RowFailed::new(row, ErrorKind::Malformed, not_sealed)),
+        _ => Err(RowFailed::new(row, ErrorKind::Malformed, NOT_SEALED)),
     });
     texts.collect()
 }

@@ -40,6 +40,12 @@ pub(super) fn check_column(table: &Table, to: usize, index: Option<&IndexPolicy>
         ColumnKind::Other if index.bits == IndexPolicy::FULL => {
             refused("the column for tokens is one of numbers, and the index has 256 bits: make it BYTEA, BLOB or TEXT")
         }
+        ColumnKind::Other if index.tokens_per_value() > 1 && !table.is_list(to) => refused(
+            "the column for tokens is one of numbers, and a value has several tokens: make it an array of integers, or TEXT",
+        ),
+        ColumnKind::Other if index.tokens_per_value() == 1 && table.is_list(to) => {
+            refused("the column for tokens is an array, and a value has one token: make it an integer, or TEXT")
+        }
         _ if !table.is_nullable(to) => {
             refused("the column for tokens may not be null, and rows without a value have no token")
         }

@@ -7,16 +7,14 @@ use std::collections::BTreeSet;
 /// What is allowed from now on, or no longer.
 pub(super) fn compare(before: &Hl7Policy, after: &Hl7Policy, found: &mut Vec<Change>) {
     let mut add = |effect, what: String| found.push(Change { effect, field: "hl7".to_owned(), what });
-    for (what, before, after) in
-        [("versions", &before.versions, &after.versions), ("clear", &before.clear, &after.clear)]
+    let gone = ["messages of any version are taken", "whatever no field selects stays in clear, and is not refused"];
+    for (what, before, after, gone) in
+        [("versions", &before.versions, &after.versions, gone[0]), ("clear", &before.clear, &after.clear, gone[1])]
     {
         match (before, after) {
             (None, Some(_)) => add(Effect::Note, format!("{what} is new: messages that it does not allow are refused")),
             (Some(_), None) => {
-                add(
-                    Effect::Clear,
-                    format!("{what} is gone: whatever no field selects stays in clear, and is not refused"),
-                );
+                add(Effect::Clear, format!("{what} is gone: {gone}"));
             }
             (Some(before), Some(after)) => {
                 let more = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
@@ -58,6 +56,11 @@ mod tests {
         assert!(gain.len() == 2 && gain.iter().all(|(effect, _)| *effect == Effect::Note));
         assert_eq!(effects(&narrow, &policy(&["2.5"], None)), vec![of(Effect::Clear, "clear is gone")]);
         assert_eq!(effects(&policy(&["2.5"], None), &narrow), vec![of(Effect::Note, "clear is new")]);
+        let any_version = Hl7Policy { versions: None, ..narrow.clone() };
+        let mut found = Vec::new();
+        compare(&narrow, &any_version, &mut found);
+        let said: Vec<_> = found.iter().map(|change| change.what.as_str()).collect();
+        assert_eq!(said, ["versions is gone: messages of any version are taken"]);
         assert_eq!(effects(&narrow, &narrow), vec![]);
     }
 }
