@@ -31,7 +31,8 @@ struct Pushed {
 
 enum Way {
     Seal(SealingStream),
-    Open(OpeningStream),
+    /// Large, as it has an expanded key in it.
+    Open(Box<OpeningStream>),
     Finished,
 }
 
@@ -194,7 +195,8 @@ pub unsafe extern "C" fn kf_stream_open(
         let mut out = Output::one(stream)?;
         out.apart_from(&[range_of(header), range_of(row.unwrap_or_default())])?;
         let begun = field.begin_to_open(header, row)?;
-        let made = handle::give(kf_stream(Mutex::new(Pushed { way: Way::Open(begun), out: Zeroizing::default() })))?;
+        let made =
+            handle::give(kf_stream(Mutex::new(Pushed { way: Way::Open(Box::new(begun)), out: Zeroizing::default() })))?;
         // SAFETY: the contract of the header: `stream` can be written.
         unsafe { out.set(&[made]) };
         Ok(())
