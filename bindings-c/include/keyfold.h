@@ -1458,6 +1458,7 @@ size_t kf_stream_out_len_max(size_t input_len);
  * stream with kf_stream_free.
  *
  * Only kf_stream_finish makes the stream complete: one that was released before is refused at its end, whatever is read of it until then.
+ * After a fork only the process that has begun a stream goes on with it: KF_ERR_CLOSED in others, since two would seal with the same nonces.
  *
  * Threads: any, with the same field. Blocks as kf_encrypt does.
  *

@@ -192,6 +192,22 @@ fn wrong_command_lines_are_refused() {
     assert_eq!(world.read("once"), world.read("sealed"));
 }
 
+#[test]
+fn other_inputs_have_no_streams_of_the_policy() {
+    let world = world();
+    world.write("names.csv", "name\nCanáry7391\n");
+    world.write("names.ndjson", "{\"name\":\"Canáry7391\"}\n");
+    world.write("policy.toml", RULES.replace("columns = [\"name\"]", "columns = [\"name\"]\npaths = [\"$.name\"]"));
+    for name in ["names.csv", "names.ndjson"] {
+        let [sealed, newer, statement] = ["sealed", "newer", "statement"].map(|what| format!("{what}-{name}"));
+        world.succeeds(&["protect", name, "--output", &sealed]).expect(0, &["protected 1 values"]);
+        world.succeeds(&["keys", "rotate"]);
+        world.succeeds(&["reencrypt", &sealed, "--output", &newer, "--statement", &statement]);
+        world.succeeds(&["reveal", &newer, "--output", "back", "--force"]);
+        assert_eq!(world.read("back"), world.read(name));
+    }
+}
+
 /// Every file below a folder.
 fn tree(world: &World, folder: &str) -> Vec<(String, Vec<u8>)> {
     let (mut found, mut todo) = (Vec::new(), vec![world.path(folder)]);

@@ -262,7 +262,8 @@ impl FieldPolicy {
     /// A field of streams that is bound to no row.
     #[must_use]
     pub fn stream(name: &str) -> Self {
-        Self { mode: FieldMode::Stream, accepted_suites: vec![Suite::Stream], ..Self::randomized(name) }
+        let value_type = Some(ValueType::Bytes);
+        Self { mode: FieldMode::Stream, value_type, accepted_suites: vec![Suite::Stream], ..Self::randomized(name) }
     }
 
     /// A format-preserving field of `partition`.

@@ -53,8 +53,10 @@ fn sealing(ring: &Keyring, args: &Reencrypt) -> Result<Vec<Resealer>, Failure> {
         args.binding.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let mut sealing = Vec::new();
-    // What stands for values has no key in it that could be replaced: it stays as it is.
-    let stays = |mode: &FieldMode| matches!(mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. });
+    // What stands for values has no key in it that could be replaced: it stays as it is. A stream is in no column and no document.
+    let stays = |mode: &FieldMode| {
+        matches!(mode, FieldMode::FormatPreserving { .. } | FieldMode::Token { .. } | FieldMode::Stream)
+    };
     for policy in ring.policy().fields().filter(|field| !stays(&field.mode)) {
         let mut field = ring.field(&policy.name)?.context(context.clone());
         if let Some(scope) = &args.binding.scope {

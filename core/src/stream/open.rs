@@ -19,6 +19,23 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 /// Opens streams of one field under one scope and context. Cannot seal; shared freely between threads.
+///
+/// ```
+/// # use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
+/// # use std::io::{Read, Seek, SeekFrom};
+/// # async fn example(ring: &keyfold::Keyring, mut file: std::fs::File) -> Result<(), Box<dyn std::error::Error>> {
+/// let opener = ring.field("patient.image")?.stream_opener().await?;
+/// let mut header = [0; STREAM_HEADER_LEN];
+/// file.read_exact(&mut header)?;
+/// let header = StreamHeader::parse(&header)?;
+/// opener.load_key(&header).await?; // may call the key service
+/// let mut ranges = opener.begin(&header, Some(b"image-17"))?.into_ranges(file)?;
+/// ranges.seek(SeekFrom::Start(1 << 30))?;
+/// ranges.read_exact(&mut [0; 100])?; // reads one chunk, or two, which proves nothing about the length
+/// let whole = ranges.verified_len()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct StreamOpener {
     bound: Arc<Bound>,
     slot: Slot,

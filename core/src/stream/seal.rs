@@ -15,6 +15,17 @@ use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Seals streams of one field under one scope and context. Cannot open; shared freely between threads.
+///
+/// ```
+/// # use std::io::Write;
+/// # async fn example(ring: &keyfold::Keyring, file: std::fs::File) -> Result<(), Box<dyn std::error::Error>> {
+/// let sealer = ring.field("patient.image")?.stream_sealer().await?; // may call the key service
+/// let mut writer = sealer.begin(Some(b"image-17"))?.into_writer(file)?;
+/// writer.write_all(b"DICM")?;
+/// writer.finish()?; // without it the stream is not complete
+/// # Ok(())
+/// # }
+/// ```
 pub struct StreamSealer {
     bound: Arc<Bound>,
     current: Arc<CurrentKey>,
