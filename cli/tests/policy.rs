@@ -1,4 +1,6 @@
 //! `keyfold policy`: what is classified has a rule that is strong enough, and what a change does to data is told.
+//!
+//! Over 500 lines: the two verbs are held against each other by the same policies.
 
 use crate::common::{self, POLICY, STORAGE, USAGE, World, run};
 use crate::tables::databases;

@@ -1,4 +1,6 @@
 //! `keyfold report`: what it says is what there is, it says no secret, and its control map names what exists.
+//!
+//! Over 500 lines: every part of a report is looked at in one that is made in the same way.
 
 use crate::audited::Audited;
 use crate::common::{self, CANARY, POLICY, Run, STORAGE, USAGE, World, argument, contains, keyfold, run};

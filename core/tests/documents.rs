@@ -4,9 +4,9 @@ use crate::common::lab::*;
 use crate::common::{block_on, refused};
 use keyfold::wire::{DocumentHeader, MANIFEST_LEN, MAX_BODIES};
 use keyfold::{
-    Beside, ColumnBytes, Context, DocumentBody, DocumentPolicy, DocumentValue, Documents, Error, ErrorKind,
-    FieldPolicy, KeyState, Keyring, KeyringConfig, ManifestRule, OpenedDocument, Padding, Policy, Result, RowBinding,
-    Value, ValueType,
+    Beside, ColumnBytes, Context, DocumentBody, DocumentPolicy, DocumentToSeal, DocumentValue, Documents, Error,
+    ErrorKind, FieldPolicy, KeyState, Keyring, KeyringConfig, ManifestRule, OpenedDocument, Padding, Policy, Result,
+    RowBinding, Value, ValueType,
 };
 
 /// A document as it is stored: what an attacker has in his hands.
@@ -336,6 +336,45 @@ fn what_is_no_document_is_refused() {
     assert_eq!(refused(sealer.seal(None, &too_many, &[], 0), "2^20 + 1"), ErrorKind::LimitExceeded);
     ring.close();
     assert_eq!(refused(sealer.seal(None, &[], &[], 0), "closed"), ErrorKind::Closed);
+}
+
+#[test]
+fn documents_that_are_sealed_in_one_call_share_nothing_random() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let of = |path, text| DocumentValue { field: "name", path, value: Value::Text(text) };
+    let values = [[of("$['a']", "A"), of("$['b']", "B")], [of("$['a']", "A"), of("$['b']", "B")]];
+    let document =
+        |row: &'static str, values| DocumentToSeal { row: Some(row.as_bytes()), values, beside: &[], sequence: 1 };
+    let documents = [document("p1", &values[0][..]), document("p2", &[]), document("p3", &values[1])];
+    let sealer = block_on(kind(&ring, "patient").sealer()).unwrap();
+    let sealed = sealer.seal_all(&documents).unwrap();
+    let mut random: Vec<Vec<u8>> = Vec::new();
+    for (document, sealed) in documents.iter().zip(&sealed) {
+        random.push(sealed.header.as_bytes()[26..].to_vec());
+        random.extend((0..sealed.bodies.len()).map(|row| sealed.bodies.bytes(row)[..12].to_vec()));
+        let bodies: Vec<_> = document
+            .values
+            .iter()
+            .enumerate()
+            .map(|(row, value)| DocumentBody { field: value.field, path: value.path, body: sealed.bodies.bytes(row) })
+            .collect();
+        let opener = block_on(kind(&ring, "patient").opener()).unwrap();
+        block_on(opener.load_key(&sealed.header)).unwrap();
+        let opened = opener.open(&sealed.header, document.row, &bodies, &[], sealed.manifest.as_ref()).unwrap();
+        assert_eq!(opened.values().len(), document.values.len());
+    }
+    let count = random.len();
+    random.sort();
+    random.dedup();
+    assert_eq!((sealed.len(), count, random.len()), (3, 7, 7));
+    // The error says which document it is.
+    let wrong = [documents[0], document("p2", &[DocumentValue { field: "no such", ..values[0][0] }][..]), documents[2]];
+    let failed = sealer.seal_all(&wrong).unwrap_err();
+    assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::PolicyRefused));
+    let wrong = [documents[0], documents[1], document("", &values[1])];
+    let failed = sealer.seal_all(&wrong).unwrap_err();
+    assert_eq!((failed.row, failed.error.kind()), (2, ErrorKind::InvalidInput));
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! Streams of suite 04: what every kind of reader makes of what an attacker makes of them (FORMAT.md §19, DESIGN F23).
+//!
+//! Over 500 lines: each attack is held against all readers in one place.
 
 use crate::common::cache::Process;
 use crate::common::lab::*;

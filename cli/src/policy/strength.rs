@@ -124,12 +124,8 @@ mod tests {
     #[test]
     fn an_index_that_shows_more_is_said_once() {
         let index = |bits| keyfold::IndexPolicy {
-            name: "lookup".to_owned(),
-            kind: keyfold::IndexKind::Digits,
-            bits,
-            partition: "default".to_owned(),
-            column: None,
             unique: bits >= 63,
+            ..keyfold::IndexPolicy::new("lookup", keyfold::IndexKind::Digits, bits)
         };
         let indexed = |bits| FieldPolicy { indexes: vec![index(bits)], ..bound("f") };
         assert_eq!(weaknesses(&indexed(8), &bound("f")).len(), 1);
