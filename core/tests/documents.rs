@@ -369,7 +369,8 @@ fn documents_that_are_sealed_in_one_call_share_nothing_random() {
     random.dedup();
     assert_eq!((sealed.len(), count, random.len()), (3, 7, 7));
     // The error says which document it is.
-    let wrong = [documents[0], document("p2", &[DocumentValue { field: "no such", ..values[0][0] }][..]), documents[2]];
+    let unknown = [DocumentValue { field: "no such", ..values[0][0] }];
+    let wrong = [documents[0], document("p2", &unknown), documents[2]];
     let failed = sealer.seal_all(&wrong).unwrap_err();
     assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::PolicyRefused));
     let wrong = [documents[0], documents[1], document("", &values[1])];

@@ -71,7 +71,7 @@ impl Indexer {
     ///
     /// # Errors
     ///
-    /// As for [`Field::indexer`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
+    /// As for [`Field::indexer`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`](crate::Keyring::close).
     pub async fn ready(&self) -> Result<&Self> {
         self.keys.ready().await?;
         Ok(self)

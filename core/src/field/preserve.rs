@@ -70,7 +70,7 @@ impl FormatPreserver {
     ///
     /// # Errors
     ///
-    /// As for [`Field::format_preserver`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
+    /// As for [`Field::format_preserver`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`](crate::Keyring::close).
     pub async fn ready(&self) -> Result<&Self> {
         self.keys.ready().await?;
         Ok(self)

@@ -66,7 +66,7 @@ impl Prover {
     ///
     /// # Errors
     ///
-    /// As for [`Field::prover`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
+    /// As for [`Field::prover`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`](crate::Keyring::close).
     pub async fn ready(&self) -> Result<&Self> {
         self.keys.ready().await?;
         Ok(self)

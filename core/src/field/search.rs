@@ -58,7 +58,7 @@ impl Searcher {
     ///
     /// # Errors
     ///
-    /// As for [`Field::searcher`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`].
+    /// As for [`Field::searcher`]; [`Closed`](ErrorKind::Closed) after [`Keyring::close`](crate::Keyring::close).
     pub async fn ready(&self) -> Result<&Self> {
         self.keys.ready().await?;
         Ok(self)

@@ -307,7 +307,34 @@ impl Negative<'_> {
             drop(case.as_object_mut().expect("an object").remove("row"));
         });
         self.put("a row where none is bound", "InvalidInput", &free, |case| case["row_bound"] = json!(false));
+        self.whatever_the_rule(&whole);
         self.texts(&free);
+    }
+
+    /// A manifest that is there is verified whether or not the policy asks for one.
+    fn whatever_the_rule(&mut self, whole: &Json) {
+        let other = self.whole.other["manifest"].clone();
+        let exchange = |case: &mut Json| case["manifest"] = other.clone();
+        type Change<'c> = (&'static str, &'c dyn Fn(&mut Json));
+        let changes: [Change<'_>; 7] = [
+            ("a body is deleted", &|case| drop(list(case, "bodies").remove(4))),
+            ("all bodies are deleted", &|case| list(case, "bodies").clear()),
+            ("a body is copied over another", &|case| case["bodies"][2]["body"] = case["bodies"][1]["body"].clone()),
+            ("the deterministic value is another", &|case| {
+                case["beside"][0][1] = json!("Patient/kf1.020000000c.AAAAAA")
+            }),
+            ("the deterministic value is elsewhere", &|case| case["beside"][0][0] = json!("$['x']")),
+            ("the deterministic value is deleted", &|case| case["beside"] = json!([])),
+            ("the manifest is that of another row", &exchange),
+        ];
+        for rule in ["written", "none"] {
+            for (note, change) in &changes {
+                self.put(&format!("{note}, read as {rule}"), "DecryptionFailed", whole, |case| {
+                    case["manifest_rule"] = json!(rule);
+                    change(case);
+                });
+            }
+        }
     }
 
     fn texts(&mut self, free: &Json) {
