@@ -1,4 +1,5 @@
 //! Whole files as streams: what goes in comes out, nothing half done appears, and what is not whole is refused (docs/STREAMS.md).
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
