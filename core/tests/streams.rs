@@ -388,6 +388,12 @@ fn a_range_costs_its_chunks_and_does_not_prove_the_length() {
     for len in [17, SEALED_CHUNK_LEN - 1] {
         let cut = &sealed[..STREAM_HEADER_LEN + 600 * SEALED_CHUNK_LEN + len];
         assert_eq!(unwrapped(&ranges(cut, read).verified_len().unwrap_err()).kind(), ErrorKind::DecryptionFailed);
+        let sought = ranges(cut, read).seek(SeekFrom::End(0)).unwrap_err();
+        assert_eq!(
+            unwrapped(&sought).kind(),
+            ErrorKind::DecryptionFailed,
+            "no place is told before the end was opened"
+        );
     }
     // The last chunk of the whole stream at the place where this one ends.
     let moved = [cut, &sealed[STREAM_HEADER_LEN + 1000 * SEALED_CHUNK_LEN..]].concat().leak();
