@@ -111,7 +111,9 @@ fn unique_numbers_may_have_full_width_and_genders_no_index() {
 #[test]
 fn few_rows_are_told_from_few_values() {
     let world = World::new();
-    let row = |n: u32| format!("{:09},{},555-{:03}-{:04}\n", n * 7_919, if n.is_multiple_of(2) { "f" } else { "m" }, n, n * 31);
+    let row = |n: u32| {
+        format!("{:09},{},555-{:03}-{:04}\n", n * 7_919, if n.is_multiple_of(2) { "f" } else { "m" }, n, n * 31)
+    };
     let rows: String = (0..120).map(row).collect();
     world.write("in.csv", format!("number,gender,phone\n{rows}"));
     let advise = |column: &'static str, more: &[&'static str]| {
@@ -133,8 +135,9 @@ fn few_rows_are_told_from_few_values() {
         DATA,
         &["no row has a value", "120 refused by the kind date"],
     );
-    let mixed: String =
-        (0..2_000).map(|n: u32| if n.is_multiple_of(100) { format!("+4930{n:07}\n") } else { format!("{n:09}\n") }).collect();
+    let mixed: String = (0..2_000)
+        .map(|n: u32| if n.is_multiple_of(100) { format!("+4930{n:07}\n") } else { format!("{n:09}\n") })
+        .collect();
     world.write("in.csv", format!("phone\n{mixed}"));
     world.refuses(
         &advise("phone", &["--kind", "phone"]),
