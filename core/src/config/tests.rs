@@ -194,7 +194,8 @@ fn frames_are_accepted_where_the_policy_says_so() {
     assert_eq!(field("").unwrap().accepted_suites, [Suite::Field]);
     for (lines, why) in [
         ("accept = [\"03\"]", "also accepts the suite of the values inside"),
-        ("accept = [\"04\"]", "suites that this build opens"),
+        ("accept = [\"04\"]", "suite 04 is for fields with mode"),
+        ("accept = [\"06\"]", "suites that this build opens"),
         ("max_frame_records = 4096", "for fields that accept frames"),
         ("accept = [\"01\", \"03\"]\nmax_frame_records = 0", "1 to 65,536"),
         ("accept = [\"01\", \"03\"]\nmax_frame_records = 65537", "1 to 65,536"),
