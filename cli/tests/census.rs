@@ -241,6 +241,8 @@ fn wrong_places_are_refused() {
         .expect(common::STORAGE, &["absent.db"]);
     census(&["--sql", uri, "--table", "patients", "--key", "id"]).expect(USAGE, &["--column"]);
     census(&[]).expect(USAGE, &[]);
+    census(&["in.xml"]).expect(common::STORAGE, &["in.xml"]);
+    hospital.world.write("in.xml", "<a/>");
     census(&["in.xml"]).expect(USAGE, &["--format"]);
     assert!(!hospital.world.path("absent.db").exists());
 }
