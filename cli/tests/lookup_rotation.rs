@@ -260,6 +260,9 @@ fn everything_is_found_at_each_step() {
         assert!(rows[5].cells[0] == Cell::Text("1".to_owned().into()));
         clinic.backfill(&["--to", "ssn"]).expect(USAGE, &["read for the values"]);
         clinic.backfill(&["--to", "patient_id"]).expect(USAGE, &["read for the values"]);
+        for key in ["id", "ID"] {
+            clinic.backfill(&["--to", key]).expect(POLICY, &["--key"]);
+        }
     }
 }
 

@@ -486,6 +486,13 @@ fn a_report_of_the_past_leaves_out_keys_that_were_not_there() {
     let world = World::new();
     let made = json(&world, &["--at", "2020-01-01"]);
     assert_eq!((&made["keys"]["keys"], &made["keys"]["counts"]), (&serde_json::json!([]), &serde_json::json!({})));
+    let fields = made["fields"].as_array().expect("fields");
+    assert!(
+        fields
+            .iter()
+            .flat_map(|field| field["keys"].as_array().expect("keys"))
+            .all(|keys| keys["last_rotation"].is_null())
+    );
     let later = made["keys"]["later"].as_u64().expect("a number");
     assert!(later > 0 && json(&world, &[])["keys"]["later"] == 0);
     let text = report(&world, &["--at", "2020-01-01"]).expect(0, &[]);

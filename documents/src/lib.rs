@@ -246,6 +246,16 @@ pub fn push_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string is always JSON and memory takes all writes");
 }
 
+/// Bytes of what [`push_string`] appends.
+pub(crate) fn string_len(text: &str) -> usize {
+    let len = |byte: u8| match byte {
+        b'"' | b'\\' | 0x08 | b'\t' | b'\n' | 0x0C | b'\r' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    2 + text.bytes().map(len).sum::<usize>()
+}
+
 /// Appends `line` to `out` with the given spans replaced, and every other byte as it is. Spans are in ascending order.
 ///
 /// # Errors

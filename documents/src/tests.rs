@@ -135,6 +135,12 @@ fn tokens_know_whether_they_are_canonical() {
     assert_eq!(secret, ["Some(String(..))", "Some(Array(..))", "Some(Object(..))", "Some(Number(..))"]);
     let mut out = Vec::new();
     push_string("Zoë \"\n", &mut out);
+    // What makes room for a string knows how long it is going to be, whatever is in it.
+    for text in (0..0x300).filter_map(char::from_u32).map(String::from).chain(["Zoë \"\n\u{1}".to_owned()]) {
+        let mut out = Vec::new();
+        push_string(&text, &mut out);
+        assert_eq!(string_len(&text), out.len(), "{text:?}");
+    }
     assert!(
         Token::parse(std::str::from_utf8(&out).expect("UTF-8"))
             .is_some_and(|t| matches!(t, Token::String { canonical: true, .. }))

@@ -26,6 +26,11 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// The keys that had been made by the time of the report.
+    pub(crate) fn made(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(|key| key.record.created_at() <= self.at)
+    }
+
     /// Takes the next line of the audit files, without its line feed, in any order of files. Does nothing without a [`trail`](Self::trail).
     pub fn read_line(&mut self, line: &[u8]) {
         if let Some(trail) = &mut self.trail {

@@ -81,8 +81,7 @@ impl Inventory {
         let rotation = evidence.services.first().map(|service| service.config.keyring.rotation).unwrap_or_default();
         // Of each slot the newest key that seals is the one whose age counts; the ones before it only open.
         let mut newest: BTreeMap<_, _> = BTreeMap::new();
-        let made = || evidence.keys.iter().filter(|key| key.record.created_at() <= evidence.at);
-        for key in made() {
+        for key in evidence.made() {
             let record = &key.record;
             if record.state() == KeyState::Active {
                 let slot = (record.class().name(), record.slot_id().to_string());
@@ -92,7 +91,7 @@ impl Inventory {
         }
         let sealing: BTreeSet<_> = newest.into_values().collect();
         let not_root = |key: &&Key| key.record.class() != KeyClass::Root;
-        let needed: BTreeSet<_> = made().filter(not_root).map(|key| key.record.authenticator()).collect();
+        let needed: BTreeSet<_> = evidence.made().filter(not_root).map(|key| key.record.authenticator()).collect();
         let row = |key: &Key| {
             let record = &key.record;
             let is_retired = key.verified == Some(false)
@@ -125,7 +124,7 @@ impl Inventory {
                 overdue_days: overdue.map(|seconds| seconds / DAY),
             }
         };
-        let mut keys: Vec<_> = made().map(row).collect();
+        let mut keys: Vec<_> = evidence.made().map(row).collect();
         keys.sort_by(|a, b| b.generation.cmp(&a.generation).then_with(|| a.key_id.cmp(&b.key_id)));
         let mut counts: BTreeMap<&'static str, BTreeMap<&'static str, usize>> = BTreeMap::new();
         for key in &keys {

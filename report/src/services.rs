@@ -215,7 +215,7 @@ fn field(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> FieldR
 fn keys(evidence: &Evidence, service: &Service, policy: &FieldPolicy) -> Vec<FieldKeys> {
     let keyring = &service.config.keyring;
     let newest = |is: &dyn Fn(&Record) -> bool| {
-        let made = evidence.keys.iter().map(|key| &key.record).filter(|record| is(record)).map(Record::created_at);
+        let made = evidence.made().map(|key| &key.record).filter(|record| is(record)).map(Record::created_at);
         made.max().map(time::rfc3339)
     };
     let of_scope = || FieldKeys {
@@ -331,7 +331,7 @@ pub(crate) fn keks(evidence: &Evidence) -> Vec<KekRow> {
                 () if policy.retired.contains(alias) => Some("retired"),
                 () => None,
             },
-            records: evidence.keys.iter().filter(|key| key.record.kek_aliases().any(|known| known == alias)).count(),
+            records: evidence.made().filter(|key| key.record.kek_aliases().any(|known| known == alias)).count(),
             place: match place {
                 Some(KekPlace::SameFolder) => "IN THE FOLDER OF THE KEY RECORDS",
                 Some(KekPlace::SameFileSystem) => "ON THE FILE SYSTEM OF THE KEY RECORDS",

@@ -138,6 +138,10 @@ fn refuse_taken(args: &IndexBackfill, policy: &Policy, to: &str) -> Result<(), F
         let why = format!("the column {to:?} is that {of}: tokens would be written over what is there");
         Err(Failure::new(Exit::Policy, why))
     };
+    // Names of columns in SQL differ in more than case, or not at all.
+    if args.table.walk.key.as_deref().is_some_and(|key| key.eq_ignore_ascii_case(to)) {
+        return refused("of --key, by which rows are found".to_owned());
+    }
     for field in policy.fields() {
         if field.columns.iter().any(|column| column == to) {
             return refused(format!("of field {}", field.name));

@@ -344,7 +344,12 @@ fn compare_indexes(before: &FieldPolicy, after: &FieldPolicy, add: &mut impl FnM
                 );
             }
             Some(other) if index != other => {
-                add(Effect::Note, format!("index {} has another column, or takes and skips other values", index.name))
+                let what = match () {
+                    () if index.few_values != other.few_values => "is of few values, or is not any more (few_values)",
+                    () if index.column != other.column => "has a column",
+                    () => "takes and skips other values, or is unique",
+                };
+                add(Effect::Note, format!("index {} {what}", index.name))
             }
             Some(_) => {}
         }

@@ -2,7 +2,7 @@
 
 use super::documents;
 use keyfold::wire::Suite;
-use keyfold::{FieldMode, FieldPolicy, MigrationPhase, Padding, Policy, RowBinding};
+use keyfold::{FieldMode, FieldPolicy, IndexKind, IndexPolicy, MigrationPhase, Padding, Policy, RowBinding};
 
 /// A rule, in the policy that says what documents are.
 #[derive(Clone, Copy)]
@@ -11,21 +11,27 @@ pub(super) struct Rule<'p> {
     pub(super) policy: &'p Policy,
 }
 
+const BOUND: u8 = 5;
+const RANDOMIZED: u8 = 4;
+const DETERMINISTIC: u8 = 3;
+
 /// How much a rule hides: the higher, the more. What has no rule is 0.
 fn rank(rule: Rule<'_>) -> (u8, &'static str) {
     match (&rule.field.mode, &rule.field.row_binding) {
-        (FieldMode::Stream, RowBinding::Bound { .. }) => (4, "a stream that is bound to its row"),
-        (FieldMode::Stream, _) => (3, "a stream"),
-        (FieldMode::Randomized, RowBinding::Bound { .. }) => (4, "randomized and bound to its row"),
-        (FieldMode::Randomized, _) => (3, "randomized"),
+        (FieldMode::Stream, RowBinding::Bound { .. }) => (BOUND, "a stream that is bound to its row"),
+        (FieldMode::Stream, _) => (RANDOMIZED, "a stream"),
+        (FieldMode::Randomized, RowBinding::Bound { .. }) => (BOUND, "randomized and bound to its row"),
+        (FieldMode::Randomized, _) => (RANDOMIZED, "randomized"),
         // Such a value opens at its path of its document alone, but the document may be moved, and a value be dropped.
         (FieldMode::Document, _) if documents::are_whole(rule.policy) => {
-            (4, "sealed with its document, which is bound and has a manifest")
+            (BOUND, "sealed with its document, which is bound and has a manifest")
         }
-        (FieldMode::Document, _) => (3, "sealed with a document that is not bound, or may lack its manifest"),
-        (FieldMode::Deterministic { .. }, _) => (2, "deterministic"),
-        // Modes that neither authenticate nor hide as much: formats that are kept, and tokens.
-        _ => (1, "format-preserving or a token"),
+        (FieldMode::Document, _) => (RANDOMIZED, "sealed with a document that is not bound, or may lack its manifest"),
+        (FieldMode::Deterministic { .. }, _) => (DETERMINISTIC, "deterministic"),
+        // Random, and proven in its table, which the value itself is not.
+        (FieldMode::Token { .. }, _) => (2, "a random token"),
+        // Derived from the value, and not authenticated.
+        _ => (1, "format-preserving"),
     }
 }
 
@@ -59,20 +65,16 @@ pub(super) fn weaknesses(rule: Rule<'_>, bar: Rule<'_>) -> Vec<String> {
     {
         found.push("rows show that they were written together".to_owned());
     }
-    for index in &rule.indexes {
-        let same = bar.indexes.iter().filter(|known| known.kind == index.kind);
-        match same.map(|known| known.bits).max() {
-            // Equal values show under the bar as well.
-            None if least <= 2 => {}
-            None => found.push(format!("it has an index {}, {}", index.name, index.kind.name())),
-            Some(bits) if index.bits > bits => {
-                found.push(format!("its index {} has {} bits, not {bits}", index.name, index.bits));
-            }
-            Some(_) => {}
+    found.extend(places(&rule.row_binding, &bar.row_binding));
+    found.extend(indexes(rule, bar, least));
+    match (rule.table_rows, bar.table_rows) {
+        (None, Some(_)) if rule.has_unchecked_indexes() => {
+            found.push("without rows in its file nobody checks what the indexes of a table show together".to_owned());
         }
-    }
-    if rule.has_unchecked_indexes() && bar.table_rows.is_some() {
-        found.push("without rows in its file nobody checks what the indexes of a table show together".to_owned());
+        (Some(ours), Some(least)) if ours > least && !rule.indexes.is_empty() => {
+            found.push(format!("rows = {ours}, not {least}, lets indexes show more of a row"));
+        }
+        _ => {}
     }
     if rule.optional && !bar.optional {
         found.push("it is optional: an input that lacks it passes".to_owned());
@@ -96,10 +98,53 @@ pub(super) fn weaknesses(rule: Rule<'_>, bar: Rule<'_>) -> Vec<String> {
     found
 }
 
+/// Where a row is bound to something else than under the bar: values can then be exchanged between rows that share it.
+fn places(rule: &RowBinding, bar: &RowBinding) -> Option<String> {
+    let (RowBinding::Bound { column, path, .. }, RowBinding::Bound { column: bar_column, path: bar_path, .. }) =
+        (rule, bar)
+    else {
+        return None;
+    };
+    [(column, bar_column), (path, bar_path)].into_iter().find_map(|pair| match pair {
+        (Some(ours), Some(asked)) if ours != asked => Some(format!("it is bound to {ours}, not {asked}")),
+        _ => None,
+    })
+}
+
+/// What the indexes show that those under the bar do not, one by one, or else together.
+fn indexes(rule: &FieldPolicy, bar: &FieldPolicy, rank_of_bar: u8) -> Vec<String> {
+    let mut found = Vec::new();
+    // That whole values are equal, a deterministic value shows as well.
+    let is_free = |index: &IndexPolicy| rank_of_bar <= DETERMINISTIC && index.kind == IndexKind::Exact;
+    for index in rule.indexes.iter().filter(|index| !is_free(index)) {
+        let same = || bar.indexes.iter().filter(|known| known.kind == index.kind);
+        match same().map(|known| known.bits).max() {
+            None => found.push(format!("it has an index {}, {}", index.name, index.kind.name())),
+            Some(bits) if index.bits > bits => {
+                found.push(format!("its index {} has {} bits, not {bits}", index.name, index.bits));
+            }
+            Some(_) if index.few_values && !same().any(|known| known.few_values) => {
+                found.push(format!(
+                    "its index {} is of few values, which their frequencies tell (few_values)",
+                    index.name
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let shown = |field: &FieldPolicy| {
+        field.indexes.iter().filter(|index| !is_free(index)).map(IndexPolicy::shown_bits).sum::<usize>()
+    };
+    if found.is_empty() && shown(rule) > shown(bar) {
+        found.push(format!("its indexes show {} bits of a row together, not {}", shown(rule), shown(bar)));
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyfold::{DocumentPolicy, ManifestRule};
+    use keyfold::{DocumentPolicy, Format, ManifestRule, TokenAlphabet, TokenForm};
 
     fn weaknesses(rule: &FieldPolicy, bar: &FieldPolicy) -> Vec<String> {
         let policy = Policy::default();
@@ -132,7 +177,42 @@ mod tests {
         assert_eq!(weaknesses(&indexed(16), &indexed(8)).len(), 1);
         assert!(weaknesses(&indexed(8), &indexed(16)).is_empty());
         let deterministic = FieldPolicy::deterministic("f", "default", None);
-        assert!(weaknesses(&indexed(63), &deterministic).is_empty(), "equal values show there as well");
+        let exact = IndexPolicy { unique: true, ..IndexPolicy::new("lookup", IndexKind::Exact, 63) };
+        let exact = FieldPolicy { indexes: vec![exact], ..deterministic.clone() };
+        assert!(weaknesses(&exact, &deterministic).is_empty(), "equal values show there as well");
+        let prefix = IndexPolicy::new("start", IndexKind::Prefix(vec![3, 4]), 6);
+        let prefix = FieldPolicy { indexes: vec![prefix], ..deterministic.clone() };
+        assert_eq!(weaknesses(&prefix, &deterministic).len(), 1, "and equal starts do not");
+        let several = FieldPolicy { indexes: vec![index(8); 3], ..bound("f") };
+        assert_eq!(weaknesses(&several, &indexed(8)).len(), 1, "24 bits in the place of 8");
+        let few = FieldPolicy { indexes: vec![IndexPolicy { few_values: true, ..index(8) }], ..bound("f") };
+        assert_eq!((weaknesses(&few, &indexed(8)).len(), weaknesses(&indexed(8), &few).len()), (1, 0));
+        let rows = |rows| FieldPolicy { table_rows: Some(rows), ..indexed(8) };
+        assert_eq!(
+            (weaknesses(&rows(2_000), &rows(1_000)).len(), weaknesses(&rows(1_000), &rows(2_000)).len()),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn a_row_that_is_another_binds_less() {
+        let to = |column: &str| FieldPolicy {
+            row_binding: RowBinding::Bound { column: Some(column.to_owned()), path: None, segment: None },
+            ..FieldPolicy::randomized("f")
+        };
+        assert_eq!(weaknesses(&to("country"), &to("id")), ["it is bound to country, not id"]);
+        assert!(weaknesses(&to("id"), &to("id")).is_empty());
+    }
+
+    #[test]
+    fn tokens_hide_more_than_formats_that_are_kept() {
+        let token = FieldMode::Token {
+            partition: "default".to_owned(),
+            form: TokenForm { alphabet: TokenAlphabet::Alphanumeric, length: 22 },
+        };
+        let format = FieldMode::FormatPreserving { partition: "default".to_owned(), format: Format::Digits };
+        let [token, format] = [token, format].map(|mode| FieldPolicy { mode, ..FieldPolicy::randomized("f") });
+        assert_eq!((weaknesses(&format, &token).len(), weaknesses(&token, &format).len()), (1, 0));
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Line<'_> {
 /// About as many bytes as a sealed value has beside its own.
 const SEALED_ROOM: usize = 72;
 /// About as many bytes as a header takes.
-pub(super) const HEADER_ROOM: usize = 200;
+pub(super) const HEADER_ROOM: usize = 320;
 
 impl DocumentCipher<'_> {
     /// The documents of all texts, and what the paths select in them.

@@ -149,6 +149,9 @@ impl DocumentCipher<'_> {
         of_kind: Vec<usize>,
         replaced: &mut [Replaced],
     ) -> Result<(), DocumentError> {
+        if of_kind.is_empty() {
+            return Ok(());
+        }
         pollster::block_on(sealer.ready())?;
         let in_line = |line: usize| move |error: DocumentError| lines[line].failed(error.of_document(kind.name()));
         let mut rows = Vec::with_capacity(of_kind.len());

@@ -4,14 +4,11 @@ use super::RowFailed;
 use super::sealed::looks_sealed;
 use crate::erased::Erased;
 use crate::field::{Direction, FieldCipher, LOOKS_SEALED, Protected, Revealed, push_sealed};
-use crate::{DocumentError, Token, push_string};
+use crate::{DocumentError, Token, push_string, string_len};
 use keyfold::wire::text_len;
 use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, Spelling, Value, ValueType};
 use std::borrow::Cow;
 use zeroize::Zeroizing;
-
-/// Bytes of the quotes around a string.
-const QUOTES: usize = 2;
 
 /// Values of a batch that were protected, by the row.
 pub(super) struct ProtectedTexts<'t> {
@@ -58,7 +55,7 @@ pub(super) fn values_of<'t>(job: &FieldCipher, tokens: &'t [Token<'_>]) -> Resul
 
 /// Appends the JSON string of a sealed value behind the prefix that stays in clear.
 pub(super) fn push_sealed_string(prefix: &str, sealed: &[u8], out: &mut Erased) {
-    let out = out.with_room(prefix.len() + text_len(sealed.len()) + QUOTES);
+    let out = out.with_room(string_len(prefix) + text_len(sealed.len()));
     // The text form has no character that JSON would escape; the prefix may.
     push_string(prefix, out);
     out.pop();
@@ -68,7 +65,7 @@ pub(super) fn push_sealed_string(prefix: &str, sealed: &[u8], out: &mut Erased) 
 
 /// Appends the JSON string of a text.
 pub(super) fn push_text(text: &str, out: &mut Erased) {
-    push_string(text, out.with_room(text.len() + QUOTES));
+    push_string(text, out.with_room(string_len(text)));
 }
 
 /// Appends the JSON string of a text behind its prefix.
