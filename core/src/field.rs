@@ -7,6 +7,7 @@ mod decryptor;
 mod framed;
 mod index;
 mod live;
+pub(crate) mod opening;
 mod preserve;
 mod prove;
 mod rebind;

@@ -3,16 +3,14 @@
 use super::manifest::Entries;
 use super::{Beside, Bound, BoundField, check_count, write_aad};
 use crate::audit::Use;
-use crate::cache::Cached;
 use crate::column::{OpenedColumn, Opening};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{CurrentKey, OpenKey};
+use crate::field::opening::OpeningKeys;
+use crate::keyring::CurrentKey;
 use crate::policy::{DocumentPolicy, ManifestRule};
 use crate::store::Slot;
 use crate::wire::document::check_body;
-use crate::wire::{DocumentHeader, KeyId, MANIFEST_LEN};
-use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
+use crate::wire::{DocumentHeader, MANIFEST_LEN};
 use std::sync::Arc;
 
 /// A sealed value of a document, and where it stands.
@@ -69,15 +67,12 @@ impl core::fmt::Debug for OpenedDocument {
 /// Opens documents of one kind under one scope and context. Cannot seal; shared freely between threads.
 pub struct DocumentOpener {
     bound: Bound,
-    slot: Slot,
-    current: Arc<CurrentKey>,
-    /// The keys that were loaded. Replaced as a whole, so that readers on many threads never meet.
-    held: ArcSwap<BTreeMap<KeyId, Arc<OpenKey>>>,
+    keys: OpeningKeys,
 }
 
 impl DocumentOpener {
     pub(super) fn new(bound: Bound, slot: Slot, current: Arc<CurrentKey>) -> Self {
-        Self { bound, slot, current, held: ArcSwap::default() }
+        Self { bound, keys: OpeningKeys::new(slot, current) }
     }
 
     /// The policy of the documents.
@@ -95,32 +90,13 @@ impl DocumentOpener {
     ///   [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState), [`Kms`](ErrorKind::Kms),
     ///   [`Store`](ErrorKind::Store), [`Closed`](ErrorKind::Closed).
     pub async fn load_key(&self, header: &DocumentHeader) -> Result<()> {
-        self.load(header.key_id()).await.map_err(|error| self.bound.uses.failed(error))
-    }
-
-    async fn load(&self, key_id: KeyId) -> Result<()> {
-        let (ring, now) = (&self.bound.ring, self.bound.ring.time());
-        if self.current.needs_renewal(now) {
-            Box::pin(ring.look_at_newest(&self.current)).await;
-        }
-        let held = self.held.load().get(&key_id).cloned();
-        let key = match held {
-            Some(key) if !key.needs_renewal(now) => return Ok(()),
-            Some(key) => Box::pin(ring.renew_held(&key)).await?,
-            None => Box::pin(ring.acquire(key_id, self.slot)).await?,
-        };
-        self.held.rcu(|held| {
-            let mut held = BTreeMap::clone(held);
-            held.insert(key_id, key.clone());
-            held
-        });
-        Ok(())
+        self.keys.load(&self.bound.ring, header.key_id()).await.map_err(|error| self.bound.uses.failed(error))
     }
 
     /// Whether `header` names the key that seals, as [`load_key`](Self::load_key) last saw it. What a header claims is not authenticated.
     #[must_use]
     pub fn is_current(&self, header: &DocumentHeader) -> bool {
-        self.current.key_id() == Some(header.key_id())
+        self.keys.is_current(header.key_id())
     }
 
     /// Opens the values of one document. Its key must be held. A manifest that is there is verified, whatever the policy says; values that
@@ -174,13 +150,8 @@ impl DocumentOpener {
             )
             .with_detail(&self.bound.policy.name));
         }
-        let held = self.held.load();
-        let key = held.get(&header.key_id()).ok_or_else(|| {
-            Error::new(ErrorKind::NoMatchingKey, "the handle does not hold the key: call load_key first")
-                .with_detail(header.key_id().to_string())
-        })?;
-        key.check_usable(self.bound.ring.time())?;
-        let keys = self.bound.keys(key, header, manifest.is_some(), row)?;
+        let key = self.keys.usable(&self.bound.ring, header.key_id())?;
+        let keys = self.bound.keys(&key, header, manifest.is_some(), row)?;
         let sequence = match manifest {
             None => None,
             Some(manifest) => Some(entries.verify(&keys, manifest)?.ok_or(ErrorKind::DecryptionFailed)?),

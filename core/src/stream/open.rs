@@ -3,15 +3,13 @@
 use super::chunks::{check_last, check_whole, opened_parts};
 use super::{Bound, Chunks, Held, StreamProgress, StreamRanges, StreamReader, pump};
 use crate::audit::Use;
-use crate::cache::Cached;
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::{CurrentKey, OpenKey};
+use crate::field::opening::OpeningKeys;
+use crate::keyring::CurrentKey;
 use crate::policy::FieldPolicy;
 use crate::store::Slot;
 use crate::wire::stream::CUT;
-use crate::wire::{CHUNK_LEN, KeyId, SEALED_CHUNK_LEN, StreamHeader, TAG_LEN};
-use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
+use crate::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, StreamHeader, TAG_LEN};
 use std::io::{Read, Seek, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -38,15 +36,12 @@ use zeroize::Zeroize;
 /// ```
 pub struct StreamOpener {
     bound: Arc<Bound>,
-    slot: Slot,
-    current: Arc<CurrentKey>,
-    /// The keys that were loaded. Replaced as a whole, so that readers on many threads never meet.
-    held: ArcSwap<BTreeMap<KeyId, Arc<OpenKey>>>,
+    keys: OpeningKeys,
 }
 
 impl StreamOpener {
     pub(crate) fn new(bound: Bound, slot: Slot, current: Arc<CurrentKey>) -> Self {
-        Self { bound: Arc::new(bound), slot, current, held: ArcSwap::default() }
+        Self { bound: Arc::new(bound), keys: OpeningKeys::new(slot, current) }
     }
 
     /// The policy of the field.
@@ -64,32 +59,13 @@ impl StreamOpener {
     ///   [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState), [`Kms`](ErrorKind::Kms),
     ///   [`Store`](ErrorKind::Store), [`Closed`](ErrorKind::Closed).
     pub async fn load_key(&self, header: &StreamHeader) -> Result<()> {
-        self.load(header.key_id()).await.map_err(|error| self.bound.uses.failed(error))
-    }
-
-    async fn load(&self, key_id: KeyId) -> Result<()> {
-        let (ring, now) = (&self.bound.ring, self.bound.ring.time());
-        if self.current.needs_renewal(now) {
-            Box::pin(ring.look_at_newest(&self.current)).await;
-        }
-        let held = self.held.load().get(&key_id).cloned();
-        let key = match held {
-            Some(key) if !key.needs_renewal(now) => return Ok(()),
-            Some(key) => Box::pin(ring.renew_held(&key)).await?,
-            None => Box::pin(ring.acquire(key_id, self.slot)).await?,
-        };
-        self.held.rcu(|held| {
-            let mut held = BTreeMap::clone(held);
-            held.insert(key_id, key.clone());
-            held
-        });
-        Ok(())
+        self.keys.load(&self.bound.ring, header.key_id()).await.map_err(|error| self.bound.uses.failed(error))
     }
 
     /// Whether `header` names the key that seals, as [`load_key`](Self::load_key) last saw it. What a header claims is not authenticated.
     #[must_use]
     pub fn is_current(&self, header: &StreamHeader) -> bool {
-        self.current.key_id() == Some(header.key_id())
+        self.keys.is_current(header.key_id())
     }
 
     /// Begins to open the stream with this header. Its key must be held. A header that opens is of a stream that was sealed for this field,
@@ -107,11 +83,7 @@ impl StreamOpener {
 
     fn try_begin(&self, header: &StreamHeader, row: Option<&[u8]>) -> Result<OpeningStream> {
         self.bound.ring.check_open()?;
-        let key = self.held.load().get(&header.key_id()).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NoMatchingKey, "the handle does not hold the key: call load_key first")
-                .with_detail(header.key_id().to_string())
-        })?;
-        key.check_usable(self.bound.ring.time())?;
+        let key = self.keys.usable(&self.bound.ring, header.key_id())?;
         let (chunks, commitment) = self.bound.derive(&key, header.head(), header.salt(), row)?;
         if !bool::from(commitment.ct_eq(header.commitment())) {
             return Err(ErrorKind::DecryptionFailed.into());
