@@ -171,8 +171,8 @@ impl Key {
         wrap[NONCE_LEN..56].copy_from_slice(&self.bytes);
         let child_wrap = XaesKey::new(Backend::default(), &root.schedule().expand(Purpose::ChildWrap));
         let aad = child_wrap_aad(&self.identity(), &self.commitment());
-        let sealed = child_wrap.derive(prefix).seal(*last, &aad, &mut wrap[NONCE_LEN..56])?;
-        wrap[56..].copy_from_slice(&sealed.tag);
+        let tag = child_wrap.derive(prefix).seal(&mut { *last }, &aad, &mut wrap[NONCE_LEN..56])?;
+        wrap[56..].copy_from_slice(&tag);
         Ok(wrap)
     }
 }

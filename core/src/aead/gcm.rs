@@ -19,13 +19,6 @@ pub(crate) enum GcmKey {
     RustCrypto(Aes256Gcm),
 }
 
-/// What sealing produces beside the ciphertext.
-pub(crate) struct SealedWith {
-    /// The nonce that was used: the proposed one, unless the backend insists on drawing its own (DESIGN F24).
-    pub(crate) nonce: [u8; GCM_NONCE_LEN],
-    pub(crate) tag: [u8; TAG_LEN],
-}
-
 impl GcmKey {
     pub(crate) fn new(backend: Backend, key: &[u8; 32]) -> Self {
         match backend {
@@ -43,34 +36,34 @@ impl GcmKey {
         }
     }
 
-    /// Replaces `body` by its ciphertext.
+    /// Replaces `body` by its ciphertext and returns the tag. `nonce` is the one to use, and afterwards the one that was used: a backend
+    /// may insist on drawing its own (DESIGN F24).
     ///
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): longer than AES-GCM allows; `body` must not be used.
     #[inline]
-    pub(crate) fn seal(&self, proposed: [u8; GCM_NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Result<SealedWith> {
+    pub(crate) fn seal(&self, nonce: &mut [u8; GCM_NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Result<[u8; TAG_LEN]> {
         const TOO_LONG: Error = Error::new(ErrorKind::LimitExceeded, "longer than AES-GCM allows");
-        let tag = match self {
+        match self {
             #[cfg(feature = "aws-lc-rs")]
             Self::AwsLcRs(key) => {
-                let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(proposed);
+                let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(*nonce);
                 let aad = aws_lc_rs::aead::Aad::from(aad);
                 let tag = key.seal_in_place_separate_tag(nonce, aad, body).map_err(|_| TOO_LONG)?;
-                tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes")
+                Ok(tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes"))
             }
             #[cfg(feature = "ring")]
             Self::Ring(key) => {
-                let nonce = ring::aead::Nonce::assume_unique_for_key(proposed);
+                let nonce = ring::aead::Nonce::assume_unique_for_key(*nonce);
                 let tag =
                     key.seal_in_place_separate_tag(nonce, ring::aead::Aad::from(aad), body).map_err(|_| TOO_LONG)?;
-                tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes")
+                Ok(tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes"))
             }
             Self::RustCrypto(key) => {
-                key.encrypt_inout_detached(&proposed.into(), aad, body.into()).map_err(|_| TOO_LONG)?.into()
+                Ok(key.encrypt_inout_detached((&*nonce).into(), aad, body.into()).map_err(|_| TOO_LONG)?.into())
             }
-        };
-        Ok(SealedWith { nonce: proposed, tag })
+        }
     }
 
     /// Replaces the ciphertext in `body_and_tag` (ciphertext ‖ 16-byte tag) by its plaintext and returns that part.

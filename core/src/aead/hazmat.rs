@@ -14,11 +14,11 @@ use crate::wire::{NONCE_LEN, TAG_LEN};
 pub fn aes256gcm_seal(
     backend: Backend,
     key: &[u8; 32],
-    nonce: [u8; 12],
+    mut nonce: [u8; 12],
     aad: &[u8],
     body: &mut [u8],
 ) -> Result<[u8; TAG_LEN]> {
-    GcmKey::new(backend, key).seal(nonce, aad, body).map(|sealed| sealed.tag)
+    GcmKey::new(backend, key).seal(&mut nonce, aad, body)
 }
 
 /// Opens AES-256-GCM: `body_and_tag` is ciphertext ‖ tag; returns the plaintext within it.
@@ -48,8 +48,8 @@ pub fn xaes256gcm_seal(
     aad: &[u8],
     body: &mut [u8],
 ) -> Result<[u8; TAG_LEN]> {
-    let (key, nonce) = xaes(backend, key, nonce);
-    key.seal(nonce, aad, body).map(|sealed| sealed.tag)
+    let (key, mut nonce) = xaes(backend, key, nonce);
+    key.seal(&mut nonce, aad, body)
 }
 
 /// Opens XAES-256-GCM: `body_and_tag` is ciphertext ‖ tag; returns the plaintext within it.

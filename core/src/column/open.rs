@@ -74,12 +74,19 @@ impl Opening {
     /// Opens a suite 01 value under `key`.
     #[inline]
     pub(crate) fn field(&mut self, key: &XaesKey, sealed: &Sealed<'_>, aad: &[u8]) -> Result<()> {
-        let (nonce, body) = sealed.body().split_first_chunk::<NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
-        let (prefix, last) = split_nonce(nonce);
+        let (prefix, body) = sealed.body().split_first_chunk().ok_or(ErrorKind::Malformed)?;
+        self.prefixes.hold(key, sealed.key_id(), prefix);
+        self.next_field(body, aad)
+    }
+
+    /// Opens what follows the prefix of a suite 01 value that has key and prefix of the one before.
+    #[inline]
+    pub(crate) fn next_field(&mut self, body: &[u8], aad: &[u8]) -> Result<()> {
+        let key = self.prefixes.held().ok_or(ErrorKind::Internal)?;
+        let (nonce, body) = body.split_first_chunk::<GCM_NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
         let start = self.out.data.0.len();
         self.out.data.0.extend_from_slice(body);
-        let body_and_tag = &mut self.out.data.0[start..];
-        let opened = self.prefixes.get(key, sealed.key_id(), prefix).open(*last, aad, body_and_tag).is_ok();
+        let opened = key.open(*nonce, aad, &mut self.out.data.0[start..]).is_ok();
         self.take(start, body.len() - TAG_LEN, opened)
     }
 
@@ -121,12 +128,10 @@ impl Opening {
         Ok(())
     }
 
-    pub(crate) fn count_outdated(&mut self) {
-        self.out.outdated += 1;
-    }
-
-    pub(crate) fn count_compromised(&mut self) {
-        self.out.compromised += 1;
+    /// Counts rows that were opened.
+    pub(crate) fn count(&mut self, rows: usize, is_outdated: bool, is_compromised: bool) {
+        self.out.outdated += if is_outdated { rows } else { 0 };
+        self.out.compromised += if is_compromised { rows } else { 0 };
     }
 
     pub(crate) fn finish(self) -> OpenedColumn {
@@ -137,6 +142,8 @@ impl Opening {
 /// The AES-256-GCM keys of recent nonce prefixes, one per slot of a small table.
 struct PrefixCache {
     slots: Vec<Option<(KeyId, [u8; PREFIX_LEN], GcmKey)>>,
+    /// The slot of the latest value.
+    latest: usize,
 }
 
 impl PrefixCache {
@@ -145,20 +152,26 @@ impl PrefixCache {
 
     const fn new() -> Self {
         // The table is made with its first entry, since it is large and only fields of suite 01 need it.
-        Self { slots: Vec::new() }
+        Self { slots: Vec::new(), latest: 0 }
     }
 
+    /// Makes the key of `prefix` be the one that is held.
     #[inline]
-    fn get(&mut self, key: &XaesKey, key_id: KeyId, prefix: &[u8; PREFIX_LEN]) -> &GcmKey {
+    fn hold(&mut self, key: &XaesKey, key_id: KeyId, prefix: &[u8; PREFIX_LEN]) {
         if self.slots.is_empty() {
             self.slots.resize_with(Self::SLOTS, || None);
         }
         // Prefixes are random; whoever chooses colliding ones only makes his own rows slower.
-        let slot = &mut self.slots[usize::from(prefix[0]) % Self::SLOTS];
+        self.latest = usize::from(prefix[0]) % Self::SLOTS;
+        let slot = &mut self.slots[self.latest];
         let hit = slot.as_ref().is_some_and(|(id, known, _)| *id == key_id && known == prefix);
         if !hit {
             *slot = Some((key_id, *prefix, key.derive(prefix)));
         }
-        &slot.as_ref().expect("set above").2
+    }
+
+    #[inline]
+    fn held(&self) -> Option<&GcmKey> {
+        self.slots.get(self.latest)?.as_ref().map(|(_, _, key)| key)
     }
 }

@@ -31,9 +31,12 @@ pub(crate) trait SealedRows {
     /// Where the rows start, and where the last one ends.
     fn offsets(&self) -> &[i64];
 
-    /// Makes `row`, the next of the rows, be there: its header, and whatever is to be written over. One by one, while what is written
-    /// is in the cache.
+    /// Makes `row`, the next of the rows, be there: its header, and whatever is to be written over. A few at a time, so that they are in the
+    /// cache when they are sealed.
     fn lay_out(&mut self, template: &Template, row: usize) -> &mut [u8];
+
+    /// A row that has been laid out.
+    fn row(&mut self, row: usize) -> &mut [u8];
 
     /// Erases the rows, whatever has become of them.
     fn abandon(&mut self);
@@ -138,6 +141,12 @@ impl SealedRows for Behind<'_> {
         &mut data[start..]
     }
 
+    #[inline]
+    fn row(&mut self, row: usize) -> &mut [u8] {
+        let [start, end] = [0, 1].map(|next| self.out.offsets[self.rows + row + next] as usize);
+        &mut self.out.data[start..end]
+    }
+
     fn abandon(&mut self) {
         self.out.data[self.len..].zeroize();
         self.out.data.truncate(self.len);
@@ -196,10 +205,15 @@ impl SealedRows for Within<'_> {
 
     #[inline]
     fn lay_out(&mut self, template: &Template, row: usize) -> &mut [u8] {
-        let [start, end] = [0, 1].map(|next| self.offsets[row + next] as usize);
-        let out = &mut self.data[start..end];
+        let out = self.row(row);
         out[..HEADER_LEN].copy_from_slice(&template[..HEADER_LEN]);
         out
+    }
+
+    #[inline]
+    fn row(&mut self, row: usize) -> &mut [u8] {
+        let [start, end] = [0, 1].map(|next| self.offsets[row + next] as usize);
+        &mut self.data[start..end]
     }
 
     fn abandon(&mut self) {

@@ -6,7 +6,7 @@ use crate::aead::{GcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
 use crate::error::Result;
 use crate::random;
-use crate::row::{seal_row, split_nonce};
+use crate::row::{encode_row, seal_row, split_nonce};
 use crate::value::{Padding, Value};
 use crate::wire::{
     DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, GCM_NONCE_LEN, HEADER_LEN, KeyId, NONCE_LEN, PREFIX_LEN, Suite, TAG_LEN,
@@ -23,6 +23,8 @@ const MAX_ROWS_PER_PREFIX: usize = 1 << 16;
 const MAX_BLOCKS_PER_PREFIX: u64 = 1 << 32;
 /// Most rows whose nonces come from one seed.
 const MAX_ROWS_PER_CHUNK: usize = 4096;
+/// How many rows are encoded before they are encrypted.
+const ROWS_AT_ONCE: usize = 32;
 /// Most encoded bytes in a chunk, unless its only row is longer.
 const MAX_CHUNK_LEN: usize = 8 * 1024 * 1024;
 
@@ -43,7 +45,9 @@ pub(crate) fn seal_value(
         let nonce: [u8; NONCE_LEN] = random::array()?;
         out[..HEADER_LEN].copy_from_slice(&header);
         let (prefix, last) = split_nonce(&nonce);
-        seal_row(&key.derive(prefix), prefix, *last, aad, value, padding, out).inspect_err(|_| out.zeroize())
+        let encoded = encode_row(value, padding, out);
+        let sealed = encoded.and_then(|()| seal_row(&key.derive(prefix), prefix, &mut { *last }, aad, out));
+        sealed.inspect_err(|_| out.zeroize())
     })
 }
 
@@ -102,21 +106,24 @@ impl FieldSeal<'_> {
         let batch = Batch::with_room(batch, self.key, range.len(), chunk_len).map_err(RowError::at(first))?;
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
         draw_nonces(range.len(), nonces).map_err(RowError::at(first))?;
-        for (row, last) in range.zip(nonces.as_chunks::<GCM_NONCE_LEN>().0) {
-            let sealed = (|| {
-                let aad = self.aad.of_row(&head, rows.map(|r| r.bytes(row)))?;
-                let out = added.rows.lay_out(&template, row);
-                let value = values.value(row);
-                check_len(value, self.padding, out.len() + 1 - FIELD_OVERHEAD)?;
-                if self.unlinkable {
-                    let nonce: [u8; NONCE_LEN] = random::array()?;
-                    let (prefix, last) = split_nonce(&nonce);
-                    let key = self.key.derive(prefix);
-                    return seal_row(&key, prefix, *last, aad, value, self.padding, out);
-                }
-                seal_row(&batch.key, &batch.prefix, *last, aad, value, self.padding, out)
-            })();
-            sealed.map_err(RowError::at(row))?;
+        for (some, nonces) in range.step_by(ROWS_AT_ONCE).zip(nonces.as_chunks_mut().0.chunks_mut(ROWS_AT_ONCE)) {
+            for row in some..some + nonces.len() {
+                let (value, out) = (values.value(row), added.rows.lay_out(&template, row));
+                let is_as_long = check_len(value, self.padding, out.len() + 1 - FIELD_OVERHEAD);
+                is_as_long.and_then(|()| encode_row(value, self.padding, out)).map_err(RowError::at(row))?;
+            }
+            for (row, last) in (some..).zip(nonces) {
+                let (binding, out) = (rows.map(|rows| rows.bytes(row)), added.rows.row(row));
+                let sealed = self.aad.of_row(&head, binding).and_then(|aad| match self.unlinkable {
+                    false => seal_row(&batch.key, &batch.prefix, last, aad, out),
+                    true => {
+                        let nonce: [u8; NONCE_LEN] = random::array()?;
+                        let (prefix, last) = split_nonce(&nonce);
+                        seal_row(&self.key.derive(prefix), prefix, &mut { *last }, aad, out)
+                    }
+                });
+                sealed.map_err(RowError::at(row))?;
+            }
         }
         Ok(())
     }

@@ -223,9 +223,9 @@ pub(crate) fn seal_bodies(
             let out = &mut data[offsets[i] as usize..offsets[i + 1] as usize];
             let (body, tag) = out[GCM_NONCE_LEN..].split_last_chunk_mut::<TAG_LEN>().ok_or(ErrorKind::Internal)?;
             value.value.encode(padding(i), body);
-            let sealed = keys.gcm.seal(*nonce, &aad, body)?;
-            *tag = sealed.tag;
-            out[..GCM_NONCE_LEN].copy_from_slice(&sealed.nonce);
+            let mut nonce = *nonce;
+            *tag = keys.gcm.seal(&mut nonce, &aad, body)?;
+            out[..GCM_NONCE_LEN].copy_from_slice(&nonce);
         }
         Ok(())
     };

@@ -14,7 +14,7 @@ use crate::policy::FieldPolicy;
 use crate::record::KeyState;
 use crate::store::Slot;
 use crate::value::Value;
-use crate::wire::{KeyId, Sealed, Suite};
+use crate::wire::{HEADER_LEN, KeyId, PREFIX_LEN, Sealed, Suite};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +66,28 @@ pub(super) struct Held {
     pub(super) keys: BTreeMap<KeyId, Arc<OpenKey>>,
     /// Those that frames brought. They open nothing but these frames.
     pub(super) frames: HeldFrames,
+}
+
+/// Rows of a column that follow each other and are of one batch: they have one header and one nonce prefix.
+struct Run<'a> {
+    key: &'a OpenKey,
+    /// Not from a frame.
+    is_plain: bool,
+    /// Header and prefix, if a plain row of suite 01 can follow that has the same.
+    head: Option<&'a [u8; HEADER_LEN + PREFIX_LEN]>,
+    rows: usize,
+}
+
+impl Run<'_> {
+    /// Header, and what follows the prefix, of a row that belongs to the run. All that was checked of the first row holds for it:
+    /// suite, scope and key are in the header.
+    #[inline]
+    fn next<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8; HEADER_LEN], &'b [u8])> {
+        // Compared where they are: a copy that is compared at once waits for its stores.
+        let (head, body) = bytes.split_first_chunk::<{ HEADER_LEN + PREFIX_LEN }>()?;
+        let is_next = self.head == Some(head) && Sealed::has_length_of(Suite::Field, bytes);
+        if is_next { Some((head.first_chunk()?, body)) } else { None }
+    }
 }
 
 /// Decrypts values of one field under one scope and context. Cannot encrypt; shared freely between threads.
@@ -273,51 +295,65 @@ impl Decryptor {
         let at_row = |error| RowError { row: 0, error };
         self.ring.check_open().map_err(at_row)?;
         let (held, newest) = (self.held.load(), self.newest());
-        let mut last: Option<&OpenKey> = None;
         let mut batch = self.uses.batch(Use::Opened);
+        let mut count = |run: Run<'_>, opening: &mut Opening| {
+            batch.add(run.key.key_id, run.rows);
+            opening.count(run.rows, newest != Some(run.key.key_id), run.key.is_compromised());
+        };
+        let mut run: Option<Run<'_>> = None;
         for row in 0..sealed.len() {
-            let opened = self.take_apart(sealed.bytes(row)).and_then(|taken| {
-                // The last key again, unless it or this one comes from a frame, which opens itself alone.
-                let key = match last {
-                    Some(key) if taken.is_plain_under(key) && self.slot_of(taken.sealed.suite())? == key.slot => key,
-                    _ => self.key_of(&held, &taken, self.ring.time())?,
-                };
-                last = taken.frame.is_none().then_some(key);
-                self.open_row(key, &mut opening, &mut aad, &taken.sealed, rows.map(|r| r.bytes(row)))
-            });
-            let key_id = opened.map_err(|error| RowError { row, error })?;
-            batch.add(key_id);
-            if newest != Some(key_id) {
-                opening.count_outdated();
+            let (bytes, binding) = (sealed.bytes(row), rows.map(|r| r.bytes(row)));
+            let at_row = |error| RowError { row, error };
+            if let Some(run) = &mut run
+                && let Some((header, body)) = run.next(bytes)
+            {
+                aad.of_row(header, binding).and_then(|aad| opening.next_field(body, aad)).map_err(at_row)?;
+                run.rows += 1;
+                continue;
             }
-            if last.is_some_and(OpenKey::is_compromised) {
-                opening.count_compromised();
+            let last = run.as_ref().filter(|run| run.is_plain).map(|run| run.key);
+            let first = self.open_first(&held, last, bytes, binding, &mut opening, &mut aad).map_err(at_row)?;
+            if let Some(run) = run.replace(first) {
+                count(run, &mut opening);
             }
+        }
+        if let Some(run) = run {
+            count(run, &mut opening);
         }
         batch.finish();
         Ok(opening.finish())
     }
 
-    #[inline]
-    fn open_row(
+    /// Opens a row that may differ in everything from the row before, whose key is `last`.
+    fn open_first<'a>(
         &self,
-        key: &OpenKey,
+        held: &'a Held,
+        last: Option<&'a OpenKey>,
+        bytes: &'a [u8],
+        row: Option<&[u8]>,
         opening: &mut Opening,
         aad: &mut Aad,
-        sealed: &Sealed<'_>,
-        row: Option<&[u8]>,
-    ) -> Result<KeyId> {
+    ) -> Result<Run<'a>> {
+        let taken = self.take_apart(bytes)?;
+        let sealed = taken.sealed;
+        // The last key again, unless it or this one comes from a frame, which opens itself alone.
+        let key = match last {
+            Some(key) if taken.is_plain_under(key) && self.slot_of(sealed.suite())? == key.slot => key,
+            _ => self.key_of(held, &taken, self.ring.time())?,
+        };
         match (sealed.suite(), &key.material) {
             (Suite::Field, Material::Data { field: key, .. }) => {
-                opening.field(key, sealed, aad.of_row(sealed.header(), row)?)?
+                opening.field(key, &sealed, aad.of_row(sealed.header(), row)?)?;
             }
             (Suite::Deterministic, Material::Lookup { siv, .. }) => {
                 refuse_row(row)?;
-                opening.deterministic(siv, sealed, &self.bound.strings)?;
+                opening.deterministic(siv, &sealed, &self.bound.strings)?;
             }
             _ => return Err(WRONG_CLASS),
         }
-        Ok(sealed.key_id())
+        let is_plain = taken.frame.is_none();
+        let head = bytes.first_chunk().filter(|_| is_plain && sealed.suite() == Suite::Field);
+        Ok(Run { key, is_plain, head, rows: 1 })
     }
 
     /// The held key of a value, which must belong to the caller's scope or partition and be accepted by the policy.

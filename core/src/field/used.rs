@@ -86,15 +86,15 @@ pub(crate) struct Batch<'a> {
 
 impl Batch<'_> {
     #[inline]
-    pub(crate) fn add(&mut self, key_id: KeyId) {
+    pub(crate) fn add(&mut self, key_id: KeyId, values: usize) {
         match &mut self.run {
-            Some((last, n)) if *last == key_id => *n += 1,
-            _ => self.begin_run(key_id),
+            Some((last, n)) if *last == key_id => *n += values as u64,
+            _ => self.begin_run(key_id, values as u64),
         }
     }
 
-    fn begin_run(&mut self, key_id: KeyId) {
-        if let Some((last, n)) = self.run.replace((key_id, 1)) {
+    fn begin_run(&mut self, key_id: KeyId, values: u64) {
+        if let Some((last, n)) = self.run.replace((key_id, values)) {
             *self.counts.entry(last).or_default() += n;
         }
     }

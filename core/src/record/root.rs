@@ -145,15 +145,12 @@ impl RootKey {
         let mut wrap = [0; ROOT_WRAP_LEN];
         random::fill(&mut wrap[..NONCE_LEN])?;
         let (nonce, sealed) = wrap.split_at_mut(NONCE_LEN);
-        let (prefix, last) = nonce.split_at_mut(12);
-        let prefix: &[u8; 12] = (&*prefix).try_into().expect("the nonce has 24 bytes");
+        let (prefix, last) = nonce.split_first_chunk_mut().expect("the nonce has 24 bytes");
+        let last = last.try_into().expect("the nonce has 24 bytes");
         let (body, tag) = sealed.split_at_mut(32);
         body.copy_from_slice(key.expose());
         let aad = child_wrap_aad(identity, commitment);
-        let last_bytes: [u8; 12] = (&*last).try_into().expect("the nonce has 24 bytes");
-        let used = self.child_wrap.derive(prefix).seal(last_bytes, &aad, body)?;
-        last.copy_from_slice(&used.nonce);
-        tag.copy_from_slice(&used.tag);
+        tag.copy_from_slice(&self.child_wrap.derive(prefix).seal(last, &aad, body)?);
         Ok(wrap)
     }
 

@@ -64,7 +64,7 @@ impl Chunks {
     #[inline]
     fn seal_one(&self, number: u64, chunk: &mut [u8]) -> Result<()> {
         let (body, tag) = chunk.split_last_chunk_mut::<TAG_LEN>().ok_or(NO_ROOM)?;
-        *tag = self.gcm.seal(self.nonce(number)?, &[], body)?.tag;
+        *tag = self.gcm.seal(&mut self.nonce(number)?, &[], body)?;
         Ok(())
     }
 

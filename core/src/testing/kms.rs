@@ -332,10 +332,10 @@ impl FakeKms {
         self.0.wrap_count.fetch_add(1, Ordering::SeqCst);
         self.check_failure()?;
         let prefix: [u8; PREFIX_LEN] = random::array()?;
-        let proposed = random::array()?;
+        let mut nonce = random::array()?;
         let mut body = *request.payload.expose();
-        let sealed = self.0.kek.derive(&prefix).seal(proposed, &request.context.canonical(), &mut body)?;
-        let bytes = [&prefix[..], &sealed.nonce, &body, &sealed.tag].concat();
+        let tag = self.0.kek.derive(&prefix).seal(&mut nonce, &request.context.canonical(), &mut body)?;
+        let bytes = [&prefix[..], &nonce, &body, &tag].concat();
         Ok(WrappedKey { kek_version: self.version().clone(), bytes })
     }
 

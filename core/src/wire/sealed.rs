@@ -88,9 +88,8 @@ impl<'a> Sealed<'a> {
         }
         let suite = Suite::from_id(*bytes.get(1).ok_or(ErrorKind::Malformed)?)?;
         let header = header.ok_or(ErrorKind::Malformed)?;
-        let overhead = match suite {
-            Suite::Field => FIELD_OVERHEAD,
-            Suite::Deterministic => DETERMINISTIC_OVERHEAD,
+        match suite {
+            Suite::Field | Suite::Deterministic => {}
             Suite::Frame => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
@@ -99,14 +98,25 @@ impl<'a> Sealed<'a> {
             }
             Suite::Stream => return Err(A_STREAM),
             Suite::Document => return Err(NOT_A_VALUE),
-        };
-        if bytes.len() < overhead || bytes.len() > overhead - 1 + MAX_ENCODED_LEN {
+        }
+        if !Self::has_length_of(suite, bytes) {
             return Err(ErrorKind::Malformed.into());
         }
         let mut reader = Reader::new(bytes);
         reader.bytes(2)?;
         let key_id = KeyId::from_bytes(*reader.array()?);
         Ok(Self { suite, key_id, header, body: reader.rest() })
+    }
+
+    /// Whether a value of `suite` can be as long as `bytes`.
+    #[inline]
+    pub(crate) const fn has_length_of(suite: Suite, bytes: &[u8]) -> bool {
+        let overhead = match suite {
+            Suite::Field => FIELD_OVERHEAD,
+            Suite::Deterministic => DETERMINISTIC_OVERHEAD,
+            Suite::Frame | Suite::Stream | Suite::Document => return false,
+        };
+        overhead <= bytes.len() && bytes.len() < overhead + MAX_ENCODED_LEN
     }
 
     /// The suite.
