@@ -324,7 +324,7 @@ fn one_bad_row_refuses_the_column_and_is_named() {
     block_on(decryptor.load_keys(&column)).unwrap();
     for row in [0, 1, 2047, 4095, 4096, 4099] {
         type Damage = fn(&mut Vec<u8>);
-        let damages: [(&str, Damage, ErrorKind); 7] = [
+        let damages: [(&str, Damage, ErrorKind); 12] = [
             ("a flipped bit of the tag", |bytes| *bytes.last_mut().unwrap() ^= 1, ErrorKind::DecryptionFailed),
             ("a flipped bit of the ciphertext", |bytes| bytes[50] ^= 1, ErrorKind::DecryptionFailed),
             ("another prefix", |bytes| bytes[26] ^= 1, ErrorKind::DecryptionFailed),
@@ -332,6 +332,11 @@ fn one_bad_row_refuses_the_column_and_is_named() {
             ("another key", |bytes| bytes[2] ^= 1, ErrorKind::NoMatchingKey),
             ("no magic", |bytes| bytes[0] = 0, ErrorKind::Malformed),
             ("nothing", Vec::clear, ErrorKind::Malformed),
+            ("another suite", |bytes| bytes[1] = 2, ErrorKind::PolicyRefused),
+            ("a byte less", |bytes| bytes.truncate(bytes.len() - 1), ErrorKind::DecryptionFailed),
+            ("less than any value", |bytes| bytes.truncate(FIELD_OVERHEAD - 1), ErrorKind::Malformed),
+            ("nothing behind the prefix", |bytes| bytes.truncate(38), ErrorKind::Malformed),
+            ("more than any value", |bytes| bytes.resize(FIELD_OVERHEAD + 2 * MIB, 0), ErrorKind::Malformed),
         ];
         for (what, damage, kind) in damages {
             let mut sealed = rows(&column);
