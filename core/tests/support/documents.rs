@@ -409,9 +409,10 @@ pub(crate) fn open(world: &World, case: &Json) -> Result<(Vec<Found>, Option<u64
         required_context,
         ..DocumentPolicy::new("d")
     })?;
-    let context = case["context"].as_array().expect("a list").iter().try_fold(Context::new(), |context, pair| {
-        context.with(pair[0].as_str().expect("a text"), unhex(&pair[1]))
-    })?;
+    let context =
+        case["context"].as_array().expect("a list").iter().try_fold(Context::new(), |context, pair| {
+            context.with(pair[0].as_str().expect("a text"), unhex(&pair[1]))
+        })?;
     let mut documents = world.keyring(policy)?.documents("d")?.context(context);
     if let Some(scope) = case["scope"].as_str() {
         documents = documents.scope(scope);

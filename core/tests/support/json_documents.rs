@@ -32,8 +32,7 @@ paths = ["$.managingOrganization.reference"]
         format!("{fields}[documents.all]\nrow_binding = \"{row}\"\nheader = \"{header}\"\nmanifest = \"{manifest}\"\n")
     };
     let bundle = "[documents.bundle]\nrow_binding = \"$.id\"\nroot = \"$.entry[*].resource\"\nonly_if = { \"$.resourceType\" = \"Bundle\" }\n";
-    let of_id =
-        "[fields.\"patient.id\"]\nmode = \"deterministic\"\nkeep_prefix = \"Patient/\"\npaths = [\"$.id\"]\n";
+    let of_id = "[fields.\"patient.id\"]\nmode = \"deterministic\"\nkeep_prefix = \"Patient/\"\npaths = [\"$.id\"]\n";
     let index = "[fields.\"patient.name\".index.by_name]\nkind = \"exact\"\nbits = 63\nunique = true\ncolumn = \"name_token\"\n";
     json!({
         "with an index": kind("member", "required", "none") + index,
@@ -90,10 +89,12 @@ impl Texts<'_> {
             let mut others = Vec::new();
             for (i, (path, prefix, field, value)) in part.beside.iter().enumerate() {
                 let key = self.make.key("lookup-default");
-                let strings = vectors::strings(&key.header(Suite::Deterministic), false, field, &context).expect("short");
+                let strings =
+                    vectors::strings(&key.header(Suite::Deterministic), false, field, &context).expect("short");
                 let encoded = vectors::encode(Value::Text(value), Padding::None).expect("short");
                 let mut sealed = prefix.as_bytes().to_vec();
-                wire::push_text(&key.seal_deterministic(&strings, &encoded).expect("short"), &mut sealed).expect("a value");
+                wire::push_text(&key.seal_deterministic(&strings, &encoded).expect("short"), &mut sealed)
+                    .expect("a value");
                 let sealed = String::from_utf8(sealed).expect("ASCII");
                 put(format!("«{n}:{i}»"), &sealed);
                 others.push((*path, sealed));
@@ -103,7 +104,10 @@ impl Texts<'_> {
                 let bodies: Vec<(&str, &[u8])> = bodies.iter().map(|(path, body)| (*path, &body[..])).collect();
                 let beside: Vec<_> =
                     others.iter().map(|(path, sealed)| Beside { path, sealed: sealed.as_bytes() }).collect();
-                put(format!("«M{n}»"), &manifest_text(&document.manifest(&bodies, &beside, sequence).expect("paths differ")));
+                put(
+                    format!("«M{n}»"),
+                    &manifest_text(&document.manifest(&bodies, &beside, sequence).expect("paths differ")),
+                );
             }
         }
         assert!(!text.contains('«'), "{text}");
@@ -254,14 +258,13 @@ impl Texts<'_> {
                 &format!("the member, since extension {note}"),
                 required,
                 &format!(r#"{{"extension":{extension},"name":[{{"family":"Lovelace"}}]}}"#),
-                &format!(
-                    r#"{{"_keyfold":{{"document":"«H0»","manifest":"«M0»"}},"extension":{extension},{sealed}}}"#
-                ),
+                &format!(r#"{{"_keyfold":{{"document":"«H0»","manifest":"«M0»"}},"extension":{extension},{sealed}}}"#),
                 &family(Some(1)),
             );
         }
         let swapped = r#"{"url":"urn:keyfold:document:v1","extension":[{"url":"manifest","valueString":"«M0»"},{"url":"document","valueString":"«H0»"}]}"#;
-        let more = r#"{"url":"urn:keyfold:document:v1","id":"1","extension":[{"url":"document","valueString":"«H0»"}]}"#;
+        let more =
+            r#"{"url":"urn:keyfold:document:v1","id":"1","extension":[{"url":"document","valueString":"«H0»"}]}"#;
         let empty = r#"{"url":"urn:keyfold:document:v1","extension":[]}"#;
         let member = r#""_keyfold":{"document":"«H0»","manifest":"«M0»"}"#;
         for (note, text) in [
@@ -343,7 +346,8 @@ impl Texts<'_> {
                 ..Part::default()
             }],
         );
-        for (note, row, id) in [("a text", "p-\u{e9}", "\"p-\\u00e9\""), ("a number, as it is written", "1.50", "1.50")] {
+        for (note, row, id) in [("a text", "p-\u{e9}", "\"p-\\u00e9\""), ("a number, as it is written", "1.50", "1.50")]
+        {
             self.good(
                 &format!("bound to {note}"),
                 "of a row",
@@ -380,7 +384,13 @@ impl Texts<'_> {
             &[protected()],
         );
         let damaged = text("\"Patient/kf1.020000000c.AAAA\"");
-        self.bad("a row that does not open, told before the header", "of a protected row", "Malformed", &damaged, &[protected()]);
+        self.bad(
+            "a row that does not open, told before the header",
+            "of a protected row",
+            "Malformed",
+            &damaged,
+            &[protected()],
+        );
         self.good(
             "documents inside of another one",
             "bundle",
@@ -466,24 +476,59 @@ impl Texts<'_> {
             ("a value in another field", r#""birthDate":"«0.0»""#),
         ] {
             self.bad(note, "member, required", failed, &format!("{{{header},{value}}}"), &family(Some(1)));
-            self.bad(&format!("{note}, without a manifest"), "member, none", failed, &format!("{{{without},{value}}}"), &family(None));
+            self.bad(
+                &format!("{note}, without a manifest"),
+                "member, none",
+                failed,
+                &format!("{{{without},{value}}}"),
+                &family(None),
+            );
         }
         self.bad("a value deleted", "member, written", failed, &format!(r#"{{{header},"name":[]}}"#), &family(Some(1)));
-        self.accepted("a value deleted, without a manifest", "member, none", r#"{"name":[]}"#, &format!(r#"{{{without},"name":[]}}"#), &family(None));
+        self.accepted(
+            "a value deleted, without a manifest",
+            "member, none",
+            r#"{"name":[]}"#,
+            &format!(r#"{{{without},"name":[]}}"#),
+            &family(None),
+        );
         for value in ["1", "null", "[]", "\"in clear\"", "\"kf1d.\""] {
             let text = format!(r#"{{{header},"name":[{{"family":{value}}}]}}"#);
-            self.bad(&format!("{value} in the place of a value"), "member, required", "Malformed", &text, &family(Some(1)));
+            self.bad(
+                &format!("{value} in the place of a value"),
+                "member, required",
+                "Malformed",
+                &text,
+                &family(Some(1)),
+            );
         }
         for value in ["1", "null", "\"Organization/o-1\""] {
-            let text = format!(
-                r#"{{{header},"managingOrganization":{{"reference":{value}}},"name":[{{"family":"«0.0»"}}]}}"#
+            let text =
+                format!(r#"{{{header},"managingOrganization":{{"reference":{value}}},"name":[{{"family":"«0.0»"}}]}}"#);
+            self.bad(
+                &format!("{value} in the place of a deterministic value"),
+                "member, required",
+                "Malformed",
+                &text,
+                &family(Some(1)),
             );
-            self.bad(&format!("{value} in the place of a deterministic value"), "member, required", "Malformed", &text, &family(Some(1)));
         }
         let stray = |header: &str| format!(r#"{{{header},"x":"kf1d.AAAA","name":[{{"family":"«0.0»"}}]}}"#);
-        self.bad("a value that no field covers, without a manifest", "member, none", "PolicyRefused", &stray(without), &family(None));
+        self.bad(
+            "a value that no field covers, without a manifest",
+            "member, none",
+            "PolicyRefused",
+            &stray(without),
+            &family(None),
+        );
         let clear = r#"{"x":"kf1d.AAAA","name":[{"family":"Lovelace"}]}"#;
-        self.good("a text that looks like one, under a manifest", "member, required", clear, &stray(header), &family(Some(1)));
+        self.good(
+            "a text that looks like one, under a manifest",
+            "member, required",
+            clear,
+            &stray(header),
+            &family(Some(1)),
+        );
     }
 }
 

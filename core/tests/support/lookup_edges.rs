@@ -2,8 +2,8 @@
 //! numbers stay.
 
 use super::lookups::{
-    FIELD, Form, Indexed, Pairs, bad_format, bad_index, good_format, good_index, index_json, indexer, messages, phone, run,
-    token_json, tokens,
+    FIELD, Form, Indexed, Pairs, bad_format, bad_index, good_format, good_index, index_json, indexer, messages, phone,
+    run, token_json, tokens,
 };
 use super::{Cases, Maker, hex};
 use keyfold::vectors;
@@ -62,6 +62,7 @@ pub(super) fn indexes(make: &Maker, cases: &mut Cases) {
         number("no trunk prefix behind a plus sign", germany(), "+49 030 901820", "49030901820"),
         number("a zero alone in two pairs of brackets, of a country", germany(), "((0))30 901820", "4930901820"),
         number("brackets around brackets", anywhere(), "+49 (0(1)) 30 90182", "49013090182"),
+        number("brackets around brackets and a zero", anywhere(), "+49 (()0) 30 90182", "4903090182"),
         number("brackets around nothing", anywhere(), "+49 () 30 901820", "4930901820"),
         number("two zeros in brackets", anywhere(), "+49 (00) 30 9018", "4900309018"),
         number("7 digits", anywhere(), "+2345678", "2345678"),
@@ -153,7 +154,10 @@ pub(super) fn indexes(make: &Maker, cases: &mut Cases) {
     let configuration: [(IndexKind, u16); 6] =
         [(Exact, 0), (Exact, 64), (Exact, 255), (Exact, 257), (Prefix(vec![3]), 17), (Prefix(vec![2]), 8)];
     for (kind, bits) in configuration {
-        let note = format!("{} with {bits} bits", if let Prefix(n) = &kind { format!("prefix {n:?}") } else { "exact".into() });
+        let note = format!(
+            "{} with {bits} bits",
+            if let Prefix(n) = &kind { format!("prefix {n:?}") } else { "exact".into() }
+        );
         bad_index(make, cases, &note, kind, bits, text("abc"), ErrorKind::Configuration);
     }
     searches(make, cases);
@@ -201,11 +205,8 @@ fn searches(make: &Maker, cases: &mut Cases) {
 }
 
 pub(super) fn formats(make: &Maker, cases: &mut Cases) {
-    let window = |from: i64, units: i64, unit: TimeUnit| Format::Timestamp {
-        from,
-        until: from + units * unit.seconds(),
-        unit,
-    };
+    let window =
+        |from: i64, units: i64, unit: TimeUnit| Format::Timestamp { from, until: from + units * unit.seconds(), unit };
     let many: &'static str = "7".repeat(256).leak();
     let more: &'static str = "7".repeat(257).leak();
     let before = window(-1_000_000, 1_000_000, TimeUnit::Second);

@@ -6,8 +6,8 @@ use keyfold::aead::hazmat::hmac_sha256;
 use keyfold::testing::block_on;
 use keyfold::vectors::{self, Key};
 use keyfold::{
-    Context, DatePart, ErrorKind, FieldPolicy, Format, IndexKind, IndexPolicy, Indexer, OnUnindexable, PhoneRule, Policy,
-    Prover, TimeUnit, Token, TokenAlphabet, TokenForm, Value,
+    Context, DatePart, ErrorKind, FieldPolicy, Format, IndexKind, IndexPolicy, Indexer, OnUnindexable, PhoneRule,
+    Policy, Prover, TimeUnit, Token, TokenAlphabet, TokenForm, Value,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -178,11 +178,7 @@ pub(super) fn tokens(key: &Key, bits: u16, messages: &[Vec<u8>]) -> Vec<Token> {
     tokens
 }
 
-pub(super) fn good_index(
-    make: &Maker,
-    cases: &mut Cases,
-    (note, kind, bits, context, value, forms): Indexed,
-) {
+pub(super) fn good_index(make: &Maker, cases: &mut Cases, (note, kind, bits, context, value, forms): Indexed) {
     // What of a value is compared is the format's; whether one of which nothing is may be stored is the policy's.
     let on_unindexable = if forms.is_empty() { OnUnindexable::Skip } else { OnUnindexable::Refuse };
     let index = IndexPolicy { on_unindexable, ..IndexPolicy::new("i", kind, bits) };
@@ -321,14 +317,7 @@ pub(super) fn good_format(make: &Maker, cases: &mut Cases, (note, format, contex
     );
 }
 
-pub(super) fn bad_format(
-    make: &Maker,
-    cases: &mut Cases,
-    note: &str,
-    format: Format,
-    text: &str,
-    expect: ErrorKind,
-) {
+pub(super) fn bad_format(make: &Maker, cases: &mut Cases, note: &str, format: Format, text: &str, expect: ErrorKind) {
     let refused = preserve(&make.world, format, &[], text).expect_err("a bad value");
     assert_eq!(refused, expect, "{note}");
     cases.push(

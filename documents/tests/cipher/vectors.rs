@@ -53,7 +53,8 @@ fn every_text_comes_to_the_result_that_it_names() {
 
 /// A protected text without what is drawn for each document.
 fn shape(text: &str) -> String {
-    let is_manifest = |part: &str| part.len() == 54 && !part.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+    let is_manifest =
+        |part: &str| part.len() == 54 && !part.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
     let parts = text.split('"').map(|part| match part {
         header if header.starts_with("kf1.05") => "H".to_owned(),
         body if body.starts_with("kf1d.") => format!("B{}", body.len()),
@@ -68,7 +69,8 @@ fn a_writer_writes_what_the_file_says() {
     let file = file();
     let mut written = 0;
     for case in file["cases"].as_array().expect("a list").iter().filter(|case| case["written"] == true) {
-        let sealed = transform(&file, case, PROTECT, text(&case["clear"])).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let sealed =
+            transform(&file, case, PROTECT, text(&case["clear"])).unwrap_or_else(|error| panic!("{case}: {error}"));
         assert_eq!(shape(&sealed), shape(text(&case["protected"])), "{} ({})", case["id"], case["note"]);
         written += 1;
     }
