@@ -70,7 +70,7 @@ def without(text, parent, at):  # child `at`, with the comma behind it, or else 
     comma = SPACE.match(text, node.end).end()
     if text[comma] == ",":
         return text[:start] + text[comma + 1 :]
-    return text[: parent.children[at - 1][2].end if at else start] + text[node.end :]
+    return (text[:start].rstrip(" \t\r\n").removesuffix(",") if at else text[:start]) + text[node.end :]
 
 def without_member(text, root, name):
     return without(text, root, [known for known, *_ in root.children].index(name))
@@ -103,7 +103,8 @@ def take_header(text, place):  # the header and manifest, and the text without t
         return header, without_member(text, root, "extension")
     # Of an item the comma before it goes first.
     if items[0]:
-        return header, text[: extension.children[items[0] - 1][2].end] + text[extension.children[items[0]][2].end :]
+        node = extension.children[items[0]][2]
+        return header, text[: node.start].rstrip(" \t\r\n").removesuffix(",") + text[node.end :]
     return header, without(text, extension, 0)
 
 def shown(name, value):

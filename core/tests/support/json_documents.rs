@@ -1,5 +1,7 @@
 //! The vectors of documents in JSON (FORMAT.md §18.6). The texts, and the paths of their values, are written here by hand; core cannot read
 //! them, so documents/tests/cipher/vectors.rs runs the cases.
+//!
+//! Longer than other files: texts, which stand in it as they are.
 
 use super::documents::text_of;
 use super::lookups::{messages, tokens};
@@ -206,7 +208,7 @@ impl Texts<'_> {
         self.accepted(
             "a header at the end, and spelt otherwise",
             "member, required",
-            "{\"name\":[{\"family\":\"Lovelace\"}] }",
+            "{\"name\":[{\"family\":\"Lovelace\"}]  }",
             "{\"name\":[{\"family\":\"«0.0»\"}] , \"_keyf\\u006fld\" : { \"document\" : \"«H0»\" , \"manifest\" : \"«M0»\" } }",
             &family(Some(1)),
         );
