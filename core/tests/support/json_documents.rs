@@ -206,6 +206,13 @@ impl Texts<'_> {
             &family(Some(1)),
         );
         self.accepted(
+            "white space around the header",
+            "member, required",
+            "{ \"name\":[{\"family\":\"Lovelace\"}]}",
+            "{ \"_keyfold\" : { \"document\":\"«H0»\", \"manifest\":\"«M0»\" } \n,\"name\":[{\"family\":\"«0.0»\"}]}",
+            &family(Some(1)),
+        );
+        self.accepted(
             "a header at the end, and spelt otherwise",
             "member, required",
             "{\"name\":[{\"family\":\"Lovelace\"}]  }",
@@ -267,6 +274,7 @@ impl Texts<'_> {
         let swapped = r#"{"url":"urn:keyfold:document:v1","extension":[{"url":"manifest","valueString":"«M0»"},{"url":"document","valueString":"«H0»"}]}"#;
         let more =
             r#"{"url":"urn:keyfold:document:v1","id":"1","extension":[{"url":"document","valueString":"«H0»"}]}"#;
+        let other = with.replace(r#""url":"manifest""#, r#""url":"x""#);
         let empty = r#"{"url":"urn:keyfold:document:v1","extension":[]}"#;
         let member = r#""_keyfold":{"document":"«H0»","manifest":"«M0»"}"#;
         for (note, text) in [
@@ -274,6 +282,7 @@ impl Texts<'_> {
             ("a member and an entry", format!(r#"{{{member},"extension":[{with}],{sealed}}}"#)),
             ("an entry whose parts are exchanged", format!(r#"{{"extension":[{swapped}],{sealed}}}"#)),
             ("an entry with another member", format!(r#"{{"extension":[{more}],{sealed}}}"#)),
+            ("an entry with a part of another URL", format!(r#"{{"extension":[{other}],{sealed}}}"#)),
             ("an entry without parts", format!(r#"{{"extension":[{empty}],{sealed}}}"#)),
             ("an entry where the policy wants members", String::new()),
         ] {
