@@ -5,6 +5,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import aead
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 import decoder
+from context import check_context, encoded_context, field_name
 from decoder import attempt, check
 
 def base64url(text):
@@ -19,7 +20,9 @@ def sized(path):
     check(len(path.encode()) <= 65535, "LimitExceeded")
     return struct.pack(">H", len(path.encode())) + path.encode()
 
-def open_document(ring, header, bodies, beside, manifest, manifest_rule, scope=None, context=(), row=None, row_bound=False):
+def open_document(ring, header, bodies, beside, manifest, manifest_rule, scope=None, context=(), row=None, row_bound=False, required_context=()):
+    check_context(context, required_context)
+    names = [field_name(body["field"]) for body in bodies]
     slot = bytes(16) if scope is None else ring.scope(scope)
     match = re.fullmatch(r"kf1\.05([0-9a-f]{8})\.([A-Za-z0-9_-]{59})", header)  # §18.2
     check(match, "Malformed")
@@ -36,9 +39,7 @@ def open_document(ring, header, bodies, beside, manifest, manifest_rule, scope=N
         check(len(manifest) == 40, "Malformed")
     check(manifest is not None or manifest_rule != "required", "PolicyRefused")
     key = decoder.derive(ring.key(header[2:26], decoder.DATA, slot), b"keyfold/v1/data/05-document")
-    check((row is not None) == row_bound and row != "", "InvalidInput")
-    pairs = sorted((k.encode(), bytes.fromhex(v)) for k, v in (dict(context) | ({} if row is None else {"kf:row": row})).items())
-    encoded = bytes([len(pairs)]) + b"".join(struct.pack(">H", len(part)) + part for pair in pairs for part in pair)
+    encoded = encoded_context(context, row, row_bound)
     sequence = None
     if manifest is not None:  # §18.5
         label = b"keyfold/document/v1/manifest"
@@ -49,14 +50,13 @@ def open_document(ring, header, bodies, beside, manifest, manifest_rule, scope=N
         check(hmac.compare_digest(mac, manifest[8:]), "DecryptionFailed")
         sequence = int.from_bytes(manifest[:8], "big")
     cipher, values = aead.AESGCM(expand(key, b"keyfold/document/v1/key", header, manifest is not None, encoded)), []
-    for body, found in zip(bodies, sealed):  # §18.4
-        name = body["field"].encode()
-        aad = b"\x13keyfold/document/v1\1" + bytes([len(name)]) + name + sized(body["path"])
+    for name, body, found in zip(names, bodies, sealed):  # §18.4
+        aad = b"\x13keyfold/document/v1" + name + sized(body["path"])
         values.append(decoder.decode(attempt("DecryptionFailed", InvalidTag, cipher.decrypt, found[:12], found[12:], aad)))
     return sequence, values
 
 def run(ring, cases):
-    stated = ["header", "bodies", "beside", "manifest", "manifest_rule", "scope", "context", "row", "row_bound"]
+    stated = ["header", "bodies", "beside", "manifest", "manifest_rule", "scope", "context", "row", "row_bound", "required_context"]
     for case in cases:
         try:
             sequence, values = open_document(ring, **{name: case[name] for name in stated if name in case})

@@ -2,6 +2,7 @@
 import datetime, hmac, math, re, struct, unicodedata
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 import decoder
+from context import check_context, encoded_context, field_name
 from decoder import check
 
 KINDS = ["exact", "case-folded", "digits", "date", "date-part", "phone", "prefix"]
@@ -9,41 +10,61 @@ PARTS = {"year": (1, slice(0, 4)), "year-month": (2, slice(0, 7)), "month-day": 
 FORMATS = {"digits": (1, 10), "alphanumeric": (2, 36), "luhn": (3, 10), "timestamp": (4, 2)}
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 EPOCH = datetime.datetime(1970, 1, 1)
+YEARS = -719528 * 86400, 2932897 * 86400  # 0000 to 9999, in seconds
+
+# Unicode 16.0.0, where the tables of Python have another version: category and folding of what the vectors use of 15.0 to 16.0, and what came with 17.0.
+ADDED = {"\ua7dc": ("Lu", "\u019b"), "\u1c89": ("Lu", "\u1c8a"), "\u1c8a": ("Ll", "\u1c8a"), "\U00010d40": ("Nd", "\U00010d40")}
+LATER = "\ua7ce"
+
+def category(c):
+    return "Cn" if c in LATER else ADDED[c][0] if c in ADDED else unicodedata.category(c)
 
 def bound(case):  # name and context, as in §4.3
-    name, pairs = case["field"].encode(), sorted((k.encode(), bytes.fromhex(v)) for k, v in case["context"])
-    parts = b"".join(struct.pack(">H", len(part)) + part for pair in pairs for part in pair)
-    return bytes([1, len(name)]) + name + bytes([len(pairs)]) + parts
+    check_context(case["context"])
+    return field_name(case["field"]) + encoded_context(case["context"])
 
-def fold(text):  # §17.2; Python's tables are older than the library's, so vectors have old characters only
-    check(all(unicodedata.category(c) != "Cn" for c in text), "InvalidInput")
+def fold(text):  # §17.2
+    check(all(category(c) not in ("Cn", "Co") for c in text), "InvalidInput")
     for form in ("NFD", "NFKC"):
-        text = unicodedata.normalize(form, text).casefold()
+        text = "".join(ADDED[c][1] if c in ADDED else c.casefold() for c in unicodedata.normalize(form, text))
     return " ".join(word for word in unicodedata.normalize("NFKC", text).split(" ") if word)
 
 def date(name, value):
+    check(name in ("text", "date", "timestamp"), "InvalidInput")
     if name == "text":
-        check(not value or re.fullmatch(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}", value), "InvalidInput")
-        return decoder.attempt("InvalidInput", ValueError, lambda: value and datetime.date.fromisoformat(value.decode()).isoformat())
-    check(name in ("date", "timestamp"), "InvalidInput")
+        match = re.fullmatch(rb"([0-9]{4})-([0-9]{2})-([0-9]{2})", value)
+        check(match or not value, "InvalidInput")
+        if match:
+            year, month, day = map(int, match.groups())
+            # A year like it, since Python has no year 0000.
+            decoder.attempt("InvalidInput", ValueError, datetime.date, 2000 + year % 400, month, day)
+        return value.decode()
     days = struct.unpack(">i", value)[0] if name == "date" else struct.unpack(">qI", value)[0] // 86400
-    return decoder.attempt("InvalidInput", OverflowError, lambda: (EPOCH + datetime.timedelta(days)).date().isoformat())
+    cycles, rest = divmod(days + 719528, 146097)  # of 400 years, from 0000-01-01
+    there = datetime.date(2000, 1, 1) + datetime.timedelta(rest)
+    year = 400 * cycles + there.year - 2000
+    check(0 <= year <= 9999, "InvalidInput")
+    return f"{year:04}-{there.month:02}-{there.day:02}"
 
-def phone(text, country, trunk, international):
+def phone(text, country, trunk, international):  # §17.3
     text = text.strip(" ")
     if not text:
         return ""
-    check(re.fullmatch(r"\+?[0-9 ./()\u00a0-]*", text), "InvalidInput")
-    digits = re.sub("[^0-9]", "", text)
-    prefix = "" if text[0] == "+" else next((p for p in ("00", international) if p and digits.startswith(p)), None)
-    check(prefix is not None or country, "InvalidInput")
-    check(prefix is None or not re.search(r"\([^()0-9]*0[^()0-9]*\)", text), "InvalidInput")
-    digits = digits[len(prefix) :] if prefix is not None else country + digits.removeprefix(trunk or "")
+    has_plus, rest = text[0] == "+", text.removeprefix("+")
+    check(re.fullmatch(r"[0-9 ./()\u00a0-]*", rest), "InvalidInput")
+    digits = re.sub("[^0-9]", "", rest)
+    prefix = "" if has_plus else next((p for p in ("00", international) if p and digits.startswith(p)), None)
+    if prefix is None:
+        check(country, "InvalidInput")
+        digits = country + digits.removeprefix(trunk or "")
+    else:
+        check(not re.search(r"\([^()0-9]*0[^()0-9]*\)", rest), "InvalidInput")
+        digits = digits[len(prefix) :]
     check(digits[:1] != "1" or len(digits) == 11, "InvalidInput")
     check(7 <= len(digits) <= 15 and digits[0] != "0", "InvalidInput")
     return digits
 
-def normal_forms(index, name, value):  # pairs of parameter and bytes
+def normal_forms(index, name, value, search):  # pairs of parameter and bytes
     if name == "null":
         return []
     kind = index["kind"]
@@ -56,14 +77,20 @@ def normal_forms(index, name, value):  # pairs of parameter and bytes
     check(name == "text" or kind == "digits" and name == "integer", "InvalidInput")
     text = str(int.from_bytes(value, "big", signed=True)) if name == "integer" else value.decode()
     if kind == "digits":
-        check(not any(c not in "0123456789" and unicodedata.category(c)[0] == "N" for c in text), "InvalidInput")
+        check(not any(c not in "0123456789" and category(c)[0] == "N" for c in text), "InvalidInput")
     form = {"digits": lambda: re.sub("[^0-9]", "", text), "phone": lambda: phone(text, index["country_code"], index["trunk_prefix"], index["international_prefix"])}.get(kind, lambda: fold(text))()
     lengths = index["length"] if kind == "prefix" else [0]
+    if search and form and kind == "prefix":  # the greatest that is not too long
+        lengths = [n for n in lengths if n <= len(form)][-1:]
+        check(lengths, "InvalidInput")
     return [(n, form[:n or None].encode()) for n in lengths] if form else []
 
 def tokens(key, case):  # §17.1
     index, found, messages = case["index"], [], []
-    for parameter, form in normal_forms(index, case["type"], bytes.fromhex(case["value"])):
+    lengths = index.get("length", [3])
+    check(1 <= index["bits"] <= 63 or index["bits"] == 256, "Configuration")
+    check(index["kind"] != "prefix" or index["bits"] <= 16 and len(lengths) <= 8 and all(3 <= n <= 32 for n in lengths), "Configuration")
+    for parameter, form in normal_forms(index, case["type"], bytes.fromhex(case["value"]), "search" in case):
         rule = struct.pack(">BBBH", KINDS.index(index["kind"]) + 1, parameter, 1, index["bits"])
         messages.append(b"\x10keyfold/index/v1" + bound(case) + rule + form)
         mac = hmac.digest(decoder.derive(key, b"keyfold/v1/lookup/index"), messages[-1], "sha256")
@@ -107,10 +134,11 @@ def preserve(key, case, text, sign):  # §17.4; sign 1 encrypts, -1 decrypts
     key, tweak = decoder.derive(key, b"keyfold/v1/lookup/format-preserving"), b"\x0ekeyfold/fpe/v1" + bound(case) + bytes([identity])
     if spec["format"] == "timestamp":
         tweak += struct.pack(">qqB", spec["from"], spec["until"], spec["unit"])
+        count = (spec["until"] - spec["from"]) // spec["unit"]
+        check(count >= 10**6 and YEARS[0] <= spec["from"] and spec["until"] < YEARS[1], "Configuration")
         check(re.fullmatch(r"[0-9-]{10}T[0-9:]{8}Z", text, re.ASCII), "InvalidInput")
         seconds = (datetime.datetime.fromisoformat(text[:-1]) - EPOCH) // datetime.timedelta(seconds=1)
         index, rest = divmod(seconds - spec["from"], spec["unit"])
-        count = (spec["until"] - spec["from"]) // spec["unit"]
         check(rest == 0 and 0 <= index < count, "InvalidInput")
         width = (count - 1).bit_length()
         while True:
@@ -119,6 +147,7 @@ def preserve(key, case, text, sign):  # §17.4; sign 1 encrypts, -1 decrypts
                 return (EPOCH + datetime.timedelta(seconds=spec["from"] + index * spec["unit"])).isoformat() + "Z", tweak
     check(all(c in ALPHABET[:radix] or 32 <= ord(c) < 127 and not c.isalnum() for c in text), "InvalidInput")
     numerals = [ALPHABET.index(c) for c in text if c in ALPHABET[:radix]]
+    check(len(numerals) <= 256, "LimitExceeded")
     if spec["format"] == "luhn":
         check(numerals and numerals[-1] == luhn(numerals[:-1]), "InvalidInput")
         replaced = ff1(key, radix, tweak, numerals[:-1], sign)
@@ -128,24 +157,25 @@ def preserve(key, case, text, sign):  # §17.4; sign 1 encrypts, -1 decrypts
     replaced = iter(replaced)
     return "".join(ALPHABET[next(replaced)] if c in ALPHABET[:radix] else c for c in text), tweak
 
-def prove(key, case):  # §17.5
+def prove(keys, case):  # §17.5
+    check(re.fullmatch(r"[0-9A-Za-z]{11,64}", case["token"]), "InvalidInput")
     value = bytes([decoder.TYPES.index(case["type"]) + 1]) + bytes.fromhex(case["value"])
     message = b"\x10keyfold/token/v1" + bound(case) + bytes([len(case["token"])]) + case["token"].encode() + value
-    proof = hmac.digest(decoder.derive(key, b"keyfold/v1/lookup/token-proof"), message, "sha256")
-    check(hmac.compare_digest(proof, bytes.fromhex(case["proof"])), "DecryptionFailed")
+    proofs = [hmac.digest(decoder.derive(key, b"keyfold/v1/lookup/token-proof"), message, "sha256") for key in keys]
+    check(any(hmac.compare_digest(proof, bytes.fromhex(case["proof"])) for proof in proofs), "DecryptionFailed")
     return message
 
-def run(keyring, indexes, formats, proofs):
+def run(keyring, partitions, indexes, formats, proofs):
     for case in indexes + formats + proofs:
+        slot, stated = keyring.lookup[case["partition"]], partitions[case["partition"]]
+        keys = {key_id: keyring.key(bytes.fromhex(key_id), decoder.LOOKUP, slot) for key_id in [stated["seals"], *stated["opens"]]}
+        key = keys[case["key_id"]] if case["expect"] == "ok" else keys[stated["seals"]]
         try:
-            slot, key = keyring.lookup[case["partition"]], (bytes(32), bytes(37))
-            if "key_id" in case:
-                key = keyring.key(bytes.fromhex(case["key_id"]), decoder.LOOKUP, slot)
             if "index" in case:
                 messages, found = tokens(key, case)
                 same = [message.hex() for message in messages] == case["messages"] and found == case["tokens"]
             elif "proof" in case:
-                same = prove(key, case).hex() == case["message"]
+                same = prove(keys.values(), case).hex() == case["message"]
             else:
                 encrypted, tweak = preserve(key, case, case["text"], 1)
                 same = (encrypted, tweak.hex()) == (case["encrypted"], case["tweak"]) and preserve(key, case, encrypted, -1)[0] == case["text"]

@@ -5,6 +5,7 @@ import pathlib
 import bundle
 import decoder
 import document
+import json_document
 import lookup
 import stream
 
@@ -29,7 +30,8 @@ def run(folder):
     count += bundle.run(json.loads((folder / "bundle.json").read_text())["cases"])
     keyring = decoder.Keyring(ring, ring["keks"], records)
     count += document.run(keyring, json.loads((folder / "document.json").read_text())["cases"])
-    count += stream.run(keyring, json.loads((folder / "stream.json").read_text())["cases"])
+    count += json_document.run(keyring, json.loads((folder / "document-json.json").read_text()))
+    count += stream.run(lambda case: decoder.Keyring(ring | case, ring["keks"], records), json.loads((folder / "stream.json").read_text())["cases"])
     lookups = [json.loads((folder / f"{file}.json").read_text())["cases"] for file in ("index", "fpe", "token")]
-    count += lookup.run(decoder.Keyring(ring, ring["keks"], records), *lookups)
+    count += lookup.run(decoder.Keyring(ring, ring["keks"], records), ring["lookup"], *lookups)
     print(f"{count} vectors pass")

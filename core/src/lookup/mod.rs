@@ -1,6 +1,7 @@
 //! Looking values up without revealing them (DESIGN F21, F22; FORMAT.md §17): what indexes and formats are, and the bytes that they come to.
 //! Knows neither keyrings nor fields; the handles are in `field`.
 
+mod assigned;
 mod ff1;
 mod format;
 mod index;

@@ -1,6 +1,6 @@
 //! The vectors of documents (FORMAT.md §18). Parts are in text form, so that the texts are tested with them.
 
-use super::{Cases, File, Maker, head, hex};
+use super::{Cases, File, Maker, document_edges, head, hex};
 use crate::world::{World, bytes};
 use keyfold::testing::block_on;
 use keyfold::vectors::{self, Document, body_aad};
@@ -13,17 +13,17 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 
 /// A value: field, path, what it is, padding.
-type Member = (&'static str, &'static str, Value<'static>, Padding);
+pub(super) type Member = (&'static str, &'static str, Value<'static>, Padding);
 
-struct Plan {
-    key: &'static str,
-    scope: Option<&'static str>,
-    context: Vec<(&'static str, &'static str)>,
-    row: Option<&'static str>,
-    values: Vec<Member>,
-    beside: Vec<(&'static str, String)>,
+pub(super) struct Plan {
+    pub(super) key: &'static str,
+    pub(super) scope: Option<&'static str>,
+    pub(super) context: Vec<(&'static str, &'static str)>,
+    pub(super) row: Option<&'static str>,
+    pub(super) values: Vec<Member>,
+    pub(super) beside: Vec<(&'static str, String)>,
     /// `None`: sealed without a manifest.
-    sequence: Option<u64>,
+    pub(super) sequence: Option<u64>,
 }
 
 impl Plan {
@@ -31,14 +31,14 @@ impl Plan {
         self.context.iter().fold(Context::new(), |context, (k, v)| context.with(k, v).expect("a good context"))
     }
 
-    fn document(&self, make: &Maker, label: &str) -> Document {
+    pub(super) fn document(&self, make: &Maker, label: &str) -> Document {
         let id = bytes(&format!("document {label}"));
         let (context, row) = (self.context(), self.row.map(str::as_bytes));
         Document::new(&make.key(self.key), &id, self.sequence.is_some(), &context, row).expect("a good context")
     }
 
     /// The case, with every intermediate value.
-    fn seal(&self, make: &Maker, label: &str) -> Json {
+    pub(super) fn seal(&self, make: &Maker, label: &str) -> Json {
         let document = self.document(make, label);
         let mut bodies = Vec::new();
         let mut shown = Vec::new();
@@ -76,13 +76,13 @@ impl Plan {
     }
 }
 
-fn text_of(body: &[u8]) -> String {
+pub(super) fn text_of(body: &[u8]) -> String {
     let mut text = Vec::new();
     push_body_text(body, &mut text);
     String::from_utf8(text).expect("ASCII")
 }
 
-fn bytes_of(text: &Json) -> Vec<u8> {
+pub(super) fn bytes_of(text: &Json) -> Vec<u8> {
     let mut body = Vec::new();
     body_from_text(text.as_str().expect("a text").as_bytes(), &mut body).expect("a body");
     body
@@ -149,6 +149,7 @@ pub(super) fn file(make: &Maker) -> File {
     let whole = Family { one: whole, other, older };
     let free = Family { one: free, other: free_other, older: free_older };
     Negative { cases: &mut cases, whole, free }.all();
+    document_edges::add(make, &mut cases);
     ("document.json", head("documents: what opens, and what must not"), cases.1)
 }
 
@@ -164,6 +165,22 @@ struct Family {
     older: Json,
 }
 
+/// A case made from `base` by `change`; what only explains the good one is left out.
+pub(super) fn put(cases: &mut Cases, note: &str, expect: &str, base: &Json, change: impl FnOnce(&mut Json)) {
+    let mut case = base.clone();
+    change(&mut case);
+    let map = case.as_object_mut().expect("an object");
+    for explained in ["header_bytes", "manifest_bytes", "document_key", "manifest_key", "sequence"] {
+        map.remove(explained);
+    }
+    for body in map["bodies"].as_array_mut().expect("a list") {
+        let body = body.as_object_mut().expect("an object");
+        body.retain(|key, _| ["field", "path", "body"].contains(&key.as_str()));
+    }
+    map.insert("expect".into(), json!(expect));
+    cases.push(note, case);
+}
+
 struct Negative<'a> {
     cases: &'a mut Cases,
     /// With a manifest.
@@ -173,20 +190,8 @@ struct Negative<'a> {
 }
 
 impl Negative<'_> {
-    /// A case made from `base` by `change`; what only explains the good one is left out.
     fn put(&mut self, note: &str, expect: &str, base: &Json, change: impl FnOnce(&mut Json)) {
-        let mut case = base.clone();
-        change(&mut case);
-        let map = case.as_object_mut().expect("an object");
-        for explained in ["header_bytes", "manifest_bytes", "document_key", "manifest_key", "sequence"] {
-            map.remove(explained);
-        }
-        for body in map["bodies"].as_array_mut().expect("a list") {
-            let body = body.as_object_mut().expect("an object");
-            body.retain(|key, _| ["field", "path", "body"].contains(&key.as_str()));
-        }
-        map.insert("expect".into(), json!(expect));
-        self.cases.push(note, case);
+        put(self.cases, note, expect, base, change);
     }
 
     fn both(&mut self, note: &str, expect: &str, change: impl Fn(&mut Json)) {
@@ -374,7 +379,7 @@ impl Negative<'_> {
     }
 }
 
-fn list<'j>(case: &'j mut Json, name: &str) -> &'j mut Vec<Json> {
+pub(super) fn list<'j>(case: &'j mut Json, name: &str) -> &'j mut Vec<Json> {
     case[name].as_array_mut().expect("a list")
 }
 
@@ -386,6 +391,7 @@ pub(crate) fn open(world: &World, case: &Json) -> Result<(Vec<Found>, Option<u64
     let text = |json: &Json| json.as_str().expect("a text").to_owned();
     let unhex = |json: &Json| data_encoding::HEXLOWER.decode(json.as_str().expect("a text").as_bytes()).expect("hex");
     let bodies: Vec<_> = case["bodies"].as_array().expect("a list").iter().collect();
+    let required_context = case["required_context"].as_array().into_iter().flatten().map(text).collect();
     let mut policy = Policy::new();
     for field in bodies.iter().map(|body| text(&body["field"])).collect::<BTreeSet<_>>() {
         policy.add(FieldPolicy::document(&field))?;
@@ -400,12 +406,13 @@ pub(crate) fn open(world: &World, case: &Json) -> Result<(Vec<Found>, Option<u64
             "written" => ManifestRule::Written,
             _ => ManifestRule::None,
         },
+        required_context,
         ..DocumentPolicy::new("d")
     })?;
-    let context = case["context"].as_array().expect("a list").iter();
-    let context = context.fold(Context::new(), |context, pair| {
-        context.with(pair[0].as_str().expect("a text"), unhex(&pair[1])).expect("a good context")
-    });
+    let context =
+        case["context"].as_array().expect("a list").iter().try_fold(Context::new(), |context, pair| {
+            context.with(pair[0].as_str().expect("a text"), unhex(&pair[1]))
+        })?;
     let mut documents = world.keyring(policy)?.documents("d")?.context(context);
     if let Some(scope) = case["scope"].as_str() {
         documents = documents.scope(scope);

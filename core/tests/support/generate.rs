@@ -4,12 +4,20 @@
 
 #[path = "bundles.rs"]
 mod bundles;
+#[path = "document_edges.rs"]
+mod document_edges;
 #[path = "documents.rs"]
 pub(crate) mod documents;
 #[path = "frames.rs"]
 mod frames;
+#[path = "json_documents.rs"]
+mod json_documents;
+#[path = "lookup_edges.rs"]
+mod lookup_edges;
 #[path = "lookups.rs"]
 pub(crate) mod lookups;
+#[path = "stream_edges.rs"]
+mod stream_edges;
 #[path = "streams.rs"]
 pub(crate) mod streams;
 
@@ -39,6 +47,7 @@ pub(crate) fn files() -> Vec<File> {
         frames::file(&make),
         bundles::file(&make),
         documents::file(&make),
+        json_documents::file(&make),
         streams::file(&make),
         lookups::indexes(&make),
         lookups::formats(&make),

@@ -1,20 +1,20 @@
 //! The vectors of blind indexes and formats (FORMAT.md §17): normal forms are written here by hand, and messages and tweaks made byte by byte.
 
-use super::{Cases, File, Maker, head, hex};
+use super::{Cases, File, Maker, head, hex, lookup_edges};
 use crate::world::World;
 use keyfold::aead::hazmat::hmac_sha256;
 use keyfold::testing::block_on;
 use keyfold::vectors::{self, Key};
 use keyfold::{
-    Context, DatePart, ErrorKind, FieldPolicy, Format, IndexKind, IndexPolicy, OnUnindexable, PhoneRule, Policy,
-    Prover, TimeUnit, Token, TokenAlphabet, TokenForm, Value,
+    Context, DatePart, ErrorKind, FieldPolicy, Format, IndexKind, IndexPolicy, Indexer, OnUnindexable, PhoneRule,
+    Policy, Prover, TimeUnit, Token, TokenAlphabet, TokenForm, Value,
 };
 use serde_json::{Map, Value as Json, json};
 
-const FIELD: &str = "patient.name";
+pub(super) const FIELD: &str = "patient.name";
 
 /// The part of messages and tweaks after the label: name and context.
-fn bound(context: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn bound(context: &[(&str, &str)]) -> Vec<u8> {
     let mut out = vec![1, FIELD.len() as u8];
     out.extend_from_slice(FIELD.as_bytes());
     out.push(context.len() as u8);
@@ -29,12 +29,12 @@ fn context_of(pairs: &[(&str, &str)]) -> Context {
     pairs.iter().fold(Context::new(), |context, (key, value)| context.with(key, value).unwrap())
 }
 
-fn context_json(pairs: &[(&str, &str)]) -> Json {
+pub(super) fn context_json(pairs: &[(&str, &str)]) -> Json {
     pairs.iter().map(|(key, value)| json!([key, hex(value)])).collect()
 }
 
 /// How a case describes an index or a format.
-fn index_json(index: &IndexPolicy) -> Json {
+pub(super) fn index_json(index: &IndexPolicy) -> Json {
     let mut map = Map::new();
     map.insert("kind".into(), json!(index.kind.name()));
     map.insert("bits".into(), json!(index.bits));
@@ -67,20 +67,20 @@ pub(crate) fn token_json(token: &Token) -> Json {
     }
 }
 
-fn purpose(key: &Key, label: &str) -> Vec<u8> {
+pub(super) fn purpose(key: &Key, label: &str) -> Vec<u8> {
     key.purpose_keys().into_iter().find(|(known, _)| *known == label).expect("a purpose").1
 }
 
 /// A normal form with the parameter of its kind.
-type Form = (u8, &'static str);
+pub(super) type Form = (u8, &'static str);
 /// Pairs of a context.
-type Pairs = &'static [(&'static str, &'static str)];
+pub(super) type Pairs = &'static [(&'static str, &'static str)];
 /// Note, kind, bits, context, value, and the normal forms that it has.
-type Indexed = (&'static str, IndexKind, u16, Pairs, Value<'static>, Vec<Form>);
+pub(super) type Indexed = (&'static str, IndexKind, u16, Pairs, Value<'static>, Vec<Form>);
 /// Note, format, context, text.
-type Formatted = (&'static str, Format, Pairs, &'static str);
+pub(super) type Formatted = (&'static str, Format, Pairs, &'static str);
 
-fn phone(country: Option<&str>, trunk: Option<&str>) -> IndexKind {
+pub(super) fn phone(country: Option<&str>, trunk: Option<&str>) -> IndexKind {
     let international_prefix = (country == Some("1")).then(|| "011".to_owned());
     let (country_code, trunk_prefix) = (country.map(str::to_owned), trunk.map(str::to_owned));
     IndexKind::Phone(PhoneRule { country_code, trunk_prefix, international_prefix })
@@ -141,58 +141,81 @@ pub(super) fn indexes(make: &Maker) -> File {
         ("11 digits behind 1", phone(None, None), text("001 149 30 901820")),
         ("a country code with 0", phone(None, None), text("+0 555 010 4477")),
     ];
-    for (note, kind, bits, context, value, forms) in good {
-        // What of a value is compared is the format's; whether one of which nothing is may be stored is the policy's.
-        let on_unindexable = if forms.is_empty() { OnUnindexable::Skip } else { OnUnindexable::Refuse };
-        let index = IndexPolicy { on_unindexable, ..IndexPolicy::new("i", kind, bits) };
-        let (tokens, _) = run(&make.world, &index, context, value).expect("a good value");
-        let key = make.key("lookup-default");
-        let mac_key = purpose(&key, "keyfold/v1/lookup/index");
-        let kind_id = ["exact", "case-folded", "digits", "date", "date-part", "phone", "prefix"]
-            .iter()
-            .position(|name| *name == index.kind.name())
-            .expect("a kind") as u8
-            + 1;
-        let messages: Vec<Vec<u8>> = forms
-            .iter()
-            .map(|(parameter, form)| {
-                let rule = [kind_id, *parameter, 1, (bits >> 8) as u8, bits as u8];
-                [&b"\x10keyfold/index/v1"[..], &bound(context), &rule, form.as_bytes()].concat()
-            })
-            .collect();
-        let mut expected: Vec<Token> = messages
-            .iter()
-            .map(|message| {
-                let mac = hmac_sha256(&mac_key, message);
-                let first = u64::from_be_bytes(*mac.first_chunk().expect("32 bytes"));
-                if bits == 256 { Token::Bytes(mac) } else { Token::Integer((first >> (64 - bits)) as i64) }
-            })
-            .collect();
-        expected.sort_unstable();
-        assert_eq!(tokens, expected, "{note}");
-        cases.push(
-            note,
-            json!({
-                "index": index_json(&index), "field": FIELD, "partition": "default", "context": context_json(context),
-                "type": value.value_type().name(), "value": hex(vectors::canonical(value)), "key_id": key.key_id().to_string(),
-                "messages": messages.iter().map(hex).collect::<Vec<_>>(), "expect": "ok",
-                "tokens": tokens.iter().map(token_json).collect::<Vec<_>>(),
-            }),
-        );
+    for case in good {
+        good_index(make, &mut cases, case);
     }
     for (note, kind, value) in bad {
-        let index = IndexPolicy::new("i", kind, 12);
-        let refused = run(&make.world, &index, &[], value).expect_err("a bad value");
-        assert_eq!(refused, ErrorKind::InvalidInput, "{note}");
-        cases.push(
-            note,
-            json!({
-                "index": index_json(&index), "field": FIELD, "partition": "default", "context": [],
-                "type": value.value_type().name(), "value": hex(vectors::canonical(value)), "expect": refused.name(),
-            }),
-        );
+        bad_index(make, &mut cases, note, kind, 12, value, ErrorKind::InvalidInput);
     }
+    lookup_edges::indexes(make, &mut cases);
     ("index.json", head("tokens of blind indexes (FORMAT.md §17.1)"), cases.1)
+}
+
+/// The messages of normal forms, by hand.
+pub(super) fn messages(index: &IndexPolicy, context: &[(&str, &str)], forms: &[Form]) -> Vec<Vec<u8>> {
+    let kind_id = ["exact", "case-folded", "digits", "date", "date-part", "phone", "prefix"]
+        .iter()
+        .position(|name| *name == index.kind.name())
+        .expect("a kind") as u8
+        + 1;
+    let message = |(parameter, form): &Form| {
+        let rule = [kind_id, *parameter, 1, (index.bits >> 8) as u8, index.bits as u8];
+        [&b"\x10keyfold/index/v1"[..], &bound(context), &rule, form.as_bytes()].concat()
+    };
+    forms.iter().map(message).collect()
+}
+
+/// The tokens of messages under a key, by hand.
+pub(super) fn tokens(key: &Key, bits: u16, messages: &[Vec<u8>]) -> Vec<Token> {
+    let mac_key = purpose(key, "keyfold/v1/lookup/index");
+    let token = |message: &Vec<u8>| {
+        let mac = hmac_sha256(&mac_key, message);
+        let first = u64::from_be_bytes(*mac.first_chunk().expect("32 bytes"));
+        if bits == 256 { Token::Bytes(mac) } else { Token::Integer((first >> (64 - bits)) as i64) }
+    };
+    let mut tokens: Vec<Token> = messages.iter().map(token).collect();
+    tokens.sort_unstable();
+    tokens
+}
+
+pub(super) fn good_index(make: &Maker, cases: &mut Cases, (note, kind, bits, context, value, forms): Indexed) {
+    // What of a value is compared is the format's; whether one of which nothing is may be stored is the policy's.
+    let on_unindexable = if forms.is_empty() { OnUnindexable::Skip } else { OnUnindexable::Refuse };
+    let index = IndexPolicy { on_unindexable, ..IndexPolicy::new("i", kind, bits) };
+    let (stored, _) = run(&make.world, &index, context, value).expect("a good value");
+    let key = make.key("lookup-default");
+    let messages = messages(&index, context, &forms);
+    assert_eq!(stored, tokens(&key, bits, &messages), "{note}");
+    cases.push(
+        note,
+        json!({
+            "index": index_json(&index), "field": FIELD, "partition": "default", "context": context_json(context),
+            "type": value.value_type().name(), "value": hex(vectors::canonical(value)), "key_id": key.key_id().to_string(),
+            "messages": messages.iter().map(hex).collect::<Vec<_>>(), "expect": "ok",
+            "tokens": stored.iter().map(token_json).collect::<Vec<_>>(),
+        }),
+    );
+}
+
+pub(super) fn bad_index(
+    make: &Maker,
+    cases: &mut Cases,
+    note: &str,
+    kind: IndexKind,
+    bits: u16,
+    value: Value<'static>,
+    expect: ErrorKind,
+) {
+    let index = IndexPolicy::new("i", kind, bits);
+    let refused = run(&make.world, &index, &[], value).expect_err("a bad value");
+    assert_eq!(refused, expect, "{note}");
+    cases.push(
+        note,
+        json!({
+            "index": index_json(&index), "field": FIELD, "partition": "default", "context": [],
+            "type": value.value_type().name(), "value": hex(vectors::canonical(value)), "expect": refused.name(),
+        }),
+    );
 }
 
 /// The tokens that are stored of a value, and those that are looked for.
@@ -202,16 +225,20 @@ pub(crate) fn run(
     context: &[(&str, &str)],
     value: Value<'_>,
 ) -> Result<(Vec<Token>, Vec<Token>), ErrorKind> {
-    let mut policy = Policy::new();
-    let mut field = FieldPolicy { table_rows: Some(1 << 40), ..FieldPolicy::randomized(FIELD) };
-    field.indexes = vec![IndexPolicy { unique: index.is_full_width(), ..index.clone() }];
-    policy.add(field).expect("a good policy");
-    let ring = world.keyring(policy).expect("a keyring");
-    let field = ring.field(FIELD).expect("the field").context(context_of(context));
-    let indexer = block_on(field.indexer(&index.name)).expect("its keys");
+    let indexer = indexer(world, index, context)?;
     let tokens = indexer.tokens(value).map_err(|error| error.kind())?;
     let searched = if tokens.is_empty() { Vec::new() } else { indexer.search_tokens(value).unwrap_or_default() };
     Ok((tokens, searched))
+}
+
+pub(super) fn indexer(world: &World, index: &IndexPolicy, context: &[(&str, &str)]) -> Result<Indexer, ErrorKind> {
+    let mut policy = Policy::new();
+    let mut field = FieldPolicy { table_rows: Some(1 << 40), ..FieldPolicy::randomized(FIELD) };
+    field.indexes = vec![IndexPolicy { unique: index.is_full_width(), ..index.clone() }];
+    policy.add(field).map_err(|error| error.kind())?;
+    let ring = world.keyring(policy).expect("a keyring");
+    let field = ring.field(FIELD).expect("the field").context(context_of(context));
+    Ok(block_on(field.indexer(&index.name)).expect("its keys"))
 }
 
 pub(super) fn formats(make: &Maker) -> File {
@@ -254,43 +281,52 @@ pub(super) fn formats(make: &Maker) -> File {
         ("a fraction", seconds, "2024-01-01T00:00:00.5Z"),
         ("a date", window, "2024-02-29"),
     ];
-    let key = make.key("lookup-study");
-    for (note, format, context, text) in good {
-        let [encrypted, decrypted] = preserve(&make.world, format, context, text).expect("a good value");
-        assert_eq!(decrypted, text);
-        let id = ["digits", "alphanumeric", "luhn", "timestamp"].iter().position(|name| *name == format.name());
-        let mut tweak = [&b"\x0ekeyfold/fpe/v1"[..], &bound(context), &[id.expect("a format") as u8 + 1]].concat();
-        if let Format::Timestamp { from, until, unit } = format {
-            tweak.extend_from_slice(&from.to_be_bytes());
-            tweak.extend_from_slice(&until.to_be_bytes());
-            tweak.push(unit.seconds() as u8);
-        }
-        if format == Format::Digits {
-            let numerals = |text: &str| text.bytes().filter(u8::is_ascii_digit).map(|b| u16::from(b - b'0')).collect();
-            let key = purpose(&key, "keyfold/v1/lookup/format-preserving").try_into().expect("32 bytes");
-            let by_hand = keyfold::aead::hazmat::ff1_aes256(&key, 10, &tweak, numerals(text), true).expect("enough");
-            assert_eq!(by_hand, numerals(&encrypted) as Vec<u16>, "{note}");
-        }
-        cases.push(
-            note,
-            json!({
-                "format": format_json(format), "field": FIELD, "partition": "study", "context": context_json(context), "text": text,
-                "key_id": key.key_id().to_string(), "tweak": hex(tweak), "encrypted": encrypted, "expect": "ok",
-            }),
-        );
+    for case in good {
+        good_format(make, &mut cases, case);
     }
     for (note, format, text) in bad {
-        let refused = preserve(&make.world, format, &[], text).expect_err("a bad value");
-        assert_eq!(refused, ErrorKind::InvalidInput, "{note}");
-        cases.push(
-            note,
-            json!({
-                "format": format_json(format), "field": FIELD, "partition": "study", "context": [], "text": text,
-                "expect": refused.name(),
-            }),
-        );
+        bad_format(make, &mut cases, note, format, text, ErrorKind::InvalidInput);
     }
+    lookup_edges::formats(make, &mut cases);
     ("fpe.json", head("format-preserving encryption (FORMAT.md §17.4)"), cases.1)
+}
+
+pub(super) fn good_format(make: &Maker, cases: &mut Cases, (note, format, context, text): Formatted) {
+    let key = make.key("lookup-study");
+    let [encrypted, decrypted] = preserve(&make.world, format, context, text).expect("a good value");
+    assert_eq!(decrypted, text);
+    let id = ["digits", "alphanumeric", "luhn", "timestamp"].iter().position(|name| *name == format.name());
+    let mut tweak = [&b"\x0ekeyfold/fpe/v1"[..], &bound(context), &[id.expect("a format") as u8 + 1]].concat();
+    if let Format::Timestamp { from, until, unit } = format {
+        tweak.extend_from_slice(&from.to_be_bytes());
+        tweak.extend_from_slice(&until.to_be_bytes());
+        tweak.push(unit.seconds() as u8);
+    }
+    if format == Format::Digits {
+        let numerals = |text: &str| text.bytes().filter(u8::is_ascii_digit).map(|b| u16::from(b - b'0')).collect();
+        let key = purpose(&key, "keyfold/v1/lookup/format-preserving").try_into().expect("32 bytes");
+        let by_hand = keyfold::aead::hazmat::ff1_aes256(&key, 10, &tweak, numerals(text), true).expect("enough");
+        assert_eq!(by_hand, numerals(&encrypted) as Vec<u16>, "{note}");
+    }
+    cases.push(
+        note,
+        json!({
+            "format": format_json(format), "field": FIELD, "partition": "study", "context": context_json(context), "text": text,
+            "key_id": key.key_id().to_string(), "tweak": hex(tweak), "encrypted": encrypted, "expect": "ok",
+        }),
+    );
+}
+
+pub(super) fn bad_format(make: &Maker, cases: &mut Cases, note: &str, format: Format, text: &str, expect: ErrorKind) {
+    let refused = preserve(&make.world, format, &[], text).expect_err("a bad value");
+    assert_eq!(refused, expect, "{note}");
+    cases.push(
+        note,
+        json!({
+            "format": format_json(format), "field": FIELD, "partition": "study", "context": [], "text": text,
+            "expect": refused.name(),
+        }),
+    );
 }
 
 /// The tokens of these cases: 11 letters and digits.
@@ -306,7 +342,7 @@ pub(super) fn proofs(make: &Maker) -> File {
         let encoded = [&[type_id(value)][..], &vectors::canonical(value)].concat();
         [&b"\x10keyfold/token/v1"[..], &bound(context), &[token.len() as u8], token.as_bytes(), &encoded].concat()
     };
-    let mut push = |note: &str, context: Pairs, token: &str, value: Value<'_>, proof: &[u8]| {
+    let mut push = |note: &str, key: &Key, context: Pairs, token: &str, value: Value<'_>, proof: &[u8]| {
         let checked = check_proof(&make.world, context, token, value, proof);
         let expect = checked.err().map_or("ok", |kind| kind.name());
         cases.push(
@@ -328,7 +364,7 @@ pub(super) fn proofs(make: &Maker) -> File {
     for (note, context, token, value) in good {
         let proof = hmac_sha256(&mac_key, &message(context, token, value));
         assert_eq!(make_proof(&make.world, context, token, value), Ok(proof), "{note}");
-        assert_eq!(push(note, context, token, value, &proof), "ok", "{note}");
+        assert_eq!(push(note, &key, context, token, value, &proof), "ok", "{note}");
     }
     let proof = hmac_sha256(&mac_key, &message(&[], TOKENS[0], text));
     let other = hmac_sha256(&purpose(&key, "keyfold/v1/lookup/index"), &message(&[], TOKENS[0], text));
@@ -341,8 +377,20 @@ pub(super) fn proofs(make: &Maker) -> File {
         ("under the key of indexes", &[], TOKENS[0], text, &other),
     ];
     for (note, context, token, value, proof) in bad {
-        assert_eq!(push(note, context, token, value, proof), "DecryptionFailed", "{note}");
+        assert_eq!(push(note, &key, context, token, value, proof), "DecryptionFailed", "{note}");
     }
+    for (name, expect) in [("lookup-default-old", "ok"), ("lookup-study", "DecryptionFailed")] {
+        let key = make.key(name);
+        let proof = hmac_sha256(&purpose(&key, "keyfold/v1/lookup/token-proof"), &message(&[], TOKENS[0], text));
+        let note = format!("under the key {name}");
+        assert_eq!(push(&note, &key, &[], TOKENS[0], text, &proof), expect, "{note}");
+    }
+    let longer = [&proof[..], &[0]].concat();
+    assert_eq!(push("with a byte more", &key, &[], TOKENS[0], text, &longer), "DecryptionFailed");
+    assert_eq!(push("none", &key, &[], TOKENS[0], text, &[]), "DecryptionFailed");
+    let short = &TOKENS[0][..10];
+    let proof = hmac_sha256(&mac_key, &message(&[], short, text));
+    assert_eq!(push("of a token that is too short", &key, &[], short, text, &proof), "InvalidInput");
     ("token.json", head("proofs of random tokens (FORMAT.md §17.5)"), cases.1)
 }
 
@@ -386,7 +434,7 @@ pub(crate) fn preserve(
     text: &str,
 ) -> Result<[String; 2], ErrorKind> {
     let mut policy = Policy::new();
-    policy.add(FieldPolicy::format_preserving(FIELD, "study", format)).expect("a good policy");
+    policy.add(FieldPolicy::format_preserving(FIELD, "study", format)).map_err(|error| error.kind())?;
     let ring = world.keyring(policy).expect("a keyring");
     let field = ring.field(FIELD).expect("the field").context(context_of(context));
     let preserver = block_on(field.format_preserver()).expect("its key");

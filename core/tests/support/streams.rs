@@ -1,15 +1,16 @@
 //! The vectors of streams (FORMAT.md §19). A stream is long, so a case that is made of another one names its parts.
 
-use super::{Cases, File, Maker, field, flipped, head, hex, opening_json};
+use super::{Cases, File, Maker, field, flipped, head, hex, opening_json, stream_edges};
 use crate::world::{Opening, World, bytes};
 use keyfold::testing::block_on;
 use keyfold::vectors::Stream;
 use keyfold::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader};
-use keyfold::{Error, FieldPolicy, Policy, Result};
+use keyfold::{Context, Error, FieldPolicy, Policy, Result, StreamRanges};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
 fn plaintext(label: &str, len: usize) -> Vec<u8> {
     let mut shake = Shake128::default();
@@ -21,37 +22,38 @@ fn plaintext(label: &str, len: usize) -> Vec<u8> {
 }
 
 /// A stream of the file, by the ID of its case.
-struct Made {
+pub(super) struct Made {
     id: String,
-    opening: Opening,
-    sealed: Vec<u8>,
+    pub(super) opening: Opening,
+    pub(super) sealed: Vec<u8>,
+    pub(super) plaintext: Vec<u8>,
 }
 
 impl Made {
     /// The bytes from `from` to `to`, by name.
-    fn part(&self, from: usize, to: usize) -> Json {
+    pub(super) fn part(&self, from: usize, to: usize) -> Json {
         json!([self.id, from, to])
     }
 
     /// Chunk `i`, by name.
-    fn chunk(&self, i: usize) -> Json {
+    pub(super) fn chunk(&self, i: usize) -> Json {
         let start = STREAM_HEADER_LEN + i * SEALED_CHUNK_LEN;
         self.part(start, self.sealed.len().min(start + SEALED_CHUNK_LEN))
     }
 
-    fn header(&self) -> Json {
+    pub(super) fn header(&self) -> Json {
         self.part(0, STREAM_HEADER_LEN)
     }
 }
 
-struct Streams<'a> {
-    make: &'a Maker,
-    cases: Cases,
+pub(super) struct Streams<'a> {
+    pub(super) make: &'a Maker,
+    pub(super) cases: Cases,
 }
 
 impl Streams<'_> {
     /// A stream with every intermediate value.
-    fn good(&mut self, note: &str, key: &str, opening: &Opening, len: usize) -> Made {
+    pub(super) fn good(&mut self, note: &str, key: &str, opening: &Opening, len: usize) -> Made {
         let salt = bytes(&format!("salt {note}"));
         let key = self.make.key(key);
         let stream = Stream::new(&key, &salt, &opening.field, &opening.context(), opening.row.as_deref());
@@ -69,10 +71,10 @@ impl Streams<'_> {
             }),
         );
         let id = self.cases.1.last().expect("just pushed")["id"].as_str().expect("a text").to_owned();
-        Made { id, opening: opening.clone(), sealed }
+        Made { id, opening: opening.clone(), sealed, plaintext }
     }
 
-    fn bad(&mut self, note: &str, expect: &str, opening: &Opening, parts: &[Json]) {
+    pub(super) fn bad(&mut self, note: &str, expect: &str, opening: &Opening, parts: &[Json]) {
         self.cases.push(note, json!({ "open": opening_json(opening), "sealed": parts, "expect": expect }));
     }
 
@@ -187,6 +189,7 @@ pub(super) fn file(make: &Maker) -> File {
     let other = streams.good("three chunks of another stream", "data", &free, 2 * CHUNK_LEN + 100);
     streams.chunks(&one, &other);
     streams.headers(&short);
+    stream_edges::add(&mut streams, &short, &one, &other);
     ("stream.json", head("streams: what opens, and what must not"), streams.cases.1)
 }
 
@@ -203,25 +206,86 @@ fn assemble(cases: &[Json], parts: &Json) -> Vec<u8> {
     parts.as_array().expect("a list").iter().flat_map(part).collect()
 }
 
-/// What a case comes to: length and SHA-256 of the plaintext.
-pub(crate) fn open(world: &World, cases: &[Json], opening: &Opening, case: &Json) -> Result<(usize, String)> {
-    let sealed = assemble(cases, &case["sealed"]);
+/// What of the plaintext of a case is released, and whether that is all that was asked for.
+pub(crate) fn open(world: &World, cases: &[Json], opening: &Opening, case: &Json) -> (Vec<u8>, Result<()>) {
+    let mut released = Vec::new();
+    let result = open_into(world, &assemble(cases, &case["sealed"]), opening, case, &mut released);
+    (released, result)
+}
+
+fn open_into(world: &World, sealed: &[u8], opening: &Opening, case: &Json, out: &mut Vec<u8>) -> Result<()> {
     let row_binding = opening.policy().row_binding;
+    let base = match case["mode"].as_str() {
+        Some("randomized") => FieldPolicy::randomized(&opening.field),
+        _ => FieldPolicy::stream(&opening.field),
+    };
+    let required_context = opening.required_context.iter().cloned().collect();
     let mut policy = Policy::new();
-    policy.add(FieldPolicy {
-        row_binding,
-        required_context: opening.required_context.iter().cloned().collect(),
-        ..FieldPolicy::stream(&opening.field)
-    })?;
-    let mut field = world.keyring(policy)?.field(&opening.field)?.context(opening.context());
+    policy.add(FieldPolicy { row_binding, required_context, ..base })?;
+    let context = opening.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value))?;
+    let mut field = world.keyring(policy)?.field(&opening.field)?.context(context);
     if let Some(scope) = &opening.scope {
         field = field.scope(scope);
     }
     let opener = block_on(field.stream_opener())?;
-    let header = StreamHeader::parse(&sealed)?;
+    let header = StreamHeader::parse(sealed)?;
     block_on(opener.load_key(&header))?;
-    let (mut stream, mut out) = (opener.begin(&header, opening.row.as_deref())?, Vec::new());
-    stream.update(&sealed[STREAM_HEADER_LEN..], &mut out)?;
-    stream.finish(&mut out)?;
-    Ok::<_, Error>((out.len(), hex(Sha256::digest(&out))))
+    let mut stream = opener.begin(&header, opening.row.as_deref())?;
+    let chunks = &sealed[STREAM_HEADER_LEN..];
+    if let Some(number) = case["chunk"].as_u64() {
+        let ranges = stream.into_ranges(Sparse { chunk: chunks, start: number * SEALED_CHUNK_LEN as u64, at: 0 });
+        return read(ranges, SeekFrom::Start(number * CHUNK_LEN as u64), CHUNK_LEN as u64, out).map_err(inner);
+    }
+    if let Some(range) = case["range"].as_array() {
+        let (from, length) = (range[0].as_i64().expect("a number"), range[1].as_u64().expect("a number"));
+        let from = u64::try_from(from).map_or(SeekFrom::End(from), SeekFrom::Start);
+        return read(stream.into_ranges(Cursor::new(chunks)), from, length, out).map_err(inner);
+    }
+    chunks.chunks(SEALED_CHUNK_LEN).try_for_each(|chunk| stream.update(chunk, out))?;
+    stream.finish(out)
+}
+
+/// An input that has one chunk, in its place, and whose other bytes nobody may read.
+struct Sparse<'a> {
+    chunk: &'a [u8],
+    start: u64,
+    at: u64,
+}
+
+impl Read for Sparse<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let at = self.at.checked_sub(self.start).expect("nothing in front is read");
+        let rest = self.chunk.get(at as usize..).unwrap_or_default();
+        let n = rest.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&rest[..n]);
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for Sparse<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.at = match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::Current(0) => self.at,
+            _ => panic!("the end was not asked for"),
+        };
+        Ok(self.at)
+    }
+}
+
+/// Appends `length` bytes from `from`, or as many as there are.
+fn read<R: Read + Seek>(
+    ranges: std::io::Result<StreamRanges<R>>,
+    from: SeekFrom,
+    length: u64,
+    out: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let mut ranges = ranges?;
+    ranges.seek(from)?;
+    ranges.take(length).read_to_end(out).map(drop)
+}
+
+fn inner(error: std::io::Error) -> Error {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).expect("an error of the stream").clone()
 }

@@ -5,6 +5,10 @@ mod bundles;
 mod handles;
 mod inserted;
 mod tokens;
+mod vectors;
+#[allow(dead_code, reason = "the tests of core use all of it")]
+#[path = "../../../core/tests/support/world.rs"]
+mod world;
 
 use keyfold::testing::{FakeKms, block_on};
 use keyfold::{Clock, Context, ErrorKind, KekAlias, Keyring, Kms, MemoryHighWater, SystemClock};
