@@ -13,6 +13,7 @@ mod values;
 
 pub use changed::Changed;
 pub use check::count_sealed;
+pub use members::EXACT_BITS;
 pub use rebind::RowMap;
 
 use crate::field::{Direction, FieldCipher, Used};

@@ -13,7 +13,7 @@ use keyfold::{Error, ErrorKind, Policy, Token};
 use std::collections::BTreeMap;
 
 /// Bits of the integers that a reader of JSON keeps who takes numbers for `double` (RFC 7493 §2.2).
-const EXACT_BITS: u16 = 53;
+pub const EXACT_BITS: u16 = 53;
 
 /// The tokens of a document by member.
 pub(super) type Members = BTreeMap<String, Tokens>;
