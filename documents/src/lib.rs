@@ -18,6 +18,7 @@ mod header;
 mod locate;
 mod matcher;
 mod path;
+mod scalars;
 mod shape;
 mod simple;
 mod span;

@@ -40,9 +40,10 @@ pub(super) fn scan(
             found.absent(field, true);
         }
     }
-    let looks_at_others = hints.is_some();
+    let looks_at_others = hints.is_some() || args.clear;
+    let names = source.header().to_vec();
     let is_other = |at: &usize| looks_at_others && !all_positions.contains(&Some(*at));
-    let others: Vec<usize> = (0..source.header().len()).filter(is_other).collect();
+    let others: Vec<usize> = (0..names.len()).filter(is_other).collect();
     while let Some(batch) = source.next_batch()? {
         for row in 0..batch.rows() {
             for (position, (_, field)) in positions.iter().zip(&fields) {
@@ -61,6 +62,7 @@ pub(super) fn scan(
             }
             for &position in &others {
                 let text = String::from_utf8_lossy(batch.cell(row, position));
+                found.in_clear(&names[position], &text);
                 add_hints(&text, hints, found, || batch.place(row, position).to_string());
             }
         }

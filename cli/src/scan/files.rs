@@ -28,9 +28,9 @@ pub(super) fn scan(
     let reader = Interruptible::new(Input::open(input)?, interrupt.clone());
     let scanned = match format {
         Format::Csv => csv::scan(args, reader, policy, hints, found),
-        Format::Ndjson => json::scan(LineSource::new(reader, MAX_LEN), true, policy, hints, found),
-        Format::Json => json::scan(LineSource::whole(reader, MAX_LEN), false, policy, hints, found),
-        Format::Hl7 => hl7::scan(reader, policy, hints, found),
+        Format::Ndjson => json::scan(args, LineSource::new(reader, MAX_LEN), true, policy, hints, found),
+        Format::Json => json::scan(args, LineSource::whole(reader, MAX_LEN), false, policy, hints, found),
+        Format::Hl7 => hl7::scan(args, reader, policy, hints, found),
     };
     scanned.map_err(|failure| failure.at(source))
 }

@@ -3,6 +3,7 @@
 use super::files::SEALED_GROWTH;
 use super::hints::Hints;
 use super::{Found, add_hints, judge};
+use crate::args::Scan;
 use crate::failure::Failure;
 use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::transform::Clear;
@@ -10,7 +11,13 @@ use keyfold::Policy;
 use std::collections::BTreeSet;
 use std::io::Read;
 
-pub(super) fn scan(input: impl Read, policy: &Policy, hints: Option<&Hints>, found: &mut Found) -> Result<(), Failure> {
+pub(super) fn scan(
+    args: &Scan,
+    input: impl Read,
+    policy: &Policy,
+    hints: Option<&Hints>,
+    found: &mut Found,
+) -> Result<(), Failure> {
     let mut paths = Vec::new();
     let mut fields = Vec::new();
     for field in policy.fields() {
@@ -49,10 +56,11 @@ pub(super) fn scan(input: impl Read, policy: &Policy, hints: Option<&Hints>, fou
                 };
                 found.judged(verdict, &field.name, || place(&path));
             }
-            if hints.is_some() {
+            if hints.is_some() || args.clear {
                 message.walk(|path, value| {
                     if !rules.select(&path) {
                         let text = String::from_utf8_lossy(value);
+                        found.in_clear(&path.to_string(), &text);
                         add_hints(&text, hints, found, || place(&path.to_string()));
                     }
                     Ok::<(), Failure>(())

@@ -3,10 +3,11 @@
 use super::hints::Hints;
 use super::judge::{self, Indexed, Verdict};
 use super::{Found, add_hints};
+use crate::args::Scan;
 use crate::failure::{Exit, Failure};
 use crate::files::json::{Conditions, Document, JsonError, JsonRules, LineSource, Place, Token};
 use keyfold::{DocumentPolicy, FieldPolicy, Policy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ struct Kind {
     conditions: Conditions,
     /// Where its documents are; `None`: they are whole lines.
     root: Option<JsonRules>,
+    root_path: String,
     header: Place,
 }
 
@@ -56,6 +58,7 @@ impl<'p> JsonFields<'p> {
             Ok(Kind {
                 conditions: compile(&format!("document {}", kind.name), &kind.only_if)?,
                 root: if kind.root == "$" { None } else { Some(JsonRules::compile([("root", &kind.root)])?) },
+                root_path: kind.root.clone(),
                 header: Place(kind.header),
             })
         };
@@ -67,6 +70,7 @@ impl<'p> JsonFields<'p> {
     /// Looks at a line, or a file that is one document, and at the documents inside of it.
     fn scan(
         &mut self,
+        args: &Scan,
         mut whole: Document<'_>,
         hints: Option<&Hints>,
         found: &mut Found,
@@ -94,6 +98,7 @@ impl<'p> JsonFields<'p> {
         if let Some(kind) = around {
             kind.header.take(&mut whole)?;
         }
+        let root = inside.map_or("", |kind| &kind.root_path).to_owned();
         documents.push(whole);
         let mut taken = Vec::new();
         for document in &mut documents {
@@ -104,6 +109,14 @@ impl<'p> JsonFields<'p> {
         for (at, document) in documents.iter().enumerate() {
             let is_matched = self.scan_fields(document, found, line, &mut taken)?;
             found.unmatched += u64::from(!is_matched && at < counted);
+        }
+        if args.clear {
+            let starts: HashSet<usize> = taken.iter().map(|span| span.start).collect();
+            for (at, document) in documents.iter().enumerate() {
+                let root = if at + 1 < documents.len() { &root } else { "$" };
+                let is_taken = |at: usize| starts.contains(&(document.offset() + at));
+                document.visit_scalars(root, &is_taken, &mut |path, raw| found.in_clear(path, raw.trim_matches('"')));
+            }
         }
         if hints.is_some() {
             for (at, string) in strings(text) {
@@ -178,6 +191,7 @@ impl<'p> JsonFields<'p> {
 
 /// `by_line`: each line is a document.
 pub(super) fn scan(
+    args: &Scan,
     mut source: LineSource<impl Read>,
     by_line: bool,
     policy: &Policy,
@@ -189,7 +203,7 @@ pub(super) fn scan(
         for index in (0..batch.len()).filter(|&index| !batch.is_blank(index)) {
             let document = Document::parse(batch.line(index), batch.number(index))?;
             let line = by_line.then(|| batch.number(index));
-            fields.scan(document, hints, found, line)?;
+            fields.scan(args, document, hints, found, line)?;
         }
     }
     fields.end(found);

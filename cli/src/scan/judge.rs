@@ -85,6 +85,11 @@ pub(super) fn bytes(field: &FieldPolicy, bytes: &[u8]) -> Verdict {
     }
 }
 
+/// Whether bytes of any column are sealed as a whole.
+pub(super) fn is_sealed_bytes(bytes: &[u8]) -> bool {
+    matches!(Seen::bytes(bytes), Seen::Sealed(..) | Seen::Part)
+}
+
 /// Whether a text of any column is sealed as a whole.
 pub(super) fn is_sealed(text: &str) -> bool {
     let mut sealed = Vec::new();

@@ -50,8 +50,12 @@ pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure
     Ok(if bad { ExitCode::from(Exit::Data as u8) } else { ExitCode::SUCCESS })
 }
 
-/// Most places of messages that are told one by one: who makes up messages cannot make the list of them longer.
+/// Most places of messages, and of a source with --clear, that are told one by one: who makes up data cannot make the list of them longer.
 const MAX_ELSEWHERE: usize = 500;
+/// Longest place that is told: names in documents are as long as who makes them up likes.
+const MAX_PLACE_LEN: usize = 300;
+/// All others.
+const OTHER_PLACES: &str = "other places";
 
 fn values_are(n: u64) -> String {
     if n == 1 { "1 value is".to_owned() } else { format!("{n} values are") }
@@ -79,6 +83,8 @@ struct Found {
     elsewhere: BTreeMap<(String, &'static str), u64>,
     /// Fields and segments of HL7 messages that stay in clear, where the policy has no list of them.
     clear_columns: BTreeSet<String>,
+    /// With --clear: by source, places that the policy names for nothing, and how many values stand there in clear.
+    clear: Option<Vec<(String, BTreeMap<String, u64>)>>,
     /// By name, what stands in the columns of indexes of the source that is looked at.
     spreads: BTreeMap<String, Seen>,
     /// Fields of which a source has nothing, and may have nothing.
@@ -118,6 +124,7 @@ impl Found {
             pass_unmatched: args.pass_unmatched,
             elsewhere: BTreeMap::new(),
             clear_columns: BTreeSet::new(),
+            clear: args.clear.then(Vec::new),
             spreads: BTreeMap::new(),
             absent: Vec::new(),
             missing: Vec::new(),
@@ -126,6 +133,9 @@ impl Found {
 
     fn begin(&mut self, source: &str) {
         source.clone_into(&mut self.source);
+        if let Some(clear) = &mut self.clear {
+            clear.push((source.to_owned(), BTreeMap::new()));
+        }
     }
 
     /// What can be said of a source once all of it has been seen.
@@ -147,7 +157,7 @@ impl Found {
     fn elsewhere(&mut self, path: &str, what: &'static str, place: impl FnOnce() -> String) {
         let key = (path.to_owned(), what);
         let is_shown = self.elsewhere.len() < MAX_ELSEWHERE || self.elsewhere.contains_key(&key);
-        let key = if is_shown { key } else { ("other places".to_owned(), what) };
+        let key = if is_shown { key } else { (OTHER_PLACES.to_owned(), what) };
         *self.elsewhere.entry(key).or_default() += 1;
         self.add_place(place, || what.to_owned());
     }
@@ -175,6 +185,17 @@ impl Found {
                 seen.spread.add(of.policy, number);
             }
         }
+    }
+
+    /// A value that no field of the policy selects.
+    fn in_clear(&mut self, place: &str, text: &str) {
+        let Some((_, places)) = self.clear.as_mut().and_then(|clear| clear.last_mut()) else { return };
+        if text.is_empty() || judge::is_sealed(text) {
+            return;
+        }
+        let is_known = places.contains_key(place);
+        let is_shown = is_known || (places.len() < MAX_ELSEWHERE && place.len() <= MAX_PLACE_LEN);
+        *places.entry(if is_shown { place } else { OTHER_PLACES }.to_owned()).or_default() += 1;
     }
 
     fn hint(&mut self, what: &'static str, place: impl FnOnce() -> String) {
@@ -221,11 +242,14 @@ impl Found {
         let missing = missing.map(|(source, field, what)| json!({ "source": source, "field": field, "what": what }));
         let elsewhere = self.elsewhere.iter();
         let elsewhere = elsewhere.map(|((place, what), n)| json!({ "place": place, "what": what, "values": n }));
+        let clear = self.clear.iter().flatten().flat_map(|(source, places)| {
+            places.iter().map(move |(place, n)| json!({ "source": source, "place": place, "values": n }))
+        });
         json!({
             "ok": self.is_ok(), "sealed": self.sealed, "findings": findings.collect::<Vec<_>>(), "hints": self.hints,
             "places": places.collect::<Vec<_>>(), "unmatched": self.unmatched, "absent": absent.collect::<Vec<_>>(),
             "missing": missing.collect::<Vec<_>>(),
-            "untold": self.untold, "elsewhere": elsewhere.collect::<Vec<_>>(), "clear_columns": self.clear_columns,
+            "untold": self.untold, "clear": clear.collect::<Vec<_>>(), "elsewhere": elsewhere.collect::<Vec<_>>(), "clear_columns": self.clear_columns,
         })
     }
 
@@ -241,6 +265,11 @@ impl Found {
         }
         for (what, n) in &self.hints {
             writeln!(out, "hint: {n} other values look like {what}")?;
+        }
+        for (source, places) in self.clear.iter().flatten() {
+            for (place, n) in places {
+                writeln!(out, "{}: in clear: {}: {n}", Printable(source), Printable(place))?;
+            }
         }
         for (source, field, what) in &self.missing {
             writeln!(out, "{}: field {}: {}", Printable(source), Printable(field), Printable(what))?;

@@ -30,7 +30,7 @@ pub(super) fn scan(
     let mut table = tables::open(sql, &args.columns.walk, &columns, Access::Read)?;
     let named = columns.len();
     let indexes: Vec<Indexed<'_>> = Indexed::all(policy).collect();
-    let looks_at_all = hints.is_some();
+    let looks_at_all = hints.is_some() || args.clear;
     let is_looked_at = |column: &&String| looks_at_all || indexes.iter().any(|index| index.column == **column);
     let others = table.column_names().iter().filter(|column| !columns.contains(column)).filter(is_looked_at);
     let others: Vec<String> = others.cloned().collect();
@@ -63,7 +63,11 @@ pub(super) fn scan(
                 }
                 match cell {
                     Cell::Text(text) if indexes.is_empty() => {
+                        found.in_clear(column, text);
                         add_hints(text, hints, found, || place(column));
+                    }
+                    Cell::Bytes(bytes) if indexes.is_empty() && !judge::is_sealed_bytes(bytes) => {
+                        found.in_clear(column, &String::from_utf8_lossy(bytes));
                     }
                     _ => {}
                 }
