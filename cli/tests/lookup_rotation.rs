@@ -280,7 +280,8 @@ fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {
             rows.into_iter().map(|row| row.cells).collect()
         };
         let before = cells();
-        let refused = ["row 4 ", "index lookup", "nothing was written", "name the column in the policy"];
+        let refused =
+            ["column \"account\": row 4 ", "index lookup", "nothing was written", "name the column in the policy"];
         let run =
             clinic.backfill(&["--to", "account", "--batch-rows", "2", "--checkpoint", "c"]).expect(POLICY, &refused);
         assert!(!run.stderr.contains("7703"), "{}", run.stderr);

@@ -94,7 +94,7 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let values = Values::new(&ring, args, field, bindings, context_columns);
     let mut job = Job { ring: &ring, args, table, values, ledger, counts, to };
     if let Some(index) = index.filter(|index| !args.verify && index.column.as_deref() != Some(&columns.0[to])) {
-        let checked = job.refuse_foreign(index, &pace, checkpoint.after.clone());
+        let checked = job.refuse_foreign(index, &columns.0[to], &pace, checkpoint.after.clone());
         if checked.is_err() {
             job.ledger.remove_empty()?;
             if !is_resumed {

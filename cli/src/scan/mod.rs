@@ -193,8 +193,11 @@ impl Found {
         if text.is_empty() || judge::is_sealed(text) {
             return;
         }
-        let is_known = places.contains_key(place);
-        let is_shown = is_known || (places.len() < MAX_ELSEWHERE && place.len() <= MAX_PLACE_LEN);
+        if let Some(n) = places.get_mut(place) {
+            *n += 1;
+            return;
+        }
+        let is_shown = places.len() < MAX_ELSEWHERE && place.len() <= MAX_PLACE_LEN;
         *places.entry(if is_shown { place } else { OTHER_PLACES }.to_owned()).or_default() += 1;
     }
 

@@ -12,6 +12,7 @@ impl Job<'_> {
     pub(super) fn refuse_foreign(
         &mut self,
         index: &IndexPolicy,
+        to: &str,
         pace: &Pace,
         after: Option<RowKey>,
     ) -> Result<(), Failure> {
@@ -22,11 +23,11 @@ impl Job<'_> {
                 number += 1;
                 if self.is_foreign(row)? {
                     let why = format!(
-                        "what row {number} has in the column for tokens, which the policy names for no index, is no token of index {}: nothing was \
-                         written; if it may be written over, name the column in the policy, as `column` of the index",
+                        "row {number} has something else there than a token of index {} of its value: nothing was written by this run; if it may be written \
+                         over, name the column in the policy, as `column` of the index",
                         index.name
                     );
-                    return Err(Failure::new(Exit::Policy, why).at(self.table.place()));
+                    return Err(Failure::new(Exit::Policy, why).at(format!("{}, column {to:?}", self.table.place())));
                 }
             }
         }

@@ -64,7 +64,7 @@ impl<'a> Values<'a> {
         let maker = match self.makers.entry(names) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let context = context(self.args, &more).map_err(Trouble::Run)?;
+                let context = context(self.args, &more)?;
                 let field = self.ring.field(&self.args.field).map_err(Trouble::Run)?.context(context);
                 entry.insert(Maker::new(self.args, field).map_err(Trouble::Run)?)
             }
