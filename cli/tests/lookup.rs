@@ -117,6 +117,34 @@ fn what_an_index_cannot_take_is_refused_or_counted() {
     world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &["policy.toml", "refuse"]);
 }
 
+/// Re-encrypting does not open what it leaves, and so makes no tokens: it says so of the indexes that the file has.
+#[test]
+fn reencrypt_says_which_tokens_it_leaves() {
+    let world = world();
+    world.write("in.ndjson", "{\"id\":\"1\",\"ssn\":\"111-22-3333\",\"name\":[\"Canáry7391\"],\"mrn\":\"123-4567\"}\n");
+    let expected = ["patient.ssn index lookup", "patient.ssn index whole", "patient.name index start"];
+    for file in ["csv", "ndjson"] {
+        let (input, sealed, out) = (format!("in.{file}"), format!("sealed.{file}"), format!("out.{file}"));
+        world.succeeds(&["protect", &input, "--output", &sealed]);
+        let reencrypt = ["reencrypt", &sealed, "--output", &out, "--force"];
+        let run = world.succeeds(&reencrypt);
+        let said = "; tokens of indexes stay as they were, also those under an old look-up key: ";
+        let told = run.stderr.split_once(said).expect("it is said").1;
+        assert!(told.contains("reveal and protect the file"), "{}", run.stderr);
+        assert!(expected.iter().all(|index| told.contains(index)), "{}", run.stderr);
+        assert_eq!(told.matches(" index ").count(), expected.len(), "{}", run.stderr);
+        let summary = world.succeeds(&[&reencrypt[..], &["--json"]].concat()).summary();
+        assert_eq!(summary["left_tokens"].as_array().map(Vec::len), Some(expected.len()));
+        let summary = world.succeeds(&["reveal", &sealed, "--output", &out, "--force", "--json"]).summary();
+        assert_eq!(summary["left_tokens"], serde_json::json!([]));
+    }
+    world.write("policy.toml", common::POLICY_FILE);
+    world.write("in.csv", common::PATIENTS);
+    world.succeeds(&["protect", "in.csv", "--output", "plain.csv"]);
+    let run = world.succeeds(&["reencrypt", "plain.csv", "--output", "out.csv", "--force"]);
+    assert!(!run.stderr.contains("tokens"), "{}", run.stderr);
+}
+
 /// A message has no place for tokens: nobody would notice that they are missing.
 #[test]
 fn indexes_of_messages_are_refused() {

@@ -266,6 +266,47 @@ fn everything_is_found_at_each_step() {
     }
 }
 
+/// Who names a column on the command line alone may have named the wrong one.
+#[test]
+fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {
+    for database in databases() {
+        let clinic = Clinic::new(database);
+        clinic.add(0..5, false);
+        let add = ["account", "other"].map(|name| format!("ALTER TABLE patients ADD COLUMN {name} BIGINT"));
+        clinic.database.sql(&add.join("; "));
+        clinic.database.sql("UPDATE patients SET account = 7700 + id WHERE id >= 3");
+        let cells = || -> Vec<_> {
+            let rows = clinic.database.rows("patients", "id", &["account", "other", "ssn_index"]);
+            rows.into_iter().map(|row| row.cells).collect()
+        };
+        let before = cells();
+        let refused =
+            ["column \"account\": row 4 ", "index lookup", "nothing was written", "name the column in the policy"];
+        let run =
+            clinic.backfill(&["--to", "account", "--batch-rows", "2", "--checkpoint", "c"]).expect(POLICY, &refused);
+        assert!(!run.stderr.contains("7703"), "{}", run.stderr);
+        assert!(cells() == before && !clinic.world.path("c").exists());
+        // Without a value there is no token either.
+        clinic
+            .database
+            .sql("UPDATE patients SET account = NULL WHERE id < 4; UPDATE patients SET ssn = NULL WHERE id = 4");
+        clinic.backfill(&["--to", "account"]).expect(POLICY, &["row 5 "]);
+        // Empty, half full, and full of tokens under a key that no longer seals.
+        clinic.counts(&["--to", "other"], 0, [("written", 4), ("right", 0), ("empty", 1)]);
+        clinic.database.sql("UPDATE patients SET other = NULL WHERE id > 1");
+        clinic.counts(&["--to", "other"], 0, [("written", 2), ("right", 2), ("empty", 1)]);
+        let steps = rotate(&clinic.world);
+        configure(&clinic.world, &steps.before, &steps.seal);
+        clinic.counts(&["--to", "other"], 0, [("written", 4), ("right", 0), ("empty", 1)]);
+        // One that is the token of nothing that is there is looked at, and renewed where the policy names the column.
+        clinic.database.sql("UPDATE patients SET other = 7 WHERE id = 2");
+        clinic.backfill(&["--to", "other"]).expect(POLICY, &["row 3 "]);
+        clinic.counts(&["--to", "other", "--verify"], DATA, [("written", 1), ("right", 3), ("empty", 1)]);
+        clinic.world.write("policy.toml", INDEXED.replace("ssn_index", "other"));
+        clinic.counts(&["--to", "other"], 0, [("written", 1), ("right", 3), ("empty", 1)]);
+    }
+}
+
 #[test]
 fn values_that_an_index_cannot_take_are_errors_or_counted() {
     for database in databases() {
@@ -318,6 +359,16 @@ fn prefixes_and_whole_hashes_have_columns_of_their_own() {
             let start = row.cells[1].as_bytes().expect("a list");
             assert!(start.starts_with(b"{") && start.iter().filter(|byte| **byte == b',').count() == 1);
         }
+        // The policy does not name this column: it keeps what is no list of its tokens.
+        let backfill = [&table[..], &fields, &start].concat();
+        let steps = rotate(&clinic.world);
+        configure(&clinic.world, &steps.before, &steps.seal);
+        clinic.world.succeeds(&backfill);
+        clinic.world.succeeds(&[&backfill[..], &["--verify"]].concat());
+        clinic.database.sql("UPDATE patients SET start = '{1,2,3}' WHERE id = 3");
+        clinic.world.refuses(&backfill, POLICY, &["row 4 ", "index start"]);
+        clinic.database.sql("UPDATE patients SET start = NULL WHERE id = 3");
+        clinic.world.succeeds(&backfill);
         // Columns that are another's, or for one token, are refused before anything is written.
         let before = clinic.database.rows("patients", "id", &["whole", "start", "ssn_index"]);
         let to = |index: &str, column: &str, says: &[&str]| {

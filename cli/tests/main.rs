@@ -31,6 +31,8 @@ mod report;
 mod rewrap;
 mod round_trip;
 mod scan;
+mod scan_clear;
+mod scan_indexes;
 mod shred;
 mod signed;
 mod swaps;

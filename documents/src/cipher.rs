@@ -13,16 +13,19 @@ mod values;
 
 pub use changed::Changed;
 pub use check::count_sealed;
+pub use members::EXACT_BITS;
 pub use rebind::RowMap;
 
 use crate::field::{Direction, FieldCipher, Used};
 use crate::{Conditions, DocumentError, Token};
 use keyfold::{ErrorKind, RowError};
 use lines::Line;
+use members::Member;
 use plan::{Applies, Rules};
 use replaced::Replaced;
 use sealed::Kind;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use values::{protect, reveal};
 use zeroize::Zeroizing;
@@ -96,7 +99,7 @@ pub struct DocumentCipher<'m> {
     /// The compiled paths for whatever applies to a document.
     rules: Mutex<HashMap<Applies, Arc<Rules>>>,
     /// The members that indexes have at the top of documents.
-    members: Vec<String>,
+    members: Vec<Member>,
 }
 
 /// A value of a batch: in which line, and which of the values found there.
@@ -115,6 +118,11 @@ impl<'m> DocumentCipher<'m> {
     #[must_use]
     pub fn fields(&self) -> &[FieldCipher] {
         &self.fields
+    }
+
+    /// The members of indexes that protected documents had so far.
+    pub fn seen_members(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().filter(|member| member.is_seen.load(Ordering::Relaxed)).map(|member| &*member.name)
     }
 
     /// The distinct row bindings.

@@ -18,6 +18,7 @@ mod header;
 mod locate;
 mod matcher;
 mod path;
+mod scalars;
 mod shape;
 mod simple;
 mod span;
@@ -25,8 +26,8 @@ mod tree;
 mod value;
 
 pub use cipher::{
-    Changed, DocumentCipher, DocumentCounts, DocumentOptions, DocumentText, MAX_TEXT_LEN, RowMap, Transformed,
-    UNMATCHED, count_sealed,
+    Changed, DocumentCipher, DocumentCounts, DocumentOptions, DocumentText, EXACT_BITS, MAX_TEXT_LEN, RowMap,
+    Transformed, UNMATCHED, count_sealed,
 };
 pub use condition::Conditions;
 pub use document_error::{Cause, DocumentError};
@@ -121,7 +122,7 @@ impl<'a> Document<'a> {
 
     /// Takes a member of the object that the document is out of what it means, so that no path leads there; its text is left. Returns
     /// where the value is in that; `None`: there is no such member.
-    pub(crate) fn take_member(&mut self, name: &str) -> Option<Range<usize>> {
+    pub fn take_member(&mut self, name: &str) -> Option<Range<usize>> {
         let member = self.tree.member(0, name)?;
         self.tree_mut().hide(member);
         Some(self.tree.span(member))

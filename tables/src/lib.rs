@@ -187,6 +187,15 @@ impl Table {
         &self.place
     }
 
+    /// The names of all columns that the table has, those among them that were not asked for.
+    #[must_use]
+    pub fn column_names(&self) -> &[String] {
+        match &self.backend {
+            Backend::Sqlite(table) => &table.names,
+            Backend::Postgres(table) => &table.names,
+        }
+    }
+
     /// What a column is made for.
     ///
     /// # Panics

@@ -30,6 +30,8 @@ pub(crate) struct PostgresTable {
     pub(crate) columns: Vec<Column>,
     /// Their types, as SQL spells them.
     types: Vec<String>,
+    /// The names of all columns that the table has.
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +103,7 @@ impl PostgresTable {
             key_type: KeyType::Integer,
             columns: Vec::new(),
             types: Vec::new(),
+            names: Vec::new(),
             session: Session::new(settings, &location.table.to_string()),
         };
         table.session.schema.clone_from(&table.schema);
@@ -139,6 +142,7 @@ impl PostgresTable {
             table.columns.push(Column { name: name.clone(), kind, list, nullable: !column.not_null });
             table.types.push(column.sql_type.clone());
         }
+        table.names = described.into_iter().map(|column| column.name).collect();
         Ok(table)
     }
 

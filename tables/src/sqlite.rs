@@ -21,6 +21,8 @@ pub(crate) struct SqliteTable {
     table: String,
     key: String,
     pub(crate) columns: Vec<Column>,
+    /// The names of all columns that the table has.
+    pub(crate) names: Vec<String>,
 }
 
 impl SqliteTable {
@@ -50,7 +52,9 @@ impl SqliteTable {
             Ok(Column { name: column.name.clone(), kind, list: false, nullable: !column.not_null })
         });
         let columns = columns.collect::<Result<_>>()?;
-        Ok(Self { connection, table: format!("{}.{}", quote(schema), quote(table)), key: quote(location.key), columns })
+        let (table, key) = (format!("{}.{}", quote(schema), quote(table)), quote(location.key));
+        let names = described.into_iter().map(|column| column.name).collect();
+        Ok(Self { connection, table, key, columns, names })
     }
 
     fn select(&self, extent: Extent, condition: &str) -> String {
@@ -103,7 +107,7 @@ impl SqliteTable {
     }
 
     pub(crate) fn replace(&mut self, changes: &[Change<'_>]) -> Result<Vec<bool>> {
-        let Self { connection, table, key, columns } = self;
+        let Self { connection, table, key, columns, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let mut made = Vec::with_capacity(changes.len());
         for change in changes {

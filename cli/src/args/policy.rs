@@ -86,6 +86,10 @@ pub(crate) struct Scan {
     /// Do not end with 4 for JSON documents and HL7 messages in which no field of the policy selects anything: they are counted alone.
     #[arg(long, conflicts_with = "sql")]
     pub(crate) pass_unmatched: bool,
+    /// Also list what stays in clear: the JSON paths, columns and HL7 fields that no field of the policy selects, and how many values stand there; never
+    /// the values. Names of members are printed as they are, so this is not for documents whose member names identify somebody.
+    #[arg(long)]
+    pub(crate) clear: bool,
     /// Most places that are printed; all are counted.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) places: usize,

@@ -1,24 +1,23 @@
 //! `keyfold index backfill`: each token of an index, or proof of a random token, is what the key that seals makes of the value beside it. Rows that
 //! others write meanwhile are read again; may be stopped anywhere and repeated.
 
+mod check;
 mod maker;
+mod values;
 
 use crate::args::IndexBackfill;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Stored, Trouble, settle};
+use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Trouble, settle};
 use crate::{opening, outputs};
-use keyfold::{AuditAction, AuditEvent, Context, Error, ErrorKind, FieldPolicy, IndexPolicy, Keyring, Policy};
+use keyfold::{AuditAction, AuditEvent, Context, Error, FieldPolicy, IndexPolicy, Keyring, Policy};
 use keyfold_tables::{Access, Cell, Extent, Guard, Row, Table};
 use maker::Maker;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::HashMap;
 use std::io::Write;
 use std::process::ExitCode;
-
-/// Contexts whose handles are held at once.
-const MAX_HELD: usize = 1024;
+use values::Values;
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 struct Counts {
@@ -41,13 +40,10 @@ struct Job<'a> {
     ring: &'a Keyring,
     args: &'a IndexBackfill,
     table: Table,
-    bindings: Bindings,
+    values: Values<'a>,
     ledger: Ledger,
     counts: Counts,
     to: usize,
-    context_columns: Vec<(String, usize)>,
-    /// By the values of the context that are in columns.
-    makers: HashMap<Vec<String>, Maker>,
 }
 
 pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
@@ -74,7 +70,8 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
         args.binding.context_column.iter().map(|(key, column)| (key.clone(), columns.add(column))).collect();
     let access = if args.verify { Access::Read } else { Access::Write };
     let table = tables::open(&args.table.sql, &args.table.walk, &columns.0, access)?;
-    maker::check_column(&table, to, maker::index(args, field)?)?;
+    let index = maker::index(args, field)?;
+    maker::check_column(&table, to, index)?;
     let walk = json!({
         "what": "index", "place": table.place(), "key": args.table.walk.key, "field": args.field, "from": args.from, "index": args.index,
         "to": columns.0[to], "row": args.binding.row, "scope_column": args.binding.scope_column,
@@ -82,7 +79,8 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
         "seals": seals(&ring, args)?,
     });
     let mut checkpoint = Checkpoint::open(args.table.walk.checkpoint.as_deref(), walk)?;
-    let (counts, mut ledger) = if checkpoint.is_resumed() {
+    let is_resumed = checkpoint.is_resumed();
+    let (counts, mut ledger) = if is_resumed {
         let counts: Counts = checkpoint.counts()?;
         (counts, Ledger::resumed(&args.errors, &checkpoint.state["ledger"], counts.failed)?)
     } else {
@@ -93,8 +91,18 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     ledger.open()?;
     let pace =
         Pace { interrupt, batch_rows: args.table.walk.batch_rows, rows_per_second: args.table.walk.rows_per_second };
-    let makers = HashMap::new();
-    let mut job = Job { ring: &ring, args, table, bindings, ledger, counts, to, context_columns, makers };
+    let values = Values::new(&ring, args, field, bindings, context_columns);
+    let mut job = Job { ring: &ring, args, table, values, ledger, counts, to };
+    if let Some(index) = index.filter(|index| !args.verify && index.column.as_deref() != Some(&columns.0[to])) {
+        let checked = job.refuse_foreign(index, &columns.0[to], &pace, checkpoint.after.clone());
+        if checked.is_err() {
+            job.ledger.remove_empty()?;
+            if !is_resumed {
+                checkpoint.remove()?;
+            }
+        }
+        checked?;
+    }
     let done = job.walk(&pace, &mut checkpoint);
     job.record(done.is_ok())?;
     if done.is_ok() || !checkpoint.is_kept() {
@@ -185,24 +193,20 @@ impl Job<'_> {
     }
 
     fn batch(&mut self, page: Vec<Row>) -> Result<(), Failure> {
-        let Self { ring, args, table, bindings, ledger, counts, to, context_columns, makers } = self;
-        let policy = ring.policy().field(&args.field).cloned();
-        let policy = policy.ok_or_else(|| Failure::new(Exit::Internal, "a field is gone"))?;
+        let Self { args, table, values, ledger, counts, to, .. } = self;
         let (place, kind, to) = (table.place().to_owned(), table.kind(*to), *to);
         // The whole row: a token is true of the value that was read.
         let settled = settle(table, page, &[to], Guard::Row, !args.verify, |row, _| {
             let mut next = || -> Result<Option<Cell>, Trouble> {
-                let Some(stored) = Stored::of(&row.cells[bindings.column(0)], &policy)? else {
+                let made = values.open(row, |maker, value| {
+                    let cell = maker.cell(kind, row, &row.cells[to], value)?;
+                    counts.unindexed += u64::from(cell == Cell::Null && maker.skips(&value));
+                    Ok(cell)
+                })?;
+                let Some(cell) = made else {
                     counts.empty += 1;
                     return Ok((row.cells[to] != Cell::Null).then_some(Cell::Null));
                 };
-                let bound = bindings.bind(row)?;
-                let binding = bindings.row_of(&bound, 0)?;
-                let opened =
-                    pollster::block_on(bound.ciphers[0].open(&stored.sealed, binding.as_ref().map(|row| &row[..])))?;
-                let maker = maker_of(ring, args, context_columns, row, makers)?;
-                let cell = maker.cell(kind, row, &row.cells[to], opened.value())?;
-                counts.unindexed += u64::from(cell == Cell::Null && maker.skips(&opened.value()));
                 if cell == row.cells[to] {
                     counts.right += 1;
                     return Ok(None);
@@ -214,7 +218,7 @@ impl Job<'_> {
                 Err(Trouble::Run(error)) => Err(error.into()),
                 Err(Trouble::Value(error)) => {
                     counts.failed += 1;
-                    ledger.record(&place, &row.key, bindings.name(0), error)?;
+                    ledger.record(&place, &row.key, &args.field, error)?;
                     Ok(None)
                 }
             }
@@ -264,35 +268,4 @@ impl Job<'_> {
         // The work is done: a closed standard error is no reason to fail.
         let _ = writeln!(anstream::stderr(), "{line}");
     }
-}
-
-/// What makes the tokens of a row, in its context.
-fn maker_of<'m>(
-    ring: &Keyring,
-    args: &IndexBackfill,
-    columns: &[(String, usize)],
-    row: &Row,
-    held: &'m mut HashMap<Vec<String>, Maker>,
-) -> Result<&'m Maker, Trouble> {
-    let value = |(key, column): &(String, usize)| match &row.cells[*column] {
-        Cell::Text(text) => Ok((key.clone(), text.to_string())),
-        _ => Err(Error::new(
-            ErrorKind::InvalidInput,
-            "the column that names a context value of the row is null or not text",
-        )),
-    };
-    let more: Vec<(String, String)> = columns.iter().map(value).collect::<Result<_, _>>()?;
-    let names: Vec<String> = more.iter().map(|(_, value)| value.clone()).collect();
-    if held.len() == MAX_HELD && !held.contains_key(&names) {
-        held.clear();
-    }
-    let maker = match held.entry(names) {
-        std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-        std::collections::hash_map::Entry::Vacant(entry) => {
-            let field = ring.field(&args.field).map_err(Trouble::Run)?.context(context(args, &more)?);
-            entry.insert(Maker::new(args, field).map_err(Trouble::Run)?)
-        }
-    };
-    maker.ready()?;
-    Ok(maker)
 }

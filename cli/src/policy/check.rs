@@ -287,7 +287,20 @@ fn notes(policy: &Policy, schema: &Schema) -> Vec<String> {
         )
     });
     let on_its_word = schema.classified.iter().filter_map(|column| on_its_word(column, policy));
-    on_its_word.chain(free).chain(unchecked).collect()
+    let of_tokens = schema.classified.iter().filter_map(|column| of_tokens(column, policy));
+    on_its_word.chain(of_tokens).chain(free).chain(unchecked).collect()
+}
+
+/// A column or member of an index: the policy says that tokens stand there, and only a look at the data whether they do.
+fn of_tokens(column: &Classified, policy: &Policy) -> Option<String> {
+    let field = policy.fields().find(|field| is_of_index(field, &column.at))?;
+    let is_held = policy.fields().any(|field| holds(field, &column.at));
+    (!is_held).then(|| {
+        format!(
+            "{}: that tokens of field {} stand there, and no values, is the policy's word: keyfold scan looks whether they have the form of tokens",
+            column.place, field.name
+        )
+    })
 }
 
 /// A column of which the schema alone says that a field holds it: no policy names columns of SQL tables, so that only a look at the data can tell.

@@ -1,8 +1,12 @@
-//! Whether a value is sealed as its field says.
+//! Whether a value is sealed as its field says, and whether what stands in the column or member of an index can be tokens.
 
 use crate::census::Seen;
 use keyfold::wire::{BODY_TEXT_PREFIX, Suite, body_from_text, from_text, looks_sealed_text};
-use keyfold::{FieldMode, FieldPolicy, Value};
+use keyfold::{FieldMode, FieldPolicy, IndexPolicy, Policy, Token, Value};
+use keyfold_documents::EXACT_BITS;
+use serde_json::Value as Json;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher};
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,9 +85,214 @@ pub(super) fn bytes(field: &FieldPolicy, bytes: &[u8]) -> Verdict {
     }
 }
 
+/// Whether bytes of any column are sealed as a whole.
+pub(super) fn is_sealed_bytes(bytes: &[u8]) -> bool {
+    matches!(Seen::bytes(bytes), Seen::Sealed(..) | Seen::Part)
+}
+
 /// Whether a text of any column is sealed as a whole.
 pub(super) fn is_sealed(text: &str) -> bool {
     let mut sealed = Vec::new();
     let is_value = looks_sealed_text(text.as_bytes()) && from_text(text.as_bytes(), &mut sealed).is_ok();
     is_value || body_from_text(text.as_bytes(), &mut sealed).is_ok()
+}
+
+/// What is wrong with a value that is no token of its index.
+pub(super) const NOT_OF_INDEX: &str = "not a token of the index";
+/// What is wrong with tokens that chance cannot have made.
+pub(super) const TOO_SMALL: &str = "too small for tokens: perhaps clear numbers";
+
+/// An index that has a column, or a member at the top of documents.
+pub(super) struct Indexed<'p> {
+    /// What messages call it.
+    pub(super) name: String,
+    pub(super) field: &'p str,
+    pub(super) column: &'p str,
+    pub(super) policy: &'p IndexPolicy,
+    /// Whether documents have a place for it.
+    pub(super) has_paths: bool,
+}
+
+impl<'p> Indexed<'p> {
+    pub(super) fn all(policy: &'p Policy) -> impl Iterator<Item = Self> {
+        let of_field = |field: &'p FieldPolicy| {
+            field.indexes.iter().filter_map(move |index| {
+                Some(Self {
+                    name: format!("{} index {}", field.name, index.name),
+                    field: &field.name,
+                    column: index.column.as_deref()?,
+                    policy: index,
+                    has_paths: !field.paths.is_empty(),
+                })
+            })
+        };
+        policy.fields().flat_map(move |field| of_field(field))
+    }
+}
+
+/// The tokens in a cell, spelled as `protect` writes them, of which there may be none; `None`: it holds something else.
+pub(super) fn cell(index: &IndexPolicy, text: &str) -> Option<Vec<Token>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    if index.tokens_per_value() == 1 {
+        return Some(vec![token(index, text)?]);
+    }
+    let list = text.strip_prefix('{')?.strip_suffix('}')?;
+    let tokens: Option<Vec<Token>> = list.split(',').map(|text| token(index, text)).collect();
+    tokens.filter(|tokens| tokens.len() <= index.tokens_per_value())
+}
+
+/// As [`cell`], of a cell that is bytes: those of a text, or of the one token of 256 bits.
+pub(super) fn binary(index: &IndexPolicy, bytes: &[u8]) -> Option<Vec<Token>> {
+    match bytes.try_into() {
+        Ok(bytes) if index.bits == IndexPolicy::FULL => Some(vec![Token::Bytes(bytes)]),
+        _ => cell(index, std::str::from_utf8(bytes).ok()?),
+    }
+}
+
+/// As [`cell`], of a member of a document: a list of tokens where the document has several values, too.
+pub(super) fn member(index: &IndexPolicy, raw: &str) -> Option<Vec<Token>> {
+    let one = |value: &Json| match value {
+        Json::Number(number) if index.bits <= EXACT_BITS => token(index, &number.to_string()),
+        Json::String(text) if index.bits > EXACT_BITS => token(index, text),
+        _ => None,
+    };
+    match serde_json::from_str(raw).ok()? {
+        Json::Null => Some(Vec::new()),
+        Json::Array(values) => values.iter().map(one).collect(),
+        value if index.tokens_per_value() == 1 => Some(vec![one(&value)?]),
+        _ => None,
+    }
+}
+
+/// Reads a token in the one spelling that it has.
+fn token(index: &IndexPolicy, text: &str) -> Option<Token> {
+    if index.bits == IndexPolicy::FULL {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?;
+        return bytes.try_into().ok().map(Token::Bytes);
+    }
+    let number: i64 = text.parse().ok()?;
+    let fits = number >= 0 && number >> index.bits == 0;
+    (fits && number.to_string() == text).then_some(Token::Integer(number))
+}
+
+/// Most tokens of a sample.
+const MAX_SAMPLE: usize = 1024;
+/// Fewest small tokens that say anything.
+const MIN_SMALL: usize = 20;
+/// Of the tokens of an index one in 2 to this power is small.
+const SMALL_BITS: u16 = 8;
+
+/// How the integers of an index spread: tokens are random numbers, all equally likely, and clear numbers are not.
+#[derive(Default)]
+pub(super) struct Spread {
+    /// The different numbers whose hashes are the least: which these are has nothing to do with the order of rows, or how often a value is there.
+    sample: BTreeSet<(u64, i64)>,
+    /// Numbers that are small, each as often as it was there.
+    small: u64,
+}
+
+impl Spread {
+    pub(super) fn add(&mut self, index: &IndexPolicy, number: i64) {
+        self.small += u64::from(is_small(index, number));
+        let mut hash = DefaultHasher::new();
+        hash.write_i64(number);
+        self.sample.insert((hash.finish(), number));
+        if self.sample.len() > MAX_SAMPLE {
+            self.sample.pop_last();
+        }
+    }
+
+    /// How many numbers are small, if an eighth of the different ones is, and 20 at least. Of tokens each is with a probability of 1/256, so that chance
+    /// makes this of them with less than (e · 8 / 256)^20 < 2^-71.
+    pub(super) fn too_small(&self, index: &IndexPolicy) -> Option<u64> {
+        let small = self.sample.iter().filter(|(_, number)| is_small(index, *number)).count();
+        (small >= MIN_SMALL && small * 8 >= self.sample.len()).then_some(self.small)
+    }
+}
+
+fn is_small(index: &IndexPolicy, number: i64) -> bool {
+    number >> index.bits.saturating_sub(SMALL_BITS) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyfold::IndexKind;
+
+    #[test]
+    fn tokens_have_one_spelling() {
+        let index = |bits| IndexPolicy { bits, ..IndexPolicy::new("i", IndexKind::Digits, 8) };
+        let is_token = |bits, text| cell(&index(bits), text).map(|tokens| tokens.len());
+        let hex = "0f".repeat(32);
+        for (bits, text, expected) in [
+            (8, "", Some(0)),
+            (8, "0", Some(1)),
+            (8, "255", Some(1)),
+            (8, "256", None),
+            (8, "-1", None),
+            (8, "+1", None),
+            (8, "07", None),
+            (8, " 7", None),
+            (8, "7.0", None),
+            (8, "{7}", None),
+            (63, "9223372036854775807", Some(1)),
+            (63, "9223372036854775808", None),
+            (63, "123-45-6789", None),
+            (256, &hex, Some(1)),
+            (256, &hex.to_uppercase(), None),
+            (256, &hex[2..], None),
+            (256, "7", None),
+        ] {
+            assert_eq!(is_token(bits, text), expected, "{text:?} of {bits} bits");
+        }
+        assert!(cell(&index(256), &"x".repeat(32)).is_none(), "a text of 32 bytes");
+        assert_eq!(binary(&index(256), &[7; 32]).map(|tokens| tokens.len()), Some(1));
+        assert!(binary(&index(256), &[7; 31]).is_none() && binary(&index(63), &[7; 32]).is_none());
+        let prefixes = IndexPolicy::new("i", IndexKind::Prefix(vec![3, 5]), 8);
+        for (text, expected) in
+            [("{7,9}", Some(2)), ("{7}", Some(1)), ("{}", None), ("7", None), ("{1,2,3}", None), ("{7, 9}", None)]
+        {
+            assert_eq!(cell(&prefixes, text).map(|tokens| tokens.len()), expected, "{text:?}");
+        }
+        let of_member = |bits, raw| member(&index(bits), raw).map(|tokens| tokens.len());
+        for (bits, raw, expected) in [
+            (53, "null", Some(0)),
+            (53, "7", Some(1)),
+            (53, "[7,9,11]", Some(3)),
+            (53, "\"7\"", None),
+            (53, "7.5", None),
+            (53, "7e0", None),
+            (54, "7", None),
+            (54, "\"7\"", Some(1)),
+            (54, "[\"7\",9]", None),
+            (54, "{\"a\":\"7\"}", None),
+            (54, "true", None),
+        ] {
+            assert_eq!(of_member(bits, raw), expected, "{raw} of {bits} bits");
+        }
+        assert!(member(&prefixes, "7").is_none() && member(&prefixes, "[7]").is_some());
+    }
+
+    #[test]
+    fn numbers_that_chance_makes_pass_and_others_do_not() {
+        let index = IndexPolicy::unique("i", IndexKind::Digits, 63);
+        // In ascending order, as a table that is sorted by its tokens, and each often.
+        let spread = |numbers: &mut dyn Iterator<Item = i64>| {
+            let mut spread = Spread::default();
+            numbers.for_each(|number| spread.add(&index, number));
+            spread.too_small(&index)
+        };
+        assert_eq!(spread(&mut (0..100_000).map(|n| n * (i64::MAX / 100_000))), None);
+        assert_eq!(spread(&mut (0..100_000).map(|n| n % 19)), None, "too few to tell");
+        assert_eq!(spread(&mut (0..20).map(|n| 123_456_789 + n)), Some(20));
+        let mixed = |of: i64| move |n: i64| if n % of == 0 { n } else { n * (i64::MAX / 100_000) };
+        assert!(spread(&mut (1..100_000).map(mixed(4))).is_some());
+        assert_eq!(spread(&mut (1..100_000).map(mixed(40))), None);
+        let narrow = IndexPolicy::new("i", IndexKind::Digits, 8);
+        let mut all = Spread::default();
+        (0..256).for_each(|number| all.add(&narrow, number));
+        assert_eq!(all.too_small(&narrow), None);
+    }
 }

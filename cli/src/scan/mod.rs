@@ -1,7 +1,10 @@
 //! `keyfold scan`: data in clear where the policy says sealed. Needs no key, and says places, never values.
 
+mod csv;
 mod files;
 mod hints;
+mod hl7;
+mod json;
 mod judge;
 mod table;
 
@@ -11,8 +14,8 @@ use crate::failure::{Exit, Failure, Printable};
 use crate::files::interrupt::Interrupt;
 use crate::print_failed;
 use hints::Hints;
-use judge::Verdict;
-use keyfold::FieldPolicy;
+use judge::{Indexed, Spread, Verdict};
+use keyfold::{FieldPolicy, IndexPolicy, Token};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -24,13 +27,17 @@ pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let hints = args.patterns.then(Hints::new).transpose()?;
-    let mut found = Found::new(args.places, args.pass_unmatched);
+    let mut found = Found::new(args);
     match &args.columns.sql {
-        Some(sql) => table::scan(args, sql, &policy, hints.as_ref(), &interrupt, &mut found)?,
+        Some(sql) => {
+            table::scan(args, sql, &policy, hints.as_ref(), &interrupt, &mut found)?;
+            found.end();
+        }
         None => {
             for file in &args.files {
                 found.begin(&name_of(file));
                 files::scan(args, file, &policy, hints.as_ref(), &interrupt, &mut found)?;
+                found.end();
             }
         }
     }
@@ -43,8 +50,12 @@ pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure
     Ok(if bad { ExitCode::from(Exit::Data as u8) } else { ExitCode::SUCCESS })
 }
 
-/// Most places of messages that are told one by one: who makes up messages cannot make the list of them longer.
+/// Most places of messages, and of a source with --clear, that are told one by one: who makes up data cannot make the list of them longer.
 const MAX_ELSEWHERE: usize = 500;
+/// Longest place that is told: names in documents are as long as who makes them up likes.
+const MAX_PLACE_LEN: usize = 300;
+/// All others.
+const OTHER_PLACES: &str = "other places";
 
 fn values_are(n: u64) -> String {
     if n == 1 { "1 value is".to_owned() } else { format!("{n} values are") }
@@ -63,7 +74,7 @@ struct Found {
     /// The first of both: source, place, and what.
     places: Vec<(String, String, String)>,
     max_places: usize,
-    /// Fields whose values keep their format.
+    /// Fields whose values keep their format or have that of tokens, and indexes of integers.
     untold: BTreeSet<String>,
     /// Documents and messages in which no field selects anything.
     unmatched: u64,
@@ -72,26 +83,49 @@ struct Found {
     elsewhere: BTreeMap<(String, &'static str), u64>,
     /// Fields and segments of HL7 messages that stay in clear, where the policy has no list of them.
     clear_columns: BTreeSet<String>,
+    /// With --clear: by source, places that the policy names for nothing, and how many values stand there in clear.
+    clear: Option<Vec<(String, BTreeMap<String, u64>)>>,
+    /// By name, what stands in the columns of indexes of the source that is looked at.
+    spreads: BTreeMap<String, Seen>,
     /// Fields of which a source has nothing, and may have nothing.
     absent: Vec<(String, String)>,
     /// Fields of which a source should have something, and what is wrong: perhaps a column has another name.
     missing: Vec<(String, String, String)>,
 }
 
+/// Integers of an index.
+struct Seen {
+    index: IndexPolicy,
+    column: String,
+    spread: Spread,
+}
+
+/// Adds the hints of a value that no field has.
+fn add_hints(text: &str, hints: Option<&Hints>, found: &mut Found, place: impl Fn() -> String) {
+    if judge::is_sealed(text) {
+        return;
+    }
+    for what in hints.into_iter().flat_map(|hints| hints.of(text)) {
+        found.hint(what, &place);
+    }
+}
+
 impl Found {
-    fn new(max_places: usize, pass_unmatched: bool) -> Self {
+    fn new(args: &Scan) -> Self {
         Self {
             source: String::new(),
             sealed: 0,
             findings: BTreeMap::new(),
             hints: BTreeMap::new(),
             places: Vec::new(),
-            max_places,
+            max_places: args.places,
             untold: BTreeSet::new(),
             unmatched: 0,
-            pass_unmatched,
+            pass_unmatched: args.pass_unmatched,
             elsewhere: BTreeMap::new(),
             clear_columns: BTreeSet::new(),
+            clear: args.clear.then(Vec::new),
+            spreads: BTreeMap::new(),
             absent: Vec::new(),
             missing: Vec::new(),
         }
@@ -99,6 +133,19 @@ impl Found {
 
     fn begin(&mut self, source: &str) {
         source.clone_into(&mut self.source);
+        if let Some(clear) = &mut self.clear {
+            clear.push((source.to_owned(), BTreeMap::new()));
+        }
+    }
+
+    /// What can be said of a source once all of it has been seen.
+    fn end(&mut self) {
+        for (name, Seen { index, column, spread }) in std::mem::take(&mut self.spreads) {
+            if let Some(small) = spread.too_small(&index) {
+                *self.findings.entry((name.clone(), judge::TOO_SMALL)).or_default() += small;
+                self.add_place(|| format!("column or member {column:?}"), || format!("{name}: {}", judge::TOO_SMALL));
+            }
+        }
     }
 
     fn add(&mut self, field: &str, what: &'static str, place: impl FnOnce() -> String) {
@@ -110,7 +157,7 @@ impl Found {
     fn elsewhere(&mut self, path: &str, what: &'static str, place: impl FnOnce() -> String) {
         let key = (path.to_owned(), what);
         let is_shown = self.elsewhere.len() < MAX_ELSEWHERE || self.elsewhere.contains_key(&key);
-        let key = if is_shown { key } else { ("other places".to_owned(), what) };
+        let key = if is_shown { key } else { (OTHER_PLACES.to_owned(), what) };
         *self.elsewhere.entry(key).or_default() += 1;
         self.add_place(place, || what.to_owned());
     }
@@ -122,6 +169,36 @@ impl Found {
             Verdict::Untold => drop(self.untold.insert(field.to_owned())),
             Verdict::Wrong(what) => self.add(field, what, place),
         }
+    }
+
+    /// What stands in the column or member of an index: its tokens, or something else.
+    fn tokens(&mut self, of: &Indexed<'_>, tokens: Option<Vec<Token>>, place: impl FnOnce() -> String) {
+        let Some(tokens) = tokens else { return self.add(&of.name, judge::NOT_OF_INDEX, place) };
+        for token in tokens {
+            let Token::Integer(number) = token else { continue };
+            if !self.spreads.contains_key(&of.name) {
+                self.untold.insert(of.name.clone());
+                let seen = Seen { index: of.policy.clone(), column: of.column.to_owned(), spread: Spread::default() };
+                self.spreads.insert(of.name.clone(), seen);
+            }
+            if let Some(seen) = self.spreads.get_mut(&of.name) {
+                seen.spread.add(of.policy, number);
+            }
+        }
+    }
+
+    /// A value that no field of the policy selects.
+    fn in_clear(&mut self, place: &str, text: &str) {
+        let Some((_, places)) = self.clear.as_mut().and_then(|clear| clear.last_mut()) else { return };
+        if text.is_empty() || judge::is_sealed(text) {
+            return;
+        }
+        if let Some(n) = places.get_mut(place) {
+            *n += 1;
+            return;
+        }
+        let is_shown = places.len() < MAX_ELSEWHERE && place.len() <= MAX_PLACE_LEN;
+        *places.entry(if is_shown { place } else { OTHER_PLACES }.to_owned()).or_default() += 1;
     }
 
     fn hint(&mut self, what: &'static str, place: impl FnOnce() -> String) {
@@ -168,11 +245,14 @@ impl Found {
         let missing = missing.map(|(source, field, what)| json!({ "source": source, "field": field, "what": what }));
         let elsewhere = self.elsewhere.iter();
         let elsewhere = elsewhere.map(|((place, what), n)| json!({ "place": place, "what": what, "values": n }));
+        let clear = self.clear.iter().flatten().flat_map(|(source, places)| {
+            places.iter().map(move |(place, n)| json!({ "source": source, "place": place, "values": n }))
+        });
         json!({
             "ok": self.is_ok(), "sealed": self.sealed, "findings": findings.collect::<Vec<_>>(), "hints": self.hints,
             "places": places.collect::<Vec<_>>(), "unmatched": self.unmatched, "absent": absent.collect::<Vec<_>>(),
             "missing": missing.collect::<Vec<_>>(),
-            "untold": self.untold, "elsewhere": elsewhere.collect::<Vec<_>>(), "clear_columns": self.clear_columns,
+            "untold": self.untold, "clear": clear.collect::<Vec<_>>(), "elsewhere": elsewhere.collect::<Vec<_>>(), "clear_columns": self.clear_columns,
         })
     }
 
@@ -189,6 +269,11 @@ impl Found {
         for (what, n) in &self.hints {
             writeln!(out, "hint: {n} other values look like {what}")?;
         }
+        for (source, places) in self.clear.iter().flatten() {
+            for (place, n) in places {
+                writeln!(out, "{}: in clear: {}: {n}", Printable(source), Printable(place))?;
+            }
+        }
         for (source, field, what) in &self.missing {
             writeln!(out, "{}: field {}: {}", Printable(source), Printable(field), Printable(what))?;
         }
@@ -201,7 +286,7 @@ impl Found {
         for field in &self.untold {
             writeln!(
                 out,
-                "note: values of field {} keep their format, or have that of tokens: nobody can tell them from such values in clear",
+                "note: field {}: values keep their format, or have that of tokens: one by one nobody can tell them from such values in clear",
                 Printable(field)
             )?;
         }

@@ -1,15 +1,14 @@
 //! Looking through a table of a database.
 
-use super::Found;
 use super::hints::Hints;
-use super::judge::{self, Verdict};
+use super::judge::{self, Indexed, Verdict};
+use super::{Found, add_hints};
 use crate::args::Scan;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::tables::{self, Pace, Rows};
-use keyfold::{FieldPolicy, Policy};
+use keyfold::{FieldPolicy, Policy, Token};
 use keyfold_tables::{Access, Cell, Extent};
-use std::path::Path;
 use std::sync::Arc;
 
 /// A place is the number of the row along the key, which may identify a patient, and the column.
@@ -21,19 +20,26 @@ pub(super) fn scan(
     interrupt: &Interrupt,
     found: &mut Found,
 ) -> Result<(), Failure> {
-    let mut fields: Vec<Option<&Arc<FieldPolicy>>> = Vec::new();
+    let mut fields: Vec<&Arc<FieldPolicy>> = Vec::new();
     let mut columns: Vec<String> = Vec::new();
     for (name, column) in &args.columns.field {
         let missing = || Failure::new(Exit::Policy, format!("the policy has no field {name:?}"));
-        fields.push(Some(policy.field(name).ok_or_else(missing)?));
+        fields.push(policy.field(name).ok_or_else(missing)?);
         columns.push(column.clone());
     }
-    if hints.is_some() {
-        let others = other_columns(args, sql, &columns)?;
-        fields.extend(others.iter().map(|_| None));
-        columns.extend(others);
-    }
     let mut table = tables::open(sql, &args.columns.walk, &columns, Access::Read)?;
+    let named = columns.len();
+    let indexes: Vec<Indexed<'_>> = Indexed::all(policy).collect();
+    let looks_at_all = hints.is_some() || args.clear;
+    let is_looked_at = |column: &&String| looks_at_all || indexes.iter().any(|index| index.column == **column);
+    let others = table.column_names().iter().filter(|column| !columns.contains(column)).filter(is_looked_at);
+    let others: Vec<String> = others.cloned().collect();
+    if !others.is_empty() {
+        columns.extend(others);
+        table = tables::open(sql, &args.columns.walk, &columns, Access::Read)?;
+    }
+    let indexes_of: Vec<Vec<&Indexed<'_>>> =
+        columns[named..].iter().map(|column| of_column(&indexes, column, &args.columns.field)).collect();
     found.begin(table.place());
     let pace = Pace {
         interrupt: interrupt.clone(),
@@ -46,11 +52,24 @@ pub(super) fn scan(
     while let Some(page) = rows.next(&mut table)? {
         for row in &page {
             number += 1;
-            for ((cell, field), column) in row.cells.iter().zip(&fields).zip(&columns) {
-                let place = || format!("row {number}, column {column:?}");
-                match field {
-                    Some(field) => found.judged(judge(field, cell), &field.name, place),
-                    None => hint(cell, hints, found, place),
+            let (sealed, others) = row.cells.split_at(named);
+            let place = |column: &str| format!("row {number}, column {column:?}");
+            for ((cell, field), column) in sealed.iter().zip(&fields).zip(&columns) {
+                found.judged(judge(field, cell), &field.name, || place(column));
+            }
+            for ((cell, indexes), column) in others.iter().zip(&indexes_of).zip(&columns[named..]) {
+                for index in indexes {
+                    found.tokens(index, tokens(index, cell), || place(column));
+                }
+                match cell {
+                    Cell::Text(text) if indexes.is_empty() => {
+                        found.in_clear(column, text);
+                        add_hints(text, hints, found, || place(column));
+                    }
+                    Cell::Bytes(bytes) if indexes.is_empty() && !judge::is_sealed_bytes(bytes) => {
+                        found.in_clear(column, &String::from_utf8_lossy(bytes));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -66,24 +85,18 @@ fn judge(field: &FieldPolicy, cell: &Cell) -> Verdict {
     }
 }
 
-fn hint(cell: &Cell, hints: Option<&Hints>, found: &mut Found, place: impl Fn() -> String) {
-    if let (Cell::Text(text), Some(hints)) = (cell, hints)
-        && !judge::is_sealed(text)
-    {
-        hints.of(text).for_each(|what| found.hint(what, &place));
+fn tokens(index: &Indexed<'_>, cell: &Cell) -> Option<Vec<Token>> {
+    match cell {
+        Cell::Null => Some(Vec::new()),
+        Cell::Text(text) => judge::cell(index.policy, text),
+        Cell::Bytes(bytes) => judge::binary(index.policy, bytes),
     }
 }
 
-/// Columns of the table that no field is named for. A table of another schema than that of the URI has none here.
-fn other_columns(args: &Scan, sql: &str, known: &[String]) -> Result<Vec<String>, Failure> {
-    let Some(table) = &args.columns.walk.table else { return Ok(Vec::new()) };
-    if table.schema.is_some() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "--patterns: name the schema in the URI (?schema=…), and the table alone",
-        ));
-    }
-    let mut tables = keyfold_tables::columns(sql, Path::new("."))?;
-    let all = tables.remove(&table.table).unwrap_or_default();
-    Ok(all.into_iter().filter(|column| !known.contains(column)).collect())
+/// The indexes whose tokens stand in a column: those of fields that are looked at, or else of any field that the policy has.
+fn of_column<'i, 'p>(indexes: &'i [Indexed<'p>], column: &str, fields: &[(String, String)]) -> Vec<&'i Indexed<'p>> {
+    let all: Vec<_> = indexes.iter().filter(|index| index.column == column).collect();
+    let is_near = |index: &&&Indexed<'_>| fields.iter().any(|(field, _)| field == index.field);
+    let near: Vec<_> = all.iter().filter(is_near).copied().collect();
+    if near.is_empty() { all } else { near }
 }

@@ -92,7 +92,10 @@ pub(super) fn run(
             added = plan.indexes().map(|(_, index)| index.column().to_owned()).collect();
         }
         Direction::Reveal => plan.dropped = present.clone(),
-        Direction::Rebind | Direction::Reencrypt => {}
+        Direction::Reencrypt => {
+            counts.left_tokens = index_columns.iter().filter(|name| position(name).is_some()).cloned().collect()
+        }
+        Direction::Rebind => {}
     }
     counts.unauthenticated = unauthenticated(&plan.fields);
     if job.direction != Direction::Reveal {

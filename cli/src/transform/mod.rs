@@ -66,6 +66,8 @@ struct Counts {
     clear_columns: Vec<String>,
     /// Fields whose values keep their format, so that nothing shows whether they were changed.
     unauthenticated: Vec<String>,
+    /// Of re-encrypting: indexes whose tokens the file has, which stay as they are; before the end, their columns or members.
+    left_tokens: Vec<String>,
     /// Fields whose indexes show nobody knows how much of a row.
     unchecked_indexes: Vec<String>,
 }
@@ -203,11 +205,23 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         counts.unchecked_indexes = unchecked.map(|field| field.name.clone()).collect();
     }
     if direction == Direction::Reencrypt {
+        counts.left_tokens = indexes_in(&ring, &counts.left_tokens);
         let event = AuditEvent::new(AuditAction::Reencrypt);
         ring.audit(event.detail("rows", counts.records).detail("resealed", counts.outdated))?;
     }
     report(args, direction, counts);
     Ok(interrupt)
+}
+
+/// The indexes that have these columns or members.
+fn indexes_in(ring: &Keyring, columns: &[String]) -> Vec<String> {
+    let policy = ring.policy();
+    let of_field = |field: &FieldPolicy| -> Vec<String> {
+        let left =
+            field.indexes.iter().filter(|index| index.column.as_ref().is_some_and(|name| columns.contains(name)));
+        left.map(|index| format!("{} index {}", field.name, index.name)).collect()
+    };
+    policy.fields().flat_map(|field| of_field(field)).collect()
 }
 
 /// The names of the fields whose values nothing authenticates.
@@ -252,6 +266,7 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             "compromised": counts.compromised, "rebound": counts.rebound, "unmatched": counts.unmatched,
             "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
             "unauthenticated": counts.unauthenticated, "unindexed": counts.unindexed, "unchecked_indexes": counts.unchecked_indexes,
+            "left_tokens": counts.left_tokens,
         })
         .to_string()
     } else {
@@ -287,6 +302,12 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             let names = counts.unchecked_indexes.join(", ");
             line.push_str(&format!(
                 "; WARNING: without `rows` in the policy nobody checks what their indexes show together: {names}"
+            ));
+        }
+        if !counts.left_tokens.is_empty() {
+            line.push_str(&format!(
+                "; tokens of indexes stay as they were, also those under an old look-up key: {} (reveal and protect the file to have them anew)",
+                counts.left_tokens.join(", ")
             ));
         }
         if counts.unindexed > 0 {

@@ -34,6 +34,9 @@ pub(super) fn run(
     let read = || source.next_batch().map_err(Failure::from);
     pump(job, read, |batch| transform(&cipher, &batch), interrupt, progress, counts, &mut output)?;
     cipher.refuse_unused()?;
+    if job.direction == Direction::Reencrypt {
+        counts.left_tokens = cipher.seen_members().map(str::to_owned).collect();
+    }
     Ok(output)
 }
 

@@ -11,9 +11,10 @@ use crate::span::removals;
 use crate::{Document, DocumentError, Inserted, Token as JsonToken, push_string};
 use keyfold::{Error, ErrorKind, Policy, Token};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bits of the integers that a reader of JSON keeps who takes numbers for `double` (RFC 7493 §2.2).
-const EXACT_BITS: u16 = 53;
+pub const EXACT_BITS: u16 = 53;
 
 /// The tokens of a document by member.
 pub(super) type Members = BTreeMap<String, Tokens>;
@@ -27,19 +28,25 @@ pub(super) struct Tokens {
     tokens: Vec<Token>,
 }
 
+/// The member of an index, and whether a protected document had it.
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) is_seen: AtomicBool,
+}
+
 /// The members of all indexes.
-pub(super) fn members(policy: &Policy, kinds: &[Kind]) -> Result<Vec<String>, DocumentError> {
-    let mut members: Vec<String> = Vec::new();
+pub(super) fn members(policy: &Policy, kinds: &[Kind]) -> Result<Vec<Member>, DocumentError> {
+    let mut members: Vec<Member> = Vec::new();
     for field in policy.fields().filter(|field| !field.paths.is_empty()) {
         for name in field.indexes.iter().filter_map(|index| index.column.as_ref()) {
             let wrong = |why| refused(why).with_detail(name).of_field(&field.name);
-            if members.contains(name) {
+            if members.iter().any(|known| known.name == *name) {
                 return Err(wrong("two indexes have the same member"));
             }
             if kinds.iter().any(|kind| kind.place().has_member(name)) {
                 return Err(wrong("the member of an index is the one in which the headers of documents stand"));
             }
-            members.push(name.clone());
+            members.push(Member { name: name.clone(), is_seen: AtomicBool::new(false) });
         }
     }
     Ok(members)
@@ -78,15 +85,20 @@ impl DocumentCipher<'_> {
 
     /// Refuses a document that has a member of an index already: on the way back it would be taken for ours.
     pub(super) fn refuse_members(&self, document: &Document<'_>) -> Result<(), DocumentError> {
-        match self.members.iter().find(|name| document.has_member(name)) {
+        match self.members.iter().find(|member| document.has_member(&member.name)) {
             None => Ok(()),
-            Some(name) => Err(refused("the document has the member of an index already").with_detail(name)),
+            Some(member) => Err(refused("the document has the member of an index already").with_detail(&member.name)),
         }
     }
 
     /// Takes the members of indexes out of what a protected document means.
     pub(super) fn take_members(&self, document: &mut Document<'_>) -> Vec<Inserted> {
-        self.members.iter().filter_map(|name| document.take_member(name).map(Inserted::Member)).collect()
+        let take = |member: &Member| {
+            let value = document.take_member(&member.name)?;
+            member.is_seen.store(true, Ordering::Relaxed);
+            Some(Inserted::Member(value))
+        };
+        self.members.iter().filter_map(take).collect()
     }
 
     /// What changes in a document beside its values.
@@ -102,7 +114,7 @@ impl DocumentCipher<'_> {
                 let no_object = "the document is no object, so it has no place for an index";
                 let brace = text.find(|c: char| !c.is_ascii_whitespace()).filter(|at| text[*at..].starts_with('{'));
                 let start = brace.ok_or_else(|| DocumentError::new(ErrorKind::InvalidInput, no_object))? + 1;
-                for name in &self.members {
+                for Member { name, .. } in &self.members {
                     let Some(tokens) = members.remove(name) else { continue };
                     let json = tokens.json()?;
                     let out = out.with_room(name.len() + json.len() + 4);

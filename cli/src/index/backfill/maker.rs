@@ -3,7 +3,7 @@
 use crate::args::IndexBackfill;
 use crate::failure::{Exit, Failure};
 use keyfold::wire::KeyId;
-use keyfold::{Error, Field, FieldMode, FieldPolicy, IndexPolicy, Indexer, Prover, Token, Value};
+use keyfold::{Error, ErrorKind, Field, FieldMode, FieldPolicy, IndexPolicy, Indexer, Prover, Token, Value};
 use keyfold_tables::{Cell, ColumnKind, Row, Table};
 use zeroize::Zeroizing;
 
@@ -79,6 +79,25 @@ impl Maker {
     /// Whether the index cannot take `value`, which has no token therefore.
     pub(super) fn skips(&self, value: &Value<'_>) -> bool {
         matches!(self, Self::Tokens(indexer) if indexer.index().skips(value))
+    }
+
+    /// Whether `present` holds what any key that is named makes of `value`. Of several tokens under a key that no longer seals one is looked for.
+    pub(super) fn knows(&self, kind: ColumnKind, present: &Cell, value: Value<'_>) -> Result<bool, Error> {
+        let Self::Tokens(indexer) = self else { return Ok(true) };
+        let (own, is_list) = (indexer.tokens(value)?, indexer.index().tokens_per_value() > 1);
+        if own.is_empty() || cell(kind, is_list, &own) == *present {
+            return Ok(!own.is_empty());
+        }
+        let wanted = match indexer.search_tokens(value) {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return Ok(false),
+            wanted => wanted?,
+        };
+        let text = match present {
+            Cell::Text(text) if is_list => text.strip_prefix('{').and_then(|text| text.strip_suffix('}')),
+            _ => return Ok(wanted.iter().any(|token| cell(kind, false, std::slice::from_ref(token)) == *present)),
+        };
+        let parts: Vec<&str> = text.unwrap_or_default().split(',').collect();
+        Ok(parts.len() == own.len() && wanted.iter().any(|token| parts.contains(&&*token.to_string())))
     }
 
     /// The cell beside `value`, where `present` is. A proof is renewed, and never made for a row that has none.
