@@ -5,9 +5,10 @@ mod table;
 pub use table::TokenTable;
 
 use keyfold::{Decryptor, Error, ErrorKind, Field, FieldMode, OpenedColumn, Prover, Result, RowError};
-use keyfold::{Searcher, TokenForm, Value};
+use keyfold::{Searcher, TokenAlphabet, TokenForm, Value};
 use std::borrow::Cow;
 use table::{Drawn, Space};
+use zeroize::Zeroizing;
 
 /// How often a token is drawn again that another value has already.
 const MAX_DRAWS: u32 = 8;
@@ -92,7 +93,8 @@ impl Tokenizer {
     }
 
     /// The first of `values` that is a token of the field already: whoever protects a file twice would put tokens in the place of tokens. The table is asked
-    /// for values of the form of a token alone.
+    /// for values of the form of a token alone, whatever spaces and tabs are around them, escapes of a JSON string spell them, and the case of hexadecimal
+    /// digits is.
     ///
     /// # Errors
     ///
@@ -102,10 +104,12 @@ impl Tokenizer {
     /// - [`Configuration`](ErrorKind::Configuration), [`Store`](ErrorKind::Store): as for [`tokens`](Self::tokens).
     /// - Those of [`Decryptor::decrypt_column`].
     pub fn known(&self, table: &TokenTable, values: &[Value<'_>]) -> Result<Option<usize>, RowError> {
-        let texts = values.iter().enumerate().filter_map(|(row, value)| Some((row, plain_text(value)?)));
-        let like: Vec<(usize, Cow<'_, str>)> = texts.filter(|(_, text)| self.form.fits(&Value::Text(text))).collect();
+        // Values, so erased.
+        let texts = values.iter().enumerate().filter_map(|(row, value)| Some((row, self.as_token(value)?)));
+        let like: Vec<(usize, Zeroizing<String>)> =
+            texts.filter(|(_, text)| self.form.fits(&Value::Text(text))).collect();
         let Some((first, _)) = like.first() else { return Ok(None) };
-        let tokens: Vec<&str> = like.iter().map(|(_, text)| &**text).collect();
+        let tokens: Vec<&str> = like.iter().map(|(_, text)| text.as_str()).collect();
         let found = table.find(&self.space, &tokens).map_err(at(*first))?.iter().position(Option::is_some);
         let Some(found) = found else { return Ok(None) };
         let row = like[found].0;
@@ -153,6 +157,20 @@ impl Tokenizer {
         Ok(opened)
     }
 
+    /// The text of a value, of a JSON string as well, as a token would be spelt.
+    fn as_token(&self, value: &Value<'_>) -> Option<Zeroizing<String>> {
+        let text = match value {
+            Value::Json(raw) => json_text(raw)?,
+            value => Zeroizing::new(value.to_text()?.into_owned()),
+        };
+        let mut token = Zeroizing::new(text.trim_matches([' ', '\t']).to_owned());
+        // The one alphabet in which the case of a letter says nothing.
+        if self.form.alphabet == TokenAlphabet::Hex {
+            token.make_ascii_lowercase();
+        }
+        Some(token)
+    }
+
     fn ready(&self) -> Result<(), RowError> {
         pollster::block_on(self.searcher.ready()).map_err(at(0))?;
         pollster::block_on(self.prover.ready()).map_err(at(0))?;
@@ -160,12 +178,23 @@ impl Tokenizer {
     }
 }
 
-/// The text of a value, of a JSON string as well.
-fn plain_text<'v>(value: &Value<'v>) -> Option<Cow<'v, str>> {
-    match value {
-        Value::Json(raw) => raw.strip_prefix('"')?.strip_suffix('"').map(Cow::Borrowed),
-        value => value.to_text(),
+/// What a JSON string says; `None` of anything else, and of one with an escape that none of a token's characters has, nor white space around it.
+fn json_text(raw: &str) -> Option<Zeroizing<String>> {
+    let mut rest = raw.strip_prefix('"')?.strip_suffix('"')?;
+    // It does not get longer, so nothing is left where it grew.
+    let mut text = Zeroizing::new(String::with_capacity(rest.len()));
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let digits = escape.strip_prefix('u').and_then(|behind| behind.get(..4));
+        let (character, len) = match digits {
+            Some(digits) => (char::from_u32(u32::from_str_radix(digits, 16).ok()?)?, 5),
+            None => (escape.starts_with('t').then_some('\t')?, 1),
+        };
+        text.push(character);
+        rest = &escape[len..];
     }
+    text.push_str(rest);
+    Some(text)
 }
 
 fn at(row: usize) -> impl FnOnce(Error) -> RowError {

@@ -6,7 +6,7 @@ use crate::erased::Erased;
 use crate::field::{Direction, FieldCipher, LOOKS_SEALED, Protected, Revealed, push_sealed};
 use crate::{DocumentError, Token, push_string, string_len};
 use keyfold::wire::text_len;
-use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, Spelling, Value, ValueType};
+use keyfold::{ColumnBytes, ErrorKind, FieldMode, FieldPolicy, Spelling, Value, ValueType};
 use std::borrow::Cow;
 use zeroize::Zeroizing;
 
@@ -160,7 +160,9 @@ fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, 
             if *canonical || policy.spelling == Spelling::Normalise {
                 return Ok((prefix, Value::Text(rest)));
             }
-            if matches!(policy.mode, keyfold::FieldMode::Deterministic { .. }) || policy.value_type.is_some() {
+            // Of which equal values have one form, or one token.
+            let is_one = matches!(policy.mode, FieldMode::Deterministic { .. } | FieldMode::Token { .. });
+            if is_one || policy.value_type.is_some() {
                 let why = "the string is spelled with unusual escapes, so it would not join or come back; spelling = \"normalise\" in the policy accepts it";
                 return Err(DocumentError::new(ErrorKind::InvalidInput, why));
             }
