@@ -134,15 +134,15 @@ impl From<DocumentError> for Failure {
     }
 }
 
-/// A row of a batch that failed, and why; the caller knows where the row is in the file.
+/// A row of a batch that failed, and why; the caller knows where the row is in the file. `None`: the batch did, whatever its rows are.
 pub(crate) struct RowFailure {
-    pub(crate) row: usize,
+    pub(crate) row: Option<usize>,
     pub(crate) failure: Failure,
 }
 
 impl RowFailure {
     pub(crate) fn new(row: usize, exit: Exit, message: &str) -> Self {
-        Self { row, failure: Failure::new(exit, message) }
+        Self { row: Some(row), failure: Failure::new(exit, message) }
     }
 }
 

@@ -62,7 +62,7 @@ impl Tokenizer {
         let mut tokens = vec![None; values.len()];
         for (row, value) in values.iter().enumerate() {
             match value {
-                Value::Null => return Err(at(row)(Error::new(ErrorKind::InvalidInput, "a null has no token"))),
+                Value::Null => return Err(RowError::at(row)(Error::new(ErrorKind::InvalidInput, "a null has no token"))),
                 Value::Text("") => tokens[row] = Some(String::new()),
                 _ => {}
             }
@@ -72,17 +72,17 @@ impl Tokenizer {
             if missing.is_empty() {
                 break;
             }
-            let drawn = missing.iter().map(|&row| self.draw(values[row]).map_err(at(row)));
+            let drawn = missing.iter().map(|&row| self.draw(values[row]).map_err(RowError::at(row)));
             let drawn: Vec<Drawn> = drawn.collect::<Result<_, _>>()?;
-            let found = table.find_or_add(&self.space, drawn).map_err(at(missing[0]))?;
+            let found = table.find_or_add(&self.space, drawn)?;
             for (row, found) in missing.into_iter().zip(found) {
                 let Some((token, proof)) = found else { continue };
-                self.prover.check(&token, values[row], &proof).map_err(at(row))?;
+                self.prover.check(&token, values[row], &proof).map_err(RowError::at(row))?;
                 tokens[row] = Some(token);
             }
         }
         let taken = || Error::new(ErrorKind::LimitExceeded, "every token that was drawn is taken: make tokens longer");
-        tokens.into_iter().enumerate().map(|(row, token)| token.ok_or_else(|| at(row)(taken()))).collect()
+        tokens.into_iter().enumerate().map(|(row, token)| token.ok_or_else(|| RowError::at(row)(taken()))).collect()
     }
 
     /// A row for the case that the value has none.
@@ -108,13 +108,15 @@ impl Tokenizer {
         let texts = values.iter().enumerate().filter_map(|(row, value)| Some((row, self.as_token(value)?)));
         let like: Vec<(usize, Zeroizing<String>)> =
             texts.filter(|(_, text)| self.form.fits(&Value::Text(text))).collect();
-        let Some((first, _)) = like.first() else { return Ok(None) };
+        if like.is_empty() {
+            return Ok(None);
+        }
         let tokens: Vec<&str> = like.iter().map(|(_, text)| text.as_str()).collect();
-        let found = table.find(&self.space, &tokens).map_err(at(*first))?.iter().position(Option::is_some);
+        let found = table.find(&self.space, &tokens)?.iter().position(Option::is_some);
         let Some(found) = found else { return Ok(None) };
         let row = like[found].0;
         // A row that is not proven is nobody's token, but no reason to go on either.
-        self.values(table, &tokens[found..=found]).map_err(|failed| RowError { row, ..failed })?;
+        self.values(table, &tokens[found..=found]).map_err(|failed| RowError { row: failed.row.map(|_| row), ..failed })?;
         Ok(Some(row))
     }
 
@@ -129,17 +131,17 @@ impl Tokenizer {
     /// - [`Configuration`](ErrorKind::Configuration), [`Store`](ErrorKind::Store): as for [`tokens`](Self::tokens).
     /// - Those of [`Decryptor::decrypt_column`].
     pub fn values(&self, table: &TokenTable, tokens: &[&str]) -> Result<OpenedColumn, RowError> {
-        let refused = |row, why| at(row)(Error::new(ErrorKind::InvalidInput, why));
+        let refused = |row, why| RowError::at(row)(Error::new(ErrorKind::InvalidInput, why));
         let is_wrong = |token: &&str| !token.is_empty() && !self.form.fits(&Value::Text(token));
         if let Some(row) = tokens.iter().position(is_wrong) {
             return Err(refused(row, "the value is no token; plaintext is never passed through"));
         }
         self.ready()?;
-        let rows = table.find(&self.space, tokens).map_err(at(0))?;
+        let rows = table.find(&self.space, tokens)?;
         // What is opened in the place of an empty token.
         let mut empty = Vec::new();
         if tokens.contains(&"") {
-            empty = self.searcher.ciphertexts(Value::Text("")).map_err(at(0))?.swap_remove(0);
+            empty = self.searcher.ciphertexts(Value::Text(""))?.swap_remove(0);
         }
         let sealed = tokens.iter().zip(&rows).enumerate().map(|(row, (token, found))| match found {
             _ if token.is_empty() => Ok(&empty[..]),
@@ -151,7 +153,7 @@ impl Tokenizer {
         let opened = self.decryptor.decrypt_column(&sealed[..], None::<&[&[u8]]>)?;
         for (row, (token, found)) in tokens.iter().zip(&rows).enumerate() {
             if let (false, Some((_, proof))) = (token.is_empty(), found) {
-                self.prover.check(token, opened.value(row), proof).map_err(at(row))?;
+                self.prover.check(token, opened.value(row), proof).map_err(RowError::at(row))?;
             }
         }
         Ok(opened)
@@ -172,8 +174,8 @@ impl Tokenizer {
     }
 
     fn ready(&self) -> Result<(), RowError> {
-        pollster::block_on(self.searcher.ready()).map_err(at(0))?;
-        pollster::block_on(self.prover.ready()).map_err(at(0))?;
+        pollster::block_on(self.searcher.ready())?;
+        pollster::block_on(self.prover.ready())?;
         Ok(())
     }
 }
@@ -195,8 +197,4 @@ fn json_text(raw: &str) -> Option<Zeroizing<String>> {
     }
     text.push_str(rest);
     Some(text)
-}
-
-fn at(row: usize) -> impl FnOnce(Error) -> RowError {
-    move |error| RowError { row, error }
 }

@@ -49,21 +49,19 @@ pub(crate) fn seal_value(
 
 /// How a column of a randomised field is sealed.
 pub(crate) struct FieldSeal<'a> {
-    pub(crate) key_id: KeyId,
-    pub(crate) key: &'a XaesKey,
     pub(crate) aad: &'a mut Aad,
     pub(crate) padding: Padding,
     pub(crate) unlinkable: bool,
 }
 
 impl FieldSeal<'_> {
-    /// Seals a column into `out`: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
-    pub(crate) fn column_into(
-        &mut self,
+    /// Checks a column, and makes room for it in `out`: for [`rows`](Self::rows) to seal it.
+    pub(crate) fn begin<'o, R: SealedRows>(
+        &self,
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
-        out: &mut impl SealedRows,
-    ) -> Result<(), RowError> {
+        out: &'o mut R,
+    ) -> Result<Added<'o, R>, RowError> {
         let n = values.len();
         check_rows(n, rows)?;
         let len_of = |value: Value<'_>| FIELD_OVERHEAD - 1 + value.encoded_len(self.padding);
@@ -73,21 +71,33 @@ impl FieldSeal<'_> {
             checked.map(|()| len_of(value)).map_err(RowError::at(row))
         };
         let len = |row| len_of(values.value(row));
-        let mut added = Added::new(out, n, check, len)?;
+        Added::new(out, n, check, len)
+    }
+
+    /// Seals the next rows of a column, `range`, under `key`: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
+    pub(crate) fn rows(
+        &mut self,
+        key: (&KeyId, &XaesKey),
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        range: Range<usize>,
+        added: &mut Added<'_, impl SealedRows>,
+    ) -> Result<(), RowError> {
         let mut batch: Option<Batch> = None;
         let mut nonces = Vec::new();
-        let mut start = 0;
-        while start < n {
-            let end = chunk_end(added.rows.offsets(), start);
-            self.chunk(values, rows, start..end, &mut batch, &mut nonces, &mut added)?;
+        let mut start = range.start;
+        while start < range.end {
+            let end = chunk_end(added.rows.offsets(), start).min(range.end);
+            self.chunk(key, values, rows, start..end, &mut batch, &mut nonces, added)?;
             start = end;
         }
-        added.finish();
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the state of one loop")]
     fn chunk(
         &mut self,
+        (key_id, key): (&KeyId, &XaesKey),
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
         range: Range<usize>,
@@ -97,11 +107,11 @@ impl FieldSeal<'_> {
     ) -> Result<(), RowError> {
         let first = range.start;
         let chunk_len = (added.rows.offsets()[range.end] - added.rows.offsets()[first]) as u64;
-        let head = header(Suite::Field, &self.key_id);
+        let head = header(Suite::Field, key_id);
         let template = template(&head);
-        let batch = Batch::with_room(batch, self.key, range.len(), chunk_len).map_err(RowError::at(first))?;
+        let batch = Batch::with_room(batch, key, range.len(), chunk_len)?;
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
-        draw_nonces(range.len(), nonces).map_err(RowError::at(first))?;
+        draw_nonces(range.len(), nonces)?;
         for (row, last) in range.zip(nonces.as_chunks::<GCM_NONCE_LEN>().0) {
             let sealed = (|| {
                 let aad = self.aad.of_row(&head, rows.map(|r| r.bytes(row)))?;
@@ -111,8 +121,7 @@ impl FieldSeal<'_> {
                 if self.unlinkable {
                     let nonce: [u8; NONCE_LEN] = random::array()?;
                     let (prefix, last) = split_nonce(&nonce);
-                    let key = self.key.derive(prefix);
-                    return seal_row(&key, prefix, *last, aad, value, self.padding, out);
+                    return seal_row(&key.derive(prefix), prefix, *last, aad, value, self.padding, out);
                 }
                 seal_row(&batch.key, &batch.prefix, *last, aad, value, self.padding, out)
             })();

@@ -141,7 +141,7 @@ impl Decryptor {
             let Ok(taken) = self.take_apart(sealed.bytes(row)) else { continue };
             if let Some(frame) = &taken.frame {
                 let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
-                self.load_framed(frame, slot, now).await.map_err(|error| RowError { row, error })?;
+                self.load_framed(frame, slot, now).await.map_err(RowError::at(row))?;
                 continue;
             }
             let key_id = taken.sealed.key_id();
@@ -155,7 +155,7 @@ impl Decryptor {
                     Some(key) => Box::pin(self.ring.renew_held(key)).await,
                     None => Box::pin(self.ring.acquire(key_id, slot)).await,
                 };
-                self.hold(key.map_err(|error| RowError { row, error })?);
+                self.hold(key.map_err(RowError::at(row))?);
             }
             last = Some(key_id);
         }
@@ -270,8 +270,7 @@ impl Decryptor {
         check_rows(sealed.len(), rows)?;
         let mut opening = Opening::new(sealed);
         let mut aad = self.bound.aad.clone();
-        let at_row = |error| RowError { row: 0, error };
-        self.ring.check_open().map_err(at_row)?;
+        self.ring.check_open()?;
         let (held, newest) = (self.held.load(), self.newest());
         let mut last: Option<&OpenKey> = None;
         let mut batch = self.uses.batch(Use::Opened);
@@ -285,7 +284,7 @@ impl Decryptor {
                 last = taken.frame.is_none().then_some(key);
                 self.open_row(key, &mut opening, &mut aad, &taken.sealed, rows.map(|r| r.bytes(row)))
             });
-            let key_id = opened.map_err(|error| RowError { row, error })?;
+            let key_id = opened.map_err(RowError::at(row))?;
             batch.add(key_id);
             if newest != Some(key_id) {
                 opening.count_outdated();

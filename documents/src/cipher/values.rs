@@ -26,7 +26,7 @@ pub(super) fn protect<'t>(
     let mut values = Vec::with_capacity(tokens.len());
     let mut prefixes = Vec::with_capacity(tokens.len());
     for (row, token) in tokens.iter().enumerate() {
-        let (prefix, value) = value_of(job.policy(), token).map_err(|error| RowFailed { row, error })?;
+        let (prefix, value) = value_of(job.policy(), token).map_err(|error| RowFailed { row: Some(row), error })?;
         prefixes.push(prefix);
         values.push(value);
     }
@@ -48,7 +48,7 @@ impl ProtectedTexts<'_> {
 pub(super) fn values_of<'t>(job: &FieldCipher, tokens: &'t [Token<'_>]) -> Result<Vec<Value<'t>>, RowFailed> {
     let value = |(row, token)| match value_of(job.policy(), token) {
         Ok((_, value)) => Ok(value),
-        Err(error) => Err(RowFailed { row, error }),
+        Err(error) => Err(RowFailed { row: Some(row), error }),
     };
     tokens.iter().enumerate().map(value).collect()
 }
@@ -110,7 +110,7 @@ impl RevealedTexts<'_> {
     pub(super) fn push(&self, row: usize, out: &mut Erased) -> Result<(), RowFailed> {
         match &self.revealed {
             Revealed::Opened(opened) => push_value(self.prefixes[row], &opened.value(row), self.one_line, out)
-                .map_err(|error| RowFailed { row, error }),
+                .map_err(|error| RowFailed { row: Some(row), error }),
             Revealed::Replaced(texts) => {
                 push_text(&texts[row], out);
                 Ok(())

@@ -65,7 +65,7 @@ impl<'i> Column<'i> {
     /// A failure, and where that is.
     pub(super) fn at(&self, failure: impl Into<RowFailure>) -> Failure {
         let failure = failure.into();
-        let (item, index) = self.places[failure.row];
+        let Some((item, index)) = failure.row.map(|row| self.places[row]) else { return failure.failure };
         let (message, located) = (&self.items[item].message, &self.items[item].found[index]);
         let (path, name) = (self.plan.rules.path(located.rule), &self.job().policy().name);
         let (number, segment) = (message.number(), located.segment + 1);
