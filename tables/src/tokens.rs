@@ -6,7 +6,6 @@ pub use table::TokenTable;
 
 use keyfold::{Decryptor, Error, ErrorKind, Field, FieldMode, OpenedColumn, Prover, Result, RowError};
 use keyfold::{Searcher, TokenAlphabet, TokenForm, Value};
-use std::borrow::Cow;
 use table::{Drawn, Space};
 use zeroize::Zeroizing;
 
@@ -62,7 +61,9 @@ impl Tokenizer {
         let mut tokens = vec![None; values.len()];
         for (row, value) in values.iter().enumerate() {
             match value {
-                Value::Null => return Err(RowError::at(row)(Error::new(ErrorKind::InvalidInput, "a null has no token"))),
+                Value::Null => {
+                    return Err(RowError::at(row)(Error::new(ErrorKind::InvalidInput, "a null has no token")));
+                }
                 Value::Text("") => tokens[row] = Some(String::new()),
                 _ => {}
             }
@@ -116,7 +117,8 @@ impl Tokenizer {
         let Some(found) = found else { return Ok(None) };
         let row = like[found].0;
         // A row that is not proven is nobody's token, but no reason to go on either.
-        self.values(table, &tokens[found..=found]).map_err(|failed| RowError { row: failed.row.map(|_| row), ..failed })?;
+        self.values(table, &tokens[found..=found])
+            .map_err(|failed| RowError { row: failed.row.map(|_| row), ..failed })?;
         Ok(Some(row))
     }
 
