@@ -73,6 +73,28 @@ fn a_column_counts_each_of_its_values() {
     assert_eq!(encryptor.key_id(), before, "another key would not help");
 }
 
+/// Whoever seals few values goes on while the next key, which somebody with many is waiting for, cannot be made.
+#[test]
+fn a_key_that_is_too_small_for_a_batch_seals_on_while_the_store_is_away() {
+    let mut lab = Lab::new();
+    lab.config.rotation = RotationPolicy { data_messages: Some(100), ..lab.config.rotation };
+    let process = Process::quick(&lab, lab.config.clone());
+    let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+    assert!(encryptor.encrypt_column(&[Value::Null; 60][..], None::<&[&[u8]]>).is_ok());
+    lab.faults.fail_store(true);
+    assert!(encryptor.encrypt_column(&[Value::Null; 60][..], None::<&[&[u8]]>).is_err());
+    let before = lab.faults.calls();
+    for _ in 0..20 {
+        block_on(encryptor.ready()).unwrap();
+        encryptor.encrypt(Value::Null, None).unwrap();
+    }
+    assert!(lab.faults.calls() - before < 10, "the store is asked once a second at most");
+    lab.faults.fail_store(false);
+    process.clock.advance(Duration::from_secs(2));
+    block_on(encryptor.ready()).unwrap();
+    assert!(encryptor.encrypt_column(&[Value::Null; 60][..], None::<&[&[u8]]>).is_ok());
+}
+
 /// The rows that each key has sealed, in order.
 fn rows_by_key(sealed: &SealedColumn) -> Vec<usize> {
     let keys: Vec<KeyId> = (0..ColumnBytes::len(sealed)).map(|row| key_id_of(sealed.bytes(row))).collect();

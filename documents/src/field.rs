@@ -384,8 +384,7 @@ impl FieldCipher {
         sealed: &[u8],
         binding: Option<&[u8]>,
     ) -> Result<(Vec<u8>, bool), RowError> {
-        let resealed =
-            pollster::block_on(self.resealer()?.reseal(sealed, binding)).map_err(RowError::at(row))?;
+        let resealed = pollster::block_on(self.resealer()?.reseal(sealed, binding)).map_err(RowError::at(row))?;
         let mut new = self.policy.split_prefix(text).0.as_bytes().to_vec();
         push_sealed(&resealed.bytes, &mut new);
         Ok((new, resealed.compromised))

@@ -118,6 +118,10 @@ impl Keyring {
                 Err(error) if error.kind() == ErrorKind::LimitExceeded && used_up != Some(key.key_id) => {
                     used_up = Some(key.key_id);
                 }
+                Err(_) if key.is_used_up() => {
+                    let why = "the key has sealed as many values as the rotation policy allows (data_messages), and the next one does not seal yet";
+                    return Err(Error::new(ErrorKind::LimitExceeded, why).with_detail(key.key_id.to_string()));
+                }
                 counted => return Ok((key, counted?)),
             }
         }
@@ -140,7 +144,11 @@ impl Keyring {
                 Ok(())
             }
             Err(error) => match self.keep_current(current, error).await {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    // Of a key that is running out all callers would ask again, and one after the other.
+                    current.ask_again_at.store(self.time().saturating_add(nanos(RETRY)), Ordering::Relaxed);
+                    Ok(())
+                }
                 Err(error) => {
                     let negative = self.configured().keyring.cache.negative;
                     let until = if remembers(&error) { self.time().saturating_add(nanos(negative)) } else { 0 };
