@@ -11,6 +11,7 @@ pub(crate) mod opening;
 mod preserve;
 mod prove;
 mod rebind;
+pub(crate) mod sealing;
 mod search;
 mod stream;
 pub(crate) mod used;

@@ -6,12 +6,12 @@ use crate::audit::Use;
 use crate::column::{ColumnBytes, RowError, SealedColumn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::check_type;
-use crate::keyring::{CurrentKey, OpenKey};
+use crate::field::sealing::SealingKeys;
+use crate::keyring::OpenKey;
 use crate::policy::{DocumentPolicy, ManifestRule};
 use crate::random;
 use crate::value::{Padding, Value};
 use crate::wire::{BODY_OVERHEAD, DOCUMENT_ID_LEN, DocumentHeader, GCM_NONCE_LEN, KeyId, MANIFEST_LEN, TAG_LEN};
-use std::sync::Arc;
 use zeroize::Zeroize;
 
 /// A value to be sealed in a document.
@@ -61,7 +61,7 @@ impl core::fmt::Debug for SealedDocument {
 /// Seals documents of one kind under one scope and context. Cannot open; shared freely between threads.
 pub struct DocumentSealer {
     pub(super) bound: Bound,
-    pub(super) current: Arc<CurrentKey>,
+    pub(super) keys: SealingKeys,
 }
 
 impl DocumentSealer {
@@ -74,7 +74,7 @@ impl DocumentSealer {
     /// The key that sealed last, or would now; [`ready`](Self::ready) may bring another.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        self.current.key().as_deref().expect("a handle is made ready before it is given out").key_id
+        self.keys.key_id()
     }
 
     /// Makes sure that the handle seals under the current key: see [`Encryptor::ready`](crate::Encryptor::ready).
@@ -83,14 +83,14 @@ impl DocumentSealer {
     ///
     /// As for [`Encryptor::ready`](crate::Encryptor::ready).
     pub async fn ready(&self) -> Result<&Self> {
-        self.bound.ring.ready(&self.current).await.map_err(|error| self.bound.uses.failed(error))?;
+        self.keys.ready(&self.bound.ring).await.map_err(|error| self.bound.uses.failed(error))?;
         Ok(self)
     }
 
     /// Whether [`ready`](Self::ready) has nothing to do.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.current.is_ready(self.bound.ring.time())
+        self.keys.is_ready(&self.bound.ring)
     }
 
     /// Seals the values of one document, under keys of its own and bound to `row` where the policy binds documents.
@@ -145,13 +145,9 @@ impl DocumentSealer {
 
     fn try_seal_all(&self, documents: &[DocumentToSeal<'_>]) -> Result<Vec<SealedDocument>, RowError> {
         let layouts = self.lay_out_all(documents)?;
-        let held = self.current.key();
-        let key: &OpenKey = held.as_deref().expect("a handle is made ready before it is given out");
-        self.bound.ring.check_open()?;
-        key.check_usable(self.bound.ring.time())?;
-        key.count(documents.iter().map(|document| document.values.len() as u64).sum())?;
+        let key = self.keys.usable(&self.bound.ring, documents.iter().map(|document| document.values.len()).sum())?;
         let mut sealed = Vec::with_capacity(documents.len());
-        self.seal_under(key, documents, layouts, &mut sealed)?;
+        self.seal_under(&key, documents, layouts, &mut sealed)?;
         Ok(sealed)
     }
 
@@ -166,7 +162,7 @@ impl DocumentSealer {
                 let more = rest[1..].iter().take_while(|document| key.count(document.values.len() as u64).is_ok());
                 Ok(1 + more.count())
             };
-            let (key, n) = self.bound.ring.take(&self.current, count).await?;
+            let (key, n) = self.keys.take(&self.bound.ring, count).await?;
             let behind = layouts.split_off(n);
             self.seal_under(&key, &rest[..n], layouts, &mut sealed)?;
             layouts = behind;
