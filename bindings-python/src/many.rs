@@ -137,8 +137,7 @@ pub(crate) fn encrypt<'py>(
     while let Some(chunk) = reader.next(take)? {
         let encryptor = field.encryptor(py)?;
         let values = Values(&chunk.values);
-        let seal = || Ok(pollster::block_on(encryptor.encrypt_parts(&values, chunk.bindings())));
-        let sealed = detached(py, seal).map_err(|error| to_py_err(py, &error, None))?;
+        let sealed = wait_for(py, encryptor.encrypt_parts(&values, chunk.bindings()))?;
         let sealed = sealed.map_err(|failure| row_to_py_err(py, failure, &chunk.rows))?;
         for (index, row) in chunk.rows.iter().enumerate() {
             pad(&out, *row)?;

@@ -5,7 +5,7 @@ use super::column::Column;
 use crate::errors::{at_row, invalid};
 use crate::value::RowBinding;
 use arrow_buffer::{Buffer, NullBufferBuilder};
-use keyfold::{Error, ErrorKind, Result, RowError};
+use keyfold::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::borrow::Cow;

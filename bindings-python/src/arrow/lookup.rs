@@ -110,7 +110,10 @@ fn each_batch<H: Send + Sync, T: Send>(
             });
             if let Err(RowError { row, error }) = or_raise(py, done)? {
                 let error = to_py_err(py, &error, None);
-                return Err(row.map_or(error, |row| at_row(py, error, start + row)));
+                return Err(match row {
+                    Some(row) => at_row(py, error, start + row),
+                    None => error,
+                });
             }
             py.check_signals()?;
         }

@@ -28,7 +28,7 @@ use arrow_schema::DataType;
 use batch::{Bindings, Failures, Work};
 use column::{Column, or_raise};
 use dictionary::{Distinct, Keys};
-use keyfold::{Error, ErrorKind, Result, RowBinding, RowError};
+use keyfold::{Error, ErrorKind, Result, RowBinding};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
