@@ -1625,8 +1625,11 @@ kf_result kf_sealed_column_len(const kf_field *field,
  * rows, and is NULL otherwise. Rows that are absent are left out by the caller, or are of KF_TYPE_NULL where absence itself is protected.
  * `out` needs what kf_sealed_column_len says.
  *
- * On KF_OK all rows are written. On any other result nothing has been changed, and kf_error::row says which row it is about; after
- * KF_ERR_RANDOMNESS_UNAVAILABLE and KF_ERR_INTERNAL data and offsets may have been erased.
+ * Where the column has more rows than the rotation policy lets a key seal, the next key seals the rest.
+ *
+ * On KF_OK all rows are written. On any other result nothing has been changed, and kf_error::row says which row it is about, or is KF_NO_ROW;
+ * after KF_ERR_RANDOMNESS_UNAVAILABLE and KF_ERR_INTERNAL, and where another key than the first could not be had, data and offsets may have
+ * been erased.
  *
  * Threads: any, with the same field. Blocks as kf_encrypt does.
  *

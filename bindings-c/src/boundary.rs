@@ -61,7 +61,7 @@ impl From<Error> for Failure {
 
 impl From<RowError> for Failure {
     fn from(failure: RowError) -> Self {
-        Self::from(failure.error).in_row(failure.row)
+        Self { row: failure.row, ..Self::from(failure.error) }
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn an_error_has_code_row_and_text() {
         let mut error = kf_error::new(&Failure::NULL);
-        let failure = RowError { row: 3, error: ErrorKind::Malformed.into() };
+        let failure = RowError::at(3)(ErrorKind::Malformed.into());
         let result = boundary(&raw mut error, || Err(failure.into()));
         assert_eq!((result as i32, error.code, error.row), (200, 200, 3));
         assert_eq!(error.text(), "not a canonical keyfold value");

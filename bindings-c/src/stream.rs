@@ -76,6 +76,10 @@ impl Way {
 }
 
 impl kf_stream {
+    fn new(way: Way) -> Self {
+        Self(Mutex::new(Pushed { way, out: Zeroizing::default() }))
+    }
+
     fn pushed(&self) -> MutexGuard<'_, Pushed> {
         // Every call leaves it whole: a stream that has failed says so itself.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -155,7 +159,7 @@ pub unsafe extern "C" fn kf_stream_seal(
         out.apart_from(&inputs[..1])?;
         let begun = field.stream_sealer()?.begin(row)?;
         let bytes = *begun.header().as_bytes();
-        let made = handle::give(kf_stream(Mutex::new(Pushed { way: Way::Seal(begun), out: Zeroizing::default() })))?;
+        let made = handle::give(kf_stream::new(Way::Seal(begun)))?;
         // SAFETY: the contract of the header: both can be written, and are apart.
         unsafe {
             head.set(&bytes);
@@ -195,8 +199,7 @@ pub unsafe extern "C" fn kf_stream_open(
         let mut out = Output::one(stream)?;
         out.apart_from(&[range_of(header), range_of(row.unwrap_or_default())])?;
         let begun = field.begin_to_open(header, row)?;
-        let made =
-            handle::give(kf_stream(Mutex::new(Pushed { way: Way::Open(Box::new(begun)), out: Zeroizing::default() })))?;
+        let made = handle::give(kf_stream::new(Way::Open(Box::new(begun))))?;
         // SAFETY: the contract of the header: `stream` can be written.
         unsafe { out.set(&[made]) };
         Ok(())

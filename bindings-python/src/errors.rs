@@ -28,7 +28,11 @@ fn raised_by_the_program(error: &Error) -> Option<&PyErr> {
 
 /// The exception that says what is wrong with a chunk, whose values are of these `rows`.
 pub(crate) fn row_to_py_err(py: Python<'_>, RowError { row, error }: RowError, rows: &[usize]) -> PyErr {
-    at_row(py, to_py_err(py, &error, None), rows.get(row).copied().unwrap_or_default())
+    let error = to_py_err(py, &error, None);
+    match row.and_then(|row| rows.get(row)) {
+        Some(row) => at_row(py, error, *row),
+        None => error,
+    }
 }
 
 /// `error`, and which row of the caller's it is about.

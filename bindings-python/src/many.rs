@@ -136,8 +136,8 @@ pub(crate) fn encrypt<'py>(
     };
     while let Some(chunk) = reader.next(take)? {
         let encryptor = field.encryptor(py)?;
-        let seal = || Ok(encryptor.encrypt_column(&Values(&chunk.values), chunk.bindings()));
-        let sealed = detached(py, seal).map_err(|error| to_py_err(py, &error, None))?;
+        let values = Values(&chunk.values);
+        let sealed = wait_for(py, encryptor.encrypt_parts(&values, chunk.bindings()))?;
         let sealed = sealed.map_err(|failure| row_to_py_err(py, failure, &chunk.rows))?;
         for (index, row) in chunk.rows.iter().enumerate() {
             pad(&out, *row)?;
@@ -283,7 +283,7 @@ async fn open_all(decryptor: &Decryptor, chunk: &Chunk<SealedValue>) -> Result<O
 async fn open_each(decryptor: &Decryptor, chunk: &Chunk<SealedValue>, first: &RowError) -> Vec<Result<Opened>> {
     let mut opened = Vec::with_capacity(chunk.values.len());
     for (index, sealed) in chunk.values.iter().enumerate() {
-        if index == first.row {
+        if first.row == Some(index) {
             opened.push(Err(first.error.clone()));
             continue;
         }

@@ -7,7 +7,9 @@ use crate::files::json::JsonError;
 use crate::files::output::OutputError;
 use keyfold::{Error, ErrorKind, RowError};
 use keyfold_documents::{Cause, DocumentError, IS_TOKEN, LOOKS_SEALED, UNMATCHED};
+use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
+use std::path::Path;
 
 /// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,6 +53,13 @@ impl Failure {
     /// The same failure, with the place where it happened in front.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
+    }
+
+    /// The same failure, with the name of the input in front where its content is at fault, or its keys are: not for services, output and system. Standard
+    /// input has none.
+    pub(crate) fn of_file(self, input: &OsStr) -> Self {
+        let is_of_input = [Exit::Policy, Exit::Data, Exit::Key].iter().any(|exit| self.code == *exit as u8);
+        if is_of_input && input != "-" { self.at(Path::new(input).display()) } else { self }
     }
 }
 
@@ -134,15 +143,15 @@ impl From<DocumentError> for Failure {
     }
 }
 
-/// A row of a batch that failed, and why; the caller knows where the row is in the file.
+/// A row of a batch that failed, and why; the caller knows where the row is in the file. `None`: the batch did, whatever its rows are.
 pub(crate) struct RowFailure {
-    pub(crate) row: usize,
+    pub(crate) row: Option<usize>,
     pub(crate) failure: Failure,
 }
 
 impl RowFailure {
     pub(crate) fn new(row: usize, exit: Exit, message: &str) -> Self {
-        Self { row, failure: Failure::new(exit, message) }
+        Self { row: Some(row), failure: Failure::new(exit, message) }
     }
 }
 

@@ -141,16 +141,16 @@ impl<'a> Job<'a> {
                 sealer.begin(row)?.seal_all(&mut head.chain(input), &mut sink, self.threads, watch)
             }
             Handles::Open(opener) => {
-                let header = StreamHeader::parse(head)?;
+                let header = StreamHeader::parse(head).map_err(no_stream)?;
                 pollster::block_on(opener.load_key(&header))?;
-                let stream = opener.begin(&header, row)?;
+                let stream = opener.begin(&header, row).map_err(another_place)?;
                 self.counts.compromised += u64::from(stream.is_compromised());
                 self.counts.outdated += u64::from(!opener.is_current(&header));
                 stream.open_all(&mut input, &mut sink, self.threads, watch)
             }
         };
         let failed = sink.failed;
-        let bytes = done.map_err(|error| failed.map_or_else(|| error.into(), Failure::from))?;
+        let bytes = done.map_err(|error| failed.map_or_else(|| damaged(error), Failure::from))?;
         self.counts.bytes += bytes;
         self.counts.files += 1;
         Ok(())
@@ -236,7 +236,7 @@ fn one_file(job: &mut Job<'_>, row: Option<&[u8]>) -> Result<(), Failure> {
     job.progress = Progress::new(job.direction, input.len());
     let mut output = Output::create(target, args.force)?;
     let done = job.transform(Interruptible::new(input, job.interrupt.clone()), row, &mut output);
-    done.map_err(|failure| match args.output == "-" {
+    done.map_err(|failure| failure.of_file(&args.input)).map_err(|failure| match args.output == "-" {
         true => failure.add("standard output has a part of the data only: discard it"),
         false => failure,
     })?;
@@ -284,6 +284,33 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 fn read_head<'h>(input: &mut impl Read, head: &'h mut [u8; STREAM_HEADER_LEN]) -> Result<&'h [u8], Failure> {
     let n = fill(input, head).map_err(unreadable)?;
     Ok(&head[..n])
+}
+
+/// Of a file that does not begin as a stream does.
+fn no_stream(error: Error) -> Failure {
+    let what = "it does not begin as a stream does, of which `protect --stream` makes one; `reveal` without --stream takes values in CSV, JSON and HL7";
+    Failure::from(error).add(what)
+}
+
+/// Of a stream that cannot be begun.
+fn another_place(error: Error) -> Failure {
+    let is_elsewhere = error.kind() == ErrorKind::DecryptionFailed;
+    let failure = Failure::from(error);
+    if !is_elsewhere {
+        return failure;
+    }
+    failure.add("field, --context and --row-file, or in a folder the name, must be those that it was protected with")
+}
+
+/// Of a stream that was begun.
+fn damaged(error: Error) -> Failure {
+    let is_changed = error.kind() == ErrorKind::DecryptionFailed;
+    let failure = Failure::from(error);
+    if is_changed {
+        failure.add("the file was changed, or cut, behind its header: get it again from where it was whole")
+    } else {
+        failure
+    }
 }
 
 fn unreadable(error: io::Error) -> Failure {

@@ -9,6 +9,8 @@ impl World {
     #[track_caller]
     fn refuses_content(&self, name: &str, content: impl AsRef<[u8]>, both: bool, says: &[&str]) {
         self.write(name, content);
+        let file = format!("keyfold: {name}: ");
+        let says = &[&[&file[..]], says].concat()[..];
         self.refuses(&["protect", name, "--output", "out"], DATA, says);
         // What was there before stays, --force or not.
         self.write("out", "old");

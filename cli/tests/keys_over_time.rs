@@ -24,6 +24,40 @@ fn states(world: &World) -> Vec<String> {
     data.map(|key| key["state"].as_str().expect("a state").to_owned()).collect()
 }
 
+/// Rows and documents that are protected together may be more than a key may seal: the next keys seal the rest.
+#[test]
+fn batches_larger_than_what_a_key_may_seal_are_protected() {
+    let world = World::new();
+    configure(&world, "[rotation]\ndata_messages = 300");
+    world.write(
+        "policy.toml",
+        "version = 1\n[fields.a]\noptional = true\ncolumns = [\"a\"]\n[fields.b]\nmode = \"document\"\noptional = true\npaths = [\"$.b\", \"$.c[*]\"]\n\
+         [documents.all]\nroot = \"$\"\nrow_binding = \"none\"\n",
+    );
+    let csv = (0..2_000).fold("a,x\n".to_owned(), |all, n| all + &format!("Canáry7391 {n},x\n"));
+    let json = (0..2_000).fold(String::new(), |all, n| all + &format!("{{\"b\":\"Canáry7391 {n}\"}}\n"));
+    for (file, text) in [("in.csv", csv), ("in.ndjson", json)] {
+        let before = states(&world).len();
+        world.write(file, &text);
+        world.succeeds(&["protect", file, "--output", "sealed", "--force"]);
+        assert!((6..16).contains(&(states(&world).len() - before)), "{:?}", states(&world));
+        world.succeeds(&["reveal", "sealed", "--format", &file[3..], "--output", "back", "--force"]);
+        assert_eq!(world.text("back"), text);
+    }
+    // One document has one key. No line is told that is not at fault, and nothing is written.
+    let values = vec!["\"Canáry7391\""; 301].join(",");
+    world.write("large.ndjson", format!("{{\"c\":[{values}]}}\n"));
+    world.refuses(&["protect", "large.ndjson", "--output", "out"], common::DATA, &["301 of 300", "data_messages"]);
+    // Until the next key seals nothing is: of the whole batch, whose first row is not to blame.
+    let world = World::new();
+    configure(&world, "[rotation]\ndata_messages = 300\nlead = \"1h\"");
+    world.write("policy.toml", "version = 1\n[fields.a]\ncolumns = [\"a\"]\n");
+    world.write("in.csv", (0..301).fold("a\n".to_owned(), |all, n| all + &format!("Canáry7391 {n}\n")));
+    let failed =
+        world.refuses(&["protect", "in.csv", "--output", "out"], common::DATA, &["as many values", "LimitExceeded"]);
+    assert!(!failed.stderr.contains("row 1"), "{}", failed.stderr);
+}
+
 #[test]
 fn a_rotation_with_a_lead_is_published_and_activated() {
     let world = World::new();

@@ -106,9 +106,17 @@ fn what_is_not_as_it_was_sealed_leaves_no_file() {
     world.write("in", content(100_000));
     world.succeeds(&PROTECT);
     let sealed = world.read("sealed");
+    let header = sealed[..83].to_vec();
     let refuses = |sealed: &[u8], code: i32, says: &str| {
         world.write("sealed", sealed);
-        drop(world.refuses(&REVEAL, code, &[says]));
+        // With the file, and what it may be.
+        let hint = match says {
+            "Malformed" if sealed.starts_with(&header) => "cut, or never finished",
+            "Malformed" => "does not begin as a stream does",
+            _ if sealed.starts_with(&header) => "was changed, or cut",
+            _ => "",
+        };
+        drop(world.refuses(&REVEAL, code, &["keyfold: sealed: ", says, hint]));
     };
     for len in [0, 40, 83, 83 + 16_400, 83 + 3 * 16_400, sealed.len() - 1, sealed.len() - 2000] {
         let is_length = len < 99 || (len - 83) % 16_400 < 16;
@@ -127,7 +135,8 @@ fn what_is_not_as_it_was_sealed_leaves_no_file() {
     refuses(&content(1000), DATA, "Malformed");
     world.write("sealed", &sealed);
     let reveal = |more: &[&'static str]| [&["reveal", "sealed", "--output", "back"][..], more].concat();
-    world.refuses(&reveal(&["--stream", "export", "--context", "tenant=t"]), KEY, &["DecryptionFailed"]);
+    let elsewhere = ["sealed: ", "DecryptionFailed", "--context and --row-file"];
+    world.refuses(&reveal(&["--stream", "export", "--context", "tenant=t"]), KEY, &elsewhere);
     world.refuses(&reveal(&["--stream", "image", "--context", "tenant=t"]), KEY, &["DecryptionFailed"]);
     world.refuses(&reveal(&["--stream", "image", "--scope", "no such"]), KEY, &["NoMatchingKey"]);
     world.refuses(&reveal(&["--stream", "export"]), POLICY, &["context key that is missing"]);

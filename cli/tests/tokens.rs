@@ -154,6 +154,64 @@ fn what_has_a_token_is_not_given_another_one() {
     }
 }
 
+/// A token is one however it is spelt, and a value that was spelt otherwise would have two.
+#[test]
+fn a_token_is_known_in_other_spellings() {
+    for database in databases() {
+        let world = World::new();
+        database.sql(&documented(if database.is_postgres() { "postgresql" } else { "sqlite" }));
+        let policy = policy("default").replace("length = 11", "alphabet = \"hex\"\nlength = 16");
+        world.write("policy.toml", &policy);
+        world.write(
+            "typed.toml",
+            policy.replace("patient.mrn", "patient.code").replace("length", "type = \"json\"\nlength"),
+        );
+        let protect = |input: &str, policy: &str, more: &[&str]| {
+            let arguments = ["protect", input, "--output", "out", "--force", "--policy", policy];
+            world.run(&[&arguments[..], &["--tokens", &database.uri], more].concat())
+        };
+        let count = || database.rows("keyfold_tokens", "token", &["field"]).len();
+        for policy in ["policy.toml", "typed.toml"] {
+            // One with a letter, whose case can be another.
+            let token = (0..9).find_map(|n| {
+                world.write("in.ndjson", format!("{{\"mrn\":\"{CANARY}-{n}\"}}\n"));
+                protect("in.ndjson", policy, &[]).expect(0, &[]);
+                let token = world.text("out")[8..24].to_owned();
+                token.bytes().any(|byte| byte.is_ascii_alphabetic()).then_some(token)
+            });
+            let token = token.expect("a letter");
+            let (before, capitals) = (count(), token.to_ascii_uppercase());
+            for text in [token.clone(), format!(" {token}"), format!("{token}\t "), capitals.clone()] {
+                world.write("again.ndjson", format!("{}\n", serde_json::json!({ "mrn": text })));
+                protect("again.ndjson", policy, &[]).expect(POLICY, &["line 1", "random token"]);
+                if policy == "policy.toml" {
+                    world.write("again.csv", format!("mrn,other\n{text},x\n"));
+                    protect("again.csv", policy, &[]).expect(POLICY, &["row 1", "random token"]);
+                }
+            }
+            let escaped = [format!("\\u{:04x}{}", token.as_bytes()[0], &token[1..]), format!("\\t\\u0020{capitals}")];
+            for text in escaped {
+                world.write("escaped.ndjson", format!("{{\"mrn\":\"{text}\"}}\n"));
+                let run = protect("escaped.ndjson", policy, &[]);
+                match policy {
+                    "policy.toml" => run.expect(DATA, &["line 1", "patient.mrn", "unusual escapes"]),
+                    _ => run.expect(POLICY, &["line 1", "random token"]),
+                };
+            }
+            assert_eq!(count(), before);
+            // On purpose, and what no token is spelt like.
+            protect("again.ndjson", policy, &["--seal-sealed"]).expect(0, &[]);
+            let other =
+                [token[1..].to_owned(), format!("\\n{token}"), format!("\\u00e9{}", &token[1..]), format!("x{token}")];
+            for text in other {
+                world.write("other.ndjson", format!("{{\"mrn\":\"{text}\"}}\n"));
+                let run = protect("other.ndjson", policy, &[]);
+                assert!(!run.stderr.contains("random token"), "{text}: {}", run.stderr);
+            }
+        }
+    }
+}
+
 #[test]
 fn tokens_survive_a_new_lookup_key() {
     for database in databases() {

@@ -109,27 +109,39 @@ impl ColumnValues for Column<'_> {
 /// What went wrong with a column, and in which row.
 #[derive(Clone)]
 pub struct RowError {
-    /// The row, counted from 0.
-    pub row: usize,
+    /// The row, counted from 0; `None`: the whole call is concerned, such as by a key that may not be used, whatever the rows are.
+    pub row: Option<usize>,
     /// What went wrong.
     pub error: Error,
 }
 
 impl RowError {
-    fn at(row: usize) -> impl FnOnce(Error) -> Self {
-        move |error| Self { row, error }
+    /// An error in this row.
+    #[inline]
+    pub fn at(row: usize) -> impl FnOnce(Error) -> Self {
+        move |error| Self { row: Some(row), error }
+    }
+}
+
+impl From<Error> for RowError {
+    /// An error of the whole call.
+    fn from(error: Error) -> Self {
+        Self { row: None, error }
     }
 }
 
 impl fmt::Display for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "row {}: {}", self.row, self.error)
+        match self.row {
+            Some(row) => write!(f, "row {row}: {}", self.error),
+            None => self.error.fmt(f),
+        }
     }
 }
 
 impl fmt::Debug for RowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RowError({}: {:?})", self.row, self.error)
+        write!(f, "RowError({:?}: {:?})", self.row, self.error)
     }
 }
 
@@ -326,10 +338,10 @@ impl fmt::Debug for OpenedColumn {
 /// Refuses row bindings that do not match the values in number.
 pub(crate) fn check_rows(n: usize, rows: Option<&(impl ColumnBytes + ?Sized)>) -> Result<(), RowError> {
     match rows {
-        Some(rows) if rows.len() != n => Err(RowError {
-            row: rows.len().min(n),
-            error: Error::new(ErrorKind::InvalidInput, "a column has one row binding per row"),
-        }),
+        Some(rows) if rows.len() != n => {
+            let why = Error::new(ErrorKind::InvalidInput, "a column has one row binding per row");
+            Err(RowError::at(rows.len().min(n))(why))
+        }
         _ => Ok(()),
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use {manifest::Entries, seal::seal_bodies};
 use crate::aead::{Backend, GcmKey};
 use crate::context::{BoundContext, Context, NameKind, put_name};
 use crate::error::{Error, ErrorKind, Result};
+use crate::field::sealing::SealingKeys;
 use crate::field::used::Uses;
 use crate::keyring::{Keyring, Material, OpenKey};
 use crate::keys::{Expander, Secret};
@@ -82,8 +83,8 @@ impl Documents {
         let made = async {
             let bound = self.bind()?;
             let current = self.ring.current(self.ring.data_slot_or_new(self.scope.as_deref()).await?, None);
-            self.ring.ready(&current).await?;
-            Ok(DocumentSealer { bound, current })
+            let keys = SealingKeys::new(&self.ring, current).await?;
+            Ok(DocumentSealer { bound, keys })
         };
         made.await.map_err(|error| uses.failed(error))
     }

@@ -11,6 +11,7 @@ pub(crate) mod opening;
 mod preserve;
 mod prove;
 mod rebind;
+pub(crate) mod sealing;
 mod search;
 mod stream;
 pub(crate) mod used;
@@ -420,6 +421,55 @@ impl Encryptor {
         Ok(out.len())
     }
 
+    /// As [`ready`](Self::ready) and [`encrypt_column`](Self::encrypt_column), under as many keys as it takes: where the column has more
+    /// rows than the rotation policy lets a key seal, the next one seals the rest.
+    ///
+    /// # Errors
+    ///
+    /// As for both. [`LimitExceeded`](ErrorKind::LimitExceeded), of the whole call: the next key does not seal yet. What was sealed until
+    /// then counts, and is not returned.
+    pub async fn encrypt_parts(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+    ) -> Result<SealedColumn, RowError> {
+        let mut out = SealedColumn::default();
+        self.encrypt_parts_into(values, rows, &mut out).await?;
+        Ok(out)
+    }
+
+    /// As [`encrypt_parts`](Self::encrypt_parts), with the rows behind those that `out` has.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt_parts`](Self::encrypt_parts). The rows of `out` are as before, and no others.
+    pub async fn encrypt_parts_into(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        out: &mut SealedColumn,
+    ) -> Result<(), RowError> {
+        self.seal_parts(values, rows, &mut Behind::new(out)).await
+    }
+
+    /// As [`encrypt_parts`](Self::encrypt_parts), into buffers as [`encrypt_column_into_slices`](Self::encrypt_column_into_slices) does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`encrypt_parts`](Self::encrypt_parts) and [`encrypt_column_into_slices`](Self::encrypt_column_into_slices). Both buffers
+    /// are as before, or erased where a key after the first cannot be had, or randomness ran out half way.
+    pub async fn encrypt_parts_into_slices(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        data: &mut [u8],
+        offsets: &mut [i64],
+    ) -> Result<usize, RowError> {
+        let mut out = Within::new(data, offsets);
+        self.seal_parts(values, rows, &mut out).await?;
+        Ok(out.len())
+    }
+
     fn seal_column(
         &self,
         values: &(impl ColumnValues + ?Sized),
@@ -435,26 +485,79 @@ impl Encryptor {
         rows: Option<&(impl ColumnBytes + ?Sized)>,
         out: &mut impl SealedRows,
     ) -> Result<(), RowError> {
-        if self.policy.value_type.is_some() {
-            for row in 0..values.len() {
-                check_type(&self.policy, &values.value(row)).map_err(|error| RowError { row, error })?;
-            }
-        }
-        let key = self.key_for(values.len()).map_err(|error| RowError { row: 0, error })?;
+        self.check_types(values)?;
+        let n = values.len();
+        let key = self.key_for(n)?;
         match &key.material {
             Material::Data { field: xaes, .. } => {
                 let mut aad = self.bound.aad.clone();
-                let (padding, unlinkable) = (self.policy.padding, self.policy.unlinkable);
-                let mut seal = FieldSeal { key_id: key.key_id, key: xaes, aad: &mut aad, padding, unlinkable };
-                seal.column_into(values, rows, out)?;
+                let mut seal = self.field_seal(&mut aad);
+                let mut added = seal.begin(values, rows, out)?;
+                seal.rows((&key.key_id, xaes), values, rows, 0..n, &mut added)?;
+                added.finish();
             }
-            Material::Lookup { siv, .. } => self
-                .deterministic_seal(key.key_id, siv, rows.map(|_| &[][..]))
-                .map_err(|error| RowError { row: 0, error })?
-                .column_into(values, out)?,
+            Material::Lookup { siv, .. } => {
+                self.deterministic_seal(key.key_id, siv, rows.map(|_| &[][..]))?.column_into(values, out)?;
+            }
         }
-        self.uses.count(key.key_id, Use::Sealed, values.len() as u64);
+        self.uses.count(key.key_id, Use::Sealed, n as u64);
         Ok(())
+    }
+
+    async fn seal_parts(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        out: &mut impl SealedRows,
+    ) -> Result<(), RowError> {
+        if self.policy.deterministic_partition().is_some() {
+            self.ready().await?;
+            return self.seal_column(values, rows, out);
+        }
+        let sealed = self.try_seal_parts(values, rows, out).await;
+        sealed.inspect_err(|failure| self.uses.count_failure(failure.error.kind()))
+    }
+
+    async fn try_seal_parts(
+        &self,
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        out: &mut impl SealedRows,
+    ) -> Result<(), RowError> {
+        self.check_types(values)?;
+        let n = values.len();
+        let (mut key, mut end) = self.ring.take(&self.current, |key| key.count_up_to(n)).await?;
+        let mut aad = self.bound.aad.clone();
+        let mut seal = self.field_seal(&mut aad);
+        let mut added = seal.begin(values, rows, out)?;
+        let mut start = 0;
+        loop {
+            let Material::Data { field: xaes, .. } = &key.material else { return Err(WRONG_CLASS.into()) };
+            seal.rows((&key.key_id, xaes), values, rows, start..end, &mut added)?;
+            self.uses.count(key.key_id, Use::Sealed, (end - start) as u64);
+            if end == n {
+                break;
+            }
+            start = end;
+            let (next, taken) = self.ring.take(&self.current, |key| key.count_up_to(n - start)).await?;
+            key = next;
+            end = start + taken;
+        }
+        added.finish();
+        Ok(())
+    }
+
+    fn check_types(&self, values: &(impl ColumnValues + ?Sized)) -> Result<(), RowError> {
+        if self.policy.value_type.is_some() {
+            for row in 0..values.len() {
+                check_type(&self.policy, &values.value(row)).map_err(RowError::at(row))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn field_seal<'a>(&self, aad: &'a mut Aad) -> FieldSeal<'a> {
+        FieldSeal { aad, padding: self.policy.padding, unlinkable: self.policy.unlinkable }
     }
 
     fn deterministic_seal<'a>(

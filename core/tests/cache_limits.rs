@@ -4,7 +4,7 @@ use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::{Shuffle, block_on};
 use keyfold::wire::KeyId;
-use keyfold::{CachePolicy, ErrorKind, RotationPolicy, Value};
+use keyfold::{CachePolicy, ColumnBytes, ErrorKind, RotationPolicy, SealedColumn, Value};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
@@ -58,9 +58,130 @@ fn a_column_counts_each_of_its_values() {
     let encryptor = encryptor(&process.ring, "plain", None).unwrap();
     let values = [Value::Text("x"); 60];
     assert!(encryptor.encrypt_column(&values[..], None::<&[&[u8]]>).is_ok());
-    let error = encryptor.encrypt_column(&values[..], None::<&[&[u8]]>).unwrap_err().error;
-    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    // No row is at fault, and what the error says to do helps.
+    let error = encryptor.encrypt_column(&values[..], None::<&[&[u8]]>).unwrap_err();
+    assert_eq!((error.row, error.error.kind()), (None, ErrorKind::LimitExceeded));
     assert!(error.to_string().contains("await ready()"), "{error}");
+    block_on(encryptor.ready()).unwrap();
+    assert!(encryptor.encrypt_column(&values[..], None::<&[&[u8]]>).is_ok());
+    // More than any key may seal.
+    let error = encryptor.encrypt_column(&[Value::Null; 101][..], None::<&[&[u8]]>).unwrap_err();
+    assert_eq!((error.row, error.error.kind()), (None, ErrorKind::LimitExceeded));
+    assert!(error.to_string().contains("101 of 100"), "{error}");
+    let before = encryptor.key_id();
+    block_on(encryptor.ready()).unwrap();
+    assert_eq!(encryptor.key_id(), before, "another key would not help");
+}
+
+/// Whoever seals few values goes on while the next key, which somebody with many is waiting for, cannot be made.
+#[test]
+fn a_key_that_is_too_small_for_a_batch_seals_on_while_the_store_is_away() {
+    let mut lab = Lab::new();
+    lab.config.rotation = RotationPolicy { data_messages: Some(100), ..lab.config.rotation };
+    let process = Process::quick(&lab, lab.config.clone());
+    let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+    assert!(encryptor.encrypt_column(&[Value::Null; 60][..], None::<&[&[u8]]>).is_ok());
+    lab.faults.fail_store(true);
+    assert!(encryptor.encrypt_column(&[Value::Null; 60][..], None::<&[&[u8]]>).is_err());
+    let before = lab.faults.calls();
+    for _ in 0..20 {
+        block_on(encryptor.ready()).unwrap();
+        encryptor.encrypt(Value::Null, None).unwrap();
+    }
+    assert!(lab.faults.calls() - before < 10, "the store is asked once a second at most");
+    lab.faults.fail_store(false);
+    process.clock.advance(Duration::from_secs(2));
+    block_on(encryptor.ready()).unwrap();
+    assert!(encryptor.encrypt_column(&[Value::Null; 60][..], None::<&[&[u8]]>).is_ok());
+}
+
+/// The rows that each key has sealed, in order.
+fn rows_by_key(sealed: &SealedColumn) -> Vec<usize> {
+    let keys: Vec<KeyId> = (0..ColumnBytes::len(sealed)).map(|row| key_id_of(sealed.bytes(row))).collect();
+    keys.chunk_by(|a, b| a == b).map(<[KeyId]>::len).collect()
+}
+
+/// A column of any length is sealed, by keys that each keep to their allowance, and no row is half written.
+#[test]
+fn a_column_is_sealed_in_parts_by_as_many_keys_as_it_takes() {
+    let mut lab = Lab::new();
+    lab.config.rotation = RotationPolicy { data_messages: Some(100), ..lab.config.rotation };
+    let process = Process::quick(&lab, lab.config.clone());
+    let ring = &process.ring;
+    let texts: Vec<String> = (0..1_000).map(|n| format!("value {n}")).collect();
+    let values: Vec<Value<'_>> = texts.iter().map(|text| Value::Text(text)).collect();
+    let rows: Vec<Vec<u8>> = (0..values.len()).map(|n| n.to_string().into_bytes()).collect();
+    let handle = encryptor(ring, "bound", None).unwrap();
+    let reader = decryptor(ring, "bound", None).unwrap();
+    let opens = |sealed: &SealedColumn, rows: &[Vec<u8>], values: &[Value<'_>]| {
+        block_on(reader.load_keys(sealed)).unwrap();
+        let opened = reader.decrypt_column(sealed, Some(rows)).unwrap();
+        assert!(opened.len() == values.len() && (0..values.len()).all(|row| opened.value(row) == values[row]));
+    };
+    // What a key has left is used first.
+    handle.encrypt_column(&values[..60], Some(&rows[..60])).unwrap();
+    let mut sealed = block_on(handle.encrypt_parts(&values[..], Some(&rows[..]))).unwrap();
+    let parts = rows_by_key(&sealed);
+    assert!(parts[0] <= 40 && parts.iter().all(|&part| part <= 100) && parts.len() <= 12, "{parts:?}");
+    opens(&sealed, &rows, &values);
+    // Behind others, and in the caller's buffers.
+    block_on(handle.encrypt_parts_into(&values[..250], Some(&rows[..250]), &mut sealed)).unwrap();
+    opens(&sealed, &[&rows[..], &rows[..250]].concat(), &[&values[..], &values[..250]].concat());
+    let (mut data, mut offsets) = (vec![0; sealed.data().len()], vec![0; 1_001]);
+    let len =
+        block_on(handle.encrypt_parts_into_slices(&values[..], Some(&rows[..]), &mut data, &mut offsets)).unwrap();
+    data.truncate(len);
+    opens(&SealedColumn::from_parts(data, offsets).unwrap(), &rows, &values);
+    // A row that cannot be sealed is told as ever, and what was there stays.
+    let before = (sealed.data().to_vec(), sealed.offsets().to_vec());
+    let mut bad = values.clone();
+    bad[777] = Value::Decimal("1,5");
+    let error = block_on(handle.encrypt_parts_into(&bad[..], Some(&rows[..]), &mut sealed)).unwrap_err();
+    assert_eq!((error.row, error.error.kind()), (Some(777), ErrorKind::InvalidInput));
+    assert_eq!((sealed.data(), sealed.offsets()), (&before.0[..], &before.1[..]));
+    // Fields without a limit of their own, and none at all.
+    let names = encryptor(ring, "alone", None).unwrap();
+    assert_eq!(rows_by_key(&block_on(names.encrypt_parts(&values[..], None::<&[&[u8]]>)).unwrap()), [1_000]);
+    assert!(block_on(handle.encrypt_parts(&[] as &[Value<'_>], None::<&[&[u8]]>)).unwrap().is_empty());
+}
+
+#[test]
+fn columns_of_many_threads_are_all_sealed_in_parts() {
+    let mut lab = Lab::new();
+    lab.config.rotation = RotationPolicy { data_messages: Some(100), ..lab.config.rotation };
+    let process = Process::quick(&lab, lab.config.clone());
+    let handle = encryptor(&process.ring, "plain", None).unwrap();
+    let counts = Mutex::new(BTreeMap::<KeyId, usize>::new());
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    let column =
+                        block_on(handle.encrypt_parts(&[Value::Text("x"); 130][..], None::<&[&[u8]]>)).unwrap();
+                    let mut counts = counts.lock().unwrap();
+                    (0..130).for_each(|row| *counts.entry(key_id_of(column.bytes(row))).or_default() += 1);
+                }
+            });
+        }
+    });
+    let counts = counts.into_inner().unwrap();
+    assert_eq!(counts.values().sum::<usize>(), 16 * 5 * 130);
+    assert!(counts.values().all(|&count| count <= 100), "{counts:?}");
+}
+
+/// While the next key waits for its lead nothing more can be sealed, and nothing is left of what was.
+#[test]
+fn with_a_lead_a_column_in_parts_fails_whole() {
+    let mut lab = Lab::new();
+    lab.config.rotation =
+        RotationPolicy { data_messages: Some(100), lead: Duration::from_secs(600), ..lab.config.rotation };
+    let process = Process::quick(&lab, lab.config.clone());
+    let handle = encryptor(&process.ring, "plain", None).unwrap();
+    let mut out = handle.encrypt_column(&[Value::Text("first")][..], None::<&[&[u8]]>).unwrap();
+    let error = block_on(handle.encrypt_parts_into(&[Value::Text("x"); 130][..], None::<&[&[u8]]>, &mut out));
+    let error = error.unwrap_err();
+    assert_eq!((error.row, error.error.kind()), (None, ErrorKind::LimitExceeded));
+    assert_eq!(ColumnBytes::len(&out), 1);
 }
 
 /// Caches that hold nothing, one key, or less than one key cost requests to the store and change no result.

@@ -213,7 +213,7 @@ fn a_value_has_at_most_one_mebibyte() {
         assert_eq!(encryptor.encrypt(too_long, None).unwrap_err().kind(), ErrorKind::LimitExceeded);
         let values = [Value::Text("a"), longest, Value::Text("b"), too_long, Value::Text("c")];
         let error = encryptor.encrypt_column(&values[..], NO_ROWS).unwrap_err();
-        assert_eq!((error.row, error.error.kind()), (3, ErrorKind::LimitExceeded));
+        assert_eq!((error.row, error.error.kind()), (Some(3), ErrorKind::LimitExceeded));
         assert!(error.to_string().starts_with("row 3: "), "{error}");
     }
 }
@@ -259,11 +259,11 @@ fn rows_are_bound_and_their_number_must_fit() {
     let mut swapped = ids.clone();
     swapped.swap(3, 7);
     let error = decryptor.decrypt_column(&column, Some(&swapped[..])).unwrap_err();
-    assert_eq!((error.row, error.error.kind()), (3, ErrorKind::DecryptionFailed));
+    assert_eq!((error.row, error.error.kind()), (Some(3), ErrorKind::DecryptionFailed));
 
     let refused = |result: Result<(), RowError>, row: usize, kind: ErrorKind, what: &str| {
         let Err(error) = result else { panic!("{what}: accepted") };
-        assert_eq!((error.row, error.error.kind()), (row, kind), "{what}");
+        assert_eq!((error.row, error.error.kind()), (Some(row), kind), "{what}");
     };
     let more: Vec<_> = ids.iter().cloned().chain(["one more".to_owned()]).collect();
     let mut empty = ids.clone();
@@ -301,7 +301,7 @@ fn a_value_of_the_wrong_type_is_named() {
         assert_equal(&open_column(&decryptor, &column), &good);
         let values = [Value::Date(1), Value::Null, Value::Integer(2), Value::Text("3")];
         let error = encryptor.encrypt_column(&values[..], NO_ROWS).unwrap_err();
-        assert_eq!((error.row, error.error.kind()), (2, ErrorKind::InvalidInput));
+        assert_eq!((error.row, error.error.kind()), (Some(2), ErrorKind::InvalidInput));
         assert_eq!(encryptor.encrypt(Value::Text("3"), None).unwrap_err().kind(), ErrorKind::InvalidInput);
         for (row, wrong) in
             [Value::Decimal("1,5"), Value::Timestamp { seconds: 0, nanoseconds: 1_000_000_000 }].iter().enumerate()
@@ -310,7 +310,7 @@ fn a_value_of_the_wrong_type_is_named() {
             let mut values = [Value::Null; 2];
             values[row] = *wrong;
             let error = any.encrypt_column(&values[..], NO_ROWS).unwrap_err();
-            assert_eq!((error.row, error.error.kind()), (row, ErrorKind::InvalidInput));
+            assert_eq!((error.row, error.error.kind()), (Some(row), ErrorKind::InvalidInput));
         }
     }
 }
@@ -342,14 +342,14 @@ fn one_bad_row_refuses_the_column_and_is_named() {
             let mut sealed = rows(&column);
             damage(&mut sealed[row]);
             let error = decryptor.decrypt_column(&sealed[..], NO_ROWS).unwrap_err();
-            assert_eq!((error.row, error.error.kind()), (row, kind), "{what}");
+            assert_eq!((error.row, error.error.kind()), (Some(row), kind), "{what}");
         }
     }
     // A key that the keyring does not have is noticed when the keys are loaded, with its row.
     let mut sealed = rows(&column);
     sealed[9][10] ^= 1;
     let error = block_on(decryptor.load_keys(&sealed[..])).unwrap_err();
-    assert_eq!((error.row, error.error.kind()), (9, ErrorKind::NoMatchingKey));
+    assert_eq!((error.row, error.error.kind()), (Some(9), ErrorKind::NoMatchingKey));
 }
 
 // Opening
@@ -508,7 +508,7 @@ fn rows_are_added_behind_others_or_not_at_all() {
         let before = out.clone();
         let bad = [Value::Text("a"), Value::Decimal("1,5")];
         let error = encryptor.encrypt_column_into(&bad[..], NO_ROWS, &mut out).unwrap_err();
-        assert_eq!((error.row, error.error.kind()), (1, ErrorKind::InvalidInput));
+        assert_eq!((error.row, error.error.kind()), (Some(1), ErrorKind::InvalidInput));
         assert_eq!((out.data(), out.offsets()), (before.data(), before.offsets()));
         let rows = [b"1"; 3];
         let error = encryptor.encrypt_column_into(&values[..3], Some(&rows[..]), &mut out).unwrap_err();
@@ -558,7 +558,7 @@ fn what_was_added_is_erased_when_it_fails_half_way() {
             assert_eq!(failed.is_err(), is_panic);
             if let Ok(sealed) = failed {
                 let error = sealed.unwrap_err();
-                assert_eq!((error.row, error.error.kind()), (2, ErrorKind::InvalidInput));
+                assert_eq!((error.row, error.error.kind()), (Some(2), ErrorKind::InvalidInput));
             }
             assert_eq!((out.data(), out.offsets()), (before.data(), before.offsets()));
         }
@@ -581,7 +581,7 @@ fn rows_go_into_buffers_of_the_callers_or_nothing_does() {
         data.fill(7);
         offsets.fill(7);
         let bad = [Value::Text("a"), Value::Decimal("1,5")];
-        for (values, len, row) in [(&values[..], needed - 1, 0), (&bad[..], needed, 1)] {
+        for (values, len, row) in [(&values[..], needed - 1, None), (&bad[..], needed, Some(1))] {
             let failed = encryptor.encrypt_column_into_slices(values, NO_ROWS, &mut data[..len], &mut offsets);
             let error = failed.unwrap_err();
             assert_eq!((error.row, error.error.kind()), (row, ErrorKind::InvalidInput));

@@ -6,8 +6,9 @@ use keyfold::wire::{DocumentHeader, MANIFEST_LEN, MAX_BODIES};
 use keyfold::{
     Beside, ColumnBytes, Context, DocumentBody, DocumentPolicy, DocumentToSeal, DocumentValue, Documents, Error,
     ErrorKind, FieldPolicy, KeyState, Keyring, KeyringConfig, ManifestRule, OpenedDocument, Padding, Policy, Result,
-    RowBinding, Value, ValueType,
+    RotationPolicy, RowBinding, Value, ValueType,
 };
+use std::collections::BTreeMap;
 
 /// A document as it is stored: what an attacker has in his hands.
 #[derive(Clone)]
@@ -372,10 +373,46 @@ fn documents_that_are_sealed_in_one_call_share_nothing_random() {
     let unknown = [DocumentValue { field: "no such", ..values[0][0] }];
     let wrong = [documents[0], document("p2", &unknown), documents[2]];
     let failed = sealer.seal_all(&wrong).unwrap_err();
-    assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::PolicyRefused));
+    assert_eq!((failed.row, failed.error.kind()), (Some(1), ErrorKind::PolicyRefused));
     let wrong = [documents[0], documents[1], document("", &values[1])];
     let failed = sealer.seal_all(&wrong).unwrap_err();
-    assert_eq!((failed.row, failed.error.kind()), (2, ErrorKind::InvalidInput));
+    assert_eq!((failed.row, failed.error.kind()), (Some(2), ErrorKind::InvalidInput));
+}
+
+#[test]
+fn documents_are_sealed_in_parts_by_as_many_keys_as_it_takes() {
+    let lab = Lab::new();
+    let mut config = config(&lab);
+    config.rotation = RotationPolicy { data_messages: Some(100), ..config.rotation };
+    let ring = lab.process_with(config);
+    let of = |n: usize| DocumentValue { field: "name", path: ["$['a']", "$['b']", "$['c']"][n], value: Value::Null };
+    let values = [of(0), of(1), of(2)];
+    let document = |n| DocumentToSeal { row: Some(b"p"), values: &values[..n], beside: &[], sequence: 1 };
+    let documents: Vec<_> = (0..400).map(|n| document(n % 4)).collect();
+    let sealer = block_on(kind(&ring, "patient").sealer()).unwrap();
+    // At once they are too many, which is no document's fault.
+    let failed = sealer.seal_all(&documents).unwrap_err();
+    assert_eq!((failed.row, failed.error.kind()), (None, ErrorKind::LimitExceeded));
+    let sealed = block_on(sealer.seal_parts(&documents)).unwrap();
+    assert_eq!(sealed.len(), 400);
+    let opener = block_on(kind(&ring, "patient").opener()).unwrap();
+    let mut counts = BTreeMap::<_, usize>::new();
+    for (document, sealed) in documents.iter().zip(&sealed) {
+        *counts.entry(sealed.header.key_id()).or_default() += document.values.len();
+        let body =
+            |(row, value): (usize, &DocumentValue<'_>)| (value.path.to_owned(), sealed.bodies.bytes(row).to_vec());
+        let bodies: Vec<_> = document.values.iter().enumerate().map(body).collect();
+        let bodies: Vec<_> = bodies.iter().map(|(path, body)| DocumentBody { field: "name", path, body }).collect();
+        block_on(opener.load_key(&sealed.header)).unwrap();
+        opener.open(&sealed.header, document.row, &bodies, &[], sealed.manifest.as_ref()).unwrap();
+    }
+    assert!((6..10).contains(&counts.len()) && counts.values().all(|&count| count <= 100), "{counts:?}");
+    // A document has one key, whatever it takes.
+    let many: Vec<DocumentValue<'_>> = (0..101).map(|_| of(0)).collect();
+    let failed = block_on(sealer.seal_parts(&[DocumentToSeal { values: &many, ..document(1) }])).unwrap_err();
+    assert_eq!(failed.error.kind(), ErrorKind::LimitExceeded);
+    assert!(failed.to_string().contains("101 of 100"), "{failed}");
+    assert!(block_on(sealer.seal_parts(&[])).unwrap().is_empty());
 }
 
 #[test]

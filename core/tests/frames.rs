@@ -156,7 +156,7 @@ fn columns_and_deterministic_values_travel_too() {
         let stripped = Frame::parse(column.bytes(0)).unwrap().value();
         let mixed = [column.bytes(0), stripped, column.bytes(1)];
         let error = decryptor.decrypt_column(&mixed[..], None::<&[&[u8]]>).unwrap_err();
-        assert_eq!((error.row, error.error.kind()), (1, ErrorKind::NoMatchingKey));
+        assert_eq!((error.row, error.error.kind()), (Some(1), ErrorKind::NoMatchingKey));
         let empty = block_on(encryptor.encrypt_framed_column(&[][..], None::<&[&[u8]]>)).unwrap();
         assert_eq!(ColumnBytes::len(&empty), 0);
     }

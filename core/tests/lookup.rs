@@ -140,7 +140,7 @@ fn columns_are_as_single_values() {
     }
     assert_eq!(column.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1, 0]);
     let failed = born.tokens_column(&[Value::Date(0), Value::Text("29.2.2000")][..]).unwrap_err();
-    assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::InvalidInput));
+    assert_eq!((failed.row, failed.error.kind()), (Some(1), ErrorKind::InvalidInput));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn formats_stay_and_differ_between_fields_and_partitions() {
     assert_eq!(encrypted.iter().collect::<HashSet<_>>().len(), 3);
     let formatted = preserver(&ring, "formatted").unwrap();
     let failed = formatted.encrypt_column(&["123456", "12345"]).unwrap_err();
-    assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::InvalidInput));
+    assert_eq!((failed.row, failed.error.kind()), (Some(1), ErrorKind::InvalidInput));
 
     // Nothing else opens or seals such a field, and it opens no other.
     assert_eq!(refused(encryptor(&ring, "formatted", None), "no suite"), ErrorKind::PolicyRefused);
@@ -267,7 +267,7 @@ fn what_an_index_cannot_take_is_refused_or_skipped() {
         assert_eq!(counts(&skip), [Ok(0), Ok(1), Ok(0), Ok(0), Ok(0)], "{name}");
         assert_eq!(values.map(|value| skip.index().skips(&value)), [true, false, false, is_date, false], "{name}");
         let failed = refuse.tokens_column(&[values[1], values[0]][..]).unwrap_err();
-        assert_eq!((failed.row, failed.error.kind()), (1, ErrorKind::InvalidInput));
+        assert_eq!((failed.row, failed.error.kind()), (Some(1), ErrorKind::InvalidInput));
         assert_eq!(skip.tokens_column(&[values[1], values[0]][..]).unwrap()[1], []);
         // Whoever looks for it is told.
         assert_eq!(skip.search_tokens(values[0]).unwrap_err().kind(), ErrorKind::InvalidInput);

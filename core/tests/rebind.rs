@@ -2,7 +2,7 @@
 
 use crate::common::lab::*;
 use crate::common::{block_on, open, refused};
-use keyfold::{ColumnBytes, ErrorKind, KeyState, Keyring, KeyringConfig, Rebinder, Result, Value};
+use keyfold::{ErrorKind, KeyState, Keyring, KeyringConfig, Rebinder, Result, Value};
 
 fn rebinder(ring: &Keyring, field: &str, scope: Option<&str>) -> Result<Rebinder> {
     let field = ring.field(field)?;
@@ -40,7 +40,7 @@ fn a_column_moves_as_a_whole_or_not_at_all() {
     let sealed = encryptor.encrypt_column(&values[..], Some(&from[..])).unwrap();
     let rebinder = rebinder(&ring, "bound", None).unwrap();
     block_on(rebinder.load_keys(&sealed)).unwrap();
-    let moved = rebinder.rebind_column(&sealed, &from[..], &to[..]).unwrap();
+    let moved = block_on(rebinder.rebind_column(&sealed, &from[..], &to[..])).unwrap();
     let reader = decryptor(&ring, "bound", None).unwrap();
     block_on(reader.load_keys(&moved)).unwrap();
     let opened = reader.decrypt_column(&moved, Some(&to[..])).unwrap();
@@ -48,8 +48,8 @@ fn a_column_moves_as_a_whole_or_not_at_all() {
     assert!(reader.decrypt_column(&moved, Some(&from[..])).is_err());
 
     let at = |from: &[&[u8; 1]], to: &[&[u8; 1]]| {
-        let error = rebinder.rebind_column(&sealed, from, to).map(|moved| ColumnBytes::len(&moved)).unwrap_err();
-        (error.row, error.error.kind())
+        let error = block_on(rebinder.rebind_column(&sealed, from, to)).map(drop).unwrap_err();
+        (error.row.expect("a row"), error.error.kind())
     };
     let (from, to) = ([b"1", b"2", b"3", b"4"], [b"5", b"5", b"3", b"7"]);
     assert_eq!(at(&from, &to), (2, ErrorKind::InvalidInput), "row 2 stays where it is");
@@ -96,6 +96,6 @@ fn a_value_under_a_compromised_key_is_not_moved() {
     block_on(rebinder.load_keys(&[&sealed][..])).unwrap();
     assert!(open(&decryptor(&ring, "bound", None).unwrap(), &sealed, Some(b"a")).unwrap().is_compromised());
     assert_eq!(refused(rebinder.rebind(&sealed, b"a", b"b"), "compromised"), ErrorKind::KeyState);
-    let column = rebinder.rebind_column(&[&sealed][..], &[b"a"][..], &[b"b"][..]);
+    let column = block_on(rebinder.rebind_column(&[&sealed][..], &[b"a"][..], &[b"b"][..]));
     assert_eq!(column.map(drop).unwrap_err().error.kind(), ErrorKind::KeyState);
 }

@@ -221,7 +221,7 @@ impl<'m> DocumentCipher<'m> {
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
-        let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
+        let at = |failed: RowFailed| failed.of(job, lines, places);
         let bindings = self.rows(lines, field, places, replaced).map_err(at)?;
         let rows: Option<Vec<&[u8]>> =
             bindings.as_ref().map(|bindings| places.iter().map(|(line, _)| bindings[line].as_bytes()).collect());
@@ -257,15 +257,23 @@ fn refused(why: &'static str) -> DocumentError {
     DocumentError::new(ErrorKind::PolicyRefused, why)
 }
 
-/// A value of a batch that was refused, and why; the caller knows where it is.
+/// A value of a batch that was refused, and why; the caller knows where it is. `None`: the batch was, whatever its values are.
 struct RowFailed {
-    row: usize,
+    row: Option<usize>,
     error: DocumentError,
 }
 
 impl RowFailed {
     fn new(row: usize, kind: ErrorKind, why: &'static str) -> Self {
-        Self { row, error: DocumentError::new(kind, why) }
+        Self { row: Some(row), error: DocumentError::new(kind, why) }
+    }
+
+    /// The error, with the line and the field of a value at one of these places.
+    fn of(self, job: &FieldCipher, lines: &[Line<'_>], places: &[Place]) -> DocumentError {
+        match self.row.and_then(|row| places.get(row)) {
+            Some(&(line, _)) => lines[line].failed(self.error.of_field(&job.policy().name)),
+            None => self.error,
+        }
     }
 }
 

@@ -89,7 +89,7 @@ fn replace_filled(
     let rows: Vec<usize> = (0..texts.len()).filter(|row| !texts[*row].is_empty()).collect();
     let filled: Vec<&str> = rows.iter().map(|row| texts[*row]).collect();
     let replaced = replace(&filled)
-        .map_err(|RowError { row, error }| RowError { row: rows.get(row).copied().unwrap_or(row), error })?;
+        .map_err(|failed| RowError { row: failed.row.and_then(|row| rows.get(row).copied()), ..failed })?;
     let mut all = vec![Zeroizing::default(); texts.len()];
     rows.into_iter().zip(replaced).for_each(|(row, text)| all[row] = text);
     Ok(all)
@@ -250,7 +250,7 @@ impl FieldCipher {
     ///
     /// # Errors
     ///
-    /// - As for [`Encryptor::ready`] and [`Encryptor::encrypt_column`], or those of [`FormatPreserver`].
+    /// - As for [`Encryptor::encrypt_parts`], or those of [`FormatPreserver`].
     /// - [`InvalidInput`](ErrorKind::InvalidInput): a null that would need a token or a format.
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused), with the text [`IS_TOKEN`]: the value is a token of the field already.
     /// - What the store of tokens fails with.
@@ -272,7 +272,7 @@ impl FieldCipher {
         };
         let texts: Vec<Zeroizing<String>> = values.iter().enumerate().map(text).collect::<Result<_, _>>()?;
         let texts: Vec<&str> = texts.iter().map(|text| text.as_str()).collect();
-        pollster::block_on(preserver.ready()).map_err(of_batch)?;
+        pollster::block_on(preserver.ready())?;
         Ok(Protected::Replaced(replace_filled(&texts, |filled| preserver.encrypt_column(filled))?))
     }
 
@@ -289,7 +289,7 @@ impl FieldCipher {
         match &self.cipher.preserve {
             None => self.open(texts, rows).map(Revealed::Opened),
             Some(preserver) => {
-                pollster::block_on(preserver.ready()).map_err(of_batch)?;
+                pollster::block_on(preserver.ready())?;
                 Ok(Revealed::Replaced(replace_filled(texts, |filled| preserver.decrypt_column(filled))?))
             }
         }
@@ -299,13 +299,12 @@ impl FieldCipher {
     ///
     /// # Errors
     ///
-    /// As for [`Encryptor::ready`] and [`Encryptor::encrypt_column`].
+    /// As for [`Encryptor::encrypt_parts`].
     pub fn seal(&self, values: &[Value<'_>], rows: Option<&[&[u8]]>) -> Result<SealedColumn, RowError> {
         let Some(encryptor) = &self.cipher.protect else {
-            return Err(refused(0, ErrorKind::Internal, "a job that does not encrypt was asked to"));
+            return Err(WRONG_JOB.into());
         };
-        pollster::block_on(encryptor.ready()).map_err(of_batch)?;
-        encryptor.encrypt_column(values, rows)
+        pollster::block_on(encryptor.encrypt_parts(values, rows))
     }
 
     /// Decrypts the sealed texts of a batch, or finds the values of tokens. A text that is not sealed is refused, never passed through.
@@ -319,7 +318,7 @@ impl FieldCipher {
             return self.resolve(tokens.as_ref(), texts);
         }
         let Some(decryptor) = &self.cipher.reveal else {
-            return Err(refused(0, ErrorKind::Internal, "a job that does not decrypt was asked to"));
+            return Err(WRONG_JOB.into());
         };
         let sealed = self.sealed(texts)?;
         pollster::block_on(decryptor.load_keys(&sealed))?;
@@ -343,11 +342,11 @@ impl FieldCipher {
     /// - As for [`Rebinder::load_keys`] and [`Rebinder::rebind_column`].
     pub fn rebind(&self, texts: &[&str], from: &[&[u8]], to: &[&[u8]]) -> Result<SealedColumn, RowError> {
         let Some(rebinder) = &self.cipher.rebind else {
-            return Err(refused(0, ErrorKind::Internal, "a job that does not rebind was asked to"));
+            return Err(WRONG_JOB.into());
         };
         let sealed = self.sealed(texts)?;
         pollster::block_on(rebinder.load_keys(&sealed))?;
-        rebinder.rebind_column(&sealed, &Rows(from), &Rows(to))
+        pollster::block_on(rebinder.rebind_column(&sealed, &Rows(from), &Rows(to)))
     }
 
     /// The values of a batch that are to be sealed again: where they are, and their binary form. None of tokens, which say no key.
@@ -365,7 +364,7 @@ impl FieldCipher {
         let mut stale = Vec::new();
         for row in 0..texts.len() {
             let needed = pollster::block_on(resealer.needs(sealed.bytes(row)));
-            if needed.map_err(|error| RowError { row, error })? {
+            if needed.map_err(RowError::at(row))? {
                 stale.push((row, sealed.bytes(row).to_vec()));
             }
         }
@@ -385,16 +384,14 @@ impl FieldCipher {
         sealed: &[u8],
         binding: Option<&[u8]>,
     ) -> Result<(Vec<u8>, bool), RowError> {
-        let resealed =
-            pollster::block_on(self.resealer()?.reseal(sealed, binding)).map_err(|error| RowError { row, error })?;
+        let resealed = pollster::block_on(self.resealer()?.reseal(sealed, binding)).map_err(RowError::at(row))?;
         let mut new = self.policy.split_prefix(text).0.as_bytes().to_vec();
         push_sealed(&resealed.bytes, &mut new);
         Ok((new, resealed.compromised))
     }
 
     fn resealer(&self) -> Result<&Resealer, RowError> {
-        let wrong = || refused(0, ErrorKind::Internal, "a job that does not re-encrypt was asked to");
-        self.cipher.reencrypt.as_deref().ok_or_else(wrong)
+        self.cipher.reencrypt.as_deref().ok_or_else(|| WRONG_JOB.into())
     }
 
     /// The binary form of texts, each of which must be sealed.
@@ -407,7 +404,7 @@ impl FieldCipher {
                 ErrorKind::Malformed if text.is_empty() => refused(row, ErrorKind::Malformed, "the value is empty, and `protect` seals empty texts too: it was lost, or is another program's null, whose \
                      row is to be left out; plaintext is never passed through"),
                 ErrorKind::Malformed => refused(row, ErrorKind::Malformed, "the value is not sealed, or damaged; plaintext is never passed through"),
-                _ => RowError { row, error },
+                _ => RowError::at(row)(error),
             })?;
             sealed.ends.push(sealed.data.len());
         }
@@ -429,13 +426,11 @@ impl FieldCipher {
 }
 
 fn refused(row: usize, kind: ErrorKind, why: &'static str) -> RowError {
-    RowError { row, error: Error::new(kind, why) }
+    RowError::at(row)(Error::new(kind, why))
 }
 
-/// An error of a whole batch, which its first row stands for.
-fn of_batch(error: Error) -> RowError {
-    RowError { row: 0, error }
-}
+/// Of a cipher that was made for another direction.
+const WRONG_JOB: Error = Error::new(ErrorKind::Internal, "a job was asked to do what another one is for");
 
 /// Appends the text form of a sealed value.
 ///

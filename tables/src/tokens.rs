@@ -5,9 +5,9 @@ mod table;
 pub use table::TokenTable;
 
 use keyfold::{Decryptor, Error, ErrorKind, Field, FieldMode, OpenedColumn, Prover, Result, RowError};
-use keyfold::{Searcher, TokenForm, Value};
-use std::borrow::Cow;
+use keyfold::{Searcher, TokenAlphabet, TokenForm, Value};
 use table::{Drawn, Space};
+use zeroize::Zeroizing;
 
 /// How often a token is drawn again that another value has already.
 const MAX_DRAWS: u32 = 8;
@@ -61,7 +61,9 @@ impl Tokenizer {
         let mut tokens = vec![None; values.len()];
         for (row, value) in values.iter().enumerate() {
             match value {
-                Value::Null => return Err(at(row)(Error::new(ErrorKind::InvalidInput, "a null has no token"))),
+                Value::Null => {
+                    return Err(RowError::at(row)(Error::new(ErrorKind::InvalidInput, "a null has no token")));
+                }
                 Value::Text("") => tokens[row] = Some(String::new()),
                 _ => {}
             }
@@ -71,17 +73,17 @@ impl Tokenizer {
             if missing.is_empty() {
                 break;
             }
-            let drawn = missing.iter().map(|&row| self.draw(values[row]).map_err(at(row)));
+            let drawn = missing.iter().map(|&row| self.draw(values[row]).map_err(RowError::at(row)));
             let drawn: Vec<Drawn> = drawn.collect::<Result<_, _>>()?;
-            let found = table.find_or_add(&self.space, drawn).map_err(at(missing[0]))?;
+            let found = table.find_or_add(&self.space, drawn)?;
             for (row, found) in missing.into_iter().zip(found) {
                 let Some((token, proof)) = found else { continue };
-                self.prover.check(&token, values[row], &proof).map_err(at(row))?;
+                self.prover.check(&token, values[row], &proof).map_err(RowError::at(row))?;
                 tokens[row] = Some(token);
             }
         }
         let taken = || Error::new(ErrorKind::LimitExceeded, "every token that was drawn is taken: make tokens longer");
-        tokens.into_iter().enumerate().map(|(row, token)| token.ok_or_else(|| at(row)(taken()))).collect()
+        tokens.into_iter().enumerate().map(|(row, token)| token.ok_or_else(|| RowError::at(row)(taken()))).collect()
     }
 
     /// A row for the case that the value has none.
@@ -92,7 +94,8 @@ impl Tokenizer {
     }
 
     /// The first of `values` that is a token of the field already: whoever protects a file twice would put tokens in the place of tokens. The table is asked
-    /// for values of the form of a token alone.
+    /// for values of the form of a token alone, whatever spaces and tabs are around them, escapes of a JSON string spell them, and the case of hexadecimal
+    /// digits is.
     ///
     /// # Errors
     ///
@@ -102,15 +105,20 @@ impl Tokenizer {
     /// - [`Configuration`](ErrorKind::Configuration), [`Store`](ErrorKind::Store): as for [`tokens`](Self::tokens).
     /// - Those of [`Decryptor::decrypt_column`].
     pub fn known(&self, table: &TokenTable, values: &[Value<'_>]) -> Result<Option<usize>, RowError> {
-        let texts = values.iter().enumerate().filter_map(|(row, value)| Some((row, plain_text(value)?)));
-        let like: Vec<(usize, Cow<'_, str>)> = texts.filter(|(_, text)| self.form.fits(&Value::Text(text))).collect();
-        let Some((first, _)) = like.first() else { return Ok(None) };
-        let tokens: Vec<&str> = like.iter().map(|(_, text)| &**text).collect();
-        let found = table.find(&self.space, &tokens).map_err(at(*first))?.iter().position(Option::is_some);
+        // Values, so erased.
+        let texts = values.iter().enumerate().filter_map(|(row, value)| Some((row, self.as_token(value)?)));
+        let like: Vec<(usize, Zeroizing<String>)> =
+            texts.filter(|(_, text)| self.form.fits(&Value::Text(text))).collect();
+        if like.is_empty() {
+            return Ok(None);
+        }
+        let tokens: Vec<&str> = like.iter().map(|(_, text)| text.as_str()).collect();
+        let found = table.find(&self.space, &tokens)?.iter().position(Option::is_some);
         let Some(found) = found else { return Ok(None) };
         let row = like[found].0;
         // A row that is not proven is nobody's token, but no reason to go on either.
-        self.values(table, &tokens[found..=found]).map_err(|failed| RowError { row, ..failed })?;
+        self.values(table, &tokens[found..=found])
+            .map_err(|failed| RowError { row: failed.row.map(|_| row), ..failed })?;
         Ok(Some(row))
     }
 
@@ -125,17 +133,17 @@ impl Tokenizer {
     /// - [`Configuration`](ErrorKind::Configuration), [`Store`](ErrorKind::Store): as for [`tokens`](Self::tokens).
     /// - Those of [`Decryptor::decrypt_column`].
     pub fn values(&self, table: &TokenTable, tokens: &[&str]) -> Result<OpenedColumn, RowError> {
-        let refused = |row, why| at(row)(Error::new(ErrorKind::InvalidInput, why));
+        let refused = |row, why| RowError::at(row)(Error::new(ErrorKind::InvalidInput, why));
         let is_wrong = |token: &&str| !token.is_empty() && !self.form.fits(&Value::Text(token));
         if let Some(row) = tokens.iter().position(is_wrong) {
             return Err(refused(row, "the value is no token; plaintext is never passed through"));
         }
         self.ready()?;
-        let rows = table.find(&self.space, tokens).map_err(at(0))?;
+        let rows = table.find(&self.space, tokens)?;
         // What is opened in the place of an empty token.
         let mut empty = Vec::new();
         if tokens.contains(&"") {
-            empty = self.searcher.ciphertexts(Value::Text("")).map_err(at(0))?.swap_remove(0);
+            empty = self.searcher.ciphertexts(Value::Text(""))?.swap_remove(0);
         }
         let sealed = tokens.iter().zip(&rows).enumerate().map(|(row, (token, found))| match found {
             _ if token.is_empty() => Ok(&empty[..]),
@@ -147,27 +155,48 @@ impl Tokenizer {
         let opened = self.decryptor.decrypt_column(&sealed[..], None::<&[&[u8]]>)?;
         for (row, (token, found)) in tokens.iter().zip(&rows).enumerate() {
             if let (false, Some((_, proof))) = (token.is_empty(), found) {
-                self.prover.check(token, opened.value(row), proof).map_err(at(row))?;
+                self.prover.check(token, opened.value(row), proof).map_err(RowError::at(row))?;
             }
         }
         Ok(opened)
     }
 
+    /// The text of a value, of a JSON string as well, as a token would be spelt.
+    fn as_token(&self, value: &Value<'_>) -> Option<Zeroizing<String>> {
+        let text = match value {
+            Value::Json(raw) => json_text(raw)?,
+            value => Zeroizing::new(value.to_text()?.into_owned()),
+        };
+        let mut token = Zeroizing::new(text.trim_matches([' ', '\t']).to_owned());
+        // The one alphabet in which the case of a letter says nothing.
+        if self.form.alphabet == TokenAlphabet::Hex {
+            token.make_ascii_lowercase();
+        }
+        Some(token)
+    }
+
     fn ready(&self) -> Result<(), RowError> {
-        pollster::block_on(self.searcher.ready()).map_err(at(0))?;
-        pollster::block_on(self.prover.ready()).map_err(at(0))?;
+        pollster::block_on(self.searcher.ready())?;
+        pollster::block_on(self.prover.ready())?;
         Ok(())
     }
 }
 
-/// The text of a value, of a JSON string as well.
-fn plain_text<'v>(value: &Value<'v>) -> Option<Cow<'v, str>> {
-    match value {
-        Value::Json(raw) => raw.strip_prefix('"')?.strip_suffix('"').map(Cow::Borrowed),
-        value => value.to_text(),
+/// What a JSON string says; `None` of anything else, and of one with an escape that none of a token's characters has, nor white space around it.
+fn json_text(raw: &str) -> Option<Zeroizing<String>> {
+    let mut rest = raw.strip_prefix('"')?.strip_suffix('"')?;
+    // It does not get longer, so nothing is left where it grew.
+    let mut text = Zeroizing::new(String::with_capacity(rest.len()));
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.push_str(plain);
+        let digits = escape.strip_prefix('u').and_then(|behind| behind.get(..4));
+        let (character, len) = match digits {
+            Some(digits) => (char::from_u32(u32::from_str_radix(digits, 16).ok()?)?, 5),
+            None => (escape.starts_with('t').then_some('\t')?, 1),
+        };
+        text.push(character);
+        rest = &escape[len..];
     }
-}
-
-fn at(row: usize) -> impl FnOnce(Error) -> RowError {
-    move |error| RowError { row, error }
+    text.push_str(rest);
+    Some(text)
 }

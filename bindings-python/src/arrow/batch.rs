@@ -5,7 +5,7 @@ use super::column::Column;
 use crate::errors::{at_row, invalid};
 use crate::value::RowBinding;
 use arrow_buffer::{Buffer, NullBufferBuilder};
-use keyfold::{Error, ErrorKind, Result, RowError};
+use keyfold::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::borrow::Cow;
@@ -69,9 +69,9 @@ impl Bindings {
     }
 
     /// The bytes of every row.
-    pub(super) fn all(&self) -> Result<Vec<Cow<'_, [u8]>>, RowError> {
+    pub(super) fn all(&self) -> Result<Vec<Cow<'_, [u8]>>, (usize, Error)> {
         let mut chunk = 0;
-        (0..self.len).map(|row| self.get(row, &mut chunk).map_err(|error| RowError { row, error })).collect()
+        (0..self.len).map(|row| self.get(row, &mut chunk).map_err(|error| (row, error))).collect()
     }
 
     /// Refuses values that are more than the bindings: `len` of them, or more.

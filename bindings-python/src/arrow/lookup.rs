@@ -35,8 +35,8 @@ pub(crate) fn tokens<'py>(index: &Index, given: &Bound<'py, PyAny>) -> PyResult<
         || index.indexer(py),
         |indexer, batch, out| {
             let made = indexer.tokens_column(&batch.items)?;
-            batch.rows.iter().zip(&made).try_for_each(|(row, tokens)| out.push(*row, tokens)).map_err(first_row)?;
-            out.pad(batch.end).map_err(first_row)
+            batch.rows.iter().zip(&made).try_for_each(|(row, tokens)| out.push(*row, tokens))?;
+            Ok(out.pad(batch.end)?)
         },
     )?;
     let chunks = chunks.into_iter().map(|out| (out.finish(), None)).collect();
@@ -66,7 +66,7 @@ pub(crate) fn replace<'py>(preserver: &Preserver, way: Way, given: &Bound<'py, P
             let replaced = way.column(preserver, &texts)?;
             for (row, text) in batch.rows.iter().zip(&replaced) {
                 out.pad(*row);
-                out.push_bytes(text.as_bytes()).map_err(first_row)?;
+                out.push_bytes(text.as_bytes())?;
             }
             out.pad(batch.end);
             Ok(())
@@ -96,9 +96,10 @@ fn each_batch<H: Send + Sync, T: Send>(
                 while batch.end < array.len && !turn.is_over() {
                     rows.next(&mut batch);
                     let done = match batch.failures.pop() {
-                        Some(failure) => Err(failure),
-                        None => work(&handle, &batch, &mut out).map_err(|RowError { row, error }| {
-                            (batch.rows.get(row).copied().unwrap_or_default(), error)
+                        Some((row, error)) => Err(RowError::at(row)(error)),
+                        None => work(&handle, &batch, &mut out).map_err(|failed| RowError {
+                            row: failed.row.and_then(|row| batch.rows.get(row).copied()),
+                            ..failed
                         }),
                     };
                     if done.is_err() {
@@ -107,8 +108,12 @@ fn each_batch<H: Send + Sync, T: Send>(
                 }
                 Ok(Ok(()))
             });
-            if let Err((row, error)) = or_raise(py, done)? {
-                return Err(at_row(py, to_py_err(py, &error, None), start + row));
+            if let Err(RowError { row, error }) = or_raise(py, done)? {
+                let error = to_py_err(py, &error, None);
+                return Err(match row {
+                    Some(row) => at_row(py, error, start + row),
+                    None => error,
+                });
             }
             py.check_signals()?;
         }
@@ -116,11 +121,6 @@ fn each_batch<H: Send + Sync, T: Send>(
         start += array.len;
     }
     Ok(made)
-}
-
-/// An error of the output, which a batch has filled.
-fn first_row(error: Error) -> RowError {
-    RowError { row: 0, error }
 }
 
 /// A column of tokens that is being made: of prefixes, where a value has several, one of lists.

@@ -28,7 +28,7 @@ use arrow_schema::DataType;
 use batch::{Bindings, Failures, Work};
 use column::{Column, or_raise};
 use dictionary::{Distinct, Keys};
-use keyfold::{Error, ErrorKind, Result, RowBinding, RowError};
+use keyfold::{Error, ErrorKind, Result, RowBinding};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -38,7 +38,7 @@ pub(crate) fn _row_bindings<'py>(rows: &Bound<'py, PyAny>) -> PyResult<Vec<Bound
     let py = rows.py();
     let _call = gil::Call::begin(py);
     let bindings = Bindings::of(rows)?;
-    let all = bindings.all().map_err(|RowError { row, error }| at_row(py, to_py_err(py, &error, None), row))?;
+    let all = bindings.all().map_err(|(row, error)| at_row(py, to_py_err(py, &error, None), row))?;
     Ok(all.iter().map(|bytes| PyBytes::new(py, bytes)).collect())
 }
 

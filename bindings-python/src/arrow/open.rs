@@ -185,12 +185,12 @@ impl Open<'_> {
         work.next(batch);
         let opening = match open_all(decryptor, batch).await {
             Ok(column) => Opening::All(column),
-            Err(RowError { row, error }) if !work.goes_on => {
+            Err(RowError { row: Some(row), error }) if !work.goes_on => {
                 failures.push((batch.rows.get(row).copied().unwrap_or(batch.end - 1), error));
                 return Ok(());
             }
             // What is wrong with all of them is not asked for each.
-            Err(RowError { error, .. }) if !is_about_the_row(error.kind()) => return Err(error),
+            Err(RowError { row, error }) if row.is_none() || !is_about_the_row(error.kind()) => return Err(error),
             Err(first) => Opening::Each(open_each(decryptor, batch, &first).await),
         };
         if let (Opening::All(column), Some(out)) = (&opening, &mut target.out)
@@ -252,7 +252,7 @@ async fn open_all(decryptor: &Decryptor, batch: &Taken<'_>) -> Result<OpenedColu
 async fn open_each(decryptor: &Decryptor, batch: &Taken<'_>, first: &RowError) -> Vec<Result<Opened>> {
     let mut opened = Vec::with_capacity(batch.items.values.len());
     for (index, sealed) in batch.items.values.iter().enumerate() {
-        if index == first.row {
+        if first.row == Some(index) {
             opened.push(Err(first.error.clone()));
             continue;
         }

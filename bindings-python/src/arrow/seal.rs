@@ -133,7 +133,9 @@ impl Seal<'_> {
         let Sealing { out, failures, batch, offsets, column } = sealing;
         work.next(batch);
         let bindings = batch.bindings.as_deref();
-        let seal = |column: &mut SealedColumn| encryptor.encrypt_column_into(&batch.items, bindings, column);
+        let seal = |column: &mut SealedColumn| {
+            pollster::block_on(encryptor.encrypt_parts_into(&batch.items, bindings, column))
+        };
         let in_place = if self.is_text { None } else { out.add_sealed(offsets, seal) };
         let is_in_place = in_place.is_some();
         let sealed = in_place.unwrap_or_else(|| {
@@ -143,14 +145,15 @@ impl Seal<'_> {
         let first_new = failures.len();
         let each: Option<Vec<_>> = match sealed {
             Ok(()) => None,
-            Err(RowError { row, error }) if !work.goes_on => {
+            Err(RowError { row: None, error }) => return Err(error),
+            Err(RowError { row: Some(row), error }) if !work.goes_on => {
                 failures.push((batch.rows.get(row).copied().unwrap_or(batch.end - 1), error));
                 return Ok(());
             }
             Err(first) => {
                 let binding = |index: usize| bindings.map(|bindings| &*bindings[index]);
                 // The first failure has been counted.
-                let seal = |index| match index == first.row {
+                let seal = |index| match first.row == Some(index) {
                     true => Err(first.error.clone()),
                     false => encryptor.encrypt(batch.items.value(index), binding(index)),
                 };

@@ -217,7 +217,8 @@ impl Again<'_> {
         let bindings: Option<Vec<&[u8]>> = bindings.map(|all| old.iter().map(|index| &*all[*index]).collect());
         let again = match seal_again(encryptor, decryptor, &stale, bindings.as_deref()).await {
             Ok(again) => again,
-            Err(RowError { row, error }) => {
+            Err(RowError { row: None, error }) => return Err(error),
+            Err(RowError { row: Some(row), error }) => {
                 let row = old.get(row).and_then(|index| batch.rows.get(*index));
                 failures.push((row.copied().unwrap_or(batch.end - 1), error));
                 return Ok(());
@@ -279,12 +280,12 @@ async fn seal_again(
 ) -> Result<Vec<Vec<u8>>, RowError> {
     decryptor.load_keys(stale).await?;
     let opened = decryptor.decrypt_column(stale, bindings)?;
-    let column = encryptor.encrypt_column(&Values(&opened), bindings)?;
+    let column = encryptor.encrypt_parts(&Values(&opened), bindings).await?;
     let mut sealed = Vec::with_capacity(stale.len());
     for (row, old) in stale.iter().enumerate() {
         sealed.push(if Frame::parse(old).is_ok() {
             let framed = encryptor.encrypt_framed(opened.value(row), bindings.map(|bindings| bindings[row])).await;
-            framed.map_err(|error| RowError { row, error })?
+            framed.map_err(RowError::at(row))?
         } else {
             column.bytes(row).to_vec()
         });

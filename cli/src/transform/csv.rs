@@ -425,5 +425,9 @@ pub(crate) fn similar<'n>(header: &[String], named: &'n [String]) -> impl Iterat
 }
 
 fn at(batch: &CsvBatch, job: &ColumnJob, failed: RowError) -> Failure {
-    Failure::from(failed.error).at(batch.place(failed.row, job.column))
+    let failure = Failure::from(failed.error);
+    match failed.row {
+        Some(row) => failure.at(batch.place(row, job.column)),
+        None => failure,
+    }
 }

@@ -190,7 +190,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
             return Err(Failure::from(interrupted).add("standard output has a part of the data only: discard it"));
         }
         Err(interrupted) => return Err(Failure::from(interrupted).add("no file was written")),
-        Ok(()) => result?,
+        Ok(()) => result.map_err(|failure| failure.of_file(&args.input))?,
     };
     merges.refuse_missing()?;
     if direction == Direction::Rebind {

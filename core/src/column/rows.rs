@@ -44,7 +44,7 @@ pub(crate) trait SealedRows {
 
 /// Rows that are being sealed. Unless they all are, none is: on drop they are erased, since a row that failed half way may still hold
 /// plaintext.
-pub(super) struct Added<'a, R: SealedRows> {
+pub(crate) struct Added<'a, R: SealedRows> {
     pub(super) rows: &'a mut R,
     is_done: bool,
 }
@@ -61,7 +61,7 @@ impl<'a, R: SealedRows> Added<'a, R> {
         Ok(added)
     }
 
-    pub(super) fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.is_done = true;
     }
 }
@@ -184,7 +184,7 @@ impl SealedRows for Within<'_> {
         const TOO_SHORT: Error = Error::new(ErrorKind::InvalidInput, "the buffers are shorter than the sealed column");
         let needed = (0..n).try_fold(0, |end, row| end_of(row, end, check(row)?))?;
         if needed > self.data.len() || n >= self.offsets.len() {
-            return Err(RowError::at(0)(TOO_SHORT));
+            return Err(TOO_SHORT.into());
         }
         self.data = &mut mem::take(&mut self.data)[..needed];
         self.offsets = &mut mem::take(&mut self.offsets)[..=n];
@@ -196,7 +196,7 @@ impl SealedRows for Within<'_> {
             *offset = end as i64;
         }
         // The column is the caller's code.
-        if end == needed { Ok(()) } else { Err(RowError::at(0)(CHANGED)) }
+        if end == needed { Ok(()) } else { Err(CHANGED.into()) }
     }
 
     fn offsets(&self) -> &[i64] {

@@ -53,21 +53,19 @@ pub(crate) fn seal_value(
 
 /// How a column of a randomised field is sealed.
 pub(crate) struct FieldSeal<'a> {
-    pub(crate) key_id: KeyId,
-    pub(crate) key: &'a XaesKey,
     pub(crate) aad: &'a mut Aad,
     pub(crate) padding: Padding,
     pub(crate) unlinkable: bool,
 }
 
 impl FieldSeal<'_> {
-    /// Seals a column into `out`: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
-    pub(crate) fn column_into(
-        &mut self,
+    /// Checks a column, and makes room for it in `out`: for [`rows`](Self::rows) to seal it.
+    pub(crate) fn begin<'o, R: SealedRows>(
+        &self,
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
-        out: &mut impl SealedRows,
-    ) -> Result<(), RowError> {
+        out: &'o mut R,
+    ) -> Result<Added<'o, R>, RowError> {
         let n = values.len();
         check_rows(n, rows)?;
         let len_of = |value: Value<'_>| FIELD_OVERHEAD - 1 + value.encoded_len(self.padding);
@@ -77,21 +75,33 @@ impl FieldSeal<'_> {
             checked.map(|()| len_of(value)).map_err(RowError::at(row))
         };
         let len = |row| len_of(values.value(row));
-        let mut added = Added::new(out, n, check, len)?;
+        Added::new(out, n, check, len)
+    }
+
+    /// Seals the next rows of a column, `range`, under `key`: one prefix per 2¹⁶ rows, one seed per chunk of rows (DESIGN F4).
+    pub(crate) fn rows(
+        &mut self,
+        key: (&KeyId, &XaesKey),
+        values: &(impl ColumnValues + ?Sized),
+        rows: Option<&(impl ColumnBytes + ?Sized)>,
+        range: Range<usize>,
+        added: &mut Added<'_, impl SealedRows>,
+    ) -> Result<(), RowError> {
         let mut batch: Option<Batch> = None;
         let mut nonces = Vec::new();
-        let mut start = 0;
-        while start < n {
-            let end = chunk_end(added.rows.offsets(), start);
-            self.chunk(values, rows, start..end, &mut batch, &mut nonces, &mut added)?;
+        let mut start = range.start;
+        while start < range.end {
+            let end = chunk_end(added.rows.offsets(), start).min(range.end);
+            self.chunk(key, values, rows, start..end, &mut batch, &mut nonces, added)?;
             start = end;
         }
-        added.finish();
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the state of one loop")]
     fn chunk(
         &mut self,
+        (key_id, key): (&KeyId, &XaesKey),
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
         range: Range<usize>,
@@ -101,11 +111,11 @@ impl FieldSeal<'_> {
     ) -> Result<(), RowError> {
         let first = range.start;
         let chunk_len = (added.rows.offsets()[range.end] - added.rows.offsets()[first]) as u64;
-        let head = header(Suite::Field, &self.key_id);
+        let head = header(Suite::Field, key_id);
         let template = template(&head);
-        let batch = Batch::with_room(batch, self.key, range.len(), chunk_len).map_err(RowError::at(first))?;
+        let batch = Batch::with_room(batch, key, range.len(), chunk_len)?;
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
-        draw_nonces(range.len(), nonces).map_err(RowError::at(first))?;
+        draw_nonces(range.len(), nonces)?;
         for (some, nonces) in range.step_by(ROWS_AT_ONCE).zip(nonces.as_chunks_mut().0.chunks_mut(ROWS_AT_ONCE)) {
             for row in some..some + nonces.len() {
                 let (value, out) = (values.value(row), added.rows.lay_out(&template, row));
@@ -119,7 +129,7 @@ impl FieldSeal<'_> {
                     true => {
                         let nonce: [u8; NONCE_LEN] = random::array()?;
                         let (prefix, last) = split_nonce(&nonce);
-                        seal_row(&self.key.derive(prefix), prefix, &mut { *last }, aad, out)
+                        seal_row(&key.derive(prefix), prefix, &mut { *last }, aad, out)
                     }
                 });
                 sealed.map_err(RowError::at(row))?;

@@ -6,12 +6,12 @@ use crate::audit::Use;
 use crate::column::{ColumnBytes, RowError, SealedColumn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::check_type;
-use crate::keyring::{CurrentKey, OpenKey};
+use crate::field::sealing::SealingKeys;
+use crate::keyring::OpenKey;
 use crate::policy::{DocumentPolicy, ManifestRule};
 use crate::random;
 use crate::value::{Padding, Value};
 use crate::wire::{BODY_OVERHEAD, DOCUMENT_ID_LEN, DocumentHeader, GCM_NONCE_LEN, KeyId, MANIFEST_LEN, TAG_LEN};
-use std::sync::Arc;
 use zeroize::Zeroize;
 
 /// A value to be sealed in a document.
@@ -61,7 +61,7 @@ impl core::fmt::Debug for SealedDocument {
 /// Seals documents of one kind under one scope and context. Cannot open; shared freely between threads.
 pub struct DocumentSealer {
     pub(super) bound: Bound,
-    pub(super) current: Arc<CurrentKey>,
+    pub(super) keys: SealingKeys,
 }
 
 impl DocumentSealer {
@@ -74,7 +74,7 @@ impl DocumentSealer {
     /// The key that sealed last, or would now; [`ready`](Self::ready) may bring another.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        self.current.key().as_deref().expect("a handle is made ready before it is given out").key_id
+        self.keys.key_id()
     }
 
     /// Makes sure that the handle seals under the current key: see [`Encryptor::ready`](crate::Encryptor::ready).
@@ -83,14 +83,14 @@ impl DocumentSealer {
     ///
     /// As for [`Encryptor::ready`](crate::Encryptor::ready).
     pub async fn ready(&self) -> Result<&Self> {
-        self.bound.ring.ready(&self.current).await.map_err(|error| self.bound.uses.failed(error))?;
+        self.keys.ready(&self.bound.ring).await.map_err(|error| self.bound.uses.failed(error))?;
         Ok(self)
     }
 
     /// Whether [`ready`](Self::ready) has nothing to do.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.current.is_ready(self.bound.ring.time())
+        self.keys.is_ready(&self.bound.ring)
     }
 
     /// Seals the values of one document, under keys of its own and bound to `row` where the policy binds documents.
@@ -131,29 +131,71 @@ impl DocumentSealer {
         self.try_seal_all(documents).inspect_err(|failure| self.bound.uses.count_failure(failure.error.kind()))
     }
 
+    /// As [`ready`](Self::ready) and [`seal_all`](Self::seal_all), under as many keys as it takes: where the documents have more values
+    /// than the rotation policy lets a key seal, the next one seals the rest. A document has one key.
+    ///
+    /// # Errors
+    ///
+    /// As for both. [`LimitExceeded`](ErrorKind::LimitExceeded): the next key does not seal yet, or a document has more values than any key
+    /// may seal. What was sealed until then counts, and is not returned.
+    pub async fn seal_parts(&self, documents: &[DocumentToSeal<'_>]) -> Result<Vec<SealedDocument>, RowError> {
+        let sealed = self.try_seal_parts(documents).await;
+        sealed.inspect_err(|failure| self.bound.uses.count_failure(failure.error.kind()))
+    }
+
     fn try_seal_all(&self, documents: &[DocumentToSeal<'_>]) -> Result<Vec<SealedDocument>, RowError> {
-        let mut layouts = Vec::with_capacity(documents.len());
-        for (row, document) in documents.iter().enumerate() {
-            layouts.push(self.lay_out(document.values).map_err(|error| RowError { row, error })?);
-        }
-        let of_all = |error| RowError { row: 0, error };
-        let values = documents.iter().map(|document| document.values.len()).sum::<usize>();
-        let held = self.current.key();
-        let key: &OpenKey = held.as_deref().expect("a handle is made ready before it is given out");
-        self.bound.ring.check_open().map_err(of_all)?;
-        key.check_usable(self.bound.ring.time()).map_err(of_all)?;
-        key.count(values as u64).map_err(of_all)?;
-        // All values are in memory and checked, so a snapshot taken from here on can only repeat identical bytes (DESIGN F4).
-        let mut drawn = vec![0; documents.len() * DOCUMENT_ID_LEN + values * GCM_NONCE_LEN];
-        random::fill(&mut drawn).map_err(of_all)?;
-        let mut rest = &drawn[..];
+        let layouts = self.lay_out_all(documents)?;
+        let key = self.keys.usable(&self.bound.ring, documents.iter().map(|document| document.values.len()).sum())?;
         let mut sealed = Vec::with_capacity(documents.len());
-        for (row, (document, layout)) in documents.iter().zip(layouts).enumerate() {
-            let (drawn, behind) = rest.split_at(DOCUMENT_ID_LEN + document.values.len() * GCM_NONCE_LEN);
-            rest = behind;
-            sealed.push(self.seal_one(key, document, layout, drawn).map_err(|error| RowError { row, error })?);
+        self.seal_under(&key, documents, layouts, &mut sealed)?;
+        Ok(sealed)
+    }
+
+    async fn try_seal_parts(&self, documents: &[DocumentToSeal<'_>]) -> Result<Vec<SealedDocument>, RowError> {
+        let mut layouts = self.lay_out_all(documents)?;
+        let mut sealed = Vec::with_capacity(documents.len());
+        while sealed.len() < documents.len() {
+            let rest = &documents[sealed.len()..];
+            // At least the first: as many as the key may still seal.
+            let count = |key: &OpenKey| {
+                key.count(rest[0].values.len() as u64)?;
+                let more = rest[1..].iter().take_while(|document| key.count(document.values.len() as u64).is_ok());
+                Ok(1 + more.count())
+            };
+            let (key, n) = self.keys.take(&self.bound.ring, count).await?;
+            let behind = layouts.split_off(n);
+            self.seal_under(&key, &rest[..n], layouts, &mut sealed)?;
+            layouts = behind;
         }
         Ok(sealed)
+    }
+
+    /// Seals documents under a key that has counted their values, behind those that are sealed.
+    fn seal_under(
+        &self,
+        key: &OpenKey,
+        documents: &[DocumentToSeal<'_>],
+        layouts: Vec<Layout<'_>>,
+        sealed: &mut Vec<SealedDocument>,
+    ) -> Result<(), RowError> {
+        let values = documents.iter().map(|document| document.values.len()).sum::<usize>();
+        // All values are in memory and checked, so a snapshot taken from here on can only repeat identical bytes (DESIGN F4).
+        let mut drawn = vec![0; documents.len() * DOCUMENT_ID_LEN + values * GCM_NONCE_LEN];
+        random::fill(&mut drawn)?;
+        let mut rest = &drawn[..];
+        for (document, layout) in documents.iter().zip(layouts) {
+            let (drawn, behind) = rest.split_at(DOCUMENT_ID_LEN + document.values.len() * GCM_NONCE_LEN);
+            rest = behind;
+            let row = sealed.len();
+            sealed.push(self.seal_one(key, document, layout, drawn).map_err(RowError::at(row))?);
+        }
+        Ok(())
+    }
+
+    fn lay_out_all(&self, documents: &[DocumentToSeal<'_>]) -> Result<Vec<Layout<'_>>, RowError> {
+        let layout =
+            |(row, document): (usize, &DocumentToSeal<'_>)| self.lay_out(document.values).map_err(RowError::at(row));
+        documents.iter().enumerate().map(layout).collect()
     }
 
     /// Checks the values of a document.

@@ -163,7 +163,7 @@ impl Decryptor {
             let Ok(taken) = self.take_apart(sealed.bytes(row)) else { continue };
             if let Some(frame) = &taken.frame {
                 let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
-                self.load_framed(frame, slot, now).await.map_err(|error| RowError { row, error })?;
+                self.load_framed(frame, slot, now).await.map_err(RowError::at(row))?;
                 continue;
             }
             let key_id = taken.sealed.key_id();
@@ -177,7 +177,7 @@ impl Decryptor {
                     Some(key) => Box::pin(self.ring.renew_held(key)).await,
                     None => Box::pin(self.ring.acquire(key_id, slot)).await,
                 };
-                self.hold(key.map_err(|error| RowError { row, error })?);
+                self.hold(key.map_err(RowError::at(row))?);
             }
             last = Some(key_id);
         }
@@ -292,8 +292,7 @@ impl Decryptor {
         check_rows(sealed.len(), rows)?;
         let mut opening = Opening::new(sealed);
         let mut aad = self.bound.aad.clone();
-        let at_row = |error| RowError { row: 0, error };
-        self.ring.check_open().map_err(at_row)?;
+        self.ring.check_open()?;
         let (held, newest) = (self.held.load(), self.newest());
         let mut batch = self.uses.batch(Use::Opened);
         let mut count = |run: Run<'_>, opening: &mut Opening| {
@@ -303,16 +302,16 @@ impl Decryptor {
         let mut run: Option<Run<'_>> = None;
         for row in 0..sealed.len() {
             let (bytes, binding) = (sealed.bytes(row), rows.map(|r| r.bytes(row)));
-            let at_row = |error| RowError { row, error };
             if let Some(run) = &mut run
                 && let Some((header, body)) = run.next(bytes)
             {
-                aad.of_row(header, binding).and_then(|aad| opening.next_field(body, aad)).map_err(at_row)?;
+                aad.of_row(header, binding).and_then(|aad| opening.next_field(body, aad)).map_err(RowError::at(row))?;
                 run.rows += 1;
                 continue;
             }
             let last = run.as_ref().filter(|run| run.is_plain).map(|run| run.key);
-            let first = self.open_first(&held, last, bytes, binding, &mut opening, &mut aad).map_err(at_row)?;
+            let first =
+                self.open_first(&held, last, bytes, binding, &mut opening, &mut aad).map_err(RowError::at(row))?;
             if let Some(run) = run.replace(first) {
                 count(run, &mut opening);
             }

@@ -65,14 +65,13 @@ impl Encryptor {
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
     ) -> Result<SealedColumn, RowError> {
-        let at_first = |error| RowError { row: 0, error };
-        accept_frames(&self.policy).map_err(at_first)?;
+        accept_frames(&self.policy)?;
         let sealed = self.encrypt_column(values, rows)?;
         if sealed.is_empty() {
             return Ok(sealed);
         }
         // All rows of a column are sealed under one key.
-        let head = self.frame_head(sealed.bytes(0)).await.map_err(at_first)?;
+        let head = self.frame_head(sealed.bytes(0)).await?;
         Ok(sealed.each_behind(&head))
     }
 

@@ -102,9 +102,10 @@ impl Indexer {
     ///
     /// As for [`tokens`](Self::tokens), with the row. Nothing is returned for the other rows.
     pub fn tokens_column(&self, values: &(impl ColumnValues + ?Sized)) -> Result<Vec<Tokens>, RowError> {
-        let failed = |row| move |error| RowError { row, error: self.keys.uses.failed(error) };
-        let key = self.keys.sealing().map_err(failed(0))?;
-        let of_row = |row| self.tokens_under(&key, &values.value(row)).map_err(failed(row));
+        let failed = |error| self.keys.uses.failed(error);
+        let key = self.keys.sealing().map_err(failed)?;
+        let of_row =
+            |row| self.tokens_under(&key, &values.value(row)).map_err(|error| RowError::at(row)(failed(error)));
         let tokens: Vec<Tokens> = (0..values.len()).map(of_row).collect::<Result<_, _>>()?;
         self.keys.uses.count(key.key_id, Use::Sealed, values.len() as u64);
         Ok(tokens)

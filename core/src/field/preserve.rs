@@ -119,11 +119,12 @@ impl FormatPreserver {
     }
 
     fn column(&self, way: Way, texts: &[&str]) -> Result<Vec<Zeroizing<String>>, RowError> {
-        let failed = |row| move |error| RowError { row, error: self.keys.uses.failed(error) };
-        let key = if way == Way::Encrypt { self.keys.sealing() } else { self.keys.first() }.map_err(failed(0))?;
-        let Material::Lookup { format_preserving, .. } = &key.material else { return Err(failed(0)(WRONG_CLASS)) };
+        let failed = |error| self.keys.uses.failed(error);
+        let key = if way == Way::Encrypt { self.keys.sealing() } else { self.keys.first() }.map_err(failed)?;
+        let Material::Lookup { format_preserving, .. } = &key.material else { return Err(failed(WRONG_CLASS).into()) };
         let cipher = FormatKey::new(self.format, &self.tweak, format_preserving);
-        let one = |(row, text): (usize, &&str)| cipher.apply(way, text).map_err(failed(row));
+        let one =
+            |(row, text): (usize, &&str)| cipher.apply(way, text).map_err(|error| RowError::at(row)(failed(error)));
         let replaced = texts.iter().enumerate().map(one).collect::<Result<_, _>>()?;
         let used = if way == Way::Encrypt { Use::Sealed } else { Use::Opened };
         self.keys.uses.count(key.key_id, used, texts.len() as u64);

@@ -47,7 +47,7 @@ impl Rebinder {
     ///
     /// As for [`Decryptor::load_keys`] and [`Encryptor::ready`].
     pub async fn load_keys(&self, sealed: &(impl ColumnBytes + ?Sized)) -> Result<(), RowError> {
-        self.encryptor.ready().await.map_err(|error| RowError { row: 0, error })?;
+        self.encryptor.ready().await?;
         self.decryptor.load_keys(sealed).await
     }
 
@@ -70,23 +70,24 @@ impl Rebinder {
         Ok(moved)
     }
 
-    /// Seals a column of values, each of its row of `from`, for the rows `to`. The keys must be held.
+    /// Seals a column of values, each of its row of `from`, for the rows `to`. The keys that open them must be held; as many seal as it takes
+    /// ([`Encryptor::encrypt_parts`]).
     ///
     /// # Errors
     ///
     /// As for [`rebind`](Self::rebind), with the row. Nothing is returned for the other rows.
-    pub fn rebind_column(
+    pub async fn rebind_column(
         &self,
         sealed: &(impl ColumnBytes + ?Sized),
         from: &(impl ColumnBytes + ?Sized),
         to: &(impl ColumnBytes + ?Sized),
     ) -> Result<SealedColumn, RowError> {
         for row in 0..from.len().min(to.len()) {
-            refuse_same_row(from.bytes(row), to.bytes(row)).map_err(|error| RowError { row, error })?;
+            refuse_same_row(from.bytes(row), to.bytes(row)).map_err(RowError::at(row))?;
         }
         let opened = self.decryptor.decrypt_column(sealed, Some(from))?;
-        refuse_compromised(opened.compromised()).map_err(|error| RowError { row: 0, error })?;
-        let moved = self.encryptor.encrypt_column(&opened, Some(to))?;
+        refuse_compromised(opened.compromised())?;
+        let moved = self.encryptor.encrypt_parts(&opened, Some(to)).await?;
         self.report(moved.len());
         Ok(moved)
     }

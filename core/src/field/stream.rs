@@ -1,6 +1,7 @@
 //! Handles for fields that are streams (DESIGN F23).
 
 use super::Field;
+use super::sealing::SealingKeys;
 use super::used::Uses;
 use crate::context::BoundContext;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,8 +20,8 @@ impl Field {
             let bound = self.bind_streams()?;
             let slot = self.ring.data_slot_or_new(self.scope.as_deref()).await?;
             let current = self.ring.current(slot, None);
-            self.ring.ready(&current).await?;
-            Ok(StreamSealer::new(bound, current))
+            let keys = SealingKeys::new(&self.ring, current).await?;
+            Ok(StreamSealer::new(bound, keys))
         };
         made.await.map_err(|error| uses.failed(error))
     }

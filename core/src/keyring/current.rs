@@ -59,8 +59,10 @@ impl CurrentKey {
         !self.check.needs_renewal(now) && !key.needs_renewal(now) && !running_out && self.key_id() == Some(key.key_id)
     }
 
+    /// Whether callers go on with the key while one of them renews.
     fn is_usable(&self, now: u64) -> bool {
-        self.check.is_usable(now) && self.key.load().as_deref().is_some_and(|key| key.is_usable(now))
+        let is_usable = |key: &OpenKey| key.is_usable(now) && !key.is_used_up();
+        self.check.is_usable(now) && self.key.load().as_deref().is_some_and(is_usable)
     }
 }
 
@@ -100,6 +102,31 @@ impl Keyring {
         if current.is_ready(self.time()) { Ok(()) } else { Box::pin(self.make_ready(current)).await }
     }
 
+    /// The key that seals, ready and with what `count` counts against its allowance. While that is nothing
+    /// ([`LimitExceeded`](ErrorKind::LimitExceeded)), and another key follows, that one.
+    pub(crate) async fn take(
+        &self,
+        current: &CurrentKey,
+        count: impl Fn(&OpenKey) -> Result<usize>,
+    ) -> Result<(Arc<OpenKey>, usize)> {
+        let mut used_up = None;
+        loop {
+            self.ready(current).await?;
+            let key = current.key().clone().expect("ready sets it");
+            key.check_usable(self.time())?;
+            match count(&key) {
+                Err(error) if error.kind() == ErrorKind::LimitExceeded && used_up != Some(key.key_id) => {
+                    used_up = Some(key.key_id);
+                }
+                Err(_) if key.is_used_up() => {
+                    let why = "the key has sealed as many values as the rotation policy allows (data_messages), and the next one does not seal yet";
+                    return Err(Error::new(ErrorKind::LimitExceeded, why).with_detail(key.key_id.to_string()));
+                }
+                counted => return Ok((key, counted?)),
+            }
+        }
+    }
+
     async fn make_ready(&self, current: &CurrentKey) -> Result<()> {
         let turn = if current.is_usable(self.time()) {
             let Some(turn) = current.gate.try_now(self.time()) else { return Ok(()) };
@@ -117,7 +144,11 @@ impl Keyring {
                 Ok(())
             }
             Err(error) => match self.keep_current(current, error).await {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    // Of a key that is running out all callers would ask again, and one after the other.
+                    current.ask_again_at.store(self.time().saturating_add(nanos(RETRY)), Ordering::Relaxed);
+                    Ok(())
+                }
                 Err(error) => {
                     let negative = self.configured().keyring.cache.negative;
                     let until = if remembers(&error) { self.time().saturating_add(nanos(negative)) } else { 0 };

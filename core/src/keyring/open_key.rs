@@ -9,7 +9,7 @@ use crate::share::{SHARE_COUNT, share_of_thread};
 use crate::store::Slot;
 use crate::wire::KeyId;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A root key that a KEK has unwrapped.
@@ -48,6 +48,8 @@ pub(crate) struct OpenKey {
     pub(crate) root: Arc<OpenRoot>,
     /// How many values it may seal in this process; `None`: any number.
     limit: Option<Limit>,
+    /// Whether somebody wanted to seal more values at once than it may still seal, and the next key may.
+    is_outgrown: AtomicBool,
     /// Made when it first seals: it is larger than the key, and most keys only open.
     allowance: OnceLock<Box<Allowance>>,
     state: AtomicU8,
@@ -103,7 +105,8 @@ impl OpenKey {
         limit: Option<Limit>,
     ) -> Self {
         let state = AtomicU8::new(state.id());
-        Self { key_id, slot, material, lease, root, limit, allowance: OnceLock::new(), state }
+        let is_outgrown = AtomicBool::new(false);
+        Self { key_id, slot, material, lease, root, limit, is_outgrown, allowance: OnceLock::new(), state }
     }
 
     /// Whether its record said so when it was last read.
@@ -157,15 +160,44 @@ impl OpenKey {
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than the rotation policy allows. Nothing was counted.
     #[inline]
     pub(crate) fn count(&self, n: u64) -> Result<()> {
-        let Some(limit) = &self.limit else { return Ok(()) };
-        if self.allowance.get_or_init(|| Box::new(Allowance::new(limit))).take(n) {
-            return Ok(());
+        match self.allowance() {
+            Some(allowance) if !allowance.take(n) => Err(self.refused(n, allowance.limit.values)),
+            _ => Ok(()),
         }
-        Err(Error::new(
+    }
+
+    /// As [`count`](Self::count), or as many of the values as may still be sealed, if that is any; how many.
+    pub(crate) fn count_up_to(&self, n: usize) -> Result<usize> {
+        match self.allowance().map_or(n, |allowance| allowance.take_up_to(n as u64) as usize) {
+            0 if n > 0 => Err(self.used_up()),
+            counted => Ok(counted),
+        }
+    }
+
+    #[inline]
+    fn allowance(&self) -> Option<&Allowance> {
+        let limit = self.limit.as_ref()?;
+        Some(self.allowance.get_or_init(|| Box::new(Allowance::new(limit))))
+    }
+
+    /// Why `n` values at once are not sealed; has the next key made, if that may seal them.
+    #[cold]
+    fn refused(&self, n: u64, limit: u64) -> Error {
+        if n > limit {
+            let why = "more values at once than the rotation policy lets one key seal (data_messages)";
+            return Error::new(ErrorKind::LimitExceeded, why).with_detail(format!("{n} of {limit}"));
+        }
+        self.is_outgrown.store(true, Ordering::Relaxed);
+        self.used_up()
+    }
+
+    #[cold]
+    fn used_up(&self) -> Error {
+        Error::new(
             ErrorKind::LimitExceeded,
             "the key has sealed as many values as the rotation policy allows: await ready() and repeat",
         )
-        .with_detail(self.key_id.to_string()))
+        .with_detail(self.key_id.to_string())
     }
 
     /// Whether the key was opened with this limit.
@@ -175,7 +207,16 @@ impl OpenKey {
 
     /// Whether it is time to make the next key, while this one still seals.
     pub(crate) fn is_running_out(&self) -> bool {
-        self.limit.as_ref().is_some_and(Limit::is_close)
+        self.is_outgrown() || self.limit.as_ref().is_some_and(Limit::is_close)
+    }
+
+    /// Whether what is to be sealed next waits for the next key.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.is_outgrown() || self.limit.as_ref().is_some_and(Limit::is_reached)
+    }
+
+    fn is_outgrown(&self) -> bool {
+        self.is_outgrown.load(Ordering::Relaxed)
     }
 
     /// Bytes of a key that seals.
@@ -242,6 +283,10 @@ impl Limit {
     fn is_close(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.values - self.values / 8
     }
+
+    fn is_reached(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.values
+    }
 }
 
 /// How many values a process may still seal under a key. Never gives out more; may end a few shares early.
@@ -268,6 +313,15 @@ impl Allowance {
         let share = &self.shares[share_of_thread()].0;
         let taken = share.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(n));
         taken.is_ok() || self.take_from_whole(share, n)
+    }
+
+    /// Takes `n`, or what the whole has left; how many. What other shares hold is left to them.
+    fn take_up_to(&self, n: u64) -> u64 {
+        if self.take(n) {
+            return n;
+        }
+        let Limit { values, used } = &self.limit;
+        values.saturating_sub(used.fetch_max(*values, Ordering::Relaxed))
     }
 
     #[cold]
@@ -319,5 +373,8 @@ mod tests {
         assert!(allowance.take(60));
         assert!(!allowance.take(60));
         assert!(allowance.take(30));
+        // What is left, but for the two that the share of this thread has.
+        assert_eq!([60, 60].map(|n| allowance.take_up_to(n)), [8, 0]);
+        assert!(allowance.take(2) && !allowance.take(1));
     }
 }

@@ -4,7 +4,7 @@ use super::chunks::{check_last, check_whole};
 use super::{Bound, Chunks, Held, StreamProgress, StreamWriter, pump};
 use crate::audit::Use;
 use crate::error::{Error, ErrorKind, Result};
-use crate::keyring::CurrentKey;
+use crate::field::sealing::SealingKeys;
 use crate::policy::FieldPolicy;
 use crate::random;
 use crate::wire::stream::TOO_LONG;
@@ -28,12 +28,12 @@ use zeroize::{Zeroize, Zeroizing};
 /// ```
 pub struct StreamSealer {
     bound: Arc<Bound>,
-    current: Arc<CurrentKey>,
+    keys: SealingKeys,
 }
 
 impl StreamSealer {
-    pub(crate) fn new(bound: Bound, current: Arc<CurrentKey>) -> Self {
-        Self { bound: Arc::new(bound), current }
+    pub(crate) fn new(bound: Bound, keys: SealingKeys) -> Self {
+        Self { bound: Arc::new(bound), keys }
     }
 
     /// The policy of the field.
@@ -45,7 +45,7 @@ impl StreamSealer {
     /// The key that sealed last, or would now; [`ready`](Self::ready) may bring another.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
-        self.current.key().as_deref().expect("a handle is made ready before it is given out").key_id
+        self.keys.key_id()
     }
 
     /// Makes sure that the next stream begins under the current key: see [`Encryptor::ready`](crate::Encryptor::ready).
@@ -54,14 +54,14 @@ impl StreamSealer {
     ///
     /// As for [`Encryptor::ready`](crate::Encryptor::ready).
     pub async fn ready(&self) -> Result<&Self> {
-        self.bound.ring.ready(&self.current).await.map_err(|error| self.bound.uses.failed(error))?;
+        self.keys.ready(&self.bound.ring).await.map_err(|error| self.bound.uses.failed(error))?;
         Ok(self)
     }
 
     /// Whether [`ready`](Self::ready) has nothing to do.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.current.is_ready(self.bound.ring.time())
+        self.keys.is_ready(&self.bound.ring)
     }
 
     /// Begins a stream under a key of its own, bound to `row` where the policy binds the field.
@@ -80,10 +80,7 @@ impl StreamSealer {
     }
 
     fn try_begin(&self, row: Option<&[u8]>) -> Result<SealingStream> {
-        self.bound.ring.check_open()?;
-        let key = self.current.key().clone().expect("a handle is made ready before it is given out");
-        key.check_usable(self.bound.ring.time())?;
-        key.count(1)?;
+        let key = self.keys.usable(&self.bound.ring, 1)?;
         let salt = random::array()?;
         let mut chunks = None;
         let header = StreamHeader::new(&key.key_id, &salt, |head| {

@@ -233,7 +233,7 @@ impl DocumentCipher<'_> {
         for (at, &(line, _)) in places.iter().enumerate() {
             if let Entry::Vacant(row) = rows.entry(line) {
                 let binding = self.row_binding(&lines[line], row_path, &replaced[line]);
-                row.insert(binding.map_err(|error| RowFailed { row: at, error })?);
+                row.insert(binding.map_err(|error| RowFailed { row: Some(at), error })?);
             }
         }
         Ok(Some(rows))

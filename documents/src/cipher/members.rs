@@ -66,7 +66,7 @@ impl DocumentCipher<'_> {
         if job.indexes().is_empty() {
             return Ok(());
         }
-        let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
+        let at = |failed: RowFailed| failed.of(job, lines, places);
         let json: Vec<JsonToken<'_>> = places.iter().map(|&(line, found)| lines[line].token(found)).collect();
         let values = values_of(job, &json).map_err(at)?;
         for index in job.indexes() {

@@ -116,13 +116,7 @@ impl DocumentCipher<'_> {
         replaced: &mut [Replaced],
     ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
-        let at = |failed: RowFailed| {
-            let error = failed.error.of_field(&job.policy().name);
-            match places.get(failed.row) {
-                Some(&(line, _)) => lines[line].failed(error),
-                None => error,
-            }
-        };
+        let at = |failed: RowFailed| failed.of(job, lines, places);
         let tokens: Vec<Token<'_>> = places.iter().map(|&(line, found)| lines[line].token(found)).collect();
         let texts = sealed_texts(&tokens).map_err(at)?;
         let from: Vec<&[u8]> = places.iter().map(|(line, _)| moved[line].from.as_bytes()).collect();

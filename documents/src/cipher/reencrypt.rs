@@ -40,7 +40,7 @@ impl DocumentCipher<'_> {
         counts: &mut DocumentCounts,
     ) -> Result<(), DocumentError> {
         let job = &self.fields[field];
-        let at = |failed: RowFailed| lines[places[failed.row].0].failed(failed.error.of_field(&job.policy().name));
+        let at = |failed: RowFailed| failed.of(job, lines, places);
         let tokens: Vec<Token<'_>> = places.iter().map(|&(line, found)| lines[line].token(found)).collect();
         let texts = sealed_texts(&tokens).map_err(at)?;
         let stale = job.stale(&texts).map_err(RowFailed::from).map_err(at)?;

@@ -4,7 +4,7 @@ use super::lines::{HEADER_ROOM, Line};
 use super::plan::compile;
 use super::replaced::Replaced;
 use super::values::{NOT_SEALED, protect_value, push_value, scalar_text};
-use super::{DocumentCipher, DocumentCounts, Place as Found, RowFailed, refused};
+use super::{DocumentCipher, DocumentCounts, Place as Found, refused};
 use crate::condition::Latest;
 use crate::field::{Direction, FieldKeys, Locator};
 use crate::{Conditions, Document, DocumentError, HeaderTexts, JsonRules, Place, Token};
@@ -152,7 +152,6 @@ impl DocumentCipher<'_> {
         if of_kind.is_empty() {
             return Ok(());
         }
-        pollster::block_on(sealer.ready())?;
         let in_line = |line: usize| move |error: DocumentError| lines[line].failed(error.of_document(kind.name()));
         let mut rows = Vec::with_capacity(of_kind.len());
         for &line in &of_kind {
@@ -187,8 +186,11 @@ impl DocumentCipher<'_> {
                     sequence: 1,
                 })
                 .collect();
-            let failed = |failed: RowError| in_line(of_kind[failed.row])(failed.error.into());
-            sealer.seal_all(&documents).map_err(failed)?
+            let failed = |failed: RowError| match failed.row {
+                Some(row) => in_line(of_kind[row])(failed.error.into()),
+                None => failed.error.into(),
+            };
+            pollster::block_on(sealer.seal_parts(&documents)).map_err(failed)?
         };
         for ((&line, sealed), own) in of_kind.iter().zip(&sealed).zip(of_lines(&of_kind, &own, &own)) {
             let put = self.put_sealed(&lines[line], kind, sealed, own, &mut replaced[line]);
@@ -257,20 +259,19 @@ impl DocumentCipher<'_> {
             return Err(refused(why));
         }
         let row = self.document_row(line, kind, replaced)?;
-        let at_field = |failed: RowFailed, found: &[usize]| {
-            failed.error.of_field(&self.fields[line.field_of(found[failed.row])].policy().name)
+        let malformed = |found: usize, why| {
+            DocumentError::new(ErrorKind::Malformed, why).of_field(&self.fields[line.field_of(found)].policy().name)
         };
         let sealed_text = |found: &[usize], row: usize| match line.token(found[row]) {
             Token::String { text, .. } => Ok(text),
-            _ => Err(at_field(RowFailed::new(row, ErrorKind::Malformed, NOT_SEALED), found)),
+            _ => Err(malformed(found[row], NOT_SEALED)),
         };
         let others = (0..other.len()).map(|row| sealed_text(&other, row)).collect::<Result<Vec<_>, _>>()?;
         let len = own.iter().map(|&found| line.document.tree.span(line.found.values[found].node).len()).sum();
         let (mut data, mut ends) = (Vec::with_capacity(len), Vec::with_capacity(own.len()));
         for row in 0..own.len() {
             body_from_text(sealed_text(&own, row)?.as_bytes(), &mut data).map_err(|_| {
-                let why = "the value is not sealed, or damaged; plaintext is never passed through";
-                at_field(RowFailed::new(row, ErrorKind::Malformed, why), &own)
+                malformed(own[row], "the value is not sealed, or damaged; plaintext is never passed through")
             })?;
             ends.push(data.len());
         }

@@ -6,7 +6,7 @@ use crate::erased::Erased;
 use crate::field::{Direction, FieldCipher, LOOKS_SEALED, Protected, Revealed, push_sealed};
 use crate::{DocumentError, Token, push_string, string_len};
 use keyfold::wire::text_len;
-use keyfold::{ColumnBytes, ErrorKind, FieldPolicy, Spelling, Value, ValueType};
+use keyfold::{ColumnBytes, ErrorKind, FieldMode, FieldPolicy, Spelling, Value, ValueType};
 use std::borrow::Cow;
 use zeroize::Zeroizing;
 
@@ -26,7 +26,7 @@ pub(super) fn protect<'t>(
     let mut values = Vec::with_capacity(tokens.len());
     let mut prefixes = Vec::with_capacity(tokens.len());
     for (row, token) in tokens.iter().enumerate() {
-        let (prefix, value) = value_of(job.policy(), token).map_err(|error| RowFailed { row, error })?;
+        let (prefix, value) = value_of(job.policy(), token).map_err(|error| RowFailed { row: Some(row), error })?;
         prefixes.push(prefix);
         values.push(value);
     }
@@ -48,7 +48,7 @@ impl ProtectedTexts<'_> {
 pub(super) fn values_of<'t>(job: &FieldCipher, tokens: &'t [Token<'_>]) -> Result<Vec<Value<'t>>, RowFailed> {
     let value = |(row, token)| match value_of(job.policy(), token) {
         Ok((_, value)) => Ok(value),
-        Err(error) => Err(RowFailed { row, error }),
+        Err(error) => Err(RowFailed { row: Some(row), error }),
     };
     tokens.iter().enumerate().map(value).collect()
 }
@@ -110,7 +110,7 @@ impl RevealedTexts<'_> {
     pub(super) fn push(&self, row: usize, out: &mut Erased) -> Result<(), RowFailed> {
         match &self.revealed {
             Revealed::Opened(opened) => push_value(self.prefixes[row], &opened.value(row), self.one_line, out)
-                .map_err(|error| RowFailed { row, error }),
+                .map_err(|error| RowFailed { row: Some(row), error }),
             Revealed::Replaced(texts) => {
                 push_text(&texts[row], out);
                 Ok(())
@@ -160,7 +160,9 @@ fn value_of<'t>(policy: &FieldPolicy, token: &'t Token<'_>) -> Result<(&'t str, 
             if *canonical || policy.spelling == Spelling::Normalise {
                 return Ok((prefix, Value::Text(rest)));
             }
-            if matches!(policy.mode, keyfold::FieldMode::Deterministic { .. }) || policy.value_type.is_some() {
+            // Of which equal values have one form, or one token.
+            let is_one = matches!(policy.mode, FieldMode::Deterministic { .. } | FieldMode::Token { .. });
+            if is_one || policy.value_type.is_some() {
                 let why = "the string is spelled with unusual escapes, so it would not join or come back; spelling = \"normalise\" in the policy accepts it";
                 return Err(DocumentError::new(ErrorKind::InvalidInput, why));
             }

@@ -31,7 +31,7 @@ impl FieldIndex {
     ///
     /// As for [`Indexer::ready`] and [`Indexer::tokens_column`].
     pub fn tokens(&self, values: &[Value<'_>]) -> Result<(Vec<Vec<Token>>, u64), RowError> {
-        pollster::block_on(self.indexer.ready()).map_err(super::of_batch)?;
+        pollster::block_on(self.indexer.ready())?;
         let tokens = self.indexer.tokens_column(values)?;
         let without = values.iter().zip(&tokens).filter(|(_, tokens)| tokens.is_empty());
         let skipped = without.filter(|(value, _)| self.indexer.index().skips(value)).count() as u64;

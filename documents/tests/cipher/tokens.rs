@@ -57,8 +57,8 @@ struct OfField {
 
 impl FieldTokens for OfField {
     fn protect(&self, values: &[keyfold::Value<'_>]) -> Result<Vec<String>, RowError> {
-        let at = |row| move |error| RowError { row, error };
-        pollster::block_on(self.searcher.ready()).map_err(at(0))?;
+        let at = RowError::at;
+        pollster::block_on(self.searcher.ready())?;
         let mut rows = self.store.rows();
         let mut token = |(row, value): (usize, &keyfold::Value<'_>)| {
             let forms = self.searcher.ciphertexts(*value).map_err(at(row))?;
@@ -84,7 +84,7 @@ impl FieldTokens for OfField {
         let rows = self.store.rows();
         let value = |(row, token): (usize, &&str)| {
             let found = rows.iter().find(|(known, _)| known == token).map(|(_, value)| value.clone());
-            found.ok_or(RowError { row, error: Error::new(ErrorKind::InvalidInput, "no token") })
+            found.ok_or_else(|| RowError::at(row)(Error::new(ErrorKind::InvalidInput, "no token")))
         };
         let sealed: Vec<Vec<u8>> = tokens.iter().enumerate().map(value).collect::<Result<_, _>>()?;
         pollster::block_on(self.decryptor.load_keys(&sealed[..]))?;

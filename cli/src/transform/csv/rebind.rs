@@ -48,7 +48,7 @@ impl CsvJob<'_> {
             let from: Vec<&[u8]> = moved.iter().map(|moved| &moved.from[..]).collect();
             let to: Vec<&[u8]> = moved.iter().map(|moved| moved.merge.to.as_bytes()).collect();
             let rebound = self.fields[job.field].rebind(&sealed, &from, &to).map_err(|mut failure| {
-                failure.row = moved.get(failure.row).map_or(0, |moved| moved.row);
+                failure.row = failure.row.and_then(|row| moved.get(row)).map(|moved| moved.row);
                 at(batch, job, failure)
             })?;
             columns.push(job.column);
@@ -99,7 +99,7 @@ impl CsvJob<'_> {
             })?);
         }
         let protected = field.protect(&values, None).map_err(|mut failure| {
-            failure.row = moved.get(failure.row).map_or(0, |moved| moved.row);
+            failure.row = failure.row.and_then(|row| moved.get(row)).map(|moved| moved.row);
             at(batch, job, failure)
         })?;
         let text = |(row, (prefix, _)): (usize, &(&str, &str))| {

@@ -48,7 +48,7 @@ impl<'i> Column<'i> {
             let Item { message, found } = &items[item];
             let (policy, path) = (column.job().policy(), plan.rules.path(found[index].rule));
             let spelled = Spelled::read(policy, path, message, found[index].span.clone());
-            let spelled = spelled.map_err(|failure| column.at(RowFailure { row, failure }))?;
+            let spelled = spelled.map_err(|failure| column.at(RowFailure { row: Some(row), failure }))?;
             column.spelled.push(spelled);
         }
         Ok(column)
@@ -65,7 +65,7 @@ impl<'i> Column<'i> {
     /// A failure, and where that is.
     pub(super) fn at(&self, failure: impl Into<RowFailure>) -> Failure {
         let failure = failure.into();
-        let (item, index) = self.places[failure.row];
+        let Some((item, index)) = failure.row.map(|row| self.places[row]) else { return failure.failure };
         let (message, located) = (&self.items[item].message, &self.items[item].found[index]);
         let (path, name) = (self.plan.rules.path(located.rule), &self.job().policy().name);
         let (number, segment) = (message.number(), located.segment + 1);
@@ -84,9 +84,8 @@ impl<'i> Column<'i> {
             let rest = job.policy().split_prefix(text).1;
             values.push(match job.policy().value_type.unwrap_or(ValueType::Text) {
                 ValueType::Text => Value::Text(rest),
-                other => {
-                    Value::from_text(other, rest).map_err(|error| self.at(RowFailure { row, failure: error.into() }))?
-                }
+                other => Value::from_text(other, rest)
+                    .map_err(|error| self.at(RowFailure { row: Some(row), failure: error.into() }))?,
             });
         }
         let bindings = self.bindings(&outcome.identifiers).map_err(|error| self.at(error))?;
@@ -127,7 +126,7 @@ impl<'i> Column<'i> {
 
     /// `text` as it stands at the place of a value.
     pub(super) fn spell(&self, row: usize, text: &str) -> Result<Vec<u8>, Failure> {
-        self.spelled[row].spell(text).map_err(|failure| self.at(RowFailure { row, failure }))
+        self.spelled[row].spell(text).map_err(|failure| self.at(RowFailure { row: Some(row), failure }))
     }
 
     pub(super) fn replace(&self, row: usize, new: Zeroizing<Vec<u8>>, outcome: &mut Outcome) {

@@ -131,7 +131,7 @@ impl Column<'_> {
         // The latest message, and what its places are.
         let mut latest: Option<(usize, Vec<InMessage>)> = None;
         for (row, &(item, index)) in self.places.iter().enumerate() {
-            let at = |failure| RowFailure { row, failure };
+            let at = |failure| RowFailure { row: Some(row), failure };
             let known = match latest.take() {
                 Some((known, in_message)) if known == item => in_message,
                 _ => {
