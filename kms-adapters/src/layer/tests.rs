@@ -158,7 +158,7 @@ fn pauses_have_full_jitter() {
         let half = limits.pause(failed, u32::MAX / 2, None).as_millis();
         assert!(half.abs_diff(longest / 2) <= 1, "{half}");
     }
-    let drawn: std::collections::BTreeSet<u32> = (0..64).map(|_| random()).collect();
+    let drawn: std::collections::BTreeSet<u32> = (0..64).map(|_| Time::Runtime.random()).collect();
     assert!(drawn.len() > 60);
 }
 
