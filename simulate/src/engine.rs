@@ -1,12 +1,14 @@
 //! The simulation: processes get their requests, refresh and restart, and time passes.
 
+use crate::access::{Access, Asked};
 use crate::operations::Operations;
+
 use crate::prediction::Prediction;
 use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::tally::{Kind, Tally};
 use crate::time::Tasks;
-use crate::world::{Access, World};
+use crate::world::World;
 use keyfold::{Clock, Keyring, Result};
 use keyfold_kms::layer::Timer;
 use std::cell::{Cell, RefCell};
@@ -103,20 +105,17 @@ impl<'a> Simulation<'a> {
         let of_step = self.scenario.run.step.as_secs_f64() / system.processes as f64;
         let reads = self.random.poisson(system.reads_per_second * of_step);
         let writes = self.random.poisson(system.writes_per_second * of_step);
-        let made = (reads + writes).min(self.scenario.run.samples_per_step);
-        let weight = (reads + writes) as f64 / made.max(1) as f64;
-        for _ in 0..made {
-            let is_read = self.random.below(reads + writes) < reads;
-            self.request(place, if is_read { Kind::Read } else { Kind::Write }, weight);
+        // What starts asks for everything at once, and that peak is not to be sampled away.
+        let most = if now.is_zero() { usize::MAX } else { self.scenario.run.samples_per_step };
+        for (asked, weight) in self.access.draw(&mut self.random, [reads, writes], most) {
+            self.request(place, asked, weight);
         }
         self.tally.borrow_mut().occupancy(now, self.processes[place].ring.occupancy());
         Ok(())
     }
 
-    fn request(&mut self, place: usize, kind: Kind, weight: f64) {
+    fn request(&mut self, place: usize, Asked { kind, tenant, generation }: Asked, weight: f64) {
         let (ring, world, tally) = (self.processes[place].ring.clone(), self.world.clone(), self.tally.clone());
-        let tenant = self.access.tenant(&mut self.random);
-        let generation = self.access.generation(&mut self.random);
         let row = self.random.below(self.scenario.system.patients);
         self.tasks.spawn(async move {
             let begun = world.time.now();

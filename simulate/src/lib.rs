@@ -6,6 +6,7 @@
 //! [`simulate`] does it, and the [`Prediction`] is text, JSON or a page with charts.
 #![forbid(unsafe_code)]
 
+mod access;
 mod engine;
 mod operations;
 mod prediction;

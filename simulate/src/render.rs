@@ -11,8 +11,8 @@ const LIMITS: [&str; 7] = [
     "Calls count each attempt; costs count what was answered.",
     "The store answers at once, and is never away. Requests cost no time of processors: what encryption takes is measured by the benchmarks.",
     "Each request has a handle of its own and is about one patient, whose values are under one key: more values of a patient cost no more calls.",
-    "Of more requests in a step than samples_per_step some are made, and stand for all. Tenants that are asked for less often than once per max_age are then asked for less often than in truth.",
-    "Requests of a process in one step begin in the same moment, which is no worse for the key service: one call answers all who wait for a key.",
+    "Requests of a process in one step for one key are one that stands for all, and of more keys than samples_per_step so many are asked for, but all of them when processes start.",
+    "Requests of a process in one step begin in the same moment. All processes start in the same moment.",
     "Costs are of a month like the quiet time, with rotations as often as they come; free tiers, taxes and audit KEKs are left out.",
 ];
 

@@ -106,8 +106,8 @@ pub struct Run {
     pub rotation_spread: Duration,
     /// When the root becomes as old as `root_age` allows; `None`: so long after the start.
     pub root_rotation_at: Option<Duration>,
-    /// Most requests of a process and step that are made; of more, so many stand for all.
-    pub samples_per_step: u64,
+    /// Most keys that a process is asked for in a step; of more, so many stand for all.
+    pub samples_per_step: usize,
 }
 
 impl Outage {
@@ -187,7 +187,7 @@ struct RunToml {
     rotation_at: Option<Spanned<String>>,
     rotation_spread: Option<Spanned<String>>,
     root_rotation_at: Option<Spanned<String>>,
-    samples_per_step: Option<Spanned<u64>>,
+    samples_per_step: Option<Spanned<usize>>,
 }
 
 impl Scenario {
@@ -285,7 +285,7 @@ impl File<'_> {
             rotation_at: moment(toml.rotation_at.as_ref())?,
             rotation_spread: moment(toml.rotation_spread.as_ref())?.unwrap_or_default(),
             root_rotation_at: moment(toml.root_rotation_at.as_ref())?,
-            samples_per_step: self.or(toml.samples_per_step.as_ref(), 20, 1..=100_000)?,
+            samples_per_step: self.or(toml.samples_per_step.as_ref(), 50, 1..=100_000)?,
         })
     }
 

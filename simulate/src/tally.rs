@@ -11,7 +11,7 @@ const MAX_INTERVALS: u64 = 48;
 /// Who waits longer than this for an answer has noticed.
 const NOTICED: Duration = Duration::from_millis(200);
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Kind {
     Read,
     Write,

@@ -1,7 +1,7 @@
 //! What is there before the simulated time begins: a keyring in a store, its tenants with as many generations as the scenario says, and
 //! one value under each.
 
-use crate::random::{Choice, Random};
+use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::service::{Kek, KekName, Service};
 use crate::time::{VirtualTime, run_alone};
@@ -174,30 +174,6 @@ impl Tenant {
         let decryptor = ring.field(FIELD)?.scope(&self.scope).decryptor().await?;
         decryptor.load_keys(&[&stored.sealed[..]][..]).await.map_err(|failure| failure.error)?;
         decryptor.decrypt(&stored.sealed, Some(&stored.row.to_be_bytes())).map(drop)
-    }
-}
-
-/// Who asks for what.
-pub(crate) struct Access {
-    tenants: Choice,
-    generations: Choice,
-}
-
-impl Access {
-    pub(crate) fn of(scenario: &Scenario) -> Self {
-        let system = &scenario.system;
-        Self {
-            tenants: Choice::new(system.tenants, system.tenant_exponent),
-            generations: Choice::new(system.generations, system.generation_exponent),
-        }
-    }
-
-    pub(crate) fn tenant(&self, random: &mut Random) -> usize {
-        self.tenants.draw(random)
-    }
-
-    pub(crate) fn generation(&self, random: &mut Random) -> usize {
-        self.generations.draw(random)
     }
 }
 
