@@ -77,6 +77,10 @@ impl Service {
         (state.begun, state.counts) = (true, Counts::default());
     }
 
+    pub(crate) fn quota_per_second(&self) -> u32 {
+        self.model.quota_per_second
+    }
+
     /// Gives every KEK a new version, under which from now on is wrapped.
     pub(crate) fn rotate_keks(&self) {
         self.state().version += 1;

@@ -223,9 +223,9 @@ mod tests {
         tasks.run_until(Duration::from_secs(5));
         assert_eq!(*log.borrow(), [("a", 1), ("b", 1), ("c", 3)]);
         assert_eq!(time.now(), Duration::from_secs(5));
-        assert_eq!(time.0.state().timers.len(), 1);
+        assert_eq!(time.state().timers.len(), 1);
         drop(tasks);
-        assert_eq!(time.0.state().timers.len(), 0, "who is not waited for any more leaves");
+        assert_eq!(time.state().timers.len(), 0, "who is not waited for any more leaves");
     }
 
     #[test]

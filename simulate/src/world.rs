@@ -135,14 +135,6 @@ impl World {
         let names = (0..self.keks).map(KekName::Root).chain(self.isolated.iter().copied().map(KekName::Tenant));
         names.map(alias).collect()
     }
-
-    /// Runs `work` alone; returns what it ends with, and how long it took.
-    pub(crate) fn timed<T>(&self, work: impl Future<Output = T>) -> (T, Duration) {
-        use keyfold::Clock as _;
-        let begun = self.time.now();
-        let done = run_alone(&self.time, work);
-        (done, self.time.now() - begun)
-    }
 }
 
 impl Tenant {

@@ -181,7 +181,7 @@ fn a_small_real_run_asks_what_was_predicted() {
     let (mut mean, mut starts) = (0.0, Vec::new());
     for calls in predicted {
         assert_eq!((calls.wraps, calls.throttled, calls.lost), (0, 0, 0));
-        mean += calls.unwraps as f64 / f64::from(*seeds.end());
+        mean += calls.unwraps as f64 / *seeds.end() as f64;
         starts.push(calls.peak_at_start_per_second);
     }
 
