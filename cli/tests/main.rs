@@ -33,6 +33,7 @@ mod round_trip;
 mod scan;
 mod shred;
 mod signed;
+mod simulate;
 mod swaps;
 mod synthea;
 #[path = "common/tables.rs"]
