@@ -13,9 +13,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let target = (args.output != "-").then(|| Path::new(&args.output));
     outputs::refuse(&[("--output", target)], None, &[args.scenario.as_os_str()], None)?;
     let mut output = Output::create(Target::from_argument(&args.output), args.force)?;
-    let text = fs::read_to_string(&args.scenario).map_err(|error| {
-        Failure::new(Exit::Storage, format!("cannot read {}: {error}", args.scenario.display()))
-    })?;
+    let text = fs::read_to_string(&args.scenario)
+        .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", args.scenario.display())))?;
     let mut scenario = Scenario::parse(&text, &args.scenario.display().to_string())?;
     scenario.seed = args.seed.unwrap_or(scenario.seed);
     let prediction = simulate(&scenario)?;

@@ -58,12 +58,7 @@ impl Chart {
 
     /// A chart of bars: `series` have a name and a count for each label; `unit` says what is counted.
     #[must_use]
-    pub fn bars(
-        title: &'static str,
-        unit: &'static str,
-        labels: Vec<String>,
-        series: Vec<(String, Vec<u64>)>,
-    ) -> Self {
+    pub fn bars(title: &'static str, unit: &'static str, labels: Vec<String>, series: Vec<(String, Vec<u64>)>) -> Self {
         let label = if labels.iter().all(|label| is_date(label)) { "Date" } else { "Age" };
         Self { title, unit, label, shape: Shape::Bars, labels, series }
     }
@@ -81,7 +76,8 @@ impl Chart {
 
     /// The same numbers.
     pub(crate) fn table(&self) -> Table {
-        let head = std::iter::once(self.label.to_owned()).chain(self.series.iter().map(|(name, _)| name.clone())).collect();
+        let head =
+            std::iter::once(self.label.to_owned()).chain(self.series.iter().map(|(name, _)| name.clone())).collect();
         let row = |(at, label): (usize, &String)| {
             let counts =
                 self.series.iter().map(|(_, values)| Cell::from(values.get(at).copied().unwrap_or(0).to_string()));

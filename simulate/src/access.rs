@@ -46,7 +46,8 @@ impl Access {
             })
             .collect();
         asked.sort_unstable();
-        let mut keys: Vec<(Asked, f64)> = asked.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64)).collect();
+        let mut keys: Vec<(Asked, f64)> =
+            asked.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64)).collect();
         for place in 0..most.min(keys.len()) {
             let other = place as u64 + random.below((keys.len() - place) as u64);
             keys.swap(place, usize::try_from(other).unwrap_or(place));

@@ -87,16 +87,13 @@ fn memory(p: &Prediction) -> Rows {
 
 fn rotation(p: &Prediction) -> Rows {
     let of = |operation: &Operation| {
-        format!(
-            "{} for {} records and {} calls",
-            duration(operation.seconds),
-            operation.records,
-            operation.calls
-        )
+        format!("{} for {} records and {} calls", duration(operation.seconds), operation.records, operation.calls)
     };
     let by_age = match &p.rotation {
         None => "no data key was due".to_owned(),
-        Some(rotation) if rotation.rotated == 0 => format!("none of {} tenants wrote since keys were due", rotation.due),
+        Some(rotation) if rotation.rotated == 0 => {
+            format!("none of {} tenants wrote since keys were due", rotation.due)
+        }
         Some(rotation) => format!(
             "{} of {} tenants; from due until nobody seals under the old key {} (median), {} (longest)",
             rotation.rotated,
@@ -126,7 +123,8 @@ fn cost(p: &Prediction) -> Rows {
 fn outage(p: &Prediction) -> Option<Rows> {
     let outage = p.outage.as_ref()?;
     let first = |seconds: Option<f64>| {
-        seconds.map_or_else(|| "none failed".to_owned(), |seconds| format!("the first failed after {}", duration(seconds)))
+        seconds
+            .map_or_else(|| "none failed".to_owned(), |seconds| format!("the first failed after {}", duration(seconds)))
     };
     let of = |percent_served: f64, first_failed: Option<f64>| {
         format!("{} went on; {}", percent(percent_served), first(first_failed))
@@ -134,7 +132,11 @@ fn outage(p: &Prediction) -> Option<Rows> {
     Some(vec![
         (
             "Key service away",
-            format!("for {}, from {} on", duration(outage.length_seconds as f64), duration(outage.start_seconds as f64)),
+            format!(
+                "for {}, from {} on",
+                duration(outage.length_seconds as f64),
+                duration(outage.start_seconds as f64)
+            ),
         ),
         ("Reads", of(outage.reads_served_percent, outage.first_failed_read_seconds)),
         ("Writes", of(outage.writes_served_percent, outage.first_failed_write_seconds)),
@@ -185,8 +187,16 @@ fn course(prediction: &Prediction) -> Section {
     let chart = |title, unit, series| Block::Chart(Chart::bars(title, unit, labels(), series).labelled("From"));
     let mut blocks = vec![
         chart("Calls", "calls of the key service", vec![series("calls", |interval| interval.calls)]),
-        chart("Peaks", "most calls in a second", vec![series("calls", |interval| interval.peak_calls_per_second.into())]),
-        chart("Cache", "KiB in the caches of the process that has most", vec![series("KiB", |interval| interval.cache_bytes as u64 / 1024)]),
+        chart(
+            "Peaks",
+            "most calls in a second",
+            vec![series("calls", |interval| interval.peak_calls_per_second.into())],
+        ),
+        chart(
+            "Cache",
+            "KiB in the caches of the process that has most",
+            vec![series("KiB", |interval| interval.cache_bytes as u64 / 1024)],
+        ),
     ];
     if prediction.intervals.iter().any(|interval| interval.failed_reads + interval.failed_writes > 0) {
         let failed = vec![

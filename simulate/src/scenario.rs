@@ -319,8 +319,11 @@ impl File<'_> {
     fn within<T: Copy + PartialOrd + Display>(&self, value: &Spanned<T>, allowed: RangeInclusive<T>) -> Result<T> {
         self.0.at(value, |value| match allowed.contains(value) {
             true => Ok(*value),
-            false => Err(wrong("it is out of its bounds")
-                .with_detail(format!("{value}, and {} to {} are allowed", allowed.start(), allowed.end()))),
+            false => Err(wrong("it is out of its bounds").with_detail(format!(
+                "{value}, and {} to {} are allowed",
+                allowed.start(),
+                allowed.end()
+            ))),
         })
     }
 

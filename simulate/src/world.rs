@@ -90,7 +90,8 @@ impl World {
         scenario: &Scenario,
     ) -> Result<KeyringConfig> {
         store.set_now(made_at(scenario.run.root_rotation_at, scenario.rotation.root_age));
-        let keks = keks((0..scenario.key_service.keks).map(KekName::Root), service, time, scenario.key_service.deadline)?;
+        let keks =
+            keks((0..scenario.key_service.keks).map(KekName::Root), service, time, scenario.key_service.deadline)?;
         let marks = Arc::new(MemoryHighWater::default());
         let created = Keyring::create(&scenario.name, "simulation", Arc::new(store.clone()), keks, marks);
         let mut config = run_alone(time, created)?.config;
@@ -193,7 +194,8 @@ fn keks(
 ) -> Result<BTreeMap<KekAlias, Arc<dyn Kms>>> {
     let kek = |name: KekName| {
         let adapter = Kek { service: Arc::clone(service), name };
-        let layered = Layered::new(adapter, Limits::default())?.with_deadline(deadline)?.by_timer(Arc::new(time.clone()));
+        let layered =
+            Layered::new(adapter, Limits::default())?.with_deadline(deadline)?.by_timer(Arc::new(time.clone()));
         let kms: Arc<dyn Kms> = Arc::new(layered);
         Ok((alias(name)?, kms))
     };

@@ -31,7 +31,10 @@ fn scenario(changes: &[(&str, &str)]) -> String {
     }
     let mut text = "version = 1\nname = 'test'\nseed = 3\n".to_owned();
     for section in ["system", "cache", "rotation", "key_service", "outage", "run"] {
-        let of_section: Vec<_> = values.iter().filter_map(|(key, value)| Some((key.strip_prefix(section)?.strip_prefix('.')?, value))).collect();
+        let of_section: Vec<_> = values
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(section)?.strip_prefix('.')?, value)))
+            .collect();
         if !of_section.is_empty() {
             writeln!(text, "[{section}]").unwrap();
             of_section.iter().for_each(|(key, value)| writeln!(text, "{key} = {value}").unwrap());
@@ -84,15 +87,23 @@ fn calls_grow_with_keys_and_processes_and_not_with_rows() {
     let base = unwraps(&[]);
     // A root in each of four processes, renewed after 85 % of two minutes on average, by the next refresh or request.
     close(base, 4.0 * (1.0 + 3600.0 / (0.85 * 120.0 + 2.0)), "by hand");
-    let more_rows = [("system.patients", "1000000"), ("system.reads_per_second", "2000.0"), ("system.writes_per_second", "1000.0")];
+    let more_rows =
+        [("system.patients", "1000000"), ("system.reads_per_second", "2000.0"), ("system.writes_per_second", "1000.0")];
     close(unwraps(&more_rows), base, "a hundred times the requests, a thousand times the rows");
     close(unwraps(&[("system.tenants", "60")]), base, "ten times the scopes");
     close(unwraps(&[("system.processes", "8")]), 2.0 * base, "twice the processes");
-    close(unwraps(&[("cache.max_age", "'4m'")]), base * (1.0 + 3600.0 / 206.0) / (1.0 + 3600.0 / 104.0), "twice the age");
+    close(
+        unwraps(&[("cache.max_age", "'4m'")]),
+        base * (1.0 + 3600.0 / 206.0) / (1.0 + 3600.0 / 104.0),
+        "twice the age",
+    );
     // An isolated key is asked for as often as the root, and up to half as often again, since it is also renewed with a root that is due.
     for isolated in ["1", "3", "6"] {
         let per_key = (unwraps(&[("system.isolated_tenants", isolated)]) - base) / isolated.parse::<f64>().unwrap();
-        assert!((0.95..1.5).contains(&(per_key / base)), "{isolated} isolated keys: {per_key} each, and {base} of the root");
+        assert!(
+            (0.95..1.5).contains(&(per_key / base)),
+            "{isolated} isolated keys: {per_key} each, and {base} of the root"
+        );
     }
 }
 
@@ -141,13 +152,21 @@ fn keys_are_rotated_when_they_are_due_and_at_no_calls() {
     let rewrap = isolated.operations.rewrap;
     assert_eq!((rewrap.records, rewrap.calls), (1 + 4, 3 * 5 + 1));
     assert!((rewrap.seconds - 16.0 * 0.020).abs() < 1e-6, "{rewrap:?}");
-    assert_eq!(isolated.operations.reparent.records, 6 * 2 + 6 + 3, "the keys of tenants, and three of the keyring's own");
+    assert_eq!(
+        isolated.operations.reparent.records,
+        6 * 2 + 6 + 3,
+        "the keys of tenants, and three of the keyring's own"
+    );
 }
 
 #[test]
 fn a_start_beyond_the_quota_shows() {
     let within = predict(&[("key_service.quota_per_second", "12")]);
-    assert_eq!((within.calls.peak_at_start_per_second, within.calls.throttled), (12, 0), "3 keys in each of 4 processes");
+    assert_eq!(
+        (within.calls.peak_at_start_per_second, within.calls.throttled),
+        (12, 0),
+        "3 keys in each of 4 processes"
+    );
     let beyond = predict(&[("key_service.quota_per_second", "4")]);
     assert!(beyond.calls.throttled > 0 && beyond.traffic.longest_wait_seconds > 0.1, "{:?}", beyond.calls);
 }
@@ -171,7 +190,11 @@ fn costs_are_calls_and_keks() {
     assert!((cost.total - cost.calls - cost.keks).abs() < 1e-9);
     // Four processes with a root each, every 104 seconds.
     let wanted = 4.0 * 30.0 * 86_400.0 / 104.0;
-    assert!((cost.calls_per_month as f64 / wanted - 1.0).abs() < 0.1, "{}, and {wanted} are wanted", cost.calls_per_month);
+    assert!(
+        (cost.calls_per_month as f64 / wanted - 1.0).abs() < 0.1,
+        "{}, and {wanted} are wanted",
+        cost.calls_per_month
+    );
 }
 
 #[test]

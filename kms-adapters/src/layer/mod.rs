@@ -227,7 +227,9 @@ impl<A: Adapter> Shared<A> {
                     has_new_credentials = true;
                     Some(Duration::ZERO)
                 }
-                Again::Later if failed < limits.attempts => Some(limits.pause(failed, time.random(), failure.retry_after)),
+                Again::Later if failed < limits.attempts => {
+                    Some(limits.pause(failed, time.random(), failure.retry_after))
+                }
                 _ => None,
             };
             tracing::debug!(kek = self.adapter.label(), kind = failure.kind.name(), ?pause, "attempt {failed} failed");
