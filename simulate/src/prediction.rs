@@ -85,7 +85,7 @@ pub struct Memory {
 }
 
 /// What became of requests.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Traffic {
     /// Requests that read.
     pub reads: u64,
@@ -101,6 +101,8 @@ pub struct Traffic {
     pub waited_percent: f64,
     /// The longest wait.
     pub longest_wait_seconds: f64,
+    /// What failed, by the permanent code of its error (`keyfold::ErrorKind::code`).
+    pub failures_by_code: BTreeMap<u16, u64>,
 }
 
 /// How data keys were rotated by age.
@@ -146,10 +148,8 @@ pub struct OutageEffect {
     pub first_failed_read_seconds: Option<f64>,
     /// Likewise, of writes.
     pub first_failed_write_seconds: Option<f64>,
-    /// How long after the end of the outage the last request failed; `None`: none did after it.
+    /// How long after the end of the outage, and within `max_age`, the last request failed; `None`: none did.
     pub last_failure_after_end_seconds: Option<f64>,
-    /// Failures of the whole simulation, by permanent code (docs of `ErrorKind`).
-    pub failures_by_code: BTreeMap<u16, u64>,
 }
 
 /// A part of the simulated time.
@@ -205,6 +205,7 @@ impl Prediction {
                 made: tally.made,
                 waited_percent: percent(tally.noticed, requests(tally)),
                 longest_wait_seconds: tally.longest_wait.as_secs_f64(),
+                failures_by_code: tally.errors.iter().map(|(&code, &count)| (code, whole(count))).collect(),
             },
             rotation: rotation(tally),
             operations,
@@ -353,7 +354,6 @@ fn outage(scenario: &Scenario, tally: &Tally) -> Option<OutageEffect> {
         last_failure_after_end_seconds: last
             .and_then(|last| last.checked_sub(outage.end()))
             .map(|after| after.as_secs_f64()),
-        failures_by_code: tally.errors.clone(),
     })
 }
 

@@ -11,7 +11,7 @@ const LIMITS: [&str; 7] = [
     "Calls count each attempt; costs count what was answered.",
     "The store answers at once, and is never away. Requests cost no time of processors: what encryption takes is measured by the benchmarks.",
     "Each request has a handle of its own and is about one patient, whose values are under one key: more values of a patient cost no more calls.",
-    "Requests of a process in one step for one key are one that stands for all, and of more keys than samples_per_step so many are asked for, but all of them when processes start.",
+    "Requests of a process in one step for one key are one that stands for all (data_messages counts it once), and of more keys than samples_per_step so many are asked for, but all of them when processes start.",
     "Requests of a process in one step begin in the same moment. All processes start in the same moment.",
     "Costs are of a month like the quiet time, with rotations as often as they come; free tiers, taxes and audit KEKs are left out.",
 ];
@@ -35,7 +35,7 @@ fn parts(prediction: &Prediction) -> Vec<(&'static str, Rows)> {
 fn system(p: &Prediction) -> Rows {
     let traffic = &p.traffic;
     let one_in = (traffic.reads + traffic.writes) as f64 / traffic.made.max(1) as f64;
-    vec![
+    let mut rows = vec![
         ("Simulated", format!("{} with seed {}", duration(p.simulated_seconds as f64), p.seed)),
         ("Processes", p.processes.to_string()),
         ("Tenants", format!("{}, {} of them isolated", p.tenants[0], p.tenants[1])),
@@ -57,7 +57,12 @@ fn system(p: &Prediction) -> Rows {
                 duration(traffic.longest_wait_seconds)
             ),
         ),
-    ]
+    ];
+    if !traffic.failures_by_code.is_empty() {
+        let failures = traffic.failures_by_code.iter().map(|(code, count)| format!("{count} with code {code}"));
+        rows.push(("Failures", failures.collect::<Vec<_>>().join(", ")));
+    }
+    rows
 }
 
 fn calls(p: &Prediction) -> Rows {

@@ -202,12 +202,15 @@ impl Scenario {
         file.0.check_version(&toml.version, VERSION)?;
         let key_service = file.key_service(toml.key_service)?;
         let run = file.run(&toml.run)?;
+        let rotation = toml.rotation.to_policy(&file.0)?;
+        file.rotates(toml.run.rotation_at.as_ref(), rotation.data_age)?;
+        file.rotates(toml.run.root_rotation_at.as_ref(), rotation.root_age)?;
         Ok(Self {
             name: toml.name,
             seed: toml.seed,
             system: file.system(&toml.system)?,
             cache: toml.cache.to_policy(&file.0)?,
-            rotation: toml.rotation.to_policy(&file.0)?,
+            rotation,
             outage: toml.outage.map(|outage| file.outage(&outage, &key_service, &run)).transpose()?,
             key_service,
             run,
@@ -287,6 +290,11 @@ impl File<'_> {
             root_rotation_at: moment(toml.root_rotation_at.as_ref())?,
             samples_per_step: self.or(toml.samples_per_step.as_ref(), 50, 1..=100_000)?,
         })
+    }
+
+    /// What never gets too old has no moment at which it does.
+    fn rotates(&self, at: Option<&Spanned<String>>, age: Option<Duration>) -> Result<()> {
+        at.map_or(Ok(()), |at| self.check(at, age.is_some(), "no key becomes due: [rotation] says never"))
     }
 
     fn exponent(&self, access: Option<&Spanned<Access>>) -> Result<f64> {

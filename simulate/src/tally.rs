@@ -46,10 +46,11 @@ pub(crate) struct Tally {
     /// Requests that began in the outage.
     pub(crate) in_outage: [Outcomes; 2],
     outage: Option<Outage>,
-    /// When requests failed that began at its start or later: the first and the last.
+    max_age: Duration,
+    /// When requests failed that began in it or within `max_age` after it: the first and the last.
     pub(crate) failures: [Option<(Duration, Duration)>; 2],
-    /// Kinds of errors of all failures.
-    pub(crate) errors: BTreeMap<u16, u64>,
+    /// Failures by code of their errors.
+    pub(crate) errors: BTreeMap<u16, f64>,
     /// Of each tenant, what is known of its rotation.
     pub(crate) rotations: Vec<RotationOf>,
     /// The greatest occupancy of a process.
@@ -107,6 +108,7 @@ impl Tally {
             longest_wait: Duration::ZERO,
             in_outage: [Outcomes::default(); 2],
             outage: scenario.outage.clone(),
+            max_age: scenario.cache.max_age,
             failures: [None; 2],
             errors: BTreeMap::new(),
             rotations: world.tenants.iter().enumerate().map(rotation).collect(),
@@ -141,8 +143,9 @@ impl Tally {
         self.longest_wait = self.longest_wait.max(wait);
         self.noticed += if wait > NOTICED { weight } else { 0.0 };
         if let Err(error) = result {
-            *self.errors.entry(error.kind().code()).or_default() += 1;
-            if self.outage.as_ref().is_some_and(|outage| begun >= outage.start) {
+            *self.errors.entry(error.kind().code()).or_default() += weight;
+            let of_outage = |outage: &Outage| (outage.start..outage.end() + self.max_age).contains(&begun);
+            if self.outage.as_ref().is_some_and(of_outage) {
                 let (first, last) = self.failures[kind as usize].get_or_insert((ended, ended));
                 (*first, *last) = (ended.min(*first), ended.max(*last));
             }

@@ -169,6 +169,8 @@ fn a_start_beyond_the_quota_shows() {
     );
     let beyond = predict(&[("key_service.quota_per_second", "4")]);
     assert!(beyond.calls.throttled > 0 && beyond.traffic.longest_wait_seconds > 0.1, "{:?}", beyond.calls);
+    let throttled = keyfold::ErrorKind::Kms(keyfold::KmsErrorKind::Throttled).code();
+    assert!(beyond.traffic.failures_by_code.keys().all(|code| *code == throttled), "{:?}", beyond.traffic);
 }
 
 #[test]
@@ -215,6 +217,7 @@ fn what_is_wrong_with_a_scenario_is_said_with_its_line() {
         (&[("run.time", "'32d'")], "1s to 31d are simulated"),
         (&[("run.time", "'31d'"), ("run.step", "'1s'")], "at most 1,000,000 steps"),
         (&[("run.rotation_at", "'1h'")], "within the simulated time"),
+        (&[("run.rotation_at", "'1m'"), ("rotation.data_age", "'never'")], "[rotation] says never"),
         (&[("outage.start", "'50m'"), ("outage.length", "'11m'")], "the outage ends before the simulation does"),
         (&[("outage.start", "'18446744073709551615s'"), ("outage.length", "'1s'")], "the outage ends before"),
         (&[("outage.start", "'1m'"), ("outage.length", "'1m'"), ("outage.keks", "2")], "2, and 1 to 1 are allowed"),
