@@ -108,7 +108,12 @@ impl<'a> Simulation<'a> {
         // What starts asks for everything at once, and that peak is not to be sampled away.
         let most = if now.is_zero() { usize::MAX } else { self.scenario.run.samples_per_step };
         for (asked, weight) in self.access.draw(&mut self.random, [reads, writes], most) {
-            self.request(place, asked, weight);
+            // The first of several may have to wait for a renewal while the others go on.
+            let first = weight.min(1.0);
+            self.request(place, asked, first);
+            if weight > first {
+                self.request(place, asked, weight - first);
+            }
         }
         self.tally.borrow_mut().occupancy(now, self.processes[place].ring.occupancy());
         Ok(())

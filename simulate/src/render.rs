@@ -2,6 +2,7 @@
 
 use crate::operations::Operation;
 use crate::prediction::{Interval, Prediction};
+use keyfold_report::is_plain;
 use keyfold_report::page::{Block, Cell, Chart, Section, Table, html as page};
 use std::fmt::Write as _;
 
@@ -11,7 +12,7 @@ const LIMITS: [&str; 7] = [
     "Calls count each attempt; costs count what was answered.",
     "The store answers at once, and is never away. Requests cost no time of processors: what encryption takes is measured by the benchmarks.",
     "Each request has a handle of its own and is about one patient, whose values are under one key: more values of a patient cost no more calls.",
-    "Requests of a process in one step for one key are one that stands for all (data_messages counts it once), and of more keys than samples_per_step so many are asked for, but all of them when processes start.",
+    "Requests of a process in one step for one key are two, the first and one that stands for the others (data_messages counts no more), and of more keys than samples_per_step so many are asked for, but all of them when processes start.",
     "Requests of a process in one step begin in the same moment. All processes start in the same moment.",
     "Costs are of a month like the quiet time, with rotations as often as they come; free tiers, taxes and audit KEKs are left out.",
 ];
@@ -255,7 +256,7 @@ fn bytes(count: usize) -> String {
     }
 }
 
-/// Names come from scenario files: none of them moves the cursor of a terminal.
+/// Names come from scenario files: none of them moves the cursor of a terminal, or hides what it says.
 fn plain(said: &str) -> String {
-    said.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    said.chars().map(|c| if is_plain(c) { c } else { '\u{FFFD}' }).collect()
 }
