@@ -13,7 +13,9 @@ const MAX_TIME: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 /// Most steps of a simulation.
 const MAX_STEPS: u128 = 1_000_000;
 
-/// A system, what it is asked for, and what happens to it.
+/// A system, what it is asked for, and what happens to it. [`parse`](Self::parse) checks the bounds of docs/SIMULATE.md; whoever changes
+/// members keeps to them.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// For people.
@@ -35,6 +37,7 @@ pub struct Scenario {
 }
 
 /// Who is there, and what they do.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct System {
     /// Processes, each with a keyring of its own.
@@ -62,6 +65,7 @@ pub struct System {
 }
 
 /// The key service.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct KeyService {
     /// KEKs that wrap the root, 1 to 8.
@@ -81,6 +85,7 @@ pub struct KeyService {
 }
 
 /// An outage of the key service.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Outage {
     /// When it begins.
@@ -94,6 +99,7 @@ pub struct Outage {
 }
 
 /// How long and how finely is simulated.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Run {
     /// How long.

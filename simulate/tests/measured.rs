@@ -177,7 +177,11 @@ fn process_of_the_real_run() {
 fn a_small_real_run_asks_what_was_predicted() {
     let scenario = Scenario::parse(SCENARIO, "measured").unwrap();
     let seeds = 1..=20;
-    let predicted = seeds.clone().map(|seed| simulate(&Scenario { seed, ..scenario.clone() }).unwrap().calls);
+    let predicted = seeds.clone().map(|seed| {
+        let mut scenario = scenario.clone();
+        scenario.seed = seed;
+        simulate(&scenario).unwrap().calls
+    });
     let (mut mean, mut starts) = (0.0, Vec::new());
     for calls in predicted {
         assert_eq!((calls.wraps, calls.throttled, calls.lost), (0, 0, 0));
