@@ -21,6 +21,7 @@ mod reencrypt;
 mod report;
 mod scan;
 mod selftest;
+mod simulate;
 mod stream;
 mod tables;
 mod transform;
@@ -76,6 +77,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             // The report may go to standard output.
             drop(out);
             report::run(&args)?;
+        }
+        Command::Simulate(args) => {
+            drop(out);
+            simulate::run(&args)?;
         }
         Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
         Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,

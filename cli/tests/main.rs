@@ -35,6 +35,7 @@ mod scan_clear;
 mod scan_indexes;
 mod shred;
 mod signed;
+mod simulate;
 mod swaps;
 mod synthea;
 #[path = "common/tables.rs"]

@@ -1,11 +1,19 @@
 //! The clock by which keys age in memory (DESIGN K17). Times in key records come from the store instead.
 
+use crate::random;
 use std::time::Duration;
 
 /// A clock that never goes back and goes on while the machine sleeps. Its zero is anywhere.
 pub trait Clock: Send + Sync {
     /// The time since the clock's zero.
     fn now(&self) -> Duration;
+
+    /// 64 bits by which moments of renewal are spread, so that keys and processes that started together drift apart. No secret:
+    /// by default from the operating system, and 0 where its generator fails, which only costs the drift. A simulation that is to
+    /// repeat itself takes them from a seed.
+    fn jitter(&self) -> u64 {
+        random::array().map_or(0, u64::from_be_bytes)
+    }
 }
 
 /// The machine's clock: `CLOCK_BOOTTIME` where there is one, so that a laptop or gateway that slept for a night does

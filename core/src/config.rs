@@ -1,4 +1,7 @@
 //! `keyfold.toml` and policy files (docs/CONFIG.md): parsing with errors that name file, line and key.
+//!
+//! What its sections are made of is here as well, for files of other programs that have some of them: [`Origin`], [`CacheToml`],
+//! [`RotationToml`], [`parse_duration`].
 
 mod audit;
 mod cache;
@@ -21,13 +24,14 @@ use crate::kms::KekAlias;
 use crate::policy::{FieldPolicy, Policy, check_shown_bits};
 use audit::AuditToml;
 pub use audit::{AuditConfig, OnAuditFailure};
-use cache::CacheToml;
+pub use cache::CacheToml;
 use document::DocumentToml;
+pub use duration::parse as parse_duration;
 use field::FieldToml;
 use hl7::Hl7Toml;
 use keks::{KekToml, RecoveryToml};
-use position::{Origin, Spanned};
-use rotation::RotationToml;
+pub use position::{Origin, Spanned};
+pub use rotation::RotationToml;
 use serde::Deserialize;
 use shred::ShredToml;
 use std::collections::{BTreeMap, BTreeSet};

@@ -210,7 +210,7 @@ impl Keyring {
         audit: Audit,
     ) -> Self {
         let shares = Shares::of(&configured.keyring.cache);
-        let epoch = Epoch::default();
+        let epoch = Epoch::new(clock.clone());
         Self {
             inner: Arc::new(Inner {
                 configured: ArcSwap::from_pointee(configured),

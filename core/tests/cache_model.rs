@@ -325,3 +325,26 @@ fn bounds_hold_at_every_moment_and_held_values_stay() {
         assert_eq!(world.cache.occupancy(), (0, 0));
     });
 }
+
+/// What `refresh` renews: what somebody holds, and what was looked up since it was last renewed.
+#[test]
+fn a_sweep_tells_what_is_in_use() {
+    let look = || {
+        let world = World::new(BOUNDS);
+        let lease = Lease::new(&world.epoch, NOW, POLICY_AGE);
+        world.cache.insert(1, Arc::new(Key { version: 1, lease }), NOW);
+        let is_in_use = |now| world.cache.sweep(now).iter().any(|swept| swept.in_use);
+        let renew = |now| world.cache.sweep(now)[0].value.lease.renew(now, POLICY_AGE).unwrap();
+        assert!(is_in_use(NOW), "somebody has just put it in");
+        renew(NOW + 1);
+        assert!(!is_in_use(NOW + 2), "nobody has asked for it since");
+        let held = world.cache.get(&1, NOW + 3);
+        renew(NOW + 4);
+        assert!(held.is_some() && is_in_use(NOW + 5));
+        drop(held);
+        assert!(!is_in_use(NOW + 6));
+        drop(world.cache.get(&1, NOW + 7));
+        assert!(is_in_use(NOW + 8));
+    };
+    shuttle::check_random(look, 1);
+}

@@ -1,15 +1,17 @@
 //! Charts as SVG, each with a table of the same numbers and a description in words.
 
-use crate::document::{Cell, Table};
 use crate::html::escape;
+use crate::page::{Cell, Table};
 use crate::time;
 use std::fmt::Write as _;
 
 /// Counts of one or more series at each of some labels.
-pub(crate) struct Chart {
+pub struct Chart {
     title: &'static str,
     /// What is counted.
     unit: &'static str,
+    /// What labels are, at the head of their column.
+    label: &'static str,
     shape: Shape,
     labels: Vec<String>,
     series: Vec<(String, Vec<u64>)>,
@@ -51,16 +53,21 @@ impl Chart {
         let len = labels.len();
         let labels = labels.into_iter().enumerate().filter(|(at, _)| kept(*at, len)).map(|(_, label)| label).collect();
         let series = series.into_iter().map(|(name, values)| (name, thin(values))).collect();
-        Self { title, unit, shape: Shape::Steps, labels, series }
+        Self { title, unit, label: "Date", shape: Shape::Steps, labels, series }
     }
 
-    pub(crate) fn bars(
-        title: &'static str,
-        unit: &'static str,
-        labels: Vec<String>,
-        series: Vec<(String, Vec<u64>)>,
-    ) -> Self {
-        Self { title, unit, shape: Shape::Bars, labels, series }
+    /// A chart of bars: `series` have a name and a count for each label; `unit` says what is counted.
+    #[must_use]
+    pub fn bars(title: &'static str, unit: &'static str, labels: Vec<String>, series: Vec<(String, Vec<u64>)>) -> Self {
+        let label = if labels.iter().all(|label| is_date(label)) { "Date" } else { "Age" };
+        Self { title, unit, label, shape: Shape::Bars, labels, series }
+    }
+
+    /// With `label` at the head of the column of labels, in the table.
+    #[must_use]
+    pub fn labelled(mut self, label: &'static str) -> Self {
+        self.label = label;
+        self
     }
 
     pub(crate) fn title(&self) -> &'static str {
@@ -69,20 +76,8 @@ impl Chart {
 
     /// The same numbers.
     pub(crate) fn table(&self) -> Table {
-        let mut head = vec![if self.shape == Shape::Steps || self.labels.iter().all(|label| is_date(label)) {
-            "Date"
-        } else {
-            "Age"
-        }];
-        // Series are classes and kinds of use, of which there are few.
-        head.extend(self.series.iter().map(|(name, _)| match name.as_str() {
-            "data" => "data",
-            "lookup" => "lookup",
-            "root" => "root",
-            "opened" => "opened",
-            "failed" => "failed",
-            _ => "other",
-        }));
+        let head =
+            std::iter::once(self.label.to_owned()).chain(self.series.iter().map(|(name, _)| name.clone())).collect();
         let row = |(at, label): (usize, &String)| {
             let counts =
                 self.series.iter().map(|(_, values)| Cell::from(values.get(at).copied().unwrap_or(0).to_string()));

@@ -2,38 +2,9 @@
 
 use crate::anomalies::KNOWN_HOURS;
 use crate::controls::counted;
-use crate::time;
-use crate::{Report, chart::Chart};
+use crate::page::{Block, Cell, Chart, Section, Table};
+use crate::{Report, time};
 use std::collections::BTreeMap;
-
-/// A part of the report.
-pub(crate) struct Section {
-    pub(crate) title: &'static str,
-    pub(crate) blocks: Vec<Block>,
-}
-
-pub(crate) enum Block {
-    Text(String),
-    List(Vec<String>),
-    Table(Table),
-    Chart(Chart),
-}
-
-pub(crate) struct Table {
-    pub(crate) caption: String,
-    pub(crate) head: Vec<&'static str>,
-    /// The first cell of each names the row.
-    pub(crate) rows: Vec<Vec<Cell>>,
-}
-
-/// The lines of a cell.
-pub(crate) struct Cell(pub(crate) Vec<String>);
-
-impl<T: Into<String>> From<T> for Cell {
-    fn from(text: T) -> Self {
-        Self(vec![text.into()])
-    }
-}
 
 /// Most keys and events that are written out; JSON has all of them.
 const MAX_ROWS: usize = 100;
@@ -61,7 +32,7 @@ fn lines(texts: impl IntoIterator<Item = Option<String>>) -> Cell {
 }
 
 fn table(caption: impl Into<String>, head: &[&'static str], rows: Vec<Vec<Cell>>) -> Block {
-    Block::Table(Table { caption: caption.into(), head: head.to_vec(), rows })
+    Block::Table(Table::new(caption, head, rows))
 }
 
 fn moment(text: &str) -> String {

@@ -1,6 +1,7 @@
-//! The report as one HTML file. It has no script, loads nothing, and its policy forbids both.
+//! A page as one HTML file. It has no script, loads nothing, and its policy forbids both.
 
-use crate::document::{Block, Cell, Table, sections};
+use crate::document::sections;
+use crate::page::{Block, Cell, Section, Table};
 use crate::{Report, text};
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
@@ -11,8 +12,13 @@ const STYLE: &str = include_str!("style.css");
 const MAX_COLUMNS: usize = 3;
 
 pub(crate) fn render(report: &Report) -> String {
-    let sections = sections(report);
-    let title = escape(&report.title());
+    page(&report.title(), &sections(report))
+}
+
+/// The page with the heading `title`, as one HTML file. What comes from elsewhere becomes no markup.
+#[must_use]
+pub fn page(title: &str, sections: &[Section]) -> String {
+    let title = escape(title);
     // The one thing that the page may use is the style in it, and no other.
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",

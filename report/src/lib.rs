@@ -16,6 +16,7 @@ mod hours;
 mod html;
 mod inventory;
 mod markdown;
+pub mod page;
 mod retention;
 mod services;
 mod text;

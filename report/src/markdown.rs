@@ -1,6 +1,7 @@
 //! The report as Markdown.
 
-use crate::document::{Block, Cell, Table, sections};
+use crate::document::sections;
+use crate::page::{Block, Cell, Table};
 use crate::{Report, text};
 
 pub(crate) fn render(report: &Report) -> String {

@@ -10,6 +10,7 @@ mod policy;
 mod records;
 mod report;
 mod shred;
+mod simulate;
 
 pub(crate) use audit::{Audit, AuditExport, AuditFiles, AuditVerify, EventFormat};
 pub(crate) use data::{Backfill, Binding, Census, Columns, Errors, LedgerKeys, Reencrypt, Table, Walk};
@@ -24,6 +25,7 @@ pub(crate) use policy::{Policy, PolicyCheck, PolicyDiff, Rules, Scan};
 pub(crate) use records::{KeysBackup, KeysJournal, KeysRestore, KeysVerify};
 pub(crate) use report::{Report, ReportFormat, ServiceFiles};
 pub(crate) use shred::{KeysHold, KeysShred};
+pub(crate) use simulate::{Simulate, SimulateFormat};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use keyfold::KekAlias;
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     Scan(Scan),
     /// Write an evidence report: encryption matrix, keys, audit trail, control map (docs/REPORT.md).
     Report(Report),
+    /// Predict what a system will ask of its key service, hold in memory, cost and survive (docs/SIMULATE.md).
+    Simulate(Simulate),
     /// List, rotate, back up, recover and destroy keys.
     #[command(subcommand)]
     Keys(Keys),

@@ -1,28 +1,49 @@
 //! How long something that was fetched may be used.
 
 use super::CachePolicy;
-use crate::clock::nanos;
+use crate::clock::{Clock, SystemClock, nanos};
 use crate::error::{Error, Result};
-use crate::random;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// Counts how often everything was asked to be renewed. Shared by all leases of a keyring, also by those of keys that
-/// have left the cache and that only a handle still holds.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Epoch(Arc<AtomicU64>);
+/// have left the cache and that only a handle still holds; and so is the clock that spreads their renewals.
+#[derive(Clone)]
+pub(crate) struct Epoch(Arc<Shared>);
+
+struct Shared {
+    number: AtomicU64,
+    clock: Arc<dyn Clock>,
+}
 
 impl Epoch {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Shared { number: AtomicU64::new(0), clock }))
+    }
+
     #[inline]
     pub(crate) fn number(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.number.load(Ordering::Acquire)
     }
 
     /// Every lease is to be renewed, also those whose confirmation is under way.
     pub(crate) fn advance(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.0.number.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self::new(Arc::new(SystemClock))
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Epoch").field(&self.number()).finish()
     }
 }
 
@@ -68,7 +89,9 @@ impl Lease {
 
     /// A lease that never ends by itself, for what cannot change.
     pub(crate) fn unlimited() -> Self {
-        Self::ending_at(Epoch::default(), u64::MAX)
+        /// Never advanced, and shared, since there may be a million such leases.
+        static FIRST: LazyLock<Epoch> = LazyLock::new(Epoch::default);
+        Self::ending_at(FIRST.clone(), u64::MAX)
     }
 
     /// A lease on something that is still to be fetched.
@@ -123,10 +146,9 @@ impl Lease {
     fn grant(&self, terms: &mut Terms, now: u64, within: Duration, age: Duration) {
         let (within, age) = (nanos(within), nanos(age));
         // Somewhere in the last quarter, less a twentieth for the renewal itself: processes and keys that started
-        // together drift apart. A failing generator only costs the drift.
+        // together drift apart.
         let spread = within / 5;
-        let random = random::array().map_or(0, u64::from_be_bytes);
-        let early = within / 20 + if spread == 0 { 0 } else { random % spread };
+        let early = within / 20 + if spread == 0 { 0 } else { self.epoch.0.clock.jitter() % spread };
         let renew_from = if terms.asked { 0 } else { now.saturating_add(within - early.min(within)) };
         terms.renewed_at = now;
         self.confirmed_in.store(terms.begun_in, Ordering::Relaxed);

@@ -257,10 +257,11 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         gone.iter().for_each(|key| state.remove(key));
         observe::occupancy(self.name, state.entries.len(), state.bytes);
         let swept = |(key, entry): (&K, &Entry<V>)| Swept {
+            // First, since what is handed out here is held as well.
+            in_use: entry.is_held() || entry.used_at >= entry.value.lease().renewed_at(),
             key: key.clone(),
             value: entry.value.clone(),
             used_at: entry.used_at,
-            in_use: entry.is_held() || entry.used_at >= entry.value.lease().renewed_at(),
         };
         state.entries.iter().map(swept).collect()
     }

@@ -7,9 +7,10 @@ use crate::cache::CachePolicy;
 use crate::error::Result;
 use serde::Deserialize;
 
+/// The section `[cache]`, as it stands in a file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CacheToml {
+pub struct CacheToml {
     max_age: Option<Spanned<String>>,
     grace: Option<Spanned<String>>,
     max_idle: Option<Spanned<String>>,
@@ -21,7 +22,11 @@ pub(super) struct CacheToml {
 
 impl CacheToml {
     /// The policy: what the file leaves out has its default, or the nearest that fits a `max_age` that it gives.
-    pub(super) fn to_policy(&self, origin: &Origin<'_>) -> Result<CachePolicy> {
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](crate::ErrorKind::Configuration): with file, line and key.
+    pub fn to_policy(&self, origin: &Origin<'_>) -> Result<CachePolicy> {
         let mut policy = CachePolicy::default();
         if let Some(text) = &self.max_age {
             let max_age = origin.at(text, |text| parse(text))?;

@@ -11,7 +11,7 @@ const NEVER: &str = "never";
 /// # Errors
 ///
 /// - [`Configuration`](ErrorKind::Configuration): anything else, or more seconds than 64 bits hold.
-pub(super) fn parse(text: &str) -> Result<Duration> {
+pub fn parse(text: &str) -> Result<Duration> {
     let wrong =
         || Error::new(ErrorKind::Configuration, "a duration is a whole number and a unit, such as 90d, 12h, 10m, 30s");
     let (number, seconds) = match text.char_indices().next_back() {

@@ -4,20 +4,27 @@ use crate::error::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use std::ops::Range;
 
-pub(super) use toml::Spanned;
+pub use toml::Spanned;
 
-/// A file that is being parsed.
-pub(super) struct Origin<'a> {
+/// A file that is being parsed: its errors say file, line and key.
+pub struct Origin<'a> {
     name: &'a str,
     text: &'a str,
 }
 
 impl<'a> Origin<'a> {
-    pub(super) const fn new(name: &'a str, text: &'a str) -> Self {
+    /// The file `name`, whose text is `text`.
+    #[must_use]
+    pub const fn new(name: &'a str, text: &'a str) -> Self {
         Self { name, text }
     }
 
-    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+    /// Parses the whole file.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): it is no TOML, or not what `T` takes.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(self.text).map_err(|error| {
             let place = self.place(error.span().unwrap_or(0..0));
             let hint = if has_bare_dot(&place) { "; a name with a dot is put in quotes: [fields.\"a.b\"]" } else { "" };
@@ -27,14 +34,23 @@ impl<'a> Origin<'a> {
     }
 
     /// Runs `check` on a value of the file; its error gets the value's line and key.
-    pub(super) fn at<T, U>(&self, value: &Spanned<T>, check: impl FnOnce(&T) -> Result<U>) -> Result<U> {
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): what `check` says.
+    pub fn at<T, U>(&self, value: &Spanned<T>, check: impl FnOnce(&T) -> Result<U>) -> Result<U> {
         check(value.get_ref()).map_err(|error| {
             let place = self.place(value.span());
             Error::new(ErrorKind::Configuration, "configuration").with_detail(format!("{place}: {error}"))
         })
     }
 
-    pub(super) fn check_version(&self, version: &Spanned<u32>, known: u32) -> Result<()> {
+    /// Refuses a file of another version than `known`.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration)
+    pub fn check_version(&self, version: &Spanned<u32>, known: u32) -> Result<()> {
         self.at(version, |&found| {
             if found == known {
                 return Ok(());

@@ -6,9 +6,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rotation::RotationPolicy;
 use serde::Deserialize;
 
+/// The section `[rotation]`, as it stands in a file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RotationToml {
+pub struct RotationToml {
     data_age: Option<Spanned<String>>,
     root_age: Option<Spanned<String>>,
     data_messages: Option<Spanned<MessagesToml>>,
@@ -24,7 +25,11 @@ enum MessagesToml {
 
 impl RotationToml {
     /// The policy: what the file leaves out has its default.
-    pub(super) fn to_policy(&self, origin: &Origin<'_>) -> Result<RotationPolicy> {
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): with file, line and key.
+    pub fn to_policy(&self, origin: &Origin<'_>) -> Result<RotationPolicy> {
         let mut policy = RotationPolicy::default();
         if let Some(text) = &self.data_age {
             let data_age = origin.at(text, |text| parse_or_never(text))?;

@@ -135,8 +135,11 @@ impl Keyring {
         inner.scopes.sweep(now);
         inner.frames.sweep(now);
         let mut result = inner.audit.record_due_counts();
-        // From the top: whoever seals holds a key, which holds its root.
-        for Swept { value: current, in_use, .. } in inner.current.sweep(now) {
+        // From the top: whoever seals holds a key, which holds its root. The oldest key first, so that the order is that of no
+        // hash table, and a run by a virtual clock repeats itself.
+        let mut swept = inner.current.sweep(now);
+        swept.sort_by_cached_key(|current| current.value.key_id());
+        for Swept { value: current, in_use, .. } in swept {
             if in_use && current.key_id().is_some() && current.needs_renewal(self.time()) {
                 if current.key().is_some() {
                     result = self.ready(&current).await.and(result);
@@ -146,7 +149,9 @@ impl Keyring {
             }
         }
         let mut oldest = None;
-        for Swept { key: (key_id, slot), value, used_at, in_use } in inner.keys.sweep(now) {
+        let mut swept = inner.keys.sweep(now);
+        swept.sort_unstable_by_key(|key| key.key.0);
+        for Swept { key: (key_id, slot), value, used_at, in_use } in swept {
             if slot.class == KeyClass::Data {
                 oldest = Some(oldest.map_or(key_id.generation(), |oldest: u32| oldest.min(key_id.generation())));
             }
@@ -155,7 +160,9 @@ impl Keyring {
                 inner.keys.restore_use(&(key_id, slot), used_at);
             }
         }
-        for Swept { key: key_id, value, used_at, in_use } in inner.roots.sweep(now) {
+        let mut swept = inner.roots.sweep(now);
+        swept.sort_unstable_by_key(|root| root.key);
+        for Swept { key: key_id, value, used_at, in_use } in swept {
             if in_use && value.needs_renewal(self.time()) {
                 result = self.root(key_id).await.map(drop).and(result);
                 inner.roots.restore_use(&key_id, used_at);

@@ -12,7 +12,8 @@
 //! - errors that name service, key, number of requests and the provider's request ID.
 //!
 //! All of it runs on the thread of `keyfold-background`, so that it works under any executor, inside a tokio runtime and
-//! outside, and in a forked child. An operation that nobody waits for any more ends by its deadline.
+//! outside, and in a forked child. An operation that nobody waits for any more ends by its deadline. In a simulation it runs in its
+//! caller, by a [`Timer`].
 
 mod breaker;
 mod failure;
@@ -21,10 +22,12 @@ mod rate;
 mod table;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use failure::{Again, Failure};
 pub use limits::Limits;
 pub use table::{HTTP_ROWS, Row, sort};
+pub use time::Timer;
 
 use crate::examine::{Examine, Finding, Profile};
 use crate::per_process::PerProcess;
@@ -37,7 +40,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use time::Time;
+use tokio::time::Instant;
 
 /// How an attempt ended.
 pub type Attempt<T> = Result<T, Failure>;
@@ -85,6 +89,7 @@ pub struct Layered<A> {
     shared: Arc<Shared<A>>,
     limits: Limits,
     place: Place,
+    time: Time,
 }
 
 enum Place {
@@ -111,7 +116,7 @@ impl<A: Adapter> Layered<A> {
     pub fn new(adapter: A, limits: Limits) -> Result<Self> {
         limits.check()?;
         let state = PerProcess::new();
-        Ok(Self { shared: Arc::new(Shared { adapter, state }), limits, place: Place::Background })
+        Ok(Self { shared: Arc::new(Shared { adapter, state }), limits, place: Place::Background, time: Time::Runtime })
     }
 
     /// With another deadline, such as that of `[keks.ALIAS]` in a configuration.
@@ -129,6 +134,13 @@ impl<A: Adapter> Layered<A> {
     #[must_use]
     pub fn in_callers_runtime(mut self) -> Self {
         self.place = Place::Here;
+        self
+    }
+
+    /// Runs in its caller, which needs no runtime, and waits by `timer`: for simulations, and programs with timers of their own.
+    #[must_use]
+    pub fn by_timer(mut self, timer: Arc<dyn Timer>) -> Self {
+        (self.place, self.time) = (Place::Here, Time::of(timer));
         self
     }
 
@@ -151,7 +163,8 @@ impl<A: Adapter> Layered<A> {
     {
         let own = Arc::new(KmsTrace::new());
         let (shared, limits, noted) = (Arc::clone(&self.shared), self.limits, Arc::clone(&own));
-        let work = async move { shared.perform(&limits, &noted, attempt).await };
+        let time = self.time.clone();
+        let work = async move { shared.perform(&limits, &time, &noted, attempt).await };
         let result = match self.place {
             Place::Here => work.await,
             Place::Background => {
@@ -171,39 +184,39 @@ impl<A: Adapter> Layered<A> {
 }
 
 impl<A: Adapter> Shared<A> {
-    async fn perform<T, F>(&self, limits: &Limits, trace: &KmsTrace, attempt: F) -> Result<T>
+    async fn perform<T, F>(&self, limits: &Limits, time: &Time, trace: &KmsTrace, attempt: F) -> Result<T>
     where
         F: for<'a> Fn(&'a A, &'a KmsTrace) -> BoxFuture<'a, Attempt<T>>,
     {
         let Ok(state) = self.state.get(|| Ok::<_, Infallible>(State::new()));
-        let end = Instant::now() + limits.deadline;
+        let end = time.now() + limits.deadline;
         let mut last: Option<Failure> = None;
         let mut has_new_credentials = false;
         let mut failed = 0;
         let failure = loop {
-            if let Err(refusal) = enter(limits, &state, end).await {
+            if let Err(refusal) = enter(limits, time, &state, end).await {
                 // What the service itself said tells more than that it is not asked again.
                 break last.unwrap_or(refusal);
             }
-            let begun = Instant::now();
+            let begun = time.now();
             let sent_before = trace.requests();
             let until = end.min(begun + limits.attempt);
-            let failure = match timeout_at(until, attempt(&self.adapter, trace)).await {
-                Ok(result) => {
+            let failure = match time.timeout_at(until, attempt(&self.adapter, trace)).await {
+                Some(result) => {
                     let is_outage = result.as_ref().is_err_and(Failure::is_outage);
                     // What was found out without a request proves nothing about the service.
                     if is_outage || trace.requests() > sent_before {
-                        self.record(limits, &state, is_outage);
+                        self.record(limits, time, &state, is_outage);
                     }
                     match result {
                         Ok(value) => return Ok(value),
                         Err(failure) => failure,
                     }
                 }
-                Err(_) => {
+                None => {
                     // An attempt that the deadline cut short tells nothing about the service.
                     if until - begun >= limits.patience() {
-                        self.record(limits, &state, true);
+                        self.record(limits, time, &state, true);
                     }
                     Failure::new(KmsErrorKind::Timeout, "the key service did not answer in time")
                 }
@@ -214,19 +227,21 @@ impl<A: Adapter> Shared<A> {
                     has_new_credentials = true;
                     Some(Duration::ZERO)
                 }
-                Again::Later if failed < limits.attempts => Some(limits.pause(failed, random(), failure.retry_after)),
+                Again::Later if failed < limits.attempts => {
+                    Some(limits.pause(failed, time.random(), failure.retry_after))
+                }
                 _ => None,
             };
             tracing::debug!(kek = self.adapter.label(), kind = failure.kind.name(), ?pause, "attempt {failed} failed");
-            let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end) else { break failure };
+            let Some(pause) = pause.filter(|pause| time.now() + *pause < end) else { break failure };
             last = Some(failure);
-            sleep(pause).await;
+            time.sleep(pause).await;
         };
         Err(failure.into_error(self.adapter.label(), trace))
     }
 
-    fn record(&self, limits: &Limits, state: &State, outage: bool) {
-        if state.breaker().record(outage, limits.outages, Instant::now(), limits.probe_every) {
+    fn record(&self, limits: &Limits, time: &Time, state: &State, outage: bool) {
+        if state.breaker().record(outage, limits.outages, time.now(), limits.probe_every) {
             let kek = self.adapter.label();
             match outage {
                 true => tracing::warn!(kek, "the key service is away: it is asked once a second until it is back"),
@@ -237,8 +252,8 @@ impl<A: Adapter> Shared<A> {
 }
 
 /// Waits until an attempt may be made, or says why none may.
-async fn enter(limits: &Limits, state: &State, end: Instant) -> Attempt<()> {
-    let now = Instant::now();
+async fn enter(limits: &Limits, time: &Time, state: &State, end: Instant) -> Attempt<()> {
+    let now = time.now();
     if !state.breaker().admit(now, limits.probe_every) {
         let message = "the key service is away and is asked again within a second";
         return Err(Failure::new(KmsErrorKind::Unavailable, message));
@@ -246,7 +261,7 @@ async fn enter(limits: &Limits, state: &State, end: Instant) -> Attempt<()> {
     // Who has to wait gets a turn only with time enough for an answer left.
     let wait = state.rate().take(limits.rate, limits.burst, now, end - limits.patience());
     let message = "this KEK is asked more often than its configured rate";
-    sleep(wait.ok_or_else(|| Failure::new(KmsErrorKind::Throttled, message))?).await;
+    time.sleep(wait.ok_or_else(|| Failure::new(KmsErrorKind::Throttled, message))?).await;
     Ok(())
 }
 
@@ -262,13 +277,6 @@ impl State {
     fn rate(&self) -> MutexGuard<'_, Rate> {
         self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// For the jitter. Without the system's generator everybody waits longest.
-fn random() -> u32 {
-    let mut bytes = [0xFF; 4];
-    let _ = getrandom::fill(&mut bytes);
-    u32::from_le_bytes(bytes)
 }
 
 impl<A: Adapter> Kms for Layered<A> {

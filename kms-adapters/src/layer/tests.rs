@@ -2,7 +2,8 @@
 
 use super::*;
 use keyfold::{KmsContext, Lineage, wire::KeyId};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tokio::time::sleep;
 
 /// What the adapter does, asked with the number of the attempt (from 1) and the time since the first.
 type Script = Box<dyn Fn(u32, Duration) -> Step + Send + Sync>;
@@ -158,7 +159,7 @@ fn pauses_have_full_jitter() {
         let half = limits.pause(failed, u32::MAX / 2, None).as_millis();
         assert!(half.abs_diff(longest / 2) <= 1, "{half}");
     }
-    let drawn: std::collections::BTreeSet<u32> = (0..64).map(|_| random()).collect();
+    let drawn: std::collections::BTreeSet<u32> = (0..64).map(|_| Time::Runtime.random()).collect();
     assert!(drawn.len() > 60);
 }
 
@@ -388,4 +389,50 @@ fn limits_have_bounds() {
     for limits in wrong {
         assert_eq!(limits.check().unwrap_err().kind(), ErrorKind::Configuration, "{limits:?}");
     }
+}
+
+/// A clock that moves when somebody waits by it.
+#[derive(Default)]
+struct Leaping(Arc<AtomicU64>);
+
+impl keyfold::Clock for Leaping {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+
+    fn jitter(&self) -> u64 {
+        u64::MAX
+    }
+}
+
+impl Timer for Leaping {
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        let clock = self.0.clone();
+        Box::pin(async move {
+            clock.fetch_add(u64::try_from(time.as_nanos()).unwrap(), Ordering::SeqCst);
+        })
+    }
+}
+
+/// Everything that takes time takes that of the timer, and none of the machine; no runtime is there.
+#[test]
+fn by_a_timer_no_runtime_is_needed() {
+    use keyfold::Clock as _;
+    let begun = std::time::Instant::now();
+    let run = |script: fn(u32, Duration) -> Step| {
+        let adapter = Scripted { script: Box::new(script), begun: Instant::now(), attempts: AtomicU32::new(0) };
+        let timer = Arc::new(Leaping::default());
+        let kms = Layered::new(adapter, Limits::default()).unwrap().by_timer(timer.clone());
+        let result = keyfold::testing::block_on(unwrap(&kms));
+        (result.map(drop).map_err(|error| error.kind()), attempts(&kms), timer.now())
+    };
+    // The longest pauses are drawn: 100, 200 and 400 ms.
+    let (result, count, took) = run(|_, _| fail(KmsErrorKind::Throttled));
+    assert_eq!((result, count), (Err(ErrorKind::Kms(KmsErrorKind::Throttled)), 4));
+    assert_eq!(took.as_millis(), 700);
+    // Three attempts and what the deadline leaves of a fourth.
+    let (result, count, took) = run(|_, _| Step::Hang);
+    assert_eq!((result, count), (Err(ErrorKind::Kms(KmsErrorKind::Timeout)), 4));
+    assert_eq!(took, Limits::default().deadline);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }

@@ -1,0 +1,29 @@
+//! `keyfold simulate`: what a system will ask of its key service, hold in memory and survive. Opens no keyring and asks nobody.
+
+use crate::args::{Simulate as Args, SimulateFormat};
+use crate::failure::{Exit, Failure};
+use crate::files::output::{Output, Target};
+use crate::outputs;
+use keyfold_simulate::{Scenario, simulate};
+use std::fs;
+use std::path::Path;
+
+/// Writes the prediction.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let target = (args.output != "-").then(|| Path::new(&args.output));
+    outputs::refuse(&[("--output", target)], None, &[args.scenario.as_os_str()], None)?;
+    let mut output = Output::create(Target::from_argument(&args.output), args.force)?;
+    let text = fs::read_to_string(&args.scenario)
+        .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", args.scenario.display())))?;
+    let mut scenario = Scenario::parse(&text, &args.scenario.display().to_string())?;
+    scenario.seed = args.seed.unwrap_or(scenario.seed);
+    let prediction = simulate(&scenario)?;
+    let format = if args.json { SimulateFormat::Json } else { args.format };
+    let text = match format {
+        SimulateFormat::Text => prediction.to_text(),
+        SimulateFormat::Json => format!("{:#}\n", prediction.to_json()),
+        SimulateFormat::Html => prediction.to_html(),
+    };
+    output.write(text.as_bytes())?;
+    Ok(output.commit()?)
+}
