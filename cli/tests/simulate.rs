@@ -65,7 +65,7 @@ fn text_json_and_page_are_what_is_predicted() {
 fn what_is_wrong_is_refused() {
     let world = World::new();
     world.write("small.toml", SMALL);
-    world.write("wrong.toml", &SMALL.replace("patients", "patience"));
+    world.write("wrong.toml", SMALL.replace("patients", "patience"));
     world.refuses(&["simulate", "wrong.toml"], POLICY, &["wrong.toml:7", "patience"]);
     world.refuses(&["simulate", "missing.toml"], STORAGE, &["cannot read missing.toml"]);
     world.refuses(&["simulate", "small.toml", "--output", "small.toml", "--force"], USAGE, &["--output"]);
