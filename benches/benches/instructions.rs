@@ -54,8 +54,8 @@ const CASES: [Case; 19] = [
     case("open-deterministic", 1, ROWS, open_deterministic),
     case("seal-chunk", 200, 1, seal_chunk),
     case("open-chunk", 200, 1, open_chunk),
-    case("protect-patient", 30, 1, protect_patient),
-    case("reveal-patient", 30, 1, reveal_patient),
+    case("protect-patient", 100, 1, protect_patient),
+    case("reveal-patient", 100, 1, reveal_patient),
     case("ready", 10, 1000, ready),
     case("parse-record", 3000, 1, parse_record),
 ];
