@@ -27,6 +27,9 @@ RING = "ring-seal-column"
 ABOVE = {"seal-column": RING, "open-column": "ring-open-column"}
 # How much more fails, and how much less is told: in the same environment, and in another one.
 SAME, OTHER = 0.03, 0.10
+# The profile builds crates in 16 units, and what is in a unit decides what is inlined: a change elsewhere in core has moved these by up to 10 %.
+MOVING = {"derive", "ready", "seal-one", "open-one", "seal-deterministic", "open-deterministic",
+          "open-batches-sorted", "open-batches-clustered", "open-batches-random"}
 
 
 def run(*command):
@@ -79,7 +82,6 @@ def measure(program):
 def compare(made, committed):
     """Prints a line for each piece; those that take too much, and whether some take less."""
     same = made["environment"] == committed["environment"]
-    bound = SAME if same else OTHER
     if not same:
         differs = [f"{made['environment'][key]} instead of {value}" for key, value in committed["environment"].items() if made["environment"].get(key) != value]
         print(f"The counts were made elsewhere ({'; '.join(differs)}):\nso multiples of {RING} are compared, within {OTHER:.0%}.")
@@ -91,7 +93,7 @@ def compare(made, committed):
     for name, n in now.items():
         if not same and name.endswith("above ring"):
             continue
-        change = n / before[name] - 1
+        change, bound = n / before[name] - 1, SAME if same and name not in MOVING else OTHER
         (more if change > bound else fewer if change < -bound else []).append(name)
         mark = "  MORE" if change > bound else "  fewer" if change < -bound else ""
         print(f"{name:<26} {made['instructions'][name]:>10.1f} {committed['instructions'][name]:>10.1f} {change:+7.1%}{mark}")
