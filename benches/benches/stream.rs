@@ -3,18 +3,14 @@
 //!
 //! `--test` runs one small round and asserts nothing. `--assert` fails when the target is missed.
 
-use keyfold::testing::{FakeKms, block_on};
 use keyfold::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader};
-use keyfold::{FieldPolicy, KekAlias, Keyring, Kms, MemoryHighWater, StreamOpener, StreamSealer};
-use keyfold_benches::{Comparison, per_row};
-use keyfold_store::MemoryStore;
+use keyfold::{StreamOpener, StreamSealer};
+use keyfold_benches::{Comparison, per_row, streams};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::{Read, Write, sink};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Most that a stream may cost, as a multiple of ring: 0.9 of its throughput (issue 9).
 const TARGET: f64 = 1.0 / 0.9;
@@ -27,7 +23,7 @@ fn main() -> ExitCode {
     let test = given("--test");
     let mut compare = Comparison { rounds: if test { 1 } else { 101 }, failed: false };
     let batches = if test { 2 } else { 64 };
-    let (sealer, opener) = handles();
+    let (sealer, opener) = streams();
     println!("{:<34} {:>10} {:>10}   ratio (5th to 95th percentile)", "ns of CPU time per chunk", "keyfold", "ring");
     in_place(&mut compare, &sealer, &opener, batches);
     whole(&mut compare, &sealer, &opener, batches);
@@ -190,20 +186,4 @@ fn whole(compare: &mut Comparison, sealer: &StreamSealer, opener: &StreamOpener,
         },
         || per_row(chunks, &mut open_bare),
     );
-}
-
-fn handles() -> (StreamSealer, StreamOpener) {
-    let kms: Arc<dyn Kms> = Arc::new(FakeKms::new());
-    let keks = BTreeMap::from([(KekAlias::new("bench").expect("an alias"), kms)]);
-    let (store, high_water) = (Arc::new(MemoryStore::new()), Arc::new(MemoryHighWater::default()));
-    let created = Keyring::create("bench", "bench", store.clone(), keks.clone(), high_water.clone());
-    let mut config = block_on(created).expect("an empty store takes a keyring").config;
-    config.policy.add(FieldPolicy::stream("image")).expect("a good field");
-    let ring = Keyring::open(config, store, keks, high_water).expect("it was just made");
-    let field = || ring.field("image").expect("of the policy");
-    let sealer = block_on(field().stream_sealer()).expect("it seals");
-    let opener = block_on(field().stream_opener()).expect("it opens");
-    let header = *sealer.begin(None).expect("ready").header();
-    block_on(opener.load_key(&header)).expect("its own key");
-    (sealer, opener)
 }

@@ -7,8 +7,8 @@ pub use compare::{Comparison, per_row, spread};
 
 use keyfold::testing::{FakeKms, block_on};
 use keyfold::{
-    Column, Context, Decryptor, Encryptor, FieldPolicy, KekAlias, Keyring, Kms, MemoryHighWater, RowBinding,
-    SealedColumn,
+    AuditEvent, AuditSink, Column, Context, Decryptor, Encryptor, FieldPolicy, KekAlias, Keyring, Kms, MemoryHighWater,
+    Policy, RowBinding, SealedColumn, StreamOpener, StreamSealer,
 };
 use keyfold_store::MemoryStore;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -32,8 +32,12 @@ pub const BARE_LEN: usize = NONCE_LEN + ENCODED_LEN + TAG_LEN;
 /// Most rows under one nonce prefix: one batch (FORMAT.md §4.4).
 pub const BATCH_ROWS: usize = 1 << 16;
 
-const FIELD: &str = "patient.mrn";
+/// The field whose values are sealed.
+pub const FIELD: &str = "patient.mrn";
 const TENANT: &str = "clinic7";
+
+/// A resource as Synthea writes it.
+pub const PATIENT: &str = include_str!("patient.json").trim_ascii_end();
 
 /// CPU time of the calling thread: on a shared machine the wall clock measures the neighbours.
 #[must_use]
@@ -53,31 +57,38 @@ impl Handles {
     /// Those of a randomised field that is bound to tenant and row.
     #[must_use]
     pub fn randomized() -> Self {
-        let row_binding = RowBinding::Bound { column: None, path: None, segment: None };
-        Self::new(FieldPolicy { row_binding, ..FieldPolicy::randomized(FIELD) })
+        Self::with(bound_to_rows(), context(), false)
     }
 
     /// Those of a deterministic field that is bound to the tenant.
     #[must_use]
     pub fn deterministic() -> Self {
-        Self::new(FieldPolicy::deterministic(FIELD, "default", None))
+        Self::with(FieldPolicy::deterministic(FIELD, "default", None), context(), false)
     }
 
-    fn new(policy: FieldPolicy) -> Self {
-        Self::of(&keyring(policy), None)
+    /// Those of a field with this policy and context, of a keyring in memory. `counted`: it has an audit sink, for which each value is counted.
+    ///
+    /// # Panics
+    ///
+    /// If the policy is not good.
+    #[must_use]
+    pub fn with(policy: FieldPolicy, context: Context, counted: bool) -> Self {
+        let keyring = keyring(|all| all.add(policy));
+        if counted {
+            keyring.set_audit(Arc::new(Forgetful)).expect("the first sink");
+        }
+        Self::of(&keyring, context, None)
     }
 
     /// Those of `count` scopes of one keyring, with the policy of [`randomized`](Self::randomized).
     #[must_use]
     pub fn of_scopes(count: usize) -> Vec<Self> {
-        let row_binding = RowBinding::Bound { column: None, path: None, segment: None };
-        let keyring = keyring(FieldPolicy { row_binding, ..FieldPolicy::randomized(FIELD) });
-        (0..count).map(|n| Self::of(&keyring, Some(&format!("device-{n}")))).collect()
+        let keyring = keyring(|all| all.add(bound_to_rows()));
+        (0..count).map(|n| Self::of(&keyring, context(), Some(&format!("device-{n}")))).collect()
     }
 
-    fn of(keyring: &Keyring, scope: Option<&str>) -> Self {
-        let field = keyring.field(FIELD).expect("it was just added");
-        let field = field.context(Context::new().with("tenant", TENANT).expect("a short context"));
+    fn of(keyring: &Keyring, context: Context, scope: Option<&str>) -> Self {
+        let field = keyring.field(FIELD).expect("it was just added").context(context);
         let field = match scope {
             Some(name) => field.scope(name),
             None => field,
@@ -91,8 +102,30 @@ impl Handles {
     }
 }
 
-/// A keyring in memory with one field.
-fn keyring(policy: FieldPolicy) -> Keyring {
+/// The policy of a randomised field that is bound to its row.
+#[must_use]
+pub fn bound_to_rows() -> FieldPolicy {
+    let row_binding = RowBinding::Bound { column: None, path: None, segment: None };
+    FieldPolicy { row_binding, ..FieldPolicy::randomized(FIELD) }
+}
+
+/// A context of one pair.
+///
+/// # Panics
+///
+/// Never: it is short.
+#[must_use]
+pub fn context() -> Context {
+    Context::new().with("tenant", TENANT).expect("a short context")
+}
+
+/// A keyring in memory with the policy that `fill` makes.
+///
+/// # Panics
+///
+/// If the policy is not good.
+#[must_use]
+pub fn keyring(fill: impl FnOnce(&mut Policy) -> keyfold::Result<()>) -> Keyring {
     let store = Arc::new(MemoryStore::new());
     let kms: Arc<dyn Kms> = Arc::new(FakeKms::new());
     let alias = KekAlias::new("bench").expect("an alias");
@@ -100,8 +133,32 @@ fn keyring(policy: FieldPolicy) -> Keyring {
     let high_water = Arc::new(MemoryHighWater::default());
     let created = Keyring::create("bench", "bench", store.clone(), keks.clone(), high_water.clone());
     let mut created = block_on(created).expect("an empty store takes a keyring");
-    created.config.policy.add(policy).expect("the first field");
+    fill(&mut created.config.policy).expect("a good policy");
     Keyring::open(created.config, store, keks, high_water).expect("it was just made")
+}
+
+/// What seals and opens the streams of a field; the key is there.
+///
+/// # Panics
+///
+/// Never: the policy is good.
+#[must_use]
+pub fn streams() -> (StreamSealer, StreamOpener) {
+    let ring = keyring(|policy| policy.add(FieldPolicy::stream(FIELD)));
+    let field = || ring.field(FIELD).expect("of the policy");
+    let sealer = block_on(field().stream_sealer()).expect("it seals");
+    let opener = block_on(field().stream_opener()).expect("it opens");
+    block_on(opener.load_key(sealer.begin(None).expect("ready").header())).expect("its own key");
+    (sealer, opener)
+}
+
+/// A sink for which all is counted, and which keeps nothing.
+struct Forgetful;
+
+impl AuditSink for Forgetful {
+    fn record(&self, _: AuditEvent) -> keyfold::Result<()> {
+        Ok(())
+    }
 }
 
 /// Values of 16 bytes with a row binding of 16 bytes each, in Arrow's layout.
@@ -160,27 +217,41 @@ impl Shuffled {
     pub fn sorted(encryptor: &Encryptor, batches: usize, len: usize) -> Self {
         use keyfold::ColumnBytes;
         let data = Rows::new(len);
+        let rows = data.rows();
         let mut all = Self { sealed: Vec::new(), rows: Vec::new() };
         for _ in 0..batches {
             let column = seal(encryptor, &data);
             all.sealed.extend((0..len).map(|row| column.bytes(row).to_vec()));
-            all.rows.extend((0..len).map(|row| data.rows().bytes(row).to_vec()));
+            all.rows.extend((0..len).map(|row| rows.bytes(row).to_vec()));
         }
         all
     }
 
     /// The same rows in an order that is random and always the same.
     #[must_use]
-    pub fn shuffled(mut self) -> Self {
+    pub fn shuffled(self) -> Self {
+        self.clustered(1)
+    }
+
+    /// The same rows in runs of `run` that stay together, the runs in an order that is random and always the same.
+    ///
+    /// # Panics
+    ///
+    /// If `run` does not divide the number of rows.
+    #[must_use]
+    pub fn clustered(mut self, run: usize) -> Self {
+        assert!(self.sealed.len().is_multiple_of(run));
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        for i in (1..self.sealed.len()).rev() {
+        for i in (1..self.sealed.len() / run).rev() {
             // xorshift64
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             let j = (state % (i as u64 + 1)) as usize;
-            self.sealed.swap(i, j);
-            self.rows.swap(i, j);
+            for row in 0..run {
+                self.sealed.swap(i * run + row, j * run + row);
+                self.rows.swap(i * run + row, j * run + row);
+            }
         }
         self
     }

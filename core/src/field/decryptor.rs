@@ -158,18 +158,21 @@ impl Decryptor {
             // Boxed, as below: what is seldom done must not make every call's future large.
             Box::pin(self.ring.look_at_newest(current)).await;
         }
-        let mut last = None;
+        // The header of the last plain row, which names suite and key. Rows that have it too, as nearly all of a column do, are not looked
+        // at any further.
+        let mut last: Option<&[u8; HEADER_LEN]> = None;
         for row in 0..sealed.len() {
-            let Ok(taken) = self.take_apart(sealed.bytes(row)) else { continue };
+            let bytes = sealed.bytes(row);
+            if last.is_some_and(|header| bytes.starts_with(header)) {
+                continue;
+            }
+            let Ok(taken) = self.take_apart(bytes) else { continue };
             if let Some(frame) = &taken.frame {
                 let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
                 self.load_framed(frame, slot, now).await.map_err(RowError::at(row))?;
                 continue;
             }
             let key_id = taken.sealed.key_id();
-            if last == Some(key_id) {
-                continue;
-            }
             // Before anything else, because it is so nearly always: decrypting checks scope and suite.
             if let Some(held) = self.not_ready(key_id, now) {
                 let Ok(slot) = self.slot_of(taken.sealed.suite()) else { continue };
@@ -179,7 +182,7 @@ impl Decryptor {
                 };
                 self.hold(key.map_err(RowError::at(row))?);
             }
-            last = Some(key_id);
+            last = bytes.first_chunk();
         }
         Ok(())
     }
