@@ -50,9 +50,9 @@ impl Failure {
         Self { message: format!("{}; {consequence}", self.message), ..self }
     }
 
-    /// The same failure, with the place where it happened in front.
+    /// The same failure, with the place where it happened in front, in one line whatever its name is.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
-        Self { message: format!("{place}: {}", self.message), ..self }
+        Self { message: format!("{}: {}", Printable(&place.to_string()), self.message), ..self }
     }
 
     /// The same failure, with the name of the input in front where its content is at fault, or its keys are: not for services, output and system. Standard
@@ -65,17 +65,21 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Printable(&self.message).fmt(f)
+        // Messages may have several lines.
+        for (at, line) in self.message.split('\n').enumerate() {
+            f.write_str(if at == 0 { "" } else { "\n" })?;
+            Printable(line).fmt(f)?;
+        }
+        Ok(())
     }
 }
 
-/// Text whose names of files, fields and columns may hold what a terminal would obey.
+/// Text of one line whose names of files, fields and columns may hold what a terminal would obey, or line breaks.
 pub(crate) struct Printable<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.chars().try_for_each(|c| match c {
-            '\n' => f.write_char(c),
             c if keyfold_report::is_plain(c) => f.write_char(c),
             c => write!(f, "{}", c.escape_default()),
         })

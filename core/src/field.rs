@@ -526,10 +526,11 @@ impl Encryptor {
     ) -> Result<(), RowError> {
         self.check_types(values)?;
         let n = values.len();
-        let (mut key, mut end) = self.ring.take(&self.current, |key| key.count_up_to(n)).await?;
         let mut aad = self.bound.aad.clone();
         let mut seal = self.field_seal(&mut aad);
+        // First, so that a column that is refused counts for nothing.
         let mut added = seal.begin(values, rows, out)?;
+        let (mut key, mut end) = self.ring.take(&self.current, |key| key.count_up_to(n)).await?;
         let mut start = 0;
         loop {
             let Material::Data { field: xaes, .. } = &key.material else { return Err(WRONG_CLASS.into()) };

@@ -33,7 +33,7 @@ pub(crate) use current::CurrentKey;
 pub use drill::{Drill, DrillReport};
 pub(crate) use frames::{FrameId, FrameKey, frame_id};
 pub use keks::{KekPolicy, KekUse, Recovery};
-pub(crate) use open_key::{Material, OpenKey};
+pub(crate) use open_key::{Material, OpenKey, too_many};
 pub use provision::{Provisioned, Revoked};
 pub use reparent::{Reparent, ReparentProgress};
 pub use restore::{CopyStatus, Evidence, Lost, RecordCopy, RestorePlan, SeenElsewhere};
@@ -437,16 +437,25 @@ impl Keyring {
         if record.state().may_open() || compromised { Ok(()) } else { Err(wrong_state(record)) }
     }
 
+    /// How many values each process may seal under a data key.
+    pub(crate) fn data_messages(&self) -> Option<u64> {
+        self.configured().keyring.rotation.data_messages
+    }
+
     /// How many values this process may seal under the key of `record`.
     fn limit(&self, record: &Record) -> Option<Limit> {
-        if record.class() != KeyClass::Data || !matches!(record.state(), KeyState::PreActive | KeyState::Active) {
+        if record.class() != KeyClass::Data {
             return None;
         }
-        let values = self.configured().keyring.rotation.data_messages?;
+        let values = self.data_messages()?;
         // Changed in single steps: a panic elsewhere cannot leave it half changed.
         let mut limits = self.inner.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = limits.entry_or_insert(record.key_id(), Arc::default()).clone();
-        Some(Limit::new(values, used))
+        // A key that sealed until now and was replaced may still be held by who seals: he stays within the same limit.
+        let used = match record.state() {
+            KeyState::PreActive | KeyState::Active => limits.entry_or_insert(record.key_id(), Arc::default()),
+            _ => limits.get(&record.key_id())?,
+        };
+        Some(Limit::new(values, used.clone()))
     }
 }
 

@@ -413,6 +413,14 @@ fn documents_are_sealed_in_parts_by_as_many_keys_as_it_takes() {
     assert_eq!(failed.error.kind(), ErrorKind::LimitExceeded);
     assert!(failed.to_string().contains("101 of 100"), "{failed}");
     assert!(block_on(sealer.seal_parts(&[])).unwrap().is_empty());
+    // One that no key may seal is named, and nothing is counted.
+    let lab = Lab::new();
+    let mut config = self::config(&lab);
+    config.rotation = RotationPolicy { data_messages: Some(2), ..config.rotation };
+    let sealer = block_on(kind(&lab.process_with(config), "patient").sealer()).unwrap();
+    let failed = block_on(sealer.seal_parts(&[document(1), document(2), document(3)])).unwrap_err();
+    assert_eq!((failed.row, failed.error.kind()), (Some(2), ErrorKind::LimitExceeded));
+    assert_eq!(block_on(sealer.seal_parts(&[document(2)])).unwrap()[0].header.key_id(), data(DATA).key_id());
 }
 
 #[test]

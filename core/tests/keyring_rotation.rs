@@ -8,7 +8,7 @@ use crate::common::{FaultyMarks, Shuffle, block_on, open, refused};
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{
     BoxFuture, ErrorKind, KeyClass, KeyState, KeyStore, Keyring, KeyringConfig, Lineage, Record, RecordChange, Result,
-    Rotated, Slot, SlotId, Value,
+    Rotated, RotationPolicy, Slot, SlotId, Value,
 };
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -303,6 +303,26 @@ fn being_overtaken_is_not_mistaken_for_a_rollback() {
         }
         assert!(store.overtake.lock().unwrap().is_none(), "{call} was overtaken");
     }
+}
+
+/// A deactivated key has no limit to stay within, so it must not come to seal.
+#[test]
+fn a_key_that_was_replaced_before_its_record_was_read_does_not_seal() {
+    let lab = Lab::new();
+    let overtake = Mutex::new(Some(("newest", lab.process())));
+    let store = Arc::new(Overtaken { inner: lab.store.clone(), overtake });
+    let rotation = RotationPolicy { data_messages: Some(2), ..lab.config.rotation };
+    let config = KeyringConfig { rotation, ..lab.config.clone() };
+    let ring = Keyring::open(config, store.clone(), lab.keks(), Arc::new(lab.marks.clone())).unwrap();
+    let encryptor = encryptor(&ring, "plain", None).unwrap();
+    let mut sealed = Vec::new();
+    for _ in 0..4 {
+        block_on(encryptor.ready()).unwrap();
+        sealed.push(key_id_of(&encryptor.encrypt(Value::Text("x"), None).unwrap()));
+    }
+    assert!(store.overtake.lock().unwrap().is_none(), "it was overtaken");
+    assert!(!sealed.contains(&data(DATA).key_id()), "{sealed:?}");
+    assert!(sealed.iter().all(|id| sealed.iter().filter(|other| *other == id).count() <= 2), "{sealed:?}");
 }
 
 /// Without a gate: whatever the interleaving, nobody fails and one key is left active.

@@ -7,7 +7,7 @@ use crate::column::{ColumnBytes, RowError, SealedColumn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::check_type;
 use crate::field::sealing::SealingKeys;
-use crate::keyring::OpenKey;
+use crate::keyring::{OpenKey, too_many};
 use crate::policy::{DocumentPolicy, ManifestRule};
 use crate::random;
 use crate::value::{Padding, Value};
@@ -153,6 +153,10 @@ impl DocumentSealer {
 
     async fn try_seal_parts(&self, documents: &[DocumentToSeal<'_>]) -> Result<Vec<SealedDocument>, RowError> {
         let mut layouts = self.lay_out_all(documents)?;
+        let limit = self.bound.ring.data_messages().unwrap_or(u64::MAX);
+        if let Some(row) = documents.iter().position(|document| document.values.len() as u64 > limit) {
+            return Err(RowError::at(row)(too_many(documents[row].values.len() as u64, limit)));
+        }
         let mut sealed = Vec::with_capacity(documents.len());
         while sealed.len() < documents.len() {
             let rest = &documents[sealed.len()..];

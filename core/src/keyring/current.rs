@@ -13,6 +13,9 @@ use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// How often a key that seals may have been replaced before it was read.
+const MAX_REPLACED: usize = 16;
+
 /// The key that seals, shared by all handles of a scope or partition: what one of them learns, all of them know.
 pub(crate) struct CurrentKey {
     slot: Slot,
@@ -187,7 +190,7 @@ impl Keyring {
     }
 
     async fn renew_current(&self, current: &CurrentKey) -> Result<()> {
-        let key_id = match current.exact {
+        let key = match current.exact {
             Some(key_id) => {
                 let record = self.record(key_id).await?;
                 self.verify(&record).await?;
@@ -195,26 +198,35 @@ impl Keyring {
                 if record.state() != KeyState::Active {
                     return Err(super::wrong_state(&record));
                 }
-                key_id
+                self.acquire(key_id, current.slot).await?
             }
             None => {
                 let present = current.key.load_full().filter(|key| key.is_running_out());
-                self.key_to_seal(current, present.map(|key| key.key_id)).await?
+                let key = self.acquire_to_seal(current, present.map(|key| key.key_id)).await?;
+                // A key that was used up before, or whose limit was lowered.
+                if key.is_running_out() && self.time() >= current.ask_again_at.load(Ordering::Relaxed) {
+                    self.acquire_to_seal(current, Some(key.key_id)).await?
+                } else {
+                    key
+                }
             }
         };
-        let mut key = self.acquire(key_id, current.slot).await?;
-        // A key that was used up before, or whose limit was lowered.
-        if current.exact.is_none()
-            && key.is_running_out()
-            && self.time() >= current.ask_again_at.load(Ordering::Relaxed)
-        {
-            let next = self.key_to_seal(current, Some(key_id)).await?;
-            key = self.acquire(next, current.slot).await?;
-        }
-        let key_id = key.key_id;
-        current.newest.store(Some(Arc::new(key_id)));
+        current.newest.store(Some(Arc::new(key.key_id)));
         current.key.store(Some(key));
         self.checked(current)
+    }
+
+    /// The key that seals in the slot. Its record is read a second time, and by then another process may have put a newer one in its place.
+    async fn acquire_to_seal(&self, current: &CurrentKey, used_up: Option<KeyId>) -> Result<Arc<OpenKey>> {
+        for _ in 0..MAX_REPLACED {
+            let key_id = self.key_to_seal(current, used_up).await?;
+            let key = self.acquire(key_id, current.slot).await?;
+            if !key.is_retired() {
+                return Ok(key);
+            }
+        }
+        let why = "keys of the scope are replaced faster than they can be read";
+        Err(Error::new(ErrorKind::Conflict, why))
     }
 
     /// The store has just said which key is the newest.

@@ -115,6 +115,12 @@ impl OpenKey {
         self.state.load(Ordering::Relaxed) == KeyState::Compromised.id()
     }
 
+    /// Whether its record said, when it was last read, that it seals no more.
+    pub(crate) fn is_retired(&self) -> bool {
+        let state = self.state.load(Ordering::Relaxed);
+        state != KeyState::PreActive.id() && state != KeyState::Active.id()
+    }
+
     /// Refuses a key that its record no longer lets seal.
     ///
     /// # Errors
@@ -184,8 +190,7 @@ impl OpenKey {
     #[cold]
     fn refused(&self, n: u64, limit: u64) -> Error {
         if n > limit {
-            let why = "more values at once than the rotation policy lets one key seal (data_messages)";
-            return Error::new(ErrorKind::LimitExceeded, why).with_detail(format!("{n} of {limit}"));
+            return too_many(n, limit);
         }
         self.is_outgrown.store(true, Ordering::Relaxed);
         self.used_up()
@@ -223,6 +228,13 @@ impl OpenKey {
     pub(crate) const fn sealing_size() -> usize {
         size_of::<Self>() + 2 * SECRET + size_of::<Allowance>()
     }
+}
+
+/// No key may seal so many values.
+#[cold]
+pub(crate) fn too_many(n: u64, limit: u64) -> Error {
+    let why = "more values at once than the rotation policy lets one key seal (data_messages)";
+    Error::new(ErrorKind::LimitExceeded, why).with_detail(format!("{n} of {limit}"))
 }
 
 impl Cached for OpenKey {
