@@ -72,6 +72,7 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
         job.ledger.remove_empty()?;
     }
     done.map_err(|failure| match checkpoint.is_kept() {
+        _ if args.dry_run => failure.add("nothing was written: this is a dry run"),
         true => failure.add("what was written stays: start it again with the same checkpoint and it goes on there"),
         false => failure.add("what was written stays: start it again, and what is current already is left alone"),
     })?;
