@@ -266,6 +266,45 @@ fn everything_is_found_at_each_step() {
     }
 }
 
+/// A table that was filled from what `protect` wrote has sealed identifiers of rows, where the policy has a field of them.
+#[test]
+fn tokens_are_written_beside_values_whose_row_is_sealed() {
+    for database in databases() {
+        let clinic = Clinic::new(database);
+        let id =
+            "[fields.\"patient.id\"]\nmode = \"deterministic\"\nrow_binding = \"none\"\ncolumns = [\"patient_id\"]\n";
+        let policy = INDEXED.replace("identifier = \"G\"", "columns = [\"ssn\"]");
+        clinic.world.write("policy.toml", format!("{policy}{id}"));
+        let rows: String = (0..20).map(|row| format!("p-{row},{}\n", ssn(row))).collect();
+        clinic.world.write("in.csv", format!("patient_id,ssn\n{rows}"));
+        clinic.world.succeeds(&["protect", "in.csv", "--output", "sealed.csv"]);
+        clinic.database.sql("DROP TABLE patients");
+        clinic.database.sql(
+            "CREATE TABLE patients (id INTEGER NOT NULL PRIMARY KEY, patient_id TEXT, ssn TEXT, ssn_index BIGINT)",
+        );
+        for (row, line) in clinic.world.text("sealed.csv").lines().skip(1).enumerate() {
+            let cells: Vec<&str> = line.split(',').collect();
+            let token = if row < 5 { cells[2] } else { "NULL" };
+            assert!(cells[0].starts_with("kf1.") && cells.len() == 3, "{line}");
+            let insert = format!("INSERT INTO patients VALUES ({row}, '{}', '{}', {token})", cells[0], cells[1]);
+            clinic.database.sql(&insert);
+        }
+        // The policy may name a column that is in clear here.
+        clinic.database.sql("UPDATE patients SET patient_id = 'p-7' WHERE id = 7");
+        clinic.counts(&[], 0, [("written", 15), ("right", 5), ("empty", 0)]);
+        clinic.counts(&["--verify"], 0, [("written", 0), ("right", 20), ("empty", 0)]);
+        clinic.backfill(&["--to", "patient_id"]).expect(POLICY, &["of field patient.id"]);
+        let steps = rotate(&clinic.world);
+        configure(&clinic.world, &steps.before, &steps.seal);
+        clinic.database.sql("ALTER TABLE patients RENAME COLUMN patient_id TO pid");
+        clinic.backfill(&["--to", "pid", "--row", "pid"]).expect(USAGE, &["read for the values"]);
+        clinic.counts(&["--row", "pid"], 0, [("written", 20), ("right", 0), ("empty", 0)]);
+        // Values that were exchanged are found as before.
+        clinic.database.sql("UPDATE patients SET pid = (SELECT pid FROM patients WHERE id = 2) WHERE id = 1");
+        clinic.backfill(&["--row", "pid"]).expect(KEY, &["DecryptionFailed"]);
+    }
+}
+
 /// Who names a column on the command line alone may have named the wrong one.
 #[test]
 fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {

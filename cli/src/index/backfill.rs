@@ -59,8 +59,10 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let to = destination(args, field)?;
     refuse_taken(args, &policy, &to)?;
     let mut columns = Columns::default();
-    let fields = [(args.field.clone(), args.from.clone())];
-    let bindings = Bindings::new(&ring, &fields, &args.binding, &mut columns, false)?;
+    let mut fields = vec![(args.field.clone(), args.from.clone())];
+    // Whoever protected the table by the whole policy has sealed the identifiers of its rows as well.
+    fields.extend(tables::row_field(&policy, field, &args.binding)?);
+    let bindings = Bindings::new(&ring, &fields, &args.binding, &mut columns, false)?.with_clear_rows();
     let taken = columns.0.contains(&to);
     let to = columns.add(&to);
     if taken {

@@ -11,7 +11,7 @@ pub(crate) use batch::settle;
 pub(crate) use cells::{Form, Stored};
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use ledger::Ledger;
-pub(crate) use rows::{Bindings, Columns};
+pub(crate) use rows::{Bindings, Columns, row_field};
 pub(crate) use walk::{Pace, Rows};
 
 use crate::args::Walk;
