@@ -86,7 +86,8 @@ pub(super) fn run(
     match job.direction {
         Direction::Protect { .. } => {
             if let Some(column) = present.first() {
-                let why = "it has the name of an index's column, which protect writes; drop it first";
+                let why = "the column of an index is there already, as in a file that has been protected: reveal that first to protect it anew; a \
+                           column in clear of the same name is to be renamed";
                 return Err(Failure::new(Exit::Policy, why).at(format!("header: column {}", column + 1)));
             }
             added = plan.indexes().map(|(_, index)| index.column().to_owned()).collect();
