@@ -199,9 +199,13 @@ impl Clinic {
     }
 
     fn backfill(&self, more: &[&str]) -> Run {
+        self.backfill_text(&[&["--json"], more].concat())
+    }
+
+    fn backfill_text(&self, more: &[&str]) -> Run {
         let table = ["index", "backfill", "--sql", &self.database.uri, "--table", "patients", "--key", "id"];
         let config = self.world.config();
-        let fields = ["--field", "patient.ssn", "--from", "ssn", "--index", "lookup", "--json", "--config"];
+        let fields = ["--field", "patient.ssn", "--from", "ssn", "--index", "lookup", "--config"];
         let own = [common::argument(&config), "--policy", "policy.toml"];
         self.world.run(&[&table[..], &fields, &own, more].concat())
     }
@@ -341,6 +345,15 @@ fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {
         clinic.database.sql("UPDATE patients SET other = 7 WHERE id = 2");
         clinic.backfill(&["--to", "other"]).expect(POLICY, &["row 3 "]);
         clinic.counts(&["--to", "other", "--verify"], DATA, [("written", 1), ("right", 3), ("empty", 1)]);
+        // Which rows these are.
+        let verify = ["--to", "other", "--verify", "--errors", "wrong", "--ledger-keys", "plain"];
+        let summary = clinic.backfill(&verify).expect(DATA, &[]).summary();
+        assert_eq!(summary["wrong_rows"], serde_json::json!([3]));
+        let named = clinic.world.text("wrong");
+        assert!(named.lines().count() == 2 && named.contains("\"row\":\"2\"") && named.contains("\"what\""), "{named}");
+        clinic
+            .backfill_text(&["--to", "other", "--verify"])
+            .expect(DATA, &["1 tokens not what they should be (along the key in row 3)"]);
         clinic.world.write("policy.toml", INDEXED.replace("ssn_index", "other"));
         clinic.counts(&["--to", "other"], 0, [("written", 1), ("right", 3), ("empty", 1)]);
     }
