@@ -253,7 +253,7 @@ fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
 
 /// Whether a text ends with a sealed value, which may be behind a prefix in clear.
 fn is_sealed(text: &str) -> bool {
-    let sealed_from = |prefix: &str| text.find(prefix).map(|start| text[start..].as_bytes());
+    let sealed_from = |prefix: &str| text.find(prefix).map(|start| &text.as_bytes()[start..]);
     sealed_from(TEXT_PREFIX).is_some_and(|rest| from_text(rest, &mut Vec::new()).is_ok())
         || sealed_from(BODY_TEXT_PREFIX).is_some_and(|rest| body_from_text(rest, &mut Vec::new()).is_ok())
 }
