@@ -293,6 +293,10 @@ fn tokens_are_written_beside_values_whose_row_is_sealed() {
             let insert = format!("INSERT INTO patients VALUES ({row}, '{}', '{}', {token})", cells[0], cells[1]);
             clinic.database.sql(&insert);
         }
+        // Without the field nothing is opened, which is no sign of tampering.
+        clinic.world.write("policy.toml", &policy);
+        clinic.backfill(&[]).expect(KEY, &["DecryptionFailed", "the identifier of the row is sealed"]);
+        clinic.world.write("policy.toml", format!("{policy}{id}"));
         // The policy may name a column that is in clear here.
         clinic.database.sql("UPDATE patients SET patient_id = 'p-7' WHERE id = 7");
         clinic.counts(&[], 0, [("written", 15), ("right", 5), ("empty", 0)]);
