@@ -92,7 +92,15 @@ pub(super) fn run(
             }
             added = plan.indexes().map(|(_, index)| index.column().to_owned()).collect();
         }
-        Direction::Reveal => plan.dropped = present.clone(),
+        Direction::Reveal => {
+            plan.dropped = present.clone();
+            let policy = job.ring.policy();
+            let is_there = |column: &String| position(column).is_some();
+            let indexes =
+                policy.fields().filter(|field| field.columns.iter().any(is_there)).flat_map(|field| &field.indexes);
+            let columns = indexes.filter_map(|index| index.column.clone());
+            counts.missing_tokens = columns.filter(|column| !is_there(column)).collect();
+        }
         Direction::Reencrypt => {
             counts.left_tokens = index_columns.iter().filter(|name| position(name).is_some()).cloned().collect()
         }
