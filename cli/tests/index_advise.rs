@@ -107,6 +107,27 @@ fn unique_numbers_may_have_full_width_and_genders_no_index() {
     world.refuses(&["index", "advise", "empty.csv", "--column", "name"], DATA, &["no row", "1 empty, 0 refused"]);
 }
 
+/// Each sealed value is another one, so full width would be the advice for every column.
+#[test]
+fn sealed_values_are_refused() {
+    let world = World::new();
+    world.protect(&[]);
+    for column in ["name", "ssn", "patient_id"] {
+        let advise = ["index", "advise", "sealed.csv", "--column", column];
+        world.refuses(&advise, DATA, &["row 1", column, "is sealed", "in clear"]);
+        world.refuses(&[&advise[..], &["--force", "--kind", "digits"]].concat(), DATA, &["is sealed"]);
+    }
+    let cell = world.text("sealed.csv").lines().nth(1).and_then(|line| line.split(',').next()).map(str::to_owned);
+    let value = cell.expect("a value");
+    let advise = ["index", "advise", "in.csv", "--column", "patient", "--force"];
+    world.write("in.csv", format!("patient\nPatient/1\nPatient/{value}\n"));
+    world.refuses(&advise, DATA, &["row 2", "is sealed"]);
+    world.write("in.csv", format!("patient\n{value}!\nkf1.none\n"));
+    world.succeeds(&advise);
+    world.write("in.ndjson", "{\"patient\":\"1\"}\n");
+    world.refuses(&["index", "advise", "in.ndjson", "--column", "patient"], USAGE, &["as CSV"]);
+}
+
 /// A sample of a column says little, which is not that the column has few values.
 #[test]
 fn few_rows_are_told_from_few_values() {

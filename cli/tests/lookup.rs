@@ -137,7 +137,15 @@ fn reencrypt_says_which_tokens_it_leaves() {
         assert_eq!(summary["left_tokens"].as_array().map(Vec::len), Some(expected.len()));
         let summary = world.succeeds(&["reveal", &sealed, "--output", &out, "--force", "--json"]).summary();
         assert_eq!(summary["left_tokens"], serde_json::json!([]));
+        assert_eq!(summary["missing_tokens"], serde_json::json!([]));
     }
+    // A column of tokens that was renamed is nobody's, and would go out with what was revealed.
+    world.write("renamed.csv", world.text("sealed.csv").replacen("ssn_index", "idx", 1));
+    let reveal = ["reveal", "renamed.csv", "--output", "out.csv", "--force"];
+    let run = world.succeeds(&reveal);
+    assert!(run.stderr.contains("; without tokens in \"ssn_index\", where the policy has"), "{}", run.stderr);
+    let summary = world.succeeds(&[&reveal[..], &["--json"]].concat()).summary();
+    assert_eq!(summary["missing_tokens"], serde_json::json!(["ssn_index"]));
     world.write("policy.toml", common::POLICY_FILE);
     world.write("in.csv", common::PATIENTS);
     world.succeeds(&["protect", "in.csv", "--output", "plain.csv"]);

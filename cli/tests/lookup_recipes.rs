@@ -85,7 +85,7 @@ impl Store {
     /// Pairs of a text, or number as text, and bytes.
     fn select(&mut self, name: &str, bound: &[Bound]) -> Vec<(String, Vec<u8>)> {
         let sql = &self.recipes[name];
-        let is_wide = name != "stale";
+        let is_wide = !name.starts_with("stale");
         match &mut self.backend {
             Backend::Sqlite(connection) => {
                 let mut statement = connection.prepare(sql).expect("a statement");
@@ -227,6 +227,94 @@ fn chosen(decryptor: &Decryptor, rows: Vec<(String, Vec<u8>)>, is_right: impl Fn
     let mut found: Vec<String> = rows.iter().filter(is_right).map(|(row, _)| row.clone()).collect();
     found.sort_unstable();
     found
+}
+
+/// What the document says of tables of texts.
+fn of_texts(schema: &str, is_postgres: bool) -> String {
+    let changes = match is_postgres {
+        true => [("ssn bytea", "ssn text"), ("name bytea", "name text"), ("substr(ssn, 3, 4)", "substr(ssn, 7, 8)")],
+        false => [
+            ("ssn BLOB CHECK (typeof(ssn) IN ('blob', 'null'))", "ssn TEXT"),
+            ("name BLOB", "name TEXT"),
+            ("substr(ssn, 3, 4)", "substr(ssn, 7, 8)"),
+        ],
+    };
+    changes.iter().fold(schema.to_owned(), |schema, (from, to)| {
+        assert!(schema.contains(from), "{from}");
+        schema.replace(from, to)
+    })
+}
+
+#[test]
+fn what_protect_wrote_is_loaded_and_its_stale_rows_are_found() {
+    for database in databases() {
+        let world = World::new();
+        world.write("policy.toml", policy());
+        let names = ["Meyer", "Meyerhoff", "Ångström", ""];
+        let rows: String = (0..12).map(|id| format!("p-{id},{:03}-45-6789,{}\n", 100 + id, names[id % 4])).collect();
+        world.write("in.csv", format!("patient_id,ssn,name\n{rows}"));
+        world.succeeds(&["protect", "in.csv", "--output", "sealed.csv"]);
+        let text = world.text("sealed.csv");
+        // The list alone is quoted.
+        let cells = |line: &str| -> Vec<String> {
+            let parts: Vec<&str> = line.split('"').collect();
+            let of = |(at, part): (usize, &&str)| match at {
+                1 => vec![(*part).to_owned()],
+                _ => part.trim_matches(',').split(',').map(str::to_owned).collect(),
+            };
+            if parts.len() == 1 {
+                return line.split(',').map(str::to_owned).collect();
+            }
+            parts.iter().enumerate().flat_map(of).collect()
+        };
+        let mut lines = text.lines().map(cells);
+        let header = lines.next().expect("a header");
+        assert_eq!(header, ["patient_id", "ssn", "name", "name_index", "name_start", "ssn_index"]);
+        let mut store = Store::new(&database);
+        let schema = of_texts(&store.recipes["schema"], database.is_postgres());
+        let id = if database.is_postgres() { "id SERIAL, " } else { "" };
+        database.sql(&format!("{schema}; CREATE TABLE staged ({id}{} TEXT)", header.join(" TEXT, ")));
+        for row in lines {
+            let values: Vec<String> = row.iter().map(|cell| format!("'{cell}'")).collect();
+            database.sql(&format!("INSERT INTO staged ({}) VALUES ({})", header.join(", "), values.join(", ")));
+        }
+        match &mut store.backend {
+            Backend::Sqlite(connection) => connection.execute_batch(&store.recipes["load"]).expect("loaded"),
+            Backend::Postgres(..) => database.sql(
+                "INSERT INTO patients (id, patient_id, ssn, ssn_index, name, name_index, name_start) SELECT id, patient_id, ssn, \
+                 ssn_index::bigint, nullif(name, ''), nullif(name_index, '')::smallint, nullif(name_start, '')::smallint[] FROM staged",
+            ),
+        }
+        // All of it is what a program would have written.
+        let config = world.config();
+        let backfill = |field: &str, from: &str, index: &str| {
+            let table = ["index", "backfill", "--sql", &database.uri, "--table", "patients", "--key", "id", "--verify"];
+            let field = ["--field", field, "--from", from, "--index", index, "--json"];
+            let own = ["--config", common::argument(&config), "--policy", "policy.toml"];
+            world.succeeds(&[&table[..], &field, &own].concat()).summary()["right"].clone()
+        };
+        assert_eq!(backfill("patient.ssn", "ssn", "lookup"), 12);
+        assert_eq!(backfill("patient.name", "name", "lookup"), 12);
+        let program = Program::new(&world);
+        let wanted = numbers(&program.name.3.search_tokens(Value::Text("Meyerh")).expect("tokens"));
+        let of_start = match &mut store.backend {
+            Backend::Sqlite(connection) => {
+                let mut statement = connection.prepare(&store.recipes["find-start"]).expect("a statement");
+                let rows = statement.query_map([serde_json::json!(wanted).to_string()], |row| row.get(0));
+                rows.expect("rows").collect::<Result<Vec<String>, _>>().expect("rows")
+            }
+            Backend::Postgres(..) => ["p-1", "p-5", "p-9"].map(str::to_owned).to_vec(),
+        };
+        assert!(["p-1", "p-5", "p-9"].iter().all(|patient| of_start.iter().any(|found| found == patient)));
+        // A new data key.
+        world.succeeds(&["keys", "rotate"]);
+        let sealed = Program::new(&world).ssn.0.encrypt(Value::Text("999-45-6789"), Some(b"p-99")).expect("sealed");
+        let text = keyfold::wire::SealedValue::from_bytes(sealed.clone()).expect("a value").to_text();
+        database.sql(&format!("INSERT INTO patients (id, patient_id, ssn) VALUES (99, 'p-99', '{text}')"));
+        let generation = data_encoding::HEXLOWER.encode(&sealed[2..6]);
+        assert_eq!(store.select("stale-text", &[Bound::Text(generation)]).len(), 12);
+        assert_eq!(store.select("stale-text", &[Bound::Text("00000000".to_owned())]).len(), 0);
+    }
 }
 
 #[test]

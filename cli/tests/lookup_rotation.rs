@@ -199,9 +199,13 @@ impl Clinic {
     }
 
     fn backfill(&self, more: &[&str]) -> Run {
+        self.backfill_text(&[&["--json"], more].concat())
+    }
+
+    fn backfill_text(&self, more: &[&str]) -> Run {
         let table = ["index", "backfill", "--sql", &self.database.uri, "--table", "patients", "--key", "id"];
         let config = self.world.config();
-        let fields = ["--field", "patient.ssn", "--from", "ssn", "--index", "lookup", "--json", "--config"];
+        let fields = ["--field", "patient.ssn", "--from", "ssn", "--index", "lookup", "--config"];
         let own = [common::argument(&config), "--policy", "policy.toml"];
         self.world.run(&[&table[..], &fields, &own, more].concat())
     }
@@ -266,6 +270,49 @@ fn everything_is_found_at_each_step() {
     }
 }
 
+/// A table that was filled from what `protect` wrote has sealed identifiers of rows, where the policy has a field of them.
+#[test]
+fn tokens_are_written_beside_values_whose_row_is_sealed() {
+    for database in databases() {
+        let clinic = Clinic::new(database);
+        let id =
+            "[fields.\"patient.id\"]\nmode = \"deterministic\"\nrow_binding = \"none\"\ncolumns = [\"patient_id\"]\n";
+        let policy = INDEXED.replace("identifier = \"G\"", "columns = [\"ssn\"]");
+        clinic.world.write("policy.toml", format!("{policy}{id}"));
+        let rows: String = (0..20).map(|row| format!("p-{row},{}\n", ssn(row))).collect();
+        clinic.world.write("in.csv", format!("patient_id,ssn\n{rows}"));
+        clinic.world.succeeds(&["protect", "in.csv", "--output", "sealed.csv"]);
+        clinic.database.sql("DROP TABLE patients");
+        clinic.database.sql(
+            "CREATE TABLE patients (id INTEGER NOT NULL PRIMARY KEY, patient_id TEXT, ssn TEXT, ssn_index BIGINT)",
+        );
+        for (row, line) in clinic.world.text("sealed.csv").lines().skip(1).enumerate() {
+            let cells: Vec<&str> = line.split(',').collect();
+            let token = if row < 5 { cells[2] } else { "NULL" };
+            assert!(cells[0].starts_with("kf1.") && cells.len() == 3, "{line}");
+            let insert = format!("INSERT INTO patients VALUES ({row}, '{}', '{}', {token})", cells[0], cells[1]);
+            clinic.database.sql(&insert);
+        }
+        // Without the field nothing is opened, which is no sign of tampering.
+        clinic.world.write("policy.toml", &policy);
+        clinic.backfill(&[]).expect(KEY, &["DecryptionFailed", "the identifier of the row is sealed"]);
+        clinic.world.write("policy.toml", format!("{policy}{id}"));
+        // The policy may name a column that is in clear here.
+        clinic.database.sql("UPDATE patients SET patient_id = 'p-7' WHERE id = 7");
+        clinic.counts(&[], 0, [("written", 15), ("right", 5), ("empty", 0)]);
+        clinic.counts(&["--verify"], 0, [("written", 0), ("right", 20), ("empty", 0)]);
+        clinic.backfill(&["--to", "patient_id"]).expect(POLICY, &["of field patient.id"]);
+        let steps = rotate(&clinic.world);
+        configure(&clinic.world, &steps.before, &steps.seal);
+        clinic.database.sql("ALTER TABLE patients RENAME COLUMN patient_id TO pid");
+        clinic.backfill(&["--to", "pid", "--row", "pid"]).expect(USAGE, &["read for the values"]);
+        clinic.counts(&["--row", "pid"], 0, [("written", 20), ("right", 0), ("empty", 0)]);
+        // Values that were exchanged are found as before.
+        clinic.database.sql("UPDATE patients SET pid = (SELECT pid FROM patients WHERE id = 2) WHERE id = 1");
+        clinic.backfill(&["--row", "pid"]).expect(KEY, &["DecryptionFailed"]);
+    }
+}
+
 /// Who names a column on the command line alone may have named the wrong one.
 #[test]
 fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {
@@ -302,6 +349,15 @@ fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {
         clinic.database.sql("UPDATE patients SET other = 7 WHERE id = 2");
         clinic.backfill(&["--to", "other"]).expect(POLICY, &["row 3 "]);
         clinic.counts(&["--to", "other", "--verify"], DATA, [("written", 1), ("right", 3), ("empty", 1)]);
+        // Which rows these are.
+        let verify = ["--to", "other", "--verify", "--errors", "wrong", "--ledger-keys", "plain"];
+        let summary = clinic.backfill(&verify).expect(DATA, &[]).summary();
+        assert_eq!(summary["wrong_rows"], serde_json::json!([3]));
+        let named = clinic.world.text("wrong");
+        assert!(named.lines().count() == 2 && named.contains("\"row\":\"2\"") && named.contains("\"what\""), "{named}");
+        clinic
+            .backfill_text(&["--to", "other", "--verify"])
+            .expect(DATA, &["1 tokens not what they should be (along the key in row 3)"]);
         clinic.world.write("policy.toml", INDEXED.replace("ssn_index", "other"));
         clinic.counts(&["--to", "other"], 0, [("written", 1), ("right", 3), ("empty", 1)]);
     }

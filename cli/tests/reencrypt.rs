@@ -578,6 +578,9 @@ fn a_checkpoint_says_nothing_about_what_is_left() {
         // A dry run takes the whole command line, and writes nothing.
         let before = common::snapshot(&hospital.world.data());
         hospital.reencrypt(&[&run[..], &["--dry-run", "--errors", "e"]].concat()).expect(DATA, &[]);
+        let dry = hospital.reencrypt(&[&run[..], &["--dry-run"]].concat());
+        let dry = dry.expect(DATA, &["Malformed", "nothing was written"]);
+        assert!(!dry.stderr.contains("stays"), "{}", dry.stderr);
         assert!(common::snapshot(&hospital.world.data()) == before);
         hospital.reencrypt(&run).expect(DATA, &["Malformed"]);
         hospital.reencrypt(&[&run[..], &["--context", "tenant=a"]].concat()).expect(USAGE, &["other columns"]);

@@ -265,6 +265,49 @@ fn tokens_survive_a_new_lookup_key() {
     }
 }
 
+/// Fields and partitions may share a table, as its columns say: each is looked after by itself.
+#[test]
+fn fields_that_share_a_table_are_renewed_one_by_one() {
+    for database in databases() {
+        let world = World::new();
+        database.sql(&documented(if database.is_postgres() { "postgresql" } else { "sqlite" }));
+        let two = policy("default") + "[fields.other]\nmode = \"token\"\nlength = 11\ncolumns = [\"other\"]\n";
+        world.write("policy.toml", two);
+        let text = format!("mrn,other\n{CANARY}-1,{CANARY}-a\n{CANARY}-2,{CANARY}-b\n{CANARY}-3,{CANARY}-a\n");
+        world.write("in.csv", &text);
+        world.succeeds(&["protect", "in.csv", "--output", "sealed.csv", "--tokens", &database.uri]);
+        let json = world.succeeds(&["keys", "rotate", "--partition", "default", "--json"]).json_lines().remove(0);
+        let section = |name: &str| json[name].as_str().expect("a section").to_owned();
+        let old = section("publish")
+            .replace(&section("publish")[section("publish").find("opens").expect("a key")..], "opens = []");
+        let config = fs::read_to_string(world.config()).expect("a configuration");
+        fs::write(world.config(), config.replace(&old, &section("seal"))).expect("written");
+        let config = world.config();
+        let own = ["--sql", &database.uri, "--table", "keyfold_tokens", "--key", "token", "--json"];
+        let own = [&own[..], &["--config", common::argument(&config), "--policy", "policy.toml"]].concat();
+        for (field, rows, others) in [("patient.mrn", 3, 2), ("other", 2, 3)] {
+            let renew = [&["index", "backfill", "--field", field, "--from", "value"], &own[..]].concat();
+            let verify = [&renew[..], &["--verify"]].concat();
+            for (run, code, written) in [(&verify, DATA, rows), (&renew, 0, rows), (&verify, 0, 0)] {
+                let summary = world.run(run).expect(code, &[]).summary();
+                assert_eq!((&summary["written"], &summary["others"]), (&written.into(), &others.into()), "{summary}");
+            }
+            let column = format!("{field}=value");
+            let reencrypt = [&["reencrypt", "--field", &column, "--statement", field], &own[..]].concat();
+            let run = world.succeeds(&reencrypt);
+            let summary = run.stderr.lines().find(|line| line.starts_with('{')).expect("a summary");
+            let summary: serde_json::Value = serde_json::from_str(summary).expect("JSON");
+            assert_eq!((&summary["resealed"], &summary["others"]), (&rows.into(), &others.into()), "{summary}");
+            let statement: serde_json::Value = serde_json::from_str(&world.text(field)).expect("JSON");
+            assert_eq!(statement["fields"][0]["values"], rows, "{statement}");
+        }
+        let sealing = fs::read_to_string(world.config()).expect("a configuration");
+        fs::write(world.config(), sealing.replace(&section("seal"), &section("retire"))).expect("written");
+        world.succeeds(&["reveal", "sealed.csv", "--output", "back.csv", "--tokens", &database.uri]);
+        assert_eq!(world.text("back.csv"), text);
+    }
+}
+
 /// Whoever can write the table, and lacks the look-up key, does not get a token accepted for another patient.
 #[test]
 fn rows_that_were_exchanged_copied_or_forged_are_refused() {

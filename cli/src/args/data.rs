@@ -68,7 +68,7 @@ pub(crate) struct Binding {
     #[arg(long, value_name = "KEY=COLUMN", requires = "sql", value_parser = parse_pair)]
     pub(crate) context_column: Vec<(String, String)>,
     /// The column that values are bound to where the policy binds rows; by default the one that the policy names. If it is one
-    /// of the fields, a deterministic one, it is opened.
+    /// of the fields, a deterministic one, it is opened; `index backfill` opens it if it is a column of a deterministic field of the policy.
     #[arg(long, value_name = "COLUMN", requires = "sql")]
     pub(crate) row: Option<String>,
 }

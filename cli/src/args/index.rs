@@ -103,7 +103,8 @@ pub(crate) struct IndexBackfill {
     pub(crate) binding: Binding,
     #[command(flatten)]
     pub(crate) errors: Errors,
-    /// Compare, and write nothing: how many tokens are not what they should be. Exit code 4 if there are any.
+    /// Compare, and write nothing: how many tokens are not what they should be, and in which rows, by their numbers along --key, of which the first 20 are
+    /// named; --errors names them by their keys. Exit code 4 if there are any.
     #[arg(long, conflicts_with = "checkpoint")]
     pub(crate) verify: bool,
     /// Print the summary as one JSON object to standard error.

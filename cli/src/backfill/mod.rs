@@ -72,7 +72,12 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
     if done.is_ok() || !checkpoint.is_kept() {
         job.ledger.remove_empty()?;
     }
-    done.map_err(|failure| failure.add("what was written stays: start it again, and it goes on"))?;
+    done.map_err(|failure| {
+        failure.add(match args.dry_run || step == Step::Verify {
+            true => "nothing was written",
+            false => "what was written stays: start it again, and it goes on",
+        })
+    })?;
     report(args, &job);
     // The end was reached: what was left is for another run, from the start.
     checkpoint.remove()?;

@@ -7,6 +7,7 @@ use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, 
 use crate::print_failed;
 use crate::transform::Input;
 use clap::ValueEnum;
+use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX, body_from_text, from_text};
 use keyfold::{DatePart, IndexKind, IndexPolicy, PhoneRule, Value};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
@@ -211,7 +212,8 @@ fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
         .iter()
         .zip(source.positions())
         .map(|(name, position)| {
-            position.ok_or_else(|| Failure::new(Exit::Usage, format!("the input has no column {name:?}")))
+            let why = "the input is read as CSV with a header, whatever its name; --delimiter names another separator";
+            position.ok_or_else(|| Failure::new(Exit::Usage, format!("the input has no column {name:?}: {why}")))
         })
         .collect::<Result<_, _>>()?;
     // So that what is in memory, or swapped out, is no list of values.
@@ -224,7 +226,12 @@ fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
                 Some(&column) => count(&batch, row, column)?,
                 None => 1,
             };
-            match index.normal_forms(&Value::Text(batch.text(row, positions[0])?)) {
+            let text = batch.text(row, positions[0])?;
+            if is_sealed(text) {
+                let why = "the value is sealed, and sealed values differ where values in clear do not: give the column in clear";
+                return Err(Failure::new(Exit::Data, why).at(batch.place(row, positions[0])));
+            }
+            match index.normal_forms(&Value::Text(text)) {
                 Err(_) => read.refused += rows,
                 Ok(forms) => match forms.first() {
                     None => read.empty += rows,
@@ -242,6 +249,13 @@ fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
         }
     }
     Ok(read)
+}
+
+/// Whether a text ends with a sealed value, which may be behind a prefix in clear.
+fn is_sealed(text: &str) -> bool {
+    let sealed_from = |prefix: &str| text.find(prefix).map(|start| &text.as_bytes()[start..]);
+    sealed_from(TEXT_PREFIX).is_some_and(|rest| from_text(rest, &mut Vec::new()).is_ok())
+        || sealed_from(BODY_TEXT_PREFIX).is_some_and(|rest| body_from_text(rest, &mut Vec::new()).is_ok())
 }
 
 fn count(batch: &CsvBatch, row: usize, column: usize) -> Result<u64, Failure> {

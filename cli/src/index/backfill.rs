@@ -8,7 +8,7 @@ mod values;
 use crate::args::IndexBackfill;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
-use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Trouble, settle};
+use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, TokenRows, Trouble, settle};
 use crate::{opening, outputs};
 use keyfold::{AuditAction, AuditEvent, Context, Error, FieldPolicy, IndexPolicy, Keyring, Policy};
 use keyfold_tables::{Access, Cell, Extent, Guard, Row, Table};
@@ -31,18 +31,28 @@ struct Counts {
     /// Rows whose value the index cannot take: they have no token.
     #[serde(default)]
     unindexed: u64,
+    /// Rows of a table of random tokens that are another field's.
+    #[serde(default)]
+    others: u64,
     failed: u64,
     gone: u64,
     busy: u64,
 }
+
+/// Rows that --verify names.
+const MAX_NAMED: usize = 20;
 
 struct Job<'a> {
     ring: &'a Keyring,
     args: &'a IndexBackfill,
     table: Table,
     values: Values<'a>,
+    /// Of proofs, the rows of the field.
+    own: Option<TokenRows>,
     ledger: Ledger,
     counts: Counts,
+    /// With --verify the numbers, along the key, of the first rows whose tokens are not what they should be.
+    wrong_rows: Vec<u64>,
     to: usize,
 }
 
@@ -59,8 +69,10 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let to = destination(args, field)?;
     refuse_taken(args, &policy, &to)?;
     let mut columns = Columns::default();
-    let fields = [(args.field.clone(), args.from.clone())];
-    let bindings = Bindings::new(&ring, &fields, &args.binding, &mut columns, false)?;
+    let mut fields = vec![(args.field.clone(), args.from.clone())];
+    // Whoever protected the table by the whole policy has sealed the identifiers of its rows as well.
+    fields.extend(tables::row_field(&policy, field, &args.binding)?);
+    let bindings = Bindings::new(&ring, &fields, &args.binding, &mut columns, false)?.with_clear_rows();
     let taken = columns.0.contains(&to);
     let to = columns.add(&to);
     if taken {
@@ -68,6 +80,7 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     }
     let context_columns =
         args.binding.context_column.iter().map(|(key, column)| (key.clone(), columns.add(column))).collect();
+    let own = args.index.is_none().then(|| TokenRows::of(field, &mut columns)).flatten();
     let access = if args.verify { Access::Read } else { Access::Write };
     let table = tables::open(&args.table.sql, &args.table.walk, &columns.0, access)?;
     let index = maker::index(args, field)?;
@@ -92,7 +105,7 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let pace =
         Pace { interrupt, batch_rows: args.table.walk.batch_rows, rows_per_second: args.table.walk.rows_per_second };
     let values = Values::new(&ring, args, field, bindings, context_columns);
-    let mut job = Job { ring: &ring, args, table, values, ledger, counts, to };
+    let mut job = Job { ring: &ring, args, table, values, own, ledger, counts, wrong_rows: Vec::new(), to };
     if let Some(index) = index.filter(|index| !args.verify && index.column.as_deref() != Some(&columns.0[to])) {
         let checked = job.refuse_foreign(index, &columns.0[to], &pace, checkpoint.after.clone());
         if checked.is_err() {
@@ -193,10 +206,16 @@ impl Job<'_> {
     }
 
     fn batch(&mut self, page: Vec<Row>) -> Result<(), Failure> {
-        let Self { args, table, values, ledger, counts, to, .. } = self;
+        let Self { args, table, values, own, ledger, counts, wrong_rows, to, .. } = self;
+        let mut number = counts.rows - page.len() as u64;
         let (place, kind, to) = (table.place().to_owned(), table.kind(*to), *to);
         // The whole row: a token is true of the value that was read.
         let settled = settle(table, page, &[to], Guard::Row, !args.verify, |row, _| {
+            number += 1;
+            if own.as_ref().is_some_and(|own| !own.has(row)) {
+                counts.others += 1;
+                return Ok(None);
+            }
             let mut next = || -> Result<Option<Cell>, Trouble> {
                 let made = values.open(row, |maker, value| {
                     let cell = maker.cell(kind, row, &row.cells[to], value)?;
@@ -214,6 +233,14 @@ impl Job<'_> {
                 Ok(Some(cell))
             };
             match next() {
+                // Nothing is written then, so each row comes once.
+                Ok(Some(cell)) if args.verify => {
+                    if wrong_rows.len() < MAX_NAMED {
+                        wrong_rows.push(number);
+                    }
+                    ledger.note(&place, &row.key, &args.field, "not what it should be")?;
+                    Ok(Some((cell, ())))
+                }
                 Ok(cell) => Ok(cell.map(|cell| (cell, ()))),
                 Err(Trouble::Run(error)) => Err(error.into()),
                 Err(Trouble::Value(error)) => {
@@ -249,11 +276,19 @@ impl Job<'_> {
         let line = if self.args.json {
             let mut json = json!(counts);
             json["verify"] = self.args.verify.into();
+            json["wrong_rows"] = self.wrong_rows.clone().into();
             json.to_string()
         } else {
+            let what = if self.args.index.is_some() { "tokens" } else { "proofs" };
             let verb = if self.args.verify { "not what they should be" } else { "written" };
+            let rows: Vec<String> = self.wrong_rows.iter().map(u64::to_string).collect();
+            let rows = match counts.written.saturating_sub(rows.len() as u64) {
+                _ if rows.is_empty() => String::new(),
+                0 => format!(" (along the key in row {})", rows.join(", ")),
+                more => format!(" (along the key in row {}, and {more} more)", rows.join(", ")),
+            };
             format!(
-                "{} rows; {} tokens {verb}; {} right; {} rows without a value; {} without a token, since the index cannot take their value; \
+                "{} rows; {} {what} {verb}{rows}; {} right; {} rows without a value; {} without a token, since the index cannot take their value; \
                  {} left because of errors; {} deleted meanwhile; {} busy",
                 counts.rows,
                 counts.written,
@@ -264,6 +299,11 @@ impl Job<'_> {
                 counts.gone,
                 counts.busy
             )
+        };
+        let line = match counts.others {
+            _ if self.args.json => line,
+            0 => line,
+            others => format!("{line}; {others} of other fields or partitions"),
         };
         // The work is done: a closed standard error is no reason to fail.
         let _ = writeln!(anstream::stderr(), "{line}");

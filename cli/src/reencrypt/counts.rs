@@ -13,6 +13,9 @@ pub(super) struct Counts {
     pub(super) current: u64,
     /// Null, or empty texts.
     pub(super) empty: u64,
+    /// In rows of a table of random tokens that are another field's.
+    #[serde(default)]
+    pub(super) others: u64,
     /// Left as they are, because of an error.
     pub(super) failed: u64,
     /// Their row was deleted meanwhile.

@@ -6,7 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::hl7::SegmentPath;
 use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
-use crate::tables::{Bindings, Pace, Rows, Trouble};
+use crate::tables::{Bindings, Pace, Rows, TokenRows, Trouble};
 use data_encoding::HEXLOWER;
 use keyfold::wire::{KeyId, Suite};
 use keyfold::{Keyring, MAX_SCOPE_NAME_LEN, Value};
@@ -88,6 +88,7 @@ impl FieldFound {
 pub(super) fn look_at_table(
     table: &mut Table,
     bindings: &mut Bindings,
+    own: &[Option<TokenRows>],
     pace: &Pace,
     sealing: Option<&[Resealer]>,
 ) -> Result<Found, Failure> {
@@ -100,8 +101,12 @@ pub(super) fn look_at_table(
     let fields = (0..bindings.len()).map(field).collect();
     let mut found = Found { place: table.place().to_owned(), file: None, rows: 0, fields };
     bindings.forget();
-    // Long enough for the name of a scope, where that is in the row.
-    let extent = if bindings.is_one_scope() { EXTENT } else { MAX_SCOPE_NAME_LEN as u32 + 1 };
+    // Long enough for the name of a scope, or of a field, where that is in the row.
+    let extent = match bindings.is_one_scope() {
+        true if own.iter().all(Option::is_none) => EXTENT,
+        true => TokenRows::EXTENT,
+        false => MAX_SCOPE_NAME_LEN as u32 + 1,
+    };
     let mut rows = Rows::new(pace, None, Extent::Start(extent), "looking for what is left");
     while let Some(page) = rows.next(table)? {
         found.rows += page.len() as u64;
@@ -119,7 +124,8 @@ pub(super) fn look_at_table(
                     Err(Trouble::Value(_)) => &[],
                 },
             };
-            for (at, field) in found.fields.iter_mut().enumerate() {
+            let is_of = |at: usize| own[at].as_ref().is_none_or(|own| own.has(row));
+            for (at, field) in found.fields.iter_mut().enumerate().filter(|(at, _)| is_of(*at)) {
                 field.add(Seen::cell(&row.cells[bindings.column(at)]), 1, ciphers.get(at).into_iter())?;
             }
         }

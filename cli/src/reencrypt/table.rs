@@ -8,7 +8,7 @@ use super::counts::Counts;
 use super::{install, statement};
 use crate::args::Reencrypt;
 use crate::failure::{Exit, Failure};
-use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Stored, Trouble, settle};
+use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Stored, TokenRows, Trouble, settle};
 use crate::{opening, outputs};
 use keyfold::{AuditAction, AuditEvent, Keyring};
 use keyfold_tables::{Access, Cell, Extent, Guard, Row, Table};
@@ -18,6 +18,8 @@ use std::io::Write;
 struct Job {
     table: Table,
     bindings: Bindings,
+    /// Of fields with random tokens, the rows of each.
+    own: Vec<Option<TokenRows>>,
     ledger: Ledger,
     counts: Counts,
     dry_run: bool,
@@ -41,6 +43,9 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
     let ring = opening::open(&args.source, &args.policies.policy)?;
     let mut columns = Columns::default();
     let bindings = Bindings::new(&ring, &args.columns.field, &args.binding, &mut columns, false)?;
+    let policy = ring.policy();
+    let fields = args.columns.field.iter().filter_map(|(name, _)| policy.field(name));
+    let own: Vec<Option<TokenRows>> = fields.map(|field| TokenRows::of(field, &mut columns)).collect();
     let access = if args.dry_run { Access::Read } else { Access::Write };
     let table = tables::open(sql, &args.columns.walk, &columns.0, access)?;
     let walk = json!({
@@ -65,20 +70,21 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
         batch_rows: args.columns.walk.batch_rows,
         rows_per_second: args.columns.walk.rows_per_second,
     };
-    let mut job = Job { table, bindings, ledger, counts, dry_run: args.dry_run };
+    let mut job = Job { table, bindings, own, ledger, counts, dry_run: args.dry_run };
     let done = job.run(&pace, &mut checkpoint);
     record(&ring, &job.counts, args.dry_run, &done)?;
     if done.is_ok() || !checkpoint.is_kept() {
         job.ledger.remove_empty()?;
     }
     done.map_err(|failure| match checkpoint.is_kept() {
+        _ if args.dry_run => failure.add("nothing was written: this is a dry run"),
         true => failure.add("what was written stays: start it again with the same checkpoint and it goes on there"),
         false => failure.add("what was written stays: start it again, and what is current already is left alone"),
     })?;
     report(args, &job);
     let mut exit = job.ledger.exit_code();
     if let Some(path) = statement {
-        let found = statement::look_at_table(&mut job.table, &mut job.bindings, &pace, sealing.as_deref())?;
+        let found = statement::look_at_table(&mut job.table, &mut job.bindings, &job.own, &pace, sealing.as_deref())?;
         // What is left because of errors is said as well, but the code of those counts.
         match statement::write(&ring, args, path, found) {
             Err(failure) if exit != 0 => drop(writeln!(anstream::stderr(), "keyfold: {failure}")),
@@ -109,10 +115,14 @@ impl Job {
     }
 
     fn batch(&mut self, page: Vec<Row>) -> Result<(), Failure> {
-        let Self { table, bindings, ledger, counts, dry_run } = self;
+        let Self { table, bindings, own, ledger, counts, dry_run } = self;
         let place = table.place().to_owned();
         let columns: Vec<usize> = (0..bindings.len()).map(|field| bindings.column(field)).collect();
         let settled = settle(table, page, &columns, Guard::Column, !*dry_run, |row, field| {
+            if own[field].as_ref().is_some_and(|own| !own.has(row)) {
+                counts.others += 1;
+                return Ok(None);
+            }
             match next(bindings, counts, row, field) {
                 Ok(new) => Ok(new),
                 Err(Trouble::Run(error)) => Err(error.into()),
@@ -185,6 +195,7 @@ fn report(args: &Reencrypt, job: &Job) {
             format!("{verb} {} values in {} rows; {} were current", counts.resealed, counts.rows, counts.current);
         for (count, what) in [
             (counts.empty, "null or empty"),
+            (counts.others, "of other fields or partitions"),
             (counts.compromised, "of them were under a compromised key and may be forged"),
             (counts.failed, "left as they are because of errors"),
             (counts.busy, "changed by others again and again, and left"),

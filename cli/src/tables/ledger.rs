@@ -24,6 +24,8 @@ pub(crate) struct Ledger {
     counts_only: bool,
     /// Errors so far, those of the runs before the checkpoint among them.
     pub(crate) count: u64,
+    /// Rows that were named and are no errors.
+    noted: u64,
     /// Bytes of the file.
     len: u64,
     /// The exit code of a run that reaches its end: that of keys, which may mean tampering, over that of the data.
@@ -49,7 +51,7 @@ impl Ledger {
         }
         let (keys, max_errors) = (args.ledger_keys, args.max_errors);
         let counts_only = dry_run && args.errors.is_some();
-        Ok(Self { path, file: None, keys, salt, max_errors, counts_only, count: 0, len: 0, exit: None })
+        Ok(Self { path, file: None, keys, salt, max_errors, counts_only, count: 0, noted: 0, len: 0, exit: None })
     }
 
     /// The ledger of a run that goes on behind a checkpoint, which holds what [`state`](Self::state) said then and `count` errors.
@@ -79,6 +81,7 @@ impl Ledger {
             max_errors: args.max_errors,
             counts_only: false,
             count,
+            noted: 0,
             len: state["len"].as_u64().ok_or_else(damaged)?,
             exit: (count > 0).then_some(Exit::Data),
         })
@@ -149,13 +152,8 @@ impl Ledger {
                 "its row is not named here, since its key may identify a patient: --errors FILE names it and goes on";
             return Err(failure.at(format!("{place}, field {field}")).add(why));
         }
-        let row = match self.keys {
-            LedgerKeys::Plain => key.to_text(),
-            LedgerKeys::Hash => {
-                HEXLOWER.encode(&Sha256::new().chain_update(self.salt).chain_update(key.to_text()).finalize())
-            }
-        };
-        let line = json!({ "place": place, "row": row, "field": field, "error": kind.name(), "code": kind.code() });
+        let line =
+            json!({ "place": place, "row": self.row(key), "field": field, "error": kind.name(), "code": kind.code() });
         self.write(&format!("{line}\n"))?;
         if self.count > self.max_errors {
             return Err(failure
@@ -163,6 +161,26 @@ impl Ledger {
                 .add("there are more errors than --max-errors allows"));
         }
         Ok(())
+    }
+
+    /// Names a row of which there is something to say, and which is no error: as many as there may be errors, and none without a file.
+    pub(crate) fn note(&mut self, place: &str, key: &RowKey, field: &str, what: &str) -> Result<(), Failure> {
+        if self.file.is_none() || self.noted == self.max_errors {
+            return Ok(());
+        }
+        self.noted += 1;
+        let line = json!({ "place": place, "row": self.row(key), "field": field, "what": what });
+        self.write(&format!("{line}\n"))
+    }
+
+    /// What a row is called in the file.
+    fn row(&self, key: &RowKey) -> String {
+        match self.keys {
+            LedgerKeys::Plain => key.to_text(),
+            LedgerKeys::Hash => {
+                HEXLOWER.encode(&Sha256::new().chain_update(self.salt).chain_update(key.to_text()).finalize())
+            }
+        }
     }
 
     /// Makes what was recorded durable: before the checkpoint that speaks of it.
@@ -173,7 +191,7 @@ impl Ledger {
 
     /// Removes the file of a run that has ended, or cannot be gone on with, if it names no row: so that the next run may have it.
     pub(crate) fn remove_empty(&mut self) -> Result<(), Failure> {
-        if self.count > 0 || self.file.take().is_none() {
+        if self.count + self.noted > 0 || self.file.take().is_none() {
             return Ok(());
         }
         let removed = self.path.as_ref().map_or(Ok(()), fs::remove_file);

@@ -5,13 +5,15 @@ mod cells;
 mod checkpoint;
 mod ledger;
 mod rows;
+mod token_rows;
 mod walk;
 
 pub(crate) use batch::settle;
 pub(crate) use cells::{Form, Stored};
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use ledger::Ledger;
-pub(crate) use rows::{Bindings, Columns};
+pub(crate) use rows::{Bindings, Columns, row_field};
+pub(crate) use token_rows::TokenRows;
 pub(crate) use walk::{Pace, Rows};
 
 use crate::args::Walk;

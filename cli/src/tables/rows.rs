@@ -5,13 +5,14 @@ use crate::args::Binding;
 use crate::failure::{Exit, Failure};
 use crate::opening::refuse_new_scope;
 use data_encoding::HEXLOWER;
-use keyfold::{Context, Error, ErrorKind, FieldPolicy, Keyring, RowBinding};
+use keyfold::{Context, Error, ErrorKind, FieldMode, FieldPolicy, Keyring, Policy, RowBinding};
 use keyfold_documents::Resealer;
 use keyfold_tables::{Cell, Row};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Scopes and contexts whose handles are held at once.
@@ -52,6 +53,8 @@ pub(crate) struct Bindings {
     context: Vec<(String, String)>,
     context_columns: Vec<(String, usize)>,
     make_scopes: bool,
+    /// Whether an identifier in the column of a deterministic field may be in clear.
+    clear_rows: bool,
     held: HashMap<Vec<String>, Rc<Vec<Resealer>>>,
 }
 
@@ -123,8 +126,14 @@ impl Bindings {
                 .map(|(key, name)| (key.clone(), columns.add(name)))
                 .collect(),
             make_scopes,
+            clear_rows: false,
             held: HashMap::new(),
         })
+    }
+
+    /// The same, where an identifier that is not sealed is taken as it stands: of fields that were not named for the table, whose column may be in clear there.
+    pub(crate) fn with_clear_rows(self) -> Self {
+        Self { clear_rows: true, ..self }
     }
 
     /// What a checkpoint is bound to beside the place: the keyring, and by a digest, since names of scopes and values of contexts are
@@ -240,7 +249,12 @@ impl Bindings {
             RowSource::Sealed(other) => {
                 let cipher = &bound.ciphers[other];
                 let cell = &bound.row.cells[self.column(other)];
-                let stored = Stored::of(cell, cipher.policy())?.ok_or_else(missing)?;
+                let stored = match Stored::of(cell, cipher.policy()) {
+                    Err(error) if self.clear_rows && error.kind() == ErrorKind::Malformed => {
+                        return Ok(Some(Zeroizing::new(cell.as_bytes().unwrap_or_default().to_vec())));
+                    }
+                    stored => stored?.ok_or_else(missing)?,
+                };
                 let opened = pollster::block_on(cipher.open(&stored.sealed, None))?;
                 let text =
                     opened.value().to_text().map(|text| Zeroizing::new(text.into_owned())).ok_or_else(missing)?;
@@ -256,6 +270,31 @@ impl Bindings {
         }
         Ok(Some(identifier))
     }
+}
+
+/// The deterministic field of the policy whose column holds what the values of `field` are bound to, and that column.
+///
+/// # Errors
+///
+/// Neither the policy nor the command line names the column.
+pub(crate) fn row_field(
+    policy: &Policy,
+    field: &FieldPolicy,
+    binding: &Binding,
+) -> Result<Option<(String, String)>, Failure> {
+    let Some(column) = row_column(field, binding)? else { return Ok(None) };
+    // The table may have another name for it than the policy.
+    let of_policy = match &field.row_binding {
+        RowBinding::Bound { column, .. } => column.as_deref(),
+        _ => None,
+    };
+    let names = [Some(column), of_policy];
+    let holds_it = |other: &&Arc<FieldPolicy>| {
+        matches!(other.mode, FieldMode::Deterministic { .. })
+            && other.columns.iter().any(|name| names.contains(&Some(name.as_str())))
+    };
+    let mut others = policy.fields().filter(|other| other.name != field.name);
+    Ok(others.find(holds_it).map(|other| (other.name.clone(), column.to_owned())))
 }
 
 /// The column that the values of `field` are bound to.

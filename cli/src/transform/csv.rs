@@ -86,12 +86,21 @@ pub(super) fn run(
     match job.direction {
         Direction::Protect { .. } => {
             if let Some(column) = present.first() {
-                let why = "it has the name of an index's column, which protect writes; drop it first";
+                let why = "the column of an index is there already, as in a file that has been protected: reveal that first to protect it anew; a \
+                           column in clear of the same name is to be renamed";
                 return Err(Failure::new(Exit::Policy, why).at(format!("header: column {}", column + 1)));
             }
             added = plan.indexes().map(|(_, index)| index.column().to_owned()).collect();
         }
-        Direction::Reveal => plan.dropped = present.clone(),
+        Direction::Reveal => {
+            plan.dropped = present.clone();
+            let policy = job.ring.policy();
+            let is_there = |column: &String| position(column).is_some();
+            let indexes =
+                policy.fields().filter(|field| field.columns.iter().any(is_there)).flat_map(|field| &field.indexes);
+            let columns = indexes.filter_map(|index| index.column.clone());
+            counts.missing_tokens = columns.filter(|column| !is_there(column)).collect();
+        }
         Direction::Reencrypt => {
             counts.left_tokens = index_columns.iter().filter(|name| position(name).is_some()).cloned().collect()
         }

@@ -68,6 +68,8 @@ struct Counts {
     unauthenticated: Vec<String>,
     /// Of re-encrypting: indexes whose tokens the file has, which stay as they are; before the end, their columns or members.
     left_tokens: Vec<String>,
+    /// Of revealing a CSV file: columns of indexes that it lacks, of fields that it has. Under another name they stay.
+    missing_tokens: Vec<String>,
     /// Fields whose indexes show nobody knows how much of a row.
     unchecked_indexes: Vec<String>,
 }
@@ -266,7 +268,7 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             "compromised": counts.compromised, "rebound": counts.rebound, "unmatched": counts.unmatched,
             "still_sealed": counts.still_sealed, "clear_columns": counts.clear_columns,
             "unauthenticated": counts.unauthenticated, "unindexed": counts.unindexed, "unchecked_indexes": counts.unchecked_indexes,
-            "left_tokens": counts.left_tokens,
+            "left_tokens": counts.left_tokens, "missing_tokens": counts.missing_tokens,
         })
         .to_string()
     } else {
@@ -308,6 +310,13 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             line.push_str(&format!(
                 "; tokens of indexes stay as they were, also those under an old look-up key: {} (reveal and protect the file to have them anew)",
                 counts.left_tokens.join(", ")
+            ));
+        }
+        if !counts.missing_tokens.is_empty() {
+            let names: Vec<String> = counts.missing_tokens.iter().map(|name| format!("{name:?}")).collect();
+            line.push_str(&format!(
+                "; without tokens in {}, where the policy has those of indexes: under another name they have stayed",
+                names.join(", ")
             ));
         }
         if counts.unindexed > 0 {

@@ -4,6 +4,7 @@ use super::context;
 use super::maker::Maker;
 use crate::args::IndexBackfill;
 use crate::tables::{Bindings, Stored, Trouble};
+use keyfold::wire::looks_sealed_text;
 use keyfold::{Error, ErrorKind, FieldPolicy, Keyring, Value};
 use keyfold_tables::{Cell, Row};
 use std::collections::HashMap;
@@ -43,7 +44,15 @@ impl<'a> Values<'a> {
         let Some(stored) = Stored::of(&row.cells[self.bindings.column(0)], self.policy)? else { return Ok(None) };
         let bound = self.bindings.bind(row)?;
         let binding = self.bindings.row_of(&bound, 0)?;
-        let opened = pollster::block_on(bound.ciphers[0].open(&stored.sealed, binding.as_ref().map(|row| &row[..])))?;
+        let row_text = binding.as_ref().map(|row| &row[..]);
+        let opened = pollster::block_on(bound.ciphers[0].open(&stored.sealed, row_text));
+        let opened = opened.map_err(|error| match error.kind() {
+            ErrorKind::DecryptionFailed if row_text.is_some_and(looks_sealed_text) => {
+                let why = "decryption failed: the identifier of the row is sealed, and the policy has no deterministic field of its column";
+                Error::new(ErrorKind::DecryptionFailed, why)
+            }
+            _ => error,
+        })?;
         Ok(Some(then(self.maker(row)?, opened.value())?))
     }
 
