@@ -5,7 +5,7 @@ use crate::args::{IndexAdvise, Kind};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::print_failed;
-use crate::transform::Input;
+use crate::transform::{Input, other_delimiter};
 use clap::ValueEnum;
 use keyfold::{DatePart, IndexKind, IndexPolicy, PhoneRule, Value};
 use serde_json::{Value as Json, json};
@@ -211,7 +211,13 @@ fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
         .iter()
         .zip(source.positions())
         .map(|(name, position)| {
-            position.ok_or_else(|| Failure::new(Exit::Usage, format!("the input has no column {name:?}")))
+            position.ok_or_else(|| {
+                let failure = Failure::new(Exit::Usage, format!("the input, as CSV, has no column {name:?}"));
+                match other_delimiter(source.header()) {
+                    Some(hint) => failure.add(hint),
+                    None => failure,
+                }
+            })
         })
         .collect::<Result<_, _>>()?;
     // So that what is in memory, or swapped out, is no list of values.
