@@ -95,7 +95,7 @@ fn wrong_missing_and_readable_passphrases() {
         let run = world.refuses(&arguments, KMS, says);
         assert!(!run.stderr.contains("4711"), "{}", run.stderr);
     };
-    write_private(&world.path("other"), "Passphrase4711 of other words\n");
+    write_private(&world.path("wrong"), "Passphrase4711 of other words\n");
     refused("wrong", &["the passphrase of the KEK is wrong", "[408 Credentials]"]);
     write_private(&world.path("empty"), "");
     refused("empty", &["[408 Credentials]"]);
