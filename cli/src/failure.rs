@@ -50,6 +50,11 @@ impl Failure {
         Self { message: format!("{}; {consequence}", self.message), ..self }
     }
 
+    /// Whether a signal ended the command.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.code > 128
+    }
+
     /// The same failure, with the place where it happened in front, in one line whatever its name is.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
         Self { message: format!("{}: {}", Printable(&place.to_string()), self.message), ..self }

@@ -2,17 +2,14 @@
 
 use crate::args::{Init, Migrate};
 use crate::failure::{Exit, Failure};
-use crate::{passphrase, print_failed};
-use keyfold::KekAlias;
+use crate::{opening, print_failed};
 use keyfold_open::{NewKeyring, Options};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
 pub(crate) fn run(args: &Init, out: &mut impl Write) -> Result<(), Failure> {
-    let ask = |alias: &KekAlias| passphrase::ask(&format!("passphrase of KEK {alias}: "));
-    let options = Options { passphrase: Some(Arc::new(ask)), ..Options::default() };
+    let options = Options { passphrase: opening::passphrase_of(&args.passphrase), ..Options::default() };
     let new = NewKeyring {
         name: args.name.clone(),
         environment: args.environment.clone(),

@@ -1,6 +1,6 @@
 //! Opening the keyring that the command line names.
 
-use crate::args::Source;
+use crate::args::{PassphraseFile, Source};
 use crate::failure::{Exit, Failure};
 use crate::passphrase;
 use keyfold::{KekAlias, Keyring, Recovery};
@@ -38,16 +38,21 @@ pub(crate) fn options(source: &Source) -> Result<Options, Failure> {
             Some(Recovery::with_reason(reason).map_err(|error| Failure::of_argument("--recovery", error))?)
         }
     };
-    let files = source.passphrase.clone();
-    let ask = move |alias: &KekAlias| match files.of(alias) {
-        Some(file) => passphrase::read(&file),
-        None => passphrase::ask(&format!("passphrase of KEK {alias}: ")),
-    };
+    let passphrase = passphrase_of(&source.passphrase);
     if source.recovery.is_some() {
         let told = "recovery mode is on: KEKs are asked that are not asked otherwise, and what they open is recorded";
         tracing::warn!("{told}");
     }
-    Ok(Options { recovery, passphrase: Some(Arc::new(ask)), ..Options::default() })
+    Ok(Options { recovery, passphrase, ..Options::default() })
+}
+
+/// Where passphrases of KEKs come from: the files that were named, or the terminal.
+pub(crate) fn passphrase_of(files: &PassphraseFile) -> Option<keyfold_open::PassphraseSource> {
+    let files = files.clone();
+    Some(Arc::new(move |alias: &KekAlias| match files.of(alias) {
+        Some(file) => passphrase::read(&file),
+        None => passphrase::ask(&format!("passphrase of KEK {alias}: ")),
+    }))
 }
 
 /// The failure of a passphrase that was asked for outside of a keyring.

@@ -10,7 +10,7 @@ use crate::files::output::{Output, OutputError, Target};
 use crate::opening;
 use crate::outputs;
 use crate::transform::{Direction, Input};
-use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
+use keyfold::wire::{MAGIC, STREAM_HEADER_LEN, StreamHeader};
 use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamReader, StreamSealer};
 use progress::Progress;
 use serde_json::json;
@@ -29,6 +29,9 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let ring = opening::open(&args.source, &args.policies.policy)?;
+    if args.input == "-" && whole.row_file.as_deref() == Some(Path::new("-")) {
+        return Err(Failure::new(Exit::Usage, "standard input is either the input or --row-file"));
+    }
     let row = whole.row_file.as_deref().map(read_row).transpose()?;
     let mut job = Job::new(args, whole, field, direction, &ring, interrupt.clone())?;
     let is_folder = args.input != "-" && fs::metadata(&args.input).is_ok_and(|metadata| metadata.is_dir());
@@ -138,12 +141,17 @@ impl<'a> Job<'a> {
                     return Err(Failure::new(Exit::Policy, why));
                 }
                 pollster::block_on(sealer.ready())?;
-                sealer.begin(row)?.seal_all(&mut head.chain(input), &mut sink, self.threads, watch)
+                sealer.begin(row).map_err(|error| not_begun(error, row))?.seal_all(
+                    &mut head.chain(input),
+                    &mut sink,
+                    self.threads,
+                    watch,
+                )
             }
             Handles::Open(opener) => {
-                let header = StreamHeader::parse(head).map_err(no_stream)?;
+                let header = StreamHeader::parse(head).map_err(|error| no_stream(error, head))?;
                 pollster::block_on(opener.load_key(&header))?;
-                let stream = opener.begin(&header, row).map_err(another_place)?;
+                let stream = opener.begin(&header, row).map_err(|error| not_begun(error, row))?;
                 self.counts.compromised += u64::from(stream.is_compromised());
                 self.counts.outdated += u64::from(!opener.is_current(&header));
                 stream.open_all(&mut input, &mut sink, self.threads, watch)
@@ -287,19 +295,26 @@ fn read_head<'h>(input: &mut impl Read, head: &'h mut [u8; STREAM_HEADER_LEN]) -
 }
 
 /// Of a file that does not begin as a stream does.
-fn no_stream(error: Error) -> Failure {
+fn no_stream(error: Error, head: &[u8]) -> Failure {
+    let is_cut = head.len() < STREAM_HEADER_LEN && head.first() == Some(&MAGIC);
+    if is_cut || head.is_empty() {
+        let what = if is_cut { "it was cut in its header" } else { "it is empty" };
+        return Failure::from(error).add(what).add("get it again from where it was whole");
+    }
     let what = "it does not begin as a stream does, of which `protect --stream` makes one; `reveal` without --stream takes values in CSV, JSON and HL7";
     Failure::from(error).add(what)
 }
 
 /// Of a stream that cannot be begun.
-fn another_place(error: Error) -> Failure {
-    let is_elsewhere = error.kind() == ErrorKind::DecryptionFailed;
+fn not_begun(error: Error, row: Option<&[u8]>) -> Failure {
+    let kind = error.kind();
     let failure = Failure::from(error);
-    if !is_elsewhere {
-        return failure;
+    match kind {
+        ErrorKind::DecryptionFailed => failure
+            .add("field, --context and --row-file, or in a folder the name, must be those that it was protected with"),
+        ErrorKind::InvalidInput if row.is_none() => failure.add("--row-file names a file with it"),
+        _ => failure,
     }
-    failure.add("field, --context and --row-file, or in a folder the name, must be those that it was protected with")
 }
 
 /// Of a stream that was begun.
@@ -317,12 +332,11 @@ fn unreadable(error: io::Error) -> Failure {
     Failure::new(Exit::Storage, format!("cannot read the input: {error}"))
 }
 
-/// The row binding: the first line of a file.
+/// The row binding: the one line of a file, or of standard input.
 fn read_row(file: &Path) -> Result<Vec<u8>, Failure> {
-    let cannot = |why: String| Failure::new(Exit::Storage, format!("cannot read {}: {why}", file.display()));
+    let cannot = |error: io::Error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", file.display()));
     let mut row = Vec::new();
-    let opened = File::open(file).and_then(|file| file.take(MAX_ROW_LEN + 1).read_to_end(&mut row));
-    opened.map_err(|error| cannot(error.to_string()))?;
+    Input::open(file.as_os_str())?.take(MAX_ROW_LEN + 1).read_to_end(&mut row).map_err(cannot)?;
     if row.len() as u64 > MAX_ROW_LEN {
         return Err(Failure::new(Exit::Data, "the row binding is one line of at most 4,095 bytes"));
     }

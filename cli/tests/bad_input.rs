@@ -86,6 +86,10 @@ fn csv_that_does_not_fit_the_policy() {
             &["patient.ssn", "no column \"ssn\"", "nothing was written"],
         );
     }
+    // All that are missing at once.
+    world.write("bad.csv", PATIENTS.replace("ssn", "social").replace("note", "remark"));
+    let all = ["no columns", "\"ssn\" (field patient.ssn)", "\"note\"", "optional = true"];
+    world.refuses(&["protect", "bad.csv", "--output", "out"], POLICY, &all);
     // The binding column has an empty cell.
     world.write("bad.csv", format!("{HEADER},Canáry7391,x,y,z\n"));
     world.refuses(

@@ -47,6 +47,25 @@ fn without_terminal(world: &World, arguments: &[&str]) -> Run {
 const REVEAL: [&str; 4] = ["reveal", "sealed.csv", "--output", "out.csv"];
 
 #[test]
+fn a_keyring_is_made_under_a_passphrase_without_a_terminal() {
+    let world = with_offline("recovery");
+    let init = |folder: &str, more: &[&str], file: Option<&str>| {
+        let mut command = Command::new("setsid");
+        command.arg("--wait").arg(keyfold().get_program()).current_dir(world.data());
+        command.arg("init").arg(folder).arg("--kek");
+        command.arg(format!("pp=passphrase:{}", world.keys().join("offline.kek").display())).args(more);
+        file.map(|file| command.env("KEYFOLD_PASSPHRASE_FILE", world.path(file)));
+        run(&mut command, b"")
+    };
+    init("none", &[], None).expect(KMS, &["--passphrase-file"]);
+    init("option", &["--passphrase-file", "passphrase"], None).expect(0, &[]);
+    init("alias", &["--passphrase-file", "pp=passphrase"], None).expect(0, &[]);
+    init("variable", &[], Some("passphrase")).expect(0, &[]);
+    write_private(&world.path("other"), "another passphrase\n");
+    init("wrong", &["--passphrase-file", "other"], None).expect(KMS, &[]);
+}
+
+#[test]
 fn the_kek_from_the_safe_opens_everything_in_recovery_mode_alone() {
     let world = with_offline("recovery");
     // Day by day nobody is asked for a passphrase.

@@ -479,6 +479,9 @@ fn of_no_fields_nothing_is_said() {
     for said in ["all authenticated", "every field is authenticated"] {
         assert!(!text.stdout_text().contains(said), "{said}");
     }
+    // Without an audit trail nobody has looked.
+    let text = String::from_utf8(report(&world, &[]).expect(0, &[]).stdout).expect("a text");
+    assert!(text.contains("| To look at | anomalies are not known: there is no audit trail, "), "{text}");
 }
 
 #[test]

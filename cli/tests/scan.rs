@@ -1,6 +1,6 @@
 //! `keyfold scan` finds what is in clear, needs no key, and says places, never values.
 
-use crate::common::{self, CANARY, DATA, POLICY, USAGE, World, contains};
+use crate::common::{self, CANARY, DATA, POLICY, STORAGE, USAGE, World, contains};
 use crate::tables::{FIELDS, Hospital, databases};
 use serde_json::{Value as Json, json};
 
@@ -339,10 +339,50 @@ fn what_cannot_be_looked_through_is_refused() {
         (&["scan", "in.csv"][..], USAGE, "--policy"),
         (&["scan", "--policy", "policy.toml"], USAGE, "FILES"),
         (&["scan", "--policy", "policy.toml", "--strict", "in.csv"], USAGE, "--patterns"),
-        (&["scan", "--policy", "policy.toml", "policy.toml"], USAGE, "--format"),
-        (&["scan", "--policy", "policy.toml", "a.csv"], DATA, "a.csv"),
         (&["scan", "--policy", "in.csv", "in.csv"], POLICY, "in.csv"),
     ] {
         world.refuses(arguments, code, &[says]);
+    }
+}
+
+/// What was found in one file is printed, and counts, whatever becomes of the others.
+#[test]
+fn a_file_that_fails_hides_nothing() {
+    let world = World::new();
+    world.protect(&[]);
+    world.write("a.csv", "x\n\"y\n");
+    let header = world.text("in.csv").lines().next().expect("a header").to_owned();
+    let ragged = format!("{}x,y\n", world.text("in.csv"));
+    world.write("ragged.csv", &ragged);
+    for (files, code, sealed, failed) in [
+        (&["in.csv", "nofile.csv"][..], DATA, 0, &[STORAGE][..]),
+        (&["nofile.csv", "in.csv"], DATA, 0, &[STORAGE]),
+        (&["in.csv", "scan.dcm"], DATA, 0, &[STORAGE]),
+        (&["policy.toml", "in.csv", "nofile.csv"], DATA, 0, &[USAGE, STORAGE]),
+        (&["ragged.csv"], DATA, 0, &[DATA]),
+        (&["sealed.csv", "nofile.csv"], STORAGE, 12, &[STORAGE]),
+        (&["nofile.csv", "policy.toml", "sealed.csv"], STORAGE, 12, &[STORAGE, USAGE]),
+        (&["policy.toml"], USAGE, 0, &[USAGE]),
+    ] {
+        let found = scan(&world, files, code);
+        assert_eq!((&found["sealed"], &found["ok"]), (&sealed.into(), &false.into()), "{files:?}");
+        let codes = found["failed"].as_array().expect("a list").iter().map(|one| one["code"].clone());
+        assert_eq!(codes.collect::<Json>(), json!(failed), "{files:?}");
+        assert_eq!(findings(&found).is_empty(), !files.contains(&"in.csv"));
+    }
+    let run = world.run(&["scan", "--policy", "policy.toml", "in.csv", "nofile.csv"]);
+    let run = run.expect(DATA, &["keyfold: cannot read nofile.csv"]);
+    assert!(run.stdout_text().contains("nofile.csv: not looked at to its end"), "{}", run.stdout_text());
+    assert!(run.stdout_text().trim_end().ends_with("DATA IS NOT SEALED"), "{}", run.stdout_text());
+    let run = world.run(&["scan", "--policy", "policy.toml", "a.csv"]).expect(DATA, &["keyfold: a.csv: "]);
+    assert!(run.stdout_text().contains("a.csv: not looked at to its end"), "{}", run.stdout_text());
+    let run = world.run(&["scan", "--policy", "policy.toml", "sealed.csv", "policy.toml"]).expect(USAGE, &["--format"]);
+    assert!(run.stdout_text().contains("12 values are sealed; NOT EVERYTHING WAS LOOKED AT"), "{}", run.stdout_text());
+    // A table in which nothing has the name that it should have, since all of it is one column.
+    for (delimiter, says) in [(";", "--delimiter ';'"), ("\t", "--delimiter '\\t'")] {
+        world.write("other.csv", format!("{}\n", header.replace(',', delimiter)));
+        let run = world.run(&["scan", "--policy", "policy.toml", "other.csv"]).expect(DATA, &[]);
+        assert!(run.stdout_text().contains(says), "{}", run.stdout_text());
+        world.refuses(&["protect", "other.csv", "--output", "x"], POLICY, &[says]);
     }
 }

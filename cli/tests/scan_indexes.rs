@@ -92,6 +92,12 @@ fn columns_of_indexes_hold_tokens_or_are_findings() {
     let run = world.succeeds(&["scan", "--policy", "policy.toml", "sealed.csv"]);
     let said = "note: field patient.ssn index lookup: values keep their format, or have that of tokens";
     assert!(run.stdout_text().contains(said), "{}", run.stdout_text());
+    // The last line, which is what people read, has what nobody can tell; and no row is without a token in silence.
+    let last = run.stdout_text().lines().last().expect("a line");
+    let untold = "cannot be told from values in clear: 80 of patient.name index start, 40 of patient.ssn index lookup";
+    assert!(last.starts_with("82 values are sealed; nothing is in clear") && last.ends_with(untold), "{last}");
+    let none = "note: patient.ssn index lookup: 1 row or document has no token";
+    assert!(run.stdout_text().contains(none), "{}", run.stdout_text());
     let sealed = world.text("sealed.csv");
     let changed = |column: &str, cell: &dyn Fn(usize) -> String| {
         world.write("other.csv", with_column(&sealed, column, cell));
@@ -127,11 +133,25 @@ fn numbers_that_chance_did_not_make_are_findings() {
     let found = scan(&world, &["other.csv"], DATA);
     assert_eq!(found["findings"], json!([finding(LOOKUP, TOO_SMALL, 41)]));
     assert_eq!(found["places"][0]["place"], "column or member \"ssn_index\"");
-    // As few as that are told by nobody, and neither is one that is there often.
-    let few = |row: usize| if row < 19 { (123_456_789 + row).to_string() } else { String::new() };
-    world.write("other.csv", with_column(&sealed, "ssn_index", few));
+    // One that is smaller than any of a million tokens is enough, and its place is told.
+    let one = |number: i64| {
+        let cell = move |row: usize| {
+            if row == 6 { number.to_string() } else { (i64::MAX / 42 * (row as i64 + 1)).to_string() }
+        };
+        world.write("other.csv", with_column(&sealed, "ssn_index", cell));
+    };
+    one(123_456_789);
+    let found = scan(&world, &["other.csv"], DATA);
+    assert_eq!(found["findings"], json!([finding(LOOKUP, TOO_SMALL, 1)]));
+    let place = found["places"][0]["place"].as_str().expect("a place").to_owned();
+    assert!(place.starts_with("row 7 (line 8), column "), "{place}");
+    one(1 << 33);
     assert_eq!(scan(&world, &["other.csv"], 0)["untold"], json!(["patient.name index start", LOOKUP]));
     world.write("other.csv", with_column(&sealed, "ssn_index", |_| "123456789".to_owned()));
+    assert_eq!(scan(&world, &["other.csv"], DATA)["findings"], json!([finding(LOOKUP, TOO_SMALL, 41)]));
+    // Some larger ones are told by nobody.
+    let few = |row: usize| if row < 19 { (12_345_678_901 + row).to_string() } else { String::new() };
+    world.write("other.csv", with_column(&sealed, "ssn_index", few));
     scan(&world, &["other.csv"], 0);
     // Each file is held to it by itself.
     world.write("other.csv", with_column(&sealed, "ssn_index", |row| (123_456_789 + row).to_string()));
@@ -220,8 +240,15 @@ fn columns_of_tables_that_the_policy_names_for_indexes_are_looked_at() {
         ];
         assert_eq!(found["findings"], json!(expected));
         assert_eq!(found["places"][0]["place"], "row 3, column \"ssn_index\"");
-        database.sql("UPDATE patients SET name_start = NULL, ssn_whole = NULL, ssn_index = '123456789'");
-        run(0);
+        database.sql("UPDATE patients SET name_start = NULL, ssn_whole = NULL, ssn_index = '12345678901'");
+        let found = run(0);
+        assert_eq!(found["untold_values"], json!({ LOOKUP: 41 }));
+        let without = json!({ "patient.name index start": 41, "patient.ssn index whole": 41 });
+        assert_eq!(found["without_tokens"], without);
+        database.sql("UPDATE patients SET ssn_index = '123456789' WHERE id = 3");
+        let found = run(DATA);
+        assert_eq!(found["findings"], json!([finding(LOOKUP, TOO_SMALL, 1)]));
+        assert_eq!(found["places"][0]["place"], "row 3, column \"ssn_index\"");
         database.sql("UPDATE patients SET ssn_index = CAST(123456789 + id AS TEXT)");
         assert_eq!(run(DATA)["findings"], json!([finding(LOOKUP, TOO_SMALL, 41)]));
         // The table has no such columns.

@@ -112,6 +112,8 @@ fn what_is_not_as_it_was_sealed_leaves_no_file() {
         // With the file, and what it may be.
         let hint = match says {
             "Malformed" if sealed.starts_with(&header) => "cut, or never finished",
+            "Malformed" if sealed.is_empty() => "it is empty",
+            "Malformed" if header.starts_with(sealed) => "cut in its header",
             "Malformed" => "does not begin as a stream does",
             _ if sealed.starts_with(&header) => "was changed, or cut",
             _ => "",
@@ -154,14 +156,20 @@ fn a_row_is_read_from_a_file() {
     world.write("other", "Canáry7391-id-2");
     let protect =
         |more: &[&'static str]| [&["protect", "--stream", "scan", "in", "--output", "sealed"][..], more].concat();
-    world.refuses(&protect(&[]), DATA, &["row binding is needed"]);
+    world.refuses(&protect(&[]), DATA, &["row binding is needed", "--row-file"]);
     world.succeeds(&protect(&["--row-file", "row"]));
     let reveal =
         |more: &[&'static str]| [&["reveal", "--stream", "scan", "sealed", "--output", "back"][..], more].concat();
     world.refuses(&reveal(&["--row-file", "other"]), KEY, &["DecryptionFailed"]);
-    world.refuses(&reveal(&[]), DATA, &["row binding is needed"]);
+    world.refuses(&reveal(&[]), DATA, &["row binding is needed", "--row-file"]);
     world.succeeds(&reveal(&["--row-file", "row"]));
     assert_eq!(world.read("back"), content(10));
+    run(&mut world.command(&reveal(&["--row-file", "-", "--force"])), b"Can\xc3\xa1ry7391-id-1\n").expect(0, &[]);
+    let both = ["reveal", "--stream", "scan", "-", "--output", "back", "--row-file", "-"];
+    world.refuses(&both, USAGE, &["standard input"]);
+    world.refuses(&["reveal", "in", "--output", "x"], USAGE, &["--format", "--stream FIELD"]);
+    world.write("image.kfs", world.read("sealed"));
+    world.run(&["scan", "--policy", "policy.toml", "image.kfs"]).expect(USAGE, &["it is a stream", "census"]);
     for (bad, code) in [("", DATA), ("\n", DATA), ("a\nb", DATA), (&"x".repeat(5000)[..], DATA)] {
         world.write("bad", bad);
         world.refuses(&reveal(&["--row-file", "bad", "--force"]), code, &["row binding is one line"]);

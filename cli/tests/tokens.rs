@@ -181,12 +181,24 @@ fn a_token_is_known_in_other_spellings() {
             });
             let token = token.expect("a letter");
             let (before, capitals) = (count(), token.to_ascii_uppercase());
-            for text in [token.clone(), format!(" {token}"), format!("{token}\t "), capitals.clone()] {
+            for text in [
+                token.clone(),
+                format!(" {token}"),
+                format!("{token}\t "),
+                capitals.clone(),
+                format!("\u{a0}{token}\u{2003}"),
+                format!("'{token}"),
+            ] {
                 world.write("again.ndjson", format!("{}\n", serde_json::json!({ "mrn": text })));
                 protect("again.ndjson", policy, &[]).expect(POLICY, &["line 1", "random token"]);
                 if policy == "policy.toml" {
                     world.write("again.csv", format!("mrn,other\n{text},x\n"));
                     protect("again.csv", policy, &[]).expect(POLICY, &["row 1", "random token"]);
+                    if text != token {
+                        let reveal = ["reveal", "again.csv", "--output", "x.csv", "--policy", policy];
+                        let run = world.run(&[&reveal[..], &["--tokens", &database.uri]].concat());
+                        run.expect(DATA, &["row 1", "a token with white space around it"]);
+                    }
                 }
             }
             let escaped = [format!("\\u{:04x}{}", token.as_bytes()[0], &token[1..]), format!("\\t\\u0020{capitals}")];
@@ -202,7 +214,7 @@ fn a_token_is_known_in_other_spellings() {
             // On purpose, and what no token is spelt like.
             protect("again.ndjson", policy, &["--seal-sealed"]).expect(0, &[]);
             let other =
-                [token[1..].to_owned(), format!("\\n{token}"), format!("\\u00e9{}", &token[1..]), format!("x{token}")];
+                [token[1..].to_owned(), format!("\\b{token}"), format!("\\u00e9{}", &token[1..]), format!("x{token}")];
             for text in other {
                 world.write("other.ndjson", format!("{{\"mrn\":\"{text}\"}}\n"));
                 let run = protect("other.ndjson", policy, &[]);

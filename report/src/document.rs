@@ -85,9 +85,10 @@ fn overview(report: &Report) -> Section {
         "To look at",
         format!(
             "{}, {}",
-            match report.audit.as_ref().map_or(0, |audit| audit.anomalies.len()) {
-                1 => "1 anomaly".to_owned(),
-                n => format!("{n} anomalies"),
+            match report.audit.as_ref().map(|audit| audit.anomalies.len()) {
+                None => "anomalies are not known: there is no audit trail".to_owned(),
+                Some(1) => "1 anomaly".to_owned(),
+                Some(n) => format!("{n} anomalies"),
             },
             counted(report.retention.len(), "retention warning")
         )
@@ -283,10 +284,10 @@ fn audit(report: &Report) -> Section {
             &["What", "Count"],
             vec![
                 row!["Events", audit.events.to_string()],
-                row!["Values sealed", total.sealed.to_string()],
+                row!["Values sealed, and those that blind indexes made tokens of", total.sealed.to_string()],
                 row!["Values opened", total.opened.to_string()],
                 row!["Values searched for", total.searched.to_string()],
-                row!["Values that did not open or were refused", total.failed.to_string()],
+                row!["Values that did not open, or were refused, under a key of theirs", total.failed.to_string()],
                 row!["Events that could not be recorded", audit.lost.to_string()],
                 row!["Events dated after this report, left out", audit.later.to_string()],
                 row!["Lines that are no events, left out", audit.unread.to_string()],

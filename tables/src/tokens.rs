@@ -94,7 +94,7 @@ impl Tokenizer {
     }
 
     /// The first of `values` that is a token of the field already: whoever protects a file twice would put tokens in the place of tokens. The table is asked
-    /// for values of the form of a token alone, whatever spaces and tabs are around them, escapes of a JSON string spell them, and the case of hexadecimal
+    /// for values of the form of a token alone, whatever white space is around them and apostrophe before them, escapes of a JSON string spell them, and the case of hexadecimal
     /// digits is.
     ///
     /// # Errors
@@ -136,7 +136,15 @@ impl Tokenizer {
         let refused = |row, why| RowError::at(row)(Error::new(ErrorKind::InvalidInput, why));
         let is_wrong = |token: &&str| !token.is_empty() && !self.form.fits(&Value::Text(token));
         if let Some(row) = tokens.iter().position(is_wrong) {
-            return Err(refused(row, "the value is no token; plaintext is never passed through"));
+            let spelt = self.as_token(&Value::Text(tokens[row]));
+            let is_spelt_otherwise = spelt.is_some_and(|token| self.form.fits(&Value::Text(&token)));
+            let why = match is_spelt_otherwise {
+                true => {
+                    "the value is a token with white space around it, an apostrophe before it or capitals: give it as it was made"
+                }
+                false => "the value is no token; plaintext is never passed through",
+            };
+            return Err(refused(row, why));
         }
         self.ready()?;
         let rows = table.find(&self.space, tokens)?;
@@ -167,7 +175,8 @@ impl Tokenizer {
             Value::Json(raw) => json_text(raw)?,
             value => Zeroizing::new(value.to_text()?.into_owned()),
         };
-        let mut token = Zeroizing::new(text.trim_matches([' ', '\t']).to_owned());
+        // A spreadsheet writes an apostrophe before what is to stay a text, and a web page has spaces that do not break.
+        let mut token = Zeroizing::new(text.trim().trim_start_matches('\'').trim_start().to_owned());
         // The one alphabet in which the case of a letter says nothing.
         if self.form.alphabet == TokenAlphabet::Hex {
             token.make_ascii_lowercase();
@@ -192,7 +201,7 @@ fn json_text(raw: &str) -> Option<Zeroizing<String>> {
         let digits = escape.strip_prefix('u').and_then(|behind| behind.get(..4));
         let (character, len) = match digits {
             Some(digits) => (char::from_u32(u32::from_str_radix(digits, 16).ok()?)?, 5),
-            None => (escape.starts_with('t').then_some('\t')?, 1),
+            None => (escape.starts_with(['t', 'n', 'r']).then_some(' ')?, 1),
         };
         text.push(character);
         rest = &escape[len..];

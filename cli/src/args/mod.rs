@@ -138,6 +138,8 @@ pub(crate) struct Init {
     /// (docs/CONFIG.md). Once per KEK; each of them opens the keyring. Paths in URIs are relative to the folder.
     #[arg(long = "kek", value_name = "ALIAS=URI", value_parser = parse_kek)]
     pub(crate) keks: Vec<(KekAlias, String)>,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseFile,
     /// Print what was made as one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,7 +5,7 @@ use crate::args::{IndexAdvise, Kind};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::print_failed;
-use crate::transform::Input;
+use crate::transform::{Input, other_delimiter};
 use clap::ValueEnum;
 use keyfold::wire::{BODY_TEXT_PREFIX, TEXT_PREFIX, body_from_text, from_text};
 use keyfold::{DatePart, IndexKind, IndexPolicy, PhoneRule, Value};
@@ -212,8 +212,16 @@ fn read(args: &IndexAdvise, index: &IndexPolicy) -> Result<Read, Failure> {
         .iter()
         .zip(source.positions())
         .map(|(name, position)| {
-            let why = "the input is read as CSV with a header, whatever its name; --delimiter names another separator";
-            position.ok_or_else(|| Failure::new(Exit::Usage, format!("the input has no column {name:?}: {why}")))
+            position.ok_or_else(|| {
+                let failure = Failure::new(
+                    Exit::Usage,
+                    format!("the input has no column {name:?}: it is read as CSV with a header, whatever its name"),
+                );
+                match other_delimiter(source.header()) {
+                    Some(hint) => failure.add(hint),
+                    None => failure,
+                }
+            })
         })
         .collect::<Result<_, _>>()?;
     // So that what is in memory, or swapped out, is no list of values.

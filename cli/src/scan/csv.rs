@@ -7,7 +7,7 @@ use super::{Found, add_hints};
 use crate::args::Scan;
 use crate::failure::Failure;
 use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
-use crate::transform::similar;
+use crate::transform::{other_delimiter, similar};
 use keyfold::{FieldPolicy, Policy, RowBinding};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -35,6 +35,7 @@ pub(super) fn scan(
     let all_positions = source.positions().to_vec();
     let (positions, index_positions) = all_positions.split_at(fields.len());
     let misnamed = add_misnamed(source.header(), policy, found);
+    found.hint_at_header = other_delimiter(source.header());
     for (position, (_, field)) in positions.iter().zip(&fields) {
         if position.is_none() && !misnamed.contains(&field.name) {
             found.absent(field, true);

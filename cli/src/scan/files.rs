@@ -3,7 +3,7 @@
 use super::hints::Hints;
 use super::{Found, csv, hl7, json};
 use crate::args::{Format, Scan};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::json::{LineSource, MAX_LINE_LEN};
 use crate::transform::{Input, format_of};
@@ -24,8 +24,13 @@ pub(super) fn scan(
     found: &mut Found,
 ) -> Result<(), Failure> {
     let source = found.source.clone();
+    let opened = Input::open(input)?;
+    if args.format.is_none() && opened.stream_header().is_some() {
+        let why = "it is a stream, at which scan does not look: inspect and census read its header, reveal --stream all of it";
+        return Err(Failure::new(Exit::Usage, why).at(source));
+    }
     let format = args.format.map_or_else(|| format_of(input), Ok).map_err(|failure| failure.at(&source))?;
-    let reader = Interruptible::new(Input::open(input)?, interrupt.clone());
+    let reader = Interruptible::new(opened, interrupt.clone());
     let scanned = match format {
         Format::Csv => csv::scan(args, reader, policy, hints, found),
         Format::Ndjson => json::scan(args, LineSource::new(reader, MAX_LEN), true, policy, hints, found),

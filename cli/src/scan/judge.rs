@@ -52,8 +52,9 @@ pub(super) fn text(field: &FieldPolicy, text: &str) -> Verdict {
 /// What a text is where values are replaced by others that look like values in clear. Tokens have a form at least.
 fn replaced(field: &FieldPolicy, text: &str) -> Option<Verdict> {
     match &field.mode {
+        // An empty text stands for itself.
+        FieldMode::FormatPreserving { .. } | FieldMode::Token { .. } if text.is_empty() => Some(Verdict::Empty),
         FieldMode::FormatPreserving { .. } => Some(Verdict::Untold),
-        FieldMode::Token { .. } if text.is_empty() => Some(Verdict::Empty),
         FieldMode::Token { form, .. } => {
             let (_, rest) = field.split_prefix(text);
             Some(if form.fits(&Value::Text(rest)) { Verdict::Untold } else { NO_TOKEN })
@@ -191,10 +192,24 @@ pub(super) struct Spread {
     sample: BTreeSet<(u64, i64)>,
     /// Numbers that are small, each as often as it was there.
     small: u64,
+    /// Likewise those that are tiny.
+    tiny: u64,
+    /// All numbers.
+    count: u64,
+    /// The least of those that are tiny.
+    least: Option<i64>,
 }
 
 impl Spread {
-    pub(super) fn add(&mut self, index: &IndexPolicy, number: i64) {
+    /// Whether it is tiny, and less than all before.
+    pub(super) fn add(&mut self, index: &IndexPolicy, number: i64) -> bool {
+        self.count += 1;
+        let is_tiny = is_tiny(index, number);
+        self.tiny += u64::from(is_tiny);
+        let is_least = is_tiny && self.least.is_none_or(|least| number < least);
+        if is_least {
+            self.least = Some(number);
+        }
         self.small += u64::from(is_small(index, number));
         let mut hash = DefaultHasher::new();
         hash.write_i64(number);
@@ -202,6 +217,7 @@ impl Spread {
         if self.sample.len() > MAX_SAMPLE {
             self.sample.pop_last();
         }
+        is_least
     }
 
     /// How many numbers are small, if an eighth of the different ones is, and 20 at least. Of tokens each is with a probability of 1/256, so that chance
@@ -210,6 +226,24 @@ impl Spread {
         let small = self.sample.iter().filter(|(_, number)| is_small(index, *number)).count();
         (small >= MIN_SMALL && small * 8 >= self.sample.len()).then_some(self.small)
     }
+
+    /// How many numbers are tiny, if one of them is less than any that chance makes of as many tokens. Of up to 2^20 tokens that is every tiny one: each is with a
+    /// probability of 2^-30. Of n, more than these, it is one below 2^bits / (n · 2^10). So chance does it to a whole column with less than 2^-10.
+    pub(super) fn impossible(&self, index: &IndexPolicy) -> Option<u64> {
+        let numbers = i128::from(self.count.max(TOKENS_OF_TINY));
+        let is_impossible = |least: i64| (i128::from(least) + 1) * numbers * ODDS <= 1_i128 << index.bits;
+        self.least.is_some_and(is_impossible).then_some(self.tiny)
+    }
+}
+
+/// Of the tokens of an index one in 2 to this power is tiny.
+const TINY_BITS: u16 = 30;
+/// Of as many tokens chance makes a tiny one with a probability of one in [`ODDS`].
+const TOKENS_OF_TINY: u64 = 1 << 20;
+const ODDS: i128 = 1 << 10;
+
+fn is_tiny(index: &IndexPolicy, number: i64) -> bool {
+    index.bits >= TINY_BITS && number >> (index.bits - TINY_BITS) == 0
 }
 
 fn is_small(index: &IndexPolicy, number: i64) -> bool {
@@ -281,7 +315,9 @@ mod tests {
         // In ascending order, as a table that is sorted by its tokens, and each often.
         let spread = |numbers: &mut dyn Iterator<Item = i64>| {
             let mut spread = Spread::default();
-            numbers.for_each(|number| spread.add(&index, number));
+            for number in numbers {
+                spread.add(&index, number);
+            }
             spread.too_small(&index)
         };
         assert_eq!(spread(&mut (0..100_000).map(|n| n * (i64::MAX / 100_000))), None);
@@ -292,7 +328,34 @@ mod tests {
         assert_eq!(spread(&mut (1..100_000).map(mixed(40))), None);
         let narrow = IndexPolicy::new("i", IndexKind::Digits, 8);
         let mut all = Spread::default();
-        (0..256).for_each(|number| all.add(&narrow, number));
-        assert_eq!(all.too_small(&narrow), None);
+        for number in 0..256 {
+            all.add(&narrow, number);
+        }
+        assert_eq!((all.too_small(&narrow), all.impossible(&narrow)), (None, None));
+    }
+
+    #[test]
+    fn one_number_that_chance_does_not_make_is_enough() {
+        let impossible = |bits: u16, numbers: &mut dyn Iterator<Item = i64>| {
+            let index = IndexPolicy { bits, ..IndexPolicy::new("i", IndexKind::Digits, 8) };
+            let mut spread = Spread::default();
+            for number in numbers {
+                spread.add(&index, number);
+            }
+            spread.impossible(&index)
+        };
+        // A social security number of nine digits among tokens, and the bound.
+        assert_eq!(impossible(63, &mut [i64::MAX / 3, 123_456_789, i64::MAX / 7].into_iter()), Some(1));
+        assert_eq!(impossible(63, &mut [(1 << 33) - 1].into_iter()), Some(1));
+        assert_eq!(impossible(63, &mut [1 << 33].into_iter()), None);
+        assert_eq!(impossible(53, &mut [(1 << 23) - 1, 7, 7].into_iter()), Some(3));
+        assert_eq!(impossible(53, &mut [1 << 23].into_iter()), None);
+        // Of 30 bits zero is as unlikely as that, and of fewer nothing is.
+        assert_eq!((impossible(30, &mut [0].into_iter()), impossible(30, &mut [1].into_iter())), (Some(1), None));
+        assert_eq!(impossible(29, &mut [0].into_iter()), None);
+        // In four times as many tokens the bound is a quarter.
+        let many = |least: i64| std::iter::once(least).chain(std::iter::repeat_n(i64::MAX, (1 << 22) - 1));
+        assert_eq!(impossible(63, &mut many((1 << 31) - 1)), Some(1));
+        assert_eq!(impossible(63, &mut many(1 << 31)), None);
     }
 }

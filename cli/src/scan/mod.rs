@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Prints what was found. Ends with 4 if anything is in clear, or if a document has nothing that a field selects, unless that is to pass.
+/// Prints what was found. Ends with 4 if anything is in clear, or if a document has nothing that a field selects, unless that is to pass. A source that fails ends
+/// with its own code if nothing was found, in it or in any other.
 pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let policy = crate::policy::read(&args.rules)?;
     let interrupt =
@@ -30,14 +31,14 @@ pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure
     let mut found = Found::new(args);
     match &args.columns.sql {
         Some(sql) => {
-            table::scan(args, sql, &policy, hints.as_ref(), &interrupt, &mut found)?;
-            found.end();
+            let scanned = table::scan(args, sql, &policy, hints.as_ref(), &interrupt, &mut found);
+            found.end(scanned)?;
         }
         None => {
             for file in &args.files {
                 found.begin(&name_of(file));
-                files::scan(args, file, &policy, hints.as_ref(), &interrupt, &mut found)?;
-                found.end();
+                let scanned = files::scan(args, file, &policy, hints.as_ref(), &interrupt, &mut found);
+                found.end(scanned)?;
             }
         }
     }
@@ -46,8 +47,12 @@ pub(crate) fn run(args: &Scan, out: &mut impl Write) -> Result<ExitCode, Failure
     } else {
         found.print(out).map_err(print_failed)?;
     }
-    let bad = !found.is_ok() || (args.strict && !found.hints.is_empty());
-    Ok(if bad { ExitCode::from(Exit::Data as u8) } else { ExitCode::SUCCESS })
+    let bad = !found.has_nothing_wrong() || (args.strict && !found.hints.is_empty());
+    Ok(match found.failed.first() {
+        _ if bad => ExitCode::from(Exit::Data as u8),
+        Some(failed) => ExitCode::from(failed.code),
+        None => ExitCode::SUCCESS,
+    })
 }
 
 /// Most places of messages, and of a source with --clear, that are told one by one: who makes up data cannot make the list of them longer.
@@ -74,8 +79,14 @@ struct Found {
     /// The first of both: source, place, and what.
     places: Vec<(String, String, String)>,
     max_places: usize,
-    /// Fields whose values keep their format or have that of tokens, and indexes of integers.
-    untold: BTreeSet<String>,
+    /// Fields whose values keep their format or have that of tokens, and indexes of integers: how many values there are.
+    untold: BTreeMap<String, u64>,
+    /// Indexes that have rows or documents without a token: how many.
+    without_tokens: BTreeMap<String, u64>,
+    /// What may be wrong with the header of the source that is looked at.
+    hint_at_header: Option<&'static str>,
+    /// What was not looked at to its end.
+    failed: Vec<Failed>,
     /// Documents and messages in which no field selects anything.
     unmatched: u64,
     pass_unmatched: bool,
@@ -93,11 +104,20 @@ struct Found {
     missing: Vec<(String, String, String)>,
 }
 
+/// A source that was not looked at to its end.
+struct Failed {
+    source: String,
+    code: u8,
+    error: String,
+}
+
 /// Integers of an index.
 struct Seen {
     index: IndexPolicy,
     column: String,
     spread: Spread,
+    /// Where the least of them is, if it is tiny.
+    least_at: String,
 }
 
 /// Adds the hints of a value that no field has.
@@ -119,7 +139,10 @@ impl Found {
             hints: BTreeMap::new(),
             places: Vec::new(),
             max_places: args.places,
-            untold: BTreeSet::new(),
+            untold: BTreeMap::new(),
+            without_tokens: BTreeMap::new(),
+            hint_at_header: None,
+            failed: Vec::new(),
             unmatched: 0,
             pass_unmatched: args.pass_unmatched,
             elsewhere: BTreeMap::new(),
@@ -133,19 +156,31 @@ impl Found {
 
     fn begin(&mut self, source: &str) {
         source.clone_into(&mut self.source);
+        self.hint_at_header = None;
         if let Some(clear) = &mut self.clear {
             clear.push((source.to_owned(), BTreeMap::new()));
         }
     }
 
-    /// What can be said of a source once all of it has been seen.
-    fn end(&mut self) {
-        for (name, Seen { index, column, spread }) in std::mem::take(&mut self.spreads) {
-            if let Some(small) = spread.too_small(&index) {
-                *self.findings.entry((name.clone(), judge::TOO_SMALL)).or_default() += small;
-                self.add_place(|| format!("column or member {column:?}"), || format!("{name}: {}", judge::TOO_SMALL));
+    /// What can be said of a source once all of it has been seen, or as much as there was before it failed. The others are looked at all the same, unless somebody
+    /// has interrupted.
+    fn end(&mut self, scanned: Result<(), Failure>) -> Result<(), Failure> {
+        for (name, Seen { index, column, spread, least_at }) in std::mem::take(&mut self.spreads) {
+            let many = spread.too_small(&index).map(|small| (small, format!("column or member {column:?}")));
+            if let Some((values, place)) = many.or_else(|| Some((spread.impossible(&index)?, least_at))) {
+                *self.findings.entry((name.clone(), judge::TOO_SMALL)).or_default() += values;
+                self.add_place(|| place, || format!("{name}: {}", judge::TOO_SMALL));
             }
         }
+        let Err(failure) = scanned else { return Ok(()) };
+        if failure.is_interruption() || self.source.is_empty() {
+            // Of a table that cannot be opened nothing was looked at.
+            return Err(failure);
+        }
+        // What was found is on standard output, and has the failure as well.
+        let _ = writeln!(anstream::stderr(), "keyfold: {failure}");
+        self.failed.push(Failed { source: self.source.clone(), code: failure.code, error: failure.to_string() });
+        Ok(())
     }
 
     fn add(&mut self, field: &str, what: &'static str, place: impl FnOnce() -> String) {
@@ -166,23 +201,28 @@ impl Found {
         match verdict {
             Verdict::Empty => {}
             Verdict::Sealed => self.sealed += 1,
-            Verdict::Untold => drop(self.untold.insert(field.to_owned())),
+            Verdict::Untold => *self.untold.entry(field.to_owned()).or_default() += 1,
             Verdict::Wrong(what) => self.add(field, what, place),
         }
     }
 
     /// What stands in the column or member of an index: its tokens, or something else.
-    fn tokens(&mut self, of: &Indexed<'_>, tokens: Option<Vec<Token>>, place: impl FnOnce() -> String) {
+    fn tokens(&mut self, of: &Indexed<'_>, tokens: Option<Vec<Token>>, place: impl Fn() -> String) {
         let Some(tokens) = tokens else { return self.add(&of.name, judge::NOT_OF_INDEX, place) };
+        if tokens.is_empty() {
+            *self.without_tokens.entry(of.name.clone()).or_default() += 1;
+        }
         for token in tokens {
             let Token::Integer(number) = token else { continue };
-            if !self.spreads.contains_key(&of.name) {
-                self.untold.insert(of.name.clone());
-                let seen = Seen { index: of.policy.clone(), column: of.column.to_owned(), spread: Spread::default() };
-                self.spreads.insert(of.name.clone(), seen);
-            }
-            if let Some(seen) = self.spreads.get_mut(&of.name) {
-                seen.spread.add(of.policy, number);
+            *self.untold.entry(of.name.clone()).or_default() += 1;
+            let seen = self.spreads.entry(of.name.clone()).or_insert_with(|| Seen {
+                index: of.policy.clone(),
+                column: of.column.to_owned(),
+                spread: Spread::default(),
+                least_at: String::new(),
+            });
+            if seen.spread.add(of.policy, number) {
+                seen.least_at = place();
             }
         }
     }
@@ -216,8 +256,9 @@ impl Found {
     fn absent(&mut self, field: &FieldPolicy, applied: bool) {
         match applied && !field.optional {
             true => {
-                let why = "nothing of it is there, and it is not optional: perhaps a column or member has another name";
-                self.missing(&field.name, why.to_owned());
+                let another = "perhaps a column or member has another name";
+                let perhaps = self.hint_at_header.unwrap_or(another);
+                self.missing(&field.name, format!("nothing of it is there, and it is not optional: {perhaps}"));
             }
             false => self.absent.push((self.source.clone(), field.name.clone())),
         }
@@ -231,8 +272,24 @@ impl Found {
         self.findings.is_empty() && self.elsewhere.is_empty()
     }
 
-    fn is_ok(&self) -> bool {
+    fn has_nothing_wrong(&self) -> bool {
         self.is_sealed() && self.missing.is_empty() && (self.unmatched == 0 || self.pass_unmatched)
+    }
+
+    fn is_ok(&self) -> bool {
+        self.has_nothing_wrong() && self.failed.is_empty()
+    }
+
+    /// How many values of which fields and indexes nobody can tell from values in clear.
+    fn untold(&self) -> Option<String> {
+        const NAMED: usize = 3;
+        let mut of: Vec<String> =
+            self.untold.iter().take(NAMED).map(|(name, n)| format!("{n} of {}", Printable(name))).collect();
+        let others = self.untold.iter().skip(NAMED);
+        if others.len() > 0 {
+            of.push(format!("{} of {} others", others.clone().map(|(_, n)| n).sum::<u64>(), others.len()));
+        }
+        (!of.is_empty()).then(|| format!("cannot be told from values in clear: {}", of.join(", ")))
     }
 
     fn json(&self) -> Json {
@@ -248,11 +305,15 @@ impl Found {
         let clear = self.clear.iter().flatten().flat_map(|(source, places)| {
             places.iter().map(move |(place, n)| json!({ "source": source, "place": place, "values": n }))
         });
+        let failed = self.failed.iter();
+        let failed =
+            failed.map(|Failed { source, code, error }| json!({ "source": source, "code": code, "error": error }));
         json!({
             "ok": self.is_ok(), "sealed": self.sealed, "findings": findings.collect::<Vec<_>>(), "hints": self.hints,
             "places": places.collect::<Vec<_>>(), "unmatched": self.unmatched, "absent": absent.collect::<Vec<_>>(),
             "missing": missing.collect::<Vec<_>>(),
-            "untold": self.untold, "clear": clear.collect::<Vec<_>>(), "elsewhere": elsewhere.collect::<Vec<_>>(), "clear_columns": self.clear_columns,
+            "failed": failed.collect::<Vec<_>>(), "without_tokens": self.without_tokens,
+            "untold": self.untold.keys().collect::<Vec<_>>(), "untold_values": self.untold, "clear": clear.collect::<Vec<_>>(), "elsewhere": elsewhere.collect::<Vec<_>>(), "clear_columns": self.clear_columns,
         })
     }
 
@@ -283,11 +344,19 @@ impl Found {
             let source = Printable(&absent[0].0);
             writeln!(out, "note: {source}: nothing of {fields} optional or did not apply (--json names them)")?;
         }
-        for field in &self.untold {
+        for field in self.untold.keys() {
             writeln!(
                 out,
                 "note: field {}: values keep their format, or have that of tokens: one by one nobody can tell them from such values in clear",
                 Printable(field)
+            )?;
+        }
+        for (index, n) in &self.without_tokens {
+            let rows = if *n == 1 { "1 row or document has" } else { &format!("{n} rows or documents have") };
+            writeln!(
+                out,
+                "note: {}: {rows} no token of it, as of a value that is empty: no search by it finds them",
+                Printable(index)
             )?;
         }
         if !self.clear_columns.is_empty() {
@@ -305,9 +374,14 @@ impl Found {
         let verdict = match () {
             () if !self.is_sealed() => "DATA IS NOT SEALED",
             () if !self.missing.is_empty() => "A FIELD IS NOT THERE",
-            () if !self.is_ok() => "DOCUMENTS ARE AS THEY WERE",
+            () if !self.has_nothing_wrong() => "DOCUMENTS ARE AS THEY WERE",
+            () if !self.failed.is_empty() => "NOT EVERYTHING WAS LOOKED AT",
             () => "nothing is in clear that the policy names",
         };
-        writeln!(out, "{} values are sealed; {verdict}", self.sealed)
+        for Failed { source, .. } in &self.failed {
+            writeln!(out, "{}: not looked at to its end", Printable(source))?;
+        }
+        let untold = self.untold().map(|untold| format!("; {untold}")).unwrap_or_default();
+        writeln!(out, "{} values are sealed; {verdict}{untold}", self.sealed)
     }
 }

@@ -5,7 +5,7 @@ mod reencrypt;
 
 use super::merges::Merges;
 use super::progress::Progress;
-use super::{Counts, Direction, Done, Job, pump, tokens, unauthenticated};
+use super::{Counts, Direction, Done, Job, other_delimiter, pump, tokens, unauthenticated};
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::files::interrupt::Interrupt;
@@ -80,7 +80,10 @@ pub(super) fn run(
     let mut source = CsvSource::new(input, options)?;
     let position = |name: &str| named.iter().position(|n| n == name).and_then(|index| source.positions()[index]);
     refuse_similar(source.header(), &named)?;
-    let mut plan = CsvJob::plan(job, &position)?;
+    let mut plan = CsvJob::plan(job, &position).map_err(|failure| match other_delimiter(source.header()) {
+        Some(hint) => failure.add(hint),
+        None => failure,
+    })?;
     let present: Vec<usize> = index_columns.iter().filter_map(|name| position(name)).collect();
     let mut added = Vec::new();
     match job.direction {
@@ -123,17 +126,21 @@ pub(super) fn run(
 impl<'j> CsvJob<'j> {
     /// Which columns are replaced, in which order, bound to what.
     fn plan(job: &Job<'j>, position: &impl Fn(&str) -> Option<usize>) -> Result<Self, Failure> {
-        let missing = |field: &str, column: &str| {
-            Failure::new(
-                Exit::Policy,
-                format!("field {field}: the input has no column {column:?}; nothing was written"),
-            )
-        };
         let present = |field: &keyfold::FieldPolicy| field.columns.iter().any(|column| position(column).is_some());
-        for field in job.ring.policy().fields().filter(|field| !field.optional) {
-            if let Some(column) = field.columns.iter().find(|column| position(column).is_none()) {
-                return Err(missing(&field.name, column));
-            }
+        let policy = job.ring.policy();
+        let needed = policy.fields().filter(|field| !field.optional);
+        let columns = needed.flat_map(|field| field.columns.iter().map(move |column| (&field.name, column)));
+        let missing: Vec<String> = columns
+            .filter(|(_, column)| position(column).is_none())
+            .map(|(field, column)| format!("{column:?} (field {field})"))
+            .collect();
+        if !missing.is_empty() {
+            let columns = if missing.len() == 1 { "column" } else { "columns" };
+            let why = format!(
+                "the input has no {columns} {}; optional = true in the policy allows that; nothing was written",
+                missing.join(", ")
+            );
+            return Err(Failure::new(Exit::Policy, why));
         }
         let none = "the input has none of the policy's columns (another delimiter? no header?); nothing was written";
         let fields = job.keys(present)?.plan(present, none)?;
@@ -157,7 +164,11 @@ impl<'j> CsvJob<'j> {
                 .row(&field.policy().row_binding)
                 .map_err(|error| Failure::from(error).at(format!("field {}", field.policy().name)))?;
             let Some(name) = row.and_then(|names| names.first()) else { continue };
-            let column = position(name).ok_or_else(|| missing(&field.policy().name, name))?;
+            let column = position(name).ok_or_else(|| {
+                let field = &field.policy().name;
+                let why = format!("field {field}: the input has no column {name:?}, which its values are bound to; nothing was written");
+                Failure::new(Exit::Policy, why)
+            })?;
             let protected = columns.iter().position(|other| other.column == column);
             if protected.is_some_and(|at| !fields[columns[at].field].may_be_row()) {
                 let why = format!(

@@ -141,7 +141,12 @@ pub(crate) fn rebind(args: &Rebind) -> Result<(), Failure> {
 fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<Interrupt, Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
-    let format = args.format.map_or_else(|| format_of(&args.input), Ok)?;
+    let format = args.format.map_or_else(|| format_of(&args.input), Ok).map_err(|failure| match direction {
+        Direction::Protect { .. } | Direction::Reveal => {
+            failure.add("--stream FIELD takes whole files of any kind, as one value each")
+        }
+        _ => failure,
+    })?;
     let ring = opening::open(&args.source, &args.policies.policy)?;
     let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
@@ -338,6 +343,15 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
     };
     // The work is done and committed: a closed standard error is no reason to fail.
     let _ = writeln!(err, "{line}");
+}
+
+/// What a header of a single cell hints at.
+pub(crate) fn other_delimiter(header: &[String]) -> Option<&'static str> {
+    match header {
+        [name] if name.contains(';') => Some("its header is a single cell with semicolons in it: try --delimiter ';'"),
+        [name] if name.contains('\t') => Some("its header is a single cell with tabs in it: try --delimiter '\\t'"),
+        _ => None,
+    }
 }
 
 /// The format that the extension of the input says.
