@@ -2,7 +2,7 @@
 //! found, and at the end nothing is left under the old key: deterministic values in files by `keyfold reencrypt`, tokens of indexes in tables
 //! by `keyfold index backfill`.
 
-use crate::common::{self, DATA, KEY, PATIENTS, POLICY, Run, USAGE, World};
+use crate::common::{self, DATA, KEY, PATIENTS, POLICY, Run, STORAGE, USAGE, World};
 use crate::tables::{Database, databases};
 use keyfold::Value;
 use keyfold_tables::Cell;
@@ -360,6 +360,30 @@ fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {
             .expect(DATA, &["1 tokens not what they should be (along the key in row 3)"]);
         clinic.world.write("policy.toml", INDEXED.replace("ssn_index", "other"));
         clinic.counts(&["--to", "other"], 0, [("written", 1), ("right", 3), ("empty", 1)]);
+    }
+}
+
+/// Between the look at all rows and the row itself another program may write. SQLite alone, since its triggers need no function.
+#[test]
+fn what_others_write_meanwhile_is_kept() {
+    for database in databases().into_iter().filter(|database| !database.is_postgres()) {
+        let clinic = Clinic::new(database);
+        clinic.add(0..3, false);
+        clinic.database.sql("ALTER TABLE patients ADD COLUMN other BIGINT");
+        clinic.database.sql(
+            "CREATE TRIGGER meanwhile AFTER UPDATE OF other ON patients WHEN NEW.id = 0 \
+             BEGIN UPDATE patients SET other = 7703 WHERE id = 2; END",
+        );
+        let run =
+            clinic.backfill(&["--to", "other", "--batch-rows", "1"]).expect(STORAGE, &["written there meanwhile"]);
+        assert!(!run.stderr.contains("7703"), "{}", run.stderr);
+        let rows = clinic.database.rows("patients", "id", &["other"]);
+        let others: Vec<_> = rows.into_iter().map(|row| row.cells[0].clone()).collect();
+        assert!(
+            others[2] == Cell::Text("7703".to_owned().into()) && others[1] != Cell::Null,
+            "row 3 is as it was written"
+        );
+        clinic.counts(&["--to", "other", "--verify"], DATA, [("written", 1), ("right", 2), ("empty", 0)]);
     }
 }
 

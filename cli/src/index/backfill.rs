@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, TokenRows, Trouble, settle};
 use crate::{opening, outputs};
-use keyfold::{AuditAction, AuditEvent, Context, Error, FieldPolicy, IndexPolicy, Keyring, Policy};
+use keyfold::{AuditAction, AuditEvent, Context, Error, ErrorKind, FieldPolicy, IndexPolicy, Keyring, Policy};
 use keyfold_tables::{Access, Cell, Extent, Guard, Row, Table};
 use maker::Maker;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,10 @@ struct Counts {
 /// Rows that --verify names.
 const MAX_NAMED: usize = 20;
 
+/// Of a column that the policy does not name.
+const WRITTEN_MEANWHILE: Error =
+    Error::new(ErrorKind::Conflict, "something else than a token of the value was written there meanwhile: it is kept");
+
 struct Job<'a> {
     ring: &'a Keyring,
     args: &'a IndexBackfill,
@@ -54,6 +58,8 @@ struct Job<'a> {
     /// With --verify the numbers, along the key, of the first rows whose tokens are not what they should be.
     wrong_rows: Vec<u64>,
     to: usize,
+    /// Whether the policy does not name the column, so that what stands there is kept unless it is a token of the value.
+    keeps_others: bool,
 }
 
 pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
@@ -105,8 +111,11 @@ pub(crate) fn backfill(args: &IndexBackfill) -> Result<ExitCode, Failure> {
     let pace =
         Pace { interrupt, batch_rows: args.table.walk.batch_rows, rows_per_second: args.table.walk.rows_per_second };
     let values = Values::new(&ring, args, field, bindings, context_columns);
-    let mut job = Job { ring: &ring, args, table, values, own, ledger, counts, wrong_rows: Vec::new(), to };
-    if let Some(index) = index.filter(|index| !args.verify && index.column.as_deref() != Some(&columns.0[to])) {
+    let unnamed = index.filter(|index| !args.verify && index.column.as_deref() != Some(&columns.0[to]));
+    let keeps_others = unnamed.is_some();
+    let mut job =
+        Job { ring: &ring, args, table, values, own, ledger, counts, wrong_rows: Vec::new(), to, keeps_others };
+    if let Some(index) = unnamed {
         let checked = job.refuse_foreign(index, &columns.0[to], &pace, checkpoint.after.clone());
         if checked.is_err() {
             job.ledger.remove_empty()?;
@@ -206,7 +215,7 @@ impl Job<'_> {
     }
 
     fn batch(&mut self, page: Vec<Row>) -> Result<(), Failure> {
-        let Self { args, table, values, own, ledger, counts, wrong_rows, to, .. } = self;
+        let Self { args, table, values, own, ledger, counts, wrong_rows, to, keeps_others, .. } = self;
         let mut number = counts.rows - page.len() as u64;
         let (place, kind, to) = (table.place().to_owned(), table.kind(*to), *to);
         // The whole row: a token is true of the value that was read.
@@ -216,13 +225,21 @@ impl Job<'_> {
                 counts.others += 1;
                 return Ok(None);
             }
+            // It had nothing or tokens when it was checked; who writes it meanwhile loses nothing.
+            let keeps = *keeps_others && row.cells[to].as_bytes().is_some_and(|bytes| !bytes.is_empty());
             let mut next = || -> Result<Option<Cell>, Trouble> {
                 let made = values.open(row, |maker, value| {
                     let cell = maker.cell(kind, row, &row.cells[to], value)?;
+                    if keeps && cell != row.cells[to] && !maker.knows(kind, &row.cells[to], value)? {
+                        return Err(WRITTEN_MEANWHILE);
+                    }
                     counts.unindexed += u64::from(cell == Cell::Null && maker.skips(&value));
                     Ok(cell)
                 })?;
                 let Some(cell) = made else {
+                    if keeps {
+                        return Err(WRITTEN_MEANWHILE.into());
+                    }
                     counts.empty += 1;
                     return Ok((row.cells[to] != Cell::Null).then_some(Cell::Null));
                 };

@@ -213,8 +213,8 @@ impl Found {
             *self.without_tokens.entry(of.name.clone()).or_default() += 1;
         }
         for token in tokens {
-            let Token::Integer(number) = token else { continue };
             *self.untold.entry(of.name.clone()).or_default() += 1;
+            let Token::Integer(number) = token else { continue };
             let seen = self.spreads.entry(of.name.clone()).or_insert_with(|| Seen {
                 index: of.policy.clone(),
                 column: of.column.to_owned(),

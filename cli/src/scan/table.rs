@@ -67,7 +67,9 @@ pub(super) fn scan(
                         add_hints(text, hints, found, || place(column));
                     }
                     Cell::Bytes(bytes) if indexes.is_empty() && !judge::is_sealed_bytes(bytes) => {
-                        found.in_clear(column, &String::from_utf8_lossy(bytes));
+                        let text = String::from_utf8_lossy(bytes);
+                        found.in_clear(column, &text);
+                        add_hints(&text, hints, found, || place(column));
                     }
                     _ => {}
                 }
