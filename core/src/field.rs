@@ -457,7 +457,7 @@ impl Encryptor {
     /// # Errors
     ///
     /// As for [`encrypt_parts`](Self::encrypt_parts) and [`encrypt_column_into_slices`](Self::encrypt_column_into_slices). Both buffers
-    /// are as before, or erased where a key after the first cannot be had, or randomness ran out half way.
+    /// are as before, or erased where a key cannot be had, or randomness ran out half way.
     pub async fn encrypt_parts_into_slices(
         &self,
         values: &(impl ColumnValues + ?Sized),
