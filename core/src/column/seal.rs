@@ -87,26 +87,23 @@ impl FieldSeal<'_> {
         range: Range<usize>,
         added: &mut Added<'_, impl SealedRows>,
     ) -> Result<(), RowError> {
-        let mut batch: Option<Batch> = None;
-        let mut nonces = Vec::new();
+        let mut drawn = Drawn::default();
         let mut start = range.start;
         while start < range.end {
             let end = chunk_end(added.rows.offsets(), start).min(range.end);
-            self.chunk(key, values, rows, start..end, &mut batch, &mut nonces, added)?;
+            self.chunk(key, values, rows, start..end, &mut drawn, added)?;
             start = end;
         }
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the state of one loop")]
     fn chunk(
         &mut self,
         (key_id, key): (&KeyId, &XaesKey),
         values: &(impl ColumnValues + ?Sized),
         rows: Option<&(impl ColumnBytes + ?Sized)>,
         range: Range<usize>,
-        batch: &mut Option<Batch>,
-        nonces: &mut Vec<u8>,
+        Drawn { batch, nonces }: &mut Drawn,
         added: &mut Added<'_, impl SealedRows>,
     ) -> Result<(), RowError> {
         let first = range.start;
@@ -137,6 +134,13 @@ impl FieldSeal<'_> {
         }
         Ok(())
     }
+}
+
+/// What was drawn for a column, and goes on from chunk to chunk.
+#[derive(Default)]
+struct Drawn {
+    batch: Option<Batch>,
+    nonces: Vec<u8>,
 }
 
 /// A nonce prefix in use, and what it may still seal.
