@@ -10,8 +10,8 @@ stands for all that begin so, of which there is one at least. In docs/THREAT-MOD
 of ./test or a file, or says why not.
 """
 
+import os
 import re
-import subprocess
 import sys
 import tempfile
 from functools import cache
@@ -32,8 +32,11 @@ DEFINED = {
 
 
 def documents(root):
-    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=root, capture_output=True, text=True, check=True).stdout.split("\n")
-    return [root / name for name in listed if name]
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in ("target", "node_modules") and not name.startswith("."))
+        found += [Path(folder, name) for name in sorted(files) if name.endswith(".md")]
+    return found
 
 
 @cache
