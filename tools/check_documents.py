@@ -4,8 +4,8 @@
     python3 tools/check_documents.py              all documents
     python3 tools/check_documents.py --self-test  that each kind of mistake is found
 
-A test is named in backquotes as `folder/file::name`: the test `name` in `file` of `folder`, or of its `tests` or `src`, without the ending. The file may be a
-folder, or have modules: `key-stores/postgres::tls::name`. `::name` stands for another one in the file that was named last in the paragraph or row. `name*`
+A test is named in backquotes as `folder/file::name`: the test `name` in `file` of `folder`, or of its `tests` or `src`, without the ending; or with the whole
+path, `folder/tests/file.rs::name`. The file may be a folder, or have modules: `key-stores/postgres::tls::name`. `::name` stands for another one in the file that was named last in the paragraph or row. `name*`
 stands for all that begin so, of which there is one at least. In docs/THREAT-MODEL.md each row of a table that has a column of tests names one there, a step
 of ./test or a file, or says why not.
 """
@@ -43,7 +43,7 @@ def documents(root):
 def files_of(root, named):
     """The source files that `folder/file` stands for."""
     parts = named.split("/")
-    found = []
+    found = [root / named] if Path(named).suffix in DEFINED and (root / named).is_file() else []
     for split in range(1, len(parts)):
         folder, rest = root.joinpath(*parts[:split]), "/".join(parts[split:])
         for base in (folder / "tests", folder / "src", folder):
@@ -136,7 +136,7 @@ def self_test():
     bad = ["`core/hostile::there_is_no_such_test`", "`core/no_such_file::any`", "`::nothing_before`", "`core/hostile::no_such_*`", "`core/hostile::every_…`", "`./test no_such_step`",
            "[a](NO-SUCH-FILE.md)", "[a](#no-such-heading)", rows.replace("CELL", ""), rows.replace("CELL", "`no_test`"), rows.replace("CELL", "`core/tests/no-such-file.rs`"),
            "`core/common/store::get`"]
-    good = "# A heading\n`core/hostile::a_million_mutations_neither_panic_nor_open`, `::a_million_*`; [a](#a-heading); `./test fmt`\n"
+    good = "# A heading\n`core/hostile::a_million_mutations_neither_panic_nor_open`, `::a_million_*`, `core/tests/limits.rs::unlinkable_rows_share_no_prefix`; [a](#a-heading); `./test fmt`\n"
     with tempfile.TemporaryDirectory(dir=ROOT / "docs") as folder:
         page = Path(folder) / "THREAT-MODEL.md"
         for text in [*bad, good]:
