@@ -184,6 +184,20 @@ fn with_a_lead_a_column_in_parts_fails_whole() {
     assert_eq!(ColumnBytes::len(&out), 1);
 }
 
+/// What keeps the next key from being made is told, and not that the last one is used up.
+#[test]
+fn a_column_in_parts_without_a_store_fails_because_of_the_store() {
+    let mut lab = Lab::new();
+    lab.config.rotation = RotationPolicy { data_messages: Some(100), ..lab.config.rotation };
+    let process = Process::quick(&lab, lab.config.clone());
+    let handle = encryptor(&process.ring, "plain", None).unwrap();
+    let mut out = handle.encrypt_column(&[Value::Text("first")][..], None::<&[&[u8]]>).unwrap();
+    lab.faults.fail_store(true);
+    let error = block_on(handle.encrypt_parts_into(&[Value::Text("x"); 130][..], None::<&[&[u8]]>, &mut out));
+    assert_eq!(error.unwrap_err().error.kind(), ErrorKind::Store);
+    assert_eq!(ColumnBytes::len(&out), 1);
+}
+
 /// Caches that hold nothing, one key, or less than one key cost requests to the store and change no result.
 #[test]
 fn caches_of_no_and_of_one_key_give_the_same_results() {

@@ -166,6 +166,10 @@ impl Keyring {
     async fn keep_current(&self, current: &CurrentKey, error: Error) -> Result<()> {
         let policy = self.configured().keyring.cache;
         let Some(key) = current.key.load_full() else { return Err(error) };
+        // A key that has sealed all that it may is of no use until there is another one.
+        if key.is_spent() {
+            return Err(error);
+        }
         if !keep_after(&error, current, self.time(), &policy) {
             return Err(explained(error, current.lease(), self.time()));
         }

@@ -217,7 +217,12 @@ impl OpenKey {
 
     /// Whether what is to be sealed next waits for the next key.
     pub(crate) fn is_used_up(&self) -> bool {
-        self.is_outgrown() || self.limit.as_ref().is_some_and(Limit::is_reached)
+        self.is_outgrown() || self.is_spent()
+    }
+
+    /// Whether it has sealed as many values as it may.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.limit.as_ref().is_some_and(Limit::is_reached)
     }
 
     fn is_outgrown(&self) -> bool {
