@@ -450,6 +450,7 @@ mod with_std {
             }
         }
 
+        /// Covers F-4.3-4.
         #[test]
         fn different_inputs_never_share_an_encoding() {
             let header = [0; HEADER_LEN];

@@ -277,6 +277,7 @@ mod tests {
         }
     }
 
+    /// Covers F-16.2-1, F-16.2-3.
     #[test]
     fn every_flipped_bit_and_every_other_length_is_refused() {
         for protection in [Protection::TransportKey, Protection::Passphrase(COST)] {
@@ -296,6 +297,7 @@ mod tests {
         }
     }
 
+    /// Covers F-16.2-2.
     #[test]
     fn a_cost_out_of_bounds_is_neither_written_nor_read() {
         for cost in [

@@ -356,6 +356,7 @@ mod tests {
     use super::*;
     use crate::keys::{KeyClass, Lineage, SlotId};
 
+    /// Covers F-7.1-8.
     #[test]
     fn a_destroyed_key_leaves_a_tombstone_that_parses() {
         let identity = |class, generation| KeyIdentity {

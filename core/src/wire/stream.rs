@@ -131,6 +131,7 @@ pub(crate) const TOO_LONG: Error = Error::new(ErrorKind::LimitExceeded, "a strea
 mod tests {
     use super::*;
 
+    /// Covers F-19.1-3.
     #[test]
     fn lengths_go_both_ways() {
         let chunk = CHUNK_LEN as u64;
