@@ -187,6 +187,7 @@ struct Known {
 
 impl<'a> ReadLine<'a> {
     /// Takes a line apart, without its line feed. `None`: it is not one that a writer writes.
+    // F-15.2-1.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (covered, end) = bytes.split_at_checked(bytes.len().checked_sub(MAC_LEN)?)?;
         let digits = end.strip_prefix(MAC_MEMBER)?.strip_suffix(END)?;

@@ -27,6 +27,7 @@ struct More {
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $code:literal),+ $(,)?) => {
         /// What went wrong, by who has to act. The text of an [`Error`] is not API; this is.
+        // The classes of F-9.1-1, F-9.2-1, F-9.3-1, F-9.4-1.
         #[non_exhaustive]
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum ErrorKind {

@@ -67,6 +67,7 @@ impl KmsContext {
     }
 
     /// `kf:env`, `kf:key` and `kf:keyring`, sorted by name, with their values.
+    // F-7.3-2, KC-9.
     #[must_use]
     pub fn pairs(&self) -> [(&'static str, String); 3] {
         [

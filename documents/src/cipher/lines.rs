@@ -268,6 +268,7 @@ impl DocumentCipher<'_> {
         bound
             .filter(|text| !text.is_empty())
             .map(|text| Zeroizing::new(text.into_owned()))
+            // F-4.3-6.
             .ok_or_else(|| wrong("the row binding is not a text or a number, or is empty"))
     }
 }
