@@ -4,9 +4,9 @@
     trace.py            writes docs/TRACE.md
     trace.py --check    fails on a requirement without code or without a test, and on whatever else is not as it should be
 
-A requirement is a sentence with an identifier behind it, in brackets, and with the reason if no test can show it. Code names the identifier in a comment where it meets the
-requirement; a test in a comment right before the test, behind the word "Covers"; and testvectors/covers.toml names the cases of
-testvectors/*.json that show one, by their notes.
+A requirement is a sentence with an identifier behind it, in brackets; [F-1-4, no test: WHY] is one that no test can show. Code names the
+identifier in a comment where it meets the requirement; a test in a comment right before the test, behind the word "Covers"; and
+testvectors/covers.toml names the cases of testvectors/*.json that show one, by their notes.
 """
 
 import json
@@ -137,9 +137,9 @@ class Trace:
             "# Requirements, code and tests",
             "",
             "Made by `python3 tools/trace.py`; `./test trace` fails where it is out of date, and where a requirement has no code or no test. Each requirement of",
-            "[FORMAT.md](FORMAT.md) and [KMS-CONTRACT.md](KMS-CONTRACT.md) has an identifier, which code and tests name in their comments: `grep -rn F-7.6-9` finds them. A test",
-            "is here because whoever put the identifier before it found that it fails without what is required; no tool can find that out. Cases of `testvectors/*.json` are run by `core/tests/vectors.rs`, those of",
-            "`document-json.json` by `documents/tests/cipher/vectors.rs`, and all of them by the decoder in Python.",
+            "[FORMAT.md](FORMAT.md) and [KMS-CONTRACT.md](KMS-CONTRACT.md) has an identifier, which code and tests name in their comments: `grep -rn F-7.6-9 .` finds them. Whoever",
+            "writes an identifier before a test vouches that it shows the requirement: that it would fail without the code, no tool has checked. Cases of `testvectors/*.json` are run by",
+            "`core/tests/vectors.rs`, those of `document-json.json` by `documents/tests/cipher/vectors.rs`, and all of them by the decoder in Python as well.",
         ]
         part = None
         for identifier, (name, section, sentence) in self.requirements.items():

@@ -619,7 +619,7 @@ fn an_edited_record_with_the_same_sequence_is_refused() {
 
 // Generations
 
-/// Covers F-2.1-1.
+/// Covers F-2.1-2.
 #[test]
 fn no_generation_is_given_twice() {
     let lab = Lab::new();

@@ -155,6 +155,7 @@ fn opening(path: &Path) -> ErrorKind {
     PassphraseKek::open(path, source).expect_err("refused").kind()
 }
 
+/// Covers F-A-3.
 #[test]
 fn every_changed_byte_and_every_cut_is_found_before_anybody_is_asked() {
     let (_folder, path) = folder();

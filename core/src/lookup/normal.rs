@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(kind.normal_forms(&value).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
-    /// Covers F-17.2-1.
+    /// Covers F-17.2-1, F-17.2-3.
     #[test]
     fn case_folding_is_that_of_unicode() {
         assert_eq!(caseless::UNICODE_VERSION, (16, 0, 0), "another table changes what is in indexes: FORMAT.md §17.2");

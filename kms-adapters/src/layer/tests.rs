@@ -315,7 +315,7 @@ async fn an_attempt_that_the_deadline_cuts_short_is_no_outage() {
     assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Unavailable);
 }
 
-/// Covers KC-20.
+/// Covers KC-20, KC-7.
 #[tokio::test(start_paused = true)]
 async fn foreign_records_use_up_no_rate_and_prove_nothing_of_the_service() {
     let limits = Limits { rate: 1.0, burst: 5, outages: 2, attempts: 1, ..Limits::default() };
