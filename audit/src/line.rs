@@ -71,6 +71,7 @@ impl Chain {
         let mut line = Members { out: &mut *out, first: true };
         line.add("chain", self.start.id.to_string())?;
         line.add("seq", self.seq())?;
+        // F-15.2-3.
         line.add("at", at)?;
         line.add("time", now())?;
         line.add("action", action)?;

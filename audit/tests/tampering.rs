@@ -124,6 +124,7 @@ fn every_line_that_is_doubled_is_found_wherever_it_is_put() {
     }
 }
 
+/// Covers F-15.2-3.
 #[test]
 fn any_two_lines_that_are_swapped_are_found_and_any_that_is_moved() {
     let bytes = trail().bytes();

@@ -133,6 +133,7 @@ macro_rules! kms_kinds {
             }
 
             /// Whether the same call may succeed later without anybody changing anything.
+            // KC-39.
             #[must_use]
             pub const fn is_retryable(self) -> bool {
                 match self { $(Self::$name => $retryable),+ }

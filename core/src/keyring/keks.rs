@@ -105,7 +105,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    // KC-26.
+    // KC-26, KC-40.
     pub(super) fn of(error: &Error) -> Self {
         let kind = match error.kind() {
             ErrorKind::Kms(kind) => kind,

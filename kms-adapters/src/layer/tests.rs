@@ -99,7 +99,7 @@ fn kind(result: Result<Secret<64>>) -> KmsErrorKind {
     }
 }
 
-/// Covers KC-12.
+/// Covers KC-12, KC-39.
 #[tokio::test(start_paused = true)]
 async fn what_may_succeed_later_is_repeated_and_nothing_else() {
     for &class in KmsErrorKind::ALL {
