@@ -208,7 +208,8 @@ def main(arguments):
         sys.exit(__doc__)
     else:
         page.write_text(trace.page())
-    print("\n".join(trace.problems))
+    for problem in trace.problems:
+        print(problem)
     print(f"{len(trace.requirements)} requirements, {len(trace.problems)} problems")
     return bool(trace.problems)
 

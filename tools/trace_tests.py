@@ -45,7 +45,7 @@ async fn it_reads() {}
 """
 COVERS = '["F-1-4"]\nfield = ["the first * bytes"]\n'
 CASES = [{"id": f"field-{number:03}", "note": note} for number, note in
-         enumerate(["good", "the first 1 bytes", "the first 2 bytes", "another", "the first 30 bytes", "the first byte"], 1)]
+         enumerate(["good", "the first 1 bytes", "the first 2 bytes", "another", "the first 30 bytes", "the first 4 bytes twice"], 1)]
 
 
 class Traced(unittest.TestCase):
@@ -129,7 +129,7 @@ class Traced(unittest.TestCase):
         self.assert_problems("no case of field.json has the note 'renamed'")
 
     def test_other_texts_are_no_identifiers(self):
-        self.write("core/src/other.rs", '// UTF-8, F19, PDF-1, F-, KC-1b, F-1-1-2\n')
+        self.write("core/src/other.rs", '// UTF-8, F19, PDF-1-9, F-, KC-9b, F-1-9-2\n')
         self.write("target/x.rs", "// F-9-9\n")
         self.assertEqual(self.trace().problems, [])
 
