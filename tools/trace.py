@@ -57,14 +57,17 @@ class Trace:
             if heading := re.match(r"#+ (.*)", block):
                 section = heading[1]
                 continue
-            for sentence in sentences(block):
+            sentences = re.split(r"(?<=\.)\s+(?=[A-Z`*])", block)
+            for sentence in sentences:
                 if re.search(r"\bMUST\b", sentence) and not DEFINED.search(sentence) and "RFC 2119" not in sentence:
                     self.problems.append(f"{name}:{number}: a sentence with MUST has no identifier: {shorten(sentence)}")
+            # An item of a list and a row of a table is shown as a whole.
+            for text in [block] if re.match(r"\d+\. |[-*] |\|", block) else sentences:
                 start = 0
-                for found in DEFINED.finditer(sentence):
+                for found in DEFINED.finditer(text):
                     if found[1] in self.requirements:
                         self.problems.append(f"{name}:{number}: {found[1]} is there twice")
-                    self.requirements[found[1]] = (name, section, sentence[start : found.start()].strip(" ,;"))
+                    self.requirements[found[1]] = (name, section, text[start : found.start()].strip(" ,;"))
                     start = found.end()
                     if found[2]:
                         self.untested[found[1]] = found[2]
@@ -174,11 +177,6 @@ def blocks(text):
         if line.strip() and not fence and not fenced:
             start = start if block else number
             block.append(line.strip())
-
-
-def sentences(block):
-    """Of a block. An identifier stands in the sentence before it."""
-    return re.split(rf"(?<=[.:])\s+(?!\[{ID}\])(?=[A-Z`*])", block)
 
 
 def shorten(sentence, length=240):

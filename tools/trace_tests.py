@@ -115,6 +115,8 @@ class Traced(unittest.TestCase):
     def test_a_sentence_with_must_and_no_identifier(self):
         self.replace("docs/FORMAT.md", "2. Nothing else.", "2. Nothing else. It MUST end.")
         self.assert_problems("docs/FORMAT.md:17: a sentence with MUST has no identifier: It MUST end.")
+        self.replace("docs/FORMAT.md", "It MUST end.", "It MUST end [F-1-5].")
+        self.assert_problems("F-1-5 has no code", "F-1-5 has no test")
 
     def test_what_follows_must_be_a_test(self):
         self.replace("core/tests/all.rs", "#[tokio::test(start_paused = true)]\n", "")
