@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 import unittest
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -102,6 +103,21 @@ class Peers(unittest.TestCase):
             packages = run.declared(name)["packages"]
             self.assertTrue(packages, name)
             self.assertLessEqual(set(packages) - {"keyfold"}, pinned, name)
+
+
+class Rust(unittest.TestCase):
+    def test_its_lock_file_has_what_the_crates_of_the_workspace_need(self):
+        """Cargo would refuse `--locked`, in the middle of a run that takes half an hour."""
+        root = HERE.parent.parent
+        paths = {crate["name"]: file.parent for file in root.glob("*/Cargo.toml") if (crate := tomllib.loads(file.read_text()).get("package"))}
+        locked = {one["name"]: one for one in tomllib.loads((HERE / "rust" / "Cargo.lock").read_text())["package"]}
+        seen = set(paths) & set(locked)
+        self.assertIn("keyfold", seen)
+        for name in seen:
+            needs = tomllib.loads((paths[name] / "Cargo.toml").read_text()).get("dependencies", {})
+            needs = {need for need, how in needs.items() if not (isinstance(how, dict) and how.get("optional"))}
+            has = {one.partition(" ")[0] for one in locked[name].get("dependencies", [])}
+            self.assertEqual(needs - has, set(), f"{name}: run `cargo update --workspace` in benches/peers/rust")
 
 
 def main():

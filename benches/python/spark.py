@@ -27,9 +27,9 @@ POLICY = 'version = 1\n[fields."patient.mrn"]\nrow_binding = "none"\ncolumns = [
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds(root: int) -> float:
-    """CPU time of the process `root` and all below it; what a child that has ended took is in its parent's."""
-    stats = {}
+def processes() -> dict[int, tuple[int, int]]:
+    """Parent and CPU ticks of each process; what a child that has ended took is in its parent's."""
+    found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
@@ -37,15 +37,27 @@ def cpu_seconds(root: int) -> float:
                 parts = (folder / "stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            stats[int(folder.name)] = (int(parts[1]), sum(map(int, parts[11:15])))
-    family, grown = {root}, True
+            found[int(folder.name)] = (int(parts[1]), sum(map(int, parts[11:15])))
+    return found
+
+
+def family(root: int, found: dict[int, tuple[int, int]] | None = None) -> set[int]:
+    """The process `root` and all below it."""
+    found = processes() if found is None else found
+    members, grown = {root}, True
     while grown:
         grown = False
-        for pid, (parent, _) in stats.items():
-            if parent in family and pid not in family:
-                family.add(pid)
+        for pid, (parent, _) in found.items():
+            if parent in members and pid not in members:
+                members.add(pid)
                 grown = True
-    return sum(stats[pid][1] for pid in family if pid in stats) / TICKS
+    return members
+
+
+def cpu_seconds(root: int) -> float:
+    """CPU time of the process `root` and all below it."""
+    found = processes()
+    return sum(found[pid][1] for pid in family(root, found) if pid in found) / TICKS
 
 
 def read(frame: DataFrame) -> int:

@@ -192,15 +192,6 @@ fn mac(computed: &[u8], tag_len: usize, tag: &[u8]) -> Check {
     }
 }
 
-/// Passes if `plaintext` under the ChaCha20 key stream from block `counter` is `expected`.
-pub(super) fn chacha20(key: &[u8; 32], nonce: &[u8; 12], counter: usize, plaintext: &[u8], expected: &[u8]) -> Check {
-    const BLOCK_LEN: usize = 64;
-    let mut stream = vec![0; counter * BLOCK_LEN + plaintext.len()];
-    hazmat::chacha20_key_stream(key, nonce, &mut stream);
-    let sealed: Vec<u8> = stream[counter * BLOCK_LEN..].iter().zip(plaintext).map(|(a, b)| a ^ b).collect();
-    same(&sealed, expected, "another key stream")
-}
-
 fn same(computed: &[u8], expected: &[u8], otherwise: &str) -> Check {
     if computed == expected { Ok(()) } else { Err(otherwise.into()) }
 }

@@ -145,13 +145,6 @@ pub fn cmac_aes256(key: &[u8; 32], message: &[u8]) -> [u8; 16] {
     mac.finalize().into_bytes().into()
 }
 
-/// The first `out.len()` bytes of the ChaCha20 key stream (RFC 8439 §2.4), from block 0, as a column draws its nonces.
-pub fn chacha20_key_stream(key: &[u8; 32], nonce: &[u8; 12], out: &mut [u8]) {
-    use chacha20::cipher::{KeyIvInit, StreamCipher};
-    out.fill(0);
-    chacha20::ChaCha20::new(key.into(), nonce.into()).apply_keystream(out);
-}
-
 /// FF1 with AES-256: the numerals of `radix` that stand in the place of `numerals`, or for which those stand.
 ///
 /// # Errors

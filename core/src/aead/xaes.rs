@@ -27,6 +27,10 @@ impl XaesKey {
         Self { aes, subkey, backend }
     }
 
+    pub(crate) const fn backend(&self) -> Backend {
+        self.backend
+    }
+
     /// The AES-256-GCM key of all messages whose nonce starts with `prefix`.
     ///
     /// NIST SP 800-108r1 §4.1, counter mode, with CMAC-AES-256: for i in 1, 2

@@ -9,6 +9,7 @@ use crate::value::{Value, ValueType};
 use crate::wire::{
     DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, GCM_NONCE_LEN, KeyId, NONCE_LEN, PREFIX_LEN, Sealed, TAG_LEN,
 };
+use std::collections::HashMap;
 use zeroize::Zeroize;
 
 /// One opened value. Erased on drop.
@@ -69,7 +70,7 @@ impl Opening {
             outdated: 0,
             compromised: 0,
         };
-        Self { out, prefixes: PrefixCache::new(), siv: None }
+        Self { out, prefixes: PrefixCache::default(), siv: None }
     }
 
     /// Opens a suite 01 value under `key`.
@@ -141,41 +142,39 @@ impl Opening {
     }
 }
 
-/// The AES-256-GCM keys of recent nonce prefixes, one per slot of a small table.
+/// The AES-256-GCM keys of nonce prefixes.
+#[derive(Default)]
 struct PrefixCache {
-    slots: Vec<Option<(KeyId, [u8; PREFIX_LEN], GcmKey)>>,
-    /// The slot of the latest value.
+    places: HashMap<(KeyId, [u8; PREFIX_LEN]), usize>,
+    keys: Vec<GcmKey>,
+    /// The place in `keys` of that of the latest value.
     latest: usize,
 }
 
 impl PrefixCache {
-    /// Rows of up to this many interleaved batches open without deriving again.
-    const SLOTS: usize = 64;
-
-    const fn new() -> Self {
-        // The table is made with its first entry, since it is large and only fields of suite 01 need it.
-        Self { slots: Vec::new(), latest: 0 }
-    }
+    /// Rows of up to this many batches open in any order without deriving again. Half a kilobyte each.
+    const MOST: usize = 4096;
 
     /// Makes the key of `prefix` be the one that is held. Whether it had to be derived.
-    #[inline]
     fn hold(&mut self, key: &XaesKey, key_id: KeyId, prefix: &[u8; PREFIX_LEN]) -> bool {
-        if self.slots.is_empty() {
-            self.slots.resize_with(Self::SLOTS, || None);
+        if let Some(&place) = self.places.get(&(key_id, *prefix)) {
+            self.latest = place;
+            return false;
         }
-        // Prefixes are random; whoever chooses colliding ones only makes his own rows slower.
-        self.latest = usize::from(prefix[0]) % Self::SLOTS;
-        let slot = &mut self.slots[self.latest];
-        let hit = slot.as_ref().is_some_and(|(id, known, _)| *id == key_id && known == prefix);
-        if !hit {
-            *slot = Some((key_id, *prefix, key.derive(prefix)));
+        if self.keys.len() == Self::MOST {
+            // Begins anew, which costs less than to keep account of which was used last.
+            self.places.clear();
+            self.keys.clear();
         }
-        !hit
+        self.latest = self.keys.len();
+        self.places.insert((key_id, *prefix), self.latest);
+        self.keys.push(key.derive(prefix));
+        true
     }
 
     #[inline]
     fn held(&self) -> Option<&GcmKey> {
-        self.slots.get(self.latest)?.as_ref().map(|(_, _, key)| key)
+        self.keys.get(self.latest)
     }
 }
 
@@ -186,25 +185,23 @@ mod tests {
     use crate::keys::Secret;
     use crate::random;
 
-    /// Derivations for the rows of 1,000 batches of 16 rows that come in runs of `run` rows, the runs in random order.
-    fn derivations(run: usize) -> usize {
+    /// Derivations for the rows of `batches` batches of 16 rows, which come one from each batch in turn.
+    fn derivations(batches: usize) -> usize {
         let key = XaesKey::new(Backend::default(), &Secret::with(|k: &mut [u8; 32]| k.fill(1)));
-        let mut cache = PrefixCache::new();
-        let mut runs = Vec::new();
-        for _ in 0..1000 {
-            let prefix = random::array().unwrap();
-            runs.extend((0..16 / run).map(|_| (random::array::<8>().unwrap(), prefix)));
-        }
-        runs.sort_unstable();
-        let rows = runs.iter().flat_map(|(_, prefix)| (0..run).map(move |_| prefix));
+        let mut cache = PrefixCache::default();
+        let prefixes: Vec<_> = (0..batches).map(|_| random::array().unwrap()).collect();
+        let rows = (0..16).flat_map(|_| &prefixes);
         rows.filter(|prefix| cache.hold(&key, KeyId::from_bytes([1; KeyId::LEN]), prefix)).count()
     }
 
     #[test]
-    fn a_row_costs_at_most_one_derivation_and_rows_that_come_together_share_one() {
-        assert_eq!(derivations(16), 1000, "batch after batch");
-        // The keys of 64 batches of 1,000 are in the table.
-        assert!((3500..=4000).contains(&derivations(4)), "in runs of 4");
-        assert!((14_000..=16_000).contains(&derivations(1)), "in random order");
+    fn each_batch_costs_one_derivation_in_whatever_order_its_rows_come() {
+        assert_eq!(derivations(1000), 1000);
+        assert_eq!(derivations(PrefixCache::MOST), PrefixCache::MOST);
+        assert_eq!(
+            derivations(PrefixCache::MOST + 1),
+            16 * (PrefixCache::MOST + 1),
+            "begun anew each time, and never more than one per row"
+        );
     }
 }

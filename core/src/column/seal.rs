@@ -2,7 +2,7 @@
 
 use super::rows::{Added, Behind, CHANGED, SealedRows, template};
 use super::{ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows};
-use crate::aead::{GcmKey, SivCipher, SivKey, XaesKey};
+use crate::aead::{Backend, GcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
 use crate::error::Result;
 use crate::random;
@@ -12,8 +12,6 @@ use crate::wire::{
     DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, GCM_NONCE_LEN, HEADER_LEN, KeyId, NONCE_LEN, PREFIX_LEN, Suite, TAG_LEN,
     header,
 };
-use chacha20::ChaCha20;
-use chacha20::cipher::{KeyIvInit, StreamCipher};
 use core::ops::Range;
 use zeroize::Zeroize;
 
@@ -115,7 +113,7 @@ impl FieldSeal<'_> {
         let batch = Batch::with_room(batch, key, range.len(), chunk_len)?;
         // F-4.4-3.
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
-        draw_nonces(range.len(), nonces)?;
+        draw_nonces(key.backend(), range.len(), nonces)?;
         for (some, nonces) in range.step_by(ROWS_AT_ONCE).zip(nonces.as_chunks_mut().0.chunks_mut(ROWS_AT_ONCE)) {
             for row in some..some + nonces.len() {
                 let (value, out) = (values.value(row), added.rows.lay_out(&template, row));
@@ -172,12 +170,14 @@ impl Batch {
     }
 }
 
-/// Fills `nonces` with `rows` nonces of 12 bytes: the ChaCha20 key stream (RFC 8439) under a fresh seed that is then forgotten.
-fn draw_nonces(rows: usize, nonces: &mut Vec<u8>) -> Result<()> {
+/// Fills `nonces` with `rows` nonces of 12 bytes: the key stream of AES-256-GCM under a fresh seed that is then forgotten (FORMAT.md §4.4).
+fn draw_nonces(backend: Backend, rows: usize, nonces: &mut Vec<u8>) -> Result<()> {
     let seed = random::secret::<32>()?;
     nonces.clear();
     nonces.resize(rows * GCM_NONCE_LEN, 0);
-    ChaCha20::new(seed.expose().into(), &[0; 12].into()).apply_keystream(nonces);
+    // What encrypts zeros is the key stream. Of the seed a backend may leave something on the stack: it tells nothing but the nonces, which are
+    // to be read in the rows.
+    GcmKey::new(backend, seed.expose()).seal(&mut [0; GCM_NONCE_LEN], &[], nonces)?;
     Ok(())
 }
 

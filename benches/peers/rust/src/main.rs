@@ -20,6 +20,9 @@ const LARGE_LEN: usize = 1_000_000;
 
 /// Something that seals values of bytes, each with an AAD of its own.
 trait Peer {
+    /// What is due before a key may be used further. Before each work, outside of the clock: it is so seldom.
+    fn renew(&self) {}
+
     fn seal(&self, value: &[u8], aad: &[u8]) -> Vec<u8>;
     fn open(&self, sealed: &[u8], aad: &[u8]) -> Opened;
 
@@ -202,6 +205,7 @@ fn main() -> ExitCode {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let (what, n) = line.split_once(' ').unwrap_or((&line, "1"));
         let n = n.trim().parse().expect("run.py writes numbers");
+        peer.renew();
         let answer = match what {
             "one" => one(&*peer, n),
             "column" => column(&*peer, n),
