@@ -8,7 +8,7 @@ use keyfold::testing::FakeKms;
 use keyfold::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, Suite};
 use keyfold::{
     Context, Decryptor, Encryptor, ErrorKind, FieldPolicy, KekAlias, KeyClass, KeyState, Keyring, KeyringConfig, Kms,
-    KmsErrorKind, LookupKeys, Policy, Record, Result, SlotId, Value,
+    KmsErrorKind, LookupKeys, Padding, Policy, Record, Result, SlotId, Value, ValueType,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
