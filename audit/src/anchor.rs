@@ -52,6 +52,7 @@ impl Anchor {
     }
 
     /// Takes a line apart. `None`: it is not an anchor.
+    // F-15.4-1.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let AnchorLine { file, chain, seq, mac, time: _ } = serde_json::from_str(line).ok()?;

@@ -89,6 +89,7 @@ fn append_in_threads(sink: &FileAudit, first: u64) {
     });
 }
 
+/// Covers F-15.3-1, F-15.3-2.
 #[test]
 fn two_processes_of_eight_threads_share_one_file_and_put_it_aside() {
     let trail = Trail::new("max_size = \"64KiB\"");

@@ -273,6 +273,7 @@ fn a_bundle_that_cannot_be_written_says_what_was_done() {
     assert_eq!(world.read("device.bundle").len(), BUNDLE_LEN);
 }
 
+/// Covers F-16-3.
 #[test]
 fn what_nobody_records_is_said() {
     let world = world();

@@ -9,11 +9,12 @@ use common::block_on;
 use common::cache::Process;
 use common::lab::*;
 use common::store::LabStore;
-use keyfold::vectors::RecordParts;
+use keyfold::testing::FakeKms;
+use keyfold::vectors::{Key, RecordParts};
 use keyfold::wire::KeyId;
 use keyfold::{
-    BoxFuture, ErrorKind, FieldPolicy, KeyClass, KeyStore, Keyring, Lineage, MemoryHighWater, Record, RecordChange,
-    Result, Slot, SlotId, Value,
+    BoxFuture, ChainStart, ErrorKind, FieldPolicy, KeyClass, KeyStore, Keyring, Kms, KmsContext, Lineage,
+    MemoryHighWater, Record, RecordChange, Result, Slot, SlotId, UnwrapRequest, Value,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
@@ -116,6 +117,25 @@ fn cost_of(run: impl FnOnce()) -> (usize, usize) {
     PEAK.store(live, Ordering::Relaxed);
     run();
     (ALLOCATIONS.load(Ordering::Relaxed) - allocations, PEAK.load(Ordering::Relaxed) - live)
+}
+
+/// Covers F-15.1-2.
+#[test]
+fn the_key_of_a_line_of_an_audit_chain_is_erased_with_the_step_to_the_next() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let kms = FakeKms::new();
+    let (start, mut ratchet) = block_on(ChainStart::begin(&kms, LINEAGE, ENVIRONMENT)).unwrap();
+    let context = KmsContext::new(ENVIRONMENT, LINEAGE, KeyId::new(0, &start.commitment));
+    let payload = block_on(kms.unwrap(UnwrapRequest::new(&start.wrapped, &context))).unwrap();
+    let slot = SlotId::from_bytes(*start.id.as_bytes());
+    let bytes = payload.expose()[..32].try_into().unwrap();
+    let (_, first) =
+        Key { bytes, lineage: LINEAGE, class: KeyClass::Audit, slot, generation: 0 }.purpose_keys().remove(0);
+    let held = found_in_freed_memory(&first, || drop(std::hint::black_box(first.clone())));
+    assert_eq!(held, 1, "the allocator sees what is freed without being erased");
+    let before = ratchet.mac(&[0; 32], b"line");
+    assert_eq!(found_in_freed_memory(&first, || ratchet.step()), 0, "freed without being erased");
+    assert_ne!(ratchet.mac(&[0; 32], b"line"), before);
 }
 
 /// A whole stream costs the same however long it is, and nothing per chunk; what is given back holds no plaintext.

@@ -53,6 +53,7 @@ fn child(encryptor: &Encryptor) -> (libc::pid_t, PipeReader) {
 }
 
 /// The nonces of a stream are fixed when it begins, so of two processes that have it only one may go on.
+/// Covers F-19.3-2.
 #[test]
 fn a_stream_goes_on_in_the_process_that_began_it() {
     let lab = Lab::new();

@@ -68,6 +68,7 @@ fn class_of_byte(at: usize, bytes: &[u8]) -> ErrorKind {
     }
 }
 
+/// Covers F-9.1-1.
 #[test]
 fn every_truncation_and_every_flipped_bit_of_a_value() {
     let world = World::generated();
@@ -101,6 +102,7 @@ fn from_text(text: &[u8]) -> Result<Vec<u8>> {
     result.map(|()| out.split_off(4))
 }
 
+/// Covers F-9.2-1, F-6-4.
 #[test]
 fn every_truncation_and_every_flipped_bit_of_a_text() {
     let world = World::generated();
@@ -144,6 +146,7 @@ fn every_truncation_and_every_flipped_bit_of_a_text() {
     }
 }
 
+/// Covers F-9.3-1.
 #[test]
 fn every_truncation_and_every_flipped_bit_of_a_record() {
     let mut world = World::generated();

@@ -8,7 +8,7 @@ use keyfold::testing::FakeKms;
 use keyfold::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, Suite};
 use keyfold::{
     Context, Decryptor, Encryptor, ErrorKind, FieldPolicy, KekAlias, KeyClass, KeyState, Keyring, KeyringConfig, Kms,
-    KmsErrorKind, LookupKeys, Policy, Record, Result, SlotId, Value,
+    KmsErrorKind, LookupKeys, Padding, Policy, Record, Result, SlotId, Value, ValueType,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -275,6 +275,7 @@ fn ring_with(lab: &Lab, keks: &[(&str, &FakeKms)]) -> Keyring {
     Keyring::open(lab.config.clone(), Arc::new(lab.store.clone()), keks, marks()).unwrap()
 }
 
+/// Covers F-7.6-4, KC-26.
 #[test]
 fn a_refusal_that_may_be_a_revocation_stops_and_every_other_falls_to_the_next_kek() {
     let stops = [KmsErrorKind::AccessDenied, KmsErrorKind::KeyDisabled, KmsErrorKind::KeyNotFound];
@@ -305,6 +306,7 @@ fn a_refusal_that_may_be_a_revocation_stops_and_every_other_falls_to_the_next_ke
     }
 }
 
+/// Covers F-7.3-3.
 #[test]
 fn a_wrong_payload_is_noticed() {
     let (lab, first, second) = two_keks();
@@ -347,6 +349,7 @@ fn a_wrong_payload_is_noticed() {
     }
 }
 
+/// Covers F-7.2-7.
 #[test]
 fn only_configured_keks_are_called() {
     let (lab, first, second) = two_keks();
@@ -444,6 +447,7 @@ fn ring_of(lab: &Lab, field: FieldPolicy) -> Keyring {
     lab.process_with(KeyringConfig { policy, ..lab.config.clone() })
 }
 
+/// Covers F-8.1-2.
 #[test]
 fn a_missing_context_key_is_refused_before_anything_is_asked() {
     let lab = Lab::new();
@@ -463,6 +467,7 @@ fn a_missing_context_key_is_refused_before_anything_is_asked() {
     }
 }
 
+/// Covers F-3.1-1, F-3.1-2, F-8.1-6, F-8.1-8.
 #[test]
 fn suites_outside_the_accept_list_are_refused_before_their_key_is_asked_for() {
     let lab = Lab::new();
@@ -501,6 +506,7 @@ fn suites_outside_the_accept_list_are_refused_before_their_key_is_asked_for() {
     assert_eq!(opens(&both, &not_magic), (Err(ErrorKind::Malformed), 0));
 }
 
+/// Covers F-7.4-2, F-7.4-4.
 #[test]
 fn scopes_are_made_by_sealing_and_never_by_opening() {
     let lab = Lab::new();
@@ -556,6 +562,21 @@ fn two_processes_that_make_one_scope_agree() {
     }
 }
 
+/// Covers F-5.2-2.
+#[test]
+fn fields_that_join_share_one_type_and_no_padding() {
+    let joined = |name: &str, value_type| FieldPolicy {
+        value_type: Some(value_type),
+        ..FieldPolicy::deterministic(name, "default", Some("patient"))
+    };
+    let mut policy = Policy::new();
+    policy.add(joined("a", ValueType::Text)).unwrap();
+    assert_eq!(refused(policy.add(joined("b", ValueType::Integer)), "another type"), ErrorKind::Configuration);
+    let padded = FieldPolicy { padding: Padding::Padme, ..joined("b", ValueType::Text) };
+    assert_eq!(refused(policy.add(padded), "padding"), ErrorKind::Configuration);
+    policy.add(joined("b", ValueType::Text)).unwrap();
+}
+
 #[test]
 fn an_unknown_partition_is_a_configuration_error() {
     let lab = Lab::new();
@@ -580,6 +601,7 @@ fn an_unknown_partition_is_a_configuration_error() {
 
 // States
 
+/// Covers F-8.2-5, F-8.2-9.
 #[test]
 fn states_decide_what_opens_and_what_seals() {
     use KeyState::{Active, Compromised, Deactivated, DestroyPending, Destroyed, PreActive};

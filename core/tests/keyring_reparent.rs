@@ -101,6 +101,7 @@ fn a_root_that_keys_depend_on_cannot_be_taken_out_of_service() {
     }
 }
 
+/// Covers F-7.2-4, F-7.5-4, F-7.5-6.
 #[test]
 fn tombstones_and_unknown_wraps_move_along() {
     use keyfold::vectors::WrapParts;

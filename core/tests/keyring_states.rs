@@ -313,6 +313,7 @@ fn roots_do_not_run_away_from_the_pins() {
     assert!((10..=16).contains(&made), "{made}");
 }
 
+/// Covers F-8.2-8, F-8.2-9.
 #[test]
 fn a_planted_newest_key_stops_sealing_but_not_opening() {
     let lab = Lab::new();

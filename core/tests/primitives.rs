@@ -96,6 +96,7 @@ fn accumulated(backend: Backend, messages: usize) -> String {
 
 proptest! {
     /// Whatever the input, every backend seals to the same bytes and opens what another one sealed.
+    /// Covers F-4.5-1.
     #[test]
     fn backends_agree(
         key: [u8; 32],
@@ -128,6 +129,7 @@ proptest! {
 }
 
 /// RUSTSEC-2023-0096: a release of `aes-gcm` left the decrypted plaintext in the buffer when the tag was wrong.
+/// Covers F-1-2, F-1-3.
 #[test]
 fn a_failed_open_leaves_zeros() {
     let (key, nonce, aad) = ([7; 32], [8; 24], b"aad");
@@ -162,6 +164,7 @@ fn a_failed_open_leaves_zeros() {
     }
 }
 
+/// Covers F-1-2, F-1-3.
 #[test]
 fn a_failed_siv_open_leaves_zeros() {
     let key = [9; 64];

@@ -2,6 +2,7 @@
 
 use crate::common::lab::*;
 use crate::common::{open, refused};
+use keyfold::wire::push_text;
 use keyfold::{ErrorKind, FieldMode, FieldPolicy, KeyringConfig, Padding, Policy, Value, ValueType};
 
 const SENTINEL: u8 = 0xA5;
@@ -72,5 +73,21 @@ fn what_cannot_be_sealed_is_an_error_of_its_length_too() {
             of_value.then_some(kind),
             "{field}"
         );
+    }
+}
+
+/// Covers F-3.3-1.
+#[test]
+fn what_looks_sealed_is_sealed_like_anything_else() {
+    let ring = Lab::new().process();
+    let (encryptor, decryptor) = (encryptor(&ring, "plain", None).unwrap(), decryptor(&ring, "plain", None).unwrap());
+    let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+    let mut text = Vec::new();
+    push_text(&sealed, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    for value in [Value::Bytes(&sealed), Value::Text(&text), Value::Text("kf1."), Value::Bytes(&[0xF5])] {
+        let again = encryptor.encrypt(value, None).unwrap();
+        assert_ne!(again, sealed);
+        assert_eq!(open(&decryptor, &again, None).unwrap().value(), value);
     }
 }

@@ -221,6 +221,7 @@ fn chunks_stay_where_they_were_put() {
     check("the rest of another stream", &rest, failed);
 }
 
+/// Covers F-19.4-5.
 #[test]
 fn every_bit_flip_and_every_truncation_is_refused() {
     let lab = Lab::new();
@@ -338,6 +339,7 @@ impl Seek for Counting<'_> {
     }
 }
 
+/// Covers F-19.4-8.
 #[test]
 fn a_range_costs_its_chunks_and_does_not_prove_the_length() {
     let lab = Lab::new();
@@ -486,6 +488,7 @@ impl<T: Write> Write for Failing<T> {
     }
 }
 
+/// Covers F-19.4-6, F-19.4-7.
 #[test]
 fn what_was_never_finished_is_not_complete() {
     let lab = Lab::new();

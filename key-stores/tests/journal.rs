@@ -193,6 +193,7 @@ fn without_a_journal_nothing_is_stored() {
     }
 }
 
+/// Covers F-D-3.
 #[test]
 fn every_truncation_loses_the_last_line_alone_and_the_next_change_cuts_it_off() {
     let (_folder, journal) = new_journal();
@@ -221,6 +222,7 @@ fn every_truncation_loses_the_last_line_alone_and_the_next_change_cuts_it_off() 
     }
 }
 
+/// Covers F-D-1.
 #[test]
 fn every_flipped_byte_is_found_with_its_line() {
     let (_folder, journal) = new_journal();
@@ -337,6 +339,7 @@ fn a_journal_that_grows_is_compacted_and_stays_whole() {
     assert_eq!(copies.iter().map(|copy| copy.record.sequence()).max(), Some(800));
 }
 
+/// Covers F-D-2, F-D-4.
 #[test]
 fn a_backup_is_closed_by_its_number_of_records() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -214,6 +214,7 @@ fn damage_anywhere_is_an_error_or_a_record_and_never_a_panic() {
     assert!(noticed > 20, "only {noticed} noticed");
 }
 
+/// Covers F-B-1.
 #[test]
 fn a_row_that_disagrees_with_its_record_is_an_error() {
     let swap = "CREATE TEMP TABLE two AS SELECT rowid AS id, record FROM records WHERE class = 2 LIMIT 2;

@@ -53,6 +53,7 @@ impl SecretSource {
     /// # Errors
     ///
     /// - [`Credentials`](KmsErrorKind::Credentials): there is none there, it is empty, too long or not one line of text.
+    // KC-36.
     pub fn read(&self) -> Result<SecretText> {
         let text = match self {
             Self::Text(text) => return Ok(text.clone()),

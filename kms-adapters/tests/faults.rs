@@ -41,6 +41,7 @@ fn answered(provider: &Provider, id: &str, reply: Reply, expected: Option<KmsErr
     assert_eq!(provider.asked(&server), asked, "{id}: requests");
 }
 
+/// Covers KC-26.
 #[test]
 fn every_case_of_the_fault_file_has_its_class() {
     let Some(cases) = cases() else { return };
@@ -122,6 +123,7 @@ fn over_tls(provider: &Provider, certificate: &str, expected: Option<ErrorKind>)
     assert_eq!(server.seen().is_empty(), expected.is_some(), "{}: {certificate}", provider.name);
 }
 
+/// Covers KC-29.
 #[test]
 fn tls_is_believed_with_the_right_name_and_root_alone_and_a_slow_handshake_ends() {
     for provider in providers() {
@@ -141,6 +143,7 @@ fn tls_is_believed_with_the_right_name_and_root_alone_and_a_slow_handshake_ends(
 }
 
 /// What any service, or what stands in front of it, may answer.
+/// Covers KC-1, KC-4, KC-27, KC-34.
 #[test]
 fn answers_have_their_class_and_are_asked_for_again_only_where_that_may_help() {
     use KmsErrorKind::*;
@@ -199,6 +202,7 @@ fn with(provider: &Provider, at: &str, value: Value) -> Reply {
 }
 
 /// Somebody who can answer in the service's place learns nothing elsewhere: redirects and challenges are not followed.
+/// Covers KC-31.
 #[test]
 fn redirects_and_evil_challenges_lead_nowhere() {
     use KmsErrorKind::{Credentials, MalformedResponse, Rejected};

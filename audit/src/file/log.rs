@@ -111,10 +111,12 @@ impl Log {
     }
 
     /// Adds `lines` at `end`, all of them or none. On disk on return.
+    // F-15.3-2.
     pub(super) fn append(&mut self, _: &Guard, end: End, lines: &[u8]) -> Result<()> {
         let Some(Opened { file, .. }) = &self.open else { return Ok(()) };
         (&*file).write_all(lines).and_then(|()| file.sync_data()).map_err(|error| {
             if let Err(left) = file.set_len(end.len) {
+                // F-15.3-3.
                 // The next writer ends it with a line feed, and whoever verifies sees that it is no line.
                 tracing::warn!("a part of an audit line is left in the file: {left}");
             }
@@ -124,6 +126,7 @@ impl Log {
 
     /// Puts the file aside under its number and returns its new name. Lines can still be added to it, until [`end`](Self::end)
     /// begins the next one.
+    // F-15.3-1.
     pub(super) fn put_aside(&mut self, _: &Guard, end: End) -> Result<String> {
         let aside = with_suffix(&self.path, &format!(".{:06}", end.number));
         let failed = |error| io_error("cannot put the full audit file aside", &self.path, error);

@@ -14,6 +14,7 @@ impl Field {
     /// # Errors
     ///
     /// As for [`encryptor`](Self::encryptor), and [`PolicyRefused`](ErrorKind::PolicyRefused): the field is none of streams.
+    // F-19.3-2 (crate::stream).
     pub async fn stream_sealer(self) -> Result<StreamSealer> {
         let uses = Uses::new(&self.ring, &self.policy.name);
         let made = async {
@@ -31,6 +32,7 @@ impl Field {
     /// # Errors
     ///
     /// As for [`stream_sealer`](Self::stream_sealer), and [`NoMatchingKey`](ErrorKind::NoMatchingKey): there is no such scope.
+    // F-19.4-5, F-19.4-7, F-19.4-8 (crate::stream).
     pub async fn stream_opener(self) -> Result<StreamOpener> {
         let uses = Uses::new(&self.ring, &self.policy.name);
         let made = async {
@@ -43,6 +45,7 @@ impl Field {
         made.await.map_err(|error| uses.failed(error))
     }
 
+    // F-19.4-1, F-19.4-3.
     fn bind_streams(&self) -> Result<Bound> {
         self.check_context()?;
         if self.policy.mode != FieldMode::Stream {

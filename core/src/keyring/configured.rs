@@ -22,6 +22,7 @@ pub(super) struct Configured {
 impl Configured {
     pub(super) fn new(keyring: KeyringConfig, keks: BTreeMap<KekAlias, Arc<dyn Kms>>, audit: &Audit) -> Result<Self> {
         if keyring.root_pins.is_empty() {
+            // F-8.1-1.
             return Err(Error::new(
                 ErrorKind::Configuration,
                 "root_pins is empty: without a pinned root no key record can be trusted, and there is no trust on first use",

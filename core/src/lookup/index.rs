@@ -198,6 +198,7 @@ impl IndexPolicy {
     /// # Errors
     ///
     /// As for [`normal_forms`](Self::normal_forms).
+    // F-17.1-3, F-17.1-4.
     pub(super) fn stored_forms(&self, value: &Value<'_>) -> Result<Option<Vec<Normal>>> {
         let is_blank = matches!(value, Value::Null) || matches!(value, Value::Text(text) if text.trim().is_empty());
         let forms = self.kind.normal_forms(value).and_then(|forms| match forms.is_empty() && !is_blank {
@@ -219,6 +220,7 @@ impl IndexPolicy {
     /// # Errors
     ///
     /// - [`Configuration`](ErrorKind::Configuration): names the index and the rule.
+    // F-17.1-1.
     pub fn check(&self) -> Result<()> {
         let wrong = |why: &'static str| {
             Err(Error::new(ErrorKind::Configuration, why).with_detail(format!("index {}", self.name)))

@@ -72,6 +72,7 @@ fn padding_lengths() {
     assert_eq!([padme(2), padme(9), padme(100), padme(1000)], [2, 10, 104, 1024]);
 }
 
+/// Covers F-4.2-6.
 #[test]
 fn text_spellings() {
     for (value_type, text) in [

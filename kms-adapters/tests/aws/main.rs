@@ -80,6 +80,7 @@ fn every_refusal_has_its_class() {
     classes.row("microburst: 8 s late", Timeout, wrap(&moto.faulty_kek(&second)));
 }
 
+/// Covers KC-7.
 #[test]
 fn what_names_another_account_region_or_key_costs_no_request() {
     let Some(moto) = Moto::given() else { return };
@@ -209,6 +210,7 @@ fn works_inside_a_runtime_outside_and_from_many_threads() {
     use_from_everywhere(|| Box::new(moto.kek(&key, "service")));
 }
 
+/// Covers KC-6, KC-25.
 #[test]
 fn a_forked_child_uses_connections_of_its_own() {
     let Some(moto) = Moto::given() else { return };

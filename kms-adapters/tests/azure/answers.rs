@@ -40,6 +40,7 @@ fn an_evil_challenge_gets_no_token() {
     }
 }
 
+/// Covers KC-26, KC-28.
 #[test]
 fn each_row_of_the_table_is_reached() {
     let vault = vault();

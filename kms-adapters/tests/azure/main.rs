@@ -95,6 +95,7 @@ fn an_rsa_key_does_not_wrap_as_an_aes_key() {
     assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
 }
 
+/// Covers KC-7.
 #[test]
 fn what_names_another_vault_or_key_costs_no_request() {
     let Some(vault) = Vault::given() else { return };
@@ -191,6 +192,7 @@ fn works_inside_a_runtime_outside_and_from_many_threads() {
     use_from_everywhere(|| Box::new(vault.kek(&key, "auth=managed")));
 }
 
+/// Covers KC-6, KC-25.
 #[test]
 fn a_forked_child_uses_connections_of_its_own() {
     let Some(vault) = Vault::given() else { return };

@@ -40,6 +40,7 @@ fn rotation_keeps_older_versions_open() {
     assert!(unwrap(&kek, &old).is_ok() && unwrap(&kek, &new).is_ok());
 }
 
+/// Covers KC-7.
 #[test]
 fn a_record_that_names_another_key_or_host_costs_no_request() {
     let Some(fake) = Fake::given() else { return };
@@ -69,6 +70,7 @@ fn a_record_that_names_another_key_or_host_costs_no_request() {
     assert_eq!((fake.requests(&key), fake.requests(&other)), (before, 0));
 }
 
+/// Covers KC-25.
 #[test]
 fn works_inside_a_runtime_outside_and_from_many_threads() {
     let Some(fake) = Fake::given() else { return };
@@ -76,6 +78,7 @@ fn works_inside_a_runtime_outside_and_from_many_threads() {
     use_from_everywhere(|| Box::new(fake.kek(&key)));
 }
 
+/// Covers KC-35, KC-37.
 #[test]
 fn names_and_options_are_checked_before_anything_is_called() {
     let key = "projects/p/locations/l/keyRings/r/cryptoKeys/k";

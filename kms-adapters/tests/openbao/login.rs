@@ -76,6 +76,7 @@ fn tokens_are_renewed_before_they_end_and_replaced_when_they_cannot_be() {
     assert_eq!(count, 3, "not renewed, logged in, done");
 }
 
+/// Covers KC-36.
 #[test]
 fn a_token_file_is_read_again_when_it_changes() {
     let Some(bao) = Bao::given() else { return };
