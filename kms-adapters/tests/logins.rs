@@ -4,9 +4,9 @@
 mod common;
 
 use common::fork::is_left_to_own_process;
-use common::rest::{account, azure_challenge};
+use common::rest::{account, azure_challenge, providers};
 use common::server::{Reply, Server};
-use common::{here, refused, wrap};
+use common::{PAYLOAD, here, refused, unwrap, wrap};
 use keyfold::{ErrorKind, Kms, KmsErrorKind, WrappedKey};
 use keyfold_kms::callback::CallbackKek;
 use keyfold_kms::layer::Limits;
@@ -217,4 +217,23 @@ fn no_variable_leads_what_proves_an_identity_elsewhere() {
         // SAFETY: as in `set`.
         unsafe { std::env::remove_var(name) };
     }
+}
+
+#[test]
+fn no_proxy_of_the_environment_is_used() {
+    if is_left_to_own_process("no_proxy_of_the_environment_is_used") {
+        return;
+    }
+    let proxy = Server::always(Reply::json(200, "{}"));
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        set(name, format!("http://{}", proxy.address));
+    }
+    for provider in providers() {
+        let server = provider.serve(provider.good_reply(PAYLOAD));
+        let opened = provider.kek(&format!("http://{}", server.address), Duration::from_secs(10), "");
+        let result = unwrap(&*opened.kek, &(provider.wrapped)());
+        assert!(result.is_ok(), "{}: {:?}", provider.name, result.err());
+        assert_eq!(provider.asked(&server), 1, "{}", provider.name);
+    }
+    assert!(proxy.seen().is_empty(), "{:?}", proxy.seen());
 }
