@@ -450,6 +450,7 @@ mod with_std {
             }
         }
 
+        // Failure C5
         #[test]
         fn different_inputs_never_share_an_encoding() {
             let header = [0; HEADER_LEN];
@@ -472,6 +473,7 @@ mod with_std {
             }
         }
 
+        // Failures C11, N7
         #[test]
         fn limits() {
             let mut context = Context::new();

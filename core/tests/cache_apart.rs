@@ -7,6 +7,7 @@ use keyfold::wire::Suite;
 use keyfold::{ErrorKind, FieldPolicy, RotationPolicy, Value};
 use std::thread;
 
+// Failure B1
 #[test]
 fn a_key_in_memory_opens_nothing_for_a_field_that_does_not_accept_its_suite() {
     let mut lab = Lab::new();
@@ -24,6 +25,7 @@ fn a_key_in_memory_opens_nothing_for_a_field_that_does_not_accept_its_suite() {
 }
 
 /// Whoever tries a value of another tenant learns from what is asked, and so from the time, nothing of what that one uses.
+// Failure B13
 #[test]
 fn what_another_tenant_has_in_memory_does_not_show() {
     let lab = Lab::new();
@@ -46,6 +48,7 @@ fn what_another_tenant_has_in_memory_does_not_show() {
 }
 
 /// Of a hundred processes that were started at once each asks once before its key's age is over, at a moment of its own.
+// Failure A10
 #[test]
 fn processes_that_started_together_renew_apart() {
     const STEPS: u32 = 100;
@@ -72,6 +75,7 @@ fn processes_that_started_together_renew_apart() {
     assert!(last - first >= STEPS / 10, "between {first} and {last} hundredths of the age");
 }
 
+// Failure A10
 #[test]
 fn threads_that_find_a_key_due_ask_once() {
     let lab = Lab::new();
@@ -92,7 +96,8 @@ fn threads_that_find_a_key_due_ask_once() {
     }
 }
 
-/// A limit is of one process, as docs/LIMITS.md says: whoever has several sets it lower.
+/// A limit is of one process, which cannot see what others seal: whoever has several sets it lower.
+// Failure B6
 #[test]
 fn a_limit_on_messages_is_of_one_process() {
     const LIMIT: u64 = 100;

@@ -131,6 +131,7 @@ fn deterministic_columns_equal_single_values_byte_for_byte() {
     }
 }
 
+// Failure C22
 #[test]
 fn padding_hides_lengths_and_is_checked() {
     let (encryptor, decryptor) =
@@ -144,6 +145,7 @@ fn padding_hides_lengths_and_is_checked() {
     }
 }
 
+// Failure N1
 #[test]
 fn a_prefix_seals_65536_rows_and_no_nonce_comes_twice() {
     let (encryptor, decryptor) = randomized();
@@ -230,6 +232,7 @@ fn unlinkable_draws_a_prefix_for_every_row() {
     assert_equal(&open_column(&decryptor, &column), &values);
 }
 
+// Failure N1
 #[test]
 fn single_values_draw_all_of_their_nonce() {
     let (encryptor, _) = randomized();

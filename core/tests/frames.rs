@@ -191,6 +191,7 @@ fn a_policy_that_does_not_accept_frames_refuses_before_anything_else() {
     assert_eq!(column.map_err(at).unwrap_err(), ErrorKind::PolicyRefused);
 }
 
+// Failure C12
 #[test]
 fn more_records_than_the_policy_allows_are_neither_sealed_nor_opened() {
     let here = lab();
@@ -363,6 +364,7 @@ fn no_key_service_is_called_for_a_root_that_nobody_trusts() {
     there.assert_only_asked_for(&[], "an endorser that the store does not have");
 }
 
+// Failure C12
 #[test]
 fn a_hostile_frame_costs_each_key_service_one_request_at_most() {
     let here = lab();
@@ -493,6 +495,7 @@ impl RootFlood {
     }
 }
 
+// Failure C9
 #[test]
 fn a_pinned_commitment_under_another_generation_costs_no_request_where_the_root_is_known() {
     let expected = BTreeMap::from([("RecordRejected", 1_000), ("LimitExceeded", 2_000)]);
@@ -629,6 +632,7 @@ fn keys_from_frames_never_seal_and_are_never_current() {
     assert!(open(&decryptor, &newer, None).is_ok());
 }
 
+// Failure B3
 #[test]
 fn a_flood_of_frames_evicts_no_key_of_the_keyrings_own() {
     let mut here = lab();

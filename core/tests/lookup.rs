@@ -89,6 +89,7 @@ fn what_was_written_is_found_at_each_step_of_a_rotation() {
     assert_eq!(last.search_tokens(value).unwrap(), new);
 }
 
+// Failure T12
 #[test]
 fn tokens_differ_between_fields_partitions_contexts_indexes_and_keyrings() {
     let (lab, config) = lab();
@@ -274,6 +275,7 @@ fn what_an_index_cannot_take_is_refused_or_skipped() {
     }
 }
 
+// Failure C21
 #[test]
 fn policies_that_cannot_be_meant_are_refused() {
     let bad = |change: &dyn Fn(&mut FieldPolicy)| {

@@ -78,6 +78,7 @@ fn what_cannot_be_sealed_is_an_error_of_its_length_too() {
 }
 
 /// Tag, nonce, ciphertext, context, row: which of them is wrong does not show.
+// Failure C20
 #[test]
 fn whatever_does_not_authenticate_is_told_in_the_same_words() {
     let ring = Lab::new().process();
@@ -103,6 +104,7 @@ fn whatever_does_not_authenticate_is_told_in_the_same_words() {
 }
 
 /// Text forms and hexadecimal digits, given to what takes bytes.
+// Failure C15
 #[test]
 fn spellings_of_a_value_are_no_value() {
     let ring = Lab::new().process();
@@ -117,6 +119,7 @@ fn spellings_of_a_value_are_no_value() {
 }
 
 /// A value of before still belongs to its row: putting it back is noticed where the context has a version.
+// Failure C8
 #[test]
 fn an_older_value_of_a_row_opens_unless_the_context_has_a_version() {
     let ring = Lab::new().process();
@@ -134,6 +137,7 @@ fn an_older_value_of_a_row_opens_unless_the_context_has_a_version() {
     assert_eq!(refused(open(Some("2"), &seal(Some("1"))), "an older version"), ErrorKind::DecryptionFailed);
 }
 
+// Failure N4
 #[test]
 fn copies_of_a_handle_repeat_no_nonce() {
     let ring = Lab::new().process();

@@ -377,11 +377,13 @@ fn rotate(clinic: &mut Clinic) -> Result<()> {
     clinic.seal(WARD)
 }
 
+// Failure N11
 #[test]
 fn rotation() {
     at_every_call(|_| (), rotate, |_| ());
 }
 
+// Failure N11
 #[test]
 fn another_root_and_its_children() {
     let reparent = |clinic: &mut Clinic| {
@@ -404,6 +406,7 @@ fn another_root_and_its_children() {
     );
 }
 
+// Failure N11
 #[test]
 fn another_kek() {
     let add_second = |clinic: &mut Clinic| {
@@ -476,6 +479,7 @@ fn restoring() {
 }
 
 /// A value is replaced when the new one was opened, one after the other.
+// Failure N12
 #[test]
 fn reencryption() {
     let rotate = |clinic: &mut Clinic| rotate(clinic).expect("rotated");

@@ -37,6 +37,7 @@ fn growth(name: &str, ask: impl Fn(Reply)) {
     let _ = writeln!(std::io::stdout(), "\n{name}: hostile answers took {most} KiB at most");
 }
 
+// Failure A16
 #[test]
 fn hostile_answers_take_less_than_two_megabytes() {
     for provider in providers() {

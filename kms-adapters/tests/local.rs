@@ -98,6 +98,7 @@ fn a_payload_of_another_length_is_refused() {
     }
 }
 
+// Failure K8
 #[test]
 fn create_makes_a_private_file_and_replaces_nothing() {
     let (folder, path) = folder();
@@ -116,6 +117,7 @@ fn create_makes_a_private_file_and_replaces_nothing() {
     assert_eq!(LocalKek::create(missing).err().map(|e| e.kind()), Some(ErrorKind::Io));
 }
 
+// Failure K1
 #[test]
 fn every_permission_of_others_is_refused() {
     let (_folder, path) = folder();
@@ -132,6 +134,7 @@ fn every_permission_of_others_is_refused() {
     }
 }
 
+// Failure K1
 #[test]
 fn links_folders_pipes_and_foreign_files_are_refused() {
     let (folder, path) = folder();
@@ -159,6 +162,7 @@ fn links_folders_pipes_and_foreign_files_are_refused() {
     }
 }
 
+// Failure K4
 #[test]
 fn every_truncation_and_every_flipped_bit_is_refused() {
     let (_folder, path) = folder();

@@ -219,6 +219,7 @@ fn no_variable_leads_what_proves_an_identity_elsewhere() {
     }
 }
 
+// Failure A28
 #[test]
 fn no_proxy_of_the_environment_is_used() {
     if is_left_to_own_process("no_proxy_of_the_environment_is_used") {

@@ -186,6 +186,7 @@ fn with_params(good: &str, params: &str) -> String {
     format!("{text}{checksum}\n")
 }
 
+// Failure K7
 #[test]
 fn parameters_of_a_file_are_bounded_both_ways_and_have_one_spelling() {
     let (_folder, path) = folder();

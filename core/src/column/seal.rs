@@ -256,6 +256,7 @@ mod tests {
     use crate::aead::Backend;
     use crate::keys::Secret;
 
+    // Failure N5
     #[test]
     fn a_prefix_is_renewed_before_its_rows_or_blocks_run_out() {
         let key = XaesKey::new(Backend::default(), &Secret::with(|k: &mut [u8; 32]| k.fill(1)));

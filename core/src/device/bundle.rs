@@ -296,6 +296,7 @@ mod tests {
         }
     }
 
+    // Failure K7
     #[test]
     fn a_cost_out_of_bounds_is_neither_written_nor_read() {
         for cost in [

@@ -99,6 +99,7 @@ fn kind(result: Result<Secret<64>>) -> KmsErrorKind {
     }
 }
 
+// Failures A4, A24
 #[tokio::test(start_paused = true)]
 async fn what_may_succeed_later_is_repeated_and_nothing_else() {
     for &class in KmsErrorKind::ALL {
@@ -112,6 +113,7 @@ async fn what_may_succeed_later_is_repeated_and_nothing_else() {
     assert_eq!(attempts(&kms), Limits::default().attempts);
 }
 
+// Failure A2
 #[tokio::test(start_paused = true)]
 async fn silence_ends_with_the_deadline_and_a_slow_attempt_with_its_timeout() {
     let limits = Limits { deadline: Duration::from_secs(7), ..Limits::default() };
@@ -125,6 +127,7 @@ async fn silence_ends_with_the_deadline_and_a_slow_attempt_with_its_timeout() {
     assert!(begun.elapsed() < Duration::from_millis(3_300), "{:?}", begun.elapsed());
 }
 
+// Failures A4, A5
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_honoured_but_capped_and_never_waited_for_in_vain() {
     let asked = |seconds| {
@@ -150,6 +153,7 @@ async fn retry_after_is_honoured_but_capped_and_never_waited_for_in_vain() {
     assert!(begun.elapsed().is_zero(), "no point in waiting past the deadline");
 }
 
+// Failure A4
 #[test]
 fn pauses_have_full_jitter() {
     let limits = Limits::default();
@@ -163,6 +167,7 @@ fn pauses_have_full_jitter() {
     assert!(drawn.len() > 60);
 }
 
+// Failure A20
 #[tokio::test(start_paused = true)]
 async fn refused_credentials_are_renewed_once() {
     let refused = || {
@@ -178,6 +183,7 @@ async fn refused_credentials_are_renewed_once() {
 }
 
 /// An outage of a minute, with an operation begun every 10 ms.
+// Failure A6
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_lets_one_probe_a_second_through_and_closes_within_two_seconds() {
     const BACK: Duration = Duration::from_secs(60);
@@ -235,6 +241,7 @@ async fn a_refusal_proves_that_the_service_is_there() {
     assert_eq!(attempts(&kms), 100);
 }
 
+// Failure A26
 #[tokio::test(start_paused = true)]
 async fn a_kek_is_asked_no_faster_than_its_rate() {
     let limits = Limits { rate: 10.0, burst: 5, deadline: Duration::from_secs(60), ..Limits::default() };
