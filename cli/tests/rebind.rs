@@ -178,7 +178,6 @@ fn the_map_says_which_of_several_identifiers_it_means() {
     world.refuses(&REBIND, POLICY, &["bound"]);
 }
 
-// Failure T10
 #[test]
 fn the_map_and_the_keyring_are_not_overwritten_and_nothing_shows_in_arguments() {
     let world = World::new();

@@ -80,7 +80,6 @@ fn block_on_list(ring: &Keyring) -> Vec<(Record, Result<()>)> {
 // Planted records
 
 /// What an attacker plants, the value that it is meant to open, and in which way nobody believes it.
-// Failure N9
 #[test]
 fn planted_records_open_nothing() {
     let wrapped_root = |lab: &Lab| root_parts(&lab.kms, their_root());

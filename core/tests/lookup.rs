@@ -275,7 +275,6 @@ fn what_an_index_cannot_take_is_refused_or_skipped() {
     }
 }
 
-// Failure C21
 #[test]
 fn policies_that_cannot_be_meant_are_refused() {
     let bad = |change: &dyn Fn(&mut FieldPolicy)| {

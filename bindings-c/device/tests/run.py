@@ -142,7 +142,7 @@ def abi(tests, write):
         tests.check(made == known, f"the ABI is not that of {path.name}:\n{made}")
 
 
-# Failure F1
+# Failures N8, N9, F1
 def host(tests):
     """On this machine: what it exports, vectors, misuse, and that guard pages catch what they are for."""
     library = build_device.build(None, tests.folder / "host")
