@@ -13,6 +13,7 @@ use keyfold::{
 };
 use keyfold_store::{BackupWriter, FileHighWater, MemoryStore, SqliteStore, parse_records};
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -206,6 +207,19 @@ impl Clinic {
         clinic
     }
 
+    /// Another one like it, with files of its own: to prepare each takes longer than to copy it.
+    fn copy(&self) -> Option<Self> {
+        let Disk::Files(from) = &self.disk else { return None };
+        let to = tempfile::tempdir().expect("a folder");
+        for entry in fs::read_dir(from.path()).expect("read") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), to.path().join(entry.file_name())).expect("copied");
+        }
+        let (keks, config, sealed) = (self.keks.clone(), self.config.clone(), self.sealed.clone());
+        let (disk, faults, backup) = (Disk::Files(to), Arc::default(), self.backup.clone());
+        Some(Self { disk, faults, keks, config, sealed, backup, lost: self.lost })
+    }
+
     /// A process that has nothing in memory.
     fn process(&self) -> Keyring {
         let (store, keks, marks) = parts(&self.disk, &self.keks, &self.faults);
@@ -298,10 +312,15 @@ fn at_every_call(
 ) {
     let (mut calls, mut failures) = (0, 0);
     everywhere(|disk, fault| {
-        for n in 1.. {
-            let what = format!("call {n}, {fault:?}");
+        let prepared = || {
             let mut clinic = Clinic::new(disk());
             prepare(&mut clinic);
+            clinic
+        };
+        let first = prepared();
+        for n in 1.. {
+            let what = format!("call {n}, {fault:?}");
+            let mut clinic = first.copy().unwrap_or_else(prepared);
             clinic.faults.begin(n, fault);
             let result = operation(&mut clinic);
             let reached = clinic.faults.end();
