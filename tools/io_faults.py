@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Each system call of the command by which it reads or writes fails, the n-th for n = 1, 2, … until a run makes fewer; or it is killed there.
 
-    python3 tools/io_faults.py COMMAND            three operations, a third of a minute or so each
+    python3 tools/io_faults.py COMMAND            three operations: a new keyring, sealing, rotating
     python3 tools/io_faults.py COMMAND --long     every operation
 
 Whatever fails: no panic, an error with its exit code, no half of a file under its name and no temporary file; what was sealed before is
