@@ -167,35 +167,6 @@ fn pauses_have_full_jitter() {
     assert!(drawn.len() > 60);
 }
 
-// Failure A4
-#[tokio::test(start_paused = true)]
-async fn callers_that_are_throttled_together_come_back_apart() {
-    const CALLERS: u32 = 4_000;
-    let again = Arc::new(Mutex::new(std::collections::BTreeMap::<u128, u32>::new()));
-    let seen = Arc::clone(&again);
-    let script = move |number, at: Duration| {
-        if number <= CALLERS {
-            return fail(KmsErrorKind::Throttled);
-        }
-        *seen.lock().unwrap().entry(at.as_millis()).or_default() += 1;
-        Step::Answer
-    };
-    let kms = Arc::new(layered(Limits { rate: 10_000.0, burst: 10_000, ..Limits::default() }, script));
-    let operations: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            let kms = Arc::clone(&kms);
-            tokio::spawn(async move { unwrap(&kms).await.is_ok() })
-        })
-        .collect();
-    for operation in operations {
-        assert!(operation.await.unwrap());
-    }
-    // The first pause is at most 100 ms: forty in each of them.
-    let again = again.lock().unwrap();
-    assert_eq!(again.values().sum::<u32>(), CALLERS);
-    assert!(again.len() >= 95 && again.values().all(|&count| count < 120), "{again:?}");
-}
-
 // Failure A20
 #[tokio::test(start_paused = true)]
 async fn refused_credentials_are_renewed_once() {
