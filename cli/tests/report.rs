@@ -271,6 +271,7 @@ fn a_root_that_was_retired_is_no_sign_of_tampering() {
     assert!(text.stdout_text().contains("not pinned any more, and no key needs it"));
 }
 
+// Failure T11
 #[test]
 fn names_that_are_not_what_they_look_like_are_shown_as_they_are() {
     let world = World::new();

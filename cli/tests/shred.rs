@@ -73,6 +73,7 @@ fn finish(world: &World, file: &str) -> common::Run {
     world.run(&[&SHRED[..], &policy].concat())
 }
 
+// Failure N17
 #[test]
 fn no_wrap_of_the_scope_is_left_in_store_log_journal_and_later_backups() {
     let world = world("none");

@@ -455,6 +455,7 @@ mod with_std {
         }
 
         /// Covers F-4.3-4.
+        // Failure C5
         #[test]
         fn different_inputs_never_share_an_encoding() {
             let header = [0; HEADER_LEN];
@@ -477,6 +478,7 @@ mod with_std {
             }
         }
 
+        // Failures C11, N7
         #[test]
         fn limits() {
             let mut context = Context::new();

@@ -288,6 +288,7 @@ mod tests {
         assert_eq!(names.len(), all.len());
     }
 
+    // Failure T11
     #[test]
     fn detail_is_escaped_and_source_survives() {
         let cause = std::io::Error::other("cause");

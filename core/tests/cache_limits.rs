@@ -1,4 +1,4 @@
-//! What the cache refuses to hold, to be filled with and to be evaded by (FAILURES B3, B5, B9).
+//! What the cache refuses to hold, to be filled with and to be evaded by.
 
 use crate::common::cache::Process;
 use crate::common::lab::*;
@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+// Failures B5, N6
 #[test]
 fn threads_together_never_seal_more_than_the_limit_under_one_key() {
     const THREADS: usize = 64;
@@ -199,6 +200,7 @@ fn a_column_in_parts_without_a_store_fails_because_of_the_store() {
 }
 
 /// Caches that hold nothing, one key, or less than one key cost requests to the store and change no result.
+// Failures B1, B4, B9
 #[test]
 fn caches_of_no_and_of_one_key_give_the_same_results() {
     for (max_keys, max_bytes) in [(0, 0), (0, 1 << 26), (1, 1 << 26), (100_000, 0), (100_000, 1), (1, 4096)] {
@@ -235,6 +237,7 @@ fn caches_of_no_and_of_one_key_give_the_same_results() {
     }
 }
 
+// Failures B3, B15
 #[test]
 fn a_million_invented_key_ids_do_not_push_good_keys_out() {
     const INVENTED: usize = 1_000_000;

@@ -79,6 +79,7 @@ fn found_in_freed_memory(key: &[u8], run: impl FnOnce()) -> usize {
     FOUND.load(Ordering::Relaxed)
 }
 
+// Failures B4, T4
 #[test]
 fn keys_are_erased_when_their_last_user_drops_them() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -139,6 +140,7 @@ fn the_key_of_a_line_of_an_audit_chain_is_erased_with_the_step_to_the_next() {
 }
 
 /// A whole stream costs the same however long it is, and nothing per chunk; what is given back holds no plaintext.
+// Failure T4
 #[test]
 fn streams_of_any_length_take_the_same_memory() {
     const CHUNK: u64 = keyfold::wire::CHUNK_LEN as u64;
@@ -319,6 +321,7 @@ fn scopes_stay_within(scopes: u32, max_bytes: usize) {
     assert!(most <= max_bytes, "{most} bytes allocated of {max_bytes}");
 }
 
+// Failure B12
 #[test]
 fn many_scopes_stay_within_the_configured_bytes() {
     for max_bytes in [1 << 20, 3 << 20, 4 << 20, 5 << 20] {
@@ -326,6 +329,7 @@ fn many_scopes_stay_within_the_configured_bytes() {
     }
 }
 
+// Failure B12
 #[test]
 #[ignore = "takes minutes; ./test --long runs it"]
 fn a_million_scopes_stay_within_the_configured_bytes() {

@@ -131,6 +131,7 @@ fn deterministic_columns_equal_single_values_byte_for_byte() {
     }
 }
 
+// Failure C22
 #[test]
 fn padding_hides_lengths_and_is_checked() {
     let (encryptor, decryptor) =
@@ -145,6 +146,7 @@ fn padding_hides_lengths_and_is_checked() {
 }
 
 /// Covers F-4.4-2.
+// Failure N1
 #[test]
 fn a_prefix_seals_65536_rows_and_no_nonce_comes_twice() {
     let (encryptor, decryptor) = randomized();
@@ -233,6 +235,7 @@ fn unlinkable_draws_a_prefix_for_every_row() {
 }
 
 /// Covers F-4.4-1.
+// Failure N1
 #[test]
 fn single_values_draw_all_of_their_nonce() {
     let (encryptor, _) = randomized();

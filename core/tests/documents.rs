@@ -152,6 +152,7 @@ fn changes(one: &Stored, other: &Stored) -> Vec<(String, Stored, bool)> {
     changed
 }
 
+// Failures C4, C8
 #[test]
 fn every_move_copy_and_deletion_is_refused_under_a_manifest_and_every_move_of_a_body_without() {
     let lab = Lab::new();
@@ -235,6 +236,7 @@ fn a_manifest_that_was_taken_out_is_refused() {
 }
 
 /// Covers F-18.7-2, F-18.7-4, F-18.7-7.
+// Failure C2
 #[test]
 fn every_bit_of_header_and_bodies_counts() {
     let lab = Lab::new();

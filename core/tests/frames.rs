@@ -194,6 +194,7 @@ fn a_policy_that_does_not_accept_frames_refuses_before_anything_else() {
 }
 
 /// Covers F-14.2-3, F-14.4-3.
+// Failure C12
 #[test]
 fn more_records_than_the_policy_allows_are_neither_sealed_nor_opened() {
     let here = lab();
@@ -372,6 +373,7 @@ fn no_key_service_is_called_for_a_root_that_nobody_trusts() {
 }
 
 /// Covers F-14.3-5.
+// Failure C12
 #[test]
 fn a_hostile_frame_costs_each_key_service_one_request_at_most() {
     let here = lab();
@@ -503,6 +505,7 @@ impl RootFlood {
 }
 
 /// Covers F-14.3-7.
+// Failure C9
 #[test]
 fn a_pinned_commitment_under_another_generation_costs_no_request_where_the_root_is_known() {
     let expected = BTreeMap::from([("RecordRejected", 1_000), ("LimitExceeded", 2_000)]);
@@ -642,6 +645,7 @@ fn keys_from_frames_never_seal_and_are_never_current() {
 }
 
 /// Covers F-14.3-10.
+// Failure B3
 #[test]
 fn a_flood_of_frames_evicts_no_key_of_the_keyrings_own() {
     let mut here = lab();

@@ -28,6 +28,7 @@ fn uses(uses: &[(&str, KekUse)]) -> BTreeMap<keyfold::KekAlias, KekUse> {
 }
 
 /// Covers KC-40.
+// Failure A25
 #[test]
 fn every_answer_decides_who_is_asked_next() {
     for kind in KmsErrorKind::ALL.iter().copied() {

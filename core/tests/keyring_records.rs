@@ -241,6 +241,7 @@ fn a_pinned_root_with_another_key_inside_is_refused() {
 }
 
 /// A child that the true root signed and that unwraps, to another key than the one that it commits to.
+// Failure A15
 #[test]
 fn a_key_that_does_not_fit_its_commitment_is_not_used() {
     let lab = Lab::new();
@@ -430,6 +431,7 @@ fn a_retired_root_is_not_made_to_wrap_again() {
     assert_eq!(newest.authenticator(), new_root.key_id());
 }
 
+// Failure C9
 #[test]
 fn a_record_under_the_id_of_another_is_refused() {
     let lab = Lab::new();
@@ -485,6 +487,7 @@ fn records_of_another_slot_or_out_of_order_are_refused() {
 // Replayed and hidden records
 
 /// Covers F-7.6-9.
+// Failure N16
 #[test]
 fn a_store_put_back_to_before_a_rotation_is_noticed() {
     let lab = Lab::new();
@@ -620,6 +623,7 @@ fn an_edited_record_with_the_same_sequence_is_refused() {
 // Generations
 
 /// Covers F-2.1-2.
+// Failure C9
 #[test]
 fn no_generation_is_given_twice() {
     let lab = Lab::new();

@@ -120,6 +120,7 @@ fn a_compromised_key_comes_back_compromised() {
     assert_eq!(refused(reveal(ring, Some(SCOPE), &clinic.sealed[0]), "compromised"), ErrorKind::KeyState);
 }
 
+// Failure N14
 #[test]
 fn nothing_is_destroyed_before_its_time() {
     let mut lab = Lab::new();
@@ -264,6 +265,7 @@ fn a_failure_at_every_call_loses_nothing_and_repeating_finishes() {
     assert!(failures > 100, "only {failures} failures");
 }
 
+// Failure N17
 #[test]
 fn other_processes_forget_the_keys_within_the_stated_time() {
     for away in [false, true] {

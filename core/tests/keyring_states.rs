@@ -45,6 +45,7 @@ fn a_destroyed_key_leaves_a_tombstone_and_nothing_opens_any_more() {
     assert_eq!(reveal(&ring, Some("clinic"), &fresh).unwrap(), ("new".to_owned(), true));
 }
 
+// Failure N14
 #[test]
 fn only_the_steps_of_the_life_cycle_are_taken() {
     let lab = Lab::new();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod audit;
+mod cache_apart;
 mod cache_control;
 mod cache_limits;
 mod cache_matrix;

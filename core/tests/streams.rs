@@ -174,6 +174,7 @@ fn every_length_is_sealed_and_opened_in_every_way() {
 }
 
 /// Three full chunks and a short one of two streams of one key, and what can be made of them.
+// Failures C3, C6
 #[test]
 fn chunks_stay_where_they_were_put() {
     let lab = Lab::new();
@@ -222,6 +223,7 @@ fn chunks_stay_where_they_were_put() {
 }
 
 /// Covers F-19.4-5.
+// Failures C1, C2
 #[test]
 fn every_bit_flip_and_every_truncation_is_refused() {
     let lab = Lab::new();
@@ -249,6 +251,7 @@ fn every_bit_flip_and_every_truncation_is_refused() {
     }
 }
 
+// Failure C4
 #[test]
 fn field_context_row_and_scope_are_bound() {
     let lab = Lab::new();

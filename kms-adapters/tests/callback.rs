@@ -59,6 +59,7 @@ fn works_inside_a_runtime_and_outside() {
 }
 
 /// The layer is above these as above all others: what a function says may be repeated is repeated, and its silence ends.
+// Failures B10, F6
 #[test]
 fn functions_that_fail_hang_or_panic() {
     let wrapped = WrappedKey { kek_version: String::new(), bytes: vec![7; 64] };

@@ -38,6 +38,7 @@ fn growth(name: &str, ask: impl Fn(Reply)) {
 }
 
 /// Covers KC-34.
+// Failure A16
 #[test]
 fn hostile_answers_take_less_than_two_megabytes() {
     for provider in providers() {

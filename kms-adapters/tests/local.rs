@@ -100,6 +100,7 @@ fn a_payload_of_another_length_is_refused() {
     }
 }
 
+// Failure K8
 #[test]
 fn create_makes_a_private_file_and_replaces_nothing() {
     let (folder, path) = folder();
@@ -118,6 +119,7 @@ fn create_makes_a_private_file_and_replaces_nothing() {
     assert_eq!(LocalKek::create(missing).err().map(|e| e.kind()), Some(ErrorKind::Io));
 }
 
+// Failure K1
 #[test]
 fn every_permission_of_others_is_refused() {
     let (_folder, path) = folder();
@@ -134,6 +136,7 @@ fn every_permission_of_others_is_refused() {
     }
 }
 
+// Failure K1
 #[test]
 fn links_folders_pipes_and_foreign_files_are_refused() {
     let (folder, path) = folder();
@@ -162,6 +165,7 @@ fn links_folders_pipes_and_foreign_files_are_refused() {
 }
 
 /// Covers F-A-1.
+// Failure K4
 #[test]
 fn every_truncation_and_every_flipped_bit_is_refused() {
     let (_folder, path) = folder();

@@ -243,3 +243,23 @@ fn roots_in_a_variable_are_believed_where_the_uri_names_none() {
         }
     }
 }
+
+// Failure A28
+#[test]
+fn no_proxy_of_the_environment_is_used() {
+    if is_left_to_own_process("no_proxy_of_the_environment_is_used") {
+        return;
+    }
+    let proxy = Server::always(Reply::json(200, "{}"));
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        set(name, format!("http://{}", proxy.address));
+    }
+    for provider in providers() {
+        let server = provider.serve(provider.good_reply(PAYLOAD));
+        let opened = provider.kek(&format!("http://{}", server.address), Duration::from_secs(10), "");
+        let result = unwrap(&*opened.kek, &(provider.wrapped)());
+        assert!(result.is_ok(), "{}: {:?}", provider.name, result.err());
+        assert_eq!(provider.asked(&server), 1, "{}", provider.name);
+    }
+    assert!(proxy.seen().is_empty(), "{:?}", proxy.seen());
+}

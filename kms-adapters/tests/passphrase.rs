@@ -189,6 +189,7 @@ fn with_params(good: &str, params: &str) -> String {
 }
 
 /// Covers F-A-3, F-A-4.
+// Failure K7
 #[test]
 fn parameters_of_a_file_are_bounded_both_ways_and_have_one_spelling() {
     let (_folder, path) = folder();

@@ -260,6 +260,7 @@ mod tests {
     use crate::keys::Secret;
 
     /// Covers F-4.4-2.
+    // Failure N5
     #[test]
     fn a_prefix_is_renewed_before_its_rows_or_blocks_run_out() {
         let key = XaesKey::new(Backend::default(), &Secret::with(|k: &mut [u8; 32]| k.fill(1)));

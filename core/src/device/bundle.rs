@@ -303,6 +303,7 @@ mod tests {
     }
 
     /// Covers F-16.2-2.
+    // Failure K7
     #[test]
     fn a_cost_out_of_bounds_is_neither_written_nor_read() {
         for cost in [

@@ -273,6 +273,7 @@ fn two_counters_with_the_same_slots_make_no_nonce_twice() {
 }
 
 /// Covers F-4.4-4.
+// Failure N5
 #[test]
 fn a_prefix_has_its_limits_and_the_last_one_is_the_end() {
     let memory = RefCell::new(Memory::new());

@@ -361,6 +361,7 @@ mod tests {
     use super::*;
     use std::thread;
 
+    // Failure B5
     #[test]
     fn an_allowance_is_never_exceeded_by_many_threads_in_many_places() {
         for values in [0, 1, 7, 1_000, 100_000] {

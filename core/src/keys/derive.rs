@@ -166,6 +166,7 @@ mod tests {
     }
 
     /// Covers F-2.2-1, F-2.2-2.
+    // Failure N10
     #[test]
     fn every_purpose_and_every_part_of_the_identity_changes_the_key() {
         let key = Secret::with(|k: &mut [u8; 32]| k.fill(7));

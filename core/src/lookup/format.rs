@@ -277,6 +277,7 @@ mod tests {
         assert_eq!(both(format, text).unwrap_err().kind(), ErrorKind::InvalidInput, "{text}");
     }
 
+    // Failure C21
     #[test]
     fn the_form_stays() {
         let shape = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "9");

@@ -296,6 +296,7 @@ pub const fn most_bits(rows: u64) -> usize {
 mod tests {
     use super::*;
 
+    // Failure T12
     #[test]
     fn the_rule_of_bits_is_exact() {
         for (rows, bits) in [(0, 0), (1, 0), (16, 0), (17, 1), (32, 1), (33, 2), (1 << 20, 16), ((1 << 20) + 1, 17)] {

@@ -26,6 +26,7 @@ fn integers_are_shortest_two_s_complement() {
     }
 }
 
+// Failure C14
 #[test]
 fn redundant_encodings_are_refused() {
     for (value_type, bytes) in [
@@ -59,6 +60,7 @@ fn json_numbers() {
     }
 }
 
+// Failure C22
 #[test]
 fn padding_lengths() {
     assert_eq!(Value::Text("abc").encoded_len(Padding::Multiple(16)), 16);
@@ -124,6 +126,7 @@ proptest! {
         }
     }
 
+    // Failure K14
     #[test]
     fn dates_follow_each_other(days in -719_528_i32..2_932_896) {
         let text = Value::Date(days).to_text().unwrap();

@@ -100,6 +100,7 @@ fn kind(result: Result<Secret<64>>) -> KmsErrorKind {
 }
 
 /// Covers KC-12, KC-39.
+// Failures A4, A24
 #[tokio::test(start_paused = true)]
 async fn what_may_succeed_later_is_repeated_and_nothing_else() {
     for &class in KmsErrorKind::ALL {
@@ -114,6 +115,7 @@ async fn what_may_succeed_later_is_repeated_and_nothing_else() {
 }
 
 /// Covers KC-2, KC-10, KC-11.
+// Failure A2
 #[tokio::test(start_paused = true)]
 async fn silence_ends_with_the_deadline_and_a_slow_attempt_with_its_timeout() {
     let limits = Limits { deadline: Duration::from_secs(7), ..Limits::default() };
@@ -128,6 +130,7 @@ async fn silence_ends_with_the_deadline_and_a_slow_attempt_with_its_timeout() {
 }
 
 /// Covers KC-14, KC-18.
+// Failures A4, A5
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_honoured_but_capped_and_never_waited_for_in_vain() {
     let asked = |seconds| {
@@ -154,6 +157,7 @@ async fn retry_after_is_honoured_but_capped_and_never_waited_for_in_vain() {
 }
 
 /// Covers KC-13.
+// Failure A4
 #[test]
 fn pauses_have_full_jitter() {
     let limits = Limits::default();
@@ -168,6 +172,7 @@ fn pauses_have_full_jitter() {
 }
 
 /// Covers KC-19.
+// Failure A20
 #[tokio::test(start_paused = true)]
 async fn refused_credentials_are_renewed_once() {
     let refused = || {
@@ -184,6 +189,7 @@ async fn refused_credentials_are_renewed_once() {
 
 /// An outage of a minute, with an operation begun every 10 ms.
 /// Covers KC-16, KC-17, KC-22.
+// Failure A6
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_lets_one_probe_a_second_through_and_closes_within_two_seconds() {
     const BACK: Duration = Duration::from_secs(60);
@@ -243,6 +249,7 @@ async fn a_refusal_proves_that_the_service_is_there() {
 }
 
 /// Covers KC-15.
+// Failure A26
 #[tokio::test(start_paused = true)]
 async fn a_kek_is_asked_no_faster_than_its_rate() {
     let limits = Limits { rate: 10.0, burst: 5, deadline: Duration::from_secs(60), ..Limits::default() };

@@ -13,6 +13,7 @@ fn vault() -> Provider {
 }
 
 /// A vault that asks for the token of another service gets none, not at the next attempt either.
+// Failure A18
 #[test]
 fn an_evil_challenge_gets_no_token() {
     let vault = vault();

@@ -96,6 +96,7 @@ fn an_rsa_key_does_not_wrap_as_an_aes_key() {
 }
 
 /// Covers KC-7.
+// Failure C10
 #[test]
 fn what_names_another_vault_or_key_costs_no_request() {
     let Some(vault) = Vault::given() else { return };
@@ -122,6 +123,7 @@ fn what_names_another_vault_or_key_costs_no_request() {
     assert!(unwrap(&kek, &good).is_ok());
 }
 
+// Failure A27
 #[test]
 fn a_new_version_opens_what_the_old_one_wrapped() {
     let Some(vault) = Vault::given() else { return };
@@ -159,6 +161,7 @@ fn each_source_of_tokens_works() {
     assert!(wrap(&AzureKek::open(config).expect("opened")).is_ok());
 }
 
+// Failure A20
 #[test]
 fn a_token_that_has_expired_is_renewed() {
     let Some(vault) = Vault::given() else { return };

@@ -26,6 +26,7 @@ fn conforms() {
     kms_conformance(&fake.kek(&fake.key()), ContextBinding::ByService);
 }
 
+// Failure A27
 #[test]
 fn rotation_keeps_older_versions_open() {
     let Some(fake) = Fake::given() else { return };
@@ -41,6 +42,7 @@ fn rotation_keeps_older_versions_open() {
 }
 
 /// Covers KC-7.
+// Failure C10
 #[test]
 fn a_record_that_names_another_key_or_host_costs_no_request() {
     let Some(fake) = Fake::given() else { return };
@@ -116,6 +118,7 @@ fn names_and_options_are_checked_before_anything_is_called() {
     assert_eq!(refused(GcpConfig::new("k", GcpAuth::Default)).kind(), ErrorKind::Configuration);
 }
 
+// Failure A23
 #[test]
 fn an_identity_may_encrypt_alone() {
     let Some(fake) = Fake::given() else { return };

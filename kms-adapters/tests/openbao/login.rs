@@ -27,6 +27,7 @@ fn approle(bao: &Bao, key: &str, settings: Value) -> (String, String) {
     (mount, options)
 }
 
+// Failure A20
 #[test]
 fn least_privilege_is_enough_and_a_revoked_token_is_replaced_once() {
     let Some(bao) = Bao::given() else { return };

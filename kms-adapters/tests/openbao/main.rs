@@ -28,6 +28,7 @@ fn conforms() {
     }
 }
 
+// Failure A27
 #[test]
 fn rotation_rewrap_on_the_server_and_retirement() {
     let Some(bao) = Bao::given() else { return };
