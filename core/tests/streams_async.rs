@@ -405,7 +405,10 @@ fn a_select_drops_what_waits() {
         // An output that takes nothing until somebody reads.
         let (near, mut far) = tokio::io::duplex(100);
         let mut writer = writer(&ring, near);
-        let (mut rest, mut dropped, mut sealed, mut part) = (&plaintext[..], 0, Vec::new(), vec![0; 777]);
+        // It takes the header, and the writer one chunk.
+        assert_eq!(writer.write(&plaintext).await.unwrap(), CHUNK);
+        assert!(once(writer.write(&plaintext[CHUNK..])).is_none(), "no more is taken than goes out");
+        let (mut rest, mut dropped, mut sealed, mut part) = (&plaintext[CHUNK..], 0, Vec::new(), vec![0; 777]);
         while !rest.is_empty() {
             tokio::select! {
                 biased;
