@@ -199,6 +199,9 @@ fn streams_of_any_length_take_the_same_memory() {
         let mut writer = sealer.begin(None).unwrap().into_writer(io::sink()).unwrap();
         writer.write_all(text).unwrap();
         drop(writer);
+        let mut writer = sealer.begin(None).unwrap().into_async_writer(tokio::io::sink()).unwrap();
+        block_on(tokio::io::AsyncWriteExt::write_all(&mut writer, text)).unwrap();
+        drop(writer);
         let mut sealed = Vec::with_capacity(1000);
         sealer.begin(None).unwrap().seal_all(&mut &text[..], &mut sealed, NonZeroUsize::MIN, |_| Ok(())).unwrap();
         let header = keyfold::wire::StreamHeader::parse(&sealed).unwrap();
@@ -210,6 +213,8 @@ fn streams_of_any_length_take_the_same_memory() {
             .unwrap();
         let mut reader = opener.begin(&header, None).unwrap().into_reader(chunks);
         assert_eq!(reader.read(&mut [0]).unwrap(), 1);
+        let mut reader = opener.begin(&header, None).unwrap().into_async_reader(chunks);
+        assert_eq!(block_on(tokio::io::AsyncReadExt::read(&mut reader, &mut [0])).unwrap(), 1);
     });
     assert_eq!(found, 0, "plaintext was freed without being erased");
 }

@@ -33,6 +33,7 @@ mod sealed_value;
 mod search;
 mod single_values;
 mod streams;
+mod streams_async;
 mod vectors;
 #[path = "support/world.rs"]
 mod world;
