@@ -35,9 +35,11 @@ COVERAGE = ["-Cpasses=sancov-module", *(f"-Cllvm-args=-sanitizer-coverage-{what}
 SDKS = ["kms_aws", "kms_azure"]
 # Each input is a request over the loopback, and each leaves a port that rests for a minute.
 MOST_REQUESTS = 20_000
-# What no input needs: the libraries, the lab and libFuzzer take a part of it. Targets count what an input costs by themselves.
-MEMORY = {"stream": 512, "json": 512}
-MOST_MEMORY = 384
+# MiB of a whole process: the libraries, the lab and libFuzzer take a part of it, AddressSanitizer the most. Targets count what an input costs
+# by themselves.
+MOST_MEMORY = {False: 512, True: 2048}
+# MiB that are asked for at once: only AddressSanitizer sees that.
+MOST_AT_ONCE = 256
 
 # In a copy of the code, all at once: target, file, what stands there, what is put in its place.
 PLANTED = [
@@ -190,15 +192,16 @@ def prepare(chosen, corpus):
             (folder / f"seed-{number:03}").write_bytes(content)
 
 
-def fuzz(programs, name, corpus, folder, seconds):
+def fuzz(programs, name, corpus, folder, seconds, sanitized=False):
     """Runs a target; whether nothing was found, what it said, and how many inputs it ran."""
     words = WORDS.get(name) or WORDS.get(name.partition("_")[0])
     dictionary = folder / f"{name}.dict"
     dictionary.write_text("".join(f"{word}\n" for word in words or []))
-    command = [programs / name, corpus / name, f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY.get(name, MOST_MEMORY)}", "-timeout=20", "-max_len=8192",
+    command = [programs / name, corpus / name, f"-max_total_time={seconds}", f"-rss_limit_mb={MOST_MEMORY[sanitized]}", "-timeout=20", "-max_len=8192",
                f"-artifact_prefix={folder}/{name}-", "-print_final_stats=1", *([f"-dict={dictionary}"] if words else []),
+               *([f"-malloc_limit_mb={MOST_AT_ONCE}"] if sanitized else []),
                *([f"-runs={MOST_REQUESTS}"] if name.startswith("kms_") and seconds < 60 else [])]
-    # An error of AddressSanitizer's about memory would hide the one of the target's own.
+    # What lives as long as the process is not lost.
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "TMPDIR": str(folder)}
     done = subprocess.run([str(part) for part in command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="replace")
@@ -222,7 +225,7 @@ def said(output):
     return "\n".join(line[:2000] for line in lines[:25])
 
 
-def run(chosen, programs, seconds, merges):
+def run(chosen, programs, seconds, is_long):
     """Each target for so many seconds, as many at once as there are cores."""
     corpus, failed = FOUND / "corpus", 0
     prepare(chosen, corpus)
@@ -231,8 +234,8 @@ def run(chosen, programs, seconds, merges):
 
         def one(target):
             start = time.monotonic()
-            result = fuzz(programs, target, corpus, folder, seconds)
-            if merges and result[0]:
+            result = fuzz(programs, target, corpus, folder, seconds, is_long)
+            if is_long and result[0]:
                 merge(programs, target, corpus, folder)
             return *result, time.monotonic() - start
 

@@ -102,7 +102,9 @@ impl Lab {
                 Lines::Delete(line) => drop(lines.remove(at(line))),
                 Lines::Swap(a, b) => lines.swap(at(a), at(b)),
                 Lines::Repeat { line, at: to } => lines.insert(at(to), lines[at(line)].clone()),
-                Lines::Foreign { line, at: to } => lines.insert(at(to), theirs[usize::from(*line) % theirs.len()].clone()),
+                Lines::Foreign { line, at: to } => {
+                    lines.insert(at(to), theirs[usize::from(*line) % theirs.len()].clone())
+                }
                 Lines::Cut(line) => lines.truncate(at(line)),
             }
         }

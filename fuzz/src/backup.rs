@@ -16,12 +16,18 @@ enum Line {
     Intent(u8),
     Commit(u8),
     Abort(u8),
-    Generation { lineage: u8, number: u32 },
+    Generation {
+        lineage: u8,
+        number: u32,
+    },
     Text(String),
     /// Links to nothing.
     Loose(String),
     /// A byte of the line before is another one.
-    Damage { at: u16, byte: u8 },
+    Damage {
+        at: u16,
+        byte: u8,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -51,7 +57,8 @@ fn check(bytes: &[u8]) {
     let Ok(found) = bounded(bytes.len(), 16, || parse_records(bytes)) else { return };
     let is_backup = bytes.starts_with(b"keyfold-records 1 backup\n");
     assert!(is_backup || bytes.starts_with(b"keyfold-records 1 journal "));
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line).ok()?.strip_suffix('\n'));
+    let mut lines =
+        bytes.split_inclusive(|byte| *byte == b'\n').map(|line| std::str::from_utf8(line).ok()?.strip_suffix('\n'));
     let mut link = next_link("0000000000000000", lines.next().flatten().expect("a first line"));
     let mut last_is_good = true;
     for line in lines {

@@ -1,8 +1,8 @@
 //! CSV files: read whole whatever the pieces, and what was protected comes back byte for byte.
 
-use crate::files::Pieces;
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::lab::{fields, ring};
+use crate::pieces::Pieces;
 use keyfold::Value;
 use keyfold::wire::looks_sealed_text;
 use keyfold_documents::FieldCipher;
@@ -48,11 +48,15 @@ pub fn run(data: &[u8]) {
     let hostile = rewrite(file, delimiter, piece, |batch, width, out| lab.reveal(batch, width, out));
     assert_eq!(hostile.is_some(), rows.is_some());
 
-    let Some(sealed) = rewrite(file, delimiter, piece, |batch, width, out| lab.protect(batch, width, out)) else { return };
+    let Some(sealed) = rewrite(file, delimiter, piece, |batch, width, out| lab.protect(batch, width, out)) else {
+        return;
+    };
     let opened = rewrite(&sealed, delimiter, piece, |batch, width, out| lab.reveal(batch, width, out));
     assert_eq!(opened.as_deref(), Some(file), "{}", sealed.escape_ascii());
     let all_sealed = rewrite(&sealed, delimiter, piece, |batch, width, _| {
-        (0..batch.rows()).all(|row| [0, width - 1].iter().all(|&column| looks_sealed_text(batch.cell(row, column)))).then_some(())
+        (0..batch.rows())
+            .all(|row| [0, width - 1].iter().all(|&column| looks_sealed_text(batch.cell(row, column))))
+            .then_some(())
     });
     assert!(all_sealed.is_some(), "a cell stayed in clear");
 }
@@ -64,8 +68,12 @@ fn rewrite(
     piece: usize,
     mut write: impl FnMut(&CsvBatch, usize, &mut Vec<u8>) -> Option<()>,
 ) -> Option<Vec<u8>> {
-    let options =
-        CsvOptions { delimiter, columns: vec!["id".into()], max_field_len: DEFAULT_MAX_FIELD_LEN, max_row_len: MAX_ROW_LEN };
+    let options = CsvOptions {
+        delimiter,
+        columns: vec!["id".into()],
+        max_field_len: DEFAULT_MAX_FIELD_LEN,
+        max_row_len: MAX_ROW_LEN,
+    };
     let mut source = CsvSource::new(Pieces(file, piece), options).ok()?;
     let (width, mut out) = (source.header().len(), source.header_changed(&[], &[]));
     while let Some(batch) = source.next_batch().ok()? {
@@ -78,7 +86,8 @@ impl Lab {
     fn protect(&self, batch: &CsvBatch, width: usize, out: &mut Vec<u8>) -> Option<()> {
         // They may be the same.
         let [id, name] = [0, width - 1];
-        let texts = |column| (0..batch.rows()).map(move |row| batch.replaceable(row, column).ok()).collect::<Option<Vec<_>>>();
+        let texts =
+            |column| (0..batch.rows()).map(move |row| batch.replaceable(row, column).ok()).collect::<Option<Vec<_>>>();
         let (ids, names) = (texts(id)?, texts(name)?);
         if ids.iter().any(|text| text.is_empty()) {
             return None;

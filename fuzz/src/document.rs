@@ -43,16 +43,34 @@ const PLACES: [&str; 8] = [
 #[derive(Arbitrary, Debug)]
 enum Move {
     /// What stands at one place stands at another one as well, perhaps from the other document.
-    Copy { from: u8, to: u8, other: bool },
-    Swap { a: u8, b: u8 },
+    Copy {
+        from: u8,
+        to: u8,
+        other: bool,
+    },
+    Swap {
+        a: u8,
+        b: u8,
+    },
     /// It is gone.
-    Delete { place: u8 },
+    Delete {
+        place: u8,
+    },
     /// A text in clear in its place.
-    Clear { place: u8, text: String },
+    Clear {
+        place: u8,
+        text: String,
+    },
     /// A member that nobody protects.
-    Add { name: String, from: u8 },
+    Add {
+        name: String,
+        from: u8,
+    },
     /// Bytes of the text at a place are others.
-    Change { place: u8, edits: Vec<Edit> },
+    Change {
+        place: u8,
+        edits: Vec<Edit>,
+    },
     /// The names in another order.
     Reverse,
 }

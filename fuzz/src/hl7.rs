@@ -1,8 +1,8 @@
 //! HL7 v2 messages: read whole whatever the pieces, and what was protected comes back.
 
-use crate::files::Pieces;
 use crate::files::hl7::{Delimiters, Located, MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
 use crate::lab::{fields, ring};
+use crate::pieces::Pieces;
 use keyfold::Value;
 use keyfold::wire::looks_sealed_text;
 use keyfold_documents::{FieldCipher, splice};
@@ -59,7 +59,8 @@ pub fn run(data: &[u8]) {
         let Some(sealed) = lab.protect(&message, &located, spelling) else { continue };
         let again = Message::parse(&sealed, number).expect("what is written is read").expect("a message");
         let places = again.locate(&lab.rules).expect("few values");
-        let all = |located: &[Located]| located.iter().map(|at| (at.rule, at.segment, at.repetition)).collect::<Vec<_>>();
+        let all =
+            |located: &[Located]| located.iter().map(|at| (at.rule, at.segment, at.repetition)).collect::<Vec<_>>();
         assert_eq!(all(&places), all(&located), "values are at other places");
         assert!(places.iter().all(|at| looks_sealed_text(&sealed[at.span.clone()])), "a value stayed in clear");
         let opened = lab.reveal(&again, &places, spelling).expect("what was protected is revealed");

@@ -122,7 +122,8 @@ fn run(provider: &'static Provider, data: &[u8]) {
     let reply = match choice & 2 {
         0 => rest.to_vec(),
         _ => [
-            format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", rest.len()).as_bytes(),
+            format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", rest.len())
+                .as_bytes(),
             rest,
         ]
         .concat(),
@@ -150,9 +151,15 @@ fn run(provider: &'static Provider, data: &[u8]) {
         }
     };
     assert!(start.elapsed() < LONGEST, "it took {:?}", start.elapsed());
-    assert!(matches!(error.kind(), ErrorKind::Kms(_) | ErrorKind::Configuration | ErrorKind::DeadlineExceeded), "{error}");
+    assert!(
+        matches!(error.kind(), ErrorKind::Kms(_) | ErrorKind::Configuration | ErrorKind::DeadlineExceeded),
+        "{error}"
+    );
     let shown = format!("{error} {error:?}");
-    assert!(!shown.contains(TOKEN) && !shown.contains("CANARY-PAYLOAD") && !shown.contains(&BASE64.encode(&PAYLOAD)), "{shown}");
+    assert!(
+        !shown.contains(TOKEN) && !shown.contains("CANARY-PAYLOAD") && !shown.contains(&BASE64.encode(&PAYLOAD)),
+        "{shown}"
+    );
 }
 
 static REPLY: Mutex<Vec<u8>> = Mutex::new(Vec::new());

@@ -4,6 +4,9 @@ use crate::world::World;
 use keyfold::{Context, Keyring, Policy};
 use keyfold_documents::{Direction, DocumentCipher, DocumentError, DocumentOptions, FieldCipher, FieldKeys};
 
+/// A scope with a key that seals. That of the keyring itself has keys in every state.
+pub const SCOPE: &str = "clinic-17";
+
 /// From clear to protected; what looks sealed is refused.
 pub const PROTECT: Direction = Direction::Protect { seal_sealed: false };
 
@@ -15,7 +18,7 @@ pub fn ring(policy: &str) -> Keyring {
 }
 
 fn keys(ring: &Keyring, direction: Direction) -> FieldKeys<'_> {
-    FieldKeys { ring, direction, scope: None, context: Context::new(), tokens: None }
+    FieldKeys { ring, direction, scope: Some(SCOPE), context: Context::new(), tokens: None }
 }
 
 /// Documents of one direction.

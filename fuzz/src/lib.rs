@@ -9,12 +9,16 @@ pub mod context;
 pub mod csv;
 pub mod document;
 mod edit;
+/// The readers of the command, which has no library.
+#[allow(dead_code, unused_imports, reason = "the command uses the rest")]
+#[path = "../../cli/src/files/mod.rs"]
 mod files;
 pub mod hl7;
 pub mod json;
 pub mod kms;
 mod lab;
 mod memory;
+mod pieces;
 pub mod record;
 pub mod stream;
 pub mod value;

@@ -8,6 +8,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
+use crate::lab::SCOPE;
 use crate::world::World;
 
 const LENGTHS: [usize; 4] = [3 * CHUNK_LEN + 100, 2 * CHUNK_LEN, 40, 0];
@@ -20,15 +21,36 @@ struct Lab {
 
 #[derive(Arbitrary, Debug)]
 enum Change {
-    Flip { at: u32, bit: u8 },
-    Truncate { len: u32 },
+    Flip {
+        at: u32,
+        bit: u8,
+    },
+    Truncate {
+        len: u32,
+    },
     /// Chunks, by their numbers.
-    Swap { a: u8, b: u8 },
-    Drop { chunk: u8 },
-    Repeat { chunk: u8, at: u8 },
-    Foreign { stream: u8, chunk: u8, at: u8 },
-    ForeignHeader { stream: u8 },
-    Append { bytes: Vec<u8> },
+    Swap {
+        a: u8,
+        b: u8,
+    },
+    Drop {
+        chunk: u8,
+    },
+    Repeat {
+        chunk: u8,
+        at: u8,
+    },
+    Foreign {
+        stream: u8,
+        chunk: u8,
+        at: u8,
+    },
+    ForeignHeader {
+        stream: u8,
+    },
+    Append {
+        bytes: Vec<u8>,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -120,7 +142,7 @@ impl Lab {
         let mut policy = Policy::new();
         policy.add(FieldPolicy::stream("image")).expect("a field");
         let ring = World::generated().keyring(policy).expect("a keyring");
-        let field = ring.field("image").expect("a field");
+        let field = ring.field("image").expect("a field").scope(SCOPE);
         let sealer = block_on(field.clone().stream_sealer()).expect("its key");
         let seal = |len: usize| {
             let plaintext: Vec<u8> = (0..len).map(|i| (i / 251 + i) as u8).collect();

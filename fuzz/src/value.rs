@@ -78,7 +78,8 @@ impl Lab {
             accept,
             ..Opening::default()
         };
-        let in_partition = |field: &str| Opening { field: field.into(), partition: Some("default".into()), ..Opening::default() };
+        let in_partition =
+            |field: &str| Opening { field: field.into(), partition: Some("default".into()), ..Opening::default() };
         let frame = |value: &[u8]| {
             let each = |record: Vec<u8>| [&(record.len() as u16).to_be_bytes()[..], &record].concat();
             let records = [each(data.parts.to_bytes()), each(root.parts.to_bytes())].concat();
@@ -108,7 +109,8 @@ fn seal_field(opening: &Opening, text: &'static str) -> Vec<u8> {
     let key = members.iter().find(|member| member.name == "data").expect("a member").key;
     let encoded = vectors::encode(Value::Text(text), Padding::None).expect("a short text");
     let aad = vectors::aad(&key.header(Suite::Field), &opening.field, &opening.context(), opening.row.as_deref());
-    key.seal_field(Backend::default(), &bytes(&format!("fuzz {text}")), &aad.expect("short"), &encoded).expect("it seals")
+    key.seal_field(Backend::default(), &bytes(&format!("fuzz {text}")), &aad.expect("short"), &encoded)
+        .expect("it seals")
 }
 
 fn seal_deterministic(opening: &Opening, text: &'static str) -> Vec<u8> {

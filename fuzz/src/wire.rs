@@ -3,8 +3,9 @@
 use crate::memory::bounded;
 use keyfold::device::Bundle;
 use keyfold::wire::{
-    DETERMINISTIC_OVERHEAD, DocumentHeader, FIELD_OVERHEAD, Frame, HEADER_LEN, MANIFEST_LEN, Sealed, SealedValue, StreamHeader,
-    Suite, body_from_text, from_text, manifest_from_text, manifest_text, push_body_text, push_text, text_len,
+    DETERMINISTIC_OVERHEAD, DocumentHeader, FIELD_OVERHEAD, Frame, HEADER_LEN, MANIFEST_LEN, Sealed, SealedValue,
+    StreamHeader, Suite, body_from_text, from_text, manifest_from_text, manifest_text, push_body_text, push_text,
+    text_len,
 };
 
 /// Whatever is accepted is written again as the same bytes.
