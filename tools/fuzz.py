@@ -80,8 +80,10 @@ def build(root, sanitized=False, sdks=False):
     """The folder with a program for each target."""
     flags = [*COVERAGE, *(["-Zsanitizer=address"] if sanitized else [])]
     target = shared.TARGET / ("fuzz-sanitized" if sanitized else "fuzz-build")
-    # The versions of the workspace.
-    shutil.copy(root / "Cargo.lock", root / "fuzz" / "Cargo.lock")
+    # The versions of the workspace, and what cargo adds to them.
+    of_workspace, lock = root / "Cargo.lock", root / "fuzz" / "Cargo.lock"
+    if not lock.exists() or lock.stat().st_mtime < of_workspace.stat().st_mtime:
+        shutil.copy(of_workspace, lock)
     command = ["cargo", "+nightly", "build", "--release", "--target", TRIPLE, "--manifest-path", root / "fuzz" / "Cargo.toml",
                *(["--features", "sdks"] if sdks else [])]
     environment = {**os.environ, "RUSTFLAGS": " ".join(flags), "CARGO_TARGET_DIR": str(target)}
@@ -264,6 +266,7 @@ def planted(chosen, seconds):
             if text.count(old) != 1:
                 raise RuntimeError(f"the fault for {file} has no place any more: {old}")
             (copy / file).write_text(text.replace(old, new))
+    shutil.copy(ROOT / "fuzz" / "Cargo.lock", copy / "fuzz" / "Cargo.lock")
     programs, failed = build(copy), 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

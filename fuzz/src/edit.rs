@@ -33,7 +33,8 @@ pub enum Edit {
 pub fn edit(bytes: &[u8], edits: &[Edit], others: &[Vec<u8>]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     for edit in edits {
-        let at = |at: u16| usize::from(at) % out.len().max(1);
+        let len = out.len().max(1);
+        let at = |at: u16| usize::from(at) % len;
         let other = |index: u8| &others[usize::from(index) % others.len()][..];
         match *edit {
             Edit::Append { other: index } => out.extend_from_slice(other(index)),
