@@ -24,7 +24,7 @@ mode = "document"
 paths = ["$.a[*]", "$..b", "$.c['x','y']", "$.d[?@.u == 'u'].v"]
 [documents.all]
 row_binding = "none"
-header = "extension"
+header = "fhir-extension"
 manifest = "none"
 "#,
     r#"version = 1
