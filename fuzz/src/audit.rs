@@ -55,12 +55,13 @@ pub fn run(data: &[u8]) {
     if is_whole {
         assert!(report.is_clean() && structure.is_clean(), "{:?}", report.findings);
     } else if report.is_clean() {
-        // A last line without its end is what a crash leaves of one, and without anchors it does not show that a chain went on. Nothing else
-        // stays hidden.
-        let whole = &file.bytes[..file.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)];
-        let is_cut = [&lab.trail, &lab.other].into_iter().any(|trail| trail.starts_with(whole));
-        let is_open = report.chains.iter().all(|chain| chain.end == ChainEnd::Open) || file.bytes.len() > whole.len();
-        assert!(is_cut && is_open, "an edit that does not show: {}", file.bytes.escape_ascii());
+        // What a crash leaves of a line is none, and without anchors it does not show that a chain went on. Nothing else stays hidden.
+        let lines = file.bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\"}\n"));
+        let whole = lines.collect::<Vec<_>>().concat();
+        let is_cut = [&lab.trail, &lab.other].into_iter().any(|trail| trail.starts_with(&whole));
+        let is_open = report.chains.iter().all(|chain| chain.end == ChainEnd::Open);
+        assert!(is_cut, "an edit that does not show: {}", file.bytes.escape_ascii());
+        assert!(is_open || [&lab.trail, &lab.other].contains(&&whole), "a chain that ends without its end");
     }
     if let (Ok(text), Some(kek)) = (std::str::from_utf8(&file.bytes), lab.expected.keks.values().next()) {
         assert!(block_on(verify_statement(text, &**kek)).is_err(), "a statement that nobody signed");

@@ -19,6 +19,7 @@ struct Lab {
 pub fn run(data: &[u8]) {
     let Ok(record) = bounded(data.len(), 8, || Record::parse(data)) else { return };
     assert_eq!(record.as_bytes(), data);
+    assert_eq!(reference_len(data), data.len(), "something is missing or follows");
     assert_eq!(data[6..30], *record.key_id().as_bytes());
     assert_eq!(data[30..50], record.key_id().as_bytes()[4..]);
     assert!(record.kek_aliases().count() <= 8 && record.kek_wraps().count() <= 8);
@@ -37,6 +38,24 @@ pub fn run(data: &[u8]) {
             Err(error) => assert_ne!(data, genuine, "{error}"),
         }
     }
+}
+
+/// Where a record of these bytes ends, by FORMAT.md §7.1 and §7.2.
+fn reference_len(data: &[u8]) -> usize {
+    let long = |at: usize| 2 + usize::from(u16::from_be_bytes([data[at], data[at + 1]]));
+    let short = |at: usize| 1 + usize::from(data[at]);
+    let mut at = 182;
+    at += short(at);
+    let wraps = data[at];
+    at += 1;
+    for _ in 0..wraps {
+        at += 1;
+        at += short(at);
+        at += short(at);
+        at += long(at);
+    }
+    at += 1 + 56 * usize::from(data[at]);
+    at + long(at) + 32
 }
 
 impl Lab {
