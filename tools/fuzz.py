@@ -55,9 +55,8 @@ PLANTED = [
      "Some(entries.verify(&keys, manifest)?.unwrap_or_default())"),
     ("hl7", "cli/src/files/hl7/delimiters.rs", "'&' if path.subcomponent.is_none() => char::from(self.subcomponent),", ""),
     ("json", "documents/src/lib.rs", "let canonical = serde_json::to_string(&text).is_ok_and(|written| written == raw);", "let canonical = true;"),
-    ("kms_gcp", "kms-adapters/src/http.rs", "let found: &[u8; 64] = buffer[..len].try_into().map_err(|_| WRONG)?;",
+    ("kms_vault", "kms-adapters/src/http.rs", "let found: &[u8; 64] = buffer[..len].try_into().map_err(|_| WRONG)?;",
      "let found: &[u8; 64] = if len < 8 { return Err(WRONG) } else { buffer.first_chunk().ok_or(WRONG)? };"),
-    ("kms_vault", "kms-adapters/src/http.rs", None, None),
     ("record", "core/src/wire/record.rs", "if !r.rest().is_empty() || !consistent {", "if !consistent {"),
     ("stream", "core/src/stream/chunks.rs", "self.gcm.open(self.nonce(number)?, &[], chunk)", "self.gcm.open(self.nonce(number.min(1))?, &[], chunk)"),
     ("value", "core/src/context.rs", "put_name(&mut named, kind, name)?;", "put_name(&mut named, kind, &name[..name.len().min(8)])?;"),
@@ -127,8 +126,10 @@ def seeds():
     messages += [b"MSH|^~\\&|A|B\rPID|1||7^a&b&c^x~8^^y|\"\"|Doe^J\\T\\J\rNK1|1|N1\rNK1|2|N2~N3\rMSH|^~\\&|C|D\rPID|1||9\r",
                  b"MSH#*+!%\nPID#1##7*a%b+8#x!S!y\nOBX#1#TX###text\n"]
     payload = "S0VZRk9MRC1DQU5BUlktUEFZTE9BRDpuZXZlciBpbiBhbiBlcnJvciwgYSBsb2cgb3Igd3JhcHBlZCBieXRlcw=="
-    replies = [f'{{"request_id":"id-1","data":{{"plaintext":"{payload}"}}}}', '{"data":{"ciphertext":"vault:v1:AAAA"}}', '{"errors":["permission denied"]}',
-               f'{{"plaintext":"{payload}","plaintextCrc32c":"3015434733"}}', '{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[]}}',
+    short = "S0VZRk9MRC1DQU5B"
+    replies = [f'{{"data":{{"plaintext":"{short}"}}}}', f'{{"plaintext":"{short}","plaintextCrc32c":"1699943074"}}',
+               f'{{"request_id":"id-1","data":{{"plaintext":"{payload}"}}}}', '{"data":{"ciphertext":"vault:v1:AAAA"}}', '{"errors":["permission denied"]}',
+               f'{{"plaintext":"{payload}","plaintextCrc32c":"2701251658"}}', '{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[]}}',
                f'{{"KeyId":"arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab","Plaintext":"{payload}"}}',
                '{"__type":"ThrottlingException","message":"slow"}',
                '{"kid":"https://127.0.0.1/keys/patient-kek/0123456789abcdef0123456789abcdef","value":"AAAA"}']
@@ -264,11 +265,10 @@ def planted(chosen, seconds):
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, copy / file)
     for _, file, old, new in PLANTED:
-        if old is not None:
-            text = (copy / file).read_text()
-            if text.count(old) != 1:
-                raise RuntimeError(f"the fault for {file} has no place any more: {old}")
-            (copy / file).write_text(text.replace(old, new))
+        text = (copy / file).read_text()
+        if text.count(old) != 1:
+            raise RuntimeError(f"the fault for {file} has no place any more: {old}")
+        (copy / file).write_text(text.replace(old, new))
     shutil.copy(ROOT / "fuzz" / "Cargo.lock", copy / "fuzz" / "Cargo.lock")
     programs, failed = build(copy), 0
     tried = [name for name, *_ in PLANTED if name in chosen]
