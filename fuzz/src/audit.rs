@@ -55,7 +55,8 @@ pub fn run(data: &[u8]) {
     if is_whole {
         assert!(report.is_clean() && structure.is_clean(), "{:?}", report.findings);
     } else if report.is_clean() && report.is_authenticated() {
-        // A header that no audit KEK unwraps is of another KEK, which the report says. What a crash leaves of a line is none, and without anchors it does not show that a chain went on. Nothing else stays hidden.
+        // A header that no audit KEK unwraps is of another KEK, which the report says. What a crash leaves of a line is none, and without
+        // anchors it does not show that a chain went on. Nothing else stays hidden.
         let lines = file.bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\"}\n"));
         let whole = lines.collect::<Vec<_>>().concat();
         let is_cut = [&lab.trail, &lab.other].into_iter().any(|trail| trail.starts_with(&whole));
