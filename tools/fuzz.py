@@ -139,7 +139,8 @@ def seeds():
     return {
         "wire": binary + [text.encode() for text in texts],
         "record": records,
-        "config": policies + [CONFIG],
+        # The longest duration that a number of seconds can be, and a longer one.
+        "config": policies + [CONFIG, CONFIG.replace(b"213503982334601d", b"913503982334601d")],
         "csv": [bytes([choice]) + table for choice in (0, 29, 0xfc) for table in tables],
         "json": [bytes([choice]) + text for choice in range(4) for text in documents + [b'{"id":"p1","a":"x","b":[1,{"b":"\\u00e9"}],"n":1.50}']],
         "hl7": [bytes([choice]) + message for choice in (0, 1, 14) for message in messages],
