@@ -68,6 +68,25 @@ fn a_required_module_that_is_not_there_opens_nothing() {
     seal(&ring, None, "x").expect("the present configuration stays, or the new one allows it");
 }
 
+#[cfg(feature = "config")]
+#[test]
+fn the_configuration_says_what_is_required() {
+    use keyfold::config::Config;
+    let created = keyfold::CreatedKeyring { config: Lab::new().config, root: root().key_id() };
+    let keks = std::collections::BTreeMap::from([(alias(ALIAS), "local:kek".to_owned())]);
+    let plain = Config::template(&created, "sqlite:keys.db", "high-water", &keks);
+    let parse =
+        |line: &str| Config::parse(&plain.replacen("[keyring]", &format!("[keyring]\n{line}"), 1), "keyfold.toml");
+    for (line, rule) in
+        [("", Rule::Labelled), ("fips = \"labelled\"", Rule::Labelled), ("fips = \"required\"", Rule::Required)]
+    {
+        assert_eq!(parse(line).unwrap().keyring.fips, rule, "{line}");
+    }
+    let error = parse("fips = true").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("keyfold.toml:5, fips"), "{error}");
+}
+
 /// What the field `name` refuses to do first.
 fn refusal(ring: &Keyring, name: &str) -> Option<ErrorKind> {
     let made = match name {
@@ -164,16 +183,16 @@ mod indicator {
         let lab = Lab::new();
         let ring = lab.process_with(config(&lab, Rule::Labelled));
         let plain = encryptor(&ring, "plain", None).unwrap();
-        // Two blocks by CMAC, one value by AES-GCM under a nonce of the module's.
+        // Random bytes, two blocks by CMAC, one value by AES-GCM under a nonce of the module's.
         let (sealed, calls) = approved(|| plain.encrypt(Value::Text("x"), None).unwrap());
-        assert_eq!(calls, 3, "sealing a value");
+        assert_eq!(calls, 4, "sealing a value");
         let opener = decryptor(&ring, "plain", None).unwrap();
         block_on(opener.load_keys(&[&sealed[..]][..])).map_err(|failed| failed.error).unwrap();
         let (opened, calls) = approved(|| opener.decrypt(&sealed, None).map(drop));
         opened.unwrap();
-        assert_eq!(calls, 3, "opening it");
+        assert_eq!(calls, 3, "opening it: as much, but for random bytes");
         let (_, calls) = approved(|| plain.encrypt_column(&[Value::Text("x"); 1000][..], None::<&[&[u8]]>).map(drop));
-        assert_eq!(calls, 1002, "one derivation for a column");
+        assert_eq!(calls, 1003, "random bytes and one derivation for a column");
 
         let mrn = encryptor(&ring, "mrn", None).unwrap();
         let (_, calls) = approved(|| mrn.encrypt(Value::Text("x"), None).unwrap());
@@ -182,16 +201,16 @@ mod indicator {
         let (_, calls) = approved(|| digits.encrypt("12345678").unwrap());
         assert_eq!(calls, 0, "FF1");
 
-        // HKDF-Expand twice, and AES-GCM once per value; HMAC-SHA-256 for the manifest, where there is one.
+        // Random bytes, HKDF-Expand twice, and AES-GCM once per value; HMAC-SHA-256 for the manifest, where there is one.
         let patients = block_on(ring.documents("patient").unwrap().context(Context::new()).sealer()).unwrap();
         let values = ["a", "b", "c"].map(|path| DocumentValue { field: "name", path, value: Value::Text("Ada") });
         let has_manifest = u64::from(patients.policy().manifest != keyfold::ManifestRule::None);
         let (_, calls) = approved(|| patients.seal(None, &values, &[], 0).map(drop).unwrap());
-        assert_eq!(calls, 2 + 3 + has_manifest, "a document of three values");
+        assert_eq!(calls, 1 + 2 + 3 + has_manifest, "a document of three values");
 
         let sealer = block_on(ring.field("image").unwrap().stream_sealer()).unwrap();
         let (mut stream, calls) = approved(|| sealer.begin(None).unwrap());
-        assert_eq!(calls, 1, "HKDF-Expand for a stream");
+        assert_eq!(calls, 2, "random bytes and HKDF-Expand for a stream");
         let mut out = stream.header().as_bytes().to_vec();
         stream.update(b"pixels", &mut out).unwrap();
         let (_, calls) = approved(|| stream.finish(&mut out).unwrap());
