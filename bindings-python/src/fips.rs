@@ -24,7 +24,7 @@ impl FipsStatus {
 }
 
 /// Something cryptographic that the library does.
-#[pyclass(module = "keyfold", frozen, get_all, skip_from_py_object)]
+#[pyclass(module = "keyfold", frozen, get_all)]
 #[derive(Clone)]
 pub(crate) struct FipsService {
     /// What for.

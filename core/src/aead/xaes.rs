@@ -71,6 +71,7 @@ impl XaesKey {
         Self { cmac: Cmac::new(backend, key), backend }
     }
 
+    #[cfg(feature = "std")]
     pub(crate) const fn backend(&self) -> Backend {
         self.backend
     }
