@@ -162,8 +162,8 @@ impl Rule {
     }
 }
 
-/// Compares what the module computes with published answers: XAES-256-GCM, which is made of its CMAC and AES-256-GCM, and HKDF-SHA-256. Once per
-/// process, before the first keyring is opened; this only says again what came out. Without a module there is nothing to do.
+/// Compares what the module computes with a published answer of XAES-256-GCM, which is made of its CMAC and AES-256-GCM. Once per process,
+/// before the first keyring is opened; this only says again what came out. Without a module there is nothing to do.
 ///
 /// # Errors
 ///
