@@ -54,6 +54,7 @@ def decode(config, field, value, *options):
     return json.loads(lines[-1])
 
 
+# Failure C23
 def main():
     keyfold = sys.argv[1]
     code = [line for line in DECODER.read_text().splitlines() if line.strip()]

@@ -21,6 +21,7 @@ def parts(version):
     return tuple(int(number) for number in re.findall(r"\d+", version.split("-")[0].split("+")[0])[:3])
 
 
+# Failure K16
 def main():
     packages = load("Cargo.lock")["package"]
     # Banned everywhere, or but for those that may need it.

@@ -165,6 +165,7 @@ def planted(built, folder):
     return failed
 
 
+# Failure F5
 def test(built, folder):
     """The tests in C."""
     cases = ["values", "operation", "misuse", "sizes"]
@@ -173,6 +174,7 @@ def test(built, folder):
     return subprocess.run([str(part) for part in command], env=built.environment).returncode
 
 
+# Failure F3
 def fuzz(built, folder, sequences):
     """Sequences of calls that are random, and a tenth as many by a fuzzer that learns from what is run; first, whether a buffer that is one byte
     too short is found."""

@@ -111,6 +111,7 @@ def committed():
     return datetime.fromtimestamp(int(done.stdout or 0), timezone.utc)
 
 
+# Failure K16
 def check():
     passed, failed = 0, 0
     for package, features in ARTEFACTS:

@@ -5,6 +5,7 @@ use data_encoding::HEXLOWER;
 use keyfold::{ChainId, Error, ErrorKind, Result};
 use keyfold_store::files::{check_not_writable_by_others, create_new, io_error, open_to_append};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
@@ -52,6 +53,7 @@ impl Anchor {
     }
 
     /// Takes a line apart. `None`: it is not an anchor.
+    // F-15.4-1.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let AnchorLine { file, chain, seq, mac, time: _ } = serde_json::from_str(line).ok()?;
@@ -72,7 +74,7 @@ impl Anchor {
         check_not_writable_by_others(&file, path)?;
         check_begins(&file, path, BEGINS)?;
         // Released with the file.
-        flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+        retry_on_intr(|| flock(&file, FlockOperation::LockExclusive)).map_err(|errno| failed(errno.into()))?;
         let line = self.to_line()?;
         let mut out = Vec::with_capacity(line.len() + 2);
         let len = file.metadata().map_err(failed)?.len();

@@ -71,6 +71,7 @@ impl Chain {
         let mut line = Members { out: &mut *out, first: true };
         line.add("chain", self.start.id.to_string())?;
         line.add("seq", self.seq())?;
+        // F-15.2-3.
         line.add("at", at)?;
         line.add("time", now())?;
         line.add("action", action)?;
@@ -187,6 +188,7 @@ struct Known {
 
 impl<'a> ReadLine<'a> {
     /// Takes a line apart, without its line feed. `None`: it is not one that a writer writes.
+    // F-15.2-1.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (covered, end) = bytes.split_at_checked(bytes.len().checked_sub(MAC_LEN)?)?;
         let digits = end.strip_prefix(MAC_MEMBER)?.strip_suffix(END)?;

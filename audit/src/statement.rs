@@ -57,6 +57,7 @@ pub fn signed_digest(line: &[u8]) -> Option<String> {
 /// - [`Malformed`](ErrorKind::Malformed): not a statement, or not all of it.
 /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): it was changed, or `kek` did not sign it.
 /// - [`Kms`](ErrorKind::Kms): the KEK did not unwrap.
+// F-15.5-1.
 pub fn verify_statement<'a>(text: &'a str, kek: &'a dyn Kms) -> BoxFuture<'a, Result<Json>> {
     const NO_STATEMENT: Error = Error::new(ErrorKind::Malformed, "not a signed statement, or only a part of one");
     Box::pin(async move {

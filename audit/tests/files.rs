@@ -27,6 +27,7 @@ fn rotated() -> Trail {
     trail
 }
 
+/// Covers F-15.3-1.
 #[test]
 fn full_files_are_put_aside_and_the_chains_go_on() {
     let trail = rotated();
@@ -41,6 +42,7 @@ fn full_files_are_put_aside_and_the_chains_go_on() {
     assert_eq!(verify(&reversed, &trail.expected()), report);
 }
 
+/// Covers F-15.2-2.
 #[test]
 fn the_latest_files_are_verified_without_the_older_ones() {
     let trail = rotated();
@@ -85,6 +87,7 @@ fn lines_cannot_change_files() {
     }
 }
 
+/// Covers F-15.3-3.
 #[test]
 fn a_line_that_a_crash_cut_off_is_noted_and_a_new_chain_follows() {
     let trail = Trail::new("");
@@ -224,6 +227,7 @@ fn anchors_are_written_in_time_and_their_loss_is_a_matter_of_policy() {
     }
 }
 
+/// Covers F-15.5-1.
 #[test]
 fn statements_are_verified_and_every_change_is_found() {
     let trail = Trail::new("");

@@ -89,6 +89,8 @@ fn append_in_threads(sink: &FileAudit, first: u64) {
     });
 }
 
+/// Covers F-15.3-1, F-15.3-2.
+// Failure K5
 #[test]
 fn two_processes_of_eight_threads_share_one_file_and_put_it_aside() {
     let trail = Trail::new("max_size = \"64KiB\"");
@@ -160,6 +162,7 @@ fn a_process_that_is_killed_leaves_an_open_chain_and_every_event_that_it_recorde
 }
 
 /// A limit on the size of files stands for a full disk: a write is cut short, then refused.
+// Failure K15
 #[test]
 fn a_full_disk_refuses_or_is_counted_by_policy() {
     let full = "trap '' XFSZ; ulimit -f 24;";

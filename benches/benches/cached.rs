@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let test = given("--test");
-    let mut compare = Comparison { rounds: if test { 1 } else { 301 }, failed: false };
+    let mut compare = Comparison { rounds: if test { 1 } else { 301 }, tolerance: 0.0, failed: false };
     println!("{:<34} {:>10} {:>10}   ratio (5th to 95th percentile)", "ns of CPU time per row", "asking", "held");
     cached(&mut compare, if test { SCOPES } else { 1024 });
     let mut failed = compare.failed;

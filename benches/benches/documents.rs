@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let given = |name: &str| arguments.iter().any(|argument| argument == name);
     let test = given("--test");
-    let mut compare = Comparison { rounds: if test { 1 } else { 51 }, failed: false };
+    let mut compare = Comparison { rounds: if test { 1 } else { 51 }, tolerance: 0.0, failed: false };
     let ring = keyring(|policy| keyfold::config::add_policy(policy, POLICY, "fhir-r4.toml"));
     let ciphers = [Direction::Protect { seal_sealed: false }, Direction::Reveal].map(|way| cipher(&ring, way));
     println!(

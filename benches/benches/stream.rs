@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let given = |name: &str| arguments.iter().any(|argument| argument == name);
     let test = given("--test");
-    let mut compare = Comparison { rounds: if test { 1 } else { 101 }, failed: false };
+    let mut compare = Comparison { rounds: if test { 1 } else { 101 }, tolerance: 0.0, failed: false };
     let batches = if test { 2 } else { 64 };
     let (sealer, opener) = streams();
     println!("{:<34} {:>10} {:>10}   ratio (5th to 95th percentile)", "ns of CPU time per chunk", "keyfold", "ring");

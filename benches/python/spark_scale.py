@@ -30,7 +30,7 @@ FEW = 1_000
 # A worker opens the keyring once, and local[2] has two at a time for each of the two stages in a job.
 MOST_REQUESTS = 4
 # Above the smallest of all sizes: what a row may cost more, and by how much a worker may be larger.
-MOST_CPU, MOST_MEMORY = 1.25, 1.25
+MOST_CPU, MOST_MEMORY = 1.5, 1.25
 SERVICE = """
 import os
 from pathlib import Path

@@ -95,6 +95,7 @@ mod tests {
     use keyfold::ErrorKind;
     use std::ptr;
 
+    // Failure F4
     #[test]
     fn a_panic_is_a_result() {
         let mut error = kf_error::new(&Failure::NULL);

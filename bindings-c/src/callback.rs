@@ -380,6 +380,7 @@ mod tests {
         0
     }
 
+    // Failure A11
     #[test]
     fn what_a_service_says_of_lengths_is_checked() {
         let context = KmsContext::new("test", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));

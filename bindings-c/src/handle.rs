@@ -178,6 +178,7 @@ mod tests {
         }
     }
 
+    // Failure F3
     #[test]
     fn handles_that_are_none_are_refused() {
         static NUMBERS: Table<usize> = Table::new(3);
@@ -203,6 +204,7 @@ mod tests {
         assert!(NUMBERS.get(handles[5]).is_err());
     }
 
+    // Failure F5
     #[test]
     fn of_many_threads_one_releases() {
         static NUMBERS: Table<usize> = Table::new(1);

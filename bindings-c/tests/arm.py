@@ -23,6 +23,7 @@ def cargo(*arguments, **more):
     subprocess.run(["cargo", *arguments], check=True, cwd=ROOT, env={**os.environ, **cross.environment(), **more})
 
 
+# Failure F17
 def main():
     try:
         cross.install()

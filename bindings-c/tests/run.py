@@ -298,6 +298,7 @@ def operation(tests, folder):
     suite(tests, folder, "operation", folder, folder / "policy.toml", folder / "passphrase.kek")
 
 
+# Failure C23
 def interop(tests, folder):
     """The command opens what C has sealed, and C what the command has, also with a copy of the key records alone."""
     if not tests.keyfold:
@@ -368,6 +369,7 @@ def streams(tests, folder):
     tests.check(True, "valgrind")
 
 
+# Failure F1
 def misuse(tests, folder):
     """What it does when it is not: every function is in it, and the guard pages catch what they are for."""
     (folder / "policy.toml").write_text(POLICY)
@@ -387,6 +389,7 @@ def misuse(tests, folder):
     tests.check(True, "guard pages")
 
 
+# Failures F1, K12
 def sizes(tests, folder):
     """Every computation of a length at the edges of size_t."""
     (folder / "policy.toml").write_text(POLICY)
@@ -394,6 +397,7 @@ def sizes(tests, folder):
     suite(tests, folder, "sizes", folder / "ring" / "keyfold.toml", folder / "policy.toml")
 
 
+# Failures F1, F3
 def sequences(tests, folder):
     """20,000 random sequences of calls keep what the header promises. `tools/sanitizers.py fuzz` has a real fuzzer make them."""
     seed = secrets.randbelow(1 << 32)
@@ -437,6 +441,7 @@ def abi_of(tests, folder):
     return "\n".join(lines) + "\n" + tests.run(folder / "abi")
 
 
+# Failure F7
 def abi(tests, folder):
     """Nothing has changed that a program relies on which is built already."""
     if platform.machine() != "x86_64":

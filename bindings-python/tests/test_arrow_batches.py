@@ -85,12 +85,14 @@ else:
 """
 
 
+# Failure K11
 def test_memory_that_is_not_there_is_an_error(config: keyfold.Config) -> None:
     arguments = [sys.executable, "-c", FEW_ROWS_OF_A_LONG_DICTIONARY, str(config.path), str(config.policies[0])]
     run = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
 
 
+# Failure F8
 def test_others_run_meanwhile(ring: keyfold.Keyring) -> None:
     field, column = ring.field("any"), record_numbers(ROWS)
     done, longest = threading.Event(), 0.0
@@ -118,6 +120,7 @@ class Stop(Exception):
     pass
 
 
+# Failure F12
 def test_a_signal_ends_a_long_column(ring: keyfold.Keyring) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise Stop

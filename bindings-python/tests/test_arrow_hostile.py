@@ -292,6 +292,7 @@ def test_an_empty_stream(ring: keyfold.Keyring) -> None:
     assert stops.released == 1
 
 
+# Failure F13
 @pytest.mark.parametrize(("name", "part"), [("any", "text"), ("any", "offsets"), ("mrn", "text"), ("document", "text"), ("patient.ssn", "text")])
 def test_buffers_that_change_meanwhile(ring: keyfold.Keyring, name: str, part: str) -> None:
     field = ring.field(name)

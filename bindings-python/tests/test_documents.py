@@ -200,6 +200,7 @@ def test_rotation_closing_and_threads(tmp_path: Path) -> None:
         assert closed.value.kind == "Closed"
 
 
+# Failure C23
 @pytest.mark.skipif("KEYFOLD_TEST_COMMAND" not in os.environ, reason="documents of the command: KEYFOLD_TEST_COMMAND is not set")
 def test_the_command_and_python_reveal_what_each_other_has_protected(config: keyfold.Config, ring: keyfold.Keyring, tmp_path: Path) -> None:
     def command(verb: str, text: str) -> str:

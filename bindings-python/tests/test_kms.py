@@ -123,6 +123,7 @@ def test_any_other_exception_is_a_refusal_without_its_text(own_config: keyfold.C
     assert (error.kind, len(service.calls)) == ("Rejected", 1) and "LookupError" in str(error)
 
 
+# Failure A11
 @pytest.mark.parametrize("answer", [None, CANARY, b"short", CANARY.encode() * 100, ("v", "x")], ids=type)
 def test_a_wrong_answer_is_an_error(own_config: keyfold.Config, service: Service, answer: object) -> None:
     service.unwrap = lambda wrapped, context, version: answer  # type: ignore[method-assign, assignment, return-value]
@@ -148,6 +149,7 @@ def test_a_service_that_is_away_makes_no_nulls(own_config: keyfold.Config, servi
         assert len(service.calls) == 1
 
 
+# Failures F8, F12
 def test_other_threads_go_on_and_ctrl_c_works_while_a_service_is_asked(own_config: keyfold.Config, service: Service) -> None:
     released = threading.Event()
     service.fail = lambda: released.wait(30)

@@ -110,6 +110,7 @@ def test_an_outage_in_many_threads(own_config: keyfold.Config, records: list[log
     assert not any(CANARY in message or "Thread-" in message for message in messages)
 
 
+# Failures B11, F6
 def test_a_handler_may_use_keyfold(warns: keyfold.Config, ring: keyfold.Keyring) -> None:
     sealed: list[bytes] = []
 

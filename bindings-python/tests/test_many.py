@@ -68,6 +68,7 @@ def test_an_error_of_the_callers_iterator_is_his(ring: keyfold.Keyring) -> None:
         ring.field("any").encrypt_many(broken())
 
 
+# Failure F12
 def test_ctrl_c_ends_a_long_call_and_the_keyring_goes_on(ring: keyfold.Keyring) -> None:
     field = ring.field("any")
     values = [b"x" * 1000] * 1_000_000
@@ -80,6 +81,7 @@ def test_ctrl_c_ends_a_long_call_and_the_keyring_goes_on(ring: keyfold.Keyring) 
     assert field.decrypt(field.encrypt(1)) == 1
 
 
+# Failure F8
 def test_other_threads_go_on_during_a_long_call(ring: keyfold.Keyring) -> None:
     field = ring.field("any")
     values = [b"x" * 2**20] * 128

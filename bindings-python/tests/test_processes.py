@@ -67,6 +67,7 @@ def in_children(fields: list[keyfold.Field], count: int) -> list[bytes]:
     return nonces
 
 
+# Failure N2
 def test_children_go_on_with_what_the_parent_used(ring: keyfold.Keyring) -> None:
     field = ring.field("any")
     nonces = nonces_of(field, 50)
@@ -113,6 +114,7 @@ def in_worker(config: keyfold.Config) -> bytes:
         return ring.field("any").encrypt("from a worker")
 
 
+# Failure F11
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(ring: keyfold.Keyring, config: keyfold.Config, method: str) -> None:
     field = ring.field("any")
@@ -130,6 +132,7 @@ def test_an_error_crosses_processes(config: keyfold.Config) -> None:
         pool.submit(in_worker, missing).result(timeout=60)
 
 
+# Failure F11
 def test_a_prefork_server(ring: keyfold.Keyring) -> None:
     field = ring.field("any")
     field.encrypt(1)
@@ -193,6 +196,7 @@ atexit.register(lambda: field.encrypt_many([1]))
 """
 
 
+# Failure F14
 def test_the_interpreter_ends_cleanly(config: keyfold.Config, pytestconfig: pytest.Config) -> None:
     times = 1000 if pytestconfig.getoption("--long") else 100
     for number in range(times):
@@ -221,6 +225,7 @@ else:
 """
 
 
+# Failure F14
 def test_the_interpreter_ends_cleanly_while_a_key_service_of_the_program_hangs(
     own_config: keyfold.Config, pytestconfig: pytest.Config
 ) -> None:
@@ -232,6 +237,7 @@ def test_the_interpreter_ends_cleanly_while_a_key_service_of_the_program_hangs(
         assert (ended.returncode, ended.stderr) == (0, b""), ended
 
 
+# Failure F6
 def test_a_key_service_of_the_program_may_fork(own_config: keyfold.Config) -> None:
     answers = []
 
@@ -285,6 +291,7 @@ for _ in range(20):
 """
 
 
+# Failure F10
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the private module has another name")
 @pytest.mark.parametrize("program", [SUBINTERPRETER, ONE_AFTER_THE_OTHER])
 def test_a_second_interpreter_is_refused_with_a_sentence(program: str) -> None:
@@ -312,6 +319,7 @@ def answer_of_child(work: Callable[[], object]) -> str:
     return answer if status == 0 else f"ended by {status}"
 
 
+# Failure F11
 @pytest.mark.parametrize("busy", ["keys", "scopes", "rotations", "keyrings", "columns"])
 def test_children_work_whatever_other_threads_do_at_the_fork(own_config: keyfold.Config, busy: str) -> None:
     ring = own_config.open()

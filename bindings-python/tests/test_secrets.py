@@ -24,6 +24,7 @@ import keyfold.polars  # noqa: F401
 CANARY = "canary-999-81-5679"
 
 
+# Failure T2
 def test_nothing_shows_a_secret(ring: keyfold.Keyring) -> None:
     field = ring.field("tenant", context={"tenant": CANARY})
     sealed = field.encrypt(CANARY)
@@ -33,6 +34,7 @@ def test_nothing_shows_a_secret(ring: keyfold.Keyring) -> None:
         assert not hasattr(thing, "__dict__") or CANARY not in repr(vars(thing))
 
 
+# Failure T2
 def test_errors_and_their_tracebacks_show_no_secret(ring: keyfold.Keyring) -> None:
     field = ring.field("tenant", context={"tenant": CANARY})
     ssn = ring.field("patient.ssn")
@@ -143,6 +145,7 @@ def test_an_error_that_is_being_handled_keeps_its_traceback(ring: keyfold.Keyrin
         assert isinstance(error, keyfold.InvalidInput) and error.__context__ is handled and handled.__traceback__ is not None
 
 
+# Failure T2
 def test_faulthandler_shows_no_secret(ring: keyfold.Keyring) -> None:
     ring.field("tenant", context={"tenant": CANARY}).encrypt(CANARY)
     with tempfile.TemporaryFile() as file:
@@ -152,6 +155,7 @@ def test_faulthandler_shows_no_secret(ring: keyfold.Keyring) -> None:
     assert b"test_faulthandler" in text and CANARY.encode() not in text
 
 
+# Failure T2
 def test_only_a_configuration_can_be_copied(ring: keyfold.Keyring) -> None:
     for thing in (ring, ring.field("any")):
         for take in (pickle.dumps, copy.copy, copy.deepcopy):

@@ -134,6 +134,7 @@ def test_another_type_is_a_type_error(ring: keyfold.Keyring, value: Value) -> No
 INVALID: list[Value] = [2**127, -(2**128), datetime(2026, 1, 1), Decimal("NaN"), CANARY + "\ud800", "x" * (2**20 + 1)]
 
 
+# Failure F15
 @pytest.mark.parametrize("value", INVALID, ids=lambda value: type(value).__name__)
 def test_what_cannot_be_a_value_is_invalid(ring: keyfold.Keyring, value: Value) -> None:
     with pytest.raises(keyfold.InvalidInput) as refused:
@@ -158,6 +159,7 @@ def test_the_longest_value_comes_back(ring: keyfold.Keyring) -> None:
     assert field.decrypt(field.encrypt(value)) == value
 
 
+# Failure F15
 @pytest.mark.parametrize("row", ["", b"", "x" * 5000, "\ud800"], ids=["empty", "empty bytes", "long", "surrogate"])
 def test_what_cannot_be_a_row_is_invalid(ring: keyfold.Keyring, row: str | bytes) -> None:
     ssn = ring.field("patient.ssn")
@@ -177,6 +179,7 @@ def test_rows_are_given_where_the_policy_binds_them(ring: keyfold.Keyring) -> No
         ring.field("patient.ssn").encrypt("x", row=["17"])  # type: ignore[arg-type]
 
 
+# Failure F13
 def test_buffers_are_copied_before_they_are_sealed(ring: keyfold.Keyring) -> None:
     field, stop = ring.field("any"), threading.Event()
     buffer = bytearray(b"a" * 200_000)
@@ -200,6 +203,7 @@ def test_buffers_are_copied_before_they_are_sealed(ring: keyfold.Keyring) -> Non
         field.encrypt(memoryview(b"01234567").cast("I"))
 
 
+# Failure K14
 def test_datetimes_that_no_datetime_in_utc_could_hold_are_refused(ring: keyfold.Keyring) -> None:
     field = ring.field("any")
     west, east = (timezone(timedelta(hours=hours)) for hours in (-14, 14))

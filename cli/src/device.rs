@@ -83,6 +83,7 @@ const fn done_already(generation: Generation, is_new: bool) -> &'static str {
 }
 
 /// Says that nobody will be able to tell `what`.
+// F-16-3.
 fn warn_unrecorded(ring: &Keyring, what: &str) {
     if !ring.is_audited() {
         tracing::warn!("the configuration has no [audit] section: nothing records {what}");

@@ -128,6 +128,7 @@ fn contexts_and_scopes_that_are_wrong() {
     world.refuses(&[&PROTECT[..], &["--scope", &long]].concat(), USAGE, &["1024 bytes"]);
 }
 
+// Failure K6
 #[test]
 fn key_files_that_are_refused() {
     let world = World::new();
@@ -269,6 +270,7 @@ fn a_state_that_was_edited_under_an_old_mac() {
     world.succeeds(&REVEAL);
 }
 
+// Failure N16
 #[test]
 fn an_older_copy_of_the_store_is_noticed() {
     let world = World::new();

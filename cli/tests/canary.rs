@@ -32,6 +32,7 @@ fn spellings(bytes: &[u8]) -> Vec<Vec<u8>> {
     ]
 }
 
+// Failure T1
 #[test]
 fn neither_plaintext_nor_keys_are_said_or_written() {
     let world = World::new();

@@ -160,6 +160,12 @@ fn goes_on_after_ctrl_c_and_counts_nothing_twice() {
             .run("census", &[&CENSUS[..], &["--checkpoint", "damaged"]].concat())
             .expect(USAGE, &["not a checkpoint"]);
         assert_eq!(hospital.world.text("point"), before);
+        // So is one of a newer version, which may count otherwise.
+        let newer = before.replacen("\"version\":1", "\"version\":2", 1);
+        assert_ne!(newer, before);
+        hospital.world.write("point", &newer);
+        hospital.run("census", &finish).expect(USAGE, &["not a checkpoint that this version has written"]);
+        assert_eq!(hospital.world.text("point"), newer);
     }
 }
 

@@ -75,6 +75,7 @@ fn without_terminal(world: &World, arguments: &[&str]) -> Run {
     run(&mut command, b"")
 }
 
+// Failure C23
 #[test]
 fn what_a_provisioned_device_seals_is_revealed_and_the_other_way() {
     let world = world();
@@ -191,6 +192,7 @@ fn wrong_arguments() {
     world.refuses(&[&PROVISION[..], &["--config", "nowhere.toml"]].concat(), STORAGE, &["nowhere.toml"]);
 }
 
+// Failure N9
 #[test]
 fn transport_key_files_that_are_none() {
     let world = world();
@@ -273,6 +275,7 @@ fn a_bundle_that_cannot_be_written_says_what_was_done() {
     assert_eq!(world.read("device.bundle").len(), BUNDLE_LEN);
 }
 
+/// Covers F-16-3.
 #[test]
 fn what_nobody_records_is_said() {
     let world = world();

@@ -294,6 +294,7 @@ paths = ["$.x", "$.y"]
     }
 }
 
+/// Covers F-18.6-3.
 #[test]
 fn what_cannot_be_protected_is_refused() {
     let world = World::with("member", "required");

@@ -97,6 +97,7 @@ fn signals() -> Vec<(Signal, i32, &'static str)> {
     signals
 }
 
+// Failure F16
 #[test]
 fn in_the_middle_of_a_large_input() {
     for (signal, code, name) in signals() {

@@ -13,6 +13,7 @@ fn init(folder: &Path, more: &[&str]) -> common::Run {
     run(keyfold().arg("init").arg(folder).args(more), b"")
 }
 
+// Failure K8
 #[test]
 fn init_makes_files_that_only_the_owner_reads() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -73,6 +74,7 @@ fn init_leaves_nothing_behind_when_it_fails() {
     init(&folder.path().join("file/keys"), &[]).expect(STORAGE, &["cannot make the folder"]);
 }
 
+// Failure K3
 #[test]
 fn init_on_a_disk_that_fills_up() {
     // Each size stops it at another file.
@@ -105,6 +107,36 @@ fn init_on_a_disk_that_fills_up() {
         return;
     }
     assert!(failed > 1 && made > 0, "{failed} failed, {made} made");
+}
+
+/// A keyring from the lower layer, as of an image: its files are copied up, and have other inodes then, when they are first written.
+// Failure K9
+#[test]
+fn a_keyring_on_an_overlay() {
+    let world = World::new();
+    fs::create_dir(world.path("mnt")).expect("a folder");
+    let script = r#"mount -t tmpfs tmpfs mnt && cd mnt && mkdir lower upper work merged && cp -a "$2" lower/ring || exit 99
+        mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work,userxattr overlay merged || exit 99
+        cp ../in.csv ../policy.toml merged && cd merged || exit 99
+        of="--config ring/keyfold.toml --policy policy.toml"
+        set -e
+        "$1" protect $of in.csv --output sealed.csv
+        "$1" keys rotate --config ring/keyfold.toml >/dev/null
+        "$1" reveal $of sealed.csv --output -
+        "$1" protect $of in.csv --output sealed.csv --force
+        "$1" keys rotate --config ring/keyfold.toml >/dev/null
+        "$1" reveal $of sealed.csv --output -; ls -A"#;
+    let mut command = Command::new("unshare");
+    command.current_dir(world.data()).args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    let command = command.arg(env!("CARGO_BIN_EXE_keyfold")).arg(world.keys()).stdin(Stdio::null());
+    let Some(output) = command.output().ok().filter(|output| !matches!(output.status.code(), Some(1 | 99))) else {
+        println!("SKIPPED: an overlay file system (unshare or mount does not work here)");
+        return;
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let expected = format!("{PATIENTS}{PATIENTS}in.csv\npolicy.toml\nring\nsealed.csv\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{stderr}");
 }
 
 #[test]

@@ -118,6 +118,7 @@ impl Clinic {
     }
 }
 
+// Failure N11
 #[test]
 fn every_value_opens_after_kill_9_at_random_points_and_resuming_finishes() {
     kill_at_random_points(Clinic::new(None, 1200), kills(200));

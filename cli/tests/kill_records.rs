@@ -102,6 +102,7 @@ impl Clinics {
     }
 }
 
+// Failure K2
 #[test]
 fn shredding_killed_at_random_points_destroys_what_was_said_and_nothing_else() {
     let kills = kills(50);

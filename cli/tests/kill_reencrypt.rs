@@ -14,6 +14,7 @@ use tables::{Database, FIELDS, Hospital, databases, key_id};
 
 const ROWS: usize = 400;
 
+// Failure N12
 #[test]
 fn every_value_opens_after_kill_9_at_random_points_and_resuming_finishes() {
     kill(databases().remove(0), kills(60));

@@ -112,6 +112,7 @@ fn a_json_value_stays_one_value_on_one_line() {
     refused("in.csv", "v\n\"[1,\n2]\"\n", json, DATA, &["row 1", "not JSON on one line"]);
 }
 
+// Failure T9
 #[test]
 fn member_names_of_the_input_are_in_no_message() {
     let world = World::new();

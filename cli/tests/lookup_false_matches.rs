@@ -60,6 +60,7 @@ fn false_matches(indexer: &Indexer, names: &[(String, u64)], length: usize) -> f
     asked.iter().map(of_query).sum()
 }
 
+// Failure T12
 #[test]
 fn a_search_finds_as_much_for_nothing_as_advised() {
     let world = World::new();

@@ -74,6 +74,7 @@ fn flipped_bits_are_refused() {
     }
 }
 
+// Failure C3
 #[test]
 fn cut_values_are_refused() {
     let sample = Sample::new();
@@ -90,6 +91,7 @@ fn cut_values_are_refused() {
     }
 }
 
+// Failure C14
 #[test]
 fn other_spellings_of_a_value_are_refused() {
     let sample = Sample::new();
@@ -115,6 +117,7 @@ fn other_spellings_of_a_value_are_refused() {
     }
 }
 
+// Failure C14
 #[test]
 fn the_last_character_has_one_spelling() {
     let world = World::new();

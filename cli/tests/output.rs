@@ -105,6 +105,7 @@ fn somebody_who_takes_the_name_meanwhile_keeps_it() {
     assert_eq!(fs::read_dir(world.data()).expect("a folder").count(), 3);
 }
 
+// Failure K3
 #[test]
 fn a_full_disk() {
     let world = World::new();
@@ -152,6 +153,7 @@ fn in_namespace(world: &World, script: &str, arguments: &[&str]) -> Option<Strin
     Some(String::from_utf8(output.stdout).expect("text"))
 }
 
+// Failure F16
 #[test]
 fn a_broken_pipe() {
     let world = World::new();

@@ -86,6 +86,7 @@ fn the_kek_from_the_safe_opens_everything_in_recovery_mode_alone() {
     run(command.env("KEYFOLD_PASSPHRASE_FILE", world.path("passphrase")), b"").expect(0, &[]);
 }
 
+// Failure T10
 #[test]
 fn wrong_missing_and_readable_passphrases() {
     let world = with_offline("recovery");

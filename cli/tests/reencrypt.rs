@@ -129,6 +129,7 @@ fn bad_rows_stay_and_are_named_in_the_ledger() {
     }
 }
 
+// Failure N14
 #[test]
 fn the_statement_says_what_is_left() {
     for hospital in hospitals() {
@@ -250,6 +251,7 @@ fn compromised_values_are_saved_where_the_configuration_says_so() {
     }
 }
 
+// Failure N12
 #[test]
 fn goes_on_after_ctrl_c_and_the_counts_add_up() {
     for hospital in hospitals() {
@@ -420,6 +422,7 @@ fn the_sql_of_the_document_works() {
     }
 }
 
+// Failure N12
 #[test]
 fn a_failure_of_the_database_or_the_disk_leaves_whole_batches() {
     for hospital in hospitals() {

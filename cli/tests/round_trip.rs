@@ -156,6 +156,7 @@ fn a_pipe_needs_a_format() {
     world.succeeds(&["protect", "PATIENTS.CSV", "--output", "y.csv"]);
 }
 
+// Failure C17
 #[test]
 fn the_longest_values_come_back() {
     // What protect accepts, reveal opens: a sealed text is a third longer than the value.

@@ -73,6 +73,7 @@ fn finish(world: &World, file: &str) -> common::Run {
     world.run(&[&SHRED[..], &policy].concat())
 }
 
+// Failure N17
 #[test]
 fn no_wrap_of_the_scope_is_left_in_store_log_journal_and_later_backups() {
     let world = world("none");
@@ -197,6 +198,8 @@ fn what_nobody_signed_is_held_to_the_store_and_never_signed() {
     world.refuses(&confirm, KEY, &["does not show the key"]);
     edited(&|json| json["slot"] = "ab".repeat(16).into());
     world.refuses(&confirm, KEY, &[]);
+    edited(&|json| json["version"] = 2.into());
+    world.refuses(&confirm, DATA, &["written by a newer keyfold"]);
     // Places that are missing are pending, and time counts from the store.
     edited(&|json| {
         json["places"] = serde_json::json!([]);

@@ -21,6 +21,7 @@ fn admin(path: &str, body: serde_json::Value) -> u16 {
     keyfold_background::block(call).expect("an answer")
 }
 
+/// Covers KC-32.
 #[test]
 fn a_scope_whose_kek_is_in_a_vault() {
     let Ok(address) = std::env::var("KEYFOLD_TEST_OPENBAO") else {

@@ -61,6 +61,7 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
+    // Failure B7
     #[test]
     fn the_system_clock_goes_on_and_never_back() {
         let (start, exact) = (SystemClock.now(), Instant::now());
@@ -74,6 +75,7 @@ mod tests {
         assert!(lag < Duration::from_millis(50), "{lag:?}");
     }
 
+    // Failure B8
     #[test]
     fn times_beyond_584_years_saturate() {
         assert_eq!(nanos(Duration::MAX), u64::MAX);

@@ -79,6 +79,7 @@ pub(crate) fn put_name(out: &mut impl Sink, kind: NameKind, name: &str) -> Resul
 }
 
 /// key length (2) ‖ key ‖ value length (2) ‖ value
+// F-4.3-4.
 pub(crate) fn put_pair(out: &mut impl Sink, key: &[u8], value: &[u8]) -> Result<()> {
     put_part(out, key)?;
     put_part(out, value)
@@ -172,6 +173,7 @@ mod with_std {
         ///
         /// - [`InvalidInput`](ErrorKind::InvalidInput): the key is empty, starts with `kf:` or is there already.
         /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than 32 pairs or 4,096 bytes.
+        // F-4.3-1, F-4.3-2, F-4.3-3.
         pub fn with(mut self, key: &str, value: impl AsRef<[u8]>) -> Result<Self> {
             let value = value.as_ref();
             if key.is_empty() || key.as_bytes().starts_with(RESERVED) {
@@ -327,6 +329,7 @@ mod with_std {
         }
     }
 
+    // F-8.1-10, F-18.7-5, F-19.4-4.
     #[inline]
     fn check_row(row: Option<&[u8]>, row_bound: bool, max_row_len: usize) -> Result<()> {
         match row {
@@ -405,6 +408,7 @@ mod with_std {
             [&self.name[..], &self.context].concat()
         }
 
+        // F-5.2-1.
         pub(crate) fn with<'a>(&'a self, header: &'a [u8; HEADER_LEN]) -> [&'a [u8]; 3] {
             [header, &self.name, &self.context]
         }
@@ -450,6 +454,8 @@ mod with_std {
             }
         }
 
+        /// Covers F-4.3-4.
+        // Failure C5
         #[test]
         fn different_inputs_never_share_an_encoding() {
             let header = [0; HEADER_LEN];
@@ -472,6 +478,7 @@ mod with_std {
             }
         }
 
+        // Failures C11, N7
         #[test]
         fn limits() {
             let mut context = Context::new();

@@ -109,6 +109,7 @@ impl Documents {
     fn bind(&self) -> Result<Bound> {
         let of_fields = self.fields.iter().flat_map(|field| &field.required_context);
         for required in self.policy.required_context.iter().chain(of_fields) {
+            // F-18.7-1.
             if !self.context.keys().any(|key| key == required) {
                 return Err(Error::new(ErrorKind::PolicyRefused, "the policy requires a context key that is missing")
                     .with_detail(format!("document {}, key {required}", self.policy.name)));
@@ -190,6 +191,7 @@ impl DocumentKeys {
 /// The key of a document's bodies and that of its manifest, from the purpose key of suite 05 and the parts of its context. A document
 /// with a manifest has other keys than one without, so that nobody takes the manifest out, whatever the policy says of the kind that the
 /// document claims to be.
+// F-18.3-1.
 pub(crate) fn derive_keys(
     purpose: &Secret<32>,
     header: &DocumentHeader,
@@ -202,6 +204,7 @@ pub(crate) fn derive_keys(
 }
 
 /// Writes the AAD of a body: label, name of the field, path. `out` is used again for every value.
+// F-18.4-3.
 pub(crate) fn write_aad(out: &mut Vec<u8>, field: &str, path: &str) -> Result<()> {
     out.clear();
     out.push(LABEL.len() as u8);
@@ -212,6 +215,7 @@ pub(crate) fn write_aad(out: &mut Vec<u8>, field: &str, path: &str) -> Result<()
     Ok(())
 }
 
+// F-18.4-1.
 fn path_len(path: &str) -> Result<[u8; 2]> {
     debug_assert!(MAX_PATH_LEN == usize::from(u16::MAX));
     u16::try_from(path.len()).map(u16::to_be_bytes).map_err(|_| {
@@ -219,6 +223,7 @@ fn path_len(path: &str) -> Result<[u8; 2]> {
     })
 }
 
+// F-18.1-2.
 fn check_count(values: usize) -> Result<()> {
     if values <= MAX_BODIES {
         return Ok(());

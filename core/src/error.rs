@@ -27,6 +27,7 @@ struct More {
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $code:literal),+ $(,)?) => {
         /// What went wrong, by who has to act. The text of an [`Error`] is not API; this is.
+        // The classes of F-9.1-1, F-9.2-1, F-9.3-1, F-9.4-1.
         #[non_exhaustive]
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         pub enum ErrorKind {
@@ -132,6 +133,7 @@ macro_rules! kms_kinds {
             }
 
             /// Whether the same call may succeed later without anybody changing anything.
+            // KC-39.
             #[must_use]
             pub const fn is_retryable(self) -> bool {
                 match self { $(Self::$name => $retryable),+ }
@@ -286,6 +288,7 @@ mod tests {
         assert_eq!(names.len(), all.len());
     }
 
+    // Failure T11
     #[test]
     fn detail_is_escaped_and_source_survives() {
         let cause = std::io::Error::other("cause");

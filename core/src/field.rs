@@ -118,6 +118,7 @@ impl Field {
         self.make_decryptor().await.map_err(|error| uses.failed(error))
     }
 
+    // F-8.1-3.
     async fn make_decryptor(self) -> Result<Decryptor> {
         let bound = self.bind()?;
         match &self.policy.mode {
@@ -155,6 +156,7 @@ impl Field {
         })
     }
 
+    // F-8.1-2.
     fn check_context(&self) -> Result<()> {
         for required in &self.policy.required_context {
             if !self.context.keys().any(|key| key == required) {
@@ -608,6 +610,7 @@ fn no_suite(policy: &FieldPolicy) -> Error {
     .with_detail(format!("field {}", policy.name))
 }
 
+// F-3.1-2, F-8.1-8, F-14.2-4.
 #[cold]
 fn not_accepted(policy: &FieldPolicy, suite: Suite) -> Error {
     Error::new(ErrorKind::PolicyRefused, "the policy of the field does not accept this suite")
@@ -625,6 +628,7 @@ pub(crate) fn check_type(policy: &FieldPolicy, value: &Value<'_>) -> Result<()> 
     }
 }
 
+// F-5.1-2.
 fn refuse_row(row: Option<&[u8]>) -> Result<()> {
     match row {
         None => Ok(()),

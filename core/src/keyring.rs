@@ -404,6 +404,7 @@ impl Keyring {
     }
 
     /// Reads the record of a key and opens it; with `present` only confirms that it may still be used.
+    // F-8.2-1, F-8.2-2, F-8.2-3.
     async fn read_key(&self, key_id: KeyId, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
         if present.is_none() {
             self.inner.unknown.check(slot.id, self.time())?;
@@ -417,6 +418,7 @@ impl Keyring {
         };
         self.verify(&record).await?;
         if record.slot() != slot {
+            // F-8.2-4.
             return Err(wrong_scope(key_id));
         }
         self.check_opens(&record)?;
@@ -444,6 +446,7 @@ impl Keyring {
     }
 
     /// Whether values under the key of `record` may be opened.
+    // F-8.2-5.
     fn check_opens(&self, record: &Record) -> Result<()> {
         let compromised = record.state() == KeyState::Compromised && self.configured().keyring.open_compromised;
         if record.state().may_open() || compromised { Ok(()) } else { Err(wrong_state(record)) }

@@ -67,6 +67,7 @@ impl KmsContext {
     }
 
     /// `kf:env`, `kf:key` and `kf:keyring`, sorted by name, with their values.
+    // F-7.3-2, KC-9.
     #[must_use]
     pub fn pairs(&self) -> [(&'static str, String); 3] {
         [
@@ -260,11 +261,14 @@ pub trait Kms: Send + Sync {
 mod tests {
     use super::*;
 
+    /// Covers F-7.3-2, KC-9.
     #[test]
     fn the_encoding_never_changes() {
         let context = KmsContext::new("prod", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
         let bytes = context.canonical();
         assert!(bytes.starts_with(b"\0\0\0\0\0\0\0\x06kf:env\0\0\0\0\0\0\0\x04prod\0\0\0\0\0\0\0\x06kf:key"));
+        let (key, keyring) = ("02".repeat(24), "01".repeat(16));
+        assert_eq!(context.pairs(), [("kf:env", "prod".to_owned()), ("kf:key", key), ("kf:keyring", keyring)]);
         let other = KmsContext::new("pro", Lineage::from_bytes([1; 16]), KeyId::from_bytes([2; 24]));
         assert_ne!(bytes, other.canonical());
     }

@@ -118,7 +118,7 @@ pub use {
     rotation::RotationPolicy,
     store::{KeyStore, RecordChange, Remainder, Slot},
     stream::{
-        OpeningStream, SealingStream, StreamOpener, StreamProgress, StreamRanges, StreamReader, StreamSealer,
-        StreamWriter,
+        AsyncStreamReader, AsyncStreamWriter, OpeningStream, SealingStream, StreamOpener, StreamProgress, StreamRanges,
+        StreamReader, StreamSealer, StreamWriter,
     },
 };

@@ -303,6 +303,7 @@ impl FieldPolicy {
     }
 
     /// Splits a text into the prefix that stays in clear and the rest that is sealed.
+    // F-5.2-3.
     #[must_use]
     pub fn split_prefix<'t>(&self, text: &'t str) -> (&'t str, &'t str) {
         match self.keep_prefix.as_deref() {
@@ -328,8 +329,10 @@ impl FieldPolicy {
             return wrong("the list of accepted suites is empty");
         }
         if !keeps_format && self.accepted_suites.iter().all(|&suite| suite == Suite::Frame) {
+            // F-8.1-13.
             return wrong("a field that accepts frames, suite 03, also accepts the suite of the values inside");
         }
+        // F-14.2-3.
         if !(1..=MAX_FRAME_RECORDS_LEN).contains(&self.max_frame_records) {
             return wrong("max_frame_records is 1 to 65,536 bytes");
         }
@@ -507,6 +510,7 @@ pub fn check_shown_bits<'f>(rows: u64, fields: impl IntoIterator<Item = &'f Fiel
 /// More rows than most tables have: where a policy does not state them, its indexes are held to these at least.
 const UNSTATED_ROWS: u64 = 1 << 28;
 
+// F-4.3-5.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME_LEN && !name.chars().any(char::is_control)
 }
@@ -537,6 +541,7 @@ impl Policy {
         if let FieldMode::Deterministic { partition, join_group: Some(group) } = &field.mode {
             for other in self.fields.values() {
                 let FieldMode::Deterministic { partition: p, join_group: Some(g) } = &other.mode else { continue };
+                // F-5.2-2.
                 if (p, g) == (partition, group) && other.value_type != field.value_type {
                     return Err(Error::new(ErrorKind::Configuration, "joined fields share one type and no padding")
                         .with_detail(format!("fields {} and {}", other.name, field.name)));

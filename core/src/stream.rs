@@ -2,6 +2,8 @@
 //!
 //! Chunks are sealed and opened where they are: in the buffer of the caller, of an adapter, or of a thread. Nothing here waits.
 
+mod async_read;
+mod async_write;
 mod chunks;
 mod open;
 mod pump;
@@ -10,6 +12,8 @@ mod read;
 mod seal;
 mod write;
 
+pub use async_read::AsyncStreamReader;
+pub use async_write::AsyncStreamWriter;
 pub(crate) use chunks::{Chunks, binding, derive};
 pub use open::{OpeningStream, StreamOpener};
 pub use range::StreamRanges;
@@ -66,14 +70,17 @@ const FORKED: Error =
 impl Held {
     /// Refuses what would not be sealed or opened now.
     fn check(&self) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
+        self.check_not_failed()?;
         if self.process.is_some_and(|process| process != std::process::id()) {
             return Err(FORKED);
         }
         self.bound.ring.check_open()?;
         self.key.check_usable(self.bound.ring.time())
+    }
+
+    /// Refuses what follows a failure, though it needs no key.
+    fn check_not_failed(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
     /// Does `work` if the key may be used.

@@ -79,6 +79,7 @@ pub enum Padding {
 
 impl Padding {
     /// Bytes of format byte, value and padding, for a value of `canonical_len` bytes.
+    // F-4.2-4.
     #[inline]
     pub(crate) fn encoded_len(self, canonical_len: usize) -> usize {
         let plain = 1 + canonical_len;
@@ -263,6 +264,7 @@ impl<'a> Value<'a> {
     }
 
     /// The type and the canonical bytes of an encoded value whose tag has been verified.
+    // F-4.2-3, F-4.2-5.
     pub(crate) fn split_encoded(encoded: &[u8]) -> Option<(ValueType, &[u8])> {
         let (&format, rest) = encoded.split_first()?;
         let value_type = ValueType::from_id(format & !PADDED)?;
@@ -277,6 +279,7 @@ impl<'a> Value<'a> {
     }
 
     /// The value whose canonical encoding is `bytes`; `None` if `bytes` is not canonical.
+    // F-4.2-2, F-1-1.
     #[must_use]
     pub fn from_canonical(value_type: ValueType, bytes: &'a [u8]) -> Option<Self> {
         if bytes.len() > MAX_VALUE_LEN {

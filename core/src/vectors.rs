@@ -85,7 +85,7 @@ impl Key {
                 Purpose::FormatPreserving,
                 Purpose::TokenProof,
             ],
-            KeyClass::Audit => &[],
+            KeyClass::Audit => &[Purpose::AuditChain],
         };
         let schedule = self.schedule();
         purposes

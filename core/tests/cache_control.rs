@@ -1,4 +1,4 @@
-//! `invalidate`, `refresh`, `reload` and `close`, also while others are at work (DESIGN K17; FAILURES B14).
+//! `invalidate`, `refresh`, `reload` and `close`, also while others are at work (DESIGN K17).
 
 use crate::common::cache::Process;
 use crate::common::lab::*;
@@ -70,6 +70,7 @@ fn what_only_works_when_ready_never_asks_and_does_nothing_when_it_should() {
     assert_eq!(refused(decryptor.decrypt_if_ready(&sealed, None), "closed"), ErrorKind::Closed);
 }
 
+// Failure B9
 #[test]
 fn a_handle_whose_key_has_left_the_cache_is_invalidated_too() {
     let mut lab = Lab::new();
@@ -121,6 +122,7 @@ fn refreshing_renews_what_is_in_use_and_forgets_the_rest() {
     assert_eq!(lab.kms.unwrap_count(), requests);
 }
 
+// Failure A10
 #[test]
 fn nobody_waits_for_a_renewal_while_the_key_is_usable() {
     let lab = Lab::new();
@@ -162,6 +164,7 @@ fn a_reload_that_does_not_trust_the_root_stops_its_use() {
     assert!(block_on(encryptor.ready()).is_ok() && reveal(&process.ring, None, &sealed).is_ok());
 }
 
+// Failure B14
 #[test]
 fn a_reload_is_refused_whole_or_done_whole() {
     let lab = Lab::new();
@@ -185,6 +188,7 @@ fn a_reload_is_refused_whole_or_done_whole() {
     assert!(seal(&process.ring, None, "x").is_ok());
 }
 
+// Failure B14
 #[test]
 fn a_closed_keyring_does_nothing_and_holds_nothing() {
     let lab = Lab::new();
@@ -232,6 +236,7 @@ fn operation(process: &Arc<Process>, sealed: &Arc<Vec<u8>>, which: usize) -> Ope
 }
 
 /// Operations are polled in random order, and somewhere in between something is done to the keyring.
+// Failures B11, B14
 #[test]
 fn whatever_is_done_while_others_are_at_work_they_finish_or_say_why() {
     let lab = Lab::new();

@@ -46,6 +46,7 @@ fn start(process: &Arc<Process>, sealed: &Arc<Vec<u8>>, open: bool) -> Vec<JoinH
         .collect()
 }
 
+// Failure A7
 #[test]
 fn three_thousand_cold_callers_make_one_request() {
     let lab = Lab::new();
@@ -64,6 +65,7 @@ fn three_thousand_cold_callers_make_one_request() {
     });
 }
 
+// Failure A8
 #[test]
 fn the_next_one_asks_when_the_one_who_asks_is_cancelled() {
     let lab = Lab::new();
@@ -102,6 +104,7 @@ fn the_next_one_asks_when_the_one_who_asks_is_cancelled() {
     });
 }
 
+// Failures A8, B10
 #[test]
 fn the_next_one_asks_when_the_one_who_asks_panics() {
     let lab = Lab::new();
@@ -139,6 +142,7 @@ fn give_up_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> 
     })
 }
 
+// Failures A8, F12
 #[test]
 fn giving_up_at_any_point_leaves_nothing_behind_that_others_wait_for() {
     let lab = Lab::new();
@@ -163,6 +167,7 @@ fn giving_up_at_any_point_leaves_nothing_behind_that_others_wait_for() {
     assert!(points.iter().all(|&polls| polls > 8), "{points:?}: store and service keep their callers waiting");
 }
 
+// Failure A26
 #[test]
 fn ten_thousand_scopes_cost_one_request() {
     const SCOPES: u32 = 10_000;
@@ -182,6 +187,7 @@ fn ten_thousand_scopes_cost_one_request() {
     assert_eq!(lab.kms.unwrap_count() - before, 1);
 }
 
+// Failure A9
 #[test]
 fn a_failure_answers_for_a_moment_and_no_longer() {
     let mut lab = Lab::new();

@@ -1,4 +1,4 @@
-//! What the cache refuses to hold, to be filled with and to be evaded by (FAILURES B3, B5, B9).
+//! What the cache refuses to hold, to be filled with and to be evaded by.
 
 use crate::common::cache::Process;
 use crate::common::lab::*;
@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+// Failures B5, N6
 #[test]
 fn threads_together_never_seal_more_than_the_limit_under_one_key() {
     const THREADS: usize = 64;
@@ -184,7 +185,22 @@ fn with_a_lead_a_column_in_parts_fails_whole() {
     assert_eq!(ColumnBytes::len(&out), 1);
 }
 
+/// What keeps the next key from being made is told, and not that the last one is used up.
+#[test]
+fn a_column_in_parts_without_a_store_fails_because_of_the_store() {
+    let mut lab = Lab::new();
+    lab.config.rotation = RotationPolicy { data_messages: Some(100), ..lab.config.rotation };
+    let process = Process::quick(&lab, lab.config.clone());
+    let handle = encryptor(&process.ring, "plain", None).unwrap();
+    let mut out = handle.encrypt_column(&[Value::Text("first")][..], None::<&[&[u8]]>).unwrap();
+    lab.faults.fail_store(true);
+    let error = block_on(handle.encrypt_parts_into(&[Value::Text("x"); 130][..], None::<&[&[u8]]>, &mut out));
+    assert_eq!(error.unwrap_err().error.kind(), ErrorKind::Store);
+    assert_eq!(ColumnBytes::len(&out), 1);
+}
+
 /// Caches that hold nothing, one key, or less than one key cost requests to the store and change no result.
+// Failures B1, B4, B9
 #[test]
 fn caches_of_no_and_of_one_key_give_the_same_results() {
     for (max_keys, max_bytes) in [(0, 0), (0, 1 << 26), (1, 1 << 26), (100_000, 0), (100_000, 1), (1, 4096)] {
@@ -221,6 +237,7 @@ fn caches_of_no_and_of_one_key_give_the_same_results() {
     }
 }
 
+// Failures B3, B15
 #[test]
 fn a_million_invented_key_ids_do_not_push_good_keys_out() {
     const INVENTED: usize = 1_000_000;

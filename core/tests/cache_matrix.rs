@@ -1,5 +1,5 @@
 //! Every state of key and root in the cache against every state of them in the store: what comes of it, and exactly
-//! what store and key service are asked (FAILURES N18: Asherah's matrix for keys that are leased).
+//! what store and key service are asked (Asherah's matrix, for keys that are leased).
 //!
 //! A root never leaves the cache before the keys under it, which hold it; so of nine states in the cache seven exist.
 
@@ -98,6 +98,7 @@ fn process_in(lab: &Lab, cached: (Cached, Cached)) -> (Process, keyfold::Decrypt
     (process, reader, mrn)
 }
 
+// Failure N18
 #[test]
 fn every_state_of_the_cache_meets_every_state_of_the_store() {
     let mut cases = 0;
@@ -136,6 +137,7 @@ fn every_state_of_the_cache_meets_every_state_of_the_store() {
 }
 
 /// A key that may not seal any more stops sealing at its renewal, whatever else is cached.
+// Failure N18
 #[test]
 fn sealing_meets_the_same_states() {
     for state in STORED {

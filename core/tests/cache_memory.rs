@@ -9,11 +9,12 @@ use common::block_on;
 use common::cache::Process;
 use common::lab::*;
 use common::store::LabStore;
-use keyfold::vectors::RecordParts;
+use keyfold::testing::FakeKms;
+use keyfold::vectors::{Key, RecordParts};
 use keyfold::wire::KeyId;
 use keyfold::{
-    BoxFuture, ErrorKind, FieldPolicy, KeyClass, KeyStore, Keyring, Lineage, MemoryHighWater, Record, RecordChange,
-    Result, Slot, SlotId, Value,
+    BoxFuture, ChainStart, ErrorKind, FieldPolicy, KeyClass, KeyStore, Keyring, Kms, KmsContext, Lineage,
+    MemoryHighWater, Record, RecordChange, Result, Slot, SlotId, UnwrapRequest, Value,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
@@ -78,6 +79,7 @@ fn found_in_freed_memory(key: &[u8], run: impl FnOnce()) -> usize {
     FOUND.load(Ordering::Relaxed)
 }
 
+// Failures B4, T4
 #[test]
 fn keys_are_erased_when_their_last_user_drops_them() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -118,7 +120,27 @@ fn cost_of(run: impl FnOnce()) -> (usize, usize) {
     (ALLOCATIONS.load(Ordering::Relaxed) - allocations, PEAK.load(Ordering::Relaxed) - live)
 }
 
+/// Covers F-15.1-2.
+#[test]
+fn the_key_of_a_line_of_an_audit_chain_is_erased_with_the_step_to_the_next() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let kms = FakeKms::new();
+    let (start, mut ratchet) = block_on(ChainStart::begin(&kms, LINEAGE, ENVIRONMENT)).unwrap();
+    let context = KmsContext::new(ENVIRONMENT, LINEAGE, KeyId::new(0, &start.commitment));
+    let payload = block_on(kms.unwrap(UnwrapRequest::new(&start.wrapped, &context))).unwrap();
+    let slot = SlotId::from_bytes(*start.id.as_bytes());
+    let bytes = payload.expose()[..32].try_into().unwrap();
+    let (_, first) =
+        Key { bytes, lineage: LINEAGE, class: KeyClass::Audit, slot, generation: 0 }.purpose_keys().remove(0);
+    let held = found_in_freed_memory(&first, || drop(std::hint::black_box(first.clone())));
+    assert_eq!(held, 1, "the allocator sees what is freed without being erased");
+    let before = ratchet.mac(&[0; 32], b"line");
+    assert_eq!(found_in_freed_memory(&first, || ratchet.step()), 0, "freed without being erased");
+    assert_ne!(ratchet.mac(&[0; 32], b"line"), before);
+}
+
 /// A whole stream costs the same however long it is, and nothing per chunk; what is given back holds no plaintext.
+// Failure T4
 #[test]
 fn streams_of_any_length_take_the_same_memory() {
     const CHUNK: u64 = keyfold::wire::CHUNK_LEN as u64;
@@ -177,6 +199,9 @@ fn streams_of_any_length_take_the_same_memory() {
         let mut writer = sealer.begin(None).unwrap().into_writer(io::sink()).unwrap();
         writer.write_all(text).unwrap();
         drop(writer);
+        let mut writer = sealer.begin(None).unwrap().into_async_writer(tokio::io::sink()).unwrap();
+        block_on(tokio::io::AsyncWriteExt::write_all(&mut writer, text)).unwrap();
+        drop(writer);
         let mut sealed = Vec::with_capacity(1000);
         sealer.begin(None).unwrap().seal_all(&mut &text[..], &mut sealed, NonZeroUsize::MIN, |_| Ok(())).unwrap();
         let header = keyfold::wire::StreamHeader::parse(&sealed).unwrap();
@@ -188,6 +213,8 @@ fn streams_of_any_length_take_the_same_memory() {
             .unwrap();
         let mut reader = opener.begin(&header, None).unwrap().into_reader(chunks);
         assert_eq!(reader.read(&mut [0]).unwrap(), 1);
+        let mut reader = opener.begin(&header, None).unwrap().into_async_reader(chunks);
+        assert_eq!(block_on(tokio::io::AsyncReadExt::read(&mut reader, &mut [0])).unwrap(), 1);
     });
     assert_eq!(found, 0, "plaintext was freed without being erased");
 }
@@ -299,6 +326,7 @@ fn scopes_stay_within(scopes: u32, max_bytes: usize) {
     assert!(most <= max_bytes, "{most} bytes allocated of {max_bytes}");
 }
 
+// Failure B12
 #[test]
 fn many_scopes_stay_within_the_configured_bytes() {
     for max_bytes in [1 << 20, 3 << 20, 4 << 20, 5 << 20] {
@@ -306,6 +334,7 @@ fn many_scopes_stay_within_the_configured_bytes() {
     }
 }
 
+// Failure B12
 #[test]
 #[ignore = "takes minutes; ./test --long runs it"]
 fn a_million_scopes_stay_within_the_configured_bytes() {

@@ -177,6 +177,7 @@ fn join<T>(threads: Vec<thread::JoinHandle<T>>) -> Vec<T> {
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
+// Failures A8, B11
 #[test]
 fn one_fetches_however_many_ask_or_give_up() {
     explore(|| {
@@ -198,6 +199,7 @@ fn one_fetches_however_many_ask_or_give_up() {
     });
 }
 
+// Failure A9
 #[test]
 fn a_failure_reaches_those_who_waited_and_nobody_later() {
     explore(|| {
@@ -300,6 +302,7 @@ fn a_confirmation_counts_for_the_time_before_it() {
     });
 }
 
+// Failure B4
 #[test]
 fn bounds_hold_at_every_moment_and_held_values_stay() {
     explore(|| {

@@ -77,6 +77,7 @@ const OUTAGES: [Outage; 2] = [
     ("the store", |lab, away| lab.faults.fail_store(away), ErrorKind::Store),
 ];
 
+// Failure A1
 #[test]
 fn an_outage_is_survived_for_exactly_the_grace() {
     for grace in [Duration::from_secs(3600), Duration::from_secs(1), NANOSECOND] {
@@ -132,6 +133,7 @@ fn a_handle_that_is_never_awaited_stops_at_the_age() {
 }
 
 /// Away: the service is asked about once a second and the callers go on.
+// Failure A6
 #[test]
 fn an_outage_costs_one_request_a_second() {
     let lab = Lab::new();
@@ -149,6 +151,7 @@ fn an_outage_costs_one_request_a_second() {
 
 const REFUSALS: [KmsErrorKind; 3] = [KmsErrorKind::AccessDenied, KmsErrorKind::KeyDisabled, KmsErrorKind::KeyNotFound];
 
+// Failure A22
 #[test]
 fn a_refusal_ends_use_at_once_in_every_handle() {
     for kind in REFUSALS {
@@ -216,6 +219,7 @@ fn a_key_that_this_process_destroys_stops_at_once() {
 }
 
 /// The numbers of docs/CACHE.md: from the moment at which a KEK is disabled to the last value that is sealed or opened.
+// Failure A22
 #[test]
 fn revocation_takes_at_most_the_age_or_age_and_grace_if_nobody_answers() {
     let day = Duration::from_secs(86_400);
@@ -244,6 +248,7 @@ fn revocation_takes_at_most_the_age_or_age_and_grace_if_nobody_answers() {
     }
 }
 
+// Failure B8
 #[test]
 fn a_clock_at_its_ends_panics_nobody_and_makes_no_key_last() {
     let mut lab = Lab::new();

@@ -96,6 +96,7 @@ fn find_canary(output: &[u8]) -> Option<String> {
     })
 }
 
+// Failures T1, T9
 #[test]
 fn no_canary_in_anything_that_is_printed_logged_or_panicked() {
     let child = |name: &str| {
@@ -278,6 +279,9 @@ fn streams(ring: &Keyring) {
     let mut writer = sealer.begin(row).unwrap().into_writer(Vec::new()).unwrap();
     writer.write_all(PLAINTEXT.as_bytes()).unwrap();
     show(&writer);
+    let mut writer = sealer.begin(row).unwrap().into_async_writer(Vec::new()).unwrap();
+    block_on(tokio::io::AsyncWriteExt::write_all(&mut writer, PLAINTEXT.as_bytes())).unwrap();
+    show(&writer);
     let header = keyfold::wire::StreamHeader::parse(&sealed).unwrap();
     let chunks = &sealed[keyfold::wire::STREAM_HEADER_LEN..];
     block_on(opener.load_key(&header)).unwrap();
@@ -289,6 +293,9 @@ fn streams(ring: &Keyring) {
     let mut ranges = begin().into_ranges(Cursor::new(chunks)).unwrap();
     assert!(reader.read(&mut [0]).unwrap() == 1 && ranges.read(&mut [0]).unwrap() == 1);
     show((&reader, &ranges));
+    let mut reader = begin().into_async_reader(chunks);
+    assert_eq!(block_on(tokio::io::AsyncReadExt::read(&mut reader, &mut [0])).unwrap(), 1);
+    show(&reader);
     show_error(begin().finish_in_place(&mut PLAINTEXT.as_bytes().to_vec()));
     show_error(begin().into_reader(PLAINTEXT.as_bytes()).read(&mut [0; 100]));
 }

@@ -131,6 +131,7 @@ fn deterministic_columns_equal_single_values_byte_for_byte() {
     }
 }
 
+// Failure C22
 #[test]
 fn padding_hides_lengths_and_is_checked() {
     let (encryptor, decryptor) =
@@ -144,6 +145,8 @@ fn padding_hides_lengths_and_is_checked() {
     }
 }
 
+/// Covers F-4.4-2.
+// Failure N1
 #[test]
 fn a_prefix_seals_65536_rows_and_no_nonce_comes_twice() {
     let (encryptor, decryptor) = randomized();
@@ -196,6 +199,7 @@ fn large_values_make_smaller_chunks_and_the_prefix_holds_no_more_rows() {
     assert_equal(&open_column(&decryptor, &column), &values);
 }
 
+/// Covers F-4.2-1.
 #[test]
 fn a_value_has_at_most_one_mebibyte() {
     let lab = Lab::new();
@@ -230,6 +234,8 @@ fn unlinkable_draws_a_prefix_for_every_row() {
     assert_equal(&open_column(&decryptor, &column), &values);
 }
 
+/// Covers F-4.4-1.
+// Failure N1
 #[test]
 fn single_values_draw_all_of_their_nonce() {
     let (encryptor, _) = randomized();
@@ -315,6 +321,7 @@ fn a_value_of_the_wrong_type_is_named() {
     }
 }
 
+/// Covers F-1-2.
 #[test]
 fn one_bad_row_refuses_the_column_and_is_named() {
     let (encryptor, decryptor) = randomized();

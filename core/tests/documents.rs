@@ -152,6 +152,7 @@ fn changes(one: &Stored, other: &Stored) -> Vec<(String, Stored, bool)> {
     changed
 }
 
+// Failures C4, C8
 #[test]
 fn every_move_copy_and_deletion_is_refused_under_a_manifest_and_every_move_of_a_body_without() {
     let lab = Lab::new();
@@ -192,6 +193,7 @@ fn every_move_copy_and_deletion_is_refused_under_a_manifest_and_every_move_of_a_
     }
 }
 
+/// Covers F-18.3-1, F-18.5-3, F-18.7-3, F-18.7-6.
 #[test]
 fn a_manifest_that_was_taken_out_is_refused() {
     let lab = Lab::new();
@@ -233,6 +235,8 @@ fn a_manifest_that_was_taken_out_is_refused() {
     }
 }
 
+/// Covers F-18.7-2, F-18.7-4, F-18.7-7.
+// Failure C2
 #[test]
 fn every_bit_of_header_and_bodies_counts() {
     let lab = Lab::new();
@@ -306,6 +310,7 @@ fn an_older_key_opens_and_is_called_so_and_a_compromised_one_does_not() {
     assert!(open(kind(&ring, "none"), Some("p1"), &stored).unwrap().is_compromised());
 }
 
+/// Covers F-18.1-2, F-18.4-1, F-18.4-2.
 #[test]
 fn what_is_no_document_is_refused() {
     let lab = Lab::new();
@@ -335,6 +340,10 @@ fn what_is_no_document_is_refused() {
     let sealer = block_on(kind_of("loose").sealer()).unwrap();
     let too_many = vec![value; MAX_BODIES + 1];
     assert_eq!(refused(sealer.seal(None, &too_many, &[], 0), "2^20 + 1"), ErrorKind::LimitExceeded);
+    let opener = block_on(kind_of("loose").opener()).unwrap();
+    let too_many = vec![DocumentBody { field: "name", path: "", body: &[] }; MAX_BODIES + 1];
+    let opened = opener.open(&twice.header, None, &too_many, &[], None);
+    assert_eq!(refused(opened, "2^20 + 1, reading"), ErrorKind::LimitExceeded);
     ring.close();
     assert_eq!(refused(sealer.seal(None, &[], &[], 0), "closed"), ErrorKind::Closed);
 }

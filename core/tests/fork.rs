@@ -53,6 +53,8 @@ fn child(encryptor: &Encryptor) -> (libc::pid_t, PipeReader) {
 }
 
 /// The nonces of a stream are fixed when it begins, so of two processes that have it only one may go on.
+/// Covers F-19.3-2.
+// Failure N2
 #[test]
 fn a_stream_goes_on_in_the_process_that_began_it() {
     let lab = Lab::new();
@@ -87,6 +89,7 @@ fn first_duplicate(all: &mut [Nonce]) -> Option<Nonce> {
     all.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
+// Failures N1, N2, N3
 #[test]
 fn no_nonce_is_used_by_two_processes_after_a_fork() {
     let lab = Lab::new();

@@ -112,6 +112,7 @@ fn frame_under(kms: &FakeKms, key: Key, text: &str) -> Vec<u8> {
     frame(&records[0], &records[1], &sealed_under(&key, &[9; 24], text))
 }
 
+/// Covers F-14.1-6.
 #[test]
 fn a_frame_opens_where_the_store_lacks_the_records_and_is_stripped_where_it_has_them() {
     let here = lab();
@@ -166,6 +167,7 @@ fn columns_and_deterministic_values_travel_too() {
     assert_eq!(twice[0], twice[1]);
 }
 
+/// Covers F-14.2-1.
 #[test]
 fn a_policy_that_does_not_accept_frames_refuses_before_anything_else() {
     let here = lab();
@@ -191,6 +193,8 @@ fn a_policy_that_does_not_accept_frames_refuses_before_anything_else() {
     assert_eq!(column.map_err(at).unwrap_err(), ErrorKind::PolicyRefused);
 }
 
+/// Covers F-14.2-3, F-14.4-3.
+// Failure C12
 #[test]
 fn more_records_than_the_policy_allows_are_neither_sealed_nor_opened() {
     let here = lab();
@@ -207,6 +211,7 @@ fn more_records_than_the_policy_allows_are_neither_sealed_nor_opened() {
     assert!(!there.faults.log().contains(&"get"), "{:?}", there.faults.log());
 }
 
+/// Covers F-14.1-6, F-14.4-4.
 #[test]
 fn reframing_replaces_the_records_and_keeps_the_value() {
     let here = lab();
@@ -239,6 +244,7 @@ fn reframing_replaces_the_records_and_keeps_the_value() {
     assert_eq!(text_in(&there.elsewhere(), &old).unwrap(), "on its way");
 }
 
+/// Covers F-14.4-1, F-14.4-2.
 #[test]
 fn reframing_refuses_what_nobody_could_open() {
     let here = lab();
@@ -261,6 +267,7 @@ fn reframing_refuses_what_nobody_could_open() {
     assert_eq!(reframe(&frame), ErrorKind::PolicyRefused);
 }
 
+/// Covers F-14.3-1.
 #[test]
 fn what_the_store_says_wins_and_a_store_that_fails_says_no() {
     let here = lab();
@@ -295,6 +302,7 @@ fn what_the_store_says_wins_and_a_store_that_fails_says_no() {
     }
 }
 
+/// Covers F-14.3-8, F-14.4-4.
 #[test]
 fn records_of_frames_leave_marks_and_heed_them() {
     let here = lab();
@@ -329,6 +337,7 @@ fn records_of_frames_leave_marks_and_heed_them() {
     }
 }
 
+/// Covers F-14.3-5, F-7.6-3.
 #[test]
 fn no_key_service_is_called_for_a_root_that_nobody_trusts() {
     let here = lab();
@@ -363,6 +372,8 @@ fn no_key_service_is_called_for_a_root_that_nobody_trusts() {
     there.assert_only_asked_for(&[], "an endorser that the store does not have");
 }
 
+/// Covers F-14.3-5.
+// Failure C12
 #[test]
 fn a_hostile_frame_costs_each_key_service_one_request_at_most() {
     let here = lab();
@@ -493,6 +504,8 @@ impl RootFlood {
     }
 }
 
+/// Covers F-14.3-7.
+// Failure C9
 #[test]
 fn a_pinned_commitment_under_another_generation_costs_no_request_where_the_root_is_known() {
     let expected = BTreeMap::from([("RecordRejected", 1_000), ("LimitExceeded", 2_000)]);
@@ -574,6 +587,7 @@ fn a_key_service_that_is_away_is_not_asked_for_each_frame() {
     frames.iter().for_each(|frame| assert_eq!(text_in(&flood.ring, frame).unwrap(), "genuine"));
 }
 
+/// Covers F-14.4-4.
 #[test]
 fn frames_from_before_a_data_key_changed_say_that_they_are_to_be_reframed() {
     let here = lab();
@@ -600,6 +614,7 @@ fn frames_from_before_a_data_key_changed_say_that_they_are_to_be_reframed() {
     check(&rotated, "reparented");
 }
 
+/// Covers F-14.3-9.
 #[test]
 fn keys_from_frames_never_seal_and_are_never_current() {
     let here = lab();
@@ -629,6 +644,8 @@ fn keys_from_frames_never_seal_and_are_never_current() {
     assert!(open(&decryptor, &newer, None).is_ok());
 }
 
+/// Covers F-14.3-10.
+// Failure B3
 #[test]
 fn a_flood_of_frames_evicts_no_key_of_the_keyrings_own() {
     let mut here = lab();

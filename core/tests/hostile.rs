@@ -68,6 +68,8 @@ fn class_of_byte(at: usize, bytes: &[u8]) -> ErrorKind {
     }
 }
 
+/// Covers F-9.1-1.
+// Failures C1, C2, C7, C18
 #[test]
 fn every_truncation_and_every_flipped_bit_of_a_value() {
     let world = World::generated();
@@ -101,6 +103,8 @@ fn from_text(text: &[u8]) -> Result<Vec<u8>> {
     result.map(|()| out.split_off(4))
 }
 
+/// Covers F-9.2-1, F-6-4.
+// Failures C1, C2
 #[test]
 fn every_truncation_and_every_flipped_bit_of_a_text() {
     let world = World::generated();
@@ -144,6 +148,8 @@ fn every_truncation_and_every_flipped_bit_of_a_text() {
     }
 }
 
+/// Covers F-9.3-1.
+// Failures C1, C2
 #[test]
 fn every_truncation_and_every_flipped_bit_of_a_record() {
     let mut world = World::generated();
@@ -171,6 +177,7 @@ fn every_truncation_and_every_flipped_bit_of_a_record() {
     }
 }
 
+// Failure C13
 #[test]
 fn hostile_lengths_allocate_little() {
     let world = World::generated();
@@ -192,6 +199,7 @@ fn allowed(decryptor: &keyfold::Decryptor, bytes: &[u8], row: Option<&[u8]>) -> 
     allocated(|| open_with(decryptor, bytes, row).map(drop))
 }
 
+// Failures C3, C6
 #[test]
 fn a_million_mutations_neither_panic_nor_open() {
     const MUTATION_COUNT: usize = 1_000_000;

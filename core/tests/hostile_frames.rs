@@ -113,6 +113,8 @@ fn class_of_root_byte(at: usize, record: &[u8]) -> Vec<ErrorKind> {
     }
 }
 
+/// Covers F-9.3-1, F-9.4-1.
+// Failures C1, C2
 #[test]
 fn every_truncation_and_every_flipped_bit_of_a_frame() {
     let framed = Framed::new();
@@ -131,6 +133,8 @@ fn every_truncation_and_every_flipped_bit_of_a_frame() {
     }
 }
 
+/// Covers F-9.4-1.
+// Failure C7
 #[test]
 fn every_suite_of_a_frame_and_of_what_is_in_it() {
     let framed = Framed::new();
@@ -144,6 +148,7 @@ fn every_suite_of_a_frame_and_of_what_is_in_it() {
     }
 }
 
+// Failure C13
 #[test]
 fn lengths_at_extremes_allocate_little() {
     let framed = Framed::new();

@@ -8,7 +8,7 @@ use keyfold::testing::FakeKms;
 use keyfold::wire::{DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, Suite};
 use keyfold::{
     Context, Decryptor, Encryptor, ErrorKind, FieldPolicy, KekAlias, KeyClass, KeyState, Keyring, KeyringConfig, Kms,
-    KmsErrorKind, LookupKeys, Policy, Record, Result, SlotId, Value,
+    KmsErrorKind, LookupKeys, Padding, Policy, Record, Result, SlotId, Value, ValueType,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -129,6 +129,7 @@ fn matrix(places: &[Place], expected: impl Fn(&Place, &Place) -> ErrorKind) {
     }
 }
 
+// Failures C4, C5
 #[test]
 fn randomised_values_open_at_their_place_alone() {
     matrix(&PLACES, |from, to| {
@@ -142,6 +143,7 @@ fn randomised_values_open_at_their_place_alone() {
     });
 }
 
+// Failure C4
 #[test]
 fn deterministic_values_open_at_their_place_alone() {
     matrix(&LOOKUP_PLACES, |from, to| {
@@ -155,6 +157,7 @@ fn deterministic_values_open_at_their_place_alone() {
     });
 }
 
+// Failure B1
 #[test]
 fn suites_and_classes_are_not_swapped() {
     let rings = three_rings();
@@ -245,6 +248,7 @@ fn deterministic_values_join_within_their_group_and_nowhere_else() {
     assert_eq!(refused(decryptor.decrypt(&sealed, Some(b"row")), "row"), ErrorKind::InvalidInput);
 }
 
+// Failure C17
 #[test]
 fn overhead_is_67_and_43_bytes() {
     let ring = Lab::new().process();
@@ -275,6 +279,7 @@ fn ring_with(lab: &Lab, keks: &[(&str, &FakeKms)]) -> Keyring {
     Keyring::open(lab.config.clone(), Arc::new(lab.store.clone()), keks, marks()).unwrap()
 }
 
+/// Covers F-7.6-4, KC-26.
 #[test]
 fn a_refusal_that_may_be_a_revocation_stops_and_every_other_falls_to_the_next_kek() {
     let stops = [KmsErrorKind::AccessDenied, KmsErrorKind::KeyDisabled, KmsErrorKind::KeyNotFound];
@@ -305,6 +310,8 @@ fn a_refusal_that_may_be_a_revocation_stops_and_every_other_falls_to_the_next_ke
     }
 }
 
+/// Covers F-7.3-3.
+// Failure A15
 #[test]
 fn a_wrong_payload_is_noticed() {
     let (lab, first, second) = two_keks();
@@ -347,6 +354,8 @@ fn a_wrong_payload_is_noticed() {
     }
 }
 
+/// Covers F-7.2-7.
+// Failure C10
 #[test]
 fn only_configured_keks_are_called() {
     let (lab, first, second) = two_keks();
@@ -412,6 +421,7 @@ fn creating_costs_one_wrap_and_one_check_per_kek() {
     assert_eq!(services.iter().map(FakeKms::unwrap_count).sum::<u64>(), 4, "one of them was asked once more");
 }
 
+// Failures A15, A23
 #[test]
 fn creating_refuses_a_kek_that_does_not_unwrap_what_it_wraps() {
     for break_it in [|kms: &FakeKms| kms.set_wrong_payload(true), |kms: &FakeKms| kms.set_encrypt_only(true)] {
@@ -444,6 +454,7 @@ fn ring_of(lab: &Lab, field: FieldPolicy) -> Keyring {
     lab.process_with(KeyringConfig { policy, ..lab.config.clone() })
 }
 
+/// Covers F-8.1-2.
 #[test]
 fn a_missing_context_key_is_refused_before_anything_is_asked() {
     let lab = Lab::new();
@@ -463,6 +474,8 @@ fn a_missing_context_key_is_refused_before_anything_is_asked() {
     }
 }
 
+/// Covers F-3.1-1, F-3.1-2, F-8.1-6, F-8.1-8.
+// Failure C7
 #[test]
 fn suites_outside_the_accept_list_are_refused_before_their_key_is_asked_for() {
     let lab = Lab::new();
@@ -501,6 +514,8 @@ fn suites_outside_the_accept_list_are_refused_before_their_key_is_asked_for() {
     assert_eq!(opens(&both, &not_magic), (Err(ErrorKind::Malformed), 0));
 }
 
+/// Covers F-7.4-2, F-7.4-4.
+// Failure C11
 #[test]
 fn scopes_are_made_by_sealing_and_never_by_opening() {
     let lab = Lab::new();
@@ -556,6 +571,21 @@ fn two_processes_that_make_one_scope_agree() {
     }
 }
 
+/// Covers F-5.2-2.
+#[test]
+fn fields_that_join_share_one_type_and_no_padding() {
+    let joined = |name: &str, value_type| FieldPolicy {
+        value_type: Some(value_type),
+        ..FieldPolicy::deterministic(name, "default", Some("patient"))
+    };
+    let mut policy = Policy::new();
+    policy.add(joined("a", ValueType::Text)).unwrap();
+    assert_eq!(refused(policy.add(joined("b", ValueType::Integer)), "another type"), ErrorKind::Configuration);
+    let padded = FieldPolicy { padding: Padding::Padme, ..joined("b", ValueType::Text) };
+    assert_eq!(refused(policy.add(padded), "padding"), ErrorKind::Configuration);
+    policy.add(joined("b", ValueType::Text)).unwrap();
+}
+
 #[test]
 fn an_unknown_partition_is_a_configuration_error() {
     let lab = Lab::new();
@@ -580,6 +610,7 @@ fn an_unknown_partition_is_a_configuration_error() {
 
 // States
 
+/// Covers F-8.2-5, F-8.2-9.
 #[test]
 fn states_decide_what_opens_and_what_seals() {
     use KeyState::{Active, Compromised, Deactivated, DestroyPending, Destroyed, PreActive};

@@ -208,11 +208,14 @@ fn a_key_that_waits_to_seal_is_revoked_with_the_others() {
     assert_eq!(provision(&ring, SCOPE).unwrap().key.key_id(), revoked.seals.unwrap());
 }
 
+/// Covers F-16-1.
 #[test]
 fn no_key_leaves_a_scope_that_ends_or_does_not_seal() {
     let lab = Lab::new();
     let ring = lab.process();
     let key = provision(&ring, SCOPE).unwrap().key;
+    // The keyring's own key has no name by which it could be asked for.
+    assert_eq!(refused(provision(&ring, ""), "no scope"), ErrorKind::InvalidInput);
     block_on(ring.change_state(key.key_id(), KeyState::Deactivated)).unwrap();
     let error = provision(&ring, SCOPE).unwrap_err();
     assert!(error.kind() == ErrorKind::KeyState && error.to_string().contains("keys rotate"), "{error}");
@@ -245,6 +248,7 @@ impl AuditSink for Sink {
     }
 }
 
+/// Covers F-16-2.
 #[test]
 fn each_export_and_each_refusal_is_recorded_and_without_that_no_bundle_leaves() {
     let lab = Lab::new();

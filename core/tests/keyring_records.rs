@@ -241,6 +241,7 @@ fn a_pinned_root_with_another_key_inside_is_refused() {
 }
 
 /// A child that the true root signed and that unwraps, to another key than the one that it commits to.
+// Failure A15
 #[test]
 fn a_key_that_does_not_fit_its_commitment_is_not_used() {
     let lab = Lab::new();
@@ -430,6 +431,7 @@ fn a_retired_root_is_not_made_to_wrap_again() {
     assert_eq!(newest.authenticator(), new_root.key_id());
 }
 
+// Failure C9
 #[test]
 fn a_record_under_the_id_of_another_is_refused() {
     let lab = Lab::new();
@@ -484,6 +486,8 @@ fn records_of_another_slot_or_out_of_order_are_refused() {
 
 // Replayed and hidden records
 
+/// Covers F-7.6-9.
+// Failure N16
 #[test]
 fn a_store_put_back_to_before_a_rotation_is_noticed() {
     let lab = Lab::new();
@@ -566,6 +570,7 @@ fn a_store_that_hides_the_newest_generation_is_noticed() {
     seal(&ring, None, "x").unwrap();
 }
 
+/// Covers F-7.6-9.
 #[test]
 fn a_destroyed_key_does_not_come_back_on_a_machine_that_knows() {
     let lab = Lab::new();
@@ -588,6 +593,7 @@ fn a_destroyed_key_does_not_come_back_on_a_machine_that_knows() {
 }
 
 /// As above, for a store that shows the older record only where the key is fetched by its ID.
+/// Covers F-7.6-9.
 #[test]
 fn an_older_record_is_noticed_where_it_is_fetched() {
     let lab = Lab::new();
@@ -616,6 +622,8 @@ fn an_edited_record_with_the_same_sequence_is_refused() {
 
 // Generations
 
+/// Covers F-2.1-2.
+// Failure C9
 #[test]
 fn no_generation_is_given_twice() {
     let lab = Lab::new();
@@ -653,6 +661,7 @@ fn a_generation_that_was_seen_is_not_given_again() {
 
 // Trust
 
+/// Covers F-8.1-1.
 #[test]
 fn without_a_pin_or_a_kek_nothing_opens() {
     let lab = Lab::new();
@@ -705,6 +714,7 @@ fn a_pinned_data_key_vouches_for_nothing() {
 }
 
 /// Everything agrees but the environment of the root itself, which the true root has signed.
+/// Covers F-7.6-1, F-7.6-3.
 #[test]
 fn a_root_of_another_environment_is_not_asked_for() {
     let lab = Lab::new();
@@ -727,6 +737,7 @@ fn chain(lab: &Lab, length: u32) -> Vec<Key> {
     roots
 }
 
+/// Covers F-7.6-2.
 #[test]
 fn roots_are_trusted_along_a_chain_of_bounded_length() {
     for (length, trusted) in [(1, true), (3, true), (16, true), (17, false), (40, false)] {

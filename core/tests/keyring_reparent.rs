@@ -81,6 +81,7 @@ fn afterwards_the_new_pin_alone_opens_everything_and_the_old_root_can_go() {
     assert_all_open(&lab.process_with(only_new), &values);
 }
 
+// Failure N14
 #[test]
 fn a_root_that_keys_depend_on_cannot_be_taken_out_of_service() {
     for state in [KeyState::Compromised, KeyState::DestroyPending] {
@@ -101,6 +102,7 @@ fn a_root_that_keys_depend_on_cannot_be_taken_out_of_service() {
     }
 }
 
+/// Covers F-7.2-4, F-7.5-4, F-7.5-6.
 #[test]
 fn tombstones_and_unknown_wraps_move_along() {
     use keyfold::vectors::WrapParts;

@@ -196,6 +196,7 @@ fn a_mark_alone_does_not_destroy_a_key_under_legal_hold() {
     assert_eq!(plan.lost, [Lost::Newer(held.key_id(), mark, HighWaterMark::of(&held))]);
 }
 
+/// Covers F-D-6, F-D-7.
 #[test]
 fn a_tombstone_that_was_only_intended_gives_way_to_what_disproves_it_and_is_named_otherwise() {
     let lab = Lab::new();
@@ -227,6 +228,7 @@ fn a_tombstone_that_was_only_intended_gives_way_to_what_disproves_it_and_is_name
     assert!(!certain.destroys_on_doubt() && certain.tombstones == 1);
 }
 
+/// Covers F-D-5.
 #[test]
 fn nobody_without_a_trusted_root_uses_generations_up() {
     let year = Year::new();
@@ -282,6 +284,7 @@ fn forgeries_are_left_out_and_named_and_displace_nothing() {
     assert_eq!(refused(away, "no key service"), ErrorKind::Kms(KmsErrorKind::Unavailable));
 }
 
+/// Covers F-D-7.
 #[test]
 fn of_one_sequence_what_was_stored_counts_then_the_stricter_state() {
     let lab = Lab::new();

@@ -179,6 +179,7 @@ impl KeyStore for Gate {
 
 /// "Exactly one" (DESIGN K13) means: of all who start from the same newest key, one makes the next, and the others
 /// report that one. Who starts after it is there asks for another rotation, and gets it.
+// Failure N13
 #[test]
 fn of_all_who_rotate_from_one_head_one_wins() {
     const THREADS: usize = 16;
@@ -408,6 +409,7 @@ const STEPS: [(&str, Step); 5] = [
 
 /// Fails the n-th call of store, service or marks for n = 1, 2, … until the step succeeds; before the call has its
 /// effect, or after.
+// Failure N11
 #[test]
 fn a_failure_at_any_call_loses_nothing() {
     for (what, step) in STEPS {

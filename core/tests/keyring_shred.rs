@@ -105,6 +105,7 @@ fn a_scope_is_closed_taken_back_and_ended() {
     assert_eq!(refused(reveal(ring, Some(SCOPE), &clinic.sealed[1]), "for ever"), ErrorKind::KeyState);
 }
 
+/// Covers F-7.5-3.
 #[test]
 fn a_compromised_key_comes_back_compromised() {
     let clinic = Clinic::new();
@@ -119,6 +120,7 @@ fn a_compromised_key_comes_back_compromised() {
     assert_eq!(refused(reveal(ring, Some(SCOPE), &clinic.sealed[0]), "compromised"), ErrorKind::KeyState);
 }
 
+// Failure N14
 #[test]
 fn nothing_is_destroyed_before_its_time() {
     let mut lab = Lab::new();
@@ -141,6 +143,7 @@ fn nothing_is_destroyed_before_its_time() {
     clinic.assert_closed();
 }
 
+/// Covers F-7.5-2.
 #[test]
 fn a_legal_hold_keeps_every_key_until_it_is_lifted() {
     let clinic = Clinic::new();
@@ -262,6 +265,7 @@ fn a_failure_at_every_call_loses_nothing_and_repeating_finishes() {
     assert!(failures > 100, "only {failures} failures");
 }
 
+// Failure N17
 #[test]
 fn other_processes_forget_the_keys_within_the_stated_time() {
     for away in [false, true] {

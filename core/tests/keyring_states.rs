@@ -45,6 +45,7 @@ fn a_destroyed_key_leaves_a_tombstone_and_nothing_opens_any_more() {
     assert_eq!(reveal(&ring, Some("clinic"), &fresh).unwrap(), ("new".to_owned(), true));
 }
 
+// Failure N14
 #[test]
 fn only_the_steps_of_the_life_cycle_are_taken() {
     let lab = Lab::new();
@@ -313,6 +314,7 @@ fn roots_do_not_run_away_from_the_pins() {
     assert!((10..=16).contains(&made), "{made}");
 }
 
+/// Covers F-8.2-8, F-8.2-9.
 #[test]
 fn a_planted_newest_key_stops_sealing_but_not_opening() {
     let lab = Lab::new();

@@ -118,6 +118,7 @@ fn a_successor_is_published_ahead_and_seals_when_the_lead_is_over() {
     assert_eq!(state(&time, first), KeyState::Deactivated);
 }
 
+// Failure N15
 #[test]
 fn a_published_key_opens_before_it_seals() {
     let time = Time::new(policy_of(90 * DAY, 600));
@@ -153,6 +154,7 @@ fn rotation_by_command_waits_for_the_lead_unless_told_not_to() {
     assert_eq!(block_on(ring.activate_data_key(None)).unwrap().key_id(), activated.key_id());
 }
 
+// Failure B7
 #[test]
 fn a_wall_clock_that_jumps_makes_at_most_one_generation_per_jump() {
     let ten_years = 3652 * DAY;
@@ -177,6 +179,7 @@ fn a_wall_clock_that_jumps_makes_at_most_one_generation_per_jump() {
     }
 }
 
+// Failures B7, N15
 #[test]
 fn a_wall_clock_that_jumps_does_not_shorten_the_lead() {
     let ten_years = 3652 * DAY as i64;
@@ -240,6 +243,7 @@ fn processes_that_find_a_key_due_at_once_make_one_generation() {
     }
 }
 
+// Failure N6
 #[test]
 fn a_key_seals_no_more_values_than_the_policy_allows_even_if_it_leaves_the_cache() {
     let limit = 1000;
@@ -329,6 +333,7 @@ fn what_cannot_be_rotated_seals_on() {
     assert_eq!(refused(seal(&ring, None, "x"), "planted"), ErrorKind::RecordRejected);
 }
 
+// Failure N11
 #[test]
 fn whatever_call_fails_during_rotation_with_a_lead_values_open_and_the_next_attempt_finishes() {
     for after in [false, true] {

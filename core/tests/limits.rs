@@ -49,6 +49,8 @@ fn unlinkable_rows_share_no_prefix() {
     assert_eq!(prefixes(&seal(&encryptor, 5_000)).len(), 5_000);
 }
 
+/// Covers F-4.2-1.
+// Failures C17, N7
 #[test]
 fn the_longest_value_fits_with_every_padding_and_a_byte_more_does_not() {
     let longest = vec![b'x'; keyfold::wire::MAX_VALUE_LEN + 1];

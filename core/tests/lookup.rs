@@ -89,6 +89,7 @@ fn what_was_written_is_found_at_each_step_of_a_rotation() {
     assert_eq!(last.search_tokens(value).unwrap(), new);
 }
 
+// Failure T12
 #[test]
 fn tokens_differ_between_fields_partitions_contexts_indexes_and_keyrings() {
     let (lab, config) = lab();
@@ -172,6 +173,7 @@ fn what_cannot_be_indexed_is_refused() {
     assert_eq!(refused(lab.process_with(missing).field("ssn"), "no partition"), ErrorKind::Configuration);
 }
 
+/// Covers F-17.5-2.
 #[test]
 fn proofs_hold_for_their_field_and_partition_under_every_live_key() {
     let (lab, mut config) = lab();
@@ -210,6 +212,7 @@ fn proofs_hold_for_their_field_and_partition_under_every_live_key() {
     assert_eq!(refused(mrn.check(&token, value, &old), "closed"), ErrorKind::Closed);
 }
 
+/// Covers F-17.4-5.
 #[test]
 fn formats_stay_and_differ_between_fields_and_partitions() {
     let (lab, config) = lab();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod audit;
+mod cache_apart;
 mod cache_control;
 mod cache_limits;
 mod cache_matrix;
@@ -32,6 +33,7 @@ mod sealed_value;
 mod search;
 mod single_values;
 mod streams;
+mod streams_async;
 mod vectors;
 #[path = "support/world.rs"]
 mod world;

@@ -53,6 +53,7 @@ fn kind(result: Result<Revealed<'_>>) -> ErrorKind {
     result.map(|_| ()).unwrap_err().kind()
 }
 
+/// Covers F-3.3-1.
 #[test]
 fn plaintext_passes_only_where_and_while_the_policy_says_so() {
     let mut lab = Lab::new();
@@ -71,6 +72,7 @@ fn plaintext_passes_only_where_and_while_the_policy_says_so() {
     assert_eq!(refused(passed.decrypt(CANARY.as_bytes(), Some(b"1")), "plaintext"), ErrorKind::Malformed);
 }
 
+/// Covers F-3.3-1.
 #[test]
 fn a_sealed_value_opens_or_fails_whatever_stands_beside_it() {
     let mut lab = Lab::new();

@@ -98,6 +98,8 @@ fn accumulated(backend: Backend, messages: usize) -> String {
 
 proptest! {
     /// Whatever the input, every backend seals to the same bytes and opens what another one sealed.
+    /// Covers F-4.5-1.
+    // Failure C17
     #[test]
     fn backends_agree(
         key: [u8; 32],
@@ -130,6 +132,8 @@ proptest! {
 }
 
 /// RUSTSEC-2023-0096: a release of `aes-gcm` left the decrypted plaintext in the buffer when the tag was wrong.
+/// Covers F-1-2, F-1-3.
+// Failure C19
 #[test]
 fn a_failed_open_leaves_zeros() {
     let (key, nonce, aad) = ([7; 32], [8; 24], b"aad");
@@ -164,6 +168,8 @@ fn a_failed_open_leaves_zeros() {
     }
 }
 
+/// Covers F-1-2, F-1-3.
+// Failure C19
 #[test]
 fn a_failed_siv_open_leaves_zeros() {
     let key = [9; 64];
@@ -180,6 +186,7 @@ fn a_failed_siv_open_leaves_zeros() {
 }
 
 /// AES-GCM does not commit to its key: these messages open under two. It is why every key ID holds a commitment.
+// Failure C16
 #[test]
 fn raw_gcm_opens_under_two_keys() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/testvectors/own/aes256gcm_two_key.json");

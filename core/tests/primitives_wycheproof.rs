@@ -45,6 +45,7 @@ impl Count {
 }
 
 /// Runs on each backend: a valid case seals and opens to its bytes, an invalid one is refused and leaves zeros.
+// Failure C18
 #[test]
 fn aes_gcm() {
     let set = aead::TestSet::load(aead::TestName::AesGcm).expect("the set is part of the crate");
@@ -207,6 +208,7 @@ fn ff1_samples_of_nist() {
 }
 
 /// Every set of FF1. A valid case comes to its text and back, an invalid one is refused.
+// Failure C21
 #[test]
 fn ff1_wycheproof() {
     let (mut count, mut announced) = (Count::default(), 0);

@@ -35,6 +35,7 @@ fn both_forms_come_back() {
     assert_eq!(format!("{patient:?}"), "Patient { ssn: SealedValue(suite 01, generation 6), note: None }");
 }
 
+// Failure C15
 #[test]
 fn nothing_else_is_accepted_or_repeated_in_an_error() {
     let (sealed, patient) = patient();

@@ -5,6 +5,7 @@
 use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::{block_on, refused};
+use crate::streams_async::{Slow, drain_async};
 use keyfold::aead::Backend;
 use keyfold::wire::{
     CHUNK_LEN, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader, Suite, opened_stream_len, sealed_stream_len,
@@ -19,12 +20,13 @@ use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-const CHUNK: usize = CHUNK_LEN;
+pub(crate) const CHUNK: usize = CHUNK_LEN;
 /// Around all the lengths at which something changes.
-const LENGTHS: [usize; 9] = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 16 * CHUNK, 16 * CHUNK + 5, 70 * CHUNK - 1];
+pub(crate) const LENGTHS: [usize; 9] =
+    [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 16 * CHUNK, 16 * CHUNK + 5, 70 * CHUNK - 1];
 
 /// The fields `image` and `film`, and `scan`, which is bound to its row.
-fn config(lab: &Lab) -> KeyringConfig {
+pub(crate) fn config(lab: &Lab) -> KeyringConfig {
     let mut policy = policy();
     for name in ["image", "film"] {
         policy.add(FieldPolicy::stream(name)).unwrap();
@@ -34,15 +36,21 @@ fn config(lab: &Lab) -> KeyringConfig {
     KeyringConfig { policy, ..lab.config.clone() }
 }
 
-fn context(tenant: &str) -> Context {
+pub(crate) fn context(tenant: &str) -> Context {
     Context::new().with("tenant", tenant).unwrap()
 }
 
-fn begin(ring: &Keyring, field: &str, row: Option<&str>) -> Result<SealingStream> {
+pub(crate) fn begin(ring: &Keyring, field: &str, row: Option<&str>) -> Result<SealingStream> {
     block_on(ring.field(field)?.context(context("t1")).stream_sealer())?.begin(row.map(str::as_bytes))
 }
 
-fn begin_to_open(ring: &Keyring, field: &str, tenant: &str, row: Option<&str>, sealed: &[u8]) -> Result<OpeningStream> {
+pub(crate) fn begin_to_open(
+    ring: &Keyring,
+    field: &str,
+    tenant: &str,
+    row: Option<&str>,
+    sealed: &[u8],
+) -> Result<OpeningStream> {
     let opener = block_on(ring.field(field)?.context(context(tenant)).stream_opener())?;
     let header = StreamHeader::parse(sealed)?;
     block_on(opener.load_key(&header))?;
@@ -50,7 +58,7 @@ fn begin_to_open(ring: &Keyring, field: &str, tenant: &str, row: Option<&str>, s
 }
 
 /// Bytes that differ wherever chunks could be mistaken for each other.
-fn plaintext(len: usize) -> Vec<u8> {
+pub(crate) fn plaintext(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i / CHUNK * 37 + i % 251) as u8).collect()
 }
 
@@ -58,7 +66,7 @@ fn threads(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
 }
 
-fn seal_bytes(ring: &Keyring, plaintext: &[u8]) -> Vec<u8> {
+pub(crate) fn seal_bytes(ring: &Keyring, plaintext: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let stream = begin(ring, "image", None).unwrap();
     let sealed = stream.seal_all(&mut &*plaintext, &mut out, threads(1), |_| Ok(())).unwrap();
@@ -66,12 +74,12 @@ fn seal_bytes(ring: &Keyring, plaintext: &[u8]) -> Vec<u8> {
     out
 }
 
-fn unwrapped(error: &io::Error) -> Error {
+pub(crate) fn unwrapped(error: &io::Error) -> Error {
     error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).expect("an error of ours").clone()
 }
 
 /// What was released, and how it ended.
-type Outcome = (Vec<u8>, Result<()>);
+pub(crate) type Outcome = (Vec<u8>, Result<()>);
 
 /// Reads by `read` until it ends.
 fn drain(reader: &mut impl Read, size: usize) -> Outcome {
@@ -91,7 +99,7 @@ fn drain(reader: &mut impl Read, size: usize) -> Outcome {
 }
 
 /// Opens in every way that there is; all must agree about the end, and release nothing but a start of `expected`.
-fn open_every_way(begin: impl Fn() -> Result<OpeningStream>, sealed: &[u8], expected: &[u8]) -> Result<()> {
+pub(crate) fn open_every_way(begin: impl Fn() -> Result<OpeningStream>, sealed: &[u8], expected: &[u8]) -> Result<()> {
     let chunks = sealed.get(STREAM_HEADER_LEN..).unwrap_or_default();
     let mut outcomes: Vec<(String, Outcome)> = Vec::new();
     for piece in [1000, SEALED_CHUNK_LEN, 100_000] {
@@ -102,6 +110,10 @@ fn open_every_way(begin: impl Fn() -> Result<OpeningStream>, sealed: &[u8], expe
     }
     for size in [7777, SEALED_CHUNK_LEN - 1, SEALED_CHUNK_LEN, 50_000] {
         outcomes.push((format!("read by {size}"), drain(&mut begin()?.into_reader(chunks), size)));
+    }
+    for (most, size) in [(1_000_000, 50_000), (3000, 7777)] {
+        let reader = begin()?.into_async_reader(Slow::new(chunks, most));
+        outcomes.push((format!("read in async code by {size}"), block_on(drain_async(reader, size))));
     }
     outcomes.push(("ranges".to_owned(), drain(&mut begin()?.into_ranges(Cursor::new(chunks)).unwrap(), 10_000)));
     for n in [1, 2, 5] {
@@ -174,6 +186,7 @@ fn every_length_is_sealed_and_opened_in_every_way() {
 }
 
 /// Three full chunks and a short one of two streams of one key, and what can be made of them.
+// Failures C3, C6
 #[test]
 fn chunks_stay_where_they_were_put() {
     let lab = Lab::new();
@@ -221,6 +234,8 @@ fn chunks_stay_where_they_were_put() {
     check("the rest of another stream", &rest, failed);
 }
 
+/// Covers F-19.4-5.
+// Failures C1, C2
 #[test]
 fn every_bit_flip_and_every_truncation_is_refused() {
     let lab = Lab::new();
@@ -248,6 +263,7 @@ fn every_bit_flip_and_every_truncation_is_refused() {
     }
 }
 
+// Failure C4
 #[test]
 fn field_context_row_and_scope_are_bound() {
     let lab = Lab::new();
@@ -338,6 +354,7 @@ impl Seek for Counting<'_> {
     }
 }
 
+/// Covers F-19.4-8.
 #[test]
 fn a_range_costs_its_chunks_and_does_not_prove_the_length() {
     let lab = Lab::new();
@@ -486,6 +503,7 @@ impl<T: Write> Write for Failing<T> {
     }
 }
 
+/// Covers F-19.4-6, F-19.4-7.
 #[test]
 fn what_was_never_finished_is_not_complete() {
     let lab = Lab::new();

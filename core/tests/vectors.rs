@@ -48,6 +48,7 @@ fn read(name: &str) -> Json {
     serde_json::from_str(&std::fs::read_to_string(path(name)).unwrap()).unwrap()
 }
 
+// Failure C24
 #[test]
 fn the_committed_files_equal_regeneration() {
     for file in files() {
@@ -151,6 +152,7 @@ fn run(world: &World, case: &Json) -> Result<(&'static str, Vec<u8>), Error> {
     opening(&case["open"]).open(world, &sealed)
 }
 
+// Failure C16
 #[test]
 fn every_case_comes_to_the_result_that_it_names() {
     let keyring = read("keyring.json");
@@ -298,6 +300,7 @@ fn every_stream_comes_to_the_result_that_it_names() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+// Failure N10
 #[test]
 fn keys_commit_and_derive_as_the_file_says() {
     for case in read("keyring.json")["cases"].as_array().unwrap() {

@@ -20,6 +20,7 @@ pub enum JsonError {
     /// A line is not one JSON value.
     Invalid { line: u64, column: usize, reason: String },
     /// An object has two members of the same name; the place is behind the second name.
+    // F-18.6-1.
     DuplicateMember { line: u64, column: usize },
     /// Two rules select the same value, or one selects a part of what the other selects.
     /// Names the rules only: the path that was selected has member names of the input.

@@ -40,6 +40,7 @@ impl Place {
     /// # Errors
     ///
     /// - [`Header`](JsonError::Header): the document is no object, or is replaced as a whole.
+    // F-18.6-2.
     pub(crate) fn insert(
         self,
         document: &Document<'_>,
@@ -81,6 +82,7 @@ impl Place {
     /// # Errors
     ///
     /// [`Header`](JsonError::Header), [`DamagedHeader`](JsonError::DamagedHeader).
+    // F-18.6-3.
     pub fn refuse_header(self, document: &Document<'_>) -> Result<(), JsonError> {
         let reason = "the document has a header already, so it is protected";
         match self.index(document)? {
@@ -95,6 +97,7 @@ impl Place {
     /// # Errors
     ///
     /// - [`DamagedHeader`](JsonError::DamagedHeader): two headers, or one with other members.
+    // F-18.6-5.
     pub fn take(self, document: &mut Document<'_>) -> Result<Option<(HeaderTexts, Inserted)>, JsonError> {
         let line = document.line;
         let damaged = || JsonError::DamagedHeader { line, reason: "the header of the document is damaged" };
@@ -133,6 +136,7 @@ impl Place {
         let mut found = member.into_iter().chain(items).filter(is_ours);
         match (found.next(), found.next()) {
             (_, Some(_)) => {
+                // F-18.6-6.
                 Err(JsonError::DamagedHeader { line: document.line, reason: "the document has two headers" })
             }
             (found, None) => Ok(found),

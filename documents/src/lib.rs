@@ -7,6 +7,8 @@
 //!
 //! No error and no `Debug` output contains what a JSON token holds; they name lines, columns, rules and the paths of the policy.
 
+#![forbid(unsafe_code)]
+
 mod cipher;
 mod condition;
 mod document_error;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* Sequences of calls of the C library, as the fuzzer's bytes say: handles that are in order, released, of another kind or none; lengths
  * at edges; buffers that are too short, overlap, or are NULL. Every buffer is an allocation of its own with exactly the length that
- * the library is told, so that AddressSanitizer sees each byte too many. What the header promises of each call is checked. */
+ * the library is told, so that AddressSanitizer sees each byte too many. What the header promises of each call is checked.
+ *
+ * Over 500 lines: all calls use the handles of all kinds. */
 #include "calls.h"
 
 static const char POLICY[] = "version = 1\n"
@@ -11,12 +13,14 @@ static const char POLICY[] = "version = 1\n"
                              "[fields.tenant]\nrow_binding = \"none\"\nrequired_context = [\"tenant\"]\n"
                              "[fields.mrn]\nmode = \"deterministic\"\n[fields.mrn.index.exact]\nkind = \"exact\"\nbits = 256\nunique = true\n"
                              "[fields.format]\nmode = \"format-preserving\"\nformat = \"digits\"\n"
-                             "[fields.name]\nmode = \"document\"\npaths = [\"$.name\"]\n[documents.all]\nrow_binding = \"none\"\n";
-static const char *const NAMES[] = { "any", "bound", "padded", "tenant", "mrn", "format", "nothing" };
+                             "[fields.name]\nmode = \"document\"\npaths = [\"$.name\"]\n[documents.all]\nrow_binding = \"none\"\n"
+                             "[fields.image]\nmode = \"stream\"\nrow_binding = \"none\"\n[fields.scan]\nmode = \"stream\"\nrow_binding = \"row\"\n";
+static const char *const NAMES[] = { "any", "bound", "padded", "tenant", "mrn", "format", "image", "scan", "nothing" };
 
 static kf_error error;
 static char config[4096], policy[4200];
 static kf_keyring *ring;
+static kf_field *image;
 /* What costs files is done so often and no more: the store must not grow for ever. */
 static int opens = 200, rotations = 100;
 
@@ -36,6 +40,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     ALWAYS(kf_options_add_policy(options, policy, strlen(policy), &error) == KF_OK);
     ALWAYS(kf_keyring_open(config, strlen(config), options, &ring, &error) == KF_OK);
     kf_options_free(options);
+    ALWAYS(kf_field_new(ring, KF_STR("image"), NULL, 0, NULL, &image, &error) == KF_OK);
     return 0;
 }
 
@@ -47,6 +52,8 @@ static kf_options *options[SLOTS];
 static kf_keyring *rings[SLOTS];
 static kf_index *indexes[SLOTS];
 static kf_documents *documents[SLOTS];
+static kf_stream *streams[SLOTS];
+static kf_stream_reader *readers[SLOTS];
 /* What was sealed last, for opening. */
 static uint8_t pool[SLOTS][256];
 static size_t pool_len[SLOTS];
@@ -159,7 +166,7 @@ static void field_calls(void)
     /* Few: each scope that seals gets a key. */
     static const char *const SCOPES[] = { "a", "b", "\xff", "" };
     struct bytes name = some(8), scope = told(text(SCOPES[pick(4)]));
-    const char *known = NAMES[pick(7)];
+    const char *known = NAMES[pick(sizeof NAMES / sizeof *NAMES)];
     size_t len = 0;
     switch (pick(4)) {
     case 0:
@@ -396,6 +403,193 @@ static void columns(void)
     }
 }
 
+/* What a stream is to have: bytes that tell chunks from each other. */
+static struct bytes clear_of_stream(void)
+{
+    static const size_t LENGTHS[] = { 0, 1, 100, KF_STREAM_CHUNK_LEN - 1, KF_STREAM_CHUNK_LEN, KF_STREAM_CHUNK_LEN + 1, 2 * KF_STREAM_CHUNK_LEN + 5 };
+    struct bytes made = exactly(LENGTHS[pick(7)]);
+    for (size_t at = 0; at < made.len; at++)
+        made.at[at] = (uint8_t)(at / KF_STREAM_CHUNK_LEN * 37 + at % 251);
+    return made;
+}
+
+/* Any call with any stream. */
+static void stream_calls(void)
+{
+    kf_stream **slot = &streams[pick(SLOTS)], *made = *slot;
+    kf_stream *stream = (kf_stream *)handle((void *const *)streams);
+    kf_stream_reader *reader = (kf_stream_reader *)handle((void *const *)readers);
+    const kf_field *field = pick(3) ? image : A_FIELD;
+    struct bytes row = pick(3) ? (struct bytes){ NULL, 0 } : some(20), head = room(KF_STREAM_HEADER_LEN), given = told(clear_of_stream()), out;
+    size_t len = 77, most = kf_stream_out_len_max(given.len);
+    uint64_t whole = 77;
+    kf_result result;
+    switch (pick(6)) {
+    case 0:
+        result = kf_stream_seal(field, row.at, row.len, head.at, head.len, OUT(made), &error);
+        did(result);
+        ALWAYS(result == KF_OK || (made == *slot && untouched(head)));
+        if (result == KF_OK) {
+            size_t kept = pick(SLOTS);
+            pool_len[kept] = KF_STREAM_HEADER_LEN;
+            memcpy(pool[kept], head.at, KF_STREAM_HEADER_LEN);
+        }
+        break;
+    case 1: {
+        struct bytes header = sealed();
+        result = kf_stream_open(field, header.at, header.len, row.at, row.len, OUT(made), &error);
+        did(result);
+        ALWAYS(result == KF_OK || made == *slot);
+        break;
+    }
+    case 2:
+        out = pick(8) ? room(most) : given;
+        result = kf_stream_update(stream, given.at, given.len, out.at, out.len, OUT(len), &error);
+        did(result);
+        ALWAYS(result == KF_OK ? len <= most && len <= out.len : len == 77 && (out.at == given.at || untouched(out)));
+        return;
+    case 3:
+        out = room(kf_stream_out_len_max(0));
+        result = kf_stream_finish(stream, out.at, out.len, OUT(len), &error);
+        did(result);
+        ALWAYS(result == KF_OK ? len <= out.len : len == 77 && untouched(out));
+        return;
+    case 4:
+        /* None that is in order: those have a function and what it reads, which are gone with their call. */
+        out = room(100);
+        ALWAYS(kf_stream_read_at(reader, number(), out.at, out.len, OUT(len), &error) != KF_OK && len == 77 && untouched(out));
+        ALWAYS(kf_stream_verified_len(reader, OUT(whole), &error) != KF_OK && whole == 77);
+        ALWAYS(kf_stream_reader_free(reader) == (reader ? KF_ERR_INVALID_HANDLE : KF_OK));
+        return;
+    default: did(kf_stream_free(stream)); return;
+    }
+    if (made != *slot) {
+        (void)kf_stream_free(*slot);
+        *slot = made;
+    }
+}
+
+/* Gives a stream all of `from` in pieces, and its end; what comes of it is put to `to` from `*at` on. */
+static kf_result push(kf_stream *stream, struct bytes from, struct bytes to, size_t *at)
+{
+    size_t done = 0, written = 0;
+    bool ended = false;
+    for (int pieces = 0; !ended; pieces++) {
+        ended = done == from.len;
+        struct bytes piece = exactly(pieces < 8 && !ended ? 1 + number() % (from.len - done) : from.len - done);
+        struct bytes out = exactly(kf_stream_out_len_max(piece.len));
+        if (piece.len > 0)
+            memcpy(piece.at, from.at + done, piece.len);
+        kf_result result = ended ? kf_stream_finish(stream, out.at, out.len, &written, &error)
+                                 : kf_stream_update(stream, piece.at, piece.len, out.at, out.len, &written, &error);
+        did(result);
+        if (result != KF_OK) {
+            ALWAYS(untouched(out));
+            return result;
+        }
+        ALWAYS(written <= out.len && written <= to.len - *at);
+        memcpy(to.at + *at, out.at, written);
+        *at += written, done += piece.len;
+    }
+    return KF_OK;
+}
+
+/* A sealed stream, and whether reading it has failed. */
+struct source {
+    struct bytes sealed;
+    bool failed;
+};
+
+static int32_t read_source(void *user, uint64_t offset, void *out, size_t len, size_t *read)
+{
+    struct source *source = (struct source *)user;
+    ALWAYS(*read == 0);
+    if (pick(32) == 1) {
+        source->failed = true;
+        *read = pick(2) ? len + 1 : 0;
+        return *read ? KF_OK : 1;
+    }
+    size_t left = offset < source->sealed.len ? source->sealed.len - (size_t)offset : 0;
+    *read = len < left ? len : left;
+    if (*read > 1 && pick(4) == 1)
+        *read = 1 + number() % *read;
+    if (*read > 0)
+        memcpy(out, source->sealed.at + offset, *read);
+    return KF_OK;
+}
+
+/* A stream from its beginning to its end, both pushed and pulled, and what can be made of it in between. */
+static void whole_stream(void)
+{
+    enum { SEALED_CHUNK_LEN = KF_STREAM_CHUNK_LEN + 16 };
+    struct bytes clear = clear_of_stream(), opened = exactly(clear.len + 1);
+    struct bytes whole = exactly(KF_STREAM_HEADER_LEN + clear.len + (clear.len / KF_STREAM_CHUNK_LEN + 1) * 16);
+    size_t at = KF_STREAM_HEADER_LEN, got = 0, header_len;
+    kf_stream *stream;
+    ALWAYS(kf_stream_seal(image, NULL, 0, whole.at, KF_STREAM_HEADER_LEN, &stream, &error) == KF_OK);
+    ALWAYS(push(stream, clear, whole, &at) == KF_OK && at == whole.len);
+    ALWAYS(kf_stream_update(stream, NULL, 0, opened.at, 0, &got, &error) != KF_OK && kf_stream_free(stream) == KF_OK);
+
+    struct source source = { exactly(whole.len), false };
+    memcpy(source.sealed.at, whole.at, whole.len);
+    size_t slot = pick(SLOTS);
+    bool is_changed = true;
+    switch (pick(6)) {
+    case 1: source.sealed.at[number() % whole.len] ^= (uint8_t)(1 + pick(255)); break;
+    case 2: source.sealed.len = number() % whole.len; break;
+    case 3: /* to a border */
+        source.sealed.len = KF_STREAM_HEADER_LEN + pick(clear.len / KF_STREAM_CHUNK_LEN + 1) * SEALED_CHUNK_LEN;
+        break;
+    case 4:
+        is_changed = clear.len >= 2 * KF_STREAM_CHUNK_LEN;
+        if (is_changed) {
+            memcpy(source.sealed.at + KF_STREAM_HEADER_LEN, whole.at + KF_STREAM_HEADER_LEN + SEALED_CHUNK_LEN, SEALED_CHUNK_LEN);
+            memcpy(source.sealed.at + KF_STREAM_HEADER_LEN + SEALED_CHUNK_LEN, whole.at + KF_STREAM_HEADER_LEN, SEALED_CHUNK_LEN);
+        }
+        break;
+    default: is_changed = false;
+    }
+    header_len = source.sealed.len < KF_STREAM_HEADER_LEN ? source.sealed.len : KF_STREAM_HEADER_LEN;
+    struct bytes header = exactly(header_len), rest = { source.sealed.at + header_len, source.sealed.len - header_len };
+    if (header_len > 0)
+        memcpy(header.at, source.sealed.at, header_len);
+    kf_result result = kf_stream_open(image, header.at, header_len, NULL, 0, &stream, &error);
+    did(result);
+    if (result == KF_OK) {
+        got = 0;
+        result = push(stream, rest, opened, &got);
+        ALWAYS(got <= clear.len && (got == 0 || memcmp(opened.at, clear.at, got) == 0));
+        ALWAYS(kf_stream_free(stream) == KF_OK);
+        if (streams[slot] == NULL)
+            streams[slot] = stream; /* released */
+    }
+    ALWAYS((result == KF_OK) == !is_changed && (result != KF_OK || got == clear.len));
+
+    kf_stream_reader *reader;
+    result = kf_stream_reader_new(image, source.sealed.len, pick(32) ? read_source : NULL, &source, NULL, 0, &reader, &error);
+    did(result);
+    if (result != KF_OK)
+        return;
+    for (int turn = 0; turn < 3; turn++) {
+        struct bytes part = exactly(pick(2) ? pick(200) : clear.len + pick(3));
+        uint64_t offset = pick(3) ? number() % (clear.len + 1) : number(), len = 77;
+        size_t n = 77;
+        result = kf_stream_read_at(reader, offset, part.at, part.len, &n, &error);
+        did(result);
+        if (result == KF_OK) {
+            size_t left = offset < clear.len ? clear.len - (size_t)offset : 0;
+            ALWAYS(n == (left < part.len ? left : part.len) && (n == 0 || memcmp(part.at, clear.at + offset, n) == 0));
+        } else {
+            ALWAYS((is_changed || source.failed) && n == 77 && erased(part, part.len));
+        }
+        result = kf_stream_verified_len(reader, &len, &error);
+        did(result);
+        ALWAYS(result == KF_OK ? len == clear.len : len == 77 && (is_changed || source.failed));
+    }
+    ALWAYS(kf_stream_reader_free(reader) == KF_OK);
+    readers[slot] = reader; /* released */
+}
+
 static void pure(void)
 {
     struct bytes given = sealed();
@@ -438,7 +632,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     ALWAYS(kf_field_new(ring, KF_STR("format"), NULL, 0, NULL, &fields[3], &error) == KF_OK);
     ALWAYS(kf_index_new(fields[2], KF_STR("exact"), &indexes[0], &error) == KF_OK);
     ALWAYS(kf_documents_new(ring, NULL, 0, NULL, 0, &documents[0], &error) == KF_OK);
-    static void (*const calls[])(void) = { context_calls, option_calls, keyring_calls, field_calls, encrypt, encrypt, decrypt, decrypt, search, lookups, format, document_calls, columns, columns, pure };
+    static void (*const calls[])(void) = { context_calls, option_calls, keyring_calls, field_calls, encrypt, encrypt, decrypt, decrypt, search, lookups, format, document_calls, columns, columns, stream_calls, stream_calls, whole_stream, pure };
     while (more()) {
         calls[pick(sizeof calls / sizeof *calls)]();
         give_back();
@@ -450,8 +644,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         (void)kf_keyring_close(rings[slot]);
         (void)kf_index_free(indexes[slot]);
         (void)kf_documents_free(documents[slot]);
+        (void)kf_stream_free(streams[slot]);
         fields[slot] = NULL, contexts[slot] = NULL, options[slot] = NULL, rings[slot] = NULL;
         indexes[slot] = NULL, documents[slot] = NULL;
+        streams[slot] = NULL, readers[slot] = NULL;
     }
     return 0;
 }

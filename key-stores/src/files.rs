@@ -4,7 +4,8 @@
 //! Functions that return an [`io::Error`] give that of the operating system.
 
 use keyfold::{Error, ErrorKind, Result};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::io::retry_on_intr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -33,6 +34,11 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// A signal that comes in between is no reason to fail.
+fn open(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
+    Ok(retry_on_intr(|| rustix::fs::openat(CWD, path, flags, mode))?.into())
+}
+
 /// Makes a file that only its owner can read, from its first moment. Fails if anything has that name.
 ///
 /// # Errors
@@ -40,7 +46,7 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// Something has that name, or the file cannot be made.
 pub fn create_new(path: &Path) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(CWD, path, flags, OWNER_ONLY)?.into())
+    open(path, flags, OWNER_ONLY)
 }
 
 /// Opens a regular file for reading. Refuses links; does not wait for the other end of a pipe.
@@ -50,7 +56,7 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 /// It is missing, is a link or no regular file, or must not be read.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: File = rustix::fs::openat(CWD, path, flags, Mode::empty())?.into();
+    let file = open(path, flags, Mode::empty())?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
@@ -61,7 +67,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// It is missing, is a link or no regular file, or must not be written.
 pub fn open_to_append(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: File = rustix::fs::openat(CWD, path, flags, Mode::empty())?.into();
+    let file = open(path, flags, Mode::empty())?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
@@ -72,8 +78,17 @@ pub fn open_to_append(path: &Path) -> io::Result<File> {
 /// It is a link or no regular file, or cannot be made or opened.
 pub fn open_lock(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: File = rustix::fs::openat(CWD, path, flags, OWNER_ONLY)?.into();
+    let file = open(path, flags, OWNER_ONLY)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+/// Waits until nobody else has locked `file`, and locks it until it is dropped. Signals do not end the waiting.
+///
+/// # Errors
+///
+/// The file system cannot lock.
+pub fn lock(file: &File) -> io::Result<()> {
+    Ok(retry_on_intr(|| rustix::fs::flock(file, FlockOperation::LockExclusive))?)
 }
 
 /// Replaces the content of `path` by what `write` writes: after a crash it is the old one or the new one, never a part.

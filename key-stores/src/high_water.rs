@@ -6,7 +6,6 @@ use crate::files::{self, io_error};
 use format::{Entry, LINK_LEN, Link, Marks, What, Whole};
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{Error, ErrorKind, HighWater, HighWaterMark, Lineage, Result};
-use rustix::fs::FlockOperation;
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -251,7 +250,7 @@ impl FileHighWater {
     /// Holds the lock between processes until the file is dropped.
     fn lock(&self) -> io::Result<File> {
         let lock = files::open_lock(&files::with_suffix(&self.path, ".lock"))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        files::lock(&lock)?;
         Ok(lock)
     }
 

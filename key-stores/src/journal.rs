@@ -6,7 +6,6 @@ use crate::files::{self, io_error};
 use format::{Entry, Kind, Link, MAX_LINE_LEN, digest};
 use keyfold::wire::Generation;
 use keyfold::{Error, ErrorKind, Lineage, Record, RecordCopy, Result};
-use rustix::fs::FlockOperation;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -242,7 +241,7 @@ impl Journal {
     /// Holds the lock between processes until the file is dropped.
     fn lock(&self) -> Result<File> {
         let locked = files::open_lock(&files::with_suffix(&self.path, ".lock")).and_then(|lock| {
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+            files::lock(&lock)?;
             Ok(lock)
         });
         locked.map_err(|error| self.cannot("lock the journal", error))

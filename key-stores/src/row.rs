@@ -40,6 +40,7 @@ impl Columns {
     /// # Errors
     ///
     /// - [`Store`](ErrorKind::Store): the bytes are not a record that this build reads, or not the record that the row says.
+    // F-B-1, F-C-1.
     pub(crate) fn record(&self, bytes: &[u8]) -> Result<Record> {
         let record = Record::parse(bytes).map_err(|error| {
             let why = match error.kind() {

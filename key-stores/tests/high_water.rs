@@ -134,6 +134,7 @@ fn a_file_put_back_or_deleted_does_not_lower_what_was_seen() {
     assert_eq!(open(&path).generation(OURS).expect("read"), 9, "not written again");
 }
 
+// Failure K4
 #[test]
 fn every_truncation_and_every_flipped_bit_is_noticed() {
     let (_folder, path) = folder();
@@ -163,6 +164,7 @@ fn every_truncation_and_every_flipped_bit_is_noticed() {
     assert_eq!(fs::read(&path).expect("read"), b"garbage");
 }
 
+// Failure K1
 #[test]
 fn links_folders_and_files_that_others_may_write_are_refused() {
     let (folder, path) = folder();
@@ -213,6 +215,7 @@ const OLD: &str = "keyfold-high-water 1
 sha256 551220401a2609ffb3f606568f98c674f684985606df3655546a0477ba99f8ab
 ";
 
+// Failure C24
 #[test]
 fn a_file_of_version_1_is_read_checked_and_written_again() {
     let (_folder, path) = folder();

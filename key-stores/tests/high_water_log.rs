@@ -41,6 +41,7 @@ fn sequence(marks: &FileHighWater, number: u32) -> u64 {
     marks.mark(OURS, key(number)).expect("read").map_or(0, |mark| mark.sequence)
 }
 
+// Failure K2
 #[test]
 fn a_log_torn_at_any_byte_holds_its_whole_lines_and_goes_on() {
     let (_folder, path) = folder();
@@ -224,6 +225,7 @@ fn raise_many() {
     }
 }
 
+// Failure K5
 #[test]
 fn processes_that_append_and_compact_at_once_lose_nothing() {
     let (_folder, path) = folder();
@@ -264,6 +266,7 @@ fn raise_until_killed() {
     }
 }
 
+// Failure K2
 #[test]
 fn a_killed_process_loses_no_mark_that_it_reported() {
     let (_folder, path) = folder();
@@ -311,6 +314,7 @@ fn raise_until_full() {
     }
 }
 
+// Failure K3
 #[test]
 fn a_raise_that_fails_leaves_the_marks_as_before() {
     let (_folder, path) = folder();

@@ -193,6 +193,7 @@ fn without_a_journal_nothing_is_stored() {
     }
 }
 
+/// Covers F-D-3.
 #[test]
 fn every_truncation_loses_the_last_line_alone_and_the_next_change_cuts_it_off() {
     let (_folder, journal) = new_journal();
@@ -221,6 +222,8 @@ fn every_truncation_loses_the_last_line_alone_and_the_next_change_cuts_it_off() 
     }
 }
 
+/// Covers F-D-1.
+// Failure K4
 #[test]
 fn every_flipped_byte_is_found_with_its_line() {
     let (_folder, journal) = new_journal();
@@ -337,6 +340,7 @@ fn a_journal_that_grows_is_compacted_and_stays_whole() {
     assert_eq!(copies.iter().map(|copy| copy.record.sequence()).max(), Some(800));
 }
 
+/// Covers F-D-2, F-D-4.
 #[test]
 fn a_backup_is_closed_by_its_number_of_records() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -402,6 +406,7 @@ fn writes_until_it_is_killed() {
     }
 }
 
+// Failure K5
 #[test]
 fn processes_and_threads_write_one_journal() {
     let (_folder, journal) = new_journal();
@@ -426,6 +431,7 @@ fn processes_and_threads_write_one_journal() {
     assert_eq!((keys.len(), copies.iter().filter(|copy| copy.status == CopyStatus::Stored).count()), (320, 320));
 }
 
+// Failure K2
 #[test]
 fn a_journal_is_whole_after_kill_9() {
     let (_folder, journal) = new_journal();
@@ -475,6 +481,7 @@ fn forks_and_writes() {
     assert_eq!(status, 0);
 }
 
+// Failure K3
 #[test]
 fn a_full_disk_stores_nothing_and_leaves_the_journal_whole() {
     let (_folder, journal) = new_journal();

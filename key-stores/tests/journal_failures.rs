@@ -267,6 +267,7 @@ fn the_first_key_of_a_scope() {
     at_every_call(|_| (), |clinic| clinic.seal(NEW_WARD), |_, _| ());
 }
 
+// Failure N11
 #[test]
 fn rotation() {
     let rotate = |clinic: &mut Clinic| {

@@ -59,6 +59,7 @@ fn rotate_once() {
     }
 }
 
+// Failures N13, K5
 #[test]
 fn sixteen_processes_rotate_and_one_wins() {
     const PROCESS_COUNT: usize = 16;
@@ -109,6 +110,7 @@ fn write_until_killed() {
     }
 }
 
+// Failure K2
 #[test]
 fn a_killed_writer_loses_nothing_that_it_reported() {
     let folder = tempfile::tempdir().expect("a folder");

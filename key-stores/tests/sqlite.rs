@@ -96,6 +96,7 @@ fn one_of_many_creators_wins() {
     assert_eq!(fs::read_dir(&folder).expect("read").count(), 1, "a temporary file is left");
 }
 
+// Failure K8
 #[test]
 fn only_the_owner_reads_any_of_the_files() {
     let (folder, path) = folder();
@@ -111,6 +112,7 @@ fn only_the_owner_reads_any_of_the_files() {
     assert_eq!(names, ["keys.db", "keys.db-shm", "keys.db-wal"]);
 }
 
+// Failure K1
 #[test]
 fn links_folders_and_pipes_are_refused() {
     let (folder, path) = folder();
@@ -137,6 +139,7 @@ fn a_name_is_never_taken_for_a_uri() {
     assert!(path.is_file());
 }
 
+// Failures C24, K6
 #[test]
 fn a_store_of_a_newer_version_is_refused_and_not_changed() {
     let (_folder, path) = folder();
@@ -187,6 +190,7 @@ fn read_all(path: &Path) -> bool {
     read.is_ok()
 }
 
+// Failure K4
 #[test]
 fn every_truncation_is_an_error() {
     let (_folder, path) = folder();
@@ -198,6 +202,7 @@ fn every_truncation_is_an_error() {
     }
 }
 
+// Failure K4
 #[test]
 fn damage_anywhere_is_an_error_or_a_record_and_never_a_panic() {
     let (_folder, path) = folder();
@@ -214,6 +219,7 @@ fn damage_anywhere_is_an_error_or_a_record_and_never_a_panic() {
     assert!(noticed > 20, "only {noticed} noticed");
 }
 
+/// Covers F-B-1.
 #[test]
 fn a_row_that_disagrees_with_its_record_is_an_error() {
     let swap = "CREATE TEMP TABLE two AS SELECT rowid AS id, record FROM records WHERE class = 2 LIMIT 2;

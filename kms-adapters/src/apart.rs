@@ -23,6 +23,7 @@ impl Apart {
     }
 
     /// Runs `work`, without a log, on a thread where it may block. It ends at its next await once nobody waits for it any more.
+    // KC-2.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,

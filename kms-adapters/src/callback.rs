@@ -87,6 +87,7 @@ impl CallbackKek {
 
 impl Callback {
     /// Most calls of blocking functions of one KEK that run at once.
+    // KC-38.
     pub const MAX_BLOCKING_CALLS: usize = 64;
 }
 

@@ -3,6 +3,7 @@
 
 use keyfold::{Error, ErrorKind, KmsErrorKind, Result};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::retry_on_intr;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -53,6 +54,7 @@ impl SecretSource {
     /// # Errors
     ///
     /// - [`Credentials`](KmsErrorKind::Credentials): there is none there, it is empty, too long or not one line of text.
+    // KC-36.
     pub fn read(&self) -> Result<SecretText> {
         let text = match self {
             Self::Text(text) => return Ok(text.clone()),
@@ -104,7 +106,7 @@ pub(crate) fn open_file(path: &Path, max_len: u64) -> Result<File> {
     let shown = path.display();
     // A pipe that nobody writes to must not hold up the thread that all key services share.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(CWD, path, flags, Mode::empty())
+    let file = retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty()))
         .map(File::from)
         .map_err(std::io::Error::from)
         .and_then(|file| file.metadata().map(|metadata| (file, metadata)));

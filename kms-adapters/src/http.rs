@@ -31,6 +31,7 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 /// Most bytes of an answer that are read.
+// KC-34.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
 
 /// A client. Cheap to make; it connects when it is used.
@@ -45,6 +46,7 @@ impl Http {
     /// # Errors
     ///
     /// - [`Configuration`](ErrorKind::Configuration): the file cannot be read or holds no certificate, or the system has none.
+    // KC-29.
     pub fn new(ca: Option<&Path>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         match ca {
@@ -64,6 +66,7 @@ impl Http {
                 }
             }
             // Some of a system's roots may not be understood; those that are count.
+            // KC-33.
             None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -80,9 +83,11 @@ impl Http {
             reqwest::Client::builder()
                 .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
                 .user_agent(concat!("keyfold/", env!("CARGO_PKG_VERSION")))
+                // KC-31.
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
+                // KC-32.
                 .no_proxy()
                 .http1_only()
                 .pool_max_idle_per_host(4)
@@ -103,6 +108,7 @@ impl Http {
     pub async fn send(&self, request: Request, trace: Option<&KmsTrace>) -> Result<Response, Failure> {
         let Request { method, url, headers, body, is_login } = request;
         if url.scheme() != "https" && !is_loopback(&url) && !(is_login && is_metadata(&url)) {
+            // KC-30.
             return Err(Failure::configuration("a key service is reached over HTTPS, unless on a loopback address"));
         }
         let client = self.client()?;
@@ -335,6 +341,7 @@ pub(crate) fn login_outage(status: u16, pause: Option<Duration>) -> Option<Failu
 /// # Errors
 ///
 /// [`MalformedResponse`](KmsErrorKind::MalformedResponse): not 64 bytes in that encoding.
+// KC-4.
 pub fn decode_payload(text: &str, encoding: &Encoding) -> Result<Secret<64>, Failure> {
     const WRONG: Failure = Failure::malformed("the key service returned something else than was wrapped");
     // Padded base64 is decoded in groups of three bytes.

@@ -2,6 +2,7 @@
 
 use keyfold::{Error, ErrorKind, Result};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +13,8 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> Result<()> {
     let failed = |error: io::Error| io_error("cannot make the KEK file", path, error);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
-    let mut file: File = rustix::fs::openat(CWD, path, flags, mode).map_err(|errno| failed(errno.into()))?.into();
+    let opened = retry_on_intr(|| rustix::fs::openat(CWD, path, flags, mode));
+    let mut file: File = opened.map_err(|errno| failed(errno.into()))?.into();
     let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));
     written.map_err(|error| {
         // A part of a key is of no use to anyone; the first error is the one to report.
@@ -32,9 +34,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 pub(crate) fn read(path: &Path, buffer: &mut [u8]) -> Result<usize> {
     // Without waiting for the other end of a pipe, and checked after opening, so that nothing can change in between.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: File = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+    let file: File = match retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty())) {
         Ok(file) => file.into(),
-        Err(rustix::io::Errno::LOOP) => return Err(refused("it must not be a symbolic link", path)),
+        Err(Errno::LOOP) => return Err(refused("it must not be a symbolic link", path)),
         Err(errno) => {
             return Err(io_error(
                 "cannot open the KEK file (if it is lost, restore the offline copy)",

@@ -94,6 +94,7 @@ impl LocalKek {
         Ok(WrappedKey { kek_version: self.id.clone(), bytes: bytes.to_vec() })
     }
 
+    // F-A-2.
     fn unwrap_now(&self, request: &UnwrapRequest<'_>) -> Result<Secret<64>> {
         const INVALID: Error = Error::new(
             ErrorKind::Kms(KmsErrorKind::InvalidCiphertext),

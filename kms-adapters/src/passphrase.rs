@@ -55,6 +55,7 @@ pub struct Argon2Params {
 
 impl Argon2Params {
     /// Least memory in KiB: 19 MiB.
+    // F-A-4.
     pub const MIN_MEMORY: u32 = 19 * 1024;
     /// Most memory in KiB: 1 GiB.
     pub const MAX_MEMORY: u32 = 1024 * 1024;
@@ -171,6 +172,7 @@ impl PassphraseKek {
 
 impl Sealed {
     fn open(&self, passphrase: &str) -> Result<LocalKek> {
+        // F-A-5.
         const WRONG: Error =
             Error::new(ErrorKind::Kms(KmsErrorKind::Credentials), "the passphrase of the KEK is wrong");
         if passphrase.len() > MAX_PASSPHRASE_LEN {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 /// A value that each process makes for itself, when it is first asked for. A child makes its own and leaks its parent's,
 /// because dropping that would shut connections that the parent uses.
+// KC-6.
 pub(crate) struct PerProcess<T> {
     // No lock: after a fork, a lock that another thread of the parent held would never be free again.
     slot: ArcSwapOption<Slot<T>>,

@@ -29,6 +29,7 @@ impl KekUri {
     /// # Errors
     ///
     /// - [`Configuration`](ErrorKind::Configuration): another scheme, an option twice, or what no URI of a KEK has.
+    // KC-35.
     pub fn parse(uri: &str, scheme: &str, folder: &Path) -> Result<Self> {
         // What cannot be parsed may hold a password anywhere, so no part of it is repeated.
         let rest = uri.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));

@@ -48,6 +48,7 @@ fn conforms() {
     kms_conformance(&kek.expect("opened"), ContextBinding::ByService);
 }
 
+/// Covers KC-25.
 #[test]
 fn works_inside_a_runtime_and_outside() {
     let kek = blocking(&FakeKms::new());
@@ -58,6 +59,7 @@ fn works_inside_a_runtime_and_outside() {
 }
 
 /// The layer is above these as above all others: what a function says may be repeated is repeated, and its silence ends.
+// Failures B10, F6
 #[test]
 fn functions_that_fail_hang_or_panic() {
     let wrapped = WrappedKey { kek_version: String::new(), bytes: vec![7; 64] };
@@ -88,6 +90,7 @@ fn functions_that_fail_hang_or_panic() {
 }
 
 /// More calls hang than there are threads for all KEKs together.
+/// Covers KC-38.
 #[test]
 fn functions_that_hang_leave_threads_for_other_keks() {
     let mut limits = unlimited();
@@ -126,6 +129,7 @@ fn functions_that_hang_leave_threads_for_other_keks() {
     assert!(running.load(Ordering::SeqCst) as usize <= Callback::MAX_BLOCKING_CALLS);
 }
 
+/// Covers KC-8.
 #[test]
 fn a_wrapped_key_that_no_record_can_hold_is_refused() {
     for (version, len) in [(0, 0), (0, WrappedKey::MAX_LEN + 1), (WrappedKey::MAX_VERSION_LEN + 1, 64)] {

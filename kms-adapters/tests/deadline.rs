@@ -28,6 +28,7 @@ impl Kms for Silent {
     }
 }
 
+// Failure A2
 #[test]
 fn a_deadline_ends_what_never_answers_and_passes_on_what_does() {
     let limit = Duration::from_millis(30);
@@ -47,6 +48,7 @@ fn a_deadline_ends_what_never_answers_and_passes_on_what_does() {
     kms_conformance(&quick, ContextBinding::ByKeyfold);
 }
 
+// Failure A25
 #[test]
 fn a_region_that_hangs_costs_its_deadline_and_the_other_one_opens() {
     let alias = |text: &str| KekAlias::new(text).expect("a good alias");

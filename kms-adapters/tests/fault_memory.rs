@@ -37,6 +37,8 @@ fn growth(name: &str, ask: impl Fn(Reply)) {
     let _ = writeln!(std::io::stdout(), "\n{name}: hostile answers took {most} KiB at most");
 }
 
+/// Covers KC-34.
+// Failure A16
 #[test]
 fn hostile_answers_take_less_than_two_megabytes() {
     for provider in providers() {

@@ -41,6 +41,8 @@ fn answered(provider: &Provider, id: &str, reply: Reply, expected: Option<KmsErr
     assert_eq!(provider.asked(&server), asked, "{id}: requests");
 }
 
+/// Covers KC-26.
+// Failures A1, A5, A12, A24
 #[test]
 fn every_case_of_the_fault_file_has_its_class() {
     let Some(cases) = cases() else { return };
@@ -122,6 +124,8 @@ fn over_tls(provider: &Provider, certificate: &str, expected: Option<ErrorKind>)
     assert_eq!(server.seen().is_empty(), expected.is_some(), "{}: {certificate}", provider.name);
 }
 
+/// Covers KC-29.
+// Failure A19
 #[test]
 fn tls_is_believed_with_the_right_name_and_root_alone_and_a_slow_handshake_ends() {
     for provider in providers() {
@@ -141,6 +145,8 @@ fn tls_is_believed_with_the_right_name_and_root_alone_and_a_slow_handshake_ends(
 }
 
 /// What any service, or what stands in front of it, may answer.
+/// Covers KC-1, KC-4, KC-27, KC-34.
+// Failures A2, A3, A11, A12, A13, A16
 #[test]
 fn answers_have_their_class_and_are_asked_for_again_only_where_that_may_help() {
     use KmsErrorKind::*;
@@ -199,6 +205,8 @@ fn with(provider: &Provider, at: &str, value: Value) -> Reply {
 }
 
 /// Somebody who can answer in the service's place learns nothing elsewhere: redirects and challenges are not followed.
+/// Covers KC-31.
+// Failures A17, A18
 #[test]
 fn redirects_and_evil_challenges_lead_nowhere() {
     use KmsErrorKind::{Credentials, MalformedResponse, Rejected};
@@ -220,6 +228,7 @@ fn redirects_and_evil_challenges_lead_nowhere() {
 }
 
 /// In seconds, in milliseconds and as a date by the service's clock. More than this deadline is not waited for.
+// Failure A5
 #[test]
 fn a_pause_that_a_service_asks_for_is_made() {
     let says = |headers: &[(&str, &str)]| Reply::Http {

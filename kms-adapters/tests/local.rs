@@ -68,6 +68,7 @@ fn what_one_process_wraps_another_unwraps() {
     assert!(unwrap(&opened, &wrapped).is_ok_and(|found| found.expose() == payload().expose()));
 }
 
+/// Covers F-A-2.
 #[test]
 fn another_kek_is_told_apart_from_damaged_bytes() {
     let (folder, path) = folder();
@@ -81,6 +82,7 @@ fn another_kek_is_told_apart_from_damaged_bytes() {
     assert_eq!(unwrap(&theirs, &relabelled).err(), Some(ErrorKind::Kms(KmsErrorKind::InvalidCiphertext)));
 }
 
+/// Covers F-A-2, KC-4.
 #[test]
 fn a_payload_of_another_length_is_refused() {
     use aes_kw::{KeyInit, KwpAes256};
@@ -98,6 +100,7 @@ fn a_payload_of_another_length_is_refused() {
     }
 }
 
+// Failure K8
 #[test]
 fn create_makes_a_private_file_and_replaces_nothing() {
     let (folder, path) = folder();
@@ -116,6 +119,7 @@ fn create_makes_a_private_file_and_replaces_nothing() {
     assert_eq!(LocalKek::create(missing).err().map(|e| e.kind()), Some(ErrorKind::Io));
 }
 
+// Failure K1
 #[test]
 fn every_permission_of_others_is_refused() {
     let (_folder, path) = folder();
@@ -132,6 +136,7 @@ fn every_permission_of_others_is_refused() {
     }
 }
 
+// Failure K1
 #[test]
 fn links_folders_pipes_and_foreign_files_are_refused() {
     let (folder, path) = folder();
@@ -159,6 +164,8 @@ fn links_folders_pipes_and_foreign_files_are_refused() {
     }
 }
 
+/// Covers F-A-1.
+// Failure K4
 #[test]
 fn every_truncation_and_every_flipped_bit_is_refused() {
     let (_folder, path) = folder();
@@ -182,6 +189,7 @@ fn every_truncation_and_every_flipped_bit_is_refused() {
     }
 }
 
+/// Covers F-A-1.
 #[test]
 fn other_contents_are_refused_with_their_reason() {
     let (_folder, path) = folder();

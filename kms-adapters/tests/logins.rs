@@ -4,9 +4,9 @@
 mod common;
 
 use common::fork::is_left_to_own_process;
-use common::rest::{account, azure_challenge};
-use common::server::{Reply, Server};
-use common::{here, refused, wrap};
+use common::rest::{account, azure_challenge, providers};
+use common::server::{Reply, Server, data};
+use common::{PAYLOAD, here, refused, unwrap, wrap};
 use keyfold::{ErrorKind, Kms, KmsErrorKind, WrappedKey};
 use keyfold_kms::callback::CallbackKek;
 use keyfold_kms::layer::Limits;
@@ -116,6 +116,7 @@ fn a_pipe_as_a_file_of_credentials_is_refused_and_holds_up_nobody() {
 }
 
 /// The SDK finds the pipe by itself: a profile names it.
+/// Covers KC-2.
 #[test]
 fn what_hangs_inside_of_the_aws_sdk_costs_one_thread() {
     if is_left_to_own_process("what_hangs_inside_of_the_aws_sdk_costs_one_thread") {
@@ -217,4 +218,48 @@ fn no_variable_leads_what_proves_an_identity_elsewhere() {
         // SAFETY: as in `set`.
         unsafe { std::env::remove_var(name) };
     }
+}
+
+/// The variable takes the place of the system's roots, and not that of `ca=`. Covers KC-33.
+#[test]
+fn roots_in_a_variable_are_believed_where_the_uri_names_none() {
+    if is_left_to_own_process("roots_in_a_variable_are_believed_where_the_uri_names_none") {
+        return;
+    }
+    for provider in providers() {
+        for (roots, ca, is_believed) in [
+            ("server-loopback.pem", "", true),
+            ("server-elsewhere.pem", "", false),
+            ("server-loopback.pem", "server-elsewhere.pem", false),
+            ("server-elsewhere.pem", "server-loopback.pem", true),
+        ] {
+            set("SSL_CERT_FILE", data(roots));
+            let server = Server::start_tls("server-loopback.pem", provider.answer(provider.good_reply(PAYLOAD)));
+            let option = if ca.is_empty() { String::new() } else { format!("&ca={}", data(ca).display()) };
+            let opened = provider.kek(&format!("https://{}", server.address), LONG, &option);
+            let kind = unwrap(&*opened.kek, &(provider.wrapped)()).err().map(|error| error.kind());
+            let expected = (!is_believed).then_some(ErrorKind::Kms(KmsErrorKind::TlsError));
+            assert_eq!(kind, expected, "{}: {roots}, ca={ca}", provider.name);
+        }
+    }
+}
+
+// Failure A28
+#[test]
+fn no_proxy_of_the_environment_is_used() {
+    if is_left_to_own_process("no_proxy_of_the_environment_is_used") {
+        return;
+    }
+    let proxy = Server::always(Reply::json(200, "{}"));
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        set(name, format!("http://{}", proxy.address));
+    }
+    for provider in providers() {
+        let server = provider.serve(provider.good_reply(PAYLOAD));
+        let opened = provider.kek(&format!("http://{}", server.address), Duration::from_secs(10), "");
+        let result = unwrap(&*opened.kek, &(provider.wrapped)());
+        assert!(result.is_ok(), "{}: {:?}", provider.name, result.err());
+        assert_eq!(provider.asked(&server), 1, "{}", provider.name);
+    }
+    assert!(proxy.seen().is_empty(), "{:?}", proxy.seen());
 }

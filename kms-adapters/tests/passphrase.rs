@@ -75,6 +75,7 @@ fn what_one_process_wraps_another_unwraps_and_the_passphrase_is_asked_for_once()
     assert!(found.expose() == payload().expose());
 }
 
+/// Covers F-A-5.
 #[test]
 fn a_wrong_passphrase_is_told_apart_remembered_and_never_shown() {
     let (_folder, path) = folder();
@@ -154,6 +155,7 @@ fn opening(path: &Path) -> ErrorKind {
     PassphraseKek::open(path, source).expect_err("refused").kind()
 }
 
+/// Covers F-A-3.
 #[test]
 fn every_changed_byte_and_every_cut_is_found_before_anybody_is_asked() {
     let (_folder, path) = folder();
@@ -186,6 +188,8 @@ fn with_params(good: &str, params: &str) -> String {
     format!("{text}{checksum}\n")
 }
 
+/// Covers F-A-3, F-A-4.
+// Failure K7
 #[test]
 fn parameters_of_a_file_are_bounded_both_ways_and_have_one_spelling() {
     let (_folder, path) = folder();

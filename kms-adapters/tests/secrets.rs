@@ -13,6 +13,8 @@ use common::{unwrap, wrap};
 #[cfg(any(feature = "aws", feature = "vault"))]
 use serde_json::json;
 
+/// Covers KC-3, KC-5.
+// Failure T1
 #[test]
 fn hostile_services_bring_no_secret_to_light() {
     if is_left_to_own_process("hostile_services_bring_no_secret_to_light") {

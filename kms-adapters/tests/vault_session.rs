@@ -29,6 +29,7 @@ fn count(server: &Server, path: &str) -> usize {
     server.seen().iter().filter(|request| request.line.contains(path)).count()
 }
 
+/// Covers KC-1.
 #[test]
 fn a_token_is_used_while_its_renewal_is_not_answered() {
     let answer = |request: &Seen| match request.line.contains("renew-self") {

@@ -43,6 +43,7 @@ fn ports_and_logins_have_defaults() {
     assert!(matches!(config.auth, VaultAuth::AppRole { mount, .. } if mount == "x/y"));
 }
 
+/// Covers KC-35.
 #[test]
 fn other_uris_are_refused() {
     let good = "vault://v.example/transit/k?token_env=T";

@@ -413,7 +413,9 @@ fn write_new(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist_noclobber(&path).map_err(|error| error.error)?;
-        fs::File::open(folder)?.sync_all()
+        // A name that may not last is taken back, as everything beside it is.
+        let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+        synced.inspect_err(|_| drop(fs::remove_file(&path)))
     });
     written.map_err(|error| io(error, &path, "cannot write"))
 }

@@ -89,6 +89,7 @@ fn ask(address: &str, what: &str, body: &str) -> String {
     answer.rsplit('"').nth(1).expect("a member").to_owned()
 }
 
+// Failure T10
 #[test]
 fn a_credential_in_a_uri_is_refused_and_not_shown() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -173,11 +173,13 @@ fn check(store: Option<&str>) {
     }
 }
 
+// Failure N13
 #[test]
 fn sixteen_processes_make_one_generation_in_a_file() {
     check(None);
 }
 
+// Failure N13
 #[test]
 fn sixteen_processes_make_one_generation_in_a_database() {
     if let Some(uri) = postgres("rotate_at_once") {

@@ -21,6 +21,7 @@ pub(crate) fn push(out: &mut String, c: char) {
 mod tests {
     use super::*;
 
+    // Failure T11
     #[test]
     fn what_is_not_seen_is_escaped() {
         let shown = |text: &str| {

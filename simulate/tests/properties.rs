@@ -75,6 +75,7 @@ fn the_same_seed_gives_the_same_prediction() {
 }
 
 /// DESIGN §8: rows cost no calls, scopes none, isolated scopes and processes do.
+// Failure A26
 #[test]
 fn calls_grow_with_keys_and_processes_and_not_with_rows() {
     let unwraps = |changes: &[(&str, &str)]| {

@@ -257,6 +257,7 @@ def build(tests, prefix):
     return programs
 
 
+# Failure C23
 def interop(tests, programs, keyfold, folder):
     """Each opens what each has sealed."""
     ring, policy = folder / "ring", EXAMPLES / "values.toml"

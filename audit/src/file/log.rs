@@ -8,7 +8,7 @@ use keyfold_store::files::{
     check_not_writable_by_others, create_new, io_error, open_lock, open_to_append, sync_folder, with_suffix,
 };
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, flock, statat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -71,13 +71,8 @@ impl Log {
                 self.lock.insert(Arc::new(lock)).clone()
             }
         };
-        loop {
-            match flock(&*lock, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Guard(lock)),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed(errno.into())),
-            }
-        }
+        retry_on_intr(|| flock(&*lock, FlockOperation::LockExclusive)).map_err(|errno| failed(errno.into()))?;
+        Ok(Guard(lock))
     }
 
     /// The end of the file that has the name now; made if there is none.
@@ -111,10 +106,12 @@ impl Log {
     }
 
     /// Adds `lines` at `end`, all of them or none. On disk on return.
+    // F-15.3-2.
     pub(super) fn append(&mut self, _: &Guard, end: End, lines: &[u8]) -> Result<()> {
         let Some(Opened { file, .. }) = &self.open else { return Ok(()) };
         (&*file).write_all(lines).and_then(|()| file.sync_data()).map_err(|error| {
             if let Err(left) = file.set_len(end.len) {
+                // F-15.3-3.
                 // The next writer ends it with a line feed, and whoever verifies sees that it is no line.
                 tracing::warn!("a part of an audit line is left in the file: {left}");
             }
@@ -124,6 +121,7 @@ impl Log {
 
     /// Puts the file aside under its number and returns its new name. Lines can still be added to it, until [`end`](Self::end)
     /// begins the next one.
+    // F-15.3-1.
     pub(super) fn put_aside(&mut self, _: &Guard, end: End) -> Result<String> {
         let aside = with_suffix(&self.path, &format!(".{:06}", end.number));
         let failed = |error| io_error("cannot put the full audit file aside", &self.path, error);
@@ -140,7 +138,7 @@ impl Log {
     /// Makes sure that a few lines more fit onto the disk.
     pub(super) fn reserve(&mut self, _: &Guard, end: End) -> Result<()> {
         let Some(Opened { file, .. }) = &self.open else { return Ok(()) };
-        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, end.len, RESERVE) {
+        match retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, end.len, RESERVE)) {
             // Not every file system can tell.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(errno) => Err(io_error("there is no room for the audit file to grow", &self.path, errno.into())),

@@ -225,6 +225,7 @@ fn warn_unanchored(error: &Error) {
 }
 
 /// The members of the first line of a chain in a file.
+// F-15.2-2.
 fn introduce(chain: &Chain, file: u64, settings: &Settings, line: &mut Members<'_>) -> Result<()> {
     line.add("file", file)?;
     chain.describe(line)?;

@@ -123,6 +123,7 @@ def abi_of(tests, compiler, run=()):
     return "\n".join(lines) + "\n" + tests.run(*run, tests.folder / "abi")
 
 
+# Failure F7
 def abi(tests, write):
     """It is what it was."""
     path = HERE.parent / "abi.txt"
@@ -141,6 +142,7 @@ def abi(tests, write):
         tests.check(made == known, f"the ABI is not that of {path.name}:\n{made}")
 
 
+# Failures N8, N9, F1
 def host(tests):
     """On this machine: what it exports, vectors, misuse, and that guard pages catch what they are for."""
     library = build_device.build(None, tests.folder / "host")
@@ -209,6 +211,7 @@ def cross_is_here(tests):
     return True
 
 
+# Failures F17, K12
 def linux(tests, name):
     """Linux on ARM, emulated: vectors, misuse, size."""
     target, prefix, emulator = cross.LINUX[name]
@@ -228,6 +231,7 @@ def measure(tests, name, said, sizes=None):
     return found
 
 
+# Failure T4
 def measured(tests, name, said):
     lines = re.findall(r"^(\w+) stack (\d+) left (\d+) instructions (\d+)$", said, re.MULTILINE)
     found = {what: (int(stack), int(instructions)) for what, stack, _, instructions in lines}
@@ -243,6 +247,7 @@ def locations(image):
     return {re.sub(r"^.*/([\w-]+?)-[\d.]+/src/", r"\1/src/", path) for path in found}
 
 
+# Failures T13, F17, K10, K12
 def board(tests, name, planted=False):
     """A bare Cortex-M, emulated: vectors and counter, sizes within their goals, and nothing of ours that could panic."""
     of = BOARDS[name]

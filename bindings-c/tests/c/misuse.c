@@ -61,6 +61,7 @@ static void count_release(void *user)
     released++;
 }
 
+/* Failure F15 */
 static void the_options(void)
 {
     kf_options *mine;
@@ -107,6 +108,7 @@ static void the_options(void)
     EXPECT(KF_ERR_INVALID_HANDLE, kf_init(KF_STR("/nowhere"), KF_STR("x"), KF_STR("x"), NULL, 0, mine, &error));
 }
 
+/* Failure F3 */
 static void keyrings(void)
 {
     kf_keyring *opened = NULL;
@@ -214,6 +216,7 @@ static void contexts_and_fields(void)
     CHECK(field == NULL);
 }
 
+/* Failure F2 */
 static void encrypting(void)
 {
     size_t needed, len = 77;
@@ -267,6 +270,7 @@ static void encrypting(void)
     EXPECT(KF_OK, kf_encrypt(any, KF_TYPE_BYTES, room + needed, 3, NULL, 0, room, 300, &len, &error));
 }
 
+/* Failures C19, F2 */
 static void decrypting(void)
 {
     uint8_t sealed_room[128], *room = guarded(400, 'x');
@@ -430,6 +434,7 @@ static void *work(void *unused)
     return NULL;
 }
 
+/* Failure F5 */
 static void threads(void)
 {
     for (int round = 0; round < 20; round++) {

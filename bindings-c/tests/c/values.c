@@ -309,6 +309,7 @@ static void trail_release(void *user)
     ((struct trail *)user)->released++;
 }
 
+/* Failure F6 */
 static void callbacks(const char *folder, const char *policy)
 {
     static struct service service;

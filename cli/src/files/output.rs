@@ -332,7 +332,8 @@ fn temporary_name() -> tempfile::Builder<'static, 'static> {
 fn open_unnamed(folder: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?);
+    let mode = Mode::RUSR | Mode::WUSR;
+    let file = File::from(rustix::io::retry_on_intr(|| rustix::fs::open(folder, flags, mode))?);
     // Without /proc there is no way to name it that works without privileges.
     fs::metadata(name_in_proc(&file))?;
     Ok(file)

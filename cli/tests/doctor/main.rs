@@ -208,6 +208,7 @@ fn probes_are_in_the_audit_trail_and_its_chain_is_ended() {
     world.run(&["audit", "verify", "--config", config.to_str().expect("text")]).expect(0, &[]);
 }
 
+// Failure A21
 #[cfg(feature = "vault")]
 #[test]
 fn clocks_that_differ_are_told_with_their_side() {

@@ -131,6 +131,7 @@ fn put(ring: &Ring, key_id: &[u8], record: &[u8]) {
     assert_eq!(store(ring).execute(update, (key_id, record)).expect("updated"), 1);
 }
 
+// Failure C10
 #[test]
 fn a_forged_record_in_the_store_makes_nobody_call_anyone() {
     let _alone = alone();
@@ -178,6 +179,7 @@ fn opens(ring: &Ring, frame: &[u8]) -> Result<bool> {
     })
 }
 
+// Failure C10
 #[test]
 fn a_forged_frame_makes_nobody_call_anyone() {
     let _alone = alone();

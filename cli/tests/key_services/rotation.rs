@@ -140,6 +140,7 @@ fn copy(ring: &Ring) -> TempDir {
     folder
 }
 
+// Failure A27
 #[test]
 fn a_kek_is_rotated_to_its_end() {
     let _alone = alone();

@@ -133,6 +133,7 @@ impl GcmKey {
             Ok(&mut body_and_tag[..len])
         } else {
             // The backends promise different things about the buffer after a failure; this one promises zeros.
+            // F-1-2, F-1-3.
             body_and_tag.zeroize();
             Err(OpenFailed)
         }

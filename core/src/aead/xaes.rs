@@ -89,6 +89,7 @@ impl XaesKey {
 
     /// NIST SP 800-108r1 §4.1, counter mode, with CMAC-AES-256: for i in 1, 2
     /// `CMAC(K, i (2 bytes) ‖ "X" ‖ 00 ‖ prefix)`, concatenated. Each message is one whole block.
+    // F-4.5-1.
     fn derive_bytes(&self, prefix: &[u8; PREFIX_LEN]) -> Zeroizing<[u8; 32]> {
         let mut derived = Zeroizing::new([0; 32]);
         let halves = derived.as_chunks_mut::<16>().0;

@@ -109,6 +109,7 @@ impl Ratchet {
 
     /// The MAC of a line: `HMAC-SHA-256(key, 01 ‖ previous ‖ line)`, where `previous` is the MAC of the line before it in the
     /// chain, zeros for the first one.
+    // F-15.1-1.
     #[must_use]
     pub fn mac(&self, previous: &[u8; 32], line: &[u8]) -> [u8; 32] {
         hmac_sha256(&self.key, &[LINE, previous, line])
@@ -127,6 +128,7 @@ impl Ratchet {
     }
 
     /// Forgets this line's key: `HMAC-SHA-256(key, 02)` is the next one's.
+    // F-15.1-2.
     pub fn step(&mut self) {
         let mut next = hmac_sha256(&self.key, &[NEXT]);
         self.key = Secret::with(|key| key.copy_from_slice(&next));

@@ -26,6 +26,7 @@ impl OpenedValue {
         let (nonce, body) = sealed.body().split_first_chunk::<NONCE_LEN>().ok_or(ErrorKind::Malformed)?;
         let (prefix, last) = split_nonce(nonce);
         let mut data = Erased(body.to_vec());
+        // F-8.1-11.
         let encoded = key.derive(prefix).open(*last, aad, &mut data.0)?;
         let (value_type, bytes) = Value::split_encoded(encoded).ok_or(ErrorKind::DecryptionFailed)?;
         let len = bytes.len();
@@ -118,6 +119,7 @@ impl Opening {
         let encoded = &self.out.data.0[start..start + encoded_len];
         let split = if opened { Value::split_encoded(encoded).map(|(kind, bytes)| (kind, bytes.len())) } else { None };
         let Some((value_type, len)) = split else {
+            // F-1-2, F-1-3, F-8.1-12.
             self.out.data.0[start..].zeroize();
             self.out.data.0.truncate(start);
             return Err(ErrorKind::DecryptionFailed.into());

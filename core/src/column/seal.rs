@@ -16,6 +16,7 @@ use core::ops::Range;
 use zeroize::Zeroize;
 
 /// Most rows under one nonce prefix (FORMAT.md §4.4).
+// F-4.4-2.
 const MAX_ROWS_PER_PREFIX: usize = 1 << 16;
 /// Most AES blocks under one nonce prefix.
 const MAX_BLOCKS_PER_PREFIX: u64 = 1 << 32;
@@ -40,6 +41,7 @@ pub(crate) fn seal_value(
     let header = header(Suite::Field, key_id);
     aad.of_one(&header, row, |aad| {
         // First, so that a generator that fails leaves the caller's buffer alone.
+        // F-4.4-1.
         let nonce: [u8; NONCE_LEN] = random::array()?;
         out[..HEADER_LEN].copy_from_slice(&header);
         let (prefix, last) = split_nonce(&nonce);
@@ -109,6 +111,7 @@ impl FieldSeal<'_> {
         let head = header(Suite::Field, key_id);
         let template = template(&head);
         let batch = Batch::with_room(batch, key, range.len(), chunk_len)?;
+        // F-4.4-3.
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
         draw_nonces(key.backend(), range.len(), nonces)?;
         for (some, nonces) in range.step_by(ROWS_AT_ONCE).zip(nonces.as_chunks_mut().0.chunks_mut(ROWS_AT_ONCE)) {
@@ -260,6 +263,8 @@ mod tests {
     use crate::aead::Backend;
     use crate::keys::Secret;
 
+    /// Covers F-4.4-2.
+    // Failure N5
     #[test]
     fn a_prefix_is_renewed_before_its_rows_or_blocks_run_out() {
         let key = XaesKey::new(Backend::default(), &Secret::with(|k: &mut [u8; 32]| k.fill(1)));

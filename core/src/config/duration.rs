@@ -59,6 +59,7 @@ mod tests {
         assert_eq!(parse_or_never("never").unwrap(), None);
     }
 
+    // Failure B8
     #[test]
     fn everything_else_is_refused() {
         for text in [

@@ -84,6 +84,7 @@ impl<'a> Bundle<'a> {
     ///
     /// - [`Malformed`](ErrorKind::Malformed): these are not [`BUNDLE_LEN`] bytes in the layout of a bundle.
     /// - [`Unsupported`](ErrorKind::Unsupported): a version or protection that this build does not know.
+    // F-16.2-1.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         if reader.array()? != MAGIC {
@@ -104,6 +105,7 @@ impl<'a> Bundle<'a> {
             passes: u32::from_be_bytes(*reader.array()?),
             lanes: u32::from_be_bytes(*reader.array()?),
         };
+        // F-16.2-2.
         const NONE: PassphraseCost = PassphraseCost { salt: [0; 16], memory: 0, passes: 0, lanes: 0 };
         let protection = match protection {
             1 if cost == NONE => Protection::TransportKey,
@@ -165,11 +167,13 @@ impl<'a> Bundle<'a> {
             }
         })?;
         let (key, binding) = payload.expose().split_at(32);
+        // F-16.2-3.
         if !bool::from(binding.ct_eq(&bind(self.header))) {
             return Err(FAILED);
         }
         let key = Secret::with(|bytes: &mut [u8; 32]| bytes.copy_from_slice(key));
         let opened = DeviceKey::new(backend, &key, self.lineage(), self.scope(), self.key_id.generation());
+        // F-16.2-4.
         // A commitment that does not fit is a fault of who made it; the key must not be used (F8).
         if !bool::from(opened.key_id().as_bytes().ct_eq(self.key_id.as_bytes())) {
             return Err(FAILED);
@@ -208,6 +212,7 @@ impl Issue {
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the cost of the passphrase is out of bounds.
+    // F-16.1-1.
     pub(crate) fn write(&self, key: &Secret<32>, transport_key: &Secret<32>) -> Result<[u8; BUNDLE_LEN]> {
         let mut bundle = [0; BUNDLE_LEN];
         let (header, wrapped) = bundle.split_first_chunk_mut::<HEADER_LEN>().expect("a bundle starts with its header");
@@ -277,6 +282,7 @@ mod tests {
         }
     }
 
+    /// Covers F-16.2-1, F-16.2-3.
     #[test]
     fn every_flipped_bit_and_every_other_length_is_refused() {
         for protection in [Protection::TransportKey, Protection::Passphrase(COST)] {
@@ -296,6 +302,8 @@ mod tests {
         }
     }
 
+    /// Covers F-16.2-2.
+    // Failure K7
     #[test]
     fn a_cost_out_of_bounds_is_neither_written_nor_read() {
         for cost in [

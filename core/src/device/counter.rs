@@ -152,6 +152,7 @@ impl<S: Slots> Counter<S> {
     ///   counter is needed. Repeating the call tries again.
     /// - [`KeyState`](ErrorKind::KeyState): likewise, and another counter has started with these slots since: only that one goes on.
     /// - Whatever `slots` returns.
+    // F-4.4-4.
     pub fn next(&mut self, sealed_len: usize, nonce: &mut [u8; NONCE_LEN]) -> Result<()> {
         // More than there are.
         let blocks = sealed_len as u64 / 16 + 2;

@@ -139,6 +139,7 @@ impl Life {
 }
 
 /// At every write of a start, with everything that can be left; twice in a row.
+/// Covers F-4.4-4.
 #[test]
 fn no_power_cut_repeats_a_nonce() {
     let all = Torn::all();
@@ -271,6 +272,8 @@ fn two_counters_with_the_same_slots_make_no_nonce_twice() {
     }
 }
 
+/// Covers F-4.4-4.
+// Failure N5
 #[test]
 fn a_prefix_has_its_limits_and_the_last_one_is_the_end() {
     let memory = RefCell::new(Memory::new());

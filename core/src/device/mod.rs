@@ -151,6 +151,7 @@ mod tests {
         DeviceKey::new(Backend::RustCrypto, &key, Lineage::from_bytes([1; 16]), SlotId::from_bytes([2; 16]), 9)
     }
 
+    // Failures N8, K11
     #[test]
     fn seals_and_opens_without_allocation() {
         let pairs: [(&[u8], &[u8]); 2] = [(b"kf:row", b"row-1"), (b"tenant", b"t")];

@@ -30,6 +30,7 @@ pub(crate) struct Entries<'a>(Vec<Entry<'a>>);
 
 impl<'a> Entries<'a> {
     /// The values of a document; `None` if two are at the same path.
+    // F-18.4-2, F-18.5-1.
     pub(crate) fn new(
         bodies: impl Iterator<Item = (&'a str, &'a [u8])>,
         beside: &'a [Beside<'a>],
@@ -71,6 +72,7 @@ impl<'a> Entries<'a> {
     }
 
     /// The sequence that `manifest` vouches for; `None` if it is not the manifest of these values.
+    // F-18.7-6.
     pub(crate) fn verify(&self, keys: &DocumentKeys, manifest: &[u8; MANIFEST_LEN]) -> Result<Option<u64>> {
         let sequence = u64::from_be_bytes(*manifest.first_chunk().expect("a manifest has 40 bytes"));
         let is_genuine = bool::from(self.manifest(keys, sequence)?.ct_eq(manifest));

@@ -89,6 +89,7 @@ impl DocumentOpener {
     /// - [`NoMatchingKey`](ErrorKind::NoMatchingKey), [`WrongScope`](ErrorKind::WrongScope),
     ///   [`RecordRejected`](ErrorKind::RecordRejected), [`KeyState`](ErrorKind::KeyState), [`Kms`](ErrorKind::Kms),
     ///   [`Store`](ErrorKind::Store), [`Closed`](ErrorKind::Closed).
+    // F-18.7-4.
     pub async fn load_key(&self, header: &DocumentHeader) -> Result<()> {
         self.keys.load(&self.bound.ring, header.key_id()).await.map_err(|error| self.bound.uses.failed(error))
     }
@@ -138,11 +139,13 @@ impl DocumentOpener {
         manifest: Option<&[u8; MANIFEST_LEN]>,
     ) -> Result<OpenedDocument> {
         self.bound.ring.check_open()?;
+        // F-18.7-2.
         check_count(bodies.len())?;
         let fields: Vec<&BoundField> = bodies.iter().map(|body| self.bound.field(body.field)).collect::<Result<_>>()?;
         bodies.iter().try_for_each(|body| check_body(body.body))?;
         let entries = Entries::new(bodies.iter().map(|body| (body.path, body.body)), beside)?;
         let entries = entries.ok_or(ErrorKind::Malformed)?;
+        // F-18.5-3, F-18.7-3.
         if manifest.is_none() && self.bound.policy.manifest == ManifestRule::Required {
             return Err(Error::new(
                 ErrorKind::PolicyRefused,
@@ -161,6 +164,7 @@ impl DocumentOpener {
         let mut aad = Vec::with_capacity(256);
         for body in bodies {
             write_aad(&mut aad, body.field, body.path)?;
+            // F-18.7-7.
             opening.body(&keys.gcm, body.body, &aad)?;
         }
         fields.iter().for_each(|field| field.uses.count(header.key_id(), Use::Opened, 1));

@@ -183,6 +183,7 @@ impl DocumentSealer {
         sealed: &mut Vec<SealedDocument>,
     ) -> Result<(), RowError> {
         let values = documents.iter().map(|document| document.values.len()).sum::<usize>();
+        // F-18.1-3.
         // All values are in memory and checked, so a snapshot taken from here on can only repeat identical bytes (DESIGN F4).
         let mut drawn = vec![0; documents.len() * DOCUMENT_ID_LEN + values * GCM_NONCE_LEN];
         random::fill(&mut drawn)?;

@@ -368,6 +368,7 @@ impl Decryptor {
                 .with_detail(key_id.to_string())
         })?;
         if key.slot != slot {
+            // F-8.1-9.
             return Err(Error::new(ErrorKind::WrongScope, "the key belongs to another scope, partition or class")
                 .with_detail(key_id.to_string()));
         }

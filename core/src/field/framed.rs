@@ -78,6 +78,7 @@ impl Encryptor {
     /// What a frame says before `sealed`.
     async fn frame_head(&self, sealed: &[u8]) -> Result<Vec<u8>> {
         let head = self.ring.frame_head(Sealed::parse(sealed)?.key_id()).await?;
+        // F-14.4-3.
         check_records_len(&self.policy, head.len() - Frame::RECORDS_AT)?;
         Ok(head)
     }
@@ -88,8 +89,11 @@ impl Decryptor {
     #[inline]
     pub(super) fn take_apart<'b>(&self, bytes: &'b [u8]) -> Result<Taken<'b>> {
         if bytes.starts_with(&[MAGIC, Suite::Frame.id()]) {
+            // F-14.2-1.
             accept_frames(&self.policy)?;
+            // F-14.2-2.
             let frame = Frame::parse(bytes)?;
+            // F-14.2-3.
             check_records_len(&self.policy, frame.records_len())?;
             return Ok(Taken { frame: Some(frame), sealed: frame.sealed() });
         }

@@ -28,6 +28,7 @@ impl Field {
                 .with_detail(&self.policy.name));
         };
         let keys = LiveKeys::of(self.ring, &self.policy.name, partition)?;
+        // F-17.4-5.
         if keys.key_ids().len() != 1 {
             let why =
                 "a format-preserving value does not say its key, so its partition has exactly one: opens must be empty";

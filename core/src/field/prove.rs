@@ -109,6 +109,7 @@ impl Prover {
                 return Ok(());
             }
         }
+        // F-17.5-2.
         Err(Error::new(ErrorKind::DecryptionFailed, FORGED).with_detail(&self.policy.name))
     }
 

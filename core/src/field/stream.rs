@@ -15,6 +15,7 @@ impl Field {
     ///
     /// As for [`encryptor`](Self::encryptor), and [`PolicyRefused`](ErrorKind::PolicyRefused): the field is none of streams, or only what
     /// FIPS 140 approves [is allowed](crate::fips::Rule::Required), which streams are opened with, not sealed: their nonces count.
+    // F-19.3-2 (crate::stream).
     pub async fn stream_sealer(self) -> Result<StreamSealer> {
         let uses = Uses::new(&self.ring, &self.policy.name);
         let made = async {
@@ -33,6 +34,7 @@ impl Field {
     /// # Errors
     ///
     /// As for [`stream_sealer`](Self::stream_sealer), and [`NoMatchingKey`](ErrorKind::NoMatchingKey): there is no such scope.
+    // F-19.4-5, F-19.4-7, F-19.4-8 (crate::stream).
     pub async fn stream_opener(self) -> Result<StreamOpener> {
         let uses = Uses::new(&self.ring, &self.policy.name);
         let made = async {
@@ -45,6 +47,7 @@ impl Field {
         made.await.map_err(|error| uses.failed(error))
     }
 
+    // F-19.4-1, F-19.4-3.
     fn bind_streams(&self) -> Result<Bound> {
         self.check_context()?;
         if self.policy.mode != FieldMode::Stream {

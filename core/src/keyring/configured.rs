@@ -24,6 +24,7 @@ impl Configured {
         keyring.fips.check_build()?;
         crate::fips::self_test()?;
         if keyring.root_pins.is_empty() {
+            // F-8.1-1.
             return Err(Error::new(
                 ErrorKind::Configuration,
                 "root_pins is empty: without a pinned root no key record can be trusted, and there is no trust on first use",

@@ -295,6 +295,7 @@ impl Maker<'_> {
     async fn new_record(&self, planned: Planned) -> Result<NewRecord<'_>> {
         self.audit.check()?;
         let above: Generation = self.high_water.generation(self.lineage)?.max(self.seen.generation(self.lineage)?);
+        // F-2.1-2.
         let generation = self.store.allocate_generation(self.lineage, above).await?;
         if generation <= above {
             return Err(Error::new(ErrorKind::Store, "the store handed out a generation number that was used before")

@@ -166,6 +166,10 @@ impl Keyring {
     async fn keep_current(&self, current: &CurrentKey, error: Error) -> Result<()> {
         let policy = self.configured().keyring.cache;
         let Some(key) = current.key.load_full() else { return Err(error) };
+        // A key that has sealed all that it may is of no use until there is another one.
+        if key.is_spent() {
+            return Err(error);
+        }
         if !keep_after(&error, current, self.time(), &policy) {
             return Err(explained(error, current.lease(), self.time()));
         }
@@ -236,6 +240,7 @@ impl Keyring {
     }
 
     /// The key that seals in the slot, after whatever rotation is due; a new one where there is none yet.
+    // F-8.2-9.
     pub(super) async fn key_to_seal(&self, current: &CurrentKey, used_up: Option<KeyId>) -> Result<KeyId> {
         let slot = current.slot;
         if let Some(record) = self.advance(slot, used_up).await? {
@@ -261,6 +266,7 @@ impl Keyring {
 
     /// Tells `current`, for a reader, which key is the newest. He uses it only to say whether a value's key is
     /// current: trouble with keys that he does not need must not keep him from data that he can verify.
+    // F-8.2-8.
     pub(crate) async fn look_at_newest(&self, current: &CurrentKey) {
         let now = self.time();
         if current.exact.is_some() || !current.check.needs_renewal(now) {

@@ -90,6 +90,7 @@ impl Cached for Known {
 }
 
 /// What frames brought.
+// F-14.3-9, F-14.3-10.
 pub(super) struct Frames {
     keys: Cache<(FrameId, Slot), Known>,
     /// By key ID and record.
@@ -169,6 +170,7 @@ impl Keyring {
     ///   [`Encryptor::encrypt_framed`](crate::Encryptor::encrypt_framed).
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the records are longer than a frame can hold.
     /// - [`RecordRejected`](ErrorKind::RecordRejected), [`Kms`](ErrorKind::Kms), [`Store`](ErrorKind::Store).
+    // F-14.1-6.
     pub async fn reframe(&self, frame: &[u8]) -> Result<Vec<u8>> {
         let frame = Frame::parse(frame)?;
         let mut out = self.frame_head(frame.key_id()).await?;
@@ -182,6 +184,7 @@ impl Keyring {
         self.check_open()?;
         let record = self.record(key_id).await?;
         self.verify(&record).await?;
+        // F-14.4-2.
         // Wrapped by KEKs itself, so that it can be destroyed for good: it must not live on in a queue (DESIGN K15).
         if record.kek_aliases().next().is_some() {
             return Err(Error::new(ErrorKind::PolicyRefused, "the key of an isolated scope does not travel in frames")
@@ -190,6 +193,7 @@ impl Keyring {
         let root = self.record(record.authenticator()).await?;
         self.verify(&root).await?;
         if let Some(unusable) = [&record, &root].into_iter().find(|record| !record.state().may_open()) {
+            // F-14.4-1.
             return Err(wrong_state(unusable));
         }
         frame_head(&key_id, record.as_bytes(), root.as_bytes())
@@ -225,6 +229,7 @@ impl Keyring {
             Some(Known::Framed(key)) => Some(key),
             _ => None,
         };
+        // F-14.3-1.
         if self.is_stored(key_id).await? {
             if let Some(key) = framed {
                 key.lease.end(&Error::new(
@@ -246,9 +251,11 @@ impl Keyring {
     /// Opens the key in the records of `frame`; with `present` only confirms that it may still be used.
     async fn open_framed(&self, frame: &Frame<'_>, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
         let key_id = frame.key_id();
+        // F-14.3-2, F-14.3-3.
         let record = self.framed_record(key_id, frame.record())?;
         self.check_framed_age(&record)?;
         let root = self.framed_root(&record, frame.root_record()).await?;
+        // F-14.3-6.
         root.verify(&record)?;
         self.remember_in(&self.inner.frames.seen, &record)?;
         if record.slot() != slot {
@@ -275,6 +282,7 @@ impl Keyring {
         let key_id = record.authenticator();
         let root_record = self.framed_record(key_id, bytes)?;
         let is_own = self.inner.roots.get(&key_id, self.time()).is_some_and(|root| root.is_usable(self.time()));
+        // F-14.3-4.
         if is_own || self.is_stored(key_id).await? {
             let root = self.root(key_id).await?;
             root.verify(&root_record)?;
@@ -287,6 +295,7 @@ impl Keyring {
         self.inner.frames.roots.get_or_fetch(&id, || self.time(), &policy, fetch).await
     }
 
+    // F-14.3-5.
     async fn read_framed_root(&self, record: &Record, present: Option<&Arc<OpenRoot>>) -> Result<Arc<OpenRoot>> {
         let frames = &self.inner.frames;
         // Who endorses it, if it is not pinned, is read from the store alone.
@@ -314,6 +323,7 @@ impl Keyring {
 
     /// Refuses a root whose commitment is known under another generation. A commitment belongs to one only, and pins
     /// are public: whoever knows one can put it into records under as many key IDs as he likes, all of them wrong.
+    // F-14.3-7.
     async fn check_generation(&self, record: &Record) -> Result<()> {
         let key_id = record.key_id();
         let same_commitment = |known: &KeyId| *known == KeyId::new(known.generation(), record.commitment());
@@ -339,6 +349,7 @@ impl Keyring {
     }
 
     /// Refuses a record of a frame that is older than one seen before.
+    // F-14.4-4.
     fn check_framed_age(&self, record: &Record) -> Result<()> {
         self.check_age(record).map_err(|error| match error.kind() {
             ErrorKind::RecordRejected => Error::new(

@@ -105,6 +105,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    // KC-26, KC-40.
     pub(super) fn of(error: &Error) -> Self {
         let kind = match error.kind() {
             ErrorKind::Kms(kind) => kind,
@@ -202,6 +203,7 @@ impl Keyring {
 
     /// The KEKs that wrap `record` and may be asked, in the order in which they are: those that need no recovery mode
     /// first, and those that were not away lately.
+    // F-7.2-7.
     pub(super) fn order_of_asking<'r>(&self, record: &'r Record) -> Vec<(&'r KekAlias, &'r WrappedKey)> {
         let configured = self.configured();
         let policy = &configured.keyring.keks;
@@ -215,6 +217,7 @@ impl Keyring {
     }
 
     /// As [`unwrap_by_keks`](Self::unwrap_by_keks), by those of `among` alone.
+    // F-7.6-4.
     pub(super) async fn ask_keks(
         &self,
         record: &Record,
@@ -226,6 +229,7 @@ impl Keyring {
         let (mut failure, mut refused, mut asked) = (None, false, Vec::new());
         for (alias, wrapped) in self.order_of_asking(record) {
             let Some(kms) = configured.keks.get(alias) else { continue };
+            // F-14.3-5.
             // Anyone may send a frame, and none costs a key service more than one request.
             let again = origin == Origin::Frame && asked.contains(&alias);
             if again || among.is_some_and(|among| !among.contains(alias)) {

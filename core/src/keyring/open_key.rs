@@ -217,7 +217,12 @@ impl OpenKey {
 
     /// Whether what is to be sealed next waits for the next key.
     pub(crate) fn is_used_up(&self) -> bool {
-        self.is_outgrown() || self.limit.as_ref().is_some_and(Limit::is_reached)
+        self.is_outgrown() || self.is_spent()
+    }
+
+    /// Whether it has sealed as many values as it may.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.limit.as_ref().is_some_and(Limit::is_reached)
     }
 
     fn is_outgrown(&self) -> bool {
@@ -356,6 +361,7 @@ mod tests {
     use super::*;
     use std::thread;
 
+    // Failure B5
     #[test]
     fn an_allowance_is_never_exceeded_by_many_threads_in_many_places() {
         for values in [0, 1, 7, 1_000, 100_000] {

@@ -62,11 +62,13 @@ impl Keyring {
         if let Ok(made) = &made {
             event = event.key(made.key.key_id()).detail("device", HEXLOWER.encode(&device_id));
         }
+        // F-16-2.
         let recorded = self.audit(event);
         let made = made?;
         recorded.map(|()| made)
     }
 
+    // F-16-1.
     async fn make_bundle(
         &self,
         slot: Slot,

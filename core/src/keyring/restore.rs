@@ -21,6 +21,7 @@ use std::sync::Arc;
 const PAGE: usize = 500;
 /// How far ahead of the newest key the number of a key may be of which there is nothing but the number. Whoever can write
 /// data could otherwise use all numbers up.
+// F-D-5.
 const PLAUSIBLE: Generation = 1_000_000;
 
 /// What a copy of a store says of a record.

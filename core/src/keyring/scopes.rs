@@ -76,6 +76,7 @@ impl Keyring {
     }
 
     async fn scope(&self, name: &str, make: bool) -> Result<SlotId> {
+        // F-7.4-4.
         if name.is_empty() || name.len() > MAX_SCOPE_NAME_LEN {
             return Err(Error::new(ErrorKind::InvalidInput, "a scope has a name of 1 to 1,024 bytes"));
         }
@@ -102,6 +103,7 @@ impl Keyring {
     }
 
     /// The keyed name of a scope.
+    // F-7.4-1.
     pub(super) async fn scope_tag(&self, name: &str) -> Result<[u8; 32]> {
         let scope_names = self.configured().keyring.scope_names;
         let key = self.acquire(scope_names, self.slot(KeyClass::Lookup, SlotId::NONE)).await?;
@@ -113,12 +115,14 @@ impl Keyring {
 
     /// The scope with the keyed name `tag`, if the keyring knows it.
     pub(super) async fn find_scope(&self, tag: [u8; 32]) -> Result<Option<SlotId>> {
+        // F-7.4-2.
         let Some(id) = self.inner.store.scope_by_tag(self.lineage(), tag).await? else { return Ok(None) };
         // The store's word for whose scope this is does not count: the newest record must say so under a root's MAC.
         let newest = self.newest(self.slot(KeyClass::Data, id), 1).await?;
         let record =
             newest.first().ok_or_else(|| Error::new(ErrorKind::Store, "the store names a scope without keys"))?;
         self.verify(record).await?;
+        // F-7.4-3.
         if record.scope_tag() != Some(tag) {
             return Err(rejected(record, "it belongs to another scope than the store says"));
         }

@@ -369,6 +369,7 @@ impl Keyring {
 }
 
 /// Refuses to end a scope of which one key is under legal hold.
+// F-7.5-2.
 fn refuse_held(records: &[Record]) -> Result<()> {
     let held = |record: &&Record| record.state() != KeyState::Destroyed && record.held_since().is_some();
     match records.iter().find(held) {

@@ -61,6 +61,7 @@ impl Keyring {
         let record = self.inner.store.get(self.lineage(), key_id).await?;
         let record = record.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
         // Otherwise a store could have values sealed under one key and labelled with the ID of another.
+        // F-7.6-6.
         if record.key_id() != key_id {
             return Err(rejected(&record, "the store returned it for another key ID"));
         }
@@ -77,6 +78,7 @@ impl Keyring {
     }
 
     /// The root that vouches for `record`. A root vouches for itself even where its state lets it open nothing.
+    // F-7.6-7.
     pub(super) async fn voucher(&self, record: &Record) -> Result<Arc<OpenRoot>> {
         let itself = record.class() == KeyClass::Root && record.authenticator() == record.key_id();
         if !itself || record.state().may_open() || record.state() == KeyState::Destroyed {
@@ -90,6 +92,7 @@ impl Keyring {
         self.inner.dead_roots.get_or_fetch(&record.key_id(), || self.time(), &policy, fetch).await
     }
 
+    // F-7.6-6.
     pub(super) fn check_domain(&self, record: &Record) -> Result<()> {
         let configured = self.configured();
         let config = &configured.keyring;
@@ -157,6 +160,7 @@ impl Keyring {
         ))
     }
 
+    // F-1-4.
     pub(super) fn is_pinned(&self, record: &Record) -> bool {
         self.configured().keyring.root_pins.iter().any(|pin| bool::from(pin.ct_eq(record.commitment())))
     }
@@ -191,6 +195,7 @@ impl Keyring {
     }
 
     /// Reads the record of a root and has a KEK unwrap it; with `present` only to confirm that it still may be used.
+    // F-7.6-1.
     async fn read_root(&self, key_id: KeyId, depth: usize, present: Option<&Arc<OpenRoot>>) -> Result<Arc<OpenRoot>> {
         let record = self.record(key_id).await.map_err(|error| match error.kind() {
             // Not `NoMatchingKey`: the key that was asked for exists, but nobody vouches for it.
@@ -233,11 +238,13 @@ impl Keyring {
 
     /// Refuses a root that is neither pinned nor endorsed, or whose state lets nothing open, before any key service is
     /// called for it.
+    // F-7.6-3.
     pub(super) async fn check_trusted(&self, record: &Record, depth: usize) -> Result<()> {
         self.check_endorsed(record, depth).await?;
         if record.state().may_open() { Ok(()) } else { Err(wrong_state(record)) }
     }
 
+    // F-7.6-2.
     pub(super) async fn check_endorsed(&self, record: &Record, depth: usize) -> Result<()> {
         if record.class() != KeyClass::Root {
             return Err(rejected(record, "it is not a root, but another record names it as one"));
@@ -258,6 +265,7 @@ impl Keyring {
 }
 
 /// Refuses a record that is older than one of `known`.
+// F-7.6-9, F-14.3-8.
 fn check_against(known: &[Option<HighWaterMark>], record: &Record) -> Result<()> {
     let mark = HighWaterMark::of(record);
     let older = |error: Error| error.with_detail(record.key_id().to_string());

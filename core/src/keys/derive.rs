@@ -44,6 +44,7 @@ impl Purpose {
         Self::AuditChain,
     ];
 
+    // F-2.2-2.
     pub(crate) const fn label(self) -> &'static [u8] {
         match self {
             Self::Commitment => b"keyfold/v1/commitment",
@@ -78,6 +79,7 @@ impl KeySchedule {
     }
 
     /// HKDF-Expand(PRK, label length (1) ‖ label ‖ identity (37), N)
+    // F-2.2-1.
     pub(crate) fn expand<const N: usize>(&self, purpose: Purpose) -> Secret<N> {
         let label = purpose.label();
         let mut info = [0; MAX_INFO_LEN];
@@ -116,6 +118,7 @@ impl Expander {
 }
 
 /// HKDF-Expand(`key`, concatenation of `parts`, N) with SHA-512: the keys of one stream (FORMAT.md §19.2).
+// F-19.2-1.
 #[cfg(feature = "std")]
 pub(crate) fn expand_sha512<const N: usize>(key: &Secret<32>, parts: &[&[u8]]) -> Secret<N> {
     Secret::with(|out| HkdfExpandSha512::new(key.expose()).expand(parts, out))
@@ -144,6 +147,8 @@ mod tests {
         }
     }
 
+    /// Covers F-2.2-1, F-2.2-2.
+    // Failure N10
     #[test]
     fn every_purpose_and_every_part_of_the_identity_changes_the_key() {
         let key = Secret::with(|k: &mut [u8; 32]| k.fill(7));

@@ -134,6 +134,7 @@ impl KeyIdentity {
     pub(crate) const LEN: usize = 16 + 1 + 16 + 4;
 
     /// lineage (16) ‖ class (1) ‖ scope or partition ID (16) ‖ generation (4)
+    // F-2.1-1.
     pub(crate) fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
         out[..16].copy_from_slice(self.lineage.as_bytes());

@@ -149,6 +149,7 @@ mod tests {
     use super::*;
     use unicode_normalization::char::is_public_assigned;
 
+    /// Covers F-17.2-2.
     #[test]
     fn it_is_all_of_unicode_16() {
         let assigned = || ('\0'..=char::MAX).filter(|c| is_assigned(*c));

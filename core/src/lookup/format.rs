@@ -166,6 +166,7 @@ impl<'t> FormatKey<'t> {
     }
 
     /// `checks`: how many digits at the end are computed from the others.
+    // F-17.4-1.
     fn characters(&self, way: Way, text: &str, checks: usize) -> Result<Zeroizing<String>> {
         let alphabet = &ALPHABET[..self.format.radix() as usize];
         let mut places = Vec::new();
@@ -186,11 +187,13 @@ impl<'t> FormatKey<'t> {
         }
         if places.len() > MAX_NUMERALS {
             numerals.zeroize();
+            // F-17.4-3.
             return Err(Error::new(ErrorKind::LimitExceeded, "more than 256 characters would vary"));
         }
         let found = numerals.split_off(numerals.len().saturating_sub(checks));
         if checks == 1 && found.first() != Some(&luhn(&numerals)) {
             numerals.zeroize();
+            // F-17.4-2.
             return Err(wrong("the last digit is not the check digit of Luhn"));
         }
         let mut replaced = self.numerals(way, numerals)?;
@@ -206,6 +209,7 @@ impl<'t> FormatKey<'t> {
         Ok(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    // F-17.4-4.
     fn timestamp(&self, way: Way, text: &str, (from, until, unit): (i64, i64, TimeUnit)) -> Result<Zeroizing<String>> {
         let Value::Timestamp { seconds, nanoseconds } = Value::from_text(ValueType::Timestamp, text)
             .map_err(|_| wrong("the text is no timestamp of the form YYYY-MM-DDThh:mm:ssZ"))?
@@ -273,6 +277,7 @@ mod tests {
         assert_eq!(both(format, text).unwrap_err().kind(), ErrorKind::InvalidInput, "{text}");
     }
 
+    // Failure C21
     #[test]
     fn the_form_stays() {
         let shape = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "9");

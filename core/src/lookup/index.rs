@@ -198,6 +198,7 @@ impl IndexPolicy {
     /// # Errors
     ///
     /// As for [`normal_forms`](Self::normal_forms).
+    // F-17.1-3, F-17.1-4.
     pub(super) fn stored_forms(&self, value: &Value<'_>) -> Result<Option<Vec<Normal>>> {
         let is_blank = matches!(value, Value::Null) || matches!(value, Value::Text(text) if text.trim().is_empty());
         let forms = self.kind.normal_forms(value).and_then(|forms| match forms.is_empty() && !is_blank {
@@ -219,6 +220,7 @@ impl IndexPolicy {
     /// # Errors
     ///
     /// - [`Configuration`](ErrorKind::Configuration): names the index and the rule.
+    // F-17.1-1.
     pub fn check(&self) -> Result<()> {
         let wrong = |why: &'static str| {
             Err(Error::new(ErrorKind::Configuration, why).with_detail(format!("index {}", self.name)))
@@ -294,6 +296,7 @@ pub const fn most_bits(rows: u64) -> usize {
 mod tests {
     use super::*;
 
+    // Failure T12
     #[test]
     fn the_rule_of_bits_is_exact() {
         for (rows, bits) in [(0, 0), (1, 0), (16, 0), (17, 1), (32, 1), (33, 2), (1 << 20, 16), ((1 << 20) + 1, 17)] {

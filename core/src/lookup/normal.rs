@@ -9,6 +9,7 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 /// The version of the rules, which each token is bound to.
+// F-17.2-3.
 pub(super) const VERSION: u8 = 1;
 
 /// A normal form, and the parameter of the kind that it was made with: which part of a date, how long a prefix; otherwise 0.
@@ -40,6 +41,7 @@ impl IndexKind {
         let count = folded.chars().count();
         match lengths.iter().rev().find(|length| usize::from(**length) <= count) {
             Some(&length) => Ok(Some((length, prefix(&folded, length)))),
+            // F-17.1-6.
             None => Err(wrong("the prefix is shorter than the shortest that the index has")),
         }
     }
@@ -80,6 +82,7 @@ fn text<'v>(value: &Value<'v>) -> Result<&'v str> {
 }
 
 /// NFKC(fold(NFKC(fold(NFD(text))))) with spaces dropped at the ends and run together elsewhere; `None` if nothing is left.
+// F-17.2-1, F-17.2-2.
 fn folded(value: &Value<'_>) -> Result<Option<Zeroizing<String>>> {
     if matches!(value, Value::Null) {
         return Ok(None);
@@ -152,15 +155,18 @@ impl DatePart {
 impl PhoneRule {
     /// The digits of E.164, without the plus sign.
     fn normal_form(&self, text: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        // F-17.3-1.
         let text = text.trim_matches(' ');
         if text.is_empty() {
             return Ok(None);
         }
+        // F-17.3-2.
         let has_plus = text.starts_with('+');
         let mut digits = Zeroizing::new(String::with_capacity(text.len() + 3));
         // Where a bracket was opened, and whether there was one with a zero alone in it.
         let (mut bracketed, mut has_optional_zero) = (None, false);
         for c in text[usize::from(has_plus)..].chars() {
+            // F-17.3-3.
             match c {
                 '0'..='9' => digits.push(c),
                 '(' => bracketed = Some(digits.len()),
@@ -169,9 +175,11 @@ impl PhoneRule {
                 _ => return Err(wrong("a telephone number has digits, spaces and the characters + - . / ( ) only")),
             }
         }
+        // F-17.3-4.
         let prefixes = ["00"].into_iter().chain(self.international_prefix.as_deref());
         let behind = prefixes.filter_map(|prefix| digits.strip_prefix(prefix)).next();
         let is_international = has_plus || behind.is_some();
+        // F-17.3-5.
         if is_international && has_optional_zero {
             return Err(wrong(
                 "the telephone number has (0) behind its country code, which is part of it in some countries and not in others",
@@ -180,6 +188,7 @@ impl PhoneRule {
         let number = match (has_plus, behind, &self.country_code) {
             (true, ..) => digits,
             (false, Some(rest), _) => Zeroizing::new(rest.to_owned()),
+            // F-17.3-6.
             (false, None, Some(country)) => {
                 let national = self.trunk_prefix.as_deref().and_then(|trunk| digits.strip_prefix(trunk));
                 Zeroizing::new(format!("{country}{}", national.unwrap_or(&digits)))
@@ -188,6 +197,7 @@ impl PhoneRule {
                 return Err(wrong("the telephone number has no country code, and the index has no country_code"));
             }
         };
+        // F-17.3-7.
         // Otherwise a number with the prefix 011 would be one of North America.
         if number.starts_with('1') && number.len() != 11 {
             return Err(wrong("a telephone number with the country code 1 has 10 more digits"));
@@ -215,6 +225,7 @@ mod tests {
         assert_eq!(kind.normal_forms(&value).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
+    /// Covers F-17.2-1, F-17.2-3.
     #[test]
     fn case_folding_is_that_of_unicode() {
         assert_eq!(caseless::UNICODE_VERSION, (16, 0, 0), "another table changes what is in indexes: FORMAT.md §17.2");

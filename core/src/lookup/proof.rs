@@ -19,6 +19,7 @@ pub(crate) fn head(bound: &[u8]) -> Vec<u8> {
 ///
 /// - [`InvalidInput`](crate::ErrorKind::InvalidInput): the value has no canonical encoding.
 /// - [`LimitExceeded`](crate::ErrorKind::LimitExceeded): the value is too long.
+// F-17.5-1.
 pub(crate) fn proof(key: &Secret<32>, head: &[u8], token: &str, value: &Value<'_>) -> Result<[u8; 32]> {
     value.check()?;
     let mut encoded = Zeroizing::new(vec![0; value.encoded_len(Padding::None)]);

@@ -45,6 +45,7 @@ impl IndexPolicy {
     pub(crate) fn tokens(&self, key: &Secret<32>, head: &[u8], value: &Value<'_>) -> Result<Option<Tokens>> {
         let Some(forms) = self.stored_forms(value)? else { return Ok(None) };
         let mut tokens: Tokens = forms.iter().map(|form| self.token(key, head, form)).collect();
+        // F-17.1-5.
         // In the order of lengths a column would say which token belongs to which.
         tokens.sort_unstable();
         Ok(Some(tokens))
@@ -60,6 +61,7 @@ impl IndexPolicy {
     }
 
     /// HMAC(key, head ‖ kind (1) ‖ parameter (1) ‖ version of the rules (1) ‖ bits (2) ‖ normal form), cut to its first bits.
+    // F-17.1-2.
     fn token(&self, key: &Secret<32>, head: &[u8], (parameter, form): &Normal) -> Token {
         let rule = [self.kind.id(), *parameter, VERSION];
         let mac = hmac_sha256(key, &[head, &rule, &self.bits.to_be_bytes(), form]);

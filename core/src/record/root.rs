@@ -161,6 +161,7 @@ impl RootKey {
     ///
     /// - [`RecordRejected`](ErrorKind::RecordRejected): `old` does not vouch for the record, or its key is not the one
     ///   that it commits to. - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable).
+    // F-7.5-6.
     pub(crate) fn reparented(&self, old: &Self, record: &Record, now: u64) -> Result<Record> {
         old.verify(record)?;
         let mut body = record.body.clone();
@@ -183,6 +184,7 @@ impl RootKey {
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more wraps than a record has room for.
+    // F-7.5-6.
     pub(crate) fn rewrapped(
         &self,
         record: &Record,
@@ -209,6 +211,7 @@ impl RootKey {
     ///
     /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way.
     pub(crate) fn with_state(&self, record: &Record, state: KeyState, now: u64) -> Result<Record> {
+        // F-7.5-3.
         let reprieved = record.was_compromised() && state == KeyState::Deactivated;
         if !record.state().may_become(state) || reprieved {
             return Err(Error::new(ErrorKind::KeyState, "the state of the key cannot change that way").with_detail(
@@ -234,6 +237,7 @@ impl RootKey {
 
     /// The tombstone of the key of `record`, whatever its state: without wraps, and vouched for by whoever writes it,
     /// since its own key is gone.
+    // F-7.1-8.
     pub(crate) fn tombstone(&self, record: &Record, sequence: u64, now: u64) -> Record {
         let state = KeyState::Destroyed;
         let (wraps, authenticator) = (Vec::new(), self.key_id);
@@ -258,6 +262,7 @@ impl RootKey {
     /// # Errors
     ///
     /// - [`RecordRejected`](ErrorKind::RecordRejected): forged or edited.
+    // F-7.6-5, F-7.6-8, F-1-4.
     pub(crate) fn verify(&self, record: &Record) -> Result<()> {
         let expected = hmac_sha256(&self.record_mac, &[record.authenticated_part()]);
         let authentic = record.authenticator() == self.key_id && bool::from(expected.ct_eq(record.mac()));
@@ -277,6 +282,7 @@ impl RootKey {
     }
 
     /// The key in one wrap of `record`, not yet checked against its commitment.
+    // F-7.3-1.
     fn unwrap_child_key(&self, record: &Record, wrap: &[u8; ROOT_WRAP_LEN]) -> Result<Secret<32>> {
         let (nonce, sealed) = wrap.split_at(NONCE_LEN);
         let (prefix, last) = nonce.split_at(12);
@@ -303,6 +309,7 @@ impl RootKey {
     /// # Errors
     ///
     /// - [`RecordRejected`](ErrorKind::RecordRejected): it did not.
+    // F-7.6-2.
     pub(crate) fn verify_endorsement(&self, record: &Record) -> Result<()> {
         let expected = self.endorse(&record.body);
         match record.body.endorsement {
@@ -320,6 +327,7 @@ impl RootKey {
 pub(crate) fn unwrapped_by_kek(record: &Record, payload: &Secret<64>) -> Result<KeySchedule> {
     let binding = kms_binding(&record.identity(), record.commitment(), record.environment());
     let (key, bound) = payload.expose().split_at(32);
+    // F-7.3-3, F-1-4.
     if !bool::from(bound.ct_eq(&binding)) {
         return Err(Error::new(
             ErrorKind::Kms(crate::KmsErrorKind::InvalidCiphertext),
@@ -330,12 +338,14 @@ pub(crate) fn unwrapped_by_kek(record: &Record, payload: &Secret<64>) -> Result<
 }
 
 /// The wrap of `record` under its root.
+// F-8.2-6.
 fn child_wrap(record: &Record) -> Result<&[u8; ROOT_WRAP_LEN]> {
     let wrap = record.body.wraps.iter().find_map(|wrap| if let Wrap::Root(bytes) = wrap { Some(bytes) } else { None });
     wrap.ok_or_else(|| rejected(record, "it has no wrap under its root"))
 }
 
 /// A key is used only after its commitment was recomputed and compared with the record and the key ID in it.
+// F-2.3-1, F-8.2-7.
 fn committed(record: &Record, key: &Secret<32>) -> Result<KeySchedule> {
     let schedule = KeySchedule::new(key, record.identity());
     if !bool::from(schedule.commitment().ct_eq(record.commitment())) {
@@ -356,6 +366,7 @@ mod tests {
     use super::*;
     use crate::keys::{KeyClass, Lineage, SlotId};
 
+    /// Covers F-7.1-8.
     #[test]
     fn a_destroyed_key_leaves_a_tombstone_that_parses() {
         let identity = |class, generation| KeyIdentity {

@@ -1,7 +1,7 @@
 //! Opening streams.
 
 use super::chunks::{check_last, check_whole, opened_parts};
-use super::{Bound, Chunks, Held, StreamProgress, StreamRanges, StreamReader, pump};
+use super::{AsyncStreamReader, Bound, Chunks, Held, StreamProgress, StreamRanges, StreamReader, pump};
 use crate::audit::Use;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::opening::OpeningKeys;
@@ -14,6 +14,7 @@ use std::io::{Read, Seek, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
+use tokio::io::AsyncRead;
 use zeroize::Zeroize;
 
 /// Opens streams of one field under one scope and context. Cannot seal; shared freely between threads.
@@ -256,11 +257,29 @@ impl OpeningStream {
     /// A reader of the plaintext, from the front to the end. `input` stands behind the header. If a part was opened or is held back already, reading
     /// fails with [`InvalidInput`](ErrorKind::InvalidInput).
     #[must_use]
-    pub fn into_reader<R: Read>(mut self, input: R) -> StreamReader<R> {
-        if let Err(error) = self.check_fresh() {
-            self.held.fail(error);
-        }
-        StreamReader::new(self, input)
+    pub fn into_reader<R: Read>(self, input: R) -> StreamReader<R> {
+        StreamReader::new(self.fresh_or_failed(), input)
+    }
+
+    /// The same in async code: a [`tokio::io::AsyncRead`] and [`AsyncBufRead`](tokio::io::AsyncBufRead), which needs no runtime.
+    ///
+    /// ```
+    /// # use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
+    /// # use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+    /// # async fn example(opener: &keyfold::StreamOpener, mut socket: impl AsyncRead + Unpin, output: impl AsyncWrite) -> std::io::Result<()> {
+    /// # let mut output = std::pin::pin!(output);
+    /// let mut header = [0; STREAM_HEADER_LEN];
+    /// socket.read_exact(&mut header).await?;
+    /// let header = StreamHeader::parse(&header)?;
+    /// opener.load_key(&header).await?; // may call the key service
+    /// let mut reader = opener.begin(&header, Some(b"image-17"))?.into_async_reader(socket);
+    /// tokio::io::copy(&mut reader, &mut output).await?; // fails unless the stream is complete
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn into_async_reader<R: AsyncRead + Unpin>(self, input: R) -> AsyncStreamReader<R> {
+        AsyncStreamReader::new(self.fresh_or_failed(), input)
     }
 
     /// A reader of any part of the plaintext. `input` stands behind the header.
@@ -315,6 +334,21 @@ impl OpeningStream {
         self.held.with(|| keys.open(next, buffer))?;
         self.next += buffer.len().div_ceil(SEALED_CHUNK_LEN) as u64;
         Ok(())
+    }
+
+    /// Opens a chunk that was read: a full one, or the last where it is shorter. Returns the bytes of its plaintext, which are in front.
+    pub(super) fn open_next(&mut self, chunk: &mut [u8]) -> Result<usize> {
+        let len = chunk.len().checked_sub(TAG_LEN).ok_or(CUT).map_err(|error| self.held.fail(error))?;
+        self.open(chunk)?;
+        Ok(len)
+    }
+
+    /// For those who begin in front, and say later that they cannot.
+    fn fresh_or_failed(mut self) -> Self {
+        if let Err(error) = self.check_fresh() {
+            self.held.fail(error);
+        }
+        self
     }
 
     fn check_fresh(&self) -> Result<()> {

@@ -2,8 +2,7 @@
 
 use super::{OpeningStream, UNREADABLE, from_io, read_full};
 use crate::error::Result;
-use crate::wire::stream::CUT;
-use crate::wire::{SEALED_CHUNK_LEN, TAG_LEN};
+use crate::wire::SEALED_CHUNK_LEN;
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
 use zeroize::Zeroizing;
@@ -18,22 +17,18 @@ use zeroize::Zeroizing;
 pub struct StreamReader<R> {
     stream: OpeningStream,
     input: R,
-    /// The chunk that is given out in pieces.
-    chunk: Zeroizing<Vec<u8>>,
-    /// What of it was not yet given out.
-    rest: Range<usize>,
-    is_complete: bool,
+    chunk: ReadChunk,
 }
 
 impl<R: Read> StreamReader<R> {
     pub(super) fn new(stream: OpeningStream, input: R) -> Self {
-        Self { stream, input, chunk: Zeroizing::new(vec![0; SEALED_CHUNK_LEN]), rest: 0..0, is_complete: false }
+        Self { stream, input, chunk: ReadChunk::new() }
     }
 
     /// Whether the last chunk was verified: what was read, and what is still to be read of the buffer, is all there is.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.is_complete
+        self.chunk.is_complete
     }
 
     /// Whether the key is compromised: whoever has it can have made the stream.
@@ -62,49 +57,99 @@ impl<R: Read> StreamReader<R> {
     pub fn into_inner(self) -> R {
         self.input
     }
+
+    /// Reads the next chunk into `buffer`, which has room for a whole one, and opens it there; returns the bytes of plaintext.
+    fn read_into(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let n = read_next(&mut self.stream, &mut self.input, buffer)?;
+        let opened = self.stream.open_next(&mut buffer[..n]);
+        match &opened {
+            Ok(_) => self.chunk.is_complete = n < SEALED_CHUNK_LEN,
+            // It cannot be read again, and may open when the key was renewed.
+            Err(_) => {
+                self.chunk.room()[..n].copy_from_slice(&buffer[..n]);
+                self.chunk.sealed = n;
+            }
+        }
+        opened
+    }
 }
 
-/// Reads the next chunk into `chunk`, which has room for a whole one, and opens it there; returns the bytes of plaintext.
-fn next_chunk<R: Read>(
-    stream: &mut OpeningStream,
-    input: &mut R,
-    chunk: &mut [u8],
-    is_complete: &mut bool,
-) -> Result<usize> {
+/// Fills `buffer` as far as there is input.
+fn read_next(stream: &mut OpeningStream, input: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
     stream.held.check()?;
-    let read = read_full(input, chunk).map_err(|error| from_io(error, UNREADABLE));
-    let n = read.and_then(|n| if n < TAG_LEN { Err(CUT) } else { Ok(n) }).map_err(|error| stream.held.fail(error))?;
-    stream.open(&mut chunk[..n])?;
-    *is_complete = n < SEALED_CHUNK_LEN;
-    Ok(n - TAG_LEN)
+    read_full(input, buffer).map_err(|error| stream.held.fail(from_io(error, UNREADABLE)))
+}
+
+/// A chunk that is read, opened where it is, and given out in pieces.
+pub(super) struct ReadChunk {
+    buffer: Zeroizing<Vec<u8>>,
+    /// Bytes that were read and not opened.
+    pub(super) sealed: usize,
+    /// Plaintext that was not given out.
+    rest: Range<usize>,
+    /// Whether it is the last one.
+    pub(super) is_complete: bool,
+}
+
+impl ReadChunk {
+    pub(super) fn new() -> Self {
+        Self { buffer: Zeroizing::new(vec![0; SEALED_CHUNK_LEN]), sealed: 0, rest: 0..0, is_complete: false }
+    }
+
+    /// Whether all was given out, and the next chunk is wanted.
+    pub(super) const fn is_spent(&self) -> bool {
+        self.rest.start == self.rest.end && !self.is_complete
+    }
+
+    /// Where the sealed bytes that are missing go to.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.sealed..]
+    }
+
+    /// Opens what was read. If the key has run out nothing is lost.
+    pub(super) fn open(&mut self, stream: &mut OpeningStream) -> Result<()> {
+        self.rest = 0..stream.open_next(&mut self.buffer[..self.sealed])?;
+        self.is_complete = self.sealed < SEALED_CHUNK_LEN;
+        self.sealed = 0;
+        Ok(())
+    }
+
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.buffer[self.rest.clone()]
+    }
+
+    pub(super) fn consume(&mut self, n: usize) {
+        self.rest.start = (self.rest.start + n).min(self.rest.end);
+    }
 }
 
 impl<R: Read> BufRead for StreamReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.rest.is_empty() && !self.is_complete {
-            let Self { stream, input, chunk, is_complete, .. } = self;
-            self.rest = 0..next_chunk(stream, input, chunk, is_complete)?;
+        let Self { stream, input, chunk } = self;
+        if chunk.is_spent() {
+            chunk.sealed += read_next(stream, input, chunk.room())?;
+            chunk.open(stream)?;
         }
-        Ok(&self.chunk[self.rest.clone()])
+        Ok(chunk.rest())
     }
 
     fn consume(&mut self, n: usize) {
-        self.rest.start = (self.rest.start + n).min(self.rest.end);
+        self.chunk.consume(n);
     }
 }
 
 impl<R: Read> Read for StreamReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut n = 0;
-        if self.rest.is_empty() {
-            let Self { stream, input, is_complete, .. } = self;
-            while !*is_complete && let Some(chunk) = buffer[n..].get_mut(..SEALED_CHUNK_LEN) {
-                match next_chunk(stream, input, chunk, is_complete) {
-                    Ok(len) => n += len,
-                    // What was opened before is given out; the next call fails again.
-                    Err(_) if n > 0 => break,
-                    Err(error) => return Err(error.into()),
-                }
+        while self.chunk.is_spent()
+            && self.chunk.sealed == 0
+            && let Some(chunk) = buffer[n..].get_mut(..SEALED_CHUNK_LEN)
+        {
+            match self.read_into(chunk) {
+                Ok(len) => n += len,
+                // What was opened before is given out; the next call fails again.
+                Err(_) if n > 0 => break,
+                Err(error) => return Err(error.into()),
             }
         }
         if n > 0 || buffer.is_empty() {

@@ -1,7 +1,7 @@
 //! Sealing streams.
 
 use super::chunks::{check_last, check_whole};
-use super::{Bound, Chunks, Held, StreamProgress, StreamWriter, pump};
+use super::{AsyncStreamWriter, Bound, Chunks, Held, StreamProgress, StreamWriter, pump};
 use crate::audit::Use;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::sealing::SealingKeys;
@@ -12,6 +12,7 @@ use crate::wire::{CHUNK_LEN, KeyId, MAX_CHUNKS, SEALED_CHUNK_LEN, StreamHeader, 
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use tokio::io::AsyncWrite;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Seals streams of one field under one scope and context. Cannot open; shared freely between threads.
@@ -191,6 +192,11 @@ impl SealingStream {
     ///
     /// As for [`update`](Self::update).
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.seal_last(out)
+    }
+
+    /// As [`finish`](Self::finish), which says so by taking the stream: nothing may be sealed afterwards.
+    pub(super) fn seal_last(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.check_room(0)?;
         let start = out.len();
         out.extend_from_slice(&self.pending);
@@ -237,6 +243,27 @@ impl SealingStream {
         StreamWriter::new(self, output)
     }
 
+    /// The same in async code: a [`tokio::io::AsyncWrite`], which needs no runtime. The header goes out with what is written first.
+    ///
+    /// ```
+    /// # use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+    /// # async fn example(sealer: &keyfold::StreamSealer, input: impl AsyncRead, socket: impl AsyncWrite + Unpin) -> std::io::Result<()> {
+    /// # let mut input = std::pin::pin!(input);
+    /// let mut writer = sealer.begin(Some(b"image-17"))?.into_async_writer(socket)?;
+    /// tokio::io::copy(&mut input, &mut writer).await?;
+    /// writer.shutdown().await?; // without it the stream is not complete
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput): something was sealed or held back before.
+    pub fn into_async_writer<W: AsyncWrite + Unpin>(self, output: W) -> Result<AsyncStreamWriter<W>> {
+        self.check_fresh()?;
+        Ok(AsyncStreamWriter::new(self, output))
+    }
+
     /// Seals everything that `input` has, and writes the whole stream to `output`, the header included; returns the bytes of plaintext.
     ///
     /// `threads` seal at once, while the calling thread reads and writes in order; with one, that is the calling thread. Memory: 512 KiB per
@@ -271,10 +298,9 @@ impl SealingStream {
         Ok(read)
     }
 
-    /// Seals one chunk where it is: a full one, or the last.
-    pub(super) fn seal_next(&mut self, chunk: &mut [u8], is_last: bool) -> Result<()> {
-        self.check_room(u64::from(!is_last))?;
-        self.seal(chunk, 1)
+    /// Bytes until the chunk that is held back is full: at least one.
+    pub(super) fn until_full(&self) -> usize {
+        CHUNK_LEN - self.pending.len()
     }
 
     /// Seals the next chunks where they are. After an error `buffer` has been erased, unless only the lease of the key has run out.

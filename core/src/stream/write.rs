@@ -2,9 +2,8 @@
 
 use super::{SealingStream, UNWRITABLE, from_io};
 use crate::error::Result;
-use crate::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, StreamHeader, TAG_LEN};
+use crate::wire::{SEALED_CHUNK_LEN, StreamHeader};
 use std::io::{self, Write};
-use zeroize::Zeroizing;
 
 /// Seals what is written to it and passes it on, chunk by chunk. Made by [`SealingStream::into_writer`].
 ///
@@ -14,14 +13,14 @@ use zeroize::Zeroizing;
 pub struct StreamWriter<W> {
     stream: SealingStream,
     output: W,
-    /// The plaintext of the chunk that is not full.
-    chunk: Zeroizing<Vec<u8>>,
+    /// The chunk that goes out.
+    sealed: Vec<u8>,
 }
 
 impl<W: Write> StreamWriter<W> {
     pub(super) fn new(stream: SealingStream, mut output: W) -> io::Result<Self> {
         output.write_all(stream.header().as_bytes())?;
-        Ok(Self { stream, output, chunk: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK_LEN)) })
+        Ok(Self { stream, output, sealed: Vec::with_capacity(SEALED_CHUNK_LEN) })
     }
 
     /// The first 83 bytes of the stream.
@@ -51,23 +50,16 @@ impl<W: Write> StreamWriter<W> {
     ///
     /// Those of [`SealingStream::update`], and of the output.
     pub fn finish(mut self) -> io::Result<W> {
-        self.put(true)?;
+        self.stream.seal_last(&mut self.sealed)?;
+        self.pass()?;
         self.output.flush()?;
         Ok(self.output)
     }
 
-    /// Seals the chunk where it is, and writes it.
-    fn put(&mut self, is_last: bool) -> Result<()> {
-        let len = self.chunk.len();
-        self.chunk.extend_from_slice(&[0; TAG_LEN]);
-        if let Err(error) = self.stream.seal_next(&mut self.chunk, is_last) {
-            // With nothing sealed it is as before, so that a key that has run out can be renewed.
-            self.chunk.truncate(len);
-            return Err(error);
-        }
-        let written = self.output.write_all(&self.chunk).map_err(|error| from_io(error, UNWRITABLE));
-        // It is ciphertext now.
-        self.chunk.clear();
+    /// Writes what was sealed.
+    fn pass(&mut self) -> Result<()> {
+        let written = self.output.write_all(&self.sealed).map_err(|error| from_io(error, UNWRITABLE));
+        self.sealed.clear();
         // A part of the chunk may be out, so nothing can follow.
         written.map_err(|error| self.stream.held.fail(error))
     }
@@ -75,20 +67,14 @@ impl<W: Write> StreamWriter<W> {
 
 impl<W: Write> Write for StreamWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A full chunk that could not be sealed before, as its key had run out.
-        if self.chunk.len() == CHUNK_LEN {
-            self.put(false)?;
-        }
-        let n = bytes.len().min(CHUNK_LEN - self.chunk.len());
-        self.stream.held.check()?;
-        self.chunk.extend_from_slice(&bytes[..n]);
-        if self.chunk.len() == CHUNK_LEN {
-            self.put(false)?;
-        }
+        let n = bytes.len().min(self.stream.until_full());
+        self.stream.update(&bytes[..n], &mut self.sealed)?;
+        self.pass()?;
         Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.stream.held.check_not_failed()?;
         self.output.flush()
     }
 }

@@ -26,6 +26,7 @@ fn integers_are_shortest_two_s_complement() {
     }
 }
 
+// Failure C14
 #[test]
 fn redundant_encodings_are_refused() {
     for (value_type, bytes) in [
@@ -59,6 +60,7 @@ fn json_numbers() {
     }
 }
 
+// Failure C22
 #[test]
 fn padding_lengths() {
     assert_eq!(Value::Text("abc").encoded_len(Padding::Multiple(16)), 16);
@@ -72,6 +74,7 @@ fn padding_lengths() {
     assert_eq!([padme(2), padme(9), padme(100), padme(1000)], [2, 10, 104, 1024]);
 }
 
+/// Covers F-4.2-6.
 #[test]
 fn text_spellings() {
     for (value_type, text) in [
@@ -123,6 +126,7 @@ proptest! {
         }
     }
 
+    // Failure K14
     #[test]
     fn dates_follow_each_other(days in -719_528_i32..2_932_896) {
         let text = Value::Date(days).to_text().unwrap();

@@ -33,6 +33,7 @@ impl<'a> Value<'a> {
     }
 
     /// The one spelling of this value as text; `None` for bytes that are not UTF-8 and dates beyond the year 9999.
+    // F-4.2-6.
     #[must_use]
     pub fn to_text(&self) -> Option<std::borrow::Cow<'a, str>> {
         Some(match *self {

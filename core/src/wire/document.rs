@@ -10,6 +10,7 @@ pub const DOCUMENT_ID_LEN: usize = 24;
 /// Bytes of a document's header: magic, suite, key ID, document ID.
 pub const DOCUMENT_HEADER_LEN: usize = HEADER_LEN + DOCUMENT_ID_LEN;
 /// Bytes that suite 05 adds to each value, beside the header of the document: nonce, format byte, tag.
+// F-18.1-1.
 pub const BODY_OVERHEAD: usize = GCM_NONCE_LEN + 1 + TAG_LEN;
 /// Bytes of a manifest: sequence (8), MAC (32).
 pub const MANIFEST_LEN: usize = 8 + 32;
@@ -148,6 +149,7 @@ pub fn manifest_from_text(text: &str) -> Result<[u8; MANIFEST_LEN]> {
 }
 
 /// Refuses a text that does not fill `out`.
+// F-18.2-1.
 fn decode_exactly(encoding: &Encoding, text: &str, out: &mut [u8]) -> Result<()> {
     let fits = encoding.decode_len(text.len()) == Ok(out.len());
     let decoded = fits && encoding.decode_mut(text.as_bytes(), out) == Ok(out.len());

@@ -41,6 +41,7 @@ impl<'a> Frame<'a> {
         let mut reader = Reader::new(bytes);
         let header = reader.array::<HEADER_LEN>()?;
         let len = usize::try_from(u32::from_be_bytes(*reader.array()?)).map_err(|_| ErrorKind::Malformed)?;
+        // F-14.1-1.
         if len > MAX_FRAME_RECORDS_LEN {
             return Err(Error::new(ErrorKind::Malformed, "a frame has at most 65,536 bytes of key records"));
         }
@@ -49,12 +50,15 @@ impl<'a> Frame<'a> {
         let head = &bytes[..bytes.len() - value.len()];
         let mut reader = Reader::new(records);
         let (record, root_record) = (reader.long()?, reader.long()?);
+        // F-14.1-2.
         if !reader.rest().is_empty() {
             return Err(Error::new(ErrorKind::Malformed, "a frame has two key records: of its key and of its root"));
         }
+        // F-14.1-3.
         if value.starts_with(&[MAGIC, Suite::Frame.id()]) {
             return Err(Error::new(ErrorKind::Malformed, "a frame within a frame"));
         }
+        // F-14.1-4, F-14.1-5.
         let sealed = Sealed::parse(value)?;
         if sealed.header()[2..] != header[2..] {
             return Err(Error::new(ErrorKind::Malformed, "the value in the frame names another key than the frame"));

@@ -40,10 +40,13 @@ pub use value::SealedValue;
 /// First byte of every value; never occurs in UTF-8 (FORMAT.md §3).
 pub const MAGIC: u8 = 0xF5;
 /// Bytes 0 to 25: magic, suite, key ID. The same in every suite (FORMAT.md §3).
+// F-3-1.
 pub const HEADER_LEN: usize = 2 + KeyId::LEN;
 /// Bytes that suite 01 adds to a value: header, nonce, format byte, tag (FORMAT.md §4).
+// F-4.1-1.
 pub const FIELD_OVERHEAD: usize = HEADER_LEN + NONCE_LEN + 1 + TAG_LEN;
 /// Bytes that suite 02 adds to a value: header, synthetic IV, format byte (FORMAT.md §5).
+// F-5.1-1.
 pub const DETERMINISTIC_OVERHEAD: usize = HEADER_LEN + TAG_LEN + 1;
 /// Most bytes of key records in a frame, with their lengths (FORMAT.md §14).
 pub const MAX_FRAME_RECORDS_LEN: usize = 64 * 1024;
@@ -56,6 +59,7 @@ pub const GCM_NONCE_LEN: usize = 12;
 /// Bytes of an authentication tag or synthetic IV.
 pub const TAG_LEN: usize = 16;
 /// Longest value of a field, before the format byte and padding. Larger data goes to a stream (FORMAT.md §19).
+// F-4.2-1.
 pub const MAX_VALUE_LEN: usize = 1024 * 1024;
 /// Longest encoded value: format byte, value and padding.
 pub const MAX_ENCODED_LEN: usize = 1 + MAX_VALUE_LEN + 64 * 1024;

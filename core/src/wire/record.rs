@@ -185,6 +185,7 @@ impl Body {
         const MALFORMED: Error = Error::new(ErrorKind::Malformed, "not a canonical key record");
         const NEWER: Error =
             Error::new(ErrorKind::Unsupported, "the key record has a class or state that this build does not know");
+        // F-7.1-2.
         if bytes.len() > MAX_RECORD_LEN {
             return Err(MALFORMED);
         }
@@ -200,6 +201,7 @@ impl Body {
             ));
         }
         let body = Self {
+            // F-7.1-1.
             class: KeyClass::from_id(r.u8()?).ok_or(NEWER)?,
             state: KeyState::from_id(r.u8()?).ok_or(NEWER)?,
             key_id: KeyId::from_bytes(*r.array()?),
@@ -208,23 +210,28 @@ impl Body {
             lineage: Lineage::from_bytes(*r.array()?),
             slot: SlotId::from_bytes(*r.array()?),
             scope_tag: *r.array()?,
+            // F-7.1-7.
             sequence: r.u64()?,
             created_at: r.u64()?,
             activated_at: r.u64()?,
             changed_at: r.u64()?,
+            // F-7.1-4.
             environment: Some(text(r.short()?, MAX_ENVIRONMENT_LEN)?)
                 .filter(|text| is_environment(text))
                 .ok_or(MALFORMED)?,
             wraps: parse_wraps(&mut r)?,
+            // F-7.1-6.
             endorsement: match r.u8()? {
                 0 => None,
                 1 => Some(Endorsement { by: KeyId::from_bytes(*r.array()?), mac: *r.array()? }),
                 _ => return Err(MALFORMED),
             },
+            // F-1-1.
             extensions: parse_extensions(r.long()?)?.to_vec(),
         };
         let mac = *r.array()?;
         let tombstone = body.state == KeyState::Destroyed;
+        // F-7.1-3, F-7.1-5, F-7.1-6.
         let consistent = body.key_id == KeyId::new(body.key_id.generation(), &body.commitment)
             && body.key_id.generation() != 0
             && body.wraps.is_empty() == tombstone
@@ -244,6 +251,7 @@ pub(crate) fn is_environment(text: &str) -> bool {
 
 fn parse_wraps(r: &mut Reader<'_>) -> Result<Vec<Wrap>> {
     let count = usize::from(r.u8()?);
+    // F-7.1-5.
     if count > MAX_WRAP_COUNT {
         return Err(Error::new(ErrorKind::Malformed, "a key record has at most 8 wraps"));
     }
@@ -254,9 +262,11 @@ fn parse_wraps(r: &mut Reader<'_>) -> Result<Vec<Wrap>> {
             let version = r.short()?;
             let bytes = r.long()?;
             match kind {
+                // F-7.2-2.
                 Wrap::ROOT if alias.is_empty() && version.is_empty() => {
                     Ok(Wrap::Root(bytes.try_into().map_err(|_| ErrorKind::Malformed)?))
                 }
+                // F-7.2-3, F-7.2-6.
                 Wrap::KEK if bytes.len() <= WrappedKey::MAX_LEN => Ok(Wrap::Kek {
                     alias: KekAlias::new(&text(alias, KekAlias::MAX_LEN)?).map_err(|_| ErrorKind::Malformed)?,
                     wrapped: WrappedKey {
@@ -264,12 +274,15 @@ fn parse_wraps(r: &mut Reader<'_>) -> Result<Vec<Wrap>> {
                         bytes: bytes.to_vec(),
                     },
                 }),
+                // F-7.2-1.
                 0 | Wrap::ROOT | Wrap::KEK => Err(ErrorKind::Malformed.into()),
+                // F-7.2-4, F-7.2-6.
                 _ if kind < CRITICAL_WRAP && bytes.len() <= WrappedKey::MAX_LEN => {
                     Ok(Wrap::Unknown { kind, alias: alias.to_vec(), version: version.to_vec(), bytes: bytes.to_vec() })
                 }
                 _ if kind < CRITICAL_WRAP => Err(ErrorKind::Malformed.into()),
                 _ => {
+                    // F-7.2-5.
                     Err(Error::new(ErrorKind::Unsupported, "the key record has a critical wrap unknown to this build"))
                 }
             }
@@ -286,9 +299,11 @@ fn parse_extensions(bytes: &[u8]) -> Result<&[u8]> {
         let kind = r.u16()?;
         let value = r.long()?;
         remaining -= 4 + value.len();
+        // F-7.5-1.
         if last.is_some_and(|last| kind <= last) {
             return Err(ErrorKind::Malformed.into());
         }
+        // F-7.5-4, F-7.5-5.
         if kind >= CRITICAL {
             return Err(Error::new(
                 ErrorKind::Unsupported,

@@ -49,6 +49,7 @@ impl Suite {
             0x03 => Ok(Self::Frame),
             0x04 => Ok(Self::Stream),
             0x05 => Ok(Self::Document),
+            // F-3.1-1.
             0x06 | 0x07 => {
                 Err(Error::new(ErrorKind::Unsupported, "suites 06 and 07 are reserved for public-key sealing"))
             }
@@ -83,9 +84,11 @@ impl<'a> Sealed<'a> {
     ///   around a value.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let header = bytes.first_chunk::<HEADER_LEN>();
+        // F-8.1-5.
         if bytes.first() != Some(&MAGIC) {
             return Err(ErrorKind::Malformed.into());
         }
+        // F-8.1-6.
         let suite = Suite::from_id(*bytes.get(1).ok_or(ErrorKind::Malformed)?)?;
         let header = header.ok_or(ErrorKind::Malformed)?;
         match suite {
@@ -96,9 +99,12 @@ impl<'a> Sealed<'a> {
                     "a frame, which is not expected here: take its value out",
                 ));
             }
+            // F-3.1-3, F-19.1-2.
             Suite::Stream => return Err(A_STREAM),
+            // F-3.1-3, F-18.1-4.
             Suite::Document => return Err(NOT_A_VALUE),
         }
+        // F-8.1-7.
         if !Self::has_length_of(suite, bytes) {
             return Err(ErrorKind::Malformed.into());
         }
@@ -161,6 +167,7 @@ pub(crate) fn header(suite: Suite, key_id: &KeyId) -> [u8; HEADER_LEN] {
 }
 
 /// Whether `bytes` start like a sealed value. A hint for tools, never a security decision (FORMAT.md §3.3).
+// F-3.3-1.
 #[must_use]
 pub fn looks_sealed(bytes: &[u8]) -> bool {
     bytes.first() == Some(&MAGIC)

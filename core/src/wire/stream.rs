@@ -11,8 +11,10 @@ pub const STREAM_HEADER_LEN: usize = HEADER_LEN + 1 + STREAM_SALT_LEN + STREAM_C
 /// Bytes of plaintext in every chunk but the last, which is shorter. Fixed: another number is another suite.
 pub const CHUNK_LEN: usize = 16 * 1024;
 /// Bytes of a sealed chunk: ciphertext, tag.
+// F-19.3-1.
 pub const SEALED_CHUNK_LEN: usize = CHUNK_LEN + TAG_LEN;
 /// Most chunks of one stream: 4 PiB.
+// F-19.1-4.
 pub const MAX_CHUNKS: u64 = 1 << 38;
 /// Most bytes of one stream in clear: the last chunk is never full.
 pub const MAX_STREAM_LEN: u64 = MAX_CHUNKS * CHUNK_LEN as u64 - 1;
@@ -47,6 +49,7 @@ impl StreamHeader {
     ///
     /// - [`Malformed`](ErrorKind::Malformed): wrong magic, or fewer bytes.
     /// - [`Unsupported`](ErrorKind::Unsupported): of another suite, or of a type that this build does not know.
+    // F-19.4-2.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         if bytes.first() != Some(&MAGIC) {
             return Err(ErrorKind::Malformed.into());
@@ -56,6 +59,7 @@ impl StreamHeader {
         }
         let header = Self(*bytes.first_chunk().ok_or(ErrorKind::Malformed)?);
         if header.0[HEADER_LEN] != STREAM_FORMAT {
+            // F-19.1-1.
             return Err(Error::new(ErrorKind::Unsupported, "a stream of a type that this build does not know"));
         }
         Ok(header)
@@ -97,6 +101,7 @@ impl fmt::Debug for StreamHeader {
 /// # Errors
 ///
 /// - [`LimitExceeded`](ErrorKind::LimitExceeded): longer than [`MAX_STREAM_LEN`].
+// F-19.1-3.
 pub const fn sealed_stream_len(len: u64) -> Result<u64> {
     if len > MAX_STREAM_LEN {
         return Err(TOO_LONG);
@@ -123,6 +128,7 @@ pub const fn opened_stream_len(sealed_len: u64) -> Result<u64> {
 }
 
 /// No stream has such a length.
+// F-19.4-6.
 pub(crate) const CUT: Error =
     Error::new(ErrorKind::Malformed, "the stream ends before its last chunk: it was cut, or never finished");
 pub(crate) const TOO_LONG: Error = Error::new(ErrorKind::LimitExceeded, "a stream has at most 4 PiB (2³⁸ chunks)");
@@ -131,6 +137,7 @@ pub(crate) const TOO_LONG: Error = Error::new(ErrorKind::LimitExceeded, "a strea
 mod tests {
     use super::*;
 
+    /// Covers F-19.1-3.
     #[test]
     fn lengths_go_both_ways() {
         let chunk = CHUNK_LEN as u64;

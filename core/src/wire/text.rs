@@ -66,6 +66,7 @@ pub fn push_text(sealed: &[u8], out: &mut Vec<u8>) -> Result<()> {
 /// - [`Malformed`](ErrorKind::Malformed): not the text form of a value. `out` is unchanged.
 /// - [`Unsupported`](ErrorKind::Unsupported): a suite that has no text form in this build. `out` is unchanged.
 pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    // F-6-1, F-8.1-4.
     if text.len() < TEXT_HEADER_LEN {
         return Err(ErrorKind::Malformed.into());
     }
@@ -73,11 +74,13 @@ pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
     let (digits, rest) = spelled.split_at(10);
     let (&dot, body) = rest.split_first().ok_or(ErrorKind::Malformed)?;
     let mut head = [0; SPELLED_LEN - 1];
+    // F-6-4.
     HEXLOWER.decode_mut(digits, &mut head).map_err(|_| ErrorKind::Malformed)?;
     if dot != b'.' {
         return Err(ErrorKind::Malformed.into());
     }
     // What follows is only known for suites that this build opens.
+    // F-6-2.
     match Suite::from_id(head[0])? {
         Suite::Frame => return Err(NO_TEXT_FORM),
         Suite::Stream => return Err(A_STREAM),
@@ -96,6 +99,7 @@ pub fn from_text(text: &[u8], out: &mut Vec<u8>) -> Result<()> {
     out.extend_from_slice(&head);
     let body_start = out.len();
     out.resize(body_start + body_len, 0);
+    // F-6-3.
     if BASE64URL_NOPAD.decode_mut(body, &mut out[body_start..]).is_err() {
         out.truncate(start);
         return Err(ErrorKind::Malformed.into());

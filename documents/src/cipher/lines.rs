@@ -90,6 +90,7 @@ impl DocumentCipher<'_> {
             let has_header = !matches!(self.direction, Direction::Protect { .. });
             let of_line = self.lines_of(text.content, index, text.line, has_header, applied.as_ref());
             let of_line = of_line.map_err(|error| error.in_text(index, text.line))?;
+            // F-18.6-7.
             // Of a line with documents inside these count, each by itself, and not what they are in.
             let documents = if of_line.len() > 1 { &of_line[1..] } else { &of_line[..] };
             for (at, line) in documents.iter().enumerate().filter(|(_, line)| self.is_unmatched(line)) {
@@ -268,6 +269,7 @@ impl DocumentCipher<'_> {
         bound
             .filter(|text| !text.is_empty())
             .map(|text| Zeroizing::new(text.into_owned()))
+            // F-4.3-6.
             .ok_or_else(|| wrong("the row binding is not a text or a number, or is empty"))
     }
 }

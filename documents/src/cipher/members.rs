@@ -87,6 +87,7 @@ impl DocumentCipher<'_> {
     pub(super) fn refuse_members(&self, document: &Document<'_>) -> Result<(), DocumentError> {
         match self.members.iter().find(|member| document.has_member(&member.name)) {
             None => Ok(()),
+            // F-18.6-4.
             Some(member) => Err(refused("the document has the member of an index already").with_detail(&member.name)),
         }
     }

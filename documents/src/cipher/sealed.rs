@@ -244,10 +244,12 @@ impl DocumentCipher<'_> {
             return match (own.is_empty(), kind.policy.manifest) {
                 (false, _) => Err(DocumentError::new(
                     ErrorKind::Malformed,
+                    // F-18.7-2.
                     "the document has no header, so its values cannot be opened; plaintext is never passed through",
                 )),
                 (true, ManifestRule::Required) => Err(DocumentError::new(
                     ErrorKind::PolicyRefused,
+                    // F-18.5-4.
                     "the document has no header, so no manifest, which the policy requires",
                 )),
                 (true, _) => Ok(()),

@@ -126,6 +126,7 @@ pub(super) const NOT_SEALED: &str = "the value is not sealed; plaintext is never
 pub(super) fn sealed_texts<'t>(tokens: &'t [Token<'_>]) -> Result<Vec<&'t str>, RowFailed> {
     let texts = tokens.iter().enumerate().map(|(row, token)| match token {
         Token::String { text, .. } => Ok(&**text),
+        // F-18.5-2.
         _ => Err(RowFailed::new(row, ErrorKind::Malformed, NOT_SEALED)),
     });
     texts.collect()

@@ -88,6 +88,7 @@ fn a_resource_that_lost_its_header_is_refused_whatever_it_says_to_be() {
     }
 }
 
+/// Covers F-18.5-4.
 #[test]
 fn a_document_without_a_value_has_a_header() {
     let text = r#"{"resourceType":"Patient","active":true}"#;

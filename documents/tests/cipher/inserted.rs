@@ -55,6 +55,7 @@ fn members_are_taken_out_in_whatever_order_they_stand() {
     }
 }
 
+/// Covers F-18.6-2, F-18.6-3.
 #[test]
 fn an_extension_that_is_a_value_does_not_hold_the_header() {
     let texts = [
@@ -93,6 +94,7 @@ fn an_extension_that_is_a_value_does_not_hold_the_header() {
     Lab::new(&whole).refuses(PROTECT, texts[0], ErrorKind::InvalidInput, "header has no place");
 }
 
+/// Covers F-18.6-4.
 #[test]
 fn a_document_that_has_the_member_of_an_index_is_refused_even_if_it_gets_no_token() {
     let policy = "version = 1\n".to_owned()

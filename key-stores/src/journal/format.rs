@@ -127,6 +127,7 @@ impl Kind {
     /// The length of a journal's first line with its end, and what it must hold.
     pub(super) const JOURNAL_LINE_LEN: usize = NAME.len() + "1 journal ".len() + LEN_DIGITS + 1;
 
+    // F-D-2.
     pub(super) fn of_first_line(line: &[u8]) -> Result<Self> {
         let line = std::str::from_utf8(line).unwrap_or_default();
         Self::parse(line).ok_or_else(|| {
@@ -267,6 +268,7 @@ fn read_all(text: impl BufRead) -> Result<(Kind, Contents), Failed> {
         let Some(line) = lines.next()? else {
             return match kind {
                 Kind::Journal(_) => Ok((kind, reading.finish())),
+                // F-D-4.
                 Kind::Backup => Err(damaged("it is cut off: its last line is missing").into()),
             };
         };
@@ -293,6 +295,7 @@ fn read_all(text: impl BufRead) -> Result<(Kind, Contents), Failed> {
 }
 
 /// The entry of a line without its end, and what links the next line to it.
+// F-D-1.
 pub(super) fn parse_line(link: &Link, line: &[u8]) -> Option<(Entry, Link)> {
     let (entry, found) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
     let next = next_link(link, entry);
@@ -300,6 +303,7 @@ pub(super) fn parse_line(link: &Link, line: &[u8]) -> Option<(Entry, Link)> {
 }
 
 /// Whether a last line is what a crash leaves of one: cut off, or with zeros where blocks did not reach the disk.
+// F-D-3.
 pub(super) fn is_torn(link: &Link, line: &[u8]) -> bool {
     match line {
         [0, ..] => true,

@@ -81,11 +81,11 @@ impl SqliteStore {
     /// # Errors
     ///
     /// - [`Store`](ErrorKind::Store): the file exists, or `-wal`, `-shm` or `-journal` files of an earlier store do; the folder
-    ///   is missing or cannot be written; the file system cannot do WAL mode.
+    ///   is missing or cannot be written; the file system cannot do WAL mode. Of what was made nothing is left.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = resolved(path.as_ref())?;
         schema::create(&path)?;
-        Self::open(path)
+        Self::open(&path).inspect_err(|_| schema::remove(&path))
     }
 
     /// Opens the store that [`create`](Self::create) made.

@@ -68,11 +68,19 @@ pub(super) fn create(path: &Path) -> Result<()> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(failed)?;
     transaction.commit().map_err(failed)?;
-    // Closing moves the log into the file and makes it durable.
+    // Moves the log into the file and makes it durable. Closing does so too, but does not say where it fails.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
     connection.close().map_err(|(_, error)| failed(error))?;
     std::fs::hard_link(&temporary.0, path).map_err(|error| cannot_create(path, error))?;
     drop(temporary);
-    files::sync_folder(path).map_err(|error| cannot_create(path, error))
+    files::sync_folder(path).inspect_err(|_| remove(path)).map_err(|error| cannot_create(path, error))
+}
+
+/// Removes a store that nobody has used yet. Nothing more can be done about what cannot be removed.
+pub(super) fn remove(path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = std::fs::remove_file(files::with_suffix(path, suffix));
+    }
 }
 
 /// A file that is removed unless it has been given another name.
@@ -91,9 +99,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        for suffix in ["", "-wal", "-shm", "-journal"] {
-            let _ = std::fs::remove_file(files::with_suffix(&self.0, suffix));
-        }
+        remove(&self.0);
     }
 }
 

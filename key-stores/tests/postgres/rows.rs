@@ -14,6 +14,7 @@ fn filled(schema: &Schema) -> (keyfold_store::PostgresStore, Vec<Record>) {
     (store, records)
 }
 
+/// Covers F-C-1.
 #[test]
 fn a_row_that_disagrees_with_its_record_is_an_error() {
     let Some(server) = Server::given() else { return };

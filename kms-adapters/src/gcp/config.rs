@@ -94,6 +94,7 @@ impl GcpConfig {
     /// # Errors
     ///
     /// - [`Configuration`](ErrorKind::Configuration): names what is wrong, never a credential.
+    // KC-37.
     pub fn from_uri(uri: &str, folder: &Path) -> Result<Self> {
         let mut uri = KekUri::parse(uri, "gcpkms", folder)?;
         let places = (uri.take_path("credentials_file"), uri.take_secret("token")?, uri.take("auth"));

@@ -18,6 +18,7 @@ impl Breaker {
     /// Whether an attempt may be made now.
     ///
     /// A probe that has not ended does not hold up the next: one that hangs would else prolong the outage by its timeout.
+    // KC-17, KC-22.
     pub(super) fn admit(&mut self, now: Instant, probe_every: Duration) -> bool {
         match self.probe_at {
             Some(at) if now < at => false,
@@ -30,6 +31,7 @@ impl Breaker {
     }
 
     /// Notes how an attempt ended. True if that opened or closed the circuit.
+    // KC-16.
     pub(super) fn record(&mut self, outage: bool, limit: u32, now: Instant, probe_every: Duration) -> bool {
         if !outage {
             self.outages = 0;

@@ -96,6 +96,7 @@ impl Failure {
     }
 
     /// The error that the caller of the operation gets.
+    // KC-3, KC-5.
     pub(super) fn into_error(self, label: &str, trace: &KmsTrace) -> Error {
         let mut detail = label.to_owned();
         if !self.detail.is_empty() {

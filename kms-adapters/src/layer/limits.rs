@@ -81,6 +81,7 @@ impl Limits {
     }
 
     /// The pause before the attempt after the `failed`-th failed one (from 1); `random` is evenly distributed.
+    // KC-13, KC-14.
     pub(super) fn pause(&self, failed: u32, random: u32, retry_after: Option<Duration>) -> Duration {
         let longest = self.first_pause.saturating_mul(1_u32.checked_shl(failed - 1).unwrap_or(u32::MAX));
         let drawn = longest.min(self.longest_pause).mul_f64(f64::from(random) / f64::from(u32::MAX));

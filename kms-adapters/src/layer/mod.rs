@@ -156,6 +156,7 @@ impl<A: Adapter> Layered<A> {
     /// # Errors
     ///
     /// [`ErrorKind::Kms`] and [`ErrorKind::Configuration`], as the last attempt failed.
+    // KC-25.
     pub async fn perform<T, F>(&self, trace: Option<&KmsTrace>, attempt: F) -> Result<T>
     where
         T: Send + 'static,
@@ -184,6 +185,7 @@ impl<A: Adapter> Layered<A> {
 }
 
 impl<A: Adapter> Shared<A> {
+    // KC-10, KC-11, KC-12.
     async fn perform<T, F>(&self, limits: &Limits, time: &Time, trace: &KmsTrace, attempt: F) -> Result<T>
     where
         F: for<'a> Fn(&'a A, &'a KmsTrace) -> BoxFuture<'a, Attempt<T>>,
@@ -204,6 +206,7 @@ impl<A: Adapter> Shared<A> {
             let failure = match time.timeout_at(until, attempt(&self.adapter, trace)).await {
                 Some(result) => {
                     let is_outage = result.as_ref().is_err_and(Failure::is_outage);
+                    // KC-21.
                     // What was found out without a request proves nothing about the service.
                     if is_outage || trace.requests() > sent_before {
                         self.record(limits, time, &state, is_outage);
@@ -214,6 +217,7 @@ impl<A: Adapter> Shared<A> {
                     }
                 }
                 None => {
+                    // KC-24.
                     // An attempt that the deadline cut short tells nothing about the service.
                     if until - begun >= limits.patience() {
                         self.record(limits, time, &state, true);
@@ -223,6 +227,7 @@ impl<A: Adapter> Shared<A> {
             };
             failed += 1;
             let pause = match failure.again {
+                // KC-19.
                 Again::WithNewCredentials if !has_new_credentials => {
                     has_new_credentials = true;
                     Some(Duration::ZERO)
@@ -233,6 +238,7 @@ impl<A: Adapter> Shared<A> {
                 _ => None,
             };
             tracing::debug!(kek = self.adapter.label(), kind = failure.kind.name(), ?pause, "attempt {failed} failed");
+            // KC-18.
             let Some(pause) = pause.filter(|pause| time.now() + *pause < end) else { break failure };
             last = Some(failure);
             time.sleep(pause).await;
@@ -258,6 +264,7 @@ async fn enter(limits: &Limits, time: &Time, state: &State, end: Instant) -> Att
         let message = "the key service is away and is asked again within a second";
         return Err(Failure::new(KmsErrorKind::Unavailable, message));
     }
+    // KC-23.
     // Who has to wait gets a turn only with time enough for an answer left.
     let wait = state.rate().take(limits.rate, limits.burst, now, end - limits.patience());
     let message = "this KEK is asked more often than its configured rate";
@@ -280,6 +287,7 @@ impl State {
 }
 
 impl<A: Adapter> Kms for Layered<A> {
+    // KC-8.
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
         let payload = Secret::with(|copy: &mut [u8; 64]| copy.copy_from_slice(request.payload.expose()));
         let job = Arc::new((payload, request.context.clone()));
@@ -303,6 +311,7 @@ impl<A: Adapter> Kms for Layered<A> {
                 Error::new(ErrorKind::Kms(KmsErrorKind::InvalidCiphertext), "no KEK wraps that many bytes");
             return Box::pin(async { Err(TOO_LONG) });
         }
+        // KC-7, KC-20.
         if let Err(failure) = self.adapter().check(request.wrapped) {
             let error = failure.into_error(self.adapter().label(), &KmsTrace::new());
             return Box::pin(async { Err(error) });

@@ -13,6 +13,7 @@ impl Rate {
     }
 
     /// Takes a token and returns how long to wait for it; takes none if one has to wait until after `latest`.
+    // KC-15.
     pub(super) fn take(&mut self, rate: f64, burst: u32, now: Instant, latest: Instant) -> Option<Duration> {
         let interval = Duration::from_secs_f64(1.0 / rate);
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + interval;

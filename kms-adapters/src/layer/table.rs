@@ -71,8 +71,10 @@ impl Row {
 
 /// Sorts an answer: the first row of `table` that takes it, and `Rejected` if none does. `message` is read, never shown;
 /// `code` is shown if it looks like one.
+// KC-28.
 #[must_use]
 pub fn sort(table: &[Row], status: u16, code: &str, message: &str) -> Failure {
+    // KC-27.
     const UNKNOWN: Row =
         Row::kms(KmsErrorKind::Rejected, "the key service refused for a reason that this version does not know");
     let row = table.iter().find(|row| row.takes(status, code, message)).unwrap_or(&UNKNOWN);

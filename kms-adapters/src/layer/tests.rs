@@ -99,6 +99,8 @@ fn kind(result: Result<Secret<64>>) -> KmsErrorKind {
     }
 }
 
+/// Covers KC-12, KC-39.
+// Failures A4, A24
 #[tokio::test(start_paused = true)]
 async fn what_may_succeed_later_is_repeated_and_nothing_else() {
     for &class in KmsErrorKind::ALL {
@@ -112,6 +114,8 @@ async fn what_may_succeed_later_is_repeated_and_nothing_else() {
     assert_eq!(attempts(&kms), Limits::default().attempts);
 }
 
+/// Covers KC-2, KC-10, KC-11.
+// Failure A2
 #[tokio::test(start_paused = true)]
 async fn silence_ends_with_the_deadline_and_a_slow_attempt_with_its_timeout() {
     let limits = Limits { deadline: Duration::from_secs(7), ..Limits::default() };
@@ -125,6 +129,8 @@ async fn silence_ends_with_the_deadline_and_a_slow_attempt_with_its_timeout() {
     assert!(begun.elapsed() < Duration::from_millis(3_300), "{:?}", begun.elapsed());
 }
 
+/// Covers KC-14, KC-18.
+// Failures A4, A5
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_honoured_but_capped_and_never_waited_for_in_vain() {
     let asked = |seconds| {
@@ -150,6 +156,8 @@ async fn retry_after_is_honoured_but_capped_and_never_waited_for_in_vain() {
     assert!(begun.elapsed().is_zero(), "no point in waiting past the deadline");
 }
 
+/// Covers KC-13.
+// Failure A4
 #[test]
 fn pauses_have_full_jitter() {
     let limits = Limits::default();
@@ -163,6 +171,8 @@ fn pauses_have_full_jitter() {
     assert!(drawn.len() > 60);
 }
 
+/// Covers KC-19.
+// Failure A20
 #[tokio::test(start_paused = true)]
 async fn refused_credentials_are_renewed_once() {
     let refused = || {
@@ -178,6 +188,8 @@ async fn refused_credentials_are_renewed_once() {
 }
 
 /// An outage of a minute, with an operation begun every 10 ms.
+/// Covers KC-16, KC-17, KC-22.
+// Failure A6
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_lets_one_probe_a_second_through_and_closes_within_two_seconds() {
     const BACK: Duration = Duration::from_secs(60);
@@ -223,6 +235,7 @@ async fn an_open_circuit_lets_one_probe_a_second_through_and_closes_within_two_s
     }
 }
 
+/// Covers KC-21.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_proves_that_the_service_is_there() {
     let script = |number: u32, _| {
@@ -235,6 +248,8 @@ async fn a_refusal_proves_that_the_service_is_there() {
     assert_eq!(attempts(&kms), 100);
 }
 
+/// Covers KC-15.
+// Failure A26
 #[tokio::test(start_paused = true)]
 async fn a_kek_is_asked_no_faster_than_its_rate() {
     let limits = Limits { rate: 10.0, burst: 5, deadline: Duration::from_secs(60), ..Limits::default() };
@@ -265,6 +280,7 @@ async fn a_kek_is_asked_no_faster_than_its_rate() {
 }
 
 /// Twice as many operations as the rate allows, for a minute; the service answers each within 50 ms.
+/// Covers KC-23.
 #[tokio::test(start_paused = true)]
 async fn a_healthy_service_is_not_away_because_it_is_asked_too_often() {
     let kms = Arc::new(layered(Limits::default(), |_, _| Step::AnswerAfter(Duration::from_millis(50))));
@@ -287,6 +303,7 @@ async fn a_healthy_service_is_not_away_because_it_is_asked_too_often() {
     assert!(answered >= 6_000, "only {answered} in a minute at 100 a second");
 }
 
+/// Covers KC-16, KC-24.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_the_deadline_cuts_short_is_no_outage() {
     // The second attempt of each operation has 300 ms or less, which the service does not make.
@@ -305,6 +322,7 @@ async fn an_attempt_that_the_deadline_cuts_short_is_no_outage() {
     assert_eq!(kind(unwrap(&kms).await), KmsErrorKind::Unavailable);
 }
 
+/// Covers KC-20, KC-7.
 #[tokio::test(start_paused = true)]
 async fn foreign_records_use_up_no_rate_and_prove_nothing_of_the_service() {
     let limits = Limits { rate: 1.0, burst: 5, outages: 2, attempts: 1, ..Limits::default() };
@@ -323,6 +341,7 @@ async fn foreign_records_use_up_no_rate_and_prove_nothing_of_the_service() {
     assert_eq!(attempts(&kms), 2, "the circuit is still open");
 }
 
+/// Covers KC-21.
 #[tokio::test(start_paused = true)]
 async fn what_fails_before_a_request_does_not_close_the_circuit() {
     let script = |number: u32, _| match number {
@@ -347,6 +366,7 @@ fn an_outage_is_no_finding() {
     assert!(odd.while_looking("key-rotation", "read").is_ok());
 }
 
+/// Covers KC-3.
 #[tokio::test(start_paused = true)]
 async fn errors_name_kek_requests_and_request_id() {
     let kms = layered(Limits::default(), |number, _| {
@@ -363,6 +383,7 @@ async fn errors_name_kek_requests_and_request_id() {
     assert_eq!((trace.requests(), trace.request_id().as_deref()), (1, Some("00000000-0000-4000-8000-000000000001")));
 }
 
+/// Covers KC-8.
 #[tokio::test(start_paused = true)]
 async fn oversize_wraps_are_never_sent() {
     let kms = layered(Limits::default(), |_, _| Step::Answer);

@@ -41,6 +41,7 @@ fn checksum(key: &Secret<32>) -> [u8; CHECKSUM_LEN] {
     out
 }
 
+// F-A-1.
 fn decode(text: &[u8], path: &Path) -> Result<Secret<32>> {
     if !text.starts_with(FIRST_LINE) {
         return Err(wrong_first_line(text, FAMILY, FIRST_LINE, path));

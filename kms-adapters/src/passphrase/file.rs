@@ -59,6 +59,7 @@ pub(super) fn read(path: &Path) -> Result<Sealed> {
 }
 
 /// The parts of the file, not yet checked against their checksum; `Some(None)`: with parameters outside of the bounds.
+// F-A-3.
 fn parse(text: &[u8]) -> Option<Option<Sealed>> {
     let mut lines = std::str::from_utf8(text).ok()?.lines().skip(1);
     let mut params = lines.next()?.strip_prefix("argon2id ")?.split(' ');

@@ -79,6 +79,7 @@ impl Transit {
         if current.renew_at.is_none_or(|at| now < at) {
             return Ok(token);
         }
+        // KC-1.
         // Until then the token is used as it is: by others meanwhile, and by everybody if this comes to nothing.
         current.renew_at = Some(now + RENEW_AGAIN_AFTER);
         drop(held);

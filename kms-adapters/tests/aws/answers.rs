@@ -9,6 +9,8 @@ use keyfold_kms::aws::{AwsKek, TABLE};
 use serde_json::json;
 use std::time::Duration;
 
+/// Covers KC-26, KC-28.
+// Failure A21
 #[test]
 fn each_row_of_the_table_is_reached() {
     let provider = providers().into_iter().find(|provider| provider.name == "aws").expect("the adapter");

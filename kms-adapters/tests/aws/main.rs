@@ -30,6 +30,7 @@ fn conforms() {
     kms_conformance(&moto.kek(&key, "service"), ContextBinding::ByService);
 }
 
+// Failures A13, A22, A23
 #[test]
 fn every_refusal_has_its_class() {
     use KmsErrorKind::*;
@@ -80,6 +81,7 @@ fn every_refusal_has_its_class() {
     classes.row("microburst: 8 s late", Timeout, wrap(&moto.faulty_kek(&second)));
 }
 
+/// Covers KC-7.
 #[test]
 fn what_names_another_account_region_or_key_costs_no_request() {
     let Some(moto) = Moto::given() else { return };
@@ -131,6 +133,7 @@ fn an_alias_needs_no_look_up_and_what_it_pointed_to_before_opens_if_the_configur
 }
 
 /// Whoever writes records could else have any key of the account used that the service may decrypt with.
+// Failure C10
 #[test]
 fn a_record_never_chooses_the_key_that_is_asked() {
     let Some(moto) = Moto::given() else { return };
@@ -150,6 +153,7 @@ fn a_record_never_chooses_the_key_that_is_asked() {
     assert!(unwrap(&kek, &good).is_ok());
 }
 
+// Failure A27
 #[test]
 fn rotated_material_opens_what_the_old_one_wrapped() {
     let Some(moto) = Moto::given() else { return };
@@ -209,6 +213,7 @@ fn works_inside_a_runtime_outside_and_from_many_threads() {
     use_from_everywhere(|| Box::new(moto.kek(&key, "service")));
 }
 
+/// Covers KC-6, KC-25.
 #[test]
 fn a_forked_child_uses_connections_of_its_own() {
     let Some(moto) = Moto::given() else { return };

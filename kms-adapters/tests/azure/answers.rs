@@ -13,6 +13,7 @@ fn vault() -> Provider {
 }
 
 /// A vault that asks for the token of another service gets none, not at the next attempt either.
+// Failure A18
 #[test]
 fn an_evil_challenge_gets_no_token() {
     let vault = vault();
@@ -40,6 +41,7 @@ fn an_evil_challenge_gets_no_token() {
     }
 }
 
+/// Covers KC-26, KC-28.
 #[test]
 fn each_row_of_the_table_is_reached() {
     let vault = vault();

@@ -95,6 +95,8 @@ fn an_rsa_key_does_not_wrap_as_an_aes_key() {
     assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
 }
 
+/// Covers KC-7.
+// Failure C10
 #[test]
 fn what_names_another_vault_or_key_costs_no_request() {
     let Some(vault) = Vault::given() else { return };
@@ -121,6 +123,7 @@ fn what_names_another_vault_or_key_costs_no_request() {
     assert!(unwrap(&kek, &good).is_ok());
 }
 
+// Failure A27
 #[test]
 fn a_new_version_opens_what_the_old_one_wrapped() {
     let Some(vault) = Vault::given() else { return };
@@ -158,6 +161,7 @@ fn each_source_of_tokens_works() {
     assert!(wrap(&AzureKek::open(config).expect("opened")).is_ok());
 }
 
+// Failure A20
 #[test]
 fn a_token_that_has_expired_is_renewed() {
     let Some(vault) = Vault::given() else { return };
@@ -191,6 +195,7 @@ fn works_inside_a_runtime_outside_and_from_many_threads() {
     use_from_everywhere(|| Box::new(vault.kek(&key, "auth=managed")));
 }
 
+/// Covers KC-6, KC-25.
 #[test]
 fn a_forked_child_uses_connections_of_its_own() {
     let Some(vault) = Vault::given() else { return };

@@ -18,6 +18,8 @@ fn always(fake: &Fake, members: &Value, wraps: bool) -> (ErrorKind, u64) {
     (error.kind(), fake.requests(&key) - before)
 }
 
+/// Covers KC-4.
+// Failure A14
 #[test]
 fn what_fails_its_checksum_is_asked_for_again_and_never_used() {
     let Some(fake) = Fake::given() else { return };

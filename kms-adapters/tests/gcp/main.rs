@@ -26,6 +26,7 @@ fn conforms() {
     kms_conformance(&fake.kek(&fake.key()), ContextBinding::ByService);
 }
 
+// Failure A27
 #[test]
 fn rotation_keeps_older_versions_open() {
     let Some(fake) = Fake::given() else { return };
@@ -40,6 +41,8 @@ fn rotation_keeps_older_versions_open() {
     assert!(unwrap(&kek, &old).is_ok() && unwrap(&kek, &new).is_ok());
 }
 
+/// Covers KC-7.
+// Failure C10
 #[test]
 fn a_record_that_names_another_key_or_host_costs_no_request() {
     let Some(fake) = Fake::given() else { return };
@@ -69,6 +72,7 @@ fn a_record_that_names_another_key_or_host_costs_no_request() {
     assert_eq!((fake.requests(&key), fake.requests(&other)), (before, 0));
 }
 
+/// Covers KC-25.
 #[test]
 fn works_inside_a_runtime_outside_and_from_many_threads() {
     let Some(fake) = Fake::given() else { return };
@@ -76,6 +80,7 @@ fn works_inside_a_runtime_outside_and_from_many_threads() {
     use_from_everywhere(|| Box::new(fake.kek(&key)));
 }
 
+/// Covers KC-35, KC-37.
 #[test]
 fn names_and_options_are_checked_before_anything_is_called() {
     let key = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
@@ -113,6 +118,7 @@ fn names_and_options_are_checked_before_anything_is_called() {
     assert_eq!(refused(GcpConfig::new("k", GcpAuth::Default)).kind(), ErrorKind::Configuration);
 }
 
+// Failure A23
 #[test]
 fn an_identity_may_encrypt_alone() {
     let Some(fake) = Fake::given() else { return };

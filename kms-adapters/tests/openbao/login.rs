@@ -27,6 +27,7 @@ fn approle(bao: &Bao, key: &str, settings: Value) -> (String, String) {
     (mount, options)
 }
 
+// Failure A20
 #[test]
 fn least_privilege_is_enough_and_a_revoked_token_is_replaced_once() {
     let Some(bao) = Bao::given() else { return };
@@ -76,6 +77,7 @@ fn tokens_are_renewed_before_they_end_and_replaced_when_they_cannot_be() {
     assert_eq!(count, 3, "not renewed, logged in, done");
 }
 
+/// Covers KC-36.
 #[test]
 fn a_token_file_is_read_again_when_it_changes() {
     let Some(bao) = Bao::given() else { return };

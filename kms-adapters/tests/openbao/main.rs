@@ -28,6 +28,7 @@ fn conforms() {
     }
 }
 
+// Failure A27
 #[test]
 fn rotation_rewrap_on_the_server_and_retirement() {
     let Some(bao) = Bao::given() else { return };
@@ -76,6 +77,7 @@ fn a_key_is_never_made_by_using_it() {
     assert_eq!(bao.call("GET", "transit/keys/nobody-made-this-key", json!(null)).0, 404);
 }
 
+/// Covers KC-7.
 #[test]
 fn a_version_that_is_not_one_is_refused_without_a_request() {
     let Some(bao) = Bao::given() else { return };

@@ -30,6 +30,8 @@ fn texts_have_their_class_and_are_asked_for_again_only_where_that_may_help() {
     }
 }
 
+/// Covers KC-30.
+// Failure A19
 #[test]
 fn plain_http_goes_to_loopback_addresses_alone() {
     for host in

@@ -4,6 +4,7 @@ use crate::common::fork::{is_left_to_own_process, use_in_forked_children};
 use crate::token::Tokens;
 
 /// The child must initialise the library anew, and log in.
+/// Covers KC-6, KC-25.
 #[test]
 fn a_forked_child_initialises_the_library_anew() {
     let Some(tokens) = Tokens::given() else { return };

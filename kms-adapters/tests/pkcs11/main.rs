@@ -44,6 +44,7 @@ fn either_mechanism_opens_what_the_other_wrapped() {
     assert_ne!(wrap(&gcm).expect("wrapped").bytes[..12], by_gcm.bytes[..12], "a nonce came twice");
 }
 
+/// Covers KC-7.
 #[test]
 fn a_record_that_names_another_key_costs_no_call() {
     let Some(tokens) = Tokens::given() else { return };

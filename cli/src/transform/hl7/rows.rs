@@ -228,6 +228,7 @@ impl Column<'_> {
 mod tests {
     use super::{RowPlaces, Zeroizing};
 
+    // Failure C5
     #[test]
     fn no_two_lists_of_texts_are_bound_alike() {
         let bytes = |texts: &[&str]| {

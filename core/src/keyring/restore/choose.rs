@@ -39,6 +39,7 @@ impl Copies {
 /// A record that was only to be stored is disproved by one that a store had with the same sequence or a higher one: a store
 /// counts every change of a key. The copy that disproves most is itself among those that may count, so a forged one has no effect
 /// once it is dropped.
+// F-D-6, F-D-7.
 fn top(copies: &[(Record, CopyStatus)]) -> Option<&(Record, CopyStatus)> {
     let had = copies.iter().filter(|(_, status)| *status == CopyStatus::Stored);
     let had = had.map(|(record, _)| record.sequence()).max();
