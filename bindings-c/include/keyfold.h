@@ -749,6 +749,37 @@ typedef struct {
     size_t encoded_len;
 } kf_inspection;
 
+/**
+ * Which FIPS 140 module the library has. Its texts are of the library, in UTF-8 with a NUL behind, and stay.
+ */
+typedef struct {
+    /**
+     * Whether it has one.
+     */
+    bool has_module;
+    /**
+     * Whether that says that it is in FIPS mode.
+     */
+    bool is_in_fips_mode;
+    /**
+     * 0.
+     */
+    uint8_t reserved[6];
+    /**
+     * The name of the module, or nothing.
+     */
+    const char *module;
+    /**
+     * The version of the library that the module is a part of, or nothing.
+     */
+    const char *version;
+    /**
+     * Everything cryptographic that the library does but for KEKs, a line each: what for, by which algorithms, what computes them, and "approved" or
+     * "not approved", with a tab between.
+     */
+    const char *services;
+} kf_fips;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1769,6 +1800,17 @@ kf_result kf_from_text(const char *text,
  */
 KF_MUST_USE
 uint32_t kf_version(void);
+
+/**
+ * Says which FIPS 140 module this library has, whether it is in FIPS mode, and what runs in it. Keyfold itself is not validated.
+ *
+ * Threads: any. Never blocks.
+ *
+ * Returns KF_ERR_NULL_POINTER.
+ */
+KF_MUST_USE
+kf_result kf_fips_status(kf_fips *status,
+                         kf_error *error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -814,6 +814,14 @@ inline void set_log(std::function<void(kf_log_level level, std::string_view text
     return inspection;
 }
 
+/// Which FIPS 140 module the library has, and what runs in it.
+[[nodiscard]] inline kf_fips fips_status()
+{
+    kf_fips status;
+    detail::must([&](kf_error *e) { return kf_fips_status(&status, e); });
+    return status;
+}
+
 /// The text form of a sealed value.
 [[nodiscard]] inline std::string to_text(View sealed)
 {

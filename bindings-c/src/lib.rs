@@ -13,6 +13,7 @@ pub mod column_open;
 pub mod context;
 pub mod documents;
 pub mod field;
+pub mod fips;
 mod handle;
 pub mod inspect;
 pub mod keyring;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "result",
     "value",
     "options",
@@ -21,6 +21,7 @@ const SOURCES: [&str; 15] = [
     "column",
     "column_open",
     "inspect",
+    "fips",
 ];
 
 fn root() -> &'static Path {

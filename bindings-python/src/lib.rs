@@ -8,6 +8,7 @@ mod audit;
 mod documents;
 mod errors;
 mod field;
+mod fips;
 mod fork;
 mod gil;
 mod host_call;
@@ -62,6 +63,8 @@ mod _native {
     use crate::errors::error_kinds;
     #[pymodule_export]
     use crate::field::Field;
+    #[pymodule_export]
+    use crate::fips::{FipsService, FipsStatus, fips_status};
     #[pymodule_export]
     use crate::fork::{_begin_call, _begin_child, _begin_fork, _end_fork};
     #[pymodule_export]

@@ -19,6 +19,7 @@ mod size;
 mod tests;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fips;
 use crate::keyring::{CreatedKeyring, KekPolicy, KeyringConfig, LookupKeys, check_environment};
 use crate::kms::KekAlias;
 use crate::policy::{FieldPolicy, Policy, check_shown_bits};
@@ -121,6 +122,25 @@ struct KeyringToml {
     quorum: Option<Spanned<usize>>,
     #[serde(default)]
     open_compromised: bool,
+    #[serde(default)]
+    fips: FipsToml,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FipsToml {
+    #[default]
+    Labelled,
+    Required,
+}
+
+impl From<FipsToml> for fips::Rule {
+    fn from(rule: FipsToml) -> Self {
+        match rule {
+            FipsToml::Labelled => Self::Labelled,
+            FipsToml::Required => Self::Required,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -201,6 +221,7 @@ impl Config {
                 open_compromised: keyring.open_compromised,
                 keks: KekPolicy::default(),
                 shred: file.shred.to_policy(&origin)?,
+                fips: keyring.fips.into(),
                 policy: Policy::new(),
             },
             store: file.store.uri,

@@ -178,6 +178,12 @@ pub(crate) struct DocumentKeys {
 
 impl DocumentKeys {
     pub(crate) fn new([key, mac]: [Secret<32>; 2]) -> Self {
+        Self { gcm: GcmKey::with_random_nonces(Backend::default(), key.expose()), mac }
+    }
+
+    /// As [`new`](Self::new), for nonces that the caller chooses.
+    #[cfg(feature = "hazmat")]
+    pub(crate) fn for_any_nonce([key, mac]: [Secret<32>; 2]) -> Self {
         Self { gcm: GcmKey::new(Backend::default(), key.expose()), mac }
     }
 }

@@ -48,6 +48,7 @@ use crate::clock::{Clock, SystemClock, nanos};
 use crate::document::Documents;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
+use crate::fips;
 use crate::high_water::{HighWater, MemoryHighWater};
 use crate::keys::{KeyClass, Lineage, SlotId};
 use crate::kms::{KekAlias, Kms};
@@ -106,6 +107,8 @@ pub struct KeyringConfig {
     pub keks: KekPolicy,
     /// How keys are destroyed.
     pub shred: ShredPolicy,
+    /// What is done with what no FIPS 140 module computes.
+    pub fips: fips::Rule,
 }
 
 /// The keys of one partition of the look-up space.
@@ -175,7 +178,9 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, or no KEK is configured.
+    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, no KEK is configured, or the FIPS 140 module that the configuration
+    ///   requires is not there.
+    /// - [`Internal`](ErrorKind::Internal): that module fails the [self-test](fips::self_test).
     pub fn open(
         config: KeyringConfig,
         store: Arc<dyn KeyStore>,
@@ -242,7 +247,8 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy has no such field.
+    /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the policy has no such field, or its algorithm is not approved where that is
+    ///   [required](fips::Rule::Required).
     /// - [`Configuration`](ErrorKind::Configuration): the configuration does not have the partition of the field.
     /// - [`Closed`](ErrorKind::Closed): after [`close`](Self::close).
     pub fn field(&self, name: &str) -> Result<Field> {
@@ -252,6 +258,7 @@ impl Keyring {
             configured.keyring.policy.field(name).ok_or_else(|| {
                 Error::new(ErrorKind::PolicyRefused, "the policy has no such field").with_detail(name)
             })?;
+        configured.keyring.fips.check_field(policy)?;
         for partition in policy.partitions() {
             self.lookup(partition)?;
         }
@@ -333,6 +340,11 @@ impl Keyring {
     #[must_use]
     pub fn lineage(&self) -> Lineage {
         self.inner.configured.load().keyring.lineage
+    }
+
+    /// What is done with what no FIPS 140 module computes.
+    pub(crate) fn fips(&self) -> fips::Rule {
+        self.configured().keyring.fips
     }
 
     fn configured(&self) -> Arc<Configured> {

@@ -10,6 +10,7 @@
 //! - [`StreamSealer`], [`StreamOpener`]: files and other data of any length, piece by piece.
 //! - [`Documents`]: many values of one record that are sealed together, under one header.
 //! - [`wire`]: key IDs, suites, the text form, frames. Needs no key.
+//! - [`fips`]: what runs in a FIPS 140 module, in builds that have one.
 //!
 //! # What it does not do
 //!
@@ -24,6 +25,7 @@ mod context;
 pub mod device;
 mod error;
 mod keys;
+mod prf;
 mod row;
 mod value;
 pub mod wire;
@@ -42,6 +44,8 @@ pub mod config;
 mod document;
 #[cfg(feature = "std")]
 mod field;
+#[cfg(feature = "std")]
+pub mod fips;
 #[cfg(feature = "std")]
 mod high_water;
 #[cfg(feature = "std")]

@@ -1,15 +1,20 @@
-//! Randomness, from the operating system at every use. Nothing is kept that a fork or a snapshot could repeat.
+//! Randomness, from the operating system at every use: nothing is kept that a fork or a snapshot could repeat. With the feature `fips` from the
+//! generator of the FIPS module, which keeps state and looks after both itself (docs/FIPS.md).
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::keys::Secret;
 
-/// Fills `out` from the operating system's generator.
+/// Fills `out` from the generator.
 ///
 /// # Errors
 ///
 /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable): the generator failed; there is no fallback.
 pub(crate) fn fill(out: &mut [u8]) -> Result<()> {
-    getrandom::fill(out).map_err(|error| Error::from(ErrorKind::RandomnessUnavailable).with_source(error))
+    #[cfg(feature = "fips")]
+    let filled = aws_lc_rs::rand::fill(out);
+    #[cfg(not(feature = "fips"))]
+    let filled = getrandom::fill(out);
+    filled.map_err(|error| crate::Error::from(ErrorKind::RandomnessUnavailable).with_source(error))
 }
 
 /// `N` public random bytes.

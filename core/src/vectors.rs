@@ -171,7 +171,7 @@ impl Key {
         wrap[NONCE_LEN..56].copy_from_slice(&self.bytes);
         let child_wrap = XaesKey::new(Backend::default(), &root.schedule().expand(Purpose::ChildWrap));
         let aad = child_wrap_aad(&self.identity(), &self.commitment());
-        let tag = child_wrap.derive(prefix).seal(&mut { *last }, &aad, &mut wrap[NONCE_LEN..56])?;
+        let tag = child_wrap.derive_for_any_nonce(prefix).seal(&mut { *last }, &aad, &mut wrap[NONCE_LEN..56])?;
         wrap[56..].copy_from_slice(&tag);
         Ok(wrap)
     }

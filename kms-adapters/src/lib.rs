@@ -45,6 +45,7 @@ pub mod gcp;
 #[cfg(feature = "http")]
 pub mod http;
 mod key_file;
+mod kwp;
 #[cfg(feature = "remote")]
 pub mod layer;
 pub mod local;

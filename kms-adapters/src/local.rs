@@ -18,7 +18,7 @@
 mod file;
 
 use crate::examine::{Binding, Examine, Finding, Profile};
-use aes_kw::{KeyInit, KwpAes256};
+use crate::kwp;
 use data_encoding::HEXLOWER;
 use keyfold::{
     BoxFuture, Error, ErrorKind, Kms, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
@@ -28,7 +28,7 @@ use std::fmt;
 use std::path::Path;
 
 /// 64 bytes of payload, which need no padding, and 8 bytes of KWP's integrity value.
-const WRAPPED_LEN: usize = 64 + aes_kw::IV_LEN;
+const WRAPPED_LEN: usize = 64 + kwp::OVERHEAD;
 
 /// A KEK that lives in a file on this machine.
 ///
@@ -59,8 +59,7 @@ impl LocalKek {
     /// - [`Io`](ErrorKind::Io): something has that name, a link included, or the file cannot be written. Nothing is left behind.
     /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable): the system generator failed; nothing was written.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        let key = Secret::try_with(|key: &mut [u8; 32]| getrandom::fill(key))
-            .map_err(|error| Error::from(ErrorKind::RandomnessUnavailable).with_source(error))?;
+        let key = kwp::new_key()?;
         file::create(path.as_ref(), &key)?;
         Ok(Self::new(key))
     }
@@ -89,16 +88,10 @@ impl LocalKek {
         Self { id: HEXLOWER.encode(&digest[..8]), key }
     }
 
-    fn cipher(&self) -> KwpAes256 {
-        KwpAes256::new(self.key.expose().into())
-    }
-
     fn wrap_now(&self, request: &WrapRequest<'_>) -> Result<WrappedKey> {
-        let mut bytes = vec![0; WRAPPED_LEN];
-        self.cipher()
-            .wrap_key(request.payload.expose(), &mut bytes)
-            .map_err(|error| Error::new(ErrorKind::Internal, "AES-KWP refused 64 bytes").with_source(error))?;
-        Ok(WrappedKey { kek_version: self.id.clone(), bytes })
+        let mut bytes = [0; WRAPPED_LEN];
+        kwp::wrap(&self.key, request.payload.expose(), &mut bytes)?;
+        Ok(WrappedKey { kek_version: self.id.clone(), bytes: bytes.to_vec() })
     }
 
     // F-A-2.
@@ -113,14 +106,8 @@ impl LocalKek {
             return Err(Error::new(ErrorKind::Kms(KmsErrorKind::WrongKey), "another local KEK wrapped these bytes")
                 .with_detail(format!("this one is {}", self.id)));
         }
-        if bytes.len() != WRAPPED_LEN {
-            return Err(INVALID);
-        }
-        Secret::try_with(|payload: &mut [u8; 64]| match self.cipher().unwrap_key(bytes, payload) {
-            // KWP carries the length: a shorter payload would be padded with zeros.
-            Ok(found) if found.len() == 64 => Ok(()),
-            _ => Err(INVALID),
-        })
+        let bytes: &[u8; WRAPPED_LEN] = bytes.as_slice().try_into().map_err(|_| INVALID)?;
+        Secret::try_with(|payload| kwp::unwrap(&self.key, bytes, payload).ok_or(INVALID))
     }
 }
 

@@ -19,6 +19,7 @@ pub use log::listen;
 pub use records::{Accepted, Copies, Places, Records, backup, places, stored_records};
 
 use keyfold::config::Config;
+use keyfold::fips::Rule;
 use keyfold::{
     AuditAction, AuditSink, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, KmsErrorKind,
     MemoryHighWater, Policy, Recovery, Result,
@@ -240,7 +241,21 @@ fn read_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<(Co
     if let Some(recovery) = &options.recovery {
         config.keyring.keks.recovery = Some(recovery.clone());
     }
+    check_fips(&config)?;
     Ok((config, digest))
+}
+
+/// Refuses KEKs that passphrases open where only what FIPS 140 approves is allowed: Argon2id is not.
+fn check_fips(config: &Config) -> Result<()> {
+    let mut keks = config.keks.iter().chain(&config.audit_keks);
+    match keks.find(|(_, uri)| uri.starts_with("passphrase:")) {
+        Some((alias, _)) if config.keyring.fips == Rule::Required => Err(Error::new(
+            ErrorKind::Configuration,
+            "passphrases open KEKs by Argon2id, which FIPS 140 does not approve, and the configuration requires that (fips = \"required\")",
+        )
+        .with_detail(format!("KEK {alias}"))),
+        _ => Ok(()),
+    }
 }
 
 /// The files that make up the keyring of the configuration file `path`, itself and the policies among them: what no

@@ -75,6 +75,7 @@ fn overview(report: &Report) -> Section {
             )
         ],
     ];
+    rows.push(row!["FIPS 140", report.fips.sentence()]);
     rows.push(match &report.audit {
         Some(audit) => {
             row!["Audit trail", format!("{} events in {} files; {}", audit.events, audit.files, audit.verdict())]

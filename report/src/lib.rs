@@ -34,6 +34,7 @@ pub use text::is_plain;
 pub use time::parse as parse_time;
 pub use trail::{Anomaly, AuditSummary, Calls, DayUse, Happening};
 
+use keyfold::KeyringConfig;
 use serde::Serialize;
 
 /// A report. Its JSON form has every member; docs/REPORT.md says what they mean.
@@ -49,6 +50,8 @@ pub struct Report {
     pub environment: String,
     /// What identifies it.
     pub lineage: String,
+    /// What runs in a FIPS 140 module.
+    pub fips: Fips,
     /// The services.
     pub services: Vec<String>,
     /// The encryption configuration matrix.
@@ -75,6 +78,38 @@ pub struct Report {
     pub controls: Vec<Row>,
 }
 
+/// What runs in a FIPS 140 module, in the program that made the report; keyfold itself is not validated.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fips {
+    /// `required` or `labelled`, by the configuration.
+    pub rule: &'static str,
+    /// The module; `None`: there is none.
+    pub module: Option<&'static str>,
+    /// The version of the library that it is a part of.
+    pub version: Option<&'static str>,
+    /// Whether it says that it is in FIPS mode.
+    pub in_fips_mode: bool,
+    /// The services that it does not perform in an approved way.
+    pub not_approved: Vec<&'static str>,
+}
+
+impl Fips {
+    fn new(keyring: Option<&KeyringConfig>) -> Self {
+        let status = keyfold::fips::status();
+        Self {
+            rule: keyring.map(|keyring| keyring.fips).unwrap_or_default().name(),
+            module: status.module.map(|module| module.name),
+            version: status.module.map(|module| module.version),
+            in_fips_mode: status.module.is_some_and(|module| module.is_in_fips_mode),
+            not_approved: status.not_approved().collect(),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        format!("fips = \"{}\": {}", self.rule, keyfold::fips::status())
+    }
+}
+
 impl Report {
     /// The report of `evidence`.
     #[must_use]
@@ -88,6 +123,7 @@ impl Report {
             keyring: keyring.map(|keyring| keyring.name.clone()).unwrap_or_default(),
             environment: keyring.map(|keyring| keyring.environment.clone()).unwrap_or_default(),
             lineage: keyring.map(|keyring| keyring.lineage.to_string()).unwrap_or_default(),
+            fips: Fips::new(keyring),
             services: evidence.services.iter().map(|service| service.name.clone()).collect(),
             fields: services::fields(evidence),
             costs: audit.as_ref().map_or_else(Vec::new, |audit| audit.costs(evidence, &keks)),

@@ -350,6 +350,7 @@ static void inspecting(void)
     NEED(kf_encrypt(any, KF_TYPE_BYTES, "x", 1, NULL, 0, sealed, sizeof sealed, &len, &error));
     EXPECT(KF_ERR_NULL_POINTER, kf_inspect(NULL, 3, &seen, &error));
     EXPECT(KF_ERR_NULL_POINTER, kf_inspect(sealed, len, NULL, &error));
+    EXPECT(KF_ERR_NULL_POINTER, kf_fips_status(NULL, &error));
     EXPECT(KF_ERR_MALFORMED, kf_inspect(NULL, 0, &seen, &error));
     EXPECT(KF_ERR_MALFORMED, kf_inspect(sealed, 30, &seen, &error));
     memcpy(room, sealed, len);

@@ -367,6 +367,12 @@ int main(int argc, char **argv)
     const char *folder = argv[1], *policy = argv[2];
     CHECK(kf_version() == KF_VERSION);
     CHECK(strcmp(kf_result_name(KF_ERR_DECRYPTION_FAILED), "DecryptionFailed") == 0 && kf_result_name(7) == NULL);
+    kf_fips fips;
+    EXPECT(KF_OK, kf_fips_status(&fips, &error));
+    CHECK(fips.has_module == (fips.module[0] != 0) && fips.has_module == (fips.version[0] != 0));
+    CHECK(fips.has_module || !fips.is_in_fips_mode);
+    CHECK(strstr(fips.services, "\tAES-256-SIV\tRustCrypto\tnot approved\n") != NULL);
+    CHECK((strstr(fips.services, "\tapproved\n") != NULL) == fips.has_module);
     CHECK(kf_result_is_retryable(KF_ERR_KMS_THROTTLED) && !kf_result_is_retryable(KF_ERR_DECRYPTION_FAILED));
     snprintf(config, sizeof config, "%s/ring", folder);
     EXPECT(KF_OK, kf_init(config, strlen(config), KF_STR("ring"), KF_STR("test"), NULL, 0, NULL, &error));

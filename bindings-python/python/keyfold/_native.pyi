@@ -18,6 +18,8 @@ __all__ = [
     "Census",
     "Documents",
     "Field",
+    "FipsService",
+    "FipsStatus",
     "FormatPreserver",
     "Index",
     "Inspection",
@@ -35,6 +37,7 @@ __all__ = [
     "_row_bindings",
     "census",
     "error_kinds",
+    "fips_status",
     "from_text",
     "init",
     "inspect",
@@ -681,6 +684,46 @@ class Census:
         """How many were no sealed values."""
 
 @final
+class FipsStatus:
+    """What `fips_status` says."""
+
+    @property
+    def module(self) -> str | None:
+        """The name of the FIPS 140 module; None: this build has none."""
+
+    @property
+    def version(self) -> str | None:
+        """The version of the library that the module is a part of."""
+
+    @property
+    def in_fips_mode(self) -> bool:
+        """Whether the module says that it is in FIPS mode."""
+
+    @property
+    def services(self) -> list[FipsService]:
+        """Everything cryptographic that the library does, but for KEKs, which docs/FIPS.md speaks of."""
+
+@final
+class FipsService:
+    """Something cryptographic that the library does."""
+
+    @property
+    def name(self) -> str:
+        """What for."""
+
+    @property
+    def algorithm(self) -> str:
+        """By which algorithms."""
+
+    @property
+    def computed_by(self) -> str:
+        """What computes them."""
+
+    @property
+    def approved(self) -> bool:
+        """Whether that is the module, in a way that its indicator counts as approved."""
+
+@final
 class AuditReport:
     """What `verify_audit` found."""
 
@@ -768,6 +811,9 @@ def from_text(text: str, /) -> bytes:
     Raises:
         FormatError: not the text form of a sealed value. Exactly one text of each value is accepted.
     """
+
+def fips_status() -> FipsStatus:
+    """Return which FIPS 140 module this build has, whether it is in FIPS mode, and what runs in it. Keyfold itself is not validated."""
 
 def error_kinds() -> list[tuple[str, int, bool, str]]:
     """Return the name, number, `retryable` and class of every kind of error."""

@@ -124,6 +124,8 @@ pub(super) struct Report {
     /// Why `ok` is false although no case failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'static str>,
+    /// What runs in a FIPS 140 module.
+    fips: String,
     known_answers: Vec<KnownAnswers>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vectors: Option<VectorReport>,
@@ -131,7 +133,9 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(known_answers: Vec<KnownAnswers>, vectors: Option<VectorReport>) -> Self {
-        let mut report = Self { ok: false, passed: 0, failed: 0, skipped: 0, problem: None, known_answers, vectors };
+        let fips = keyfold::fips::status().to_string();
+        let mut report =
+            Self { ok: false, passed: 0, failed: 0, skipped: 0, problem: None, fips, known_answers, vectors };
         for row in &report.known_answers {
             report.passed += row.tally.passed;
             report.failed += row.tally.failed;
@@ -152,6 +156,9 @@ impl Report {
                 report.problem = Some("the vector folder holds no case that can be run");
             }
         }
+        if keyfold::fips::self_test().is_err() {
+            report.problem = Some("the FIPS module does not compute what its standards say: no keyring opens");
+        }
         report.ok = report.failed == 0 && report.problem.is_none();
         report
     }
@@ -171,7 +178,7 @@ impl Report {
         if let Some(vectors) = &self.vectors {
             vectors.write_text(out)?;
         }
-        writeln!(out)?;
+        writeln!(out, "\nFIPS 140: {}", self.fips)?;
         if let Some(problem) = self.problem {
             writeln!(out, "{problem}")?;
         }

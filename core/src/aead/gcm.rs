@@ -12,17 +12,21 @@ use zeroize::Zeroize;
 /// RustCrypto and aws-lc-rs erase it on drop; ring does not erase keys (docs/THREAT-MODEL.md §5).
 #[allow(clippy::large_enum_variant, reason = "one lives per nonce prefix, and a box would cost a cache miss per value")]
 pub(crate) enum GcmKey {
-    #[cfg(feature = "aws-lc-rs")]
+    #[cfg(any(feature = "aws-lc-rs", feature = "fips"))]
     AwsLcRs(aws_lc_rs::aead::LessSafeKey),
+    /// Draws the nonces of what it seals, as the FIPS module wants it.
+    #[cfg(feature = "fips")]
+    Drawing(aws_lc_rs::aead::RandomizedNonceKey),
     #[cfg(feature = "ring")]
     Ring(ring::aead::LessSafeKey),
     RustCrypto(Aes256Gcm),
 }
 
 impl GcmKey {
+    /// A key that seals under the caller's nonces, on every backend.
     pub(crate) fn new(backend: Backend, key: &[u8; 32]) -> Self {
         match backend {
-            #[cfg(feature = "aws-lc-rs")]
+            #[cfg(any(feature = "aws-lc-rs", feature = "fips"))]
             Backend::AwsLcRs => {
                 let key = aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM, key);
                 Self::AwsLcRs(aws_lc_rs::aead::LessSafeKey::new(key.expect("the key has 32 bytes")))
@@ -36,21 +40,42 @@ impl GcmKey {
         }
     }
 
-    /// Replaces `body` by its ciphertext and returns the tag. `nonce` is the one to use, and afterwards the one that was used: a backend
-    /// may insist on drawing its own (DESIGN F24).
+    /// A key whose nonces are random: the caller's, or those of a backend that [draws its own](Backend::draws_nonces).
+    pub(crate) fn with_random_nonces(backend: Backend, key: &[u8; 32]) -> Self {
+        match backend {
+            #[cfg(feature = "fips")]
+            Backend::AwsLcRs => {
+                let key = aws_lc_rs::aead::RandomizedNonceKey::new(&aws_lc_rs::aead::AES_256_GCM, key);
+                Self::Drawing(key.expect("the key has 32 bytes"))
+            }
+            _ => Self::new(backend, key),
+        }
+    }
+
+    /// Replaces `body` by its ciphertext and returns the tag. `nonce` is the one to use, and afterwards the one that was used: see
+    /// [`with_random_nonces`](Self::with_random_nonces).
     ///
     /// # Errors
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): longer than AES-GCM allows; `body` must not be used.
+    /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable): the backend has drawn no nonce; likewise.
     #[inline]
     pub(crate) fn seal(&self, nonce: &mut [u8; GCM_NONCE_LEN], aad: &[u8], body: &mut [u8]) -> Result<[u8; TAG_LEN]> {
         const TOO_LONG: Error = Error::new(ErrorKind::LimitExceeded, "longer than AES-GCM allows");
         match self {
-            #[cfg(feature = "aws-lc-rs")]
+            #[cfg(any(feature = "aws-lc-rs", feature = "fips"))]
             Self::AwsLcRs(key) => {
                 let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(*nonce);
                 let aad = aws_lc_rs::aead::Aad::from(aad);
                 let tag = key.seal_in_place_separate_tag(nonce, aad, body).map_err(|_| TOO_LONG)?;
+                Ok(tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes"))
+            }
+            #[cfg(feature = "fips")]
+            Self::Drawing(key) => {
+                // Values are far shorter than the limit of AES-GCM, so what fails here is the generator of the module.
+                let sealed = key.seal_in_place_separate_tag(aws_lc_rs::aead::Aad::from(aad), body);
+                let (drawn, tag) = sealed.map_err(|_| ErrorKind::RandomnessUnavailable)?;
+                *nonce = *drawn.as_ref();
                 Ok(tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes"))
             }
             #[cfg(feature = "ring")]
@@ -83,8 +108,13 @@ impl GcmKey {
             return Err(OpenFailed);
         };
         let opened = match self {
-            #[cfg(feature = "aws-lc-rs")]
+            #[cfg(any(feature = "aws-lc-rs", feature = "fips"))]
             Self::AwsLcRs(key) => {
+                let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(nonce);
+                key.open_in_place(nonce, aws_lc_rs::aead::Aad::from(aad), body_and_tag).is_ok()
+            }
+            #[cfg(feature = "fips")]
+            Self::Drawing(key) => {
                 let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(nonce);
                 key.open_in_place(nonce, aws_lc_rs::aead::Aad::from(aad), body_and_tag).is_ok()
             }

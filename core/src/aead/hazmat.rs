@@ -90,7 +90,7 @@ fn xaes(backend: Backend, key: &[u8; 32], nonce: &[u8; NONCE_LEN]) -> (GcmKey, [
     let mut last = [0; 12];
     prefix.copy_from_slice(&nonce[..12]);
     last.copy_from_slice(&nonce[12..]);
-    (XaesKey::new(backend, &Secret::with(|k| k.copy_from_slice(key))).derive(&prefix), last)
+    (XaesKey::new(backend, &Secret::with(|k| k.copy_from_slice(key))).derive_for_any_nonce(&prefix), last)
 }
 
 /// Seals with AES-256-SIV: replaces `body` by its ciphertext and returns the synthetic IV.

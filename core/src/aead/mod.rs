@@ -1,6 +1,6 @@
 //! Ciphers: AES-256-GCM on a backend, XAES-256-GCM and AES-256-SIV composed from it. Never sees a header.
 //!
-//! All backends write the same bytes and open each other's (FORMAT.md §4.5); a keyring uses [`Backend::default`].
+//! All backends write the same bytes under the same nonces and open each other's (FORMAT.md §4.5); a keyring uses [`Backend::default`].
 
 mod gcm;
 #[cfg(feature = "std")]
@@ -19,8 +19,9 @@ pub(crate) use xaes::XaesKey;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Backend {
-    /// aws-lc-rs, for bulk speed. For XAES key derivation and AES-SIV it stands beside RustCrypto as ring does. Not its validated module.
-    #[cfg(feature = "aws-lc-rs")]
+    /// aws-lc-rs: with the feature `fips` on the FIPS module of AWS-LC, which then derives the keys of XAES too, otherwise on AWS-LC for bulk
+    /// speed. AES-SIV is RustCrypto under either: [`fips::status`](crate::fips::status) says what runs where.
+    #[cfg(any(feature = "aws-lc-rs", feature = "fips"))]
     AwsLcRs,
     /// ring. It exposes no AES block, so XAES key derivation and AES-SIV are RustCrypto under it too.
     #[cfg(feature = "ring")]
@@ -32,7 +33,7 @@ pub enum Backend {
 impl Backend {
     /// Every backend of this build.
     pub const ALL: &'static [Self] = &[
-        #[cfg(feature = "aws-lc-rs")]
+        #[cfg(any(feature = "aws-lc-rs", feature = "fips"))]
         Self::AwsLcRs,
         #[cfg(feature = "ring")]
         Self::Ring,
@@ -43,11 +44,23 @@ impl Backend {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            #[cfg(feature = "aws-lc-rs")]
+            #[cfg(feature = "fips")]
+            Self::AwsLcRs => "AWS-LC FIPS",
+            #[cfg(all(feature = "aws-lc-rs", not(feature = "fips")))]
             Self::AwsLcRs => "aws-lc-rs",
             #[cfg(feature = "ring")]
             Self::Ring => "ring",
             Self::RustCrypto => "RustCrypto",
+        }
+    }
+
+    /// Whether it draws the last 12 bytes of the nonces of fields, documents and wrapped keys itself, whatever it is given.
+    #[cfg(feature = "std")]
+    pub(crate) const fn draws_nonces(self) -> bool {
+        match self {
+            #[cfg(feature = "fips")]
+            Self::AwsLcRs => true,
+            _ => false,
         }
     }
 }

@@ -9,43 +9,95 @@ use zeroize::Zeroizing;
 
 /// A key for XAES-256-GCM. Erased on drop.
 pub(crate) struct XaesKey {
-    /// Expanded once.
-    aes: Aes256Enc,
-    /// The first subkey of CMAC (NIST SP 800-38B §6.1).
-    subkey: Zeroizing<[u8; 16]>,
+    cmac: Cmac,
     backend: Backend,
+}
+
+/// CMAC-AES-256 of messages of one block (NIST SP 800-38B).
+#[cfg_attr(feature = "fips", allow(clippy::large_enum_variant, reason = "the large one is for tests alone"))]
+enum Cmac {
+    #[cfg(feature = "fips")]
+    AwsLcRs(aws_lc_rs::cmac::Key),
+    RustCrypto {
+        /// Expanded once.
+        aes: Aes256Enc,
+        /// The first subkey (§6.1).
+        subkey: Zeroizing<[u8; 16]>,
+    },
+}
+
+impl Cmac {
+    fn new(backend: Backend, key: &Secret<32>) -> Self {
+        match backend {
+            #[cfg(feature = "fips")]
+            Backend::AwsLcRs => {
+                let key = aws_lc_rs::cmac::Key::new(aws_lc_rs::cmac::AES_256, key.expose());
+                Self::AwsLcRs(key.expect("the key has 32 bytes"))
+            }
+            _ => {
+                let aes = Aes256Enc::new(key.expose().into());
+                // K1 = L · x in GF(2¹²⁸), where L is the encryption of the zero block
+                let mut subkey = Zeroizing::new([0; 16]);
+                aes.encrypt_block((&mut *subkey).into());
+                let l = u128::from_be_bytes(*subkey);
+                *subkey = ((l << 1) ^ ((l >> 127) * 0x87)).to_be_bytes();
+                Self::RustCrypto { aes, subkey }
+            }
+        }
+    }
+
+    /// Puts the MAC of each message in its place. Of one whole block M it is AES(K, M ⊕ K1).
+    fn replace(&self, messages: &mut [[u8; 16]]) {
+        match self {
+            #[cfg(feature = "fips")]
+            Self::AwsLcRs(key) => {
+                for message in messages {
+                    let of = *message;
+                    aws_lc_rs::cmac::sign_to_buffer(key, &of, message).expect("there is room for a MAC of 16 bytes");
+                }
+            }
+            Self::RustCrypto { aes, subkey } => {
+                for message in &mut *messages {
+                    message.iter_mut().zip(**subkey).for_each(|(byte, key)| *byte ^= key);
+                }
+                aes.encrypt_blocks(Block::cast_slice_from_core_mut(messages));
+            }
+        }
+    }
 }
 
 impl XaesKey {
     pub(crate) fn new(backend: Backend, key: &Secret<32>) -> Self {
-        let aes = Aes256Enc::new(key.expose().into());
-        // K1 = L · x in GF(2¹²⁸), where L is the encryption of the zero block
-        let mut subkey = Zeroizing::new([0; 16]);
-        aes.encrypt_block((&mut *subkey).into());
-        let l = u128::from_be_bytes(*subkey);
-        *subkey = ((l << 1) ^ ((l >> 127) * 0x87)).to_be_bytes();
-        Self { aes, subkey, backend }
+        Self { cmac: Cmac::new(backend, key), backend }
     }
 
+    #[cfg(feature = "std")]
     pub(crate) const fn backend(&self) -> Backend {
         self.backend
     }
 
-    /// The AES-256-GCM key of all messages whose nonce starts with `prefix`.
-    ///
-    /// NIST SP 800-108r1 §4.1, counter mode, with CMAC-AES-256: for i in 1, 2
-    /// `CMAC(K, i (2 bytes) ‖ "X" ‖ 00 ‖ prefix)`, concatenated. Each message is one whole block, and then
-    /// `CMAC(K, M) = AES(K, M ⊕ K1)`.
-    // F-4.5-1.
+    /// The AES-256-GCM key of all messages whose nonce starts with `prefix`; what follows it is random.
     pub(crate) fn derive(&self, prefix: &[u8; PREFIX_LEN]) -> GcmKey {
+        GcmKey::with_random_nonces(self.backend, &self.derive_bytes(prefix))
+    }
+
+    /// As [`derive`](Self::derive), for nonces that the caller chooses.
+    #[cfg(feature = "hazmat")]
+    pub(crate) fn derive_for_any_nonce(&self, prefix: &[u8; PREFIX_LEN]) -> GcmKey {
+        GcmKey::new(self.backend, &self.derive_bytes(prefix))
+    }
+
+    /// NIST SP 800-108r1 §4.1, counter mode, with CMAC-AES-256: for i in 1, 2
+    /// `CMAC(K, i (2 bytes) ‖ "X" ‖ 00 ‖ prefix)`, concatenated. Each message is one whole block.
+    // F-4.5-1.
+    fn derive_bytes(&self, prefix: &[u8; PREFIX_LEN]) -> Zeroizing<[u8; 32]> {
         let mut derived = Zeroizing::new([0; 32]);
         let halves = derived.as_chunks_mut::<16>().0;
         for (i, half) in (1_u8..).zip(&mut *halves) {
             half[..4].copy_from_slice(&[0, i, b'X', 0]);
             half[4..].copy_from_slice(prefix);
-            half.iter_mut().zip(*self.subkey).for_each(|(byte, key)| *byte ^= key);
         }
-        self.aes.encrypt_blocks(Block::cast_slice_from_core_mut(halves));
-        GcmKey::new(self.backend, &derived)
+        self.cmac.replace(halves);
+        derived
     }
 }

@@ -170,11 +170,15 @@ impl Batch {
     }
 }
 
-/// Fills `nonces` with `rows` nonces of 12 bytes: the key stream of AES-256-GCM under a fresh seed that is then forgotten (FORMAT.md §4.4).
+/// Fills `nonces` with `rows` nonces of 12 bytes: the key stream of AES-256-GCM under a fresh seed that is then forgotten (FORMAT.md §4.4). Zeros,
+/// where the backend puts its own in their place.
 fn draw_nonces(backend: Backend, rows: usize, nonces: &mut Vec<u8>) -> Result<()> {
-    let seed = random::secret::<32>()?;
     nonces.clear();
     nonces.resize(rows * GCM_NONCE_LEN, 0);
+    if backend.draws_nonces() {
+        return Ok(());
+    }
+    let seed = random::secret::<32>()?;
     // What encrypts zeros is the key stream. Of the seed a backend may leave something on the stack: it tells nothing but the nonces, which are
     // to be read in the rows.
     GcmKey::new(backend, seed.expose()).seal(&mut [0; GCM_NONCE_LEN], &[], nonces)?;

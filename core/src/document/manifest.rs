@@ -2,9 +2,8 @@
 
 use super::{Beside, DocumentKeys, check_count, path_len};
 use crate::error::Result;
+use crate::prf::HmacSha256;
 use crate::wire::{MANIFEST_LEN, TAG_LEN};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 const LABEL: &[u8] = b"keyfold/document/v1/manifest";
@@ -47,7 +46,7 @@ impl<'a> Entries<'a> {
 
     /// sequence (8) ‖ HMAC-SHA-256(MAC key, label ‖ sequence ‖ count (4) ‖ entries)
     pub(crate) fn manifest(&self, keys: &DocumentKeys, sequence: u64) -> Result<[u8; MANIFEST_LEN]> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(keys.mac.expose()).expect("HMAC takes keys of any length");
+        let mut mac = HmacSha256::new(keys.mac.expose());
         mac.update(&[LABEL.len() as u8]);
         mac.update(LABEL);
         mac.update(&sequence.to_be_bytes());
@@ -68,7 +67,7 @@ impl<'a> Entries<'a> {
         let mut manifest = [0; MANIFEST_LEN];
         let (head, tail) = manifest.split_at_mut(8);
         head.copy_from_slice(&sequence.to_be_bytes());
-        tail.copy_from_slice(&mac.finalize().into_bytes());
+        tail.copy_from_slice(&mac.finalize());
         Ok(manifest)
     }
 

@@ -13,12 +13,14 @@ impl Field {
     ///
     /// # Errors
     ///
-    /// As for [`encryptor`](Self::encryptor), and [`PolicyRefused`](ErrorKind::PolicyRefused): the field is none of streams.
+    /// As for [`encryptor`](Self::encryptor), and [`PolicyRefused`](ErrorKind::PolicyRefused): the field is none of streams, or only what
+    /// FIPS 140 approves [is allowed](crate::fips::Rule::Required), which streams are opened with, not sealed: their nonces count.
     // F-19.3-2 (crate::stream).
     pub async fn stream_sealer(self) -> Result<StreamSealer> {
         let uses = Uses::new(&self.ring, &self.policy.name);
         let made = async {
             let bound = self.bind_streams()?;
+            self.ring.fips().refuse(&self.policy.name, "AES-GCM under nonces that count")?;
             let slot = self.ring.data_slot_or_new(self.scope.as_deref()).await?;
             let current = self.ring.current(slot, None);
             let keys = SealingKeys::new(&self.ring, current).await?;

@@ -21,6 +21,8 @@ pub(super) struct Configured {
 
 impl Configured {
     pub(super) fn new(keyring: KeyringConfig, keks: BTreeMap<KekAlias, Arc<dyn Kms>>, audit: &Audit) -> Result<Self> {
+        keyring.fips.check_build()?;
+        crate::fips::self_test()?;
         if keyring.root_pins.is_empty() {
             // F-8.1-1.
             return Err(Error::new(

@@ -81,6 +81,7 @@ impl Keyring {
             open_compromised: false,
             keks: KekPolicy::default(),
             shred: ShredPolicy::default(),
+            fips: crate::fips::Rule::default(),
         };
         Ok(CreatedKeyring { config, root: record.key_id() })
     }

@@ -1,9 +1,10 @@
 //! Purpose keys: HKDF-SHA-256 (RFC 5869) with one label per purpose (FORMAT.md §2.2).
 
 use super::{KeyIdentity, Secret};
+use crate::prf::Hkdf;
+#[cfg(feature = "std")]
+use crate::prf::{HkdfExpandSha512, HmacSha256};
 use crate::wire::KeyId;
-use hkdf::Hkdf;
-use sha2::Sha256;
 
 /// What a derived key may be used for. Each has its own label, so no two purposes ever share a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,13 +69,13 @@ const MAX_INFO_LEN: usize = 1 + 48 + KeyIdentity::LEN;
 
 /// A key after HKDF-Extract, from which its purpose keys are expanded. Erased on drop.
 pub(crate) struct KeySchedule {
-    hkdf: Hkdf<Sha256>,
+    hkdf: Hkdf,
     identity: KeyIdentity,
 }
 
 impl KeySchedule {
     pub(crate) fn new(key: &Secret<32>, identity: KeyIdentity) -> Self {
-        Self { hkdf: Hkdf::new(None, key.expose()), identity }
+        Self { hkdf: Hkdf::new(key.expose()), identity }
     }
 
     /// HKDF-Expand(PRK, label length (1) ‖ label ‖ identity (37), N)
@@ -87,9 +88,7 @@ impl KeySchedule {
         info[0] = label.len() as u8;
         info[1..=label.len()].copy_from_slice(label);
         info[1 + label.len()..len].copy_from_slice(&self.identity.encode());
-        Secret::with(|out| {
-            self.hkdf.expand(&info[..len], out).expect("N is at most 64, HKDF-SHA-256 allows 8,160");
-        })
+        Secret::with(|out| self.hkdf.expand(&[&info[..len]], out))
     }
 
     /// The 32 public bytes that commit to key and identity. Its first 20 are in every ciphertext.
@@ -102,20 +101,19 @@ impl KeySchedule {
     }
 }
 
-/// A purpose key from which several keys are expanded: those of one document (FORMAT.md §18.3). Holds the state of HMAC behind the key,
-/// which is a third of the time of a short expansion. Erased on drop.
+/// A purpose key from which several keys are expanded: those of one document (FORMAT.md §18.3). Erased on drop.
 #[cfg(feature = "std")]
-pub(crate) struct Expander(Hkdf<Sha256>);
+pub(crate) struct Expander(Hkdf);
 
 #[cfg(feature = "std")]
 impl Expander {
     pub(crate) fn new(key: &Secret<32>) -> Self {
-        Self(Hkdf::from_prk(key.expose()).expect("the key is as long as the hash"))
+        Self(Hkdf::from_prk(key.expose()))
     }
 
     /// HKDF-Expand(key, `info`, 32), of which `info` is given in parts.
     pub(crate) fn expand(&self, info: &[&[u8]]) -> Secret<32> {
-        Secret::with(|out| self.0.expand_multi_info(info, out).expect("HKDF-SHA-256 allows 8,160 bytes"))
+        Secret::with(|out| self.0.expand(info, out))
     }
 }
 
@@ -123,31 +121,15 @@ impl Expander {
 // F-19.2-1.
 #[cfg(feature = "std")]
 pub(crate) fn expand_sha512<const N: usize>(key: &Secret<32>, parts: &[&[u8]]) -> Secret<N> {
-    use hmac::{Hmac, KeyInit, Mac};
-    // T(i) = HMAC(key, T(i-1) ‖ info ‖ i), as RFC 5869 §2.3 has it; `hkdf` refuses a key that is shorter than the hash.
-    let mac = Hmac::<sha2::Sha512>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
-    Secret::with(|out: &mut [u8; N]| {
-        let mut last = Secret::<64>::with(|_| ());
-        for (i, block) in (0_u8..).zip(out.chunks_mut(64)) {
-            let mut mac = mac.clone();
-            if i > 0 {
-                mac.update(last.expose());
-            }
-            parts.iter().for_each(|part| mac.update(part));
-            mac.update(&[i + 1]);
-            last.expose_mut().copy_from_slice(&mac.finalize().into_bytes());
-            block.copy_from_slice(&last.expose()[..block.len()]);
-        }
-    })
+    Secret::with(|out| HkdfExpandSha512::new(key.expose()).expand(parts, out))
 }
 
 /// HMAC-SHA-256 (FIPS 198-1) over the concatenation of `parts`.
 #[cfg(feature = "std")]
 pub(crate) fn hmac_sha256(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
-    use hmac::{Hmac, KeyInit, Mac};
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
+    let mut mac = HmacSha256::new(key.expose());
     parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().into()
+    mac.finalize()
 }
 
 #[cfg(all(test, feature = "std"))]

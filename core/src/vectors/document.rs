@@ -41,7 +41,7 @@ impl Document {
     }
 
     fn keys(&self) -> DocumentKeys {
-        DocumentKeys::new([self.key, self.mac_key].map(|key| Secret::with(|bytes| *bytes = key)))
+        DocumentKeys::for_any_nonce([self.key, self.mac_key].map(|key| Secret::with(|bytes| *bytes = key)))
     }
 
     /// The body of one value.

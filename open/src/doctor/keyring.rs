@@ -4,6 +4,7 @@ use super::kek::of_clock;
 use super::{Notes, Roots};
 use crate::{Options, StoreUri, is_no_answer, open_journals, open_store, open_with};
 use keyfold::config::Config;
+use keyfold::fips;
 use keyfold::{KeyClass, KeyInfo, KeyState, KeyStore, Keyring, Record, Result, Slot, SlotId};
 use keyfold_kms::examine::Finding;
 use std::path::{Path, PathBuf};
@@ -84,6 +85,11 @@ fn pinned_roots(notes: &Notes, config: &Config, store: &dyn KeyStore, now: u64) 
         notes.add(Finding::warning("root", "the root is older than the configuration wants", "run keys rotate --root"));
     }
     Ok(roots)
+}
+
+/// Which FIPS 140 module there is; without one that is required the keyring does not open, which is a finding of its own.
+pub(super) fn note_fips(notes: &Notes, config: &Config) {
+    notes.add(Finding::note("fips", format!("fips = \"{}\": {}", config.keyring.fips.name(), fips::status())));
 }
 
 /// Which KEKs open the roots: none should be one that the configuration has forgotten, nor the only one.

@@ -176,8 +176,9 @@ pub fn examine(
     if config.keyring.keks.recovery.is_none() {
         options.passphrase = None;
     }
-    let seen = roots.clone();
+    let (seen, of_fips) = (roots.clone(), Arc::clone(&config));
     checks.push(begin(Notes::about("keyring", None), move |notes| {
+        keyring::note_fips(notes, &of_fips);
         let Some(opened) = keyring::check_ring(notes, &path, &policies, &options, &seen, end) else { return };
         *unpoisoned(&of_ring) = Some(opened);
     }));
