@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         "\n{:<34} {:>10} {:>10}   gain of its gain (5th to 95th percentile)",
         "two threads: gain", "keyfold", "ring"
     );
-    let (rounds, batches) = if test { (1, 2) } else { (61, 256) };
+    let (rounds, batches) = if test { (1, 2) } else { (31, 1024) };
     compare.failed |= !threads(rounds, &sealer, &opener, batches);
     if given("--assert") && compare.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -121,7 +121,12 @@ impl<'a> Job<'a> {
     }
 
     /// Seals or opens what `input` has into `output`, which is to be committed if that succeeds.
-    fn transform(&mut self, mut input: impl Read, row: Option<&[u8]>, output: &mut Output) -> Result<(), Failure> {
+    fn transform(
+        &mut self,
+        mut input: impl Read + Send,
+        row: Option<&[u8]>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         let mut head = [0; STREAM_HEADER_LEN];
         let head = read_head(&mut input, &mut head)?;
         let mut sink = Sink { output, failed: None };

@@ -297,8 +297,8 @@ impl OpeningStream {
 
     /// Opens everything that `input`, which stands behind the header, has, and writes the plaintext to `output`; returns its bytes.
     ///
-    /// `threads` open at once, while the calling thread reads and writes in order; with one, that is the calling thread. Memory: 512 KiB per
-    /// thread, however long the stream is. `progress` is called after each 256 KiB that were read.
+    /// `threads` open at once, and read and write one at a time; the calling thread is one of them. Memory: 512 KiB per thread, however long the
+    /// stream is. `progress` is called after each 256 KiB that were read, by the thread that read them.
     ///
     /// # Errors
     ///
@@ -306,10 +306,10 @@ impl OpeningStream {
     /// failed. What was written was verified, but is not all.
     pub fn open_all(
         mut self,
-        input: &mut impl Read,
-        output: &mut impl Write,
+        input: &mut (impl Read + Send),
+        output: &mut (impl Write + Send),
         threads: NonZeroUsize,
-        mut progress: impl FnMut(&mut StreamProgress<'_>) -> Result<()>,
+        mut progress: impl FnMut(&mut StreamProgress<'_>) -> Result<()> + Send,
     ) -> Result<u64> {
         self.check_fresh()?;
         let (chunks, held, mut read, mut written) = (&self.chunks, &mut self.held, 0, 0);

@@ -1,4 +1,4 @@
-//! Whole streams from a reader to a writer: one thread reads and writes in order, others seal or open in between.
+//! Whole streams from a reader to a writer: threads read and write in order, one at a time, and seal or open in between.
 
 use super::{UNREADABLE, UNWRITABLE, from_io, read_full};
 use crate::error::{Error, ErrorKind, Result};
@@ -6,13 +6,13 @@ use crate::wire::stream::CUT;
 use crate::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, TAG_LEN};
 use std::io::{Read, Write};
 use std::num::NonZeroUsize;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, Scope};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 use zeroize::Zeroizing;
 
-/// Chunks that are handed to a thread at once: enough that handing over costs nothing, few enough to stay in its cache.
+/// Chunks that a thread reads, works on and writes at once: enough that the locks cost nothing, few enough to stay in the cache of its core.
 const BATCH: usize = 16;
-/// Batches per thread: one to work on, and one that is read or written meanwhile.
+/// Batches per thread: one to work on, and one that waits to be written.
 const DEPTH: usize = 2;
 
 /// Chunks that follow each other, sealed or about to be.
@@ -80,73 +80,232 @@ pub(super) fn put(output: &mut impl Write, bytes: &[u8]) -> Result<()> {
     output.write_all(bytes).map_err(|error| from_io(error, UNWRITABLE))
 }
 
-/// Lets each batch be read, worked on and written, in this order and in the order of batches, until `read` gives the last one.
+/// Lets each batch be read, worked on and written, in this order and in the order of batches, until `read` gives the last one. The calling
+/// thread is one of `threads`; where the system starts fewer, those do the work.
+///
+/// A batch is read and worked on by one thread, so it stays in the cache of its core: handing it over costs as much as sealing it. Threads wait
+/// for each other only where two want to read, or to write, at the same time, and when one of them is [`DEPTH`] batches behind.
 pub(super) fn run(
     threads: NonZeroUsize,
-    mut read: impl FnMut(&mut Batch) -> Result<()>,
+    read: impl FnMut(&mut Batch) -> Result<()> + Send,
     work: impl Fn(&mut Batch) -> Result<()> + Sync,
-    mut write: impl FnMut(&Batch) -> Result<()>,
+    write: impl FnMut(&Batch) -> Result<()> + Send,
 ) -> Result<()> {
-    let threads = threads.get();
-    if threads == 1 {
-        let mut batch = Batch::new();
-        while !batch.is_last {
-            read(&mut batch)?;
-            work(&mut batch)?;
-            write(&batch)?;
-            batch.first += BATCH as u64;
-        }
-        return Ok(());
-    }
+    let most = threads.get() * DEPTH;
+    let output = Output {
+        write,
+        next: 0,
+        done: Vec::with_capacity(most),
+        spare: Vec::with_capacity(most),
+        made: 0,
+        most,
+        failed: None,
+    };
+    let pump = Pump {
+        input: Mutex::new(Input { read, next: 0, ended: false }),
+        work,
+        output: Mutex::new(output),
+        room: Condvar::new(),
+    };
     thread::scope(|scope| {
-        let lanes: Vec<Lane> = (0..threads).map(|_| Lane::new(scope, &work)).collect::<Result<_>>()?;
-        let ahead = threads * DEPTH;
-        let (mut sent, mut ended) = (0, false);
-        while !ended {
-            // Batches go round, so the one that was sent `ahead` batches ago comes from the same lane, and makes room in it.
-            let lane = &lanes[sent % threads];
-            let mut batch = if sent < ahead { Batch::new() } else { lane.receive_and(&mut write)? };
-            batch.first = (sent * BATCH) as u64;
-            read(&mut batch)?;
-            ended = batch.is_last;
-            lane.sender.send(batch).map_err(|_| ErrorKind::Internal)?;
-            sent += 1;
-        }
-        for number in sent.saturating_sub(ahead)..sent {
-            lanes[number % threads].receive_and(&mut write)?;
-        }
-        Ok(())
-    })
+        let thread = || thread::Builder::new().name("keyfold-stream".to_owned());
+        (1..threads.get()).take_while(|_| thread().spawn_scoped(scope, || pump.run()).is_ok()).for_each(drop);
+        pump.run();
+    });
+    pump.output.into_inner().map_or(Err(ErrorKind::Internal.into()), |output| output.failed.map_or(Ok(()), Err))
 }
 
-/// A thread with what it has to do and what it has done. It ends when its lane is dropped.
-struct Lane {
-    sender: SyncSender<Batch>,
-    receiver: Receiver<Result<Batch>>,
+/// What the threads share. Nobody takes both locks.
+struct Pump<R, K, W> {
+    input: Mutex<Input<R>>,
+    work: K,
+    output: Mutex<Output<W>>,
+    /// A batch can be used again, or all has failed.
+    room: Condvar,
 }
 
-impl Lane {
-    fn new<'s>(scope: &'s Scope<'s, '_>, work: &'s (impl Fn(&mut Batch) -> Result<()> + Sync)) -> Result<Self> {
-        let (sender, todo) = sync_channel::<Batch>(DEPTH);
-        let (done, receiver) = sync_channel(DEPTH);
-        let run = move || {
-            for mut batch in todo {
-                let worked = work(&mut batch).map(|()| batch);
-                if done.send(worked).is_err() {
-                    break;
-                }
-            }
-        };
-        thread::Builder::new()
-            .name("keyfold-stream".to_owned())
-            .spawn_scoped(scope, run)
-            .map_err(|error| Error::new(ErrorKind::Io, "a thread for a stream cannot be started").with_source(error))?;
-        Ok(Self { sender, receiver })
+struct Input<R> {
+    read: R,
+    /// Number of the first chunk of the next batch.
+    next: u64,
+    ended: bool,
+}
+
+struct Output<W> {
+    write: W,
+    /// Number of the first chunk of the batch that is to be written next.
+    next: u64,
+    /// Batches behind that one, by their first chunk.
+    done: Vec<(u64, Result<Batch>)>,
+    spare: Vec<Batch>,
+    made: usize,
+    most: usize,
+    failed: Option<Error>,
+}
+
+impl<R, K, W> Pump<R, K, W>
+where
+    R: FnMut(&mut Batch) -> Result<()>,
+    K: Fn(&mut Batch) -> Result<()>,
+    W: FnMut(&Batch) -> Result<()>,
+{
+    /// What each thread does until there is no more.
+    fn run(&self) {
+        let _panic = FailsOnPanic(self);
+        while let Some(mut batch) = self.take() {
+            let Some(read) = self.read(&mut batch) else { break };
+            let first = batch.first;
+            // Also an error takes its turn: what comes before it is written, whatever the number of threads, and of several the first counts.
+            self.put(first, read.and_then(|()| (self.work)(&mut batch)).map(|()| batch));
+        }
     }
 
-    fn receive_and(&self, write: &mut impl FnMut(&Batch) -> Result<()>) -> Result<Batch> {
-        let batch = self.receiver.recv().map_err(|_| ErrorKind::Internal)??;
-        write(&batch)?;
-        Ok(batch)
+    /// A batch to fill, once there is room; none after a failure.
+    fn take(&self) -> Option<Batch> {
+        let mut output = self.output();
+        loop {
+            if output.failed.is_some() {
+                return None;
+            }
+            if let Some(batch) = output.spare.pop() {
+                return Some(batch);
+            }
+            if output.made < output.most {
+                output.made += 1;
+                return Some(Batch::new());
+            }
+            output = self.room.wait(output).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Reads the next batch, if there is one.
+    fn read(&self, batch: &mut Batch) -> Option<Result<()>> {
+        let mut input = lock_soon(&self.input).filter(|input| !input.ended)?;
+        batch.first = input.next;
+        input.next += BATCH as u64;
+        let read = (input.read)(batch);
+        input.ended = batch.is_last || read.is_err();
+        Some(read)
+    }
+
+    /// Writes what now can be written.
+    fn put(&self, first: u64, done: Result<Batch>) {
+        let mut guard = self.output();
+        let output = &mut *guard;
+        output.done.push((first, done));
+        while output.failed.is_none()
+            && let Some(place) = output.done.iter().position(|(first, _)| *first == output.next)
+        {
+            match output.done.swap_remove(place).1.and_then(|batch| (output.write)(&batch).map(|()| batch)) {
+                Ok(batch) => output.spare.push(batch),
+                Err(error) => output.failed = Some(error),
+            }
+            output.next += BATCH as u64;
+        }
+        self.room.notify_all();
+    }
+
+    fn output(&self) -> MutexGuard<'_, Output<W>> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Locks, and tries for a while before it sleeps: to sleep and be woken can take longer than the other one reads. None where one has panicked.
+fn lock_soon<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    for _ in 0..200 {
+        match mutex.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::yield_now(),
+            locked => return locked.ok(),
+        }
+    }
+    mutex.lock().ok()
+}
+
+/// Lets the others end where one panics: they would wait for its batch.
+struct FailsOnPanic<'p, R, K, W>(&'p Pump<R, K, W>);
+
+impl<R, K, W> Drop for FailsOnPanic<'_, R, K, W> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let mut output = self.0.output.lock().unwrap_or_else(PoisonError::into_inner);
+            output.failed.get_or_insert(ErrorKind::Internal.into());
+            self.0.room.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    const BATCHES: u64 = 40;
+
+    fn number(batch: &Batch) -> u64 {
+        batch.first / BATCH as u64
+    }
+
+    /// Numbers of the batches that were written, and how it ended, where `fault` is asked in each step of each batch.
+    fn pumped(threads: usize, fault: impl Fn(&str, u64) -> Result<()> + Sync) -> (Vec<u64>, Result<()>) {
+        let (mut written, working, most) = (Vec::new(), AtomicU64::new(0), AtomicU64::new(0));
+        let done = run(
+            NonZeroUsize::new(threads).unwrap(),
+            |batch| {
+                batch.is_last = number(batch) == BATCHES - 1;
+                fault("read", number(batch))
+            },
+            |batch| {
+                most.fetch_max(working.fetch_add(1, Relaxed) + 1, Relaxed);
+                // Some take much longer than others, so that they would overtake.
+                thread::sleep(std::time::Duration::from_micros(batch.first * 7919 % 500));
+                working.fetch_sub(1, Relaxed);
+                fault("work", number(batch))
+            },
+            |batch| {
+                written.push(number(batch));
+                fault("write", number(batch))
+            },
+        );
+        assert!(most.into_inner() <= threads as u64);
+        (written, done)
+    }
+
+    #[test]
+    fn an_error_leaves_what_stands_before_it_whatever_the_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let (written, done) = pumped(threads, |_, _| Ok(()));
+            assert_eq!(written, (0..BATCHES).collect::<Vec<_>>());
+            done.unwrap();
+            for (step, at) in [("read", 0), ("read", 17), ("work", 17), ("write", 17), ("work", BATCHES - 1)] {
+                // Those behind fail, too, and perhaps sooner.
+                let fault = |now: &str, number| match number {
+                    n if now == step && n == at => Err(ErrorKind::DecryptionFailed.into()),
+                    n if now == "work" && n > at => Err(ErrorKind::Malformed.into()),
+                    _ => Ok(()),
+                };
+                let (written, done) = pumped(threads, fault);
+                let expected = at + u64::from(step == "write");
+                assert_eq!(written, (0..expected).collect::<Vec<_>>(), "{step} of {at} with {threads} threads");
+                assert_eq!(
+                    done.unwrap_err().kind(),
+                    ErrorKind::DecryptionFailed,
+                    "{step} of {at} with {threads} threads"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_whoever_panicked() {
+        for threads in [1, 2, 8] {
+            for step in ["read", "work", "write"] {
+                let fault = |now: &str, number| if now == step && number == 5 { panic!("as planted") } else { Ok(()) };
+                assert!(
+                    catch_unwind(AssertUnwindSafe(|| pumped(threads, fault))).is_err(),
+                    "{step} with {threads} threads"
+                );
+            }
+        }
     }
 }

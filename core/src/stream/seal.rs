@@ -266,8 +266,8 @@ impl SealingStream {
 
     /// Seals everything that `input` has, and writes the whole stream to `output`, the header included; returns the bytes of plaintext.
     ///
-    /// `threads` seal at once, while the calling thread reads and writes in order; with one, that is the calling thread. Memory: 512 KiB per
-    /// thread, however long the stream is. `progress` is called after each 256 KiB that were read.
+    /// `threads` seal at once, and read and write one at a time; the calling thread is one of them. Memory: 512 KiB per thread, however long the
+    /// stream is. `progress` is called after each 256 KiB that were read, by the thread that read them.
     ///
     /// # Errors
     ///
@@ -275,10 +275,10 @@ impl SealingStream {
     /// complete stream.
     pub fn seal_all(
         mut self,
-        input: &mut impl Read,
-        output: &mut impl Write,
+        input: &mut (impl Read + Send),
+        output: &mut (impl Write + Send),
         threads: NonZeroUsize,
-        mut progress: impl FnMut(&mut StreamProgress<'_>) -> Result<()>,
+        mut progress: impl FnMut(&mut StreamProgress<'_>) -> Result<()> + Send,
     ) -> Result<u64> {
         self.check_fresh()?;
         let (chunks, held, mut read) = (&*self.chunks, &mut self.held, 0);
