@@ -2,21 +2,8 @@
 
 use super::{ColumnBytes, RowError, SealedColumn};
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::HEADER_LEN;
 use core::mem;
 use zeroize::Zeroize;
-
-/// What short rows are before they are sealed: a header, and zeros.
-pub(super) type Template = [u8; TEMPLATE_LEN];
-
-/// Bytes of sealed values that are short, as identifiers are.
-const TEMPLATE_LEN: usize = 96;
-
-pub(super) fn template(header: &[u8; HEADER_LEN]) -> Template {
-    let mut template = [0; TEMPLATE_LEN];
-    template[..HEADER_LEN].copy_from_slice(header);
-    template
-}
 
 /// Where the rows of a sealed column go.
 pub(crate) trait SealedRows {
@@ -31,9 +18,9 @@ pub(crate) trait SealedRows {
     /// Where the rows start, and where the last one ends.
     fn offsets(&self) -> &[i64];
 
-    /// Makes `row`, the next of the rows, be there: its header, and whatever is to be written over. A few at a time, so that they are in the
-    /// cache when they are sealed.
-    fn lay_out(&mut self, template: &Template, row: usize) -> &mut [u8];
+    /// Makes the next rows, up to `end`, be there, with whatever is to be written over. A few at a time, so that they are in the cache when they
+    /// are sealed.
+    fn lay_out(&mut self, end: usize);
 
     /// A row that has been laid out.
     fn row(&mut self, row: usize) -> &mut [u8];
@@ -112,11 +99,11 @@ impl SealedRows for Behind<'_> {
         check: impl Fn(usize) -> Result<usize, RowError>,
         _: impl Fn(usize) -> usize,
     ) -> Result<(), RowError> {
-        self.out.offsets.reserve(n);
-        let mut end = self.len;
-        for row in 0..n {
+        let (behind, mut end) = (self.out.offsets.len(), self.len);
+        self.out.offsets.resize(behind + n, 0);
+        for (row, offset) in self.out.offsets[behind..].iter_mut().enumerate() {
             end = end_of(row, end, check(row)?)?;
-            self.out.offsets.push(end as i64);
+            *offset = end as i64;
         }
         self.out.data.reserve(end - self.len);
         Ok(())
@@ -126,19 +113,8 @@ impl SealedRows for Behind<'_> {
         &self.out.offsets[self.rows..]
     }
 
-    #[inline]
-    fn lay_out(&mut self, template: &Template, row: usize) -> &mut [u8] {
-        let [start, end] = [0, 1].map(|next| self.out.offsets[self.rows + row + next] as usize);
-        let data = &mut self.out.data;
-        if end - start <= TEMPLATE_LEN && TEMPLATE_LEN <= data.capacity() - start {
-            // A copy of fixed length costs less than one that fits.
-            data.extend_from_slice(template);
-            data.truncate(end);
-        } else {
-            data.extend_from_slice(&template[..HEADER_LEN]);
-            data.resize(end, 0);
-        }
-        &mut data[start..]
+    fn lay_out(&mut self, end: usize) {
+        self.out.data.resize(self.out.offsets[self.rows + end] as usize, 0);
     }
 
     #[inline]
@@ -203,12 +179,7 @@ impl SealedRows for Within<'_> {
         self.offsets
     }
 
-    #[inline]
-    fn lay_out(&mut self, template: &Template, row: usize) -> &mut [u8] {
-        let out = self.row(row);
-        out[..HEADER_LEN].copy_from_slice(&template[..HEADER_LEN]);
-        out
-    }
+    fn lay_out(&mut self, _: usize) {}
 
     #[inline]
     fn row(&mut self, row: usize) -> &mut [u8] {

@@ -1,6 +1,6 @@
 //! Sealing values: one by one, or a column in batches that share a nonce prefix (FORMAT.md §4.4).
 
-use super::rows::{Added, Behind, CHANGED, SealedRows, template};
+use super::rows::{Added, Behind, CHANGED, SealedRows};
 use super::{ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows};
 use crate::aead::{Backend, GcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
@@ -109,14 +109,15 @@ impl FieldSeal<'_> {
         let first = range.start;
         let chunk_len = (added.rows.offsets()[range.end] - added.rows.offsets()[first]) as u64;
         let head = header(Suite::Field, key_id);
-        let template = template(&head);
         let batch = Batch::with_room(batch, key, range.len(), chunk_len)?;
         // F-4.4-3.
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
         draw_nonces(key.backend(), range.len(), nonces)?;
         for (some, nonces) in range.step_by(ROWS_AT_ONCE).zip(nonces.as_chunks_mut().0.chunks_mut(ROWS_AT_ONCE)) {
+            added.rows.lay_out(some + nonces.len());
             for row in some..some + nonces.len() {
-                let (value, out) = (values.value(row), added.rows.lay_out(&template, row));
+                let (value, out) = (values.value(row), added.rows.row(row));
+                out[..HEADER_LEN].copy_from_slice(&head);
                 let is_as_long = check_len(value, self.padding, out.len() + 1 - FIELD_OVERHEAD);
                 is_as_long.and_then(|()| encode_row(value, self.padding, out)).map_err(RowError::at(row))?;
             }
@@ -245,12 +246,13 @@ impl DeterministicSeal<'_> {
         };
         let len = |row| len_of(values.value(row));
         let added = Added::new(out, n, check, len)?;
-        let template = template(&head);
         let mut cipher = self.key.cipher();
         let strings = self.strings.with(&head);
         for row in 0..n {
-            self.row(&mut cipher, &strings, values.value(row), added.rows.lay_out(&template, row))
-                .map_err(RowError::at(row))?;
+            added.rows.lay_out(row + 1);
+            let out = added.rows.row(row);
+            out[..HEADER_LEN].copy_from_slice(&head);
+            self.row(&mut cipher, &strings, values.value(row), out).map_err(RowError::at(row))?;
         }
         added.finish();
         Ok(())
