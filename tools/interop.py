@@ -15,6 +15,7 @@ import decimal
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -307,6 +308,25 @@ class Documents(Suite):
         section, sequence = self.policy["documents"][kind], values.random.choice([0, 1, 2**64 - 1])
         sealed = encoder.protect_json(key, self.mine.of_partition(), self.policy, section, text, pairs(context), sequence, padding)
         assert self.ring.documents(context=context).reveal(sealed) == text
+
+    def both_refuse(self, values):
+        kind, text = self.document(values)
+        context, section = values.context(), self.policy["documents"][kind]
+        sealed = encoder.protect_json(self.key(values, None), self.mine.of_partition(), self.policy, section, text, pairs(context))
+        parts = list(re.finditer(r'(?<=")(kf1d\.|kf1\.|(?=A{8}))[\w.-]{50,}(?=")', sealed))
+        part, other = values.random.choice(parts), values.random.choice(parts)
+        at = values.random.randrange(part.start(), part.end())
+        sealed, context = values.random.choice([
+            (sealed[:at] + values.random.choice("Ab0-_.") + sealed[at + 1 :], context),
+            (sealed[:at] + sealed[part.end() :], context),
+            (sealed[: part.start()] + other[0] + sealed[part.end() :], context),
+            (re.sub(r',"manifest":"[^"]*"|,\{"url":"manifest"[^}]*\}', "", sealed), context),
+            (sealed, values.context()),
+            (sealed.replace('"id": "', '"id": "x', 1) if '"id": "' in sealed else sealed.replace('"id":"', '"id":"x', 1), context),
+        ])
+        opened = outcome(self.ring.documents(context=context).reveal, sealed)
+        mine = outcome(json_document.reveal, self.mine, self.policy, section, sealed, pairs(context))
+        assert opened == mine, f"{opened[:60]}, and {mine[:60]} from the decoder: {sealed[:1000]}"
 
 
 class Indexes(Suite):
