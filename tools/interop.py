@@ -34,7 +34,7 @@ import encoder  # noqa: E402
 import json_document  # noqa: E402
 import lookup  # noqa: E402
 import stream  # noqa: E402
-from interop_site import Cached, Field, Values, pairs  # noqa: E402
+from interop_site import Cached, Field, Values, damaged, outcome, pairs, same  # noqa: E402
 
 PADDINGS = [None, None, 2, 16, 4096, "padme"]
 STREAM_LENGTHS = [0, 1, 15, 16, 17, 16383, 16384, 16385, 32767, 32768, 32769]
@@ -71,32 +71,6 @@ INDEXES = {
     "digits": 'kind = "digits"\nbits = 1',
     "prefix": 'kind = "prefix"\nlength = [3]\nbits = 3',
 }
-
-
-def same(one, other):
-    """Equal values of one type, in one spelling."""
-    return type(one) is type(other) and (repr(one) == repr(other) if isinstance(one, float | decimal.Decimal) else one == other)
-
-
-def outcome(opens, *arguments, **how):
-    """What is opened, or the class of the error."""
-    try:
-        return opens(*arguments, **how)
-    except keyfold.KeyfoldError as error:
-        return error.kind
-    except decoder.Refused as error:
-        return str(error)
-
-
-def damaged(values, sealed):
-    """With a bit flipped (in every second case in front), cut off, or lengthened."""
-    choice = values.random.randrange(6)
-    if choice == 0:
-        return sealed[: values.random.randrange(len(sealed))]
-    if choice == 1:
-        return sealed + values.bytes(40, least=1)
-    bit = values.random.randrange(8 * min(len(sealed), values.random.choice([30, len(sealed)])))
-    return sealed[: bit // 8] + bytes([sealed[bit // 8] ^ 1 << bit % 8]) + sealed[bit // 8 + 1 :]
 
 
 class Suite:
@@ -213,7 +187,7 @@ class Frames(Suite):
 
     def __init__(self, site):
         super().__init__(site)
-        self.ring, self.maker, self.records = site.second, site.maker, site.second_records
+        self.ring, self.mine, self.maker, self.records = site.second, site.second_mine, site.maker, site.second_records
 
     library_seals = None  # the wheel opens frames, and seals none
 
@@ -225,6 +199,17 @@ class Frames(Suite):
         by_id = {record[6:30]: record for record in self.maker.records}
         framed = encoder.frame(sealed, [by_id[encoder.key_id(key)], by_id[encoder.key_id(self.maker.root)]])
         assert same(self.ring.field(field.name, context=context).decrypt(framed, row=row), plain)
+
+    def both_refuse(self, values):
+        field, context, row, _ = values.case(self)
+        # A new key each time: the library knows one by itself that it has accepted.
+        key = self.maker.key(decoder.DATA, bytes(16))
+        sealed = encoder.seal_field(key, field.name, encoder.encode("text", b"x" * values.length(300), field.padding), pairs(context), row and row.hex())
+        framed = damaged(values, encoder.frame(sealed, [self.maker.records[-1], self.maker.records[0]]))
+        opened = outcome(self.ring.field(field.name, context=context).decrypt, framed, row=row)
+        stated = {"context": pairs(context), "row": row and row.hex(), "row_bound": field.row, "accept": ["01", "03"]}
+        mine = outcome(self.mine.open, framed, field.name, **stated)
+        assert opened == (mine if isinstance(mine, str) else mine[1].decode()), f"{opened}, and {mine} from the decoder"
 
 
 class Streams(Suite):
@@ -395,6 +380,9 @@ class Site:
         assert len(keys) == 4 and all(key["verified"] for key in keys), "the command does not trust the records that the encoder made"
         self.second_records = {"absent": [self.maker.key(decoder.DATA, bytes(16)) for _ in range(2)]}
         self.second = keyfold.Keyring.open(folder / "keyfold.toml", policies=[policy])
+        self.second_mine = Cached(folder / "keyfold.toml")
+        # Here frames matter, so nothing is kept.
+        del self.second_mine.key
         sealed = encoder.seal_field(present, "index.any", encoder.encode("text", b"x"))
         assert self.second.field("index.any", scope="s").decrypt(sealed) == "x", "the library does not find the encoder's scope"
 

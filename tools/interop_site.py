@@ -10,6 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import keyfold
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "testvectors"))
 import decoder  # noqa: E402
@@ -109,3 +111,29 @@ class Cached(decoder.Keyring):
 
 def pairs(context):
     return [(key, value.hex()) for key, value in context.items()]
+
+
+def same(one, other):
+    """Equal values of one type, in one spelling."""
+    return type(one) is type(other) and (repr(one) == repr(other) if isinstance(one, float | decimal.Decimal) else one == other)
+
+
+def outcome(opens, *arguments, **how):
+    """What is opened, or the class of the error."""
+    try:
+        return opens(*arguments, **how)
+    except keyfold.KeyfoldError as error:
+        return error.kind
+    except decoder.Refused as error:
+        return str(error)
+
+
+def damaged(values, sealed):
+    """With a bit flipped (in every second case in front), cut off, or lengthened."""
+    choice = values.random.randrange(6)
+    if choice == 0:
+        return sealed[: values.random.randrange(len(sealed))]
+    if choice == 1:
+        return sealed + values.bytes(40, least=1)
+    bit = values.random.randrange(8 * min(len(sealed), values.random.choice([30, len(sealed)])))
+    return sealed[: bit // 8] + bytes([sealed[bit // 8] ^ 1 << bit % 8]) + sealed[bit // 8 + 1 :]
