@@ -11,7 +11,6 @@ same class of error. Then faults are planted in the encoder, each of which must 
 
 import argparse
 import contextlib
-import decimal
 import io
 import json
 import random
@@ -89,7 +88,7 @@ class Randomized(Suite):
     """suite 01, one value"""
 
     def library_seals(self, values):
-        field, context, row, scope = values.case(self)
+        field, context, row, scope = values.case(self, fill=True)
         plain = values.plain()
         sealed = self.ring.field(field.name, scope=scope, context=context).encrypt(plain, row=row)
         self.opens(field, context, row, scope, plain, sealed)
@@ -103,7 +102,7 @@ class Randomized(Suite):
         assert again == sealed, "the encoder makes other bytes of it"
 
     def encoder_seals(self, values):
-        field, context, row, scope = values.case(self)
+        field, context, row, scope = values.case(self, fill=True)
         plain = values.plain()
         sealed = encoder.seal_field(self.key(values, scope), field.name, encoder.encode(*encoder.canonical(plain), field.padding), pairs(context), row and row.hex())
         opened = self.ring.field(field.name, scope=scope, context=context).decrypt(encoder.to_text(sealed) if len(sealed) % 2 else sealed, row=row)
@@ -156,7 +155,7 @@ class Deterministic(Suite):
     """suite 02"""
 
     def library_seals(self, values):
-        field, context, _, _ = values.case(self)
+        field, context, _, _ = values.case(self, fill=True)
         plain = values.plain()
         sealed = self.ring.field(field.name, context=context).encrypt(plain)
         stated = {"field": field.name, "partition": "default", "join_group": field.join_group, "context": pairs(context)}
@@ -168,7 +167,7 @@ class Deterministic(Suite):
         return encoder.seal_deterministic(self.mine.of_partition(), field.name, encoded, pairs(context), field.join_group)
 
     def encoder_seals(self, values):
-        field, context, _, _ = values.case(self)
+        field, context, _, _ = values.case(self, fill=True)
         plain = values.plain()
         assert same(self.ring.field(field.name, context=context).decrypt(self.seal(field, context, plain)), plain)
 
@@ -192,7 +191,7 @@ class Frames(Suite):
     library_seals = None  # the wheel opens frames, and seals none
 
     def encoder_seals(self, values):
-        field, context, row, _ = values.case(self)
+        field, context, row, _ = values.case(self, fill=True)
         plain = values.plain()
         key = values.random.choice(self.records["absent"])
         sealed = encoder.seal_field(key, field.name, encoder.encode(*encoder.canonical(plain), field.padding), pairs(context), row and row.hex())
@@ -219,7 +218,7 @@ class Streams(Suite):
         return values.random.randbytes(values.length(70_000, STREAM_LENGTHS))
 
     def library_seals(self, values):
-        field, context, row, scope = values.case(self)
+        field, context, row, scope = values.case(self, fill=True)
         plain, out = self.plain(values), io.BytesIO()
         with self.ring.field(field.name, scope=scope, context=context).open_stream(out, "wb", row=row) as writer:
             for at in range(0, len(plain), step := values.random.randint(1000, 40_000)):
@@ -231,7 +230,7 @@ class Streams(Suite):
         assert encoder.seal_stream(key, field.name, plain, pairs(context), row, sealed[27:51]) == sealed, "the encoder makes other bytes of it"
 
     def encoder_seals(self, values):
-        field, context, row, scope = values.case(self)
+        field, context, row, scope = values.case(self, fill=True)
         plain = self.plain(values)
         sealed = encoder.seal_stream(self.key(values, scope), field.name, plain, pairs(context), row and row.hex())
         with self.ring.field(field.name, scope=scope, context=context).open_stream(io.BytesIO(sealed), row=row) as reader:

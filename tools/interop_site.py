@@ -19,7 +19,7 @@ import encoder  # noqa: E402
 
 # Where blocks, chunks of the cipher, padding and lengths of two bytes begin and end.
 LENGTHS = [0, 1, 2, 15, 16, 17, 31, 32, 33, 255, 256, 257, 4093, 4094, 4095, 4096, 65535, 65536]
-LONGEST = 1 << 20
+LONGEST, MOST_CONTEXT = 1 << 20, 4096
 
 
 class Values:
@@ -60,7 +60,7 @@ class Values:
         if kind == 5:
             return decimal.Decimal((self.random.randrange(2), tuple(self.random.randrange(10) for _ in range(self.random.randint(1, 40))), self.random.randint(-50, 50)))
         if kind == 6:
-            return self.bytes(LONGEST)
+            return self.random.randbytes(LONGEST - self.random.randrange(2)) if self.random.random() < 0.02 else self.bytes(LONGEST)
         return self.characters(70_000)
 
     def context(self, most=3000):
@@ -72,10 +72,14 @@ class Values:
                 room -= 4 + len(key.encode()) + len(pairs[key])
         return pairs
 
-    def case(self, suite):
+    def case(self, suite, fill=False):
+        """Field, context, row and scope; with `fill` some contexts are as long as they may be with this row."""
         field = self.random.choice(suite.fields)
         context = self.context()
         row = self.characters(200, least=1).encode() if field.row else None
+        if fill and self.random.random() < 0.1 and len(context) < 32:
+            room = MOST_CONTEXT - len(encoder.encoded_context(pairs(context), row and row.hex(), field.row))
+            context["\U0010ffff"] = self.random.randbytes(room - 4 - 4)
         return field, context, row, self.random.choice(suite.scopes)
 
 
