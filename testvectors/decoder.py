@@ -230,7 +230,7 @@ def main(options):
     if options["vectors"]:
         return importlib.import_module("run_vectors").run(options["vectors"])
     folder, toml = pathlib.Path(options["config"]).parent, tomllib.loads(pathlib.Path(options["config"]).read_text())
-    keks = {alias: local_kek(folder / kek["uri"].removeprefix("local:")) for alias, kek in toml["keks"].items()}
+    keks = {alias: local_kek(folder / kek["uri"].removeprefix("local:")) for alias, kek in toml["keks"].items() if kek["uri"].startswith("local:")}
     store = sqlite3.connect(folder / toml["store"]["uri"].removeprefix("sqlite:"))  # appendix B
     rows = store.execute("SELECT key_id, record FROM records WHERE lineage = ?", [bytes.fromhex(toml["keyring"]["lineage"])])
     ring = Keyring(toml["keyring"] | {"lookup": toml.get("lookup", {})}, keks, dict(rows))

@@ -1,16 +1,24 @@
-"""Checks the Python decoder of FORMAT.md: it opens the vectors and what the command wrote.
+"""Checks the Python decoder of FORMAT.md: it opens the vectors, the golden files and what the command wrote.
 
     check_decoder.py KEYFOLD       (in a Python that has the package `cryptography`)
 """
 
 import csv
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "testvectors"))
+import bundle  # noqa: E402
+import decoder  # noqa: E402
+import stream  # noqa: E402
+
 DECODER = ROOT / "testvectors" / "decoder.py"
 POLICY = """
 version = 1
@@ -54,6 +62,32 @@ def decode(config, field, value, *options):
     return json.loads(lines[-1])
 
 
+def decode_golden(version):
+    """How many values of a version's golden files the decoder opens: a row of every type, a stream, the bundles."""
+    ring, toml = ["--config", version / "ring" / "keyfold.toml"], tomllib.loads((version / "ring" / "keyfold.toml").read_text())
+    rows = {name: list(csv.DictReader(open(version / name / "types.csv", newline=""))) for name in ("clear", "first", "second")}
+    tenant = {"first": [], "second": ["--scope", "clinic-17", "--context", "tenant=clinic-17"]}
+    count = 0
+    for name, options in tenant.items():
+        for kind, text in rows[name][0].items():
+            lines = run(sys.executable, DECODER, *ring, "--field", f"type.{kind}", *options, text).splitlines()
+            assert json.loads(lines[-1])["type"] == kind, f"{version.name}: {kind} is {lines[-1]}"
+            if kind in ("text", "decimal", "date", "json"):
+                assert json.loads(lines[-1])["value"] == rows["clear"][0][kind], f"{version.name}: {kind} is {lines[-1]}"
+            count += 1
+    keks = {alias: decoder.local_kek(version / "ring" / kek["uri"].removeprefix("local:")) for alias, kek in toml["keks"].items() if kek["uri"].startswith("local:")}
+    records = sqlite3.connect(version / "ring" / "keys.db").execute("SELECT key_id, record FROM records")
+    keyring, plain = decoder.Keyring(toml["keyring"] | {"lookup": toml["lookup"]}, keks, dict(records)), bytearray()
+    stream.Stream(keyring, (version / "first" / "image.bin").read_bytes(), "patient.image").read(plain)
+    assert plain == (version / "clear" / "image.bin").read_bytes(), f"{version.name}: the stream"
+    device = version / "device"
+    by_key, _ = bundle.open_bundle((device / "by-key.bundle").read_bytes(), (device / "published-test-transport.key").read_bytes())
+    passphrase = (version / "ring" / "published-test-passphrase").read_text().strip()
+    by_passphrase, _ = bundle.open_bundle((device / "by-passphrase.bundle").read_bytes(), passphrase=passphrase)
+    assert by_key.opened == by_passphrase.opened, f"{version.name}: the bundles have one key"
+    return count + 3
+
+
 # Failure C23
 def main():
     keyfold = sys.argv[1]
@@ -62,6 +96,11 @@ def main():
     lines = len(DECODER.read_text().splitlines())
     assert f"a decoder of {lines} lines of Python" in (ROOT / "README.md").read_text(), f"README.md: the decoder has {lines} lines"
     print(run(sys.executable, DECODER, "--vectors", ROOT / "testvectors").strip().splitlines()[-1])
+    for version in sorted(path.parent for path in (ROOT / "testvectors" / "golden").glob("*/made.json")):
+        # A copy, since SQLite writes beside a store.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(shutil.copytree(version, Path(folder) / version.name))
+            print(f"the decoder opened {decode_golden(copy)} of the golden files of {version.name}")
     opened = 0
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

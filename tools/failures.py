@@ -26,9 +26,9 @@ FUNCTION = re.compile(r"\s*(?:pub )?(?:async )?(?:fn|def) (\w+)|static \w+ \*?(\
 BETWEEN = re.compile(r"\s*(?:#\[|@|//|#|/?\*)")
 # Which step of ./test runs what is not a test in Rust.
 STEPS = {
-    "bindings-c/device/tests/": "device", "bindings-c/tests/": "c", "bindings-python/tests/": "python", "testvectors/": "decoder",
+    "bindings-c/device/tests/": "device", "bindings-c/tests/": "c", "bindings-python/tests/": "python", "testvectors/golden/": "golden", "testvectors/": "decoder",
     "examples/gateway/": "gateway", "tools/check_decoder.py": "decoder", "tools/check_dependencies.py": "dependencies",
-    "tools/io_faults.py": "io_faults", "tools/languages/": "languages", "tools/sanitizers.py": "c_sanitizers", "tools/sbom.py": "sbom",
+    "tools/interop.py": "interop", "tools/io_faults.py": "io_faults", "tools/languages/": "languages", "tools/sanitizers.py": "c_sanitizers", "tools/sbom.py": "sbom",
 }
 # What `./test --long` alone runs, but for tests in Rust that say so.
 LONG = {"bindings-c/tests/arm.py", "tools/sanitizers.py"}

@@ -344,6 +344,8 @@ def main():
     os.environ |= {"PKG_CONFIG_PATH": str(prefix / "lib" / "pkgconfig"), "LD_LIBRARY_PATH": str(prefix / "lib")}
     TARGET.mkdir(parents=True, exist_ok=True)
     programs = build(tests, prefix)
+    # For matrix.py.
+    (TARGET / "programs.json").write_text(json.dumps({name: [str(part) for part in program.command] for name, program in programs.items()}))
     if options.python:
         programs["Python"] = Program([options.python, HERE / "values.py"])
     else:
