@@ -72,7 +72,7 @@ fn what_is_wrong_is_refused() {
     world.refuses(&["simulate", "small.toml", "--output", "small.toml", "--force"], USAGE, &["--output"]);
     world.refuses(&["simulate", "small.toml", "--json", "--format", "html"], USAGE, &["--format"]);
     for (line, key, text) in
-        [(22, "start", SMALL.replace("\"20m\"", "\"2h\"")), (23, "length", SMALL.replace("30m", "50m"))]
+        [(19, "start", SMALL.replace("\"20m\"", "\"2h\"")), (20, "length", SMALL.replace("30m", "50m"))]
     {
         world.write("outage.toml", text);
         world.refuses(&["simulate", "outage.toml"], POLICY, &[&format!("outage.toml:{line}, {key}: "), "simulat"]);
@@ -107,8 +107,9 @@ fn every_member_is_documented() {
     let world = World::new();
     // With all that there is: an outage, rotation, and failures at the start and in the outage.
     let busy = SMALL
-        .replace("quota_per_second = 100", "quota_per_second = 1")
-        .replace("processes = 2", "processes = 8")
+        .replace("quota_per_second = 100", "quota_per_second = 5")
+        .replace("processes = 2", "processes = 40")
+        .replace("s_per_second = 2.0", "s_per_second = 20.0")
         .replace("[outage]", "[cache]\nmax_age = \"1m\"\ngrace = \"1m\"\n\n[outage]");
     world.write("busy.toml", format!("{busy}rotation_at = \"5m\"\n"));
     let said = world.succeeds(&["simulate", "busy.toml", "--json"]);
