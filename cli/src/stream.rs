@@ -14,7 +14,7 @@ use keyfold::wire::{MAGIC, STREAM_HEADER_LEN, StreamHeader};
 use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamReader, StreamSealer};
 use progress::Progress;
 use serde_json::json;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
@@ -234,8 +234,8 @@ impl OwnFiles {
     }
 
     /// Refuses to seal one of them: whoever keeps the stream in its place can open neither.
-    fn refuse_input(&self, path: &Path, metadata: &Metadata) -> Result<(), Failure> {
-        if !self.places.contains(&(metadata.dev(), metadata.ino())) {
+    fn refuse_input(&self, path: &Path, place: (u64, u64)) -> Result<(), Failure> {
+        if !self.places.contains(&place) {
             return Ok(());
         }
         let why = format!(
@@ -262,7 +262,7 @@ fn one_file(job: &mut Job<'_>, row: Option<&[u8]>) -> Result<(), Failure> {
     let own = OwnFiles::of(args)?;
     own.refuse_target(&target)?;
     if let (Direction::Protect { .. }, Ok(metadata)) = (job.direction, input.file().metadata()) {
-        own.refuse_input(Path::new(&args.input), &metadata)?;
+        own.refuse_input(Path::new(&args.input), (metadata.dev(), metadata.ino()))?;
     }
     if args.output != "-" {
         outputs::refuse(&[("--output", Some(Path::new(&args.output)))], None, &[], None)?;

@@ -1,4 +1,5 @@
 //! Folders of files as streams: all of it comes back, or it is said before anything is written why not (docs/CLI.md, Whole files).
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use crate::common::{DATA, KEY, USAGE, World};
 use crate::shared_streams::{PROTECT, REVEAL, content, world};

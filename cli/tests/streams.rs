@@ -220,7 +220,7 @@ fn whole_files_without_the_option_are_told_of_it() {
     world.write("map.csv", "from,to\na,b\n");
     for name in ["sealed", "image.kfs", "image.csv", "image.json"] {
         world.write(name, world.read("sealed"));
-        let says = |how| [name, "it is a stream", how];
+        let says = |how| [name, "is a stream", how];
         world.refuses(&["protect", name, "--output", "out"], USAGE, &says("protected already"));
         world.refuses(&["reveal", name, "--output", "out"], USAGE, &says("--stream FIELD reveals it"));
         world.refuses(&["reencrypt", name, "--output", "out"], USAGE, &says("reveal it, and protect it again"));
@@ -230,7 +230,7 @@ fn whole_files_without_the_option_are_told_of_it() {
     }
     fs::create_dir(world.path("folder")).unwrap();
     for verb in ["protect", "reveal"] {
-        world.refuses(&[verb, "folder", "--output", "out"], USAGE, &["folder: it is a folder", "--stream FIELD"]);
+        world.refuses(&[verb, "folder", "--output", "out"], USAGE, &["folder is a folder; --stream FIELD"]);
     }
 }
 

@@ -220,7 +220,8 @@ fn what_is_wrong_with_a_scenario_is_said_with_its_line() {
         (&[("run.rotation_at", "'1h'")], "within the simulated time"),
         (&[("run.rotation_at", "'1m'"), ("rotation.data_age", "'never'")], "[rotation] says never"),
         (&[("outage.start", "'50m'"), ("outage.length", "'11m'")], "the outage ends before the simulation does"),
-        (&[("outage.start", "'18446744073709551615s'"), ("outage.length", "'1s'")], "the outage ends before"),
+        (&[("outage.start", "'1m'"), ("outage.length", "'18446744073709551615s'")], "length: the outage ends before"),
+        (&[("outage.start", "'18446744073709551615s'"), ("outage.length", "'1s'")], "start: the outage begins within"),
         (&[("outage.start", "'1m'"), ("outage.length", "'1m'"), ("outage.keks", "2")], "2, and 1 to 1 are allowed"),
     ] {
         let error = Scenario::parse(&scenario(changes), "s.toml").unwrap_err();

@@ -8,9 +8,10 @@ use crate::outputs::resolved;
 use crate::transform::Direction;
 use keyfold::RowBinding;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What the name of a stream ends in, behind that of its file.
@@ -29,7 +30,9 @@ struct Pair {
     to: PathBuf,
     /// The name of the file in clear, below its folder: what it is bound to where the policy binds the field.
     name: PathBuf,
-    metadata: Metadata,
+    len: u64,
+    /// Device and inode.
+    place: (u64, u64),
 }
 
 pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
@@ -55,7 +58,7 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
         match found {
             Found::Folder(to) => refuse_no_folder(&to),
             Found::File(pair) => {
-                len += pair.metadata.len();
+                len += pair.len;
                 check(job, &own, &pair)
             }
         }
@@ -85,7 +88,7 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
 /// Refuses what would end the run in its middle.
 fn check(job: &Job<'_>, own: &OwnFiles, pair: &Pair) -> Result<(), Failure> {
     if matches!(job.direction, Direction::Protect { .. }) {
-        own.refuse_input(&pair.from, &pair.metadata)?;
+        own.refuse_input(&pair.from, pair.place)?;
     }
     let neighbour = pair.from.with_file_name(pair.to.file_name().unwrap_or_default());
     if fs::symlink_metadata(&neighbour).is_ok_and(|metadata| metadata.is_dir()) {
@@ -186,7 +189,8 @@ fn walk(
             }
             _ => (file_name.clone(), with_suffix(&file_name)),
         };
-        visit(Found::File(Pair { from: path, to: to.join(out), name: below.join(clear), metadata }))?;
+        let (len, place) = (metadata.len(), (metadata.dev(), metadata.ino()));
+        visit(Found::File(Pair { from: path, to: to.join(out), name: below.join(clear), len, place }))?;
     }
     Ok(())
 }

@@ -229,16 +229,16 @@ fn refuse_whole(input: &OsStr, direction: Direction) -> Result<(), Failure> {
     let why = match direction {
         _ if !metadata.is_dir() && !is_stream => return Ok(()),
         Direction::Protect { .. } | Direction::Reveal if metadata.is_dir() => {
-            "it is a folder; --stream FIELD takes all files below it, each as a whole"
+            "is a folder; --stream FIELD takes all files below it, each as a whole"
         }
-        Direction::Rebind | Direction::Reencrypt if metadata.is_dir() => "it is a folder",
-        Direction::Protect { .. } => "it is a stream, so a file that is protected already",
-        Direction::Reveal => "it is a stream; --stream FIELD reveals it",
+        Direction::Rebind | Direction::Reencrypt if metadata.is_dir() => "is a folder",
+        Direction::Protect { .. } => "is a stream, so a file that is protected already",
+        Direction::Reveal => "is a stream; --stream FIELD reveals it",
         Direction::Rebind | Direction::Reencrypt => {
-            "it is a stream, which keeps its key and its row; reveal it, and protect it again, both with --stream FIELD"
+            "is a stream, which keeps its key and its row; reveal it, and protect it again, both with --stream FIELD"
         }
     };
-    Err(Failure::new(Exit::Usage, why).at(path.display()))
+    Err(Failure::new(Exit::Usage, format!("{} {why}", path.display())))
 }
 
 /// The indexes that have these columns or members.
