@@ -258,6 +258,7 @@ fn a_signal_leaves_no_half_of_a_stream() {
     }
 }
 
+// Failure F16
 /// A signal that arrives when an output has its name does not unmake it: what is said of files is so.
 #[test]
 fn a_signal_is_told_with_what_is_there() {

@@ -64,7 +64,7 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
         }
     });
     checked.map_err(|failure| failure.add("nothing was written"))?;
-    job.progress = Progress::new(direction, Some(len));
+    job.progress = Progress::of_files(direction, len);
     let done = walk(direction, from, to, Path::new(""), &mut |found| {
         job.interrupt.check()?;
         match found {

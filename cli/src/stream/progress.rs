@@ -10,12 +10,21 @@ pub(super) struct Progress(ProgressBar);
 impl Progress {
     /// `len` is how many bytes the input has, if that is known.
     pub(super) fn new(direction: Direction, len: Option<u64>) -> Self {
-        // Hidden by itself where standard error is not a terminal.
-        let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr());
         let style = match len {
-            Some(_) => "{prefix} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left {wide_msg}",
+            Some(_) => "{prefix} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
             None => "{prefix} {spinner} {bytes}, {bytes_per_sec}, {elapsed}",
         };
+        Self::with_style(direction, len, style)
+    }
+
+    /// Of files with `len` bytes together, whose names are shown.
+    pub(super) fn of_files(direction: Direction, len: u64) -> Self {
+        Self::with_style(direction, Some(len), "{prefix} {bar:15} {bytes}/{total_bytes}, {eta} left {wide_msg}")
+    }
+
+    fn with_style(direction: Direction, len: Option<u64>, style: &str) -> Self {
+        // Hidden by itself where standard error is not a terminal.
+        let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(if matches!(direction, Direction::Reveal) { "revealing" } else { "protecting" });
         Self(bar)
@@ -43,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_name_does_not_obey() {
-        let progress = Progress::new(Direction::Reveal, Some(1));
+        let progress = Progress::of_files(Direction::Reveal, 1);
         progress.of(Path::new("a/\x1b[2Jb\n.dcm"));
         assert_eq!(progress.0.message(), "a/\\u{1b}[2Jb\\n.dcm");
     }
