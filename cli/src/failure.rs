@@ -11,6 +11,9 @@ use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
+/// How the library's text begins of a context that lacks a key; a test sees both together.
+const MISSING_CONTEXT: &str = "the policy requires a context key that is missing";
+
 /// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
@@ -113,6 +116,7 @@ impl From<Error> for Failure {
         match text.as_str() {
             LOOKS_SEALED | IS_TOKEN => failure.add("--seal-sealed encrypts it once more"),
             UNMATCHED => failure.add("--pass-unmatched would pass it through as it is"),
+            text if text.starts_with(MISSING_CONTEXT) => failure.add("--context KEY=VALUE gives it"),
             _ => failure,
         }
     }

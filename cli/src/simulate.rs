@@ -4,18 +4,24 @@ use crate::args::{Simulate as Args, SimulateFormat};
 use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, Target};
 use crate::outputs;
+use crate::transform::Input;
 use keyfold_simulate::{Scenario, simulate};
-use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 /// Writes the prediction.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let target = (args.output != "-").then(|| Path::new(&args.output));
-    outputs::refuse(&[("--output", target)], None, &[args.scenario.as_os_str()], None)?;
+    outputs::refuse(&[("--output", target)], None, &[&args.scenario], None)?;
     let mut output = Output::create(Target::from_argument(&args.output), args.force)?;
-    let text = fs::read_to_string(&args.scenario)
-        .map_err(|error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", args.scenario.display())))?;
-    let mut scenario = Scenario::parse(&text, &args.scenario.display().to_string())?;
+    let name = match args.scenario == "-" {
+        true => "standard input".to_owned(),
+        false => Path::new(&args.scenario).display().to_string(),
+    };
+    let mut text = String::new();
+    let read = Input::open(&args.scenario)?.read_to_string(&mut text);
+    read.map_err(|error| Failure::new(Exit::Storage, format!("cannot read {name}: {error}")))?;
+    let mut scenario = Scenario::parse(&text, &name)?;
     scenario.seed = args.seed.unwrap_or(scenario.seed);
     let prediction = simulate(&scenario)?;
     let format = if args.json { SimulateFormat::Json } else { args.format };

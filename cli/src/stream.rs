@@ -17,7 +17,8 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Most threads that seal or open: more would wait for the one that reads and writes, and each has buffers.
 const MAX_THREADS: usize = 16;
@@ -33,18 +34,11 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
         return Err(Failure::new(Exit::Usage, "standard input is either the input or --row-file"));
     }
     let row = whole.row_file.as_deref().map(read_row).transpose()?;
-    let mut job = Job::new(args, whole, field, direction, &ring, interrupt.clone())?;
+    let mut job = Job::new(args, whole, field, direction, &ring, interrupt)?;
     let is_folder = args.input != "-" && fs::metadata(&args.input).is_ok_and(|metadata| metadata.is_dir());
     let done = if is_folder { folder::run(&mut job, row.is_some()) } else { one_file(&mut job, row.as_deref()) };
     job.progress.finish();
-    // A signal also ends the program that feeds our pipe, and the error that follows is not the cause.
-    match interrupt.check() {
-        Err(interrupted) if args.output == "-" => {
-            Err(Failure::from(interrupted).add("standard output has a part of the data only: discard it"))
-        }
-        Err(interrupted) => Err(Failure::from(interrupted).add(&job.what_is_done(is_folder))),
-        Ok(()) => done,
-    }?;
+    done?;
     job.report();
     Ok(())
 }
@@ -52,6 +46,7 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
 /// What was done, for the summary.
 #[derive(Default)]
 struct Counts {
+    /// Outputs that have their names.
     files: u64,
     /// Bytes in clear.
     bytes: u64,
@@ -120,8 +115,15 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Seals or opens what `input` has into `output`, which is to be committed if that succeeds.
-    fn transform(
+    /// Seals or opens what `input` has into `output`, which is to be committed if that succeeds. Whatever fails, a signal is the cause if there was one:
+    /// it also ends the program that feeds our pipe.
+    fn transform(&mut self, input: impl Read + Send, row: Option<&[u8]>, output: &mut Output) -> Result<(), Failure> {
+        let done = self.seal_or_open(input, row, output);
+        self.interrupt.check()?;
+        done
+    }
+
+    fn seal_or_open(
         &mut self,
         mut input: impl Read + Send,
         row: Option<&[u8]>,
@@ -163,9 +165,7 @@ impl<'a> Job<'a> {
             }
         };
         let failed = sink.failed;
-        let bytes = done.map_err(|error| failed.map_or_else(|| damaged(error), Failure::from))?;
-        self.counts.bytes += bytes;
-        self.counts.files += 1;
+        self.counts.bytes += done.map_err(|error| failed.map_or_else(|| damaged(error), Failure::from))?;
         Ok(())
     }
 
@@ -195,13 +195,6 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn what_is_done(&self, is_folder: bool) -> String {
-        match (is_folder, self.counts.files) {
-            (true, n) if n > 0 => format!("{n} files are written, whole; --resume goes on behind them"),
-            _ => "no file was written".to_owned(),
-        }
-    }
-
     fn report(&self) {
         let verb = if matches!(self.direction, Direction::Reveal) { "revealed" } else { "protected" };
         let Counts { files, bytes, kept, outdated, compromised } = self.counts;
@@ -212,7 +205,7 @@ impl<'a> Job<'a> {
             })
             .to_string()
         } else {
-            let mut line = format!("{verb} {files} streams of {bytes} bytes");
+            let mut line = format!("{verb} {} of {}", counted(files, "stream"), counted(bytes, "byte"));
             if kept > 0 {
                 line.push_str(&format!("; {kept} were there already, with the same content"));
             }
@@ -231,6 +224,37 @@ impl<'a> Job<'a> {
     }
 }
 
+/// Files of the keyring and its policies.
+struct OwnFiles {
+    files: Vec<PathBuf>,
+    /// Device and inode of those that are there.
+    places: Vec<(u64, u64)>,
+}
+
+impl OwnFiles {
+    fn of(args: &Transform) -> Result<Self, Failure> {
+        let files = keyfold_open::own_files(&args.source.config, &args.policies.policy)?;
+        let places = files.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| (file.dev(), file.ino()));
+        Ok(Self { places: places.collect(), files })
+    }
+
+    /// Refuses to seal one of them: whoever keeps the stream in its place can open neither.
+    fn refuse_input(&self, path: &Path, place: (u64, u64)) -> Result<(), Failure> {
+        if !self.places.contains(&place) {
+            return Ok(());
+        }
+        let why = format!(
+            "{} is a file of the keyring or a policy, which it takes to open what is sealed; `keyfold keys backup` copies the key records",
+            path.display()
+        );
+        Err(Failure::new(Exit::Usage, why))
+    }
+
+    fn refuse_target(&self, target: &Target) -> Result<(), OutputError> {
+        self.files.iter().try_for_each(|file| target.refuse_own(file))
+    }
+}
+
 /// One file or standard input, to one file or standard output.
 fn one_file(job: &mut Job<'_>, row: Option<&[u8]>) -> Result<(), Failure> {
     let args = job.args;
@@ -240,8 +264,10 @@ fn one_file(job: &mut Job<'_>, row: Option<&[u8]>) -> Result<(), Failure> {
     let target = Target::from_argument(&args.output);
     let input = Input::open(&args.input)?;
     target.refuse_input(input.file())?;
-    for file in keyfold_open::own_files(&args.source.config, &args.policies.policy)? {
-        target.refuse_own(&file)?;
+    let own = OwnFiles::of(args)?;
+    own.refuse_target(&target)?;
+    if let (Direction::Protect { .. }, Ok(metadata)) = (job.direction, input.file().metadata()) {
+        own.refuse_input(Path::new(&args.input), (metadata.dev(), metadata.ino()))?;
     }
     if args.output != "-" {
         outputs::refuse(&[("--output", Some(Path::new(&args.output)))], None, &[], None)?;
@@ -251,10 +277,17 @@ fn one_file(job: &mut Job<'_>, row: Option<&[u8]>) -> Result<(), Failure> {
     let done = job.transform(Interruptible::new(input, job.interrupt.clone()), row, &mut output);
     done.map_err(|failure| failure.of_file(&args.input)).map_err(|failure| match args.output == "-" {
         true => failure.add("standard output has a part of the data only: discard it"),
+        false if failure.is_interruption() => failure.add("no file was written"),
         false => failure,
     })?;
-    job.interrupt.check()?;
-    Ok(output.commit()?)
+    output.commit()?;
+    job.counts.files += 1;
+    Ok(())
+}
+
+/// A number of things that have a regular plural.
+fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What seals writes here; remembers why it could not.

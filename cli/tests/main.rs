@@ -33,9 +33,12 @@ mod round_trip;
 mod scan;
 mod scan_clear;
 mod scan_indexes;
+#[path = "common/streams.rs"]
+mod shared_streams;
 mod shred;
 mod signed;
 mod simulate;
+mod stream_folders;
 mod swaps;
 mod synthea;
 #[path = "common/tables.rs"]

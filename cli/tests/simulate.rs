@@ -1,8 +1,9 @@
 //! `keyfold simulate`: the ready scenarios are good ones, and what the command writes is what the crate predicts.
 
-use crate::common::{POLICY, STORAGE, USAGE, World};
+use crate::common::{POLICY, STORAGE, USAGE, World, run};
 use keyfold_simulate::{Scenario, simulate};
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -70,4 +71,71 @@ fn what_is_wrong_is_refused() {
     world.refuses(&["simulate", "missing.toml"], STORAGE, &["cannot read missing.toml"]);
     world.refuses(&["simulate", "small.toml", "--output", "small.toml", "--force"], USAGE, &["--output"]);
     world.refuses(&["simulate", "small.toml", "--json", "--format", "html"], USAGE, &["--format"]);
+    for (line, key, text) in
+        [(19, "start", SMALL.replace("\"20m\"", "\"2h\"")), (20, "length", SMALL.replace("30m", "50m"))]
+    {
+        world.write("outage.toml", text);
+        world.refuses(&["simulate", "outage.toml"], POLICY, &[&format!("outage.toml:{line}, {key}: "), "simulat"]);
+    }
+}
+
+#[test]
+fn a_scenario_comes_from_standard_input() {
+    let world = World::new();
+    world.write("small.toml", SMALL);
+    let said = run(&mut world.command(&["simulate", "-"]), SMALL.as_bytes()).expect(0, &[]);
+    assert_eq!(said.stdout, world.succeeds(&["simulate", "small.toml"]).stdout);
+    let wrong = SMALL.replace("patients", "patience");
+    run(&mut world.command(&["simulate", "-"]), wrong.as_bytes()).expect(POLICY, &["standard input:7", "patience"]);
+    run(&mut world.command(&["simulate", "-"]), b"\xff").expect(STORAGE, &["cannot read standard input"]);
+}
+
+/// Names of members, of those inside as well.
+fn members(json: &Json, found: &mut BTreeSet<String>) {
+    match json {
+        Json::Object(object) => object.iter().for_each(|(name, inside)| {
+            found.insert(name.clone());
+            members(inside, found);
+        }),
+        Json::Array(array) => array.iter().for_each(|inside| members(inside, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_member_is_documented() {
+    let world = World::new();
+    // With all that there is: an outage, rotation, and failures at the start and in the outage.
+    let busy = SMALL
+        .replace("quota_per_second = 100", "quota_per_second = 5")
+        .replace("processes = 2", "processes = 40")
+        .replace("s_per_second = 2.0", "s_per_second = 20.0")
+        .replace("[outage]", "[cache]\nmax_age = \"1m\"\ngrace = \"1m\"\n\n[outage]");
+    world.write("busy.toml", format!("{busy}rotation_at = \"5m\"\n"));
+    let said = world.succeeds(&["simulate", "busy.toml", "--json"]);
+    let json: Json = serde_json::from_str(said.stdout_text()).expect("JSON");
+    assert_eq!(json["version"], 1);
+    let mut found = BTreeSet::new();
+    members(&json, &mut found);
+    assert!(found.contains("reads_served_percent") && found.contains("median_seconds"), "{found:?}");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SIMULATE.md");
+    let page = fs::read_to_string(page).expect("docs/SIMULATE.md");
+    let missing: Vec<_> = found.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    // What failed has its name, and when it did is told.
+    let traffic = &json["traffic"];
+    let names: Vec<_> = traffic["failures"].as_array().expect("a list").iter().map(|of| &of["name"]).collect();
+    assert!(names.contains(&&"Throttled".into()) && names.contains(&&"Unavailable".into()), "{traffic}");
+    assert!(traffic["failed_reads_at_start"].as_u64() > Some(0), "{traffic}");
+    assert!(traffic["failed_reads_around_outage"].as_u64() > Some(0), "{traffic}");
+    let text = world.succeeds(&["simulate", "busy.toml"]);
+    let text = text.stdout_text();
+    for says in [
+        "404 Throttled",
+        "405 Unavailable",
+        "at the start (within max_age)",
+        "in the outage or within max_age after it",
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
 }

@@ -2,42 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
+#[path = "common/streams.rs"]
+mod shared_streams;
 
 use common::{CANARY, DATA, KEY, POLICY, STORAGE, USAGE, World, contains, run, snapshot};
 use rustix::process::{Pid, Signal, kill_process};
+use shared_streams::{PROTECT, REVEAL, RULES, content, world};
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
-
-const RULES: &str = r#"version = 1
-[fields.image]
-mode = "stream"
-[fields.scan]
-mode = "stream"
-row_binding = "id"
-[fields.export]
-mode = "stream"
-required_context = ["tenant"]
-[fields.name]
-columns = ["name"]
-"#;
-
-/// Bytes that no message may have, of any length.
-fn content(len: usize) -> Vec<u8> {
-    CANARY.bytes().chain((0..).map(|i| (i % 251) as u8)).take(len).collect()
-}
-
-fn world() -> World {
-    let world = World::new();
-    world.write("policy.toml", RULES);
-    world
-}
-
-/// `in` protected as `sealed` and revealed as `back`.
-const PROTECT: [&str; 6] = ["protect", "--stream", "image", "in", "--output", "sealed"];
-const REVEAL: [&str; 6] = ["reveal", "--stream", "image", "sealed", "--output", "back"];
 
 #[test]
 fn files_of_any_length_come_back() {
@@ -75,7 +50,7 @@ fn pipes_carry_streams() {
     let sealed =
         run(&mut world.command(&["protect", "--stream", "image", "-", "--output", "-"]), &plain).expect(0, &[]);
     let opened = ["reveal", "--stream", "image", "-", "--output", "-"];
-    let back = run(&mut world.command(&opened), &sealed.stdout).expect(0, &["revealed 1 streams of 3000000 bytes"]);
+    let back = run(&mut world.command(&opened), &sealed.stdout).expect(0, &["revealed 1 stream of 3000000 bytes"]);
     assert!(back.stdout == plain);
     // Between two chunks: what was there comes out, and the exit code says that it is not all.
     let mut child =
@@ -141,7 +116,11 @@ fn what_is_not_as_it_was_sealed_leaves_no_file() {
     world.refuses(&reveal(&["--stream", "export", "--context", "tenant=t"]), KEY, &elsewhere);
     world.refuses(&reveal(&["--stream", "image", "--context", "tenant=t"]), KEY, &["DecryptionFailed"]);
     world.refuses(&reveal(&["--stream", "image", "--scope", "no such"]), KEY, &["NoMatchingKey"]);
-    world.refuses(&reveal(&["--stream", "export"]), POLICY, &["context key that is missing"]);
+    world.refuses(
+        &reveal(&["--stream", "export"]),
+        POLICY,
+        &["context key that is missing", "tenant", "--context KEY"],
+    );
     world.succeeds(&["protect", "--stream", "image", "in", "--output", "of-scope", "--scope", "clinic"]);
     world.refuses(&["reveal", "--stream", "image", "of-scope", "--output", "back"], KEY, &["WrongScope"]);
     world.succeeds(&["reveal", "--stream", "image", "of-scope", "--output", "back", "--scope", "clinic"]);
@@ -226,83 +205,33 @@ fn other_inputs_have_no_streams_of_the_policy() {
     }
 }
 
-/// Every file below a folder.
-fn tree(world: &World, folder: &str) -> Vec<(String, Vec<u8>)> {
-    let (mut found, mut todo) = (Vec::new(), vec![world.path(folder)]);
-    while let Some(path) = todo.pop() {
-        if path.is_dir() {
-            todo.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            let name = path.strip_prefix(world.path(folder)).unwrap().to_str().unwrap().to_owned();
-            found.push((name, fs::read(path).unwrap()));
-        }
-    }
-    found.sort();
-    found
-}
-
+/// Whoever forgets --stream is told so.
 #[test]
-fn folders_go_file_by_file_and_resume_by_comparing() {
+fn whole_files_without_the_option_are_told_of_it() {
     let world = world();
-    fs::create_dir_all(world.path("in/a/b")).unwrap();
-    fs::create_dir_all(world.path("in/empty")).unwrap();
-    for (name, len) in [("one", 5), ("a/two.dcm", 20_000), ("a/b/three", 0), ("z.kfs", 16_384)] {
-        fs::write(world.path("in").join(name), content(len)).unwrap();
+    world.write("in", [&[0; 128][..], &content(1000)].concat());
+    world.refuses(&["protect", "in", "--output", "out"], USAGE, &["--format", "--stream FIELD protects a whole file"]);
+    world.refuses(
+        &["reveal", "in", "--output", "out"],
+        USAGE,
+        &["--stream FIELD reveals what `protect --stream` made"],
+    );
+    world.succeeds(&PROTECT);
+    world.write("map.csv", "from,to\na,b\n");
+    for name in ["sealed", "image.kfs", "image.csv", "image.json"] {
+        world.write(name, world.read("sealed"));
+        let says = |how| [name, "is a stream", how];
+        world.refuses(&["protect", name, "--output", "out"], USAGE, &says("protected already"));
+        world.refuses(&["reveal", name, "--output", "out"], USAGE, &says("--stream FIELD reveals it"));
+        world.refuses(&["reencrypt", name, "--output", "out"], USAGE, &says("reveal it, and protect it again"));
+        let rebind = ["rebind", name, "--map", "map.csv", "--output", "out"];
+        world.refuses(&rebind, USAGE, &says("reveal it, and protect it again"));
+        world.refuses(&["reveal", name, "--format", "csv", "--output", "out"], USAGE, &says("--stream FIELD"));
     }
-    let protect =
-        |more: &[&'static str]| [&["protect", "--stream", "scan", "in", "--output", "sealed"][..], more].concat();
-    let reveal =
-        |more: &[&'static str]| [&["reveal", "--stream", "scan", "sealed", "--output", "back"][..], more].concat();
-    world.succeeds(&protect(&[])).expect(0, &["protected 4 streams of 36389 bytes"]);
-    let sealed = tree(&world, "sealed");
-    let names: Vec<&str> = sealed.iter().map(|(name, _)| &**name).collect();
-    assert_eq!(names, ["a/b/three.kfs", "a/two.dcm.kfs", "one.kfs", "z.kfs.kfs"]);
-    world.succeeds(&reveal(&[]));
-    assert!(tree(&world, "back") == tree(&world, "in"));
-    // Again: everything is there.
-    world.refuses(&protect(&[]), USAGE, &["already exists", "--resume"]);
-    world.succeeds(&protect(&["--resume"])).expect(0, &["protected 0 streams", "4 were there already"]);
-    assert!(tree(&world, "sealed") == sealed, "what is there was not sealed anew");
-    world.succeeds(&reveal(&["--resume"])).expect(0, &["4 were there already"]);
-    // One is missing, one was changed since.
-    fs::remove_file(world.path("sealed/one.kfs")).unwrap();
-    world.succeeds(&protect(&["--resume"])).expect(0, &["protected 1 streams of 5 bytes", "3 were there"]);
-    fs::write(world.path("in/a/two.dcm"), content(20_001)).unwrap();
-    world.run(&protect(&["--resume"])).expect(USAGE, &["a/two.dcm", "with another content; --force replaces it"]);
-    world.succeeds(&protect(&["--resume", "--force"])).expect(0, &["protected 1 streams of 20001 bytes"]);
-    // A stream that was exchanged for another one, and one that was cut.
-    fs::copy(world.path("sealed/one.kfs"), world.path("sealed/z.kfs.kfs")).unwrap();
-    world.run(&protect(&["--resume"])).expect(USAGE, &["z.kfs", "with another content"]);
-    fs::remove_dir_all(world.path("back")).unwrap();
-    world.run(&reveal(&[])).expect(KEY, &["z.kfs.kfs", "DecryptionFailed"]);
-    assert!(tree(&world, "back").iter().all(|(name, bytes)| fs::read(world.path("in").join(name)).unwrap() == *bytes));
-    fs::write(world.path("sealed/z.kfs.kfs"), &sealed[3].1[..83 + 16_400]).unwrap();
-    world.run(&reveal(&["--resume"])).expect(DATA, &["cut, or never finished"]);
-    assert!(!world.path("back/z.kfs").exists());
-}
-
-#[test]
-fn folders_with_surprises_are_refused_before_anything_is_written() {
-    let world = world();
-    fs::create_dir(world.path("in")).unwrap();
-    fs::write(world.path("in/one"), content(5)).unwrap();
-    let protect = ["protect", "--stream", "image", "in", "--output", "sealed"];
-    world.refuses(&["protect", "--stream", "image", "in", "--output", "-"], USAGE, &["go to a folder"]);
-    world.refuses(&["protect", "--stream", "image", "in", "--output", "in"], USAGE, &["contain each other"]);
-    world.refuses(&["protect", "--stream", "image", "in", "--output", "in/sealed"], USAGE, &["contain each other"]);
-    world.refuses(&[&protect[..], &["--row-file", "policy.toml"]].concat(), DATA, &["row binding is one line"]);
-    world.write("row", "r");
-    world.refuses(&[&protect[..], &["--row-file", "row"]].concat(), USAGE, &["bound to their names"]);
-    std::os::unix::fs::symlink("one", world.path("in/two")).unwrap();
-    world.refuses(&protect, DATA, &["in/two is no regular file"]);
-    fs::remove_file(world.path("in/two")).unwrap();
-    world.succeeds(&protect);
-    fs::write(world.path("sealed/readme"), "x").unwrap();
-    world.refuses(&["reveal", "--stream", "image", "sealed", "--output", "back"], DATA, &["does not end in .kfs"]);
-    // A name that is a pipe where the output should be.
-    fs::remove_file(world.path("sealed/readme")).unwrap();
-    fs::create_dir_all(world.path("back/one")).unwrap();
-    world.run(&["reveal", "--stream", "image", "sealed", "--output", "back", "--force"]).expect(USAGE, &["a folder"]);
+    fs::create_dir(world.path("folder")).unwrap();
+    for verb in ["protect", "reveal"] {
+        world.refuses(&[verb, "folder", "--output", "out"], USAGE, &["folder is a folder; --stream FIELD"]);
+    }
 }
 
 #[test]
@@ -327,6 +256,86 @@ fn a_signal_leaves_no_half_of_a_stream() {
         assert!(said.contains(expected), "{said}");
         assert_eq!(snapshot(&world.data()), before);
     }
+}
+
+// Failure F16
+/// A signal that arrives when an output has its name does not unmake it: what is said of files is so.
+#[test]
+fn a_signal_is_told_with_what_is_there() {
+    let end = |child: Child| {
+        let ended = child.wait_with_output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let start = |world: &World, arguments: &[&str]| {
+        world.command(arguments).env("KEYFOLD_LOG", "error").stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for round in 0..5 {
+        let world = world();
+        world.write("in", content(10));
+        let child = start(&world, &PROTECT);
+        while !world.path("sealed").exists() {}
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        assert_eq!(end(child), (Some(0), "protected 1 stream of 10 bytes\n".to_owned()), "round {round}");
+    }
+    // A folder, after n of its files.
+    let world = world();
+    fs::create_dir(world.path("in")).unwrap();
+    const FILES: usize = 60;
+    for n in 0..FILES {
+        fs::write(world.path(&format!("in/{n}")), content(n)).unwrap();
+    }
+    let there = || fs::read_dir(world.path("sealed")).map_or(0, Iterator::count);
+    for round in 0..FILES {
+        let child = start(&world, &PROTECT);
+        while there() <= round {}
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        match end(child) {
+            (Some(0), said) => assert!(there() == FILES && said.contains("60 streams"), "round {round}: {said}"),
+            (Some(130), said) => {
+                let says = format!("interrupted by SIGINT; {} file", there());
+                assert!(said.contains(&says), "round {round}: {} files are there: {said}", there());
+            }
+            ended => panic!("round {round}: {ended:?}"),
+        }
+        fs::remove_dir_all(world.path("sealed")).unwrap();
+    }
+}
+
+/// Links to one file and to one stream stand for as many files: what is kept of a folder with a hundred times the files is the same.
+#[test]
+fn a_folder_of_any_length_needs_little_memory() {
+    const MOST_KIB: u64 = 1024;
+    let world = world();
+    world.write("in", "");
+    world.succeeds(&PROTECT);
+    let peaks = [100, 10_000].map(|files| {
+        let [input, output] = ["in", "sealed"].map(|name| {
+            let folder = format!("{name}-{files}");
+            fs::create_dir(world.path(&folder)).unwrap();
+            for n in 0..files {
+                let suffix = if name == "in" { "" } else { ".kfs" };
+                fs::hard_link(world.path(name), world.path(&format!("{folder}/scan-of-some-length-{n}{suffix}")))
+                    .unwrap();
+            }
+            folder
+        });
+        let mut command = world.command(&["protect", "--stream", "image", &input, "--output", &output, "--resume"]);
+        let mut child = command.env("KEYFOLD_LOG", "error").stderr(Stdio::piped()).spawn().unwrap();
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            peak = peak_kib(&child).unwrap_or(peak).max(peak);
+            thread::sleep(Duration::from_millis(1));
+        }
+        let said = child.wait_with_output().unwrap().stderr;
+        assert!(
+            contains(&said, format!("{files} were there already").as_bytes()),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+        peak
+    });
+    println!("peak resident sizes with 100 and 10,000 files: {peaks:?} KiB");
+    assert!(peaks[0] > 0 && peaks[1] < peaks[0] + MOST_KIB, "{peaks:?} KiB");
 }
 
 /// The greatest resident size of a process so far, in KiB.

@@ -7,15 +7,17 @@ use crate::service::Counts;
 use crate::tally::{Outcomes, Tally};
 use crate::world::World;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+const VERSION: u32 = 1;
 /// A month of costs, in seconds: 30 days.
 const MONTH: f64 = 30.0 * 86_400.0;
 
 /// What a simulation predicts. Its JSON form has every member; docs/SIMULATE.md says what they mean.
 #[derive(Clone, Debug, Serialize)]
 pub struct Prediction {
+    /// The version of the JSON form, 1: another one where a member goes or means something else.
+    pub version: u32,
     /// The name of the scenario.
     pub scenario: String,
     /// Its seed.
@@ -91,18 +93,37 @@ pub struct Traffic {
     pub reads: u64,
     /// Those that failed.
     pub failed_reads: u64,
+    /// Those of them that began in the first `max_age`.
+    pub failed_reads_at_start: u64,
+    /// Those of them that began in the outage, or within `max_age` after it.
+    pub failed_reads_around_outage: u64,
     /// Requests that wrote.
     pub writes: u64,
     /// Those that failed.
     pub failed_writes: u64,
+    /// Likewise of writes.
+    pub failed_writes_at_start: u64,
+    /// Likewise of writes.
+    pub failed_writes_around_outage: u64,
     /// How many were made; each stands for as many as there are more.
     pub made: u64,
     /// Requests that waited more than 200 ms for the key service, in percent.
     pub waited_percent: f64,
     /// The longest wait.
     pub longest_wait_seconds: f64,
-    /// What failed, by the permanent code of its error (`keyfold::ErrorKind::code`).
-    pub failures_by_code: BTreeMap<u16, u64>,
+    /// What failed, by error.
+    pub failures: Vec<Failures>,
+}
+
+/// Requests that failed with one error.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failures {
+    /// The permanent code of the error (`keyfold::ErrorKind::code`).
+    pub code: u16,
+    /// Its name.
+    pub name: &'static str,
+    /// How many.
+    pub requests: u64,
 }
 
 /// How data keys were rotated by age.
@@ -183,8 +204,10 @@ impl Prediction {
         let windows = Windows::of(scenario);
         let calls = calls(scenario, tally, counts, seconds, &windows);
         let (entries, bytes) = tally.memory;
+        let [reads, writes] = tally.failed_when;
         let system = &scenario.system;
         Self {
+            version: VERSION,
             scenario: scenario.name.clone(),
             seed: scenario.seed,
             simulated_seconds: scenario.run.time.as_secs(),
@@ -200,12 +223,20 @@ impl Prediction {
             traffic: Traffic {
                 reads: whole(tally.reads.served + tally.reads.failed),
                 failed_reads: whole(tally.reads.failed),
+                failed_reads_at_start: whole(reads.at_start),
+                failed_reads_around_outage: whole(reads.around_outage),
                 writes: whole(tally.writes.served + tally.writes.failed),
                 failed_writes: whole(tally.writes.failed),
+                failed_writes_at_start: whole(writes.at_start),
+                failed_writes_around_outage: whole(writes.around_outage),
                 made: tally.made,
                 waited_percent: percent(tally.noticed, requests(tally)),
                 longest_wait_seconds: tally.longest_wait.as_secs_f64(),
-                failures_by_code: tally.errors.iter().map(|(&code, &count)| (code, whole(count))).collect(),
+                failures: tally
+                    .errors
+                    .iter()
+                    .map(|(&(code, name), &count)| Failures { code, name, requests: whole(count) })
+                    .collect(),
             },
             rotation: rotation(tally),
             operations,

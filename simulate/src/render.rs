@@ -41,8 +41,24 @@ fn system(p: &Prediction) -> Rows {
         ("Processes", p.processes.to_string()),
         ("Tenants", format!("{}, {} of them isolated", p.tenants[0], p.tenants[1])),
         ("Patients", p.patients.to_string()),
-        ("Reads", format!("{}, {} failed", traffic.reads, traffic.failed_reads)),
-        ("Writes", format!("{}, {} failed", traffic.writes, traffic.failed_writes)),
+        (
+            "Reads",
+            requests(
+                traffic.reads,
+                traffic.failed_reads,
+                traffic.failed_reads_at_start,
+                traffic.failed_reads_around_outage,
+            ),
+        ),
+        (
+            "Writes",
+            requests(
+                traffic.writes,
+                traffic.failed_writes,
+                traffic.failed_writes_at_start,
+                traffic.failed_writes_around_outage,
+            ),
+        ),
         (
             "Sample",
             match traffic.made == traffic.reads + traffic.writes {
@@ -59,11 +75,25 @@ fn system(p: &Prediction) -> Rows {
             ),
         ),
     ];
-    if !traffic.failures_by_code.is_empty() {
-        let failures = traffic.failures_by_code.iter().map(|(code, count)| format!("{count} with code {code}"));
+    if !traffic.failures.is_empty() {
+        let failures = traffic.failures.iter().map(|of| format!("{} with {} {}", of.requests, of.code, of.name));
         rows.push(("Failures", failures.collect::<Vec<_>>().join(", ")));
     }
     rows
+}
+
+/// Requests of one kind, and when those began that failed.
+fn requests(count: u64, failed: u64, at_start: u64, around_outage: u64) -> String {
+    let otherwise = failed.saturating_sub(at_start + around_outage);
+    let parts = [
+        (at_start, "at the start (within max_age)"),
+        (around_outage, "in the outage or within max_age after it"),
+        (otherwise, "at other times"),
+    ];
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, when)| format!("{count} {when}")).collect();
+    let when = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("{count}, {failed} failed{when}")
 }
 
 fn calls(p: &Prediction) -> Rows {
@@ -133,7 +163,7 @@ fn outage(p: &Prediction) -> Option<Rows> {
             .map_or_else(|| "none failed".to_owned(), |seconds| format!("the first failed after {}", duration(seconds)))
     };
     let of = |percent_served: f64, first_failed: Option<f64>| {
-        format!("{} went on; {}", percent(percent_served), first(first_failed))
+        format!("{} of those that began in it were served; {}", percent(percent_served), first(first_failed))
     };
     Some(vec![
         (

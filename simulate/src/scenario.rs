@@ -271,6 +271,7 @@ impl File<'_> {
             keks: self.or(toml.keks.as_ref(), service.keks, 1..=service.keks)?,
         };
         self.check(&toml.length, !outage.length.is_zero(), "an outage takes some time")?;
+        self.check(&toml.start, outage.start < run.time, "the outage begins within the simulated time")?;
         let end = outage.start.checked_add(outage.length);
         self.check(&toml.length, end.is_some_and(|end| end <= run.time), "the outage ends before the simulation does")?;
         Ok(outage)

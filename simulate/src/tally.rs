@@ -49,12 +49,21 @@ pub(crate) struct Tally {
     max_age: Duration,
     /// When requests failed that began in it or within `max_age` after it: the first and the last.
     pub(crate) failures: [Option<(Duration, Duration)>; 2],
-    /// Failures by code of their errors.
-    pub(crate) errors: BTreeMap<u16, f64>,
+    /// Failures by code and name of their errors.
+    pub(crate) errors: BTreeMap<(u16, &'static str), f64>,
+    /// Of reads and of writes, failures of the first `max_age`, and of those of the outage or of `max_age` after it.
+    pub(crate) failed_when: [When; 2],
     /// Of each tenant, what is known of its rotation.
     pub(crate) rotations: Vec<RotationOf>,
     /// The greatest occupancy of a process.
     pub(crate) memory: (usize, usize),
+}
+
+/// Failures by when their requests began; the outage counts where both do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct When {
+    pub(crate) at_start: f64,
+    pub(crate) around_outage: f64,
 }
 
 /// How far the rotation of a tenant has come.
@@ -111,6 +120,7 @@ impl Tally {
             max_age: scenario.cache.max_age,
             failures: [None; 2],
             errors: BTreeMap::new(),
+            failed_when: [When::default(); 2],
             rotations: world.tenants.iter().enumerate().map(rotation).collect(),
             memory: (0, 0),
         }
@@ -143,11 +153,16 @@ impl Tally {
         self.longest_wait = self.longest_wait.max(wait);
         self.noticed += if wait > NOTICED { weight } else { 0.0 };
         if let Err(error) = result {
-            *self.errors.entry(error.kind().code()).or_default() += weight;
+            let error = error.kind();
+            *self.errors.entry((error.code(), error.name())).or_default() += weight;
             let of_outage = |outage: &Outage| (outage.start..outage.end() + self.max_age).contains(&begun);
+            let when = &mut self.failed_when[kind as usize];
             if self.outage.as_ref().is_some_and(of_outage) {
+                when.around_outage += weight;
                 let (first, last) = self.failures[kind as usize].get_or_insert((ended, ended));
                 (*first, *last) = (ended.min(*first), ended.max(*last));
+            } else if begun < self.max_age {
+                when.at_start += weight;
             }
         }
     }

@@ -171,7 +171,7 @@ fn a_start_beyond_the_quota_shows() {
     let beyond = predict(&[("key_service.quota_per_second", "4")]);
     assert!(beyond.calls.throttled > 0 && beyond.traffic.longest_wait_seconds > 0.1, "{:?}", beyond.calls);
     let throttled = keyfold::ErrorKind::Kms(keyfold::KmsErrorKind::Throttled).code();
-    assert!(beyond.traffic.failures_by_code.keys().all(|code| *code == throttled), "{:?}", beyond.traffic);
+    assert!(beyond.traffic.failures.iter().all(|of| of.code == throttled), "{:?}", beyond.traffic);
 }
 
 #[test]
@@ -220,7 +220,8 @@ fn what_is_wrong_with_a_scenario_is_said_with_its_line() {
         (&[("run.rotation_at", "'1h'")], "within the simulated time"),
         (&[("run.rotation_at", "'1m'"), ("rotation.data_age", "'never'")], "[rotation] says never"),
         (&[("outage.start", "'50m'"), ("outage.length", "'11m'")], "the outage ends before the simulation does"),
-        (&[("outage.start", "'18446744073709551615s'"), ("outage.length", "'1s'")], "the outage ends before"),
+        (&[("outage.start", "'1m'"), ("outage.length", "'18446744073709551615s'")], "length: the outage ends before"),
+        (&[("outage.start", "'18446744073709551615s'"), ("outage.length", "'1s'")], "start: the outage begins within"),
         (&[("outage.start", "'1m'"), ("outage.length", "'1m'"), ("outage.keks", "2")], "2, and 1 to 1 are allowed"),
     ] {
         let error = Scenario::parse(&scenario(changes), "s.toml").unwrap_err();

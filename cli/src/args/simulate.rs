@@ -2,7 +2,6 @@
 
 use clap::{Args, ValueEnum, ValueHint};
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum SimulateFormat {
@@ -16,9 +15,9 @@ pub(crate) enum SimulateFormat {
 
 #[derive(Args, Debug)]
 pub(crate) struct Simulate {
-    /// The scenario (docs/SIMULATE.md); examples/simulate has some.
+    /// The scenario (docs/SIMULATE.md), of which examples/simulate has some; - for standard input.
     #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) scenario: PathBuf,
+    pub(crate) scenario: OsString,
     /// The form of the prediction.
     #[arg(long, value_enum, default_value_t = SimulateFormat::Text)]
     pub(crate) format: SimulateFormat,

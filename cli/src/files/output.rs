@@ -282,7 +282,11 @@ impl Output {
 }
 
 /// Refuses what is at `path`, unless it is nothing or a regular file that may be overwritten.
-fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), OutputError> {
+///
+/// # Errors
+///
+/// As for [`Output::create`].
+pub(crate) fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), OutputError> {
     let target = Target::Path(path.to_owned());
     // `lstat` would look through a link that is followed by a slash; and a name is needed anyway.
     if path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.file_name().is_none() {
@@ -299,8 +303,10 @@ fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), OutputError> {
     }
 }
 
-fn kind_of(file_type: FileType) -> &'static str {
-    if file_type.is_symlink() {
+pub(crate) fn kind_of(file_type: FileType) -> &'static str {
+    if file_type.is_file() {
+        "a file"
+    } else if file_type.is_symlink() {
         "a symbolic link"
     } else if file_type.is_dir() {
         "a folder"

@@ -42,7 +42,11 @@ fn file(args: &Reencrypt) -> Result<(), Failure> {
     let ring = opening::open(&args.source, &args.policies.policy)?;
     let sealing = sealing(&ring, args)?;
     let interrupt = transform::run(&job, Direction::Reencrypt)?;
-    let found = statement::look_at_file(&job, &sealing, &interrupt)?;
+    let found =
+        statement::look_at_file(&job, &sealing, &interrupt).map_err(|failure| match failure.is_interruption() {
+            true => failure.add("the output is written, and no statement"),
+            false => failure,
+        })?;
     statement::write(&ring, args, path, found)
 }
 

@@ -1,19 +1,28 @@
 //! All files below a folder, each to one below another folder.
 
-use super::{Job, Progress};
+use super::{Job, OwnFiles, Progress, counted};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interruptible;
-use crate::files::output::{Output, Target};
+use crate::files::output::{self, Output, OutputError, Target};
 use crate::outputs::resolved;
 use crate::transform::Direction;
 use keyfold::RowBinding;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What the name of a stream ends in, behind that of its file.
 const SUFFIX: &str = ".kfs";
+
+/// What a walk comes to, outer folders before what is in them.
+enum Found {
+    /// Where a folder goes.
+    Folder(PathBuf),
+    File(Pair),
+}
 
 /// A file and where it goes.
 struct Pair {
@@ -22,6 +31,8 @@ struct Pair {
     /// The name of the file in clear, below its folder: what it is bound to where the policy binds the field.
     name: PathBuf,
     len: u64,
+    /// Device and inode.
+    place: (u64, u64),
 }
 
 pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
@@ -39,22 +50,74 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
     if target.starts_with(&source) || source.starts_with(&target) {
         return Err(Failure::new(Exit::Usage, "the folders of input and output must not contain each other"));
     }
-    let mut pairs = Vec::new();
-    collect(job.direction, from, Path::new(""), to, &mut pairs)?;
-    // Before anything is written: whoever reveals half of a folder must not find out in its middle.
-    if !job.args.force && !job.whole.resume {
-        for pair in &pairs {
-            refuse_existing(&pair.to)?;
-        }
-    }
-    for file in keyfold_open::own_files(&job.args.source.config, &job.args.policies.policy)? {
-        pairs.iter().try_for_each(|pair| Target::Path(pair.to.clone()).refuse_own(&file))?;
-    }
-    job.progress = Progress::new(job.direction, Some(pairs.iter().map(|pair| pair.len).sum()));
-    pairs.iter().try_for_each(|pair| {
+    // Before anything is written: whoever reveals half of a folder must not find out in its middle. The folder is walked twice, rather than once into a list
+    // of its files that has no bound.
+    let (own, direction, mut len) = (OwnFiles::of(job.args)?, job.direction, 0);
+    let checked = walk(direction, from, to, Path::new(""), &mut |found| {
         job.interrupt.check()?;
-        one(job, pair).map_err(|failure| failure.at(pair.from.display()))
+        match found {
+            Found::Folder(to) => refuse_no_folder(&to),
+            Found::File(pair) => {
+                len += pair.len;
+                check(job, &own, &pair)
+            }
+        }
+    });
+    checked.map_err(|failure| failure.add("nothing was written"))?;
+    job.progress = Progress::of_files(direction, len);
+    let done = walk(direction, from, to, Path::new(""), &mut |found| {
+        job.interrupt.check()?;
+        match found {
+            Found::Folder(to) => fs::create_dir_all(&to)
+                .map_err(|error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", to.display()))),
+            Found::File(pair) => one(job, &pair).map_err(|failure| match failure.is_interruption() {
+                true => failure,
+                false => failure.at(pair.from.display()),
+            }),
+        }
+    });
+    done.map_err(|failure| match (failure.is_interruption(), job.counts.files) {
+        (false, _) => failure,
+        (true, 0) => failure.add("no file was written"),
+        (true, files) => {
+            failure.add(&format!("{} written, whole; --resume goes on behind them", counted(files, "file")))
+        }
     })
+}
+
+/// Refuses what would end the run in its middle.
+fn check(job: &Job<'_>, own: &OwnFiles, pair: &Pair) -> Result<(), Failure> {
+    if matches!(job.direction, Direction::Protect { .. }) {
+        own.refuse_input(&pair.from, pair.place)?;
+    }
+    let neighbour = pair.from.with_file_name(pair.to.file_name().unwrap_or_default());
+    if fs::symlink_metadata(&neighbour).is_ok_and(|metadata| metadata.is_dir()) {
+        let why = format!(
+            "{} and the folder {} would both become {}: rename one of them",
+            pair.from.display(),
+            neighbour.display(),
+            pair.to.display()
+        );
+        return Err(Failure::new(Exit::Data, why));
+    }
+    own.refuse_target(&Target::Path(pair.to.clone()))?;
+    output::refuse_existing(&pair.to, job.args.force || job.whole.resume).map_err(|error| match error {
+        OutputError::Exists { .. } => Failure::from(error).add("--resume keeps it if it has the same content"),
+        _ => error.into(),
+    })
+}
+
+/// Refuses a path at which something else is than a folder.
+fn refuse_no_folder(path: &Path) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(metadata) => {
+            let kind = output::kind_of(metadata.file_type());
+            Err(Failure::new(Exit::Usage, format!("{} is {kind}, where a folder is to be", path.display())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(cannot_read(path, &error)),
+    }
 }
 
 fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Failure> {
@@ -64,6 +127,7 @@ fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Failure> {
     };
     let row = is_bound.then(|| pair.name.as_os_str().as_bytes());
     let open = |path: &Path| File::open(path).map_err(|error| cannot_read(path, &error));
+    job.progress.of(&pair.name);
     let input = open(&pair.from)?;
     if job.whole.resume && pair.to.exists() {
         let [mut sealed, mut clear] = match job.direction {
@@ -79,76 +143,68 @@ fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Failure> {
             return Err(Failure::new(Exit::Usage, why));
         }
     }
-    if let Some(folder) = pair.to.parent() {
-        fs::create_dir_all(folder)
-            .map_err(|error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", folder.display())))?;
-    }
     let mut output = Output::create(Target::Path(pair.to.clone()), job.args.force)?;
     job.transform(Interruptible::new(input, job.interrupt.clone()), row, &mut output)?;
-    job.interrupt.check()?;
-    // Counted only now that it is there.
-    output.commit().inspect_err(|_| job.counts.files -= 1)?;
+    output.commit()?;
+    job.counts.files += 1;
     Ok(())
 }
 
-/// The files below `folder`, in the order of their names.
-fn collect(direction: Direction, root: &Path, below: &Path, to: &Path, pairs: &mut Vec<Pair>) -> Result<(), Failure> {
-    let folder = root.join(below);
-    let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let mut entries = entries.map_err(|error| cannot_read(&folder, &error))?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let (path, name) = (entry.path(), below.join(entry.file_name()));
+/// Visits the folder `from`, which is called `below` in the whole and goes to `to`, and all that is in it, in no order. Keeps nothing but the folders that it is in.
+fn walk(
+    direction: Direction,
+    from: &Path,
+    to: &Path,
+    below: &Path,
+    visit: &mut dyn FnMut(Found) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    visit(Found::Folder(to.to_owned()))?;
+    for entry in fs::read_dir(from).map_err(|error| cannot_read(from, &error))? {
+        let entry = entry.map_err(|error| cannot_read(from, &error))?;
+        let (path, file_name) = (entry.path(), entry.file_name());
         // Of a link nobody can tell whether it was meant to be followed.
-        let metadata = fs::symlink_metadata(&path).map_err(|error| cannot_read(&path, &error))?;
+        let metadata = entry.metadata().map_err(|error| cannot_read(&path, &error))?;
         if metadata.is_dir() {
-            collect(direction, root, &name, to, pairs)?;
+            walk(direction, &path, &to.join(&file_name), &below.join(&file_name), visit)?;
             continue;
         }
         if !metadata.is_file() {
-            let why = format!("{} is no regular file, and would be left out", path.display());
+            let why = format!(
+                "{} is {}, and of a folder every file is taken or none: move it away, or put a file in its place",
+                path.display(),
+                output::kind_of(metadata.file_type())
+            );
             return Err(Failure::new(Exit::Data, why));
         }
         let (clear, out) = match direction {
             Direction::Reveal => {
-                let Some(clear) = without_suffix(&name) else {
-                    let why = format!("{} does not end in {SUFFIX}, so it is no stream of this folder", path.display());
+                let Some(clear) = without_suffix(&file_name) else {
+                    let why = format!(
+                        "{} does not end in {SUFFIX}, so it is no stream of this folder, of which every file is revealed or none: move it away",
+                        path.display()
+                    );
                     return Err(Failure::new(Exit::Data, why));
                 };
-                (clear.clone(), clear)
+                (clear.to_owned(), clear.to_owned())
             }
-            _ => (name.clone(), with_suffix(&name)),
+            _ => (file_name.clone(), with_suffix(&file_name)),
         };
-        pairs.push(Pair { from: path, to: to.join(out), name: clear, len: metadata.len() });
+        let (len, place) = (metadata.len(), (metadata.dev(), metadata.ino()));
+        visit(Found::File(Pair { from: path, to: to.join(out), name: below.join(clear), len, place }))?;
     }
     Ok(())
 }
 
-fn with_suffix(name: &Path) -> PathBuf {
-    let mut name = OsString::from(name);
+fn with_suffix(name: &OsStr) -> OsString {
+    let mut name = name.to_owned();
     name.push(SUFFIX);
-    name.into()
+    name
 }
 
-fn without_suffix(name: &Path) -> Option<PathBuf> {
-    let bytes = name.as_os_str().as_bytes().strip_suffix(SUFFIX.as_bytes())?;
-    let clear = Path::new(OsStr::from_bytes(bytes));
+fn without_suffix(name: &OsStr) -> Option<&OsStr> {
+    let clear = name.as_bytes().strip_suffix(SUFFIX.as_bytes())?;
     // A file that is called like the suffix has no name in clear.
-    (!bytes.is_empty() && !bytes.ends_with(b"/")).then(|| clear.to_owned())
-}
-
-fn refuse_existing(path: &Path) -> Result<(), Failure> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(cannot_read(path, &error)),
-        Ok(_) => {
-            let why = format!(
-                "{} already exists; --resume keeps it if it has the same content, --force replaces it",
-                path.display()
-            );
-            Err(Failure::new(Exit::Usage, why))
-        }
-    }
+    (!clear.is_empty()).then(|| OsStr::from_bytes(clear))
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {

@@ -26,7 +26,7 @@ use merges::Merges;
 use progress::Progress;
 use serde_json::json;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
@@ -141,10 +141,10 @@ pub(crate) fn rebind(args: &Rebind) -> Result<(), Failure> {
 fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<Interrupt, Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
+    refuse_whole(&args.input, direction)?;
     let format = args.format.map_or_else(|| format_of(&args.input), Ok).map_err(|failure| match direction {
-        Direction::Protect { .. } | Direction::Reveal => {
-            failure.add("--stream FIELD takes whole files of any kind, as one value each")
-        }
+        Direction::Protect { .. } => failure.add("--stream FIELD protects a whole file of any kind, such as an image"),
+        Direction::Reveal => failure.add("--stream FIELD reveals what `protect --stream` made"),
         _ => failure,
     })?;
     let ring = opening::open(&args.source, &args.policies.policy)?;
@@ -218,6 +218,27 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     }
     report(args, direction, counts);
     Ok(interrupt)
+}
+
+/// Refuses what is no file of fields, whatever it is called: a folder, and what `protect --stream` has made of a file.
+fn refuse_whole(input: &OsStr, direction: Direction) -> Result<(), Failure> {
+    let path = Path::new(input);
+    // Of others, opening says what is wrong with them; and what is read from a pipe would be missing.
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    let is_stream = metadata.is_file() && Input::open(input)?.stream_header().is_some();
+    let why = match direction {
+        _ if !metadata.is_dir() && !is_stream => return Ok(()),
+        Direction::Protect { .. } | Direction::Reveal if metadata.is_dir() => {
+            "is a folder; --stream FIELD takes all files below it, each as a whole"
+        }
+        Direction::Rebind | Direction::Reencrypt if metadata.is_dir() => "is a folder",
+        Direction::Protect { .. } => "is a stream, so a file that is protected already",
+        Direction::Reveal => "is a stream; --stream FIELD reveals it",
+        Direction::Rebind | Direction::Reencrypt => {
+            "is a stream, which keeps its key and its row; reveal it, and protect it again, both with --stream FIELD"
+        }
+    };
+    Err(Failure::new(Exit::Usage, format!("{} {why}", path.display())))
 }
 
 /// The indexes that have these columns or members.

@@ -1,0 +1,152 @@
+//! Folders of files as streams: all of it comes back, or it is said before anything is written why not (docs/CLI.md, Whole files).
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use crate::common::{DATA, KEY, USAGE, World};
+use crate::shared_streams::{PROTECT, REVEAL, content, world};
+use rustix::fs::{CWD, Mode, mkfifoat};
+use std::fs;
+
+/// Every file below a folder.
+fn tree(world: &World, folder: &str) -> Vec<(String, Vec<u8>)> {
+    let (mut found, mut todo) = (Vec::new(), vec![world.path(folder)]);
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let name = path.strip_prefix(world.path(folder)).unwrap().to_str().unwrap().to_owned();
+            found.push((name, fs::read(path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn folders_go_file_by_file_and_resume_by_comparing() {
+    let world = world();
+    fs::create_dir_all(world.path("in/a/b")).unwrap();
+    fs::create_dir_all(world.path("in/empty")).unwrap();
+    for (name, len) in [("one", 5), ("a/two.dcm", 20_000), ("a/b/three", 0), ("z.kfs", 16_384)] {
+        fs::write(world.path("in").join(name), content(len)).unwrap();
+    }
+    let protect =
+        |more: &[&'static str]| [&["protect", "--stream", "scan", "in", "--output", "sealed"][..], more].concat();
+    let reveal =
+        |more: &[&'static str]| [&["reveal", "--stream", "scan", "sealed", "--output", "back"][..], more].concat();
+    world.succeeds(&protect(&[])).expect(0, &["protected 4 streams of 36389 bytes"]);
+    let sealed = tree(&world, "sealed");
+    let names: Vec<&str> = sealed.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["a/b/three.kfs", "a/two.dcm.kfs", "one.kfs", "z.kfs.kfs"]);
+    world.succeeds(&reveal(&[]));
+    assert!(tree(&world, "back") == tree(&world, "in"));
+    assert!(world.path("back/empty").is_dir());
+    // Again: everything is there.
+    world.refuses(&protect(&[]), USAGE, &["already exists", "--resume"]);
+    world.succeeds(&protect(&["--resume"])).expect(0, &["protected 0 streams", "4 were there already"]);
+    assert!(tree(&world, "sealed") == sealed, "what is there was not sealed anew");
+    world.succeeds(&reveal(&["--resume"])).expect(0, &["4 were there already"]);
+    // One is missing, one was changed since.
+    fs::remove_file(world.path("sealed/one.kfs")).unwrap();
+    world.succeeds(&protect(&["--resume"])).expect(0, &["protected 1 stream of 5 bytes", "3 were there"]);
+    fs::write(world.path("in/a/two.dcm"), content(20_001)).unwrap();
+    world.run(&protect(&["--resume"])).expect(USAGE, &["a/two.dcm", "with another content; --force replaces it"]);
+    world.succeeds(&protect(&["--resume", "--force"])).expect(0, &["protected 1 stream of 20001 bytes"]);
+    // A stream that was exchanged for another one, and one that was cut.
+    fs::copy(world.path("sealed/one.kfs"), world.path("sealed/z.kfs.kfs")).unwrap();
+    world.run(&protect(&["--resume"])).expect(USAGE, &["z.kfs", "with another content"]);
+    fs::remove_dir_all(world.path("back")).unwrap();
+    world.run(&reveal(&[])).expect(KEY, &["z.kfs.kfs", "DecryptionFailed"]);
+    assert!(tree(&world, "back").iter().all(|(name, bytes)| fs::read(world.path("in").join(name)).unwrap() == *bytes));
+    fs::write(world.path("sealed/z.kfs.kfs"), &sealed[3].1[..83 + 16_400]).unwrap();
+    world.run(&reveal(&["--resume"])).expect(DATA, &["cut, or never finished"]);
+    assert!(!world.path("back/z.kfs").exists());
+}
+
+#[test]
+fn folders_with_surprises_are_refused_before_anything_is_written() {
+    let world = world();
+    fs::create_dir(world.path("in")).unwrap();
+    fs::write(world.path("in/one"), content(5)).unwrap();
+    let protect = ["protect", "--stream", "image", "in", "--output", "sealed"];
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "-"], USAGE, &["go to a folder"]);
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "in"], USAGE, &["contain each other"]);
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "in/sealed"], USAGE, &["contain each other"]);
+    world.refuses(&[&protect[..], &["--row-file", "policy.toml"]].concat(), DATA, &["row binding is one line"]);
+    world.write("row", "r");
+    world.refuses(&[&protect[..], &["--row-file", "row"]].concat(), USAGE, &["bound to their names"]);
+    std::os::unix::fs::symlink("one", world.path("in/two")).unwrap();
+    world.refuses(&protect, DATA, &["in/two is a symbolic link", "move it away", "nothing was written"]);
+    fs::remove_file(world.path("in/two")).unwrap();
+    mkfifoat(CWD, world.path("in/two"), Mode::RUSR).unwrap();
+    world.refuses(&protect, DATA, &["in/two is a named pipe", "move it away", "nothing was written"]);
+    fs::remove_file(world.path("in/two")).unwrap();
+    world.write("file", "x");
+    world.refuses(&["protect", "--stream", "image", "in", "--output", "file"], USAGE, &["file is a file", "folder"]);
+    world.succeeds(&protect);
+    fs::write(world.path("sealed/readme"), "x").unwrap();
+    let reveal = ["reveal", "--stream", "image", "sealed", "--output", "back"];
+    world.refuses(&reveal, DATA, &["sealed/readme", "does not end in .kfs", "move it away", "nothing was written"]);
+    fs::remove_file(world.path("sealed/readme")).unwrap();
+    // A folder where a file is to be, and the other way round.
+    fs::create_dir_all(world.path("back/one")).unwrap();
+    for more in [&[][..], &["--force"], &["--resume"]] {
+        world.refuses(&[&reveal[..], more].concat(), USAGE, &["back/one is a folder", "nothing was written"]);
+    }
+    fs::create_dir(world.path("in/a")).unwrap();
+    world.write("sealed/a", "x");
+    world.refuses(&[&protect[..], &["--resume"]].concat(), USAGE, &["sealed/a is a file, where a folder is to be"]);
+}
+
+#[test]
+fn an_empty_folder_becomes_one() {
+    let world = world();
+    fs::create_dir(world.path("in")).unwrap();
+    world.succeeds(&PROTECT).expect(0, &["protected 0 streams of 0 bytes"]);
+    world.succeeds(&REVEAL);
+    assert!(world.path("back").is_dir());
+}
+
+/// A file and a folder whose outputs have one name are told before anything is written.
+#[test]
+fn outputs_of_one_name_are_refused() {
+    let world = world();
+    for (file, folder) in [("a", "a.kfs"), ("a.kfs", "a")] {
+        let is_protect = file == "a";
+        let input = if is_protect { "in" } else { "sealed" };
+        fs::create_dir_all(world.path(input).join("b").join(folder)).unwrap();
+        for name in ["one.kfs", "two.kfs"] {
+            fs::write(world.path(input).join("b").join(folder).join(name), content(5)).unwrap();
+        }
+        fs::write(world.path(input).join("b").join(file), content(5)).unwrap();
+        let arguments = if is_protect { &PROTECT } else { &REVEAL };
+        let [file, folder] = [file, folder].map(|name| format!("{input}/b/{name}"));
+        for more in [&[][..], &["--force"], &["--resume"]] {
+            let says = [&*file, &*folder, "both become", "nothing was written"];
+            world.refuses(&[&arguments[..], more].concat(), DATA, &says);
+        }
+    }
+}
+
+/// What it takes to open a stream is not put into one.
+#[test]
+fn the_keyring_is_not_protected_by_itself() {
+    let world = world();
+    let keys = world.keys();
+    let keys = keys.to_str().unwrap();
+    let why = ["is a file of the keyring or a policy", "keys backup"];
+    for name in ["keyfold.toml", "local.kek", "keys.db", "keys.high-water"] {
+        let file = format!("{keys}/{name}");
+        world.refuses(
+            &["protect", "--stream", "image", &file, "--output", "out"],
+            USAGE,
+            &[&why[..], &[name]].concat(),
+        );
+    }
+    world.refuses(&["protect", "--stream", "image", "policy.toml", "--output", "out"], USAGE, &why);
+    let nothing = [&why[..], &["nothing was written"]].concat();
+    world.refuses(&["protect", "--stream", "image", keys, "--output", "out"], USAGE, &nothing);
+    // By a name of its own, in a folder of its own.
+    fs::create_dir_all(world.path("in/a")).unwrap();
+    fs::hard_link(world.keys().join("local.kek"), world.path("in/a/image.dcm")).unwrap();
+    world.refuses(&PROTECT, USAGE, &[&nothing[..], &["in/a/image.dcm"]].concat());
+}
