@@ -78,7 +78,7 @@ def third_party():
         if not found:
             without.append(name)
     out = ["The programs and libraries of Keyfold contain these crates, under these licences.\n"]
-    out += [f"{'=' * 80}\n{chr(10).join(names)}\n{'-' * 80}\n{text}\n" for text, names in sorted(texts.items(), key=lambda item: item[1])]
+    out += [f"{'=' * 80}\n{chr(10).join(names)}\n{'-' * 80}\n{text}\n" for text, names in sorted(texts.items(), key=lambda item: (item[1], item[0]))]
     out.append("\n".join([f"{'=' * 80}\nWithout a file of their own, under the licences that they name:", *without]) + "\n")
     return "\n".join(out)
 
