@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Builds a release twice from the commit that is checked out, in two folders, and compares every file: equal digests, or what differs.
 
-    python3 tools/reproducible.py              command and C library, and their packages (tools/package.py): half an hour of one processor
-    python3 tools/reproducible.py --library    the C library alone: a quarter of an hour
+    python3 tools/reproducible.py            command and C library, and their packages (tools/package.py): half an hour of one processor
+    python3 tools/reproducible.py library    the C library alone: a quarter of an hour
+    python3 tools/reproducible.py device     the library for devices: two minutes
 
 The folders have paths of different lengths, and the second build other values of TZ, LC_ALL, USER and the umask, and one job at a time. Paths are taken out by
 --remap-path-prefix, and by -ffile-prefix-map of the C code in crates; times by SOURCE_DATE_EPOCH. Toolchain, linker and crates are the same, those of this
@@ -18,6 +19,17 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+# What makes each, into a folder.
+MAKE = {
+    "packages": ["tools/package.py", "--output"],
+    "library": ["bindings-c/install", "--prefix", "/usr", "--destdir"],
+    "device": ["bindings-c/device/build", "--out"],
+}
+
+# It says where it was put, as it should.
+ELSEWHERE = {"lib/pkgconfig/keyfold_device.pc"}
 
 
 def output(*command):
@@ -37,7 +49,7 @@ def environment(source, target):
     }
 
 
-def build(folder, library, other, umask):
+def build(folder, what, other, umask):
     """Makes a release in `folder` from an export of the commit; returns where its files are."""
     source, made = folder / "source", folder / "made"
     source.mkdir(parents=True)
@@ -45,13 +57,13 @@ def build(folder, library, other, umask):
     subprocess.run(["tar", "-x", "-C", source], stdin=archive.stdout, check=True)
     if archive.wait():
         raise SystemExit("git archive failed")
-    command = ["bindings-c/install", "--prefix", "/usr", "--destdir", made] if library else ["tools/package.py", "--output", made]
-    subprocess.run([sys.executable, *command], cwd=source, check=True, umask=umask, env={**os.environ, **environment(source, folder / "target"), **other})
+    subprocess.run([sys.executable, *MAKE[what], made], cwd=source, check=True, umask=umask, env={**os.environ, **environment(source, folder / "target"), **other})
     return made
 
 
 def files(folder):
-    return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink()}
+    found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink()}
+    return {name: path for name, path in found.items() if name not in ELSEWHERE}
 
 
 def difference(one, other):
@@ -66,16 +78,16 @@ def difference(one, other):
 
 
 # Failure K16
-def two_builds(library):
+def two_builds(what):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # One after the other, so that they share no clock.
-        one = files(build(folder / "a", library, {"TZ": "UTC", "LC_ALL": "C"}, 0o022))
-        other = files(build(folder / "another-folder-with-a-longer-name" / "b", library, {"TZ": "Asia/Kolkata", "LC_ALL": "C.UTF-8", "USER": "somebody", "CARGO_BUILD_JOBS": "1"}, 0o027))
+        one = files(build(folder / "a", what, {"TZ": "UTC", "LC_ALL": "C"}, 0o022))
+        other = files(build(folder / "another-folder-with-a-longer-name" / "b", what, {"TZ": "Asia/Kolkata", "LC_ALL": "C.UTF-8", "USER": "somebody", "CARGO_BUILD_JOBS": "1"}, 0o027))
         problems = [f"{name} is in one build only" for name in sorted(set(one) ^ set(other))]
         for name in sorted(set(one) & set(other)):
-            if what := difference(one[name], other[name]):
-                problems.append(f"{name}: {what}")
+            if found := difference(one[name], other[name]):
+                problems.append(f"{name}: {found}")
             elif not one[name].is_symlink():
                 print(f"{hashlib.sha256(one[name].read_bytes()).hexdigest()}  {name}, {one[name].stat().st_size} bytes, twice")
         places = [name for name, path in one.items() if path.is_file() and (str(folder).encode() in path.read_bytes() or str(Path.home() / ".cargo").encode() in path.read_bytes())]
@@ -88,8 +100,8 @@ def two_builds(library):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", action="store_true", help="the C library alone, as bindings-c/install makes it")
-    return two_builds(parser.parse_args().library)
+    parser.add_argument("what", nargs="?", choices=MAKE, default="packages")
+    return two_builds(parser.parse_args().what)
 
 
 if __name__ == "__main__":
