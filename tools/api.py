@@ -28,7 +28,7 @@ FEATURES = "keyfold/serde,keyfold-open/aws,keyfold-open/azure,keyfold-open/gcp,k
 # The version of rustdoc's JSON that cargo-public-api 0.52.0 reads.
 FORMAT = 57
 # What the compiler derives without being asked, but for Send, Sync and Unpin.
-DERIVED = re.compile(r"^impl.* core::(marker::(Freeze|UnsafeUnpin|StructuralPartialEq)|panic::unwind_safe::\w+)\b")
+DERIVED = re.compile(r"^impl.* !?core::(marker::(Freeze|UnsafeUnpin|StructuralPartialEq)|panic::unwind_safe::\w+)\b")
 
 
 def documented(names):

@@ -3,7 +3,8 @@
 
     python3 tools/crates.py --target FOLDER      FOLDER keeps what is compiled, for the next time
 
-The program is open/examples/one_value.rs. What it needs of ours are the unpacked crates alone; what it needs of others, the versions of our Cargo.lock.
+The program is open/examples/one_value.rs. What it needs of ours are the unpacked crates alone, all of which are built, the command too; what these need of others,
+in the versions of our Cargo.lock.
 """
 
 import argparse
@@ -39,6 +40,18 @@ def pack(names, folder):
     return sorted((folder / "package").glob("*.crate"))
 
 
+def lay_out(folder, versions, unpacked):
+    """A workspace of the program and the unpacked crates, which are taken for those of the registry."""
+    app = folder / "app"
+    (app / "src").mkdir(parents=True)
+    shutil.copy(ROOT / "open" / "examples" / "one_value.rs", app / "src" / "main.rs")
+    dependencies = "".join(f'{name} = "{version or versions[name]}"\n' for name, version in DEPENDENCIES.items())
+    (app / "Cargo.toml").write_text(f'[package]\nname = "app"\nversion = "0.0.0"\nedition = "2024"\n[dependencies]\n{dependencies}')
+    patches = "".join(f'{name} = {{ path = "{path}" }}\n' for name, path in unpacked.items())
+    (folder / "Cargo.toml").write_text(f'[workspace]\nresolver = "3"\nmembers = ["app", "vendor/*"]\n[patch.crates-io]\n{patches}[profile.dev]\ndebug = false\n')
+    shutil.copy(ROOT / "Cargo.lock", folder)
+
+
 # Failure K16
 def crates(target):
     problems, versions = [], published()
@@ -49,17 +62,12 @@ def crates(target):
                 tar.extractall(folder / "vendor", filter="data")
         unpacked = {name: folder / "vendor" / f"{name}-{version}" for name, version in versions.items()}
         problems += [f"{name} has no {file}" for name, path in unpacked.items() for file in EXPECTED if not (path / file).exists() and not (name == "keyfold-cli" and file == "src/lib.rs")]
-        app = folder / "app"
-        (app / "src").mkdir(parents=True)
-        shutil.copy(ROOT / "open" / "examples" / "one_value.rs", app / "src" / "main.rs")
-        shutil.copy(ROOT / "Cargo.lock", app)
-        dependencies = "".join(f'{name} = "{version or versions[name]}"\n' for name, version in DEPENDENCIES.items())
-        patches = "".join(f'{name} = {{ path = "{path}" }}\n' for name, path in unpacked.items())
-        (app / "Cargo.toml").write_text(
-            '[package]\nname = "app"\nversion = "0.0.0"\nedition = "2024"\n[workspace]\n'
-            f"[dependencies]\n{dependencies}[patch.crates-io]\n{patches}[profile.dev]\ndebug = false\n")
-        run("cargo", "build", "--quiet", cwd=app, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
-        said = subprocess.run([target / "debug" / "app", "ring"], cwd=app, check=True, capture_output=True, text=True).stdout
+        lay_out(folder, versions, unpacked)
+        # All of them: each is compiled from what was packed, and the command as well.
+        run("cargo", "build", "--quiet", "--workspace", cwd=folder, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
+        said = subprocess.run([target / "debug" / "app", "ring"], cwd=folder, check=True, capture_output=True, text=True).stdout
+        if subprocess.run([target / "debug" / "keyfold", "selftest"], cwd=folder, capture_output=True).returncode:
+            problems.append("the selftest of the command fails")
         if "current: true" not in said or "kf1.01" not in said:
             problems.append(f"the program said {said}")
     print("\n".join(f"FAILED: {problem}" for problem in problems))
