@@ -40,7 +40,8 @@ def documented(names):
     rustdoc.chmod(0o755)
     environment = {**os.environ, "RUSTDOC": str(rustdoc), "RUSTDOCFLAGS": "-Z unstable-options --output-format json"}
     chosen = [part for name in names for part in ("-p", name)]
-    subprocess.run(["cargo", "doc", "--profile", "ci", "--locked", "--no-deps", "--lib", *chosen, "--features", FEATURES], cwd=ROOT, check=True, env=environment)
+    command = ["cargo", "doc", "--profile", "ci", "--locked", "--no-deps", "--lib", *chosen, "--features", FEATURES]
+    subprocess.run(command, cwd=ROOT, check=True, env=environment)
     return {name: TARGET / "doc" / f"{name.replace('-', '_')}.json" for name in names}
 
 
@@ -79,7 +80,9 @@ def main():
             if lines:
                 print(f"FAILED: docs/api/{name}.txt, {what}:", *lines, sep="\n  ")
     if options.check:
-        print("If that is meant: python3 tools/api.py writes the files; what is breaking raises the version (docs/RELEASE.md)." if failed else "", f"{passed} passed, {failed} failed", sep="\n")
+        if failed:
+            print("If that is meant: python3 tools/api.py writes the files; what is breaking raises the version (docs/RELEASE.md).")
+        print(f"{passed} passed, {failed} failed")
     return bool(failed)
 
 

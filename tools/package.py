@@ -72,7 +72,8 @@ def third_party():
         if package["source"] is None or (package["name"], package["version"]) not in compiled:
             continue
         name = f"{package['name']} {package['version']} ({package['license'] or 'see its file'})"
-        found = sorted(path for path in Path(package["manifest_path"]).parent.iterdir() if re.match(r"(?i)(licen[cs]e|copying|notice|unlicense)", path.name) and path.is_file())
+        folder = Path(package["manifest_path"]).parent
+        found = [path for path in sorted(folder.iterdir()) if re.match(r"(?i)(licen[cs]e|copying|notice|unlicense)", path.name) and path.is_file()]
         for text in {path.read_text(errors="replace").strip() for path in found}:
             texts.setdefault(text, []).append(name)
         if not found:
@@ -103,7 +104,9 @@ def lay_out(command, library, usr):
     doc.mkdir(parents=True)
     for name in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-APACHE", "LICENSE-MIT"]:
         shutil.copy(ROOT / name, doc)
-    (doc / "copyright").write_text(f"Source: {HOMEPAGE}\nLicense: Apache-2.0 or MIT, as you choose; both are beside this file. Of others' code in it: THIRD-PARTY.\n\n" + (ROOT / "LICENSE-MIT").read_text())
+    (doc / "copyright").write_text(
+        f"Source: {HOMEPAGE}\nLicense: Apache-2.0 or MIT, as you choose; both are beside this file. Of others' code in it: THIRD-PARTY.\n\n"
+        + (ROOT / "LICENSE-MIT").read_text())
     (doc / "THIRD-PARTY").write_text(third_party())
 
 
@@ -192,11 +195,14 @@ def debs(usr, output, number):
     of_dev = [path for path in [*each(usr / "include"), *each(usr / "lib")] if not path.is_dir() and path not in shared]
     [real] = [path for path in shared if not path.is_symlink()]
     text = "Field encryption for medical-device backends"
-    yield deb(usr, output, "keyfold", number, of_command, {"Section": "utils", "Priority": "optional", "Depends": depends(usr / "bin" / "keyfold")}, f"{text}: command")
+    yield deb(usr, output, "keyfold", number, of_command,
+              {"Section": "utils", "Priority": "optional", "Depends": depends(usr / "bin" / "keyfold")}, f"{text}: command")
     # The trigger makes the linker know the library.
-    yield deb(usr, output, library, number, shared, {"Section": "libs", "Priority": "optional", "Depends": depends(real)}, f"{text}: shared library",
+    yield deb(usr, output, library, number, shared,
+              {"Section": "libs", "Priority": "optional", "Depends": depends(real)}, f"{text}: shared library",
               triggers="activate-noawait ldconfig\n", shlibs=f"libkeyfold {abi} {library} (>= {number})\n")
-    yield deb(usr, output, "libkeyfold-dev", number, of_dev, {"Section": "libdevel", "Priority": "optional", "Depends": f"{library} (= {number})"}, f"{text}: headers and static library")
+    yield deb(usr, output, "libkeyfold-dev", number, of_dev,
+              {"Section": "libdevel", "Priority": "optional", "Depends": f"{library} (= {number})"}, f"{text}: headers and static library")
 
 
 def main():

@@ -104,7 +104,8 @@ def signed_releases():
             check((code == 0) == holds, f"{'another' if holds else 'the'} key was taken back: {code}, {said}")
         clone = folder / "clone"
         clone.mkdir()
-        made, said = sh("git init -q; git -c user.name=x -c user.email=x@example.org commit -q --allow-empty -m x; git config user.name x; git config user.email x@example.org\n" + block("sign"), clone, KEY=str(key))
+        prepare = "git init -q\ngit config user.name x\ngit config user.email x@example.org\ngit commit -q --allow-empty -m x\n"
+        made, said = sh(prepare + block("sign"), clone, KEY=str(key))
         check(made == 0, f"a tag cannot be signed: {said}")
         for signer, holds in ((key, True), (other, False)):
             (clone / "release-signers").write_text(SIGNERS + signer.read_text())

@@ -57,7 +57,8 @@ def build(folder, what, other, umask):
     subprocess.run(["tar", "-x", "-C", source], stdin=archive.stdout, check=True)
     if archive.wait():
         raise SystemExit("git archive failed")
-    subprocess.run([sys.executable, *MAKE[what], made], cwd=source, check=True, umask=umask, env={**os.environ, **environment(source, folder / "target"), **other})
+    environ = {**os.environ, **environment(source, folder / "target"), **other}
+    subprocess.run([sys.executable, *MAKE[what], made], cwd=source, check=True, umask=umask, env=environ)
     return made
 
 
@@ -83,15 +84,17 @@ def two_builds(what):
         folder = Path(name)
         # One after the other, so that they share no clock.
         one = files(build(folder / "a", what, {"TZ": "UTC", "LC_ALL": "C"}, 0o022))
-        other = files(build(folder / "another-folder-with-a-longer-name" / "b", what, {"TZ": "Asia/Kolkata", "LC_ALL": "C.UTF-8", "USER": "somebody", "CARGO_BUILD_JOBS": "1"}, 0o027))
+        differs = {"TZ": "Asia/Kolkata", "LC_ALL": "C.UTF-8", "USER": "somebody", "CARGO_BUILD_JOBS": "1"}
+        other = files(build(folder / "another-folder-with-a-longer-name" / "b", what, differs, 0o027))
         problems = [f"{name} is in one build only" for name in sorted(set(one) ^ set(other))]
         for name in sorted(set(one) & set(other)):
             if found := difference(one[name], other[name]):
                 problems.append(f"{name}: {found}")
             elif not one[name].is_symlink():
                 print(f"{hashlib.sha256(one[name].read_bytes()).hexdigest()}  {name}, {one[name].stat().st_size} bytes, twice")
-        places = [name for name, path in one.items() if path.is_file() and (str(folder).encode() in path.read_bytes() or str(Path.home() / ".cargo").encode() in path.read_bytes())]
-    problems += [f"{name} names a folder of the machine that made it" for name in places]
+        places = [str(folder).encode(), str(Path.home() / ".cargo").encode()]
+        named = [name for name, path in one.items() if path.is_file() and any(place in path.read_bytes() for place in places)]
+    problems += [f"{name} names a folder of the machine that made it" for name in named]
     print(f"commit {output('git', 'rev-parse', 'HEAD')}, {output('rustc', '--version')}, {output('ld', '--version').splitlines()[0]}")
     print("\n".join(f"FAILED: {problem}" for problem in problems))
     print(f"{len(one) - len(problems)} passed, {len(problems)} failed")
