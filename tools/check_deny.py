@@ -18,7 +18,7 @@ PLANTS = [
     ("a version with an advisory", {"name": "aes-gcm", "version": "0.10.2"}, "bans", "banned"),
     ("one of a range of versions with an advisory", {"name": "rand", "version": "0.9.2"}, "bans", "banned"),
     ("a crate that is banned", {"name": "rsa", "version": "0.9.9"}, "bans", "banned"),
-    ("a second TLS stack", {"name": "aws-lc-rs", "version": "1.17.1"}, "bans", "unmatched-wrapper"),
+    ("a second TLS stack", {"name": "aws-lc-rs", "version": "1.17.1"}, "bans", "banned"),
     ("a licence that is not allowed", {"name": "copyleft", "version": "1.0.0", "licence": "GPL-3.0-only"}, "licenses", "rejected"),
     ("a source that is no registry", {"name": "elsewhere", "version": "1.0.0", "git": True}, "sources", "source-not-allowed"),
 ]
