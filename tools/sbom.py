@@ -32,8 +32,8 @@ from packageurl import PackageURL
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = "x86_64-unknown-linux-gnu"
-# What we make: package, features, and what it is.
-ARTEFACTS = [("keyfold-cli", "all-kms"), ("keyfold-c", ""), ("keyfold-python", ""), ("keyfold-device", "")]
+# What we make, with the features of a release: the crate, as a program has it that asks for nothing else; command, C library and wheel; the library for devices.
+ARTEFACTS = [("keyfold", ""), ("keyfold-cli", "all-kms"), ("keyfold-c", "all-kms"), ("keyfold-python", "all-kms"), ("keyfold-device", "")]
 # The namespace of serial numbers: anything that stays.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:keyfold:sbom")
 
