@@ -57,11 +57,12 @@ impl<R: Read + Seek> StreamRanges<R> {
 
     /// Has chunk `number` in memory; returns the bytes of its plaintext, or `None` where the input has nothing of it.
     fn open_chunk(&mut self, number: u64) -> Result<Option<usize>> {
+        // Of a chunk that is there, too: nothing is given out once the key may not be used.
+        self.stream.held.check()?;
         if let Some((_, len)) = self.opened.filter(|(opened, _)| *opened == number) {
             return Ok(Some(len));
         }
         self.opened = None;
-        self.stream.held.check()?;
         let unreadable = |error| from_io(error, UNREADABLE);
         let at = number.checked_mul(SEALED_CHUNK_LEN as u64).and_then(|offset| offset.checked_add(self.start));
         let Some(at) = at else { return Ok(None) };
