@@ -304,7 +304,8 @@ impl OpeningStream {
     /// # Errors
     ///
     /// As for [`update`](Self::update) and [`finish`](Self::finish), those of `progress`, and [`Io`](ErrorKind::Io): `input` or `output`
-    /// failed. What was written was verified, but is not all.
+    /// failed. What was written was verified, but is not all: nothing of the 16 chunks in which the fault is, and with several threads perhaps
+    /// not all before them.
     pub fn open_all(
         mut self,
         input: &mut impl Read,

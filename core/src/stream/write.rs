@@ -16,7 +16,7 @@ pub struct StreamWriter<W> {
     output: W,
     /// The chunk that goes out.
     sealed: Vec<u8>,
-    /// Whether the last chunk was written.
+    /// Whether it is complete.
     is_finished: bool,
 }
 
@@ -38,9 +38,10 @@ impl<W: Write> StreamWriter<W> {
         if !self.is_finished {
             self.stream.seal_last(&mut self.sealed)?;
             self.pass()?;
+            self.flush()?;
             self.is_finished = true;
         }
-        self.flush()
+        Ok(())
     }
 
     /// Writes what was sealed.
