@@ -124,8 +124,8 @@ pub unsafe extern "C" fn kf_stream_read_at(
             // SAFETY: the contract of the header: `out` can be written; it is apart from everything else.
             let buffer = unsafe { room.get() };
             loop {
-                // Before each chunk, since all of them can take longer than the key may be used.
-                match renew(&mut ranges).and_then(|()| ranges.read(&mut buffer[filled..]).map_err(of_io)) {
+                // Each chunk for itself, since all of them can take longer than the key may be used.
+                match renewing(&mut ranges, |ranges| ranges.read(&mut buffer[filled..])) {
                     Ok(0) => break Ok(()),
                     Ok(n) => filled += n,
                     Err(error) => break Err(error),
@@ -155,9 +155,7 @@ pub unsafe extern "C" fn kf_stream_verified_len(
     boundary(error, || {
         let reader = held(reader)?;
         let mut out = Output::one(len)?;
-        let mut ranges = reader.ranges();
-        renew(&mut ranges)?;
-        let len = ranges.verified_len().map_err(of_io)?;
+        let len = renewing(&mut reader.ranges(), StreamRanges::verified_len)?;
         // SAFETY: the contract of the header: `len` can be written.
         unsafe { out.set(&[len]) };
         Ok(())
@@ -200,12 +198,20 @@ impl kf_stream_reader {
     }
 }
 
-/// Has the key confirmed, if that is due.
-fn renew(ranges: &mut StreamRanges<Pulled>) -> Outcome<()> {
-    if ranges.needs_renewal() {
-        pollster::block_on(ranges.renew())?;
+/// Reads, and has the key confirmed whenever that is due: before, and when it ran out while the program's function read a chunk, which is not read again.
+fn renewing<T>(
+    ranges: &mut StreamRanges<Pulled>,
+    mut read: impl FnMut(&mut StreamRanges<Pulled>) -> io::Result<T>,
+) -> Outcome<T> {
+    loop {
+        if ranges.needs_renewal() {
+            pollster::block_on(ranges.renew())?;
+        }
+        match read(ranges).map_err(of_io) {
+            Err(failure) if failure.result() == kf_result::KF_ERR_DEADLINE_EXCEEDED && ranges.needs_renewal() => {}
+            done => return done,
+        }
     }
-    Ok(())
 }
 
 /// The error of keyfold's within one of `std::io`.
