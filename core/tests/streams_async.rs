@@ -308,9 +308,9 @@ fn a_key_may_run_out_at_any_moment() {
     let (store, marks) = (Arc::new(lab.store.clone()), Arc::new(lab.marks.clone()));
     let ring = Keyring::open_with_clock(config(&lab), store, lab.keks(), marks, Arc::new(clock.clone())).unwrap();
     let plaintext = plaintext(3 * CHUNK + 100);
-    let mut failures = [0; 5];
+    let mut failures = [0; 6];
     for looks in 1..60 {
-        let [sync_write, async_write, sync_read, large_read, async_read] = &mut failures;
+        let [sync_write, async_write, sync_read, large_read, async_read, range_read] = &mut failures;
         let mut sync = begin(&ring, "image", None).unwrap().into_writer(Vec::new()).unwrap();
         clock.in_looks(looks);
         for mut piece in plaintext.chunks(7000) {
@@ -352,6 +352,17 @@ fn a_key_may_run_out_at_any_moment() {
             assert!(out == plaintext, "{looks}");
         }
         let (mut out, mut buffer) = (Vec::new(), vec![0; 9000]);
+        let mut ranges = begin().into_ranges(io::Cursor::new(&sealed[STREAM_HEADER_LEN..])).unwrap();
+        clock.in_looks(looks);
+        loop {
+            match renewing!(range_read, ranges, ranges.read(&mut buffer)) {
+                0 => break,
+                n => out.extend_from_slice(&buffer[..n]),
+            }
+        }
+        clock.in_looks(0);
+        assert!(out == plaintext, "{looks}");
+        out.clear();
         let mut reader = begin().into_async_reader(Slow::new(&sealed[STREAM_HEADER_LEN..], 10_000));
         clock.in_looks(looks);
         loop {
