@@ -65,7 +65,7 @@ class _OpeningStream:
     def check(self) -> None:
         """Raise what opening a chunk would raise of the key and the keyring."""
     def is_compromised(self) -> bool:
-        """Return whether the key is compromised."""
+        """Return whether the key is compromised, as it was when it was last confirmed."""
 
 @final
 class Keyring:
