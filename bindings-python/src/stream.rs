@@ -88,11 +88,7 @@ impl Opening {
     }
 
     /// Does `work` with the stream, once its key has been confirmed if that is due.
-    fn with<T>(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(&mut OpeningStream) -> keyfold::Result<T>,
-    ) -> PyResult<T> {
+    fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&mut OpeningStream) -> keyfold::Result<T>) -> PyResult<T> {
         let mut stream = lock(&self.stream).take().ok_or_else(|| to_py_err(py, &IN_USE, None))?;
         let renewed = if stream.needs_renewal() { wait(py, async { stream.renew().await }) } else { Ok(()) };
         let done = renewed.and_then(|()| work(&mut stream).map_err(|error| to_py_err(py, &error, None)));
