@@ -1534,7 +1534,8 @@ kf_result kf_stream_open(const kf_field *field,
  * kf_stream_out_len_max says, and holds back the rest. `*out_len` may be 0.
  *
  * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed, and nothing of `input` was
- * taken; after KF_ERR_DECRYPTION_FAILED every further call fails.
+ * taken. Where the key could not be confirmed, as after KF_ERR_KMS_*, KF_ERR_STORE and KF_ERR_DEADLINE_EXCEEDED, the call can be repeated; after
+ * KF_ERR_DECRYPTION_FAILED, KF_ERR_LIMIT_EXCEEDED and KF_ERR_CLOSED every further call fails.
  *
  * Threads: any; calls with one stream wait for each other. Blocks for the store and for one request to the key service where the key of the
  * stream has to be confirmed, which is seldom.
@@ -1556,7 +1557,8 @@ kf_result kf_stream_update(kf_stream *stream,
  * Seals or opens the last chunk of a stream, from what was held back, and writes it to `out`, whose `out_cap` must be at least kf_stream_out_len_max(0). On
  * KF_OK the stream is complete: of one that was opened it is known now that nothing is missing. The handle is still to be released.
  *
- * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+ * On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed, and the call can be
+ * repeated where kf_stream_update can.
  *
  * Threads, blocking: as for kf_stream_update.
  *
@@ -1569,6 +1571,19 @@ kf_result kf_stream_finish(kf_stream *stream,
                            size_t out_cap,
                            size_t *out_len,
                            kf_error *error);
+
+/**
+ * Says in `*is_compromised` whether the key of a stream that is opened is compromised, as kf_opened does of a value: whoever has the key can have made the
+ * stream. Such a stream opens only where the configuration says so. Of one that is sealed it says false.
+ *
+ * Threads: any; calls with one stream wait for each other. Asks nobody: it says what was so when the key was last confirmed.
+ *
+ * Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
+ */
+KF_MUST_USE
+kf_result kf_stream_is_compromised(kf_stream *stream,
+                                   bool *is_compromised,
+                                   kf_error *error);
 
 /**
  * Releases a stream, finished or not. NULL does nothing.
@@ -1627,6 +1642,16 @@ KF_MUST_USE
 kf_result kf_stream_verified_len(kf_stream_reader *reader,
                                  uint64_t *len,
                                  kf_error *error);
+
+/**
+ * As kf_stream_is_compromised, of a reader.
+ *
+ * Threads, blocking, results: as for kf_stream_is_compromised; it waits for calls with the same reader.
+ */
+KF_MUST_USE
+kf_result kf_stream_reader_is_compromised(kf_stream_reader *reader,
+                                          bool *is_compromised,
+                                          kf_error *error);
 
 /**
  * Releases a reader. NULL does nothing.

@@ -344,6 +344,14 @@ public:
         });
     }
 
+    /// Of a stream that is opened: whether whoever has its compromised key can have made it.
+    [[nodiscard]] bool is_compromised() const
+    {
+        bool told;
+        detail::must([&](kf_error *e) { return kf_stream_is_compromised(handle_.get(), &told, e); });
+        return told;
+    }
+
     kf_stream *get() const noexcept { return handle_.get(); }
 
 private:
@@ -383,6 +391,14 @@ public:
         std::uint64_t len;
         detail::must([&](kf_error *e) { return kf_stream_verified_len(handle_.get(), &len, e); });
         return len;
+    }
+
+    /// Whether whoever has its compromised key can have made it.
+    [[nodiscard]] bool is_compromised() const
+    {
+        bool told;
+        detail::must([&](kf_error *e) { return kf_stream_reader_is_compromised(handle_.get(), &told, e); });
+        return told;
     }
 
     kf_stream_reader *get() const noexcept { return handle_.get(); }

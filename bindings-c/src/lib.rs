@@ -24,4 +24,5 @@ pub mod options;
 pub mod result;
 pub mod search;
 pub mod stream;
+pub mod stream_reader;
 pub mod value;

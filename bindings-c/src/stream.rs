@@ -1,15 +1,13 @@
-//! Streams: data of any length, pushed piece by piece, or pulled from anywhere in it.
+//! Streams: data of any length, pushed piece by piece.
 
-use crate::boundary::{Failure, Outcome, boundary};
-use crate::callback::{NO_FUNCTION, User, kf_read_at_fn};
+use crate::boundary::{Outcome, boundary};
 use crate::field::kf_field;
 use crate::handle::{self, Object, Table, held};
 use crate::memory::{Output, input, optional, range_of};
 use crate::result::{kf_error, kf_result};
 use keyfold::wire::{SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader};
-use keyfold::{Error, ErrorKind, OpeningStream, SealingStream, StreamRanges};
+use keyfold::{OpeningStream, SealingStream};
 use std::ffi::c_void;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -33,7 +31,6 @@ enum Way {
     Seal(SealingStream),
     /// Large, as it has an expanded key in it.
     Open(Box<OpeningStream>),
-    Finished,
 }
 
 impl Object for kf_stream {
@@ -43,35 +40,35 @@ impl Object for kf_stream {
     }
 }
 
-const FINISHED: Error = Error::new(ErrorKind::Closed, "the stream is finished, or finishing it has failed");
-
 impl Way {
-    fn update(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> keyfold::Result<()> {
+    /// Has the key confirmed, if that is due.
+    fn renew(&mut self) -> keyfold::Result<()> {
         match self {
-            Self::Seal(stream) => {
-                if stream.needs_renewal() {
-                    pollster::block_on(stream.renew())?;
-                }
-                stream.update(bytes, out)
-            }
-            Self::Open(stream) => {
-                if stream.needs_renewal() {
-                    pollster::block_on(stream.renew())?;
-                }
-                stream.update(bytes, out)
-            }
-            Self::Finished => Err(FINISHED),
+            Self::Seal(stream) if stream.needs_renewal() => pollster::block_on(stream.renew()),
+            Self::Open(stream) if stream.needs_renewal() => pollster::block_on(stream.renew()),
+            _ => Ok(()),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> keyfold::Result<()> {
+        self.renew()?;
+        match self {
+            Self::Seal(stream) => stream.update(bytes, out),
+            Self::Open(stream) => stream.update(bytes, out),
         }
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> keyfold::Result<()> {
-        // Has the key confirmed, if that is due.
-        self.update(&[], out)?;
-        match std::mem::replace(self, Self::Finished) {
+        self.renew()?;
+        match self {
             Self::Seal(stream) => stream.finish(out),
             Self::Open(stream) => stream.finish(out),
-            Self::Finished => Err(FINISHED),
         }
+    }
+
+    /// A compromised key does not seal.
+    fn is_compromised(&self) -> bool {
+        matches!(self, Self::Open(stream) if stream.is_compromised())
     }
 }
 
@@ -99,13 +96,18 @@ impl kf_stream {
         work: impl FnOnce(&mut Way, &mut Vec<u8>) -> keyfold::Result<()>,
     ) -> Outcome<()> {
         let mut len = Output::one(out_len)?;
-        let mut room = Output::new(out.cast::<u8>(), out_cap, kf_stream_out_len_max(bytes.len()))?;
+        let most = kf_stream_out_len_max(bytes.len());
+        let mut room = Output::new(out.cast::<u8>(), out_cap, most)?;
         let inputs = [range_of(bytes), len.range()];
         room.apart_from(&inputs)?;
         len.apart_from(&inputs[..1])?;
         let mut pushed = self.pushed();
         let Pushed { way, out } = &mut *pushed;
         out.clear();
+        if out.capacity() < most {
+            // Growing would leave what it held before where it was.
+            *out = Zeroizing::new(Vec::with_capacity(most));
+        }
         work(way, out)?;
         // SAFETY: this function's contract; the room is as long as anything that `bytes` can give.
         unsafe {
@@ -210,7 +212,8 @@ pub unsafe extern "C" fn kf_stream_open(
 /// kf_stream_out_len_max says, and holds back the rest. `*out_len` may be 0.
 ///
 /// On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed, and nothing of `input` was
-/// taken; after KF_ERR_DECRYPTION_FAILED every further call fails.
+/// taken. Where the key could not be confirmed, as after KF_ERR_KMS_*, KF_ERR_STORE and KF_ERR_DEADLINE_EXCEEDED, the call can be repeated; after
+/// KF_ERR_DECRYPTION_FAILED, KF_ERR_LIMIT_EXCEEDED and KF_ERR_CLOSED every further call fails.
 ///
 /// Threads: any; calls with one stream wait for each other. Blocks for the store and for one request to the key service where the key of the
 /// stream has to be confirmed, which is seldom.
@@ -241,7 +244,8 @@ pub unsafe extern "C" fn kf_stream_update(
 /// Seals or opens the last chunk of a stream, from what was held back, and writes it to `out`, whose `out_cap` must be at least kf_stream_out_len_max(0). On
 /// KF_OK the stream is complete: of one that was opened it is known now that nothing is missing. The handle is still to be released.
 ///
-/// On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed.
+/// On KF_OK `*out_len` has the number of bytes written. On any other result neither `out` nor `*out_len` has been changed, and the call can be
+/// repeated where kf_stream_update can.
 ///
 /// Threads, blocking: as for kf_stream_update.
 ///
@@ -263,6 +267,29 @@ pub unsafe extern "C" fn kf_stream_finish(
     })
 }
 
+/// Says in `*is_compromised` whether the key of a stream that is opened is compromised, as kf_opened does of a value: whoever has the key can have made the
+/// stream. Such a stream opens only where the configuration says so. Of one that is sealed it says false.
+///
+/// Threads: any; calls with one stream wait for each other. Asks nobody: it says what was so when the key was last confirmed.
+///
+/// Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kf_stream_is_compromised(
+    stream: *mut kf_stream,
+    is_compromised: *mut bool,
+    error: *mut kf_error,
+) -> kf_result {
+    boundary(error, || {
+        let stream = held(stream)?;
+        let mut out = Output::one(is_compromised)?;
+        let told = stream.pushed().way.is_compromised();
+        // SAFETY: the contract of the header: `is_compromised` can be written.
+        unsafe { out.set(&[told]) };
+        Ok(())
+    })
+}
+
 /// Releases a stream, finished or not. NULL does nothing.
 ///
 /// Threads: any. Never blocks.
@@ -273,190 +300,12 @@ pub extern "C" fn kf_stream_free(stream: *mut kf_stream) -> kf_result {
     boundary(std::ptr::null_mut(), || handle::release(stream))
 }
 
-/// A stream of which any part can be read.
-pub struct kf_stream_reader(Mutex<StreamRanges<Pulled>>);
-
-impl Object for kf_stream_reader {
-    fn table() -> &'static Table<Self> {
-        static TABLE: Table<kf_stream_reader> = Table::new(8);
-        &TABLE
-    }
-}
-
-/// The sealed stream, as a function of the program gives it.
-struct Pulled {
-    read_at: unsafe extern "C" fn(*mut c_void, u64, *mut c_void, usize, *mut usize) -> i32,
-    user: User,
-    len: u64,
-    position: u64,
-}
-
-impl Read for Pulled {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut read = 0;
-        // SAFETY: the contract of kf_read_at_fn; the buffer is valid for its length and read by nobody else.
-        let code = unsafe {
-            (self.read_at)(self.user.pointer(), self.position, buffer.as_mut_ptr().cast(), buffer.len(), &raw mut read)
-        };
-        if code != 0 || read > buffer.len() {
-            let why = "the program's function did not read the stream";
-            return Err(Error::new(ErrorKind::Io, why).with_detail(code.to_string()).into());
-        }
-        self.position += read as u64;
-        Ok(read)
-    }
-}
-
-impl Seek for Pulled {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.position = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.len.checked_add_signed(by),
-        }
-        .ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
-    }
-}
-
-/// Makes a reader of any part of a stream of `sealed_len` bytes, header included, which `read_at` reads; it is called in this call and in those that read,
-/// one at a time, and given `user`. Release the reader with kf_stream_reader_free, before what `user` stands for.
-///
-/// Threads: any, with the same field. Blocks as kf_decrypt does, and for `read_at`.
-///
-/// Returns what kf_stream_open does; KF_ERR_IO: `read_at` did not return KF_OK.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kf_stream_reader_new(
-    field: *const kf_field,
-    sealed_len: u64,
-    read_at: kf_read_at_fn,
-    user: *mut c_void,
-    row: *const c_void,
-    row_len: usize,
-    reader: *mut *mut kf_stream_reader,
-    error: *mut kf_error,
-) -> kf_result {
-    boundary(error, || {
-        let field = held(field)?;
-        // SAFETY: the contract of the header: pointers are NULL or valid for their lengths.
-        let row = unsafe { optional(row.cast(), row_len) }?;
-        let mut out = Output::one(reader)?;
-        out.apart_from(&[range_of(row.unwrap_or_default())])?;
-        let read_at = read_at.ok_or(NO_FUNCTION)?;
-        let mut input = Pulled { read_at, user: User::new(user, None), len: sealed_len, position: 0 };
-        let mut header = Vec::with_capacity(STREAM_HEADER_LEN);
-        input.by_ref().take(STREAM_HEADER_LEN as u64).read_to_end(&mut header).map_err(of_io)?;
-        let begun = field.begin_to_open(&header, row)?;
-        let made = handle::give(kf_stream_reader(Mutex::new(begun.into_ranges(input).map_err(of_io)?)))?;
-        // SAFETY: the contract of the header: `reader` can be written.
-        unsafe { out.set(&[made]) };
-        Ok(())
-    })
-}
-
-/// Reads plaintext from `offset` on into `out`, and says in `*out_len` how much: `out_cap` bytes, or fewer where the stream ends, which was verified then. Asks
-/// `read_at` for one chunk where that is enough. What was read proves nothing about what follows it.
-///
-/// On any other result than KF_OK `*out_len` has not been changed, and `out` is zero.
-///
-/// Threads: any; calls with one reader wait for each other. Blocks for `read_at`, and as kf_stream_update does.
-///
-/// Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE, KF_ERR_OVERLAP; KF_ERR_DECRYPTION_FAILED: a chunk was changed, moved, repeated or left
-/// out; KF_ERR_MALFORMED: the stream was cut, or never finished, and `offset` is behind that; KF_ERR_IO; and those of keys.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kf_stream_read_at(
-    reader: *mut kf_stream_reader,
-    offset: u64,
-    out: *mut c_void,
-    out_cap: usize,
-    out_len: *mut usize,
-    error: *mut kf_error,
-) -> kf_result {
-    boundary(error, || {
-        let reader = held(reader)?;
-        let (mut len, mut room) = (Output::one(out_len)?, Output::new(out.cast::<u8>(), out_cap, out_cap)?);
-        room.apart_from(&[len.range()])?;
-        let mut ranges = reader.ranges()?;
-        ranges.seek(SeekFrom::Start(offset)).map_err(of_io)?;
-        let mut filled = 0;
-        let read = {
-            // SAFETY: the contract of the header: `out` can be written; it is apart from everything else.
-            let buffer = unsafe { room.get() };
-            loop {
-                match ranges.read(&mut buffer[filled..]) {
-                    Ok(0) => break Ok(()),
-                    Ok(n) => filled += n,
-                    Err(error) => break Err(of_io(error)),
-                }
-            }
-        };
-        // SAFETY: as above.
-        read.inspect_err(|_| unsafe { room.erase() })?;
-        // SAFETY: as above, of `out_len`.
-        unsafe { len.set(&[filled]) };
-        Ok(())
-    })
-}
-
-/// Says how many bytes of plaintext the stream has, after it has opened the last chunk: so nobody has cut or lengthened it.
-///
-/// Threads, blocking: as for kf_stream_read_at.
-///
-/// Returns what kf_stream_read_at does.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kf_stream_verified_len(
-    reader: *mut kf_stream_reader,
-    len: *mut u64,
-    error: *mut kf_error,
-) -> kf_result {
-    boundary(error, || {
-        let reader = held(reader)?;
-        let mut out = Output::one(len)?;
-        let len = reader.ranges()?.verified_len().map_err(of_io)?;
-        // SAFETY: the contract of the header: `len` can be written.
-        unsafe { out.set(&[len]) };
-        Ok(())
-    })
-}
-
-/// Releases a reader. NULL does nothing.
-///
-/// Threads: any. Never blocks.
-///
-/// Returns KF_ERR_INVALID_HANDLE.
-#[unsafe(no_mangle)]
-pub extern "C" fn kf_stream_reader_free(reader: *mut kf_stream_reader) -> kf_result {
-    boundary(std::ptr::null_mut(), || handle::release(reader))
-}
-
-impl kf_stream_reader {
-    /// The reader, under a key that may be used now.
-    fn ranges(&self) -> Outcome<MutexGuard<'_, StreamRanges<Pulled>>> {
-        let mut ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ranges.needs_renewal() {
-            pollster::block_on(ranges.renew())?;
-        }
-        Ok(ranges)
-    }
-}
-
 impl kf_field {
     /// A stream of this field that begins with `header`.
-    fn begin_to_open(&self, header: &[u8], row: Option<&[u8]>) -> Outcome<OpeningStream> {
+    pub(crate) fn begin_to_open(&self, header: &[u8], row: Option<&[u8]>) -> Outcome<OpeningStream> {
         let header = StreamHeader::parse(header)?;
         let opener = self.stream_opener()?;
         pollster::block_on(opener.load_key(&header))?;
         Ok(opener.begin(&header, row)?)
-    }
-}
-
-/// The error of keyfold's within one of `std::io`.
-fn of_io(error: io::Error) -> Failure {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(inner) => inner.clone().into(),
-        None => Error::new(ErrorKind::Io, "the stream cannot be read").with_source(error).into(),
     }
 }

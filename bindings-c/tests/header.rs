@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     "result",
     "value",
     "options",
@@ -18,6 +18,7 @@ const SOURCES: [&str; 16] = [
     "lookup",
     "documents",
     "stream",
+    "stream_reader",
     "column",
     "column_open",
     "inspect",

@@ -3,6 +3,7 @@
 where they are. With --write-abi it writes bindings-c/abi.txt instead."""
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -360,12 +361,17 @@ def streams(tests, folder):
     both = ["--config", config, "--policy", policy, "--stream", "image"]
     tests.run(tests.keyfold, "protect", *both, folder / "plain", "--output", folder / "sealed")
     arguments = [config, policy, folder / "sealed", folder / "made"]
-    built = suite(tests, folder, "streams", *arguments)
+    built = suite(tests, folder, "streams", *arguments, "0")
     tests.run(tests.keyfold, "reveal", *both, folder / "made", "--output", folder / "back")
     tests.check((folder / "back").read_bytes() == plain, "the command reveals a stream of C")
+    # The same when the key has leaked, where it still opens.
+    key = json.loads(tests.run(tests.keyfold, "inspect", "--json", "--file", folder / "sealed"))["key_id"]
+    tests.run(tests.keyfold, "keys", "state", "--config", config, key, "compromised")
+    config.write_text(config.read_text().replace("[keyring]\n", "[keyring]\nopen_compromised = true\n"))
+    suite(tests, folder, "streams", *arguments, "1")
     if not shutil.which("valgrind"):
         return tests.skip("streams with valgrind: it is not installed")
-    tests.run(*GRIND, "--undef-value-errors=no", built, *arguments)
+    tests.run(*GRIND, "--undef-value-errors=no", built, *arguments, "1")
     tests.check(True, "valgrind")
 
 

@@ -5,7 +5,7 @@ use crate::fork::detached;
 use crate::keyring::Keyring;
 use crate::wait::wait;
 use keyfold::wire::StreamHeader;
-use keyfold::{Error, ErrorKind};
+use keyfold::{Error, ErrorKind, OpeningStream, SealingStream};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
@@ -17,22 +17,20 @@ use zeroize::Zeroizing;
 pub(crate) struct Sealing {
     /// Kept, so that it is made ready for forks as long as a stream of it is written.
     _ring: Py<Keyring>,
-    stream: Mutex<Option<keyfold::SealingStream>>,
+    stream: Mutex<Option<SealingStream>>,
 }
 
-const FINISHED: Error = Error::new(
-    ErrorKind::Closed,
-    "the stream is finished, or another thread uses it: threads take turns with a file object",
-);
+const IN_USE: Error =
+    Error::new(ErrorKind::InvalidInput, "another thread uses the stream: threads take turns with a file object");
 
 impl Sealing {
-    pub(crate) fn new(ring: Py<Keyring>, stream: keyfold::SealingStream) -> Self {
+    pub(crate) fn new(ring: Py<Keyring>, stream: SealingStream) -> Self {
         Self { _ring: ring, stream: Mutex::new(Some(stream)) }
     }
 
     /// The stream, taken out for the time of a call: another thread that comes meanwhile finds none.
-    fn take(&self, py: Python<'_>) -> PyResult<keyfold::SealingStream> {
-        let mut stream = lock(&self.stream).take().ok_or_else(|| to_py_err(py, &FINISHED, None))?;
+    fn take(&self, py: Python<'_>) -> PyResult<SealingStream> {
+        let mut stream = lock(&self.stream).take().ok_or_else(|| to_py_err(py, &IN_USE, None))?;
         if stream.needs_renewal() {
             let renewed = wait(py, async { stream.renew().await });
             if let Err(error) = renewed {
@@ -49,7 +47,7 @@ impl Sealing {
     /// The first 83 bytes of the stream.
     fn header<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let stream = lock(&self.stream);
-        let stream = stream.as_ref().ok_or_else(|| to_py_err(py, &FINISHED, None))?;
+        let stream = stream.as_ref().ok_or_else(|| to_py_err(py, &IN_USE, None))?;
         Ok(PyBytes::new(py, stream.header().as_bytes()))
     }
 
@@ -65,11 +63,13 @@ impl Sealing {
         Ok(PyBytes::new(py, &out))
     }
 
-    /// Return the last chunk.
+    /// Return the last chunk. After an error about keys it may be called again.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let stream = self.take(py)?;
+        let mut stream = self.take(py)?;
         let mut out = Vec::new();
-        stream.finish(&mut out).map_err(|error| to_py_err(py, &error, None))?;
+        let finished = stream.finish(&mut out);
+        *lock(&self.stream) = Some(stream);
+        finished.map_err(|error| to_py_err(py, &error, None))?;
         Ok(PyBytes::new(py, &out))
     }
 }
@@ -79,15 +79,21 @@ impl Sealing {
 pub(crate) struct Opening {
     /// Kept, as above.
     _ring: Py<Keyring>,
-    stream: Mutex<Option<keyfold::OpeningStream>>,
+    stream: Mutex<Option<OpeningStream>>,
 }
 
-const IN_USE: Error =
-    Error::new(ErrorKind::InvalidInput, "another thread uses the stream: threads take turns with a file object");
-
 impl Opening {
-    pub(crate) fn new(ring: Py<Keyring>, stream: keyfold::OpeningStream) -> Self {
+    pub(crate) fn new(ring: Py<Keyring>, stream: OpeningStream) -> Self {
         Self { _ring: ring, stream: Mutex::new(Some(stream)) }
+    }
+
+    /// Does `work` with the stream, once its key has been confirmed if that is due.
+    fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&mut OpeningStream) -> keyfold::Result<T>) -> PyResult<T> {
+        let mut stream = lock(&self.stream).take().ok_or_else(|| to_py_err(py, &IN_USE, None))?;
+        let renewed = if stream.needs_renewal() { wait(py, async { stream.renew().await }) } else { Ok(()) };
+        let done = renewed.and_then(|()| work(&mut stream).map_err(|error| to_py_err(py, &error, None)));
+        *lock(&self.stream) = Some(stream);
+        done
     }
 }
 
@@ -101,14 +107,20 @@ impl Opening {
         chunk: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyByteArray>> {
         let mut chunk = PyBuffer::<u8>::get(chunk)?.to_vec(py)?;
-        let mut stream = lock(&self.stream).take().ok_or_else(|| to_py_err(py, &IN_USE, None))?;
-        let renewed = if stream.needs_renewal() { wait(py, async { stream.renew().await }) } else { Ok(()) };
-        let len =
-            renewed.and_then(|()| stream.open_chunk(number, &mut chunk).map_err(|error| to_py_err(py, &error, None)));
-        *lock(&self.stream) = Some(stream);
-        let len = len?;
+        let len = self.with(py, |stream| stream.open_chunk(number, &mut chunk))?;
         let opened = Zeroizing::new(chunk);
         Ok(PyByteArray::new(py, &opened[..len]))
+    }
+
+    /// Raise what opening a chunk would raise of the key and the keyring.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |stream| stream.open_in_place(&mut []))
+    }
+
+    /// Return whether the key is compromised, as it was when it was last confirmed.
+    fn is_compromised(&self, py: Python<'_>) -> PyResult<bool> {
+        let stream = lock(&self.stream);
+        stream.as_ref().map(OpeningStream::is_compromised).ok_or_else(|| to_py_err(py, &IN_USE, None))
     }
 }
 

@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pytest
 
 import keyfold
+from test_kms import Service, service  # noqa: F401
 
 POLICY = """\
 version = 1
@@ -267,3 +269,69 @@ def test_a_write_that_failed_is_not_passed_over(ring: keyfold.Keyring) -> None:
     stored.seek(0)
     with pytest.raises(keyfold.FormatError):
         image.open_stream(stored).read()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_end_may_be_repeated_once_the_service_is_back(own_config: keyfold.Config, service: Service, tmp_path: Path, closed: bool) -> None:
+    with own_config.path.open("a") as file:
+        file.write('[cache]\nmax_age = "1s"\ngrace = "0s"\n')
+    policy = tmp_path / "streams.toml"
+    policy.write_text(POLICY)
+
+    def away() -> None:
+        raise keyfold.KmsFailure("Unavailable", retryable=False)
+
+    with keyfold.Config(own_config.path, [policy]).open(host_keks={"ward": service}) as ring:
+        image, stored = ring.field("image"), io.BytesIO()
+        stream = image.open_stream(stored, "wb")
+        stream.write(b"DICM")
+        time.sleep(1.1)
+        service.fail = away
+        for _ in range(2):
+            with pytest.raises(keyfold.KmsError):
+                stream.close() if closed else stream.finish()
+            if closed:
+                break
+        assert stream.closed == closed
+        service.fail = None
+        # A failure is remembered for a second.
+        time.sleep(1.1)
+        stream.finish()
+        stored.seek(0)
+        if closed:
+            with pytest.raises(keyfold.FormatError):
+                image.open_stream(stored).read()
+        else:
+            assert stream.closed and image.open_stream(stored).read() == b"DICM"
+
+
+def test_a_closed_keyring_gives_out_nothing_of_a_chunk_in_memory(ring: keyfold.Keyring) -> None:
+    image = ring.field("image")
+    stream = cast(Any, image.open_stream(io.BytesIO(seal(image, plaintext(100)))))
+    part = bytearray(10)
+    assert stream.raw.readinto(part) == 10 and part == plaintext(10)
+    ring.close()
+    for _ in range(2):
+        with pytest.raises(keyfold.KeyfoldError, match="closed"):
+            stream.raw.readinto(part)
+    assert part == plaintext(10)
+
+
+def test_a_compromised_key_is_told(ring: keyfold.Keyring, tmp_path: Path) -> None:
+    command = os.environ.get("KEYFOLD_TEST_COMMAND")
+    if not command:
+        pytest.skip("KEYFOLD_TEST_COMMAND is not set")
+    image = ring.field("image")
+    sealed = seal(image, b"DICM")
+    assert not cast(Any, image.open_stream(io.BytesIO(sealed))).raw.is_compromised
+    config = tmp_path / "ring" / "keyfold.toml"
+    subprocess.run([command, "keys", "state", "--config", config, sealed[2:26].hex(), "compromised"], check=True)
+    policies = [tmp_path / "policy.toml"]
+    with keyfold.Keyring.open(config, policies=policies) as again, pytest.raises(keyfold.KeyfoldError, match="state"):
+        again.field("image").open_stream(io.BytesIO(sealed))
+    config.write_text(config.read_text().replace("[keyring]\n", "[keyring]\nopen_compromised = true\n"))
+    with keyfold.Keyring.open(config, policies=policies) as again:
+        stream = cast(Any, again.field("image").open_stream(io.BytesIO(sealed)))
+        assert stream.raw.is_compromised and stream.read() == b"DICM"
+        fresh = seal(again.field("image"), b"DICM")
+        assert not cast(Any, again.field("image").open_stream(io.BytesIO(fresh))).raw.is_compromised

@@ -41,7 +41,7 @@ macro_rules! reads_as_opening_stream {
     };
 }
 
-/// The same of what seals.
+/// The same of what seals, and the way back to its field `output` of type `W`.
 macro_rules! writes_as_sealing_stream {
     () => {
         /// The first 83 bytes of the stream.
@@ -51,6 +51,12 @@ macro_rules! writes_as_sealing_stream {
         }
 
         renews_as!(SealingStream);
+
+        /// The output, whether the stream is complete or not.
+        #[must_use]
+        pub fn into_inner(self) -> W {
+            self.output
+        }
     };
 }
 
@@ -112,9 +118,11 @@ struct Held {
     key: Arc<OpenKey>,
     /// The only process that may go on, of a stream that is being sealed: after a fork two would seal with the same nonces.
     process: Option<u32>,
-    /// Why a call failed: so does every one that follows.
-    failed: Option<Error>,
+    /// Why every call that follows fails: one has failed, or the stream is complete.
+    ended: Option<Error>,
 }
+
+const COMPLETE: Error = Error::new(ErrorKind::Closed, "the stream is complete, and nothing can follow");
 
 const FORKED: Error =
     Error::new(ErrorKind::Closed, "the stream was begun in another process, and after a fork only that one may go on");
@@ -122,17 +130,17 @@ const FORKED: Error =
 impl Held {
     /// Refuses what would not be sealed or opened now.
     fn check(&self) -> Result<()> {
-        self.check_not_failed()?;
-        if self.process.is_some_and(|process| process != std::process::id()) {
-            return Err(FORKED);
-        }
+        self.check_goes_on()?;
         self.bound.ring.check_open()?;
         self.key.check_usable(self.bound.ring.time())
     }
 
-    /// Refuses what follows a failure, though it needs no key.
-    fn check_not_failed(&self) -> Result<()> {
-        self.failed.clone().map_or(Ok(()), Err)
+    /// Refuses what follows a failure, the end or a fork, though it needs no key.
+    fn check_goes_on(&self) -> Result<()> {
+        if self.process.is_some_and(|process| process != std::process::id()) {
+            return Err(FORKED);
+        }
+        self.ended.clone().map_or(Ok(()), Err)
     }
 
     /// Does `work` if the key may be used.
@@ -143,11 +151,16 @@ impl Held {
 
     fn fail(&mut self, error: Error) -> Error {
         // A lease that ran out can be renewed; nothing else gets better.
-        if self.failed.is_none() && error.kind() != ErrorKind::DeadlineExceeded {
-            self.failed = Some(error.clone());
+        if self.ended.is_none() && error.kind() != ErrorKind::DeadlineExceeded {
+            self.ended = Some(error.clone());
             self.bound.uses.count_failure(error.kind());
         }
         error
+    }
+
+    /// What the input or output has done. Its error is final, since a part of a chunk may be lost.
+    fn passed<T>(&mut self, done: std::io::Result<T>, why: &'static str) -> Result<T> {
+        done.map_err(|error| self.fail(from_io(error, why)))
     }
 
     fn needs_renewal(&self) -> bool {
@@ -208,11 +221,12 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// The error inside of an error of `std::io`, or one of kind [`Io`](ErrorKind::Io) around it.
+/// The error inside of an error of `std::io`, or one of kind [`Io`](ErrorKind::Io) around it: around `DeadlineExceeded` as well, which only this stream
+/// says of its own key. An input or output that says it, such as another stream, has failed.
 fn from_io(error: std::io::Error, why: &'static str) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(inner) => inner.clone(),
-        None => Error::new(ErrorKind::Io, why).with_source(error),
+        Some(inner) if inner.kind() != ErrorKind::DeadlineExceeded => inner.clone(),
+        _ => Error::new(ErrorKind::Io, why).with_source(error),
     }
 }
 

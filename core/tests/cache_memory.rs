@@ -196,6 +196,9 @@ fn streams_of_any_length_take_the_same_memory() {
         let mut stream = sealer.begin(None).unwrap();
         stream.update(text, &mut Vec::new()).unwrap();
         drop(stream);
+        let mut stream = sealer.begin(None).unwrap();
+        stream.update(text, &mut Vec::new()).unwrap();
+        stream.finish(&mut Vec::new()).unwrap();
         let mut writer = sealer.begin(None).unwrap().into_writer(io::sink()).unwrap();
         writer.write_all(text).unwrap();
         drop(writer);

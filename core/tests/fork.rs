@@ -6,8 +6,10 @@ mod common;
 
 use common::block_on;
 use common::lab::*;
-use keyfold::{ColumnBytes, Encryptor, ErrorKind, FieldPolicy, Value};
-use std::io::{PipeReader, Read, Write, pipe};
+use keyfold::wire::{STREAM_HEADER_LEN, sealed_stream_len};
+use keyfold::{ColumnBytes, Encryptor, Error, ErrorKind, FieldPolicy, Value};
+use std::io::{BufWriter, PipeReader, Read, Write, pipe};
+use tokio::io::AsyncWriteExt;
 
 const CHILDREN: usize = 64;
 /// Half of them one by one, half of them in columns.
@@ -65,13 +67,30 @@ fn a_stream_goes_on_in_the_process_that_began_it() {
     let mut stream = sealer.begin(None).unwrap();
     let mut out = Vec::with_capacity(100_000);
     stream.update(&[1; 20_000], &mut out).unwrap();
-    // SAFETY: as above; the child allocates nothing, and leaves by `_exit`.
+    // What was sealed before and is not out yet does not go out twice.
+    let mut writer = sealer.begin(None).unwrap().into_writer(BufWriter::with_capacity(50_000, Vec::new())).unwrap();
+    writer.write_all(&[1; 20_000]).unwrap();
+    let mut later = sealer.begin(None).unwrap().into_async_writer(Vec::new()).unwrap();
+    assert_eq!(block_on(later.write(&[1; 20_000])).unwrap(), 16_384);
+    let kind = |done: std::io::Result<()>| done.map_err(|error| Some(error.get_ref()?.downcast_ref::<Error>()?.kind()));
+    // SAFETY: as above.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
-            let kind = stream.update(&[2; 20_000], &mut out).map_err(|error| error.kind());
+            let kinds = [
+                stream.update(&[2; 20_000], &mut out).map_err(|error| Some(error.kind())),
+                stream.finish(&mut out).map_err(|error| Some(error.kind())),
+                kind(writer.flush()),
+                kind(writer.write_all(&[2; 20_000])),
+                kind(writer.finish()),
+                kind(block_on(later.flush())),
+                kind(block_on(later.write_all(&[2; 20_000]))),
+                kind(block_on(later.finish())),
+                kind(block_on(later.shutdown())),
+            ];
+            let is_out = !writer.into_inner().get_ref().is_empty() || later.into_inner().len() != STREAM_HEADER_LEN;
             // SAFETY: as above.
-            unsafe { libc::_exit(i32::from(kind != Err(ErrorKind::Closed))) }
+            unsafe { libc::_exit(i32::from(kinds != [Err(Some(ErrorKind::Closed)); 9] || is_out)) }
         }
         pid => {
             let mut status = 0;
@@ -82,6 +101,10 @@ fn a_stream_goes_on_in_the_process_that_began_it() {
     }
     stream.update(&[3; 20_000], &mut out).unwrap();
     stream.finish(&mut out).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(writer.into_inner().get_ref().len() as u64, sealed_stream_len(20_000).unwrap());
+    block_on(later.shutdown()).unwrap();
+    assert_eq!(later.into_inner().len() as u64, sealed_stream_len(16_384).unwrap());
 }
 
 fn first_duplicate(all: &mut [Nonce]) -> Option<Nonce> {

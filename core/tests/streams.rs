@@ -13,7 +13,7 @@ use keyfold::wire::{
 };
 use keyfold::{
     Context, Error, ErrorKind, FieldPolicy, KeyState, Keyring, KeyringConfig, OpeningStream, Policy, Result, Rotated,
-    RotationPolicy, SealingStream, StreamRanges, ValueType,
+    RotationPolicy, SealingStream, StreamRanges, StreamWriter, ValueType,
 };
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -73,6 +73,11 @@ pub(crate) fn seal_bytes(ring: &Keyring, plaintext: &[u8]) -> Vec<u8> {
     let sealed = stream.seal_all(&mut &*plaintext, &mut out, threads(1), |_| Ok(())).unwrap();
     assert_eq!(sealed, plaintext.len() as u64);
     out
+}
+
+pub(crate) fn finished<W: Write>(mut writer: StreamWriter<W>) -> W {
+    writer.finish().unwrap();
+    writer.into_inner()
 }
 
 pub(crate) fn unwrapped(error: &io::Error) -> Error {
@@ -157,7 +162,7 @@ fn every_length_is_sealed_and_opened_in_every_way() {
             all.push(out);
             let mut writer = begin(&ring, "image", None).unwrap().into_writer(Vec::new()).unwrap();
             plaintext.chunks(piece).for_each(|piece| writer.write_all(piece).unwrap());
-            all.push(writer.finish().unwrap());
+            all.push(finished(writer));
         }
         let mut in_place = begin(&ring, "image", None).unwrap();
         let mut out = in_place.header().as_bytes().to_vec();
@@ -282,7 +287,7 @@ fn field_context_row_and_scope_are_bound() {
     assert_eq!(refused(begin(&ring, "scan", Some(&"r".repeat(4096))), "a long row"), ErrorKind::LimitExceeded);
     let mut scan = begin(&ring, "scan", Some("row-1")).unwrap().into_writer(Vec::new()).unwrap();
     scan.write_all(b"x").unwrap();
-    let scan = scan.finish().unwrap();
+    let scan = finished(scan);
     assert_eq!(kind("scan", "t1", Some("row-2"), &scan), ErrorKind::DecryptionFailed);
     assert_eq!(kind("scan", "t1", None, &scan), ErrorKind::InvalidInput);
     let opened = || begin_to_open(&ring, "scan", "t1", Some("row-1"), &scan);
@@ -541,7 +546,7 @@ fn what_was_never_finished_is_not_complete() {
                 // What is written after a failure is not taken for its successor.
                 assert!(writer.write_all(b"more").is_err());
             }
-            writer.finish().map(drop)
+            writer.finish()
         });
         assert!(written.is_err());
         assert!(open(&out).is_err());
@@ -594,8 +599,8 @@ fn the_ways_of_one_stream_do_not_mix() {
     let read = drain(&mut stream.into_reader(io::empty()), 10).1;
     assert_eq!(refused(read, "begun"), ErrorKind::InvalidInput);
     assert_eq!(refused(begin().finish_in_place(&mut [0; 15]), "cut"), ErrorKind::Malformed);
-    assert_eq!(refused(begin().finish_in_place(&mut buffer), "full"), ErrorKind::InvalidInput);
     let mut stream = begin();
+    assert_eq!(refused(stream.finish_in_place(&mut buffer), "full"), ErrorKind::InvalidInput);
     for (number, len, expected) in [(1, 17, 1), (0, SEALED_CHUNK_LEN, CHUNK)] {
         let mut chunk = sealed[STREAM_HEADER_LEN + number * SEALED_CHUNK_LEN..][..len].to_vec();
         assert_eq!(stream.open_chunk(number as u64, &mut chunk).unwrap(), expected);
@@ -658,14 +663,14 @@ fn keys_rotate_and_end_while_streams_are_under_way() {
     block_on(reader.renew()).unwrap();
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).unwrap();
-    assert!(rest == expected[CHUNK..], "what the chunk in memory had left was read before the error");
+    assert!(rest == expected[10..], "nothing of the chunk in memory was given out, or lost");
     block_on(sealer.ready()).unwrap();
     let mut writer = sealer.begin(None).unwrap().into_writer(Vec::new()).unwrap();
     process.clock.advance(Duration::from_secs(86_400));
     assert!(writer.write_all(&plaintext(CHUNK)).is_err());
     block_on(writer.renew()).unwrap();
     writer.write_all(&plaintext(CHUNK)).unwrap();
-    writer.finish().unwrap();
+    finished(writer);
     block_on(sealer.ready()).unwrap();
     let long = plaintext(100 * CHUNK);
     let sealed_all = |renew: bool| {
@@ -686,6 +691,254 @@ fn keys_rotate_and_end_while_streams_are_under_way() {
     assert!(stream.update(&long, &mut sealed).is_err());
     ring.close();
     assert_eq!(refused(sealer.begin(None), "closed"), ErrorKind::Closed);
+}
+
+/// A key that runs out at the end loses no stream, and what is complete is complete once.
+#[test]
+fn the_end_may_be_repeated_until_it_is_there() {
+    use tokio::io::AsyncWriteExt;
+    let lab = Lab::new();
+    let process = Process::quick(&lab, config(&lab));
+    let plaintext = plaintext(CHUNK + 100);
+    // What fails until the key was renewed, what succeeds then, and what is refused from then on.
+    macro_rules! ends {
+        ($stream:ident, $finish:expr, $then:expr) => {
+            process.clock.advance(Duration::from_secs(86_400));
+            for _ in 0..2 {
+                assert_eq!(refused($finish, "too old"), ErrorKind::DeadlineExceeded);
+            }
+            block_on($stream.renew()).unwrap();
+            $finish.unwrap();
+            assert_eq!(refused($then, "more"), ErrorKind::Closed);
+        };
+    }
+    let io = |done: io::Result<()>| done.map_err(|error| unwrapped(&error));
+    let mut all = Vec::new();
+
+    let mut stream = begin(&process.ring, "image", None).unwrap();
+    let mut out = stream.header().as_bytes().to_vec();
+    stream.update(&plaintext, &mut out).unwrap();
+    ends!(stream, stream.finish(&mut out), stream.update(b"more", &mut out));
+    assert_eq!(refused(stream.finish(&mut out), "again"), ErrorKind::Closed);
+    all.push(out);
+
+    let mut stream = begin(&process.ring, "image", None).unwrap();
+    let mut first = [&plaintext[..CHUNK], &[0; 16]].concat();
+    let mut last = [&plaintext[CHUNK..], &[0; 16]].concat();
+    stream.seal_in_place(&mut first).unwrap();
+    ends!(stream, stream.finish_in_place(&mut last), stream.seal_in_place(&mut vec![0; SEALED_CHUNK_LEN]));
+    all.push([stream.header().as_bytes(), &first[..], &last].concat());
+
+    let mut writer = begin(&process.ring, "image", None).unwrap().into_writer(Vec::new()).unwrap();
+    writer.write_all(&plaintext).unwrap();
+    ends!(writer, io(writer.finish()), io(writer.write_all(b"more")));
+    writer.finish().expect("it is complete");
+    all.push(writer.into_inner());
+
+    let mut writer = begin(&process.ring, "image", None).unwrap().into_async_writer(Vec::new()).unwrap();
+    block_on(writer.write_all(&plaintext)).unwrap();
+    ends!(writer, io(block_on(writer.finish())), io(block_on(writer.write_all(b"more"))));
+    block_on(writer.finish()).expect("it is complete");
+    all.push(writer.into_inner());
+
+    for sealed in all {
+        let begin = || begin_to_open(&process.ring, "image", "t1", None, &sealed);
+        open_every_way(begin, &sealed, &plaintext).unwrap();
+        let (first, last) = sealed[STREAM_HEADER_LEN..].split_at(SEALED_CHUNK_LEN);
+        let (mut stream, mut out) = (begin().unwrap(), Vec::new());
+        stream.update(&sealed[STREAM_HEADER_LEN..], &mut out).unwrap();
+        ends!(stream, stream.finish(&mut out), stream.update(last, &mut out));
+        assert_eq!(refused(stream.finish(&mut out), "again"), ErrorKind::Closed);
+        assert!(out == plaintext);
+        let mut stream = begin().unwrap();
+        let (mut first, mut last) = (first.to_vec(), last.to_vec());
+        stream.open_in_place(&mut first).unwrap();
+        ends!(stream, stream.finish_in_place(&mut last), stream.open_in_place(&mut first.clone()));
+        assert!([&first[..CHUNK], &last[..100]].concat() == plaintext);
+    }
+}
+
+/// What was opened and not given out is not given out once the keyring is closed or the key may not be used: by no reader.
+#[test]
+fn a_chunk_in_memory_is_not_given_out_under_a_key_that_has_ended() {
+    let lab = Lab::new();
+    let plaintext = plaintext(CHUNK + 100);
+    let sealed = seal_bytes(&lab.process_with(config(&lab)), &plaintext);
+    let chunks = &sealed[STREAM_HEADER_LEN..];
+    // Each as a function that reads up to 10 bytes, or renews the key.
+    let readers = |ring: &Keyring| -> Vec<(&str, Box<dyn FnMut(bool) -> Result<Vec<u8>>>)> {
+        let begin = || begin_to_open(ring, "image", "t1", None, &sealed).unwrap();
+        macro_rules! reader {
+            ($reader:expr, $read:expr) => {{
+                let mut reader = $reader;
+                Box::new(move |renew: bool| {
+                    let mut buffer = [0; 10];
+                    if renew {
+                        return block_on(reader.renew()).map(|()| Vec::new());
+                    }
+                    let n: io::Result<usize> = $read(&mut reader, &mut buffer);
+                    n.map(|n| buffer[..n].to_vec()).map_err(|error| unwrapped(&error))
+                })
+            }};
+        }
+        let chunks = Cursor::new(chunks.to_vec());
+        vec![
+            ("read", reader!(begin().into_reader(chunks.clone()), Read::read)),
+            (
+                "fill_buf",
+                reader!(
+                    begin().into_reader(chunks.clone()),
+                    |reader: &mut keyfold::StreamReader<_>, buffer: &mut [u8; 10]| {
+                        buffer.copy_from_slice(&reader.fill_buf()?[..10]);
+                        reader.consume(10);
+                        Ok(10)
+                    }
+                ),
+            ),
+            (
+                "async",
+                reader!(
+                    begin().into_async_reader(chunks.clone()),
+                    |reader: &mut keyfold::AsyncStreamReader<_>, buffer: &mut [u8; 10]| {
+                        block_on(tokio::io::AsyncReadExt::read(reader, buffer))
+                    }
+                ),
+            ),
+            ("ranges", reader!(begin().into_ranges(chunks).unwrap(), Read::read)),
+        ]
+    };
+    let process = Process::quick(&lab, config(&lab));
+    for (how, mut read) in readers(&process.ring) {
+        assert_eq!(read(false).unwrap(), &plaintext[..10], "{how}");
+        process.clock.advance(Duration::from_secs(86_400));
+        assert_eq!(refused(read(false), how), ErrorKind::DeadlineExceeded);
+        read(true).unwrap();
+        assert_eq!(read(false).unwrap(), &plaintext[10..20], "{how}");
+    }
+    let mut open = readers(&process.ring);
+    for (how, read) in &mut open {
+        assert_eq!(read(false).unwrap(), &plaintext[..10], "{how}");
+    }
+    process.ring.close();
+    for (how, mut read) in open {
+        assert_eq!(refused(read(false), how), ErrorKind::Closed);
+    }
+    // A key that was revoked.
+    let process = Process::quick(&lab, config(&lab));
+    let mut open = readers(&process.ring);
+    for (how, read) in &mut open {
+        assert_eq!(read(false).unwrap(), &plaintext[..10], "{how}");
+    }
+    let header = StreamHeader::parse(&sealed).unwrap();
+    block_on(lab.process().change_state(header.key_id(), KeyState::Compromised)).unwrap();
+    process.clock.advance(Duration::from_secs(700));
+    for (how, mut read) in open {
+        assert_eq!(refused(read(true), how), ErrorKind::KeyState);
+        assert_eq!(refused(read(false), how), ErrorKind::KeyState);
+    }
+}
+
+/// A stream that goes through another one whose key has run out: an error of the output is not our own, which `renew` would end.
+#[test]
+fn only_its_own_key_is_renewed() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let plaintext = plaintext(2 * CHUNK);
+    let late = || io::Error::from(Error::from(ErrorKind::DeadlineExceeded));
+    /// Fails once at some byte.
+    struct Late<T, F>(T, usize, F);
+    impl<T: Write, F: Fn() -> io::Error> Write for Late<T, F> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.1 == 0 {
+                self.1 = usize::MAX;
+                return Err(self.2());
+            }
+            let n = self.0.write(&bytes[..bytes.len().min(self.1)])?;
+            self.1 -= n;
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.write(b"").map(drop)
+        }
+    }
+    impl<T: Read, F: Fn() -> io::Error> Read for Late<T, F> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.1 == 0 {
+                self.1 = usize::MAX;
+                return Err(self.2());
+            }
+            let most = buffer.len().min(self.1);
+            let n = self.0.read(&mut buffer[..most])?;
+            self.1 -= n;
+            Ok(n)
+        }
+    }
+    let check = |error: &io::Error, what: &str| {
+        let error = unwrapped(error);
+        assert_eq!(error.kind(), ErrorKind::Io, "{what}");
+        let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>()).unwrap();
+        assert_eq!(unwrapped(cause).kind(), ErrorKind::DeadlineExceeded, "{what}");
+    };
+    let whole = seal_bytes(&ring, &plaintext);
+    for at in [0, STREAM_HEADER_LEN, 20_000, STREAM_HEADER_LEN + 2 * SEALED_CHUNK_LEN, whole.len()] {
+        let mut out = Vec::new();
+        match begin(&ring, "image", None).unwrap().into_writer(Late(&mut out, at, late)) {
+            Err(error) => check(&error, "the header"),
+            Ok(mut writer) => {
+                let written = writer.write_all(&plaintext).and_then(|()| writer.finish());
+                check(&written.unwrap_err(), "a chunk");
+                block_on(writer.renew()).unwrap();
+                check(&writer.write_all(b"more").err().or_else(|| writer.flush().err()).unwrap(), "later");
+                check(&writer.finish().unwrap_err(), "later");
+            }
+        }
+        assert_eq!(out.len(), at, "nothing followed");
+        let mut out = Vec::new();
+        let stream = begin(&ring, "image", None).unwrap();
+        let sealed = stream.seal_all(&mut &*plaintext, &mut Late(&mut out, at, late), threads(1), |_| Ok(()));
+        if at < whole.len() {
+            assert_eq!(refused(sealed, "seal_all"), ErrorKind::Io);
+        }
+    }
+    for at in [0, 5, SEALED_CHUNK_LEN, SEALED_CHUNK_LEN + 5] {
+        let stream = begin_to_open(&ring, "image", "t1", None, &whole).unwrap();
+        let mut reader = stream.into_reader(Late(&whole[STREAM_HEADER_LEN..], at, late));
+        let mut out = Vec::new();
+        check(&reader.read_to_end(&mut out).unwrap_err(), "input");
+        block_on(reader.renew()).unwrap();
+        check(&reader.read_to_end(&mut out).unwrap_err(), "input, later");
+        assert!(plaintext.starts_with(&out));
+    }
+}
+
+/// How much of a stream that was cut is given out depends on the reader: docs/STREAMS.md says how.
+#[test]
+fn what_is_given_out_before_a_cut() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let plaintext = plaintext(40 * CHUNK);
+    let sealed = seal_bytes(&ring, &plaintext);
+    let chunks = &sealed[STREAM_HEADER_LEN..STREAM_HEADER_LEN + 37 * SEALED_CHUNK_LEN];
+    let begin = || begin_to_open(&ring, "image", "t1", None, &sealed).unwrap();
+    // Each chunk: readers, and those who push pieces.
+    assert_eq!(drain(&mut begin().into_reader(chunks), 1000).0.len(), 37 * CHUNK);
+    assert_eq!(block_on(drain_async(begin().into_async_reader(chunks), 1000)).0.len(), 37 * CHUNK);
+    assert_eq!(drain(&mut begin().into_ranges(Cursor::new(chunks)).unwrap(), 1000).0.len(), 37 * CHUNK);
+    // Whole steps of 16.
+    for n in [1, 2, 5] {
+        let mut out = Vec::new();
+        let opened = begin().open_all(&mut &*chunks, &mut out, threads(n), |_| Ok(()));
+        assert_eq!(refused(opened, "cut"), ErrorKind::Malformed);
+        assert!(out.len().is_multiple_of(16 * CHUNK) && out.len() <= 32 * CHUNK, "{}", out.len());
+        assert!(n > 1 || out.len() == 32 * CHUNK);
+    }
+    // Whole calls.
+    let (mut stream, mut out) = (begin(), Vec::new());
+    let mut changed = chunks.to_vec();
+    changed[30 * SEALED_CHUNK_LEN] ^= 1;
+    let pushed = changed.chunks(10 * SEALED_CHUNK_LEN).try_for_each(|piece| stream.update(piece, &mut out));
+    assert_eq!((refused(pushed, "changed"), out.len()), (ErrorKind::DecryptionFailed, 30 * CHUNK));
 }
 
 #[test]
@@ -726,7 +979,7 @@ proptest! {
                 break;
             }
         }
-        let sealed = writer.finish().unwrap();
+        let sealed = finished(writer);
         let stream = || begin_to_open(&ring, "image", "t1", None, &sealed).unwrap();
         let (mut pushed, mut opened, mut rest) = (stream(), Vec::new(), &sealed[STREAM_HEADER_LEN..]);
         for piece in pieces.iter().rev().cycle() {

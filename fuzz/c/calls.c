@@ -424,7 +424,7 @@ static void stream_calls(void)
     size_t len = 77, most = kf_stream_out_len_max(given.len);
     uint64_t whole = 77;
     kf_result result;
-    switch (pick(6)) {
+    switch (pick(7)) {
     case 0:
         result = kf_stream_seal(field, row.at, row.len, head.at, head.len, OUT(made), &error);
         did(result);
@@ -461,6 +461,14 @@ static void stream_calls(void)
         ALWAYS(kf_stream_verified_len(reader, OUT(whole), &error) != KF_OK && whole == 77);
         ALWAYS(kf_stream_reader_free(reader) == (reader ? KF_ERR_INVALID_HANDLE : KF_OK));
         return;
+    case 5: {
+        bool told = true;
+        result = kf_stream_is_compromised(stream, OUT(told), &error);
+        did(result);
+        ALWAYS(result == KF_OK ? !told : told);
+        ALWAYS(kf_stream_reader_is_compromised(reader, OUT(told), &error) != KF_OK);
+        return;
+    }
     default: did(kf_stream_free(stream)); return;
     }
     if (made != *slot) {

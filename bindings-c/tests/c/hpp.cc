@@ -170,6 +170,7 @@ void streams(const keyfold::Keyring &ring)
     const keyfold::Secret first = opening.update({sealed.data() + header.size(), sealed.size() - header.size()}), rest = opening.finish();
     CHECK(std::string(first.begin(), first.end()) + std::string(rest.begin(), rest.end()) == text);
     EXPECT(KF_ERR_CLOSED, opening.finish());
+    CHECK(!sealing.is_compromised() && !opening.is_compromised());
     EXPECT(KF_ERR_MALFORMED, image.open_stream(header).finish());
     EXPECT(KF_ERR_POLICY_REFUSED, ring.field("any").seal_stream());
     keyfold::StreamReader reader = image.stream_reader(sealed.size(), [&](std::uint64_t offset, void *out, std::size_t len) {
@@ -177,7 +178,7 @@ void streams(const keyfold::Keyring &ring)
         std::memcpy(out, sealed.data() + offset, n);
         return n;
     });
-    CHECK(reader.verified_len() == text.size() && reader.read_at(39990, 100).size() == 10 && reader.get() != nullptr);
+    CHECK(reader.verified_len() == text.size() && reader.read_at(39990, 100).size() == 10 && reader.get() != nullptr && !reader.is_compromised());
     EXPECT(KF_ERR_IO, image.stream_reader(100, [](std::uint64_t, void *, std::size_t) -> std::size_t { throw std::runtime_error("lost"); }));
 }
 

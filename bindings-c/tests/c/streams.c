@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 /* Streams, pushed and pulled. Arguments: a configuration, a policy, a stream that the command has made of the bytes of `plain`, and where to
- * write one for it. */
+ * write one for it, and whether the command's is under a compromised key: 0 or 1. */
 #include "check.h"
 #include <pthread.h>
 
@@ -125,7 +125,7 @@ static void *both_ways(void *of)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5)
+    if (argc != 6)
         return 2;
     for (size_t i = 0; i < LEN; i++)
         plain[i] = (uint8_t)(i % 251);
@@ -140,6 +140,15 @@ int main(int argc, char **argv)
     EXPECT(KF_OK, open_pushed(image, theirs, 1000, &out));
     CHECK(out.len == LEN && memcmp(out.at, plain, LEN) == 0);
     pull(image, theirs);
+    kf_stream *stream;
+    kf_stream_reader *reader;
+    bool is_compromised = argv[5][0] == '1', told = !is_compromised, told_by_reader = told;
+    NEED(kf_stream_open(image, theirs.at, HEADER, NULL, 0, &stream, &error));
+    EXPECT(KF_OK, kf_stream_is_compromised(stream, &told, &error));
+    NEED(kf_stream_reader_new(image, theirs.len, read_at, &theirs, NULL, 0, &reader, &error));
+    EXPECT(KF_OK, kf_stream_reader_is_compromised(reader, &told_by_reader, &error));
+    CHECK(told == is_compromised && told_by_reader == is_compromised);
+    CHECK(kf_stream_free(stream) == KF_OK && kf_stream_reader_free(reader) == KF_OK);
 
     static const size_t lens[] = { 0, 1, KF_STREAM_CHUNK_LEN - 1, KF_STREAM_CHUNK_LEN, KF_STREAM_CHUNK_LEN + 1, LEN };
     for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
@@ -150,6 +159,9 @@ int main(int argc, char **argv)
         free(sealed.at);
     }
     struct bytes sealed = seal(image, LEN, LEN);
+    NEED(kf_stream_open(image, sealed.at, HEADER, NULL, 0, &stream, &error));
+    EXPECT(KF_OK, kf_stream_is_compromised(stream, &told, &error));
+    CHECK(!told && kf_stream_free(stream) == KF_OK);
     FILE *file = fopen(argv[4], "wb");
     CHECK(file != NULL && fwrite(sealed.at, 1, sealed.len, file) == sealed.len && fclose(file) == 0);
     /* Cut, lengthened, changed. */

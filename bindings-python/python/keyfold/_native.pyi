@@ -56,12 +56,16 @@ class _SealingStream:
     def update(self, data: bytes | bytearray | memoryview) -> bytes:
         """Return the chunks that `data` completes."""
     def finish(self) -> bytes:
-        """Return the last chunk."""
+        """Return the last chunk. After an error about keys it may be called again."""
 
 @final
 class _OpeningStream:
     def open_chunk(self, number: int, chunk: bytes) -> bytearray:
         """Return the plaintext of the chunk `number`."""
+    def check(self) -> None:
+        """Raise what opening a chunk would raise of the key and the keyring."""
+    def is_compromised(self) -> bool:
+        """Return whether the key is compromised, as it was when it was last confirmed."""
 
 @final
 class Keyring:

@@ -63,14 +63,15 @@ class StreamWriter(io.BufferedIOBase):
             self._file.flush()
 
     def finish(self) -> None:
-        """Write the last chunk, and close: now the stream is complete. The file below stays open."""
+        """Write the last chunk, and close: now the stream is complete. The file below stays open.
+
+        If a key cannot be confirmed just then, nothing was written, and it may be called again. `close` and `with` close whatever happens.
+        """
         if self.closed:
             return
-        try:
-            self._check()
-            self._put(self._stream.finish())
-        finally:
-            super().close()
+        self._check()
+        self._put(self._stream.finish())
+        super().close()
 
     def close(self) -> None:
         """As `finish`, unless an exception is being handled: then the stream is closed without its last chunk, and that is an error.
@@ -80,7 +81,7 @@ class StreamWriter(io.BufferedIOBase):
         if self.closed:
             return
         if sys.exception() is None:
-            self.finish()
+            self._finish_or_abandon()
             return
         self.abandon()
         raise StoreError("closed while an exception is handled: the stream is not complete (`finish` completes it whatever happens)", 601, "Io")
@@ -93,13 +94,19 @@ class StreamWriter(io.BufferedIOBase):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.finish()
+            self._finish_or_abandon()
         else:
             self.abandon()
 
     def __del__(self) -> None:
         # A file object of Python is closed when it is forgotten, which would pass half of a stream off as a whole.
         self.abandon()
+
+    def _finish_or_abandon(self) -> None:
+        try:
+            self.finish()
+        finally:
+            self.abandon()
 
     def _check(self) -> None:
         if self._failed:
@@ -175,6 +182,11 @@ class StreamReader(io.RawIOBase):
                 self._stream.open_chunk(number, b"")
         return cast(int, self._len)
 
+    @property
+    def is_compromised(self) -> bool:
+        """Whether the key is compromised, so that whoever has it can have made the stream. Such a stream opens only where the configuration says so."""
+        return self._stream.is_compromised()
+
     def close(self) -> None:
         self._chunk = bytearray()
         super().close()
@@ -185,6 +197,8 @@ class StreamReader(io.RawIOBase):
     def _load(self, number: int) -> bool:
         """Have the chunk in memory; whether the file has any of it."""
         if number == self._number:
+            # It was opened, but not given out.
+            self._stream.check()
             return True
         if number != self._next:
             if not self._is_seekable:

@@ -1,7 +1,7 @@
 //! Reading a stream from the front to the end, in async code.
 
 use super::read::ReadChunk;
-use super::{OpeningStream, UNREADABLE, from_io};
+use super::{OpeningStream, UNREADABLE};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -44,13 +44,15 @@ impl<R: AsyncRead + Unpin> AsyncBufRead for AsyncStreamReader<R> {
                 let mut room = ReadBuf::new(chunk.room());
                 let read = ready!(Pin::new(&mut *input).poll_read(cx, &mut room));
                 let n = room.filled().len();
-                read.map_err(|error| stream.held.fail(from_io(error, UNREADABLE)))?;
+                stream.held.passed(read, UNREADABLE)?;
                 if n == 0 {
                     break;
                 }
                 chunk.sealed += n;
             }
             chunk.open(stream)?;
+        } else {
+            chunk.check(stream)?;
         }
         Poll::Ready(Ok(chunk.rest()))
     }

@@ -1,7 +1,7 @@
 //! Sealing what is written, in async code.
 
-use super::{SealingStream, UNWRITABLE, from_io};
-use crate::error::{Error, ErrorKind, Result};
+use super::{COMPLETE, SealingStream, UNWRITABLE};
+use crate::error::Result;
 use crate::wire::{SEALED_CHUNK_LEN, StreamHeader};
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +20,7 @@ use tokio::io::AsyncWrite;
 /// is in the stream once. (`write_all` does not say how much of its bytes that is, whatever it writes to.)
 ///
 /// Errors are [`Error`](crate::Error)s within those of `std::io`. After one every later call fails with it, that to shut down as well: but for
-/// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded), of which nothing was taken, and which ends with [`renew`](Self::renew).
+/// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), of which nothing was taken, and which ends with [`renew`](Self::renew).
 pub struct AsyncStreamWriter<W> {
     stream: SealingStream,
     output: W,
@@ -32,8 +32,6 @@ pub struct AsyncStreamWriter<W> {
     is_finished: bool,
 }
 
-const FINISHED: Error = Error::new(ErrorKind::Closed, "the stream is complete, and nothing can follow");
-
 impl<W: AsyncWrite + Unpin> AsyncStreamWriter<W> {
     pub(super) fn new(stream: SealingStream, output: W) -> Self {
         let mut sealed = Vec::with_capacity(SEALED_CHUNK_LEN);
@@ -43,16 +41,16 @@ impl<W: AsyncWrite + Unpin> AsyncStreamWriter<W> {
 
     writes_as_sealing_stream!();
 
-    /// Seals and writes the last chunk, flushes, and returns the output, to which something else may be written: now the stream is complete. If this is
-    /// dropped before it is done, the stream is not.
+    /// Seals and writes the last chunk, once, and flushes: now the stream is complete, and every later write fails with
+    /// [`Closed`](crate::ErrorKind::Closed). The output is not shut down: [`into_inner`](Self::into_inner) gives it, for what else may be written. If this is
+    /// dropped before it is done it may be called again.
     ///
     /// # Errors
     ///
     /// Those of [`SealingStream::update`], and of the output.
-    pub async fn finish(mut self) -> io::Result<W> {
+    pub async fn finish(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_finish(cx)).await?;
-        poll_fn(|cx| Pin::new(&mut self.output).poll_flush(cx)).await?;
-        Ok(self.output)
+        poll_fn(|cx| Pin::new(&mut *self).poll_flush(cx)).await
     }
 
     /// Seals the last chunk, once, and has it written.
@@ -67,13 +65,13 @@ impl<W: AsyncWrite + Unpin> AsyncStreamWriter<W> {
 
     /// Writes what was sealed, to its end.
     fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.stream.held.check_not_failed()?;
+        self.stream.held.check_goes_on()?;
         while let Some(rest) = self.sealed.get(self.written..).filter(|rest| !rest.is_empty()) {
             let written = match ready!(Pin::new(&mut self.output).poll_write(cx, rest)) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 written => written,
             };
-            self.written += written.map_err(|error| self.stream.held.fail(from_io(error, UNWRITABLE)))?;
+            self.written += self.stream.held.passed(written, UNWRITABLE)?;
         }
         self.sealed.clear();
         self.written = 0;
@@ -86,7 +84,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for AsyncStreamWriter<W> {
         let this = self.get_mut();
         ready!(this.poll_pass(cx))?;
         if this.is_finished {
-            return Poll::Ready(Err(FINISHED.into()));
+            return Poll::Ready(Err(COMPLETE.into()));
         }
         let n = bytes.len().min(this.stream.until_full());
         this.stream.update(&bytes[..n], &mut this.sealed)?;
@@ -96,14 +94,16 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for AsyncStreamWriter<W> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_pass(cx))?;
-        Pin::new(&mut this.output).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut this.output).poll_flush(cx));
+        Poll::Ready(Ok(this.stream.held.passed(flushed, UNWRITABLE)?))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_finish(cx))?;
         // Which flushes as well.
-        Pin::new(&mut this.output).poll_shutdown(cx)
+        let shut = ready!(Pin::new(&mut this.output).poll_shutdown(cx));
+        Poll::Ready(Ok(this.stream.held.passed(shut, UNWRITABLE)?))
     }
 }
 

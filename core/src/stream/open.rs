@@ -1,7 +1,7 @@
 //! Opening streams.
 
 use super::chunks::{check_last, check_whole, opened_parts};
-use super::{AsyncStreamReader, Bound, Chunks, Held, StreamProgress, StreamRanges, StreamReader, pump};
+use super::{AsyncStreamReader, Bound, COMPLETE, Chunks, Held, StreamProgress, StreamRanges, StreamReader, pump};
 use crate::audit::Use;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::opening::OpeningKeys;
@@ -90,7 +90,7 @@ impl StreamOpener {
             return Err(ErrorKind::DecryptionFailed.into());
         }
         self.bound.uses.count(key.key_id, Use::Opened, 1);
-        let held = Held { bound: self.bound.clone(), key, process: None, failed: None };
+        let held = Held { bound: self.bound.clone(), key, process: None, ended: None };
         Ok(OpeningStream { held, chunks, next: 0, pending: Vec::with_capacity(SEALED_CHUNK_LEN) })
     }
 }
@@ -184,26 +184,25 @@ impl OpeningStream {
         Ok(())
     }
 
-    /// Appends the plaintext of the last chunk to `out`: now it is known that the stream is complete.
+    /// Appends the plaintext of the last chunk to `out`: now it is known that the stream is complete, and every later call fails with
+    /// [`Closed`](ErrorKind::Closed).
     ///
     /// # Errors
     ///
     /// - [`Malformed`](ErrorKind::Malformed): the stream was cut, or never finished. Of all that was given out, none is missing before
     ///   where it ends.
     /// - [`DecryptionFailed`](ErrorKind::DecryptionFailed): cut within a chunk, lengthened, or the last chunk was changed.
-    /// - The others of [`update`](Self::update).
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<()> {
+    /// - The others of [`update`](Self::update): after `DeadlineExceeded`, [`renew`](Self::renew) and repeat.
+    ///
+    /// `out` is as before.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
         let start = out.len();
-        let pending = core::mem::take(&mut self.pending);
-        if pending.len() < TAG_LEN {
-            return Err(self.held.fail(CUT));
-        }
-        out.extend_from_slice(&pending);
-        if let Err(error) = self.open(&mut out[start..]) {
-            out.truncate(start);
-            return Err(error);
-        }
-        out.truncate(out.len() - TAG_LEN);
+        out.extend_from_slice(&self.pending);
+        let opened = self.open_next(&mut out[start..]);
+        out.truncate(start + opened.as_ref().map_or(0, |len| *len));
+        opened?;
+        self.pending.clear();
+        self.held.ended = Some(COMPLETE);
         Ok(())
     }
 
@@ -222,18 +221,20 @@ impl OpeningStream {
     }
 
     /// Opens the last chunk where it is: 16 to 16,399 bytes, of which the plaintext takes all but the last 16. Now it is known that the
-    /// stream is complete.
+    /// stream is complete, and every later call fails with [`Closed`](ErrorKind::Closed).
     ///
     /// # Errors
     ///
     /// As for [`finish`](Self::finish) and [`open_in_place`](Self::open_in_place).
-    pub fn finish_in_place(mut self, chunk: &mut [u8]) -> Result<()> {
+    pub fn finish_in_place(&mut self, chunk: &mut [u8]) -> Result<()> {
         self.check_nothing_pending()?;
-        if chunk.len() < TAG_LEN {
-            return Err(self.held.fail(CUT));
+        // What is shorter than a tag is no wrong call, but a stream that was cut.
+        if chunk.len() >= TAG_LEN {
+            check_last(chunk)?;
         }
-        check_last(chunk)?;
-        self.open(chunk)
+        self.open_next(chunk)?;
+        self.held.ended = Some(COMPLETE);
+        Ok(())
     }
 
     /// Opens the chunk `number` where it is, in any order: for those who read parts of a stream themselves. Returns the bytes of plaintext, which take the first places of
@@ -303,7 +304,8 @@ impl OpeningStream {
     /// # Errors
     ///
     /// As for [`update`](Self::update) and [`finish`](Self::finish), those of `progress`, and [`Io`](ErrorKind::Io): `input` or `output`
-    /// failed. What was written was verified, but is not all.
+    /// failed. What was written was verified, but is not all: nothing of the 16 chunks in which the fault is, and with several threads perhaps
+    /// not all before them.
     pub fn open_all(
         mut self,
         input: &mut (impl Read + Send),
@@ -333,7 +335,7 @@ impl OpeningStream {
     }
 
     /// Opens the next chunks where they are.
-    pub(super) fn open(&mut self, buffer: &mut [u8]) -> Result<()> {
+    fn open(&mut self, buffer: &mut [u8]) -> Result<()> {
         let (keys, next) = (&self.chunks, self.next);
         self.held.with(|| keys.open(next, buffer))?;
         self.next += buffer.len().div_ceil(SEALED_CHUNK_LEN) as u64;
@@ -342,8 +344,13 @@ impl OpeningStream {
 
     /// Opens a chunk that was read: a full one, or the last where it is shorter. Returns the bytes of its plaintext, which are in front.
     pub(super) fn open_next(&mut self, chunk: &mut [u8]) -> Result<usize> {
-        let len = chunk.len().checked_sub(TAG_LEN).ok_or(CUT).map_err(|error| self.held.fail(error))?;
-        self.open(chunk)?;
+        let (keys, next) = (&self.chunks, self.next);
+        let len = self.held.with(|| {
+            let len = chunk.len().checked_sub(TAG_LEN).ok_or(CUT)?;
+            keys.open(next, chunk)?;
+            Ok(len)
+        })?;
+        self.next += 1;
         Ok(len)
     }
 

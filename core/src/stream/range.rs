@@ -14,16 +14,19 @@ use zeroize::Zeroizing;
 /// told only after it.
 ///
 /// Seeking reads nothing, and reading a byte elsewhere reads one chunk of 16,400 bytes. Errors are [`Error`](crate::Error)s within those of `std::io`.
-/// A chunk that does not open is refused for good; where the input failed the call can be repeated.
+/// A chunk that does not open is refused for good; where the input failed the call can be repeated, and after
+/// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded) and [`renew`](Self::renew) as well, without reading again.
 pub struct StreamRanges<R> {
     stream: OpeningStream,
     input: R,
     /// Where the first chunk begins in `input`.
     start: u64,
     position: u64,
-    /// The chunk that was opened last.
+    /// The chunk that was read last.
     chunk: Zeroizing<Vec<u8>>,
-    /// Its number, and the bytes of its plaintext.
+    /// Its number, and its bytes, while it is sealed.
+    sealed: Option<(u64, usize)>,
+    /// Its number, and the bytes of its plaintext, once it was opened.
     opened: Option<(u64, usize)>,
     /// Known once the last chunk was opened.
     len: Option<u64>,
@@ -33,7 +36,7 @@ impl<R: Read + Seek> StreamRanges<R> {
     pub(super) fn new(stream: OpeningStream, mut input: R) -> io::Result<Self> {
         let start = input.stream_position()?;
         let chunk = Zeroizing::new(vec![0; SEALED_CHUNK_LEN]);
-        Ok(Self { stream, input, start, position: 0, chunk, opened: None, len: None })
+        Ok(Self { stream, input, start, position: 0, chunk, sealed: None, opened: None, len: None })
     }
 
     /// Bytes of the whole plaintext, proven: opens the last chunk, unless that was done before.
@@ -57,25 +60,36 @@ impl<R: Read + Seek> StreamRanges<R> {
 
     /// Has chunk `number` in memory; returns the bytes of its plaintext, or `None` where the input has nothing of it.
     fn open_chunk(&mut self, number: u64) -> Result<Option<usize>> {
+        // Of a chunk that is there, too: nothing is given out once the key may not be used.
+        self.stream.held.check()?;
         if let Some((_, len)) = self.opened.filter(|(opened, _)| *opened == number) {
             return Ok(Some(len));
         }
-        self.opened = None;
-        self.stream.held.check()?;
-        let unreadable = |error| from_io(error, UNREADABLE);
-        let at = number.checked_mul(SEALED_CHUNK_LEN as u64).and_then(|offset| offset.checked_add(self.start));
-        let Some(at) = at else { return Ok(None) };
-        self.input.seek(SeekFrom::Start(at)).map_err(unreadable)?;
-        let n = read_full(&mut self.input, &mut self.chunk).map_err(unreadable)?;
+        let n = match self.sealed {
+            Some((sealed, n)) if sealed == number => n,
+            _ => self.read_chunk(number)?,
+        };
         if n < TAG_LEN {
             return Ok(None);
         }
+        // If the key ran out while it was read, it opens when that was renewed.
+        self.sealed = Some((number, n));
         let len = self.stream.open_chunk(number, &mut self.chunk[..n])?;
-        self.opened = Some((number, len));
+        (self.sealed, self.opened) = (None, Some((number, len)));
         if len < CHUNK_LEN {
             self.len = Some(number * CHUNK_LEN as u64 + len as u64);
         }
         Ok(Some(len))
+    }
+
+    /// Reads chunk `number` as far as there is input, and returns how many bytes.
+    fn read_chunk(&mut self, number: u64) -> Result<usize> {
+        (self.sealed, self.opened) = (None, None);
+        let unreadable = |error| from_io(error, UNREADABLE);
+        let at = number.checked_mul(SEALED_CHUNK_LEN as u64).and_then(|offset| offset.checked_add(self.start));
+        let Some(at) = at else { return Ok(0) };
+        self.input.seek(SeekFrom::Start(at)).map_err(unreadable)?;
+        read_full(&mut self.input, &mut self.chunk).map_err(unreadable)
     }
 }
 

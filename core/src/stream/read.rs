@@ -1,6 +1,6 @@
 //! Reading a stream from the front to the end.
 
-use super::{OpeningStream, UNREADABLE, from_io, read_full};
+use super::{OpeningStream, UNREADABLE, read_full};
 use crate::error::Result;
 use crate::wire::SEALED_CHUNK_LEN;
 use std::io::{self, BufRead, Read};
@@ -52,7 +52,7 @@ impl<R: Read> StreamReader<R> {
 /// Fills `buffer` as far as there is input.
 fn read_next(stream: &mut OpeningStream, input: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
     stream.held.check()?;
-    read_full(input, buffer).map_err(|error| stream.held.fail(from_io(error, UNREADABLE)))
+    stream.held.passed(read_full(input, buffer), UNREADABLE)
 }
 
 /// A chunk that is read, opened where it is, and given out in pieces.
@@ -89,6 +89,11 @@ impl ReadChunk {
         Ok(())
     }
 
+    /// Refuses what is left once the key may not be used: it was opened, but not given out.
+    pub(super) fn check(&self, stream: &OpeningStream) -> Result<()> {
+        if self.rest.is_empty() { Ok(()) } else { stream.held.check() }
+    }
+
     pub(super) fn rest(&self) -> &[u8] {
         &self.buffer[self.rest.clone()]
     }
@@ -104,6 +109,8 @@ impl<R: Read> BufRead for StreamReader<R> {
         if chunk.is_spent() {
             chunk.sealed += read_next(stream, input, chunk.room())?;
             chunk.open(stream)?;
+        } else {
+            chunk.check(stream)?;
         }
         Ok(chunk.rest())
     }

@@ -1,7 +1,7 @@
 //! Sealing streams.
 
 use super::chunks::{check_last, check_whole};
-use super::{AsyncStreamWriter, Bound, Chunks, Held, StreamProgress, StreamWriter, pump};
+use super::{AsyncStreamWriter, Bound, COMPLETE, Chunks, Held, StreamProgress, StreamWriter, pump};
 use crate::audit::Use;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::sealing::SealingKeys;
@@ -91,7 +91,7 @@ impl StreamSealer {
         })?;
         self.bound.uses.count(key.key_id, Use::Sealed, 1);
         Ok(SealingStream {
-            held: Held { bound: self.bound.clone(), key, process: Some(std::process::id()), failed: None },
+            held: Held { bound: self.bound.clone(), key, process: Some(std::process::id()), ended: None },
             header,
             chunks: chunks.ok_or(ErrorKind::Internal)?,
             next: 0,
@@ -186,19 +186,23 @@ impl SealingStream {
         Ok(())
     }
 
-    /// Appends the last chunk to `out`: now the stream is complete.
+    /// Appends the last chunk to `out`: now the stream is complete, and every later call fails with [`Closed`](ErrorKind::Closed).
     ///
     /// # Errors
     ///
-    /// As for [`update`](Self::update).
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<()> {
-        self.seal_last(out)
+    /// As for [`update`](Self::update): after `DeadlineExceeded`, [`renew`](Self::renew) and repeat.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.seal_last(out)?;
+        self.held.ended = Some(COMPLETE);
+        Ok(())
     }
 
-    /// As [`finish`](Self::finish), which says so by taking the stream: nothing may be sealed afterwards.
+    /// As [`finish`](Self::finish), but for refusing what follows: the caller does, who has yet to write it.
     pub(super) fn seal_last(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.check_room(0)?;
         let start = out.len();
+        // At once, since growing would leave the plaintext where it was.
+        out.reserve(self.pending.len() + TAG_LEN);
         out.extend_from_slice(&self.pending);
         out.extend_from_slice(&[0; TAG_LEN]);
         let sealed = self.seal(&mut out[start..], 1);
@@ -222,15 +226,18 @@ impl SealingStream {
         self.seal(buffer, whole)
     }
 
-    /// Seals the last chunk where it is: `chunk` is 0 to 16,383 bytes of plaintext and 16 of room. Now the stream is complete.
+    /// Seals the last chunk where it is: `chunk` is 0 to 16,383 bytes of plaintext and 16 of room. Now the stream is complete, and
+    /// every later call fails with [`Closed`](ErrorKind::Closed).
     ///
     /// # Errors
     ///
     /// As for [`seal_in_place`](Self::seal_in_place).
-    pub fn finish_in_place(mut self, chunk: &mut [u8]) -> Result<()> {
+    pub fn finish_in_place(&mut self, chunk: &mut [u8]) -> Result<()> {
         check_last(chunk)?;
         self.check_nothing_pending()?;
-        self.seal(chunk, 1)
+        self.seal(chunk, 1)?;
+        self.held.ended = Some(COMPLETE);
+        Ok(())
     }
 
     /// A writer that seals what is written to it, for `output`. Writes the header at once.

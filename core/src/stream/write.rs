@@ -1,6 +1,6 @@
 //! Sealing what is written.
 
-use super::{SealingStream, UNWRITABLE, from_io};
+use super::{COMPLETE, SealingStream, UNWRITABLE, from_io};
 use crate::error::Result;
 use crate::wire::{SEALED_CHUNK_LEN, StreamHeader};
 use std::io::{self, Write};
@@ -9,45 +9,54 @@ use std::io::{self, Write};
 ///
 /// Only [`finish`](Self::finish) makes the stream complete: what is dropped before, because of an error or a panic, say, ends in a stream that
 /// no reader takes for whole. [`flush`](Write::flush) passes on what was sealed, and holds back the chunk that is not full. Errors are
-/// [`Error`](crate::Error)s within those of `std::io`; after one every later call fails with it.
+/// [`Error`](crate::Error)s within those of `std::io`. After one every later call fails with it: but for
+/// [`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded), of which nothing was taken, and which ends with [`renew`](Self::renew).
 pub struct StreamWriter<W> {
     stream: SealingStream,
     output: W,
     /// The chunk that goes out.
     sealed: Vec<u8>,
+    /// Whether it is complete.
+    is_finished: bool,
 }
 
 impl<W: Write> StreamWriter<W> {
     pub(super) fn new(stream: SealingStream, mut output: W) -> io::Result<Self> {
-        output.write_all(stream.header().as_bytes())?;
-        Ok(Self { stream, output, sealed: Vec::with_capacity(SEALED_CHUNK_LEN) })
+        output.write_all(stream.header().as_bytes()).map_err(|error| from_io(error, UNWRITABLE))?;
+        Ok(Self { stream, output, sealed: Vec::with_capacity(SEALED_CHUNK_LEN), is_finished: false })
     }
 
     writes_as_sealing_stream!();
 
-    /// Seals and writes the last chunk, flushes, and returns the output: now the stream is complete.
+    /// Seals and writes the last chunk, once, and flushes: now the stream is complete, and every later write fails with
+    /// [`Closed`](crate::ErrorKind::Closed). [`into_inner`](Self::into_inner) gives the output.
     ///
     /// # Errors
     ///
     /// Those of [`SealingStream::update`], and of the output.
-    pub fn finish(mut self) -> io::Result<W> {
-        self.stream.seal_last(&mut self.sealed)?;
-        self.pass()?;
-        self.output.flush()?;
-        Ok(self.output)
+    pub fn finish(&mut self) -> io::Result<()> {
+        if !self.is_finished {
+            self.stream.seal_last(&mut self.sealed)?;
+            self.pass()?;
+            self.flush()?;
+            self.is_finished = true;
+        }
+        Ok(())
     }
 
     /// Writes what was sealed.
     fn pass(&mut self) -> Result<()> {
-        let written = self.output.write_all(&self.sealed).map_err(|error| from_io(error, UNWRITABLE));
+        let written = self.output.write_all(&self.sealed);
         self.sealed.clear();
-        // A part of the chunk may be out, so nothing can follow.
-        written.map_err(|error| self.stream.held.fail(error))
+        self.stream.held.passed(written, UNWRITABLE)
     }
 }
 
 impl<W: Write> Write for StreamWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_finished {
+            return Err(COMPLETE.into());
+        }
         let n = bytes.len().min(self.stream.until_full());
         self.stream.update(&bytes[..n], &mut self.sealed)?;
         self.pass()?;
@@ -55,8 +64,8 @@ impl<W: Write> Write for StreamWriter<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.held.check_not_failed()?;
-        self.output.flush()
+        self.stream.held.check_goes_on()?;
+        Ok(self.stream.held.passed(self.output.flush(), UNWRITABLE)?)
     }
 }
 
