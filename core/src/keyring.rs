@@ -49,7 +49,7 @@ use crate::document::Documents;
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
 use crate::high_water::{HighWater, MemoryHighWater};
-use crate::keys::{KeyClass, Lineage, SlotId};
+use crate::keys::{KeyClass, Lineage, MemoryLock, SlotId};
 use crate::kms::{KekAlias, Kms};
 use crate::policy::Policy;
 use crate::record::{KeyState, Record, rejected};
@@ -106,6 +106,8 @@ pub struct KeyringConfig {
     pub keks: KekPolicy,
     /// How keys are destroyed.
     pub shred: ShredPolicy,
+    /// Whether keys may be in memory that is not locked.
+    pub memory: MemoryLock,
 }
 
 /// The keys of one partition of the look-up space.
@@ -175,7 +177,8 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, or no KEK is configured.
+    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, no KEK is configured, or the memory for keys is to be locked and
+    ///   cannot be.
     pub fn open(
         config: KeyringConfig,
         store: Arc<dyn KeyStore>,
@@ -426,6 +429,7 @@ impl Keyring {
         };
         let material = Material::of(record.class(), &schedule, self.inner.backend)
             .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
+        self.configured().keyring.memory.check()?;
         tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
         let lease = Lease::new(&self.inner.epoch, self.time(), age);
         Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, limit)))

@@ -96,6 +96,7 @@ fn world(keyring: &Json, case: &Json) -> World {
         open_compromised: false,
         keks: keyfold::KekPolicy::default(),
         shred: keyfold::ShredPolicy { waiting: std::time::Duration::ZERO },
+        memory: keyfold::MemoryLock::default(),
         name: "vectors".into(),
         environment: get("environment").as_str().unwrap().into(),
         lineage: Lineage::from_bytes(array(get("lineage"))),

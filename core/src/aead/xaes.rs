@@ -9,11 +9,20 @@ use zeroize::Zeroizing;
 
 /// A key for XAES-256-GCM. Erased on drop.
 pub(crate) struct XaesKey {
-    /// Expanded once.
+    expanded: Place<Expanded>,
+    backend: Backend,
+}
+
+/// Where the expanded key is: the round keys begin with the key itself.
+#[cfg(feature = "std")]
+type Place<T> = keyfold_memory::Guarded<T>;
+#[cfg(not(feature = "std"))]
+type Place<T> = T;
+
+struct Expanded {
     aes: Aes256Enc,
     /// The first subkey of CMAC (NIST SP 800-38B §6.1).
     subkey: Zeroizing<[u8; 16]>,
-    backend: Backend,
 }
 
 impl XaesKey {
@@ -24,8 +33,15 @@ impl XaesKey {
         aes.encrypt_block((&mut *subkey).into());
         let l = u128::from_be_bytes(*subkey);
         *subkey = ((l << 1) ^ ((l >> 127) * 0x87)).to_be_bytes();
-        Self { aes, subkey, backend }
+        let expanded = Expanded { aes, subkey };
+        #[cfg(feature = "std")]
+        let expanded = Place::new(expanded);
+        Self { expanded, backend }
     }
+
+    /// Bytes that a key takes beside itself.
+    #[cfg(feature = "std")]
+    pub(crate) const HELD_LEN: usize = Place::<Expanded>::SLOT_LEN;
 
     pub(crate) const fn backend(&self) -> Backend {
         self.backend
@@ -37,14 +53,15 @@ impl XaesKey {
     /// `CMAC(K, i (2 bytes) ‖ "X" ‖ 00 ‖ prefix)`, concatenated. Each message is one whole block, and then
     /// `CMAC(K, M) = AES(K, M ⊕ K1)`.
     pub(crate) fn derive(&self, prefix: &[u8; PREFIX_LEN]) -> GcmKey {
+        let Expanded { aes, subkey }: &Expanded = &self.expanded;
         let mut derived = Zeroizing::new([0; 32]);
         let halves = derived.as_chunks_mut::<16>().0;
         for (i, half) in (1_u8..).zip(&mut *halves) {
             half[..4].copy_from_slice(&[0, i, b'X', 0]);
             half[4..].copy_from_slice(prefix);
-            half.iter_mut().zip(*self.subkey).for_each(|(byte, key)| *byte ^= key);
+            half.iter_mut().zip(**subkey).for_each(|(byte, key)| *byte ^= key);
         }
-        self.aes.encrypt_blocks(Block::cast_slice_from_core_mut(halves));
+        aes.encrypt_blocks(Block::cast_slice_from_core_mut(halves));
         GcmKey::new(self.backend, &derived)
     }
 }

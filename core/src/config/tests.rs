@@ -391,6 +391,24 @@ fn journals_and_shredding() {
 }
 
 #[test]
+fn memory_is_locked_as_far_as_possible_unless_it_has_to_be() {
+    let parse = |memory: &str| {
+        Config::parse(&CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{memory}[keks.local]")), "c")
+    };
+    for (memory, lock) in [
+        ("", MemoryLock::BestEffort),
+        ("[memory]\n", MemoryLock::BestEffort),
+        ("[memory]\nlock = \"best-effort\"\n", MemoryLock::BestEffort),
+        ("[memory]\nlock = \"required\"\n", MemoryLock::Required),
+    ] {
+        assert_eq!(parse(memory).unwrap().keyring.memory, lock, "{memory}");
+    }
+    for memory in ["[memory]\nlock = true\n", "[memory]\nlock = \"always\"\n", "[memory]\nlocked = \"required\"\n"] {
+        assert_eq!(parse(memory).unwrap_err().kind(), ErrorKind::Configuration, "{memory}");
+    }
+}
+
+#[test]
 fn a_partition_that_is_added_is_read_back() {
     let key_id = |n: u8| format!("{n:08x}0000000000000000000000000000000000000000").parse().expect("a key ID");
     let keys = LookupKeys {

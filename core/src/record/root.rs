@@ -87,6 +87,9 @@ pub(crate) struct RootKey {
 }
 
 impl RootKey {
+    /// Bytes of keys that it holds.
+    pub(crate) const HELD_LEN: usize = 2 * Secret::<32>::HELD_LEN + XaesKey::HELD_LEN;
+
     pub(crate) fn new(backend: Backend, schedule: &KeySchedule) -> Self {
         Self {
             key_id: schedule.key_id(),

@@ -196,6 +196,7 @@ impl Lab {
             open_compromised: false,
             keks: keyfold::KekPolicy::default(),
             shred: keyfold::ShredPolicy { waiting: Duration::ZERO },
+            memory: keyfold::MemoryLock::default(),
         };
         let marks = FaultyMarks { faults: faults.clone(), ..FaultyMarks::default() };
         Self { store, kms, marks, faults, asked: Arc::default(), config }

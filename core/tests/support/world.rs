@@ -237,6 +237,7 @@ impl World {
             open_compromised: false,
             keks: keyfold::KekPolicy::default(),
             shred: keyfold::ShredPolicy { waiting: std::time::Duration::ZERO },
+            memory: keyfold::MemoryLock::default(),
             name: "vectors".to_owned(),
             environment: ENVIRONMENT.to_owned(),
             lineage: lineage(),
