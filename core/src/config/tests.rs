@@ -1,5 +1,6 @@
 use super::*;
 use crate::cache::CachePolicy;
+use crate::keys::MemoryLock;
 use crate::rotation::RotationPolicy;
 use crate::wire::Suite;
 
