@@ -23,6 +23,7 @@ use data_encoding::HEXLOWER;
 use keyfold::{
     BoxFuture, Error, ErrorKind, Kms, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
 };
+use keyfold_memory::erasing_stack;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::Path;
@@ -95,8 +96,7 @@ impl LocalKek {
 
     fn wrap_now(&self, request: &WrapRequest<'_>) -> Result<WrappedKey> {
         let mut bytes = vec![0; WRAPPED_LEN];
-        self.cipher()
-            .wrap_key(request.payload.expose(), &mut bytes)
+        erasing_stack(|| self.cipher().wrap_key(request.payload.expose(), &mut bytes).map(drop))
             .map_err(|error| Error::new(ErrorKind::Internal, "AES-KWP refused 64 bytes").with_source(error))?;
         Ok(WrappedKey { kek_version: self.id.clone(), bytes })
     }
@@ -115,10 +115,12 @@ impl LocalKek {
         if bytes.len() != WRAPPED_LEN {
             return Err(INVALID);
         }
-        Secret::try_with(|payload: &mut [u8; 64]| match self.cipher().unwrap_key(bytes, payload) {
-            // KWP carries the length: a shorter payload would be padded with zeros.
-            Ok(found) if found.len() == 64 => Ok(()),
-            _ => Err(INVALID),
+        Secret::try_with(|payload: &mut [u8; 64]| {
+            match erasing_stack(|| self.cipher().unwrap_key(bytes, payload).map(|found| found.len())) {
+                // KWP carries the length: a shorter payload would be padded with zeros.
+                Ok(64) => Ok(()),
+                _ => Err(INVALID),
+            }
         })
     }
 }

@@ -10,7 +10,7 @@
 //! processes, so what one erases the other keeps.
 //!
 //! **What it does not do.** It does not hide keys from whoever may read the memory of the process, from hibernation, or from snapshots of
-//! a machine; it knows nothing of copies in registers and on stacks. Pages stay with the arena until the process ends.
+//! a machine; it knows nothing of copies in registers and on stacks, but for [`erasing_stack`]. Pages stay with the arena until the process ends.
 
 #[cfg(all(unix, not(miri)))]
 mod arena;
@@ -20,7 +20,7 @@ mod arena;
 
 use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -135,6 +135,26 @@ impl<T> Drop for Guarded<T> {
         // SAFETY: the value is not used again.
         unsafe { self.at.drop_in_place() };
     }
+}
+
+/// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB. Libraries that expand
+/// keys leave copies there. Keys must not be in what it returns, but where that points to.
+pub fn erasing_stack<T>(work: impl FnOnce() -> T) -> T {
+    // Both begin where this function ends.
+    #[inline(never)]
+    fn run<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    #[inline(never)]
+    fn overwrite() {
+        const LEN: usize = 16 * 1024;
+        let mut room = MaybeUninit::<[u64; LEN / 8]>::uninit();
+        // SAFETY: `room` has so many bytes, and is not used otherwise.
+        unsafe { erase(NonNull::from(&mut room).cast(), LEN) };
+    }
+    let result = run(work);
+    overwrite();
+    result
 }
 
 /// Overwrites `len` bytes with zeros, in a way that no compiler leaves out.

@@ -13,7 +13,7 @@ use data_encoding::HEXLOWER;
 use keyfold::aead::Backend;
 use keyfold::aead::hazmat::xaes256gcm_open;
 use keyfold::vectors::Key;
-use keyfold::{ErrorKind, KeyClass, Kms, Record, UnwrapRequest, Value, key_memory};
+use keyfold::{ColumnBytes, ErrorKind, KeyClass, Kms, Record, UnwrapRequest, Value, key_memory};
 use keyfold_kms::local::LocalKek;
 use keyfold_open::NewKeyring;
 use std::fs::{self, File};

@@ -394,7 +394,10 @@ fn journals_and_shredding() {
 #[test]
 fn memory_is_locked_as_far_as_possible_unless_it_has_to_be() {
     let parse = |memory: &str| {
-        Config::parse(&CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{memory}[keks.local]")), "c")
+        Config::parse(
+            &CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{memory}[keks.local]")),
+            "c",
+        )
     };
     for (memory, lock) in [
         ("", MemoryLock::BestEffort),

@@ -78,7 +78,8 @@ impl Material {
     const LOOKUP_LEN: usize = Secret::<64>::HELD_LEN + 4 * Secret::<32>::HELD_LEN;
 
     pub(crate) fn of(class: KeyClass, schedule: &KeySchedule, backend: Backend) -> Option<Self> {
-        match class {
+        // What is returned has but places of keys in it.
+        keyfold_memory::erasing_stack(|| match class {
             KeyClass::Data => Some(Self::Data {
                 field: XaesKey::new(backend, &schedule.expand(Purpose::Field)),
                 stream: schedule.expand(Purpose::Stream),
@@ -92,7 +93,7 @@ impl Material {
                 token_proof: schedule.expand(Purpose::TokenProof),
             }),
             KeyClass::Root | KeyClass::Audit => None,
-        }
+        })
     }
 }
 
