@@ -9,9 +9,15 @@ use zeroize::Zeroizing;
 
 /// A key for XAES-256-GCM. Erased on drop.
 pub(crate) struct XaesKey {
-    cmac: Cmac,
+    cmac: Place<Cmac>,
     backend: Backend,
 }
+
+/// Where the expanded key is: the round keys begin with the key itself.
+#[cfg(feature = "std")]
+type Place<T> = keyfold_memory::Guarded<T>;
+#[cfg(not(feature = "std"))]
+type Place<T> = T;
 
 /// CMAC-AES-256 of messages of one block (NIST SP 800-38B).
 #[cfg_attr(feature = "fips", allow(clippy::large_enum_variant, reason = "the large one is for tests alone"))]
@@ -68,8 +74,15 @@ impl Cmac {
 
 impl XaesKey {
     pub(crate) fn new(backend: Backend, key: &Secret<32>) -> Self {
-        Self { cmac: Cmac::new(backend, key), backend }
+        let cmac = Cmac::new(backend, key);
+        #[cfg(feature = "std")]
+        let cmac = Place::new(cmac);
+        Self { cmac, backend }
     }
+
+    /// Bytes that a key takes beside itself.
+    #[cfg(feature = "std")]
+    pub(crate) const HELD_LEN: usize = Place::<Cmac>::SLOT_LEN;
 
     #[cfg(feature = "std")]
     pub(crate) const fn backend(&self) -> Backend {

@@ -1,0 +1,368 @@
+//! How many copies of keys are in the memory of a process, in its core dump and in pages that may be swapped: while they are in use,
+//! and after they were dropped (docs/MEMORY.md).
+//!
+//! The process is this test program started again. It opens a keyring that was made before, seals and opens, drops everything, and
+//! never has a key but by what the library does. Its parent makes the same keys from the files, and looks for them.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use common::open;
+use data_encoding::HEXLOWER;
+use keyfold::aead::Backend;
+use keyfold::aead::hazmat::xaes256gcm_open;
+use keyfold::vectors::Key;
+use keyfold::{ColumnBytes, ErrorKind, KeyClass, Kms, Record, UnwrapRequest, Value, key_memory};
+use keyfold_kms::local::LocalKek;
+use keyfold_open::NewKeyring;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+const FOLDER: &str = "KEYFOLD_TEST_RESIDUE";
+const POLICY: &str = r#"version = 1
+[fields.note]
+row_binding = "none"
+columns = ["note"]
+[fields.mrn]
+mode = "deterministic"
+columns = ["mrn"]
+[fields.image]
+mode = "stream"
+row_binding = "none"
+"#;
+/// Values of the column, whose key of AES-256-GCM the backend holds while they are sealed and opened.
+const ROWS: usize = 1000;
+
+// The process that is looked at
+
+fn say(text: &str) {
+    // Not by `println!`, which the test harness swallows.
+    writeln!(std::io::stdout(), "\n@{text}").unwrap();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+/// Seals and opens values of all sorts under a keyring that it opens; does nothing unless its parent asks for it.
+#[test]
+fn child() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let ring = open(Path::new(&folder));
+    pollster::block_on(async {
+        let note = ring.field("note").unwrap().encryptor().await.unwrap();
+        let single = note.encrypt(Value::Text("one value"), None).unwrap();
+        let column = note.encrypt_column(&[Value::Text("of many"); ROWS][..], None::<&[&[u8]]>).unwrap();
+        let reader = ring.field("note").unwrap().decryptor().await.unwrap();
+        reader.load_keys(&column).await.unwrap();
+        reader.decrypt_column(&column, None::<&[&[u8]]>).unwrap();
+        reader.decrypt(&single, None).unwrap();
+        let mrn = ring.field("mrn").unwrap().encryptor().await.unwrap();
+        mrn.encrypt(Value::Text("p-17"), None).unwrap();
+        let sealer = ring.field("image").unwrap().stream_sealer().await.unwrap();
+        let (mut stream, mut out) = (sealer.begin(None).unwrap(), Vec::new());
+        stream.update(&[1; 100_000], &mut out).unwrap();
+        let nonces = [&single[26..38], &column.bytes(0)[26..38]].map(|prefix| HEXLOWER.encode(prefix));
+        say(&format!("held {} {} {:?}", nonces[0], nonces[1], key_memory()));
+        stream.finish(&mut out).unwrap();
+        ring.close();
+    });
+    drop(ring);
+    say("dropped");
+}
+
+// Its parent
+
+/// A process at a point where it waits.
+struct Waiting {
+    process: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Waiting {
+    fn start(folder: &Path, before: &str) -> Self {
+        let script = format!("{before} exec \"$0\" --exact child --nocapture --test-threads=1");
+        let mut process = Command::new("sh")
+            .args(["-c", &script])
+            .arg(std::env::current_exe().unwrap())
+            .current_dir(folder)
+            .env(FOLDER, folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        Self { process, output }
+    }
+
+    /// What it says next.
+    fn hear(&mut self) -> String {
+        let mut lines = (&mut self.output).lines().map(Result::unwrap);
+        lines.find_map(|line| line.strip_prefix('@').map(str::to_owned)).expect("it goes on")
+    }
+
+    fn go_on(&mut self) {
+        self.process.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Every key of the keyring in `folder`, by name: KEK, root, data and look-up keys, and the purpose keys of each.
+fn keys_of(folder: &Path, prefixes: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
+    let ring = open(folder);
+    let records: Vec<Record> =
+        pollster::block_on(ring.list(None, 100)).unwrap().into_iter().map(|info| info.record).collect();
+    let of = |record: &Record, bytes: [u8; 32]| Key {
+        bytes,
+        lineage: record.lineage(),
+        class: record.class(),
+        slot: record.slot_id(),
+        generation: record.key_id().generation(),
+    };
+    let record = records.iter().find(|record| record.class() == KeyClass::Root).unwrap();
+    let kek = LocalKek::open(folder.join("local.kek")).unwrap();
+    let (_, wrapped) = record.kek_wraps().next().unwrap();
+    let payload = pollster::block_on(kek.unwrap(UnwrapRequest::new(wrapped, &record.kms_context()))).unwrap();
+    let root = of(record, *payload.expose().first_chunk().unwrap());
+    let child_wrap = &root.purpose_keys().into_iter().find(|(label, _)| label.ends_with("child-wrap")).unwrap().1;
+    let mut keys = vec![root];
+    for record in records.iter().filter(|record| record.class() != KeyClass::Root) {
+        let aad = [&of(record, [0; 32]).identity_bytes()[..], record.commitment()].concat();
+        // nonce (24) ‖ ciphertext ‖ tag, wherever that is in the record.
+        let opened = record.as_bytes().windows(72).find_map(|wrap| {
+            let mut key = wrap[24..].to_vec();
+            let nonce = wrap[..24].try_into().unwrap();
+            let child_wrap = child_wrap[..].try_into().unwrap();
+            xaes256gcm_open(Backend::default(), child_wrap, &nonce, &aad, &mut key).ok()?;
+            Some(*key.first_chunk().unwrap())
+        });
+        keys.push(of(record, opened.expect("the key under the root")));
+    }
+    let kek = fs::read_to_string(folder.join("local.kek")).unwrap();
+    let kek = kek.lines().nth(1).unwrap().as_bytes();
+    let mut all = vec![("KEK".to_owned(), HEXLOWER.decode(kek).unwrap()), ("KEK in its file".to_owned(), kek.to_vec())];
+    for key in keys {
+        assert!(records.iter().any(|record| record.key_id() == key.key_id()), "not the key of its record");
+        all.push((format!("{} {}", key.class.name(), key.generation), key.bytes.to_vec()));
+        for (label, bytes) in key.purpose_keys() {
+            all.push((format!("{} {}: {label}", key.class.name(), key.generation), bytes));
+        }
+        if key.class == KeyClass::Data {
+            for (name, prefix) in prefixes {
+                let prefix = HEXLOWER.decode(prefix.as_bytes()).unwrap();
+                all.push((format!("AES-256-GCM key of {name}"), key.derived_key(&prefix.try_into().unwrap()).to_vec()));
+            }
+        }
+    }
+    all
+}
+
+/// Copies of a key.
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+struct Copies {
+    /// In pages that are locked and not in core dumps.
+    guarded: usize,
+    heap: usize,
+    stack: usize,
+    /// In other pages, such as stacks of threads.
+    elsewhere: usize,
+    /// Of those outside of guarded memory, copies of more than the first half.
+    whole: usize,
+}
+
+impl Copies {
+    fn open_to_swap(self) -> usize {
+        self.heap + self.stack + self.elsewhere
+    }
+}
+
+/// Bytes of half of a key, which is too much as well.
+const HALF: usize = 16;
+
+fn count(bytes: &[u8], part: &[u8]) -> usize {
+    // By the first two bytes, for speed.
+    let first = &part[..2];
+    bytes.windows(2).enumerate().filter(|(at, two)| *two == first && bytes[*at..].starts_with(part)).count()
+}
+
+/// AES takes the key itself as its first round keys, and the compiler saves the first one, half of the key, on the stack of whoever
+/// seals a value. Overwriting that would cost more than sealing.
+fn may_be_halved(name: &str) -> bool {
+    name.ends_with("/01-field")
+}
+
+/// Copies of each key in all memory of the process that can be read.
+fn search(pid: u32, keys: &[(String, Vec<u8>)]) -> (Vec<Copies>, usize) {
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut found = vec![Copies::default(); keys.len()];
+    let (mut read, mut mapping) = (0, None);
+    for line in smaps.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        if let Some((start, end)) = words[0].split_once('-').filter(|_| words.len() >= 5) {
+            let range = [start, end].map(|addr| u64::from_str_radix(addr, 16).unwrap());
+            mapping = Some((range, words[1].starts_with('r'), words.get(5).copied().unwrap_or("").to_owned()));
+        } else if words[0] == "VmFlags:"
+            && let Some(([start, end], true, name)) = mapping.take()
+        {
+            let mut bytes = vec![0; (end - start) as usize];
+            // Special mappings of the kernel's cannot be read.
+            if memory.read_exact_at(&mut bytes, start).is_err() {
+                assert!(name.starts_with("[v"), "{name} cannot be read");
+                continue;
+            }
+            read += bytes.len();
+            let guarded = words.contains(&"lo") && words.contains(&"dd");
+            for (copies, (_, secret)) in found.iter_mut().zip(keys) {
+                let number = count(&bytes, &secret[..HALF]);
+                copies.whole += if guarded { 0 } else { count(&bytes, &secret[..2 * HALF]) };
+                *match &name[..] {
+                    _ if guarded => &mut copies.guarded,
+                    "[heap]" => &mut copies.heap,
+                    "[stack]" => &mut copies.stack,
+                    _ => &mut copies.elsewhere,
+                } += number;
+            }
+        }
+    }
+    (found, read)
+}
+
+fn print(when: &str, keys: &[(String, Vec<u8>)], found: &[Copies]) {
+    println!("{when}: copies in guarded memory, heap, main stack, elsewhere; whole ones outside of guarded memory");
+    for ((name, _), copies) in keys.iter().zip(found) {
+        let Copies { guarded, heap, stack, elsewhere, whole } = copies;
+        println!("{guarded:4}{heap:4}{stack:4}{elsewhere:4};{whole:4}  {name}");
+    }
+}
+
+fn keyring() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let new = NewKeyring { name: "ring".to_owned(), environment: "test".to_owned(), ..NewKeyring::default() };
+    pollster::block_on(keyfold_open::init_with(folder.path(), &new, &keyfold_open::Options::default())).unwrap();
+    fs::write(common::policy(folder.path()), POLICY).unwrap();
+    folder
+}
+
+/// The keys that are used as they are, and so are in memory while the keyring is open.
+fn is_held(name: &str) -> bool {
+    name == "KEK" || name.contains(": ") && !name.contains("token-proof")
+}
+
+#[test]
+fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
+    let folder = keyring();
+    let mut process = Waiting::start(folder.path(), "");
+    let said = process.hear();
+    let words: Vec<_> = said.split(' ').collect();
+    let keys = keys_of(folder.path(), &[("a single value", words[1]), ("a column", words[2])]);
+    let (held, read) = search(process.process.id(), &keys);
+    println!("{said}\n{read} bytes read");
+    print("in use", &keys, &held);
+    process.go_on();
+    assert_eq!(process.hear(), "dropped");
+    let (dropped, _) = search(process.process.id(), &keys);
+    print("dropped", &keys, &dropped);
+    process.go_on();
+    for (((name, _), held), dropped) in keys.iter().zip(held).zip(dropped) {
+        if name.starts_with("AES-256-GCM") {
+            continue;
+        }
+        assert_eq!(held.whole, 0, "{name} is in memory that may be swapped");
+        assert!(
+            held.open_to_swap() <= usize::from(may_be_halved(name)),
+            "half of {name} is in memory that may be swapped"
+        );
+        assert!(held.guarded <= 1 && dropped == Copies::default(), "{name} is left");
+        if is_held(name) && !name.starts_with("lookup") {
+            assert_eq!(held.guarded, 1, "{name}: the search finds what is there");
+        }
+    }
+}
+
+/// Needs a kernel that writes core dumps into the folder of the process.
+#[test]
+fn no_key_is_in_a_core_dump() {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    if pattern.trim() != "core" {
+        writeln!(std::io::stdout(), "\nSKIPPED: core dumps go elsewhere: {}", pattern.trim()).unwrap();
+        return;
+    }
+    let folder = keyring();
+    let mut process = Waiting::start(folder.path(), "ulimit -c unlimited &&");
+    let said = process.hear();
+    let words: Vec<_> = said.split(' ').collect();
+    let keys = keys_of(folder.path(), &[("a single value", words[1]), ("a column", words[2])]);
+    // SAFETY: of a child of this process that was not waited for.
+    assert_eq!(unsafe { libc::kill(process.process.id() as libc::pid_t, libc::SIGABRT) }, 0);
+    assert!(process.process.wait().unwrap().core_dumped());
+    let dump = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let dump = dump.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("core")).unwrap();
+    let dump = fs::read(dump).unwrap();
+    println!("{} bytes of core dump: copies of the first half, of the whole", dump.len());
+    for (name, secret) in &keys {
+        let [half, whole] = [HALF, 2 * HALF].map(|len| count(&dump, &secret[..len]));
+        println!("{half:4}{whole:4}  {name}");
+        if !name.starts_with("AES-256-GCM") {
+            assert!(whole == 0 && half <= usize::from(may_be_halved(name)), "{name} is in the dump");
+        }
+    }
+    // The search finds what is there: a text that the process has.
+    assert!(count(&dump, FOLDER.as_bytes()) > 0);
+}
+
+/// Where nothing may be locked a keyring opens, unless it is to be locked.
+#[test]
+fn a_keyring_that_needs_locked_memory_says_so_where_there_is_none() {
+    let folder = keyring();
+    let strict = folder.path().join("strict.toml");
+    let config = fs::read_to_string(folder.path().join("keyfold.toml")).unwrap();
+    fs::write(&strict, format!("{config}\n[memory]\nlock = \"required\"\n")).unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "unlocked_child", "--nocapture", "--test-threads=1"])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    keyfold_open::open(&strict, &[]).expect("where memory can be locked it opens");
+}
+
+/// Root may lock whatever its limit is.
+fn drop_ipc_lock() {
+    const VERSION_3: u32 = 0x2008_0522;
+    const IPC_LOCK: u32 = 14;
+    // Version and process; effective, permitted and inheritable capabilities, in two words each.
+    let (header, mut sets) = ([VERSION_3, 0], [[0_u32; 3]; 2]);
+    // SAFETY: the layouts are those of capget(2) and capset(2), of this thread, which is the one that opens the keyring.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()), 0);
+        sets[0].iter_mut().for_each(|set| *set &= !(1 << IPC_LOCK));
+        assert_eq!(libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()), 0);
+    }
+}
+
+#[test]
+fn unlocked_child() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid limit, of this process.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) }, 0);
+    drop_ipc_lock();
+    let error = keyfold_open::open(&folder.join("strict.toml"), &[]).expect_err("nothing can be locked");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("[memory]"), "{error}");
+    let ring = open(folder);
+    let sealed = common::seal(&ring, "not locked");
+    assert_eq!(common::reveal(&ring, &sealed).unwrap(), "not locked");
+    assert!(key_memory().locked == 0 && key_memory().unlocked > 0, "{:?}", key_memory());
+}
