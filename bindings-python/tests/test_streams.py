@@ -228,3 +228,42 @@ def test_file_objects_of_fsspec(ring: keyfold.Keyring) -> None:
         opened = image.open_stream(file)
         assert opened.seek(2 * CHUNK) == 2 * CHUNK
         assert opened.read() == data[2 * CHUNK :]
+
+
+@pytest.mark.parametrize("wrapper", [io.TextIOWrapper, io.BufferedWriter])
+def test_a_wrapper_that_closes_after_an_exception_completes_nothing(ring: keyfold.Keyring, wrapper: Any) -> None:
+    image = ring.field("image")
+    stored = io.BytesIO()
+    with pytest.raises(keyfold.StoreError, match="not complete") as raised:
+        with wrapper(image.open_stream(stored, "wb")) as file:
+            file.write("x" * 40_000 if wrapper is io.TextIOWrapper else b"x" * 40_000)
+            raise RuntimeError("half way")
+    assert isinstance(raised.value.__context__, RuntimeError)
+    stored.seek(0)
+    with pytest.raises((keyfold.FormatError, keyfold.DecryptionFailed)):
+        image.open_stream(stored).read()
+    # Whoever means it, says so.
+    whole = io.BytesIO()
+    try:
+        raise RuntimeError("something else")
+    except RuntimeError:
+        stream = image.open_stream(whole, "wb")
+        stream.write(b"all of it")
+        stream.finish()
+    whole.seek(0)
+    assert image.open_stream(whole).read() == b"all of it"
+
+
+def test_a_write_that_failed_is_not_passed_over(ring: keyfold.Keyring) -> None:
+    image = ring.field("image")
+    stored = io.BytesIO()
+    stream = image.open_stream(stored, "wb")
+    stream.write(b"first")
+    with pytest.raises(TypeError):
+        stream.write("text")
+    for call in (lambda: stream.write(b"last"), stream.close):
+        with pytest.raises(keyfold.StoreError, match="has failed before"):
+            call()
+    stored.seek(0)
+    with pytest.raises(keyfold.FormatError):
+        image.open_stream(stored).read()

@@ -2,6 +2,58 @@
 //!
 //! Chunks are sealed and opened where they are: in the buffer of the caller, of an adapter, or of a thread. Nothing here waits.
 
+/// What each adapter takes over from the stream in its field `stream`.
+macro_rules! renews_as {
+    ($Stream:ident) => {
+        /// Whether [`renew`](Self::renew) has something to do.
+        #[must_use]
+        pub fn needs_renewal(&self) -> bool {
+            self.stream.needs_renewal()
+        }
+
+        #[doc = concat!("See [`", stringify!($Stream), "::renew`].")]
+        ///
+        /// # Errors
+        ///
+        #[doc = concat!("As for [`", stringify!($Stream), "::renew`].")]
+        pub async fn renew(&mut self) -> $crate::Result<()> {
+            self.stream.renew().await
+        }
+    };
+}
+
+/// The same of what opens, and the way back to its field `input` of type `R`.
+macro_rules! reads_as_opening_stream {
+    () => {
+        /// Whether the key is compromised: whoever has it can have made the stream.
+        #[must_use]
+        pub fn is_compromised(&self) -> bool {
+            self.stream.is_compromised()
+        }
+
+        renews_as!(OpeningStream);
+
+        /// The input, wherever it stands.
+        #[must_use]
+        pub fn into_inner(self) -> R {
+            self.input
+        }
+    };
+}
+
+/// The same of what seals.
+macro_rules! writes_as_sealing_stream {
+    () => {
+        /// The first 83 bytes of the stream.
+        #[must_use]
+        pub const fn header(&self) -> &StreamHeader {
+            self.stream.header()
+        }
+
+        renews_as!(SealingStream);
+    };
+}
+
 mod async_read;
 mod async_write;
 mod chunks;

@@ -8,7 +8,8 @@ use crate::common::{block_on, refused};
 use crate::streams_async::{Slow, drain_async};
 use keyfold::aead::Backend;
 use keyfold::wire::{
-    CHUNK_LEN, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader, Suite, opened_stream_len, sealed_stream_len,
+    CHUNK_LEN, MAX_CHUNKS, SEALED_CHUNK_LEN, STREAM_HEADER_LEN, StreamHeader, Suite, opened_stream_len,
+    sealed_stream_len,
 };
 use keyfold::{
     Context, Error, ErrorKind, FieldPolicy, KeyState, Keyring, KeyringConfig, OpeningStream, Policy, Result, Rotated,
@@ -601,6 +602,9 @@ fn the_ways_of_one_stream_do_not_mix() {
         assert_eq!(chunk[0], plaintext(CHUNK + 1)[number * CHUNK]);
     }
     assert_eq!(refused(stream.open_chunk(0, &mut [0; 15]), "cut"), ErrorKind::Malformed);
+    for number in [MAX_CHUNKS, u64::MAX] {
+        assert_eq!(refused(stream.open_chunk(number, &mut [0; 17]), "no such chunk"), ErrorKind::LimitExceeded);
+    }
     assert_eq!(refused(stream.open_chunk(0, &mut vec![0; SEALED_CHUNK_LEN + 1]), "long"), ErrorKind::InvalidInput);
     let mut moved = sealed[STREAM_HEADER_LEN..][..SEALED_CHUNK_LEN].to_vec();
     assert_eq!(refused(stream.open_chunk(1, &mut moved), "moved"), ErrorKind::DecryptionFailed);

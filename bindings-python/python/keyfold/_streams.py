@@ -1,6 +1,7 @@
 """File objects over streams (docs/STREAMS.md). Sealing and opening is the native module's affair."""
 
 import io
+import sys
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
@@ -50,6 +51,9 @@ class StreamWriter(io.BufferedIOBase):
         """Seal `data`, and write the chunks that it completes."""
         if self.closed:
             raise ValueError("write to a closed stream")
+        self._check()
+        # Until it is in the file: whoever closes after an exception would complete a stream that lacks it.
+        self._failed = True
         self._put(self._stream.update(data))
         return memoryview(data).nbytes
 
@@ -58,16 +62,28 @@ class StreamWriter(io.BufferedIOBase):
         if not self.closed:
             self._file.flush()
 
-    def close(self) -> None:
-        """Write the last chunk: now the stream is complete. The file below stays open."""
+    def finish(self) -> None:
+        """Write the last chunk, and close: now the stream is complete. The file below stays open."""
         if self.closed:
             return
         try:
-            if self._failed:
-                raise StoreError("writing the stream has failed before: it is not complete", 601, "Io")
+            self._check()
             self._put(self._stream.finish())
         finally:
             super().close()
+
+    def close(self) -> None:
+        """As `finish`, unless an exception is being handled: then the stream is closed without its last chunk, and that is an error.
+
+        Whatever is wrapped around a file closes it when a `with` ends, also by an exception, and does not say so.
+        """
+        if self.closed:
+            return
+        if sys.exception() is None:
+            self.finish()
+            return
+        self.abandon()
+        raise StoreError("closed while an exception is handled: the stream is not complete (`finish` completes it whatever happens)", 601, "Io")
 
     def abandon(self) -> None:
         """Close without the last chunk, so that nobody takes what was written for a whole stream."""
@@ -77,13 +93,17 @@ class StreamWriter(io.BufferedIOBase):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.close()
+            self.finish()
         else:
             self.abandon()
 
     def __del__(self) -> None:
         # A file object of Python is closed when it is forgotten, which would pass half of a stream off as a whole.
         self.abandon()
+
+    def _check(self) -> None:
+        if self._failed:
+            raise StoreError("writing the stream has failed before: it is not complete", 601, "Io")
 
     def _put(self, sealed: bytes) -> None:
         self._failed = True

@@ -146,7 +146,8 @@ impl Opening {
 #[derive(Default)]
 struct PrefixCache {
     places: HashMap<(KeyId, [u8; PREFIX_LEN]), usize>,
-    keys: Vec<GcmKey>,
+    #[allow(clippy::vec_box, reason = "a key that stays where it is when there are more leaves no copy of itself")]
+    keys: Vec<Box<GcmKey>>,
     /// The place in `keys` of that of the latest value.
     latest: usize,
 }
@@ -168,13 +169,13 @@ impl PrefixCache {
         }
         self.latest = self.keys.len();
         self.places.insert((key_id, *prefix), self.latest);
-        self.keys.push(key.derive(prefix));
+        self.keys.push(Box::new(key.derive(prefix)));
         true
     }
 
     #[inline]
     fn held(&self) -> Option<&GcmKey> {
-        self.keys.get(self.latest)
+        self.keys.get(self.latest).map(|key| &**key)
     }
 }
 

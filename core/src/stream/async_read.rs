@@ -2,7 +2,6 @@
 
 use super::read::ReadChunk;
 use super::{OpeningStream, UNREADABLE, from_io};
-use crate::error::Result;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -33,32 +32,7 @@ impl<R: AsyncRead + Unpin> AsyncStreamReader<R> {
         self.chunk.is_complete
     }
 
-    /// Whether the key is compromised: whoever has it can have made the stream.
-    #[must_use]
-    pub fn is_compromised(&self) -> bool {
-        self.stream.is_compromised()
-    }
-
-    /// Whether [`renew`](Self::renew) has something to do.
-    #[must_use]
-    pub fn needs_renewal(&self) -> bool {
-        self.stream.needs_renewal()
-    }
-
-    /// See [`OpeningStream::renew`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`OpeningStream::renew`].
-    pub async fn renew(&mut self) -> Result<()> {
-        self.stream.renew().await
-    }
-
-    /// The input, wherever it stands.
-    #[must_use]
-    pub fn into_inner(self) -> R {
-        self.input
-    }
+    reads_as_opening_stream!();
 }
 
 impl<R: AsyncRead + Unpin> AsyncBufRead for AsyncStreamReader<R> {

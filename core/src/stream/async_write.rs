@@ -41,26 +41,7 @@ impl<W: AsyncWrite + Unpin> AsyncStreamWriter<W> {
         Self { stream, output, sealed, written: 0, is_finished: false }
     }
 
-    /// The first 83 bytes of the stream.
-    #[must_use]
-    pub const fn header(&self) -> &StreamHeader {
-        self.stream.header()
-    }
-
-    /// Whether [`renew`](Self::renew) has something to do.
-    #[must_use]
-    pub fn needs_renewal(&self) -> bool {
-        self.stream.needs_renewal()
-    }
-
-    /// See [`SealingStream::renew`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`SealingStream::renew`].
-    pub async fn renew(&mut self) -> Result<()> {
-        self.stream.renew().await
-    }
+    writes_as_sealing_stream!();
 
     /// Seals and writes the last chunk, flushes, and returns the output, to which something else may be written: now the stream is complete. If this is
     /// dropped before it is done, the stream is not.

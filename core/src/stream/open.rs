@@ -8,8 +8,8 @@ use crate::field::opening::OpeningKeys;
 use crate::keyring::CurrentKey;
 use crate::policy::FieldPolicy;
 use crate::store::Slot;
-use crate::wire::stream::CUT;
-use crate::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, StreamHeader, TAG_LEN};
+use crate::wire::stream::{CUT, TOO_LONG};
+use crate::wire::{CHUNK_LEN, MAX_CHUNKS, SEALED_CHUNK_LEN, StreamHeader, TAG_LEN};
 use std::io::{Read, Seek, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -242,11 +242,15 @@ impl OpeningStream {
     /// # Errors
     ///
     /// As for [`open_in_place`](Self::open_in_place), with [`InvalidInput`](ErrorKind::InvalidInput) for more than 16,400 bytes, and
-    /// [`Malformed`](ErrorKind::Malformed) for fewer than 16: the stream ends before its last chunk.
+    /// [`Malformed`](ErrorKind::Malformed) for fewer than 16: the stream ends before its last chunk. [`LimitExceeded`](ErrorKind::LimitExceeded) for
+    /// a number that no chunk has. After these three the stream goes on.
     pub fn open_chunk(&mut self, number: u64, chunk: &mut [u8]) -> Result<usize> {
         self.held.check()?;
         if chunk.len() > SEALED_CHUNK_LEN {
             return Err(Error::new(ErrorKind::InvalidInput, "a chunk with its tag has at most 16,400 bytes"));
+        }
+        if number >= MAX_CHUNKS {
+            return Err(TOO_LONG);
         }
         let len = chunk.len().checked_sub(TAG_LEN).ok_or(CUT)?;
         let keys = &self.chunks;

@@ -53,32 +53,7 @@ impl<R: Read + Seek> StreamRanges<R> {
         self.len.ok_or_else(|| CUT.into())
     }
 
-    /// Whether the key is compromised: whoever has it can have made the stream.
-    #[must_use]
-    pub fn is_compromised(&self) -> bool {
-        self.stream.is_compromised()
-    }
-
-    /// Whether [`renew`](Self::renew) has something to do.
-    #[must_use]
-    pub fn needs_renewal(&self) -> bool {
-        self.stream.needs_renewal()
-    }
-
-    /// See [`OpeningStream::renew`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`OpeningStream::renew`].
-    pub async fn renew(&mut self) -> Result<()> {
-        self.stream.renew().await
-    }
-
-    /// The input, wherever it stands.
-    #[must_use]
-    pub fn into_inner(self) -> R {
-        self.input
-    }
+    reads_as_opening_stream!();
 
     /// Has chunk `number` in memory; returns the bytes of its plaintext, or `None` where the input has nothing of it.
     fn open_chunk(&mut self, number: u64) -> Result<Option<usize>> {

@@ -31,32 +31,7 @@ impl<R: Read> StreamReader<R> {
         self.chunk.is_complete
     }
 
-    /// Whether the key is compromised: whoever has it can have made the stream.
-    #[must_use]
-    pub fn is_compromised(&self) -> bool {
-        self.stream.is_compromised()
-    }
-
-    /// Whether [`renew`](Self::renew) has something to do.
-    #[must_use]
-    pub fn needs_renewal(&self) -> bool {
-        self.stream.needs_renewal()
-    }
-
-    /// See [`OpeningStream::renew`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`OpeningStream::renew`].
-    pub async fn renew(&mut self) -> Result<()> {
-        self.stream.renew().await
-    }
-
-    /// The input, wherever it stands.
-    #[must_use]
-    pub fn into_inner(self) -> R {
-        self.input
-    }
+    reads_as_opening_stream!();
 
     /// Reads the next chunk into `buffer`, which has room for a whole one, and opens it there; returns the bytes of plaintext.
     fn read_into(&mut self, buffer: &mut [u8]) -> Result<usize> {

@@ -23,26 +23,7 @@ impl<W: Write> StreamWriter<W> {
         Ok(Self { stream, output, sealed: Vec::with_capacity(SEALED_CHUNK_LEN) })
     }
 
-    /// The first 83 bytes of the stream.
-    #[must_use]
-    pub const fn header(&self) -> &StreamHeader {
-        self.stream.header()
-    }
-
-    /// Whether [`renew`](Self::renew) has something to do.
-    #[must_use]
-    pub fn needs_renewal(&self) -> bool {
-        self.stream.needs_renewal()
-    }
-
-    /// See [`SealingStream::renew`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`SealingStream::renew`].
-    pub async fn renew(&mut self) -> Result<()> {
-        self.stream.renew().await
-    }
+    writes_as_sealing_stream!();
 
     /// Seals and writes the last chunk, flushes, and returns the output: now the stream is complete.
     ///
