@@ -180,11 +180,9 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, no KEK is configured, or the FIPS 140 module that the configuration
-    ///   requires is not there.
+    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, no KEK is configured, the FIPS 140 module that the configuration
+    ///   requires is not there, or the memory for keys is to be locked and is not.
     /// - [`Internal`](ErrorKind::Internal): that module fails the [self-test](fips::self_test).
-    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, no KEK is configured, or the memory for keys is to be locked and
-    ///   cannot be.
     pub fn open(
         config: KeyringConfig,
         store: Arc<dyn KeyStore>,

@@ -76,18 +76,9 @@ extern "C" fn unlock() {
     unsafe { libc::pthread_mutex_unlock(ARENA.mutex.get()) };
 }
 
-/// Locks the pages of a forked child, to which the locks of its parent do not extend.
 extern "C" fn unlock_in_child() {
     // SAFETY: this thread has taken the mutex before it forked, and is the only one.
-    let state = unsafe { &mut *ARENA.state.get() };
-    let mut chunk = state.chunks;
-    // SAFETY: chunks are never given back.
-    while let Some(head) = unsafe { chunk.as_mut() } {
-        if head.is_locked {
-            head.is_locked = state.mlock(chunk.cast());
-        }
-        chunk = head.next;
-    }
+    unsafe { &mut *ARENA.state.get() }.lock_anew();
     unlock();
 }
 
@@ -95,10 +86,14 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
     static START: Once = Once::new();
     START.call_once(|| {
         // SAFETY: no pointer is involved; and each of the three may be called by whoever forks.
-        let page = unsafe {
-            libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock_in_child));
-            libc::sysconf(libc::_SC_PAGESIZE)
+        let (refused, page) = unsafe {
+            let refused = libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock_in_child));
+            (refused, libc::sysconf(libc::_SC_PAGESIZE))
         };
+        if refused != 0 {
+            // It refuses for want of memory alone. Children would take pages for locked that are not.
+            handle_alloc_error(Layout::new::<State>());
+        }
         // SAFETY: every other use waits for this one.
         unsafe { (*ARENA.state.get()).chunk_len = usize::try_from(page).unwrap_or(0).max(CHUNK_LEN) };
     });
@@ -198,6 +193,35 @@ impl State {
         status
     }
 
+    /// Locks the pages of a forked child, to which the locks of its parent do not extend.
+    fn lock_anew(&mut self) {
+        let mut chunk = self.chunks;
+        let mut is_as_before = true;
+        // SAFETY: chunks are never given back, and nobody else has a reference to this head.
+        while let Some(head) = unsafe { chunk.as_mut() } {
+            if head.is_locked {
+                head.is_locked = self.mlock(chunk.cast());
+                is_as_before &= head.is_locked;
+            }
+            chunk = head.next;
+        }
+        if is_as_before {
+            return;
+        }
+        // Slots of chunks that are not locked any more go where those are.
+        for index in 0..LENGTHS {
+            let mut slot = std::mem::replace(&mut self.free[index][0], ptr::null_mut());
+            // SAFETY: what is in a list is a slot that nobody has.
+            while let Some(free) = unsafe { slot.as_ref() } {
+                let next = free.next;
+                // SAFETY: each slot is in a chunk, at whose start a head is.
+                let is_locked = unsafe { (*self.head_of(slot.cast())).is_locked };
+                self.put(slot.cast(), MIN_LEN << index, is_locked);
+                slot = next;
+            }
+        }
+    }
+
     /// Adds a chunk of slots of `len` bytes, if the system has one to give; whether it did.
     fn add_chunk(&mut self, len: usize, locking: Locking) -> bool {
         let Some(start) = self.map() else {
@@ -223,22 +247,26 @@ impl State {
     }
 
     /// New pages, private to this process, aligned to their length.
+    ///
+    /// Twice as many as needed, of which the last that are aligned stay: Linux maps downwards, so the next chunk is below this one, and
+    /// the kernel makes one mapping of both. It has a limit on how many there are.
     fn map(&self) -> Option<*mut u8> {
         let len = self.chunk_len;
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
-        // SAFETY: a new mapping, which takes the place of none. Twice as long as needed, and cut to what is aligned.
+        // SAFETY: a new mapping, which takes the place of none.
+        let start = unsafe { libc::mmap(ptr::null_mut(), 2 * len, access, kind, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        let start = start.cast::<u8>();
+        let after = start.addr() & (len - 1);
+        // SAFETY: within the mapping, which nobody has. What cannot be given back stays, unused.
         unsafe {
-            let start = libc::mmap(ptr::null_mut(), 2 * len, access, kind, -1, 0);
-            if start == libc::MAP_FAILED {
-                return None;
+            if after > 0 {
+                libc::munmap(start.add(2 * len - after).cast(), after);
             }
-            let start = start.cast::<u8>();
-            let before = start.align_offset(len);
-            if before > 0 {
-                libc::munmap(start.cast(), before);
-            }
-            libc::munmap(start.add(before + len).cast(), len - before);
-            Some(start.add(before))
+            libc::munmap(start.cast(), len - after);
+            Some(start.add(len - after))
         }
     }
 

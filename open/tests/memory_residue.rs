@@ -257,6 +257,7 @@ fn is_held(name: &str) -> bool {
     name == "KEK" || name.contains(": ") && !name.contains("token-proof")
 }
 
+// Failures T4, T6
 #[test]
 fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
     let folder = keyring();
@@ -289,6 +290,7 @@ fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
 }
 
 /// Needs a kernel that writes core dumps into the folder of the process.
+// Failure T5
 #[test]
 fn no_key_is_in_a_core_dump() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
@@ -320,6 +322,7 @@ fn no_key_is_in_a_core_dump() {
 }
 
 /// Where nothing may be locked a keyring opens, unless it is to be locked.
+// Failure T6
 #[test]
 fn a_keyring_that_needs_locked_memory_says_so_where_there_is_none() {
     let folder = keyring();

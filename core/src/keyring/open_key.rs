@@ -386,6 +386,19 @@ mod tests {
         }
     }
 
+    /// docs/MEMORY.md says how many keys that are.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn what_keys_take_up() {
+        let held = [Material::DATA_LEN, Material::LOOKUP_LEN, RootKey::HELD_LEN, Secret::<32>::HELD_LEN];
+        let (seals, opens) = (OpenKey::sealing_size(), size_of::<OpenKey>() + Material::DATA_LEN);
+        println!("{held:?} bytes of keys; counted: {seals} of one that seals, {opens} of one that opens");
+        #[cfg(not(feature = "fips"))]
+        assert_eq!(held, [576, 192, 576, 32]);
+        let of_keys = CachePolicy::default().max_bytes / 32 * 14;
+        println!("{} that seal, {} that open", of_keys / seals, of_keys / opens);
+    }
+
     #[test]
     fn a_column_takes_all_or_nothing() {
         let allowance = Allowance::new(&Limit::new(100, Arc::default()));
