@@ -216,6 +216,45 @@ fn chunks_are_neighbours() {
     drop(keys);
 }
 
+/// Why the arena has neither (docs/MEMORY.md): a child would seal under zeros, and what it erases is gone for its parent.
+#[test]
+fn pages_that_are_wiped_on_fork_or_secret_do_not_serve_a_child() {
+    const LEN: usize = 4096;
+    let map = |kind, file| {
+        // SAFETY: a new mapping, which takes the place of none.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), LEN, libc::PROT_READ | libc::PROT_WRITE, kind, file, 0) };
+        (start != libc::MAP_FAILED).then_some(start.cast::<u8>())
+    };
+    let wiped = map(libc::MAP_PRIVATE | libc::MAP_ANON, -1).unwrap();
+    // SAFETY: of the mapping above, which nobody else has.
+    let child = unsafe {
+        wiped.write(1);
+        assert_eq!(libc::madvise(wiped.cast(), LEN, libc::MADV_WIPEONFORK), 0);
+        fork(|| wiped.read() == 0)
+    };
+    assert!(child.success(), "{child}");
+
+    // SAFETY: a system call without pointers.
+    let file = unsafe { libc::syscall(libc::SYS_memfd_secret, 0) } as libc::c_int;
+    if file < 0 {
+        return println!("SKIPPED: memfd_secret: {}", std::io::Error::last_os_error());
+    }
+    // SAFETY: a file of this process.
+    assert_eq!(unsafe { libc::ftruncate(file, LEN as libc::off_t) }, 0);
+    assert_eq!(map(libc::MAP_PRIVATE, file), None, "it can be had for one process alone");
+    let secret = map(libc::MAP_SHARED, file).unwrap();
+    // SAFETY: of the mapping above, which this process and its child have.
+    unsafe {
+        secret.write(1);
+        let child = fork(|| {
+            secret.write(0);
+            true
+        });
+        assert!(child.success(), "{child}");
+        assert_eq!(secret.read(), 0, "what a child erases stays with its parent");
+    }
+}
+
 // Failure T7
 #[test]
 fn a_fork_while_other_threads_make_and_drop_keys_leaves_no_lock_behind() {
