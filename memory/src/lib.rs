@@ -7,7 +7,8 @@
 //!
 //! **Forks.** A child has the keys of its parent and may use them: pages that were zeros in the child would not make it fail, but seal
 //! under a key of zeros. Locks are not inherited, so a child of `fork` locks its pages anew. Memory is never shared between
-//! processes, so what one erases the other keeps.
+//! processes, so what one erases the other keeps. Handlers of `fork` see to it, which a bare system call `clone` passes by: its child must
+//! not use or drop keys, but go on to `exec`.
 //!
 //! **What it does not do.** It does not hide keys from whoever may read the memory of the process, from hibernation, or from snapshots of
 //! a machine; it knows nothing of copies in registers and on stacks, but for [`erasing_stack`]. Pages stay with the arena until the process ends.

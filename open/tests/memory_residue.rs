@@ -16,11 +16,12 @@ use keyfold::vectors::Key;
 use keyfold::{ColumnBytes, ErrorKind, KeyClass, Kms, Record, UnwrapRequest, Value, key_memory};
 use keyfold_kms::local::LocalKek;
 use keyfold_open::NewKeyring;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 const FOLDER: &str = "KEYFOLD_TEST_RESIDUE";
@@ -37,6 +38,12 @@ row_binding = "none"
 "#;
 /// Values of the column, whose key of AES-256-GCM the backend holds while they are sealed and opened.
 const ROWS: usize = 1000;
+/// What has a prefix of its own.
+const VALUE: &str = "a single value";
+const COLUMN: &str = "a column";
+/// The last two steps.
+const IN_USE: &str = "a stream goes on";
+const DROPPED: &str = "everything is dropped";
 
 // The process that is looked at
 
@@ -47,30 +54,38 @@ fn say(text: &str) {
 }
 
 /// Seals and opens values of all sorts under a keyring that it opens; does nothing unless its parent asks for it.
+///
+/// It stops after each step, before another one overwrites what that has left on the stack, and says which prefix of a nonce it has used.
 #[test]
 fn child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let ring = open(Path::new(&folder));
+    let done = |step: &str, of: &str, sealed: &[u8]| say(&format!("{step}|{of}|{}", HEXLOWER.encode(&sealed[26..38])));
     pollster::block_on(async {
         let note = ring.field("note").unwrap().encryptor().await.unwrap();
         let single = note.encrypt(Value::Text("one value"), None).unwrap();
-        let column = note.encrypt_column(&[Value::Text("of many"); ROWS][..], None::<&[&[u8]]>).unwrap();
+        done("a value is sealed", VALUE, &single);
         let reader = ring.field("note").unwrap().decryptor().await.unwrap();
+        reader.load_keys(&[&single][..]).await.unwrap();
+        reader.decrypt(&single, None).unwrap();
+        done("it is opened", VALUE, &single);
+        let column = note.encrypt_column(&[Value::Text("of many"); ROWS][..], None::<&[&[u8]]>).unwrap();
+        done("a column is sealed", COLUMN, column.bytes(0));
         reader.load_keys(&column).await.unwrap();
         reader.decrypt_column(&column, None::<&[&[u8]]>).unwrap();
-        reader.decrypt(&single, None).unwrap();
+        done("it is opened", COLUMN, column.bytes(0));
         let mrn = ring.field("mrn").unwrap().encryptor().await.unwrap();
         mrn.encrypt(Value::Text("p-17"), None).unwrap();
+        done("a deterministic value is sealed", COLUMN, column.bytes(0));
         let sealer = ring.field("image").unwrap().stream_sealer().await.unwrap();
         let (mut stream, mut out) = (sealer.begin(None).unwrap(), Vec::new());
         stream.update(&[1; 100_000], &mut out).unwrap();
-        let nonces = [&single[26..38], &column.bytes(0)[26..38]].map(|prefix| HEXLOWER.encode(prefix));
-        say(&format!("held {} {} {:?}", nonces[0], nonces[1], key_memory()));
+        say(&format!("{IN_USE}, {:?}", key_memory()));
         stream.finish(&mut out).unwrap();
         ring.close();
     });
     drop(ring);
-    say("dropped");
+    say(DROPPED);
 }
 
 // Its parent
@@ -79,6 +94,8 @@ fn child() {
 struct Waiting {
     process: Child,
     output: BufReader<ChildStdout>,
+    /// The prefixes that were used, by what they belong to.
+    prefixes: BTreeMap<String, String>,
 }
 
 impl Waiting {
@@ -94,13 +111,25 @@ impl Waiting {
             .spawn()
             .unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        Self { process, output }
+        Self { process, output, prefixes: BTreeMap::new() }
     }
 
-    /// What it says next.
+    /// The step that it has done next.
     fn hear(&mut self) -> String {
         let mut lines = (&mut self.output).lines().map(Result::unwrap);
-        lines.find_map(|line| line.strip_prefix('@').map(str::to_owned)).expect("it goes on")
+        let said = lines.find_map(|line| line.strip_prefix('@').map(str::to_owned)).expect("it goes on");
+        if let [step, of, prefix] = said.split('|').collect::<Vec<_>>()[..] {
+            self.prefixes.insert(of.to_owned(), prefix.to_owned());
+            return format!("{step} ({of})");
+        }
+        said
+    }
+
+    /// Has it do all steps in which keys are in use.
+    fn use_keys(&mut self) {
+        while !self.hear().starts_with(IN_USE) {
+            self.go_on();
+        }
     }
 
     fn go_on(&mut self) {
@@ -116,7 +145,7 @@ impl Drop for Waiting {
 }
 
 /// Every key of the keyring in `folder`, by name: KEK, root, data and look-up keys, and the purpose keys of each.
-fn keys_of(folder: &Path, prefixes: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
+fn keys_of(folder: &Path, prefixes: &BTreeMap<String, String>) -> Vec<(String, Vec<u8>)> {
     let ring = open(folder);
     let records: Vec<Record> =
         pollster::block_on(ring.list(None, 100)).unwrap().into_iter().map(|info| info.record).collect();
@@ -193,18 +222,18 @@ fn count(bytes: &[u8], part: &[u8]) -> usize {
     bytes.windows(2).enumerate().filter(|(at, two)| *two == first && bytes[*at..].starts_with(part)).count()
 }
 
-/// AES takes the key itself as its first round keys, and the compiler saves the first one, half of the key, on the stack of whoever
-/// seals a value. Overwriting that would cost more than sealing.
-fn may_be_halved(name: &str) -> bool {
-    name.ends_with("/01-field")
+/// A part of the memory of a process.
+struct Mapping {
+    name: String,
+    is_guarded: bool,
+    bytes: Vec<u8>,
 }
 
-/// Copies of each key in all memory of the process that can be read.
-fn search(pid: u32, keys: &[(String, Vec<u8>)]) -> (Vec<Copies>, usize) {
+/// All memory of the process that can be read.
+fn memory_of(pid: u32) -> Vec<Mapping> {
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-    let mut found = vec![Copies::default(); keys.len()];
-    let (mut read, mut mapping) = (0, None);
+    let (mut all, mut mapping) = (Vec::new(), None);
     for line in smaps.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         if let Some((start, end)) = words[0].split_once('-').filter(|_| words.len() >= 5) {
@@ -219,26 +248,48 @@ fn search(pid: u32, keys: &[(String, Vec<u8>)]) -> (Vec<Copies>, usize) {
                 assert!(name.starts_with("[v"), "{name} cannot be read");
                 continue;
             }
-            read += bytes.len();
-            let guarded = words.contains(&"lo") && words.contains(&"dd");
-            for (copies, (_, secret)) in found.iter_mut().zip(keys) {
-                let number = count(&bytes, &secret[..HALF]);
-                copies.whole += if guarded { 0 } else { count(&bytes, &secret[..2 * HALF]) };
-                *match &name[..] {
-                    _ if guarded => &mut copies.guarded,
-                    "[heap]" => &mut copies.heap,
-                    "[stack]" => &mut copies.stack,
-                    _ => &mut copies.elsewhere,
-                } += number;
-            }
+            all.push(Mapping { name, is_guarded: words.contains(&"lo") && words.contains(&"dd"), bytes });
         }
     }
-    (found, read)
+    all
+}
+
+/// Of keys that are expanded in guarded memory, the round keys there after the first two, which are the key itself. Two that follow each
+/// other give the key away.
+fn round_keys(memory: &[Mapping], keys: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
+    const LEN: usize = 15 * 16;
+    let mut all = Vec::new();
+    for (name, key) in keys.iter().filter(|(name, _)| name.ends_with("/01-field") || name.ends_with("/child-wrap")) {
+        let expanded = memory.iter().filter(|mapping| mapping.is_guarded).find_map(|mapping| {
+            let at = mapping.bytes.windows(key.len()).position(|bytes| bytes == key)?;
+            mapping.bytes.get(at..at + LEN)
+        });
+        let rest = expanded.unwrap_or_default().as_chunks::<16>().0.iter().enumerate().skip(2);
+        all.extend(rest.map(|(n, round_key)| (format!("{name}, round key {n}"), round_key.to_vec())));
+    }
+    all
+}
+
+/// Copies of each key in this memory.
+fn search(memory: &[Mapping], keys: &[(String, Vec<u8>)]) -> Vec<Copies> {
+    let mut found = vec![Copies::default(); keys.len()];
+    for Mapping { name, is_guarded, bytes } in memory {
+        for (copies, (_, secret)) in found.iter_mut().zip(keys) {
+            copies.whole += if *is_guarded { 0 } else { count(bytes, secret.get(..2 * HALF).unwrap_or(secret)) };
+            *match &name[..] {
+                _ if *is_guarded => &mut copies.guarded,
+                "[heap]" => &mut copies.heap,
+                "[stack]" => &mut copies.stack,
+                _ => &mut copies.elsewhere,
+            } += count(bytes, &secret[..HALF]);
+        }
+    }
+    found
 }
 
 fn print(when: &str, keys: &[(String, Vec<u8>)], found: &[Copies]) {
     println!("{when}: copies in guarded memory, heap, main stack, elsewhere; whole ones outside of guarded memory");
-    for ((name, _), copies) in keys.iter().zip(found) {
+    for ((name, _), copies) in keys.iter().zip(found).filter(|(_, copies)| **copies != Copies::default()) {
         let Copies { guarded, heap, stack, elsewhere, whole } = copies;
         println!("{guarded:4}{heap:4}{stack:4}{elsewhere:4};{whole:4}  {name}");
     }
@@ -257,68 +308,100 @@ fn is_held(name: &str) -> bool {
     name == "KEK" || name.contains(": ") && !name.contains("token-proof")
 }
 
+/// Keys of one prefix, which the backend holds, and which ring does not erase.
+fn is_of_backend(name: &str) -> bool {
+    name.starts_with("AES-256-GCM")
+}
+
 // Failures T4, T6
 #[test]
 fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
     let folder = keyring();
     let mut process = Waiting::start(folder.path(), "");
-    let said = process.hear();
-    let words: Vec<_> = said.split(' ').collect();
-    let keys = keys_of(folder.path(), &[("a single value", words[1]), ("a column", words[2])]);
-    let (held, read) = search(process.process.id(), &keys);
-    println!("{said}\n{read} bytes read");
-    print("in use", &keys, &held);
-    process.go_on();
-    assert_eq!(process.hear(), "dropped");
-    let (dropped, _) = search(process.process.id(), &keys);
-    print("dropped", &keys, &dropped);
-    process.go_on();
-    for (((name, _), held), dropped) in keys.iter().zip(held).zip(dropped) {
-        if name.starts_with("AES-256-GCM") {
-            continue;
+    let mut expanded = BTreeMap::new();
+    loop {
+        let step = process.hear();
+        let memory = memory_of(process.process.id());
+        let mut keys = keys_of(folder.path(), &process.prefixes);
+        expanded = round_keys(&memory, &keys).into_iter().chain(expanded).collect();
+        keys.extend(expanded.clone());
+        let found = search(&memory, &keys);
+        let read: usize = memory.iter().map(|mapping| mapping.bytes.len()).sum();
+        print(&format!("{step}, {read} bytes read, {} secrets", keys.len()), &keys, &found);
+        let is_in_use = step.starts_with(IN_USE);
+        for ((name, _), copies) in keys.iter().zip(&found).filter(|((name, _), _)| !is_of_backend(name)) {
+            assert_eq!(copies.open_to_swap(), 0, "{step}: {name} is in memory that may be swapped");
+            assert!(copies.guarded <= 1, "{step}: {name} is there twice");
+            assert!(step != DROPPED || *copies == Copies::default(), "{name} is left");
+            if is_in_use && is_held(name) && !name.starts_with("lookup")
+                || name.contains("round key") && step != DROPPED
+            {
+                assert_eq!(copies.guarded, 1, "{name}: the search finds what is there");
+            }
         }
-        assert_eq!(held.whole, 0, "{name} is in memory that may be swapped");
-        assert!(
-            held.open_to_swap() <= usize::from(may_be_halved(name)),
-            "half of {name} is in memory that may be swapped"
-        );
-        assert!(held.guarded <= 1 && dropped == Copies::default(), "{name} is left");
-        if is_held(name) && !name.starts_with("lookup") {
-            assert_eq!(held.guarded, 1, "{name}: the search finds what is there");
+        process.go_on();
+        if step == DROPPED {
+            break;
         }
     }
+    assert_eq!(expanded.len(), 2 * 13, "two keys are expanded in guarded memory");
+}
+
+/// No key but those of the backend is in the dump of `process`.
+fn check_dump(dump: &Path, folder: &Path, process: &Waiting) {
+    let dump = fs::read(dump).unwrap();
+    println!("{} bytes of core dump: copies of the first half, of the whole", dump.len());
+    for (name, secret) in keys_of(folder, &process.prefixes) {
+        let [half, whole] = [HALF, 2 * HALF].map(|len| count(&dump, &secret[..len]));
+        println!("{half:4}{whole:4}  {name}");
+        assert!(half == 0 || is_of_backend(&name), "{name} is in the dump");
+    }
+    // The search finds what is there: a text that the process has.
+    assert!(count(&dump, FOLDER.as_bytes()) > 0);
+}
+
+/// The file in `folder` that a dump was written to.
+fn dump_in(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("core")).unwrap()
+}
+
+fn skipped(why: &str) {
+    // Not by `println!`, which the test harness swallows.
+    writeln!(std::io::stdout(), "\nSKIPPED: {why}").unwrap();
 }
 
 /// Needs a kernel that writes core dumps into the folder of the process.
 // Failure T5
 #[test]
-fn no_key_is_in_a_core_dump() {
+fn no_key_is_in_a_core_dump_of_the_kernel() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     if pattern.trim() != "core" {
-        writeln!(std::io::stdout(), "\nSKIPPED: core dumps go elsewhere: {}", pattern.trim()).unwrap();
-        return;
+        return skipped(&format!("core dumps go elsewhere: {}", pattern.trim()));
     }
     let folder = keyring();
     let mut process = Waiting::start(folder.path(), "ulimit -c unlimited &&");
-    let said = process.hear();
-    let words: Vec<_> = said.split(' ').collect();
-    let keys = keys_of(folder.path(), &[("a single value", words[1]), ("a column", words[2])]);
+    process.use_keys();
     // SAFETY: of a child of this process that was not waited for.
     assert_eq!(unsafe { libc::kill(process.process.id() as libc::pid_t, libc::SIGABRT) }, 0);
     assert!(process.process.wait().unwrap().core_dumped());
-    let dump = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-    let dump = dump.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("core")).unwrap();
-    let dump = fs::read(dump).unwrap();
-    println!("{} bytes of core dump: copies of the first half, of the whole", dump.len());
-    for (name, secret) in &keys {
-        let [half, whole] = [HALF, 2 * HALF].map(|len| count(&dump, &secret[..len]));
-        println!("{half:4}{whole:4}  {name}");
-        if !name.starts_with("AES-256-GCM") {
-            assert!(whole == 0 && half <= usize::from(may_be_halved(name)), "{name} is in the dump");
-        }
+    check_dump(&dump_in(folder.path()), folder.path(), &process);
+}
+
+/// Needs gdb, and to be allowed to trace.
+// Failure T5
+#[test]
+fn no_key_is_in_a_core_dump_of_gdb() {
+    let folder = keyring();
+    let mut process = Waiting::start(folder.path(), "");
+    process.use_keys();
+    let pid = process.process.id().to_string();
+    let said = Command::new("gcore").args(["-o", "core", &pid]).current_dir(folder.path()).output();
+    match said {
+        Ok(said) if said.status.success() => check_dump(&dump_in(folder.path()), folder.path(), &process),
+        Ok(said) => skipped(&format!("gcore: {}", String::from_utf8_lossy(&said.stderr))),
+        Err(error) => skipped(&format!("gcore: {error}")),
     }
-    // The search finds what is there: a text that the process has.
-    assert!(count(&dump, FOLDER.as_bytes()) > 0);
 }
 
 /// Where nothing may be locked a keyring opens, unless it is to be locked.
