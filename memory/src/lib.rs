@@ -141,21 +141,29 @@ impl<T> Drop for Guarded<T> {
 /// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB. Libraries that expand
 /// keys leave copies there. Keys must not be in what it returns, but where that points to.
 pub fn erasing_stack<T>(work: impl FnOnce() -> T) -> T {
-    // Both begin where this function ends.
+    erasing_stack_of::<{ 16 * 1024 }, T>(work)
+}
+
+/// As [`erasing_stack`], as far as `LEN` bytes down: for what is done often, and goes less deep.
+pub fn erasing_stack_of<const LEN: usize, T>(work: impl FnOnce() -> T) -> T {
+    // It begins where the other one does, which is where this function ends.
     #[inline(never)]
     fn run<T>(work: impl FnOnce() -> T) -> T {
         work()
     }
-    #[inline(never)]
-    fn overwrite() {
-        const LEN: usize = 16 * 1024;
-        let mut room = MaybeUninit::<[u64; LEN / 8]>::uninit();
-        // SAFETY: `room` has so many bytes, and is not used otherwise.
-        unsafe { erase(NonNull::from(&mut room).cast(), LEN) };
-    }
     let result = run(work);
-    overwrite();
+    erase_stack::<LEN>();
     result
+}
+
+/// Overwrites the `LEN` bytes of the stack that are below the caller: what calls that have ended left there.
+#[inline(never)]
+pub fn erase_stack<const LEN: usize>() {
+    #[repr(align(8))]
+    struct Room<const LEN: usize>(MaybeUninit<[u8; LEN]>);
+    let mut room = Room(MaybeUninit::<[u8; LEN]>::uninit());
+    // SAFETY: `room` has so many bytes, and is not used otherwise.
+    unsafe { erase(NonNull::from(&mut room.0).cast(), LEN) };
 }
 
 /// Overwrites `len` bytes with zeros, in a way that no compiler leaves out.
@@ -164,9 +172,15 @@ pub fn erasing_stack<T>(work: impl FnOnce() -> T) -> T {
 ///
 /// They may be written, and nobody reads them as anything but bytes afterwards.
 unsafe fn erase(at: NonNull<u8>, len: usize) {
-    let words = if at.cast::<u64>().is_aligned() { len / 8 } else { 0 };
-    for i in 0..words {
+    /// What is written at once, which takes few instructions.
+    type Line = [u64; 16];
+    let (lines, words) = if at.cast::<u64>().is_aligned() { (len / size_of::<Line>(), len / 8) } else { (0, 0) };
+    for i in 0..lines {
         // SAFETY: within the bytes, and aligned.
+        unsafe { at.cast::<Line>().add(i).write_volatile([0; 16]) };
+    }
+    for i in lines * 16..words {
+        // SAFETY: likewise.
         unsafe { at.cast::<u64>().add(i).write_volatile(0) };
     }
     for i in words * 8..len {

@@ -29,9 +29,14 @@ const POLICY: &str = r#"version = 1
 [fields.note]
 row_binding = "none"
 columns = ["note"]
+index.lookup = { kind = "exact", bits = 8 }
 [fields.mrn]
 mode = "deterministic"
 columns = ["mrn"]
+[fields.phone]
+mode = "format-preserving"
+format = "digits"
+columns = ["phone"]
 [fields.image]
 mode = "stream"
 row_binding = "none"
@@ -77,6 +82,12 @@ fn child() {
         let mrn = ring.field("mrn").unwrap().encryptor().await.unwrap();
         mrn.encrypt(Value::Text("p-17"), None).unwrap();
         done("a deterministic value is sealed", COLUMN, column.bytes(0));
+        let index = ring.field("note").unwrap().indexer("lookup").await.unwrap();
+        index.tokens(Value::Text("p-17")).unwrap();
+        done("a token is made", COLUMN, column.bytes(0));
+        let phone = ring.field("phone").unwrap().format_preserver().await.unwrap();
+        phone.encrypt("0301234567").unwrap();
+        done("a format is preserved", COLUMN, column.bytes(0));
         let sealer = ring.field("image").unwrap().stream_sealer().await.unwrap();
         let (mut stream, mut out) = (sealer.begin(None).unwrap(), Vec::new());
         stream.update(&[1; 100_000], &mut out).unwrap();
@@ -216,10 +227,39 @@ impl Copies {
 /// Bytes of half of a key, which is too much as well.
 const HALF: usize = 16;
 
-fn count(bytes: &[u8], part: &[u8]) -> usize {
+/// How often each of `parts` is in `bytes`.
+fn count<'p>(bytes: &[u8], parts: impl Iterator<Item = &'p [u8]>) -> Vec<usize> {
     // By the first two bytes, for speed.
-    let first = &part[..2];
-    bytes.windows(2).enumerate().filter(|(at, two)| *two == first && bytes[*at..].starts_with(part)).count()
+    let parts: Vec<_> = parts.collect();
+    let mut by_start = vec![Vec::new(); 1 << 16];
+    for (n, part) in parts.iter().enumerate() {
+        by_start[usize::from(u16::from_ne_bytes([part[0], part[1]]))].push(n);
+    }
+    let mut found = vec![0; parts.len()];
+    for at in 0..bytes.len().saturating_sub(1) {
+        for &n in &by_start[usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]))] {
+            found[n] += usize::from(bytes[at..].starts_with(parts[n]));
+        }
+    }
+    found
+}
+
+/// Copies of the first halves of keys, and of keys as far as 32 bytes.
+fn halves_and_whole(bytes: &[u8], keys: &[(String, Vec<u8>)]) -> [Vec<usize>; 2] {
+    [HALF, 2 * HALF].map(|len| count(bytes, keys.iter().map(|(_, key)| key.get(..len).unwrap_or(key))))
+}
+
+/// What else gives keys away: their second halves, and those of AES-SIV for CTR; and what HMAC makes of a key before it hashes it.
+fn disguised(keys: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for (name, key) in keys.iter().filter(|(name, key)| is_held(name) && key.len() >= 2 * HALF) {
+        all.extend(key.chunks(HALF).enumerate().skip(1).map(|(n, part)| (format!("{name}, part {n}"), part.to_vec())));
+        for pad in [0x36, 0x5c] {
+            let padded = key[..HALF].iter().map(|byte| byte ^ pad).collect();
+            all.push((format!("{name}, in HMAC, {pad:x}"), padded));
+        }
+    }
+    all
 }
 
 /// A part of the memory of a process.
@@ -274,14 +314,15 @@ fn round_keys(memory: &[Mapping], keys: &[(String, Vec<u8>)]) -> Vec<(String, Ve
 fn search(memory: &[Mapping], keys: &[(String, Vec<u8>)]) -> Vec<Copies> {
     let mut found = vec![Copies::default(); keys.len()];
     for Mapping { name, is_guarded, bytes } in memory {
-        for (copies, (_, secret)) in found.iter_mut().zip(keys) {
-            copies.whole += if *is_guarded { 0 } else { count(bytes, secret.get(..2 * HALF).unwrap_or(secret)) };
+        let [halves, whole] = halves_and_whole(bytes, keys);
+        for ((copies, half), whole) in found.iter_mut().zip(halves).zip(whole) {
+            copies.whole += if *is_guarded { 0 } else { whole };
             *match &name[..] {
                 _ if *is_guarded => &mut copies.guarded,
                 "[heap]" => &mut copies.heap,
                 "[stack]" => &mut copies.stack,
                 _ => &mut copies.elsewhere,
-            } += count(bytes, &secret[..HALF]);
+            } += half;
         }
     }
     found
@@ -324,6 +365,7 @@ fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
         let memory = memory_of(process.process.id());
         let mut keys = keys_of(folder.path(), &process.prefixes);
         expanded = round_keys(&memory, &keys).into_iter().chain(expanded).collect();
+        keys.extend(disguised(&keys));
         keys.extend(expanded.clone());
         let found = search(&memory, &keys);
         let read: usize = memory.iter().map(|mapping| mapping.bytes.len()).sum();
@@ -350,14 +392,18 @@ fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
 /// No key but those of the backend is in the dump of `process`.
 fn check_dump(dump: &Path, folder: &Path, process: &Waiting) {
     let dump = fs::read(dump).unwrap();
-    println!("{} bytes of core dump: copies of the first half, of the whole", dump.len());
-    for (name, secret) in keys_of(folder, &process.prefixes) {
-        let [half, whole] = [HALF, 2 * HALF].map(|len| count(&dump, &secret[..len]));
-        println!("{half:4}{whole:4}  {name}");
-        assert!(half == 0 || is_of_backend(&name), "{name} is in the dump");
+    let mut keys = keys_of(folder, &process.prefixes);
+    keys.extend(disguised(&keys));
+    println!("{} bytes of core dump, {} secrets: copies of the first half, of the whole", dump.len(), keys.len());
+    let [halves, whole] = halves_and_whole(&dump, &keys);
+    for (((name, _), half), whole) in keys.iter().zip(halves).zip(whole) {
+        if half > 0 {
+            println!("{half:4}{whole:4}  {name}");
+        }
+        assert!(half == 0 || is_of_backend(name), "{name} is in the dump");
     }
     // The search finds what is there: a text that the process has.
-    assert!(count(&dump, FOLDER.as_bytes()) > 0);
+    assert!(count(&dump, [FOLDER.as_bytes()].into_iter())[0] > 0);
 }
 
 /// The file in `folder` that a dump was written to.

@@ -4,7 +4,7 @@ use super::{Backend, GcmKey};
 use crate::keys::Secret;
 use crate::wire::PREFIX_LEN;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use aes::{Aes256Enc, Block};
+use aes::Aes256Enc;
 use zeroize::Zeroizing;
 
 /// A key for XAES-256-GCM. Erased on drop.
@@ -63,10 +63,11 @@ impl Cmac {
                 }
             }
             Self::RustCrypto { aes, subkey } => {
-                for message in &mut *messages {
+                // One by one: for several at once the crate puts copies of the expanded key on the stack, where the processor has VAES.
+                for message in messages {
                     message.iter_mut().zip(**subkey).for_each(|(byte, key)| *byte ^= key);
+                    aes.encrypt_block(message.into());
                 }
-                aes.encrypt_blocks(Block::cast_slice_from_core_mut(messages));
             }
         }
     }
