@@ -141,29 +141,23 @@ impl<T> Drop for Guarded<T> {
 /// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB. Libraries that expand
 /// keys leave copies there. Keys must not be in what it returns, but where that points to.
 pub fn erasing_stack<T>(work: impl FnOnce() -> T) -> T {
-    erasing_stack_of::<{ 16 * 1024 }, T>(work)
-}
-
-/// As [`erasing_stack`], as far as `LEN` bytes down: for what is done often, and goes less deep.
-pub fn erasing_stack_of<const LEN: usize, T>(work: impl FnOnce() -> T) -> T {
-    // It begins where the other one does, which is where this function ends.
+    // Both begin where this function ends.
     #[inline(never)]
     fn run<T>(work: impl FnOnce() -> T) -> T {
         work()
     }
     let result = run(work);
-    erase_stack::<LEN>();
+    erase_stack();
     result
 }
 
-/// Overwrites the `LEN` bytes of the stack that are below the caller: what calls that have ended left there.
+/// Overwrites the 16 KiB of the stack that are below the caller: what calls that have ended left there.
 #[inline(never)]
-pub fn erase_stack<const LEN: usize>() {
-    #[repr(align(8))]
-    struct Room<const LEN: usize>(MaybeUninit<[u8; LEN]>);
-    let mut room = Room(MaybeUninit::<[u8; LEN]>::uninit());
+pub fn erase_stack() {
+    const LEN: usize = 16 * 1024;
+    let mut room = MaybeUninit::<[u64; LEN / 8]>::uninit();
     // SAFETY: `room` has so many bytes, and is not used otherwise.
-    unsafe { erase(NonNull::from(&mut room.0).cast(), LEN) };
+    unsafe { erase(NonNull::from(&mut room).cast(), LEN) };
 }
 
 /// Overwrites `len` bytes with zeros, in a way that no compiler leaves out.

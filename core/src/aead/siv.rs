@@ -6,7 +6,7 @@ use crate::keys::Secret;
 use crate::wire::TAG_LEN;
 use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;
-use keyfold_memory::{Guarded, erase_stack, erasing_stack, erasing_stack_of};
+use keyfold_memory::{Guarded, erase_stack, erasing_stack};
 use zeroize::Zeroize;
 
 /// A key for AES-256-SIV: 32 bytes for S2V, 32 for CTR. Erased on drop.
@@ -19,8 +19,7 @@ impl SivKey {
 
     /// Runs `work` with the key, expanded, and overwrites what that leaves on the stack: both expanding it and CTR copy the key there.
     pub(crate) fn with_cipher<T>(&self, work: impl FnOnce(&mut SivCipher) -> T) -> T {
-        // Deep enough by what open/tests/memory_residue.rs finds.
-        erasing_stack_of::<4096, T>(|| work(&mut self.cipher()))
+        erasing_stack(|| work(&mut self.cipher()))
     }
 
     /// The key, expanded, for values that come one by one.
@@ -47,7 +46,7 @@ impl HeldSivCipher {
 
 impl Drop for HeldSivCipher {
     fn drop(&mut self) {
-        erase_stack::<{ 16 * 1024 }>();
+        erase_stack();
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{Backend, GcmKey};
 use crate::keys::Secret;
 use crate::wire::PREFIX_LEN;
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes::Aes256Enc;
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
 /// A key for XAES-256-GCM. Erased on drop.
