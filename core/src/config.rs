@@ -11,6 +11,7 @@ mod field;
 mod hl7;
 mod keks;
 mod lookup;
+mod memory;
 mod position;
 mod rotation;
 mod shred;
@@ -31,6 +32,7 @@ pub use duration::parse as parse_duration;
 use field::FieldToml;
 use hl7::Hl7Toml;
 use keks::{KekToml, RecoveryToml};
+use memory::MemoryToml;
 pub use position::{Origin, Spanned};
 pub use rotation::RotationToml;
 use serde::Deserialize;
@@ -87,6 +89,8 @@ struct ConfigToml {
     rotation: RotationToml,
     #[serde(default)]
     shred: ShredToml,
+    #[serde(default)]
+    memory: MemoryToml,
     #[serde(default)]
     scopes: BTreeMap<String, Spanned<ScopeToml>>,
     #[serde(default)]
@@ -222,6 +226,7 @@ impl Config {
                 keks: KekPolicy::default(),
                 shred: file.shred.to_policy(&origin)?,
                 fips: keyring.fips.into(),
+                memory: file.memory.lock.into(),
                 policy: Policy::new(),
             },
             store: file.store.uri,

@@ -50,7 +50,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::field::Field;
 use crate::fips;
 use crate::high_water::{HighWater, MemoryHighWater};
-use crate::keys::{KeyClass, Lineage, SlotId};
+use crate::keys::{KeyClass, Lineage, MemoryLock, SlotId};
 use crate::kms::{KekAlias, Kms};
 use crate::policy::Policy;
 use crate::record::{KeyState, Record, rejected};
@@ -109,6 +109,8 @@ pub struct KeyringConfig {
     pub shred: ShredPolicy,
     /// What is done with what no FIPS 140 module computes.
     pub fips: fips::Rule,
+    /// Whether keys may be in memory that is not locked.
+    pub memory: MemoryLock,
 }
 
 /// The keys of one partition of the look-up space.
@@ -178,8 +180,8 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, no KEK is configured, or the FIPS 140 module that the configuration
-    ///   requires is not there.
+    /// - [`Configuration`](ErrorKind::Configuration): no root is pinned, no KEK is configured, the FIPS 140 module that the configuration
+    ///   requires is not there, or the memory for keys is to be locked and is not.
     /// - [`Internal`](ErrorKind::Internal): that module fails the [self-test](fips::self_test).
     pub fn open(
         config: KeyringConfig,
@@ -440,6 +442,7 @@ impl Keyring {
         };
         let material = Material::of(record.class(), &schedule, self.inner.backend)
             .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
+        self.configured().keyring.memory.check()?;
         tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
         let lease = Lease::new(&self.inner.epoch, self.time(), age);
         Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, limit)))

@@ -81,7 +81,9 @@ pub mod vectors;
 
 pub use error::{Error, ErrorKind, KmsErrorKind, Result};
 #[cfg(feature = "std")]
-pub use keys::ChainId;
+pub use keyfold_memory::{Status as KeyMemory, status as key_memory};
+#[cfg(feature = "std")]
+pub use keys::{ChainId, MemoryLock};
 pub use keys::{KeyClass, Lineage, Secret, SlotId};
 pub use value::{Padding, Value, ValueType};
 

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "metrics")]
 mod facade {
+    use keyfold_memory::Status;
     use metrics::{counter, gauge, histogram};
     use std::time::Duration;
 
@@ -66,10 +67,17 @@ mod facade {
     pub(crate) fn oldest_generation(generation: u32) {
         gauge!("keyfold_oldest_generation_in_use").set(generation);
     }
+
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    pub(crate) fn key_memory(status: Status) {
+        gauge!("keyfold_key_memory_bytes", "memory" => "locked").set(status.locked as f64);
+        gauge!("keyfold_key_memory_bytes", "memory" => "unlocked").set(status.unlocked as f64);
+    }
 }
 
 #[cfg(not(feature = "metrics"))]
 mod facade {
+    use keyfold_memory::Status;
     use std::time::Duration;
 
     pub(crate) fn hit(_: &'static str) {}
@@ -86,6 +94,7 @@ mod facade {
     pub(crate) fn clear_value() {}
     pub(crate) fn unindexed_value() {}
     pub(crate) fn oldest_generation(_: u32) {}
+    pub(crate) fn key_memory(_: Status) {}
 }
 
 pub(crate) use facade::*;

@@ -112,6 +112,12 @@ fn keys_are_erased_when_their_last_user_drops_them() {
     assert_eq!(found, 0);
 }
 
+/// Bytes on the heap, and of keys.
+fn live() -> usize {
+    let keys = keyfold::key_memory();
+    LIVE.load(Ordering::Relaxed) + keys.locked + keys.unlocked
+}
+
 /// Allocations of `run`, and how many bytes it had at once more than before.
 fn cost_of(run: impl FnOnce()) -> (usize, usize) {
     let (allocations, live) = (ALLOCATIONS.load(Ordering::Relaxed), LIVE.load(Ordering::Relaxed));
@@ -309,7 +315,7 @@ fn scopes_stay_within(scopes: u32, max_bytes: usize) {
     let ring = Keyring::open(config, store, lab.keks(), marks).unwrap();
     assert!(seal(&ring, None, "x").is_ok());
     lab.faults.reset();
-    let before = LIVE.load(Ordering::Relaxed);
+    let before = live();
     let mut most = 0;
     for scope in 0..scopes {
         let name = name_of(scope);
@@ -317,7 +323,7 @@ fn scopes_stay_within(scopes: u32, max_bytes: usize) {
         assert!(reveal(&ring, Some(&name), &sealed).is_ok());
         if scope % 64 == 0 || scope + 1 == scopes {
             lab.faults.reset();
-            most = most.max(LIVE.load(Ordering::Relaxed).saturating_sub(before));
+            most = most.max(live().saturating_sub(before));
         }
     }
     let (entries, counted) = ring.occupancy();
@@ -349,11 +355,11 @@ fn what_is_not_needed_is_not_held() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let lab = Lab::new();
     let process = Process::quick(&lab, lab.config.clone());
-    let before = LIVE.load(Ordering::Relaxed);
+    let before = live();
     for _ in 0..10_000 {
         assert!(reveal(&process.ring, None, &sealed_under(&data(OLD_DATA), &[1; 24], "x")).is_ok());
         lab.faults.reset();
     }
-    let grown = LIVE.load(Ordering::Relaxed).saturating_sub(before);
+    let grown = live().saturating_sub(before);
     assert!(grown < 64 << 10, "{grown} bytes more after ten thousand uses of one key");
 }

@@ -117,6 +117,7 @@ fn every_documented_metric_is_there_and_no_other() {
                 "cache" => &["keys", "roots", "current", "scopes", "frame_keys", "frame_roots"],
                 "class" => &["data", "root"],
                 "kek" => &[ALIAS, "first", "second", "third"],
+                "memory" => &["locked", "unlocked"],
                 "action" => &["recovery", "break-glass"],
                 "operation" => &["wrap", "unwrap"],
                 "outcome" => &["ok", "Unavailable", "looked up", "refused"],

@@ -98,6 +98,7 @@ fn world(keyring: &Json, case: &Json) -> World {
         keks: keyfold::KekPolicy::default(),
         shred: keyfold::ShredPolicy { waiting: std::time::Duration::ZERO },
         fips: keyfold::fips::Rule::default(),
+        memory: keyfold::MemoryLock::default(),
         name: "vectors".into(),
         environment: get("environment").as_str().unwrap().into(),
         lineage: Lineage::from_bytes(array(get("lineage"))),

@@ -23,6 +23,7 @@ use data_encoding::HEXLOWER;
 use keyfold::{
     BoxFuture, Error, ErrorKind, Kms, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
 };
+use keyfold_memory::erasing_stack;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::Path;
@@ -90,7 +91,7 @@ impl LocalKek {
 
     fn wrap_now(&self, request: &WrapRequest<'_>) -> Result<WrappedKey> {
         let mut bytes = [0; WRAPPED_LEN];
-        kwp::wrap(&self.key, request.payload.expose(), &mut bytes)?;
+        erasing_stack(|| kwp::wrap(&self.key, request.payload.expose(), &mut bytes))?;
         Ok(WrappedKey { kek_version: self.id.clone(), bytes: bytes.to_vec() })
     }
 
@@ -107,7 +108,7 @@ impl LocalKek {
                 .with_detail(format!("this one is {}", self.id)));
         }
         let bytes: &[u8; WRAPPED_LEN] = bytes.as_slice().try_into().map_err(|_| INVALID)?;
-        Secret::try_with(|payload| kwp::unwrap(&self.key, bytes, payload).ok_or(INVALID))
+        Secret::try_with(|payload| erasing_stack(|| kwp::unwrap(&self.key, bytes, payload)).ok_or(INVALID))
     }
 }
 

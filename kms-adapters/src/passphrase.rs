@@ -159,7 +159,7 @@ impl PassphraseKek {
             let (sealed, source) = (self.sealed.clone(), self.source.clone());
             let work = move || -> Result<Result<LocalKek>> {
                 let passphrase = source().map_err(as_credentials)?;
-                Ok(sealed.open(&passphrase))
+                Ok(keyfold_memory::erasing_stack(|| sealed.open(&passphrase)))
             };
             // On a thread of its own: it blocks, and whoever waits may be an executor's.
             let opened = keyfold_background::handle().map_err(as_credentials)?.spawn_blocking(work).await;

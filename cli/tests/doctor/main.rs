@@ -62,7 +62,10 @@ impl Found {
 pub(crate) fn doctor(world: &World, more: &[&str]) -> Found {
     let config = world.config();
     let arguments = [&["doctor", "--json", "--config", config.to_str().expect("text")], more].concat();
-    let run = world.run(&arguments);
+    found(world.run(&arguments))
+}
+
+fn found(run: common::Run) -> Found {
     let output = format!("{}{}", String::from_utf8_lossy(&run.stdout), run.stderr);
     let json = serde_json::from_slice(&run.stdout).unwrap_or_else(|error| panic!("{error}: {output}"));
     Found { code: run.code, json, output }
@@ -399,6 +402,27 @@ fn monitors_get_json_whatever_happens_and_people_the_names_there_are() {
     let config = world.config();
     let unknown = ["doctor", "--kek", "nope", "--config", config.to_str().expect("text")];
     world.run(&unknown).expect(common::POLICY, &["nope; there are: local"]);
+}
+
+// Failure T6
+#[test]
+fn memory_that_may_not_be_locked_is_a_warning_and_a_problem_where_it_must_be() {
+    let world = World::new();
+    doctor(&world, &[]).ends(0).says("keyring", "memory", "note", &["in locked memory"]);
+    let config = world.config();
+    let command = world.command(&["doctor", "--json", "--config", config.to_str().expect("text")]);
+    // Root may lock whatever its limit is, unless it has lost that right.
+    let without_right = if rustix::process::geteuid().is_root() { "setpriv --bounding-set=-ipc_lock" } else { "" };
+    let unlocked = || {
+        let script = format!("ulimit -l 0 && exec {without_right} \"$0\" \"$@\"");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).arg(command.get_program()).args(command.get_args()).current_dir(world.data());
+        found(common::run(&mut shell, b""))
+    };
+    unlocked().ends(0).says("keyring", "memory", "warning", &["bytes of keys", "not locked", "raise RLIMIT_MEMLOCK"]);
+    configure(&world, "[memory]\nlock = \"required\"");
+    unlocked().ends(1).says("keyring", "keyring", "problem", &["does not open", "[memory] requires"]);
+    doctor(&world, &[]).ends(0).says("keyring", "memory", "note", &["in locked memory"]);
 }
 
 #[cfg(feature = "vault")]

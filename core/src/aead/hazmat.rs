@@ -99,7 +99,7 @@ fn xaes(backend: Backend, key: &[u8; 32], nonce: &[u8; NONCE_LEN]) -> (GcmKey, [
 ///
 /// - [`LimitExceeded`](crate::ErrorKind::LimitExceeded): more strings than S2V takes.
 pub fn aes256siv_seal(key: &[u8; 64], strings: &[&[u8]], body: &mut [u8]) -> Result<[u8; TAG_LEN]> {
-    SivKey::new(Secret::with(|k| k.copy_from_slice(key))).cipher().seal(strings, body)
+    SivKey::new(Secret::with(|k| k.copy_from_slice(key))).with_cipher(|cipher| cipher.seal(strings, body))
 }
 
 /// Opens AES-256-SIV in place.
@@ -113,7 +113,7 @@ pub fn aes256siv_open(
     iv: &[u8; TAG_LEN],
     body: &mut [u8],
 ) -> Result<(), OpenFailed> {
-    SivKey::new(Secret::with(|k| k.copy_from_slice(key))).cipher().open(strings, iv, body)
+    SivKey::new(Secret::with(|k| k.copy_from_slice(key))).with_cipher(|cipher| cipher.open(strings, iv, body))
 }
 
 /// HKDF-SHA-256 (RFC 5869) into `out`, at most 8,160 bytes.

@@ -12,7 +12,7 @@ pub mod hazmat;
 
 pub(crate) use gcm::GcmKey;
 #[cfg(feature = "std")]
-pub(crate) use siv::{SivCipher, SivKey};
+pub(crate) use siv::{HeldSivCipher, SivCipher, SivKey};
 pub(crate) use xaes::XaesKey;
 
 /// Which library computes AES-256-GCM: the first of [`ALL`](Self::ALL), chosen when the program is built.

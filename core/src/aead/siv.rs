@@ -6,6 +6,7 @@ use crate::keys::Secret;
 use crate::wire::TAG_LEN;
 use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;
+use keyfold_memory::{Guarded, erase_stack, erasing_stack};
 use zeroize::Zeroize;
 
 /// A key for AES-256-SIV: 32 bytes for S2V, 32 for CTR. Erased on drop.
@@ -16,12 +17,40 @@ impl SivKey {
         Self(key)
     }
 
-    /// The key, expanded, for any number of values in one thread.
-    pub(crate) fn cipher(&self) -> SivCipher {
+    /// Runs `work` with the key, expanded, and overwrites what that leaves on the stack: both expanding it and CTR copy the key there.
+    pub(crate) fn with_cipher<T>(&self, work: impl FnOnce(&mut SivCipher) -> T) -> T {
+        erasing_stack(|| work(&mut self.cipher()))
+    }
+
+    /// The key, expanded, for values that come one by one.
+    pub(crate) fn held_cipher(&self) -> HeldSivCipher {
+        HeldSivCipher(erasing_stack(|| Guarded::new(self.cipher())))
+    }
+
+    fn cipher(&self) -> SivCipher {
         SivCipher(Aes256Siv::new(self.0.expose().into()))
     }
 }
 
+/// A cipher that stays, and overwrites what it has left on the stack when it is dropped.
+pub(crate) struct HeldSivCipher(Guarded<SivCipher>);
+
+impl HeldSivCipher {
+    /// As [`SivCipher::open`].
+    // On a part of the stack that ends before that of whoever drops the cipher.
+    #[inline(never)]
+    pub(crate) fn open(&mut self, strings: &[&[u8]], iv: &[u8; TAG_LEN], body: &mut [u8]) -> Result<(), OpenFailed> {
+        self.0.open(strings, iv, body)
+    }
+}
+
+impl Drop for HeldSivCipher {
+    fn drop(&mut self) {
+        erase_stack();
+    }
+}
+
+/// The key, expanded, for any number of values in one thread.
 pub(crate) struct SivCipher(Aes256Siv);
 
 impl SivCipher {

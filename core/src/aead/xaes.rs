@@ -3,15 +3,21 @@
 use super::{Backend, GcmKey};
 use crate::keys::Secret;
 use crate::wire::PREFIX_LEN;
+use aes::Aes256Enc;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use aes::{Aes256Enc, Block};
 use zeroize::Zeroizing;
 
 /// A key for XAES-256-GCM. Erased on drop.
 pub(crate) struct XaesKey {
-    cmac: Cmac,
+    cmac: Place<Cmac>,
     backend: Backend,
 }
+
+/// Where the expanded key is: the round keys begin with the key itself.
+#[cfg(feature = "std")]
+type Place<T> = keyfold_memory::Guarded<T>;
+#[cfg(not(feature = "std"))]
+type Place<T> = T;
 
 /// CMAC-AES-256 of messages of one block (NIST SP 800-38B).
 #[cfg_attr(feature = "fips", allow(clippy::large_enum_variant, reason = "the large one is for tests alone"))]
@@ -57,10 +63,11 @@ impl Cmac {
                 }
             }
             Self::RustCrypto { aes, subkey } => {
-                for message in &mut *messages {
+                // One by one: for several at once the crate puts copies of the expanded key on the stack, where the processor has VAES.
+                for message in messages {
                     message.iter_mut().zip(**subkey).for_each(|(byte, key)| *byte ^= key);
+                    aes.encrypt_block(message.into());
                 }
-                aes.encrypt_blocks(Block::cast_slice_from_core_mut(messages));
             }
         }
     }
@@ -68,8 +75,15 @@ impl Cmac {
 
 impl XaesKey {
     pub(crate) fn new(backend: Backend, key: &Secret<32>) -> Self {
-        Self { cmac: Cmac::new(backend, key), backend }
+        let cmac = Cmac::new(backend, key);
+        #[cfg(feature = "std")]
+        let cmac = Place::new(cmac);
+        Self { cmac, backend }
     }
+
+    /// Bytes that a key takes beside itself.
+    #[cfg(feature = "std")]
+    pub(crate) const HELD_LEN: usize = Place::<Cmac>::SLOT_LEN;
 
     #[cfg(feature = "std")]
     pub(crate) const fn backend(&self) -> Backend {

@@ -1,7 +1,7 @@
 //! Opening values (FORMAT.md §8): one by one, or a column into one buffer.
 
 use super::{ColumnBytes, Erased, OpenedColumn};
-use crate::aead::{GcmKey, SivCipher, SivKey, XaesKey};
+use crate::aead::{GcmKey, HeldSivCipher, SivKey, XaesKey};
 use crate::context::Strings;
 use crate::error::{ErrorKind, Result};
 use crate::row::split_nonce;
@@ -37,7 +37,7 @@ impl OpenedValue {
     pub(crate) fn deterministic(key: &SivKey, sealed: &Sealed<'_>, strings: &Strings) -> Result<Self> {
         let (iv, body) = sealed.body().split_first_chunk::<TAG_LEN>().ok_or(ErrorKind::Malformed)?;
         let mut data = Erased(body.to_vec());
-        key.cipher().open(&strings.with(sealed.header()), iv, &mut data.0)?;
+        key.with_cipher(|cipher| cipher.open(&strings.with(sealed.header()), iv, &mut data.0))?;
         let (value_type, bytes) = Value::split_encoded(&data.0).ok_or(ErrorKind::DecryptionFailed)?;
         let len = bytes.len();
         Ok(Self { data, value_type, len })
@@ -54,7 +54,7 @@ pub(crate) struct Opening {
     out: OpenedColumn,
     prefixes: PrefixCache,
     /// The cipher of the latest deterministic value.
-    siv: Option<(KeyId, SivCipher)>,
+    siv: Option<(KeyId, HeldSivCipher)>,
 }
 
 impl Opening {
@@ -107,7 +107,7 @@ impl Opening {
         let start = self.out.data.0.len();
         self.out.data.0.extend_from_slice(body);
         if self.siv.as_ref().is_none_or(|(id, _)| *id != sealed.key_id()) {
-            self.siv = Some((sealed.key_id(), key.cipher()));
+            self.siv = Some((sealed.key_id(), key.held_cipher()));
         }
         let cipher = &mut self.siv.as_mut().expect("set above").1;
         let opened = cipher.open(&strings.with(sealed.header()), iv, &mut self.out.data.0[start..]).is_ok();

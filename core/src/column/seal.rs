@@ -213,7 +213,8 @@ impl DeterministicSeal<'_> {
     pub(crate) fn value(&self, value: Value<'_>, out: &mut [u8]) -> Result<()> {
         let head = header(Suite::Deterministic, &self.key_id);
         out[..HEADER_LEN].copy_from_slice(&head);
-        self.row(&mut self.key.cipher(), &self.strings.with(&head), value, out).inspect_err(|_| out.zeroize())
+        let strings = self.strings.with(&head);
+        self.key.with_cipher(|cipher| self.row(cipher, &strings, value, out)).inspect_err(|_| out.zeroize())
     }
 
     /// Seals a row whose header is there.
@@ -246,14 +247,15 @@ impl DeterministicSeal<'_> {
         };
         let len = |row| len_of(values.value(row));
         let added = Added::new(out, n, check, len)?;
-        let mut cipher = self.key.cipher();
         let strings = self.strings.with(&head);
-        for row in 0..n {
-            added.rows.lay_out(row + 1);
-            let out = added.rows.row(row);
-            out[..HEADER_LEN].copy_from_slice(&head);
-            self.row(&mut cipher, &strings, values.value(row), out).map_err(RowError::at(row))?;
-        }
+        self.key.with_cipher(|cipher| {
+            (0..n).try_for_each(|row| {
+                added.rows.lay_out(row + 1);
+                let out = added.rows.row(row);
+                out[..HEADER_LEN].copy_from_slice(&head);
+                self.row(cipher, &strings, values.value(row), out).map_err(RowError::at(row))
+            })
+        })?;
         added.finish();
         Ok(())
     }

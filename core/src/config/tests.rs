@@ -1,5 +1,6 @@
 use super::*;
 use crate::cache::CachePolicy;
+use crate::keys::MemoryLock;
 use crate::rotation::RotationPolicy;
 use crate::wire::Suite;
 
@@ -387,6 +388,27 @@ fn journals_and_shredding() {
         let error = parse(store, shred).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
         assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
+fn memory_is_locked_as_far_as_possible_unless_it_has_to_be() {
+    let parse = |memory: &str| {
+        Config::parse(
+            &CONFIG.replace("padding = 16\n", "").replace("[keks.local]", &format!("{memory}[keks.local]")),
+            "c",
+        )
+    };
+    for (memory, lock) in [
+        ("", MemoryLock::BestEffort),
+        ("[memory]\n", MemoryLock::BestEffort),
+        ("[memory]\nlock = \"best-effort\"\n", MemoryLock::BestEffort),
+        ("[memory]\nlock = \"required\"\n", MemoryLock::Required),
+    ] {
+        assert_eq!(parse(memory).unwrap().keyring.memory, lock, "{memory}");
+    }
+    for memory in ["[memory]\nlock = true\n", "[memory]\nlock = \"always\"\n", "[memory]\nlocked = \"required\"\n"] {
+        assert_eq!(parse(memory).unwrap_err().kind(), ErrorKind::Configuration, "{memory}");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::keyring::Material;
 use crate::lookup::{Format, FormatKey, Way};
 use crate::policy::{FieldMode, FieldPolicy};
 use crate::wire::KeyId;
+use keyfold_memory::erasing_stack;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -123,10 +124,13 @@ impl FormatPreserver {
         let failed = |error| self.keys.uses.failed(error);
         let key = if way == Way::Encrypt { self.keys.sealing() } else { self.keys.first() }.map_err(failed)?;
         let Material::Lookup { format_preserving, .. } = &key.material else { return Err(failed(WRONG_CLASS).into()) };
-        let cipher = FormatKey::new(self.format, &self.tweak, format_preserving);
-        let one =
-            |(row, text): (usize, &&str)| cipher.apply(way, text).map_err(|error| RowError::at(row)(failed(error)));
-        let replaced = texts.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+        // FF1 expands the key, and copies what it has expanded.
+        let replaced = erasing_stack(|| {
+            let cipher = FormatKey::new(self.format, &self.tweak, format_preserving);
+            let one =
+                |(row, text): (usize, &&str)| cipher.apply(way, text).map_err(|error| RowError::at(row)(failed(error)));
+            texts.iter().enumerate().map(one).collect::<Result<_, _>>()
+        })?;
         let used = if way == Way::Encrypt { Use::Sealed } else { Use::Opened };
         self.keys.uses.count(key.key_id, used, texts.len() as u64);
         Ok(replaced)

@@ -36,6 +36,7 @@ impl Configured {
         check_keks(&keyring, &keks)?;
         keyring.cache.check()?;
         keyring.rotation.check()?;
+        keyring.memory.check()?;
         let observed = |(alias, inner): (KekAlias, Arc<dyn Kms>)| {
             let kms: Arc<dyn Kms> = Arc::new(ObservedKms { alias: alias.clone(), inner, audit: audit.clone() });
             (alias, kms)
@@ -171,6 +172,7 @@ impl Keyring {
                 inner.roots.restore_use(&key_id, used_at);
             }
         }
+        observe::key_memory(keyfold_memory::status());
         if let Some(oldest) = oldest {
             observe::oldest_generation(oldest);
         }

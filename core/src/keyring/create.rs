@@ -9,7 +9,7 @@ use crate::cache::CachePolicy;
 use crate::clock::SystemClock;
 use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::high_water::{HighWater, HighWaterMark, MemoryHighWater};
-use crate::keys::{KeyClass, KeyIdentity, Lineage, Secret, SlotId};
+use crate::keys::{KeyClass, KeyIdentity, Lineage, MemoryLock, Secret, SlotId};
 use crate::kms::{KekAlias, Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::policy::{FieldMode, FieldPolicy, Policy, is_name};
 use crate::random;
@@ -82,6 +82,7 @@ impl Keyring {
             keks: KekPolicy::default(),
             shred: ShredPolicy::default(),
             fips: crate::fips::Rule::default(),
+            memory: MemoryLock::default(),
         };
         Ok(CreatedKeyring { config, root: record.key_id() })
     }

@@ -33,7 +33,7 @@ impl Cached for OpenRoot {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>()
+        size_of::<Self>() + RootKey::HELD_LEN
     }
 }
 
@@ -55,9 +55,6 @@ pub(crate) struct OpenKey {
     state: AtomicU8,
 }
 
-/// Bytes of a secret on the heap, about.
-const SECRET: usize = 48;
-
 #[allow(clippy::large_enum_variant, reason = "one per key, behind an Arc")]
 pub(crate) enum Material {
     Data {
@@ -75,8 +72,14 @@ pub(crate) enum Material {
 }
 
 impl Material {
+    /// Bytes of keys that a data key holds.
+    const DATA_LEN: usize = XaesKey::HELD_LEN + 2 * Secret::<32>::HELD_LEN;
+    /// Bytes of keys that a lookup key holds.
+    const LOOKUP_LEN: usize = Secret::<64>::HELD_LEN + 4 * Secret::<32>::HELD_LEN;
+
     pub(crate) fn of(class: KeyClass, schedule: &KeySchedule, backend: Backend) -> Option<Self> {
-        match class {
+        // What is returned has but places of keys in it.
+        keyfold_memory::erasing_stack(|| match class {
             KeyClass::Data => Some(Self::Data {
                 field: XaesKey::new(backend, &schedule.expand(Purpose::Field)),
                 stream: schedule.expand(Purpose::Stream),
@@ -90,7 +93,7 @@ impl Material {
                 token_proof: schedule.expand(Purpose::TokenProof),
             }),
             KeyClass::Root | KeyClass::Audit => None,
-        }
+        })
     }
 }
 
@@ -231,7 +234,7 @@ impl OpenKey {
 
     /// Bytes of a key that seals.
     pub(crate) const fn sealing_size() -> usize {
-        size_of::<Self>() + 2 * SECRET + size_of::<Allowance>()
+        size_of::<Self>() + Material::DATA_LEN + size_of::<Allowance>()
     }
 }
 
@@ -252,12 +255,10 @@ impl Cached for OpenKey {
             Material::Data { .. }
                 if self.limit.is_some() && self.state.load(Ordering::Relaxed) == KeyState::Active.id() =>
             {
-                2 * SECRET + size_of::<Allowance>()
+                Material::DATA_LEN + size_of::<Allowance>()
             }
-            // Two secrets.
-            Material::Data { .. } => 2 * SECRET,
-            // Five secrets.
-            Material::Lookup { .. } => 5 * SECRET,
+            Material::Data { .. } => Material::DATA_LEN,
+            Material::Lookup { .. } => Material::LOOKUP_LEN,
         };
         size_of::<Self>() + beside
     }
@@ -383,6 +384,19 @@ mod tests {
             assert!(taken + held >= values, "{taken} of {values}");
             assert!(limit.is_close());
         }
+    }
+
+    /// docs/MEMORY.md says how many keys that are.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn what_keys_take_up() {
+        let held = [Material::DATA_LEN, Material::LOOKUP_LEN, RootKey::HELD_LEN, Secret::<32>::HELD_LEN];
+        let (seals, opens) = (OpenKey::sealing_size(), size_of::<OpenKey>() + Material::DATA_LEN);
+        println!("{held:?} bytes of keys; counted: {seals} of one that seals, {opens} of one that opens");
+        #[cfg(not(feature = "fips"))]
+        assert_eq!(held, [320, 192, 320, 32]);
+        let of_keys = CachePolicy::default().max_bytes / 32 * 14;
+        println!("{} that seal, {} that open", of_keys / seals, of_keys / opens);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod derive;
 mod identity;
+#[cfg(feature = "std")]
+mod memory;
 mod secret;
 
 #[cfg(feature = "std")]
@@ -11,4 +13,6 @@ pub(crate) use derive::{KeySchedule, Purpose};
 pub use identity::ChainId;
 pub(crate) use identity::KeyIdentity;
 pub use identity::{KeyClass, Lineage, SlotId};
+#[cfg(feature = "std")]
+pub use memory::MemoryLock;
 pub use secret::Secret;

@@ -3,14 +3,15 @@
 use zeroize::Zeroize;
 
 #[cfg(feature = "std")]
-type Storage<const N: usize> = Box<[u8; N]>;
+type Storage<const N: usize> = keyfold_memory::Guarded<[u8; N]>;
 #[cfg(not(feature = "std"))]
 type Storage<const N: usize> = [u8; N];
 
 /// `N` secret bytes, erased on drop.
 ///
 /// Has no `Debug`, `Clone` or `PartialEq`, so that it cannot be logged, duplicated or compared in variable time
-/// by accident. With `std` the bytes live on the heap, so moving the value leaves no copy behind.
+/// by accident. With `std` the bytes live in memory that is locked where the system allows it (docs/MEMORY.md), so moving the value
+/// leaves no copy behind; `N` is at most 4096 then.
 pub struct Secret<const N: usize>(Storage<N>);
 
 impl<const N: usize> Secret<N> {
@@ -44,9 +45,13 @@ impl<const N: usize> Secret<N> {
         &mut self.0
     }
 
+    /// Bytes that a secret takes up.
+    #[cfg(feature = "std")]
+    pub(crate) const HELD_LEN: usize = Storage::<N>::SLOT_LEN;
+
     fn zeroed() -> Self {
         #[cfg(feature = "std")]
-        return Self(Box::new([0; N]));
+        return Self(Storage::zeroed());
         #[cfg(not(feature = "std"))]
         return Self([0; N]);
     }

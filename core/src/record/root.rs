@@ -87,13 +87,16 @@ pub(crate) struct RootKey {
 }
 
 impl RootKey {
+    /// Bytes of keys that it holds.
+    pub(crate) const HELD_LEN: usize = 2 * Secret::<32>::HELD_LEN + XaesKey::HELD_LEN;
+
     pub(crate) fn new(backend: Backend, schedule: &KeySchedule) -> Self {
-        Self {
+        keyfold_memory::erasing_stack(|| Self {
             key_id: schedule.key_id(),
             record_mac: schedule.expand(Purpose::RecordMac),
             endorsement: schedule.expand(Purpose::Endorsement),
             child_wrap: XaesKey::new(backend, &schedule.expand(Purpose::ChildWrap)),
-        }
+        })
     }
 
     pub(crate) fn sign(&self, body: Body) -> Record {

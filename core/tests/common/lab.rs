@@ -197,6 +197,7 @@ impl Lab {
             keks: keyfold::KekPolicy::default(),
             shred: keyfold::ShredPolicy { waiting: Duration::ZERO },
             fips: keyfold::fips::Rule::default(),
+            memory: keyfold::MemoryLock::default(),
         };
         let marks = FaultyMarks { faults: faults.clone(), ..FaultyMarks::default() };
         Self { store, kms, marks, faults, asked: Arc::default(), config }

@@ -238,6 +238,7 @@ impl World {
             keks: keyfold::KekPolicy::default(),
             shred: keyfold::ShredPolicy { waiting: std::time::Duration::ZERO },
             fips: keyfold::fips::Rule::default(),
+            memory: keyfold::MemoryLock::default(),
             name: "vectors".to_owned(),
             environment: ENVIRONMENT.to_owned(),
             lineage: lineage(),

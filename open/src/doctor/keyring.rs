@@ -92,6 +92,21 @@ pub(super) fn note_fips(notes: &Notes, config: &Config) {
     notes.add(Finding::note("fips", format!("fips = \"{}\": {}", config.keyring.fips.name(), fips::status())));
 }
 
+/// Whether the system locks the memory that keys are in; where that is required and not so, the keyring does not open, or no key of it.
+fn note_memory(notes: &Notes) {
+    const NAME: &str = "memory";
+    let memory = keyfold::key_memory();
+    if memory.unlocked > 0 {
+        notes.add(Finding::warning(
+            NAME,
+            format!("{} bytes of keys are in memory that is not locked, so they can be swapped", memory.unlocked),
+            "raise RLIMIT_MEMLOCK for whoever starts the service, or encrypt swap (docs/MEMORY.md)",
+        ));
+    } else if memory.locked > 0 {
+        notes.add(Finding::note(NAME, "all keys of this process are in locked memory, which is not swapped"));
+    }
+}
+
 /// Which KEKs open the roots: none should be one that the configuration has forgotten, nor the only one.
 fn note_keks(notes: &Notes, config: &Config, roots: &[Record]) {
     const NAME: &str = "root-keks";
@@ -185,6 +200,7 @@ pub(super) fn check_ring(
             ));
         }
     }
+    note_memory(notes);
     Some(ring)
 }
 

@@ -1,0 +1,33 @@
+//! Whether keys may be in memory that is not locked (docs/MEMORY.md).
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What is done where the system does not lock the memory that keys are in, so that it may be written to swap.
+///
+/// All keys of a process are in one arena, so it is about the keys of all keyrings, KEKs and handles.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MemoryLock {
+    /// They are used all the same; [`key_memory`](crate::key_memory) and a metric say how many bytes that are.
+    #[default]
+    BestEffort,
+    /// No key is opened while there is one: opening a keyring, reloading it and acquiring a key that is not in memory fail.
+    Required,
+}
+
+impl MemoryLock {
+    /// Whether another key may be opened.
+    ///
+    /// # Errors
+    ///
+    /// - [`Configuration`](ErrorKind::Configuration): the memory must be locked and is not; what the system said is the source.
+    pub(crate) fn check(self) -> Result<()> {
+        if self == Self::BestEffort {
+            return Ok(());
+        }
+        keyfold_memory::check_locked().map_err(|error| {
+            let why = "the memory for keys cannot be locked, which [memory] requires: raise RLIMIT_MEMLOCK";
+            Error::new(ErrorKind::Configuration, why).with_detail(error.to_string()).with_source(error)
+        })
+    }
+}
