@@ -761,12 +761,13 @@ fn the_end_may_be_repeated_until_it_is_there() {
 /// What was opened and not given out is not given out once the keyring is closed or the key may not be used: by no reader.
 #[test]
 fn a_chunk_in_memory_is_not_given_out_under_a_key_that_has_ended() {
+    /// Reads up to 10 bytes, or renews the key.
+    type Reading = Box<dyn FnMut(bool) -> Result<Vec<u8>>>;
     let lab = Lab::new();
     let plaintext = plaintext(CHUNK + 100);
     let sealed = seal_bytes(&lab.process_with(config(&lab)), &plaintext);
     let chunks = &sealed[STREAM_HEADER_LEN..];
-    // Each as a function that reads up to 10 bytes, or renews the key.
-    let readers = |ring: &Keyring| -> Vec<(&str, Box<dyn FnMut(bool) -> Result<Vec<u8>>>)> {
+    let readers = |ring: &Keyring| -> Vec<(&str, Reading)> {
         let begin = || begin_to_open(ring, "image", "t1", None, &sealed).unwrap();
         macro_rules! reader {
             ($reader:expr, $read:expr) => {{
