@@ -176,7 +176,11 @@ impl<'a> Job<'a> {
         let Ok(header) = StreamHeader::parse(read_head(sealed, &mut head)?) else { return Ok(false) };
         pollster::block_on(opener.load_key(&header))?;
         // Of another field, context or row: another stream than the one that is asked for.
-        let Ok(stream) = opener.begin(&header, row) else { return Ok(false) };
+        let stream = match opener.begin(&header, row) {
+            Ok(stream) => stream,
+            Err(error) if is_other(&error) => return Ok(false),
+            Err(error) => return Err(not_begun(error, row)),
+        };
         let mut reader = stream.into_reader(sealed);
         let [mut ours, mut theirs] = [0, 1].map(|_| zeroize::Zeroizing::new(vec![0; 256 * 1024]));
         loop {
@@ -184,7 +188,14 @@ impl<'a> Job<'a> {
             if reader.needs_renewal() {
                 pollster::block_on(reader.renew())?;
             }
-            let Ok(n) = fill(&mut reader, &mut ours) else { return Ok(false) };
+            let n = match fill(&mut reader, &mut ours) {
+                Ok(n) => n,
+                Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+                    Some(inner) if is_other(inner) => return Ok(false),
+                    Some(inner) => return Err(inner.clone().into()),
+                    None => return Err(unreadable(error)),
+                },
+            };
             let m = fill(clear, &mut theirs).map_err(unreadable)?;
             if ours[..n] != theirs[..m] {
                 return Ok(false);
@@ -364,6 +375,11 @@ fn damaged(error: Error) -> Failure {
     } else {
         failure
     }
+}
+
+/// Whether a stream is another one than the one that is asked for, or only a part of it; otherwise nobody knows what it is.
+fn is_other(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::DecryptionFailed | ErrorKind::Malformed)
 }
 
 fn unreadable(error: io::Error) -> Failure {
