@@ -383,7 +383,7 @@ fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
             }
             assert!(copies.guarded <= 1, "{step}: {name} is there twice");
             assert!(step != DROPPED || copies.guarded == 0, "{name} is left");
-            if is_in_use && is_held(name) && !name.starts_with("lookup")
+            if is_in_use && is_held(name) && !name.starts_with("lookup") && !name.contains("in HMAC")
                 || name.contains("round key") && step != DROPPED
             {
                 assert_eq!(copies.guarded, 1, "{name}: the search finds what is there");
