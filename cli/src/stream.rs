@@ -170,7 +170,7 @@ impl<'a> Job<'a> {
     }
 
     /// Whether the stream in `sealed` opens to exactly what `clear` has.
-    fn is_same(&self, sealed: &mut File, clear: &mut File, row: Option<&[u8]>) -> Result<bool, Failure> {
+    fn is_same(&mut self, sealed: &mut File, clear: &mut File, row: Option<&[u8]>) -> Result<bool, Failure> {
         let (Handles::Open(opener) | Handles::Seal(_, Some(opener))) = &self.handles else { return Ok(false) };
         let mut head = [0; STREAM_HEADER_LEN];
         let Ok(header) = StreamHeader::parse(read_head(sealed, &mut head)?) else { return Ok(false) };
@@ -201,7 +201,9 @@ impl<'a> Job<'a> {
                 return Ok(false);
             }
             if n == 0 {
-                return Ok(StreamReader::is_complete(&reader));
+                self.counts.compromised += u64::from(reader.is_compromised());
+                self.counts.outdated += u64::from(!opener.is_current(&header));
+                return Ok(reader.is_complete());
             }
         }
     }

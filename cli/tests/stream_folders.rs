@@ -95,6 +95,15 @@ fn folders_with_surprises_are_refused_before_anything_is_written() {
     fs::create_dir(world.path("in/a")).unwrap();
     world.write("sealed/a", "x");
     world.refuses(&[&protect[..], &["--resume"]].concat(), USAGE, &["sealed/a is a file, where a folder is to be"]);
+    fs::remove_file(world.path("sealed/a")).unwrap();
+    std::os::unix::fs::symlink("../in", world.path("sealed/a")).unwrap();
+    world.refuses(
+        &[&protect[..], &["--resume"]].concat(),
+        USAGE,
+        &["sealed/a is a symbolic link, where a folder is to be"],
+    );
+    fs::remove_file(world.path("sealed/a")).unwrap();
+    world.write("sealed/a", "x");
 }
 
 #[test]

@@ -138,24 +138,43 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-/// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB. Libraries that expand
-/// keys leave copies there. Keys must not be in what it returns, but where that points to.
+/// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB, also where it panics.
+/// Libraries that expand keys leave copies there. Keys must not be in what it returns, but where that points to.
 pub fn erasing_stack<T>(work: impl FnOnce() -> T) -> T {
+    erasing_stack_of::<{ 16 * 1024 }, T>(work)
+}
+
+/// As [`erasing_stack`], for work that goes down no more than `LEN` bytes.
+pub fn erasing_stack_of<const LEN: usize, T>(work: impl FnOnce() -> T) -> T {
+    struct Erase<const LEN: usize>;
+
+    impl<const LEN: usize> Drop for Erase<LEN> {
+        #[inline(always)]
+        fn drop(&mut self) {
+            erase_stack_of::<LEN>();
+        }
+    }
+
     // Both begin where this function ends.
     #[inline(never)]
     fn run<T>(work: impl FnOnce() -> T) -> T {
         work()
     }
-    let result = run(work);
-    erase_stack();
-    result
+    let _erase = Erase::<LEN>;
+    run(work)
 }
 
 /// Overwrites the 16 KiB of the stack that are below the caller: what calls that have ended left there.
-#[inline(never)]
 pub fn erase_stack() {
-    const LEN: usize = 16 * 1024;
-    let mut room = MaybeUninit::<[u64; LEN / 8]>::uninit();
+    erase_stack_of::<{ 16 * 1024 }>();
+}
+
+#[inline(never)]
+fn erase_stack_of<const LEN: usize>() {
+    /// Aligned, so that it is erased by lines.
+    #[repr(align(16))]
+    struct Room<const LEN: usize>(#[expect(dead_code, reason = "only its place matters")] [u8; LEN]);
+    let mut room = MaybeUninit::<Room<LEN>>::uninit();
     // SAFETY: `room` has so many bytes, and is not used otherwise.
     unsafe { erase(NonNull::from(&mut room).cast(), LEN) };
 }

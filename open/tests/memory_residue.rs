@@ -52,9 +52,13 @@ const DROPPED: &str = "everything is dropped";
 
 // The process that is looked at
 
+/// Not by `println!`, which the test harness swallows.
+fn out(line: &str) {
+    std::io::stdout().write_all(format!("\n{line}\n").as_bytes()).unwrap();
+}
+
 fn say(text: &str) {
-    // Not by `println!`, which the test harness swallows.
-    writeln!(std::io::stdout(), "\n@{text}").unwrap();
+    out(&format!("@{text}"));
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
@@ -422,8 +426,7 @@ fn dump_in(folder: &Path) -> PathBuf {
 }
 
 fn skipped(why: &str) {
-    // Not by `println!`, which the test harness swallows.
-    writeln!(std::io::stdout(), "\nSKIPPED: {why}").unwrap();
+    out(&format!("SKIPPED: {why}"));
 }
 
 /// Needs a kernel that writes core dumps into the folder of the process.

@@ -56,7 +56,7 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
     let checked = walk(direction, from, to, Path::new(""), &mut |found| {
         job.interrupt.check()?;
         match found {
-            Found::Folder(to) => refuse_no_folder(&to),
+            Found::Folder(folder) => refuse_no_folder(&folder, folder == to),
             Found::File(pair) => {
                 len += pair.len;
                 check(job, &own, &pair)
@@ -68,8 +68,11 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
     let done = walk(direction, from, to, Path::new(""), &mut |found| {
         job.interrupt.check()?;
         match found {
-            Found::Folder(to) => fs::create_dir_all(&to)
-                .map_err(|error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", to.display()))),
+            Found::Folder(folder) => {
+                refuse_no_folder(&folder, folder == to)?;
+                fs::create_dir_all(&folder)
+                    .map_err(|error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", folder.display())))
+            }
             Found::File(pair) => one(job, &pair).map_err(|failure| match failure.is_interruption() {
                 true => failure,
                 false => failure.at(pair.from.display()),
@@ -107,9 +110,9 @@ fn check(job: &Job<'_>, own: &OwnFiles, pair: &Pair) -> Result<(), Failure> {
     })
 }
 
-/// Refuses a path at which something else is than a folder.
-fn refuse_no_folder(path: &Path) -> Result<(), Failure> {
-    match fs::metadata(path) {
+/// Refuses a path at which something else is than a folder. Only the output itself may be a link to one: others could lead anywhere.
+fn refuse_no_folder(path: &Path, is_output: bool) -> Result<(), Failure> {
+    match if is_output { fs::metadata(path) } else { fs::symlink_metadata(path) } {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(metadata) => {
             let kind = output::kind_of(metadata.file_type());

@@ -304,8 +304,7 @@ impl OpeningStream {
     /// # Errors
     ///
     /// As for [`update`](Self::update) and [`finish`](Self::finish), those of `progress`, and [`Io`](ErrorKind::Io): `input` or `output`
-    /// failed. What was written was verified, but is not all: nothing of the 16 chunks in which the fault is, and with several threads perhaps
-    /// not all before them.
+    /// failed. What was written was verified, but is not all: nothing of the 16 chunks in which the fault is.
     pub fn open_all(
         mut self,
         input: &mut (impl Read + Send),
@@ -320,7 +319,9 @@ impl OpeningStream {
             |batch| {
                 held.check()?;
                 read += batch.read_sealed(input)?;
-                progress(&mut StreamProgress::new(held, read))
+                progress(&mut StreamProgress::new(held, read))?;
+                // Reading may have taken any time.
+                held.check()
             },
             |batch| chunks.open(batch.first(), batch.bytes_mut()),
             |batch| {

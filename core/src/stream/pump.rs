@@ -84,23 +84,15 @@ pub(super) fn put(output: &mut impl Write, bytes: &[u8]) -> Result<()> {
 /// thread is one of `threads`; where the system starts fewer, those do the work.
 ///
 /// A batch is read and worked on by one thread, so it stays in the cache of its core: handing it over costs as much as sealing it. Threads wait
-/// for each other only where two want to read, or to write, at the same time, and when one of them is [`DEPTH`] batches behind.
+/// for each other only where two want to read at the same time, while one of them writes, and when one is [`DEPTH`] batches behind.
 pub(super) fn run(
     threads: NonZeroUsize,
     read: impl FnMut(&mut Batch) -> Result<()> + Send,
     work: impl Fn(&mut Batch) -> Result<()> + Sync,
     write: impl FnMut(&Batch) -> Result<()> + Send,
 ) -> Result<()> {
-    let most = threads.get() * DEPTH;
-    let output = Output {
-        write,
-        next: 0,
-        done: Vec::with_capacity(most),
-        spare: Vec::with_capacity(most),
-        made: 0,
-        most,
-        failed: None,
-    };
+    let most = threads.get().saturating_mul(DEPTH);
+    let output = Output { write, next: 0, done: Vec::new(), spare: Vec::new(), made: 0, most, failed: None };
     let pump = Pump {
         input: Mutex::new(Input { read, next: 0, ended: false }),
         work,

@@ -295,7 +295,9 @@ impl SealingStream {
                 |batch| {
                     held.check()?;
                     read += batch.read_plaintext(input)?;
-                    progress(&mut StreamProgress::new(held, read))
+                    progress(&mut StreamProgress::new(held, read))?;
+                    // Reading may have taken any time.
+                    held.check()
                 },
                 |batch| chunks.seal(batch.first(), batch.bytes_mut()),
                 |batch| pump::put(output, batch.bytes()),
