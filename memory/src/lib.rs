@@ -173,7 +173,7 @@ pub fn erase_stack() {
 fn erase_stack_of<const LEN: usize>() {
     /// Aligned, so that it is erased by lines.
     #[repr(align(16))]
-    struct Room<const LEN: usize>(#[expect(dead_code, reason = "only its place matters")] [u8; LEN]);
+    struct Room<const LEN: usize>([u8; LEN]);
     let mut room = MaybeUninit::<Room<LEN>>::uninit();
     // SAFETY: `room` has so many bytes, and is not used otherwise.
     unsafe { erase(NonNull::from(&mut room).cast(), LEN) };
