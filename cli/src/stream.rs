@@ -11,7 +11,7 @@ use crate::opening;
 use crate::outputs;
 use crate::transform::{Direction, Input};
 use keyfold::wire::{MAGIC, STREAM_HEADER_LEN, StreamHeader};
-use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamReader, StreamSealer};
+use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamSealer};
 use progress::Progress;
 use serde_json::json;
 use std::fs::{self, File};
