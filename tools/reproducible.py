@@ -36,7 +36,7 @@ def output(*command):
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def environment(source, target):
+def environment(source, target, commit):
     """What a build is told so that nothing of where and when it was made is in it."""
     cargo_home = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
     places = {target: "/target", source: "/keyfold", cargo_home: "/cargo"}
@@ -45,19 +45,19 @@ def environment(source, target):
         "CARGO_INCREMENTAL": "0",
         "RUSTFLAGS": " ".join(f"--remap-path-prefix={path}={name}" for path, name in places.items()),
         "CFLAGS": " ".join(f"-ffile-prefix-map={path}={name}" for path, name in places.items()),
-        "SOURCE_DATE_EPOCH": output("git", "log", "-1", "--format=%ct"),
+        "SOURCE_DATE_EPOCH": output("git", "log", "-1", "--format=%ct", commit),
     }
 
 
-def build(folder, what, other, umask):
-    """Makes a release in `folder` from an export of the commit; returns where its files are."""
+def build(folder, what, commit, other, umask):
+    """Makes a release in `folder` from an export of `commit`; returns where its files are."""
     source, made = folder / "source", folder / "made"
     source.mkdir(parents=True)
-    archive = subprocess.Popen(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE)
+    archive = subprocess.Popen(["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE)
     subprocess.run(["tar", "-x", "-C", source], stdin=archive.stdout, check=True)
     if archive.wait():
         raise SystemExit("git archive failed")
-    environ = {**os.environ, **environment(source, folder / "target"), **other}
+    environ = {**os.environ, **environment(source, folder / "target", commit), **other}
     subprocess.run([sys.executable, *MAKE[what], made], cwd=source, check=True, umask=umask, env=environ)
     return made
 
@@ -80,12 +80,13 @@ def difference(one, other):
 
 # Failure K16
 def two_builds(what):
+    commit = output("git", "rev-parse", "HEAD")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # One after the other, so that they share no clock.
-        one = files(build(folder / "a", what, {"TZ": "UTC", "LC_ALL": "C"}, 0o022))
+        one = files(build(folder / "a", what, commit, {"TZ": "UTC", "LC_ALL": "C"}, 0o022))
         differs = {"TZ": "Asia/Kolkata", "LC_ALL": "C.UTF-8", "USER": "somebody", "CARGO_BUILD_JOBS": "1"}
-        other = files(build(folder / "another-folder-with-a-longer-name" / "b", what, differs, 0o027))
+        other = files(build(folder / "another-folder-with-a-longer-name" / "b", what, commit, differs, 0o027))
         problems = [f"{name} is in one build only" for name in sorted(set(one) ^ set(other))]
         for name in sorted(set(one) & set(other)):
             if found := difference(one[name], other[name]):
@@ -95,7 +96,7 @@ def two_builds(what):
         places = [str(folder).encode(), str(Path.home() / ".cargo").encode()]
         named = [name for name, path in one.items() if path.is_file() and any(place in path.read_bytes() for place in places)]
     problems += [f"{name} names a folder of the machine that made it" for name in named]
-    print(f"commit {output('git', 'rev-parse', 'HEAD')}, {output('rustc', '--version')}, {output('ld', '--version').splitlines()[0]}")
+    print(f"commit {commit}, {output('rustc', '--version')}, {output('ld', '--version').splitlines()[0]}")
     print("\n".join(f"FAILED: {problem}" for problem in problems))
     print(f"{len(one) - len(problems)} passed, {len(problems)} failed")
     return bool(problems) or not one
