@@ -1,4 +1,5 @@
 //! What a value is bound to: field name, context, row (FORMAT.md §4.3). Authenticated, never stored.
+//! A line over 500, half of them documentation: one value is followed from its pairs to its AAD.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::HEADER_LEN;

@@ -1,4 +1,6 @@
 //! The adapters of streams for async code. What attackers make of streams is held against the reader in streams.rs.
+//!
+//! A little over 500 lines: reader and writer are held against the same slow and failing inputs and outputs.
 
 use crate::common::lab::*;
 use crate::common::{block_on, refused};

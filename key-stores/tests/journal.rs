@@ -1,4 +1,6 @@
 //! The journal: what it promises of a store, what a crash leaves of it, damage, several processes, and disks that fail.
+//!
+//! A little over 500 lines: all of it is asked of the same journal beside the same stores.
 
 use keyfold::testing::{SampleRecord, block_on, sample_records, store_conformance};
 use keyfold::{

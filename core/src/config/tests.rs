@@ -1,3 +1,5 @@
+//! What a configuration file may say. A little over 500 lines: every table is held against the same file.
+
 use super::*;
 use crate::cache::CachePolicy;
 use crate::keys::MemoryLock;
