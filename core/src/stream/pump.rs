@@ -340,14 +340,14 @@ mod tests {
                 0 => Ok(()),
                 _ => batch.read_plaintext(&mut WhileWanted::new(&mut Trickling(&read), has_failed)).map(drop),
             },
-            |_| Ok(()),
-            |_| {
+            |batch| {
                 // Until the other one reads.
-                while read.load(Relaxed) == 0 {
+                while batch.first == 0 && read.load(Relaxed) == 0 {
                     thread::yield_now();
                 }
-                Err(ErrorKind::Unsupported.into())
+                Ok(())
             },
+            |_| Err(ErrorKind::Unsupported.into()),
         );
         assert_eq!(done.unwrap_err().kind(), ErrorKind::Unsupported);
         assert!(read.load(Relaxed) < 10_000, "all of a batch was waited for");
