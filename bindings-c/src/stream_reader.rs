@@ -216,7 +216,7 @@ fn renewing<T>(
 
 /// The error of keyfold's within one of `std::io`.
 fn of_io(error: io::Error) -> Failure {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+    match Error::within(&error) {
         Some(inner) => inner.clone().into(),
         None => Error::new(ErrorKind::Io, "the stream cannot be read").with_source(error).into(),
     }

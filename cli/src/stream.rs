@@ -190,7 +190,7 @@ impl<'a> Job<'a> {
             }
             let n = match fill(&mut reader, &mut ours) {
                 Ok(n) => n,
-                Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+                Err(error) => match Error::within(&error) {
                     Some(inner) if is_other(inner) => return Ok(false),
                     Some(inner) => return Err(inner.clone().into()),
                     None => return Err(unreadable(error)),

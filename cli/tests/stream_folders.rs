@@ -107,6 +107,33 @@ fn folders_with_surprises_are_refused_before_anything_is_written() {
 }
 
 #[test]
+fn names_that_are_impossible_are_refused_before_anything_is_written() {
+    let world = world();
+    for folder in ["in", "sealed"] {
+        fs::create_dir(world.path(folder)).unwrap();
+        fs::write(world.path(folder).join("one.kfs"), content(5)).unwrap();
+    }
+    let (longest, longer) = ("n".repeat(251), "n".repeat(252));
+    let protect = |to| ["protect", "--stream", "image", "in", "--output", to];
+    fs::write(world.path("in").join(&longer), content(5)).unwrap();
+    let why = ["would become a file whose name has 256 bytes, of which 255 are possible", "nothing was written"];
+    world.refuses(&protect("new"), DATA, &why);
+    world.refuses(&protect("sealed"), DATA, &why);
+    assert!(!world.path("new").exists());
+    fs::rename(world.path("in").join(longer), world.path("in").join(&longest)).unwrap();
+    world.succeeds(&protect("new")).expect(0, &["protected 2 streams"]);
+    world.succeeds(&["reveal", "--stream", "image", "new", "--output", "back"]);
+    assert!(tree(&world, "back") == tree(&world, "in"));
+    for name in [".kfs", "..kfs", "...kfs"] {
+        fs::write(world.path("new").join(name), b"").unwrap();
+        let reveal = ["reveal", "--stream", "image", "new", "--output", "other"];
+        world.refuses(&reveal, DATA, &[name, "does not end in .kfs behind a name", "nothing was written"]);
+        fs::remove_file(world.path("new").join(name)).unwrap();
+        assert!(!world.path("other").exists());
+    }
+}
+
+#[test]
 fn an_empty_folder_becomes_one() {
     let world = world();
     fs::create_dir(world.path("in")).unwrap();

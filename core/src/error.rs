@@ -198,6 +198,13 @@ impl Error {
         self
     }
 
+    /// The error of Keyfold inside of one of `std::io`, such as that of a [`StreamReader`](crate::StreamReader).
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub fn within(error: &std::io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// Adds the error that caused this one.
     #[cfg(feature = "std")]
     #[must_use]

@@ -88,6 +88,7 @@ use crate::policy::FieldPolicy;
 use crate::wire::stream::STREAM_COMMITMENT_LEN;
 use crate::wire::{HEADER_LEN, STREAM_SALT_LEN};
 use std::sync::Arc;
+use std::task::Poll;
 
 /// What all streams of a handle are bound to.
 pub(crate) struct Bound {
@@ -124,6 +125,8 @@ struct Held {
 
 const COMPLETE: Error = Error::new(ErrorKind::Closed, "the stream is complete, and nothing can follow");
 
+const PANICKED: Error = Error::new(ErrorKind::Io, "the input or output of the stream has panicked");
+
 const FORKED: Error =
     Error::new(ErrorKind::Closed, "the stream was begun in another process, and after a fork only that one may go on");
 
@@ -158,9 +161,22 @@ impl Held {
         error
     }
 
-    /// What the input or output has done. Its error is final, since a part of a chunk may be lost.
-    fn passed<T>(&mut self, done: std::io::Result<T>, why: &'static str) -> Result<T> {
-        done.map_err(|error| self.fail(from_io(error, why)))
+    /// Lets input or output do something. Its error is final, since a part of a chunk may be lost, and so is its panic.
+    fn pass<T>(&mut self, work: impl FnOnce() -> std::io::Result<T>, why: &'static str) -> Result<T> {
+        self.unless_it_panics(work).map_err(|error| self.fail(from_io(error, why)))
+    }
+
+    /// The same in async code.
+    fn poll_pass<T>(&mut self, work: impl FnOnce() -> Poll<std::io::Result<T>>, why: &'static str) -> Poll<Result<T>> {
+        self.unless_it_panics(work).map_err(|error| self.fail(from_io(error, why)))
+    }
+
+    /// Does `work` of code that is the caller's, after [`check_goes_on`](Self::check_goes_on). Calls that follow its panic fail.
+    fn unless_it_panics<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        self.ended = Some(PANICKED);
+        let done = work();
+        self.ended = None;
+        done
     }
 
     fn needs_renewal(&self) -> bool {
@@ -209,7 +225,7 @@ impl<'a> StreamProgress<'a> {
     }
 }
 
-/// An error as the traits of `std::io` carry it: [`std::io::Error::get_ref`] gives it back.
+/// An error as the traits of `std::io` carry it: [`Error::within`] gives it back.
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {
@@ -224,7 +240,7 @@ impl From<Error> for std::io::Error {
 /// The error inside of an error of `std::io`, or one of kind [`Io`](ErrorKind::Io) around it: around `DeadlineExceeded` as well, which only this stream
 /// says of its own key. An input or output that says it, such as another stream, has failed.
 fn from_io(error: std::io::Error, why: &'static str) -> Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+    match Error::within(&error) {
         Some(inner) if inner.kind() != ErrorKind::DeadlineExceeded => inner.clone(),
         _ => Error::new(ErrorKind::Io, why).with_source(error),
     }

@@ -72,7 +72,7 @@ fn a_stream_goes_on_in_the_process_that_began_it() {
     writer.write_all(&[1; 20_000]).unwrap();
     let mut later = sealer.begin(None).unwrap().into_async_writer(Vec::new()).unwrap();
     assert_eq!(block_on(later.write(&[1; 20_000])).unwrap(), 16_384);
-    let kind = |done: std::io::Result<()>| done.map_err(|error| Some(error.get_ref()?.downcast_ref::<Error>()?.kind()));
+    let kind = |done: std::io::Result<()>| done.map_err(|error| Some(Error::within(&error)?.kind()));
     // SAFETY: as above.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),

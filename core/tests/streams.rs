@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use std::cell::Cell;
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 pub(crate) const CHUNK: usize = CHUNK_LEN;
@@ -81,7 +82,7 @@ pub(crate) fn finished<W: Write>(mut writer: StreamWriter<W>) -> W {
 }
 
 pub(crate) fn unwrapped(error: &io::Error) -> Error {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).expect("an error of ours").clone()
+    Error::within(error).expect("an error of ours").clone()
 }
 
 /// What was released, and how it ended.
@@ -507,6 +508,63 @@ impl<T: Write> Write for Failing<T> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Panics once, when it is written to or read from for the n-th time.
+struct Panicking<T>(T, u32);
+
+impl<T> Panicking<T> {
+    fn inner(&mut self) -> &mut T {
+        self.1 = self.1.wrapping_sub(1);
+        assert!(self.1 != 0, "as planted");
+        &mut self.0
+    }
+}
+
+impl<W: Write> Write for Panicking<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner().flush()
+    }
+}
+
+impl<R: Read> Read for Panicking<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner().read(buffer)
+    }
+}
+
+/// A part of a chunk may be lost then, and what follows would not be what it seems.
+#[test]
+fn after_a_panic_of_input_or_output_nothing_goes_on() {
+    let lab = Lab::new();
+    let ring = lab.process_with(config(&lab));
+    let plaintext = plaintext(2 * CHUNK + 9);
+    let panics = |work: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(work)).is_err();
+    // The header is written first, then two chunks; at the end the last chunk, and the flush.
+    for at in 2..=5 {
+        let mut out = Vec::new();
+        let output = Panicking(&mut out, at);
+        let mut writer = begin(&ring, "image", None).unwrap().into_writer(output).unwrap();
+        assert_eq!(panics(&mut || writer.write_all(&plaintext).unwrap()), at <= 3);
+        if at > 3 {
+            assert!(panics(&mut || writer.finish().unwrap()));
+        }
+        for _ in 0..2 {
+            for done in [writer.write_all(b"more"), writer.flush(), writer.finish()] {
+                assert_eq!(unwrapped(&done.unwrap_err()).kind(), ErrorKind::Io, "at {at}");
+            }
+        }
+    }
+    let whole = seal_bytes(&ring, &plaintext);
+    let chunks = Panicking(&whole[STREAM_HEADER_LEN..], 2);
+    let mut reader = begin_to_open(&ring, "image", "t1", None, &whole).unwrap().into_reader(chunks);
+    let mut released = Vec::new();
+    assert!(panics(&mut || drop(reader.read_to_end(&mut released))));
+    assert_eq!(unwrapped(&reader.read_to_end(&mut released).unwrap_err()).kind(), ErrorKind::Io);
 }
 
 /// Covers F-19.4-6, F-19.4-7.

@@ -41,6 +41,13 @@ struct State {
     refusal: i32,
 }
 
+/// Which of the two lists of a length.
+#[derive(Clone, Copy)]
+enum Listed {
+    Locked = 0,
+    Unlocked = 1,
+}
+
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Locking {
     BestEffort,
@@ -136,11 +143,15 @@ pub(crate) unsafe fn free(slot: NonNull<u8>, len: usize) {
 }
 
 pub(crate) fn status() -> Status {
-    with(|state| state.status())
+    with(|state| {
+        state.lock_again();
+        state.status()
+    })
 }
 
 pub(crate) fn check_locked() -> io::Result<()> {
     with(|state| {
+        state.lock_again();
         let [locked, _] = state.free[index(MIN_LEN)];
         // Without a slot at hand it is tried whether the next one would be locked.
         let has_room = !locked.is_null() || state.add_chunk(MIN_LEN, Locking::Required);
@@ -205,12 +216,35 @@ impl State {
             }
             chunk = head.next;
         }
-        if is_as_before {
-            return;
+        if !is_as_before {
+            self.sort_slots(Listed::Locked);
         }
-        // Slots of chunks that are not locked any more go where those are.
+    }
+
+    /// Locks the chunks that could not be locked, as far as there is room by now.
+    fn lock_again(&mut self) {
+        let mut chunk = self.chunks;
+        let mut is_as_before = true;
+        // SAFETY: chunks are never given back, and nobody else has a reference to this head.
+        while let Some(head) = unsafe { chunk.as_mut() } {
+            if !head.is_locked {
+                head.is_locked = self.mlock(chunk.cast());
+                if !head.is_locked {
+                    break;
+                }
+                is_as_before = false;
+            }
+            chunk = head.next;
+        }
+        if !is_as_before {
+            self.sort_slots(Listed::Unlocked);
+        }
+    }
+
+    /// Puts slots that nobody has, and whose chunks may have changed, where they belong now.
+    fn sort_slots(&mut self, listed: Listed) {
         for index in 0..LENGTHS {
-            let mut slot = std::mem::replace(&mut self.free[index][0], ptr::null_mut());
+            let mut slot = std::mem::replace(&mut self.free[index][listed as usize], ptr::null_mut());
             // SAFETY: what is in a list is a slot that nobody has.
             while let Some(free) = unsafe { slot.as_ref() } {
                 let next = free.next;

@@ -37,7 +37,8 @@ pub struct Status {
     pub reserved: usize,
 }
 
-/// Where the keys of this process are. Takes a time that grows with the number of pages; no system call.
+/// Where the keys of this process are. Takes a time that grows with the number of pages. Tries first to lock those that could not be locked, until the
+/// system refuses one.
 #[must_use]
 pub fn status() -> Status {
     arena::status()

@@ -26,7 +26,12 @@ fn is_child() -> bool {
 
 /// From now on this process may lock so many bytes, and is nobody's who may lock more.
 fn limit(bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    limit_below(bytes, bytes);
+}
+
+/// The same, and that it may raise the limit to `most`.
+fn limit_below(bytes: u64, most: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: most };
     // SAFETY: a valid limit; and of the users of this process alone.
     unsafe {
         assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit), 0);
@@ -105,6 +110,25 @@ fn beyond_the_limit_keys_are_held_and_counted_and_refused_on_request() {
     drop(keys);
     check_locked().unwrap();
     assert_eq!(status().unlocked, 0);
+}
+
+// Failure T6
+#[test]
+fn what_could_not_be_locked_is_locked_once_there_is_room() {
+    if !is_child() {
+        return run("what_could_not_be_locked_is_locked_once_there_is_room");
+    }
+    limit_below(64 << 10, 1 << 20);
+    let keys: Vec<_> = (0..3_000_usize).map(Guarded::new).collect();
+    let last = &keys[2_999];
+    assert!(!has(last, "lo") && status().unlocked > 0 && check_locked().is_err());
+    limit_below(1 << 20, 1 << 20);
+    assert_eq!(status().unlocked, 0);
+    assert!(has(last, "lo") && check_locked().is_ok());
+    // And so are the places beside it that nobody had.
+    let next = Guarded::new(1_usize);
+    assert!(has(&next, "lo") && status().unlocked == 0);
+    assert!(keys.iter().enumerate().all(|(n, key)| **key == n));
 }
 
 // Failure T6

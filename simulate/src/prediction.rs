@@ -59,8 +59,8 @@ pub struct Calls {
     pub throttled: u64,
     /// Requests in the outage.
     pub lost: u64,
-    /// Per second, without the first `max_age`, rotations and the outage.
-    pub mean_per_second: f64,
+    /// Per second, without the first `max_age`, rotations and the outage. None where nothing else is simulated.
+    pub mean_per_second: Option<f64>,
     /// Most in a second of the first `max_age`.
     pub peak_at_start_per_second: u32,
     /// Most in a second from when keys become due until `max_age` later.
@@ -145,13 +145,14 @@ pub struct Cost {
     /// What the amounts are in.
     pub currency: String,
     /// Answered requests of a month: those of the quiet time and of rotations; no start, and no outage.
-    pub calls_per_month: u64,
+    /// None where no quiet time is simulated.
+    pub calls_per_month: Option<u64>,
     /// What they cost.
-    pub calls: f64,
+    pub calls: Option<f64>,
     /// What KEKs cost.
     pub keks: f64,
     /// Both.
-    pub total: f64,
+    pub total: Option<f64>,
 }
 
 /// What the outage did.
@@ -312,8 +313,6 @@ fn peak(seconds: &[u32]) -> u32 {
 fn calls(scenario: &Scenario, tally: &Tally, counts: Counts, seconds: &[u32], windows: &Windows) -> Calls {
     let total = scenario.run.time.as_secs();
     let quiet: Vec<u64> = (0..total).filter(|&second| windows.is_quiet(second)).collect();
-    // Where nothing is quiet, everything has to do.
-    let quiet = if quiet.is_empty() { (0..total).collect() } else { quiet };
     let at = |second: &u64| usize::try_from(*second).ok().and_then(|second| seconds.get(second).copied()).unwrap_or(0);
     let in_quiet: u64 = quiet.iter().map(|second| u64::from(at(second))).sum();
     let rotations = windows.rotations.iter().map(|window| peak(of(seconds, *window)));
@@ -322,7 +321,7 @@ fn calls(scenario: &Scenario, tally: &Tally, counts: Counts, seconds: &[u32], wi
         unwraps: counts.unwraps,
         throttled: counts.throttled,
         lost: counts.lost,
-        mean_per_second: in_quiet as f64 / quiet.len() as f64,
+        mean_per_second: (!quiet.is_empty()).then(|| in_quiet as f64 / quiet.len() as f64),
         peak_at_start_per_second: peak(of(seconds, windows.start)),
         peak_at_rotation_per_second: rotations.max(),
         peak_per_second: peak(seconds),
@@ -332,25 +331,28 @@ fn calls(scenario: &Scenario, tally: &Tally, counts: Counts, seconds: &[u32], wi
 }
 
 fn cost(scenario: &Scenario, calls: &Calls, seconds: &[u32], windows: &Windows) -> Cost {
-    let beyond_quiet = |window: &[u64; 2]| {
+    let beyond = |mean: f64, window: &[u64; 2]| {
         let found = of(seconds, *window);
-        (sum(found) as f64 - calls.mean_per_second * found.len() as f64).max(0.0)
+        (sum(found) as f64 - mean * found.len() as f64).max(0.0)
     };
     let data = scenario.run.rotation_at.and(scenario.rotation.data_age);
     let root = scenario.run.root_rotation_at.and(scenario.rotation.root_age);
     let ages = [data, root].into_iter().flatten();
-    let rotations: f64 =
-        windows.rotations.iter().zip(ages).map(|(window, age)| beyond_quiet(window) * MONTH / age.as_secs_f64()).sum();
-    let calls_per_month = whole(calls.mean_per_second * MONTH + rotations);
+    let calls_per_month = calls.mean_per_second.map(|mean| {
+        let rotations = windows.rotations.iter().zip(ages);
+        let rotations: f64 =
+            rotations.map(|(window, age)| beyond(mean, window) * MONTH / age.as_secs_f64()).sum();
+        whole(mean * MONTH + rotations)
+    });
     let service = &scenario.key_service;
-    let of_calls = calls_per_month as f64 / 10_000.0 * service.price_per_10000_calls;
+    let of_calls = calls_per_month.map(|calls| calls as f64 / 10_000.0 * service.price_per_10000_calls);
     let of_keks = (service.keks + scenario.system.isolated_tenants) as f64 * service.price_per_key_and_month;
     Cost {
         currency: service.currency.clone(),
         calls_per_month,
         calls: of_calls,
         keks: of_keks,
-        total: of_calls + of_keks,
+        total: of_calls.map(|of_calls| of_calls + of_keks),
     }
 }
 

@@ -17,6 +17,9 @@ const LIMITS: [&str; 7] = [
     "Costs are of a month like the quiet time, with rotations as often as they come; free tiers, taxes and audit KEKs are left out.",
 ];
 
+/// Where a prediction has no mean.
+const NO_QUIET_TIME: &str = "unknown: simulate a time longer than max_age, rotations, the outage and a max_age after each";
+
 type Rows = Vec<(&'static str, String)>;
 
 fn parts(prediction: &Prediction) -> Vec<(&'static str, Rows)> {
@@ -99,7 +102,12 @@ fn requests(count: u64, failed: u64, at_start: u64, around_outage: u64) -> Strin
 fn calls(p: &Prediction) -> Rows {
     let calls = &p.calls;
     let mut rows = vec![
-        ("Mean", format!("{} a second", short(calls.mean_per_second))),
+        (
+            "Mean",
+            calls
+                .mean_per_second
+                .map_or_else(|| NO_QUIET_TIME.to_owned(), |mean| format!("{} a second", short(mean))),
+        ),
         ("Peak at start", format!("{} in a second, quota {}", calls.peak_at_start_per_second, calls.quota_per_second)),
     ];
     if let Some(peak) = calls.peak_at_rotation_per_second {
@@ -149,10 +157,12 @@ fn rotation(p: &Prediction) -> Rows {
 
 fn cost(p: &Prediction) -> Rows {
     let (cost, amount) = (&p.cost, |amount: f64| format!("{amount:.2} {}", p.cost.currency));
+    let of_calls = cost.calls.zip(cost.calls_per_month);
+    let calls = of_calls.map(|(price, calls)| format!("{} for {calls} calls", amount(price)));
     vec![
-        ("Calls", format!("{} for {} calls", amount(cost.calls), cost.calls_per_month)),
+        ("Calls", calls.unwrap_or_else(|| NO_QUIET_TIME.to_owned())),
         ("KEKs", amount(cost.keks)),
-        ("Together", amount(cost.total)),
+        ("Together", cost.total.map_or_else(|| NO_QUIET_TIME.to_owned(), amount)),
     ]
 }
 

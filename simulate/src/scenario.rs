@@ -252,6 +252,8 @@ impl File<'_> {
             let allowed = Duration::from_secs(1)..=Duration::from_secs(300);
             self.check(text, allowed.contains(&deadline), "a deadline is 1s to 5m")?;
         }
+        let in_time = latency / 1000.0 < deadline.as_secs_f64();
+        self.check(&toml.latency_milliseconds, in_time, "a key service answers before the deadline")?;
         Ok(KeyService {
             keks: self.or(toml.keks.as_ref(), 1, 1..=8)?,
             latency: Duration::from_secs_f64(latency / 1000.0),

@@ -53,13 +53,14 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
     // Before anything is written: whoever reveals half of a folder must not find out in its middle. The folder is walked twice, rather than once into a list
     // of its files that has no bound.
     let (own, direction, mut len) = (OwnFiles::of(job.args)?, job.direction, 0);
+    let longest_name = longest_name(&target)?;
     let checked = walk(direction, from, to, Path::new(""), &mut |found| {
         job.interrupt.check()?;
         match found {
             Found::Folder(folder) => refuse_no_folder(&folder, folder == to),
             Found::File(pair) => {
                 len += pair.len;
-                check(job, &own, &pair)
+                check(job, &own, longest_name, &pair)
             }
         }
     });
@@ -89,7 +90,15 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
 }
 
 /// Refuses what would end the run in its middle.
-fn check(job: &Job<'_>, own: &OwnFiles, pair: &Pair) -> Result<(), Failure> {
+fn check(job: &Job<'_>, own: &OwnFiles, longest_name: u64, pair: &Pair) -> Result<(), Failure> {
+    let name_len = pair.to.file_name().map_or(0, OsStr::len);
+    if name_len as u64 > longest_name {
+        let why = format!(
+            "{} would become a file whose name has {name_len} bytes, of which {longest_name} are possible: rename it",
+            pair.from.display()
+        );
+        return Err(Failure::new(Exit::Data, why));
+    }
     if matches!(job.direction, Direction::Protect { .. }) {
         own.refuse_input(&pair.from, pair.place)?;
     }
@@ -108,6 +117,12 @@ fn check(job: &Job<'_>, own: &OwnFiles, pair: &Pair) -> Result<(), Failure> {
         OutputError::Exists { .. } => Failure::from(error).add("--resume keeps it if it has the same content"),
         _ => error.into(),
     })
+}
+
+/// Most bytes of the name of a file at `path`, which is yet to be made: what the file system says of the folder that is there.
+fn longest_name(path: &Path) -> Result<u64, Failure> {
+    let folder = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    rustix::fs::statvfs(folder).map(|system| system.f_namemax).map_err(|error| cannot_read(folder, &error.into()))
 }
 
 /// Refuses a path at which something else is than a folder. Only the output itself may be a link to one: others could lead anywhere.
@@ -183,7 +198,7 @@ fn walk(
             Direction::Reveal => {
                 let Some(clear) = without_suffix(&file_name) else {
                     let why = format!(
-                        "{} does not end in {SUFFIX}, so it is no stream of this folder, of which every file is revealed or none: move it away",
+                        "{} does not end in {SUFFIX} behind a name, so it is no stream of this folder, of which every file is revealed or none: move it away",
                         path.display()
                     );
                     return Err(Failure::new(Exit::Data, why));
@@ -206,8 +221,8 @@ fn with_suffix(name: &OsStr) -> OsString {
 
 fn without_suffix(name: &OsStr) -> Option<&OsStr> {
     let clear = name.as_bytes().strip_suffix(SUFFIX.as_bytes())?;
-    // A file that is called like the suffix has no name in clear.
-    (!clear.is_empty()).then(|| OsStr::from_bytes(clear))
+    // No file is called so.
+    (!matches!(clear, b"" | b"." | b"..")).then(|| OsStr::from_bytes(clear))
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {

@@ -42,9 +42,8 @@ impl<R: AsyncRead + Unpin> AsyncBufRead for AsyncStreamReader<R> {
             stream.held.check()?;
             while !chunk.room().is_empty() {
                 let mut room = ReadBuf::new(chunk.room());
-                let read = ready!(Pin::new(&mut *input).poll_read(cx, &mut room));
+                ready!(stream.held.poll_pass(|| Pin::new(&mut *input).poll_read(cx, &mut room), UNREADABLE))?;
                 let n = room.filled().len();
-                stream.held.passed(read, UNREADABLE)?;
                 if n == 0 {
                     break;
                 }

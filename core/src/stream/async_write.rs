@@ -67,11 +67,11 @@ impl<W: AsyncWrite + Unpin> AsyncStreamWriter<W> {
     fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.stream.held.check_goes_on()?;
         while let Some(rest) = self.sealed.get(self.written..).filter(|rest| !rest.is_empty()) {
-            let written = match ready!(Pin::new(&mut self.output).poll_write(cx, rest)) {
-                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                written => written,
+            let write = || match ready!(Pin::new(&mut self.output).poll_write(cx, rest)) {
+                Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => Poll::Ready(written),
             };
-            self.written += self.stream.held.passed(written, UNWRITABLE)?;
+            self.written += ready!(self.stream.held.poll_pass(write, UNWRITABLE))?;
         }
         self.sealed.clear();
         self.written = 0;
@@ -94,16 +94,16 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for AsyncStreamWriter<W> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_pass(cx))?;
-        let flushed = ready!(Pin::new(&mut this.output).poll_flush(cx));
-        Poll::Ready(Ok(this.stream.held.passed(flushed, UNWRITABLE)?))
+        let flush = || Pin::new(&mut this.output).poll_flush(cx);
+        Poll::Ready(Ok(ready!(this.stream.held.poll_pass(flush, UNWRITABLE))?))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_finish(cx))?;
         // Which flushes as well.
-        let shut = ready!(Pin::new(&mut this.output).poll_shutdown(cx));
-        Poll::Ready(Ok(this.stream.held.passed(shut, UNWRITABLE)?))
+        let shut = || Pin::new(&mut this.output).poll_shutdown(cx);
+        Poll::Ready(Ok(ready!(this.stream.held.poll_pass(shut, UNWRITABLE))?))
     }
 }
 

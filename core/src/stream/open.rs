@@ -305,6 +305,7 @@ impl OpeningStream {
     ///
     /// As for [`update`](Self::update) and [`finish`](Self::finish), those of `progress`, and [`Io`](ErrorKind::Io): `input` or `output`
     /// failed. What was written was verified, but is not all: nothing of the 16 chunks in which the fault is.
+    /// Of several threads one may be waiting for `input` when `output` fails: it ends when that answers.
     pub fn open_all(
         mut self,
         input: &mut (impl Read + Send),
@@ -316,9 +317,9 @@ impl OpeningStream {
         let (chunks, held, mut read, mut written) = (&self.chunks, &mut self.held, 0, 0);
         let pumped = pump::run(
             threads,
-            |batch| {
+            |batch, has_failed| {
                 held.check()?;
-                read += batch.read_sealed(input)?;
+                read += batch.read_sealed(&mut pump::WhileWanted::new(input, has_failed))?;
                 progress(&mut StreamProgress::new(held, read))?;
                 // Reading may have taken any time.
                 held.check()

@@ -4,8 +4,9 @@ use super::{UNREADABLE, UNWRITABLE, from_io, read_full};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::stream::CUT;
 use crate::wire::{CHUNK_LEN, SEALED_CHUNK_LEN, TAG_LEN};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use zeroize::Zeroizing;
@@ -76,18 +77,37 @@ impl Drop for Batch {
     }
 }
 
+/// An input that nobody asks any more once all has failed: it might take hours to fill a batch.
+pub(super) struct WhileWanted<'p, R> {
+    input: &'p mut R,
+    has_failed: &'p AtomicBool,
+}
+
+impl<'p, R> WhileWanted<'p, R> {
+    pub(super) const fn new(input: &'p mut R, has_failed: &'p AtomicBool) -> Self {
+        Self { input, has_failed }
+    }
+}
+
+impl<R: Read> Read for WhileWanted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // What failed comes first, so this error gets no further than to it.
+        if self.has_failed.load(Relaxed) { Err(io::ErrorKind::Other.into()) } else { self.input.read(buffer) }
+    }
+}
+
 pub(super) fn put(output: &mut impl Write, bytes: &[u8]) -> Result<()> {
     output.write_all(bytes).map_err(|error| from_io(error, UNWRITABLE))
 }
 
 /// Lets each batch be read, worked on and written, in this order and in the order of batches, until `read` gives the last one. The calling
-/// thread is one of `threads`; where the system starts fewer, those do the work.
+/// thread is one of `threads`; where the system starts fewer, those do the work. `read` learns whether all has failed meanwhile.
 ///
 /// A batch is read and worked on by one thread, so it stays in the cache of its core: handing it over costs as much as sealing it. Threads wait
 /// for each other only where two want to read at the same time, while one of them writes, and when one is [`DEPTH`] batches behind.
 pub(super) fn run(
     threads: NonZeroUsize,
-    read: impl FnMut(&mut Batch) -> Result<()> + Send,
+    read: impl FnMut(&mut Batch, &AtomicBool) -> Result<()> + Send,
     work: impl Fn(&mut Batch) -> Result<()> + Sync,
     write: impl FnMut(&Batch) -> Result<()> + Send,
 ) -> Result<()> {
@@ -98,6 +118,7 @@ pub(super) fn run(
         work,
         output: Mutex::new(output),
         room: Condvar::new(),
+        has_failed: AtomicBool::new(false),
     };
     thread::scope(|scope| {
         let thread = || thread::Builder::new().name("keyfold-stream".to_owned());
@@ -114,6 +135,8 @@ struct Pump<R, K, W> {
     output: Mutex<Output<W>>,
     /// A batch can be used again, or all has failed.
     room: Condvar,
+    /// Whether [`Output::failed`] is there, for who must not wait for that lock.
+    has_failed: AtomicBool,
 }
 
 struct Input<R> {
@@ -137,7 +160,7 @@ struct Output<W> {
 
 impl<R, K, W> Pump<R, K, W>
 where
-    R: FnMut(&mut Batch) -> Result<()>,
+    R: FnMut(&mut Batch, &AtomicBool) -> Result<()>,
     K: Fn(&mut Batch) -> Result<()>,
     W: FnMut(&Batch) -> Result<()>,
 {
@@ -175,7 +198,7 @@ where
         let mut input = lock_soon(&self.input).filter(|input| !input.ended)?;
         batch.first = input.next;
         input.next += BATCH as u64;
-        let read = (input.read)(batch);
+        let read = (input.read)(batch, &self.has_failed);
         input.ended = batch.is_last || read.is_err();
         Some(read)
     }
@@ -194,11 +217,19 @@ where
             }
             output.next += BATCH as u64;
         }
-        self.room.notify_all();
+        self.tell(output);
     }
+}
 
+impl<R, K, W> Pump<R, K, W> {
     fn output(&self) -> MutexGuard<'_, Output<W>> {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the others that there is room, or that all has failed.
+    fn tell(&self, output: &Output<W>) {
+        self.has_failed.store(output.failed.is_some(), Relaxed);
+        self.room.notify_all();
     }
 }
 
@@ -219,9 +250,9 @@ struct FailsOnPanic<'p, R, K, W>(&'p Pump<R, K, W>);
 impl<R, K, W> Drop for FailsOnPanic<'_, R, K, W> {
     fn drop(&mut self) {
         if thread::panicking() {
-            let mut output = self.0.output.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut output = self.0.output();
             output.failed.get_or_insert(ErrorKind::Internal.into());
-            self.0.room.notify_all();
+            self.0.tell(&output);
         }
     }
 }
@@ -243,7 +274,7 @@ mod tests {
         let (mut written, working, most) = (Vec::new(), AtomicU64::new(0), AtomicU64::new(0));
         let done = run(
             NonZeroUsize::new(threads).unwrap(),
-            |batch| {
+            |batch, _| {
                 batch.is_last = number(batch) == BATCHES - 1;
                 fault("read", number(batch))
             },
@@ -286,6 +317,40 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Gives one byte a time, and counts them.
+    struct Trickling<'a>(&'a AtomicU64);
+
+    impl Read for Trickling<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.fetch_add(1, Relaxed);
+            thread::sleep(std::time::Duration::from_millis(1));
+            buffer[0] = 0;
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn an_input_that_trickles_is_left_when_the_output_fails() {
+        let read = AtomicU64::new(0);
+        let done = run(
+            NonZeroUsize::new(2).unwrap(),
+            |batch, has_failed| match batch.first {
+                0 => Ok(()),
+                _ => batch.read_plaintext(&mut WhileWanted::new(&mut Trickling(&read), has_failed)).map(drop),
+            },
+            |batch| {
+                // Until the other one reads.
+                while batch.first == 0 && read.load(Relaxed) == 0 {
+                    thread::yield_now();
+                }
+                Ok(())
+            },
+            |_| Err(ErrorKind::Unsupported.into()),
+        );
+        assert_eq!(done.unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(read.load(Relaxed) < 10_000, "all of a batch was waited for");
     }
 
     #[test]

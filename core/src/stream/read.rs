@@ -52,7 +52,7 @@ impl<R: Read> StreamReader<R> {
 /// Fills `buffer` as far as there is input.
 fn read_next(stream: &mut OpeningStream, input: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
     stream.held.check()?;
-    stream.held.passed(read_full(input, buffer), UNREADABLE)
+    stream.held.pass(|| read_full(input, buffer), UNREADABLE)
 }
 
 /// A chunk that is read, opened where it is, and given out in pieces.

@@ -279,7 +279,7 @@ impl SealingStream {
     /// # Errors
     ///
     /// As for [`update`](Self::update), those of `progress`, and [`Io`](ErrorKind::Io): `input` or `output` failed. What was written is no
-    /// complete stream.
+    /// complete stream. Of several threads one may be waiting for `input` when `output` fails: it ends when that answers.
     pub fn seal_all(
         mut self,
         input: &mut (impl Read + Send),
@@ -292,9 +292,9 @@ impl SealingStream {
         let pumped = pump::put(output, self.header.as_bytes()).and_then(|()| {
             pump::run(
                 threads,
-                |batch| {
+                |batch, has_failed| {
                     held.check()?;
-                    read += batch.read_plaintext(input)?;
+                    read += batch.read_plaintext(&mut pump::WhileWanted::new(input, has_failed))?;
                     progress(&mut StreamProgress::new(held, read))?;
                     // Reading may have taken any time.
                     held.check()

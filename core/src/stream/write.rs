@@ -46,9 +46,9 @@ impl<W: Write> StreamWriter<W> {
 
     /// Writes what was sealed.
     fn pass(&mut self) -> Result<()> {
-        let written = self.output.write_all(&self.sealed);
+        let written = self.stream.held.pass(|| self.output.write_all(&self.sealed), UNWRITABLE);
         self.sealed.clear();
-        self.stream.held.passed(written, UNWRITABLE)
+        written
     }
 }
 
@@ -65,7 +65,7 @@ impl<W: Write> Write for StreamWriter<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.held.check_goes_on()?;
-        Ok(self.stream.held.passed(self.output.flush(), UNWRITABLE)?)
+        Ok(self.stream.held.pass(|| self.output.flush(), UNWRITABLE)?)
     }
 }
 

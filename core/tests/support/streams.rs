@@ -287,5 +287,5 @@ fn read<R: Read + Seek>(
 }
 
 fn inner(error: std::io::Error) -> Error {
-    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).expect("an error of the stream").clone()
+    Error::within(&error).expect("an error of the stream").clone()
 }
