@@ -2,7 +2,7 @@
 
 use crate::common::cache::Process;
 use crate::common::lab::*;
-use crate::common::{block_on, refused};
+use crate::common::{block_on, open, refused};
 use keyfold::{AuditAction, AuditEvent, AuditSink, ErrorKind, KeyState, Keyring, Result, Shredded};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -339,5 +339,35 @@ fn every_step_is_an_event_that_names_the_slot_and_not_the_scope() {
     for event in events {
         let text = format!("{event:?}");
         assert!(text.contains(&slot) && !text.contains(SCOPE), "{text}");
+    }
+}
+
+/// Whoever asks for the end of a scope stops using its keys at once, in every handle and whoever scheduled it first.
+#[test]
+fn no_handle_goes_on_with_a_key_of_a_scope_that_ends() {
+    for by_other in [false, true] {
+        for root_rotated in [false, true] {
+            let clinic = Clinic::new();
+            let held = decryptor(&clinic.ring, "plain", Some(SCOPE)).unwrap();
+            clinic.sealed.iter().for_each(|sealed| drop(open(&held, sealed, None).unwrap()));
+            if root_rotated {
+                // The keys are opened anew, and the handle keeps those that it has.
+                block_on(clinic.ring.rotate_root()).unwrap();
+                let mut walk = block_on(clinic.ring.reparent()).unwrap();
+                while !block_on(walk.step(9)).unwrap().done {}
+                clinic.assert_open();
+            }
+            if by_other {
+                block_on(clinic.lab.process().shred_scope(SCOPE, None)).unwrap();
+                assert!(held.decrypt(&clinic.sealed[1], None).is_ok(), "it has not noticed yet");
+            }
+            block_on(clinic.ring.shred_scope(SCOPE, None)).unwrap();
+            clinic.lab.faults.fail_store(true);
+            for sealed in &clinic.sealed {
+                let what = format!("by other: {by_other}, root rotated: {root_rotated}");
+                assert_eq!(refused(held.decrypt(sealed, None), &what), ErrorKind::KeyState);
+                assert_eq!(refused(open(&held, sealed, None), &what), ErrorKind::Store);
+            }
+        }
     }
 }

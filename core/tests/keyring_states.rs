@@ -340,3 +340,20 @@ fn a_machine_that_only_reads_remembers_generations_and_roots() {
     let old_root = marks.mark(lab.config.lineage, root().key_id()).unwrap().unwrap();
     assert_eq!(old_root.state, KeyState::Deactivated);
 }
+
+#[test]
+fn a_key_that_was_deactivated_here_seals_nothing_while_the_store_is_away() {
+    let lab = Lab::new();
+    let (ring, other) = (lab.process(), lab.process());
+    let sealed = seal(&ring, None, "x").unwrap();
+    seal(&other, None, "x").unwrap();
+    block_on(ring.change_state(key_id_of(&sealed), KeyState::Deactivated)).unwrap();
+    lab.faults.fail_store(true);
+    assert_eq!(refused(seal(&ring, None, "x"), "under a key that was deactivated"), ErrorKind::Store);
+    // Others learn of it at their next look.
+    assert!(seal(&other, None, "x").is_ok());
+    lab.faults.fail_store(false);
+    assert_eq!(refused(seal(&ring, None, "x"), "under a key that was deactivated"), ErrorKind::KeyState);
+    block_on(ring.rotate_data_key(None)).unwrap();
+    assert!(seal(&ring, None, "x").is_ok());
+}

@@ -19,11 +19,13 @@ use crate::observe;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Most failures that are remembered at once. Beyond, the oldest are forgotten.
 const MAX_FAILURES: usize = 4096;
+/// So many keys at least of which [`Former`] has values, before it looks for those that nobody holds.
+const FORMER_SWEEP: usize = 64;
 /// How long a renewal that failed is not tried again, at least.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
@@ -82,8 +84,16 @@ struct State<K, V> {
     /// Keys in the order in which the hand visits them; may hold keys that are gone.
     hand: VecDeque<K>,
     bytes: usize,
+    former: Former<K, V>,
     /// What is being fetched, and what could not be fetched a moment ago.
     gates: HashMap<K, Place>,
+}
+
+/// Values that were forgotten or replaced while somebody held them: they end with their key.
+struct Former<K, V> {
+    values: HashMap<K, Vec<Weak<V>>>,
+    /// At how many keys those are looked for whose values nobody holds any more.
+    sweep_at: usize,
 }
 
 /// Where callers wait for one key.
@@ -111,7 +121,9 @@ struct Entry<V> {
 
 impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     pub(crate) fn new(name: &'static str, bounds: Bounds, epoch: &Epoch) -> Self {
-        let state = State { bounds, entries: HashMap::new(), hand: VecDeque::new(), bytes: 0, gates: HashMap::new() };
+        let former = Former { values: HashMap::new(), sweep_at: FORMER_SWEEP };
+        let (entries, gates) = (HashMap::new(), HashMap::new());
+        let state = State { bounds, entries, hand: VecDeque::new(), bytes: 0, former, gates };
         Self { name, epoch: epoch.clone(), state: Mutex::new(state) }
     }
 
@@ -233,10 +245,9 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     /// Forgets `key` for good, because of `error`: who holds its value can use it no more, and what is being fetched
     /// at this moment is fetched again before its second use.
     pub(crate) fn end(&self, key: &K, error: &Error) {
-        if let Some(entry) = self.state().entries.get(key) {
-            entry.value.lease().end(error);
-        }
         self.remove(key);
+        let former = self.state().former.values.remove(key);
+        former.iter().flatten().filter_map(Weak::upgrade).for_each(|value| value.lease().end(error));
         self.epoch.advance();
     }
 
@@ -329,6 +340,22 @@ impl<K: Clone + Eq + Hash, V: Cached, N: Fn() -> u64> Drop for Waiting<'_, K, V,
     }
 }
 
+impl<K: Clone + Eq + Hash, V> Former<K, V> {
+    /// The cache lets go of `value`.
+    fn add(&mut self, key: &K, value: &Arc<V>) {
+        if Arc::strong_count(value) == 1 {
+            return;
+        }
+        let values = self.values.entry(key.clone()).or_default();
+        values.retain(|value| value.strong_count() > 0);
+        values.push(Arc::downgrade(value));
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|_, values| values.iter().any(|value| value.strong_count() > 0));
+            self.sweep_at = FORMER_SWEEP.max(2 * self.values.len());
+        }
+    }
+}
+
 impl<V> Entry<V> {
     /// Whether somebody has the value beside the cache. Letting go of it would not free it.
     fn is_held(&self) -> bool {
@@ -346,6 +373,9 @@ impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
         let size = value.size() + 16 + 2 * (size_of::<(K, Entry<V>)>() + 1) + 2 * size_of::<K>();
         if let Some(entry) = self.entries.get_mut(&key) {
             self.bytes = self.bytes - entry.size + size;
+            if !Arc::ptr_eq(&entry.value, &value) {
+                self.former.add(&key, &entry.value);
+            }
             (entry.value, entry.size) = (value, size);
         } else {
             self.bytes += size;
@@ -358,6 +388,7 @@ impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
     fn remove(&mut self, key: &K) {
         if let Some(entry) = self.entries.remove(key) {
             self.bytes -= entry.size;
+            self.former.add(key, &entry.value);
         }
         // Keys that are gone stay in the queue until the hand passes; they may not pile up there.
         if self.hand.len() > 2 * self.entries.len() + 64 {

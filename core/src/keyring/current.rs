@@ -25,6 +25,8 @@ pub(crate) struct CurrentKey {
     check: Lease,
     newest: ArcSwapOption<KeyId>,
     key: ArcSwapOption<OpenKey>,
+    /// The key that sealed until this process took it out of service: it does not seal on while nobody answers.
+    withdrawn: ArcSwapOption<KeyId>,
     gate: Gate,
     /// While `key` is running out: when to ask for the next one again.
     ask_again_at: AtomicU64,
@@ -48,6 +50,18 @@ impl CurrentKey {
         self.check.ask_for_renewal();
     }
 
+    /// `key_id` seals no more: this process has said so itself.
+    pub(super) fn withdraw(&self, key_id: KeyId) {
+        if self.key().as_deref().is_some_and(|key| key.key_id == key_id) {
+            self.withdrawn.store(Some(Arc::new(key_id)));
+        }
+        self.expire();
+    }
+
+    fn is_withdrawn(&self, key: &OpenKey) -> bool {
+        self.withdrawn.load().as_deref() == Some(&key.key_id)
+    }
+
     /// Whether [`Keyring::ready`] has nothing to do.
     #[inline]
     pub(crate) fn is_ready(&self, now: u64) -> bool {
@@ -64,7 +78,7 @@ impl CurrentKey {
 
     /// Whether callers go on with the key while one of them renews.
     fn is_usable(&self, now: u64) -> bool {
-        let is_usable = |key: &OpenKey| key.is_usable(now) && !key.is_used_up();
+        let is_usable = |key: &OpenKey| key.is_usable(now) && !key.is_used_up() && !self.is_withdrawn(key);
         self.check.is_usable(now) && self.key.load().as_deref().is_some_and(is_usable)
     }
 }
@@ -90,6 +104,7 @@ impl Keyring {
             check: Lease::none(&self.inner.epoch),
             newest: ArcSwapOption::from_pointee(exact),
             key: ArcSwapOption::empty(),
+            withdrawn: ArcSwapOption::empty(),
             gate: Gate::default(),
             ask_again_at: AtomicU64::new(0),
         })
@@ -167,7 +182,7 @@ impl Keyring {
         let policy = self.configured().keyring.cache;
         let Some(key) = current.key.load_full() else { return Err(error) };
         // A key that has sealed all that it may is of no use until there is another one.
-        if key.is_spent() {
+        if key.is_spent() || current.is_withdrawn(&key) {
             return Err(error);
         }
         if !keep_after(&error, current, self.time(), &policy) {

@@ -198,6 +198,8 @@ impl Keyring {
             if keys.iter().all(|record| record.state() == KeyState::DestroyPending) {
                 let waiting = self.configured().keyring.shred.waiting.as_secs();
                 let since = keys.iter().map(Record::changed_at).max().unwrap_or_default();
+                // Also those whose end somebody else has scheduled.
+                keys.iter().for_each(|record| self.stop_using(record));
                 return Ok(ShredScheduled { slot: slot.id, keys, not_before: since.saturating_add(waiting) });
             }
             // The newest first: as long as that one waits for its end, nobody makes another. Whoever was about to looks at
@@ -265,6 +267,7 @@ impl Keyring {
             )
             .with_detail(made.key_id().to_string()));
         }
+        keys.iter().for_each(|record| self.stop_using(record));
         let remainders = self.inner.store.purge(&[]).await?;
         Ok(Shredded {
             slot: slot.id,
@@ -311,14 +314,19 @@ impl Keyring {
         let maker = self.maker();
         let next = root.with_state(record, state, maker.now().await?)?;
         maker.update(&next, record.sequence()).await?;
-        let key = (next.key_id(), next.slot());
-        if state.may_open() {
+        self.stop_using(&next);
+        Ok(next)
+    }
+
+    /// Lets this process go on with a key, handles included, only as far as `record` allows.
+    pub(super) fn stop_using(&self, record: &Record) {
+        let key = (record.key_id(), record.slot());
+        if record.state().may_open() {
             self.inner.keys.remove(&key);
         } else {
-            self.inner.keys.end(&key, &wrong_state(&next));
+            self.inner.keys.end(&key, &wrong_state(record));
         }
-        self.current(next.slot(), None).expire();
-        Ok(next)
+        self.current(record.slot(), None).withdraw(record.key_id());
     }
 
     /// Takes a key that was just made in a scope whose end was scheduled meanwhile out of service, before anything is

@@ -81,12 +81,7 @@ impl Keyring {
             maker.update(&back, next.sequence()).await?;
             return Err(error);
         }
-        if state.may_open() {
-            self.inner.keys.remove(&(key_id, next.slot()));
-        } else {
-            self.inner.keys.end(&(key_id, next.slot()), &super::wrong_state(&next));
-        }
-        self.current(next.slot(), None).expire();
+        self.stop_using(&next);
         Ok(next)
     }
 
