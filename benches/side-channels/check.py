@@ -45,9 +45,9 @@ PLANTED = {
 class Place(NamedTuple):
     """Where a secret may decide: by the innermost function that is not the standard library's."""
 
-    # The beginning of its path: folder or file.
+    # The beginning of its path: folder or file; any if empty.
     file: str
-    # A part of the line; any line if empty.
+    # A part of the line, or several of which one will do, with " | " between; any line if empty.
     line: str
     why: str
     # Functions of src/secrets that may come there; all if empty.
@@ -70,7 +70,7 @@ PLACES = [
     Place("aes-siv/src/siv.rs", "CtOutput::<M>::new(computed_siv_tag) == CtOutput::new(*siv_tag)", VERDICT),
     Place("core/src/aead/gcm.rs", "if opened {", VERDICT),
     Place("core/src/audit/chain.rs", ".ct_eq(", VERDICT),
-    Place("core/src/device/bundle.rs", ".ct_eq(", VERDICT),
+    Place("core/src/device/bundle.rs", ".ct_eq( | .unwrap_key(self.wrapped, payload)", VERDICT),
     Place("core/src/document/open.rs", "entries.verify(&keys, manifest)?", VERDICT),
     Place("core/src/field/prove.rs", ".ct_eq(proof)", VERDICT),
     Place("core/src/keyring/create.rs", ".ct_eq(", VERDICT),
@@ -82,18 +82,19 @@ PLACES = [
     Place("core/src/device/mod.rs", "if sealed.key_id() != self.key_id {", STORED),
     Place("core/src/keyring/trust.rs", "if record.key_id() != key_id {", STORED),
     Place("core/src/wire/key_id.rs", "pub struct KeyId", STORED),
-    Place("core/src/cache/", "", STORED, ("bundle", "scope")),
-    Place("core/src/high_water.rs", "marks.keys.get(&key_id)", STORED, ("bundle", "scope")),
-    Place("core/src/record.rs", "(self.body.scope_tag != [0; 32])", STORED, ("bundle", "scope")),
-    Place("key-stores/src/memory.rs", "self.scopes", STORED, ("bundle", "scope")),
-    Place("core/src/lookup/token.rs", "Token::Integer(", STORED, ("index", "normal_form")),
+    Place("core/src/cache/", "", STORED, ("bundle", "create", "scope")),
+    Place("core/src/high_water.rs", "marks.keys.get(&key_id)", STORED, ("bundle", "create", "scope")),
+    Place("core/src/record.rs", "(self.body.scope_tag != [0; 32])", STORED, ("bundle", "create", "scope")),
+    Place("key-stores/src/memory.rs", "self.scopes", STORED, ("bundle", "create", "scope")),
+    Place("core/src/lookup/token.rs", "Token::Integer(", STORED, ("index",)),
     Place("core/src/value.rs", "Some(Self::ALL[id as usize - 1])", TYPE),
     Place("core/src/value.rs", "if format & PADDED == 0 {", TYPE),
     Place("core/src/value.rs", "rest[end] == PADDING_START", TYPE, ("padded",)),
     Place("core/src/value.rs", "rposition(", TYPE, ("padded",)),
     Place("core/src/value.rs", "", TYPED, ("text", "types")),
-    *(Place(path, "", FF1, ("ff1", "format")) for path in ("fpe/", "num-bigint/", "num-integer/", "num-traits/", "core/src/lookup/format.rs")),
-    *(Place(path, "", NORMAL, ("normal_form",)) for path in ("caseless/", "unicode-normalization/", "core/src/lookup/")),
+    # The length of a normal form depends on the value, so do the blocks that are hashed of it. Keys are looked after by the other cases.
+    Place("", "", FF1, ("ff1", "format")),
+    Place("", "", NORMAL, ("normal_form",)),
     Place("subtle/src/lib.rs", "debug_assert!", ASSERTED),
 ]
 
@@ -176,7 +177,9 @@ def run(program, xml):
     print(f"  {lines[0]}; {len(lines) - 1} cases")
 
 
-def check(found, show):
+# Covers F-1-4.
+# Failures T3, T13
+def check_reports(found, show):
     """Prints what is wrong with the reports of a build, and returns how much that is, and the places that were met."""
     planted = {(report.case, report.kind) for report in found if report.case.startswith("planted")}
     wrong = [f"planted and not reported: {case} ({kind})" for case, kind in sorted(PLANTED - planted)]
@@ -184,7 +187,7 @@ def check(found, show):
     for report, times in sorted(found.items()):
         if (report.case, report.kind) in PLANTED:
             continue
-        fits = [place for place in PLACES if report.file.startswith(place.file) and place.line in report.line and (not place.cases or report.case in place.cases)]
+        fits = [place for place in PLACES if report.file.startswith(place.file) and any(part in report.line for part in place.line.split(" | ")) and (not place.cases or report.case in place.cases)]
         met.update(fits)
         text = f"{report.file}: {report.line or report.function} ({report.kind}, {report.case}, {times} times)"
         if not fits:
@@ -210,10 +213,11 @@ def main():
         xml = TARGET / "side-channels" / f"{name}.xml"
         xml.parent.mkdir(parents=True, exist_ok=True)
         run(program, xml)
-        wrong, places = check(reports(xml), options.all)
+        wrong, places = check_reports(reports(xml), options.all)
         failed += wrong > 0
         met |= places
-    if not options.only:
+    # Where functions are inlined otherwise, other lines are named.
+    if not options.only and not options.release:
         for place in PLACES:
             if place not in met:
                 print(f"WRONG  no build needs the place {place.file}: {place.line}")
