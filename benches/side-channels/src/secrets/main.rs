@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let backends: Vec<_> = Backend::ALL.iter().map(|backend| backend.name()).collect();
-    println!("keyrings on {}; backends: {}", Backend::default().name(), backends.join(", "));
+    let aes = if valgrind::has_aes() { "instructions" } else { "no instructions" };
+    println!("{aes} for AES; keyrings on {}; backends: {}", Backend::default().name(), backends.join(", "));
     let cases = [planted::CASES, primitives::CASES, records::CASES, values::CASES].concat();
     for (name, work) in &cases {
         println!("{name}");

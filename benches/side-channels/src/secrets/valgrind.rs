@@ -37,6 +37,14 @@ pub(crate) fn is_running() -> bool {
     request(RUNNING_ON_VALGRIND, 0, 0) != 0
 }
 
+/// Whether the processor that valgrind shows has AES.
+pub(crate) fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
 /// From now on these bytes are secret.
 pub(crate) fn hide(bytes: &mut [u8]) {
     // The compiler must forget what it knows of them.
