@@ -22,9 +22,10 @@ CORE = ["test", "--locked", "--profile", "ci", "--config", "profile.ci.package.k
         "--no-default-features", "--features", "std,config,testing,hazmat", "-Zbuild-std=std,panic_unwind"]
 WHOLE = ["--lib", "--test", "hostile"]
 # Of the program of most tests, the modules about what is sealed and opened.
-MODULES = ["vectors::", "single_values::", "columns::", "documents::", "frames::", "streams::", "lookup::", "rebind::", "limits::"]
+MODULES = ["vectors::", "single_values::", "columns::", "documents::", "frames::", "streams::", "lookup::", "rebind::"]
 
 
+# Failure K13
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="on s390x too")
