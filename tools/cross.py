@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Compilers and emulators for devices, unpacked from Debian's packages into target/cross: nothing is installed, and no root is needed.
+"""Compilers and emulators for devices and other machines, unpacked from Debian's packages into target/cross: nothing is installed, and no root is needed.
 
-    python3 tools/cross.py      fetches what is missing (some 300 MB) and says where the tools are
+    python3 tools/cross.py      fetches what is missing (some 400 MB) and says where the tools are
 
-Cross gcc for Linux on ARM (64 and 32 bits) and for bare Cortex-M, qemu for both, and a rustc with the source of its standard library,
+Cross gcc for Linux on ARM (64 and 32 bits), i686 and s390x and for bare Cortex-M, qemu for all, and a rustc with the source of its standard library,
 which `cargo -Zbuild-std` builds for each target.
 """
 
@@ -18,19 +18,26 @@ from debian import shared  # noqa: E402
 FOLDER = shared.TARGET / "cross"
 PACKAGES = [
     "gcc-arm-none-eabi", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross",
+    "gcc-i686-linux-gnu", "libc6-dev-i386-cross", "gcc-s390x-linux-gnu", "libc6-dev-s390x-cross",
     "qemu-system-arm", "qemu-user-static", "rustc-web", "rust-web-src",
     # By name: what a machine has installed is not fetched with what needs it.
-    "binutils-arm-none-eabi", "binutils-aarch64-linux-gnu", "binutils-arm-linux-gnueabihf",
+    "binutils-arm-none-eabi", "binutils-aarch64-linux-gnu", "binutils-arm-linux-gnueabihf", "binutils-i686-linux-gnu",
+    "binutils-s390x-linux-gnu",
 ]
-PREFIXES = ["arm-none-eabi", "aarch64-linux-gnu", "arm-linux-gnueabihf"]
+PREFIXES = ["arm-none-eabi", "aarch64-linux-gnu", "arm-linux-gnueabihf", "i686-linux-gnu", "s390x-linux-gnu"]
 # For each machine: the target of Rust, the prefix of its tools, and its emulator.
 LINUX = {
     "aarch64": ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu", "qemu-aarch64-static"),
     "armv7": ("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf", "qemu-arm-static"),
 }
+# The same of machines on which the format must not differ: one of 32 bits, which x86-64 runs by itself, and a big-endian one.
+PORTABLE = {
+    "i686": ("i686-unknown-linux-gnu", "i686-linux-gnu", "qemu-i386-static"),
+    "s390x": ("s390x-unknown-linux-gnu", "s390x-linux-gnu", "qemu-s390x-static"),
+}
 TOOLS = [
     *(f"{prefix}-{name}" for prefix in PREFIXES for name in ("gcc", "ar", "ld", "nm", "objcopy", "size")),
-    "qemu-system-arm", "qemu-aarch64-static", "qemu-arm-static", "rustc", "rustdoc",
+    "qemu-system-arm", "qemu-aarch64-static", "qemu-arm-static", "qemu-i386-static", "qemu-s390x-static", "rustc", "rustdoc",
 ]
 WRAPPER = """\
 #!/bin/sh
@@ -45,15 +52,20 @@ def tool(name):
 
 
 def environment():
-    """For cargo: its own rustc, and its own target folder, since another rustc made what is in the usual one."""
+    """For cargo: its own rustc, and its own target folder, since another rustc made what is in the usual one. And how to run what it builds."""
     found = {
         "RUSTC": str(tool("rustc")),
         "RUSTDOC": str(tool("rustdoc")),
         "RUSTC_BOOTSTRAP": "1",
         "CARGO_TARGET_DIR": str(FOLDER / "build"),
     }
-    for target, prefix, _ in LINUX.values():
-        found[f"CARGO_TARGET_{target.upper().replace('-', '_')}_LINKER"] = str(tool(f"{prefix}-gcc"))
+    for target, prefix, emulator in (LINUX | PORTABLE).values():
+        of_cargo = f"CARGO_TARGET_{target.upper().replace('-', '_')}"
+        found[f"{of_cargo}_LINKER"] = str(tool(f"{prefix}-gcc"))
+        found[f"{of_cargo}_RUNNER"] = f"{tool(emulator)} -L {FOLDER}/usr/{prefix}"
+        if prefix.startswith("i686") and platform.machine() == "x86_64":
+            libraries = FOLDER / "usr" / prefix / "lib"
+            found[f"{of_cargo}_RUNNER"] = f"{libraries}/ld-linux.so.2 --library-path {libraries}"
         found[f"CC_{target.replace('-', '_')}"] = str(tool(f"{prefix}-gcc"))
         found[f"AR_{target.replace('-', '_')}"] = str(tool(f"{prefix}-ar"))
     return found

@@ -11,6 +11,7 @@ mod columns;
 mod common;
 mod documents;
 mod frames;
+mod handles;
 mod keyring;
 mod keyring_drill;
 mod keyring_isolated;
@@ -27,6 +28,7 @@ mod keyring_succession;
 mod limits;
 mod lookup;
 mod migration;
+mod policies;
 mod rebind;
 #[cfg(feature = "serde")]
 mod sealed_value;

@@ -238,7 +238,7 @@ mod tests {
     fn pairs_are_bounded() {
         let usage = Usage::default();
         let field: Arc<str> = "f".into();
-        let pair = |n: usize| KeyId::from_bytes(std::array::from_fn(|i| n.to_be_bytes()[i % 8]));
+        let pair = |n: usize| KeyId::from_bytes(std::array::from_fn(|i| (n as u64).to_be_bytes()[i % 8]));
         let held: Vec<_> = (0..MAX_PAIRS).map(|n| usage.cell(Some(pair(n)), &field).unwrap()).collect();
         assert!(usage.cell(Some(pair(MAX_PAIRS)), &field).is_none());
         assert!(usage.cell(Some(pair(0)), &field).is_some());
