@@ -30,4 +30,176 @@ STEPS = {
     "examples/gateway/": "gateway", "tools/check_decoder.py": "decoder", "tools/check_dependencies.py": "dependencies",
     "tools/interop.py": "interop", "tools/io_faults.py": "io_faults", "tools/languages/": "languages", "tools/sanitizers.py": "c_sanitizers", "tools/sbom.py": "sbom",
     "tools/check_deny.py": "deny", "tools/package_tests.py": "archives", "tools/release_tests.py": "release", "tools/reproducible.py": "reproducible",
-    "tools/crates.py": "crates", "benches/side-channels/": "side_channels", "tools/portable.py": "portable",
+    "tools/crates.py": "crates", "benches/side-channels/": "side_channels",
+    "tools/portable.py": "portable",
+}
+# What `./test --long` alone runs, but for tests in Rust that say so.
+LONG = {"bindings-c/tests/arm.py", "tools/check_deny.py", "tools/crates.py", "tools/portable.py", "tools/reproducible.py", "tools/sanitizers.py"}
+INTRODUCTION = """\
+# Failure matrix
+
+Ways in which a library of this kind fails, and the tests that show what it does then. Made by `python3 tools/failures.py` from [failures.toml](failures.toml) and from
+the comments of the tests (`Failure A1`); `./test failures` fails where it is out of date, names a test that is not there, or has a row with neither test nor reason.
+What became of each test in a run: `./test 2>&1 | tee run.log`, then `python3 tools/failures.py --results run.log`. A test that finds no server to talk to passes,
+so what the run skipped stands below that table.
+
+A test is `crate/file::test`. `./test --long` alone runs those marked *long*.
+
+"""
+
+
+class Test(NamedTuple):
+    path: str
+    name: str
+    step: str
+    long: bool
+
+    def __str__(self):
+        place = re.sub(r"/(src|tests)(/|$)", r"\2", str(Path(self.path).parent)) + "/" + Path(self.path).name.removesuffix(".rs")
+        return f"`{place}::{self.name}`{' *long*' if self.long else ''}"
+
+
+def rows_of(groups):
+    return {row: what for group in groups.values() for row, what in group.items() if row != "title"}
+
+
+def test_below(path, lines, at):
+    """The test that a comment in line `at` is about; a text that says what is wrong if there is none."""
+    between = []
+    for line in lines[at + 1 :]:
+        if match := FUNCTION.match(line):
+            name = match[1] or match[2]
+            is_test = not path.endswith(".rs") or re.search(r"#\[(?:\w+::)?test\b", "\n".join(between))
+            if not is_test:
+                return f"{path}: {name} is no test"
+            step = next((step for prefix, step in STEPS.items() if path.startswith(prefix)), "tests" if path.endswith(".rs") else None)
+            if step is None:
+                return f"{path}: no step of ./test is known to run it"
+            return Test(path, name, step, "#[ignore" in "\n".join(between) or path in LONG)
+        if not BETWEEN.match(line):
+            break
+        between.append(line)
+    return f"{path}:{at + 1}: no test stands below the comment"
+
+
+def found_tests():
+    """The tests of each row, and problems."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.rs", "*.py", "*.c"], cwd=ROOT, check=True, capture_output=True, text=True)
+    tests, problems = defaultdict(list), []
+    for path in sorted(listed.stdout.split()):
+        if path == "tools/failures.py":
+            continue
+        lines = (ROOT / path).read_text().splitlines()
+        for at, line in enumerate(lines):
+            if not (match := MARK.match(line)):
+                if LOOSE.search(line):
+                    problems.append(f"{path}:{at + 1}: a comment that cannot be read: {line.strip()}")
+                continue
+            test = test_below(path, lines, at)
+            if isinstance(test, str):
+                problems.append(test)
+                continue
+            for row in match[1].split(", "):
+                tests[row].append(test)
+    return tests, problems
+
+
+def problems_of(rows, tests):
+    problems = [f"docs/failures.toml has no row {row}" for row in tests if row not in rows]
+    for row, what in rows.items():
+        reasons = [reason for reason in ("not_applicable", "not_shown") if reason in what]
+        if unknown := what.keys() - {"fails", "besides", "not_applicable", "not_shown"}:
+            problems.append(f"{row}: unknown {unknown}")
+        if bool(tests.get(row)) + len(reasons) != 1:
+            problems.append(f"{row}: needs tests, or one reason why there are none; has {len(tests.get(row, []))} and {len(reasons)}")
+        if len(set(tests.get(row, []))) != len(tests.get(row, [])):
+            problems.append(f"{row}: a test names it twice")
+    steps = re.search(r"^STEPS = \[(.*?)\]", (ROOT / "test").read_text(), re.DOTALL | re.MULTILINE)[1]
+    problems += [f"./test has no step {step}" for step in {*STEPS.values()} if not re.search(rf"\b{step}\b", steps)]
+    return problems
+
+
+class Run:
+    """What `./test` printed: outcomes of tests in Rust by name, and of steps."""
+
+    def __init__(self, text):
+        self.tests, self.steps, self.skipped = defaultdict(set), {}, []
+        for line in text.splitlines():
+            if match := re.match(r"test (?:[\w/.-]+ - )?([\w:]+)(?: - should panic)? \.\.\. (\w+)", line):
+                self.tests[match[1].rpartition("::")[2]].add(match[2])
+            elif match := re.match(r"(\w+) +[\d.]+ s  (passed|skipped|FAILED)", line):
+                self.steps[match[1]] = match[2]
+            elif match := re.match(r" {26}skipped: (.*)", line):
+                self.skipped.append(match[1])
+
+    def outcome(self, test):
+        if test.path.endswith(".rs"):
+            # Tests of one name in several crates count as one.
+            found = self.tests.get(test.name, set())
+            if "FAILED" in found:
+                return "FAILED"
+            return "passed" if "ok" in found else "not run"
+        return {"passed": "passed", "FAILED": "FAILED"}.get(self.steps.get(test.step), "not run")
+
+
+def result_of(what, tests, run):
+    if "not_applicable" in what:
+        return "not applicable"
+    if "not_shown" in what:
+        return "**not shown**"
+    if run is None:
+        return ", ".join(sorted({f"`{test.step}`" for test in tests}))
+    outcomes = [run.outcome(test) for test in tests]
+    worst = next(outcome for outcome in ("FAILED", "not run", "passed") if outcome in outcomes)
+    return f"passed ({len(tests)})" if worst == "passed" else f"**{worst}**: {', '.join(str(t) for t, o in zip(tests, outcomes) if o == worst)}"
+
+
+def page(groups, tests, run=None):
+    rows = rows_of(groups)
+    shown = sum(bool(tests.get(row)) for row in rows)
+    reasons = {reason: sum(reason in what for what in rows.values()) for reason in ("not_applicable", "not_shown")}
+    text = INTRODUCTION if run is None else ""
+    text += f"{len(rows)} ways: {shown} with {len({test for of_row in tests.values() for test in of_row})} tests, {reasons['not_applicable']} that do not apply, {reasons['not_shown']} that no test shows.\n"
+    for letter, group in groups.items():
+        text += f"\n## {letter}. {group['title']}\n\n| | what fails | tests, or why there are none | {'run by' if run is None else 'result'} |\n|---|---|---|---|\n"
+        for row, what in group.items():
+            if row == "title":
+                continue
+            of_row = tests.get(row, [])
+            cell = ", ".join(map(str, of_row)) or what.get("not_applicable") or what.get("not_shown")
+            if "besides" in what:
+                cell += f". Not shown: {what['besides']}"
+            text += f"| {row} | {what['fails']} | {cell} | {result_of(what, of_row, run)} |\n"
+    if run is not None and run.skipped:
+        text += "\nSkipped in this run:\n\n" + "".join(f"- {what}\n" for what in dict.fromkeys(run.skipped))
+    return text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of date")
+    how.add_argument("--results", type=Path, metavar="FILE", help="what ./test printed")
+    options = parser.parse_args()
+    groups = tomllib.loads((ROOT / "docs" / "failures.toml").read_text())
+    tests, problems = found_tests()
+    problems += problems_of(rows_of(groups), tests)
+    if problems:
+        print(*problems, sep="\n")
+        return 1
+    if options.results:
+        text = page(groups, tests, Run(options.results.read_text(errors="replace")))
+        print(text, end="")
+        return 1 if "**FAILED**" in text or "**not run**" in text else 0
+    text = page(groups, tests)
+    if not options.check:
+        PAGE.write_text(text)
+    elif not PAGE.exists() or PAGE.read_text() != text:
+        print("docs/FAILURE-MATRIX.md is out of date: python3 tools/failures.py")
+        return 1
+    print(text.splitlines()[len(INTRODUCTION.splitlines())])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
