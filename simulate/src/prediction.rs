@@ -340,8 +340,7 @@ fn cost(scenario: &Scenario, calls: &Calls, seconds: &[u32], windows: &Windows) 
     let ages = [data, root].into_iter().flatten();
     let calls_per_month = calls.mean_per_second.map(|mean| {
         let rotations = windows.rotations.iter().zip(ages);
-        let rotations: f64 =
-            rotations.map(|(window, age)| beyond(mean, window) * MONTH / age.as_secs_f64()).sum();
+        let rotations: f64 = rotations.map(|(window, age)| beyond(mean, window) * MONTH / age.as_secs_f64()).sum();
         whole(mean * MONTH + rotations)
     });
     let service = &scenario.key_service;

@@ -18,7 +18,8 @@ const LIMITS: [&str; 7] = [
 ];
 
 /// Where a prediction has no mean.
-const NO_QUIET_TIME: &str = "unknown: simulate a time longer than max_age, rotations, the outage and a max_age after each";
+const NO_QUIET_TIME: &str =
+    "unknown: simulate a time longer than max_age, rotations, the outage and a max_age after each";
 
 type Rows = Vec<(&'static str, String)>;
 
@@ -104,9 +105,7 @@ fn calls(p: &Prediction) -> Rows {
     let mut rows = vec![
         (
             "Mean",
-            calls
-                .mean_per_second
-                .map_or_else(|| NO_QUIET_TIME.to_owned(), |mean| format!("{} a second", short(mean))),
+            calls.mean_per_second.map_or_else(|| NO_QUIET_TIME.to_owned(), |mean| format!("{} a second", short(mean))),
         ),
         ("Peak at start", format!("{} in a second, quota {}", calls.peak_at_start_per_second, calls.quota_per_second)),
     ];

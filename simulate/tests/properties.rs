@@ -202,10 +202,7 @@ fn costs_are_calls_and_keks() {
     assert!((cost.total.unwrap() - calls - cost.keks).abs() < 1e-9);
     // Four processes with a root each, every 104 seconds.
     let wanted = 4.0 * 30.0 * 86_400.0 / 104.0;
-    assert!(
-        (per_month as f64 / wanted - 1.0).abs() < 0.1,
-        "{per_month}, and {wanted} are wanted"
-    );
+    assert!((per_month as f64 / wanted - 1.0).abs() < 0.1, "{per_month}, and {wanted} are wanted");
 }
 
 #[test]
