@@ -7,8 +7,9 @@ use keyfold::aead::hazmat::{
 use keyfold::testing::{FakeKms, block_on};
 use keyfold::wire::{DocumentHeader, StreamHeader};
 use keyfold::{
-    ChainStart, ColumnBytes, CopyStatus, DocumentBody, DocumentPolicy, DocumentValue, FieldPolicy, IndexKind,
-    IndexPolicy, KekAlias, KeyClass, Keyring, Kms, Lineage, MemoryHighWater, Record, RecordCopy, TokenForm, Value,
+    CachePolicy, ChainStart, ColumnBytes, CopyStatus, DocumentBody, DocumentPolicy, DocumentValue, FieldPolicy,
+    IndexKind, IndexPolicy, KekAlias, KeyClass, Keyring, Kms, Lineage, MemoryHighWater, Record, RecordCopy, TokenForm,
+    Value,
 };
 use keyfold_store::MemoryStore;
 use std::collections::BTreeMap;
@@ -57,6 +58,15 @@ impl Target {
         let place = genuine.len() - len..genuine.len();
         let (classes, expected) = (Classes::Wrong, Expected::Equal);
         Self { name: name.into(), genuine, place, classes, expected, work: Box::new(work) }
+    }
+
+    /// Makes sure that what is genuine is taken: or it is refused for another reason than what the classes change.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub(crate) fn check(&mut self) {
+        assert!((self.work)(&mut self.genuine.clone()), "{}: what is genuine is refused", self.name);
     }
 }
 
@@ -126,6 +136,9 @@ fn keyring(field: FieldPolicy) -> Keyring {
     let high_water = Arc::new(MemoryHighWater::default());
     let created = block_on(Keyring::create("name", "test", store.clone(), keks.clone(), high_water.clone()));
     let mut config = created.expect("an empty store takes a keyring").config;
+    // Or the key is to be renewed in the middle.
+    let max_age = CachePolicy::MAX_AGE;
+    config.cache = CachePolicy { max_age, max_idle: max_age, ..config.cache };
     config.policy.add(field).expect("good");
     config.policy.add_document(DocumentPolicy::new("patient")).expect("good");
     Keyring::open(config, store, keks, high_water).expect("it was just made")
