@@ -62,7 +62,8 @@ def programs(how):
 def counts(tools, how, built):
     """For each file of core, how often each of its lines with code ran."""
     data = FOLDER / "tests.profdata"
-    subprocess.run([tools / "llvm-profdata", "merge", "-sparse", "-o", data, *FOLDER.glob("*.profraw")], env=how, check=True)
+    # What a killed process left half written counts for nothing.
+    subprocess.run([tools / "llvm-profdata", "merge", "-sparse", "-failure-mode=all", "-o", data, *FOLDER.glob("*.profraw")], env=how, check=True)
     objects = [part for program in built[1:] for part in ("-object", program)]
     found, lines = {}, None
     report = subprocess.run([tools / "llvm-cov", "export", "-format=lcov", f"-instr-profile={data}", built[0], *objects, SOURCES],
