@@ -10,11 +10,12 @@ mod support;
 #[path = "support/world.rs"]
 mod world;
 
+use keyfold::device::{Bundle, Protection};
 use keyfold::testing::block_on;
 use keyfold::wire::{DocumentHeader, MANIFEST_LEN, STREAM_HEADER_LEN, StreamHeader, Suite};
 use keyfold::{
     Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentValue, FieldPolicy, Policy, Record,
-    Result, StreamOpener, Value, vectors,
+    Result, Secret, StreamOpener, Value, vectors,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
@@ -192,6 +193,17 @@ fn open_document(
     manifest: &[u8; MANIFEST_LEN],
 ) -> Result<()> {
     opener.open(header, None, &[*body], beside, Some(manifest)).map(drop)
+}
+
+/// The key of a scope for a device.
+#[test]
+fn key_bundles() {
+    let transport_key = || Secret::with(|key: &mut [u8; 32]| key.fill(6));
+    let ring = World::generated().keyring(Policy::new()).unwrap();
+    let made = block_on(ring.provision_device(SCOPE, &transport_key(), Protection::TransportKey)).unwrap();
+    all_refused("key bundle", &made.bundle, |bytes| {
+        Bundle::parse(bytes)?.open(keyfold::aead::Backend::default(), &transport_key()).map(drop)
+    });
 }
 
 /// Of a data key, its root, a key of a scope, a root that another one endorses, and one with parts that only later versions know.

@@ -6,11 +6,14 @@
 //!
 //! - see the list at the end of this file's first comment.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test")]
 
 mod common;
 #[path = "keyring_model/model.rs"]
 mod model;
+#[cfg(not(target_arch = "arm"))]
+#[path = "keyring_model/schedules.rs"]
+mod schedules;
 
 use common::lab::{Lab, TIME, alias, decryptor, encryptor, key_id_of, scope_tag};
 use common::{block_on, open};

@@ -237,15 +237,18 @@ impl Keyring {
 
     /// The key that seals in the slot. Its record is read a second time, and by then another process may have put a newer one in its place.
     async fn acquire_to_seal(&self, current: &CurrentKey, used_up: Option<KeyId>) -> Result<Arc<OpenKey>> {
+        let mut why = Error::new(ErrorKind::Conflict, "keys of the scope are replaced faster than they can be read");
         for _ in 0..MAX_REPLACED {
             let key_id = self.key_to_seal(current, used_up).await?;
-            let key = self.acquire(key_id, current.slot).await?;
-            if !key.is_retired() {
-                return Ok(key);
+            match self.acquire(key_id, current.slot).await {
+                Ok(key) if !key.is_retired() => return Ok(key),
+                Ok(_) => {}
+                // Compromised meanwhile: it has a successor, or the next look says that nothing seals.
+                Err(error) if error.kind() == ErrorKind::KeyState => why = error,
+                Err(error) => return Err(error),
             }
         }
-        let why = "keys of the scope are replaced faster than they can be read";
-        Err(Error::new(ErrorKind::Conflict, why))
+        Err(why)
     }
 
     /// The store has just said which key is the newest.

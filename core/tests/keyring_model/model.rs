@@ -164,7 +164,14 @@ impl Model {
         match op {
             Op::CancelShred(_) | Op::Rewrap | Op::Reparent => trouble || !self.failing_keks().is_empty(),
             Op::Shred(_) | Op::FinishShred(_) => self.is_refused(),
-            Op::RotateRoot => self.of(Class::Root).count() >= MAX_ROOTS,
+            Op::RotateRoot => !self.failing_keks().is_empty() || self.of(Class::Root).count() >= MAX_ROOTS,
+            // A new key may be activated and the one before it not be deactivated, whose root cannot be had.
+            Op::ActivateRoot => !self.failing_keks().is_empty(),
+            Op::ChangeState(key, _) => {
+                let waits = self.keys[*key].state == KeyState::PreActive;
+                !self.failing_keks().is_empty() && (waits || self.is_root(*key))
+            }
+            Op::Kek(_, service) => *service != Service::Answers && self.waiting(Class::Root).is_some(),
             _ => false,
         }
     }
