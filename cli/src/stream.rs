@@ -9,7 +9,7 @@ use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, OutputError, Target};
 use crate::opening;
 use crate::outputs;
-use crate::transform::{Direction, Input, tell_of_new_scope};
+use crate::transform::{Direction, Input, is_new_scope, tell_of_new_scope};
 use keyfold::wire::{MAGIC, STREAM_HEADER_LEN, StreamHeader};
 use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamSealer};
 use progress::Progress;
@@ -102,8 +102,11 @@ impl<'a> Job<'a> {
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let handles = if let Direction::Protect { .. } = direction {
-            tell_of_new_scope(ring, args.scope.as_deref())?;
+            let is_new = is_new_scope(ring, args.scope.as_deref())?;
             let sealer = pollster::block_on(field.clone().stream_sealer())?;
+            if is_new {
+                tell_of_new_scope();
+            }
             let opener = if whole.resume { Some(pollster::block_on(field.stream_opener())?) } else { None };
             Handles::Seal(sealer, opener)
         } else {
@@ -326,6 +329,7 @@ fn one_file(
 ) -> Result<(), Failure> {
     let done = job.transform(input, row, &mut output);
     done.map_err(|failure| output.left(failure.of_file(&job.args.input)))?;
+    output.flush().map_err(|error| output.left(error.into()))?;
     output.commit()?;
     job.counts.files += 1;
     Ok(())

@@ -53,6 +53,7 @@ fn folders_go_file_by_file_and_resume_by_comparing() {
     fs::write(world.path("in/a/two.dcm"), content(20_001)).unwrap();
     world.run(&protect(&["--resume"])).expect(USAGE, &["a/two.dcm", "with another content; --force replaces it"]);
     world.succeeds(&protect(&["--resume", "--force"])).expect(0, &["protected 1 stream of 20001 bytes"]);
+    world.succeeds(&reveal(&["--resume", "--force"]));
     // A stream that was exchanged for another one, and one that was cut.
     fs::copy(world.path("sealed/one.kfs"), world.path("sealed/z.kfs.kfs")).unwrap();
     let other = ["z.kfs", "is no stream of this field and context", "--force replaces it"];

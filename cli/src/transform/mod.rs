@@ -114,7 +114,8 @@ impl Job<'_> {
             Some(field) => {
                 drop(pollster::block_on(self.ring.field(&field.name)?.context(self.context.clone()).encryptor())?)
             }
-            None => tell_of_new_scope(self.ring, self.args.scope.as_deref())?,
+            None if is_new_scope(self.ring, self.args.scope.as_deref())? => tell_of_new_scope(),
+            None => {}
         }
         Ok(())
     }
@@ -148,14 +149,14 @@ impl Job<'_> {
     }
 }
 
-/// Says that protecting makes a key for a scope. Whoever reads it can tell: a misspelt name gets here as well.
-pub(crate) fn tell_of_new_scope(ring: &Keyring, scope: Option<&str>) -> Result<(), Failure> {
-    if let Some(scope) = scope
-        && !pollster::block_on(ring.has_scope(scope))?
-    {
-        let _ = writeln!(anstream::stderr(), "the scope is new: a key is made for it");
-    }
-    Ok(())
+/// Whether protecting makes a key for a scope.
+pub(crate) fn is_new_scope(ring: &Keyring, scope: Option<&str>) -> Result<bool, Failure> {
+    Ok(scope.map_or(Ok(true), |scope| pollster::block_on(ring.has_scope(scope))).map(|is_there| !is_there)?)
+}
+
+/// Says that it does. Whoever reads it can tell: a misspelt name gets here as well.
+pub(crate) fn tell_of_new_scope() {
+    let _ = writeln!(anstream::stderr(), "the scope is new: a key is made for it");
 }
 
 /// Protects, reveals or re-encrypts. Returns the flag of signals, which are handled from now on.
@@ -224,6 +225,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         let event = AuditEvent::new(AuditAction::Rebind).detail("records", counts.rebound);
         ring.audit(event.detail("values", counts.values))?;
     }
+    output.flush().map_err(|error| output.left(error.into()))?;
     output.commit()?;
     if matches!(direction, Direction::Protect { .. }) {
         let policy = ring.policy();
