@@ -202,15 +202,12 @@ fn at_a_terminal() {
     {
         let (code, text) = script(rest).expect("as above");
         assert_eq!(code, Some(ends), "{text}");
-        // Whatever was drawn was cleared before the last line.
-        let shown = text.trim_end().rsplit(['\r', '\n']).next().unwrap_or_default();
-        assert!(
-            !shown.contains("0 B") && (shown.contains("protected 1 stream") || shown.contains("keyfold: ")),
-            "{text:?}"
-        );
-        for line in text.split(['\r', '\n']).filter(|line| line.contains("protecting")) {
-            // With the codes that colour and clear.
-            assert!(line.trim_end().chars().count() <= 90, "{line:?}");
+        // What is drawn is one line, and cleared before anything else is.
+        let last = text.split("\u{1b}[2K").last().unwrap_or_default();
+        assert!(last.starts_with("protected 1 stream") || last.starts_with("keyfold: "), "{text:?}");
+        for drawn in text.split("\u{1b}[2K").filter(|drawn| drawn.contains("protecting")) {
+            assert_eq!(drawn.matches("protecting").count(), 1, "{drawn:?}");
+            assert!(drawn.trim_end().chars().count() <= 80 && !drawn.contains("\u{1b}[1A"), "{drawn:?}");
         }
     }
 }
