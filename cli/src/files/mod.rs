@@ -48,7 +48,7 @@ pub(crate) fn is_closed(stream: impl AsFd) -> bool {
     let is_for_both = fcntl_getfl(&stream).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR);
     let metadata = || stream.as_fd().try_clone_to_owned().and_then(|fd| File::from(fd).metadata());
     let null = |stream: fs::Metadata| fs::metadata("/dev/null").is_ok_and(|null| null.rdev() == stream.rdev());
-    is_for_both && metadata().is_ok_and(|stream| null(stream))
+    is_for_both && metadata().is_ok_and(null)
 }
 
 /// Number of line feeds in `bytes`: written as a plain sum because that is what vectorises.

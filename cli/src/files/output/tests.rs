@@ -180,7 +180,8 @@ fn reads_the_argument() {
 
 /// An output through `file` as if it were standard output.
 fn through(file: File) -> Output {
-    Output { target: Target::Stdout, place: Place::Stdout(file), buffer: Vec::new(), overwrite: false }
+    let place = Place::Stdout(file);
+    Output { target: Target::Stdout, place, buffer: Vec::new(), overwrite: false, interrupt: None, has_written: false }
 }
 
 #[test]
