@@ -220,7 +220,7 @@ fn files_that_cannot_be_taken_are_found_before_anything_is_written() {
     fs::rename(world.path("x"), world.path("in/three")).unwrap();
     world.refuses(&PROTECT, POLICY, &["in/three: it is a stream already", "nothing was written"]);
     fs::remove_file(world.path("in/three")).unwrap();
-    fs::set_permissions(world.path("in/two"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(world.path("in/two"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything, unless that right was taken from it.
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-dac_override,-dac_read_search"]);
