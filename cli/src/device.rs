@@ -13,7 +13,7 @@ use keyfold::{Error, ErrorKind, Keyring, Secret};
 use keyfold_kms::passphrase::{Argon2Params, new_transport_key, transport_key};
 use serde_json::{Value as Json, json};
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// How a bundle comes about.
@@ -254,9 +254,7 @@ fn read_key(path: &Path) -> keyfold::Result<Secret<32>> {
 
 /// An output for bytes that are no text, and never replace anything.
 fn create(target: Target) -> Result<Output, Failure> {
-    if target == Target::Stdout && io::stdout().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "these bytes are not for a terminal: name a file, or a pipe"));
-    }
+    target.refuse_terminal()?;
     Output::create(target, false).map_err(never_overwritten)
 }
 

@@ -58,9 +58,9 @@ impl Failure {
         self.code > 128
     }
 
-    /// The same failure, with the place where it happened in front, in one line whatever its name is.
+    /// The same failure, with the place where it happened in front.
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
-        Self { message: format!("{}: {}", Printable(&place.to_string()), self.message), ..self }
+        Self { message: format!("{place}: {}", self.message), ..self }
     }
 
     /// The same failure, with the name of the input in front where its content is at fault, or its keys are: not for services, output and system. Standard
@@ -73,12 +73,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Messages may have several lines.
-        for (at, line) in self.message.split('\n').enumerate() {
-            f.write_str(if at == 0 { "" } else { "\n" })?;
-            Printable(line).fmt(f)?;
-        }
-        Ok(())
+        // In one line whatever the names in it are: a line break in one would make a message of its own of what follows.
+        Printable(&self.message).fmt(f)
     }
 }
 
@@ -206,8 +202,11 @@ impl Failure {
 impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
         let exit = match error {
+            OutputError::Interrupted(interrupted) => return interrupted.into(),
             OutputError::Exists { .. }
             | OutputError::NotRegular { .. }
+            | OutputError::NoName { .. }
+            | OutputError::Terminal
             | OutputError::SameAsInput { .. }
             | OutputError::OwnFile { .. } => Exit::Usage,
             _ => Exit::Storage,

@@ -9,7 +9,7 @@ use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, OutputError, Target};
 use crate::opening;
 use crate::outputs;
-use crate::transform::{Direction, Input};
+use crate::transform::{Direction, Input, is_new_scope, tell_of_new_scope};
 use keyfold::wire::{MAGIC, STREAM_HEADER_LEN, StreamHeader};
 use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamSealer};
 use progress::Progress;
@@ -33,10 +33,27 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
     if args.input == "-" && whole.row_file.as_deref() == Some(Path::new("-")) {
         return Err(Failure::new(Exit::Usage, "standard input is either the input or --row-file"));
     }
-    let row = whole.row_file.as_deref().map(read_row).transpose()?;
-    let mut job = Job::new(args, whole, field, direction, &ring, interrupt)?;
+    let row = whole.row_file.as_deref().map(|file| read_row(file, &interrupt)).transpose()?;
+    let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
+    let context = context.map_err(|error| Failure::of_argument("--context", error))?;
+    let field = ring.field(field)?.context(context);
+    let field = args.scope.iter().fold(field, |field: Field, scope| field.scope(scope));
+    // The handles come last: that which seals makes a key for a scope that is new, or misspelt.
     let is_folder = args.input != "-" && fs::metadata(&args.input).is_ok_and(|metadata| metadata.is_dir());
-    let done = if is_folder { folder::run(&mut job, row.is_some()) } else { one_file(&mut job, row.as_deref()) };
+    let (job, done) = if is_folder {
+        let len = folder::check(args, whole, direction, &interrupt, row.is_some())?;
+        let mut job = Job::new(args, whole, field, direction, &ring, interrupt)?;
+        job.progress = Progress::of_files(direction, len);
+        let done = folder::run(&mut job);
+        (job, done)
+    } else {
+        let (input, output) = open(args, whole, direction, &interrupt)?;
+        let len = input.get_ref().len();
+        let mut job = Job::new(args, whole, field, direction, &ring, interrupt)?;
+        job.progress = Progress::new(direction, len);
+        let done = one_file(&mut job, input, row.as_deref(), output);
+        (job, done)
+    };
     job.progress.finish();
     done?;
     job.report();
@@ -79,23 +96,17 @@ impl<'a> Job<'a> {
     fn new(
         args: &'a Transform,
         whole: &'a Whole,
-        field: &str,
+        field: Field,
         direction: Direction,
         ring: &Keyring,
         interrupt: Interrupt,
     ) -> Result<Self, Failure> {
-        let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
-        let context = context.map_err(|error| Failure::of_argument("--context", error))?;
-        let field = ring.field(field)?.context(context);
-        let field = args.scope.iter().fold(field, |field: Field, scope| field.scope(scope));
         let handles = if let Direction::Protect { .. } = direction {
-            if let Some(scope) = &args.scope
-                && !pollster::block_on(ring.has_scope(scope))?
-            {
-                // Also a misspelt name gets here: whoever reads this can tell.
-                let _ = writeln!(anstream::stderr(), "the scope is new: a key is made for it");
-            }
+            let is_new = is_new_scope(ring, args.scope.as_deref())?;
             let sealer = pollster::block_on(field.clone().stream_sealer())?;
+            if is_new {
+                tell_of_new_scope();
+            }
             let opener = if whole.resume { Some(pollster::block_on(field.stream_opener())?) } else { None };
             Handles::Seal(sealer, opener)
         } else {
@@ -110,7 +121,7 @@ impl<'a> Job<'a> {
             handles,
             threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
             interrupt,
-            progress: Progress::new(direction, None),
+            progress: Progress::hidden(),
             counts: Counts::default(),
         })
     }
@@ -144,8 +155,7 @@ impl<'a> Job<'a> {
             Handles::Seal(sealer, _) => {
                 let seal_sealed = matches!(self.direction, Direction::Protect { seal_sealed: true });
                 if !seal_sealed && StreamHeader::parse(head).is_ok() {
-                    let why = "it is a stream already, and nothing was sealed; --seal-sealed encrypts it once more";
-                    return Err(Failure::new(Exit::Policy, why));
+                    return Err(is_sealed());
                 }
                 pollster::block_on(sealer.ready())?;
                 sealer.begin(row).map_err(|error| not_begun(error, row))?.seal_all(
@@ -169,16 +179,18 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Whether the stream in `sealed` opens to exactly what `clear` has.
-    fn is_same(&mut self, sealed: &mut File, clear: &mut File, row: Option<&[u8]>) -> Result<bool, Failure> {
-        let (Handles::Open(opener) | Handles::Seal(_, Some(opener))) = &self.handles else { return Ok(false) };
+    /// How the stream in `sealed` compares with what is in `clear`.
+    fn compare(&mut self, sealed: &mut File, clear: &mut File, row: Option<&[u8]>) -> Result<Compared, Failure> {
+        let (Handles::Open(opener) | Handles::Seal(_, Some(opener))) = &self.handles else {
+            return Ok(Compared::Other);
+        };
         let mut head = [0; STREAM_HEADER_LEN];
-        let Ok(header) = StreamHeader::parse(read_head(sealed, &mut head)?) else { return Ok(false) };
+        let Ok(header) = StreamHeader::parse(read_head(sealed, &mut head)?) else { return Ok(Compared::NoStream) };
         pollster::block_on(opener.load_key(&header))?;
         // Of another field, context or row: another stream than the one that is asked for.
         let stream = match opener.begin(&header, row) {
             Ok(stream) => stream,
-            Err(error) if is_other(&error) => return Ok(false),
+            Err(error) if is_other(&error) => return Ok(Compared::NoStream),
             Err(error) => return Err(not_begun(error, row)),
         };
         let mut reader = stream.into_reader(sealed);
@@ -191,19 +203,19 @@ impl<'a> Job<'a> {
             let n = match fill(&mut reader, &mut ours) {
                 Ok(n) => n,
                 Err(error) => match Error::within(&error) {
-                    Some(inner) if is_other(inner) => return Ok(false),
+                    Some(inner) if is_other(inner) => return Ok(Compared::Damaged),
                     Some(inner) => return Err(inner.clone().into()),
                     None => return Err(unreadable(error)),
                 },
             };
             let m = fill(clear, &mut theirs).map_err(unreadable)?;
             if ours[..n] != theirs[..m] {
-                return Ok(false);
+                return Ok(Compared::Other);
             }
             if n == 0 {
                 self.counts.compromised += u64::from(reader.is_compromised());
                 self.counts.outdated += u64::from(!opener.is_current(&header));
-                return Ok(reader.is_complete());
+                return Ok(if reader.is_complete() { Compared::Same } else { Compared::Damaged });
             }
         }
     }
@@ -237,6 +249,17 @@ impl<'a> Job<'a> {
     }
 }
 
+/// What --resume finds of an output that is there.
+enum Compared {
+    Same,
+    /// The content is another one.
+    Other,
+    /// The sealed side is no stream, or one of another field, context, row or scope, so that nobody knows its content.
+    NoStream,
+    /// The sealed side is a stream of the right kind that was changed or cut.
+    Damaged,
+}
+
 /// Files of the keyring and its policies.
 struct OwnFiles {
     files: Vec<PathBuf>,
@@ -268,34 +291,54 @@ impl OwnFiles {
     }
 }
 
-/// One file or standard input, to one file or standard output.
-fn one_file(job: &mut Job<'_>, row: Option<&[u8]>) -> Result<(), Failure> {
-    let args = job.args;
-    if job.whole.resume {
+/// Opens one file or standard input, and the file or standard output that it goes to.
+fn open(
+    args: &Transform,
+    whole: &Whole,
+    direction: Direction,
+    interrupt: &Interrupt,
+) -> Result<(Interruptible<Input>, Output), Failure> {
+    if whole.resume {
         return Err(Failure::new(Exit::Usage, "--resume is for folders: a single file appears whole or not at all"));
     }
     let target = Target::from_argument(&args.output);
-    let input = Input::open(&args.input)?;
-    target.refuse_input(input.file())?;
+    let input = Input::open_watched(&args.input, interrupt)?;
+    let file = input.get_ref();
+    target.refuse_input(file.file())?;
     let own = OwnFiles::of(args)?;
     own.refuse_target(&target)?;
-    if let (Direction::Protect { .. }, Ok(metadata)) = (job.direction, input.file().metadata()) {
+    if let (Direction::Protect { seal_sealed }, Ok(metadata)) = (direction, file.file().metadata()) {
         own.refuse_input(Path::new(&args.input), (metadata.dev(), metadata.ino()))?;
+        target.refuse_terminal()?;
+        if !seal_sealed && file.stream_header().is_some() {
+            return Err(is_sealed().of_file(&args.input));
+        }
     }
     if args.output != "-" {
         outputs::refuse(&[("--output", Some(Path::new(&args.output)))], None, &[], None)?;
     }
-    job.progress = Progress::new(job.direction, input.len());
-    let mut output = Output::create(target, args.force)?;
-    let done = job.transform(Interruptible::new(input, job.interrupt.clone()), row, &mut output);
-    done.map_err(|failure| failure.of_file(&args.input)).map_err(|failure| match args.output == "-" {
-        true => failure.add("standard output has a part of the data only: discard it"),
-        false if failure.is_interruption() => failure.add("no file was written"),
-        false => failure,
-    })?;
+    Ok((input, Output::create(target, args.force)?.watched(interrupt)))
+}
+
+/// One file or standard input, to one file or standard output.
+fn one_file(
+    job: &mut Job<'_>,
+    input: Interruptible<Input>,
+    row: Option<&[u8]>,
+    mut output: Output,
+) -> Result<(), Failure> {
+    let done = job.transform(input, row, &mut output);
+    done.map_err(|failure| output.left(failure.of_file(&job.args.input)))?;
+    output.flush().map_err(|error| output.left(error.into()))?;
     output.commit()?;
     job.counts.files += 1;
     Ok(())
+}
+
+/// Of an input that is sealed already.
+fn is_sealed() -> Failure {
+    let why = "it is a stream already, and nothing was sealed; --seal-sealed encrypts it once more";
+    Failure::new(Exit::Policy, why)
 }
 
 /// A number of things that have a regular plural.
@@ -389,10 +432,12 @@ fn unreadable(error: io::Error) -> Failure {
 }
 
 /// The row binding: the one line of a file, or of standard input.
-fn read_row(file: &Path) -> Result<Vec<u8>, Failure> {
+fn read_row(file: &Path, interrupt: &Interrupt) -> Result<Vec<u8>, Failure> {
     let cannot = |error: io::Error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", file.display()));
     let mut row = Vec::new();
-    Input::open(file.as_os_str())?.take(MAX_ROW_LEN + 1).read_to_end(&mut row).map_err(cannot)?;
+    let read = Input::open_watched(file.as_os_str(), interrupt)?.take(MAX_ROW_LEN + 1).read_to_end(&mut row);
+    interrupt.check().map_err(|interrupted| Failure::from(interrupted).add("nothing was written"))?;
+    read.map_err(cannot)?;
     if row.len() as u64 > MAX_ROW_LEN {
         return Err(Failure::new(Exit::Data, "the row binding is one line of at most 4,095 bytes"));
     }

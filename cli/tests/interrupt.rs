@@ -7,6 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -64,18 +66,25 @@ impl Working {
     }
 }
 
-/// Rows for as long as somebody reads them; returns how many bytes that were.
-fn feed_for_ever(mut stdin: ChildStdin) -> JoinHandle<usize> {
-    spawn(move || {
+/// Rows for as long as somebody reads them.
+struct Feeder {
+    thread: JoinHandle<()>,
+    /// How many bytes somebody has taken.
+    len: Arc<AtomicUsize>,
+}
+
+fn feed_for_ever(mut stdin: ChildStdin) -> Feeder {
+    let len = Arc::<AtomicUsize>::default();
+    let fed = Arc::clone(&len);
+    let thread = spawn(move || {
         let rows = PATIENTS.lines().skip(1).map(|row| format!("{row}\n")).collect::<String>().repeat(500);
-        let mut len = 0;
         let mut next: &[u8] = PATIENTS.as_bytes();
         while stdin.write_all(next).is_ok() {
-            len += next.len();
+            fed.fetch_add(next.len(), Ordering::Relaxed);
             next = rows.as_bytes();
         }
-        len
-    })
+    });
+    Feeder { thread, len }
 }
 
 #[track_caller]
@@ -85,16 +94,122 @@ fn check_second_run(world: &World) {
     assert_eq!(world.text("back.csv"), PATIENTS);
 }
 
-/// The signals that end the command. Started with SIGHUP ignored (`nohup`), it goes on ignoring it, and so do these tests.
+/// The signals that end the command. What it was started to ignore (`nohup`, a job in the background) it goes on ignoring, and so do these tests.
 fn signals() -> Vec<(Signal, i32, &'static str)> {
-    let mut signals = vec![(Signal::INT, 130, "SIGINT"), (Signal::TERM, 143, "SIGTERM")];
+    let mut signals = vec![(Signal::INT, 130, "SIGINT"), (Signal::TERM, 143, "SIGTERM"), (Signal::HUP, 129, "SIGHUP")];
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
-    match u64::from_str_radix(ignored.trim(), 16).expect("a mask") & 1 {
-        0 => signals.push((Signal::HUP, 129, "SIGHUP")),
-        _ => println!("SKIPPED: SIGHUP, since the tests were started with it ignored"),
-    }
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask");
+    signals.retain(|(signal, _, name)| {
+        let is_ignored = ignored >> (signal.as_raw() - 1) & 1 == 1;
+        if is_ignored {
+            println!("SKIPPED: {name}, since the tests were started with it ignored");
+        }
+        !is_ignored
+    });
     signals
+}
+
+const STREAM_POLICY: &str =
+    "version = 1\n[fields.image]\nmode = \"stream\"\n[fields.scan]\nmode = \"stream\"\nrow_binding = \"id\"\n";
+
+/// What waits for somebody else ends by a signal: a named pipe that nobody writes to, a row that nobody says, an output that nobody reads.
+#[test]
+fn while_others_are_waited_for() {
+    for (signal, code, name) in signals() {
+        let world = World::new();
+        world.write("policy.toml", common::POLICY_FILE.to_owned() + &STREAM_POLICY["version = 1".len()..]);
+        world.write("large", vec![7; 3_000_000]);
+        let row = PATIENTS.lines().nth(1).expect("a row");
+        world.write("large.csv", PATIENTS.to_owned() + &format!("{row}\n").repeat(20_000));
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, world.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+        let cases: [(&[&str], &str); 6] = [
+            (&["protect", "--stream", "image", "pipe", "--output", "out"], "no file was written"),
+            (&["protect", "pipe", "--format", "csv", "--output", "out"], "no file was written"),
+            (&["protect", "--stream", "scan", "large", "--output", "out", "--row-file", "pipe"], "nothing was written"),
+            (&["protect", "--stream", "scan", "large", "--output", "out", "--row-file", "-"], "nothing was written"),
+            (&["protect", "--stream", "image", "large", "--output", "-"], "a part of the data only"),
+            (&["protect", "large.csv", "--output", "-"], "a part of the data only"),
+        ];
+        for (arguments, says) in cases {
+            let mut command = world.command(arguments);
+            let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().expect("it starts");
+            let kept = (child.stdin.take(), child.stdout.take());
+            let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+            let log = spawn(move || stderr.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n"));
+            sleep(Duration::from_millis(1500));
+            let working = Working { child, log };
+            working.signal(signal);
+            let (ended, log) = working.end();
+            assert_eq!(ended, Some(code), "{arguments:?}: {log}");
+            assert!(log.contains(&format!("interrupted by {name}; ")) && log.contains(says), "{arguments:?}: {log}");
+            assert!(!world.path("out").exists());
+            drop(kept);
+        }
+    }
+}
+
+/// A named pipe is read to its end once somebody writes to it, however late.
+#[test]
+fn a_named_pipe_is_waited_for() {
+    let world = World::new();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, world.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+    let path = world.path("pipe");
+    let writer = spawn(move || {
+        sleep(Duration::from_millis(700));
+        let mut pipe = fs::OpenOptions::new().write(true).open(path).expect("a reader");
+        for part in PATIENTS.as_bytes().chunks(50) {
+            pipe.write_all(part).expect("written");
+            sleep(Duration::from_millis(50));
+        }
+    });
+    world.succeeds(&["protect", "pipe", "--format", "csv", "--output", "out.csv"]);
+    writer.join().expect("the writer");
+    world.succeeds(&["reveal", "out.csv", "--output", "back.csv"]);
+    assert_eq!(world.text("back.csv"), PATIENTS);
+}
+
+/// At a terminal: no bytes of a stream, and nothing that stays of the progress.
+#[test]
+fn at_a_terminal() {
+    let world = World::new();
+    world.write("policy.toml", STREAM_POLICY);
+    world.write("large", vec![7; 3_000_000]);
+    let (keyfold, config) = (env!("CARGO_BIN_EXE_keyfold"), world.config());
+    let script = |rest: &str| {
+        let line = format!(
+            "stty cols 80; {keyfold} protect --config {} --policy policy.toml --stream image {rest}",
+            config.display()
+        );
+        let output = std::process::Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(world.data())
+            .stdin(Stdio::null())
+            .output();
+        output.ok().map(|output| (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    };
+    let Some((code, text)) = script("large --output -") else {
+        println!("SKIPPED: a terminal (no script)");
+        return;
+    };
+    assert_eq!(code, Some(common::USAGE), "{text}");
+    assert!(text.contains("not for a terminal") && text.len() < 1000, "{text}");
+    for (rest, ends) in
+        [("large --output out", 0), ("missing --output new", common::STORAGE), ("out --output new", common::POLICY)]
+    {
+        let (code, text) = script(rest).expect("as above");
+        assert_eq!(code, Some(ends), "{text}");
+        // What is drawn is one line, and cleared before anything else is.
+        let last = text.split("\u{1b}[2K").last().unwrap_or_default();
+        assert!(last.starts_with("protected 1 stream") || last.starts_with("keyfold: "), "{text:?}");
+        for drawn in text.split("\u{1b}[2K").filter(|drawn| drawn.contains("protecting")) {
+            assert_eq!(drawn.matches("protecting").count(), 1, "{drawn:?}");
+            assert!(drawn.trim_end().chars().count() <= 80 && !drawn.contains("\u{1b}[1A"), "{drawn:?}");
+        }
+    }
 }
 
 // Failure F16
@@ -106,12 +221,16 @@ fn in_the_middle_of_a_large_input() {
         let (mut working, stdin) = Working::start(&world, &ARGUMENTS);
         let fed = feed_for_ever(stdin);
         working.wait_for_output(&world);
-        sleep(Duration::from_millis(150));
+        let end = Instant::now() + Duration::from_secs(20);
+        while fed.len.load(Ordering::Relaxed) < 1 << 20 {
+            assert!(Instant::now() < end, "it does not read");
+            sleep(Duration::from_millis(5));
+        }
         working.signal(signal);
         let (ended, log) = working.end();
         assert_eq!(ended, Some(code), "{log}");
         assert!(log.contains(&format!("interrupted by {name}; no file was written")), "{log}");
-        assert!(fed.join().expect("the feeder") > 1 << 20, "it was in the middle of something");
+        fed.thread.join().expect("the feeder");
         assert_eq!(snapshot(&world.data()), before);
         check_second_run(&world);
     }
@@ -143,10 +262,10 @@ fn together_with_the_end_of_the_input() {
         let (mut working, mut stdin) = Working::start(&world, &ARGUMENTS);
         stdin.write_all(PATIENTS.as_bytes()).expect("written");
         working.wait_for_output(&world);
-        working.signal(Signal::INT);
+        working.signal(Signal::TERM);
         drop(stdin);
         let (ended, log) = working.end();
-        assert_eq!(ended, Some(130), "round {round}: {log}");
+        assert_eq!(ended, Some(143), "round {round}: {log}");
         assert_eq!(snapshot(&world.data()), before);
     }
 }
@@ -159,9 +278,9 @@ fn with_an_output_that_exists() {
     let (mut working, stdin) = Working::start(&world, &[&ARGUMENTS[..], &["--force"]].concat());
     let fed = feed_for_ever(stdin);
     working.wait_for_output(&world);
-    working.signal(Signal::INT);
-    assert_eq!(working.end().0, Some(130));
-    fed.join().expect("the feeder");
+    working.signal(Signal::TERM);
+    assert_eq!(working.end().0, Some(143));
+    fed.thread.join().expect("the feeder");
     assert_eq!(snapshot(&world.data()), before);
     check_second_run(&world);
 }
@@ -176,7 +295,7 @@ fn killed_without_a_chance_to_clean_up() {
     sleep(Duration::from_millis(150));
     working.signal(Signal::KILL);
     assert_eq!(working.end().0, None);
-    fed.join().expect("the feeder");
+    fed.thread.join().expect("the feeder");
     if unnamed {
         assert_eq!(snapshot(&world.data()), before);
     } else {

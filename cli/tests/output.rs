@@ -1,7 +1,9 @@
 //! Where the output goes: never over anything without `--force`, never over what is no regular file, whole or not at
 //! all.
 
-use crate::common::{self, CANARY, PATIENTS, STORAGE, USAGE, World, argument, check_silence, contains, run, snapshot};
+use crate::common::{
+    self, CANARY, PATIENTS, POLICY_FILE, STORAGE, USAGE, World, argument, check_silence, contains, run, snapshot,
+};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -51,7 +53,8 @@ fn only_regular_files_are_replaced() {
     }
     world.refuses(&protect("missing/out.csv", &[]), STORAGE, &["missing/out.csv", "No such file"]);
     world.refuses(&protect("in.csv/out.csv", &[]), STORAGE, &["in.csv/out.csv", "Not a directory"]);
-    world.refuses(&protect("", &[]), USAGE, &[]);
+    world.refuses(&protect("", &[]), USAGE, &["a name is needed"]);
+    world.refuses(&protect("newdir/", &[]), USAGE, &["a name is needed", "no folder newdir/"]);
 }
 
 #[test]
@@ -187,6 +190,7 @@ fn a_broken_pipe() {
 #[test]
 fn closed_standard_streams() {
     let world = World::new();
+    world.write("policy.toml", POLICY_FILE.to_owned() + "\n[fields.image]\nmode = \"stream\"\n");
     let config = world.config();
     let before = snapshot(&world.data());
     let shell = |script: &str| {
@@ -194,9 +198,15 @@ fn closed_standard_streams() {
         command.current_dir(world.data()).args(["-c", script, env!("CARGO_BIN_EXE_keyfold"), argument(&config)]);
         run(&mut command, b"")
     };
-    shell(r#""$0" protect --config "$1" --policy policy.toml in.csv --output - >&-"#);
-    shell(r#""$0" protect --config "$1" --policy policy.toml - --format csv --output out.csv <&-"#)
-        .expect(common::DATA, &["empty"]);
+    for format in ["--format csv", "--format ndjson", "--stream image"] {
+        let protect = format!(r#""$0" protect --config "$1" --policy policy.toml {format}"#);
+        shell(&format!("{protect} in.csv --output - >&-")).expect(STORAGE, &["standard output is closed"]);
+        shell(&format!("{protect} - --output out.csv <&-")).expect(STORAGE, &["standard input is closed"]);
+        // Whoever throws the output away means it.
+        if format != "--format ndjson" {
+            shell(&format!("{protect} in.csv --output - >/dev/null")).expect(0, &[]);
+        }
+    }
     assert_eq!(snapshot(&world.data()), before);
     shell(r#""$0" protect --config "$1" --policy policy.toml in.csv --output out.csv >&- 2>&- <&-"#).expect(0, &[]);
     world.succeeds(&["reveal", "out.csv", "--output", "back.csv"]);
@@ -212,4 +222,68 @@ fn what_a_failing_pipe_has_written_is_sealed() {
     let arguments = ["protect", "-", "--format", "csv", "--output", "-"];
     let run = run(&mut world.command(&arguments), text.as_bytes()).expect(common::DATA, &["row 20004"]);
     assert!(!run.stdout.is_empty() && !contains(&run.stdout, CANARY.as_bytes()));
+}
+
+/// Whoever misspells a scope, and something else, gets no key for it.
+#[test]
+fn a_run_that_is_refused_makes_no_scope() {
+    let world = World::new();
+    let stream =
+        "\n[fields.image]\nmode = \"stream\"\n[fields.export]\nmode = \"stream\"\nrequired_context = [\"tenant\"]\n";
+    world.write("policy.toml", POLICY_FILE.to_owned() + stream);
+    world.write("other.csv", "x\n1\n");
+    world.write("out.csv", "old");
+    fs::create_dir(world.path("folder")).expect("a folder");
+    symlink("missing", world.path("folder/link")).expect("a link");
+    world.succeeds(&["protect", "--stream", "image", "in.csv", "--output", "sealed"]);
+    let keys = || world.succeeds(&["keys", "list", "--json"]).json_lines().len();
+    let before = keys();
+    let runs: &[&[&str]] = &[
+        &["missing.csv", "--output", "new.csv"],
+        &["other.csv", "--output", "new.csv"],
+        &["in.csv", "--output", "out.csv"],
+        &["--stream", "image", "missing", "--output", "new"],
+        &["--stream", "image", "in.csv", "--output", "out.csv"],
+        &["--stream", "export", "in.csv", "--output", "new"],
+        &["--stream", "image", "sealed", "--output", "new"],
+        &["--stream", "image", "folder", "--output", "new"],
+    ];
+    for arguments in runs {
+        let run = world.run(&[&["protect", "--scope", "clinc"], *arguments].concat());
+        assert!(run.code.is_some_and(|code| code > 1), "{arguments:?}: {}", run.stderr);
+        assert!(!run.stderr.contains("the scope is new"), "{arguments:?}: {}", run.stderr);
+        assert_eq!(keys(), before, "{arguments:?}");
+    }
+    let context = POLICY_FILE.replacen(
+        "[fields.\"patient.note\"]",
+        "[fields.\"patient.note\"]\nrequired_context = [\"tenant\"]",
+        1,
+    );
+    world.write("policy.toml", context);
+    let run = world.run(&["protect", "--scope", "clinc", "in.csv", "--output", "new.csv"]);
+    let run = run.expect(common::POLICY, &["--context KEY=VALUE gives it"]);
+    assert!(!run.stderr.contains("the scope is new"), "{}", run.stderr);
+    assert_eq!(keys(), before);
+}
+
+/// Nobody gets a line of their own into what the command says by the name of a file.
+#[test]
+fn a_name_forges_no_line() {
+    let world = World::new();
+    let name = "a\nkeyfold: all is well\u{1b}[2J";
+    world.write(name, PATIENTS);
+    symlink("in.csv", world.path(&format!("{name}.link"))).expect("a link");
+    let (input, link, missing) = (name.to_owned(), format!("{name}.link"), format!("{name}.csv"));
+    for arguments in [
+        &["protect", "in.csv", "--output", &input][..],
+        &["protect", "in.csv", "--output", &link],
+        &["protect", &missing, "--output", "new.csv"],
+        &["protect", "--stream", "image", &missing, "--output", "new"],
+        &["reveal", "in.csv", "--output", "new.csv", "--tokens", &input],
+    ] {
+        let run = world.run(arguments);
+        assert_ne!(run.code, Some(0));
+        let forged = run.stderr.lines().find(|line| line.starts_with("keyfold: all") || line.contains('\u{1b}'));
+        assert_eq!(forged, None, "{arguments:?}");
+    }
 }

@@ -175,7 +175,7 @@ fn the_map_says_which_of_several_identifiers_it_means() {
     world.moves("csv", "from,to\n1,2\n", expected, &["--row", "visit"]);
 
     world.write("policy.toml", "version = 1\n[fields.a]\ncolumns = [\"a\"]\n");
-    world.refuses(&REBIND, POLICY, &["bound"]);
+    world.refuses(&[&REBIND[..], &["--force"]].concat(), POLICY, &["bound"]);
 }
 
 #[test]

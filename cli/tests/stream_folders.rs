@@ -1,10 +1,12 @@
 //! Folders of files as streams: all of it comes back, or it is said before anything is written why not (docs/CLI.md, Whole files).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use crate::common::{DATA, KEY, USAGE, World};
+use crate::common::{DATA, KEY, POLICY, STORAGE, USAGE, World, run};
 use crate::shared_streams::{PROTECT, REVEAL, content, world};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 /// Every file below a folder.
 fn tree(world: &World, folder: &str) -> Vec<(String, Vec<u8>)> {
@@ -51,11 +53,30 @@ fn folders_go_file_by_file_and_resume_by_comparing() {
     fs::write(world.path("in/a/two.dcm"), content(20_001)).unwrap();
     world.run(&protect(&["--resume"])).expect(USAGE, &["a/two.dcm", "with another content; --force replaces it"]);
     world.succeeds(&protect(&["--resume", "--force"])).expect(0, &["protected 1 stream of 20001 bytes"]);
+    world.succeeds(&reveal(&["--resume", "--force"]));
     // A stream that was exchanged for another one, and one that was cut.
     fs::copy(world.path("sealed/one.kfs"), world.path("sealed/z.kfs.kfs")).unwrap();
-    world.run(&protect(&["--resume"])).expect(USAGE, &["z.kfs", "with another content"]);
+    let other = ["z.kfs", "is no stream of this field and context", "--force replaces it"];
+    world.run(&protect(&["--resume"])).expect(USAGE, &other);
+    for unlike in [&b""[..], &[7; 5000]] {
+        fs::write(world.path("sealed/z.kfs.kfs"), unlike).unwrap();
+        world.run(&protect(&["--resume"])).expect(USAGE, &other);
+    }
+    fs::write(world.path("sealed/z.kfs.kfs"), &sealed[3].1[..83 + 16_400]).unwrap();
+    world.run(&protect(&["--resume"])).expect(USAGE, &["z.kfs", "was changed, or cut", "--force replaces it"]);
+    let back = world.path("back/z.kfs");
+    world.run(&reveal(&["--resume"])).expect(KEY, &["z.kfs.kfs: ", "was changed, or cut", "was left as it is"]);
+    assert_eq!(fs::read(back).unwrap(), content(16_384));
+    fs::copy(world.path("sealed/one.kfs"), world.path("sealed/z.kfs.kfs")).unwrap();
     fs::remove_dir_all(world.path("back")).unwrap();
-    world.run(&reveal(&[])).expect(KEY, &["z.kfs.kfs", "DecryptionFailed"]);
+    let run = world.run(&reveal(&[])).expect(KEY, &["z.kfs.kfs", "DecryptionFailed"]);
+    let files = tree(&world, "back").len();
+    let told = match files {
+        0 => "no file was written".to_owned(),
+        1 => "1 file written, whole; --resume goes on behind them".to_owned(),
+        _ => format!("{files} files written, whole; --resume goes on behind them"),
+    };
+    assert!(run.stderr.contains(&told), "{told}: {}", run.stderr);
     assert!(tree(&world, "back").iter().all(|(name, bytes)| fs::read(world.path("in").join(name)).unwrap() == *bytes));
     fs::write(world.path("sealed/z.kfs.kfs"), &sealed[3].1[..83 + 16_400]).unwrap();
     world.run(&reveal(&["--resume"])).expect(DATA, &["cut, or never finished"]);
@@ -185,4 +206,52 @@ fn the_keyring_is_not_protected_by_itself() {
     fs::create_dir_all(world.path("in/a")).unwrap();
     fs::hard_link(world.keys().join("local.kek"), world.path("in/a/image.dcm")).unwrap();
     world.refuses(&PROTECT, USAGE, &[&nothing[..], &["in/a/image.dcm"]].concat());
+}
+
+/// What ends a run in its middle is found before, where it can be.
+#[test]
+fn files_that_cannot_be_taken_are_found_before_anything_is_written() {
+    let world = world();
+    fs::create_dir(world.path("in")).unwrap();
+    for name in ["one", "two"] {
+        fs::write(world.path("in").join(name), content(5)).unwrap();
+    }
+    world.succeeds(&["protect", "--stream", "image", "in/one", "--output", "x"]);
+    fs::rename(world.path("x"), world.path("in/three")).unwrap();
+    world.refuses(&PROTECT, POLICY, &["in/three: it is a stream already", "nothing was written"]);
+    fs::remove_file(world.path("in/three")).unwrap();
+    fs::set_permissions(world.path("in/two"), fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads everything, unless that right was taken from it.
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-dac_override,-dac_read_search"]);
+    let keyfold = world.command(&PROTECT);
+    command.arg(keyfold.get_program()).args(keyfold.get_args()).current_dir(world.data());
+    let command =
+        if fs::File::open(world.path("in/two")).is_ok() { &mut command } else { &mut world.command(&PROTECT) };
+    let run = run(command, b"");
+    if run.stderr.contains("setpriv: ") {
+        println!("SKIPPED: an unreadable file (setpriv does not work here: {})", run.stderr);
+        return;
+    }
+    run.expect(STORAGE, &["cannot read in/two", "Permission denied", "nothing was written"]);
+    assert!(!world.path("sealed").exists());
+}
+
+/// Folders are as open as those that they come from, and no more.
+#[test]
+fn folders_keep_their_mode() {
+    let world = world();
+    for (name, mode) in [("in", 0o700), ("in/open", 0o755), ("in/fixed", 0o555)] {
+        fs::create_dir(world.path(name)).unwrap();
+        fs::write(world.path(name).join("file"), content(5)).unwrap();
+        fs::set_permissions(world.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    world.succeeds(&PROTECT);
+    world.succeeds(&REVEAL);
+    for folder in ["sealed", "back"] {
+        for (name, most) in [("", 0o700), ("open", 0o755), ("fixed", 0o755)] {
+            let mode = fs::metadata(world.path(folder).join(name)).unwrap().permissions().mode() & 0o777;
+            assert!(mode & !most == 0 && mode & 0o700 == 0o700, "{folder}/{name}: {mode:o}");
+        }
+    }
 }

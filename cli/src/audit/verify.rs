@@ -22,7 +22,8 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
         Ok(trail) => Some(trail),
         Err(error) if named.is_empty() => return Err(Failure::of_opening(error)),
         Err(error) => {
-            writeln!(anstream::stderr(), "keyfold: without a configuration only the structure is checked: {error}")
+            let failure = Failure::of_opening(error);
+            writeln!(anstream::stderr(), "keyfold: without a configuration only the structure is checked: {failure}")
                 .map_err(print_failed)?;
             None
         }

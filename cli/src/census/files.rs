@@ -5,7 +5,7 @@ use crate::args::Format;
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::files::hl7::{MAX_MESSAGE_LEN, Message, MessageSource, SegmentPath, SegmentRules};
-use crate::files::interrupt::{Interrupt, Interruptible};
+use crate::files::interrupt::Interrupt;
 use crate::files::json::{Document, LineSource, MAX_LINE_LEN};
 use crate::transform::{Input, format_of};
 use keyfold::wire::{StreamHeader, Suite};
@@ -30,19 +30,18 @@ pub(crate) fn count_file(
 ) -> Result<Tally, Failure> {
     let place = name_of(input);
     let at = |failure: Failure| failure.at(&place);
-    let opened = Input::open(input)?;
+    let opened = Input::open_watched(input, interrupt)?;
     if format.is_none()
-        && let Some(header) = opened.stream_header()
+        && let Some(header) = opened.get_ref().stream_header()
     {
         return one_stream(&header, wanted, Tally::new(&place, wanted, with_ids)).map_err(at);
     }
     let format = format.map_or_else(|| format_of(input), Ok).map_err(at)?;
-    let reader = Interruptible::new(opened, interrupt.clone());
     match format {
-        Format::Csv => count_csv(reader, delimiter, wanted, Tally::new(&place, wanted, with_ids)),
-        Format::Json => count_json(LineSource::whole(reader, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
-        Format::Ndjson => count_json(LineSource::new(reader, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
-        Format::Hl7 => count_hl7(reader, wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Csv => count_csv(opened, delimiter, wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Json => count_json(LineSource::whole(opened, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Ndjson => count_json(LineSource::new(opened, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Hl7 => count_hl7(opened, wanted, Tally::new(&place, wanted, with_ids)),
     }
     .map_err(at)
 }

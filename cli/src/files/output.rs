@@ -3,12 +3,16 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, FileType, Metadata};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
+
+use super::interrupt::{Interrupt, Interrupted};
+use super::is_closed;
+use crate::failure::Failure;
 
 /// Bytes collected before they are written.
 const BUFFER_LEN: usize = 256 * 1024;
@@ -71,9 +75,21 @@ impl Target {
         }
     }
 
+    /// Refuses a terminal, for bytes that are no text.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::Terminal`].
+    pub(crate) fn refuse_terminal(&self) -> Result<(), OutputError> {
+        if *self == Self::Stdout && io::stdout().is_terminal() { Err(OutputError::Terminal) } else { Ok(()) }
+    }
+
     /// Names what could not be done to this target.
     fn error(&self, action: &'static str, source: io::Error) -> OutputError {
         let target = self.clone();
+        if let Some(interrupted) = source.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return OutputError::Interrupted(*interrupted);
+        }
         match source.kind() {
             io::ErrorKind::BrokenPipe => OutputError::BrokenPipe { target },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OutputError::NoSpace { target },
@@ -98,6 +114,14 @@ pub(crate) enum OutputError {
     Exists { target: Target },
     /// The target is a device, a pipe, a folder or a symbolic link.
     NotRegular { target: Target, kind: &'static str },
+    /// The target is a path without a name at its end.
+    NoName { target: Target },
+    /// Standard output is a terminal, and the bytes are no text.
+    Terminal,
+    /// The process was started without a standard output.
+    Closed,
+    /// A signal came while nobody read the output.
+    Interrupted(Interrupted),
     /// The target is the file that is read from.
     SameAsInput { target: Target },
     /// The target is a file of the keyring, a configuration or a policy.
@@ -117,6 +141,13 @@ impl fmt::Display for OutputError {
             Self::NotRegular { target, kind } => {
                 write!(f, "{target} is {kind}, and only a regular file can be replaced in one step; use - for pipes")
             }
+            Self::NoName { target: Target::Path(path) } if !path.as_os_str().is_empty() => {
+                write!(f, "a name is needed for the output: there is no folder {}", path.display())
+            }
+            Self::NoName { .. } => f.write_str("a name is needed for the output, and this one is empty"),
+            Self::Terminal => f.write_str("these bytes are not for a terminal: name a file, or a pipe"),
+            Self::Closed => f.write_str("standard output is closed"),
+            Self::Interrupted(interrupted) => interrupted.fmt(f),
             Self::SameAsInput { target } => write!(f, "{target} is also the input"),
             Self::OwnFile { target } => {
                 write!(f, "{target} is a file of the keyring or a policy, and is never overwritten")
@@ -156,6 +187,10 @@ pub(crate) struct Output {
     place: Place,
     buffer: Vec<u8>,
     overwrite: bool,
+    /// Who ends the waiting for somebody to read standard output.
+    interrupt: Option<Interrupt>,
+    /// Whether bytes have left the buffer.
+    has_written: bool,
 }
 
 impl Output {
@@ -165,6 +200,8 @@ impl Output {
     ///
     /// - [`Exists`](OutputError::Exists): there is such a file, and `force` is not set.
     /// - [`NotRegular`](OutputError::NotRegular): there is something else, `force` or not.
+    /// - [`NoName`](OutputError::NoName): the path ends without one.
+    /// - [`Closed`](OutputError::Closed): the process has no standard output.
     /// - [`Io`](OutputError::Io): no file can be created in the folder.
     pub(crate) fn create(target: Target, force: bool) -> Result<Self, OutputError> {
         Self::create_with(target, force, open_unnamed)
@@ -176,6 +213,7 @@ impl Output {
         open_unnamed: impl Fn(&Path) -> io::Result<File>,
     ) -> Result<Self, OutputError> {
         let place = match &target {
+            Target::Stdout if is_closed(io::stdout()) => return Err(OutputError::Closed),
             Target::Stdout => io::stdout().as_fd().try_clone_to_owned().map(|fd| Place::Stdout(fd.into())),
             Target::Path(path) => {
                 refuse_existing(path, force)?;
@@ -193,7 +231,29 @@ impl Output {
             }
         };
         let place = place.map_err(|error| target.error("create", error))?;
-        Ok(Self { target, place, buffer: Vec::with_capacity(BUFFER_LEN), overwrite: force })
+        let buffer = Vec::with_capacity(BUFFER_LEN);
+        Ok(Self { target, place, buffer, overwrite: force, interrupt: None, has_written: false })
+    }
+
+    /// The same output, which waits for nobody who reads standard output for longer than until an interrupt.
+    pub(crate) fn watched(mut self, interrupt: &Interrupt) -> Self {
+        // A file takes what it is given, and faster in one piece.
+        if let Place::Stdout(file) = &self.place
+            && !file.metadata().is_ok_and(|metadata| metadata.is_file())
+        {
+            self.interrupt = Some(interrupt.clone());
+        }
+        self
+    }
+
+    /// What is left of a run that failed or was interrupted, if there is anything to say of it.
+    pub(crate) fn left(&self, failure: Failure) -> Failure {
+        match (&self.target, self.has_written) {
+            (Target::Stdout, true) => failure.add("standard output has a part of the data only: discard it"),
+            (Target::Stdout, false) => failure.add("nothing was written to standard output"),
+            (Target::Path(_), _) if failure.is_interruption() => failure.add("no file was written"),
+            (Target::Path(_), _) => failure,
+        }
     }
 
     /// Appends `bytes`.
@@ -227,7 +287,12 @@ impl Output {
     }
 
     fn write_through(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
-        self.file().write_all(bytes).map_err(|error| self.target.error("write", error))
+        self.has_written |= !bytes.is_empty();
+        let written = match (&self.place, &self.interrupt) {
+            (Place::Stdout(file), Some(interrupt)) => interrupt.write_all(file, bytes),
+            _ => self.file().write_all(bytes),
+        };
+        written.map_err(|error| self.target.error("write", error))
     }
 
     fn file(&mut self) -> &mut File {
@@ -290,7 +355,10 @@ pub(crate) fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), Output
     let target = Target::Path(path.to_owned());
     // `lstat` would look through a link that is followed by a slash; and a name is needed anyway.
     if path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.file_name().is_none() {
-        return Err(OutputError::NotRegular { target, kind: "a folder" });
+        return match path.is_dir() {
+            true => Err(OutputError::NotRegular { target, kind: "a folder" }),
+            false => Err(OutputError::NoName { target }),
+        };
     }
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => {

@@ -1,17 +1,19 @@
 //! All files below a folder, each to one below another folder.
 
-use super::{Job, OwnFiles, Progress, counted};
+use super::{Compared, Job, OwnFiles, counted, fill, is_sealed};
+use crate::args::{Transform, Whole};
 use crate::failure::{Exit, Failure};
-use crate::files::interrupt::Interruptible;
+use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{self, Output, OutputError, Target};
 use crate::outputs::resolved;
 use crate::transform::Direction;
 use keyfold::RowBinding;
+use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What the name of a stream ends in, behind that of its file.
@@ -19,8 +21,8 @@ const SUFFIX: &str = ".kfs";
 
 /// What a walk comes to, outer folders before what is in them.
 enum Found {
-    /// Where a folder goes.
-    Folder(PathBuf),
+    /// Where a folder goes, and the mode that it has.
+    Folder(PathBuf, u32),
     File(Pair),
 }
 
@@ -35,9 +37,20 @@ struct Pair {
     place: (u64, u64),
 }
 
-pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
-    let (from, to) = (Path::new(&job.args.input), Path::new(&job.args.output));
-    if job.args.output == "-" {
+/// Refuses what would end the run in its middle, before anything is written: whoever reveals half of a folder must not find out there. Returns how many bytes
+/// the files have. The folder is walked twice, rather than once into a list of its files that has no bound.
+pub(super) fn check(
+    args: &Transform,
+    whole: &Whole,
+    direction: Direction,
+    interrupt: &Interrupt,
+    has_row: bool,
+) -> Result<u64, Failure> {
+    let (from, to) = (Path::new(&args.input), Path::new(&args.output));
+    if args.output.is_empty() {
+        return Err(OutputError::NoName { target: Target::Path(to.to_owned()) }.into());
+    }
+    if args.output == "-" {
         return Err(Failure::new(Exit::Usage, "the files of a folder go to a folder: --output names it"));
     }
     if has_row {
@@ -50,29 +63,32 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
     if target.starts_with(&source) || source.starts_with(&target) {
         return Err(Failure::new(Exit::Usage, "the folders of input and output must not contain each other"));
     }
-    // Before anything is written: whoever reveals half of a folder must not find out in its middle. The folder is walked twice, rather than once into a list
-    // of its files that has no bound.
-    let (own, direction, mut len) = (OwnFiles::of(job.args)?, job.direction, 0);
+    let (own, mut len) = (OwnFiles::of(args)?, 0);
     let longest_name = longest_name(&target)?;
     let checked = walk(direction, from, to, Path::new(""), &mut |found| {
-        job.interrupt.check()?;
+        interrupt.check()?;
         match found {
-            Found::Folder(folder) => refuse_no_folder(&folder, folder == to),
+            Found::Folder(folder, _) => refuse_no_folder(&folder, folder == to),
             Found::File(pair) => {
                 len += pair.len;
-                check(job, &own, longest_name, &pair)
+                check_file(direction, args.force || whole.resume, &own, longest_name, &pair)
             }
         }
     });
     checked.map_err(|failure| failure.add("nothing was written"))?;
-    job.progress = Progress::of_files(direction, len);
-    let done = walk(direction, from, to, Path::new(""), &mut |found| {
+    Ok(len)
+}
+
+pub(super) fn run(job: &mut Job<'_>) -> Result<(), Failure> {
+    let (from, to) = (Path::new(&job.args.input), Path::new(&job.args.output));
+    let done = walk(job.direction, from, to, Path::new(""), &mut |found| {
         job.interrupt.check()?;
         match found {
-            Found::Folder(folder) => {
+            Found::Folder(folder, mode) => {
                 refuse_no_folder(&folder, folder == to)?;
-                fs::create_dir_all(&folder)
-                    .map_err(|error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", folder.display())))
+                // No more open than the folder that it comes from; but it is written to, which that need not be.
+                let made = DirBuilder::new().recursive(true).mode(mode & 0o777 | 0o700).create(&folder);
+                made.map_err(|error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", folder.display())))
             }
             Found::File(pair) => one(job, &pair).map_err(|failure| match failure.is_interruption() {
                 true => failure,
@@ -80,17 +96,20 @@ pub(super) fn run(job: &mut Job<'_>, has_row: bool) -> Result<(), Failure> {
             }),
         }
     });
-    done.map_err(|failure| match (failure.is_interruption(), job.counts.files) {
-        (false, _) => failure,
-        (true, 0) => failure.add("no file was written"),
-        (true, files) => {
-            failure.add(&format!("{} written, whole; --resume goes on behind them", counted(files, "file")))
-        }
+    done.map_err(|failure| match job.counts.files {
+        0 => failure.add("no file was written"),
+        files => failure.add(&format!("{} written, whole; --resume goes on behind them", counted(files, "file"))),
     })
 }
 
-/// Refuses what would end the run in its middle.
-fn check(job: &Job<'_>, own: &OwnFiles, longest_name: u64, pair: &Pair) -> Result<(), Failure> {
+/// Refuses what would end the run at a file.
+fn check_file(
+    direction: Direction,
+    may_exist: bool,
+    own: &OwnFiles,
+    longest_name: u64,
+    pair: &Pair,
+) -> Result<(), Failure> {
     let name_len = pair.to.file_name().map_or(0, OsStr::len);
     if name_len as u64 > longest_name {
         let why = format!(
@@ -99,7 +118,13 @@ fn check(job: &Job<'_>, own: &OwnFiles, longest_name: u64, pair: &Pair) -> Resul
         );
         return Err(Failure::new(Exit::Data, why));
     }
-    if matches!(job.direction, Direction::Protect { .. }) {
+    let mut head = [0; STREAM_HEADER_LEN];
+    let read = File::open(&pair.from).and_then(|mut file| fill(&mut file, &mut head));
+    let n = read.map_err(|error| cannot_read(&pair.from, &error))?;
+    if let (Direction::Protect { seal_sealed: false }, Ok(_)) = (direction, StreamHeader::parse(&head[..n])) {
+        return Err(is_sealed().at(pair.from.display()));
+    }
+    if matches!(direction, Direction::Protect { .. }) {
         own.refuse_input(&pair.from, pair.place)?;
     }
     let neighbour = pair.from.with_file_name(pair.to.file_name().unwrap_or_default());
@@ -113,7 +138,7 @@ fn check(job: &Job<'_>, own: &OwnFiles, longest_name: u64, pair: &Pair) -> Resul
         return Err(Failure::new(Exit::Data, why));
     }
     own.refuse_target(&Target::Path(pair.to.clone()))?;
-    output::refuse_existing(&pair.to, job.args.force || job.whole.resume).map_err(|error| match error {
+    output::refuse_existing(&pair.to, may_exist).map_err(|error| match error {
         OutputError::Exists { .. } => Failure::from(error).add("--resume keeps it if it has the same content"),
         _ => error.into(),
     })
@@ -152,13 +177,13 @@ fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Failure> {
             Direction::Reveal => [open(&pair.from)?, open(&pair.to)?],
             _ => [open(&pair.to)?, open(&pair.from)?],
         };
-        if job.is_same(&mut sealed, &mut clear, row)? {
+        let found = job.compare(&mut sealed, &mut clear, row)?;
+        if let Compared::Same = found {
             job.counts.kept += 1;
             return Ok(());
         }
         if !job.args.force {
-            let why = format!("{} is there, with another content; --force replaces it", pair.to.display());
-            return Err(Failure::new(Exit::Usage, why));
+            return Err(not_kept(&found, job.direction, &pair.to));
         }
     }
     let mut output = Output::create(Target::Path(pair.to.clone()), job.args.force)?;
@@ -166,6 +191,29 @@ fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Failure> {
     output.commit()?;
     job.counts.files += 1;
     Ok(())
+}
+
+/// Of an output that is there and not the same.
+fn not_kept(found: &Compared, direction: Direction, to: &Path) -> Failure {
+    let (to, is_reveal) = (to.display(), matches!(direction, Direction::Reveal));
+    let of = "of this field and context, and of its name where that is bound";
+    match found {
+        Compared::NoStream if is_reveal => {
+            Failure::new(Exit::Key, format!("is no stream {of}; {to} was left as it is"))
+        }
+        Compared::Damaged if is_reveal => {
+            Failure::new(Exit::Key, format!("was changed, or cut; {to} was left as it is"))
+        }
+        Compared::NoStream => {
+            Failure::new(Exit::Usage, format!("{to} is there, and is no stream {of}; --force replaces it"))
+        }
+        Compared::Damaged => {
+            Failure::new(Exit::Usage, format!("{to} is there, and was changed, or cut; --force replaces it"))
+        }
+        Compared::Other | Compared::Same => {
+            Failure::new(Exit::Usage, format!("{to} is there, with another content; --force replaces it"))
+        }
+    }
 }
 
 /// Visits the folder `from`, which is called `below` in the whole and goes to `to`, and all that is in it, in no order. Keeps nothing but the folders that it is in.
@@ -176,7 +224,8 @@ fn walk(
     below: &Path,
     visit: &mut dyn FnMut(Found) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    visit(Found::Folder(to.to_owned()))?;
+    let mode = fs::metadata(from).map_err(|error| cannot_read(from, &error))?.mode();
+    visit(Found::Folder(to.to_owned(), mode))?;
     for entry in fs::read_dir(from).map_err(|error| cannot_read(from, &error))? {
         let entry = entry.map_err(|error| cannot_read(from, &error))?;
         let (path, file_name) = (entry.path(), entry.file_name());

@@ -8,10 +8,16 @@ use std::path::Path;
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
+    /// None yet.
+    pub(super) fn hidden() -> Self {
+        Self(ProgressBar::hidden())
+    }
+
     /// `len` is how many bytes the input has, if that is known.
     pub(super) fn new(direction: Direction, len: Option<u64>) -> Self {
+        // What is longest has 75 columns.
         let style = match len {
-            Some(_) => "{prefix} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
+            Some(_) => "{prefix} {bar:15} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
             None => "{prefix} {spinner} {bytes}, {bytes_per_sec}, {elapsed}",
         };
         Self::with_style(direction, len, style)

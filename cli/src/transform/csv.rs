@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvBatch, CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
 use crate::files::interrupt::Interrupt;
 use crate::files::json::Token;
-use crate::files::output::{Output, Target};
+use crate::files::output::Output;
 use keyfold::{OpenedColumn, RowBinding, RowError, Value, ValueType};
 use keyfold_documents::{FieldCipher, FieldIndex, Locator, Protected, Revealed};
 use std::borrow::Cow;
@@ -51,11 +51,11 @@ struct CsvJob<'j> {
 pub(super) fn run(
     job: &Job<'_>,
     input: impl Read + Send,
-    target: Target,
+    output: &mut Output,
     interrupt: &Interrupt,
     progress: &mut Progress,
     counts: &mut Counts,
-) -> Result<Output, Failure> {
+) -> Result<(), Failure> {
     let policy = job.ring.policy();
     let mut named = BTreeSet::new();
     for field in policy.fields().filter(|field| !field.columns.is_empty()) {
@@ -116,11 +116,9 @@ pub(super) fn run(
         let clear = source.header().iter().enumerate().filter(|(index, _)| !covered(index));
         counts.clear_columns = clear.map(|(_, name)| name.clone()).collect();
     }
-    let mut output = Output::create(target, job.args.force)?;
     output.write(&source.header_changed(&plan.dropped, &added))?;
     let read = || source.next_batch().map_err(Failure::from);
-    pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
-    Ok(output)
+    pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, output)
 }
 
 impl<'j> CsvJob<'j> {

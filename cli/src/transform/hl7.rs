@@ -14,7 +14,7 @@ use crate::files::hl7::{
 };
 use crate::files::interrupt::Interrupt;
 use crate::files::json::splice;
-use crate::files::output::{Output, Target};
+use crate::files::output::Output;
 pub(crate) use clear::Clear;
 use column::{Column, Outcome};
 use keyfold::{FieldPolicy, ValueType};
@@ -49,11 +49,11 @@ type Place = (usize, usize);
 pub(super) fn run(
     job: &Job<'_>,
     input: impl Read + Send,
-    target: Target,
+    output: &mut Output,
     interrupt: &Interrupt,
     progress: &mut Progress,
     counts: &mut Counts,
-) -> Result<Output, Failure> {
+) -> Result<(), Failure> {
     if job.direction == Direction::Rebind {
         let why = "rebind does not change HL7 messages: reveal them, change the identifiers, and protect them again";
         return Err(Failure::new(Exit::Usage, why));
@@ -61,12 +61,11 @@ pub(super) fn run(
     let plan = Hl7Job::plan(job)?;
     counts.unauthenticated = unauthenticated(&plan.fields);
     let mut source = MessageSource::new(input, job.direction.limit(MAX_MESSAGE_LEN));
-    let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
-    pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, &mut output)?;
+    pump(job, read, |batch| plan.transform(&batch), interrupt, progress, counts, output)?;
     plan.used.refuse_unused(&plan.fields)?;
     counts.clear_columns = plan.clear.into_left();
-    Ok(output)
+    Ok(())
 }
 
 impl Hl7Job {

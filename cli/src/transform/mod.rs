@@ -13,7 +13,7 @@ use crate::args::{Format, Rebind, Transform};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
-use crate::files::pipeline;
+use crate::files::{is_closed, pipeline};
 use crate::opening::{self, refuse_new_scope};
 use crate::outputs;
 pub(crate) use csv::similar;
@@ -24,12 +24,13 @@ pub(crate) use keyfold_documents::Direction;
 use keyfold_documents::{FieldCipher, FieldKeys};
 use merges::Merges;
 use progress::Progress;
+use rustix::fs::OFlags;
 use serde_json::json;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 pub(crate) use tokens::cell as token_cell;
 use zeroize::Zeroizing;
@@ -99,6 +100,26 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Says that a key is made for a scope, if one is, when it is certain that the context has what the fields need that `keep` chooses.
+    fn tell_of_new_scope(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<(), Failure> {
+        if !matches!(self.direction, Direction::Protect { .. }) {
+            return Ok(());
+        }
+        let policy = self.ring.policy();
+        let needed = policy.fields().filter(|field| keep(field));
+        let has = |key: &String| self.args.context.iter().any(|(given, _)| given == key);
+        let lacks = |field: &&std::sync::Arc<FieldPolicy>| !field.required_context.iter().all(has);
+        match needed.into_iter().find(lacks) {
+            // Making its cipher says which key is missing, and makes none.
+            Some(field) => {
+                drop(pollster::block_on(self.ring.field(&field.name)?.context(self.context.clone()).encryptor())?)
+            }
+            None if is_new_scope(self.ring, self.args.scope.as_deref())? => tell_of_new_scope(),
+            None => {}
+        }
+        Ok(())
+    }
+
     /// Refuses to replace identifiers whose indexes the file has: their tokens would still find the old ones.
     fn refuse_indexed_identifiers(&self) -> Result<(), Failure> {
         let policy = self.ring.policy();
@@ -117,6 +138,7 @@ impl Job<'_> {
 
     /// The keys of the fields that `keep` chooses.
     fn keys(&self, keep: impl Fn(&FieldPolicy) -> bool) -> Result<FieldKeys<'_>, Failure> {
+        self.tell_of_new_scope(&keep)?;
         Ok(FieldKeys {
             ring: self.ring,
             direction: self.direction,
@@ -125,6 +147,16 @@ impl Job<'_> {
             tokens: self.tokens(keep)?,
         })
     }
+}
+
+/// Whether protecting makes a key for a scope.
+pub(crate) fn is_new_scope(ring: &Keyring, scope: Option<&str>) -> Result<bool, Failure> {
+    Ok(scope.map_or(Ok(true), |scope| pollster::block_on(ring.has_scope(scope))).map(|is_there| !is_there)?)
+}
+
+/// Says that it does. Whoever reads it can tell: a misspelt name gets here as well.
+pub(crate) fn tell_of_new_scope() {
+    let _ = writeln!(anstream::stderr(), "the scope is new: a key is made for it");
 }
 
 /// Protects, reveals or re-encrypts. Returns the flag of signals, which are handled from now on.
@@ -157,15 +189,9 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     if direction == Direction::Reencrypt {
         refuse_new_scope(&ring, args.scope.as_deref())?;
     }
-    if let (Direction::Protect { .. }, Some(scope)) = (direction, &args.scope)
-        && !pollster::block_on(ring.has_scope(scope))?
-    {
-        // Also a misspelt name gets here: whoever reads this can tell.
-        let _ = writeln!(anstream::stderr(), "the scope is new: a key is made for it");
-    }
     let target = Target::from_argument(&args.output);
-    let input = Input::open(&args.input)?;
-    target.refuse_input(input.file())?;
+    let input = Input::open_watched(&args.input, &interrupt)?;
+    target.refuse_input(input.get_ref().file())?;
     for file in keyfold_open::own_files(&args.source.config, &args.policies.policy)? {
         target.refuse_own(&file)?;
     }
@@ -176,35 +202,30 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         let output = [("--output", Some(Path::new(&args.output)))];
         outputs::refuse(&output, None, &[], args.tokens.as_deref())?;
     }
-    let len = input.len();
-    let mut progress = Progress::new(direction, len);
+    let mut output = Output::create(target, args.force)?.watched(&interrupt);
+    let mut progress = Progress::new(direction, input.get_ref().len());
     let mut counts = Counts::default();
-    let result = {
-        let reader = Interruptible::new(input, interrupt.clone());
-        match format {
-            Format::Csv => csv::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
-            Format::Json | Format::Ndjson => {
-                let whole = format == Format::Json;
-                ndjson::run(&job, reader, whole, target, &interrupt, &mut progress, &mut counts)
-            }
-            Format::Hl7 => hl7::run(&job, reader, target, &interrupt, &mut progress, &mut counts),
+    let result = match format {
+        Format::Csv => csv::run(&job, input, &mut output, &interrupt, &mut progress, &mut counts),
+        Format::Json | Format::Ndjson => {
+            let whole = format == Format::Json;
+            ndjson::run(&job, input, whole, &mut output, &interrupt, &mut progress, &mut counts)
         }
+        Format::Hl7 => hl7::run(&job, input, &mut output, &interrupt, &mut progress, &mut counts),
     };
     progress.finish();
     // A signal also ends the program that feeds our pipe, and the error that follows is not the cause.
-    let output = match interrupt.check() {
-        Err(interrupted) if args.output == "-" => {
-            return Err(Failure::from(interrupted).add("standard output has a part of the data only: discard it"));
-        }
-        Err(interrupted) => return Err(Failure::from(interrupted).add("no file was written")),
-        Ok(()) => result.map_err(|failure| failure.of_file(&args.input))?,
-    };
+    match interrupt.check() {
+        Err(interrupted) => return Err(output.left(interrupted.into())),
+        Ok(()) => result.map_err(|failure| output.left(failure.of_file(&args.input)))?,
+    }
     merges.refuse_missing()?;
     if direction == Direction::Rebind {
         // Before the output appears: what moved values to other rows must be known.
         let event = AuditEvent::new(AuditAction::Rebind).detail("records", counts.rebound);
         ring.audit(event.detail("values", counts.values))?;
     }
+    output.flush().map_err(|error| output.left(error.into()))?;
     output.commit()?;
     if matches!(direction, Direction::Protect { .. }) {
         let policy = ring.policy();
@@ -393,15 +414,34 @@ pub(crate) fn format_of(input: &OsStr) -> Result<Format, Failure> {
 pub(crate) struct Input(File);
 
 impl Input {
+    /// # Errors
+    ///
+    /// [`Storage`](Exit::Storage): it cannot be opened, or the process has no standard input. [`Usage`](Exit::Usage): it is a folder.
     pub(crate) fn open(argument: &OsStr) -> Result<Self, Failure> {
+        Self::open_with(argument, OFlags::empty())
+    }
+
+    /// As [`open`](Self::open), and neither opening it nor reading waits for longer than until an interrupt.
+    pub(crate) fn open_watched(argument: &OsStr, interrupt: &Interrupt) -> Result<Interruptible<Self>, Failure> {
+        // Otherwise opening a named pipe waits for somebody who writes, and so does reading it here.
+        let is_pipe = fs::metadata(argument).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        let input = Self::open_with(argument, if is_pipe { OFlags::NONBLOCK } else { OFlags::empty() })?;
+        Ok(Interruptible::new(input, interrupt.clone()))
+    }
+
+    fn open_with(argument: &OsStr, flags: OFlags) -> Result<Self, Failure> {
         let cannot = |error: io::Error| {
             Failure::new(Exit::Storage, format!("cannot read {}: {error}", Path::new(argument).display()))
         };
         if argument == "-" {
+            if is_closed(io::stdin()) {
+                return Err(Failure::new(Exit::Storage, "standard input is closed"));
+            }
             let duplicate = io::stdin().as_fd().try_clone_to_owned().map_err(cannot)?;
             return Ok(Self(duplicate.into()));
         }
-        let file = File::open(argument).map_err(cannot)?;
+        let flags = flags.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(argument).map_err(cannot)?;
         if file.metadata().map_err(cannot)?.is_dir() {
             return Err(Failure::new(Exit::Usage, format!("{} is a folder", Path::new(argument).display())));
         }

@@ -6,7 +6,7 @@ use super::{Counts, Direction, Done, Job, pump, unauthenticated};
 use crate::failure::Failure;
 use crate::files::interrupt::Interrupt;
 use crate::files::json::{LineBatch, LineSource};
-use crate::files::output::{Output, Target};
+use crate::files::output::Output;
 use keyfold_documents::{DocumentCipher, DocumentOptions, DocumentText, MAX_TEXT_LEN, RowMap};
 use std::io::Read;
 use zeroize::Zeroizing;
@@ -15,11 +15,11 @@ pub(super) fn run(
     job: &Job<'_>,
     input: impl Read + Send,
     whole: bool,
-    target: Target,
+    output: &mut Output,
     interrupt: &Interrupt,
     progress: &mut Progress,
     counts: &mut Counts,
-) -> Result<Output, Failure> {
+) -> Result<(), Failure> {
     let options = DocumentOptions { pass_unmatched: job.args.pass_unmatched, many_lines: whole };
     let mut cipher = DocumentCipher::new(&job.keys(|field| !field.paths.is_empty())?, options)?;
     if job.direction == Direction::Rebind {
@@ -30,14 +30,13 @@ pub(super) fn run(
     counts.unauthenticated = unauthenticated(cipher.fields());
     let max_len = job.direction.limit(MAX_TEXT_LEN);
     let mut source = if whole { LineSource::whole(input, max_len) } else { LineSource::new(input, max_len) };
-    let mut output = Output::create(target, job.args.force)?;
     let read = || source.next_batch().map_err(Failure::from);
-    pump(job, read, |batch| transform(&cipher, &batch), interrupt, progress, counts, &mut output)?;
+    pump(job, read, |batch| transform(&cipher, &batch), interrupt, progress, counts, output)?;
     cipher.refuse_unused()?;
     if job.direction == Direction::Reencrypt {
         counts.left_tokens = cipher.seen_members().map(str::to_owned).collect();
     }
-    Ok(output)
+    Ok(())
 }
 
 fn transform(cipher: &DocumentCipher<'_>, batch: &LineBatch) -> Result<Done, Failure> {

@@ -11,7 +11,7 @@ impl Progress {
         // Hidden by itself where standard error is not a terminal.
         let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr());
         let style = match len {
-            Some(_) => "{prefix} {bar:30} {bytes}/{total_bytes}, {msg} values, {eta} left",
+            Some(_) => "{prefix} {bar:10} {bytes}/{total_bytes}, {msg} values, {eta} left",
             None => "{prefix} {spinner} {bytes}, {msg} values, {elapsed}",
         };
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -125,7 +125,6 @@ fn refuses_what_is_no_regular_file() {
         (at("pipe"), "a named pipe"),
         (at("socket"), "a socket"),
         ("/dev/null".into(), "a device"),
-        (at("new/"), "a folder"),
         ("/".into(), "a folder"),
         ("..".into(), "a folder"),
     ];
@@ -139,6 +138,9 @@ fn refuses_what_is_no_regular_file() {
                 other => panic!("{path:?}: {:?}", other.err()),
             }
         }
+    }
+    for path in [at("new/"), PathBuf::new()] {
+        assert!(matches!(Output::create(Target::Path(path), true), Err(OutputError::NoName { .. })));
     }
 }
 
@@ -180,7 +182,8 @@ fn reads_the_argument() {
 
 /// An output through `file` as if it were standard output.
 fn through(file: File) -> Output {
-    Output { target: Target::Stdout, place: Place::Stdout(file), buffer: Vec::new(), overwrite: false }
+    let place = Place::Stdout(file);
+    Output { target: Target::Stdout, place, buffer: Vec::new(), overwrite: false, interrupt: None, has_written: false }
 }
 
 #[test]
