@@ -27,6 +27,7 @@ use keyfold::{
 };
 use model::{Class, Key, Model, Op, Outcome, SCOPES, Service};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -149,8 +150,9 @@ impl World {
                     Some(handle) => opened(handle, sealed)?,
                     None => {
                         let handle = decryptor(&ring, "plain", NAMES[scope])?;
-                        let handle = self.handles.entry((p, scope)).insert_entry(handle);
-                        opened(handle.get(), sealed)?
+                        let current = opened(&handle, sealed);
+                        self.handles.insert((p, scope), handle);
+                        current?
                     }
                 };
                 return Ok(Outcome::Opened { current });
@@ -268,7 +270,7 @@ fn operations() -> impl Strategy<Value = Op> {
         KeyState::DestroyPending,
         KeyState::Destroyed,
     ]);
-    let service = || prop::sample::select(vec![Service::Answers, Service::Answers, Service::Away, Service::Denies]);
+    let service = || prop::sample::select(vec![Service::Answers, Service::Answers, Service::Away]);
     let seconds = prop::sample::select(vec![2, 30, 61, 101, 400, 501, 601, 2001, 3500, 4300]);
     let value = any::<prop::sample::Index>().prop_map(|index| index.index(1 << 16));
     let elsewhere = prop::option::weighted(0.1, scope.clone());
@@ -295,8 +297,19 @@ fn operations() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// The same sequences in each run, so that it fails for the code alone. `KEYFOLD_MODEL_SEED` has others.
+fn sequences() -> ProptestConfig {
+    let seed = std::env::var("KEYFOLD_MODEL_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    ProptestConfig {
+        cases: 4000,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(sequences())]
 
     #[test]
     fn keys_live_as_the_model_says(

@@ -59,7 +59,7 @@ pub struct Calls {
     pub throttled: u64,
     /// Requests in the outage.
     pub lost: u64,
-    /// Per second, without the first `max_age`, rotations and the outage. None where nothing else is simulated.
+    /// Per second, without the first `max_age`, rotations and the outage. None where less than `max_age` else is simulated.
     pub mean_per_second: Option<f64>,
     /// Most in a second of the first `max_age`.
     pub peak_at_start_per_second: u32,
@@ -145,7 +145,7 @@ pub struct Cost {
     /// What the amounts are in.
     pub currency: String,
     /// Answered requests of a month: those of the quiet time and of rotations; no start, and no outage.
-    /// None where no quiet time is simulated.
+    /// None where there is no mean.
     pub calls_per_month: Option<u64>,
     /// What they cost.
     pub calls: Option<f64>,
@@ -315,13 +315,15 @@ fn calls(scenario: &Scenario, tally: &Tally, counts: Counts, seconds: &[u32], wi
     let quiet: Vec<u64> = (0..total).filter(|&second| windows.is_quiet(second)).collect();
     let at = |second: &u64| usize::try_from(*second).ok().and_then(|second| seconds.get(second).copied()).unwrap_or(0);
     let in_quiet: u64 = quiet.iter().map(|second| u64::from(at(second))).sum();
+    // Keys are renewed once in `max_age`, so a shorter time tells nothing.
+    let is_enough = quiet.len() as u64 >= scenario.cache.max_age.as_secs().max(1);
     let rotations = windows.rotations.iter().map(|window| peak(of(seconds, *window)));
     Calls {
         wraps: counts.wraps,
         unwraps: counts.unwraps,
         throttled: counts.throttled,
         lost: counts.lost,
-        mean_per_second: (!quiet.is_empty()).then(|| in_quiet as f64 / quiet.len() as f64),
+        mean_per_second: is_enough.then(|| in_quiet as f64 / quiet.len() as f64),
         peak_at_start_per_second: peak(of(seconds, windows.start)),
         peak_at_rotation_per_second: rotations.max(),
         peak_per_second: peak(seconds),

@@ -19,7 +19,7 @@ const LIMITS: [&str; 7] = [
 
 /// Where a prediction has no mean.
 const NO_QUIET_TIME: &str =
-    "unknown: simulate a time longer than max_age, rotations, the outage and a max_age after each";
+    "unknown: simulate max_age more than the start (max_age), rotations, the outage and a max_age after each";
 
 type Rows = Vec<(&'static str, String)>;
 

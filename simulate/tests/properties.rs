@@ -190,7 +190,7 @@ fn a_start_is_no_month() {
     let start = predict(&[("run.time", "'60s'")]);
     assert_eq!((start.calls.mean_per_second, start.cost.calls_per_month, start.cost.total), (None, None, None));
     assert_eq!(start.cost.keks, 3.0);
-    assert!(start.to_text().contains("unknown: simulate a time longer than max_age"), "{}", start.to_text());
+    assert!(start.to_text().contains("unknown: simulate max_age more than the start"), "{}", start.to_text());
 }
 
 #[test]

@@ -181,6 +181,9 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
                     return Ok(self.used(value, now()));
                 }
                 self.remove(key);
+                if !is_absence(&error) {
+                    self.end_former(key, &error);
+                }
                 let error = match &present {
                     Some(value) => explained(error, value.lease(), now()),
                     None => error,
@@ -246,9 +249,14 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     /// at this moment is fetched again before its second use.
     pub(crate) fn end(&self, key: &K, error: &Error) {
         self.remove(key);
+        self.end_former(key, error);
+        self.epoch.advance();
+    }
+
+    /// Ends what was forgotten or replaced while somebody held it.
+    fn end_former(&self, key: &K, error: &Error) {
         let former = self.state().former.values.remove(key);
         former.iter().flatten().filter_map(Weak::upgrade).for_each(|value| value.lease().end(error));
-        self.epoch.advance();
     }
 
     /// Sets other limits. With none at all the cache forgets everything, and what is being fetched does not stay.

@@ -25,8 +25,9 @@ pub(crate) struct CurrentKey {
     check: Lease,
     newest: ArcSwapOption<KeyId>,
     key: ArcSwapOption<OpenKey>,
-    /// The key that sealed until this process took it out of service: it does not seal on while nobody answers.
-    withdrawn: ArcSwapOption<KeyId>,
+    /// How often this process has taken a key of the slot out of service, and how often when it last asked which one seals. Until it has asked again, nothing seals
+    /// on while nobody answers.
+    withdrawals: [AtomicU64; 2],
     gate: Gate,
     /// While `key` is running out: when to ask for the next one again.
     ask_again_at: AtomicU64,
@@ -50,16 +51,15 @@ impl CurrentKey {
         self.check.ask_for_renewal();
     }
 
-    /// `key_id` seals no more: this process has said so itself.
-    pub(super) fn withdraw(&self, key_id: KeyId) {
-        if self.key().as_deref().is_some_and(|key| key.key_id == key_id) {
-            self.withdrawn.store(Some(Arc::new(key_id)));
-        }
+    /// A key of the slot seals no more: this process has said so itself.
+    pub(super) fn withdraw(&self) {
+        self.withdrawals[0].fetch_add(1, Ordering::SeqCst);
         self.expire();
     }
 
-    fn is_withdrawn(&self, key: &OpenKey) -> bool {
-        self.withdrawn.load().as_deref() == Some(&key.key_id)
+    fn is_withdrawn(&self) -> bool {
+        let [said, asked] = &self.withdrawals;
+        asked.load(Ordering::SeqCst) != said.load(Ordering::SeqCst)
     }
 
     /// Whether [`Keyring::ready`] has nothing to do.
@@ -78,7 +78,7 @@ impl CurrentKey {
 
     /// Whether callers go on with the key while one of them renews.
     fn is_usable(&self, now: u64) -> bool {
-        let is_usable = |key: &OpenKey| key.is_usable(now) && !key.is_used_up() && !self.is_withdrawn(key);
+        let is_usable = |key: &OpenKey| key.is_usable(now) && !key.is_used_up() && !self.is_withdrawn();
         self.check.is_usable(now) && self.key.load().as_deref().is_some_and(is_usable)
     }
 }
@@ -104,7 +104,7 @@ impl Keyring {
             check: Lease::none(&self.inner.epoch),
             newest: ArcSwapOption::from_pointee(exact),
             key: ArcSwapOption::empty(),
-            withdrawn: ArcSwapOption::empty(),
+            withdrawals: Default::default(),
             gate: Gate::default(),
             ask_again_at: AtomicU64::new(0),
         })
@@ -182,7 +182,7 @@ impl Keyring {
         let policy = self.configured().keyring.cache;
         let Some(key) = current.key.load_full() else { return Err(error) };
         // A key that has sealed all that it may is of no use until there is another one.
-        if key.is_spent() || current.is_withdrawn(&key) {
+        if key.is_spent() || current.is_withdrawn() {
             return Err(error);
         }
         if !keep_after(&error, current, self.time(), &policy) {
@@ -209,6 +209,7 @@ impl Keyring {
     }
 
     async fn renew_current(&self, current: &CurrentKey) -> Result<()> {
+        let withdrawals = current.withdrawals[0].load(Ordering::SeqCst);
         let key = match current.exact {
             Some(key_id) => {
                 let record = self.record(key_id).await?;
@@ -232,6 +233,7 @@ impl Keyring {
         };
         current.newest.store(Some(Arc::new(key.key_id)));
         current.key.store(Some(key));
+        current.withdrawals[1].store(withdrawals, Ordering::SeqCst);
         self.checked(current)
     }
 

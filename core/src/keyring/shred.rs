@@ -326,7 +326,7 @@ impl Keyring {
         } else {
             self.inner.keys.end(&key, &wrong_state(record));
         }
-        self.current(record.slot(), None).withdraw(record.key_id());
+        self.current(record.slot(), None).withdraw();
     }
 
     /// Takes a key that was just made in a scope whose end was scheduled meanwhile out of service, before anything is

@@ -144,10 +144,10 @@ impl Model {
     /// `p` has changed keys of `scope`, and looks before it seals or reads there again. If it can: otherwise the key that it knows seals on.
     fn look_again(&mut self, p: usize, scope: usize) {
         let process = self.process(p);
-        if let Some((_, at)) = process.seals.get_mut(&scope) {
-            *at -= CHECK_EVERY;
+        if let Some((_, asked, _)) = process.seals.get_mut(&scope) {
+            *asked -= CHECK_EVERY;
         }
-        process.newest.entry(scope).or_default().iter_mut().for_each(|(_, at)| *at -= CHECK_EVERY);
+        process.newest.entry(scope).or_default().iter_mut().for_each(|(_, asked, _)| *asked -= CHECK_EVERY);
         process.sealed.remove(&scope);
     }
 
@@ -195,12 +195,14 @@ impl Model {
             }
         }
         // It goes on with what it has seen.
-        let believed = self.processes[p].seals.get(&scope).filter(|(_, at)| self.may_believe(*at, CHECK_EVERY));
-        if let Some((key, _)) = believed {
+        let believed = self.processes[p].seals.get(&scope);
+        let believed =
+            believed.filter(|(_, asked, looked)| self.may_believe(*asked, CHECK_EVERY) || self.may_believe(*looked, 0));
+        if let Some((key, ..)) = believed {
             answers.push(seal_under(self.clone(), *key));
         }
         let goes_on = self.processes[p].sealed.get(&scope).is_some_and(|at| now < at + GRACE)
-            && believed.is_some_and(|(key, _)| self.sealing(class) == Some(*key) && used(&self, *key) < self.limit);
+            && believed.is_some_and(|(key, ..)| self.sealing(class) == Some(*key) && used(&self, *key) < self.limit);
         if !goes_on || self.is_refused() {
             answers.extend(self.failures_of_values(p, trouble));
         }
@@ -209,10 +211,12 @@ impl Model {
 
     /// `p` has asked which key seals in `scope`.
     fn saw(mut self, p: usize, scope: usize, key: usize) -> Self {
-        let (now, untroubled) = (self.now, self.trouble().is_none());
+        // Whoever has asked lately may not have asked again, and after trouble a root is asked about a second later: neither begins a grace.
+        let has_asked = self.processes[p].seals.get(&scope).is_some_and(|(_, asked, _)| self.now < asked + CHECK_EVERY);
+        let (now, untroubled) = (self.now, self.trouble().is_none() && !self.shaken && !has_asked);
         let process = self.process(p);
-        process.seals.insert(scope, (key, now));
-        process.newest.insert(scope, vec![(Some(key), now)]);
+        process.seals.insert(scope, (key, now, now));
+        process.newest.insert(scope, vec![(Some(key), now, now)]);
         process.opens.insert(key, now);
         if untroubled {
             process.sealed.insert(scope, now);
@@ -235,6 +239,7 @@ impl Model {
         };
         let own = self.keys[key].class == class;
         let believed = self.processes[p].opens.get(&key).filter(|at| own && self.may_believe(**at, MAX_AGE));
+        let untroubled = trouble.is_none() && !self.shaken;
         let mut answers = Vec::new();
         if (refusal.is_none() && may_ask) || believed.is_some() {
             answers.extend(self.flags(p, key, scope, trouble.is_some()).into_iter().map(|(current, mut next)| {
@@ -243,7 +248,7 @@ impl Model {
                     process.opens.insert(key, now);
                 }
                 // What only an old handle holds is of no use to another one.
-                if trouble.is_none() && !late {
+                if untroubled && !late {
                     process.opened.insert(key, now);
                 }
                 (Outcome::Opened { current }, next)
@@ -251,7 +256,15 @@ impl Model {
         }
         let may_refuse = self.store == Service::Answers && (trouble.is_none() || self.may_have_a_root(p));
         if let Some(kind) = refusal.filter(|_| may_refuse) {
-            answers.push((Outcome::Refused(kind), self.clone().look(p, scope, trouble.is_some())));
+            let mut next = self.clone().look(p, scope, trouble.is_some());
+            if kind == ErrorKind::KeyState {
+                // Heard by all handles of the process, also those that seal.
+                let process = next.process(p);
+                process.opens.remove(&key);
+                process.opened.remove(&key);
+                process.sealed.remove(&scope);
+            }
+            answers.push((Outcome::Refused(kind), next));
         }
         let goes_on = refusal.is_none() && self.processes[p].opened.get(&key).is_some_and(|at| now < at + GRACE);
         if !goes_on || self.is_refused() {
@@ -266,7 +279,7 @@ impl Model {
         let flagged = |flag: &bool| {
             let mut next = looked.clone();
             let newest = next.process(p).newest.get_mut(&scope)?;
-            newest.retain(|(newest, _)| (*newest == Some(key)) == *flag);
+            newest.retain(|(newest, ..)| (*newest == Some(key)) == *flag);
             (!newest.is_empty()).then_some((*flag, next))
         };
         [true, false].iter().filter_map(flagged).collect()
@@ -276,15 +289,17 @@ impl Model {
     fn look(mut self, p: usize, scope: usize, trouble: bool) -> Self {
         let (present, now) = (self.sealing(Class::Data(scope)), self.now);
         let mut newest = self.processes[p].newest.get(&scope).cloned().unwrap_or_default();
-        newest.retain(|(_, at)| self.may_believe(*at, CHECK_EVERY));
+        newest.retain(|(_, asked, looked)| self.may_believe(*asked, CHECK_EVERY) || self.may_believe(*looked, 0));
         if self.store == Service::Answers {
-            newest.push((present, now));
-            if let Some((seals, at)) = self.process(p).seals.get_mut(&scope) {
-                *at = (*at).max(if Some(*seals) == present { now } else { now - CHECK_EVERY });
+            newest.push((present, now, now));
+            // Also where another key seals by now: it asks for that one, and seals on under its own as long as nobody answers.
+            if let Some((seals, asked, looked)) = self.process(p).seals.get_mut(&scope) {
+                *asked = (*asked).max(if Some(*seals) == present { now } else { now - CHECK_EVERY });
+                *looked = now;
             }
         }
         if trouble || self.shaken {
-            newest.push((None, now));
+            newest.push((None, now, now));
         }
         self.process(p).newest.insert(scope, newest);
         self

@@ -3,6 +3,8 @@
 //!
 //! There is more than one answer only where docs/CACHE.md allows it: a process may go on with what it has seen for as long as the cache
 //! policy says, and what it changed itself it knows at once.
+//!
+//! Some lines over 500: records, and what commands make of them, are read together.
 
 mod answers;
 
@@ -102,9 +104,9 @@ pub enum Outcome {
 #[derive(Clone, Default)]
 struct Process {
     pins: BTreeSet<usize>,
-    /// By scope, the key under which it seals, and each that it may take for the one that does.
-    seals: BTreeMap<usize, (usize, u64)>,
-    newest: BTreeMap<usize, Vec<(Option<usize>, u64)>>,
+    /// By scope, the key under which it seals, with when it asked for it and when it last looked which one does; and each that it may take for that.
+    seals: BTreeMap<usize, (usize, u64, u64)>,
+    newest: BTreeMap<usize, Vec<(Option<usize>, u64, u64)>>,
     /// Keys that open.
     opens: BTreeMap<usize, u64>,
     /// When roots were last unwrapped.
@@ -430,8 +432,8 @@ impl Model {
         let (process, may_open) = (&mut self.processes[p], self.keys[key].state.may_open());
         process.opens.retain(|held, _| *held != key || may_open);
         process.opened.remove(&key);
-        process.seals.retain(|_, (seals, _)| *seals != key);
-        process.newest.values_mut().for_each(|newest| newest.retain(|(newest, _)| *newest != Some(key)));
+        process.seals.retain(|_, (seals, ..)| *seals != key);
+        process.newest.values_mut().for_each(|newest| newest.retain(|(newest, ..)| *newest != Some(key)));
     }
 
     fn shred(&mut self, p: usize, scope: usize) -> Answer<()> {

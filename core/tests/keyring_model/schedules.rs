@@ -57,8 +57,11 @@ impl World {
     }
 }
 
+/// What a process does, and what it has sealed.
+type Work = fn(&World, &Keyring) -> Option<Vec<u8>>;
+
 /// Runs `processes` at once, in many ways; then `after` is told what each sealed.
-fn explore(processes: &'static [fn(&World, &Keyring) -> Option<Vec<u8>>], after: fn(&World, &[Vec<u8>])) {
+fn explore(processes: &'static [Work], after: fn(&World, &[Vec<u8>])) {
     let test = move || {
         let world = Arc::new(World { lab: Lab::new() });
         let threads: Vec<_> = processes
