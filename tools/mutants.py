@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 # Format, cache, and what makes, changes and trusts keys.
 FILES = [
-    "core/src/wire/*.rs", "core/src/value.rs", "core/src/value/*.rs", "core/src/context.rs", "core/src/row.rs", "core/src/record.rs", "core/src/record/*.rs",
+    "core/src/wire/*.rs", "core/src/value.rs", "core/src/value/text.rs", "core/src/context.rs", "core/src/row.rs", "core/src/record.rs", "core/src/record/*.rs",
     "core/src/column.rs", "core/src/column/*.rs", "core/src/document.rs", "core/src/document/*.rs", "core/src/stream.rs", "core/src/stream/*.rs",
     "core/src/cache/*.rs", "core/src/keyring.rs", "core/src/keyring/*.rs", "core/src/keys/*.rs",
 ]

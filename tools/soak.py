@@ -36,7 +36,6 @@ from pathlib import Path
 STEADY, KILLED = ("steady-1", "steady-2"), "killed"
 # Most that the line may rise in the second half of the time.
 MEMORY_KIB, DESCRIPTORS = 1024, 2
-# A leak of 100 KiB in a minute would be beyond that in 30 minutes.
 PLANTS = ("memory", "descriptors", "loss")
 # What a KEK does for a while, and how often that is drawn.
 MOODS = {"works": 8, "throttles": 2, "fails": 2, "hangs": 1, "resets": 1, "nonsense": 1, "slow": 1}
@@ -229,6 +228,7 @@ def run(options, folder, keks):
     return ended, kills, wrong, limits, samples
 
 
+# Failure K18
 def judge(samples, minutes):
     """Prints how memory and descriptors went; returns what is wrong with that."""
     wrong = []
