@@ -6,7 +6,7 @@
     python3 tools/soak.py PROGRAM --plant memory      with a fault in the processes, which must be found: also `descriptors` and `loss`
 
 Two processes run all the time, a third is killed (SIGKILL) after seconds and started anew. Two KEKs are in a key service here that behaves as Vault
-does and, KEK by KEK, now works, now throttles, fails, hangs, resets connections, answers nonsense or is slow. From time to time a process may write to no file
+does and, KEK by KEK, now works, now throttles, fails, hangs, resets connections, answers nonsense or is slow. From time to time one of the two may write to no file
 any more (RLIMIT_FSIZE: the disk is full) or open none (RLIMIT_NOFILE), for seconds. In the end all are killed, the key service works, and another process
 opens every value that was acknowledged.
 
@@ -79,8 +79,8 @@ class Vault(BaseHTTPRequestHandler):
             return self.send(200, {"auth": {"client_token": self.headers.get("x-vault-token"), "renewable": False}})
         operation, name = self.path.split("/")[-2:]
         kek = self.keks[name]
-        # Not every request, so that what follows an error is tried as well.
-        mood = kek.mood if random.random() < 0.8 else "works"
+        # Not every request, so that what follows an error is tried as well; and not the look at whether the key is derived, of which nonsense would say no.
+        mood = kek.mood if body.get("context") and random.random() < 0.8 else "works"
         kek.calls[mood] += 1
         if mood == "throttles":
             return self.send(429, {"errors": ["request rate limit exceeded"]}, {"retry-after": "1"})
@@ -217,7 +217,8 @@ def run(options, folder, keks):
                 living[KILLED], kill_at = begin(KILLED), now + random.uniform(2, 20)
             if now > limit_at:
                 which = random.choice(["RLIMIT_FSIZE", "RLIMIT_NOFILE"])
-                random.choice(list(living.values())).limit(getattr(resource, which), random.uniform(0.5, 3))
+                # Not the one that may just have been started, and opens its own file.
+                living[random.choice(STEADY)].limit(getattr(resource, which), random.uniform(0.5, 3))
                 limits[which] += 1
                 limit_at = now + random.uniform(8, 20)
     finally:
