@@ -31,10 +31,10 @@ STEPS = {
     "tools/interop.py": "interop", "tools/io_faults.py": "io_faults", "tools/languages/": "languages", "tools/sanitizers.py": "c_sanitizers", "tools/sbom.py": "sbom",
     "tools/check_deny.py": "deny", "tools/package_tests.py": "archives", "tools/release_tests.py": "release", "tools/reproducible.py": "reproducible",
     "tools/crates.py": "crates", "benches/side-channels/": "side_channels",
-    "tools/portable.py": "portable",
+    "tools/portable.py": "portable", "tools/soak.py": "soak",
 }
 # What `./test --long` alone runs, but for tests in Rust that say so.
-LONG = {"bindings-c/tests/arm.py", "tools/check_deny.py", "tools/crates.py", "tools/portable.py", "tools/reproducible.py", "tools/sanitizers.py"}
+LONG = {"bindings-c/tests/arm.py", "tools/check_deny.py", "tools/crates.py", "tools/portable.py", "tools/reproducible.py", "tools/sanitizers.py", "tools/soak.py"}
 INTRODUCTION = """\
 # Failure matrix
 
