@@ -230,18 +230,3 @@ impl Lease {
         self.terms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_that_begins_after_an_invalidation_is_not_concerned_by_it() {
-        let epoch = Epoch::default();
-        epoch.advance();
-        let lease = Lease::new(&epoch, 0, Duration::from_secs(60));
-        assert!(!lease.needs_renewal(1));
-        epoch.advance();
-        assert!(lease.needs_renewal(1));
-    }
-}

@@ -362,6 +362,17 @@ mod tests {
     use super::*;
     use std::thread;
 
+    // Here, and not beside Lease: cache_model.rs compiles that file with other atomics.
+    #[test]
+    fn a_lease_that_begins_after_an_invalidation_is_not_concerned_by_it() {
+        let epoch = crate::cache::Epoch::default();
+        epoch.advance();
+        let lease = Lease::new(&epoch, 0, std::time::Duration::from_secs(60));
+        assert!(!lease.needs_renewal(1));
+        epoch.advance();
+        assert!(lease.needs_renewal(1));
+    }
+
     // Failure B5
     #[test]
     fn an_allowance_is_never_exceeded_by_many_threads_in_many_places() {
