@@ -192,8 +192,8 @@ impl From<Hl7Error> for Failure {
 
 impl Failure {
     fn of_input(cause: &std::io::Error, error: &dyn fmt::Display) -> Self {
-        match cause.get_ref().and_then(|inner| inner.downcast_ref::<Interrupted>()) {
-            Some(interrupted) => (*interrupted).into(),
+        match Interrupted::within(cause) {
+            Some(interrupted) => interrupted.into(),
             None => Self::new(Exit::Storage, error.to_string()),
         }
     }

@@ -111,7 +111,7 @@ pub(crate) fn ask_for(prompt: &str, option: &str) -> Result<Zeroizing<String>> {
     });
     let line = match typed.and_then(|line| line) {
         Ok(line) => line,
-        Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Interrupted>()) {
+        Err(error) => match Interrupted::within(&error) {
             Some(interrupted) => std::process::exit(interrupted.exit_code().into()),
             None => return Err(failed(error)),
         },

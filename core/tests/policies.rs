@@ -91,22 +91,7 @@ fn what_has_no_sealed_form_has_no_length_of_one() {
 
 #[test]
 fn documents_in_a_policy_file() {
-    const KEYRING: &str = r#"
-version = 1
-[keyring]
-name = "clinic"
-environment = "test"
-lineage = "00112233445566778899aabbccddeeff"
-root_pins = ["000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"]
-scope_names = "000000020000000000000000000000000000000000000000"
-[store]
-uri = "sqlite:keys.db"
-[keks.local]
-uri = "local:local.kek"
-[lookup.default]
-partition = "ffeeddccbbaa99887766554433221100"
-seals = "000000030000000000000000000000000000000000000000"
-"#;
+    const KEYRING: &str = include_str!("../src/config/tests.toml");
     let with = |policy: &str| Config::parse(&format!("{KEYRING}{policy}"), "keyfold.toml");
     let of = |section: &str| {
         let config = with(&format!("[documents.patient]\n{section}\n")).unwrap();

@@ -148,6 +148,11 @@ pub(crate) struct Interrupted {
 }
 
 impl Interrupted {
+    /// The one inside of an error of `std::io`.
+    pub(crate) fn within(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+
     /// Ctrl-C, at a terminal that does not make a signal of it.
     pub(crate) const fn by_key() -> Self {
         Self { signal: SIGINT }

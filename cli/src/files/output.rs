@@ -84,11 +84,20 @@ impl Target {
         if *self == Self::Stdout && io::stdout().is_terminal() { Err(OutputError::Terminal) } else { Ok(()) }
     }
 
+    /// Refuses a standard output that the process was started without, since what is written there is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::Closed`].
+    pub(crate) fn refuse_closed(&self) -> Result<(), OutputError> {
+        if *self == Self::Stdout && is_closed(io::stdout()) { Err(OutputError::Closed) } else { Ok(()) }
+    }
+
     /// Names what could not be done to this target.
     fn error(&self, action: &'static str, source: io::Error) -> OutputError {
         let target = self.clone();
-        if let Some(interrupted) = source.get_ref().and_then(|inner| inner.downcast_ref()) {
-            return OutputError::Interrupted(*interrupted);
+        if let Some(interrupted) = Interrupted::within(&source) {
+            return OutputError::Interrupted(interrupted);
         }
         match source.kind() {
             io::ErrorKind::BrokenPipe => OutputError::BrokenPipe { target },
@@ -212,8 +221,8 @@ impl Output {
         force: bool,
         open_unnamed: impl Fn(&Path) -> io::Result<File>,
     ) -> Result<Self, OutputError> {
+        target.refuse_closed()?;
         let place = match &target {
-            Target::Stdout if is_closed(io::stdout()) => return Err(OutputError::Closed),
             Target::Stdout => io::stdout().as_fd().try_clone_to_owned().map(|fd| Place::Stdout(fd.into())),
             Target::Path(path) => {
                 refuse_existing(path, force)?;

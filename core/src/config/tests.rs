@@ -6,22 +6,9 @@ use crate::keys::MemoryLock;
 use crate::rotation::RotationPolicy;
 use crate::wire::Suite;
 
-const CONFIG: &str = r#"
-version = 1
-[keyring]
-name = "clinic"
-environment = "test"
-lineage = "00112233445566778899aabbccddeeff"
-root_pins = ["000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"]
-scope_names = "000000020000000000000000000000000000000000000000"
-[store]
-uri = "sqlite:keys.db"
-[keks.local]
-uri = "local:local.kek"
-[lookup.default]
-partition = "ffeeddccbbaa99887766554433221100"
-seals = "000000030000000000000000000000000000000000000000"
-[fields."patient.ssn"]
+const CONFIG: &str = concat!(
+    include_str!("tests.toml"),
+    r#"[fields."patient.ssn"]
 identifier = "G"
 row_binding = "patient_id"
 columns = ["ssn"]
@@ -30,7 +17,8 @@ mode = "deterministic"
 join_group = "patient"
 keep_prefix = "Patient/"
 padding = 16
-"#;
+"#
+);
 
 fn error(from: &str, to: &str) -> String {
     assert!(CONFIG.contains(from), "{from}");

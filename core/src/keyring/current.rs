@@ -25,9 +25,10 @@ pub(crate) struct CurrentKey {
     check: Lease,
     newest: ArcSwapOption<KeyId>,
     key: ArcSwapOption<OpenKey>,
-    /// How often this process has taken a key of the slot out of service, and how often when it last asked which one seals. Until it has asked again, nothing seals
-    /// on while nobody answers.
-    withdrawals: [AtomicU64; 2],
+    /// How often this process has taken a key of the slot out of service.
+    withdrawals: AtomicU64,
+    /// How often it had when it last asked which key seals. Until it has asked again nothing seals on while nobody answers.
+    withdrawals_seen: AtomicU64,
     gate: Gate,
     /// While `key` is running out: when to ask for the next one again.
     ask_again_at: AtomicU64,
@@ -53,13 +54,12 @@ impl CurrentKey {
 
     /// A key of the slot seals no more: this process has said so itself.
     pub(super) fn withdraw(&self) {
-        self.withdrawals[0].fetch_add(1, Ordering::SeqCst);
+        self.withdrawals.fetch_add(1, Ordering::SeqCst);
         self.expire();
     }
 
     fn is_withdrawn(&self) -> bool {
-        let [said, asked] = &self.withdrawals;
-        asked.load(Ordering::SeqCst) != said.load(Ordering::SeqCst)
+        self.withdrawals_seen.load(Ordering::SeqCst) != self.withdrawals.load(Ordering::SeqCst)
     }
 
     /// Whether [`Keyring::ready`] has nothing to do.
@@ -104,7 +104,8 @@ impl Keyring {
             check: Lease::none(&self.inner.epoch),
             newest: ArcSwapOption::from_pointee(exact),
             key: ArcSwapOption::empty(),
-            withdrawals: Default::default(),
+            withdrawals: AtomicU64::new(0),
+            withdrawals_seen: AtomicU64::new(0),
             gate: Gate::default(),
             ask_again_at: AtomicU64::new(0),
         })
@@ -209,7 +210,7 @@ impl Keyring {
     }
 
     async fn renew_current(&self, current: &CurrentKey) -> Result<()> {
-        let withdrawals = current.withdrawals[0].load(Ordering::SeqCst);
+        let withdrawals = current.withdrawals.load(Ordering::SeqCst);
         let key = match current.exact {
             Some(key_id) => {
                 let record = self.record(key_id).await?;
@@ -233,7 +234,7 @@ impl Keyring {
         };
         current.newest.store(Some(Arc::new(key.key_id)));
         current.key.store(Some(key));
-        current.withdrawals[1].store(withdrawals, Ordering::SeqCst);
+        current.withdrawals_seen.store(withdrawals, Ordering::SeqCst);
         self.checked(current)
     }
 

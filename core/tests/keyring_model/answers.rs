@@ -1,6 +1,6 @@
 //! Everything that a keyring may answer, and what is so afterwards.
 
-use super::{Answer, CHECK_EVERY, Class, GRACE, LIMIT, MAX_AGE, Model, Op, Outcome, Process, Service};
+use super::{Answer, CHECK_EVERY, Class, GRACE, LIMIT, MAX_AGE, Model, Op, Outcome, Process, Seen, Service};
 use keyfold::{ErrorKind, KeyState, KmsErrorKind};
 use std::collections::BTreeSet;
 
@@ -144,10 +144,10 @@ impl Model {
     /// `p` has changed keys of `scope`, and looks before it seals or reads there again. If it can: otherwise the key that it knows seals on.
     fn look_again(&mut self, p: usize, scope: usize) {
         let process = self.process(p);
-        if let Some((_, asked, _)) = process.seals.get_mut(&scope) {
-            *asked -= CHECK_EVERY;
+        if let Some((_, seen)) = process.seals.get_mut(&scope) {
+            seen.ask_again();
         }
-        process.newest.entry(scope).or_default().iter_mut().for_each(|(_, asked, _)| *asked -= CHECK_EVERY);
+        process.newest.entry(scope).or_default().iter_mut().for_each(|(_, seen)| seen.ask_again());
         process.sealed.remove(&scope);
     }
 
@@ -195,14 +195,12 @@ impl Model {
             }
         }
         // It goes on with what it has seen.
-        let believed = self.processes[p].seals.get(&scope);
-        let believed =
-            believed.filter(|(_, asked, looked)| self.may_believe(*asked, CHECK_EVERY) || self.may_believe(*looked, 0));
-        if let Some((key, ..)) = believed {
+        let believed = self.processes[p].seals.get(&scope).filter(|(_, seen)| self.may_go_on(*seen));
+        if let Some((key, _)) = believed {
             answers.push(seal_under(self.clone(), *key));
         }
         let goes_on = self.processes[p].sealed.get(&scope).is_some_and(|at| now < at + GRACE)
-            && believed.is_some_and(|(key, ..)| self.sealing(class) == Some(*key) && used(&self, *key) < self.limit);
+            && believed.is_some_and(|(key, _)| self.sealing(class) == Some(*key) && used(&self, *key) < self.limit);
         if !goes_on || self.is_refused() {
             answers.extend(self.failures_of_values(p, trouble));
         }
@@ -212,11 +210,12 @@ impl Model {
     /// `p` has asked which key seals in `scope`.
     fn saw(mut self, p: usize, scope: usize, key: usize) -> Self {
         // Whoever has asked lately may not have asked again, and after trouble a root is asked about a second later: neither begins a grace.
-        let has_asked = self.processes[p].seals.get(&scope).is_some_and(|(_, asked, _)| self.now < asked + CHECK_EVERY);
+        let has_asked =
+            self.processes[p].seals.get(&scope).is_some_and(|(_, seen)| self.now < seen.asked + CHECK_EVERY);
         let (now, untroubled) = (self.now, self.trouble().is_none() && !self.shaken && !has_asked);
         let process = self.process(p);
-        process.seals.insert(scope, (key, now, now));
-        process.newest.insert(scope, vec![(Some(key), now, now)]);
+        process.seals.insert(scope, (key, Seen::at(now)));
+        process.newest.insert(scope, vec![(Some(key), Seen::at(now))]);
         process.opens.insert(key, now);
         if untroubled {
             process.sealed.insert(scope, now);
@@ -279,7 +278,7 @@ impl Model {
         let flagged = |flag: &bool| {
             let mut next = looked.clone();
             let newest = next.process(p).newest.get_mut(&scope)?;
-            newest.retain(|(newest, ..)| (*newest == Some(key)) == *flag);
+            newest.retain(|(newest, _)| (*newest == Some(key)) == *flag);
             (!newest.is_empty()).then_some((*flag, next))
         };
         [true, false].iter().filter_map(flagged).collect()
@@ -289,17 +288,17 @@ impl Model {
     fn look(mut self, p: usize, scope: usize, trouble: bool) -> Self {
         let (present, now) = (self.sealing(Class::Data(scope)), self.now);
         let mut newest = self.processes[p].newest.get(&scope).cloned().unwrap_or_default();
-        newest.retain(|(_, asked, looked)| self.may_believe(*asked, CHECK_EVERY) || self.may_believe(*looked, 0));
+        newest.retain(|(_, seen)| self.may_go_on(*seen));
         if self.store == Service::Answers {
-            newest.push((present, now, now));
+            newest.push((present, Seen::at(now)));
             // Also where another key seals by now: it asks for that one, and seals on under its own as long as nobody answers.
-            if let Some((seals, asked, looked)) = self.process(p).seals.get_mut(&scope) {
-                *asked = (*asked).max(if Some(*seals) == present { now } else { now - CHECK_EVERY });
-                *looked = now;
+            if let Some((seals, seen)) = self.process(p).seals.get_mut(&scope) {
+                let asked = seen.asked.max(if Some(*seals) == present { now } else { now - CHECK_EVERY });
+                *seen = Seen { asked, looked: now };
             }
         }
         if trouble || self.shaken {
-            newest.push((None, now, now));
+            newest.push((None, Seen::at(now)));
         }
         self.process(p).newest.insert(scope, newest);
         self

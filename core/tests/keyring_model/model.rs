@@ -100,13 +100,33 @@ pub enum Outcome {
     Refused(ErrorKind),
 }
 
+/// When a process learnt which key seals in a scope.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// When it asked for the key, at the latest: it asks again `CHECK_EVERY` later.
+    asked: u64,
+    /// When it looked which one it is. While nobody answers it goes on from then.
+    looked: u64,
+}
+
+impl Seen {
+    const fn at(now: u64) -> Self {
+        Self { asked: now, looked: now }
+    }
+
+    /// It asks before the next time.
+    fn ask_again(&mut self) {
+        self.asked -= CHECK_EVERY;
+    }
+}
+
 /// What one process may still believe, at most: of each, and when it saw it at the latest.
 #[derive(Clone, Default)]
 struct Process {
     pins: BTreeSet<usize>,
-    /// By scope, the key under which it seals, with when it asked for it and when it last looked which one does; and each that it may take for that.
-    seals: BTreeMap<usize, (usize, u64, u64)>,
-    newest: BTreeMap<usize, Vec<(Option<usize>, u64, u64)>>,
+    /// By scope, the key under which it seals, and each that it may take for the one that does.
+    seals: BTreeMap<usize, (usize, Seen)>,
+    newest: BTreeMap<usize, Vec<(Option<usize>, Seen)>>,
     /// Keys that open.
     opens: BTreeMap<usize, u64>,
     /// When roots were last unwrapped.
@@ -249,6 +269,11 @@ impl Model {
     fn may_believe(&self, at: u64, within: u64) -> bool {
         let longest = if self.shaken || self.trouble().is_some() { MAX_AGE + GRACE } else { within };
         self.now < at + longest
+    }
+
+    /// The same of the key that seals.
+    fn may_go_on(&self, seen: Seen) -> bool {
+        self.may_believe(seen.asked, CHECK_EVERY) || self.may_believe(seen.looked, 0)
     }
 
     /// Whether a root may be had: from a service or from memory.
@@ -432,8 +457,8 @@ impl Model {
         let (process, may_open) = (&mut self.processes[p], self.keys[key].state.may_open());
         process.opens.retain(|held, _| *held != key || may_open);
         process.opened.remove(&key);
-        process.seals.retain(|_, (seals, ..)| *seals != key);
-        process.newest.values_mut().for_each(|newest| newest.retain(|(newest, ..)| *newest != Some(key)));
+        process.seals.retain(|_, (seals, _)| *seals != key);
+        process.newest.values_mut().for_each(|newest| newest.retain(|(newest, _)| *newest != Some(key)));
     }
 
     fn shred(&mut self, p: usize, scope: usize) -> Answer<()> {
