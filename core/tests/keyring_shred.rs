@@ -371,3 +371,22 @@ fn no_handle_goes_on_with_a_key_of_a_scope_that_ends() {
         }
     }
 }
+
+/// One handle has the key as it was before the root was rotated; another one hears that it is gone.
+#[test]
+fn what_one_handle_hears_ends_what_another_one_holds() {
+    let clinic = Clinic::new();
+    let held = decryptor(&clinic.ring, "plain", Some(SCOPE)).unwrap();
+    clinic.sealed.iter().for_each(|sealed| drop(open(&held, sealed, None).unwrap()));
+    block_on(clinic.ring.rotate_root()).unwrap();
+    let mut walk = block_on(clinic.ring.reparent()).unwrap();
+    while !block_on(walk.step(9)).unwrap().done {}
+    clinic.assert_open();
+    block_on(clinic.lab.process().shred_scope(SCOPE, None)).unwrap();
+    clinic.ring.invalidate();
+    for sealed in &clinic.sealed {
+        assert!(held.decrypt(sealed, None).is_ok(), "nobody has heard of it yet");
+        assert_eq!(refused(reveal(&clinic.ring, Some(SCOPE), sealed), "asked"), ErrorKind::KeyState);
+        assert_eq!(refused(held.decrypt(sealed, None), "heard"), ErrorKind::KeyState);
+    }
+}
