@@ -4,7 +4,7 @@ use crate::files::csv::CsvError;
 use crate::files::hl7::Hl7Error;
 use crate::files::interrupt::Interrupted;
 use crate::files::json::JsonError;
-use crate::files::output::OutputError;
+use crate::files::output::{Output, OutputError};
 use keyfold::{Error, ErrorKind, RowError};
 use keyfold_documents::{Cause, DocumentError, IS_TOKEN, LOOKS_SEALED, UNMATCHED};
 use std::ffi::OsStr;
@@ -51,6 +51,14 @@ impl Failure {
     /// The same failure, with what follows from it.
     pub(crate) fn add(self, consequence: &str) -> Self {
         Self { message: format!("{}; {consequence}", self.message), ..self }
+    }
+
+    /// The same failure, with what it leaves of the output.
+    pub(crate) fn leaving(self, output: &Output) -> Self {
+        match output.left(self.is_interruption()) {
+            Some(left) => self.add(left),
+            None => self,
+        }
     }
 
     /// Whether a signal ended the command.

@@ -328,8 +328,8 @@ fn one_file(
     mut output: Output,
 ) -> Result<(), Failure> {
     let done = job.transform(input, row, &mut output);
-    done.map_err(|failure| output.left(failure.of_file(&job.args.input)))?;
-    output.flush().map_err(|error| output.left(error.into()))?;
+    done.map_err(|failure| failure.of_file(&job.args.input).leaving(&output))?;
+    output.flush().map_err(|error| Failure::from(error).leaving(&output))?;
     output.commit()?;
     job.counts.files += 1;
     Ok(())

@@ -171,7 +171,11 @@ fn wrong_command_lines_are_refused() {
     }
     world.refuses(&with(&["--resume"]), USAGE, &["--resume is for folders"]);
     world.refuses(&["protect", "--stream", "name", "in", "--output", "o"], POLICY, &["none of streams"]);
-    world.refuses(&["protect", "--stream", "missing", "in", "--output", "o"], POLICY, &["no such field"]);
+    world.refuses(
+        &["protect", "--stream", "missing", "in", "--output", "o"],
+        POLICY,
+        &["no such field: missing; it has ", "scan"],
+    );
     world.refuses(&["protect", "--stream", "image", "missing", "--output", "o"], STORAGE, &["cannot read missing"]);
     world.refuses(&["protect", "--stream", "image", "in", "--output", "in", "--force"], USAGE, &["also the input"]);
     world.refuses(

@@ -256,10 +256,7 @@ impl Keyring {
     pub fn field(&self, name: &str) -> Result<Field> {
         self.check_open()?;
         let configured = self.configured();
-        let policy =
-            configured.keyring.policy.field(name).ok_or_else(|| {
-                Error::new(ErrorKind::PolicyRefused, "the policy has no such field").with_detail(name)
-            })?;
+        let policy = configured.keyring.policy.named(name)?;
         configured.keyring.fips.check_field(policy)?;
         for partition in policy.partitions() {
             self.lookup(partition)?;

@@ -561,6 +561,21 @@ impl Policy {
         self.fields.get(name)
     }
 
+    /// The field with this name. The error names some of those that there are, since one of them is meant.
+    pub(crate) fn named(&self, name: &str) -> Result<&Arc<FieldPolicy>> {
+        const MOST: usize = 10;
+        self.field(name).ok_or_else(|| {
+            let names = self.fields.keys().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let has = match self.fields.len() {
+                0 => "it has none".to_owned(),
+                count if count > MOST => format!("it has {names} and {} more", count - MOST),
+                _ => format!("it has {names}"),
+            };
+            let refused = Error::new(ErrorKind::PolicyRefused, "the policy has no such field");
+            refused.with_detail(format!("{name}; {has}"))
+        })
+    }
+
     /// Adds a kind of documents.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! What a policy may say, each rule by the field that breaks it, and the names of what is in policies and audit files.
 
+use crate::common::lab::Lab;
 use crate::common::refused;
 use keyfold::config::Config;
 use keyfold::wire::Suite;
 use keyfold::{
-    DocumentPolicy, ErrorKind, FieldMode, FieldPolicy, Format, HeaderPlace, HipaaClass, ManifestRule, Migration,
-    MigrationPhase, Padding, Policy, RowBinding, TokenAlphabet, TokenForm,
+    DocumentPolicy, ErrorKind, FieldMode, FieldPolicy, Format, HeaderPlace, HipaaClass, KeyringConfig, ManifestRule,
+    Migration, MigrationPhase, Padding, Policy, RowBinding, TokenAlphabet, TokenForm,
 };
 use std::collections::BTreeSet;
 
@@ -143,4 +144,17 @@ fn names_are_told_apart() {
         ["digits", "alphanumeric", "luhn"]
     );
     assert_eq!(refused(Migration::until("31.12.2999", MigrationPhase::CutOver), "no date"), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_field_that_is_not_there_names_those_that_are() {
+    let lab = Lab::new();
+    let mut config = lab.config.clone();
+    let text = |config: &KeyringConfig| lab.process_with(config.clone()).field("nope").unwrap_err().to_string();
+    config.policy = Policy::default();
+    assert!(text(&config).contains("no such field: nope; it has none"), "{}", text(&config));
+    (0..3).for_each(|n| config.policy.add(FieldPolicy::randomized(&format!("f{n}"))).unwrap());
+    assert!(text(&config).contains("nope; it has f0, f1, f2"), "{}", text(&config));
+    (3..12).for_each(|n| config.policy.add(FieldPolicy::randomized(&format!("g{n:02}"))).unwrap());
+    assert!(text(&config).contains("g09 and 2 more"), "{}", text(&config));
 }

@@ -12,7 +12,6 @@ use tempfile::NamedTempFile;
 
 use super::interrupt::{Interrupt, Interrupted};
 use super::is_closed;
-use crate::failure::Failure;
 
 /// Bytes collected before they are written.
 const BUFFER_LEN: usize = 256 * 1024;
@@ -255,13 +254,13 @@ impl Output {
         self
     }
 
-    /// What is left of a run that failed or was interrupted, if there is anything to say of it.
-    pub(crate) fn left(&self, failure: Failure) -> Failure {
+    /// What a run that failed or was interrupted leaves, if there is anything to say of it.
+    pub(crate) fn left(&self, interrupted: bool) -> Option<&'static str> {
         match (&self.target, self.has_written) {
-            (Target::Stdout, true) => failure.add("standard output has a part of the data only: discard it"),
-            (Target::Stdout, false) => failure.add("nothing was written to standard output"),
-            (Target::Path(_), _) if failure.is_interruption() => failure.add("no file was written"),
-            (Target::Path(_), _) => failure,
+            (Target::Stdout, true) => Some("standard output has a part of the data only: discard it"),
+            (Target::Stdout, false) => Some("nothing was written to standard output"),
+            (Target::Path(_), _) if interrupted => Some("no file was written"),
+            (Target::Path(_), _) => None,
         }
     }
 

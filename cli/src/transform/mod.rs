@@ -216,8 +216,8 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
     progress.finish();
     // A signal also ends the program that feeds our pipe, and the error that follows is not the cause.
     match interrupt.check() {
-        Err(interrupted) => return Err(output.left(interrupted.into())),
-        Ok(()) => result.map_err(|failure| output.left(failure.of_file(&args.input)))?,
+        Err(interrupted) => return Err(Failure::from(interrupted).leaving(&output)),
+        Ok(()) => result.map_err(|failure| failure.of_file(&args.input).leaving(&output))?,
     }
     merges.refuse_missing()?;
     if direction == Direction::Rebind {
@@ -225,7 +225,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         let event = AuditEvent::new(AuditAction::Rebind).detail("records", counts.rebound);
         ring.audit(event.detail("values", counts.values))?;
     }
-    output.flush().map_err(|error| output.left(error.into()))?;
+    output.flush().map_err(|error| Failure::from(error).leaving(&output))?;
     output.commit()?;
     if matches!(direction, Direction::Protect { .. }) {
         let policy = ring.policy();
