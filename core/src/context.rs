@@ -259,18 +259,21 @@ mod with_std {
             Ok(Self { head_len: buffer.len(), buffer, tail: tail.into(), row_bound, max_row_len, row_len: 0 })
         }
 
-        /// The AAD of a value with `header`, bound to `row`.
+        /// From here on the AAD is of values with `header`.
+        #[inline]
+        pub(crate) fn set_header(&mut self, header: &[u8; HEADER_LEN]) {
+            self.buffer[..HEADER_LEN].copy_from_slice(header);
+        }
+
+        /// The AAD of a value bound to `row`.
         ///
         /// # Errors
         ///
         /// - [`InvalidInput`](ErrorKind::InvalidInput): a row is given where none is bound, or the other way.
         /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the row binding is too long.
         #[inline]
-        pub(crate) fn of_row(&mut self, header: &[u8; HEADER_LEN], row: Option<&[u8]>) -> Result<&[u8]> {
+        pub(crate) fn of_row(&mut self, row: Option<&[u8]>) -> Result<&[u8]> {
             // Only what differs from the row before is written, which is often the row binding's bytes alone.
-            if self.buffer[..HEADER_LEN] != *header {
-                self.buffer[..HEADER_LEN].copy_from_slice(header);
-            }
             match row {
                 Some(row) if !row.is_empty() && row.len() == self.row_len => {
                     self.buffer[self.head_len + 2..][..row.len()].copy_from_slice(row);
@@ -303,7 +306,9 @@ mod with_std {
         ) -> Result<T> {
             let mut buffer = [0; 256];
             if self.head_len + row.map_or(0, |row| 2 + row.len()) + self.tail.len() > buffer.len() {
-                return seal(self.clone().of_row(header, row)?);
+                let mut longer = self.clone();
+                longer.set_header(header);
+                return seal(longer.of_row(row)?);
             }
             self.check_row(row)?;
             let mut out = SliceSink::new(&mut buffer);
@@ -425,20 +430,21 @@ mod with_std {
             let header = [7; HEADER_LEN];
             let context = Context::new().with("tenant", "t").unwrap().with("a", "").unwrap();
             let mut aad = Aad::new(&header, "patient.ssn", &context, true).unwrap();
-            let expected = aad.of_row(&header, Some(b"row-1")).unwrap().to_vec();
+            let expected = aad.of_row(Some(b"row-1")).unwrap().to_vec();
             let pairs: [(&[u8], &[u8]); 3] = [(b"a", b""), (b"kf:row", b"row-1"), (b"tenant", b"t")];
             let mut buffer = [0; 256];
             assert_eq!(write_aad(&mut buffer, &header, "patient.ssn", &pairs).unwrap(), expected);
-            assert_eq!(aad.of_row(&header, Some(b"row-1")).unwrap(), expected, "the buffer is reused");
+            assert_eq!(aad.of_row(Some(b"row-1")).unwrap(), expected, "the buffer is reused");
             // The buffer is rewritten in part: whatever was in it, only header and row count.
             for (header, row) in [([7; 26], "row-2"), ([8; 26], "row-2"), ([8; 26], "row-10"), ([7; 26], "row-1")] {
                 let fresh = Aad::new(&header, "patient.ssn", &context, true)
                     .unwrap()
-                    .of_row(&header, Some(row.as_bytes()))
+                    .of_row(Some(row.as_bytes()))
                     .unwrap()
                     .to_vec();
-                assert_eq!(aad.of_row(&header, Some(row.as_bytes())).unwrap(), fresh);
-                assert!(aad.of_row(&header, None).is_err() && aad.of_row(&header, Some(b"")).is_err());
+                aad.set_header(&header);
+                assert_eq!(aad.of_row(Some(row.as_bytes())).unwrap(), fresh);
+                assert!(aad.of_row(None).is_err() && aad.of_row(Some(b"")).is_err());
             }
         }
 
@@ -449,7 +455,8 @@ mod with_std {
             for row in [None, Some(1), Some(150), Some(1000)].map(|len| len.map(|len| vec![b'r'; len])) {
                 let mut aad = Aad::new(&[0; HEADER_LEN], "patient.ssn", &context, row.is_some()).unwrap();
                 let one = aad.of_one(&header, row.as_deref(), |aad| Ok(aad.to_vec())).unwrap();
-                assert_eq!(one, aad.of_row(&header, row.as_deref()).unwrap());
+                aad.set_header(&header);
+                assert_eq!(one, aad.of_row(row.as_deref()).unwrap());
                 let wrong = if row.is_some() { None } else { Some(&b"r"[..]) };
                 assert_eq!(aad.of_one(&header, wrong, |_| Ok(())).unwrap_err().kind(), ErrorKind::InvalidInput);
             }
@@ -462,7 +469,7 @@ mod with_std {
             let header = [0; HEADER_LEN];
             let of = |name: &str, pairs: &[(&str, &str)], row: Option<&[u8]>| {
                 let context = pairs.iter().fold(Context::new(), |c, (k, v)| c.with(k, v).unwrap());
-                Aad::new(&header, name, &context, row.is_some()).unwrap().of_row(&header, row).unwrap().to_vec()
+                Aad::new(&header, name, &context, row.is_some()).unwrap().of_row(row).unwrap().to_vec()
             };
             let all = [
                 of("f", &[], None),
@@ -494,9 +501,9 @@ mod with_std {
             assert_eq!(Aad::new(&[0; HEADER_LEN], "f", &full, true).err().unwrap().kind(), ErrorKind::LimitExceeded);
             let mut aad = Aad::new(&[0; HEADER_LEN], "f", &Context::new(), true).unwrap();
             let longest = vec![1; MAX_CONTEXT_LEN - 1 - 4 - 6];
-            assert!(aad.of_row(&[0; HEADER_LEN], Some(&longest)).is_ok());
+            assert!(aad.of_row(Some(&longest)).is_ok());
             let too_long = vec![1; longest.len() + 1];
-            assert_eq!(aad.of_row(&[0; HEADER_LEN], Some(&too_long)).unwrap_err().kind(), ErrorKind::LimitExceeded);
+            assert_eq!(aad.of_row(Some(&too_long)).unwrap_err().kind(), ErrorKind::LimitExceeded);
         }
     }
 }

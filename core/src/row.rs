@@ -14,35 +14,37 @@ pub(crate) fn split_nonce(nonce: &[u8; NONCE_LEN]) -> (&[u8; PREFIX_LEN], &[u8; 
 // Checked, and not indexed, as devices cannot panic.
 const TOO_SHORT: Error = Error::new(ErrorKind::Internal, "a row has no room for what is sealed into it");
 
-/// What follows the header of a row: nonce ‖ body ‖ tag.
-#[inline]
-fn parts(out: &mut [u8]) -> Result<(&mut [u8; NONCE_LEN], &mut [u8], &mut [u8; TAG_LEN])> {
-    let (_, rest) = out.split_first_chunk_mut::<HEADER_LEN>().ok_or(TOO_SHORT)?;
-    let (nonce, rest) = rest.split_first_chunk_mut().ok_or(TOO_SHORT)?;
-    let (body, tag) = rest.split_last_chunk_mut().ok_or(TOO_SHORT)?;
-    Ok((nonce, body, tag))
+/// What stands before the ciphertext: header and nonce.
+const HEAD_LEN: usize = HEADER_LEN + NONCE_LEN;
+
+/// Header and prefix, which rows under one prefix have in common.
+pub(crate) type RowStart = [u8; HEADER_LEN + PREFIX_LEN];
+
+/// Header and prefix of rows.
+pub(crate) fn row_start(header: &[u8; HEADER_LEN], prefix: &[u8; PREFIX_LEN]) -> RowStart {
+    let mut start = [0; HEADER_LEN + PREFIX_LEN];
+    let (first, last) = start.split_at_mut(HEADER_LEN);
+    first.copy_from_slice(header);
+    last.copy_from_slice(prefix);
+    start
 }
 
-/// Encodes `value` where [`seal_row`] encrypts it. Best some time before: encryption that reads at once what was just written in other
-/// portions waits for it.
+/// Writes `start`, and encodes `value` where [`seal_row`] encrypts it. Best some time before: encryption that reads at once what was just
+/// written in other portions waits for it.
 #[inline]
-pub(crate) fn encode_row(value: Value<'_>, padding: Padding, out: &mut [u8]) -> Result<()> {
-    let (_, body, _) = parts(out)?;
+pub(crate) fn encode_row(start: &RowStart, value: Value<'_>, padding: Padding, out: &mut [u8]) -> Result<()> {
+    let (head, rest) = out.split_first_chunk_mut::<HEAD_LEN>().ok_or(TOO_SHORT)?;
+    let (body, _) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(TOO_SHORT)?;
+    *head.first_chunk_mut().ok_or(TOO_SHORT)? = *start;
     value.try_encode(padding, body).ok_or(TOO_SHORT)
 }
 
-/// Seals one row, whose header and encoded value are in `out` already. `last` is the second half of the nonce.
+/// Seals one row, whose start and encoded value are in `out` already, under the key of its prefix. `last` is the second half of the nonce.
 #[inline]
-pub(crate) fn seal_row(
-    key: &GcmKey,
-    prefix: &[u8; PREFIX_LEN],
-    last: &mut [u8; GCM_NONCE_LEN],
-    aad: &[u8],
-    out: &mut [u8],
-) -> Result<()> {
-    let (nonce, body, tag) = parts(out)?;
+pub(crate) fn seal_row(key: &GcmKey, last: &mut [u8; GCM_NONCE_LEN], aad: &[u8], out: &mut [u8]) -> Result<()> {
+    let (head, rest) = out.split_first_chunk_mut::<HEAD_LEN>().ok_or(TOO_SHORT)?;
+    let (body, tag) = rest.split_last_chunk_mut().ok_or(TOO_SHORT)?;
     *tag = key.seal(last, aad, body)?;
-    nonce[..PREFIX_LEN].copy_from_slice(prefix);
-    nonce[PREFIX_LEN..].copy_from_slice(last);
+    *head.last_chunk_mut().ok_or(TOO_SHORT)? = *last;
     Ok(())
 }

@@ -208,7 +208,7 @@ pub fn canonical(value: Value<'_>) -> Vec<u8> {
 ///
 /// - [`LimitExceeded`](crate::ErrorKind::LimitExceeded): name, context or row binding is too long.
 pub fn aad(header: &[u8; HEADER_LEN], field: &str, context: &Context, row: Option<&[u8]>) -> Result<Vec<u8>> {
-    Aad::new(header, field, context, row.is_some())?.of_row(header, row).map(<[u8]>::to_vec)
+    Aad::new(header, field, context, row.is_some())?.of_row(row).map(<[u8]>::to_vec)
 }
 
 /// The associated strings of a suite 02 value (FORMAT.md §5.2), for the field or, if `joined`, the join group `name`.

@@ -6,7 +6,7 @@ use crate::aead::{Backend, GcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
 use crate::error::Result;
 use crate::random;
-use crate::row::{encode_row, seal_row, split_nonce};
+use crate::row::{encode_row, row_start, seal_row, split_nonce};
 use crate::value::{Padding, Value};
 use crate::wire::{
     DETERMINISTIC_OVERHEAD, FIELD_OVERHEAD, GCM_NONCE_LEN, HEADER_LEN, KeyId, NONCE_LEN, PREFIX_LEN, Suite, TAG_LEN,
@@ -22,8 +22,8 @@ const MAX_ROWS_PER_PREFIX: usize = 1 << 16;
 const MAX_BLOCKS_PER_PREFIX: u64 = 1 << 32;
 /// Most rows whose nonces come from one seed.
 const MAX_ROWS_PER_CHUNK: usize = 4096;
-/// How many rows are encoded before they are encrypted.
-const ROWS_AT_ONCE: usize = 32;
+/// How many rows are encoded before they are encrypted. More are written faster than memory takes them (benches/README.md).
+const ROWS_AT_ONCE: usize = 8;
 /// Most encoded bytes in a chunk, unless its only row is longer.
 const MAX_CHUNK_LEN: usize = 8 * 1024 * 1024;
 
@@ -43,10 +43,9 @@ pub(crate) fn seal_value(
         // First, so that a generator that fails leaves the caller's buffer alone.
         // F-4.4-1.
         let nonce: [u8; NONCE_LEN] = random::array()?;
-        out[..HEADER_LEN].copy_from_slice(&header);
         let (prefix, last) = split_nonce(&nonce);
-        let encoded = encode_row(value, padding, out);
-        let sealed = encoded.and_then(|()| seal_row(&key.derive(prefix), prefix, &mut { *last }, aad, out));
+        let encoded = encode_row(&row_start(&header, prefix), value, padding, out);
+        let sealed = encoded.and_then(|()| seal_row(&key.derive(prefix), &mut { *last }, aad, out));
         sealed.inspect_err(|_| out.zeroize())
     })
 }
@@ -113,22 +112,24 @@ impl FieldSeal<'_> {
         // F-4.4-3.
         // Everything that will be sealed is in memory and checked, so replaying from here repeats identical ciphertexts.
         draw_nonces(key.backend(), range.len(), nonces)?;
+        self.aad.set_header(&head);
+        let start = row_start(&head, &batch.prefix);
         for (some, nonces) in range.step_by(ROWS_AT_ONCE).zip(nonces.as_chunks_mut().0.chunks_mut(ROWS_AT_ONCE)) {
             added.rows.lay_out(some + nonces.len());
             for row in some..some + nonces.len() {
                 let (value, out) = (values.value(row), added.rows.row(row));
-                out[..HEADER_LEN].copy_from_slice(&head);
                 let is_as_long = check_len(value, self.padding, out.len() + 1 - FIELD_OVERHEAD);
-                is_as_long.and_then(|()| encode_row(value, self.padding, out)).map_err(RowError::at(row))?;
+                is_as_long.and_then(|()| encode_row(&start, value, self.padding, out)).map_err(RowError::at(row))?;
             }
             for (row, last) in (some..).zip(nonces) {
                 let (binding, out) = (rows.map(|rows| rows.bytes(row)), added.rows.row(row));
-                let sealed = self.aad.of_row(&head, binding).and_then(|aad| match self.unlinkable {
-                    false => seal_row(&batch.key, &batch.prefix, last, aad, out),
+                let sealed = self.aad.of_row(binding).and_then(|aad| match self.unlinkable {
+                    false => seal_row(&batch.key, last, aad, out),
                     true => {
                         let nonce: [u8; NONCE_LEN] = random::array()?;
                         let (prefix, last) = split_nonce(&nonce);
-                        seal_row(&key.derive(prefix), prefix, &mut { *last }, aad, out)
+                        out[HEADER_LEN..][..PREFIX_LEN].copy_from_slice(prefix);
+                        seal_row(&key.derive(prefix), &mut { *last }, aad, out)
                     }
                 });
                 sealed.map_err(RowError::at(row))?;

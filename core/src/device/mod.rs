@@ -14,7 +14,7 @@ use crate::aead::{Backend, XaesKey};
 use crate::context::write_aad;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{KeyClass, KeyIdentity, KeySchedule, Lineage, Purpose, Secret, SlotId};
-use crate::row::{encode_row, seal_row, split_nonce};
+use crate::row::{encode_row, row_start, seal_row, split_nonce};
 use crate::value::{Padding, Value};
 use crate::wire::{FIELD_OVERHEAD, Generation, HEADER_LEN, KeyId, NONCE_LEN, Sealed, Suite, header};
 
@@ -106,9 +106,8 @@ impl DeviceKey {
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce)?;
         let (prefix, last) = split_nonce(&nonce);
-        *out.first_chunk_mut().ok_or(TOO_SMALL)? = header;
-        encode_row(value, Padding::None, out)?;
-        seal_row(&self.field.derive(prefix), prefix, &mut { *last }, aad, out)?;
+        encode_row(&row_start(&header, prefix), value, Padding::None, out)?;
+        seal_row(&self.field.derive(prefix), &mut { *last }, aad, out)?;
         Ok(out)
     }
 

@@ -79,14 +79,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Header, and what follows the prefix, of a row that belongs to the run. All that was checked of the first row holds for it:
-    /// suite, scope and key are in the header.
+    /// What follows the prefix of a row that belongs to the run. All that was checked of the first row holds for it: suite, scope and key are
+    /// in the header.
     #[inline]
-    fn next<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8; HEADER_LEN], &'b [u8])> {
+    fn next<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
         // Compared where they are: a copy that is compared at once waits for its stores.
         let (head, body) = bytes.split_first_chunk::<{ HEADER_LEN + PREFIX_LEN }>()?;
         let is_next = self.head == Some(head) && Sealed::has_length_of(Suite::Field, bytes);
-        if is_next { Some((head.first_chunk()?, body)) } else { None }
+        is_next.then_some(body)
     }
 }
 
@@ -306,9 +306,9 @@ impl Decryptor {
         for row in 0..sealed.len() {
             let (bytes, binding) = (sealed.bytes(row), rows.map(|r| r.bytes(row)));
             if let Some(run) = &mut run
-                && let Some((header, body)) = run.next(bytes)
+                && let Some(body) = run.next(bytes)
             {
-                aad.of_row(header, binding).and_then(|aad| opening.next_field(body, aad)).map_err(RowError::at(row))?;
+                aad.of_row(binding).and_then(|aad| opening.next_field(body, aad)).map_err(RowError::at(row))?;
                 run.rows += 1;
                 continue;
             }
@@ -345,7 +345,8 @@ impl Decryptor {
         };
         match (sealed.suite(), &key.material) {
             (Suite::Field, Material::Data { field: key, .. }) => {
-                opening.field(key, &sealed, aad.of_row(sealed.header(), row)?)?;
+                aad.set_header(sealed.header());
+                opening.field(key, &sealed, aad.of_row(row)?)?;
             }
             (Suite::Deterministic, Material::Lookup { siv, .. }) => {
                 refuse_row(row)?;
