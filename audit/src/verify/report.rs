@@ -155,7 +155,8 @@ impl Report {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Whether nothing wrong was found. Of a chain that no audit KEK opened only the structure was looked at: ask
+    /// [`is_authenticated`](Self::is_authenticated), too.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
