@@ -113,7 +113,7 @@ fn progress_is_shown_at_a_terminal_and_a_signal_ends_it() {
     let command = format!("timeout --preserve-status -s TERM 2 {keyfold} simulate long.toml --output out");
     let Some((code, text)) = at_a_terminal(&world, "true", &command) else { return };
     assert_eq!(code, Some(143), "{text:?}");
-    assert!(text.contains("simulating") && text.contains("% "), "{text:?}");
+    assert!(text.contains("simulating") && text.contains("%, "), "{text:?}");
     // Cleared before anything else is said.
     let last = text.split("\u{1b}[2K").last().unwrap_or_default();
     assert_eq!(last.trim_end(), "keyfold: interrupted by SIGTERM", "{text:?}");

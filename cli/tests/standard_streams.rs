@@ -45,7 +45,7 @@ const PRINTERS: &[&[&str]] = &[
     &["census", "sealed.csv"],
     &["completions", "bash"],
     &["doctor", "--config", "CONFIG"],
-    &["index", "advise", "in.csv", "--column", "name"],
+    &["index", "advise", "in.csv", "--column", "name", "--force"],
     &["inspect", "--file", "sealed.csv"],
     &["keys", "drill", "--config", "CONFIG"],
     &["keys", "list", "--config", "CONFIG"],
@@ -110,7 +110,7 @@ fn who_does_something_does_it_without_a_standard_output() {
         shell(&audited, arguments, ">&- 2>&-");
     }
     assert!(audited.0.keys().parent().expect("a folder").join("data/other/keyfold.toml").exists());
-    let rotated = audited.actions().iter().filter(|action| *action == "rotate").count();
+    let rotated = audited.actions().iter().filter(|action| *action == "key-made").count();
     assert_eq!(rotated, 2, "{:?}", audited.actions());
     // What cannot be written is told all the same.
     shell(&audited, DOERS[0], ">/dev/full").expect(STORAGE, &["no space left behind standard output"]);

@@ -155,7 +155,9 @@ impl fmt::Display for OutputError {
             }
             Self::NoName { .. } => f.write_str("a name is needed for the output, and this one is empty"),
             Self::Terminal => f.write_str("these bytes are not for a terminal: name a file, or a pipe"),
-            Self::Closed => f.write_str("standard output is closed, or is a /dev/null that is open for reading, too"),
+            Self::Closed => f.write_str(
+                "standard output is closed, or is a /dev/null that is open for reading, too: open it for writing only",
+            ),
             Self::Interrupted(interrupted) => interrupted.fmt(f),
             Self::SameAsInput { target } => write!(f, "{target} is also the input"),
             Self::OwnFile { target } => {
