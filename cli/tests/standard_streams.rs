@@ -34,6 +34,7 @@ fn world() -> Audited {
     let world = &audited.0;
     world.protect(&[]);
     world.write("scenario.toml", SCENARIO);
+    world.write("schema.toml", "version = 1\n[tables.patients]\ncolumns = { name = \"A\" }\n");
     audited
 }
 
@@ -53,7 +54,7 @@ const PRINTERS: &[&[&str]] = &[
     &["keys", "repair", "--config", "CONFIG", "--dry-run"],
     &["keys", "rewrap", "--config", "CONFIG", "--dry-run"],
     &["keys", "verify", "--config", "CONFIG"],
-    &["policy", "check", "policy.toml"],
+    &["policy", "check", "--policy", "policy.toml", "--schema", "schema.toml"],
     &["policy", "diff", "policy.toml", "policy.toml"],
     &["report", "--config", "CONFIG"],
     &["scan", "in.csv", "--policy", "policy.toml"],
