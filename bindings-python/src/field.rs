@@ -303,6 +303,7 @@ impl Field {
     ///     DecryptionFailed: stream, row, context or field is not the right one; which one is not told. Also while reading.
     ///     PolicyRefused: the field is none of streams.
     ///     InvalidInput: `row` missing, or given where the policy does not bind rows; another mode than "rb" and "wb".
+    ///     TypeError: `file` is no binary file object.
     ///     NoMatchingKey, KeyRefused, KmsError, StoreError: as `decrypt` and `encrypt`.
     #[pyo3(signature = (file, mode = "rb", /, *, row = None))]
     fn open_stream<'py>(

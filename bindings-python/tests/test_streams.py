@@ -192,6 +192,14 @@ def test_rows_and_fields_are_bound(ring: keyfold.Keyring) -> None:
         image.open_stream(io.BytesIO(), "wb").write("text")
 
 
+def test_what_is_no_binary_file_is_refused(ring: keyfold.Keyring) -> None:
+    open_stream = cast(Any, ring.field("image").open_stream)
+    for file, name in [("scan.kfs", "str"), (b"scan.kfs", "bytes"), (Path("scan.kfs"), "PosixPath"), (None, "NoneType"), (io.StringIO(), "StringIO")]:
+        for mode in ["rb", "wb"]:
+            with pytest.raises(TypeError, match=f"a binary file object that can .*, not {name}$"):
+                open_stream(file, mode)
+
+
 def test_a_socket_and_threads(ring: keyfold.Keyring) -> None:
     image, data = ring.field("image"), plaintext(30 * CHUNK + 1)
     one, other = socket.socketpair()

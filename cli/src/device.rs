@@ -3,6 +3,7 @@
 use crate::args::{DeviceInspect, DeviceProvision, DeviceRevoke, DeviceTransportKey, Transport};
 use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, OutputError, Target};
+use crate::files::standard::stderr;
 use crate::keys::time;
 use crate::{opening, passphrase, print_failed};
 use data_encoding::HEXLOWER;
@@ -25,8 +26,8 @@ pub(crate) enum Generation {
     Next,
 }
 
-/// Exports the key of a scope.
-pub(crate) fn provision(args: &DeviceProvision, generation: Generation) -> Result<(), Failure> {
+/// Exports the key of a scope. Where the bundle goes to standard output, what is said of it does not go to `out`.
+pub(crate) fn provision(args: &DeviceProvision, generation: Generation, out: &mut impl Write) -> Result<(), Failure> {
     // Before anybody types a passphrase, and before anything is exported.
     let output = create(Target::from_argument(&args.output))?;
     let (key, protection) = new_transport(&args.transport, args.memory)?;
@@ -67,7 +68,7 @@ pub(crate) fn provision(args: &DeviceProvision, generation: Generation) -> Resul
             as_text(&bundle)
         )
     };
-    let printed = if to_stdout { writeln!(anstream::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") };
+    let printed = if to_stdout { writeln!(stderr(), "{text}") } else { writeln!(out, "{text}") };
     printed.map_err(|error| print_failed(error).add(&format!("the bundle is in {}", Path::new(&args.output).display())))
 }
 
@@ -128,7 +129,7 @@ pub(crate) fn make_transport_key(args: &DeviceTransportKey) -> Result<(), Failur
     write(output, key.expose())?;
     let place = if args.output == "-" { String::new() } else { format!(" in {}", Path::new(&args.output).display()) };
     let text = format!("a new transport key{place}: put it into the device, and keep it apart from the bundle");
-    writeln!(anstream::stderr(), "keyfold: {text}").map_err(print_failed)
+    writeln!(stderr(), "keyfold: {text}").map_err(print_failed)
 }
 
 /// Shows what a bundle says, and whether it opens.

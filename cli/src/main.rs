@@ -17,6 +17,7 @@ mod opening;
 mod outputs;
 mod passphrase;
 mod policy;
+mod progress;
 mod reencrypt;
 mod report;
 mod scan;
@@ -29,6 +30,8 @@ mod transform;
 use args::{Audit, Cli, Command, Device, Index, Keys, Policy, Transform, Whole};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
+use files::output::Target;
+use files::standard::{Stdout, stderr, stdout};
 use std::io::{self, IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -38,25 +41,41 @@ use tracing_subscriber::prelude::*;
 use transform::Direction;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let parsed = Cli::try_parse();
     // A panic has said what it has to say when it gets here. It is a bug, and ends with the code of one.
-    let result = catch_unwind(AssertUnwindSafe(|| set_up_log(&cli.log).and_then(|()| run(cli.command))));
+    let result = catch_unwind(AssertUnwindSafe(|| match parsed {
+        Ok(cli) => set_up_log(&cli.log).and_then(|()| run(cli.command)),
+        Err(wrong) if wrong.use_stderr() => wrong.exit(),
+        Err(help) => print_help(&help),
+    }));
     match result {
         Err(_) => ExitCode::from(Exit::Internal as u8),
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
             // Nothing is left to tell anyone if standard error is gone, too.
-            let _ = writeln!(anstream::stderr(), "keyfold: {failure}");
+            let _ = writeln!(stderr(), "keyfold: {failure}");
             ExitCode::from(failure.code)
         }
     }
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
+    let code = execute(command, &mut out)?;
+    out.flush().map_err(print_failed)?;
+    Ok(code)
+}
+
+/// Refuses a standard output that is closed, for commands that do nothing but print. What others do is worth more than what they say of it.
+fn needed(out: &mut Stdout) -> Result<&mut Stdout, Failure> {
+    Target::Stdout.refuse_closed()?;
+    Ok(out)
+}
+
+fn execute(command: Command, out: &mut Stdout) -> Result<ExitCode, Failure> {
     match command {
-        Command::Init(args) => init::run(&args, &mut out)?,
-        Command::Migrate(args) => init::migrate(&args, &mut out)?,
+        Command::Init(args) => init::run(&args, out)?,
+        Command::Migrate(args) => init::migrate(&args, out)?,
         Command::Protect(args) => {
             let direction = Direction::Protect { seal_sealed: args.seal_sealed };
             protect_or_reveal(&args.transform, &args.whole, direction)?;
@@ -65,68 +84,63 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Rebind(args) => transform::rebind(&args)?,
         Command::Reencrypt(args) => return reencrypt::run(&args),
         Command::Backfill(args) => return backfill::run(&args),
-        Command::Index(Index::Advise(args)) => return index::advise(&args, &mut out),
+        Command::Index(Index::Advise(args)) => return index::advise(&args, needed(out)?),
         Command::Index(Index::Backfill(args)) => return index::backfill(&args),
-        Command::Census(args) => census::run(&args, &mut out)?,
-        Command::Inspect(args) => return inspect::run(&args, &mut out),
-        Command::Doctor(args) => return doctor::run(&args, &mut out),
-        Command::Policy(Policy::Check(args)) => return policy::check(&args, &mut out),
-        Command::Policy(Policy::Diff(args)) => return policy::diff(&args, &mut out),
-        Command::Scan(args) => return scan::run(&args, &mut out),
-        Command::Report(args) => {
-            // The report may go to standard output.
-            drop(out);
-            report::run(&args)?;
+        Command::Census(args) => census::run(&args, needed(out)?)?,
+        Command::Inspect(args) => return inspect::run(&args, needed(out)?),
+        Command::Doctor(args) => return doctor::run(&args, needed(out)?),
+        Command::Policy(Policy::Check(args)) => return policy::check(&args, needed(out)?),
+        Command::Policy(Policy::Diff(args)) => return policy::diff(&args, needed(out)?),
+        Command::Scan(args) => return scan::run(&args, needed(out)?),
+        Command::Report(args) => report::run(&args)?,
+        Command::Simulate(args) => simulate::run(&args)?,
+        Command::Keys(Keys::List(args)) => return keys::list(&args, needed(out)?),
+        Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, out)?,
+        Command::Keys(Keys::Partition(args)) => keys::partition(&args, out)?,
+        Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, out)?,
+        Command::Keys(Keys::State(args)) => keys::change_state(&args, out)?,
+        Command::Keys(Keys::NewKek(args)) => keys::new_kek(&args, out)?,
+        Command::Keys(Keys::Rewrap(args)) => {
+            return keys::rewrap(&args, if args.dry_run { needed(out)? } else { out });
         }
-        Command::Simulate(args) => {
-            drop(out);
-            simulate::run(&args)?;
+        Command::Keys(Keys::Repair(args)) => {
+            return keys::repair(&args, if args.dry_run { needed(out)? } else { out });
         }
-        Command::Keys(Keys::List(args)) => return keys::list(&args, &mut out),
-        Command::Keys(Keys::Rotate(args)) => keys::rotate(&args, &mut out)?,
-        Command::Keys(Keys::Partition(args)) => keys::partition(&args, &mut out)?,
-        Command::Keys(Keys::Reparent(args)) => keys::reparent(&args, &mut out)?,
-        Command::Keys(Keys::State(args)) => keys::change_state(&args, &mut out)?,
-        Command::Keys(Keys::NewKek(args)) => keys::new_kek(&args, &mut out)?,
-        Command::Keys(Keys::Rewrap(args)) => return keys::rewrap(&args, &mut out),
-        Command::Keys(Keys::Repair(args)) => return keys::repair(&args, &mut out),
-        Command::Keys(Keys::Drill(args)) => return keys::drill(&args, &mut out),
-        Command::Audit(Audit::Verify(args)) => return audit::verify(&args, &mut out),
-        Command::Audit(Audit::Anchor(args)) => audit::anchor(&args, &mut out)?,
-        Command::Audit(Audit::Export(args)) => audit::export(&args, &mut out)?,
+        Command::Keys(Keys::Drill(args)) => return keys::drill(&args, needed(out)?),
+        Command::Audit(Audit::Verify(args)) => return audit::verify(&args, needed(out)?),
+        Command::Audit(Audit::Anchor(args)) => audit::anchor(&args, needed(out)?)?,
+        Command::Audit(Audit::Export(args)) => audit::export(&args, needed(out)?)?,
         Command::Keys(Keys::Backup(args)) => keys::backup(&args)?,
-        Command::Keys(Keys::Journal(args)) => keys::make_journals(&args, &mut out)?,
-        Command::Keys(Keys::Restore(args)) => return keys::restore(&args, &mut out),
-        Command::Keys(Keys::Verify(args)) => return keys::verify(&args, &mut out),
-        Command::Keys(Keys::Shred(args)) => {
-            // The certificate may go to standard output.
-            drop(out);
-            keys::shred(&args)?;
+        Command::Keys(Keys::Journal(args)) => keys::make_journals(&args, out)?,
+        Command::Keys(Keys::Restore(args)) => {
+            return keys::restore(&args, if args.dry_run { needed(out)? } else { out });
         }
-        Command::Keys(Keys::Hold(args)) => keys::hold(&args, &mut out)?,
-        Command::Device(Device::Provision(args)) => {
-            // The bundle may go to standard output.
-            drop(out);
-            device::provision(&args, device::Generation::Present)?;
-        }
-        Command::Device(Device::Rotate(args)) => {
-            drop(out);
-            device::provision(&args, device::Generation::Next)?;
-        }
-        Command::Device(Device::Revoke(args)) => device::revoke(&args, &mut out)?,
+        Command::Keys(Keys::Verify(args)) => return keys::verify(&args, needed(out)?),
+        Command::Keys(Keys::Shred(args)) => keys::shred(&args, out)?,
+        Command::Keys(Keys::Hold(args)) => keys::hold(&args, out)?,
+        Command::Device(Device::Provision(args)) => device::provision(&args, device::Generation::Present, out)?,
+        Command::Device(Device::Rotate(args)) => device::provision(&args, device::Generation::Next, out)?,
+        Command::Device(Device::Revoke(args)) => device::revoke(&args, out)?,
         Command::Device(Device::TransportKey(args)) => device::make_transport_key(&args)?,
-        Command::Device(Device::Inspect(args)) => device::inspect(&args, &mut out)?,
+        Command::Device(Device::Inspect(args)) => device::inspect(&args, needed(out)?)?,
         Command::Selftest(args) => {
-            let passed = selftest::run(args.vectors.as_deref(), args.json, &mut out)?;
+            let passed = selftest::run(args.vectors.as_deref(), args.json, needed(out)?)?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "keyfold", &mut script);
-            out.write_all(&script).map_err(print_failed)?;
+            needed(out)?.write_all(&script).map_err(print_failed)?;
         }
         Command::Man { folder } => write_man_pages(&folder)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `--help` and `--version` ask for.
+fn print_help(help: &clap::Error) -> Result<ExitCode, Failure> {
+    Target::Stdout.refuse_closed()?;
+    help.print().and_then(|()| io::stdout().flush()).map_err(print_failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,12 +167,12 @@ fn set_up_log(level: &str) -> Result<(), Failure> {
     let ours =
         ["keyfold", "keyfold_audit", "keyfold_cli", "keyfold_kms", "keyfold_open", "keyfold_store", "keyfold_tables"]
             .map(|name| (name, level));
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(layer).with(Targets::new().with_targets(ours)).init();
     Ok(())
 }
 
 /// The failure of printing a result.
 fn print_failed(error: io::Error) -> Failure {
-    Failure::new(Exit::Storage, format!("cannot write to standard output: {error}"))
+    Target::Stdout.error("write to", error).into()
 }

@@ -14,7 +14,9 @@ mod report;
 mod tests;
 mod wycheproof;
 
-use std::io::{self, Write};
+use crate::failure::Failure;
+use crate::print_failed;
+use std::io::Write;
 use std::path::Path;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
@@ -27,8 +29,8 @@ use keyfold::{Error, ErrorKind};
 ///
 /// # Errors
 ///
-/// - [`Io`](ErrorKind::Io): `vectors` is not a folder or cannot be read, and nothing was written; or `out` failed.
-pub(crate) fn run(vectors: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<bool, Error> {
+/// - [`Storage`](crate::failure::Exit::Storage): `vectors` is not a folder or cannot be read, and nothing was written; or `out` failed.
+pub(crate) fn run(vectors: Option<&Path>, json: bool, out: &mut dyn Write) -> Result<bool, Failure> {
     let vectors = match vectors {
         None => None,
         Some(path) => Some(folder::run(path).map_err(|error| {
@@ -38,12 +40,8 @@ pub(crate) fn run(vectors: Option<&Path>, json: bool, out: &mut dyn Write) -> Re
     };
     let report = report::Report::new(known::run(), vectors);
     let written = if json { report.write_json(out) } else { report.write_text(out) };
-    written.and_then(|()| out.flush()).map_err(not_written)?;
+    written.and_then(|()| out.flush()).map_err(print_failed)?;
     Ok(report.ok)
-}
-
-fn not_written(error: io::Error) -> Error {
-    Error::new(ErrorKind::Io, "cannot write the report").with_source(error)
 }
 
 /// Bytes from hexadecimal of either case.

@@ -2,12 +2,16 @@
 
 use crate::args::{Simulate as Args, SimulateFormat};
 use crate::failure::{Exit, Failure};
+use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
 use crate::outputs;
+use crate::progress;
 use crate::transform::Input;
-use keyfold_simulate::{Scenario, simulate};
+use keyfold::{Error, ErrorKind};
+use keyfold_simulate::{Prediction, Scenario, simulate_watched};
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 /// Writes the prediction.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -23,7 +27,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     read.map_err(|error| Failure::new(Exit::Storage, format!("cannot read {name}: {error}")))?;
     let mut scenario = Scenario::parse(&text, &name)?;
     scenario.seed = args.seed.unwrap_or(scenario.seed);
-    let prediction = simulate(&scenario)?;
+    let interrupt =
+        Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
+    let predicted = predict(&scenario, &interrupt);
+    interrupt.check()?;
+    let prediction = predicted?;
     let format = if args.json { SimulateFormat::Json } else { args.format };
     let text = match format {
         SimulateFormat::Text => prediction.to_text(),
@@ -32,4 +40,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     output.write(text.as_bytes())?;
     Ok(output.commit()?)
+}
+
+/// Simulates, and shows how far it has come.
+fn predict(scenario: &Scenario, interrupt: &Interrupt) -> keyfold::Result<Prediction> {
+    let bar = progress::bar(Some(scenario.run.time.as_secs()), "simulating {bar:15} {percent}%, {eta} left");
+    let predicted = simulate_watched(scenario, |passed: Duration| {
+        bar.set_position(passed.as_secs());
+        interrupt.check().map_err(|_| Error::new(ErrorKind::Closed, "interrupted"))
+    });
+    bar.finish_and_clear();
+    predicted
 }

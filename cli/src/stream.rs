@@ -4,9 +4,10 @@ mod folder;
 mod progress;
 
 use crate::args::{Transform, Whole};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, Printable};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, OutputError, Target};
+use crate::files::standard::stderr;
 use crate::opening;
 use crate::outputs;
 use crate::transform::{Direction, Input, is_new_scope, tell_of_new_scope};
@@ -73,6 +74,8 @@ struct Counts {
     outdated: u64,
     /// Streams under a compromised key.
     compromised: u64,
+    /// With --resume, outputs of a folder whose input is gone.
+    left: u64,
 }
 
 /// Whoever protects needs the opener to compare with what is there.
@@ -90,6 +93,8 @@ struct Job<'a> {
     interrupt: Interrupt,
     progress: Progress,
     counts: Counts,
+    /// The first by name of those that are left.
+    left: Option<PathBuf>,
 }
 
 impl<'a> Job<'a> {
@@ -123,6 +128,7 @@ impl<'a> Job<'a> {
             interrupt,
             progress: Progress::hidden(),
             counts: Counts::default(),
+            left: None,
         })
     }
 
@@ -222,11 +228,11 @@ impl<'a> Job<'a> {
 
     fn report(&self) {
         let verb = if matches!(self.direction, Direction::Reveal) { "revealed" } else { "protected" };
-        let Counts { files, bytes, kept, outdated, compromised } = self.counts;
+        let Counts { files, bytes, kept, outdated, compromised, left } = self.counts;
         let line = if self.args.json {
             json!({
                 "direction": verb, "streams": files, "bytes": bytes, "kept": kept, "outdated": outdated,
-                "compromised": compromised,
+                "compromised": compromised, "left": left, "first_left": self.left.as_ref().map(|path| path.to_string_lossy()),
             })
             .to_string()
         } else {
@@ -242,10 +248,18 @@ impl<'a> Job<'a> {
                     "; {compromised} are under a compromised key and may be forged: seal them again"
                 ));
             }
+            if let Some(first) = &self.left {
+                let first = first.to_string_lossy();
+                line.push_str(&format!(
+                    "; without an input any more, and left there: {}, {} first",
+                    counted(left, "output"),
+                    Printable(&first)
+                ));
+            }
             line
         };
         // The work is done and committed: a closed standard error is no reason to fail.
-        let _ = writeln!(anstream::stderr(), "{line}");
+        let _ = writeln!(stderr(), "{line}");
     }
 }
 
@@ -317,7 +331,7 @@ fn open(
     if args.output != "-" {
         outputs::refuse(&[("--output", Some(Path::new(&args.output)))], None, &[], None)?;
     }
-    Ok((input, Output::create(target, args.force)?.watched(interrupt)))
+    Ok((input, Output::create(target, args.force)?))
 }
 
 /// One file or standard input, to one file or standard output.

@@ -151,6 +151,64 @@ fn while_others_are_waited_for() {
     }
 }
 
+/// A pipe at standard error that nobody reads holds the command up, but not after the first signal.
+#[test]
+fn while_nobody_reads_what_is_said() {
+    let world = World::new();
+    for (signal, code, name) in signals() {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).expect("set");
+        while writer.write(&[b' '; 4096]).is_ok() {}
+        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).expect("set");
+        // With a log, of which the first line has no room.
+        let mut child = world.command(&ARGUMENTS).stdin(Stdio::piped()).stderr(writer).spawn().expect("it starts");
+        sleep(Duration::from_millis(1500));
+        assert!(child.try_wait().expect("a status").is_none(), "it waits");
+        kill_process(Pid::from_child(&child), signal).expect("sent");
+        let end = Instant::now() + Duration::from_secs(10);
+        let status = loop {
+            match child.try_wait().expect("a status") {
+                Some(status) => break status,
+                None if Instant::now() < end => sleep(Duration::from_millis(5)),
+                None => {
+                    child.kill().expect("killed");
+                    panic!("{name} is not noticed");
+                }
+            }
+        };
+        assert_eq!(status.code(), Some(code));
+        assert!(!world.path("out.csv").exists());
+        drop(reader);
+    }
+}
+
+/// A terminal that is stopped (Ctrl-S) gets no progress, and holds up nobody who only has that to show.
+#[test]
+fn while_a_terminal_is_stopped() {
+    let world = World::new();
+    world.write("policy.toml", STREAM_POLICY);
+    world.write("large", vec![7; 30_000_000]);
+    let (keyfold, config) = (env!("CARGO_BIN_EXE_keyfold"), world.config());
+    let protect = format!(
+        "{keyfold} protect --config {} --policy policy.toml --stream image large --output out",
+        config.display()
+    );
+    // Stopped before it begins, and let go on when its output is there, or after 20 s.
+    let script = format!(
+        "(sleep 1; printf '\\023'; touch stopped; for i in $(seq 200); do test -e out && touch done && break; sleep 0.1; done; printf '\\021'; sleep 1) \
+         | script -qec 'while ! test -e stopped; do sleep 0.1; done; sleep 0.2; {protect}' /dev/null"
+    );
+    let output =
+        std::process::Command::new("sh").args(["-c", &script]).current_dir(world.data()).output().expect("a shell");
+    if output.status.code() == Some(127) {
+        println!("SKIPPED: a terminal (no script)");
+        return;
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("protected 1 stream"), "{text:?}");
+    assert!(world.path("done").exists(), "it waited for the terminal: {text:?}");
+}
+
 /// A named pipe is read to its end once somebody writes to it, however late.
 #[test]
 fn a_named_pipe_is_waited_for() {

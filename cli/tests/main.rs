@@ -38,6 +38,7 @@ mod shared_streams;
 mod shred;
 mod signed;
 mod simulate;
+mod standard_streams;
 mod stream_folders;
 mod swaps;
 mod synthea;

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 const SMALL: &str = "version = 1
 name = \"small\"
@@ -77,6 +78,49 @@ fn what_is_wrong_is_refused() {
         world.write("outage.toml", text);
         world.refuses(&["simulate", "outage.toml"], POLICY, &[&format!("outage.toml:{line}, {key}: "), "simulat"]);
     }
+}
+
+/// What takes longer than an attempt may would fail to make the keyring, and tell no line.
+#[test]
+fn a_latency_is_shorter_than_an_attempt() {
+    let world = World::new();
+    for latency in ["3000.0", "4000.0", "9999.0"] {
+        world.write("slow.toml", SMALL.replace("10.0", latency));
+        let says = ["slow.toml:12, latency_milliseconds: ", "within the time of one attempt: 3s"];
+        world.refuses(&["simulate", "slow.toml"], POLICY, &says);
+    }
+    world.write("slow.toml", SMALL.replace("10.0", "2999.0"));
+    world.succeeds(&["simulate", "slow.toml"]);
+}
+
+/// `command` at a terminal of 80 columns, with what `typed` prints typed into it: exit code and all that is shown. None without `script`.
+fn at_a_terminal(world: &World, typed: &str, command: &str) -> Option<(Option<i32>, String)> {
+    let line = format!("{typed} | script -qec 'stty cols 80; {command}' /dev/null");
+    let output = Command::new("sh").args(["-c", &line]).current_dir(world.data()).stdin(Stdio::null()).output();
+    let output = output.expect("a shell");
+    if output.status.code() == Some(127) {
+        println!("SKIPPED: a terminal (no script)");
+        return None;
+    }
+    Some((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+#[test]
+fn progress_is_shown_at_a_terminal_and_a_signal_ends_it() {
+    let world = World::new();
+    world.write("long.toml", SMALL.replace("1h", "7d").replace("patients = 100", "patients = 100000"));
+    let keyfold = env!("CARGO_BIN_EXE_keyfold");
+    let command = format!("timeout --preserve-status -s TERM 2 {keyfold} simulate long.toml --output out");
+    let Some((code, text)) = at_a_terminal(&world, "true", &command) else { return };
+    assert_eq!(code, Some(143), "{text:?}");
+    assert!(text.contains("simulating") && text.contains("%, "), "{text:?}");
+    // Cleared before anything else is said.
+    let last = text.split("\u{1b}[2K").last().unwrap_or_default();
+    assert_eq!(last.trim_end(), "keyfold: interrupted by SIGTERM", "{text:?}");
+    assert!(!world.path("out").exists());
+    world.write("small.toml", SMALL);
+    let said = world.succeeds(&["simulate", "small.toml"]);
+    assert_eq!(said.stderr, "", "no progress where there is no terminal");
 }
 
 #[test]

@@ -83,6 +83,44 @@ fn folders_go_file_by_file_and_resume_by_comparing() {
     assert!(!world.path("back/z.kfs").exists());
 }
 
+/// What was deleted since the last run is left protected, and that is told: nobody may rely on its being gone.
+#[test]
+fn outputs_whose_input_is_gone_are_told() {
+    let world = world();
+    fs::create_dir_all(world.path("in/a")).unwrap();
+    for name in ["a/one", "a/two", "three", "four"] {
+        fs::write(world.path("in").join(name), content(5)).unwrap();
+    }
+    world.succeeds(&PROTECT);
+    let resume = |arguments: &[&str], more: &[&str]| world.succeeds(&[arguments, &["--resume"], more].concat());
+    let complete = resume(&PROTECT, &["--json"]);
+    assert_eq!((&complete.summary()["left"], &complete.summary()["first_left"]), (&0.into(), &serde_json::Value::Null));
+    assert!(!resume(&PROTECT, &[]).stderr.contains("without an input"));
+    world.succeeds(&REVEAL);
+    fs::remove_dir_all(world.path("in/a")).unwrap();
+    fs::remove_file(world.path("in/three")).unwrap();
+    // What no run has made is none of its outputs.
+    fs::write(world.path("sealed/a/readme"), b"x").unwrap();
+    std::os::unix::fs::symlink("nowhere", world.path("sealed/link.kfs")).unwrap();
+    let before = tree(&world, "sealed/a");
+    let says =
+        ["1 were there already", "; without an input any more, and left there: 3 outputs, sealed/a/one.kfs first"];
+    resume(&PROTECT, &[]).expect(0, &says);
+    let summary = resume(&PROTECT, &["--json"]).summary();
+    assert_eq!((&summary["left"], &summary["first_left"]), (&3.into(), &"sealed/a/one.kfs".into()));
+    assert_eq!(tree(&world, "sealed/a"), before);
+    // A file where its folder was.
+    fs::write(world.path("in/a"), content(5)).unwrap();
+    resume(&PROTECT, &[]).expect(0, &["protected 1 stream", "left there: 3 outputs, sealed/a/one.kfs first"]);
+    fs::remove_file(world.path("in/a")).unwrap();
+    // Likewise when revealing, and not without --resume, which finds nothing there.
+    for name in ["link.kfs", "a/readme", "a/one.kfs", "three.kfs", "a.kfs"] {
+        fs::remove_file(world.path("sealed").join(name)).unwrap();
+    }
+    resume(&REVEAL, &[]).expect(0, &["2 were there already", "left there: 2 outputs, back/a/one first"]);
+    assert!(world.path("back/a/one").exists());
+}
+
 #[test]
 fn folders_with_surprises_are_refused_before_anything_is_written() {
     let world = world();

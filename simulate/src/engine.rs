@@ -26,7 +26,17 @@ const DAY: f64 = 86_400.0;
 ///
 /// Those of making the keyring and of what operators do at the end; failures of requests are part of the prediction.
 pub fn simulate(scenario: &Scenario) -> Result<Prediction> {
-    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || Simulation::run(scenario))
+    simulate_watched(scenario, |_| Ok(()))
+}
+
+/// As [`simulate`], and calls `watch` after every step with the simulated time that has passed, for those who show it. What it does has
+/// no part in the prediction.
+///
+/// # Errors
+///
+/// As [`simulate`]; that of `watch`, which ends the simulation.
+pub fn simulate_watched(scenario: &Scenario, watch: impl FnMut(Duration) -> Result<()>) -> Result<Prediction> {
+    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || Simulation::run(scenario, watch))
 }
 
 struct Simulation<'a> {
@@ -47,7 +57,7 @@ struct Process {
 }
 
 impl<'a> Simulation<'a> {
-    fn run(scenario: &'a Scenario) -> Result<Prediction> {
+    fn run(scenario: &'a Scenario, watch: impl FnMut(Duration) -> Result<()>) -> Result<Prediction> {
         let mut random = Random::new(scenario.seed);
         let world = Rc::new(World::new(scenario, &mut random)?);
         let tally = Rc::new(RefCell::new(Tally::new(scenario, &world)));
@@ -67,7 +77,7 @@ impl<'a> Simulation<'a> {
             let process = simulation.start(first)?;
             simulation.processes.push(process);
         }
-        simulation.pass_time()?;
+        simulation.pass_time(watch)?;
         let Self { world, tally, tasks, processes, .. } = simulation;
         let counts = world.service.counts();
         let seconds = world.service.seconds();
@@ -77,7 +87,7 @@ impl<'a> Simulation<'a> {
         Ok(Prediction::new(scenario, &world, &tally.borrow(), counts, &seconds, operations))
     }
 
-    fn pass_time(&mut self) -> Result<()> {
+    fn pass_time(&mut self, mut watch: impl FnMut(Duration) -> Result<()>) -> Result<()> {
         let (step, count) = (self.scenario.run.step, self.processes.len());
         let mut start = Duration::ZERO;
         while start < self.scenario.run.time {
@@ -88,6 +98,7 @@ impl<'a> Simulation<'a> {
                 self.visit(place)?;
             }
             start += step;
+            watch(start.min(self.scenario.run.time))?;
         }
         self.tasks.run_until(self.scenario.run.time);
         Ok(())

@@ -18,7 +18,7 @@ mod tally;
 mod time;
 mod world;
 
-pub use engine::simulate;
+pub use engine::{simulate, simulate_watched};
 pub use operations::{Operation, Operations};
 pub use prediction::{Calls, Cost, Interval, Memory, OutageEffect, Prediction, Rotation, Traffic};
 pub use scenario::{KeyService, Outage, Run, Scenario, System};

@@ -2,6 +2,7 @@
 
 use keyfold::config::{CacheToml, Origin, RotationToml, Spanned, parse_duration};
 use keyfold::{CachePolicy, Error, ErrorKind, Result, RotationPolicy};
+use keyfold_kms::layer::Limits;
 use serde::Deserialize;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -254,6 +255,14 @@ impl File<'_> {
         }
         let in_time = latency / 1000.0 < deadline.as_secs_f64();
         self.check(&toml.latency_milliseconds, in_time, "a key service answers before the deadline")?;
+        // World::new leaves it as it is.
+        let attempt = Limits::default().attempt;
+        self.0.at(&toml.latency_milliseconds, |_| match latency / 1000.0 < attempt.as_secs_f64() {
+            true => Ok(()),
+            false => {
+                Err(wrong("a key service answers within the time of one attempt").with_detail(format!("{attempt:?}")))
+            }
+        })?;
         Ok(KeyService {
             keks: self.or(toml.keks.as_ref(), 1, 1..=8)?,
             latency: Duration::from_secs_f64(latency / 1000.0),

@@ -219,6 +219,8 @@ fn what_is_wrong_with_a_scenario_is_said_with_its_line() {
         (&[("system.reads_per_second", "nan")], "NaN, and 0 to"),
         (&[("system.tenant_access", "'often'")], "access is \"uniform\", \"zipf\" or an exponent"),
         (&[("key_service.latency_milliseconds", "inf")], "latency_milliseconds"),
+        (&[("key_service.latency_milliseconds", "3000.0")], "answers within the time of one attempt: 3s"),
+        (&[("key_service.latency_milliseconds", "9000.0")], "answers within the time of one attempt: 3s"),
         (&[("run.step", "'0s'")], "a step is 1s up to the simulated time"),
         (&[("run.time", "'32d'")], "1s to 31d are simulated"),
         (&[("run.time", "'31d'"), ("run.step", "'1s'")], "at most 1,000,000 steps"),

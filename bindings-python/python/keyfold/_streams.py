@@ -16,11 +16,19 @@ _SEALED_LEN = _CHUNK_LEN + 16
 def open_stream(field: Field, file: IO[bytes], mode: str, row: Any) -> "StreamWriter | io.BufferedReader":
     """Return what `Field.open_stream` returns."""
     if mode == "wb":
+        _check_file(file, "write")
         return StreamWriter(field._seal_stream(row), file)
     if mode != "rb":
         raise InvalidInput('a stream is opened in the mode "rb" or "wb"', 100, "InvalidInput")
+    _check_file(file, "read")
     header = _read_full(file, _HEADER_LEN)
     return io.BufferedReader(StreamReader(field._open_stream(header, row), file), _CHUNK_LEN)
+
+
+def _check_file(file: Any, method: str) -> None:
+    """Refuse what is no binary file object, before a key is made or asked for."""
+    if isinstance(file, io.TextIOBase) or not callable(getattr(file, method, None)):
+        raise TypeError(f"a stream needs a binary file object that can {method}, as open() returns for a path, not {type(file).__name__}")
 
 
 def _read_full(file: IO[bytes], n: int) -> bytes:

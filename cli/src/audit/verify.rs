@@ -3,6 +3,7 @@
 use super::{MAX_LINE_LEN, cannot_read, each_line, read};
 use crate::args::AuditVerify;
 use crate::failure::{Exit, Failure};
+use crate::files::standard::stderr;
 use crate::print_failed;
 use keyfold::KekAlias;
 use keyfold_audit::{AuditText, ChainEnd, Expected, Report};
@@ -23,7 +24,7 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
         Err(error) if named.is_empty() => return Err(Failure::of_opening(error)),
         Err(error) => {
             let failure = Failure::of_opening(error);
-            writeln!(anstream::stderr(), "keyfold: without a configuration only the structure is checked: {failure}")
+            writeln!(stderr(), "keyfold: without a configuration only the structure is checked: {failure}")
                 .map_err(print_failed)?;
             None
         }

@@ -8,6 +8,7 @@ mod pair;
 use crate::args::Backfill;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
+use crate::files::standard::stderr;
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace};
 use crate::{opening, outputs};
 use counts::Counts;
@@ -159,10 +160,10 @@ fn report(args: &Backfill, job: &Job) {
         format!("{}{dry}: {}", job.step.name(), job.counts)
     };
     // The work is done: a closed standard error is no reason to fail.
-    let _ = writeln!(anstream::stderr(), "{line}");
+    let _ = writeln!(stderr(), "{line}");
     if job.has_erased() {
         let why = "rows hold a sealed value and no plaintext: erased by a program that writes the plaintext only; --empty-erased \
                    empties the sealed values too";
-        let _ = writeln!(anstream::stderr(), "keyfold: {} {why}", job.counts.sealed_only);
+        let _ = writeln!(stderr(), "keyfold: {} {why}", job.counts.sealed_only);
     }
 }

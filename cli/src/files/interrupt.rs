@@ -1,11 +1,10 @@
 //! Ctrl-C and its relatives, as a flag that the main loop looks at.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -33,15 +32,18 @@ pub(crate) struct Interrupt {
 
 impl Interrupt {
     /// Installs the handlers, except for signals that the process was started to ignore: `nohup` means it, and so does
-    /// whoever starts a job in the background and presses Ctrl-C for another one.
+    /// whoever starts a job in the background and presses Ctrl-C for another one. Once for the whole command.
     ///
     /// # Errors
     ///
     /// The operating system refuses the handler.
     pub(crate) fn install() -> io::Result<Self> {
-        WATCHED.store(true, Ordering::SeqCst);
         DEFAULT.store(false, Ordering::SeqCst);
-        Self::register()
+        if let Some(installed) = INSTALLED.get() {
+            return Ok(installed.clone());
+        }
+        let interrupt = Self::register()?;
+        Ok(INSTALLED.get_or_init(|| interrupt).clone())
     }
 
     fn register() -> io::Result<Self> {
@@ -71,54 +73,39 @@ impl Interrupt {
         }
         Err(Interrupted { signal: i32::try_from(self.signal.load(Ordering::Relaxed)).unwrap_or(SIGINT) })
     }
+}
 
-    /// Waits until `file` can be read or written, as `flags` say, or is gone at its other end.
-    ///
-    /// # Errors
-    ///
-    /// A signal arrived, which is noticed after at most 100 ms: [`Interrupted`] inside of an [`io::Error`].
-    fn wait(&self, file: &impl AsFd, flags: PollFlags) -> io::Result<()> {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        loop {
-            self.check().map_err(io::Error::other)?;
-            match poll(&mut [PollFd::new(file, flags)], Some(&timeout)) {
-                // A closed pipe is ready, too: reading then finds the end, and writing the error.
-                Ok(ready) if ready > 0 => return Ok(()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+/// Waits until `file` can be read or written, as `flags` say, or is gone at its other end.
+///
+/// # Errors
+///
+/// A signal arrived before that, which is noticed after at most 100 ms: [`Interrupted`] inside of an [`io::Error`].
+fn wait(interrupt: Option<&Interrupt>, file: &impl AsFd, flags: PollFlags) -> io::Result<()> {
+    // What need not wait is done whether somebody interrupts or not: what was done before is still to be told.
+    let mut timeout = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        match poll(&mut [PollFd::new(file, flags)], Some(&timeout)) {
+            // A closed pipe is ready, too: reading then finds the end, and writing the error.
+            Ok(ready) if ready > 0 => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-    }
-
-    /// Writes all of `bytes` to a pipe or terminal, but waits for nobody who reads there for longer than until an interrupt.
-    ///
-    /// # Errors
-    ///
-    /// As `output`; and [`Interrupted`] inside of an [`io::Error`].
-    pub(crate) fn write_all(&self, mut output: &File, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            self.wait(&output, PollFlags::OUT)?;
-            match output.write(&bytes[..bytes.len().min(PIPE_LEN)]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => bytes = &bytes[n..],
-                Err(error) if is_to_be_repeated(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        interrupt.map_or(Ok(()), Interrupt::check).map_err(io::Error::other)?;
+        timeout.tv_nsec = 100_000_000;
     }
 }
 
-/// Most bytes that a pipe takes without waiting where poll(2) says that it takes some (PIPE_BUF, pipe(7)).
-const PIPE_LEN: usize = 4096;
-
-/// Also of a pipe that somebody made not to wait.
-fn is_to_be_repeated(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+/// Waits until `file` can be written, or nobody is left who reads it. Where no command looks for signals, they end it.
+///
+/// # Errors
+///
+/// A signal arrived before that: [`Interrupted`] inside of an [`io::Error`].
+pub(crate) fn wait_to_write(file: &impl AsFd) -> io::Result<()> {
+    wait(INSTALLED.get(), file, PollFlags::OUT)
 }
 
-/// Whether a command looks at the flag of an [`Interrupt`], from now to its end.
-static WATCHED: AtomicBool = AtomicBool::new(false);
+/// What a command looks at from its installation to the end.
+static INSTALLED: OnceLock<Interrupt> = OnceLock::new();
 /// Whether a signal does what it does to a process without handlers, which cannot be taken away again.
 static DEFAULT: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
@@ -137,7 +124,7 @@ pub(crate) fn guarded<T>(work: impl FnOnce(&Interrupt) -> T) -> io::Result<T> {
         }
     }
     let done = work(&interrupt);
-    DEFAULT.store(!WATCHED.load(Ordering::SeqCst), Ordering::SeqCst);
+    DEFAULT.store(INSTALLED.get().is_none(), Ordering::SeqCst);
     Ok(done)
 }
 
@@ -216,9 +203,11 @@ impl<R: Read + AsFd> Read for Interruptible<R> {
     /// As `input`; and fails with [`Interrupted`] inside of an [`io::Error`].
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.interrupt.wait(&self.input, PollFlags::IN)?;
+            self.interrupt.check().map_err(io::Error::other)?;
+            wait(Some(&self.interrupt), &self.input, PollFlags::IN)?;
             match self.input.read(buffer) {
-                Err(error) if is_to_be_repeated(&error) => {}
+                // The second of a pipe that somebody made not to wait.
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
                 result => return result,
             }
         }

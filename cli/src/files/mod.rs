@@ -11,6 +11,7 @@ pub(crate) mod interrupt;
 pub(crate) mod json;
 pub(crate) mod output;
 pub(crate) mod pipeline;
+pub(crate) mod standard;
 
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::interrupt::{Interrupt, Interrupted};
+use super::interrupt::Interrupted;
 use super::is_closed;
+use super::standard::Standard;
 
 /// Bytes collected before they are written.
 const BUFFER_LEN: usize = 256 * 1024;
@@ -93,7 +94,7 @@ impl Target {
     }
 
     /// Names what could not be done to this target.
-    fn error(&self, action: &'static str, source: io::Error) -> OutputError {
+    pub(crate) fn error(&self, action: &'static str, source: io::Error) -> OutputError {
         let target = self.clone();
         if let Some(interrupted) = Interrupted::within(&source) {
             return OutputError::Interrupted(interrupted);
@@ -154,7 +155,9 @@ impl fmt::Display for OutputError {
             }
             Self::NoName { .. } => f.write_str("a name is needed for the output, and this one is empty"),
             Self::Terminal => f.write_str("these bytes are not for a terminal: name a file, or a pipe"),
-            Self::Closed => f.write_str("standard output is closed, or is a /dev/null that is open for reading, too"),
+            Self::Closed => f.write_str(
+                "standard output is closed, or is a /dev/null that is open for reading, too: open it for writing only",
+            ),
             Self::Interrupted(interrupted) => interrupted.fmt(f),
             Self::SameAsInput { target } => write!(f, "{target} is also the input"),
             Self::OwnFile { target } => {
@@ -179,7 +182,7 @@ impl std::error::Error for OutputError {
 
 /// Where the bytes are until [`Output::commit`].
 enum Place {
-    Stdout(File),
+    Stdout(Standard<File>),
     /// A file without a name (`O_TMPFILE`), which the kernel removes however the process ends.
     Unnamed(File),
     /// A file with a temporary name, where the file system offers no other. Survives a SIGKILL.
@@ -195,8 +198,6 @@ pub(crate) struct Output {
     place: Place,
     buffer: Vec<u8>,
     overwrite: bool,
-    /// Who ends the waiting for somebody to read standard output.
-    interrupt: Option<Interrupt>,
     /// Whether bytes have left the buffer.
     has_written: bool,
 }
@@ -222,7 +223,9 @@ impl Output {
     ) -> Result<Self, OutputError> {
         target.refuse_closed()?;
         let place = match &target {
-            Target::Stdout => io::stdout().as_fd().try_clone_to_owned().map(|fd| Place::Stdout(fd.into())),
+            Target::Stdout => {
+                io::stdout().as_fd().try_clone_to_owned().map(|fd| Place::Stdout(Standard::new(fd.into())))
+            }
             Target::Path(path) => {
                 refuse_existing(path, force)?;
                 let folder = folder_of(path);
@@ -240,18 +243,7 @@ impl Output {
         };
         let place = place.map_err(|error| target.error("create", error))?;
         let buffer = Vec::with_capacity(BUFFER_LEN);
-        Ok(Self { target, place, buffer, overwrite: force, interrupt: None, has_written: false })
-    }
-
-    /// The same output, which waits for nobody who reads standard output for longer than until an interrupt.
-    pub(crate) fn watched(mut self, interrupt: &Interrupt) -> Self {
-        // A file takes what it is given, and faster in one piece.
-        if let Place::Stdout(file) = &self.place
-            && !file.metadata().is_ok_and(|metadata| metadata.is_file())
-        {
-            self.interrupt = Some(interrupt.clone());
-        }
-        self
+        Ok(Self { target, place, buffer, overwrite: force, has_written: false })
     }
 
     /// What a run that failed or was interrupted leaves, if there is anything to say of it.
@@ -296,18 +288,12 @@ impl Output {
 
     fn write_through(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         self.has_written |= !bytes.is_empty();
-        let written = match (&self.place, &self.interrupt) {
-            (Place::Stdout(file), Some(interrupt)) => interrupt.write_all(file, bytes),
-            _ => self.file().write_all(bytes),
+        let written = match &mut self.place {
+            Place::Stdout(stdout) => stdout.write_all(bytes),
+            Place::Unnamed(file) => file.write_all(bytes),
+            Place::Named(file) => file.write_all(bytes),
         };
         written.map_err(|error| self.target.error("write", error))
-    }
-
-    fn file(&mut self) -> &mut File {
-        match &mut self.place {
-            Place::Stdout(file) | Place::Unnamed(file) => file,
-            Place::Named(file) => file.as_file_mut(),
-        }
     }
 
     /// Writes the rest, makes it durable, and gives the file its name.

@@ -8,6 +8,7 @@ mod values;
 use crate::args::IndexBackfill;
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
+use crate::files::standard::stderr;
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, TokenRows, Trouble, settle};
 use crate::{opening, outputs};
 use keyfold::{AuditAction, AuditEvent, Context, Error, ErrorKind, FieldPolicy, IndexPolicy, Keyring, Policy};
@@ -323,6 +324,6 @@ impl Job<'_> {
             others => format!("{line}; {others} of other fields or partitions"),
         };
         // The work is done: a closed standard error is no reason to fail.
-        let _ = writeln!(anstream::stderr(), "{line}");
+        let _ = writeln!(stderr(), "{line}");
     }
 }

@@ -3,6 +3,7 @@
 use crate::args::{KeysBackup, KeysJournal};
 use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, OutputError, Target};
+use crate::files::standard::stderr;
 use crate::opening;
 use crate::print_failed;
 use keyfold::{AuditAction, AuditEvent};
@@ -37,7 +38,7 @@ pub(crate) fn backup(args: &KeysBackup) -> Result<(), Failure> {
     recorded?;
     let text =
         if args.json { json!({ "records": count }).to_string() } else { format!("keyfold: {count} key records") };
-    writeln!(anstream::stderr(), "{text}").map_err(print_failed)
+    writeln!(stderr(), "{text}").map_err(print_failed)
 }
 
 fn write(records: &Records, target: Target, force: bool) -> Result<u64, Failure> {

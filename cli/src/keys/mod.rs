@@ -29,6 +29,7 @@ pub(crate) use verify::verify;
 
 use crate::args::KeysList;
 use crate::failure::{Exit, Failure};
+use crate::files::standard::stderr;
 use crate::init::hex;
 use crate::opening;
 use crate::print_failed;
@@ -56,7 +57,7 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
     for name in pollster::block_on(ring.missing_isolated_scopes())? {
         // The name stands in the configuration.
         let note = "the configuration isolates a scope that the keyring does not have yet; check its spelling";
-        writeln!(anstream::stderr(), "keyfold: {note}: {name:?}").map_err(print_failed)?;
+        writeln!(stderr(), "keyfold: {note}: {name:?}").map_err(print_failed)?;
     }
     let mut after = None;
     let (mut all_good, mut unanswered) = (true, None);

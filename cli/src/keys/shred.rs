@@ -5,6 +5,7 @@ use super::time;
 use crate::args::{KeysHold, KeysShred};
 use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, Target};
+use crate::files::standard::stderr;
 use crate::opening;
 use crate::print_failed;
 use keyfold::{AuditAction, AuditEvent, Record};
@@ -16,21 +17,21 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Does what the arguments ask for.
-pub(crate) fn shred(args: &KeysShred) -> Result<(), Failure> {
+pub(crate) fn shred(args: &KeysShred, out: &mut impl Write) -> Result<(), Failure> {
     let records = opening::records(&args.source, &args.policy)?;
     match (&args.scope, &args.confirm) {
-        (_, Some(file)) => confirm(args, &records, file),
-        (Some(scope), None) if args.finish => finish(args, &records, scope),
-        (Some(scope), None) if args.cancel => cancel(args, &records, scope),
-        (Some(scope), None) => schedule(args, &records, scope),
+        (_, Some(file)) => confirm(args, &records, file, out),
+        (Some(scope), None) if args.finish => finish(args, &records, scope, out),
+        (Some(scope), None) if args.cancel => cancel(args, &records, scope, out),
+        (Some(scope), None) => schedule(args, &records, scope, out),
         (None, None) => Err(Failure::new(Exit::Usage, "--scope or --confirm says what to do")),
     }
 }
 
-fn schedule(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failure> {
+fn schedule(args: &KeysShred, records: &Records, scope: &str, out: &mut impl Write) -> Result<(), Failure> {
     let scheduled = pollster::block_on(records.ring.shred_scope(scope, args.reason.as_deref()))?;
     let keys = scheduled.keys.len();
-    print(&if args.json {
+    let text = if args.json {
         let key_ids: Vec<_> = scheduled.keys.iter().map(|record| record.key_id().to_string()).collect();
         json!({ "slot": scheduled.slot.to_string(), "keys": key_ids, "not_before": scheduled.not_before }).to_string()
     } else {
@@ -39,27 +40,29 @@ fn schedule(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Fail
             scheduled.slot,
             time(scheduled.not_before)
         )
-    })
+    };
+    writeln!(out, "{text}").map_err(print_failed)
 }
 
-fn cancel(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failure> {
+fn cancel(args: &KeysShred, records: &Records, scope: &str, out: &mut impl Write) -> Result<(), Failure> {
     let seals: Record = pollster::block_on(records.ring.cancel_shred(scope, args.reason.as_deref()))?;
-    print(&if args.json {
+    let text = if args.json {
         json!({ "slot": seals.slot_id().to_string(), "seals": seals.key_id().to_string() }).to_string()
     } else {
         format!("the keys of scope {} open again, and {} seals", seals.slot_id(), seals.key_id())
-    })
+    };
+    writeln!(out, "{text}").map_err(print_failed)
 }
 
-fn finish(args: &KeysShred, records: &Records, scope: &str) -> Result<(), Failure> {
+fn finish(args: &KeysShred, records: &Records, scope: &str, out: &mut impl Write) -> Result<(), Failure> {
     // Before anything is destroyed: a certificate that cannot be written is known now.
     let output = certificate_file(args)?;
     let shredded = pollster::block_on(records.ring.finish_shred(scope, args.reason.as_deref()))?;
     let now = pollster::block_on(records.ring.store_time())?;
-    issue(args, records, &Certificate::new(&shredded, records, now), output)
+    issue(args, records, &Certificate::new(&shredded, records, now), output, out)
 }
 
-fn confirm(args: &KeysShred, records: &Records, file: &Path) -> Result<(), Failure> {
+fn confirm(args: &KeysShred, records: &Records, file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let output = certificate_file(args)?;
     let mut certificate = Certificate::parse(&read(file)?, &args.source.config, &records.config)?;
     let slot = certificate.slot()?;
@@ -78,7 +81,7 @@ fn confirm(args: &KeysShred, records: &Records, file: &Path) -> Result<(), Failu
     event.reason = args.reason.clone();
     // A certificate is not handed out where the sink refuses what it cannot record.
     records.ring.audit(event)?;
-    issue(args, records, &certificate, output)
+    issue(args, records, &certificate, output, out)
 }
 
 fn certificate_file(args: &KeysShred) -> Result<Output, Failure> {
@@ -89,12 +92,19 @@ fn certificate_file(args: &KeysShred) -> Result<Output, Failure> {
     Ok(Output::create(target, args.force)?)
 }
 
-fn issue(args: &KeysShred, records: &Records, certificate: &Certificate, mut output: Output) -> Result<(), Failure> {
+fn issue(
+    args: &KeysShred,
+    records: &Records,
+    certificate: &Certificate,
+    mut output: Output,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     output.write(certificate.text(&records.ring, &args.source.config)?.as_bytes())?;
     output.commit()?;
     let text = if args.json { certificate.json()?.to_string() } else { certificate.summary() };
     let to_stdout = args.certificate.as_deref() == Some(OsStr::new("-"));
-    if to_stdout { writeln!(anstream::stderr(), "{text}").map_err(print_failed) } else { print(&text) }
+    let printed = if to_stdout { writeln!(stderr(), "{text}") } else { writeln!(out, "{text}") };
+    printed.map_err(print_failed)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -124,8 +134,4 @@ pub(crate) fn hold(args: &KeysHold, out: &mut impl Write) -> Result<(), Failure>
         format!("scope {} is under legal hold: none of its {} keys can be destroyed", hold.slot, keys.len())
     };
     writeln!(out, "{text}").map_err(print_failed)
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{text}").map_err(print_failed)
 }

@@ -2,7 +2,7 @@
 
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interrupted};
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::progress;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -45,10 +45,8 @@ pub(super) fn walk(
 ) -> Result<End, Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
-    // Hidden by itself where standard error is not a terminal.
-    let bar = ProgressBar::new_spinner();
     let template = format!("{} {{spinner}} {{pos}} keys looked at, {{msg}} {}, {{elapsed}}", verb.0, verb.1);
-    bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let bar = progress::bar(None, &template);
     let limit = records_per_second.map_or(STEP, |rate| STEP.min(rate as usize));
     let mut changed = 0;
     loop {

@@ -8,6 +8,7 @@ use super::counts::Counts;
 use super::{install, statement};
 use crate::args::Reencrypt;
 use crate::failure::{Exit, Failure};
+use crate::files::standard::stderr;
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace, Rows, Stored, TokenRows, Trouble, settle};
 use crate::{opening, outputs};
 use keyfold::{AuditAction, AuditEvent, Keyring};
@@ -87,7 +88,7 @@ pub(super) fn run(args: &Reencrypt, sql: &str) -> Result<u8, Failure> {
         let found = statement::look_at_table(&mut job.table, &mut job.bindings, &job.own, &pace, sealing.as_deref())?;
         // What is left because of errors is said as well, but the code of those counts.
         match statement::write(&ring, args, path, found) {
-            Err(failure) if exit != 0 => drop(writeln!(anstream::stderr(), "keyfold: {failure}")),
+            Err(failure) if exit != 0 => drop(writeln!(stderr(), "keyfold: {failure}")),
             written => written?,
         }
     }
@@ -208,5 +209,5 @@ fn report(args: &Reencrypt, job: &Job) {
         line
     };
     // The work is done: a closed standard error is no reason to fail.
-    let _ = writeln!(anstream::stderr(), "{line}");
+    let _ = writeln!(stderr(), "{line}");
 }

@@ -12,6 +12,7 @@ use crate::args::Scan;
 use crate::census::name_of;
 use crate::failure::{Exit, Failure, Printable};
 use crate::files::interrupt::Interrupt;
+use crate::files::standard::stderr;
 use crate::print_failed;
 use hints::Hints;
 use judge::{Indexed, Spread, Verdict};
@@ -178,7 +179,7 @@ impl Found {
             return Err(failure);
         }
         // What was found is on standard output, and has the failure as well.
-        let _ = writeln!(anstream::stderr(), "keyfold: {failure}");
+        let _ = writeln!(stderr(), "keyfold: {failure}");
         self.failed.push(Failed { source: self.source.clone(), code: failure.code, error: failure.to_string() });
         Ok(())
     }

@@ -1,12 +1,14 @@
 mod response_files;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::failure::Exit;
 use response_files::RSP;
 
 fn selftest(vectors: Option<&Path>) -> (bool, Value) {
@@ -268,10 +270,10 @@ fn a_folder_without_cases_fails() {
 
     let mut out = Vec::new();
     let error = run(Some(&empty.path().join("missing")), false, &mut out).expect_err("there is no such folder");
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.code, Exit::Storage as u8);
     assert!(out.is_empty());
     let file = none.path().join("LICENSE");
-    assert_eq!(run(Some(&file), false, &mut out).expect_err("not a folder").kind(), ErrorKind::Io);
+    assert_eq!(run(Some(&file), false, &mut out).expect_err("not a folder").code, Exit::Storage as u8);
 }
 
 #[cfg(unix)]
@@ -324,6 +326,6 @@ fn a_broken_output_is_an_error() {
         }
     }
     for json in [false, true] {
-        assert_eq!(run(None, json, &mut Full).expect_err("nothing can be written").kind(), ErrorKind::Io);
+        assert_eq!(run(None, json, &mut Full).expect_err("nothing can be written").code, Exit::Storage as u8);
     }
 }

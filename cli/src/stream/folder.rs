@@ -96,10 +96,42 @@ pub(super) fn run(job: &mut Job<'_>) -> Result<(), Failure> {
             }),
         }
     });
+    let done = done.and_then(|()| if job.whole.resume { find_left(job, from, to) } else { Ok(()) });
     done.map_err(|failure| match job.counts.files {
         0 => failure.add("no file was written"),
         files => failure.add(&format!("{} written, whole; --resume goes on behind them", counted(files, "file"))),
     })
+}
+
+/// Counts the outputs below `to` whose input is not below `from` any more. What no run makes there is none.
+fn find_left(job: &mut Job<'_>, from: &Path, to: &Path) -> Result<(), Failure> {
+    job.interrupt.check()?;
+    for entry in fs::read_dir(to).map_err(|error| cannot_read(to, &error))? {
+        let entry = entry.map_err(|error| cannot_read(to, &error))?;
+        let (path, file_name) = (entry.path(), entry.file_name());
+        let file_type = entry.file_type().map_err(|error| cannot_read(&path, &error))?;
+        if file_type.is_dir() {
+            find_left(job, &from.join(&file_name), &path)?;
+            continue;
+        }
+        let input = match job.direction {
+            Direction::Reveal => Some(with_suffix(&file_name)),
+            _ => without_suffix(&file_name).map(OsStr::to_owned),
+        };
+        let Some(input) = input.filter(|_| file_type.is_file()) else { continue };
+        match fs::symlink_metadata(from.join(&input)) {
+            Ok(_) => {}
+            // The second where a file has the name that its folder had.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                job.counts.left += 1;
+                if job.left.as_ref().is_none_or(|first| path < *first) {
+                    job.left = Some(path);
+                }
+            }
+            Err(error) => return Err(cannot_read(&from.join(input), &error)),
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what would end the run at a file.

@@ -1,8 +1,9 @@
 //! A progress line on standard error, if that is a terminal.
 
 use crate::failure::Printable;
+use crate::progress::bar;
 use crate::transform::Direction;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use std::path::Path;
 
 pub(super) struct Progress(ProgressBar);
@@ -29,9 +30,7 @@ impl Progress {
     }
 
     fn with_style(direction: Direction, len: Option<u64>, style: &str) -> Self {
-        // Hidden by itself where standard error is not a terminal.
-        let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = bar(len, style);
         bar.set_prefix(if matches!(direction, Direction::Reveal) { "revealing" } else { "protecting" });
         Self(bar)
     }

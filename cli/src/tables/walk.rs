@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use crate::files::interrupt::{Interrupt, Interrupted};
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::progress;
+use indicatif::ProgressBar;
 use keyfold_tables::{Extent, Row, RowKey, Table};
 use std::time::{Duration, Instant};
 
@@ -34,10 +35,7 @@ impl Pace {
 impl<'p> Rows<'p> {
     /// The rows behind `after`; `verb` is what the progress line says.
     pub(crate) fn new(pace: &'p Pace, after: Option<RowKey>, extent: Extent, verb: &'static str) -> Self {
-        // Hidden by itself where standard error is not a terminal.
-        let bar = ProgressBar::new_spinner();
-        let style = ProgressStyle::with_template("{prefix} {spinner} {pos} rows, {elapsed}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        let bar = progress::bar(None, "{prefix} {spinner} {pos} rows, {elapsed}");
         bar.set_prefix(verb);
         Self { pace, extent, after, bar, began: None, seen: 0, ended: false }
     }

@@ -13,6 +13,7 @@ use crate::args::{Format, Rebind, Transform};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, Target};
+use crate::files::standard::stderr;
 use crate::files::{is_closed, pipeline};
 use crate::opening::{self, refuse_new_scope};
 use crate::outputs;
@@ -156,7 +157,7 @@ pub(crate) fn is_new_scope(ring: &Keyring, scope: Option<&str>) -> Result<bool, 
 
 /// Says that it does. Whoever reads it can tell: a misspelt name gets here as well.
 pub(crate) fn tell_of_new_scope() {
-    let _ = writeln!(anstream::stderr(), "the scope is new: a key is made for it");
+    let _ = writeln!(stderr(), "the scope is new: a key is made for it");
 }
 
 /// Protects, reveals or re-encrypts. Returns the flag of signals, which are handled from now on.
@@ -202,7 +203,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         let output = [("--output", Some(Path::new(&args.output)))];
         outputs::refuse(&output, None, &[], args.tokens.as_deref())?;
     }
-    let mut output = Output::create(target, args.force)?.watched(&interrupt);
+    let mut output = Output::create(target, args.force)?;
     let mut progress = Progress::new(direction, input.get_ref().len());
     let mut counts = Counts::default();
     let result = match format {
@@ -302,7 +303,7 @@ fn pump<B: Send>(
 }
 
 fn report(args: &Transform, direction: Direction, counts: Counts) {
-    let mut err = anstream::stderr().lock();
+    let mut err = stderr();
     let verb = match direction {
         Direction::Protect { .. } => "protected",
         Direction::Reveal => "revealed",

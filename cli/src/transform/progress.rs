@@ -1,20 +1,19 @@
 //! A progress line on standard error, if that is a terminal.
 
 use super::{Counts, Direction};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::progress::bar;
+use indicatif::ProgressBar;
 
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
     /// `len` is how many bytes the input has, if that is known.
     pub(super) fn new(direction: Direction, len: Option<u64>) -> Self {
-        // Hidden by itself where standard error is not a terminal.
-        let bar = ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr());
         let style = match len {
             Some(_) => "{prefix} {bar:10} {bytes}/{total_bytes}, {msg} values, {eta} left",
             None => "{prefix} {spinner} {bytes}, {msg} values, {elapsed}",
         };
-        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = bar(len, style);
         bar.set_prefix(match direction {
             Direction::Protect { .. } => "protecting",
             Direction::Reveal => "revealing",

@@ -182,8 +182,8 @@ fn reads_the_argument() {
 
 /// An output through `file` as if it were standard output.
 fn through(file: File) -> Output {
-    let place = Place::Stdout(file);
-    Output { target: Target::Stdout, place, buffer: Vec::new(), overwrite: false, interrupt: None, has_written: false }
+    let place = Place::Stdout(Standard::new(file));
+    Output { target: Target::Stdout, place, buffer: Vec::new(), overwrite: false, has_written: false }
 }
 
 #[test]

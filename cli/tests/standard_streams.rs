@@ -1,0 +1,213 @@
+//! What is printed arrives or is an error: standard output that is closed, full, gone or made not to wait (docs/CLI.md, Files).
+
+use crate::audited::Audited;
+use crate::common::{PATIENTS, Run, STORAGE, World, argument, check_silence, keyfold};
+use std::fs::OpenOptions;
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::process::{Command, Stdio};
+use std::thread::{sleep, spawn};
+use std::time::Duration;
+
+/// Three rows, of an hour: what `keyfold simulate` predicts of it takes no time.
+const SCENARIO: &str = r#"version = 1
+name = "small"
+[system]
+processes = 2
+tenants = 2
+patients = 100
+reads_per_second = 2.0
+writes_per_second = 1.0
+[key_service]
+latency_milliseconds = 10.0
+quota_per_second = 100
+price_per_10000_calls = 0.03
+price_per_key_and_month = 1.0
+currency = "EUR"
+[run]
+time = "1h"
+step = "10s"
+"#;
+
+/// A recorded keyring with files for every command.
+fn world() -> Audited {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    world.write("scenario.toml", SCENARIO);
+    world.write("schema.toml", "version = 1\n[tables.patients]\ncolumns = { name = \"A\" }\n");
+    audited
+}
+
+/// What does nothing but print; CONFIG stands for the configuration.
+const PRINTERS: &[&[&str]] = &[
+    &["audit", "verify", "--config", "CONFIG"],
+    &["audit", "anchor", "--config", "CONFIG"],
+    &["audit", "export", "--config", "CONFIG"],
+    &["census", "sealed.csv"],
+    &["completions", "bash"],
+    &["doctor", "--config", "CONFIG"],
+    &["index", "advise", "in.csv", "--column", "name", "--force"],
+    &["inspect", "--file", "sealed.csv"],
+    &["keys", "drill", "--config", "CONFIG"],
+    &["keys", "list", "--config", "CONFIG"],
+    &["keys", "list", "--config", "CONFIG", "--json"],
+    &["keys", "repair", "--config", "CONFIG", "--dry-run"],
+    &["keys", "rewrap", "--config", "CONFIG", "--dry-run"],
+    &["keys", "verify", "--config", "CONFIG"],
+    &["policy", "check", "--policy", "policy.toml", "--schema", "schema.toml"],
+    &["policy", "diff", "policy.toml", "policy.toml"],
+    &["report", "--config", "CONFIG"],
+    &["scan", "in.csv", "--policy", "policy.toml"],
+    &["selftest"],
+    &["simulate", "scenario.toml"],
+    &["--help"],
+    &["--version"],
+    &["keys", "rotate", "--help"],
+    &["help", "keys"],
+];
+
+/// What does something, and then prints.
+const DOERS: &[&[&str]] =
+    &[&["keys", "rotate", "--config", "CONFIG"], &["keys", "rewrap", "--config", "CONFIG"], &["init", "other"]];
+
+/// `arguments` through a shell with `redirection`.
+fn shell(audited: &Audited, arguments: &[&str], redirection: &str) -> Run {
+    let mut command = Command::new("sh");
+    let script = format!("\"$0\" \"$@\" {redirection}");
+    command.current_dir(audited.0.data()).args(["-c", &script, env!("CARGO_BIN_EXE_keyfold")]);
+    crate::common::run(with_config(&mut command, audited, arguments), b"")
+}
+
+fn with_config<'c>(command: &'c mut Command, audited: &Audited, arguments: &[&str]) -> &'c mut Command {
+    let config = audited.0.config();
+    command.args(arguments.iter().map(|of| if *of == "CONFIG" { argument(&config) } else { of }))
+}
+
+#[test]
+fn who_does_nothing_but_print_is_refused_where_it_is_lost() {
+    let audited = world();
+    for arguments in PRINTERS {
+        let printed = shell(&audited, arguments, "");
+        assert!(!printed.stdout.is_empty() && printed.code < Some(STORAGE), "{arguments:?}: {}", printed.stderr);
+        for (redirection, says) in [
+            (">&-", "standard output is closed"),
+            (">/dev/full", "no space left behind standard output"),
+            (">/dev/null <&-", ""),
+        ] {
+            let run = shell(&audited, arguments, redirection);
+            let wanted = if says.is_empty() { printed.code } else { Some(STORAGE) };
+            assert_eq!(run.code, wanted, "{arguments:?} {redirection}: {}", run.stderr);
+            assert!(run.stderr.contains(says), "{arguments:?} {redirection}: {}", run.stderr);
+        }
+    }
+}
+
+/// A key that was not rotated because of what was to be said of it would be worse.
+#[test]
+fn who_does_something_does_it_without_a_standard_output() {
+    let audited = world();
+    for arguments in DOERS {
+        shell(&audited, arguments, ">&-").expect(0, &[]);
+        shell(&audited, arguments, ">&- 2>&-");
+    }
+    assert!(audited.0.keys().parent().expect("a folder").join("data/other/keyfold.toml").exists());
+    let rotated = audited.actions().iter().filter(|action| *action == "key-made").count();
+    assert_eq!(rotated, 2, "{:?}", audited.actions());
+    // What cannot be written is told all the same.
+    shell(&audited, DOERS[0], ">/dev/full").expect(STORAGE, &["no space left behind standard output"]);
+}
+
+/// A pipe that is full, and that was made not to wait; and how much is in it.
+fn full_pipe() -> (PipeReader, PipeWriter, usize) {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).expect("set");
+    let mut len = 0;
+    while let Ok(n) = writer.write(&[b' '; 4096]) {
+        len += n;
+    }
+    (reader, writer, len)
+}
+
+/// The parent of a command may have made its pipe not to wait, as programs with an event loop do.
+#[test]
+fn a_pipe_that_was_made_not_to_wait_gets_all_of_it() {
+    let audited = world();
+    let shred = ["keys", "shred", "--config", "CONFIG", "--scope", "ward", "--json"];
+    audited.0.succeeds(&["protect", "in.csv", "--scope", "ward", "--output", "ward.csv"]);
+    let commands: [(&[&str], &str); 8] = [
+        (&["simulate", "scenario.toml", "--format", "html"], "</html>\n"),
+        (&["completions", "bash"], "\n"),
+        (&["report", "--config", "CONFIG", "--format", "html"], "</html>\n"),
+        (&["keys", "list", "--config", "CONFIG"], "\n"),
+        (&["audit", "export", "--config", "CONFIG"], "}\n"),
+        (&["protect", "in.csv", "--config", "CONFIG", "--policy", "policy.toml", "--output", "-"], "\n"),
+        (&["keys", "rotate", "--config", "CONFIG"], "\n"),
+        (&shred, "}\n"),
+    ];
+    for (arguments, end) in commands {
+        let (mut reader, writer, before) = full_pipe();
+        let late = spawn(move || {
+            sleep(Duration::from_millis(300));
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).map(|_| read)
+        });
+        let mut command = keyfold();
+        with_config(command.current_dir(audited.0.data()), &audited, arguments);
+        let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().expect("it runs");
+        // Its end of the pipe.
+        drop(command);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        check_silence(&stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
+        let read = late.join().expect("the reader").expect("read");
+        let printed = std::str::from_utf8(&read[before..]).expect("text");
+        assert!(!printed.is_empty() && printed.ends_with(end), "{arguments:?}: {} bytes", printed.len());
+    }
+}
+
+/// A certificate that is printed is whole; the keys are gone by then.
+#[test]
+fn a_certificate_gets_through_such_a_pipe() {
+    let world = World::new();
+    let config = std::fs::read_to_string(world.config()).expect("the configuration");
+    std::fs::write(world.config(), config + "\n[shred]\nwaiting = \"none\"\n").expect("written");
+    world.succeeds(&["protect", "in.csv", "--scope", "ward", "--output", "ward.csv"]);
+    world.succeeds(&["keys", "shred", "--scope", "ward"]);
+    let (mut reader, writer, before) = full_pipe();
+    let late = spawn(move || {
+        sleep(Duration::from_millis(300));
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).map(|_| read)
+    });
+    let mut command = world.command(&["keys", "shred", "--scope", "ward", "--finish", "--yes", "--certificate", "-"]);
+    let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().expect("it runs");
+    drop(command);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = late.join().expect("the reader").expect("read");
+    let _: serde_json::Value = serde_json::from_slice(&read[before..]).expect("a whole certificate");
+}
+
+/// `keyfold … | head` of a pipe that is gone.
+#[test]
+fn a_pipe_that_nobody_reads_is_an_error() {
+    let audited = world();
+    for arguments in [PRINTERS[0], PRINTERS[4], PRINTERS[20]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = keyfold();
+        let command = with_config(command.current_dir(audited.0.data()), &audited, arguments);
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(STORAGE), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("broken pipe") || stderr.contains("Broken pipe"), "{arguments:?}: {stderr}");
+    }
+    // Standard output that is open for reading only.
+    let file = OpenOptions::new().read(true).open(audited.0.path("in.csv")).expect("a file");
+    let (reader, _kept) = std::io::pipe().expect("a pipe");
+    for stdout in [Stdio::from(file), Stdio::from(reader)] {
+        let mut command = keyfold();
+        let output = command.args(["completions", "bash"]).stdout(stdout).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(STORAGE), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(audited.0.text("in.csv"), PATIENTS);
+}
