@@ -3,7 +3,7 @@
 use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::{Shuffle, block_on, refused};
-use keyfold::{BoxFuture, CachePolicy, ErrorKind, KeyringConfig, KmsErrorKind, Value};
+use keyfold::{BoxFuture, CachePolicy, ErrorKind, KeyState, KeyringConfig, KmsErrorKind, LookupKeys, Value};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -85,6 +85,51 @@ fn a_handle_whose_key_has_left_the_cache_is_invalidated_too() {
     process.ring.invalidate();
     block_on(encryptor.ready()).unwrap();
     assert!(lab.faults.log().contains(&"unwrap"), "{:?}", lab.faults.log());
+}
+
+/// With a lead the new key is activated by hand.
+#[test]
+fn a_handle_whose_key_has_left_the_cache_hears_what_this_process_does_to_keys() {
+    for lead in [Duration::ZERO, Duration::from_secs(600)] {
+        let mut lab = Lab::new();
+        lab.config.rotation.lead = lead;
+        (lab.config.cache.max_keys, lab.config.cache.max_bytes) = (0, 0);
+        let process = Process::quick(&lab, lab.config.clone());
+        let ring = &process.ring;
+        let encryptor = encryptor(ring, "plain", None).unwrap();
+        let reader = decryptor(ring, "plain", None).unwrap();
+        let new = block_on(ring.rotate_data_key(None)).unwrap().new.key_id();
+        assert_eq!(block_on(encryptor.ready()).unwrap().key_id() == new, lead.is_zero());
+        block_on(ring.activate_data_key(None)).unwrap();
+        assert_eq!(block_on(encryptor.ready()).unwrap().key_id(), new, "activated, {lead:?}");
+        let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+        block_on(reader.load_keys(&[&sealed[..]][..])).unwrap();
+        assert!(reader.is_current(&sealed).unwrap());
+
+        block_on(ring.change_state(new, KeyState::Deactivated)).unwrap();
+        assert_eq!(refused(block_on(encryptor.ready()), "deactivated"), ErrorKind::KeyState);
+        lab.faults.fail_store(true);
+        assert_eq!(refused(block_on(encryptor.ready()), "deactivated, and the store is away"), ErrorKind::Store);
+    }
+}
+
+#[test]
+fn a_handle_from_before_a_reload_hears_that_its_look_up_key_was_deactivated() {
+    for max_bytes in [0, CachePolicy::default().max_bytes] {
+        let mut lab = Lab::new();
+        lab.config.cache.max_bytes = max_bytes;
+        let process = Process::quick(&lab, lab.config.clone());
+        let ring = &process.ring;
+        let old = encryptor(ring, "mrn", None).unwrap();
+        let keys = block_on(ring.rotate_lookup_key("default")).unwrap();
+        let mut config = lab.config.clone();
+        let next = LookupKeys { seals: keys.opens[0], opens: Vec::new(), ..keys };
+        config.lookup.insert("default".to_owned(), next);
+        ring.reload(config, process.keks.clone()).unwrap();
+        assert!(block_on(old.ready()).is_ok(), "it is still active");
+        block_on(ring.change_state(old.key_id(), KeyState::Deactivated)).unwrap();
+        assert_eq!(refused(block_on(old.ready()), "deactivated"), ErrorKind::KeyState);
+    }
 }
 
 #[test]

@@ -303,9 +303,8 @@ impl KeyStore for ManyScopes {
     }
 }
 
-fn scopes_stay_within(scopes: u32, max_bytes: usize) {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let lab = Lab::new();
+/// A keyring of so many scopes, which has sealed once.
+fn ring_of(lab: &Lab, scopes: u32, max_bytes: usize) -> Keyring {
     let by_tag = (0..scopes).map(|scope| (scope_tag(&name_of(scope)), scope)).collect();
     let store = Arc::new(ManyScopes { lab: lab.store.clone(), by_tag });
     let mut config = lab.config.clone();
@@ -315,6 +314,13 @@ fn scopes_stay_within(scopes: u32, max_bytes: usize) {
     let ring = Keyring::open(config, store, lab.keks(), marks).unwrap();
     assert!(seal(&ring, None, "x").is_ok());
     lab.faults.reset();
+    ring
+}
+
+fn scopes_stay_within(scopes: u32, max_bytes: usize) {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lab = Lab::new();
+    let ring = ring_of(&lab, scopes, max_bytes);
     let before = live();
     let mut most = 0;
     for scope in 0..scopes {
@@ -348,6 +354,23 @@ fn many_scopes_stay_within_the_configured_bytes() {
 #[ignore = "takes minutes; ./test --long runs it"]
 fn a_million_scopes_stay_within_the_configured_bytes() {
     scopes_stay_within(1_000_000, 64 << 20);
+}
+
+#[test]
+fn what_handles_held_beside_the_cache_is_given_back() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (scopes, max_bytes) = (5_000, 1 << 20);
+    let lab = Lab::new();
+    let ring = ring_of(&lab, scopes, max_bytes);
+    let before = live();
+    let handles: Vec<_> = (0..scopes).map(|scope| encryptor(&ring, "plain", Some(&name_of(scope))).unwrap()).collect();
+    let (held, counted) = (live() - before, ring.occupancy().1);
+    drop(handles);
+    block_on(ring.refresh()).unwrap();
+    lab.faults.reset();
+    let left = live().saturating_sub(before);
+    println!("{held} bytes with {scopes} handles, of which {counted} are counted; {left} afterwards");
+    assert!(left <= max_bytes && ring.occupancy().1 <= max_bytes, "{left} bytes are left of {held}");
 }
 
 #[test]

@@ -9,8 +9,11 @@
 //!   `one_fetches_however_many_ask_or_give_up` (deadlock).
 //! - lease.rs, `renew`: without the arm that asks for `terms.overtaken`: `what_was_ended_stays_ended`.
 //! - lease.rs, `extend`: without asking for `ended_by`: `an_outage_does_not_bring_back_what_was_ended`.
-//! - mod.rs, `get_or_fetch`: without comparing the epoch after the fetch:
-//!   `what_was_fetched_before_everything_was_invalidated_is_fetched_again`.
+//! - mod.rs, `insert_fetched`: without comparing the epoch:
+//!   `what_was_fetched_before_it_was_to_be_asked_for_is_fetched_again`.
+//! - mod.rs, `end`: without `overtaken`: `what_is_fetched_while_its_key_ends_is_not_used_twice`.
+//! - mod.rs, `get_or_insert`: making a value without looking among former ones:
+//!   `what_somebody_holds_comes_back_instead_of_a_second_one`.
 //! - lease.rs, `grant`: storing the present epoch instead of `begun_in`: `a_confirmation_counts_for_the_time_before_it`.
 //! - mod.rs, `Waiting::drop`: without counting down visitors: `one_fetches_however_many_ask_or_give_up` (gates remain).
 #![cfg(feature = "testing")]
@@ -239,6 +242,24 @@ fn what_was_ended_stays_ended() {
     });
 }
 
+/// Nobody had it yet, so there is no lease to end.
+#[test]
+fn what_is_fetched_while_its_key_ends_is_not_used_twice() {
+    explore(|| {
+        let world = World::new(BOUNDS);
+        let other = block_on(world.get(2, NOW)).unwrap();
+        let fetching = {
+            let world = world.clone();
+            thread::spawn(move || drop(block_on(world.get(1, NOW))))
+        };
+        world.revoked.store(true, Ordering::SeqCst);
+        world.cache.end(&1, &denied());
+        fetching.join().unwrap();
+        assert!(block_on(world.get(1, NOW)).is_err(), "what was so before was used twice");
+        assert!(!other.lease.needs_renewal(NOW), "the end of one key is no matter of another");
+    });
+}
+
 #[test]
 fn an_outage_does_not_bring_back_what_was_ended() {
     explore(|| {
@@ -257,8 +278,8 @@ fn an_outage_does_not_bring_back_what_was_ended() {
 }
 
 #[test]
-fn what_was_fetched_before_everything_was_invalidated_is_fetched_again() {
-    for warm in [false, true] {
+fn what_was_fetched_before_it_was_to_be_asked_for_is_fetched_again() {
+    for (warm, everything) in [(false, false), (false, true), (true, false), (true, true)] {
         explore(move || {
             let world = World::new(BOUNDS);
             if warm {
@@ -270,7 +291,11 @@ fn what_was_fetched_before_everything_was_invalidated_is_fetched_again() {
                 thread::spawn(move || block_on(world.get(1, now)).unwrap().version)
             };
             world.version.store(2, Ordering::SeqCst);
-            world.epoch.advance();
+            if everything {
+                world.epoch.advance();
+            } else {
+                world.cache.ask_again(|key| *key == 1);
+            }
             let after = block_on(world.get(1, now)).unwrap();
             let fetched = fetching.join().unwrap();
             assert!(fetched == 1 || fetched == 2);
@@ -316,11 +341,13 @@ fn bounds_hold_at_every_moment_and_held_values_stay() {
                     lease: Lease::new(&world.epoch, NOW, POLICY_AGE),
                 });
                 let (entries, bytes) = world.cache.occupancy();
-                assert!(entries <= 1 && bytes < 400, "{entries} entries, {bytes} bytes");
+                // Beside it a note of each that another one holds.
+                let most = 400 + 2 * (200 + size_of::<Key>());
+                assert!(entries <= 1 && bytes < most, "{entries} entries, {bytes} bytes");
                 assert_eq!(key_held.version, u64::from(key));
                 assert!(key_held.lease.is_usable(NOW));
                 if key == 1 {
-                    world.cache.set_bounds(Bounds::NOTHING);
+                    world.cache.close();
                 }
             })
         });
@@ -329,13 +356,53 @@ fn bounds_hold_at_every_moment_and_held_values_stay() {
     });
 }
 
+#[test]
+fn what_somebody_holds_comes_back_instead_of_a_second_one() {
+    explore(|| {
+        let world = World::new(Bounds { entries: 1, ..BOUNDS });
+        let threads = [1, 2, 1].map(|key| {
+            let world = world.clone();
+            thread::spawn(move || {
+                let make = || Key { version: key.into(), lease: Lease::new(&world.epoch, NOW, POLICY_AGE) };
+                world.cache.get_or_insert(&key, NOW, make)
+            })
+        });
+        let held = join(threads.into());
+        assert!(Arc::ptr_eq(&held[0], &held[2]), "two of one key");
+        for (key, held) in [(1, &held[0]), (2, &held[1])] {
+            assert!(world.cache.find(&key).is_some_and(|found| Arc::ptr_eq(&found, held)), "{key}");
+        }
+    });
+}
+
+/// Of what was let go while somebody held it a note is kept, which counts, and goes when nobody holds it any more.
+#[test]
+fn notes_of_what_is_held_are_counted_and_swept() {
+    let look = || {
+        let bytes = 20_000;
+        let world = World::new(Bounds { entries: usize::MAX, bytes, ..BOUNDS });
+        let make = |_: &u8| Key { version: 1, lease: Lease::new(&world.epoch, NOW, POLICY_AGE) };
+        let held: Vec<_> = (0..=255).map(|key| world.cache.get_or_insert(&key, NOW, || make(&key))).collect();
+        let (entries, counted) = world.cache.occupancy();
+        assert!(entries < 64 && counted > 40_000, "{entries} entries and {counted} bytes: more is held than has room");
+        drop(held);
+        world.cache.sweep(NOW);
+        let (swept, counted) = world.cache.occupancy();
+        assert!(swept == entries && counted <= bytes / 2, "{swept} entries, {counted} bytes");
+        (0..=255).for_each(|key| drop(world.cache.get_or_insert(&key, NOW, || make(&key))));
+        let (entries, counted) = world.cache.occupancy();
+        assert!(entries > swept && (bytes / 2..=bytes).contains(&counted), "{entries} entries, {counted} bytes");
+    };
+    shuttle::check_random(look, 1);
+}
+
 /// What `refresh` renews: what somebody holds, and what was looked up since it was last renewed.
 #[test]
 fn a_sweep_tells_what_is_in_use() {
     let look = || {
         let world = World::new(BOUNDS);
-        let lease = Lease::new(&world.epoch, NOW, POLICY_AGE);
-        world.cache.insert(1, Arc::new(Key { version: 1, lease }), NOW);
+        let make = || Key { version: 1, lease: Lease::new(&world.epoch, NOW, POLICY_AGE) };
+        drop(world.cache.get_or_insert(&1, NOW, make));
         let is_in_use = |now| world.cache.sweep(now).iter().any(|swept| swept.in_use);
         let renew = |now| world.cache.sweep(now)[0].value.lease.renew(now, POLICY_AGE).unwrap();
         assert!(is_in_use(NOW), "somebody has just put it in");

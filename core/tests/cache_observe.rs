@@ -114,7 +114,7 @@ fn every_documented_metric_is_there_and_no_other() {
         let labels: Labels = key.key().labels().map(|l| (l.key().to_owned(), l.value().to_owned())).collect();
         for (name, value) in &labels {
             let known: &[&str] = match name.as_str() {
-                "cache" => &["keys", "roots", "current", "scopes", "frame_keys", "frame_roots"],
+                "cache" => &["keys", "roots", "current", "scopes", "frame_keys", "frame_roots", "dead_roots"],
                 "class" => &["data", "root"],
                 "kek" => &[ALIAS, "first", "second", "third"],
                 "memory" => &["locked", "unlocked"],

@@ -149,6 +149,34 @@ fn an_outage_costs_one_request_a_second() {
     assert!((5..=11).contains(&asked), "{asked} requests in ten seconds");
 }
 
+/// However many seal, and whoever asks first; also where a reader has seen that another process has rotated.
+#[test]
+fn an_outage_of_the_store_costs_one_call_a_second_of_readers_and_writers_together() {
+    for (rotated, reads_first) in [(false, true), (false, false), (true, true)] {
+        let lab = Lab::new();
+        let warm = Warm::new(&lab);
+        let key_id = warm.encryptor.key_id();
+        warm.process.clock.advance(lab.config.cache.check_every);
+        if rotated {
+            block_on(lab.elsewhere().rotate_data_key(None)).unwrap();
+            warm.open().unwrap();
+        }
+        lab.faults.fail_store(true);
+        lab.faults.reset();
+        for _ in 0..100 {
+            if reads_first {
+                warm.open().unwrap();
+            }
+            (0..5).for_each(|_| warm.seal().unwrap());
+            warm.open().unwrap();
+            warm.process.clock.advance(Duration::from_millis(100));
+        }
+        let asked = lab.faults.log().into_iter().filter(|call| ["newest", "get", "now"].contains(call)).count();
+        assert!((5..=11).contains(&asked), "{asked} calls in ten seconds, rotated: {rotated}, {reads_first}");
+        assert_eq!(warm.encryptor.key_id(), key_id);
+    }
+}
+
 const REFUSALS: [KmsErrorKind; 3] = [KmsErrorKind::AccessDenied, KmsErrorKind::KeyDisabled, KmsErrorKind::KeyNotFound];
 
 // Failure A22

@@ -7,7 +7,7 @@
 //! - keyring/shred.rs, `stop_using`: `remove` instead of `end`, so that keys of a shredded scope open on.
 //! - keyring/rotate.rs, `advance`: the key of before instead of `next`.
 //! - keyring.rs, `check_opens`: without asking for `open_compromised`.
-//! - cache/mod.rs, `Former::add`: nothing is added, so that handles keep what the cache has replaced.
+//! - cache/former.rs, `add`: nothing is added, so that handles keep what the cache has replaced.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test")]
 

@@ -81,6 +81,29 @@ fn afterwards_the_new_pin_alone_opens_everything_and_the_old_root_can_go() {
     assert_all_open(&lab.process_with(only_new), &values);
 }
 
+/// Also in a handle that holds a key as it was under that root, and asks nobody.
+#[test]
+fn a_root_that_this_process_takes_out_of_service_stops_at_once() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    let held = encryptor(&ring, "plain", None).unwrap();
+    let new = block_on(ring.rotate_root()).unwrap().new;
+    reparent(&ring).unwrap();
+    ring.reload(lab.pinning(&[root().commitment(), *new.commitment()]), lab.keks()).unwrap();
+    held.encrypt(Value::Text("x"), None).unwrap();
+    block_on(ring.change_state(root().key_id(), KeyState::Compromised)).unwrap();
+    assert_eq!(refused(held.encrypt(Value::Text("x"), None), "under the old root"), ErrorKind::KeyState);
+    let unwraps = lab.kms.unwrap_count();
+    block_on(held.ready()).unwrap();
+    held.encrypt(Value::Text("x"), None).unwrap();
+    assert_eq!(lab.kms.unwrap_count(), unwraps, "its key is under the new root, which nobody doubts");
+    // Whoever has the old root and can write to the store makes no key that counts.
+    let planted = ours(KeyClass::Data, scope_id("planted"), 60);
+    lab.store.plant(&record(&child_parts(planted, root())));
+    let handle = decryptor(&ring, "plain", None).unwrap();
+    assert_eq!(refused(open(&handle, &sealed_under(&planted, &[1; 24], "x"), None), "planted"), ErrorKind::KeyState);
+}
+
 // Failure N14
 #[test]
 fn a_root_that_keys_depend_on_cannot_be_taken_out_of_service() {

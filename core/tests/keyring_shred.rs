@@ -3,7 +3,7 @@
 use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::{block_on, open, refused};
-use keyfold::{AuditAction, AuditEvent, AuditSink, ErrorKind, KeyState, Keyring, Result, Shredded};
+use keyfold::{AuditAction, AuditEvent, AuditSink, ErrorKind, KeyState, Keyring, Result, Shredded, Value};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -292,6 +292,36 @@ fn other_processes_forget_the_keys_within_the_stated_time() {
         assert!(!opens(), "opened after the stated time, away: {away}");
         lab.faults.fail_store(false);
     }
+}
+
+#[test]
+fn the_end_of_a_scope_costs_no_other_key_a_call() {
+    let clinic = Clinic::new();
+    let (ring, lab) = (&clinic.ring, &clinic.lab);
+    let encryptor = encryptor(ring, "plain", Some("ward")).unwrap();
+    let decryptor = decryptor(ring, "plain", Some("ward")).unwrap();
+    let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+    let used = || {
+        lab.faults.reset();
+        block_on(encryptor.ready()).unwrap();
+        block_on(decryptor.load_keys(&[&sealed[..]][..])).unwrap();
+        assert!(seal(ring, Some("ward"), "y").is_ok() && reveal(ring, Some("ward"), &sealed).is_ok());
+        lab.faults.log()
+    };
+    used();
+    let step = |what: &str, result: Result<()>| {
+        result.unwrap();
+        assert_eq!(used(), [""; 0], "{what}");
+    };
+    let shred = || block_on(ring.shred_scope(SCOPE, None)).map(drop);
+    let finish = || block_on(ring.finish_shred(SCOPE, None)).map(drop);
+    step("scheduled", shred());
+    step("scheduled again", shred());
+    step("taken back", block_on(ring.cancel_shred(SCOPE, None)).map(drop));
+    step("scheduled once more", shred());
+    step("ended", finish());
+    step("ended again", finish());
+    clinic.assert_closed();
 }
 
 #[derive(Default)]

@@ -4,6 +4,7 @@
 //! being fetched has a [`Gate`]. Built here and not bought, for the reasons in docs/CACHE.md. What is hard about it,
 //! waiting, is Tokio's; the rest is model-checked (core/tests/cache_model.rs).
 
+mod former;
 mod gate;
 mod lease;
 mod policy;
@@ -17,15 +18,14 @@ pub(crate) use recent::Recent;
 use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::observe;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
+use former::Former;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most failures that are remembered at once. Beyond, the oldest are forgotten.
 const MAX_FAILURES: usize = 4096;
-/// So many keys at least of which [`Former`] has values, before it looks for those that nobody holds.
-const FORMER_SWEEP: usize = 64;
 /// How long a renewal that failed is not tried again, at least.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
@@ -67,10 +67,6 @@ pub(crate) struct Bounds {
     pub(crate) negative: Duration,
 }
 
-impl Bounds {
-    pub(crate) const NOTHING: Self = Self { entries: 0, bytes: 0, max_idle: Duration::ZERO, negative: Duration::ZERO };
-}
-
 /// Values by key. Evicts by second chance: what was used since the hand last passed stays.
 pub(crate) struct Cache<K, V> {
     name: &'static str,
@@ -83,17 +79,12 @@ struct State<K, V> {
     entries: HashMap<K, Entry<V>>,
     /// Keys in the order in which the hand visits them; may hold keys that are gone.
     hand: VecDeque<K>,
+    /// Of the entries.
     bytes: usize,
     former: Former<K, V>,
+    is_closed: bool,
     /// What is being fetched, and what could not be fetched a moment ago.
     gates: HashMap<K, Place>,
-}
-
-/// Values that were forgotten or replaced while somebody held them: they end with their key.
-struct Former<K, V> {
-    values: HashMap<K, Vec<Weak<V>>>,
-    /// At how many keys those are looked for whose values nobody holds any more.
-    sweep_at: usize,
 }
 
 /// Where callers wait for one key.
@@ -101,6 +92,8 @@ struct Former<K, V> {
 struct Place {
     gate: Arc<Gate>,
     visitors: usize,
+    /// Whether the key was ended, or was to be asked for again, since the one who fetches began.
+    overtaken: bool,
 }
 
 /// An entry as [`Cache::sweep`] finds it.
@@ -121,9 +114,9 @@ struct Entry<V> {
 
 impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     pub(crate) fn new(name: &'static str, bounds: Bounds, epoch: &Epoch) -> Self {
-        let former = Former { values: HashMap::new(), sweep_at: FORMER_SWEEP };
         let (entries, gates) = (HashMap::new(), HashMap::new());
-        let state = State { bounds, entries, hand: VecDeque::new(), bytes: 0, former, gates };
+        let (hand, former) = (VecDeque::new(), Former::new());
+        let state = State { bounds, entries, hand, bytes: 0, former, is_closed: false, gates };
         Self { name, epoch: epoch.clone(), state: Mutex::new(state) }
     }
 
@@ -164,15 +157,11 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
             }
             None => observe::miss(self.name),
         }
-        let epoch = self.epoch.number();
+        let epoch = self.begin(key);
         match fetch(present.as_ref()).await {
             Ok(value) => {
-                if self.epoch.number() != epoch {
-                    // What was fetched may be from before.
-                    value.lease().ask_for_renewal();
-                }
                 turn.succeeded();
-                self.insert(key.clone(), value.clone(), now());
+                self.insert_fetched(key, &value, now(), epoch);
                 Ok(value)
             }
             Err(error) => {
@@ -182,7 +171,8 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
                 }
                 self.remove(key);
                 if !is_absence(&error) {
-                    self.end_former(key, &error);
+                    let held = self.state().former.remove(key);
+                    held.iter().for_each(|value| value.lease().end(&error));
                 }
                 let error = match &present {
                     Some(value) => explained(error, value.lease(), now()),
@@ -217,7 +207,8 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         Some(entry.value.clone())
     }
 
-    /// The value of `key`, or the one that `make` makes at once.
+    /// The value of `key`, or the one that `make` makes at once. One that was forgotten while somebody held it comes
+    /// back, so that there is never a second one beside it.
     pub(crate) fn get_or_insert(&self, key: &K, now: u64, make: impl FnOnce() -> V) -> Arc<V> {
         if let Some(value) = self.get(key, now) {
             return value;
@@ -226,55 +217,94 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         if let Some(entry) = state.entries.get(key) {
             return entry.value.clone();
         }
-        let value = Arc::new(make());
+        let value = state.former.remove(key).pop().unwrap_or_else(|| Arc::new(make()));
         state.insert(key.clone(), value.clone(), now);
         value
     }
 
-    /// Puts in `value` in place of what is there.
-    pub(crate) fn insert(&self, key: K, value: Arc<V>, now: u64) {
+    /// The value of `key`, also where it was forgotten while somebody held it. Does not count as use.
+    pub(crate) fn find(&self, key: &K) -> Option<Arc<V>> {
+        let state = self.state();
+        state.entries.get(key).map(|entry| entry.value.clone()).or_else(|| state.former.get(key))
+    }
+
+    /// The value of `key` is about to be fetched; the epoch in which that begins.
+    fn begin(&self, key: &K) -> u64 {
+        if let Some(place) = self.state().gates.get_mut(key) {
+            place.overtaken = false;
+        }
+        self.epoch.number()
+    }
+
+    /// Puts in what was fetched since `epoch`.
+    fn insert_fetched(&self, key: &K, value: &Arc<V>, now: u64, epoch: u64) {
         let mut state = self.state();
-        state.insert(key, value, now);
-        observe::occupancy(self.name, state.entries.len(), state.bytes);
+        let overtaken = state.gates.get(key).is_some_and(|place| place.overtaken);
+        if overtaken || self.epoch.number() != epoch {
+            // What was fetched may be from before.
+            value.lease().ask_for_renewal();
+        }
+        state.insert(key.clone(), value.clone(), now);
+        self.observe(&state);
     }
 
     /// Forgets `key`. Who holds its value goes on with it.
     pub(crate) fn remove(&self, key: &K) {
         let mut state = self.state();
         state.remove(key);
-        observe::occupancy(self.name, state.entries.len(), state.bytes);
+        self.observe(&state);
     }
 
     /// Forgets `key` for good, because of `error`: who holds its value can use it no more, and what is being fetched
     /// at this moment is fetched again before its second use.
     pub(crate) fn end(&self, key: &K, error: &Error) {
-        self.remove(key);
-        self.end_former(key, error);
-        self.epoch.advance();
+        let mut state = self.state();
+        if let Some(place) = state.gates.get_mut(key) {
+            place.overtaken = true;
+        }
+        state.remove(key);
+        let held = state.former.remove(key);
+        self.observe(&state);
+        drop(state);
+        held.iter().for_each(|value| value.lease().end(error));
     }
 
-    /// Ends what was forgotten or replaced while somebody held it.
-    fn end_former(&self, key: &K, error: &Error) {
-        let former = self.state().former.values.remove(key);
-        former.iter().flatten().filter_map(Weak::upgrade).for_each(|value| value.lease().end(error));
+    /// Has every value whose key is `concerned` renewed before it is next used by an awaiting call, also what somebody
+    /// holds, and what is being fetched at this moment.
+    pub(crate) fn ask_again(&self, concerned: impl Fn(&K) -> bool) {
+        let mut state = self.state();
+        state.gates.iter_mut().filter(|(key, _)| concerned(key)).for_each(|(_, place)| place.overtaken = true);
+        let entries = state.entries.iter().map(|(key, entry)| (key, entry.value.clone()));
+        let all = entries.chain(state.former.iter());
+        all.filter(|(key, _)| concerned(key)).for_each(|(_, value)| value.lease().ask_for_renewal());
     }
 
-    /// Sets other limits. With none at all the cache forgets everything, and what is being fetched does not stay.
+    /// Sets other limits.
     pub(crate) fn set_bounds(&self, bounds: Bounds) {
         let mut state = self.state();
         state.bounds = bounds;
         state.evict();
-        observe::occupancy(self.name, state.entries.len(), state.bytes);
+        self.observe(&state);
     }
 
-    /// Forgets what nobody holds and nobody has looked up for so long; returns the rest. Does not count as use.
+    /// Forgets everything and keeps nothing any more, nor what is being fetched at this moment.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        (state.is_closed, state.bytes) = (true, 0);
+        (state.entries, state.hand, state.former) = (HashMap::new(), VecDeque::new(), Former::new());
+        self.observe(&state);
+    }
+
+    /// Forgets what nobody holds and nobody has looked up for so long, and what is remembered of values that nobody
+    /// holds any more; returns the rest. Does not count as use.
     pub(crate) fn sweep(&self, now: u64) -> Vec<Swept<K, V>> {
         let mut state = self.state();
         let idle = crate::clock::nanos(state.bounds.max_idle);
         let gone: Vec<K> =
             state.entries.iter().filter(|(_, entry)| entry.is_idle(now, idle)).map(|(key, _)| key.clone()).collect();
         gone.iter().for_each(|key| state.remove(key));
-        observe::occupancy(self.name, state.entries.len(), state.bytes);
+        state.former.sweep();
+        self.observe(&state);
         let swept = |(key, entry): (&K, &Entry<V>)| Swept {
             // First, since what is handed out here is held as well.
             in_use: entry.is_held() || entry.used_at >= entry.value.lease().renewed_at(),
@@ -292,10 +322,14 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         }
     }
 
-    /// Entries and bytes.
+    /// Entries, and bytes with those of what is remembered of values that were let go.
     pub(crate) fn occupancy(&self) -> (usize, usize) {
         let state = self.state();
-        (state.entries.len(), state.bytes)
+        (state.entries.len(), state.bytes + state.former.bytes())
+    }
+
+    fn observe(&self, state: &State<K, V>) {
+        observe::occupancy(self.name, state.entries.len(), state.bytes + state.former.bytes());
     }
 
     /// How many gates there are.
@@ -348,22 +382,6 @@ impl<K: Clone + Eq + Hash, V: Cached, N: Fn() -> u64> Drop for Waiting<'_, K, V,
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Former<K, V> {
-    /// The cache lets go of `value`.
-    fn add(&mut self, key: &K, value: &Arc<V>) {
-        if Arc::strong_count(value) == 1 {
-            return;
-        }
-        let values = self.values.entry(key.clone()).or_default();
-        values.retain(|value| value.strong_count() > 0);
-        values.push(Arc::downgrade(value));
-        if self.values.len() >= self.sweep_at {
-            self.values.retain(|_, values| values.iter().any(|value| value.strong_count() > 0));
-            self.sweep_at = FORMER_SWEEP.max(2 * self.values.len());
-        }
-    }
-}
-
 impl<V> Entry<V> {
     /// Whether somebody has the value beside the cache. Letting go of it would not free it.
     fn is_held(&self) -> bool {
@@ -377,6 +395,9 @@ impl<V> Entry<V> {
 
 impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
     fn insert(&mut self, key: K, value: Arc<V>, now: u64) {
+        if self.is_closed {
+            return;
+        }
         // Tables and queues grow by doubling, so up to half of them is empty. 16: the reference counts.
         let size = value.size() + 16 + 2 * (size_of::<(K, Entry<V>)>() + 1) + 2 * size_of::<K>();
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -406,8 +427,14 @@ impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
         }
     }
 
+    /// What is left for entries beside what is remembered of values that were let go; half at least, since handles can
+    /// hold any number of those.
+    fn room(&self) -> usize {
+        self.bounds.bytes.saturating_sub(self.former.bytes()).max(self.bounds.bytes / 2)
+    }
+
     fn evict(&mut self) {
-        while self.entries.len() > self.bounds.entries || self.bytes > self.bounds.bytes {
+        while self.entries.len() > self.bounds.entries || self.bytes > self.room() {
             let Some(key) = self.hand.pop_front() else { break };
             match self.entries.get_mut(&key) {
                 Some(entry) if entry.used => {

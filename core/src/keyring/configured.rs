@@ -137,6 +137,7 @@ impl Keyring {
         let inner = &*self.inner;
         let now = self.time();
         inner.scopes.sweep(now);
+        inner.dead_roots.sweep(now);
         inner.frames.sweep(now);
         let mut result = inner.audit.record_due_counts();
         // From the top: whoever seals holds a key, which holds its root. The oldest key first, so that the order is that of no
@@ -195,12 +196,12 @@ impl Keyring {
         let inner = &*self.inner;
         inner.closed.store(true, Ordering::Release);
         // What is being fetched at this moment does not stay either.
-        inner.current.set_bounds(Bounds::NOTHING);
-        inner.keys.set_bounds(Bounds::NOTHING);
-        inner.roots.set_bounds(Bounds::NOTHING);
-        inner.dead_roots.set_bounds(Bounds::NOTHING);
+        inner.current.close();
+        inner.keys.close();
+        inner.roots.close();
+        inner.dead_roots.close();
         inner.frames.close();
-        inner.scopes.set_bounds(Bounds::NOTHING);
+        inner.scopes.close();
         inner.audit.close();
         tracing::info!("keyring closed");
     }

@@ -30,7 +30,7 @@ pub(crate) struct CurrentKey {
     /// How often it had when it last asked which key seals. Until it has asked again nothing seals on while nobody answers.
     withdrawals_seen: AtomicU64,
     gate: Gate,
-    /// While `key` is running out: when to ask for the next one again.
+    /// While `key` is running out, or is not known to be the newest: when to ask for another one again.
     ask_again_at: AtomicU64,
 }
 
@@ -48,7 +48,7 @@ impl CurrentKey {
     }
 
     /// Asks the store at the next opportunity.
-    pub(super) fn expire(&self) {
+    fn expire(&self) {
         self.check.ask_for_renewal();
     }
 
@@ -62,6 +62,11 @@ impl CurrentKey {
         self.withdrawals_seen.load(Ordering::SeqCst) != self.withdrawals.load(Ordering::SeqCst)
     }
 
+    /// Not before [`RETRY`] has passed since `now`, as far as another key is concerned.
+    fn ask_again_after(&self, now: u64) {
+        self.ask_again_at.store(now.saturating_add(nanos(RETRY)), Ordering::Relaxed);
+    }
+
     /// Whether [`Keyring::ready`] has nothing to do.
     #[inline]
     pub(crate) fn is_ready(&self, now: u64) -> bool {
@@ -72,8 +77,9 @@ impl CurrentKey {
     #[inline]
     pub(crate) fn is_ready_with(&self, key: Option<&OpenKey>, now: u64) -> bool {
         let Some(key) = key else { return false };
-        let running_out = key.is_running_out() && now >= self.ask_again_at.load(Ordering::Relaxed);
-        !self.check.needs_renewal(now) && !key.needs_renewal(now) && !running_out && self.key_id() == Some(key.key_id)
+        let is_last = !key.is_running_out() && self.key_id() == Some(key.key_id);
+        let asks = !is_last && now >= self.ask_again_at.load(Ordering::Relaxed);
+        !self.check.needs_renewal(now) && !key.needs_renewal(now) && !asks
     }
 
     /// Whether callers go on with the key while one of them renews.
@@ -109,6 +115,13 @@ impl Keyring {
             gate: Gate::default(),
             ask_again_at: AtomicU64::new(0),
         })
+    }
+
+    /// Another key may seal in `slot` from now on: whoever seals there asks for it first.
+    pub(super) fn expire_current(&self, slot: Slot) {
+        if let Some(current) = self.inner.current.find(&(slot, None)) {
+            current.expire();
+        }
     }
 
     /// Makes sure that `current` holds the key that seals, renewed and not used up.
@@ -164,8 +177,8 @@ impl Keyring {
             }
             Err(error) => match self.keep_current(current, error).await {
                 Ok(()) => {
-                    // Of a key that is running out all callers would ask again, and one after the other.
-                    current.ask_again_at.store(self.time().saturating_add(nanos(RETRY)), Ordering::Relaxed);
+                    // Of a key that is to be replaced all callers would ask again, and one after the other.
+                    current.ask_again_after(self.time());
                     Ok(())
                 }
                 Err(error) => {
@@ -266,7 +279,7 @@ impl Keyring {
         let slot = current.slot;
         if let Some(record) = self.advance(slot, used_up).await? {
             if used_up == Some(record.key_id()) {
-                current.ask_again_at.store(self.time().saturating_add(nanos(RETRY)), Ordering::Relaxed);
+                current.ask_again_after(self.time());
             }
             return Ok(record.key_id());
         }
@@ -302,9 +315,13 @@ impl Keyring {
                 turn.succeeded();
             }
             Err(error) => {
+                let (now, code) = (self.time(), error.kind().code());
                 current.newest.store(None);
-                current.check.postpone(self.time(), RETRY);
-                let code = error.kind().code();
+                current.check.postpone(now, RETRY);
+                if is_absence(&error) && current.is_usable(now) {
+                    // Whoever seals goes on for as long: he would hear the same, for each value.
+                    current.ask_again_after(now);
+                }
                 tracing::warn!(code, "no key can be called current, so values count as outdated: {error}");
             }
         }

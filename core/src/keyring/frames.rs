@@ -10,7 +10,7 @@ use super::open_key::{Material, OpenKey, OpenRoot};
 use super::trust::Origin;
 use super::unknown::{Quota, UnknownKeys};
 use super::{Keyring, wrong_scope, wrong_state};
-use crate::cache::{Bounds, Cache, CachePolicy, Cached, Epoch, Lease, RETRY};
+use crate::cache::{Cache, CachePolicy, Cached, Epoch, Lease, RETRY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::high_water::MemoryHighWater;
 use crate::record::{Record, rejected};
@@ -134,8 +134,15 @@ impl Frames {
     }
 
     pub(super) fn close(&self) {
-        self.keys.set_bounds(Bounds::NOTHING);
-        self.roots.set_bounds(Bounds::NOTHING);
+        self.keys.close();
+        self.roots.close();
+    }
+
+    /// Has the store asked before a key of `slot`, or one under the root `key_id`, is next used: `key_id` was taken out
+    /// of service.
+    pub(super) fn ask_again(&self, key_id: KeyId, slot: Slot) {
+        self.keys.ask_again(|(_, of)| *of == slot);
+        self.roots.ask_again(|(root, _)| *root == key_id);
     }
 
     pub(super) fn occupancy(&self) -> [(usize, usize); 2] {

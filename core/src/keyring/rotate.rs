@@ -315,7 +315,7 @@ impl Keyring {
             // From now on its lead runs by this process's clock.
             self.lead_is_over(&new).await?;
         }
-        self.current(slot, None).expire();
+        self.expire_current(slot);
         Ok(Rotated { new, old, by_other })
     }
 
@@ -381,7 +381,7 @@ impl Keyring {
         };
         self.remember_sealing(slot, active.key_id());
         self.deactivate_before(slot, &active).await?;
-        self.current(slot, None).expire();
+        self.expire_current(slot);
         Ok(active)
     }
 

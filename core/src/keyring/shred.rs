@@ -320,13 +320,21 @@ impl Keyring {
 
     /// Lets this process go on with a key, handles included, only as far as `record` allows.
     pub(super) fn stop_using(&self, record: &Record) {
-        let key = (record.key_id(), record.slot());
-        if record.state().may_open() {
-            self.inner.keys.remove(&key);
-        } else {
-            self.inner.keys.end(&key, &wrong_state(record));
+        let (inner, key_id, slot) = (&*self.inner, record.key_id(), record.slot());
+        match record.class() {
+            _ if record.state().may_open() => inner.keys.remove(&(key_id, slot)),
+            KeyClass::Root => inner.roots.end(&key_id, &wrong_state(record)),
+            _ => inner.keys.end(&(key_id, slot), &wrong_state(record)),
         }
-        self.current(record.slot(), None).withdraw();
+        if !record.state().may_open() {
+            inner.frames.ask_again(key_id, slot);
+        }
+        // Also for handles from before a reload, under a key that the configuration named then.
+        for exact in [None, Some(key_id)] {
+            if let Some(current) = inner.current.find(&(slot, exact)) {
+                current.withdraw();
+            }
+        }
     }
 
     /// Takes a key that was just made in a scope whose end was scheduled meanwhile out of service, before anything is
