@@ -68,7 +68,11 @@ fn any_record() -> impl Strategy<Value = Record> {
     (
         (key, self::key(ROOT), 1_u8..7, any::<[u8; 32]>()),
         (any::<u64>(), any::<[u64; 3]>(), environment),
-        (vec(wrap(), 0..4), endorser, btree_map(extension, vec(any::<u8>(), 0..20), 0..3)),
+        (
+            prop_oneof![9 => vec(wrap(), 0..4), 1 => vec(wrap(), 7..11)],
+            endorser,
+            btree_map(extension, vec(any::<u8>(), 0..20), 0..3),
+        ),
     )
         .prop_map(
             |((key, root, state, scope_tag), (sequence, times, environment), (wraps, endorser, extensions))| {

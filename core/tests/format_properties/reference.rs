@@ -44,7 +44,7 @@ fn expand(hmac: fn(&[u8], &[u8]) -> Vec<u8>, prk: &[u8], info: &[u8], len: usize
         if out.len() >= len {
             break;
         }
-        last = hmac(prk, &[&last, info, &[i]].concat());
+        last = hmac(prk, &join(&[&last, info, &[i]]));
         out.extend_from_slice(&last);
     }
     out.truncate(len);
@@ -57,7 +57,7 @@ fn gcm_seal(key: &[u8], nonce: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut body = plaintext.to_vec();
     let cipher = Aes256Gcm::new_from_slice(key).expect("32 bytes");
     let tag = cipher.encrypt_inout_detached(&nonce, aad, body.as_mut_slice().into()).expect("short");
-    [&body[..], &tag].concat()
+    join(&[&body, &tag])
 }
 
 fn gcm_open(key: &[u8], nonce: &[u8], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
@@ -71,8 +71,12 @@ fn gcm_open(key: &[u8], nonce: &[u8], aad: &[u8], sealed: &[u8]) -> Option<Vec<u
 
 /// The key of AES-256-GCM under an XAES key (§4.5).
 fn xaes_key(key: &[u8], prefix: &[u8]) -> Vec<u8> {
-    let half = |i: u8| cmac(key, &[&[0, i, b'X', 0], prefix].concat());
-    [half(1), half(2)].concat()
+    let half = |i: u8| cmac(key, &join(&[&[0, i, b'X', 0], prefix]));
+    join(&[&half(1), &half(2)])
+}
+
+fn join(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -92,12 +96,12 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn identity(&self) -> Vec<u8> {
-        [&self.lineage[..], &[self.class], &self.slot, &self.generation.to_be_bytes()].concat()
+        join(&[&self.lineage, &[self.class], &self.slot, &self.generation.to_be_bytes()])
     }
 
     pub(crate) fn purpose(&self, label: &str, len: usize) -> Vec<u8> {
         let prk = hmac_sha256(&[0; 32], &self.bytes);
-        expand(hmac_sha256, &prk, &[&[label.len() as u8], label.as_bytes(), &self.identity()].concat(), len)
+        expand(hmac_sha256, &prk, &join(&[&[label.len() as u8], label.as_bytes(), &self.identity()]), len)
     }
 
     pub(crate) fn commitment(&self) -> Vec<u8> {
@@ -105,11 +109,11 @@ impl Key {
     }
 
     pub(crate) fn id(&self) -> Vec<u8> {
-        [&self.generation.to_be_bytes(), &self.commitment()[..20]].concat()
+        join(&[&self.generation.to_be_bytes(), &self.commitment()[..20]])
     }
 
     pub(crate) fn header(&self, suite: u8) -> Vec<u8> {
-        [&[0xF5, suite], &self.id()[..]].concat()
+        join(&[&[0xF5, suite], &self.id()])
     }
 }
 
@@ -155,9 +159,7 @@ pub(crate) fn canonical(value: &Plain) -> Canonical {
         Plain::Float(number) => (0x05, number.to_be_bytes().to_vec()),
         Plain::Boolean(truth) => (0x06, vec![if *truth { 1 } else { 0 }]),
         Plain::Date(days) => (0x07, days.to_be_bytes().to_vec()),
-        Plain::Timestamp(seconds, nanoseconds) => {
-            (0x08, [&seconds.to_be_bytes()[..], &nanoseconds.to_be_bytes()].concat())
-        }
+        Plain::Timestamp(seconds, nanoseconds) => (0x08, join(&[&seconds.to_be_bytes(), &nanoseconds.to_be_bytes()])),
         Plain::Json(text) => (0x09, text.clone().into_bytes()),
         Plain::Null => (0x0A, Vec::new()),
     }
@@ -186,13 +188,10 @@ fn is_canonical(kind: u8, bytes: &[u8]) -> bool {
             0x02 | 0x09 => text.is_ok(),
             0x03 => (1..=16).contains(&bytes.len()) && !is_longer_than_needed(bytes),
             0x04 => text.is_ok_and(is_json_number),
-            0x05 => {
-                bytes.len() == 8 && {
-                    let is_nan =
-                        bytes[0] & 0x7F == 0x7F && bytes[1] >= 0xF0 && (bytes[1] & 0x0F, &bytes[2..]) != (0, &[0; 6]);
-                    !is_nan || bytes == [0x7F, 0xF8, 0, 0, 0, 0, 0, 0]
-                }
-            }
+            0x05 => match <[u8; 8]>::try_from(bytes) {
+                Ok(number) => !f64::from_be_bytes(number).is_nan() || number == [0x7F, 0xF8, 0, 0, 0, 0, 0, 0],
+                Err(_) => false,
+            },
             0x06 => bytes == [0] || bytes == [1],
             0x07 => bytes.len() == 4,
             0x08 => bytes.len() == 12 && u32::from_be_bytes(bytes[8..].try_into().expect("4 bytes")) < 1_000_000_000,
@@ -205,7 +204,7 @@ fn is_canonical(kind: u8, bytes: &[u8]) -> bool {
 pub(crate) fn encode((kind, canonical): &Canonical, padding: Padding) -> Vec<u8> {
     let p = 1 + canonical.len() + 1;
     let len = match padding {
-        Padding::None => return [&[*kind], &canonical[..]].concat(),
+        Padding::None => return join(&[&[*kind], canonical]),
         Padding::Multiple(n) => (p..).find(|len| len % n == 0),
         Padding::Padme => {
             let log2 = |n: usize| (0..).take_while(|e| 1 << e <= n).last().expect("n is not 0");
@@ -215,7 +214,7 @@ pub(crate) fn encode((kind, canonical): &Canonical, padding: Padding) -> Vec<u8>
             (p..).find(|len| len % (1 << z) == 0)
         }
     };
-    let mut out = [&[kind + 0x80], &canonical[..], &[0x80]].concat();
+    let mut out = join(&[&[kind + 0x80], canonical, &[0x80]]);
     out.resize(len.expect("there are multiples without end"), 0);
     out
 }
@@ -271,11 +270,11 @@ pub(crate) const FIELD: u8 = 1;
 pub(crate) const JOIN_GROUP: u8 = 2;
 
 pub(crate) fn name(kind: u8, name: &str) -> Vec<u8> {
-    [&[kind, name.len() as u8], name.as_bytes()].concat()
+    join(&[&[kind, name.len() as u8], name.as_bytes()])
 }
 
 pub(crate) fn aad(header: &[u8], field: &str, context: &[u8]) -> Vec<u8> {
-    [header, &[0x10], b"keyfold/field/v1", &name(FIELD, field), context].concat()
+    join(&[header, &[0x10], b"keyfold/field/v1", &name(FIELD, field), context])
 }
 
 /// A binding by its AAD alone: header, name, pairs.
@@ -321,7 +320,7 @@ pub(crate) fn read_header(sealed: &[u8]) -> Result<(u8, Vec<u8>), ErrorKind> {
 pub(crate) fn seal_field(key: &Key, nonce: &[u8], aad: &[u8], encoded: &[u8]) -> Vec<u8> {
     let (prefix, last) = nonce.split_at(12);
     let aes_key = xaes_key(&key.purpose("keyfold/v1/data/01-field", 32), prefix);
-    [&key.header(0x01), nonce, &gcm_seal(&aes_key, last, aad, encoded)].concat()
+    join(&[&key.header(0x01), nonce, &gcm_seal(&aes_key, last, aad, encoded)])
 }
 
 /// The encoded value.
@@ -345,7 +344,7 @@ fn siv(key: &Key) -> Aes256Siv {
 pub(crate) fn seal_deterministic(key: &Key, strings: &[Vec<u8>; 3], encoded: &[u8]) -> Vec<u8> {
     let mut body = encoded.to_vec();
     let iv = siv(key).encrypt_inout_detached(strings, body.as_mut_slice().into()).expect("three strings");
-    [&key.header(0x02)[..], &iv, &body].concat()
+    join(&[&key.header(0x02), &iv, &body])
 }
 
 pub(crate) fn open_deterministic(key: &Key, sealed: &[u8], strings: &[Vec<u8>; 3]) -> Result<Vec<u8>, ErrorKind> {
@@ -405,8 +404,8 @@ const CHUNK: usize = 16_384;
 /// Key, base nonce, commitment.
 fn stream_keys(key: &Key, salt: &[u8], field: &str, context: &[u8]) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let header = key.header(0x04);
-    let binding = [&header, &b"\x11keyfold/stream/v1"[..], &name(FIELD, field), &[0x01], context].concat();
-    let info = [b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00", salt, &binding].concat();
+    let binding = join(&[&header, b"\x11keyfold/stream/v1", &name(FIELD, field), &[0x01], context]);
+    let info = join(&[b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00", salt, &binding]);
     let out = expand(hmac_sha512, &key.purpose("keyfold/v1/data/04-stream", 32), &info, 76);
     (out[..32].to_vec(), out[32..44].to_vec(), out[44..].to_vec())
 }
@@ -418,7 +417,7 @@ fn chunk_nonce(base: &[u8], i: usize) -> Vec<u8> {
 
 pub(crate) fn seal_stream(key: &Key, salt: &[u8], field: &str, context: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let (chunk_key, base, commitment) = stream_keys(key, salt, field, context);
-    let mut out = [&key.header(0x04), &[0x01], salt, &commitment].concat();
+    let mut out = join(&[&key.header(0x04), &[0x01], salt, &commitment]);
     let mut rest = plaintext;
     for i in 0.. {
         let (chunk, after) = rest.split_at(rest.len().min(CHUNK));

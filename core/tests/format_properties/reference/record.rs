@@ -1,6 +1,6 @@
 //! Key records (§7) and frames (§14).
 
-use super::{Key, gcm_open, gcm_seal, hex, hmac_sha256, xaes_key};
+use super::{Key, gcm_open, gcm_seal, hex, hmac_sha256, join, xaes_key};
 use keyfold::ErrorKind::{self, Malformed, Unsupported};
 use sha2::{Digest, Sha256};
 
@@ -32,16 +32,16 @@ pub(crate) struct Record {
 }
 
 fn with_1_byte_length(part: &[u8]) -> Vec<u8> {
-    [&[part.len() as u8], part].concat()
+    join(&[&[part.len() as u8], part])
 }
 
 fn with_2_byte_length(part: &[u8]) -> Vec<u8> {
-    [&(part.len() as u16).to_be_bytes()[..], part].concat()
+    join(&[&(part.len() as u16).to_be_bytes(), part])
 }
 
 impl Record {
     pub(crate) fn extensions(&self) -> Vec<u8> {
-        let one = |(kind, content): &(u16, Vec<u8>)| [&kind.to_be_bytes()[..], &with_2_byte_length(content)].concat();
+        let one = |(kind, content): &(u16, Vec<u8>)| join(&[&kind.to_be_bytes(), &with_2_byte_length(content)]);
         self.extensions.iter().flat_map(one).collect()
     }
 
@@ -69,21 +69,21 @@ impl Record {
             Some(endorser) => {
                 out.push(1);
                 out.extend(endorser.id());
-                let covered = [&self.key.id()[..], &self.key.commitment(), &self.key.lineage].concat();
+                let covered = join(&[&self.key.id(), &self.key.commitment(), &self.key.lineage]);
                 out.extend(hmac_sha256(&endorser.purpose("keyfold/v1/root/endorsement", 32), &covered));
             }
         }
         out.extend(with_2_byte_length(&self.extensions()));
         let mac = hmac_sha256(&self.root.purpose("keyfold/v1/root/record-mac", 32), &out);
-        [out, mac].concat()
+        join(&[&out, &mac])
     }
 }
 
 /// `key` under `root` (§7.3).
 pub(crate) fn wrap_by_root(key: &Key, root: &Key, nonce: &[u8; 24]) -> Wrap {
     let aes_key = xaes_key(&root.purpose("keyfold/v1/root/child-wrap", 32), &nonce[..12]);
-    let sealed = gcm_seal(&aes_key, &nonce[12..], &[key.identity(), key.commitment()].concat(), &key.bytes);
-    Wrap { kind: UNDER_ROOT, alias: String::new(), version: String::new(), bytes: [nonce, &sealed[..]].concat() }
+    let sealed = gcm_seal(&aes_key, &nonce[12..], &join(&[&key.identity(), &key.commitment()]), &key.bytes);
+    Wrap { kind: UNDER_ROOT, alias: String::new(), version: String::new(), bytes: join(&[nonce, &sealed]) }
 }
 
 /// The key of a record that `root` vouches for and wraps, and no other.
@@ -99,7 +99,7 @@ pub(crate) fn open(record: &[u8], root: &Key) -> Option<Key> {
         return None;
     }
     let (nonce, sealed) = record[wrap + 5..wrap + 77].split_at(24);
-    let aad = [&record[86..102], &record[4..5], &record[102..118], &record[6..10], &record[30..62]].concat();
+    let aad = join(&[&record[86..102], &record[4..5], &record[102..118], &record[6..10], &record[30..62]]);
     let aes_key = xaes_key(&root.purpose("keyfold/v1/root/child-wrap", 32), &nonce[..12]);
     let key = Key {
         bytes: gcm_open(&aes_key, &nonce[12..], &aad, sealed)?.try_into().ok()?,
@@ -113,8 +113,8 @@ pub(crate) fn open(record: &[u8], root: &Key) -> Option<Key> {
 
 /// What a KEK wraps (§7.3).
 pub(crate) fn kek_payload(key: &Key, environment: &str) -> Vec<u8> {
-    let bound = [b"keyfold/v1/kms-binding", &key.identity()[..], &key.commitment(), environment.as_bytes()].concat();
-    [&key.bytes[..], &Sha256::digest(bound)].concat()
+    let bound = join(&[b"keyfold/v1/kms-binding", &key.identity(), &key.commitment(), environment.as_bytes()]);
+    join(&[&key.bytes, &Sha256::digest(bound)])
 }
 
 /// `kf:env`, `kf:key`, `kf:keyring` (§7.3).
@@ -211,6 +211,6 @@ fn read(record: &[u8], faults: &mut Vec<ErrorKind>) -> Option<()> {
 
 /// `value` with the records of its key and of the root that vouches for that (§14.1).
 pub(crate) fn frame(record: &[u8], root: &[u8], value: &[u8]) -> Vec<u8> {
-    let records = [with_2_byte_length(record), with_2_byte_length(root)].concat();
-    [&[0xF5, 0x03], &value[2..26], &(records.len() as u32).to_be_bytes(), &records, value].concat()
+    let records = join(&[&with_2_byte_length(record), &with_2_byte_length(root)]);
+    join(&[&[0xF5, 0x03], &value[2..26], &(records.len() as u32).to_be_bytes(), &records, value])
 }
