@@ -56,12 +56,23 @@ fn kind<T>(result: Result<T>) -> std::result::Result<T, ErrorKind> {
     result.map_err(|error| Error::kind(&error))
 }
 
+/// Whether two have come to the same about `bytes`. What is of no suite of values and too short for a header has two faults, and either class will do
+/// (FORMAT.md §9).
+fn agree<T: PartialEq>(
+    bytes: &[u8],
+    found: &std::result::Result<T, ErrorKind>,
+    expected: &std::result::Result<T, ErrorKind>,
+) -> bool {
+    let has_two_faults = bytes.len() < 26 && expected.as_ref().err() == Some(&ErrorKind::Unsupported);
+    found == expected || has_two_faults && found.as_ref().err() == Some(&ErrorKind::Malformed)
+}
+
 fn decoded(encoded: &[u8]) -> Option<reference::Canonical> {
     vectors::decode(encoded).map(|value| (value.value_type() as u8, vectors::canonical(value)))
 }
 
 proptest! {
-    #![proptest_config(cases(3000))]
+    #![proptest_config(cases(10_000))]
 
     /// Covers F-1-1, F-4.2-3, F-4.2-4.
     #[test]
@@ -160,7 +171,7 @@ proptest! {
             filled.push(("\u{10FFFF}".to_owned(), fill.clone()));
         }
         let made = context(&filled).and_then(|context| vectors::aad(&[7; 26], "f", &context, row));
-        let fits = reference::context(&filled, row).len() <= 4096;
+        let fits = filled.len() <= 32 && reference::context(&filled, row).len() <= 4096;
         prop_assert_eq!(kind(made).err(), (!fits).then_some(ErrorKind::LimitExceeded));
     }
 
@@ -183,7 +194,8 @@ proptest! {
         let bytes = [&[magic, suite], &rest[..]].concat();
         for bytes in [&bytes[..], &bytes[..1], &[]] {
             let read = Sealed::parse(bytes).map(|sealed| (sealed.suite().id(), sealed.key_id().as_bytes().to_vec()));
-            prop_assert_eq!(kind(read), reference::read_header(bytes));
+            let (read, expected) = (kind(read), reference::read_header(bytes));
+            prop_assert!(agree(bytes, &read, &expected), "{read:?}, {expected:?}");
         }
     }
 

@@ -200,7 +200,7 @@ impl Made {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(5000))]
 
     /// Covers F-7.1-1, F-7.1-2, F-7.1-3, F-7.1-4, F-7.1-5, F-7.1-6, F-7.1-7, F-7.2-1, F-7.2-2, F-7.2-3, F-7.2-4, F-7.2-5, F-7.2-6, F-7.5-1, F-7.5-4,
     /// F-7.5-5.
@@ -242,7 +242,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(600))]
 
     /// Covers F-2.1-1, F-2.3-1, F-7.3-2, F-7.3-3, F-7.4-1, F-7.6-2, F-7.6-8.
     #[test]

@@ -154,7 +154,7 @@ fn changed(sealed: &[u8], other: &[u8], change: &Change) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(cases(60))]
+    #![proptest_config(cases(300))]
 
     /// Covers F-19.1-3, F-19.2-1, F-19.3-1.
     #[test]
