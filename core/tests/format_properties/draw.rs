@@ -104,15 +104,20 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Some whose lengths need more than a byte.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![8 => vec(any::<u8>(), 1..40), 1 => Just(Vec::new()), 1 => (100_usize..600).prop_map(|len| vec![7; len])]
+}
+
 /// In the order of their keys.
 pub(crate) fn pairs() -> impl Strategy<Value = Vec<Pair>> {
-    let some = btree_map(key(), vec(any::<u8>(), 0..40), 0..5);
+    let some = btree_map(key(), bytes(), 0..5);
     let all = btree_map(r"[a-z]{2,4}", vec(any::<u8>(), 0..40), 28..=32);
     prop_oneof![9 => some, 1 => all].prop_map(|pairs| pairs.into_iter().collect())
 }
 
 pub(crate) fn binding() -> impl Strategy<Value = Binding> {
-    let row = prop::option::of(vec(any::<u8>(), 1..60));
+    let row = prop::option::of(bytes().prop_filter("no row", |row| !row.is_empty()));
     (name(), pairs(), row).prop_map(|(name, pairs, row)| Binding { name, pairs, row })
 }
 

@@ -31,13 +31,8 @@ const STATES: [KeyState; 6] = [
 
 fn key(class: u8) -> impl Strategy<Value = Key> {
     let slot = if class == ROOT { Just([0; 16]).boxed() } else { any::<[u8; 16]>().boxed() };
-    (any::<[u8; 32]>(), any::<[u8; 16]>(), slot, 1_u32..).prop_map(move |(bytes, lineage, slot, generation)| Key {
-        bytes,
-        lineage,
-        class,
-        slot,
-        generation,
-    })
+    (any::<[u8; 32]>(), any::<[u8; 16]>(), slot, prop_oneof![15 => 1_u32.., 1 => Just(0)])
+        .prop_map(move |(bytes, lineage, slot, generation)| Key { bytes, lineage, class, slot, generation })
 }
 
 fn wrap() -> impl Strategy<Value = Wrap> {
@@ -71,15 +66,17 @@ fn any_record() -> impl Strategy<Value = Record> {
         (
             prop_oneof![9 => vec(wrap(), 0..4), 1 => vec(wrap(), 7..11)],
             endorser,
-            btree_map(extension, vec(any::<u8>(), 0..20), 0..3),
+            vec((extension, vec(any::<u8>(), 0..20)), 0..3),
         ),
     )
         .prop_map(
-            |((key, root, state, scope_tag), (sequence, times, environment), (wraps, endorser, extensions))| {
+            |((key, root, state, scope_tag), (sequence, times, environment), (wraps, endorser, mut extensions))| {
                 let endorser = endorser.filter(|_| key.class == ROOT || sequence % 8 == 0);
                 // Mostly as §7.1 has it.
                 let wraps = if state == DESTROYED && sequence % 8 != 0 { Vec::new() } else { wraps };
-                let extensions = extensions.into_iter().collect();
+                if sequence % 16 != 1 {
+                    extensions.sort();
+                }
                 Record { state, key, root, scope_tag, sequence, times, environment, wraps, endorser, extensions }
             },
         )
