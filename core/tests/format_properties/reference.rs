@@ -210,7 +210,7 @@ pub(crate) fn encode((kind, canonical): &Canonical, padding: Padding) -> Vec<u8>
             let log2 = |n: usize| (0..).take_while(|e| 1 << e <= n).last().expect("n is not 0");
             let e = log2(p);
             let s = log2(e) + 1;
-            let z = if e > s { e - s } else { 0 };
+            let z = e.max(s) - s;
             (p..).find(|len| len % (1 << z) == 0)
         }
     };
