@@ -231,11 +231,12 @@ RUST_TESTS = [
     (["-p", "keyfold-memory"], ["--lib", "--tests"], []),
     (["-p", "keyfold-c", "--no-default-features"], ["--lib", "--test", "streams"], ["--cfg", "keyfold_heap"]),
 ]
+RUST_TARGET = shared.TARGET / "address-rust"
 
 
 def cargo_test(packages, tests, flags, *more, **options):
     command = ["cargo", "test", "--locked", "--profile", "ci", "--config", "profile.ci.opt-level=1", "--target", TRIPLE, "--target-dir",
-               str(shared.TARGET / "address-rust"), *packages, *tests, *more]
+               str(RUST_TARGET), *packages, *tests, *more]
     environment = {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": " ".join(["-Zsanitizer=address", *flags]), **OPTIONS}
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, **options)
 
@@ -248,12 +249,13 @@ def rust(folder):
     libraries = {message["target"]["name"]: message["filenames"][0] for message in messages
                  if message["reason"] == "compiler-artifact" and message["target"]["kind"] == ["lib"] and not message["profile"]["test"]}
     externs = [part for name in ("keyfold", "keyfold_memory") for part in ("--extern", f"{name}={libraries[name]}")]
+    # Macros are built for the compiler, not for the target.
+    dependencies = [part for folder in (Path(libraries["keyfold"]).parent, RUST_TARGET / "ci" / "deps") for part in ("-L", f"dependency={folder}")]
     failed = 0
     for fault, words in RUST_FAULTS.items():
         source, program = folder / "planted.rs", folder / "planted"
         source.write_text(f"fn main() {{\n    {fault}\n}}\n")
-        command = ["rustc", "--edition", "2024", "-Zsanitizer=address", "--target", TRIPLE, "-g", "-L", f"dependency={Path(libraries['keyfold']).parent}",
-                   *externs, "-o", program, source]
+        command = ["rustc", "--edition", "2024", "-Zsanitizer=address", "--target", TRIPLE, "-g", *dependencies, *externs, "-o", program, source]
         subprocess.run([str(part) for part in command], check=True, env={**os.environ, "RUSTC_BOOTSTRAP": "1"})
         done = subprocess.run([program], env={**os.environ, **OPTIONS}, capture_output=True, text=True)
         said = done.stderr + places(program, done.stderr)
