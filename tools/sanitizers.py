@@ -4,7 +4,7 @@
     python3 tools/sanitizers.py address               AddressSanitizer and UBSan: the tests in C
     python3 tools/sanitizers.py fuzz [--sequences N]  the same, with random sequences of calls (fuzz/c)
     python3 tools/sanitizers.py thread                ThreadSanitizer: the tests in C
-    python3 tools/sanitizers.py rust                  AddressSanitizer: the tests of core, of the memory for keys and of the C library in Rust
+    python3 tools/sanitizers.py rust                  AddressSanitizer: the tests of core and of the memory for keys
 
 Each is shown a fault that it has to find first. Needs Rust; for C, takes clang from the machine or from Debian's packages. ThreadSanitizer also
 has to look into the standard library, for which the compiler and the source are Debian's.
@@ -229,7 +229,6 @@ RUST_FAULTS = {
 RUST_TESTS = [
     (["-p", "keyfold", "--features", "testing,hazmat"], ["--lib", "--test", "all"], ["--cfg", "keyfold_heap"]),
     (["-p", "keyfold-memory"], ["--lib", "--tests"], []),
-    (["-p", "keyfold-c", "--no-default-features"], ["--lib", "--test", "streams"], ["--cfg", "keyfold_heap"]),
 ]
 RUST_TARGET = shared.TARGET / "address-rust"
 
