@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Tests the C library under clang's sanitizers, which look into its Rust code as well.
+"""Tests the C library under clang's sanitizers, which look into its Rust code as well, and the crates in Rust.
 
     python3 tools/sanitizers.py address               AddressSanitizer and UBSan: the tests in C
     python3 tools/sanitizers.py fuzz [--sequences N]  the same, with random sequences of calls (fuzz/c)
     python3 tools/sanitizers.py thread                ThreadSanitizer: the tests in C
+    python3 tools/sanitizers.py rust                  AddressSanitizer: the tests of core and of the memory for keys
 
-Each is shown a fault that it has to find first. Needs Rust; takes clang from the machine or from Debian's packages. ThreadSanitizer also
+Each is shown a fault that it has to find first. Needs Rust; for C, takes clang from the machine or from Debian's packages. ThreadSanitizer also
 has to look into the standard library, for which the compiler and the source are Debian's.
 """
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -214,15 +216,71 @@ def fuzz(built, folder, sequences):
     return failed
 
 
+# Uses of memory that is gone, in Rust; the words that have to be in the report. Of the first only core reads, so it has to be built with the
+# sanitizer; the second is a key's, whose place has to be known for one that is gone.
+RUST_FAULTS = {
+    "let value: Box<[u8]> = vec![0xF5; 100].into();\n    let gone: &[u8] = unsafe { &*(&raw const *value) };\n    drop(value);\n"
+    "    println!(\"{}\", keyfold::wire::Sealed::parse(std::hint::black_box(gone)).is_ok());": ["heap-use-after-free", "core/src/wire/"],
+    "let key = keyfold_memory::Guarded::new([7_u8; 32]);\n    let gone = &raw const *key;\n    drop(key);\n"
+    "    println!(\"{}\", unsafe { std::hint::black_box(gone).read_volatile() }[0]);": ["heap-use-after-free"],
+}
+# Of packages and their features: which tests, and flags of the compiler. In core each key has a block of the heap to itself, as the sanitizer knows
+# nothing of places within the arena.
+RUST_TESTS = [
+    (["-p", "keyfold", "--features", "testing,hazmat"], ["--lib", "--test", "all"], ["--cfg", "keyfold_heap"]),
+    # Not what asks the system about locked pages: under the sanitizer `mlock` does nothing.
+    (["-p", "keyfold-memory"], ["--lib"], []),
+]
+RUST_TARGET = shared.TARGET / "address-rust"
+# Some tests keep what they made until the program ends.
+RUST_OPTIONS = OPTIONS | {"ASAN_OPTIONS": f"{OPTIONS['ASAN_OPTIONS']}:detect_leaks=0"}
+
+
+def cargo_test(packages, tests, flags, *more, **options):
+    command = ["cargo", "test", "--locked", "--profile", "ci", "--config", "profile.ci.opt-level=1", "--target", TRIPLE, "--target-dir",
+               str(RUST_TARGET), *packages, *tests, *more]
+    environment = {"RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": " ".join(["-Zsanitizer=address", *flags]), **RUST_OPTIONS}
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, **options)
+
+
+def rust(folder):
+    """The tests in Rust; first, whether uses of memory that is gone are found, in what is built as they are."""
+    packages, tests, flags = RUST_TESTS[0]
+    built = cargo_test(packages, tests, flags, "--no-run", "--message-format=json", check=True, stdout=subprocess.PIPE, text=True)
+    messages = [json.loads(line) for line in built.stdout.splitlines()]
+    libraries = {message["target"]["name"]: message["filenames"][0] for message in messages
+                 if message["reason"] == "compiler-artifact" and message["target"]["kind"] == ["lib"] and not message["profile"]["test"]}
+    externs = [part for name in ("keyfold", "keyfold_memory") for part in ("--extern", f"{name}={libraries[name]}")]
+    # Macros are built for the compiler, not for the target.
+    dependencies = [part for folder in (Path(libraries["keyfold"]).parent, RUST_TARGET / "ci" / "deps") for part in ("-L", f"dependency={folder}")]
+    failed = 0
+    for fault, words in RUST_FAULTS.items():
+        source, program = folder / "planted.rs", folder / "planted"
+        source.write_text(f"fn main() {{\n    {fault}\n}}\n")
+        command = ["rustc", "--edition", "2024", "-Zsanitizer=address", "--target", TRIPLE, "-g", *dependencies, *externs, "-o", program, source]
+        subprocess.run([str(part) for part in command], check=True, env={**os.environ, "RUSTC_BOOTSTRAP": "1"})
+        done = subprocess.run([program], env={**os.environ, **RUST_OPTIONS}, capture_output=True, text=True)
+        said = done.stderr + places(program, done.stderr)
+        if done.returncode == 0 or not all(word in said for word in words):
+            failed += 1
+            print(f"FAILED: {words} not found:\n{fault}\n{said[:4000]}")
+    print(f"{len(RUST_FAULTS) - failed} passed, {failed} failed")
+    for packages, tests, flags in RUST_TESTS:
+        failed += cargo_test(packages, tests, flags, "--no-fail-fast").returncode != 0
+    return failed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["address", "fuzz", "thread"])
+    parser.add_argument("kind", choices=["address", "fuzz", "thread", "rust"])
     parser.add_argument("--sequences", type=int, default=20000, help="how many sequences of calls (20000)")
     options = parser.parse_args()
     try:
-        built = Built("thread" if options.kind == "thread" else "address")
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
+            if options.kind == "rust":
+                return rust(folder)
+            built = Built("thread" if options.kind == "thread" else "address")
             if options.kind == "fuzz":
                 return fuzz(built, folder, options.sequences)
             failed = planted(built, folder)

@@ -10,6 +10,7 @@ mod cache_outage;
 mod columns;
 mod common;
 mod documents;
+mod format_properties;
 mod frames;
 mod handles;
 mod keyring;
