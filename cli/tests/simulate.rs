@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const SMALL: &str = "version = 1
+/// An hour of a small system: what is predicted of it takes no time.
+pub(crate) const SMALL: &str = "version = 1
 name = \"small\"
 
 [system]
@@ -110,7 +111,8 @@ fn progress_is_shown_at_a_terminal_and_a_signal_ends_it() {
     let world = World::new();
     world.write("long.toml", SMALL.replace("1h", "7d").replace("patients = 100", "patients = 100000"));
     let keyfold = env!("CARGO_BIN_EXE_keyfold");
-    let command = format!("timeout --preserve-status -s TERM 2 {keyfold} simulate long.toml --output out");
+    // In the foreground it sends one signal; otherwise two, of which the second ends the command in silence.
+    let command = format!("timeout --foreground --preserve-status -s TERM 2 {keyfold} simulate long.toml --output out");
     let Some((code, text)) = at_a_terminal(&world, "true", &command) else { return };
     assert_eq!(code, Some(143), "{text:?}");
     assert!(text.contains("simulating") && text.contains("%, "), "{text:?}");

@@ -2,38 +2,19 @@
 
 use crate::audited::Audited;
 use crate::common::{PATIENTS, Run, STORAGE, World, argument, check_silence, keyfold};
+use crate::simulate::SMALL;
 use std::fs::OpenOptions;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::process::{Command, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
-/// Three rows, of an hour: what `keyfold simulate` predicts of it takes no time.
-const SCENARIO: &str = r#"version = 1
-name = "small"
-[system]
-processes = 2
-tenants = 2
-patients = 100
-reads_per_second = 2.0
-writes_per_second = 1.0
-[key_service]
-latency_milliseconds = 10.0
-quota_per_second = 100
-price_per_10000_calls = 0.03
-price_per_key_and_month = 1.0
-currency = "EUR"
-[run]
-time = "1h"
-step = "10s"
-"#;
-
 /// A recorded keyring with files for every command.
 fn world() -> Audited {
     let audited = Audited::new();
     let world = &audited.0;
     world.protect(&[]);
-    world.write("scenario.toml", SCENARIO);
+    world.write("scenario.toml", SMALL);
     world.write("schema.toml", "version = 1\n[tables.patients]\ncolumns = { name = \"A\" }\n");
     audited
 }
