@@ -113,6 +113,24 @@ fn a_handle_whose_key_has_left_the_cache_hears_what_this_process_does_to_keys() 
     }
 }
 
+/// A reader may hear first that something happened, and a moment ago the store was away.
+#[test]
+fn a_key_taken_out_of_service_seals_no_more_however_lately_another_one_was_asked_for() {
+    let lab = Lab::new();
+    let process = Process::quick(&lab, lab.config.clone());
+    let ring = &process.ring;
+    let encryptor = encryptor(ring, "plain", None).unwrap();
+    let reader = decryptor(ring, "plain", None).unwrap();
+    let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+    ring.invalidate();
+    lab.faults.fail_store(true);
+    block_on(encryptor.ready()).unwrap();
+    lab.faults.fail_store(false);
+    block_on(ring.change_state(encryptor.key_id(), KeyState::Deactivated)).unwrap();
+    block_on(reader.load_keys(&[&sealed[..]][..])).unwrap();
+    assert_eq!(refused(block_on(encryptor.ready()), "deactivated"), ErrorKind::KeyState);
+}
+
 #[test]
 fn a_handle_from_before_a_reload_hears_that_its_look_up_key_was_deactivated() {
     for max_bytes in [0, CachePolicy::default().max_bytes] {

@@ -11,7 +11,7 @@
 //! - lease.rs, `extend`: without asking for `ended_by`: `an_outage_does_not_bring_back_what_was_ended`.
 //! - mod.rs, `insert_fetched`: without comparing the epoch:
 //!   `what_was_fetched_before_it_was_to_be_asked_for_is_fetched_again`.
-//! - mod.rs, `end`: without `overtaken`: `what_is_fetched_while_its_key_ends_is_not_used_twice`.
+//! - mod.rs, `end`: without `ended`: `what_is_fetched_while_its_key_ends_is_not_used`.
 //! - mod.rs, `get_or_insert`: making a value without looking among former ones:
 //!   `what_somebody_holds_comes_back_instead_of_a_second_one`.
 //! - lease.rs, `grant`: storing the present epoch instead of `begun_in`: `a_confirmation_counts_for_the_time_before_it`.
@@ -244,17 +244,18 @@ fn what_was_ended_stays_ended() {
 
 /// Nobody had it yet, so there is no lease to end.
 #[test]
-fn what_is_fetched_while_its_key_ends_is_not_used_twice() {
+fn what_is_fetched_while_its_key_ends_is_not_used() {
     explore(|| {
         let world = World::new(BOUNDS);
         let other = block_on(world.get(2, NOW)).unwrap();
         let fetching = {
             let world = world.clone();
-            thread::spawn(move || drop(block_on(world.get(1, NOW))))
+            thread::spawn(move || block_on(world.get(1, NOW)))
         };
         world.revoked.store(true, Ordering::SeqCst);
         world.cache.end(&1, &denied());
-        fetching.join().unwrap();
+        let fetched = fetching.join().unwrap();
+        assert!(!fetched.is_ok_and(|key| key.lease.is_usable(NOW)), "what was so before was used");
         assert!(block_on(world.get(1, NOW)).is_err(), "what was so before was used twice");
         assert!(!other.lease.needs_renewal(NOW), "the end of one key is no matter of another");
     });

@@ -305,18 +305,21 @@ fn what_the_store_says_wins_and_a_store_that_fails_says_no() {
 /// The store had neither the key nor its root when the frame was opened.
 #[test]
 fn what_came_in_a_frame_ends_with_the_key_that_this_process_takes_out_of_service() {
-    let here = lab();
-    let sealed = frame_of(&here.process(), "x");
-    let there = without_data(&here);
-    let receiver = there.process();
-    let decryptor = decryptor(&receiver, "plain");
-    assert!(open(&decryptor, &sealed, None).is_ok());
-    there.store.plant(&record(&root_parts(&here.kms, root())));
-    there.store.plant(&record(&child_parts(data(DATA), root())));
-    assert!(open(&decryptor, &sealed, None).is_ok());
-    block_on(receiver.change_state(data(DATA).key_id(), KeyState::Compromised)).unwrap();
-    assert_eq!(refused(open(&decryptor, &sealed, None), "compromised"), ErrorKind::KeyState);
-    assert_eq!(refused(text_in(&receiver, &sealed), "compromised"), ErrorKind::KeyState);
+    for max_keys in [CachePolicy::default().max_keys, 0] {
+        let here = lab();
+        let sealed = frame_of(&here.process(), "x");
+        let mut there = without_data(&here);
+        there.config.cache.max_keys = max_keys;
+        let receiver = there.process();
+        let decryptor = decryptor(&receiver, "plain");
+        assert!(open(&decryptor, &sealed, None).is_ok());
+        there.store.plant(&record(&root_parts(&here.kms, root())));
+        there.store.plant(&record(&child_parts(data(DATA), root())));
+        assert!(open(&decryptor, &sealed, None).is_ok());
+        block_on(receiver.change_state(data(DATA).key_id(), KeyState::Compromised)).unwrap();
+        assert_eq!(refused(open(&decryptor, &sealed, None), "compromised"), ErrorKind::KeyState);
+        assert_eq!(refused(text_in(&receiver, &sealed), "compromised"), ErrorKind::KeyState);
+    }
 }
 
 /// Covers F-14.3-8, F-14.4-4.

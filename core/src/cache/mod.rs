@@ -92,8 +92,10 @@ struct State<K, V> {
 struct Place {
     gate: Arc<Gate>,
     visitors: usize,
-    /// Whether the key was ended, or was to be asked for again, since the one who fetches began.
+    /// Whether the key was to be asked for again since the one who fetches began.
     overtaken: bool,
+    /// Why the key was ended since then.
+    ended: Option<Error>,
 }
 
 /// An entry as [`Cache::sweep`] finds it.
@@ -231,7 +233,7 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     /// The value of `key` is about to be fetched; the epoch in which that begins.
     fn begin(&self, key: &K) -> u64 {
         if let Some(place) = self.state().gates.get_mut(key) {
-            place.overtaken = false;
+            (place.overtaken, place.ended) = (false, None);
         }
         self.epoch.number()
     }
@@ -239,8 +241,12 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     /// Puts in what was fetched since `epoch`.
     fn insert_fetched(&self, key: &K, value: &Arc<V>, now: u64, epoch: u64) {
         let mut state = self.state();
-        let overtaken = state.gates.get(key).is_some_and(|place| place.overtaken);
-        if overtaken || self.epoch.number() != epoch {
+        let place = state.gates.get(key);
+        if let Some(error) = place.and_then(|place| place.ended.as_ref()) {
+            // What was fetched is from before.
+            return value.lease().end(error);
+        }
+        if place.is_some_and(|place| place.overtaken) || self.epoch.number() != epoch {
             // What was fetched may be from before.
             value.lease().ask_for_renewal();
         }
@@ -255,12 +261,12 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         self.observe(&state);
     }
 
-    /// Forgets `key` for good, because of `error`: who holds its value can use it no more, and what is being fetched
-    /// at this moment is fetched again before its second use.
+    /// Forgets `key` for good, because of `error`: who holds its value can use it no more, nor who fetches it at this
+    /// moment.
     pub(crate) fn end(&self, key: &K, error: &Error) {
         let mut state = self.state();
         if let Some(place) = state.gates.get_mut(key) {
-            place.overtaken = true;
+            place.ended = Some(error.clone());
         }
         state.remove(key);
         let held = state.former.remove(key);

@@ -17,6 +17,7 @@ use crate::keys::{KeyClass, KeyIdentity, KeySchedule, Lineage, Purpose, Secret, 
 use crate::row::{encode_row, row_start, seal_row, split_nonce};
 use crate::value::{Padding, Value};
 use crate::wire::{FIELD_OVERHEAD, Generation, HEADER_LEN, KeyId, NONCE_LEN, Sealed, Suite, header};
+use zeroize::Zeroize;
 
 /// Most bytes of an encoded context, row binding included, that a device has room for.
 pub const MAX_CONTEXT_LEN: usize = 512;
@@ -90,7 +91,7 @@ impl DeviceKey {
     ///
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): value, name or pairs are too long, or `out` is too small.
     /// - [`InvalidInput`](ErrorKind::InvalidInput): the pairs do not ascend, or the value has no canonical encoding.
-    /// - Whatever `random` returns. `out` is unchanged in each case.
+    /// - Whatever `random` returns. `out` is unchanged in each case, or erased.
     pub fn seal<'o>(
         &self,
         value: Value<'_>,
@@ -106,8 +107,9 @@ impl DeviceKey {
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce)?;
         let (prefix, last) = split_nonce(&nonce);
-        encode_row(&row_start(&header, prefix), value, Padding::None, out)?;
-        seal_row(&self.field.derive(prefix), &mut { *last }, aad, out)?;
+        let encoded = encode_row(&row_start(&header, prefix), value, Padding::None, out);
+        let sealed = encoded.and_then(|()| seal_row(&self.field.derive(prefix), &mut { *last }, aad, out));
+        sealed.inspect_err(|_| out.zeroize())?;
         Ok(out)
     }
 

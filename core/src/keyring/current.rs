@@ -78,7 +78,7 @@ impl CurrentKey {
     pub(crate) fn is_ready_with(&self, key: Option<&OpenKey>, now: u64) -> bool {
         let Some(key) = key else { return false };
         let is_last = !key.is_running_out() && self.key_id() == Some(key.key_id);
-        let asks = !is_last && now >= self.ask_again_at.load(Ordering::Relaxed);
+        let asks = self.is_withdrawn() || !is_last && now >= self.ask_again_at.load(Ordering::Relaxed);
         !self.check.needs_renewal(now) && !key.needs_renewal(now) && !asks
     }
 
@@ -311,7 +311,12 @@ impl Keyring {
         let succession = self.succession(current.slot).await;
         match succession.and_then(|succession| self.checked(current).map(|()| succession)) {
             Ok(succession) => {
-                current.newest.store(succession.current.map(|record| Arc::new(record.key_id())));
+                let newest = succession.current.map(|record| record.key_id());
+                if newest != current.key_id() {
+                    // News for whoever seals, however lately he asked.
+                    current.ask_again_at.store(0, Ordering::Relaxed);
+                }
+                current.newest.store(newest.map(Arc::new));
                 turn.succeeded();
             }
             Err(error) => {

@@ -19,6 +19,7 @@ use crate::wire::{Frame, KeyId, frame_head};
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// For how many roots a second, of frames that turn out to be no good, key services are asked.
 const REFUSED_ROOTS: f64 = 10.0;
@@ -102,6 +103,9 @@ pub(super) struct Frames {
     /// Across all slots, as key services do not know them.
     refused_roots: Quota,
     stored_roots: ArcSwapOption<StoredRoots>,
+    /// Whether a key ever came in a frame.
+    has_brought: AtomicBool,
+    epoch: Epoch,
 }
 
 /// The newest roots of the store, whether or not they are trusted.
@@ -119,6 +123,8 @@ impl Frames {
             refused: UnknownKeys::default(),
             refused_roots: Quota::new(REFUSED_ROOTS),
             stored_roots: ArcSwapOption::empty(),
+            has_brought: AtomicBool::new(false),
+            epoch: epoch.clone(),
         }
     }
 
@@ -138,11 +144,12 @@ impl Frames {
         self.roots.close();
     }
 
-    /// Has the store asked before a key of `slot`, or one under the root `key_id`, is next used: `key_id` was taken out
-    /// of service.
-    pub(super) fn ask_again(&self, key_id: KeyId, slot: Slot) {
-        self.keys.ask_again(|(_, of)| *of == slot);
-        self.roots.ask_again(|(root, _)| *root == key_id);
+    /// Has the store asked before anything is next used, if any key ever came in a frame: a key was taken out of service,
+    /// and handles hold those of frames when the cache no longer does.
+    pub(super) fn ask_again(&self) {
+        if self.has_brought.load(Ordering::SeqCst) {
+            self.epoch.advance();
+        }
     }
 
     pub(super) fn occupancy(&self) -> [(usize, usize); 2] {
@@ -247,6 +254,8 @@ impl Keyring {
             let check_every = self.configured().keyring.cache.check_every;
             return Ok(Arc::new(Known::Stored(Lease::new(&self.inner.epoch, self.time(), check_every))));
         }
+        // Before the records are judged: whoever takes a key out of service meanwhile has it judged again.
+        self.inner.frames.has_brought.store(true, Ordering::SeqCst);
         let opened = self.open_framed(frame, slot, framed).await.map(Known::Framed).map(Arc::new);
         // A key that is in memory was genuine once, and whoever stops it floods nobody.
         if present.is_none() && opened.as_ref().is_err_and(|error| error.kind() != ErrorKind::Store) {

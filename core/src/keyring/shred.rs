@@ -322,12 +322,16 @@ impl Keyring {
     pub(super) fn stop_using(&self, record: &Record) {
         let (inner, key_id, slot) = (&*self.inner, record.key_id(), record.slot());
         match record.class() {
-            _ if record.state().may_open() => inner.keys.remove(&(key_id, slot)),
+            _ if record.state().may_open() => {
+                // Handles that hold it, and what is being fetched, hear the new state when they are next awaited.
+                inner.keys.ask_again(|key| *key == (key_id, slot));
+                inner.keys.remove(&(key_id, slot));
+            }
             KeyClass::Root => inner.roots.end(&key_id, &wrong_state(record)),
             _ => inner.keys.end(&(key_id, slot), &wrong_state(record)),
         }
         if !record.state().may_open() {
-            inner.frames.ask_again(key_id, slot);
+            inner.frames.ask_again();
         }
         // Also for handles from before a reload, under a key that the configuration named then.
         for exact in [None, Some(key_id)] {
