@@ -5,6 +5,7 @@ mod progress;
 
 use crate::args::{Transform, Whole};
 use crate::failure::{Exit, Failure, Printable};
+use crate::files::BYTE_ORDER_MARK;
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
@@ -16,7 +17,7 @@ use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamPro
 use progress::Progress;
 use serde_json::json;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,10 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
         let (input, output) = open(args, whole, direction, &interrupt)?;
         let len = input.get_ref().len();
         let mut job = Job::new(args, whole, field, direction, &ring, interrupt)?;
-        job.progress = Progress::new(direction, len);
+        // Where the content goes to the terminal it would be written over.
+        if args.output != "-" || !io::stdout().is_terminal() {
+            job.progress = Progress::new(direction, len);
+        }
         let done = one_file(&mut job, input, row.as_deref(), output);
         (job, done)
     };
@@ -457,6 +461,14 @@ fn read_row(file: &Path, interrupt: &Interrupt) -> Result<Vec<u8>, Failure> {
     }
     if let Some(line) = row.strip_suffix(b"\n") {
         row.truncate(line.len());
+    }
+    // What an editor adds cannot be seen, and whoever names the row without it opens nothing.
+    if row.ends_with(b"\r") || row.starts_with(BYTE_ORDER_MARK) {
+        let what = format!(
+            "the row binding in {} has a byte order mark or a carriage return: write it without",
+            file.display()
+        );
+        return Err(Failure::new(Exit::Data, what));
     }
     if row.is_empty() || row.contains(&b'\n') {
         return Err(Failure::new(Exit::Data, "the row binding is one line, and not empty"));

@@ -153,6 +153,10 @@ fn a_row_is_read_from_a_file() {
         world.write("bad", bad);
         world.refuses(&reveal(&["--row-file", "bad", "--force"]), code, &["row binding is one line"]);
     }
+    for unseen in ["Canáry7391-id-1\r\n", "\u{feff}Canáry7391-id-1\n"] {
+        world.write("bad", unseen);
+        world.refuses(&reveal(&["--row-file", "bad", "--force"]), DATA, &["bad has a byte order mark or a carriage"]);
+    }
     world.refuses(&reveal(&["--row-file", "missing", "--force"]), STORAGE, &["cannot read missing"]);
     let unbound = [&PROTECT[..], &["--row-file", "row", "--force"]].concat();
     world.refuses(&unbound, DATA, &["not bound to its row"]);

@@ -151,7 +151,7 @@ pub(crate) struct Reencrypt {
     /// Pass JSON documents and HL7 messages to which no field of the policy applies through unchanged, instead of refusing them.
     #[arg(long)]
     pub(crate) pass_unmatched: bool,
-    /// Threads that encrypt; by default one per core.
+    /// Threads that encrypt or decrypt; by default one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
     /// Of a file whose values are bound to random tokens, which stay as they are: the database with their table (docs/LOOKUP.md),

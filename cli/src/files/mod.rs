@@ -24,7 +24,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 const CHUNK_LEN: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 
 /// The UTF-8 byte order mark that some programs put in front of a file.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Appends at most [`CHUNK_LEN`] bytes of `input` to `buffer`; false at the end of the input.
 ///

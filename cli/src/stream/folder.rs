@@ -236,9 +236,10 @@ fn not_kept(found: &Compared, direction: Direction, to: &Path) -> Failure {
         Compared::Damaged if is_reveal => {
             Failure::new(Exit::Key, format!("was changed, or cut; {to} was left as it is"))
         }
-        Compared::NoStream => {
-            Failure::new(Exit::Usage, format!("{to} is there, and is no stream {of}; --force replaces it"))
-        }
+        Compared::NoStream => Failure::new(
+            Exit::Usage,
+            format!("{to} is there, and is no stream {of}: check --stream, --context and --scope; --force replaces it"),
+        ),
         Compared::Damaged => {
             Failure::new(Exit::Usage, format!("{to} is there, and was changed, or cut; --force replaces it"))
         }
