@@ -20,6 +20,10 @@ pub enum KeyState {
 }
 
 impl KeyState {
+    /// All states, in the order of their bytes.
+    pub const ALL: [Self; 6] =
+        [Self::PreActive, Self::Active, Self::Deactivated, Self::Compromised, Self::DestroyPending, Self::Destroyed];
+
     /// The byte that stands for this state in key records.
     #[must_use]
     pub const fn id(self) -> u8 {

@@ -181,15 +181,7 @@ impl SampleRecord {
 #[must_use]
 pub fn sample_records(lineage: Lineage) -> Vec<Record> {
     const CLASSES: [KeyClass; 4] = [KeyClass::Root, KeyClass::Data, KeyClass::Lookup, KeyClass::Audit];
-    const STATES: [KeyState; 6] = [
-        KeyState::PreActive,
-        KeyState::Active,
-        KeyState::Deactivated,
-        KeyState::Compromised,
-        KeyState::DestroyPending,
-        KeyState::Destroyed,
-    ];
-    let pairs = CLASSES.into_iter().flat_map(|class| STATES.into_iter().map(move |state| (class, state)));
+    let pairs = CLASSES.into_iter().flat_map(|class| KeyState::ALL.into_iter().map(move |state| (class, state)));
     (1_u8..)
         .zip(pairs)
         .map(|(i, (class, state))| {

@@ -20,15 +20,6 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const STATES: [KeyState; 6] = [
-    KeyState::PreActive,
-    KeyState::Active,
-    KeyState::Deactivated,
-    KeyState::Compromised,
-    KeyState::DestroyPending,
-    KeyState::Destroyed,
-];
-
 fn key(class: u8) -> impl Strategy<Value = Key> {
     let slot = if class == ROOT { Just([0; 16]).boxed() } else { any::<[u8; 16]>().boxed() };
     (any::<[u8; 32]>(), any::<[u8; 16]>(), slot, prop_oneof![15 => 1_u32.., 1 => Just(0)])
@@ -212,7 +203,7 @@ proptest! {
         let parts = RecordParts {
             key: to_core(&record.key),
             root: to_core(&record.root),
-            state: STATES[usize::from(record.state) - 1],
+            state: KeyState::ALL[usize::from(record.state) - 1],
             scope_tag: Some(record.scope_tag),
             sequence: record.sequence,
             times: record.times,

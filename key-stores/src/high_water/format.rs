@@ -120,21 +120,13 @@ impl fmt::Display for Entry {
 impl Entry {
     /// There is one accepted spelling of every entry.
     fn parse(text: &str) -> Option<Self> {
-        const STATES: [KeyState; 6] = [
-            KeyState::PreActive,
-            KeyState::Active,
-            KeyState::Deactivated,
-            KeyState::Compromised,
-            KeyState::DestroyPending,
-            KeyState::Destroyed,
-        ];
         let (lineage, rest) = text.split_once(' ')?;
         let mut parts = rest.split(' ');
         let what = match parts.next()? {
             "generation" => What::Generation(parts.next()?.parse().ok()?),
             "key" => {
                 let (key_id, sequence, state) = (parts.next()?, parts.next()?, parts.next()?);
-                let state = STATES.into_iter().find(|known| known.name() == state)?;
+                let state = KeyState::ALL.into_iter().find(|known| known.name() == state)?;
                 What::Key(key_id.parse().ok()?, HighWaterMark { sequence: sequence.parse().ok()?, state })
             }
             _ => return None,
