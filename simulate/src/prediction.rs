@@ -24,6 +24,10 @@ pub struct Prediction {
     pub seed: u64,
     /// How long was simulated.
     pub simulated_seconds: u64,
+    /// How often each process got its requests.
+    pub step_seconds: u64,
+    /// The longest step that does not show in the results, where `step_seconds` is longer.
+    pub finer_step_seconds: Option<u64>,
     /// Processes.
     pub processes: usize,
     /// Tenants, and how many of them are isolated.
@@ -212,6 +216,8 @@ impl Prediction {
             scenario: scenario.name.clone(),
             seed: scenario.seed,
             simulated_seconds: scenario.run.time.as_secs(),
+            step_seconds: scenario.run.step.as_secs(),
+            finer_step_seconds: scenario.finer_step().map(|step| step.as_secs()),
             processes: system.processes,
             tenants: [system.tenants, system.isolated_tenants],
             patients: system.patients,

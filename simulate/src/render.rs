@@ -42,6 +42,7 @@ fn system(p: &Prediction) -> Rows {
     let one_in = (traffic.reads + traffic.writes) as f64 / traffic.made.max(1) as f64;
     let mut rows = vec![
         ("Simulated", format!("{} with seed {}", duration(p.simulated_seconds as f64), p.seed)),
+        ("Step", step(p)),
         ("Processes", p.processes.to_string()),
         ("Tenants", format!("{}, {} of them isolated", p.tenants[0], p.tenants[1])),
         ("Patients", p.patients.to_string()),
@@ -84,6 +85,16 @@ fn system(p: &Prediction) -> Rows {
         rows.push(("Failures", failures.collect::<Vec<_>>().join(", ")));
     }
     rows
+}
+
+fn step(p: &Prediction) -> String {
+    let step = duration(p.step_seconds as f64);
+    match p.finer_step_seconds {
+        None => step,
+        Some(finer) => format!(
+            "{step}, which shows in the results: it is longer than a tenth of check_every; \"{finer}s\" does not"
+        ),
+    }
 }
 
 /// Requests of one kind, and when those began that failed.

@@ -12,7 +12,7 @@ const VERSION: u32 = 1;
 /// The longest simulated time.
 const MAX_TIME: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 /// Most steps of a simulation.
-const MAX_STEPS: u128 = 1_000_000;
+const MAX_STEPS: u64 = 1_000_000;
 
 /// A system, what it is asked for, and what happens to it. [`parse`](Self::parse) checks the bounds of docs/SIMULATE.md; whoever changes
 /// members keeps to them.
@@ -223,6 +223,14 @@ impl Scenario {
             run,
         })
     }
+
+    /// The longest step that does not show in the results, a tenth of `check_every`, where `step` is longer. In whole seconds, and no
+    /// shorter than steps may be: `None` if there is no better one.
+    pub(crate) fn finer_step(&self) -> Option<Duration> {
+        let least = self.run.time.as_secs().div_ceil(MAX_STEPS).max(1);
+        let finer = Duration::from_secs((self.cache.check_every.as_secs() / 10).max(least));
+        (finer < self.run.step).then_some(finer)
+    }
 }
 
 struct File<'a>(Origin<'a>);
@@ -293,7 +301,7 @@ impl File<'_> {
         self.check(&toml.time, !time.is_zero() && time <= MAX_TIME, "1s to 31d are simulated")?;
         self.check(&toml.step, !step.is_zero() && step <= time, "a step is 1s up to the simulated time")?;
         let steps = time.as_nanos() / step.as_nanos().max(1);
-        self.check(&toml.step, steps <= MAX_STEPS, "there are at most 1,000,000 steps: make them longer")?;
+        self.check(&toml.step, steps <= u128::from(MAX_STEPS), "there are at most 1,000,000 steps: make them longer")?;
         let moment = |text: Option<&Spanned<String>>| -> Result<Option<Duration>> {
             let Some(text) = text else { return Ok(None) };
             let moment = self.duration(text)?;
