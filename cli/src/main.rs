@@ -79,9 +79,9 @@ fn execute(command: Command, out: &mut Stdout) -> Result<ExitCode, Failure> {
         Command::Migrate(args) => init::migrate(&args, out)?,
         Command::Protect(args) => {
             let direction = Direction::Protect { seal_sealed: args.seal_sealed };
-            protect_or_reveal(&args.transform, &args.whole, direction)?;
+            return protect_or_reveal(&args.transform, &args.whole, direction);
         }
-        Command::Reveal(args) => protect_or_reveal(&args.transform, &args.whole, Direction::Reveal)?,
+        Command::Reveal(args) => return protect_or_reveal(&args.transform, &args.whole, Direction::Reveal),
         Command::Rebind(args) => transform::rebind(&args)?,
         Command::Reencrypt(args) => return reencrypt::run(&args),
         Command::Backfill(args) => return backfill::run(&args),
@@ -146,10 +146,10 @@ fn print_help(help: &clap::Error) -> Result<ExitCode, Failure> {
 }
 
 /// Fields in files, or whole files.
-fn protect_or_reveal(transform: &Transform, whole: &Whole, direction: Direction) -> Result<(), Failure> {
+fn protect_or_reveal(transform: &Transform, whole: &Whole, direction: Direction) -> Result<ExitCode, Failure> {
     match &whole.stream {
         Some(field) => stream::run(transform, whole, field, direction),
-        None => transform::run(transform, direction).map(drop),
+        None => transform::run(transform, direction).map(|_| ExitCode::SUCCESS),
     }
 }
 

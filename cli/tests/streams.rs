@@ -115,14 +115,20 @@ fn what_is_not_as_it_was_sealed_leaves_no_file() {
     let elsewhere = ["sealed: ", "DecryptionFailed", "--context and --row-file"];
     world.refuses(&reveal(&["--stream", "export", "--context", "tenant=t"]), KEY, &elsewhere);
     world.refuses(&reveal(&["--stream", "image", "--context", "tenant=t"]), KEY, &["DecryptionFailed"]);
-    world.refuses(&reveal(&["--stream", "image", "--scope", "no such"]), KEY, &["NoMatchingKey"]);
+    world.refuses(&reveal(&["--stream", "image", "--scope", "no such"]), KEY, &["NoMatchingKey", "check how --scope"]);
     world.refuses(
         &reveal(&["--stream", "export"]),
         POLICY,
         &["context key that is missing", "tenant", "--context KEY"],
     );
     world.succeeds(&["protect", "--stream", "image", "in", "--output", "of-scope", "--scope", "clinic"]);
-    world.refuses(&["reveal", "--stream", "image", "of-scope", "--output", "back"], KEY, &["WrongScope"]);
+    world.refuses(
+        &["reveal", "--stream", "image", "of-scope", "--output", "back"],
+        KEY,
+        &["WrongScope", "--scope must name the scope"],
+    );
+    let whole = ["reveal", "--stream", "image", "sealed", "--output", "back", "--scope", "clinic"];
+    world.refuses(&whole, KEY, &["WrongScope", "left out if there was none"]);
     world.succeeds(&["reveal", "--stream", "image", "of-scope", "--output", "back", "--scope", "clinic"]);
     assert!(world.read("back") == content(100_000));
 }
@@ -151,13 +157,21 @@ fn a_row_is_read_from_a_file() {
     world.run(&["scan", "--policy", "policy.toml", "image.kfs"]).expect(USAGE, &["it is a stream", "census"]);
     for (bad, code) in [("", DATA), ("\n", DATA), ("a\nb", DATA), (&"x".repeat(5000)[..], DATA)] {
         world.write("bad", bad);
-        world.refuses(&reveal(&["--row-file", "bad", "--force"]), code, &["row binding is one line"]);
+        world.refuses(
+            &reveal(&["--row-file", "bad", "--force"]),
+            code,
+            &["--row-file: bad has ", "the row binding is one line"],
+        );
     }
     for unseen in ["Canáry7391-id-1\r\n", "\u{feff}Canáry7391-id-1\n"] {
         world.write("bad", unseen);
-        world.refuses(&reveal(&["--row-file", "bad", "--force"]), DATA, &["bad has a byte order mark or a carriage"]);
+        world.refuses(
+            &reveal(&["--row-file", "bad", "--force"]),
+            DATA,
+            &["--row-file: bad has a byte order mark or a carriage"],
+        );
     }
-    world.refuses(&reveal(&["--row-file", "missing", "--force"]), STORAGE, &["cannot read missing"]);
+    world.refuses(&reveal(&["--row-file", "missing", "--force"]), STORAGE, &["--row-file: cannot read missing"]);
     let unbound = [&PROTECT[..], &["--row-file", "row", "--force"]].concat();
     world.refuses(&unbound, DATA, &["not bound to its row"]);
 }
@@ -229,7 +243,7 @@ fn whole_files_without_the_option_are_told_of_it() {
     for name in ["sealed", "image.kfs", "image.csv", "image.json"] {
         world.write(name, world.read("sealed"));
         let says = |how| [name, "is a stream", how];
-        world.refuses(&["protect", name, "--output", "out"], USAGE, &says("protected already"));
+        world.refuses(&["protect", name, "--output", "out"], POLICY, &says("protected already"));
         world.refuses(&["reveal", name, "--output", "out"], USAGE, &says("--stream FIELD reveals it"));
         world.refuses(&["reencrypt", name, "--output", "out"], USAGE, &says("reveal it, and protect it again"));
         let rebind = ["rebind", name, "--map", "map.csv", "--output", "out"];

@@ -281,6 +281,9 @@ pub(crate) struct Whole {
     /// Of a folder, keep what is there already, after it was opened and compared with the other side byte for byte.
     #[arg(long, requires = "stream")]
     pub(crate) resume: bool,
+    /// Of a folder, name what cannot be opened, read or taken, leave it out and go on with the rest. The exit code is then the highest of theirs.
+    #[arg(long, requires = "stream")]
+    pub(crate) keep_going: bool,
 }
 
 #[derive(Args, Debug)]
