@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
 use crate::keys::time;
-use crate::{opening, passphrase, print_failed};
+use crate::{opening, passphrase, print_done, print_failed};
 use data_encoding::HEXLOWER;
 use keyfold::aead::Backend;
 use keyfold::device::{BUNDLE_LEN, Bundle, Protection};
@@ -68,8 +68,16 @@ pub(crate) fn provision(args: &DeviceProvision, generation: Generation, out: &mu
             as_text(&bundle)
         )
     };
-    let printed = if to_stdout { writeln!(stderr(), "{text}") } else { writeln!(out, "{text}") };
-    printed.map_err(|error| print_failed(error).add(&format!("the bundle is in {}", Path::new(&args.output).display())))
+    if to_stdout {
+        return print_done(&mut stderr(), &text, "the bundle was written");
+    }
+    let done = match generation {
+        Generation::Next => format!("the key was rotated: {} seals, and", bundle.key_id()),
+        Generation::Present => String::new(),
+    };
+    let place = Path::new(&args.output).display();
+    let done = format!("{done} the bundle is in {place}; `keyfold device inspect` shows what it has");
+    print_done(out, &text, done.trim_start())
 }
 
 /// What has happened where the bundle could not be written.
@@ -118,7 +126,11 @@ pub(crate) fn revoke(args: &DeviceRevoke, out: &mut impl Write) -> Result<(), Fa
             revoked.already.len(),
         )
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    let done = format!(
+        "every key of scope ID {} was compromised: do not repeat that, which revokes the key that seals now; `keyfold keys list` shows them",
+        revoked.slot
+    );
+    print_done(out, &text, &done)
 }
 
 /// Makes a transport key.

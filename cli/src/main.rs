@@ -27,6 +27,7 @@ mod stream;
 mod tables;
 mod transform;
 
+use anstream::{AutoStream, ColorChoice};
 use args::{Audit, Cli, Command, Device, Index, Keys, Policy, Transform, Whole};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
@@ -45,8 +46,7 @@ fn main() -> ExitCode {
     // A panic has said what it has to say when it gets here. It is a bug, and ends with the code of one.
     let result = catch_unwind(AssertUnwindSafe(|| match parsed {
         Ok(cli) => set_up_log(&cli.log).and_then(|()| run(cli.command)),
-        Err(wrong) if wrong.use_stderr() => wrong.exit(),
-        Err(help) => print_help(&help),
+        Err(said) => print_parsed(&said),
     }));
     match result {
         Err(_) => ExitCode::from(Exit::Internal as u8),
@@ -138,10 +138,20 @@ fn execute(command: Command, out: &mut Stdout) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `--help` and `--version` ask for.
-fn print_help(help: &clap::Error) -> Result<ExitCode, Failure> {
-    Target::Stdout.refuse_closed()?;
-    help.print().and_then(|()| io::stdout().flush()).map_err(print_failed)?;
+/// What the parser says of the command line: that it is wrong, or what `--help` and `--version` ask for. In colour where the parser would print it so.
+fn print_parsed(said: &clap::Error) -> Result<ExitCode, Failure> {
+    let text = |choice| match (choice, said.render()) {
+        (ColorChoice::Never, text) => text.to_string(),
+        (_, text) => text.ansi().to_string(),
+    };
+    if said.use_stderr() {
+        // As with any other failure.
+        let _ = stderr().write_all(text(AutoStream::choice(&io::stderr())).as_bytes());
+        return Ok(ExitCode::from(Exit::Usage as u8));
+    }
+    let mut out = stdout();
+    let text = text(AutoStream::choice(&io::stdout()));
+    needed(&mut out)?.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(print_failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,6 +181,13 @@ fn set_up_log(level: &str) -> Result<(), Failure> {
     let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(layer).with(Targets::new().with_targets(ours)).init();
     Ok(())
+}
+
+/// Prints the result of a command that has changed something. Where it cannot be printed, the failure says with `done` what was changed all the same, and
+/// where it can be seen: whoever takes the failure for one of the change would repeat that, or never know its pin.
+fn print_done(out: &mut impl Write, text: &str, done: &str) -> Result<(), Failure> {
+    let printed = writeln!(out, "{text}").and_then(|()| out.flush());
+    printed.map_err(|error| print_failed(error).add(done))
 }
 
 /// The failure of printing a result.

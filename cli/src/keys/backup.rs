@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
 use crate::opening;
-use crate::print_failed;
+use crate::{print_done, print_failed};
 use keyfold::{AuditAction, AuditEvent};
 use keyfold_open::Records;
 use serde_json::json;
@@ -87,7 +87,7 @@ pub(crate) fn make_journals(args: &KeysJournal, out: &mut impl Write) -> Result<
         } else {
             format!("{}  up to date", path.display())
         };
-        writeln!(out, "{text}").map_err(print_failed)?;
+        print_done(out, &text, "all journals are up to date")?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::args::KeysNewKek;
 use crate::failure::{Exit, Failure};
-use crate::{passphrase, print_failed};
+use crate::{passphrase, print_done};
 use keyfold_kms::passphrase::{Argon2Params, PassphraseKek};
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(crate) fn new_kek(args: &KeysNewKek, out: &mut impl Write) -> Result<(), Fai
         let kek = keyfold_kms::LocalKek::create(&args.file)?;
         format!("{file}  a new local KEK, {}: keep a copy offline, apart from the store", kek.id())
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    print_done(out, &text, &format!("{file} was made, with a new KEK"))
 }
 
 /// From the file that was named, or from the terminal, twice.
