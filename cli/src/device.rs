@@ -215,7 +215,7 @@ fn new_transport(transport: &Transport, memory: u32) -> Result<(Secret<32>, Prot
     }
     let passphrase = match &transport.device_passphrase_file {
         Some(file) => passphrase::read(file).map_err(Failure::of_opening)?,
-        None => passphrase::ask_twice("--device-passphrase-file")?,
+        None => passphrase::ask_twice("name a file with --device-passphrase-file")?,
     };
     // RFC 9106, §4: the second recommended choice, for machines with little memory.
     let (key, cost) = new_transport_key(&passphrase, Argon2Params::new(memory * 1024, 3, 4)?)?;
@@ -234,7 +234,7 @@ fn present_transport(transport: &Transport, bundle: &Bundle<'_>) -> Result<Optio
         (None, Protection::Passphrase(cost)) => {
             let passphrase = match &transport.device_passphrase_file {
                 Some(file) => passphrase::read(file).map_err(Failure::of_opening)?,
-                None => passphrase::ask_for("passphrase of the bundle: ", "--device-passphrase-file")
+                None => passphrase::ask("passphrase of the bundle: ", "name a file with --device-passphrase-file")
                     .map_err(|error| opening::no_passphrase(&error))?,
             };
             Ok(Some(transport_key(&passphrase, &cost)?))

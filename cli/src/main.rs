@@ -31,6 +31,7 @@ use anstream::{AutoStream, ColorChoice};
 use args::{Audit, Cli, Command, Device, Index, Keys, Policy, Transform, Whole};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
+use files::interrupt;
 use files::output::Target;
 use files::standard::{Stdout, stderr, stdout};
 use std::io::{self, IsTerminal, Write};
@@ -42,6 +43,8 @@ use tracing_subscriber::prelude::*;
 use transform::Direction;
 
 fn main() -> ExitCode {
+    // Without it the limit ends the process, which says less.
+    let _ = interrupt::ignore_file_size_limit();
     let parsed = Cli::try_parse();
     // A panic has said what it has to say when it gets here. It is a bug, and ends with the code of one.
     let result = catch_unwind(AssertUnwindSafe(|| match parsed {

@@ -33,5 +33,5 @@ fn passphrase(args: &KeysNewKek) -> Result<Zeroizing<String>, Failure> {
     if let Some(file) = args.passphrase_file.clone().or(named) {
         return passphrase::read(&file).map_err(Failure::of_opening);
     }
-    passphrase::ask_twice("--passphrase-file")
+    passphrase::ask_twice("name a file with --passphrase-file, or with the variable KEYFOLD_PASSPHRASE_FILE")
 }
