@@ -69,7 +69,7 @@ pub(crate) fn provision(args: &DeviceProvision, generation: Generation, out: &mu
         )
     };
     if to_stdout {
-        return print_done(&mut stderr(), &text, "the bundle was written");
+        return writeln!(stderr(), "{text}").map_err(print_failed);
     }
     let done = match generation {
         Generation::Next => format!("the key was rotated: {} seals, and", bundle.key_id()),

@@ -187,8 +187,13 @@ fn set_up_log(level: &str) -> Result<(), Failure> {
 }
 
 /// Prints the result of a command that has changed something. Where it cannot be printed, the failure says with `done` what was changed all the same, and
-/// where it can be seen: whoever takes the failure for one of the change would repeat that, or never know its pin.
+/// where it can be seen: whoever takes the failure for one of the change would repeat that, or never know its pin. Where standard output is closed, that is
+/// said as well, and is no failure: nobody waits for a result there.
 fn print_done(out: &mut impl Write, text: &str, done: &str) -> Result<(), Failure> {
+    if let Err(closed) = Target::Stdout.refuse_closed() {
+        let _ = writeln!(stderr(), "keyfold: {}", Failure::from(closed).add(done));
+        return Ok(());
+    }
     let printed = writeln!(out, "{text}").and_then(|()| out.flush());
     printed.map_err(|error| print_failed(error).add(done))
 }

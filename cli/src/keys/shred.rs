@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, Target};
 use crate::files::standard::stderr;
 use crate::opening;
-use crate::print_done;
+use crate::{print_done, print_failed};
 use keyfold::{AuditAction, AuditEvent, Record};
 use keyfold_open::Records;
 use serde_json::json;
@@ -114,7 +114,7 @@ fn issue(
     let text = if args.json { certificate.json()?.to_string() } else { certificate.summary() };
     match args.certificate.as_deref().filter(|file| *file != "-") {
         Some(file) => print_done(out, &text, &format!("{done}; the certificate is in {}", Path::new(file).display())),
-        None => print_done(&mut stderr(), &text, done),
+        None => writeln!(stderr(), "{text}").map_err(print_failed),
     }
 }
 
