@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
 use crate::keys::time;
-use crate::{opening, passphrase, print_failed};
+use crate::{opening, passphrase, print_done, print_failed};
 use data_encoding::HEXLOWER;
 use keyfold::aead::Backend;
 use keyfold::device::{BUNDLE_LEN, Bundle, Protection};
@@ -68,8 +68,16 @@ pub(crate) fn provision(args: &DeviceProvision, generation: Generation, out: &mu
             as_text(&bundle)
         )
     };
-    let printed = if to_stdout { writeln!(stderr(), "{text}") } else { writeln!(out, "{text}") };
-    printed.map_err(|error| print_failed(error).add(&format!("the bundle is in {}", Path::new(&args.output).display())))
+    if to_stdout {
+        return writeln!(stderr(), "{text}").map_err(print_failed);
+    }
+    let done = match generation {
+        Generation::Next => format!("the key was rotated: {} seals, and", bundle.key_id()),
+        Generation::Present => String::new(),
+    };
+    let place = Path::new(&args.output).display();
+    let done = format!("{done} the bundle is in {place}; `keyfold device inspect` shows what it has");
+    print_done(out, &text, done.trim_start())
 }
 
 /// What has happened where the bundle could not be written.
@@ -118,7 +126,11 @@ pub(crate) fn revoke(args: &DeviceRevoke, out: &mut impl Write) -> Result<(), Fa
             revoked.already.len(),
         )
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    let done = format!(
+        "every key of scope ID {} was compromised: do not repeat that, which revokes the key that seals now; `keyfold keys list` shows them",
+        revoked.slot
+    );
+    print_done(out, &text, &done)
 }
 
 /// Makes a transport key.
@@ -203,7 +215,7 @@ fn new_transport(transport: &Transport, memory: u32) -> Result<(Secret<32>, Prot
     }
     let passphrase = match &transport.device_passphrase_file {
         Some(file) => passphrase::read(file).map_err(Failure::of_opening)?,
-        None => passphrase::ask_twice("--device-passphrase-file")?,
+        None => passphrase::ask_twice("name a file with --device-passphrase-file")?,
     };
     // RFC 9106, §4: the second recommended choice, for machines with little memory.
     let (key, cost) = new_transport_key(&passphrase, Argon2Params::new(memory * 1024, 3, 4)?)?;
@@ -222,7 +234,7 @@ fn present_transport(transport: &Transport, bundle: &Bundle<'_>) -> Result<Optio
         (None, Protection::Passphrase(cost)) => {
             let passphrase = match &transport.device_passphrase_file {
                 Some(file) => passphrase::read(file).map_err(Failure::of_opening)?,
-                None => passphrase::ask_for("passphrase of the bundle: ", "--device-passphrase-file")
+                None => passphrase::ask("passphrase of the bundle: ", "name a file with --device-passphrase-file")
                     .map_err(|error| opening::no_passphrase(&error))?,
             };
             Ok(Some(transport_key(&passphrase, &cost)?))

@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// How the library's text begins of a context that lacks a key; a test sees both together.
 const MISSING_CONTEXT: &str = "the policy requires a context key that is missing";
+/// Likewise of a scope that the keyring does not have.
+const NO_SCOPE: &str = "the keyring has no such scope";
 
 /// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,6 +123,10 @@ impl From<Error> for Failure {
             LOOKS_SEALED | IS_TOKEN => failure.add("--seal-sealed encrypts it once more"),
             UNMATCHED => failure.add("--pass-unmatched would pass it through as it is"),
             text if text.starts_with(MISSING_CONTEXT) => failure.add("--context KEY=VALUE gives it"),
+            NO_SCOPE => failure.add("check how --scope, or SCOPE of `keyfold device`, spells it"),
+            _ if error.kind() == ErrorKind::WrongScope => failure.add(
+                "--scope must name the scope that it was sealed in, or be left out if there was none; of a deterministic field [lookup] says the partition",
+            ),
             _ => failure,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::args::{Init, Migrate};
 use crate::failure::{Exit, Failure};
-use crate::{opening, print_failed};
+use crate::{opening, print_done};
 use keyfold_open::{NewKeyring, Options};
 use serde_json::json;
 use std::io::Write;
@@ -21,12 +21,14 @@ pub(crate) fn run(args: &Init, out: &mut impl Write) -> Result<(), Failure> {
     }
     let made = pollster::block_on(keyfold_open::init_with(&args.dir, &new, &options))?;
     let pins: Vec<String> = made.created.config.root_pins.iter().map(|pin| hex(pin)).collect();
+    let config = made.config.display();
+    let done = format!("the keyring was made: {config} has its root pin, and says where the rest is");
     if args.json {
         let made = json!({
             "config": made.config, "kek": made.kek, "store": made.store,
             "environment": args.environment, "lineage": made.created.config.lineage.to_string(), "root_pins": pins,
         });
-        return writeln!(out, "{made}").map_err(print_failed);
+        return print_done(out, &made.to_string(), &done);
     }
     let store = made.store.as_deref().unwrap_or(Path::new("the database"));
     let kek = match &made.kek {
@@ -38,18 +40,19 @@ pub(crate) fn run(args: &Init, out: &mut impl Write) -> Result<(), Failure> {
     };
     let text = format!(
         "Made a keyring in {}:\n  {}  the configuration; add fields to it, or policies with --policy\n  {}  the store of key \
-         records; losing it is losing the data\n{kek}Root pin {}\n",
+         records; losing it is losing the data\n{kek}Root pin {}",
         args.dir.display(),
         made.config.display(),
         store.display(),
         pins.join(" "),
     );
-    out.write_all(text.as_bytes()).map_err(print_failed)
+    print_done(out, &text, &done)
 }
 
 pub(crate) fn migrate(args: &Migrate, out: &mut impl Write) -> Result<(), Failure> {
     keyfold_open::migrate(&args.store, Path::new("."))?;
-    writeln!(out, "The tables of the key store are as this version needs them.").map_err(print_failed)
+    let text = "The tables of the key store are as this version needs them.";
+    print_done(out, text, "the tables are as this version needs them all the same")
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

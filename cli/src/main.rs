@@ -27,9 +27,11 @@ mod stream;
 mod tables;
 mod transform;
 
+use anstream::{AutoStream, ColorChoice};
 use args::{Audit, Cli, Command, Device, Index, Keys, Policy, Transform, Whole};
 use clap::{CommandFactory, Parser};
 use failure::{Exit, Failure};
+use files::interrupt;
 use files::output::Target;
 use files::standard::{Stdout, stderr, stdout};
 use std::io::{self, IsTerminal, Write};
@@ -41,12 +43,13 @@ use tracing_subscriber::prelude::*;
 use transform::Direction;
 
 fn main() -> ExitCode {
+    // Without it the limit ends the process, which says less.
+    let _ = interrupt::ignore_file_size_limit();
     let parsed = Cli::try_parse();
     // A panic has said what it has to say when it gets here. It is a bug, and ends with the code of one.
     let result = catch_unwind(AssertUnwindSafe(|| match parsed {
         Ok(cli) => set_up_log(&cli.log).and_then(|()| run(cli.command)),
-        Err(wrong) if wrong.use_stderr() => wrong.exit(),
-        Err(help) => print_help(&help),
+        Err(said) => print_parsed(&said),
     }));
     match result {
         Err(_) => ExitCode::from(Exit::Internal as u8),
@@ -79,9 +82,9 @@ fn execute(command: Command, out: &mut Stdout) -> Result<ExitCode, Failure> {
         Command::Migrate(args) => init::migrate(&args, out)?,
         Command::Protect(args) => {
             let direction = Direction::Protect { seal_sealed: args.seal_sealed };
-            protect_or_reveal(&args.transform, &args.whole, direction)?;
+            return protect_or_reveal(&args.transform, &args.whole, direction);
         }
-        Command::Reveal(args) => protect_or_reveal(&args.transform, &args.whole, Direction::Reveal)?,
+        Command::Reveal(args) => return protect_or_reveal(&args.transform, &args.whole, Direction::Reveal),
         Command::Rebind(args) => transform::rebind(&args)?,
         Command::Reencrypt(args) => return reencrypt::run(&args),
         Command::Backfill(args) => return backfill::run(&args),
@@ -138,18 +141,28 @@ fn execute(command: Command, out: &mut Stdout) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `--help` and `--version` ask for.
-fn print_help(help: &clap::Error) -> Result<ExitCode, Failure> {
-    Target::Stdout.refuse_closed()?;
-    help.print().and_then(|()| io::stdout().flush()).map_err(print_failed)?;
+/// What the parser says of the command line: that it is wrong, or what `--help` and `--version` ask for. In colour where the parser would print it so.
+fn print_parsed(said: &clap::Error) -> Result<ExitCode, Failure> {
+    let text = |choice| match (choice, said.render()) {
+        (ColorChoice::Never, text) => text.to_string(),
+        (_, text) => text.ansi().to_string(),
+    };
+    if said.use_stderr() {
+        // As with any other failure.
+        let _ = stderr().write_all(text(AutoStream::choice(&io::stderr())).as_bytes());
+        return Ok(ExitCode::from(Exit::Usage as u8));
+    }
+    let mut out = stdout();
+    let text = text(AutoStream::choice(&io::stdout()));
+    needed(&mut out)?.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(print_failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Fields in files, or whole files.
-fn protect_or_reveal(transform: &Transform, whole: &Whole, direction: Direction) -> Result<(), Failure> {
+fn protect_or_reveal(transform: &Transform, whole: &Whole, direction: Direction) -> Result<ExitCode, Failure> {
     match &whole.stream {
         Some(field) => stream::run(transform, whole, field, direction),
-        None => transform::run(transform, direction).map(drop),
+        None => transform::run(transform, direction).map(|_| ExitCode::SUCCESS),
     }
 }
 
@@ -171,6 +184,18 @@ fn set_up_log(level: &str) -> Result<(), Failure> {
     let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(layer).with(Targets::new().with_targets(ours)).init();
     Ok(())
+}
+
+/// Prints the result of a command that has changed something. Where it cannot be printed, the failure says with `done` what was changed all the same, and
+/// where it can be seen: whoever takes the failure for one of the change would repeat that, or never know its pin. Where standard output is closed, that is
+/// said as well, and is no failure: nobody waits for a result there.
+fn print_done(out: &mut impl Write, text: &str, done: &str) -> Result<(), Failure> {
+    if let Err(closed) = Target::Stdout.refuse_closed() {
+        let _ = writeln!(stderr(), "keyfold: {}", Failure::from(closed).add(done));
+        return Ok(());
+    }
+    let printed = writeln!(out, "{text}").and_then(|()| out.flush());
+    printed.map_err(|error| print_failed(error).add(done))
 }
 
 /// The failure of printing a result.

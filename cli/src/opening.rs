@@ -51,7 +51,7 @@ pub(crate) fn passphrase_of(files: &PassphraseFile) -> Option<keyfold_open::Pass
     let files = files.clone();
     Some(Arc::new(move |alias: &KekAlias| match files.of(alias) {
         Some(file) => passphrase::read(&file),
-        None => passphrase::ask(&format!("passphrase of KEK {alias}: ")),
+        None => passphrase::ask(&format!("passphrase of KEK {alias}: "), &files.advice(alias)),
     }))
 }
 

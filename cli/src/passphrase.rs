@@ -72,16 +72,17 @@ fn unreadable(cannot: &'static str, path: &Path, error: &io::Error) -> Error {
     Error::new(ErrorKind::Io, cannot).with_detail(format!("{}: {error}", path.display()))
 }
 
-/// A new passphrase, from the terminal, twice; `option` names the file instead.
-pub(crate) fn ask_twice(option: &str) -> std::result::Result<Zeroizing<String>, Failure> {
-    let first = ask_for("new passphrase: ", option).map_err(|error| no_passphrase(&error))?;
+/// A new passphrase, from the terminal, twice; `advice` as of [`ask`].
+pub(crate) fn ask_twice(advice: &str) -> std::result::Result<Zeroizing<String>, Failure> {
+    let first = ask("new passphrase: ", advice).map_err(|error| no_passphrase(&error))?;
     // Before it is typed twice.
     keyfold_kms::passphrase::check_passphrase(&first)?;
-    let second = ask_for("once more: ", option).map_err(|error| no_passphrase(&error))?;
+    let second = ask("once more: ", advice).map_err(|error| no_passphrase(&error))?;
     if *first == *second { Ok(first) } else { Err(Failure::new(Exit::Usage, "the two passphrases differ")) }
 }
 
-/// What somebody types at the terminal of the process after `prompt`, whatever its standard input and output are.
+/// What somebody types at the terminal of the process after `prompt`, whatever its standard input and output are. `advice` says what to do where there is
+/// none.
 ///
 /// # Errors
 ///
@@ -90,17 +91,11 @@ pub(crate) fn ask_twice(option: &str) -> std::result::Result<Zeroizing<String>, 
 ///
 /// Ctrl-C, SIGINT, SIGTERM and SIGHUP end the process at once, with the terminal as it was before: whoever gives up at one
 /// prompt is not asked for the passphrase of the next KEK.
-pub(crate) fn ask(prompt: &str) -> Result<Zeroizing<String>> {
-    ask_for(prompt, "--passphrase-file")
-}
-
-/// As [`ask`], where the option `option` names the file instead.
-pub(crate) fn ask_for(prompt: &str, option: &str) -> Result<Zeroizing<String>> {
+pub(crate) fn ask(prompt: &str, advice: &str) -> Result<Zeroizing<String>> {
     let failed =
         |error: io::Error| Error::new(ErrorKind::Io, "cannot ask at the terminal").with_detail(error.to_string());
     let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|_| {
-        Error::new(ErrorKind::Configuration, "there is no terminal to ask for the passphrase at")
-            .with_detail(format!("name a file with {option}"))
+        Error::new(ErrorKind::Configuration, "there is no terminal to ask for the passphrase at").with_detail(advice)
     })?;
     let typed = interrupt::guarded(|interrupt| {
         let mut quiet = Quiet::new(&terminal, interrupt.clone())?;

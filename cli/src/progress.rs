@@ -8,9 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Draws a second.
 const RATE: u8 = 20;
 
-/// A line by `template` of indicatif's; `len` is how far there is to go, if that is known. Hidden where standard error is no terminal.
+/// A line by `template` of indicatif's; `len` is how far there is to go, if that is known. Hidden where standard error is no terminal, or one that
+/// cannot move its cursor.
 pub(crate) fn bar(len: Option<u64>, template: &str) -> ProgressBar {
-    let target = match io::stderr().is_terminal() {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+    let target = match io::stderr().is_terminal() && !is_dumb {
         true => ProgressDrawTarget::term_like_with_hz(Box::<Terminal>::default(), RATE),
         false => ProgressDrawTarget::hidden(),
     };

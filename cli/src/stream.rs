@@ -2,40 +2,42 @@
 
 mod folder;
 mod progress;
+mod refused;
+mod row;
 
 use crate::args::{Transform, Whole};
 use crate::failure::{Exit, Failure, Printable};
-use crate::files::BYTE_ORDER_MARK;
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
 use crate::opening;
 use crate::outputs;
 use crate::transform::{Direction, Input, is_new_scope, tell_of_new_scope};
-use keyfold::wire::{MAGIC, STREAM_HEADER_LEN, StreamHeader};
+use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
 use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamSealer};
 use progress::Progress;
+use refused::{Refused, damaged, is_sealed, no_stream, not_begun};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Most threads that seal or open: more would wait for the one that reads and writes, and each has buffers.
 const MAX_THREADS: usize = 16;
-/// Longest row binding with its line end.
-const MAX_ROW_LEN: u64 = 4096;
 
-/// Protects or reveals what the command line names.
-pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direction) -> Result<(), Failure> {
+/// Protects or reveals what the command line names. Where files of a folder were left out, the exit code is the highest of theirs: the first would depend
+/// on the order of the directory.
+pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direction) -> Result<ExitCode, Failure> {
     let interrupt =
         Interrupt::install().map_err(|error| Failure::new(Exit::System, format!("cannot handle signals: {error}")))?;
     let ring = opening::open(&args.source, &args.policies.policy)?;
     if args.input == "-" && whole.row_file.as_deref() == Some(Path::new("-")) {
         return Err(Failure::new(Exit::Usage, "standard input is either the input or --row-file"));
     }
-    let row = whole.row_file.as_deref().map(|file| read_row(file, &interrupt)).transpose()?;
+    let row = whole.row_file.as_deref().map(|file| row::read(file, &interrupt)).transpose()?;
     let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
     let context = context.map_err(|error| Failure::of_argument("--context", error))?;
     let field = ring.field(field)?.context(context);
@@ -62,7 +64,7 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
     job.progress.finish();
     done?;
     job.report();
-    Ok(())
+    Ok(ExitCode::from(job.worst))
 }
 
 /// What was done, for the summary.
@@ -74,6 +76,8 @@ struct Counts {
     bytes: u64,
     /// Files of a folder that were there already, with the right content.
     kept: u64,
+    /// With --keep-going, files of a folder that were left out.
+    failed: u64,
     /// Streams whose key no longer seals.
     outdated: u64,
     /// Streams under a compromised key.
@@ -97,6 +101,8 @@ struct Job<'a> {
     interrupt: Interrupt,
     progress: Progress,
     counts: Counts,
+    /// The highest exit code of what was left out.
+    worst: u8,
     /// The first by name of those that are left.
     left: Option<PathBuf>,
 }
@@ -132,13 +138,14 @@ impl<'a> Job<'a> {
             interrupt,
             progress: Progress::hidden(),
             counts: Counts::default(),
+            worst: 0,
             left: None,
         })
     }
 
     /// Seals or opens what `input` has into `output`, which is to be committed if that succeeds. Whatever fails, a signal is the cause if there was one:
     /// it also ends the program that feeds our pipe.
-    fn transform(&mut self, input: impl Read + Send, row: Option<&[u8]>, output: &mut Output) -> Result<(), Failure> {
+    fn transform(&mut self, input: impl Read + Send, row: Option<&[u8]>, output: &mut Output) -> Result<(), Refused> {
         let done = self.seal_or_open(input, row, output);
         self.interrupt.check()?;
         done
@@ -149,7 +156,7 @@ impl<'a> Job<'a> {
         mut input: impl Read + Send,
         row: Option<&[u8]>,
         output: &mut Output,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refused> {
         let mut head = [0; STREAM_HEADER_LEN];
         let head = read_head(&mut input, &mut head)?;
         let mut sink = Sink { output, failed: None };
@@ -161,13 +168,14 @@ impl<'a> Job<'a> {
             progress.at(before + stream.read());
             if stream.needs_renewal() { pollster::block_on(stream.renew()) } else { Ok(()) }
         };
+        let (mut is_compromised, mut is_outdated) = (false, false);
         let done = match &self.handles {
             Handles::Seal(sealer, _) => {
                 let seal_sealed = matches!(self.direction, Direction::Protect { seal_sealed: true });
                 if !seal_sealed && StreamHeader::parse(head).is_ok() {
-                    return Err(is_sealed());
+                    return Err(Refused::File(is_sealed()));
                 }
-                pollster::block_on(sealer.ready())?;
+                pollster::block_on(sealer.ready()).map_err(Failure::from)?;
                 sealer.begin(row).map_err(|error| not_begun(error, row))?.seal_all(
                     &mut head.chain(input),
                     &mut sink,
@@ -176,27 +184,37 @@ impl<'a> Job<'a> {
                 )
             }
             Handles::Open(opener) => {
-                let header = StreamHeader::parse(head).map_err(|error| no_stream(error, head))?;
-                pollster::block_on(opener.load_key(&header))?;
+                let header = StreamHeader::parse(head).map_err(|error| Refused::File(no_stream(error, head)))?;
+                pollster::block_on(opener.load_key(&header)).map_err(Refused::of_key)?;
                 let stream = opener.begin(&header, row).map_err(|error| not_begun(error, row))?;
-                self.counts.compromised += u64::from(stream.is_compromised());
-                self.counts.outdated += u64::from(!opener.is_current(&header));
+                (is_compromised, is_outdated) = (stream.is_compromised(), !opener.is_current(&header));
                 stream.open_all(&mut input, &mut sink, self.threads, watch)
             }
         };
         let failed = sink.failed;
-        self.counts.bytes += done.map_err(|error| failed.map_or_else(|| damaged(error), Failure::from))?;
+        self.counts.bytes += done.map_err(|error| failed.map_or_else(|| damaged(error), Refused::from))?;
+        self.counts.compromised += u64::from(is_compromised);
+        self.counts.outdated += u64::from(is_outdated);
         Ok(())
     }
 
+    /// Names a file that is left out, as it happens: a list of them would have no bound.
+    fn leave_out(&mut self, failure: Failure) {
+        self.counts.failed += 1;
+        self.worst = self.worst.max(failure.code);
+        let failure = failure.add("it was left out");
+        // Whoever closed standard error has the exit code and the number.
+        self.progress.aside(|| drop(writeln!(stderr(), "keyfold: {failure}")));
+    }
+
     /// How the stream in `sealed` compares with what is in `clear`.
-    fn compare(&mut self, sealed: &mut File, clear: &mut File, row: Option<&[u8]>) -> Result<Compared, Failure> {
+    fn compare(&mut self, sealed: &mut File, clear: &mut File, row: Option<&[u8]>) -> Result<Compared, Refused> {
         let (Handles::Open(opener) | Handles::Seal(_, Some(opener))) = &self.handles else {
             return Ok(Compared::Other);
         };
         let mut head = [0; STREAM_HEADER_LEN];
         let Ok(header) = StreamHeader::parse(read_head(sealed, &mut head)?) else { return Ok(Compared::NoStream) };
-        pollster::block_on(opener.load_key(&header))?;
+        pollster::block_on(opener.load_key(&header)).map_err(Refused::of_key)?;
         // Of another field, context or row: another stream than the one that is asked for.
         let stream = match opener.begin(&header, row) {
             Ok(stream) => stream,
@@ -208,13 +226,13 @@ impl<'a> Job<'a> {
         loop {
             self.interrupt.check()?;
             if reader.needs_renewal() {
-                pollster::block_on(reader.renew())?;
+                pollster::block_on(reader.renew()).map_err(Failure::from)?;
             }
             let n = match fill(&mut reader, &mut ours) {
                 Ok(n) => n,
                 Err(error) => match Error::within(&error) {
                     Some(inner) if is_other(inner) => return Ok(Compared::Damaged),
-                    Some(inner) => return Err(inner.clone().into()),
+                    Some(inner) => return Err(Refused::of_content(inner.clone())),
                     None => return Err(unreadable(error)),
                 },
             };
@@ -232,17 +250,20 @@ impl<'a> Job<'a> {
 
     fn report(&self) {
         let verb = if matches!(self.direction, Direction::Reveal) { "revealed" } else { "protected" };
-        let Counts { files, bytes, kept, outdated, compromised, left } = self.counts;
+        let Counts { files, bytes, kept, failed, outdated, compromised, left } = self.counts;
         let line = if self.args.json {
             json!({
-                "direction": verb, "streams": files, "bytes": bytes, "kept": kept, "outdated": outdated,
-                "compromised": compromised, "left": left, "first_left": self.left.as_ref().map(|path| path.to_string_lossy()),
+                "direction": verb, "streams": files, "bytes": bytes, "kept": kept, "failed": failed,
+                "outdated": outdated, "compromised": compromised, "left": left, "first_left": self.left.as_ref().map(|path| path.to_string_lossy()),
             })
             .to_string()
         } else {
             let mut line = format!("{verb} {} of {}", counted(files, "stream"), counted(bytes, "byte"));
             if kept > 0 {
                 line.push_str(&format!("; {kept} were there already, with the same content"));
+            }
+            if failed > 0 {
+                line.push_str(&format!("; {} left out, each named above", counted(failed, "file")));
             }
             if outdated > 0 {
                 line.push_str(&format!("; {outdated} are under an old generation"));
@@ -316,8 +337,11 @@ fn open(
     direction: Direction,
     interrupt: &Interrupt,
 ) -> Result<(Interruptible<Input>, Output), Failure> {
-    if whole.resume {
-        return Err(Failure::new(Exit::Usage, "--resume is for folders: a single file appears whole or not at all"));
+    for (option, is_given) in [("--resume", whole.resume), ("--keep-going", whole.keep_going)] {
+        if is_given {
+            let why = format!("{option} is for folders: a single file appears whole or not at all");
+            return Err(Failure::new(Exit::Usage, why));
+        }
     }
     let target = Target::from_argument(&args.output);
     let input = Input::open_watched(&args.input, interrupt)?;
@@ -345,18 +369,12 @@ fn one_file(
     row: Option<&[u8]>,
     mut output: Output,
 ) -> Result<(), Failure> {
-    let done = job.transform(input, row, &mut output);
+    let done = job.transform(input, row, &mut output).map_err(Refused::into_failure);
     done.map_err(|failure| failure.of_file(&job.args.input).leaving(&output))?;
     output.flush().map_err(|error| Failure::from(error).leaving(&output))?;
     output.commit()?;
     job.counts.files += 1;
     Ok(())
-}
-
-/// Of an input that is sealed already.
-fn is_sealed() -> Failure {
-    let why = "it is a stream already, and nothing was sealed; --seal-sealed encrypts it once more";
-    Failure::new(Exit::Policy, why)
 }
 
 /// A number of things that have a regular plural.
@@ -401,43 +419,9 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// The first bytes of a stream, or of what may be one.
-fn read_head<'h>(input: &mut impl Read, head: &'h mut [u8; STREAM_HEADER_LEN]) -> Result<&'h [u8], Failure> {
+fn read_head<'h>(input: &mut impl Read, head: &'h mut [u8; STREAM_HEADER_LEN]) -> Result<&'h [u8], Refused> {
     let n = fill(input, head).map_err(unreadable)?;
     Ok(&head[..n])
-}
-
-/// Of a file that does not begin as a stream does.
-fn no_stream(error: Error, head: &[u8]) -> Failure {
-    let is_cut = head.len() < STREAM_HEADER_LEN && head.first() == Some(&MAGIC);
-    if is_cut || head.is_empty() {
-        let what = if is_cut { "it was cut in its header" } else { "it is empty" };
-        return Failure::from(error).add(what).add("get it again from where it was whole");
-    }
-    let what = "it does not begin as a stream does, of which `protect --stream` makes one; `reveal` without --stream takes values in CSV, JSON and HL7";
-    Failure::from(error).add(what)
-}
-
-/// Of a stream that cannot be begun.
-fn not_begun(error: Error, row: Option<&[u8]>) -> Failure {
-    let kind = error.kind();
-    let failure = Failure::from(error);
-    match kind {
-        ErrorKind::DecryptionFailed => failure
-            .add("field, --context and --row-file, or in a folder the name, must be those that it was protected with"),
-        ErrorKind::InvalidInput if row.is_none() => failure.add("--row-file names a file with it"),
-        _ => failure,
-    }
-}
-
-/// Of a stream that was begun.
-fn damaged(error: Error) -> Failure {
-    let is_changed = error.kind() == ErrorKind::DecryptionFailed;
-    let failure = Failure::from(error);
-    if is_changed {
-        failure.add("the file was changed, or cut, behind its header: get it again from where it was whole")
-    } else {
-        failure
-    }
 }
 
 /// Whether a stream is another one than the one that is asked for, or only a part of it; otherwise nobody knows what it is.
@@ -445,33 +429,6 @@ fn is_other(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::DecryptionFailed | ErrorKind::Malformed)
 }
 
-fn unreadable(error: io::Error) -> Failure {
-    Failure::new(Exit::Storage, format!("cannot read the input: {error}"))
-}
-
-/// The row binding: the one line of a file, or of standard input.
-fn read_row(file: &Path, interrupt: &Interrupt) -> Result<Vec<u8>, Failure> {
-    let cannot = |error: io::Error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", file.display()));
-    let mut row = Vec::new();
-    let read = Input::open_watched(file.as_os_str(), interrupt)?.take(MAX_ROW_LEN + 1).read_to_end(&mut row);
-    interrupt.check().map_err(|interrupted| Failure::from(interrupted).add("nothing was written"))?;
-    read.map_err(cannot)?;
-    if row.len() as u64 > MAX_ROW_LEN {
-        return Err(Failure::new(Exit::Data, "the row binding is one line of at most 4,095 bytes"));
-    }
-    if let Some(line) = row.strip_suffix(b"\n") {
-        row.truncate(line.len());
-    }
-    // What an editor adds cannot be seen, and whoever names the row without it opens nothing.
-    if row.ends_with(b"\r") || row.starts_with(BYTE_ORDER_MARK) {
-        let what = format!(
-            "the row binding in {} has a byte order mark or a carriage return: write it without",
-            file.display()
-        );
-        return Err(Failure::new(Exit::Data, what));
-    }
-    if row.is_empty() || row.contains(&b'\n') {
-        return Err(Failure::new(Exit::Data, "the row binding is one line, and not empty"));
-    }
-    Ok(row)
+fn unreadable(error: io::Error) -> Refused {
+    Refused::File(Failure::new(Exit::Storage, format!("cannot read the input: {error}")))
 }

@@ -40,6 +40,8 @@ mod signed;
 mod simulate;
 mod standard_streams;
 mod stream_folders;
+mod stream_keep_going;
+mod stream_new_key;
 mod swaps;
 mod synthea;
 #[path = "common/tables.rs"]

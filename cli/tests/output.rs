@@ -28,6 +28,48 @@ fn nothing_is_overwritten_without_force() {
     assert_eq!(fs::read_dir(world.data()).expect("a folder").count(), 4, "a temporary file was left");
 }
 
+/// The empty string is what a script has of a variable that was not set.
+#[test]
+fn an_input_needs_a_name() {
+    let world = World::new();
+    let why = ["a name is needed for the input, and this one is empty"];
+    for arguments in [
+        &["protect", "", "--output", "out.csv"][..],
+        &["protect", "", "--format", "csv", "--output", "out.csv"],
+        &["protect", "--stream", "image", "", "--output", "out"],
+        &["reveal", "", "--output", "out.csv"],
+        &["census", ""],
+    ] {
+        world.write("policy.toml", "version = 1\n[fields.image]\nmode = \"stream\"\n");
+        world.refuses(arguments, USAGE, &why);
+    }
+}
+
+/// A terminal that cannot move its cursor shows no progress.
+#[test]
+fn a_dumb_terminal_shows_no_progress() {
+    let world = World::new();
+    world.write("policy.toml", "version = 1\n[fields.image]\nmode = \"stream\"\n");
+    File::create(world.path("large")).and_then(|file| file.set_len(256 << 20)).expect("a file");
+    let shown = |terminal: &str| {
+        let keyfold = env!("CARGO_BIN_EXE_keyfold");
+        let config = world.config();
+        let script = format!(
+            "{keyfold} protect --config {} --policy policy.toml --stream image large --output out --force",
+            config.display()
+        );
+        let mut command = Command::new("script");
+        command.args(["-qec", &script, "/dev/null"]).env("TERM", terminal).current_dir(world.data());
+        crate::common::run(&mut command, b"").expect(0, &[]).stdout_text().to_owned()
+    };
+    assert!(shown("xterm").contains("\x1b[2K"));
+    let dumb = shown("dumb");
+    assert!(
+        dumb.contains("protected 1 stream of ") && !dumb.contains('\x1b') && !dumb.contains("protecting"),
+        "{dumb}"
+    );
+}
+
 #[test]
 fn only_regular_files_are_replaced() {
     let world = World::new();
@@ -48,7 +90,10 @@ fn only_regular_files_are_replaced() {
     ];
     for (target, kind) in targets {
         for more in [&[][..], &["--force"]] {
-            world.refuses(&protect(target, more), USAGE, &[target, kind, "use - for pipes"]);
+            let run = world.refuses(&protect(target, more), USAGE, &[target, kind]);
+            // Of no use for a folder, or for a link.
+            let is_pipe = matches!(kind, "a named pipe" | "a device");
+            assert_eq!(run.stderr.contains("use - for pipes"), is_pipe, "{}", run.stderr);
         }
     }
     world.refuses(&protect("missing/out.csv", &[]), STORAGE, &["missing/out.csv", "No such file"]);

@@ -57,7 +57,7 @@ fn a_keyring_is_made_under_a_passphrase_without_a_terminal() {
         file.map(|file| command.env("KEYFOLD_PASSPHRASE_FILE", world.path(file)));
         run(&mut command, b"")
     };
-    init("none", &[], None).expect(KMS, &["--passphrase-file"]);
+    init("none", &[], None).expect(KMS, &["--passphrase-file pp=FILE", "KEYFOLD_PASSPHRASE_FILE"]);
     init("option", &["--passphrase-file", "passphrase"], None).expect(0, &[]);
     init("alias", &["--passphrase-file", "pp=passphrase"], None).expect(0, &[]);
     init("variable", &[], Some("passphrase")).expect(0, &[]);
@@ -240,6 +240,11 @@ fn several_passphrases_without_a_terminal() {
     // Of the KEK that no file is named for nothing is known.
     without_terminal(&world, &["keys", "drill", "--only", "offline", "--passphrase-file", "glass=other"])
         .expect(KMS, &[]);
+    // What is missing is said, and what there is instead.
+    lose_local(&world);
+    let other = [&REVEAL[..], &["--recovery", "--passphrase-file", "glass=other"]].concat();
+    let missing = ["--passphrase-file offline=FILE", "KEYFOLD_PASSPHRASE_FILE", "what is named now is for glass"];
+    without_terminal(&world, &other).expect(KMS, &missing);
 }
 
 /// Runs `script` with a terminal of its own, at which somebody types what `typist` prints.

@@ -1,7 +1,7 @@
 //! What is printed arrives or is an error: standard output that is closed, full, gone or made not to wait (docs/CLI.md, Files).
 
 use crate::audited::Audited;
-use crate::common::{PATIENTS, Run, STORAGE, World, argument, check_silence, keyfold};
+use crate::common::{PATIENTS, Run, STORAGE, USAGE, World, argument, check_silence, keyfold};
 use crate::simulate::SMALL;
 use std::fs::OpenOptions;
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -92,8 +92,12 @@ fn whose_result_is_printed_is_refused_where_it_is_lost() {
 #[test]
 fn who_does_something_does_it_without_a_standard_output() {
     let audited = world();
-    for arguments in DOERS {
-        shell(&audited, arguments, ">&-").expect(0, &[]);
+    for (arguments, done) in
+        DOERS.iter().zip(["the key was rotated: ", "0 records were changed", "the keyring was made"])
+    {
+        // The result is lost, but not that there is one.
+        let run = shell(&audited, arguments, ">&-").expect(0, &["keyfold: standard output is closed", done]);
+        assert!(run.stdout.is_empty());
         shell(&audited, arguments, ">&- 2>&-");
     }
     assert!(audited.0.keys().parent().expect("a folder").join("data/other/keyfold.toml").exists());
@@ -120,7 +124,10 @@ fn a_pipe_that_was_made_not_to_wait_gets_all_of_it() {
     let audited = world();
     let shred = ["keys", "shred", "--config", "CONFIG", "--scope", "ward", "--json"];
     audited.0.succeeds(&["protect", "in.csv", "--scope", "ward", "--output", "ward.csv"]);
-    let commands: [(&[&str], &str); 8] = [
+    let commands: [(&[&str], &str); 11] = [
+        (&["--help"], "\n"),
+        (&["help", "keys"], "\n"),
+        (&["--version"], "\n"),
         (&["simulate", "scenario.toml", "--format", "html"], "</html>\n"),
         (&["completions", "bash"], "\n"),
         (&["report", "--config", "CONFIG", "--format", "html"], "</html>\n"),
@@ -149,6 +156,98 @@ fn a_pipe_that_was_made_not_to_wait_gets_all_of_it() {
         let printed = std::str::from_utf8(&read[before..]).expect("text");
         assert!(!printed.is_empty() && printed.ends_with(end), "{arguments:?}: {} bytes", printed.len());
     }
+}
+
+/// Likewise what is wrong with a command line.
+#[test]
+fn a_usage_error_gets_through_such_a_pipe() {
+    let (mut reader, writer, before) = full_pipe();
+    let late = spawn(move || {
+        sleep(Duration::from_millis(300));
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).map(|_| read)
+    });
+    let mut command = keyfold();
+    // The help of a command without its subcommand is longer than what a pipe takes at once.
+    let output = command.arg("keys").stdin(Stdio::null()).stderr(writer).output().expect("it runs");
+    drop(command);
+    assert_eq!(output.status.code(), Some(USAGE));
+    let read = late.join().expect("the reader").expect("read");
+    let printed = std::str::from_utf8(&read[before..]).expect("text");
+    let whole = keyfold().arg("keys").output().expect("it runs").stderr;
+    assert!(!whole.contains(&0x1b) && printed.as_bytes() == whole, "{printed}");
+}
+
+/// Colours are where the parser would have them.
+#[test]
+fn colours_are_for_terminals() {
+    let coloured = |force: &str| {
+        let output = keyfold().arg("--help").env("CLICOLOR_FORCE", force).env_remove("NO_COLOR").output();
+        output.expect("it runs").stdout.contains(&0x1b)
+    };
+    assert!(coloured("1") && !coloured(""));
+}
+
+/// Whoever changes something and cannot say what came of it says that it was done, and where it can be seen.
+#[test]
+fn what_was_done_is_told_where_its_result_cannot_be_written() {
+    let audited = world();
+    let world = &audited.0;
+    let config = std::fs::read_to_string(world.config()).expect("the configuration");
+    std::fs::write(world.config(), config + "\n[shred]\nwaiting = \"none\"\n").expect("written");
+    world.succeeds(&["protect", "in.csv", "--scope", "ward", "--output", "ward.csv"]);
+    world.succeeds(&["device", "transport-key", "--output", "transport.key"]);
+    let provision = |verb, bundle| -> [&str; 9] {
+        ["device", verb, "pump", "--config", "CONFIG", "--output", bundle, "--transport-key", "transport.key"]
+    };
+    let lost = |arguments: &[&str], says: &[&str]| {
+        let run = shell(&audited, arguments, ">/dev/full");
+        run.expect(STORAGE, &[&["no space left behind standard output; "], says].concat())
+    };
+    let keys = || world.succeeds(&["keys", "list", "--json"]).json_lines();
+    lost(&["init", "another"], &["the keyring was made: another/keyfold.toml has its root pin"]);
+    let rotated =
+        lost(&["keys", "rotate", "--config", "CONFIG"], &["the key was rotated", "`keyfold keys list` shows"]);
+    let newest = keys().into_iter().rfind(|key| key["class"] == "data" && key["state"] == "active").expect("a key");
+    assert!(rotated.stderr.contains(newest["key_id"].as_str().expect("an ID")), "{}", rotated.stderr);
+    lost(
+        &["keys", "partition", "--config", "CONFIG", "names"],
+        &["the keys of partition ", "a repeated command makes others"],
+    );
+    lost(&["keys", "reparent", "--config", "CONFIG"], &[" keys were put under root ", "run it again"]);
+    lost(&["keys", "rewrap", "--config", "CONFIG"], &["0 records were changed: --dry-run says what is left"]);
+    lost(&["keys", "new-kek", "new.kek"], &["new.kek was made"]);
+    lost(&["keys", "restore", "--config", "CONFIG"], &["the records were restored"]);
+    lost(&["keys", "restore", "--config", "CONFIG", "--dry-run"], &["nothing was changed"]);
+    lost(&provision("provision", "one.bundle"), &["the bundle is in one.bundle"]);
+    lost(&provision("rotate", "two.bundle"), &["the key was rotated: ", " the bundle is in two.bundle"]);
+    lost(&["device", "revoke", "pump", "--config", "CONFIG", "--yes"], &["was compromised: do not repeat that"]);
+    let hold = ["keys", "hold", "--config", "CONFIG", "--scope", "ward", "--reason", "case 7"];
+    lost(&hold, &[" is under legal hold; "]);
+    lost(&[&hold[..], &["--release"]].concat(), &[" is under legal hold no more"]);
+    let shred = ["keys", "shred", "--config", "CONFIG", "--scope", "ward"];
+    lost(&shred, &["neither seal nor open any more", "--cancel takes that back"]);
+    lost(&[&shred[..], &["--cancel"]].concat(), &["open again"]);
+    lost(&shred, &["--cancel"]);
+    let finish = |file| [&shred[..], &["--finish", "--yes", "--certificate", file]].concat();
+    lost(&finish("-"), &["are destroyed: run this again with another --certificate"]);
+    lost(&finish("c1.json"), &["are destroyed; the certificate is in c1.json"]);
+    let confirm = ["keys", "shred", "--config", "CONFIG", "--confirm", "c1.json", "--certificate"];
+    lost(&[&confirm[..], &["-"]].concat(), &["what was confirmed is not lost: run this again"]);
+    lost(
+        &["keys", "state", "--config", "CONFIG", newest["key_id"].as_str().expect("an ID"), "deactivated"],
+        &["is deactivated now"],
+    );
+    // Without its pin nobody could trust a new root.
+    let root = lost(&["keys", "rotate", "--root", "--config", "CONFIG"], &["the root was rotated", "keys list --json"]);
+    let text = root.stderr.split_once("its pin ").expect("a pin").1;
+    let pin = text.split(';').next().expect("a pin");
+    let id = root.stderr.split_once("the new one is ").expect("an ID").1.split(',').next().expect("an ID");
+    let config = std::fs::read_to_string(world.config()).expect("the configuration");
+    std::fs::write(world.config(), config.replace("root_pins = [", &format!("root_pins = [\"{pin}\", ")))
+        .expect("written");
+    let root = keys().into_iter().find(|key| key["key_id"] == id).expect("the root");
+    assert!(root["verified"] == true && root["commitment"] == pin, "{root}");
 }
 
 /// A certificate that is printed is whole; the keys are gone by then.

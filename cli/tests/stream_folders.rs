@@ -72,9 +72,9 @@ fn folders_go_file_by_file_and_resume_by_comparing() {
     let run = world.run(&reveal(&[])).expect(KEY, &["z.kfs.kfs", "DecryptionFailed"]);
     let files = tree(&world, "back").len();
     let told = match files {
-        0 => "no file was written".to_owned(),
-        1 => "1 file written, whole; --resume goes on behind them".to_owned(),
-        _ => format!("{files} files written, whole; --resume goes on behind them"),
+        0 => "no file was written; --resume stops at this file again".to_owned(),
+        1 => "1 file written, whole; --resume stops at this file again".to_owned(),
+        _ => format!("{files} files written, whole; --resume stops at this file again"),
     };
     assert!(run.stderr.contains(&told), "{told}: {}", run.stderr);
     assert!(tree(&world, "back").iter().all(|(name, bytes)| fs::read(world.path("in").join(name)).unwrap() == *bytes));
@@ -130,7 +130,11 @@ fn folders_with_surprises_are_refused_before_anything_is_written() {
     world.refuses(&["protect", "--stream", "image", "in", "--output", "-"], USAGE, &["go to a folder"]);
     world.refuses(&["protect", "--stream", "image", "in", "--output", "in"], USAGE, &["contain each other"]);
     world.refuses(&["protect", "--stream", "image", "in", "--output", "in/sealed"], USAGE, &["contain each other"]);
-    world.refuses(&[&protect[..], &["--row-file", "policy.toml"]].concat(), DATA, &["row binding is one line"]);
+    world.refuses(
+        &[&protect[..], &["--row-file", "policy.toml"]].concat(),
+        DATA,
+        &["--row-file: policy.toml has ", "row binding is one line"],
+    );
     world.write("row", "r");
     world.refuses(&[&protect[..], &["--row-file", "row"]].concat(), USAGE, &["bound to their names"]);
     std::os::unix::fs::symlink("one", world.path("in/two")).unwrap();

@@ -98,8 +98,8 @@ pub(crate) enum LedgerKeys {
 
 #[derive(Args, Debug)]
 pub(crate) struct Census {
-    /// CSV, NDJSON and HL7 files; - for standard input.
-    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "sql", conflicts_with = "sql")]
+    /// CSV, NDJSON and HL7 files, and streams or folders of them (docs/STREAMS.md); - for standard input.
+    #[arg(value_hint = ValueHint::AnyPath, required_unless_present = "sql", conflicts_with = "sql")]
     pub(crate) files: Vec<OsString>,
     /// The format of the files; by default from their extensions (.csv, .ndjson, .jsonl, .hl7).
     #[arg(long)]

@@ -214,6 +214,15 @@ impl PassphraseFile {
         }
         named
     }
+
+    /// What to do where no file has the passphrase of `alias`.
+    pub(crate) fn advice(&self, alias: &KekAlias) -> String {
+        let advice =
+            format!("name a file with --passphrase-file {alias}=FILE, or with the variable KEYFOLD_PASSPHRASE_FILE");
+        let others = self.passphrase_file.iter().filter_map(|text| split_alias(text));
+        let others = others.map(|(alias, _)| alias.to_string()).collect::<Vec<_>>().join(", ");
+        if others.is_empty() { advice } else { format!("{advice}; what is named now is for {others}") }
+    }
 }
 
 fn split_alias(text: &OsStr) -> Option<(KekAlias, PathBuf)> {
@@ -281,6 +290,9 @@ pub(crate) struct Whole {
     /// Of a folder, keep what is there already, after it was opened and compared with the other side byte for byte.
     #[arg(long, requires = "stream")]
     pub(crate) resume: bool,
+    /// Of a folder, name what cannot be opened, read or taken, leave it out and go on with the rest. The exit code is then the highest of theirs.
+    #[arg(long, requires = "stream")]
+    pub(crate) keep_going: bool,
 }
 
 #[derive(Args, Debug)]

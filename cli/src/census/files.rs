@@ -1,6 +1,6 @@
 //! Counting in files: CSV by column, NDJSON by path, HL7 by segment and field.
 
-use super::{Seen, Tally, name_of};
+use super::{Seen, Tally, folder, name_of};
 use crate::args::Format;
 use crate::failure::{Exit, Failure};
 use crate::files::csv::{CsvOptions, CsvSource, DEFAULT_MAX_FIELD_LEN, MAX_ROW_LEN};
@@ -12,13 +12,18 @@ use keyfold::wire::{StreamHeader, Suite};
 use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Read;
+use std::path::Path;
 
 /// Sealed values are a third longer than what they seal.
 const SEALED_GROWTH: usize = 2;
 const MAX_LEN: usize = MAX_LINE_LEN * SEALED_GROWTH;
 
-/// Counts the values of a file. Without `wanted` names, columns and paths in which nothing looks sealed are left out: in a file
+/// What a stream is counted as, which is no column.
+pub(super) const STREAM: &str = "(stream)";
+
+/// Counts the values of a file, or the streams of a folder. Without `wanted` names, columns and paths in which nothing looks sealed are left out: in a file
 /// without a header their names are somebody's data.
 pub(crate) fn count_file(
     input: &OsStr,
@@ -30,6 +35,10 @@ pub(crate) fn count_file(
 ) -> Result<Tally, Failure> {
     let place = name_of(input);
     let at = |failure: Failure| failure.at(&place);
+    if format.is_none() && fs::metadata(input).is_ok_and(|metadata| metadata.is_dir()) {
+        refuse_columns(wanted).map_err(at)?;
+        return folder::count(Path::new(input), Tally::new(&place, &[STREAM.to_owned()], with_ids), interrupt);
+    }
     let opened = Input::open_watched(input, interrupt)?;
     if format.is_none()
         && let Some(header) = opened.get_ref().stream_header()
@@ -48,13 +57,15 @@ pub(crate) fn count_file(
 
 /// A file that is a stream is one value.
 fn one_stream(header: &StreamHeader, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {
-    if !wanted.is_empty() {
-        return Err(Failure::new(Exit::Data, "a stream has no columns"));
-    }
-    let place = tally.push("(stream)".to_owned())?;
+    refuse_columns(wanted)?;
+    let place = tally.push(STREAM.to_owned())?;
     tally.rows = 1;
     tally.add(place, Seen::Sealed(Suite::Stream, header.key_id()))?;
     Ok(tally)
+}
+
+fn refuse_columns(wanted: &[String]) -> Result<(), Failure> {
+    if wanted.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Data, "a stream has no columns")) }
 }
 
 fn count_csv(input: impl Read, delimiter: u8, wanted: &[String], mut tally: Tally) -> Result<Tally, Failure> {

@@ -1,6 +1,7 @@
 //! `keyfold census`: how many values there are under which generation, from their headers alone. Needs no key.
 
 mod files;
+mod folder;
 mod header;
 mod report;
 mod tally;

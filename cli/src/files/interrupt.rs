@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 /// Signals that ask the command to end.
@@ -102,6 +102,17 @@ fn wait(interrupt: Option<&Interrupt>, file: &impl AsFd, flags: PollFlags) -> io
 /// A signal arrived before that: [`Interrupted`] inside of an [`io::Error`].
 pub(crate) fn wait_to_write(file: &impl AsFd) -> io::Result<()> {
     wait(INSTALLED.get(), file, PollFlags::OUT)
+}
+
+/// Makes a file that is longer than it may be (`ulimit -f`) an error of whoever writes it, as a full disk is: what SIGXFSZ does otherwise is to end the
+/// process, with a core where that is wanted.
+///
+/// # Errors
+///
+/// The operating system refuses the handler.
+pub(crate) fn ignore_file_size_limit() -> io::Result<()> {
+    // A handler that does nothing. Programs that are started have none: it ends there.
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 /// What a command looks at from its installation to the end.

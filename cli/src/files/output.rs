@@ -14,6 +14,10 @@ use super::interrupt::Interrupted;
 use super::is_closed;
 use super::standard::Standard;
 
+/// Kinds of what is no regular file; [`kind_of`] has the others.
+const FOLDER: &str = "a folder";
+const LINK: &str = "a symbolic link";
+
 /// Bytes collected before they are written.
 const BUFFER_LEN: usize = 256 * 1024;
 
@@ -147,8 +151,11 @@ impl fmt::Display for OutputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exists { target } => write!(f, "{target} already exists; use --force to replace it"),
+            Self::NotRegular { target, kind: kind @ FOLDER } => write!(f, "{target} is {kind}, where a file is to be"),
             Self::NotRegular { target, kind } => {
-                write!(f, "{target} is {kind}, and only a regular file can be replaced in one step; use - for pipes")
+                write!(f, "{target} is {kind}, and only a regular file can be replaced in one step")?;
+                // A link does not say what it leads to.
+                if *kind == LINK { Ok(()) } else { f.write_str("; use - for pipes") }
             }
             Self::NoName { target: Target::Path(path) } if !path.as_os_str().is_empty() => {
                 write!(f, "a name is needed for the output: there is no folder {}", path.display())
@@ -350,7 +357,7 @@ pub(crate) fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), Output
     // `lstat` would look through a link that is followed by a slash; and a name is needed anyway.
     if path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.file_name().is_none() {
         return match path.is_dir() {
-            true => Err(OutputError::NotRegular { target, kind: "a folder" }),
+            true => Err(OutputError::NotRegular { target, kind: FOLDER }),
             false => Err(OutputError::NoName { target }),
         };
     }
@@ -369,9 +376,9 @@ pub(crate) fn kind_of(file_type: FileType) -> &'static str {
     if file_type.is_file() {
         "a file"
     } else if file_type.is_symlink() {
-        "a symbolic link"
+        LINK
     } else if file_type.is_dir() {
-        "a folder"
+        FOLDER
     } else if file_type.is_fifo() {
         "a named pipe"
     } else if file_type.is_socket() {

@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
 use crate::opening;
-use crate::print_failed;
+use crate::{print_done, print_failed};
 use keyfold::{AuditAction, AuditEvent};
 use keyfold_open::Records;
 use serde_json::json;
@@ -79,15 +79,12 @@ impl Write for Written {
 /// Makes the journals that are missing, and brings the others up to date.
 pub(crate) fn make_journals(args: &KeysJournal, out: &mut impl Write) -> Result<(), Failure> {
     let records = opening::records(&args.source, &[])?;
-    for (path, made) in pollster::block_on(records.make_journals()).map_err(Failure::of_opening)? {
-        let text = if args.json {
-            json!({ "journal": path, "made": made }).to_string()
-        } else if made {
-            format!("{}  made from the store", path.display())
-        } else {
-            format!("{}  up to date", path.display())
-        };
-        writeln!(out, "{text}").map_err(print_failed)?;
-    }
-    Ok(())
+    let journals = pollster::block_on(records.make_journals()).map_err(Failure::of_opening)?;
+    let lines = journals.iter().map(|(path, made)| match made {
+        made if args.json => json!({ "journal": path, "made": made }).to_string(),
+        true => format!("{}  made from the store", path.display()),
+        false => format!("{}  up to date", path.display()),
+    });
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { Ok(()) } else { print_done(out, &lines.join("\n"), "all journals are up to date") }
 }

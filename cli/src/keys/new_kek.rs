@@ -2,7 +2,7 @@
 
 use crate::args::KeysNewKek;
 use crate::failure::{Exit, Failure};
-use crate::{passphrase, print_failed};
+use crate::{passphrase, print_done};
 use keyfold_kms::passphrase::{Argon2Params, PassphraseKek};
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(crate) fn new_kek(args: &KeysNewKek, out: &mut impl Write) -> Result<(), Fai
         let kek = keyfold_kms::LocalKek::create(&args.file)?;
         format!("{file}  a new local KEK, {}: keep a copy offline, apart from the store", kek.id())
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    print_done(out, &text, &format!("{file} was made, with a new KEK"))
 }
 
 /// From the file that was named, or from the terminal, twice.
@@ -33,5 +33,5 @@ fn passphrase(args: &KeysNewKek) -> Result<Zeroizing<String>, Failure> {
     if let Some(file) = args.passphrase_file.clone().or(named) {
         return passphrase::read(&file).map_err(Failure::of_opening);
     }
-    passphrase::ask_twice("--passphrase-file")
+    passphrase::ask_twice("name a file with --passphrase-file, or with the variable KEYFOLD_PASSPHRASE_FILE")
 }

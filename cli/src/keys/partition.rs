@@ -3,7 +3,7 @@
 use crate::args::KeysPartition;
 use crate::failure::Failure;
 use crate::opening;
-use crate::print_failed;
+use crate::print_done;
 use keyfold::ErrorKind;
 use keyfold::config::Config;
 use serde_json::json;
@@ -25,5 +25,10 @@ pub(crate) fn partition(args: &KeysPartition, out: &mut impl Write) -> Result<()
     } else {
         section
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    let partition = keys.partition;
+    print_done(
+        out,
+        &text,
+        &format!("the keys of partition {partition} were made, and nobody uses them: a repeated command makes others"),
+    )
 }

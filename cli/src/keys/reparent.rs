@@ -4,7 +4,7 @@ use super::walk::{End, Place, walk};
 use crate::args::KeysReparent;
 use crate::failure::Failure;
 use crate::opening;
-use crate::print_failed;
+use crate::print_done;
 use serde_json::json;
 use std::io::Write;
 
@@ -31,7 +31,12 @@ pub(crate) fn reparent(args: &KeysReparent, out: &mut impl Write) -> Result<(), 
             progress.moved, progress.seen
         )
     };
-    writeln!(out, "{text}").map_err(print_failed)?;
+    let moved = progress.moved;
+    print_done(
+        out,
+        &text,
+        &format!("{moved} keys were put under root {root}: run it again to see whether any is left"),
+    )?;
     match end {
         End::Done => Ok(()),
         End::Interrupted(interrupted) => Err(interrupted.into()),

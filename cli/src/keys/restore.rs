@@ -4,7 +4,7 @@ use super::key_ids;
 use crate::args::KeysRestore;
 use crate::failure::{Exit, Failure};
 use crate::opening;
-use crate::print_failed;
+use crate::print_done;
 use keyfold::{Evidence, Lost, Record, RestorePlan};
 use keyfold_open::{Accepted, Records};
 use serde_json::{Value as Json, json};
@@ -38,34 +38,38 @@ pub(crate) fn restore(args: &KeysRestore, out: &mut impl Write) -> Result<ExitCo
         old_marks = pollster::block_on(records.restore(&plan, accepted))?;
         done = true;
     }
-    if args.json {
+    let text = if args.json {
         let mut result = of_plan(&plan);
         let foreign = foreign.iter().map(|(file, count)| json!({ "file": file, "records": count }));
         result["other_keyrings"] = foreign.collect();
         result["store_missing"] = json!(missing);
         result["restored"] = json!(done);
         result["old_high_water"] = json!(old_marks);
-        writeln!(out, "{result}").map_err(print_failed)?;
+        result.to_string()
     } else {
+        let mut lines = Vec::new();
         if missing && !done {
-            writeln!(out, "the store is missing: --make-store makes it").map_err(print_failed)?;
+            lines.push("the store is missing: --make-store makes it".to_owned());
         }
         for (file, count) in &foreign {
-            writeln!(out, "left out: {count} records of other keyrings in {}", file.display()).map_err(print_failed)?;
+            lines.push(format!("left out: {count} records of other keyrings in {}", file.display()));
         }
-        write_text(&plan, out)?;
-        if let Some(old) = old_marks {
-            writeln!(out, "the old high-water file is {}", old.display()).map_err(print_failed)?;
+        lines.push(text_of(&plan));
+        if let Some(old) = &old_marks {
+            lines.push(format!("the old high-water file is {}", old.display()));
         }
-        let end = match (done, &refused) {
-            (true, _) => "restored",
-            (false, Some(_)) => "",
-            (false, None) => "a dry run: nothing was changed",
-        };
-        if !end.is_empty() {
-            writeln!(out, "{end}").map_err(print_failed)?;
+        match (done, &refused) {
+            (true, _) => lines.push("restored".to_owned()),
+            (false, Some(_)) => {}
+            (false, None) => lines.push("a dry run: nothing was changed".to_owned()),
         }
-    }
+        lines.join("\n")
+    };
+    let end = match done {
+        true => "the records were restored; `keyfold keys verify` looks at them",
+        false => "nothing was changed",
+    };
+    print_done(out, &text, end)?;
     match refused {
         Some(message) => Err(Failure::new(Exit::Key, message)),
         None => Ok(ExitCode::SUCCESS),
@@ -95,7 +99,7 @@ fn evidence(evidence: Evidence) -> &'static str {
     }
 }
 
-fn write_text(plan: &RestorePlan, out: &mut impl Write) -> Result<(), Failure> {
+fn text_of(plan: &RestorePlan) -> String {
     let mut text = format!(
         "{} keys, {} of them destroyed; {} records to store; generations up to {} are used",
         plan.keys,
@@ -128,7 +132,7 @@ fn write_text(plan: &RestorePlan, out: &mut impl Write) -> Result<(), Failure> {
             }
         });
     }
-    writeln!(out, "{text}").map_err(print_failed)
+    text
 }
 
 fn of_plan(plan: &RestorePlan) -> Json {

@@ -4,7 +4,7 @@ use super::walk::{End, Place, walk};
 use crate::args::{KeysRepair, KeysRewrap};
 use crate::failure::{Exit, Failure};
 use crate::opening;
-use crate::print_failed;
+use crate::{print_done, print_failed};
 use keyfold::{Keyring, Rewrap, RewrapOptions, RewrapPlan};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -44,7 +44,8 @@ fn run(
         Ok(Place { seen: progress.seen, changed: progress.changed, done: progress.done })
     })?;
     let text = if json { result_json(&rewrap).to_string() } else { result_text(&rewrap, &options) };
-    writeln!(out, "{text}").map_err(print_failed)?;
+    let changed = rewrap.progress().changed;
+    print_done(out, &text, &format!("{changed} records were changed: --dry-run says what is left to do"))?;
     match end {
         End::Interrupted(interrupted) => Err(interrupted.into()),
         End::Done if is_complete(&rewrap) => Ok(ExitCode::SUCCESS),

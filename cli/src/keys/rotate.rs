@@ -5,7 +5,7 @@ use crate::args::KeysRotate;
 use crate::failure::{Exit, Failure};
 use crate::init::hex;
 use crate::opening;
-use crate::print_failed;
+use crate::print_done;
 use keyfold::config::Config;
 use keyfold::{KekAlias, KeyState, Keyring, LookupKeys, Record, Rotated};
 use serde_json::json;
@@ -27,7 +27,7 @@ pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Fail
         json!({
             "new": new.to_string(), "generation": new.generation(), "state": rotated.new.state().name(),
             "old": rotated.old.map(|old| old.to_string()), "by_other": rotated.by_other,
-            "root_pin": args.root.then_some(pin),
+            "root_pin": args.root.then_some(&pin),
             "missing_keks": missing.iter().map(KekAlias::as_str).collect::<Vec<_>>(),
         })
         .to_string()
@@ -57,7 +57,14 @@ pub(crate) fn rotate(args: &KeysRotate, out: &mut impl Write) -> Result<(), Fail
         }
         text
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    let new = if args.root {
+        format!(
+            "the root was rotated: the new one is {new}, its pin {pin}; `keyfold keys list --json` shows both, the pin as its commitment"
+        )
+    } else {
+        format!("the key was rotated: the new one is {new}; `keyfold keys list` shows it")
+    };
+    print_done(out, &text, &new)
 }
 
 /// Makes a new look-up key. Which key seals is the configuration's word, so nothing changes before somebody edits that.
@@ -85,7 +92,7 @@ fn rotate_partition(ring: &Keyring, name: &str, json: bool, out: &mut impl Write
             new.generation()
         )
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    print_done(out, &text, &format!("look-up key {new} was made, and nobody uses it: a repeated command makes another"))
 }
 
 async fn rotated(ring: &Keyring, args: &KeysRotate) -> keyfold::Result<Rotated> {

@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, Target};
 use crate::files::standard::stderr;
 use crate::opening;
-use crate::print_failed;
+use crate::{print_done, print_failed};
 use keyfold::{AuditAction, AuditEvent, Record};
 use keyfold_open::Records;
 use serde_json::json;
@@ -41,7 +41,11 @@ fn schedule(args: &KeysShred, records: &Records, scope: &str, out: &mut impl Wri
             time(scheduled.not_before)
         )
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    let (slot, from) = (scheduled.slot, time(scheduled.not_before));
+    let done = format!(
+        "the {keys} keys of scope {slot} neither seal nor open any more, and can be destroyed from {from} (--finish); --cancel takes that back"
+    );
+    print_done(out, &text, &done)
 }
 
 fn cancel(args: &KeysShred, records: &Records, scope: &str, out: &mut impl Write) -> Result<(), Failure> {
@@ -51,15 +55,17 @@ fn cancel(args: &KeysShred, records: &Records, scope: &str, out: &mut impl Write
     } else {
         format!("the keys of scope {} open again, and {} seals", seals.slot_id(), seals.key_id())
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    let done = format!("the keys of scope {} open again; `keyfold keys list` shows them", seals.slot_id());
+    print_done(out, &text, &done)
 }
 
 fn finish(args: &KeysShred, records: &Records, scope: &str, out: &mut impl Write) -> Result<(), Failure> {
     // Before anything is destroyed: a certificate that cannot be written is known now.
     let output = certificate_file(args)?;
     let shredded = pollster::block_on(records.ring.finish_shred(scope, args.reason.as_deref()))?;
-    let now = pollster::block_on(records.ring.store_time())?;
-    issue(args, records, &Certificate::new(&shredded, records, now), output, out)
+    let done = format!("the keys of scope {} are destroyed", shredded.slot);
+    let now = pollster::block_on(records.ring.store_time()).map_err(|error| Failure::from(error).add(&done))?;
+    issue(args, records, &Certificate::new(&shredded, records, now), output, &done, out)
 }
 
 fn confirm(args: &KeysShred, records: &Records, file: &Path, out: &mut impl Write) -> Result<(), Failure> {
@@ -81,7 +87,7 @@ fn confirm(args: &KeysShred, records: &Records, file: &Path, out: &mut impl Writ
     event.reason = args.reason.clone();
     // A certificate is not handed out where the sink refuses what it cannot record.
     records.ring.audit(event)?;
-    issue(args, records, &certificate, output, out)
+    issue(args, records, &certificate, output, "what was confirmed is not lost", out)
 }
 
 fn certificate_file(args: &KeysShred) -> Result<Output, Failure> {
@@ -92,19 +98,24 @@ fn certificate_file(args: &KeysShred) -> Result<Output, Failure> {
     Ok(Output::create(target, args.force)?)
 }
 
+/// Writes a certificate and says what is in it. `done` is what has happened before.
 fn issue(
     args: &KeysShred,
     records: &Records,
     certificate: &Certificate,
     mut output: Output,
+    done: &str,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    output.write(certificate.text(&records.ring, &args.source.config)?.as_bytes())?;
-    output.commit()?;
+    let again = format!("{done}: run this again with another --certificate for one");
+    let text = certificate.text(&records.ring, &args.source.config).map_err(|failure| failure.add(&again))?;
+    let written = output.write(text.as_bytes()).and_then(|()| output.commit());
+    written.map_err(|error| Failure::from(error).add(&again))?;
     let text = if args.json { certificate.json()?.to_string() } else { certificate.summary() };
-    let to_stdout = args.certificate.as_deref() == Some(OsStr::new("-"));
-    let printed = if to_stdout { writeln!(stderr(), "{text}") } else { writeln!(out, "{text}") };
-    printed.map_err(print_failed)
+    match args.certificate.as_deref().filter(|file| *file != "-") {
+        Some(file) => print_done(out, &text, &format!("{done}; the certificate is in {}", Path::new(file).display())),
+        None => writeln!(stderr(), "{text}").map_err(print_failed),
+    }
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -133,5 +144,6 @@ pub(crate) fn hold(args: &KeysHold, out: &mut impl Write) -> Result<(), Failure>
     } else {
         format!("scope {} is under legal hold: none of its {} keys can be destroyed", hold.slot, keys.len())
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    let state = if args.release { "under legal hold no more" } else { "under legal hold" };
+    print_done(out, &text, &format!("scope {} is {state}; `keyfold keys list` shows it", hold.slot))
 }

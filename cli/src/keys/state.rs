@@ -3,7 +3,7 @@
 use crate::args::{KeysState, NewState};
 use crate::failure::Failure;
 use crate::opening;
-use crate::print_failed;
+use crate::print_done;
 use keyfold::KeyState;
 use serde_json::json;
 use std::io::Write;
@@ -37,5 +37,5 @@ pub(crate) fn change_state(args: &KeysState, out: &mut impl Write) -> Result<(),
     } else {
         format!("{key_id} is {}: {follows}", state.name())
     };
-    writeln!(out, "{text}").map_err(print_failed)
+    print_done(out, &text, &format!("{key_id} is {} now; `keyfold keys list` shows it", state.name()))
 }

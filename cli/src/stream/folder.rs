@@ -1,6 +1,6 @@
 //! All files below a folder, each to one below another folder.
 
-use super::{Compared, Job, OwnFiles, counted, fill, is_sealed};
+use super::{Compared, Job, OwnFiles, Refused, counted, fill, is_sealed};
 use crate::args::{Transform, Whole};
 use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
@@ -24,6 +24,8 @@ enum Found {
     /// Where a folder goes, and the mode that it has.
     Folder(PathBuf, u32),
     File(Pair),
+    /// What cannot be taken, whatever is done with the others.
+    None(Failure),
 }
 
 /// A file and where it goes.
@@ -67,39 +69,73 @@ pub(super) fn check(
     let longest_name = longest_name(&target)?;
     let checked = walk(direction, from, to, Path::new(""), &mut |found| {
         interrupt.check()?;
-        match found {
-            Found::Folder(folder, _) => refuse_no_folder(&folder, folder == to),
+        let checked = match found {
+            Found::Folder(folder, _) => refuse_no_folder(&folder, folder == to).map_err(Refused::from),
             Found::File(pair) => {
-                len += pair.len;
-                check_file(direction, args.force || whole.resume, &own, longest_name, &pair)
+                // Whatever else is wrong with it: the run does not ask again.
+                if matches!(direction, Direction::Protect { .. }) {
+                    own.refuse_input(&pair.from, pair.place)?;
+                }
+                check_file(direction, longest_name, &pair)
+                    .and_then(|()| check_output(args.force || whole.resume, &own, &pair.to))
+                    .inspect(|()| len += pair.len)
             }
+            Found::None(failure) => Err(Refused::File(failure)),
+        };
+        match checked {
+            // The run names it.
+            Err(Refused::File(_)) if whole.keep_going => Ok(()),
+            checked => checked,
         }
     });
-    checked.map_err(|failure| failure.add("nothing was written"))?;
+    checked.map_err(|refused| match refused {
+        Refused::File(failure) => failure.add("nothing was written; --keep-going leaves it out"),
+        Refused::Run(failure) => failure.add("nothing was written"),
+    })?;
     Ok(len)
 }
 
 pub(super) fn run(job: &mut Job<'_>) -> Result<(), Failure> {
     let (from, to) = (Path::new(&job.args.input), Path::new(&job.args.output));
+    let longest_name = longest_name(&resolved(to))?;
     let done = walk(job.direction, from, to, Path::new(""), &mut |found| {
         job.interrupt.check()?;
-        match found {
+        let done = match found {
             Found::Folder(folder, mode) => {
                 refuse_no_folder(&folder, folder == to)?;
                 // No more open than the folder that it comes from; but it is written to, which that need not be.
                 let made = DirBuilder::new().recursive(true).mode(mode & 0o777 | 0o700).create(&folder);
-                made.map_err(|error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", folder.display())))
+                let cannot = |error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", folder.display()));
+                made.map_err(cannot).map_err(Refused::from)
             }
-            Found::File(pair) => one(job, &pair).map_err(|failure| match failure.is_interruption() {
-                true => failure,
-                false => failure.at(pair.from.display()),
-            }),
+            Found::File(pair) => check_file(job.direction, longest_name, &pair)
+                .and_then(|()| one(job, &pair).map_err(|refused| refused.at(pair.from.display()))),
+            Found::None(failure) => Err(Refused::File(failure)),
+        };
+        match done {
+            Err(Refused::File(failure)) if job.whole.keep_going => {
+                job.leave_out(failure);
+                Ok(())
+            }
+            done => done,
         }
     });
-    let done = done.and_then(|()| if job.whole.resume { find_left(job, from, to) } else { Ok(()) });
-    done.map_err(|failure| match job.counts.files {
-        0 => failure.add("no file was written"),
-        files => failure.add(&format!("{} written, whole; --resume goes on behind them", counted(files, "file"))),
+    let done = done.and_then(|()| if job.whole.resume { Ok(find_left(job, from, to)?) } else { Ok(()) });
+    done.map_err(|refused| {
+        let (is_of_file, failure) = (matches!(refused, Refused::File(_)), refused.into_failure());
+        let mut done = match job.counts.files {
+            0 => "no file was written".to_owned(),
+            files => format!("{} written, whole", counted(files, "file")),
+        };
+        if job.counts.failed > 0 {
+            done.push_str(&format!(", {} left out", counted(job.counts.failed, "file")));
+        }
+        if is_of_file {
+            done.push_str("; --resume stops at this file again until it is replaced or moved away, and --keep-going goes on behind it");
+        } else if job.counts.files > 0 {
+            done.push_str("; --resume goes on behind them");
+        }
+        failure.add(&done)
     })
 }
 
@@ -134,46 +170,42 @@ fn find_left(job: &mut Job<'_>, from: &Path, to: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses what would end the run at a file.
-fn check_file(
-    direction: Direction,
-    may_exist: bool,
-    own: &OwnFiles,
-    longest_name: u64,
-    pair: &Pair,
-) -> Result<(), Failure> {
+/// Refuses a file that cannot be taken, whatever becomes of the others.
+fn check_file(direction: Direction, longest_name: u64, pair: &Pair) -> Result<(), Refused> {
+    let refuse = |why| Err(Refused::File(Failure::new(Exit::Data, why)));
     let name_len = pair.to.file_name().map_or(0, OsStr::len);
     if name_len as u64 > longest_name {
-        let why = format!(
+        return refuse(format!(
             "{} would become a file whose name has {name_len} bytes, of which {longest_name} are possible: rename it",
             pair.from.display()
-        );
-        return Err(Failure::new(Exit::Data, why));
+        ));
     }
     let mut head = [0; STREAM_HEADER_LEN];
     let read = File::open(&pair.from).and_then(|mut file| fill(&mut file, &mut head));
-    let n = read.map_err(|error| cannot_read(&pair.from, &error))?;
+    let n = read.map_err(|error| Refused::File(cannot_read(&pair.from, &error)))?;
     if let (Direction::Protect { seal_sealed: false }, Ok(_)) = (direction, StreamHeader::parse(&head[..n])) {
-        return Err(is_sealed().at(pair.from.display()));
-    }
-    if matches!(direction, Direction::Protect { .. }) {
-        own.refuse_input(&pair.from, pair.place)?;
+        return Err(Refused::File(is_sealed().at(pair.from.display())));
     }
     let neighbour = pair.from.with_file_name(pair.to.file_name().unwrap_or_default());
     if fs::symlink_metadata(&neighbour).is_ok_and(|metadata| metadata.is_dir()) {
-        let why = format!(
+        return refuse(format!(
             "{} and the folder {} would both become {}: rename one of them",
             pair.from.display(),
             neighbour.display(),
             pair.to.display()
-        );
-        return Err(Failure::new(Exit::Data, why));
+        ));
     }
-    own.refuse_target(&Target::Path(pair.to.clone()))?;
-    output::refuse_existing(&pair.to, may_exist).map_err(|error| match error {
+    Ok(())
+}
+
+/// Refuses an output that is a file of the keyring, or that is there: the command line has the wrong folder, or lacks an option.
+fn check_output(may_exist: bool, own: &OwnFiles, to: &Path) -> Result<(), Refused> {
+    own.refuse_target(&Target::Path(to.to_owned()))?;
+    let checked = output::refuse_existing(to, may_exist).map_err(|error| match error {
         OutputError::Exists { .. } => Failure::from(error).add("--resume keeps it if it has the same content"),
         _ => error.into(),
-    })
+    });
+    Ok(checked?)
 }
 
 /// Most bytes of the name of a file at `path`, which is yet to be made: what the file system says of the folder that is there.
@@ -195,13 +227,13 @@ fn refuse_no_folder(path: &Path, is_output: bool) -> Result<(), Failure> {
     }
 }
 
-fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Failure> {
+fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Refused> {
     let is_bound = match &job.handles {
         super::Handles::Seal(sealer, _) => sealer.policy().row_binding != RowBinding::None,
         super::Handles::Open(opener) => opener.policy().row_binding != RowBinding::None,
     };
     let row = is_bound.then(|| pair.name.as_os_str().as_bytes());
-    let open = |path: &Path| File::open(path).map_err(|error| cannot_read(path, &error));
+    let open = |path: &Path| File::open(path).map_err(|error| Refused::File(cannot_read(path, &error)));
     job.progress.of(&pair.name);
     let input = open(&pair.from)?;
     if job.whole.resume && pair.to.exists() {
@@ -215,14 +247,23 @@ fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Failure> {
             return Ok(());
         }
         if !job.args.force {
-            return Err(not_kept(&found, job.direction, &pair.to));
+            return Err(Refused::File(not_kept(&found, job.direction, &pair.to)));
         }
     }
-    let mut output = Output::create(Target::Path(pair.to.clone()), job.args.force)?;
+    let mut output = Output::create(Target::Path(pair.to.clone()), job.args.force).map_err(appeared)?;
     job.transform(Interruptible::new(input, job.interrupt.clone()), row, &mut output)?;
-    output.commit()?;
+    output.commit().map_err(appeared)?;
     job.counts.files += 1;
     Ok(())
+}
+
+/// Of an output that is there, and was not a moment ago.
+fn appeared(error: OutputError) -> Refused {
+    let OutputError::Exists { target } = error else { return error.into() };
+    let why = format!(
+        "{target} appeared meanwhile, and was left as it is: another run may be at work there; when that has ended, run this again with --resume"
+    );
+    Refused::Run(Failure::new(Exit::Usage, why))
 }
 
 /// Of an output that is there and not the same.
@@ -255,35 +296,47 @@ fn walk(
     from: &Path,
     to: &Path,
     below: &Path,
-    visit: &mut dyn FnMut(Found) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mode = fs::metadata(from).map_err(|error| cannot_read(from, &error))?.mode();
+    visit: &mut dyn FnMut(Found) -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    let opened = fs::read_dir(from).and_then(|entries| Ok((fs::metadata(from)?.mode(), entries)));
+    let (mode, entries) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return visit(Found::None(cannot_read(from, &error))),
+    };
     visit(Found::Folder(to.to_owned(), mode))?;
-    for entry in fs::read_dir(from).map_err(|error| cannot_read(from, &error))? {
+    for entry in entries {
         let entry = entry.map_err(|error| cannot_read(from, &error))?;
         let (path, file_name) = (entry.path(), entry.file_name());
         // Of a link nobody can tell whether it was meant to be followed.
-        let metadata = entry.metadata().map_err(|error| cannot_read(&path, &error))?;
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                visit(Found::None(cannot_read(&path, &error)))?;
+                continue;
+            }
+        };
         if metadata.is_dir() {
             walk(direction, &path, &to.join(&file_name), &below.join(&file_name), visit)?;
             continue;
         }
         if !metadata.is_file() {
             let why = format!(
-                "{} is {}, and of a folder every file is taken or none: move it away, or put a file in its place",
+                "{} is {}, which is not taken: move it away, or put a file in its place",
                 path.display(),
                 output::kind_of(metadata.file_type())
             );
-            return Err(Failure::new(Exit::Data, why));
+            visit(Found::None(Failure::new(Exit::Data, why)))?;
+            continue;
         }
         let (clear, out) = match direction {
             Direction::Reveal => {
                 let Some(clear) = without_suffix(&file_name) else {
                     let why = format!(
-                        "{} does not end in {SUFFIX} behind a name, so it is no stream of this folder, of which every file is revealed or none: move it away",
+                        "{} does not end in {SUFFIX} behind a name, so it is no stream of this folder: move it away",
                         path.display()
                     );
-                    return Err(Failure::new(Exit::Data, why));
+                    visit(Found::None(Failure::new(Exit::Data, why)))?;
+                    continue;
                 };
                 (clear.to_owned(), clear.to_owned())
             }

@@ -46,6 +46,11 @@ impl Progress {
         }
     }
 
+    /// Lets `tell` write to standard error without the line, which is drawn again below.
+    pub(super) fn aside(&self, tell: impl FnOnce()) {
+        self.0.suspend(tell);
+    }
+
     pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }

@@ -244,6 +244,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
 
 /// Refuses what is no file of fields, whatever it is called: a folder, and what `protect --stream` has made of a file.
 fn refuse_whole(input: &OsStr, direction: Direction) -> Result<(), Failure> {
+    refuse_nameless(input)?;
     let path = Path::new(input);
     // Of others, opening says what is wrong with them; and what is read from a pipe would be missing.
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
@@ -260,7 +261,17 @@ fn refuse_whole(input: &OsStr, direction: Direction) -> Result<(), Failure> {
             "is a stream, which keeps its key and its row; reveal it, and protect it again, both with --stream FIELD"
         }
     };
-    Err(Failure::new(Exit::Usage, format!("{} {why}", path.display())))
+    // As of a value that is sealed already.
+    let exit = if is_stream && matches!(direction, Direction::Protect { .. }) { Exit::Policy } else { Exit::Usage };
+    Err(Failure::new(exit, format!("{} {why}", path.display())))
+}
+
+/// Refuses the empty string, as of a variable of a script that was not set.
+fn refuse_nameless(input: &OsStr) -> Result<(), Failure> {
+    match input.is_empty() {
+        true => Err(Failure::new(Exit::Usage, "a name is needed for the input, and this one is empty")),
+        false => Ok(()),
+    }
 }
 
 /// The indexes that have these columns or members.
@@ -434,6 +445,7 @@ impl Input {
         let cannot = |error: io::Error| {
             Failure::new(Exit::Storage, format!("cannot read {}: {error}", Path::new(argument).display()))
         };
+        refuse_nameless(argument)?;
         if argument == "-" {
             if is_closed(io::stdin()) {
                 return Err(Failure::new(Exit::Storage, "standard input is closed"));
