@@ -78,7 +78,9 @@ impl CurrentKey {
     pub(crate) fn is_ready_with(&self, key: Option<&OpenKey>, now: u64) -> bool {
         let Some(key) = key else { return false };
         let is_last = !key.is_running_out() && self.key_id() == Some(key.key_id);
-        let asks = self.is_withdrawn() || !is_last && now >= self.ask_again_at.load(Ordering::Relaxed);
+        // A reader may have put the next look off to beyond the time for which the last one counts.
+        let is_time = || now >= self.ask_again_at.load(Ordering::Relaxed) || !self.check.is_usable(now);
+        let asks = self.is_withdrawn() || !is_last && is_time();
         !self.check.needs_renewal(now) && !key.needs_renewal(now) && !asks
     }
 
