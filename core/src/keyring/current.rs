@@ -53,7 +53,7 @@ impl CurrentKey {
     }
 
     /// A key of the slot seals no more: this process has said so itself.
-    pub(super) fn withdraw(&self) {
+    fn withdraw(&self) {
         self.withdrawals.fetch_add(1, Ordering::SeqCst);
         self.expire();
     }
@@ -117,6 +117,16 @@ impl Keyring {
             gate: Gate::default(),
             ask_again_at: AtomicU64::new(0),
         })
+    }
+
+    /// `key_id` seals no more in `slot`, as this process has said itself: who seals there asks first, also a handle from
+    /// before a reload, under a key that the configuration named then.
+    pub(super) fn withdraw(&self, slot: Slot, key_id: KeyId) {
+        for exact in [None, Some(key_id)] {
+            if let Some(current) = self.inner.current.find(&(slot, exact)) {
+                current.withdraw();
+            }
+        }
     }
 
     /// Another key may seal in `slot` from now on: whoever seals there asks for it first.
