@@ -47,8 +47,9 @@ impl CurrentKey {
         self.key.load()
     }
 
-    /// Asks the store at the next opportunity.
+    /// Asks the store at the next opportunity, whatever it said a moment ago.
     fn expire(&self) {
+        self.gate.forget_failure();
         self.check.ask_for_renewal();
     }
 
