@@ -4,7 +4,7 @@
 //!
 //! That it finds faults can be repeated by planting one; each of these makes `keys_live_as_the_model_says` fail:
 //!
-//! - keyring/shred.rs, `stop_using`: `remove` instead of `end`, so that keys of a shredded scope open on.
+//! - keyring/shred.rs, `stop_using_because`: `remove` instead of `end`, so that keys of a shredded scope open on.
 //! - keyring/rotate.rs, `advance`: the key of before instead of `next`.
 //! - keyring.rs, `check_opens`: without asking for `open_compromised`.
 //! - cache/mod.rs, `is_absence`: also for `AccessDenied`, so that a key is used on though its KEK refuses it.
