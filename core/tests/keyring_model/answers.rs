@@ -47,7 +47,8 @@ impl Model {
             Op::Wait(seconds) => {
                 self.now += seconds;
                 self.shaken = self.is_troubled();
-                self.were_away = self.keks.map(|kek| kek == Service::Away);
+                self.keks_were_away = self.keks.map(|kek| kek == Service::Away);
+                self.store_was_away = self.store != Service::Answers;
             }
             Op::StoreClockJumps(seconds) => {
                 self.ahead = self.ahead.saturating_add_signed(seconds);
@@ -55,7 +56,7 @@ impl Model {
             }
             Op::Kek(kek, service) => {
                 self.keks[kek] = service;
-                self.were_away[kek] |= service == Service::Away;
+                self.keks_were_away[kek] |= service == Service::Away;
                 if service == Service::Denies {
                     // Whoever is refused goes on with nothing.
                     self.processes.iter_mut().for_each(|process| {
@@ -64,7 +65,10 @@ impl Model {
                     });
                 }
             }
-            Op::Store(service) => self.store = service,
+            Op::Store(service) => {
+                self.store = service;
+                self.store_was_away |= service != Service::Answers;
+            }
             _ => unreachable!("it concerns keys"),
         }
         self.shaken |= self.is_troubled();

@@ -145,10 +145,11 @@ pub struct Model {
     past: Vec<Past>,
     processes: [Process; PROCESSES],
     keks: [Service; KEKS],
-    /// Whether a KEK was away since time last passed: a root that is used on for that is not asked about again in that moment, and
-    /// nobody hears that the KEK refuses by now.
-    were_away: [bool; KEKS],
     store: Service,
+    /// Whether a KEK, or the store, was away since time last passed: a root that is used on for that is not asked about again in that
+    /// moment, and nobody hears that the KEK refuses by now.
+    keks_were_away: [bool; KEKS],
+    store_was_away: bool,
     /// Of processes; the store's clock is ahead by `ahead`.
     now: u64,
     ahead: u64,
@@ -172,8 +173,9 @@ impl Model {
             keys,
             processes: [process.clone(), process],
             keks: [Service::Answers; KEKS],
-            were_away: [false; KEKS],
             store: Service::Answers,
+            keks_were_away: [false; KEKS],
+            store_was_away: false,
             now,
             ahead: 0,
             lead,
@@ -293,7 +295,7 @@ impl Model {
     /// Whether a root may be had: from a service or from memory.
     fn may_have(&self, p: usize, root: usize) -> bool {
         let some = |service| self.keys[root].keks.iter().any(|kek| self.keks[*kek] == service);
-        let went_on = self.keys[root].keks.iter().any(|kek| self.were_away[*kek]);
+        let went_on = self.store_was_away || self.keys[root].keks.iter().any(|kek| self.keks_were_away[*kek]);
         let longest = if some(Service::Denies) && !went_on { MAX_AGE } else { MAX_AGE + GRACE };
         some(Service::Answers) || self.processes[p].roots.is_some_and(|at| self.now < at + longest)
     }
