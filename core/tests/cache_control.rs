@@ -3,7 +3,10 @@
 use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::{Shuffle, block_on, refused};
-use keyfold::{BoxFuture, CachePolicy, ErrorKind, KeyState, KeyringConfig, KmsErrorKind, LookupKeys, Value};
+use keyfold::{
+    BoxFuture, CachePolicy, ErrorKind, FieldPolicy, IndexKind, IndexPolicy, KeyState, KeyringConfig, KmsErrorKind,
+    LookupKeys, Value,
+};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -129,6 +132,47 @@ fn a_key_taken_out_of_service_seals_no_more_however_lately_another_one_was_asked
     block_on(ring.change_state(encryptor.key_id(), KeyState::Deactivated)).unwrap();
     block_on(reader.load_keys(&[&sealed[..]][..])).unwrap();
     assert_eq!(refused(block_on(encryptor.ready()), "deactivated"), ErrorKind::KeyState);
+}
+
+/// A reader may find it first, and a moment ago the store was away.
+#[test]
+fn a_newer_key_that_a_reader_finds_seals_at_once_however_lately_another_one_was_asked_for() {
+    let lab = Lab::new();
+    let process = Process::quick(&lab, lab.config.clone());
+    let ring = &process.ring;
+    let encryptor = encryptor(ring, "plain", None).unwrap();
+    let reader = decryptor(ring, "plain", None).unwrap();
+    let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+    ring.invalidate();
+    lab.faults.fail_store(true);
+    block_on(encryptor.ready()).unwrap();
+    lab.faults.fail_store(false);
+    let new = block_on(ring.rotate_data_key(None)).unwrap().new.key_id();
+    block_on(reader.load_keys(&[&sealed[..]][..])).unwrap();
+    assert_eq!(block_on(encryptor.ready()).unwrap().key_id(), new);
+}
+
+/// Handles on indexes hold the keys of their partition by themselves, whether or not the cache has them.
+#[test]
+fn a_handle_of_look_up_keys_hears_that_its_key_was_deactivated() {
+    for max_keys in [0, CachePolicy::default().max_keys] {
+        let mut lab = Lab::new();
+        lab.config.cache.max_keys = max_keys;
+        let dates = IndexPolicy::new("i", IndexKind::Date, 8);
+        lab.config.policy.add(FieldPolicy { indexes: vec![dates], ..FieldPolicy::randomized("indexed") }).unwrap();
+        let process = Process::quick(&lab, lab.config.clone());
+        let ring = &process.ring;
+        let indexer = block_on(ring.field("indexed").unwrap().indexer("i")).unwrap();
+        let tokens = || block_on(indexer.ready()).and_then(|indexer| indexer.tokens(Value::Text("1999-12-31")));
+        let keys = block_on(ring.rotate_lookup_key("default")).unwrap();
+        let mut config = lab.config.clone();
+        let next = LookupKeys { seals: keys.opens[0], opens: Vec::new(), ..keys };
+        config.lookup.insert("default".to_owned(), next);
+        ring.reload(config, process.keks.clone()).unwrap();
+        assert_eq!(tokens().unwrap().len(), 1, "it is still active");
+        block_on(ring.change_state(indexer.key_ids()[0], KeyState::Deactivated)).unwrap();
+        assert_eq!(refused(tokens(), "deactivated"), ErrorKind::KeyState);
+    }
 }
 
 #[test]

@@ -199,6 +199,24 @@ fn a_column_in_parts_without_a_store_fails_because_of_the_store() {
     assert_eq!(ColumnBytes::len(&out), 1);
 }
 
+/// What a key had put aside for its threads goes back to the count with it.
+#[test]
+fn a_key_that_leaves_memory_and_comes_back_loses_nothing_of_what_it_may_seal() {
+    const VALUES: u64 = 2048;
+    let mut lab = Lab::new();
+    lab.config.rotation = RotationPolicy { data_messages: Some(VALUES), ..lab.config.rotation };
+    lab.config.cache.max_keys = 0;
+    let process = Process::quick(&lab, lab.config.clone());
+    let handle = encryptor(&process.ring, "plain", None).unwrap();
+    let first = handle.key_id();
+    // The next key is made when an eighth is left, less what is put aside at this moment.
+    for n in 0..VALUES - VALUES / 8 - VALUES / 1024 {
+        process.ring.invalidate();
+        assert_eq!(block_on(handle.ready()).unwrap().key_id(), first, "value {n}");
+        handle.encrypt(Value::Text("x"), None).unwrap();
+    }
+}
+
 /// Caches that hold nothing, one key, or less than one key cost requests to the store and change no result.
 // Failures B1, B4, B9
 #[test]

@@ -14,6 +14,7 @@
 //! - mod.rs, `end`: without `ended`: `what_is_fetched_while_its_key_ends_is_not_used`.
 //! - mod.rs, `get_or_insert`: making a value without looking among former ones:
 //!   `what_somebody_holds_comes_back_instead_of_a_second_one`.
+//! - gate.rs, `failed`: without comparing `forgotten`: `what_failed_before_it_was_to_be_asked_for_is_fetched_again`.
 //! - lease.rs, `grant`: storing the present epoch instead of `begun_in`: `a_confirmation_counts_for_the_time_before_it`.
 //! - mod.rs, `Waiting::drop`: without counting down visitors: `one_fetches_however_many_ask_or_give_up` (gates remain).
 #![cfg(feature = "testing")]
@@ -305,6 +306,24 @@ fn what_was_fetched_before_it_was_to_be_asked_for_is_fetched_again() {
             assert!(last.version == 2, "warm: {warm}, {fetched}, then {}, then {}", after.version, last.version);
         });
     }
+}
+
+/// Whoever allows a key again, and then asks for it, does not hear that it was refused.
+#[test]
+fn what_failed_before_it_was_to_be_asked_for_is_fetched_again() {
+    explore(|| {
+        let world = World::new(Bounds { negative: Duration::from_secs(1), ..BOUNDS });
+        world.revoked.store(true, Ordering::SeqCst);
+        let fetching = {
+            let world = world.clone();
+            thread::spawn(move || drop(block_on(world.get(1, NOW))))
+        };
+        world.revoked.store(false, Ordering::SeqCst);
+        world.cache.ask_again(|key| *key == 1);
+        assert!(block_on(world.get(1, NOW)).is_ok());
+        fetching.join().unwrap();
+        assert!(block_on(world.get(1, NOW)).is_ok());
+    });
 }
 
 #[test]

@@ -177,6 +177,28 @@ fn an_outage_of_the_store_costs_one_call_a_second_of_readers_and_writers_togethe
     }
 }
 
+/// What a reader hears in vain is no answer: who seals has no more time for it.
+#[test]
+fn a_reader_that_asks_in_vain_lets_nobody_seal_beyond_the_end() {
+    let mut lab = Lab::new();
+    let max_age = lab.config.cache.max_age;
+    (lab.config.cache.grace, lab.config.cache.check_every) = (Duration::ZERO, max_age);
+    let warm = Warm::new(&lab);
+    let clock = &warm.process.clock;
+    clock.advance(max_age - Duration::from_secs(10));
+    // The call by which the reader asks which key seals fails, and those that confirm the key itself do not.
+    lab.faults.fail_nth(1, false);
+    warm.open().unwrap();
+    clock.advance(Duration::from_millis(9500));
+    lab.faults.fail_store(true);
+    warm.open().unwrap();
+    clock.advance(Duration::from_millis(500) - NANOSECOND);
+    warm.seal().unwrap();
+    clock.advance(NANOSECOND);
+    assert_eq!(warm.seal().unwrap_err().kind(), ErrorKind::Store, "beyond its end");
+    warm.open().expect("the key itself was confirmed");
+}
+
 const REFUSALS: [KmsErrorKind; 3] = [KmsErrorKind::AccessDenied, KmsErrorKind::KeyDisabled, KmsErrorKind::KeyNotFound];
 
 // Failure A22

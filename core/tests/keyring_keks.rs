@@ -4,10 +4,13 @@ use crate::common::cache::TestClock;
 use crate::common::lab::*;
 use crate::common::regions::{Regions, Sink, wrapped_by};
 use crate::common::{block_on, refused};
+use keyfold::testing::FakeKms;
 use keyfold::{
-    AuditAction, CachePolicy, ErrorKind, KekPolicy, KekUse, KeyringConfig, KmsErrorKind, Recovery, RotationPolicy,
+    AuditAction, CachePolicy, ErrorKind, KekPolicy, KekUse, KeyState, Keyring, KeyringConfig, KmsErrorKind, Recovery,
+    RotationPolicy,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -128,6 +131,36 @@ fn a_refusal_is_what_the_caller_hears_and_ends_the_grace() {
         ring.invalidate();
         assert!(reveal(&ring, None, &sealed).is_ok());
     }
+}
+
+/// Even of one that was marked compromised before it sealed: only a KEK can show that the store has not made it up.
+#[test]
+fn while_a_kek_refuses_a_newer_root_no_key_is_made_and_those_that_are_there_seal_on() {
+    let mut lab = Lab::new();
+    lab.config.rotation.lead = Duration::from_secs(600);
+    let far = FakeKms::new();
+    let process = |keks: KekPolicy| {
+        let mut both = lab.keks();
+        // Asked before the one that wraps the present root.
+        both.insert(alias("far"), Arc::new(far.clone()));
+        let config = KeyringConfig { keks, ..lab.config.clone() };
+        Keyring::open(config, Arc::new(lab.store.clone()), both, Arc::new(lab.marks.clone())).unwrap()
+    };
+    let ring = process(KekPolicy::default());
+    let root = block_on(ring.rotate_root()).unwrap().new.key_id();
+    block_on(ring.change_state(root, KeyState::Compromised)).unwrap();
+    let denied = KmsErrorKind::AccessDenied;
+    far.set_failure(Some(denied));
+    let ring = process(KekPolicy::default());
+    let before = lab.store.all();
+    assert_eq!(key_id_of(&seal(&ring, None, "x").unwrap()), data(DATA).key_id());
+    assert_eq!(refused(block_on(ring.rotate_data_key(None)), "rotating"), ErrorKind::Kms(denied));
+    assert_eq!(refused(seal(&ring, Some("clinic"), "x"), "a new scope"), ErrorKind::Kms(denied));
+    assert_eq!(lab.store.all(), before);
+    let ring = process(KekPolicy { recovery: recovery(None), ..KekPolicy::default() });
+    block_on(ring.rotate_data_key(None)).unwrap();
+    far.set_failure(None);
+    assert!(seal(&process(KekPolicy::default()), Some("clinic"), "x").is_ok());
 }
 
 #[test]

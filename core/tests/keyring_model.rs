@@ -4,9 +4,10 @@
 //!
 //! That it finds faults can be repeated by planting one; each of these makes `keys_live_as_the_model_says` fail:
 //!
-//! - keyring/shred.rs, `stop_using`: `remove` instead of `end`, so that keys of a shredded scope open on.
+//! - keyring/shred.rs, `stop_using_because`: `remove` instead of `end`, so that keys of a shredded scope open on.
 //! - keyring/rotate.rs, `advance`: the key of before instead of `next`.
 //! - keyring.rs, `check_opens`: without asking for `open_compromised`.
+//! - cache/mod.rs, `is_absence`: also for `AccessDenied`, so that a key is used on though its KEK refuses it.
 //! - cache/former.rs, `add`: nothing is added, so that handles keep what the cache has replaced.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test")]
@@ -270,7 +271,7 @@ fn operations() -> impl Strategy<Value = Op> {
         KeyState::DestroyPending,
         KeyState::Destroyed,
     ]);
-    let service = || prop::sample::select(vec![Service::Answers, Service::Answers, Service::Away]);
+    let service = || prop::sample::select(vec![Service::Answers, Service::Answers, Service::Away, Service::Denies]);
     let seconds = prop::sample::select(vec![2, 30, 61, 101, 400, 501, 601, 2001, 3500, 4300]);
     let value = any::<prop::sample::Index>().prop_map(|index| index.index(1 << 16));
     let elsewhere = prop::option::weighted(0.1, scope.clone());

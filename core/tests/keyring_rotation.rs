@@ -67,6 +67,28 @@ fn the_handle_of_before_still_seals_and_opens() {
     assert!(!reveal(&ring, None, &sealed).unwrap().1);
 }
 
+/// Whoever rotates by hand and does not hear that the next key seals looks which one does.
+#[test]
+fn a_rotation_whose_answer_was_lost_is_looked_for() {
+    let mut lost = 0;
+    for n in 1.. {
+        let lab = Lab::new();
+        let ring = lab.process();
+        let handle = encryptor(&ring, "plain", None).unwrap();
+        lab.faults.fail_nth(n, true);
+        let result = block_on(ring.rotate_data_key(None));
+        let log = lab.faults.log();
+        lab.faults.off();
+        if log.len() < usize::try_from(n).unwrap() {
+            break;
+        }
+        let newest = lab.store.of_slot(own())[0].key_id();
+        lost += usize::from(result.is_err() && newest != handle.key_id());
+        assert_eq!(block_on(handle.ready()).unwrap().key_id(), newest, "call {n}: {log:?}");
+    }
+    assert!(lost >= 3, "{lost}");
+}
+
 #[test]
 fn a_new_root_is_endorsed_and_can_be_pinned() {
     let lab = Lab::new();

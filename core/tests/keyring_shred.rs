@@ -402,6 +402,67 @@ fn no_handle_goes_on_with_a_key_of_a_scope_that_ends() {
     }
 }
 
+/// A scope that ends costs no call for each value that somebody would seal or open in it.
+#[test]
+fn the_refusal_of_a_scope_that_ends_is_remembered_until_it_is_taken_back() {
+    for by_other in [false, true] {
+        let mut lab = Lab::new();
+        lab.config.cache.negative = Duration::from_secs(1);
+        let clinic = Clinic::in_lab(lab);
+        let (lab, sealed) = (&clinic.lab, &clinic.sealed[1]);
+        let process = Process::quick(lab, lab.config.clone());
+        let writer = encryptor(&process.ring, "plain", Some(SCOPE)).unwrap();
+        let reader = decryptor(&process.ring, "plain", Some(SCOPE)).unwrap();
+        open(&reader, sealed, None).unwrap();
+        let both = |what: &str| {
+            [refused(block_on(writer.ready()).map(drop), what), refused(open(&reader, sealed, None).map(drop), what)]
+        };
+        let ending = if by_other { &clinic.ring } else { &process.ring };
+        block_on(ending.shred_scope(SCOPE, None)).unwrap();
+        process.ring.invalidate();
+        assert_eq!(both("asked"), [ErrorKind::KeyState; 2]);
+        lab.faults.reset();
+        (0..100).for_each(|_| assert_eq!(both("remembered"), [ErrorKind::KeyState; 2]));
+        assert_eq!(lab.faults.log(), [""; 0], "by other: {by_other}");
+        process.clock.advance(Duration::from_secs(1));
+        assert_eq!(both("a second later"), [ErrorKind::KeyState; 2]);
+        assert!(lab.faults.log().contains(&"newest") && lab.faults.log().contains(&"get"), "{:?}", lab.faults.log());
+        // In the same second.
+        block_on(process.ring.cancel_shred(SCOPE, None)).unwrap();
+        block_on(writer.ready()).unwrap();
+        open(&reader, sealed, None).unwrap();
+    }
+}
+
+/// A change took effect and its answer was lost, or nobody waited for it.
+#[test]
+fn an_end_whose_answer_was_lost_is_heard_by_every_handle() {
+    let mut lost = 0;
+    for n in 1.. {
+        let clinic = Clinic::new();
+        let held = decryptor(&clinic.ring, "plain", Some(SCOPE)).unwrap();
+        clinic.sealed.iter().for_each(|sealed| drop(open(&held, sealed, None).unwrap()));
+        clinic.lab.faults.fail_nth(n, true);
+        let result = block_on(clinic.ring.shred_scope(SCOPE, None));
+        let reached = clinic.lab.faults.calls() >= n;
+        clinic.lab.faults.off();
+        clinic.lab.faults.fail_store(true);
+        for sealed in &clinic.sealed {
+            let ends = clinic.lab.store.find(key_id_of(sealed)).state() == KeyState::DestroyPending;
+            if ends {
+                let what = format!("call {n}, {:?}", clinic.lab.faults.log());
+                let kind = refused(held.decrypt(sealed, None).map(drop), &what);
+                assert!(matches!(kind, ErrorKind::KeyState | ErrorKind::DeadlineExceeded), "{what}: {kind:?}");
+                lost += usize::from(result.is_err());
+            }
+        }
+        if !reached {
+            break;
+        }
+    }
+    assert!(lost >= 4, "{lost}");
+}
+
 /// One handle has the key as it was before the root was rotated; another one hears that it is gone.
 #[test]
 fn what_one_handle_hears_ends_what_another_one_holds() {

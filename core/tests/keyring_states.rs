@@ -1,9 +1,14 @@
 //! States of single keys by hand, and how far roots may run ahead of the pins (DESIGN K3, §5 States).
 
+use crate::common::cache::Process;
 use crate::common::lab::*;
-use crate::common::{block_on, refused};
-use keyfold::{ErrorKind, HighWater, KeyClass, KeyState, Keyring, KeyringConfig, MemoryHighWater, SlotId};
+use crate::common::{block_on, open, refused};
+use keyfold::{
+    Decryptor, Encryptor, ErrorKind, HighWater, KeyClass, KeyState, Keyring, KeyringConfig, MemoryHighWater, SlotId,
+    Value,
+};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 /// A keyring with a value under a key that was rotated away.
@@ -356,4 +361,102 @@ fn a_key_that_was_deactivated_here_seals_nothing_while_the_store_is_away() {
     assert_eq!(refused(seal(&ring, None, "x"), "under a key that was deactivated"), ErrorKind::KeyState);
     block_on(ring.rotate_data_key(None)).unwrap();
     assert!(seal(&ring, None, "x").is_ok());
+}
+
+/// A process with handles that hold the key, whose state the process then changes without hearing that it did.
+struct Unheard {
+    lab: Lab,
+    process: Process,
+    encryptor: Encryptor,
+    decryptor: Decryptor,
+    sealed: Vec<u8>,
+}
+
+impl Unheard {
+    fn new(process: fn(&Lab, KeyringConfig) -> Process) -> Self {
+        let lab = Lab::new();
+        let process = process(&lab, lab.config.clone());
+        let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+        let decryptor = decryptor(&process.ring, "plain", None).unwrap();
+        let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+        open(&decryptor, &sealed, None).unwrap();
+        Self { lab, process, encryptor, decryptor, sealed }
+    }
+
+    fn change(&self, state: KeyState) -> impl Future<Output = keyfold::Result<keyfold::Record>> + '_ {
+        self.process.ring.change_state(self.encryptor.key_id(), state)
+    }
+
+    fn is_in(&self, state: KeyState) -> bool {
+        self.lab.store.find(key_id_of(&self.sealed)).state() == state
+    }
+
+    /// Nobody can say what became of the key, and the process does not go on with it; then the store says it.
+    #[track_caller]
+    fn assert_not_used_on(&self, state: KeyState, what: &str) {
+        self.lab.faults.fail_store(true);
+        assert_eq!(refused(block_on(self.encryptor.ready()), what), ErrorKind::Store);
+        let opened = self.decryptor.decrypt(&self.sealed, None).map(drop);
+        if self.is_in(KeyState::Compromised) {
+            let error = opened.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{what}: {error}");
+            assert!(error.to_string().contains("await ready() or load_keys()"), "{what}: {error}");
+        }
+        self.lab.faults.fail_store(false);
+        let opened = open(&self.decryptor, &self.sealed, None);
+        let ready = block_on(self.encryptor.ready());
+        match (self.is_in(state), state) {
+            (true, KeyState::Compromised) => {
+                assert_eq!(refused(opened.map(drop), what), ErrorKind::KeyState);
+                assert_ne!(ready.unwrap().key_id(), key_id_of(&self.sealed), "{what}");
+            }
+            (true, _) => {
+                opened.unwrap();
+                assert_eq!(refused(ready, what), ErrorKind::KeyState);
+            }
+            (false, _) => {
+                opened.unwrap();
+                ready.unwrap();
+            }
+        }
+    }
+}
+
+/// The store's answer is lost, or the marks or the audit log fail when the store has the change.
+#[test]
+fn a_change_of_state_whose_answer_was_lost_is_heard() {
+    for state in [KeyState::Deactivated, KeyState::Compromised] {
+        let (mut changed, mut begun) = (0, 0);
+        for n in 1.. {
+            let unheard = Unheard::new(Process::quick);
+            unheard.lab.faults.fail_nth(n, true);
+            let result = block_on(unheard.change(state));
+            let log = unheard.lab.faults.log();
+            unheard.lab.faults.off();
+            if log.len() < usize::try_from(n).unwrap() {
+                break;
+            }
+            let what = format!("{state:?}, call {n}: {log:?}");
+            // A mark of the machine that cannot be written is no failure.
+            if result.is_err() && log.iter().any(|call| ["insert", "update"].contains(call)) {
+                changed += usize::from(unheard.is_in(state));
+                begun += 1;
+                unheard.assert_not_used_on(state, &what);
+            }
+        }
+        assert!(changed >= 2 && begun >= changed, "{state:?}: {changed} of {begun}");
+    }
+}
+
+#[test]
+fn a_change_of_state_that_nobody_waits_for_any_more_is_heard() {
+    for state in [KeyState::Deactivated, KeyState::Compromised] {
+        let unheard = Unheard::new(Process::slow);
+        let mut change = Box::pin(unheard.change(state));
+        while !unheard.is_in(state) {
+            assert!(change.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        drop(change);
+        unheard.assert_not_used_on(state, "dropped");
+    }
 }

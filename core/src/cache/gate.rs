@@ -18,6 +18,8 @@ pub(crate) struct Gate {
 #[derive(Debug, Default)]
 struct Attempts {
     failed: u64,
+    /// How often what had failed was to count no more.
+    forgotten: u64,
     /// The last failure, and until when it answers for those who come later.
     failure: Option<(Error, u64)>,
 }
@@ -26,6 +28,8 @@ struct Attempts {
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     gate: &'a Gate,
+    /// Of the gate, when the turn began.
+    forgotten: u64,
     _guard: MutexGuard<'a, ()>,
 }
 
@@ -41,15 +45,23 @@ impl Gate {
         let attempts = self.attempts();
         match &attempts.failure {
             Some((error, until)) if attempts.failed > before || now() < *until => Err(error.clone()),
-            _ => Ok(Turn { gate: self, _guard: guard }),
+            _ => Ok(Turn { gate: self, forgotten: attempts.forgotten, _guard: guard }),
         }
     }
 
     /// A turn, unless somebody has one or a failure still answers.
     pub(crate) fn try_now(&self, now: u64) -> Option<Turn<'_>> {
         let guard = self.fetching.try_lock().ok()?;
-        let answered = self.attempts().failure.as_ref().is_some_and(|(_, until)| now < *until);
-        (!answered).then_some(Turn { gate: self, _guard: guard })
+        let attempts = self.attempts();
+        let answered = attempts.failure.as_ref().is_some_and(|(_, until)| now < *until);
+        (!answered).then_some(Turn { gate: self, forgotten: attempts.forgotten, _guard: guard })
+    }
+
+    /// Whoever comes next fetches, whatever failed before or fails at this moment.
+    pub(crate) fn forget_failure(&self) {
+        let mut attempts = self.attempts();
+        attempts.forgotten += 1;
+        attempts.failure = None;
     }
 
     /// Whether a failure still answers at `now`.
@@ -67,6 +79,10 @@ impl Turn<'_> {
     /// Those who wait get `error`, and so do those who come before `until`.
     pub(crate) fn failed(&self, error: &Error, until: u64) {
         let mut attempts = self.gate.attempts();
+        if attempts.forgotten != self.forgotten {
+            // It may be from before what made it right: those who wait try themselves.
+            return;
+        }
         attempts.failed += 1;
         attempts.failure = Some((error.clone(), until));
     }

@@ -276,10 +276,13 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     }
 
     /// Has every value whose key is `concerned` renewed before it is next used by an awaiting call, also what somebody
-    /// holds, and what is being fetched at this moment.
+    /// holds, and what is being fetched at this moment or could not be fetched a moment ago.
     pub(crate) fn ask_again(&self, concerned: impl Fn(&K) -> bool) {
         let mut state = self.state();
-        state.gates.iter_mut().filter(|(key, _)| concerned(key)).for_each(|(_, place)| place.overtaken = true);
+        for (_, place) in state.gates.iter_mut().filter(|(key, _)| concerned(key)) {
+            place.overtaken = true;
+            place.gate.forget_failure();
+        }
         let entries = state.entries.iter().map(|(key, entry)| (key, entry.value.clone()));
         let all = entries.chain(state.former.iter());
         all.filter(|(key, _)| concerned(key)).for_each(|(_, value)| value.lease().ask_for_renewal());
@@ -494,7 +497,8 @@ pub(crate) fn explained(error: Error, lease: &Lease, now: u64) -> Error {
     error.with_detail(detail)
 }
 
-/// Whether a failure answers for those who ask within the next moment: what a service said, and what does not exist.
+/// Whether a failure answers for those who ask within the next moment: what a service said, what does not exist, and what
+/// a record forbids.
 pub(crate) fn remembers(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Kms(_) | ErrorKind::NoMatchingKey)
+    matches!(error.kind(), ErrorKind::Kms(_) | ErrorKind::NoMatchingKey | ErrorKind::KeyState)
 }

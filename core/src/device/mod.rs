@@ -107,9 +107,10 @@ impl DeviceKey {
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce)?;
         let (prefix, last) = split_nonce(&nonce);
-        let encoded = encode_row(&row_start(&header, prefix), value, Padding::None, out);
-        let sealed = encoded.and_then(|()| seal_row(&self.field.derive(prefix), &mut { *last }, aad, out));
-        sealed.inspect_err(|_| out.zeroize())?;
+        whole_or_erased(out, |out| {
+            encode_row(&row_start(&header, prefix), value, Padding::None, out)?;
+            seal_row(&self.field.derive(prefix), &mut { *last }, aad, out)
+        })?;
         Ok(out)
     }
 
@@ -143,6 +144,11 @@ impl DeviceKey {
     }
 }
 
+/// What `seal` makes in `out`. If it fails, `out` is erased: the value may be there in clear by then.
+fn whole_or_erased(out: &mut [u8], seal: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<()> {
+    seal(out).inspect_err(|_| out.zeroize())
+}
+
 #[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
@@ -150,6 +156,17 @@ mod tests {
     fn key() -> DeviceKey {
         let key = Secret::with(|k: &mut [u8; 32]| k.fill(5));
         DeviceKey::new(Backend::RustCrypto, &key, Lineage::from_bytes([1; 16]), SlotId::from_bytes([2; 16]), 9)
+    }
+
+    #[test]
+    fn nothing_of_a_value_stays_where_sealing_fails() {
+        let mut out = [7; 4 + FIELD_OVERHEAD];
+        let refused = whole_or_erased(&mut out, |out| {
+            let header = header(Suite::Field, &key().key_id);
+            encode_row(&row_start(&header, &[3; 12]), Value::Text("SN-1"), Padding::None, out)?;
+            Err(ErrorKind::LimitExceeded.into())
+        });
+        assert_eq!((refused.unwrap_err().kind(), out), (ErrorKind::LimitExceeded, [0; 4 + FIELD_OVERHEAD]));
     }
 
     // Failures N8, K11

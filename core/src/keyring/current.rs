@@ -47,13 +47,14 @@ impl CurrentKey {
         self.key.load()
     }
 
-    /// Asks the store at the next opportunity.
+    /// Asks the store at the next opportunity, whatever it said a moment ago.
     fn expire(&self) {
+        self.gate.forget_failure();
         self.check.ask_for_renewal();
     }
 
     /// A key of the slot seals no more: this process has said so itself.
-    pub(super) fn withdraw(&self) {
+    fn withdraw(&self) {
         self.withdrawals.fetch_add(1, Ordering::SeqCst);
         self.expire();
     }
@@ -78,7 +79,9 @@ impl CurrentKey {
     pub(crate) fn is_ready_with(&self, key: Option<&OpenKey>, now: u64) -> bool {
         let Some(key) = key else { return false };
         let is_last = !key.is_running_out() && self.key_id() == Some(key.key_id);
-        let asks = self.is_withdrawn() || !is_last && now >= self.ask_again_at.load(Ordering::Relaxed);
+        // A reader may have put the next look off to beyond the time for which the last one counts.
+        let is_time = || now >= self.ask_again_at.load(Ordering::Relaxed) || !self.check.is_usable(now);
+        let asks = self.is_withdrawn() || !is_last && is_time();
         !self.check.needs_renewal(now) && !key.needs_renewal(now) && !asks
     }
 
@@ -115,6 +118,16 @@ impl Keyring {
             gate: Gate::default(),
             ask_again_at: AtomicU64::new(0),
         })
+    }
+
+    /// `key_id` seals no more in `slot`, as this process has said itself: who seals there asks first, also a handle from
+    /// before a reload, under a key that the configuration named then.
+    pub(super) fn withdraw(&self, slot: Slot, key_id: KeyId) {
+        for exact in [None, Some(key_id)] {
+            if let Some(current) = self.inner.current.find(&(slot, exact)) {
+                current.withdraw();
+            }
+        }
     }
 
     /// Another key may seal in `slot` from now on: whoever seals there asks for it first.

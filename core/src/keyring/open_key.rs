@@ -307,7 +307,8 @@ impl Limit {
     }
 }
 
-/// How many values a process may still seal under a key. Never gives out more; may end a few shares early.
+/// How many values a process may still seal under a key. Never gives out more; may end a few shares early, of which
+/// nothing is lost when the key leaves the memory.
 struct Allowance {
     limit: Limit,
     /// How many a share takes from the whole at once.
@@ -357,6 +358,14 @@ impl Allowance {
     }
 }
 
+impl Drop for Allowance {
+    /// What the shares still have goes back to the whole. Nobody takes from them any more.
+    fn drop(&mut self) {
+        let left = self.shares.iter_mut().map(|share| *share.0.get_mut()).sum();
+        self.limit.used.fetch_sub(left, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,10 +399,12 @@ mod tests {
                 threads.into_iter().map(|thread| thread.join().unwrap()).sum()
             });
             assert!(taken <= values, "{taken} of {values}");
-            // What other shares still hold is lost, not given out twice.
+            // What other shares still hold is not given out meanwhile, nor lost with them.
             let held = places[0].block * (SHARE_COUNT * places.len()) as u64;
             assert!(taken + held >= values, "{taken} of {values}");
             assert!(limit.is_close());
+            drop(places);
+            assert_eq!(limit.used.load(Ordering::Relaxed), taken);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::create::Planned;
 use super::open_key::OpenRoot;
+use super::states::Afterwards;
 use super::{Keyring, RECENT};
 use crate::cache::Recent;
 use crate::clock::nanos;
@@ -272,6 +273,8 @@ impl Keyring {
     async fn rotate_shown(&self, slot: Slot, dropped: &[KekAlias]) -> Result<Rotated> {
         let shown = self.shown(slot, 1).await?;
         let replaced = shown.first().ok_or_else(|| Error::from(ErrorKind::NoMatchingKey))?.key_id();
+        // The store may have the next key without saying so.
+        let _asks = Afterwards(|| self.expire_current(slot));
         self.rotate(slot, replaced, dropped).await
     }
 
@@ -355,6 +358,7 @@ impl Keyring {
 
     async fn activate_successor(&self, slot: Slot) -> Result<Record> {
         let succession = self.succession(slot).await?;
+        let _asks = Afterwards(|| self.expire_current(slot));
         match (succession.successor, succession.current) {
             (Some(successor), _) => self.activate(slot, &successor).await,
             (None, Some(current)) => Ok(current),

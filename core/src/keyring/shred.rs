@@ -1,5 +1,6 @@
 //! Shredding (DESIGN K15): the end of a scope, scheduled, called off or carried out, and the legal hold that forbids it.
 
+use super::states::Afterwards;
 use super::{Keyring, wrong_state};
 use crate::audit::{AuditAction, AuditEvent};
 use crate::error::{Error, ErrorKind, Result};
@@ -228,6 +229,8 @@ impl Keyring {
                 self.put_in_state(&record, back).await?;
             }
         }
+        // The next key seals, also where that is not heard.
+        let _asks = Afterwards(|| self.expire_current(slot));
         let succession = self.succession(slot).await?;
         match (succession.current, succession.head) {
             (Some(_), _) if !scheduled => Err(Error::new(
@@ -311,15 +314,18 @@ impl Keyring {
             KeyState::Destroyed => self.current_root().await?,
             _ => self.voucher(record).await?,
         };
-        let maker = self.maker();
-        let next = root.with_state(record, state, maker.now().await?)?;
-        maker.update(&next, record.sequence()).await?;
-        self.stop_using(&next);
+        let next = root.with_state(record, state, self.maker().now().await?)?;
+        self.put(&next, record.sequence()).await?;
         Ok(next)
     }
 
     /// Lets this process go on with a key, handles included, only as far as `record` allows.
     pub(super) fn stop_using(&self, record: &Record) {
+        self.stop_using_because(record, &wrong_state(record));
+    }
+
+    /// As [`stop_using`](Self::stop_using). Handles that ask nobody hear `why`, if nothing opens under the key.
+    pub(super) fn stop_using_because(&self, record: &Record, why: &Error) {
         let (inner, key_id, slot) = (&*self.inner, record.key_id(), record.slot());
         match record.class() {
             _ if record.state().may_open() => {
@@ -327,18 +333,13 @@ impl Keyring {
                 inner.keys.ask_again(|key| *key == (key_id, slot));
                 inner.keys.remove(&(key_id, slot));
             }
-            KeyClass::Root => inner.roots.end(&key_id, &wrong_state(record)),
-            _ => inner.keys.end(&(key_id, slot), &wrong_state(record)),
+            KeyClass::Root => inner.roots.end(&key_id, why),
+            _ => inner.keys.end(&(key_id, slot), why),
         }
         if !record.state().may_open() {
             inner.frames.ask_again();
         }
-        // Also for handles from before a reload, under a key that the configuration named then.
-        for exact in [None, Some(key_id)] {
-            if let Some(current) = inner.current.find(&(slot, exact)) {
-                current.withdraw();
-            }
-        }
+        self.withdraw(slot, key_id);
     }
 
     /// Takes a key that was just made in a scope whose end was scheduled meanwhile out of service, before anything is

@@ -6,9 +6,19 @@ use crate::keys::KeyClass;
 use crate::record::{KeyState, Record};
 use crate::store::Slot;
 use crate::wire::KeyId;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
+
+/// What is done after a call whatever became of it, also when it is dropped because nobody waits for it any more.
+pub(super) struct Afterwards<F: Fn()>(pub(super) F);
+
+impl<F: Fn()> Drop for Afterwards<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
 
 impl Keyring {
     /// The state of a key that must belong to `slot`, as the store says now. Opens nothing.
@@ -37,7 +47,8 @@ impl Keyring {
     ///   with it; or it is to be destroyed under legal hold, or before its waiting period has passed.
     /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way.
     /// - [`Conflict`](ErrorKind::Conflict): somebody else changed the key first; read again and repeat.
-    /// - Those of acquiring a key. The key has not changed in each case.
+    /// - Those of acquiring a key. The key has not changed in each case, but where the answer of the store was lost:
+    ///   until it is known again this keyring does not go on with the key. Repeat the call.
     pub async fn change_state(&self, key_id: KeyId, state: KeyState) -> Result<Record> {
         let record = self.record(key_id).await?;
         self.verify(&record).await?;
@@ -55,6 +66,8 @@ impl Keyring {
         // Which look-up key seals the configuration says, and not which is the newest: the others of its partition stay as they are.
         let succeeds = record.class() != KeyClass::Lookup;
         if succeeds && record.state() == KeyState::Active && record.state().may_become(state) {
+            // The store may have its successor without saying so, and somebody wants it out of service.
+            let _asks = Afterwards(|| self.withdraw(record.slot(), key_id));
             // What a rotation left that stopped half way must not seal in its place.
             self.deactivate_before(record.slot(), &record).await?;
             if state == KeyState::Compromised {
@@ -69,20 +82,36 @@ impl Keyring {
             KeyClass::Root if state == KeyState::Destroyed => self.current_root().await?,
             _ => self.voucher(&record).await?,
         };
-        let maker = self.maker();
-        let next = root.with_state(&record, state, maker.now().await?)?;
-        maker.update(&next, record.sequence()).await?;
+        let next = root.with_state(&record, state, self.maker().now().await?)?;
+        self.put(&next, record.sequence()).await?;
         if record.class() == KeyClass::Root
             && state == KeyState::DestroyPending
             && let Err(error) = self.refuse_if_needed(&next).await
         {
             // Somebody made a key under it meanwhile. From now on nobody does: he looks at its state afterwards.
-            let back = root.with_state(&next, KeyState::Deactivated, maker.now().await?)?;
-            maker.update(&back, next.sequence()).await?;
+            let back = root.with_state(&next, KeyState::Deactivated, self.maker().now().await?)?;
+            self.put(&back, next.sequence()).await?;
             return Err(error);
         }
-        self.stop_using(&next);
         Ok(next)
+    }
+
+    /// Stores `next`, the record of a key in another state. From now on this process goes on with the key only as far as
+    /// that allows, also where nobody hears that the store has it: the answer was lost, or is not waited for any more.
+    pub(super) async fn put(&self, next: &Record, expected_sequence: u64) -> Result<()> {
+        let is_stored = AtomicBool::new(false);
+        let _heard = Afterwards(|| {
+            if is_stored.load(Ordering::Relaxed) {
+                return self.stop_using(next);
+            }
+            let why =
+                "whether the state of the key has changed is not known here: await ready() or load_keys() and repeat";
+            let unknown = Error::new(ErrorKind::DeadlineExceeded, why).with_detail(next.key_id().to_string());
+            self.stop_using_because(next, &unknown);
+        });
+        self.maker().update(next, expected_sequence).await?;
+        is_stored.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Has another key seal in place of `record` from now on.

@@ -1,6 +1,6 @@
 //! Everything that a keyring may answer, and what is so afterwards.
 
-use super::{Answer, CHECK_EVERY, Class, GRACE, LIMIT, MAX_AGE, Model, Op, Outcome, Process, Seen, Service};
+use super::{Answer, CHECK_EVERY, Class, GRACE, Key, LIMIT, MAX_AGE, Model, Op, Outcome, Process, Seen, Service};
 use keyfold::{ErrorKind, KeyState, KmsErrorKind};
 use std::collections::BTreeSet;
 
@@ -10,8 +10,12 @@ impl Model {
     /// What may come of `op` in the process `p`. Of answers that look the same, the first leaves the process the most to believe.
     pub fn step(&self, p: usize, op: &Op, values: &[(usize, usize)]) -> Answers {
         let mut answers = Vec::new();
-        for (leads_are_over, limit) in [(false, LIMIT), (true, LIMIT), (false, LIMIT - 1), (true, LIMIT - 1)] {
-            let model = Self { leads_are_over, limit, ..self.clone() };
+        // While what was put aside counts as used the next key is made, and when it has come back the present one seals on.
+        let limits = [(LIMIT, LIMIT), (LIMIT - 1, LIMIT), (LIMIT - 1, LIMIT - 1)];
+        for ((used_up_at, limit), leads_are_over) in
+            limits.into_iter().flat_map(|limits| [(limits, false), (limits, true)])
+        {
+            let model = Self { leads_are_over, used_up_at, limit, ..self.clone() };
             answers.extend(match op {
                 Op::Seal(scope) => model.seal(p, *scope),
                 Op::Open { value, scope, late } => {
@@ -43,6 +47,8 @@ impl Model {
             Op::Wait(seconds) => {
                 self.now += seconds;
                 self.shaken = self.is_troubled();
+                self.keks_were_away = self.keks.map(|kek| kek == Service::Away);
+                self.store_was_away = self.store != Service::Answers;
             }
             Op::StoreClockJumps(seconds) => {
                 self.ahead = self.ahead.saturating_add_signed(seconds);
@@ -50,6 +56,7 @@ impl Model {
             }
             Op::Kek(kek, service) => {
                 self.keks[kek] = service;
+                self.keks_were_away[kek] |= service == Service::Away;
                 if service == Service::Denies {
                     // Whoever is refused goes on with nothing.
                     self.processes.iter_mut().for_each(|process| {
@@ -58,7 +65,10 @@ impl Model {
                     });
                 }
             }
-            Op::Store(service) => self.store = service,
+            Op::Store(service) => {
+                self.store = service;
+                self.store_was_away |= service != Service::Answers;
+            }
             _ => unreachable!("it concerns keys"),
         }
         self.shaken |= self.is_troubled();
@@ -86,8 +96,22 @@ impl Model {
                 answers.push((outcome, next));
             }
         }
-        answers.extend(self.failures(trouble));
+        answers.extend(self.clone().failures(trouble));
+        if let Some(scope) = self.is_to_seal_no_more(op) {
+            // However far it came: what cannot be asked about does not go on.
+            let refused = |(outcome, _): &&mut (Outcome, Self)| matches!(outcome, Outcome::Refused(_));
+            answers.iter_mut().filter(refused).for_each(|(_, next)| _ = next.process(p).sealed.remove(&scope));
+        }
         answers
+    }
+
+    /// The scope in which `op` is to take the key that seals out of service.
+    fn is_to_seal_no_more(&self, op: &Op) -> Option<usize> {
+        let &Op::ChangeState(key, KeyState::Deactivated | KeyState::Compromised) = op else { return None };
+        match self.keys[key] {
+            Key { class: Class::Data(scope), state: KeyState::Active, .. } => Some(scope),
+            _ => None,
+        }
     }
 
     fn managed(&mut self, p: usize, op: &Op) -> Answer<()> {
@@ -184,7 +208,7 @@ impl Model {
             let mut next = self.clone();
             let is_new = next.of(class).next().is_none();
             let made = if is_new { next.make(class, KeyState::Active).map(drop) } else { Ok(()) };
-            let used_up = next.sealing(class).filter(|key| used(&next, *key) >= next.limit);
+            let used_up = next.sealing(class).filter(|key| used(&next, *key) >= next.used_up_at);
             match made.and_then(|()| next.advance(class, used_up).ok_or(ErrorKind::KeyState)) {
                 Ok(key) => answers.push(seal_under(next.saw(p, scope, key), key)),
                 Err(kind) => answers.push((Outcome::Refused(kind), next)),

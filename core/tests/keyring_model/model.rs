@@ -22,7 +22,8 @@ pub const MAX_AGE: u64 = 600;
 pub const GRACE: u64 = 3600;
 pub const DATA_AGE: u64 = 2000;
 pub const WAITING: u64 = 500;
-/// A process takes two from the count at once, and loses one where it opens the key anew in between.
+/// A process takes two from the count at once. Where it opens the key anew in between, one of them does not come back before nobody holds
+/// the key as it was.
 pub const LIMIT: u64 = 3;
 /// So many that no chain of endorsements becomes too long.
 const MAX_ROOTS: usize = 8;
@@ -145,14 +146,20 @@ pub struct Model {
     processes: [Process; PROCESSES],
     keks: [Service; KEKS],
     store: Service,
+    /// Whether a KEK, or the store, was away since time last passed: a root that is used on for that is not asked about again in that
+    /// moment, and nobody hears that the KEK refuses by now.
+    keks_were_away: [bool; KEKS],
+    store_was_away: bool,
     /// Of processes; the store's clock is ahead by `ahead`.
     now: u64,
     ahead: u64,
     lead: u64,
     /// Whether somebody was away since time last passed: leases are extended for a moment then.
     shaken: bool,
-    /// What is taken for so where processes differ about a lead, or about what was sealed.
+    /// What is taken for so where processes differ about a lead, or about what was sealed: how many values have the next key made, and how
+    /// many are refused.
     leads_are_over: bool,
+    used_up_at: u64,
     limit: u64,
 }
 
@@ -167,11 +174,14 @@ impl Model {
             processes: [process.clone(), process],
             keks: [Service::Answers; KEKS],
             store: Service::Answers,
+            keks_were_away: [false; KEKS],
+            store_was_away: false,
             now,
             ahead: 0,
             lead,
             shaken: false,
             leads_are_over: false,
+            used_up_at: LIMIT,
             limit: LIMIT,
         }
     }
@@ -245,7 +255,13 @@ impl Model {
         if self.store != Service::Answers {
             return Some(vec![ErrorKind::Store]);
         }
-        let in_use = |root: &usize| self.keys[*root].state.may_open();
+        // Whoever makes a key looks at the root that seals and at all that were made after it, whatever became of them: a KEK that
+        // refuses one of those leaves it open which root is the newest.
+        let sealed = self.newest_that_sealed(Class::Root);
+        let in_use = |root: &usize| {
+            let state = self.keys[*root].state;
+            state.may_open() || (state != KeyState::Destroyed && Some(*root) > sealed)
+        };
         let is_sure = |root: usize| {
             let keks = || self.keys[root].keks.iter().map(|kek| self.keks[*kek]);
             keks().any(|kek| kek == Service::Answers) && keks().all(|kek| kek != Service::Denies)
@@ -279,7 +295,8 @@ impl Model {
     /// Whether a root may be had: from a service or from memory.
     fn may_have(&self, p: usize, root: usize) -> bool {
         let some = |service| self.keys[root].keks.iter().any(|kek| self.keks[*kek] == service);
-        let longest = if some(Service::Denies) { MAX_AGE } else { MAX_AGE + GRACE };
+        let went_on = self.store_was_away || self.keys[root].keks.iter().any(|kek| self.keks_were_away[*kek]);
+        let longest = if some(Service::Denies) && !went_on { MAX_AGE } else { MAX_AGE + GRACE };
         some(Service::Answers) || self.processes[p].roots.is_some_and(|at| self.now < at + longest)
     }
 
