@@ -259,3 +259,45 @@ fn happening(event: &Event, actor: &str) -> Happening {
         details: event.details().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::anomalies;
+
+    /// Whoever edits the files must not keep the report from being made, nor hide a burst behind a sum that begins anew.
+    #[test]
+    fn sums_of_the_largest_numbers_stay_the_largest() {
+        let most = u64::MAX;
+        let line = |action: &str, time: &str| {
+            let details = ["opened", "sealed", "searched", "clear", "requests", "DecryptionFailed"];
+            let details = details.map(|name| format!("\"{name}\":\"{most}\"")).join(",");
+            format!(
+                "{{\"chain\":\"{0}\",\"seq\":1,\"at\":1,\"time\":\"{time}\",\"action\":\"{action}\",\"actor\":\"a\",\"field\":\"f\",\"kek\":\"k\",\
+                 \"lost\":{most},\"latency_us\":{most},\"details\":{{{details}}},\"mac\":\"{0}{0}\"}}",
+                "00".repeat(16)
+            )
+        };
+        let watch = Watch { hours: Some("mon 00:00-00:01".parse().expect("hours")), burst: 10, unknown_max: 10_000 };
+        let (at, mut counts) = (time::parse("2026-11-26").expect("a day"), Counts::default());
+        let times = ["2026-10-20T09:00:00Z", "2026-11-25T09:00:00Z", "2026-11-25T09:01:00Z", "2026-12-01T09:00:00Z"];
+        for (action, time) in ["use", "unwrap"].into_iter().flat_map(|action| times.map(|time| (action, time))) {
+            for actor in ["a", "b"] {
+                counts.add(line(action, time).replace("\"a\"", &format!("\"{actor}\"")).as_bytes(), at, &watch);
+            }
+        }
+        assert_eq!((counts.unread, counts.events, counts.lost), (0, 12, most));
+        let DayUse { sealed, opened, searched, failed, .. } = counts.total.clone();
+        assert_eq!([sealed, opened, searched, failed], [most; 4]);
+        assert_eq!(counts.calls["k"].requests, most);
+        assert!(counts.later.values().all(|later| later.opened == most && later.events == 2));
+        let found = anomalies::find(&counts, &watch);
+        let of = |kind| {
+            found.iter().filter(|anomaly| anomaly.kind == kind && anomaly.what.contains(&most.to_string())).count()
+        };
+        assert!(
+            of("burst") > 0 && of("outside-hours") > 0 && of("clear-values") > 0 && of("failures") > 0,
+            "{found:?}"
+        );
+    }
+}

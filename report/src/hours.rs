@@ -121,6 +121,7 @@ mod tests {
             "mon-fri 7-19",
             "mon-fri 07:00-25:00",
             "mon 07:00-08:00 01:00",
+            "mon 07:00-18446744073709551615:00",
             "x 07:00-08:00",
         ] {
             assert!(wrong.parse::<Hours>().is_err(), "{wrong}");
