@@ -26,7 +26,8 @@ paths = ["$.birthDate"]
 [documents.patient]
 row_binding = "$.id"
 "#;
-const PATIENT: &str = r#"{"id":"p1","name":[{"family":"Lovelace","given":["Ada"]}],"birthDate":"1815-12-10","active":true}"#;
+const PATIENT: &str =
+    r#"{"id":"p1","name":[{"family":"Lovelace","given":["Ada"]}],"birthDate":"1815-12-10","active":true}"#;
 const PLACES: [&str; 4] = ["/id", "/name/0/family", "/name/0/given/0", "/birthDate"];
 
 fn transform(cipher: &DocumentCipher<'_>, text: &[u8]) -> Result<Vec<u8>, DocumentError> {
@@ -40,7 +41,8 @@ fn no_change_of_a_document_costs_more_than_1_mib_and_50_ms_and_what_is_revealed_
     keyfold::config::add_policy(&mut policy, POLICY, "policy.toml").expect("a policy");
     let ring = World::generated().keyring(policy).expect("a keyring");
     let cipher = |direction| {
-        let keys = FieldKeys { ring: &ring, direction, scope: Some("clinic-17"), context: Context::new(), tokens: None };
+        let keys =
+            FieldKeys { ring: &ring, direction, scope: Some("clinic-17"), context: Context::new(), tokens: None };
         DocumentCipher::new(&keys, DocumentOptions { pass_unmatched: false, many_lines: true }).expect("its keys")
     };
     let sealed = transform(&cipher(Direction::Protect { seal_sealed: false }), PATIENT.as_bytes()).expect("protected");

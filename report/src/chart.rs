@@ -116,7 +116,7 @@ impl Chart {
         let highest = self.series.iter().flat_map(|(_, values)| values).copied().max().unwrap_or(0).max(1);
         let magnitude = 10_u64.saturating_pow(highest.ilog10());
         // An even number, so that its half is one, too.
-        let steps = [2, 4, 6, 8, 10, 20].into_iter().map(|n| (magnitude * n).max(2));
+        let steps = [2, 4, 6, 8, 10, 20].into_iter().map(|n| magnitude.saturating_mul(n).max(2));
         steps.into_iter().find(|step| *step >= highest).unwrap_or(highest)
     }
 

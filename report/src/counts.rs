@@ -109,7 +109,7 @@ impl Counts {
         if seconds > at {
             let later = self.later.entry(actor).or_default();
             later.events += 1;
-            later.opened += count(&event, "opened");
+            grow(&mut later.opened, count(&event, "opened"));
             later.last = later.last.max(seconds);
             return;
         }
@@ -151,15 +151,15 @@ impl Counts {
         let opened = count(event, "opened");
         if opened > 0 {
             let hours = self.opened.entry((actor.to_owned(), field.to_owned())).or_default();
-            *hours.entry(seconds / HOUR).or_default() += opened;
+            grow(hours.entry(seconds / HOUR).or_default(), opened);
         }
         for (class, n) in failures(event) {
             let what = format!("values of {field}: {class}");
-            *self.failures.entry((seconds / DAY, actor.to_owned(), what)).or_default() += n;
+            grow(self.failures.entry((seconds / DAY, actor.to_owned(), what)).or_default(), n);
         }
         let clear = count(event, "clear");
         if clear > 0 {
-            *self.clear.entry((seconds / HOUR, actor.to_owned(), field.to_owned())).or_default() += clear;
+            grow(self.clear.entry((seconds / HOUR, actor.to_owned(), field.to_owned())).or_default(), clear);
         }
     }
 
@@ -174,7 +174,7 @@ impl Counts {
             _ => calls.other += 1,
         }
         calls.failed += u64::from(failed(event));
-        calls.requests += count(event, "requests");
+        grow(&mut calls.requests, count(event, "requests"));
         calls.took.extend(milliseconds(event));
     }
 
@@ -187,7 +187,7 @@ impl Counts {
         let opened = if event.action == "use" { count(event, "opened") } else { 0 };
         if opened > 0 || changed.is_some() {
             let (values, changes) = self.outside.entry((seconds / DAY, actor.to_owned())).or_default();
-            *values += opened;
+            grow(values, opened);
             changes.extend(changed);
         }
     }
@@ -211,7 +211,7 @@ impl Counts {
         let lost = event.number("lost").unwrap_or(0);
         if lost > 0 {
             add("lost-events", format!("{lost} events of {actor} could not be recorded before this time"));
-            self.lost += lost;
+            grow(&mut self.lost, lost);
         }
     }
 }
@@ -219,6 +219,11 @@ impl Counts {
 /// The first day of the table and chart of uses, in days since 1970.
 pub(crate) fn first_day(at: u64) -> u64 {
     (at / DAY + 1).saturating_sub(DAYS)
+}
+
+/// Adds a number of the files, which may be any: a sum does not begin anew.
+pub(crate) fn grow(sum: &mut u64, by: u64) {
+    *sum = sum.saturating_add(by);
 }
 
 fn count(event: &Event, name: &str) -> u64 {
@@ -241,10 +246,10 @@ fn milliseconds(event: &Event) -> Option<f64> {
 }
 
 fn add(sum: &mut DayUse, event: &Event) {
-    sum.sealed += count(event, "sealed");
-    sum.opened += count(event, "opened");
-    sum.searched += count(event, "searched");
-    sum.failed += failures(event).map(|(_, n)| n).sum::<u64>();
+    grow(&mut sum.sealed, count(event, "sealed"));
+    grow(&mut sum.opened, count(event, "opened"));
+    grow(&mut sum.searched, count(event, "searched"));
+    failures(event).for_each(|(_, n)| grow(&mut sum.failed, n));
 }
 
 fn happening(event: &Event, actor: &str) -> Happening {

@@ -85,7 +85,8 @@ impl fmt::Display for Hours {
 fn of_day(text: &str) -> Option<u64> {
     let (hours, minutes) = text.split_once(':')?;
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
-    let seconds = number(hours)? * HOUR + number(minutes).filter(|minutes| *minutes < 60)? * 60;
+    let seconds =
+        number(hours).filter(|hours| *hours <= 24)? * HOUR + number(minutes).filter(|minutes| *minutes < 60)? * 60;
     (seconds <= DAY).then_some(seconds)
 }
 

@@ -171,7 +171,14 @@ impl Report {
     /// Lines after the last anchors of their chains, statements aside; `None`: there are no anchors.
     #[must_use]
     pub fn gap(&self) -> Option<u64> {
-        self.chains.iter().filter(|chain| chain.statement.is_none()).map(|chain| chain.after_anchor).sum()
+        let trail = self.chains.iter().filter(|chain| chain.statement.is_none());
+        trail.map(|chain| chain.after_anchor).collect::<Option<Vec<_>>>().map(|lines| sum(lines.into_iter()))
+    }
+
+    /// Events that were lost while the disk was full, as the chains say.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        sum(self.chains.iter().map(|chain| chain.lost))
     }
 
     /// The report as one JSON object.
@@ -195,4 +202,9 @@ impl Report {
             "findings": findings.collect::<Vec<_>>(), "notes": self.notes,
         })
     }
+}
+
+/// The sum of numbers of which lines say what somebody likes: the largest one where it would be larger.
+pub(super) fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
