@@ -339,7 +339,7 @@ def main():
         FOUND.mkdir(parents=True, exist_ok=True)
         if options.planted:
             return planted(chosen, 60)
-        programs = build(ROOT, sanitized=options.long is not None, sdks=options.long is not None)
+        programs = build(ROOT, sanitized=options.long is not None, sdks=bool(set(chosen) & set(SDKS)))
         if options.input:
             return subprocess.run([programs / chosen[0], options.input]).returncode
         return run(chosen, programs, 60 * options.long if options.long else options.seconds, options.long is not None)
