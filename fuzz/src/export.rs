@@ -1,8 +1,8 @@
 //! What `keyfold audit export` makes of lines: an event of each that is one, on one line, which says nothing that the line does not.
 
 use crate::memory::bounded;
-use crate::trail::Entry;
-use arbitrary::{Arbitrary, Unstructured};
+use crate::trail::{Entry, entries};
+use arbitrary::Unstructured;
 use keyfold_audit::{Ecs, Event};
 use serde_json::Value as Json;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ const HOLD_TOGETHER: [&str; 4] = ["chain-begun", "chain-continued", "chain-ended
 pub fn run(data: &[u8]) {
     let split: Vec<Vec<u8>> = data.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     check(&split, false);
-    let Ok(entries) = Vec::<Entry>::arbitrary_take_rest(Unstructured::new(data)) else { return };
+    let entries = entries(&mut Unstructured::new(data));
     let lines: Vec<Vec<u8>> = entries.iter().map(Entry::bytes).collect();
     check(&lines, entries.iter().all(|entry| matches!(entry, Entry::Line(_))));
 }

@@ -1,6 +1,6 @@
 //! Lines of audit files as somebody writes them who has no key: they have the form of lines, and say what he likes.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use serde_json::{Value as Json, json};
 
 /// A line, or what stands in the place of one.
@@ -51,6 +51,8 @@ enum Member {
 /// When the report is made: 26 November 2026, 12:00.
 pub const AT: u64 = 1_795_694_400;
 
+/// Most lines of a file.
+const MOST: usize = 64;
 const ACTIONS: [&str; 34] = [
     "use",
     "use",
@@ -135,6 +137,16 @@ impl Entry {
             Self::Raw(bytes) => bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec(),
         }
     }
+}
+
+/// Lines for as long as there are bytes.
+pub fn entries(data: &mut Unstructured<'_>) -> Vec<Entry> {
+    let mut found = Vec::new();
+    while !data.is_empty() && found.len() < MOST {
+        let Ok(entry) = Entry::arbitrary(data) else { break };
+        found.push(entry);
+    }
+    found
 }
 
 /// A chain of somebody's.
