@@ -285,6 +285,57 @@ fn a_line_that_claims_a_number_far_away_costs_nothing() {
     );
 }
 
+/// Whoever edits the files has them say what he likes, and must not keep the report from being made.
+#[test]
+fn the_largest_numbers_of_lines_and_anchors_are_reported_on() {
+    let (most, mac) = (u64::MAX, "00".repeat(32));
+    let made_up = |chain: &str, seq: u64, members: &str| {
+        format!(
+            "{{\"chain\":\"{chain}\",\"seq\":{seq},\"at\":{most},\"time\":\"\",\"action\":\"use\"{members},\"mac\":\"{mac}\"}}\n"
+        )
+    };
+    let anchor = |chain: &str| {
+        format!("{{\"file\":{most},\"chain\":\"{chain}\",\"seq\":{most},\"mac\":\"{mac}\",\"time\":\"\"}}\n")
+    };
+    let (one, two, none) = ("11".repeat(16), "22".repeat(16), "33".repeat(16));
+    let lost = format!(",\"lost\":{most}");
+    let crafted =
+        [made_up(&one, 0, &lost), made_up(&one, most, &lost), made_up(&two, 7, ""), made_up(&none, most, "")].concat();
+    let bytes = [&trail().bytes()[..], crafted.as_bytes()].concat();
+    let anchors = [anchor(&one), anchor(&two), anchor(&"44".repeat(16))].concat();
+    let expected = Expected { anchors: vec![("anchors.jsonl".to_owned(), anchors)], ..trail().expected() };
+    let report = verify(&[AuditText { name: FILE.to_owned(), bytes }], &expected);
+    assert!(!report.is_clean());
+    assert!(report.chains.iter().any(|chain| chain.lost == most), "{report:?}");
+    assert!(kinds(&report).iter().any(|(_, kind)| *kind == FindingKind::MissingTail), "{report:?}");
+    assert!(kinds(&report).iter().any(|(_, kind)| *kind == FindingKind::MissingChain), "{report:?}");
+    assert_eq!(report.gap(), Some(most));
+}
+
+/// Each line is looked at a few times, however many others are out of place or cut off.
+#[test]
+fn a_long_file_in_a_wrong_order_takes_no_time_for_each_pair_of_lines() {
+    let count = 60_000_u64;
+    let chain = "11".repeat(16);
+    let line = |seq: u64| {
+        format!(
+            "{{\"chain\":\"{chain}\",\"seq\":{seq},\"at\":0,\"time\":\"\",\"action\":\"use\",\"mac\":\"{:064}\"}}\n",
+            0
+        )
+    };
+    let cut_off = format!("{{\"chain\":\"{chain}\",\"seq\":{count},\"at\n");
+    let took = |order: &mut dyn Iterator<Item = u64>| {
+        let bytes: String = order.flat_map(|seq| [line(seq), cut_off.clone()]).collect();
+        let begun = std::time::Instant::now();
+        let report = verify(&[AuditText { name: FILE.to_owned(), bytes: bytes.into_bytes() }], &Expected::default());
+        assert_eq!(report.chains[0].lines, count);
+        begun.elapsed()
+    };
+    let (in_order, reversed) = (took(&mut (0..count)), took(&mut (0..count).rev()));
+    // A second on one core. What looks at every other line for each takes half a minute.
+    assert!((in_order + reversed).as_secs() < 12, "{in_order:?}, {reversed:?}");
+}
+
 #[test]
 fn a_closed_sink_begins_another_chain_if_there_is_more_to_say() {
     let trail = Trail::new("");

@@ -32,7 +32,7 @@ impl AuditReport {
             clean: report.is_clean(),
             authenticated: report.is_authenticated(),
             events: report.chains.iter().map(|chain| chain.events).sum(),
-            lost: report.chains.iter().map(|chain| chain.lost).sum(),
+            lost: report.lost(),
             findings: report.findings.iter().map(ToString::to_string).collect(),
             notes: report.notes.clone(),
         }

@@ -3,13 +3,13 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
-#[allow(dead_code, reason = "shared with the other tests of hostile bytes")]
-#[path = "support/hostile.rs"]
-mod support;
+#[path = "support/bounds.rs"]
+mod bounds;
 #[allow(dead_code, reason = "shared with the test of the vectors")]
 #[path = "support/world.rs"]
 mod world;
 
+use bounds::every_change;
 use keyfold::device::{Bundle, Protection};
 use keyfold::testing::block_on;
 use keyfold::wire::{DocumentHeader, MANIFEST_LEN, STREAM_HEADER_LEN, StreamHeader, Suite};
@@ -17,55 +17,18 @@ use keyfold::{
     Beside, ColumnBytes, DocumentBody, DocumentOpener, DocumentPolicy, DocumentValue, FieldPolicy, Policy, Record,
     Result, Secret, StreamOpener, Value, vectors,
 };
-use rustix::time::{ClockId, clock_gettime};
-use std::time::Duration;
-use support::{MAX_EXTRA_ALLOCATION, allocated};
 use world::{Opening, World, members, open_with};
-
-/// Of this thread, whatever else the machine does.
-const MAX_TIME: Duration = Duration::from_millis(50);
 
 /// A scope with a key that seals. That of the keyring itself has keys in every state.
 const SCOPE: &str = "clinic-17";
 
-/// What the worst of all inputs came to.
-#[derive(Default)]
-struct Worst {
-    inputs: usize,
-    memory: usize,
-    time: Duration,
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
-}
-
-/// Hands every truncation and every flipped bit of `bytes` to `open`, which must refuse it, and prints the figures.
+/// Hands every truncation and every flipped bit of `bytes` to `open`, which must refuse it.
 fn all_refused(name: &str, bytes: &[u8], mut open: impl FnMut(&[u8]) -> Result<()>) {
     open(bytes).unwrap_or_else(|error| panic!("{name}, unchanged: {error}"));
-    let mut worst = Worst::default();
-    let mut refused = |what: &str, at: usize, input: &[u8]| {
-        let start = cpu_time();
-        let (result, memory) = allocated(|| open(input));
-        let (time, memory) = (cpu_time() - start, memory.saturating_sub(input.len()));
-        assert!(result.is_err(), "{name}, {what} {at}: accepted");
-        assert!(memory <= MAX_EXTRA_ALLOCATION, "{name}, {what} {at}: {memory} bytes");
-        assert!(time <= MAX_TIME, "{name}, {what} {at}: {time:?}");
-        worst.inputs += 1;
-        worst.memory = worst.memory.max(memory);
-        worst.time = worst.time.max(time);
-    };
-    for len in 0..bytes.len() {
-        refused("length", len, &bytes[..len]);
-    }
-    let mut flipped = bytes.to_vec();
-    for bit in 0..bytes.len() * 8 {
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        refused("bit", bit, &flipped);
-        flipped[bit / 8] ^= 1 << (bit % 8);
-    }
-    println!("{name}: {} inputs, 0 accepted, at most {} bytes and {:?}", worst.inputs, worst.memory, worst.time);
+    every_change(name, bytes, open, |change, _, result| {
+        assert!(result.is_err(), "{name}, {change}: accepted");
+        false
+    });
 }
 
 fn bound(field: &str) -> Opening {

@@ -4,15 +4,18 @@
 
 pub mod audit;
 pub mod backup;
+pub mod bundle;
 pub mod config;
 pub mod context;
 pub mod csv;
 pub mod document;
 mod edit;
+pub mod export;
 /// The readers of the command, which has no library.
 #[allow(dead_code, unused_imports, reason = "the command uses the rest")]
 #[path = "../../cli/src/files/mod.rs"]
 mod files;
+pub mod high_water;
 pub mod hl7;
 pub mod json;
 pub mod kms;
@@ -20,7 +23,9 @@ mod lab;
 mod memory;
 mod pieces;
 pub mod record;
+pub mod report;
 pub mod stream;
+mod trail;
 pub mod value;
 pub mod wire;
 #[allow(dead_code, reason = "shared with the tests of core")]

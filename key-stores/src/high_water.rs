@@ -76,8 +76,10 @@ struct Known {
     /// Where its last whole line ends.
     end: u64,
     link: Link,
-    /// Whether it holds all marks that were seen, and a log.
-    takes_more: bool,
+    /// Whether a log may follow.
+    has_log: bool,
+    /// Whether it holds all marks that were seen.
+    is_complete: bool,
     /// Whether a crash of the machine cannot bring back another file of this name.
     name_synced: bool,
 }
@@ -225,7 +227,7 @@ impl FileHighWater {
         let mut file = files::open_regular(&self.path).map_err(cannot_read)?;
         files::check_not_writable_by_others(&file, &self.path)?;
         let stamp = Stamp::of(&file.metadata().map_err(cannot_read)?);
-        if let Some(known) = seen.file
+        if let Some(known) = seen.file.filter(|known| known.has_log)
             && stamp.is_longer_than(&known.stamp)
             && let Some(known) = read_added(&mut file, known, stamp, &mut seen.marks).map_err(cannot_read)?
         {
@@ -243,7 +245,7 @@ impl FileHighWater {
         if !complete {
             tracing::warn!(path = %self.path.display(), "the high-water file has gone back; what was seen stays in force");
         }
-        seen.file = Some(Known { stamp, end, link, takes_more: complete && has_log, name_synced: false });
+        seen.file = Some(Known { stamp, end, link, has_log, is_complete: complete, name_synced: false });
         Ok(())
     }
 
@@ -329,7 +331,7 @@ impl HighWater for FileHighWater {
         let news: Vec<Entry> =
             entries.map(|what| Entry { lineage, what }).filter(|entry| seen.marks.is_news(*entry)).collect();
         match seen.file {
-            Some(known) if known.takes_more => {
+            Some(known) if known.has_log && known.is_complete => {
                 let grown = known.end > MIN_COMPACTED_LEN && known.end > 2 * seen.marks.file_len();
                 if grown && let Err(error) = self.compact(&mut seen) {
                     tracing::warn!("the high-water file was not compacted: {error}");

@@ -3,6 +3,7 @@
 use keyfold::wire::KeyId;
 use keyfold::{ErrorKind, HighWater, HighWaterMark, KeyState, Lineage};
 use keyfold_store::FileHighWater;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -239,4 +240,32 @@ fn a_file_of_version_1_is_read_checked_and_written_again() {
         assert_eq!(marks.generation(THEIRS).expect("read"), 9);
         assert_eq!(marks.mark(OURS, key(1)).expect("read"), Some(mark(3, KeyState::Deactivated)));
     }
+}
+
+fn hex_digest(bytes: impl AsRef<[u8]>) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What one process takes another one takes, and the next start.
+#[test]
+fn a_log_behind_a_file_of_version_1_is_damage_also_for_who_has_it_open() {
+    let (_folder, path) = folder();
+    fs::write(&path, OLD).expect("written");
+    let marks = open(&path);
+    let entry = format!("{OURS} generation 8");
+    let with_entry = |file: &str| {
+        let link = hex_digest(format!("{}{entry}", &file[file.len() - 17..file.len() - 1]));
+        format!("{file}{entry} {}\n", &link[..16])
+    };
+    fs::write(&path, with_entry(OLD)).expect("written");
+    assert_eq!(kind_of_open(&path), Some(ErrorKind::Malformed));
+    assert_eq!(marks.generation(OURS).map_err(|error| error.kind()), Err(ErrorKind::Malformed));
+    // With a log it is one that goes on.
+    let newer = OLD.replacen("water 1", "water 2", 1);
+    let checksum = OLD.rfind("sha256").expect("it has one");
+    let newer = format!("{}sha256 {}\n", &newer[..checksum], hex_digest(&newer[..checksum]));
+    fs::write(&path, &newer).expect("written");
+    let marks = open(&path);
+    fs::write(&path, with_entry(&newer)).expect("written");
+    assert_eq!(marks.generation(OURS).expect("read"), 8);
 }

@@ -1,6 +1,6 @@
 //! What is worth a look in the sums of a trail. An anomaly need not be wrong.
 
-use crate::counts::{Counts, Pair};
+use crate::counts::{Counts, Pair, grow};
 use crate::evidence::Watch;
 use crate::time::{self, DAY, HOUR};
 use crate::trail::Anomaly;
@@ -66,7 +66,7 @@ fn bursts(opened: &Opened, watch: &Watch, found: &mut Vec<Anomaly>) {
     let mut totals = Opened::new();
     for ((actor, _), hours) in opened {
         let total = totals.entry((actor.clone(), "all fields".to_owned())).or_default();
-        hours.iter().for_each(|(hour, values)| *total.entry(*hour).or_default() += values);
+        hours.iter().for_each(|(hour, values)| grow(total.entry(*hour).or_default(), *values));
     }
     let mut told = BTreeSet::new();
     for (sums, of_fields) in [(opened, true), (&totals, false)] {
@@ -168,7 +168,8 @@ fn new_actors(opened: &Opened, found: &mut Vec<Anomaly>) {
         let of_day = day * HOURS_OF_DAY..(day + 1) * HOURS_OF_DAY;
         // Names are in order.
         let new = opened.iter().filter(|((actor, _), _)| actors.binary_search(&actor.as_str()).is_ok());
-        let values: u64 = new.flat_map(|(_, hours)| hours.range(of_day.clone())).map(|(_, values)| values).sum();
+        let mut values = 0;
+        new.flat_map(|(_, hours)| hours.range(of_day.clone())).for_each(|(_, more)| grow(&mut values, *more));
         let more = actors.len().saturating_sub(NAMED);
         let names = actors[..actors.len() - more].join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -116,7 +116,7 @@ impl Chart {
         let highest = self.series.iter().flat_map(|(_, values)| values).copied().max().unwrap_or(0).max(1);
         let magnitude = 10_u64.saturating_pow(highest.ilog10());
         // An even number, so that its half is one, too.
-        let steps = [2, 4, 6, 8, 10, 20].into_iter().map(|n| (magnitude * n).max(2));
+        let steps = [2, 4, 6, 8, 10, 20].into_iter().map(|n| magnitude.saturating_mul(n).max(2));
         steps.into_iter().find(|step| *step >= highest).unwrap_or(highest)
     }
 
@@ -237,6 +237,13 @@ mod tests {
         assert!(svg.contains(">11-01<") && !svg.contains(">2026-11-01<"), "the year is left out");
         let ages = Chart::bars("Key ages", "keys", vec!["to 30 days".to_owned()], vec![("data".to_owned(), vec![1])]);
         assert!(ages.svg("c2").contains(">to 30 days<"), "as long as a date, and none");
+        let most = Chart::bars(
+            "Opens per day",
+            "values",
+            vec!["2026-11-26".to_owned()],
+            vec![("opened".to_owned(), vec![u64::MAX])],
+        );
+        assert!(most.ceiling() == u64::MAX && most.svg("c3").contains(&u64::MAX.to_string()));
         assert!(!svg.contains("NaN") && !svg.contains("style=") && svg.contains("aria-labelledby=\"c1-t c1-d\""));
     }
 

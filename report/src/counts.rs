@@ -109,7 +109,7 @@ impl Counts {
         if seconds > at {
             let later = self.later.entry(actor).or_default();
             later.events += 1;
-            later.opened += count(&event, "opened");
+            grow(&mut later.opened, count(&event, "opened"));
             later.last = later.last.max(seconds);
             return;
         }
@@ -151,15 +151,15 @@ impl Counts {
         let opened = count(event, "opened");
         if opened > 0 {
             let hours = self.opened.entry((actor.to_owned(), field.to_owned())).or_default();
-            *hours.entry(seconds / HOUR).or_default() += opened;
+            grow(hours.entry(seconds / HOUR).or_default(), opened);
         }
         for (class, n) in failures(event) {
             let what = format!("values of {field}: {class}");
-            *self.failures.entry((seconds / DAY, actor.to_owned(), what)).or_default() += n;
+            grow(self.failures.entry((seconds / DAY, actor.to_owned(), what)).or_default(), n);
         }
         let clear = count(event, "clear");
         if clear > 0 {
-            *self.clear.entry((seconds / HOUR, actor.to_owned(), field.to_owned())).or_default() += clear;
+            grow(self.clear.entry((seconds / HOUR, actor.to_owned(), field.to_owned())).or_default(), clear);
         }
     }
 
@@ -174,7 +174,7 @@ impl Counts {
             _ => calls.other += 1,
         }
         calls.failed += u64::from(failed(event));
-        calls.requests += count(event, "requests");
+        grow(&mut calls.requests, count(event, "requests"));
         calls.took.extend(milliseconds(event));
     }
 
@@ -187,7 +187,7 @@ impl Counts {
         let opened = if event.action == "use" { count(event, "opened") } else { 0 };
         if opened > 0 || changed.is_some() {
             let (values, changes) = self.outside.entry((seconds / DAY, actor.to_owned())).or_default();
-            *values += opened;
+            grow(values, opened);
             changes.extend(changed);
         }
     }
@@ -211,7 +211,7 @@ impl Counts {
         let lost = event.number("lost").unwrap_or(0);
         if lost > 0 {
             add("lost-events", format!("{lost} events of {actor} could not be recorded before this time"));
-            self.lost += lost;
+            grow(&mut self.lost, lost);
         }
     }
 }
@@ -219,6 +219,11 @@ impl Counts {
 /// The first day of the table and chart of uses, in days since 1970.
 pub(crate) fn first_day(at: u64) -> u64 {
     (at / DAY + 1).saturating_sub(DAYS)
+}
+
+/// Adds a number of the files, which may be any: a sum does not begin anew.
+pub(crate) fn grow(sum: &mut u64, by: u64) {
+    *sum = sum.saturating_add(by);
 }
 
 fn count(event: &Event, name: &str) -> u64 {
@@ -241,10 +246,10 @@ fn milliseconds(event: &Event) -> Option<f64> {
 }
 
 fn add(sum: &mut DayUse, event: &Event) {
-    sum.sealed += count(event, "sealed");
-    sum.opened += count(event, "opened");
-    sum.searched += count(event, "searched");
-    sum.failed += failures(event).map(|(_, n)| n).sum::<u64>();
+    grow(&mut sum.sealed, count(event, "sealed"));
+    grow(&mut sum.opened, count(event, "opened"));
+    grow(&mut sum.searched, count(event, "searched"));
+    failures(event).for_each(|(_, n)| grow(&mut sum.failed, n));
 }
 
 fn happening(event: &Event, actor: &str) -> Happening {
@@ -257,5 +262,47 @@ fn happening(event: &Event, actor: &str) -> Happening {
         kek: event.text("kek").map(str::to_owned),
         took_ms: milliseconds(event),
         details: event.details().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::anomalies;
+
+    /// Whoever edits the files must not keep the report from being made, nor hide a burst behind a sum that begins anew.
+    #[test]
+    fn sums_of_the_largest_numbers_stay_the_largest() {
+        let most = u64::MAX;
+        let line = |action: &str, time: &str| {
+            let details = ["opened", "sealed", "searched", "clear", "requests", "DecryptionFailed"];
+            let details = details.map(|name| format!("\"{name}\":\"{most}\"")).join(",");
+            format!(
+                "{{\"chain\":\"{0}\",\"seq\":1,\"at\":1,\"time\":\"{time}\",\"action\":\"{action}\",\"actor\":\"a\",\"field\":\"f\",\"kek\":\"k\",\
+                 \"lost\":{most},\"latency_us\":{most},\"details\":{{{details}}},\"mac\":\"{0}{0}\"}}",
+                "00".repeat(16)
+            )
+        };
+        let watch = Watch { hours: Some("mon 00:00-00:01".parse().expect("hours")), burst: 10, unknown_max: 10_000 };
+        let (at, mut counts) = (time::parse("2026-11-26").expect("a day"), Counts::default());
+        let times = ["2026-10-20T09:00:00Z", "2026-11-25T09:00:00Z", "2026-11-25T09:01:00Z", "2026-12-01T09:00:00Z"];
+        for (action, time) in ["use", "unwrap"].into_iter().flat_map(|action| times.map(|time| (action, time))) {
+            for actor in ["a", "b"] {
+                counts.add(line(action, time).replace("\"a\"", &format!("\"{actor}\"")).as_bytes(), at, &watch);
+            }
+        }
+        assert_eq!((counts.unread, counts.events, counts.lost), (0, 12, most));
+        let DayUse { sealed, opened, searched, failed, .. } = counts.total.clone();
+        assert_eq!([sealed, opened, searched, failed], [most; 4]);
+        assert_eq!(counts.calls["k"].requests, most);
+        assert!(counts.later.values().all(|later| later.opened == most && later.events == 2));
+        let found = anomalies::find(&counts, &watch);
+        let of = |kind| {
+            found.iter().filter(|anomaly| anomaly.kind == kind && anomaly.what.contains(&most.to_string())).count()
+        };
+        assert!(
+            of("burst") > 0 && of("outside-hours") > 0 && of("clear-values") > 0 && of("failures") > 0,
+            "{found:?}"
+        );
     }
 }

@@ -85,7 +85,8 @@ impl fmt::Display for Hours {
 fn of_day(text: &str) -> Option<u64> {
     let (hours, minutes) = text.split_once(':')?;
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
-    let seconds = number(hours)? * HOUR + number(minutes).filter(|minutes| *minutes < 60)? * 60;
+    let seconds =
+        number(hours).filter(|hours| *hours <= 24)? * HOUR + number(minutes).filter(|minutes| *minutes < 60)? * 60;
     (seconds <= DAY).then_some(seconds)
 }
 
@@ -121,6 +122,7 @@ mod tests {
             "mon-fri 7-19",
             "mon-fri 07:00-25:00",
             "mon 07:00-08:00 01:00",
+            "mon 07:00-18446744073709551615:00",
             "x 07:00-08:00",
         ] {
             assert!(wrong.parse::<Hours>().is_err(), "{wrong}");

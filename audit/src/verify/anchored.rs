@@ -27,7 +27,7 @@ pub(super) fn check(anchors: &[Anchor], chains: &BTreeMap<ChainId, Vec<Entry<'_>
     let last_file = report.files.last().map(|(name, _)| name.clone()).unwrap_or_default();
     for (id, anchor) in &latest {
         let Some(last) = chains.get(id).and_then(|entries| entries.last()) else {
-            let detail = format!("chain {id} is missing, which had {} lines or more", anchor.seq + 1);
+            let detail = format!("chain {id} is missing, which had {} lines or more", anchor.seq.saturating_add(1));
             report.add(&last_file, None, FindingKind::MissingChain, detail);
             continue;
         };
@@ -43,7 +43,9 @@ pub(super) fn check(anchors: &[Anchor], chains: &BTreeMap<ChainId, Vec<Entry<'_>
         }
     }
     for chain in &mut report.chains {
-        let anchored = latest.get(&chain.id).map_or(0, |anchor| anchor.seq + 1);
-        chain.after_anchor = Some((chain.head.0 + 1).saturating_sub(anchored));
+        // Lines and anchors may claim any number.
+        let lines = |last: u64| last.saturating_add(1);
+        let anchored = latest.get(&chain.id).map_or(0, |anchor| lines(anchor.seq));
+        chain.after_anchor = Some(lines(chain.head.0).saturating_sub(anchored));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::keys::Keys;
 use super::parsed::Parsed;
+use super::report::sum;
 use super::{ChainEnd, ChainReport, FindingKind, Report};
 use crate::line::{BEGUN, Brief, ENDED, STATEMENT, covered};
 use data_encoding::HEXLOWER;
@@ -80,7 +81,7 @@ pub(super) async fn check_chain(
         id: first.line.chain,
         lines: entries.len() as u64,
         events: entries.iter().filter(|entry| entry.line.is_event()).count() as u64,
-        lost: entries.iter().map(|entry| entry.line.lost).sum(),
+        lost: sum(entries.iter().map(|entry| entry.line.lost)),
         authenticated,
         end: if matches!(last.line.action(), Some(ENDED | STATEMENT)) { ChainEnd::Closed } else { ChainEnd::Open },
         head: (last.line.seq, last.line.mac),

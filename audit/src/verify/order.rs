@@ -89,10 +89,12 @@ pub(super) fn check_fragments(
     chains: &BTreeMap<ChainId, Vec<Entry<'_>>>,
     report: &mut Report,
 ) -> io::Result<()> {
+    let last = |entries: &Vec<Entry<'_>>| entries.iter().map(|entry| entry.line.seq).max();
+    let ends: BTreeMap<ChainId, u64> = chains.iter().filter_map(|(id, entries)| Some((*id, last(entries)?))).collect();
     for file in files {
         for (index, line) in file.lines.iter().enumerate().filter(|(_, line)| line.brief.is_none()) {
             let number = index as u64 + 1;
-            if is_cut_off(line, &file.bytes(line)?, chains) {
+            if is_cut_off(line, &file.bytes(line)?, &ends) {
                 report.notes.push(format!(
                     "{}:{number}: the line is cut off: its writer crashed, or is writing; its chain ends before it",
                     file.name
@@ -110,8 +112,8 @@ pub(super) fn check_fragments(
     Ok(())
 }
 
-/// Whether a line is the beginning of one, which its chain does not go on behind.
-fn is_cut_off(line: &Line, bytes: &[u8], chains: &BTreeMap<ChainId, Vec<Entry<'_>>>) -> bool {
+/// Whether a line is the beginning of one, which its chain does not go on behind. `ends`: the highest number in each chain.
+fn is_cut_off(line: &Line, bytes: &[u8], ends: &BTreeMap<ChainId, u64>) -> bool {
     let mac_at = bytes.windows(MAC_MEMBER.len()).position(|window| window == MAC_MEMBER);
     let has_mac = mac_at.is_some_and(|at| bytes.len() - at - MAC_MEMBER.len() >= DIGITS);
     // With all of its MAC, only the end can be missing.
@@ -126,6 +128,5 @@ fn is_cut_off(line: &Line, bytes: &[u8], chains: &BTreeMap<ChainId, Vec<Entry<'_
     let Some((chain, rest)) = rest.split_once("\",\"seq\":") else { return true };
     let seq = rest.split_once(',').and_then(|(seq, _)| seq.parse::<u64>().ok());
     let (Ok(chain), Some(seq)) = (chain.parse(), seq) else { return true };
-    let goes_on = |entries: &Vec<Entry<'_>>| entries.iter().any(|entry| entry.line.seq >= seq);
-    !chains.get(&chain).is_some_and(goes_on)
+    ends.get(&chain).is_none_or(|end| *end < seq)
 }

@@ -3,6 +3,7 @@
 use data_encoding::HEXLOWER;
 use keyfold::ChainId;
 use serde_json::{Value as Json, json};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// What is wrong with a place.
@@ -122,20 +123,29 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What is worth knowing and not wrong.
     pub notes: Vec<String>,
+    /// Lines with a finding, by file: asked of every line that is out of place, of which there may be as many as lines.
+    named: HashMap<String, HashSet<u64>>,
 }
 
 impl Report {
     pub(super) fn new<'a>(files: impl Iterator<Item = (&'a str, usize)>) -> Self {
         let files = files.map(|(name, lines)| (name.to_owned(), lines as u64)).collect();
-        Self { files, chains: Vec::new(), findings: Vec::new(), notes: Vec::new() }
+        Self { files, chains: Vec::new(), findings: Vec::new(), notes: Vec::new(), named: HashMap::new() }
     }
 
     pub(super) fn add(&mut self, file: &str, line: Option<u64>, kind: FindingKind, detail: String) {
+        if let Some(line) = line {
+            // Names are few, and lines are many.
+            match self.named.get_mut(file) {
+                Some(lines) => drop(lines.insert(line)),
+                None => drop(self.named.insert(file.to_owned(), HashSet::from([line]))),
+            }
+        }
         self.findings.push(Finding { file: file.to_owned(), line, kind, detail });
     }
 
     pub(super) fn has(&self, file: &str, line: u64) -> bool {
-        self.findings.iter().any(|finding| finding.file == file && finding.line == Some(line))
+        self.named.get(file).is_some_and(|lines| lines.contains(&line))
     }
 
     pub(super) fn finish(&mut self) {
@@ -171,7 +181,14 @@ impl Report {
     /// Lines after the last anchors of their chains, statements aside; `None`: there are no anchors.
     #[must_use]
     pub fn gap(&self) -> Option<u64> {
-        self.chains.iter().filter(|chain| chain.statement.is_none()).map(|chain| chain.after_anchor).sum()
+        let trail = self.chains.iter().filter(|chain| chain.statement.is_none());
+        trail.map(|chain| chain.after_anchor).collect::<Option<Vec<_>>>().map(|lines| sum(lines.into_iter()))
+    }
+
+    /// Events that were lost while the disk was full, as the chains say.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        sum(self.chains.iter().map(|chain| chain.lost))
     }
 
     /// The report as one JSON object.
@@ -195,4 +212,9 @@ impl Report {
             "findings": findings.collect::<Vec<_>>(), "notes": self.notes,
         })
     }
+}
+
+/// The sum of numbers of which lines say what somebody likes: the largest one where it would be larger.
+pub(super) fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }

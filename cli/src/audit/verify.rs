@@ -118,7 +118,7 @@ fn print(report: &Report, signed: &[Signed], forgeable: &[KekAlias], out: &mut i
     for statement in signed {
         writeln!(out, "{statement}")?;
     }
-    let lost: u64 = report.chains.iter().map(|chain| chain.lost).sum();
+    let lost = report.lost();
     if lost > 0 {
         writeln!(out, "{lost} events were not recorded, because they could not be written at the time")?;
     }

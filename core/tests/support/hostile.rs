@@ -1,41 +1,14 @@
-//! What the tests with hostile bytes share: counted allocations, the table of FORMAT.md §9.3, mutations.
+//! What the tests with hostile bytes share: bounds, the table of FORMAT.md §9.3, mutations.
 
 use keyfold::ErrorKind;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput, Update, XofReader};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
-/// Counts the bytes that this thread allocates.
-struct Counting;
+#[allow(dead_code, reason = "shared with the tests of every change")]
+#[path = "bounds.rs"]
+mod bounds;
 
-thread_local! {
-    static ALLOCATED: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every method passes its arguments on to `System` unchanged; counting does not touch the memory.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATED.try_with(|a| a.set(a.get() + layout.size()));
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`, which is that of `System.alloc`.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-pub(crate) fn allocated<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = ALLOCATED.get();
-    let result = f();
-    (result, ALLOCATED.get() - before)
-}
-
-pub(crate) const MAX_EXTRA_ALLOCATION: usize = 1 << 20;
+pub(crate) use bounds::{MAX_EXTRA_ALLOCATION, allocated};
 
 /// FORMAT.md §9.3: what a change of the byte at `at` comes to in the record of a key that a root wraps.
 pub(crate) fn class_of_record_byte(at: usize, record: &[u8], environment_len: usize) -> &'static [ErrorKind] {

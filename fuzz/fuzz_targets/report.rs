@@ -1,0 +1,2 @@
+#![no_main]
+keyfold_fuzz::target!(keyfold_fuzz::report::run);
