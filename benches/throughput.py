@@ -108,7 +108,7 @@ def main():
         sys.exit(f"{keyfold} is missing: cargo build --release -p keyfold-cli")
     results = []
     with tempfile.TemporaryDirectory(prefix="keyfold-throughput-") as folder:
-        subprocess.run([keyfold, "init", os.path.join(folder, "ring")], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([keyfold, "init", os.path.join(folder, "ring")], check=True, stdout=subprocess.PIPE)
         options = ["--config", os.path.join(folder, "ring", "keyfold.toml"), "--json"]
         options += ["--policy", os.path.join(ROOT, "examples", "patients.toml"), "--output", "-"]
         if args.threads:

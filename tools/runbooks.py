@@ -5,8 +5,8 @@
 
 Blocks that begin with ```sh are run, and those with ```sh safe with the passphrase of the offline KEK; in blocks that begin with ```sh check
 each line must succeed, or fail if it begins with `!`.
-The procedure begins with nothing. The runbooks begin where its part on generation ends, in the folder `clinic`, with a table of patients
-and an export that are sealed. Everything is in a folder that goes in the end.
+The procedure begins with nothing. The runbooks begin where its part on generation ends, in the folder `clinic`, with a table of patients,
+an export and a folder of images that are sealed. Everything is in a folder that goes in the end.
 """
 
 import argparse
@@ -37,7 +37,15 @@ type = "text"
 identifier = "H"
 optional = true
 columns = ["mrn"]
+
+[fields."patient.image"]
+mode = "stream"
+identifier = "Q"
+row_binding = "image_id"
+required_context = []
 """
+# Streams of a few chunks.
+IMAGES = {"image-17": b"\x17" * 40_000, "image-18": b"\x18" * 100}
 
 
 def blocks(page, heading=None):
@@ -90,6 +98,11 @@ def patients(folder, environment):
     with open(clinic / "plain.csv", "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([["id", "mrn", "ssn"], *plain])
     sh("keyfold protect --policy policy.toml plain.csv --output export.csv", clinic, environment)
+    images = clinic / "plain-images"
+    images.mkdir()
+    for name, content in IMAGES.items():
+        (images / name).write_bytes(content)
+    sh("keyfold protect --policy policy.toml --stream patient.image plain-images --output images", clinic, environment)
     with open(clinic / "export.csv", newline="") as file:
         rows = list(csv.reader(file))[1:]
     table = sqlite3.connect(clinic / "clinic.db")
