@@ -120,6 +120,7 @@ fn documents_in_a_policy_file() {
     refused_because("partition = \"default\"", "are for deterministic fields");
     refused_because("mode = \"document\"\npartition = \"default\"", "deterministic fields");
     refused_because("mode = \"stream\"\njoin_group = \"g\"", "deterministic fields");
+    refused_because("mode = \"stream\"\nidentifier = \"Q\"", "a name for what tells the streams apart");
     refused_because("mode = \"token\"\njoin_group = \"g\"", "join_group is for deterministic fields");
     refused_because("padding = \"large\"", "padding");
     refused_because("type = \"number\"", "type");

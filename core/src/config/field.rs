@@ -206,12 +206,14 @@ impl FieldToml {
             segment: None,
         };
         match &self.row_binding {
-            None if self.identifier.is_some() && matches!(mode, FieldMode::Randomized | FieldMode::Stream) => {
-                Err(wrong(
-                    "an identifier must be bound to its row: set row_binding to the column, path or segment of an immutable \
+            None if self.identifier.is_some() && *mode == FieldMode::Stream => Err(wrong(
+                "an identifier must be bound to its row: set row_binding to a name for what tells the streams apart, such as \
+                 \"image_id\", or to \"none\" if they may be exchanged for each other",
+            )),
+            None if self.identifier.is_some() && *mode == FieldMode::Randomized => Err(wrong(
+                "an identifier must be bound to its row: set row_binding to the column, path or segment of an immutable \
                  identifier, or to \"none\" if values may be swapped between rows",
-                ))
-            }
+            )),
             None => Ok(RowBinding::None),
             Some(RowBindingToml::Name(name)) if name == "none" => Ok(RowBinding::None),
             Some(RowBindingToml::Name(name)) if name.starts_with('$') => Ok(bound(None, Some(name))),
