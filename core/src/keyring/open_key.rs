@@ -340,7 +340,14 @@ impl Allowance {
             return n;
         }
         let Limit { values, used } = &self.limit;
-        values.saturating_sub(used.fetch_max(*values, Ordering::Relaxed))
+        // More than `n` may be left by now: another place has given back what it had put aside.
+        let mut taken = 0;
+        let take = |used: u64| {
+            taken = n.min(values.saturating_sub(used));
+            Some(used + taken)
+        };
+        let _ = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken
     }
 
     #[cold]
@@ -369,6 +376,7 @@ impl Drop for Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
     use std::thread;
 
     // Here, and not beside Lease: cache_model.rs compiles that file with other atomics.
@@ -406,6 +414,31 @@ mod tests {
             drop(places);
             assert_eq!(limit.used.load(Ordering::Relaxed), taken);
         }
+    }
+
+    #[test]
+    fn no_more_is_taken_than_was_asked_for_while_a_place_gives_back() {
+        // One block is left.
+        let limit = Limit::new(8192, Arc::new(AtomicU64::new(8192 - 8)));
+        let allowance = Allowance::new(&limit);
+        let others = AtomicUsize::new(2);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..50_000 {
+                        // Puts the block aside, if it is all there, and gives it back.
+                        let place = Allowance::new(&limit);
+                        place.take_from_whole(&place.shares[0].0, 0);
+                    }
+                    others.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            while others.load(Ordering::Relaxed) > 0 {
+                let taken = allowance.take_up_to(1);
+                limit.used.fetch_sub(taken, Ordering::Relaxed);
+                assert!(taken <= 1, "{taken} of one");
+            }
+        });
     }
 
     /// docs/MEMORY.md says how many keys that are.
