@@ -115,7 +115,7 @@ impl Keyring {
             key: ArcSwapOption::empty(),
             withdrawals: AtomicU64::new(0),
             withdrawals_seen: AtomicU64::new(0),
-            gate: Gate::default(),
+            gate: Gate::new(&self.inner.epoch),
             ask_again_at: AtomicU64::new(0),
         })
     }
