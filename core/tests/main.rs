@@ -19,6 +19,7 @@ mod keyring_isolated;
 mod keyring_keks;
 mod keyring_provision;
 mod keyring_records;
+mod keyring_refused;
 mod keyring_reparent;
 mod keyring_restore;
 mod keyring_rewrap;
