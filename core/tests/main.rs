@@ -7,6 +7,7 @@ mod cache_control;
 mod cache_limits;
 mod cache_matrix;
 mod cache_outage;
+mod cache_sealing;
 mod columns;
 mod common;
 mod documents;

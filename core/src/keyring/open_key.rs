@@ -119,6 +119,7 @@ impl OpenKey {
     }
 
     /// Whether its record said, when it was last read, that it seals no more.
+    #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         let state = self.state.load(Ordering::Relaxed);
         state != KeyState::PreActive.id() && state != KeyState::Active.id()
@@ -137,6 +138,22 @@ impl OpenKey {
             .with_detail(self.key_id.to_string()))
     }
 
+    /// Refuses to seal under a key that its record no longer lets seal, as this process has heard since the key was chosen.
+    ///
+    /// # Errors
+    ///
+    /// - [`KeyState`](ErrorKind::KeyState): it only opens.
+    #[inline]
+    pub(crate) fn check_not_retired(&self) -> Result<()> {
+        if self.is_retired() { Err(self.why_retired()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn why_retired(&self) -> Error {
+        let why = "the key that the handle holds seals no more: await ready() and repeat";
+        Error::new(ErrorKind::KeyState, why).with_detail(self.key_id.to_string())
+    }
+
     pub(crate) fn set_state(&self, state: KeyState) {
         self.state.store(state.id(), Ordering::Relaxed);
     }
@@ -153,7 +170,13 @@ impl OpenKey {
 
     #[cold]
     fn why_unusable(&self) -> Error {
-        self.lease.end_reason().or_else(|| self.root.lease.end_reason()).unwrap_or_else(|| {
+        self.lease.end_reason().unwrap_or_else(|| self.held_for_too_long(&self.root.lease))
+    }
+
+    /// Why `lease`, which the use of the key depends on, is over.
+    #[cold]
+    pub(crate) fn held_for_too_long(&self, lease: &Lease) -> Error {
+        lease.end_reason().unwrap_or_else(|| {
             Error::new(
                 ErrorKind::DeadlineExceeded,
                 "the handle has held its key for as long as the cache policy allows: await ready() or load_keys() and repeat",
