@@ -90,6 +90,34 @@ fn readers_do_not_let_a_handle_that_is_not_awaited_seal_beyond_the_age() {
     }
 }
 
+/// However lately the store was asked which key is the newest.
+#[test]
+fn what_a_reader_hears_of_a_key_counts_at_once_for_whoever_seals() {
+    for elsewhere in [Elsewhere::Rotated, Elsewhere::Compromised] {
+        let lab = lab();
+        let process = Process::quick(&lab, lab.config.clone());
+        let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+        let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+        process.clock.advance(lab.config.cache.max_age - STEP);
+        // Looks at which key is the newest, and at no key.
+        let decryptor = decryptor(&process.ring, "plain", None).unwrap();
+        elsewhere.happen(&lab);
+        encryptor.encrypt(Value::Text("x"), None).unwrap();
+        open(&decryptor, &sealed, None).unwrap();
+
+        let refused = encryptor.encrypt(Value::Text("x"), None).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::KeyState, "{elsewhere:?}: {refused}");
+        assert!(refused.to_string().contains("await ready()"), "{elsewhere:?}: {refused}");
+        let mut out = [0; 80];
+        assert_eq!(encryptor.encrypt_if_ready(Value::Text("x"), None, &mut out).unwrap(), None, "{elsewhere:?}");
+        lab.faults.fail_store(true);
+        assert_eq!(block_on(encryptor.ready()).map(drop).unwrap_err().kind(), ErrorKind::Store, "{elsewhere:?}");
+        lab.faults.fail_store(false);
+        assert!(block_on(encryptor.ready()).unwrap().key_id() > data(DATA).key_id(), "{elsewhere:?}");
+        encryptor.encrypt(Value::Text("x"), None).unwrap();
+    }
+}
+
 #[test]
 fn looking_after_the_caches_brings_the_next_key_although_readers_have_asked_for_the_newest() {
     for elsewhere in [Elsewhere::Rotated, Elsewhere::RotatedHalfWay, Elsewhere::Compromised] {
