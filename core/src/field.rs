@@ -272,7 +272,7 @@ impl Encryptor {
     #[inline]
     fn check(&self, key: &SealingKey, n: usize, now: u64) -> Result<()> {
         self.ring.check_open()?;
-        key.check_usable(now)?;
+        self.current.check_seals(key, now)?;
         key.count(n as u64)
     }
 
@@ -306,7 +306,8 @@ impl Encryptor {
     /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable): nothing was sealed.
     /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): the key has been held for as long as the cache policy allows.
     ///   [`LimitExceeded`](ErrorKind::LimitExceeded): it has sealed as many values as the rotation policy allows.
-    ///   [`ready`](Self::ready) sees to both. A key that was revoked gives the error that revoked it.
+    ///   [`KeyState`](ErrorKind::KeyState): its record lets it seal no more, as somebody in this process has heard meanwhile.
+    ///   [`ready`](Self::ready) sees to all three. A key that was revoked gives the error that revoked it.
     pub fn encrypt(&self, value: Value<'_>, row: Option<&[u8]>) -> Result<Vec<u8>> {
         let sealed = self.len_of(value).and_then(|len| {
             let mut out = vec![0; len];

@@ -127,6 +127,11 @@ const COMPLETE: Error = Error::new(ErrorKind::Closed, "the stream is complete, a
 
 const PANICKED: Error = Error::new(ErrorKind::Io, "the input or output of the stream has panicked");
 
+const COMPROMISED: Error = Error::new(
+    ErrorKind::KeyState,
+    "the key of the stream was marked compromised: begin the stream again under another one",
+);
+
 const FORKED: Error =
     Error::new(ErrorKind::Closed, "the stream was begun in another process, and after a fork only that one may go on");
 
@@ -135,7 +140,12 @@ impl Held {
     fn check(&self) -> Result<()> {
         self.check_goes_on()?;
         self.bound.ring.check_open()?;
-        self.key.check_usable(self.bound.ring.time())
+        self.key.check_usable(self.bound.ring.time())?;
+        // A rotation lets what was begun be finished. Where compromised keys open, their leases go on.
+        if self.process.is_some() && self.key.is_compromised() {
+            return Err(COMPROMISED.with_detail(self.key.key_id.to_string()));
+        }
+        Ok(())
     }
 
     /// Refuses what follows a failure, the end or a fork, though it needs no key.

@@ -2,7 +2,7 @@
 
 use crate::common::cache::Process;
 use crate::common::lab::*;
-use crate::common::{Shuffle, block_on, refused};
+use crate::common::{Shuffle, block_on, open, refused};
 use keyfold::{
     BoxFuture, CachePolicy, ErrorKind, FieldPolicy, IndexKind, IndexPolicy, KeyState, KeyringConfig, KmsErrorKind,
     LookupKeys, Value,
@@ -71,6 +71,43 @@ fn what_only_works_when_ready_never_asks_and_does_nothing_when_it_should() {
     assert_eq!(refused(decryptor.decrypt_if_ready(&sealed[1..], None), "cut"), ErrorKind::Malformed);
     process.ring.close();
     assert_eq!(refused(decryptor.decrypt_if_ready(&sealed, None), "closed"), ErrorKind::Closed);
+}
+
+/// A refusal that is remembered for a moment is forgotten when everything is to be renewed.
+#[test]
+fn after_invalidating_or_reloading_no_refusal_answers_from_memory() {
+    let mut lab = Lab::new();
+    lab.config.cache.negative = CachePolicy::MAX_NEGATIVE;
+    let process = Process::quick(&lab, lab.config.clone());
+    let (ring, other) = (&process.ring, lab.process());
+    let sealed = seal(ring, None, "x").unwrap();
+    let reader = decryptor(ring, "plain", None).unwrap();
+    open(&reader, &sealed, None).unwrap();
+    let change = |state| drop(block_on(other.change_state(key_id_of(&sealed), state)).unwrap());
+    block_on(other.rotate_data_key(None)).unwrap();
+    change(KeyState::DestroyPending);
+    ring.invalidate();
+    assert_eq!(refused(open(&reader, &sealed, None).map(drop), "waits for its end"), ErrorKind::KeyState);
+    change(KeyState::Deactivated);
+    assert_eq!(refused(open(&reader, &sealed, None).map(drop), "remembered"), ErrorKind::KeyState);
+    ring.invalidate();
+    open(&reader, &sealed, None).unwrap();
+
+    change(KeyState::Compromised);
+    ring.invalidate();
+    assert_eq!(refused(open(&reader, &sealed, None).map(drop), "compromised"), ErrorKind::KeyState);
+    ring.reload(KeyringConfig { open_compromised: true, ..lab.config.clone() }, lab.keks()).unwrap();
+    open(&decryptor(ring, "plain", None).unwrap(), &sealed, None).unwrap();
+
+    // Of whoever seals, the same.
+    let encryptor = encryptor(ring, "plain", None).unwrap();
+    block_on(other.change_state(encryptor.key_id(), KeyState::Deactivated)).unwrap();
+    ring.invalidate();
+    assert_eq!(refused(block_on(encryptor.ready()), "nothing seals"), ErrorKind::KeyState);
+    block_on(other.rotate_data_key(None)).unwrap();
+    assert_eq!(refused(block_on(encryptor.ready()), "remembered"), ErrorKind::KeyState);
+    ring.invalidate();
+    block_on(encryptor.ready()).unwrap();
 }
 
 // Failure B9

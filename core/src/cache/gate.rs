@@ -1,5 +1,6 @@
 //! One at a time, however many ask (single flight).
 
+use super::Epoch;
 use crate::error::Error;
 use crate::sync::{Mutex, MutexGuard as StdGuard, PoisonError};
 use tokio::sync::MutexGuard;
@@ -8,8 +9,10 @@ use tokio::sync::MutexGuard;
 ///
 /// A caller that is cancelled or panics while it fetches leaves the gate open: the next one fetches. Nothing is
 /// poisoned, and nobody waits for somebody who is gone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gate {
+    /// Advanced when everything is to be renewed: what failed before that counts no more.
+    epoch: Epoch,
     /// Tokio's, because it needs no runtime, wakes in order, and its history of bugs is short and public.
     fetching: tokio::sync::Mutex<()>,
     last: Mutex<Attempts>,
@@ -20,8 +23,17 @@ struct Attempts {
     failed: u64,
     /// How often what had failed was to count no more.
     forgotten: u64,
-    /// The last failure, and until when it answers for those who come later.
-    failure: Option<(Error, u64)>,
+    failure: Option<Failure>,
+}
+
+/// The last failure.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    /// The epoch in which it began.
+    epoch: u64,
+    /// Until when it answers for those who come later.
+    until: u64,
 }
 
 /// The right to fetch. Dropping it lets the next one in.
@@ -30,10 +42,15 @@ pub(crate) struct Turn<'a> {
     gate: &'a Gate,
     /// Of the gate, when the turn began.
     forgotten: u64,
+    epoch: u64,
     _guard: MutexGuard<'a, ()>,
 }
 
 impl Gate {
+    pub(crate) fn new(epoch: &Epoch) -> Self {
+        Self { epoch: epoch.clone(), fetching: tokio::sync::Mutex::default(), last: Mutex::default() }
+    }
+
     /// Waits for a turn.
     ///
     /// # Errors
@@ -43,9 +60,9 @@ impl Gate {
         let before = self.attempts().failed;
         let guard = self.fetching.lock().await;
         let attempts = self.attempts();
-        match &attempts.failure {
-            Some((error, until)) if attempts.failed > before || now() < *until => Err(error.clone()),
-            _ => Ok(Turn { gate: self, forgotten: attempts.forgotten, _guard: guard }),
+        match self.failure(&attempts) {
+            Some(failure) if attempts.failed > before || now() < failure.until => Err(failure.error.clone()),
+            _ => Ok(self.turn(&attempts, guard)),
         }
     }
 
@@ -53,8 +70,16 @@ impl Gate {
     pub(crate) fn try_now(&self, now: u64) -> Option<Turn<'_>> {
         let guard = self.fetching.try_lock().ok()?;
         let attempts = self.attempts();
-        let answered = attempts.failure.as_ref().is_some_and(|(_, until)| now < *until);
-        (!answered).then_some(Turn { gate: self, forgotten: attempts.forgotten, _guard: guard })
+        let answered = self.failure(&attempts).is_some_and(|failure| now < failure.until);
+        (!answered).then(|| self.turn(&attempts, guard))
+    }
+
+    fn turn<'a>(&'a self, attempts: &Attempts, guard: MutexGuard<'a, ()>) -> Turn<'a> {
+        Turn { gate: self, forgotten: attempts.forgotten, epoch: self.epoch.number(), _guard: guard }
+    }
+
+    fn failure<'a>(&self, attempts: &'a Attempts) -> Option<&'a Failure> {
+        attempts.failure.as_ref().filter(|failure| failure.epoch == self.epoch.number())
     }
 
     /// Whoever comes next fetches, whatever failed before or fails at this moment.
@@ -66,7 +91,7 @@ impl Gate {
 
     /// Whether a failure still answers at `now`.
     pub(crate) fn remembers_failure(&self, now: u64) -> bool {
-        self.attempts().failure.as_ref().is_some_and(|(_, until)| now < *until)
+        self.failure(&self.attempts()).is_some_and(|failure| now < failure.until)
     }
 
     fn attempts(&self) -> StdGuard<'_, Attempts> {
@@ -84,7 +109,7 @@ impl Turn<'_> {
             return;
         }
         attempts.failed += 1;
-        attempts.failure = Some((error.clone(), until));
+        attempts.failure = Some(Failure { error: error.clone(), epoch: self.epoch, until });
     }
 
     pub(crate) fn succeeded(&self) {

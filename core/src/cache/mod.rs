@@ -88,7 +88,6 @@ struct State<K, V> {
 }
 
 /// Where callers wait for one key.
-#[derive(Default)]
 struct Place {
     gate: Arc<Gate>,
     visitors: usize,
@@ -350,7 +349,7 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
 
     fn gate(&self, key: &K) -> Arc<Gate> {
         let mut state = self.state();
-        let place = state.gates.entry(key.clone()).or_default();
+        let place = state.gates.entry(key.clone()).or_insert_with(|| Place::new(&self.epoch));
         place.visitors += 1;
         place.gate.clone()
     }
@@ -388,6 +387,12 @@ impl<K: Clone + Eq + Hash, V: Cached, N: Fn() -> u64> Drop for Waiting<'_, K, V,
                 state.gates.retain(|_, place| place.visitors > 0);
             }
         }
+    }
+}
+
+impl Place {
+    fn new(epoch: &Epoch) -> Self {
+        Self { gate: Arc::new(Gate::new(epoch)), visitors: 0, overtaken: false, ended: None }
     }
 }
 

@@ -35,7 +35,7 @@ impl SealingKeys {
     pub(crate) fn usable(&self, ring: &Keyring, n: usize) -> Result<Arc<OpenKey>> {
         ring.check_open()?;
         let key = self.held();
-        key.check_usable(ring.time())?;
+        self.current.check_seals(&key, ring.time())?;
         key.count(n as u64)?;
         Ok(key)
     }

@@ -145,12 +145,14 @@ impl Keyring {
         let mut swept = inner.current.sweep(now);
         swept.sort_by_cached_key(|current| current.value.key_id());
         for Swept { value: current, in_use, .. } in swept {
-            if in_use && current.key_id().is_some() && current.needs_renewal(self.time()) {
-                if current.key().is_some() {
-                    result = self.ready(&current).await.and(result);
-                } else {
-                    self.look_at_newest(&current).await;
-                }
+            if !in_use {
+                continue;
+            }
+            if current.key().is_some() {
+                // Not only where the last look is due: a reader's may have shown another key than seals here.
+                result = self.ready(&current).await.and(result);
+            } else if current.key_id().is_some() {
+                self.look_at_newest(&current).await;
             }
         }
         let mut oldest = None;

@@ -322,7 +322,14 @@ impl Maker<'_> {
 
     /// Replaces a record by its successor, and remembers it outside the store.
     pub(super) async fn update(&self, record: &Record, expected_sequence: u64) -> Result<()> {
-        self.replace(record, expected_sequence).await?;
+        self.audit.check()?;
+        self.store.update(record, expected_sequence).await?;
+        self.has_updated(record)
+    }
+
+    /// What follows when the store has `record` in the place of the one before: remembers it outside the store.
+    pub(super) fn has_updated(&self, record: &Record) -> Result<()> {
+        self.remember(record)?;
         tracing::info!(key_id = %record.key_id(), state = record.state().name(), "key changed state");
         self.audit.record(event_of(AuditAction::StateChanged, record))
     }

@@ -2,6 +2,7 @@
 
 use super::Keyring;
 use super::open_key::OpenKey;
+use super::rotate::Succession;
 use crate::cache::{Cached, Gate, Lease, RETRY, explained, is_absence, keep_after, remembers};
 use crate::clock::nanos;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,7 +22,7 @@ pub(crate) struct CurrentKey {
     slot: Slot,
     /// The key that the configuration names; `None`: the newest active one.
     exact: Option<KeyId>,
-    /// How long `newest` is believed without asking the store.
+    /// How long `newest` is believed without asking the store, and `key` taken to be the newest.
     check: Lease,
     newest: ArcSwapOption<KeyId>,
     key: ArcSwapOption<OpenKey>,
@@ -81,14 +82,29 @@ impl CurrentKey {
         let is_last = !key.is_running_out() && self.key_id() == Some(key.key_id);
         // A reader may have put the next look off to beyond the time for which the last one counts.
         let is_time = || now >= self.ask_again_at.load(Ordering::Relaxed) || !self.check.is_usable(now);
-        let asks = self.is_withdrawn() || !is_last && is_time();
+        let asks = self.is_withdrawn() || key.is_retired() || !is_last && is_time();
         !self.check.needs_renewal(now) && !key.needs_renewal(now) && !asks
     }
 
     /// Whether callers go on with the key while one of them renews.
     fn is_usable(&self, now: u64) -> bool {
-        let is_usable = |key: &OpenKey| key.is_usable(now) && !key.is_used_up() && !self.is_withdrawn();
+        let is_usable =
+            |key: &OpenKey| key.is_usable(now) && !key.is_retired() && !key.is_used_up() && !self.is_withdrawn();
         self.check.is_usable(now) && self.key.load().as_deref().is_some_and(is_usable)
+    }
+
+    /// Refuses to seal under `key`, which is what [`key`](Self::key) has just given, where it is not known in time that it
+    /// still seals: readers renew the lease of the key for themselves, also of one that was replaced or only opens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`OpenKey::check_usable`] and [`OpenKey::check_not_retired`].
+    #[inline]
+    pub(crate) fn check_seals(&self, key: &OpenKey, now: u64) -> Result<()> {
+        key.check_usable(now)?;
+        key.check_not_retired()?;
+        // Which key the configuration names does not change.
+        if self.check.is_usable(now) || self.exact.is_some() { Ok(()) } else { Err(key.held_for_too_long(&self.check)) }
     }
 }
 
@@ -115,7 +131,7 @@ impl Keyring {
             key: ArcSwapOption::empty(),
             withdrawals: AtomicU64::new(0),
             withdrawals_seen: AtomicU64::new(0),
-            gate: Gate::default(),
+            gate: Gate::new(&self.inner.epoch),
             ask_again_at: AtomicU64::new(0),
         })
     }
@@ -158,7 +174,11 @@ impl Keyring {
         loop {
             self.ready(current).await?;
             let key = current.key().clone().expect("ready sets it");
-            key.check_usable(self.time())?;
+            if key.is_retired() {
+                // A reader has heard so just now.
+                continue;
+            }
+            current.check_seals(&key, self.time())?;
             match count(&key) {
                 Err(error) if error.kind() == ErrorKind::LimitExceeded && used_up != Some(key.key_id) => {
                     used_up = Some(key.key_id);
@@ -208,8 +228,8 @@ impl Keyring {
     async fn keep_current(&self, current: &CurrentKey, error: Error) -> Result<()> {
         let policy = self.configured().keyring.cache;
         let Some(key) = current.key.load_full() else { return Err(error) };
-        // A key that has sealed all that it may is of no use until there is another one.
-        if key.is_spent() || current.is_withdrawn() {
+        // A key that has sealed all that it may, or only opens, is of no use until there is another one.
+        if key.is_spent() || key.is_retired() || current.is_withdrawn() {
             return Err(error);
         }
         if !keep_after(&error, current, self.time(), &policy) {
@@ -322,9 +342,8 @@ impl Keyring {
         let Some(turn) = current.gate.try_now(now) else { return };
         current.check.begin();
         let succession = self.succession(current.slot).await;
-        match succession.and_then(|succession| self.checked(current).map(|()| succession)) {
-            Ok(succession) => {
-                let newest = succession.current.map(|record| record.key_id());
+        match succession.and_then(|succession| self.seen_by_reader(current, succession)) {
+            Ok(newest) => {
                 if newest != current.key_id() {
                     // News for whoever seals, however lately he asked.
                     current.ask_again_at.store(0, Ordering::Relaxed);
@@ -335,7 +354,13 @@ impl Keyring {
             Err(error) => {
                 let (now, code) = (self.time(), error.kind().code());
                 current.newest.store(None);
-                current.check.postpone(now, RETRY);
+                // Nobody answered: whoever seals goes on as if he had asked himself.
+                let seals_on = is_absence(&error)
+                    && current.key().is_some()
+                    && current.check.extend(now, RETRY, &self.configured().keyring.cache);
+                if !seals_on {
+                    current.check.postpone(now, RETRY);
+                }
                 if is_absence(&error) && current.is_usable(now) {
                     // Whoever seals goes on for as long: he would hear the same, for each value.
                     current.ask_again_after(now);
@@ -343,5 +368,18 @@ impl Keyring {
                 tracing::warn!(code, "no key can be called current, so values count as outdated: {error}");
             }
         }
+    }
+
+    /// The newest key, as the store has just told a reader. Where that is another one than seals here, whoever seals
+    /// goes on no longer for that look.
+    fn seen_by_reader(&self, current: &CurrentKey, succession: Succession) -> Result<Option<KeyId>> {
+        let newest = succession.current.map(|record| record.key_id());
+        let held = current.key().as_deref().map(|key| key.key_id);
+        if held.is_none() || held == newest {
+            self.checked(current)?;
+        } else {
+            current.check.postpone(self.time(), self.configured().keyring.cache.check_every);
+        }
+        Ok(newest)
     }
 }

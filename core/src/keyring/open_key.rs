@@ -119,6 +119,7 @@ impl OpenKey {
     }
 
     /// Whether its record said, when it was last read, that it seals no more.
+    #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         let state = self.state.load(Ordering::Relaxed);
         state != KeyState::PreActive.id() && state != KeyState::Active.id()
@@ -137,6 +138,22 @@ impl OpenKey {
             .with_detail(self.key_id.to_string()))
     }
 
+    /// Refuses to seal under a key that its record no longer lets seal, as this process has heard since the key was chosen.
+    ///
+    /// # Errors
+    ///
+    /// - [`KeyState`](ErrorKind::KeyState): it only opens.
+    #[inline]
+    pub(crate) fn check_not_retired(&self) -> Result<()> {
+        if self.is_retired() { Err(self.why_retired()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn why_retired(&self) -> Error {
+        let why = "the key that the handle holds seals no more: await ready() and repeat";
+        Error::new(ErrorKind::KeyState, why).with_detail(self.key_id.to_string())
+    }
+
     pub(crate) fn set_state(&self, state: KeyState) {
         self.state.store(state.id(), Ordering::Relaxed);
     }
@@ -153,7 +170,13 @@ impl OpenKey {
 
     #[cold]
     fn why_unusable(&self) -> Error {
-        self.lease.end_reason().or_else(|| self.root.lease.end_reason()).unwrap_or_else(|| {
+        self.lease.end_reason().unwrap_or_else(|| self.held_for_too_long(&self.root.lease))
+    }
+
+    /// Why `lease`, which the use of the key depends on, is over.
+    #[cold]
+    pub(crate) fn held_for_too_long(&self, lease: &Lease) -> Error {
+        lease.end_reason().unwrap_or_else(|| {
             Error::new(
                 ErrorKind::DeadlineExceeded,
                 "the handle has held its key for as long as the cache policy allows: await ready() or load_keys() and repeat",
@@ -340,7 +363,14 @@ impl Allowance {
             return n;
         }
         let Limit { values, used } = &self.limit;
-        values.saturating_sub(used.fetch_max(*values, Ordering::Relaxed))
+        // More than `n` may be left by now: another place has given back what it had put aside.
+        let mut taken = 0;
+        let take = |used: u64| {
+            taken = n.min(values.saturating_sub(used));
+            Some(used + taken)
+        };
+        let _ = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken
     }
 
     #[cold]
@@ -369,6 +399,7 @@ impl Drop for Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
     use std::thread;
 
     // Here, and not beside Lease: cache_model.rs compiles that file with other atomics.
@@ -406,6 +437,31 @@ mod tests {
             drop(places);
             assert_eq!(limit.used.load(Ordering::Relaxed), taken);
         }
+    }
+
+    #[test]
+    fn no_more_is_taken_than_was_asked_for_while_a_place_gives_back() {
+        // One block is left.
+        let limit = Limit::new(8192, Arc::new(AtomicU64::new(8192 - 8)));
+        let allowance = Allowance::new(&limit);
+        let others = AtomicUsize::new(2);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..50_000 {
+                        // Puts the block aside, if it is all there, and gives it back.
+                        let place = Allowance::new(&limit);
+                        place.take_from_whole(&place.shares[0].0, 0);
+                    }
+                    others.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            while others.load(Ordering::Relaxed) > 0 {
+                let taken = allowance.take_up_to(1);
+                limit.used.fetch_sub(taken, Ordering::Relaxed);
+                assert!(taken <= 1, "{taken} of one");
+            }
+        });
     }
 
     /// docs/MEMORY.md says how many keys that are.

@@ -330,7 +330,7 @@ impl Keyring {
         match record.class() {
             _ if record.state().may_open() => {
                 // Handles that hold it, and what is being fetched, hear the new state when they are next awaited.
-                inner.keys.ask_again(|key| *key == (key_id, slot));
+                self.ask_for_key_again(record);
                 inner.keys.remove(&(key_id, slot));
             }
             KeyClass::Root => inner.roots.end(&key_id, why),
@@ -340,6 +340,15 @@ impl Keyring {
             inner.frames.ask_again();
         }
         self.withdraw(slot, key_id);
+    }
+
+    /// Has the key of `record` confirmed before whoever is awaited goes on with it.
+    pub(super) fn ask_for_key_again(&self, record: &Record) {
+        let (inner, key_id, slot) = (&*self.inner, record.key_id(), record.slot());
+        match record.class() {
+            KeyClass::Root => inner.roots.ask_again(|root| *root == key_id),
+            _ => inner.keys.ask_again(|key| *key == (key_id, slot)),
+        }
     }
 
     /// Takes a key that was just made in a scope whose end was scheduled meanwhile out of service, before anything is

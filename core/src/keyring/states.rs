@@ -11,6 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
 
+/// Whether the store may have written what it was asked to, although it answered with `error`: any but those with which it
+/// says that it has not.
+fn may_be_stored(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NoMatchingKey)
+}
+
 /// What is done after a call whatever became of it, also when it is dropped because nobody waits for it any more.
 pub(super) struct Afterwards<F: Fn()>(pub(super) F);
 
@@ -53,6 +59,8 @@ impl Keyring {
         let record = self.record(key_id).await?;
         self.verify(&record).await?;
         if state == KeyState::Active && record.state() == KeyState::PreActive {
+            // The store may let it seal without saying so.
+            let _asks = Afterwards(|| self.expire_current(record.slot()));
             // By way of the succession, so that the key before it is deactivated.
             return self.activate(record.slot(), &record).await;
         }
@@ -99,19 +107,35 @@ impl Keyring {
     /// Stores `next`, the record of a key in another state. From now on this process goes on with the key only as far as
     /// that allows, also where nobody hears that the store has it: the answer was lost, or is not waited for any more.
     pub(super) async fn put(&self, next: &Record, expected_sequence: u64) -> Result<()> {
-        let is_stored = AtomicBool::new(false);
-        let _heard = Afterwards(|| {
-            if is_stored.load(Ordering::Relaxed) {
-                return self.stop_using(next);
+        // Where nothing could be recorded the store is not asked, and nothing changes.
+        self.check_audit()?;
+        let is_known = AtomicBool::new(false);
+        let _unless_known = Afterwards(|| {
+            if is_known.load(Ordering::Relaxed) {
+                return;
             }
             let why =
                 "whether the state of the key has changed is not known here: await ready() or load_keys() and repeat";
             let unknown = Error::new(ErrorKind::DeadlineExceeded, why).with_detail(next.key_id().to_string());
             self.stop_using_because(next, &unknown);
         });
-        self.maker().update(next, expected_sequence).await?;
-        is_stored.store(true, Ordering::Relaxed);
-        Ok(())
+        let stored = self.inner.store.update(next, expected_sequence).await;
+        if stored.as_ref().is_err_and(may_be_stored) {
+            return stored;
+        }
+        is_known.store(true, Ordering::Relaxed);
+        match stored {
+            Ok(()) => {
+                // First: whether it can be remembered and recorded does not matter to the key.
+                self.stop_using(next);
+                self.maker().has_updated(next)
+            }
+            Err(error) => {
+                // Somebody else changed the key: into which state is known when it is next asked for.
+                self.ask_for_key_again(next);
+                Err(error)
+            }
+        }
     }
 
     /// Has another key seal in place of `record` from now on.

@@ -155,6 +155,7 @@ impl SealingStream {
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than [`MAX_STREAM_LEN`](crate::wire::MAX_STREAM_LEN) bytes.
     /// - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): the key has been held for as long as the cache policy allows;
     ///   [`renew`](Self::renew) and repeat. A key that was revoked gives the error that revoked it.
+    /// - [`KeyState`](ErrorKind::KeyState): the key was marked compromised; begin the stream again under another one.
     /// - [`Closed`](ErrorKind::Closed): after [`Keyring::close`](crate::Keyring::close).
     ///
     /// `out` is as before, and nothing of `plaintext` was taken. But for `DeadlineExceeded` every later call fails as well.
