@@ -65,7 +65,7 @@ fn a_census_names_what_it_cannot_read_and_goes_on() {
     }
     world.succeeds(&PROTECT);
     for name in ["tw\x1bo.kfs", "closed"] {
-        fs::set_permissions(world.path("sealed").join(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(world.path("sealed").join(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let Some(run) = unprivileged(&world, &["census", "sealed"]) else { return };
     let says =

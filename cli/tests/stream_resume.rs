@@ -137,7 +137,7 @@ fn what_is_left_is_counted_past_what_cannot_be_looked_at() {
     fs::write(world.path("back").join("n".repeat(252)), b"x").unwrap();
     world.succeeds(&with(&REVEAL, &["--resume"])).expect(0, &["2 were there", "left there: 1 output, back/nnn"]);
     // What is below a folder that was left out is not looked for in it.
-    fs::set_permissions(world.path("in/closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(world.path("in/closed"), fs::Permissions::from_mode(0o000)).unwrap();
     let resume = with(&PROTECT, &["--resume", "--keep-going"]);
     let Some(run) = unprivileged(&world, &resume) else { return };
     let says =
@@ -145,7 +145,7 @@ fn what_is_left_is_counted_past_what_cannot_be_looked_at() {
     let run = run.expect(STORAGE, &says);
     assert!(!run.stderr.contains("without an input"), "{}", run.stderr);
     // Nothing can be taken, and nothing was made.
-    fs::set_permissions(world.path("in"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(world.path("in"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::rename(world.path("sealed"), world.path("elsewhere")).unwrap();
     let run = unprivileged(&world, &resume).unwrap();
     run.expect(STORAGE, &["cannot read in:", "protected 0 streams of 0 bytes; 1 folder left out"]);

@@ -19,7 +19,10 @@ pub(super) fn count(folder: &Path, mut tally: Tally, interrupt: &Interrupt) -> R
 fn walk(folder: &Path, tally: &mut Tally, interrupt: &Interrupt) -> Result<(), Failure> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) => return Ok(pass_over(tally, folder, &error)),
+        Err(error) => {
+            pass_over(tally, folder, &error);
+            return Ok(());
+        }
     };
     for entry in entries {
         interrupt.check()?;

@@ -161,7 +161,10 @@ fn find_left(job: &mut Job<'_>, from: &Path, to: &Path) -> Result<(), Interrupte
         Ok(entries) => entries,
         // Where nothing could be taken, no folder was made.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Ok(not_looked_at(job, to, &error)),
+        Err(error) => {
+            not_looked_at(job, to, &error);
+            return Ok(());
+        }
     };
     for entry in entries {
         let entry = entry.and_then(|entry| Ok((entry.path(), entry.file_name(), entry.file_type()?)));
