@@ -15,6 +15,11 @@ use std::path::Path;
 const MISSING_CONTEXT: &str = "the policy requires a context key that is missing";
 /// Likewise of a scope that the keyring does not have.
 const NO_SCOPE: &str = "the keyring has no such scope";
+/// How it begins of a key that the keyring does not have. Where it is a neighbour's, it goes on with whose it is.
+const NO_KEY: &str = "no key of this keyring has that key ID";
+const OF_NEIGHBOUR: &str = "another keyring";
+/// How it ends of a key that may be in a forger's hands.
+const COMPROMISED: &str = " is compromised";
 
 /// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +58,11 @@ impl Failure {
     /// The same failure, with what follows from it.
     pub(crate) fn add(self, consequence: &str) -> Self {
         Self { message: format!("{}; {consequence}", self.message), ..self }
+    }
+
+    /// The same failure, of the command line.
+    pub(crate) fn usage(self) -> Self {
+        Self { code: Exit::Usage as u8, ..self }
     }
 
     /// The same failure, with what it leaves of the output.
@@ -124,6 +134,12 @@ impl From<Error> for Failure {
             UNMATCHED => failure.add("--pass-unmatched would pass it through as it is"),
             text if text.starts_with(MISSING_CONTEXT) => failure.add("--context KEY=VALUE gives it"),
             NO_SCOPE => failure.add("check how --scope, or SCOPE of `keyfold device`, spells it"),
+            text if text.starts_with(NO_KEY) && !text.contains(OF_NEIGHBOUR) => {
+                failure.add("it may be of another keyring: --config names the one that has it")
+            }
+            text if error.kind() == ErrorKind::KeyState && text.ends_with(COMPROMISED) => failure.add(
+                "what is sealed under it may be forged, and opens where [keyring] of keyfold.toml has `open_compromised = true`: docs/runbooks/data-key-leaked.md",
+            ),
             _ if error.kind() == ErrorKind::WrongScope => failure.add(
                 "--scope must name the scope that it was sealed in, or be left out if there was none; of a deterministic field [lookup] says the partition",
             ),
@@ -142,7 +158,7 @@ impl Failure {
 
     /// The failure of an argument.
     pub(crate) fn of_argument(name: &str, error: Error) -> Self {
-        Self { code: Exit::Usage as u8, ..Self::from(error) }.at(name)
+        Self::from(error).usage().at(name)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `keyfold inspect`: what a sealed value says about itself. Needs no key and no configuration.
 
 use crate::args::Inspect;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, Printable};
 use crate::print_failed;
 use keyfold::wire::{
     BODY_TEXT_PREFIX, DocumentHeader, FIELD_OVERHEAD, Frame, HEADER_LEN, MAGIC, MAX_ENCODED_LEN, MAX_FRAME_RECORDS_LEN,
@@ -187,13 +187,13 @@ impl<W: Write> Printer<'_, W> {
     fn print(&mut self, name: &str, about: Result<About>, behind: &str) -> Result<(), Failure> {
         let line = match about {
             Ok(about) if self.json => about.json.to_string(),
-            Ok(about) => format!("{name}: {}{behind}", about.text),
+            Ok(about) => format!("{}: {}{behind}", Printable(name), about.text),
             Err(error) => {
                 self.all_good = false;
                 if self.json {
                     json!({ "error": error.kind().name(), "code": error.kind().code() }).to_string()
                 } else {
-                    format!("{name}: {error}")
+                    format!("{}: {error}", Printable(name))
                 }
             }
         };

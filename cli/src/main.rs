@@ -190,6 +190,8 @@ fn set_up_log(level: &str) -> Result<(), Failure> {
 /// where it can be seen: whoever takes the failure for one of the change would repeat that, or never know its pin. Where standard output is closed, that is
 /// said as well, and is no failure: nobody waits for a result there.
 fn print_done(out: &mut impl Write, text: &str, done: &str) -> Result<(), Failure> {
+    // A signal that ends the process while nobody reads would take all of that along. Without handlers it does, as before.
+    let _ = interrupt::Interrupt::install();
     if let Err(closed) = Target::Stdout.refuse_closed() {
         let _ = writeln!(stderr(), "keyfold: {}", Failure::from(closed).add(done));
         return Ok(());

@@ -2,6 +2,7 @@
 
 use crate::args::Source;
 use crate::failure::{Exit, Failure};
+use crate::files::output::resolved;
 use keyfold_store::PostgresStore;
 use std::ffi::OsStr;
 use std::fs;
@@ -68,17 +69,5 @@ fn is_same(a: &Path, b: &Path) -> bool {
     match (fs::metadata(a), fs::metadata(b)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => resolved(a) == resolved(b),
-    }
-}
-
-/// The path without links, of which the last part may be missing.
-pub(crate) fn resolved(path: &Path) -> PathBuf {
-    if let Ok(path) = path.canonicalize() {
-        return path;
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (folder.canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
     }
 }

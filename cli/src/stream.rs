@@ -1,29 +1,32 @@
 //! `protect --stream` and `reveal --stream`: whole files, and all files below a folder, as streams of a field (docs/STREAMS.md).
 
 mod folder;
+mod own;
 mod progress;
 mod refused;
 mod row;
+mod summary;
 
 use crate::args::{Transform, Whole};
-use crate::failure::{Exit, Failure, Printable};
+use crate::failure::{Exit, Failure};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
 use crate::opening;
 use crate::outputs;
-use crate::transform::{Direction, Input, is_new_scope, tell_of_new_scope};
+use crate::transform::{Direction, Input, context_of, is_new_scope, tell_of_new_scope};
 use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
-use keyfold::{Context, Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamSealer};
+use keyfold::{Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamSealer};
+use own::OwnFiles;
 use progress::Progress;
 use refused::{Refused, damaged, is_sealed, no_stream, not_begun};
-use serde_json::json;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
+use summary::{Counts, counted};
 
 /// Most threads that seal or open: more would wait for the one that reads and writes, and each has buffers.
 const MAX_THREADS: usize = 16;
@@ -38,13 +41,11 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
         return Err(Failure::new(Exit::Usage, "standard input is either the input or --row-file"));
     }
     let row = whole.row_file.as_deref().map(|file| row::read(file, &interrupt)).transpose()?;
-    let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
-    let context = context.map_err(|error| Failure::of_argument("--context", error))?;
-    let field = ring.field(field)?.context(context);
+    let field = ring.field(field)?.context(context_of(args, direction)?);
     let field = args.scope.iter().fold(field, |field: Field, scope| field.scope(scope));
     // The handles come last: that which seals makes a key for a scope that is new, or misspelt.
     let is_folder = args.input != "-" && fs::metadata(&args.input).is_ok_and(|metadata| metadata.is_dir());
-    let (job, done) = if is_folder {
+    let (mut job, done) = if is_folder {
         let len = folder::check(args, whole, direction, &interrupt, row.is_some())?;
         let mut job = Job::new(args, whole, field, direction, &ring, interrupt)?;
         job.progress = Progress::of_files(direction, len);
@@ -63,27 +64,9 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
     };
     job.progress.finish();
     done?;
-    job.report();
+    job.counts.judge(&ring);
+    summary::report(&job);
     Ok(ExitCode::from(job.worst))
-}
-
-/// What was done, for the summary.
-#[derive(Default)]
-struct Counts {
-    /// Outputs that have their names.
-    files: u64,
-    /// Bytes in clear.
-    bytes: u64,
-    /// Files of a folder that were there already, with the right content.
-    kept: u64,
-    /// With --keep-going, files of a folder that were left out.
-    failed: u64,
-    /// Streams whose key no longer seals.
-    outdated: u64,
-    /// Streams under a compromised key.
-    compromised: u64,
-    /// With --resume, outputs of a folder whose input is gone.
-    left: u64,
 }
 
 /// Whoever protects needs the opener to compare with what is there.
@@ -103,8 +86,6 @@ struct Job<'a> {
     counts: Counts,
     /// The highest exit code of what was left out.
     worst: u8,
-    /// The first by name of those that are left.
-    left: Option<PathBuf>,
 }
 
 impl<'a> Job<'a> {
@@ -139,7 +120,6 @@ impl<'a> Job<'a> {
             progress: Progress::hidden(),
             counts: Counts::default(),
             worst: 0,
-            left: None,
         })
     }
 
@@ -168,41 +148,41 @@ impl<'a> Job<'a> {
             progress.at(before + stream.read());
             if stream.needs_renewal() { pollster::block_on(stream.renew()) } else { Ok(()) }
         };
-        let (mut is_compromised, mut is_outdated) = (false, false);
         let done = match &self.handles {
             Handles::Seal(sealer, _) => {
                 let seal_sealed = matches!(self.direction, Direction::Protect { seal_sealed: true });
                 if !seal_sealed && StreamHeader::parse(head).is_ok() {
-                    return Err(Refused::File(is_sealed()));
+                    return Err(Refused::Input(is_sealed()));
                 }
                 pollster::block_on(sealer.ready()).map_err(Failure::from)?;
-                sealer.begin(row).map_err(|error| not_begun(error, row))?.seal_all(
-                    &mut head.chain(input),
-                    &mut sink,
-                    self.threads,
-                    watch,
-                )
+                let stream = sealer.begin(row).map_err(|error| not_begun(error, row))?;
+                let under = (stream.header().key_id(), false, false);
+                stream.seal_all(&mut head.chain(input), &mut sink, self.threads, watch).map(|bytes| (bytes, under))
             }
             Handles::Open(opener) => {
-                let header = StreamHeader::parse(head).map_err(|error| Refused::File(no_stream(error, head)))?;
+                let header = StreamHeader::parse(head).map_err(|error| Refused::Input(no_stream(error, head)))?;
                 pollster::block_on(opener.load_key(&header)).map_err(Refused::of_key)?;
                 let stream = opener.begin(&header, row).map_err(|error| not_begun(error, row))?;
-                (is_compromised, is_outdated) = (stream.is_compromised(), !opener.is_current(&header));
-                stream.open_all(&mut input, &mut sink, self.threads, watch)
+                let under = (header.key_id(), !opener.is_current(&header), stream.is_compromised());
+                stream.open_all(&mut input, &mut sink, self.threads, watch).map(|bytes| (bytes, under))
             }
         };
         let failed = sink.failed;
-        self.counts.bytes += done.map_err(|error| failed.map_or_else(|| damaged(error), Refused::from))?;
-        self.counts.compromised += u64::from(is_compromised);
-        self.counts.outdated += u64::from(is_outdated);
+        let done = done.map_err(|error| failed.map_or_else(|| damaged(error), Refused::from))?;
+        let (bytes, (key_id, is_outdated, is_compromised)) = done;
+        self.counts.bytes += bytes;
+        self.counts.stream(key_id, is_outdated, is_compromised);
         Ok(())
     }
 
-    /// Names a file that is left out, as it happens: a list of them would have no bound.
+    /// Names what is left out, as it happens: a list of them would have no bound.
     fn leave_out(&mut self, failure: Failure) {
-        self.counts.failed += 1;
+        self.tell(failure.add("it was left out"));
+    }
+
+    /// Says what is wrong, and goes on.
+    fn tell(&mut self, failure: Failure) {
         self.worst = self.worst.max(failure.code);
-        let failure = failure.add("it was left out");
         // Whoever closed standard error has the exit code and the number.
         self.progress.aside(|| drop(writeln!(stderr(), "keyfold: {failure}")));
     }
@@ -214,13 +194,24 @@ impl<'a> Job<'a> {
         };
         let mut head = [0; STREAM_HEADER_LEN];
         let Ok(header) = StreamHeader::parse(read_head(sealed, &mut head)?) else { return Ok(Compared::NoStream) };
-        pollster::block_on(opener.load_key(&header)).map_err(Refused::of_key)?;
+        let is_protect = matches!(self.direction, Direction::Protect { .. });
+        match pollster::block_on(opener.load_key(&header)).map_err(Refused::of_key) {
+            Ok(()) => {}
+            // An output can be made anew, whatever it is; an input cannot.
+            Err(Refused::Input(failure) | Refused::Item(failure)) if is_protect => {
+                return Ok(Compared::Unopened(failure));
+            }
+            Err(refused) => return Err(refused),
+        }
         // Of another field, context or row: another stream than the one that is asked for.
         let stream = match opener.begin(&header, row) {
             Ok(stream) => stream,
             Err(error) if is_other(&error) => return Ok(Compared::NoStream),
             Err(error) => return Err(not_begun(error, row)),
         };
+        if stream.is_compromised() && is_protect && self.args.force {
+            return Ok(Compared::Other);
+        }
         let mut reader = stream.into_reader(sealed);
         let [mut ours, mut theirs] = [0, 1].map(|_| zeroize::Zeroizing::new(vec![0; 256 * 1024]));
         loop {
@@ -241,93 +232,27 @@ impl<'a> Job<'a> {
                 return Ok(Compared::Other);
             }
             if n == 0 {
-                self.counts.compromised += u64::from(reader.is_compromised());
-                self.counts.outdated += u64::from(!opener.is_current(&header));
-                return Ok(if reader.is_complete() { Compared::Same } else { Compared::Damaged });
+                if !reader.is_complete() {
+                    return Ok(Compared::Damaged);
+                }
+                self.counts.stream(header.key_id(), !opener.is_current(&header), reader.is_compromised());
+                return Ok(Compared::Same);
             }
         }
-    }
-
-    fn report(&self) {
-        let verb = if matches!(self.direction, Direction::Reveal) { "revealed" } else { "protected" };
-        let Counts { files, bytes, kept, failed, outdated, compromised, left } = self.counts;
-        let line = if self.args.json {
-            json!({
-                "direction": verb, "streams": files, "bytes": bytes, "kept": kept, "failed": failed,
-                "outdated": outdated, "compromised": compromised, "left": left, "first_left": self.left.as_ref().map(|path| path.to_string_lossy()),
-            })
-            .to_string()
-        } else {
-            let mut line = format!("{verb} {} of {}", counted(files, "stream"), counted(bytes, "byte"));
-            if kept > 0 {
-                line.push_str(&format!("; {kept} were there already, with the same content"));
-            }
-            if failed > 0 {
-                line.push_str(&format!("; {} left out, each named above", counted(failed, "file")));
-            }
-            if outdated > 0 {
-                line.push_str(&format!("; {outdated} are under an old generation"));
-            }
-            if compromised > 0 {
-                line.push_str(&format!(
-                    "; {compromised} are under a compromised key and may be forged: seal them again"
-                ));
-            }
-            if let Some(first) = &self.left {
-                let first = first.to_string_lossy();
-                line.push_str(&format!(
-                    "; without an input any more, and left there: {}, {} first",
-                    counted(left, "output"),
-                    Printable(&first)
-                ));
-            }
-            line
-        };
-        // The work is done and committed: a closed standard error is no reason to fail.
-        let _ = writeln!(stderr(), "{line}");
     }
 }
 
 /// What --resume finds of an output that is there.
 enum Compared {
     Same,
-    /// The content is another one.
+    /// The content is another one, or whoever made it can be anybody who has the key, and it is to be made anew.
     Other,
+    /// The output does not open, for a reason that is its key's.
+    Unopened(Failure),
     /// The sealed side is no stream, or one of another field, context, row or scope, so that nobody knows its content.
     NoStream,
     /// The sealed side is a stream of the right kind that was changed or cut.
     Damaged,
-}
-
-/// Files of the keyring and its policies.
-struct OwnFiles {
-    files: Vec<PathBuf>,
-    /// Device and inode of those that are there.
-    places: Vec<(u64, u64)>,
-}
-
-impl OwnFiles {
-    fn of(args: &Transform) -> Result<Self, Failure> {
-        let files = keyfold_open::own_files(&args.source.config, &args.policies.policy)?;
-        let places = files.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| (file.dev(), file.ino()));
-        Ok(Self { places: places.collect(), files })
-    }
-
-    /// Refuses to seal one of them: whoever keeps the stream in its place can open neither.
-    fn refuse_input(&self, path: &Path, place: (u64, u64)) -> Result<(), Failure> {
-        if !self.places.contains(&place) {
-            return Ok(());
-        }
-        let why = format!(
-            "{} is a file of the keyring or a policy, which it takes to open what is sealed; `keyfold keys backup` copies the key records",
-            path.display()
-        );
-        Err(Failure::new(Exit::Usage, why))
-    }
-
-    fn refuse_target(&self, target: &Target) -> Result<(), OutputError> {
-        self.files.iter().try_for_each(|file| target.refuse_own(file))
-    }
 }
 
 /// Opens one file or standard input, and the file or standard output that it goes to.
@@ -375,11 +300,6 @@ fn one_file(
     output.commit()?;
     job.counts.files += 1;
     Ok(())
-}
-
-/// A number of things that have a regular plural.
-fn counted(count: u64, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What seals writes here; remembers why it could not.
@@ -430,5 +350,5 @@ fn is_other(error: &Error) -> bool {
 }
 
 fn unreadable(error: io::Error) -> Refused {
-    Refused::File(Failure::new(Exit::Storage, format!("cannot read the input: {error}")))
+    Refused::Input(Failure::new(Exit::Storage, format!("cannot read the input: {error}")))
 }

@@ -338,3 +338,14 @@ fn a_configuration_that_anyone_can_write() {
         world.refuses(&["protect", "in.csv", "--output", "out"], POLICY, &["chmod o-w"]);
     }
 }
+
+/// What SQLite calls a disk I/O error is a full disk or a limit, as a rule.
+#[test]
+fn a_key_store_at_a_limit_says_what_to_look_at() {
+    let world = World::new();
+    let inner = world.command(&["keys", "rotate"]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -f 1; exec \"$0\" \"$@\""]).arg(inner.get_program()).args(inner.get_args());
+    let says = ["the key store failed (is the disk full, or a limit such as `ulimit -f` reached?)", "disk I/O error"];
+    crate::common::run(command.current_dir(world.data()), b"").expect(STORAGE, &says);
+}

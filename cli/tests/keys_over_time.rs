@@ -169,6 +169,12 @@ fn a_compromised_key_opens_only_with_the_flag_and_gets_a_successor() {
     assert!(run.stderr.contains("under a compromised key"), "{}", run.stderr);
     assert_eq!(world.text("revealed.csv"), PATIENTS);
     world.run(&["keys", "state", key_id, "active"]).expect(KEY, &["cannot change that way"]);
+    // It comes back as what it was.
+    let pending = world.run(&["keys", "state", key_id, "destroy-pending"]).expect(0, &[]);
+    let back = "`keyfold keys state KEY compromised` takes that back";
+    assert!(pending.stdout_text().contains(back), "{}", pending.stdout_text());
+    world.run(&["keys", "state", key_id, "deactivated"]).expect(KEY, &["cannot change that way"]);
+    world.run(&["keys", "state", key_id, "compromised"]).expect(0, &[]);
     world.run(&["keys", "state", "00", "active"]).expect(common::USAGE, &["48 lower-case hexadecimal digits"]);
     let root = keys(&world).into_iter().find(|key| key["class"] == "root").expect("a root");
     let root = root["key_id"].as_str().expect("an ID").to_owned();

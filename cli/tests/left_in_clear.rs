@@ -96,7 +96,7 @@ fn bindings_that_could_not_be_found_again() {
 #[test]
 fn the_keyring_s_own_files_are_never_overwritten() {
     let world = World::new();
-    let files = ["keys.db", "local.kek", "keyfold.toml", "keys.high-water"];
+    let files = ["keys.db", "keys.db-journal", "local.kek", "keyfold.toml", "keys.high-water"];
     let own = files.iter().map(|file| common::argument(&world.keys().join(file)).to_owned());
     for own in own.chain(["policy.toml".to_owned()]) {
         let arguments = ["protect", "in.csv", "--output", &own, "--force"];

@@ -42,6 +42,7 @@ mod standard_streams;
 mod stream_folders;
 mod stream_keep_going;
 mod stream_new_key;
+mod stream_resume;
 mod swaps;
 mod synthea;
 #[path = "common/tables.rs"]

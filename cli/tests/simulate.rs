@@ -48,6 +48,15 @@ fn ready_scenarios_are_good() {
     assert_eq!(count, 3);
 }
 
+/// Where nobody asks nobody waits.
+#[test]
+fn no_requests_do_not_wait() {
+    let quiet = SMALL.replace("reads_per_second = 2.0", "reads_per_second = 0.0");
+    let quiet = quiet.replace("writes_per_second = 1.0", "writes_per_second = 0.0");
+    let predicted = simulate(&Scenario::parse(&quiet, "quiet.toml").expect("good")).expect("predicted");
+    assert_eq!(predicted.traffic.waited_percent, 0.0);
+}
+
 #[test]
 fn text_json_and_page_are_what_is_predicted() {
     let world = World::new();

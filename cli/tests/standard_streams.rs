@@ -3,6 +3,7 @@
 use crate::audited::Audited;
 use crate::common::{PATIENTS, Run, STORAGE, USAGE, World, argument, check_silence, keyfold};
 use crate::simulate::SMALL;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::process::{Command, Stdio};
@@ -226,7 +227,7 @@ fn what_was_done_is_told_where_its_result_cannot_be_written() {
     lost(&hold, &[" is under legal hold; "]);
     lost(&[&hold[..], &["--release"]].concat(), &[" is under legal hold no more"]);
     let shred = ["keys", "shred", "--config", "CONFIG", "--scope", "ward"];
-    lost(&shred, &["neither seal nor open any more", "--cancel takes that back"]);
+    lost(&shred, &["the key of scope ", " neither seals nor opens any more; ", "--cancel takes it back"]);
     lost(&[&shred[..], &["--cancel"]].concat(), &["open again"]);
     lost(&shred, &["--cancel"]);
     let finish = |file| [&shred[..], &["--finish", "--yes", "--certificate", file]].concat();
@@ -248,6 +249,36 @@ fn what_was_done_is_told_where_its_result_cannot_be_written() {
         .expect("written");
     let root = keys().into_iter().find(|key| key["key_id"] == id).expect("the root");
     assert!(root["verified"] == true && root["commitment"] == pin, "{root}");
+}
+
+/// Likewise where a signal ends the wait for whoever does not read: by default it would end the process at once, and with it the only one who knows the pin.
+#[test]
+fn what_was_done_is_told_where_a_signal_ends_the_wait() {
+    let audited = world();
+    let (_reader, writer, _) = full_pipe();
+    let mut command = keyfold();
+    with_config(command.current_dir(audited.0.data()), &audited, &["keys", "rotate", "--root", "--config", "CONFIG"]);
+    let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).spawn().expect("it starts");
+    let status = format!("/proc/{}/status", child.id());
+    // Bit 1 is SIGINT (proc_pid_status(5)).
+    let is_caught = || {
+        let status = std::fs::read_to_string(&status).expect("a status");
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask").trim();
+        u64::from_str_radix(mask, 16).expect("a number") >> 1 & 1 == 1
+    };
+    let begun = std::time::Instant::now();
+    while !is_caught() {
+        assert!(child.try_wait().expect("its state").is_none() && begun.elapsed().as_secs() < 20, "it has no handler");
+        sleep(Duration::from_millis(1));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).expect("sent");
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8(output.stderr).expect("text");
+    check_silence(&said);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    for says in ["interrupted by SIGINT; the root was rotated: the new one is ", ", its pin "] {
+        assert!(said.contains(says), "{says:?}: {said}");
+    }
 }
 
 /// A certificate that is printed is whole; the keys are gone by then.

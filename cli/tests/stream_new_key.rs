@@ -1,10 +1,11 @@
 //! Folders of streams under a new key: the commands of docs/STREAMS.md, and what `census` says before and after.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use crate::common::{DATA, Run, World, repository, run};
-use crate::shared_streams::{PROTECT, content, world};
+use crate::common::{DATA, Run, STORAGE, World, repository, run};
+use crate::shared_streams::{PROTECT, content, unprivileged, world};
 use serde_json::Value as Json;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -54,6 +55,37 @@ fn a_census_counts_the_streams_of_a_folder() {
     world.run(&["census", "sealed", "--column", "x"]).expect(DATA, &["sealed: a stream has no columns"]);
 }
 
+/// One file that cannot be read is no reason to know nothing of the others, and the exit code says that they are not all.
+#[test]
+fn a_census_names_what_it_cannot_read_and_goes_on() {
+    let world = world();
+    fs::create_dir_all(world.path("in/closed")).unwrap();
+    for name in ["one", "tw\x1bo", "closed/three"] {
+        fs::write(world.path("in").join(name), content(5)).unwrap();
+    }
+    world.succeeds(&PROTECT);
+    for name in ["tw\x1bo.kfs", "closed"] {
+        fs::set_permissions(world.path("sealed").join(name), fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let Some(run) = unprivileged(&world, &["census", "sealed"]) else { return };
+    let says =
+        ["cannot read sealed/closed: ", "cannot read sealed/tw\\u{1b}o.kfs: ", "is not counted: 2, each named above"];
+    let run = run.expect(STORAGE, &says);
+    assert!(run.stdout_text().starts_with("sealed: 1 rows\n"), "{}", run.stdout_text());
+}
+
+/// Names of files may hold what a terminal would obey.
+#[test]
+fn names_are_printed_as_they_are_not() {
+    let world = world();
+    world.write("in", content(5));
+    world.succeeds(&["protect", "--stream", "image", "in", "--output", "tw\x1bo"]);
+    for arguments in [&["inspect", "--file", "tw\x1bo"][..], &["census", "tw\x1bo"]] {
+        let run = world.succeeds(arguments);
+        assert!(run.stdout_text().starts_with("tw\\u{1b}o: "), "{}", run.stdout_text());
+    }
+}
+
 /// The commands of the page, the second time after an interruption.
 #[test]
 fn the_commands_of_the_page_on_streams_work() {
@@ -91,7 +123,7 @@ fn the_commands_of_the_page_on_streams_work() {
     }
     let repeated = script.lines().filter(|line| !line.contains("keys rotate")).collect::<Vec<_>>().join("\n");
     let done = sh(&repeated);
-    for says in ["revealed 1 stream of 20000 bytes; 2 were there", "protected 2 streams of 40000 bytes; 1 were there"] {
+    for says in ["revealed 1 stream of 20000 bytes; 2 were there", "protected 2 streams of 40000 bytes; 1 was there"] {
         assert!(done.stderr.contains(says), "{says:?}: {}", done.stderr);
     }
     assert!(census(&done)[0].ends_with(" 3  current"), "{}", done.stdout_text());

@@ -112,9 +112,11 @@ fn what_is_not_as_it_was_sealed_leaves_no_file() {
     refuses(&content(1000), DATA, "Malformed");
     world.write("sealed", &sealed);
     let reveal = |more: &[&'static str]| [&["reveal", "sealed", "--output", "back"][..], more].concat();
-    let elsewhere = ["sealed: ", "DecryptionFailed", "--context and --row-file"];
+    let elsewhere = ["sealed: ", "DecryptionFailed", "--context and --row-file", "or its header was changed"];
     world.refuses(&reveal(&["--stream", "export", "--context", "tenant=t"]), KEY, &elsewhere);
     world.refuses(&reveal(&["--stream", "image", "--context", "tenant=t"]), KEY, &["DecryptionFailed"]);
+    // What somebody has sealed so in the past must open.
+    world.refuses(&reveal(&["--stream", "image", "--context", "tenant="]), KEY, &["DecryptionFailed"]);
     world.refuses(&reveal(&["--stream", "image", "--scope", "no such"]), KEY, &["NoMatchingKey", "check how --scope"]);
     world.refuses(
         &reveal(&["--stream", "export"]),
@@ -141,12 +143,12 @@ fn a_row_is_read_from_a_file() {
     world.write("other", "Canáry7391-id-2");
     let protect =
         |more: &[&'static str]| [&["protect", "--stream", "scan", "in", "--output", "sealed"][..], more].concat();
-    world.refuses(&protect(&[]), DATA, &["row binding is needed", "--row-file"]);
+    world.refuses(&protect(&[]), USAGE, &["row binding is needed", "--row-file names a file with it"]);
     world.succeeds(&protect(&["--row-file", "row"]));
     let reveal =
         |more: &[&'static str]| [&["reveal", "--stream", "scan", "sealed", "--output", "back"][..], more].concat();
     world.refuses(&reveal(&["--row-file", "other"]), KEY, &["DecryptionFailed"]);
-    world.refuses(&reveal(&[]), DATA, &["row binding is needed", "--row-file"]);
+    world.refuses(&reveal(&[]), USAGE, &["row binding is needed", "--row-file names a file with it"]);
     world.succeeds(&reveal(&["--row-file", "row"]));
     assert_eq!(world.read("back"), content(10));
     run(&mut world.command(&reveal(&["--row-file", "-", "--force"])), b"Can\xc3\xa1ry7391-id-1\n").expect(0, &[]);
@@ -173,7 +175,7 @@ fn a_row_is_read_from_a_file() {
     }
     world.refuses(&reveal(&["--row-file", "missing", "--force"]), STORAGE, &["--row-file: cannot read missing"]);
     let unbound = [&PROTECT[..], &["--row-file", "row", "--force"]].concat();
-    world.refuses(&unbound, DATA, &["not bound to its row"]);
+    world.refuses(&unbound, USAGE, &["not bound to its row", "leave --row-file out"]);
 }
 
 #[test]
@@ -188,6 +190,10 @@ fn wrong_command_lines_are_refused() {
         world.refuses(&[&["protect", "in.csv", "--output", "out"][..], flags].concat(), USAGE, &["--stream"]);
     }
     world.refuses(&with(&["--resume"]), USAGE, &["--resume is for folders"]);
+    // `--context tenant=$TENANT` where that is not set.
+    let empty = ["--context", "tenant="];
+    world.refuses(&with(&empty), USAGE, &["--context tenant= has an empty value: is a variable unset?"]);
+    world.refuses(&[&["protect", "in.csv", "--output", "out"][..], &empty].concat(), USAGE, &["has an empty value"]);
     world.refuses(&["protect", "--stream", "name", "in", "--output", "o"], POLICY, &["none of streams"]);
     world.refuses(
         &["protect", "--stream", "missing", "in", "--output", "o"],

@@ -290,7 +290,8 @@ fn key_files(config: &Config, folder: &Path) -> Result<Vec<PathBuf>> {
     files.extend(config.neighbours.values().map(|file| folder.join(file)));
     match StoreUri::parse(&config.store)? {
         StoreUri::Sqlite(file) => {
-            files.extend(["", "-wal", "-shm"].map(|suffix| folder.join(format!("{file}{suffix}"))))
+            // The last is there after a crash only, and SQLite plays back whatever it finds under that name.
+            files.extend(["", "-wal", "-shm", "-journal"].map(|suffix| folder.join(format!("{file}{suffix}"))))
         }
         StoreUri::Postgres(uri) => files.extend(PostgresStore::files(uri, folder)?),
     }

@@ -237,7 +237,8 @@ impl Prediction {
                 failed_writes_at_start: whole(writes.at_start),
                 failed_writes_around_outage: whole(writes.around_outage),
                 made: tally.made,
-                waited_percent: percent(tally.noticed, requests(tally)),
+                // Nobody waits where nobody asks.
+                waited_percent: if requests(tally) > 0.0 { percent(tally.noticed, requests(tally)) } else { 0.0 },
                 longest_wait_seconds: tally.longest_wait.as_secs_f64(),
                 failures: tally
                     .errors

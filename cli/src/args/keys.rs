@@ -175,7 +175,7 @@ pub(crate) struct KeysReparent {
 pub(crate) enum NewState {
     /// Of a published key: it seals from now on.
     Active,
-    /// It opens only. Takes back a scheduled destruction.
+    /// It opens only. Takes back a scheduled destruction, but for a key that was compromised: that comes back as `compromised`.
     Deactivated,
     /// It opens only where the configuration says so; its values must be sealed again.
     Compromised,

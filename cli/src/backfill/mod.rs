@@ -10,6 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::files::standard::stderr;
 use crate::tables::{self, Bindings, Checkpoint, Columns, Ledger, Pace};
+use crate::transform::refuse_empty_context;
 use crate::{opening, outputs};
 use counts::Counts;
 use job::{Erased, Job, Step};
@@ -26,6 +27,9 @@ pub(crate) fn run(args: &Backfill) -> Result<ExitCode, Failure> {
     let outputs =
         [("--errors", args.errors.errors.as_deref()), ("--checkpoint", args.table.walk.checkpoint.as_deref())];
     outputs::refuse(&outputs, outputs::keyring(&args.source, &args.policies.policy), &[], Some(&args.table.sql))?;
+    if step == Step::Fill {
+        refuse_empty_context(&args.binding.context)?;
+    }
     let ring = opening::open(&args.source, &args.policies.policy)?;
     let policy = ring.policy();
     let policy = policy.field(&args.field);

@@ -10,22 +10,39 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Counts every file below `folder` as one value of the only column of `tally`. Keeps no list of them.
+/// Counts every file below `folder` as one value of the only column of `tally`. Keeps no list of them. What cannot be read is named and passed over.
 pub(super) fn count(folder: &Path, mut tally: Tally, interrupt: &Interrupt) -> Result<Tally, Failure> {
     walk(folder, &mut tally, interrupt)?;
     Ok(tally)
 }
 
 fn walk(folder: &Path, tally: &mut Tally, interrupt: &Interrupt) -> Result<(), Failure> {
-    for entry in fs::read_dir(folder).map_err(|error| cannot_read(folder, &error))? {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            pass_over(tally, folder, &error);
+            return Ok(());
+        }
+    };
+    for entry in entries {
         interrupt.check()?;
-        let entry = entry.map_err(|error| cannot_read(folder, &error))?;
-        let path = entry.path();
-        let file_type = entry.file_type().map_err(|error| cannot_read(&path, &error))?;
+        let (path, file_type) = match entry.and_then(|entry| Ok((entry.path(), entry.file_type()?))) {
+            Ok(entry) => entry,
+            Err(error) => {
+                pass_over(tally, folder, &error);
+                continue;
+            }
+        };
         if file_type.is_dir() {
             walk(&path, tally, interrupt)?;
         } else if file_type.is_file() {
-            let seen = look(&path).map_err(|error| cannot_read(&path, &error))?;
+            let seen = match look(&path) {
+                Ok(seen) => seen,
+                Err(error) => {
+                    pass_over(tally, &path, &error);
+                    continue;
+                }
+            };
             tally.rows += 1;
             tally.add(0, seen).map_err(|failure| failure.at(path.display()))?;
         } else {
@@ -50,6 +67,8 @@ fn look(path: &Path) -> io::Result<Seen> {
     })
 }
 
-fn cannot_read(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::Storage, format!("cannot read {}: {error}", path.display()))
+fn pass_over(tally: &mut Tally, path: &Path, error: &io::Error) {
+    tally.unread += 1;
+    let why = format!("cannot read {}: {error}; it is not counted", path.display());
+    drop(writeln!(stderr(), "keyfold: {}", Failure::new(Exit::Storage, why)));
 }

@@ -15,6 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
 use crate::outputs;
+use crate::print_failed;
 use crate::tables::{self, Checkpoint, Pace, Rows};
 use keyfold_tables::{Access, Extent};
 use serde_json::json;
@@ -60,7 +61,15 @@ pub(crate) fn run(args: &Census, out: &mut impl Write) -> Result<(), Failure> {
             report::print(tally, states.as_ref(), args.json, out)?;
         }
     }
-    Ok(())
+    match tallies.iter().map(|tally| tally.unread).sum::<u64>() {
+        0 => Ok(()),
+        unread => {
+            // What was counted counts, but nobody may take it for everything.
+            out.flush().map_err(print_failed)?;
+            let why = format!("what could not be read is not counted: {unread}, each named above");
+            Err(Failure::new(Exit::Storage, why))
+        }
+    }
 }
 
 fn count_table(args: &Census, sql: &str, interrupt: &Interrupt, with_ids: bool) -> Result<Tally, Failure> {

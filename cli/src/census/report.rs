@@ -1,7 +1,7 @@
 //! What a census prints.
 
 use super::tally::{Column, Tally};
-use crate::failure::Failure;
+use crate::failure::{Failure, Printable};
 use crate::print_failed;
 use keyfold::wire::KeyId;
 use keyfold::{KeyState, Keyring};
@@ -44,11 +44,11 @@ pub(crate) fn print(
     if as_json {
         return writeln!(out, "{}", json_line(tally, states)).map_err(print_failed);
     }
-    writeln!(out, "{}: {} rows", tally.place, tally.rows).map_err(print_failed)?;
+    writeln!(out, "{}: {} rows", Printable(&tally.place), tally.rows).map_err(print_failed)?;
     writeln!(out, "  {:<32}  {:<5}  {:>10}  {:>12}  state", "column", "suite", "generation", "values")
         .map_err(print_failed)?;
     for column in shown(tally) {
-        let name = &column.name;
+        let name = Printable(&column.name).to_string();
         for ((suite, generation, state), count) in generations(column, states) {
             let suite = format!("{suite:02x}");
             let line = format!("  {name:<32}  {suite:<5}  {generation:>10}  {count:>12}  {}", state.unwrap_or(""));

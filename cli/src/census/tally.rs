@@ -17,6 +17,8 @@ pub(crate) const MAX_COLUMNS: usize = 10_000;
 pub(crate) struct Tally {
     pub(crate) place: String,
     pub(crate) rows: u64,
+    /// Files and folders that could not be read, and are not counted.
+    pub(crate) unread: u64,
     /// Whether the columns are those that somebody has named.
     pub(crate) named: bool,
     columns: Vec<Column>,
@@ -43,7 +45,7 @@ impl Tally {
     pub(crate) fn new(place: &str, columns: &[String], with_ids: bool) -> Self {
         let named = !columns.is_empty();
         let columns = columns.iter().map(|name| Column { name: name.clone(), ..Column::default() }).collect();
-        Self { place: place.to_owned(), rows: 0, named, columns, with_ids, entries: 0 }
+        Self { place: place.to_owned(), rows: 0, unread: 0, named, columns, with_ids, entries: 0 }
     }
 
     /// What was found, by column.

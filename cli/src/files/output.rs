@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, getrlimit};
 use tempfile::NamedTempFile;
 
 use super::interrupt::Interrupted;
@@ -63,7 +64,7 @@ impl Target {
         }
     }
 
-    /// Refuses a target that is `own`, a file of the keyring.
+    /// Refuses a target that is `own`, a file of the keyring, or would be.
     ///
     /// # Errors
     ///
@@ -74,7 +75,14 @@ impl Target {
             (Ok(target), Ok(own)) if (own.dev(), own.ino()) == (target.dev(), target.ino()) => {
                 Err(OutputError::OwnFile { target: self.clone() })
             }
-            (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(self.error("examine", error)),
+            // What is not always there, such as the journal of SQLite, is taken for one when it is.
+            (Err(_), Err(_)) if path.file_name() == own.file_name() && resolved(path) == resolved(own) => {
+                Err(OutputError::OwnFile { target: self.clone() })
+            }
+            // No file has a name that is too long.
+            (Err(error), _) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename) => {
+                Err(self.error("examine", error))
+            }
             _ => Ok(()),
         }
     }
@@ -173,7 +181,16 @@ impl fmt::Display for OutputError {
             Self::BrokenPipe { target } => write!(f, "nobody reads {target} any more (broken pipe)"),
             Self::NoSpace { target: Target::Stdout } => f.write_str("no space left behind standard output"),
             Self::NoSpace { target } => write!(f, "no space left to write {target}; it was not changed"),
-            Self::Io { target, action, source } => write!(f, "cannot {action} {target}: {source}"),
+            Self::Io { target, action, source } => {
+                write!(f, "cannot {action} {target}: {source}")?;
+                match (source.kind(), getrlimit(Resource::Fsize).current) {
+                    (io::ErrorKind::FileTooLarge, Some(limit)) => {
+                        write!(f, "; the limit is {limit} bytes (`ulimit -f`)")
+                    }
+                    (io::ErrorKind::FileTooLarge, None) => f.write_str("; the file system takes no longer ones"),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }
@@ -385,6 +402,17 @@ pub(crate) fn kind_of(file_type: FileType) -> &'static str {
         "a socket"
     } else {
         "a device"
+    }
+}
+
+/// The path without links, of which the last part may be missing.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    match (folder_of(path).canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
     }
 }
 

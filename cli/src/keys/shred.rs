@@ -30,21 +30,20 @@ pub(crate) fn shred(args: &KeysShred, out: &mut impl Write) -> Result<(), Failur
 
 fn schedule(args: &KeysShred, records: &Records, scope: &str, out: &mut impl Write) -> Result<(), Failure> {
     let scheduled = pollster::block_on(records.ring.shred_scope(scope, args.reason.as_deref()))?;
-    let keys = scheduled.keys.len();
+    let (slot, from) = (scheduled.slot, time(scheduled.not_before));
+    let neither = match scheduled.keys.len() {
+        1 => format!("the key of scope {slot} neither seals nor opens any more"),
+        keys => format!("the {keys} keys of scope {slot} neither seal nor open any more"),
+    };
     let text = if args.json {
         let key_ids: Vec<_> = scheduled.keys.iter().map(|record| record.key_id().to_string()).collect();
         json!({ "slot": scheduled.slot.to_string(), "keys": key_ids, "not_before": scheduled.not_before }).to_string()
     } else {
         format!(
-            "{keys} keys of scope {} neither seal nor open any more; they can be destroyed from {} (--finish), and until then that can be taken back (--cancel)",
-            scheduled.slot,
-            time(scheduled.not_before)
+            "{neither}; from {from} on that can be made final (--finish), and until then it can be taken back (--cancel)"
         )
     };
-    let (slot, from) = (scheduled.slot, time(scheduled.not_before));
-    let done = format!(
-        "the {keys} keys of scope {slot} neither seal nor open any more, and can be destroyed from {from} (--finish); --cancel takes that back"
-    );
+    let done = format!("{neither}; from {from} on --finish makes that final, and --cancel takes it back");
     print_done(out, &text, &done)
 }
 

@@ -6,6 +6,7 @@ use crate::opening;
 use crate::print_done;
 use keyfold::KeyState;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Write;
 
 impl From<NewState> for KeyState {
@@ -22,6 +23,13 @@ impl From<NewState> for KeyState {
 /// Moves a key to another state and says what follows.
 pub(crate) fn change_state(args: &KeysState, out: &mut impl Write) -> Result<(), Failure> {
     let ring = opening::open(&args.source, &[])?;
+    // A key that was compromised comes back as nothing else. The change says what is wrong, if anything is.
+    let before = pollster::block_on(ring.states_of(&BTreeSet::from([args.key_id]))).unwrap_or_default();
+    let back = match before.get(&args.key_id) {
+        Some(KeyState::Compromised) => "`keyfold keys state KEY compromised` takes that back",
+        Some(KeyState::DestroyPending) => "`deactivated` takes that back, or `compromised` if it was that before",
+        _ => "`keyfold keys state KEY deactivated` takes that back",
+    };
     let record = pollster::block_on(ring.change_state(args.key_id, args.state.into()))?;
     let (key_id, state) = (record.key_id(), record.state());
     let follows = match state {
@@ -30,7 +38,7 @@ pub(crate) fn change_state(args: &KeysState, out: &mut impl Write) -> Result<(),
         KeyState::Compromised => {
             "it opens only where open_compromised is set: seal its values again, and treat them as possibly forged"
         }
-        _ => "it does not open; `keyfold keys state KEY deactivated` takes that back",
+        _ => &format!("it does not open; {back}"),
     };
     let text = if args.json {
         json!({ "key_id": key_id.to_string(), "state": state.name(), "sequence": record.sequence() }).to_string()

@@ -1,17 +1,17 @@
 //! All files below a folder, each to one below another folder.
 
-use super::{Compared, Job, OwnFiles, Refused, counted, fill, is_sealed};
+use super::{Compared, Counts, Job, OwnFiles, Refused, counted, fill, is_sealed};
 use crate::args::{Transform, Whole};
 use crate::failure::{Exit, Failure};
-use crate::files::interrupt::{Interrupt, Interruptible};
-use crate::files::output::{self, Output, OutputError, Target};
-use crate::outputs::resolved;
+use crate::files::interrupt::{Interrupt, Interrupted, Interruptible};
+use crate::files::output::{self, Output, OutputError, Target, resolved};
+use crate::files::standard::stderr;
 use crate::transform::Direction;
 use keyfold::RowBinding;
 use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,9 @@ enum Found {
     Folder(PathBuf, u32),
     File(Pair),
     /// What cannot be taken, whatever is done with the others.
-    None(Failure),
+    None(Refused),
+    /// Likewise a folder with all that is in it.
+    NoFolder(Refused),
 }
 
 /// A file and where it goes.
@@ -71,25 +73,23 @@ pub(super) fn check(
         interrupt.check()?;
         let checked = match found {
             Found::Folder(folder, _) => refuse_no_folder(&folder, folder == to).map_err(Refused::from),
-            Found::File(pair) => {
-                // Whatever else is wrong with it: the run does not ask again.
-                if matches!(direction, Direction::Protect { .. }) {
-                    own.refuse_input(&pair.from, pair.place)?;
-                }
-                check_file(direction, longest_name, &pair)
-                    .and_then(|()| check_output(args.force || whole.resume, &own, &pair.to))
-                    .inspect(|()| len += pair.len)
-            }
-            Found::None(failure) => Err(Refused::File(failure)),
+            Found::File(pair) => own.refuse(direction, &pair).and_then(|()| {
+                check_file(direction, longest_name, &pair)?;
+                len += pair.len;
+                check_output(args.force || whole.resume, &pair.to)
+            }),
+            Found::None(refused) | Found::NoFolder(refused) => Err(refused),
         };
         match checked {
             // The run names it.
-            Err(Refused::File(_)) if whole.keep_going => Ok(()),
+            Err(Refused::Input(_) | Refused::Item(_)) if whole.keep_going => Ok(()),
             checked => checked,
         }
     });
     checked.map_err(|refused| match refused {
-        Refused::File(failure) => failure.add("nothing was written; --keep-going leaves it out"),
+        Refused::Input(failure) | Refused::Item(failure) => {
+            failure.add("nothing was written; --keep-going leaves it out")
+        }
         Refused::Run(failure) => failure.add("nothing was written"),
     })?;
     Ok(len)
@@ -97,9 +97,10 @@ pub(super) fn check(
 
 pub(super) fn run(job: &mut Job<'_>) -> Result<(), Failure> {
     let (from, to) = (Path::new(&job.args.input), Path::new(&job.args.output));
-    let longest_name = longest_name(&resolved(to))?;
+    let (own, longest_name) = (OwnFiles::of(job.args)?, longest_name(&resolved(to))?);
     let done = walk(job.direction, from, to, Path::new(""), &mut |found| {
         job.interrupt.check()?;
+        let is_folder = matches!(found, Found::NoFolder(_));
         let done = match found {
             Found::Folder(folder, mode) => {
                 refuse_no_folder(&folder, folder == to)?;
@@ -108,12 +109,16 @@ pub(super) fn run(job: &mut Job<'_>) -> Result<(), Failure> {
                 let cannot = |error| Failure::new(Exit::Storage, format!("cannot make {}: {error}", folder.display()));
                 made.map_err(cannot).map_err(Refused::from)
             }
-            Found::File(pair) => check_file(job.direction, longest_name, &pair)
-                .and_then(|()| one(job, &pair).map_err(|refused| refused.at(pair.from.display()))),
-            Found::None(failure) => Err(Refused::File(failure)),
+            // The check may have seen another file, or none.
+            Found::File(pair) => own.refuse(job.direction, &pair).and_then(|()| {
+                check_file(job.direction, longest_name, &pair)?;
+                one(job, &pair)
+            }),
+            Found::None(refused) | Found::NoFolder(refused) => Err(refused),
         };
         match done {
-            Err(Refused::File(failure)) if job.whole.keep_going => {
+            Err(Refused::Input(failure) | Refused::Item(failure)) if job.whole.keep_going => {
+                *if is_folder { &mut job.counts.failed_folders } else { &mut job.counts.failed } += 1;
                 job.leave_out(failure);
                 Ok(())
             }
@@ -121,31 +126,55 @@ pub(super) fn run(job: &mut Job<'_>) -> Result<(), Failure> {
         }
     });
     let done = done.and_then(|()| if job.whole.resume { Ok(find_left(job, from, to)?) } else { Ok(()) });
+    let Counts { files, kept, failed, failed_folders, .. } = job.counts;
+    if done.is_ok() && [files, kept, failed, failed_folders] == [0; 4] {
+        let failure = Failure::new(Exit::Data, format!("there is no file in {}", from.display()));
+        job.progress.aside(|| drop(writeln!(stderr(), "keyfold: {failure}")));
+    }
     done.map_err(|refused| {
-        let (is_of_file, failure) = (matches!(refused, Refused::File(_)), refused.into_failure());
-        let mut done = match job.counts.files {
+        let mut done = match files {
             0 => "no file was written".to_owned(),
             files => format!("{} written, whole", counted(files, "file")),
         };
-        if job.counts.failed > 0 {
-            done.push_str(&format!(", {} left out", counted(job.counts.failed, "file")));
+        for (count, thing) in [(failed, "file"), (failed_folders, "folder")] {
+            if count > 0 {
+                done.push_str(&format!(", {} left out", counted(count, thing)));
+            }
         }
-        if is_of_file {
-            done.push_str("; --resume stops at this file again until it is replaced or moved away, and --keep-going goes on behind it");
-        } else if job.counts.files > 0 {
-            done.push_str("; --resume goes on behind them");
-        }
-        failure.add(&done)
+        done.push_str(match &refused {
+            Refused::Input(_) => {
+                "; --resume stops at this file again until it is replaced or moved away, and --keep-going goes on behind it"
+            }
+            Refused::Item(_) => "; --keep-going goes on behind it",
+            Refused::Run(_) if files > 0 => "; --resume goes on behind them",
+            Refused::Run(_) => "",
+        });
+        refused.into_failure().add(&done)
     })
 }
 
-/// Counts the outputs below `to` whose input is not below `from` any more. What no run makes there is none.
-fn find_left(job: &mut Job<'_>, from: &Path, to: &Path) -> Result<(), Failure> {
+/// Counts the outputs below `to` whose input is not below `from` any more. What no run makes there is none. Everything is done by then, so what cannot be
+/// looked at is told and does not end the run.
+fn find_left(job: &mut Job<'_>, from: &Path, to: &Path) -> Result<(), Interrupted> {
     job.interrupt.check()?;
-    for entry in fs::read_dir(to).map_err(|error| cannot_read(to, &error))? {
-        let entry = entry.map_err(|error| cannot_read(to, &error))?;
-        let (path, file_name) = (entry.path(), entry.file_name());
-        let file_type = entry.file_type().map_err(|error| cannot_read(&path, &error))?;
+    let entries = match fs::read_dir(to) {
+        Ok(entries) => entries,
+        // Where nothing could be taken, no folder was made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            not_looked_at(job, to, &error);
+            return Ok(());
+        }
+    };
+    for entry in entries {
+        let entry = entry.and_then(|entry| Ok((entry.path(), entry.file_name(), entry.file_type()?)));
+        let (path, file_name, file_type) = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                not_looked_at(job, to, &error);
+                continue;
+            }
+        };
         if file_type.is_dir() {
             find_left(job, &from.join(&file_name), &path)?;
             continue;
@@ -157,22 +186,34 @@ fn find_left(job: &mut Job<'_>, from: &Path, to: &Path) -> Result<(), Failure> {
         let Some(input) = input.filter(|_| file_type.is_file()) else { continue };
         match fs::symlink_metadata(from.join(&input)) {
             Ok(_) => {}
-            // The second where a file has the name that its folder had.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            // A file has the name that its folder had, or the name would be too long for any file.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename
+                ) =>
+            {
                 job.counts.left += 1;
-                if job.left.as_ref().is_none_or(|first| path < *first) {
-                    job.left = Some(path);
+                if job.counts.first_left.as_ref().is_none_or(|first| path < *first) {
+                    job.counts.first_left = Some(path);
                 }
             }
-            Err(error) => return Err(cannot_read(&from.join(input), &error)),
+            // Below a folder that was left out, and is named already.
+            Err(error) if job.whole.keep_going && error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => not_looked_at(job, &from.join(&input), &error),
         }
     }
     Ok(())
 }
 
+fn not_looked_at(job: &mut Job<'_>, path: &Path, error: &io::Error) {
+    let failure = cannot_read(path, error);
+    job.tell(failure.add("outputs there may be without an input, which are not counted"));
+}
+
 /// Refuses a file that cannot be taken, whatever becomes of the others.
 fn check_file(direction: Direction, longest_name: u64, pair: &Pair) -> Result<(), Refused> {
-    let refuse = |why| Err(Refused::File(Failure::new(Exit::Data, why)));
+    let refuse = |why| Err(Refused::Input(Failure::new(Exit::Data, why)));
     let name_len = pair.to.file_name().map_or(0, OsStr::len);
     if name_len as u64 > longest_name {
         return refuse(format!(
@@ -182,9 +223,9 @@ fn check_file(direction: Direction, longest_name: u64, pair: &Pair) -> Result<()
     }
     let mut head = [0; STREAM_HEADER_LEN];
     let read = File::open(&pair.from).and_then(|mut file| fill(&mut file, &mut head));
-    let n = read.map_err(|error| Refused::File(cannot_read(&pair.from, &error)))?;
+    let n = read.map_err(|error| Refused::cannot_read(&pair.from, &error))?;
     if let (Direction::Protect { seal_sealed: false }, Ok(_)) = (direction, StreamHeader::parse(&head[..n])) {
-        return Err(Refused::File(is_sealed().at(pair.from.display())));
+        return Err(Refused::Input(is_sealed().at(pair.from.display())));
     }
     let neighbour = pair.from.with_file_name(pair.to.file_name().unwrap_or_default());
     if fs::symlink_metadata(&neighbour).is_ok_and(|metadata| metadata.is_dir()) {
@@ -198,9 +239,18 @@ fn check_file(direction: Direction, longest_name: u64, pair: &Pair) -> Result<()
     Ok(())
 }
 
-/// Refuses an output that is a file of the keyring, or that is there: the command line has the wrong folder, or lacks an option.
-fn check_output(may_exist: bool, own: &OwnFiles, to: &Path) -> Result<(), Refused> {
-    own.refuse_target(&Target::Path(to.to_owned()))?;
+impl OwnFiles {
+    /// Refuses a file that is one of them, or would become one: the command line has the wrong folder.
+    fn refuse(&self, direction: Direction, pair: &Pair) -> Result<(), Refused> {
+        if matches!(direction, Direction::Protect { .. }) {
+            self.refuse_input(&pair.from, pair.place)?;
+        }
+        Ok(self.refuse_target(&Target::Path(pair.to.clone()))?)
+    }
+}
+
+/// Refuses an output that is there: the command line has the wrong folder, or lacks an option.
+fn check_output(may_exist: bool, to: &Path) -> Result<(), Refused> {
     let checked = output::refuse_existing(to, may_exist).map_err(|error| match error {
         OutputError::Exists { .. } => Failure::from(error).add("--resume keeps it if it has the same content"),
         _ => error.into(),
@@ -233,25 +283,27 @@ fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Refused> {
         super::Handles::Open(opener) => opener.policy().row_binding != RowBinding::None,
     };
     let row = is_bound.then(|| pair.name.as_os_str().as_bytes());
-    let open = |path: &Path| File::open(path).map_err(|error| Refused::File(cannot_read(path, &error)));
+    let open = || File::open(&pair.from).map_err(|error| Refused::cannot_read(&pair.from, &error));
+    let of_input = |refused: Refused| refused.at(pair.from.display());
     job.progress.of(&pair.name);
-    let input = open(&pair.from)?;
+    let input = open()?;
     if job.whole.resume && pair.to.exists() {
+        let there = File::open(&pair.to).map_err(|error| Refused::Item(cannot_read(&pair.to, &error)))?;
         let [mut sealed, mut clear] = match job.direction {
-            Direction::Reveal => [open(&pair.from)?, open(&pair.to)?],
-            _ => [open(&pair.to)?, open(&pair.from)?],
+            Direction::Reveal => [open()?, there],
+            _ => [there, open()?],
         };
-        let found = job.compare(&mut sealed, &mut clear, row)?;
+        let found = job.compare(&mut sealed, &mut clear, row).map_err(of_input)?;
         if let Compared::Same = found {
             job.counts.kept += 1;
             return Ok(());
         }
         if !job.args.force {
-            return Err(Refused::File(not_kept(&found, job.direction, &pair.to)));
+            return Err(not_kept(found, job.direction, pair));
         }
     }
     let mut output = Output::create(Target::Path(pair.to.clone()), job.args.force).map_err(appeared)?;
-    job.transform(Interruptible::new(input, job.interrupt.clone()), row, &mut output)?;
+    job.transform(Interruptible::new(input, job.interrupt.clone()), row, &mut output).map_err(of_input)?;
     output.commit().map_err(appeared)?;
     job.counts.files += 1;
     Ok(())
@@ -266,27 +318,23 @@ fn appeared(error: OutputError) -> Refused {
     Refused::Run(Failure::new(Exit::Usage, why))
 }
 
-/// Of an output that is there and not the same.
-fn not_kept(found: &Compared, direction: Direction, to: &Path) -> Failure {
-    let (to, is_reveal) = (to.display(), matches!(direction, Direction::Reveal));
+/// Of an output that is there and not the same. It alone is at fault, unless a stream is that was to be revealed.
+fn not_kept(found: Compared, direction: Direction, pair: &Pair) -> Refused {
+    let (to, is_reveal) = (pair.to.display(), matches!(direction, Direction::Reveal));
     let of = "of this field and context, and of its name where that is bound";
+    let input = |why| {
+        Refused::Input(Failure::new(Exit::Key, format!("{}: {why}; {to} was left as it is", pair.from.display())))
+    };
+    let output = |why| Refused::Item(Failure::new(Exit::Usage, format!("{to} is there, {why}; --force replaces it")));
     match found {
-        Compared::NoStream if is_reveal => {
-            Failure::new(Exit::Key, format!("is no stream {of}; {to} was left as it is"))
+        Compared::NoStream if is_reveal => input(format!("is no stream {of}")),
+        Compared::Damaged if is_reveal => input("was changed, or cut".to_owned()),
+        Compared::NoStream => output(format!("and is no stream {of}: check --stream, --context and --scope")),
+        Compared::Damaged => output("and was changed, or cut".to_owned()),
+        Compared::Unopened(failure) => {
+            Refused::Item(failure.at(format!("{to} is there, and does not open")).add("--force makes it anew"))
         }
-        Compared::Damaged if is_reveal => {
-            Failure::new(Exit::Key, format!("was changed, or cut; {to} was left as it is"))
-        }
-        Compared::NoStream => Failure::new(
-            Exit::Usage,
-            format!("{to} is there, and is no stream {of}: check --stream, --context and --scope; --force replaces it"),
-        ),
-        Compared::Damaged => {
-            Failure::new(Exit::Usage, format!("{to} is there, and was changed, or cut; --force replaces it"))
-        }
-        Compared::Other | Compared::Same => {
-            Failure::new(Exit::Usage, format!("{to} is there, with another content; --force replaces it"))
-        }
+        Compared::Other | Compared::Same => output("with another content".to_owned()),
     }
 }
 
@@ -301,7 +349,7 @@ fn walk(
     let opened = fs::read_dir(from).and_then(|entries| Ok((fs::metadata(from)?.mode(), entries)));
     let (mode, entries) = match opened {
         Ok(opened) => opened,
-        Err(error) => return visit(Found::None(cannot_read(from, &error))),
+        Err(error) => return visit(Found::NoFolder(Refused::cannot_read(from, &error))),
     };
     visit(Found::Folder(to.to_owned(), mode))?;
     for entry in entries {
@@ -311,7 +359,7 @@ fn walk(
         let metadata = match entry.metadata() {
             Ok(metadata) => metadata,
             Err(error) => {
-                visit(Found::None(cannot_read(&path, &error)))?;
+                visit(Found::None(Refused::cannot_read(&path, &error)))?;
                 continue;
             }
         };
@@ -325,7 +373,7 @@ fn walk(
                 path.display(),
                 output::kind_of(metadata.file_type())
             );
-            visit(Found::None(Failure::new(Exit::Data, why)))?;
+            visit(Found::None(Refused::Input(Failure::new(Exit::Data, why))))?;
             continue;
         }
         let (clear, out) = match direction {
@@ -335,7 +383,7 @@ fn walk(
                         "{} does not end in {SUFFIX} behind a name, so it is no stream of this folder: move it away",
                         path.display()
                     );
-                    visit(Found::None(Failure::new(Exit::Data, why)))?;
+                    visit(Found::None(Refused::Input(Failure::new(Exit::Data, why))))?;
                     continue;
                 };
                 (clear.to_owned(), clear.to_owned())

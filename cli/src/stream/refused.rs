@@ -7,12 +7,15 @@ use keyfold::wire::{MAGIC, STREAM_HEADER_LEN};
 use keyfold::{Error, ErrorKind};
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 /// Why a file was not done.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// This file is at fault, or the key of this stream: others may be in order.
-    File(Failure),
+    /// The input is at fault, and stays so until it is replaced or moved away: others may be in order.
+    Input(Failure),
+    /// This file cannot be done as things are: its key, its output or a limit is in the way. Others may be done.
+    Item(Failure),
     /// Whatever comes next would end likewise: a signal, a key service or a store that is away, a full disk, a key that seals no more.
     Run(Failure),
 }
@@ -20,24 +23,44 @@ pub(super) enum Refused {
 impl Refused {
     /// Of a stream whose key cannot be had. What has become of it concerns the streams under it alone.
     pub(super) fn of_key(error: Error) -> Self {
-        let is_of_key = matches!(error.kind(), ErrorKind::KeyState | ErrorKind::RecordRejected);
-        let is_of_file = is_of_key || is_of_file(&error);
-        Self::new(is_of_file, error.into())
+        match error.kind() {
+            ErrorKind::KeyState | ErrorKind::RecordRejected => Self::Item(error.into()),
+            kind => Self::of_kind(kind, error.into()),
+        }
     }
 
     /// Of what follows a header. That an input cannot be read is an error of it; what is wrong with an output has an [`OutputError`].
     pub(super) fn of_content(error: Error) -> Self {
-        let is_of_file = error.kind() == ErrorKind::Io || is_of_file(&error);
-        Self::new(is_of_file, error.into())
+        match error.kind() {
+            ErrorKind::Io => Self::Input(error.into()),
+            kind => Self::of_kind(kind, error.into()),
+        }
     }
 
-    fn new(is_of_file: bool, failure: Failure) -> Self {
-        if is_of_file { Self::File(failure) } else { Self::Run(failure) }
+    /// Of a path that cannot be read. What is gone is in nobody's way.
+    pub(super) fn cannot_read(path: &Path, error: &io::Error) -> Self {
+        let failure = Failure::new(Exit::Storage, format!("cannot read {}: {error}", path.display()));
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                Self::Item(failure.add("it was there a moment ago, and --resume goes on without it"))
+            }
+            _ => Self::Input(failure),
+        }
+    }
+
+    fn of_kind(kind: ErrorKind, failure: Failure) -> Self {
+        match kind {
+            ErrorKind::Malformed | ErrorKind::Unsupported | ErrorKind::DecryptionFailed => Self::Input(failure),
+            ErrorKind::InvalidInput | ErrorKind::LimitExceeded | ErrorKind::NoMatchingKey | ErrorKind::WrongScope => {
+                Self::Item(failure)
+            }
+            _ => Self::Run(failure),
+        }
     }
 
     pub(super) fn into_failure(self) -> Failure {
         match self {
-            Self::File(failure) | Self::Run(failure) => failure,
+            Self::Input(failure) | Self::Item(failure) | Self::Run(failure) => failure,
         }
     }
 
@@ -48,24 +71,11 @@ impl Refused {
 
     fn map(self, change: impl FnOnce(Failure) -> Failure) -> Self {
         match self {
-            Self::File(failure) => Self::File(change(failure)),
+            Self::Input(failure) => Self::Input(change(failure)),
+            Self::Item(failure) => Self::Item(change(failure)),
             Self::Run(failure) => Self::Run(change(failure)),
         }
     }
-}
-
-/// Whether an error says something of a single stream or its name.
-fn is_of_file(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::InvalidInput
-            | ErrorKind::LimitExceeded
-            | ErrorKind::Malformed
-            | ErrorKind::Unsupported
-            | ErrorKind::DecryptionFailed
-            | ErrorKind::NoMatchingKey
-            | ErrorKind::WrongScope
-    )
 }
 
 impl From<Failure> for Refused {
@@ -85,7 +95,7 @@ impl From<OutputError> for Refused {
         // A limit that a shorter file does not reach (ulimit -f).
         let is_too_long =
             matches!(&error, OutputError::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge);
-        Self::new(is_too_long, error.into())
+        if is_too_long { Self::Item(error.into()) } else { Self::Run(error.into()) }
     }
 }
 
@@ -108,15 +118,18 @@ pub(super) fn no_stream(error: Error, head: &[u8]) -> Failure {
 
 /// Of a stream that cannot be begun.
 pub(super) fn not_begun(error: Error, row: Option<&[u8]>) -> Refused {
-    let (kind, is_of_file) = (error.kind(), is_of_file(&error));
+    let kind = error.kind();
     let failure = Failure::from(error);
     let failure = match kind {
-        ErrorKind::DecryptionFailed => failure
-            .add("field, --context and --row-file, or in a folder the name, must be those that it was protected with"),
-        ErrorKind::InvalidInput if row.is_none() => failure.add("--row-file names a file with it"),
+        ErrorKind::DecryptionFailed => failure.add(
+            "field, --context and --row-file, or in a folder the name, must be those that it was protected with, or its header was changed",
+        ),
+        // Of a folder it is the name, which is always right.
+        ErrorKind::InvalidInput if row.is_none() => failure.usage().add("--row-file names a file with it"),
+        ErrorKind::InvalidInput => failure.usage().add("leave --row-file out"),
         _ => failure,
     };
-    Refused::new(is_of_file, failure)
+    Refused::of_kind(kind, failure)
 }
 
 /// Of a stream that was begun.
@@ -132,7 +145,7 @@ pub(super) fn damaged(error: Error) -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, ErrorKind, OutputError, Refused, damaged, io, not_begun};
+    use super::{Error, ErrorKind, OutputError, Path, Refused, damaged, io, not_begun};
     use crate::files::output::Target;
     use keyfold::KmsErrorKind;
 
@@ -159,7 +172,7 @@ mod tests {
             assert!(!ends_the_run(&damaged(kind.into())) && !ends_the_run(&not_begun(kind.into(), None)), "{kind:?}");
         }
         for kind in [ErrorKind::NoMatchingKey, ErrorKind::WrongScope, ErrorKind::RecordRejected] {
-            assert!(!ends_the_run(&Refused::of_key(kind.into())), "{kind:?}");
+            assert!(matches!(Refused::of_key(kind.into()), Refused::Item(_)), "{kind:?}: the input is not at fault");
         }
     }
 
@@ -177,10 +190,13 @@ mod tests {
         let unreadable = || Error::from(ErrorKind::Io);
         assert!(!ends_the_run(&damaged(unreadable())) && ends_the_run(&Refused::of_key(unreadable())));
         let written = |kind: io::ErrorKind| Target::Stdout.error("write", kind.into()).into();
-        assert!(!ends_the_run(&written(io::ErrorKind::FileTooLarge)));
+        assert!(matches!(written(io::ErrorKind::FileTooLarge), Refused::Item(_)));
         assert!(
             ends_the_run(&written(io::ErrorKind::StorageFull)) && ends_the_run(&written(io::ErrorKind::BrokenPipe))
         );
+        let unread = |kind: io::ErrorKind| Refused::cannot_read(Path::new("x"), &kind.into());
+        assert!(matches!(unread(io::ErrorKind::PermissionDenied), Refused::Input(_)));
+        assert!(matches!(unread(io::ErrorKind::NotFound), Refused::Item(_)), "what is gone is in nobody's way");
         let exists = OutputError::Exists { target: Target::Stdout };
         assert!(ends_the_run(&exists.into()));
     }

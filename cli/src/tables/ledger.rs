@@ -2,7 +2,7 @@
 
 use crate::args::{Errors, LedgerKeys};
 use crate::failure::{Exit, Failure};
-use crate::outputs::resolved;
+use crate::files::output::resolved;
 use data_encoding::HEXLOWER;
 use keyfold::{Error, ErrorKind};
 use keyfold_tables::RowKey;

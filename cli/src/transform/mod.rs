@@ -1,6 +1,7 @@
 //! `keyfold protect`, `keyfold reveal` and `keyfold rebind`: a file goes through the cipher in batches, on every core, and appears
 //! under its name when everything has succeeded.
 
+mod context;
 mod csv;
 mod hl7;
 mod merges;
@@ -17,6 +18,7 @@ use crate::files::standard::stderr;
 use crate::files::{is_closed, pipeline};
 use crate::opening::{self, refuse_new_scope};
 use crate::outputs;
+pub(crate) use context::{context_of, refuse_empty_context};
 pub(crate) use csv::similar;
 pub(crate) use hl7::Clear;
 use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
@@ -181,8 +183,7 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         _ => failure,
     })?;
     let ring = opening::open(&args.source, &args.policies.policy)?;
-    let context = args.context.iter().try_fold(Context::new(), |context, (key, value)| context.with(key, value));
-    let context = context.map_err(|error| Failure::of_argument("--context", error))?;
+    let context = context_of(args, direction)?;
     let job = Job { args, direction, ring: &ring, context, merges };
     if direction == Direction::Rebind {
         job.refuse_indexed_identifiers()?;
@@ -336,17 +337,22 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
             line = format!("{verb} {} of {} values in {} records", counts.outdated, counts.values, counts.records);
         }
         if direction == Direction::Reveal {
-            line.push_str(&format!("; {} values are under an old generation", counts.outdated));
+            let are = if counts.outdated == 1 { "is" } else { "are" };
+            line.push_str(&format!("; {} {are} under an old generation", values(counts.outdated)));
         }
         if direction == Direction::Rebind {
             line.push_str(&format!(", of which {} have a new identifier", counts.rebound));
         }
         if counts.compromised > 0 {
             let told = match direction {
+                Direction::Reencrypt if counts.compromised == 1 => {
+                    "was under a compromised key and may have been forged"
+                }
                 Direction::Reencrypt => "were under a compromised key and may have been forged",
+                _ if counts.compromised == 1 => "is under a compromised key and may be forged: seal it again",
                 _ => "are under a compromised key and may be forged: seal them again",
             };
-            line.push_str(&format!("; {} values {told}", counts.compromised));
+            line.push_str(&format!("; {} {told}", values(counts.compromised)));
         }
         if !counts.clear_columns.is_empty() {
             let names: Vec<String> = counts.clear_columns.iter().map(|name| format!("{name:?}")).collect();
@@ -397,6 +403,10 @@ fn report(args: &Transform, direction: Direction, counts: Counts) {
     };
     // The work is done and committed: a closed standard error is no reason to fail.
     let _ = writeln!(err, "{line}");
+}
+
+fn values(count: u64) -> String {
+    if count == 1 { "1 value".to_owned() } else { format!("{count} values") }
 }
 
 /// What a header of a single cell hints at.

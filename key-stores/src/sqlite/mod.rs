@@ -380,6 +380,9 @@ fn failed(error: rusqlite::Error) -> Error {
         Some(ErrorCode::DiskFull) => "the disk of the key store is full",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "the key store cannot be written",
         Some(ErrorCode::CannotOpen) => "the key store cannot be opened",
+        Some(ErrorCode::SystemIoFailure) => {
+            "the key store failed (is the disk full, or a limit such as `ulimit -f` reached?)"
+        }
         _ => "the key store failed",
     };
     store_error(message).with_detail(error.to_string()).with_source(error)
