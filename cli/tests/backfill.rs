@@ -100,6 +100,9 @@ fn every_step_and_back() {
         assert_eq!(numbers(&dry, &["rows", "sealed", "empty"]), [1501, 1500, 1]);
         assert!(clinic.rows().iter().all(|row| row.cells[1] == Cell::Null), "a dry run has written");
         clinic.backfill(&["--verify"]).expect(DATA, &[]);
+        // `--context tenant=$TENANT` where that is not set.
+        clinic.backfill(&["--context", "tenant="]).expect(USAGE, &["has an empty value: is a variable unset?"]);
+        assert!(clinic.rows().iter().all(|row| row.cells[1] == Cell::Null), "a refusal has written");
         // Two rows by dual writing, of which one has had its plaintext changed by an old program since.
         let (one, two) = (clinic.seal(1, &ssn(1)), clinic.seal(2, "older"));
         clinic.database.sql(&format!(

@@ -71,7 +71,7 @@ fn a_census_names_what_it_cannot_read_and_goes_on() {
     let says =
         ["cannot read sealed/closed: ", "cannot read sealed/tw\\u{1b}o.kfs: ", "is not counted: 2, each named above"];
     let run = run.expect(STORAGE, &says);
-    assert!(run.stdout_text().starts_with("sealed: 1 rows\n"), "{}", run.stdout_text());
+    assert!(run.stdout_text().starts_with("sealed: 1 row\n"), "{}", run.stdout_text());
 }
 
 /// Names of files may hold what a terminal would obey.

@@ -44,7 +44,8 @@ pub(crate) fn print(
     if as_json {
         return writeln!(out, "{}", json_line(tally, states)).map_err(print_failed);
     }
-    writeln!(out, "{}: {} rows", Printable(&tally.place), tally.rows).map_err(print_failed)?;
+    let rows = if tally.rows == 1 { "row" } else { "rows" };
+    writeln!(out, "{}: {} {rows}", Printable(&tally.place), tally.rows).map_err(print_failed)?;
     writeln!(out, "  {:<32}  {:<5}  {:>10}  {:>12}  state", "column", "suite", "generation", "values")
         .map_err(print_failed)?;
     for column in shown(tally) {
