@@ -32,6 +32,7 @@ impl ColumnValues for [Value<'_>] {
         self.len()
     }
 
+    #[inline]
     fn value(&self, row: usize) -> Value<'_> {
         self[row]
     }
@@ -56,6 +57,7 @@ impl<T: AsRef<[u8]>> ColumnBytes for [T] {
         self.len()
     }
 
+    #[inline]
     fn bytes(&self, row: usize) -> &[u8] {
         self[row].as_ref()
     }
@@ -90,6 +92,7 @@ impl ColumnBytes for Column<'_> {
         self.offsets.len() - 1
     }
 
+    #[inline]
     fn bytes(&self, row: usize) -> &[u8] {
         // `new` has checked that every offset lies within the data, so none is negative or too large for usize.
         &self.data[self.offsets[row] as usize..self.offsets[row + 1] as usize]
@@ -101,6 +104,7 @@ impl ColumnValues for Column<'_> {
         ColumnBytes::len(self)
     }
 
+    #[inline]
     fn value(&self, row: usize) -> Value<'_> {
         Value::Bytes(self.bytes(row))
     }
@@ -232,6 +236,7 @@ impl ColumnBytes for SealedColumn {
         self.offsets.len().saturating_sub(1)
     }
 
+    #[inline]
     fn bytes(&self, row: usize) -> &[u8] {
         &self.data[self.offsets[row] as usize..self.offsets[row + 1] as usize]
     }
@@ -278,6 +283,7 @@ impl OpenedColumn {
     ///
     /// If there is no such row.
     #[must_use]
+    #[inline]
     pub fn value(&self, row: usize) -> Value<'_> {
         let bytes = &self.data.0[self.offsets[row] as usize..self.offsets[row + 1] as usize];
         Value::from_canonical(self.types[row], bytes).expect("checked when the row was opened")
@@ -320,6 +326,7 @@ impl ColumnValues for OpenedColumn {
         self.len()
     }
 
+    #[inline]
     fn value(&self, row: usize) -> Value<'_> {
         self.value(row)
     }

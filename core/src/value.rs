@@ -160,6 +160,7 @@ impl<'a> Value<'a> {
 
     /// Bytes of the canonical encoding (FORMAT.md §4.2), without format byte and padding.
     #[must_use]
+    #[inline]
     pub fn canonical_len(&self) -> usize {
         match self {
             Self::Null => 0,

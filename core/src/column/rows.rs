@@ -66,6 +66,7 @@ pub(super) const CHANGED: Error =
     Error::new(ErrorKind::InvalidInput, "a value of the column changed while it was sealed");
 
 /// Where the row ends that begins at `start` and has `len` bytes.
+#[inline]
 fn end_of(row: usize, start: usize, len: usize) -> Result<usize, RowError> {
     let end = start.checked_add(len).filter(|&end| isize::try_from(end).is_ok());
     end.ok_or_else(|| {
