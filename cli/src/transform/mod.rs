@@ -1,5 +1,5 @@
 //! `keyfold protect`, `keyfold reveal` and `keyfold rebind`: a file goes through the cipher in batches, on every core, and appears
-//! under its name when everything has succeeded.
+//! under its name when everything has succeeded. A little over 500 lines: from the command line to the summary in one file.
 
 mod context;
 mod csv;

@@ -2,7 +2,7 @@
 //!
 //! [`Cache`] holds values by key; each value has a [`Lease`], which says how long it may be used, and each key that is
 //! being fetched has a [`Gate`]. Built here and not bought, for the reasons in docs/CACHE.md. What is hard about it,
-//! waiting, is Tokio's; the rest is model-checked (core/tests/cache_model.rs).
+//! waiting, is Tokio's; the rest is model-checked (core/tests/cache_model.rs). A little over 500 lines: what is under one lock is read together.
 
 mod former;
 mod gate;
