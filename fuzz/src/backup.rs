@@ -1,5 +1,6 @@
 //! Backups and journals of key records: one spelling of each, and every changed byte shows.
 
+use crate::edit::set_from_end;
 use crate::memory::bounded;
 use crate::world::members;
 use arbitrary::{Arbitrary, Unstructured};
@@ -112,8 +113,7 @@ fn write(file: &File) -> Vec<u8> {
                 continue;
             }
             Line::Damage { at, byte } => {
-                let at = out.len() - 1 - usize::from(*at) % out.len();
-                out[at] = *byte;
+                set_from_end(&mut out, *at, *byte);
                 continue;
             }
         };

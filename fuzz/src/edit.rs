@@ -86,3 +86,9 @@ pub fn edit(bytes: &[u8], edits: &[Edit], others: &[Vec<u8>]) -> Vec<u8> {
     }
     out
 }
+
+/// Another byte, `at` places before the last one.
+pub fn set_from_end(out: &mut [u8], at: u16, byte: u8) {
+    let at = out.len() - 1 - usize::from(at) % out.len();
+    out[at] = byte;
+}

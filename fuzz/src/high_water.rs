@@ -1,5 +1,6 @@
 //! Files with marks of a machine: refused, or no mark of theirs is lost, and nothing else counts.
 
+use crate::edit::set_from_end;
 use crate::memory::bounded;
 use arbitrary::{Arbitrary, Unstructured};
 use data_encoding::HEXLOWER;
@@ -230,8 +231,7 @@ fn write(file: &File) -> Vec<u8> {
                 continue;
             }
             Line::Damage { at, byte } => {
-                let at = out.len() - 1 - usize::from(*at) % out.len();
-                out[at] = *byte;
+                set_from_end(&mut out, *at, *byte);
                 continue;
             }
         };
