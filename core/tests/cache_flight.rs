@@ -4,14 +4,14 @@
 
 mod common;
 
-use common::cache::Process;
+use common::cache::{Process, yield_once};
 use common::lab::*;
 use common::{block_on, refused};
 use keyfold::{Decryptor, ErrorKind, KmsErrorKind, Value};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -227,4 +227,54 @@ fn an_unknown_key_is_looked_up_once_a_moment() {
     lab.store.plant(&record(&child_parts(theirs(keyfold::KeyClass::Data, keyfold::SlotId::NONE, 9), root())));
     load(&decryptor, &unknown).unwrap();
     load(&decryptor, &mine).unwrap();
+}
+
+// Failure A7
+#[test]
+fn a_flood_of_unknown_keys_does_not_part_those_who_wait_for_one() {
+    let lab = Lab::new();
+    let sealed = Arc::new(seal(&lab.process(), None, "x").unwrap());
+    let process = Arc::new(Process::slow(&lab, lab.config.clone()));
+    let (asked, is_answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    process.kms.before({
+        let (asked, is_answered) = (asked.clone(), is_answered.clone());
+        move || {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let is_answered = is_answered.clone();
+            Box::pin(async move {
+                while !is_answered.load(Ordering::SeqCst) {
+                    yield_once().await;
+                }
+            })
+        }
+    });
+    let mut context = Context::from_waker(Waker::noop());
+    let mut first = pin!(open_cold(process.clone(), sealed.clone()));
+    while asked.load(Ordering::SeqCst) == 0 {
+        assert!(first.as_mut().poll(&mut context).is_pending());
+    }
+    // Far more failures than are remembered (4,096), while the service has not answered.
+    let decryptor = decryptor(&process.ring, "plain", None).unwrap();
+    for n in 0..10_000 {
+        let unknown = sealed_under(&theirs(keyfold::KeyClass::Data, keyfold::SlotId::NONE, 9 + n), &[1; 24], "x");
+        let loaded = block_on(decryptor.load_keys(&[&unknown[..]][..])).map_err(|e| e.error);
+        assert_eq!(refused(loaded, "unknown"), ErrorKind::NoMatchingKey);
+        // A thousand a second are looked up.
+        process.clock.advance(Duration::from_millis(1));
+    }
+    let mut second = pin!(open_cold(process, sealed));
+    for _ in 0..100 {
+        assert!(second.as_mut().poll(&mut context).is_pending());
+    }
+    is_answered.store(true, Ordering::SeqCst);
+    let mut left = [Some(first), Some(second)];
+    while left.iter().any(Option::is_some) {
+        for waiting in &mut left {
+            if let Some(Poll::Ready(opened)) = waiting.as_mut().map(|future| future.as_mut().poll(&mut context)) {
+                opened.unwrap();
+                *waiting = None;
+            }
+        }
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the second one waited with the first");
 }

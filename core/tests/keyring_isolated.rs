@@ -70,6 +70,15 @@ fn opening_takes_two_calls_and_only_the_tenants_service_unwraps() {
 }
 
 #[test]
+fn an_isolated_scope_is_missing_until_it_is_made() {
+    let tenancy = Tenancy::new();
+    let missing = || block_on(tenancy.ring().missing_isolated_scopes()).unwrap();
+    assert_eq!(missing(), [SCOPE]);
+    seal(&tenancy.ring(), Some(SCOPE), "x").unwrap();
+    assert!(missing().is_empty());
+}
+
+#[test]
 fn the_tenants_service_revokes_the_scope_and_nothing_else() {
     let tenancy = Tenancy::new();
     let ring = tenancy.ring();

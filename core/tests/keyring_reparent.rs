@@ -2,7 +2,7 @@
 
 use crate::common::lab::*;
 use crate::common::{FaultyMarks, Shuffle, block_on, open, refused};
-use keyfold::{ErrorKind, KeyClass, KeyState, Keyring, Record, ReparentProgress, Result, SlotId, Value};
+use keyfold::{Drill, ErrorKind, KeyClass, KeyState, Keyring, Record, ReparentProgress, Result, SlotId, Value};
 use std::sync::Arc;
 
 /// Values under keys of every kind, and what they say.
@@ -54,6 +54,7 @@ fn afterwards_the_new_pin_alone_opens_everything_and_the_old_root_can_go() {
     assert_eq!(lab.kms.unwrap_count() - unwraps, 2, "one request per root, however many keys");
     // Three lookup keys with the scope names, two data keys of before, and five that were made since.
     assert_eq!(progress.moved, 10, "{progress:?}");
+    assert_eq!(progress.seen, 2 * lab.store.all().len() as u64, "the second walk moved nothing: {progress:?}");
     assert!(under_other_roots(&lab, &new).is_empty());
     assert_eq!(reparent(&ring).unwrap().moved, 0, "nothing is left to do");
     for ring in [&ring, &lab.process(), &lab.process_with(only_new.clone()), &lab.elsewhere()] {
@@ -76,7 +77,10 @@ fn afterwards_the_new_pin_alone_opens_everything_and_the_old_root_can_go() {
     assert!(verified(&lab.process_with(both.clone())));
     block_on(ring.change_state(old, KeyState::Deactivated)).unwrap();
     block_on(ring.change_state(old, KeyState::DestroyPending)).unwrap();
+    let drilled = |ring: &Keyring| block_on(ring.drill(&Drill::EachAlone)).unwrap()[0].roots;
+    assert_eq!(drilled(&ring), 2, "it may be taken back");
     block_on(lab.process_with(both.clone()).change_state(old, KeyState::Destroyed)).unwrap();
+    assert_eq!(drilled(&ring), 1);
     assert!(verified(&lab.process_with(both)) && verified(&lab.process_with(only_new.clone())));
     assert_all_open(&lab.process_with(only_new), &values);
 }

@@ -442,6 +442,24 @@ fn a_present_wrap_counts_only_when_it_was_unwrapped() {
     }
 }
 
+/// The version that the first root's wrap has told makes the second root's look as if it were of the present one.
+#[test]
+fn a_wrap_that_lies_about_its_version_is_made_anew_before_another_is_dropped() {
+    let regions = Regions::new(&["a", "b"]);
+    let later = ours(KeyClass::Root, SlotId::NONE, 60);
+    let other = keyfold::testing::FakeKms::new();
+    let mut bad = wrap_by_kek(&other, &later, ENVIRONMENT, "a");
+    bad.version = wrap_by_kek(&regions.services["a"], &later, ENVIRONMENT, "a").version;
+    let mut parts = root_parts(&regions.lab.kms, later);
+    parts.wraps = vec![bad, wrap_by_kek(&regions.services["b"], &later, ENVIRONMENT, "b")];
+    regions.lab.store.plant(&record(&parts));
+    let pins = vec![root().commitment(), later.commitment()];
+    let config = KeyringConfig { keks: retired(&["b"]), root_pins: pins, ..regions.lab.config.clone() };
+    let progress = rewrap(&regions.process_with(config), &options(&["a"], &["b"])).unwrap();
+    assert_eq!((progress.renewed, progress.dropped, progress.kept), (1, 2, 0), "{progress:?}");
+    assert_eq!(wrapped_by(&regions.lab.store.find(later.key_id())), ["a"]);
+}
+
 #[test]
 fn a_kek_is_dropped_only_if_it_is_to_go_and_known() {
     let mut regions = Regions::new(&["a", "b"]);

@@ -550,3 +550,18 @@ fn marks_that_cannot_be_written_stop_a_rotation_before_a_key_is_made() {
     }
     assert_eq!(stopped_by_marks, 1);
 }
+
+#[test]
+fn a_store_that_fails_while_a_withdrawn_key_is_looked_up_has_not_gone_back() {
+    let lab = Lab::new();
+    let ring = lab.process();
+    seal(&ring, None, "x").unwrap();
+    lab.store.plant(&record(&in_state(child_parts(data(DATA), root()), KeyState::Deactivated)));
+    for call in 1.. {
+        lab.faults.fail_nth(call, false);
+        match block_on(ring.rotate_data_key(None)) {
+            Ok(_) => return assert!(call > 3, "{call} calls"),
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::Store | ErrorKind::Io), "call {call}: {error}"),
+        }
+    }
+}

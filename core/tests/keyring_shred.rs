@@ -211,6 +211,23 @@ fn whoever_makes_a_key_while_the_scope_ends_takes_it_back() {
 }
 
 #[test]
+fn whoever_changes_a_key_while_the_scope_ends_does_not_stop_that() {
+    let lab = Lab::new();
+    let old = lab.add_scope(SCOPE, 40);
+    lab.add_scope(SCOPE, 41);
+    let compromised = record(&in_state(old, KeyState::Compromised));
+    // Between the change of the newer key and that of the older one.
+    lab.store.state().after_update = Some(compromised.clone());
+    let ring = lab.process();
+    let scheduled = block_on(ring.shred_scope(SCOPE, None)).unwrap();
+    assert_eq!(scheduled.keys.len(), 2);
+    let state = || lab.store.find(compromised.key_id()).state();
+    assert_eq!(state(), KeyState::DestroyPending);
+    block_on(ring.cancel_shred(SCOPE, None)).unwrap();
+    assert_eq!(state(), KeyState::Compromised, "what somebody else did counts");
+}
+
+#[test]
 fn a_failure_at_every_call_loses_nothing_and_repeating_finishes() {
     type Step = fn(&Keyring) -> Result<()>;
     let schedule: Step = |ring| block_on(ring.shred_scope(SCOPE, None)).map(drop);

@@ -118,6 +118,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_longest_value_has_a_text_form_and_a_longer_one_is_refused_undecoded() {
+        let text_of = |len: usize| {
+            let mut value = vec![0; len];
+            (value[0], value[1]) = (MAGIC, Suite::Field.id());
+            let mut text = Vec::new();
+            push_text(&value, &mut text).expect("long enough for a header");
+            (value, text)
+        };
+        let longest = HEADER_LEN + NONCE_LEN + TAG_LEN + MAX_ENCODED_LEN;
+        let ((value, text), mut read) = (text_of(longest), Vec::new());
+        from_text(&text, &mut read).expect("the longest");
+        assert!(read == value);
+        let (_, text) = text_of(longest + SPELLED_LEN + 3);
+        let mut read = Vec::new();
+        assert_eq!(from_text(&text, &mut read).expect_err("too long").kind(), ErrorKind::Malformed);
+        assert_eq!(read.capacity(), 0);
+    }
+
+    #[test]
     fn the_text_form_is_as_long_as_it_is_said_to_be() {
         for len in 0..200 {
             let sealed = len.max(HEADER_LEN);
