@@ -7,13 +7,9 @@ not need it, and crates that are not from the registry.
 import operator
 import re
 import sys
+import tomllib
 from pathlib import Path
 
-try:
-    import tomllib
-except ModuleNotFoundError:
-    print("SKIPPED: Python before 3.11 has no tomllib")
-    sys.exit(0)
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPARE = {"<": operator.lt, "<=": operator.le, "=": operator.eq, ">=": operator.ge, ">": operator.gt}

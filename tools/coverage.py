@@ -110,7 +110,7 @@ def main():
         tools, how = llvm()
     except shared.Unavailable as why:
         print(f"SKIPPED: {why}")
-        return 0
+        return shared.NOTHING_RAN
     of_tests = environment()
     built = programs(of_tests)
     subprocess.run(COMMAND, cwd=ROOT, env=of_tests, check=True)

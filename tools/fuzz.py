@@ -338,14 +338,14 @@ def main():
         needed()
         FOUND.mkdir(parents=True, exist_ok=True)
         if options.planted:
-            return planted(chosen, 60)
+            return bool(planted(chosen, 60))
         programs = build(ROOT, sanitized=options.long is not None, sdks=bool(set(chosen) & set(SDKS)))
         if options.input:
             return subprocess.run([programs / chosen[0], options.input]).returncode
-        return run(chosen, programs, 60 * options.long if options.long else options.seconds, options.long is not None)
+        return bool(run(chosen, programs, 60 * options.long if options.long else options.seconds, options.long is not None))
     except Unavailable as why:
         print(f"SKIPPED: {why}")
-        return 0
+        return shared.NOTHING_RAN
     except (subprocess.CalledProcessError, RuntimeError) as error:
         print(error)
         return 1

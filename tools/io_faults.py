@@ -217,7 +217,7 @@ def main():
             raise shared.Unavailable("processes may not be traced here")
     except shared.Unavailable as why:
         print(f"SKIPPED: {why}")
-        return 0
+        return shared.NOTHING_RAN
     chosen = [name for name, (_, _, always) in OPERATIONS.items() if options.long or always]
     with tempfile.TemporaryDirectory(prefix="keyfold-faults-") as path:
         command = Command(options.command.resolve(), Path(path))

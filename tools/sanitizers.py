@@ -279,19 +279,19 @@ def main():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if options.kind == "rust":
-                return rust(folder)
+                return bool(rust(folder))
             built = Built("thread" if options.kind == "thread" else "address")
             if options.kind == "fuzz":
-                return fuzz(built, folder, options.sequences)
+                return bool(fuzz(built, folder, options.sequences))
             failed = planted(built, folder)
-            return test(built, folder) or failed
+            return bool(test(built, folder) or failed)
     except shared.Unavailable as why:
         print(f"SKIPPED: {why}")
-        return 0
+        return shared.NOTHING_RAN
     except subprocess.CalledProcessError as error:
         print(error)
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main()))
+    sys.exit(main())
