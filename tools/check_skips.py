@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What did not run is said, and counts as skipped: by tests in Rust, and by the steps of ./test. Prints `N passed, M failed`.
+"""What did not run is said, and counts as skipped: by tests in Rust, by the steps of ./test and in the failure matrix. Prints `N passed, M failed`.
 
 A test that cannot run here passes, as there is nothing else that it could do, and says why in a line that begins with SKIPPED. What it prints by
 `println!` is kept by the test harness and thrown away where the test passes, so the line is written to the stream itself.
 """
 
+import argparse
 import contextlib
 import importlib.machinery
 import importlib.util
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+
+import failures
 
 ROOT = Path(__file__).resolve().parent.parent
 SWALLOWED = re.compile(r'\be?print(?:ln)?!\(\s*"[^"]*SKIPPED')
@@ -62,7 +65,7 @@ class Steps(unittest.TestCase):
             result["results"] = results
 
         with contextlib.redirect_stdout(said := io.StringIO()):
-            test.run_steps([step], None)
+            test.run_steps([step], argparse.Namespace(long=False))
         row, total = re.search(r"^step +[\d.]+ s  (\w+)", said.getvalue(), re.MULTILINE)[1], said.getvalue().splitlines()[-1]
         return row, total
 
@@ -92,8 +95,50 @@ class Steps(unittest.TestCase):
         self.check("FAILED", "3 passed, 2 failed, 0 skipped", ("3 passed, 2 failed", 1))
 
 
+LOG = """\
+test keyring::a_keyring_on_an_overlay ... ok
+test limits ... ok
+test cold ... ignored
+
+SKIPPED keyring::a_keyring_on_an_overlay: an overlay file system (no unshare)
+
+=== What ran
+fmt                1.0 s  passed
+portable           1.0 s  passed
+                          skipped: core on a big-endian machine
+io_faults          0.0 s  skipped
+                          skipped: takes minutes
+device             9.0 s  passed
+"""
+
+
+class Matrix(unittest.TestCase):
+    """What tools/failures.py makes of a run."""
+
+    def outcome(self, path, name, step, long, log=LOG):
+        return failures.Run(log).outcome(failures.Test(path, name, step, long))
+
+    def test_what_did_not_run_is_not_passed(self):
+        for name, expected in {"limits": "passed", "a_keyring_on_an_overlay": "skipped", "cold": "not run", "of_nobody": "not run"}.items():
+            self.assertEqual(self.outcome("cli/tests/x.rs", name, "tests", False), expected, name)
+        self.assertEqual(self.outcome("tools/io_faults.py", "system_calls", "io_faults", True), "skipped")
+        self.assertEqual(self.outcome("bindings-c/device/tests/run.py", "host", "device", False), "passed")
+        self.assertEqual(self.outcome("tools/sbom.py", "check", "sbom", False), "not run")
+
+    def test_what_needs_long_did_not_run_without(self):
+        of_portable = ("tools/portable.py", "main", "portable", True)
+        self.assertEqual(self.outcome(*of_portable), "not run")
+        long = LOG.replace("=== What ran", "=== What ran, with --long")
+        self.assertEqual(self.outcome(*of_portable, log=long), "passed in part")
+
+    def test_steps_that_only_long_runs_are_known(self):
+        steps = failures.long_steps((ROOT / "test").read_text())
+        self.assertTrue({"io_faults", "deny", "soak", "c_sanitizers", "coverage"} <= steps, steps)
+        self.assertFalse({"portable", "device", "tests", "api"} & steps, steps)
+
+
 if __name__ == "__main__":
-    done = unittest.main(exit=False).result
+    done = unittest.main(exit=False, warnings="ignore").result
     failed = len(done.failures) + len(done.errors)
     print(f"{done.testsRun - failed} passed, {failed} failed")
     sys.exit(bool(failed))
