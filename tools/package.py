@@ -10,7 +10,8 @@
     libkeyfoldABI_VERSION_ARCH.deb              the shared library; those of different ABIs can be installed beside each other
     libkeyfold-dev_VERSION_ARCH.deb             headers, static library, pkg-config, CMake
 
-The same input gives the same bytes: files have the time of the commit, or SOURCE_DATE_EPOCH, and belong to root. Needs binutils, and cargo for the licences of
+The same input gives the same bytes: files have the time of the commit, or SOURCE_DATE_EPOCH, and belong to root. What is built here has nothing of where and when
+it was built: `environment` says how, for whoever wants to repeat a release (docs/RELEASE.md). It is built in a folder `package` of the target, apart from other builds. Needs binutils, and cargo for the licences of
 what is compiled in; the packages need dpkg-deb, and are left out aloud without it. No package has a script that runs when it is installed.
 """
 
@@ -52,11 +53,27 @@ def epoch():
     return int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "log", "-1", "--format=%ct"))
 
 
+def environment(source, target, time):
+    """What a build is told so that nothing of where and when it was made is in it: paths of source, target and crates are named alike everywhere, in Rust and in
+    the C code of crates. Flags of whoever builds do not count."""
+    cargo_home = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
+    # Of two that fit the last one counts, and a target may be below its source.
+    places = dict(sorted({str(target): "/target", str(source): "/keyfold", str(cargo_home): "/cargo"}.items(), key=lambda place: len(place[0])))
+    return {
+        "CARGO_TARGET_DIR": str(target),
+        "CARGO_INCREMENTAL": "0",
+        "RUSTFLAGS": " ".join(f"--remap-path-prefix={path}={name}" for path, name in places.items()),
+        "CFLAGS": " ".join(f"-ffile-prefix-map={path}={name}" for path, name in places.items()),
+        "SOURCE_DATE_EPOCH": str(time),
+    }
+
+
 def build(folder):
     """Builds command and library as a release has them; returns the command and the root that the library is in."""
-    subprocess.run(["cargo", "build", "--locked", "--release", "-p", "keyfold-cli", "--features", FEATURES], check=True, cwd=ROOT)
-    target = Path(json.loads(run("cargo", "metadata", "--no-deps", "--format-version", "1"))["target_directory"])
-    subprocess.run([sys.executable, "bindings-c/install", "--prefix", "/usr", "--destdir", folder, "--features", FEATURES], check=True, cwd=ROOT)
+    target = Path(json.loads(run("cargo", "metadata", "--no-deps", "--format-version", "1"))["target_directory"]) / "package"
+    how = {"check": True, "cwd": ROOT, "env": {**os.environ, **environment(ROOT, target, epoch())}}
+    subprocess.run(["cargo", "build", "--locked", "--release", "-p", "keyfold-cli", "--features", FEATURES], **how)
+    subprocess.run([sys.executable, "bindings-c/install", "--prefix", "/usr", "--destdir", folder, "--features", FEATURES], **how)
     return target / "release" / "keyfold", folder
 
 
@@ -176,6 +193,10 @@ def deb(usr, output, name, number, files, fields, description, **control):
         control_folder.mkdir()
         head = {"Package": name, "Version": number, "Architecture": ARCHITECTURES[platform.machine()], "Maintainer": f"The Keyfold project <{HOMEPAGE}>",
                 "Installed-Size": size, "Homepage": HOMEPAGE, **fields, "Description": description}
+        # What `dpkg --verify` compares with.
+        sums = [f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(root)}\n"
+                for path in each(root / "usr") if path.is_file() and not path.is_symlink()]
+        (control_folder / "md5sums").write_text("".join(sums))
         (control_folder / "control").write_text("".join(f"{field}: {value}\n" for field, value in head.items()))
         for file, text in control.items():
             (control_folder / file).write_text(text)
