@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tests the C library under clang's sanitizers, which look into its Rust code as well, and the crates in Rust.
+"""Tests the C library under clang's sanitizers, and the crates in Rust. Those of addresses and threads look into the Rust code as well; UBSan, which Rust
+has not, into the code in C alone.
 
     python3 tools/sanitizers.py address               AddressSanitizer and UBSan: the tests in C
     python3 tools/sanitizers.py fuzz [--sequences N]  the same, with random sequences of calls (fuzz/c)
