@@ -5,6 +5,8 @@
     python3 tools/package.py --output dist --command KEYFOLD --library ROOT
                                                 packs what is built: ROOT is what `bindings-c/install --prefix /usr --destdir ROOT` has filled
 
+    … --bills FOLDER                            with the bills of materials there: keyfold-cli.cdx.json, keyfold-c.cdx.json (tools/sbom.py)
+
     keyfold-VERSION-linux-MACHINE.tar.gz        bin, include, lib, share; its pkg-config and CMake files find what is beside them
     keyfold_VERSION_ARCH.deb                    the command, its man pages and completions
     libkeyfoldABI_VERSION_ARCH.deb              the shared library; those of different ABIs can be installed beside each other
@@ -34,6 +36,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 FEATURES = "all-kms"
+# Of the command and of the C library.
+BILLS = ["keyfold-cli.cdx.json", "keyfold-c.cdx.json"]
 HOMEPAGE = "https://github.com/keyfold/keyfold"
 # In which package of Debian each library is that ours need.
 LIBRARIES = dict.fromkeys(["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"], "libc6")
@@ -105,7 +109,7 @@ def strip(path):
     run("strip", "--strip-debug" if path.suffix == ".a" else "--strip-unneeded", path)
 
 
-def lay_out(command, library, usr):
+def lay_out(command, library, usr, bills=None):
     """Everything below /usr, as it is installed."""
     shutil.copytree(library / "usr", usr, symlinks=True)
     (usr / "bin").mkdir()
@@ -125,6 +129,8 @@ def lay_out(command, library, usr):
         f"Source: {HOMEPAGE}\nLicense: Apache-2.0 or MIT, as you choose; both are beside this file. Of others' code in it: THIRD-PARTY.\n\n"
         + (ROOT / "LICENSE-MIT").read_text())
     (doc / "THIRD-PARTY").write_text(third_party())
+    for bill in BILLS if bills else []:
+        shutil.copy(bills / bill, doc)
 
 
 def each(folder):
@@ -186,7 +192,8 @@ def deb(usr, output, name, number, files, fields, description, **control):
             to = root / "usr" / path.relative_to(usr)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, to, follow_symlinks=False)
-        for file in ("copyright", "THIRD-PARTY", "LICENSE-APACHE", "LICENSE-MIT"):
+        bill = BILLS[name != "keyfold"]
+        for file in ("copyright", "THIRD-PARTY", "LICENSE-APACHE", "LICENSE-MIT", *([bill] if (usr / "share" / "doc" / "keyfold" / bill).exists() else [])):
             shutil.copy(usr / "share" / "doc" / "keyfold" / file, doc)
         size = sum(path.lstat().st_size for path in each(root)) // 1024
         control_folder = root / "DEBIAN"
@@ -212,7 +219,7 @@ def debs(usr, output, number):
     """The packages of Debian."""
     abi = soname(usr)
     library, shared = f"libkeyfold{abi}", [path for path in each(usr / "lib") if path.name.startswith("libkeyfold.so.")]
-    of_command = [path for path in each(usr) if not path.is_dir() and path.relative_to(usr).parts[0] in ("bin", "share")]
+    of_command = [path for path in each(usr) if not path.is_dir() and path.relative_to(usr).parts[0] in ("bin", "share") and path.name != BILLS[1]]
     of_dev = [path for path in [*each(usr / "include"), *each(usr / "lib")] if not path.is_dir() and path not in shared]
     [real] = [path for path in shared if not path.is_symlink()]
     text = "Field encryption for medical-device backends"
@@ -231,6 +238,7 @@ def main():
     parser.add_argument("--output", type=Path, required=True, help="the folder that they are written into")
     parser.add_argument("--command", type=Path, help="the command, if it is built already")
     parser.add_argument("--library", type=Path, help="the root that the C library was installed into")
+    parser.add_argument("--bills", type=Path, help="a folder with bills of materials")
     options = parser.parse_args()
     if bool(options.command) != bool(options.library):
         parser.error("--command and --library go together")
@@ -238,7 +246,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         command, library = (options.command, options.library) if options.command else build(Path(folder) / "built")
         usr = Path(folder) / "usr"
-        lay_out(command.resolve(), library.resolve(), usr)
+        lay_out(command.resolve(), library.resolve(), usr, options.bills)
         made = [tarball(usr, options.output.resolve(), version())]
         if shutil.which("dpkg-deb"):
             made += debs(usr, options.output.resolve(), version())

@@ -76,6 +76,8 @@ def try_tarball(tests, made, folder):
     """Unpacked into an empty folder, under whatever path."""
     tests.run("tar", "-xzf", made, "-C", folder)
     [root] = folder.iterdir()
+    bills = sorted(path.name for path in (root / "share/doc/keyfold").glob("*.cdx.json"))
+    tests.check(bills == sorted(package.BILLS), f"the tarball has the bills {bills}")
     work = folder / "work"
     work.mkdir()
     try_c(tests, work, root / "lib", "tarball")
@@ -104,6 +106,8 @@ def try_debs(tests, debs, folder):
     try_c(tests, work, root / "usr/lib", "packages", f"--define-variable=prefix={root}/usr")
     try_command(tests, work, root / "usr/bin/keyfold", "packages")
     abi = ".".join(package.version().split(".")[:2])
+    bills = sorted(str(path.relative_to(root / "usr/share/doc")) for path in (root / "usr/share/doc").rglob("*.cdx.json"))
+    tests.check(bills == ["keyfold/keyfold-cli.cdx.json", "libkeyfold-dev/keyfold-c.cdx.json", f"libkeyfold{abi}/keyfold-c.cdx.json"], f"the packages have the bills {bills}")
     tests.check((root / f"usr/lib/libkeyfold.so.{abi}").is_symlink(), "the soname has a link")
     tests.check((root / "usr/share/man/man1/keyfold.1").read_text().count(".SH") > 3, "there is a man page")
     tests.check("ring" in (root / "usr/share/doc/keyfold/THIRD-PARTY").read_text(), "the licences of others are there")
@@ -171,9 +175,12 @@ def archives(keyfold, library):
         folder = Path(name)
         (folder / "built").mkdir()
         try_how_it_is_built(tests, folder / "built")
+        (folder / "bills").mkdir()
+        for bill in package.BILLS:
+            (folder / "bills" / bill).write_text(bill)
         out = {}
         for place in ("one", "two"):
-            tests.run(sys.executable, "tools/package.py", "--output", folder / place, "--command", keyfold, "--library", library, cwd=ROOT)
+            tests.run(sys.executable, "tools/package.py", "--output", folder / place, "--command", keyfold, "--library", library, "--bills", folder / "bills", cwd=ROOT)
             out[place] = {path.name: path.read_bytes() for path in (folder / place).iterdir()}
         tests.check(out["one"] == out["two"] and out["one"], "the same input gives the same archives")
         (folder / "tarball").mkdir()
