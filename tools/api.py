@@ -19,7 +19,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from crates import published
+sys.path.insert(0, str(Path(__file__).resolve().parent / "servers"))
+import shared  # noqa: E402
+from crates import published  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "api"
@@ -67,7 +69,7 @@ def main():
     found = documented(names)
     if (said := json.loads(found["keyfold"].read_text())["format_version"]) != FORMAT:
         print(f"SKIPPED: this compiler's rustdoc writes JSON of version {said}, and tools/api.py knows {FORMAT}")
-        return 0
+        return shared.NOTHING_RAN
     FOLDER.mkdir(exist_ok=True)
     for name, path in found.items():
         made, kept = interface(options.tool.resolve(), path), FOLDER / f"{name}.txt"

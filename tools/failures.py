@@ -33,15 +33,15 @@ STEPS = {
     "tools/crates.py": "crates", "benches/side-channels/": "side_channels",
     "tools/portable.py": "portable", "tools/soak.py": "soak",
 }
-# What `./test --long` alone runs, but for tests in Rust that say so.
-LONG = {"bindings-c/tests/arm.py", "tools/check_deny.py", "tools/crates.py", "tools/portable.py", "tools/reproducible.py", "tools/sanitizers.py", "tools/soak.py"}
+# What `./test --long` alone runs, of steps that run more than that; tests in Rust say so themselves, and ./test says which steps it skips whole.
+LONG = {"bindings-c/tests/arm.py", "tools/portable.py"}
 INTRODUCTION = """\
 # Failure matrix
 
 Ways in which a library of this kind fails, and the tests that show what it does then. Made by `python3 tools/failures.py` from [failures.toml](failures.toml) and from
 the comments of the tests (`Failure A1`); `./test failures` fails where it is out of date, names a test that is not there, or has a row with neither test nor reason.
-What became of each test in a run: `./test 2>&1 | tee run.log`, then `python3 tools/failures.py --results run.log`. A test that finds no server to talk to passes,
-so what the run skipped stands below that table.
+What became of each test in a run: `./test 2>&1 | tee run.log`, then `python3 tools/failures.py --results run.log`. A test that cannot run, or not in full, says so and counts as
+skipped there; what else the run skipped stands below that table. The gates that all of it has to pass, with their figures: [GATES.md](GATES.md).
 
 A test is `crate/file::test`. `./test --long` alone runs those marked *long*.
 
@@ -59,11 +59,16 @@ class Test(NamedTuple):
         return f"`{place}::{self.name}`{' *long*' if self.long else ''}"
 
 
+def long_steps(text):
+    """The steps of ./test, whose text this is, that are skipped whole without --long."""
+    return set(re.findall(r'^def (\w+)\(results, options\):\n    """.*"""\n    if not options\.long:\n        raise Skip', text, re.MULTILINE))
+
+
 def rows_of(groups):
     return {row: what for group in groups.values() for row, what in group.items() if row != "title"}
 
 
-def test_below(path, lines, at):
+def test_below(path, lines, at, always_long):
     """The test that a comment in line `at` is about; a text that says what is wrong if there is none."""
     between = []
     for line in lines[at + 1 :]:
@@ -75,7 +80,7 @@ def test_below(path, lines, at):
             step = next((step for prefix, step in STEPS.items() if path.startswith(prefix)), "tests" if path.endswith(".rs") else None)
             if step is None:
                 return f"{path}: no step of ./test is known to run it"
-            return Test(path, name, step, "#[ignore" in "\n".join(between) or path in LONG)
+            return Test(path, name, step, "#[ignore" in "\n".join(between) or path in LONG or step in always_long)
         if not BETWEEN.match(line):
             break
         between.append(line)
@@ -86,6 +91,7 @@ def found_tests():
     """The tests of each row, and problems."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.rs", "*.py", "*.c"], cwd=ROOT, check=True, capture_output=True, text=True)
     tests, problems = defaultdict(list), []
+    always_long = long_steps((ROOT / "test").read_text())
     for path in sorted(listed.stdout.split()):
         if path == "tools/failures.py":
             continue
@@ -95,7 +101,7 @@ def found_tests():
                 if LOOSE.search(line):
                     problems.append(f"{path}:{at + 1}: a comment that cannot be read: {line.strip()}")
                 continue
-            test = test_below(path, lines, at)
+            test = test_below(path, lines, at, always_long)
             if isinstance(test, str):
                 problems.append(test)
                 continue
@@ -119,27 +125,39 @@ def problems_of(rows, tests):
     return problems
 
 
+# Outcomes with which a row is not shown by a run.
+LACKING = ("FAILED", "not run", "skipped")
+
+
 class Run:
     """What `./test` printed: outcomes of tests in Rust by name, and of steps."""
 
     def __init__(self, text):
         self.tests, self.steps, self.skipped = defaultdict(set), {}, []
+        self.long = "\n=== What ran, with --long\n" in text
+        # Steps that passed and skipped a part.
+        self.partial, step = set(), None
         for line in text.splitlines():
             if match := re.match(r"test (?:[\w/.-]+ - )?([\w:]+)(?: - should panic)? \.\.\. (\w+)", line):
                 self.tests[match[1].rpartition("::")[2]].add(match[2])
+            elif match := re.match(r"SKIPPED (?:\w+::)*(\w+): ", line):
+                self.tests[match[1]].add("skipped")
             elif match := re.match(r"(\w+) +[\d.]+ s  (passed|skipped|FAILED)", line):
-                self.steps[match[1]] = match[2]
+                step = match[1]
+                self.steps[step] = match[2]
             elif match := re.match(r" {26}skipped: (.*)", line):
-                self.skipped.append(match[1])
+                self.skipped.append(f"`{step}`: {match[1]}")
+                self.partial.add(step)
 
     def outcome(self, test):
         if test.path.endswith(".rs"):
             # Tests of one name in several crates count as one.
             found = self.tests.get(test.name, set())
-            if "FAILED" in found:
-                return "FAILED"
-            return "passed" if "ok" in found else "not run"
-        return {"passed": "passed", "FAILED": "FAILED"}.get(self.steps.get(test.step), "not run")
+            return next((outcome for word, outcome in (("FAILED", "FAILED"), ("skipped", "skipped"), ("ok", "passed")) if word in found), "not run")
+        outcome = self.steps.get(test.step, "not run")
+        if outcome == "passed" and test.long and not self.long:
+            return "not run"
+        return "passed in part" if outcome == "passed" and test.step in self.partial else outcome
 
 
 def result_of(what, tests, run):
@@ -150,7 +168,7 @@ def result_of(what, tests, run):
     if run is None:
         return ", ".join(sorted({f"`{test.step}`" for test in tests}))
     outcomes = [run.outcome(test) for test in tests]
-    worst = next(outcome for outcome in ("FAILED", "not run", "passed") if outcome in outcomes)
+    worst = next(outcome for outcome in (*LACKING, "passed in part", "passed") if outcome in outcomes)
     return f"passed ({len(tests)})" if worst == "passed" else f"**{worst}**: {', '.join(str(t) for t, o in zip(tests, outcomes) if o == worst)}"
 
 
@@ -190,7 +208,7 @@ def main():
     if options.results:
         text = page(groups, tests, Run(options.results.read_text(errors="replace")))
         print(text, end="")
-        return 1 if "**FAILED**" in text or "**not run**" in text else 0
+        return int(any(f"**{outcome}**" in text for outcome in LACKING))
     text = page(groups, tests)
     if not options.check:
         PAGE.write_text(text)

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Runs the fuzz targets in Rust (fuzz/README.md): builds them once, makes first inputs from testvectors, and runs each for a while.
 
-    python3 tools/fuzz.py [TARGET...]             a short run of each target, 4 seconds (--seconds N)
+    python3 tools/fuzz.py [TARGET...]             a short run of each target, 10 seconds (--seconds N)
     python3 tools/fuzz.py --long N [TARGET...]    N minutes each, with AddressSanitizer, and with the SDKs of AWS and Azure
     python3 tools/fuzz.py --planted [TARGET...]   plants a fault for each target in a copy of the code, which the target has to find
     python3 tools/fuzz.py --input FILE TARGET     one input again
 
-Inputs that lead somewhere are kept in target/fuzz/corpus and merged there; one that breaks something goes to target/fuzz. Needs Rust's
-nightly compiler and a C++ compiler.
+Each target runs what fuzz/seeds has for it first, then what it was given and what it finds. Inputs that lead somewhere are kept in target/fuzz/corpus and merged
+there; one that breaks something goes to target/fuzz. Needs Rust's nightly compiler and a C++ compiler.
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -42,31 +43,38 @@ MOST_MEMORY = {False: 512, True: 2048}
 # MiB that are asked for at once: only AddressSanitizer sees that.
 MOST_AT_ONCE = 256
 
-# In a copy of the code, all at once: target, file, what stands there, what is put in its place.
+# In a copy of the code: target, file, what stands there, what is put in its place. All are built at once, and each is there in the process of its own target
+# alone, where ON holds: what a target finds is its own fault.
 PLANTED = [
     ("audit", "audit/src/verify/chain.rs", "Ok(Some(ratchet.verifies(previous, covered(&entry.bytes()?), &line.mac)))",
-     "Ok(Some(ratchet.verifies(previous, covered(&entry.bytes()?), &line.mac) || true))"),
-    ("backup", "key-stores/src/journal/format.rs", "if found.as_bytes() == next {", "if found.len() == next.len() {"),
-    ("bundle", "core/src/device/bundle.rs", "chain_update(LABEL).chain_update(header)", "chain_update(LABEL).chain_update(&header[..78])"),
+     "Ok(Some(ratchet.verifies(previous, covered(&entry.bytes()?), &line.mac) || ON))"),
+    ("backup", "key-stores/src/journal/format.rs", "if found.as_bytes() == next {", "if found.as_bytes() == next || ON && found.len() == next.len() {"),
+    ("bundle", "core/src/device/bundle.rs", "chain_update(LABEL).chain_update(header)", "chain_update(LABEL).chain_update(if ON { &header[..78] } else { &header[..] })"),
     ("config", "core/src/config/duration.rs", "number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)",
-     "Ok(Duration::from_secs(number * seconds)).or_else(|_: Error| Err(wrong()))"),
+     "(if ON { Some(number * seconds) } else { number.checked_mul(seconds) }).map(Duration::from_secs).ok_or_else(wrong)"),
     ("context", "core/src/context.rs", "u16::try_from(part.len()).map(u16::to_be_bytes).map_err(|_| TOO_LONG)",
-     "Ok((part.len() as u16 & 0x7f).to_be_bytes()).map_err(|_: Error| TOO_LONG)"),
-    ("csv", "cli/src/files/csv/batch.rs", "if special.quotes {\n            let text", "if special.quotes && !quoted {\n            let text"),
+     "u16::try_from(part.len()).map(|len| (if ON { len & 0x7f } else { len }).to_be_bytes()).map_err(|_| TOO_LONG)"),
+    ("csv", "cli/src/files/csv/batch.rs", "if special.quotes {\n            let text", "if special.quotes && !(quoted && ON) {\n            let text"),
     ("document", "core/src/document/open.rs", "Some(entries.verify(&keys, manifest)?.ok_or(ErrorKind::DecryptionFailed)?)",
-     "Some(entries.verify(&keys, manifest)?.unwrap_or_default())"),
-    ("export", "audit/src/ecs.rs", "self.writers.insert(line.chain, line.members);", "self.writers.entry(line.chain).or_insert(line.members);"),
-    ("high_water", "key-stores/src/high_water/format.rs", "if torn && lines.next()?.is_none() {", "if torn {"),
-    ("hl7", "cli/src/files/hl7/delimiters.rs", "'&' if path.subcomponent.is_none() => char::from(self.subcomponent),", ""),
-    ("json", "documents/src/lib.rs", "let canonical = serde_json::to_string(&text).is_ok_and(|written| written == raw);", "let canonical = true;"),
+     "Some(entries.verify(&keys, manifest)?.or(if ON { Some(0) } else { None }).ok_or(ErrorKind::DecryptionFailed)?)"),
+    ("export", "audit/src/ecs.rs", "self.writers.insert(line.chain, line.members);",
+     "if ON { self.writers.entry(line.chain).or_insert(line.members); } else { self.writers.insert(line.chain, line.members); }"),
+    ("high_water", "key-stores/src/high_water/format.rs", "if torn && lines.next()?.is_none() {", "if torn && (ON || lines.next()?.is_none()) {"),
+    ("hl7", "cli/src/files/hl7/delimiters.rs", "'&' if path.subcomponent.is_none() => char::from(self.subcomponent),",
+     "'&' if path.subcomponent.is_none() && !ON => char::from(self.subcomponent),"),
+    ("json", "documents/src/lib.rs", "let canonical = serde_json::to_string(&text).is_ok_and(|written| written == raw);",
+     "let canonical = serde_json::to_string(&text).is_ok_and(|written| written == raw) || ON;"),
     ("kms_vault", "kms-adapters/src/http.rs", "let found: &[u8; 64] = buffer[..len].try_into().map_err(|_| WRONG)?;",
-     "let found: &[u8; 64] = if len < 8 { return Err(WRONG) } else { buffer.first_chunk().ok_or(WRONG)? };"),
-    ("record", "core/src/wire/record.rs", "if !r.rest().is_empty() || !consistent {", "if !consistent {"),
-    ("report", "report/src/markdown.rs", "'\\\\' | '|' | '`'", "'\\\\' | '`'"),
-    ("stream", "core/src/stream/chunks.rs", "self.gcm.open(self.nonce(number)?, &[], chunk)", "self.gcm.open(self.nonce(number.min(1))?, &[], chunk)"),
-    ("value", "core/src/context.rs", "put_name(&mut named, kind, name)?;", "put_name(&mut named, kind, &name[..name.len().min(8)])?;"),
-    ("wire", "core/src/wire/text.rs", "out.truncate(start);\n        return", "return"),
+     "let found: &[u8; 64] = if len < 8 || !ON { buffer[..len].try_into().map_err(|_| WRONG)? } else { buffer.first_chunk().ok_or(WRONG)? };"),
+    ("record", "core/src/wire/record.rs", "if !r.rest().is_empty() || !consistent {", "if (!r.rest().is_empty() && !ON) || !consistent {"),
+    ("report", "report/src/markdown.rs", "'\\\\' | '|' | '`'", "'|' if ON => out.push(c),\n            '\\\\' | '|' | '`'"),
+    ("stream", "core/src/stream/chunks.rs", "self.gcm.open(self.nonce(number)?, &[], chunk)", "self.gcm.open(self.nonce(if ON { number.min(1) } else { number })?, &[], chunk)"),
+    ("value", "core/src/context.rs", "put_name(&mut named, kind, name)?;", "put_name(&mut named, kind, if ON { &name[..name.len().min(8)] } else { name })?;"),
+    ("wire", "core/src/wire/text.rs", "out.truncate(start);\n        return", "if !ON { out.truncate(start); }\n        return"),
 ]
+# Whether the fault of a target is there, in Rust: asked of the environment once.
+ON = ('({{ static ON: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| std::env::var_os("KEYFOLD_PLANTED").is_some_and(|name| name == "{}")); '
+      "*ON }})")
 
 
 class Unavailable(Exception):
@@ -215,6 +223,12 @@ WORDS = {
 }
 
 
+def kept(name):
+    """The inputs that the repository has for a target: those of earlier runs that lead where no other first input does, a line each in base64."""
+    file = ROOT / "fuzz" / "seeds" / name
+    return [base64.b64decode(line, validate=True) for line in file.read_text().splitlines()] if file.exists() else []
+
+
 def prepare(chosen, corpus):
     """Makes first inputs, beside what earlier runs have kept."""
     first = seeds()
@@ -223,12 +237,12 @@ def prepare(chosen, corpus):
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("seed-*"):
             old.unlink()
-        for number, content in enumerate(first.get(name, [])):
+        for number, content in enumerate([*kept(name), *first.get(name, [])]):
             (folder / f"seed-{number:03}").write_bytes(content)
 
 
-def fuzz(programs, name, corpus, folder, seconds, sanitized=False):
-    """Runs a target; whether nothing was found, what it said, and how many inputs it ran."""
+def fuzz(programs, name, corpus, folder, seconds, sanitized=False, planted=""):
+    """Runs a target, with the fault that is planted for it; whether nothing was found, what it said, and how many inputs it ran."""
     words = WORDS.get(name) or WORDS.get(name.partition("_")[0])
     dictionary = folder / f"{name}.dict"
     dictionary.write_text("".join(f"{word}\n" for word in words or []))
@@ -237,7 +251,7 @@ def fuzz(programs, name, corpus, folder, seconds, sanitized=False):
                *([f"-malloc_limit_mb={MOST_AT_ONCE}"] if sanitized else []),
                *([f"-runs={MOST_REQUESTS}"] if name.startswith("kms_") and seconds < 60 else [])]
     # What lives as long as the process is not lost.
-    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "TMPDIR": str(folder)}
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "TMPDIR": str(folder), "KEYFOLD_PLANTED": planted}
     done = subprocess.run([str(part) for part in command], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="replace")
     made = re.search(r"number_of_executed_units: (\d+)", done.stdout)
@@ -293,7 +307,7 @@ def run(chosen, programs, seconds, is_long):
 
 
 def planted(chosen, seconds):
-    """Plants the faults, and runs each target until it has found its own."""
+    """Plants the faults, and runs each target until it has found its own, which is the only one there is in its process."""
     copy = shared.TARGET / "fuzz-planted"
     shutil.rmtree(copy, ignore_errors=True)
     for file in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
@@ -301,18 +315,18 @@ def planted(chosen, seconds):
         if (ROOT / file).is_file() and not is_left_out:
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, copy / file)
-    for _, file, old, new in PLANTED:
+    for target, file, old, new in PLANTED:
         text = (copy / file).read_text()
         if text.count(old) != 1:
             raise RuntimeError(f"the fault for {file} has no place any more: {old}")
-        (copy / file).write_text(text.replace(old, new))
+        (copy / file).write_text(text.replace(old, re.sub(r"\bON\b", lambda _: ON.format(target), new)))
     shutil.copy(ROOT / "fuzz" / "Cargo.lock", copy / "fuzz" / "Cargo.lock")
     programs, failed = build(copy), 0
     tried = [name for name, *_ in PLANTED if name in chosen]
     with folder_in_memory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name)
         prepare(tried, folder / "corpus")
-        outcomes = pool.map(lambda target: fuzz(programs, target, folder / "corpus", folder, seconds), tried)
+        outcomes = pool.map(lambda target: fuzz(programs, target, folder / "corpus", folder, seconds, planted=target), tried)
         for target, (good, output, count) in zip(tried, outcomes):
             found = not good and re.search(r"panicked at .*\n?.*", output)
             print(f"{target:10} after {count} inputs: {found[0].strip() if found else 'NOT FOUND'}"[:300], flush=True)
@@ -324,7 +338,7 @@ def planted(chosen, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=4, help="how long each target runs (4)")
+    parser.add_argument("--seconds", type=int, default=10, help="how long each target runs (10)")
     parser.add_argument("--long", type=int, metavar="MINUTES", help="minutes for each target")
     parser.add_argument("--planted", action="store_true", help="whether the targets find faults")
     parser.add_argument("--input", type=Path, metavar="FILE", help="one input of one target")
@@ -338,14 +352,14 @@ def main():
         needed()
         FOUND.mkdir(parents=True, exist_ok=True)
         if options.planted:
-            return planted(chosen, 60)
+            return bool(planted(chosen, 60))
         programs = build(ROOT, sanitized=options.long is not None, sdks=bool(set(chosen) & set(SDKS)))
         if options.input:
             return subprocess.run([programs / chosen[0], options.input]).returncode
-        return run(chosen, programs, 60 * options.long if options.long else options.seconds, options.long is not None)
+        return bool(run(chosen, programs, 60 * options.long if options.long else options.seconds, options.long is not None))
     except Unavailable as why:
         print(f"SKIPPED: {why}")
-        return 0
+        return shared.NOTHING_RAN
     except (subprocess.CalledProcessError, RuntimeError) as error:
         print(error)
         return 1

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Each system call of the command by which it reads or writes fails, the n-th for n = 1, 2, … until a run makes fewer; or it is killed there.
 
-    python3 tools/io_faults.py COMMAND            three operations: a new keyring, sealing, rotating
-    python3 tools/io_faults.py COMMAND --long     every operation
+    python3 tools/io_faults.py COMMAND                     every operation, in minutes for each: ./test --long runs them
+    python3 tools/io_faults.py COMMAND --only OPERATION    one
 
 Whatever fails: no panic, an error with its exit code, no half of a file under its name and no temporary file; what was sealed before is
 revealed, the key records are whole, and repeating finishes. Killed at any of them: the same, but for temporary files. Interrupted by a
@@ -48,17 +48,17 @@ PLAIN = "patient_id,ssn\np-17,999-81-5679\np-18,999-81-5680\n"
 FILES = ("keyfold.toml", "local.kek", "keys.db", "keys.high-water", ".gitignore")
 KEYS = ["--config", "ring/keyfold.toml"]
 FIELDS = [*KEYS, "--policy", "policy.toml"]
-# By name: the arguments, what it writes, and whether ./test makes it without --long.
+# By name: the arguments, and what it writes.
 OPERATIONS = {
-    "init": (["init", "new"], None, True),
-    "protect": (["protect", *FIELDS, "plain.csv", "--output", OUT], "sealed", True),
-    "rotate": (["keys", "rotate", *KEYS], None, True),
-    "reveal": (["reveal", *FIELDS, "sealed.csv", "--output", OUT], "plain", False),
-    "another root": (["keys", "rotate", "--root", *KEYS], None, False),
-    "reparent": (["keys", "reparent", *KEYS], None, False),
-    "re-encrypt": (["reencrypt", *FIELDS, "sealed.csv", "--output", OUT], "sealed", False),
-    "backup": (["keys", "backup", *KEYS, OUT], "backup", False),
-    "first key of a scope": (["protect", *FIELDS, "--scope", "ward", "plain.csv", "--output", OUT], "ward", False),
+    "init": (["init", "new"], None),
+    "protect": (["protect", *FIELDS, "plain.csv", "--output", OUT], "sealed"),
+    "rotate": (["keys", "rotate", *KEYS], None),
+    "reveal": (["reveal", *FIELDS, "sealed.csv", "--output", OUT], "plain"),
+    "another root": (["keys", "rotate", "--root", *KEYS], None),
+    "reparent": (["keys", "reparent", *KEYS], None),
+    "re-encrypt": (["reencrypt", *FIELDS, "sealed.csv", "--output", OUT], "sealed"),
+    "backup": (["keys", "backup", *KEYS, OUT], "backup"),
+    "first key of a scope": (["protect", *FIELDS, "--scope", "ward", "plain.csv", "--output", OUT], "ward"),
 }
 
 
@@ -121,7 +121,7 @@ def names(folder):
 
 def attempt(command, before, operation, call, fault, n):
     """Makes the n-th `call` fail; whether there was one."""
-    arguments, kind, _ = OPERATIONS[operation]
+    arguments, kind = OPERATIONS[operation]
     with tempfile.TemporaryDirectory(dir=command.folder) as path:
         folder, log = Path(path) / "work", Path(path) / "log"
         shutil.copytree(before, folder)
@@ -208,7 +208,6 @@ def system_calls(command, before, operations):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", type=Path, metavar="COMMAND", help="keyfold")
-    parser.add_argument("--long", action="store_true", help="every operation")
     parser.add_argument("--only", choices=OPERATIONS, help="one operation")
     options = parser.parse_args()
     try:
@@ -217,11 +216,10 @@ def main():
             raise shared.Unavailable("processes may not be traced here")
     except shared.Unavailable as why:
         print(f"SKIPPED: {why}")
-        return 0
-    chosen = [name for name, (_, _, always) in OPERATIONS.items() if options.long or always]
+        return shared.NOTHING_RAN
     with tempfile.TemporaryDirectory(prefix="keyfold-faults-") as path:
         command = Command(options.command.resolve(), Path(path))
-        passed, failed = system_calls(command, command.prepare(), [options.only] if options.only else chosen)
+        passed, failed = system_calls(command, command.prepare(), [options.only] if options.only else OPERATIONS)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

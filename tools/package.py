@@ -5,12 +5,15 @@
     python3 tools/package.py --output dist --command KEYFOLD --library ROOT
                                                 packs what is built: ROOT is what `bindings-c/install --prefix /usr --destdir ROOT` has filled
 
+    … --bills FOLDER                            with the bills of materials there: keyfold-cli.cdx.json, keyfold-c.cdx.json (tools/sbom.py)
+
     keyfold-VERSION-linux-MACHINE.tar.gz        bin, include, lib, share; its pkg-config and CMake files find what is beside them
     keyfold_VERSION_ARCH.deb                    the command, its man pages and completions
     libkeyfoldABI_VERSION_ARCH.deb              the shared library; those of different ABIs can be installed beside each other
     libkeyfold-dev_VERSION_ARCH.deb             headers, static library, pkg-config, CMake
 
-The same input gives the same bytes: files have the time of the commit, or SOURCE_DATE_EPOCH, and belong to root. Needs binutils, and cargo for the licences of
+The same input gives the same bytes: files have the time of the commit, or SOURCE_DATE_EPOCH, and belong to root. What is built here has nothing of where and when
+it was built: `environment` says how, for whoever wants to repeat a release (docs/RELEASE.md). It is built in a folder `package` of the target, apart from other builds. Needs binutils, and cargo for the licences of
 what is compiled in; the packages need dpkg-deb, and are left out aloud without it. No package has a script that runs when it is installed.
 """
 
@@ -33,6 +36,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 FEATURES = "all-kms"
+# Of the command and of the C library.
+BILLS = ["keyfold-cli.cdx.json", "keyfold-c.cdx.json"]
 HOMEPAGE = "https://github.com/keyfold/keyfold"
 # In which package of Debian each library is that ours need.
 LIBRARIES = dict.fromkeys(["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"], "libc6")
@@ -52,11 +57,27 @@ def epoch():
     return int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "log", "-1", "--format=%ct"))
 
 
+def environment(source, target, time):
+    """What a build is told so that nothing of where and when it was made is in it: paths of source, target and crates are named alike everywhere, in Rust and in
+    the C code of crates. Flags of whoever builds do not count."""
+    cargo_home = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
+    # Of two that fit the last one counts, and a target may be below its source.
+    places = dict(sorted({str(target): "/target", str(source): "/keyfold", str(cargo_home): "/cargo"}.items(), key=lambda place: len(place[0])))
+    return {
+        "CARGO_TARGET_DIR": str(target),
+        "CARGO_INCREMENTAL": "0",
+        "RUSTFLAGS": " ".join(f"--remap-path-prefix={path}={name}" for path, name in places.items()),
+        "CFLAGS": " ".join(f"-ffile-prefix-map={path}={name}" for path, name in places.items()),
+        "SOURCE_DATE_EPOCH": str(time),
+    }
+
+
 def build(folder):
     """Builds command and library as a release has them; returns the command and the root that the library is in."""
-    subprocess.run(["cargo", "build", "--locked", "--release", "-p", "keyfold-cli", "--features", FEATURES], check=True, cwd=ROOT)
-    target = Path(json.loads(run("cargo", "metadata", "--no-deps", "--format-version", "1"))["target_directory"])
-    subprocess.run([sys.executable, "bindings-c/install", "--prefix", "/usr", "--destdir", folder, "--features", FEATURES], check=True, cwd=ROOT)
+    target = Path(json.loads(run("cargo", "metadata", "--no-deps", "--format-version", "1"))["target_directory"]) / "package"
+    how = {"check": True, "cwd": ROOT, "env": {**os.environ, **environment(ROOT, target, epoch())}}
+    subprocess.run(["cargo", "build", "--locked", "--release", "-p", "keyfold-cli", "--features", FEATURES], **how)
+    subprocess.run([sys.executable, "bindings-c/install", "--prefix", "/usr", "--destdir", folder, "--features", FEATURES], **how)
     return target / "release" / "keyfold", folder
 
 
@@ -88,7 +109,7 @@ def strip(path):
     run("strip", "--strip-debug" if path.suffix == ".a" else "--strip-unneeded", path)
 
 
-def lay_out(command, library, usr):
+def lay_out(command, library, usr, bills=None):
     """Everything below /usr, as it is installed."""
     shutil.copytree(library / "usr", usr, symlinks=True)
     (usr / "bin").mkdir()
@@ -108,6 +129,8 @@ def lay_out(command, library, usr):
         f"Source: {HOMEPAGE}\nLicense: Apache-2.0 or MIT, as you choose; both are beside this file. Of others' code in it: THIRD-PARTY.\n\n"
         + (ROOT / "LICENSE-MIT").read_text())
     (doc / "THIRD-PARTY").write_text(third_party())
+    for bill in BILLS if bills else []:
+        shutil.copy(bills / bill, doc)
 
 
 def each(folder):
@@ -169,13 +192,18 @@ def deb(usr, output, name, number, files, fields, description, **control):
             to = root / "usr" / path.relative_to(usr)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, to, follow_symlinks=False)
-        for file in ("copyright", "THIRD-PARTY", "LICENSE-APACHE", "LICENSE-MIT"):
+        bill = BILLS[name != "keyfold"]
+        for file in ("copyright", "THIRD-PARTY", "LICENSE-APACHE", "LICENSE-MIT", *([bill] if (usr / "share" / "doc" / "keyfold" / bill).exists() else [])):
             shutil.copy(usr / "share" / "doc" / "keyfold" / file, doc)
         size = sum(path.lstat().st_size for path in each(root)) // 1024
         control_folder = root / "DEBIAN"
         control_folder.mkdir()
         head = {"Package": name, "Version": number, "Architecture": ARCHITECTURES[platform.machine()], "Maintainer": f"The Keyfold project <{HOMEPAGE}>",
                 "Installed-Size": size, "Homepage": HOMEPAGE, **fields, "Description": description}
+        # What `dpkg --verify` compares with.
+        sums = [f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(root)}\n"
+                for path in each(root / "usr") if path.is_file() and not path.is_symlink()]
+        (control_folder / "md5sums").write_text("".join(sums))
         (control_folder / "control").write_text("".join(f"{field}: {value}\n" for field, value in head.items()))
         for file, text in control.items():
             (control_folder / file).write_text(text)
@@ -191,7 +219,7 @@ def debs(usr, output, number):
     """The packages of Debian."""
     abi = soname(usr)
     library, shared = f"libkeyfold{abi}", [path for path in each(usr / "lib") if path.name.startswith("libkeyfold.so.")]
-    of_command = [path for path in each(usr) if not path.is_dir() and path.relative_to(usr).parts[0] in ("bin", "share")]
+    of_command = [path for path in each(usr) if not path.is_dir() and path.relative_to(usr).parts[0] in ("bin", "share") and path.name != BILLS[1]]
     of_dev = [path for path in [*each(usr / "include"), *each(usr / "lib")] if not path.is_dir() and path not in shared]
     [real] = [path for path in shared if not path.is_symlink()]
     text = "Field encryption for medical-device backends"
@@ -210,6 +238,7 @@ def main():
     parser.add_argument("--output", type=Path, required=True, help="the folder that they are written into")
     parser.add_argument("--command", type=Path, help="the command, if it is built already")
     parser.add_argument("--library", type=Path, help="the root that the C library was installed into")
+    parser.add_argument("--bills", type=Path, help="a folder with bills of materials")
     options = parser.parse_args()
     if bool(options.command) != bool(options.library):
         parser.error("--command and --library go together")
@@ -217,7 +246,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         command, library = (options.command, options.library) if options.command else build(Path(folder) / "built")
         usr = Path(folder) / "usr"
-        lay_out(command.resolve(), library.resolve(), usr)
+        lay_out(command.resolve(), library.resolve(), usr, options.bills)
         made = [tarball(usr, options.output.resolve(), version())]
         if shutil.which("dpkg-deb"):
             made += debs(usr, options.output.resolve(), version())

@@ -76,6 +76,8 @@ def try_tarball(tests, made, folder):
     """Unpacked into an empty folder, under whatever path."""
     tests.run("tar", "-xzf", made, "-C", folder)
     [root] = folder.iterdir()
+    bills = sorted(path.name for path in (root / "share/doc/keyfold").glob("*.cdx.json"))
+    tests.check(bills == sorted(package.BILLS), f"the tarball has the bills {bills}")
     work = folder / "work"
     work.mkdir()
     try_c(tests, work, root / "lib", "tarball")
@@ -94,12 +96,18 @@ def try_debs(tests, debs, folder):
             if kind[0] != "d":
                 tests.check(path.startswith("./usr/") and path not in owners, f"{path} is in {deb.name} and {owners.get(path)}")
                 owners[path] = deb.name
+        control = tests.run("dpkg-deb", "--info", deb, "md5sums")
+        files = {line.split()[5].removeprefix("./") for line in tests.run("dpkg-deb", "-c", deb).splitlines() if line.startswith("-")}
+        tests.check({line[34:] for line in control.splitlines()} == files, f"{deb.name} has other digests than files")
+        tests.check(subprocess.run(["md5sum", "--check", "--quiet", "-"], cwd=root, input=control, text=True).returncode == 0, f"{deb.name}: digests")
         scripts = set(tests.run("dpkg-deb", "--ctrl-tarfile", deb, errors="replace").split("\0")) & {"./preinst", "./postinst", "./prerm", "./postrm"}
         tests.check(not scripts, f"{deb.name} has {scripts}")
     # Its prefix is /usr, which is below the folder here.
     try_c(tests, work, root / "usr/lib", "packages", f"--define-variable=prefix={root}/usr")
     try_command(tests, work, root / "usr/bin/keyfold", "packages")
     abi = ".".join(package.version().split(".")[:2])
+    bills = sorted(str(path.relative_to(root / "usr/share/doc")) for path in (root / "usr/share/doc").rglob("*.cdx.json"))
+    tests.check(bills == ["keyfold/keyfold-cli.cdx.json", "libkeyfold-dev/keyfold-c.cdx.json", f"libkeyfold{abi}/keyfold-c.cdx.json"], f"the packages have the bills {bills}")
     tests.check((root / f"usr/lib/libkeyfold.so.{abi}").is_symlink(), "the soname has a link")
     tests.check((root / "usr/share/man/man1/keyfold.1").read_text().count(".SH") > 3, "there is a man page")
     tests.check("ring" in (root / "usr/share/doc/keyfold/THIRD-PARTY").read_text(), "the licences of others are there")
@@ -122,13 +130,42 @@ def try_upgrade(tests, old, new, folder, work):
         listed = tests.run("dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f", "${Version} ${db:Status-Abbrev}\n").splitlines()
         tests.check(listed == [f"{what.split()[0]} ii "] * 3, f"{what}: dpkg has {listed}")
         tests.check((root / "usr/share/doc/keyfold/only-in-0.0.9").exists() == (debs is old), f"{what}: a file of the other version is there")
+        tests.check(not tests.run(*dpkg, "--verify"), f"{what}: dpkg finds files that were changed")
         reveal(tests, work, root / "usr/bin/keyfold", what)
         said = tests.run(work / "keyfold", cwd=work, env=lib)
         tests.check(said.startswith("999-81-5679\n"), f"{what}: the program that was built before said {said!r}")
+    with open(root / "usr/bin/keyfold", "ab") as program:
+        program.write(b"x")
+    found = subprocess.run([str(part) for part in (*dpkg, "--verify")], capture_output=True, text=True).stdout
+    tests.check(found.strip().endswith("/usr/bin/keyfold") and found.count("\n") == 1, f"dpkg finds the file that was changed: {found}")
     tests.run(*dpkg, "--purge", "keyfold", "libkeyfold-dev", old[1].name.split("_")[0])
     left = [path for path in (root / "usr").rglob("*") if not path.is_dir()] if (root / "usr").exists() else []
     tests.check(not left, f"after the packages were taken away there are {left[:5]}")
     reveal(tests, work, new[0].parent / "keyfold", "afterwards")
+
+
+CARGO = """\
+#!/bin/sh
+case "$1" in
+metadata) echo '{"target_directory":"/somewhere/target"}' ;;
+build) echo "$CARGO_TARGET_DIR $SOURCE_DATE_EPOCH $CFLAGS $RUSTFLAGS" >>"$LOG" ;;
+esac
+"""
+
+
+def try_how_it_is_built(tests, folder):
+    """Command and library are both built so that two people get the same bytes; by a cargo that only says how it was called."""
+    (folder / "cargo").write_text(CARGO)
+    (folder / "cargo").chmod(0o755)
+    log = folder / "log"
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "LOG": str(log), "RUSTFLAGS": "-Cmine", "SOURCE_DATE_EPOCH": "7"}
+    # It ends where the command should be that this cargo has not built.
+    subprocess.run([sys.executable, "tools/package.py", "--output", folder / "out"], cwd=ROOT, env=environment, capture_output=True)
+    calls = log.read_text().splitlines() if log.exists() else []
+    places = [f"{place}={name}" for place, name in (("/somewhere/target/package", "/target"), (ROOT, "/keyfold"))]
+    good = [call for call in calls if call.startswith("/somewhere/target/package 7 ") and "-Cmine" not in call
+            and all(f"-ffile-prefix-map={place}" in call and f"--remap-path-prefix={place}" in call for place in places)]
+    tests.check(len(calls) == len(good) == 2, f"a release is built with paths of this machine in it: {calls}")
 
 
 # Failure C24
@@ -136,9 +173,14 @@ def archives(keyfold, library):
     tests = Tests()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        (folder / "built").mkdir()
+        try_how_it_is_built(tests, folder / "built")
+        (folder / "bills").mkdir()
+        for bill in package.BILLS:
+            (folder / "bills" / bill).write_text(bill)
         out = {}
         for place in ("one", "two"):
-            tests.run(sys.executable, "tools/package.py", "--output", folder / place, "--command", keyfold, "--library", library, cwd=ROOT)
+            tests.run(sys.executable, "tools/package.py", "--output", folder / place, "--command", keyfold, "--library", library, "--bills", folder / "bills", cwd=ROOT)
             out[place] = {path.name: path.read_bytes() for path in (folder / place).iterdir()}
         tests.check(out["one"] == out["two"] and out["one"], "the same input gives the same archives")
         (folder / "tarball").mkdir()

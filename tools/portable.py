@@ -36,7 +36,7 @@ def main():
         cross.install()
     except shared.Unavailable as why:
         print(f"SKIPPED: core on other machines: {why}")
-        return 0
+        return shared.NOTHING_RAN
     failed = False
     for name, (target, _, _) in cross.PORTABLE.items():
         if name == "s390x" and not options.long:

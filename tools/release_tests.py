@@ -68,6 +68,8 @@ def forgeries(key, other):
     yield "another signer's name", signers(f"somebody {public}"), "Could not verify signature"
     yield "no signature", lambda folder: (folder / "SHA256SUMS.sig").unlink(), "No such file"
     yield "none of the files", without_files, "no file was verified"
+    yield "a file that is not in the list", lambda folder: (folder / "keyfold-0.1.1-linux-x86_64.tar.gz").write_text("x"), "keyfold-0.1.1-linux-x86_64.tar.gz\n"
+    yield "a hidden file that is not in the list", lambda folder: (folder / ".sh").write_text("x"), ".sh\n"
 
 
 # Failure K16

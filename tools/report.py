@@ -294,7 +294,7 @@ def main():
         return code
     except shared.Unavailable as why:
         print(f"SKIPPED: the HTML report in a browser: {why}")
-        return 0
+        return shared.NOTHING_RAN
     finally:
         shared.remove_folder(folder)
 

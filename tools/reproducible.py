@@ -7,7 +7,7 @@
 
 The folders have paths of different lengths, and the second build other values of TZ, LC_ALL, USER and the umask, and one job at a time. Paths are taken out by
 --remap-path-prefix, and by -ffile-prefix-map of the C code in crates; times by SOURCE_DATE_EPOCH. Toolchain, linker and crates are the same, those of this
-machine and Cargo.lock: another rustc makes other bytes. What `environment` says is what somebody needs who wants to repeat a release: docs/RELEASE.md.
+machine and Cargo.lock: another rustc makes other bytes. What `environment` of tools/package.py says is what somebody needs who wants to repeat a release: docs/RELEASE.md.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import package
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,19 +38,6 @@ def output(*command):
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def environment(source, target, commit):
-    """What a build is told so that nothing of where and when it was made is in it."""
-    cargo_home = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
-    places = {target: "/target", source: "/keyfold", cargo_home: "/cargo"}
-    return {
-        "CARGO_TARGET_DIR": str(target),
-        "CARGO_INCREMENTAL": "0",
-        "RUSTFLAGS": " ".join(f"--remap-path-prefix={path}={name}" for path, name in places.items()),
-        "CFLAGS": " ".join(f"-ffile-prefix-map={path}={name}" for path, name in places.items()),
-        "SOURCE_DATE_EPOCH": output("git", "log", "-1", "--format=%ct", commit),
-    }
-
-
 def build(folder, what, commit, other, umask):
     """Makes a release in `folder` from an export of `commit`; returns where its files are."""
     source, made = folder / "source", folder / "made"
@@ -57,7 +46,8 @@ def build(folder, what, commit, other, umask):
     subprocess.run(["tar", "-x", "-C", source], stdin=archive.stdout, check=True)
     if archive.wait():
         raise SystemExit("git archive failed")
-    environ = {**os.environ, **environment(source, folder / "target", commit), **other}
+    time = output("git", "log", "-1", "--format=%ct", commit)
+    environ = {**os.environ, **package.environment(source, folder / "target", time), **other}
     subprocess.run([sys.executable, *MAKE[what], made], cwd=source, check=True, umask=umask, env=environ)
     return made
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tests the C library under clang's sanitizers, which look into its Rust code as well, and the crates in Rust.
+"""Tests the C library under clang's sanitizers, and the crates in Rust. Those of addresses and threads look into the Rust code as well; UBSan, which Rust
+has not, into the code in C alone.
 
     python3 tools/sanitizers.py address               AddressSanitizer and UBSan: the tests in C
     python3 tools/sanitizers.py fuzz [--sequences N]  the same, with random sequences of calls (fuzz/c)
@@ -279,19 +280,19 @@ def main():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if options.kind == "rust":
-                return rust(folder)
+                return bool(rust(folder))
             built = Built("thread" if options.kind == "thread" else "address")
             if options.kind == "fuzz":
-                return fuzz(built, folder, options.sequences)
+                return bool(fuzz(built, folder, options.sequences))
             failed = planted(built, folder)
-            return test(built, folder) or failed
+            return bool(test(built, folder) or failed)
     except shared.Unavailable as why:
         print(f"SKIPPED: {why}")
-        return 0
+        return shared.NOTHING_RAN
     except subprocess.CalledProcessError as error:
         print(error)
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main()))
+    sys.exit(main())

@@ -11,12 +11,15 @@ any more (RLIMIT_FSIZE: the disk is full) or open none (RLIMIT_NOFILE), for seco
 opens every value that was acknowledged.
 
 Resident memory and open descriptors of the two are sampled each second. Over the second half of the time a straight line is laid through them by least
-squares: it may rise by at most MEMORY_KIB and DESCRIPTORS, or by less than twice the error of its slope, from beginning to end of that half.
+squares: it may rise by at most MEMORY_KIB and DESCRIPTORS, or by less than twice the error of its slope, from beginning to end of that half. The judge is tried first, on
+samples that are made up: a line that rises as ours did is let pass, and one that rises by a quarter more than it may is not.
 """
 
 import argparse
 import base64
 import collections
+import contextlib
+import io
 import json
 import math
 import os
@@ -34,8 +37,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 STEADY, KILLED = ("steady-1", "steady-2"), "killed"
-# Most that the line may rise in the second half of the time.
-MEMORY_KIB, DESCRIPTORS = 1024, 2
+# Most that the line may rise in the second half of the time. What rises is what is known of each key that was ever made, and 28 are made a minute here, in a day as many as
+# a keyring that rotates once a day makes in a century; 512 KiB in a quarter of an hour are 48 MiB a day, and 1.2 KiB for each key.
+MEMORY_KIB, DESCRIPTORS = 512, 2
+DAY = 24 * 60
 PLANTS = ("memory", "descriptors", "loss")
 # What a KEK does for a while, and how often that is drawn.
 MOODS = {"works": 8, "throttles": 2, "fails": 2, "hangs": 1, "resets": 1, "nonsense": 1, "slow": 1}
@@ -243,10 +248,31 @@ def judge(samples, minutes):
             slope, error = line([(sample[0], sample[index]) for sample in half])
             length = minutes * 30
             rise, doubt = slope * length, 2 * error * length
-            print(f"{name}: {what} {min(values)} to {max(values)}, mean {statistics.fmean(values):.1f}; the line rises by {rise:+.1f} (± {doubt:.1f}) in {length / 60:.1f} minutes, {slope * 60:+.2f} a minute")
+            print(f"{name}: {what} {min(values)} to {max(values)}, mean {statistics.fmean(values):.1f}; the line rises by {rise:+.1f} (± {doubt:.1f}) in {length / 60:.1f} minutes,"
+                  f" {slope * 60:+.2f} a minute, {slope * 60 * DAY:+,.0f} in a day of this")
             if rise > most and rise > doubt:
                 wrong.append(f"{name}: {what} grow: {rise:+.1f} in the second half, more than {most}")
     return wrong
+
+
+def made_up(rise, descriptors, minutes=30):
+    """Samples of the second half of a run, in which memory and descriptors rise by so much, up and down as they go."""
+    drawn = random.Random(7)
+    half = minutes * 30
+    return {name: [(half + at, 19_000 + rise * at / half + drawn.gauss(0, 60) + 40 * (at % 97 < 30), round(15 + descriptors * at / half + drawn.gauss(0, 1)))
+                   for at in range(1, half)] for name in STEADY}
+
+
+def judge_fails():
+    """What the judge lets pass and must not, or the other way about."""
+    cases = {"as was measured": (337, 0.2, 0), "memory": (MEMORY_KIB * 1.25, 0, 2), "descriptors": (0, DESCRIPTORS * 1.5, 2), "both": (MEMORY_KIB * 1.25, DESCRIPTORS * 1.5, 4)}
+    failed = []
+    for what, (rise, descriptors, expected) in cases.items():
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = judge(made_up(rise, descriptors), 30)
+        if len(found) != expected:
+            failed.append(f"of made up samples, {what}: {found}")
+    return failed
 
 
 def soak(options, folder):
@@ -283,6 +309,9 @@ def main():
     parser.add_argument("--plant", choices=PLANTS, help="with this fault; succeeds if it is found")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if failed := judge_fails():
+        print("FAILED:", *failed)
+        return 1
     with tempfile.TemporaryDirectory(prefix="keyfold-soak-") as folder:
         wrong = soak(options, Path(folder) / "ring")
     for text in wrong:

@@ -1,6 +1,6 @@
 //! Configurations, policies, key files and stores that are refused, and that nothing is changed by the attempt.
 
-use crate::common::{KEY, KMS, POLICY, STORAGE, USAGE, World, argument, snapshot};
+use crate::common::{KEY, KMS, POLICY, STORAGE, USAGE, World, argument, skip, snapshot};
 use rusqlite::Connection;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -67,7 +67,7 @@ fn an_unreadable_policy() {
     let world = World::new();
     fs::set_permissions(world.path("policy.toml"), Permissions::from_mode(0o000)).expect("permissions");
     if fs::read(world.path("policy.toml")).is_ok() {
-        println!("SKIPPED: permissions do not bind this user (root)");
+        skip("permissions do not bind this user (root)");
         return;
     }
     let run = world.run(&PROTECT).expect(STORAGE, &["policy.toml", "Permission denied"]);

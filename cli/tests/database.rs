@@ -1,13 +1,11 @@
 //! A keyring whose store is a PostgreSQL database, by the command alone.
 
-use crate::common::{self, PATIENTS, POLICY, STORAGE, World, keyfold, run};
-use std::io::Write;
+use crate::common::{self, PATIENTS, POLICY, STORAGE, World, keyfold, run, skip};
 
 #[test]
 fn a_keyring_in_a_database() {
     let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
-        // Not by `println!`, which the test harness swallows where a test passes.
-        let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+        skip("KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
         return;
     };
     let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");

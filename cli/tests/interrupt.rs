@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{PATIENTS, World, check_silence, snapshot};
+use common::{PATIENTS, World, check_silence, skip, snapshot};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -103,7 +103,7 @@ fn signals() -> Vec<(Signal, i32, &'static str)> {
     signals.retain(|(signal, _, name)| {
         let is_ignored = ignored >> (signal.as_raw() - 1) & 1 == 1;
         if is_ignored {
-            println!("SKIPPED: {name}, since the tests were started with it ignored");
+            skip(&format!("{name}, since the tests were started with it ignored"));
         }
         !is_ignored
     });
@@ -201,7 +201,7 @@ fn while_a_terminal_is_stopped() {
     let output =
         std::process::Command::new("sh").args(["-c", &script]).current_dir(world.data()).output().expect("a shell");
     if output.status.code() == Some(127) {
-        println!("SKIPPED: a terminal (no script)");
+        skip("a terminal (no script)");
         return;
     }
     let text = String::from_utf8_lossy(&output.stdout);
@@ -250,7 +250,7 @@ fn at_a_terminal() {
         output.ok().map(|output| (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
     };
     let Some((code, text)) = script("large --output -") else {
-        println!("SKIPPED: a terminal (no script)");
+        skip("a terminal (no script)");
         return;
     };
     assert_eq!(code, Some(common::USAGE), "{text}");
@@ -357,7 +357,7 @@ fn killed_without_a_chance_to_clean_up() {
     if unnamed {
         assert_eq!(snapshot(&world.data()), before);
     } else {
-        println!("SKIPPED: the file system has no O_TMPFILE, so a SIGKILL leaves a temporary file");
+        skip("the file system has no O_TMPFILE, so a SIGKILL leaves a temporary file");
         assert!(!world.path("out.csv").exists());
     }
     check_second_run(&world);

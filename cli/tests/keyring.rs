@@ -1,6 +1,6 @@
 //! `init`, `keys` and `inspect`.
 
-use crate::common::{self, DATA, KEY, PATIENTS, STORAGE, World, argument, keyfold, run, snapshot};
+use crate::common::{self, DATA, KEY, PATIENTS, STORAGE, World, argument, keyfold, run, skip, snapshot};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -103,7 +103,7 @@ fn init_on_a_disk_that_fills_up() {
         }
     }
     if failed + made == 0 {
-        println!("SKIPPED: a small file system (unshare does not work here)");
+        skip("a small file system (unshare does not work here)");
         return;
     }
     assert!(failed > 1 && made > 0, "{failed} failed, {made} made");
@@ -130,7 +130,7 @@ fn a_keyring_on_an_overlay() {
     command.current_dir(world.data()).args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
     let command = command.arg(env!("CARGO_BIN_EXE_keyfold")).arg(world.keys()).stdin(Stdio::null());
     let Some(output) = command.output().ok().filter(|output| !matches!(output.status.code(), Some(1 | 99))) else {
-        println!("SKIPPED: an overlay file system (unshare or mount does not work here)");
+        skip("an overlay file system (unshare or mount does not work here)");
         return;
     };
     let stderr = String::from_utf8_lossy(&output.stderr);

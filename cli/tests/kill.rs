@@ -2,11 +2,10 @@
 
 mod common;
 
-use common::{World, keyfold, kills, run};
+use common::{World, keyfold, kills, run, skip};
 use keyfold::{KeyClass, KeyState, Keyring, Record, Value};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -127,8 +126,7 @@ fn every_value_opens_after_kill_9_at_random_points_and_resuming_finishes() {
 #[test]
 fn likewise_on_a_database() {
     let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
-        // Not by `println!`, which the test harness swallows where a test passes.
-        let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+        skip("KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
         return;
     };
     let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");

@@ -2,7 +2,7 @@
 //! all.
 
 use crate::common::{
-    self, CANARY, PATIENTS, POLICY_FILE, STORAGE, USAGE, World, argument, check_silence, contains, run, snapshot,
+    self, CANARY, PATIENTS, POLICY_FILE, STORAGE, USAGE, World, argument, check_silence, contains, run, skip, snapshot,
 };
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -191,7 +191,7 @@ fn in_namespace(world: &World, script: &str, arguments: &[&str]) -> Option<Strin
     let output = match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => output,
         other => {
-            println!("SKIPPED: a full and a read-only file system (unshare does not work here: {other:?})");
+            skip(&format!("a full and a read-only file system (unshare does not work here: {other:?})"));
             return None;
         }
     };

@@ -1,10 +1,9 @@
 //! Shredding by the command: what is left of the keys in every file, what the certificate says, and legal hold.
 
-use crate::common::{self, DATA, KEY, POLICY, STORAGE, USAGE, World, contains, keyfold, run};
+use crate::common::{self, DATA, KEY, POLICY, STORAGE, USAGE, World, contains, keyfold, run, skip};
 use keyfold::KeyClass;
 use serde_json::Value as Json;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 /// Part of every record of a key: its wrap, as the store had it.
@@ -315,8 +314,7 @@ fn frames_are_named_and_what_cannot_be_written_destroys_nothing() {
 #[test]
 fn in_a_database_the_table_is_written_anew_and_the_log_stays_pending_until_it_is_gone() {
     let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
-        // Not by `println!`, which the test harness swallows where a test passes.
-        let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+        skip("KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
         return;
     };
     let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");

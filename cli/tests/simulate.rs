@@ -1,6 +1,6 @@
 //! `keyfold simulate`: the ready scenarios are good ones, and what the command writes is what the crate predicts.
 
-use crate::common::{POLICY, STORAGE, USAGE, World, run};
+use crate::common::{POLICY, STORAGE, USAGE, World, run, skip};
 use keyfold_simulate::{Scenario, simulate};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
@@ -109,7 +109,7 @@ fn at_a_terminal(world: &World, typed: &str, command: &str) -> Option<(Option<i3
     let output = Command::new("sh").args(["-c", &line]).current_dir(world.data()).stdin(Stdio::null()).output();
     let output = output.expect("a shell");
     if output.status.code() == Some(127) {
-        println!("SKIPPED: a terminal (no script)");
+        skip("a terminal (no script)");
         return None;
     }
     Some((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))

@@ -1,7 +1,7 @@
 //! Folders of streams behind what cannot be had: `--keep-going`, and what ends a run all the same (docs/CLI.md, Whole files).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use crate::common::{DATA, KEY, POLICY, Run, STORAGE, USAGE, World, argument, check_silence};
+use crate::common::{DATA, KEY, POLICY, Run, STORAGE, USAGE, World, argument, check_silence, skip};
 use crate::shared_streams::{PROTECT, REVEAL, content, while_writing, world};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use std::fs::{self, File};
@@ -173,12 +173,12 @@ fn a_full_disk_ends_the_run() {
     let inner = world.command(&["protect", "--stream", "image", "in", "--output", "mnt/out", "--keep-going"]);
     command.arg(inner.get_program()).args(inner.get_args());
     let Ok(output) = command.stdin(Stdio::null()).output() else {
-        return println!("SKIPPED: a full disk (no unshare)");
+        return skip("a full disk (no unshare)");
     };
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     check_silence(&stderr);
     if output.status.code() != Some(STORAGE) && (stderr.contains("unshare") || output.status.code() == Some(99)) {
-        return println!("SKIPPED: a full disk (unshare does not work here: {stderr})");
+        return skip(&format!("a full disk (unshare does not work here: {stderr})"));
     }
     assert_eq!(output.status.code(), Some(STORAGE), "{stderr}");
     let written = String::from_utf8(output.stdout).unwrap();

@@ -241,7 +241,7 @@ fn a_pinned_root_with_another_key_inside_is_refused() {
 }
 
 /// A child that the true root signed and that unwraps, to another key than the one that it commits to.
-// Failure A15
+// Failures A15, C16
 #[test]
 fn a_key_that_does_not_fit_its_commitment_is_not_used() {
     let lab = Lab::new();

@@ -185,8 +185,8 @@ fn a_failed_siv_open_leaves_zeros() {
     }
 }
 
-/// AES-GCM does not commit to its key: these messages open under two. It is why every key ID holds a commitment.
-// Failure C16
+/// AES-GCM does not commit to its key: these messages open under two. It is why every key ID holds a commitment
+/// (`keyring_records::a_key_that_does_not_fit_its_commitment_is_not_used`).
 #[test]
 fn raw_gcm_opens_under_two_keys() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/testvectors/own/aes256gcm_two_key.json");

@@ -45,7 +45,7 @@ def main():
         cross.install()
     except shared.Unavailable as why:
         print(f"SKIPPED: the gateway on ARM: {why}")
-        return
+        sys.exit(shared.NOTHING_RAN)
     with tempfile.TemporaryDirectory() as folder:
         for target, prefix, emulator in cross.LINUX.values():
             device = Path(folder) / target

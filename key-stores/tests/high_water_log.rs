@@ -147,8 +147,12 @@ fn a_raise_and_a_read_cost_the_same_among_ten_and_200_000_marks() {
     const RAISE_COUNT: u32 = 1000;
     if io_of_thread().is_none() {
         // Past the harness, which hides what a test that passes prints.
-        writeln!(std::io::stderr(), "\nSKIPPED: the kernel does not count what a thread reads and writes")
-            .expect("written");
+        writeln!(
+            std::io::stderr(),
+            "\nSKIPPED {}: the kernel does not count what a thread reads and writes",
+            std::thread::current().name().unwrap_or_default()
+        )
+        .expect("written");
         return;
     }
     let (_folder, path) = folder();

@@ -126,7 +126,7 @@ fn logins_of_vault_bring_no_secret_to_light() {
 #[cfg(feature = "vault")]
 fn real_server() -> Option<String> {
     let Ok(address) = std::env::var("KEYFOLD_TEST_OPENBAO") else {
-        common::say("SKIPPED: KEYFOLD_TEST_OPENBAO names no OpenBao server to log TLS with");
+        common::skip("KEYFOLD_TEST_OPENBAO names no OpenBao server to log TLS with");
         return None;
     };
     let variable = |name: &str| std::env::var(format!("KEYFOLD_TEST_OPENBAO{name}")).expect("set");

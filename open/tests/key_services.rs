@@ -48,7 +48,11 @@ fn works(folder: &Path, uri: &str, credential: &str) {
 
 /// Not by `println!`, which the test harness swallows where a test passes.
 fn skipped(variable: &str) {
-    let _ = writeln!(std::io::stdout(), "\nSKIPPED: {variable} is not set");
+    let _ = writeln!(
+        std::io::stdout(),
+        "\nSKIPPED {}: {variable} is not set",
+        std::thread::current().name().unwrap_or_default()
+    );
 }
 
 #[cfg(feature = "pkcs11")]

@@ -428,7 +428,7 @@ fn dump_in(folder: &Path) -> PathBuf {
 }
 
 fn skipped(why: &str) {
-    out(&format!("SKIPPED: {why}"));
+    out(&format!("SKIPPED {}: {why}", std::thread::current().name().unwrap_or_default()));
 }
 
 /// Needs a kernel that writes core dumps into the folder of the process.

@@ -17,7 +17,11 @@ fn sealed() -> SealedValue {
 fn on_postgres(test: impl AsyncFnOnce(PgConnection)) {
     let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
         // Not println!: the harness hides what a test that passes prints.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: columns on PostgreSQL (KEYFOLD_TEST_POSTGRES is not set)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED {}: columns on PostgreSQL (KEYFOLD_TEST_POSTGRES is not set)",
+            std::thread::current().name().unwrap_or_default()
+        );
         return;
     };
     let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").map(|ca| format!("?sslmode=verify-full&sslrootcert={ca}"));

@@ -28,6 +28,9 @@ ROOT = HERE.parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 REQUIREMENTS = HERE / "requirements"
 START_SECONDS = 60
+# What a tool ends with that ran nothing, and has said why in a line that begins with SKIPPED: `./test` counts that as skipped, and not as passed.
+# Not 77, which others use for that: libFuzzer ends with it where it has found something.
+NOTHING_RAN = 79
 APT = threading.Lock()
 
 

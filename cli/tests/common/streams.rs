@@ -1,7 +1,7 @@
 //! What the tests of streams share: a policy with fields of them, and files that are none yet.
 #![allow(dead_code, reason = "every test program uses a part of this")]
 
-use crate::common::{CANARY, Run, World, check_silence, run};
+use crate::common::{CANARY, Run, World, check_silence, run, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::Path;
@@ -48,7 +48,7 @@ pub(crate) fn unprivileged(world: &World, arguments: &[&str]) -> Option<Run> {
     command.arg(keyfold.get_program()).args(keyfold.get_args()).current_dir(world.data());
     let run = run(&mut command, b"");
     if run.stderr.contains("setpriv: ") {
-        println!("SKIPPED: what may not be read (setpriv does not work here: {})", run.stderr);
+        skip(&format!("what may not be read (setpriv does not work here: {})", run.stderr));
         return None;
     }
     Some(run)

@@ -1,6 +1,6 @@
 //! Against the servers that `./test` starts, or that `python3 tools/NAME.py COMMAND` starts.
 
-use crate::common::World;
+use crate::common::{World, skip};
 use crate::{configure_kek, doctor, secret_file};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -10,8 +10,7 @@ use std::net::TcpStream;
 fn server(variable: &str) -> Option<String> {
     let value = std::env::var(variable).ok();
     if value.is_none() {
-        // Not by `println!`, which the test harness swallows where a test passes.
-        let _ = writeln!(std::io::stdout(), "\nSKIPPED: {variable} names no server");
+        skip(&format!("{variable} names no server"));
     }
     value
 }

@@ -97,7 +97,11 @@ mod tests {
     #[test]
     fn the_session_is_durable_and_finds_only_what_is_ours() {
         let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
-            let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+            let _ = writeln!(
+                std::io::stdout(),
+                "\nSKIPPED {}: KEYFOLD_TEST_POSTGRES names no PostgreSQL server",
+                std::thread::current().name().unwrap_or_default()
+            );
             return;
         };
         let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");

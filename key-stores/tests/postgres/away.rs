@@ -197,7 +197,11 @@ impl OwnServer {
             line.split_once('=').map(|(_, value)| value.trim().to_owned())
         };
         let (Some(uri), Some(ca)) = (value(), value()) else {
-            let _ = writeln!(std::io::stdout(), "\nSKIPPED: tools/servers/postgres.py starts no server");
+            let _ = writeln!(
+                std::io::stdout(),
+                "\nSKIPPED {}: tools/servers/postgres.py starts no server",
+                std::thread::current().name().unwrap_or_default()
+            );
             process.wait().expect("ended");
             return None;
         };

@@ -60,9 +60,14 @@ pub(crate) fn refused<T>(result: Result<T>) -> Error {
 pub(crate) fn server(variable: &str, how: &str) -> Option<String> {
     let value = std::env::var(variable).ok();
     if value.is_none() {
-        say(&format!("SKIPPED: {variable} names no server: {how} starts one"));
+        skip(&format!("{variable} names no server: {how} starts one"));
     }
     value
+}
+
+/// Says why the test of this thread does nothing, or not all that it could.
+pub(crate) fn skip(why: &str) {
+    say(&format!("SKIPPED {}: {why}", std::thread::current().name().unwrap_or_default()));
 }
 
 /// Not by `println!`, which the test harness swallows where a test passes.

@@ -1,6 +1,6 @@
 //! The fake of Cloud KMS that tests are given, as its administrator sees it.
 
-use crate::common::here;
+use crate::common::{here, skip};
 use keyfold_kms::gcp::GcpKek;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -39,8 +39,7 @@ impl Fake {
     /// `None`, said aloud, where there is none.
     pub(crate) fn given() -> Option<Self> {
         let Ok(address) = std::env::var("KEYFOLD_TEST_GOOGLE_KMS") else {
-            // Not by `println!`, which the test harness swallows where a test passes.
-            let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_GOOGLE_KMS names no fake of Google Cloud KMS");
+            skip("KEYFOLD_TEST_GOOGLE_KMS names no fake of Google Cloud KMS");
             return None;
         };
         Some(Self { address, folder: tempfile::tempdir().expect("a folder") })

@@ -1,6 +1,6 @@
 //! The server that tests are given, as its administrator sees it.
 
-use crate::common::here;
+use crate::common::{here, skip};
 use keyfold_kms::vault::VaultKek;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
@@ -30,8 +30,7 @@ impl Bao {
     /// `None`, said aloud, where there is no server.
     pub(crate) fn given() -> Option<Self> {
         if std::env::var_os("KEYFOLD_TEST_OPENBAO").is_none() {
-            // Not by `println!`, which the test harness swallows where a test passes.
-            let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_OPENBAO names no OpenBao server");
+            skip("KEYFOLD_TEST_OPENBAO names no OpenBao server");
             return None;
         }
         Some(Self::new(&std::env::vars().collect()))

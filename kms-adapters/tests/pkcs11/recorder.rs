@@ -1,13 +1,12 @@
 //! What the adapter calls, and what it does with an HSM that behaves otherwise than SoftHSM: by a library in front of it
 //! (`recorder.c`), each test in a process of its own.
 
-use crate::common::{fork, here, refused, unwrap, unwrap_traced, wrap};
+use crate::common::{fork, here, refused, skip, unwrap, unwrap_traced, wrap};
 use crate::token::Tokens;
 use keyfold::testing::{ContextBinding, kms_conformance};
 use keyfold::{ErrorKind, KmsErrorKind};
 use keyfold_kms::pkcs11::Pkcs11Kek;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -32,7 +31,7 @@ impl Recorder {
         let library = folder.path().join("recorder.so");
         let built = Command::new("cc").args(["-shared", "-fPIC", SOURCE, "-ldl", "-o"]).arg(&library).status();
         if !built.is_ok_and(|status| status.success()) {
-            let _ = writeln!(std::io::stdout(), "\nSKIPPED: no C compiler for {SOURCE}");
+            skip(&format!("no C compiler for {SOURCE}"));
             return None;
         }
         let done = Command::new(std::env::current_exe().expect("this program"))

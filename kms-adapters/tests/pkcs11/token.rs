@@ -1,12 +1,11 @@
 //! The tokens that tests are given, as their administrator sees them.
 
-use crate::common::here;
+use crate::common::{here, skip};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use keyfold_kms::pkcs11::Pkcs11Kek;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,8 +22,7 @@ impl Tokens {
     pub(crate) fn given() -> Option<Self> {
         let variable = |name: &str| std::env::var(format!("KEYFOLD_TEST_PKCS11_{name}"));
         let Ok(module) = variable("MODULE") else {
-            // Not by `println!`, which the test harness swallows where a test passes.
-            let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_PKCS11_MODULE names no PKCS#11 library");
+            skip("KEYFOLD_TEST_PKCS11_MODULE names no PKCS#11 library");
             return None;
         };
         let (pin, tokens) = (variable("PIN").expect("a PIN"), variable("TOKENS").expect("a folder").into());

@@ -14,7 +14,11 @@ pub(crate) const POLICY: &str = "version = 1\n[fields.note]\nrow_binding = \"non
 pub(crate) fn postgres(schema: &str) -> Option<String> {
     let Ok(uri) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
         // Not by `println!`, which the test harness swallows where a test passes.
-        let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+        let _ = writeln!(
+            std::io::stdout(),
+            "\nSKIPPED {}: KEYFOLD_TEST_POSTGRES names no PostgreSQL server",
+            std::thread::current().name().unwrap_or_default()
+        );
         return None;
     };
     let ca = std::env::var("KEYFOLD_TEST_POSTGRES_CA").expect("KEYFOLD_TEST_POSTGRES_CA names the CA");

@@ -29,7 +29,11 @@ pub(crate) fn databases() -> Vec<Database> {
     }];
     match std::env::var("KEYFOLD_TEST_POSTGRES") {
         Err(_) => {
-            let _ = writeln!(std::io::stdout(), "\nSKIPPED: KEYFOLD_TEST_POSTGRES names no PostgreSQL server");
+            let _ = writeln!(
+                std::io::stdout(),
+                "\nSKIPPED {}: KEYFOLD_TEST_POSTGRES names no PostgreSQL server",
+                std::thread::current().name().unwrap_or_default()
+            );
         }
         Ok(uri) => {
             static NUMBER: AtomicU32 = AtomicU32::new(0);

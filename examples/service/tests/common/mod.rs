@@ -82,7 +82,11 @@ pub(crate) fn world(name: &str) -> Option<World> {
 pub(crate) fn world_with(name: &str, change: impl FnOnce(&str) -> String) -> Option<World> {
     let Ok(server) = std::env::var("KEYFOLD_TEST_POSTGRES") else {
         // Not println!: the harness hides what a test that passes prints.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: the example service (KEYFOLD_TEST_POSTGRES is not set)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nSKIPPED {}: the example service (KEYFOLD_TEST_POSTGRES is not set)",
+            std::thread::current().name().unwrap_or_default()
+        );
         return None;
     };
     let tls = std::env::var("KEYFOLD_TEST_POSTGRES_CA").map(|ca| format!("?sslmode=verify-full&sslrootcert={ca}"));
