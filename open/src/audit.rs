@@ -174,7 +174,8 @@ pub(crate) fn of_configuration(action: AuditAction, digest: Sha256) -> AuditEven
         .detail("version", env!("CARGO_PKG_VERSION"))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -6,8 +6,8 @@ use crate::{
 use keyfold::config::Config;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{
-    CopyStatus, Error, ErrorKind, KekAlias, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy, RestorePlan, Result,
-    SeenElsewhere,
+    CopyStatus, Error, ErrorKind, HighWater, KekAlias, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy,
+    RestorePlan, Result, SeenElsewhere,
 };
 use keyfold_store::{
     BackupWriter, FileHighWater, Found, Journal, MemoryStore, PostgresStore, SqliteStore, read_records,
@@ -122,7 +122,8 @@ impl Records {
         options: &Options,
     ) -> Result<Self> {
         let high_water = open_high_water(&config, folder)?;
-        let ring = open_ring(&config, digest, folder, store, high_water.clone(), options)?;
+        let marks = high_water.clone().map(|file| file as Arc<dyn HighWater>);
+        let ring = open_ring(&config, digest, folder, store, marks, options)?;
         let journals = open_journals(&config, folder)?;
         Ok(Self { ring, config, high_water, journals, store_is_missing: false })
     }
