@@ -9,6 +9,7 @@ pub mod doctor;
 mod keks;
 mod log;
 mod look;
+mod marks;
 mod neighbour;
 mod reading;
 mod records;
@@ -18,8 +19,9 @@ pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verif
 pub use keks::{KEY_SERVICES, KeyService};
 pub use log::listen;
 pub use look::{MissingFiles, missing_files, open_to_look};
+pub use marks::{Marks, RolledBack};
 pub use reading::{ConfigDigests, read_config, read_config_with_digests, read_policies};
-pub use records::{Accepted, Copies, Places, Records, backup, places, stored_records};
+pub use records::{Accepted, Copies, Distance, Places, Records, backup, places, stored_records};
 
 use keyfold::config::Config;
 use keyfold::fips::Rule;
@@ -285,6 +287,8 @@ pub struct Initialised {
     pub kek: Option<PathBuf>,
     /// The file of the store of key records; `None` where a server keeps them.
     pub store: Option<PathBuf>,
+    /// The high-water file: what this machine has seen of the keyring, by which an older copy of the store is noticed.
+    pub high_water: PathBuf,
     /// The keyring.
     pub created: CreatedKeyring,
 }
@@ -367,6 +371,7 @@ pub async fn init_with(folder: &Path, new: &NewKeyring, options: &Options) -> Re
         config: path(CONFIG_FILE),
         kek: own_kek.then(|| path(KEK_FILE)),
         store: server.is_none().then(|| path(STORE_FILE)),
+        high_water: path(HIGH_WATER_FILE),
         created,
     })
 }
