@@ -142,7 +142,11 @@ impl Report {
             )),
         }
         for (record, error) in &self.refused {
-            text.push_str(&format!("\n  NOT VOUCHED FOR: {} (sequence {}): {error}", record.key_id(), record.sequence()));
+            text.push_str(&format!(
+                "\n  NOT VOUCHED FOR: {} (sequence {}): {error}",
+                record.key_id(),
+                record.sequence()
+            ));
         }
         for (record, _) in &self.retired {
             text.push_str(&format!(
@@ -153,7 +157,10 @@ impl Report {
         }
         if !self.behind.is_empty() {
             let are = if self.behind.len() == 1 { "is" } else { "are" };
-            text.push_str(&format!("\n  {} of the store {are} missing here or older", counted(self.behind.len(), "key")));
+            text.push_str(&format!(
+                "\n  {} of the store {are} missing here or older",
+                counted(self.behind.len(), "key")
+            ));
         }
         text + &self.text_of_ahead()
     }
@@ -218,7 +225,8 @@ fn ahead(
     let copied = newest(had.iter().filter(counts));
     let missing = |stored: &[Record]| -> Vec<(KeyId, HighWaterMark)> {
         let stored: BTreeMap<KeyId, &Record> = stored.iter().map(|record| (record.key_id(), record)).collect();
-        let is_newer = |(key_id, copy): &(&KeyId, &Record)| stored.get(*key_id).is_none_or(|stored| copy.outranks(stored));
+        let is_newer =
+            |(key_id, copy): &(&KeyId, &Record)| stored.get(*key_id).is_none_or(|stored| copy.outranks(stored));
         copied.iter().filter(is_newer).map(|(key_id, copy)| (*key_id, HighWaterMark::of(copy))).collect()
     };
     let found = missing(stored);

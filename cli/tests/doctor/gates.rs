@@ -53,7 +53,10 @@ fn a_store_that_went_back_is_a_problem_and_its_keys_are_named() {
     let journal = ["keys", "verify", "--journal", "--json"];
     for name in ["keys.journal", "keys.high-water"] {
         let good = &world.succeeds(&journal).json_lines()[0];
-        assert_eq!((&place(good, name)["good"], &place(good, name)["ahead"]), (&true.into(), &Value::Array(Vec::new())));
+        assert_eq!(
+            (&place(good, name)["good"], &place(good, name)["ahead"]),
+            (&true.into(), &Value::Array(Vec::new()))
+        );
     }
     world.succeeds(&["keys", "state", &key, "compromised"]);
     let (newer, replacement) = (fs::read(store(&world)).expect("a store"), active(&world, "data"));
@@ -79,7 +82,10 @@ fn a_store_that_went_back_is_a_problem_and_its_keys_are_named() {
     let of_journal = place(said, "keys.journal");
     assert_eq!(of_journal["ahead"], serde_json::json!([key, replacement]), "{of_journal}");
     assert_eq!((&of_journal["good"], &of_journal["behind"]), (&false.into(), &Value::Array(Vec::new())));
-    assert_eq!((&place(said, "store")["good"], &place(said, "store")["ahead"]), (&true.into(), &Value::Array(Vec::new())));
+    assert_eq!(
+        (&place(said, "store")["good"], &place(said, "store")["ahead"]),
+        (&true.into(), &Value::Array(Vec::new()))
+    );
 
     // A backup that is newer tells it as well, without marks.
     fs::write(store(&world), newer).expect("written");
@@ -148,7 +154,12 @@ fn a_missing_file_stays_a_problem_until_another_command_makes_it() {
     for (file, subject, name, texts) in [
         (&marks, "store", "high-water", ["is missing", "keys verify --journal", "keys list makes it"]),
         (&anchors, "files", "anchors", ["anchors.jsonl", "audit verify --anchors FILE", "keys list begins others"]),
-        (&trail, "files", "audit", ["audit.jsonl is missing, though its anchors are there", "put it back", "keys list"]),
+        (
+            &trail,
+            "files",
+            "audit",
+            ["audit.jsonl is missing, though its anchors are there", "put it back", "keys list"],
+        ),
     ] {
         let kept = fs::read(file).expect("a file");
         fs::remove_file(file).expect("removed");
@@ -190,7 +201,12 @@ fn every_key_record_is_looked_at() {
     *record.last_mut().expect("a MAC") ^= 1;
     database.execute("UPDATE records SET record = ?1 WHERE key_id = ?2", (&record, &id)).expect("changed");
     drop(database);
-    doctor(&world, &[]).ends(1).says("keyring", "keys", "problem", &[&key, "1 key record is not vouched for", "tampering"]);
+    doctor(&world, &[]).ends(1).says(
+        "keyring",
+        "keys",
+        "problem",
+        &[&key, "1 key record is not vouched for", "tampering"],
+    );
     let run = world.run(&["keys", "verify"]).expect(KEY, &[]);
     let text = run.stdout_text();
     assert!(text.contains(&format!("NOT VOUCHED FOR: {key}")) && text.contains("1 record that no trusted"), "{text}");

@@ -73,7 +73,12 @@ fn of_audit(notes: &Notes, config: &Config, missing: &MissingFiles) {
     }
     if anchors.is_none() {
         let sentence = "the audit file has no anchors: if its end is cut off, that does not show";
-        notes.add(in_production(config, ANCHORS, sentence, "set [audit] anchors, on another machine's volume (docs/AUDIT.md)"));
+        notes.add(in_production(
+            config,
+            ANCHORS,
+            sentence,
+            "set [audit] anchors, on another machine's volume (docs/AUDIT.md)",
+        ));
     }
     if *on_failure == OnAuditFailure::Count {
         let sentence = "on_failure is \"count\": what cannot be recorded is done all the same";

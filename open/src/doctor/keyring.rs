@@ -153,12 +153,7 @@ fn note_keks(notes: &Notes, config: &Config, roots: &[Record]) {
         }
         if let ([alias], KeyState::Active) = (&known[..], root.state()) {
             let sentence = format!("KEK {alias} alone opens the keyring: if it were lost, so would be every key");
-            notes.add(super::in_production(
-                config,
-                NAME,
-                sentence,
-                "have a second one, kept apart: docs/RECOVERY.md",
-            ));
+            notes.add(super::in_production(config, NAME, sentence, "have a second one, kept apart: docs/RECOVERY.md"));
         }
     }
 }
@@ -172,7 +167,13 @@ pub(super) struct ToOpen {
 }
 
 /// Opens the keyring as a service does, but makes no file, and verifies its records. `None`, with a finding, if it is not opened.
-pub(super) fn check_ring(notes: &Notes, opened: &ToOpen, marks: &Marks, roots: &Roots, end: Instant) -> Option<Keyring> {
+pub(super) fn check_ring(
+    notes: &Notes,
+    opened: &ToOpen,
+    marks: &Marks,
+    roots: &Roots,
+    end: Instant,
+) -> Option<Keyring> {
     const NAME: &str = "keyring";
     let ToOpen { path, policies, options, missing } = opened;
     if missing.trail.is_some() || missing.anchors.is_some() {

@@ -52,7 +52,8 @@ pub(super) fn check_marks(notes: &Notes, marks: &Marks, store: &dyn KeyStore, li
 
 fn sentence(RolledBack { key_id, seen, stored }: &RolledBack) -> String {
     let of = |mark: &HighWaterMark| format!("{} (sequence {})", mark.state.name(), mark.sequence);
-    let stored = stored.as_ref().map_or_else(|| "does not have it".to_owned(), |stored| format!("has it {}", of(stored)));
+    let stored =
+        stored.as_ref().map_or_else(|| "does not have it".to_owned(), |stored| format!("has it {}", of(stored)));
     format!("this machine saw key {key_id} {}, and the store {stored}", of(seen))
 }
 
