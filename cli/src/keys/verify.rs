@@ -21,7 +21,7 @@ const NAMED: usize = 10;
 pub(crate) fn verify(args: &KeysVerify, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let wanted = args.key_ids.as_deref().map(key_ids::read).transpose()?;
     let records = opening::records(&args.source, &[])?;
-    let marks = records.marks()?;
+    let marks = records.marks().map_err(Failure::of_opening)?;
     let stored = pollster::block_on(records.all_stored())?;
     if stored.is_empty() {
         return Err(Failure::new(Exit::Key, "the store has no key of this keyring: is it the right one?"));
