@@ -44,7 +44,32 @@ fn files_that_anchors_name_are_missed_from_the_front_unless_they_are_said_to_be_
         let found = verify(&left, &expected).findings;
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found.iter().all(|finding| finding.kind == FindingKind::MissingChain));
+        // Where no file is left, the anchors are the place that tells it.
+        let place = left.last().map_or(ANCHORS, |file| &file.name);
+        assert!(found.iter().all(|finding| finding.file == place), "{found:?}");
     }
+}
+
+#[test]
+fn what_is_no_audit_file_is_one_finding() {
+    let trail = anchored();
+    let other = AuditText { name: "report.json".to_owned(), bytes: b"{\n\n}\n".repeat(600) };
+    for expected in [trail.expected(), trail.anchored()] {
+        let found = verify(std::slice::from_ref(&other), &expected).findings;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((&found[0].file[..], found[0].line, found[0].kind), ("report.json", None, FindingKind::NoLine));
+    }
+    // Beside a trail, which is verified all the same.
+    let cut = |mut texts: Vec<AuditText>| {
+        let last = texts.last_mut().unwrap();
+        let end = lines(&last.bytes).last().unwrap().len();
+        last.bytes.truncate(last.bytes.len() - end);
+        texts
+    };
+    let texts: Vec<_> = cut(trail.texts()).into_iter().chain([other]).collect();
+    let found = kinds(&verify(&texts, &trail.anchored()));
+    assert!(found.contains(&(None, FindingKind::NoLine)), "{found:?}");
+    assert!(found.iter().any(|(_, kind)| *kind == FindingKind::MissingTail), "{found:?}");
 }
 
 #[test]

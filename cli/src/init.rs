@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Init, out: &mut impl Write) -> Result<(), Failure> {
     let done = format!("the keyring was made: {config} has its root pin, and says where the rest is");
     if args.json {
         let made = json!({
-            "config": made.config, "kek": made.kek, "store": made.store,
+            "config": made.config, "kek": made.kek, "store": made.store, "high_water": made.high_water,
             "environment": args.environment, "lineage": made.created.config.lineage.to_string(), "root_pins": pins,
         });
         return print_done(out, &made.to_string(), &done);
@@ -40,10 +40,12 @@ pub(crate) fn run(args: &Init, out: &mut impl Write) -> Result<(), Failure> {
     };
     let text = format!(
         "Made a keyring in {}:\n  {}  the configuration; add fields to it, or policies with --policy\n  {}  the store of key \
-         records; losing it is losing the data\n{kek}Root pin {}",
+         records; losing it is losing the data\n  {}  what this machine has seen of the keyring, by which an older copy of the store is \
+         noticed; it stays on this machine\n{kek}Root pin {}",
         args.dir.display(),
         made.config.display(),
         store.display(),
+        made.high_water.display(),
         pins.join(" "),
     );
     print_done(out, &text, &done)

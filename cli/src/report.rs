@@ -6,12 +6,11 @@ use crate::files::output::{Output, Target};
 use crate::{audit, opening, outputs};
 use keyfold::KekAlias;
 use keyfold::config::Config;
-use keyfold_open::is_no_answer;
+use keyfold_open::{Distance, is_no_answer};
 use keyfold_report::{Evidence, KekPlace, Key, Prices, Report, Service, Trail, Watch};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -110,17 +109,11 @@ fn read_trail(args: &Args, evidence: &mut Evidence) -> Result<(), Failure> {
 /// How far each KEK that is a file is from the key records.
 fn places(config: &Path) -> Result<BTreeMap<KekAlias, KekPlace>, Failure> {
     let places = keyfold_open::places(config).map_err(Failure::of_opening)?;
-    let folder = |file: &Path| fs::canonicalize(file).ok()?.parent().map(Path::to_owned);
-    let device = |file: &Path| fs::metadata(file).ok().map(|meta| meta.dev());
-    let of = |file: &PathBuf| {
-        let (own, here) = (folder(file), device(file));
-        let is_near = |place: KekPlace, is: &dyn Fn(&PathBuf) -> bool| places.records.iter().any(is).then_some(place);
-        match own {
-            None => KekPlace::Missing,
-            Some(own) => is_near(KekPlace::SameFolder, &|records| folder(records).as_ref() == Some(&own))
-                .or_else(|| is_near(KekPlace::SameFileSystem, &|records| here.is_some() && device(records) == here))
-                .unwrap_or(KekPlace::Apart),
-        }
+    let of = |file: &PathBuf| match places.distance(file) {
+        Distance::SameFolder => KekPlace::SameFolder,
+        Distance::SameFileSystem => KekPlace::SameFileSystem,
+        Distance::Apart => KekPlace::Apart,
+        Distance::Missing => KekPlace::Missing,
     };
     Ok(places.keks.iter().map(|(alias, file)| (alias.clone(), of(file))).collect())
 }

@@ -92,6 +92,49 @@ fn verification_says_what_is_wrong_in_text_json_and_exit_code() {
 }
 
 #[test]
+fn what_is_no_audit_file_and_what_is_gone_is_one_finding_with_a_name() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    // Another file, whatever its length, and whatever the anchors know of the trail.
+    world.write("report.json", format!("{{\n{}}}\n", "  \"line\": 1,\n".repeat(1930)));
+    let json = audited.audit(&["audit", "verify", "report.json", "--json"]).expect(DATA, &[]).json_lines();
+    let findings = json[0]["findings"].as_array().expect("findings");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!((&findings[0]["kind"], &findings[0]["line"]), (&"no-line".into(), &serde_json::Value::Null));
+    assert!(findings[0]["detail"].as_str().is_some_and(|detail| detail.starts_with("this is no audit file")));
+    // With the trail gone the anchors say what is missing.
+    fs::rename(audited.file(), world.keys().join("kept")).expect("renamed");
+    let report = audited.audit(&["audit", "verify"]).expect(DATA, &[]);
+    let first = report.stdout_text().lines().next().expect("a finding").to_owned();
+    assert!(first.contains("anchors.jsonl: missing-chain: "), "{first}");
+    fs::rename(world.keys().join("kept"), audited.file()).expect("renamed");
+    // With the anchors gone somebody says what becomes of them.
+    let anchors = world.keys().join("anchors.jsonl");
+    fs::rename(&anchors, world.path("copy")).expect("renamed");
+    audited.audit(&["audit", "verify"]).expect(STORAGE, &["anchors.jsonl are missing", "--anchors FILE", "keys list"]);
+    audited.audit(&["audit", "verify", "--anchors", "copy"]).expect(0, &[]);
+    assert!(!anchors.exists(), "verifying made them");
+}
+
+/// Anchors that were configured later and such as were lost and begun anew look alike: no finding, and told with their number.
+#[test]
+fn chains_that_no_anchor_knows_are_counted() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    world.succeeds(&["keys", "list"]);
+    let json = audited.audit(&["audit", "verify", "--json"]).expect(0, &[]).json_lines();
+    assert_eq!((&json[0]["unanchored"], &json[0]["gap"]), (&0.into(), &0.into()));
+    fs::remove_file(world.keys().join("anchors.jsonl")).expect("removed");
+    world.succeeds(&["keys", "list"]);
+    let json = audited.audit(&["audit", "verify", "--json"]).expect(0, &[]).json_lines();
+    assert_eq!(json[0]["unanchored"], 2, "{json:?}");
+    let text = audited.audit(&["audit", "verify"]).expect(0, &[]);
+    assert!(text.stdout_text().contains("note: 2 of 3 chains are in no anchor: "), "{}", text.stdout_text());
+}
+
+#[test]
 fn a_statement_is_verified_by_itself_and_looked_for_in_the_trail() {
     let audited = Audited::new();
     let world = &audited.0;

@@ -19,7 +19,8 @@ fn init_makes_files_that_only_the_owner_reads() {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = folder.path().join("a/b");
     let made = init(&keys, &[]).expect(0, &[]);
-    for word in ["keyfold.toml", "local.kek", "keys.db", "losing it is losing the data", "Root pin"] {
+    for word in ["keyfold.toml", "local.kek", "keys.db", "losing it is losing the data", "keys.high-water", "Root pin"]
+    {
         assert!(made.stdout_text().contains(word), "{word}");
     }
     for file in FILES {

@@ -115,7 +115,9 @@ fn reparenting_lets_the_old_pin_go() {
     let list = world.run(&["keys", "list"]).expect(0, &[]);
     assert!(list.stdout_text().contains("not pinned any more, and no key needs it"), "{}", list.stdout_text());
     // Nor are its older records in a journal, in which it still seals.
-    world.run(&["keys", "verify", "--journal"]).expect(0, &[]);
+    let verified = world.run(&["keys", "verify", "--journal"]).expect(0, &[]);
+    assert!(!verified.stdout_text().contains("NOT VOUCHED FOR"), "{}", verified.stdout_text());
+    assert_eq!(verified.stdout_text().matches(", a trusted root vouches for each").count(), 2);
     let doctor = run(keyfold().args(["doctor", "--config"]).arg(world.config()), b"").expect(0, &[]);
     assert!(doctor.stdout_text().contains("0 problems"), "{}", doctor.stdout_text());
 }

@@ -108,7 +108,6 @@ pub fn audit_trail(path: &Path) -> Result<AuditTrail> {
             });
         (alias.clone(), kek)
     };
-    let is_forgeable = |uri: &String| uri.starts_with("local:") || config.keks.values().any(|other| other == uri);
     Ok(AuditTrail {
         files: keyfold_audit::files_of(&folder.join(&audit.file))?,
         anchors: audit.anchors.as_ref().map(|file| folder.join(file)),
@@ -116,11 +115,16 @@ pub fn audit_trail(path: &Path) -> Result<AuditTrail> {
         forgeable: config
             .audit_keks
             .iter()
-            .filter(|(_, uri)| is_forgeable(uri))
+            .filter(|(_, uri)| is_forgeable(&config, uri))
             .map(|(alias, _)| alias.clone())
             .collect(),
         lineage: config.keyring.lineage,
     })
+}
+
+/// Whether whoever runs a service can decrypt under the audit KEK at `uri`, and so forge its chains.
+pub(crate) fn is_forgeable(config: &Config, uri: &str) -> bool {
+    uri.starts_with("local:") || config.keks.values().any(|other| other == uri)
 }
 
 /// The files of the audit trail, its anchors aside: those that exist, the lock, and the one that is written.
@@ -174,7 +178,8 @@ pub(crate) fn of_configuration(action: AuditAction, digest: Sha256) -> AuditEven
         .detail("version", env!("CARGO_PKG_VERSION"))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,5 +1,4 @@
-//! From a `keyfold.toml` to an open keyring: picks the store and the key services that its URIs name. A little over 500 lines: one call
-//! from the file to the ring.
+//! From a `keyfold.toml` to an open keyring: picks the store and the key services that its URIs name.
 //!
 //! The command line, the Python wheel and the C library all open keyrings through here.
 #![forbid(unsafe_code)]
@@ -9,37 +8,39 @@ mod audit;
 pub mod doctor;
 mod keks;
 mod log;
+mod look;
+mod marks;
 mod neighbour;
+mod reading;
 mod records;
 mod snapshot;
 
 pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
 pub use keks::{KEY_SERVICES, KeyService};
 pub use log::listen;
-pub use records::{Accepted, Copies, Places, Records, backup, places, stored_records};
+pub use look::{MissingFiles, missing_files, open_to_look};
+pub use marks::{Marks, RolledBack};
+pub use reading::{ConfigDigests, read_config, read_config_with_digests, read_policies};
+pub use records::{Accepted, Copies, Distance, Places, Records, backup, places, stored_records};
 
 use keyfold::config::Config;
 use keyfold::fips::Rule;
 use keyfold::{
     AuditAction, AuditSink, CreatedKeyring, Error, ErrorKind, HighWater, KekAlias, KeyStore, Keyring, KmsErrorKind,
-    MemoryHighWater, Policy, Recovery, Result,
+    MemoryHighWater, Recovery, Result,
 };
 use keyfold_kms::examine::Examine;
 use keyfold_kms::local::LocalKek;
 use keyfold_store::{FileHighWater, Journal, JournaledStore, PostgresStore, SqliteStore};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// Longest configuration or policy file in bytes.
-const MAX_CONFIG_LEN: u64 = 4 * 1024 * 1024;
-const NO_CONFIG: &str = "cannot read the configuration (is this its file? init makes one)";
 /// The files that [`init`] writes into its folder.
 pub const CONFIG_FILE: &str = "keyfold.toml";
 const STORE_FILE: &str = "keys.db";
@@ -86,43 +87,6 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Reads the configuration file `path` and adds the fields of `policies`.
-///
-/// # Errors
-///
-/// - [`Io`](ErrorKind::Io): a file cannot be read. - [`Configuration`](ErrorKind::Configuration): names file, line and key.
-pub fn read_config(path: &Path, policies: &[PathBuf]) -> Result<Config> {
-    read(path, policies).map(|(config, _)| config)
-}
-
-/// Reads policy files alone: what they say needs no keyring.
-///
-/// # Errors
-///
-/// As for [`read_config`].
-pub fn read_policies(policies: &[PathBuf]) -> Result<Policy> {
-    let mut policy = Policy::new();
-    for path in policies {
-        let text = read_text(path, "cannot read the policy")?;
-        keyfold::config::add_policy(&mut policy, &text, &path.display().to_string())?;
-    }
-    Ok(policy)
-}
-
-/// As [`read_config`], with a digest of all files: of each its length in 8 bytes and its text.
-fn read(path: &Path, policies: &[PathBuf]) -> Result<(Config, Sha256)> {
-    let text = read_text(path, NO_CONFIG)?;
-    let digest = |digest: Sha256, text: &str| digest.chain_update((text.len() as u64).to_be_bytes()).chain_update(text);
-    let mut hash = digest(Sha256::new(), &text);
-    let mut config = Config::parse(&text, &path.display().to_string())?;
-    for policy in policies {
-        let text = read_text(policy, "cannot read the policy")?;
-        hash = digest(hash, &text);
-        config.add_policy(&text, &policy.display().to_string())?;
-    }
-    Ok((config, hash))
-}
-
 /// Opens the keyring of the configuration file `path`, with the fields of `policies` added. Calls no key service yet, but the
 /// audit KEK where there is an `[audit]` section; blocks until it and a store on a server have answered.
 ///
@@ -147,11 +111,8 @@ pub fn open(path: &Path, policies: &[PathBuf]) -> Result<Keyring> {
 pub fn open_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<Keyring> {
     let (config, digest) = read_with(path, policies, options)?;
     let folder = folder_of(path);
-    let store: Arc<dyn KeyStore> = match &options.records {
-        Some(backup) => Arc::new(snapshot::Snapshot::read(backup, config.keyring.lineage)?),
-        None => open_store(&config.store, folder)?,
-    };
-    let high_water = open_high_water(&config, folder)?;
+    let store = open_records(&config, folder, options)?;
+    let high_water = open_high_water(&config, folder)?.map(|file| file as Arc<dyn HighWater>);
     let ring = open_ring(&config, digest, folder, store, high_water, options)?;
     for (name, file) in &config.neighbours {
         match neighbour::open(name, &folder.join(file)) {
@@ -160,6 +121,14 @@ pub fn open_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result
         }
     }
     Ok(ring)
+}
+
+/// The store that the configuration names, or the copy in its place.
+fn open_records(config: &Config, folder: &Path, options: &Options) -> Result<Arc<dyn KeyStore>> {
+    match &options.records {
+        Some(backup) => Ok(Arc::new(snapshot::Snapshot::read(backup, config.keyring.lineage)?)),
+        None => open_store(&config.store, folder),
+    }
 }
 
 fn open_high_water(config: &Config, folder: &Path) -> Result<Option<Arc<FileHighWater>>> {
@@ -177,7 +146,7 @@ fn open_ring(
     digest: Sha256,
     folder: &Path,
     mut store: Arc<dyn KeyStore>,
-    high_water: Option<Arc<FileHighWater>>,
+    high_water: Option<Arc<dyn HighWater>>,
     options: &Options,
 ) -> Result<Keyring> {
     let sink = audit::sink(config, folder, options)?;
@@ -185,10 +154,7 @@ fn open_ring(
     if !journals.is_empty() {
         store = Arc::new(JournaledStore::new(store, journals));
     }
-    let high_water: Arc<dyn HighWater> = match high_water {
-        Some(file) => file,
-        None => Arc::new(MemoryHighWater::default()),
-    };
+    let high_water = high_water.unwrap_or_else(|| Arc::new(MemoryHighWater::default()));
     let keks = keks::open_keks(config, folder, options)?;
     let ring = Keyring::open(config.keyring.clone(), store, keks, high_water)?;
     if let Some(sink) = sink {
@@ -237,7 +203,7 @@ pub fn reload_with(ring: &Keyring, path: &Path, policies: &[PathBuf], options: &
 }
 
 fn read_with(path: &Path, policies: &[PathBuf], options: &Options) -> Result<(Config, Sha256)> {
-    let (mut config, digest) = read(path, policies)?;
+    let (mut config, digest) = reading::read(path, policies)?;
     if let Some(recovery) = &options.recovery {
         config.keyring.keks.recovery = Some(recovery.clone());
     }
@@ -321,6 +287,8 @@ pub struct Initialised {
     pub kek: Option<PathBuf>,
     /// The file of the store of key records; `None` where a server keeps them.
     pub store: Option<PathBuf>,
+    /// The high-water file: what this machine has seen of the keyring, by which an older copy of the store is noticed.
+    pub high_water: PathBuf,
     /// The keyring.
     pub created: CreatedKeyring,
 }
@@ -403,6 +371,7 @@ pub async fn init_with(folder: &Path, new: &NewKeyring, options: &Options) -> Re
         config: path(CONFIG_FILE),
         kek: own_kek.then(|| path(KEK_FILE)),
         store: server.is_none().then(|| path(STORE_FILE)),
+        high_water: path(HIGH_WATER_FILE),
         created,
     })
 }
@@ -494,24 +463,6 @@ pub fn migrate(uri: &str, folder: &Path) -> Result<()> {
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn read_text(path: &Path, failed: &'static str) -> Result<String> {
-    let metadata = fs::metadata(path).map_err(|error| io(error, path, failed))?;
-    if !metadata.is_file() || metadata.len() > MAX_CONFIG_LEN {
-        return Err(Error::new(ErrorKind::Configuration, "a configuration is a regular file of at most 4 MiB")
-            .with_detail(path.display().to_string()));
-    }
-    if metadata.permissions().mode() & 0o002 != 0 {
-        return Err(Error::new(
-            ErrorKind::Configuration,
-            "anyone on the machine can write the file, and it decides what is trusted and protected: run chmod o-w",
-        )
-        .with_detail(path.display().to_string()));
-    }
-    let bytes = fs::read(path).map_err(|error| io(error, path, failed))?;
-    String::from_utf8(bytes)
-        .map_err(|_| Error::new(ErrorKind::Configuration, "not UTF-8 text").with_detail(path.display().to_string()))
 }
 
 fn io(error: std::io::Error, path: &Path, what: &'static str) -> Error {

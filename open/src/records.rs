@@ -1,20 +1,23 @@
 //! The key records of a keyring as a whole: journals, backups and restoring.
 
+use crate::marks::Marks;
 use crate::{
     Options, StoreUri, folder_of, journal_file, open_high_water, open_journals, open_ring, open_store, read_with,
 };
 use keyfold::config::Config;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{
-    CopyStatus, Error, ErrorKind, KekAlias, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy, RestorePlan, Result,
-    SeenElsewhere,
+    CopyStatus, Error, ErrorKind, HighWater, KekAlias, KeyState, KeyStore, Keyring, Lost, Record, RecordCopy,
+    RestorePlan, Result, SeenElsewhere,
 };
 use keyfold_store::{
     BackupWriter, FileHighWater, Found, Journal, MemoryStore, PostgresStore, SqliteStore, read_records,
 };
 use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -122,7 +125,8 @@ impl Records {
         options: &Options,
     ) -> Result<Self> {
         let high_water = open_high_water(&config, folder)?;
-        let ring = open_ring(&config, digest, folder, store, high_water.clone(), options)?;
+        let marks = high_water.clone().map(|file| file as Arc<dyn HighWater>);
+        let ring = open_ring(&config, digest, folder, store, marks, options)?;
         let journals = open_journals(&config, folder)?;
         Ok(Self { ring, config, high_water, journals, store_is_missing: false })
     }
@@ -131,6 +135,15 @@ impl Records {
     #[must_use]
     pub fn journals(&self) -> &[Journal] {
         &self.journals
+    }
+
+    /// What this machine has seen of the keyring. To hold the store against it, read the store afterwards.
+    ///
+    /// # Errors
+    ///
+    /// - [`Io`](ErrorKind::Io), [`Malformed`](ErrorKind::Malformed): the high-water file cannot be read, or is damaged.
+    pub fn marks(&self) -> Result<Marks> {
+        Marks::of(self.high_water.as_deref(), self.config.keyring.lineage)
     }
 
     /// Every record of the store, in ascending order of key ID. Nobody has vouched for them.
@@ -354,6 +367,37 @@ pub struct Places {
     pub records: Vec<PathBuf>,
 }
 
+/// How far a KEK that is a file is from the key records that it opens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Distance {
+    /// In the folder of a file with key records.
+    SameFolder,
+    /// On the file system of such a file.
+    SameFileSystem,
+    /// On a file system without key records, which may be in a database server.
+    Apart,
+    /// The file is not here.
+    Missing,
+}
+
+impl Places {
+    /// How far the KEK file `kek` is from the key records.
+    #[must_use]
+    pub fn distance(&self, kek: &Path) -> Distance {
+        let folder = |file: &Path| fs::canonicalize(file).ok()?.parent().map(Path::to_owned);
+        let device = |file: &Path| fs::metadata(file).ok().map(|meta| meta.dev());
+        let (own, here) = (folder(kek), device(kek));
+        let Some(own) = own else { return Distance::Missing };
+        if self.records.iter().any(|records| folder(records).as_ref() == Some(&own)) {
+            Distance::SameFolder
+        } else if self.records.iter().any(|records| here.is_some() && device(records) == here) {
+            Distance::SameFileSystem
+        } else {
+            Distance::Apart
+        }
+    }
+}
+
 /// The places of the keyring of the configuration file `path`. Looks at none of them.
 ///
 /// # Errors
@@ -361,7 +405,10 @@ pub struct Places {
 /// Those of [`read_config`](crate::read_config).
 pub fn places(path: &Path) -> Result<Places> {
     let (config, _) = read_with(path, &[], &Options::default())?;
-    let folder = folder_of(path);
+    places_of(&config, folder_of(path))
+}
+
+pub(crate) fn places_of(config: &Config, folder: &Path) -> Result<Places> {
     let keks = config.keks.iter().chain(&config.audit_keks).filter_map(|(alias, uri)| {
         let (scheme, file) = uri.split_once(':')?;
         matches!(scheme, "local" | "passphrase").then(|| (alias.clone(), folder.join(file)))

@@ -6,8 +6,15 @@ use crate::anchor::Anchor;
 use keyfold::ChainId;
 use std::collections::BTreeMap;
 
-/// Holds chains against anchors, those of files before number `lowest` aside. The lines of a chain are sorted by number.
-pub(super) fn check(anchors: &[Anchor], chains: &BTreeMap<ChainId, Vec<Entry<'_>>>, lowest: u64, report: &mut Report) {
+/// Holds chains against anchors, those of files before number `lowest` aside. The lines of a chain are sorted by number. A chain that is missing is
+/// said to be so at `place`.
+pub(super) fn check(
+    anchors: &[Anchor],
+    chains: &BTreeMap<ChainId, Vec<Entry<'_>>>,
+    lowest: u64,
+    place: &str,
+    report: &mut Report,
+) {
     let mut latest: BTreeMap<ChainId, &Anchor> = BTreeMap::new();
     for anchor in anchors.iter().filter(|anchor| anchor.file >= lowest) {
         if let Some(entries) = chains.get(&anchor.chain) {
@@ -24,11 +31,10 @@ pub(super) fn check(anchors: &[Anchor], chains: &BTreeMap<ChainId, Vec<Entry<'_>
             *known = anchor;
         }
     }
-    let last_file = report.files.last().map(|(name, _)| name.clone()).unwrap_or_default();
     for (id, anchor) in &latest {
         let Some(last) = chains.get(id).and_then(|entries| entries.last()) else {
             let detail = format!("chain {id} is missing, which had {} lines or more", anchor.seq.saturating_add(1));
-            report.add(&last_file, None, FindingKind::MissingChain, detail);
+            report.add(place, None, FindingKind::MissingChain, detail);
             continue;
         };
         if last.line.seq < anchor.seq {

@@ -92,6 +92,11 @@ pub(super) fn check_fragments(
     let last = |entries: &Vec<Entry<'_>>| entries.iter().map(|entry| entry.line.seq).max();
     let ends: BTreeMap<ChainId, u64> = chains.iter().filter_map(|(id, entries)| Some((*id, last(entries)?))).collect();
     for file in files {
+        if file.is_something_else() {
+            let detail = format!("this is no audit file: of its {} no line is one", lines(file.lines.len()));
+            report.add(&file.name, None, FindingKind::NoLine, detail);
+            continue;
+        }
         for (index, line) in file.lines.iter().enumerate().filter(|(_, line)| line.brief.is_none()) {
             let number = index as u64 + 1;
             if is_cut_off(line, &file.bytes(line)?, &ends) {
@@ -110,6 +115,10 @@ pub(super) fn check_fragments(
         }
     }
     Ok(())
+}
+
+fn lines(count: usize) -> String {
+    format!("{count} line{}", if count == 1 { "" } else { "s" })
 }
 
 /// Whether a line is the beginning of one, which its chain does not go on behind. `ends`: the highest number in each chain.

@@ -86,6 +86,11 @@ impl<'a> Parsed<'a> {
         }
     }
 
+    /// Whether no line of the file is one that a writer writes. A single line may be one that a crash cut off.
+    pub(super) fn is_something_else(&self) -> bool {
+        self.lines.len() > 1 && self.lines.iter().all(|line| line.brief.is_none())
+    }
+
     /// The two lines of a statement. A file that has more is checked as a part of a trail.
     pub(super) fn is_statement(&self) -> bool {
         matches!(&self.lines[..], [_, line] if line.brief.as_ref().is_some_and(|line| line.action() == Some(STATEMENT)))

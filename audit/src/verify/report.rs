@@ -12,7 +12,7 @@ use std::fmt;
 pub enum FindingKind {
     /// The line is not what was written.
     Edited,
-    /// The line is none that a writer writes.
+    /// The line is none that a writer writes, or the file has none.
     NoLine,
     /// The line cannot be checked, because the one before it in its chain is missing or was edited.
     Unchecked,
@@ -163,6 +163,13 @@ impl Report {
                     .to_owned(),
             ),
         }
+        let (unanchored, chains) = (self.unanchored(), self.chains.len());
+        if unanchored > 0 {
+            self.notes.push(format!(
+                "{unanchored} of {chains} chains are in no anchor: anchors came later into the configuration, could not be written, or were lost and begun anew; \
+                 what was cut off these chains, and what stood beside them, does not show"
+            ));
+        }
     }
 
     /// Whether nothing wrong was found. Of a chain that no audit KEK opened only the structure was looked at: ask
@@ -183,6 +190,15 @@ impl Report {
     pub fn gap(&self) -> Option<u64> {
         let trail = self.chains.iter().filter(|chain| chain.statement.is_none());
         trail.map(|chain| chain.after_anchor).collect::<Option<Vec<_>>>().map(|lines| sum(lines.into_iter()))
+    }
+
+    /// Chains of which no anchor knows a line, although there are anchors; those aside that began in an earlier file, and those of one event, which
+    /// is recorded before its chain is anchored.
+    #[must_use]
+    pub fn unanchored(&self) -> u64 {
+        let is_known = |chain: &ChainReport| chain.after_anchor.is_none_or(|after| after <= chain.head.0);
+        let is_whole = |chain: &ChainReport| chain.head.0 > 2 && chain.lines > chain.head.0;
+        self.chains.iter().filter(|chain| is_whole(chain) && !is_known(chain)).count() as u64
     }
 
     /// Events that were lost while the disk was full, as the chains say.
@@ -208,6 +224,7 @@ impl Report {
         let files = self.files.iter().map(|(name, lines)| json!({ "file": name, "lines": lines }));
         json!({
             "clean": self.is_clean(), "authenticated": self.is_authenticated(), "gap": self.gap(),
+            "unanchored": self.unanchored(),
             "files": files.collect::<Vec<_>>(), "chains": chains.collect::<Vec<_>>(),
             "findings": findings.collect::<Vec<_>>(), "notes": self.notes,
         })

@@ -62,10 +62,10 @@ pub(crate) struct KeysRestore {
 pub(crate) struct KeysVerify {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// Also check this backup, and say what the store has that it lacks. May be repeated.
+    /// Also check this backup, and say what the store has that it lacks; what it has that the store lacks is a fault. May be repeated.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) backup: Vec<PathBuf>,
-    /// Also check the journals of the configuration: each must have every record that the store has.
+    /// Also check the journals of the configuration: each must have every record that the store has, and the store every one of theirs.
     #[arg(long)]
     pub(crate) journal: bool,
     /// Key IDs that were found in data, as `census --key-ids` prints them, - for standard input: each must be there.

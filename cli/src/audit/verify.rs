@@ -212,6 +212,15 @@ fn look_up(statements: &[AuditText], trail: &[PathBuf]) -> Result<Vec<Signed>, F
 }
 
 fn read_anchors(path: &Path) -> Result<(String, String), Failure> {
+    if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        let what = format!(
+            "the anchors {} are missing: put them back, or name a copy, or the heads that were written down (audit anchor), with --anchors FILE",
+            path.display()
+        );
+        return Err(Failure::new(Exit::Storage, what).add(
+            "if they are lost, or new in the configuration, keys list begins others, which know nothing of the chains before",
+        ));
+    }
     let text = read(path)?;
     Ok((text.name, String::from_utf8_lossy(&text.bytes).into_owned()))
 }

@@ -1,4 +1,4 @@
-//! `keyfold keys verify`: whether the records count, and whether they are all there.
+//! `keyfold keys verify`: whether the records count, and whether they are all there: in the store, and in copies of it.
 
 use super::key_ids;
 use super::restore::of_refused;
@@ -7,17 +7,21 @@ use crate::failure::{Exit, Failure};
 use crate::opening;
 use crate::print_failed;
 use keyfold::wire::KeyId;
-use keyfold::{CopyStatus, Error, KeyState, Record, RecordCopy};
-use keyfold_open::Records;
+use keyfold::{CopyStatus, Error, HighWaterMark, KeyClass, KeyState, Record, RecordCopy};
+use keyfold_open::{Marks, Records};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
+/// Most keys that a line for people names.
+const NAMED: usize = 10;
+
 /// Checks the store, and what else was named. Fails at the end if anything is wrong.
 pub(crate) fn verify(args: &KeysVerify, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let wanted = args.key_ids.as_deref().map(key_ids::read).transpose()?;
     let records = opening::records(&args.source, &[])?;
+    let marks = records.marks().map_err(Failure::of_opening)?;
     let stored = pollster::block_on(records.all_stored())?;
     if stored.is_empty() {
         return Err(Failure::new(Exit::Key, "the store has no key of this keyring: is it the right one?"));
@@ -40,6 +44,7 @@ pub(crate) fn verify(args: &KeysVerify, out: &mut impl Write) -> Result<ExitCode
             return Err(Failure::new(Exit::Policy, "the configuration names no journal"));
         }
     }
+    reports.extend(of_marks(&marks, &stored));
     let states = match &wanted {
         Some(key_ids) => Some(pollster::block_on(records.states_of(key_ids))?),
         None => None,
@@ -65,62 +70,171 @@ pub(crate) fn verify(args: &KeysVerify, out: &mut impl Write) -> Result<ExitCode
 struct Report {
     place: String,
     keys: usize,
+    /// Whether the place has records, of which it is told whether somebody vouches for them.
+    has_records: bool,
+    /// Records that nobody vouches for.
     refused: Vec<(Record, Error)>,
+    /// Records of roots that were replaced: nobody vouches for them, and nobody needs to.
+    retired: Vec<(Record, Error)>,
     /// Keys that the store has, or has in a newer form.
     behind: Vec<KeyId>,
+    /// Keys of which there is a newer record than the store has, with the state in it.
+    ahead: Vec<(KeyId, HighWaterMark)>,
     bad: bool,
+}
+
+/// Holds the store to what this machine has seen. `None`: the configuration names no high-water file.
+fn of_marks(marks: &Marks, stored: &[Record]) -> Option<Report> {
+    let file = marks.file.as_ref()?;
+    let stored = stored.iter().map(|record| (record.key_id(), HighWaterMark::of(record))).collect();
+    let ahead: Vec<_> = marks.rolled_back(&stored).iter().map(|back| (back.key_id, back.seen)).collect();
+    Some(Report {
+        place: file.display().to_string(),
+        keys: marks.keys.len(),
+        has_records: false,
+        refused: Vec::new(),
+        retired: Vec::new(),
+        behind: Vec::new(),
+        bad: !ahead.is_empty(),
+        ahead,
+    })
 }
 
 impl Report {
     fn of(place: &str, records: &Records, copies: Vec<RecordCopy>, stored: &[Record]) -> Result<Self, Failure> {
-        let mut newest: BTreeMap<KeyId, Record> = BTreeMap::new();
         let lineage = records.config.keyring.lineage;
         let copies: Vec<_> = copies.into_iter().filter(|copy| copy.record.lineage() == lineage).collect();
-        for copy in copies.iter().filter(|copy| copy.status != CopyStatus::Refused) {
-            let known = newest.entry(copy.record.key_id()).or_insert_with(|| copy.record.clone());
-            if copy.record.outranks(known) {
-                *known = copy.record.clone();
-            }
-        }
+        let newest = newest(copies.iter().filter(|copy| copy.status != CopyStatus::Refused).map(|copy| &copy.record));
         let behind = stored
             .iter()
             .filter(|stored| newest.get(&stored.key_id()).is_none_or(|known| stored.sequence() > known.sequence()));
         let behind = behind.map(Record::key_id).collect();
+        let had: Vec<Record> =
+            copies.iter().filter(|copy| copy.status == CopyStatus::Stored).map(|copy| copy.record.clone()).collect();
         let refused = pollster::block_on(records.ring.check_copies(copies))?;
         // A root that is not pinned any more and on which nothing depends is nothing, nor are older records of it, which a
         // journal keeps.
         let parents: Vec<_> = newest.values().filter(|record| record.authenticator() != record.key_id()).collect();
         let harmless = |record: &Record| {
-            record.class() == keyfold::KeyClass::Root
+            record.class() == KeyClass::Root
                 && newest.get(&record.key_id()).is_some_and(|known| known.state() != KeyState::Active)
                 && !parents.iter().any(|child| child.authenticator() == record.key_id())
         };
-        let bad = refused.iter().any(|(record, _)| !harmless(record));
-        Ok(Self { place: place.to_owned(), keys: newest.len(), refused, behind, bad })
+        let (retired, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(record, _)| harmless(record));
+        // Of a place that is the store itself nothing is held against the store.
+        let ahead = if stored.is_empty() { Vec::new() } else { ahead(records, &had, &refused, &retired, stored)? };
+        let bad = !refused.is_empty() || !ahead.is_empty();
+        let place = place.to_owned();
+        Ok(Self { place, keys: newest.len(), has_records: true, refused, retired, behind, ahead, bad })
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{}: {} keys", self.place, self.keys);
+        let (keys, place) = (counted(self.keys, "key"), &self.place);
+        if !self.has_records {
+            return format!("{place}: marks of {keys}{}", self.text_of_ahead());
+        }
+        let mut text = format!("{place}: {keys}");
         match self.refused.len() {
             0 => text.push_str(", a trusted root vouches for each"),
-            count => text.push_str(&format!(", {count} records that no trusted root vouches for")),
+            count => text.push_str(&format!(
+                ", and {} that no trusted root vouches for: take that for tampering, unless a pin is missing in the configuration",
+                counted(count, "record")
+            )),
         }
         for (record, error) in &self.refused {
-            text.push_str(&format!("\n  {} (sequence {}): {error}", record.key_id(), record.sequence()));
+            text.push_str(&format!(
+                "\n  NOT VOUCHED FOR: {} (sequence {}): {error}",
+                record.key_id(),
+                record.sequence()
+            ));
+        }
+        for (record, _) in &self.retired {
+            text.push_str(&format!(
+                "\n  a retired root, for which nothing need be done: {} (sequence {}): not pinned any more, and no key needs it",
+                record.key_id(),
+                record.sequence()
+            ));
         }
         if !self.behind.is_empty() {
-            text.push_str(&format!("\n  {} keys of the store are missing here or older", self.behind.len()));
+            let are = if self.behind.len() == 1 { "is" } else { "are" };
+            text.push_str(&format!(
+                "\n  {} of the store {are} missing here or older",
+                counted(self.behind.len(), "key")
+            ));
+        }
+        text + &self.text_of_ahead()
+    }
+
+    fn text_of_ahead(&self) -> String {
+        if self.ahead.is_empty() {
+            return String::new();
+        }
+        let mut text = format!(
+            "\n  THE STORE IS BEHIND: it lacks {}, or has an older record; unless you have put an old copy of it back, find out who did; keys restore brings it up to date (docs/BACKUP.md)",
+            counted(self.ahead.len(), "key")
+        );
+        for (key_id, mark) in self.ahead.iter().take(NAMED) {
+            text.push_str(&format!("\n    {key_id}: {} here (sequence {})", mark.state.name(), mark.sequence));
+        }
+        if self.ahead.len() > NAMED {
+            text.push_str(&format!("\n    and {} more, which --json names", self.ahead.len() - NAMED));
         }
         text
     }
 
     fn json(&self) -> Json {
+        let of = |records: &[(Record, Error)]| -> Vec<Json> {
+            records.iter().map(|(record, error)| of_refused(record, error)).collect()
+        };
         json!({
             "place": self.place, "keys": self.keys, "good": !self.bad,
-            "refused": self.refused.iter().map(|(record, error)| of_refused(record, error)).collect::<Vec<_>>(),
+            "refused": of(&self.refused), "retired": of(&self.retired),
             "behind": self.behind.iter().map(KeyId::to_string).collect::<Vec<_>>(),
+            "ahead": self.ahead.iter().map(|(key_id, _)| key_id.to_string()).collect::<Vec<_>>(),
         })
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The record of each key that outranks the others.
+fn newest<'a>(records: impl Iterator<Item = &'a Record>) -> BTreeMap<KeyId, Record> {
+    let mut newest: BTreeMap<KeyId, Record> = BTreeMap::new();
+    for record in records {
+        let known = newest.entry(record.key_id()).or_insert_with(|| record.clone());
+        if record.outranks(known) {
+            *known = record.clone();
+        }
+    }
+    newest
+}
+
+/// The keys of which a copy has a record that outranks the one in the store, or that the store lacks. Records never leave a store, and a tombstone
+/// outranks every other: so what was destroyed is not missed. Only what a store had counts (`had`): what was to be stored may have been refused. Nor does what nobody vouches
+/// for: whoever can write a journal could otherwise have it say that of any store.
+fn ahead(
+    records: &Records,
+    had: &[Record],
+    refused: &[(Record, Error)],
+    retired: &[(Record, Error)],
+    stored: &[Record],
+) -> Result<Vec<(KeyId, HighWaterMark)>, Failure> {
+    let counts = |record: &&Record| !refused.iter().chain(retired).any(|(bad, _)| bad == *record);
+    let copied = newest(had.iter().filter(counts));
+    let missing = |stored: &[Record]| -> Vec<(KeyId, HighWaterMark)> {
+        let stored: BTreeMap<KeyId, &Record> = stored.iter().map(|record| (record.key_id(), record)).collect();
+        let is_newer =
+            |(key_id, copy): &(&KeyId, &Record)| stored.get(*key_id).is_none_or(|stored| copy.outranks(stored));
+        copied.iter().filter(is_newer).map(|(key_id, copy)| (*key_id, HighWaterMark::of(copy))).collect()
+    };
+    let found = missing(stored);
+    if found.is_empty() {
+        return Ok(found);
+    }
+    // Others may have changed keys since the store was read, and the journal has that: the store has it, too, by now.
+    Ok(missing(&pollster::block_on(records.all_stored())?))
 }
 
 /// Key IDs by what is worth saying about them.

@@ -1,14 +1,17 @@
-//! The files of KEKs and credentials: who may read them.
+//! The files of KEKs and credentials: who may read them, and what lies beside them; and those of the audit trail.
 
-use super::Notes;
-use keyfold::config::Config;
+use super::{Notes, in_production};
+use crate::audit::is_forgeable;
+use crate::records::places_of;
+use crate::{Distance, MissingFiles};
+use keyfold::config::{AuditConfig, Config, OnAuditFailure};
 use keyfold_kms::examine::Finding;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-pub(super) fn check(notes: &Notes, config: &Config, folder: &Path) {
+pub(super) fn check(notes: &Notes, config: &Config, folder: &Path, missing: &MissingFiles) {
     for (alias, uri) in config.keks.iter().chain(&config.audit_keks) {
         match uri.split_once(':') {
             Some(("local" | "passphrase", file)) => of_key(notes, &format!("KEK {alias}"), &folder.join(file)),
@@ -18,6 +21,73 @@ pub(super) fn check(notes: &Notes, config: &Config, folder: &Path) {
                 .for_each(|file| of_credential(notes, &format!("KEK {alias}"), file)),
             _ => {}
         }
+    }
+    of_separation(notes, config, folder);
+    of_audit(notes, config, missing);
+}
+
+/// KEKs beside the key records that they open: whoever takes one has the other.
+fn of_separation(notes: &Notes, config: &Config, folder: &Path) {
+    // A store or a journal that this build does not know is a finding of the store.
+    let Ok(places) = places_of(config, folder) else { return };
+    for (alias, file) in places.keks.iter().filter(|(alias, _)| !config.audit_keks.contains_key(*alias)) {
+        let place = match places.distance(file) {
+            Distance::SameFolder => "in the folder of the key records",
+            Distance::SameFileSystem => "on the file system of the key records",
+            Distance::Apart | Distance::Missing => continue,
+        };
+        let sentence = format!("KEK {alias} is a file {place}: whoever copies them has both");
+        let advice = "have it in a key service, or on another machine's disk (README.md, \"Where the KEK is\")";
+        notes.add(in_production(config, "separation", sentence, advice));
+    }
+}
+
+/// The audit trail: whether there is one that means something, and whether its files are there.
+fn of_audit(notes: &Notes, config: &Config, missing: &MissingFiles) {
+    const NAME: &str = "audit";
+    const ANCHORS: &str = "anchors";
+    let Some(audit) = &config.audit else {
+        let sentence = "there is no [audit] section: who uses which key, and what becomes of keys, is not recorded";
+        return notes.add(in_production(config, NAME, sentence, "add it (docs/AUDIT.md, \"Setting it up\")"));
+    };
+    let AuditConfig { on_failure, anchors, kek, .. } = audit;
+    match (&missing.trail, &missing.anchors) {
+        (Some(file), gone) => {
+            let anchors = match (gone, anchors) {
+                (Some(_), _) => ", and so are its anchors",
+                (None, Some(_)) => ", though its anchors are there: it was taken away",
+                (None, None) => "",
+            };
+            notes.add(Finding::problem(
+                NAME,
+                format!("the audit file {} is missing{anchors}", file.display()),
+                "if nothing was recorded yet, keys list begins it; otherwise find out where it went and put it back: audit verify says what the anchors miss. If it is lost, put its anchors where you keep records, before keys list begins another",
+            ));
+        }
+        (None, Some(file)) => notes.add(Finding::problem(
+            ANCHORS,
+            format!("the anchors {} of the audit file are missing: that its end was cut off does not show", file.display()),
+            "put them back, or see by audit verify --anchors FILE whether the trail has what was written down of it (audit anchor); if they are lost, or new in the configuration, keys list begins others",
+        )),
+        (None, None) => {}
+    }
+    if anchors.is_none() {
+        let sentence = "the audit file has no anchors: if its end is cut off, that does not show";
+        notes.add(in_production(
+            config,
+            ANCHORS,
+            sentence,
+            "set [audit] anchors, on another machine's volume (docs/AUDIT.md)",
+        ));
+    }
+    if *on_failure == OnAuditFailure::Count {
+        let sentence = "on_failure is \"count\": what cannot be recorded is done all the same";
+        notes.add(in_production(config, NAME, sentence, "on_failure = \"refuse\" records everything that is done"));
+    }
+    if config.audit_keks.get(kek).is_some_and(|uri| is_forgeable(config, uri)) {
+        let sentence = format!("audit KEK {kek} is a file, or wraps roots as well: whoever has it can forge the trail");
+        let advice = "use a key service where services may encrypt and auditors alone may decrypt";
+        notes.add(in_production(config, NAME, sentence, advice));
     }
 }
 

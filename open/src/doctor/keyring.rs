@@ -1,42 +1,71 @@
 //! The store, and the keyring as services open it.
 
 use super::kek::of_clock;
-use super::{Notes, Roots};
-use crate::{Options, StoreUri, is_no_answer, open_journals, open_store, open_with};
+use super::{Notes, Roots, records};
+use crate::marks::Marks;
+use crate::{MissingFiles, Options, StoreUri, open_journals, open_store, open_to_look};
 use keyfold::config::Config;
 use keyfold::fips;
-use keyfold::{KeyClass, KeyInfo, KeyState, KeyStore, Keyring, Record, Result, Slot, SlotId};
+use keyfold::{KeyClass, KeyState, KeyStore, Keyring, Record, Result, Slot, SlotId};
 use keyfold_kms::examine::Finding;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 const DAY: u64 = 86_400;
 
-/// Looks at store, journals and high-water file, and publishes the roots.
-pub(super) fn check_store(notes: &Notes, config: &Config, folder: &Path, roots: &Roots) {
-    let found = look(notes, config, folder);
-    let found = found.map_err(|error| {
+/// Looks at store, journals and high-water file, and publishes the roots. `marks` and `missing` were read before anything was opened;
+/// marks that cannot be read are none here: the keyring does not open then, and says why.
+pub(super) fn check_store(
+    notes: &Notes,
+    config: &Config,
+    folder: &Path,
+    marks: &Marks,
+    missing: &MissingFiles,
+    roots: &Roots,
+) {
+    let unusable = |error: keyfold::Error| {
         notes.add(Finding::problem(
             "store",
             format!("the key store cannot be used: {error}"),
             "docs/CLI.md, \"Exit codes\"; docs/POSTGRES.md",
         ));
-    });
-    roots.publish(found.ok());
-    if let Some(file) = config.high_water.as_ref().map(|file| folder.join(file)).filter(|file| !file.exists()) {
-        notes.add(Finding::warning(
+    };
+    match open_store(&config.store, folder).and_then(|store| look(notes, config, &*store).map(|found| (store, found))) {
+        Ok((store, found)) => {
+            roots.publish(Some(found));
+            let checked = records::check_marks(notes, marks, &*store, config.keyring.lineage);
+            checked.unwrap_or_else(unusable);
+        }
+        Err(error) => {
+            roots.publish(None);
+            unusable(error);
+        }
+    }
+    if let Some(file) = &missing.high_water {
+        notes.add(Finding::problem(
             "high-water",
             format!("{} is missing: an older copy of the store would not be noticed", file.display()),
-            "unless this machine is new, find out where it went",
+            "find out where it went, and see whether the store lacks something: keys verify --journal, or with --backup FILE; if it does not, or this machine is new, keys list makes it",
         ));
     }
     match open_journals(config, folder) {
         Ok(journals) => {
             for journal in journals.iter().filter(|journal| !journal.exists()) {
-                notes.add(Finding::warning(
+                notes.add(Finding::problem(
                     "journal",
-                    format!("the journal {} is missing: what only it has is lost", journal.path().display()),
-                    "see whether its disk is there, or make it anew with keys journal",
+                    format!(
+                        "the journal {} is missing: no key is made or changed, and what only it has is lost",
+                        journal.path().display()
+                    ),
+                    "see whether its disk is there; keys journal makes it anew from the store",
+                ));
+            }
+            if journals.is_empty() {
+                notes.add(super::in_production(
+                    config,
+                    "journal",
+                    "there is no journal: if the store were lost, so would be each key since the last backup",
+                    "set [store] journal, on another disk (docs/BACKUP.md)",
                 ));
             }
         }
@@ -44,8 +73,7 @@ pub(super) fn check_store(notes: &Notes, config: &Config, folder: &Path, roots: 
     }
 }
 
-fn look(notes: &Notes, config: &Config, folder: &Path) -> Result<Vec<Record>> {
-    let store = open_store(&config.store, folder)?;
+fn look(notes: &Notes, config: &Config, store: &dyn KeyStore) -> Result<Vec<Record>> {
     let now = pollster::block_on(store.now())?;
     notes.add(Finding::note("store", "the key store opens and answers"));
     let ours = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -53,7 +81,7 @@ fn look(notes: &Notes, config: &Config, folder: &Path) -> Result<Vec<Record>> {
         let ahead = i64::try_from(now).unwrap_or(i64::MAX) - i64::try_from(ours).unwrap_or(i64::MAX);
         notes.add(of_clock("the store", ahead));
     }
-    pinned_roots(notes, config, &*store, now)
+    pinned_roots(notes, config, store, now)
 }
 
 /// The roots that the configuration trusts and that still open keys.
@@ -125,72 +153,51 @@ fn note_keks(notes: &Notes, config: &Config, roots: &[Record]) {
         }
         if let ([alias], KeyState::Active) = (&known[..], root.state()) {
             let sentence = format!("KEK {alias} alone opens the keyring: if it were lost, so would be every key");
-            let advice = "have a second one, kept apart: docs/RECOVERY.md".to_owned();
-            notes.add(Finding { advice, ..Finding::note(NAME, sentence) });
+            notes.add(super::in_production(config, NAME, sentence, "have a second one, kept apart: docs/RECOVERY.md"));
         }
     }
 }
 
-/// The first key, passing over roots that were replaced and whose pins are gone: nobody needs to vouch for them.
-fn first_that_counts(ring: &Keyring) -> Result<Option<KeyInfo>> {
-    let mut after = None;
-    loop {
-        let page = pollster::block_on(ring.list(after, 1))?;
-        match page.into_iter().next() {
-            Some(info)
-                if info.record.class() == KeyClass::Root
-                    && info.record.state() != KeyState::Active
-                    && info.verified.as_ref().is_err_and(|error| !is_no_answer(error)) =>
-            {
-                after = Some(info.record.key_id());
-            }
-            found => return Ok(found),
-        }
-    }
+/// What the keyring is opened with, and what it may not make.
+pub(super) struct ToOpen {
+    pub(super) path: PathBuf,
+    pub(super) policies: Vec<PathBuf>,
+    pub(super) options: Options,
+    pub(super) missing: MissingFiles,
 }
 
-/// Opens the keyring as a service does, and verifies a record under a root. `None`, with a finding, if it does not open.
+/// Opens the keyring as a service does, but makes no file, and verifies its records. `None`, with a finding, if it is not opened.
 pub(super) fn check_ring(
     notes: &Notes,
-    path: &Path,
-    policies: &[PathBuf],
-    options: &Options,
+    opened: &ToOpen,
+    marks: &Marks,
     roots: &Roots,
     end: Instant,
 ) -> Option<Keyring> {
-    let ring = match open_with(path, policies, options) {
+    const NAME: &str = "keyring";
+    let ToOpen { path, policies, options, missing } = opened;
+    if missing.trail.is_some() || missing.anchors.is_some() {
+        // Which is a finding of the files.
+        notes.add(Finding::note(
+            NAME,
+            "not opened, and its records not verified: that would be recorded, and would make the missing file of the audit trail anew",
+        ));
+        return None;
+    }
+    let ring = match open_to_look(path, policies, options) {
         Ok(ring) => ring,
         Err(error) => {
             notes.add(Finding::problem(
-                "keyring",
+                NAME,
                 format!("does not open: {error}"),
                 "set right what it says, and see the KEKs",
             ));
             return None;
         }
     };
-    notes.add(Finding::note("keyring", "opens, with its high-water file and audit trail where it has them"));
+    notes.add(Finding::note(NAME, "opens, with its high-water file and audit trail where it has them"));
     note_indexes(notes, &ring);
-    match first_that_counts(&ring) {
-        Ok(found) => match found {
-            Some(info) => match &info.verified {
-                Ok(()) => notes.add(Finding::note("keys", "a key record was verified under a trusted root")),
-                // The KEKs say why.
-                Err(error) if is_no_answer(error) => {
-                    notes.add(Finding::warning("keys", "no key record can be verified now", "see the KEKs"))
-                }
-                Err(error) => notes.add(Finding::problem(
-                    "keys",
-                    format!("key record {} is not vouched for: {error}", info.record.key_id()),
-                    "run keys list, and see the KEKs",
-                )),
-            },
-            None => {
-                notes.add(Finding::problem("keys", "the store has no key of this keyring", "is it the right store?"))
-            }
-        },
-        Err(error) => notes.add(Finding::problem("keys", error.to_string(), "see the store")),
-    }
+    records::check(notes, &ring, marks);
     for root in roots.wait(end).unwrap_or_default() {
         for alias in ring.missing_keks(&root) {
             notes.add(Finding::warning(

@@ -1,15 +1,17 @@
 //! What is well and what is not about a configuration, in plain words (docs/DOCTOR.md): each KEK is asked to wrap and unwrap
-//! random bytes, and to say what it knows of its key; store, keyring and files are looked at. Nothing is changed.
+//! random bytes, and to say what it knows of its key; store, keyring and files are looked at. Nothing is changed, and no file made.
 //!
 //! Every check has a thread of its own, so that one that fails or hangs hides no other.
 
 mod files;
 mod kek;
 mod keyring;
+mod records;
 
 pub use keyfold_kms::examine::{Finding, Severity};
 
-use crate::{Options, folder_of, keks, read_with};
+use crate::marks::Marks;
+use crate::{Options, folder_of, keks, missing_files, read_with};
 use kek::{Duty, Patient};
 use keyfold::config::Config;
 use keyfold::{AuditAction, AuditEvent, Error, ErrorKind, KekAlias, KekUse, Keyring, KmsErrorKind, Record, Result};
@@ -20,6 +22,9 @@ use std::time::{Duration, Instant};
 
 /// How often a check-up looks whether it was called off.
 const GLANCE: Duration = Duration::from_millis(50);
+
+/// The environment whose set-up is held to what the report of an installation finds fault with.
+const PRODUCTION: &str = "production";
 
 /// What a check-up is about.
 #[derive(Clone, Debug)]
@@ -137,10 +142,14 @@ pub fn examine(
     let roots = Roots::default();
     let ring: Arc<Mutex<Option<Keyring>>> = Arc::default();
     let mut checks = Vec::new();
+    // Before anything is opened: what others change from now on is no rollback, and what they make was missing.
+    let missing = missing_files(path).unwrap_or_default();
+    let marks = Arc::new(Marks::read(&config, &folder).unwrap_or_default());
 
     let notes = Notes::about("store", None);
     let (of_store, seen, place) = (Arc::clone(&config), roots.clone(), folder.clone());
-    checks.push(begin(notes, move |notes| keyring::check_store(notes, &of_store, &place, &seen)));
+    let (known, gone) = (Arc::clone(&marks), missing.clone());
+    checks.push(begin(notes, move |notes| keyring::check_store(notes, &of_store, &place, &known, &gone, &seen)));
     for (alias, uri) in config.keks.iter().chain(&config.audit_keks) {
         if !checkup.keks.is_empty() && !checkup.keks.contains(alias) {
             continue;
@@ -171,19 +180,20 @@ pub fn examine(
             }
         }));
     }
-    let (of_ring, path, policies, mut options) =
-        (Arc::clone(&ring), path.to_owned(), policies.to_vec(), options.clone());
+    let of_ring = Arc::clone(&ring);
+    let (path, policies, options) = (path.to_owned(), policies.to_vec(), options.clone());
+    let mut to_open = keyring::ToOpen { path, policies, options, missing: missing.clone() };
     if config.keyring.keks.recovery.is_none() {
-        options.passphrase = None;
+        to_open.options.passphrase = None;
     }
     let (seen, of_fips) = (roots.clone(), Arc::clone(&config));
     checks.push(begin(Notes::about("keyring", None), move |notes| {
         keyring::note_fips(notes, &of_fips);
-        let Some(opened) = keyring::check_ring(notes, &path, &policies, &options, &seen, end) else { return };
+        let Some(opened) = keyring::check_ring(notes, &to_open, &marks, &seen, end) else { return };
         *unpoisoned(&of_ring) = Some(opened);
     }));
     let (of_files, place) = (Arc::clone(&config), folder);
-    checks.push(begin(Notes::about("files", None), move |notes| files::check(notes, &of_files, &place)));
+    checks.push(begin(Notes::about("files", None), move |notes| files::check(notes, &of_files, &place, &missing)));
 
     let reports = gather(checks, end, stop);
     let ring = unpoisoned(&ring).take();
@@ -242,6 +252,12 @@ fn gather(checks: Vec<Check>, end: Instant, stop: &dyn Fn() -> bool) -> Vec<Repo
         reports.push(notes.report().clone());
     }
     reports
+}
+
+/// What is good to know elsewhere, and in production for somebody to look at.
+fn in_production(config: &Config, name: &'static str, sentence: impl Into<String>, advice: &str) -> Finding {
+    let severity = if config.keyring.environment == PRODUCTION { Severity::Warning } else { Severity::Note };
+    Finding { severity, advice: advice.to_owned(), ..Finding::note(name, sentence) }
 }
 
 /// Why a KEK is left alone.

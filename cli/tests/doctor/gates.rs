@@ -1,0 +1,276 @@
+//! What must not pass `keyfold doctor` or `keyfold keys verify`: a store that went back, records that nobody vouches for, files that are gone.
+
+use crate::common::{self, KEY, World};
+use crate::{configure, doctor, new_kek};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+/// A keyring with a journal on another disk, and a data key that seals.
+fn world() -> World {
+    let world = World::new();
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let config = config.replace("[store]\n", "[store]\njournal = \"file:../data/keys.journal\"\n");
+    fs::write(world.config(), config).expect("written");
+    world.succeeds(&["keys", "journal"]);
+    world.protect(&[]);
+    world
+}
+
+fn audited() -> World {
+    let world = World::new();
+    new_kek(&world, "audit.kek");
+    configure(
+        &world,
+        "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\nanchors = \"anchors.jsonl\"",
+    );
+    world
+}
+
+fn store(world: &World) -> PathBuf {
+    world.keys().join("keys.db")
+}
+
+/// The ID of the key of `class` that seals.
+fn active(world: &World, class: &str) -> String {
+    let keys = world.succeeds(&["keys", "list", "--json"]).json_lines();
+    let mut active = keys.iter().filter(|key| key["class"] == class && key["state"] == "active");
+    active.next_back().expect("a key")["key_id"].as_str().expect("a key ID").to_owned()
+}
+
+/// What `keys verify` says of the place whose name ends so.
+fn place<'a>(said: &'a Value, name: &str) -> &'a Value {
+    let places = said["checked"].as_array().expect("places");
+    places.iter().find(|one| one["place"].as_str().is_some_and(|place| place.ends_with(name))).expect(name)
+}
+
+#[test]
+fn a_store_that_went_back_is_a_problem_and_its_keys_are_named() {
+    let world = world();
+    world.succeeds(&["keys", "rotate", "--root"]);
+    let before = fs::read(store(&world)).expect("a store");
+    let key = active(&world, "data");
+    let journal = ["keys", "verify", "--journal", "--json"];
+    for name in ["keys.journal", "keys.high-water"] {
+        let good = &world.succeeds(&journal).json_lines()[0];
+        assert_eq!(
+            (&place(good, name)["good"], &place(good, name)["ahead"]),
+            (&true.into(), &Value::Array(Vec::new()))
+        );
+    }
+    world.succeeds(&["keys", "state", &key, "compromised"]);
+    let (newer, replacement) = (fs::read(store(&world)).expect("a store"), active(&world, "data"));
+    fs::write(store(&world), &before).expect("written");
+
+    let found = doctor(&world, &[]);
+    found.ends(1).says("store", "high-water", "problem", &["rolled back", &key, "saw key", "keys restore"]).says(
+        "store",
+        "high-water",
+        "problem",
+        &["compromised (sequence ", "active (sequence 1)"],
+    );
+    // That it lacks a key, too, is not certain without the journal, and each cause is one problem.
+    found.says("store", "high-water", "note", &["generation", "keys verify --journal"]);
+    assert!(found.about("keyring", "keys").iter().all(|[severity, ..]| severity == "note"), "{}", found.output);
+
+    let run = world.run(&["keys", "verify"]).expect(KEY, &[]);
+    let text = run.stdout_text();
+    assert!(text.contains("keys.high-water: marks of") && text.contains("THE STORE IS BEHIND"), "{text}");
+    assert!(text.contains(&format!("{key}: compromised here (sequence ")) && text.contains("keys restore"), "{text}");
+    let said = &world.run(&journal).expect(KEY, &[]).json_lines()[0];
+    assert_eq!(place(said, "keys.high-water")["ahead"], serde_json::json!([key]));
+    let of_journal = place(said, "keys.journal");
+    assert_eq!(of_journal["ahead"], serde_json::json!([key, replacement]), "{of_journal}");
+    assert_eq!((&of_journal["good"], &of_journal["behind"]), (&false.into(), &Value::Array(Vec::new())));
+    assert_eq!(
+        (&place(said, "store")["good"], &place(said, "store")["ahead"]),
+        (&true.into(), &Value::Array(Vec::new()))
+    );
+
+    // A backup that is newer tells it as well, without marks.
+    fs::write(store(&world), newer).expect("written");
+    world.succeeds(&["keys", "backup", "tuesday"]);
+    fs::write(store(&world), before).expect("written");
+    fs::remove_file(world.keys().join("keys.high-water")).expect("removed");
+    let said = &world.run(&["keys", "verify", "--backup", "tuesday", "--json"]).expect(KEY, &[]).json_lines()[0];
+    assert_eq!(place(said, "tuesday")["ahead"], serde_json::json!([key, replacement]));
+    world.succeeds(&["keys", "restore"]);
+    world.succeeds(&["keys", "verify", "--journal", "--backup", "tuesday"]);
+    doctor(&world, &[]).ends(0);
+}
+
+#[test]
+fn what_was_destroyed_is_not_missed() {
+    let world = world();
+    configure(&world, "[shred]\nwaiting = \"none\"");
+    world.protect(&["--scope", "clinic-7"]);
+    world.succeeds(&["keys", "backup", "monday"]);
+    let journal = fs::read(world.path("keys.journal")).expect("a journal");
+    world.succeeds(&["keys", "shred", "--scope", "clinic-7"]);
+    let finish = ["--policy", "policy.toml", "--finish", "--yes", "--certificate", "c.json"];
+    world.succeeds(&[&["keys", "shred", "--scope", "clinic-7"], &finish[..]].concat());
+    world.succeeds(&["keys", "verify", "--journal", "--backup", "monday"]);
+    doctor(&world, &[]).ends(0);
+    // A journal that was itself put back has live records of them, and is behind the store; the store is not.
+    world.write("keys.journal", journal);
+    let said = &world.run(&["keys", "verify", "--journal", "--json"]).expect(KEY, &[]).json_lines()[0];
+    assert_eq!(place(said, "keys.journal")["ahead"], Value::Array(Vec::new()));
+}
+
+/// What was to be stored and perhaps never was is no sign that the store went back.
+#[test]
+fn what_a_journal_only_intends_is_not_missed() {
+    let world = world();
+    let before = fs::read(store(&world)).expect("a store");
+    let marks = fs::read(world.keys().join("keys.high-water")).expect("marks");
+    let old = fs::read(world.path("keys.journal")).expect("a journal");
+    world.succeeds(&["keys", "rotate"]);
+    let copies = keyfold_store::read_records(&world.path("keys.journal")).expect("a journal").copies;
+    let newest = copies.iter().map(|copy| &copy.record).max_by_key(|record| record.key_id()).expect("a record");
+    // A process that was killed before the store answered leaves this.
+    for (file, content) in
+        [(store(&world), before), (world.keys().join("keys.high-water"), marks), (world.path("keys.journal"), old)]
+    {
+        fs::write(file, content).expect("written");
+    }
+    keyfold_store::Journal::new(world.path("keys.journal")).expect("a folder").intend([newest]).expect("written");
+    world.succeeds(&["keys", "verify", "--journal"]);
+}
+
+#[test]
+fn a_missing_file_stays_a_problem_until_another_command_makes_it() {
+    let world = audited();
+    let (marks, trail, anchors) =
+        (world.keys().join("keys.high-water"), world.keys().join("audit.jsonl"), world.keys().join("anchors.jsonl"));
+    // Nothing was recorded yet: somebody says so by the command that the advice names.
+    for _ in 0..2 {
+        let found = doctor(&world, &[]);
+        found.ends(1).says("files", "audit", "problem", &["audit.jsonl", "so are its anchors", "keys list begins it"]);
+        found.says("keyring", "keyring", "note", &["not opened"]).says("store", "store", "note", &["opens"]);
+        assert!(!trail.exists() && !anchors.exists(), "doctor made a file");
+    }
+    world.succeeds(&["keys", "list"]);
+    doctor(&world, &[]).ends(0).says("keyring", "keys", "note", &["verified under a trusted root"]);
+    for (file, subject, name, texts) in [
+        (&marks, "store", "high-water", ["is missing", "keys verify --journal", "keys list makes it"]),
+        (&anchors, "files", "anchors", ["anchors.jsonl", "audit verify --anchors FILE", "keys list begins others"]),
+        (
+            &trail,
+            "files",
+            "audit",
+            ["audit.jsonl is missing, though its anchors are there", "put it back", "keys list"],
+        ),
+    ] {
+        let kept = fs::read(file).expect("a file");
+        fs::remove_file(file).expect("removed");
+        for _ in 0..2 {
+            doctor(&world, &[]).ends(1).says(subject, name, "problem", &texts);
+            assert!(!file.exists(), "doctor made {}", file.display());
+        }
+        world.succeeds(&["keys", "list"]);
+        assert!(file.exists(), "keys list did not make {}", file.display());
+        doctor(&world, &[]).ends(0);
+        fs::write(file, kept).expect("written");
+    }
+    fs::remove_file(world.keys().join("keys.high-water")).expect("removed");
+    let text = world.run(&["doctor", "--config", common::argument(&world.config())]).expect(1, &[]);
+    assert!(text.stdout_text().contains("store: SOMETHING MUST BE DONE"), "{}", text.stdout_text());
+}
+
+#[test]
+fn a_missing_journal_is_a_problem() {
+    let world = world();
+    doctor(&world, &[]).ends(0);
+    fs::remove_file(world.path("keys.journal")).expect("removed");
+    doctor(&world, &[]).ends(1).says("store", "journal", "problem", &["no key is made", "keys journal"]);
+    assert!(!world.path("keys.journal").exists());
+}
+
+#[test]
+fn every_key_record_is_looked_at() {
+    let world = World::new();
+    world.protect(&["--scope", "clinic-7"]);
+    let keys = world.succeeds(&["keys", "list", "--json"]).json_lines().len();
+    let all = format!("{keys} key records were verified");
+    doctor(&world, &[]).ends(0).says("keyring", "keys", "note", &[&all]);
+    let key = active(&world, "data");
+    let database = rusqlite::Connection::open(store(&world)).expect("a store");
+    let id = data_encoding::HEXLOWER.decode(key.as_bytes()).expect("a key ID");
+    let select = "SELECT record FROM records WHERE key_id = ?1";
+    let mut record: Vec<u8> = database.query_row(select, [&id], |row| row.get(0)).expect("a record");
+    *record.last_mut().expect("a MAC") ^= 1;
+    database.execute("UPDATE records SET record = ?1 WHERE key_id = ?2", (&record, &id)).expect("changed");
+    drop(database);
+    doctor(&world, &[]).ends(1).says(
+        "keyring",
+        "keys",
+        "problem",
+        &[&key, "1 key record is not vouched for", "tampering"],
+    );
+    let run = world.run(&["keys", "verify"]).expect(KEY, &[]);
+    let text = run.stdout_text();
+    assert!(text.contains(&format!("NOT VOUCHED FOR: {key}")) && text.contains("1 record that no trusted"), "{text}");
+}
+
+/// Roots that were replaced are told from records that somebody has touched.
+#[test]
+fn a_retired_root_needs_nothing_and_says_so() {
+    let world = World::new();
+    world.protect(&[]);
+    let old = active(&world, "root");
+    let rotated = world.succeeds(&["keys", "rotate", "--root", "--json"]).json_lines();
+    let pin = rotated[0]["root_pin"].as_str().expect("a pin");
+    world.succeeds(&["keys", "reparent"]);
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let line = config.lines().find(|line| line.starts_with("root_pins")).expect("pins").to_owned();
+    let change = |pins: String| fs::write(world.config(), config.replace(&line, &pins)).expect("written");
+    change(format!("root_pins = [\"{pin}\"]"));
+    let run = world.succeeds(&["keys", "verify"]);
+    let text = run.stdout_text();
+    assert!(text.contains("a trusted root vouches for each\n"), "{text}");
+    assert!(text.contains(&format!("a retired root, for which nothing need be done: {old}")), "{text}");
+    assert!(!text.contains("NOT VOUCHED FOR"), "{text}");
+    let said = &world.succeeds(&["keys", "verify", "--json"]).json_lines()[0];
+    let of_store = place(said, "store");
+    assert_eq!((&of_store["good"], &of_store["refused"]), (&true.into(), &Value::Array(Vec::new())));
+    assert_eq!(of_store["retired"][0]["key_id"], *old);
+    doctor(&world, &[]).ends(0).says("keyring", "keys", "note", &["1 retired root", "no key needs it"]);
+    // Neither pin: the new root and what is under it are another matter.
+    change(format!("root_pins = [\"{:064}\"]", 0));
+    doctor(&world, &[]).ends(1).says("keyring", "keys", "problem", &["not vouched for"]);
+}
+
+#[test]
+fn in_production_a_set_up_that_the_report_finds_fault_with_is_a_warning() {
+    const FOUND: [(&str, &str); 4] =
+        [("files", "separation"), ("files", "audit"), ("store", "root-keks"), ("store", "journal")];
+    let world = World::new();
+    let found = doctor(&world, &["--strict"]);
+    found.ends(0);
+    for (subject, name) in FOUND {
+        found.says(subject, name, "note", &[]);
+    }
+    fs::remove_dir_all(world.keys()).expect("removed");
+    let made = common::keyfold().arg("init").arg(world.keys()).args(["--environment", "production"]).output();
+    assert!(made.expect("it starts").status.success());
+    let found = doctor(&world, &[]);
+    found
+        .ends(0)
+        .says("files", "separation", "warning", &["KEK local", "in the folder of the key records"])
+        .says("files", "audit", "warning", &["no [audit] section", "docs/AUDIT.md"])
+        .says("store", "root-keks", "warning", &["KEK local alone", "docs/RECOVERY.md"])
+        .says("store", "journal", "warning", &["no journal", "docs/BACKUP.md"]);
+    doctor(&world, &["--strict"]).ends(1);
+    // With what they advise they go, or say what is left: here the audit KEK is a file, and the anchors are missing.
+    new_kek(&world, "audit.kek");
+    configure(
+        &world,
+        "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\non_failure = \"count\"",
+    );
+    world.succeeds(&["keys", "list"]);
+    doctor(&world, &[])
+        .ends(0)
+        .says("files", "audit", "warning", &["audit KEK audit is a file"])
+        .says("files", "audit", "warning", &["on_failure is \"count\""])
+        .says("files", "anchors", "warning", &["no anchors"]);
+}

@@ -1,0 +1,77 @@
+//! Opening a keyring to look at it makes no file that is missing, and holds its records against the marks of the machine.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use keyfold::{ErrorKind, KeyState};
+use keyfold_kms::LocalKek;
+use keyfold_open::{Options, missing_files, open_to_look};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+fn keyring() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    pollster::block_on(keyfold_open::init(folder.path(), "clinic", "test")).unwrap();
+    let config = folder.path().join("keyfold.toml");
+    (folder, config)
+}
+
+/// How many records a root vouches for, and how many are refused.
+fn verified(config: &Path) -> (usize, usize) {
+    let ring = open_to_look(config, &[], &Options::default()).unwrap();
+    let keys = pollster::block_on(ring.list(None, 100)).unwrap();
+    ring.close();
+    let good = keys.iter().filter(|key| key.verified.is_ok()).count();
+    (good, keys.len() - good)
+}
+
+#[test]
+fn a_high_water_file_that_is_missing_stays_so_and_one_that_is_there_is_not_written() {
+    let (folder, config) = keyring();
+    let (marks, aside) = (folder.path().join("keys.high-water"), folder.path().join("aside"));
+    let before = fs::read(&marks).unwrap();
+    assert!(missing_files(&config).unwrap().high_water.is_none());
+    assert_eq!(verified(&config), (4, 0));
+    assert_eq!(fs::read(&marks).unwrap(), before);
+    fs::rename(&marks, &aside).unwrap();
+    for _ in 0..2 {
+        assert_eq!(missing_files(&config).unwrap().high_water.as_deref(), Some(&*marks));
+        assert_eq!(verified(&config), (4, 0));
+    }
+    assert!(!marks.exists());
+    // The marks that are there count: this key had been marked compromised.
+    fs::rename(&aside, &marks).unwrap();
+    let store = folder.path().join("keys.db");
+    let old = fs::read(&store).unwrap();
+    let ring = keyfold_open::open(&config, &[]).unwrap();
+    let keys = pollster::block_on(ring.list(None, 100)).unwrap();
+    let data = keys.iter().find(|key| key.record.class() == keyfold::KeyClass::Data).unwrap();
+    pollster::block_on(ring.change_state(data.record.key_id(), KeyState::Compromised)).unwrap();
+    ring.close();
+    drop(ring);
+    fs::write(&store, old).unwrap();
+    assert_eq!(verified(&config), (3, 1));
+}
+
+#[test]
+fn a_file_of_the_trail_that_is_missing_is_not_made() {
+    let (folder, config) = keyring();
+    LocalKek::create(folder.path().join("audit.kek")).unwrap();
+    let section = "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\nanchors = \"anchors.jsonl\"\n";
+    fs::write(&config, fs::read_to_string(&config).unwrap() + section).unwrap();
+    let (trail, anchors) = (folder.path().join("audit.jsonl"), folder.path().join("anchors.jsonl"));
+    let refused = |file: &Path| {
+        let error = open_to_look(&config, &[], &Options::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains(&*file.to_string_lossy()), "{error}");
+        assert!(!file.exists());
+    };
+    refused(&trail);
+    keyfold_open::open(&config, &[]).unwrap().close();
+    assert_eq!(verified(&config), (4, 0));
+    fs::remove_file(&anchors).unwrap();
+    assert_eq!(missing_files(&config).unwrap().anchors.as_deref(), Some(&*anchors));
+    refused(&anchors);
+    // What was put aside is the trail as well.
+    fs::rename(&trail, folder.path().join("audit.jsonl.000001")).unwrap();
+    assert!(missing_files(&config).unwrap().trail.is_none());
+}
