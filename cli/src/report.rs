@@ -4,10 +4,12 @@ use crate::args::{Report as Args, ReportFormat, ServiceFiles};
 use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, Target};
 use crate::{audit, opening, outputs};
-use keyfold::KekAlias;
 use keyfold::config::Config;
-use keyfold_open::{Distance, is_no_answer};
-use keyfold_report::{Evidence, KekPlace, Key, Prices, Report, Service, Trail, Watch};
+use keyfold::{Error, KekAlias};
+use keyfold_open::{ConfigDigests, Distance, MissingFiles, is_no_answer};
+use keyfold_report::{
+    Digests, Evidence, FileDigest, HighWaterFile, KekPlace, Key, Prices, Report, Service, Trail, Watch,
+};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -17,21 +19,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
 
-/// Writes the report. Changes nothing; with `--verify` the trail has, as of every command, that the keyring was opened.
+/// Writes the report. Makes no file that is missing; with `--verify` the trail has, as of every command, that the keyring was opened. Fails
+/// behind the report where it could not verify what it was asked to.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let target = (args.output != "-").then(|| Path::new(&args.output));
     let inputs: Vec<&OsStr> = args.prices.iter().map(|file| file.as_os_str()).collect();
     outputs::refuse(&[("--output", target)], outputs::keyring(&args.source, &args.policies.policy), &inputs, None)?;
     let mut output = Output::create(Target::from_argument(&args.output), args.force)?;
-    let config = read(&args.source.config, &args.policies.policy)?;
-    let mut services = vec![Service::new(config)];
+    let mut services = vec![read(&args.source.config, &args.policies.policy)?];
     for ServiceFiles { config, policies } in &args.service {
-        services.push(Service::new(of_keyring(config, read(config, policies)?, &services[0].config)?));
+        services.push(of_keyring(config, read(config, policies)?, &services[0].config)?);
     }
+    // Before anything is opened.
+    let missing = keyfold_open::missing_files(&args.source.config).map_err(Failure::of_opening)?;
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut evidence = Evidence {
         at: args.at.unwrap_or_else(now),
+        as_of: args.at.is_some(),
         keys: Vec::new(),
+        not_verified: None,
+        high_water: high_water(&services[0].config, &missing),
         services,
         trail: None,
         watch: Watch { hours: args.hours.clone(), burst: args.burst, unknown_max: args.burst_first },
@@ -40,7 +47,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     // The trail first: opening the keyring adds to it.
     read_trail(args, &mut evidence)?;
-    evidence.keys = keys(args)?;
+    let unopened = keys(args, &mut evidence.keys)?;
+    evidence.not_verified = unopened.as_ref().map(|error| why_unopened(error, &missing));
     let report = Report::new(&evidence);
     let text = match args.format {
         ReportFormat::Md => report.to_markdown(),
@@ -48,18 +56,59 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ReportFormat::Html => report.to_html(),
     };
     output.write(text.as_bytes())?;
-    Ok(output.commit()?)
+    output.commit()?;
+    if args.verify { check_verified(unopened, &missing) } else { Ok(()) }
 }
 
-fn read(config: &Path, policies: &[PathBuf]) -> Result<Config, Failure> {
-    keyfold_open::read_config(config, policies).map_err(Failure::of_opening)
+/// Fails where records could not be verified, or not be held against what this machine has seen.
+fn check_verified(unopened: Option<Error>, missing: &MissingFiles) -> Result<(), Failure> {
+    const MADE: &str = "the report was made, and says so";
+    if let Some(error) = unopened {
+        return Err(Failure::of_opening(error).add("key records were not verified").add(MADE));
+    }
+    let Some(file) = &missing.high_water else { return Ok(()) };
+    let why = format!(
+        "the high-water file {} is missing: an older copy of the key store would not be noticed. Unless this machine is new, find out where it \
+         went; the next command that opens the keyring, such as keys list, makes it anew",
+        file.display()
+    );
+    Err(Failure::new(Exit::Storage, why).add(MADE))
+}
+
+/// Why a keyring did not open, for the report: the error may name files and services, which a report does not.
+fn why_unopened(error: &Error, missing: &MissingFiles) -> String {
+    let file = match (&missing.trail, &missing.anchors) {
+        (Some(_), _) => "audit file",
+        (None, Some(_)) => "file of anchors",
+        (None, None) => {
+            let kind = error.kind();
+            return format!("the keyring does not open ({} {}); the command says why", kind.code(), kind.name());
+        }
+    };
+    format!("opening the keyring would make anew the {file}, which is missing")
+}
+
+fn high_water(config: &Config, missing: &MissingFiles) -> HighWaterFile {
+    match (&config.high_water, &missing.high_water) {
+        (None, _) => HighWaterFile::NotSet,
+        (Some(_), None) => HighWaterFile::There,
+        (Some(_), Some(_)) => HighWaterFile::Missing,
+    }
+}
+
+fn read(config: &Path, policies: &[PathBuf]) -> Result<Service, Failure> {
+    let (config, digests) = keyfold_open::read_config_with_digests(config, policies).map_err(Failure::of_opening)?;
+    let ConfigDigests { configuration_sha256, files } = digests;
+    let file = |(path, sha256): (PathBuf, String)| FileDigest { file: path.display().to_string(), sha256 };
+    let digests = Digests { configuration_sha256, files: files.into_iter().map(file).collect() };
+    Ok(Service { digests: Some(digests), ..Service::new(config) })
 }
 
 /// The configuration of another service, if it uses the keyring that the report is of.
-fn of_keyring(file: &Path, config: Config, reported: &Config) -> Result<Config, Failure> {
-    let (own, other) = (&reported.keyring, &config.keyring);
+fn of_keyring(file: &Path, service: Service, reported: &Config) -> Result<Service, Failure> {
+    let (own, other) = (&reported.keyring, &service.config.keyring);
     if (own.lineage, &own.environment) == (other.lineage, &other.environment) {
-        return Ok(config);
+        return Ok(service);
     }
     let why = format!(
         "--service {}: it uses another keyring, lineage {} in {}, and the report is of lineage {} in {}",
@@ -118,13 +167,25 @@ fn places(config: &Path) -> Result<BTreeMap<KekAlias, KekPlace>, Failure> {
     Ok(places.keks.iter().map(|(alias, file)| (alias.clone(), of(file))).collect())
 }
 
-fn keys(args: &Args) -> Result<Vec<Key>, Failure> {
-    if !args.verify {
+/// Reads the key records into `keys`, with `--verify` through the keyring. Returns why that does not open.
+fn keys(args: &Args, keys: &mut Vec<Key>) -> Result<Option<Error>, Failure> {
+    let opened = match args.verify {
+        true => {
+            keyfold_open::open_to_look(&args.source.config, &args.policies.policy, &opening::options(&args.source)?)
+                .map(Some)
+        }
+        false => Ok(None),
+    };
+    let (ring, unopened) = match opened {
+        Ok(ring) => (ring, None),
+        Err(error) => (None, Some(error)),
+    };
+    let Some(ring) = ring else {
         let records = keyfold_open::stored_records(&args.source.config).map_err(Failure::of_opening)?;
-        return Ok(records.into_iter().map(|record| Key { record, verified: None }).collect());
-    }
-    let ring = opening::open(&args.source, &args.policies.policy)?;
-    let (mut keys, mut after) = (Vec::new(), None);
+        keys.extend(records.into_iter().map(|record| Key { record, verified: None }));
+        return Ok(unopened);
+    };
+    let mut after = None;
     loop {
         let page = pollster::block_on(ring.list(after, PAGE))?;
         let Some(last) = page.last() else { break };
@@ -140,5 +201,5 @@ fn keys(args: &Args) -> Result<Vec<Key>, Failure> {
         }));
     }
     ring.close();
-    Ok(keys)
+    Ok(None)
 }

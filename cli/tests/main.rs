@@ -28,6 +28,8 @@ mod rebind;
 mod recovery;
 mod reencrypt;
 mod report;
+mod report_uses;
+mod report_verify;
 mod rewrap;
 mod round_trip;
 mod scan;

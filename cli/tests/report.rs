@@ -10,14 +10,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const AT: &str = "2031-03-31T12:00:00Z";
+pub(crate) const AT: &str = "2031-03-31T12:00:00Z";
 
-fn report(world: &World, arguments: &[&str]) -> Run {
+pub(crate) fn report(world: &World, arguments: &[&str]) -> Run {
     let mut command = world.command(&[&["report", "--policy", "policy.toml"], arguments].concat());
     run(command.arg("--config").arg(world.config()), b"")
 }
 
-fn json(world: &World, arguments: &[&str]) -> Json {
+pub(crate) fn json(world: &World, arguments: &[&str]) -> Json {
     let run = report(world, &[&["--format", "json"], arguments].concat()).expect(0, &[]);
     serde_json::from_slice(&run.stdout).expect("JSON")
 }
@@ -36,7 +36,7 @@ fn write_trail(file: &Path, events: &[(&str, &str, u64)]) {
     fs::write(file, events.iter().enumerate().map(line).collect::<String>()).expect("written");
 }
 
-fn kinds(report: &Json) -> Vec<(&str, &str)> {
+pub(crate) fn kinds(report: &Json) -> Vec<(&str, &str)> {
     let anomalies = report["audit"]["anomalies"].as_array().expect("anomalies");
     let of = |anomaly: &'_ Json| {
         (anomaly["kind"].as_str().expect("a kind").to_owned(), anomaly["at"].as_str().expect("a time").to_owned())

@@ -6,7 +6,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use keyfold::config::Config;
 use keyfold::{KekAlias, Lineage, Record};
 use keyfold_audit::{AuditText, Event, Expected, verify};
-use keyfold_report::{Evidence, KekPlace, Key, Prices, Report, Service, Trail, Watch, is_plain};
+use keyfold_report::{Evidence, HighWaterFile, KekPlace, Key, Prices, Report, Service, Trail, Watch, is_plain};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -53,17 +53,20 @@ pub fn run(data: &[u8]) {
     );
     // Each line that is no event is unread; of events those without a time.
     assert!(audit.unread >= read.iter().filter(|event| event.is_err()).count() as u64);
-    let (mut opened, mut lost) = (0_u64, 0_u64);
+    let (mut opened, mut lost, mut drilled) = (0_u64, 0_u64, 0_u64);
     for event in read.iter().filter_map(|event| event.as_ref().ok()?.as_ref()) {
         if keyfold_report::parse_time(&event.time).is_none_or(|seconds| seconds > AT) {
             continue;
         }
         lost = lost.saturating_add(event.number("lost").unwrap_or(0));
         if event.action == "use" {
-            opened = opened.saturating_add(event.detail("opened").and_then(|n| n.parse().ok()).unwrap_or(0));
+            let sum = if event.text("field") == Some("keyfold.drill") { &mut drilled } else { &mut opened };
+            *sum = sum.saturating_add(event.detail("opened").and_then(|n| n.parse().ok()).unwrap_or(0));
         }
     }
-    assert_eq!((audit.total.opened, audit.lost), (opened, lost));
+    assert_eq!((audit.total.opened, audit.drilled, audit.lost), (opened, drilled, lost));
+    let used = audit.uses.iter().fold(0_u64, |sum, of| sum.saturating_add(of.opened));
+    assert_eq!(used, opened, "each value was opened by somebody under some key");
     assert_eq!(json["audit"]["total"]["opened"], opened);
     match input.as_html {
         true => check_html(&report.to_html()),
@@ -147,6 +150,9 @@ impl Lab {
         };
         let mut evidence = Evidence {
             at: AT,
+            as_of: true,
+            not_verified: None,
+            high_water: HighWaterFile::There,
             keys: self.records.iter().enumerate().map(key).collect(),
             services: vec![Service::new(self.config.clone())],
             trail: Some(Trail::new(verification, Vec::new())),

@@ -1,7 +1,8 @@
 //! What is worth a look in the sums of a trail. An anomaly need not be wrong.
 
-use crate::counts::{Counts, Pair, grow};
+use crate::counts::{Counts, DRILL_FIELD, Pair, grow};
 use crate::evidence::Watch;
+use crate::text::counted;
 use crate::time::{self, DAY, HOUR};
 use crate::trail::Anomaly;
 use std::cmp::Reverse;
@@ -28,29 +29,40 @@ pub(crate) fn find(counts: &Counts, watch: &Watch) -> Vec<Anomaly> {
     new_actors(&counts.opened, &mut found);
     let mut add = |kind, at, what| found.push(Anomaly { kind, at, what });
     for ((day, actor, what), n) in &counts.failures {
-        add("failures", time::date(day * DAY), format!("{n} times, of {actor}, {what}"));
+        add("failures", time::date(day * DAY), format!("{}, of {actor}, {what}", counted(*n, "time")));
     }
     for ((day, actor), (values, changes)) in &counts.outside {
-        let opened = (*values > 0).then(|| format!("opened {values} values"));
+        let opened = (*values > 0).then(|| format!("opened {}", counted(*values, "value")));
         let names = || changes.iter().copied().collect::<Vec<_>>().join(", ");
         let changed = (!changes.is_empty()).then(|| format!("changed keys ({})", names()));
         let what = opened.into_iter().chain(changed).collect::<Vec<_>>().join(" and ");
         add("outside-hours", time::date(day * DAY), format!("{actor} {what}"));
     }
     for ((hour, actor, field), n) in &counts.clear {
-        let what = format!("{actor} read {n} values of {field} that are not sealed yet");
+        let what = format!("{actor} read {} of {field} in clear, not sealed yet", counted(*n, "value"));
         add("clear-values", time::minute(hour * HOUR), what);
+    }
+    // Values of drills are left out elsewhere: a field of that name must hide none.
+    for (actor, drills) in counts.drills.iter().filter(|(_, drills)| drills.opened > drills.parts) {
+        let what = format!(
+            "{actor} opened {} of {DRILL_FIELD}, and the trail has {} of KEKs, each of which opens one at most: a policy has a field of that name, or \
+             events are missing",
+            counted(drills.opened, "value"),
+            counted(drills.parts, "drill")
+        );
+        add("drills", time::minute(drills.last), what);
     }
     for (actor, later) in &counts.later {
         let what = format!(
-            "{} events of {actor}, with {} opened values, are dated after this report and in no other figure of it: a clock is ahead, unless \
+            "{} of {actor}, with {}, dated after this report and in no other figure of it: a clock is ahead, unless \
              the report was made for an earlier time (--at)",
-            later.events, later.opened
+            counted(later.events, "event"),
+            counted(later.opened, "opened value")
         );
         add("future", time::minute(later.last), what);
     }
     if counts.unread > 0 {
-        let what = format!("{} lines of the audit files are no events, and in no figure", counts.unread);
+        let what = format!("unreadable lines of the audit files, which are in no figure: {}", counts.unread);
         add(
             "unreadable",
             counts.last.as_ref().map_or_else(|| "-".to_owned(), |(seconds, _)| time::minute(*seconds)),

@@ -3,6 +3,7 @@
 //! The map is data (`controls.toml`), in our own words; nothing in it is legal advice.
 
 use crate::evidence::Evidence;
+use crate::text::counted;
 use crate::{FieldRow, Report, time};
 use keyfold::config::OnAuditFailure;
 use serde::{Deserialize, Serialize};
@@ -77,10 +78,6 @@ pub(crate) fn rows(evidence: &Evidence, report: &Report) -> Vec<Row> {
     controls().into_iter().map(of).collect()
 }
 
-pub(crate) fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
 /// The present value of a setting; `None`: there is no such name.
 fn setting(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
     let config = &evidence.services.first()?.config;
@@ -145,7 +142,7 @@ fn setting(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
             "[store]: {}, {}, high-water file {}",
             if config.store.starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" },
             counted(config.journals.len(), "journal"),
-            if config.high_water.is_some() { "set" } else { "not set" }
+            evidence.high_water.sentence()
         ),
         "environment" => format!("environment = \"{}\"", config.keyring.environment),
         "build" => format!("keyfold {}", report.version),
@@ -239,10 +236,13 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
         "keys" => format!(
             "{}; records {}",
             report.keys_by_state(),
-            match (report.keys.verified, report.keys.refused) {
-                (true, 0) => "verified under a trusted root".to_owned(),
-                (true, refused) => format!("NOT ALL VERIFIED: {refused} refused"),
-                (false, _) => "not verified in this report".to_owned(),
+            match (report.keys.refused, report.keys.verified) {
+                (0, true) => "verified under a trusted root".to_owned(),
+                (refused @ 1.., _) => format!("NOT ALL VERIFIED: {refused} refused"),
+                (0, false) => match &report.keys.not_verified {
+                    None => "not verified in this report".to_owned(),
+                    Some(why) => format!("NOT VERIFIED: {why}"),
+                },
             }
         ),
         "overdue" => format!("{} overdue for rotation", counted(report.keys.overdue, "key")),
@@ -253,15 +253,27 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
         }
         "trail" => audit(&|audit| {
             format!(
-                "{} events from {} to {}; {}",
-                audit.events,
+                "{} from {} to {}; {}",
+                counted(audit.events, "event"),
                 audit.first.as_deref().and_then(time::parse).map_or_else(|| "-".to_owned(), time::date),
                 audit.last.as_deref().and_then(time::parse).map_or_else(|| "-".to_owned(), time::date),
                 audit.verdict()
             )
         }),
         "actors" => audit(&|audit| format!("actors that the trail names: {}", or_none(&audit.actors.join(", ")))),
-        "opened" => audit(&|audit| format!("{} values opened, {} failures", audit.total.opened, audit.total.failed)),
+        "opened" => audit(&|audit| {
+            format!("{} opened, {}", counted(audit.total.opened, "value"), counted(audit.total.failed, "failure"))
+        }),
+        "key-uses" => audit(&|audit| {
+            let used = |of: &&crate::KeyUse| of.key_id.is_some();
+            let keys: BTreeSet<_> = audit.uses.iter().filter(used).map(|of| &of.key_id).collect();
+            let actors: BTreeSet<_> = audit.uses.iter().filter(used).map(|of| &of.actor).collect();
+            format!(
+                "{} used by {}: section \"Use of keys\"",
+                counted(keys.len(), "key"),
+                counted(actors.len(), "actor")
+            )
+        }),
         "anomalies" => audit(&|audit| {
             format!("{} to look at", counted(audit.anomalies.len(), "anomaly").replace("anomalys", "anomalies"))
         }),
@@ -288,12 +300,13 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
         "break-glass" => audit(&|audit| {
             let uses =
                 audit.anomalies.iter().filter(|anomaly| matches!(anomaly.kind, "break-glass" | "recovery")).count();
-            format!("{uses} uses of KEKs for recovery or break-glass")
+            format!("{} of KEKs for recovery or break-glass", counted(uses, "use"))
         }),
         "kms-calls" => audit(&|audit| {
             let requests: u64 = audit.calls.iter().map(|calls| calls.wraps + calls.unwraps + calls.other).sum();
             format!(
-                "{requests} operations of KEKs, {} failed",
+                "{} of KEKs, {} failed",
+                counted(requests, "operation"),
                 audit.calls.iter().map(|calls| calls.failed).sum::<u64>()
             )
         }),
@@ -325,26 +338,11 @@ fn or_none(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Service, Trail, Watch};
-    use keyfold::config::Config;
+    use crate::samples;
 
     #[test]
     fn every_name_of_a_setting_and_of_evidence_is_known() {
-        let text = format!(
-            "version = 1\n[keyring]\nname = \"clinic\"\nenvironment = \"test\"\nlineage = \"{:032x}\"\nroot_pins = [\"{:064}\"]\nscope_names = \"{:048}\"\n\
-             [store]\nuri = \"sqlite:keys.db\"\n[keks.local]\nuri = \"local:local.kek\"\n",
-            1, 0, 0
-        );
-        let config = Config::parse(&text, "keyfold.toml").expect("a configuration");
-        let evidence = Evidence {
-            at: 1_900_000_000,
-            services: vec![Service::new(config)],
-            keys: Vec::new(),
-            trail: None::<Trail>,
-            watch: Watch { hours: None, burst: 10, unknown_max: 10_000 },
-            prices: None,
-            places: BTreeMap::new(),
-        };
+        let evidence = samples::evidence(1_900_000_000, Vec::new(), &[]);
         let report = Report::new(&evidence);
         for Row { control, setting, measured } in &report.controls {
             let row = format!("{} {}", control.source, control.clause);

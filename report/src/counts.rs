@@ -43,6 +43,9 @@ const CHANGES: [&str; 10] = [
     "revoke",
 ];
 
+/// The field of the value that a drill seals and opens again, which is nobody's.
+pub(crate) const DRILL_FIELD: &str = "keyfold.drill";
+
 /// An actor and a field.
 pub(crate) type Pair = (String, String);
 
@@ -64,6 +67,12 @@ pub(crate) struct Counts {
     pub(crate) calls: BTreeMap<String, CallCounts>,
     /// Opened values of an hour, by actor and field.
     pub(crate) opened: BTreeMap<Pair, BTreeMap<u64, u64>>,
+    /// What was done with each key, by key and actor. No key: the values name none, or it was not counted apart.
+    pub(crate) uses: BTreeMap<(Option<String>, String), UseCounts>,
+    /// Drills and the values that they opened, by actor.
+    pub(crate) drills: BTreeMap<String, DrillCounts>,
+    /// Keys of whose making the trail has the event.
+    pub(crate) made: BTreeSet<String>,
     /// By day, actor and what failed.
     pub(crate) failures: BTreeMap<(u64, String, String), u64>,
     /// Opened values and changes of keys outside of usual hours, by day and actor.
@@ -74,6 +83,37 @@ pub(crate) struct Counts {
     pub(crate) later: BTreeMap<String, Later>,
     /// What is worth a look each time.
     pub(crate) singly: Vec<Anomaly>,
+}
+
+/// What an actor did with a key.
+#[derive(Default)]
+pub(crate) struct UseCounts {
+    /// When the first and the last event of it were, in seconds; `None`: there is none yet.
+    pub(crate) span: Option<(u64, u64)>,
+    /// Values, but for those of drills.
+    pub(crate) values: DayUse,
+    /// Values that drills opened.
+    pub(crate) drilled: u64,
+    /// How often a key service unwrapped the key.
+    pub(crate) unwrapped: u64,
+}
+
+impl UseCounts {
+    fn see(&mut self, seconds: u64) {
+        let (first, last) = self.span.unwrap_or((seconds, seconds));
+        self.span = Some((first.min(seconds), last.max(seconds)));
+    }
+}
+
+/// Drills.
+#[derive(Default)]
+pub(crate) struct DrillCounts {
+    /// Parts of drills: each opens one value at most.
+    pub(crate) parts: u64,
+    /// Values that were opened.
+    pub(crate) opened: u64,
+    /// When the last of them was, in seconds.
+    pub(crate) last: u64,
 }
 
 /// Events that are dated after the report.
@@ -127,12 +167,17 @@ impl Counts {
         match event.action.as_str() {
             "use" => self.add_use(&event, seconds, at, &actor),
             action => {
+                if action == "drill" {
+                    self.drills.entry(actor.clone()).or_default().parts += 1;
+                }
                 if HISTORY.contains(&action) {
                     self.history.push((seconds, happening(&event, &actor)));
                 }
                 if failed(&event) {
                     let what = format!("{action}: {}", event.text("outcome").unwrap_or_default());
                     *self.failures.entry((seconds / DAY, actor.clone(), what)).or_default() += 1;
+                } else {
+                    self.add_key_event(&event, seconds, &actor);
                 }
                 self.add_call(&event);
             }
@@ -143,13 +188,23 @@ impl Counts {
 
     fn add_use(&mut self, event: &Event, seconds: u64, at: u64, actor: &str) {
         let field = event.text("field").unwrap_or_default();
-        add(&mut self.total, event);
-        let first = first_day(at);
-        if let Some(day) = (seconds / DAY).checked_sub(first) {
-            add(self.days.entry(day).or_default(), event);
-        }
+        let is_drill = is_drill(event);
         let opened = count(event, "opened");
-        if opened > 0 {
+        let of_key = self.of_key(event, actor);
+        of_key.see(seconds);
+        if is_drill {
+            grow(&mut of_key.drilled, opened);
+            let drills = self.drills.entry(actor.to_owned()).or_default();
+            grow(&mut drills.opened, opened);
+            drills.last = drills.last.max(seconds);
+        } else {
+            add(&mut of_key.values, event);
+            add(&mut self.total, event);
+            if let Some(day) = (seconds / DAY).checked_sub(first_day(at)) {
+                add(self.days.entry(day).or_default(), event);
+            }
+        }
+        if opened > 0 && !is_drill {
             let hours = self.opened.entry((actor.to_owned(), field.to_owned())).or_default();
             grow(hours.entry(seconds / HOUR).or_default(), opened);
         }
@@ -160,6 +215,24 @@ impl Counts {
         let clear = count(event, "clear");
         if clear > 0 {
             grow(self.clear.entry((seconds / HOUR, actor.to_owned(), field.to_owned())).or_default(), clear);
+        }
+    }
+
+    fn of_key(&mut self, event: &Event, actor: &str) -> &mut UseCounts {
+        self.uses.entry((event.text("key_id").map(str::to_owned), actor.to_owned())).or_default()
+    }
+
+    /// What succeeded with a key as a whole.
+    fn add_key_event(&mut self, event: &Event, seconds: u64, actor: &str) {
+        match event.action.as_str() {
+            // A KEK that is not asked otherwise has an event of its own beside this one.
+            "unwrap" => {
+                let of_key = self.of_key(event, actor);
+                of_key.see(seconds);
+                of_key.unwrapped += 1;
+            }
+            "key-made" => self.made.extend(event.text("key_id").map(str::to_owned)),
+            _ => {}
         }
     }
 
@@ -184,7 +257,7 @@ impl Counts {
             return;
         }
         let changed = CHANGES.iter().find(|action| **action == event.action);
-        let opened = if event.action == "use" { count(event, "opened") } else { 0 };
+        let opened = if event.action == "use" && !is_drill(event) { count(event, "opened") } else { 0 };
         if opened > 0 || changed.is_some() {
             let (values, changes) = self.outside.entry((seconds / DAY, actor.to_owned())).or_default();
             grow(values, opened);
@@ -228,6 +301,11 @@ pub(crate) fn grow(sum: &mut u64, by: u64) {
 
 fn count(event: &Event, name: &str) -> u64 {
     event.detail(name).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Whether a `use` is that of a drill.
+fn is_drill(event: &Event) -> bool {
+    event.text("field") == Some(DRILL_FIELD)
 }
 
 fn failed(event: &Event) -> bool {

@@ -1,17 +1,19 @@
 //! The report as headings, texts, tables and charts, from which Markdown and HTML are made alike.
 
 use crate::anomalies::KNOWN_HOURS;
-use crate::controls::counted;
+use crate::overview::overview;
 use crate::page::{Block, Cell, Chart, Section, Table};
-use crate::{Report, time};
+use crate::text::counted;
+use crate::{Report, time, uses};
 use std::collections::BTreeMap;
 
 /// Most keys and events that are written out; JSON has all of them.
-const MAX_ROWS: usize = 100;
+pub(crate) const MAX_ROWS: usize = 100;
 
 macro_rules! row {
-    ($($cell:expr),+ $(,)?) => { vec![$(Cell::from($cell)),+] };
+    ($($cell:expr),+ $(,)?) => { vec![$($crate::page::Cell::from($cell)),+] };
 }
+pub(crate) use row;
 
 pub(crate) fn sections(report: &Report) -> Vec<Section> {
     vec![
@@ -20,6 +22,7 @@ pub(crate) fn sections(report: &Report) -> Vec<Section> {
         inventory(report),
         history(report),
         audit(report),
+        uses::section(report),
         calls(report),
         retention(report),
         controls(report),
@@ -27,74 +30,16 @@ pub(crate) fn sections(report: &Report) -> Vec<Section> {
     ]
 }
 
-fn lines(texts: impl IntoIterator<Item = Option<String>>) -> Cell {
+pub(crate) fn lines(texts: impl IntoIterator<Item = Option<String>>) -> Cell {
     Cell(texts.into_iter().flatten().collect())
 }
 
-fn table(caption: impl Into<String>, head: &[&'static str], rows: Vec<Vec<Cell>>) -> Block {
+pub(crate) fn table(caption: impl Into<String>, head: &[&'static str], rows: Vec<Vec<Cell>>) -> Block {
     Block::Table(Table::new(caption, head, rows))
 }
 
-fn moment(text: &str) -> String {
+pub(crate) fn moment(text: &str) -> String {
     time::parse(text).map_or_else(|| text.to_owned(), time::minute)
-}
-
-fn overview(report: &Report) -> Section {
-    let mut rows = vec![
-        row!["Keyring", format!("{}, environment {}, lineage {}", report.keyring, report.environment, report.lineage)],
-        row!["Made", format!("{} UTC by keyfold {}", moment(&report.at), report.version)],
-        row![
-            "Fields",
-            format!(
-                "{}, {} of them identifiers, {} bound to their row; {}",
-                report.fields.len(),
-                report.classified(),
-                report.bound(),
-                report.authenticity()
-            )
-        ],
-        row![
-            "KEKs",
-            match report.keks.iter().filter(|kek| kek.beside && kek.wraps != "audit chains").count() {
-                0 => format!("{}, none of them a file beside the key records", report.keks.len()),
-                n =>
-                    format!("{}, {n} OF THEM BESIDE THE KEY RECORDS: whoever has both has the keys", report.keks.len()),
-            }
-        ],
-        row![
-            "Keys",
-            format!(
-                "{}, {} overdue; {}",
-                report.keys_by_state(),
-                report.keys.overdue,
-                match (report.keys.verified, report.keys.refused) {
-                    (true, 0) => "records verified under a trusted root".to_owned(),
-                    (true, n) => format!("{n} RECORDS ARE NOT VOUCHED FOR: treat it as tampering"),
-                    (false, _) => "records as the store has them, not verified (--verify)".to_owned(),
-                }
-            )
-        ],
-    ];
-    rows.push(row!["FIPS 140", report.fips.sentence()]);
-    rows.push(match &report.audit {
-        Some(audit) => {
-            row!["Audit trail", format!("{} events in {} files; {}", audit.events, audit.files, audit.verdict())]
-        }
-        None => row!["Audit trail", "none: the configuration has no [audit] section"],
-    });
-    rows.push(row![
-        "To look at",
-        format!(
-            "{}, {}",
-            match report.audit.as_ref().map(|audit| audit.anomalies.len()) {
-                None => "anomalies are not known: there is no audit trail".to_owned(),
-                Some(1) => "1 anomaly".to_owned(),
-                Some(n) => format!("{n} anomalies"),
-            },
-            counted(report.retention.len(), "retention warning")
-        )
-    ]);
-    Section { title: "Overview", blocks: vec![table("The keyring at a glance", &["What", "State"], rows)] }
 }
 
 fn matrix(report: &Report) -> Section {
@@ -203,9 +148,9 @@ fn inventory(report: &Report) -> Section {
                 Some(format!("{}, {}", key.class, key.state)),
                 key.slot.as_ref().map(|slot| format!("slot {slot}")),
             ]),
-            lines([Some(moment(&key.created_at)), Some(format!("{} days old", key.age_days))]),
+            lines([Some(moment(&key.created_at)), Some(format!("{} old", counted(key.age_days, "day")))]),
             lines([
-                key.overdue_days.map(|days| format!("OVERDUE by {days} days")),
+                key.overdue_days.map(|days| format!("OVERDUE by {}", counted(days, "day"))),
                 key.changed_later
                     .then(|| format!("IN THIS STATE SINCE {}, after this report's time", moment(&key.changed_at))),
                 (key.verified == Some(false)).then(|| "NOT VOUCHED FOR".to_owned()),
@@ -222,7 +167,7 @@ fn inventory(report: &Report) -> Section {
         row![
             kek.kek.as_str(),
             format!("{}, {}", kek.service, kek.place),
-            format!("{}, {} records", kek.wraps, kek.records),
+            format!("{}, {}", kek.wraps, counted(kek.records, "record")),
             kek.state.map_or_else(|| kek.used.to_owned(), |state| format!("{}; {state}", kek.used)),
         ]
     };
@@ -285,8 +230,12 @@ fn audit(report: &Report) -> Section {
             &["What", "Count"],
             vec![
                 row!["Events", audit.events.to_string()],
+                row!["First event", audit.first.clone().unwrap_or_else(|| "none".to_owned())],
+                row!["Oldest key made", report.keys.oldest.clone().unwrap_or_else(|| "there is no key".to_owned())],
+                row!["Keys made before the first event, but for those of a new keyring", audit.unrecorded.to_string()],
                 row!["Values sealed, and those that blind indexes made tokens of", total.sealed.to_string()],
                 row!["Values opened", total.opened.to_string()],
+                row!["Values that drills opened, in no other figure of values", audit.drilled.to_string()],
                 row!["Values searched for", total.searched.to_string()],
                 row!["Values that did not open, or were refused, under a key of theirs", total.failed.to_string()],
                 row!["Events that could not be recorded", audit.lost.to_string()],
@@ -346,9 +295,9 @@ fn calls(report: &Report) -> Section {
         vec![
             calls.kek.clone().into(),
             lines([
-                Some(format!("{} wraps", calls.wraps)),
-                Some(format!("{} unwraps", calls.unwraps)),
-                Some(format!("{} others", calls.other)),
+                Some(counted(calls.wraps, "wrap")),
+                Some(counted(calls.unwraps, "unwrap")),
+                Some(counted(calls.other, "other")),
             ]),
             calls.failed.to_string().into(),
             calls.requests.to_string().into(),
@@ -436,7 +385,8 @@ fn about() -> Section {
             "Made from the configuration, its policies, the key records of the store and the audit files. No value was opened for it.".to_owned(),
             "Times are UTC: of keys by the clock of the store, of events by the clocks of the machines that recorded them.".to_owned(),
             "Scopes stand as random numbers (slots); no value, context value, reason or name of a scope is in it. Names of services, fields and partitions are.".to_owned(),
-            "Counts of values are those that services recorded; what a killed process had not recorded is missing.".to_owned(),
+            "Counts of values are those that services recorded; what a killed process had not recorded is missing. Values of drills are apart.".to_owned(),
+            "What is missing was not made: neither a high-water file nor an audit file nor anchors.".to_owned(),
             "The same evidence at the same --at gives the same report, byte by byte.".to_owned(),
         ])],
     }

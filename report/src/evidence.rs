@@ -5,16 +5,23 @@ use crate::counts::Counts;
 use crate::hours::Hours;
 use keyfold::config::Config;
 use keyfold::{KekAlias, Record};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What there is to be seen of a keyring. Holds no key and no value.
 pub struct Evidence {
     /// When the report is made, in seconds since 1970: ages are counted up to here, and nothing later is looked at.
     pub at: u64,
+    /// Whether somebody chose that time, so that it is not when the report is made.
+    pub as_of: bool,
     /// Who uses the keyring, each with its configuration and policies. The first is the one whose keys and trail are reported on.
     pub services: Vec<Service>,
     /// The key records of the store.
     pub keys: Vec<Key>,
+    /// Why nobody could look whether a trusted root vouches for them, though that was asked for.
+    pub not_verified: Option<String>,
+    /// The file that remembers what this machine has seen of the keyring.
+    pub high_water: HighWaterFile,
     /// Where keyrings are recorded; `None`: the configuration has no `[audit]` section.
     pub trail: Option<Trail>,
     /// What counts as an anomaly.
@@ -29,6 +36,11 @@ impl Evidence {
     /// The keys that had been made by the time of the report.
     pub(crate) fn made(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter().filter(|key| key.record.created_at() <= self.at)
+    }
+
+    /// When the first of them was made.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.made().map(|key| key.record.created_at()).min()
     }
 
     /// Takes the next line of the audit files, without its line feed, in any order of files. Does nothing without a [`trail`](Self::trail).
@@ -52,20 +64,66 @@ pub enum KekPlace {
     Missing,
 }
 
+/// The file that remembers how far a keyring has come, so that an older copy of its store is noticed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HighWaterFile {
+    /// The configuration names none.
+    NotSet,
+    /// It is there.
+    There,
+    /// The configuration names one that is not there.
+    Missing,
+}
+
+impl HighWaterFile {
+    /// The same for people.
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::NotSet => "not set: an older copy of the store would not be noticed",
+            Self::There => "there",
+            Self::Missing => {
+                "MISSING on this machine: an older copy of the store would not be noticed. Unless the machine is new, find out where it went; \
+                 this report has not made it anew, but the next command that opens the keyring does"
+            }
+        }
+    }
+}
+
 /// A service, as its configuration describes it.
 pub struct Service {
     /// Its name: `actor` of its `[audit]` section, or the name of the keyring.
     pub name: String,
     /// Its configuration, with the fields of its policies.
     pub config: Config,
+    /// What these are known by; `None`: they are of no file.
+    pub digests: Option<Digests>,
+}
+
+/// What the configuration of a service and its policies are known by.
+#[derive(Clone, Debug, Serialize)]
+pub struct Digests {
+    /// The SHA-256 of all of them together, in hexadecimal: what the audit trail has of a keyring that is opened with them.
+    pub configuration_sha256: String,
+    /// Those of each file, the configuration first.
+    pub files: Vec<FileDigest>,
+}
+
+/// A file and its SHA-256.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileDigest {
+    /// Its name, as it was given.
+    pub file: String,
+    /// The digest, in hexadecimal.
+    pub sha256: String,
 }
 
 impl Service {
-    /// The service of a configuration.
+    /// The service of a configuration that is of no file.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let actor = config.audit.as_ref().and_then(|audit| audit.actor.clone());
-        Self { name: actor.unwrap_or_else(|| config.keyring.name.clone()), config }
+        Self { name: actor.unwrap_or_else(|| config.keyring.name.clone()), config, digests: None }
     }
 }
 

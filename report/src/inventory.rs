@@ -1,7 +1,7 @@
 //! The keys: how old they are, in which state, and what is due.
 
-use crate::controls::counted;
 use crate::evidence::{Evidence, Key};
+use crate::text::counted;
 use crate::time::{self, DAY};
 use keyfold::{KeyClass, KeyState, SlotId};
 use serde::Serialize;
@@ -45,8 +45,12 @@ pub struct KeyRow {
 pub struct Inventory {
     /// Keys by class and state.
     pub counts: BTreeMap<&'static str, BTreeMap<&'static str, usize>>,
+    /// When the oldest key was made (RFC 3339), with which the keyring begins.
+    pub oldest: Option<String>,
     /// Whether the records were verified.
     pub verified: bool,
+    /// Why they were not, though that was asked for.
+    pub not_verified: Option<String>,
     /// Records that no trusted root vouches for.
     pub refused: usize,
     /// Active keys that should have been replaced.
@@ -132,6 +136,8 @@ impl Inventory {
         }
         Self {
             counts,
+            oldest: evidence.oldest().map(time::rfc3339),
+            not_verified: evidence.not_verified.clone(),
             verified: !keys.is_empty() && keys.iter().all(|key| key.verified.is_some() || key.retired),
             refused: keys.iter().filter(|key| key.verified == Some(false)).count(),
             overdue: keys.iter().filter(|key| key.overdue_days.is_some()).count(),

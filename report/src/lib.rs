@@ -16,16 +16,20 @@ mod hours;
 mod html;
 mod inventory;
 mod markdown;
+mod overview;
 pub mod page;
 mod retention;
+#[cfg(test)]
+mod samples;
 mod services;
 mod text;
 mod time;
 mod trail;
+mod uses;
 
 pub use controls::{Control, Row, controls};
 pub use cost::{Cost, Price, Prices};
-pub use evidence::{Evidence, KekPlace, Key, Service, Trail, Watch};
+pub use evidence::{Digests, Evidence, FileDigest, HighWaterFile, KekPlace, Key, Service, Trail, Watch};
 pub use hours::Hours;
 pub use inventory::{Inventory, KeyRow, Rotations};
 pub use retention::Retention;
@@ -33,6 +37,7 @@ pub use services::{FieldKeys, FieldRow, KekRow};
 pub use text::is_plain;
 pub use time::parse as parse_time;
 pub use trail::{Anomaly, AuditSummary, Calls, DayUse, Happening};
+pub use uses::KeyUse;
 
 use keyfold::KeyringConfig;
 use serde::Serialize;
@@ -42,8 +47,10 @@ use serde::Serialize;
 pub struct Report {
     /// The version of Keyfold.
     pub version: &'static str,
-    /// When it was made (RFC 3339).
+    /// When it was made, or the time that it is of (RFC 3339).
     pub at: String,
+    /// Whether that time was given, so that it is not when it was made.
+    pub as_of: bool,
     /// The name of the keyring, for people.
     pub keyring: String,
     /// Its environment.
@@ -54,12 +61,16 @@ pub struct Report {
     pub fips: Fips,
     /// The services.
     pub services: Vec<String>,
+    /// What their configurations and policies are known by.
+    pub digests: Vec<ServiceDigests>,
     /// The encryption configuration matrix.
     pub fields: Vec<FieldRow>,
     /// The KEKs.
     pub keks: Vec<KekRow>,
     /// The keys.
     pub keys: Inventory,
+    /// The file that remembers what this machine has seen of the keyring.
+    pub high_water: HighWaterFile,
     /// The audit trail; `None`: nothing is recorded.
     pub audit: Option<AuditSummary>,
     /// Usual hours.
@@ -76,6 +87,22 @@ pub struct Report {
     pub retention: Vec<Retention>,
     /// The control map.
     pub controls: Vec<Row>,
+}
+
+/// What the configuration of a service and its policies are known by.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceDigests {
+    /// The service.
+    pub service: String,
+    /// The digests.
+    #[serde(flatten)]
+    pub digests: Digests,
+}
+
+impl ServiceDigests {
+    fn of(service: &Service) -> Option<Self> {
+        Some(Self { service: service.name.clone(), digests: service.digests.clone()? })
+    }
 }
 
 /// What runs in a FIPS 140 module, in the program that made the report; keyfold itself is not validated.
@@ -120,11 +147,13 @@ impl Report {
         let mut report = Self {
             version: env!("CARGO_PKG_VERSION"),
             at: time::rfc3339(evidence.at),
+            as_of: evidence.as_of,
             keyring: keyring.map(|keyring| keyring.name.clone()).unwrap_or_default(),
             environment: keyring.map(|keyring| keyring.environment.clone()).unwrap_or_default(),
             lineage: keyring.map(|keyring| keyring.lineage.to_string()).unwrap_or_default(),
             fips: Fips::new(keyring),
             services: evidence.services.iter().map(|service| service.name.clone()).collect(),
+            digests: evidence.services.iter().filter_map(ServiceDigests::of).collect(),
             fields: services::fields(evidence),
             costs: audit.as_ref().map_or_else(Vec::new, |audit| audit.costs(evidence, &keks)),
             retention: retention::warnings(evidence, &keys, audit.as_ref()),
@@ -133,6 +162,7 @@ impl Report {
             burst_first: evidence.watch.unknown_max,
             prices: evidence.prices.clone(),
             controls: Vec::new(),
+            high_water: evidence.high_water,
             keks,
             keys,
             audit,
@@ -207,7 +237,7 @@ impl AuditSummary {
             (0, true, _) => "nothing is recorded yet".to_owned(),
             (_, true, true) => "verified under the audit KEK, nothing is wrong".to_owned(),
             (_, true, false) => "only the structure was checked, which whoever edits the files can make fit (--verify asks the audit KEK)".to_owned(),
-            (_, false, _) => format!("NOT WHAT WAS WRITTEN: {} findings", self.findings.len()),
+            (_, false, _) => format!("NOT WHAT WAS WRITTEN: {}", text::counted(self.findings.len(), "finding")),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::evidence::Evidence;
 use crate::inventory::Inventory;
+use crate::text;
 use crate::time;
 use crate::trail::AuditSummary;
 use keyfold::KeyState;
@@ -21,6 +22,8 @@ pub struct Retention {
     pub advice: &'static str,
 }
 
+/// Seconds in which a new keyring may be given its trail: `init` makes a configuration without one.
+const SET_UP: u64 = time::HOUR;
 /// Most keys that are named in one warning.
 const MAX_NAMED: usize = 5;
 
@@ -77,20 +80,16 @@ pub(crate) fn warnings(evidence: &Evidence, keys: &Inventory, audit: Option<&Aud
             .collect()
     };
     for (state, warning, what) in [
-        (
-            KeyState::DestroyPending,
-            "destroy-pending",
-            "are to be destroyed less than six years after they were last in use",
-        ),
-        (KeyState::Destroyed, "destroyed", "were destroyed less than six years after they were last in use"),
+        (KeyState::DestroyPending, "destroy-pending", "to be destroyed less than six years after the last use"),
+        (KeyState::Destroyed, "destroyed", "destroyed less than six years after the last use"),
     ] {
         let ids = young(state);
         if !ids.is_empty() {
             let named = ids.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
             let more = if ids.len() > MAX_NAMED { " and others" } else { "" };
             let what = format!(
-                "{} keys {what} ({named}{more}): documentation that is under them still, or in a copy, cannot be read then",
-                ids.len()
+                "{} {what} ({named}{more}): what is sealed under such a key still, or in a copy, cannot be read then",
+                text::counted(ids.len(), "key")
             );
             add(
                 warning,
@@ -115,6 +114,7 @@ fn begins(
     add: &mut impl FnMut(&'static str, String, &'static str),
 ) {
     const KEEP: &str = "keep every audit file with its anchors for six years; a report takes all of them";
+    const LATE: &str = "unless [audit] was set so late, look for the earlier files and anchors; keep them for six years, a report takes all of them";
     let missing = evidence.trail.as_ref().is_some_and(|trail| {
         trail.verification.findings.iter().any(|finding| {
             use keyfold_audit::FindingKind::{MissingChain, MissingFile, MissingTail};
@@ -125,16 +125,70 @@ fn begins(
         add("earlier-files", "files, chains or ends of chains that were there are missing".to_owned(), KEEP);
     }
     let since = time::six_years_before(evidence.at);
-    let oldest = keys.keys.iter().filter_map(|key| time::parse(&key.created_at)).min();
+    let Some(oldest) = keys.oldest.as_deref().and_then(time::parse) else { return };
     let first = audit.first.as_deref().and_then(time::parse);
-    if let (Some(oldest), Some(first)) = (oldest, first)
-        && first > oldest.max(since) + time::DAY
-    {
+    // A trail that is there and has no event would begin with the next one.
+    let begin = first.unwrap_or(evidence.at);
+    if begin > oldest.max(since) + SET_UP || audit.unrecorded > 0 && begin > since {
+        let begins = match first {
+            Some(first) => format!("the trail begins on {}", time::minute(first)),
+            None => "the trail has no event".to_owned(),
+        };
+        let made = match audit.unrecorded {
+            0 => String::new(),
+            n => format!("; keys that were made in between, without an event here: {n}"),
+        };
         let what = format!(
-            "the trail begins on {}, the keyring on {}: what happened between is recorded elsewhere or nowhere",
-            time::date(first),
-            time::date(oldest)
+            "{begins}, the keyring on {}{made}. What happened before is recorded elsewhere or nowhere",
+            time::minute(oldest)
         );
-        add("trail-begins-late", what, KEEP);
+        add("trail-begins-late", what, LATE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Report;
+    use crate::samples::{evidence, key, line};
+    use crate::time::{DAY, HOUR};
+
+    /// The keyring was made then.
+    const NEW: &str = "2028-02-01T09:00:00Z";
+
+    #[test]
+    fn a_trail_that_begins_after_keys_that_it_does_not_know_is_late() {
+        let new = time::parse(NEW).expect("a time");
+        // What `init` makes, and a key that was made 20 minutes later.
+        let first = || vec![key(1, new), key(2, new + 1), key(3, new + 2)];
+        let later = || [first(), vec![key(4, new + 1200)]].concat();
+        let late = |at: u64, keys: Vec<keyfold::Record>, lines: &[Vec<u8>]| {
+            let report = Report::new(&evidence(at, keys, lines));
+            let found = report.retention.into_iter().find(|found| found.warning == "trail-begins-late");
+            (report.audit.expect("a trail").unrecorded, found.map(|found| found.what))
+        };
+        let begin = |after: u64| line(&time::rfc3339(new + after), "opened", "");
+        let year = new + 365 * DAY;
+        // A configuration with a trail comes after the keyring.
+        assert_eq!(late(year, first(), &[begin(HOUR)]), (0, None));
+        let (unrecorded, what) = late(year, first(), &[begin(HOUR + 1)]);
+        let said = "the trail begins on 2028-02-01 10:00, the keyring on 2028-02-01 09:00. What happened before is recorded elsewhere or nowhere";
+        assert_eq!((unrecorded, what.as_deref()), (0, Some(said)));
+        // A key that was made later is in the trail, or the trail is not all of it: without a wait.
+        assert_eq!(late(year, later(), &[begin(1199)]), (0, None));
+        let (unrecorded, what) = late(year, later(), &[begin(1201)]);
+        assert!(unrecorded == 1 && what.expect("late").contains("made in between, without an event here: 1."));
+        // The clock of the store is behind that of the machine.
+        let made = format!(",\"key_id\":\"{}\"", key(4, new).key_id());
+        let made = line(&time::rfc3339(new + 1300), "key-made", &made);
+        assert_eq!(late(year, later(), &[begin(1299), made]), (0, None));
+        // No event at all.
+        assert_eq!(late(new + HOUR, first(), &[]), (0, None));
+        let (unrecorded, what) = late(new + 1500, later(), &[]);
+        assert!(
+            unrecorded == 1
+                && what.expect("late").starts_with("the trail has no event, the keyring on 2028-02-01 09:00;")
+        );
+        assert_eq!(late(year + 7 * 365 * DAY, later(), &[begin(1201)]).1, None, "six years have passed");
     }
 }

@@ -1,5 +1,7 @@
 //! Names in texts. They come from configurations and audit files, and are to be read as what they are.
 
+use std::fmt::Display;
+
 /// Whether a character stands for itself. Controls do not, nor what is not seen or turns others around: zero-width characters, marks of
 /// writing direction, unusual spaces. A name could be made to read as another one by these.
 #[must_use]
@@ -15,6 +17,12 @@ pub(crate) fn push(out: &mut String, c: char) {
         true => out.push(c),
         false => out.extend(c.escape_default()),
     }
+}
+
+/// So many things of a kind that is named by its singular.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(n: N, what: &str) -> String {
+    let end = if n == N::from(1) { "" } else { "s" };
+    format!("{n} {what}{end}")
 }
 
 #[cfg(test)]

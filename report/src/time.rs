@@ -1,5 +1,6 @@
 //! Times in reports: seconds since 1970, all in UTC.
 
+use crate::text::counted;
 use keyfold::{Value, ValueType};
 
 pub(crate) const HOUR: u64 = 3600;
@@ -49,7 +50,6 @@ pub(crate) fn six_years_before(seconds: u64) -> u64 {
 
 /// A length of time for people, in its largest whole unit.
 pub(crate) fn length(seconds: u64) -> String {
-    let counted = |n: u64, unit: &str| format!("{n} {unit}{}", if n == 1 { "" } else { "s" });
     match seconds {
         s if s >= DAY => counted(s / DAY, "day"),
         s if s >= HOUR => counted(s / HOUR, "hour"),

@@ -6,6 +6,7 @@ use crate::counts::{CallCounts, Counts, first_day};
 use crate::evidence::{Evidence, Trail};
 use crate::services::KekRow;
 use crate::time::{self, DAY};
+use crate::uses::{KeyUse, uses};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 pub(crate) const DAYS: u64 = 30;
 /// Seconds of a month, for rates.
 const MONTH: f64 = 30.44 * DAY as f64;
+/// Seconds within which the keys of a new keyring are made.
+const MADE_TOGETHER: u64 = 60;
 
 /// The audit trail, in numbers.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +50,12 @@ pub struct AuditSummary {
     pub days: Vec<DayUse>,
     /// The same over the whole trail.
     pub total: DayUse,
+    /// Values that drills opened, which are in no other number of values.
+    pub drilled: u64,
+    /// Who used which key when, the latest first.
+    pub uses: Vec<KeyUse>,
+    /// Keys that are older than the trail and of whose making it has no event, but for those that were made together with the keyring.
+    pub unrecorded: usize,
     /// What is worth a look.
     pub anomalies: Vec<Anomaly>,
     /// What happened to keys and copies of them, the latest first.
@@ -73,7 +82,7 @@ pub struct DayUse {
 /// Something that is worth a look. It need not be wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Anomaly {
-    /// Its name: `burst`, `new-actor`, `failures`, `outside-hours`, `break-glass`, `recovery`, `compromised`, `clear-values`, `lost-events`, `future`, `unreadable`.
+    /// Its name: `burst`, `new-actor`, `failures`, `outside-hours`, `break-glass`, `recovery`, `compromised`, `clear-values`, `lost-events`, `drills`, `future`, `unreadable`.
     pub kind: &'static str,
     /// When: a day or an hour (UTC).
     pub at: String,
@@ -147,6 +156,9 @@ impl AuditSummary {
             unread: counts.unread,
             days: (0..DAYS).map(day).collect(),
             total: DayUse { day: "all".to_owned(), ..counts.total.clone() },
+            drilled: counts.drills.values().fold(0, |sum, drills| sum.saturating_add(drills.opened)),
+            uses: uses(evidence, counts),
+            unrecorded: unrecorded(evidence, counts),
             anomalies: anomalies::find(counts, &evidence.watch),
             history: history(counts),
             calls: counts.calls.iter().map(|(kek, calls)| Calls::new(kek, calls)).collect(),
@@ -192,6 +204,18 @@ impl AuditSummary {
         };
         keks.iter().filter_map(of).collect()
     }
+}
+
+/// How many keys were made before the trail begins, as far as it has. One that is made while the trail is there has an event, whatever the
+/// clocks of the store and of machines say. Those of a new keyring are made at once, before a configuration can name a trail.
+fn unrecorded(evidence: &Evidence, counts: &Counts) -> usize {
+    let begin = counts.first.as_ref().map_or(evidence.at, |(seconds, _)| *seconds);
+    let together = evidence.oldest().unwrap_or(0).saturating_add(MADE_TOGETHER);
+    let is_unrecorded = |key: &&crate::Key| {
+        let made = key.record.created_at();
+        made > together && made < begin && !counts.made.contains(&key.record.key_id().to_string())
+    };
+    evidence.made().filter(is_unrecorded).count()
 }
 
 /// What happened to keys, the latest first.

@@ -1,0 +1,132 @@
+//! `keyfold report --verify` where something is missing: the report is made and says so, the command fails, and nothing is made anew.
+
+use crate::audited::Audited;
+use crate::common::{Run, STORAGE, World};
+use crate::report::{AT, json, report};
+use serde_json::Value as Json;
+use std::fs;
+
+/// The report that was made although the command fails.
+fn failed(world: &World, says: &[&str]) -> Json {
+    let run = report(world, &["--verify", "--format", "json"]).expect(STORAGE, says);
+    serde_json::from_slice(&run.stdout).expect("JSON")
+}
+
+fn warning(report: &Json, name: &str) -> Option<String> {
+    let all = report["retention"].as_array().expect("warnings");
+    all.iter().find(|found| found["warning"] == name)?["what"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_high_water_file_that_is_missing_is_said_again_and_again() {
+    let world = World::new();
+    world.protect(&[]);
+    let marks = world.keys().join("keys.high-water");
+    let there = |report: &Json| report["high_water"].clone();
+    let before = fs::read(&marks).expect("the marks");
+    assert_eq!((there(&json(&world, &[])), there(&json(&world, &["--verify"]))), ("there".into(), "there".into()));
+    assert_eq!(fs::read(&marks).expect("the marks"), before, "a report raises no mark");
+    fs::rename(&marks, world.path("aside")).expect("renamed");
+    for _ in 0..2 {
+        assert_eq!(there(&json(&world, &[])), "missing");
+        let made = failed(&world, &["keys.high-water is missing", "the report was made", "keys list, makes it anew"]);
+        assert_eq!((there(&made), &made["keys"]["verified"]), ("missing".into(), &true.into()));
+        assert!(!marks.exists(), "the next report would find nothing wrong");
+    }
+    let text = report(&world, &[]).expect(0, &[]);
+    for said in ["| High-water file | MISSING on this machine", "A MISSING HIGH-WATER FILE", "high-water file MISSING"]
+    {
+        assert!(text.stdout_text().contains(said), "{said}");
+    }
+    // With an output, too.
+    report(&world, &["--verify", "--output", "report.md"]).expect(STORAGE, &["the report was made"]);
+    assert!(world.text("report.md").contains("MISSING on this machine"));
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    let line = config.lines().find(|line| line.starts_with("high_water")).expect("a line");
+    fs::write(world.config(), config.replace(line, "")).expect("written");
+    assert_eq!(there(&json(&world, &["--verify"])), "not-set", "which is said, and fails nothing");
+}
+
+#[test]
+fn an_older_store_is_found_by_the_marks() {
+    let world = World::new();
+    world.protect(&[]);
+    let store = world.keys().join("keys.db");
+    let old = fs::read(&store).expect("the store");
+    let key =
+        json(&world, &[])["keys"]["keys"].as_array().expect("keys").iter().find(|key| key["class"] == "data").cloned();
+    let key = key.expect("a key")["key_id"].as_str().expect("an ID").to_owned();
+    world.succeeds(&["keys", "state", &key, "compromised"]);
+    fs::write(&store, old).expect("put back");
+    assert_eq!(json(&world, &["--verify"])["keys"]["refused"], 1);
+    let text = report(&world, &["--verify"]).expect(0, &[]);
+    assert!(text.stdout_text().contains("1 RECORD IS NOT VOUCHED FOR"));
+}
+
+#[test]
+fn a_trail_that_is_missing_is_not_begun_anew() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    let anchors = world.keys().join("anchors.jsonl");
+    let aside = world.path("aside");
+    fs::rename(&anchors, &aside).expect("renamed");
+    let made = failed(world, &["anchors.jsonl", "key records were not verified", "the report was made"]);
+    let why = "opening the keyring would make anew the file of anchors, which is missing";
+    assert_eq!((&made["keys"]["not_verified"], &made["keys"]["verified"]), (&why.into(), &false.into()));
+    assert_eq!((&made["audit"]["clean"], anchors.exists()), (&false.into(), false));
+    // Both are gone, and so is what they could say.
+    fs::remove_file(audited.file()).expect("removed");
+    for _ in 0..2 {
+        let made = failed(world, &["audit.jsonl", "key records were not verified"]);
+        assert_eq!(made["audit"]["events"], 0);
+        assert!(!audited.file().exists() && !anchors.exists());
+    }
+    let text = report(world, &["--verify"]).expect(STORAGE, &[]);
+    let text = text.stdout_text();
+    assert!(text.contains("RECORDS NOT VERIFIED: opening the keyring would make anew the audit file"), "{text}");
+    assert!(text.contains("| First event | none |") && text.contains("; the oldest key was made on 20"), "{text}");
+    let late = warning(&json(world, &["--at", AT]), "trail-begins-late").expect("a warning");
+    assert!(late.starts_with("the trail has no event, the keyring on 20"), "{late}");
+    assert_eq!(warning(&json(world, &[]), "trail-begins-late"), None, "a keyring that was made just now");
+    // Another command begins it; both times are in the report from then on.
+    world.succeeds(&["keys", "list"]);
+    let made = json(world, &["--verify"]);
+    let (first, oldest) = (&made["audit"]["first"], &made["keys"]["oldest"]);
+    assert!(first.is_string() && oldest.is_string());
+    let text = report(world, &[]).expect(0, &[]);
+    for time in [first, oldest] {
+        assert!(text.stdout_text().contains(&format!("| {} |", time.as_str().expect("a time"))), "{time}");
+    }
+    assert!(text.stdout_text().contains("; it begins on 20"));
+}
+
+#[test]
+fn without_the_audit_kek_there_is_a_report_that_says_so() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    fs::remove_file(world.keys().join("audit.kek")).expect("removed");
+    let made = failed(world, &["audit.kek", "key records were not verified", "the report was made"]);
+    assert_eq!((&made["audit"]["authenticated"], &made["audit"]["clean"]), (&false.into(), &true.into()));
+    assert!(warning(&made, "unverifiable").is_some());
+    assert_eq!(made["keys"]["not_verified"], "the keyring does not open (601 Io); the command says why");
+    assert!(!made.to_string().contains("audit.kek"), "a report names no URI");
+}
+
+#[test]
+fn one_is_singular() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    let good = fs::read_to_string(audited.file()).expect("the trail");
+    let last = good.trim_end().rfind('\n').expect("lines") + 1;
+    fs::write(audited.file(), &good[..last]).expect("written");
+    let text = |run: Run| String::from_utf8(run.stdout).expect("a text");
+    let text = text(report(world, &["--verify"]).expect(0, &[]));
+    assert!(text.contains(" in 1 file; NOT WHAT WAS WRITTEN: 1 finding"), "{text}");
+    for plural in [" 1 findings", " 1 files", " 1 events", " 1 records", " 1 wraps", " 1 unwraps", " 1 keys", " 1 days"]
+    {
+        assert!(!text.contains(plural), "{plural}");
+    }
+}
