@@ -96,7 +96,8 @@ impl Keyring {
     /// Puts another configuration in the place of this one: policy, pins, KEKs, cache and rotation.
     ///
     /// From now on new handles follow it, and every key that is renewed must be trusted by it: all keys are renewed at
-    /// the next opportunity. Handles that exist keep the policy that they were made with; make them anew.
+    /// the next opportunity. Handles that exist keep the policy that they were made with, and go on with what
+    /// [`fips`](KeyringConfig::fips) refuses from now on; make them anew.
     ///
     /// # Errors
     ///
