@@ -95,6 +95,7 @@ fn check_guarded(step: &str, name: &str, copies: Copies) {
     }
 }
 
+/// Covers F-15.1-2.
 // Failures T4, T6
 #[test]
 fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {

@@ -92,7 +92,6 @@ pub(crate) fn audit_keys_of(folder: &Path) -> Secrets {
     assert_eq!(key.key_id(), key_id, "not the key of the chain");
     let mut secrets = vec![("audit KEK".to_owned(), digits), ("audit chain".to_owned(), bytes.to_vec())];
     let (_, mut of_line) = key.purpose_keys().remove(0);
-    // F-15.1-2.
     for line in 0..lines.lines().count() {
         let next = hmac_sha256(&of_line, &[2]).to_vec();
         secrets.push((format!("audit chain: line {line}"), std::mem::replace(&mut of_line, next)));
