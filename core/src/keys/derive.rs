@@ -75,7 +75,12 @@ pub(crate) struct KeySchedule {
 
 impl KeySchedule {
     pub(crate) fn new(key: &Secret<32>, identity: KeyIdentity) -> Self {
-        Self { hkdf: Hkdf::new(key.expose()), identity }
+        let new = || Self { hkdf: Hkdf::new(key.expose()), identity };
+        // The hash takes in the key from the stack.
+        #[cfg(feature = "std")]
+        return keyfold_memory::erasing_stack(new);
+        #[cfg(not(feature = "std"))]
+        new()
     }
 
     /// HKDF-Expand(PRK, label length (1) ‖ label ‖ identity (37), N)
