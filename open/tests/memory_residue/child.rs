@@ -139,6 +139,8 @@ impl Waiting {
             .arg(std::env::current_exe().unwrap())
             .current_dir(folder)
             .env(FOLDER, folder)
+            // A backtrace of the panic that it has on purpose reads all symbols into memory.
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
