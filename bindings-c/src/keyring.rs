@@ -306,7 +306,9 @@ pub extern "C" fn kf_keyring_before_fork(keyring: *mut kf_keyring) -> kf_result 
 }
 
 /// Closes a keyring and releases its handle; ends its audit trail. Its fields fail with KF_ERR_CLOSED from now on and are still to be
-/// released. Calls that are under way may finish; keys are erased with the last field. NULL does nothing.
+/// released. Calls that are under way may finish, unless they would ask a KEK. KEKs are dropped, and keys erased but for those that a
+/// field, documents or stream has used: they stay in memory, with those of the root above them, until that is released. The audit KEK
+/// stays until all of them are. NULL does nothing.
 ///
 /// Threads: any. Blocks for the audit trail.
 ///

@@ -260,7 +260,10 @@ impl Keyring {
         gil::detach(py, || self.ring.before_fork());
     }
 
-    /// End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on, and its keys are erased.
+    /// End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on.
+    ///
+    /// KEKs are dropped, and keys erased but for those that a `Field`, `Documents` or stream has used: they stay in memory, with those of
+    /// the root above them, until nobody has that object any more. The audit KEK stays until the keyring and all of them are gone.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         // Refused in a child whose parent's threads held locks: closing would wait for them.
         let _ = detached(py, || {

@@ -156,8 +156,10 @@ impl Field {
         })
     }
 
+    /// Before a handle is made. The field may be older than the configuration.
     // F-8.1-2.
-    fn check_context(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
+        self.ring.fips().check_field(&self.policy)?;
         for required in &self.policy.required_context {
             if !self.context.keys().any(|key| key == required) {
                 return Err(Error::new(ErrorKind::PolicyRefused, "the policy requires a context key that is missing")
@@ -168,7 +170,7 @@ impl Field {
     }
 
     fn bind(&self) -> Result<Bound> {
-        self.check_context()?;
+        self.check()?;
         let (kind, name) = match &self.policy.mode {
             FieldMode::Deterministic { join_group: Some(group), .. } => (NameKind::JoinGroup, group),
             _ => (NameKind::Field, &self.policy.name),

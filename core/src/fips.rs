@@ -13,7 +13,8 @@ pub enum Rule {
     /// They work as in every build; [`status`] says which they are.
     #[default]
     Labelled,
-    /// They are refused, and without such a module the keyring does not open.
+    /// Those by which values are sealed, searched for and opened are refused, and without such a module the keyring does not open. A
+    /// reload that requires it does not concern handles that exist.
     Required,
 }
 
@@ -23,7 +24,8 @@ pub enum Rule {
 pub struct Status {
     /// The module; `None`: this build has none.
     pub module: Option<Module>,
-    /// Everything cryptographic that this crate does. KEKs are not its own: docs/FIPS.md says it of them.
+    /// Everything cryptographic that this crate does, and what the other crates do that no module computes in any build. KEKs are not its
+    /// own: docs/FIPS.md says which are inside.
     pub services: &'static [Service],
 }
 
@@ -77,6 +79,8 @@ const fn by_module(otherwise: &'static str) -> &'static str {
 }
 
 const RUST_CRYPTO: &str = "RustCrypto";
+/// What other crates than this one take without a module.
+const OTHERS: &str = "the operating system, RustCrypto";
 
 const fn inside(name: &'static str, algorithm: &'static str, otherwise: &'static str) -> Service {
     Service { name, algorithm, computed_by: by_module(otherwise), is_approved: cfg!(feature = "fips") }
@@ -99,6 +103,10 @@ static SERVICES: &[Service] = &[
     outside("format-preserving fields", "FF1-AES-256", "fpe on RustCrypto"),
     outside("fingerprints and bindings of public bytes", "SHA-256", RUST_CRYPTO),
     outside("bundles for devices", "AES-256-KWP", RUST_CRYPTO),
+    outside("KEKs behind a passphrase", "Argon2id, AES-256-KWP", RUST_CRYPTO),
+    outside("identifiers and checksums of KEKs in files", "SHA-256 of the key", RUST_CRYPTO),
+    outside("TLS to key services and databases", "TLS 1.2 and 1.3", "rustls on ring"),
+    outside("salts, names of sessions, digests of files and trails", "random bytes, SHA-256", OTHERS),
 ];
 
 /// What computes AES-256-GCM in a build without a module.

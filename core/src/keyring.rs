@@ -366,7 +366,7 @@ impl Keyring {
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.is_closed() {
-            return Err(Error::new(ErrorKind::Closed, "the keyring has been closed"));
+            return Err(closed());
         }
         Ok(())
     }
@@ -484,6 +484,10 @@ impl fmt::Debug for Keyring {
             .field("lineage", &config.lineage)
             .finish_non_exhaustive()
     }
+}
+
+const fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the keyring has been closed")
 }
 
 fn wrong_state(record: &Record) -> Error {

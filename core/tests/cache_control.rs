@@ -4,10 +4,10 @@ use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::{Shuffle, block_on, open, refused};
 use keyfold::{
-    BoxFuture, CachePolicy, ErrorKind, FieldPolicy, IndexKind, IndexPolicy, KeyState, KeyringConfig, KmsErrorKind,
-    LookupKeys, Value,
+    BoxFuture, CachePolicy, ErrorKind, FieldPolicy, IndexKind, IndexPolicy, KeyState, Keyring, KeyringConfig, Kms,
+    KmsErrorKind, LookupKeys, Value,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Barrier, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -357,6 +357,39 @@ fn a_closed_keyring_does_nothing_and_holds_nothing() {
         assert_eq!(kind, ErrorKind::Closed, "{what}");
     }
     assert!(!lab.faults.log().contains(&"unwrap"));
+}
+
+/// A keyring that is there still, and handles of it, keep no KEK, whoever comes first: who closes it or who reloads it.
+// Failure T4
+#[test]
+fn a_closed_keyring_holds_no_kek() {
+    let lab = Lab::new();
+    let (mut early, mut late) = (0, 0);
+    for _ in 0..500 {
+        let (first, second) = (lab.keks(), lab.keks());
+        let keks: Vec<Weak<dyn Kms>> = first.values().chain(second.values()).map(Arc::downgrade).collect();
+        let ring = Keyring::open(lab.config.clone(), Arc::new(lab.store.clone()), first, Arc::new(lab.marks.clone()));
+        let ring = ring.unwrap();
+        let encryptor = encryptor(&ring, "plain", None).unwrap();
+        let start = Barrier::new(2);
+        let reloaded = std::thread::scope(|scope| {
+            let reload = scope.spawn(|| {
+                start.wait();
+                ring.reload(lab.config.clone(), second)
+            });
+            start.wait();
+            ring.close();
+            reload.join().unwrap()
+        });
+        match reloaded {
+            Ok(()) => early += 1,
+            Err(error) if error.kind() == ErrorKind::Closed => late += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(keks.iter().all(|kek| kek.upgrade().is_none()), "{early} reloads before, {late} after");
+        assert!(encryptor.encrypt(Value::Text("x"), None).is_err() && ring.is_closed());
+    }
+    println!("{early} reloads before, {late} after");
 }
 
 type Operation = BoxFuture<'static, keyfold::Result<()>>;

@@ -1,5 +1,8 @@
 //! What the cache and streams really occupy, and what is left of keys in memory that was given back. An allocator counts every
 //! byte and looks into every block that is freed.
+//!
+//! Keys themselves are in an arena that it does not see (docs/MEMORY.md): here they must be given back to that, which the crate `memory`
+//! shows to erase them, and come to no block of the heap.
 #![cfg(all(feature = "testing", feature = "hazmat"))]
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -79,6 +82,12 @@ fn found_in_freed_memory(key: &[u8], run: impl FnOnce()) -> usize {
     FOUND.load(Ordering::Relaxed)
 }
 
+/// Bytes of the arena that keys have.
+fn held() -> usize {
+    let keys = keyfold::key_memory();
+    keys.locked + keys.unlocked
+}
+
 // Failures B4, T4
 #[test]
 fn keys_are_erased_when_their_last_user_drops_them() {
@@ -90,6 +99,7 @@ fn keys_are_erased_when_their_last_user_drops_them() {
     let wrapped_key = &key.bytes;
     let control = found_in_freed_memory(field_key, || drop(std::hint::black_box(field_key.clone())));
     assert_eq!(control, 1, "the allocator sees what is freed without being erased");
+    let before = held();
     for secret in [&field_key[..], &wrapped_key[..]] {
         let found = found_in_freed_memory(secret, || {
             let process = Process::quick(&lab, lab.config.clone());
@@ -98,10 +108,14 @@ fn keys_are_erased_when_their_last_user_drops_them() {
             assert!(reveal(&process.ring, None, &sealed).is_ok());
             // Dropped by the cache while a handle has it, then by the handle.
             process.ring.close();
+            let left = held();
+            assert!(left > before, "a handle holds its key");
             drop(encryptor);
+            assert!(held() < left);
             drop(process);
         });
         assert_eq!(found, 0, "a key was freed without being erased");
+        assert_eq!(held(), before, "the arena has every key back");
     }
     let found = found_in_freed_memory(field_key, || {
         let mut config = lab.config.clone();
@@ -114,8 +128,7 @@ fn keys_are_erased_when_their_last_user_drops_them() {
 
 /// Bytes on the heap, and of keys.
 fn live() -> usize {
-    let keys = keyfold::key_memory();
-    LIVE.load(Ordering::Relaxed) + keys.locked + keys.unlocked
+    LIVE.load(Ordering::Relaxed) + held()
 }
 
 /// Allocations of `run`, and how many bytes it had at once more than before.
@@ -126,6 +139,8 @@ fn cost_of(run: impl FnOnce()) -> (usize, usize) {
     (ALLOCATIONS.load(Ordering::Relaxed) - allocations, PEAK.load(Ordering::Relaxed) - live)
 }
 
+/// On the heap, and by the arena; `open/memory_residue` looks at stacks.
+///
 /// Covers F-15.1-2.
 #[test]
 fn the_key_of_a_line_of_an_audit_chain_is_erased_with_the_step_to_the_next() {
@@ -141,7 +156,9 @@ fn the_key_of_a_line_of_an_audit_chain_is_erased_with_the_step_to_the_next() {
     let held = found_in_freed_memory(&first, || drop(std::hint::black_box(first.clone())));
     assert_eq!(held, 1, "the allocator sees what is freed without being erased");
     let before = ratchet.mac(&[0; 32], b"line");
+    let held_before = held();
     assert_eq!(found_in_freed_memory(&first, || ratchet.step()), 0, "freed without being erased");
+    assert_eq!(held(), held_before, "the arena has the key back");
     assert_ne!(ratchet.mac(&[0; 32], b"line"), before);
 }
 

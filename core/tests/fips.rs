@@ -43,7 +43,8 @@ fn the_status_says_what_is_built_in() {
     for service in approved {
         assert_eq!(service.computed_by, "AWS-LC FIPS", "{}", service.name);
     }
-    for outside in ["AES-256-SIV", "FF1-AES-256", "SHA-256", "AES-256-KWP"] {
+    let others = ["Argon2id, AES-256-KWP", "SHA-256 of the key", "TLS 1.2 and 1.3", "random bytes, SHA-256"];
+    for outside in ["AES-256-SIV", "FF1-AES-256", "SHA-256", "AES-256-KWP"].into_iter().chain(others) {
         let services: Vec<_> = status.services.iter().filter(|service| service.algorithm == outside).collect();
         assert!(!services.is_empty() && services.iter().all(|service| !service.is_approved), "{outside}");
     }
@@ -125,6 +126,18 @@ fn what_is_not_approved_is_refused_where_that_is_required() {
     }
     assert_eq!(decryptor(&required, "mrn", None).err().map(|error| error.kind()), Some(ErrorKind::PolicyRefused));
     assert_eq!(lab.faults.log(), [""; 0], "before any key was touched");
+    let (kept, sealing) = (labelled.field("mrn").unwrap(), encryptor(&labelled, "mrn", None).unwrap());
+    let [digits, stays] = ["digits", "plain"].map(|name| labelled.field(name).unwrap());
+    labelled.reload(config(&lab, Rule::Required), lab.keks()).unwrap();
+    for made in [
+        block_on(kept.clone().encryptor()).map(drop),
+        block_on(kept.clone().decryptor()).map(drop),
+        block_on(kept.searcher()).map(drop),
+        block_on(digits.format_preserver()).map(drop),
+    ] {
+        assert_eq!(made.unwrap_err().kind(), ErrorKind::PolicyRefused, "a field that was kept from before");
+    }
+    assert!(block_on(stays.encryptor()).is_ok() && sealing.encrypt(Value::Text("x"), None).is_ok());
     for name in ["plain", "bound"] {
         assert_eq!(refusal(&required, name), None, "{name}");
     }

@@ -61,8 +61,11 @@ impl LocalKek {
     /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable): the system generator failed; nothing was written.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let key = kwp::new_key()?;
-        file::create(path.as_ref(), &key)?;
-        Ok(Self::new(key))
+        // The text of the file, and what SHA-256 takes in, are on the stack.
+        erasing_stack(|| {
+            file::create(path.as_ref(), &key)?;
+            Ok(Self::new(key))
+        })
     }
 
     /// Opens the file that [`create`](Self::create) made.
@@ -75,7 +78,7 @@ impl LocalKek {
     /// - [`Unsupported`](ErrorKind::Unsupported): it was written by a newer version.
     /// - [`Io`](ErrorKind::Io): it is missing or cannot be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(Self::new(file::read(path.as_ref())?))
+        erasing_stack(|| Ok(Self::new(file::read(path.as_ref())?)))
     }
 
     /// The identifier of the key, 16 hexadecimal digits: the KEK version of everything that it wraps. Public.

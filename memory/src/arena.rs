@@ -19,6 +19,7 @@ const LENGTHS: usize = MAX_LEN.ilog2() as usize - MIN_LEN.ilog2() as usize + 1;
 /// Stands at the start of each chunk.
 struct Head {
     next: *mut Head,
+    /// And left out of core dumps, on Linux.
     is_locked: bool,
     /// Bytes of slots that somebody has.
     used: usize,
@@ -304,18 +305,23 @@ impl State {
         }
     }
 
-    /// Locks a chunk, and leaves it out of core dumps, as far as the system allows that; whether it is locked.
+    /// Locks a chunk, and leaves it out of core dumps, as far as the system allows that; whether it is locked, and not in dumps where
+    /// there is a way to say so.
     fn mlock(&mut self, start: *mut u8) -> bool {
-        // SAFETY: of the whole mapping, and neither changes what is in it.
-        unsafe {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            libc::madvise(start.cast(), self.chunk_len, libc::MADV_DONTDUMP);
-            if libc::mlock(start.cast(), self.chunk_len) == 0 {
-                return true;
+        let mut refuses = |result: libc::c_int| {
+            if result != 0 {
+                self.refusal = errno();
             }
-        }
-        self.refusal = errno();
-        false
+            result != 0
+        };
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        // SAFETY: of the whole mapping, and does not change what is in it.
+        let is_dumped = refuses(unsafe { libc::madvise(start.cast(), self.chunk_len, libc::MADV_DONTDUMP) });
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let is_dumped = false;
+        // SAFETY: likewise. Also where it does not count: better one of the two than none.
+        let is_swapped = refuses(unsafe { libc::mlock(start.cast(), self.chunk_len) });
+        !is_dumped && !is_swapped
     }
 }
 

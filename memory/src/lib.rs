@@ -30,9 +30,9 @@ use std::ptr::NonNull;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Status {
-    /// Of keys in locked memory, which is not swapped.
+    /// Of keys in locked memory, which is not swapped, and on Linux not in core dumps.
     pub locked: usize,
-    /// Of keys in memory that is not locked.
+    /// Of keys in memory that is not locked, or that Linux does not leave out of core dumps.
     pub unlocked: usize,
     /// Of pages that are locked, whether they hold keys or not: what counts against `RLIMIT_MEMLOCK`.
     pub reserved: usize,
@@ -49,8 +49,8 @@ pub fn status() -> Status {
 ///
 /// # Errors
 ///
-/// What the system said when it last refused to lock memory: `ENOMEM` beyond `RLIMIT_MEMLOCK`, `EPERM` where that is 0. `Unsupported`
-/// where memory is never locked. What is in memory stays there.
+/// What the system said when it last refused to lock memory, or to leave it out of core dumps: `ENOMEM` beyond `RLIMIT_MEMLOCK`, `EPERM`
+/// where that is 0. `Unsupported` where memory is never locked. What is in memory stays there.
 pub fn check_locked() -> io::Result<()> {
     arena::check_locked()
 }
@@ -228,6 +228,26 @@ mod tests {
         assert!(zeros.iter().all(|value| **value == [0; 116]));
         assert_eq!((Guarded::<[u8; 0]>::SLOT_LEN, Guarded::<[u8; 33]>::SLOT_LEN), (32, 64));
         assert_eq!(Guarded::<[u8; MAX_LEN]>::zeroed()[..], [0; MAX_LEN]);
+    }
+
+    /// In lengths that no other test has: whoever takes the place next would write there.
+    // Failure T4
+    #[cfg(all(unix, not(any(miri, keyfold_heap))))]
+    #[test]
+    fn a_place_is_all_zeros_once_its_value_was_dropped() {
+        fn check<const N: usize>() {
+            let value = Guarded::new([0xa5_u8; N]);
+            let at = value.at.cast::<u8>();
+            assert_eq!(*value, [0xa5; N]);
+            drop(value);
+            // SAFETY: chunks are never given back, and nobody has the place: its first word is of the list of such places.
+            let left = unsafe { std::slice::from_raw_parts(at.as_ptr().add(8), N - 8) };
+            assert!(left.iter().all(|&byte| byte == 0), "{N} bytes");
+            // SAFETY: likewise. An address of this arena, or none.
+            assert_ne!(unsafe { at.cast::<[u8; 8]>().read() }, [0xa5; 8]);
+        }
+        check::<512>();
+        check::<1024>();
     }
 
     #[test]

@@ -140,6 +140,50 @@ fn what_could_not_be_locked_is_locked_once_there_is_room() {
     assert!(keys.iter().enumerate().all(|(n, key)| **key == n));
 }
 
+/// From now on the system refuses to leave pages out of core dumps.
+fn refuse_dontdump() {
+    let [word, equals, answer] = [
+        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        libc::BPF_RET | libc::BPF_K,
+    ];
+    let step = |code: u32, k: u32, no: u8| libc::sock_filter { code: code as u16, jt: 0, jf: no, k };
+    // Of `seccomp_data`: the number of the call, and the lower half of its third argument.
+    let third =
+        std::mem::offset_of!(libc::seccomp_data, args) as u32 + 16 + if cfg!(target_endian = "big") { 4 } else { 0 };
+    let mut filter = [
+        step(word, std::mem::offset_of!(libc::seccomp_data, nr) as u32, 0),
+        step(equals, libc::SYS_madvise as u32, 3),
+        step(word, third, 0),
+        step(equals, libc::MADV_DONTDUMP as u32, 1),
+        step(answer, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32, 0),
+        step(answer, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a valid program, which the kernel copies; of this thread, which is the one that makes keys.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+// Failures T5, T6
+#[test]
+fn what_is_not_left_out_of_core_dumps_counts_as_not_locked() {
+    if !is_child() {
+        return run("what_is_not_left_out_of_core_dumps_counts_as_not_locked");
+    }
+    check_locked().unwrap();
+    refuse_dontdump();
+    let before = Guarded::new([1_u8; 32]);
+    assert_eq!((status().locked, status().unlocked), (32, 0), "in pages that were left out before");
+    let key = Guarded::new([1_u8; 4096]);
+    assert!(has(&key, "lo") && !has(&key, "dd"), "locked all the same: {:?}", flags_of(&key));
+    assert_eq!((status().locked, status().unlocked), (32, 4096));
+    assert_eq!(check_locked().unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    drop((before, key));
+}
+
 // Failure T6
 #[test]
 fn nothing_is_locked_where_nothing_may_be() {

@@ -195,7 +195,11 @@ class Keyring:
 
     def _before_fork(self) -> None: ...
     def close(self) -> None:
-        """End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on, and its keys are erased."""
+        """End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on.
+
+        KEKs are dropped, and keys erased but for those that a `Field`, `Documents` or stream has used: they stay in memory, with those of
+        the root above them, until nobody has that object any more. The audit KEK stays until the keyring and all of them are gone.
+        """
 
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -6,14 +6,18 @@ use crate::keys::{ChainId, KeyClass, KeyIdentity, KeySchedule, Lineage, Purpose,
 use crate::kms::{Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::random;
 use crate::record::kms_binding;
+use crate::wire::KeyId;
 use core::fmt;
+use keyfold_memory::{erasing_stack, erasing_stack_of};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
 
 /// In front of what a line's MAC covers.
 const LINE: &[u8] = &[1];
 /// What the next key is the MAC of.
 const NEXT: &[u8] = &[2];
+/// How far down the stack HMAC may leave a line's key, its own states and the next key: less than by default, since whoever verifies a
+/// chain takes this step for every line.
+const HMAC_STACK: usize = 4096;
 
 /// What the first line of a chain says about its key. Public.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,14 +46,15 @@ impl ChainStart {
         let id = ChainId::from_bytes(random::array()?);
         let key = random::secret::<32>()?;
         let identity = identity(lineage, id);
-        let schedule = KeySchedule::new(&key, identity);
-        let commitment = schedule.commitment();
+        // Before the request: nothing from which a key is derived is held across it.
+        let (commitment, ratchet) = Ratchet::first(&key, identity);
         let binding = kms_binding(&identity, &commitment, environment);
         let payload = Secret::with(|payload: &mut [u8; 64]| {
             payload[..32].copy_from_slice(key.expose());
             payload[32..].copy_from_slice(&binding);
         });
-        let context = KmsContext::new(environment, lineage, schedule.key_id());
+        drop(key);
+        let context = KmsContext::new(environment, lineage, KeyId::new(0, &commitment));
         let wrapped = kek.wrap(WrapRequest::new(&payload, &context)).await?;
         let possible = !wrapped.bytes.is_empty()
             && wrapped.bytes.len() <= WrappedKey::MAX_LEN
@@ -59,7 +64,7 @@ impl ChainStart {
             return Err(Error::new(kind, "the key service returned a wrap of an impossible length"));
         }
         let start = Self { id, lineage, environment: environment.to_owned(), commitment, wrapped };
-        Ok((start, Ratchet::new(&schedule)))
+        Ok((start, ratchet))
     }
 
     /// Has `kek` unwrap the first key. One request, which needs the right to decrypt.
@@ -70,18 +75,19 @@ impl ChainStart {
     /// - [`RecordRejected`](ErrorKind::RecordRejected): the key is not the one that the line commits to.
     pub async fn open(&self, kek: &dyn Kms) -> Result<Ratchet> {
         let identity = identity(self.lineage, self.id);
-        let context = KmsContext::new(&self.environment, self.lineage, crate::wire::KeyId::new(0, &self.commitment));
+        let context = KmsContext::new(&self.environment, self.lineage, KeyId::new(0, &self.commitment));
         let payload = kek.unwrap(UnwrapRequest::new(&self.wrapped, &context)).await?;
         let (key, bound) = payload.expose().split_at(32);
         if !bool::from(bound.ct_eq(&kms_binding(&identity, &self.commitment, &self.environment))) {
             let kind = ErrorKind::Kms(KmsErrorKind::InvalidCiphertext);
             return Err(Error::new(kind, "the key was wrapped for another chain"));
         }
-        let schedule = KeySchedule::new(&Secret::with(|out: &mut [u8; 32]| out.copy_from_slice(key)), identity);
-        if !bool::from(schedule.commitment().ct_eq(&self.commitment)) {
+        let key = Secret::with(|out: &mut [u8; 32]| out.copy_from_slice(key));
+        let (commitment, ratchet) = Ratchet::first(&key, identity);
+        if !bool::from(commitment.ct_eq(&self.commitment)) {
             return Err(Error::new(ErrorKind::RecordRejected, "the chain commits to another key"));
         }
-        Ok(Ratchet::new(&schedule))
+        Ok(ratchet)
     }
 }
 
@@ -97,8 +103,12 @@ pub struct Ratchet {
 }
 
 impl Ratchet {
-    fn new(schedule: &KeySchedule) -> Self {
-        Self { key: schedule.expand(Purpose::AuditChain), seq: 0 }
+    /// What a chain commits to, and the key of its first line. HKDF leaves that key on the stack, from which all others follow.
+    fn first(key: &Secret<32>, identity: KeyIdentity) -> ([u8; 32], Self) {
+        erasing_stack(|| {
+            let schedule = KeySchedule::new(key, identity);
+            (schedule.commitment(), Self { key: schedule.expand(Purpose::AuditChain), seq: 0 })
+        })
     }
 
     /// The line whose key this is; the first one is 0.
@@ -112,7 +122,7 @@ impl Ratchet {
     // F-15.1-1.
     #[must_use]
     pub fn mac(&self, previous: &[u8; 32], line: &[u8]) -> [u8; 32] {
-        hmac_sha256(&self.key, &[LINE, previous, line])
+        erasing_stack_of::<HMAC_STACK, _>(|| hmac_sha256(&self.key, &[LINE, previous, line]))
     }
 
     /// Whether `mac` is the MAC of the line. Takes the same time wherever they differ.
@@ -130,9 +140,9 @@ impl Ratchet {
     /// Forgets this line's key: `HMAC-SHA-256(key, 02)` is the next one's.
     // F-15.1-2.
     pub fn step(&mut self) {
-        let mut next = hmac_sha256(&self.key, &[NEXT]);
-        self.key = Secret::with(|key| key.copy_from_slice(&next));
-        next.zeroize();
+        self.key = erasing_stack_of::<HMAC_STACK, _>(|| {
+            Secret::with(|next: &mut [u8; 32]| next.copy_from_slice(&hmac_sha256(&self.key, &[NEXT])))
+        });
         self.seq += 1;
     }
 }

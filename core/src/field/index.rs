@@ -24,7 +24,7 @@ impl Field {
     /// - Those of acquiring each of the keys that the configuration names for the partition; see
     ///   [`decryptor`](Self::decryptor).
     pub async fn indexer(self, name: &str) -> Result<Indexer> {
-        self.check_context()?;
+        self.check()?;
         let Some(at) = self.policy.indexes.iter().position(|index| index.name == name) else {
             return Err(Error::new(ErrorKind::PolicyRefused, "the field has no such index")
                 .with_detail(format!("{}, index {name}", self.policy.name)));

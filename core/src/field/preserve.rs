@@ -23,7 +23,7 @@ impl Field {
     /// - [`Configuration`](ErrorKind::Configuration): the partition has more than one key, and a value does not say under which it is.
     /// - Those of acquiring the key; see [`decryptor`](Self::decryptor).
     pub async fn format_preserver(self) -> Result<FormatPreserver> {
-        self.check_context()?;
+        self.check()?;
         let FieldMode::FormatPreserving { partition, format } = &self.policy.mode else {
             return Err(Error::new(ErrorKind::PolicyRefused, "the values of this field do not keep their format")
                 .with_detail(&self.policy.name));

@@ -24,7 +24,7 @@ impl Field {
     /// - [`PolicyRefused`](ErrorKind::PolicyRefused): the values of the field have no tokens, or a required context key is missing.
     /// - Those of acquiring each of the keys that the configuration names for the partition; see [`decryptor`](Self::decryptor).
     pub async fn prover(self) -> Result<Prover> {
-        self.check_context()?;
+        self.check()?;
         let FieldMode::Token { partition, form } = &self.policy.mode else {
             return Err(Error::new(ErrorKind::PolicyRefused, "the values of this field have no random tokens")
                 .with_detail(&self.policy.name));

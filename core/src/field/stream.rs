@@ -49,7 +49,7 @@ impl Field {
 
     // F-19.4-1, F-19.4-3.
     fn bind_streams(&self) -> Result<Bound> {
-        self.check_context()?;
+        self.check()?;
         if self.policy.mode != FieldMode::Stream {
             return Err(Error::new(
                 ErrorKind::PolicyRefused,

@@ -17,6 +17,8 @@ use std::time::Duration;
 pub(super) struct Configured {
     pub(super) keyring: KeyringConfig,
     pub(super) keks: BTreeMap<KekAlias, Arc<dyn Kms>>,
+    /// The same, to be forgotten when the keyring is closed; none of a view of another one.
+    pub(super) observed: Vec<Arc<ObservedKms>>,
 }
 
 impl Configured {
@@ -37,11 +39,18 @@ impl Configured {
         keyring.cache.check()?;
         keyring.rotation.check()?;
         keyring.memory.check()?;
-        let observed = |(alias, inner): (KekAlias, Arc<dyn Kms>)| {
-            let kms: Arc<dyn Kms> = Arc::new(ObservedKms { alias: alias.clone(), inner, audit: audit.clone() });
-            (alias, kms)
-        };
-        Ok(Self { keyring, keks: keks.into_iter().map(observed).collect() })
+        let mut observed = Vec::with_capacity(keks.len());
+        let keks = keks.into_iter().map(|(alias, inner)| {
+            let kms = Arc::new(ObservedKms::new(alias.clone(), inner, audit.clone()));
+            observed.push(kms.clone());
+            (alias, kms as Arc<dyn Kms>)
+        });
+        Ok(Self { keyring, keks: keks.collect(), observed })
+    }
+
+    /// Has whoever asks a KEK from now on fail with [`Closed`](ErrorKind::Closed).
+    fn forget_keks(&self) {
+        self.observed.iter().for_each(|kek| kek.forget());
     }
 }
 
@@ -87,7 +96,8 @@ impl Keyring {
     /// Puts another configuration in the place of this one: policy, pins, KEKs, cache and rotation.
     ///
     /// From now on new handles follow it, and every key that is renewed must be trusted by it: all keys are renewed at
-    /// the next opportunity. Handles that exist keep the policy that they were made with; make them anew.
+    /// the next opportunity. Handles that exist keep the policy that they were made with, and go on with what
+    /// [`fips`](KeyringConfig::fips) refuses from now on; make them anew.
     ///
     /// # Errors
     ///
@@ -104,8 +114,13 @@ impl Keyring {
             ));
         }
         let next = Configured::new(config, keks, &self.inner.audit)?;
-        let (inner, shares) = (&*self.inner, Shares::of(&next.keyring.cache));
-        inner.configured.store(Arc::new(next));
+        let (inner, shares, next) = (&*self.inner, Shares::of(&next.keyring.cache), Arc::new(next));
+        inner.configured.swap(next.clone());
+        if let Err(error) = self.check_open() {
+            // Closed meanwhile, by whoever may have come too early to see it.
+            next.forget_keks();
+            return Err(error);
+        }
         inner.keys.set_bounds(shares.keys);
         inner.scopes.set_bounds(shares.scopes);
         inner.current.set_bounds(shares.current);
@@ -192,11 +207,19 @@ impl Keyring {
         self.neighbours().iter().for_each(Self::before_fork);
     }
 
-    /// Ends the keyring: every call and every handle of it fails with [`Closed`](ErrorKind::Closed) from now on, calls
-    /// that are under way may finish, and keys are erased when the last of their handles is dropped. Ends its audit trail.
+    /// Ends the keyring: every call and every handle of it fails with [`Closed`](ErrorKind::Closed) from now on, and so do calls
+    /// that are under way where they would ask a KEK; others may finish. Ends its audit trail.
+    ///
+    /// KEKs are dropped, and all keys erased but those that a handle holds: they stay in memory, with those of the root above them,
+    /// until the handle is dropped. The audit KEK stays until the last handle and the last clone of the keyring are dropped: what a call
+    /// that is under way has done is still recorded.
     pub fn close(&self) {
         let inner = &*self.inner;
         inner.closed.store(true, Ordering::Release);
+        let last = inner.configured.load_full();
+        last.forget_keks();
+        // Put back, which orders this and a reload that goes on at the same time: one of the two sees what the other has done.
+        inner.configured.swap(last).forget_keks();
         // What is being fetched at this moment does not stay either.
         inner.current.close();
         inner.keys.close();

@@ -120,8 +120,9 @@ impl Keyring {
         config.keks.uses.retain(|_, use_| *use_ == KekUse::BreakGlass);
         let _ = config.policy.add(FieldPolicy::randomized(PROBE_FIELD));
         let keks = configured.keks.iter().filter(|(alias, _)| keks.contains(alias));
+        let keks = keks.map(|(alias, kek)| (alias.clone(), kek.clone())).collect();
         let view = Self::with(
-            Configured { keyring: config, keks: keks.map(|(alias, kek)| (alias.clone(), kek.clone())).collect() },
+            Configured { keyring: config, keks, observed: Vec::new() },
             self.inner.store.clone(),
             self.inner.high_water.clone(),
             self.inner.clock.clone(),

@@ -1,11 +1,13 @@
 //! Key services as operators and auditors see them: a span, a measurement and an event for every request.
 
 use super::audited::Audit;
+use super::closed;
 use crate::audit::{AuditAction, AuditEvent};
 use crate::error::{Error, Result};
 use crate::keys::Secret;
 use crate::kms::{BoxFuture, KekAlias, Kms, KmsContext, KmsTrace, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::observe;
+use arc_swap::ArcSwapOption;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -14,9 +16,10 @@ use tracing::Instrument as _;
 
 /// A key service under the alias by which the configuration names it.
 pub(super) struct ObservedKms {
-    pub(super) alias: KekAlias,
-    pub(super) inner: Arc<dyn Kms>,
-    pub(super) audit: Audit,
+    alias: KekAlias,
+    /// `None`: the keyring has been closed.
+    inner: ArcSwapOption<Arc<dyn Kms>>,
+    audit: Audit,
 }
 
 /// The source of an error of the audit sink, in the place of what the key service answered: its KEK is not to blame.
@@ -46,6 +49,19 @@ impl std::error::Error for Unrecorded {
 }
 
 impl ObservedKms {
+    pub(super) fn new(alias: KekAlias, inner: Arc<dyn Kms>, audit: Audit) -> Self {
+        Self { alias, inner: ArcSwapOption::from_pointee(inner), audit }
+    }
+
+    /// Drops the key service, which may hold its KEK in memory, as soon as the requests that are under way have ended.
+    pub(super) fn forget(&self) {
+        self.inner.store(None);
+    }
+
+    fn inner(&self) -> Result<Arc<Arc<dyn Kms>>> {
+        self.inner.load_full().ok_or_else(closed)
+    }
+
     /// Makes a request. What it brings is used only if its event could be recorded.
     async fn observe<T>(
         &self,
@@ -76,17 +92,17 @@ impl ObservedKms {
 impl Kms for ObservedKms {
     fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
         Box::pin(async move {
-            let trace = KmsTrace::new();
+            let (inner, trace) = (self.inner()?, KmsTrace::new());
             let (context, traced) = (request.context, WrapRequest { trace: Some(&trace), ..request });
-            self.observe(AuditAction::Wrap, context, &trace, self.inner.wrap(traced)).await
+            self.observe(AuditAction::Wrap, context, &trace, inner.wrap(traced)).await
         })
     }
 
     fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
         Box::pin(async move {
-            let trace = KmsTrace::new();
+            let (inner, trace) = (self.inner()?, KmsTrace::new());
             let (context, traced) = (request.context, UnwrapRequest { trace: Some(&trace), ..request });
-            self.observe(AuditAction::Unwrap, context, &trace, self.inner.unwrap(traced)).await
+            self.observe(AuditAction::Unwrap, context, &trace, inner.unwrap(traced)).await
         })
     }
 }

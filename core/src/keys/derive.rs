@@ -67,15 +67,27 @@ impl Purpose {
 /// `info` of the longest label: length byte, label, identity.
 const MAX_INFO_LEN: usize = 1 + 48 + KeyIdentity::LEN;
 
+/// Where the state is that stands for a key: moved around by itself it would leave copies, with parts of the key that the hash has
+/// buffered.
+#[cfg(feature = "std")]
+type Place<T> = keyfold_memory::Guarded<T>;
+#[cfg(not(feature = "std"))]
+type Place<T> = T;
+
 /// A key after HKDF-Extract, from which its purpose keys are expanded. Erased on drop.
 pub(crate) struct KeySchedule {
-    hkdf: Hkdf,
+    hkdf: Place<Hkdf>,
     identity: KeyIdentity,
 }
 
 impl KeySchedule {
     pub(crate) fn new(key: &Secret<32>, identity: KeyIdentity) -> Self {
-        Self { hkdf: Hkdf::new(key.expose()), identity }
+        // The hash takes in the key from the stack.
+        #[cfg(feature = "std")]
+        let hkdf = keyfold_memory::erasing_stack(|| Place::new(Hkdf::new(key.expose())));
+        #[cfg(not(feature = "std"))]
+        let hkdf = Hkdf::new(key.expose());
+        Self { hkdf, identity }
     }
 
     /// HKDF-Expand(PRK, label length (1) ‖ label ‖ identity (37), N)
