@@ -6,7 +6,7 @@
 //!   nothing repeated;
 //! - at most 64 KiB of an answer are read;
 //! - each request has a connection of its own, because one that is kept would keep the last answer in its buffers, with the key that was
-//!   unwrapped; TLS sessions are resumed;
+//!   unwrapped;
 //! - connections are not shared with a forked child;
 //! - credentials are marked as sensitive to the layers below, bodies are erased; copies in the buffers of HTTP and TLS are erased where the
 //!   program has [`keyfold_memory::ErasingAllocator`], when the connection ends, which is at once.

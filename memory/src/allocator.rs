@@ -41,7 +41,7 @@ fn erases() -> bool {
 ///
 /// **What it does not do.** It erases neither stacks, nor blocks in use, nor what such a thread made and another one frees, nor what other
 /// languages allocate.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub struct ErasingAllocator<A>(pub A);
 
 // SAFETY: every block is one of `A`'s, given back to it once, with the layout that it was allocated with. Before that its bytes are
