@@ -3,11 +3,15 @@
 //!
 //! A handle or pool of the parent must not be used, nor dropped, in a forked child: its thread is gone, and its sockets
 //! and its epoll descriptor are shared with the parent. So the child makes a new thread, and leaks the old one's remains.
+//!
+//! What passes through here has keys in clear, in buffers of others that erase nothing. So these threads have chosen that what they free is
+//! erased, where the program has the allocator for it ([`keyfold_memory::ErasingAllocator`]).
 
 #![forbid(unsafe_code)]
 
 use arc_swap::ArcSwapOption;
 use keyfold::{Error, ErrorKind, Result};
+use keyfold_memory::erase_what_this_thread_frees;
 use std::future::Future;
 use std::sync::{Arc, mpsc};
 use tokio::runtime::{Builder, Handle};
@@ -26,11 +30,20 @@ impl Background {
             Error::new(ErrorKind::Store, "cannot start the thread that reaches key stores and key services")
                 .with_source(error)
         };
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            // Threads for what blocks, such as an HSM or a file of credentials.
+            .on_thread_start(erase_what_this_thread_frees)
+            .build()
+            .map_err(failed)?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         // The runtime lives and dies on its thread: dropping one inside another runtime panics.
-        let run = move || drop(runtime.block_on(ended));
+        let run = move || {
+            erase_what_this_thread_frees();
+            drop(runtime.block_on(ended));
+        };
         std::thread::Builder::new().name("keyfold-io".to_owned()).spawn(run).map_err(failed)?;
         Ok(Self { process: std::process::id(), handle, _running: running })
     }

@@ -26,3 +26,13 @@ pub mod search;
 pub mod stream;
 pub mod stream_reader;
 pub mod value;
+
+#[cfg(not(test))]
+use keyfold_memory::ErasingAllocator;
+#[cfg(not(test))]
+use std::alloc::System;
+
+/// Answers of key services, which have keys in clear, go through buffers of others. Tests have one that looks at what is freed.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: ErasingAllocator<System> = ErasingAllocator(System);

@@ -309,3 +309,6 @@ impl kf_field {
         Ok(opener.begin(&header, row)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,10 +22,16 @@ mod stream;
 mod value;
 mod wait;
 
+use keyfold_memory::ErasingAllocator;
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use std::alloc::System;
 use std::sync::OnceLock;
+
+/// Answers of key services, which have keys in clear, go through buffers of others.
+#[global_allocator]
+static ALLOCATOR: ErasingAllocator<System> = ErasingAllocator(System);
 
 /// Refuses an interpreter other than the first of the process that imports it: objects of that are kept for the life of the
 /// process.

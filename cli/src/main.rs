@@ -34,6 +34,8 @@ use failure::{Exit, Failure};
 use files::interrupt;
 use files::output::Target;
 use files::standard::{Stdout, stderr, stdout};
+use keyfold_memory::ErasingAllocator;
+use std::alloc::System;
 use std::io::{self, IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -41,6 +43,10 @@ use std::process::ExitCode;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 use transform::Direction;
+
+/// Answers of key services, which have keys in clear, go through buffers of others.
+#[global_allocator]
+static ALLOCATOR: ErasingAllocator<System> = ErasingAllocator(System);
 
 fn main() -> ExitCode {
     // Without it the limit ends the process, which says less.

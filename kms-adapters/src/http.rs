@@ -5,8 +5,11 @@
 //! - no redirect is followed, no proxy is used (whatever the environment says), no cookie kept, nothing decompressed,
 //!   nothing repeated;
 //! - at most 64 KiB of an answer are read;
+//! - each request has a connection of its own, because one that is kept would keep the last answer in its buffers, with the key that was
+//!   unwrapped;
 //! - connections are not shared with a forked child;
-//! - credentials are marked as sensitive to the layers below, bodies are erased; copies in the buffers of HTTP and TLS are not.
+//! - credentials are marked as sensitive to the layers below, bodies are erased; copies in the buffers of HTTP and TLS are erased where the
+//!   program has [`keyfold_memory::ErasingAllocator`], when the connection ends, which is at once.
 //!
 //! Its calls need a tokio runtime and have no timeout: both are the layer's.
 
@@ -18,7 +21,7 @@ use crate::per_process::PerProcess;
 use bytes::Bytes;
 use data_encoding::Encoding;
 use keyfold::{Error, ErrorKind, KmsErrorKind, KmsTrace, Result, Secret};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -90,8 +93,9 @@ impl Http {
                 // KC-32.
                 .no_proxy()
                 .http1_only()
-                .pool_max_idle_per_host(4)
-                .pool_idle_timeout(Duration::from_secs(30))
+                // KC-41.
+                .pool_max_idle_per_host(0)
+                .default_headers(HeaderMap::from_iter([(CONNECTION, HeaderValue::from_static("close"))]))
                 .build()
                 .map_err(|error| {
                     Failure::new(KmsErrorKind::Unavailable, "the HTTPS client cannot be made").detail(innermost(&error))
@@ -233,12 +237,7 @@ impl Request {
     ///
     /// [`ErrorKind::Internal`]: it cannot be written as JSON.
     pub fn json(mut self, body: &impl Serialize) -> Result<Self, Failure> {
-        // Large enough for every body of ours, because growing would leave copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
-        serde_json::to_writer(&mut *bytes, body).map_err(|error| {
-            Error::new(ErrorKind::Internal, "a request cannot be written as JSON").with_source(error)
-        })?;
-        self.body = bytes;
+        self.body = json(body)?;
         self.headers.insert("content-type", HeaderValue::from_static("application/json"));
         Ok(self)
     }
@@ -250,6 +249,19 @@ impl Request {
         self.headers.insert("content-type", HeaderValue::from_static("application/x-www-form-urlencoded"));
         self
     }
+}
+
+/// `body` as JSON, erased on drop.
+///
+/// # Errors
+///
+/// [`ErrorKind::Internal`]: it cannot be written as JSON.
+pub(crate) fn json(body: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // Large enough for every body of ours, because growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
+    serde_json::to_writer(&mut *bytes, body)
+        .map_err(|error| Error::new(ErrorKind::Internal, "a request cannot be written as JSON").with_source(error))?;
+    Ok(bytes)
 }
 
 /// An answer. The body is erased on drop; what is parsed out of it and secret is borrowed.

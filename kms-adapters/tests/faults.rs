@@ -12,6 +12,7 @@ use keyfold::{ErrorKind, KmsErrorKind, WrapRequest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_millis(700);
@@ -141,6 +142,35 @@ fn tls_is_believed_with_the_right_name_and_root_alone_and_a_slow_handshake_ends(
         let opened = provider.kek(&format!("https://{}", server.address), DEADLINE, "");
         let late = Some(ErrorKind::Kms(KmsErrorKind::Timeout));
         check(&format!("{}, a slow handshake", provider.name), late, || unwraps(&provider, &opened));
+    }
+}
+
+/// A connection that is kept would keep the last answer in its buffers.
+/// Covers KC-41.
+// Failure T4
+#[test]
+fn each_request_has_a_connection_of_its_own_that_ends_with_the_answer() {
+    for (provider, is_tls) in providers().into_iter().flat_map(|provider| [(provider, false), (provider, true)]) {
+        let answer = provider.answer(provider.good_reply(PAYLOAD));
+        let (server, scheme) = match is_tls {
+            true => (Server::start_tls("server-loopback.pem", answer), "https"),
+            false => (Server::start(answer), "http"),
+        };
+        let trusts = if is_tls { format!("&ca={}", data("server-loopback.pem").display()) } else { String::new() };
+        let opened = provider.kek(&format!("{scheme}://{}", server.address), DEADLINE, &trusts);
+        for _ in 0..3 {
+            check(provider.name, None, || unwraps(&provider, &opened));
+        }
+        let (seen, connections) = (server.seen(), server.connections());
+        assert_eq!(connections.begun.load(Ordering::SeqCst), seen.len(), "{}, {scheme}", provider.name);
+        assert!(seen.iter().all(|seen| seen.headers.to_ascii_lowercase().contains("connection: close")), "{seen:?}");
+        // While the client lives.
+        let until = Instant::now() + DEADLINE;
+        while connections.ended.load(Ordering::SeqCst) < seen.len() {
+            assert!(Instant::now() < until, "{}, {scheme}: a connection is kept", provider.name);
+            std::thread::yield_now();
+        }
+        drop(opened);
     }
 }
 

@@ -11,14 +11,18 @@
 //! not use or drop keys, but go on to `exec`.
 //!
 //! **What it does not do.** It does not hide keys from whoever may read the memory of the process, from hibernation, or from snapshots of
-//! a machine; it knows nothing of copies in registers and on stacks, but for [`erasing_stack`]. Pages stay with the arena until the process ends.
+//! a machine; it knows nothing of copies in registers and on stacks, but for [`erasing_stack`], nor in the buffers of libraries, but for
+//! [`ErasingAllocator`]. Pages stay with the arena until the process ends.
 
 // Miri and AddressSanitizer know nothing of places within the arena: for them each key has a block of its own (tools/sanitizers.py).
+mod allocator;
 #[cfg(all(unix, not(any(miri, keyfold_heap))))]
 mod arena;
 #[cfg(not(all(unix, not(any(miri, keyfold_heap)))))]
 #[path = "heap.rs"]
 mod arena;
+
+pub use allocator::{ErasingAllocator, erase_what_this_thread_frees};
 
 use std::io;
 use std::marker::PhantomData;

@@ -13,10 +13,12 @@ mod telemetry;
 use arc_swap::ArcSwap;
 use axum::extract::DefaultBodyLimit;
 use keyfold::{Error, ErrorKind, Keyring, Result};
+use keyfold_memory::ErasingAllocator;
 use metrics_exporter_prometheus::PrometheusHandle;
 use patients::{Tenant, check_policy};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::alloc::System;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +27,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+
+/// A key service's answers, which have keys in clear, go through buffers of others: their threads erase what they free.
+#[global_allocator]
+static ALLOCATOR: ErasingAllocator<System> = ErasingAllocator(System);
 
 /// How often keys are looked after, so that no request waits for a renewal.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);

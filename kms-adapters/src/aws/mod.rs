@@ -30,6 +30,7 @@ use aws_sdk_kms::config::{BehaviorVersion, IdentityCache, Region};
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::{Client, Config};
+use bytes::Bytes;
 use keyfold::{
     BoxFuture, ErrorKind, KmsContext, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
 };
@@ -118,10 +119,12 @@ impl AwsKms {
     }
 
     async fn encrypt(&self, client: &Client, request: &WrapRequest<'_>) -> Attempt<WrappedKey> {
+        // Erased when the SDK lets go of it, which makes JSON of it in buffers of its own.
+        let payload = Bytes::from_owner(Zeroizing::new(request.payload.expose().to_vec()));
         let answer = client
             .encrypt()
             .key_id(self.config.key.to_string())
-            .plaintext(Blob::new(request.payload.expose().to_vec()))
+            .plaintext(Blob::from_maybe_shared(payload))
             .set_encryption_context(Some(pairs(request.context)))
             .send()
             .await

@@ -17,15 +17,17 @@ pub use config::{AzureAlgorithm, AzureConfig, AzureCredentials, HostToken};
 pub use table::TABLE;
 
 use crate::examine::{Finding, Profile};
-use crate::http::{Http, retry_after};
+use crate::http::{Http, json, retry_after};
 use crate::layer::{Adapter, Attempt, Failure, Layered, sort};
 use crate::sdk::{Carried, Purpose, Session, Transport, quietly};
 use azure_core::error::ErrorKind as SdkErrorKind;
 use azure_core::http::{ClientOptions, RawResponse, RequestContent, RetryOptions};
 use azure_security_keyvault_keys::models::{EncryptionAlgorithm, KeyOperationParameters, KeyOperationResult};
 use azure_security_keyvault_keys::{KeyClient, KeyClientOptions};
+use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
 use keyfold::{BoxFuture, ErrorKind, KmsErrorKind, KmsTrace, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use url::Url;
@@ -105,17 +107,15 @@ impl KeyVault {
         KeyClient::new(vault.as_str(), credential, Some(options)).map_err(|error| failure(&error))
     }
 
+    /// What the SDK would make of a `KeyOperationParameters`, and without the copies that it would leave behind.
     fn parameters(&self, value: &[u8]) -> Attempt<RequestContent<KeyOperationParameters>> {
-        let algorithm = match self.config.algorithm {
+        let alg = match self.config.algorithm {
             AzureAlgorithm::RsaOaep256 => EncryptionAlgorithm::RsaOaep256,
             AzureAlgorithm::A256Kw => EncryptionAlgorithm::A256Kw,
         };
-        let parameters = KeyOperationParameters {
-            algorithm: Some(algorithm),
-            value: Some(value.to_vec()),
-            ..KeyOperationParameters::default()
-        };
-        RequestContent::try_from(parameters).map_err(|error| failure(&error))
+        let mut text = Zeroizing::new(String::with_capacity(BASE64URL_NOPAD.encode_len(value.len())));
+        BASE64URL_NOPAD.encode_append(value, &mut text);
+        Ok(Bytes::from_owner(json(&Parameters { alg, value: &text })?).into())
     }
 
     async fn wrap_key(&self, client: &KeyClient, request: &WrapRequest<'_>) -> Attempt<WrappedKey> {
@@ -242,6 +242,12 @@ const OTHER_KEY: Failure = Failure::new(KmsErrorKind::WrongKey, "the vault answe
 /// Whether it can be put into a path: the service makes 32 hexadecimal digits.
 fn is_version(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+#[derive(Serialize)]
+struct Parameters<'a> {
+    alg: EncryptionAlgorithm,
+    value: &'a str,
 }
 
 #[derive(Default, Deserialize)]

@@ -14,6 +14,7 @@ pub(crate) trait Kek: Kms + Debug {}
 impl<T: Kms + Debug> Kek for T {}
 
 /// One adapter. Every answer here is one to `unwrap` of [`wrapped`](Self::wrapped).
+#[derive(Clone, Copy)]
 pub(crate) struct Provider {
     /// As `kms_faults.json` calls it.
     pub(crate) name: &'static str,

@@ -6,6 +6,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -57,6 +58,14 @@ pub(crate) struct Seen {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<Connections>,
+}
+
+/// How many there were.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    pub(crate) begun: AtomicUsize,
+    pub(crate) ended: AtomicUsize,
 }
 
 impl Server {
@@ -70,15 +79,20 @@ impl Server {
         over: impl Fn(TcpStream) -> Box<dyn Stream> + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let server = Self { address: listener.local_addr().expect("an address"), seen: Arc::default() };
-        let (seen, answer) = (Arc::clone(&server.seen), Arc::new(answer));
+        let address = listener.local_addr().expect("an address");
+        let server = Self { address, seen: Arc::default(), connections: Arc::default() };
+        let (seen, connections, answer) = (server.seen.clone(), server.connections.clone(), Arc::new(answer));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                let (seen, connections, answer) = (seen.clone(), connections.clone(), answer.clone());
+                connections.begun.fetch_add(1, Ordering::SeqCst);
                 let _ = stream.set_nodelay(true);
                 let stream = over(stream);
                 // The client may go away at any point, which ends the thread.
-                thread::spawn(move || drop(serve(stream, &seen, &*answer)));
+                thread::spawn(move || {
+                    let _ = serve(stream, &seen, &*answer);
+                    connections.ended.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         server
@@ -107,8 +121,7 @@ impl Server {
 
     /// A server that begins to speak TLS, a byte every 50 ms.
     pub(crate) fn slow_handshake() -> Self {
-        let server = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), seen: Arc::default() };
-        let listener = TcpListener::bind(server.address).expect("a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
@@ -122,7 +135,12 @@ impl Server {
                 });
             }
         });
-        Self { address, ..server }
+        Self { address, seen: Arc::default(), connections: Arc::default() }
+    }
+
+    /// Of those so far.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// What it was asked so far.
@@ -141,9 +159,9 @@ trait Stream: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Stream for T {}
 
-/// A file of `tests/data`.
+/// A file of `tests/data`. Tests of a neighbouring crate have this file, too.
 pub(crate) fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kms-adapters/tests/data").join(name)
 }
 
 fn serve(stream: Box<dyn Stream>, seen: &Mutex<Vec<Seen>>, answer: &dyn Fn(&Seen) -> Reply) -> std::io::Result<()> {

@@ -1,6 +1,8 @@
 //! What the tests of this crate share.
 #![allow(dead_code, reason = "every test program uses a part of this")]
 
+pub(crate) mod residue;
+
 use keyfold::{Keyring, Result, Value};
 use keyfold_open::{Initialised, NewKeyring};
 use std::fs;

@@ -1,12 +1,14 @@
 //! Streams as C calls them, where only Rust can look: what is left in memory that was given back, and a key that runs out within a call.
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+//!
+//! They stand here because a test outside of the library would have the library's own allocator.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
-use keyfold_c::field::{kf_field, kf_field_new};
-use keyfold_c::keyring::kf_keyring_open;
-use keyfold_c::options::{kf_options_add_policy, kf_options_new};
-use keyfold_c::result::kf_result;
-use keyfold_c::stream::*;
-use keyfold_c::stream_reader::*;
+use crate::field::{kf_field, kf_field_new};
+use crate::keyring::kf_keyring_open;
+use crate::options::{kf_options_add_policy, kf_options_new};
+use crate::result::kf_result;
+use crate::stream::*;
+use crate::stream_reader::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::c_void;
 use std::fs;
