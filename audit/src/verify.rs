@@ -1,6 +1,7 @@
 //! What is wrong with audit files, by file and line.
 
 mod anchored;
+mod budget;
 mod chain;
 mod keys;
 mod order;
@@ -10,6 +11,7 @@ mod report;
 pub use report::{ChainEnd, ChainReport, Finding, FindingKind, Report};
 
 use crate::anchor::Anchor;
+use budget::Budget;
 use chain::{Entry, Extent, check_chain};
 use keyfold::{ChainId, Error, ErrorKind, KekAlias, Kms, Lineage, Result};
 use keyfold_store::files::io_error;
@@ -46,14 +48,14 @@ pub struct Expected {
 /// Verifies audit files, in any order: those of one name, all of them or the latest ones. Statements among them are verified each by
 /// itself, without anchors.
 ///
-/// One request to a key service per chain, which needs the right to decrypt.
+/// One request to a key service per chain, which needs the right to decrypt. After 1,000 headers that gave no key it asks no more, and says so.
 ///
 /// # Panics
 ///
 /// Never: what is in memory can be read.
 pub async fn verify(files: &[AuditText], expected: &Expected) -> Report {
     let parsed = files.iter().map(Parsed::of_text).collect::<io::Result<_>>().expect("memory can be read");
-    verify_parsed(parsed, expected).await.expect("memory can be read")
+    verify_parsed(parsed, expected, Budget::default()).await.expect("memory can be read")
 }
 
 /// As [`verify`], of files that are not read into memory: some 130 bytes are kept of each line, and the line is read again when its MAC is checked.
@@ -68,10 +70,10 @@ pub async fn verify_files(files: &[PathBuf], expected: &Expected) -> Result<Repo
     let again = |error: io::Error| {
         Error::new(ErrorKind::Io, "cannot read a line of an audit file again").with_detail(error.to_string())
     };
-    verify_parsed(parsed, expected).await.map_err(again)
+    verify_parsed(parsed, expected, Budget::default()).await.map_err(again)
 }
 
-async fn verify_parsed(files: Vec<Parsed<'_>>, expected: &Expected) -> io::Result<Report> {
+async fn verify_parsed(files: Vec<Parsed<'_>>, expected: &Expected, mut budget: Budget) -> io::Result<Report> {
     let (statements, mut trail): (Vec<_>, Vec<_>) = files.into_iter().partition(Parsed::is_statement);
     trail.sort_by_key(|file| file.number);
     let mut report = Report::new(trail.iter().chain(&statements).map(|file| (file.name.as_str(), file.lines.len())));
@@ -79,10 +81,10 @@ async fn verify_parsed(files: Vec<Parsed<'_>>, expected: &Expected) -> io::Resul
     if !trail.is_empty() || anchors.is_some() {
         let first_anchored = || anchors.iter().flatten().map(|anchor| anchor.file).min();
         order::check_first(&trail, expected.from_file.or_else(first_anchored), &mut report);
-        check_files(&trail, expected, anchors.as_deref(), &mut report).await?;
+        check_files(&trail, expected, anchors.as_deref(), &mut budget, &mut report).await?;
     }
     for statement in &statements {
-        check_files(std::slice::from_ref(statement), expected, None, &mut report).await?;
+        check_files(std::slice::from_ref(statement), expected, None, &mut budget, &mut report).await?;
     }
     report.finish();
     Ok(report)
@@ -99,6 +101,7 @@ async fn check_files(
     parsed: &[Parsed<'_>],
     expected: &Expected,
     anchors: Option<&[Anchor]>,
+    budget: &mut Budget,
     report: &mut Report,
 ) -> io::Result<()> {
     order::check(parsed, report);
@@ -118,7 +121,7 @@ async fn check_files(
     };
     let mut keys = Keys::new(expected);
     for entries in chains.values_mut() {
-        check_chain(entries, extent, &mut keys, report).await?;
+        check_chain(entries, extent, &mut keys, budget, report).await?;
     }
     keys.report(report);
     // Of something else in the place of the trail that is said; that it lacks every chain is no news.

@@ -4,9 +4,13 @@
 mod common;
 
 use common::*;
-use keyfold::{AuditSink, ChainStart, KekAlias};
+use keyfold::{
+    AuditSink, BoxFuture, ChainStart, KekAlias, Kms, Result, Secret, UnwrapRequest, WrapRequest, WrappedKey,
+};
 use keyfold_audit::{Anchor, AuditText, ChainEnd, Expected, FindingKind};
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Three chains whose lines lie between each other: two keyrings' writers, and one that has ended in between.
 fn trail() -> &'static Trail {
@@ -283,6 +287,49 @@ fn a_line_that_claims_a_number_far_away_costs_nothing() {
         found.contains(&(line, FindingKind::Deleted)) && found.contains(&(line, FindingKind::Unchecked)),
         "{found:?}"
     );
+}
+
+/// A key service that counts what it is asked.
+struct Counting(Arc<dyn Kms>, AtomicU64);
+
+impl Kms for Counting {
+    fn wrap<'a>(&'a self, request: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
+        self.0.wrap(request)
+    }
+
+    fn unwrap<'a>(&'a self, request: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.unwrap(request)
+    }
+}
+
+/// Headers that somebody made up do not each cost a request, and what is not asked for any more is a finding.
+#[test]
+fn made_up_headers_are_asked_for_up_to_a_number() {
+    let bytes = trail().bytes();
+    let header = String::from_utf8(lines(&bytes)[0].to_vec()).unwrap();
+    let id = header.strip_prefix("{\"chain\":\"").unwrap().split('"').next().unwrap();
+    let verify_with = |made_up: u64, first: &str| {
+        let headers = (0..made_up).map(|n| header.replace(id, &format!("{}{n:012x}", first.repeat(10))));
+        let text = [&bytes[..], headers.collect::<String>().as_bytes()].concat();
+        let kms = Arc::new(Counting(trail().kek.clone(), AtomicU64::new(0)));
+        let keks = BTreeMap::from([(KekAlias::new("audit").unwrap(), kms.clone() as Arc<dyn Kms>)]);
+        let files = [AuditText { name: FILE.to_owned(), bytes: text }];
+        let report = verify(&files, &Expected { keks, ..trail().expected() });
+        let unasked = report.findings.iter().filter(|finding| finding.detail.contains("headers had given none before"));
+        let unasked: Vec<_> = unasked.map(|finding| (finding.kind, finding.detail.clone())).collect();
+        (kms.1.load(Ordering::Relaxed), unasked, report.chains.iter().filter(|chain| chain.authenticated).count())
+    };
+    assert_eq!(verify_with(1000, "ff"), (1003, vec![], 3));
+    let says = |chains: &str| {
+        vec![(
+            FindingKind::Unchecked,
+            format!("{chains} not asked for, since 1000 headers had given none before: verify them apart from those"),
+        )]
+    };
+    assert_eq!(verify_with(1001, "ff"), (1003, says("the key of its chain was"), 3));
+    // In front of the genuine chains, which the finding is about as well.
+    assert_eq!(verify_with(1500, "00"), (1000, says("the keys of its chain and 502 more were"), 0));
 }
 
 /// Whoever edits the files has them say what he likes, and must not keep the report from being made.

@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
 use crate::keys::time;
-use crate::{opening, passphrase, print_done, print_failed};
+use crate::{opening, outputs, passphrase, print_done, print_failed};
 use data_encoding::HEXLOWER;
 use keyfold::aead::Backend;
 use keyfold::device::{BUNDLE_LEN, Bundle, Protection};
@@ -13,9 +13,10 @@ use keyfold::wire::KeyId;
 use keyfold::{Error, ErrorKind, Keyring, Secret};
 use keyfold_kms::passphrase::{Argon2Params, new_transport_key, transport_key};
 use serde_json::{Value as Json, json};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a bundle comes about.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -29,7 +30,7 @@ pub(crate) enum Generation {
 /// Exports the key of a scope. Where the bundle goes to standard output, what is said of it does not go to `out`.
 pub(crate) fn provision(args: &DeviceProvision, generation: Generation, out: &mut impl Write) -> Result<(), Failure> {
     // Before anybody types a passphrase, and before anything is exported.
-    let output = create(Target::from_argument(&args.output))?;
+    let output = create(&args.output, outputs::keyring(&args.source, &[]))?;
     let (key, protection) = new_transport(&args.transport, args.memory)?;
     let ring = opening::open(&args.source, &[])?;
     warn_unrecorded(&ring, "which key leaves");
@@ -135,7 +136,7 @@ pub(crate) fn revoke(args: &DeviceRevoke, out: &mut impl Write) -> Result<(), Fa
 
 /// Makes a transport key.
 pub(crate) fn make_transport_key(args: &DeviceTransportKey) -> Result<(), Failure> {
-    let output = create(Target::from_argument(&args.output))?;
+    let output = create(&args.output, None)?;
     let key = Secret::try_with(|key: &mut [u8; 32]| getrandom::fill(key))
         .map_err(|error| Error::from(ErrorKind::RandomnessUnavailable).with_source(error))?;
     write(output, key.expose())?;
@@ -265,8 +266,11 @@ fn read_key(path: &Path) -> keyfold::Result<Secret<32>> {
     Ok(key)
 }
 
-/// An output for bytes that are no text, and never replace anything.
-fn create(target: Target) -> Result<Output, Failure> {
+/// The file of `--output`, for bytes that are no text, and never replace anything, nor are what the keyring lives in.
+fn create(argument: &OsStr, keyring: Option<(&Path, &[PathBuf])>) -> Result<Output, Failure> {
+    let file = (argument != "-").then(|| Path::new(argument));
+    outputs::refuse(&[("--output", file)], keyring, &[], None)?;
+    let target = Target::from_argument(argument);
     target.refuse_terminal()?;
     Output::create(target, false).map_err(never_overwritten)
 }

@@ -18,6 +18,10 @@ const NO_SCOPE: &str = "the keyring has no such scope";
 /// How it begins of a key that the keyring does not have. Where it is a neighbour's, it goes on with whose it is.
 const NO_KEY: &str = "no key of this keyring has that key ID";
 const OF_NEIGHBOUR: &str = "another keyring";
+/// How it begins where key IDs that no key has were brought by the thousand: keys that are not in memory are looked up again in a moment.
+const FLOODED: &str = "more than 1,000 unknown key IDs within a second";
+/// How it begins of a key that has sealed its number of values, while the next one does not seal yet.
+const USED_UP: &str = "the key has sealed as many values as the rotation policy allows";
 /// How it ends of a key that may be in a forger's hands.
 const COMPROMISED: &str = " is compromised";
 
@@ -146,6 +150,20 @@ impl From<Error> for Failure {
             _ => failure,
         }
     }
+}
+
+/// Whether the same call succeeds in a moment: others, whose key IDs are made up, are in its way.
+pub(crate) fn is_flooded(error: &Error) -> bool {
+    begins(error, FLOODED)
+}
+
+/// Whether the key seals no more, whatever comes next.
+pub(crate) fn is_used_up(error: &Error) -> bool {
+    begins(error, USED_UP)
+}
+
+fn begins(error: &Error, text: &str) -> bool {
+    error.kind() == ErrorKind::LimitExceeded && error.to_string().starts_with(text)
 }
 
 impl Failure {

@@ -5,12 +5,17 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::resolved;
 use keyfold_store::PostgresStore;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// What SQLite puts behind the name of a database, for files of its own beside it.
+const OF_SQLITE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
 /// Refuses `outputs`, which are options with their files, where they are files of the keyring or policies, one of `inputs`, a file
-/// of the database `sql`, or each other.
+/// of the database `sql`, or each other; and those that SQLite would take for its own, beside any database.
 ///
 /// # Errors
 ///
@@ -38,6 +43,14 @@ pub(crate) fn refuse(
             );
             return Err(Failure::new(Exit::Usage, why));
         }
+        if let Some(database) = database_of(path) {
+            let why = format!(
+                "{option} {} is what SQLite would take for a file of its own, beside the database {}, and play back or delete: choose another name",
+                path.display(),
+                database.display()
+            );
+            return Err(Failure::new(Exit::Usage, why));
+        }
         taken.push(path.to_path_buf());
     }
     Ok(())
@@ -61,7 +74,21 @@ fn database_files(sql: &str) -> Result<Vec<PathBuf>, Failure> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    Ok(["", "-wal", "-shm", "-journal"].map(beside).into())
+    Ok(std::iter::once("").chain(OF_SQLITE).map(beside).collect())
+}
+
+/// The database that is there and that a file at `path` would be taken to belong to: the key store, where a command reads no configuration.
+fn database_of(path: &Path) -> Option<PathBuf> {
+    const BEGINS: &[u8; 16] = b"SQLite format 3\0";
+    let name = path.file_name()?.as_bytes();
+    let name = OF_SQLITE.iter().find_map(|suffix| name.strip_suffix(suffix.as_bytes()))?;
+    let file = path.with_file_name(OsStr::from_bytes(name));
+    // Opening a pipe would wait for whoever writes into it.
+    let is_file = !name.is_empty() && fs::metadata(&file).is_ok_and(|metadata| metadata.is_file());
+    let mut begins = [0; BEGINS.len()];
+    let is_database =
+        is_file && File::open(&file).and_then(|mut file| file.read_exact(&mut begins)).is_ok() && begins == *BEGINS;
+    is_database.then_some(file)
 }
 
 /// Whether two paths name one file, which need not exist yet.

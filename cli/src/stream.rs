@@ -8,7 +8,7 @@ mod row;
 mod summary;
 
 use crate::args::{Transform, Whole};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, is_flooded};
 use crate::files::interrupt::{Interrupt, Interruptible};
 use crate::files::output::{Output, OutputError, Target};
 use crate::files::standard::stderr;
@@ -19,17 +19,20 @@ use keyfold::wire::{STREAM_HEADER_LEN, StreamHeader};
 use keyfold::{Error, ErrorKind, Field, Keyring, StreamOpener, StreamProgress, StreamSealer};
 use own::OwnFiles;
 use progress::Progress;
-use refused::{Refused, damaged, is_sealed, no_stream, not_begun};
+use refused::{Refused, damaged, is_sealed, no_stream, not_begun, system_error};
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use summary::{Counts, counted};
 
 /// Most threads that seal or open: more would wait for the one that reads and writes, and each has buffers.
 const MAX_THREADS: usize = 16;
+/// How long a lookup waits that key IDs of other streams are in the way of.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// Protects or reveals what the command line names. Where files of a folder were left out, the exit code is the highest of theirs: the first would depend
 /// on the order of the directory.
@@ -138,7 +141,7 @@ impl<'a> Job<'a> {
         output: &mut Output,
     ) -> Result<(), Refused> {
         let mut head = [0; STREAM_HEADER_LEN];
-        let head = read_head(&mut input, &mut head)?;
+        let head = read_head(&mut input, &mut head).map_err(|error| Refused::unreadable(&error))?;
         let mut sink = Sink { output, failed: None };
         let (interrupt, progress, before) = (&self.interrupt, &self.progress, self.counts.bytes);
         let watch = |stream: &mut StreamProgress<'_>| {
@@ -161,7 +164,7 @@ impl<'a> Job<'a> {
             }
             Handles::Open(opener) => {
                 let header = StreamHeader::parse(head).map_err(|error| Refused::Input(no_stream(error, head)))?;
-                pollster::block_on(opener.load_key(&header)).map_err(Refused::of_key)?;
+                self.load_key(opener, &header)?;
                 let stream = opener.begin(&header, row).map_err(|error| not_begun(error, row))?;
                 let under = (header.key_id(), !opener.is_current(&header), stream.is_compromised());
                 stream.open_all(&mut input, &mut sink, self.threads, watch).map(|bytes| (bytes, under))
@@ -173,6 +176,19 @@ impl<'a> Job<'a> {
         self.counts.bytes += bytes;
         self.counts.stream(key_id, is_outdated, is_compromised);
         Ok(())
+    }
+
+    /// Has the key of a stream loaded. Where streams with made-up key IDs use up what may be looked up in a second, it waits: they are no fault of this one.
+    fn load_key(&self, opener: &StreamOpener, header: &StreamHeader) -> Result<(), Refused> {
+        loop {
+            match pollster::block_on(opener.load_key(header)) {
+                Err(error) if is_flooded(&error) => {
+                    self.interrupt.check()?;
+                    std::thread::sleep(MOMENT);
+                }
+                loaded => return loaded.map_err(Refused::of_key),
+            }
+        }
     }
 
     /// Names what is left out, as it happens: a list of them would have no bound.
@@ -192,12 +208,19 @@ impl<'a> Job<'a> {
         let (Handles::Open(opener) | Handles::Seal(_, Some(opener))) = &self.handles else {
             return Ok(Compared::Other);
         };
-        let mut head = [0; STREAM_HEADER_LEN];
-        let Ok(header) = StreamHeader::parse(read_head(sealed, &mut head)?) else { return Ok(Compared::NoStream) };
         let is_protect = matches!(self.direction, Direction::Protect { .. });
-        match pollster::block_on(opener.load_key(&header)).map_err(Refused::of_key) {
+        // An output can be made anew, whatever it is; an input cannot.
+        let unread = |error, is_output| {
+            if is_output { Ok(Compared::Unread(error)) } else { Err(Refused::unreadable(&error)) }
+        };
+        let mut head = [0; STREAM_HEADER_LEN];
+        let header = match read_head(sealed, &mut head) {
+            Ok(head) => StreamHeader::parse(head),
+            Err(error) => return unread(error, is_protect),
+        };
+        let Ok(header) = header else { return Ok(Compared::NoStream) };
+        match self.load_key(opener, &header) {
             Ok(()) => {}
-            // An output can be made anew, whatever it is; an input cannot.
             Err(Refused::Input(failure) | Refused::Item(failure)) if is_protect => {
                 return Ok(Compared::Unopened(failure));
             }
@@ -223,11 +246,18 @@ impl<'a> Job<'a> {
                 Ok(n) => n,
                 Err(error) => match Error::within(&error) {
                     Some(inner) if is_other(inner) => return Ok(Compared::Damaged),
+                    Some(inner) if inner.kind() == ErrorKind::Io => {
+                        let number = system_error(inner).and_then(io::Error::raw_os_error);
+                        return unread(number.map_or(error, io::Error::from_raw_os_error), is_protect);
+                    }
                     Some(inner) => return Err(Refused::of_content(inner.clone())),
-                    None => return Err(unreadable(error)),
+                    None => return unread(error, is_protect),
                 },
             };
-            let m = fill(clear, &mut theirs).map_err(unreadable)?;
+            let m = match fill(clear, &mut theirs) {
+                Ok(m) => m,
+                Err(error) => return unread(error, !is_protect),
+            };
             if ours[..n] != theirs[..m] {
                 return Ok(Compared::Other);
             }
@@ -249,6 +279,8 @@ enum Compared {
     Other,
     /// The output does not open, for a reason that is its key's.
     Unopened(Failure),
+    /// The output cannot be read.
+    Unread(io::Error),
     /// The sealed side is no stream, or one of another field, context, row or scope, so that nobody knows its content.
     NoStream,
     /// The sealed side is a stream of the right kind that was changed or cut.
@@ -339,16 +371,12 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// The first bytes of a stream, or of what may be one.
-fn read_head<'h>(input: &mut impl Read, head: &'h mut [u8; STREAM_HEADER_LEN]) -> Result<&'h [u8], Refused> {
-    let n = fill(input, head).map_err(unreadable)?;
+fn read_head<'h>(input: &mut impl Read, head: &'h mut [u8; STREAM_HEADER_LEN]) -> io::Result<&'h [u8]> {
+    let n = fill(input, head)?;
     Ok(&head[..n])
 }
 
 /// Whether a stream is another one than the one that is asked for, or only a part of it; otherwise nobody knows what it is.
 fn is_other(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::DecryptionFailed | ErrorKind::Malformed)
-}
-
-fn unreadable(error: io::Error) -> Refused {
-    Refused::Input(Failure::new(Exit::Storage, format!("cannot read the input: {error}")))
 }

@@ -143,7 +143,24 @@ fn without_the_journal_the_missing_keys_are_named_and_the_loss_must_be_accepted(
     assert_eq!(copy_store(&world), day_old, "it was refused, and changed something");
     assert_eq!(fs::read(world.keys().join("keys.high-water")).expect("a file"), before);
 
-    let done = world.succeeds(&[&arguments[..], &["--accept-loss"]].concat()).json_lines();
+    // Where nobody gets the result, the message has what is nowhere else any more.
+    let accepted = [&arguments[..], &["--accept-loss"]].concat();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
+    let output = world.command(&accepted).env("KEYFOLD_LOG", "error").stdout(full).output().expect("it runs");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(STORAGE), "{said}");
+    for says in [
+        "the records were restored",
+        "keys.high-water.1; LOST: ",
+        &format!("; LOST: {lost}, under which there is data"),
+        "this machine saw it deactivated",
+    ] {
+        assert!(said.contains(says), "{says:?}: {said}");
+    }
+    fs::write(store(&world), &day_old).expect("written");
+    fs::rename(world.keys().join("keys.high-water.1"), world.keys().join("keys.high-water")).expect("as before");
+
+    let done = world.succeeds(&accepted).json_lines();
     let old = done[0]["old_high_water"].as_str().expect("a path");
     assert!(old.ends_with("keys.high-water.1"), "{old}");
     assert!(fs::read(old).expect("kept").starts_with(&before));

@@ -45,6 +45,40 @@ fn an_input_needs_a_name() {
     }
 }
 
+/// What SQLite puts beside the key store, and plays back or deletes at the next command, is made by none.
+#[test]
+fn nothing_is_written_that_the_key_store_would_take_for_its_own() {
+    let world = World::new();
+    world.write("transport.key", (0..32).collect::<Vec<u8>>());
+    fs::set_permissions(world.path("transport.key"), fs::Permissions::from_mode(0o600)).expect("private");
+    let store = world.keys().join("keys.db");
+    world.succeeds(&["keys", "list"]);
+    for suffix in ["-journal", "-wal", "-shm"] {
+        let beside = world.keys().join(format!("keys.db{suffix}"));
+        let beside = argument(&beside);
+        world.refuses(
+            &["device", "provision", "device-1", "--transport-key", "transport.key", "--output", beside],
+            USAGE,
+            &["is a file of the keyring or a policy", "is never overwritten"],
+        );
+        // Without a configuration only what is there says what the name is.
+        let takes = ["is what SQLite would take for a file of its own, beside the database ", "keys.db, and play back"];
+        for arguments in [
+            &["keys", "new-kek", beside][..],
+            &["device", "transport-key", "--output", beside],
+            &["simulate", "scenario.toml", "--output", beside],
+        ] {
+            let mut command = common::keyfold();
+            run(command.current_dir(world.data()).args(arguments), b"").expect(USAGE, &takes);
+        }
+        assert!(!fs::exists(beside).expect("a folder"), "{beside}");
+    }
+    assert!(store.exists() && !fs::exists(world.path("other-wal")).expect("a folder"));
+    // Beside anything else it is a name as any other.
+    world.write("other", "no database");
+    run(common::keyfold().current_dir(world.data()).args(["keys", "new-kek", "other-wal"]), b"").expect(0, &[]);
+}
+
 /// A terminal that cannot move its cursor shows no progress.
 #[test]
 fn a_dumb_terminal_shows_no_progress() {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use crate::common::{DATA, KEY, POLICY, Run, STORAGE, USAGE, World, argument, check_silence, skip};
-use crate::shared_streams::{PROTECT, REVEAL, content, while_writing, world};
+use crate::shared_streams::{PROTECT, REVEAL, content, failing, while_writing, world};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -104,7 +104,7 @@ fn what_cannot_be_taken_is_left_out() {
     ] {
         assert!(lines.contains(says), "{says:?}: {lines}");
     }
-    assert!(!run.stderr.contains("every file is taken"), "{}", run.stderr);
+    assert_eq!(left_out(&run).len(), 5, "each once, though they are met twice: {}", run.stderr);
     assert_eq!(is_there(&world, &["sealed/one.kfs", "sealed/sub/two.kfs", "sealed/twin.kfs/x.kfs"]), [true; 3]);
     // A note beside the streams.
     world.write("sealed/readme", "x");
@@ -159,6 +159,87 @@ fn a_file_size_limit_is_an_error() {
     let run = limited(&with(&PROTECT, &["--keep-going", "--resume"])).expect(STORAGE, &["1 file left out"]);
     assert!(left_out(&run)[0].contains("File too large"), "{}", run.stderr);
     assert_eq!(is_there(&world, &["sealed/small.kfs", "sealed/large.kfs"]), [true, false]);
+}
+
+/// Streams that name keys that nobody has are looked up no faster than a thousand in a second, which is no fault of any other.
+#[test]
+fn made_up_key_ids_leave_no_genuine_stream_out() {
+    let world = world();
+    let names: Vec<String> = (0..20).map(|n| format!("{n}")).collect();
+    fill(&world, &names.iter().map(|name| (&**name, 5)).collect::<Vec<_>>());
+    world.succeeds(&PROTECT);
+    let mut stream = world.read("sealed/0.kfs");
+    for n in 1..=3000_u64 {
+        // From the second byte on, the key ID.
+        stream[2..26]
+            .copy_from_slice(&[n; 3].map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).map(u64::to_le_bytes).concat());
+        world.write(&format!("sealed/made-up-{n}.kfs"), &stream);
+    }
+    let mut command = world.command(&with(&REVEAL, &["--keep-going"]));
+    let run = crate::common::run(command.env("KEYFOLD_LOG", "error"), b"");
+    assert!(
+        !run.stderr.contains("LimitExceeded"),
+        "{}",
+        run.stderr.lines().find(|line| line.contains("Limit")).unwrap()
+    );
+    assert_eq!(left_out(&run).iter().filter(|line| line.contains("[300 NoMatchingKey]")).count(), 3000);
+    let run = run.expect(KEY, &["revealed 20 streams", "3000 files left out"]);
+    assert!(names.iter().all(|name| world.path("back").join(name).exists()), "{}", run.stderr);
+}
+
+/// A key that seals no more is no fault of the file that comes next.
+#[test]
+fn a_key_that_is_used_up_ends_the_run() {
+    let world = world();
+    let config = fs::read_to_string(world.config()).unwrap();
+    fs::write(world.config(), config + "\n[rotation]\ndata_messages = 3\nlead = \"1h\"\n").unwrap();
+    fill(&world, &[("a", 5), ("b", 5), ("c", 5), ("d", 5), ("e", 5)]);
+    for more in [&["--keep-going"][..], &[]] {
+        let says = [
+            " has sealed as many values as [rotation] data_messages lets a key",
+            "the next one seals when its `lead` has passed [103 LimitExceeded]",
+            "; 3 files written, whole; --resume goes on behind them\n",
+        ];
+        let run = world.run(&with(&PROTECT, more)).expect(DATA, &says);
+        assert!(!run.stderr.contains("left out") && !run.stderr.contains("await"), "{}", run.stderr);
+        assert_eq!(fs::read_dir(world.path("sealed")).unwrap().count(), 3);
+        fs::remove_dir_all(world.path("sealed")).unwrap();
+    }
+    // A row that is too long is one of its file.
+    let deep = ["d".repeat(200).as_str(); 20].join("/");
+    fill(&world, &[(&format!("{deep}/x"), 5)]);
+    for name in ["a", "b", "c", "d", "e"] {
+        fs::remove_file(world.path("in").join(name)).unwrap();
+    }
+    let context = format!("clinic={}", "c".repeat(200));
+    let bound = ["protect", "--stream", "scan", "in", "--output", "sealed", "--context", &context, "--keep-going"];
+    world.run(&bound).expect(DATA, &["at most 4,096 bytes", "; it was left out\n", "1 file left out"]);
+}
+
+/// No more files can be opened, whichever comes next; nor can it be told what else a folder has, which others do not suffer from.
+#[test]
+fn what_the_process_lacks_ends_the_run_and_half_a_folder_does_not() {
+    let world = world();
+    fill(&world, &[("a", 5), ("b", 5), ("sub/c", 5), ("sub/d", 5)]);
+    // The check opens it first.
+    for (calls, says) in [
+        ("openat:error=EMFILE:when=1", "; nothing was written\n"),
+        ("openat:error=EMFILE:when=2", "Too many open files"),
+        ("read:error=ESTALE:when=2", "Stale file handle"),
+    ] {
+        let Some(run) = failing(&world, &with(&PROTECT, &["--keep-going", "--force"]), "in/b", calls) else { return };
+        let run = run.expect(STORAGE, &[says]);
+        assert!(!run.stderr.contains("left out") && !run.stderr.contains(STOPS), "{calls}: {}", run.stderr);
+    }
+    fs::remove_dir_all(world.path("sealed")).unwrap_or_default();
+    // The first call has all entries, and the next one is to say that there are no more.
+    let calls = "getdents64:error=EIO:when=2+2";
+    let run = failing(&world, &with(&PROTECT, &["--keep-going"]), "in/sub", calls).unwrap();
+    let run = run.expect(STORAGE, &["protected 4 streams", "1 folder left out"]);
+    let line = "keyfold: cannot read the rest of in/sub: Input/output error (os error 5); it was left out";
+    assert_eq!(left_out(&run), [line]);
+    let run = failing(&world, &with(&PROTECT, &["--force"]), "in/sub", calls).unwrap();
+    run.expect(STORAGE, &["cannot read the rest of in/sub", "nothing was written"]);
 }
 
 /// A disk that is full is full for the next file as well.

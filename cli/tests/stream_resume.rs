@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use crate::common::{DATA, KEY, Run, STORAGE, USAGE, World, argument};
-use crate::shared_streams::{PROTECT, REVEAL, content, unprivileged, while_writing, world};
+use crate::shared_streams::{PROTECT, REVEAL, content, failing, unprivileged, while_writing, world};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -59,6 +59,42 @@ fn outputs_that_do_not_open_are_made_anew_on_demand() {
     world.succeeds(&with(&PROTECT, &["--resume", "--force"])).expect(0, &["protected 2 streams"]);
     world.succeeds(&REVEAL);
     assert!(world.read("back/one") == content(20_000));
+}
+
+/// An output that cannot be read is no fault of its input, and `--force` makes it anew.
+#[test]
+fn outputs_that_cannot_be_read_are_made_anew_on_demand() {
+    let world = world();
+    two(&world);
+    world.succeeds(&PROTECT);
+    world.succeeds(&REVEAL);
+    let anew = " of 20000 bytes; 1 was there already, with the same content\n";
+    for (arguments, output) in [(PROTECT, "sealed/two.kfs"), (REVEAL, "back/two")] {
+        let resume = with(&arguments, &["--resume"]);
+        let forced = with(&arguments, &["--resume", "--force", "--keep-going"]);
+        // At its beginning, and behind that.
+        for calls in ["read:error=EIO", "read:error=EIO:when=2+"] {
+            let Some(run) = failing(&world, &resume, output, calls) else { break };
+            let message = format!(
+                "keyfold: cannot read {output}: Input/output error (os error 5); it is there, and --force makes it anew; "
+            );
+            let run = run.expect(STORAGE, &[&message, "--keep-going goes on behind it\n"]);
+            assert!(!run.stderr.contains(INPUT) && !run.stderr.contains("in/two"), "{}", run.stderr);
+            failing(&world, &forced, output, calls).unwrap().expect(0, &["1 stream", anew]);
+        }
+        fs::set_permissions(world.path(output), fs::Permissions::from_mode(0o000)).unwrap();
+        let Some(run) = unprivileged(&world, &resume) else { return };
+        let run = run.expect(STORAGE, &[&format!("cannot read {output}: Permission denied"), "--force makes it anew"]);
+        assert!(!run.stderr.contains(INPUT), "{}", run.stderr);
+        unprivileged(&world, &forced).unwrap().expect(0, &["1 stream", anew]);
+        // Too many open files are no matter of this one.
+        let Some(run) = failing(&world, &forced, output, "openat:error=EMFILE") else { return };
+        let run = run.expect(STORAGE, &[&format!("cannot read {output}: Too many open files")]);
+        assert!(!run.stderr.contains("left out"), "{}", run.stderr);
+    }
+    // An input that cannot be read stays at fault. Two reads have looked whether it is a stream.
+    let run = failing(&world, &with(&PROTECT, &["--resume", "--force"]), "in/two", "read:error=EIO:when=3+").unwrap();
+    run.expect(STORAGE, &["in/two: cannot read the input: Input/output error", INPUT]);
 }
 
 /// Where compromised keys open, what is under them is kept and told, and `--force` seals it again though its content is the same.

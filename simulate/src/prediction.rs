@@ -26,7 +26,9 @@ pub struct Prediction {
     pub simulated_seconds: u64,
     /// How often each process got its requests.
     pub step_seconds: u64,
-    /// The longest step that does not show in the results, where `step_seconds` is longer.
+    /// A tenth of `check_every`: a longer step shows in the results.
+    pub unseen_step_seconds: f64,
+    /// Where `step_seconds` is longer, the longest step that is not, or else the shortest that may be.
     pub finer_step_seconds: Option<u64>,
     /// Processes.
     pub processes: usize,
@@ -217,6 +219,7 @@ impl Prediction {
             seed: scenario.seed,
             simulated_seconds: scenario.run.time.as_secs(),
             step_seconds: scenario.run.step.as_secs(),
+            unseen_step_seconds: scenario.unseen_step().as_secs_f64(),
             finer_step_seconds: scenario.finer_step().map(|step| step.as_secs()),
             processes: system.processes,
             tenants: [system.tenants, system.isolated_tenants],

@@ -89,12 +89,16 @@ fn system(p: &Prediction) -> Rows {
 
 fn step(p: &Prediction) -> String {
     let step = duration(p.step_seconds as f64);
-    match p.finer_step_seconds {
-        None => step,
-        Some(finer) => format!(
-            "{step}, which shows in the results: it is longer than a tenth of check_every; \"{finer}s\" does not"
-        ),
+    let shows = |seconds: u64| seconds as f64 > p.unseen_step_seconds;
+    if !shows(p.step_seconds) {
+        return step;
     }
+    let instead = match p.finer_step_seconds {
+        None => ", and so is every step that may be".to_owned(),
+        Some(finer) if shows(finer) => format!("; \"{finer}s\", the shortest, shows less"),
+        Some(finer) => format!("; \"{finer}s\" does not"),
+    };
+    format!("{step}, which shows in the results: it is longer than a tenth of check_every{instead}")
 }
 
 /// Requests of one kind, and when those began that failed.

@@ -224,11 +224,16 @@ impl Scenario {
         })
     }
 
-    /// The longest step that does not show in the results, a tenth of `check_every`, where `step` is longer. In whole seconds, and no
-    /// shorter than steps may be: `None` if there is no better one.
+    /// A longer step shows in the results.
+    pub(crate) fn unseen_step(&self) -> Duration {
+        self.cache.check_every / 10
+    }
+
+    /// The step to take where `step` shows in the results: the longest that does not, in whole seconds, or the shortest that may be.
+    /// `None` if there is no better one.
     pub(crate) fn finer_step(&self) -> Option<Duration> {
         let least = self.run.time.as_secs().div_ceil(MAX_STEPS).max(1);
-        let finer = Duration::from_secs((self.cache.check_every.as_secs() / 10).max(least));
+        let finer = Duration::from_secs(self.unseen_step().as_secs().max(least));
         (finer < self.run.step).then_some(finer)
     }
 }

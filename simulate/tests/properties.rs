@@ -77,12 +77,20 @@ fn the_same_seed_gives_the_same_prediction() {
 /// A step that is longer than a tenth of `check_every` (a minute, unless it is said) is told, with one that is not.
 #[test]
 fn a_step_that_shows_in_the_results_is_told() {
-    let steps = [("'6s'", "'1m'", None), ("'7s'", "'1m'", Some(6)), ("'1s'", "'5s'", None), ("'2s'", "'5s'", Some(1))];
-    for (step, check_every, finer) in steps {
+    let shortest = "; \"1s\", the shortest, shows less";
+    let steps = [
+        ("'6s'", "'1m'", None, None),
+        ("'7s'", "'1m'", Some(6), Some("; \"6s\" does not")),
+        ("'1s'", "'10s'", None, None),
+        ("'2s'", "'19s'", Some(1), Some("; \"1s\" does not")),
+        ("'1s'", "'5s'", None, Some(", and so is every step that may be")),
+        ("'2s'", "'5s'", Some(1), Some(shortest)),
+    ];
+    for (step, check_every, finer, instead) in steps {
         let prediction = predict(&[("run.step", step), ("run.time", "'10m'"), ("cache.check_every", check_every)]);
         assert_eq!(prediction.finer_step_seconds, finer, "{step} {check_every}");
         let text = prediction.to_text();
-        let advice = finer.map(|finer| format!("longer than a tenth of check_every; \"{finer}s\" does not"));
+        let advice = instead.map(|instead| format!("longer than a tenth of check_every{instead}"));
         assert_eq!(text.contains("shows in the results"), advice.is_some(), "{text}");
         assert!(advice.is_none_or(|advice| text.contains(&advice)), "{text}");
     }

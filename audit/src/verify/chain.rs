@@ -1,5 +1,6 @@
 //! One chain: its lines in the order of their numbers, each under its key.
 
+use super::budget::{Budget, MAX_LINES};
 use super::keys::Keys;
 use super::parsed::Parsed;
 use super::report::sum;
@@ -9,9 +10,6 @@ use data_encoding::HEXLOWER;
 use keyfold::Ratchet;
 use std::borrow::Cow;
 use std::io;
-
-/// No chain has a line with this number or a higher one.
-const MAX_LINES: u64 = 1 << 24;
 
 /// A line in its place.
 pub(super) struct Entry<'a> {
@@ -63,15 +61,16 @@ pub(super) async fn check_chain(
     entries: &mut [Entry<'_>],
     extent: Extent,
     keys: &mut Keys<'_>,
+    budget: &mut Budget,
     report: &mut Report,
 ) -> io::Result<()> {
     // Stable: of two lines with one number the one that was met first stays first.
     entries.sort_by_key(|entry| entry.line.seq);
     let entries = &*entries;
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
-    let key = keys.of_chain(entries, report).await;
+    let key = keys.of_chain(entries, budget, report).await;
     let authenticated = key.is_some();
-    let mut walk = Walk { previous: None, sound: true, key, reach: extent.lines };
+    let mut walk = Walk { previous: None, sound: true, key, reach: extent.lines, own: entries.len() as u64, budget };
     walk.begin(first, extent.lowest, report);
     for (index, entry) in entries.iter().enumerate() {
         let before = index.checked_sub(1).map(|before| &entries[before]);
@@ -92,18 +91,22 @@ pub(super) async fn check_chain(
 }
 
 /// Goes through a chain from line to line.
-struct Walk {
+struct Walk<'a> {
     /// The key of a line; `None`: nobody may know it here.
     key: Option<Ratchet>,
     /// How many lines that are missing are stepped over: each costs time, and a line may claim any number.
     reach: u64,
+    /// Steps that its own lines are good for, so that a chain of which none is missing is checked whatever others claim.
+    own: u64,
+    /// For those that are missing.
+    budget: &'a mut Budget,
     /// The MAC that the next line is chained to, if it is known.
     previous: Option<[u8; 32]>,
     /// Whether the line before was what was written.
     sound: bool,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// What is known before the first line that is there.
     fn begin(&mut self, first: &Entry<'_>, lowest: u64, report: &mut Report) {
         if first.line.seq == 0 {
@@ -144,10 +147,10 @@ impl Walk {
                 entry.add(report, FindingKind::Edited, "its chain had ended");
             }
         }
-        if self.key.as_ref().is_some_and(|key| line.seq.saturating_sub(key.seq()) > self.reach) {
+        if let Some(why) = self.out_of_reach(line.seq) {
             // Nor can what follows.
             self.key = None;
-            let detail = "it and what follows in its chain cannot be checked, since more lines than the files have are missing before it";
+            let detail = format!("it and what follows in its chain cannot be checked, since {why}");
             entry.add(report, FindingKind::Unchecked, detail);
         }
         match (self.verifies(entry)?, self.sound) {
@@ -177,6 +180,20 @@ impl Walk {
         }
         self.previous = Some(line.mac);
         Ok(())
+    }
+
+    /// Why the key does not get to line `seq`, if it does not.
+    fn out_of_reach(&mut self, seq: u64) -> Option<&'static str> {
+        let steps = seq.saturating_sub(self.key.as_ref()?.seq());
+        if steps > self.reach {
+            return Some("more lines than the files have are missing before it");
+        }
+        // No line has such a number, which takes no step to say.
+        let is_none = seq >= MAX_LINES;
+        let is_within = is_none || self.budget.step(&mut self.own, steps);
+        (!is_within).then_some(
+            "more lines are missing before it, and before others, than one run goes over (16,777,216): verify these files together with those before them",
+        )
     }
 
     /// Whether the line is what was written; `None`: that cannot be told.

@@ -1,5 +1,6 @@
 //! The keys of chains, and why there is none for some.
 
+use super::budget::{Budget, MAX_REFUSED};
 use super::chain::Entry;
 use super::{Expected, FindingKind, Report};
 use keyfold::{ChainStart, ErrorKind, KekAlias, KmsErrorKind, Lineage, Ratchet};
@@ -13,6 +14,7 @@ pub(super) struct Keys<'a> {
     /// Whether there is a chain of the keyring.
     is_own: bool,
     closed: Vec<Closed>,
+    unasked: Option<Unasked>,
 }
 
 /// A header that gave no key.
@@ -21,6 +23,24 @@ struct Closed {
     number: u64,
     cause: Cause,
     detail: String,
+}
+
+/// Chains whose keys were not asked for any more.
+struct Unasked {
+    /// A header of the first one.
+    name: String,
+    number: u64,
+    chains: u64,
+}
+
+/// Why a header gave no key.
+enum Refusal {
+    /// For this cause, and what it is for people.
+    Of(Cause, String),
+    /// Nobody was to be asked.
+    NoKeks,
+    /// Too many gave none.
+    Unasked,
 }
 
 enum Cause {
@@ -32,11 +52,16 @@ enum Cause {
 
 impl<'a> Keys<'a> {
     pub(super) const fn new(expected: &'a Expected) -> Self {
-        Self { expected, opened: BTreeSet::new(), is_own: false, closed: Vec::new() }
+        Self { expected, opened: BTreeSet::new(), is_own: false, closed: Vec::new(), unasked: None }
     }
 
     /// The key of the first line of a chain, by the first of its headers that gives one.
-    pub(super) async fn of_chain(&mut self, entries: &[Entry<'_>], report: &mut Report) -> Option<Ratchet> {
+    pub(super) async fn of_chain(
+        &mut self,
+        entries: &[Entry<'_>],
+        budget: &mut Budget,
+        report: &mut Report,
+    ) -> Option<Ratchet> {
         let headers: Vec<_> = entries.iter().filter_map(|entry| Some((entry, entry.line.start()?))).collect();
         if let (true, Some(first)) = (headers.is_empty(), entries.first()) {
             let detail = format!("no line says what its chain is, of which there are {} lines", entries.len());
@@ -44,31 +69,38 @@ impl<'a> Keys<'a> {
         }
         let mut causes = BTreeSet::new();
         for (entry, (start, alias)) in &headers {
-            let (cause, detail) = match self.open(start, alias).await {
+            let (name, number) = (entry.name().to_owned(), entry.number());
+            let (cause, detail) = match self.open(start, alias, budget).await {
                 Ok(ratchet) => return Some(ratchet),
-                Err(Some(why)) => why,
-                Err(None) => continue,
+                Err(Refusal::Of(cause, detail)) => (cause, detail),
+                Err(Refusal::NoKeks) => continue,
+                Err(Refusal::Unasked) => {
+                    self.unasked.get_or_insert(Unasked { name, number, chains: 0 }).chains += 1;
+                    break;
+                }
             };
             // A chain has a header in each file, and the first one says it.
             if causes.insert(detail.clone()) {
-                self.closed.push(Closed { name: entry.name().to_owned(), number: entry.number(), cause, detail });
+                self.closed.push(Closed { name, number, cause, detail });
             }
         }
         None
     }
 
-    /// Why not, unless nobody was to be asked.
-    async fn open(&mut self, start: &ChainStart, alias: &KekAlias) -> Result<Ratchet, Option<(Cause, String)>> {
+    async fn open(&mut self, start: &ChainStart, alias: &KekAlias, budget: &mut Budget) -> Result<Ratchet, Refusal> {
         if let Some(own) = self.expected.lineage.filter(|own| *own != start.lineage) {
-            return Err(Some((Cause::OtherKeyring, of_other_keyring(start.lineage, own))));
+            return Err(Refusal::Of(Cause::OtherKeyring, of_other_keyring(start.lineage, own)));
         }
         self.is_own = true;
         if self.expected.keks.is_empty() {
-            return Err(None);
+            return Err(Refusal::NoKeks);
         }
         let Some(kek) = self.expected.keks.get(alias) else {
-            return Err(Some((Cause::NoKek, format!("there is no audit KEK {alias}"))));
+            return Err(Refusal::Of(Cause::NoKek, format!("there is no audit KEK {alias}")));
         };
+        if !budget.may_ask() {
+            return Err(Refusal::Unasked);
+        }
         let error = match start.open(&**kek).await {
             Ok(ratchet) => {
                 self.opened.insert(alias.clone());
@@ -76,17 +108,29 @@ impl<'a> Keys<'a> {
             }
             Err(error) => error,
         };
-        Err(Some(match error.kind() {
+        budget.refuse();
+        Err(match error.kind() {
             ErrorKind::RecordRejected | ErrorKind::Kms(KmsErrorKind::InvalidCiphertext | KmsErrorKind::WrongKey) => {
                 let detail = format!("the key of the chain does not unwrap under audit KEK {alias}: {error}");
-                (Cause::DoesNotUnwrap(alias.clone()), detail)
+                Refusal::Of(Cause::DoesNotUnwrap(alias.clone()), detail)
             }
-            _ => (Cause::NotAsked, format!("audit KEK {alias}: {error}")),
-        }))
+            _ => Refusal::Of(Cause::NotAsked, format!("audit KEK {alias}: {error}")),
+        })
     }
 
     /// Says which chains have no key, once for each cause.
     pub(super) fn report(self, report: &mut Report) {
+        // Never only a note: whoever makes that many up would have the others pass unchecked.
+        if let Some(Unasked { name, number, chains }) = self.unasked {
+            let whose = match chains {
+                1 => "the key of its chain was".to_owned(),
+                _ => format!("the keys of its chain and {} more were", chains - 1),
+            };
+            let detail = format!(
+                "{whose} not asked for, since {MAX_REFUSED} headers had given none before: verify them apart from those"
+            );
+            report.add(&name, Some(number), FindingKind::Unchecked, detail);
+        }
         let mut unchecked: BTreeMap<String, u64> = BTreeMap::new();
         for Closed { name, number, cause, detail } in self.closed {
             let finding = match cause {

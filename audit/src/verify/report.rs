@@ -14,7 +14,7 @@ pub enum FindingKind {
     Edited,
     /// The line is none that a writer writes, or the file has none.
     NoLine,
-    /// The line cannot be checked, because the one before it in its chain is missing or was edited.
+    /// The line cannot be checked, because the one before it in its chain is missing or was edited, or the files claim more than one run looks at.
     Unchecked,
     /// Lines are missing before this one.
     Deleted,
@@ -150,8 +150,12 @@ impl Report {
 
     pub(super) fn finish(&mut self) {
         self.notes.sort_unstable();
-        let place = |file: &str| self.files.iter().position(|(name, _)| name == file).unwrap_or(usize::MAX);
-        self.findings.sort_by_key(|finding| (place(&finding.file), finding.line));
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (place, (name, _)) in self.files.iter().enumerate() {
+            places.entry(name).or_insert(place);
+        }
+        let place = |file: &str| places.get(file).copied().unwrap_or(usize::MAX);
+        self.findings.sort_by_cached_key(|finding| (place(&finding.file), finding.line));
         let gap = self.gap();
         match gap {
             Some(0) => {}

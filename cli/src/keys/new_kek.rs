@@ -2,7 +2,7 @@
 
 use crate::args::KeysNewKek;
 use crate::failure::{Exit, Failure};
-use crate::{passphrase, print_done};
+use crate::{outputs, passphrase, print_done};
 use keyfold_kms::passphrase::{Argon2Params, PassphraseKek};
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ pub(crate) fn new_kek(args: &KeysNewKek, out: &mut impl Write) -> Result<(), Fai
     if std::fs::symlink_metadata(&args.file).is_ok() {
         return Err(Failure::new(Exit::Storage, format!("{file}: File exists; nothing was changed")));
     }
+    outputs::refuse(&[("FILE", Some(args.file.as_path()))], None, &[], None)?;
     let text = if args.passphrase {
         let passphrase = passphrase(args)?;
         let params = Argon2Params::default().with_memory(args.memory * 1024)?;

@@ -9,6 +9,7 @@ use keyfold::{Evidence, Lost, Record, RestorePlan};
 use keyfold_open::{Accepted, Records};
 use serde_json::{Value as Json, json};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Plans, says what is lost, and restores unless something is and that was not accepted.
@@ -66,14 +67,26 @@ pub(crate) fn restore(args: &KeysRestore, out: &mut impl Write) -> Result<ExitCo
         lines.join("\n")
     };
     let end = match done {
-        true => "the records were restored; `keyfold keys verify` looks at them",
-        false => "nothing was changed",
+        true => end_of(&plan, old_marks.as_deref()),
+        false => "nothing was changed".to_owned(),
     };
-    print_done(out, &text, end)?;
+    print_done(out, &text, &end)?;
     match refused {
         Some(message) => Err(Failure::new(Exit::Key, message)),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// What was done, where the result cannot be printed. What was lost is nowhere else afterwards: the new high-water file knows the restored records only.
+fn end_of(plan: &RestorePlan, old_marks: Option<&Path>) -> String {
+    let mut end = "the records were restored; `keyfold keys verify` looks at them".to_owned();
+    if let Some(old) = old_marks {
+        end.push_str(&format!("; the old high-water file is {}", old.display()));
+    }
+    for lost in &plan.lost {
+        end.push_str(&format!("; LOST: {}", text_of_lost(lost)));
+    }
+    end
 }
 
 /// Why the plan is not carried out, if anything in it was not accepted.
@@ -114,25 +127,28 @@ fn text_of(plan: &RestorePlan) -> String {
         text.push_str(&format!("\ndestroys {key_id}: {}", evidence(*why)));
     }
     for lost in &plan.lost {
-        text.push_str("\nLOST: ");
-        text.push_str(&match lost {
-            Lost::Key(key_id, mark) => {
-                format!("{key_id}, which was {} when this machine last saw it", mark.state.name())
-            }
-            Lost::Newer(key_id, seen, found) => format!(
-                "a change of {key_id}: this machine saw it {} (sequence {}), and there is {} (sequence {})",
-                seen.state.name(),
-                seen.sequence,
-                found.state.name(),
-                found.sequence
-            ),
-            Lost::InData(key_id) => format!("{key_id}, under which there is data"),
-            Lost::Generations(first, last) => {
-                format!("generations {first} to {last}: this machine saw them used, and no copy has a key of them")
-            }
-        });
+        text.push_str(&format!("\nLOST: {}", text_of_lost(lost)));
     }
     text
+}
+
+fn text_of_lost(lost: &Lost) -> String {
+    match lost {
+        Lost::Key(key_id, mark) => {
+            format!("{key_id}, which was {} when this machine last saw it", mark.state.name())
+        }
+        Lost::Newer(key_id, seen, found) => format!(
+            "a change of {key_id}: this machine saw it {} (sequence {}), and there is {} (sequence {})",
+            seen.state.name(),
+            seen.sequence,
+            found.state.name(),
+            found.sequence
+        ),
+        Lost::InData(key_id) => format!("{key_id}, under which there is data"),
+        Lost::Generations(first, last) => {
+            format!("generations {first} to {last}: this machine saw them used, and no copy has a key of them")
+        }
+    }
 }
 
 fn of_plan(plan: &RestorePlan) -> Json {

@@ -1,5 +1,6 @@
 //! All files below a folder, each to one below another folder.
 
+use super::refused::is_of_all;
 use super::{Compared, Counts, Job, OwnFiles, Refused, counted, fill, is_sealed};
 use crate::args::{Transform, Whole};
 use crate::failure::{Exit, Failure};
@@ -26,7 +27,7 @@ enum Found {
     File(Pair),
     /// What cannot be taken, whatever is done with the others.
     None(Refused),
-    /// Likewise a folder with all that is in it.
+    /// Likewise a folder with all that is in it, or all that comes in it from here on.
     NoFolder(Refused),
 }
 
@@ -288,15 +289,24 @@ fn one(job: &mut Job<'_>, pair: &Pair) -> Result<(), Refused> {
     job.progress.of(&pair.name);
     let input = open()?;
     if job.whole.resume && pair.to.exists() {
-        let there = File::open(&pair.to).map_err(|error| Refused::Item(cannot_read(&pair.to, &error)))?;
-        let [mut sealed, mut clear] = match job.direction {
-            Direction::Reveal => [open()?, there],
-            _ => [there, open()?],
+        let found = match File::open(&pair.to) {
+            Ok(there) => {
+                let [mut sealed, mut clear] = match job.direction {
+                    Direction::Reveal => [open()?, there],
+                    _ => [there, open()?],
+                };
+                job.compare(&mut sealed, &mut clear, row).map_err(of_input)?
+            }
+            Err(error) => Compared::Unread(error),
         };
-        let found = job.compare(&mut sealed, &mut clear, row).map_err(of_input)?;
-        if let Compared::Same = found {
-            job.counts.kept += 1;
-            return Ok(());
+        match &found {
+            Compared::Same => {
+                job.counts.kept += 1;
+                return Ok(());
+            }
+            // The next one would be no better.
+            Compared::Unread(error) if is_of_all(error) => return Err(cannot_read(&pair.to, error).into()),
+            _ => {}
         }
         if !job.args.force {
             return Err(not_kept(found, job.direction, pair));
@@ -334,6 +344,9 @@ fn not_kept(found: Compared, direction: Direction, pair: &Pair) -> Refused {
         Compared::Unopened(failure) => {
             Refused::Item(failure.at(format!("{to} is there, and does not open")).add("--force makes it anew"))
         }
+        Compared::Unread(error) => {
+            Refused::Item(cannot_read(&pair.to, &error).add("it is there, and --force makes it anew"))
+        }
         Compared::Other | Compared::Same => output("with another content".to_owned()),
     }
 }
@@ -353,7 +366,11 @@ fn walk(
     };
     visit(Found::Folder(to.to_owned(), mode))?;
     for entry in entries {
-        let entry = entry.map_err(|error| cannot_read(from, &error))?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            // Nothing comes behind it.
+            Err(error) => return visit(Found::NoFolder(Refused::cannot_read_rest(from, &error))),
+        };
         let (path, file_name) = (entry.path(), entry.file_name());
         // Of a link nobody can tell whether it was meant to be followed.
         let metadata = match entry.metadata() {

@@ -1,11 +1,14 @@
 //! Why a file is not protected or revealed, and whether the next one may be all the same.
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, is_used_up};
 use crate::files::interrupt::Interrupted;
 use crate::files::output::OutputError;
 use keyfold::wire::{MAGIC, STREAM_HEADER_LEN};
 use keyfold::{Error, ErrorKind};
+use rustix::io::Errno;
+use std::error::Error as _;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -16,7 +19,8 @@ pub(super) enum Refused {
     Input(Failure),
     /// This file cannot be done as things are: its key, its output or a limit is in the way. Others may be done.
     Item(Failure),
-    /// Whatever comes next would end likewise: a signal, a key service or a store that is away, a full disk, a key that seals no more.
+    /// Whatever comes next would end likewise: a signal, a key service or a store that is away, a full disk, a key that seals no more, no file that may
+    /// still be opened.
     Run(Failure),
 }
 
@@ -32,15 +36,32 @@ impl Refused {
     /// Of what follows a header. That an input cannot be read is an error of it; what is wrong with an output has an [`OutputError`].
     pub(super) fn of_content(error: Error) -> Self {
         match error.kind() {
+            ErrorKind::Io if system_error(&error).is_some_and(is_of_all) => Self::Run(error.into()),
             ErrorKind::Io => Self::Input(error.into()),
             kind => Self::of_kind(kind, error.into()),
         }
     }
 
+    /// Of an input that cannot be read.
+    pub(super) fn unreadable(error: &io::Error) -> Self {
+        let failure = Failure::new(Exit::Storage, format!("cannot read the input: {error}"));
+        if is_of_all(error) { Self::Run(failure) } else { Self::Input(failure) }
+    }
+
     /// Of a path that cannot be read. What is gone is in nobody's way.
     pub(super) fn cannot_read(path: &Path, error: &io::Error) -> Self {
-        let failure = Failure::new(Exit::Storage, format!("cannot read {}: {error}", path.display()));
+        Self::not_read(path, path.display(), error)
+    }
+
+    /// Of a folder that cannot be read any further.
+    pub(super) fn cannot_read_rest(folder: &Path, error: &io::Error) -> Self {
+        Self::not_read(folder, format_args!("the rest of {}", folder.display()), error)
+    }
+
+    fn not_read(path: &Path, what: impl fmt::Display, error: &io::Error) -> Self {
+        let failure = Failure::new(Exit::Storage, format!("cannot read {what}: {error}"));
         match error.kind() {
+            _ if is_of_all(error) || is_of_folder(path, error) => Self::Run(failure),
             io::ErrorKind::NotFound => {
                 Self::Item(failure.add("it was there a moment ago, and --resume goes on without it"))
             }
@@ -76,6 +97,39 @@ impl Refused {
             Self::Run(failure) => Self::Run(change(failure)),
         }
     }
+}
+
+/// What the system said.
+pub(super) fn system_error(error: &Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref()
+}
+
+/// Whether an error is not that of the file at which it comes up: the process or the system has no room for another open file, or what the file is on is gone.
+pub(super) fn is_of_all(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOMEM
+                | Errno::STALE
+                | Errno::NOTCONN
+                | Errno::NODEV
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::TIMEDOUT
+                | Errno::SHUTDOWN
+        )
+    )
+}
+
+/// Whether the folder that `path` is in cannot be read either. EIO may be a bad block of one file, or a share that is gone.
+fn is_of_folder(path: &Path, error: &io::Error) -> bool {
+    let Some(folder) = path.parent().filter(|_| Errno::from_io_error(error) == Some(Errno::IO)) else { return false };
+    let folder = if folder == Path::new("") { Path::new(".") } else { folder };
+    fs::read_dir(folder).and_then(|mut entries| entries.next().transpose()).is_err()
 }
 
 impl From<Failure> for Refused {
@@ -119,6 +173,15 @@ pub(super) fn no_stream(error: Error, head: &[u8]) -> Failure {
 /// Of a stream that cannot be begun.
 pub(super) fn not_begun(error: Error, row: Option<&[u8]>) -> Refused {
     let kind = error.kind();
+    if is_used_up(&error) {
+        let why = format!(
+            "{} has sealed as many values as [rotation] data_messages lets a key, and the next one seals when its `lead` has passed [{} {}]",
+            error.detail(),
+            kind.code(),
+            kind.name()
+        );
+        return Refused::Run(Failure::new(Exit::Data, why));
+    }
     let failure = Failure::from(error);
     let failure = match kind {
         ErrorKind::DecryptionFailed => failure.add(
@@ -145,7 +208,7 @@ pub(super) fn damaged(error: Error) -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, ErrorKind, OutputError, Path, Refused, damaged, io, not_begun};
+    use super::{Errno, Error, ErrorKind, OutputError, Path, Refused, damaged, io, not_begun};
     use crate::files::output::Target;
     use keyfold::KmsErrorKind;
 
@@ -197,6 +260,17 @@ mod tests {
         let unread = |kind: io::ErrorKind| Refused::cannot_read(Path::new("x"), &kind.into());
         assert!(matches!(unread(io::ErrorKind::PermissionDenied), Refused::Input(_)));
         assert!(matches!(unread(io::ErrorKind::NotFound), Refused::Item(_)), "what is gone is in nobody's way");
+        // Of one file, or of all that comes.
+        let raw = |errno: Errno| io::Error::from(errno);
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::STALE, Errno::NOTCONN, Errno::HOSTDOWN] {
+            let within = Error::from(ErrorKind::Io).with_source(raw(errno));
+            assert!(ends_the_run(&damaged(within)), "{errno}");
+            assert!(ends_the_run(&Refused::unreadable(&raw(errno))), "{errno}");
+            assert!(ends_the_run(&Refused::cannot_read(Path::new("Cargo.toml"), &raw(errno))), "{errno}");
+        }
+        assert!(!ends_the_run(&damaged(Error::from(ErrorKind::Io).with_source(raw(Errno::IO)))));
+        assert!(!ends_the_run(&Refused::cannot_read(Path::new("Cargo.toml"), &raw(Errno::IO))));
+        assert!(ends_the_run(&Refused::cannot_read(Path::new("gone/x"), &raw(Errno::IO))), "its folder cannot be read");
         let exists = OutputError::Exists { target: Target::Stdout };
         assert!(ends_the_run(&exists.into()));
     }

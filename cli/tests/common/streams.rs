@@ -54,6 +54,20 @@ pub(crate) fn unprivileged(world: &World, arguments: &[&str]) -> Option<Run> {
     Some(run)
 }
 
+/// Runs a command whose system calls `calls` on `path` fail, as strace says it. `None`: that does not work here, which is printed.
+pub(crate) fn failing(world: &World, arguments: &[&str], path: &str, calls: &str) -> Option<Run> {
+    let keyfold = world.command(arguments);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-P", path, "-e", &format!("inject={calls}")]);
+    command.arg(keyfold.get_program()).args(keyfold.get_args()).current_dir(world.data()).env("KEYFOLD_LOG", "error");
+    let is_here = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|it| it.success());
+    if !is_here {
+        println!("SKIPPED: calls that fail (strace does not work here)");
+        return None;
+    }
+    Some(run(&mut command, b""))
+}
+
 /// Runs a command that writes below `sealed`, and does something while it is stopped in that: with the path that the first output is to have, or a part of it.
 /// How it ended and what it said.
 pub(crate) fn while_writing(world: &World, arguments: &[&str], act: impl FnOnce(&Path)) -> (Option<i32>, String) {
