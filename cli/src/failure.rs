@@ -24,6 +24,8 @@ const FLOODED: &str = "more than 1,000 unknown key IDs within a second";
 const USED_UP: &str = "the key has sealed as many values as the rotation policy allows";
 /// How it ends of a key that may be in a forger's hands.
 const COMPROMISED: &str = " is compromised";
+/// How it begins of a root, which no setting lets open anything then.
+const OF_ROOT: &str = "the state of the root";
 
 /// Exit codes. They are part of the interface: scripts rely on them (docs/CLI.md).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -141,7 +143,7 @@ impl From<Error> for Failure {
             text if text.starts_with(NO_KEY) && !text.contains(OF_NEIGHBOUR) => {
                 failure.add("it may be of another keyring: --config names the one that has it")
             }
-            text if error.kind() == ErrorKind::KeyState && text.ends_with(COMPROMISED) => failure.add(
+            text if error.kind() == ErrorKind::KeyState && text.ends_with(COMPROMISED) && !text.starts_with(OF_ROOT) => failure.add(
                 "what is sealed under it may be forged, and opens where [keyring] of keyfold.toml has `open_compromised = true`: docs/runbooks/data-key-leaked.md",
             ),
             _ if error.kind() == ErrorKind::WrongScope => failure.add(
@@ -266,5 +268,18 @@ impl From<OutputError> for Failure {
 impl From<Interrupted> for Failure {
     fn from(interrupted: Interrupted) -> Self {
         Self { code: interrupted.exit_code(), message: format!("{interrupted}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_setting_is_advised_for_a_root() {
+        let of =
+            |text| Failure::from(Error::new(ErrorKind::KeyState, text).with_detail("07 is compromised")).to_string();
+        assert!(of("the state of the key does not allow its use").contains("open_compromised"));
+        assert!(!of("the state of the root does not allow its use").contains("open_compromised"));
     }
 }

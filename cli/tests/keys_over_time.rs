@@ -181,6 +181,35 @@ fn a_compromised_key_opens_only_with_the_flag_and_gets_a_successor() {
     let root = keys(&world).into_iter().find(|key| key["class"] == "root").expect("a root");
     let root = root["key_id"].as_str().expect("an ID").to_owned();
     world.run(&["keys", "state", &root, "compromised"]).expect(common::POLICY, &["rotate it and reparent"]);
+    // No setting lets a compromised root open anything.
+    let rotated = &world.run(&["keys", "rotate", "--root", "--json"]).expect(0, &[]).json_lines()[0];
+    let pin = rotated["root_pin"].as_str().expect("a pin");
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let pinned = config.replace("root_pins = [", &format!("root_pins = [\"{pin}\", "));
+    fs::write(world.config(), pinned).expect("written");
+    world.run(&["keys", "reparent"]).expect(0, &[]);
+    let marked = world.run(&["keys", "state", &root, "compromised"]).expect(0, &[]);
+    let said = marked.stdout_text();
+    assert!(said.contains("nothing opens under it") && !said.contains("open_compromised"), "{said}");
+}
+
+/// As on a disk that is full: the store has the change, and the file of marks does not.
+#[test]
+fn a_change_whose_mark_cannot_be_written_is_told() {
+    let world = World::new();
+    world.protect(&[]);
+    let sealing = keys(&world).into_iter().find(|key| key["class"] == "data").expect("a data key");
+    let key_id = sealing["key_id"].as_str().expect("an ID");
+    let [store, lock] = ["keys.db", "keys.high-water.lock"].map(|name| world.keys().join(name));
+    let old = fs::read(&store).expect("the store");
+    fs::remove_file(&lock).expect("removed");
+    fs::create_dir(&lock).expect("a folder in its place");
+    let told = format!("{key_id} is deactivated all the same");
+    world.run(&["keys", "state", key_id, "deactivated"]).expect(STORAGE, &["keys.high-water", &told]);
+    fs::remove_dir(&lock).expect("removed");
+    world.run(&["keys", "state", key_id, "deactivated"]).expect(KEY, &["cannot change that way"]);
+    fs::write(&store, &old).expect("put back");
+    world.run(&["reveal", "sealed.csv", "--output", "no.csv"]).expect(KEY, &["304 RecordRejected", "rolled back"]);
 }
 
 #[test]

@@ -323,7 +323,7 @@ impl Keyring {
                 record = now;
             }
             let verified = match self.check_age(&record) {
-                Ok(()) => self.verify(&record).await,
+                Ok(()) => self.verify_shown(&record).await,
                 Err(error) => Err(error),
             };
             infos.push(KeyInfo { record, verified });
@@ -393,9 +393,22 @@ impl Keyring {
     /// The key `key_id`, which must belong to `slot`, from memory or from the store. No request to the key service
     /// when its root is known, unless the key is isolated.
     pub(crate) async fn acquire(&self, key_id: KeyId, slot: Slot) -> Result<Arc<OpenKey>> {
+        self.acquire_if(|| self.inner.unknown.check(slot.id, self.time()), key_id, slot).await
+    }
+
+    /// As [`acquire`](Self::acquire), of a key that is known to be one of the keyring's, whoever floods it with others that are not.
+    pub(crate) async fn acquire_known(&self, key_id: KeyId, slot: Slot) -> Result<Arc<OpenKey>> {
+        self.acquire_if(|| Ok(()), key_id, slot).await
+    }
+
+    /// `check` says whether a key may be looked up that is not in memory.
+    async fn acquire_if(&self, check: impl Fn() -> Result<()>, key_id: KeyId, slot: Slot) -> Result<Arc<OpenKey>> {
         self.check_open()?;
         let policy = self.configured().keyring.cache;
         let fetch = async |present: Option<&Arc<OpenKey>>| {
+            if present.is_none() {
+                check()?;
+            }
             let span = tracing::debug_span!("keyfold_acquire_key", %key_id, class = slot.class.name());
             self.read_key(key_id, slot, present).instrument(span).await
         };
@@ -405,9 +418,7 @@ impl Keyring {
     /// Reads the record of a key and opens it; with `present` only confirms that it may still be used.
     // F-8.2-1, F-8.2-2, F-8.2-3.
     async fn read_key(&self, key_id: KeyId, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
-        if present.is_none() {
-            self.inner.unknown.check(slot.id, self.time())?;
-        }
+        let presumed = present.map(|present| present.presumed());
         let record = match self.record(key_id).await {
             Err(error) if error.kind() == ErrorKind::NoMatchingKey => {
                 self.inner.unknown.count(slot.id, self.time());
@@ -427,9 +438,9 @@ impl Keyring {
             if record.is_isolated() { Some(self.unwrap_by_keks(&record, Origin::Store).await?) } else { None };
         let age = self.configured().keyring.cache.max_age;
         let limit = self.limit(&record);
-        let same = |present: &&Arc<OpenKey>| Arc::ptr_eq(&present.root, &root) && present.has_limit(limit.as_ref());
-        if let Some(present) = present.filter(same) {
-            present.set_state(record.state());
+        let same = |present: &OpenKey| Arc::ptr_eq(&present.root, &root) && present.has_limit(limit.as_ref());
+        if let Some((present, presumed)) = present.zip(presumed).filter(|(present, _)| same(present)) {
+            present.confirm_state(presumed, record.state());
             present.lease.renew(self.time(), age)?;
             return Ok(present.clone());
         }
@@ -491,11 +502,11 @@ const fn closed() -> Error {
 }
 
 fn wrong_state(record: &Record) -> Error {
-    Error::new(ErrorKind::KeyState, "the state of the key does not allow its use").with_detail(format!(
-        "{} is {}",
-        record.key_id(),
-        record.state().name()
-    ))
+    let why = match record.class() {
+        KeyClass::Root => "the state of the root does not allow its use",
+        _ => "the state of the key does not allow its use",
+    };
+    Error::new(ErrorKind::KeyState, why).with_detail(format!("{} is {}", record.key_id(), record.state().name()))
 }
 
 fn wrong_scope(key_id: KeyId) -> Error {

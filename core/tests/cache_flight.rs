@@ -132,6 +132,42 @@ fn the_next_one_asks_when_the_one_who_asks_panics() {
     let _ = std::panic::take_hook();
 }
 
+/// However often everything is to be renewed while a request is under way, such as by a configuration that is reloaded all the time.
+#[test]
+fn those_who_wait_hear_of_one_failure_whatever_is_invalidated_meanwhile() {
+    const WAITING: usize = 60;
+    let lab = Lab::new();
+    let sealed = Arc::new(seal(&lab.process(), None, "x").unwrap());
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        for open in [false, true] {
+            let process = Arc::new(Process::slow(&lab, lab.config.clone()));
+            let ring = process.ring.clone();
+            process.kms.before(move || {
+                let ring = ring.clone();
+                Box::pin(async move {
+                    for _ in 0..3 {
+                        ring.invalidate();
+                        yield_once().await;
+                    }
+                })
+            });
+            lab.kms.set_failure(Some(KmsErrorKind::Unavailable));
+            let before = lab.kms.unwrap_count();
+            let mut callers = start(&process, &sealed, open);
+            callers.drain(WAITING..).for_each(|caller| caller.abort());
+            for caller in callers {
+                let failed = caller.await.unwrap().unwrap_err();
+                assert_eq!(failed.kind(), ErrorKind::Kms(KmsErrorKind::Unavailable));
+            }
+            // Those who open look for the newest key first, and one of them comes later than the others.
+            let asked = lab.kms.unwrap_count() - before;
+            assert!((1..=3).contains(&asked) && (open || asked == 1), "{asked} requests, open: {open}");
+            lab.kms.set_failure(None);
+            seal_cold(process).await.unwrap();
+        }
+    });
+}
+
 /// Polls `future` at most `polls` times, then drops it.
 fn give_up_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut context = Context::from_waker(Waker::noop());

@@ -4,7 +4,7 @@ use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::{Shuffle, block_on};
 use keyfold::wire::KeyId;
-use keyfold::{CachePolicy, ColumnBytes, ErrorKind, RotationPolicy, SealedColumn, Value};
+use keyfold::{CachePolicy, ColumnBytes, Decryptor, ErrorKind, RotationPolicy, SealedColumn, Value};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
@@ -255,6 +255,50 @@ fn caches_of_no_and_of_one_key_give_the_same_results() {
         let beside = 4096 + handles.len() * 1024;
         assert!(entries <= 4 * max_keys + 20 && bytes <= max_bytes + beside, "{entries} entries, {bytes} bytes");
     }
+}
+
+/// Nobody was asked about a key that is not looked up: it is used on by whoever holds it, and confirmed.
+#[test]
+fn a_flood_of_unknown_keys_ends_nothing_that_is_held() {
+    let mut lab = Lab::new();
+    lab.config.cache.max_keys = 0;
+    let CachePolicy { max_age, .. } = lab.config.cache;
+    let process = Process::quick(&lab, lab.config.clone());
+    let handle = encryptor(&process.ring, "plain", None).unwrap();
+    let reader = decryptor(&process.ring, "plain", None).unwrap();
+    let sealed = handle.encrypt(Value::Text("x"), None).unwrap();
+    let load =
+        |reader: &Decryptor, sealed: &[u8]| block_on(reader.load_keys(&[sealed][..])).map_err(|e| e.error.kind());
+    load(&reader, &sealed).unwrap();
+    let newcomer = decryptor(&process.ring, "plain", None).unwrap();
+    let (mut random, mut garbage) = (Shuffle(3), sealed.clone());
+    let mut flood = || {
+        loop {
+            garbage[6..26].iter_mut().for_each(|byte| *byte = random.below(256) as u8);
+            match load(&newcomer, &garbage).unwrap_err() {
+                ErrorKind::LimitExceeded => return,
+                kind => assert_eq!(kind, ErrorKind::NoMatchingKey),
+            }
+        }
+    };
+    for round in 0..3 {
+        // Due, but not over.
+        process.clock.advance(max_age * 19 / 20);
+        flood();
+        assert_eq!(load(&newcomer, &sealed), Err(ErrorKind::LimitExceeded), "of no handle's");
+        let held = [reader.decrypt(&sealed, None).map(drop), handle.encrypt(Value::Text("x"), None).map(drop)];
+        held.into_iter().for_each(|used| used.unwrap());
+        load(&reader, &sealed).unwrap_or_else(|kind| panic!("round {round}: {kind:?}"));
+        block_on(handle.ready()).unwrap();
+    }
+    // Nor does it cost the grace.
+    flood();
+    assert_eq!(load(&newcomer, &sealed), Err(ErrorKind::LimitExceeded));
+    lab.faults.fail_store(true);
+    process.clock.advance(max_age);
+    block_on(handle.ready()).unwrap();
+    load(&reader, &sealed).unwrap();
+    reader.decrypt(&sealed, None).unwrap();
 }
 
 // Failures B3, B15

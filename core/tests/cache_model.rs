@@ -14,7 +14,8 @@
 //! - mod.rs, `end`: without `ended`: `what_is_fetched_while_its_key_ends_is_not_used`.
 //! - mod.rs, `get_or_insert`: making a value without looking among former ones:
 //!   `what_somebody_holds_comes_back_instead_of_a_second_one`.
-//! - gate.rs, `failed`: without comparing `forgotten`: `what_failed_before_it_was_to_be_asked_for_is_fetched_again`.
+//! - gate.rs, `wait`: without comparing when the failure began: `what_failed_before_it_was_to_be_asked_for_is_fetched_again`.
+//! - gate.rs, `wait`: comparing that with the present moment: `a_failure_answers_all_who_wait_whatever_is_to_be_asked_for_again`.
 //! - lease.rs, `grant`: storing the present epoch instead of `begun_in`: `a_confirmation_counts_for_the_time_before_it`.
 //! - mod.rs, `Waiting::drop`: without counting down visitors: `one_fetches_however_many_ask_or_give_up` (gates remain).
 #![cfg(feature = "testing")]
@@ -88,6 +89,7 @@ struct World {
     revoked: AtomicBool,
     away: AtomicBool,
     under_way: AtomicUsize,
+    asked: AtomicUsize,
     fetched: AtomicUsize,
 }
 
@@ -102,6 +104,7 @@ impl World {
             revoked: AtomicBool::new(false),
             away: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
             fetched: AtomicUsize::new(0),
         })
     }
@@ -111,9 +114,19 @@ impl World {
         self.cache.get_or_fetch(&key, || now, &CachePolicy::default(), fetch).await
     }
 
+    /// Has the key asked for again, by itself or with everything.
+    fn ask_again(&self, everything: bool) {
+        if everything {
+            self.epoch.advance();
+        } else {
+            self.cache.ask_again(|key| *key == 1);
+        }
+    }
+
     /// Asks, waits, and answers with what was so when it was asked.
     async fn fetch(&self, present: Option<&Arc<Key>>, now: u64) -> Result<Arc<Key>> {
         let _one = UnderWay::enter(&self.under_way);
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let (version, revoked) = (self.version.load(Ordering::SeqCst), self.revoked.load(Ordering::SeqCst));
         let away = self.away.load(Ordering::SeqCst);
         yield_now().await;
@@ -293,11 +306,7 @@ fn what_was_fetched_before_it_was_to_be_asked_for_is_fetched_again() {
                 thread::spawn(move || block_on(world.get(1, now)).unwrap().version)
             };
             world.version.store(2, Ordering::SeqCst);
-            if everything {
-                world.epoch.advance();
-            } else {
-                world.cache.ask_again(|key| *key == 1);
-            }
+            world.ask_again(everything);
             let after = block_on(world.get(1, now)).unwrap();
             let fetched = fetching.join().unwrap();
             assert!(fetched == 1 || fetched == 2);
@@ -311,19 +320,50 @@ fn what_was_fetched_before_it_was_to_be_asked_for_is_fetched_again() {
 /// Whoever allows a key again, and then asks for it, does not hear that it was refused.
 #[test]
 fn what_failed_before_it_was_to_be_asked_for_is_fetched_again() {
-    explore(|| {
-        let world = World::new(Bounds { negative: Duration::from_secs(1), ..BOUNDS });
-        world.revoked.store(true, Ordering::SeqCst);
-        let fetching = {
-            let world = world.clone();
-            thread::spawn(move || drop(block_on(world.get(1, NOW))))
-        };
-        world.revoked.store(false, Ordering::SeqCst);
-        world.cache.ask_again(|key| *key == 1);
-        assert!(block_on(world.get(1, NOW)).is_ok());
-        fetching.join().unwrap();
-        assert!(block_on(world.get(1, NOW)).is_ok());
-    });
+    for everything in [false, true] {
+        explore(move || {
+            let world = World::new(Bounds { negative: Duration::from_secs(1), ..BOUNDS });
+            world.revoked.store(true, Ordering::SeqCst);
+            let fetching = {
+                let world = world.clone();
+                thread::spawn(move || drop(block_on(world.get(1, NOW))))
+            };
+            world.revoked.store(false, Ordering::SeqCst);
+            world.ask_again(everything);
+            assert!(block_on(world.get(1, NOW)).is_ok());
+            fetching.join().unwrap();
+            assert!(block_on(world.get(1, NOW)).is_ok());
+        });
+    }
+}
+
+/// Those who come before it and those who come after it each make one request.
+#[test]
+fn a_failure_answers_all_who_wait_whatever_is_to_be_asked_for_again() {
+    for everything in [false, true] {
+        explore(move || {
+            let world = World::new(BOUNDS);
+            world.away.store(true, Ordering::SeqCst);
+            let asking_again = {
+                let world = world.clone();
+                thread::spawn(move || world.ask_again(everything))
+            };
+            let mut calls: Vec<_> = (0..4).map(|_| Box::pin(world.get(1, NOW))).collect();
+            block_on(std::future::poll_fn(|context| {
+                calls.retain_mut(|call| match call.as_mut().poll(context) {
+                    Poll::Ready(answer) => {
+                        assert!(answer.is_err());
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+                if calls.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            asking_again.join().unwrap();
+            let asked = world.asked.load(Ordering::SeqCst);
+            assert!(asked <= 2, "{asked} requests");
+        });
+    }
 }
 
 #[test]

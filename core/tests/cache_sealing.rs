@@ -5,7 +5,7 @@ use crate::common::block_on;
 use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::open;
-use keyfold::{ErrorKind, FieldPolicy, KeyState, Value};
+use keyfold::{ErrorKind, FieldPolicy, KeyClass, KeyState, SlotId, Value};
 use std::time::Duration;
 
 const STEP: Duration = Duration::from_secs(30);
@@ -21,6 +21,9 @@ enum Elsewhere {
 
 const ALL: [Elsewhere; 4] =
     [Elsewhere::Rotated, Elsewhere::RotatedHalfWay, Elsewhere::Deactivated, Elsewhere::Compromised];
+
+/// How many keys the cache keeps: those that it has let go of hear as much.
+const KEPT: [usize; 2] = [0, 100_000];
 
 /// A laboratory without grace that opens what is under compromised keys, and has streams.
 fn lab() -> Lab {
@@ -45,8 +48,9 @@ impl Elsewhere {
 
 #[test]
 fn readers_do_not_let_a_handle_that_is_not_awaited_seal_beyond_the_age() {
-    for elsewhere in ALL {
-        let lab = lab();
+    for (elsewhere, max_keys) in ALL.into_iter().flat_map(|elsewhere| KEPT.map(|max_keys| (elsewhere, max_keys))) {
+        let mut lab = lab();
+        lab.config.cache.max_keys = max_keys;
         let process = Process::quick(&lab, lab.config.clone());
         let encryptor = encryptor(&process.ring, "plain", None).unwrap();
         let decryptor = decryptor(&process.ring, "plain", None).unwrap();
@@ -93,8 +97,11 @@ fn readers_do_not_let_a_handle_that_is_not_awaited_seal_beyond_the_age() {
 /// However lately the store was asked which key is the newest.
 #[test]
 fn what_a_reader_hears_of_a_key_counts_at_once_for_whoever_seals() {
-    for elsewhere in [Elsewhere::Rotated, Elsewhere::Compromised] {
-        let lab = lab();
+    for (elsewhere, max_keys) in
+        [Elsewhere::Rotated, Elsewhere::Compromised].into_iter().zip(KEPT).chain([(Elsewhere::Rotated, 0)])
+    {
+        let mut lab = lab();
+        lab.config.cache.max_keys = max_keys;
         let process = Process::quick(&lab, lab.config.clone());
         let encryptor = encryptor(&process.ring, "plain", None).unwrap();
         let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
@@ -177,5 +184,43 @@ fn the_grace_is_that_of_handles_that_are_not_awaited_as_well() {
         time += STEP;
         let _ = open(&decryptor, &sealed, None);
         assert_eq!(encryptor.encrypt(Value::Text("x"), None).is_ok(), time < ends, "after {time:?} of {ends:?}");
+    }
+}
+
+/// A look that succeeds and does not confirm the key ends what was granted while nobody answered.
+#[test]
+fn the_grace_ends_with_the_outage_for_handles_that_are_not_awaited() {
+    for is_rejected in [false, true] {
+        let mut lab = lab();
+        lab.config.cache.grace = Duration::from_secs(3600);
+        let process = Process::quick(&lab, lab.config.clone());
+        let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+        let reader = decryptor(&process.ring, "plain", None).unwrap();
+        let sealed = encryptor.encrypt(Value::Text("x"), None).unwrap();
+        open(&reader, &sealed, None).unwrap();
+        process.clock.advance(lab.config.cache.max_age - STEP);
+        lab.faults.fail_store(true);
+        // At the end of the age once more, for the root.
+        open(&reader, &sealed, None).unwrap();
+        process.clock.advance(STEP);
+        open(&reader, &sealed, None).unwrap();
+        encryptor.encrypt(Value::Text("x"), None).expect("in the grace");
+        lab.faults.fail_store(false);
+        if is_rejected {
+            let foreign = theirs(KeyClass::Root, SlotId::NONE, 98);
+            lab.store.plant(&record(&child_parts(theirs(KeyClass::Data, SlotId::NONE, 99), foreign)));
+        } else {
+            Elsewhere::Compromised.happen(&lab);
+        }
+        process.clock.advance(STEP);
+        // Looks at which key is the newest, and at no key.
+        decryptor(&process.ring, "plain", None).unwrap();
+        let refused = encryptor.encrypt(Value::Text("x"), None).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::DeadlineExceeded, "rejected: {is_rejected}: {refused}");
+        let ready = block_on(encryptor.ready()).map(|ready| ready.key_id());
+        match is_rejected {
+            true => assert_eq!(ready.unwrap_err().kind(), ErrorKind::RecordRejected),
+            false => assert!(ready.unwrap() > data(DATA).key_id()),
+        }
     }
 }

@@ -344,8 +344,9 @@ fn records_of_frames_leave_marks_and_heed_them() {
     assert_eq!(text_in(&receiver, value).unwrap(), "x");
     there.store.state().records.remove(&data(DATA).key_id());
     receiver.invalidate();
-    let fresh = there.process();
-    assert_eq!(text_in(&fresh, &old).unwrap(), "x", "another process has not seen the newer one");
+    assert_eq!(text_in(&there.elsewhere(), &old).unwrap(), "x", "another machine has not seen the newer one");
+    let same_machine = there.process();
+    assert_eq!(refused(text_in(&same_machine, &old), "a key that was met out of service"), ErrorKind::RecordRejected);
     // What a frame says of its own key counts: a tombstone, a compromise.
     for state in [KeyState::Compromised, KeyState::Destroyed] {
         let there = without_data(&here);

@@ -77,6 +77,27 @@ fn a_change_that_could_not_be_recorded_and_was_not_made_ends_no_handle() {
     decryptor.decrypt(&sealed, None).unwrap();
 }
 
+/// Whoever seals goes on, also while the store is away.
+#[test]
+fn a_change_that_could_not_be_recorded_and_was_not_made_costs_no_grace() {
+    for state in [KeyState::Deactivated, KeyState::Compromised] {
+        let lab = Lab::new();
+        let process = Process::quick(&lab, lab.config.clone());
+        let sink = Arc::new(Sink::default());
+        process.ring.set_audit(sink.clone()).unwrap();
+        let encryptor = encryptor(&process.ring, "plain", None).unwrap();
+        sink.full.store(true, Ordering::SeqCst);
+        let changed = block_on(process.ring.change_state(encryptor.key_id(), state));
+        assert_eq!(changed.unwrap_err().kind(), ErrorKind::Io);
+        encryptor.encrypt(Value::Text("x"), None).unwrap();
+        sink.full.store(false, Ordering::SeqCst);
+        lab.faults.fail_store(true);
+        process.clock.advance(lab.config.cache.max_age);
+        block_on(encryptor.ready()).unwrap_or_else(|error| panic!("{state:?}: {error}"));
+        encryptor.encrypt(Value::Text("x"), None).unwrap();
+    }
+}
+
 /// The audit sink fails when the store has the change.
 #[test]
 fn a_change_that_was_made_and_could_not_be_recorded_is_known() {

@@ -396,6 +396,11 @@ impl Unheard {
     #[track_caller]
     fn assert_not_used_on(&self, state: KeyState, is_known: bool, what: &str) {
         self.lab.faults.fail_store(true);
+        // Without being awaited.
+        let error = self.encryptor.encrypt(Value::Text("x"), None).unwrap_err();
+        let is_known = is_known && self.is_in(state);
+        let kind = if is_known { ErrorKind::KeyState } else { ErrorKind::DeadlineExceeded };
+        assert_eq!(error.kind(), kind, "{what}: {error}");
         assert_eq!(refused(block_on(self.encryptor.ready()), what), ErrorKind::Store);
         let opened = self.decryptor.decrypt(&self.sealed, None).map(drop);
         if self.is_in(KeyState::Compromised) {

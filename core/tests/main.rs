@@ -18,6 +18,7 @@ mod keyring;
 mod keyring_drill;
 mod keyring_isolated;
 mod keyring_keks;
+mod keyring_marks;
 mod keyring_provision;
 mod keyring_records;
 mod keyring_refused;

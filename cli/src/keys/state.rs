@@ -4,7 +4,7 @@ use crate::args::{KeysState, NewState};
 use crate::failure::Failure;
 use crate::opening;
 use crate::print_done;
-use keyfold::KeyState;
+use keyfold::{KeyClass, KeyState};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -35,6 +35,10 @@ pub(crate) fn change_state(args: &KeysState, out: &mut impl Write) -> Result<(),
     let follows = match state {
         KeyState::Active => "it seals and opens",
         KeyState::Deactivated => "it opens, and does not seal",
+        // No setting lets a compromised root open anything.
+        KeyState::Compromised if record.class() == KeyClass::Root => {
+            "nothing opens under it any more; whoever has it has the keys that it wrapped too: docs/runbooks/kek-compromised.md"
+        }
         KeyState::Compromised => {
             "it opens only where open_compromised is set: seal its values again, and treat them as possibly forged"
         }

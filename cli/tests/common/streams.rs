@@ -62,7 +62,7 @@ pub(crate) fn failing(world: &World, arguments: &[&str], path: &str, calls: &str
     command.arg(keyfold.get_program()).args(keyfold.get_args()).current_dir(world.data()).env("KEYFOLD_LOG", "error");
     let is_here = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|it| it.success());
     if !is_here {
-        println!("SKIPPED: calls that fail (strace does not work here)");
+        skip("calls that fail (strace does not work here)");
         return None;
     }
     Some(run(&mut command, b""))

@@ -50,9 +50,9 @@ impl<K: Clone + Eq + Hash, V> Former<K, V> {
         self.values.shrink_to(self.sweep_at);
     }
 
-    /// A value of `key` that somebody still holds.
-    pub(super) fn get(&self, key: &K) -> Option<Arc<V>> {
-        self.values.get(key)?.iter().find_map(Weak::upgrade)
+    /// The values of `key` that somebody still holds.
+    pub(super) fn of(&self, key: &K) -> impl Iterator<Item = Arc<V>> {
+        self.values.get(key).into_iter().flatten().filter_map(Weak::upgrade)
     }
 
     /// The values of `key`, which are no longer remembered.

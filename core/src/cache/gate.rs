@@ -30,19 +30,30 @@ struct Attempts {
 #[derive(Debug)]
 struct Failure {
     error: Error,
-    /// The epoch in which it began.
-    epoch: u64,
+    began: Moment,
     /// Until when it answers for those who come later.
     until: u64,
+}
+
+/// How often everything was to be renewed, and how often what had failed here was to count no more: both only grow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Moment {
+    epoch: u64,
+    forgotten: u64,
+}
+
+impl Moment {
+    /// Whether whatever was made right by `other` was right by this one.
+    fn is_not_before(self, other: Self) -> bool {
+        self.epoch >= other.epoch && self.forgotten >= other.forgotten
+    }
 }
 
 /// The right to fetch. Dropping it lets the next one in.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     gate: &'a Gate,
-    /// Of the gate, when the turn began.
-    forgotten: u64,
-    epoch: u64,
+    began: Moment,
     _guard: MutexGuard<'a, ()>,
 }
 
@@ -55,14 +66,21 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// The error of somebody who fetched meanwhile and failed.
+    /// The error of somebody who fetched meanwhile and failed, and began after whatever the caller knows to have been made right:
+    /// what is invalidated while the caller waits is no matter of his, so all who wait hear of one failure however often that happens.
     pub(crate) async fn wait(&self, now: impl Fn() -> u64) -> Result<Turn<'_>, Error> {
-        let before = self.attempts().failed;
+        let (before, arrived) = {
+            let attempts = self.attempts();
+            (attempts.failed, self.moment(&attempts))
+        };
         let guard = self.fetching.lock().await;
         let attempts = self.attempts();
-        match self.failure(&attempts) {
-            Some(failure) if attempts.failed > before || now() < failure.until => Err(failure.error.clone()),
-            _ => Ok(self.turn(&attempts, guard)),
+        let met = |failure: &&Failure| {
+            attempts.failed > before && failure.began.is_not_before(arrived) || self.answers(&attempts, failure, now())
+        };
+        match attempts.failure.as_ref().filter(met) {
+            Some(failure) => Err(failure.error.clone()),
+            None => Ok(self.turn(&attempts, guard)),
         }
     }
 
@@ -70,28 +88,32 @@ impl Gate {
     pub(crate) fn try_now(&self, now: u64) -> Option<Turn<'_>> {
         let guard = self.fetching.try_lock().ok()?;
         let attempts = self.attempts();
-        let answered = self.failure(&attempts).is_some_and(|failure| now < failure.until);
+        let answered = attempts.failure.as_ref().is_some_and(|failure| self.answers(&attempts, failure, now));
         (!answered).then(|| self.turn(&attempts, guard))
     }
 
     fn turn<'a>(&'a self, attempts: &Attempts, guard: MutexGuard<'a, ()>) -> Turn<'a> {
-        Turn { gate: self, forgotten: attempts.forgotten, epoch: self.epoch.number(), _guard: guard }
+        Turn { gate: self, began: self.moment(attempts), _guard: guard }
     }
 
-    fn failure<'a>(&self, attempts: &'a Attempts) -> Option<&'a Failure> {
-        attempts.failure.as_ref().filter(|failure| failure.epoch == self.epoch.number())
+    fn moment(&self, attempts: &Attempts) -> Moment {
+        Moment { epoch: self.epoch.number(), forgotten: attempts.forgotten }
+    }
+
+    /// Whether `failure` answers, at `now`, for those who come after it.
+    fn answers(&self, attempts: &Attempts, failure: &Failure, now: u64) -> bool {
+        now < failure.until && failure.began == self.moment(attempts)
     }
 
     /// Whoever comes next fetches, whatever failed before or fails at this moment.
     pub(crate) fn forget_failure(&self) {
-        let mut attempts = self.attempts();
-        attempts.forgotten += 1;
-        attempts.failure = None;
+        self.attempts().forgotten += 1;
     }
 
     /// Whether a failure still answers at `now`.
     pub(crate) fn remembers_failure(&self, now: u64) -> bool {
-        self.failure(&self.attempts()).is_some_and(|failure| now < failure.until)
+        let attempts = self.attempts();
+        attempts.failure.as_ref().is_some_and(|failure| self.answers(&attempts, failure, now))
     }
 
     fn attempts(&self) -> StdGuard<'_, Attempts> {
@@ -101,15 +123,11 @@ impl Gate {
 }
 
 impl Turn<'_> {
-    /// Those who wait get `error`, and so do those who come before `until`.
+    /// Those who wait get `error`, and so do those who come before `until`, but none for whom it may be from before what made it right.
     pub(crate) fn failed(&self, error: &Error, until: u64) {
         let mut attempts = self.gate.attempts();
-        if attempts.forgotten != self.forgotten {
-            // It may be from before what made it right: those who wait try themselves.
-            return;
-        }
         attempts.failed += 1;
-        attempts.failure = Some(Failure { error: error.clone(), epoch: self.epoch, until });
+        attempts.failure = Some(Failure { error: error.clone(), began: self.began, until });
     }
 
     pub(crate) fn succeeded(&self) {

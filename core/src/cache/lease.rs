@@ -185,6 +185,16 @@ impl Lease {
         }
     }
 
+    /// Store or service have answered and have not confirmed the key: an outage is over, and with it the grace that there was
+    /// for it. The key may be used until its age is over.
+    pub(crate) fn end_grace(&self, age: Duration) {
+        let terms = self.terms();
+        let end = terms.renewed_at.saturating_add(nanos(age));
+        if self.ends_at.load(Ordering::Relaxed) > end {
+            self.ends_at.store(end, Ordering::Release);
+        }
+    }
+
     /// Nobody may use the key from now on, because of `error`. Only a confirmation that begins later changes that.
     pub(crate) fn end(&self, error: &Error) {
         let mut terms = self.terms();

@@ -56,6 +56,9 @@ pub(crate) trait Cached {
     fn is_stale(&self, now: u64) -> bool {
         self.lease().is_stale(now)
     }
+
+    /// Tells this value, which somebody holds beside the cache, what was heard when `newer` was fetched.
+    fn learn(&self, _newer: &Self) {}
 }
 
 /// How many values, how many bytes, and how long without use.
@@ -226,7 +229,7 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     /// The value of `key`, also where it was forgotten while somebody held it. Does not count as use.
     pub(crate) fn find(&self, key: &K) -> Option<Arc<V>> {
         let state = self.state();
-        state.entries.get(key).map(|entry| entry.value.clone()).or_else(|| state.former.get(key))
+        state.entries.get(key).map(|entry| entry.value.clone()).or_else(|| state.former.of(key).next())
     }
 
     /// The value of `key` is about to be fetched; the epoch in which that begins.
@@ -248,6 +251,8 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         if place.is_some_and(|place| place.overtaken) || self.epoch.number() != epoch {
             // What was fetched may be from before.
             value.lease().ask_for_renewal();
+        } else {
+            state.former.of(key).for_each(|held| held.learn(value));
         }
         state.insert(key.clone(), value.clone(), now);
         self.observe(&state);
@@ -272,6 +277,14 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         self.observe(&state);
         drop(state);
         held.iter().for_each(|value| value.lease().end(error));
+    }
+
+    /// Forgets `key` and does `f` to its values, which somebody may hold.
+    pub(crate) fn remove_and(&self, key: &K, f: impl Fn(&V)) {
+        let mut state = self.state();
+        state.remove(key);
+        state.former.of(key).for_each(|held| f(&held));
+        self.observe(&state);
     }
 
     /// Has every value whose key is `concerned` renewed before it is next used by an awaiting call, also what somebody
@@ -471,7 +484,7 @@ pub(crate) fn keep_after(error: &Error, value: &impl Cached, now: u64, policy: &
     false
 }
 
-/// Whether the error says that nobody answered or nothing could be read, rather than that the key may not be used.
+/// Whether the error says that nobody was asked, nobody answered or nothing could be read, rather than that the key may not be used.
 ///
 /// A record that is gone belongs here: a key is taken away by a tombstone, not by deleting its record.
 pub(crate) fn is_absence(error: &Error) -> bool {
@@ -483,7 +496,9 @@ pub(crate) fn is_absence(error: &Error) -> bool {
         | ErrorKind::Conflict
         | ErrorKind::DeadlineExceeded
         | ErrorKind::NoMatchingKey
-        | ErrorKind::RandomnessUnavailable => true,
+        | ErrorKind::RandomnessUnavailable
+        // Of how many keys are looked up: nobody was asked about this one.
+        | ErrorKind::LimitExceeded => true,
         _ => false,
     }
 }

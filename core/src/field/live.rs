@@ -47,7 +47,7 @@ impl LiveKeys {
         if held.len() != self.key_ids.len() || held.iter().any(|key| key.needs_renewal(now)) {
             let mut keys = Vec::with_capacity(self.key_ids.len());
             for &key_id in &self.key_ids {
-                keys.push(self.ring.acquire(key_id, self.slot).await?);
+                keys.push(self.ring.acquire_known(key_id, self.slot).await?);
             }
             self.held.store(Arc::new(keys));
         }

@@ -44,7 +44,8 @@ impl Keyring {
     ///
     /// - [`InvalidInput`](ErrorKind::InvalidInput): the environment's name is not 1 to 64 of `a`–`z`, `0`–`9`, `-`, `_`, `.`.
     /// - [`Kms`](ErrorKind::Kms): a KEK did not wrap, or does not unwrap what it wrapped. Nothing was stored.
-    /// - [`Store`](ErrorKind::Store): the database failed. Records that were stored are of a lineage that nobody uses.
+    /// - [`Store`](ErrorKind::Store), [`Io`](ErrorKind::Io): the database failed, or the marks cannot be written. Records that were
+    ///   stored are of a lineage that nobody uses.
     pub async fn create(
         name: &str,
         environment: &str,
@@ -312,33 +313,48 @@ impl Maker<'_> {
     async fn insert(&self, record: &Record, expected_head: Option<KeyId>) -> Result<()> {
         self.store.insert(record, expected_head).await?;
         tracing::info!(key_id = %record.key_id(), class = record.class().name(), "key made");
-        self.remember(record)?;
         let mut event = event_of(AuditAction::KeyMade, record);
         if let Some(head) = expected_head {
             event = event.detail("after", head);
         }
-        self.audit.record(event)
+        self.has_stored(record, event, "was made")
     }
 
-    /// Replaces a record by its successor, and remembers it outside the store.
+    /// Replaces a record by its successor, and remembers and records that.
     pub(super) async fn update(&self, record: &Record, expected_sequence: u64) -> Result<()> {
         self.audit.check()?;
         self.store.update(record, expected_sequence).await?;
         self.has_updated(record)
     }
 
-    /// What follows when the store has `record` in the place of the one before: remembers it outside the store.
+    /// What follows when the store has `record` in the place of the one before.
     pub(super) fn has_updated(&self, record: &Record) -> Result<()> {
-        self.remember(record)?;
-        tracing::info!(key_id = %record.key_id(), state = record.state().name(), "key changed state");
-        self.audit.record(event_of(AuditAction::StateChanged, record))
+        let state = record.state().name();
+        tracing::info!(key_id = %record.key_id(), state, "key changed state");
+        self.has_stored(record, event_of(AuditAction::StateChanged, record), &format!("is {state}"))
     }
 
-    /// As [`update`](Self::update), of a record whose state stays. Whoever does that records it.
-    pub(super) async fn replace(&self, record: &Record, expected_sequence: u64) -> Result<()> {
+    /// As [`update`](Self::update), of a record whose wraps are others: `event` says which.
+    pub(super) async fn rewrap(&self, record: &Record, expected_sequence: u64, event: AuditEvent) -> Result<()> {
         self.audit.check()?;
         self.store.update(record, expected_sequence).await?;
-        self.remember(record)
+        tracing::info!(key_id = %record.key_id(), "key rewrapped");
+        self.has_stored(record, event, "was rewrapped")
+    }
+
+    /// Remembers outside of the store what it has of a key by now, and records it, one whatever became of the other: whoever
+    /// repeats the change does not make it again. The first error is the one to report, with what the key `is` all the same.
+    fn has_stored(&self, record: &Record, event: AuditEvent, is: &str) -> Result<()> {
+        let remembered = self.remember(record);
+        let recorded = self.audit.record(event);
+        remembered.and(recorded).map_err(|error| {
+            let what = format!("{} {is} all the same", record.key_id());
+            let detail = match error.detail() {
+                "" => what,
+                detail => format!("{detail}; {what}"),
+            };
+            error.with_detail(detail)
+        })
     }
 
     fn remember(&self, record: &Record) -> Result<()> {

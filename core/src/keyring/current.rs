@@ -247,7 +247,7 @@ impl Keyring {
 
     /// The key of a handle, renewed. It stays with the handle while nobody answers, also when it has left the cache.
     pub(crate) async fn renew_held(&self, held: &Arc<OpenKey>) -> Result<Arc<OpenKey>> {
-        let renewed = self.acquire(held.key_id, held.slot).await;
+        let renewed = self.acquire_known(held.key_id, held.slot).await;
         let policy = self.configured().keyring.cache;
         match renewed {
             Err(error) if keep_after(&error, &**held, self.time(), &policy) => Ok(held.clone()),
@@ -256,8 +256,23 @@ impl Keyring {
     }
 
     async fn renew_current(&self, current: &CurrentKey) -> Result<()> {
-        let withdrawals = current.withdrawals.load(Ordering::SeqCst);
-        let key = match current.exact {
+        for _ in 0..MAX_REPLACED {
+            let withdrawals = current.withdrawals.load(Ordering::SeqCst);
+            let key = self.key_that_seals(current).await?;
+            current.newest.store(Some(Arc::new(key.key_id)));
+            current.key.store(Some(key));
+            current.withdrawals_seen.store(withdrawals, Ordering::SeqCst);
+            if !current.is_withdrawn() {
+                break;
+            }
+            // Chosen by what was so before: whoever seals without asking must not be left with it.
+        }
+        self.checked(current)
+    }
+
+    /// The key that seals, as the store says now.
+    async fn key_that_seals(&self, current: &CurrentKey) -> Result<Arc<OpenKey>> {
+        match current.exact {
             Some(key_id) => {
                 let record = self.record(key_id).await?;
                 self.verify(&record).await?;
@@ -265,23 +280,19 @@ impl Keyring {
                 if record.state() != KeyState::Active {
                     return Err(super::wrong_state(&record));
                 }
-                self.acquire(key_id, current.slot).await?
+                self.acquire_known(key_id, current.slot).await
             }
             None => {
                 let present = current.key.load_full().filter(|key| key.is_running_out());
                 let key = self.acquire_to_seal(current, present.map(|key| key.key_id)).await?;
                 // A key that was used up before, or whose limit was lowered.
                 if key.is_running_out() && self.time() >= current.ask_again_at.load(Ordering::Relaxed) {
-                    self.acquire_to_seal(current, Some(key.key_id)).await?
+                    self.acquire_to_seal(current, Some(key.key_id)).await
                 } else {
-                    key
+                    Ok(key)
                 }
             }
-        };
-        current.newest.store(Some(Arc::new(key.key_id)));
-        current.key.store(Some(key));
-        current.withdrawals_seen.store(withdrawals, Ordering::SeqCst);
-        self.checked(current)
+        }
     }
 
     /// The key that seals in the slot. Its record is read a second time, and by then another process may have put a newer one in its place.
@@ -289,7 +300,7 @@ impl Keyring {
         let mut why = Error::new(ErrorKind::Conflict, "keys of the scope are replaced faster than they can be read");
         for _ in 0..MAX_REPLACED {
             let key_id = self.key_to_seal(current, used_up).await?;
-            match self.acquire(key_id, current.slot).await {
+            match self.acquire_known(key_id, current.slot).await {
                 Ok(key) if !key.is_retired() => return Ok(key),
                 Ok(_) => {}
                 // Compromised meanwhile: it has a successor, or the next look says that nothing seals.
@@ -361,6 +372,9 @@ impl Keyring {
                 if !seals_on {
                     current.check.postpone(now, RETRY);
                 }
+                if !is_absence(&error) {
+                    current.check.end_grace(self.configured().keyring.cache.max_age);
+                }
                 if is_absence(&error) && current.is_usable(now) {
                     // Whoever seals goes on for as long: he would hear the same, for each value.
                     current.ask_again_after(now);
@@ -371,14 +385,16 @@ impl Keyring {
     }
 
     /// The newest key, as the store has just told a reader. Where that is another one than seals here, whoever seals
-    /// goes on no longer for that look.
+    /// goes on no longer for that look, nor for an outage that was before it.
     fn seen_by_reader(&self, current: &CurrentKey, succession: Succession) -> Result<Option<KeyId>> {
         let newest = succession.current.map(|record| record.key_id());
         let held = current.key().as_deref().map(|key| key.key_id);
         if held.is_none() || held == newest {
             self.checked(current)?;
         } else {
-            current.check.postpone(self.time(), self.configured().keyring.cache.check_every);
+            let policy = self.configured().keyring.cache;
+            current.check.postpone(self.time(), policy.check_every);
+            current.check.end_grace(policy.max_age);
         }
         Ok(newest)
     }

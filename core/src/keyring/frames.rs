@@ -267,6 +267,7 @@ impl Keyring {
     /// Opens the key in the records of `frame`; with `present` only confirms that it may still be used.
     async fn open_framed(&self, frame: &Frame<'_>, slot: Slot, present: Option<&Arc<OpenKey>>) -> Result<Arc<OpenKey>> {
         let key_id = frame.key_id();
+        let presumed = present.map(|present| present.presumed());
         // F-14.3-2, F-14.3-3.
         let record = self.framed_record(key_id, frame.record())?;
         self.check_framed_age(&record)?;
@@ -279,8 +280,10 @@ impl Keyring {
         }
         self.check_opens(&record)?;
         let age = self.configured().keyring.cache.max_age;
-        if let Some(present) = present.filter(|present| Arc::ptr_eq(&present.root, &root)) {
-            present.set_state(record.state());
+        if let Some((present, presumed)) =
+            present.zip(presumed).filter(|(present, _)| Arc::ptr_eq(&present.root, &root))
+        {
+            present.confirm_state(presumed, record.state());
             present.lease.renew(self.time(), age)?;
             return Ok(present.clone());
         }

@@ -118,7 +118,7 @@ impl OpenKey {
         self.state.load(Ordering::Relaxed) == KeyState::Compromised.id()
     }
 
-    /// Whether its record said, when it was last read, that it seals no more.
+    /// Whether its record said, when it was last read, that it seals no more, or that is not known.
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         let state = self.state.load(Ordering::Relaxed);
@@ -129,10 +129,12 @@ impl OpenKey {
     ///
     /// # Errors
     ///
-    /// - [`KeyState`](ErrorKind::KeyState): it only opens.
+    /// - [`KeyState`](ErrorKind::KeyState): it only opens. - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): see [`unknown_state`].
     pub(crate) fn check_seals(&self) -> Result<()> {
-        if self.state.load(Ordering::Relaxed) == KeyState::Active.id() {
-            return Ok(());
+        match self.state.load(Ordering::Relaxed) {
+            state if state == KeyState::Active.id() => return Ok(()),
+            UNKNOWN_STATE => return Err(unknown_state(self.key_id)),
+            _ => {}
         }
         Err(Error::new(ErrorKind::KeyState, "the key that the configuration names for sealing only opens")
             .with_detail(self.key_id.to_string()))
@@ -142,7 +144,7 @@ impl OpenKey {
     ///
     /// # Errors
     ///
-    /// - [`KeyState`](ErrorKind::KeyState): it only opens.
+    /// - [`KeyState`](ErrorKind::KeyState): it only opens. - [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): see [`unknown_state`].
     #[inline]
     pub(crate) fn check_not_retired(&self) -> Result<()> {
         if self.is_retired() { Err(self.why_retired()) } else { Ok(()) }
@@ -150,12 +152,27 @@ impl OpenKey {
 
     #[cold]
     fn why_retired(&self) -> Error {
+        if self.state.load(Ordering::Relaxed) == UNKNOWN_STATE {
+            return unknown_state(self.key_id);
+        }
         let why = "the key that the handle holds seals no more: await ready() and repeat";
         Error::new(ErrorKind::KeyState, why).with_detail(self.key_id.to_string())
     }
 
-    pub(crate) fn set_state(&self, state: KeyState) {
-        self.state.store(state.id(), Ordering::Relaxed);
+    /// What the key is taken to be, to be given to [`confirm_state`](Self::confirm_state).
+    pub(crate) fn presumed(&self) -> Presumed {
+        Presumed(self.state.load(Ordering::Relaxed))
+    }
+
+    /// The record says `state`, and was asked for when the key was `presumed` to be what it was then. If this process has changed
+    /// its state meanwhile, that may have been read before.
+    pub(crate) fn confirm_state(&self, presumed: Presumed, state: KeyState) {
+        let _ = self.state.compare_exchange(presumed.0, state.id(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// This process has changed the state of the key: to `state`, or nobody knows whether it has.
+    pub(crate) fn set_state(&self, state: Option<KeyState>) {
+        self.state.store(state.map_or(UNKNOWN_STATE, KeyState::id), Ordering::Relaxed);
     }
 
     /// Refuses a key that has been held for too long, or that was revoked.
@@ -261,6 +278,20 @@ impl OpenKey {
     }
 }
 
+/// What a key was taken to be at some moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Presumed(u8);
+
+/// In the place of a state: this process may have changed it. Until the store says what is so, nothing is sealed.
+const UNKNOWN_STATE: u8 = u8::MAX;
+
+/// Why a key is not used that this process may have taken out of service.
+#[cold]
+pub(crate) fn unknown_state(key_id: KeyId) -> Error {
+    let why = "whether the state of the key has changed is not known here: await ready() or load_keys() and repeat";
+    Error::new(ErrorKind::DeadlineExceeded, why).with_detail(key_id.to_string())
+}
+
 /// No key may seal so many values.
 #[cold]
 pub(crate) fn too_many(n: u64, limit: u64) -> Error {
@@ -294,6 +325,10 @@ impl Cached for OpenKey {
 
     fn is_stale(&self, now: u64) -> bool {
         self.lease.is_stale(now) || self.root.lease.is_stale(now)
+    }
+
+    fn learn(&self, newer: &Self) {
+        self.state.store(newer.state.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     #[inline]

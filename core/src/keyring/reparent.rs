@@ -129,17 +129,27 @@ impl Reparent {
             inner.keys.remove(&(key_id, change.record.slot()));
         }
         let mut moved = changes.len() - refused.len();
+        let mut moved_again = Ok(());
         for key_id in refused {
-            moved += usize::from(self.move_again(key_id, &mut roots).await?);
+            match self.move_again(key_id, &mut roots).await {
+                Ok(did) => moved += usize::from(did),
+                // Those that were moved are recorded first.
+                Err(error) => {
+                    moved_again = Err(error);
+                    break;
+                }
+            }
         }
+        if moved > 0 {
+            let event = AuditEvent::new(AuditAction::Reparent).key(self.root.key_id);
+            let recorded = ring.audit(event.detail("moved", moved).detail("seen", records.len()));
+            moved_again = moved_again.and(recorded);
+        }
+        moved_again?;
         self.after = Some(last);
         self.progress.seen += records.len() as u64;
         self.progress.moved += moved as u64;
         self.moved_in_this_pass += moved as u64;
-        if moved > 0 {
-            let event = AuditEvent::new(AuditAction::Reparent).key(self.root.key_id);
-            ring.audit(event.detail("moved", moved).detail("seen", records.len()))?;
-        }
         Ok(self.progress)
     }
 

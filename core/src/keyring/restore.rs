@@ -249,7 +249,7 @@ impl Keyring {
         for key_id in key_ids {
             match self.record(*key_id).await {
                 Ok(record) => {
-                    self.verify(&record).await?;
+                    self.verify_shown(&record).await?;
                     found.insert(*key_id, record.state());
                 }
                 Err(error) if error.kind() == ErrorKind::NoMatchingKey => {}

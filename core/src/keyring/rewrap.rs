@@ -276,8 +276,13 @@ impl Rewrap {
             let Some(work) = self.work_of(&record) else { return Ok(()) };
             let to_drop = work.drop.len();
             let rewrapped = self.rewrapped(&record, work).await?;
-            if let Some((next, _)) = &rewrapped {
-                match self.ring.maker().replace(next, record.sequence()).await {
+            if let Some((next, done)) = &rewrapped {
+                let event = AuditEvent::new(AuditAction::Rewrap)
+                    .key(key_id)
+                    .detail("added", names(&done.add))
+                    .detail("renewed", names(&done.renew))
+                    .detail("dropped", names(&done.drop));
+                match self.ring.maker().rewrap(next, record.sequence(), event).await {
                     Err(error) if error.kind() == ErrorKind::Conflict && attempts_left > 0 => continue,
                     replaced => replaced?,
                 }
@@ -293,14 +298,7 @@ impl Rewrap {
             self.progress.added += done.add.len() as u64;
             self.progress.renewed += done.renew.len() as u64;
             self.progress.dropped += done.drop.len() as u64;
-            tracing::info!(%key_id, "key rewrapped");
-            return self.ring.audit(
-                AuditEvent::new(AuditAction::Rewrap)
-                    .key(key_id)
-                    .detail("added", names(&done.add))
-                    .detail("renewed", names(&done.renew))
-                    .detail("dropped", names(&done.drop)),
-            );
+            return Ok(());
         }
     }
 

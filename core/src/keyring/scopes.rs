@@ -106,7 +106,7 @@ impl Keyring {
     // F-7.4-1.
     pub(super) async fn scope_tag(&self, name: &str) -> Result<[u8; 32]> {
         let scope_names = self.configured().keyring.scope_names;
-        let key = self.acquire(scope_names, self.slot(KeyClass::Lookup, SlotId::NONE)).await?;
+        let key = self.acquire_known(scope_names, self.slot(KeyClass::Lookup, SlotId::NONE)).await?;
         match &key.material {
             Material::Lookup { scope_names, .. } => Ok(hmac_sha256(scope_names, &[name.as_bytes()])),
             Material::Data { .. } => Err(Error::new(ErrorKind::Internal, "a lookup key has lookup material")),

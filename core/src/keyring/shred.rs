@@ -1,5 +1,6 @@
 //! Shredding (DESIGN K15): the end of a scope, scheduled, called off or carried out, and the legal hold that forbids it.
 
+use super::open_key::unknown_state;
 use super::states::Afterwards;
 use super::{Keyring, wrong_state};
 use crate::audit::{AuditAction, AuditEvent};
@@ -321,25 +322,34 @@ impl Keyring {
 
     /// Lets this process go on with a key, handles included, only as far as `record` allows.
     pub(super) fn stop_using(&self, record: &Record) {
-        self.stop_using_because(record, &wrong_state(record));
+        self.stop_using_as(record, Some(record.state()), &wrong_state(record));
     }
 
-    /// As [`stop_using`](Self::stop_using). Handles that ask nobody hear `why`, if nothing opens under the key.
-    pub(super) fn stop_using_because(&self, record: &Record, why: &Error) {
+    /// As [`stop_using`](Self::stop_using), where nobody knows whether the key is in the state that `record` says.
+    pub(super) fn stop_using_unless_known(&self, record: &Record) {
+        self.stop_using_as(record, None, &unknown_state(record.key_id()));
+    }
+
+    /// Handles that ask nobody hear `why`, if nothing opens under the key, and otherwise what its `state` is.
+    fn stop_using_as(&self, record: &Record, state: Option<KeyState>, why: &Error) {
         let (inner, key_id, slot) = (&*self.inner, record.key_id(), record.slot());
+        if record.state().may_open() {
+            return self.stop_sealing(record, state);
+        }
         match record.class() {
-            _ if record.state().may_open() => {
-                // Handles that hold it, and what is being fetched, hear the new state when they are next awaited.
-                self.ask_for_key_again(record);
-                inner.keys.remove(&(key_id, slot));
-            }
             KeyClass::Root => inner.roots.end(&key_id, why),
             _ => inner.keys.end(&(key_id, slot), why),
         }
-        if !record.state().may_open() {
-            inner.frames.ask_again();
-        }
+        inner.frames.ask_again();
         self.withdraw(slot, key_id);
+    }
+
+    /// Nothing is sealed under the key of `record` any more, also by handles that ask nobody: its state is `state`, or nobody knows.
+    /// What opens goes on, and hears more when it is next awaited; so does what is being fetched.
+    pub(super) fn stop_sealing(&self, record: &Record, state: Option<KeyState>) {
+        self.ask_for_key_again(record);
+        self.inner.keys.remove_and(&(record.key_id(), record.slot()), |held| held.set_state(state));
+        self.withdraw(record.slot(), record.key_id());
     }
 
     /// Has the key of `record` confirmed before whoever is awaited goes on with it.

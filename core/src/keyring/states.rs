@@ -53,8 +53,10 @@ impl Keyring {
     ///   with it; or it is to be destroyed under legal hold, or before its waiting period has passed.
     /// - [`KeyState`](ErrorKind::KeyState): the state cannot change that way.
     /// - [`Conflict`](ErrorKind::Conflict): somebody else changed the key first; read again and repeat.
-    /// - Those of acquiring a key. The key has not changed in each case, but where the answer of the store was lost:
-    ///   until it is known again this keyring does not go on with the key. Repeat the call.
+    /// - Those of acquiring a key, of the marks and of the audit sink. The error says where the key is in the new state all the same,
+    ///   since its mark or event alone could not be written. Otherwise it has not changed, but where the answer of the store was lost:
+    ///   until it is known again this keyring does not go on with the key. Repeat the call; a key that was to be compromised may have
+    ///   its successor by then.
     pub async fn change_state(&self, key_id: KeyId, state: KeyState) -> Result<Record> {
         let record = self.record(key_id).await?;
         self.verify(&record).await?;
@@ -74,11 +76,13 @@ impl Keyring {
         // Which look-up key seals the configuration says, and not which is the newest: the others of its partition stay as they are.
         let succeeds = record.class() != KeyClass::Lookup;
         if succeeds && record.state() == KeyState::Active && record.state().may_become(state) {
-            // The store may have its successor without saying so, and somebody wants it out of service.
-            let _asks = Afterwards(|| self.withdraw(record.slot(), key_id));
+            // Where nothing could be recorded nothing changes.
+            self.check_audit()?;
             // What a rotation left that stopped half way must not seal in its place.
             self.deactivate_before(record.slot(), &record).await?;
             if state == KeyState::Compromised {
+                // The store may have its successor without saying so, and somebody wants it out of service.
+                let _unknown = Afterwards(|| self.stop_sealing(&record, None));
                 self.replace_at_once(&record).await?;
             }
         }
@@ -114,10 +118,7 @@ impl Keyring {
             if is_known.load(Ordering::Relaxed) {
                 return;
             }
-            let why =
-                "whether the state of the key has changed is not known here: await ready() or load_keys() and repeat";
-            let unknown = Error::new(ErrorKind::DeadlineExceeded, why).with_detail(next.key_id().to_string());
-            self.stop_using_because(next, &unknown);
+            self.stop_using_unless_known(next);
         });
         let stored = self.inner.store.update(next, expected_sequence).await;
         if stored.as_ref().is_err_and(may_be_stored) {

@@ -72,6 +72,13 @@ impl Keyring {
     /// Whether `record`, whose age was checked when it was read, counts: it belongs here and a trusted root vouches
     /// for it. Then nothing older will be accepted.
     pub(super) async fn verify(&self, record: &Record) -> Result<()> {
+        self.verify_shown(record).await?;
+        self.mark_out_of_service(record);
+        Ok(())
+    }
+
+    /// As [`verify`](Self::verify), of one of any number of records that are only shown: none costs a write.
+    pub(super) async fn verify_shown(&self, record: &Record) -> Result<()> {
         self.check_domain(record)?;
         self.voucher(record).await?.verify(record)?;
         self.remember(record)
@@ -123,22 +130,43 @@ impl Keyring {
         self.remember_in(&self.inner.seen, record)
     }
 
+    /// Gives a key that is out of service its mark where that is missing: whoever changed its state may not have been able to write
+    /// it, and nobody makes the change again.
+    fn mark_out_of_service(&self, record: &Record) {
+        let (key_id, mark) = (record.key_id(), HighWaterMark::of(record));
+        if record.class() == KeyClass::Root || matches!(mark.state, KeyState::PreActive | KeyState::Active) {
+            return;
+        }
+        let known = self.inner.high_water.mark(record.lineage(), key_id);
+        if known.is_ok_and(|known| known.is_none_or(|k| mark.sequence > k.sequence && mark.state != k.state)) {
+            self.raise_marks(record, Some((key_id, mark)));
+        }
+    }
+
     pub(super) fn remember_in(&self, seen: &MemoryHighWater, record: &Record) -> Result<()> {
         let mark = (record.key_id(), HighWaterMark::of(record));
         let (lineage, generation) = (record.lineage(), record.key_id().generation());
         seen.raise(lineage, generation, Some(mark))?;
-        // Outside of the process: how far the generations have come, and roots. A machine that cannot write its marks
-        // can still read data, so this is best effort.
+        // Outside of the process: how far the generations have come, and roots.
         let root = (record.class() == KeyClass::Root).then_some(mark);
         let marks = &self.inner.high_water;
         let news = generation > marks.generation(lineage)?
             || root.is_some_and(|(key_id, mark)| {
                 marks.mark(lineage, key_id).is_ok_and(|known| known.is_none_or(|k| mark.sequence > k.sequence))
             });
-        if news && let Err(error) = marks.raise(lineage, generation, root) {
-            tracing::warn!("the high-water file was not raised: {error}");
+        if news {
+            self.raise_marks(record, root);
         }
         Ok(())
+    }
+
+    /// Raises the marks of the machine for what was only read. One that cannot write its marks can still read data, so this is best
+    /// effort.
+    fn raise_marks(&self, record: &Record, mark: Option<(KeyId, HighWaterMark)>) {
+        let raised = self.inner.high_water.raise(record.lineage(), record.key_id().generation(), mark);
+        if let Err(error) = raised {
+            tracing::warn!("the high-water file was not raised: {error}");
+        }
     }
 
     /// The root `key_id`, if it is pinned or a chain of endorsements leads from a pinned one to it.

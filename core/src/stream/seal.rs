@@ -74,8 +74,8 @@ impl StreamSealer {
     /// - [`InvalidInput`](ErrorKind::InvalidInput): row binding missing or not wanted.
     /// - [`LimitExceeded`](ErrorKind::LimitExceeded): the row binding is too long, or the key has sealed as many values as the rotation
     ///   policy allows.
-    /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable), [`DeadlineExceeded`](ErrorKind::DeadlineExceeded): as for
-    ///   [`Encryptor::encrypt`](crate::Encryptor::encrypt).
+    /// - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable), [`DeadlineExceeded`](ErrorKind::DeadlineExceeded),
+    ///   [`KeyState`](ErrorKind::KeyState): as for [`Encryptor::encrypt`](crate::Encryptor::encrypt).
     pub fn begin(&self, row: Option<&[u8]>) -> Result<SealingStream> {
         self.try_begin(row).map_err(|error| self.bound.uses.failed(error))
     }
