@@ -153,8 +153,8 @@ fn the_key_of_a_line_of_an_audit_chain_is_erased_with_the_step_to_the_next() {
     let bytes = payload.expose()[..32].try_into().unwrap();
     let (_, first) =
         Key { bytes, lineage: LINEAGE, class: KeyClass::Audit, slot, generation: 0 }.purpose_keys().remove(0);
-    let held = found_in_freed_memory(&first, || drop(std::hint::black_box(first.clone())));
-    assert_eq!(held, 1, "the allocator sees what is freed without being erased");
+    let control = found_in_freed_memory(&first, || drop(std::hint::black_box(first.clone())));
+    assert_eq!(control, 1, "the allocator sees what is freed without being erased");
     let before = ratchet.mac(&[0; 32], b"line");
     let held_before = held();
     assert_eq!(found_in_freed_memory(&first, || ratchet.step()), 0, "freed without being erased");
