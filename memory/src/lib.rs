@@ -21,6 +21,7 @@ mod arena;
 #[cfg(not(all(unix, not(any(miri, keyfold_heap)))))]
 #[path = "heap.rs"]
 mod arena;
+mod registers;
 
 pub use allocator::{ErasingAllocator, erase_what_this_thread_frees};
 
@@ -144,8 +145,8 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-/// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB, also where it panics.
-/// Libraries that expand keys leave copies there. Keys must not be in what it returns, but where that points to.
+/// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB, and on x86-64 in the vector
+/// registers, also where it panics. Libraries that expand keys leave copies there. Keys must not be in what it returns, but where that points to.
 pub fn erasing_stack<T>(work: impl FnOnce() -> T) -> T {
     erasing_stack_of::<{ 16 * 1024 }, T>(work)
 }
@@ -170,7 +171,7 @@ pub fn erasing_stack_of<const LEN: usize, T>(work: impl FnOnce() -> T) -> T {
     run(work)
 }
 
-/// Overwrites the 16 KiB of the stack that are below the caller: what calls that have ended left there.
+/// Overwrites the 16 KiB of the stack that are below the caller, and on x86-64 the vector registers: what calls that have ended left there.
 pub fn erase_stack() {
     erase_stack_of::<{ 16 * 1024 }>();
 }
@@ -183,6 +184,7 @@ fn erase_stack_of<const LEN: usize>() {
     let mut room = MaybeUninit::<Room<LEN>>::uninit();
     // SAFETY: `room` has so many bytes, and is not used otherwise.
     unsafe { erase(NonNull::from(&mut room).cast(), LEN) };
+    registers::erase();
 }
 
 /// Overwrites `len` bytes with zeros, in a way that no compiler leaves out.

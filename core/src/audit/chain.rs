@@ -2,7 +2,10 @@
 //! (FORMAT.md §15). No line is read or written here.
 
 use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
-use crate::keys::{ChainId, KeyClass, KeyIdentity, KeySchedule, Lineage, Purpose, Secret, SlotId, hmac_sha256};
+use crate::keys::{
+    ChainId, HMAC_STACK, KeyClass, KeyIdentity, KeySchedule, Lineage, Purpose, Secret, SlotId, hmac_sha256,
+    hmac_sha256_erased,
+};
 use crate::kms::{Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
 use crate::random;
 use crate::record::kms_binding;
@@ -15,9 +18,6 @@ use subtle::ConstantTimeEq;
 const LINE: &[u8] = &[1];
 /// What the next key is the MAC of.
 const NEXT: &[u8] = &[2];
-/// How far down the stack HMAC may leave a line's key, its own states and the next key: less than by default, since whoever verifies a
-/// chain takes this step for every line.
-const HMAC_STACK: usize = 4096;
 
 /// What the first line of a chain says about its key. Public.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -122,7 +122,7 @@ impl Ratchet {
     // F-15.1-1.
     #[must_use]
     pub fn mac(&self, previous: &[u8; 32], line: &[u8]) -> [u8; 32] {
-        erasing_stack_of::<HMAC_STACK, _>(|| hmac_sha256(&self.key, &[LINE, previous, line]))
+        hmac_sha256_erased(&self.key, &[LINE, previous, line])
     }
 
     /// Whether `mac` is the MAC of the line. Takes the same time wherever they differ.

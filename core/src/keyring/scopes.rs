@@ -3,7 +3,7 @@
 use super::{Keyring, Material};
 use crate::cache::{Cached, Lease};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keys::{KeyClass, SlotId, hmac_sha256};
+use crate::keys::{KeyClass, SlotId, hmac_sha256_erased};
 use crate::random;
 use crate::record::{KeyState, rejected};
 use crate::store::Slot;
@@ -108,7 +108,7 @@ impl Keyring {
         let scope_names = self.configured().keyring.scope_names;
         let key = self.acquire_known(scope_names, self.slot(KeyClass::Lookup, SlotId::NONE)).await?;
         match &key.material {
-            Material::Lookup { scope_names, .. } => Ok(hmac_sha256(scope_names, &[name.as_bytes()])),
+            Material::Lookup { scope_names, .. } => Ok(hmac_sha256_erased(scope_names, &[name.as_bytes()])),
             Material::Data { .. } => Err(Error::new(ErrorKind::Internal, "a lookup key has lookup material")),
         }
     }

@@ -3,7 +3,7 @@
 use super::{KeyState, Record, rejected};
 use crate::aead::{Backend, XaesKey};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keys::{KeyIdentity, KeySchedule, Purpose, Secret, hmac_sha256};
+use crate::keys::{KeyIdentity, KeySchedule, Purpose, Secret, hmac_sha256_erased};
 use crate::kms::{KekAlias, WrappedKey};
 use crate::random;
 use crate::wire::record::{Body, Endorsement, MAX_WRAP_COUNT, ROOT_WRAP_LEN, Wrap};
@@ -101,7 +101,7 @@ impl RootKey {
 
     pub(crate) fn sign(&self, body: Body) -> Record {
         let mut bytes = body.encode();
-        let mac = hmac_sha256(&self.record_mac, &[&bytes]);
+        let mac = hmac_sha256_erased(&self.record_mac, &[&bytes]);
         bytes.extend_from_slice(&mac);
         Record { body, bytes }
     }
@@ -267,7 +267,7 @@ impl RootKey {
     /// - [`RecordRejected`](ErrorKind::RecordRejected): forged or edited.
     // F-7.6-5, F-7.6-8, F-1-4.
     pub(crate) fn verify(&self, record: &Record) -> Result<()> {
-        let expected = hmac_sha256(&self.record_mac, &[record.authenticated_part()]);
+        let expected = hmac_sha256_erased(&self.record_mac, &[record.authenticated_part()]);
         let authentic = record.authenticator() == self.key_id && bool::from(expected.ct_eq(record.mac()));
         if authentic { Ok(()) } else { Err(rejected(record, "its MAC does not verify")) }
     }
@@ -303,7 +303,8 @@ impl RootKey {
 
     /// endorsement = HMAC(endorsement key, new root's key ID ‖ commitment ‖ lineage)
     pub(crate) fn endorse(&self, body: &Body) -> Endorsement {
-        let mac = hmac_sha256(&self.endorsement, &[body.key_id.as_bytes(), &body.commitment, body.lineage.as_bytes()]);
+        let mac =
+            hmac_sha256_erased(&self.endorsement, &[body.key_id.as_bytes(), &body.commitment, body.lineage.as_bytes()]);
         Endorsement { by: self.key_id, mac }
     }
 
