@@ -14,17 +14,18 @@ mod search;
 #[path = "memory_residue/secrets.rs"]
 mod secrets;
 
-use child::{AUDITED, CLOSED, DROPPED, FOLDER, IN_USE, OTHER, WITHOUT_HANDLES, Waiting, out};
+use child::{AUDITED, CLOSED, DROPPED, FOLDER, IN_USE, OTHER, WITHOUT_HANDLES, Waiting};
 use common::open;
+use common::residue::{count, dump_in, dump_of, memory_of, skipped};
 use keyfold::{ErrorKind, key_memory};
 use keyfold_kms::local::LocalKek;
 use keyfold_open::NewKeyring;
-use search::{Copies, count, disguised, halves_and_whole, memory_of, print, round_keys, search};
+use search::{Copies, disguised, halves_and_whole, print, round_keys, search};
 use secrets::{NEXT_LINE, Secrets, audit_keys_of, is_held, is_of_backend, keys_of, keys_of_other, may_be_spilled};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const POLICY: &str = r#"version = 1
@@ -122,7 +123,9 @@ fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
             }
             check_guarded(&step, name, *copies);
         }
-        found_outside.extend(of_several(&round_keys_outside).map(|key| format!("{step}: {key}: several round keys")));
+        found_outside.extend(
+            of_several(&round_keys_outside).into_iter().map(|key| format!("{step}: {key}: several round keys")),
+        );
         process.go_on();
         if step == DROPPED {
             break;
@@ -136,9 +139,9 @@ const ROUND_KEY: &str = ", round key ";
 
 /// The keys of which more than one of the round keys `found` is there: registers hold some of them when the last block is done, until something puts
 /// them on the stack, and two that follow each other give the key away.
-fn of_several(found: &BTreeSet<String>) -> impl Iterator<Item = &str> {
+fn of_several(found: &BTreeSet<String>) -> Vec<&str> {
     let keys: Vec<&str> = found.iter().map(|name| name.rsplit_once(ROUND_KEY).unwrap().0).collect();
-    (1..keys.len()).filter(move |&n| keys[n - 1] == keys[n]).map(move |n| keys[n])
+    keys.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0]).collect()
 }
 
 /// No key but those of the backend is in the dump of `process`.
@@ -155,16 +158,6 @@ fn check_dump(dump: &Path, folder: &Path, process: &Waiting) {
     }
     // The search finds what is there: a text that the process has.
     assert!(count(&dump, [FOLDER.as_bytes()].into_iter())[0] > 0);
-}
-
-/// The file in `folder` that a dump was written to.
-fn dump_in(folder: &Path) -> PathBuf {
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("core")).unwrap()
-}
-
-fn skipped(why: &str) {
-    out(&format!("SKIPPED {}: {why}", std::thread::current().name().unwrap_or_default()));
 }
 
 /// Needs a kernel that writes core dumps into the folder of the process.
@@ -190,18 +183,14 @@ fn no_key_is_in_a_core_dump_of_the_kernel() {
 fn no_key_is_in_a_core_dump_of_gdb() {
     let folder = keyring();
     let mut process = Waiting::start(folder.path(), "");
-    let pid = process.process.id().to_string();
     for step in [IN_USE, CLOSED] {
         process.go_on_until(step);
-        let said = Command::new("gcore").args(["-o", "core", &pid]).current_dir(folder.path()).output();
-        match said {
-            Ok(said) if said.status.success() => {
-                let dump = dump_in(folder.path());
+        match dump_of(process.process.id(), folder.path()) {
+            Ok(dump) => {
                 check_dump(&dump, folder.path(), &process);
                 fs::remove_file(dump).unwrap();
             }
-            Ok(said) => return skipped(&format!("gcore: {}", String::from_utf8_lossy(&said.stderr))),
-            Err(error) => return skipped(&format!("gcore: {error}")),
+            Err(why) => return skipped(&why),
         }
         process.go_on();
     }

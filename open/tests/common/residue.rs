@@ -14,7 +14,7 @@ pub(crate) fn out(line: &str) {
 }
 
 pub(crate) fn skipped(why: &str) {
-    out(&format!("SKIPPED: {why}"));
+    out(&format!("SKIPPED {}: {why}", std::thread::current().name().unwrap_or_default()));
 }
 
 /// How often each of `parts` is in `bytes`.

@@ -1,6 +1,6 @@
 //! The process that is looked at: this test program started again.
 
-use crate::common;
+use crate::common::{self, residue::out};
 use data_encoding::HEXLOWER;
 use keyfold::{ColumnBytes, ErrorKind, Keyring, Kms, KmsErrorKind, UnwrapRequest, Value, key_memory};
 use keyfold_kms::local::LocalKek;
@@ -32,11 +32,6 @@ pub(crate) const CLOSED: &str = "the keyring is closed";
 /// The keyring itself is left.
 pub(crate) const WITHOUT_HANDLES: &str = "the handles are dropped";
 pub(crate) const DROPPED: &str = "everything is dropped";
-
-/// Not by `println!`, which the test harness swallows.
-pub(crate) fn out(line: &str) {
-    std::io::stdout().write_all(format!("\n{line}\n").as_bytes()).unwrap();
-}
 
 fn say(text: &str) {
     out(&format!("@{text}"));

@@ -1,8 +1,7 @@
 //! Copies of secrets in the memory of a process.
 
+use crate::common::residue::{Mapping, count};
 use crate::secrets::is_used;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 
 /// Copies of a key.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
@@ -26,23 +25,6 @@ impl Copies {
 /// Bytes of half of a key, which is too much as well.
 const HALF: usize = 16;
 
-/// How often each of `parts` is in `bytes`.
-pub(crate) fn count<'p>(bytes: &[u8], parts: impl Iterator<Item = &'p [u8]>) -> Vec<usize> {
-    // By the first two bytes, for speed.
-    let parts: Vec<_> = parts.collect();
-    let mut by_start = vec![Vec::new(); 1 << 16];
-    for (n, part) in parts.iter().enumerate() {
-        by_start[usize::from(u16::from_ne_bytes([part[0], part[1]]))].push(n);
-    }
-    let mut found = vec![0; parts.len()];
-    for at in 0..bytes.len().saturating_sub(1) {
-        for &n in &by_start[usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]))] {
-            found[n] += usize::from(bytes[at..].starts_with(parts[n]));
-        }
-    }
-    found
-}
-
 /// Copies of the first halves of keys, and of keys as far as 32 bytes.
 pub(crate) fn halves_and_whole(bytes: &[u8], keys: &[(String, Vec<u8>)]) -> [Vec<usize>; 2] {
     [HALF, 2 * HALF].map(|len| count(bytes, keys.iter().map(|(_, key)| key.get(..len).unwrap_or(key))))
@@ -56,38 +38,6 @@ pub(crate) fn disguised(keys: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
         for pad in [0x36, 0x5c] {
             let padded = key[..HALF].iter().map(|byte| byte ^ pad).collect();
             all.push((format!("{name}, in HMAC, {pad:x}"), padded));
-        }
-    }
-    all
-}
-
-/// A part of the memory of a process.
-pub(crate) struct Mapping {
-    name: String,
-    is_guarded: bool,
-    pub(crate) bytes: Vec<u8>,
-}
-
-/// All memory of the process that can be read.
-pub(crate) fn memory_of(pid: u32) -> Vec<Mapping> {
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
-    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-    let (mut all, mut mapping) = (Vec::new(), None);
-    for line in smaps.lines() {
-        let words: Vec<_> = line.split_whitespace().collect();
-        if let Some((start, end)) = words[0].split_once('-').filter(|_| words.len() >= 5) {
-            let range = [start, end].map(|addr| u64::from_str_radix(addr, 16).unwrap());
-            mapping = Some((range, words[1].starts_with('r'), words.get(5).copied().unwrap_or("").to_owned()));
-        } else if words[0] == "VmFlags:"
-            && let Some(([start, end], true, name)) = mapping.take()
-        {
-            let mut bytes = vec![0; (end - start) as usize];
-            // Special mappings of the kernel's cannot be read.
-            if memory.read_exact_at(&mut bytes, start).is_err() {
-                assert!(name.starts_with("[v"), "{name} cannot be read");
-                continue;
-            }
-            all.push(Mapping { name, is_guarded: words.contains(&"lo") && words.contains(&"dd"), bytes });
         }
     }
     all
