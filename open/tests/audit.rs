@@ -1,20 +1,14 @@
 //! `[audit]`: opening and reloading are recorded, and statements are signed under its KEK.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
+use common::keyring;
 use keyfold::ErrorKind;
 use keyfold_kms::LocalKek;
 use serde_json::{Value as Json, json};
 use std::fs;
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
-
-/// A keyring in a folder.
-fn keyring() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    pollster::block_on(keyfold_open::init(folder.path(), "clinic", "test")).unwrap();
-    let config = folder.path().join("keyfold.toml");
-    (folder, config)
-}
+use std::path::Path;
 
 fn add_audit(folder: &Path, config: &Path) {
     LocalKek::create(folder.join("audit.kek")).unwrap();

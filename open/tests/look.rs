@@ -1,19 +1,14 @@
 //! Opening a keyring to look at it makes no file that is missing, and holds its records against the marks of the machine.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
+use common::keyring;
 use keyfold::{ErrorKind, KeyState};
 use keyfold_kms::LocalKek;
 use keyfold_open::{Options, missing_files, open_to_look};
 use std::fs;
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
-
-fn keyring() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    pollster::block_on(keyfold_open::init(folder.path(), "clinic", "test")).unwrap();
-    let config = folder.path().join("keyfold.toml");
-    (folder, config)
-}
+use std::path::Path;
 
 /// How many records a root vouches for, and how many are refused.
 fn verified(config: &Path) -> (usize, usize) {

@@ -1,4 +1,6 @@
 //! Keys in the form in which they are used, with the time for which they may be.
+//!
+//! A little over 500 lines: what ends a key, its lease, its root and its allowance, is judged in one place.
 
 use crate::aead::{Backend, SivKey, XaesKey};
 use crate::cache::{CachePolicy, Cached, Lease, RETRY};

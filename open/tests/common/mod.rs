@@ -8,6 +8,7 @@ use keyfold_open::{Initialised, NewKeyring};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 use url::Url;
 
 pub(crate) const POLICY: &str = "version = 1\n[fields.note]\nrow_binding = \"none\"\ncolumns = [\"note\"]\n";
@@ -66,4 +67,12 @@ pub(crate) fn reveal(ring: &Keyring, sealed: &[u8]) -> Result<String> {
             other => panic!("{other:?} is no text"),
         }
     })
+}
+
+/// A keyring in a folder, and its configuration.
+pub(crate) fn keyring() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    pollster::block_on(keyfold_open::init(folder.path(), "clinic", "test")).unwrap();
+    let config = folder.path().join("keyfold.toml");
+    (folder, config)
 }
