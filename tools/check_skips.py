@@ -76,6 +76,7 @@ class Steps(unittest.TestCase):
         self.check("skipped", "0 passed, 0 failed, 1 skipped", ("SKIPPED: no compiler", 79))
         self.check("skipped", "0 passed, 0 failed, 2 skipped", ("SKIPPED: no compiler", 79), ("SKIPPED: no emulator", 79))
         self.check("skipped", "0 passed, 0 failed, 1 skipped", ("SKIPPED: no emulator\n0 passed, 0 failed", 0))
+        self.check("skipped", "0 passed, 0 failed, 1 skipped", ("SKIPPED: no compiler", 0))
 
     def test_a_step_that_ran_something_passes_and_names_the_rest(self):
         self.check("passed", "1 passed, 0 failed, 0 skipped", ("fine", 0))

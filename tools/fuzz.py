@@ -3,7 +3,7 @@
 
     python3 tools/fuzz.py [TARGET...]             a short run of each target, 10 seconds (--seconds N)
     python3 tools/fuzz.py --long N [TARGET...]    N minutes each, with AddressSanitizer, and with the SDKs of AWS and Azure
-    python3 tools/fuzz.py --planted [TARGET...]   plants a fault for each target in a copy of the code, which the target has to find
+    python3 tools/fuzz.py --planted [TARGET...]   plants a fault for each target but those of key services in a copy of the code, which the target has to find
     python3 tools/fuzz.py --input FILE TARGET     one input again
 
 Each target runs what fuzz/seeds has for it first, then what it was given and what it finds. Inputs that lead somewhere are kept in target/fuzz/corpus and merged
@@ -308,6 +308,9 @@ def run(chosen, programs, seconds, is_long):
 
 def planted(chosen, seconds):
     """Plants the faults, and runs each target until it has found its own, which is the only one there is in its process."""
+    tried = [name for name, *_ in PLANTED if name in chosen]
+    if not tried:
+        raise Unavailable(f"there is no fault for {', '.join(chosen)}")
     copy = shared.TARGET / "fuzz-planted"
     shutil.rmtree(copy, ignore_errors=True)
     for file in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
@@ -322,7 +325,6 @@ def planted(chosen, seconds):
         (copy / file).write_text(text.replace(old, re.sub(r"\bON\b", lambda _: ON.format(target), new)))
     shutil.copy(ROOT / "fuzz" / "Cargo.lock", copy / "fuzz" / "Cargo.lock")
     programs, failed = build(copy), 0
-    tried = [name for name, *_ in PLANTED if name in chosen]
     with folder_in_memory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name)
         prepare(tried, folder / "corpus")

@@ -17,6 +17,7 @@
 //! - gate.rs, `wait`: without comparing when the failure began: `what_failed_before_it_was_to_be_asked_for_is_fetched_again`.
 //! - gate.rs, `wait`: comparing that with the present moment: `a_failure_answers_all_who_wait_whatever_is_to_be_asked_for_again`.
 //! - lease.rs, `grant`: storing the present epoch instead of `begun_in`: `a_confirmation_counts_for_the_time_before_it`.
+//! - mod.rs, `get_or_fetch`: telling everybody of a limit: `a_limit_of_one_caller_reaches_none_of_the_others`.
 //! - mod.rs, `Waiting::drop`: without counting down visitors: `one_fetches_however_many_ask_or_give_up` (gates remain).
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -83,7 +84,7 @@ impl Cached for Key {
 
 struct World {
     epoch: Epoch,
-    cache: Cache<u8, Key>,
+    cache: Cache<u16, Key>,
     /// What the service would answer.
     version: AtomicU64,
     revoked: AtomicBool,
@@ -109,7 +110,7 @@ impl World {
         })
     }
 
-    async fn get(&self, key: u8, now: u64) -> Result<Arc<Key>> {
+    async fn get(&self, key: u16, now: u64) -> Result<Arc<Key>> {
         let fetch = async |present: Option<&Arc<Key>>| self.fetch(present, now).await;
         self.cache.get_or_fetch(&key, || now, &CachePolicy::default(), fetch).await
     }
@@ -235,6 +236,61 @@ fn a_failure_reaches_those_who_waited_and_nobody_later() {
         assert_eq!(block_on(world.get(1, NOW)).unwrap().version, 1);
         assert_eq!(world.cache.gates(), 0);
     });
+}
+
+/// A limit on unknown keys is for some callers, and not for those who know that the key is the keyring's.
+// Failures A7, B3
+#[test]
+fn a_limit_of_one_caller_reaches_none_of_the_others() {
+    explore(|| {
+        let world = World::new(BOUNDS);
+        let limited = {
+            let world = world.clone();
+            thread::spawn(move || {
+                let refuse = async |present: Option<&Arc<Key>>| match present {
+                    Some(present) => Ok(present.clone()),
+                    None => {
+                        yield_now().await;
+                        Err(ErrorKind::LimitExceeded.into())
+                    }
+                };
+                drop(block_on(world.cache.get_or_fetch(&1, || NOW, &CachePolicy::default(), refuse)));
+            })
+        };
+        assert_eq!(block_on(world.get(1, NOW)).unwrap().version, 1);
+        limited.join().unwrap();
+        assert_eq!(world.cache.gates(), 0);
+    });
+}
+
+/// A limit is not met by bringing a service back.
+#[test]
+fn only_an_outage_is_explained_by_what_was_away() {
+    let explain = || {
+        let world = World::new(BOUNDS);
+        let key = block_on(world.get(1, NOW)).unwrap();
+        for (kind, is_outage) in [(ErrorKind::Store, true), (ErrorKind::LimitExceeded, false)] {
+            let error = cache::explained(kind.into(), &key.lease, 10 * OUTAGE);
+            assert_eq!((error.kind(), error.detail().contains("store back")), (kind, is_outage));
+        }
+    };
+    shuttle::check_random(explain, 1);
+}
+
+#[test]
+fn a_flood_of_failures_leaves_no_more_gates_than_are_remembered() {
+    let flood = || {
+        let world = World::new(Bounds { negative: Duration::from_secs(1), ..BOUNDS });
+        world.away.store(true, Ordering::SeqCst);
+        for key in 0..5_000 {
+            assert!(block_on(world.get(key, NOW)).is_err());
+            assert!(world.cache.gates() <= 4_096 + 1);
+        }
+        world.away.store(false, Ordering::SeqCst);
+        assert!(block_on(world.get(4_999, NOW)).is_err(), "the last ones are remembered");
+        assert!(block_on(world.get(0, NOW)).is_ok(), "the first ones are not");
+    };
+    shuttle::check_random(flood, 1);
 }
 
 #[test]
@@ -396,7 +452,7 @@ fn a_confirmation_counts_for_the_time_before_it() {
 fn bounds_hold_at_every_moment_and_held_values_stay() {
     explore(|| {
         let world = World::new(Bounds { entries: 1, ..BOUNDS });
-        let threads = (0..3_u8).map(|key| {
+        let threads = (0..3_u16).map(|key| {
             let world = world.clone();
             thread::spawn(move || {
                 // One at a time here: `fetch` counts all keys.
@@ -445,7 +501,7 @@ fn notes_of_what_is_held_are_counted_and_swept() {
     let look = || {
         let bytes = 20_000;
         let world = World::new(Bounds { entries: usize::MAX, bytes, ..BOUNDS });
-        let make = |_: &u8| Key { version: 1, lease: Lease::new(&world.epoch, NOW, POLICY_AGE) };
+        let make = |_: &u16| Key { version: 1, lease: Lease::new(&world.epoch, NOW, POLICY_AGE) };
         let held: Vec<_> = (0..=255).map(|key| world.cache.get_or_insert(&key, NOW, || make(&key))).collect();
         let (entries, counted) = world.cache.occupancy();
         assert!(entries < 64 && counted > 40_000, "{entries} entries and {counted} bytes: more is held than has room");

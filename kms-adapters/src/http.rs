@@ -22,6 +22,7 @@ use bytes::Bytes;
 use data_encoding::Encoding;
 use keyfold::{Error, ErrorKind, KmsErrorKind, KmsTrace, Result, Secret};
 use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -84,7 +85,7 @@ impl Http {
     fn client(&self) -> Result<Arc<reqwest::Client>, Failure> {
         self.client.get(|| {
             reqwest::Client::builder()
-                .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
+                .tls_backend_preconfigured(with_own_sessions(&self.tls))
                 .user_agent(concat!("keyfold/", env!("CARGO_PKG_VERSION")))
                 // KC-31.
                 .redirect(reqwest::redirect::Policy::none())
@@ -385,6 +386,14 @@ fn is_metadata(url: &Url) -> bool {
     }
 }
 
+/// The same configuration with sessions of its own: those of a parent are behind a lock, which another thread of it may have held.
+// KC-6.
+fn with_own_sessions(tls: &ClientConfig) -> ClientConfig {
+    let mut tls = tls.clone();
+    tls.resumption = Resumption::default();
+    tls
+}
+
 /// The body, and the credentials among the headers.
 fn sent(headers: &HeaderMap, body: &[u8]) -> Zeroizing<Vec<u8>> {
     let secret = || headers.values().filter(|value| value.is_sensitive());
@@ -430,4 +439,53 @@ fn innermost(error: &reqwest::Error) -> String {
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConnection, NamedGroup};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Sessions of a parent, which count how often they are asked.
+    #[derive(Debug, Default)]
+    struct Parents(AtomicUsize);
+
+    impl ClientSessionStore for Parents {
+        fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+        fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            None
+        }
+
+        fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+        fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+            None
+        }
+
+        fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+        fn insert_tls13_ticket(&self, _: ServerName<'static>, _: Tls13ClientSessionValue) {}
+
+        fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_process_asks_no_sessions_of_its_parent() {
+        let sessions = Arc::new(Parents::default());
+        let mut tls = ClientConfig::clone(&Http::new(None).unwrap().tls);
+        tls.resumption = Resumption::store(sessions.clone());
+        let connect = |tls: ClientConfig| {
+            drop(ClientConnection::new(Arc::new(tls), "localhost".try_into().unwrap()).unwrap());
+            sessions.0.load(Ordering::SeqCst)
+        };
+        assert_eq!(connect(with_own_sessions(&tls)), 0);
+        assert!(connect(tls) > 0);
+    }
 }

@@ -24,7 +24,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most failures that are remembered at once. Beyond, the oldest are forgotten.
+/// Most gates, each with a failure that is remembered or with callers. Beyond, or beyond twice as many as have callers, all failures that are over are
+/// forgotten, and if that is not enough those at which nobody waits.
 const MAX_FAILURES: usize = 4096;
 /// How long a renewal that failed is not tried again, at least.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
@@ -88,6 +89,8 @@ struct State<K, V> {
     is_closed: bool,
     /// What is being fetched, and what could not be fetched a moment ago.
     gates: HashMap<K, Place>,
+    /// How many gates there may be before failures are forgotten.
+    most_gates: usize,
 }
 
 /// Where callers wait for one key.
@@ -120,7 +123,8 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     pub(crate) fn new(name: &'static str, bounds: Bounds, epoch: &Epoch) -> Self {
         let (entries, gates) = (HashMap::new(), HashMap::new());
         let (hand, former) = (VecDeque::new(), Former::new());
-        let state = State { bounds, entries, hand, bytes: 0, former, is_closed: false, gates };
+        let state =
+            State { bounds, entries, hand, bytes: 0, former, is_closed: false, gates, most_gates: MAX_FAILURES };
         Self { name, epoch: epoch.clone(), state: Mutex::new(state) }
     }
 
@@ -182,8 +186,11 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
                     Some(value) => explained(error, value.lease(), now()),
                     None => error,
                 };
-                let answers = remembers(&error).then(|| now().saturating_add(self.negative()));
-                turn.failed(&error, answers.unwrap_or(0));
+                // A limit of how much this caller may ask for says nothing to those who wait.
+                if error.kind() != ErrorKind::LimitExceeded {
+                    let answers = remembers(&error).then(|| now().saturating_add(self.negative()));
+                    turn.failed(&error, answers.unwrap_or(0));
+                }
                 Err(error)
             }
         }
@@ -393,12 +400,8 @@ impl<K: Clone + Eq + Hash, V: Cached, N: Fn() -> u64> Drop for Waiting<'_, K, V,
         place.visitors -= 1;
         if place.visitors == 0 && !self.gate.remembers_failure(now) {
             state.gates.remove(self.key);
-        } else if state.gates.len() > MAX_FAILURES {
-            state.gates.retain(|_, place| place.visitors > 0 || place.gate.remembers_failure(now));
-            // A flood of unknown keys: what nobody waits at goes, remembered or not.
-            if state.gates.len() > MAX_FAILURES {
-                state.gates.retain(|_, place| place.visitors > 0);
-            }
+        } else if state.gates.len() > state.most_gates {
+            state.forget_failures(now);
         }
     }
 }
@@ -421,6 +424,16 @@ impl<V> Entry<V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
+    fn forget_failures(&mut self, now: u64) {
+        self.gates.retain(|_, place| place.visitors > 0 || place.gate.remembers_failure(now));
+        // A flood of unknown keys: what nobody waits at goes, remembered or not.
+        if self.gates.len() > MAX_FAILURES {
+            self.gates.retain(|_, place| place.visitors > 0);
+        }
+        // Where more wait than that, each of them would look at all the others when he leaves.
+        self.most_gates = MAX_FAILURES.max(self.gates.len().saturating_mul(2));
+    }
+
     fn insert(&mut self, key: K, value: Arc<V>, now: u64) {
         if self.is_closed {
             return;
@@ -505,7 +518,8 @@ pub(crate) fn is_absence(error: &Error) -> bool {
 
 /// `error`; if it was passed over until the lease was over, with that.
 pub(crate) fn explained(error: Error, lease: &Lease, now: u64) -> Error {
-    if !is_absence(&error) || lease.is_usable(now) {
+    // A limit says itself what is to be done.
+    if !is_absence(&error) || error.kind() == ErrorKind::LimitExceeded || lease.is_usable(now) {
         return error;
     }
     let seconds = now.saturating_sub(lease.renewed_at()) / 1_000_000_000;

@@ -743,6 +743,9 @@ impl Maker {
         for id in [12_u8, 32, 64, 100] {
             bad.push((format!("unknown type {id} with a text"), [&[id][..], b"text"].concat()));
         }
+        for decimal in ["1.2.3", "1e1.5", "e5", "-.5", "1e5e5", "\u{2212}1", "1\0"] {
+            bad.push((format!("decimal {decimal:?}"), t(Decimal, decimal.as_bytes())));
+        }
         let _ = Bytes;
         for (note, encoded) in bad {
             let (_, mut json) = self.seal_encoded(&note, "data", &opening, &encoded);

@@ -233,6 +233,12 @@ pub(super) fn formats(make: &Maker, cases: &mut Cases) {
         ("a window past the year 9999", window(253_402_300_000, 1_000_000, TimeUnit::Second), "", configuration),
         ("a time with an offset", before, "1970-01-01T00:59:59+01:00", input),
         ("the end of the window", before, "1970-01-01T00:00:00Z", input),
+        ("no such day", before, "1969-02-29T00:00:00Z", input),
+        ("no such month", before, "1969-13-01T00:00:00Z", input),
+        ("no such hour", before, "1969-12-31T24:00:00Z", input),
+        ("no such second", before, "1969-12-31T23:59:60Z", input),
+        ("a blank for the T", before, "1969-12-31 23:59:59Z", input),
+        ("no zone", before, "1969-12-31T23:59:59", input),
     ] {
         bad_format(make, cases, note, format, text, expect);
     }

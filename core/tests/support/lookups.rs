@@ -391,6 +391,18 @@ pub(super) fn proofs(make: &Maker) -> File {
     let short = &TOKENS[0][..10];
     let proof = hmac_sha256(&mac_key, &message(&[], short, text));
     assert_eq!(push("of a token that is too short", &key, &[], short, text, &proof), "InvalidInput");
+    // Who compares a part of a proof takes one of these.
+    let proof = hmac_sha256(&mac_key, &message(&[], TOKENS[0], text));
+    for at in 0..proof.len() {
+        let mut flipped = proof;
+        flipped[at] ^= 1 << (at % 8);
+        let note = format!("with a bit of byte {at} flipped");
+        assert_eq!(push(&note, &key, &[], TOKENS[0], text, &flipped), "DecryptionFailed", "{note}");
+    }
+    for len in [1, 8, 16, 20, 24, 30] {
+        let note = format!("its first {len} bytes");
+        assert_eq!(push(&note, &key, &[], TOKENS[0], text, &proof[..len]), "DecryptionFailed", "{note}");
+    }
     ("token.json", head("proofs of random tokens (FORMAT.md §17.5)"), cases.1)
 }
 
