@@ -1,6 +1,6 @@
 //! Cobblestone-256 (c2sp.org/chunked-encryption): the keys of one stream, and its chunks.
 
-use crate::aead::{Backend, GcmKey, OpenFailed};
+use crate::aead::{Backend, HeldGcmKey, OpenFailed};
 use crate::context::{NameKind, put_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{Secret, expand_sha512};
@@ -35,7 +35,7 @@ pub(crate) fn derive(key: &Secret<32>, salt: &[u8; STREAM_SALT_LEN], binding: &[
 
 /// Seals and opens the chunks of one stream, each by its number, on any thread.
 pub(crate) struct Chunks {
-    gcm: GcmKey,
+    gcm: HeldGcmKey,
     base_nonce: [u8; GCM_NONCE_LEN],
 }
 
@@ -45,7 +45,7 @@ impl Chunks {
         let (key, rest) = derived.expose().split_first_chunk().expect("76 bytes hold 32");
         let (base_nonce, commitment) = rest.split_first_chunk().expect("44 bytes hold 12");
         let commitment = commitment.try_into().expect("76 bytes are 32, 12 and 32");
-        (Self { gcm: GcmKey::new(Backend::default(), key), base_nonce: *base_nonce }, commitment)
+        (Self { gcm: HeldGcmKey::new(Backend::default(), key), base_nonce: *base_nonce }, commitment)
     }
 
     /// base nonce XOR number
