@@ -207,7 +207,7 @@ unsafe fn erase(at: NonNull<u8>, len: usize) {
     let zero = unsafe { std::arch::x86_64::_mm_setzero_si128() };
     #[cfg(not(target_arch = "x86_64"))]
     let zero = 0;
-    let before = at.align_offset(align_of::<Word>()).min(len);
+    let before = (at.addr().get().wrapping_neg() % align_of::<Word>()).min(len);
     let words = (len - before) / size_of::<Word>();
     for i in (0..before).chain(before + words * size_of::<Word>()..len) {
         // SAFETY: within the bytes.

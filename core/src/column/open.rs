@@ -115,6 +115,7 @@ impl Opening {
     }
 
     /// Turns the encoded value at `start` into a row: checks it, and drops its format byte and padding.
+    #[inline]
     fn take(&mut self, start: usize, encoded_len: usize, opened: bool) -> Result<()> {
         let encoded = &self.out.data.0[start..start + encoded_len];
         let split = if opened { Value::split_encoded(encoded).map(|(kind, bytes)| (kind, bytes.len())) } else { None };
