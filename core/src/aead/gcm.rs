@@ -161,6 +161,10 @@ pub(crate) struct HeldGcmKey(Guarded<GcmKey>);
 
 #[cfg(feature = "std")]
 impl HeldGcmKey {
+    /// Bytes that a key takes beside itself.
+    #[cfg(test)]
+    pub(crate) const HELD_LEN: usize = Guarded::<GcmKey>::SLOT_LEN;
+
     /// As [`GcmKey::new`].
     pub(crate) fn new(backend: Backend, key: &[u8; 32]) -> Self {
         Self::made_by(|| GcmKey::new(backend, key))
