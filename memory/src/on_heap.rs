@@ -79,6 +79,7 @@ mod tests {
         struct Key([u8; 500], bool);
         impl Drop for Key {
             fn drop(&mut self) {
+                assert_eq!(self.0, [0xa5; 500], "erased before it was dropped");
                 assert!(!self.1, "on purpose");
             }
         }
