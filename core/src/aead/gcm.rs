@@ -143,9 +143,11 @@ impl GcmKey {
     }
 }
 
-/// How far down the stack the backends go when they expand a key and use it. ring moves its half a kilobyte from one caller to the next, five times.
+/// How far down the stack the backend of keyrings goes when it expands a key and uses it. ring moves its half a kilobyte from one caller to the next, five
+/// times. RustCrypto has four copies of a key's round keys there, or of their pairs, for several blocks at once.
 #[cfg(feature = "std")]
-const GCM_STACK: usize = 6 * 1024;
+const GCM_STACK: usize =
+    if cfg!(any(feature = "ring", feature = "aws-lc-rs", feature = "fips")) { 6 * 1024 } else { 16 * 1024 };
 
 /// Runs `work`, which makes a [`GcmKey`], and overwrites what that leaves on the stack.
 pub(super) fn erasing<T>(work: impl FnOnce() -> T) -> T {
@@ -175,6 +177,11 @@ impl HeldGcmKey {
         Self::made_by(|| GcmKey::with_random_nonces(backend, key))
     }
 
+    /// Runs `work` with the key, and overwrites what that leaves on the stack: for threads other than the one that drops the key.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&GcmKey) -> T) -> T {
+        erasing(|| work(&self.0))
+    }
+
     pub(super) fn made_by(make: impl FnOnce() -> GcmKey) -> Self {
         Self(erasing(|| Guarded::new(make())))
     }
@@ -193,7 +200,7 @@ impl core::ops::Deref for HeldGcmKey {
 #[cfg(feature = "std")]
 impl Drop for HeldGcmKey {
     fn drop(&mut self) {
-        // Of the last message there are round keys in registers.
+        // Of the last message there are round keys in registers, and RustCrypto's on the stack.
         erasing(|| ());
     }
 }
