@@ -11,7 +11,7 @@ pub use seal::{DocumentSealer, DocumentToSeal, DocumentValue, SealedDocument};
 #[cfg(feature = "hazmat")]
 pub(crate) use {manifest::Entries, seal::seal_bodies};
 
-use crate::aead::{Backend, GcmKey};
+use crate::aead::{Backend, HeldGcmKey};
 use crate::context::{BoundContext, Context, NameKind, put_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::field::sealing::SealingKeys;
@@ -172,19 +172,19 @@ impl Bound {
 
 /// The two keys of one document.
 pub(crate) struct DocumentKeys {
-    gcm: GcmKey,
+    gcm: HeldGcmKey,
     mac: Secret<32>,
 }
 
 impl DocumentKeys {
     pub(crate) fn new([key, mac]: [Secret<32>; 2]) -> Self {
-        Self { gcm: GcmKey::with_random_nonces(Backend::default(), key.expose()), mac }
+        Self { gcm: HeldGcmKey::with_random_nonces(Backend::default(), key.expose()), mac }
     }
 
     /// As [`new`](Self::new), for nonces that the caller chooses.
     #[cfg(feature = "hazmat")]
     pub(crate) fn for_any_nonce([key, mac]: [Secret<32>; 2]) -> Self {
-        Self { gcm: GcmKey::new(Backend::default(), key.expose()), mac }
+        Self { gcm: HeldGcmKey::new(Backend::default(), key.expose()), mac }
     }
 }
 

@@ -171,7 +171,8 @@ impl Key {
         wrap[NONCE_LEN..56].copy_from_slice(&self.bytes);
         let child_wrap = XaesKey::new(Backend::default(), &root.schedule().expand(Purpose::ChildWrap));
         let aad = child_wrap_aad(&self.identity(), &self.commitment());
-        let tag = child_wrap.derive_for_any_nonce(prefix).seal(&mut { *last }, &aad, &mut wrap[NONCE_LEN..56])?;
+        let body = &mut wrap[NONCE_LEN..56];
+        let tag = child_wrap.with_derived_for_any_nonce(prefix, |key| key.seal(&mut { *last }, &aad, body))?;
         wrap[56..].copy_from_slice(&tag);
         Ok(wrap)
     }

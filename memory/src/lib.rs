@@ -21,9 +21,11 @@ mod arena;
 #[cfg(not(all(unix, not(any(miri, keyfold_heap)))))]
 #[path = "heap.rs"]
 mod arena;
+mod on_heap;
 mod registers;
 
 pub use allocator::{ErasingAllocator, erase_what_this_thread_frees};
+pub use on_heap::OnHeap;
 
 use std::io;
 use std::marker::PhantomData;
@@ -145,8 +147,8 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-/// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB, and on x86-64 in the vector
-/// registers, also where it panics. Libraries that expand keys leave copies there. Keys must not be in what it returns, but where that points to.
+/// Runs `work`, and overwrites what it and all that it called have left on the stack, as far as they went down 16 KiB, and on x86-64 but for Windows in
+/// the vector registers, also where it panics. Libraries that expand keys leave copies there. Keys must not be in what it returns, but where that points to.
 pub fn erasing_stack<T>(work: impl FnOnce() -> T) -> T {
     erasing_stack_of::<{ 16 * 1024 }, T>(work)
 }
@@ -171,7 +173,7 @@ pub fn erasing_stack_of<const LEN: usize, T>(work: impl FnOnce() -> T) -> T {
     run(work)
 }
 
-/// Overwrites the 16 KiB of the stack that are below the caller, and on x86-64 the vector registers: what calls that have ended left there.
+/// Overwrites the 16 KiB of the stack that are below the caller, and the vector registers likewise: what calls that have ended left there.
 pub fn erase_stack() {
     erase_stack_of::<{ 16 * 1024 }>();
 }
@@ -193,20 +195,36 @@ fn erase_stack_of<const LEN: usize>() {
 ///
 /// They may be written, and nobody reads them as anything but bytes afterwards.
 unsafe fn erase(at: NonNull<u8>, len: usize) {
-    /// What is written at once, which takes few instructions.
-    type Line = [u64; 16];
-    let (lines, words) = if at.cast::<u64>().is_aligned() { (len / size_of::<Line>(), len / 8) } else { (0, 0) };
-    for i in 0..lines {
-        // SAFETY: within the bytes, and aligned.
-        unsafe { at.cast::<Line>().add(i).write_volatile([0; 16]) };
-    }
-    for i in lines * 16..words {
-        // SAFETY: likewise.
-        unsafe { at.cast::<u64>().add(i).write_volatile(0) };
-    }
-    for i in words * 8..len {
+    /// What one instruction writes. A longer type would be written twice: where the compiler makes it, and from there.
+    #[cfg(target_arch = "x86_64")]
+    type Word = std::arch::x86_64::__m128i;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Word = u64;
+    /// Words between which nothing is counted.
+    const AT_ONCE: usize = 16;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every processor of this kind has it.
+    let zero = unsafe { std::arch::x86_64::_mm_setzero_si128() };
+    #[cfg(not(target_arch = "x86_64"))]
+    let zero = 0;
+    let before = (at.addr().get().wrapping_neg() % align_of::<Word>()).min(len);
+    let words = (len - before) / size_of::<Word>();
+    for i in (0..before).chain(before + words * size_of::<Word>()..len) {
         // SAFETY: within the bytes.
         unsafe { at.add(i).write_volatile(0) };
+    }
+    // SAFETY: within the bytes.
+    let first = unsafe { at.add(before) }.cast::<Word>();
+    let many = words - words % AT_ONCE;
+    for start in (0..many).step_by(AT_ONCE) {
+        for i in start..start + AT_ONCE {
+            // SAFETY: within the bytes, and aligned.
+            unsafe { first.add(i).write_volatile(zero) };
+        }
+    }
+    for i in many..words {
+        // SAFETY: likewise.
+        unsafe { first.add(i).write_volatile(zero) };
     }
     std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
 }
@@ -254,6 +272,20 @@ mod tests {
         }
         check::<512>();
         check::<1024>();
+    }
+
+    /// From every alignment on, and of lengths on both sides of those that are written at once.
+    #[test]
+    fn just_the_bytes_that_are_named_are_erased() {
+        for start in 0..32 {
+            for len in (0..80).chain(240..280).chain(500..530) {
+                let mut bytes = [0xa5_u8; 600];
+                // SAFETY: bytes of an array, which nobody has.
+                unsafe { erase(NonNull::from(&mut bytes[start]), len) };
+                let is_erased = |at: usize| (start..start + len).contains(&at);
+                assert!(bytes.iter().enumerate().all(|(at, &byte)| (byte == 0) == is_erased(at)), "{start}, {len}");
+            }
+        }
     }
 
     #[test]

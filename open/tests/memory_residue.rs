@@ -20,9 +20,9 @@ use common::residue::{count, dump_in, dump_of, memory_of, skipped};
 use keyfold::{ErrorKind, key_memory};
 use keyfold_kms::local::LocalKek;
 use keyfold_open::NewKeyring;
-use search::{Copies, disguised, halves_and_whole, print, round_keys, search};
-use secrets::{NEXT_LINE, Secrets, audit_keys_of, is_held, is_of_backend, keys_of, keys_of_other, may_be_spilled};
-use std::collections::{BTreeMap, BTreeSet};
+use search::{Copies, ROUND_KEY, disguised, halves_and_whole, print, round_keys, search};
+use secrets::{DERIVED, NEXT_LINE, Secrets, audit_keys_of, is_held, keys_of, keys_of_other};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -70,7 +70,7 @@ fn secrets_of(folder: &Path, process: &Waiting) -> Secrets {
     let mut secrets = keys_of(folder, &process.prefixes);
     secrets.extend(audit_keys_of(folder));
     secrets.extend(keys_of_other(&folder.join(OTHER)));
-    secrets.extend(disguised(&secrets));
+    secrets.extend([disguised(&secrets), round_keys(&secrets)].concat());
     secrets
 }
 
@@ -81,6 +81,7 @@ fn check_guarded(step: &str, name: &str, copies: Copies) {
     let is_audit_kek = name.starts_with("audit KEK") && !name.contains("in HMAC");
     match step {
         DROPPED => assert_eq!(copies.guarded, 0, "{name} is left"),
+        _ if name.starts_with(DERIVED) => assert_eq!(copies.guarded, 0, "{step}: {name} outlives its call"),
         WITHOUT_HANDLES => assert_eq!(copies.guarded, usize::from(is_audit_kek), "{name}, with the keyring alone"),
         CLOSED if name.starts_with("KEK") || is_next_line => assert_eq!(copies.guarded, 0, "{name} outlives close"),
         CLOSED if name.starts_with("root") && is_left_by_handles => {
@@ -102,60 +103,41 @@ fn check_guarded(step: &str, name: &str, copies: Copies) {
 fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
     let folder = keyring();
     let mut process = Waiting::start(folder.path(), "");
-    let (mut expanded, mut found_outside) = (BTreeMap::new(), Vec::new());
+    let (mut held_expanded, mut found_outside) = (BTreeSet::new(), Vec::new());
     loop {
         let step = process.hear();
         let memory = memory_of(process.process.id());
-        let mut keys = secrets_of(folder.path(), &process);
-        expanded = round_keys(&memory, &keys).into_iter().chain(expanded).collect();
-        keys.extend(expanded.clone());
+        let keys = secrets_of(folder.path(), &process);
         let found = search(&memory, &keys);
         let read: usize = memory.iter().map(|mapping| mapping.bytes.len()).sum();
         print(&format!("{step}, {read} bytes read, {} secrets", keys.len()), &keys, &found);
-        let mut round_keys_outside = BTreeSet::new();
-        for ((name, _), copies) in keys.iter().zip(&found).filter(|((name, _), _)| !is_of_backend(name)) {
-            let is_round_key = name.contains(ROUND_KEY) && may_be_spilled(name);
-            if copies.open_to_swap() > usize::from(may_be_spilled(name)) && !is_round_key {
+        for ((name, _), copies) in keys.iter().zip(found) {
+            if copies.open_to_swap() > 0 {
                 found_outside.push(format!("{step}: {name}: {} copies", copies.open_to_swap()));
             }
-            if is_round_key && copies.open_to_swap() > 0 {
-                round_keys_outside.insert(name.clone());
+            if name.contains(ROUND_KEY) && copies.guarded > 0 {
+                held_expanded.insert(name.clone());
             }
-            check_guarded(&step, name, *copies);
+            check_guarded(&step, name, copies);
         }
-        found_outside.extend(
-            of_several(&round_keys_outside).into_iter().map(|key| format!("{step}: {key}: several round keys")),
-        );
         process.go_on();
         if step == DROPPED {
             break;
         }
     }
     assert!(found_outside.is_empty(), "in memory that may be swapped: {found_outside:#?}");
-    assert_eq!(expanded.len(), 4 * 13, "the keys that a root and three data keys expand are in guarded memory");
+    assert_eq!(held_expanded.len(), 4 * 13, "the keys that a root and three data keys expand are in guarded memory");
 }
 
-const ROUND_KEY: &str = ", round key ";
-
-/// The keys of which more than one of the round keys `found` is there: registers hold some of them when the last block is done, until something puts
-/// them on the stack, and two that follow each other give the key away.
-fn of_several(found: &BTreeSet<String>) -> Vec<&str> {
-    let keys: Vec<&str> = found.iter().map(|name| name.rsplit_once(ROUND_KEY).unwrap().0).collect();
-    keys.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0]).collect()
-}
-
-/// No key but those of the backend is in the dump of `process`.
+/// No key is in the dump of `process`.
 fn check_dump(dump: &Path, folder: &Path, process: &Waiting) {
     let dump = fs::read(dump).unwrap();
     let keys = secrets_of(folder, process);
     println!("{} bytes of core dump, {} secrets: copies of the first half, of the whole", dump.len(), keys.len());
     let [halves, whole] = halves_and_whole(&dump, &keys);
-    for (((name, _), half), whole) in keys.iter().zip(halves).zip(whole) {
-        if half > 0 {
-            println!("{half:4}{whole:4}  {name}");
-        }
-        assert!(half <= usize::from(may_be_spilled(name)) || is_of_backend(name), "{name} is in the dump");
-    }
+    let found = keys.iter().zip(halves.into_iter().zip(whole)).filter(|(_, (half, _))| *half > 0);
+    let found: Vec<_> = found.map(|((name, _), (half, whole))| format!("{half:4}{whole:4}  {name}")).collect();
+    assert!(found.is_empty(), "in the dump: {found:#?}");
     // The search finds what is there: a text that the process has.
     assert!(count(&dump, [FOLDER.as_bytes()].into_iter())[0] > 0);
 }

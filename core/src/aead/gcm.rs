@@ -5,11 +5,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::wire::{GCM_NONCE_LEN, TAG_LEN};
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
+#[cfg(feature = "std")]
+use keyfold_memory::{Guarded, OnHeap};
 use zeroize::Zeroize;
 
 /// An AES-256-GCM key, expanded for its backend.
 ///
-/// RustCrypto and aws-lc-rs erase it on drop; ring does not erase keys (docs/THREAT-MODEL.md §5).
+/// RustCrypto and aws-lc-rs erase it on drop, and leave copies on the stack; ring erases nothing. So whoever makes one either uses it within
+/// [`erasing`], or makes a [`HeldGcmKey`] of it.
 #[allow(clippy::large_enum_variant, reason = "one lives per nonce prefix, and a box would cost a cache miss per value")]
 pub(crate) enum GcmKey {
     #[cfg(any(feature = "aws-lc-rs", feature = "fips"))]
@@ -136,6 +139,102 @@ impl GcmKey {
             // F-1-2, F-1-3.
             body_and_tag.zeroize();
             Err(OpenFailed)
+        }
+    }
+}
+
+/// How far down the stack the backend of keyrings goes when it expands a key and uses it. ring moves its half a kilobyte from one caller to the next, five
+/// times. RustCrypto has four copies of a key's round keys there, or of their pairs, for several blocks at once.
+#[cfg(feature = "std")]
+const GCM_STACK: usize =
+    if cfg!(any(feature = "ring", feature = "aws-lc-rs", feature = "fips")) { 6 * 1024 } else { 16 * 1024 };
+
+/// Runs `work`, which makes a [`GcmKey`], and overwrites what that leaves on the stack.
+pub(super) fn erasing<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "std")]
+    return keyfold_memory::erasing_stack_of::<GCM_STACK, _>(work);
+    #[cfg(not(feature = "std"))]
+    return work();
+}
+
+/// A [`GcmKey`] that stays: for the rows of a column, a document, a stream. In guarded memory, erased on drop.
+#[cfg(feature = "std")]
+pub(crate) struct HeldGcmKey(Guarded<GcmKey>);
+
+#[cfg(feature = "std")]
+impl HeldGcmKey {
+    /// Bytes that a key takes beside itself.
+    #[cfg(test)]
+    pub(crate) const HELD_LEN: usize = Guarded::<GcmKey>::SLOT_LEN;
+
+    /// As [`GcmKey::new`].
+    pub(crate) fn new(backend: Backend, key: &[u8; 32]) -> Self {
+        Self::made_by(|| GcmKey::new(backend, key))
+    }
+
+    /// As [`GcmKey::with_random_nonces`].
+    pub(crate) fn with_random_nonces(backend: Backend, key: &[u8; 32]) -> Self {
+        Self::made_by(|| GcmKey::with_random_nonces(backend, key))
+    }
+
+    /// Runs `work` with the key, and overwrites what that leaves on the stack: for threads other than the one that drops the key.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&GcmKey) -> T) -> T {
+        erasing(|| work(&self.0))
+    }
+
+    pub(super) fn made_by(make: impl FnOnce() -> GcmKey) -> Self {
+        Self(erasing(|| Guarded::new(make())))
+    }
+}
+
+#[cfg(feature = "std")]
+impl core::ops::Deref for HeldGcmKey {
+    type Target = GcmKey;
+
+    #[inline]
+    fn deref(&self) -> &GcmKey {
+        &self.0
+    }
+}
+
+#[cfg(feature = "std")]
+impl Drop for HeldGcmKey {
+    fn drop(&mut self) {
+        // Of the last message there are round keys in registers, and RustCrypto's on the stack.
+        erasing(|| ());
+    }
+}
+
+/// [`GcmKey`]s of which there may be too many to lock, while a column is opened. On the heap, erased on drop.
+#[cfg(feature = "std")]
+#[derive(Default)]
+pub(crate) struct GcmKeys(Vec<OnHeap<GcmKey>>);
+
+#[cfg(feature = "std")]
+impl GcmKeys {
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, place: usize) -> Option<&GcmKey> {
+        self.0.get(place).map(|key| &**key)
+    }
+
+    pub(super) fn push(&mut self, make: impl FnOnce() -> GcmKey) {
+        self.0.push(erasing(|| OnHeap::new(make())));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(feature = "std")]
+impl Drop for GcmKeys {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            erasing(|| self.0.clear());
         }
     }
 }

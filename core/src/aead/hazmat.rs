@@ -48,8 +48,7 @@ pub fn xaes256gcm_seal(
     aad: &[u8],
     body: &mut [u8],
 ) -> Result<[u8; TAG_LEN]> {
-    let (key, mut nonce) = xaes(backend, key, nonce);
-    key.seal(&mut nonce, aad, body)
+    with_xaes(backend, key, nonce, |key, mut nonce| key.seal(&mut nonce, aad, body))
 }
 
 /// Opens XAES-256-GCM: `body_and_tag` is ciphertext ‖ tag; returns the plaintext within it.
@@ -64,8 +63,7 @@ pub fn xaes256gcm_open<'b>(
     aad: &[u8],
     body_and_tag: &'b mut [u8],
 ) -> Result<&'b mut [u8], OpenFailed> {
-    let (key, nonce) = xaes(backend, key, nonce);
-    key.open(nonce, aad, body_and_tag)
+    with_xaes(backend, key, nonce, |key, nonce| key.open(nonce, aad, body_and_tag))
 }
 
 /// The key derivation of XAES-256-GCM alone, under a key that is expanded once: what a value of its own costs more
@@ -81,16 +79,22 @@ impl XaesDerivation {
 
     /// Derives the key of the nonces that start with `prefix`, and drops it.
     pub fn derive(&self, prefix: &[u8; 12]) {
-        drop(core::hint::black_box(self.0.derive(prefix)));
+        self.0.with_derived(prefix, |key| _ = core::hint::black_box(key));
     }
 }
 
-fn xaes(backend: Backend, key: &[u8; 32], nonce: &[u8; NONCE_LEN]) -> (GcmKey, [u8; 12]) {
+fn with_xaes<T>(
+    backend: Backend,
+    key: &[u8; 32],
+    nonce: &[u8; NONCE_LEN],
+    work: impl FnOnce(&GcmKey, [u8; 12]) -> T,
+) -> T {
     let mut prefix = [0; 12];
     let mut last = [0; 12];
     prefix.copy_from_slice(&nonce[..12]);
     last.copy_from_slice(&nonce[12..]);
-    (XaesKey::new(backend, &Secret::with(|k| k.copy_from_slice(key))).derive_for_any_nonce(&prefix), last)
+    let key = XaesKey::new(backend, &Secret::with(|k| k.copy_from_slice(key)));
+    key.with_derived_for_any_nonce(&prefix, |key| work(key, last))
 }
 
 /// Seals with AES-256-SIV: replaces `body` by its ciphertext and returns the synthetic IV.

@@ -12,6 +12,8 @@ pub mod hazmat;
 
 pub(crate) use gcm::GcmKey;
 #[cfg(feature = "std")]
+pub(crate) use gcm::{GcmKeys, HeldGcmKey};
+#[cfg(feature = "std")]
 pub(crate) use siv::{HeldSivCipher, SivCipher, SivKey};
 pub(crate) use xaes::XaesKey;
 

@@ -1,6 +1,9 @@
 //! XAES-256-GCM (c2sp.org/XAES-256-GCM): one derivation per 12-byte nonce prefix, then AES-256-GCM.
 
+use super::gcm::erasing;
 use super::{Backend, GcmKey};
+#[cfg(feature = "std")]
+use super::{GcmKeys, HeldGcmKey};
 use crate::keys::Secret;
 use crate::wire::PREFIX_LEN;
 use aes::Aes256Enc;
@@ -90,15 +93,36 @@ impl XaesKey {
         self.backend
     }
 
-    /// The AES-256-GCM key of all messages whose nonce starts with `prefix`; what follows it is random.
-    pub(crate) fn derive(&self, prefix: &[u8; PREFIX_LEN]) -> GcmKey {
+    /// Runs `work` with the AES-256-GCM key of all messages whose nonce starts with `prefix`; what follows it is random. Overwrites what that leaves
+    /// on the stack: what deriving the key does as well.
+    pub(crate) fn with_derived<T>(&self, prefix: &[u8; PREFIX_LEN], work: impl FnOnce(&GcmKey) -> T) -> T {
+        erasing(|| work(&self.derive(prefix)))
+    }
+
+    /// That key, for many messages.
+    #[cfg(feature = "std")]
+    pub(crate) fn hold_derived(&self, prefix: &[u8; PREFIX_LEN]) -> HeldGcmKey {
+        HeldGcmKey::made_by(|| self.derive(prefix))
+    }
+
+    /// That key, as the last one of `keys`.
+    #[cfg(feature = "std")]
+    pub(crate) fn add_derived(&self, prefix: &[u8; PREFIX_LEN], keys: &mut GcmKeys) {
+        keys.push(|| self.derive(prefix));
+    }
+
+    fn derive(&self, prefix: &[u8; PREFIX_LEN]) -> GcmKey {
         GcmKey::with_random_nonces(self.backend, &self.derive_bytes(prefix))
     }
 
-    /// As [`derive`](Self::derive), for nonces that the caller chooses.
+    /// As [`with_derived`](Self::with_derived), for nonces that the caller chooses.
     #[cfg(feature = "hazmat")]
-    pub(crate) fn derive_for_any_nonce(&self, prefix: &[u8; PREFIX_LEN]) -> GcmKey {
-        GcmKey::new(self.backend, &self.derive_bytes(prefix))
+    pub(crate) fn with_derived_for_any_nonce<T>(
+        &self,
+        prefix: &[u8; PREFIX_LEN],
+        work: impl FnOnce(&GcmKey) -> T,
+    ) -> T {
+        erasing(|| work(&GcmKey::new(self.backend, &self.derive_bytes(prefix))))
     }
 
     /// NIST SP 800-108r1 §4.1, counter mode, with CMAC-AES-256: for i in 1, 2
@@ -111,10 +135,6 @@ impl XaesKey {
             half[..4].copy_from_slice(&[0, i, b'X', 0]);
             half[4..].copy_from_slice(prefix);
         }
-        // What the crate spills depends on how the compiler has put it together.
-        #[cfg(feature = "std")]
-        keyfold_memory::erasing_stack_of::<2048, _>(|| self.cmac.replace(halves));
-        #[cfg(not(feature = "std"))]
         self.cmac.replace(halves);
         derived
     }

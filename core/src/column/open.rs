@@ -1,7 +1,7 @@
 //! Opening values (FORMAT.md §8): one by one, or a column into one buffer.
 
 use super::{ColumnBytes, Erased, OpenedColumn};
-use crate::aead::{GcmKey, HeldSivCipher, SivKey, XaesKey};
+use crate::aead::{GcmKey, GcmKeys, HeldSivCipher, SivKey, XaesKey};
 use crate::context::Strings;
 use crate::error::{ErrorKind, Result};
 use crate::row::split_nonce;
@@ -27,7 +27,7 @@ impl OpenedValue {
         let (prefix, last) = split_nonce(nonce);
         let mut data = Erased(body.to_vec());
         // F-8.1-11.
-        let encoded = key.derive(prefix).open(*last, aad, &mut data.0)?;
+        let encoded = key.with_derived(prefix, |key| key.open(*last, aad, &mut data.0))?;
         let (value_type, bytes) = Value::split_encoded(encoded).ok_or(ErrorKind::DecryptionFailed)?;
         let len = bytes.len();
         Ok(Self { data, value_type, len })
@@ -115,6 +115,7 @@ impl Opening {
     }
 
     /// Turns the encoded value at `start` into a row: checks it, and drops its format byte and padding.
+    #[inline]
     fn take(&mut self, start: usize, encoded_len: usize, opened: bool) -> Result<()> {
         let encoded = &self.out.data.0[start..start + encoded_len];
         let split = if opened { Value::split_encoded(encoded).map(|(kind, bytes)| (kind, bytes.len())) } else { None };
@@ -146,8 +147,7 @@ impl Opening {
 #[derive(Default)]
 struct PrefixCache {
     places: HashMap<(KeyId, [u8; PREFIX_LEN]), usize>,
-    #[allow(clippy::vec_box, reason = "a key that stays where it is when there are more leaves no copy of itself")]
-    keys: Vec<Box<GcmKey>>,
+    keys: GcmKeys,
     /// The place in `keys` of that of the latest value.
     latest: usize,
 }
@@ -169,13 +169,13 @@ impl PrefixCache {
         }
         self.latest = self.keys.len();
         self.places.insert((key_id, *prefix), self.latest);
-        self.keys.push(Box::new(key.derive(prefix)));
+        key.add_derived(prefix, &mut self.keys);
         true
     }
 
     #[inline]
     fn held(&self) -> Option<&GcmKey> {
-        self.keys.get(self.latest).map(|key| &**key)
+        self.keys.get(self.latest)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::rows::{Added, Behind, CHANGED, SealedRows};
 use super::{ColumnBytes, ColumnValues, RowError, SealedColumn, check_rows};
-use crate::aead::{Backend, GcmKey, SivCipher, SivKey, XaesKey};
+use crate::aead::{Backend, GcmKey, HeldGcmKey, SivCipher, SivKey, XaesKey};
 use crate::context::{Aad, Strings};
 use crate::error::Result;
 use crate::random;
@@ -45,7 +45,7 @@ pub(crate) fn seal_value(
         let nonce: [u8; NONCE_LEN] = random::array()?;
         let (prefix, last) = split_nonce(&nonce);
         let encoded = encode_row(&row_start(&header, prefix), value, padding, out);
-        let sealed = encoded.and_then(|()| seal_row(&key.derive(prefix), &mut { *last }, aad, out));
+        let sealed = encoded.and_then(|()| key.with_derived(prefix, |key| seal_row(key, &mut { *last }, aad, out)));
         sealed.inspect_err(|_| out.zeroize())
     })
 }
@@ -129,7 +129,7 @@ impl FieldSeal<'_> {
                         let nonce: [u8; NONCE_LEN] = random::array()?;
                         let (prefix, last) = split_nonce(&nonce);
                         out[HEADER_LEN..][..PREFIX_LEN].copy_from_slice(prefix);
-                        seal_row(&key.derive(prefix), &mut { *last }, aad, out)
+                        key.with_derived(prefix, |key| seal_row(key, &mut { *last }, aad, out))
                     }
                 });
                 sealed.map_err(RowError::at(row))?;
@@ -149,7 +149,7 @@ struct Drawn {
 /// A nonce prefix in use, and what it may still seal.
 struct Batch {
     prefix: [u8; PREFIX_LEN],
-    key: GcmKey,
+    key: HeldGcmKey,
     rows_left: usize,
     blocks_left: u64,
 }
@@ -162,7 +162,7 @@ impl Batch {
         let fits = current.as_ref().is_some_and(|batch| batch.rows_left >= rows && batch.blocks_left >= blocks);
         if !fits {
             let prefix = random::array()?;
-            let key = key.derive(&prefix);
+            let key = key.hold_derived(&prefix);
             *current = Some(Self { prefix, key, rows_left: MAX_ROWS_PER_PREFIX, blocks_left: MAX_BLOCKS_PER_PREFIX });
         }
         let batch = current.as_mut().expect("set above");

@@ -109,7 +109,7 @@ impl DeviceKey {
         let (prefix, last) = split_nonce(&nonce);
         whole_or_erased(out, |out| {
             encode_row(&row_start(&header, prefix), value, Padding::None, out)?;
-            seal_row(&self.field.derive(prefix), &mut { *last }, aad, out)
+            self.field.with_derived(prefix, |key| seal_row(key, &mut { *last }, aad, out))
         })?;
         Ok(out)
     }
@@ -138,7 +138,7 @@ impl DeviceKey {
             .get_mut(..body.len())
             .ok_or(Error::new(ErrorKind::LimitExceeded, "the scratch buffer is smaller than the sealed value"))?;
         scratch.copy_from_slice(body);
-        let encoded = self.field.derive(prefix).open(*last, aad, scratch)?;
+        let encoded = self.field.with_derived(prefix, |key| key.open(*last, aad, scratch))?;
         let decoded = Value::split_encoded(encoded).and_then(|(kind, bytes)| Value::from_canonical(kind, bytes));
         decoded.ok_or_else(|| ErrorKind::DecryptionFailed.into())
     }

@@ -153,7 +153,7 @@ impl RootKey {
         let (body, tag) = sealed.split_at_mut(32);
         body.copy_from_slice(key.expose());
         let aad = child_wrap_aad(identity, commitment);
-        tag.copy_from_slice(&self.child_wrap.derive(prefix).seal(last, &aad, body)?);
+        tag.copy_from_slice(&self.child_wrap.with_derived(prefix, |key| key.seal(last, &aad, body))?);
         Ok(wrap)
     }
 
@@ -294,7 +294,8 @@ impl RootKey {
         let aad = child_wrap_aad(&record.identity(), record.commitment());
         let mut opened = Secret::<48>::with(|buffer| buffer.copy_from_slice(sealed));
         Secret::try_with(|key: &mut [u8; 32]| {
-            let plaintext = self.child_wrap.derive(prefix).open(last, &aad, opened.expose_mut())?;
+            let opened = opened.expose_mut();
+            let plaintext = self.child_wrap.with_derived(prefix, |key| key.open(last, &aad, opened))?;
             key.copy_from_slice(plaintext);
             Ok::<(), crate::aead::OpenFailed>(())
         })

@@ -1,6 +1,6 @@
 //! Cobblestone-256 (c2sp.org/chunked-encryption): the keys of one stream, and its chunks.
 
-use crate::aead::{Backend, GcmKey, OpenFailed};
+use crate::aead::{Backend, GcmKey, HeldGcmKey, OpenFailed};
 use crate::context::{NameKind, put_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{Secret, expand_sha512};
@@ -35,7 +35,7 @@ pub(crate) fn derive(key: &Secret<32>, salt: &[u8; STREAM_SALT_LEN], binding: &[
 
 /// Seals and opens the chunks of one stream, each by its number, on any thread.
 pub(crate) struct Chunks {
-    gcm: GcmKey,
+    gcm: HeldGcmKey,
     base_nonce: [u8; GCM_NONCE_LEN],
 }
 
@@ -45,7 +45,7 @@ impl Chunks {
         let (key, rest) = derived.expose().split_first_chunk().expect("76 bytes hold 32");
         let (base_nonce, commitment) = rest.split_first_chunk().expect("44 bytes hold 12");
         let commitment = commitment.try_into().expect("76 bytes are 32, 12 and 32");
-        (Self { gcm: GcmKey::new(Backend::default(), key), base_nonce: *base_nonce }, commitment)
+        (Self { gcm: HeldGcmKey::new(Backend::default(), key), base_nonce: *base_nonce }, commitment)
     }
 
     /// base nonce XOR number
@@ -62,16 +62,16 @@ impl Chunks {
 
     /// Seals chunk `number` where it is: `chunk` is its plaintext and 16 bytes of room behind.
     #[inline]
-    fn seal_one(&self, number: u64, chunk: &mut [u8]) -> Result<()> {
+    fn seal_one(&self, gcm: &GcmKey, number: u64, chunk: &mut [u8]) -> Result<()> {
         let (body, tag) = chunk.split_last_chunk_mut::<TAG_LEN>().ok_or(NO_ROOM)?;
-        *tag = self.gcm.seal(&mut self.nonce(number)?, &[], body)?;
+        *tag = gcm.seal(&mut self.nonce(number)?, &[], body)?;
         Ok(())
     }
 
     /// Seals the chunks from `first` on, which follow each other in `buffer`. After an error all of it has been erased.
     pub(crate) fn seal(&self, first: u64, buffer: &mut [u8]) -> Result<()> {
         let mut chunks = buffer.chunks_mut(SEALED_CHUNK_LEN).zip(first..);
-        let sealed = chunks.try_for_each(|(chunk, number)| self.seal_one(number, chunk));
+        let sealed = self.gcm.with(|gcm| chunks.try_for_each(|(chunk, number)| self.seal_one(gcm, number, chunk)));
         sealed.inspect_err(|_| buffer.zeroize())
     }
 
@@ -79,9 +79,11 @@ impl Chunks {
     /// an error all of it has been erased.
     pub(crate) fn open(&self, first: u64, buffer: &mut [u8]) -> Result<()> {
         let mut chunks = buffer.chunks_mut(SEALED_CHUNK_LEN).zip(first..);
-        let opened = chunks.try_for_each(|(chunk, number)| {
-            self.gcm.open(self.nonce(number)?, &[], chunk).map_err(|OpenFailed| ErrorKind::DecryptionFailed)?;
-            Ok(())
+        let opened = self.gcm.with(|gcm| {
+            chunks.try_for_each(|(chunk, number)| {
+                gcm.open(self.nonce(number)?, &[], chunk).map_err(|OpenFailed| ErrorKind::DecryptionFailed)?;
+                Ok(())
+            })
         });
         opened.inspect_err(|_| buffer.zeroize())
     }

@@ -334,7 +334,8 @@ impl FakeKms {
         let prefix: [u8; PREFIX_LEN] = random::array()?;
         let mut nonce = random::array()?;
         let mut body = *request.payload.expose();
-        let tag = self.0.kek.derive(&prefix).seal(&mut nonce, &request.context.canonical(), &mut body)?;
+        let context = request.context.canonical();
+        let tag = self.0.kek.with_derived(&prefix, |key| key.seal(&mut nonce, &context, &mut body))?;
         let bytes = [&prefix[..], &nonce, &body, &tag].concat();
         Ok(WrappedKey { kek_version: self.version().clone(), bytes })
     }
@@ -359,7 +360,8 @@ impl FakeKms {
         let mut opened = Secret::<80>::with(|buffer| buffer.copy_from_slice(sealed));
         let wrong = self.0.wrong_payload.load(Ordering::SeqCst);
         Secret::try_with(|payload: &mut [u8; 64]| {
-            let found = self.0.kek.derive(prefix).open(last, &request.context.canonical(), opened.expose_mut())?;
+            let (context, opened) = (request.context.canonical(), opened.expose_mut());
+            let found = self.0.kek.with_derived(prefix, |key| key.open(last, &context, opened))?;
             payload.copy_from_slice(found);
             if wrong {
                 payload[0] ^= 1;

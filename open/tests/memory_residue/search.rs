@@ -1,7 +1,7 @@
 //! Copies of secrets in the memory of a process.
 
 use crate::common::residue::{Mapping, count};
-use crate::secrets::is_used;
+use crate::secrets::{is_expanded, is_used};
 
 /// Copies of a key.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
@@ -12,7 +12,7 @@ pub(crate) struct Copies {
     pub(crate) stack: usize,
     /// In other pages, such as stacks of threads.
     pub(crate) elsewhere: usize,
-    /// Of those outside of guarded memory, copies of more than the first half.
+    /// Of those outside of guarded memory, copies of more than the first half: which one would like to know when there is any.
     pub(crate) whole: usize,
 }
 
@@ -43,20 +43,54 @@ pub(crate) fn disguised(keys: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// Of keys that are expanded in guarded memory, the round keys there after the first two, which are the key itself. Two that follow each
-/// other give the key away.
-pub(crate) fn round_keys(memory: &[Mapping], keys: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
-    const LEN: usize = 15 * 16;
-    let mut all = Vec::new();
-    for (name, key) in keys.iter().filter(|(name, _)| name.ends_with("/01-field") || name.ends_with("/child-wrap")) {
-        let expanded = memory.iter().filter(|mapping| mapping.is_guarded).find_map(|mapping| {
-            let at = mapping.bytes.windows(key.len()).position(|bytes| bytes == key)?;
-            mapping.bytes.get(at..at + LEN)
-        });
-        let rest = expanded.unwrap_or_default().as_chunks::<16>().0.iter().enumerate().skip(2);
-        all.extend(rest.map(|(n, round_key)| (format!("{name}, round key {n}"), round_key.to_vec())));
+/// In the names of round keys.
+pub(crate) const ROUND_KEY: &str = ", round key ";
+
+/// Of keys that are expanded, the round keys after the first two, which are the halves of the key itself. Two that follow each other give the key away.
+pub(crate) fn round_keys(keys: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
+    let expanded = keys.iter().filter(|(name, _)| is_expanded(name)).flat_map(|(name, key)| {
+        let round_keys = expand(key[..].try_into().unwrap()).into_iter().enumerate().skip(2);
+        round_keys.map(move |(n, round_key)| (format!("{name}{ROUND_KEY}{n}"), round_key.to_vec()))
+    });
+    expanded.collect()
+}
+
+/// The key schedule of AES-256 (FIPS 197 §5.2).
+fn expand(key: &[u8; 32]) -> [[u8; 16]; 15] {
+    let (s_box, mut round) = (s_box(), 1);
+    let mut words: Vec<[u8; 4]> = key.as_chunks().0.to_vec();
+    for n in 8..60 {
+        let mut word = words[n - 1];
+        if n % 8 == 0 {
+            word.rotate_left(1);
+        }
+        if n % 4 == 0 {
+            word = word.map(|byte| s_box[usize::from(byte)]);
+        }
+        if n % 8 == 0 {
+            word[0] ^= round;
+            round <<= 1;
+        }
+        word.iter_mut().zip(words[n - 8]).for_each(|(byte, before)| *byte ^= before);
+        words.push(word);
     }
-    all
+    std::array::from_fn(|n| words[4 * n..][..4].concat().try_into().unwrap())
+}
+
+/// The table of SubBytes (FIPS 197 §5.1.1): `p` goes through all that has an inverse, `q`.
+fn s_box() -> [u8; 256] {
+    let (mut table, mut p, mut q) = ([0x63; 256], 1_u8, 1_u8);
+    loop {
+        p ^= (p << 1) ^ (0x1b * (p >> 7));
+        q ^= q << 1;
+        q ^= q << 2;
+        q ^= q << 4;
+        q ^= 0x09 * (q >> 7);
+        table[usize::from(p)] = (0..5).fold(0x63, |byte, n| byte ^ q.rotate_left(n));
+        if p == 1 {
+            return table;
+        }
+    }
 }
 
 /// Copies of each key in this memory.
@@ -83,4 +117,26 @@ pub(crate) fn print(when: &str, keys: &[(String, Vec<u8>)], found: &[Copies]) {
         let Copies { guarded, heap, stack, elsewhere, whole } = copies;
         println!("{guarded:4}{heap:4}{stack:4}{elsewhere:4};{whole:4}  {name}");
     }
+}
+
+/// Nothing less than a key is let pass: one half, either of them; one round key.
+#[test]
+fn what_is_planted_is_found() {
+    let name = "data 4: keyfold/v1/data/01-field";
+    let key: Vec<u8> = (0x60..0x80).collect();
+    let mut keys = vec![(name.to_owned(), key.clone())];
+    keys.extend([disguised(&keys), round_keys(&keys)].concat());
+    assert_eq!(keys.len(), 1 + 3 + 13);
+    let found_in = |planted: &[&[u8]]| {
+        let bytes = planted.iter().flat_map(|part| [&[0; 5], *part].concat()).collect();
+        let heap = Mapping { name: "[heap]".to_owned(), is_guarded: false, bytes };
+        let found = search(&[heap], &keys);
+        let outside = keys.iter().zip(found).filter(|(_, copies)| copies.open_to_swap() > 0);
+        outside.map(|((name, _), _)| name.strip_prefix("data 4: keyfold/v1/data/01-field").unwrap()).collect::<Vec<_>>()
+    };
+    let round_key = &keys.iter().find(|(name, _)| name.ends_with("round key 7")).unwrap().1;
+    assert!(found_in(&[]).is_empty());
+    assert_eq!(found_in(&[&key]), ["", ", part 1"]);
+    assert_eq!(found_in(&[&key[..16]]), [""]);
+    assert_eq!(found_in(&[&key[16..], round_key]), [", part 1", ", round key 7"]);
 }

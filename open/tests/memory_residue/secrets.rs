@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use keyfold::aead::Backend;
-use keyfold::aead::hazmat::{hmac_sha256, xaes256gcm_open};
+use keyfold::aead::hazmat::{cmac_aes256, hmac_sha256, xaes256gcm_open};
 use keyfold::vectors::Key;
 use keyfold::wire::KeyId;
 use keyfold::{KeyClass, Kms, KmsContext, Lineage, Record, SlotId, UnwrapRequest, WrappedKey};
@@ -15,7 +15,8 @@ use std::path::Path;
 /// Secrets by their names.
 pub(crate) type Secrets = Vec<(String, Vec<u8>)>;
 
-/// Every key of the keyring in `folder`, by name: KEK, root, data and look-up keys, and the purpose keys of each.
+/// Every key of the keyring in `folder`, by name: KEK, root, data and look-up keys, the purpose keys of each, and the AES-256-GCM keys of `prefixes` and of
+/// what the root has wrapped.
 pub(crate) fn keys_of(folder: &Path, prefixes: &BTreeMap<String, String>) -> Secrets {
     let ring = keyfold_open::open(&folder.join("keyfold.toml"), &[]).unwrap();
     let records: Vec<Record> =
@@ -33,18 +34,21 @@ pub(crate) fn keys_of(folder: &Path, prefixes: &BTreeMap<String, String>) -> Sec
     let payload = pollster::block_on(kek.unwrap(UnwrapRequest::new(wrapped, &record.kms_context()))).unwrap();
     let root = of(record, *payload.expose().first_chunk().unwrap());
     let child_wrap = &root.purpose_keys().into_iter().find(|(label, _)| label.ends_with("child-wrap")).unwrap().1;
-    let mut keys = vec![root];
+    let child_wrap: &[u8; 32] = child_wrap[..].try_into().unwrap();
+    let (mut keys, mut derived) = (vec![root], Vec::new());
     for record in records.iter().filter(|record| record.class() != KeyClass::Root) {
         let aad = [&of(record, [0; 32]).identity_bytes()[..], record.commitment()].concat();
         // nonce (24) ‖ ciphertext ‖ tag, wherever that is in the record.
         let opened = record.as_bytes().windows(72).find_map(|wrap| {
             let mut key = wrap[24..].to_vec();
             let nonce = wrap[..24].try_into().unwrap();
-            let child_wrap = child_wrap[..].try_into().unwrap();
             xaes256gcm_open(Backend::default(), child_wrap, &nonce, &aad, &mut key).ok()?;
-            Some(*key.first_chunk().unwrap())
+            Some((*key.first_chunk().unwrap(), *wrap.first_chunk().unwrap()))
         });
-        keys.push(of(record, opened.expect("the key under the root")));
+        let (key, prefix) = opened.expect("the key under the root");
+        let key = of(record, key);
+        derived.push((format!("{DERIVED} {} {}", key.class.name(), key.generation), derive(child_wrap, prefix)));
+        keys.push(key);
     }
     let kek = fs::read_to_string(folder.join("local.kek")).unwrap();
     let kek = kek.lines().nth(1).unwrap().as_bytes();
@@ -53,17 +57,28 @@ pub(crate) fn keys_of(folder: &Path, prefixes: &BTreeMap<String, String>) -> Sec
         assert!(records.iter().any(|record| record.key_id() == key.key_id()), "not the key of its record");
         all.push((format!("{} {}", key.class.name(), key.generation), key.bytes.to_vec()));
         for (label, bytes) in key.purpose_keys() {
+            if label.ends_with("/01-field") {
+                // Which of the data keys has sealed what, nobody asks.
+                derived.extend(prefixes.iter().map(|(name, prefix)| {
+                    let prefix = HEXLOWER.decode(prefix.as_bytes()).unwrap().try_into().unwrap();
+                    let name = format!("{DERIVED} {name}, by data {}", key.generation);
+                    (name, derive(bytes[..].try_into().unwrap(), prefix))
+                }));
+            }
             all.push((format!("{} {}: {label}", key.class.name(), key.generation), bytes));
         }
-        if key.class == KeyClass::Data {
-            for (name, prefix) in prefixes {
-                let prefix = HEXLOWER.decode(prefix.as_bytes()).unwrap();
-                all.push((format!("AES-256-GCM key of {name}"), key.derived_key(&prefix.try_into().unwrap()).to_vec()));
-            }
-        }
     }
+    all.extend(derived);
     all
 }
+
+/// The AES-256-GCM key of the nonces that start with `prefix` (FORMAT.md §4.5).
+fn derive(key: &[u8; 32], prefix: [u8; 12]) -> Vec<u8> {
+    [1, 2].map(|i| cmac_aes256(key, &[&[0, i, b'X', 0][..], &prefix].concat())).concat()
+}
+
+/// What the names of AES-256-GCM keys begin with: that of a value, of a column, of a key that the root has wrapped.
+pub(crate) const DERIVED: &str = "AES-256-GCM key of";
 
 /// As [`keys_of`], of a keyring that is in nobody's use.
 pub(crate) fn keys_of_other(folder: &Path) -> Secrets {
@@ -111,18 +126,12 @@ pub(crate) fn is_held(name: &str) -> bool {
     name == "KEK" || is_of_ring && name.contains(": ") && !name.contains("token-proof")
 }
 
-/// Those, the keys of lines, and all of another keyring's: what HMAC hashes and ciphers expand.
+/// Those, the keys of lines, and all of another keyring's, and those that are derived: what HMAC hashes and ciphers expand.
 pub(crate) fn is_used(name: &str) -> bool {
-    is_held(name) || name.starts_with("audit") || name.starts_with(OTHER)
+    is_held(name) || name.starts_with("audit") || name.starts_with(OTHER) || name.starts_with(DERIVED)
 }
 
-/// Keys of one prefix, which the backend holds, and which ring does not erase.
-pub(crate) fn is_of_backend(name: &str) -> bool {
-    name.starts_with("AES-256-GCM")
-}
-
-/// The compiler holds the round keys of what computes the keys of values in registers, and puts one of them, which is 16 bytes, aside on the stack
-/// of whoever seals. Overwriting that would cost more than sealing.
-pub(crate) fn may_be_spilled(name: &str) -> bool {
-    name.contains("/01-field")
+/// Keys that are in memory expanded: held so, or for a call.
+pub(crate) fn is_expanded(name: &str) -> bool {
+    name.ends_with("/01-field") || name.ends_with("/child-wrap") || name.starts_with(DERIVED)
 }
