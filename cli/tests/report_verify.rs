@@ -1,7 +1,7 @@
 //! `keyfold report --verify` where something is missing: the report is made and says so, the command fails, and nothing is made anew.
 
 use crate::audited::Audited;
-use crate::common::{KMS, Run, STORAGE, World, argument};
+use crate::common::{KMS, Run, STORAGE, World, argument, keyfold, run};
 use crate::report::{AT, json, report};
 use crate::shared_streams::unprivileged;
 use serde_json::Value as Json;
@@ -63,6 +63,17 @@ fn an_older_store_is_found_by_the_marks() {
     assert_eq!(json(&world, &["--verify"])["keys"]["refused"], 1);
     let text = report(&world, &["--verify"]).expect(0, &[]);
     assert!(text.stdout_text().contains("1 RECORD IS NOT VOUCHED FOR"));
+    // That nobody answers for the others hides it as little as it hides them.
+    run(keyfold().args(["keys", "new-kek"]).arg(world.keys().join("spare.kek")), b"").expect(0, &[]);
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    fs::write(world.config(), config + "\n[keks.spare]\nuri = \"local:spare.kek\"\n").expect("written");
+    fs::remove_file(world.keys().join("local.kek")).expect("removed");
+    let text = report(&world, &["--verify"]).expect(KMS, &["were not verified"]);
+    for said in
+        ["1 RECORD IS NOT VOUCHED FOR: treat it as tampering; RECORDS NOT VERIFIED: ", "NOT ALL VERIFIED: 1 refused; "]
+    {
+        assert!(text.stdout_text().contains(said), "{said}: {}", text.stdout_text());
+    }
 }
 
 #[test]

@@ -152,9 +152,9 @@ fn streams_whose_kek_is_not_to_be_had_are_left_out() {
     crate::common::run(crate::common::keyfold().current_dir(world.keys()).args(another), b"").expect(0, &[]);
     let of = |uri: &str, more: &str| format!("[keks.local]\nuri = \"{uri}\"\nretired = true\n{more}");
     for (section, code, says) in [
-        (String::new(), POLICY, "none of the KEKs that wrap the key is configured here: local [501 Configuration]"),
+        (String::new(), POLICY, "none of the KEKs that wrap the key is configured here: local [111 Configuration]"),
         (of("local:another.kek", ""), KMS, "[410 WrongKey]"),
-        (of("ftp://127.0.0.1/key", ""), POLICY, "[501 Configuration]"),
+        (of("ftp://127.0.0.1/key", ""), POLICY, "[111 Configuration]"),
         (of("local:local.kek", "use = \"recovery\"\n"), POLICY, "--recovery"),
     ] {
         changed(&section);
