@@ -248,8 +248,8 @@ mod tests {
         use KmsErrorKind::{AccessDenied, InvalidCiphertext, KeyDisabled, KeyNotFound, WrongKey};
         for &kind in KmsErrorKind::ALL {
             let refuses = matches!(kind, AccessDenied | KeyDisabled | KeyNotFound | WrongKey | InvalidCiphertext);
-            assert_eq!(is_item(of_key(kind.into(), "why", "KEK old: more")), refuses, "{kind:?}");
-            assert!(ends_the_run(&of_key(kind.into(), "why", "audit KEK old: more")), "{kind:?}");
+            assert_eq!(is_item(of_key(ErrorKind::Kms(kind), "why", "KEK old: more")), refuses, "{kind:?}");
+            assert!(ends_the_run(&of_key(ErrorKind::Kms(kind), "why", "audit KEK old: more")), "{kind:?}");
         }
         assert!(is_item(of_key(ErrorKind::Configuration, "the KEK could not be opened", "KEK old: more")));
         assert!(ends_the_run(&of_key(ErrorKind::Configuration, "the memory for keys cannot be locked", "why")));
