@@ -193,11 +193,12 @@ impl OfProcess {
 ///
 /// # Errors
 ///
-/// - [`Io`](keyfold::ErrorKind::Io): the folder cannot be read.
+/// - [`Io`](keyfold::ErrorKind::Io): the folder cannot be read, or the file not be looked at.
 pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     let aside = log::put_aside(path).map_err(|error| io_error("cannot list the audit files", path, error))?;
     let mut files: Vec<_> = aside.into_iter().map(|(_, path)| path).collect();
-    files.extend(path.exists().then(|| path.to_owned()));
+    let exists = path.try_exists().map_err(|error| io_error("cannot look at the audit file", path, error))?;
+    files.extend(exists.then(|| path.to_owned()));
     Ok(files)
 }
 

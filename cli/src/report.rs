@@ -47,8 +47,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     // The trail first: opening the keyring adds to it.
     read_trail(args, &mut evidence)?;
-    let unopened = keys(args, &mut evidence.keys)?;
-    evidence.not_verified = unopened.as_ref().map(|error| why_unopened(error, &missing));
+    let unverified = keys(args, &missing, &mut evidence.keys)?;
+    evidence.not_verified = unverified.as_ref().map(|unverified| unverified.why.clone());
     let report = Report::new(&evidence);
     let text = match args.format {
         ReportFormat::Md => report.to_markdown(),
@@ -57,14 +57,38 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     output.write(text.as_bytes())?;
     output.commit()?;
-    if args.verify { check_verified(unopened, &missing) } else { Ok(()) }
+    if args.verify { check_verified(unverified, &missing) } else { Ok(()) }
+}
+
+/// That records could not be verified, or not all.
+struct Unverified {
+    /// For the command.
+    failure: Failure,
+    /// For the report.
+    why: String,
+}
+
+impl Unverified {
+    fn of_opening(error: Error, missing: &MissingFiles) -> Self {
+        let why = why_unopened(&error, missing);
+        Self { failure: Failure::of_opening(error).add("key records were not verified"), why }
+    }
+
+    /// Nobody answered for `unanswered` of `all` records; `error` is what one of them met. It may name KEKs and services, which a report does not.
+    fn of_answers(error: Error, unanswered: usize, all: usize) -> Self {
+        let kind = error.kind();
+        let records = format!("{unanswered} of {all} key record{}", if all == 1 { "" } else { "s" });
+        let why = format!("{records}: the key service did not answer, or refused ({} {})", kind.code(), kind.name());
+        let were = if unanswered == 1 { "was" } else { "were" };
+        Self { failure: Failure::from(error).add(&format!("{records} {were} not verified")), why }
+    }
 }
 
 /// Fails where records could not be verified, or not be held against what this machine has seen.
-fn check_verified(unopened: Option<Error>, missing: &MissingFiles) -> Result<(), Failure> {
+fn check_verified(unverified: Option<Unverified>, missing: &MissingFiles) -> Result<(), Failure> {
     const MADE: &str = "the report was made, and says so";
-    if let Some(error) = unopened {
-        return Err(Failure::of_opening(error).add("key records were not verified").add(MADE));
+    if let Some(Unverified { failure, .. }) = unverified {
+        return Err(failure.add(MADE));
     }
     let Some(file) = &missing.high_water else { return Ok(()) };
     let why = format!(
@@ -85,7 +109,8 @@ fn why_unopened(error: &Error, missing: &MissingFiles) -> String {
             return format!("the keyring does not open ({} {}); the command says why", kind.code(), kind.name());
         }
     };
-    format!("opening the keyring would make anew the {file}, which is missing")
+    let others = if missing.is_put_aside { ", though files that were put aside are there" } else { "" };
+    format!("opening the keyring would make anew the {file}, which is missing{others}")
 }
 
 fn high_water(config: &Config, missing: &MissingFiles) -> HighWaterFile {
@@ -159,16 +184,17 @@ fn read_trail(args: &Args, evidence: &mut Evidence) -> Result<(), Failure> {
 fn places(config: &Path) -> Result<BTreeMap<KekAlias, KekPlace>, Failure> {
     let places = keyfold_open::places(config).map_err(Failure::of_opening)?;
     let of = |file: &PathBuf| match places.distance(file) {
-        Distance::SameFolder => KekPlace::SameFolder,
-        Distance::SameFileSystem => KekPlace::SameFileSystem,
-        Distance::Apart => KekPlace::Apart,
-        Distance::Missing => KekPlace::Missing,
+        Distance::SameFolder => Some(KekPlace::SameFolder),
+        Distance::SameFileSystem => Some(KekPlace::SameFileSystem),
+        Distance::Apart => Some(KekPlace::Apart),
+        // What cannot be looked at is not missing.
+        Distance::Missing => matches!(file.try_exists(), Ok(false)).then_some(KekPlace::Missing),
     };
-    Ok(places.keks.iter().map(|(alias, file)| (alias.clone(), of(file))).collect())
+    Ok(places.keks.iter().filter_map(|(alias, file)| Some((alias.clone(), of(file)?))).collect())
 }
 
-/// Reads the key records into `keys`, with `--verify` through the keyring. Returns why that does not open.
-fn keys(args: &Args, keys: &mut Vec<Key>) -> Result<Option<Error>, Failure> {
+/// Reads the key records into `keys`, with `--verify` through the keyring. Returns why they could not be verified, or not all.
+fn keys(args: &Args, missing: &MissingFiles, keys: &mut Vec<Key>) -> Result<Option<Unverified>, Failure> {
     let opened = match args.verify {
         true => {
             keyfold_open::open_to_look(&args.source.config, &args.policies.policy, &opening::options(&args.source)?)
@@ -183,23 +209,27 @@ fn keys(args: &Args, keys: &mut Vec<Key>) -> Result<Option<Error>, Failure> {
     let Some(ring) = ring else {
         let records = keyfold_open::stored_records(&args.source.config).map_err(Failure::of_opening)?;
         keys.extend(records.into_iter().map(|record| Key { record, verified: None }));
-        return Ok(unopened);
+        return Ok(unopened.map(|error| Unverified::of_opening(error, missing)));
     };
-    let mut after = None;
+    let (mut after, mut unanswered, mut no_answer) = (None, 0, None);
     loop {
         let page = pollster::block_on(ring.list(after, PAGE))?;
         let Some(last) = page.last() else { break };
         after = Some(last.record.key_id());
         keys.extend(page.into_iter().map(|info| Key {
-            verified: match &info.verified {
+            verified: match info.verified {
                 Ok(()) => Some(true),
                 // That nobody answered says nothing of the record.
-                Err(error) if is_no_answer(error) => None,
+                Err(error) if is_no_answer(&error) => {
+                    unanswered += 1;
+                    no_answer = Some(error);
+                    None
+                }
                 Err(_) => Some(false),
             },
             record: info.record,
         }));
     }
     ring.close();
-    Ok(None)
+    Ok(no_answer.map(|error| Unverified::of_answers(error, unanswered, keys.len())))
 }

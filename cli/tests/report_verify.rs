@@ -1,10 +1,12 @@
 //! `keyfold report --verify` where something is missing: the report is made and says so, the command fails, and nothing is made anew.
 
 use crate::audited::Audited;
-use crate::common::{Run, STORAGE, World};
+use crate::common::{KMS, Run, STORAGE, World, argument, keyfold, run};
 use crate::report::{AT, json, report};
+use crate::shared_streams::unprivileged;
 use serde_json::Value as Json;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 /// The report that was made although the command fails.
 fn failed(world: &World, says: &[&str]) -> Json {
@@ -61,6 +63,17 @@ fn an_older_store_is_found_by_the_marks() {
     assert_eq!(json(&world, &["--verify"])["keys"]["refused"], 1);
     let text = report(&world, &["--verify"]).expect(0, &[]);
     assert!(text.stdout_text().contains("1 RECORD IS NOT VOUCHED FOR"));
+    // That nobody answers for the others hides it as little as it hides them.
+    run(keyfold().args(["keys", "new-kek"]).arg(world.keys().join("spare.kek")), b"").expect(0, &[]);
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    fs::write(world.config(), config + "\n[keks.spare]\nuri = \"local:spare.kek\"\n").expect("written");
+    fs::remove_file(world.keys().join("local.kek")).expect("removed");
+    let text = report(&world, &["--verify"]).expect(KMS, &["were not verified"]);
+    for said in
+        ["1 RECORD IS NOT VOUCHED FOR: treat it as tampering; RECORDS NOT VERIFIED: ", "NOT ALL VERIFIED: 1 refused; "]
+    {
+        assert!(text.stdout_text().contains(said), "{said}: {}", text.stdout_text());
+    }
 }
 
 #[test]
@@ -99,6 +112,70 @@ fn a_trail_that_is_missing_is_not_begun_anew() {
         assert!(text.stdout_text().contains(&format!("| {} |", time.as_str().expect("a time"))), "{time}");
     }
     assert!(text.stdout_text().contains("; it begins on 20"));
+    // What was put aside is not what is written.
+    fs::rename(audited.file(), audited.file().with_extension("jsonl.000001")).expect("renamed");
+    let why = "opening the keyring would make anew the audit file, which is missing, though files that were put aside are there";
+    for _ in 0..2 {
+        let made =
+            failed(world, &["audit.jsonl", "a process ended before it began the next file", "were not verified"]);
+        assert_eq!((&made["keys"]["not_verified"], &made["keys"]["verified"]), (&why.into(), &false.into()));
+        assert!(!audited.file().exists(), "the next report would find nothing wrong");
+    }
+    world.succeeds(&["keys", "list"]);
+    assert_eq!(json(world, &["--verify"])["keys"]["verified"], true);
+}
+
+/// As long as a key service is away nobody knows of a record, which must not look as if nobody had asked.
+#[test]
+fn without_an_answer_records_are_not_verified() {
+    let world = World::new();
+    world.protect(&[]);
+    world.second_root();
+    assert_eq!(json(&world, &["--verify"])["keys"]["verified"], true);
+    fs::rename(world.keys().join("local.kek"), world.path("aside")).expect("renamed");
+    let run = report(&world, &["--verify", "--format", "json"]);
+    let made: Json = serde_json::from_slice(&run.stdout).expect("JSON");
+    let keys = made["keys"]["keys"].as_array().expect("keys");
+    let unanswered = keys.iter().filter(|key| key["verified"].is_null()).count();
+    let verified = keys.iter().filter(|key| key["verified"] == true).count();
+    assert!(unanswered > 0 && verified > 0 && unanswered + verified == keys.len(), "{keys:#?}");
+    let records = format!("{unanswered} of {} key records", keys.len());
+    let run = run.expect(
+        KMS,
+        &["KEK local", &format!("{records} were not verified"), "the report was made", "[405 Unavailable]"],
+    );
+    assert!(!run.stderr.contains("RECORD"), "{}", run.stderr);
+    let why = format!("{records}: the key service did not answer, or refused (405 Unavailable)");
+    assert_eq!((&made["keys"]["not_verified"], &made["keys"]["verified"]), (&why.clone().into(), &false.into()));
+    let text = report(&world, &["--verify"]).expect(KMS, &[]);
+    let text = text.stdout_text();
+    assert!(text.contains(&format!("RECORDS NOT VERIFIED: {why}")) && !text.contains("(--verify)"), "{text}");
+    assert!(!text.contains("local.kek") && !text.contains("VOUCHED"), "{text}");
+    // Nobody has asked.
+    assert!(report(&world, &[]).expect(0, &[]).stdout_text().contains("not verified (--verify)"));
+    fs::rename(world.path("aside"), world.keys().join("local.kek")).expect("renamed");
+    assert_eq!(json(&world, &["--verify"])["keys"]["verified"], true);
+}
+
+#[test]
+fn a_high_water_file_that_cannot_be_looked_at_is_not_called_missing() {
+    let world = World::new();
+    let locked = world.keys().join("locked");
+    fs::create_dir(&locked).expect("a folder");
+    fs::rename(world.keys().join("keys.high-water"), locked.join("keys.high-water")).expect("renamed");
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    fs::write(world.config(), config.replace("\"keys.high-water", "\"locked/keys.high-water")).expect("written");
+    assert_eq!(json(&world, &["--verify"])["high_water"], "there");
+    let mode = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).expect("permissions");
+    mode(0);
+    let config = world.config();
+    let runs = ["--verify", "--format=json"]
+        .map(|option| unprivileged(&world, &["report", option, "--config", argument(&config)]));
+    mode(0o700);
+    for run in runs.into_iter().flatten() {
+        let run = run.expect(STORAGE, &["locked/keys.high-water", "Permission denied"]);
+        assert!(!run.stderr.contains("is missing: ") && run.stdout.is_empty(), "{}", run.stderr);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Folders of streams behind what cannot be had: `--keep-going`, and what ends a run all the same (docs/CLI.md, Whole files).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use crate::common::{DATA, KEY, POLICY, Run, STORAGE, USAGE, World, argument, check_silence, skip};
+use crate::common::{DATA, KEY, KMS, POLICY, Run, STORAGE, USAGE, World, argument, check_silence, skip};
 use crate::shared_streams::{PROTECT, REVEAL, content, failing, while_writing, world};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use std::fs::{self, File};
@@ -133,6 +133,54 @@ fn streams_under_a_compromised_key_are_left_out() {
     let run = world.run(&with(&REVEAL, &["--keep-going"])).expect(KEY, &["revealed 1 stream of 7", "2 files left out"]);
     assert!(left_out(&run).len() == 2 && run.stderr.contains("KeyState"), "{}", run.stderr);
     assert_eq!(is_there(&world, &["back/one", "back/two", "back/three"]), [false, false, true]);
+}
+
+/// A key whose KEKs cannot be asked, or refuse, takes the streams under it along, and no others. One that is away comes back.
+#[test]
+fn streams_whose_kek_is_not_to_be_had_are_left_out() {
+    let world = world();
+    fill(&world, &[("a", 5)]);
+    world.succeeds(&PROTECT);
+    world.second_root();
+    fill(&world, &[("b", 6), ("c", 7)]);
+    world.succeeds(&with(&PROTECT, &["--resume"]));
+    let config = fs::read_to_string(world.config()).unwrap();
+    let section = "[keks.local]\nuri = \"local:local.kek\"\nretired = true\n";
+    assert!(config.contains(section), "{config}");
+    let changed = |to: &str| fs::write(world.config(), config.replace(section, to)).unwrap();
+    let another = ["keys", "new-kek", "another.kek"];
+    crate::common::run(crate::common::keyfold().current_dir(world.keys()).args(another), b"").expect(0, &[]);
+    let of = |uri: &str, more: &str| format!("[keks.local]\nuri = \"{uri}\"\nretired = true\n{more}");
+    for (section, code, says) in [
+        (String::new(), POLICY, "none of the KEKs that wrap the key is configured here: local [111 Configuration]"),
+        (of("local:another.kek", ""), KMS, "[410 WrongKey]"),
+        (of("ftp://127.0.0.1/key", ""), POLICY, "[111 Configuration]"),
+        (of("local:local.kek", "use = \"recovery\"\n"), POLICY, "--recovery"),
+    ] {
+        changed(&section);
+        for more in [&[][..], &["--resume"]] {
+            let stopped = world.run(&with(&REVEAL, more)).expect(code, &[says, "; --keep-going goes on behind it\n"]);
+            assert!(!stopped.stderr.contains("--resume goes on"), "{}", stopped.stderr);
+        }
+        fs::remove_dir_all(world.path("back")).unwrap();
+        let run = world.run(&with(&REVEAL, &["--keep-going"])).expect(code, &["revealed 2 streams", "1 file left out"]);
+        let lines = left_out(&run);
+        assert!(
+            lines.len() == 1 && lines[0].starts_with("keyfold: sealed/a.kfs: ") && lines[0].contains(says),
+            "{lines:?}"
+        );
+        assert_eq!(is_there(&world, &["back/a", "back/b", "back/c"]), [false, true, true]);
+        fs::remove_dir_all(world.path("back")).unwrap();
+    }
+    // What another run may find there.
+    changed(&of("local:gone.kek", ""));
+    let run = world.run(&with(&REVEAL, &["--keep-going"])).expect(KMS, &["[405 Unavailable]"]);
+    let ends =
+        ["; no file was written\n", "written, whole; --resume goes on behind them when the key service answers\n"];
+    assert!(!run.stderr.contains("left out") && ends.iter().any(|end| run.stderr.ends_with(end)), "{}", run.stderr);
+    changed(section);
+    world.succeeds(&with(&REVEAL, &["--resume"]));
+    assert_eq!(is_there(&world, &["back/a", "back/b", "back/c"]), [true; 3]);
 }
 
 /// A limit on the length of files is an error, and not the end by a signal; shorter files are within it.

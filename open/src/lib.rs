@@ -134,7 +134,7 @@ fn open_records(config: &Config, folder: &Path, options: &Options) -> Result<Arc
 fn open_high_water(config: &Config, folder: &Path) -> Result<Option<Arc<FileHighWater>>> {
     let Some(file) = &config.high_water else { return Ok(None) };
     let file = folder.join(file);
-    if !file.exists() {
+    if matches!(file.try_exists(), Ok(false)) {
         tracing::warn!(file = %file.display(), "the high-water file is missing: an older copy of the store would not be noticed");
     }
     FileHighWater::open(file).map(|file| Some(Arc::new(file)))

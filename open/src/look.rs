@@ -5,6 +5,7 @@ use keyfold::config::Config;
 use keyfold::wire::{Generation, KeyId};
 use keyfold::{Error, ErrorKind, HighWater, HighWaterMark, Keyring, Lineage, Result};
 use keyfold_store::FileHighWater;
+use keyfold_store::files::io_error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,20 +15,33 @@ use std::sync::Arc;
 pub struct MissingFiles {
     /// The high-water file: an older copy of the store would not be noticed.
     pub high_water: Option<PathBuf>,
-    /// The audit file, of which none that was put aside is there either.
+    /// The audit file that is written, whether or not others were put aside.
     pub trail: Option<PathBuf>,
+    /// Whether audit files that were put aside are there, though [`trail`](Self::trail) is missing: it was taken away, or a process ended between
+    /// putting a full file aside and beginning the next one.
+    pub is_put_aside: bool,
     /// The anchors.
     pub anchors: Option<PathBuf>,
 }
 
 impl MissingFiles {
     fn of(config: &Config, folder: &Path) -> Result<Self> {
-        let missing = |file: &String| Some(folder.join(file)).filter(|file| !file.exists());
-        let mut found = Self { high_water: config.high_water.as_ref().and_then(missing), ..Self::default() };
+        // What cannot be looked at is not missing: nobody knows.
+        let missing = |file: &String| {
+            let file = folder.join(file);
+            match file.try_exists() {
+                Ok(exists) => Ok((!exists).then_some(file)),
+                Err(error) => Err(io_error("whether a file of the keyring is missing cannot be seen", &file, error)),
+            }
+        };
+        let mut found =
+            Self { high_water: config.high_water.as_ref().map(missing).transpose()?.flatten(), ..Self::default() };
         if let Some(audit) = &config.audit {
-            let file = folder.join(&audit.file);
-            found.trail = keyfold_audit::files_of(&file)?.is_empty().then_some(file);
-            found.anchors = audit.anchors.as_ref().and_then(missing);
+            found.trail = missing(&audit.file)?;
+            found.anchors = audit.anchors.as_ref().map(missing).transpose()?.flatten();
+            if let Some(trail) = &found.trail {
+                found.is_put_aside = !keyfold_audit::files_of(trail)?.is_empty();
+            }
         }
         Ok(found)
     }
@@ -37,7 +51,7 @@ impl MissingFiles {
 ///
 /// # Errors
 ///
-/// Those of [`read_config`]; [`Io`](ErrorKind::Io): the folder of the audit files cannot be read.
+/// Those of [`read_config`]; [`Io`](ErrorKind::Io): one of the files cannot be looked at, or the folder of the audit files not be read.
 pub fn missing_files(path: &Path) -> Result<MissingFiles> {
     MissingFiles::of(&read_config(path, &[])?, folder_of(path))
 }
@@ -47,7 +61,7 @@ pub fn missing_files(path: &Path) -> Result<MissingFiles> {
 ///
 /// # Errors
 ///
-/// - [`Io`](ErrorKind::Io): a file of the audit trail is missing, which what is recorded would make anew.
+/// - [`Io`](ErrorKind::Io): a file of the audit trail is missing, which what is recorded would make anew, or a file cannot be looked at.
 /// - As for [`open_with`](crate::open_with).
 pub fn open_to_look(path: &Path, policies: &[PathBuf], options: &Options) -> Result<Keyring> {
     let (config, digest) = read_with(path, policies, options)?;
@@ -56,7 +70,7 @@ pub fn open_to_look(path: &Path, policies: &[PathBuf], options: &Options) -> Res
     if let Some(file) = trail.or(anchors) {
         return Err(Error::new(
             ErrorKind::Io,
-            "a file of the audit trail is missing, and opening the keyring would make it anew: find out where it went; where nothing was recorded yet, keys list makes it",
+            "a file of the audit trail is missing, and opening the keyring would make it anew: find out where it went; where nothing was recorded yet, or a process ended before it began the next file, keys list makes it",
         )
         .with_detail(file.display().to_string()));
     }

@@ -66,7 +66,41 @@ fn a_file_of_the_trail_that_is_missing_is_not_made() {
     fs::remove_file(&anchors).unwrap();
     assert_eq!(missing_files(&config).unwrap().anchors.as_deref(), Some(&*anchors));
     refused(&anchors);
-    // What was put aside is the trail as well.
+    // What was put aside does not stand for the file that is written: somebody may have taken that away.
     fs::rename(&trail, folder.path().join("audit.jsonl.000001")).unwrap();
-    assert!(missing_files(&config).unwrap().trail.is_none());
+    for _ in 0..2 {
+        let missing = missing_files(&config).unwrap();
+        assert_eq!((missing.trail.as_deref(), missing.is_put_aside), (Some(&*trail), true));
+        refused(&trail);
+    }
+    // A writer that was killed leaves the same, and the next one goes on.
+    keyfold_open::open(&config, &[]).unwrap().close();
+    let missing = missing_files(&config).unwrap();
+    assert_eq!((missing.trail, missing.anchors, missing.is_put_aside), (None, None, false));
+    assert_eq!(verified(&config), (4, 0));
+}
+
+/// A link to itself is there for nobody to look at, as a file in a folder that may not be searched is.
+#[test]
+fn what_cannot_be_looked_at_is_not_missing() {
+    let (folder, config) = keyring();
+    LocalKek::create(folder.path().join("audit.kek")).unwrap();
+    let section = "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\nanchors = \"anchors.jsonl\"\n";
+    fs::write(&config, fs::read_to_string(&config).unwrap() + section).unwrap();
+    keyfold_open::open(&config, &[]).unwrap().close();
+    for name in ["keys.high-water", "audit.jsonl", "anchors.jsonl"] {
+        let (file, aside) = (folder.path().join(name), folder.path().join("aside"));
+        fs::rename(&file, &aside).unwrap();
+        std::os::unix::fs::symlink(name, &file).unwrap();
+        let opened = open_to_look(&config, &[], &Options::default()).map(drop);
+        for error in [missing_files(&config).map(drop).unwrap_err(), opened.unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(error.to_string().contains(&*file.to_string_lossy()), "{error}");
+        }
+        if name == "audit.jsonl" {
+            assert_eq!(keyfold_audit::files_of(&file).unwrap_err().kind(), ErrorKind::Io);
+        }
+        fs::rename(&aside, &file).unwrap();
+    }
+    assert_eq!(verified(&config), (4, 0));
 }

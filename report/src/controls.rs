@@ -238,7 +238,10 @@ fn measure(name: &str, evidence: &Evidence, report: &Report) -> Option<String> {
             report.keys_by_state(),
             match (report.keys.refused, report.keys.verified) {
                 (0, true) => "verified under a trusted root".to_owned(),
-                (refused @ 1.., _) => format!("NOT ALL VERIFIED: {refused} refused"),
+                (refused @ 1.., _) => {
+                    let others = report.keys.not_verified.as_ref().map(|why| format!("; {why}"));
+                    format!("NOT ALL VERIFIED: {refused} refused{}", others.unwrap_or_default())
+                }
                 (0, false) => match &report.keys.not_verified {
                     None => "not verified in this report".to_owned(),
                     Some(why) => format!("NOT VERIFIED: {why}"),

@@ -18,7 +18,7 @@ pub struct Evidence {
     pub services: Vec<Service>,
     /// The key records of the store.
     pub keys: Vec<Key>,
-    /// Why nobody could look whether a trusted root vouches for them, though that was asked for.
+    /// Why nobody could look whether a trusted root vouches for them, or for some, though that was asked for.
     pub not_verified: Option<String>,
     /// The file that remembers what this machine has seen of the keyring.
     pub high_water: HighWaterFile,

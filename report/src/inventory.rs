@@ -49,7 +49,7 @@ pub struct Inventory {
     pub oldest: Option<String>,
     /// Whether the records were verified.
     pub verified: bool,
-    /// Why they were not, though that was asked for.
+    /// Why they were not, or not all, though that was asked for.
     pub not_verified: Option<String>,
     /// Records that no trusted root vouches for.
     pub refused: usize,
@@ -138,7 +138,9 @@ impl Inventory {
             counts,
             oldest: evidence.oldest().map(time::rfc3339),
             not_verified: evidence.not_verified.clone(),
-            verified: !keys.is_empty() && keys.iter().all(|key| key.verified.is_some() || key.retired),
+            verified: evidence.not_verified.is_none()
+                && !keys.is_empty()
+                && keys.iter().all(|key| key.verified.is_some() || key.retired),
             refused: keys.iter().filter(|key| key.verified == Some(false)).count(),
             overdue: keys.iter().filter(|key| key.overdue_days.is_some()).count(),
             later: evidence.keys.len() - keys.len(),

@@ -3,7 +3,7 @@
 use crate::document::{lines, moment, row, table};
 use crate::page::{Cell, Section};
 use crate::text::counted;
-use crate::{AuditSummary, HighWaterFile, Report};
+use crate::{AuditSummary, HighWaterFile, Inventory, Report};
 
 pub(crate) fn overview(report: &Report) -> Section {
     let rows = vec![
@@ -46,15 +46,17 @@ fn keks(report: &Report) -> String {
 }
 
 fn verified(report: &Report) -> String {
-    match (report.keys.refused, report.keys.verified) {
-        (0, true) => "records verified under a trusted root".to_owned(),
+    let Inventory { refused, verified, not_verified, .. } = &report.keys;
+    let unknown = not_verified.as_ref().map(|why| format!("RECORDS NOT VERIFIED: {why}"));
+    let said = match (refused, verified) {
+        (0, true) => return "records verified under a trusted root".to_owned(),
+        (0, false) => {
+            return unknown.unwrap_or_else(|| "records as the store has them, not verified (--verify)".to_owned());
+        }
         (1, _) => "1 RECORD IS NOT VOUCHED FOR: treat it as tampering".to_owned(),
-        (2.., _) => format!("{} RECORDS ARE NOT VOUCHED FOR: treat it as tampering", report.keys.refused),
-        (0, false) => match &report.keys.not_verified {
-            None => "records as the store has them, not verified (--verify)".to_owned(),
-            Some(why) => format!("RECORDS NOT VERIFIED: {why}"),
-        },
-    }
+        (n, _) => format!("{n} RECORDS ARE NOT VOUCHED FOR: treat it as tampering"),
+    };
+    [Some(said), unknown].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn no_trail() -> String {

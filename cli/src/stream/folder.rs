@@ -147,6 +147,10 @@ pub(super) fn run(job: &mut Job<'_>) -> Result<(), Failure> {
                 "; --resume stops at this file again until it is replaced or moved away, and --keep-going goes on behind it"
             }
             Refused::Item(_) => "; --keep-going goes on behind it",
+            // It would stop there again for as long.
+            Refused::Run(failure) if files > 0 && failure.code == Exit::Kms as u8 => {
+                "; --resume goes on behind them when the key service answers"
+            }
             Refused::Run(_) if files > 0 => "; --resume goes on behind them",
             Refused::Run(_) => "",
         });

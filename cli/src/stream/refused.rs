@@ -1,6 +1,6 @@
 //! Why a file is not protected or revealed, and whether the next one may be all the same.
 
-use crate::failure::{Exit, Failure, is_used_up};
+use crate::failure::{Exit, Failure, is_of_keks, is_used_up};
 use crate::files::interrupt::Interrupted;
 use crate::files::output::OutputError;
 use keyfold::wire::{MAGIC, STREAM_HEADER_LEN};
@@ -25,10 +25,11 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    /// Of a stream whose key cannot be had. What has become of it concerns the streams under it alone.
+    /// Of a stream whose key cannot be had. What has become of it, or of the KEKs of its root, concerns the streams under it alone.
     pub(super) fn of_key(error: Error) -> Self {
         match error.kind() {
             ErrorKind::KeyState | ErrorKind::RecordRejected => Self::Item(error.into()),
+            _ if is_of_keks(&error) => Self::Item(error.into()),
             kind => Self::of_kind(kind, error.into()),
         }
     }
@@ -237,6 +238,22 @@ mod tests {
         for kind in [ErrorKind::NoMatchingKey, ErrorKind::WrongScope, ErrorKind::RecordRejected] {
             assert!(matches!(Refused::of_key(kind.into()), Refused::Item(_)), "{kind:?}: the input is not at fault");
         }
+    }
+
+    /// What is so with the KEKs of one root, others may not have. What keeps every key away ends the run, and what the KEK of the audit trail says.
+    #[test]
+    fn what_a_kek_refuses_is_of_the_streams_under_it() {
+        let of_key = |kind: ErrorKind, text, detail: &str| Refused::of_key(Error::new(kind, text).with_detail(detail));
+        let is_item = |refused: Refused| matches!(refused, Refused::Item(_));
+        use KmsErrorKind::{AccessDenied, InvalidCiphertext, KeyDisabled, KeyNotFound, WrongKey};
+        for &kind in KmsErrorKind::ALL {
+            let refuses = matches!(kind, AccessDenied | KeyDisabled | KeyNotFound | WrongKey | InvalidCiphertext);
+            assert_eq!(is_item(of_key(ErrorKind::Kms(kind), "why", "KEK old: more")), refuses, "{kind:?}");
+            assert!(ends_the_run(&of_key(ErrorKind::Kms(kind), "why", "audit KEK old: more")), "{kind:?}");
+        }
+        assert!(is_item(of_key(ErrorKind::Configuration, "the KEK could not be opened", "KEK old: more")));
+        assert!(ends_the_run(&of_key(ErrorKind::Configuration, "the memory for keys cannot be locked", "why")));
+        assert!(ends_the_run(&of_key(ErrorKind::PolicyRefused, "why", "more")));
     }
 
     /// A key that cannot be had is one of many; one that is taken away while it is used is taken from whoever runs.

@@ -183,6 +183,22 @@ impl World {
         String::from_utf8(self.read(name)).expect("UTF-8")
     }
 
+    /// Makes a root that a KEK `spare` alone wraps, with its pin, and a data key under it. The root and the keys from before stay under the KEK
+    /// `local`, which wraps nothing new.
+    pub(crate) fn second_root(&self) {
+        run(keyfold().args(["keys", "new-kek"]).arg(self.keys().join("spare.kek")), b"").expect(0, &[]);
+        let local = "[keks.local]\nuri = \"local:local.kek\"\n";
+        let config = fs::read_to_string(self.config()).expect("a configuration");
+        let config =
+            config.replace(local, &format!("{local}retired = true\n")) + "\n[keks.spare]\nuri = \"local:spare.kek\"\n";
+        fs::write(self.config(), &config).expect("written");
+        let rotated = self.succeeds(&["keys", "rotate", "--root", "--json"]).json_lines();
+        let pin = rotated[0]["root_pin"].as_str().expect("a pin");
+        fs::write(self.config(), config.replace("root_pins = [", &format!("root_pins = [\"{pin}\", ")))
+            .expect("written");
+        self.succeeds(&["keys", "rotate"]);
+    }
+
     /// `keyfold ARGUMENTS` in the folder of the data. Commands that take a configuration get this keyring's, and
     /// `policy.toml`, unless they name their own.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {

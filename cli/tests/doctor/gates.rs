@@ -1,9 +1,11 @@
 //! What must not pass `keyfold doctor` or `keyfold keys verify`: a store that went back, records that nobody vouches for, files that are gone.
 
 use crate::common::{self, KEY, World};
-use crate::{configure, doctor, new_kek};
+use crate::shared_streams::unprivileged;
+use crate::{configure, doctor, found, new_kek};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 /// A keyring with a journal on another disk, and a data key that seals.
@@ -175,6 +177,58 @@ fn a_missing_file_stays_a_problem_until_another_command_makes_it() {
     fs::remove_file(world.keys().join("keys.high-water")).expect("removed");
     let text = world.run(&["doctor", "--config", common::argument(&world.config())]).expect(1, &[]);
     assert!(text.stdout_text().contains("store: SOMETHING MUST BE DONE"), "{}", text.stdout_text());
+}
+
+/// A process that is killed at the wrong moment leaves the same as somebody who takes the file away.
+#[test]
+fn an_audit_file_is_missing_though_others_were_put_aside() {
+    let world = audited();
+    world.succeeds(&["keys", "list"]);
+    let trail = world.keys().join("audit.jsonl");
+    fs::rename(&trail, trail.with_extension("jsonl.000001")).expect("renamed");
+    for _ in 0..2 {
+        let texts = [
+            "audit.jsonl is missing, though files that were put aside are there",
+            "a process ended",
+            "put it back",
+            "keys list begins the next file",
+        ];
+        let found = doctor(&world, &[]);
+        found.ends(1).says("files", "audit", "problem", &texts).says("keyring", "keyring", "note", &["not opened"]);
+        assert!(!trail.exists(), "doctor made a file");
+    }
+    world.succeeds(&["keys", "list"]);
+    doctor(&world, &[]).ends(0);
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_not_called_missing() {
+    let world = world();
+    let locked = world.keys().join("locked");
+    fs::create_dir(&locked).expect("a folder");
+    fs::rename(world.path("keys.journal"), locked.join("keys.journal")).expect("renamed");
+    fs::rename(world.keys().join("keys.high-water"), locked.join("keys.high-water")).expect("renamed");
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let config =
+        config.replace("file:../data/", "file:locked/").replace("\"keys.high-water", "\"locked/keys.high-water");
+    fs::write(world.config(), config).expect("written");
+    doctor(&world, &[]).ends(0);
+    let mode = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).expect("permissions");
+    mode(0);
+    let run = unprivileged(&world, &["doctor", "--json", "--config", common::argument(&world.config())]);
+    mode(0o700);
+    let Some(run) = run else { return };
+    let found = found(run);
+    found
+        .ends(1)
+        .says("files", "missing-files", "problem", &["locked/keys.high-water", "Permission denied", "run doctor as"])
+        .says("store", "journal", "problem", &["locked/keys.journal", "Permission denied", "run doctor as"])
+        .says("keyring", "keyring", "problem", &["does not open", "locked/keys.high-water"]);
+    assert!(
+        !found.output.contains("keys list makes it") && !found.output.contains("makes it anew"),
+        "{}",
+        found.output
+    );
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod common;
 mod fake;
 mod gates;
 mod servers;
+#[path = "../common/streams.rs"]
+mod shared_streams;
 
 use common::World;
 #[cfg(feature = "vault")]

@@ -53,16 +53,21 @@ fn of_audit(notes: &Notes, config: &Config, missing: &MissingFiles) {
     let AuditConfig { on_failure, anchors, kek, .. } = audit;
     match (&missing.trail, &missing.anchors) {
         (Some(file), gone) => {
-            let anchors = match (gone, anchors) {
-                (Some(_), _) => ", and so are its anchors",
-                (None, Some(_)) => ", though its anchors are there: it was taken away",
-                (None, None) => "",
+            let others = match (missing.is_put_aside, gone, anchors) {
+                (true, Some(_), _) => ", and so are its anchors, though files that were put aside are there",
+                (true, None, _) => {
+                    ", though files that were put aside are there: it was taken away, or a process ended before it began the next file"
+                }
+                (false, Some(_), _) => ", and so are its anchors",
+                (false, None, Some(_)) => ", though its anchors are there: it was taken away",
+                (false, None, None) => "",
             };
-            notes.add(Finding::problem(
-                NAME,
-                format!("the audit file {} is missing{anchors}", file.display()),
-                "if nothing was recorded yet, keys list begins it; otherwise find out where it went and put it back: audit verify says what the anchors miss. If it is lost, put its anchors where you keep records, before keys list begins another",
-            ));
+            let advice = if missing.is_put_aside {
+                "audit verify says what the anchors miss: if nothing, a process ended, and keys list begins the next file. Otherwise find out where it went and put it back; if it is lost, put its anchors where you keep records, before keys list begins another"
+            } else {
+                "if nothing was recorded yet, keys list begins it; otherwise find out where it went and put it back: audit verify says what the anchors miss. If it is lost, put its anchors where you keep records, before keys list begins another"
+            };
+            notes.add(Finding::problem(NAME, format!("the audit file {} is missing{others}", file.display()), advice));
         }
         (None, Some(file)) => notes.add(Finding::problem(
             ANCHORS,

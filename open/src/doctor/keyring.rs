@@ -1,13 +1,14 @@
 //! The store, and the keyring as services open it.
 
 use super::kek::of_clock;
-use super::{Notes, Roots, records};
+use super::{Notes, Roots, SEE, records};
 use crate::marks::Marks;
 use crate::{MissingFiles, Options, StoreUri, open_journals, open_store, open_to_look};
 use keyfold::config::Config;
 use keyfold::fips;
 use keyfold::{KeyClass, KeyState, KeyStore, Keyring, Record, Result, Slot, SlotId};
 use keyfold_kms::examine::Finding;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -48,28 +49,41 @@ pub(super) fn check_store(
             "find out where it went, and see whether the store lacks something: keys verify --journal, or with --backup FILE; if it does not, or this machine is new, keys list makes it",
         ));
     }
+    check_journals(notes, config, folder);
+}
+
+fn check_journals(notes: &Notes, config: &Config, folder: &Path) {
+    const NAME: &str = "journal";
     match open_journals(config, folder) {
         Ok(journals) => {
-            for journal in journals.iter().filter(|journal| !journal.exists()) {
-                notes.add(Finding::problem(
-                    "journal",
-                    format!(
-                        "the journal {} is missing: no key is made or changed, and what only it has is lost",
-                        journal.path().display()
+            for journal in &journals {
+                let Err(error) = journal.path().symlink_metadata() else { continue };
+                let file = journal.path().display();
+                notes.add(match error.kind() {
+                    io::ErrorKind::NotFound => Finding::problem(
+                        NAME,
+                        format!(
+                            "the journal {file} is missing: no key is made or changed, and what only it has is lost"
+                        ),
+                        "see whether its disk is there; keys journal makes it anew from the store",
                     ),
-                    "see whether its disk is there; keys journal makes it anew from the store",
-                ));
+                    _ => Finding::problem(
+                        NAME,
+                        format!("whether the journal {file} is missing cannot be seen: {error}"),
+                        SEE,
+                    ),
+                });
             }
             if journals.is_empty() {
                 notes.add(super::in_production(
                     config,
-                    "journal",
+                    NAME,
                     "there is no journal: if the store were lost, so would be each key since the last backup",
                     "set [store] journal, on another disk (docs/BACKUP.md)",
                 ));
             }
         }
-        Err(error) => notes.add(Finding::problem("journal", error.to_string(), "docs/BACKUP.md")),
+        Err(error) => notes.add(Finding::problem(NAME, error.to_string(), "docs/BACKUP.md")),
     }
 }
 

@@ -11,7 +11,7 @@ mod records;
 pub use keyfold_kms::examine::{Finding, Severity};
 
 use crate::marks::Marks;
-use crate::{Options, folder_of, keks, missing_files, read_with};
+use crate::{MissingFiles, Options, folder_of, keks, missing_files, read_with};
 use kek::{Duty, Patient};
 use keyfold::config::Config;
 use keyfold::{AuditAction, AuditEvent, Error, ErrorKind, KekAlias, KekUse, Keyring, KmsErrorKind, Record, Result};
@@ -25,6 +25,10 @@ const GLANCE: Duration = Duration::from_millis(50);
 
 /// The environment whose set-up is held to what the report of an installation finds fault with.
 const PRODUCTION: &str = "production";
+
+/// What to do where a file cannot be looked at.
+const SEE: &str =
+    "run doctor as the services run, or let it search the folder: it says then whether the file is missing";
 
 /// What a check-up is about.
 #[derive(Clone, Debug)]
@@ -143,7 +147,10 @@ pub fn examine(
     let ring: Arc<Mutex<Option<Keyring>>> = Arc::default();
     let mut checks = Vec::new();
     // Before anything is opened: what others change from now on is no rollback, and what they make was missing.
-    let missing = missing_files(path).unwrap_or_default();
+    let (missing, unseen) = match missing_files(path) {
+        Ok(missing) => (missing, None),
+        Err(error) => (MissingFiles::default(), Some(error)),
+    };
     let marks = Arc::new(Marks::read(&config, &folder).unwrap_or_default());
 
     let notes = Notes::about("store", None);
@@ -193,7 +200,12 @@ pub fn examine(
         *unpoisoned(&of_ring) = Some(opened);
     }));
     let (of_files, place) = (Arc::clone(&config), folder);
-    checks.push(begin(Notes::about("files", None), move |notes| files::check(notes, &of_files, &place, &missing)));
+    checks.push(begin(Notes::about("files", None), move |notes| {
+        if let Some(error) = unseen {
+            notes.add(Finding::problem("missing-files", error.to_string(), SEE));
+        }
+        files::check(notes, &of_files, &place, &missing);
+    }));
 
     let reports = gather(checks, end, stop);
     let ring = unpoisoned(&ring).take();

@@ -71,8 +71,8 @@ pub(crate) fn reveal(ring: &Keyring, sealed: &[u8]) -> Result<String> {
 
 /// A keyring in a folder, and its configuration.
 pub(crate) fn keyring() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    pollster::block_on(keyfold_open::init(folder.path(), "clinic", "test")).unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
+    pollster::block_on(keyfold_open::init(folder.path(), "clinic", "test")).expect("a keyring");
     let config = folder.path().join("keyfold.toml");
     (folder, config)
 }
