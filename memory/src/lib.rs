@@ -281,7 +281,7 @@ mod tests {
             for len in (0..80).chain(240..280).chain(500..530) {
                 let mut bytes = [0xa5_u8; 600];
                 // SAFETY: bytes of an array, which nobody has.
-                unsafe { erase(NonNull::from(&mut bytes[start]), len) };
+                unsafe { erase(NonNull::from(&mut bytes[start..start + len]).cast(), len) };
                 let is_erased = |at: usize| (start..start + len).contains(&at);
                 assert!(bytes.iter().enumerate().all(|(at, &byte)| (byte == 0) == is_erased(at)), "{start}, {len}");
             }
