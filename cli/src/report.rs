@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::files::output::{Output, Target};
 use crate::{audit, opening, outputs};
 use keyfold::config::Config;
-use keyfold::{Error, KekAlias};
+use keyfold::{Error, ErrorKind, KekAlias};
 use keyfold_open::{ConfigDigests, Distance, MissingFiles, is_no_answer};
 use keyfold_report::{
     Digests, Evidence, FileDigest, HighWaterFile, KekPlace, Key, Prices, Report, Service, Trail, Watch,
@@ -78,7 +78,12 @@ impl Unverified {
     fn of_answers(error: Error, unanswered: usize, all: usize) -> Self {
         let kind = error.kind();
         let records = format!("{unanswered} of {all} key record{}", if all == 1 { "" } else { "s" });
-        let why = format!("{records}: the key service did not answer, or refused ({} {})", kind.code(), kind.name());
+        let cause = match kind {
+            ErrorKind::Configuration => "the configuration lacks their KEKs",
+            ErrorKind::PolicyRefused => "their KEKs are for recovery alone",
+            _ => "the key service did not answer, or refused",
+        };
+        let why = format!("{records}: {cause} ({} {})", kind.code(), kind.name());
         let were = if unanswered == 1 { "was" } else { "were" };
         Self { failure: Failure::from(error).add(&format!("{records} {were} not verified")), why }
     }

@@ -1,7 +1,7 @@
 //! `keyfold report --verify` where something is missing: the report is made and says so, the command fails, and nothing is made anew.
 
 use crate::audited::Audited;
-use crate::common::{KMS, Run, STORAGE, World, argument, keyfold, run};
+use crate::common::{KMS, POLICY, Run, STORAGE, World, argument, keyfold, run};
 use crate::report::{AT, json, report};
 use crate::shared_streams::unprivileged;
 use serde_json::Value as Json;
@@ -155,6 +155,28 @@ fn without_an_answer_records_are_not_verified() {
     assert!(report(&world, &[]).expect(0, &[]).stdout_text().contains("not verified (--verify)"));
     fs::rename(world.path("aside"), world.keys().join("local.kek")).expect("renamed");
     assert_eq!(json(&world, &["--verify"])["keys"]["verified"], true);
+}
+
+/// Nor does what the configuration lacks: that is no tampering.
+#[test]
+fn without_their_keks_in_the_configuration_records_are_not_verified() {
+    let world = World::new();
+    world.protect(&[]);
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    assert_eq!(config.matches("[keks.local]").count(), 1);
+    fs::write(world.config(), config.replace("[keks.local]", "[keks.other]")).expect("written");
+    let run = report(&world, &["--verify", "--format", "json"])
+        .expect(POLICY, &["none of the KEKs that wrap the key is configured here: local", "the report was made"]);
+    let made: Json = serde_json::from_slice(&run.stdout).expect("JSON");
+    let why = made["keys"]["not_verified"].as_str().expect("a text");
+    assert!(why.ends_with("the configuration lacks their KEKs (111 Configuration)"), "{why}");
+    assert_eq!((&made["keys"]["verified"], &made["keys"]["refused"]), (&false.into(), &0.into()));
+    let text = report(&world, &["--verify"]).expect(POLICY, &[]);
+    assert!(!text.stdout_text().contains("VOUCHED"), "{}", text.stdout_text());
+    let listed = world.run(&["keys", "list"]).expect(POLICY, &["none of the KEKs"]);
+    assert!(!listed.stdout_text().contains("NOT TRUSTED"), "{}", listed.stdout_text());
+    let found = world.run(&["doctor"]);
+    assert!(!found.stdout_text().contains("tampering"), "{}", found.stdout_text());
 }
 
 #[test]

@@ -135,8 +135,8 @@ struct Inner {
     backend: Backend,
     store: Arc<dyn KeyStore>,
     high_water: Arc<dyn HighWater>,
-    /// When marks of what is only read are written again.
-    marks_again: AtomicU64,
+    /// Until when it is not said that marks of what is only read could not be written.
+    marks_quiet: AtomicU64,
     clock: Arc<dyn Clock>,
     closed: AtomicBool,
     /// Advances when everything is to be renewed.
@@ -226,7 +226,7 @@ impl Keyring {
                 backend: Backend::default(),
                 store,
                 high_water,
-                marks_again: AtomicU64::new(0),
+                marks_quiet: AtomicU64::new(0),
                 clock,
                 closed: AtomicBool::new(false),
                 seen: MemoryHighWater::with_capacity(shares.seen),

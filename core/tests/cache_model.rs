@@ -293,6 +293,32 @@ fn a_flood_of_failures_leaves_no_more_gates_than_are_remembered() {
     shuttle::check_random(flood, 1);
 }
 
+/// Thousands who waited leave no more behind than a flood that came one by one.
+#[test]
+fn those_who_failed_at_once_leave_no_more_gates_than_are_remembered() {
+    let at_once = || {
+        let world = World::new(Bounds { negative: Duration::from_secs(1), ..BOUNDS });
+        let ask = async |key: u16| {
+            let fail = async |_: Option<&Arc<Key>>| {
+                yield_now().await;
+                Err(ErrorKind::Kms(KmsErrorKind::Unavailable).into())
+            };
+            drop(world.cache.get_or_fetch(&key, || NOW, &CachePolicy::default(), fail).await);
+        };
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut callers: Vec<_> = (0..10_000).map(|key| Box::pin(ask(key))).collect();
+        for caller in &mut callers {
+            assert!(caller.as_mut().poll(&mut context).is_pending());
+        }
+        for caller in &mut callers {
+            while caller.as_mut().poll(&mut context).is_pending() {}
+        }
+        drop(callers);
+        assert!(world.cache.gates() <= 4_096, "{}", world.cache.gates());
+    };
+    shuttle::check_random(at_once, 1);
+}
+
 #[test]
 fn what_was_ended_stays_ended() {
     explore(|| {

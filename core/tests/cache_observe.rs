@@ -5,12 +5,13 @@
 mod common;
 
 use common::block_on;
-use common::cache::Process;
+use common::cache::{Process, TestClock};
 use common::lab::*;
 use common::regions::Regions;
+use keyfold::wire::{Generation, KeyId};
 use keyfold::{
-    ErrorKind, FieldPolicy, IndexKind, IndexPolicy, KekPolicy, KeyringConfig, KmsErrorKind, Migration, MigrationPhase,
-    OnUnindexable, Recovery, Value,
+    ErrorKind, FieldPolicy, HighWater, HighWaterMark, IndexKind, IndexPolicy, KekPolicy, Keyring, KeyringConfig,
+    KmsErrorKind, Lineage, MemoryHighWater, Migration, MigrationPhase, OnUnindexable, Recovery, Result, Value,
 };
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
@@ -229,4 +230,50 @@ fn spans_name_keys_and_services_and_nobody() {
         let said: Vec<_> = lines.iter().filter(|line| line.contains(secret)).collect();
         assert!(said.is_empty(), "{secret}: {said:?}");
     }
+}
+
+/// The marks of a machine that may read them only.
+struct ReadOnly(MemoryHighWater);
+
+impl HighWater for ReadOnly {
+    fn generation(&self, lineage: Lineage) -> Result<Generation> {
+        self.0.generation(lineage)
+    }
+
+    fn mark(&self, lineage: Lineage, key_id: KeyId) -> Result<Option<HighWaterMark>> {
+        self.0.mark(lineage, key_id)
+    }
+
+    fn raise(&self, _: Lineage, _: Generation, _: Option<(KeyId, HighWaterMark)>) -> Result<()> {
+        Err(ErrorKind::Io.into())
+    }
+}
+
+/// Each key that is out of service lacks its mark there, each time that it is read.
+#[test]
+fn that_marks_cannot_be_written_is_said_once_a_minute() {
+    let _alone = alone();
+    let (lab, log, clock) = (Lab::new(), Log::default(), TestClock::new());
+    let other = lab.elsewhere();
+    let values: Vec<_> = (0..4)
+        .map(|_| {
+            let sealed = seal(&other, None, "x").unwrap();
+            block_on(other.rotate_data_key(None)).unwrap();
+            sealed
+        })
+        .collect();
+    let (store, marks) = (Arc::new(lab.store.clone()), Arc::new(ReadOnly(MemoryHighWater::default())));
+    let ring = Keyring::open_with_clock(lab.config.clone(), store, lab.keks(), marks, Arc::new(clock.clone())).unwrap();
+    let said = |values: &[Vec<u8>]| {
+        let subscriber = tracing_subscriber::registry().with(log.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            values.iter().for_each(|sealed| assert!(reveal(&ring, None, sealed).is_ok()));
+        });
+        log.0.lock().unwrap().iter().filter(|line| line.contains("was not raised")).count()
+    };
+    assert_eq!(said(&values[..2]), 1);
+    clock.advance(Duration::from_secs(59));
+    assert_eq!(said(&values[2..3]), 1);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(said(&values[3..]), 2);
 }

@@ -6,8 +6,8 @@ use crate::common::regions::{Regions, Sink, wrapped_by};
 use crate::common::{block_on, refused};
 use keyfold::testing::FakeKms;
 use keyfold::{
-    AuditAction, CachePolicy, ErrorKind, KekPolicy, KekUse, KeyState, Keyring, KeyringConfig, KmsErrorKind, Recovery,
-    RotationPolicy,
+    AuditAction, BoxFuture, CachePolicy, ErrorKind, KekPolicy, KekUse, KeyState, Keyring, KeyringConfig, Kms,
+    KmsErrorKind, MemoryHighWater, Recovery, Result, RotationPolicy, Secret, UnwrapRequest, WrapRequest, WrappedKey,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +28,37 @@ fn recovery(reason: Option<&str>) -> Option<Recovery> {
 
 fn uses(uses: &[(&str, KekUse)]) -> BTreeMap<keyfold::KekAlias, KekUse> {
     uses.iter().map(|(name, use_)| (alias(name), *use_)).collect()
+}
+
+/// A KEK whose settings are wrong.
+#[derive(Debug)]
+struct SetUpWrongly;
+
+impl Kms for SetUpWrongly {
+    fn wrap<'a>(&'a self, _: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
+        Box::pin(async { Err(ErrorKind::Configuration.into()) })
+    }
+
+    fn unwrap<'a>(&'a self, _: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
+        Box::pin(async { Err(ErrorKind::Configuration.into()) })
+    }
+}
+
+/// Whoever goes over many keys goes on where a KEK is set up wrongly, and ends where a service is away.
+#[test]
+fn that_a_service_is_away_is_told_whichever_other_kek_is_set_up_wrongly() {
+    for wrong in ["a", "b"] {
+        let regions = Regions::new(&["a", "b"]);
+        let sealed = seal(&regions.process(), None, "kept").unwrap();
+        regions.fail_all(Some(KmsErrorKind::Unavailable));
+        let mut keks = regions.keks();
+        keks.insert(alias(wrong), Arc::new(SetUpWrongly));
+        let config = config(&regions, KekPolicy::default());
+        let ring =
+            Keyring::open(config, Arc::new(regions.lab.store.clone()), keks, Arc::new(MemoryHighWater::default()));
+        let opened = reveal(&ring.unwrap(), None, &sealed);
+        assert_eq!(refused(opened, wrong), ErrorKind::Kms(KmsErrorKind::Unavailable));
+    }
 }
 
 /// Covers KC-40.

@@ -1,7 +1,6 @@
 //! What becomes of a change whose mark or event cannot be written when the store has it, and who makes up for a mark that is missing
 //! (DESIGN K4).
 
-use crate::common::cache::Process;
 use crate::common::lab::*;
 use crate::common::regions::{Regions, Sink, wrapped_by};
 use crate::common::{block_on, refused};
@@ -12,7 +11,6 @@ use keyfold::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 const SCOPE: &str = "clinic";
 
@@ -182,40 +180,6 @@ fn whoever_meets_a_key_out_of_service_marks_it_and_notices_an_older_store() {
         assert!(!lab.faults.log().contains(&"marks.raise"), "{:?}", lab.faults.log());
         lab.store.plant(&old);
         assert_eq!(refused(reveal(&lab.process(), None, &sealed), "put back"), ErrorKind::RecordRejected, "{state:?}");
-    }
-}
-
-/// A machine may be allowed to read its marks only: then each key that it meets costs no attempt and no line in a log of its own.
-#[test]
-fn marks_that_cannot_be_written_are_tried_once_a_minute() {
-    for n in 1.. {
-        let lab = Lab::new();
-        let other = lab.elsewhere();
-        let values: Vec<_> = (0..3)
-            .map(|_| {
-                let sealed = seal(&other, None, "x").unwrap();
-                block_on(other.rotate_data_key(None)).unwrap();
-                sealed
-            })
-            .collect();
-        let process = Process::quick(&lab, lab.config.clone());
-        let marked = |sealed: &[u8]| {
-            lab.faults.reset();
-            let opened = reveal(&process.ring, None, sealed);
-            (opened.is_ok(), lab.faults.log().contains(&"marks.raise"))
-        };
-        lab.faults.fail_nth(n, false);
-        let first = reveal(&process.ring, None, &values[0]);
-        let log = lab.faults.log();
-        let failed = log.get(usize::try_from(n).unwrap() - 1).expect("a mark is raised");
-        if *failed != "marks.raise" {
-            continue;
-        }
-        first.unwrap();
-        assert_eq!(marked(&values[1]), (true, false));
-        process.clock.advance(Duration::from_secs(60));
-        assert_eq!(marked(&values[2]), (true, true));
-        return;
     }
 }
 

@@ -186,5 +186,5 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 fn audit_kek(config: &Config, audit: &AuditConfig, folder: &Path, options: &Options) -> Result<Arc<dyn Kms>> {
     let uri = config.audit_keks.get(&audit.kek).ok_or(NO_AUDIT)?;
     open_kek(&audit.kek, uri, config.deadlines.get(&audit.kek), folder, options)
-        .map_err(|error| add(error, &format!("KEK {}", audit.kek)))
+        .map_err(|error| add(error, &format!("audit KEK {}", audit.kek)))
 }

@@ -47,12 +47,22 @@ const STORE_FILE: &str = "keys.db";
 const HIGH_WATER_FILE: &str = "keys.high-water";
 const KEK_FILE: &str = "local.kek";
 
-/// Whether `error` says that a key service was no help or refused, which says nothing of what was to be verified. A wrap that
-/// is not what it should be does.
+/// Whether `error` says that a key service or store was no help or refused, or that the KEKs are not configured or not to be asked in the present
+/// mode, which says nothing of what was to be verified. A wrap that is not what it should be does.
 #[must_use]
 pub fn is_no_answer(error: &Error) -> bool {
     use KmsErrorKind::{InvalidCiphertext, MalformedResponse, WrongKey};
-    matches!(error.kind(), ErrorKind::Kms(kind) if !matches!(kind, InvalidCiphertext | MalformedResponse | WrongKey))
+    match error.kind() {
+        ErrorKind::Kms(kind) => !matches!(kind, InvalidCiphertext | MalformedResponse | WrongKey),
+        kind => matches!(
+            kind,
+            ErrorKind::Configuration
+                | ErrorKind::PolicyRefused
+                | ErrorKind::DeadlineExceeded
+                | ErrorKind::Store
+                | ErrorKind::Io
+        ),
+    }
 }
 
 /// Asks for the passphrase of a KEK, when that is first used. May block, and may be asked for several KEKs.

@@ -8,6 +8,12 @@ use keyfold_store::FileHighWater;
 use keyfold_store::files::io_error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// How often it is looked again for an audit file that is missing while others are put aside, and how long each waits.
+const LOOKS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Files that a configuration names and that are not there, although whoever opens the keyring and uses it makes them.
 #[non_exhaustive]
@@ -41,6 +47,13 @@ impl MissingFiles {
             found.anchors = audit.anchors.as_ref().map(missing).transpose()?.flatten();
             if let Some(trail) = &found.trail {
                 found.is_put_aside = !keyfold_audit::files_of(trail)?.is_empty();
+                // For a moment it is, while a process puts one file aside and begins the next. Its lock is not waited for: that process may be stopped.
+                for _ in 0..if found.is_put_aside { LOOKS } else { 0 } {
+                    thread::sleep(PAUSE);
+                    if trail.try_exists().unwrap_or(false) {
+                        return Ok(Self { trail: None, is_put_aside: false, ..found });
+                    }
+                }
             }
         }
         Ok(found)

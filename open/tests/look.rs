@@ -73,6 +73,18 @@ fn a_file_of_the_trail_that_is_missing_is_not_made() {
         assert_eq!((missing.trail.as_deref(), missing.is_put_aside), (Some(&*trail), true));
         refused(&trail);
     }
+    // So it is for a moment while a process goes on to the next file.
+    let begun = std::thread::spawn({
+        let trail = trail.clone();
+        move || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            fs::write(trail, "").unwrap();
+        }
+    });
+    let missing = missing_files(&config).unwrap();
+    assert_eq!((missing.trail, missing.is_put_aside), (None, false));
+    begun.join().unwrap();
+    fs::remove_file(&trail).unwrap();
     // A writer that was killed leaves the same, and the next one goes on.
     keyfold_open::open(&config, &[]).unwrap().close();
     let missing = missing_files(&config).unwrap();

@@ -337,7 +337,7 @@ fn an_outage_is_said_once_and_is_no_tampering() {
         .ends(1)
         .says("KEK remote", "wrap", "problem", &["firewall"])
         .says("KEK remote", "roots", "note", &["did not answer"])
-        .says("keyring", "keys", "warning", &["can be verified now", "see the KEKs"]);
+        .says("keyring", "keys", "warning", &["be verified now", "see the KEKs"]);
     let findings =
         found.json["reports"].as_array().into_iter().flatten().flat_map(|report| report["findings"].as_array());
     let problems = findings.flatten().filter(|finding| finding["severity"] == "problem").count();

@@ -24,8 +24,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most gates, each with a failure that is remembered or with callers. Beyond, or beyond twice as many as have callers, all failures that are over are
-/// forgotten, and if that is not enough those at which nobody waits.
+/// Most failures that are remembered at once. Beyond, those go that answer no more, and if half as many are left all of them.
 const MAX_FAILURES: usize = 4096;
 /// How long a renewal that failed is not tried again, at least.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
@@ -89,8 +88,8 @@ struct State<K, V> {
     is_closed: bool,
     /// What is being fetched, and what could not be fetched a moment ago.
     gates: HashMap<K, Place>,
-    /// How many gates there may be before failures are forgotten.
-    most_gates: usize,
+    /// At how many of the gates there is a caller.
+    visited: usize,
 }
 
 /// Where callers wait for one key.
@@ -123,8 +122,7 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
     pub(crate) fn new(name: &'static str, bounds: Bounds, epoch: &Epoch) -> Self {
         let (entries, gates) = (HashMap::new(), HashMap::new());
         let (hand, former) = (VecDeque::new(), Former::new());
-        let state =
-            State { bounds, entries, hand, bytes: 0, former, is_closed: false, gates, most_gates: MAX_FAILURES };
+        let state = State { bounds, entries, hand, bytes: 0, former, is_closed: false, gates, visited: 0 };
         Self { name, epoch: epoch.clone(), state: Mutex::new(state) }
     }
 
@@ -371,7 +369,9 @@ impl<K: Clone + Eq + Hash, V: Cached> Cache<K, V> {
         let mut state = self.state();
         let place = state.gates.entry(key.clone()).or_insert_with(|| Place::new(&self.epoch));
         place.visitors += 1;
-        place.gate.clone()
+        let (gate, is_first) = (place.gate.clone(), place.visitors == 1);
+        state.visited += usize::from(is_first);
+        gate
     }
 
     fn negative(&self) -> u64 {
@@ -398,9 +398,13 @@ impl<K: Clone + Eq + Hash, V: Cached, N: Fn() -> u64> Drop for Waiting<'_, K, V,
         let mut state = self.cache.state();
         let Some(place) = state.gates.get_mut(self.key) else { return };
         place.visitors -= 1;
-        if place.visitors == 0 && !self.gate.remembers_failure(now) {
+        if place.visitors > 0 {
+            return;
+        }
+        state.visited -= 1;
+        if !self.gate.remembers_failure(now) {
             state.gates.remove(self.key);
-        } else if state.gates.len() > state.most_gates {
+        } else if state.remembered() > MAX_FAILURES {
             state.forget_failures(now);
         }
     }
@@ -424,14 +428,17 @@ impl<V> Entry<V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Cached> State<K, V> {
+    /// Gates at which nobody waits.
+    fn remembered(&self) -> usize {
+        self.gates.len() - self.visited
+    }
+
     fn forget_failures(&mut self, now: u64) {
         self.gates.retain(|_, place| place.visitors > 0 || place.gate.remembers_failure(now));
-        // A flood of unknown keys: what nobody waits at goes, remembered or not.
-        if self.gates.len() > MAX_FAILURES {
+        // A flood of unknown keys. Half, so that not each of them has all others looked at.
+        if self.remembered() > MAX_FAILURES / 2 {
             self.gates.retain(|_, place| place.visitors > 0);
         }
-        // Where more wait than that, each of them would look at all the others when he leaves.
-        self.most_gates = MAX_FAILURES.max(self.gates.len().saturating_mul(2));
     }
 
     fn insert(&mut self, key: K, value: Arc<V>, now: u64) {

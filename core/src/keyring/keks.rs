@@ -263,7 +263,8 @@ impl Keyring {
                 return Err(error);
             }
             // A refusal is what the caller must hear of: it ends the outage grace of the caches (K17).
-            if !refused {
+            // And that a service is away is more than that another one is set up wrongly: it comes back.
+            if !refused && (failure.is_none() || error.kind() != ErrorKind::Configuration) {
                 failure = Some(error);
             }
             refused |= verdict == Verdict::Refused;

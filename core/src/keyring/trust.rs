@@ -18,8 +18,8 @@ use tracing::Instrument as _;
 
 /// How many endorsements may lie between a root and a pinned one.
 const MAX_ENDORSEMENT_DEPTH: usize = 16;
-/// Nanoseconds for which no mark of what was only read is written after that could not be done.
-const MARKS_RETRY: u64 = 60_000_000_000;
+/// Nanoseconds for which it is not said again that a mark of what was only read could not be written: some machines only read theirs.
+const MARKS_QUIET: u64 = 60_000_000_000;
 /// How often a slot is read while its keys change under the reader. Each key changes state a few times in its life.
 const READ_ATTEMPTS: usize = 8;
 
@@ -166,14 +166,12 @@ impl Keyring {
     /// Raises the marks of the machine for what was only read. One that cannot write its marks can still read data, so this is best
     /// effort.
     fn raise_marks(&self, record: &Record, mark: Option<(KeyId, HighWaterMark)>) {
-        let (now, again) = (self.time(), &self.inner.marks_again);
-        // Whatever is read brings it up again where it cannot be written.
-        if now < again.load(Ordering::Relaxed) {
-            return;
-        }
         let raised = self.inner.high_water.raise(record.lineage(), record.key_id().generation(), mark);
-        if let Err(error) = raised {
-            again.store(now.saturating_add(MARKS_RETRY), Ordering::Relaxed);
+        let (now, quiet) = (self.time(), &self.inner.marks_quiet);
+        if let Err(error) = raised
+            && now >= quiet.load(Ordering::Relaxed)
+        {
+            quiet.store(now.saturating_add(MARKS_QUIET), Ordering::Relaxed);
             tracing::warn!("the high-water file was not raised: {error}");
         }
     }

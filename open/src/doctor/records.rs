@@ -106,8 +106,9 @@ pub(super) fn check(notes: &Notes, ring: &Keyring, marks: &Marks) {
     if unanswered {
         // The KEKs say why.
         let sentence = match good {
-            0 => "no key record can be verified now".to_owned(),
-            _ => format!("only {} can be verified now", count(good)),
+            // It ends with the first one, since each waits for the KEKs.
+            0 => "key records cannot be verified now".to_owned(),
+            _ => format!("not all key records can be verified now: {good} could, before one that cannot"),
         };
         notes.add(Finding::warning(NAME, sentence, "see the KEKs"));
     } else if good + bad.len() + older == 0 {
