@@ -1,7 +1,6 @@
 //! Whether keys may be in memory that is not locked (docs/MEMORY.md).
 
 use crate::error::{Error, ErrorKind, Result};
-use keyfold_memory::Guarded;
 
 /// What is done where the system does not lock the memory that keys are in, so that it may be written to swap.
 ///
@@ -26,22 +25,9 @@ impl MemoryLock {
         if self == Self::BestEffort {
             return Ok(());
         }
-        reserve();
         keyfold_memory::check_locked().map_err(|error| {
             let why = "the memory for keys cannot be locked, which [memory] requires: raise RLIMIT_MEMLOCK";
             Error::new(ErrorKind::Configuration, why).with_detail(error.to_string()).with_source(error)
         })
     }
-}
-
-/// Has memory of each length that keys come in, which is locked as far as it can be: otherwise the first column or stream would find out that it
-/// cannot, when its key is there.
-fn reserve() {
-    drop((
-        Guarded::new([0_u8; 32]),
-        Guarded::new([0_u8; 64]),
-        Guarded::new([0_u8; 256]),
-        Guarded::new([0_u8; 512]),
-        Guarded::new([0_u8; 1024]),
-    ));
 }
