@@ -8,7 +8,7 @@ use keyfold::{ErrorKind, KeyState};
 use keyfold_kms::LocalKek;
 use keyfold_open::{Options, missing_files, open_to_look};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How many records a root vouches for, and how many are refused.
 fn verified(config: &Path) -> (usize, usize) {
@@ -47,12 +47,18 @@ fn a_high_water_file_that_is_missing_stays_so_and_one_that_is_there_is_not_writt
     assert_eq!(verified(&config), (3, 1));
 }
 
-#[test]
-fn a_file_of_the_trail_that_is_missing_is_not_made() {
+/// A keyring whose use is recorded, with anchors.
+fn audited_keyring() -> (tempfile::TempDir, PathBuf) {
     let (folder, config) = keyring();
     LocalKek::create(folder.path().join("audit.kek")).unwrap();
     let section = "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\nanchors = \"anchors.jsonl\"\n";
     fs::write(&config, fs::read_to_string(&config).unwrap() + section).unwrap();
+    (folder, config)
+}
+
+#[test]
+fn a_file_of_the_trail_that_is_missing_is_not_made() {
+    let (folder, config) = audited_keyring();
     let (trail, anchors) = (folder.path().join("audit.jsonl"), folder.path().join("anchors.jsonl"));
     let refused = |file: &Path| {
         let error = open_to_look(&config, &[], &Options::default()).unwrap_err();
@@ -95,10 +101,7 @@ fn a_file_of_the_trail_that_is_missing_is_not_made() {
 /// A link to itself is there for nobody to look at, as a file in a folder that may not be searched is.
 #[test]
 fn what_cannot_be_looked_at_is_not_missing() {
-    let (folder, config) = keyring();
-    LocalKek::create(folder.path().join("audit.kek")).unwrap();
-    let section = "[keks.audit]\nuri = \"local:audit.kek\"\nwraps = \"audit\"\n[audit]\nfile = \"audit.jsonl\"\nkek = \"audit\"\nanchors = \"anchors.jsonl\"\n";
-    fs::write(&config, fs::read_to_string(&config).unwrap() + section).unwrap();
+    let (folder, config) = audited_keyring();
     keyfold_open::open(&config, &[]).unwrap().close();
     for name in ["keys.high-water", "audit.jsonl", "anchors.jsonl"] {
         let (file, aside) = (folder.path().join(name), folder.path().join("aside"));

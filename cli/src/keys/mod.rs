@@ -106,7 +106,7 @@ pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Fa
     }
     match unanswered {
         _ if !all_good => Ok(ExitCode::from(Exit::Key as u8)),
-        Some(error) => Err(Failure::from(error).add("the keys cannot be verified before it answers")),
+        Some(error) => Err(Failure::from(error).add("the keys cannot be verified until that is changed")),
         None => Ok(ExitCode::SUCCESS),
     }
 }
