@@ -137,7 +137,7 @@ def preserve(key, case, text, sign):  # §17.4; sign 1 encrypts, -1 decrypts
         count = (spec["until"] - spec["from"]) // spec["unit"]
         check(count >= 10**6 and YEARS[0] <= spec["from"] and spec["until"] < YEARS[1], "Configuration")
         check(re.fullmatch(r"[0-9-]{10}T[0-9:]{8}Z", text, re.ASCII), "InvalidInput")
-        seconds = (datetime.datetime.fromisoformat(text[:-1]) - EPOCH) // datetime.timedelta(seconds=1)
+        seconds = (decoder.attempt("InvalidInput", ValueError, datetime.datetime.fromisoformat, text[:-1]) - EPOCH) // datetime.timedelta(seconds=1)
         index, rest = divmod(seconds - spec["from"], spec["unit"])
         check(rest == 0 and 0 <= index < count, "InvalidInput")
         width = (count - 1).bit_length()
