@@ -150,12 +150,15 @@ pub(crate) fn status() -> Status {
     })
 }
 
-pub(crate) fn check_locked() -> io::Result<()> {
+pub(crate) fn check_locked(sizes: &[usize]) -> io::Result<()> {
     with(|state| {
         state.lock_again();
-        let [locked, _] = state.free[index(MIN_LEN)];
-        // Without a slot at hand it is tried whether the next one would be locked.
-        let has_room = !locked.is_null() || state.add_chunk(MIN_LEN, Locking::Required);
+        let has_room = sizes.iter().all(|size| {
+            let len = size.next_power_of_two().max(MIN_LEN);
+            let [locked, _] = state.free[index(len)];
+            // Without a slot at hand it is tried whether the next one would be locked.
+            !locked.is_null() || state.add_chunk(len, Locking::Required)
+        });
         if has_room && state.status().unlocked == 0 {
             return Ok(());
         }

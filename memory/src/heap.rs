@@ -34,6 +34,6 @@ pub(crate) fn status() -> Status {
     Status { unlocked: IN_USE.load(Ordering::Relaxed), ..Status::default() }
 }
 
-pub(crate) fn check_locked() -> io::Result<()> {
+pub(crate) fn check_locked(_: &[usize]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -52,14 +52,20 @@ pub fn status() -> Status {
     arena::status()
 }
 
-/// Refuses to go on where a key of this process is in memory that is not locked, or the next one would be.
+/// Refuses to go on where a key of this process is in memory that is not locked, or the next one of one of `sizes` bytes would be. Keeps locked
+/// pages ready for each of them.
 ///
 /// # Errors
 ///
 /// What the system said when it last refused to lock memory, or to leave it out of core dumps: `ENOMEM` beyond `RLIMIT_MEMLOCK`, `EPERM`
 /// where that is 0. `Unsupported` where memory is never locked. What is in memory stays there.
-pub fn check_locked() -> io::Result<()> {
-    arena::check_locked()
+///
+/// # Panics
+///
+/// If one of `sizes` is more than [`MAX_LEN`].
+pub fn check_locked(sizes: &[usize]) -> io::Result<()> {
+    assert!(sizes.iter().all(|size| *size <= MAX_LEN), "larger than MAX_LEN");
+    arena::check_locked(sizes)
 }
 
 /// Largest value in bytes that [`Guarded`] holds.

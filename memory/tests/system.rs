@@ -89,7 +89,7 @@ fn keys_are_locked_and_left_out_of_dumps_where_the_system_allows_it() {
     if !is_child() {
         return run("keys_are_locked_and_left_out_of_dumps_where_the_system_allows_it");
     }
-    check_locked().unwrap();
+    check_locked(&[32]).unwrap();
     let key = Guarded::new([1_u8; 32]);
     assert!(has(&key, "lo") && has(&key, "dd"), "{:?}", flags_of(&key));
     assert_eq!((status().locked, status().unlocked), (32, 0));
@@ -105,20 +105,34 @@ fn beyond_the_limit_keys_are_held_and_counted_and_refused_on_request() {
         return run("beyond_the_limit_keys_are_held_and_counted_and_refused_on_request");
     }
     limit(64 << 10);
-    check_locked().unwrap();
+    check_locked(&[32]).unwrap();
     let mut keys: Vec<_> = (0..10_000_usize).map(Guarded::new).collect();
     assert!(keys.iter().enumerate().all(|(n, key)| **key == n));
     let full = status();
     assert_eq!(full.locked + full.unlocked, 320_000);
     assert!(full.locked > 30_000 && full.reserved <= 64 << 10, "{full:?}");
-    assert_eq!(check_locked().unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+    assert_eq!(check_locked(&[32]).unwrap_err().raw_os_error(), Some(libc::ENOMEM));
     // Where there is room again, the next ones are locked.
     keys.drain(..5_000);
     let first = Guarded::new(1_usize);
     assert!(has(&first, "lo"));
     drop(keys);
-    check_locked().unwrap();
+    check_locked(&[32]).unwrap();
     assert_eq!(status().unlocked, 0);
+}
+
+// Failure T6
+#[test]
+fn room_is_asked_for_every_size_that_is_to_come() {
+    if !is_child() {
+        return run("room_is_asked_for_every_size_that_is_to_come");
+    }
+    limit(64 << 10);
+    check_locked(&[32, 64, 256, 512]).unwrap();
+    assert_eq!(check_locked(&[32, 64, 256, 512, 1024]).unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+    let keys = (Guarded::new([1_u8; 32]), Guarded::new([1_u8; 64]), Guarded::new([1_u8; 200]), Guarded::new([1_u8; 512]));
+    assert_eq!((status().locked, status().unlocked), (32 + 64 + 256 + 512, 0), "what there was room for is locked");
+    drop(keys);
 }
 
 // Failure T6
@@ -130,10 +144,10 @@ fn what_could_not_be_locked_is_locked_once_there_is_room() {
     limit_below(64 << 10, 1 << 20);
     let keys: Vec<_> = (0..3_000_usize).map(Guarded::new).collect();
     let last = &keys[2_999];
-    assert!(!has(last, "lo") && status().unlocked > 0 && check_locked().is_err());
+    assert!(!has(last, "lo") && status().unlocked > 0 && check_locked(&[32]).is_err());
     limit_below(1 << 20, 1 << 20);
     assert_eq!(status().unlocked, 0);
-    assert!(has(last, "lo") && check_locked().is_ok());
+    assert!(has(last, "lo") && check_locked(&[32]).is_ok());
     // And so are the places beside it that nobody had.
     let next = Guarded::new(1_usize);
     assert!(has(&next, "lo") && status().unlocked == 0);
@@ -173,14 +187,14 @@ fn what_is_not_left_out_of_core_dumps_counts_as_not_locked() {
     if !is_child() {
         return run("what_is_not_left_out_of_core_dumps_counts_as_not_locked");
     }
-    check_locked().unwrap();
+    check_locked(&[32]).unwrap();
     refuse_dontdump();
     let before = Guarded::new([1_u8; 32]);
     assert_eq!((status().locked, status().unlocked), (32, 0), "in pages that were left out before");
     let key = Guarded::new([1_u8; 4096]);
     assert!(has(&key, "lo") && !has(&key, "dd"), "locked all the same: {:?}", flags_of(&key));
     assert_eq!((status().locked, status().unlocked), (32, 4096));
-    assert_eq!(check_locked().unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(check_locked(&[32]).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     drop((before, key));
 }
 
@@ -193,7 +207,7 @@ fn nothing_is_locked_where_nothing_may_be() {
     limit(0);
     let before = fs::read_to_string("/proc/self/maps").unwrap().lines().count();
     for _ in 0..100 {
-        assert_eq!(check_locked().unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(check_locked(&[32]).unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
     let after = fs::read_to_string("/proc/self/maps").unwrap().lines().count();
     assert!(after <= before + 2, "asking costs no memory: {before} mappings, {after} afterwards");
@@ -245,17 +259,17 @@ fn a_forked_child_has_the_keys_in_locked_memory_of_its_own() {
         fork(|| {
             let another = Guarded::new([8_u8; 32]);
             let is_counted = status().unlocked == 64 && status().locked == 0 && !has(&another, "lo");
-            *key == [7; 32] && is_counted && check_locked().is_err()
+            *key == [7; 32] && is_counted && check_locked(&[32]).is_err()
         })
         .success()
     });
     assert!(child.success(), "{child}");
     // Nor is there a locked place for the next one where no key is left that would be counted.
     drop(key);
-    check_locked().unwrap();
+    check_locked(&[32]).unwrap();
     let child = fork(|| {
         limit(0);
-        fork(|| status().unlocked == 0 && check_locked().is_err()).success()
+        fork(|| status().unlocked == 0 && check_locked(&[32]).is_err()).success()
     });
     assert!(child.success(), "{child}");
 }

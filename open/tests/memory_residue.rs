@@ -186,13 +186,15 @@ fn a_keyring_that_needs_locked_memory_says_so_where_there_is_none() {
     let strict = folder.path().join("strict.toml");
     let config = fs::read_to_string(folder.path().join("keyfold.toml")).unwrap();
     fs::write(&strict, format!("{config}\n[memory]\nlock = \"required\"\n")).unwrap();
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "unlocked_child", "--nocapture", "--test-threads=1"])
-        .env(FOLDER, folder.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{said}");
+    for child in ["unlocked_child", "child_without_room_for_expanded_keys"] {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", child, "--nocapture", "--test-threads=1"])
+            .env(FOLDER, folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{said}");
+    }
     keyfold_open::open(&strict, &[]).expect("where memory can be locked it opens");
 }
 
@@ -210,17 +212,29 @@ fn drop_ipc_lock() {
     }
 }
 
+/// Lets the process lock as much, and has a keyring refused that needs all that it has locked.
+fn lock_at_most(bytes: libc::rlim_t, folder: &Path) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: a valid limit, of this process.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) }, 0);
+    drop_ipc_lock();
+    let error = keyfold_open::open(&folder.join("strict.toml"), &[]).expect_err("not all can be locked");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("[memory]"), "{error}");
+}
+
+/// The keys of a keyring could be locked; those of its first column could not.
+#[test]
+fn child_without_room_for_expanded_keys() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    lock_at_most(64 * 1024, Path::new(&folder));
+}
+
 #[test]
 fn unlocked_child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
-    let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a valid limit, of this process.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) }, 0);
-    drop_ipc_lock();
-    let error = keyfold_open::open(&folder.join("strict.toml"), &[]).expect_err("nothing can be locked");
-    assert_eq!(error.kind(), ErrorKind::Configuration);
-    assert!(error.to_string().contains("[memory]"), "{error}");
+    lock_at_most(0, folder);
     let ring = open(folder);
     let sealed = common::seal(&ring, "not locked");
     assert_eq!(common::reveal(&ring, &sealed).unwrap(), "not locked");

@@ -164,7 +164,6 @@ pub(crate) struct HeldGcmKey(Guarded<GcmKey>);
 #[cfg(feature = "std")]
 impl HeldGcmKey {
     /// Bytes that a key takes beside itself.
-    #[cfg(test)]
     pub(crate) const HELD_LEN: usize = Guarded::<GcmKey>::SLOT_LEN;
 
     /// As [`GcmKey::new`].

@@ -1,6 +1,10 @@
 //! Whether keys may be in memory that is not locked (docs/MEMORY.md).
 
+use crate::aead::HeldGcmKey;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes that keys take up, rounded up: those that stay, and those expanded for a column, document or stream.
+pub(crate) const SIZES: [usize; 5] = [32, 64, 256, 512, HeldGcmKey::HELD_LEN];
 
 /// What is done where the system does not lock the memory that keys are in, so that it may be written to swap.
 ///
@@ -25,7 +29,7 @@ impl MemoryLock {
         if self == Self::BestEffort {
             return Ok(());
         }
-        keyfold_memory::check_locked().map_err(|error| {
+        keyfold_memory::check_locked(&SIZES).map_err(|error| {
             let why = "the memory for keys cannot be locked, which [memory] requires: raise RLIMIT_MEMLOCK";
             Error::new(ErrorKind::Configuration, why).with_detail(error.to_string()).with_source(error)
         })
