@@ -2,7 +2,9 @@
 
 use crate::common::{self, residue::out};
 use data_encoding::HEXLOWER;
-use keyfold::{ColumnBytes, ErrorKind, Keyring, Kms, KmsErrorKind, UnwrapRequest, Value, key_memory};
+use keyfold::{
+    ColumnBytes, DocumentBody, DocumentValue, ErrorKind, Keyring, Kms, KmsErrorKind, UnwrapRequest, Value, key_memory,
+};
 use keyfold_kms::local::LocalKek;
 use keyfold_open::NewKeyring;
 use std::collections::BTreeMap;
@@ -25,6 +27,9 @@ const ROWS: usize = 1000;
 /// What has a prefix of its own.
 const VALUE: &str = "a single value";
 const COLUMN: &str = "a column";
+/// What has a salt or an ID of its own, of which a key is made.
+pub(crate) const STREAM: &str = "a stream";
+pub(crate) const DOCUMENT: &str = "a document";
 /// Every key that is used is in use.
 pub(crate) const IN_USE: &str = "a stream goes on";
 /// The keyring is closed, and handles are left.
@@ -41,7 +46,7 @@ fn say(text: &str) {
 /// Seals and opens values of all sorts under a keyring that it opens, has calls fail, makes keys and drops all again; does nothing unless
 /// its parent asks for it.
 ///
-/// It stops after each step, before another one overwrites what that has left on the stack, and says which prefix of a nonce it has used.
+/// It stops after each step, before another one overwrites what that has left on the stack, and says of which prefix of a nonce, salt or ID it has made a key.
 #[test]
 fn steps() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
@@ -74,6 +79,15 @@ fn steps() {
         let phone = ring.field("phone").unwrap().format_preserver().await.unwrap();
         phone.encrypt("0301234567").unwrap();
         say("a format is preserved");
+        let of_documents = |header: &[u8]| say(&format!("it is there|{DOCUMENT}|{}", HEXLOWER.encode(&header[26..50])));
+        let value = DocumentValue { field: "name", path: "$.name", value: Value::Text("p-17") };
+        let sealed = ring.documents("loose").unwrap().sealer().await.unwrap().seal(None, &[value], &[], 1).unwrap();
+        of_documents(sealed.header.as_bytes());
+        let opener = ring.documents("loose").unwrap().opener().await.unwrap();
+        opener.load_key(&sealed.header).await.unwrap();
+        let body = DocumentBody { field: "name", path: "$.name", body: sealed.bodies.bytes(0) };
+        opener.open(&sealed.header, None, &[body], &[], sealed.manifest.as_ref()).unwrap();
+        say("a document is opened");
         a_kek_refuses(&ring, folder).await;
         say("a KEK refuses a wrap that was changed");
         let sealer = ring.field("image").unwrap().stream_sealer().await.unwrap();
@@ -96,6 +110,7 @@ fn steps() {
         say("another keyring is made");
         let (mut stream, mut out) = (sealer.begin(None).unwrap(), Vec::new());
         stream.update(&[1; 100_000], &mut out).unwrap();
+        say(&format!("it is begun|{STREAM}|{}", HEXLOWER.encode(&stream.header().as_bytes()[27..51])));
         say(&format!("{IN_USE}, {:?}", key_memory()));
         stream.finish(&mut out).unwrap();
         ring.close();
@@ -122,7 +137,7 @@ async fn a_kek_refuses(ring: &Keyring, folder: &Path) {
 pub(crate) struct Waiting {
     pub(crate) process: Child,
     output: BufReader<ChildStdout>,
-    /// The prefixes that were used, by what they belong to.
+    /// The prefixes, salts and IDs that were used, by what they belong to.
     pub(crate) prefixes: BTreeMap<String, String>,
 }
 

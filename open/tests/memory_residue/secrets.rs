@@ -1,11 +1,12 @@
 //! The keys of a keyring and of its audit chain, made again from its files.
 
+use crate::child::{DOCUMENT, STREAM};
 use data_encoding::HEXLOWER;
 use keyfold::aead::Backend;
 use keyfold::aead::hazmat::{cmac_aes256, hmac_sha256, xaes256gcm_open};
-use keyfold::vectors::Key;
+use keyfold::vectors::{Document, Key, Stream};
 use keyfold::wire::KeyId;
-use keyfold::{KeyClass, Kms, KmsContext, Lineage, Record, SlotId, UnwrapRequest, WrappedKey};
+use keyfold::{Context, KeyClass, Kms, KmsContext, Lineage, Record, SlotId, UnwrapRequest, WrappedKey};
 use keyfold_kms::local::LocalKek;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ use std::path::Path;
 /// Secrets by their names.
 pub(crate) type Secrets = Vec<(String, Vec<u8>)>;
 
-/// Every key of the keyring in `folder`, by name: KEK, root, data and look-up keys, the purpose keys of each, and the AES-256-GCM keys of `prefixes` and of
-/// what the root has wrapped.
+/// Every key of the keyring in `folder`, by name: KEK, root, data and look-up keys, the purpose keys of each, and the AES-256-GCM keys of `prefixes` (of nonces,
+/// salts, IDs) and of what the root has wrapped.
 pub(crate) fn keys_of(folder: &Path, prefixes: &BTreeMap<String, String>) -> Secrets {
     let ring = keyfold_open::open(&folder.join("keyfold.toml"), &[]).unwrap();
     let records: Vec<Record> =
@@ -60,9 +61,13 @@ pub(crate) fn keys_of(folder: &Path, prefixes: &BTreeMap<String, String>) -> Sec
             if label.ends_with("/01-field") {
                 // Which of the data keys has sealed what, nobody asks.
                 derived.extend(prefixes.iter().map(|(name, prefix)| {
-                    let prefix = HEXLOWER.decode(prefix.as_bytes()).unwrap().try_into().unwrap();
-                    let name = format!("{DERIVED} {name}, by data {}", key.generation);
-                    (name, derive(bytes[..].try_into().unwrap(), prefix))
+                    let prefix = HEXLOWER.decode(prefix.as_bytes()).unwrap();
+                    let derived = match name.as_str() {
+                        STREAM => stream_key(&key, &prefix),
+                        DOCUMENT => document_key(&key, &prefix),
+                        _ => derive(bytes[..].try_into().unwrap(), prefix.try_into().unwrap()),
+                    };
+                    (format!("{DERIVED} {name}, by data {}", key.generation), derived)
                 }));
             }
             all.push((format!("{} {}: {label}", key.class.name(), key.generation), bytes));
@@ -77,7 +82,16 @@ fn derive(key: &[u8; 32], prefix: [u8; 12]) -> Vec<u8> {
     [1, 2].map(|i| cmac_aes256(key, &[&[0, i, b'X', 0][..], &prefix].concat())).concat()
 }
 
-/// What the names of AES-256-GCM keys begin with: that of a value, of a column, of a key that the root has wrapped.
+fn stream_key(key: &Key, salt: &[u8]) -> Vec<u8> {
+    let stream = Stream::new(key, salt.try_into().unwrap(), "image", &Context::new(), None).unwrap();
+    stream.message.key.to_vec()
+}
+
+fn document_key(key: &Key, id: &[u8]) -> Vec<u8> {
+    Document::new(key, id.try_into().unwrap(), true, &Context::new(), None).unwrap().key.to_vec()
+}
+
+/// What the names of AES-256-GCM keys begin with: that of a value, of a column, of a stream, of a document, of a key that the root has wrapped.
 pub(crate) const DERIVED: &str = "AES-256-GCM key of";
 
 /// As [`keys_of`], of a keyring that is in nobody's use.
