@@ -130,7 +130,8 @@ fn room_is_asked_for_every_size_that_is_to_come() {
     limit(64 << 10);
     check_locked(&[32, 64, 256, 512]).unwrap();
     assert_eq!(check_locked(&[32, 64, 256, 512, 1024]).unwrap_err().raw_os_error(), Some(libc::ENOMEM));
-    let keys = (Guarded::new([1_u8; 32]), Guarded::new([1_u8; 64]), Guarded::new([1_u8; 200]), Guarded::new([1_u8; 512]));
+    let keys =
+        (Guarded::new([1_u8; 32]), Guarded::new([1_u8; 64]), Guarded::new([1_u8; 200]), Guarded::new([1_u8; 512]));
     assert_eq!((status().locked, status().unlocked), (32 + 64 + 256 + 512, 0), "what there was room for is locked");
     drop(keys);
 }

@@ -86,7 +86,8 @@ fn check_guarded(step: &str, name: &str, copies: Copies) {
     match step {
         DROPPED => assert_eq!(copies.guarded, 0, "{name} is left"),
         _ if name.starts_with(&format!("{DERIVED} {STREAM}")) && has_stream(step) => {
-            assert!(copies.guarded <= 1, "{step}: {name} is there twice");
+            // RustCrypto has round keys for opening too, of which the last one is the first one for sealing.
+            assert!(copies.guarded <= 2, "{step}: {name} is there more often than its cipher has it");
         }
         _ if name.starts_with(DERIVED) => assert_eq!(copies.guarded, 0, "{step}: {name} outlives its call"),
         WITHOUT_HANDLES => assert_eq!(copies.guarded, usize::from(is_audit_kek), "{name}, with the keyring alone"),

@@ -88,9 +88,7 @@ impl GcmKey {
                     key.seal_in_place_separate_tag(nonce, ring::aead::Aad::from(aad), body).map_err(|_| TOO_LONG)?;
                 Ok(tag.as_ref().try_into().expect("an AES-GCM tag has 16 bytes"))
             }
-            Self::RustCrypto(key) => {
-                Ok(key.encrypt_inout_detached((&*nonce).into(), aad, body.into()).map_err(|_| TOO_LONG)?.into())
-            }
+            Self::RustCrypto(key) => rust_crypto::seal(key, nonce, aad, body).ok_or(TOO_LONG),
         }
     }
 
@@ -126,11 +124,7 @@ impl GcmKey {
                 let nonce = ring::aead::Nonce::assume_unique_for_key(nonce);
                 key.open_in_place(nonce, ring::aead::Aad::from(aad), body_and_tag).is_ok()
             }
-            Self::RustCrypto(key) => {
-                let (body, tag) = body_and_tag.split_at_mut(len);
-                let tag: &[u8; TAG_LEN] = (&*tag).try_into().map_err(|_| OpenFailed)?;
-                key.decrypt_inout_detached(&nonce.into(), aad, body.into(), tag.into()).is_ok()
-            }
+            Self::RustCrypto(key) => rust_crypto::open(key, &nonce, aad, body_and_tag),
         };
         if opened {
             Ok(&mut body_and_tag[..len])
@@ -140,6 +134,29 @@ impl GcmKey {
             body_and_tag.zeroize();
             Err(OpenFailed)
         }
+    }
+}
+
+/// Calls of RustCrypto, which puts copies of round keys on the stack. They are not inlined: in the frame of a caller that goes on to use other keys, or to drop
+/// this one, nothing would overwrite those copies.
+mod rust_crypto {
+    use super::{AeadInOut, Aes256Gcm, GCM_NONCE_LEN, TAG_LEN};
+
+    #[inline(never)]
+    pub(super) fn seal(
+        key: &Aes256Gcm,
+        nonce: &[u8; GCM_NONCE_LEN],
+        aad: &[u8],
+        body: &mut [u8],
+    ) -> Option<[u8; TAG_LEN]> {
+        key.encrypt_inout_detached(nonce.into(), aad, body.into()).ok().map(Into::into)
+    }
+
+    /// Whether the tag, which is behind the body, is right.
+    #[inline(never)]
+    pub(super) fn open(key: &Aes256Gcm, nonce: &[u8; GCM_NONCE_LEN], aad: &[u8], body_and_tag: &mut [u8]) -> bool {
+        let Some((body, tag)) = body_and_tag.split_last_chunk_mut::<TAG_LEN>() else { return false };
+        key.decrypt_inout_detached(nonce.into(), aad, body.into(), (&*tag).into()).is_ok()
     }
 }
 
@@ -176,7 +193,8 @@ impl HeldGcmKey {
         Self::made_by(|| GcmKey::with_random_nonces(backend, key))
     }
 
-    /// Runs `work` with the key, and overwrites what that leaves on the stack: for threads other than the one that drops the key.
+    /// Runs `work` with the key, and overwrites what that leaves on the stack: for threads other than the one that drops the key, and where something else is
+    /// done before it is dropped. What is moved to the heap takes along what was on the stack between its fields.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&GcmKey) -> T) -> T {
         erasing(|| work(&self.0))
     }

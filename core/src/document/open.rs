@@ -162,11 +162,13 @@ impl DocumentOpener {
         let sealed: Vec<&[u8]> = bodies.iter().map(|body| body.body).collect();
         let mut opening = Opening::new(&sealed[..]);
         let mut aad = Vec::with_capacity(256);
-        for body in bodies {
-            write_aad(&mut aad, body.field, body.path)?;
-            // F-18.7-7.
-            opening.body(&keys.gcm, body.body, &aad)?;
-        }
+        keys.gcm.with(|gcm| {
+            bodies.iter().try_for_each(|body| {
+                write_aad(&mut aad, body.field, body.path)?;
+                // F-18.7-7.
+                opening.body(gcm, body.body, &aad)
+            })
+        })?;
         fields.iter().for_each(|field| field.uses.count(header.key_id(), Use::Opened, 1));
         Ok(OpenedDocument {
             values: opening.finish(),

@@ -2,6 +2,7 @@
 
 use super::manifest::Entries;
 use super::{Beside, Bound, BoundField, DocumentKeys, check_count, write_aad};
+use crate::aead::GcmKey;
 use crate::audit::Use;
 use crate::column::{ColumnBytes, RowError, SealedColumn};
 use crate::error::{Error, ErrorKind, Result};
@@ -264,19 +265,19 @@ pub(crate) fn seal_bodies(
     data: &mut [u8],
 ) -> Result<()> {
     let mut aad = Vec::with_capacity(256);
-    let mut seal_all = |data: &mut [u8]| {
+    let mut seal_all = |gcm: &GcmKey, data: &mut [u8]| {
         for (i, (value, nonce)) in values.iter().zip(nonces).enumerate() {
             write_aad(&mut aad, value.field, value.path)?;
             let out = &mut data[offsets[i] as usize..offsets[i + 1] as usize];
             let (body, tag) = out[GCM_NONCE_LEN..].split_last_chunk_mut::<TAG_LEN>().ok_or(ErrorKind::Internal)?;
             value.value.encode(padding(i), body);
             let mut nonce = *nonce;
-            *tag = keys.gcm.seal(&mut nonce, &aad, body)?;
+            *tag = gcm.seal(&mut nonce, &aad, body)?;
             out[..GCM_NONCE_LEN].copy_from_slice(&nonce);
         }
         Ok(())
     };
-    seal_all(data).inspect_err(|_| data.zeroize())
+    keys.gcm.with(|gcm| seal_all(gcm, data)).inspect_err(|_| data.zeroize())
 }
 
 impl core::fmt::Debug for DocumentSealer {

@@ -322,8 +322,10 @@ impl Decryptor {
         if let Some(run) = run {
             count(run, &mut opening);
         }
+        // Keys are gone before anything else is written down, into which parts of them could be copied from the stack.
+        let opened = opening.finish();
         batch.finish();
-        Ok(opening.finish())
+        Ok(opened)
     }
 
     /// Opens a row that may differ in everything from the row before, whose key is `last`.
