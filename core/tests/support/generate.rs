@@ -689,7 +689,7 @@ impl Maker {
         }
         let t = |kind: ValueType, bytes: &[u8]| [&[kind as u8], bytes].concat();
         let p = |kind: ValueType, bytes: &[u8]| [&[kind as u8 | 0x80], bytes].concat();
-        use ValueType::{Boolean, Bytes, Date, Decimal, Float, Integer, Json as J, Null, Text, Timestamp};
+        use ValueType::{Boolean, Date, Decimal, Float, Integer, Json as J, Null, Text, Timestamp};
         let mut bad: Vec<(String, Vec<u8>)> = vec![
             ("format byte 0".into(), vec![0, b'a']),
             ("format byte 0 and padding".into(), vec![0x80, 0x80]),
@@ -746,7 +746,6 @@ impl Maker {
         for decimal in ["1.2.3", "1e1.5", "e5", "-.5", "1e5e5", "\u{2212}1", "1\0"] {
             bad.push((format!("decimal {decimal:?}"), t(Decimal, decimal.as_bytes())));
         }
-        let _ = Bytes;
         for (note, encoded) in bad {
             let (_, mut json) = self.seal_encoded(&note, "data", &opening, &encoded);
             json.as_object_mut().expect("an object").insert("expect".into(), json!("DecryptionFailed"));
