@@ -114,14 +114,16 @@ pub(crate) fn revoke(args: &DeviceRevoke, out: &mut impl Write) -> Result<(), Fa
         })
         .to_string()
     } else {
+        let fresh = revoked.keys.len() - revoked.already.len();
+        let (s, are) = if fresh == 1 { ("", "is") } else { ("s", "are") };
+        let were = if revoked.already.len() == 1 { "was" } else { "were" };
         let seals = seals.map_or_else(String::new, |seals| {
             format!("\n{seals} seals from now on, and no bundle that was made before has it")
         });
         format!(
-            "{} keys of scope {} (ID {}) are compromised from now on, and {} were already: what is sealed under them opens only where \
+            "{fresh} key{s} of scope {} (ID {}) {are} compromised from now on, and {} {were} already: what is sealed under them opens only where \
              open_compromised is set, and may be forged{seals}\nwhoever has the device can still open what was sealed until now: `keyfold keys shred --scope` is the \
              end of the scope",
-            revoked.keys.len() - revoked.already.len(),
             args.scope,
             revoked.slot,
             revoked.already.len(),

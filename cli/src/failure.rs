@@ -5,7 +5,7 @@ use crate::files::hl7::Hl7Error;
 use crate::files::interrupt::Interrupted;
 use crate::files::json::JsonError;
 use crate::files::output::{Output, OutputError};
-use keyfold::{Error, ErrorKind, KmsErrorKind, RowError};
+use keyfold::{Error, ErrorKind, RowError};
 use keyfold_documents::{Cause, DocumentError, IS_TOKEN, LOOKS_SEALED, UNMATCHED};
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
@@ -22,11 +22,6 @@ const OF_NEIGHBOUR: &str = "another keyring";
 const FLOODED: &str = "more than 1,000 unknown key IDs within a second";
 /// How it begins of a key that has sealed its number of values, while the next one does not seal yet.
 const USED_UP: &str = "the key has sealed as many values as the rotation policy allows";
-/// How it begins of a key that no configured KEK wraps, and of one whose KEKs are not asked in the present mode.
-const NO_KEK: &str = "none of the KEKs that wrap the key is configured here";
-const RECOVERY_ONLY: &str = "the KEKs that wrap the key are asked in recovery mode only";
-/// How what is added begins where a KEK failed, and not the KEK of the audit trail.
-const OF_KEK: &str = "KEK ";
 /// How it ends of a key that may be in a forger's hands.
 const COMPROMISED: &str = " is compromised";
 /// How it begins of a root, which no setting lets open anything then.
@@ -74,6 +69,11 @@ impl Failure {
     /// The same failure, of the command line.
     pub(crate) fn usage(self) -> Self {
         Self { code: Exit::Usage as u8, ..self }
+    }
+
+    /// The same failure, of keys.
+    pub(crate) fn of_keys(self) -> Self {
+        Self { code: Exit::Key as u8, ..self }
     }
 
     /// The same failure, with what it leaves of the output.
@@ -167,20 +167,6 @@ pub(crate) fn is_flooded(error: &Error) -> bool {
 /// Whether the key seals no more, whatever comes next.
 pub(crate) fn is_used_up(error: &Error) -> bool {
     begins(error, USED_UP)
-}
-
-/// Whether a key cannot be had for what is so with its own KEKs, until somebody changes that: keys under other roots may be. Not where a key service is away.
-pub(crate) fn is_of_keks(error: &Error) -> bool {
-    use KmsErrorKind::{AccessDenied, InvalidCiphertext, KeyDisabled, KeyNotFound, WrongKey};
-    match error.kind() {
-        ErrorKind::Kms(AccessDenied | KeyDisabled | KeyNotFound | WrongKey | InvalidCiphertext) => {
-            error.detail().starts_with(OF_KEK)
-        }
-        // That memory cannot be locked is one as well.
-        ErrorKind::Configuration => error.detail().starts_with(OF_KEK) || error.to_string().starts_with(NO_KEK),
-        ErrorKind::PolicyRefused => error.to_string().starts_with(RECOVERY_ONLY),
-        _ => false,
-    }
 }
 
 fn begins(error: &Error, text: &str) -> bool {

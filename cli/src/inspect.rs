@@ -34,10 +34,15 @@ pub(crate) fn run(args: &Inspect, out: &mut impl Write) -> Result<ExitCode, Fail
                 if len == 0 {
                     break;
                 }
-                printer.print_text(&format!("line {number}"), line.trim_end_matches(['\r', '\n']))?;
+                printer.print_text(&format!("line {number}"), line.trim_end_matches(['\r', '\n']), "")?;
             }
         } else {
-            printer.print_text(&format!("value {}", index + 1), value)?;
+            let hint = if Path::new(value).is_file() {
+                "a file has this name: --file goes before each of several"
+            } else {
+                ""
+            };
+            printer.print_text(&format!("value {}", index + 1), value, hint)?;
         }
     }
     for path in &args.file {
@@ -161,7 +166,8 @@ struct Printer<'a, W> {
 }
 
 impl<W: Write> Printer<'_, W> {
-    fn print_text(&mut self, name: &str, text: &str) -> Result<(), Failure> {
+    /// `hint` is for what is no sealed value.
+    fn print_text(&mut self, name: &str, text: &str, hint: &str) -> Result<(), Failure> {
         if let Ok(header) = DocumentHeader::from_text(text) {
             return self.print(name, Ok(About::document(&header)), "");
         }
@@ -173,12 +179,15 @@ impl<W: Write> Printer<'_, W> {
         let mut bytes = Vec::new();
         let about = from_text(&text.as_bytes()[start..], &mut bytes).and_then(|()| Sealed::parse(&bytes));
         let behind = if start > 0 { ", behind a prefix in clear" } else { "" };
-        let not_text = |error: Error| match error.kind() {
+        let not_text = |error: Error| {
+            match error.kind() {
             ErrorKind::Malformed => Error::new(
                 ErrorKind::Malformed,
                 "not a sealed value in text form; a random token, or a value that keeps its format and that nothing authenticates, looks like any other text",
-            ),
+            )
+            .with_detail(hint),
             _ => error,
+        }
         };
         self.print(name, about.map(|sealed| About::value(&sealed)).map_err(not_text), behind)
     }

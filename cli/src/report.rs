@@ -6,7 +6,7 @@ use crate::files::output::{Output, Target};
 use crate::{audit, opening, outputs};
 use keyfold::config::Config;
 use keyfold::{Error, ErrorKind, KekAlias};
-use keyfold_open::{ConfigDigests, Distance, MissingFiles, is_no_answer};
+use keyfold_open::{ConfigDigests, Distance, MissingFiles, Wraps, is_no_answer};
 use keyfold_report::{
     Digests, Evidence, FileDigest, HighWaterFile, KekPlace, Key, Prices, Report, Service, Trail, Watch,
 };
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     output.write(text.as_bytes())?;
     output.commit()?;
-    if args.verify { check_verified(unverified, &missing) } else { Ok(()) }
+    if args.verify { check_verified(unverified, report.keys.refused, &missing) } else { Ok(()) }
 }
 
 /// That records could not be verified, or not all.
@@ -74,26 +74,44 @@ impl Unverified {
         Self { failure: Failure::of_opening(error).add("key records were not verified"), why }
     }
 
-    /// Nobody answered for `unanswered` of `all` records; `error` is what one of them met. It may name KEKs and services, which a report does not.
+    /// Nobody answered for `unanswered` of `all` records, or their KEK is another one; `error` is what one of them met. It may name KEKs and services, which a report does not.
     fn of_answers(error: Error, unanswered: usize, all: usize) -> Self {
         let kind = error.kind();
         let records = format!("{unanswered} of {all} key record{}", if all == 1 { "" } else { "s" });
         let cause = match kind {
             ErrorKind::Configuration => "the configuration lacks their KEKs",
             ErrorKind::PolicyRefused => "their KEKs are for recovery alone",
+            _ if Wraps::do_not_unwrap(&error) => {
+                "nothing opens that their KEK wraps, so it is another KEK, or each record was changed"
+            }
             _ => "the key service did not answer, or refused",
         };
         let why = format!("{records}: {cause} ({} {})", kind.code(), kind.name());
         let were = if unanswered == 1 { "was" } else { "were" };
-        Self { failure: Failure::from(error).add(&format!("{records} {were} not verified")), why }
+        let is_other_kek = Wraps::do_not_unwrap(&error);
+        let failure = Failure::from(error).add(&format!("{records} {were} not verified"));
+        Self { failure: if is_other_kek { failure.add(Wraps::ADVICE).of_keys() } else { failure }, why }
+    }
+
+    /// Both, with the failure of this one.
+    fn and(self, other: Self) -> Self {
+        Self { failure: self.failure.add(&other.why), why: format!("{}; {}", self.why, other.why) }
     }
 }
 
-/// Fails where records could not be verified, or not be held against what this machine has seen.
-fn check_verified(unverified: Option<Unverified>, missing: &MissingFiles) -> Result<(), Failure> {
+/// Fails where nobody vouches for `refused` records, and where records could not be verified, or not be held against what this machine has seen.
+fn check_verified(unverified: Option<Unverified>, refused: usize, missing: &MissingFiles) -> Result<(), Failure> {
     const MADE: &str = "the report was made, and says so";
-    if let Some(Unverified { failure, .. }) = unverified {
-        return Err(failure.add(MADE));
+    let said = match refused {
+        0 => None,
+        1 => Some("1 key record is not vouched for: take it for tampering".to_owned()),
+        n => Some(format!("{n} key records are not vouched for: take them for tampering")),
+    };
+    match (unverified, said) {
+        (Some(Unverified { failure, .. }), None) => return Err(failure.add(MADE)),
+        (Some(Unverified { failure, .. }), Some(said)) => return Err(failure.add(&said).of_keys().add(MADE)),
+        (None, Some(said)) => return Err(Failure::new(Exit::Key, said).add(MADE)),
+        (None, None) => {}
     }
     let Some(file) = &missing.high_water else { return Ok(()) };
     let why = format!(
@@ -217,12 +235,14 @@ fn keys(args: &Args, missing: &MissingFiles, keys: &mut Vec<Key>) -> Result<Opti
         return Ok(unopened.map(|error| Unverified::of_opening(error, missing)));
     };
     let (mut after, mut unanswered, mut no_answer) = (None, 0, None);
+    let (mut wraps, mut unopened, mut wrong_wrap) = (Wraps::default(), Vec::new(), None);
     loop {
         let page = pollster::block_on(ring.list(after, PAGE))?;
         let Some(last) = page.last() else { break };
         after = Some(last.record.key_id());
-        keys.extend(page.into_iter().map(|info| Key {
-            verified: match info.verified {
+        for info in page {
+            wraps.note(&info.record, info.verified.as_ref().copied());
+            let verified = match info.verified {
                 Ok(()) => Some(true),
                 // That nobody answered says nothing of the record.
                 Err(error) if is_no_answer(&error) => {
@@ -230,11 +250,24 @@ fn keys(args: &Args, missing: &MissingFiles, keys: &mut Vec<Key>) -> Result<Opti
                     no_answer = Some(error);
                     None
                 }
-                Err(_) => Some(false),
-            },
-            record: info.record,
-        }));
+                Err(error) => {
+                    if Wraps::do_not_unwrap(&error) {
+                        unopened.push(keys.len());
+                        wrong_wrap = Some(error);
+                    }
+                    Some(false)
+                }
+            };
+            keys.push(Key { verified, record: info.record });
+        }
     }
     ring.close();
-    Ok(no_answer.map(|error| Unverified::of_answers(error, unanswered, keys.len())))
+    // Nor does what another KEK does not unwrap.
+    let wrong_wrap = wrong_wrap.filter(|_| wraps.are_of_other_keks());
+    if wrong_wrap.is_some() {
+        unopened.iter().for_each(|&index| keys[index].verified = None);
+    }
+    let of_keks = wrong_wrap.map(|error| Unverified::of_answers(error, unopened.len(), keys.len()));
+    let of_answers = no_answer.map(|error| Unverified::of_answers(error, unanswered, keys.len()));
+    Ok(of_keks.into_iter().chain(of_answers).reduce(Unverified::and))
 }

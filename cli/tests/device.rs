@@ -146,7 +146,7 @@ fn after_a_rotation_both_generations_open_and_after_a_revocation_neither() {
     assert_eq!((count("keys"), count("already")), (Some(3), Some(2)));
     world.refuses(&["device", "revoke", SCOPE], USAGE, &["--yes"]);
     let text = world.succeeds(&["device", "revoke", SCOPE, "--yes"]);
-    assert!(text.stdout_text().starts_with("1 keys of scope device-88 (ID "), "{}", text.stdout_text());
+    assert!(text.stdout_text().starts_with("1 key of scope device-88 (ID "), "{}", text.stdout_text());
     assert!(text.stdout_text().contains("and 3 were already"), "{}", text.stdout_text());
 }
 

@@ -232,8 +232,10 @@ fn a_kek_beside_the_key_records_is_said() {
     assert_eq!(place(&json(world, &[])), ("ON THE FILE SYSTEM OF THE KEY RECORDS".into(), true.into()));
     fs::remove_file(world.path("safe/local.kek")).expect("removed");
     let gone = json(world, &[]);
-    assert_eq!(place(&gone), ("the file is not on this machine".into(), false.into()));
-    assert!(!separation(&gone).contains("FOLDER"));
+    assert_eq!(place(&gone), ("not on this machine".into(), false.into()));
+    assert!(separation(&gone).contains("\"KEK local (file) is not on this machine\""));
+    let overview = report(world, &[]).expect(0, &[]);
+    assert!(overview.stdout_text().contains("2; 1 KEK file not on this machine, so nobody knows"), "no promise");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `keyfold report --verify` where something is missing: the report is made and says so, the command fails, and nothing is made anew.
 
 use crate::audited::Audited;
-use crate::common::{KMS, POLICY, Run, STORAGE, World, argument, keyfold, run};
+use crate::common::{KEY, KMS, POLICY, Run, STORAGE, World, argument, keyfold, run};
 use crate::report::{AT, json, report};
 use crate::shared_streams::unprivileged;
 use serde_json::Value as Json;
@@ -60,15 +60,16 @@ fn an_older_store_is_found_by_the_marks() {
     let key = key.expect("a key")["key_id"].as_str().expect("an ID").to_owned();
     world.succeeds(&["keys", "state", &key, "compromised"]);
     fs::write(&store, old).expect("put back");
-    assert_eq!(json(&world, &["--verify"])["keys"]["refused"], 1);
-    let text = report(&world, &["--verify"]).expect(0, &[]);
+    let made = report(&world, &["--verify", "--format", "json"]).stdout;
+    assert_eq!(serde_json::from_slice::<Json>(&made).expect("JSON")["keys"]["refused"], 1);
+    let text = report(&world, &["--verify"]).expect(KEY, &["1 key record is not vouched for", "the report was made"]);
     assert!(text.stdout_text().contains("1 RECORD IS NOT VOUCHED FOR"));
     // That nobody answers for the others hides it as little as it hides them.
     run(keyfold().args(["keys", "new-kek"]).arg(world.keys().join("spare.kek")), b"").expect(0, &[]);
     let config = fs::read_to_string(world.config()).expect("the configuration");
     fs::write(world.config(), config + "\n[keks.spare]\nuri = \"local:spare.kek\"\n").expect("written");
     fs::remove_file(world.keys().join("local.kek")).expect("removed");
-    let text = report(&world, &["--verify"]).expect(KMS, &["were not verified"]);
+    let text = report(&world, &["--verify"]).expect(KEY, &["were not verified", "1 key record is not vouched for"]);
     for said in
         ["1 RECORD IS NOT VOUCHED FOR: treat it as tampering; RECORDS NOT VERIFIED: ", "NOT ALL VERIFIED: 1 refused; "]
     {
@@ -177,6 +178,79 @@ fn without_their_keks_in_the_configuration_records_are_not_verified() {
     assert!(!listed.stdout_text().contains("NOT TRUSTED"), "{}", listed.stdout_text());
     let found = world.run(&["doctor"]);
     assert!(!found.stdout_text().contains("tampering"), "{}", found.stdout_text());
+}
+
+/// A KEK file of another machine under the right alias unwraps nothing. One that unwraps something is the right one.
+#[test]
+fn a_wrong_kek_file_is_told_from_records_that_were_changed() {
+    let world = World::new();
+    world.protect(&[]);
+    world.succeeds(&["keys", "list"]);
+    let kek = world.keys().join("local.kek");
+    let right = fs::read(&kek).expect("the KEK");
+    fs::write(&kek, fs::read(World::new().keys().join("local.kek")).expect("another KEK")).expect("written");
+    const WHY: &str =
+        "nothing opens that their KEK wraps, so it is another KEK, or each record was changed (410 WrongKey)";
+    let run = report(&world, &["--verify", "--format", "json"]).expect(
+        KEY,
+        &["[410 WrongKey]", "KEK local", "were not verified", "put back the KEK file", "the report was made"],
+    );
+    assert!(!run.stderr.contains("vouched"), "{}", run.stderr);
+    let made: Json = serde_json::from_slice(&run.stdout).expect("JSON");
+    assert_eq!((&made["keys"]["verified"], &made["keys"]["refused"]), (&false.into(), &0.into()));
+    assert!(made["keys"]["not_verified"].as_str().is_some_and(|why| why.ends_with(WHY)), "{}", made["keys"]);
+    let text = report(&world, &["--verify"]).expect(KEY, &[]);
+    assert!(!text.stdout_text().contains("VOUCHED") && text.stdout_text().contains(WHY), "{}", text.stdout_text());
+    let found = world.run(&["doctor", "--config", argument(&world.config())]).expect(1, &[]);
+    let found = found.stdout_text();
+    assert!(
+        found.contains("so it is another KEK, or each was changed") && found.contains("put back the KEK file"),
+        "{found}"
+    );
+    assert!(!found.contains("unless a pin is missing"), "{found}");
+    let verified =
+        world.run(&["keys", "verify"]).expect(KMS, &["KEK local", "no root opens, so the KEK is not the one"]);
+    assert!(!verified.stderr.contains("pins"), "{}", verified.stderr);
+    // The same KEK wraps a second root, and somebody changes the first one.
+    fs::write(&kek, right).expect("written");
+    let rotated = world.succeeds(&["keys", "rotate", "--root", "--json"]).json_lines();
+    let pin = rotated[0]["root_pin"].as_str().expect("a pin");
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    let pinned = config.replace("root_pins = [", &format!("root_pins = [\"{pin}\", "));
+    fs::write(world.config(), pinned).expect("written");
+    assert_eq!(json(&world, &["--verify"])["keys"]["verified"], true);
+    let store = world.keys().join("keys.db");
+    let good = fs::read(&store).expect("the store");
+    let id = keyfold_kms::LocalKek::open(&kek).expect("the KEK").id().to_owned();
+    let places = (0..good.len()).filter(|&at| good[at..].starts_with(id.as_bytes()));
+    // Not each place is that of a record that counts.
+    let told = places.map(|at| {
+        let mut changed = good.clone();
+        changed[at] ^= 1;
+        fs::write(&store, changed).expect("written");
+        report(&world, &["--verify"])
+    });
+    let told = told.filter(|run| run.code == Some(KEY) && run.stdout_text().contains("VOUCHED")).collect::<Vec<_>>();
+    assert!(!told.is_empty() && told.iter().all(|run| !run.stdout_text().contains("another KEK")), "{}", told.len());
+}
+
+/// A census counts all the same; of states it says that nobody could look.
+#[test]
+fn without_an_answer_a_census_calls_no_key_untrusted() {
+    let world = World::new();
+    world.protect(&[]);
+    world.second_root();
+    fs::rename(world.keys().join("local.kek"), world.path("aside")).expect("renamed");
+    let config = world.config();
+    let census = ["census", "sealed.csv", "--config", argument(&config)];
+    let run = world
+        .run(&census)
+        .expect(KMS, &["[405 Unavailable]", "the states of keys cannot be told until that is changed"]);
+    assert!(
+        run.stdout_text().contains("not verified") && !run.stdout_text().contains("trusted"),
+        "{}",
+        run.stdout_text()
+    );
 }
 
 #[test]

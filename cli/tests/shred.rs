@@ -259,7 +259,8 @@ fn keys_wait_and_a_hold_is_in_the_way() {
     let world = world("7d");
     world.protect(&["--scope", "clinic-7"]);
     let hold = ["keys", "hold", "--scope", "clinic-7"];
-    world.succeeds(&[&hold[..], &["--reason", "case 7"]].concat());
+    let held = world.succeeds(&[&hold[..], &["--reason", "case 7"]].concat());
+    assert!(held.stdout_text().contains("its 1 key cannot be destroyed"), "{}", held.stdout_text());
     world.refuses(&SHRED, POLICY, &["legal hold", "--release"]);
     assert!(world.succeeds(&["keys", "list"]).stdout_text().contains("seals and opens; legal hold"));
     world.succeeds(&[&hold[..], &["--release", "--reason", "settled"]].concat());

@@ -90,3 +90,14 @@ fn wrong_command_lines_exit_2() {
         .expect(USAGE, &["error, warn, info, debug, trace"]);
     assert!(run.stdout.is_empty());
 }
+
+#[test]
+fn a_value_that_is_the_name_of_a_file_gets_a_hint() {
+    let world = World::new();
+    world.protect(&[]);
+    let hint = "a file has this name: --file goes before each of several";
+    let both = world.run(&["inspect", "--file", "sealed.csv", "in.csv"]);
+    assert_eq!(both.stdout_text().matches(hint).count() + both.stderr.matches(hint).count(), 1, "{}", both.stderr);
+    let none = world.run(&["inspect", "nowhere.csv"]);
+    assert!(!none.stdout_text().contains(hint) && !none.stderr.contains(hint), "{}", none.stderr);
+}

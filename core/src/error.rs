@@ -14,6 +14,7 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     message: &'static str,
+    is_lasting: bool,
     #[cfg(feature = "std")]
     more: Option<std::sync::Arc<More>>,
 }
@@ -21,7 +22,8 @@ pub struct Error {
 #[cfg(feature = "std")]
 struct More {
     detail: std::string::String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// Shared, since an error that somebody else has, too, may get another detail.
+    source: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 macro_rules! kinds {
@@ -178,6 +180,7 @@ impl Error {
         Self {
             kind,
             message,
+            is_lasting: false,
             #[cfg(feature = "std")]
             more: None,
         }
@@ -193,7 +196,7 @@ impl Error {
         for c in detail.as_ref().chars() {
             if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
         }
-        let source = self.more.take().and_then(std::sync::Arc::into_inner).and_then(|more| more.source);
+        let source = self.more.as_ref().and_then(|more| more.source.clone());
         self.more = Some(std::sync::Arc::new(More { detail: text, source }));
         self
     }
@@ -210,8 +213,23 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         let detail = self.detail().to_owned();
-        self.more = Some(std::sync::Arc::new(More { detail, source: Some(source.into()) }));
+        self.more = Some(std::sync::Arc::new(More { detail, source: Some(source.into().into()) }));
         self
+    }
+
+    /// The same error of a KEK that does not come back by itself, though others of its kind may: for an implementation of [`Kms`](crate::Kms), such as one
+    /// that stands for a file that is missing.
+    #[must_use]
+    pub const fn lasting(mut self) -> Self {
+        self.is_lasting = true;
+        self
+    }
+
+    /// Whether a key cannot be had for what is so with its own KEKs, until somebody changes that: each that was asked refuses, is another one or is not
+    /// to be had, or none is to be asked. Keys under other KEKs may be had. Not where a key service is away, which comes back.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        self.is_lasting
     }
 
     /// What went wrong, by who has to act.
@@ -302,5 +320,7 @@ mod tests {
         let error = Error::new(ErrorKind::Io, "cannot read").with_source(cause).with_detail("a\x1b[31m\nb");
         assert_eq!(error.to_string(), "cannot read: a\\u{1b}[31m\\nb");
         assert!(core::error::Error::source(&error).is_some());
+        // Nor does it matter who else has the error.
+        assert!(core::error::Error::source(&error.clone().with_detail("more")).is_some());
     }
 }

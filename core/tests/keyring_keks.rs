@@ -6,7 +6,7 @@ use crate::common::regions::{Regions, Sink, wrapped_by};
 use crate::common::{block_on, refused};
 use keyfold::testing::FakeKms;
 use keyfold::{
-    AuditAction, BoxFuture, CachePolicy, ErrorKind, KekPolicy, KekUse, KeyState, Keyring, KeyringConfig, Kms,
+    AuditAction, BoxFuture, CachePolicy, Error, ErrorKind, KekPolicy, KekUse, KeyState, Keyring, KeyringConfig, Kms,
     KmsErrorKind, MemoryHighWater, Recovery, Result, RotationPolicy, Secret, UnwrapRequest, WrapRequest, WrappedKey,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,34 +30,55 @@ fn uses(uses: &[(&str, KekUse)]) -> BTreeMap<keyfold::KekAlias, KekUse> {
     uses.iter().map(|(name, use_)| (alias(name), *use_)).collect()
 }
 
-/// A KEK whose settings are wrong.
+/// A KEK that fails in one way, which its test chooses.
 #[derive(Debug)]
-struct SetUpWrongly;
+struct Failing(Error);
 
-impl Kms for SetUpWrongly {
+impl Kms for Failing {
     fn wrap<'a>(&'a self, _: WrapRequest<'a>) -> BoxFuture<'a, Result<WrappedKey>> {
-        Box::pin(async { Err(ErrorKind::Configuration.into()) })
+        Box::pin(async { Err(self.0.clone()) })
     }
 
     fn unwrap<'a>(&'a self, _: UnwrapRequest<'a>) -> BoxFuture<'a, Result<Secret<64>>> {
-        Box::pin(async { Err(ErrorKind::Configuration.into()) })
+        Box::pin(async { Err(self.0.clone()) })
     }
 }
 
-/// Whoever goes over many keys goes on where a KEK is set up wrongly, and ends where a service is away.
+/// Whoever goes over many keys goes on where nothing changes by itself, and ends where a service is away, which comes back.
 #[test]
-fn that_a_service_is_away_is_told_whichever_other_kek_is_set_up_wrongly() {
-    for wrong in ["a", "b"] {
+fn that_a_service_is_away_is_told_whatever_another_kek_says() {
+    let away = || Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "it does not answer");
+    let gone = || Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "its file is missing").lasting();
+    let told = |keks: [(&str, Error); 2], mode: Option<Recovery>| {
         let regions = Regions::new(&["a", "b"]);
         let sealed = seal(&regions.process(), None, "kept").unwrap();
-        regions.fail_all(Some(KmsErrorKind::Unavailable));
-        let mut keks = regions.keks();
-        keks.insert(alias(wrong), Arc::new(SetUpWrongly));
-        let config = config(&regions, KekPolicy::default());
-        let ring =
-            Keyring::open(config, Arc::new(regions.lab.store.clone()), keks, Arc::new(MemoryHighWater::default()));
-        let opened = reveal(&ring.unwrap(), None, &sealed);
-        assert_eq!(refused(opened, wrong), ErrorKind::Kms(KmsErrorKind::Unavailable));
+        let keks = keks.map(|(name, error)| (alias(name), Arc::new(Failing(error)) as Arc<dyn Kms>));
+        let config = config(&regions, KekPolicy { recovery: mode, ..KekPolicy::default() });
+        let store = Arc::new(regions.lab.store.clone());
+        let ring = Keyring::open(config, store, BTreeMap::from(keks), Arc::new(MemoryHighWater::default()));
+        reveal(&ring.unwrap(), None, &sealed).unwrap_err()
+    };
+    for (one, other) in [("a", "b"), ("b", "a")] {
+        let lasting: Vec<Error> = WRONG_WRAPS
+            .iter()
+            .map(|&kind| ErrorKind::Kms(kind).into())
+            .chain([ErrorKind::Configuration.into(), gone()])
+            .collect();
+        for error in lasting {
+            let heard = told([(one, error.clone()), (other, away())], None);
+            assert!(heard.to_string().contains("does not answer") && !heard.is_lasting(), "{heard}");
+            let heard = told([(one, error.clone()), (other, gone())], None);
+            assert!(heard.is_lasting(), "{heard}");
+        }
+        // A refusal ends the grace of caches, so that it is told all the same; but it is not the last word.
+        for kind in REFUSALS {
+            let refusal = || ErrorKind::Kms(kind).into();
+            let heard = told([(one, refusal()), (other, away())], recovery(None));
+            assert_eq!((heard.kind(), heard.is_lasting()), (ErrorKind::Kms(kind), false), "{heard}");
+            assert!(heard.detail().ends_with("another KEK of the key did not answer"), "{heard}");
+            let heard = told([(one, refusal()), (other, gone())], recovery(None));
+            assert_eq!((heard.kind(), heard.is_lasting()), (ErrorKind::Kms(kind), true), "{heard}");
+        }
     }
 }
 

@@ -50,6 +50,28 @@ fn plan(ring: &Keyring, options: &RewrapOptions) -> RewrapPlan {
     block_on(async { ring.rewrap(options.clone()).await?.plan().await }).unwrap()
 }
 
+/// A plan refuses what the walk would end with.
+#[test]
+fn there_is_no_plan_for_a_root_that_no_kek_opens() {
+    let mut regions = Regions::new(&["a"]);
+    regions.services.remove("a");
+    regions.add("c");
+    let ring = regions.process();
+    let planned = block_on(async { ring.rewrap(RewrapOptions::default()).await?.plan().await });
+    let walked = rewrap(&ring, &RewrapOptions::default());
+    assert_eq!(refused(planned, "the plan"), ErrorKind::Configuration);
+    assert_eq!(refused(walked, "the walk"), ErrorKind::Configuration);
+    // Nor where it is not asked in the present mode.
+    let mut regions = Regions::new(&["a"]);
+    regions.add("c");
+    let uses = BTreeMap::from([(alias("a"), KekUse::Recovery)]);
+    let keks = KekPolicy { uses, ..KekPolicy::default() };
+    let ring = regions.process_with(KeyringConfig { keks, ..regions.lab.config.clone() });
+    let planned = block_on(async { ring.rewrap(RewrapOptions::default()).await?.plan().await });
+    assert_eq!(refused(planned, "the plan"), ErrorKind::PolicyRefused);
+    assert_eq!(refused(rewrap(&ring, &RewrapOptions::default()), "the walk"), ErrorKind::PolicyRefused);
+}
+
 fn roots(regions: &Regions) -> Vec<Record> {
     regions.lab.store.of_slot(slot(KeyClass::Root, SlotId::NONE))
 }

@@ -104,7 +104,7 @@ pub fn audit_trail(path: &Path) -> Result<AuditTrail> {
         let kek =
             open_kek(alias, uri, config.deadlines.get(alias), folder, &Options::default()).unwrap_or_else(|error| {
                 let away = Error::new(ErrorKind::Kms(KmsErrorKind::Unavailable), "the audit KEK cannot be opened here");
-                Arc::new(Absent(away.with_detail(error.to_string())))
+                Arc::new(Absent(away.with_detail(error.to_string()).lasting()))
             });
         (alias.clone(), kek)
     };

@@ -66,7 +66,7 @@ pub(crate) fn open_keks(config: &Config, folder: &Path, options: &Options) -> Re
                 note_id(&mut ids, id, alias)?;
                 keks.insert(alias.clone(), kek);
             }
-            Err(error) => away.push((alias.clone(), add(error, &format!("KEK {alias}")))),
+            Err(error) => away.push((alias.clone(), error)),
         }
     }
     let wraps_roots = |alias: &KekAlias| !policy.scope_keks.contains(alias);
@@ -85,15 +85,16 @@ pub(crate) fn open_keks(config: &Config, folder: &Path, options: &Options) -> Re
     let mut fatal = None;
     for (alias, error) in away {
         if !opens_roots && wraps_roots(&alias) && use_of(&alias) == KekUse::Always {
+            let error = add(error, &format!("KEK {alias}"));
             let detail = format!("{}{way_out}", error.detail());
             fatal.get_or_insert(error.with_detail(detail));
             continue;
         }
         // One that is not there is what the others are for; one that is there and wrong, for somebody to set right.
         if error.kind() == ErrorKind::Io {
-            tracing::warn!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
+            tracing::warn!("a KEK cannot be opened, and what it alone wraps cannot be used: KEK {alias}: {error}");
         } else {
-            tracing::error!("a KEK cannot be opened, and what it alone wraps cannot be used: {error}");
+            tracing::error!("a KEK cannot be opened, and what it alone wraps cannot be used: KEK {alias}: {error}");
         }
         // A URI that somebody has to set right is no outage, which would pass. A file may be on a disk that is away.
         let is_file = |uri: &String| uri.starts_with("local:") || uri.starts_with("passphrase:");
@@ -101,7 +102,8 @@ pub(crate) fn open_keks(config: &Config, folder: &Path, options: &Options) -> Re
             ErrorKind::Configuration if !config.keks.get(&alias).is_some_and(is_file) => ErrorKind::Configuration,
             _ => ErrorKind::Kms(KmsErrorKind::Unavailable),
         };
-        let absent = Error::new(kind, "the KEK could not be opened when the keyring was");
+        // It stays so as long as the keyring is open: keys under other KEKs need not wait for it.
+        let absent = Error::new(kind, "the KEK could not be opened when the keyring was").lasting();
         keks.insert(alias, Arc::new(Absent(absent.with_detail(error.to_string()))));
     }
     fatal.map_or(Ok(keks), Err)

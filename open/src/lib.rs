@@ -14,6 +14,7 @@ mod neighbour;
 mod reading;
 mod records;
 mod snapshot;
+mod wraps;
 
 pub use audit::{AuditTrail, audit_trail, sign_statement, statement_digest, verify_statement};
 pub use keks::{KEY_SERVICES, KeyService};
@@ -22,6 +23,7 @@ pub use look::{MissingFiles, missing_files, open_to_look};
 pub use marks::{Marks, RolledBack};
 pub use reading::{ConfigDigests, read_config, read_config_with_digests, read_policies};
 pub use records::{Accepted, Copies, Distance, Places, Records, backup, places, stored_records};
+pub use wraps::Wraps;
 
 use keyfold::config::Config;
 use keyfold::fips::Rule;

@@ -2,6 +2,7 @@
 
 use crate::document::{lines, moment, row, table};
 use crate::page::{Cell, Section};
+use crate::services::NOT_HERE;
 use crate::text::counted;
 use crate::{AuditSummary, HighWaterFile, Inventory, Report};
 
@@ -39,9 +40,17 @@ pub(crate) fn overview(report: &Report) -> Section {
 }
 
 fn keks(report: &Report) -> String {
-    match report.keks.iter().filter(|kek| kek.beside && kek.wraps != "audit chains").count() {
-        0 => format!("{}, none of them a file beside the key records", report.keks.len()),
-        n => format!("{}, {n} OF THEM BESIDE THE KEY RECORDS: whoever has both has the keys", report.keks.len()),
+    let of_keys = || report.keks.iter().filter(|kek| kek.wraps != "audit chains");
+    let missing = match of_keys().filter(|kek| kek.place == NOT_HERE).count() {
+        0 => String::new(),
+        n => format!("; {} not on this machine, so nobody knows what is beside", counted(n, "KEK file")),
+    };
+    match (of_keys().filter(|kek| kek.beside).count(), missing.is_empty()) {
+        (0, true) => format!("{}, none of them a file beside the key records", report.keks.len()),
+        (0, false) => format!("{}{missing}", report.keks.len()),
+        (n, _) => {
+            format!("{}, {n} OF THEM BESIDE THE KEY RECORDS: whoever has both has the keys{missing}", report.keks.len())
+        }
     }
 }
 

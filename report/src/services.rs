@@ -336,7 +336,7 @@ pub(crate) fn keks(evidence: &Evidence) -> Vec<KekRow> {
                 Some(KekPlace::SameFolder) => "IN THE FOLDER OF THE KEY RECORDS",
                 Some(KekPlace::SameFileSystem) => "ON THE FILE SYSTEM OF THE KEY RECORDS",
                 Some(KekPlace::Apart) => "on a file system without key records",
-                Some(KekPlace::Missing) => "the file is not on this machine",
+                Some(KekPlace::Missing) => NOT_HERE,
                 None => match scheme {
                     "local" | "passphrase" => "in a file, where was not looked",
                     "host" => "where the program has it",
@@ -352,6 +352,9 @@ pub(crate) fn keks(evidence: &Evidence) -> Vec<KekRow> {
         .map(|(alias, uri)| row(alias, uri, if wraps_roots(config, alias) { "roots" } else { "isolated scopes" }));
     of_keys.chain(config.audit_keks.iter().map(|(alias, uri)| row(alias, uri, "audit chains"))).collect()
 }
+
+/// The place of a KEK file that is missing: nobody knows what is beside it.
+pub(crate) const NOT_HERE: &str = "not on this machine";
 
 fn key_service(scheme: &str) -> &'static str {
     match scheme {

@@ -3,7 +3,7 @@
 use super::budget::{Budget, MAX_REFUSED};
 use super::chain::Entry;
 use super::{Expected, FindingKind, Report};
-use keyfold::{ChainStart, ErrorKind, KekAlias, KmsErrorKind, Lineage, Ratchet};
+use keyfold::{ChainStart, Error, ErrorKind, KekAlias, KmsErrorKind, Lineage, Ratchet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Asks the audit KEKs. What one chain alone does not open is a forgery; what none opens is another KEK, or another keyring.
@@ -47,7 +47,10 @@ enum Cause {
     OtherKeyring,
     NoKek,
     DoesNotUnwrap(KekAlias),
+    /// It cannot be used here, by whoever verifies.
     NotAsked,
+    /// It did not answer.
+    Away,
 }
 
 impl<'a> Keys<'a> {
@@ -114,7 +117,10 @@ impl<'a> Keys<'a> {
                 let detail = format!("the key of the chain does not unwrap under audit KEK {alias}: {error}");
                 Refusal::Of(Cause::DoesNotUnwrap(alias.clone()), detail)
             }
-            _ => Refusal::Of(Cause::NotAsked, format!("audit KEK {alias}: {error}")),
+            _ => {
+                let cause = if is_outage(&error) { Cause::Away } else { Cause::NotAsked };
+                Refusal::Of(cause, format!("audit KEK {alias}: {error}"))
+            }
         })
     }
 
@@ -138,6 +144,10 @@ impl<'a> Keys<'a> {
                 Cause::NoKek => (!self.opened.is_empty()).then_some(FindingKind::UnknownChain),
                 Cause::DoesNotUnwrap(alias) => self.opened.contains(&alias).then_some(FindingKind::Edited),
                 Cause::NotAsked => None,
+                Cause::Away => {
+                    report.is_unanswered = true;
+                    None
+                }
             };
             match finding {
                 Some(kind) => report.add(&name, Some(number), kind, detail),
@@ -151,6 +161,14 @@ impl<'a> Keys<'a> {
             });
         }
     }
+}
+
+/// Whether a KEK failed in a way that passes, or that whoever runs the machine sets right; not that it refuses, or is not here.
+fn is_outage(error: &Error) -> bool {
+    use KmsErrorKind::{AccessDenied, KeyDisabled, KeyNotFound};
+    let is_of_service =
+        matches!(error.kind(), ErrorKind::Kms(kind) if !matches!(kind, AccessDenied | KeyDisabled | KeyNotFound));
+    is_of_service && !error.is_lasting()
 }
 
 fn of_other_keyring(lineage: Lineage, own: Lineage) -> String {

@@ -123,6 +123,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What is worth knowing and not wrong.
     pub notes: Vec<String>,
+    /// Whether an audit KEK did not answer, so that the same verification may say more in a while.
+    pub is_unanswered: bool,
     /// Lines with a finding, by file: asked of every line that is out of place, of which there may be as many as lines.
     named: HashMap<String, HashSet<u64>>,
 }
@@ -130,7 +132,14 @@ pub struct Report {
 impl Report {
     pub(super) fn new<'a>(files: impl Iterator<Item = (&'a str, usize)>) -> Self {
         let files = files.map(|(name, lines)| (name.to_owned(), lines as u64)).collect();
-        Self { files, chains: Vec::new(), findings: Vec::new(), notes: Vec::new(), named: HashMap::new() }
+        Self {
+            files,
+            chains: Vec::new(),
+            findings: Vec::new(),
+            notes: Vec::new(),
+            is_unanswered: false,
+            named: HashMap::new(),
+        }
     }
 
     pub(super) fn add(&mut self, file: &str, line: Option<u64>, kind: FindingKind, detail: String) {
@@ -227,7 +236,8 @@ impl Report {
         });
         let files = self.files.iter().map(|(name, lines)| json!({ "file": name, "lines": lines }));
         json!({
-            "clean": self.is_clean(), "authenticated": self.is_authenticated(), "gap": self.gap(),
+            "clean": self.is_clean(), "authenticated": self.is_authenticated(), "unanswered": self.is_unanswered,
+            "gap": self.gap(),
             "unanchored": self.unanchored(),
             "files": files.collect::<Vec<_>>(), "chains": chains.collect::<Vec<_>>(),
             "findings": findings.collect::<Vec<_>>(), "notes": self.notes,

@@ -77,6 +77,8 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
     }
     Ok(match (report.is_clean(), report.is_authenticated() && unsigned.is_empty()) {
         (true, true) => ExitCode::SUCCESS,
+        // A statement that nobody signed stays so.
+        (true, false) if report.is_unanswered && unsigned.is_empty() => ExitCode::from(Exit::Kms as u8),
         (true, false) => ExitCode::from(Exit::Key as u8),
         (false, _) => ExitCode::from(Exit::Data as u8),
     })
@@ -138,6 +140,9 @@ fn print(report: &Report, signed: &[Signed], forgeable: &[KekAlias], out: &mut i
         (true, true) => "nothing is wrong",
         (true, false) if report.chains.iter().any(|chain| chain.authenticated) => {
             "NOT EVERY CHAIN WAS CHECKED UNDER ITS KEY; nothing is wrong with the others"
+        }
+        (true, false) if report.is_unanswered => {
+            "ONLY THE STRUCTURE WAS CHECKED, since the audit KEK did not answer: repeat it when it does"
         }
         (true, false) => {
             "ONLY THE STRUCTURE WAS CHECKED, which whoever edits the file can make fit: the audit KEK must be configured, with the right to decrypt"

@@ -58,11 +58,18 @@ pub(crate) fn run(args: &Census, out: &mut impl Write) -> Result<(), Failure> {
     // Standard output is for one of the two.
     if args.key_ids.as_deref() != Some(OsStr::new("-")) {
         for tally in &tallies {
-            report::print(tally, states.as_ref(), args.json, out)?;
+            report::print(tally, states.as_ref().map(|states| &states.of), args.json, out)?;
         }
     }
     match tallies.iter().map(|tally| tally.unread).sum::<u64>() {
-        0 => Ok(()),
+        0 => match states.and_then(|states| states.unanswered) {
+            None => Ok(()),
+            Some(error) => {
+                out.flush().map_err(print_failed)?;
+                Err(Failure::from(error)
+                    .add("the states of keys cannot be told until that is changed; what was counted counts"))
+            }
+        },
         unread => {
             // What was counted counts, but nobody may take it for everything.
             out.flush().map_err(print_failed)?;

@@ -4,7 +4,8 @@ use super::tally::{Column, Tally};
 use crate::failure::{Failure, Printable};
 use crate::print_failed;
 use keyfold::wire::KeyId;
-use keyfold::{KeyState, Keyring};
+use keyfold::{Error, KeyState, Keyring};
+use keyfold_open::is_no_answer;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -12,14 +13,25 @@ use std::io::Write;
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
 
+/// The states of the keys of a keyring.
+pub(crate) struct States {
+    pub(crate) of: HashMap<KeyId, &'static str>,
+    /// Why some cannot be told now: a KEK did not answer, or was not to be asked.
+    pub(crate) unanswered: Option<Error>,
+}
+
 /// The state of every key of a keyring.
-pub(crate) fn states(ring: &Keyring) -> Result<HashMap<KeyId, &'static str>, Failure> {
+pub(crate) fn states(ring: &Keyring) -> Result<States, Failure> {
     let mut states = HashMap::new();
-    let mut after = None;
+    let (mut after, mut unanswered) = (None, None);
     loop {
         let page = pollster::block_on(ring.list(after, PAGE))?;
         for info in &page {
             let state = match (&info.verified, info.record.state()) {
+                (Err(error), _) if is_no_answer(error) => {
+                    unanswered = Some(error.clone());
+                    "not verified"
+                }
                 (Err(_), _) => "not trusted",
                 (Ok(()), KeyState::Active) => "current",
                 (Ok(()), KeyState::Deactivated) => "retired",
@@ -29,7 +41,7 @@ pub(crate) fn states(ring: &Keyring) -> Result<HashMap<KeyId, &'static str>, Fai
         }
         match page.last() {
             Some(last) => after = Some(last.record.key_id()),
-            None => return Ok(states),
+            None => return Ok(States { of: states, unanswered }),
         }
     }
 }

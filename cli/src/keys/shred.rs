@@ -141,7 +141,12 @@ pub(crate) fn hold(args: &KeysHold, out: &mut impl Write) -> Result<(), Failure>
     } else if args.release {
         format!("scope {} is under legal hold no more; a scheduled end waits anew", hold.slot)
     } else {
-        format!("scope {} is under legal hold: none of its {} keys can be destroyed", hold.slot, keys.len())
+        let none = if keys.len() == 1 {
+            "its 1 key cannot".to_owned()
+        } else {
+            format!("none of its {} keys can", keys.len())
+        };
+        format!("scope {} is under legal hold: {none} be destroyed", hold.slot)
     };
     let state = if args.release { "under legal hold no more" } else { "under legal hold" };
     print_done(out, &text, &format!("scope {} is {state}; `keyfold keys list` shows it", hold.slot))

@@ -346,7 +346,14 @@ fn not_kept(found: Compared, direction: Direction, pair: &Pair) -> Refused {
         Compared::NoStream => output(format!("and is no stream {of}: check --stream, --context and --scope")),
         Compared::Damaged => output("and was changed, or cut".to_owned()),
         Compared::Unopened(failure) => {
-            Refused::Item(failure.at(format!("{to} is there, and does not open")).add("--force makes it anew"))
+            // What only its KEK keeps away may be whole.
+            let is_of_kek = [Exit::Kms, Exit::Policy].iter().any(|exit| failure.code == *exit as u8);
+            let what = if is_of_kek {
+                "run this again when its KEK is to be had; only if it never is, --force makes it anew"
+            } else {
+                "--force makes it anew"
+            };
+            Refused::Item(failure.at(format!("{to} is there, and does not open")).add(what))
         }
         Compared::Unread(error) => {
             Refused::Item(cannot_read(&pair.to, &error).add("it is there, and --force makes it anew"))

@@ -1,6 +1,6 @@
 //! Why a file is not protected or revealed, and whether the next one may be all the same.
 
-use crate::failure::{Exit, Failure, is_of_keks, is_used_up};
+use crate::failure::{Exit, Failure, is_used_up};
 use crate::files::interrupt::Interrupted;
 use crate::files::output::OutputError;
 use keyfold::wire::{MAGIC, STREAM_HEADER_LEN};
@@ -29,7 +29,7 @@ impl Refused {
     pub(super) fn of_key(error: Error) -> Self {
         match error.kind() {
             ErrorKind::KeyState | ErrorKind::RecordRejected => Self::Item(error.into()),
-            _ if is_of_keks(&error) => Self::Item(error.into()),
+            _ if error.is_lasting() => Self::Item(error.into()),
             kind => Self::of_kind(kind, error.into()),
         }
     }
@@ -240,20 +240,15 @@ mod tests {
         }
     }
 
-    /// What is so with the KEKs of one root, others may not have. What keeps every key away ends the run, and what the KEK of the audit trail says.
+    /// What is so with the KEKs of one root, others may not have. What keeps every key away ends the run, and what passes.
     #[test]
     fn what_a_kek_refuses_is_of_the_streams_under_it() {
-        let of_key = |kind: ErrorKind, text, detail: &str| Refused::of_key(Error::new(kind, text).with_detail(detail));
-        let is_item = |refused: Refused| matches!(refused, Refused::Item(_));
-        use KmsErrorKind::{AccessDenied, InvalidCiphertext, KeyDisabled, KeyNotFound, WrongKey};
-        for &kind in KmsErrorKind::ALL {
-            let refuses = matches!(kind, AccessDenied | KeyDisabled | KeyNotFound | WrongKey | InvalidCiphertext);
-            assert_eq!(is_item(of_key(ErrorKind::Kms(kind), "why", "KEK old: more")), refuses, "{kind:?}");
-            assert!(ends_the_run(&of_key(ErrorKind::Kms(kind), "why", "audit KEK old: more")), "{kind:?}");
+        let all = KmsErrorKind::ALL.iter().map(|&kind| ErrorKind::Kms(kind));
+        for kind in all.chain([ErrorKind::Configuration, ErrorKind::PolicyRefused]) {
+            let error = || Error::new(kind, "why").with_detail("KEK old: more");
+            assert!(matches!(Refused::of_key(error().lasting()), Refused::Item(_)), "{kind:?}");
+            assert!(ends_the_run(&Refused::of_key(error())), "{kind:?}");
         }
-        assert!(is_item(of_key(ErrorKind::Configuration, "the KEK could not be opened", "KEK old: more")));
-        assert!(ends_the_run(&of_key(ErrorKind::Configuration, "the memory for keys cannot be locked", "why")));
-        assert!(ends_the_run(&of_key(ErrorKind::PolicyRefused, "why", "more")));
     }
 
     /// A key that cannot be had is one of many; one that is taken away while it is used is taken from whoever runs.

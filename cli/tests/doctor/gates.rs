@@ -327,4 +327,50 @@ fn in_production_a_set_up_that_the_report_finds_fault_with_is_a_warning() {
         .says("files", "audit", "warning", &["audit KEK audit is a file"])
         .says("files", "audit", "warning", &["on_failure is \"count\""])
         .says("files", "anchors", "warning", &["no anchors"]);
+    // Nor does it speak of what anchors miss where there are none.
+    for aside in [false, true] {
+        let trail = world.keys().join("audit.jsonl");
+        match aside {
+            false => fs::remove_file(&trail).expect("removed"),
+            true => fs::rename(&trail, trail.with_extension("jsonl.000001")).expect("renamed"),
+        }
+        let found = doctor(&world, &[]);
+        found.ends(1).says("files", "audit", "problem", &["is missing", "put it back"]);
+        let of_trail = found.about("files", "audit");
+        assert!(!of_trail.iter().flatten().any(|text| text.contains("anchors")), "{of_trail:#?}");
+        world.succeeds(&["keys", "list"]);
+    }
+}
+
+/// Who cannot use the audit KEK needs somebody else to verify; who gets no answer repeats it.
+#[cfg(feature = "vault")]
+#[test]
+fn an_outage_of_the_audit_kek_is_not_what_nobody_could_check() {
+    use crate::common::{DATA, KMS};
+    use crate::fake::{Behaviour, TOKEN, Transit};
+    let world = audited();
+    let server = Transit::start(Behaviour::default());
+    crate::secret_file(&world, "token", TOKEN);
+    let config = fs::read_to_string(world.config()).expect("the configuration");
+    fs::write(world.config(), config.replace("local:audit.kek", &server.uri())).expect("written");
+    world.protect(&[]);
+    let config = world.config();
+    let verify = ["audit", "verify", "--config", common::argument(&config)];
+    world.run(&verify).expect(0, &[]);
+    server.go_away();
+    let said = world.run(&verify).expect(KMS, &[]);
+    assert!(said.stdout_text().contains("since the audit KEK did not answer"), "{}", said.stdout_text());
+    let json = world.run(&[&verify[..], &["--json"]].concat()).expect(KMS, &[]).json_lines();
+    assert_eq!((&json[0]["unanswered"], &json[0]["authenticated"]), (&true.into(), &false.into()));
+    // What is wrong with the files is so whether or not it answers.
+    let trail = world.keys().join("audit.jsonl");
+    let text = fs::read_to_string(&trail).expect("the trail");
+    let cut = text.trim_end().rfind('\n').expect("lines") + 1;
+    fs::write(&trail, &text[..cut]).expect("written");
+    world.run(&verify).expect(DATA, &[]);
+    // Whose KEK file is not here is not told to wait.
+    fs::write(&trail, text).expect("written");
+    let moved = fs::read_to_string(world.config()).expect("the configuration").replace(&server.uri(), "local:gone.kek");
+    fs::write(world.config(), moved).expect("written");
+    world.run(&verify).expect(KEY, &[]);
 }

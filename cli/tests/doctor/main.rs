@@ -362,11 +362,17 @@ fn a_forgotten_kek_of_the_root_and_a_lonely_one_are_told() {
         "store",
         "root-keks",
         "warning",
-        &["KEK second, which is not configured", "keys rewrap --drop-kek second"],
+        &["KEK second, which is not configured: it cannot be rotated", "keys rewrap --drop-kek second"],
     );
     // What it advises helps.
     world.succeeds(&["keys", "rewrap", "--drop-kek", "second"]);
     doctor(&world, &["--strict"]).ends(0);
+    // Where no KEK is left that opens the root, nothing can be dropped.
+    fs::write(world.config(), alone.replace("[keks.local]", "[keks.other]")).expect("written");
+    let found = doctor(&world, &[]);
+    found.says("store", "root-keks", "warning", &["nor is another one of its KEKs", "configure it again"]);
+    assert!(!found.output.contains("--drop-kek"), "{}", found.output);
+    world.run(&["keys", "rewrap", "--drop-kek", "local", "--dry-run"]).expect(common::POLICY, &["is configured here"]);
 }
 
 #[test]

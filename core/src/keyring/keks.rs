@@ -226,7 +226,7 @@ impl Keyring {
     ) -> Result<Unwrapped> {
         let configured = self.configured();
         let policy = &configured.keyring.keks;
-        let (mut failure, mut refused, mut asked) = (None, false, Vec::new());
+        let (mut failure, mut refused, mut lasts, mut asked) = (None, false, true, Vec::new());
         for (alias, wrapped) in self.order_of_asking(record) {
             let Some(kms) = configured.keks.get(alias) else { continue };
             // F-14.3-5.
@@ -259,17 +259,31 @@ impl Keyring {
             let verdict = Verdict::of(&error);
             self.note_failure(alias, record, &error, origin);
             let error = of_kek(error, alias);
-            if verdict == Verdict::Other || (verdict == Verdict::Refused && policy.recovery.is_none()) {
+            lasts &= does_last(&error);
+            if verdict == Verdict::Other {
                 return Err(error);
             }
             // A refusal is what the caller must hear of: it ends the outage grace of the caches (K17).
-            // And that a service is away is more than that another one is set up wrongly: it comes back.
-            if !refused && (failure.is_none() || error.kind() != ErrorKind::Configuration) {
+            let counts = |former: &Error| verdict == Verdict::Refused || weight(&error) >= weight(former);
+            if !refused && failure.as_ref().is_none_or(counts) {
                 failure = Some(error);
             }
             refused |= verdict == Verdict::Refused;
+            if refused && policy.recovery.is_none() {
+                break;
+            }
         }
-        Err(failure.map_or_else(|| self.nobody_to_ask(record), |error| self.with_way_out(error, record, among)))
+        let Some(error) = failure else { return Err(self.nobody_to_ask(record)) };
+        let error = match (lasts, refused) {
+            (true, _) => error.lasting(),
+            (false, false) => error,
+            (false, true) => {
+                let detail = format!("{}; another KEK of the key did not answer", error.detail());
+                error.with_detail(detail)
+            }
+        };
+        // A refusal ends the search outside of recovery mode: there is no other way then.
+        Err(if refused && policy.recovery.is_none() { error } else { self.with_way_out(error, record, among) })
     }
 
     /// Says which KEKs could still be asked for the key, in another mode.
@@ -328,7 +342,8 @@ impl Keyring {
         }
     }
 
-    fn nobody_to_ask(&self, record: &Record) -> Error {
+    /// Why no KEK is asked for the key of `record`.
+    pub(super) fn nobody_to_ask(&self, record: &Record) -> Error {
         let configured = self.configured();
         let error = if record.kek_aliases().any(|alias| configured.keks.contains_key(alias)) {
             Error::new(
@@ -338,7 +353,25 @@ impl Keyring {
         } else {
             Error::new(ErrorKind::Configuration, "none of the KEKs that wrap the key is configured here")
         };
-        error.with_detail(record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", "))
+        error.with_detail(record.kek_aliases().map(KekAlias::as_str).collect::<Vec<_>>().join(", ")).lasting()
+    }
+}
+
+/// Whether a KEK that failed so fails until somebody changes something.
+fn does_last(error: &Error) -> bool {
+    let verdict = Verdict::of(error);
+    error.is_lasting()
+        || matches!(verdict, Verdict::Refused | Verdict::WrongWrap)
+        || error.kind() == ErrorKind::Configuration
+}
+
+/// Which of several failures is told, refusals aside: that a service is away is more than what lasts, since it comes back; and that a KEK is set up wrongly
+/// is least.
+fn weight(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Configuration => 0,
+        _ if does_last(error) => 1,
+        _ => 2,
     }
 }
 

@@ -62,7 +62,11 @@ fn of_audit(notes: &Notes, config: &Config, missing: &MissingFiles) {
                 (false, None, Some(_)) => ", though its anchors are there: it was taken away",
                 (false, None, None) => "",
             };
-            let advice = if missing.is_put_aside {
+            let advice = if anchors.is_none() && missing.is_put_aside {
+                "a process may have ended before it began the next file, and keys list begins it; otherwise find out where it went and put it back"
+            } else if anchors.is_none() {
+                "if nothing was recorded yet, keys list begins it; otherwise find out where it went and put it back, before keys list begins another"
+            } else if missing.is_put_aside {
                 "audit verify says what the anchors miss: if nothing, a process ended, and keys list begins the next file. Otherwise find out where it went and put it back; if it is lost, put its anchors where you keep records, before keys list begins another"
             } else {
                 "if nothing was recorded yet, keys list begins it; otherwise find out where it went and put it back: audit verify says what the anchors miss. If it is lost, put its anchors where you keep records, before keys list begins another"

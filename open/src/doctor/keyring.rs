@@ -156,14 +156,16 @@ fn note_keks(notes: &Notes, config: &Config, roots: &[Record]) {
         let (known, forgotten): (Vec<_>, Vec<_>) =
             root.kek_aliases().partition(|alias| config.keks.contains_key(*alias));
         for alias in forgotten {
-            notes.add(Finding::warning(
-                NAME,
-                format!(
-                    "root {} is wrapped by KEK {alias}, which is not configured: it cannot be rotated",
-                    root.key_id()
-                ),
-                format!("configure it again, or run keys rewrap --drop-kek {alias}"),
-            ));
+            let sentence = format!("root {} is wrapped by KEK {alias}, which is not configured", root.key_id());
+            let (consequence, advice) = match (known.is_empty(), root.state()) {
+                // Whoever drops the wrap needs another KEK, which opens the root.
+                (true, _) => (", nor is another one of its KEKs: it does not open", "configure it again".to_owned()),
+                (false, KeyState::Active) => {
+                    (": it cannot be rotated", format!("configure it again, or run keys rewrap --drop-kek {alias}"))
+                }
+                (false, _) => ("", format!("configure it again, or run keys rewrap --drop-kek {alias}")),
+            };
+            notes.add(Finding::warning(NAME, format!("{sentence}{consequence}"), advice));
         }
         if let ([alias], KeyState::Active) = (&known[..], root.state()) {
             let sentence = format!("KEK {alias} alone opens the keyring: if it were lost, so would be every key");

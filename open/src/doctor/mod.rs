@@ -331,6 +331,9 @@ fn advice(error: &Error, login: &str, page: &str) -> String {
             "unless it is meant: enable the key again; if it is to be deleted, cancel the deletion first".to_owned()
         }
         KmsErrorKind::KeyNotFound => "compare the name of the key in the URI with what the service has".to_owned(),
+        KmsErrorKind::WrongKey | KmsErrorKind::InvalidCiphertext if page == "docs/RECOVERY.md" => {
+            "see whether the file is the one that wrapped it, and was not put here from elsewhere: docs/RECOVERY.md".to_owned()
+        }
         KmsErrorKind::Throttled => {
             format!("wait, lower rate= in the URI, or ask for a higher quota: {page}, \"Cost and quota\"")
         }

@@ -1,8 +1,8 @@
 //! Key records: whether each counts, and whether the store has come as far as this machine saw it come.
 
 use super::Notes;
-use crate::is_no_answer;
 use crate::marks::{Marks, RolledBack};
+use crate::{Wraps, is_no_answer};
 use keyfold::wire::KeyId;
 use keyfold::{Error, HighWaterMark, KeyClass, KeyInfo, KeyState, KeyStore, Keyring, Lineage, Result};
 use keyfold_kms::examine::Finding;
@@ -81,6 +81,7 @@ struct Verified {
     unanswered: bool,
     /// Whether there are more than were looked at.
     more: bool,
+    wraps: Wraps,
 }
 
 /// Verifies every record under the root that vouches for it.
@@ -90,18 +91,23 @@ pub(super) fn check(notes: &Notes, ring: &Keyring, marks: &Marks) {
         Ok(verified) => verified,
         Err(error) => return notes.add(Finding::problem(NAME, error.to_string(), "see the store")),
     };
-    let Verified { good, mut bad, retired, parents, older, unanswered, more } = verified;
+    let Verified { good, mut bad, retired, parents, older, unanswered, more, wraps } = verified;
     let (needed, retired): (Vec<_>, Vec<_>) = retired.into_iter().partition(|(key_id, _)| parents.contains(key_id));
     bad.extend(needed);
     let count = |n: usize| format!("{n} key record{}", if n == 1 { "" } else { "s" });
     if !bad.is_empty() {
         let of = |(key_id, error): &(KeyId, Error)| format!("{key_id}: {error}");
         let (texts, is): (Vec<_>, _) = (bad.iter().map(of).collect(), if bad.len() == 1 { "is" } else { "are" });
-        notes.add(Finding::problem(
-            NAME,
-            format!("{} {is} not vouched for: {}", count(bad.len()), some(&texts)),
-            "take it for tampering, unless a pin is missing in the configuration: run keys verify, and see the KEKs",
-        ));
+        let sentence = format!("{} {is} not vouched for: {}", count(bad.len()), some(&texts));
+        // What else is wrong is tampering whatever the KEKs are.
+        notes.add(if wraps.are_of_other_keks() && bad.iter().all(|(_, error)| Wraps::do_not_unwrap(error)) {
+            let sentence = format!("{sentence}; nothing opens that their KEK wraps, so it is another KEK, or each was changed");
+            Finding::problem(NAME, sentence, Wraps::ADVICE)
+        } else {
+            let advice =
+                "take it for tampering, unless a pin is missing in the configuration: run keys verify, and see the KEKs";
+            Finding::problem(NAME, sentence, advice)
+        });
     }
     if unanswered {
         // The KEKs say why.
@@ -156,6 +162,7 @@ impl Verified {
     fn add(&mut self, info: KeyInfo, marks: &Marks) {
         let KeyInfo { record, verified } = info;
         let is_root = record.class() == KeyClass::Root;
+        self.wraps.note(&record, verified.as_ref().copied());
         if !is_root {
             self.parents.insert(record.authenticator());
         }

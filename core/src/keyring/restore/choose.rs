@@ -57,7 +57,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// A key service does not answer, or no trusted root is among the copies.
+    /// A key service does not answer, its KEK unwraps no root, or no trusted root is among the copies.
     pub(super) async fn choose(&self, copies: Copies) -> Result<Choice> {
         let mut choice = Choice::default();
         let (mut roots, mut others) = (BTreeMap::new(), BTreeMap::new());
@@ -69,6 +69,15 @@ impl Keyring {
         }
         while self.drop_bad_roots(&mut roots, &mut choice.refused).await? {}
         if roots.is_empty() {
+            // Where a KEK unwraps no root at all it is another one, rather than that somebody has changed each.
+            let of_kek = |(_, error): &&(Record, Error)| matches!(error.kind(), ErrorKind::Kms(_));
+            if let Some((_, error)) = choice.refused.iter().find(of_kek) {
+                let detail = format!(
+                    "{}; no root opens, so the KEK is not the one that wrapped them, or each was changed",
+                    error.detail()
+                );
+                return Err(error.clone().with_detail(detail));
+            }
             return Err(Error::new(
                 ErrorKind::RecordRejected,
                 "no root that the configuration trusts is among the records: is it the right keyring, with all pins?",

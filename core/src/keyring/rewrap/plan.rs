@@ -73,6 +73,8 @@ impl Rewrap {
     ///
     /// - [`Store`](crate::ErrorKind::Store): the database failed.
     /// - [`RecordRejected`](crate::ErrorKind::RecordRejected): a record is older than one seen before.
+    /// - [`Configuration`](crate::ErrorKind::Configuration), [`PolicyRefused`](crate::ErrorKind::PolicyRefused): no KEK of a root that would change is
+    ///   configured, or is asked in the present mode, so that `step` would end there.
     pub async fn plan(&self) -> Result<RewrapPlan> {
         let ring = &self.ring;
         let mut plan = RewrapPlan::default();
@@ -84,6 +86,10 @@ impl Rewrap {
             let Some(work) = self.work_of(&record) else { continue };
             self.add_vouchers(&record, &mut vouching).await?;
             plan.add(&work);
+            // Without a root the walk ends.
+            if ring.order_of_asking(&record).is_empty() {
+                return Err(ring.nobody_to_ask(&record));
+            }
             self.count_unwrap(&mut plan, &record);
             changed_roots.insert(*key_id);
         }
