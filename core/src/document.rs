@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::field::sealing::SealingKeys;
 use crate::field::used::Uses;
 use crate::keyring::{Keyring, Material, OpenKey};
-use crate::keys::{Expander, Secret};
+use crate::keys::{Expander, HMAC_STACK, Secret};
 use crate::policy::{DocumentPolicy, FieldMode, FieldPolicy, Policy, RowBinding};
 use crate::wire::{DocumentHeader, MAX_BODIES, MAX_PATH_LEN};
 use std::collections::HashMap;
@@ -166,6 +166,7 @@ impl Bound {
         row: Option<&[u8]>,
     ) -> Result<DocumentKeys> {
         let Material::Data { document: purpose, .. } = &key.material else { return Err(crate::field::WRONG_CLASS) };
+        self.ring.check_memory()?;
         self.context.of_row(row, |context| DocumentKeys::new(derive_keys(purpose, header, has_manifest, context)))
     }
 }
@@ -198,9 +199,11 @@ pub(crate) fn derive_keys(
     has_manifest: bool,
     [a, b, c, d]: [&[u8]; 4],
 ) -> [Secret<32>; 2] {
-    let (purpose, has_manifest) = (Expander::new(purpose), [u8::from(has_manifest)]);
-    [KEY_LABEL, MAC_LABEL]
-        .map(|label| purpose.expand(&[&[label.len() as u8], label, header.as_bytes(), &has_manifest, a, b, c, d]))
+    keyfold_memory::erasing_stack_of::<HMAC_STACK, _>(|| {
+        let (purpose, has_manifest) = (Expander::new(purpose), [u8::from(has_manifest)]);
+        [KEY_LABEL, MAC_LABEL]
+            .map(|label| purpose.expand(&[&[label.len() as u8], label, header.as_bytes(), &has_manifest, a, b, c, d]))
+    })
 }
 
 /// Writes the AAD of a body: label, name of the field, path. `out` is used again for every value.

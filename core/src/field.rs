@@ -491,6 +491,7 @@ impl Encryptor {
         out: &mut impl SealedRows,
     ) -> Result<(), RowError> {
         self.check_types(values)?;
+        self.ring.check_memory()?;
         let n = values.len();
         let key = self.key_for(n)?;
         match &key.material {
@@ -530,6 +531,7 @@ impl Encryptor {
         out: &mut impl SealedRows,
     ) -> Result<(), RowError> {
         self.check_types(values)?;
+        self.ring.check_memory()?;
         let n = values.len();
         let mut aad = self.bound.aad.clone();
         let mut seal = self.field_seal(&mut aad);

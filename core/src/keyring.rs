@@ -374,6 +374,11 @@ impl Keyring {
         Ok(())
     }
 
+    /// Whether another key may be held: where memory must be locked, there has to be some.
+    pub(crate) fn check_memory(&self) -> Result<()> {
+        self.configured().keyring.memory.check()
+    }
+
     pub(crate) fn lookup(&self, partition: &str) -> Result<LookupKeys> {
         self.configured().keyring.lookup.get(partition).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "the configuration has no [lookup] section for the partition")
@@ -453,7 +458,7 @@ impl Keyring {
         };
         let material = Material::of(record.class(), &schedule, self.inner.backend)
             .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
-        self.configured().keyring.memory.check()?;
+        self.check_memory()?;
         tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened");
         let lease = Lease::new(&self.inner.epoch, self.time(), age);
         Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, limit)))

@@ -72,7 +72,7 @@ mod write;
 
 pub use async_read::AsyncStreamReader;
 pub use async_write::AsyncStreamWriter;
-pub(crate) use chunks::{Chunks, binding, derive};
+pub(crate) use chunks::{Chunks, DERIVED_LEN, binding, derive};
 pub use open::{OpeningStream, StreamOpener};
 pub use range::StreamRanges;
 pub use read::StreamReader;
@@ -108,6 +108,7 @@ impl Bound {
         row: Option<&[u8]>,
     ) -> Result<(Chunks, [u8; STREAM_COMMITMENT_LEN])> {
         let Material::Data { stream, .. } = &key.material else { return Err(crate::field::WRONG_CLASS) };
+        self.ring.check_memory()?;
         let binding = self.context.of_row(row, |context| binding(head, &self.policy.name, context))??;
         Ok(Chunks::new(&derive(stream, salt, &binding)))
     }

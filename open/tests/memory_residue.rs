@@ -14,10 +14,10 @@ mod search;
 #[path = "memory_residue/secrets.rs"]
 mod secrets;
 
-use child::{AUDITED, CLOSED, DROPPED, FOLDER, IN_USE, OTHER, STREAM, WITHOUT_HANDLES, Waiting};
+use child::{AUDITED, CLOSED, DROPPED, FAILED, FOLDER, IN_USE, OTHER, STREAM, WITHOUT_HANDLES, Waiting};
 use common::open;
 use common::residue::{count, dump_in, dump_of, memory_of, skipped};
-use keyfold::{ErrorKind, key_memory};
+use keyfold::{DocumentValue, ErrorKind, Value, key_memory};
 use keyfold_kms::local::LocalKek;
 use keyfold_open::NewKeyring;
 use search::{Copies, ROUND_KEY, disguised, halves_and_whole, print, round_keys, search};
@@ -85,8 +85,12 @@ fn check_guarded(step: &str, name: &str, copies: Copies) {
     let is_audit_kek = name.starts_with("audit KEK") && !name.contains("in HMAC");
     match step {
         DROPPED => assert_eq!(copies.guarded, 0, "{name} is left"),
-        _ if name.starts_with(&format!("{DERIVED} {STREAM}")) && has_stream(step) => {
+        _ if name.starts_with(&format!("{DERIVED} {STREAM},")) && has_stream(step) => {
             // RustCrypto has round keys for opening too, of which the last one is the first one for sealing.
+            assert!(copies.guarded <= 2, "{step}: {name} is there more often than its cipher has it");
+        }
+        // It is moved into the call that fails.
+        _ if name.starts_with(&format!("{DERIVED} {FAILED}")) && step.ends_with(&format!("({FAILED})")) => {
             assert!(copies.guarded <= 2, "{step}: {name} is there more often than its cipher has it");
         }
         _ if name.starts_with(DERIVED) => assert_eq!(copies.guarded, 0, "{step}: {name} outlives its call"),
@@ -141,8 +145,8 @@ fn keys_are_in_guarded_memory_while_in_use_and_nowhere_afterwards() {
     assert!(found_outside.is_empty(), "in memory that may be swapped: {found_outside:#?}");
     assert_eq!(
         held_expanded.len(),
-        5 * 13,
-        "the keys that a root, three data keys and a stream expand are in guarded memory"
+        6 * 13,
+        "the keys that a root, three data keys and two streams expand are in guarded memory"
     );
 }
 
@@ -203,7 +207,7 @@ fn a_keyring_that_needs_locked_memory_says_so_where_there_is_none() {
     let strict = folder.path().join("strict.toml");
     let config = fs::read_to_string(folder.path().join("keyfold.toml")).unwrap();
     fs::write(&strict, format!("{config}\n[memory]\nlock = \"required\"\n")).unwrap();
-    for child in ["unlocked_child", "child_without_room_for_expanded_keys"] {
+    for child in ["unlocked_child", "child_without_room_for_expanded_keys", "child_with_room_for_what_is_reserved"] {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", child, "--nocapture", "--test-threads=1"])
             .env(FOLDER, folder.path())
@@ -229,12 +233,17 @@ fn drop_ipc_lock() {
     }
 }
 
-/// Lets the process lock as much, and has a keyring refused that needs all that it has locked.
-fn lock_at_most(bytes: libc::rlim_t, folder: &Path) {
+/// Lets the process lock so many bytes at most.
+fn limit_to(bytes: libc::rlim_t) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: a valid limit, of this process.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) }, 0);
     drop_ipc_lock();
+}
+
+/// The same, and has a keyring refused that needs all that it has locked.
+fn lock_at_most(bytes: libc::rlim_t, folder: &Path) {
+    limit_to(bytes);
     let error = keyfold_open::open(&folder.join("strict.toml"), &[]).expect_err("not all can be locked");
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(error.to_string().contains("[memory]"), "{error}");
@@ -245,6 +254,35 @@ fn lock_at_most(bytes: libc::rlim_t, folder: &Path) {
 fn child_without_room_for_expanded_keys() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     lock_at_most(64 * 1024, Path::new(&folder));
+}
+
+/// What was reserved when the keyring was opened does for every sort of key; when that is used up, no more streams begin.
+#[test]
+fn child_with_room_for_what_is_reserved() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let ring = keyfold_open::open(&folder.join("strict.toml"), &[common::policy(folder)]).unwrap();
+    let reserved = key_memory().reserved;
+    limit_to(reserved as libc::rlim_t);
+    pollster::block_on(async {
+        let note = ring.field("note").unwrap().encryptor().await.unwrap();
+        note.encrypt_column(&[Value::Text("of two"); 2][..], None::<&[&[u8]]>).unwrap();
+        let mrn = ring.field("mrn").unwrap().encryptor().await.unwrap();
+        let sealed = mrn.encrypt_column(&[Value::Text("of two"); 2][..], None::<&[&[u8]]>).unwrap();
+        let reader = ring.field("mrn").unwrap().decryptor().await.unwrap();
+        reader.load_keys(&sealed).await.unwrap();
+        reader.decrypt_column(&sealed, None::<&[&[u8]]>).unwrap();
+        let value = DocumentValue { field: "name", path: "$.name", value: Value::Text("p-17") };
+        ring.documents("loose").unwrap().sealer().await.unwrap().seal(None, &[value], &[], 1).unwrap();
+        let sealer = ring.field("image").unwrap().stream_sealer().await.unwrap();
+        let mut begun = Vec::new();
+        let error = (0..100).find_map(|_| sealer.begin(None).map(|stream| begun.push(stream)).err());
+        assert_eq!(error.unwrap().kind(), ErrorKind::Configuration);
+        assert!((10..20).contains(&begun.len()), "{} streams", begun.len());
+        assert_eq!((key_memory().reserved, key_memory().unlocked), (reserved, 0));
+        begun.clear();
+        sealer.begin(None).unwrap();
+    });
 }
 
 #[test]

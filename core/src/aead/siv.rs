@@ -36,6 +36,9 @@ impl SivKey {
 pub(crate) struct HeldSivCipher(Guarded<SivCipher>);
 
 impl HeldSivCipher {
+    /// Bytes that it takes beside itself.
+    pub(crate) const HELD_LEN: usize = Guarded::<SivCipher>::SLOT_LEN;
+
     /// As [`SivCipher::open`].
     // On a part of the stack that ends before that of whoever drops the cipher.
     #[inline(never)]

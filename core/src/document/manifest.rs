@@ -2,6 +2,7 @@
 
 use super::{Beside, DocumentKeys, check_count, path_len};
 use crate::error::Result;
+use crate::keys::HMAC_STACK;
 use crate::prf::HmacSha256;
 use crate::wire::{MANIFEST_LEN, TAG_LEN};
 use subtle::ConstantTimeEq;
@@ -46,6 +47,10 @@ impl<'a> Entries<'a> {
 
     /// sequence (8) ‖ HMAC-SHA-256(MAC key, label ‖ sequence ‖ count (4) ‖ entries)
     pub(crate) fn manifest(&self, keys: &DocumentKeys, sequence: u64) -> Result<[u8; MANIFEST_LEN]> {
+        keyfold_memory::erasing_stack_of::<HMAC_STACK, _>(|| self.mac(keys, sequence))
+    }
+
+    fn mac(&self, keys: &DocumentKeys, sequence: u64) -> Result<[u8; MANIFEST_LEN]> {
         let mut mac = HmacSha256::new(keys.mac.expose());
         mac.update(&[LABEL.len() as u8]);
         mac.update(LABEL);

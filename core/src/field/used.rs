@@ -65,6 +65,8 @@ impl Counting {
 
     #[cold]
     fn first(&self, key_id: Option<KeyId>, count: impl Fn(&UseCell)) {
+        // A new counter is moved to the heap, and takes along what was on the stack between its numbers: nothing of a key that was used just now.
+        keyfold_memory::erase_stack();
         let Some(cell) = self.audit.cell(key_id, &self.field) else { return };
         count(&cell);
         self.cells.rcu(|cells| {

@@ -290,7 +290,7 @@ impl Keyring {
         let schedule = root.unwrap_child(&record)?;
         let material = Material::of(record.class(), &schedule, self.inner.backend)
             .ok_or_else(|| rejected(&record, "keys of its class seal no values"))?;
-        self.configured().keyring.memory.check()?;
+        self.check_memory()?;
         tracing::debug!(key_id = %key_id, class = record.class().name(), "key opened from a frame");
         let lease = Lease::new(&self.inner.epoch, self.time(), age);
         Ok(Arc::new(OpenKey::new(key_id, slot, record.state(), material, lease, root, None)))

@@ -228,7 +228,11 @@ impl OpenKey {
     #[inline]
     fn allowance(&self) -> Option<&Allowance> {
         let limit = self.limit.as_ref()?;
-        Some(self.allowance.get_or_init(|| Box::new(Allowance::new(limit))))
+        Some(self.allowance.get_or_init(|| {
+            // It is moved to the heap, and takes along what was on the stack between its numbers.
+            keyfold_memory::erase_stack();
+            Box::new(Allowance::new(limit))
+        }))
     }
 
     /// Why `n` values at once are not sealed; has the next key made, if that may seal them.

@@ -266,7 +266,7 @@ impl Keyring {
             return Ok(present.clone());
         }
         let key = RootKey::new(self.inner.backend, &schedule);
-        self.configured().keyring.memory.check()?;
+        self.check_memory()?;
         key.verify(record)?;
         self.remember_in(seen, record)?;
         Ok(Arc::new(OpenRoot { key, lease: Lease::new(&self.inner.epoch, self.time(), age) }))

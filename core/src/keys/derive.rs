@@ -81,6 +81,10 @@ pub(crate) struct KeySchedule {
 }
 
 impl KeySchedule {
+    /// Bytes that it takes beside itself.
+    #[cfg(feature = "std")]
+    pub(crate) const HELD_LEN: usize = Place::<Hkdf>::SLOT_LEN;
+
     pub(crate) fn new(key: &Secret<32>, identity: KeyIdentity) -> Self {
         // The hash takes in the key from the stack.
         #[cfg(feature = "std")]
@@ -133,7 +137,7 @@ impl Expander {
 // F-19.2-1.
 #[cfg(feature = "std")]
 pub(crate) fn expand_sha512<const N: usize>(key: &Secret<32>, parts: &[&[u8]]) -> Secret<N> {
-    Secret::with(|out| HkdfExpandSha512::new(key.expose()).expand(parts, out))
+    keyfold_memory::erasing_stack(|| Secret::with(|out| HkdfExpandSha512::new(key.expose()).expand(parts, out)))
 }
 
 /// HMAC-SHA-256 (FIPS 198-1) over the concatenation of `parts`.

@@ -1,10 +1,20 @@
 //! Whether keys may be in memory that is not locked (docs/MEMORY.md).
 
-use crate::aead::HeldGcmKey;
+use super::{KeySchedule, Secret};
+use crate::aead::{HeldGcmKey, HeldSivCipher, XaesKey};
 use crate::error::{Error, ErrorKind, Result};
+use crate::stream;
 
-/// Bytes that keys take up, rounded up: those that stay, and those expanded for a column, document or stream.
-pub(crate) const SIZES: [usize; 5] = [32, 64, 256, 512, HeldGcmKey::HELD_LEN];
+/// Bytes that each sort of what is in the arena takes up: keys, those that others are derived from, and those expanded for a column, document or stream.
+const SIZES: [usize; 7] = [
+    Secret::<32>::HELD_LEN,
+    Secret::<64>::HELD_LEN,
+    Secret::<{ stream::DERIVED_LEN }>::HELD_LEN,
+    KeySchedule::HELD_LEN,
+    XaesKey::HELD_LEN,
+    HeldSivCipher::HELD_LEN,
+    HeldGcmKey::HELD_LEN,
+];
 
 /// What is done where the system does not lock the memory that keys are in, so that it may be written to swap.
 ///

@@ -1,7 +1,7 @@
 //! Proofs of the rows of a token table (FORMAT.md §17.5): that this token stands for this value.
 
 use crate::error::Result;
-use crate::keys::{Secret, hmac_sha256};
+use crate::keys::{Secret, hmac_sha256_erased};
 use crate::value::{Padding, Value};
 use zeroize::Zeroizing;
 
@@ -25,5 +25,5 @@ pub(crate) fn proof(key: &Secret<32>, head: &[u8], token: &str, value: &Value<'_
     let mut encoded = Zeroizing::new(vec![0; value.encoded_len(Padding::None)]);
     value.encode(Padding::None, &mut encoded);
     let len = u8::try_from(token.len()).expect("a token has at most 64 characters");
-    Ok(hmac_sha256(key, &[head, &[len], token.as_bytes(), &encoded]))
+    Ok(hmac_sha256_erased(key, &[head, &[len], token.as_bytes(), &encoded]))
 }

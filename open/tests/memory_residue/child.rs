@@ -29,6 +29,7 @@ const VALUE: &str = "a single value";
 const COLUMN: &str = "a column";
 /// What has a salt or an ID of its own, of which a key is made.
 pub(crate) const STREAM: &str = "a stream";
+pub(crate) const FAILED: &str = "a stream that fails";
 pub(crate) const DOCUMENT: &str = "a document";
 /// Every key that is used is in use.
 pub(crate) const IN_USE: &str = "a stream goes on";
@@ -79,10 +80,10 @@ fn steps() {
         let phone = ring.field("phone").unwrap().format_preserver().await.unwrap();
         phone.encrypt("0301234567").unwrap();
         say("a format is preserved");
-        let of_documents = |header: &[u8]| say(&format!("it is there|{DOCUMENT}|{}", HEXLOWER.encode(&header[26..50])));
         let value = DocumentValue { field: "name", path: "$.name", value: Value::Text("p-17") };
         let sealed = ring.documents("loose").unwrap().sealer().await.unwrap().seal(None, &[value], &[], 1).unwrap();
-        of_documents(sealed.header.as_bytes());
+        let of_document = [&sealed.header.as_bytes()[26..50], sealed.bodies.bytes(0)].concat();
+        say(&format!("it is there|{DOCUMENT}|{}", HEXLOWER.encode(&of_document)));
         let opener = ring.documents("loose").unwrap().opener().await.unwrap();
         opener.load_key(&sealed.header).await.unwrap();
         let body = DocumentBody { field: "name", path: "$.name", body: sealed.bodies.bytes(0) };
@@ -92,10 +93,17 @@ fn steps() {
         say("a KEK refuses a wrap that was changed");
         let sealer = ring.field("image").unwrap().stream_sealer().await.unwrap();
         let stream = sealer.begin(None).unwrap();
+        say(&format!("it is begun|{FAILED}|{}", HEXLOWER.encode(&stream.header().as_bytes()[27..51])));
+        let (input, mut calls) = (vec![1; 1_000_000], 0);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            stream.seal_all(&mut &[1; 100_000][..], &mut Vec::new(), NonZeroUsize::MIN, |_| panic!("on purpose"))
+            // Behind what was sealed before the second call.
+            stream.seal_all(&mut &input[..], &mut Vec::new(), NonZeroUsize::MIN, |_| {
+                calls += 1;
+                assert!(calls < 2, "on purpose");
+                Ok(())
+            })
         }));
-        assert!(panicked.is_err());
+        assert!(panicked.is_err() && calls == 2);
         say("code of the caller's panics while a stream is sealed");
         ring.rotate_data_key(None).await.unwrap();
         note.ready().await.unwrap();

@@ -1,10 +1,10 @@
 //! The keys of a keyring and of its audit chain, made again from its files.
 
-use crate::child::{DOCUMENT, STREAM};
+use crate::child::{DOCUMENT, FAILED, STREAM};
 use data_encoding::HEXLOWER;
 use keyfold::aead::Backend;
-use keyfold::aead::hazmat::{cmac_aes256, hmac_sha256, xaes256gcm_open};
-use keyfold::vectors::{Document, Key, Stream};
+use keyfold::aead::hazmat::{aes256gcm_open, cmac_aes256, hmac_sha256, xaes256gcm_open};
+use keyfold::vectors::{Document, Key, Stream, body_aad};
 use keyfold::wire::KeyId;
 use keyfold::{Context, KeyClass, Kms, KmsContext, Lineage, Record, SlotId, UnwrapRequest, WrappedKey};
 use keyfold_kms::local::LocalKek;
@@ -63,7 +63,7 @@ pub(crate) fn keys_of(folder: &Path, prefixes: &BTreeMap<String, String>) -> Sec
                 derived.extend(prefixes.iter().map(|(name, prefix)| {
                     let prefix = HEXLOWER.decode(prefix.as_bytes()).unwrap();
                     let derived = match name.as_str() {
-                        STREAM => stream_key(&key, &prefix),
+                        STREAM | FAILED => stream_key(&key, &prefix),
                         DOCUMENT => document_key(&key, &prefix),
                         _ => derive(bytes[..].try_into().unwrap(), prefix.try_into().unwrap()),
                     };
@@ -72,6 +72,14 @@ pub(crate) fn keys_of(folder: &Path, prefixes: &BTreeMap<String, String>) -> Sec
             }
             all.push((format!("{} {}: {label}", key.class.name(), key.generation), bytes));
         }
+    }
+    if let Some(sealed) = prefixes.get(DOCUMENT) {
+        let body = HEXLOWER.decode(sealed.as_bytes()).unwrap().split_off(24);
+        let opens = |(name, key): &&(String, Vec<u8>)| name.contains(DOCUMENT) && opens_body(key, &body);
+        assert!(
+            derived.iter().any(|derived| opens(&derived)),
+            "the key of the document is among those that are looked for"
+        );
     }
     all.extend(derived);
     all
@@ -87,8 +95,15 @@ fn stream_key(key: &Key, salt: &[u8]) -> Vec<u8> {
     stream.message.key.to_vec()
 }
 
-fn document_key(key: &Key, id: &[u8]) -> Vec<u8> {
-    Document::new(key, id.try_into().unwrap(), true, &Context::new(), None).unwrap().key.to_vec()
+fn document_key(key: &Key, id_and_body: &[u8]) -> Vec<u8> {
+    Document::new(key, id_and_body.first_chunk().unwrap(), true, &Context::new(), None).unwrap().key.to_vec()
+}
+
+/// Whether `key` is that of the document whose body for `$.name` this is.
+fn opens_body(key: &[u8], body: &[u8]) -> bool {
+    let (nonce, body) = body.split_first_chunk().unwrap();
+    let aad = body_aad("name", "$.name").unwrap();
+    aes256gcm_open(Backend::default(), key.try_into().unwrap(), *nonce, &aad, &mut body.to_vec()).is_ok()
 }
 
 /// What the names of AES-256-GCM keys begin with: that of a value, of a column, of a stream, of a document, of a key that the root has wrapped.
