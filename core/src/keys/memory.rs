@@ -25,7 +25,8 @@ pub enum MemoryLock {
     /// They are used all the same; [`key_memory`](crate::key_memory) and a metric say how many bytes that are.
     #[default]
     BestEffort,
-    /// No key is opened while there is one: opening a keyring, reloading it and acquiring a key that is not in memory fail.
+    /// No key is opened while there is one: opening a keyring, reloading it, acquiring a key that is not in memory, sealing a column or document and beginning
+    /// a stream fail.
     Required,
 }
 
