@@ -64,6 +64,9 @@ fn an_older_store_is_found_by_the_marks() {
     assert_eq!(serde_json::from_slice::<Json>(&made).expect("JSON")["keys"]["refused"], 1);
     let text = report(&world, &["--verify"]).expect(KEY, &["1 key record is not vouched for", "the report was made"]);
     assert!(text.stdout_text().contains("1 RECORD IS NOT VOUCHED FOR"));
+    // Nor does the time that it says of itself.
+    let earlier = report(&world, &["--verify", "--at", "2026-01-01"]);
+    assert!(earlier.expect(KEY, &["1 key record is not vouched for"]).stdout_text().contains("1 RECORD IS NOT"));
     // That nobody answers for the others hides it as little as it hides them.
     run(keyfold().args(["keys", "new-kek"]).arg(world.keys().join("spare.kek")), b"").expect(0, &[]);
     let config = fs::read_to_string(world.config()).expect("the configuration");
@@ -209,7 +212,7 @@ fn a_wrong_kek_file_is_told_from_records_that_were_changed() {
     );
     assert!(!found.contains("unless a pin is missing"), "{found}");
     let verified =
-        world.run(&["keys", "verify"]).expect(KMS, &["KEK local", "no root opens, so the KEK is not the one"]);
+        world.run(&["keys", "verify"]).expect(KEY, &["KEK local", "no root opens, so the KEK is not the one"]);
     assert!(!verified.stderr.contains("pins"), "{}", verified.stderr);
     // The same KEK wraps a second root, and somebody changes the first one.
     fs::write(&kek, right).expect("written");

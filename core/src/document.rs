@@ -166,8 +166,12 @@ impl Bound {
         row: Option<&[u8]>,
     ) -> Result<DocumentKeys> {
         let Material::Data { document: purpose, .. } = &key.material else { return Err(crate::field::WRONG_CLASS) };
+        let keys = self
+            .context
+            .of_row(row, |context| DocumentKeys::new(derive_keys(purpose, header, has_manifest, context)))?;
+        // When they are there: then it is known whether there was room.
         self.ring.check_memory()?;
-        self.context.of_row(row, |context| DocumentKeys::new(derive_keys(purpose, header, has_manifest, context)))
+        Ok(keys)
     }
 }
 

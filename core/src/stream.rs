@@ -108,9 +108,12 @@ impl Bound {
         row: Option<&[u8]>,
     ) -> Result<(Chunks, [u8; STREAM_COMMITMENT_LEN])> {
         let Material::Data { stream, .. } = &key.material else { return Err(crate::field::WRONG_CLASS) };
-        self.ring.check_memory()?;
         let binding = self.context.of_row(row, |context| binding(head, &self.policy.name, context))??;
-        Ok(Chunks::new(&derive(stream, salt, &binding)))
+        let derived = derive(stream, salt, &binding);
+        let chunks = Chunks::new(&derived);
+        // When both are there: then it is known whether there was room.
+        self.ring.check_memory()?;
+        Ok(chunks)
     }
 }
 

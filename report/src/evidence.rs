@@ -33,9 +33,9 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// The keys that had been made by the time of the report.
+    /// The keys that had been made by the time of the report, and those that nobody vouches for, whose time may be anything.
     pub(crate) fn made(&self) -> impl Iterator<Item = &Key> {
-        self.keys.iter().filter(|key| key.record.created_at() <= self.at)
+        self.keys.iter().filter(|key| key.record.created_at() <= self.at || key.verified == Some(false))
     }
 
     /// When the first of them was made.

@@ -8,7 +8,7 @@ use crate::opening;
 use crate::print_failed;
 use keyfold::wire::KeyId;
 use keyfold::{CopyStatus, Error, HighWaterMark, KeyClass, KeyState, Record, RecordCopy};
-use keyfold_open::{Marks, Records};
+use keyfold_open::{Marks, Records, Wraps};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -100,6 +100,13 @@ fn of_marks(marks: &Marks, stored: &[Record]) -> Option<Report> {
     })
 }
 
+/// Where no root opens at all. Changed records or another KEK: not known, and in neither case is the service away.
+fn unopened(error: Error) -> Failure {
+    let do_not_unwrap = Wraps::do_not_unwrap(&error);
+    let failure = Failure::from(error);
+    if do_not_unwrap { failure.add(Wraps::ADVICE).of_keys() } else { failure }
+}
+
 impl Report {
     fn of(place: &str, records: &Records, copies: Vec<RecordCopy>, stored: &[Record]) -> Result<Self, Failure> {
         let lineage = records.config.keyring.lineage;
@@ -111,7 +118,7 @@ impl Report {
         let behind = behind.map(Record::key_id).collect();
         let had: Vec<Record> =
             copies.iter().filter(|copy| copy.status == CopyStatus::Stored).map(|copy| copy.record.clone()).collect();
-        let refused = pollster::block_on(records.ring.check_copies(copies))?;
+        let refused = pollster::block_on(records.ring.check_copies(copies)).map_err(unopened)?;
         // A root that is not pinned any more and on which nothing depends is nothing, nor are older records of it, which a
         // journal keeps.
         let parents: Vec<_> = newest.values().filter(|record| record.authenticator() != record.key_id()).collect();

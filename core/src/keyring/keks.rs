@@ -365,13 +365,14 @@ fn does_last(error: &Error) -> bool {
         || error.kind() == ErrorKind::Configuration
 }
 
-/// Which of several failures is told, refusals aside: that a service is away is more than what lasts, since it comes back; and that a KEK is set up wrongly
-/// is least.
+/// Which of several failures is told, refusals aside: that a service is away is more than what lasts, since it comes back; of that, a wrap that somebody may have
+/// changed is more than a KEK that is not there; and that a KEK is set up wrongly is least.
 fn weight(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::Configuration => 0,
+        _ if Verdict::of(error) == Verdict::WrongWrap => 2,
         _ if does_last(error) => 1,
-        _ => 2,
+        _ => 3,
     }
 }
 

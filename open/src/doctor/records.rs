@@ -77,8 +77,10 @@ struct Verified {
     parents: BTreeSet<KeyId>,
     /// Those that the finding about the marks names.
     older: usize,
-    /// Why no more of them were verified.
-    unanswered: bool,
+    /// Those that could not be verified.
+    unanswered: usize,
+    /// One of them may be in a moment, so that no more were looked at.
+    passes: bool,
     /// Whether there are more than were looked at.
     more: bool,
     wraps: Wraps,
@@ -91,7 +93,7 @@ pub(super) fn check(notes: &Notes, ring: &Keyring, marks: &Marks) {
         Ok(verified) => verified,
         Err(error) => return notes.add(Finding::problem(NAME, error.to_string(), "see the store")),
     };
-    let Verified { good, mut bad, retired, parents, older, unanswered, more, wraps } = verified;
+    let Verified { good, mut bad, retired, parents, older, unanswered, passes, more, wraps } = verified;
     let (needed, retired): (Vec<_>, Vec<_>) = retired.into_iter().partition(|(key_id, _)| parents.contains(key_id));
     bad.extend(needed);
     let count = |n: usize| format!("{n} key record{}", if n == 1 { "" } else { "s" });
@@ -109,14 +111,17 @@ pub(super) fn check(notes: &Notes, ring: &Keyring, marks: &Marks) {
             Finding::problem(NAME, sentence, advice)
         });
     }
-    if unanswered {
-        // The KEKs say why.
+    if unanswered > 0 {
         let sentence = match good {
+            _ if !passes => format!(
+                "{} cannot be verified here: no KEK that wraps them can be asked; {good} could",
+                count(unanswered)
+            ),
             // It ends with the first one, since each waits for the KEKs.
             0 => "key records cannot be verified now".to_owned(),
             _ => format!("not all key records can be verified now: {good} could, before one that cannot"),
         };
-        notes.add(Finding::warning(NAME, sentence, "see the KEKs"));
+        notes.add(Finding::warning(NAME, sentence, "see the KEKs, and which of them are configured"));
     } else if good + bad.len() + older == 0 {
         notes.add(Finding::problem(NAME, "the store has no key of this keyring", "is it the right store?"));
     } else if good > 0 {
@@ -147,7 +152,7 @@ fn verify(ring: &Keyring, marks: &Marks) -> Result<Verified> {
         after = Some(last.record.key_id());
         seen += page.len();
         page.into_iter().for_each(|info| all.add(info, marks));
-        if all.unanswered {
+        if all.passes {
             return Ok(all);
         }
         at_once = AT_ONCE.min(MOST.saturating_sub(seen));
@@ -168,7 +173,10 @@ impl Verified {
         }
         match verified {
             Ok(()) => self.good += 1,
-            Err(error) if is_no_answer(&error) => self.unanswered = true,
+            Err(error) if is_no_answer(&error) => {
+                self.unanswered += 1;
+                self.passes |= !error.is_lasting();
+            }
             Err(_) if marks.refuses(&record) => self.older += 1,
             Err(error) if is_root && record.state() != KeyState::Active => {
                 self.retired.insert(record.key_id(), error);

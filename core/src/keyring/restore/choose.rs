@@ -71,7 +71,9 @@ impl Keyring {
         if roots.is_empty() {
             // Where a KEK unwraps no root at all it is another one, rather than that somebody has changed each.
             let of_kek = |(_, error): &&(Record, Error)| matches!(error.kind(), ErrorKind::Kms(_));
-            if let Some((_, error)) = choice.refused.iter().find(of_kek) {
+            if choice.refused.iter().all(|refused| of_kek(&refused))
+                && let Some((_, error)) = choice.refused.first()
+            {
                 let detail = format!(
                     "{}; no root opens, so the KEK is not the one that wrapped them, or each was changed",
                     error.detail()
