@@ -15,6 +15,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def files(folder):
     return {name: path for name, path in found.items() if name not in ELSEWHERE}
 
 
+def members(archive):
+    with tarfile.open(archive) as tar:
+        return {member.name: tar.extractfile(member).read() if member.isreg() else member.linkname for member in tar}
+
+
 def difference(one, other):
     """What differs between two files; nothing if they are equal."""
     if one.is_symlink() or other.is_symlink():
@@ -64,6 +70,9 @@ def difference(one, other):
     first, second = one.read_bytes(), other.read_bytes()
     if first == second:
         return ""
+    if one.name.endswith(".tar.gz"):
+        first, second = members(one), members(other)
+        return "different: " + ", ".join(name for name in sorted(first.keys() | second.keys()) if first.get(name) != second.get(name))
     at = next((at for at, (a, b) in enumerate(zip(first, second)) if a != b), min(len(first), len(second)))
     return f"{len(first)} and {len(second)} bytes, different from byte {at} on: {first[max(0, at - 40):at + 40]!r}, {second[max(0, at - 40):at + 40]!r}"
 
