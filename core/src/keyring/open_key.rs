@@ -440,7 +440,6 @@ impl Drop for Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aead::HeldGcmKey;
     use std::sync::atomic::AtomicUsize;
     use std::thread;
 
@@ -510,8 +509,13 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn what_keys_take_up() {
-        let held =
-            [Material::DATA_LEN, Material::LOOKUP_LEN, RootKey::HELD_LEN, Secret::<32>::HELD_LEN, HeldGcmKey::HELD_LEN];
+        let held = [
+            Material::DATA_LEN,
+            Material::LOOKUP_LEN,
+            RootKey::HELD_LEN,
+            Secret::<32>::HELD_LEN,
+            crate::aead::HeldGcmKey::HELD_LEN,
+        ];
         let (seals, opens) = (OpenKey::sealing_size(), size_of::<OpenKey>() + Material::DATA_LEN);
         println!("{held:?} bytes of keys; counted: {seals} of one that seals, {opens} of one that opens");
         #[cfg(not(feature = "fips"))]
