@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::field::sealing::SealingKeys;
 use crate::field::used::Uses;
 use crate::keyring::{Keyring, Material, OpenKey};
-use crate::keys::{Expander, HMAC_STACK, Secret};
+use crate::keys::{Expander, Secret, erasing_hmac};
 use crate::policy::{DocumentPolicy, FieldMode, FieldPolicy, Policy, RowBinding};
 use crate::wire::{DocumentHeader, MAX_BODIES, MAX_PATH_LEN};
 use std::collections::HashMap;
@@ -203,7 +203,7 @@ pub(crate) fn derive_keys(
     has_manifest: bool,
     [a, b, c, d]: [&[u8]; 4],
 ) -> [Secret<32>; 2] {
-    keyfold_memory::erasing_stack_of::<HMAC_STACK, _>(|| {
+    erasing_hmac(|| {
         let (purpose, has_manifest) = (Expander::new(purpose), [u8::from(has_manifest)]);
         [KEY_LABEL, MAC_LABEL]
             .map(|label| purpose.expand(&[&[label.len() as u8], label, header.as_bytes(), &has_manifest, a, b, c, d]))

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorKind, KmsErrorKind, Result};
 use crate::keys::{
-    ChainId, HMAC_STACK, KeyClass, KeyIdentity, KeySchedule, Lineage, Purpose, Secret, SlotId, hmac_sha256,
+    ChainId, KeyClass, KeyIdentity, KeySchedule, Lineage, Purpose, Secret, SlotId, erasing_hmac, hmac_sha256,
     hmac_sha256_erased,
 };
 use crate::kms::{Kms, KmsContext, UnwrapRequest, WrapRequest, WrappedKey};
@@ -11,7 +11,7 @@ use crate::random;
 use crate::record::kms_binding;
 use crate::wire::KeyId;
 use core::fmt;
-use keyfold_memory::{erasing_stack, erasing_stack_of};
+use keyfold_memory::erasing_stack;
 use subtle::ConstantTimeEq;
 
 /// In front of what a line's MAC covers.
@@ -140,9 +140,8 @@ impl Ratchet {
     /// Forgets this line's key: `HMAC-SHA-256(key, 02)` is the next one's.
     // F-15.1-2.
     pub fn step(&mut self) {
-        self.key = erasing_stack_of::<HMAC_STACK, _>(|| {
-            Secret::with(|next: &mut [u8; 32]| next.copy_from_slice(&hmac_sha256(&self.key, &[NEXT])))
-        });
+        self.key =
+            erasing_hmac(|| Secret::with(|next: &mut [u8; 32]| next.copy_from_slice(&hmac_sha256(&self.key, &[NEXT]))));
         self.seq += 1;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Beside, DocumentKeys, check_count, path_len};
 use crate::error::Result;
-use crate::keys::HMAC_STACK;
+use crate::keys::erasing_hmac;
 use crate::prf::HmacSha256;
 use crate::wire::{MANIFEST_LEN, TAG_LEN};
 use subtle::ConstantTimeEq;
@@ -47,7 +47,7 @@ impl<'a> Entries<'a> {
 
     /// sequence (8) ‖ HMAC-SHA-256(MAC key, label ‖ sequence ‖ count (4) ‖ entries)
     pub(crate) fn manifest(&self, keys: &DocumentKeys, sequence: u64) -> Result<[u8; MANIFEST_LEN]> {
-        keyfold_memory::erasing_stack_of::<HMAC_STACK, _>(|| self.mac(keys, sequence))
+        erasing_hmac(|| self.mac(keys, sequence))
     }
 
     fn mac(&self, keys: &DocumentKeys, sequence: u64) -> Result<[u8; MANIFEST_LEN]> {

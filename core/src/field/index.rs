@@ -7,7 +7,7 @@ use crate::column::{ColumnValues, RowError};
 use crate::context::{NameKind, Strings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::{Material, OpenKey};
-use crate::keys::{HMAC_STACK, Secret};
+use crate::keys::{Secret, erasing_hmac};
 use crate::lookup::{IndexPolicy, Token, Tokens};
 use crate::observe;
 use crate::policy::FieldPolicy;
@@ -89,7 +89,7 @@ impl Indexer {
     ///   [`ready`](Self::ready) renews it. A key that was revoked gives the error that revoked it.
     pub fn tokens(&self, value: Value<'_>) -> Result<Tokens> {
         let tokens = self.keys.sealing().and_then(|key| {
-            let tokens = erasing(|| self.tokens_under(&key, &value))?;
+            let tokens = erasing_hmac(|| self.tokens_under(&key, &value))?;
             self.keys.uses.count(key.key_id, Use::Sealed, 1);
             Ok(tokens)
         });
@@ -106,7 +106,7 @@ impl Indexer {
         let key = self.keys.sealing().map_err(failed)?;
         let of_row =
             |row| self.tokens_under(&key, &values.value(row)).map_err(|error| RowError::at(row)(failed(error)));
-        let tokens: Vec<Tokens> = erasing(|| (0..values.len()).map(of_row).collect::<Result<_, _>>())?;
+        let tokens: Vec<Tokens> = erasing_hmac(|| (0..values.len()).map(of_row).collect::<Result<_, _>>())?;
         self.keys.uses.count(key.key_id, Use::Sealed, values.len() as u64);
         Ok(tokens)
     }
@@ -137,18 +137,13 @@ impl Indexer {
         check_type(&self.policy, value)?;
         let one = |key: &Arc<OpenKey>| {
             key.check_usable(now)?;
-            let token = erasing(|| self.index().search_token(index_key(key)?, &self.head, value))?;
+            let token = erasing_hmac(|| self.index().search_token(index_key(key)?, &self.head, value))?;
             let nothing = || Error::new(ErrorKind::InvalidInput, "the value has nothing to find");
             self.keys.uses.count(key.key_id, Use::Searched, 1);
             token.ok_or_else(nothing)
         };
         self.keys.held().iter().map(one).collect()
     }
-}
-
-/// Runs `work`, which computes HMACs, and overwrites what that leaves of the key on the stack.
-fn erasing<T>(work: impl FnOnce() -> T) -> T {
-    keyfold_memory::erasing_stack_of::<HMAC_STACK, T>(work)
 }
 
 fn index_key(key: &OpenKey) -> Result<&Secret<32>> {

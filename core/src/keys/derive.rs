@@ -151,12 +151,18 @@ pub(crate) fn hmac_sha256(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
 /// How far down the stack HMAC may leave its key and states: less than the 16 KiB of others, since whoever verifies an audit chain computes one for
 /// every line.
 #[cfg(feature = "std")]
-pub(crate) const HMAC_STACK: usize = 4096;
+const HMAC_STACK: usize = 4096;
+
+/// Runs `work`, which computes HMACs, and overwrites what that leaves of keys on the stack.
+#[cfg(feature = "std")]
+pub(crate) fn erasing_hmac<T>(work: impl FnOnce() -> T) -> T {
+    keyfold_memory::erasing_stack_of::<HMAC_STACK, T>(work)
+}
 
 /// As [`hmac_sha256`], and nothing of the key is left on the stack.
 #[cfg(feature = "std")]
 pub(crate) fn hmac_sha256_erased(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
-    keyfold_memory::erasing_stack_of::<HMAC_STACK, _>(|| hmac_sha256(key, parts))
+    erasing_hmac(|| hmac_sha256(key, parts))
 }
 
 #[cfg(all(test, feature = "std"))]

@@ -7,7 +7,7 @@ mod memory;
 mod secret;
 
 #[cfg(feature = "std")]
-pub(crate) use derive::{Expander, HMAC_STACK, expand_sha512, hmac_sha256, hmac_sha256_erased};
+pub(crate) use derive::{Expander, erasing_hmac, expand_sha512, hmac_sha256, hmac_sha256_erased};
 pub(crate) use derive::{KeySchedule, Purpose};
 #[cfg(feature = "std")]
 pub use identity::ChainId;
