@@ -237,23 +237,25 @@ fn a_wrong_kek_file_is_told_from_records_that_were_changed() {
     assert!(!told.is_empty() && told.iter().all(|run| !run.stdout_text().contains("another KEK")), "{}", told.len());
 }
 
-/// A census counts all the same; of states it says that nobody could look.
+/// A census counts all the same; of the states of what it counted it says that nobody could look, or that no root vouches for them.
 #[test]
-fn without_an_answer_a_census_calls_no_key_untrusted() {
+fn a_census_ends_with_what_keeps_the_keys_that_it_counted_from_being_trusted() {
     let world = World::new();
     world.protect(&[]);
     world.second_root();
-    fs::rename(world.keys().join("local.kek"), world.path("aside")).expect("renamed");
-    let config = world.config();
-    let census = ["census", "sealed.csv", "--config", argument(&config)];
-    let run = world
-        .run(&census)
+    let (config, kek) = (world.config(), world.keys().join("local.kek"));
+    let census = |file| world.run(&["census", file, "--config", argument(&config)]);
+    fs::rename(&kek, world.path("aside")).expect("renamed");
+    let run = census("sealed.csv")
         .expect(KMS, &["[405 Unavailable]", "the states of keys cannot be told until that is changed"]);
-    assert!(
-        run.stdout_text().contains("not verified") && !run.stdout_text().contains("trusted"),
-        "{}",
-        run.stdout_text()
-    );
+    let said = run.stdout_text();
+    assert!(said.contains("not verified") && !said.contains("trusted"), "{said}");
+    fs::copy(World::new().keys().join("local.kek"), &kek).expect("another KEK");
+    let run = census("sealed.csv").expect(KEY, &["[410 WrongKey]", "no trusted root vouches for this key"]);
+    let said = run.stdout_text();
+    assert!(said.contains("not trusted") && !said.contains("verified"), "{said}");
+    // Nothing is under these keys.
+    census("in.csv").expect(0, &[]);
 }
 
 #[test]

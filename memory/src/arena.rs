@@ -90,8 +90,10 @@ extern "C" fn unlock_in_child() {
     unlock();
 }
 
-fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
-    static START: Once = Once::new();
+static START: Once = Once::new();
+
+/// Has the C library call the handlers above whenever this process forks.
+extern "C" fn start() {
     START.call_once(|| {
         // SAFETY: no pointer is involved; and each of the three may be called by whoever forks.
         let (refused, page) = unsafe {
@@ -105,6 +107,18 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         // SAFETY: every other use waits for this one.
         unsafe { (*ARENA.state.get()).chunk_len = usize::try_from(page).unwrap_or(0).max(CHUNK_LEN) };
     });
+}
+
+/// Called by the system before `main`, or when the library is loaded: nobody has a key yet then. Were the handlers registered with the first key, a thread
+/// that forks meanwhile would leave its child with a `START` that never ends, or with a mutex that nobody lets go.
+#[used]
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
+#[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
+static BEFORE_MAIN: extern "C" fn() = start;
+
+fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
+    // Where a linker leaves the above out.
+    start();
     lock();
     // SAFETY: the mutex is held, and `work` does not get here again.
     let result = work(unsafe { &mut *ARENA.state.get() });
@@ -330,4 +344,26 @@ impl State {
 
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::START;
+    use std::process::Command;
+
+    const CHILD: &str = "KEYFOLD_ARENA_TEST";
+
+    /// In a process that runs nothing but this, so that no key was made.
+    // Failure T7
+    #[test]
+    fn the_handlers_of_fork_are_there_before_the_first_key() {
+        if std::env::var_os(CHILD).is_some() {
+            return assert!(START.is_completed());
+        }
+        let name = "arena::tests::the_handlers_of_fork_are_there_before_the_first_key";
+        let output =
+            Command::new(std::env::current_exe().unwrap()).args(["--exact", name]).env(CHILD, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
 }

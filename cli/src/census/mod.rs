@@ -18,6 +18,7 @@ use crate::outputs;
 use crate::print_failed;
 use crate::tables::{self, Checkpoint, Pace, Rows};
 use keyfold_tables::{Access, Extent};
+use report::States;
 use serde_json::json;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -51,28 +52,22 @@ pub(crate) fn run(args: &Census, out: &mut impl Write) -> Result<(), Failure> {
             args.files.iter().map(count).collect::<Result<_, _>>()?
         }
     };
-    let states = ring.as_ref().map(report::states).transpose()?;
+    let states = ring.as_ref().map(States::of).transpose()?;
     if let Some(target) = &args.key_ids {
         write_key_ids(target, &tallies, args.force)?;
     }
     // Standard output is for one of the two.
     if args.key_ids.as_deref() != Some(OsStr::new("-")) {
         for tally in &tallies {
-            report::print(tally, states.as_ref().map(|states| &states.of), args.json, out)?;
+            report::print(tally, states.as_ref(), args.json, out)?;
         }
     }
+    // What was counted counts, whatever follows.
+    out.flush().map_err(print_failed)?;
     match tallies.iter().map(|tally| tally.unread).sum::<u64>() {
-        0 => match states.and_then(|states| states.unanswered) {
-            None => Ok(()),
-            Some(error) => {
-                out.flush().map_err(print_failed)?;
-                Err(Failure::from(error)
-                    .add("the states of keys cannot be told until that is changed; what was counted counts"))
-            }
-        },
+        0 => states.map_or(Ok(()), |states| states.check(&tallies)),
         unread => {
-            // What was counted counts, but nobody may take it for everything.
-            out.flush().map_err(print_failed)?;
+            // Nobody may take it for everything.
             let why = format!("what could not be read is not counted: {unread}, each named above");
             Err(Failure::new(Exit::Storage, why))
         }

@@ -4,7 +4,7 @@ use super::tally::{Column, Tally};
 use crate::failure::{Failure, Printable};
 use crate::print_failed;
 use keyfold::wire::KeyId;
-use keyfold::{Error, KeyState, Keyring};
+use keyfold::{Error, KeyInfo, KeyState, Keyring};
 use keyfold_open::is_no_answer;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
@@ -13,35 +13,60 @@ use std::io::Write;
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
 
-/// The states of the keys of a keyring.
-pub(crate) struct States {
-    pub(crate) of: HashMap<KeyId, &'static str>,
-    /// Why some cannot be told now: a KEK did not answer, or was not to be asked.
-    pub(crate) unanswered: Option<Error>,
-}
+const NOT_TRUSTED: &str = "not trusted";
+/// A KEK did not answer, or was not to be asked.
+const NOT_VERIFIED: &str = "not verified";
 
-/// The state of every key of a keyring.
-pub(crate) fn states(ring: &Keyring) -> Result<States, Failure> {
-    let mut states = HashMap::new();
-    let (mut after, mut unanswered) = (None, None);
-    loop {
-        let page = pollster::block_on(ring.list(after, PAGE))?;
-        for info in &page {
-            let state = match (&info.verified, info.record.state()) {
-                (Err(error), _) if is_no_answer(error) => {
-                    unanswered = Some(error.clone());
-                    "not verified"
-                }
-                (Err(_), _) => "not trusted",
-                (Ok(()), KeyState::Active) => "current",
-                (Ok(()), KeyState::Deactivated) => "retired",
-                (Ok(()), state) => state.name(),
-            };
-            states.insert(info.record.key_id(), state);
+/// What a keyring says of its keys.
+pub(crate) struct States(HashMap<KeyId, (&'static str, Option<Error>)>);
+
+impl States {
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub(crate) fn of(ring: &Keyring) -> Result<Self, Failure> {
+        let mut states = HashMap::new();
+        let mut after = None;
+        loop {
+            let page = pollster::block_on(ring.list(after, PAGE))?;
+            after = page.last().map(|last| last.record.key_id());
+            if after.is_none() {
+                return Ok(Self(states));
+            }
+            for KeyInfo { record, verified, .. } in page {
+                let name = match (&verified, record.state()) {
+                    (Err(error), _) if is_no_answer(error) => NOT_VERIFIED,
+                    (Err(_), _) => NOT_TRUSTED,
+                    (Ok(()), KeyState::Active) => "current",
+                    (Ok(()), KeyState::Deactivated) => "retired",
+                    (Ok(()), state) => state.name(),
+                };
+                states.insert(record.key_id(), (name, verified.err()));
+            }
         }
-        match page.last() {
-            Some(last) => after = Some(last.record.key_id()),
-            None => return Ok(States { of: states, unanswered }),
+    }
+
+    fn name(&self, id: KeyId) -> &'static str {
+        self.0.get(&id).map_or("unknown", |(name, _)| name)
+    }
+
+    /// What keeps a key of what was counted from being trusted: first what is wrong with it, then that nobody can tell now.
+    pub(crate) fn check(&self, tallies: &[Tally]) -> Result<(), Failure> {
+        let values = || tallies.iter().flat_map(Tally::columns).flat_map(|column| column.values.keys());
+        let first = |wanted| {
+            values().find_map(|(_, _, id)| match self.0.get(id.as_ref()?) {
+                Some((name, Some(error))) if *name == wanted => Some(Failure::from(error.clone())),
+                _ => None,
+            })
+        };
+        if let Some(failure) = first(NOT_TRUSTED) {
+            return Err(failure.add("no trusted root vouches for this key, of which values were counted").of_keys());
+        }
+        match first(NOT_VERIFIED) {
+            Some(failure) => {
+                Err(failure.add("the states of keys cannot be told until that is changed; what was counted counts"))
+            }
+            None => Ok(()),
         }
     }
 }
@@ -49,7 +74,7 @@ pub(crate) fn states(ring: &Keyring) -> Result<States, Failure> {
 /// Prints what was found in one place.
 pub(crate) fn print(
     tally: &Tally,
-    states: Option<&HashMap<KeyId, &'static str>>,
+    states: Option<&States>,
     as_json: bool,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
@@ -93,16 +118,16 @@ fn shown(tally: &Tally) -> impl Iterator<Item = &Column> {
 type Generation = (u8, u32, Option<&'static str>);
 
 /// Values by suite, generation and state.
-fn generations(column: &Column, states: Option<&HashMap<KeyId, &'static str>>) -> BTreeMap<Generation, u64> {
+fn generations(column: &Column, states: Option<&States>) -> BTreeMap<Generation, u64> {
     let mut sums = BTreeMap::new();
     for ((suite, generation, id), count) in &column.values {
-        let state = states.map(|states| id.and_then(|id| states.get(&id).copied()).unwrap_or("unknown"));
+        let state = states.map(|states| id.map_or("unknown", |id| states.name(id)));
         *sums.entry((*suite, *generation, state)).or_insert(0) += count;
     }
     sums
 }
 
-fn json_line(tally: &Tally, states: Option<&HashMap<KeyId, &'static str>>) -> serde_json::Value {
+fn json_line(tally: &Tally, states: Option<&States>) -> serde_json::Value {
     let columns: Vec<_> = shown(tally)
         .map(|column| {
             let generations: Vec<_> = generations(column, states)
