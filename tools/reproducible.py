@@ -4,6 +4,7 @@
     python3 tools/reproducible.py            command and C library, and their packages (tools/package.py): half an hour of one processor
     python3 tools/reproducible.py library    the C library alone: a quarter of an hour
     python3 tools/reproducible.py device     the library for devices: two minutes
+    … --keep FOLDER                          leaves both builds there, a folder that does not exist yet: for whoever looks for what differs
 
 The folders have paths of different lengths, and the second build other values of TZ, LC_ALL, USER and the umask, and one job at a time. Paths are taken out by
 --remap-path-prefix, and by -ffile-prefix-map of the C code in crates; times by SOURCE_DATE_EPOCH. Toolchain, linker and crates are the same, those of this
@@ -11,6 +12,7 @@ machine and Cargo.lock: another rustc makes other bytes. What `environment` of t
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -78,10 +80,12 @@ def difference(one, other):
 
 
 # Failure K16
-def two_builds(what):
+def two_builds(what, keep):
     commit = output("git", "rev-parse", "HEAD")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    if keep:
+        keep.mkdir(parents=True)
+    with contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
         # One after the other, so that they share no clock.
         one = files(build(folder / "a", what, commit, {"TZ": "UTC", "LC_ALL": "C"}, 0o022))
         differs = {"TZ": "Asia/Kolkata", "LC_ALL": "C.UTF-8", "USER": "somebody", "CARGO_BUILD_JOBS": "1"}
@@ -104,7 +108,9 @@ def two_builds(what):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=MAKE, default="packages")
-    return two_builds(parser.parse_args().what)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
+    args = parser.parse_args()
+    return two_builds(args.what, args.keep)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ struct State {
     chunk_len: usize,
     /// What the system said when a chunk last could not be locked.
     refusal: i32,
+    /// Whether there may be chunks that are not locked. Without any, nobody goes through all of them to find one.
+    has_unlocked: bool,
 }
 
 /// Which of the two lists of a length.
@@ -71,6 +73,7 @@ static ARENA: Arena = Arena {
         free: [[ptr::null_mut(); 2]; LENGTHS],
         chunk_len: 0,
         refusal: 0,
+        has_unlocked: false,
     }),
 };
 
@@ -173,7 +176,7 @@ pub(crate) fn check_locked(sizes: &[usize]) -> io::Result<()> {
             // Without a slot at hand it is tried whether the next one would be locked.
             !locked.is_null() || state.add_chunk(len, Locking::Required)
         });
-        if has_room && state.status().unlocked == 0 {
+        if has_room && (!state.has_unlocked || state.status().unlocked == 0) {
             return Ok(());
         }
         Err(io::Error::from_raw_os_error(state.refusal))
@@ -235,12 +238,17 @@ impl State {
             chunk = head.next;
         }
         if !is_as_before {
+            self.has_unlocked = true;
             self.sort_slots(Listed::Locked);
         }
     }
 
     /// Locks the chunks that could not be locked, as far as there is room by now.
     fn lock_again(&mut self) {
+        if !self.has_unlocked {
+            return;
+        }
+        self.has_unlocked = false;
         let mut chunk = self.chunks;
         let mut is_as_before = true;
         // SAFETY: chunks are never given back, and nobody else has a reference to this head.
@@ -248,6 +256,7 @@ impl State {
             if !head.is_locked {
                 head.is_locked = self.mlock(chunk.cast());
                 if !head.is_locked {
+                    self.has_unlocked = true;
                     break;
                 }
                 is_as_before = false;
@@ -290,6 +299,7 @@ impl State {
         // SAFETY: `start` is a new mapping of `chunk_len` bytes, aligned to them.
         unsafe { head.write(Head { next: self.chunks, is_locked, used: 0 }) };
         self.chunks = head;
+        self.has_unlocked |= !is_locked;
         // Not the first, where the head is.
         for slot in (1..self.chunk_len / len).rev() {
             // SAFETY: within the mapping.

@@ -273,6 +273,14 @@ fn a_forked_child_has_the_keys_in_locked_memory_of_its_own() {
         fork(|| status().unlocked == 0 && check_locked(&[32]).is_err()).success()
     });
     assert!(child.success(), "{child}");
+    // One that may lock the chunk with room for the next one, but not those before it, says what it holds in them.
+    let keys: Vec<_> = (0..1_200_usize).map(Guarded::new).collect();
+    let child = fork(|| {
+        limit(16 << 10);
+        fork(|| check_locked(&[32]).is_err() && status().unlocked > 0 && has(&Guarded::new(1_usize), "lo")).success()
+    });
+    assert!(child.success(), "{child}");
+    drop(keys);
 }
 
 /// What a data key takes; core's `keyring::open_key::tests::what_keys_take_up` has the lengths.

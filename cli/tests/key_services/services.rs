@@ -21,15 +21,16 @@ pub(crate) enum Service {
     Azure,
     Google,
     Pkcs11,
-    /// Functions of this program, which no URI names.
-    Callback,
     /// A file: no service, and the default of `keyfold init`.
     Local,
+    /// Functions of this program, which no URI names.
+    Callback,
 }
 
 impl Service {
+    /// What no URI names comes last: a keyring that a configuration describes begins with another one.
     pub(crate) const ALL: [Self; 7] =
-        [Self::Vault, Self::Aws, Self::Azure, Self::Google, Self::Pkcs11, Self::Callback, Self::Local];
+        [Self::Vault, Self::Aws, Self::Azure, Self::Google, Self::Pkcs11, Self::Local, Self::Callback];
 
     /// The alias of its KEK, which no record of another one contains.
     pub(crate) fn alias(self) -> &'static str {
