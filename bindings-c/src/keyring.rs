@@ -293,7 +293,8 @@ pub unsafe extern "C" fn kf_keyring_records(
 /// Makes the keyring ready for a fork of the process, which has to follow at once: the child can use it, its fields and all other
 /// handles then. Without it a child opens the keyring anew.
 ///
-/// Threads: any, while no other thread makes or releases handles. May block while another thread asks the store.
+/// Threads: any, while no other thread is in any function of this library, from this call until the fork is over: the child would wait for ever
+/// for what that thread has, and find the store open. May block while another thread asks the store.
 ///
 /// Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE.
 #[must_use]

@@ -4,14 +4,19 @@ use keyfold::{Error, ErrorKind, KmsErrorKind, RowError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+/// The module of the exceptions. Made when the package is imported ([`crate::made_once`]).
+pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || py.import("keyfold._errors").map(Bound::unbind))?;
+    Ok(module.bind(py))
+}
+
 /// The exception that says `error`, which concerns the value at `row` of a batch, if it does. The only function that
 /// makes one of keyfold's exceptions.
 pub(crate) fn to_py_err(py: Python<'_>, error: &Error, row: Option<usize>) -> PyErr {
-    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let kind = error.kind();
-    let made = MODULE
-        .get_or_try_init(py, || py.import("keyfold._errors").map(Bound::unbind))
-        .and_then(|module| module.bind(py).getattr(class_of(kind)))
+    let made = module(py)
+        .and_then(|module| module.getattr(class_of(kind)))
         .and_then(|class| class.call1((error.to_string(), kind.code(), kind.name(), error.is_retryable(), row)));
     let made = made.map_or_else(|failed| failed, PyErr::from_value);
     if let Some(raised) = raised_by_the_program(error) {

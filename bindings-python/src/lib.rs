@@ -26,6 +26,7 @@ use keyfold_memory::ErasingAllocator;
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyMapping;
 use std::alloc::System;
 use std::sync::OnceLock;
 
@@ -47,6 +48,16 @@ fn check_interpreter(_py: Python<'_>) -> PyResult<()> {
     Err(PyImportError::new_err("keyfold works in the first interpreter of a process alone, not in subinterpreters"))
 }
 
+/// Makes what is made once per process while no thread has anything of this package. Whoever makes such a value lets go of the GIL meanwhile, and a child that another
+/// thread forks then would wait for it for ever.
+fn made_once(py: Python<'_>) -> PyResult<()> {
+    errors::module(py)?;
+    value::Library::of(py)?;
+    // The class of mappings, which pyo3 looks up for the first context that is no `dict`.
+    let _ = py.None().bind(py).cast::<PyMapping>();
+    Ok(())
+}
+
 /// The module that `keyfold` is made of. On a free-threaded interpreter it asks for the GIL: it was never tried without.
 #[pyo3::pymodule(gil_used = true)]
 mod _native {
@@ -56,6 +67,7 @@ mod _native {
     fn init_module(module: &Bound<'_, PyModule>) -> PyResult<()> {
         check_interpreter(module.py())?;
         crate::log::listen();
+        crate::made_once(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 

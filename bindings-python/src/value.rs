@@ -256,7 +256,7 @@ fn unsupported(py: Python<'_>, message: &'static str) -> PyErr {
 }
 
 /// What is used of Python's library.
-struct Library {
+pub(crate) struct Library {
     date: Py<PyAny>,
     datetime: Py<PyAny>,
     timedelta: Py<PyAny>,
@@ -266,7 +266,8 @@ struct Library {
 }
 
 impl Library {
-    fn of(py: Python<'_>) -> PyResult<&Self> {
+    /// Made when the package is imported ([`crate::made_once`]).
+    pub(crate) fn of(py: Python<'_>) -> PyResult<&Self> {
         static LIBRARY: PyOnceLock<Library> = PyOnceLock::new();
         LIBRARY.get_or_try_init(py, || {
             let dates = py.import("datetime")?;

@@ -362,6 +362,49 @@ def test_children_work_whatever_other_threads_do_at_the_fork(own_config: keyfold
     assert failed == []
 
 
+FIRST_USE = """
+import builtins, datetime, os, signal, sys, threading, types, keyfold
+ring = keyfold.Config(sys.argv[1], [sys.argv[2]]).open()
+field = ring.field("any")
+def error():
+    try:
+        keyfold.inspect(b"no")
+    except keyfold.FormatError:
+        pass
+uses = {
+    "error": error,
+    "date": lambda: field.encrypt(datetime.date(2026, 1, 1)),
+    "context": lambda: ring.field("tenant", context=types.MappingProxyType({"tenant": "a"})),
+}
+use = uses[sys.argv[3]]
+begun, may_end, load = threading.Event(), threading.Event(), builtins.__import__
+def slow(*arguments, **named):
+    begun.set()
+    may_end.wait()
+    return load(*arguments, **named)
+builtins.__import__ = slow
+thread = threading.Thread(target=use)
+thread.start()
+begun.wait(0.5)
+child = os.fork()
+builtins.__import__ = load
+if child == 0:
+    signal.alarm(5)
+    use()
+    os._exit(0)
+may_end.set()
+thread.join()
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+# Failures F11, T7
+@pytest.mark.parametrize("use", ["error", "date", "context"])
+def test_a_child_need_not_wait_for_what_another_thread_of_its_parent_uses_first(config: keyfold.Config, use: str) -> None:
+    command = [sys.executable, "-c", FIRST_USE, str(config.path), str(config.policies[0]), use]
+    subprocess.run(command, check=True, timeout=30)
+
+
 def test_a_child_of_a_fork_that_could_not_wait_says_so(
     own_config: keyfold.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     output.write(text.as_bytes())?;
     output.commit()?;
-    if args.verify { check_verified(unverified, report.keys.refused, &missing) } else { Ok(()) }
+    if args.verify { check_verified(unverified, &report, &missing) } else { Ok(()) }
 }
 
 /// That records could not be verified, or not all.
@@ -99,19 +99,30 @@ impl Unverified {
     }
 }
 
-/// Fails where nobody vouches for `refused` records, and where records could not be verified, or not be held against what this machine has seen.
-fn check_verified(unverified: Option<Unverified>, refused: usize, missing: &MissingFiles) -> Result<(), Failure> {
+/// Fails where nobody vouches for records, where the trail is not what was written, and where records could not be verified, or not be held against what
+/// this machine has seen.
+fn check_verified(unverified: Option<Unverified>, report: &Report, missing: &MissingFiles) -> Result<(), Failure> {
     const MADE: &str = "the report was made, and says so";
-    let said = match refused {
+    let refused = match report.keys.refused {
         0 => None,
         1 => Some("1 key record is not vouched for: take it for tampering".to_owned()),
         n => Some(format!("{n} key records are not vouched for: take them for tampering")),
     };
-    match (unverified, said) {
-        (Some(Unverified { failure, .. }), None) => return Err(failure.add(MADE)),
-        (Some(Unverified { failure, .. }), Some(said)) => return Err(failure.add(&said).of_keys().add(MADE)),
-        (None, Some(said)) => return Err(Failure::new(Exit::Key, said).add(MADE)),
-        (None, None) => {}
+    let is_changed = report.audit.as_ref().is_some_and(|trail| !trail.clean);
+    let told = |failure: Option<Failure>, exit, said: &str| match failure {
+        Some(failure) => failure.add(said),
+        None => Failure::new(exit, said.to_owned()),
+    };
+    let mut failure = unverified.map(|unverified| unverified.failure);
+    if let Some(refused) = refused {
+        failure = Some(told(failure, Exit::Key, &refused).of_keys());
+    }
+    if is_changed {
+        let said = "the audit trail is not what was written: audit verify names what is wrong";
+        failure = Some(told(failure, Exit::Data, said));
+    }
+    if let Some(failure) = failure {
+        return Err(failure.add(MADE));
     }
     let Some(file) = &missing.high_water else { return Ok(()) };
     let why = format!(

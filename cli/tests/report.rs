@@ -3,7 +3,7 @@
 //! Over 500 lines: every part of a report is looked at in one that is made in the same way.
 
 use crate::audited::Audited;
-use crate::common::{self, CANARY, POLICY, Run, STORAGE, USAGE, World, argument, contains, keyfold, run, skip};
+use crate::common::{self, CANARY, DATA, POLICY, Run, STORAGE, USAGE, World, argument, contains, keyfold, run, skip};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -128,10 +128,17 @@ fn no_kek_is_asked_unless_it_is_to_verify() {
 
     let good = fs::read_to_string(audited.file()).expect("the trail");
     fs::write(audited.file(), good.replacen("\"sealed\":\"", "\"sealed\":\"9", 1)).expect("written");
-    let made = json(world, &["--verify"]);
+    let run = report(world, &["--verify", "--format", "json"])
+        .expect(DATA, &["the audit trail is not what was written", "audit verify", "the report was made, and says so"]);
+    let made: Json = serde_json::from_slice(&run.stdout).expect("JSON");
     assert_eq!(made["audit"]["clean"], false);
     assert!(made["audit"]["findings"][0].as_str().expect("a finding").contains("edited"));
-    assert!(report(world, &["--verify"]).expect(0, &[]).stdout_text().contains("NOT WHAT WAS WRITTEN"));
+    assert!(report(world, &["--verify"]).expect(DATA, &[]).stdout_text().contains("NOT WHAT WAS WRITTEN"));
+    // What else keeps it from verifying is told with it.
+    fs::rename(world.keys().join("local.kek"), world.path("kept")).expect("renamed");
+    report(world, &["--verify"]).expect(STORAGE, &["local.kek", "the audit trail is not what was written"]);
+    // Without the KEK nobody is asked, and nothing keeps anyone from a report.
+    report(world, &[]).expect(0, &[]);
 }
 
 #[test]

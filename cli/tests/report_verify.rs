@@ -1,7 +1,7 @@
 //! `keyfold report --verify` where something is missing: the report is made and says so, the command fails, and nothing is made anew.
 
 use crate::audited::Audited;
-use crate::common::{KEY, KMS, POLICY, Run, STORAGE, World, argument, keyfold, run};
+use crate::common::{DATA, KEY, KMS, POLICY, Run, STORAGE, World, argument, keyfold, run};
 use crate::report::{AT, json, report};
 use crate::shared_streams::unprivileged;
 use serde_json::Value as Json;
@@ -251,7 +251,7 @@ fn a_census_ends_with_what_keeps_the_keys_that_it_counted_from_being_trusted() {
     let said = run.stdout_text();
     assert!(said.contains("not verified") && !said.contains("trusted"), "{said}");
     fs::copy(World::new().keys().join("local.kek"), &kek).expect("another KEK");
-    let run = census("sealed.csv").expect(KEY, &["[410 WrongKey]", "no trusted root vouches for this key"]);
+    let run = census("sealed.csv").expect(KEY, &["keyfold: key 0", "[410 WrongKey]", "values were counted under it"]);
     let said = run.stdout_text();
     assert!(said.contains("not trusted") && !said.contains("verified"), "{said}");
     // Nothing is under these keys.
@@ -301,7 +301,7 @@ fn one_is_singular() {
     let last = good.trim_end().rfind('\n').expect("lines") + 1;
     fs::write(audited.file(), &good[..last]).expect("written");
     let text = |run: Run| String::from_utf8(run.stdout).expect("a text");
-    let text = text(report(world, &["--verify"]).expect(0, &[]));
+    let text = text(report(world, &["--verify"]).expect(DATA, &[]));
     assert!(text.contains(" in 1 file; NOT WHAT WAS WRITTEN: 1 finding"), "{text}");
     for plural in [" 1 findings", " 1 files", " 1 events", " 1 records", " 1 wraps", " 1 unwraps", " 1 keys", " 1 days"]
     {

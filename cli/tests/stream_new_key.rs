@@ -1,7 +1,7 @@
 //! Folders of streams under a new key: the commands of docs/STREAMS.md, and what `census` says before and after.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use crate::common::{DATA, Run, STORAGE, World, repository, run};
+use crate::common::{DATA, KEY, Run, STORAGE, World, argument, repository, run};
 use crate::shared_streams::{PROTECT, content, unprivileged, world};
 use serde_json::Value as Json;
 use std::fs;
@@ -72,6 +72,11 @@ fn a_census_names_what_it_cannot_read_and_goes_on() {
         ["cannot read sealed/closed: ", "cannot read sealed/tw\\u{1b}o.kfs: ", "is not counted: 2, each named above"];
     let run = run.expect(STORAGE, &says);
     assert!(run.stdout_text().starts_with("sealed: 1 row\n"), "{}", run.stdout_text());
+    // That nobody vouches for a key does not hide behind it.
+    fs::copy(World::new().keys().join("local.kek"), world.keys().join("local.kek")).expect("another KEK");
+    let config = world.config();
+    let run = unprivileged(&world, &["census", "sealed", "--config", argument(&config)]).expect("as above");
+    run.expect(KEY, &["[410 WrongKey]", "is not counted: 2, each named above"]);
 }
 
 /// Names of files may hold what a terminal would obey.

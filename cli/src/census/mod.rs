@@ -52,24 +52,30 @@ pub(crate) fn run(args: &Census, out: &mut impl Write) -> Result<(), Failure> {
             args.files.iter().map(count).collect::<Result<_, _>>()?
         }
     };
-    let states = ring.as_ref().map(States::of).transpose()?;
-    if let Some(target) = &args.key_ids {
-        write_key_ids(target, &tallies, args.force)?;
-    }
+    // What was counted counts, whatever becomes of the rest.
+    let (states, unknown) = match ring.as_ref().map(States::of).transpose() {
+        Ok(states) => (states, None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let written = args.key_ids.as_ref().map(|target| write_key_ids(target, &tallies, args.force)).transpose();
     // Standard output is for one of the two.
     if args.key_ids.as_deref() != Some(OsStr::new("-")) {
         for tally in &tallies {
             report::print(tally, states.as_ref(), args.json, out)?;
         }
+        out.flush().map_err(print_failed)?;
     }
-    // What was counted counts, whatever follows.
-    out.flush().map_err(print_failed)?;
+    written?;
+    if let Some(failure) = unknown {
+        return Err(failure.add("the states of keys are not told; what was counted counts"));
+    }
+    let checked = states.map_or(Ok(()), |states| states.check(&tallies));
     match tallies.iter().map(|tally| tally.unread).sum::<u64>() {
-        0 => states.map_or(Ok(()), |states| states.check(&tallies)),
+        0 => checked,
         unread => {
             // Nobody may take it for everything.
             let why = format!("what could not be read is not counted: {unread}, each named above");
-            Err(Failure::new(Exit::Storage, why))
+            Err(checked.map_or_else(|failure| failure.add(&why), |()| Failure::new(Exit::Storage, why.as_str())))
         }
     }
 }

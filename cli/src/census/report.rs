@@ -50,22 +50,22 @@ impl States {
         self.0.get(&id).map_or("unknown", |(name, _)| name)
     }
 
-    /// What keeps a key of what was counted from being trusted: first what is wrong with it, then that nobody can tell now.
+    /// What keeps a key of what was counted from being trusted: first that something is wrong with it, then that nobody can tell now.
     pub(crate) fn check(&self, tallies: &[Tally]) -> Result<(), Failure> {
         let values = || tallies.iter().flat_map(Tally::columns).flat_map(|column| column.values.keys());
         let first = |wanted| {
             values().find_map(|(_, _, id)| match self.0.get(id.as_ref()?) {
-                Some((name, Some(error))) if *name == wanted => Some(Failure::from(error.clone())),
+                Some((name, Some(error))) if *name == wanted => Some((id.as_ref()?, error.clone())),
                 _ => None,
             })
         };
-        if let Some(failure) = first(NOT_TRUSTED) {
-            return Err(failure.add("no trusted root vouches for this key, of which values were counted").of_keys());
+        if let Some((id, error)) = first(NOT_TRUSTED) {
+            let failure = Failure::from(error).at(format_args!("key {id}"));
+            return Err(failure.add("values were counted under it, and it cannot be trusted").of_keys());
         }
         match first(NOT_VERIFIED) {
-            Some(failure) => {
-                Err(failure.add("the states of keys cannot be told until that is changed; what was counted counts"))
-            }
+            Some((_, error)) => Err(Failure::from(error)
+                .add("the states of keys cannot be told until that is changed; what was counted counts")),
             None => Ok(()),
         }
     }
