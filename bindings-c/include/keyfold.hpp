@@ -777,6 +777,12 @@ public:
         return copy;
     }
 
+    /// Every few seconds, on a thread of its own: renews keys, and records what was counted for an audit trail.
+    void refresh()
+    {
+        detail::must([&](kf_error *e) { return kf_keyring_refresh(handle_.get(), e); });
+    }
+
     /// Before each fork whose child uses the keyring.
     void before_fork()
     {

@@ -290,6 +290,20 @@ pub unsafe extern "C" fn kf_keyring_records(
     })
 }
 
+/// Renews the keys that are in use and due, forgets what has idled, and records what was counted for an audit trail if its interval is
+/// over. Call it every few seconds, on a thread of its own, and no call waits for a renewal. Without it counts are recorded with the next
+/// event of another kind, by kf_keyring_before_fork, and when the keyring is closed.
+///
+/// Threads: any. Blocks for the store, and for the key service.
+///
+/// Returns KF_ERR_NULL_POINTER, KF_ERR_INVALID_HANDLE; KF_ERR_KMS_*, KF_ERR_STORE, KF_ERR_KEY_STATE, KF_ERR_RECORD_REJECTED, KF_ERR_CLOSED: the last
+/// error of a renewal, or of recording; the others were tried all the same.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kf_keyring_refresh(keyring: *mut kf_keyring, error: *mut kf_error) -> kf_result {
+    boundary(error, || Ok(pollster::block_on(held(keyring)?.ring.refresh())?))
+}
+
 /// Makes the keyring ready for a fork of the process, which has to follow at once: the child can use it, its fields and all other
 /// handles then. Without it a child opens the keyring anew.
 ///

@@ -1,7 +1,11 @@
 """What is done with keys is recorded, and a changed record is noticed."""
 
+import concurrent.futures
 import json
+import multiprocessing
+import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +65,62 @@ def test_each_failure_is_counted_once(audited: keyfold.Config, mode: Literal["ra
     expected = {"DecryptionFailed": 4, "InvalidInput": 2} if mode == "null" else {"DecryptionFailed": 2, "InvalidInput": 1}
     expected |= {"sealed": 6, "opened": 4} if mode == "null" else {"sealed": 4}
     assert found == expected
+
+
+def test_refresh_keeps_the_interval(audited: keyfold.Config) -> None:
+    with audited.path.open("a") as file:
+        file.write('interval = "1s"\n')
+    with audited.open() as ring:
+        field = ring.field("any")
+        field.decrypt(field.encrypt(1))
+        time.sleep(1.1)
+        assert counts(audited) == {}
+        ring.refresh()
+        assert counts(audited) == {"sealed": 1, "opened": 1}
+    with pytest.raises(keyfold.KeyfoldError) as closed:
+        ring.refresh()
+    assert closed.value.kind == "Closed"
+
+
+_shared: keyfold.Field
+
+
+def _open_many(sealed: list[bytes | None]) -> int:
+    return len(_shared.decrypt_many(sealed))
+
+
+def _open_own(config: keyfold.Config) -> None:
+    global _shared
+    _shared = config.open().field("any")
+
+
+# Failure F11
+@pytest.mark.parametrize("how", ["fork", "own", "forkserver", "spawn"])
+def test_children_are_in_the_trail_and_what_their_parent_counted_is_there_once(audited: keyfold.Config, how: str) -> None:
+    global _shared
+    context = multiprocessing.get_context("fork" if how == "own" else how)
+    with audited.open() as ring:
+        _shared = ring.field("any")
+        sealed = _shared.encrypt_many(range(100))
+        initializer, arguments = (None, ()) if how == "fork" else (_open_own, (audited,))
+        with concurrent.futures.ProcessPoolExecutor(3, context, initializer, arguments) as workers:
+            assert list(workers.map(_open_many, [sealed] * 6)) == [100] * 6
+        pool = context.Pool(2, initializer, arguments)
+        assert pool.map(_open_many, [sealed] * 4) == [100] * 4
+        pool.close()
+        pool.join()
+        if how == "fork":
+            process = context.Process(target=_open_many, args=(sealed,))
+            process.start()
+            process.join()
+        # What is not ended in such a way is not recorded.
+        child = os.fork()
+        if child == 0:
+            _shared.decrypt_many(sealed)
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert counts(audited) == {"sealed": 100, "opened": 1100 if how == "fork" else 1000}
+    assert keyfold.verify_audit(audited.path).clean
 
 
 def test_a_trail_is_verified(audited: keyfold.Config) -> None:

@@ -1,6 +1,7 @@
 //! Journal, backup and restore by the command, as docs/BACKUP.md describes them: what is lost, and what is not.
 
 use crate::common::{self, KEY, PATIENTS, POLICY, STORAGE, USAGE, World, argument, contains};
+use rusqlite::Connection;
 use std::fs;
 use std::path::PathBuf;
 
@@ -107,6 +108,22 @@ fn a_lost_machine_comes_back_from_backup_and_journal_in_a_new_store() {
         world.succeeds(&["reveal", file, "--output", "out.csv", "--scope", "clinic-7", "--force"]);
     }
     world.succeeds(&["keys", "verify", "--journal", "--backup", "monday"]);
+    // docs/BACKUP.md, A damaged record: nothing of that store counts.
+    let damage = "UPDATE records SET record = zeroblob(length(record)) WHERE class = 2";
+    Connection::open(store(&world)).and_then(|store| store.execute(damage, [])).expect("damaged");
+    let restore = ["keys", "restore", "--from", "monday", "--make-store"];
+    world.refuses(&restore, STORAGE, &["damaged", "docs/BACKUP.md"]);
+    fs::create_dir(world.path("aside")).expect("a folder");
+    for file in ["keys.db", "keys.db-wal", "keys.db-shm"] {
+        let file = world.keys().join(file);
+        if file.exists() {
+            fs::rename(&file, world.path("aside").join(file.file_name().expect("a name"))).expect("put aside");
+        }
+    }
+    world.succeeds(&restore);
+    for file in ["sealed.csv", "newer.csv"] {
+        world.succeeds(&["reveal", file, "--output", "out.csv", "--scope", "clinic-7", "--force"]);
+    }
     // A backup that was cut off restores nothing.
     let whole = world.read("monday");
     world.write("monday", &whole[..whole.len() - 40]);

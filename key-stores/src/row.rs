@@ -45,12 +45,12 @@ impl Columns {
         let record = Record::parse(bytes).map_err(|error| {
             let why = match error.kind() {
                 ErrorKind::Unsupported => "it was written by a newer keyfold",
-                _ => "it is damaged",
+                _ => "it is damaged (docs/BACKUP.md, A damaged record)",
             };
             self.unusable(why).with_source(error)
         })?;
         if Self::of(&record)? != *self {
-            return Err(self.unusable("the row and the record in it disagree"));
+            return Err(self.unusable("the row and the record in it disagree (docs/BACKUP.md, A damaged record)"));
         }
         Ok(record)
     }

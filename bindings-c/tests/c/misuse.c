@@ -134,6 +134,8 @@ static void keyrings(void)
     EXPECT(KF_ERR_INVALID_HANDLE, kf_keyring_rotate((kf_keyring *)options, NULL, 0, NULL, &error));
     CHECK(kf_keyring_before_fork((kf_keyring *)any) == KF_ERR_INVALID_HANDLE);
     CHECK(kf_keyring_before_fork(NULL) == KF_ERR_NULL_POINTER);
+    EXPECT(KF_ERR_NULL_POINTER, kf_keyring_refresh(NULL, &error));
+    EXPECT(KF_ERR_INVALID_HANDLE, kf_keyring_refresh((kf_keyring *)any, &error));
     CHECK(kf_keyring_close((kf_keyring *)any) == KF_ERR_INVALID_HANDLE && kf_keyring_close(NULL) == KF_OK);
     /* Never one. */
     int local = 0;

@@ -193,6 +193,17 @@ class Keyring:
             StoreError: the store failed.
         """
 
+    def refresh(self) -> None:
+        """Renew the keys that are in use and due, forget what has idled, and record what was counted for the audit trail if its interval is over.
+
+        Call it every few seconds, from a thread or a task of its own, and no call waits for a renewal. Without it counts are recorded
+        with the next event of another kind, before a fork, and when the keyring is closed or nobody has it any more.
+
+        Raises:
+            KmsError, StoreError, KeyRefused: the last error of a renewal, or of recording; the others were tried all the same.
+            KeyfoldError: kind `Closed`, after `close`.
+        """
+
     def _before_fork(self) -> None: ...
     def close(self) -> None:
         """End the keyring: it and its fields raise `KeyfoldError` of kind `Closed` from now on.

@@ -53,13 +53,24 @@ impl Audit {
         }
     }
 
+    /// Records the counts, so that a child of a fork does not have them as well.
+    pub(super) fn before_fork(&self) {
+        if let Some(sink) = self.0.sink.get() {
+            self.record_last_counts(sink);
+        }
+    }
+
     /// Records the counts, and ends the record.
     pub(super) fn close(&self) {
         let Some(sink) = self.0.sink.get() else { return };
+        self.record_last_counts(sink);
+        sink.close();
+    }
+
+    fn record_last_counts(&self, sink: &Arc<dyn AuditSink>) {
         if let Err(error) = self.record_counts(sink, None) {
             tracing::warn!(code = error.kind().code(), "the last counts were not recorded: {error}");
         }
-        sink.close();
     }
 
     /// Where the use of a key in a field is counted. `None` for the key: of whichever key.

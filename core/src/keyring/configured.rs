@@ -198,11 +198,13 @@ impl Keyring {
     }
 
     /// Makes the keyring ready for a fork of this process, which follows at once: the child can then use it and its handles. See
-    /// [`KeyStore::release`](crate::KeyStore::release). May block while another thread asks the store.
+    /// [`KeyStore::release`](crate::KeyStore::release). May block while another thread asks the store. What was counted for an audit trail is
+    /// recorded, so that the child does not report it once more.
     ///
     /// No other thread may be in a call of any keyring until the fork is over: the child would find its locks held for ever, and the
     /// store open.
     pub fn before_fork(&self) {
+        self.inner.audit.before_fork();
         self.inner.store.release();
         self.neighbours().iter().for_each(Self::before_fork);
     }
