@@ -49,7 +49,10 @@ fn keks(report: &Report) -> String {
         (0, true) => format!("{}, none of them a file beside the key records", report.keks.len()),
         (0, false) => format!("{}{missing}", report.keks.len()),
         (n, _) => {
-            format!("{}, {n} THAT WRAPS KEYS BESIDE THE KEY RECORDS: whoever has both has the keys{missing}", report.keks.len())
+            format!(
+                "{}, {n} THAT WRAPS KEYS BESIDE THE KEY RECORDS: whoever has both has the keys{missing}",
+                report.keks.len()
+            )
         }
     }
 }

@@ -91,7 +91,13 @@ pub(super) fn check(notes: &Notes, ring: &Keyring, marks: &Marks) {
     const NAME: &str = "keys";
     let verified = match verify(ring, marks) {
         Ok(verified) => verified,
-        Err(error) => return notes.add(Finding::problem(NAME, error.to_string(), "docs/BACKUP.md, \"A damaged record\", if that is what it is; or see the store")),
+        Err(error) => {
+            return notes.add(Finding::problem(
+                NAME,
+                error.to_string(),
+                "docs/BACKUP.md, \"A damaged record\", if that is what it is; or see the store",
+            ));
+        }
     };
     let Verified { good, mut bad, retired, parents, older, unanswered, passes, more, wraps } = verified;
     let (needed, retired): (Vec<_>, Vec<_>) = retired.into_iter().partition(|(key_id, _)| parents.contains(key_id));
