@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
@@ -89,6 +89,10 @@ def _open_many(sealed: list[bytes | None]) -> int:
     return len(_shared.decrypt_many(sealed))
 
 
+def _keep_that_of_the_parent(_: keyfold.Config) -> None:
+    pass
+
+
 def _open_own(config: keyfold.Config) -> None:
     global _shared
     _shared = config.open().field("any")
@@ -98,14 +102,14 @@ def _open_own(config: keyfold.Config) -> None:
 @pytest.mark.parametrize("how", ["fork", "own", "forkserver", "spawn"])
 def test_children_are_in_the_trail_and_what_their_parent_counted_is_there_once(audited: keyfold.Config, how: str) -> None:
     global _shared
-    context = multiprocessing.get_context("fork" if how == "own" else how)
+    context: Any = multiprocessing.get_context("fork" if how == "own" else how)
+    initializer = _keep_that_of_the_parent if how == "fork" else _open_own
     with audited.open() as ring:
         _shared = ring.field("any")
         sealed = _shared.encrypt_many(range(100))
-        initializer, arguments = (None, ()) if how == "fork" else (_open_own, (audited,))
-        with concurrent.futures.ProcessPoolExecutor(3, context, initializer, arguments) as workers:
+        with concurrent.futures.ProcessPoolExecutor(3, context, initializer, (audited,)) as workers:
             assert list(workers.map(_open_many, [sealed] * 6)) == [100] * 6
-        pool = context.Pool(2, initializer, arguments)
+        pool = context.Pool(2, initializer, (audited,))
         assert pool.map(_open_many, [sealed] * 4) == [100] * 4
         pool.close()
         pool.join()
