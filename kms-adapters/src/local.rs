@@ -108,7 +108,7 @@ impl LocalKek {
         if *kek_version != self.id {
             // The other identifier comes from a record that nothing vouches for yet, so it is not repeated.
             return Err(Error::new(ErrorKind::Kms(KmsErrorKind::WrongKey), "another local KEK wrapped these bytes")
-                .with_detail(format!("this one is {}", self.id)));
+                .with_detail(format!("this one is {}; put back the file that did", self.id)));
         }
         let bytes: &[u8; WRAPPED_LEN] = bytes.as_slice().try_into().map_err(|_| INVALID)?;
         Secret::try_with(|payload| erasing_stack(|| kwp::unwrap(&self.key, bytes, payload)).ok_or(INVALID))
