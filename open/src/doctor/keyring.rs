@@ -28,7 +28,7 @@ pub(super) fn check_store(
         notes.add(Finding::problem(
             "store",
             format!("the key store cannot be used: {error}"),
-            "docs/CLI.md, \"Exit codes\"; docs/POSTGRES.md",
+            "docs/BACKUP.md, \"A damaged record\", if that is what it is; docs/CLI.md, \"Exit codes\"; docs/POSTGRES.md",
         ));
     };
     match open_store(&config.store, folder).and_then(|store| look(notes, config, &*store).map(|found| (store, found))) {
