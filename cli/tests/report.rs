@@ -229,7 +229,9 @@ fn a_kek_beside_the_key_records_is_said() {
     );
     assert!(!beside.to_string().contains("in a key service"));
     assert!(separation(&beside).contains("IN THE FOLDER OF THE KEY RECORDS"));
-    assert!(report(world, &[]).expect(0, &[]).stdout_text().contains("1 THAT WRAPS KEYS BESIDE THE KEY RECORDS"));
+    assert!(
+        report(world, &[]).expect(0, &[]).stdout_text().contains("1 OF THOSE THAT WRAP KEYS BESIDE THE KEY RECORDS")
+    );
     // In another folder, of the same disk.
     fs::create_dir(world.path("safe")).expect("a folder");
     fs::rename(world.keys().join("local.kek"), world.path("safe/local.kek")).expect("moved");

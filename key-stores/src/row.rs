@@ -43,19 +43,23 @@ impl Columns {
     // F-B-1, F-C-1.
     pub(crate) fn record(&self, bytes: &[u8]) -> Result<Record> {
         let record = Record::parse(bytes).map_err(|error| {
-            let why = match error.kind() {
-                ErrorKind::Unsupported => "it was written by a newer keyfold",
-                _ => "it is damaged (docs/BACKUP.md, A damaged record)",
+            let unusable = match error.kind() {
+                ErrorKind::Unsupported => self.unusable("it was written by a newer keyfold"),
+                _ => self.damaged("it is damaged"),
             };
-            self.unusable(why).with_source(error)
+            unusable.with_source(error)
         })?;
         if Self::of(&record)? != *self {
-            return Err(self.unusable("the row and the record in it disagree (docs/BACKUP.md, A damaged record)"));
+            return Err(self.damaged("the row and the record in it disagree"));
         }
         Ok(record)
     }
 
-    pub(crate) fn unusable(&self, why: &str) -> Error {
+    pub(crate) fn damaged(&self, why: &str) -> Error {
+        self.unusable(&format!("{why} (docs/BACKUP.md, A damaged record)"))
+    }
+
+    fn unusable(&self, why: &str) -> Error {
         let key_id = KeyId::from_bytes(self.key_id);
         Error::new(ErrorKind::Store, "the key store holds a record that cannot be used")
             .with_detail(format!("{key_id}: {why}"))

@@ -50,7 +50,7 @@ fn keks(report: &Report) -> String {
         (0, false) => format!("{}{missing}", report.keks.len()),
         (n, _) => {
             format!(
-                "{}, {n} THAT WRAPS KEYS BESIDE THE KEY RECORDS: whoever has both has the keys{missing}",
+                "{}, {n} OF THOSE THAT WRAP KEYS BESIDE THE KEY RECORDS: whoever has both has the keys{missing}",
                 report.keks.len()
             )
         }

@@ -56,6 +56,6 @@ fn one_row(count: usize) -> rusqlite::Result<()> {
 pub(super) fn read(row: &Row<'_>) -> Result<Record> {
     let columns = Columns::read(row).map_err(failed)?;
     let bytes = row.get_ref(8).map_err(failed)?;
-    let bytes = bytes.as_blob().map_err(|error| columns.unusable("it is not a blob").with_source(error))?;
+    let bytes = bytes.as_blob().map_err(|error| columns.damaged("it is not a blob").with_source(error))?;
     columns.record(bytes)
 }
