@@ -350,7 +350,7 @@ fn a_bundle_under_a_passphrase() {
     without_terminal(&world, &[&inspect[..], &["--device-passphrase"]].concat())
         .expect(USAGE, &["there is no terminal", "--device-passphrase-file"]);
     for run in [made, opened, wrong] {
-        assert!(!run.stderr.contains("4711") && !contains(&run.stdout, b"4711"), "{}", run.stderr);
+        assert!(!run.stderr.contains("Passphrase4711") && !contains(&run.stdout, b"Passphrase4711"), "{}", run.stderr);
     }
     world.succeeds(&with_output("provision", "second.bundle"));
     world

@@ -321,7 +321,7 @@ fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {
         clinic.add(0..5, false);
         let add = ["account", "other"].map(|name| format!("ALTER TABLE patients ADD COLUMN {name} BIGINT"));
         clinic.database.sql(&add.join("; "));
-        clinic.database.sql("UPDATE patients SET account = 7700 + id WHERE id >= 3");
+        clinic.database.sql("UPDATE patients SET account = 770000770000 + id WHERE id >= 3");
         let cells = || -> Vec<_> {
             let rows = clinic.database.rows("patients", "id", &["account", "other", "ssn_index"]);
             rows.into_iter().map(|row| row.cells).collect()
@@ -331,7 +331,7 @@ fn a_column_that_the_policy_does_not_name_keeps_what_is_no_token() {
             ["column \"account\": row 4 ", "index lookup", "nothing was written", "name the column in the policy"];
         let run =
             clinic.backfill(&["--to", "account", "--batch-rows", "2", "--checkpoint", "c"]).expect(POLICY, &refused);
-        assert!(!run.stderr.contains("7703"), "{}", run.stderr);
+        assert!(!run.stderr.contains("770000770003"), "{}", run.stderr);
         assert!(cells() == before && !clinic.world.path("c").exists());
         // Without a value there is no token either.
         clinic
@@ -372,15 +372,15 @@ fn what_others_write_meanwhile_is_kept() {
         clinic.database.sql("ALTER TABLE patients ADD COLUMN other BIGINT");
         clinic.database.sql(
             "CREATE TRIGGER meanwhile AFTER UPDATE OF other ON patients WHEN NEW.id = 0 \
-             BEGIN UPDATE patients SET other = 7703 WHERE id = 2; END",
+             BEGIN UPDATE patients SET other = 770000770003 WHERE id = 2; END",
         );
         let run =
             clinic.backfill(&["--to", "other", "--batch-rows", "1"]).expect(STORAGE, &["written there meanwhile"]);
-        assert!(!run.stderr.contains("7703"), "{}", run.stderr);
+        assert!(!run.stderr.contains("770000770003"), "{}", run.stderr);
         let rows = clinic.database.rows("patients", "id", &["other"]);
         let others: Vec<_> = rows.into_iter().map(|row| row.cells[0].clone()).collect();
         assert!(
-            others[2] == Cell::Text("7703".to_owned().into()) && others[1] != Cell::Null,
+            others[2] == Cell::Text("770000770003".to_owned().into()) && others[1] != Cell::Null,
             "row 3 is as it was written"
         );
         clinic.counts(&["--to", "other", "--verify"], DATA, [("written", 1), ("right", 2), ("empty", 0)]);

@@ -53,22 +53,18 @@ fn a_row_that_disagrees_with_its_record_is_an_error() {
 #[test]
 fn columns_of_another_type_or_length_are_an_error_and_show_no_value() {
     let Some(server) = Server::given() else { return };
-    let canary = "cana11";
     for edit in [
-        "ALTER TABLE records DROP CONSTRAINT records_slot_check; UPDATE records SET scope_tag = NULL, slot = '\\xcana11'",
-        "ALTER TABLE records ALTER COLUMN state TYPE text USING 'cana11'",
-        "ALTER TABLE records DROP CONSTRAINT records_state_check; UPDATE records SET state = -7",
+        "ALTER TABLE records DROP CONSTRAINT records_slot_check; UPDATE records SET scope_tag = NULL, slot = '\\xca11ca11ca11'",
+        "ALTER TABLE records ALTER COLUMN state TYPE text USING 'canary'",
+        "UPDATE records SET state = -7",
         "ALTER TABLE records ALTER COLUMN record DROP NOT NULL; UPDATE records SET record = NULL",
     ] {
         let schema = server.schema();
         let (store, records) = filled(&schema);
         schema.sql("ALTER TABLE records DROP CONSTRAINT records_state_check");
-        let edit = edit
-            .replace("'\\xcana11'", "'\\xca11'")
-            .replace("ALTER TABLE records DROP CONSTRAINT records_state_check; ", "");
-        schema.sql(&edit);
+        schema.sql(edit);
         let text = refusal(block_on(store.get(OURS, records[0].key_id())));
-        assert!(!text.contains(canary) && !text.contains("ca11"), "{edit}: {text}");
+        assert!(!text.contains("canary") && !text.contains("ca11ca11ca11"), "{edit}: {text}");
     }
 }
 
