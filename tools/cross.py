@@ -37,7 +37,8 @@ PORTABLE = {
 }
 TOOLS = [
     *(f"{prefix}-{name}" for prefix in PREFIXES for name in ("gcc", "ar", "ld", "nm", "objcopy", "size")),
-    "qemu-system-arm", "qemu-aarch64-static", "qemu-arm-static", "qemu-i386-static", "qemu-s390x-static", "rustc", "rustdoc",
+    "qemu-system-arm", "qemu-aarch64-static", "qemu-arm-static", "qemu-i386-static", "qemu-s390x-static", "qemu-x86_64-static",
+    "rustc", "rustdoc",
 ]
 WRAPPER = """\
 #!/bin/sh

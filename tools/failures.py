@@ -31,7 +31,7 @@ STEPS = {
     "tools/interop.py": "interop", "tools/io_faults.py": "io_faults", "tools/languages/": "languages", "tools/sanitizers.py": "c_sanitizers", "tools/sbom.py": "sbom",
     "tools/check_deny.py": "deny", "tools/package_tests.py": "archives", "tools/release_tests.py": "release", "tools/reproducible.py": "reproducible",
     "tools/crates.py": "crates", "benches/side-channels/": "side_channels",
-    "tools/portable.py": "portable", "tools/soak.py": "soak",
+    "tools/portable.py": "portable", "tools/processors.py": "processors", "tools/soak.py": "soak",
 }
 # What `./test --long` alone runs, of steps that run more than that; tests in Rust say so themselves, and ./test says which steps it skips whole.
 LONG = {"bindings-c/tests/arm.py", "tools/portable.py"}

@@ -9,13 +9,17 @@ use common::lab::*;
 use keyfold::wire::{STREAM_HEADER_LEN, sealed_stream_len};
 use keyfold::{ColumnBytes, Encryptor, Error, ErrorKind, FieldPolicy, Value};
 use std::io::{BufWriter, PipeReader, Read, Write, pipe};
+use std::thread;
 use tokio::io::AsyncWriteExt;
 
 const CHILDREN: usize = 64;
-/// Half of them one by one, half of them in columns.
 const NONCES: usize = 100_000;
 const COLUMN: usize = 1_000;
 const NONCE_LEN: usize = 24;
+
+/// Of one process, by threads that share its handle. KEYFOLD_NONCES sets another number.
+const OF_ONE_PROCESS: usize = 1_000_000;
+const THREADS: usize = 4;
 
 type Nonce = [u8; NONCE_LEN];
 
@@ -23,15 +27,16 @@ fn nonce_of(sealed: &[u8]) -> Nonce {
     sealed[26..26 + NONCE_LEN].try_into().unwrap()
 }
 
-fn nonces(encryptor: &Encryptor) -> Vec<Nonce> {
-    let single = (0..NONCES / 2).map(|_| nonce_of(&encryptor.encrypt(Value::Text("x"), None).unwrap()));
-    let mut all: Vec<_> = single.collect();
+/// Of `count` values, half of them sealed one by one, half in columns.
+fn nonces(encryptor: &Encryptor, count: usize) -> Vec<Nonce> {
+    let mut all = Vec::with_capacity(count);
+    all.extend((0..count / 2).map(|_| nonce_of(&encryptor.encrypt(Value::Text("x"), None).unwrap())));
     let values = [Value::Text("x"); COLUMN];
-    for _ in 0..NONCES / 2 / COLUMN {
+    for _ in 0..count / 2 / COLUMN {
         let column = encryptor.encrypt_column(&values[..], None::<&[&[u8]]>).unwrap();
         all.extend((0..COLUMN).map(|row| nonce_of(column.bytes(row))));
     }
-    assert_eq!(all.len(), NONCES);
+    assert_eq!(all.len(), count, "a multiple of two columns");
     all
 }
 
@@ -45,7 +50,7 @@ fn child(encryptor: &Encryptor) -> (libc::pid_t, PipeReader) {
         0 => {
             drop(reader);
             let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                writer.write_all(nonces(encryptor).as_flattened()).is_ok()
+                writer.write_all(nonces(encryptor, NONCES).as_flattened()).is_ok()
             }));
             // SAFETY: ends this process at once; nothing of it is used afterwards.
             unsafe { libc::_exit(i32::from(!sent.unwrap_or(false))) }
@@ -112,6 +117,26 @@ fn first_duplicate(all: &mut [Nonce]) -> Option<Nonce> {
     all.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
+// Failure N1
+#[test]
+fn no_nonce_is_used_twice_by_the_threads_of_a_process() {
+    let count = std::env::var("KEYFOLD_NONCES").map_or(OF_ONE_PROCESS, |count| count.parse().expect("a number"));
+    let lab = Lab::new();
+    let ring = lab.process();
+    let encryptor = encryptor(&ring, "plain", None).unwrap();
+    let mut all = Vec::with_capacity(count);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| nonces(&encryptor, count / THREADS))).collect();
+        threads.into_iter().for_each(|thread| all.append(&mut thread.join().unwrap()));
+    });
+    assert_eq!(all.len(), count);
+    assert_eq!(first_duplicate(&mut all), None, "a nonce was used twice");
+    println!("{count} nonces of one process, all different");
+    // The search finds one.
+    all[count / 3] = all[count - 1];
+    assert!(first_duplicate(&mut all).is_some());
+}
+
 // Failures N1, N2, N3
 #[test]
 fn no_nonce_is_used_by_two_processes_after_a_fork() {
@@ -119,9 +144,9 @@ fn no_nonce_is_used_by_two_processes_after_a_fork() {
     let ring = lab.process();
     let encryptor = encryptor(&ring, "plain", None).unwrap();
     // Used before, so that whatever is kept is there.
-    let mut all = nonces(&encryptor);
+    let mut all = nonces(&encryptor, NONCES);
     let children: Vec<_> = (0..CHILDREN).map(|_| child(&encryptor)).collect();
-    all.extend(nonces(&encryptor));
+    all.extend(nonces(&encryptor, NONCES));
     for (pid, mut reader) in children {
         let mut bytes = Vec::with_capacity(NONCES * NONCE_LEN);
         reader.read_to_end(&mut bytes).unwrap();
