@@ -18,6 +18,7 @@ const NO_SCOPE: &str = "the keyring has no such scope";
 /// How it begins of a key that the keyring does not have. Where it is a neighbour's, it goes on with whose it is.
 const NO_KEY: &str = "no key of this keyring has that key ID";
 const OF_NEIGHBOUR: &str = "another keyring";
+const IS_LOST: &str = "this machine has seen the key";
 /// How it begins where key IDs that no key has were brought by the thousand: keys that are not in memory are looked up again in a moment.
 const FLOODED: &str = "more than 1,000 unknown key IDs within a second";
 /// How it begins of a key that has sealed its number of values, while the next one does not seal yet.
@@ -146,7 +147,12 @@ impl From<Error> for Failure {
             text if text.starts_with(MISSING_CONTEXT) => failure.add("--context KEY=VALUE gives it"),
             NO_SCOPE => failure.add("check how --scope, or SCOPE of `keyfold device`, spells it"),
             text if text.starts_with(NO_KEY) && !text.contains(OF_NEIGHBOUR) => {
-                failure.add("it may be of another keyring: --config names the one that has it")
+                failure.add(match text.contains(IS_LOST) {
+                    true => "keys restore brings it back from a journal or backups (docs/BACKUP.md)",
+                    false => {
+                        "it may be of another keyring (--config names the one that has it), or lost: docs/BACKUP.md"
+                    }
+                })
             }
             text if error.kind() == ErrorKind::KeyState && text.ends_with(COMPROMISED) && !text.starts_with(OF_ROOT) => failure.add(
                 "what is sealed under it may be forged, and opens where [keyring] of keyfold.toml has `open_compromised = true`: docs/runbooks/data-key-leaked.md",

@@ -231,6 +231,16 @@ fn records_that_were_edited() {
         fs::write(world.keys().join("keys.db"), &good).expect("put back");
     }
     world.succeeds(&REVEAL);
+    fs::remove_file(world.path("out.csv")).expect("removed");
+    // A key that was changed on this machine, and is gone.
+    world.succeeds(&["keys", "rotate"]);
+    let replaced = fs::read(world.keys().join("keys.db")).expect("the store");
+    world.edit("DELETE FROM records WHERE class = 2 AND state = 3");
+    world.refuses(&REVEAL, KEY, &["NoMatchingKey", "this machine has seen the key", "keys restore brings it back"]);
+    fs::remove_file(world.keys().join("keys.high-water")).expect("removed");
+    world.refuses(&REVEAL, KEY, &["NoMatchingKey", "it may be of another keyring (--config names", "or lost"]);
+    fs::write(world.keys().join("keys.db"), &replaced).expect("put back");
+    world.succeeds(&REVEAL);
     // What a census has counted by then may have taken hours.
     world.edit("UPDATE records SET record = zeroblob(length(record)) WHERE class = 2");
     let config = world.config();

@@ -101,7 +101,12 @@ fn reparenting_lets_the_old_pin_go() {
     world.protect(&["--scope", "clinic"]);
     let rotated = world.run(&["keys", "rotate", "--root", "--json"]).expect(0, &[]).json_lines();
     let pin = rotated[0]["root_pin"].as_str().expect("a pin").to_owned();
-    let text = world.run(&["keys", "reparent", "--records-per-second", "1000000"]).expect(0, &[]);
+    // Taking the older pin away now would leave nothing that is trusted.
+    let unpinned = format!("pin {pin}, is not pinned here: add it to root_pins");
+    let text = world.run(&["keys", "reparent", "--records-per-second", "1000000"]).expect(0, &[&unpinned]);
+    let doctor = || run(keyfold().args(["doctor", "--config"]).arg(world.config()), b"").expect(0, &[]);
+    let told = doctor().stdout_text().replace("\n", " ");
+    assert!(told.contains("is not pinned here: it is trusted because") && told.contains(&pin), "{told}");
     assert!(text.stdout_text().contains("no key is under another one"), "{}", text.stdout_text());
     let again = world.run(&["keys", "reparent", "--json"]).expect(0, &[]).json_lines();
     assert_eq!((&again[0]["moved"], &again[0]["root"]), (&Value::from(0), &rotated[0]["new"]));
@@ -118,8 +123,10 @@ fn reparenting_lets_the_old_pin_go() {
     let verified = world.run(&["keys", "verify", "--journal"]).expect(0, &[]);
     assert!(!verified.stdout_text().contains("NOT VOUCHED FOR"), "{}", verified.stdout_text());
     assert_eq!(verified.stdout_text().matches(", a trusted root vouches for each").count(), 2);
-    let doctor = run(keyfold().args(["doctor", "--config"]).arg(world.config()), b"").expect(0, &[]);
-    assert!(doctor.stdout_text().contains("0 problems"), "{}", doctor.stdout_text());
+    let again = world.run(&["keys", "reparent"]).expect(0, &[]);
+    assert!(!again.stderr.contains("is not pinned here"), "{}", again.stderr);
+    let told = doctor().stdout_text().to_owned();
+    assert!(told.contains("0 problems") && !told.contains("is not pinned here"), "{told}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn outputs_that_do_not_open_are_made_anew_on_demand() {
     world.succeeds(&with(&PROTECT, &["--resume", "--force"])).expect(0, &["protected 2 streams"]);
     world.succeeds(&["init", "other"]);
     world.succeeds(&with(&PROTECT, &["--force", "--config", "other/keyfold.toml"]));
-    let unknown = ["NoMatchingKey", "it may be of another keyring: --config names", "--force makes it anew"];
+    let unknown = ["NoMatchingKey", "it may be of another keyring (--config names", "--force makes it anew"];
     is_of_output(&world.run(&with(&PROTECT, &["--resume"])).expect(KEY, &unknown), "sealed");
     world.succeeds(&with(&PROTECT, &["--resume", "--force"])).expect(0, &["protected 2 streams"]);
     world.succeeds(&REVEAL);

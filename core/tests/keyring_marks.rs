@@ -183,6 +183,24 @@ fn whoever_meets_a_key_out_of_service_marks_it_and_notices_an_older_store() {
     }
 }
 
+/// Of a key that nobody here knows it may be said that it is another keyring's; of one that was seen here it may not.
+#[test]
+fn a_key_that_the_store_has_lost_is_told_from_one_that_nobody_knows() {
+    let lab = Lab::new();
+    let sealed = seal(&lab.process(), None, "x").unwrap();
+    block_on(lab.process().rotate_data_key(None)).unwrap();
+    let key_id = key_id_of(&sealed);
+    assert!(lab.store.state().records.remove(&key_id).is_some());
+    let told = |ring: Keyring| {
+        let error = reveal(&ring, None, &sealed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoMatchingKey);
+        error.detail().to_owned()
+    };
+    let lost = ": this machine has seen the key, so that the store lost it or is an older copy";
+    assert_eq!(told(lab.process()), format!("{key_id}{lost}"));
+    assert_eq!(told(lab.elsewhere()), key_id.to_string());
+}
+
 /// Repeating a change that was made cannot make it; what was missing is there afterwards.
 #[test]
 fn a_repeated_command_makes_up_for_the_mark() {

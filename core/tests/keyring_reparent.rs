@@ -336,3 +336,27 @@ fn a_key_that_is_made_while_its_root_goes_out_of_service_is_never_sealed_under()
     lab.store.state().after_insert = Some(record(&in_state(root_parts(&lab.kms, root()), KeyState::DestroyPending)));
     assert_eq!(refused(seal(&ring, Some("a new scope"), "x"), "its root is gone"), ErrorKind::KeyState);
 }
+
+/// By age a root rotates without anybody who reads its pin.
+#[test]
+fn roots_whose_pins_are_missing_are_named() {
+    let lab = Lab::new();
+    let unpinned = |ring: Keyring| -> Vec<_> {
+        block_on(ring.unpinned_roots()).unwrap().iter().map(|root| *root.commitment()).collect()
+    };
+    assert_eq!(unpinned(lab.process()), [[0; 32]; 0]);
+    let new = block_on(lab.process().rotate_root()).unwrap().new;
+    assert_eq!(unpinned(lab.process()), [*new.commitment()]);
+    reparent(&lab.process()).unwrap();
+    assert_eq!(unpinned(lab.process()), [*new.commitment()]);
+    assert_eq!(unpinned(lab.process_with(lab.pinning(&[*new.commitment()]))), [[0; 32]; 0]);
+    // One that waits to seal as well.
+    let mut config = lab.pinning(&[*new.commitment()]);
+    config.rotation.lead = std::time::Duration::from_secs(3600);
+    let waits = block_on(lab.process_with(config.clone()).rotate_root()).unwrap().new;
+    assert_eq!(waits.state(), KeyState::PreActive);
+    assert_eq!(unpinned(lab.process_with(config)), [*waits.commitment()]);
+    // Nobody is told to pin what no pinned root vouches for.
+    let ring = lab.process_with(lab.pinning(&[[7; 32]]));
+    assert_eq!(refused(block_on(ring.unpinned_roots()), "nothing is trusted"), ErrorKind::RecordRejected);
+}

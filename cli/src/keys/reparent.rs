@@ -3,8 +3,10 @@
 use super::walk::{End, Place, walk};
 use crate::args::KeysReparent;
 use crate::failure::Failure;
+use crate::files::standard::stderr;
+use crate::init::hex;
 use crate::opening;
-use crate::print_done;
+use crate::{print_done, print_failed};
 use serde_json::json;
 use std::io::Write;
 
@@ -31,6 +33,14 @@ pub(crate) fn reparent(args: &KeysReparent, out: &mut impl Write) -> Result<(), 
             progress.moved, progress.seen
         )
     };
+    // Whoever takes the older pins away meanwhile has a keyring that trusts nothing.
+    let unpinned = pollster::block_on(ring.unpinned_roots())?;
+    for root in &unpinned {
+        let pin = hex(root.commitment());
+        let note =
+            "is not pinned here: add it to root_pins, wherever this keyring is configured, before an older pin goes";
+        writeln!(stderr(), "keyfold: root {}, pin {pin}, {note}", root.key_id()).map_err(print_failed)?;
+    }
     let moved = progress.moved;
     print_done(
         out,

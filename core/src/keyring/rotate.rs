@@ -114,6 +114,23 @@ impl Keyring {
         self.root(current.key_id()).await
     }
 
+    /// The roots that seal keys, or are published to do so, and whose commitments are not among the pins here. They are trusted because a
+    /// pinned root vouches for them, and with it will all their keys no longer be: add their pins before its goes.
+    ///
+    /// # Errors
+    ///
+    /// Those of acquiring the root.
+    pub async fn unpinned_roots(&self) -> Result<Vec<Record>> {
+        self.check_open()?;
+        let Succession { current, successor, .. } = self.succession(self.roots()).await?;
+        let mut unpinned = Vec::new();
+        for root in current.into_iter().chain(successor).filter(|root| !self.is_pinned(root)) {
+            self.verify_shown(&root).await?;
+            unpinned.push(root);
+        }
+        Ok(unpinned)
+    }
+
     pub(super) fn roots(&self) -> Slot {
         self.slot(KeyClass::Root, SlotId::NONE)
     }

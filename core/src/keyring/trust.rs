@@ -62,7 +62,14 @@ impl Keyring {
         // Looked up before the store is read: what another thread or process changes meanwhile is no rollback.
         let known = self.marks(key_id)?;
         let record = self.inner.store.get(self.lineage(), key_id).await?;
-        let record = record.ok_or_else(|| Error::from(ErrorKind::NoMatchingKey).with_detail(key_id.to_string()))?;
+        let record = record.ok_or_else(|| {
+            // What came in a frame was never in the store.
+            let [own, _, machine] = known;
+            let lost = own
+                .or(machine)
+                .map_or("", |_| ": this machine has seen the key, so that the store lost it or is an older copy");
+            Error::from(ErrorKind::NoMatchingKey).with_detail(format!("{key_id}{lost}"))
+        })?;
         // Otherwise a store could have values sealed under one key and labelled with the ID of another.
         // F-7.6-6.
         if record.key_id() != key_id {

@@ -2,6 +2,7 @@
 
 use super::kek::of_clock;
 use super::{Notes, Roots, SEE, records};
+use crate::audit::hex;
 use crate::marks::Marks;
 use crate::{MissingFiles, Options, StoreUri, open_journals, open_store, open_to_look};
 use keyfold::config::Config;
@@ -214,6 +215,7 @@ pub(super) fn check_ring(
     notes.add(Finding::note(NAME, "opens, with its high-water file and audit trail where it has them"));
     note_indexes(notes, &ring);
     records::check(notes, &ring, marks);
+    note_pins(notes, &ring);
     for root in roots.wait(end).unwrap_or_default() {
         for alias in ring.missing_keks(&root) {
             notes.add(Finding::warning(
@@ -225,6 +227,23 @@ pub(super) fn check_ring(
     }
     note_memory(notes);
     Some(ring)
+}
+
+/// Roots that are trusted until an older pin goes. One that cannot be verified is a finding of the records.
+fn note_pins(notes: &Notes, ring: &Keyring) {
+    for root in pollster::block_on(ring.unpinned_roots()).unwrap_or_default() {
+        notes.add(Finding::warning(
+            "root-pins",
+            format!(
+                "root {} is not pinned here: it is trusted because an older one is, which vouches for it",
+                root.key_id()
+            ),
+            format!(
+                "add its pin {} to root_pins wherever this keyring is configured, before an older pin goes",
+                hex(root.commitment())
+            ),
+        ));
+    }
 }
 
 /// What indexes show of rows.
