@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import cross  # noqa: E402
 from debian import shared  # noqa: E402
 
-FEATURES = ("ssse3", "aes", "pclmulqdq", "avx2")
+FEATURES = ("ssse3", "aes", "pclmulqdq", "avx", "avx2")
 # By their names in qemu, without what it warns that it lacks itself; with those of FEATURES that each has.
 PROCESSORS = {
     "qemu64": (),
     "Conroe": ("ssse3",),
     "Westmere": ("ssse3", "aes", "pclmulqdq"),
-    "Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid": ("ssse3", "aes", "pclmulqdq", "avx2"),
+    "Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid": ("ssse3", "aes", "pclmulqdq", "avx", "avx2"),
 }
 PROBE = """\
 #include <cpuid.h>
@@ -35,6 +35,7 @@ int main(void) {
     if (c & bit_SSSE3) puts("ssse3");
     if (c & bit_AES) puts("aes");
     if (c & bit_PCLMUL) puts("pclmulqdq");
+    if (c & bit_AVX) puts("avx");
     if (leaf_7_b & bit_AVX2) puts("avx2");
 }
 """

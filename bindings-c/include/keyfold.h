@@ -73,6 +73,7 @@
  *     Functions of the program are called from any thread, several at once. They do not throw, longjmp or
  *     end the thread. They are given a pointer of the program's, and say by `release` when that is no
  *     longer needed. What they are given is valid for the call alone.
+ *     They call no function of this library: it may wait for them, for ever.
  *
  * SECRETS
  *     Texts of errors hold no values, keys or contexts, and may be logged. Keys are erased from memory

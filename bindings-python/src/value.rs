@@ -224,6 +224,8 @@ pub(crate) fn row_binding<'a>(row: Option<&'a Bound<'_, PyAny>>) -> PyResult<Opt
     }
 }
 
+pub(crate) const NAN_ROW: &str = "the row that the value is bound to is NaN";
+
 /// The bytes of a row that is neither text nor `bytes`, as a column of rows has them: those of a buffer, and otherwise of the value's
 /// one spelling.
 fn spelled(row: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
@@ -235,8 +237,11 @@ fn spelled(row: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
         let name = row.get_type().qualname().map_or_else(|_| "that".to_owned(), |name| name.to_string());
         PyTypeError::new_err(format!("a row binding is str, bytes, int, date or another value, not {name}"))
     })?;
-    if let Value::Bytes(bytes) = taken.value() {
-        return Ok(bytes.to_vec());
+    match taken.value() {
+        Value::Bytes(bytes) => return Ok(bytes.to_vec()),
+        // What is missing, to pandas. All such rows would be one.
+        Value::Float(number) if number.is_nan() => return Err(invalid(py, NAN_ROW)),
+        _ => {}
     }
     let text = taken.value().to_text().map(|text| text.into_owned().into_bytes());
     text.ok_or_else(|| invalid(py, "the row is a date that cannot be written"))

@@ -2,6 +2,7 @@
 
 import math
 import traceback
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -94,6 +95,24 @@ def test_rows_are_spelled_as_in_columns(ring: keyfold.Keyring, row: Any, same: s
     assert raised.value.row == 1
     with pytest.raises(TypeError, match="not list"):
         ssn.encrypt("a", row=[1])  # type: ignore[arg-type]
+
+
+# pandas makes NaN of an ID that is missing: all of these would be one row, and their values could change places.
+def test_nan_is_no_row(ring: keyfold.Keyring) -> None:
+    ssn, nan = ring.field("patient.ssn"), float("nan")
+    calls: list[Callable[[], object]] = [
+        lambda: ssn.encrypt("a", row=nan),
+        lambda: ssn.encrypt("a", row=np.float64("nan")),
+        lambda: ssn.encrypt_many(["a", "b"], rows=[1.0, nan]),
+        lambda: ssn.encrypt_column(pa.array(["a", "b"]), rows=[1.0, nan]),
+        lambda: ssn.encrypt_column(pa.array(["a", "b"]), rows=pa.array([1.0, nan])),
+        lambda: ssn.decrypt_column(ssn.encrypt_column(pa.array(["a"]), rows=["NaN"]), rows=pa.array([nan])),
+    ]
+    for call in calls:
+        with pytest.raises(keyfold.InvalidInput, match="is NaN"):
+            call()
+    # A value that is missing has no row.
+    assert ssn.encrypt_column(pa.array(["a", None]), rows=pa.array([1.0, nan])).null_count == 1
 
 
 def chain(error: BaseException) -> str:

@@ -54,6 +54,15 @@ def test_a_frame_with_fields_that_bind_rows_and_others(ring: keyfold.Keyring, fr
         pd.testing.assert_frame_equal(sealed.keyfold.decrypt(fields, row="patient_id"), frame)
         with pytest.raises(keyfold.InvalidInput, match="a column of rows is needed"):
             given.keyfold.encrypt(fields)
+        # The rows themselves, which are opened before what is bound to them.
+        for names in (["ssn", "patient_id"], ["patient_id", "ssn"]):
+            kinds = {"ssn": "patient.ssn", "patient_id": "any"}
+            both = {name: kinds[name] for name in names}
+            hidden = given.keyfold.encrypt(both, row="patient_id")
+            assert not set(hidden["patient_id"]) & set(frame["patient_id"])
+            pd.testing.assert_frame_equal(hidden.keyfold.decrypt(both, row="patient_id"), frame, check_dtype=False)
+        with pytest.raises(keyfold.InvalidInput, match="cannot be bound to itself"):
+            given.keyfold.encrypt({"patient_id": "patient.ssn"}, row="patient_id")
         # Without a field that binds rows, a column that the frame has not is a mistake all the same.
         with pytest.raises(KeyError):
             given.keyfold.encrypt({"mrn": "mrn"}, row="patient")

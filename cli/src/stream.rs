@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
         let len = folder::check(args, whole, direction, &interrupt, row.is_some())?;
         let mut job = Job::new(args, whole, field, direction, &ring, interrupt)?;
         job.progress = Progress::of_files(direction, len);
-        let done = folder::run(&mut job);
+        let done = folder::run(&mut job).and_then(|()| Ok(ring.record_uses()?));
         (job, done)
     } else {
         let (input, output) = open(args, whole, direction, &interrupt)?;
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Transform, whole: &Whole, field: &str, direction: Direc
         if args.output != "-" || !io::stdout().is_terminal() {
             job.progress = Progress::new(direction, len);
         }
-        let done = one_file(&mut job, input, row.as_deref(), output);
+        let done = one_file(&mut job, &ring, input, row.as_deref(), output);
         (job, done)
     };
     job.progress.finish();
@@ -322,6 +322,7 @@ fn open(
 /// One file or standard input, to one file or standard output.
 fn one_file(
     job: &mut Job<'_>,
+    ring: &Keyring,
     input: Interruptible<Input>,
     row: Option<&[u8]>,
     mut output: Output,
@@ -329,6 +330,7 @@ fn one_file(
     let done = job.transform(input, row, &mut output).map_err(Refused::into_failure);
     done.map_err(|failure| failure.of_file(&job.args.input).leaving(&output))?;
     output.flush().map_err(|error| Failure::from(error).leaving(&output))?;
+    ring.record_uses().map_err(|error| Failure::from(error).leaving(&output))?;
     output.commit()?;
     job.counts.files += 1;
     Ok(())

@@ -6,6 +6,50 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Of the last values nothing would be known, and the output would be there all the same.
+#[test]
+fn output_whose_uses_cannot_be_recorded_does_not_appear() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    let (head, rows) = common::PATIENTS.split_once('\n').expect("a head");
+    // More than a batch, so that a key is unwrapped before the end.
+    world.write("many.csv", format!("{head}\n{}", rows.repeat(20_000)));
+    world.succeeds(&["protect", "many.csv", "--output", "many.sealed"]);
+    world.write("image.toml", "version = 1\n[fields.image]\nmode = \"stream\"\n");
+    let image = ["--stream", "image", "--policy", "image.toml"];
+    world.succeeds(&[&["protect", "in.csv", "--output", "image.kf"][..], &image].concat());
+    let reveal = ["reveal", "-", "--output", "out"];
+    let csv = ["--format", "csv"];
+    for (input, how) in [("many.sealed", &csv[..]), ("image.kf", &image)] {
+        let arguments = [&reveal[..], how].concat();
+        let mut child =
+            world.command(&arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let input = world.read(input);
+        stdin.write_all(&input[..input.len() - 1]).expect("written");
+        let is_unwrapped =
+            || audited.actions().iter().rev().take_while(|action| *action != "opened").any(|action| action == "unwrap");
+        while !is_unwrapped() {
+            assert!(child.try_wait().expect("a child").is_none(), "it ended");
+            sleep(Duration::from_millis(5));
+        }
+        let file = audited.file();
+        fs::rename(&file, world.path("aside")).expect("renamed");
+        fs::create_dir(&file).expect("made");
+        stdin.write_all(&input[input.len() - 1..]).expect("written");
+        drop(stdin);
+        let ended = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(STORAGE), "{said}");
+        assert!(said.contains("cannot open the audit file"), "{said}");
+        assert!(!world.path("out").exists());
+        fs::remove_dir(&file).expect("removed");
+        fs::rename(world.path("aside"), &file).expect("put back");
+    }
+}
 
 #[test]
 fn every_command_is_recorded_and_ends_its_chain_whether_it_fails_or_not() {

@@ -102,11 +102,11 @@ fn reparenting_lets_the_old_pin_go() {
     let rotated = world.run(&["keys", "rotate", "--root", "--json"]).expect(0, &[]).json_lines();
     let pin = rotated[0]["root_pin"].as_str().expect("a pin").to_owned();
     // Taking the older pin away now would leave nothing that is trusted.
-    let unpinned = format!("pin {pin}, is not pinned here: add it to root_pins");
+    let unpinned = format!("pin {pin}, is not pinned here: if you know of it, add that");
     let text = world.run(&["keys", "reparent", "--records-per-second", "1000000"]).expect(0, &[&unpinned]);
     let doctor = || run(keyfold().args(["doctor", "--config"]).arg(world.config()), b"").expect(0, &[]);
     let told = doctor().stdout_text().replace("\n", " ");
-    assert!(told.contains("is not pinned here: it is trusted because") && told.contains(&pin), "{told}");
+    assert!(told.contains("is not pinned here, and trusted because") && told.contains(&pin), "{told}");
     assert!(text.stdout_text().contains("no key is under another one"), "{}", text.stdout_text());
     let again = world.run(&["keys", "reparent", "--json"]).expect(0, &[]).json_lines();
     assert_eq!((&again[0]["moved"], &again[0]["root"]), (&Value::from(0), &rotated[0]["new"]));

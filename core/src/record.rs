@@ -144,8 +144,9 @@ impl Record {
         })
     }
 
-    /// The root that endorsed this root.
-    pub(crate) fn endorsed_by(&self) -> Option<KeyId> {
+    /// Of a root the one that endorsed it, if one did.
+    #[must_use]
+    pub fn endorsed_by(&self) -> Option<KeyId> {
         self.body.endorsement.map(|endorsement| endorsement.by)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::common::cache::TestClock;
 use crate::common::lab::*;
-use crate::common::{FaultyMarks, block_on, open};
+use crate::common::{FaultyMarks, block_on, open, refused};
 use keyfold::wire::KeyId;
 use keyfold::{
     AuditAction, AuditEvent, AuditSink, BoxFuture, Context, Error, ErrorKind, KeyState, Keyring, Kms, KmsErrorKind,
@@ -73,6 +73,22 @@ fn audited(lab: &Lab, clock: &TestClock) -> (Keyring, Arc<MemorySink>) {
 
 fn actions(sink: &MemorySink) -> Vec<AuditAction> {
     sink.take().iter().map(|event| event.action).collect()
+}
+
+#[test]
+fn uses_that_cannot_be_recorded_are_told_before_the_end_and_wait() {
+    let (lab, clock) = (Lab::new(), TestClock::new());
+    let (ring, sink) = audited(&lab, &clock);
+    let sealed = seal(&ring, None, "x").unwrap();
+    sink.take();
+    sink.full.store(true, Ordering::Relaxed);
+    reveal(&ring, None, &sealed).unwrap();
+    assert_eq!(refused(ring.record_uses(), "the sink is full"), ErrorKind::Io);
+    sink.full.store(false, Ordering::Relaxed);
+    ring.record_uses().unwrap();
+    assert_eq!(sink.counts().into_values().sum::<u64>(), 2, "one was sealed, one opened");
+    ring.record_uses().unwrap();
+    assert_eq!(sink.take().len(), 0, "once");
 }
 
 #[test]

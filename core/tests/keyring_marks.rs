@@ -199,6 +199,18 @@ fn a_key_that_the_store_has_lost_is_told_from_one_that_nobody_knows() {
     let lost = ": this machine has seen the key, so that the store lost it or is an older copy";
     assert_eq!(told(lab.process()), format!("{key_id}{lost}"));
     assert_eq!(told(lab.elsewhere()), key_id.to_string());
+    // What a neighbour's store says, which nobody vouches for, does not hide it.
+    let old = lab.store.snapshot();
+    let neighbour = Lab::new();
+    let sealed_there = seal(&neighbour.process(), None, "x").unwrap();
+    neighbour.store.plant_as(key_id, &neighbour.store.find(key_id_of(&sealed_there)));
+    lab.store.restore(&old);
+    let beside = |ring: Keyring| {
+        ring.add_neighbour(neighbour.process());
+        told(ring)
+    };
+    assert_eq!(beside(lab.process()), format!("{key_id}{lost}"));
+    assert!(beside(lab.elsewhere()).contains("is in keyring"));
 }
 
 /// Repeating a change that was made cannot make it; what was missing is there afterwards.

@@ -80,11 +80,11 @@ fn functions_that_fail_hang_or_panic() {
     assert_eq!(error.to_string(), "switched off: ward HSM");
     let begun = Instant::now();
     let slow = kek(short, |_| {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(10));
         Failure::new(KmsErrorKind::KeyDisabled, "too late")
     });
     assert_eq!(refused(unwrap(&slow, &wrapped)).kind(), ErrorKind::Kms(KmsErrorKind::Timeout));
-    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let panics = kek(long, |_| panic!("a bug of the host"));
     assert_eq!(refused(unwrap(&panics, &wrapped)).kind(), ErrorKind::Internal);
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
@@ -82,11 +82,18 @@ fn a_wrong_passphrase_is_told_apart_remembered_and_never_shown() {
     create(&path);
     for wrong in ["correct horse battery stapl", "Correct horse battery staple", ""] {
         let kek = PassphraseKek::open(&path, says(wrong)).expect("opened");
+        let began = Instant::now();
         let error = wrap(&kek).expect_err("wrong");
         assert_eq!(error.kind(), ErrorKind::Kms(KmsErrorKind::Credentials));
-        let began = Instant::now();
-        assert_eq!(wrap(&kek).expect_err("still wrong").kind(), ErrorKind::Kms(KmsErrorKind::Credentials));
-        assert!(began.elapsed() < Duration::from_millis(5), "remembered, not tried again");
+        let tried = began.elapsed();
+        let again = || {
+            let began = Instant::now();
+            assert_eq!(wrap(&kek).expect_err("still wrong").kind(), ErrorKind::Kms(KmsErrorKind::Credentials));
+            began.elapsed()
+        };
+        // Of several, of which something else may have held one up.
+        let again = (0..5).map(|_| again()).min().expect("five");
+        assert!(again < tried / 4, "remembered, not tried again: {again:?} after {tried:?}");
         let text = format!("{error} {error:?} {kek:?}");
         assert!(!text.contains("horse") && !text.contains("staple"), "{text}");
     }

@@ -347,8 +347,12 @@ pub async fn init_with(folder: &Path, new: &NewKeyring, options: &Options) -> Re
     fs::create_dir_all(folder).map_err(|error| io(error, folder, "cannot make the folder"))?;
     for file in [CONFIG_FILE, KEK_FILE, STORE_FILE, HIGH_WATER_FILE] {
         if fs::symlink_metadata(path(file)).is_ok() {
-            return Err(Error::new(ErrorKind::Io, "the folder holds a keyring already; nothing was changed")
-                .with_detail(path(file).display().to_string()));
+            let what = match file {
+                CONFIG_FILE => "the folder holds a keyring already; nothing was changed",
+                // Written last. Nothing is sealed under what is there, but whoever has taken the configuration away needs it.
+                _ => "the folder holds a part of a keyring, as an init that was killed leaves it; nothing was changed",
+            };
+            return Err(Error::new(ErrorKind::Io, what).with_detail(path(file).display().to_string()));
         }
     }
     let (mut keks, mut uris) = (keks::open_all(&new.keks, folder, options)?, new.keks.clone());

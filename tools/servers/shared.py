@@ -161,10 +161,19 @@ def pinned(name, package):
 # Running.
 
 
+_given, _giving = set(), threading.Lock()
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nothing listens on, and that was not given before: it is some time before a server binds it."""
+    with _giving:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def answers(url):

@@ -107,19 +107,28 @@ class FrameAccessor:
     @without_frames
     def encrypt(self, fields: Mapping[str, Field | str], *, row: str | None = None) -> pd.DataFrame:
         """Return a copy in which the columns that `fields` names are sealed: where the policy binds rows, each value to its row's
-        value of the column `row`."""
+        value of the column `row`, which is not sealed yet. What seals that column itself must not bind it to its own row.
+
+        Raises:
+            InvalidInput: the column `row` is among `fields`, with a field that binds rows: it would not open.
+        """
+        bound = _bound(fields)
+        if row in bound and bound[row].binds_row:
+            raise invalid(f"the column {row!r} cannot be bound to itself")
         sealed = {
-            name: SeriesAccessor(self._frame[name]).encrypt(field, row=self._rows(field, row))
-            for name, field in _bound(fields).items()
+            name: SeriesAccessor(self._frame[name]).encrypt(field, row=self._rows(field, row)) for name, field in bound.items()
         }
         return self._frame.assign(**sealed)
 
     @without_frames
     def decrypt(self, fields: Mapping[str, Field | str], *, row: str | None = None) -> pd.DataFrame:
-        """Return a copy in which the columns that `fields` names are open."""
+        """Return a copy in which the columns that `fields` names are open: that of `row` first, if it is among them."""
+        bound = _bound(fields)
+        if row in bound and not bound[row].binds_row:
+            rows = SeriesAccessor(self._frame[row]).decrypt(bound.pop(row))
+            return FrameAccessor(self._frame.assign(**{row: rows})).decrypt(bound, row=row)
         opened = {
-            name: SeriesAccessor(self._frame[name]).decrypt(field, row=self._rows(field, row))
-            for name, field in _bound(fields).items()
+            name: SeriesAccessor(self._frame[name]).decrypt(field, row=self._rows(field, row)) for name, field in bound.items()
         }
         return self._frame.assign(**opened)
 

@@ -3,9 +3,9 @@
 use super::array::{Array, Kind, Layout};
 use super::column::Column;
 use crate::errors::{at_row, invalid};
-use crate::value::RowBinding;
+use crate::value::{NAN_ROW, RowBinding};
 use arrow_buffer::{Buffer, NullBufferBuilder};
-use keyfold::{Error, ErrorKind, Result};
+use keyfold::{Error, ErrorKind, Result, Value};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::borrow::Cow;
@@ -97,7 +97,11 @@ impl Bindings {
         if *kind == Kind::Bytes {
             return array.leaf().bytes(place).map(Cow::Borrowed);
         }
-        match array.leaf().value(*kind, place)?.to_text() {
+        let value = array.leaf().value(*kind, place)?;
+        if matches!(value, Value::Float(number) if number.is_nan()) {
+            return Err(Error::new(ErrorKind::InvalidInput, NAN_ROW));
+        }
+        match value.to_text() {
             Some(Cow::Borrowed(text)) => Ok(Cow::Borrowed(text.as_bytes())),
             Some(Cow::Owned(text)) => Ok(Cow::Owned(text.into_bytes())),
             None => Err(Error::new(ErrorKind::InvalidInput, "a row has a date that cannot be written")),

@@ -6,7 +6,8 @@ use crate::failure::Failure;
 use crate::files::standard::stderr;
 use crate::init::hex;
 use crate::opening;
-use crate::{print_done, print_failed};
+use crate::print_done;
+use keyfold::Keyring;
 use serde_json::json;
 use std::io::Write;
 
@@ -33,22 +34,24 @@ pub(crate) fn reparent(args: &KeysReparent, out: &mut impl Write) -> Result<(), 
             progress.moved, progress.seen
         )
     };
-    // Whoever takes the older pins away meanwhile has a keyring that trusts nothing.
-    let unpinned = pollster::block_on(ring.unpinned_roots())?;
-    for root in &unpinned {
-        let pin = hex(root.commitment());
-        let note =
-            "is not pinned here: add it to root_pins, wherever this keyring is configured, before an older pin goes";
-        writeln!(stderr(), "keyfold: root {}, pin {pin}, {note}", root.key_id()).map_err(print_failed)?;
-    }
     let moved = progress.moved;
     print_done(
         out,
         &text,
         &format!("{moved} keys were put under root {root}: run it again to see whether any is left"),
     )?;
+    note_pins(&ring);
     match end {
         End::Done => Ok(()),
         End::Interrupted(interrupted) => Err(interrupted.into()),
+    }
+}
+
+/// Whoever takes the older pins away while the root is not pinned has a keyring that trusts nothing. A note: what was done is done and told.
+fn note_pins(ring: &Keyring) {
+    for root in pollster::block_on(ring.unpinned_roots()).unwrap_or_default() {
+        let pin = hex(root.commitment());
+        let note = "is not pinned here: if you know of it, add that to root_pins, wherever this keyring is configured, before an older pin goes; if not, docs/runbooks/kek-compromised.md";
+        let _ = writeln!(stderr(), "keyfold: root {}, pin {pin}, {note}", root.key_id());
     }
 }

@@ -228,6 +228,8 @@ fn transform(args: &Transform, direction: Direction, merges: &Merges) -> Result<
         ring.audit(event.detail("values", counts.values))?;
     }
     output.flush().map_err(|error| Failure::from(error).leaving(&output))?;
+    // Before the output appears: what was opened for it must be known.
+    ring.record_uses().map_err(|error| Failure::from(error).leaving(&output))?;
     output.commit()?;
     if matches!(direction, Direction::Protect { .. }) {
         let policy = ring.policy();

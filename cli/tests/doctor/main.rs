@@ -191,6 +191,12 @@ fn keks_for_recovery_are_left_alone_unless_asked_for() {
     named.says("KEK safe", "roots", "warning", &["keys repair"]).says("KEK glass", "not-asked", "note", &[]);
     assert!(named.about("KEK local", "wrap").is_empty(), "it was not named");
     doctor(&world, &["--recovery=ticket 4711"]).says("KEK glass", "wrap", "note", &["first"]);
+    // Nothing needs it.
+    fs::remove_file(world.keys().join("c.kek")).expect("removed");
+    doctor(&world, &[]).ends(0).says("KEK old", "kek-opens", "warning", &["wraps no root", "take its section out"]);
+    // One that wraps the root.
+    fs::remove_file(world.keys().join("local.kek")).expect("removed");
+    doctor(&world, &[]).ends(1).says("KEK local", "kek-opens", "problem", &["put its file where"]);
 }
 
 #[test]

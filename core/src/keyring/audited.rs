@@ -155,6 +155,17 @@ impl Keyring {
         self.inner.audit.check()
     }
 
+    /// Records what was counted and not recorded yet, as [`close`](Self::close) does, which cannot say that it failed: for who is about to hand
+    /// out what was opened. Does nothing without a sink.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sink, where its policy is to refuse. What was counted still waits to be recorded.
+    pub fn record_uses(&self) -> Result<()> {
+        let audit = &self.inner.audit;
+        audit.0.sink.get().map_or(Ok(()), |sink| audit.record_counts(sink, None))
+    }
+
     pub(crate) fn audit_of(&self) -> &Audit {
         &self.inner.audit
     }

@@ -23,6 +23,9 @@ const MARKS_QUIET: u64 = 60_000_000_000;
 /// How often a slot is read while its keys change under the reader. Each key changes state a few times in its life.
 const READ_ATTEMPTS: usize = 8;
 
+/// What is said of a key that is gone, behind its ID.
+const LOST: &str = ": this machine has seen the key, so that the store lost it or is an older copy";
+
 /// Where a record was found.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Origin {
@@ -63,11 +66,7 @@ impl Keyring {
         let known = self.marks(key_id)?;
         let record = self.inner.store.get(self.lineage(), key_id).await?;
         let record = record.ok_or_else(|| {
-            // What came in a frame was never in the store.
-            let [own, _, machine] = known;
-            let lost = own
-                .or(machine)
-                .map_or("", |_| ": this machine has seen the key, so that the store lost it or is an older copy");
+            let lost = if was_stored(&known) { LOST } else { "" };
             Error::from(ErrorKind::NoMatchingKey).with_detail(format!("{key_id}{lost}"))
         })?;
         // Otherwise a store could have values sealed under one key and labelled with the ID of another.
@@ -128,6 +127,11 @@ impl Keyring {
         let marks: [&dyn HighWater; 3] = [&inner.seen, &inner.frames.seen, &*inner.high_water];
         let [own, framed, machine] = marks.map(|marks| marks.mark(lineage, key_id));
         Ok([own?, framed?, machine?])
+    }
+
+    /// Whether this process or this machine has seen `key_id` in the store. Marks that cannot be read say nothing.
+    pub(super) fn has_seen(&self, key_id: KeyId) -> bool {
+        self.marks(key_id).is_ok_and(|known| was_stored(&known))
     }
 
     /// Refuses a record that is older than one seen before.
@@ -305,6 +309,12 @@ impl Keyring {
         }
         Ok(())
     }
+}
+
+/// Whether `known`, the marks of a key by the process, by frames and by the machine, say that the store had it: what came in a frame was
+/// never there.
+fn was_stored([own, _, machine]: &[Option<HighWaterMark>; 3]) -> bool {
+    own.or(*machine).is_some()
 }
 
 /// Refuses a record that is older than one of `known`.

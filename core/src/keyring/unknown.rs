@@ -108,14 +108,18 @@ impl Keyring {
         self.neighbours().push(neighbour);
     }
 
+    /// Whose the key may be, unless it was this keyring's. Nobody vouches for what neighbours' stores say.
     pub(super) async fn with_hint(&self, error: Error, key_id: KeyId) -> Error {
+        if self.has_seen(key_id) {
+            return error;
+        }
         let neighbours = self.neighbours().clone();
         for neighbour in neighbours {
             let configured = neighbour.configured();
             let config = &configured.keyring;
             // A neighbour whose store is away cannot give a hint; the error stands without one.
             if let Ok(Some(_)) = neighbour.inner.store.get(config.lineage, key_id).await {
-                return Error::new(error.kind(), "the key belongs to another keyring that is configured here")
+                return Error::new(error.kind(), "another keyring that is configured here has a record of that key ID")
                     .with_detail(format!(
                         "{key_id} is in keyring {}, environment {}",
                         config.name, config.environment

@@ -180,10 +180,8 @@ pub(super) fn read_added(text: impl BufRead, link: &mut Link, marks: &mut Marks)
 }
 
 fn damaged(why: impl AsRef<str>) -> Failed {
-    const DAMAGED: Error = Error::new(
-        ErrorKind::Malformed,
-        "the high-water file is damaged; restore it from a backup, not by deleting it",
-    );
+    const DAMAGED: Error =
+        Error::new(ErrorKind::Malformed, "the high-water file is damaged (docs/BACKUP.md, A damaged high-water file)");
     Failed::Refused(DAMAGED.with_detail(why))
 }
 

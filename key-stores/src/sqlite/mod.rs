@@ -385,7 +385,14 @@ fn failed(error: rusqlite::Error) -> Error {
         }
         _ => "the key store failed",
     };
-    store_error(message).with_detail(error.to_string()).with_source(error)
+    // Of an I/O error the number alone says which call it was.
+    let detail = match error.sqlite_error() {
+        Some(code) if code.code == ErrorCode::SystemIoFailure => {
+            format!("{error}, code {} of SQLite", code.extended_code)
+        }
+        _ => error.to_string(),
+    };
+    store_error(message).with_detail(detail).with_source(error)
 }
 
 #[cfg(test)]

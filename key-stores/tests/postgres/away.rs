@@ -160,10 +160,10 @@ fn a_connection_that_breaks_in_the_middle_is_an_error_and_the_next_call_recovers
     // Inside a statement: it waits for a lock while the connection breaks.
     let record = SampleRecord::new(OURS, 1).build();
     let outcome = thread::scope(|scope| {
-        let lock = scope.spawn(|| schema.sql("BEGIN; LOCK TABLE records; SELECT pg_sleep(1); COMMIT"));
-        thread::sleep(Duration::from_millis(300));
+        let lock = scope.spawn(|| schema.sql("BEGIN; LOCK TABLE records; SELECT pg_sleep(4); COMMIT"));
+        thread::sleep(Duration::from_millis(1200));
         let insert = scope.spawn(|| block_on(store.insert(&record, None)));
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(1200));
         proxy.cut();
         lock.join().expect("no panic");
         insert.join().expect("no panic")

@@ -86,9 +86,9 @@ fn a_session_that_sees_old_rows_and_a_role_that_cannot_see_keep_it_pending() {
     std::thread::scope(|scope| {
         let snapshot = scope.spawn(|| {
             server
-                .sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class; SELECT pg_sleep(3); COMMIT")
+                .sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class; SELECT pg_sleep(4); COMMIT")
         });
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(1500));
         let found = block_on(store.purge(&[])).expect("purged");
         let table = place(&found, "store");
         assert!(!table.gone && table.detail.contains("rows from before"), "{table:?}");

@@ -114,7 +114,7 @@ fn a_call_that_hangs_keeps_its_session_and_nobody_else() {
     recorder.fault("hang");
     let begun = Instant::now();
     assert_eq!(refused(unwrap(&kek, &wrapped)).kind(), ErrorKind::Kms(KmsErrorKind::Timeout));
-    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert_eq!(recorder.total("C_Decrypt"), 1, "one session, so one call");
     recorder.fault("");
     assert!(unwrap(&other, &wrapped).is_ok(), "another KEK of the token works meanwhile");

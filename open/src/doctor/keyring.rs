@@ -215,8 +215,9 @@ pub(super) fn check_ring(
     notes.add(Finding::note(NAME, "opens, with its high-water file and audit trail where it has them"));
     note_indexes(notes, &ring);
     records::check(notes, &ring, marks);
-    note_pins(notes, &ring);
-    for root in roots.wait(end).unwrap_or_default() {
+    let pinned = roots.wait(end).unwrap_or_default();
+    note_pins(notes, &ring, &pinned);
+    for root in pinned {
         for alias in ring.missing_keks(&root) {
             notes.add(Finding::warning(
                 "quorum",
@@ -229,20 +230,30 @@ pub(super) fn check_ring(
     Some(ring)
 }
 
-/// Roots that are trusted until an older pin goes. One that cannot be verified is a finding of the records.
-fn note_pins(notes: &Notes, ring: &Keyring) {
+/// Roots that are trusted until the pin of an older one goes. One that cannot be verified is a finding of the records.
+fn note_pins(notes: &Notes, ring: &Keyring, pinned: &[Record]) {
+    const NAME: &str = "root-pins";
+    let newest = pinned.iter().map(Record::key_id).max();
     for root in pollster::block_on(ring.unpinned_roots()).unwrap_or_default() {
-        notes.add(Finding::warning(
-            "root-pins",
-            format!(
-                "root {} is not pinned here: it is trusted because an older one is, which vouches for it",
-                root.key_id()
-            ),
-            format!(
-                "add its pin {} to root_pins wherever this keyring is configured, before an older pin goes",
-                hex(root.commitment())
-            ),
-        ));
+        let sentence =
+            format!("root {} is not pinned here, and trusted because an older one vouches for it", root.key_id());
+        // A rotation has the newest root vouch for the next one. Whoever has an older one can do so as long as its pin is there.
+        notes.add(if root.endorsed_by() < newest {
+            Finding::problem(
+                NAME,
+                format!("{sentence}, which another one had replaced: whoever has the older one may have made it"),
+                "do not pin it; docs/runbooks/kek-compromised.md",
+            )
+        } else {
+            let pin = hex(root.commitment());
+            Finding::warning(
+                NAME,
+                sentence,
+                format!(
+                    "if it was rotated on purpose or by age (`key-made` in the audit trail), add its pin {pin} to root_pins wherever this keyring is configured, before an older pin goes; if nobody knows of it, do not: docs/runbooks/kek-compromised.md"
+                ),
+            )
+        });
     }
 }
 

@@ -176,13 +176,30 @@ pub fn examine(
                     patient.check(notes, &roots);
                 }
                 Err(error) => {
-                    let advice = match error.kind() {
-                        ErrorKind::Io | ErrorKind::Malformed => {
-                            "put its file where the configuration says (docs/BACKUP.md)"
+                    const NAME: &str = "kek-opens";
+                    let sentence = format!("cannot be opened: {error}");
+                    let is_free =
+                        |roots: Vec<Record>| roots.iter().all(|root| root.kek_aliases().all(|of| *of != alias));
+                    notes.add(match error.kind() {
+                        _ if Duty::of(&config, &alias) == Duty::UnwrapAlone && roots.wait(end).is_some_and(is_free) => {
+                            let sentence = format!("{sentence}; it is retired or compromised, and wraps no root");
+                            Finding::warning(
+                                NAME,
+                                sentence,
+                                "take its section out, unless keys of isolated scopes need it",
+                            )
                         }
-                        _ => "set right what it says; docs/CONFIG.md has the forms of uri",
-                    };
-                    notes.add(Finding::problem("kek-opens", format!("cannot be opened: {error}"), advice));
+                        ErrorKind::Io | ErrorKind::Malformed => Finding::problem(
+                            NAME,
+                            sentence,
+                            "put its file where the configuration says (docs/BACKUP.md)",
+                        ),
+                        _ => Finding::problem(
+                            NAME,
+                            sentence,
+                            "set right what it says; docs/CONFIG.md has the forms of uri",
+                        ),
+                    });
                 }
             }
         }));
