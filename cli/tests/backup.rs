@@ -280,14 +280,13 @@ fn forged_records_of_a_backup_count_for_nothing_and_are_not_all_printed() {
     world.succeeds(&["keys", "backup", "monday"]);
     let found = keyfold_store::read_records(&world.path("monday")).expect("records");
     let genuine = || found.copies.iter().map(|copy| &copy.record);
-    let data = genuine().filter(|record| record.class() == KeyClass::Data).last().expect("a data key");
-    let roots = genuine().filter(|record| record.class() == KeyClass::Root);
+    let of = |class| genuine().find(|record| record.class() == class).expect("a key");
     let mut forged = keyfold_store::BackupWriter::new(Vec::new()).expect("memory");
     for record in genuine() {
         forged.add(record).expect("memory");
     }
     // Data keys that nobody has made, and roots that are retired and that nobody needs.
-    for (record, count, state) in [(data, 25, 2), (roots.last().expect("a root"), 13, 3)] {
+    for (record, count, state) in [(of(KeyClass::Data), 25, 2), (of(KeyClass::Root), 13, 3)] {
         for generation in 1000..1000 + count {
             let mut bytes = record.as_bytes().to_vec();
             bytes[5] = state;

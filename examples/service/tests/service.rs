@@ -212,7 +212,7 @@ fn a_row_that_was_not_asked_for_is_refused() {
     );
     world.wait_for("the operators", |world| {
         let read = world.get("clinic-a", &two);
-        read.status == 200 && world.get("clinic-a", &one).body != patient("clinic-a", 1).to_string()
+        read.status == 200 && world.get("clinic-a", &one).json() != patient("clinic-a", 1)
     });
     let refused = (500, "DecryptionFailed".to_owned());
     assert_eq!(world.get("clinic-a", &one).error(), refused);
