@@ -1,6 +1,7 @@
 //! Journal, backup and restore by the command, as docs/BACKUP.md describes them: what is lost, and what is not.
 
 use crate::common::{self, CANARY, KEY, PATIENTS, POLICY, STORAGE, USAGE, World, argument, contains};
+use keyfold::{KeyClass, Record};
 use rusqlite::Connection;
 use std::fs;
 use std::path::PathBuf;
@@ -269,6 +270,54 @@ fn records_of_another_keyring_are_counted_and_are_no_restore() {
     let told = ours.succeeds(&["keys", "restore", "--from", "both", "--json"]).json_lines();
     assert_eq!(told[0]["other_keyrings"][0]["records"], all(&theirs).len());
     assert!(told[0]["other_keyrings"][0]["file"].as_str().is_some_and(|file| file.ends_with("both")));
+}
+
+/// Whoever can write a backup can have it hold any number of records: none counts, ten are named, and all in JSON.
+#[test]
+fn forged_records_of_a_backup_count_for_nothing_and_are_not_all_printed() {
+    let world = World::new();
+    world.protect(&["--scope", "clinic-7"]);
+    world.succeeds(&["keys", "backup", "monday"]);
+    let found = keyfold_store::read_records(&world.path("monday")).expect("records");
+    let genuine = || found.copies.iter().map(|copy| &copy.record);
+    let of = |class| genuine().find(|record| record.class() == class).expect("a key");
+    let mut forged = keyfold_store::BackupWriter::new(Vec::new()).expect("memory");
+    for record in genuine() {
+        forged.add(record).expect("memory");
+    }
+    // Data keys that nobody has made, and roots that are retired and that nobody needs.
+    for (record, count, state) in [(of(KeyClass::Data), 25, 2), (of(KeyClass::Root), 13, 3)] {
+        for generation in 1000..1000 + count {
+            let mut bytes = record.as_bytes().to_vec();
+            bytes[5] = state;
+            bytes[6..10].copy_from_slice(&u32::to_be_bytes(generation));
+            if record.class() == KeyClass::Root {
+                // It is its own authenticator.
+                bytes.copy_within(6..30, 62);
+            }
+            forged.add(&Record::parse(&bytes).expect("a record")).expect("memory");
+        }
+    }
+    world.write("forged", forged.finish().expect("memory").0);
+    let verify = ["keys", "verify", "--backup", "forged"];
+    let run = world.run(&verify).expect(KEY, &[]);
+    let text = run.stdout_text();
+    assert!(text.contains("and 25 records that no trusted root vouches for"), "{text}");
+    for (what, more) in
+        [("NOT VOUCHED FOR", "and 15 more, which --json names"), ("a retired root", "and 3 more, which")]
+    {
+        assert_eq!(text.matches(what).count(), 10, "{text}");
+        assert_eq!(text.matches(more).count(), 1, "{text}");
+    }
+    assert!(!text.contains("THE STORE IS BEHIND"), "{text}");
+    let json = world.run(&[&verify[..], &["--json"]].concat()).expect(KEY, &[]).json_lines();
+    let place = &json[0]["checked"][1];
+    let counts = ["refused", "retired", "ahead"].map(|name| place[name].as_array().map(Vec::len));
+    assert_eq!(counts, [Some(25), Some(13), Some(0)]);
+    let run = world.succeeds(&["keys", "restore", "--from", "forged", "--dry-run"]);
+    let told = run.stdout_text();
+    assert_eq!(told.matches("left out: ").count(), 10, "{told}");
+    assert_eq!(told.matches("and 28 more, which --json names").count(), 1, "{told}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 /*
  * A gateway: seals readings of sensors into a spool, with no network and no key service, until a backend has them.
  *
- *   gateway seal SPOOL            reads lines PATIENT <tab> READING, seals both, and answers each line, in order: the ID of its row,
- *                                 once it would survive a power cut, or "refused: " and why. A line has at most 65,535 bytes
+ *   gateway seal SPOOL [SECONDS]  reads lines PATIENT <tab> READING, seals both, and answers each line, in order: the ID of its row,
+ *                                 once it would survive a power cut, or "refused: " and why. A line has at most 65,535 bytes.
+ *                                 Ends when nothing came, or no answer was taken, for so many seconds (60)
  *   gateway pending SPOOL [MAX]   prints what waits, one JSON object per line; needs no key
  *   gateway done SPOOL            reads IDs of rows that the backend has confirmed, and forgets them; needs no key
  *
@@ -13,6 +14,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <keyfold_device.h>
+#include <limits.h>
+#include <poll.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -194,11 +197,31 @@ static void answer(const char *text)
     answers_len += (size_t)snprintf(answers + answers_len, sizeof answers - answers_len, "%s\n", text);
 }
 
+/* How long the other end may be silent. There are not many connections at a time: one that is left open would keep a sensor out. */
+static int idle_ms;
+
+/* Waits until a descriptor can be read or written; returns 0 if the other end has been silent for too long. */
+static int is_ready(int descriptor, short event)
+{
+    struct pollfd waiting = {.fd = descriptor, .events = event};
+    int count;
+    do
+        count = poll(&waiting, 1, idle_ms);
+    while (count < 0 && errno == EINTR);
+    if (count < 0)
+        fail("cannot wait for the connection: %s", strerror(errno));
+    return count;
+}
+
 static void commit(void)
 {
     execute("COMMIT");
     for (size_t sent = 0; sent < answers_len;) {
-        ssize_t count = write(STDOUT_FILENO, answers + sent, answers_len - sent);
+        if (!is_ready(STDOUT_FILENO, POLLOUT))
+            fail("nobody reads the answers");
+        /* So much can be written without waiting once anything can. */
+        size_t part = answers_len - sent < PIPE_BUF ? answers_len - sent : PIPE_BUF;
+        ssize_t count = write(STDOUT_FILENO, answers + sent, part);
         if (count < 0)
             fail("nobody reads the answers");
         sent += (size_t)count;
@@ -238,9 +261,9 @@ static void seal(void)
     static char buffer[MAX_LINE];
     size_t filled = 0;
     int is_too_long = 0;
-    ssize_t count;
+    ssize_t count = 0;
     sqlite3_stmt *insert = prepare("INSERT INTO spool (row, patient, reading) VALUES (?, ?, ?)");
-    while ((count = read(STDIN_FILENO, buffer + filled, sizeof buffer - filled)) > 0) {
+    while (is_ready(STDIN_FILENO, POLLIN) && (count = read(STDIN_FILENO, buffer + filled, sizeof buffer - filled)) > 0) {
         char *line = buffer, *end;
         filled += (size_t)count;
         execute("BEGIN IMMEDIATE");
@@ -334,15 +357,17 @@ int main(int count, char **arguments)
     const char *verb = count >= 3 ? arguments[1] : "";
     int is_pending = !strcmp(verb, "pending");
     int is_seal = !strcmp(verb, "seal");
+    int takes_number = is_pending || is_seal;
     char *end = "";
-    int64_t max = is_pending && count == 4 ? strtoll(arguments[3], &end, 10) : 1000;
-    if (count > 3 + is_pending || (!is_seal && strcmp(verb, "done") && !is_pending) || *end || max < 1) {
-        fputs("usage: gateway seal SPOOL | gateway pending SPOOL [MAX] | gateway done SPOOL\n", stderr);
+    int64_t number = takes_number && count == 4 ? strtoll(arguments[3], &end, 10) : is_seal ? 60 : 1000;
+    if (count > 3 + takes_number || (!takes_number && strcmp(verb, "done")) || *end || number < 1 || (is_seal && number > INT_MAX / 1000)) {
+        fputs("usage: gateway seal SPOOL [SECONDS] | gateway pending SPOOL [MAX] | gateway done SPOOL\n", stderr);
         return 2;
     }
     open_spool(arguments[2], is_seal);
+    idle_ms = is_seal ? (int)number * 1000 : 0;
     if (is_pending)
-        pending(max);
+        pending(number);
     else if (is_seal)
         open_key(), seal();
     else

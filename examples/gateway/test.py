@@ -19,6 +19,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -151,6 +152,47 @@ def command_line(site):
     assert not missing.exists()
     ended = subprocess.run(["sh", HERE / "upload.sh", site.spool, "false"], env=os.environ | {"GATEWAY": str(site.program)})
     assert ended.returncode != 0 and site.upload() == {row: ("a", "b")}
+
+
+def silent(site):
+    """A connection that says nothing ends, and so does one that takes no answers: there are not many at a time. One that goes on stays."""
+    for number in ("0", "-1", "2147484", "1x"):
+        site.gateway("seal", site.spool, number, code=2)
+
+    @contextlib.contextmanager
+    def connection():
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            program = subprocess.Popen([site.program, "seal", site.spool, "1"], stdin=theirs, stdout=theirs, stderr=subprocess.PIPE,
+                                       env={"CREDENTIALS_DIRECTORY": str(site.credentials)}, text=True)
+            theirs.close()
+            ours.settimeout(30)
+            try:
+                yield ours, program
+            finally:
+                program.kill()
+
+    rows = {}
+    for rest, code, said in (("", 0, ""), ("a\t", 1, "has no end")):
+        with connection() as (ours, program):
+            # Longer than the second in all, and never silent for as long as that.
+            for n in range(8):
+                ours.sendall(f"a\t{n}\n".encode())
+                rows[ours.recv(64).decode().strip()] = ("a", str(n))
+                time.sleep(0.2)
+            ours.sendall(rest.encode())
+            errors = program.communicate(timeout=30)[1]
+            assert program.returncode == code and said in errors, errors
+    with connection() as (ours, program):
+        ours.setblocking(False)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for _ in range(1000):
+                with contextlib.suppress(BlockingIOError):
+                    ours.send(b"b\tc\n" * 1000)
+                time.sleep(0.01)
+        assert program.wait(timeout=30) == 1 and "nobody reads the answers" in program.stderr.read()
+    uploaded = site.upload()
+    assert rows.items() <= uploaded.items() and {pair for row, pair in uploaded.items() if row not in rows} == {("b", "c")}
 
 
 def killed(site):
@@ -339,7 +381,7 @@ def units(site):
         assert found.returncode == 0, f"{name}: {found.stdout.splitlines()[-1:]}"
 
 
-CASES = [a_day, lines, command_line, killed, full_disk, damaged, a_year_offline, revoked, bundles, at_a_terminal, units]
+CASES = [a_day, lines, command_line, silent, killed, full_disk, damaged, a_year_offline, revoked, bundles, at_a_terminal, units]
 
 
 def measure(site):

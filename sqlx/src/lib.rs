@@ -5,6 +5,9 @@
 //! struct that holds ciphertext cannot be filled with plaintext, nor shown as if it were. What the database returns is
 //! taken apart before it gets in: a value that was never sealed, or that is damaged, is an error of that column.
 //!
+//! What a value is bound to when it is opened comes from whoever asked, never from the row that the database answered
+//! with, which may be another patient's. After a search, which does not know the row, compare the opened value.
+//!
 //! They work with every database of sqlx that has such columns, and bring none in: choose driver, runtime and TLS by the
 //! features of sqlx in your own `Cargo.toml`.
 //!

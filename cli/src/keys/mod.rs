@@ -43,6 +43,9 @@ use std::process::ExitCode;
 /// Records that are read from the store at once.
 const PAGE: usize = 1000;
 
+/// Most keys or records of a kind that a report for people names.
+const NAMED: usize = 10;
+
 /// Prints every key. Fails at the end if one of them is not vouched for by a trusted root, or could not be verified now.
 pub(crate) fn list(args: &KeysList, out: &mut impl Write) -> Result<ExitCode, Failure> {
     let ring = opening::open(&args.source, &[])?;
@@ -182,4 +185,15 @@ fn slot(id: SlotId) -> Option<String> {
 pub(crate) fn time(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().map(|seconds| keyfold::Value::Timestamp { seconds, nanoseconds: 0 });
     time.as_ref().and_then(keyfold::Value::to_text).map_or_else(|| seconds.to_string(), |text| text.into_owned())
+}
+
+/// Adds a line for each of the first, and how many more there are: whoever can write a backup can have it hold any number.
+fn push_named<T>(text: &mut String, indent: &str, all: &[T], line: impl Fn(&T) -> String) {
+    for one in all.iter().take(NAMED) {
+        text.push_str(indent);
+        text.push_str(&line(one));
+    }
+    if all.len() > NAMED {
+        text.push_str(&format!("{indent}and {} more, which --json names", all.len() - NAMED));
+    }
 }

@@ -1,6 +1,6 @@
 //! `keyfold keys restore`: the records put together again.
 
-use super::key_ids;
+use super::{key_ids, push_named};
 use crate::args::KeysRestore;
 use crate::failure::{Exit, Failure};
 use crate::opening;
@@ -120,9 +120,9 @@ fn text_of(plan: &RestorePlan) -> String {
         plan.records.len(),
         plan.generation
     );
-    for (record, error) in &plan.refused {
-        text.push_str(&format!("\nleft out: {} (sequence {}): {error}", record.key_id(), record.sequence()));
-    }
+    push_named(&mut text, "\n", &plan.refused, |(record, error)| {
+        format!("left out: {} (sequence {}): {error}", record.key_id(), record.sequence())
+    });
     for (key_id, why) in &plan.destroyed {
         text.push_str(&format!("\ndestroys {key_id}: {}", evidence(*why)));
     }

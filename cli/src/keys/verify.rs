@@ -1,7 +1,7 @@
 //! `keyfold keys verify`: whether the records count, and whether they are all there: in the store, and in copies of it.
 
-use super::key_ids;
 use super::restore::of_refused;
+use super::{key_ids, push_named};
 use crate::args::KeysVerify;
 use crate::failure::{Exit, Failure};
 use crate::opening;
@@ -10,12 +10,9 @@ use keyfold::wire::KeyId;
 use keyfold::{CopyStatus, Error, HighWaterMark, KeyClass, KeyState, Record, RecordCopy};
 use keyfold_open::{Marks, Records, Wraps};
 use serde_json::{Value as Json, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 use std::process::ExitCode;
-
-/// Most keys that a line for people names.
-const NAMED: usize = 10;
 
 /// Checks the store, and what else was named. Fails at the end if anything is wrong.
 pub(crate) fn verify(args: &KeysVerify, out: &mut impl Write) -> Result<ExitCode, Failure> {
@@ -121,11 +118,12 @@ impl Report {
         let refused = pollster::block_on(records.ring.check_copies(copies)).map_err(unopened)?;
         // A root that is not pinned any more and on which nothing depends is nothing, nor are older records of it, which a
         // journal keeps.
-        let parents: Vec<_> = newest.values().filter(|record| record.authenticator() != record.key_id()).collect();
+        let children = newest.values().filter(|record| record.authenticator() != record.key_id());
+        let parents: BTreeSet<KeyId> = children.map(Record::authenticator).collect();
         let harmless = |record: &Record| {
             record.class() == KeyClass::Root
                 && newest.get(&record.key_id()).is_some_and(|known| known.state() != KeyState::Active)
-                && !parents.iter().any(|child| child.authenticator() == record.key_id())
+                && !parents.contains(&record.key_id())
         };
         let (retired, refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(|(record, _)| harmless(record));
         // Of a place that is the store itself nothing is held against the store.
@@ -148,20 +146,16 @@ impl Report {
                 counted(count, "record")
             )),
         }
-        for (record, error) in &self.refused {
-            text.push_str(&format!(
-                "\n  NOT VOUCHED FOR: {} (sequence {}): {error}",
+        push_named(&mut text, "\n  ", &self.refused, |(record, error)| {
+            format!("NOT VOUCHED FOR: {} (sequence {}): {error}", record.key_id(), record.sequence())
+        });
+        push_named(&mut text, "\n  ", &self.retired, |(record, _)| {
+            format!(
+                "a retired root, for which nothing need be done: {} (sequence {}): not pinned any more, and no key needs it",
                 record.key_id(),
                 record.sequence()
-            ));
-        }
-        for (record, _) in &self.retired {
-            text.push_str(&format!(
-                "\n  a retired root, for which nothing need be done: {} (sequence {}): not pinned any more, and no key needs it",
-                record.key_id(),
-                record.sequence()
-            ));
-        }
+            )
+        });
         if !self.behind.is_empty() {
             let are = if self.behind.len() == 1 { "is" } else { "are" };
             text.push_str(&format!(
@@ -180,12 +174,9 @@ impl Report {
             "\n  THE STORE IS BEHIND: it lacks {}, or has an older record; unless you have put an old copy of it back, find out who did; keys restore brings it up to date (docs/BACKUP.md)",
             counted(self.ahead.len(), "key")
         );
-        for (key_id, mark) in self.ahead.iter().take(NAMED) {
-            text.push_str(&format!("\n    {key_id}: {} here (sequence {})", mark.state.name(), mark.sequence));
-        }
-        if self.ahead.len() > NAMED {
-            text.push_str(&format!("\n    and {} more, which --json names", self.ahead.len() - NAMED));
-        }
+        push_named(&mut text, "\n    ", &self.ahead, |(key_id, mark)| {
+            format!("{key_id}: {} here (sequence {})", mark.state.name(), mark.sequence)
+        });
         text
     }
 
@@ -228,8 +219,8 @@ fn ahead(
     retired: &[(Record, Error)],
     stored: &[Record],
 ) -> Result<Vec<(KeyId, HighWaterMark)>, Failure> {
-    let counts = |record: &&Record| !refused.iter().chain(retired).any(|(bad, _)| bad == *record);
-    let copied = newest(had.iter().filter(counts));
+    let bad: HashSet<&[u8]> = refused.iter().chain(retired).map(|(record, _)| record.as_bytes()).collect();
+    let copied = newest(had.iter().filter(|record| !bad.contains(record.as_bytes())));
     let missing = |stored: &[Record]| -> Vec<(KeyId, HighWaterMark)> {
         let stored: BTreeMap<KeyId, &Record> = stored.iter().map(|record| (record.key_id(), record)).collect();
         let is_newer =

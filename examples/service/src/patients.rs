@@ -4,6 +4,10 @@
 //! value that is copied to another row or tenant does not open, whoever edits the database. The exception is
 //! `mrn_lookup`, which is there to be searched: equal numbers of one tenant look equal, so it can be moved. That is
 //! why the medical record number is stored once more like the rest, and compared after a search.
+//!
+//! Whoever controls the database can have it answer with another row than was asked for, all of whose values belong
+//! together. So a value is opened under the ID that the caller asked for, never under one that the answer brought
+//! along; and who searched, and knows no ID, compares what was opened with what was searched for.
 
 use crate::api::Failure;
 use keyfold::{
@@ -248,7 +252,11 @@ impl Tenant {
     /// The patient with this ID.
     pub(crate) async fn get(&self, database: &PgPool, id: &str) -> std::result::Result<Patient, Failure> {
         let row: Option<Row> = sqlx::query_as(BY_ID).bind(&self.name).bind(id).fetch_optional(database).await?;
-        self.open(database, row.ok_or(Failure::NotFound)?).await
+        let row = row.ok_or(Failure::NotFound)?;
+        if row.id != id {
+            return Err(another_patient());
+        }
+        self.open(database, id, row).await
     }
 
     /// The patient with this medical record number, and the ID.
@@ -262,7 +270,11 @@ impl Tenant {
         let row: Option<Row> = sqlx::query_as(BY_MRN).bind(&self.name).bind(sealed).fetch_optional(database).await?;
         let row = row.ok_or(Failure::NotFound)?;
         let id = row.id.clone();
-        Ok((id, self.open(database, row).await?))
+        let patient = self.open(database, &id, row).await?;
+        if patient.mrn != *mrn {
+            return Err(another_patient());
+        }
+        Ok((id, patient))
     }
 
     async fn seal(&self, id: String, patient: &Patient) -> Result<Row> {
@@ -276,12 +288,13 @@ impl Tenant {
         })
     }
 
-    async fn open(&self, database: &PgPool, row: Row) -> std::result::Result<Patient, Failure> {
+    /// Opens what the database answered with, as the patient with this ID and no other.
+    async fn open(&self, database: &PgPool, id: &str, row: Row) -> std::result::Result<Patient, Failure> {
         let opened = self.lookup.open(&row.mrn_lookup, None).await?;
         let lookup = Secret::of(&opened)?;
         let (mut all_current, mut compromised) = (opened.is_current(), opened.is_compromised());
         let mut open = async |field: &Handles, sealed: &SealedBytes| {
-            let opened = field.open(sealed, Some(&row.id)).await?;
+            let opened = field.open(sealed, Some(id)).await?;
             all_current &= opened.is_current();
             compromised |= opened.is_compromised();
             Secret::of(&opened)
@@ -294,22 +307,22 @@ impl Tenant {
         };
         if lookup != patient.mrn {
             // Somebody has moved it here from another row.
-            return Err(Error::from(ErrorKind::DecryptionFailed).into());
+            return Err(another_patient());
         }
         if compromised {
             // Whoever has the key can have written it: sealed again it would look as good as any other.
             tracing::warn!("a value under a compromised key was read, and is not sealed again by itself");
         } else if !all_current {
-            self.reseal(database, row, &patient).await;
+            self.reseal(database, id, row, &patient).await;
         }
         Ok(patient)
     }
 
     /// Seals a patient again under the current keys. Whoever asked has the answer even if this fails: the next one to
     /// ask tries again.
-    async fn reseal(&self, database: &PgPool, old: Row, patient: &Patient) {
+    async fn reseal(&self, database: &PgPool, id: &str, old: Row, patient: &Patient) {
         let result = async {
-            let row = self.seal(old.id, patient).await?;
+            let row = self.seal(id.to_owned(), patient).await?;
             let update = sqlx::query(RESEAL).bind(&self.name).bind(row.id).bind(row.mrn_lookup).bind(row.mrn);
             let update = update.bind(row.ssn).bind(row.name).bind(row.birth_date).bind(old.mrn_lookup).bind(old.mrn);
             let update = update.bind(old.ssn).bind(old.name).bind(old.birth_date);
@@ -320,6 +333,11 @@ impl Tenant {
             Err(failure) => tracing::warn!(error = failure.name(), "could not be sealed again"),
         }
     }
+}
+
+/// The database answered with what it was not asked for: the same as a value that was moved to another row.
+fn another_patient() -> Failure {
+    Error::from(ErrorKind::DecryptionFailed).into()
 }
 
 /// Makes the table if it is missing.

@@ -182,6 +182,45 @@ fn an_edited_database_is_refused() {
     world.check_silence();
 }
 
+/// Operators of the database's own, found before those of PostgreSQL: whoever controls the database has every query
+/// answered with whole rows, in which nothing was moved.
+#[test]
+fn a_row_that_was_not_asked_for_is_refused() {
+    let Some(world) = world("unasked") else { return };
+    let [one, two] = [1, 2].map(|n| world.store("clinic-a", n));
+    let lookup = |id: &str| format!("(SELECT mrn_lookup FROM public.patients WHERE id OPERATOR(pg_catalog.=) '{id}')");
+    for (kind, asked, answered) in
+        [("text", format!("'{one}'"), format!("'{two}'")), ("bytea", lookup(&one), lookup(&two))]
+    {
+        world.sql("CREATE SCHEMA IF NOT EXISTS evil");
+        world.sql(&format!(
+            "CREATE FUNCTION evil.equal({kind}, {kind}) RETURNS boolean LANGUAGE sql STABLE AS $$
+             SELECT $1 OPERATOR(pg_catalog.=)
+                 CASE WHEN $2 OPERATOR(pg_catalog.=) {asked} THEN {answered} ELSE $2 END $$"
+        ));
+        world.sql(&format!("CREATE OPERATOR evil.= (LEFTARG = {kind}, RIGHTARG = {kind}, FUNCTION = evil.equal)"));
+    }
+    world.sql(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, evil, pg_catalog', current_database()); \
+         END $$",
+    );
+    assert_reads(&world, "clinic-a", 1, &one);
+    // Connections that are made from now on have the operators.
+    world.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    world.wait_for("the operators", |world| {
+        let read = world.get("clinic-a", &two);
+        read.status == 200 && world.get("clinic-a", &one).json() != patient("clinic-a", 1)
+    });
+    let refused = (500, "DecryptionFailed".to_owned());
+    assert_eq!(world.get("clinic-a", &one).error(), refused);
+    assert_eq!(world.search("clinic-a", &mrn(1)).error(), refused);
+    assert_reads(&world, "clinic-a", 2, &two);
+    world.check_silence();
+}
+
 #[test]
 fn a_rotation_by_another_process_is_picked_up_and_values_follow() {
     let Some(world) = world("rotated") else { return };
