@@ -5,7 +5,7 @@ mod common;
 
 use common::{FILE, Trail, event, kinds, record, verify};
 use keyfold::{AuditSink, ErrorKind, KekAlias};
-use keyfold_audit::{AuditFiles, AuditText, FindingKind, files_of, sign_statement};
+use keyfold_audit::{AuditFiles, AuditText, Ecs, Event, Expected, FindingKind, files_of, sign_statement};
 use pollster::block_on;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -213,4 +213,22 @@ fn a_line_is_no_longer_than_what_is_read() {
     assert!(report.is_clean() && report.is_authenticated(), "{report:?}");
     assert_eq!(block_on(keyfold_audit::verify_statement(&statement, &*trail.kek)).unwrap()["body"], body);
     assert_eq!(sign(&"b".repeat(64 << 20)).unwrap_err().kind(), ErrorKind::LimitExceeded);
+}
+
+/// A line is one for verification, reports and export alike.
+#[test]
+fn what_is_no_json_in_any_member_is_no_line() {
+    let trail = Trail::new("");
+    record(&trail.sink(), 0..1);
+    let good = String::from_utf8(trail.bytes()).unwrap();
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for value in ["\"\\ud800\"", "1e999", "{\"a\":}", "[1,]", &deep] {
+        let with = good.replacen("\"outcome\":", &format!("\"more\":{value},\"outcome\":"), 1);
+        let number = with.lines().position(|line| line.contains("\"more\"")).unwrap();
+        let line = with.lines().nth(number).unwrap().as_bytes();
+        let text = AuditText { name: FILE.to_owned(), bytes: with.clone().into_bytes() };
+        let report = verify(&[text], &Expected::default());
+        assert!(kinds(&report).contains(&(Some(number as u64 + 1), FindingKind::NoLine)), "{value}: {report:?}");
+        assert!(Event::read(line).is_err() && Ecs::default().event(line).is_none(), "{value}");
+    }
 }

@@ -4,7 +4,7 @@ use super::{BEGUN, CONTINUED, END, ENDED, FILE_ENDED, FORMAT, MAC_LEN, MAC_MEMBE
 use data_encoding::HEXLOWER;
 use keyfold::{ChainId, ChainStart, KekAlias, Lineage, WrappedKey};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
@@ -48,6 +48,8 @@ impl<'a> ReadLine<'a> {
         if seen.as_bytes() != digits || (bytes.len() > MAX_LINE_LEN && action != STATEMENT) {
             return None;
         }
+        // Else a line could be one here, and none where all of its members are read.
+        serde_json::from_str::<Skipped>(text).ok()?;
         Some(Self { chain: chain.parse().ok()?, seq, at, time, action, text, covered, mac })
     }
 
@@ -81,6 +83,58 @@ impl<'a> ReadLine<'a> {
     /// What a header says of its chain, and under which KEK.
     pub(crate) fn start(&self) -> Option<(ChainStart, KekAlias)> {
         if self.is_header() { start_of(self.chain, &self.pick(KEPT)) } else { None }
+    }
+}
+
+/// A value that is valid, of which nothing is kept. As for [`Json`], and unlike [`IgnoredAny`], texts and numbers must be such, and
+/// not too many be in each other.
+struct Skipped;
+
+impl<'de> Deserialize<'de> for Skipped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Skipped {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
     }
 }
 

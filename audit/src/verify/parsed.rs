@@ -105,8 +105,8 @@ impl Lines {
     fn of_bytes(bytes: &[u8]) -> Self {
         let mut lines = Self::default();
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-            // One more for the line feed.
-            lines.push((line.len() <= MAX_STATEMENT_LEN + 1).then_some(line), line.len() as u64);
+            let content = line.strip_suffix(b"\n").unwrap_or(line);
+            lines.push((content.len() <= MAX_STATEMENT_LEN).then_some(line), line.len() as u64);
         }
         lines
     }
