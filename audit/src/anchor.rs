@@ -3,17 +3,19 @@
 use crate::line::now;
 use data_encoding::HEXLOWER;
 use keyfold::{ChainId, Error, ErrorKind, Result};
-use keyfold_store::files::{check_not_writable_by_others, create_new, io_error, open_to_append};
+use keyfold_store::files::{check_not_writable_by_others, create_new, io_error, open_regular, open_to_append};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// How every line begins.
 pub(crate) const BEGINS: &[u8] = b"{\"file\":";
+/// Most bytes of a file, which is read into memory.
+const MAX_LEN: u64 = 1 << 30;
 
 /// That a chain had reached a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -85,6 +87,24 @@ impl Anchor {
         out.push(b'\n');
         (&file).write_all(&out).and_then(|()| file.sync_data()).map_err(failed)
     }
+}
+
+/// The content of an anchor file, with its name, as [`Expected`](crate::Expected) takes it. A link, or what is no regular file, is refused, as by
+/// those who write it.
+///
+/// # Errors
+///
+/// - [`Io`](ErrorKind::Io): it cannot be read, is no regular file, or has more than 1 GiB.
+pub fn read_anchors(path: &Path) -> Result<(String, String)> {
+    let read = || {
+        let mut bytes = Vec::new();
+        if open_regular(path)?.take(MAX_LEN + 1).read_to_end(&mut bytes)? as u64 > MAX_LEN {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 1 GiB"));
+        }
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| io_error("cannot read the anchors", path, error))?;
+    Ok((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -20,14 +20,17 @@ impl Ecs {
     pub fn event(&mut self, line: &[u8]) -> Option<Json> {
         let line = ReadLine::parse(line)?;
         if line.is_header() {
-            self.writers.insert(line.chain, line.members);
+            self.writers.insert(line.chain, line.pick(&["host", "process", "program", "user"]));
             return None;
         }
         if !line.is_event() {
             return None;
         }
+        let members = line.members()?;
+        let text = |name: &str| members.get(name)?.as_str();
+        let number = |name: &str| members.get(name)?.as_u64();
         let (category, kind) = classify(&line.action);
-        let outcome = match line.text("outcome") {
+        let outcome = match text("outcome") {
             Some("ok") => "success",
             Some(_) => "failure",
             None => "unknown",
@@ -37,19 +40,19 @@ impl Ecs {
             "category": [category], "type": [kind], "outcome": outcome, "sequence": line.seq,
             "id": format!("{}-{}", line.chain, line.seq),
         });
-        if let Some(micros) = line.number("latency_us") {
+        if let Some(micros) = number("latency_us") {
             event["duration"] = micros.saturating_mul(1000).into();
         }
-        if let Some(reason) = line.text("reason") {
+        if let Some(reason) = text("reason") {
             event["reason"] = reason.into();
         }
         let mut out = json!({ "@timestamp": line.time, "ecs": { "version": VERSION }, "event": event });
         if outcome == "failure" {
-            let code = line.number("code").map(|code| code.to_string());
-            out["error"] = json!({ "code": code, "type": line.text("outcome") });
+            let code = number("code").map(|code| code.to_string());
+            out["error"] = json!({ "code": code, "type": text("outcome") });
         }
-        if let Some(actor) = line.text("actor") {
-            out["service"] = json!({ "name": actor, "environment": line.text("environment") });
+        if let Some(actor) = text("actor") {
+            out["service"] = json!({ "name": actor, "environment": text("environment") });
         }
         if let Some(writer) = self.writers.get(&line.chain) {
             let text = |name: &str| writer.get(name).cloned().unwrap_or_default();
@@ -60,7 +63,7 @@ impl Ecs {
         let mut own = Map::new();
         own.insert("chain".to_owned(), line.chain.to_string().into());
         for name in ["keyring", "lineage", "key_id", "kek", "field", "details", "lost", "kind", "body"] {
-            own.extend(line.members.get(name).map(|value| (name.to_owned(), value.clone())));
+            own.extend(members.get(name).map(|value| (name.to_owned(), value.clone())));
         }
         out["keyfold"] = own.into();
         Some(out)

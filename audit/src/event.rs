@@ -29,7 +29,8 @@ impl Event {
     pub fn read(line: &[u8]) -> Result<Option<Self>, NoLine> {
         let line = ReadLine::parse(line).ok_or(NoLine)?;
         let is_event = line.is_event();
-        let event = Self { chain: line.chain, time: line.time, action: line.action, members: line.members };
+        let members = line.members().ok_or(NoLine)?;
+        let event = Self { chain: line.chain, time: line.time, action: line.action, members };
         Ok(is_event.then_some(event))
     }
 

@@ -1,11 +1,12 @@
 //! One line of an audit file: a JSON object that ends with the MAC over everything before it (FORMAT.md §15.2).
 
+mod read;
+
+pub(crate) use read::{Brief, ReadLine, covered};
+
 use data_encoding::HEXLOWER;
-use keyfold::{
-    AuditEvent, ChainId, ChainStart, Error, ErrorKind, KekAlias, Lineage, Ratchet, Result, Value, WrappedKey,
-};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use keyfold::{AuditEvent, ChainStart, Error, ErrorKind, KekAlias, Ratchet, Result, Value};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,11 @@ pub(crate) const CONTINUED: &str = "chain-continued";
 pub(crate) const ENDED: &str = "chain-ended";
 pub(crate) const FILE_ENDED: &str = "file-ended";
 pub(crate) const STATEMENT: &str = "statement";
+
+/// Longest statement: it may list every key of a keyring.
+pub(crate) const MAX_STATEMENT_LEN: usize = 64 * 1024 * 1024;
+/// Longest line of any other kind, far above what is written: whoever reads one as JSON needs a hundred times its length.
+pub(crate) const MAX_LINE_LEN: usize = 256 * 1024;
 
 /// What stands between the bytes that a MAC covers and its 64 digits.
 const MAC_MEMBER: &[u8] = b",\"mac\":\"";
@@ -76,6 +82,12 @@ impl Chain {
         line.add("time", now())?;
         line.add("action", action)?;
         members(&mut line)?;
+        // What nobody reads must not be written.
+        let max = if action == STATEMENT { MAX_STATEMENT_LEN } else { MAX_LINE_LEN };
+        if out.len() - begin + MAC_LEN > max {
+            let detail = format!("{action}: more than {max} bytes");
+            return Err(Error::new(ErrorKind::LimitExceeded, "an audit line is too long").with_detail(detail));
+        }
         let mac = self.ratchet.mac(&self.previous, &out[begin..]);
         out.extend_from_slice(MAC_MEMBER);
         out.extend_from_slice(HEXLOWER.encode(&mac).as_bytes());
@@ -157,143 +169,6 @@ pub fn event_json(event: &AuditEvent) -> Result<String> {
     line.add_event(event)?;
     out.push(b'}');
     String::from_utf8(out).map_err(|error| Error::new(ErrorKind::Internal, "JSON is UTF-8").with_source(error))
-}
-
-/// A line as it was read. Nobody has vouched for it yet.
-#[derive(Debug)]
-pub(crate) struct ReadLine<'a> {
-    pub(crate) chain: ChainId,
-    pub(crate) seq: u64,
-    pub(crate) at: u64,
-    pub(crate) time: String,
-    pub(crate) action: String,
-    /// All other members but the MAC.
-    pub(crate) members: Map<String, Json>,
-    /// What the MAC covers.
-    pub(crate) covered: &'a [u8],
-    pub(crate) mac: [u8; 32],
-}
-
-#[derive(Deserialize)]
-struct Known {
-    chain: String,
-    seq: u64,
-    at: u64,
-    time: String,
-    action: String,
-    mac: String,
-    #[serde(flatten)]
-    members: Map<String, Json>,
-}
-
-impl<'a> ReadLine<'a> {
-    /// Takes a line apart, without its line feed. `None`: it is not one that a writer writes.
-    // F-15.2-1.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let (covered, end) = bytes.split_at_checked(bytes.len().checked_sub(MAC_LEN)?)?;
-        let digits = end.strip_prefix(MAC_MEMBER)?.strip_suffix(END)?;
-        let mac = <[u8; 32]>::try_from(HEXLOWER.decode(digits).ok()?).ok()?;
-        let known: Known = serde_json::from_slice(bytes).ok()?;
-        // Otherwise the MAC that JSON sees could be another one than ours.
-        if known.mac.as_bytes() != digits {
-            return None;
-        }
-        let Known { chain, seq, at, time, action, mac: _, members } = known;
-        Some(Self { chain: chain.parse().ok()?, seq, at, time, action, members, covered, mac })
-    }
-
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.members.get(name)?.as_str()
-    }
-
-    pub(crate) fn number(&self, name: &str) -> Option<u64> {
-        self.members.get(name)?.as_u64()
-    }
-
-    /// Whether the line says what its chain is.
-    pub(crate) fn is_header(&self) -> bool {
-        matches!(self.action.as_str(), BEGUN | CONTINUED)
-    }
-
-    /// Whether the line is an event, and not one of those that hold the file together.
-    pub(crate) fn is_event(&self) -> bool {
-        !self.is_header() && !matches!(self.action.as_str(), ENDED | FILE_ENDED)
-    }
-
-    /// What a header says of its chain, and under which KEK.
-    pub(crate) fn start(&self) -> Option<(ChainStart, KekAlias)> {
-        if self.is_header() { start_of(self.chain, &self.members) } else { None }
-    }
-}
-
-/// What the members of a header say of its chain, and under which KEK.
-fn start_of(chain: ChainId, members: &Map<String, Json>) -> Option<(ChainStart, KekAlias)> {
-    if members.get("format")?.as_u64()? != FORMAT {
-        return None;
-    }
-    let text = |name| members.get(name)?.as_str();
-    let bytes = |name| HEXLOWER.decode(text(name)?.as_bytes()).ok();
-    let start = ChainStart {
-        id: chain,
-        lineage: text("lineage")?.parse::<Lineage>().ok()?,
-        environment: text("environment")?.to_owned(),
-        commitment: bytes("commitment")?.try_into().ok()?,
-        wrapped: WrappedKey { kek_version: text("kek_version")?.to_owned(), bytes: bytes("wrapped")? },
-    };
-    Some((start, KekAlias::new(text("kek")?).ok()?))
-}
-
-/// What verification keeps of a line: a trail has millions of them, and what they say is read again where it is needed.
-#[derive(Debug)]
-pub(crate) struct Brief {
-    pub(crate) chain: ChainId,
-    pub(crate) seq: u64,
-    pub(crate) at: u64,
-    pub(crate) mac: [u8; 32],
-    /// Events that could not be recorded before it.
-    pub(crate) lost: u64,
-    /// Action and members of the lines that hold a file together, and of statements.
-    said: Option<Box<(String, Map<String, Json>)>>,
-}
-
-impl Brief {
-    pub(crate) fn new(line: ReadLine<'_>) -> Self {
-        let lost = line.number("lost").unwrap_or(0);
-        let is_kept = !line.is_event() || line.action == STATEMENT;
-        let ReadLine { chain, seq, at, mac, action, members, .. } = line;
-        Self { chain, seq, at, mac, lost, said: is_kept.then(|| Box::new((action, members))) }
-    }
-
-    /// The action, unless it is that of an event.
-    pub(crate) fn action(&self) -> Option<&str> {
-        self.said.as_ref().map(|said| said.0.as_str())
-    }
-
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.said.as_ref()?.1.get(name)?.as_str()
-    }
-
-    pub(crate) fn number(&self, name: &str) -> Option<u64> {
-        self.said.as_ref()?.1.get(name)?.as_u64()
-    }
-
-    pub(crate) fn is_header(&self) -> bool {
-        matches!(self.action(), Some(BEGUN | CONTINUED))
-    }
-
-    pub(crate) fn is_event(&self) -> bool {
-        matches!(self.action(), None | Some(STATEMENT))
-    }
-
-    /// As [`ReadLine::start`].
-    pub(crate) fn start(&self) -> Option<(ChainStart, KekAlias)> {
-        if self.is_header() { start_of(self.chain, &self.said.as_ref()?.1) } else { None }
-    }
-}
-
-/// What the MAC of a line covers, which has been parsed before.
-pub(crate) fn covered(line: &[u8]) -> &[u8] {
-    &line[..line.len().saturating_sub(MAC_LEN)]
 }
 
 /// The time of day in UTC, to the millisecond (RFC 3339).

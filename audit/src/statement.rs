@@ -2,6 +2,7 @@
 
 use crate::line::{BEGUN, Chain, ReadLine, STATEMENT};
 use keyfold::{AuditAction, BoxFuture, ChainStart, Error, ErrorKind, KekAlias, Kms, Lineage, Result};
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 /// Signs `body` under the audit KEK `kek`: returns two lines, the first of which holds a new key that `kek` wraps, and the
@@ -13,6 +14,7 @@ use serde_json::{Value as Json, json};
 ///
 /// # Errors
 ///
+/// - [`LimitExceeded`](ErrorKind::LimitExceeded): it is longer than 64 MiB.
 /// - [`Kms`](ErrorKind::Kms): the KEK did not wrap. - [`RandomnessUnavailable`](ErrorKind::RandomnessUnavailable)
 pub fn sign_statement<'a>(
     kek: &'a dyn Kms,
@@ -46,7 +48,13 @@ pub fn sign_statement<'a>(
 #[must_use]
 pub fn signed_digest(line: &[u8]) -> Option<String> {
     let line = ReadLine::parse(line).filter(|line| line.action == AuditAction::StatementSigned.name())?;
-    Some(line.members.get("details")?.get("sha256")?.as_str()?.to_owned())
+    Some(line.members()?.get("details")?.get("sha256")?.as_str()?.to_owned())
+}
+
+#[derive(Deserialize)]
+struct Said {
+    kind: Json,
+    body: Json,
 }
 
 /// Verifies what [`sign_statement`] made, and returns it as an object: `kind`, `body`, `time`, `environment`, `lineage`. One request,
@@ -78,8 +86,8 @@ pub fn verify_statement<'a>(text: &'a str, kek: &'a dyn Kms) -> BoxFuture<'a, Re
         if !header_is_good || !ratchet.verifies(&header.mac, statement.covered, &statement.mac) {
             return Err(Error::new(ErrorKind::DecryptionFailed, "the statement was changed after it was signed"));
         }
-        let (kind, body) = (statement.members.get("kind"), statement.members.get("body"));
-        let (kind, body) = kind.zip(body).ok_or(NO_STATEMENT)?;
+        // Only now: what somebody made up may take a hundred times its length.
+        let Said { kind, body } = serde_json::from_str(lines.1).map_err(|_| NO_STATEMENT)?;
         Ok(json!({
             "kind": kind, "body": body, "time": statement.time, "environment": start.environment,
             "lineage": start.lineage.to_string(),

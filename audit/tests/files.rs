@@ -7,7 +7,7 @@ use common::*;
 use keyfold::config::OnAuditFailure;
 use keyfold::testing::FakeKms;
 use keyfold::{AuditAction, AuditEvent, AuditSink, ErrorKind, KmsErrorKind};
-use keyfold_audit::{AuditText, Ecs, Expected, FindingKind, files_of, heads, sign_statement, verify_statement};
+use keyfold_audit::{AuditFiles, AuditText, Ecs, Expected, FindingKind, files_of, sign_statement, verify_statement};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,7 +205,12 @@ fn anchors_are_written_in_time_and_their_loss_is_a_matter_of_policy() {
     assert_eq!(count(&trail), 3);
     assert_eq!(verify(&trail.texts(), &trail.anchored()).gap(), Some(0));
     // What is printed by hand is an anchor file, too.
-    let by_hand: String = heads(&trail.texts()).iter().map(|head| head.to_line().unwrap() + "\n").collect();
+    let by_hand: String = AuditFiles::in_memory(&trail.texts())
+        .heads()
+        .unwrap()
+        .iter()
+        .map(|head| head.to_line().unwrap() + "\n")
+        .collect();
     let expected = Expected { anchors: vec![("by hand".to_owned(), by_hand)], ..trail.expected() };
     assert_eq!(verify(&trail.texts(), &expected).gap(), Some(0));
 
@@ -309,7 +314,7 @@ fn files_are_verified_where_they_are_as_in_memory() {
     let trail = rotated();
     let paths = files_of(&trail.path()).unwrap();
     assert!(paths.len() > 1, "{paths:?}");
-    let on_disk = || pollster::block_on(keyfold_audit::verify_files(&paths, &trail.expected())).unwrap();
+    let on_disk = || pollster::block_on(AuditFiles::open(&paths).unwrap().verify(&trail.expected()));
     let texts = || -> Vec<_> {
         let text = |path: &std::path::PathBuf| AuditText { name: path.display().to_string(), ..text(path) };
         paths.iter().map(text).collect()
@@ -331,6 +336,5 @@ fn files_are_verified_where_they_are_as_in_memory() {
         assert_eq!(on_disk(), verify(&texts(), &trail.expected()));
     }
     std::fs::remove_file(&paths[0]).unwrap();
-    let error = pollster::block_on(keyfold_audit::verify_files(&paths, &trail.expected())).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(AuditFiles::open(&paths).err().unwrap().kind(), ErrorKind::Io);
 }

@@ -3,10 +3,9 @@
 use crate::errors::to_py_err;
 use crate::fork::detached;
 use crate::wait::wait;
-use keyfold::{Error, ErrorKind, Result};
-use keyfold_audit::{AuditText, Expected, Report};
+use keyfold::Result;
+use keyfold_audit::{AuditFiles, Expected, Report, read_anchors};
 use pyo3::prelude::*;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What `verify_audit` found.
@@ -59,26 +58,14 @@ impl AuditReport {
 #[pyfunction]
 #[pyo3(signature = (path, /))]
 pub(crate) fn verify_audit(py: Python<'_>, path: PathBuf) -> PyResult<AuditReport> {
-    let (texts, expected) = detached(py, || read(&path)).map_err(|error| to_py_err(py, &error, None))?;
-    wait(py, async { Ok(AuditReport::of(&keyfold_audit::verify(&texts, &expected).await)) })
+    let (files, expected) = detached(py, || read(&path)).map_err(|error| to_py_err(py, &error, None))?;
+    wait(py, async { Ok(AuditReport::of(&files.verify(&expected).await)) })
 }
 
 /// The trail of the configuration file `path`, and what it is held against.
-fn read(path: &Path) -> Result<(Vec<AuditText>, Expected)> {
+fn read(path: &Path) -> Result<(AuditFiles<'static>, Expected)> {
     let trail = keyfold_open::audit_trail(path)?;
-    let texts = trail.files.iter().map(|file| read_file(file)).collect::<Result<Vec<_>>>()?;
-    let anchors = trail.anchors.iter().map(|file| {
-        let text = read_file(file)?;
-        Ok((text.name, String::from_utf8_lossy(&text.bytes).into_owned()))
-    });
-    let anchors = anchors.collect::<Result<Vec<_>>>()?;
-    Ok((texts, Expected { keks: trail.keks, lineage: Some(trail.lineage), anchors, ..Expected::default() }))
-}
-
-fn read_file(path: &Path) -> Result<AuditText> {
-    let name = path.display().to_string();
-    match fs::read(path) {
-        Ok(bytes) => Ok(AuditText { name, bytes }),
-        Err(error) => Err(Error::new(ErrorKind::Io, "cannot read an audit file").with_detail(name).with_source(error)),
-    }
+    let files = AuditFiles::open(&trail.files)?;
+    let anchors = trail.anchors.iter().map(|file| read_anchors(file)).collect::<Result<Vec<_>>>()?;
+    Ok((files, Expected { keks: trail.keks, lineage: Some(trail.lineage), anchors, ..Expected::default() }))
 }

@@ -141,3 +141,20 @@ def test_a_trail_is_verified(audited: keyfold.Config) -> None:
     trail.write_text(text.replace("active", "actife", 1))
     report = keyfold.verify_audit(own_config.path)
     assert not report.clean and report.findings
+
+
+def test_what_somebody_puts_into_the_folder_of_the_trail_neither_panics_nor_waits(audited: keyfold.Config) -> None:
+    with audited.open() as ring:
+        ring.field("any").encrypt(1)
+    (trail,) = audited.path.parent.glob("audit*.jsonl")
+    good = trail.read_bytes()
+    trail.write_bytes(good + b" " * (64 << 20) + b"\n")
+    report = keyfold.verify_audit(audited.path)
+    assert not report.clean and len(report.findings) == 1 and "no-line" in report.findings[0]
+    trail.write_bytes(good)
+    pipe = trail.with_name(trail.name + ".000009")
+    os.mkfifo(pipe)
+    with pytest.raises(keyfold.StoreError, match="not a regular file"):
+        keyfold.verify_audit(audited.path)
+    pipe.unlink()
+    assert keyfold.verify_audit(audited.path).clean

@@ -186,7 +186,7 @@ fn prices(file: &Path) -> Result<Prices, Failure> {
     Prices::parse(&text).map_err(|error| Failure::new(Exit::Policy, format!("{}: {error}", file.display())))
 }
 
-/// Reads the audit files line by line, after they have been verified.
+/// Reads the audit files line by line, as they were verified.
 fn read_trail(args: &Args, evidence: &mut Evidence) -> Result<(), Failure> {
     if evidence.services.first().is_none_or(|service| service.config.audit.is_none()) {
         return Ok(());
@@ -196,22 +196,10 @@ fn read_trail(args: &Args, evidence: &mut Evidence) -> Result<(), Failure> {
         found.keks.clear();
     }
     let forgeable = found.forgeable.iter().map(ToString::to_string).collect();
-    let files = found.files.clone();
-    let verification = audit::verify_trail(found)?;
-    let lines: BTreeMap<String, u64> = verification.files.iter().cloned().collect();
+    let (verification, files) = audit::verify_trail(found)?;
     evidence.trail = Some(Trail::new(verification, forgeable));
-    for file in files {
-        let mut left = lines.get(&file.display().to_string()).copied().unwrap_or(0);
-        audit::each_line(&file, |line| {
-            // What was written since then has not been verified.
-            if left > 0 {
-                left -= 1;
-                evidence.read_line(line);
-            }
-            Ok(())
-        })?;
-    }
-    Ok(())
+    // Not by path, where another file may lie by now; nor what was written since then.
+    Ok(files.each_line(|line| evidence.read_line(line))?)
 }
 
 /// How far each KEK that is a file is from the key records.

@@ -1,7 +1,8 @@
 //! `[audit]` and `keyfold audit`: what every command leaves in the audit file, and what verification says of it.
 
 use crate::audited::Audited;
-use crate::common::{self, CANARY, DATA, KEY, POLICY, STORAGE, argument, contains};
+use crate::common::{self, CANARY, DATA, KEY, POLICY, STORAGE, argument, contains, keyfold, run};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write;
@@ -263,4 +264,42 @@ fn audit_files_are_never_overwritten_and_audit_keks_wrap_nothing_else() {
         fs::write(world.config(), config.replace(from, to)).expect("written");
         world.refuses(&["protect", "in.csv", "--output", "x.csv"], POLICY, &["keyfold.toml:", says]);
     }
+}
+
+/// Whoever writes the folder of the trail has nobody wait for him, nor read what is no file.
+#[test]
+fn a_pipe_in_the_folder_of_the_trail_is_refused_and_one_that_is_named_is_read() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    let pipe = audited.file().with_extension("jsonl.000009");
+    mkfifoat(CWD, &pipe, Mode::from_raw_mode(0o600)).expect("a pipe");
+    for arguments in [
+        &["audit", "verify"][..],
+        &["audit", "anchor"],
+        &["audit", "export", "--format", "ecs"],
+        &["report", "--verify"],
+        &["report"],
+    ] {
+        audited.audit(arguments).expect(STORAGE, &["audit.jsonl.000009", "not a regular file"]);
+    }
+    fs::remove_file(&pipe).expect("removed");
+    let (anchors, aside) = (world.keys().join("anchors.jsonl"), world.path("aside"));
+    fs::rename(&anchors, &aside).expect("renamed");
+    mkfifoat(CWD, &anchors, Mode::from_raw_mode(0o600)).expect("a pipe");
+    for arguments in [&["audit", "verify"][..], &["report", "--verify"]] {
+        audited.audit(arguments).expect(STORAGE, &["anchors.jsonl", "not a regular file"]);
+    }
+    // By name, it is meant.
+    let trail = fs::read(audited.file()).expect("the trail");
+    let config = world.config();
+    let mut command = keyfold();
+    command.args(["audit", "verify", "/dev/stdin", "--anchors"]).arg(&aside).arg("--config").arg(&config);
+    run(&mut command, &trail).expect(0, &[]);
+    let mut command = keyfold();
+    command.args(["audit", "anchor", "/dev/stdin", "--config"]).arg(&config);
+    assert!(run(&mut command, &trail).expect(0, &[]).stdout_text().contains("\"chain\""));
+    let mut command = keyfold();
+    command.args(["audit", "anchor", "/dev/stdin", "--config"]).arg(&config);
+    run(&mut command, b"no trail\n").expect(DATA, &["there is no head"]);
 }

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes that go through. `KEYFOLD_STREAM_MIB` makes it more, for a look at a machine.
 const DEFAULT_MIB: usize = 60;
@@ -83,6 +83,48 @@ fn a_stream_of_any_length_needs_little_memory() {
 
 /// Lines of the long trail.
 const LINES: usize = 300_000;
+
+/// Whoever writes the folder of a trail has what he likes in it: lines with nothing in them, millions of values in one line, a line without an end.
+#[test]
+fn what_somebody_made_up_costs_little_memory_and_time() {
+    let audited = Audited::new();
+    let world = &audited.0;
+    world.protect(&[]);
+    let good = fs::read(audited.file()).expect("the trail");
+    let chain = "ab".repeat(16);
+    let line = |action: &str| {
+        let values = "[0],".repeat(2 << 20);
+        format!(
+            "{{\"chain\":\"{chain}\",\"seq\":0,\"at\":0,\"time\":\"\",\"action\":\"{action}\",\"body\":[{values}0],\"mac\":\"{}\"}}\n",
+            "00".repeat(32)
+        )
+    };
+    let no_end = vec![b'x'; 200 << 20];
+    for (name, made_up, max_mib) in [
+        ("blank lines", vec![b'\n'; 5 << 20], 60),
+        ("short lines", b"x\n".repeat(5 << 20), 60),
+        ("values of an event", line("use").into_bytes(), 60),
+        ("values of a statement", line("statement").into_bytes(), 60),
+        ("no end", no_end, 170),
+    ] {
+        fs::write(audited.file(), [&good[..], &made_up].concat()).expect("written");
+        for arguments in [
+            &["audit", "verify"][..],
+            &["audit", "export", "--format", "ecs"],
+            &["report", "--verify", "--output", "report.json", "--format", "json", "--force"],
+        ] {
+            let mut command = world.command(arguments);
+            command.arg("--config").arg(world.config()).stdout(Stdio::null()).stderr(Stdio::null());
+            let begun = Instant::now();
+            let (peak, code) = watch(command.spawn().expect("it starts"));
+            println!("{name}, {arguments:?}: {} MiB, {:?}, {code:?}", peak / 1024, begun.elapsed());
+            assert!((1..max_mib * 1024).contains(&peak), "{name}, {arguments:?}: {peak} KiB");
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name}, {arguments:?}: {:?}", begun.elapsed());
+            let is_export = arguments[1] == "export";
+            assert_eq!(code, Some(if is_export && name != "no end" { 0 } else { 4 }), "{name}, {arguments:?}");
+        }
+    }
+}
 
 #[test]
 fn a_report_holds_little_of_a_long_trail() {

@@ -4,6 +4,7 @@ use crate::audited::Audited;
 use crate::common::{DATA, KEY, KMS, POLICY, Run, STORAGE, World, argument, keyfold, run};
 use crate::report::{AT, json, report};
 use crate::shared_streams::unprivileged;
+use rustix::fs::inotify;
 use serde_json::Value as Json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -307,4 +308,29 @@ fn one_is_singular() {
     {
         assert!(!text.contains(plural), "{plural}");
     }
+}
+
+/// Whoever writes the folder of the trail puts another file into its place as soon as it has been opened for verification.
+#[test]
+fn what_is_reported_is_what_was_verified_whatever_lies_there_by_then() {
+    let audited = Audited::new();
+    audited.0.protect(&[]);
+    let genuine = fs::read_to_string(audited.file()).expect("the trail");
+    let forged = genuine.replace("\"actor\":\"keyfold\"", "\"actor\":\"dr-house\"");
+    assert_ne!(forged, genuine);
+    let other = audited.file().with_extension("other");
+    fs::write(&other, forged).expect("written");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).expect("set");
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("a watch");
+    inotify::add_watch(&watch, audited.file(), inotify::WatchFlags::OPEN).expect("watched");
+    let made = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rustix::io::read(&watch, &mut [0; 4096]).expect("it was opened");
+            fs::rename(&other, audited.file()).expect("renamed");
+        });
+        report(&audited.0, &["--verify"]).expect(0, &[])
+    });
+    let text = made.stdout_text();
+    assert!(!other.exists() && text.contains("verified under the audit KEK, nothing is wrong"), "{text}");
+    assert!(text.contains("keyfold |") && !text.contains("dr-house"), "{text}");
 }

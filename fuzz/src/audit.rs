@@ -5,7 +5,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use keyfold::config::Config;
 use keyfold::testing::{FakeKms, block_on};
 use keyfold::{AuditAction, AuditEvent, AuditSink, KekAlias, Kms, Lineage};
-use keyfold_audit::{Anchor, AuditText, ChainEnd, Expected, FileAudit, heads, is_statement, verify, verify_statement};
+use keyfold_audit::{Anchor, AuditFiles, AuditText, ChainEnd, Expected, FileAudit, verify, verify_statement};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -43,10 +43,15 @@ pub fn run(data: &[u8]) {
         Attack::Lines(moves) => lab.rearranged(&moves),
     };
     let file = AuditText { name: "audit.jsonl".into(), bytes: changed };
-    let report = block_on(verify(std::slice::from_ref(&file), &lab.expected));
+    let files = AuditFiles::in_memory(std::slice::from_ref(&file));
+    let report = block_on(files.verify(&lab.expected));
     let structure = block_on(verify(std::slice::from_ref(&file), &Expected::default()));
-    let _ = (report.to_json(), structure.to_json(), is_statement(&file));
-    for head in heads(std::slice::from_ref(&file)) {
+    let _ = (report.to_json(), structure.to_json());
+    let mut lines = 0;
+    files.each_line(|_| lines += 1).expect("memory does not change");
+    assert_eq!(report.files[0].1, lines, "each line is handed over, whatever it is");
+    assert_eq!(files.statements().expect("memory does not change").len(), usize::from(!files.has_trail()));
+    for head in files.heads().expect("no line is that long") {
         let line = head.to_line().expect("an anchor has a line");
         let again = Anchor::parse(line.trim_end()).expect("an anchor is read again");
         assert!((again.file, again.chain, again.seq, again.mac) == (head.file, head.chain, head.seq, head.mac));

@@ -45,7 +45,9 @@ fn check(lines: &[Vec<u8>], all_are_lines: bool) {
         let nanos = micros.map(|micros| u64::try_from(micros * 1000).unwrap_or(u64::MAX));
         assert_eq!(event["event"]["duration"].as_u64(), nanos);
         assert_eq!(event["service"]["name"].as_str(), text("actor"));
-        let host = header.map_or(&Json::Null, |header| &header["host"]);
+        // One that is no text takes as much memory as somebody likes.
+        let host = header.map(|header| &header["host"]).filter(|host| !host.is_array() && !host.is_object());
+        let host = host.unwrap_or(&Json::Null);
         assert_eq!(event["host"]["name"], *host, "the host of another header");
         let outcome = match text("outcome") {
             Some("ok") => "success",

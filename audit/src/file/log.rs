@@ -119,12 +119,17 @@ impl Log {
         })
     }
 
-    /// Puts the file aside under its number and returns its new name. Lines can still be added to it, until [`end`](Self::end)
-    /// begins the next one.
+    /// Puts the file aside under its number and returns its new name, and the number of the next one. Lines can still be added to it, until
+    /// [`end`](Self::end) begins that.
     // F-15.3-1.
-    pub(super) fn put_aside(&mut self, _: &Guard, end: End) -> Result<String> {
+    pub(super) fn put_aside(&mut self, _: &Guard, end: End) -> Result<(String, u64)> {
         let aside = with_suffix(&self.path, &format!(".{:06}", end.number));
         let failed = |error| io_error("cannot put the full audit file aside", &self.path, error);
+        // What the file says of itself may have been edited.
+        let next = end.number.checked_add(1).ok_or_else(|| {
+            let why = format!("its first line says that it is file {}, behind which there is no number", end.number);
+            failed(io::Error::new(io::ErrorKind::InvalidData, why))
+        })?;
         if std::fs::symlink_metadata(&aside).is_ok() {
             return Err(failed(io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -132,7 +137,7 @@ impl Log {
             )));
         }
         std::fs::rename(&self.path, &aside).and_then(|()| sync_folder(&self.path)).map_err(failed)?;
-        Ok(aside.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+        Ok((aside.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(), next))
     }
 
     /// Makes sure that a few lines more fit onto the disk.
@@ -147,9 +152,18 @@ impl Log {
 
     /// The number of a file that is about to be made: behind those that were put aside, and the one that was open.
     fn next_number(&self) -> io::Result<u64> {
-        let aside = put_aside(&self.path)?.last().map_or(0, |(number, _)| *number);
+        let (aside, path) = put_aside(&self.path)?.pop().unwrap_or_default();
         let open = self.open.as_ref().map_or(0, |opened| opened.number);
-        Ok(aside.max(open) + 1)
+        aside.max(open).checked_add(1).ok_or_else(|| {
+            let why = match aside == u64::MAX {
+                true => format!(
+                    "there is no number behind that of {}, which no writer put aside: move it away",
+                    path.display()
+                ),
+                false => format!("the file before it said that it was file {open}, behind which there is no number"),
+            };
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        })
     }
 }
 

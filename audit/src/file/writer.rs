@@ -140,12 +140,12 @@ impl Writer {
         if end.len < settings.config.max_size {
             return Ok(end);
         }
-        let renamed = self.log.put_aside(guard, end)?;
+        let (renamed, next) = self.log.put_aside(guard, end)?;
         let linked = self.add(guard, end, settings, |chain, out| {
             let at = end.len + out.len() as u64;
             chain.add_line(out, at, FILE_ENDED, |line| {
                 line.add("renamed", &renamed)?;
-                line.add("next", end.number + 1)
+                line.add("next", next)
             })
         });
         if let Err(error) = linked {

@@ -54,8 +54,7 @@ mod tests {
 
     use super::Budget;
     use crate::line::{BEGUN, CONTINUED, Chain, ENDED};
-    use crate::verify::parsed::Parsed;
-    use crate::verify::{AuditText, Expected, FindingKind, verify_parsed};
+    use crate::verify::{AuditFiles, AuditText, Expected, FindingKind};
     use keyfold::{ChainStart, KekAlias, Kms, Lineage};
     use keyfold_kms::LocalKek;
     use std::collections::BTreeMap;
@@ -110,8 +109,8 @@ mod tests {
         let texts = [AuditText { name: "audit.jsonl".to_owned(), bytes }];
         let expected = Expected { keks: BTreeMap::from([(alias, kek)]), lineage: Some(LINEAGE), ..Expected::default() };
         let verify = |missing| {
-            let parsed = texts.iter().map(|text| Parsed::of_text(text).unwrap()).collect();
-            let report = pollster::block_on(verify_parsed(parsed, &expected, Budget::of_missing(missing))).unwrap();
+            let files = AuditFiles::in_memory(&texts);
+            let report = pollster::block_on(files.verify_within(&expected, Budget::of_missing(missing)));
             let of = |kind| report.findings.iter().filter(|finding| finding.kind == kind).count();
             let out_of_reach =
                 report.findings.iter().filter(|finding| finding.detail.contains("than one run goes over"));

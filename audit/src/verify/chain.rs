@@ -9,7 +9,6 @@ use crate::line::{BEGUN, Brief, ENDED, STATEMENT, covered};
 use data_encoding::HEXLOWER;
 use keyfold::Ratchet;
 use std::borrow::Cow;
-use std::io;
 
 /// A line in its place.
 pub(super) struct Entry<'a> {
@@ -27,14 +26,14 @@ impl<'a> Entry<'a> {
 
     /// The number of the line, from 1.
     pub(super) fn number(&self) -> u64 {
-        u64::from(self.index) + 1
+        self.file.lines[self.index as usize].number
     }
 
     pub(super) fn add(&self, report: &mut Report, kind: FindingKind, detail: impl Into<String>) {
         report.add(self.name(), Some(self.number()), kind, detail.into());
     }
 
-    fn bytes(&self) -> io::Result<Cow<'a, [u8]>> {
+    fn bytes(&self) -> Result<Cow<'a, [u8]>, String> {
         self.file.bytes(&self.file.lines[self.index as usize])
     }
 
@@ -63,18 +62,18 @@ pub(super) async fn check_chain(
     keys: &mut Keys<'_>,
     budget: &mut Budget,
     report: &mut Report,
-) -> io::Result<()> {
+) {
     // Stable: of two lines with one number the one that was met first stays first.
     entries.sort_by_key(|entry| entry.line.seq);
     let entries = &*entries;
-    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
     let key = keys.of_chain(entries, budget, report).await;
     let authenticated = key.is_some();
     let mut walk = Walk { previous: None, sound: true, key, reach: extent.lines, own: entries.len() as u64, budget };
     walk.begin(first, extent.lowest, report);
     for (index, entry) in entries.iter().enumerate() {
         let before = index.checked_sub(1).map(|before| &entries[before]);
-        walk.line(entry, before, report)?;
+        walk.line(entry, before, report);
     }
     report.chains.push(ChainReport {
         id: first.line.chain,
@@ -87,7 +86,6 @@ pub(super) async fn check_chain(
         after_anchor: None,
         statement: last.line.text("kind").filter(|_| last.line.action() == Some(STATEMENT)).map(str::to_owned),
     });
-    Ok(())
 }
 
 /// Goes through a chain from line to line.
@@ -128,7 +126,7 @@ impl Walk<'_> {
         }
     }
 
-    fn line(&mut self, entry: &Entry<'_>, before: Option<&Entry<'_>>, report: &mut Report) -> io::Result<()> {
+    fn line(&mut self, entry: &Entry<'_>, before: Option<&Entry<'_>>, report: &mut Report) {
         let line = entry.line;
         if let Some(before) = before {
             if before.line.seq == line.seq {
@@ -153,14 +151,19 @@ impl Walk<'_> {
             let detail = format!("it and what follows in its chain cannot be checked, since {why}");
             entry.add(report, FindingKind::Unchecked, detail);
         }
-        match (self.verifies(entry)?, self.sound) {
-            (Some(true), _) => self.sound = true,
-            (Some(false), true) => {
+        match (self.verifies(entry), self.sound) {
+            (Ok(Some(true)), _) => self.sound = true,
+            (Err(why), _) => {
+                entry.add(report, FindingKind::Edited, why);
+                // The next one is chained to the MAC that was read first.
+                self.sound = true;
+            }
+            (Ok(Some(false)), true) => {
                 entry.add(report, FindingKind::Edited, "it is not what was written");
                 self.sound = false;
             }
             // The line before says a MAC that may be the one that was edited; the next one is chained to this line's.
-            (Some(false), false) => {
+            (Ok(Some(false)), false) => {
                 entry.add(
                     report,
                     FindingKind::Unchecked,
@@ -168,7 +171,7 @@ impl Walk<'_> {
                 );
                 self.sound = true;
             }
-            (None, _) if self.key.is_some() => {
+            (Ok(None), _) if self.key.is_some() => {
                 entry.add(
                     report,
                     FindingKind::Unchecked,
@@ -176,10 +179,9 @@ impl Walk<'_> {
                 );
                 self.sound = true;
             }
-            (None, _) => {}
+            (Ok(None), _) => {}
         }
         self.previous = Some(line.mac);
-        Ok(())
     }
 
     /// Why the key does not get to line `seq`, if it does not.
@@ -197,7 +199,11 @@ impl Walk<'_> {
     }
 
     /// Whether the line is what was written; `None`: that cannot be told.
-    fn verifies(&mut self, entry: &Entry<'_>) -> io::Result<Option<bool>> {
+    ///
+    /// # Errors
+    ///
+    /// It is no longer what was read first, or cannot be read again.
+    fn verifies(&mut self, entry: &Entry<'_>) -> Result<Option<bool>, String> {
         let line = entry.line;
         let Some(ratchet) = &mut self.key else { return Ok(None) };
         if line.seq >= MAX_LINES {
@@ -212,14 +218,13 @@ impl Walk<'_> {
 }
 
 /// A second line with one number: the same again, or one that somebody made up.
-fn again(entry: &Entry<'_>, before: &Entry<'_>, report: &mut Report) -> io::Result<()> {
+fn again(entry: &Entry<'_>, before: &Entry<'_>, report: &mut Report) {
     let (name, number) = (before.name(), before.number());
-    if entry.bytes()? == before.bytes()? {
+    if entry.line.is_same(before.line) {
         entry.add(report, FindingKind::Duplicated, format!("it stands at {name}:{number} already"));
     } else {
         entry.add(report, FindingKind::Edited, format!("{name}:{number} has the same number in the chain"));
     }
-    Ok(())
 }
 
 fn missing(from: u64, to: u64) -> String {

@@ -6,11 +6,12 @@ use super::{FindingKind, Report};
 use crate::line::{FILE_ENDED, ReadLine};
 use keyfold::ChainId;
 use std::collections::BTreeMap;
-use std::io;
 
 /// The fewest bytes of a MAC with what stands before it: a line that was cut off by a crash does not have so many.
 const MAC_MEMBER: &[u8] = b",\"mac\":\"";
 const DIGITS: usize = 64;
+/// Lines of a file that are cut off and named one by one.
+const MAX_NOTES: u64 = 10;
 
 pub(super) fn check(files: &[Parsed<'_>], report: &mut Report) {
     for file in files {
@@ -62,10 +63,7 @@ fn check_places(file: &Parsed<'_>, report: &mut Report) {
     let placed: Vec<_> = file
         .lines
         .iter()
-        .enumerate()
-        .filter_map(|(index, line)| {
-            Some((index as u64 + 1, i128::from(line.offset) - i128::from(line.brief.as_ref()?.at)))
-        })
+        .filter_map(|line| Some((line.number, i128::from(line.offset) - i128::from(line.brief.as_ref()?.at))))
         .collect();
     let mut shift = 0;
     for (index, &(number, own)) in placed.iter().enumerate() {
@@ -84,40 +82,54 @@ fn check_places(file: &Parsed<'_>, report: &mut Report) {
 }
 
 /// Lines that are none: the remains of a write that a crash cut off, or damage.
-pub(super) fn check_fragments(
-    files: &[Parsed<'_>],
-    chains: &BTreeMap<ChainId, Vec<Entry<'_>>>,
-    report: &mut Report,
-) -> io::Result<()> {
+pub(super) fn check_fragments(files: &[Parsed<'_>], chains: &BTreeMap<ChainId, Vec<Entry<'_>>>, report: &mut Report) {
     let last = |entries: &Vec<Entry<'_>>| entries.iter().map(|entry| entry.line.seq).max();
     let ends: BTreeMap<ChainId, u64> = chains.iter().filter_map(|(id, entries)| Some((*id, last(entries)?))).collect();
     for file in files {
         if file.is_something_else() {
-            let detail = format!("this is no audit file: of its {} no line is one", lines(file.lines.len()));
+            let detail = format!("this is no audit file: of its {} no line is one", lines(file.count));
             report.add(&file.name, None, FindingKind::NoLine, detail);
             continue;
         }
-        for (index, line) in file.lines.iter().enumerate().filter(|(_, line)| line.brief.is_none()) {
-            let number = index as u64 + 1;
-            if is_cut_off(line, &file.bytes(line)?, &ends) {
-                report.notes.push(format!(
-                    "{}:{number}: the line is cut off: its writer crashed, or is writing; its chain ends before it",
-                    file.name
-                ));
-            } else {
-                report.add(
-                    &file.name,
-                    Some(number),
-                    FindingKind::NoLine,
-                    "it is not a line of an audit file".to_owned(),
-                );
+        let mut cut_off = 0;
+        for line in file.lines.iter().filter(|line| line.brief.is_none()) {
+            let number = line.number;
+            match file.bytes(line) {
+                Ok(bytes) if is_cut_off(line, &bytes, &ends) => {
+                    cut_off += 1;
+                    if cut_off <= MAX_NOTES {
+                        report.notes.push(format!(
+                            "{}:{number}: the line is cut off: its writer crashed, or is writing; its chain ends before it",
+                            file.name
+                        ));
+                    }
+                }
+                read => {
+                    let detail = read.err().unwrap_or_else(|| "it is not a line of an audit file".to_owned());
+                    report.add(&file.name, Some(number), FindingKind::NoLine, detail);
+                }
             }
         }
+        if cut_off > MAX_NOTES {
+            let (more, are) = (cut_off - MAX_NOTES, if cut_off - MAX_NOTES == 1 { "line is" } else { "lines are" });
+            report.notes.push(format!("{}: {more} more {are} cut off", file.name));
+        }
+        let unkept = [
+            (&file.blank, "it is empty, which no crash leaves behind"),
+            (&file.others, "it is left unread, behind 1,000 that are no lines of an audit file"),
+        ];
+        for (unkept, what) in unkept.into_iter().filter(|(unkept, _)| unkept.count > 0) {
+            let detail = match unkept.count - 1 {
+                0 => what.to_owned(),
+                1 => format!("{what}; so is 1 more line"),
+                more => format!("{what}; so are {more} more lines"),
+            };
+            report.add(&file.name, Some(unkept.first), FindingKind::NoLine, detail);
+        }
     }
-    Ok(())
 }
 
-fn lines(count: usize) -> String {
+fn lines(count: u64) -> String {
     format!("{count} line{}", if count == 1 { "" } else { "s" })
 }
 

@@ -130,8 +130,8 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new<'a>(files: impl Iterator<Item = (&'a str, usize)>) -> Self {
-        let files = files.map(|(name, lines)| (name.to_owned(), lines as u64)).collect();
+    pub(super) fn new<'a>(files: impl Iterator<Item = (&'a str, u64)>) -> Self {
+        let files = files.map(|(name, lines)| (name.to_owned(), lines)).collect();
         Self {
             files,
             chains: Vec::new(),

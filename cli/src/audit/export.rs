@@ -1,6 +1,6 @@
 //! `keyfold audit export`
 
-use super::{each_line, files};
+use super::files;
 use crate::args::{AuditExport, EventFormat};
 use crate::failure::Failure;
 use crate::print_failed;
@@ -11,11 +11,8 @@ use std::io::Write;
 pub(crate) fn export(args: &AuditExport, out: &mut impl Write) -> Result<(), Failure> {
     let EventFormat::Ecs = args.format;
     let mut ecs = Ecs::default();
-    for path in files(&args.files)? {
-        each_line(&path, |line| match ecs.event(line.trim_ascii_end()) {
-            Some(event) => writeln!(out, "{event}").map_err(print_failed),
-            None => Ok(()),
-        })?;
-    }
-    Ok(())
+    files(&args.files)?.each_line(|line| match ecs.event(line.trim_ascii_end()) {
+        Some(event) => writeln!(out, "{event}").map_err(print_failed),
+        None => Ok(()),
+    })
 }

@@ -1,17 +1,19 @@
 //! `keyfold audit verify`
 
-use super::{MAX_LINE_LEN, cannot_read, each_line, read};
+use super::{MAX_LINE_LEN, cannot_read, each_line};
 use crate::args::AuditVerify;
 use crate::failure::{Exit, Failure};
 use crate::files::standard::stderr;
 use crate::print_failed;
 use keyfold::KekAlias;
-use keyfold_audit::{AuditText, ChainEnd, Expected, Report};
+use keyfold_audit::{AuditFiles, AuditText, ChainEnd, Expected, Report};
 use keyfold_open::AuditTrail;
+use keyfold_store::files::open_regular;
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,12 +46,12 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
         expected.lineage = Some(trail.lineage);
         (forgeable, trail_files) = (trail.forgeable, trail.files);
     }
-    let found = paths.iter().map(|path| statement(path)).collect::<Result<Vec<_>, _>>()?;
-    let statements: Vec<_> = found.into_iter().flatten().collect();
+    let files = if named.is_empty() { AuditFiles::open(&paths) } else { AuditFiles::open_named(&paths) }?;
     // Anchors are those of the trail: what the configuration names is one even where nothing, or something else, is left of it.
-    if named.is_empty() || statements.len() < paths.len() {
+    if named.is_empty() || files.has_trail() {
+        let of_trail = args.anchors.is_empty();
         expected.anchors =
-            anchors.iter().map(|path| read_anchors(path)).collect::<Result<_, _>>().or_else(|error| {
+            anchors.iter().map(|path| read_anchors(path, of_trail)).collect::<Result<_, _>>().or_else(|error| {
                 // Where nothing was ever written, both are missing.
                 if paths.is_empty() { Ok(Vec::new()) } else { Err(error) }
             })?;
@@ -57,8 +59,9 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
     if unsigned.is_empty() && paths.is_empty() && expected.anchors.iter().all(|(_, text)| text.is_empty()) {
         return Err(Failure::new(Exit::Storage, "there is no audit file yet"));
     }
-    let signed = if named.is_empty() { Vec::new() } else { look_up(&statements, &trail_files)? };
-    let report = pollster::block_on(keyfold_audit::verify_files(&paths, &expected))?;
+    let report = pollster::block_on(files.verify(&expected));
+    // Behind the verification, of the bytes that it was of.
+    let signed = if named.is_empty() { Vec::new() } else { look_up(&files.statements()?, &trail_files)? };
     if args.json {
         let mut json = report.to_json();
         json["statements"] = signed.iter().map(Signed::json).collect();
@@ -85,12 +88,12 @@ pub(crate) fn verify(args: &AuditVerify, out: &mut impl Write) -> Result<ExitCod
 }
 
 /// Verifies a trail with its anchors, under those KEKs that it still has. A trail that nobody has written to yet has none; anchors that are
-/// missing otherwise are a finding.
-pub(crate) fn verify_trail(trail: AuditTrail) -> Result<Report, Failure> {
+/// missing otherwise are a finding. Returns the files as they were verified, too.
+pub(crate) fn verify_trail(trail: AuditTrail) -> Result<(Report, AuditFiles<'static>), Failure> {
     // What cannot be looked at is not missing: reading it says why.
     let are_missing = |path: &PathBuf| matches!(path.try_exists(), Ok(false));
     let anchors = |path: &PathBuf| match are_missing(path) {
-        false => read_anchors(path),
+        false => read_anchors(path, true),
         true => Ok((path.display().to_string(), String::new())),
     };
     let are_expected = |path: &&PathBuf| !trail.files.is_empty() || !are_missing(path);
@@ -100,7 +103,8 @@ pub(crate) fn verify_trail(trail: AuditTrail) -> Result<Report, Failure> {
         lineage: Some(trail.lineage),
         from_file: None,
     };
-    Ok(pollster::block_on(keyfold_audit::verify_files(&trail.files, &expected))?)
+    let files = AuditFiles::open(&trail.files)?;
+    Ok((pollster::block_on(files.verify(&expected)), files))
 }
 
 fn print(report: &Report, signed: &[Signed], forgeable: &[KekAlias], out: &mut impl Write) -> std::io::Result<()> {
@@ -178,22 +182,19 @@ impl fmt::Display for Signed {
     }
 }
 
-/// The file, if it is a statement, which has two lines. A pipe, which gives its bytes once, is none.
-fn statement(path: &Path) -> Result<Option<AuditText>, Failure> {
-    let file = File::open(path).map_err(|error| cannot_read(path, &error))?;
-    let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
-    let has_two = is_file && BufReader::new(file).split(b'\n').take(3).count() == 2;
-    let text = if has_two { Some(read(path)?) } else { None };
-    Ok(text.filter(keyfold_audit::is_statement))
+/// What else a statement says is skipped, and takes no memory.
+#[derive(Deserialize)]
+struct Unsigned {
+    unsigned: bool,
 }
 
 /// Whether the file is a statement or a certificate that says itself that it is not signed, where the configuration has no audit trail. A file that cannot be
 /// read, or is no file, is something else.
 fn is_unsigned(path: &Path) -> bool {
     let is_file = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_LINE_LEN);
-    let bytes = if is_file { std::fs::read(path).ok() } else { None };
-    let json = bytes.and_then(|bytes| serde_json::from_slice::<Json>(&bytes).ok());
-    json.is_some_and(|json| json["unsigned"] == true)
+    let bytes = if is_file { fs::read(path).ok() } else { None };
+    let statement = bytes.and_then(|bytes| serde_json::from_slice::<Unsigned>(&bytes).ok());
+    statement.is_some_and(|statement| statement.unsigned)
 }
 
 /// Looks for the digests of statements in the files of a trail. Verifies nothing.
@@ -206,7 +207,7 @@ fn look_up(statements: &[AuditText], trail: &[PathBuf]) -> Result<Vec<Signed>, F
     let mut signed: Vec<_> = statements.iter().map(sha256).collect();
     for path in if signed.is_empty() { &[] } else { trail } {
         let mut number = 0;
-        each_line(path, |line| {
+        each_line(path, open_regular(path), |line| {
             number += 1;
             let Some(digest) = keyfold_audit::signed_digest(line) else { return Ok(()) };
             for statement in signed.iter_mut().filter(|statement| statement.sha256 == digest) {
@@ -218,7 +219,8 @@ fn look_up(statements: &[AuditText], trail: &[PathBuf]) -> Result<Vec<Signed>, F
     Ok(signed)
 }
 
-fn read_anchors(path: &Path) -> Result<(String, String), Failure> {
+/// The anchors of the trail, or those that somebody named, which may be a link or a pipe.
+fn read_anchors(path: &Path, of_trail: bool) -> Result<(String, String), Failure> {
     if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         let what = format!(
             "the anchors {} are missing: put them back, or name a copy, or the heads that were written down (audit anchor), with --anchors FILE",
@@ -228,6 +230,9 @@ fn read_anchors(path: &Path) -> Result<(String, String), Failure> {
             "if they are lost, or new in the configuration, keys list begins others, which know nothing of the chains before",
         ));
     }
-    let text = read(path)?;
-    Ok((text.name, String::from_utf8_lossy(&text.bytes).into_owned()))
+    if of_trail {
+        return Ok(keyfold_audit::read_anchors(path)?);
+    }
+    let bytes = fs::read(path).map_err(|error| cannot_read(path, &error))?;
+    Ok((path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -46,13 +46,23 @@ pub(crate) fn count_file(
         return one_stream(&header, wanted, Tally::new(&place, wanted, with_ids)).map_err(at);
     }
     let format = format.map_or_else(|| format_of(input), Ok).map_err(at)?;
+    count_records(opened, format, delimiter, wanted, Tally::new(&place, wanted, with_ids)).map_err(at)
+}
+
+/// Counts the values of records, as [`count_file`] does.
+pub(crate) fn count_records(
+    input: impl Read,
+    format: Format,
+    delimiter: u8,
+    wanted: &[String],
+    tally: Tally,
+) -> Result<Tally, Failure> {
     match format {
-        Format::Csv => count_csv(opened, delimiter, wanted, Tally::new(&place, wanted, with_ids)),
-        Format::Json => count_json(LineSource::whole(opened, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
-        Format::Ndjson => count_json(LineSource::new(opened, MAX_LEN), wanted, Tally::new(&place, wanted, with_ids)),
-        Format::Hl7 => count_hl7(opened, wanted, Tally::new(&place, wanted, with_ids)),
+        Format::Csv => count_csv(input, delimiter, wanted, tally),
+        Format::Json => count_json(LineSource::whole(input, MAX_LEN), wanted, tally),
+        Format::Ndjson => count_json(LineSource::new(input, MAX_LEN), wanted, tally),
+        Format::Hl7 => count_hl7(input, wanted, tally),
     }
-    .map_err(at)
 }
 
 /// A file that is a stream is one value.

@@ -6,7 +6,7 @@ mod header;
 mod report;
 mod tally;
 
-pub(crate) use files::count_file;
+pub(crate) use files::{count_file, count_records};
 pub(crate) use header::{EXTENT, Seen};
 pub(crate) use tally::Tally;
 

@@ -1,12 +1,13 @@
 //! The second pass, from the start and from headers alone, and the statement that nothing was left.
 
 use crate::args::{Reencrypt, Transform};
-use crate::census::{EXTENT, Seen, Tally, count_file};
+use crate::census::{EXTENT, Seen, Tally, count_records};
 use crate::failure::{Exit, Failure};
 use crate::files::hl7::SegmentPath;
 use crate::files::interrupt::Interrupt;
 use crate::files::output::{Output, Target};
 use crate::tables::{Bindings, Pace, Rows, TokenRows, Trouble};
+use crate::transform::Input;
 use data_encoding::HEXLOWER;
 use keyfold::wire::{KeyId, Suite};
 use keyfold::{Keyring, MAX_SCOPE_NAME_LEN, Value};
@@ -15,7 +16,6 @@ use keyfold_tables::{Extent, Table};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -136,8 +136,13 @@ pub(super) fn look_at_table(
 /// Looks at every value of the file that was just written. `sealing` are the fields of before the run.
 pub(super) fn look_at_file(job: &Transform, sealing: &[Resealer], interrupt: &Interrupt) -> Result<Found, Failure> {
     let format = job.format.map_or_else(|| crate::transform::format_of(&job.input), Ok)?;
-    let file = digest(Path::new(&job.output))?;
-    let tally: Tally = count_file(&job.output, Some(format), job.delimiter, &[], interrupt, true)?;
+    let path = Path::new(&job.output);
+    let place = path.display().to_string();
+    let at = |failure: Failure| failure.at(&place);
+    // Opened once: by the time of a second look another file may lie there, and the statement is of the one that was counted.
+    let mut input = Hashed::new(Input::open_watched(&job.output, interrupt)?);
+    let tally = count_records(&mut input, format, job.delimiter, &[], Tally::new(&place, &[], true)).map_err(at)?;
+    let file = input.finish(path).map_err(at)?;
     let mut fields = Vec::new();
     for column in tally.columns().iter().filter(|column| !column.values.is_empty() || column.malformed > 0) {
         let is_of = |cipher: &&Resealer| {
@@ -174,26 +179,37 @@ fn is_at(segments: &[String], place: &str) -> bool {
     segments.iter().filter_map(|segment| path(segment)).any(|segment| segment.overlaps(&place.to_first_part()))
 }
 
-/// Path, length and SHA-256 of a file.
-fn digest(path: &Path) -> Result<Json, Failure> {
-    let read = || {
-        let (mut hash, mut len, mut buffer) = (Sha256::new(), 0_u64, vec![0; 256 * 1024]);
-        let mut file = File::open(path)?;
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => {
-                    hash.update(&buffer[..read]);
-                    len += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let absolute = path.canonicalize()?;
-        Ok(json!({ "path": absolute.to_string_lossy(), "len": len, "sha256": HEXLOWER.encode(&hash.finalize()) }))
-    };
-    read().map_err(|error: io::Error| Failure::new(Exit::Storage, format!("cannot read {}: {error}", path.display())))
+/// A file, and the SHA-256 of what was read of it.
+struct Hashed<R> {
+    input: R,
+    hash: Sha256,
+    len: u64,
+}
+
+impl<R: Read> Hashed<R> {
+    fn new(input: R) -> Self {
+        Self { input, hash: Sha256::new(), len: 0 }
+    }
+
+    /// Path, length and SHA-256 of the file, the rest of which is read.
+    fn finish(mut self, path: &Path) -> Result<Json, Failure> {
+        let mut finish = || {
+            io::copy(&mut self, &mut io::sink())?;
+            path.canonicalize()
+        };
+        let absolute = finish().map_err(|error| Failure::new(Exit::Storage, format!("cannot read it: {error}")))?;
+        let sha256 = HEXLOWER.encode(&self.hash.finalize());
+        Ok(json!({ "path": absolute.to_string_lossy(), "len": self.len, "sha256": sha256 }))
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.input.read(buffer)?;
+        self.hash.update(&buffer[..len]);
+        self.len += len as u64;
+        Ok(len)
+    }
 }
 
 /// Writes the statement; or says what is left, and writes none.
@@ -258,7 +274,26 @@ fn now() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_at;
+    use super::{Hashed, is_at};
+    use std::io::Read;
+
+    /// Covers that a statement is of the bytes that were counted: there is one reading, of one opened file.
+    #[test]
+    fn the_digest_is_of_what_was_read_and_of_the_rest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out.csv");
+        std::fs::write(&path, b"counted,and the rest").expect("written");
+        let mut input = Hashed::new(std::fs::File::open(&path).expect("a file"));
+        input.read_exact(&mut [0; 7]).expect("read");
+        std::fs::rename(&path, folder.path().join("aside")).expect("renamed");
+        std::fs::write(&path, b"another file").expect("written");
+        let file = input.finish(&path).expect("a digest");
+        // printf 'counted,and the rest' | sha256sum
+        assert_eq!(
+            (file["len"].as_u64(), file["sha256"].as_str()),
+            (Some(20), Some("8492e1a9380f8222ab086e560b8342c1c3b521ef77b44df8eeb2cc30de3a2881"))
+        );
+    }
 
     #[test]
     fn a_field_without_components_is_its_own_first_one() {
