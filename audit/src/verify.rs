@@ -17,7 +17,8 @@ use budget::Budget;
 use chain::{Entry, Extent, check_chain};
 use keyfold::{ChainId, KekAlias, Kms, Lineage};
 use keys::Keys;
-use parsed::Parsed;
+use order::MAX_NOTES;
+use parsed::{MAX_OTHERS, Parsed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -115,15 +116,31 @@ fn read_anchors(files: &[(String, String)], report: &mut Report) -> Option<Vec<A
     let mut anchors = Vec::new();
     for (name, text) in files {
         let known = anchors.len();
+        let (mut none, mut cut_off) = (0_u64, 0_u64);
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
             let number = index as u64 + 1;
             match Anchor::parse(line) {
                 Some(anchor) => anchors.push(anchor),
                 None if Anchor::is_cut_off(line) => {
-                    report.notes.push(format!("{name}:{number}: the anchor is cut off: its writer crashed"));
+                    cut_off += 1;
+                    if cut_off <= MAX_NOTES {
+                        report.notes.push(format!("{name}:{number}: the anchor is cut off: its writer crashed"));
+                    }
                 }
-                None => report.add(name, Some(number), FindingKind::NoAnchor, "it is not an anchor".to_owned()),
+                None => {
+                    none += 1;
+                    if none <= MAX_OTHERS {
+                        report.add(name, Some(number), FindingKind::NoAnchor, "it is not an anchor".to_owned());
+                    }
+                }
             }
+        }
+        if cut_off > MAX_NOTES {
+            report.notes.push(format!("{name}: further anchors that are cut off: {}", cut_off - MAX_NOTES));
+        }
+        if none > MAX_OTHERS {
+            let detail = format!("further lines that are no anchors: {}", none - MAX_OTHERS);
+            report.add(name, None, FindingKind::NoAnchor, detail);
         }
         if anchors.len() == known {
             report.add(name, None, FindingKind::NoAnchor, "there is no anchor in the file".to_owned());

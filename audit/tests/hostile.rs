@@ -232,3 +232,20 @@ fn what_is_no_json_in_any_member_is_no_line() {
         assert!(Event::read(line).is_err() && Ecs::default().event(line).is_none(), "{value}");
     }
 }
+
+#[test]
+fn lines_that_are_no_anchors_are_counted_likewise() {
+    let trail = Trail::new("anchors = \"anchors.jsonl\"");
+    record(&trail.sink(), 0..3);
+    let with = |more: &str| {
+        let (name, text) = trail.anchors().remove(0);
+        verify(&trail.texts(), &Expected { anchors: vec![(name, text + more)], ..trail.expected() })
+    };
+    let report = with(&"x\n".repeat(5000));
+    assert_eq!(report.findings.len(), 1001);
+    assert!(report.findings.iter().any(|finding| finding.detail.ends_with("no anchors: 4000")), "{report:?}");
+    let report = with(&"{\"file\":\n".repeat(200));
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.notes.iter().filter(|note| note.contains("the anchor is cut off")).count(), 10);
+    assert!(report.notes.iter().any(|note| note.ends_with("cut off: 190")), "{report:?}");
+}

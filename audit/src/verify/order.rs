@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 /// The fewest bytes of a MAC with what stands before it: a line that was cut off by a crash does not have so many.
 const MAC_MEMBER: &[u8] = b",\"mac\":\"";
 const DIGITS: usize = 64;
-/// Lines of a file that are cut off and named one by one.
-const MAX_NOTES: u64 = 10;
+/// Lines or anchors of a file that are cut off and named one by one.
+pub(super) const MAX_NOTES: u64 = 10;
 
 pub(super) fn check(files: &[Parsed<'_>], report: &mut Report) {
     for file in files {

@@ -11,7 +11,7 @@ use std::path::Path;
 /// Most bytes of what is no regular file, which is held in memory.
 const MAX_PIPE_LEN: u64 = 1 << 30;
 /// Lines of a file that are none which are looked at, far above how often a writer crashes: they may be as short as two bytes.
-const MAX_OTHERS: u64 = 1000;
+pub(super) const MAX_OTHERS: u64 = 1000;
 
 /// A file that was taken apart.
 pub(super) struct Parsed<'a> {
