@@ -320,6 +320,159 @@ fn forged_records_of_a_backup_count_for_nothing_and_are_not_all_printed() {
     assert_eq!(told.matches("and 28 more, which --json names").count(), 1, "{told}");
 }
 
+/// Turns a bit over in the MAC of a record of the store.
+fn damage(world: &World, key_id: &str) {
+    let database = Connection::open(store(world)).expect("a store");
+    let id = data_encoding::HEXLOWER.decode(key_id.as_bytes()).expect("a key ID");
+    let select = "SELECT record FROM records WHERE key_id = ?1";
+    let mut record: Vec<u8> = database.query_row(select, [&id], |row| row.get(0)).expect("a record");
+    let at = record.len() - 5;
+    record[at] ^= 1;
+    database.execute("UPDATE records SET record = ?1 WHERE key_id = ?2", (&record, &id)).expect("changed");
+}
+
+#[test]
+fn a_damaged_record_is_replaced_by_a_good_copy_and_named() {
+    for journal in [false, true] {
+        let world = if journal { world() } else { World::new() };
+        if journal {
+            world.succeeds(&["keys", "journal"]);
+        }
+        world.protect(&["--scope", "clinic-7"]);
+        world.succeeds(&["keys", "rotate", "--scope", "clinic-7"]);
+        world.succeeds(&["keys", "backup", "monday"]);
+        let from: &[&str] = if journal { &[] } else { &["--from", "monday"] };
+        let keys = world.succeeds(&["keys", "list", "--json"]).json_lines();
+        let classes: std::collections::BTreeSet<_> = keys.iter().map(|key| key["class"].as_str()).collect();
+        assert_eq!(classes.len(), 3, "{classes:?}");
+        for key in &keys {
+            let id = key["key_id"].as_str().expect("a key ID");
+            damage(&world, id);
+            world.run(&["keys", "verify"]).expect(KEY, &[]);
+            let told = world.succeeds(&[&["keys", "restore", "--json"], from].concat()).json_lines();
+            assert_eq!((&told[0]["restored"], &told[0]["records"]), (&true.into(), &1.into()), "{key}: {told:?}");
+            assert_eq!((&told[0]["refused"][0]["key_id"], &told[0]["displaced"][0]), (&id.into(), &id.into()));
+            world.succeeds(if journal { &["keys", "verify", "--journal"] } else { &["keys", "verify"] });
+        }
+        assert_eq!(world.succeeds(&["keys", "list", "--json"]).json_lines(), keys);
+        damage(&world, keys[0]["key_id"].as_str().expect("a key ID"));
+        let run = world.succeeds(&[&["keys", "restore"], from].concat());
+        let told = run.stdout_text();
+        assert!(told.contains("left out: ") && told.contains("for which nobody vouches, by a good copy"), "{told}");
+        world.succeeds(&["reveal", "sealed.csv", "--output", "out.csv", "--scope", "clinic-7"]);
+    }
+}
+
+#[test]
+fn an_older_copy_of_a_damaged_record_is_a_loss_to_accept() {
+    let world = World::new();
+    world.protect(&["--scope", "clinic-7"]);
+    world.succeeds(&["keys", "backup", "monday"]);
+    world.succeeds(&["keys", "rotate", "--scope", "clinic-7"]);
+    let keys = world.succeeds(&["keys", "list", "--json"]).json_lines();
+    let old = keys.iter().find(|key| key["state"] == "deactivated").expect("a key that was rotated");
+    let old = old["key_id"].as_str().expect("a key ID").to_owned();
+    damage(&world, &old);
+    let before = copy_store(&world);
+    let restore = ["keys", "restore", "--json", "--from", "monday"];
+    let told = world.run(&restore).expect(KEY, &["--accept-loss"]).json_lines();
+    let lost = told[0]["lost"].as_array().expect("a list");
+    let lost = lost.iter().find(|lost| !lost["unvouched_state"].is_null()).expect("named");
+    assert_eq!((&lost["key_id"], &lost["restored_sequence"]), (&old.clone().into(), &1.into()));
+    assert_eq!((&lost["unvouched_state"], &lost["unvouched_sequence"]), (&"deactivated".into(), &2.into()));
+    assert_eq!(copy_store(&world), before, "it was refused, and changed something");
+    let text = world.run(&restore[..2].iter().chain(&restore[3..]).copied().collect::<Vec<_>>()).expect(KEY, &[]);
+    assert!(text.stdout_text().contains("for which nobody vouches, as it is damaged"), "{}", text.stdout_text());
+    world.succeeds(&[&restore[..], &["--accept-loss"]].concat());
+    world.succeeds(&["keys", "verify"]);
+}
+
+#[test]
+fn a_root_that_was_replaced_is_not_lost_and_its_backups_are_told_apart() {
+    let world = world();
+    world.succeeds(&["keys", "journal"]);
+    world.protect(&[]);
+    world.succeeds(&["keys", "backup", "old"]);
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let pins = config.lines().find(|line| line.starts_with("root_pins")).expect("pins").to_owned();
+    let rotated = world.succeeds(&["keys", "rotate", "--root", "--json"]).json_lines();
+    let pin = rotated[0]["root_pin"].as_str().expect("a pin");
+    let both = pins.replace(']', &format!(", \"{pin}\"]"));
+    let set = |pins: &str| {
+        let now = fs::read_to_string(world.config()).expect("a configuration");
+        let line = now.lines().find(|line| line.starts_with("root_pins")).expect("pins").to_owned();
+        fs::write(world.config(), now.replace(&line, pins)).expect("written");
+    };
+    set(&both);
+    world.succeeds(&["keys", "reparent"]);
+    world.succeeds(&["keys", "backup", "new"]);
+    set(&format!("root_pins = [\"{pin}\"]"));
+    for arguments in [&["--dry-run"][..], &[], &["--from", "old"]] {
+        let told = world.succeeds(&[&["keys", "restore", "--json"], arguments].concat()).json_lines();
+        assert_eq!((told[0]["lost"].as_array().map(Vec::len), &told[0]["records"]), (Some(0), &0.into()), "{told:?}");
+        assert!(told[0]["retired"][0]["key_id"].as_str().is_some_and(|id| id.starts_with("00000001")), "{told:?}");
+        assert_eq!(told[0]["refused"].as_array().map(Vec::len), Some(0), "{told:?}");
+    }
+    let run = world.succeeds(&["keys", "restore", "--dry-run"]);
+    let told = run.stdout_text();
+    assert!(told.contains("a retired root, for which nothing need be done: 00000001"), "{told}");
+    assert!(!told.contains("LOST") && !told.contains("left out"), "{told}");
+
+    // A backup from before is one finding, with its name; the other places are told of.
+    let verify = ["keys", "verify", "--backup", "old", "--backup", "new", "--journal"];
+    let run = world.run(&verify).expect(KEY, &["old: no root that the configuration trusts", "older root"]);
+    let text = run.stdout_text();
+    assert!(text.contains("old: CANNOT BE CHECKED: ") && text.contains("new: "), "{text}");
+    assert!(text.contains("keys.journal: "), "{text}");
+    let said = world.run(&[&verify[..], &["--json"]].concat()).expect(KEY, &[]).json_lines();
+    let places = said[0]["checked"].as_array().expect("places");
+    let good: Vec<_> = places.iter().map(|place| (place["good"] == true, place["error"].is_null())).collect();
+    assert_eq!(good, [(true, true), (false, false), (true, true), (true, true), (true, true)], "{said:?}");
+    // As docs/BACKUP.md says.
+    set(&both);
+    world.succeeds(&verify);
+}
+
+// docs/BACKUP.md, A damaged journal
+#[test]
+fn a_damaged_journal_takes_no_key_and_its_good_lines_are_a_journal() {
+    let world = world();
+    world.succeeds(&["keys", "journal"]);
+    world.protect(&[]);
+    world.succeeds(&["keys", "rotate"]);
+    let whole = world.read("keys.journal");
+    let ends: Vec<_> = (0..whole.len()).filter(|at| whole[*at] == b'\n').map(|at| at + 1).collect();
+    let flipped = |at: usize| {
+        let mut journal = whole.clone();
+        journal[at] ^= 1;
+        world.write("keys.journal", journal);
+    };
+    // In line 1, in the middle, and at the end of the line before the last.
+    for at in [3, ends[4] + 20, ends[ends.len() - 2] - 3] {
+        flipped(at);
+        for command in [&["keys", "rotate"][..], &["protect", "in.csv", "--output", "x.csv", "--scope", "new"]] {
+            world.refuses(command, STORAGE, &["the journal is damaged", "docs/BACKUP.md", "A damaged journal"]);
+        }
+    }
+    flipped(ends[4] + 20);
+    world.refuses(&["keys", "restore"], STORAGE, &["A damaged journal", "line 6"]);
+    world.refuses(&["keys", "journal"], STORAGE, &["A damaged journal", "line 6"]);
+    // Its first lines, up to the one that is damaged, with the store; and without it they make one.
+    world.write("keys.journal", &whole[..ends[4]]);
+    world.succeeds(&["keys", "restore", "--dry-run"]);
+    world.succeeds(&["keys", "journal"]);
+    world.succeeds(&["keys", "verify", "--journal"]);
+    fs::remove_file(world.path("keys.journal")).expect("put aside");
+    world.succeeds(&["keys", "journal"]);
+    world.succeeds(&["keys", "verify", "--journal"]);
+    // What a crash cuts off is no damage.
+    world.write("keys.journal", &whole[..whole.len() - 20]);
+    let told = world.succeeds(&["keys", "rotate"]).stderr;
+    assert!(told.contains("the last line of the journal was cut off"), "{told}");
+    world.succeeds(&["keys", "journal"]);
+    world.succeeds(&["keys", "verify", "--journal"]);
+}
+
 #[test]
 fn what_is_wrong_with_arguments_and_files_changes_nothing() {
     let world = world();
@@ -332,7 +485,10 @@ fn what_is_wrong_with_arguments_and_files_changes_nothing() {
     let journal = world.read("keys.journal");
     world.write("keys.journal", [&journal[..200], b"x", &journal[201..]].concat());
     world.refuses(&["keys", "restore"], STORAGE, &["line 2"]);
-    world.refuses(&["keys", "verify", "--journal"], STORAGE, &["line 2"]);
+    // Of the store it is told all the same.
+    let run = world.run(&["keys", "verify", "--journal"]).expect(STORAGE, &["line 2"]);
+    let said = run.stdout_text();
+    assert!(said.contains("store: 4 keys") && said.contains("keys.journal: CANNOT BE CHECKED"), "{said}");
     world.write("keys.journal", journal);
     // The journal is a file of the keyring.
     world.refuses(&["protect", "in.csv", "--output", "keys.journal", "--force"], USAGE, &["file of the keyring"]);

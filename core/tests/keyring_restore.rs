@@ -359,3 +359,116 @@ fn restoring_never_lowers_what_others_write_meanwhile() {
     block_on(ring.restore(&plan)).unwrap();
     assert_eq!(lab.store.find(newer.key_id()), newer);
 }
+
+/// The record with a bit turned over in its MAC.
+fn damaged(record: &Record) -> Record {
+    let mut bytes = record.as_bytes().to_vec();
+    let at = bytes.len() - 5;
+    bytes[at] ^= 1;
+    Record::parse(&bytes).unwrap()
+}
+
+#[test]
+fn a_damaged_record_of_the_store_gives_way_to_a_good_copy_of_the_same_rank() {
+    let year = Year::new();
+    let mut expected = year.now.clone();
+    expected.sort_by_key(Record::key_id);
+    for record in &year.now {
+        let bad = damaged(record);
+        // A journal that was made from the damaged store, before the good copy and after it.
+        let journal = stored(std::slice::from_ref(&bad));
+        let orders =
+            [stored(&year.now), [journal.clone(), stored(&year.now)].concat(), [stored(&year.now), journal].concat()];
+        for given in orders {
+            year.back_to(&year.now);
+            year.lab.store.plant(&bad);
+            let plan = year.plan(given.clone(), &SeenElsewhere::default());
+            let refused: Vec<_> = plan.refused.iter().map(|(record, _)| record.clone()).collect();
+            let displacing: Vec<_> = plan.displacing.iter().map(|change| change.record.clone()).collect();
+            assert_eq!((refused, displacing), (vec![bad.clone()], vec![record.clone()]), "{record:?}");
+            assert_eq!((plan.records.len(), plan.lost.len(), plan.to_store()), (0, 0, 1));
+            block_on(year.lab.process().restore(&plan)).unwrap();
+            assert_eq!(year.lab.store.all(), expected);
+            assert_eq!(year.plan(given, &SeenElsewhere::default()).to_store(), 0, "once more finds nothing to do");
+        }
+        // Nor is anything wrong with a journal that has the good one behind it.
+        let mended = [stored(std::slice::from_ref(&bad)), stored(&year.now)].concat();
+        assert!(block_on(year.lab.process().check_copies(mended)).unwrap().is_empty());
+    }
+    year.assert_whole();
+}
+
+#[test]
+fn an_older_copy_takes_the_place_only_of_what_nobody_vouches_for_and_is_a_loss() {
+    let lab = Lab::new();
+    let parts = lab.add_scope(SCOPE, 40);
+    let (first, key_id) = (record(&parts), record(&parts).key_id());
+    let retired = record(&in_state(parts.clone(), KeyState::Deactivated));
+    let tombstone = record(&in_state(parts.clone(), KeyState::Destroyed));
+    // Of a root that is not trusted here: forged, or a pin is missing.
+    let of_other = theirs(KeyClass::Root, SlotId::NONE, ROOT);
+    let of_other = record(&keyfold::vectors::RecordParts { sequence: 9, root: of_other, ..parts.clone() });
+    let plan = |present: &Record, copy: &Record, marks: &[HighWaterMark]| {
+        lab.store.plant(present);
+        let marks = marks.iter().map(|mark| (key_id, *mark)).collect();
+        let seen = SeenElsewhere { marks, ..SeenElsewhere::default() };
+        block_on(lab.process().plan_restore(stored(std::slice::from_ref(copy)), &seen)).unwrap()
+    };
+    for bad in [damaged(&retired), damaged(&tombstone), of_other] {
+        let plan = plan(&bad, &first, &[]);
+        assert_eq!(plan.lost, [Lost::Unvouched(key_id, HighWaterMark::of(&bad), HighWaterMark::of(&first))]);
+        assert_eq!((plan.refused.len(), &plan.refused[0].0, plan.destroyed.len()), (1, &bad, 0));
+        block_on(lab.process().restore(&plan)).unwrap();
+        assert_eq!(lab.store.find(key_id), first);
+    }
+    // The marks count, whatever became of the tombstone.
+    let destroyed = plan(&damaged(&tombstone), &first, &[HighWaterMark::of(&tombstone)]);
+    assert_eq!((&destroyed.destroyed[..], destroyed.lost.len()), (&[(key_id, Evidence::Mark)][..], 0));
+    block_on(lab.process().restore(&destroyed)).unwrap();
+    assert_eq!(lab.store.find(key_id).state(), KeyState::Destroyed);
+    // What is vouched for stays, beside older copies and beside newer bad ones.
+    for copy in [&first, &damaged(&tombstone)] {
+        assert_eq!(plan(&retired, copy, &[]).to_store(), 0);
+    }
+    // Another process was faster.
+    let plan = plan(&damaged(&first), &first, &[]);
+    lab.store.plant(&retired);
+    assert_eq!(refused(block_on(lab.process().restore(&plan)), "somebody else"), ErrorKind::Conflict);
+    assert_eq!(lab.store.find(key_id), retired);
+}
+
+#[test]
+fn a_root_that_was_replaced_is_not_lost_unless_a_key_needs_it_or_no_copy_has_it() {
+    let lab = Lab::new();
+    let old = theirs(KeyClass::Root, SlotId::NONE, 7);
+    let active = root_parts(&lab.kms, old);
+    let (active, retired) = (record(&active), record(&in_state(active.clone(), KeyState::Deactivated)));
+    let child = record(&child_parts(theirs(KeyClass::Data, SlotId::NONE, 8), old));
+    let mark = |state, sequence| HighWaterMark { sequence, state };
+    let last_seen = HighWaterMark::of(&retired);
+    let plan = |given: &[&Record], mark| {
+        let given: Vec<_> = given.iter().map(|record| (*record).clone()).collect();
+        let seen = SeenElsewhere { marks: vec![(retired.key_id(), mark)], ..SeenElsewhere::default() };
+        block_on(lab.process().plan_restore(stored(&given), &seen)).unwrap()
+    };
+    let named =
+        |records: &[(Record, keyfold::Error)]| records.iter().map(|(record, _)| record.clone()).collect::<Vec<_>>();
+    // A journal keeps older records of it.
+    let gone = plan(&[&active, &retired], last_seen);
+    assert_eq!(
+        (gone.lost, gone.refused.len(), named(&gone.retired)),
+        (vec![], 0, vec![retired.clone(), active.clone()])
+    );
+    for (given, mark) in [
+        (&[][..], last_seen),
+        (&[&retired, &child], last_seen),
+        (&[&active], mark(KeyState::Active, 1)),
+        (&[&retired], mark(KeyState::Compromised, 3)),
+    ] {
+        let plan = plan(given, mark);
+        assert!(plan.lost.contains(&Lost::Key(retired.key_id(), mark)), "{given:?}: {:?}", plan.lost);
+    }
+    lab.store.plant(&retired);
+    let in_store = plan(&[], last_seen);
+    assert_eq!((in_store.lost, named(&in_store.retired), in_store.records), (vec![], vec![retired.clone()], vec![]));
+}

@@ -35,7 +35,8 @@ const MIN_COMPACTED_LEN: u64 = 1024 * 1024;
 /// before, so that one that is cut off is noticed.
 ///
 /// A last line without its end was cut off by a crash, before the store was asked; it is ignored, and the next change cuts
-/// it off. Everything else that does not fit is damage. Links find damage, not forgery: a keyring believes no
+/// it off, with a warning. Everything else that does not fit is damage. Who changes keys looks at the last lines alone, which are all of a
+/// journal of less than 240 KiB; [`check`](Self::check) and whoever reads it look at all. Links find damage, not forgery: a keyring believes no
 /// record without its root's MAC, wherever it was found. Like the store, a journal holds wrapped keys only.
 ///
 /// Several processes and threads may use one file: a change is made under a lock on the file with `.lock` added to its name.
@@ -110,15 +111,25 @@ impl Journal {
     ///   line. - [`Unsupported`](ErrorKind::Unsupported): a newer version wrote it.
     pub fn read(&self) -> Result<Found> {
         let _lock = self.lock_existing()?;
-        self.read_locked().map(|contents| Found { copies: contents.copies, generations: contents.generations })
+        self.contents().map(|contents| Found { copies: contents.copies, generations: contents.generations })
+    }
+
+    /// Checks that every line is whole and follows the one before. Makes no file, so it takes no lock: for check-ups.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    pub fn check(&self) -> Result<()> {
+        // Somebody may have been writing while it was read.
+        self.contents().or_else(|_| self.contents()).map(drop)
     }
 
     /// Records, durably, that `records` are to be stored.
     ///
     /// # Errors
     ///
-    /// - [`Io`](ErrorKind::Io): the journal is missing or cannot be written. [`Malformed`](ErrorKind::Malformed): its end is
-    ///   damaged. None of the records may be stored.
+    /// - [`Io`](ErrorKind::Io): the journal is missing, cannot be written, is damaged in its last lines, or a newer version wrote it.
+    ///   None of the records may be stored.
     pub fn intend<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Result<()> {
         let entries: Vec<_> = records.into_iter().map(|record| Entry::Intended(record.clone())).collect();
         self.append(&entries, true)
@@ -153,7 +164,7 @@ impl Journal {
     /// As for [`read`](Self::read).
     pub fn unsettled(&self) -> Result<Vec<Record>> {
         let _lock = self.lock_existing()?;
-        Ok(format::unsettled(&self.read_locked()?))
+        Ok(format::unsettled(&self.contents()?))
     }
 
     /// Writes the journal again without what is out of date: of a destroyed key the tombstone stays and nothing else.
@@ -167,13 +178,17 @@ impl Journal {
     }
 
     fn compact_locked(&self) -> Result<()> {
-        let entries = self.read_locked()?.entries();
+        let entries = self.contents()?.entries();
         files::replace(&self.path, |file| format::write_journal(file, &entries))
             .map_err(|error| self.cannot("write the journal again", error))
     }
 
-    fn read_locked(&self) -> Result<format::Contents> {
-        let (kind, contents) = read_file(&self.path, "cannot read the journal")?;
+    fn contents(&self) -> Result<format::Contents> {
+        let read = read_file(&self.path, "cannot read the journal").map_err(|error| match error.kind() {
+            ErrorKind::Malformed => DAMAGED.with_detail(error.detail()),
+            _ => error,
+        });
+        let (kind, contents) = read?;
         match kind {
             Kind::Journal(_) => Ok(contents),
             Kind::Backup => Err(self.about(NO_JOURNAL)),
@@ -188,18 +203,24 @@ impl Journal {
         let cannot_write = |error| self.cannot("write the journal", error);
         let mut file = files::open_to_append(&self.path).map_err(cannot_write)?;
         files::check_not_writable_by_others(&file, &self.path)?;
-        let mut end = self.end_of(&file)?;
+        let mut end = self.end_of(&file).map_err(unusable)?;
         let grown = end.at > MIN_COMPACTED_LEN && end.at > 2 * (end.base + MIN_COMPACTED_LEN / 2);
         if grown {
             match self.compact_locked() {
                 Ok(()) => {
                     file = files::open_to_append(&self.path).map_err(cannot_write)?;
-                    end = self.end_of(&file)?;
+                    end = self.end_of(&file).map_err(unusable)?;
                 }
+                // Behind damage nothing is found again.
+                Err(error) if error.kind() == ErrorKind::Malformed => return Err(unusable(error)),
                 Err(error) => tracing::warn!("the journal was not compacted: {error}"),
             }
         }
         if file.metadata().map_err(cannot_write)?.len() != end.at {
+            tracing::warn!(
+                journal = %self.path.display(),
+                "the last line of the journal was cut off, as by a crash; if the store has its record, `keyfold keys journal` adds it"
+            );
             file.set_len(end.at).map_err(cannot_write)?;
         }
         let (mut text, mut link) = (Vec::new(), end.link);
@@ -229,7 +250,7 @@ impl Journal {
         let mut tail = vec![0; usize::try_from(len - from).unwrap_or_default()];
         file.read_exact_at(&mut tail, from).map_err(cannot_read)?;
         let before_all = (from == start).then(|| format::first_link(kind));
-        let (end, link) = format::end_of(&tail, before_all).ok_or_else(|| self.about(DAMAGED_END))?;
+        let (end, link) = format::end_of(&tail, before_all).ok_or_else(|| self.about(DAMAGED))?;
         Ok(End { at: from + end as u64, link, base })
     }
 
@@ -263,10 +284,20 @@ const MISSING: Error = Error::new(
     "the journal is missing, so no key is made or changed: `keyfold keys journal` makes it from the store",
 );
 const NO_JOURNAL: Error = Error::new(ErrorKind::Malformed, "the file is not a journal");
-const DAMAGED_END: Error = Error::new(
-    ErrorKind::Malformed,
-    "the end of the journal is damaged, so no key is made or changed: put it aside, and `keyfold keys journal` makes another from the store",
-);
+const DAMAGED: Error =
+    Error::new(ErrorKind::Malformed, "the journal is damaged: docs/BACKUP.md, \"A damaged journal\", says what to do");
+
+/// What is wrong with a journal, as the error of who makes or changes a key: `Malformed` would be said of the caller's data.
+fn unusable(error: Error) -> Error {
+    let message = match error.kind() {
+        ErrorKind::Malformed => {
+            "the journal is damaged, so no key is made or changed: docs/BACKUP.md, \"A damaged journal\", says what to do"
+        }
+        ErrorKind::Unsupported => "the journal was written by a newer keyfold, so no key is made or changed",
+        _ => return error,
+    };
+    Error::new(ErrorKind::Io, message).with_detail(error.detail())
+}
 
 /// Writes a backup: records in the format of the journal, closed by a line with their number.
 ///

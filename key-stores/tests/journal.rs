@@ -263,6 +263,23 @@ fn every_flipped_byte_is_found_with_its_line() {
 }
 
 #[test]
+fn compacting_keeps_each_of_two_records_of_one_rank() {
+    let (_folder, journal) = new_journal();
+    let good = sample(1).build();
+    let mut bytes = good.as_bytes().to_vec();
+    let at = bytes.len() - 5;
+    bytes[at] ^= 1;
+    let bad = Record::parse(&bytes).expect("it parses");
+    for record in [&sample(2).build(), &bad, &good, &bad] {
+        journal.intend([record]).expect("written");
+        journal.settle([(record, true)]);
+    }
+    journal.compact().expect("compacted");
+    let kept: Vec<_> = journal.read().expect("read").copies.into_iter().map(|copy| copy.record).collect();
+    assert_eq!(kept, [bad, good, sample(2).build()]);
+}
+
+#[test]
 fn compacting_keeps_what_counts_and_no_wraps_of_destroyed_keys() {
     let (_folder, journal) = new_journal();
     let store = JournaledStore::new(Arc::new(MemoryStore::new()), vec![journal.clone()]);

@@ -5,7 +5,7 @@ use crate::args::KeysRestore;
 use crate::failure::{Exit, Failure};
 use crate::opening;
 use crate::print_done;
-use keyfold::{Evidence, Lost, Record, RestorePlan};
+use keyfold::{Evidence, Lost, Record, RecordChange, RestorePlan};
 use keyfold_open::{Accepted, Records};
 use serde_json::{Value as Json, json};
 use std::io::Write;
@@ -117,11 +117,19 @@ fn text_of(plan: &RestorePlan) -> String {
         "{} keys, {} of them destroyed; {} records to store; generations up to {} are used",
         plan.keys,
         plan.tombstones,
-        plan.records.len(),
+        plan.to_store(),
         plan.generation
     );
     push_named(&mut text, "\n", &plan.refused, |(record, error)| {
         format!("left out: {} (sequence {}): {error}", record.key_id(), record.sequence())
+    });
+    push_named(&mut text, "\n", &plan.retired, |(record, _)| format!("left as it is: {}", text_of_retired(record)));
+    push_named(&mut text, "\n", &plan.displacing, |RecordChange { record, .. }| {
+        format!(
+            "replaces {} in the store, for which nobody vouches, by a good copy (sequence {})",
+            record.key_id(),
+            record.sequence()
+        )
     });
     for (key_id, why) in &plan.destroyed {
         text.push_str(&format!("\ndestroys {key_id}: {}", evidence(*why)));
@@ -148,6 +156,13 @@ fn text_of_lost(lost: &Lost) -> String {
         Lost::Generations(first, last) => {
             format!("generations {first} to {last}: this machine saw them used, and no copy has a key of them")
         }
+        Lost::Unvouched(key_id, had, gets) => format!(
+            "a change of {key_id}: in the store it is {} (sequence {}), for which nobody vouches, as it is damaged, forged or a pin is missing; the best copy is {} (sequence {})",
+            had.state.name(),
+            had.sequence,
+            gets.state.name(),
+            gets.sequence
+        ),
     }
 }
 
@@ -160,8 +175,13 @@ fn of_plan(plan: &RestorePlan) -> Json {
         }),
         Lost::InData(key_id) => json!({ "key_id": key_id.to_string(), "in_data": true }),
         Lost::Generations(first, last) => json!({ "first_generation": first, "last_generation": last }),
+        Lost::Unvouched(key_id, had, gets) => json!({
+            "key_id": key_id.to_string(), "unvouched_state": had.state.name(), "unvouched_sequence": had.sequence,
+            "restored_state": gets.state.name(), "restored_sequence": gets.sequence,
+        }),
     });
-    let refused = plan.refused.iter().map(|(record, error)| of_refused(record, error));
+    let refused = of_all_refused(&plan.refused);
+    let displaced: Vec<_> = plan.displacing.iter().map(|change| change.record.key_id().to_string()).collect();
     let destroyed = plan.destroyed.iter().map(|(key_id, why)| {
         let why = match why {
             Evidence::Tombstone => "tombstone",
@@ -172,14 +192,26 @@ fn of_plan(plan: &RestorePlan) -> Json {
     });
     let destroyed: Vec<_> = destroyed.collect();
     json!({
-        "destroyed": destroyed, "keys": plan.keys, "tombstones": plan.tombstones, "records": plan.records.len(), "generation": plan.generation,
-        "refused": refused.collect::<Vec<_>>(), "lost": lost.collect::<Vec<_>>(),
+        "destroyed": destroyed, "keys": plan.keys, "tombstones": plan.tombstones, "records": plan.to_store(), "generation": plan.generation,
+        "refused": refused, "retired": of_all_refused(&plan.retired), "displaced": displaced, "lost": lost.collect::<Vec<_>>(),
     })
 }
 
-pub(super) fn of_refused(record: &Record, error: &keyfold::Error) -> Json {
-    json!({
-        "key_id": record.key_id().to_string(), "sequence": record.sequence(), "error": error.to_string(),
-        "code": error.kind().code(),
-    })
+/// Each record with the reason why it does not count.
+pub(super) fn of_all_refused(records: &[(Record, keyfold::Error)]) -> Vec<Json> {
+    let of = |(record, error): &(Record, keyfold::Error)| {
+        json!({
+            "key_id": record.key_id().to_string(), "sequence": record.sequence(), "error": error.to_string(),
+            "code": error.kind().code(),
+        })
+    };
+    records.iter().map(of).collect()
+}
+
+pub(super) fn text_of_retired(record: &Record) -> String {
+    format!(
+        "a retired root, for which nothing need be done: {} (sequence {}): not pinned any more, and no key needs it",
+        record.key_id(),
+        record.sequence()
+    )
 }

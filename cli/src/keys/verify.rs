@@ -1,6 +1,6 @@
 //! `keyfold keys verify`: whether the records count, and whether they are all there: in the store, and in copies of it.
 
-use super::restore::of_refused;
+use super::restore::{of_all_refused, text_of_retired};
 use super::{key_ids, push_named};
 use crate::args::KeysVerify;
 use crate::failure::{Exit, Failure};
@@ -9,9 +9,11 @@ use crate::print_failed;
 use keyfold::wire::KeyId;
 use keyfold::{CopyStatus, Error, HighWaterMark, KeyClass, KeyState, Record, RecordCopy};
 use keyfold_open::{Marks, Records, Wraps};
+use keyfold_store::Found;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Checks the store, and what else was named. Fails at the end if anything is wrong.
@@ -26,13 +28,11 @@ pub(crate) fn verify(args: &KeysVerify, out: &mut impl Write) -> Result<ExitCode
     let of_store = |record: &Record| RecordCopy { record: record.clone(), status: CopyStatus::Stored };
     let mut reports = vec![Report::of("store", &records, stored.iter().map(of_store).collect(), &[])?];
     for file in &args.backup {
-        let found = keyfold_store::read_records(file).map_err(Failure::of_opening)?;
-        reports.push(Report::of(&file.display().to_string(), &records, found.copies, &stored)?);
+        reports.push(Report::of_copy(file, &records, keyfold_store::read_records(file), &stored));
     }
     if args.journal {
         for journal in records.journals() {
-            let found = journal.read().map_err(Failure::of_opening)?;
-            let mut report = Report::of(&journal.path().display().to_string(), &records, found.copies, &stored)?;
+            let mut report = Report::of_copy(journal.path(), &records, journal.read(), &stored);
             // A backup may be older than the store. A journal never is.
             report.bad |= !report.behind.is_empty();
             reports.push(report);
@@ -59,16 +59,22 @@ pub(crate) fn verify(args: &KeysVerify, out: &mut impl Write) -> Result<ExitCode
             writeln!(out, "{}", text_of_states(states)).map_err(print_failed)?;
         }
     }
+    if let Some(failure) = reports.iter_mut().find_map(|report| report.failed.take()) {
+        return Err(failure);
+    }
     let bad = missing || reports.iter().any(|report| report.bad);
     Ok(if bad { ExitCode::from(Exit::Key as u8) } else { ExitCode::SUCCESS })
 }
 
 /// What was found in one place.
+#[derive(Default)]
 struct Report {
     place: String,
     keys: usize,
     /// Whether the place has records, of which it is told whether somebody vouches for them.
     has_records: bool,
+    /// Why nothing more can be told of it.
+    failed: Option<Failure>,
     /// Records that nobody vouches for.
     refused: Vec<(Record, Error)>,
     /// Records of roots that were replaced: nobody vouches for them, and nobody needs to.
@@ -88,12 +94,9 @@ fn of_marks(marks: &Marks, stored: &[Record]) -> Option<Report> {
     Some(Report {
         place: file.display().to_string(),
         keys: marks.keys.len(),
-        has_records: false,
-        refused: Vec::new(),
-        retired: Vec::new(),
-        behind: Vec::new(),
         bad: !ahead.is_empty(),
         ahead,
+        ..Report::default()
     })
 }
 
@@ -105,6 +108,17 @@ fn unopened(error: Error) -> Failure {
 }
 
 impl Report {
+    /// Of a copy of the store: what is wrong with one hides nothing of the others.
+    fn of_copy(path: &Path, records: &Records, found: Result<Found, Error>, stored: &[Record]) -> Self {
+        let place = path.display().to_string();
+        let report = match found {
+            // The error names the file.
+            Err(error) => Err(Failure::of_opening(error)),
+            Ok(found) => Self::of(&place, records, found.copies, stored).map_err(|failure| failure.at(&place)),
+        };
+        report.unwrap_or_else(|failure| Self { place, failed: Some(failure), bad: true, ..Self::default() })
+    }
+
     fn of(place: &str, records: &Records, copies: Vec<RecordCopy>, stored: &[Record]) -> Result<Self, Failure> {
         let lineage = records.config.keyring.lineage;
         let copies: Vec<_> = copies.into_iter().filter(|copy| copy.record.lineage() == lineage).collect();
@@ -130,11 +144,14 @@ impl Report {
         let ahead = if stored.is_empty() { Vec::new() } else { ahead(records, &had, &refused, &retired, stored)? };
         let bad = !refused.is_empty() || !ahead.is_empty();
         let place = place.to_owned();
-        Ok(Self { place, keys: newest.len(), has_records: true, refused, retired, behind, ahead, bad })
+        Ok(Self { place, keys: newest.len(), has_records: true, failed: None, refused, retired, behind, ahead, bad })
     }
 
     fn text(&self) -> String {
         let (keys, place) = (counted(self.keys, "key"), &self.place);
+        if let Some(failure) = &self.failed {
+            return format!("{place}: CANNOT BE CHECKED: {failure}");
+        }
         if !self.has_records {
             return format!("{place}: marks of {keys}{}", self.text_of_ahead());
         }
@@ -149,13 +166,7 @@ impl Report {
         push_named(&mut text, "\n  ", &self.refused, |(record, error)| {
             format!("NOT VOUCHED FOR: {} (sequence {}): {error}", record.key_id(), record.sequence())
         });
-        push_named(&mut text, "\n  ", &self.retired, |(record, _)| {
-            format!(
-                "a retired root, for which nothing need be done: {} (sequence {}): not pinned any more, and no key needs it",
-                record.key_id(),
-                record.sequence()
-            )
-        });
+        push_named(&mut text, "\n  ", &self.retired, |(record, _)| text_of_retired(record));
         if !self.behind.is_empty() {
             let are = if self.behind.len() == 1 { "is" } else { "are" };
             text.push_str(&format!(
@@ -181,12 +192,9 @@ impl Report {
     }
 
     fn json(&self) -> Json {
-        let of = |records: &[(Record, Error)]| -> Vec<Json> {
-            records.iter().map(|(record, error)| of_refused(record, error)).collect()
-        };
         json!({
-            "place": self.place, "keys": self.keys, "good": !self.bad,
-            "refused": of(&self.refused), "retired": of(&self.retired),
+            "place": self.place, "keys": self.keys, "good": !self.bad, "error": self.failed.as_ref().map(Failure::to_string),
+            "refused": of_all_refused(&self.refused), "retired": of_all_refused(&self.retired),
             "behind": self.behind.iter().map(KeyId::to_string).collect::<Vec<_>>(),
             "ahead": self.ahead.iter().map(|(key_id, _)| key_id.to_string()).collect::<Vec<_>>(),
         })

@@ -241,6 +241,22 @@ fn a_missing_journal_is_a_problem() {
 }
 
 #[test]
+fn a_damaged_journal_is_a_problem() {
+    let world = world();
+    let whole = world.read("keys.journal");
+    let ends: Vec<_> = (0..whole.len()).filter(|at| whole[*at] == b'\n').collect();
+    let mut flipped = whole.clone();
+    flipped[ends[1] + 30] ^= 1;
+    fs::remove_file(world.path("keys.journal.lock")).expect("removed");
+    world.write("keys.journal", flipped);
+    doctor(&world, &[]).ends(1).says("store", "journal", "problem", &["is damaged", "line 3", "keys journal"]);
+    assert!(!world.path("keys.journal.lock").exists(), "a check-up made a file");
+    // What a crash cuts off is none.
+    world.write("keys.journal", &whole[..whole.len() - 20]);
+    doctor(&world, &[]).ends(0);
+}
+
+#[test]
 fn every_key_record_is_looked_at() {
     let world = World::new();
     world.protect(&["--scope", "clinic-7"]);

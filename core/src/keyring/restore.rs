@@ -1,7 +1,7 @@
 //! Restoring (DESIGN K12): copies of a store are put together so that no key is lost, none comes back that was destroyed,
 //! and no generation is used twice.
 //!
-//! A plan is made first, from what a trusted root vouches for; carrying it out only ever raises what the store has, so it may be
+//! A plan is made first, from what a trusted root vouches for; carrying it out only ever raises what the store has of that, so it may be
 //! stopped anywhere and repeated.
 
 mod choose;
@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::high_water::{HighWaterMark, MemoryHighWater};
 use crate::keys::KeyClass;
 use crate::record::{KeyState, Record};
+use crate::store::RecordChange;
 use crate::wire::{Generation, KeyId};
 use choose::{Choice, Copies};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +69,9 @@ pub enum Lost {
     InData(KeyId),
     /// Generations that were used on this machine and are in no copy, first and last: keys may have been made with them.
     Generations(Generation, Generation),
+    /// The store has a record of the key that is newer than what every copy has, and nobody vouches for it: what it says, and what takes
+    /// its place. It is damaged or forged, or the pin of its root is missing here.
+    Unvouched(KeyId, HighWaterMark, HighWaterMark),
 }
 
 /// Why a key of which there is a live record is destroyed by restoring.
@@ -87,8 +91,13 @@ pub struct RestorePlan {
     /// The records that the store lacks, or has in an older form, in the order in which they are stored: tombstones, then
     /// the other keys, then roots, without which nobody can use the store.
     pub records: Vec<Record>,
+    /// Records that take the place of one for which nobody vouches and which they do not outrank: it was damaged or forged in the
+    /// store. In the same order.
+    pub displacing: Vec<RecordChange>,
     /// Records that are left out, with the reason: nobody trusted vouches for them, or they contradict others.
     pub refused: Vec<(Record, Error)>,
+    /// Records of roots that were replaced: nobody vouches for them since their pins are gone, and no key needs them.
+    pub retired: Vec<(Record, Error)>,
     /// What cannot be restored.
     pub lost: Vec<Lost>,
     /// Keys that will be destroyed although there is a live record of them, and why.
@@ -102,6 +111,12 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
+    /// How many records will be stored.
+    #[must_use]
+    pub fn to_store(&self) -> usize {
+        self.records.len() + self.displacing.len()
+    }
+
     /// Whether keys would be destroyed of which it is not certain that they were.
     #[must_use]
     pub fn destroys_on_doubt(&self) -> bool {
@@ -123,7 +138,8 @@ impl Keyring {
     /// Plans how the store is to be restored from `copies`, together with what it has itself: of each key the tombstone
     /// wins, then the highest sequence, then a record that a store had over one that was only to be stored, then
     /// the more restrictive state. A record that was only to be stored does not count beside one that a store had with the same
-    /// sequence or a higher one. Only records count for which a trusted root vouches. What a mark says was
+    /// sequence or a higher one. Only records count for which a trusted root vouches, in the store as well: what is there of a key and does
+    /// not count gives way to the best copy that does, even to an older one, which is a [loss](Lost::Unvouched). What a mark says was
     /// destroyed is destroyed, unless the key is under legal hold; whoever carries the plan out decides whether what
     /// [`destroyed`](RestorePlan::destroyed) names may be. Changes nothing. Records of other keyrings are passed over.
     ///
@@ -136,13 +152,14 @@ impl Keyring {
     pub async fn plan_restore(&self, copies: Vec<RecordCopy>, seen: &SeenElsewhere) -> Result<RestorePlan> {
         let present = self.all_stored().await?;
         let mut all = Copies::default();
-        for record in present.values() {
-            all.add(record.clone(), CopyStatus::Stored);
-        }
         for copy in copies.into_iter().filter(|copy| copy.record.lineage() == self.lineage()) {
             all.add(copy.record, copy.status);
         }
-        let Choice { mut chosen, mut refused, above } = self.choose(all).await?;
+        // Last, so that of several of one rank it is looked at: a damaged one would otherwise stay behind a good copy.
+        for record in present.values() {
+            all.add(record.clone(), CopyStatus::Stored);
+        }
+        let Choice { mut chosen, mut refused, retired, above } = self.choose(all).await?;
         let newest = chosen.keys().map(KeyId::generation).max().unwrap_or_default();
         let plausible = |generation: &Generation| *generation <= newest.saturating_add(PLAUSIBLE);
         if !plausible(&seen.given_out) {
@@ -156,12 +173,16 @@ impl Keyring {
         let intended: BTreeSet<KeyId> = intended.map(|(id, _)| *id).collect();
         let chosen: BTreeMap<KeyId, Record> = chosen.into_iter().map(|(id, (record, _))| (id, record)).collect();
         let ring = self.over(chosen.clone())?;
-        let mut plan = RestorePlan { refused, keys: chosen.len(), ..RestorePlan::default() };
+        let mut plan = RestorePlan { refused, retired, keys: chosen.len(), ..RestorePlan::default() };
         plan.generation = seen.in_data.iter().map(KeyId::generation).filter(plausible).max().unwrap_or_default();
         plan.generation = plan.generation.max(known).max(seen.generation);
         let marks: BTreeMap<KeyId, HighWaterMark> = seen.marks.iter().copied().collect();
         for (key_id, mark) in &marks {
-            if mark.state != KeyState::Destroyed && !chosen.contains_key(key_id) {
+            // A root without its pin is not lost where a copy has it as it was last seen.
+            let is_retired =
+                |(root, _): &(Record, Error)| root.key_id() == *key_id && mark.check(HighWaterMark::of(root)).is_ok();
+            if mark.state != KeyState::Destroyed && !chosen.contains_key(key_id) && !plan.retired.iter().any(is_retired)
+            {
                 plan.lost.push(Lost::Key(*key_id, *mark));
             }
         }
@@ -196,8 +217,17 @@ impl Keyring {
                 plan.lost.push(Lost::Newer(key_id, *mark, HighWaterMark::of(&record)));
             }
             plan.tombstones += usize::from(record.state() == KeyState::Destroyed);
-            if present.get(&key_id).is_none_or(|present| record.outranks(present)) {
-                plan.records.push(record);
+            match present.get(&key_id) {
+                // Nobody vouches for it: it would have been chosen otherwise.
+                Some(present) if *present != record && !record.outranks(present) => {
+                    if present.outranks(&record) && record.state() != KeyState::Destroyed {
+                        let (had, gets) = (HighWaterMark::of(present), HighWaterMark::of(&record));
+                        plan.lost.push(Lost::Unvouched(key_id, had, gets));
+                    }
+                    plan.displacing.push(RecordChange { record, expected_sequence: present.sequence() });
+                }
+                Some(present) if *present == record => {}
+                _ => plan.records.push(record),
             }
         }
         // Tombstones first, roots last; of a scope the newest key first, so that the one that seals is the first to be seen.
@@ -206,7 +236,9 @@ impl Keyring {
             _ if record.class() != KeyClass::Root => 1,
             _ => 2,
         };
-        plan.records.sort_by_key(|record| (place(record), std::cmp::Reverse(record.key_id())));
+        let order = |record: &Record| (place(record), std::cmp::Reverse(record.key_id()));
+        plan.records.sort_by_key(order);
+        plan.displacing.sort_by_key(|change| order(&change.record));
         Ok(plan)
     }
 
@@ -219,7 +251,7 @@ impl Keyring {
     pub async fn restore(&self, plan: &RestorePlan) -> Result<()> {
         let restored = self.carry_out(plan).await;
         let event = AuditEvent::new(AuditAction::Restore)
-            .detail("records", plan.records.len())
+            .detail("records", plan.to_store())
             .detail("refused", plan.refused.len())
             .detail("lost", plan.lost.len())
             .outcome(&restored);
@@ -231,6 +263,15 @@ impl Keyring {
         let inner = &*self.inner;
         for page in plan.records.chunks(PAGE) {
             inner.store.restore(page).await?;
+        }
+        for page in plan.displacing.chunks(PAGE) {
+            if let Some(key_id) = inner.store.update_many(page).await?.first() {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "a record for which nobody vouches was not replaced: it is of another class or scope than the copy, or others change keys",
+                )
+                .with_detail(key_id.to_string()));
+            }
         }
         // The number is used by nobody: it moves the counter.
         inner.store.allocate_generation(self.lineage(), plan.generation).await?;
@@ -268,7 +309,8 @@ impl Keyring {
     pub async fn check_copies(&self, copies: Vec<RecordCopy>) -> Result<Vec<(Record, Error)>> {
         let mut all = Copies::default();
         copies.into_iter().for_each(|copy| all.add(copy.record, copy.status));
-        Ok(self.choose(all).await?.refused)
+        let Choice { refused, retired, .. } = self.choose(all).await?;
+        Ok(refused.into_iter().chain(retired).collect())
     }
 
     async fn all_stored(&self) -> Result<BTreeMap<KeyId, Record>> {

@@ -224,23 +224,28 @@ impl Contents {
         }
         let mut entries: Vec<_> =
             generations.into_iter().map(|(lineage, last)| Entry::Generation(lineage, last)).collect();
-        let mut best: BTreeMap<(Lineage, KeyId), Record> = BTreeMap::new();
+        // Of those of one rank each: one of them may be what a damaged store had, and whoever reads them believes its MAC alone.
+        let mut best: BTreeMap<(Lineage, KeyId), Vec<Record>> = BTreeMap::new();
         for RecordCopy { record, status } in &self.copies {
             if *status == CopyStatus::Stored {
-                let known = best.entry((record.lineage(), record.key_id())).or_insert_with(|| record.clone());
-                if record.outranks(known) {
-                    *known = record.clone();
+                let known = best.entry((record.lineage(), record.key_id())).or_default();
+                match known.first() {
+                    Some(first) if first.outranks(record) || known.contains(record) => continue,
+                    Some(first) if record.outranks(first) => known.clear(),
+                    _ => {}
                 }
+                known.push(record.clone());
             }
         }
         // What the store has with the same sequence or a higher one disproves that the intent was ever stored.
         let follows = |record: &Record| {
             best.get(&(record.lineage(), record.key_id()))
+                .and_then(|best| best.first())
                 .is_none_or(|best| best.state() != KeyState::Destroyed && record.sequence() > best.sequence())
         };
         let intents = self.copies.iter().filter(|copy| copy.status == CopyStatus::Intended && follows(&copy.record));
         let intents: Vec<_> = intents.map(|copy| Entry::Intended(copy.record.clone())).collect();
-        entries.extend(best.into_values().map(Entry::Stored));
+        entries.extend(best.into_values().flatten().map(Entry::Stored));
         entries.extend(intents);
         entries
     }
@@ -252,7 +257,7 @@ pub(super) fn read(text: impl BufRead) -> io::Result<Result<(Kind, Contents)>> {
 }
 
 fn damaged(why: impl AsRef<str>) -> Error {
-    Error::new(ErrorKind::Malformed, "the journal or backup is damaged").with_detail(why)
+    Error::new(ErrorKind::Malformed, "the journal or backup is damaged (docs/BACKUP.md)").with_detail(why)
 }
 
 fn read_all(text: impl BufRead) -> Result<(Kind, Contents), Failed> {
@@ -297,9 +302,15 @@ fn read_all(text: impl BufRead) -> Result<(Kind, Contents), Failed> {
 /// The entry of a line without its end, and what links the next line to it.
 // F-D-1.
 pub(super) fn parse_line(link: &Link, line: &[u8]) -> Option<(Entry, Link)> {
+    let (entry, next) = linked(link, line)?;
+    Some((Entry::parse(entry)?, next))
+}
+
+/// As [`parse_line`], and leaves open what the entry says.
+fn linked<'a>(link: &Link, line: &'a [u8]) -> Option<(&'a str, Link)> {
     let (entry, found) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
     let next = next_link(link, entry);
-    if found.as_bytes() == next { Some((Entry::parse(entry)?, next)) } else { None }
+    (found.as_bytes() == next).then_some((entry, next))
 }
 
 /// Whether a last line is what a crash leaves of one: cut off, or with zeros where blocks did not reach the disk.
@@ -316,7 +327,7 @@ pub(super) fn is_torn(link: &Link, line: &[u8]) -> bool {
 }
 
 /// Where the last whole line of a journal ends in `tail`, the end of its file, and what links the next line to it. `None`
-/// if that is damaged. `before_all` is what links the first line of `tail`, where nothing is in front of it.
+/// if that is damaged, or a line before it of which the one before is in `tail`, too. `before_all` is what links the first line of `tail`, where nothing is in front of it.
 pub(super) fn end_of(tail: &[u8], before_all: Option<Link>) -> Option<(usize, Link)> {
     let start_of =
         |line_end: usize| tail[..line_end - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -337,7 +348,15 @@ pub(super) fn end_of(tail: &[u8], before_all: Option<Link>) -> Option<(usize, Li
     let link = link_at(last)?;
     let rest = &tail[last..];
     let sound = is_whole(last) && (rest.is_empty() || is_torn(&link, rest));
-    sound.then_some((last, link))
+    (sound && are_linked(tail, last, before_all)).then_some((last, link))
+}
+
+/// Whether each line of `tail` up to `last` follows the one before.
+fn are_linked(tail: &[u8], last: usize, before_all: Option<Link>) -> bool {
+    let mut lines = tail[..last].split_inclusive(|byte| *byte == b'\n').map(|line| &line[..line.len() - 1]);
+    // Of a first line that is only in part in `tail` the link may be so, too. Then they begin with the next.
+    let first = before_all.or_else(|| lines.find_map(|line| line.last_chunk().copied()));
+    first.is_some_and(|first| lines.try_fold(first, |link, line| linked(&link, line).map(|(_, next)| next)).is_some())
 }
 
 /// What was read so far.

@@ -58,8 +58,14 @@ fn check_journals(notes: &Notes, config: &Config, folder: &Path) {
     match open_journals(config, folder) {
         Ok(journals) => {
             for journal in &journals {
-                let Err(error) = journal.path().symlink_metadata() else { continue };
                 let file = journal.path().display();
+                let Err(error) = journal.path().symlink_metadata() else {
+                    if let Err(error) = journal.check() {
+                        let advice = "put it aside, and keys journal makes it anew from the store, while that is there";
+                        notes.add(Finding::problem(NAME, error.to_string(), advice));
+                    }
+                    continue;
+                };
                 notes.add(match error.kind() {
                     io::ErrorKind::NotFound => Finding::problem(
                         NAME,

@@ -7,7 +7,7 @@ use crate::kms::BoxFuture;
 use crate::record::{KeyState, Record};
 use crate::store::{KeyStore, Slot};
 use crate::wire::{Generation, KeyId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Every copy of every key.
@@ -19,17 +19,18 @@ pub(super) struct Copies(BTreeMap<KeyId, Vec<(Record, CopyStatus)>>);
 pub(super) struct Choice {
     pub(super) chosen: BTreeMap<KeyId, (Record, CopyStatus)>,
     pub(super) refused: Vec<(Record, Error)>,
+    /// Every record of roots that are not trusted any more and that no key needs.
+    pub(super) retired: Vec<(Record, Error)>,
     /// The highest sequence that a copy has of a key whose tombstone was chosen.
     pub(super) above: BTreeMap<KeyId, u64>,
 }
 
 impl Copies {
+    /// Of copies that are alike in everything else the one that was added last counts.
     pub(super) fn add(&mut self, record: Record, status: CopyStatus) {
         let copies = self.0.entry(record.key_id()).or_default();
-        match copies.iter_mut().find(|(known, _)| *known == record) {
-            Some((_, known)) => *known = status.max(*known),
-            None => copies.push((record, status)),
-        }
+        let known = copies.iter().position(|(known, _)| *known == record).map(|at| copies.remove(at).1);
+        copies.push((record, known.map_or(status, |known| status.max(known))));
     }
 }
 
@@ -82,7 +83,7 @@ impl Keyring {
             }
             return Err(Error::new(
                 ErrorKind::RecordRejected,
-                "no root that the configuration trusts is among the records: is it the right keyring, with all pins?",
+                "no root that the configuration trusts is among the records: is it the right keyring, with all pins, that of an older root as well if they are from before it was replaced?",
             ));
         }
         while self.drop_bad_keys(&roots, &mut others, &mut choice.refused).await? {}
@@ -97,7 +98,31 @@ impl Keyring {
             }
             choice.chosen.insert(key_id, (record, status));
         }
+        self.set_retired_apart(&mut choice);
         Ok(choice)
+    }
+
+    /// Takes the roots that were replaced out of what is refused: their pins are gone, and no key is under them.
+    fn set_retired_apart(&self, choice: &mut Choice) {
+        let pins = &self.configured().keyring.root_pins;
+        let (mut newest, mut needed) = (BTreeMap::<KeyId, &Record>::new(), BTreeSet::new());
+        for (record, _) in choice.refused.iter().filter(|(record, _)| !choice.chosen.contains_key(&record.key_id())) {
+            if record.class() != KeyClass::Root {
+                needed.insert(record.authenticator());
+                continue;
+            }
+            let known = newest.entry(record.key_id()).or_insert(record);
+            if record.outranks(known) {
+                *known = record;
+            }
+        }
+        // A pinned one is not retired but damaged.
+        let is_retired = |root: &Record| root.state() != KeyState::Active && !pins.contains(root.commitment());
+        newest.retain(|key_id, root| is_retired(root) && !needed.contains(key_id));
+        let retired: BTreeSet<KeyId> = newest.into_keys().collect();
+        let refused = std::mem::take(&mut choice.refused);
+        (choice.retired, choice.refused) =
+            refused.into_iter().partition(|(record, _)| retired.contains(&record.key_id()));
     }
 
     /// Drops the copies of roots that nobody vouches for; whether there were any. One that depends on another bad one is looked
