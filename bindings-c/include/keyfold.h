@@ -1111,6 +1111,8 @@ kf_result kf_keyring_refresh(kf_keyring *keyring,
  * Makes the keyring ready for a fork of the process, which has to follow at once: the child can use it, its fields and all other
  * handles then. Without it a child opens the keyring anew. What was counted for the audit trail is recorded in this call, which may call
  * the kf_audit_fn; what that says is no error here.
+ * Every keyring of the process is made ready so. One that was closed holds its store open as long as a field, an index, documents or a
+ * stream of it are not released: release these first.
  *
  * Threads: any, while no other thread is in any function of this library, from this call until the fork is over: the child would wait for ever
  * for what that thread has, and find the store open. May block while another thread asks the store, and for the audit trail.

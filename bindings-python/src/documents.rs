@@ -28,7 +28,6 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// Its methods ask the store and the key service when keys are first needed or due to be renewed, and let go of the GIL.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct Documents {
-    ring: Py<Keyring>,
     scope: Option<String>,
     context: Context,
     options: DocumentOptions,
@@ -36,6 +35,8 @@ pub(crate) struct Documents {
     // Made when first used, as those of a field are.
     protect: OnceLock<DocumentCipher<'static>>,
     reveal: OnceLock<DocumentCipher<'static>>,
+    /// Last, as of a field.
+    ring: Py<Keyring>,
 }
 
 impl Documents {

@@ -32,8 +32,6 @@ const LONG: usize = 16 * 1024;
 /// value. A buffer is copied before it is sealed.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct Field {
-    /// Kept, so that it is made ready for forks as long as a field of it is used.
-    ring: Py<Keyring>,
     field: keyfold::Field,
     pub(crate) value_type: Option<ValueType>,
     /// Whether it is bound to a scope of that name. Which one, and the context, are for nobody's eyes.
@@ -45,6 +43,9 @@ pub(crate) struct Field {
     searcher: OnceLock<Searcher>,
     stream_sealer: OnceLock<StreamSealer>,
     stream_opener: OnceLock<StreamOpener>,
+    /// Kept, so that it is made ready for forks as long as a field of it is used. Dropped last: its object is forgotten then, and a fork that
+    /// follows at once would find the store open that any other part of this one still holds.
+    ring: Py<Keyring>,
 }
 
 impl Field {

@@ -23,11 +23,11 @@ use zeroize::Zeroizing;
 /// row and no scope. Make it once and share it between threads.
 #[pyclass(module = "keyfold", frozen)]
 pub(crate) struct Index {
-    /// Kept, so that it is made ready for forks as long as an index of it is used.
-    _ring: Py<Keyring>,
     field: keyfold::Field,
     name: String,
     indexer: OnceLock<Indexer>,
+    /// Kept, and last, as of a field.
+    _ring: Py<Keyring>,
 }
 
 impl Index {
@@ -173,10 +173,10 @@ impl Way {
 /// Make it once and share it between threads.
 #[pyclass(module = "keyfold", name = "FormatPreserver", frozen)]
 pub(crate) struct Preserver {
-    /// As of an index.
-    _ring: Py<Keyring>,
     field: keyfold::Field,
     preserver: OnceLock<FormatPreserver>,
+    /// As of an index.
+    _ring: Py<Keyring>,
 }
 
 impl Preserver {

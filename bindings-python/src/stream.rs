@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 /// A stream that is being sealed.
 #[pyclass(module = "keyfold._native", name = "_SealingStream", frozen)]
 pub(crate) struct Sealing {
-    /// Kept, so that it is made ready for forks as long as a stream of it is written.
-    _ring: Py<Keyring>,
     stream: Mutex<Option<SealingStream>>,
+    /// Kept, and last, as of a field.
+    _ring: Py<Keyring>,
 }
 
 const IN_USE: Error =
@@ -77,9 +77,9 @@ impl Sealing {
 /// A stream that is being opened.
 #[pyclass(module = "keyfold._native", name = "_OpeningStream", frozen)]
 pub(crate) struct Opening {
-    /// Kept, as above.
-    _ring: Py<Keyring>,
     stream: Mutex<Option<OpeningStream>>,
+    /// As above.
+    _ring: Py<Keyring>,
 }
 
 impl Opening {

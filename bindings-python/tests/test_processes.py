@@ -1,6 +1,8 @@
 """Forks, other processes, and the end of the interpreter."""
 
 import concurrent.futures
+import contextlib
+import io
 import multiprocessing
 import os
 import signal
@@ -10,7 +12,9 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -436,3 +440,58 @@ def test_a_child_of_a_fork_that_could_not_wait_says_so(
         assert answers[2] == ""
         assert answer_of_child(lambda: ring.field("any", scope="new").encrypt(1)) == "", "the next fork waits again"
         assert field.decrypt(sealed) == 1
+
+
+
+HELD = """\
+version = 1
+[fields.any]
+row_binding = "none"
+[fields.any.index.whole]
+kind = "exact"
+bits = 256
+unique = true
+[fields.mrn]
+mode = "format-preserving"
+format = "digits"
+[fields.image]
+mode = "stream"
+"""
+
+
+# The object of a keyring is forgotten when the last thing that needs it goes, and another thread may fork at once. A child of a fork at which the
+# store is open takes locks for its own that it has not: it was seen to read a log that its parent had removed meanwhile.
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="which files are open is read in /proc")
+@pytest.mark.parametrize("kind", ["keyring", "field", "index", "preserver", "documents", "sealing", "opening"])
+def test_a_store_is_closed_before_its_keyring_is_forgotten(own_config: keyfold.Config, tmp_path: Path, kind: str) -> None:
+    def open_stores() -> list[str]:
+        found = []
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return [path for path in found if path.startswith(str(tmp_path)) and "keys.db" in path]
+
+    (tmp_path / "ring" / "policy.toml").write_text(HELD)
+    ring = own_config.open()
+    image, sealed = ring.field("image"), io.BytesIO()
+    with image.open_stream(sealed, "wb") as stream:
+        stream.write(b"x")
+    held: list[object] = [
+        {
+            "keyring": lambda: None,
+            "field": lambda: ring.field("any"),
+            "index": lambda: ring.field("any").index("whole"),
+            "preserver": lambda: ring.field("mrn").format_preserver(),
+            "documents": lambda: ring.documents(),
+            "sealing": lambda: image._seal_stream(None),
+            "opening": lambda: image._open_stream(sealed.getvalue()[:83], None),
+        }[kind]()
+    ]
+    del image, stream
+    seen: list[list[str]] = []
+    watch = weakref.ref(ring, lambda _: seen.append(open_stores()))
+    assert open_stores() != []
+    del ring
+    assert (watch() is None) == (kind == "keyring")
+    held.clear()
+    assert watch() is None and seen == [[]]
