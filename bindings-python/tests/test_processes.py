@@ -476,18 +476,17 @@ def test_a_store_is_closed_before_its_keyring_is_forgotten(own_config: keyfold.C
     image, sealed = ring.field("image"), io.BytesIO()
     with image.open_stream(sealed, "wb") as stream:
         stream.write(b"x")
-    held: list[object] = [
-        {
-            "keyring": lambda: None,
-            "field": lambda: ring.field("any"),
-            "index": lambda: ring.field("any").index("whole"),
-            "preserver": lambda: ring.field("mrn").format_preserver(),
-            "documents": lambda: ring.documents(),
-            "sealing": lambda: image._seal_stream(None),
-            "opening": lambda: image._open_stream(sealed.getvalue()[:83], None),
-        }[kind]()
-    ]
-    del image, stream
+    made: dict[str, Callable[[], object]] = {
+        "keyring": lambda: None,
+        "field": lambda: ring.field("any"),
+        "index": lambda: ring.field("any").index("whole"),
+        "preserver": lambda: ring.field("mrn").format_preserver(),
+        "documents": lambda: ring.documents(),
+        "sealing": lambda: image._seal_stream(None),
+        "opening": lambda: image._open_stream(sealed.getvalue()[:83], None),
+    }
+    held = [made[kind]()]
+    del image, stream, made
     seen: list[list[str]] = []
     watch = weakref.ref(ring, lambda _: seen.append(open_stores()))
     assert open_stores() != []
