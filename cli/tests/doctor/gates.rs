@@ -282,6 +282,36 @@ fn every_key_record_is_looked_at() {
     assert!(text.contains(&format!("NOT VOUCHED FOR: {key}")) && text.contains("1 record that no trusted"), "{text}");
 }
 
+/// Whoever has a root that leaked has it vouch for one of his own, in a copy, and plants that.
+#[test]
+fn a_root_that_a_replaced_one_vouches_for_is_not_to_be_pinned() {
+    let world = World::new();
+    world.protect(&[]);
+    let kept = ["keys.db", "keys.high-water"].map(|file| (world.keys().join(file), world.path(file)));
+    let copy = |from: &PathBuf, to: &PathBuf| drop(fs::copy(from, to).expect("copied"));
+    kept.iter().for_each(|(file, aside)| copy(file, aside));
+    world.succeeds(&["keys", "rotate"]);
+    world.succeeds(&["keys", "rotate"]);
+    let planted = world.succeeds(&["keys", "rotate", "--root", "--json"]).json_lines();
+    copy(&store(&world), &world.path("evil.db"));
+    kept.iter().for_each(|(file, aside)| copy(aside, file));
+    let rotated = world.succeeds(&["keys", "rotate", "--root", "--json"]).json_lines();
+    doctor(&world, &[]).ends(0).says("keyring", "root-pins", "warning", &["if it was rotated on purpose"]);
+    let pin = rotated[0]["root_pin"].as_str().expect("a pin");
+    let config = fs::read_to_string(world.config()).expect("a configuration");
+    let config = config.replace("root_pins = [", &format!("root_pins = [\"{pin}\", "));
+    fs::write(world.config(), config).expect("written");
+    assert!(doctor(&world, &[]).ends(0).about("keyring", "root-pins").is_empty());
+    let database = rusqlite::Connection::open(store(&world)).expect("a store");
+    database.execute("ATTACH ?1 AS evil", [world.path("evil.db").to_str()]).expect("attached");
+    let plant = "INSERT INTO records SELECT * FROM evil.records WHERE class = 1 ORDER BY generation DESC LIMIT 1";
+    assert_eq!(database.execute(plant, []).expect("planted"), 1);
+    drop(database);
+    let planted = planted[0]["new"].as_str().expect("a key ID");
+    let says = [planted, "which another one had replaced", "do not pin it", "kek-compromised.md"];
+    doctor(&world, &[]).ends(1).says("keyring", "root-pins", "problem", &says);
+}
+
 /// Roots that were replaced are told from records that somebody has touched.
 #[test]
 fn a_retired_root_needs_nothing_and_says_so() {
